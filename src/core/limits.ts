@@ -1,0 +1,65 @@
+import { assert } from "./invariants.js";
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/**
+ * Every limit of Cairn, in bytes or counts. A message that refuses something because of a limit names the limit as here.
+ * Their relations are asserted below, when this file is loaded.
+ */
+export const limits = {
+  /** Longest key. Keys have at least one byte. */
+  keyBytes: 1 * KiB,
+  /** Longest value. */
+  valueBytes: 1.5 * MiB,
+  /** Largest encoded log entry. */
+  entryBytes: 2 * MiB,
+  /** Largest gRPC message, sent or received. */
+  messageBytes: 4 * MiB,
+  /** What a sender may put into one AppendEntries message: leaves room for the fields around the entries. */
+  appendBytes: 4 * MiB - 64 * KiB,
+  /** Most entries in one AppendEntries message. */
+  appendEntries: 16 * KiB,
+  /** Longest client id of a request id. */
+  clientIdBytes: 256,
+  /** Longest node id or cluster id, in characters. */
+  idCharacters: 64,
+  /** Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes first. */
+  sessions: 10_000,
+  /** Answers remembered for each session; the oldest goes first. */
+  sessionAnswers: 128,
+  /** Proposals waiting for their commit, in bytes; more are refused. */
+  uncommittedBytes: 64 * MiB,
+  /** Entries handed to the state machine at a time, so that applying never holds up the event loop for long. */
+  applyEntries: 1024,
+  /** The same limit in bytes. */
+  applyBytes: 1 * MiB,
+  /** Entries above the applied index and recent ones that the core keeps in memory, in bytes, before it relies on the log on disk. */
+  windowBytes: 8 * MiB,
+  /** Payload chunk of a snapshot file. */
+  snapshotChunkBytes: 256 * KiB,
+  /** Largest payload chunk that a reader accepts. */
+  snapshotChunkBytesMax: 1 * MiB,
+  /** Largest header of a snapshot file. */
+  snapshotHeaderBytes: 1 * MiB,
+  /** Largest chunk of an InstallSnapshot or DownloadSnapshot stream. */
+  transferChunkBytes: 1 * MiB,
+  /** Snapshots kept on disk. */
+  snapshotsKept: 2,
+  /** Segment of the log. */
+  segmentBytes: 64 * MiB,
+  /** Log kept behind a snapshot for slow followers, unless the caller says otherwise. */
+  trailingLogBytes: 64 * MiB,
+  /** Term ranges named by GetLogInfo. */
+  termRanges: 1000,
+  /** A line of the gateway's input. */
+  gatewayLineBytes: 64 * MiB,
+} as const;
+
+assert(limits.keyBytes + limits.valueBytes + 4 * KiB <= limits.entryBytes, "a largest put fits an entry");
+assert(limits.entryBytes + 64 * KiB <= limits.appendBytes, "a largest entry fits an AppendEntries message");
+assert(limits.appendBytes < limits.messageBytes, "an AppendEntries message fits a gRPC message");
+assert(limits.transferChunkBytes + 64 * KiB <= limits.messageBytes, "a transfer chunk fits a gRPC message");
+assert(limits.snapshotChunkBytes <= limits.snapshotChunkBytesMax, "a written snapshot chunk can be read");
+assert(limits.entryBytes * 2 < limits.segmentBytes, "a segment holds a largest entry");
+assert(limits.snapshotsKept >= 1, "a snapshot is kept");

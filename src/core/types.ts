@@ -1,0 +1,67 @@
+/** What an entry carries. */
+export type EntryType = "command" | "no-op" | "configuration";
+
+/** One entry of the replicated log. Immutable: log, window and messages share it. */
+export interface Entry {
+  /** Position in the log, from 1. */
+  readonly index: number;
+  readonly term: number;
+  readonly type: EntryType;
+  /** command: the state machine's own encoding. configuration: an encoded membership. no-op: empty. */
+  readonly data: Uint8Array;
+}
+
+/** Bytes that an entry is counted with in every limit on entries: its data, and an allowance for what is around it. */
+export function entryBytes(entry: Entry): number {
+  return entry.data.byteLength + ENTRY_OVERHEAD_BYTES;
+}
+
+const ENTRY_OVERHEAD_BYTES = 32;
+
+/** A place in the log. Index 0 with term 0 is the place before the first entry. */
+export interface LogPosition {
+  readonly index: number;
+  readonly term: number;
+}
+
+export const LOG_START: LogPosition = { index: 0, term: 0 };
+
+/** What a node must remember besides its log (Raft figure 2, "persistent state"). */
+export interface HardState {
+  /** Latest term seen. */
+  readonly term: number;
+  /** Candidate that got this node's vote in `term`. */
+  readonly vote: string | undefined;
+  /** Highest index known to be committed; a hint that may lag behind. */
+  readonly commit: number;
+}
+
+export const INITIAL_HARD_STATE: HardState = { term: 0, vote: undefined, commit: 0 };
+
+export type MemberRole = "voter" | "learner";
+
+export interface Member {
+  readonly id: string;
+  /** host:port, or empty. */
+  readonly address: string;
+  readonly role: MemberRole;
+}
+
+/** The members of a cluster, ordered by id. */
+export type Membership = readonly Member[];
+
+/** A membership and the index of the entry that set it (0: the one that the cluster was created with). */
+export interface IndexedMembership {
+  readonly index: number;
+  readonly members: Membership;
+}
+
+/** What a snapshot says of itself. */
+export interface SnapshotMeta {
+  /** Last index whose effect the snapshot holds ("lastIncludedIndex"). */
+  readonly index: number;
+  /** Term of that entry ("lastIncludedTerm"). */
+  readonly term: number;
+  /** Membership in force at `index`. */
+  readonly membership: IndexedMembership;
+}

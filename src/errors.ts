@@ -1,0 +1,79 @@
+/**
+ * The codes of every error that Cairn reports: how each maps to gRPC, and whether the same request may be sent again.
+ * A code is never reused for something else.
+ */
+export const errorCodes = {
+  /** A field is missing or out of its range. Nothing happened. */
+  INVALID_ARGUMENT: { grpc: "INVALID_ARGUMENT", retryable: false },
+  /** A limit is exceeded; the text names it. Nothing happened. */
+  LIMIT_EXCEEDED: { grpc: "INVALID_ARGUMENT", retryable: false },
+  /** Cluster id, node id or protocol version of a message are not this node's. Nothing happened. */
+  WRONG_CLUSTER: { grpc: "FAILED_PRECONDITION", retryable: false },
+  /** A message of a leader whose term is over. Nothing happened. */
+  STALE_TERM: { grpc: "FAILED_PRECONDITION", retryable: false },
+  /** The node is not in a state in which this can be done. Nothing happened. */
+  FAILED_PRECONDITION: { grpc: "FAILED_PRECONDITION", retryable: false },
+  /** An index that is not there: not yet, or no longer. Nothing happened. */
+  OUT_OF_RANGE: { grpc: "OUT_OF_RANGE", retryable: false },
+  /** There is no such thing. */
+  NOT_FOUND: { grpc: "NOT_FOUND", retryable: false },
+  /** This node does not lead, or there is no leader. Nothing happened. */
+  NOT_LEADER: { grpc: "UNAVAILABLE", retryable: true },
+  /** The node is stopping or has stopped. Nothing happened. */
+  STOPPED: { grpc: "UNAVAILABLE", retryable: true },
+  /** Too much is waiting. Nothing happened; try later. */
+  BUSY: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
+  /** The disk is full. Nothing happened; try later. */
+  DISK_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
+  /** A write may or may not take effect. Only a request with a request id may be sent again. */
+  OUTCOME_UNKNOWN: { grpc: "ABORTED", retryable: false },
+  /** No answer in time. A write may or may not take effect. */
+  TIMEOUT: { grpc: "DEADLINE_EXCEEDED", retryable: false },
+  /** The caller gave up. A write may or may not take effect. */
+  CANCELLED: { grpc: "CANCELLED", retryable: false },
+  /** Bytes on disk or from a peer are not what their checksum says. */
+  CORRUPT: { grpc: "DATA_LOSS", retryable: false },
+  /** The data directory is in use, belongs to another node or cluster, or is of another format. */
+  DATA_DIRECTORY: { grpc: "FAILED_PRECONDITION", retryable: false },
+  /** The disk failed in a way after which its contents are not known. The process must stop. */
+  STORAGE_FAILED: { grpc: "INTERNAL", retryable: false },
+  /** Planned, and not there yet. */
+  UNIMPLEMENTED: { grpc: "UNIMPLEMENTED", retryable: false },
+  /** A bug. */
+  INTERNAL: { grpc: "INTERNAL", retryable: false },
+} as const;
+
+export type CairnErrorCode = keyof typeof errorCodes;
+
+/** The one class of error that Cairn's interfaces throw. */
+export class CairnError extends Error {
+  override readonly name = "CairnError";
+  /** The node to ask instead, when the error is about leadership and the leader is known. */
+  readonly leaderHint: string | undefined;
+
+  constructor(
+    readonly code: CairnErrorCode,
+    text: string,
+    options: { cause?: unknown; leaderHint?: string | undefined } = {},
+  ) {
+    super(`[${code}] ${text}`, options.cause === undefined ? undefined : { cause: options.cause });
+    this.leaderHint = options.leaderHint;
+  }
+
+  /** Whether the same request may be sent again, to this node or another. */
+  get retryable(): boolean {
+    return errorCodes[this.code].retryable;
+  }
+
+  /** The message without its code. */
+  get text(): string {
+    return this.message.slice(this.code.length + 3);
+  }
+
+  /** Any thrown value as a CairnError; what is none of ours becomes INTERNAL. */
+  static from(error: unknown): CairnError {
+    if (error instanceof CairnError) return error;
+    const text = error instanceof Error ? error.message : String(error);
+    return new CairnError("INTERNAL", text, { cause: error });
+  }
+}
