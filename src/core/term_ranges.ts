@@ -1,0 +1,95 @@
+import { assert } from "./invariants.js";
+import type { LogPosition } from "./types.js";
+
+/** Consecutive entries that share a term: from `firstIndex` to right before the next range. */
+export interface TermRange {
+  readonly firstIndex: number;
+  readonly term: number;
+}
+
+/**
+ * The terms of a log's entries, without the entries. Terms never fall along a log and change only with a leader, so a log of any
+ * length has few ranges. The boundary is the place right before the first entry: trimming moves it up, and its term stays known.
+ */
+export class TermRanges {
+  /** The first one starts at the boundary; ascending in both fields. */
+  #ranges: TermRange[];
+  #lastIndex: number;
+
+  constructor(boundary: LogPosition) {
+    this.#ranges = [{ firstIndex: boundary.index, term: boundary.term }];
+    this.#lastIndex = boundary.index;
+  }
+
+  /** The place right before the first entry. */
+  get boundary(): LogPosition {
+    const first = this.#ranges[0]!;
+    return { index: first.firstIndex, term: first.term };
+  }
+
+  /** The last entry, or the boundary when there is none. */
+  get last(): LogPosition {
+    return { index: this.#lastIndex, term: this.#ranges.at(-1)!.term };
+  }
+
+  /** All ranges, oldest first; the first one starts at the boundary. */
+  get ranges(): readonly TermRange[] {
+    return this.#ranges;
+  }
+
+  /** Term of the entry at `index`, also at the boundary; undefined outside. */
+  termAt(index: number): number | undefined {
+    if (index > this.#lastIndex) return undefined;
+    return this.#ranges[this.#rangeAt(index)]?.term;
+  }
+
+  /** First index above the boundary whose term is `index`'s own; `index` must be above the boundary and in the log. */
+  firstIndexOfTermAt(index: number): number {
+    const at = this.#rangeAt(index);
+    assert(at >= 0 && index > this.boundary.index && index <= this.#lastIndex, "the index is in the log", { index });
+    return Math.max(this.#ranges[at]!.firstIndex, this.boundary.index + 1);
+  }
+
+  /** Adds the next entry. */
+  append(index: number, term: number): void {
+    const last = this.last;
+    assert(index === last.index + 1, "entries are consecutive", { index, lastIndex: last.index });
+    assert(term >= last.term, "terms never fall along the log", { index, term, lastTerm: last.term });
+    if (term > last.term) this.#ranges.push({ firstIndex: index, term });
+    this.#lastIndex = index;
+  }
+
+  /** Removes the entries above `index`. */
+  truncateAfter(index: number): void {
+    if (index >= this.#lastIndex) return;
+    assert(index >= this.boundary.index, "truncation stays above the boundary", {
+      index,
+      boundary: this.boundary.index,
+    });
+    this.#ranges.length = this.#rangeAt(index) + 1;
+    this.#lastIndex = index;
+  }
+
+  /** Moves the boundary up to an entry of the log. */
+  trimTo(index: number): void {
+    const at = this.#rangeAt(index);
+    assert(at >= 0 && index <= this.#lastIndex, "the log is trimmed at one of its entries", {
+      index,
+      boundary: this.boundary.index,
+      lastIndex: this.#lastIndex,
+    });
+    this.#ranges = [{ firstIndex: index, term: this.#ranges[at]!.term }, ...this.#ranges.slice(at + 1)];
+  }
+
+  /** Index into the ranges of the one that holds `index`; -1 below the boundary. */
+  #rangeAt(index: number): number {
+    let low = 0;
+    let high = this.#ranges.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#ranges[middle]!.firstIndex <= index) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+}
