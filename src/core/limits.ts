@@ -42,6 +42,10 @@ export const limits = {
   snapshotChunkBytesMax: 1 * MiB,
   /** Largest header of a snapshot file. */
   snapshotHeaderBytes: 1 * MiB,
+  /** One write to a snapshot file, and one read from it. */
+  snapshotWriteBytes: 512 * KiB,
+  /** Bytes written to a snapshot file after which they are synced, so that the last sync is short and does not hold up the log's. */
+  snapshotSyncBytes: 16 * MiB,
   /** Largest chunk of an InstallSnapshot or DownloadSnapshot stream. */
   transferChunkBytes: 1 * MiB,
   /** Snapshots kept on disk. */

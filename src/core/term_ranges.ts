@@ -59,6 +59,19 @@ export class TermRanges {
     this.#lastIndex = index;
   }
 
+  /** Adds the next entries, up to `lastIndex`, all of one term. */
+  extendTo(lastIndex: number, term: number): void {
+    if (lastIndex <= this.#lastIndex) return;
+    this.append(this.#lastIndex + 1, term);
+    this.#lastIndex = lastIndex;
+  }
+
+  /** Drops all entries and goes on after `boundary`. */
+  reset(boundary: LogPosition): void {
+    this.#ranges = [{ firstIndex: boundary.index, term: boundary.term }];
+    this.#lastIndex = boundary.index;
+  }
+
   /** Removes the entries above `index`. */
   truncateAfter(index: number): void {
     if (index >= this.#lastIndex) return;

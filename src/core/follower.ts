@@ -1,0 +1,150 @@
+import { assert } from "./invariants.js";
+import {
+  type AppendEntries,
+  type AppendEntriesAnswer,
+  type AppendRejection,
+  type InstallSnapshot,
+  type InstallSnapshotAnswer,
+  malformedAppend,
+} from "./messages.js";
+import type { RaftState } from "./state.js";
+import type { Entry, LogPosition } from "./types.js";
+
+/** The follower's side of AppendEntries (Raft figure 2). The answer may be sent when what it promises is durable. */
+export function onAppendEntries(state: RaftState, message: AppendEntries): AppendEntriesAnswer {
+  const malformed = malformedAppend(message);
+  assert(malformed === undefined, `AppendEntries is well-formed: ${malformed}`, { from: message.from });
+  const { log } = state;
+  if (message.term < state.term) {
+    return refuse(state, message, "stale_term", `term ${message.term} is over, this node is in term ${state.term}`);
+  }
+  if (message.term === state.term && state.role === "leader") {
+    return refuse(state, message, "safety", `this node itself leads in term ${state.term}`);
+  }
+  state.becomeFollower(message.term, message.from);
+
+  const { prev, entries } = skipTrimmed(message, log.boundary);
+  const last: LogPosition = entries.at(-1) ?? prev;
+  const prevTerm = log.termAt(prev.index);
+  if (prevTerm !== prev.term) return refusePrev(state, message, prev, prevTerm);
+  const at = entries.findIndex((entry) => log.termAt(entry.index) !== entry.term);
+  const fresh = at < 0 ? [] : entries.slice(at);
+  const conflict = fresh[0];
+  if (conflict !== undefined && conflict.index <= log.commit) {
+    return refuse(state, message, "safety", describeConflict(state, conflict));
+  }
+  // Raft section 5.3: an entry that conflicts with the leader's goes, with all that follow it.
+  if (conflict !== undefined) state.truncateAfter(conflict.index - 1);
+  for (const entry of fresh) state.append(entry);
+  // Entries behind `last` may not be the leader's: commit only what this message vouches for.
+  log.commitTo(Math.min(message.leaderCommit, last.index));
+  return { ...answerTo(state, message), matchIndex: last.index };
+}
+
+/**
+ * A snapshot whose file has arrived (Raft figure 13). Returns an answer that may be sent at once, or undefined when the snapshot is to be
+ * installed: it is then the state's pendingSnapshot, and {@link installedAnswer} is due when it is installed.
+ */
+export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): InstallSnapshotAnswer | undefined {
+  const { log } = state;
+  const { snapshot } = message;
+  const answer = (outcome: InstallSnapshotAnswer["outcome"], matchIndex: number, detail: string) =>
+    ({ ...base(state, message), type: "install_snapshot_answer", outcome, matchIndex, detail }) as const;
+  if (message.term < state.term) {
+    return answer("stale_term", 0, `term ${message.term} is over, this node is in term ${state.term}`);
+  }
+  if (message.term === state.term && state.role === "leader") {
+    return answer("safety", 0, `this node itself leads in term ${state.term}`);
+  }
+  state.becomeFollower(message.term, message.from);
+  // Rule 3. What is committed here is in every later leader's log (Raft section 5.4).
+  if (snapshot.index <= log.commit) {
+    return answer(
+      "already_committed",
+      log.commit,
+      `index ${snapshot.index} is committed here already, up to ${log.commit}`,
+    );
+  }
+  log.restoreTo(snapshot);
+  state.memberships.truncateAfter(log.last.index);
+  const behind = state.memberships.after(snapshot.index);
+  state.memberships.reset(snapshot.membership);
+  for (const membership of behind) state.memberships.append(membership);
+  state.snapshot = { index: snapshot.index, term: snapshot.term };
+  state.pendingSnapshot = snapshot;
+  return undefined;
+}
+
+/** The answer to a snapshot that is installed now. */
+export function installedAnswer(state: RaftState, message: InstallSnapshot): InstallSnapshotAnswer {
+  const { index } = message.snapshot;
+  return {
+    ...base(state, message),
+    type: "install_snapshot_answer",
+    outcome: "installed",
+    matchIndex: index,
+    detail: `installed up to ${index}`,
+  };
+}
+
+/** Rule 1: what lies at or below the boundary is committed, here and at every leader. Skip it and take the rest. */
+function skipTrimmed(message: AppendEntries, boundary: LogPosition): { prev: LogPosition; entries: readonly Entry[] } {
+  const { prev, entries } = message;
+  if (prev.index >= boundary.index) return { prev, entries };
+  const covered = Math.min(boundary.index - prev.index, entries.length);
+  const atBoundary = entries[boundary.index - prev.index - 1];
+  // Rule 2: where the message has an entry at the boundary, it must be the one that was trimmed.
+  return { prev: atBoundary ?? boundary, entries: entries.slice(covered) };
+}
+
+function refusePrev(
+  state: RaftState,
+  message: AppendEntries,
+  prev: LogPosition,
+  present: number | undefined,
+): AppendEntriesAnswer {
+  const { log } = state;
+  if (present === undefined) {
+    const next = log.last.index + 1;
+    return refuse(
+      state,
+      message,
+      "log_mismatch",
+      `the log ends at ${log.last.index}: send entries from ${next}`,
+      0,
+      next,
+    );
+  }
+  if (prev.index <= log.commit) return refuse(state, message, "safety", describeConflict(state, prev));
+  // Fast backtracking (end of Raft section 5.3): skip the whole term, but nothing that is committed.
+  const next = Math.max(log.firstIndexOfTermAt(prev.index), log.commit + 1);
+  const detail = `entry ${prev.index} has term ${present} here, not ${prev.term}: send entries from ${next}`;
+  return refuse(state, message, "log_mismatch", detail, present, next);
+}
+
+function describeConflict(state: RaftState, position: LogPosition): string {
+  const present = state.log.termAt(position.index);
+  return (
+    `entry ${position.index} of term ${position.term} contradicts the committed entry of term ${present} there: ` +
+    `expected entries from ${state.log.commit + 1}`
+  );
+}
+
+function refuse(
+  state: RaftState,
+  message: AppendEntries,
+  reason: AppendRejection,
+  detail: string,
+  conflictTerm = 0,
+  conflictIndex = 0,
+): AppendEntriesAnswer {
+  return { ...answerTo(state, message), rejection: { reason, detail, conflictTerm, conflictIndex } };
+}
+
+function answerTo(state: RaftState, message: AppendEntries) {
+  return { ...base(state, message), type: "append_entries_answer", lastIndex: state.log.last.index } as const;
+}
+
+function base(state: RaftState, message: { from: string; requestId: number }) {
+  return { to: message.from, requestId: message.requestId, term: state.term };
+}

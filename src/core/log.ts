@@ -1,0 +1,241 @@
+import { assert } from "./invariants.js";
+import { limits } from "./limits.js";
+import { type TermRange, TermRanges } from "./term_ranges.js";
+import { type Entry, entryBytes, type LogPosition } from "./types.js";
+
+/** What a log is when a node starts. */
+export interface LogStart {
+  /** The place right before the first entry. */
+  readonly boundary: LogPosition;
+  /** Terms of the log, oldest first. */
+  readonly ranges: readonly TermRange[];
+  readonly lastIndex: number;
+  /** The last entries of the log, up to lastIndex: at least those above `applied`. */
+  readonly tail: readonly Entry[];
+  readonly commit: number;
+  readonly applied: number;
+}
+
+/**
+ * The log as the core sees it:
+ *
+ *     boundary < ... applied <= commit <= last
+ *                    persisted (durable up to here) <= last
+ *
+ * It knows the term of every entry and of the boundary, but keeps the entries themselves only in a window at the end: those that are not
+ * yet durable or not yet applied, and some recent ones. Older ones are in the log on disk.
+ */
+export class RaftLog {
+  readonly #terms: TermRanges;
+  /** Consecutive entries up to the last one. */
+  #window: Entry[] = [];
+  #windowBytes = 0;
+  #commit: number;
+  #applied: number;
+  /** Handed out to be applied, up to here. */
+  #applying: number;
+  #persisted: number;
+  /** Handed out to be made durable, up to here. */
+  #persisting: number;
+
+  constructor(start: LogStart) {
+    this.#terms = new TermRanges(start.boundary);
+    start.ranges.forEach((range, at) => {
+      const end = start.ranges[at + 1]?.firstIndex ?? start.lastIndex + 1;
+      this.#terms.extendTo(end - 1, range.term);
+    });
+    for (const entry of start.tail) this.#remember(entry);
+    this.#commit = start.commit;
+    this.#applied = this.#applying = start.applied;
+    this.#persisted = this.#persisting = start.lastIndex;
+    assert(this.last.index === start.lastIndex, "the ranges reach to the last entry", { ...start.boundary });
+    assert(
+      start.boundary.index <= start.applied && start.applied <= start.commit && start.commit <= start.lastIndex,
+      "boundary <= applied <= commit <= last",
+      { boundary: start.boundary.index, applied: start.applied, commit: start.commit, last: start.lastIndex },
+    );
+    assert(this.#windowStart <= start.applied + 1, "entries not yet applied are in the window", {
+      windowStart: this.#windowStart,
+      applied: start.applied,
+    });
+  }
+
+  /** The place right before the first entry; its term stays known after trimming (rule 6). */
+  get boundary(): LogPosition {
+    return this.#terms.boundary;
+  }
+
+  /** The last entry, or the boundary when there is none. */
+  get last(): LogPosition {
+    return this.#terms.last;
+  }
+
+  get commit(): number {
+    return this.#commit;
+  }
+
+  /** Last index that the state machine has applied. */
+  get applied(): number {
+    return this.#applied;
+  }
+
+  /** Last index that is durable in this node's log. */
+  get persisted(): number {
+    return this.#persisted;
+  }
+
+  /** Term of the entry at `index`, or of the boundary; undefined outside. */
+  termAt(index: number): number | undefined {
+    return this.#terms.termAt(index);
+  }
+
+  /** First index of the term that the entry at `index` has. */
+  firstIndexOfTermAt(index: number): number {
+    return this.#terms.firstIndexOfTermAt(index);
+  }
+
+  /** The terms of the log; the first range starts at the boundary. */
+  get ranges(): readonly TermRange[] {
+    return this.#terms.ranges;
+  }
+
+  append(entry: Entry): void {
+    this.#terms.append(entry.index, entry.term);
+    this.#remember(entry);
+  }
+
+  /** Removes the entries above `index`, none of which may be committed (Raft section 5.3). */
+  truncateAfter(index: number): void {
+    assert(index >= this.#commit, "committed entries are never removed", { index, commit: this.#commit });
+    const removed = this.last.index - index;
+    if (removed <= 0) return;
+    for (const entry of this.#window.splice(Math.max(0, this.#window.length - removed))) {
+      this.#windowBytes -= entryBytes(entry);
+    }
+    this.#terms.truncateAfter(index);
+    this.#persisted = Math.min(this.#persisted, index);
+    this.#persisting = Math.min(this.#persisting, index);
+  }
+
+  commitTo(index: number): void {
+    assert(index <= this.last.index, "only entries of the log are committed", { index, last: this.last.index });
+    if (index > this.#commit) this.#commit = index;
+  }
+
+  /** Whether there are entries to make durable. */
+  get hasUnpersisted(): boolean {
+    return this.#persisting < this.last.index;
+  }
+
+  /** Entries to make durable that were not handed out before. */
+  takeUnpersisted(): Entry[] {
+    const entries = this.#slice(this.#persisting + 1, this.last.index);
+    this.#persisting = this.last.index;
+    return entries;
+  }
+
+  /** `position` was handed out and is durable now; does nothing when the entry was replaced meanwhile. */
+  persistedTo(position: LogPosition): void {
+    if (this.termAt(position.index) !== position.term) return;
+    this.#persisted = Math.max(this.#persisted, position.index);
+    this.#evict();
+  }
+
+  /** Whether there are entries to apply: committed, and durable here. */
+  get hasUnapplied(): boolean {
+    return this.#applying < Math.min(this.#commit, this.#persisted);
+  }
+
+  /** The next entries to apply that were not handed out before, within the limits applyEntries and applyBytes. */
+  takeUnapplied(): Entry[] {
+    const end = Math.min(this.#commit, this.#persisted, this.#applying + limits.applyEntries);
+    const entries: Entry[] = [];
+    let bytes = 0;
+    for (const entry of this.#slice(this.#applying + 1, end)) {
+      bytes += entryBytes(entry);
+      if (entries.length > 0 && bytes > limits.applyBytes) break;
+      entries.push(entry);
+    }
+    this.#applying += entries.length;
+    return entries;
+  }
+
+  appliedTo(index: number): void {
+    assert(index >= this.#applied && index <= this.#commit, "applied moves up, to committed entries only", {
+      index,
+      applied: this.#applied,
+      commit: this.#commit,
+    });
+    this.#applied = index;
+    this.#applying = Math.max(this.#applying, index);
+    this.#evict();
+  }
+
+  /** Forgets the entries up to `index`, all of which a durable snapshot covers. */
+  trimTo(index: number): void {
+    assert(index <= this.#applied, "only applied entries are trimmed", { index, applied: this.#applied });
+    if (index <= this.boundary.index) return;
+    this.#terms.trimTo(index);
+    this.#dropWindowBelow(index + 1);
+  }
+
+  /**
+   * Goes on from a snapshot that is ahead of the commit index (rule 4): the entries behind it stay when the log has the snapshot's last
+   * entry with the same term, else the whole log goes. The state machine gets there when the snapshot is installed.
+   */
+  restoreTo(snapshot: LogPosition): void {
+    assert(snapshot.index > this.#commit, "a snapshot at or below the commit index is ignored", {
+      snapshot: snapshot.index,
+      commit: this.#commit,
+    });
+    if (this.termAt(snapshot.index) === snapshot.term) {
+      this.#terms.trimTo(snapshot.index);
+      this.#dropWindowBelow(snapshot.index + 1);
+    } else {
+      this.#terms.reset(snapshot);
+      this.#window = [];
+      this.#windowBytes = 0;
+      this.#persisted = this.#persisting = snapshot.index;
+    }
+    this.#commit = snapshot.index;
+    this.#persisted = Math.max(this.#persisted, snapshot.index);
+    this.#persisting = Math.max(this.#persisting, snapshot.index);
+    this.#applying = snapshot.index;
+  }
+
+  /** Index of the window's first entry. */
+  get #windowStart(): number {
+    return this.last.index - this.#window.length + 1;
+  }
+
+  #slice(first: number, last: number): Entry[] {
+    const start = this.#windowStart;
+    assert(last < first || first >= start, "entries to persist or apply are in the window", { first, last, start });
+    return this.#window.slice(first - start, last - start + 1);
+  }
+
+  #remember(entry: Entry): void {
+    this.#window.push(entry);
+    this.#windowBytes += entryBytes(entry);
+  }
+
+  /** Lets go of entries that nothing needs in memory any more, when there are more than windowBytes of them. */
+  #evict(): void {
+    if (this.#windowBytes <= limits.windowBytes) return;
+    const needed = Math.min(this.#applied, this.#persisted) + 1;
+    let keepFrom = this.#windowStart;
+    let bytes = this.#windowBytes;
+    // Down to half of the limit, so that the window is not moved at every entry.
+    while (keepFrom < needed && bytes > limits.windowBytes / 2) {
+      bytes -= entryBytes(this.#window[keepFrom - this.#windowStart]!);
+      keepFrom++;
+    }
+    this.#dropWindowBelow(keepFrom);
+  }
+
+  #dropWindowBelow(index: number): void {
+    const count = Math.min(Math.max(0, index - this.#windowStart), this.#window.length);
+    if (count === 0) return;
+    for (const entry of this.#window.splice(0, count)) this.#windowBytes -= entryBytes(entry);
+  }
+}

@@ -1,0 +1,70 @@
+import { assert } from "./invariants.js";
+import type { IndexedMembership, Membership } from "./types.js";
+
+/** Bytes of a membership, as they stand in configuration entries. Injected, so that the core need not know the encoding. */
+export interface MembershipCodec {
+  encode(members: Membership): Uint8Array;
+  /** Throws when the bytes are not a membership. */
+  decode(data: Uint8Array): Membership;
+}
+
+/**
+ * The memberships of a log: the one in force at its boundary, and those set by configuration entries above it. A membership is in
+ * force as soon as its entry is in the log (Raft section 6), and stays so when the entry is trimmed away (rule 10).
+ */
+export class MembershipHistory {
+  /** Ascending by index; the first one is in force at the boundary. */
+  #history: IndexedMembership[];
+
+  constructor(base: IndexedMembership) {
+    this.#history = [base];
+  }
+
+  /** The membership in force: the last one in the log, committed or not. */
+  get latest(): IndexedMembership {
+    return this.#history.at(-1)!;
+  }
+
+  /** The membership in force at an index of the log. */
+  at(index: number): IndexedMembership {
+    const found = this.#history.findLast((membership) => membership.index <= index);
+    assert(found !== undefined, "a membership is known at every index of the log", {
+      index,
+      oldest: this.#history[0]!.index,
+    });
+    return found;
+  }
+
+  /** Those set by entries above `index`. */
+  after(index: number): readonly IndexedMembership[] {
+    return this.#history.filter((membership) => membership.index > index);
+  }
+
+  append(membership: IndexedMembership): void {
+    assert(membership.index > this.latest.index, "memberships are added in the order of the log", {
+      index: membership.index,
+      latest: this.latest.index,
+    });
+    this.#history.push(membership);
+  }
+
+  /** Forgets those set by entries above `index`: the one before is in force again. */
+  truncateAfter(index: number): void {
+    while (this.#history.length > 1 && this.latest.index > index) this.#history.pop();
+  }
+
+  /** Forgets those that were replaced at or below `index`. */
+  trimTo(index: number): void {
+    while (this.#history.length > 1 && this.#history[1]!.index <= index) this.#history.shift();
+  }
+
+  /** Starts again from a snapshot's membership. */
+  reset(base: IndexedMembership): void {
+    this.#history = [base];
+  }
+}
+
+/** Ids of the members that vote. */
+export function votersOf(members: Membership): string[] {
+  return members.filter((member) => member.role === "voter").map((member) => member.id);
+}

@@ -1,0 +1,100 @@
+import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
+
+/**
+ * What peers say to each other, as the core sees it. `requestId` is chosen by whoever delivers a request to {@link Raft.step}; the answer
+ * carries it back, so that it can be matched. It means nothing to the core.
+ */
+export type Request = AppendEntries | InstallSnapshot | RequestVote;
+export type Response = AppendEntriesAnswer | InstallSnapshotAnswer | RequestVoteAnswer;
+
+interface RequestBase {
+  readonly from: string;
+  readonly requestId: number;
+  /** The sender's term. */
+  readonly term: number;
+}
+
+interface ResponseBase {
+  readonly to: string;
+  readonly requestId: number;
+  /** The receiver's term. */
+  readonly term: number;
+}
+
+/** Raft figure 2, AppendEntries. */
+export interface AppendEntries extends RequestBase {
+  readonly type: "append_entries";
+  /** The entry right before `entries`. */
+  readonly prev: LogPosition;
+  /** Consecutive, from prev.index + 1. */
+  readonly entries: readonly Entry[];
+  readonly leaderCommit: number;
+}
+
+/** Why entries were refused. `safety`: the sender does what no correct leader does; see the proto's comment. */
+export type AppendRejection = "stale_term" | "log_mismatch" | "safety";
+
+export interface AppendEntriesAnswer extends ResponseBase {
+  readonly type: "append_entries_answer";
+  /** Accepted: the log agrees with the leader's up to here, durably. */
+  readonly matchIndex?: number;
+  /** Refused. */
+  readonly rejection?: {
+    readonly reason: AppendRejection;
+    readonly detail: string;
+    /** log_mismatch: term of the entry at prev.index, 0 when the log is shorter. */
+    readonly conflictTerm: number;
+    /** log_mismatch: the first index to try next. */
+    readonly conflictIndex: number;
+  };
+  readonly lastIndex: number;
+}
+
+/** Raft figure 13, when the whole snapshot has arrived, is verified and durable under a temporary name. */
+export interface InstallSnapshot extends RequestBase {
+  readonly type: "install_snapshot";
+  readonly snapshot: SnapshotMeta;
+}
+
+export interface InstallSnapshotAnswer extends ResponseBase {
+  readonly type: "install_snapshot_answer";
+  /** installed: it is now the node's state. already_committed: the node is past it. stale_term: its sender no longer leads. */
+  readonly outcome: "installed" | "already_committed" | "stale_term" | "safety";
+  /** The log agrees with the leader's up to here (not for stale_term). */
+  readonly matchIndex: number;
+  readonly detail: string;
+}
+
+/** Raft figure 2, RequestVote; with `preVote` thesis section 9.6. */
+export interface RequestVote extends RequestBase {
+  readonly type: "request_vote";
+  /** The candidate's last log entry. */
+  readonly last: LogPosition;
+  readonly preVote: boolean;
+}
+
+export interface RequestVoteAnswer extends ResponseBase {
+  readonly type: "request_vote_answer";
+  readonly granted: boolean;
+}
+
+/**
+ * What is wrong with an AppendEntries that no correct peer sends; undefined when nothing is. Whoever receives messages from outside
+ * checks this before {@link Raft.step}, which asserts it.
+ */
+export function malformedAppend(message: AppendEntries): string | undefined {
+  const { prev, entries } = message;
+  if (message.term === 0) return "the leader's term must be above 0";
+  if ((prev.index === 0) !== (prev.term === 0)) {
+    return `prev_log_index ${prev.index} and prev_log_term ${prev.term} must both be 0 or both be above 0`;
+  }
+  let { index, term } = prev;
+  for (const entry of entries) {
+    if (entry.index !== index + 1) return `entry index ${entry.index} does not follow ${index}`;
+    if (entry.term < term) return `term ${entry.term} of entry ${entry.index} is below the term ${term} before it`;
+    if (entry.term === 0) return `term of entry ${entry.index} must be above 0`;
+    ({ index, term } = entry);
+  }
+  if (term > message.term) return `term ${term} of entry ${index} is above the leader's term ${message.term}`;
+  return undefined;
+}

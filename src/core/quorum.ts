@@ -1,0 +1,13 @@
+import { assert } from "./invariants.js";
+
+/** How many of `voters` members make a majority. */
+export function majority(voters: number): number {
+  assert(voters >= 1, "a cluster has a voter", { voters });
+  return Math.floor(voters / 2) + 1;
+}
+
+/** The highest index that a majority has reached, given the index that each voter has reached. */
+export function majorityIndex(matchIndexes: readonly number[]): number {
+  const descending = [...matchIndexes].sort((a, b) => b - a);
+  return descending[majority(matchIndexes.length) - 1]!;
+}

@@ -1,0 +1,24 @@
+import type { Response } from "./messages.js";
+import type { Entry, HardState, SnapshotMeta } from "./types.js";
+
+/**
+ * What must happen next, and in which order. The node takes one Ready, carries it out, and calls `advance` with it before it takes the next one.
+ */
+export interface Ready {
+  /**
+   * A snapshot that is to become this node's state. It lies on disk, verified, under a temporary name. First of all: publish it, then
+   * make the log start at it (keeping the entries behind it when the log has its last entry with the same term), then switch the state
+   * machine; each durable before the next. A crash between any two of these is mended at the next start (rule 8).
+   */
+  readonly snapshot: SnapshotMeta | undefined;
+  /** To be written with `entries`, in the same write. Undefined when unchanged. */
+  readonly hardState: HardState | undefined;
+  /** To be written to the log. The first one may replace an entry that is there, and with it all behind it. */
+  readonly entries: readonly Entry[];
+  /** Whether `hardState` and `entries` must be durable before `messages` are sent. False when only the commit index moved. */
+  readonly mustSync: boolean;
+  /** Promises made of what is above: to be sent only when that is durable, and the snapshot installed. */
+  readonly messages: readonly Response[];
+  /** To be applied in this order, each exactly once. They are committed and durable already: no need to wait for this Ready's write. */
+  readonly committed: readonly Entry[];
+}
