@@ -21,6 +21,8 @@ export const errorCodes = {
   NOT_LEADER: { grpc: "UNAVAILABLE", retryable: true },
   /** The node is stopping or has stopped. Nothing happened. */
   STOPPED: { grpc: "UNAVAILABLE", retryable: true },
+  /** There is no connection to the node, or it broke during a call that changes nothing. Nothing happened. */
+  UNREACHABLE: { grpc: "UNAVAILABLE", retryable: true },
   /** Too much is waiting. Nothing happened; try later. */
   BUSY: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** The disk is full. Nothing happened; try later. */

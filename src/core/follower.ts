@@ -33,6 +33,15 @@ export function onAppendEntries(state: RaftState, message: AppendEntries): Appen
   if (conflict !== undefined && conflict.index <= log.commit) {
     return refuse(state, message, "safety", describeConflict(state, conflict));
   }
+  const unreadable = fresh.find((entry) => !isReadable(state, entry));
+  if (unreadable !== undefined) {
+    return refuse(
+      state,
+      message,
+      "safety",
+      `entry ${unreadable.index} is a configuration whose bytes are no membership`,
+    );
+  }
   // Raft section 5.3: an entry that conflicts with the leader's goes, with all that follow it.
   if (conflict !== undefined) state.truncateAfter(conflict.index - 1);
   for (const entry of fresh) state.append(entry);
@@ -55,6 +64,9 @@ export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): I
   }
   if (message.term === state.term && state.role === "leader") {
     return answer("safety", 0, `this node itself leads in term ${state.term}`);
+  }
+  if (snapshot.term > message.term) {
+    return answer("safety", 0, `the snapshot's term ${snapshot.term} is above the leader's term ${message.term}`);
   }
   state.becomeFollower(message.term, message.from);
   // Rule 3. What is committed here is in every later leader's log (Raft section 5.4).
@@ -85,6 +97,17 @@ export function installedAnswer(state: RaftState, message: InstallSnapshot): Ins
     matchIndex: index,
     detail: `installed up to ${index}`,
   };
+}
+
+/** Whether a configuration says who the members are. Found out before anything is changed: a peer's bytes must not stop this node. */
+function isReadable(state: RaftState, entry: Entry): boolean {
+  if (entry.type !== "configuration") return true;
+  try {
+    state.codec.decode(entry.data);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Rule 1: what lies at or below the boundary is committed, here and at every leader. Skip it and take the rest. */

@@ -53,6 +53,7 @@ export class Leader {
     const bytes = entryBytes(entry);
     this.#uncommitted.push({ index: entry.index, bytes });
     this.#uncommittedBytes += bytes;
-    return entry;
+    // Not the entry: whoever waits for its commit would keep its data in memory.
+    return { index: entry.index, term: entry.term };
   }
 }

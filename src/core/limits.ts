@@ -16,10 +16,23 @@ export const limits = {
   entryBytes: 2 * MiB,
   /** Largest gRPC message, sent or received. */
   messageBytes: 4 * MiB,
+  /**
+   * Encoded messages that wait at one end of a gRPC stream, for each direction: a sender waits, and a receiver stops reading, when
+   * they are more. One message always fits.
+   */
+  streamBufferBytes: 256 * KiB,
+  /** Calls and streams at a time on one connection; a client holds further ones back. */
+  streamsPerConnection: 4096,
+  /** Longest text of an error that goes over the network, in characters; the rest is cut. */
+  errorTextCharacters: 2048,
   /** What a sender may put into one AppendEntries message: leaves room for the fields around the entries. */
   appendBytes: 4 * MiB - 64 * KiB,
   /** Most entries in one AppendEntries message. */
   appendEntries: 16 * KiB,
+  /** AppendEntries requests of one stream that are in the works; the sender is held back beyond. */
+  appendsInFlight: 256,
+  /** A part of a Range answer holds about so many bytes. */
+  rangePartBytes: 256 * KiB,
   /** Longest client id of a request id. */
   clientIdBytes: 256,
   /** Longest node id or cluster id, in characters. */
@@ -40,6 +53,12 @@ export const limits = {
   snapshotChunkBytes: 256 * KiB,
   /** Largest payload chunk that a reader accepts. */
   snapshotChunkBytesMax: 1 * MiB,
+  /** Piece in which a state machine hands out its snapshot payload. */
+  payloadPieceBytes: 64 * KiB,
+  /** Payload that is written, or put into a restored state, before the event loop gets its turn. */
+  payloadSliceBytes: 256 * KiB,
+  /** Reads of the state on disk (ranges, snapshots being written) under way at a time; more are refused. */
+  stateReaders: 4096,
   /** Largest header of a snapshot file. */
   snapshotHeaderBytes: 1 * MiB,
   /** One write to a snapshot file, and one read from it. */
@@ -52,6 +71,10 @@ export const limits = {
   snapshotsKept: 2,
   /** Segment of the log. */
   segmentBytes: 64 * MiB,
+  /** Step in which a segment is filled with zeros ahead of its records: overwriting is faster to sync than growing a file. */
+  segmentFillBytes: 256 * KiB,
+  /** Kept filled behind the records, so that a full disk still takes what trims the log, or a vote. */
+  segmentReserveBytes: 4 * KiB,
   /** Log kept behind a snapshot for slow followers, unless the caller says otherwise. */
   trailingLogBytes: 64 * MiB,
   /** Term ranges named by GetLogInfo. */
@@ -66,4 +89,7 @@ assert(limits.appendBytes < limits.messageBytes, "an AppendEntries message fits 
 assert(limits.transferChunkBytes + 64 * KiB <= limits.messageBytes, "a transfer chunk fits a gRPC message");
 assert(limits.snapshotChunkBytes <= limits.snapshotChunkBytesMax, "a written snapshot chunk can be read");
 assert(limits.entryBytes * 2 < limits.segmentBytes, "a segment holds a largest entry");
+assert(limits.segmentReserveBytes < limits.segmentFillBytes, "a filling step holds the reserve");
+assert(limits.segmentFillBytes <= limits.segmentBytes, "a segment holds a filling step");
+assert(limits.snapshotWriteBytes <= limits.snapshotSyncBytes, "a write of a snapshot fits between two syncs");
 assert(limits.snapshotsKept >= 1, "a snapshot is kept");

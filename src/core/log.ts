@@ -39,16 +39,32 @@ export class RaftLog {
   #persisting: number;
 
   constructor(start: LogStart) {
+    const firstRange = start.ranges[0]?.firstIndex ?? start.boundary.index + 1;
+    assert(firstRange <= start.boundary.index + 1, "there is no hole between the boundary and the log (rule 9)", {
+      boundary: start.boundary.index,
+      firstIndex: firstRange,
+    });
     this.#terms = new TermRanges(start.boundary);
     start.ranges.forEach((range, at) => {
       const end = start.ranges[at + 1]?.firstIndex ?? start.lastIndex + 1;
       this.#terms.extendTo(end - 1, range.term);
     });
-    for (const entry of start.tail) this.#remember(entry);
+    for (const entry of start.tail) {
+      const follows = start.tail[0]!.index + this.#window.length;
+      assert(entry.index === follows, "the tail's entries are consecutive", { index: entry.index, follows });
+      this.#remember(entry);
+    }
     this.#commit = start.commit;
     this.#applied = this.#applying = start.applied;
     this.#persisted = this.#persisting = start.lastIndex;
-    assert(this.last.index === start.lastIndex, "the ranges reach to the last entry", { ...start.boundary });
+    assert(this.last.index === start.lastIndex, "the ranges reach to the last entry", {
+      ranges: this.last.index,
+      last: start.lastIndex,
+    });
+    assert((start.tail.at(-1)?.index ?? start.lastIndex) === start.lastIndex, "the tail reaches to the last entry", {
+      tail: start.tail.at(-1)?.index,
+      last: start.lastIndex,
+    });
     assert(
       start.boundary.index <= start.applied && start.applied <= start.commit && start.commit <= start.lastIndex,
       "boundary <= applied <= commit <= last",
@@ -134,10 +150,12 @@ export class RaftLog {
     return entries;
   }
 
-  /** `position` was handed out and is durable now; does nothing when the entry was replaced meanwhile. */
-  persistedTo(position: LogPosition): void {
-    if (this.termAt(position.index) !== position.term) return;
-    this.#persisted = Math.max(this.#persisted, position.index);
+  /**
+   * What was handed out up to `index` is durable now. Entries that were replaced meanwhile have to be handed out again, and count only then:
+   * also when they came back with the same term, because writing their replacement takes them from the disk for a moment.
+   */
+  persistedTo(index: number): void {
+    this.#persisted = Math.max(this.#persisted, Math.min(index, this.#persisting));
     this.#evict();
   }
 
@@ -201,6 +219,11 @@ export class RaftLog {
     this.#persisted = Math.max(this.#persisted, snapshot.index);
     this.#persisting = Math.max(this.#persisting, snapshot.index);
     this.#applying = snapshot.index;
+  }
+
+  /** Size of the entries that are kept in memory. */
+  get windowBytes(): number {
+    return this.#windowBytes;
   }
 
   /** Index of the window's first entry. */

@@ -164,6 +164,8 @@ export class Raft {
       entry: state.log.termAt(snapshot.index),
     });
     state.snapshot = snapshot;
+    // That it was taken proves that its entries are applied, though the Ready that handed them out may still be under way.
+    state.log.appliedTo(Math.max(state.log.applied, snapshot.index));
     state.log.trimTo(trimTo);
     state.memberships.trimTo(trimTo);
     return true;
@@ -185,22 +187,39 @@ export class Raft {
   /** What must happen next. Each Ready must be given to {@link advance} before the next one is taken. */
   ready(): Ready {
     assert(this.#taken === undefined, "one Ready at a time", {});
-    const state = this.#state;
-    const hardState = this.#hardStateChange();
-    const { term, vote } = this.#lastHardState;
-    const promised = hardState !== undefined && (hardState.term !== term || hardState.vote !== vote);
-    const entries = state.log.takeUnpersisted();
-    const ready: Ready = {
-      snapshot: state.pendingSnapshot,
-      hardState,
-      entries,
-      mustSync: promised || entries.length > 0 || state.pendingSnapshot !== undefined,
-      messages: state.outbox.splice(0),
-      committed: state.pendingSnapshot === undefined ? state.log.takeUnapplied() : [],
-    };
-    if (hardState !== undefined) this.#lastHardState = hardState;
+    const termChanged = this.#state.term !== this.#lastHardState.term;
+    const ready = termChanged && this.#state.pendingSnapshot !== undefined ? this.#termOnly() : this.#everything();
+    if (ready.hardState !== undefined) this.#lastHardState = ready.hardState;
     this.#taken = ready;
     return ready;
+  }
+
+  #everything(): Ready {
+    const { log, outbox, pendingSnapshot } = this.#state;
+    const hardState = this.#hardStateChange();
+    const { term, vote } = this.#lastHardState;
+    const termChanged = hardState !== undefined && hardState.term !== term;
+    const voteChanged = hardState !== undefined && hardState.vote !== vote;
+    const entries = log.takeUnpersisted();
+    return {
+      snapshot: pendingSnapshot,
+      hardState,
+      entries,
+      mustSync: termChanged || voteChanged || entries.length > 0 || pendingSnapshot !== undefined,
+      messages: outbox.splice(0),
+      committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),
+    };
+  }
+
+  /**
+   * The term alone, ahead of a snapshot. What a leader says is committed must not outlast its term: a node that came back with the snapshot
+   * but in an older term would listen to leaders that were deposed before the snapshot's sender, and tell them that its log agrees with
+   * theirs up to a boundary that they never reached.
+   */
+  #termOnly(): Ready {
+    const { term, vote } = this.#state.hardState;
+    const hardState = { term, vote, commit: this.#lastHardState.commit };
+    return { snapshot: undefined, hardState, entries: [], mustSync: true, messages: [], committed: [] };
   }
 
   /** All of `ready` was carried out: its writes are durable, its snapshot is installed, its entries are applied. */
@@ -210,7 +229,7 @@ export class Raft {
     const state = this.#state;
     if (ready.snapshot !== undefined) this.#installed(ready.snapshot);
     const lastWritten = ready.entries.at(-1);
-    if (lastWritten !== undefined) state.log.persistedTo(lastWritten);
+    if (lastWritten !== undefined) state.log.persistedTo(lastWritten.index);
     const lastApplied = ready.committed.at(-1);
     if (lastApplied !== undefined) state.log.appliedTo(lastApplied.index);
     this.#leader?.advanceCommit();

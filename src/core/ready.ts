@@ -8,7 +8,8 @@ export interface Ready {
   /**
    * A snapshot that is to become this node's state. It lies on disk, verified, under a temporary name. First of all: publish it, then
    * make the log start at it (keeping the entries behind it when the log has its last entry with the same term), then switch the state
-   * machine; each durable before the next. A crash between any two of these is mended at the next start (rule 8).
+   * machine; each durable before the next. A crash between any two of these is mended at the next start (rule 8). The term of the leader
+   * that sent it is durable already: an earlier Ready held it.
    */
   readonly snapshot: SnapshotMeta | undefined;
   /** To be written with `entries`, in the same write. Undefined when unchanged. */
@@ -19,6 +20,9 @@ export interface Ready {
   readonly mustSync: boolean;
   /** Promises made of what is above: to be sent only when that is durable, and the snapshot installed. */
   readonly messages: readonly Response[];
-  /** To be applied in this order, each exactly once. They are committed and durable already: no need to wait for this Ready's write. */
+  /**
+   * To be applied in this order, each exactly once. They are committed and durable already, and so is the term in which this node learned
+   * that: no need to wait for this Ready's write.
+   */
   readonly committed: readonly Entry[];
 }

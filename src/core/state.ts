@@ -79,7 +79,8 @@ export class RaftState {
     }
     this.role = "follower";
     this.leader = leader;
-    this.elapsedTicks = 0;
+    // Figure 2: a candidate that does not get this node's vote must not keep it from campaigning itself.
+    if (leader !== undefined) this.elapsedTicks = 0;
     this.reads.fail();
   }
 

@@ -1,0 +1,8 @@
+/** Exit codes of the command line. */
+export const exitCodes = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  /** EX_SOFTWARE of sysexits. */
+  fatal: 70,
+} as const;

@@ -1,0 +1,74 @@
+import { once } from "node:events";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { exitCodes } from "./exit_codes.js";
+import { logLevelOption, wholeNumber } from "./options.js";
+import { untilSignal } from "./signals.js";
+
+interface GatewayCommandOptions {
+  dataDir?: string;
+  nodes?: ReadonlyMap<string, string>;
+  jsonStyle: "compact" | "spaced";
+  timeoutMs: number;
+  logLevel: string;
+}
+
+/** `cairn gateway` */
+export function gatewayCommand(): Command {
+  return new Command("gateway")
+    .description("Read JSON requests from standard input, a line each, and print the replies.")
+    .option("--data-dir <dir>", "keep the nodes' data here (default: a temporary directory, removed at the end)")
+    .addOption(
+      new Option("--nodes <list>", "use running nodes instead of starting any: n1=host:port,n2=host:port")
+        .argParser(parseNodes)
+        .conflicts("dataDir"),
+    )
+    .addOption(
+      new Option("--json-style <style>", "spaced: a space after each comma and colon")
+        .choices(["compact", "spaced"])
+        .default("compact"),
+    )
+    .option("--timeout-ms <n>", "how long a node may take to answer", wholeNumber(1, 2 ** 31 - 1), 30_000)
+    .addOption(logLevelOption("warn"))
+    .action(gateway);
+}
+
+async function gateway(options: GatewayCommandOptions): Promise<void> {
+  const [{ Gateway }, { OwnNodes, RunningNodes }, { standardErrorLogger }] = await Promise.all([
+    import("../gateway/gateway.js"),
+    import("../gateway/nodes.js"),
+    import("./log.js"),
+  ]);
+  const logger = standardErrorLogger(options.logLevel);
+  const complain = (text: string) => void process.stderr.write(`cairn gateway: ${text}\n`);
+  const onFatal = (error: unknown) => {
+    complain(`a node stopped itself: ${String(error)}`);
+    process.exit(exitCodes.fatal);
+  };
+  const nodes =
+    options.nodes !== undefined
+      ? new RunningNodes(options.nodes)
+      : new OwnNodes({ dataDir: options.dataDir, logger, onFatal });
+  const { jsonStyle: style, timeoutMs } = options;
+  const running = new Gateway({ nodes, style, timeoutMs, logger, print, complain });
+  // A reader that has gone wants no more answers.
+  const readerGone = new Promise<void>((resolve) => process.stdout.once("error", () => resolve()));
+  await Promise.race([running.run(process.stdin), untilSignal(), readerGone]);
+  await running.close();
+  process.exit(exitCodes.ok);
+}
+
+async function print(line: string): Promise<void> {
+  if (!process.stdout.write(`${line}\n`)) await once(process.stdout, "drain");
+}
+
+function parseNodes(text: string): ReadonlyMap<string, string> {
+  const nodes = new Map<string, string>();
+  for (const part of text.split(",")) {
+    const [, name, address] = /^([^=]+)=(.+:\d+)$/.exec(part.trim()) ?? [];
+    if (name === undefined || address === undefined) {
+      throw new InvalidArgumentError(`${JSON.stringify(part)} must be name=host:port`);
+    }
+    nodes.set(name, address);
+  }
+  return nodes;
+}

@@ -1,0 +1,72 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { RequestIdSchema } from "../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../errors.js";
+import { GatewayError, gatewayCodes } from "./errors.js";
+import type { Fields } from "./fields.js";
+import { encodeValue, StoredJson } from "./json.js";
+import type { Reply } from "./log_compaction.js";
+import type { GatewayNode } from "./nodes.js";
+
+/** The messages of the key-value workload, for one node. They go through consensus. */
+export class KeyValue {
+  constructor(
+    private readonly node: GatewayNode,
+    private readonly timeoutMs: number,
+  ) {}
+
+  async write(body: Fields): Promise<Reply> {
+    const request = { key: body.key("key"), value: encodeValue(body.value("value")), ...requestIdOf(body) };
+    await this.#asLeader(() => this.node.kv.put(request, { timeoutMs: this.timeoutMs }));
+    return ["write_ok", {}];
+  }
+
+  async read(body: Fields): Promise<Reply> {
+    const key = body.key("key");
+    const { kv } = await this.#asLeader(() => this.node.kv.get({ key }, { timeoutMs: this.timeoutMs }));
+    if (kv === undefined) throw noSuchKey(body);
+    return ["read_ok", { value: StoredJson.from(kv.value) }];
+  }
+
+  async cas(body: Fields): Promise<Reply> {
+    const from = encodeValue(body.value("from"));
+    const request = {
+      key: body.key("key"),
+      expected: { case: "value", value: from } as const,
+      newValue: encodeValue(body.value("to")),
+      createIfMissing: body.has("create_if_not_exists") && body.boolean("create_if_not_exists"),
+      ...requestIdOf(body),
+    };
+    const answer = await this.#asLeader(() => this.node.kv.compareAndSet(request, { timeoutMs: this.timeoutMs }));
+    if (answer.swapped) return ["cas_ok", {}];
+    if (answer.current === undefined) throw noSuchKey(body);
+    const present = StoredJson.from(answer.current.value).text;
+    const text = `key ${body.name("key")} has the value ${present}, expected ${from.toString("utf8")}`;
+    throw new GatewayError(gatewayCodes.preconditionFailed, text);
+  }
+
+  /** Carries out a request that needs a leader; makes the node campaign when it does not lead. */
+  async #asLeader<Answer>(request: () => Promise<Answer>): Promise<Answer> {
+    try {
+      return await request();
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "NOT_LEADER") throw error;
+    }
+    try {
+      await this.node.admin.campaign({}, { timeoutMs: this.timeoutMs });
+    } catch (error) {
+      const { code, text } = CairnError.from(error);
+      if (code === "FAILED_PRECONDITION") throw new GatewayError(gatewayCodes.temporarilyUnavailable, text);
+      throw error;
+    }
+    return request();
+  }
+}
+
+function requestIdOf(body: Fields): { requestId?: MessageInitShape<typeof RequestIdSchema> } {
+  if (!body.has("client_id") && !body.has("seq")) return {};
+  return { requestId: { clientId: body.name("client_id"), sequence: BigInt(body.count("seq", 1)) } };
+}
+
+function noSuchKey(body: Fields): GatewayError {
+  return new GatewayError(gatewayCodes.keyDoesNotExist, `key ${body.name("key")} does not exist`);
+}

@@ -1,0 +1,322 @@
+import type { GetLogInfoResponse, TakeSnapshotResponse } from "../../gen/cairn/v1/admin_pb.js";
+import { limits } from "../core/limits.js";
+import type { LogPosition } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { encodeCommand } from "../machine/command.js";
+import { PayloadDecoder } from "../machine/payload_decoder.js";
+import { DEFAULT_SESSION_LIMITS } from "../machine/sessions.js";
+import { SnapshotParser } from "../storage/snapshots/parser.js";
+import { GatewayError, gatewayCodes } from "./errors.js";
+import type { Fields } from "./fields.js";
+import { encodeValue, OrderedObject, StoredJson } from "./json.js";
+import type { GatewayNode } from "./nodes.js";
+import { type OutgoingEntry, type Pair, RemoteLeader } from "./remote_leader.js";
+
+/** A reply's type and its fields in order. */
+export type Reply = readonly [type: string, fields: Readonly<Record<string, unknown>>];
+
+/** An entry of an apply_entries request. */
+interface RequestedEntry extends OutgoingEntry {
+  readonly op: "put" | "get" | "delete";
+  readonly key: Buffer;
+}
+
+/** Results of get entries that are remembered for repeated requests. */
+const REMEMBERED_RESULTS = 10_000;
+
+/** The messages of the log-compaction tasks, for one node. */
+export class LogCompaction {
+  readonly #leader: RemoteLeader;
+  /** What get entries returned when they were applied, by index. */
+  readonly #results = new Map<number, StoredJson | null>();
+
+  constructor(
+    private readonly node: GatewayNode,
+    private readonly timeoutMs: number,
+  ) {
+    this.#leader = new RemoteLeader(node, timeoutMs);
+  }
+
+  /** Lets go of its streams. */
+  close(): void {
+    this.#leader.close();
+  }
+
+  async applyEntries(body: Fields): Promise<Reply> {
+    const entries = body.objects("entries").map(requestedEntry);
+    const info = await this.#logInfo();
+    const applied = Number(info.appliedIndex);
+    if (entries.length === 0) return ["apply_entries_ok", { results: [], last_applied: applied }];
+    checkPlaces(entries, info);
+    await this.#applyInOrder(entries, info);
+    const last = entries.at(-1)!.index;
+    const after = await this.#logInfo(last);
+    const results = entries.map(({ index, op }) => ({
+      index,
+      result: op === "get" && this.#results.has(index) ? this.#results.get(index) : "ok",
+    }));
+    return ["apply_entries_ok", { results, last_applied: Number(after.appliedIndex) }];
+  }
+
+  async seedState(body: Fields): Promise<Reply> {
+    const pairs = pairsOf(body);
+    const commitIndex = body.count("commit_index");
+    const term = body.count("term", 1);
+    const info = await this.#logInfo();
+    const first = Number(info.lastIndex) + 1;
+    if (commitIndex < first) {
+      if (commitIndex === 0 && first === 1 && pairs.length === 0) return ["seed_state_ok", {}];
+      const text = `commit_index ${commitIndex} leaves no place for the state: the log ends at ${first - 1}, expected at least ${first}`;
+      throw new GatewayError(gatewayCodes.preconditionFailed, text);
+    }
+    const data = encodeCommand({ operation: { case: "load", value: { pairs: [...pairs] } } });
+    let prev: LogPosition = { index: first - 1, term: Number(info.lastTerm) };
+    let batch: OutgoingEntry[] = [{ index: first, term, data }];
+    checkTerm(batch[0]!, info);
+    for (let index = first + 1; index <= commitIndex; index++) {
+      if (batch.length >= limits.appendEntries) {
+        await this.#leader.append(term, prev, batch, 0);
+        prev = batch.at(-1)!;
+        batch = [];
+      }
+      batch.push({ index, term, data: undefined });
+    }
+    await this.#leader.append(term, prev, batch, commitIndex);
+    await this.#logInfo(commitIndex);
+    return ["seed_state_ok", {}];
+  }
+
+  async takeSnapshot(body: Fields): Promise<Reply> {
+    const threshold = body.has("threshold") ? body.count("threshold") : 0;
+    if (body.has("up_to_index")) return this.#snapshotUpTo(body.count("up_to_index"));
+    const trigger = { case: "thresholdEntries", value: BigInt(threshold) } as const;
+    const taken = await this.#takeSnapshot(trigger);
+    return [
+      "take_snapshot_ok",
+      {
+        snapshot_index: Number(taken.snapshot?.index ?? 0),
+        snapshot_term: Number(taken.snapshot?.term ?? 0),
+        state_size_bytes: Number(taken.snapshot?.payloadBytes ?? 0),
+        log_entries_trimmed: Number(taken.logEntriesTrimmed),
+      },
+    ];
+  }
+
+  async installSnapshot(body: Fields): Promise<Reply> {
+    const position = { index: body.count("snapshot_index", 1), term: body.count("snapshot_term", 1) };
+    const installed = await this.#leader.install(position, pairsOf(body));
+    const info = await this.#logInfo();
+    const applied = installed?.applied ?? false;
+    return ["install_snapshot_ok", { applied, new_last_applied: Number(info.appliedIndex) }];
+  }
+
+  async getLogInfo(): Promise<Reply> {
+    const info = await this.#logInfo();
+    return [
+      "get_log_info_ok",
+      {
+        first_index: Number(info.firstIndex),
+        last_index: Number(info.lastIndex),
+        snapshot_index: Number(info.snapshotIndex),
+        total_entries: Number(info.totalEntries),
+      },
+    ];
+  }
+
+  async getState(): Promise<Reply> {
+    const members: [string, StoredJson][] = [];
+    let lastApplied = 0;
+    for await (const part of this.node.kv.range({ stale: true }, { timeoutMs: this.timeoutMs })) {
+      lastApplied = Number(part.header?.appliedIndex ?? lastApplied);
+      for (const { key, value } of part.kvs) members.push(member(key, value));
+    }
+    return ["get_state_ok", { state: new OrderedObject(members), last_applied: lastApplied }];
+  }
+
+  async getSnapshot(): Promise<Reply> {
+    const found = await this.#downloadSnapshot();
+    return [
+      "get_snapshot_ok",
+      {
+        snapshot_index: found?.position.index ?? 0,
+        snapshot_term: found?.position.term ?? 0,
+        state: found === undefined ? null : new OrderedObject(found.members),
+      },
+    ];
+  }
+
+  async shouldSnapshot(body: Fields): Promise<Reply> {
+    const threshold = body.has("threshold") ? body.count("threshold") : 10_000;
+    const logEntries = Number((await this.#logInfo()).totalEntries);
+    return ["should_snapshot_ok", { should_snapshot: logEntries >= threshold, log_entries: logEntries }];
+  }
+
+  async #snapshotUpTo(index: number): Promise<Reply> {
+    const info = await this.#logInfo();
+    const current = { index: Number(info.snapshotIndex), term: Number(info.snapshotTerm) };
+    const { index: last, term } =
+      index <= current.index ? current : positionOf(await this.#takeSnapshot({ case: "index", value: BigInt(index) }));
+    return ["snapshot_ok", { last_included_index: last, last_included_term: term }];
+  }
+
+  #takeSnapshot(
+    trigger: { case: "thresholdEntries"; value: bigint } | { case: "index"; value: bigint },
+  ): Promise<TakeSnapshotResponse> {
+    return this.node.admin.takeSnapshot({ trigger, keepLogBytes: 0n }, { timeoutMs: this.timeoutMs });
+  }
+
+  #logInfo(minAppliedIndex = 0): Promise<GetLogInfoResponse> {
+    const request = { minAppliedIndex: BigInt(minAppliedIndex) };
+    return this.node.admin.getLogInfo(request, { timeoutMs: this.timeoutMs });
+  }
+
+  /**
+   * Makes the entries durable, then commits them. A get in the log returns the value at its place, and only the leader decides when the
+   * log is committed up to there: before an entry changes a key that gets wait for, those are answered.
+   */
+  async #applyInOrder(entries: readonly RequestedEntry[], info: GetLogInfoResponse): Promise<void> {
+    const { term, index: last } = entries.at(-1)!;
+    const first = entries[0]!;
+    const prev = { index: first.index - 1, term: prevTerm(first, info) };
+    const fresh = entries.filter((entry) => entry.index > Number(info.appliedIndex));
+    const hasGets = fresh.some((entry) => entry.op === "get");
+    await this.#leader.append(term, prev, entries, hasGets ? 0 : last);
+    if (!hasGets) return;
+    let waiting: RequestedEntry[] = [];
+    for (const entry of fresh) {
+      if (entry.op === "get") waiting.push(entry);
+      else if (waiting.some((get) => get.key.equals(entry.key))) {
+        const before = entries[entry.index - first.index - 1]!;
+        await this.#readAt(term, before, waiting);
+        waiting = [];
+      }
+    }
+    await this.#readAt(term, entries.at(-1)!, waiting);
+  }
+
+  /** Commits up to `position`, and reads what the gets return there. */
+  async #readAt(term: number, position: LogPosition, gets: readonly RequestedEntry[]): Promise<void> {
+    await this.#leader.append(term, position, [], position.index);
+    const minAppliedIndex = BigInt(position.index);
+    await Promise.all(
+      gets.map(async ({ index, key }) => {
+        const request = { key, stale: true, minAppliedIndex };
+        const { kv } = await this.node.kv.get(request, { timeoutMs: this.timeoutMs });
+        this.#remember(index, kv === undefined ? null : StoredJson.from(kv.value));
+      }),
+    );
+  }
+
+  #remember(index: number, result: StoredJson | null): void {
+    this.#results.set(index, result);
+    if (this.#results.size <= REMEMBERED_RESULTS) return;
+    const [oldest] = this.#results.keys();
+    if (oldest !== undefined) this.#results.delete(oldest);
+  }
+
+  async #downloadSnapshot(): Promise<{ position: LogPosition; members: [string, StoredJson][] } | undefined> {
+    const parser = new SnapshotParser(`the newest snapshot of node ${this.node.id}`);
+    const members: [string, StoredJson][] = [];
+    let payload: PayloadDecoder | undefined;
+    const sink = {
+      key: (key: Uint8Array, { value }: { value: Uint8Array }) => void members.push(member(key, value)),
+      session: () => {},
+      answer: () => {},
+    };
+    try {
+      for await (const { data } of this.node.admin.downloadSnapshot({}, { timeoutMs: this.timeoutMs })) {
+        for (const chunk of parser.push(data)) {
+          payload ??= new PayloadDecoder(parser.header!.meta, DEFAULT_SESSION_LIMITS, sink);
+          payload.push(chunk);
+        }
+      }
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "NOT_FOUND") return undefined;
+      throw error;
+    }
+    parser.finish();
+    payload?.finish();
+    return { position: parser.header!.meta, members };
+  }
+}
+
+function requestedEntry(fields: Fields): RequestedEntry {
+  const index = fields.integer("index");
+  const term = fields.count("term", 1);
+  const command = fields.object("command");
+  const op = command.oneOf("op", ["put", "get", "delete"]);
+  const key = command.key("key");
+  const operation =
+    op === "put"
+      ? ({ case: op, value: { key, value: encodeValue(command.value("value")) } } as const)
+      : ({ case: op, value: { key } } as const);
+  return { index, term, op, key, data: encodeCommand({ operation }) };
+}
+
+/** The state of a request, in the order of the store's keys. */
+function pairsOf(body: Fields): Pair[] {
+  const pairs = body.entries("state").map(([name, value]) => {
+    if (name === "" || !name.isWellFormed()) {
+      const text = "field state has a key that is empty or not a string of whole characters";
+      throw new GatewayError(gatewayCodes.malformedRequest, text);
+    }
+    return { key: Buffer.from(name, "utf8"), value: encodeValue(value) };
+  });
+  return pairs.sort((a, b) => Buffer.compare(a.key, b.key));
+}
+
+/** Checks all of a batch before any of it is sent: a batch with a bad entry changes nothing. */
+function checkPlaces(entries: readonly RequestedEntry[], info: GetLogInfoResponse): void {
+  const next = Number(info.lastIndex) + 1;
+  const first = entries[0]!;
+  if (first.index < 1 || first.index > next) throw misplaced(`index ${first.index}`, first.index < 1 ? 1 : next);
+  let term = prevTerm(first, info);
+  entries.forEach((entry, at) => {
+    const expected = first.index + at;
+    if (entry.index !== expected) throw misplaced(`index ${entry.index}`, expected);
+    if (entry.term < term) {
+      throw misplaced(`index ${entry.index} has term ${entry.term}, below the term ${term} before it`, expected);
+    }
+    term = entry.term;
+    const present = termAt(entry.index, info);
+    if (present === undefined) {
+      if (entry.index >= next) checkTerm(entry, info);
+    } else if (present !== entry.term && entry.index <= Number(info.commitIndex)) {
+      const text = `index ${entry.index} is committed with term ${present}, not ${entry.term}`;
+      throw misplaced(text, Number(info.commitIndex) + 1);
+    }
+  });
+}
+
+/** A new entry must not be of a term that is over. */
+function checkTerm(entry: LogPosition, info: GetLogInfoResponse): void {
+  if (entry.term >= Number(info.term)) return;
+  const text = `entry ${entry.index} has term ${entry.term}, older than the node's term ${info.term}`;
+  throw new GatewayError(gatewayCodes.preconditionFailed, text);
+}
+
+function misplaced(what: string, expected: number): GatewayError {
+  return new GatewayError(gatewayCodes.preconditionFailed, `${what}: expected index ${expected}`);
+}
+
+/** Term of the entry before a batch. Where the log is trimmed it is not known, and the node does not ask. */
+function prevTerm(first: LogPosition, info: GetLogInfoResponse): number {
+  if (first.index === 1) return 0;
+  return termAt(first.index - 1, info) ?? first.term;
+}
+
+/** Term at an index of the node's log, or of its boundary. */
+function termAt(index: number, { terms, lastIndex }: GetLogInfoResponse): number | undefined {
+  if (index > Number(lastIndex)) return undefined;
+  const range = terms.findLast(({ firstIndex }) => Number(firstIndex) <= index);
+  return range === undefined ? undefined : Number(range.term);
+}
+
+function positionOf({ snapshot }: TakeSnapshotResponse): LogPosition {
+  return { index: Number(snapshot?.index ?? 0), term: Number(snapshot?.term ?? 0) };
+}
+
+function member(key: Uint8Array, value: Uint8Array): [string, StoredJson] {
+  const name = Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("utf8");
+  return [name, StoredJson.from(value)];
+}

@@ -1,0 +1,225 @@
+import { crc32 } from "node:zlib";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
+import {
+  AppendEntriesRejection,
+  type AppendEntriesRequest,
+  type AppendEntriesRequestSchema,
+  type AppendEntriesResponse,
+  type InstallSnapshotRequestSchema,
+  type InstallSnapshotResponse,
+  type SnapshotInstalled,
+  SnapshotRefusal,
+} from "../../gen/cairn/v1/raft_pb.js";
+import { type EntrySchema, EntryType } from "../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../core/limits.js";
+import type { LogPosition, SnapshotMeta } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { encodePairsPayload } from "../machine/payload.js";
+import { PROTOCOL_VERSION } from "../server/convert.js";
+import { membershipFromMessage } from "../storage/membership_message.js";
+import { encodeSnapshot, measureSnapshot } from "../storage/snapshots/encoder.js";
+import type { BidiStream } from "../transport/bridge_client.js";
+import { GatewayError, gatewayCodes } from "./errors.js";
+import type { GatewayNode } from "./nodes.js";
+
+const LEADER_ID = "gateway";
+
+/** An entry to be sent: a command, or a no-op when there is no data. */
+export interface OutgoingEntry extends LogPosition {
+  readonly data: Uint8Array | undefined;
+}
+
+export interface Pair {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/** A request but for its header. */
+type AppendRequest = Omit<Exclude<MessageInitShape<typeof AppendEntriesRequestSchema>, AppendEntriesRequest>, "header">;
+
+interface AppendStream {
+  readonly call: BidiStream<MessageInitShape<typeof AppendEntriesRequestSchema>, AppendEntriesResponse>;
+  readonly answers: AsyncIterator<AppendEntriesResponse>;
+  readonly header: ReturnType<typeof headerFor>;
+}
+
+/** Plays the part of a node's leader: AppendEntries over one stream, and InstallSnapshot. */
+export class RemoteLeader {
+  #stream: AppendStream | undefined;
+
+  constructor(
+    private readonly node: GatewayNode,
+    private readonly timeoutMs: number,
+  ) {}
+
+  /**
+   * Sends entries, in as many messages as they need; `commitTo` is told with the last one. Returns when they are durable.
+   * @throws GatewayError 22 when the node refuses them
+   */
+  async append(term: number, prev: LogPosition, entries: readonly OutgoingEntry[], commitTo: number): Promise<void> {
+    let at = prev;
+    const messages = inMessages(entries);
+    for (const [number, batch] of messages.entries()) {
+      const isLast = number === messages.length - 1;
+      await this.#send({
+        term: BigInt(term),
+        leaderId: LEADER_ID,
+        prevLogIndex: BigInt(at.index),
+        prevLogTerm: BigInt(at.term),
+        entries: batch.map(toMessage),
+        leaderCommit: BigInt(isLast ? commitTo : 0),
+      });
+      at = batch.at(-1) ?? at;
+    }
+  }
+
+  /**
+   * Sends a snapshot of a state. Returns what the node says at the end; undefined when it has committed that index already.
+   * @throws GatewayError 22 when it refuses for another reason
+   */
+  async install(position: LogPosition, pairs: readonly Pair[]): Promise<SnapshotInstalled | undefined> {
+    const status = await this.node.admin.getStatus({}, { timeoutMs: this.timeoutMs });
+    const header = {
+      clusterId: status.clusterId,
+      meta: metaOf(position, status),
+      chunkBytes: limits.snapshotChunkBytes,
+    };
+    const payload = () => asynchronously(encodePairsPayload(pairs, position));
+    const { fileBytes, sha256 } = await measureSnapshot(header, payload());
+    const term = BigInt(termFor(position, status));
+    const call = this.node.raft.installSnapshot();
+    const answers = call.responses[Symbol.asyncIterator]();
+    const offer = {
+      header: headerFor(status),
+      term,
+      leaderId: LEADER_ID,
+      index: BigInt(position.index),
+      snapshotTerm: BigInt(position.term),
+      fileBytes: BigInt(fileBytes),
+      sha256,
+    };
+    try {
+      await call.send({ message: { case: "offer", value: offer } });
+      const first = (await this.#next(answers)).message;
+      if (first.case === "refused" && first.value.reason === SnapshotRefusal.ALREADY_COMMITTED) return undefined;
+      if (first.case === "refused") throw new GatewayError(gatewayCodes.preconditionFailed, first.value.detail);
+      const sending = sendFile(call, term, encodeSnapshot(header, payload()));
+      const [installed] = await Promise.all([this.#untilInstalled(answers), sending]);
+      return installed;
+    } finally {
+      call.cancel();
+    }
+  }
+
+  /** Lets go of the stream; the next message opens a new one. */
+  close(): void {
+    this.#stream?.call.cancel();
+    this.#stream = undefined;
+  }
+
+  async #send(request: AppendRequest): Promise<void> {
+    this.#stream ??= await this.#open();
+    const { call, answers, header } = this.#stream;
+    try {
+      await call.send({ ...request, header });
+      checkAccepted(await this.#next(answers));
+    } catch (error) {
+      if (!(error instanceof GatewayError)) this.close();
+      throw error;
+    }
+  }
+
+  async #open(): Promise<AppendStream> {
+    const status = await this.node.admin.getStatus({}, { timeoutMs: this.timeoutMs });
+    const call = this.node.raft.appendEntries();
+    return { call, answers: call.responses[Symbol.asyncIterator](), header: headerFor(status) };
+  }
+
+  async #untilInstalled(answers: AsyncIterator<InstallSnapshotResponse>): Promise<SnapshotInstalled> {
+    for (;;) {
+      const { message } = await this.#next(answers);
+      if (message.case === "installed") return message.value;
+      if (message.case === "refused") throw new GatewayError(gatewayCodes.preconditionFailed, message.value.detail);
+    }
+  }
+
+  /** The next answer of a stream, or TIMEOUT. */
+  async #next<Answer>(answers: AsyncIterator<Answer>): Promise<Answer> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<never>((_, reject) => {
+      const error = new CairnError("TIMEOUT", `node ${this.node.id} gave no answer in ${this.timeoutMs} ms`);
+      timer = setTimeout(() => reject(error), this.timeoutMs);
+    });
+    try {
+      const { done, value } = await Promise.race([answers.next(), timeout]);
+      if (done) throw new CairnError("OUTCOME_UNKNOWN", `node ${this.node.id} ended the stream without an answer`);
+      return value;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+async function sendFile(
+  call: BidiStream<MessageInitShape<typeof InstallSnapshotRequestSchema>, unknown>,
+  term: bigint,
+  file: AsyncIterable<Uint8Array>,
+): Promise<void> {
+  let offset = 0;
+  for await (const data of file) {
+    const chunk = { term, offset: BigInt(offset), crc32: crc32(data), data };
+    await call.send({ message: { case: "chunk", value: chunk } });
+    offset += data.byteLength;
+  }
+  call.end();
+}
+
+/** Messages within the limits; one without entries when there are none. */
+function inMessages(entries: readonly OutgoingEntry[]): OutgoingEntry[][] {
+  const messages: OutgoingEntry[][] = [[]];
+  let bytes = 0;
+  for (const entry of entries) {
+    const size = (entry.data?.byteLength ?? 0) + 32;
+    const current = messages.at(-1)!;
+    if (current.length > 0 && (bytes + size > limits.appendBytes || current.length === limits.appendEntries)) {
+      messages.push([entry]);
+      bytes = size;
+    } else {
+      current.push(entry);
+      bytes += size;
+    }
+  }
+  return messages;
+}
+
+function toMessage({ index, term, data }: OutgoingEntry): MessageInitShape<typeof EntrySchema> {
+  const place = { index: BigInt(index), term: BigInt(term) };
+  return data === undefined ? { ...place, type: EntryType.NO_OP } : { ...place, type: EntryType.COMMAND, data };
+}
+
+function checkAccepted(answer: AppendEntriesResponse): void {
+  if (answer.success) return;
+  const reason = AppendEntriesRejection[answer.rejection];
+  throw new GatewayError(gatewayCodes.preconditionFailed, `${answer.detail} (${reason})`);
+}
+
+function headerFor({ clusterId, nodeId }: GetStatusResponse) {
+  return { protocolVersion: PROTOCOL_VERSION, clusterId, senderId: LEADER_ID, receiverId: nodeId };
+}
+
+function metaOf(position: LogPosition, { membership, membershipIndex }: GetStatusResponse): SnapshotMeta {
+  // A snapshot cannot hold a membership that was set behind it.
+  const index = Math.min(Number(membershipIndex), position.index);
+  return { ...position, membership: { index, members: membershipFromMessage(membership) } };
+}
+
+/** The term of a leader that may send this snapshot now: not below the node's own, and not one in which the node itself leads. */
+function termFor(position: LogPosition, { term, leaderId, nodeId }: GetStatusResponse): number {
+  const current = Number(term);
+  return Math.max(position.term, leaderId === nodeId ? current + 1 : current);
+}
+
+async function* asynchronously<Item>(items: Iterable<Item>): AsyncGenerator<Item> {
+  yield* items;
+}

@@ -1,0 +1,30 @@
+/**
+ * Cairn as a library: a Raft node for a state machine of your own, and the key-value node with its gRPC server.
+ * Nothing that is not exported here is public.
+ */
+
+export { limits } from "./core/limits.js";
+export type { ElectionMode } from "./core/raft.js";
+export type {
+  Entry,
+  EntryType,
+  HardState,
+  IndexedMembership,
+  LogPosition,
+  Member,
+  MemberRole,
+  Membership,
+  SnapshotMeta,
+} from "./core/types.js";
+export { CairnError, type CairnErrorCode, errorCodes } from "./errors.js";
+export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
+export type { Clock } from "./node/clock.js";
+export type { SnapshotOutcome, SnapshotRequest } from "./node/compaction.js";
+export type { Logger } from "./node/logger.js";
+export { CairnNode } from "./node/node.js";
+export type { MachineOpener, NodeOptions } from "./node/options.js";
+export type { Committed } from "./node/proposals.js";
+export { openKeyValueMachine } from "./server/open_machine.js";
+export { CairnServer, type ServerOptions } from "./server/server.js";
+export type { SnapshotInfo } from "./storage/snapshots/snapshot_info.js";
+export { version } from "./version.js";

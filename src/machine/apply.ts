@@ -1,0 +1,47 @@
+import { CommandOutcome, type CommandResult } from "../../gen/cairn/v1/storage_pb.js";
+import { assert } from "../core/invariants.js";
+import type { Entry, LogPosition } from "../core/types.js";
+import { commandResult, decodeCommand } from "./command.js";
+import { evaluate, type RecordStore } from "./evaluate.js";
+import type { SessionTable } from "./sessions.js";
+import type { ApplyResult } from "./state_machine.js";
+
+/** Applies entries to a key-value state, in order; the caller has checked them with {@link assertFollow} and keeps it all or nothing. */
+export function applyEntries(
+  entries: readonly Entry[],
+  records: RecordStore,
+  sessions: SessionTable,
+): ApplyResult<CommandResult>[] {
+  const results = entries.map((entry) => ({
+    index: entry.index,
+    result: entry.type === "command" ? applyCommand(entry, records, sessions) : undefined,
+  }));
+  sessions.flush();
+  return results;
+}
+
+/** Asserts that entries follow each other, and what is applied. */
+export function assertFollow(entries: readonly Entry[], applied: LogPosition): void {
+  let { index, term } = applied;
+  for (const entry of entries) {
+    assert(entry.index === index + 1, "entries are applied one after the other", {
+      entryIndex: entry.index,
+      appliedIndex: index,
+    });
+    assert(entry.term >= term, "terms never fall along the log", {
+      index: entry.index,
+      term: entry.term,
+      before: term,
+    });
+    index = entry.index;
+    term = entry.term;
+  }
+}
+
+/** Bytes that are no command have no effect, not even on the session that they name. */
+function applyCommand({ index, data }: Entry, records: RecordStore, sessions: SessionTable): CommandResult {
+  const command = decodeCommand(data);
+  if (command === undefined) return commandResult(CommandOutcome.INVALID, index);
+  if (command.requestId === undefined) return evaluate(command.operation, index, records);
+  return sessions.answer(command.requestId, index, () => evaluate(command.operation, index, records));
+}

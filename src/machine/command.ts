@@ -1,0 +1,155 @@
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import {
+  type Command,
+  type CommandOutcome,
+  type CommandResult,
+  CommandResultSchema,
+  CommandSchema,
+  type CompareAndSetOperation,
+  type LoadOperation,
+  type RequestId,
+} from "../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../core/limits.js";
+import { CairnError, type CairnErrorCode } from "../errors.js";
+
+/** Bytes that an entry may need around the command in it. */
+const ENTRY_ALLOWANCE_BYTES = 64;
+
+/**
+ * Encodes a command for the log. The server calls this before it proposes; what it returns, every replica can carry out.
+ * Throws CairnError LIMIT_EXCEEDED, naming the limit, or INVALID_ARGUMENT.
+ */
+export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uint8Array {
+  const command = create(CommandSchema, init);
+  const problem = problemOf(command);
+  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  const bytes = toBinary(CommandSchema, command);
+  if (bytes.byteLength + ENTRY_ALLOWANCE_BYTES > limits.entryBytes) {
+    throw new CairnError(
+      "LIMIT_EXCEEDED",
+      `the command takes ${bytes.byteLength} bytes; the limit entryBytes is ${limits.entryBytes}, of which ` +
+        `${ENTRY_ALLOWANCE_BYTES} are set aside for the entry around it: split it up`,
+    );
+  }
+  return bytes;
+}
+
+/** Throws CairnError LIMIT_EXCEEDED or INVALID_ARGUMENT for what no key can be: for reads, which are no commands. */
+export function checkKey(key: Uint8Array): void {
+  const problem = problemOfKey(key);
+  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+}
+
+/** The command in an entry, or undefined when the bytes are none that may be carried out. Byte fields point into `data`. */
+export function decodeCommand(data: Uint8Array): Command | undefined {
+  try {
+    const command = fromBinary(CommandSchema, data);
+    return problemOf(command) === undefined ? command : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** A command's result. `value` and `version` stay empty where the outcome has none. */
+export function commandResult(
+  outcome: CommandOutcome,
+  index: number,
+  value: Uint8Array = NO_BYTES,
+  version = 0,
+): CommandResult {
+  return create(CommandResultSchema, { outcome, index: BigInt(index), value, version: BigInt(version) });
+}
+
+/** The bytes that a session keeps of a result; the same on every replica. */
+export function encodeResult(result: CommandResult): Uint8Array {
+  return toBinary(CommandResultSchema, result);
+}
+
+/** The result in a session's answer. Its value points into `bytes`. */
+export function decodeResult(bytes: Uint8Array): CommandResult {
+  return fromBinary(CommandResultSchema, bytes);
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** Why a command may not be carried out. */
+interface Problem {
+  readonly code: CairnErrorCode;
+  readonly text: string;
+}
+
+/** One judgement for the server and for every replica: what the server lets pass, no replica calls invalid. */
+function problemOf(command: Command): Problem | undefined {
+  const { requestId, operation } = command;
+  if (requestId !== undefined) {
+    const problem = problemOfRequestId(requestId);
+    if (problem !== undefined) return problem;
+  }
+  switch (operation.case) {
+    case "put":
+      return problemOfKey(operation.value.key) ?? problemOfValue(operation.value.value);
+    case "delete":
+    case "get":
+      return problemOfKey(operation.value.key);
+    case "compareAndSet":
+      return problemOfCompareAndSet(operation.value);
+    case "load":
+      return problemOfLoad(operation.value);
+    default:
+      return invalid("the command has no operation: set one");
+  }
+}
+
+function problemOfRequestId({ clientId, sequence, acknowledgedThrough }: RequestId): Problem | undefined {
+  const bytes = Buffer.byteLength(clientId);
+  if (bytes === 0) return invalid("request_id.client_id is empty: choose one at random");
+  if (bytes > limits.clientIdBytes) return tooLong("request_id.client_id", bytes, "clientIdBytes");
+  if (sequence < 1n || sequence > BigInt(Number.MAX_SAFE_INTEGER)) {
+    return invalid(`request_id.sequence is ${sequence}: number requests from 1`);
+  }
+  if (acknowledgedThrough >= sequence) {
+    return invalid(
+      `request_id.acknowledged_through ${acknowledgedThrough} is not below the request's own sequence ${sequence}: ` +
+        "acknowledge only requests that have their answer",
+    );
+  }
+  return undefined;
+}
+
+function problemOfKey(key: Uint8Array): Problem | undefined {
+  if (key.byteLength === 0) return invalid("the key is empty: keys have at least one byte");
+  if (key.byteLength > limits.keyBytes) return tooLong("the key", key.byteLength, "keyBytes");
+  return undefined;
+}
+
+function problemOfValue(value: Uint8Array): Problem | undefined {
+  return value.byteLength > limits.valueBytes ? tooLong("the value", value.byteLength, "valueBytes") : undefined;
+}
+
+function problemOfCompareAndSet({ key, expected, newValue }: CompareAndSetOperation): Problem | undefined {
+  const problem = problemOfKey(key) ?? problemOfValue(newValue);
+  if (problem !== undefined) return problem;
+  if (expected.case === undefined) return invalid("expected is missing: give the value or the version to compare with");
+  return expected.case === "value" ? problemOfValue(expected.value) : undefined;
+}
+
+function problemOfLoad({ pairs }: LoadOperation): Problem | undefined {
+  let before: Uint8Array | undefined;
+  for (const { key, value } of pairs) {
+    const problem = problemOfKey(key) ?? problemOfValue(value);
+    if (problem !== undefined) return problem;
+    if (before !== undefined && Buffer.compare(before, key) >= 0) {
+      return invalid("the pairs to load are not in ascending order of key: sort them, each key once");
+    }
+    before = key;
+  }
+  return undefined;
+}
+
+function invalid(text: string): Problem {
+  return { code: "INVALID_ARGUMENT", text };
+}
+
+function tooLong(what: string, bytes: number, limit: "keyBytes" | "valueBytes" | "clientIdBytes"): Problem {
+  return { code: "LIMIT_EXCEEDED", text: `${what} has ${bytes} bytes; the limit ${limit} is ${limits[limit]}` };
+}

@@ -1,0 +1,92 @@
+import {
+  type Command,
+  CommandOutcome,
+  type CommandResult,
+  type CompareAndSetOperation,
+  type LoadPair,
+} from "../../gen/cairn/v1/storage_pb.js";
+import { commandResult } from "./command.js";
+
+/** What the state holds for a key. */
+export interface KeyRecord {
+  /** Index of the entry that created the key. Kept while the key is overwritten, new after it was deleted. */
+  readonly createVersion: number;
+  /** Index of the entry that wrote the value. */
+  readonly version: number;
+  readonly value: Uint8Array;
+}
+
+/** The keys, as far as commands need them. Bytes are lent in both directions: they are good until the next call, no longer. */
+export interface RecordStore {
+  get(key: Uint8Array): KeyRecord | undefined;
+  put(key: Uint8Array, record: KeyRecord): void;
+  /** Returns whether the key was there. */
+  delete(key: Uint8Array): boolean;
+  /** Removes all keys. */
+  clear(): void;
+}
+
+/**
+ * Carries out the command of the entry at `index`. This is the one place that says what put, delete, compare-and-set, get and load
+ * mean. The command must be one that decodeCommand let pass.
+ */
+export function evaluate(operation: Command["operation"], index: number, records: RecordStore): CommandResult {
+  switch (operation.case) {
+    case "put":
+      return put(operation.value.key, operation.value.value, index, records);
+    case "delete":
+      return commandResult(records.delete(operation.value.key) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND, index);
+    case "compareAndSet":
+      return compareAndSet(operation.value, index, records);
+    case "get":
+      return get(operation.value.key, index, records);
+    case "load":
+      return load(operation.value.pairs, index, records);
+    default:
+      return commandResult(CommandOutcome.INVALID, index);
+  }
+}
+
+function put(key: Uint8Array, value: Uint8Array, index: number, records: RecordStore): CommandResult {
+  const createVersion = records.get(key)?.createVersion ?? index;
+  records.put(key, { createVersion, version: index, value });
+  return commandResult(CommandOutcome.OK, index);
+}
+
+function get(key: Uint8Array, index: number, records: RecordStore): CommandResult {
+  const present = records.get(key);
+  return present === undefined
+    ? commandResult(CommandOutcome.NOT_FOUND, index)
+    : withPresent(CommandOutcome.OK, index, present);
+}
+
+function compareAndSet(operation: CompareAndSetOperation, index: number, records: RecordStore): CommandResult {
+  const { key, expected, newValue, createIfMissing } = operation;
+  const present = records.get(key);
+  if (present === undefined) {
+    const expectsNone = expected.case === "version" && expected.value === 0n;
+    if (!createIfMissing && !expectsNone) return commandResult(CommandOutcome.NOT_FOUND, index);
+    records.put(key, { createVersion: index, version: index, value: newValue });
+    return commandResult(CommandOutcome.OK, index);
+  }
+  if (!isExpected(present, expected)) return withPresent(CommandOutcome.MISMATCH, index, present);
+  records.put(key, { createVersion: present.createVersion, version: index, value: newValue });
+  return commandResult(CommandOutcome.OK, index);
+}
+
+function isExpected(present: KeyRecord, expected: CompareAndSetOperation["expected"]): boolean {
+  return expected.case === "value"
+    ? Buffer.compare(present.value, expected.value) === 0
+    : expected.value === BigInt(present.version);
+}
+
+function load(pairs: readonly LoadPair[], index: number, records: RecordStore): CommandResult {
+  records.clear();
+  for (const { key, value } of pairs) records.put(key, { createVersion: index, version: index, value });
+  return commandResult(CommandOutcome.OK, index);
+}
+
+/** A result with the value that is there: copied, since the record is only lent. */
+function withPresent(outcome: CommandOutcome, index: number, present: KeyRecord): CommandResult {
+  return commandResult(outcome, index, Uint8Array.prototype.slice.call(present.value), present.version);
+}

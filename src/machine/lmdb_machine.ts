@@ -1,0 +1,313 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
+import { assert } from "../core/invariants.js";
+import { limits } from "../core/limits.js";
+import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { type FileSystem, nodeFileSystem } from "../storage/fs.js";
+import { applyEntries, assertFollow } from "./apply.js";
+import type { KeyRecord } from "./evaluate.js";
+import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from "./key_value_machine.js";
+import { type BootId, isDiskFull, LmdbDirectory, linuxBootId } from "./lmdb_directory.js";
+import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb_environment.js";
+import { blocksOf, unlessAborted } from "./payload_blocks.js";
+import { PayloadDecoder, type PayloadSink } from "./payload_decoder.js";
+import { PayloadView } from "./payload_view.js";
+import { DEFAULT_SESSION_LIMITS, type SessionHead, type SessionLimits, SessionTable } from "./sessions.js";
+import type { ApplyResult } from "./state_machine.js";
+
+export interface LmdbMachineOptions {
+  /** Directory of the state, made when it is not there. Nothing else may be in it, and one machine has it open at a time. */
+  readonly directory: string;
+  /** The disk that the directory is on, for the few files that are not LMDB's. */
+  readonly fs?: FileSystem | undefined;
+  /** "auto" reuses the state after a clean close or a crash of the process; "rebuild" throws it away. */
+  readonly trust?: "auto" | "rebuild" | undefined;
+  readonly bootId?: BootId | undefined;
+  readonly sessionLimits?: SessionLimits | undefined;
+}
+
+/**
+ * The key-value machine on LMDB: state larger than memory, reopened in no time. What it has on disk is a view of what snapshot and
+ * log say: commits are not synced, and after a power failure it opens empty, to be restored and replayed.
+ */
+export class LmdbMachine implements KeyValueMachine {
+  #applied: LogPosition;
+  /** Undefined when a transaction has failed: it is then read anew from what is there. */
+  #sessions: SessionTable | undefined;
+  #restoring: Promise<void> | undefined;
+  /** Ranges and captured views that are not ended yet. */
+  readonly #open = new Set<{ fail(failure: Error): void }>();
+  /** Replaced environments on their way out. */
+  readonly #removals = new Set<Promise<void>>();
+  readonly #stop = new AbortController();
+  #crashed = false;
+
+  private constructor(
+    private readonly directory: LmdbDirectory,
+    private readonly sessionLimits: SessionLimits,
+    /** Name of the view in force. */
+    private name: string,
+    private environment: LmdbEnvironment,
+    /** Why the machine opened empty: the node restores a snapshot and replays the log. Undefined when the state was reused. */
+    readonly rebuildReason: string | undefined,
+  ) {
+    const applied = environment.readApplied();
+    assert(applied !== undefined, "an open state has an applied position", { path: environment.path });
+    this.#applied = applied;
+  }
+
+  /** Opens the state, empty when what is there cannot be trusted. Throws CairnError DISK_FULL. */
+  static async open(options: LmdbMachineOptions): Promise<LmdbMachine> {
+    const { directory: path, fs = nodeFileSystem, trust = "auto", bootId = linuxBootId } = options;
+    const directory = await LmdbDirectory.open(fs, path, bootId);
+    const view = await openView(directory, trust);
+    await directory.removeOthers(view.name);
+    const sessionLimits = options.sessionLimits ?? DEFAULT_SESSION_LIMITS;
+    return new LmdbMachine(directory, sessionLimits, view.name, view.environment, view.reason);
+  }
+
+  get appliedIndex(): number {
+    return this.#applied.index;
+  }
+
+  /** Whether the state on disk was thrown away when the machine was opened. */
+  get rebuilt(): boolean {
+    return this.rebuildReason !== undefined;
+  }
+
+  get keyCount(): number {
+    this.#assertRunning();
+    return this.environment.records.count;
+  }
+
+  get sessionCount(): number {
+    this.#assertRunning();
+    return this.#table().size;
+  }
+
+  apply(entries: readonly Entry[]): readonly ApplyResult<CommandResult>[] {
+    this.#assertRunning();
+    assertFollow(entries, this.#applied);
+    const last = entries.at(-1);
+    if (last === undefined) return [];
+    const { environment } = this;
+    const sessions = this.#table();
+    // Put back at the end: a transaction that fails takes the table's changes with it.
+    this.#sessions = undefined;
+    const results = environment.transaction(() => {
+      const results = applyEntries(entries, environment.records, sessions);
+      environment.writeApplied(last);
+      return results;
+    });
+    this.#sessions = sessions;
+    this.#applied = { index: last.index, term: last.term };
+    return results;
+  }
+
+  get(key: Uint8Array): KeyRecord | undefined {
+    this.#assertRunning();
+    return this.environment.records.getCopy(key);
+  }
+
+  range({ prefix = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
+    this.#assertRunning();
+    const snapshot = this.environment.snapshot();
+    const entries = take(limit, snapshot.records.entries(snapshot.transaction, prefix));
+    const range = new KeyRange(entries, (ended) => this.#ended(ended, snapshot));
+    this.#open.add(range);
+    return range;
+  }
+
+  async capture(): Promise<PayloadView> {
+    this.#assertRunning();
+    const snapshot = this.environment.snapshot();
+    const { records, sessions, transaction } = snapshot;
+    const source = {
+      keys: () => records.entries(transaction, NO_BYTES),
+      sessions: () => sessions.entries(transaction),
+    };
+    const view = new PayloadView(this.#applied, source, (ended) => this.#ended(ended, snapshot));
+    this.#open.add(view);
+    return view;
+  }
+
+  /** As StateMachine says. Needs room for both states. One at a time; entries applied meanwhile are replaced with the rest. */
+  async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void> {
+    this.#assertRunning();
+    if (this.#restoring !== undefined) throw new CairnError("FAILED_PRECONDITION", "a restore is under way");
+    const restored = this.#restore(payload, { index: at.index, term: at.term });
+    this.#restoring = restored.catch(() => undefined);
+    try {
+      await restored;
+    } finally {
+      this.#restoring = undefined;
+    }
+  }
+
+  /** Syncs the state and marks it clean, so that it is trusted whatever happens next. Throws CairnError STORAGE_FAILED. */
+  async close(): Promise<void> {
+    if (this.#stop.signal.aborted) return;
+    await this.#letGo();
+    try {
+      await this.directory.markClean(this.name);
+    } catch (error) {
+      // The mark that stands says as much as after a crash, which is enough: the state is only a view.
+      if (!isDiskFull(error)) throw error;
+    }
+  }
+
+  async crash(): Promise<void> {
+    if (this.#stop.signal.aborted) return;
+    this.#crashed = true;
+    await this.#letGo();
+  }
+
+  /** Ends all that is under way and closes the files. */
+  async #letGo(): Promise<void> {
+    this.#stop.abort(stopped());
+    for (const reader of [...this.#open]) reader.fail(stopped());
+    await this.#restoring;
+    await this.environment.close();
+    await Promise.all(this.#removals);
+  }
+
+  async #restore(payload: AsyncIterable<Uint8Array>, at: LogPosition): Promise<void> {
+    const name = this.directory.reserve();
+    const environment = new LmdbEnvironment(this.directory.pathOf(name));
+    try {
+      await fill(environment, payload, at, this.sessionLimits, this.#stop.signal);
+      this.#stop.signal.throwIfAborted();
+      await this.directory.pointTo(name);
+    } catch (error) {
+      await environment.close();
+      if (!this.#crashed) await this.directory.remove(name);
+      throw error;
+    }
+    this.#switchTo(name, environment, at);
+  }
+
+  #switchTo(name: string, environment: LmdbEnvironment, at: LogPosition): void {
+    const old = { name: this.name, environment: this.environment };
+    this.name = name;
+    this.environment = environment;
+    this.#applied = at;
+    this.#sessions = undefined;
+    const removal = this.#removeWhenIdle(old.name, old.environment);
+    this.#removals.add(removal);
+    void removal.then(() => this.#removals.delete(removal));
+  }
+
+  async #removeWhenIdle(name: string, environment: LmdbEnvironment): Promise<void> {
+    await environment.idle();
+    await environment.close();
+    try {
+      if (!this.#crashed) await this.directory.remove(name);
+    } catch {
+      // What is left is removed when the state is opened next.
+    }
+  }
+
+  #table(): SessionTable {
+    if (this.#sessions === undefined) {
+      const { sessions } = this.environment;
+      const snapshot = this.environment.snapshot();
+      try {
+        this.#sessions = new SessionTable(sessions, this.sessionLimits, sessions.stored(snapshot.transaction));
+      } finally {
+        snapshot.close();
+      }
+    }
+    return this.#sessions;
+  }
+
+  #ended(reader: { fail(failure: Error): void }, snapshot: LmdbSnapshot): void {
+    this.#open.delete(reader);
+    snapshot.close();
+  }
+
+  #assertRunning(): void {
+    if (this.#stop.signal.aborted) throw stopped();
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+interface OpenView {
+  readonly name: string;
+  readonly environment: LmdbEnvironment;
+  readonly reason: string | undefined;
+}
+
+/** The view in force when it can be trusted, else a new and empty one. In both cases the mark on disk allows commits. */
+async function openView(directory: LmdbDirectory, trust: "auto" | "rebuild"): Promise<OpenView> {
+  const trusted = trust === "rebuild" ? { reason: "the caller wants it rebuilt" } : await directory.trusted();
+  if (trusted.reason !== undefined) return newView(directory, trusted.reason);
+  await directory.pointTo(trusted.name);
+  const opened = tryOpen(directory.pathOf(trusted.name));
+  if (opened instanceof LmdbEnvironment) return { name: trusted.name, environment: opened, reason: undefined };
+  return newView(directory, opened.reason);
+}
+
+function tryOpen(path: string): LmdbEnvironment | { readonly reason: string } {
+  let environment: LmdbEnvironment;
+  try {
+    environment = new LmdbEnvironment(path);
+  } catch (error) {
+    return { reason: `${path} does not open: ${String(error)}` };
+  }
+  if (environment.readApplied() !== undefined) return environment;
+  void environment.close();
+  return { reason: `${path} does not say how far it is applied` };
+}
+
+async function newView(directory: LmdbDirectory, reason: string): Promise<OpenView> {
+  const name = directory.reserve();
+  const environment = new LmdbEnvironment(directory.pathOf(name));
+  environment.transaction(() => environment.writeApplied(LOG_START));
+  await directory.pointTo(name);
+  return { name, environment, reason };
+}
+
+/** Puts a payload into a new environment, a block to a transaction and a turn of the event loop. */
+async function fill(
+  environment: LmdbEnvironment,
+  payload: AsyncIterable<Uint8Array>,
+  at: LogPosition,
+  sessionLimits: SessionLimits,
+  signal: AbortSignal,
+): Promise<void> {
+  const decoder = new PayloadDecoder(at, sessionLimits, sinkInto(environment));
+  for await (const block of blocksOf(unlessAborted(payload, signal), limits.payloadSliceBytes)) {
+    environment.transaction(() => decoder.push(block));
+    await nextTurn();
+  }
+  decoder.finish();
+  environment.transaction(() => environment.writeApplied(at));
+}
+
+function sinkInto({ records, sessions }: LmdbEnvironment): PayloadSink {
+  let clientId = "";
+  return {
+    key: (key, record) => assert(records.append(key, record), "a payload's keys ascend"),
+    session: (head: SessionHead) => {
+      clientId = head.clientId;
+      sessions.putSession(head);
+    },
+    answer: (sequence, answer) => sessions.putAnswer(clientId, sequence, answer),
+  };
+}
+
+function* take(limit: number, entries: Iterable<KeyEntry>): Generator<KeyEntry, undefined, undefined> {
+  let left = limit;
+  if (left <= 0) return;
+  for (const entry of entries) {
+    yield entry;
+    left--;
+    if (left <= 0) return;
+  }
+}
+
+function stopped(): CairnError {
+  return new CairnError("STOPPED", "the state machine is closed");
+}

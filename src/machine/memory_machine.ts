@@ -1,0 +1,211 @@
+import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
+import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { applyEntries, assertFollow } from "./apply.js";
+import type { KeyRecord, RecordStore } from "./evaluate.js";
+import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from "./key_value_machine.js";
+import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
+import { PayloadDecoder } from "./payload_decoder.js";
+import { PayloadView } from "./payload_view.js";
+import {
+  DEFAULT_SESSION_LIMITS,
+  type SessionHead,
+  type SessionLimits,
+  type SessionStore,
+  SessionTable,
+} from "./sessions.js";
+import type { ApplyResult } from "./state_machine.js";
+
+/** The key-value machine in memory: the reference that others are compared with, and the simulator's. Nothing of it is durable. */
+export class MemoryMachine implements KeyValueMachine {
+  #state: MemoryState;
+  #applied: LogPosition = LOG_START;
+  #stopped = false;
+  readonly #open = new Set<{ fail(failure: Error): void }>();
+
+  constructor(private readonly sessionLimits: SessionLimits = DEFAULT_SESSION_LIMITS) {
+    this.#state = new MemoryState(sessionLimits);
+  }
+
+  get appliedIndex(): number {
+    return this.#applied.index;
+  }
+
+  get keyCount(): number {
+    return this.#state.records.size;
+  }
+
+  get sessionCount(): number {
+    return this.#state.table.size;
+  }
+
+  apply(entries: readonly Entry[]): readonly ApplyResult<CommandResult>[] {
+    this.#assertRunning();
+    assertFollow(entries, this.#applied);
+    const results = applyEntries(entries, this.#state, this.#state.table);
+    this.#applied = entries.at(-1) ?? this.#applied;
+    return results;
+  }
+
+  get(key: Uint8Array): KeyRecord | undefined {
+    this.#assertRunning();
+    const record = this.#state.get(key);
+    return record === undefined ? undefined : { ...record, value: record.value.slice() };
+  }
+
+  range({ prefix = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
+    this.#assertRunning();
+    const start = nameOf(prefix);
+    const names = [...this.#state.records.keys()].filter((name) => name.startsWith(start)).sort();
+    const taken = names.slice(0, limit).map((name) => ({ name, record: this.#state.records.get(name)! }));
+    const range = new KeyRange(entriesOf(taken), (ended) => this.#open.delete(ended));
+    this.#open.add(range);
+    return range;
+  }
+
+  async capture(): Promise<PayloadView> {
+    this.#assertRunning();
+    const view = new PayloadView(this.#applied, this.#state.copy(), (ended) => this.#open.delete(ended));
+    this.#open.add(view);
+    return view;
+  }
+
+  async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void> {
+    this.#assertRunning();
+    const state = new MemoryState(this.sessionLimits);
+    const decoder = new PayloadDecoder(at, this.sessionLimits, state.sink());
+    for await (const piece of payload) {
+      this.#assertRunning();
+      decoder.push(piece);
+    }
+    decoder.finish();
+    this.#assertRunning();
+    state.loadTable();
+    this.#state = state;
+    this.#applied = { index: at.index, term: at.term };
+  }
+
+  async close(): Promise<void> {
+    this.#stopped = true;
+    for (const reader of [...this.#open]) reader.fail(stopped());
+  }
+
+  crash(): Promise<void> {
+    return this.close();
+  }
+
+  #assertRunning(): void {
+    if (this.#stopped) throw stopped();
+  }
+}
+
+/** Keys and sessions, each key under its bytes as Latin-1: such strings sort as the bytes do. */
+class MemoryState implements RecordStore, SessionStore {
+  readonly records = new Map<string, KeyRecord>();
+  readonly sessions = new Map<string, { head: SessionHead; answers: Map<number, Uint8Array> }>();
+  table: SessionTable;
+
+  constructor(private readonly sessionLimits: SessionLimits) {
+    this.table = new SessionTable(this, sessionLimits);
+  }
+
+  get(key: Uint8Array): KeyRecord | undefined {
+    return this.records.get(nameOf(key));
+  }
+
+  put(key: Uint8Array, { createVersion, version, value }: KeyRecord): void {
+    this.records.set(nameOf(key), { createVersion, version, value: Uint8Array.prototype.slice.call(value) });
+  }
+
+  delete(key: Uint8Array): boolean {
+    return this.records.delete(nameOf(key));
+  }
+
+  clear(): void {
+    this.records.clear();
+  }
+
+  putSession(head: SessionHead): void {
+    this.#session(head.clientId).head = head;
+  }
+
+  deleteSession(clientId: string): void {
+    this.sessions.delete(clientId);
+  }
+
+  getAnswer(clientId: string, sequence: number): Uint8Array | undefined {
+    return this.sessions.get(clientId)?.answers.get(sequence);
+  }
+
+  putAnswer(clientId: string, sequence: number, answer: Uint8Array): void {
+    this.#session(clientId).answers.set(sequence, answer);
+  }
+
+  deleteAnswer(clientId: string, sequence: number): void {
+    this.sessions.get(clientId)?.answers.delete(sequence);
+  }
+
+  sink() {
+    let clientId = "";
+    return {
+      key: (key: Uint8Array, record: KeyRecord) => this.put(key, record),
+      session: (head: SessionHead) => {
+        clientId = head.clientId;
+        this.putSession(head);
+      },
+      answer: (sequence: number, answer: Uint8Array) => {
+        this.putAnswer(clientId, sequence, Uint8Array.prototype.slice.call(answer));
+      },
+    };
+  }
+
+  /** Makes the table anew from the sessions that are stored. */
+  loadTable(): void {
+    const stored = [...this.sessions.values()].map(({ head, answers }) => ({
+      ...head,
+      sequences: [...answers.keys()].sort((a, b) => a - b),
+    }));
+    this.table = new SessionTable(this, this.sessionLimits, stored);
+  }
+
+  /** The state as it is now, in order. Records and answers are never changed, so they are shared. */
+  copy(): PayloadSource {
+    const keys: PayloadKey[] = [...this.records.keys()].sort().map((name) => {
+      return { key: bytesOf(name), ...this.records.get(name)! };
+    });
+    const sessions: PayloadSession[] = [...this.sessions.values()]
+      .sort((a, b) => Buffer.compare(Buffer.from(a.head.clientId), Buffer.from(b.head.clientId)))
+      .map(({ head, answers }) => {
+        const inOrder = [...answers].sort(([a], [b]) => a - b);
+        return { ...head, answers: inOrder.map(([sequence, answer]) => ({ sequence, answer })) };
+      });
+    return { keys: () => keys, sessions: () => sessions };
+  }
+
+  #session(clientId: string) {
+    let session = this.sessions.get(clientId);
+    if (session === undefined) {
+      session = { head: { clientId, floor: 0, lastUsed: 0 }, answers: new Map() };
+      this.sessions.set(clientId, session);
+    }
+    return session;
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+function nameOf(key: Uint8Array): string {
+  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
+}
+
+function bytesOf(name: string): Uint8Array {
+  return Buffer.from(name, "latin1");
+}
+
+function* entriesOf(taken: readonly { name: string; record: KeyRecord }[]): Generator<KeyEntry, undefined, undefined> {
+  for (const { name, record } of taken) yield { ...record, key: bytesOf(name), value: record.value.slice() };
+}
+
+function stopped(): CairnError {
+  return new CairnError("STOPPED", "the state machine is closed");
+}

@@ -1,0 +1,231 @@
+// The snapshot payload of the key-value machine: a pure function of the applied prefix, so that replicas at the same index write the
+// same bytes. Nothing local, no clock, no order but that of the bytes themselves.
+//
+//   part      | bytes                  | field
+//   ----------+------------------------+----------------------------------------------------------------------------------
+//   preamble  | 7                      | "CAIRNKV"
+//             | 1                      | format version: 1
+//             | 8, little-endian       | applied index
+//             | 8, little-endian       | term of that entry; 0 at index 0
+//   key       | 1                      | 1
+//   (each)    | varint                 | length of the key, 1 to limits.keyBytes
+//             | varint                 | create version, from 1
+//             | varint                 | version, from the create version to the applied index
+//             | varint                 | length of the value, to limits.valueBytes
+//             |                        | the key, then the value. Keys ascend.
+//   session   | 1                      | 2
+//   (each)    | varint                 | length of the client id, 1 to limits.clientIdBytes
+//             | varint                 | floor: highest sequence whose answer is forgotten
+//             | varint                 | last-used index, from 1 to the applied index
+//             |                        | the client id in UTF-8. Client ids ascend by bytes.
+//   answer    | 1                      | 3
+//   (each, of | varint                 | sequence, above the floor; sequences of a session ascend
+//   the last  | varint                 | length of the answer
+//   session)  |                        | the answer: an encoded CommandResult
+//   end mark  | 1                      | 4
+//             | varint, varint, varint | number of keys, sessions, answers. Nothing follows.
+//
+// A varint has 7 bits a byte, lowest first, the top bit set on all bytes but the last; at most 8 bytes (2^53 - 1) and no more than
+// needed. All keys come before all sessions. The applied index stands inside the payload so that a snapshot labelled with another
+// index than its state's is refused (etcd#13973).
+
+import { assertCount } from "../core/invariants.js";
+import { limits } from "../core/limits.js";
+import type { LogPosition } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import type { KeyRecord } from "./evaluate.js";
+import type { SessionHead } from "./sessions.js";
+
+export const PAYLOAD_MAGIC = "CAIRNKV";
+export const PAYLOAD_VERSION = 1;
+export const PREAMBLE_BYTES = 24;
+
+/** First byte of each part after the preamble. */
+export const partTag = { key: 1, session: 2, answer: 3, end: 4 } as const;
+
+/** Most bytes of a remembered answer: a largest value, and the fields around it. */
+export const ANSWER_BYTES_MAX = limits.valueBytes + 64;
+
+/** Most bytes of a part without the bytes that it carries. */
+const PART_HEADER_BYTES = 1 + 4 * 8;
+
+/** A key as a payload source gives it; its bytes are good until the next one is asked for. */
+export interface PayloadKey extends KeyRecord {
+  readonly key: Uint8Array;
+}
+
+export interface PayloadSession extends SessionHead {
+  /** Ascending by sequence; bytes are good until the next one is asked for. */
+  readonly answers: Iterable<PayloadAnswer>;
+}
+
+export interface PayloadAnswer {
+  readonly sequence: number;
+  readonly answer: Uint8Array;
+}
+
+/** A state at rest, to be written down. */
+export interface PayloadSource {
+  /** Ascending by the bytes of the key. */
+  keys(): Iterable<PayloadKey>;
+  /** Ascending by the bytes of the client id. Each session's answers are read before the next session is asked for. */
+  sessions(): Iterable<PayloadSession>;
+}
+
+/** The payload of a state at `at`, in pieces of at most limits.payloadPieceBytes, each good until the next one is asked for. */
+export function* encodePayload(at: LogPosition, source: PayloadSource): Generator<Uint8Array, void, undefined> {
+  const block = new PayloadBlock();
+  block.preamble(at);
+  const counts = { keys: 0, sessions: 0, answers: 0 };
+  for (const key of source.keys()) {
+    counts.keys++;
+    block.key(key);
+    if (block.isFull) yield* block.take();
+  }
+  for (const session of source.sessions()) {
+    counts.sessions++;
+    block.session(session);
+    for (const { sequence, answer } of session.answers) {
+      counts.answers++;
+      block.answer(sequence, answer);
+      if (block.isFull) yield* block.take();
+    }
+    if (block.isFull) yield* block.take();
+  }
+  block.end(counts.keys, counts.sessions, counts.answers);
+  yield* block.take();
+}
+
+/**
+ * The payload of a state that holds these keys, written at `at`, and no sessions: for a program that makes a snapshot from a state
+ * of its own. Pairs ascend by key. Throws CairnError INVALID_ARGUMENT or LIMIT_EXCEEDED.
+ */
+export function encodePairsPayload(
+  pairs: Iterable<{ readonly key: Uint8Array; readonly value: Uint8Array }>,
+  at: LogPosition,
+): Generator<Uint8Array, void, undefined> {
+  return encodePayload(at, { keys: () => recordsOf(pairs, at.index), sessions: () => [] });
+}
+
+function* recordsOf(
+  pairs: Iterable<{ readonly key: Uint8Array; readonly value: Uint8Array }>,
+  index: number,
+): Generator<PayloadKey, void, undefined> {
+  let before: Uint8Array | undefined;
+  for (const { key, value } of pairs) {
+    checkPair(key, value, before, index);
+    yield { key, createVersion: index, version: index, value };
+    before = key;
+  }
+}
+
+function checkPair(key: Uint8Array, value: Uint8Array, before: Uint8Array | undefined, index: number): void {
+  if (index < 1)
+    throw new CairnError("INVALID_ARGUMENT", "a snapshot at index 0 holds no keys: give the index it is at");
+  if (key.byteLength === 0) throw new CairnError("INVALID_ARGUMENT", "the key is empty: keys have at least one byte");
+  if (before !== undefined && Buffer.compare(before, key) >= 0) {
+    throw new CairnError("INVALID_ARGUMENT", "the pairs are not in ascending order of key: sort them, each key once");
+  }
+  if (key.byteLength > limits.keyBytes) {
+    throw new CairnError(
+      "LIMIT_EXCEEDED",
+      `a key has ${key.byteLength} bytes; the limit keyBytes is ${limits.keyBytes}`,
+    );
+  }
+  if (value.byteLength > limits.valueBytes) {
+    throw new CairnError(
+      "LIMIT_EXCEEDED",
+      `a value has ${value.byteLength} bytes; the limit valueBytes is ${limits.valueBytes}`,
+    );
+  }
+}
+
+/** Bytes on their way out, in one buffer that is used again and again and grows to the largest part seen. */
+class PayloadBlock {
+  #bytes = Buffer.allocUnsafeSlow(limits.payloadPieceBytes + 4 * limits.keyBytes);
+  #used = 0;
+
+  get isFull(): boolean {
+    return this.#used >= limits.payloadPieceBytes;
+  }
+
+  preamble({ index, term }: LogPosition): void {
+    this.#reserve(PREAMBLE_BYTES);
+    this.#used += this.#bytes.write(PAYLOAD_MAGIC, this.#used, "latin1");
+    this.#used = this.#bytes.writeUInt8(PAYLOAD_VERSION, this.#used);
+    this.#used = this.#bytes.writeBigUInt64LE(BigInt(index), this.#used);
+    this.#used = this.#bytes.writeBigUInt64LE(BigInt(term), this.#used);
+  }
+
+  key({ key, createVersion, version, value }: PayloadKey): void {
+    this.#reserve(PART_HEADER_BYTES + key.byteLength + value.byteLength);
+    this.#byte(partTag.key);
+    this.#varint(key.byteLength);
+    this.#varint(createVersion);
+    this.#varint(version);
+    this.#varint(value.byteLength);
+    this.#append(key);
+    this.#append(value);
+  }
+
+  session({ clientId, floor, lastUsed }: SessionHead): void {
+    const bytes = Buffer.byteLength(clientId);
+    this.#reserve(PART_HEADER_BYTES + bytes);
+    this.#byte(partTag.session);
+    this.#varint(bytes);
+    this.#varint(floor);
+    this.#varint(lastUsed);
+    this.#used += this.#bytes.write(clientId, this.#used, "utf8");
+  }
+
+  answer(sequence: number, answer: Uint8Array): void {
+    this.#reserve(PART_HEADER_BYTES + answer.byteLength);
+    this.#byte(partTag.answer);
+    this.#varint(sequence);
+    this.#varint(answer.byteLength);
+    this.#append(answer);
+  }
+
+  end(keys: number, sessions: number, answers: number): void {
+    this.#reserve(PART_HEADER_BYTES);
+    this.#byte(partTag.end);
+    this.#varint(keys);
+    this.#varint(sessions);
+    this.#varint(answers);
+  }
+
+  /** Hands out all bytes and starts anew once they have been taken. */
+  *take(): Generator<Uint8Array, void, undefined> {
+    for (let from = 0; from < this.#used; from += limits.payloadPieceBytes) {
+      yield this.#bytes.subarray(from, Math.min(from + limits.payloadPieceBytes, this.#used));
+    }
+    this.#used = 0;
+  }
+
+  #reserve(bytes: number): void {
+    const needed = this.#used + bytes;
+    if (needed <= this.#bytes.byteLength) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#bytes.byteLength * 2));
+    this.#bytes.copy(larger, 0, 0, this.#used);
+    this.#bytes = larger;
+  }
+
+  #byte(value: number): void {
+    this.#bytes[this.#used++] = value;
+  }
+
+  #varint(value: number): void {
+    assertCount(value, "varint");
+    let rest = value;
+    while (rest >= 0x80) {
+      this.#bytes[this.#used++] = (rest % 0x80) | 0x80;
+      rest = Math.floor(rest / 0x80);
+    }
+    this.#bytes[this.#used++] = rest;
+  }
+
+  #append(bytes: Uint8Array): void {
+    this.#bytes.set(bytes, this.#used);
+    this.#used += bytes.byteLength;
+  }
+}

@@ -1,0 +1,282 @@
+import { limits } from "../core/limits.js";
+import type { LogPosition } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import type { KeyRecord } from "./evaluate.js";
+import { ANSWER_BYTES_MAX, PAYLOAD_MAGIC, PAYLOAD_VERSION, PREAMBLE_BYTES, partTag } from "./payload.js";
+import type { SessionHead, SessionLimits } from "./sessions.js";
+
+/** Where a payload's contents go, in the payload's order. Bytes are lent for the call. */
+export interface PayloadSink {
+  key(key: Uint8Array, record: KeyRecord): void;
+  session(head: SessionHead): void;
+  /** An answer of the last session. */
+  answer(sequence: number, answer: Uint8Array): void;
+}
+
+/**
+ * Reads a payload from pieces of any size, in memory for the largest part and one piece. Whatever is not exactly a payload of the
+ * expected position throws CairnError CORRUPT, before a length in it is believed.
+ */
+export class PayloadDecoder {
+  /** Bytes of a part whose end has not come yet. */
+  #carry: Buffer = Buffer.allocUnsafeSlow(4 * limits.keyBytes);
+  #carried = 0;
+  /** Bytes of the payload before those being looked at, for messages. */
+  #done = 0;
+  #stage: "preamble" | "keys" | "sessions" | "ended" = "preamble";
+  readonly #counts = { keys: 0, sessions: 0, answers: 0 };
+  readonly #lastKey = new LastBytes(limits.keyBytes);
+  readonly #lastClientId = new LastBytes(limits.clientIdBytes);
+  #lastSequence = 0;
+  #answersOfSession = 0;
+
+  constructor(
+    private readonly expected: LogPosition,
+    private readonly bounds: SessionLimits,
+    private readonly sink: PayloadSink,
+  ) {}
+
+  push(piece: Uint8Array): void {
+    if (this.#carried === 0) {
+      this.#keep(piece, this.#parse(piece));
+      return;
+    }
+    this.#append(piece);
+    const bytes = this.#carry.subarray(0, this.#carried);
+    const read = this.#parse(bytes);
+    this.#carry.copyWithin(0, read, this.#carried);
+    this.#carried -= read;
+  }
+
+  /** Throws unless the payload has come to its end mark. */
+  finish(): void {
+    if (this.#stage !== "ended") throw this.#corrupt(this.#carried, "it ends before its end mark");
+  }
+
+  #keep(piece: Uint8Array, from: number): void {
+    if (from < piece.byteLength) this.#append(piece.subarray(from));
+  }
+
+  #append(bytes: Uint8Array): void {
+    const needed = this.#carried + bytes.byteLength;
+    if (needed > this.#carry.byteLength) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#carry.byteLength * 2));
+      this.#carry.copy(larger, 0, 0, this.#carried);
+      this.#carry = larger;
+    }
+    this.#carry.set(bytes, this.#carried);
+    this.#carried = needed;
+  }
+
+  /** Reads all parts that are there whole; returns how many bytes they take. */
+  #parse(bytes: Uint8Array): number {
+    const scan = new Scan(bytes);
+    let read = 0;
+    while (scan.at < bytes.byteLength && this.#part(scan)) read = scan.at;
+    this.#done += read;
+    return read;
+  }
+
+  /** Reads the part at `scan`; false when its end is not there yet. */
+  #part(scan: Scan): boolean {
+    const start = scan.at;
+    if (this.#stage === "ended") throw this.#corrupt(start, "bytes follow its end mark");
+    if (this.#stage === "preamble") return this.#preamble(scan);
+    const tag = scan.byte();
+    if (tag === partTag.key && this.#stage === "keys") return this.#key(scan, start);
+    if (tag === partTag.session) return this.#session(scan, start);
+    if (tag === partTag.answer && this.#stage === "sessions") return this.#answer(scan, start);
+    if (tag === partTag.end) return this.#end(scan, start);
+    throw this.#corrupt(start, `a part with tag ${tag} cannot stand here`);
+  }
+
+  #preamble(scan: Scan): boolean {
+    const bytes = scan.take(PREAMBLE_BYTES);
+    if (bytes === undefined) return false;
+    if (bytes.toString("latin1", 0, PAYLOAD_MAGIC.length) !== PAYLOAD_MAGIC)
+      throw this.#corrupt(0, "it is not Cairn's");
+    const version = bytes[PAYLOAD_MAGIC.length];
+    if (version !== PAYLOAD_VERSION) {
+      throw this.#corrupt(0, `its format version is ${version}, this program reads ${PAYLOAD_VERSION}`);
+    }
+    const index = bytes.readBigUInt64LE(PAYLOAD_MAGIC.length + 1);
+    const term = bytes.readBigUInt64LE(PAYLOAD_MAGIC.length + 9);
+    const { expected } = this;
+    if (index !== BigInt(expected.index) || term !== BigInt(expected.term)) {
+      const labelled = `index ${expected.index} of term ${expected.term}`;
+      throw this.#corrupt(0, `it holds the state at index ${index} of term ${term}, but its snapshot says ${labelled}`);
+    }
+    this.#stage = "keys";
+    return true;
+  }
+
+  #key(scan: Scan, start: number): boolean {
+    const keyBytes = scan.varint();
+    const createVersion = scan.varint();
+    const version = scan.varint();
+    const valueBytes = scan.varint();
+    if (!this.#hasHeader(scan, start)) return false;
+    if (keyBytes < 1 || keyBytes > limits.keyBytes) throw this.#corrupt(start, `a key cannot have ${keyBytes} bytes`);
+    if (valueBytes > limits.valueBytes) throw this.#corrupt(start, `a value cannot have ${valueBytes} bytes`);
+    if (createVersion < 1 || createVersion > version || version > this.expected.index) {
+      throw this.#corrupt(start, `a key cannot have create version ${createVersion} and version ${version}`);
+    }
+    const bytes = scan.take(keyBytes + valueBytes);
+    if (bytes === undefined) return false;
+    const key = bytes.subarray(0, keyBytes);
+    if (!this.#lastKey.isBelow(key)) throw this.#corrupt(start, "keys do not ascend");
+    this.sink.key(key, { createVersion, version, value: bytes.subarray(keyBytes) });
+    this.#lastKey.set(key);
+    this.#counts.keys++;
+    return true;
+  }
+
+  #session(scan: Scan, start: number): boolean {
+    const idBytes = scan.varint();
+    const floor = scan.varint();
+    const lastUsed = scan.varint();
+    if (!this.#hasHeader(scan, start)) return false;
+    if (idBytes < 1 || idBytes > limits.clientIdBytes) {
+      throw this.#corrupt(start, `a client id cannot have ${idBytes} bytes`);
+    }
+    if (lastUsed < 1 || lastUsed > this.expected.index) {
+      throw this.#corrupt(start, `a session cannot have been used at index ${lastUsed}`);
+    }
+    const bytes = scan.take(idBytes);
+    if (bytes === undefined) return false;
+    if (!this.#lastClientId.isBelow(bytes)) throw this.#corrupt(start, "client ids do not ascend");
+    if (this.#counts.sessions === this.bounds.sessions) {
+      throw this.#corrupt(start, `it has over ${this.bounds.sessions} sessions`);
+    }
+    this.sink.session({ clientId: this.#text(bytes, start), floor, lastUsed });
+    this.#lastClientId.set(bytes);
+    this.#lastSequence = floor;
+    this.#answersOfSession = 0;
+    this.#counts.sessions++;
+    this.#stage = "sessions";
+    return true;
+  }
+
+  #answer(scan: Scan, start: number): boolean {
+    const sequence = scan.varint();
+    const answerBytes = scan.varint();
+    if (!this.#hasHeader(scan, start)) return false;
+    if (answerBytes > ANSWER_BYTES_MAX) throw this.#corrupt(start, `an answer cannot have ${answerBytes} bytes`);
+    if (sequence <= this.#lastSequence) throw this.#corrupt(start, "a session's answers do not ascend from its floor");
+    if (this.#answersOfSession === this.bounds.answers) {
+      throw this.#corrupt(start, `a session has over ${this.bounds.answers} answers`);
+    }
+    const answer = scan.take(answerBytes);
+    if (answer === undefined) return false;
+    this.sink.answer(sequence, answer);
+    this.#lastSequence = sequence;
+    this.#answersOfSession++;
+    this.#counts.answers++;
+    return true;
+  }
+
+  #end(scan: Scan, start: number): boolean {
+    const keys = scan.varint();
+    const sessions = scan.varint();
+    const answers = scan.varint();
+    if (!this.#hasHeader(scan, start)) return false;
+    const counts = this.#counts;
+    if (keys !== counts.keys || sessions !== counts.sessions || answers !== counts.answers) {
+      const counted = `${keys} keys, ${sessions} sessions and ${answers} answers`;
+      const held = `${counts.keys}, ${counts.sessions} and ${counts.answers}`;
+      throw this.#corrupt(start, `it counts ${counted}, but holds ${held}`);
+    }
+    this.#stage = "ended";
+    return true;
+  }
+
+  /** Whether the numbers just read were all there and well-formed. */
+  #hasHeader(scan: Scan, start: number): boolean {
+    if (scan.malformed) throw this.#corrupt(start, "a number is not in its shortest form, or too large");
+    return !scan.short;
+  }
+
+  #text(bytes: Uint8Array, start: number): string {
+    try {
+      return UTF_8.decode(bytes);
+    } catch {
+      throw this.#corrupt(start, "a client id is not UTF-8");
+    }
+  }
+
+  #corrupt(at: number, what: string): CairnError {
+    const { index, term } = this.expected;
+    return new CairnError(
+      "CORRUPT",
+      `the payload of the snapshot at index ${index} of term ${term} is damaged at byte ${this.#done + at}: ${what}; ` +
+        "take the snapshot from another replica",
+    );
+  }
+}
+
+/** Refuses what is not UTF-8, and keeps a byte order mark as the character that it is. */
+const UTF_8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+const VARINT_BYTES_MAX = 8;
+
+/** A place in bytes, moved by reading. What is read past the end is 0 and leaves `short` set. */
+class Scan {
+  readonly #bytes: Buffer;
+  at = 0;
+  short = false;
+  /** A varint was too long or too large. */
+  malformed = false;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  byte(): number {
+    if (this.at < this.#bytes.byteLength) return this.#bytes[this.at++]!;
+    this.short = true;
+    return 0;
+  }
+
+  varint(): number {
+    let value = 0;
+    let factor = 1;
+    for (let read = 1; read <= VARINT_BYTES_MAX; read++) {
+      const byte = this.byte();
+      if (this.short) return 0;
+      value += (byte & 0x7f) * factor;
+      if (byte < 0x80) {
+        if ((byte === 0 && read > 1) || value > Number.MAX_SAFE_INTEGER) this.malformed = true;
+        return value;
+      }
+      factor *= 0x80;
+    }
+    this.malformed = true;
+    return 0;
+  }
+
+  take(bytes: number): Buffer | undefined {
+    if (this.at + bytes > this.#bytes.byteLength) return undefined;
+    const taken = this.#bytes.subarray(this.at, this.at + bytes);
+    this.at += bytes;
+    return taken;
+  }
+}
+
+/** A copy of the bytes that came last, to see that the next ones are above them. */
+class LastBytes {
+  readonly #bytes: Buffer;
+  #length = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytes = Buffer.allocUnsafeSlow(bytesMax);
+  }
+
+  isBelow(bytes: Uint8Array): boolean {
+    return this.#bytes.compare(bytes, 0, bytes.byteLength, 0, this.#length) < 0;
+  }
+
+  set(bytes: Uint8Array): void {
+    this.#bytes.set(bytes);
+    this.#length = bytes.byteLength;
+  }
+}

@@ -1,0 +1,48 @@
+import type { ElectionMode } from "../core/raft.js";
+import type { Membership } from "../core/types.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { FileSystem } from "../storage/fs.js";
+import type { Clock } from "./clock.js";
+import type { Logger } from "./logger.js";
+
+/** Opens a state machine on a directory, which is made when it is not there. */
+export type MachineOpener<Machine> = (options: {
+  readonly directory: string;
+  /** False: what the directory holds must not be used; start empty. */
+  readonly trustDisk: boolean;
+}) => Promise<Machine>;
+
+/** How to run a node. */
+export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
+  /** Name of this node in its cluster: 1 to 64 characters of A-Z a-z 0-9 . _ - */
+  readonly id: string;
+  /** Where its data lives; made when it is not there. One process at a time. */
+  readonly directory: string;
+  readonly openMachine: MachineOpener<Machine>;
+  /** The cluster's id. Left out: what the directory says, or a random one for a new directory. */
+  readonly clusterId?: string | undefined;
+  /** Members that a new cluster starts with. Left out: this node alone. Ignored when the directory has data. */
+  readonly members?: Membership | undefined;
+  /** `manual`: this node campaigns only when {@link CairnNode.campaign} says so. Default `automatic`. */
+  readonly elections?: ElectionMode | undefined;
+  /** Length of a tick in milliseconds. Default 100. */
+  readonly tickMs?: number | undefined;
+  /** A follower campaigns after this many ticks, or up to twice as many, without a leader. Default 10. */
+  readonly electionTicks?: number | undefined;
+  /** Size of a log segment in bytes. Default 64 MiB. */
+  readonly segmentBytes?: number | undefined;
+  /** Bytes of log kept behind a snapshot. Default 64 MiB. */
+  readonly trailingLogBytes?: number | undefined;
+  /** False: throw the state on disk away and rebuild it from snapshot and log, as after a power failure. Default true. */
+  readonly trustState?: boolean | undefined;
+  readonly fs?: FileSystem | undefined;
+  readonly clock?: Clock | undefined;
+  /** Random numbers from 0 to below 1. */
+  readonly random?: (() => number) | undefined;
+  readonly logger?: Logger | undefined;
+  /**
+   * Called once when the node cannot go on: a broken invariant, or a disk whose contents are no longer known. The node has stopped; the
+   * process should end too. Default: throws, which ends it.
+   */
+  readonly onFatal?: ((error: unknown) => void) | undefined;
+}

@@ -1,0 +1,83 @@
+import type { Entry, LogPosition } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import type { ApplyResult } from "../machine/state_machine.js";
+
+/** What became of a proposal. */
+export interface Committed<Result> {
+  /** Its place in the log. */
+  readonly index: number;
+  /** What the state machine answered. */
+  readonly result: Result;
+}
+
+interface Pending<Result> {
+  readonly term: number;
+  readonly resolve: (committed: Committed<Result>) => void;
+  readonly reject: (error: CairnError) => void;
+}
+
+/** Proposals that are in the log of this node and whose callers wait for them to be applied. */
+export class Proposals<Result> {
+  readonly #pending = new Map<number, Pending<Result>>();
+
+  /**
+   * Resolves when the entry at `position` is applied. Rejects with NOT_LEADER when another entry took its place (nothing happened), and
+   * with OUTCOME_UNKNOWN when the caller gives up or this node cannot tell: the proposal may still take effect.
+   */
+  wait(position: LogPosition, signal?: AbortSignal): Promise<Committed<Result>> {
+    const { index, term } = position;
+    return new Promise((resolve, reject) => {
+      const onAbort = () => {
+        this.#pending.delete(index);
+        reject(outcomeUnknown(index, "the caller gave up"));
+      };
+      const settled = () => signal?.removeEventListener("abort", onAbort);
+      this.#pending.set(index, {
+        term,
+        resolve: (committed) => {
+          settled();
+          resolve(committed);
+        },
+        reject: (error) => {
+          settled();
+          reject(error);
+        },
+      });
+      if (signal?.aborted) onAbort();
+      else signal?.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+
+  /** `entries` are applied, with these results. */
+  applied(entries: readonly Entry[], results: readonly ApplyResult<Result>[]): void {
+    if (this.#pending.size === 0) return;
+    entries.forEach((entry, at) => {
+      const pending = this.#pending.get(entry.index);
+      if (pending === undefined) return;
+      this.#pending.delete(entry.index);
+      if (pending.term === entry.term) pending.resolve({ index: entry.index, result: results[at]!.result as Result });
+      else pending.reject(new CairnError("NOT_LEADER", `another leader's entry took index ${entry.index}`));
+    });
+  }
+
+  /** Rule 12: a snapshot up to `index` took the place of the log; whether proposals below it are in there cannot be told. */
+  overtaken(index: number): void {
+    this.#failWhere((pending) => pending <= index, `a snapshot up to ${index} was installed over it`);
+  }
+
+  failAll(reason: string): void {
+    this.#failWhere(() => true, reason);
+  }
+
+  #failWhere(which: (index: number) => boolean, reason: string): void {
+    for (const [index, pending] of this.#pending) {
+      if (!which(index)) continue;
+      this.#pending.delete(index);
+      pending.reject(outcomeUnknown(index, reason));
+    }
+  }
+}
+
+function outcomeUnknown(index: number, reason: string): CairnError {
+  return new CairnError("OUTCOME_UNKNOWN", `the write at index ${index} may or may not take effect: ${reason}`);
+}

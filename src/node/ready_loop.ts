@@ -1,0 +1,108 @@
+import type { Response } from "../core/messages.js";
+import type { Raft } from "../core/raft.js";
+import type { Ready } from "../core/ready.js";
+import type { Entry, HardState, SnapshotMeta } from "../core/types.js";
+import type { ApplyResult, StateMachine } from "../machine/state_machine.js";
+import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
+import type { Clock } from "./clock.js";
+import type { RoomKeeper } from "./room.js";
+import type { NodeStorage } from "./storage.js";
+
+/** Whom the loop tells what it has done. */
+export interface ReadyObserver<Result> {
+  /** Entries are applied, with these results. */
+  applied(entries: readonly Entry[], results: readonly ApplyResult<Result>[]): void;
+  /** A snapshot is installed: the state is at its index. */
+  installed(snapshot: SnapshotMeta): void;
+  /** What this answer promises is durable: send it. */
+  answer(response: Response): void;
+  /** A Ready is done: reads and waiting callers may go on. */
+  advanced(): void;
+}
+
+/**
+ * Where effects meet the core: takes one Ready after the other from it, carries it out (persist, apply, answer) in the order that
+ * {@link Ready} asks for, and reports back. Entries proposed while one batch is being written form the next one.
+ */
+export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
+  #wake: (() => void) | undefined;
+  #awake = false;
+  #stopped = false;
+  /** The received snapshot that a Ready may ask to be installed. */
+  staged: StagedSnapshot | undefined;
+
+  constructor(
+    private readonly raft: Raft,
+    private readonly storage: NodeStorage<Machine>,
+    private readonly room: RoomKeeper,
+    private readonly clock: Clock,
+    private readonly observer: ReadyObserver<Result>,
+  ) {}
+
+  /** Something was given to the core: look at it soon. */
+  wake(): void {
+    if (this.#awake) return;
+    this.#awake = true;
+    this.clock.soon(() => this.#wake?.());
+  }
+
+  /** Runs until {@link stop}; rejects when the node cannot go on. */
+  async run(): Promise<void> {
+    while (!this.#stopped) {
+      if (this.raft.hasReady) await this.#carryOut(this.raft.ready());
+      else await this.#sleep();
+    }
+  }
+
+  /** {@link run} ends when what is under way is done. */
+  stop(): void {
+    this.#stopped = true;
+    this.#wake?.();
+  }
+
+  #sleep(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#awake = false;
+      this.#wake = resolve;
+    });
+  }
+
+  async #carryOut(ready: Ready): Promise<void> {
+    if (ready.snapshot !== undefined) await this.#install(ready.snapshot, ready.hardState);
+    const written = this.#persist(ready);
+    // What is committed is durable already, so it is applied while the write is under way.
+    const applied = this.#apply(ready.committed);
+    await Promise.all([written, applied]);
+    this.raft.advance(ready);
+    for (const message of ready.messages) this.observer.answer(message);
+    this.observer.advanced();
+  }
+
+  async #persist({ entries, hardState, mustSync }: Ready): Promise<void> {
+    if (entries.length === 0 && hardState === undefined) return;
+    const batch = { entries, sync: mustSync, ...(hardState !== undefined && { hardState }) };
+    await this.room.untilRoom(() => this.storage.log.append(batch));
+  }
+
+  async #apply(entries: readonly Entry[]): Promise<void> {
+    if (entries.length === 0) return;
+    const results = await this.room.untilRoom(() => this.storage.machine.apply(entries));
+    this.observer.applied(entries, results);
+  }
+
+  /**
+   * Publish, then the log, then the state: at whatever point a crash comes, recovery finds a snapshot that is newer than the log or the
+   * state, and goes on from there (rule 8).
+   */
+  async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<void> {
+    const { log, machine, snapshots } = this.storage;
+    const info = await this.staged!.publish();
+    this.staged = undefined;
+    await this.room.untilRoom(() =>
+      log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, hardState ?? log.hardState),
+    );
+    await this.room.untilRoom(() => machine.restore(snapshots.openPayload(info), meta));
+    await snapshots.retain();
+    this.observer.installed(meta);
+  }
+}

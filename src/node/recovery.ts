@@ -1,0 +1,208 @@
+import { limits } from "../core/limits.js";
+import type { LogStart } from "../core/log.js";
+import { INITIAL_HARD_STATE, type IndexedMembership, LOG_START, type Membership } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
+import type { FileSystem } from "../storage/fs.js";
+import { membershipCodec } from "../storage/membership_message.js";
+import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
+import { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
+import { type OpenedLog, WriteAheadLog } from "../storage/wal/wal.js";
+import type { Logger } from "./logger.js";
+import type { MachineOpener } from "./options.js";
+import type { NodeStorage } from "./storage.js";
+
+export interface RecoveryOptions<Machine> {
+  readonly fs: FileSystem;
+  readonly path: string;
+  readonly nodeId: string;
+  readonly clusterId: string | undefined;
+  readonly newClusterId: () => string;
+  readonly members: Membership;
+  readonly openMachine: MachineOpener<Machine>;
+  readonly trustState: boolean;
+  readonly segmentBytes: number;
+  readonly logger: Logger;
+}
+
+/** How a node's state came to be at its start. */
+export interface RecoveryReport {
+  /** Newest snapshot; 0 without one. */
+  readonly snapshotIndex: number;
+  /** Whether the state was loaded from it; else the state on disk was kept. */
+  readonly stateRebuilt: boolean;
+  /** Entries applied during the start. */
+  readonly replayedEntries: number;
+  /** Bytes of a half-written record that were cut from the log's end. */
+  readonly tornBytes: number;
+}
+
+export interface Recovered<Machine extends StateMachine> {
+  readonly storage: NodeStorage<Machine>;
+  readonly start: LogStart;
+  readonly snapshot: SnapshotInfo | undefined;
+  /** In force at the newest snapshot (or at the log's start), then those set by entries behind it. */
+  readonly memberships: readonly IndexedMembership[];
+  readonly report: RecoveryReport;
+}
+
+/**
+ * Brings a node back from its disk, or makes a new one: newest snapshot, then the log behind it up to what is known to be committed. The
+ * state on disk is used when it may be trusted. Mends what a crash can leave (a torn record, a snapshot that was published but whose log and
+ * state were not switched yet); anything else that does not fit together is refused with the file's name and what to do.
+ * @throws CairnError DATA_DIRECTORY, CORRUPT, DISK_FULL
+ */
+export async function recover<Machine extends StateMachine>(
+  options: RecoveryOptions<Machine>,
+): Promise<Recovered<Machine>> {
+  const directory = await Directory.open(options);
+  const opened: { crash(): Promise<void> }[] = [];
+  try {
+    const { log, tornBytes, configurations } = await openLog(options, directory);
+    opened.push(log);
+    const snapshots = await SnapshotStore.open({
+      fs: options.fs,
+      directory: directory.snapshots,
+      clusterId: directory.identity.clusterId,
+      report: (event, facts) => options.logger.warn({ ...facts }, event),
+    });
+    const completed = directory.identity.complete ? directory : await directory.complete();
+    await finishInstall(log, newestUsable(snapshots, log), options.logger);
+    const machine = await options.openMachine({ directory: directory.state, trustDisk: options.trustState });
+    opened.push(machine);
+    const storage = { directory: completed, log, snapshots, machine };
+    const stateRebuilt = await restoreState(storage);
+    const snapshot = snapshots.newest();
+    const commit = Math.max(Math.min(log.hardState.commit, log.last.index), snapshot?.index ?? 0, machine.appliedIndex);
+    const replayedEntries = await replay(storage, commit);
+    const applied = machine.appliedIndex;
+    return {
+      storage,
+      snapshot,
+      memberships: await membershipsOf(storage, snapshot, configurations),
+      start: {
+        boundary: log.boundary,
+        ranges: log.termRanges(),
+        lastIndex: log.last.index,
+        tail: await readAll(log, applied + 1, log.last.index),
+        commit,
+        applied,
+      },
+      report: { snapshotIndex: snapshot?.index ?? 0, stateRebuilt, replayedEntries, tornBytes },
+    };
+  } catch (error) {
+    for (const part of opened.reverse()) await part.crash();
+    await directory.close();
+    throw error;
+  }
+}
+
+async function openLog(options: RecoveryOptions<unknown>, directory: DataDirectory): Promise<OpenedLog> {
+  const { fs, segmentBytes, logger } = options;
+  const where = { fs, directory: directory.log, segmentBytes };
+  if (!directory.identity.complete) {
+    const log = await WriteAheadLog.create(where, LOG_START, INITIAL_HARD_STATE);
+    return { log, tornBytes: 0, configurations: [] };
+  }
+  const opened = await WriteAheadLog.open(where);
+  if (opened.tornBytes > 0) logger.warn({ bytes: opened.tornBytes }, "cut a half-written record from the log's end");
+  return opened;
+}
+
+/** The newest snapshot, if the log goes on from it without a hole (rule 9). */
+function newestUsable(snapshots: SnapshotStore, log: WriteAheadLog): SnapshotInfo | undefined {
+  const newest = snapshots.newest();
+  const covered = newest?.index ?? 0;
+  if (log.boundary.index > covered) throw hole(snapshots, log, covered);
+  return newest;
+}
+
+function hole(snapshots: SnapshotStore, log: WriteAheadLog, covered: number): CairnError {
+  const damaged = snapshots.damaged().map(({ path, reason }) => `${path} (${reason})`);
+  const hint = damaged.length > 0 ? ` Not usable: ${damaged.join("; ")}.` : "";
+  return new CairnError(
+    "CORRUPT",
+    `there is a hole between the newest good snapshot, which ends at index ${covered}, and the log, which starts at index ` +
+      `${log.boundary.index + 1}.${hint} Restore the snapshot file from a copy, or start this node with an empty data ` +
+      "directory and let it join again.",
+  );
+}
+
+/** A crash may have come between publishing an installed snapshot and making the log start at it (rules 4 and 8). */
+async function finishInstall(log: WriteAheadLog, snapshot: SnapshotInfo | undefined, logger: Logger): Promise<void> {
+  if (snapshot === undefined || log.termAt(snapshot.index) === snapshot.term) return;
+  logger.warn({ snapshot: snapshot.index, logEnd: log.last.index }, "finishing the installation of a snapshot");
+  const { hardState } = log;
+  await log.reset(snapshot, {
+    ...hardState,
+    term: Math.max(hardState.term, snapshot.term),
+    vote: hardState.term < snapshot.term ? undefined : hardState.vote,
+    commit: snapshot.index,
+  });
+}
+
+/** Returns whether the state was loaded from a snapshot. */
+async function restoreState<Machine extends StateMachine>({
+  snapshots,
+  log,
+  machine,
+  directory,
+}: NodeStorage<Machine>): Promise<boolean> {
+  const newest = snapshots.newest();
+  if (machine.appliedIndex > log.last.index) {
+    throw new CairnError(
+      "CORRUPT",
+      `the state in ${directory.state} has applied index ${machine.appliedIndex}, but the log in ${directory.log} ends at ` +
+        `${log.last.index}: the log has lost entries. Restore it from a copy, or start this node with an empty data directory ` +
+        "and let it join again.",
+    );
+  }
+  if (newest === undefined || machine.appliedIndex >= newest.index) return false;
+  // An older snapshot serves as well when the log still reaches back to it.
+  const usable = snapshots.list().filter((info) => info.index >= log.boundary.index);
+  for (const info of usable) {
+    try {
+      await machine.restore(snapshots.openPayload(info), info);
+      return true;
+    } catch (error) {
+      if (!(error instanceof CairnError) || error.code !== "CORRUPT") throw error;
+    }
+  }
+  if (log.boundary.index <= machine.appliedIndex) return false;
+  throw hole(snapshots, log, 0);
+}
+
+/** Applies what is committed and not applied yet; returns the number of entries. */
+async function replay<Machine extends StateMachine>(
+  { log, machine }: NodeStorage<Machine>,
+  commit: number,
+): Promise<number> {
+  const from = machine.appliedIndex;
+  while (machine.appliedIndex < commit) {
+    machine.apply(await log.entries(machine.appliedIndex + 1, commit, limits.applyBytes));
+  }
+  return machine.appliedIndex - from;
+}
+
+async function membershipsOf<Machine extends StateMachine>(
+  { log, directory }: NodeStorage<Machine>,
+  snapshot: SnapshotInfo | undefined,
+  configurations: readonly number[],
+): Promise<IndexedMembership[]> {
+  const memberships = [snapshot?.membership ?? { index: 0, members: directory.identity.members }];
+  for (const index of configurations) {
+    if (index <= (snapshot?.index ?? 0)) continue;
+    const [entry] = await log.entries(index, index, limits.entryBytes);
+    memberships.push({ index, members: membershipCodec.decode(entry!.data) });
+  }
+  return memberships;
+}
+
+async function readAll(log: WriteAheadLog, first: number, last: number) {
+  const entries = [];
+  while (first + entries.length <= last) {
+    entries.push(...(await log.entries(first + entries.length, last, limits.appendBytes)));
+  }
+  return entries;
+}

@@ -1,0 +1,60 @@
+import { type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import type * as grpc from "@grpc/grpc-js";
+import { ReflectionService } from "@grpc/reflection";
+
+/**
+ * Adds grpc.reflection.v1 and v1alpha to a server, so that grpcurl can list and describe its services without .proto files: the given
+ * ones and reflection itself. `others` are services that another library defines, such as the health service.
+ *
+ * Loads a second protobuf library: import this file only where reflection is wanted.
+ */
+export function addReflection(
+  server: Pick<grpc.Server, "addService">,
+  services: readonly DescService[],
+  others: readonly grpc.ServiceDefinition[] = [],
+): void {
+  const definitions = [...others, ...reflectionServices()];
+  const files = [...encodedFiles(services), ...definitions.flatMap(filesOf)];
+  const names = [...services.map((service) => service.typeName), ...definitions.map(serviceName)];
+  reflectionOf(files, names).addToServer(server);
+}
+
+/** The definitions of the reflection services themselves, which they do not list by default. */
+function reflectionServices(): grpc.ServiceDefinition[] {
+  const definitions: grpc.ServiceDefinition[] = [];
+  const recorder = { addService: (definition: grpc.ServiceDefinition) => void definitions.push(definition) };
+  reflectionOf([], []).addToServer(recorder);
+  return definitions;
+}
+
+/** The library looks at nothing in a package but the encoded files of its members. */
+function reflectionOf(fileDescriptorProtos: Buffer[], services: string[]): ReflectionService {
+  const format = "Protocol Buffer 3 DescriptorProto";
+  return new ReflectionService({ files: { format, type: {}, fileDescriptorProtos } }, { services });
+}
+
+/** Full name of a service, from the path of one of its methods: /grpc.health.v1.Health/Check. */
+function serviceName(definition: grpc.ServiceDefinition): string {
+  return Object.values(definition)[0]?.path.split("/")[1] ?? "";
+}
+
+/** The files that declare the services, and those that they import. */
+function encodedFiles(services: readonly DescService[]): Buffer[] {
+  const files = new Set<DescFile>();
+  const add = (file: DescFile) => {
+    if (files.has(file)) return;
+    files.add(file);
+    file.dependencies.forEach(add);
+  };
+  for (const service of services) add(service.file);
+  return [...files].map((file) => Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)));
+}
+
+/** The files that proto-loader keeps with each method of a service that it has loaded. */
+function filesOf(definition: grpc.ServiceDefinition): Buffer[] {
+  return Object.values(definition).flatMap((method) => {
+    const { requestType } = method as { requestType?: { fileDescriptorProtos?: Buffer[] } };
+    return requestType?.fileDescriptorProtos ?? [];
+  });
+}

@@ -1,0 +1,94 @@
+import * as grpc from "@grpc/grpc-js";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { CairnError } from "../errors.js";
+import { type Logger, silentLogger } from "../node/logger.js";
+import { addService } from "../transport/bridge_server.js";
+import { serverOptions } from "../transport/grpc_options.js";
+import { adminService } from "./admin_service.js";
+import type { KeyValueNode } from "./key_value_node.js";
+import { keyValueService } from "./kv_service.js";
+import { raftService } from "./raft_service.js";
+
+const services = [RaftService, KeyValueService, AdminService];
+
+/** How long calls that are being answered may take to end when the server stops, in milliseconds. */
+const STOP_GRACE_MS = 2_000;
+
+export interface ServerOptions {
+  /** host:port; port 0 takes a free one. */
+  readonly listen: string;
+  /** Offer health and reflection, for grpcurl and load balancers. Default true. */
+  readonly discoverable?: boolean | undefined;
+  readonly logger?: Logger | undefined;
+}
+
+/** The gRPC server of a node: all its services on one port. */
+export class CairnServer {
+  private constructor(
+    private readonly server: grpc.Server,
+    /** Where it listens: host:port with the real port. */
+    readonly address: string,
+    private readonly setServing: (serving: boolean) => void,
+  ) {}
+
+  /** Starts to serve a node. @throws CairnError INVALID_ARGUMENT when the address cannot be listened on */
+  static async start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer> {
+    const logger = options.logger ?? silentLogger;
+    const server = new grpc.Server(serverOptions);
+    const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
+    addService(server, RaftService, raftService(node), { onUnexpectedError });
+    addService(server, KeyValueService, keyValueService(node), { onUnexpectedError });
+    addService(server, AdminService, adminService(node), { onUnexpectedError });
+    const setServing = options.discoverable === false ? () => {} : await addDiscovery(server);
+    const port = await bind(server, options.listen);
+    setServing(true);
+    const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
+    return new CairnServer(server, `${host}:${port}`, setServing);
+  }
+
+  /** Stops: takes no more calls, lets those under way end, and cuts off those that do not end in time. */
+  async stop(): Promise<void> {
+    this.setServing(false);
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => this.server.forceShutdown(), STOP_GRACE_MS);
+      this.server.tryShutdown(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  /** Stops as if the process had been killed. */
+  kill(): void {
+    this.server.forceShutdown();
+  }
+}
+
+/** Health and reflection; loaded only where they are wanted, because they bring a second protobuf library along. */
+async function addDiscovery(server: grpc.Server): Promise<(serving: boolean) => void> {
+  const [{ Health, healthService }, { addReflection }] = await Promise.all([
+    import("./health.js"),
+    import("./reflection.js"),
+  ]);
+  const names = ["", ...services.map((service) => service.typeName)];
+  const health = new Health(names);
+  health.addToServer(server);
+  addReflection(server, services, [healthService]);
+  return (serving) => {
+    for (const name of names) health.setServing(name, serving);
+  };
+}
+
+function bind(server: grpc.Server, listen: string): Promise<number> {
+  if (!/^.+:\d{1,5}$/.test(listen)) {
+    throw new CairnError("INVALID_ARGUMENT", `listen address ${JSON.stringify(listen)} must be host:port`);
+  }
+  return new Promise((resolve, reject) => {
+    server.bindAsync(listen, grpc.ServerCredentials.createInsecure(), (error, port) => {
+      if (error === null) resolve(port);
+      else reject(new CairnError("INVALID_ARGUMENT", `cannot listen on ${listen}: ${error.message}`, { cause: error }));
+    });
+  });
+}

@@ -1,0 +1,177 @@
+import { resolve } from "node:path";
+import { limits } from "../core/limits.js";
+import type { Membership } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { type FileSystem, readSmallFile, writeSmallFile } from "./fs.js";
+import { DirectoryLock } from "./lock.js";
+
+/** Version of the layout of a data directory. */
+const FORMAT = 1;
+const IDENTITY = "cairn.json";
+
+/** Whose data a directory holds. Written once, when it is made. */
+export interface Identity {
+  readonly format: number;
+  readonly clusterId: string;
+  readonly nodeId: string;
+  /** The members that the cluster was created with. */
+  readonly members: Membership;
+  /** False while the directory is being made: it holds nothing yet that anyone was promised. */
+  readonly complete: boolean;
+}
+
+/**
+ * A node's data directory, locked:
+ *
+ *     cairn.json   whose data this is
+ *     lock.<n>     who has it open
+ *     wal/         the log
+ *     snapshots/   snapshot files
+ *     state/       the state machine's view, which snapshot and log can rebuild
+ */
+export class DataDirectory {
+  private constructor(
+    readonly fs: FileSystem,
+    readonly path: string,
+    private readonly lock: DirectoryLock,
+    readonly identity: Identity,
+  ) {}
+
+  get log(): string {
+    return `${this.path}/wal`;
+  }
+
+  get snapshots(): string {
+    return `${this.path}/snapshots`;
+  }
+
+  get state(): string {
+    return `${this.path}/state`;
+  }
+
+  /** For a state machine that is needed for a while only. Emptied at every start. */
+  get scratch(): string {
+    return `${this.path}/scratch`;
+  }
+
+  /**
+   * Opens a directory, or makes it. A new one is complete only after {@link complete}.
+   * @throws CairnError DATA_DIRECTORY when another process has it open, when it belongs to another node or cluster, when it was made by a
+   * newer version, or when it holds data but not the file that says whose.
+   */
+  static async open(options: {
+    fs: FileSystem;
+    path: string;
+    nodeId: string;
+    /** Undefined: any cluster; a new directory gets `newClusterId`. */
+    clusterId: string | undefined;
+    newClusterId: () => string;
+    members: Membership;
+  }): Promise<DataDirectory> {
+    const { fs, nodeId } = options;
+    const path = resolve(options.path);
+    await fs.makeDirectory(path);
+    const lock = await DirectoryLock.acquire(fs, path);
+    try {
+      const found = await readIdentity(fs, path);
+      if (found !== undefined) checkIdentity(path, found, options);
+      // A directory that was never completed is made again from the start.
+      if (found?.complete) return await DataDirectory.#opened(fs, path, lock, found);
+      if (found === undefined) await refuseStrangeData(fs, path);
+      const identity: Identity = {
+        format: FORMAT,
+        clusterId: options.clusterId ?? options.newClusterId(),
+        nodeId,
+        members: options.members,
+        complete: false,
+      };
+      await writeIdentity(fs, path, identity);
+      const directory = await DataDirectory.#opened(fs, path, lock, identity);
+      for (const part of [directory.log, directory.snapshots, directory.state]) await fs.removeAll(part);
+      await fs.makeDirectory(directory.log);
+      await fs.makeDirectory(directory.snapshots);
+      return directory;
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+  }
+
+  /** A new directory is ready for use. Durable on return. */
+  async complete(): Promise<DataDirectory> {
+    const identity = { ...this.identity, complete: true };
+    await writeIdentity(this.fs, this.path, identity);
+    return new DataDirectory(this.fs, this.path, this.lock, identity);
+  }
+
+  /** Lets other processes open it. */
+  async close(): Promise<void> {
+    await this.lock.release();
+  }
+
+  /** Leaves the directory as a crash would. */
+  crash(): void {
+    this.lock.abandon();
+  }
+
+  static async #opened(fs: FileSystem, path: string, lock: DirectoryLock, identity: Identity): Promise<DataDirectory> {
+    const directory = new DataDirectory(fs, path, lock, identity);
+    await fs.removeAll(directory.scratch);
+    return directory;
+  }
+}
+
+/** Checks the name of a node or cluster. @throws CairnError INVALID_ARGUMENT */
+export function checkId(id: string, what: string): void {
+  if (/^[A-Za-z0-9._-]+$/.test(id) && id.length <= limits.idCharacters) return;
+  const shown = JSON.stringify(id.slice(0, 2 * limits.idCharacters));
+  throw new CairnError(
+    "INVALID_ARGUMENT",
+    `${what} ${shown} must be 1 to ${limits.idCharacters} characters (idCharacters) of A-Z a-z 0-9 . _ -`,
+  );
+}
+
+async function readIdentity(fs: FileSystem, path: string): Promise<Identity | undefined> {
+  const file = `${path}/${IDENTITY}`;
+  if (!(await fs.exists(file))) return undefined;
+  try {
+    const identity = JSON.parse((await readSmallFile(fs, file)).toString()) as Identity;
+    if (typeof identity.format === "number" && typeof identity.nodeId === "string") return identity;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw new CairnError(
+    "DATA_DIRECTORY",
+    `${file} is damaged. Restore it from a copy, or start this node with an empty data directory and let it join again.`,
+  );
+}
+
+function checkIdentity(path: string, found: Identity, wanted: { nodeId: string; clusterId: string | undefined }): void {
+  const file = `${path}/${IDENTITY}`;
+  if (found.format !== FORMAT) {
+    const text = `${file} has format ${found.format}, this version of Cairn knows format ${FORMAT}`;
+    throw new CairnError("DATA_DIRECTORY", `${text}. Use the version that wrote it.`);
+  }
+  if (found.nodeId !== wanted.nodeId) {
+    const text = `data directory ${path} belongs to node ${found.nodeId}, not to ${wanted.nodeId}`;
+    throw new CairnError("DATA_DIRECTORY", `${text}. Give that id, or another directory.`);
+  }
+  if (wanted.clusterId !== undefined && found.clusterId !== wanted.clusterId) {
+    const text = `data directory ${path} belongs to cluster ${found.clusterId}, not to ${wanted.clusterId}`;
+    throw new CairnError("DATA_DIRECTORY", `${text}. Give that cluster id, or another directory.`);
+  }
+}
+
+async function refuseStrangeData(fs: FileSystem, path: string): Promise<void> {
+  const strange = (await fs.list(path)).filter((name) => ["wal", "snapshots", "state"].includes(name));
+  if (strange.length === 0) return;
+  throw new CairnError(
+    "DATA_DIRECTORY",
+    `data directory ${path} holds ${strange.join(", ")} but no ${IDENTITY}, so it is not known whose data this is. ` +
+      `Restore ${IDENTITY} from a copy, or give an empty directory.`,
+  );
+}
+
+async function writeIdentity(fs: FileSystem, path: string, identity: Identity): Promise<void> {
+  await writeSmallFile(fs, path, IDENTITY, Buffer.from(`${JSON.stringify(identity, undefined, 2)}\n`));
+}

@@ -1,0 +1,33 @@
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import {
+  MembershipSchema,
+  type Membership as Message,
+  MemberRole as RoleMessage,
+} from "../../gen/cairn/v1/storage_pb.js";
+import type { MembershipCodec } from "../core/membership.js";
+import type { MemberRole, Membership } from "../core/types.js";
+
+const roleMessages: Readonly<Record<MemberRole, RoleMessage>> = {
+  voter: RoleMessage.VOTER,
+  learner: RoleMessage.LEARNER,
+};
+
+/** A membership as a protobuf message. */
+export function membershipToMessage(members: Membership): MessageInitShape<typeof MembershipSchema> {
+  return { members: members.map(({ id, address, role }) => ({ id, address, role: roleMessages[role] })) };
+}
+
+/** Throws when a member's role is none that this version knows. */
+export function membershipFromMessage(message: Message | undefined): Membership {
+  return (message?.members ?? []).map(({ id, address, role }) => {
+    if (role === RoleMessage.VOTER) return { id, address, role: "voter" };
+    if (role === RoleMessage.LEARNER) return { id, address, role: "learner" };
+    throw new Error(`member ${id} has the unknown role ${role}`);
+  });
+}
+
+/** How configuration entries hold a membership. */
+export const membershipCodec: MembershipCodec = {
+  encode: (members) => toBinary(MembershipSchema, create(MembershipSchema, membershipToMessage(members))),
+  decode: (data) => membershipFromMessage(fromBinary(MembershipSchema, data)),
+};

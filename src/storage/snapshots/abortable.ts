@@ -1,0 +1,45 @@
+import { CairnError } from "../../errors.js";
+
+/** Throws CANCELLED when the signal is set. */
+export function checkNotAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw cancelled(signal);
+}
+
+/**
+ * The pieces of `source` until the signal is set, which throws CANCELLED at once, even while `source` is still busy with the next
+ * piece.
+ */
+export async function* abortable<Piece>(
+  source: AsyncIterable<Piece>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Piece, void, void> {
+  if (signal === undefined) return yield* source;
+  const iterator = source[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const step = await unlessAborted(() => iterator.next(), signal);
+      if (step.done) return;
+      yield step.value;
+    }
+  } finally {
+    // A source that is busy, perhaps for ever, cleans up when it comes to that; nobody waits for it.
+    const closing = Promise.resolve(iterator.return?.());
+    if (signal.aborted) closing.catch(() => undefined);
+    else await closing;
+  }
+}
+
+function unlessAborted<Result>(task: () => Promise<Result>, signal: AbortSignal): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(cancelled(signal));
+    const abort = () => reject(cancelled(signal));
+    signal.addEventListener("abort", abort, { once: true });
+    task()
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener("abort", abort));
+  });
+}
+
+function cancelled(signal: AbortSignal): CairnError {
+  return new CairnError("CANCELLED", "writing the snapshot was cancelled", { cause: signal.reason });
+}

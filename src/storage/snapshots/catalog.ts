@@ -1,0 +1,53 @@
+import { basename } from "node:path";
+import type { LogPosition } from "../../core/types.js";
+import type { DamagedSnapshot, SnapshotInfo } from "./snapshot_info.js";
+
+/** The files of a snapshot directory: each is a snapshot or damaged, never both. */
+export class SnapshotCatalog {
+  #snapshots: readonly SnapshotInfo[] = [];
+  #damaged: readonly DamagedSnapshot[] = [];
+
+  /** Newest first. */
+  get snapshots(): readonly SnapshotInfo[] {
+    return this.#snapshots;
+  }
+
+  get damaged(): readonly DamagedSnapshot[] {
+    return this.#damaged;
+  }
+
+  find({ index, term }: LogPosition): SnapshotInfo | undefined {
+    return this.#snapshots.find((info) => info.index === index && info.term === term);
+  }
+
+  /** Adds a snapshot, in place of what its path held before. */
+  add(info: SnapshotInfo): void {
+    this.#forget(info.path);
+    this.#snapshots = [...this.#snapshots, info].sort(newestFirst);
+  }
+
+  remove(info: SnapshotInfo): void {
+    this.#forget(info.path);
+  }
+
+  markDamaged(damaged: DamagedSnapshot): void {
+    this.#forget(damaged.path);
+    this.#damaged = [...this.#damaged, damaged];
+  }
+
+  /** The damaged ones that are newer than a snapshot; all of them when there is none. */
+  damagedAbove(info: SnapshotInfo | undefined): readonly DamagedSnapshot[] {
+    if (info === undefined) return this.#damaged;
+    // Names are zero-padded: they sort as index and term do.
+    return this.#damaged.filter(({ path }) => basename(path) > basename(info.path));
+  }
+
+  #forget(path: string): void {
+    this.#snapshots = this.#snapshots.filter((info) => info.path !== path);
+    this.#damaged = this.#damaged.filter((damaged) => damaged.path !== path);
+  }
+}
+
+function newestFirst(a: SnapshotInfo, b: SnapshotInfo): number {
+  return b.index - a.index || b.term - a.term;
+}

@@ -1,0 +1,33 @@
+import type { LogPosition } from "../../core/types.js";
+import { hex } from "./format.js";
+
+/** Enough for 2^53 - 1, so that names sort as their numbers do. */
+const DIGITS = 16;
+const SNAPSHOT_NAME = /^(\d{16})-(\d{16})\.snap$/;
+
+export const SNAPSHOT_EXTENSION = ".snap";
+export const PART_EXTENSION = ".part";
+
+export function snapshotFileName(position: LogPosition): string {
+  return `${stem(position)}${SNAPSHOT_EXTENSION}`;
+}
+
+/** Name of a file that is being written; the digest is known when it comes from another node. */
+export function partFileName(position: LogPosition, sha256?: Uint8Array): string {
+  const digest = sha256 === undefined ? "" : `-${hex(sha256.subarray(0, 4))}`;
+  return `${stem(position)}${digest}${PART_EXTENSION}`;
+}
+
+/** Index and term that a snapshot file's name says; undefined for any other name. */
+export function parseSnapshotFileName(name: string): LogPosition | undefined {
+  const match = SNAPSHOT_NAME.exec(name);
+  return match === null ? undefined : { index: Number(match[1]), term: Number(match[2]) };
+}
+
+function stem({ index, term }: LogPosition): string {
+  return `${digits(index)}-${digits(term)}`;
+}
+
+function digits(value: number): string {
+  return String(value).padStart(DIGITS, "0");
+}

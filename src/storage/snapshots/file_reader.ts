@@ -1,0 +1,103 @@
+import { CairnError } from "../../errors.js";
+import type { File, FileSystem } from "../fs.js";
+import { corrupt, hex, sameBytes } from "./format.js";
+import { nameOf } from "./inspect.js";
+import { SnapshotParser } from "./parser.js";
+import type { SnapshotInfo } from "./snapshot_info.js";
+
+/** A piece of a snapshot file, and the payload chunks that it completes. Both are valid until the next one is asked for. */
+export interface VerifiedPiece {
+  readonly bytes: Uint8Array;
+  readonly chunks: readonly Uint8Array[];
+}
+
+/**
+ * Reads a snapshot file from its start in pieces of `pieceBytes`, verifying on the way: throws CORRUPT before it hands out a piece
+ * in which something is wrong. The whole is verified when the last piece is handed out.
+ */
+export async function* readVerified(
+  fs: FileSystem,
+  info: SnapshotInfo,
+  pieceBytes: number,
+): AsyncGenerator<VerifiedPiece, void, void> {
+  const parser = new SnapshotParser(nameOf(info.path));
+  for await (const bytes of readPieces(fs, info, 0, pieceBytes)) {
+    const chunks = parser.push(bytes);
+    if (parser.done) checkDigest(info, parser.finish().sha256);
+    yield { bytes, chunks };
+  }
+  parser.finish();
+}
+
+/**
+ * Reads a snapshot file from `offset` to its end in pieces of `pieceBytes`; reads one piece ahead. A piece is valid until the next one
+ * is asked for. Throws NOT_FOUND when the file is gone, CORRUPT when it has not the size it should have. Contents are not checked.
+ */
+export async function* readPieces(
+  fs: FileSystem,
+  info: SnapshotInfo,
+  offset: number,
+  pieceBytes: number,
+): AsyncGenerator<Uint8Array, void, void> {
+  const file = await openFile(fs, info.path);
+  try {
+    const size = await file.size();
+    if (size !== info.fileBytes) {
+      throw corrupt(nameOf(info.path), size, `the file ends here, expected ${info.fileBytes} bytes`);
+    }
+    yield* readAhead(file, info, offset, pieceBytes);
+  } finally {
+    await file.close();
+  }
+}
+
+async function* readAhead(file: File, info: SnapshotInfo, offset: number, pieceBytes: number) {
+  const bufferBytes = Math.min(pieceBytes, info.fileBytes - offset);
+  let buffer = Buffer.allocUnsafe(bufferBytes);
+  let spare = Buffer.allocUnsafe(bufferBytes);
+  let ahead = read(file, info, buffer, offset);
+  try {
+    for (let at = offset; at < info.fileBytes; ) {
+      const piece = await ahead;
+      at += piece.byteLength;
+      [buffer, spare] = [spare, buffer];
+      ahead = read(file, info, buffer, at);
+      yield piece;
+    }
+  } finally {
+    // The file must not be closed, nor the buffer forgotten, under a read.
+    await ahead.catch(() => undefined);
+  }
+}
+
+/** Starts a read; empty at the end of the file. Its failure is no unhandled rejection before it is awaited. */
+function read(file: File, info: SnapshotInfo, buffer: Buffer, at: number): Promise<Buffer> {
+  const wanted = buffer.subarray(0, info.fileBytes - at);
+  const reading = readFully(file, info, wanted, at);
+  reading.catch(() => undefined);
+  return reading;
+}
+
+async function readFully(file: File, info: SnapshotInfo, wanted: Buffer, at: number): Promise<Buffer> {
+  if (wanted.byteLength === 0) return wanted;
+  const got = await file.read(wanted, at);
+  if (got === wanted.byteLength) return wanted;
+  throw corrupt(nameOf(info.path), at + got, `the file ends here, expected ${info.fileBytes} bytes`);
+}
+
+async function openFile(fs: FileSystem, path: string): Promise<File> {
+  try {
+    return await fs.open(path, "read");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    throw new CairnError("NOT_FOUND", `${nameOf(path)} is gone; use a newer snapshot`, { cause: error });
+  }
+}
+
+function checkDigest(info: SnapshotInfo, sha256: Uint8Array): void {
+  if (sameBytes(sha256, info.sha256)) return;
+  throw new CairnError(
+    "CORRUPT",
+    `${nameOf(info.path)} was replaced: its SHA-256 is ${hex(sha256)}, expected ${hex(info.sha256)}`,
+  );
+}

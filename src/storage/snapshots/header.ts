@@ -1,0 +1,116 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { Member as MemberMessage } from "../../../gen/cairn/v1/storage_pb.js";
+import { MemberRole as MemberRoleMessage, SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../core/limits.js";
+import type { Member, MemberRole, SnapshotMeta } from "../../core/types.js";
+import { CairnError } from "../../errors.js";
+import { corrupt, PREAMBLE_BYTES } from "./format.js";
+
+/** What the first part of a snapshot file says: a function of the log up to the snapshot's index, with nothing local. */
+export interface SnapshotHeader {
+  readonly clusterId: string;
+  readonly meta: SnapshotMeta;
+  /** Bytes of each payload chunk but the last; 1 to limits.snapshotChunkBytesMax. Cairn writes limits.snapshotChunkBytes. */
+  readonly chunkBytes: number;
+}
+
+/** Throws INVALID_ARGUMENT for a header that no reader would accept, LIMIT_EXCEEDED for one that is too long. */
+export function encodeHeader(header: SnapshotHeader): Uint8Array {
+  const problem = problemOf(header);
+  if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", `snapshot header: ${problem}`);
+  const { meta } = header;
+  const bytes = toBinary(
+    SnapshotHeaderSchema,
+    create(SnapshotHeaderSchema, {
+      clusterId: header.clusterId,
+      index: BigInt(meta.index),
+      term: BigInt(meta.term),
+      membership: {
+        members: meta.membership.members.map(({ id, address, role }) => ({ id, address, role: roleMessages[role] })),
+      },
+      membershipIndex: BigInt(meta.membership.index),
+      chunkBytes: header.chunkBytes,
+    }),
+  );
+  if (bytes.byteLength > limits.snapshotHeaderBytes) {
+    throw new CairnError(
+      "LIMIT_EXCEEDED",
+      `snapshot header of ${bytes.byteLength} bytes: snapshotHeaderBytes allows ${limits.snapshotHeaderBytes}; ` +
+        "use fewer members or shorter addresses",
+    );
+  }
+  return bytes;
+}
+
+/** Throws CORRUPT for bytes that are no header. Their CRC32 must have been checked before. */
+export function decodeHeader(bytes: Uint8Array, name: string): SnapshotHeader {
+  const header = toHeader(bytes, name);
+  const problem = problemOf(header);
+  if (problem !== undefined) throw corrupt(name, PREAMBLE_BYTES, `header: ${problem}`);
+  return header;
+}
+
+function toHeader(bytes: Uint8Array, name: string): SnapshotHeader {
+  try {
+    const message = fromBinary(SnapshotHeaderSchema, bytes);
+    const members = message.membership?.members ?? [];
+    return {
+      clusterId: message.clusterId,
+      meta: {
+        index: Number(message.index),
+        term: Number(message.term),
+        membership: { index: Number(message.membershipIndex), members: members.map(toMember) },
+      },
+      chunkBytes: message.chunkBytes,
+    };
+  } catch (error) {
+    throw corrupt(name, PREAMBLE_BYTES, `the header is no SnapshotHeader message: ${String(error)}`);
+  }
+}
+
+const roleMessages: Readonly<Record<MemberRole, MemberRoleMessage>> = {
+  voter: MemberRoleMessage.VOTER,
+  learner: MemberRoleMessage.LEARNER,
+};
+
+function toMember({ id, address, role }: MemberMessage): Member {
+  if (role === MemberRoleMessage.VOTER) return { id, address, role: "voter" };
+  if (role === MemberRoleMessage.LEARNER) return { id, address, role: "learner" };
+  throw new Error(`member ${id} has the unknown role ${role}`);
+}
+
+const ID = new RegExp(`^[A-Za-z0-9._-]{1,${limits.idCharacters}}$`);
+
+/** What is wrong with a header, if anything. */
+function problemOf({ clusterId, meta, chunkBytes }: SnapshotHeader): string | undefined {
+  const { index, term, membership } = meta;
+  if (!ID.test(clusterId)) return idProblem("cluster id", clusterId);
+  if (!isCount(index, 1)) return `index ${index}, expected 1 to 2^53 - 1`;
+  if (!isCount(term, 1)) return `term ${term}, expected 1 to 2^53 - 1`;
+  if (!isCount(membership.index, 0) || membership.index > index) {
+    return `membership index ${membership.index}, expected 0 to the snapshot's index ${index}`;
+  }
+  if (!isCount(chunkBytes, 1) || chunkBytes > limits.snapshotChunkBytesMax) {
+    return `chunk size ${chunkBytes}, expected 1 to snapshotChunkBytesMax (${limits.snapshotChunkBytesMax})`;
+  }
+  return membersProblem(membership.members);
+}
+
+function membersProblem(members: readonly Member[]): string | undefined {
+  let previous = "";
+  for (const { id } of members) {
+    if (!ID.test(id)) return idProblem("member id", id);
+    // Order is part of the format: equal memberships have equal bytes.
+    if (id <= previous) return `member ${id} comes after ${previous}, expected ascending ids, each once`;
+    previous = id;
+  }
+  return undefined;
+}
+
+function idProblem(what: string, id: string): string {
+  return `${what} ${JSON.stringify(id)}, expected 1 to idCharacters (${limits.idCharacters}) of A-Z a-z 0-9 . _ -`;
+}
+
+function isCount(value: number, least: number): boolean {
+  return Number.isSafeInteger(value) && value >= least;
+}

@@ -1,0 +1,93 @@
+import { basename } from "node:path";
+import { CairnError } from "../../errors.js";
+import type { File, FileSystem } from "../fs.js";
+import { parseSnapshotFileName } from "./file_names.js";
+import {
+  CHUNK_HEAD_BYTES,
+  checkCrc,
+  corrupt,
+  decodePreamble,
+  decodeTrailer,
+  fileBytesOf,
+  PREAMBLE_BYTES,
+  SMALLEST_FILE_BYTES,
+  TRAILER_BYTES,
+  type Trailer,
+} from "./format.js";
+import { decodeHeader, type SnapshotHeader } from "./header.js";
+import type { SnapshotInfo } from "./snapshot_info.js";
+
+/**
+ * Reads what a snapshot file says of itself: its header and trailer, each checked by its CRC32, and the size that they imply. The
+ * payload is not read. Throws CORRUPT for a file that is damaged or misnamed, WRONG_CLUSTER for another cluster's.
+ */
+export async function inspectSnapshot(fs: FileSystem, path: string, clusterId: string): Promise<SnapshotInfo> {
+  const file = await fs.open(path, "read");
+  try {
+    return await inspect(file, path, clusterId);
+  } finally {
+    await file.close();
+  }
+}
+
+/** The name that errors call a snapshot file. */
+export function nameOf(path: string): string {
+  return `snapshot file ${path}`;
+}
+
+async function inspect(file: File, path: string, clusterId: string): Promise<SnapshotInfo> {
+  const name = nameOf(path);
+  const fileBytes = await file.size();
+  if (fileBytes < SMALLEST_FILE_BYTES) {
+    throw corrupt(name, fileBytes, `the file ends here, expected ${SMALLEST_FILE_BYTES} bytes or more`);
+  }
+  const preamble = decodePreamble(await readAt(file, name, 0, PREAMBLE_BYTES), name);
+  const headerBytes = await readAt(file, name, PREAMBLE_BYTES, preamble.headerBytes);
+  checkCrc(headerBytes, preamble.headerCrc, name, PREAMBLE_BYTES, "the header");
+  const header = decodeHeader(headerBytes, name);
+  const trailerOffset = fileBytes - TRAILER_BYTES;
+  const trailer = decodeTrailer(await readAt(file, name, trailerOffset, TRAILER_BYTES), name, trailerOffset);
+  checkLayout(name, fileBytes, preamble.headerBytes, header, trailer);
+  checkName(path, header);
+  checkCluster(name, header, clusterId);
+  const { payloadBytes, sha256 } = trailer;
+  return { ...header.meta, payloadBytes, fileBytes, sha256, path };
+}
+
+/** Throws WRONG_CLUSTER unless the header names this cluster. */
+export function checkCluster(name: string, header: SnapshotHeader, clusterId: string): void {
+  if (header.clusterId === clusterId) return;
+  throw new CairnError(
+    "WRONG_CLUSTER",
+    `${name} is of cluster ${header.clusterId}, expected ${clusterId}; use a snapshot of this cluster`,
+  );
+}
+
+function checkLayout(name: string, fileBytes: number, headerBytes: number, header: SnapshotHeader, trailer: Trailer) {
+  const chunks = Math.ceil(trailer.payloadBytes / header.chunkBytes);
+  if (trailer.chunks !== chunks) {
+    const offset = fileBytes - TRAILER_BYTES + CHUNK_HEAD_BYTES;
+    throw corrupt(name, offset, `the trailer says ${trailer.chunks} chunks, expected ${chunks} for its payload size`);
+  }
+  const expected = fileBytesOf(headerBytes, trailer);
+  if (fileBytes !== expected) {
+    throw corrupt(name, fileBytes, `the file ends here, expected ${expected} bytes as header and trailer say`);
+  }
+}
+
+function checkName(path: string, { meta }: SnapshotHeader): void {
+  const named = parseSnapshotFileName(basename(path));
+  if (named?.index === meta.index && named.term === meta.term) return;
+  throw new CairnError(
+    "CORRUPT",
+    `${nameOf(path)} holds the snapshot at index ${meta.index} of term ${meta.term}, which its name does not say; ` +
+      "find out who renamed it",
+  );
+}
+
+async function readAt(file: File, name: string, offset: number, bytes: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(bytes);
+  const got = await file.read(buffer, offset);
+  if (got < bytes) throw corrupt(name, offset + got, `the file ends here, expected ${bytes - got} bytes more`);
+  return buffer;
+}

@@ -1,0 +1,189 @@
+import { createHash } from "node:crypto";
+import { CairnError } from "../../errors.js";
+import type { SnapshotMeasure } from "./encoder.js";
+import {
+  asBuffer,
+  CHUNK_HEAD_BYTES,
+  checkCrc,
+  corrupt,
+  decodePreamble,
+  decodeTrailer,
+  hex,
+  PREAMBLE_BYTES,
+  sameBytes,
+  TRAILER_BYTES,
+} from "./format.js";
+import { Gatherer } from "./gatherer.js";
+import { decodeHeader, type SnapshotHeader } from "./header.js";
+
+/** The element that the parser waits for. */
+type Expected =
+  | { readonly element: "preamble" }
+  | { readonly element: "header"; readonly crc: number }
+  | { readonly element: "chunk head" }
+  | { readonly element: "chunk"; readonly crc: number }
+  | { readonly element: "trailer" }
+  | { readonly element: "end of file" };
+
+/**
+ * Reads and verifies a snapshot file that comes in pieces of any size; memory: at most two chunks. Whatever is wrong throws
+ * CairnError CORRUPT with the name and the offset in the file; from then on every call throws the same error.
+ *
+ * A chunk that is handed out is verified by its own CRC32 only. The payload as a whole is verified when {@link finish} returns:
+ * nothing may be built on it before.
+ */
+export class SnapshotParser {
+  readonly #name: string;
+  readonly #gatherer = new Gatherer(PREAMBLE_BYTES);
+  readonly #hash = createHash("sha256");
+  #expected: Expected = { element: "preamble" };
+  /** Place in the file of the element that is expected. */
+  #offset = 0;
+  #header: SnapshotHeader | undefined;
+  #chunks = 0;
+  #payloadBytes = 0;
+  /** Only the last chunk may be shorter than the header says. */
+  #shortChunkSeen = false;
+  #measure: SnapshotMeasure | undefined;
+  #failure: CairnError | undefined;
+
+  /** @param name what errors call the bytes: "snapshot file /path", "the snapshot that n1 sends". */
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /** The header, as soon as it was read. */
+  get header(): SnapshotHeader | undefined {
+    return this.#header;
+  }
+
+  /** Whether the whole file was read, and is good. */
+  get done(): boolean {
+    return this.#measure !== undefined;
+  }
+
+  /**
+   * Takes the file's next bytes; returns the payload chunks that they complete. The chunks may share memory with `bytes` and with
+   * the parser: they are valid until `bytes` changes or the next call.
+   */
+  push(bytes: Uint8Array): Uint8Array[] {
+    return this.#failing(() => {
+      const chunks: Uint8Array[] = [];
+      for (let rest = asBuffer(bytes); rest.byteLength > 0; ) {
+        if (this.#expected.element === "end of file") {
+          throw corrupt(this.#name, this.#offset, "there are bytes after the trailer, expected the end of the file");
+        }
+        const { element, taken } = this.#gatherer.take(rest);
+        rest = rest.subarray(taken);
+        if (element !== undefined) this.#accept(element, chunks);
+      }
+      return chunks;
+    });
+  }
+
+  /** Call when there are no more bytes: throws CORRUPT when the file is not complete. Now the payload is good. */
+  finish(): SnapshotMeasure {
+    return this.#failing(() => {
+      if (this.#measure !== undefined) return this.#measure;
+      const got = this.#gatherer.gathered;
+      const missing = this.#gatherer.wanted - got;
+      throw corrupt(
+        this.#name,
+        this.#offset + got,
+        `the file ends here, expected ${missing} more bytes of the ${this.#expected.element}`,
+      );
+    });
+  }
+
+  #failing<Result>(task: () => Result): Result {
+    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      return task();
+    } catch (error) {
+      this.#failure = CairnError.from(error);
+      throw this.#failure;
+    }
+  }
+
+  #accept(bytes: Buffer, chunks: Uint8Array[]): void {
+    const expected = this.#expected;
+    if (expected.element === "preamble") this.#acceptPreamble(bytes);
+    else if (expected.element === "header") this.#acceptHeader(bytes, expected.crc);
+    else if (expected.element === "chunk head") this.#acceptChunkHead(bytes);
+    else if (expected.element === "chunk") chunks.push(this.#acceptChunk(bytes, expected.crc));
+    else this.#acceptTrailer(bytes);
+  }
+
+  #acceptPreamble(bytes: Buffer): void {
+    const { headerBytes, headerCrc } = decodePreamble(bytes, this.#name);
+    this.#hash.update(bytes);
+    this.#offset += PREAMBLE_BYTES;
+    this.#expect({ element: "header", crc: headerCrc }, headerBytes);
+  }
+
+  #acceptHeader(bytes: Buffer, crc: number): void {
+    checkCrc(bytes, crc, this.#name, this.#offset, "the header");
+    this.#header = decodeHeader(bytes, this.#name);
+    this.#hash.update(bytes);
+    this.#offset += bytes.byteLength;
+    this.#expect({ element: "chunk head" }, CHUNK_HEAD_BYTES);
+  }
+
+  /** A chunk's length and CRC32, or the start of the trailer, which has 0 in the place of the length. */
+  #acceptChunkHead(bytes: Buffer): void {
+    const length = bytes.readUInt32LE(0);
+    if (length === 0) {
+      this.#gatherer.extend(bytes, TRAILER_BYTES);
+      this.#expected = { element: "trailer" };
+      return;
+    }
+    const { chunkBytes } = this.#header!;
+    if (length > chunkBytes) {
+      throw corrupt(
+        this.#name,
+        this.#offset,
+        `chunk ${this.#chunks} has length ${length}, expected 1 to ${chunkBytes}`,
+      );
+    }
+    if (this.#shortChunkSeen) {
+      throw corrupt(this.#name, this.#offset, `chunk ${this.#chunks} follows a short one, expected the trailer`);
+    }
+    this.#shortChunkSeen = length < chunkBytes;
+    this.#hash.update(bytes);
+    this.#offset += CHUNK_HEAD_BYTES;
+    this.#expect({ element: "chunk", crc: bytes.readUInt32LE(4) }, length);
+  }
+
+  #acceptChunk(bytes: Buffer, crc: number): Uint8Array {
+    checkCrc(bytes, crc, this.#name, this.#offset, `chunk ${this.#chunks}`);
+    this.#hash.update(bytes);
+    this.#offset += bytes.byteLength;
+    this.#chunks += 1;
+    this.#payloadBytes += bytes.byteLength;
+    this.#expect({ element: "chunk head" }, CHUNK_HEAD_BYTES);
+    return bytes;
+  }
+
+  #acceptTrailer(bytes: Buffer): void {
+    const trailer = decodeTrailer(bytes, this.#name, this.#offset);
+    this.#checkCount("chunks", trailer.chunks, this.#chunks);
+    this.#checkCount("payload bytes", trailer.payloadBytes, this.#payloadBytes);
+    const sha256 = this.#hash.digest();
+    if (!sameBytes(sha256, trailer.sha256)) {
+      throw corrupt(this.#name, this.#offset, `its SHA-256 is ${hex(sha256)}, expected ${hex(trailer.sha256)}`);
+    }
+    this.#offset += TRAILER_BYTES;
+    this.#measure = { fileBytes: this.#offset, payloadBytes: this.#payloadBytes, sha256: trailer.sha256 };
+    this.#expected = { element: "end of file" };
+  }
+
+  #checkCount(what: string, expected: number, actual: number): void {
+    if (actual === expected) return;
+    throw corrupt(this.#name, this.#offset, `it holds ${actual} ${what}, expected ${expected} as the trailer says`);
+  }
+
+  #expect(expected: Expected, bytes: number): void {
+    this.#expected = expected;
+    this.#gatherer.want(bytes);
+  }
+}

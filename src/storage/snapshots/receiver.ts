@@ -1,0 +1,151 @@
+import type { SnapshotMeta } from "../../core/types.js";
+import { CairnError } from "../../errors.js";
+import { hex, SHA256_BYTES, SMALLEST_FILE_BYTES, sameBytes } from "./format.js";
+import type { SnapshotHeader } from "./header.js";
+import { checkCluster } from "./inspect.js";
+import { SnapshotParser } from "./parser.js";
+import type { PartFile } from "./part_file.js";
+import { Serial } from "./serial.js";
+import type { SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
+import { StagedSnapshot } from "./staged_snapshot.js";
+
+/** Where a receiver's file goes. */
+export interface ReceiverTarget {
+  readonly clusterId: string;
+  readonly part: PartFile;
+  /** Path of the snapshot once it is published. */
+  readonly path: string;
+  publish(info: SnapshotInfo): Promise<SnapshotInfo>;
+}
+
+/** Throws INVALID_ARGUMENT for an offer that no file can fulfil. */
+export function checkOffer({ index, term, fileBytes, sha256 }: SnapshotOffer): void {
+  const counts = { index, term, fileBytes };
+  const least = { index: 1, term: 1, fileBytes: SMALLEST_FILE_BYTES };
+  for (const name of ["index", "term", "fileBytes"] as const) {
+    if (Number.isSafeInteger(counts[name]) && counts[name] >= least[name]) continue;
+    throw invalid(`snapshot offer: ${name} is ${counts[name]}, expected ${least[name]} to 2^53 - 1`);
+  }
+  if (sha256.byteLength !== SHA256_BYTES) {
+    throw invalid(`snapshot offer: sha256 has ${sha256.byteLength} bytes, expected ${SHA256_BYTES}`);
+  }
+}
+
+/**
+ * Takes a snapshot file from another node, verifying every piece before it goes to disk. Any error ends the transfer and removes
+ * the file; later calls throw the same error. Calls may overlap: they are carried out one after the other.
+ */
+export class SnapshotReceiver {
+  readonly #offer: SnapshotOffer;
+  readonly #target: ReceiverTarget;
+  readonly #name: string;
+  readonly #parser: SnapshotParser;
+  readonly #calls = new Serial();
+  #offset = 0;
+  #header: SnapshotHeader | undefined;
+  /** Why no more bytes are taken. */
+  #ended: CairnError | undefined;
+
+  constructor(offer: SnapshotOffer, target: ReceiverTarget) {
+    this.#offer = offer;
+    this.#target = target;
+    this.#name = `the snapshot offered at index ${offer.index} of term ${offer.term}`;
+    this.#parser = new SnapshotParser(this.#name);
+  }
+
+  /** How much of the file was received and checked: where the next bytes belong. Not durable before {@link finish}. */
+  get offset(): number {
+    return this.#offset;
+  }
+
+  /**
+   * Takes the bytes at `offset`, which must be {@link offset}. They must not change until the promise is settled. Throws
+   * INVALID_ARGUMENT for another offset, for more bytes than were offered and for another index or term, WRONG_CLUSTER, CORRUPT for
+   * bytes that are not as they were written, DISK_FULL, and the file system's errors.
+   */
+  write(offset: number, data: Uint8Array): Promise<void> {
+    return this.#run(async () => {
+      this.#checkPlace(offset, data.byteLength);
+      this.#parser.push(data);
+      this.#checkHeader();
+      await this.#target.part.append(data);
+      this.#offset += data.byteLength;
+    });
+  }
+
+  /** Call it after the last byte. The whole file is verified and its bytes are durable on return; it is not published. */
+  finish(): Promise<StagedSnapshot> {
+    return this.#run(async () => {
+      const { part, path } = this.#target;
+      const { fileBytes, payloadBytes, sha256 } = this.#parser.finish();
+      if (fileBytes !== this.#offer.fileBytes) {
+        throw invalid(`${this.#name} has ${fileBytes} bytes, expected ${this.#offer.fileBytes} as offered`);
+      }
+      if (!sameBytes(sha256, this.#offer.sha256)) {
+        throw new CairnError(
+          "CORRUPT",
+          `${this.#name} has the SHA-256 ${hex(sha256)}, expected ${hex(this.#offer.sha256)} as offered; offer it again`,
+        );
+      }
+      await part.seal();
+      this.#ended = new CairnError(
+        "FAILED_PRECONDITION",
+        `${this.#name} was received; offer it again to send it again`,
+      );
+      const info = { ...this.#header!.meta, fileBytes, payloadBytes, sha256, path };
+      return new StagedSnapshot(info, part, this.#target.publish);
+    });
+  }
+
+  /** Ends the transfer and removes the file; never throws. Does nothing once the transfer has ended. */
+  abort(): Promise<void> {
+    return this.#calls.run(async () => {
+      if (this.#ended !== undefined) return;
+      await this.#end(new CairnError("CANCELLED", `${this.#name} was given up; offer it again`));
+    });
+  }
+
+  #run<Result>(task: () => Promise<Result>): Promise<Result> {
+    return this.#calls.run(async () => {
+      if (this.#ended !== undefined) throw this.#ended;
+      try {
+        return await task();
+      } catch (error) {
+        await this.#end(CairnError.from(error));
+        throw error;
+      }
+    });
+  }
+
+  async #end(why: CairnError): Promise<void> {
+    this.#ended = why;
+    await this.#target.part.remove();
+  }
+
+  #checkPlace(offset: number, bytes: number): void {
+    if (offset !== this.#offset) {
+      throw invalid(`${this.#name}: bytes at offset ${offset}, expected offset ${this.#offset}`);
+    }
+    if (offset + bytes > this.#offer.fileBytes) {
+      throw invalid(
+        `${this.#name}: bytes up to ${offset + bytes}, expected ${this.#offer.fileBytes} in all as offered`,
+      );
+    }
+  }
+
+  #checkHeader(): void {
+    if (this.#header !== undefined || this.#parser.header === undefined) return;
+    this.#header = this.#parser.header;
+    checkCluster(this.#name, this.#header, this.#target.clusterId);
+    this.#checkPosition(this.#header.meta);
+  }
+
+  #checkPosition({ index, term }: SnapshotMeta): void {
+    if (index === this.#offer.index && term === this.#offer.term) return;
+    throw invalid(`${this.#name} is one at index ${index} of term ${term}; offer it as what it is`);
+  }
+}
+
+function invalid(text: string): CairnError {
+  return new CairnError("INVALID_ARGUMENT", text);
+}

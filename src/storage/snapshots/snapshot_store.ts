@@ -1,0 +1,335 @@
+import { dirname, join } from "node:path";
+import { assert } from "../../core/invariants.js";
+import { limits } from "../../core/limits.js";
+import type { LogPosition, SnapshotMeta } from "../../core/types.js";
+import { CairnError } from "../../errors.js";
+import type { FileSystem } from "../fs.js";
+import { abortable, checkNotAborted } from "./abortable.js";
+import { SnapshotCatalog } from "./catalog.js";
+import { encodeSnapshot, type SnapshotMeasure } from "./encoder.js";
+import { PART_EXTENSION, partFileName, SNAPSHOT_EXTENSION, snapshotFileName } from "./file_names.js";
+import { readPieces, readVerified } from "./file_reader.js";
+import { hex, sameBytes } from "./format.js";
+import { inspectSnapshot, nameOf } from "./inspect.js";
+import { PartFile } from "./part_file.js";
+import { checkOffer, SnapshotReceiver } from "./receiver.js";
+import { Serial } from "./serial.js";
+import type { DamagedSnapshot, SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
+
+export interface SnapshotStoreOptions {
+  readonly fs: FileSystem;
+  /** Absolute path; made when it is not there. Nobody else may write in it. */
+  readonly directory: string;
+  readonly clusterId: string;
+  /** Told of what an operator may want to know: files removed, damage found. */
+  readonly report?: (event: string, facts: Readonly<Record<string, unknown>>) => void;
+}
+
+/** What {@link SnapshotStore.newestGood} found. */
+export interface GoodSnapshot {
+  /** Undefined when there is none. */
+  readonly snapshot: SnapshotInfo | undefined;
+  /** Newer ones (when there is no good one: all) that were passed over, and why. */
+  readonly skipped: readonly DamagedSnapshot[];
+}
+
+/**
+ * The snapshots of one node: a directory of immutable, verified files. A file is one of its snapshots from when it has its final name,
+ * durably, until it is found damaged or retention removes it. Any number of calls may run at the same time.
+ */
+export class SnapshotStore {
+  readonly #fs: FileSystem;
+  readonly #directory: string;
+  readonly #clusterId: string;
+  readonly #report: (event: string, facts: Readonly<Record<string, unknown>>) => void;
+  readonly #catalog = new SnapshotCatalog();
+  /** What changes the directory's snapshots: one at a time. */
+  readonly #changes = new Serial();
+  /** Names of files being written. */
+  readonly #parts = new Set<string>();
+  /** How many readers each path has. */
+  readonly #pins = new Map<string, number>();
+
+  private constructor(options: SnapshotStoreOptions) {
+    this.#fs = options.fs;
+    this.#directory = options.directory;
+    this.#clusterId = options.clusterId;
+    this.#report = options.report ?? (() => undefined);
+  }
+
+  /**
+   * Opens a directory: removes what was left half-written, and looks at the header and trailer of every snapshot. Payloads are not
+   * read; see {@link newestGood} and {@link verify}.
+   */
+  static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
+    const store = new SnapshotStore(options);
+    await store.#makeDirectory();
+    for (const name of (await options.fs.list(options.directory)).sort()) {
+      const path = join(options.directory, name);
+      if (name.endsWith(PART_EXTENSION)) await store.#removeLeftover(path);
+      else if (name.endsWith(SNAPSHOT_EXTENSION)) await store.#take(path);
+    }
+    return store;
+  }
+
+  /** All snapshots, newest first: by index, then by term. */
+  list(): readonly SnapshotInfo[] {
+    return this.#catalog.snapshots;
+  }
+
+  newest(): SnapshotInfo | undefined {
+    return this.#catalog.snapshots[0];
+  }
+
+  /** Files found damaged, when the store was opened or since. They are kept until the same snapshot is published again. */
+  damaged(): readonly DamagedSnapshot[] {
+    return this.#catalog.damaged;
+  }
+
+  /**
+   * Writes a snapshot and publishes it: it is durable on return. Any error, the payload's own included, leaves the store as it was.
+   * Throws DISK_FULL; CANCELLED when the signal is set before it is published; BUSY when one at this index and term is being written;
+   * CORRUPT when the store has a snapshot of this index and term with another digest; STORAGE_FAILED.
+   */
+  async write(
+    meta: SnapshotMeta,
+    payload: AsyncIterable<Uint8Array>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<SnapshotInfo> {
+    const { signal } = options;
+    checkNotAborted(signal);
+    const header = { clusterId: this.#clusterId, meta, chunkBytes: limits.snapshotChunkBytes };
+    const part = await this.#createPart(partFileName(meta));
+    try {
+      const measure = await appendAll(part, encodeSnapshot(header, abortable(payload, signal)));
+      await part.seal();
+      checkNotAborted(signal);
+      const { index, term, membership } = meta;
+      return await this.#publish(part, { index, term, membership, ...measure, path: this.#pathOf(meta) });
+    } catch (error) {
+      await part.remove();
+      throw error;
+    }
+  }
+
+  /**
+   * Starts to take a snapshot file from another node. Throws INVALID_ARGUMENT for a bad offer, BUSY when the same snapshot is being
+   * received already: abort that transfer first.
+   */
+  async receive(offer: SnapshotOffer): Promise<SnapshotReceiver> {
+    checkOffer(offer);
+    const part = await this.#createPart(partFileName(offer, offer.sha256));
+    return new SnapshotReceiver(offer, {
+      clusterId: this.#clusterId,
+      part,
+      path: this.#pathOf(offer),
+      publish: (info) => this.#publish(part, info),
+    });
+  }
+
+  /** Reads the whole file; throws CORRUPT with its name and the offset of what is wrong. */
+  async verify(info: SnapshotInfo): Promise<void> {
+    for await (const _ of this.#reading(info, readVerified(this.#fs, info, limits.snapshotWriteBytes)));
+  }
+
+  /**
+   * The payload's chunks, read with constant memory. A chunk is valid until the next one is asked for. The payload is good only when
+   * the iteration has ended: it throws CORRUPT at any point up to its end. NOT_FOUND when retention has removed the file.
+   */
+  async *openPayload(info: SnapshotInfo): AsyncGenerator<Uint8Array, void, void> {
+    const pieces = readVerified(this.#fs, info, limits.snapshotWriteBytes);
+    for await (const { chunks } of this.#reading(info, pieces)) yield* chunks;
+  }
+
+  /**
+   * The file's bytes from `offset` on, in pieces of `chunkBytes` (1 to limits.transferChunkBytes; the last one may be shorter), for a
+   * receiver. A piece is valid until the next one is asked for. From offset 0 the file is verified on the way, and CORRUPT is thrown
+   * before a bad piece is handed out; from elsewhere the receiver finds out.
+   */
+  async *readFile(info: SnapshotInfo, offset: number, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
+    checkRange("offset", offset, 0, info.fileBytes);
+    checkRange("chunkBytes", chunkBytes, 1, limits.transferChunkBytes);
+    if (offset > 0) return yield* this.#reading(info, readPieces(this.#fs, info, offset, chunkBytes));
+    for await (const { bytes } of this.#reading(info, readVerified(this.#fs, info, chunkBytes))) yield bytes;
+  }
+
+  /**
+   * The newest snapshot whose header and trailer are good, or, with `verifyFully`, the newest one that {@link verify} accepts. One that
+   * is found damaged on the way leaves the list.
+   */
+  async newestGood(verifyFully: boolean): Promise<GoodSnapshot> {
+    if (verifyFully) await this.#verifyDownToGood();
+    const snapshot = this.newest();
+    return { snapshot, skipped: this.#catalog.damagedAbove(snapshot) };
+  }
+
+  /**
+   * Removes all but the newest `count` snapshots and those that are pinned; returns the ones removed. Durable on return. Damaged files
+   * stay and do not count.
+   */
+  retain(count: number = limits.snapshotsKept): Promise<readonly SnapshotInfo[]> {
+    assert(Number.isSafeInteger(count) && count >= 1, "at least one snapshot is kept", { count });
+    return this.#changes.run(async () => {
+      const unwanted = this.list()
+        .slice(count)
+        .filter((info) => !this.#pins.has(info.path));
+      for (const info of unwanted) await this.#remove(info);
+      if (unwanted.length > 0) await this.#fs.syncDirectory(this.#directory);
+      return unwanted;
+    });
+  }
+
+  /** Keeps {@link retain} from removing a snapshot until the returned function is called; it may be called more than once. */
+  pin(info: SnapshotInfo): () => void {
+    this.#pins.set(info.path, (this.#pins.get(info.path) ?? 0) + 1);
+    let pinned = true;
+    return () => {
+      if (!pinned) return;
+      pinned = false;
+      const others = this.#pins.get(info.path)! - 1;
+      if (others > 0) this.#pins.set(info.path, others);
+      else this.#pins.delete(info.path);
+    };
+  }
+
+  async #makeDirectory(): Promise<void> {
+    if (await this.#fs.exists(this.#directory)) return;
+    await this.#fs.makeDirectory(this.#directory);
+    await this.#fs.syncDirectory(dirname(this.#directory));
+  }
+
+  async #removeLeftover(path: string): Promise<void> {
+    await this.#fs.unlink(path);
+    this.#report("removed a half-written snapshot", { path });
+  }
+
+  /** Takes a file found on disk into the catalog, as a snapshot or as damaged. */
+  async #take(path: string): Promise<void> {
+    try {
+      this.#catalog.add(await inspectSnapshot(this.#fs, path, this.#clusterId));
+    } catch (error) {
+      this.#markDamaged(path, error);
+    }
+  }
+
+  async #verifyDownToGood(): Promise<void> {
+    for (let info = this.newest(); info !== undefined; info = this.newest()) {
+      try {
+        return await this.verify(info);
+      } catch (error) {
+        // Off the list already: found corrupt, or removed by retention meanwhile.
+        if (this.list().includes(info)) this.#markDamaged(info.path, error);
+      }
+    }
+  }
+
+  /** Takes what is damaged off the list of snapshots; throws any error that says nothing about the file. */
+  #markDamaged(path: string, error: unknown): void {
+    const reason = damageReason(error);
+    if (reason === undefined) throw error;
+    this.#catalog.markDamaged({ path, reason });
+    this.#report("found a snapshot that must not be used", { path, reason });
+  }
+
+  /** Reads of a snapshot: it is pinned meanwhile, and leaves the list when it is found to be corrupt. */
+  async *#reading<Piece>(info: SnapshotInfo, pieces: AsyncIterable<Piece>): AsyncGenerator<Piece, void, void> {
+    const release = this.pin(info);
+    try {
+      yield* pieces;
+    } catch (error) {
+      const isCorrupt = error instanceof CairnError && error.code === "CORRUPT";
+      // A file that was published again since is not the one that was read.
+      if (isCorrupt && this.list().includes(info)) this.#markDamaged(info.path, error);
+      throw error;
+    } finally {
+      release();
+    }
+  }
+
+  async #createPart(name: string): Promise<PartFile> {
+    if (this.#parts.has(name)) {
+      throw new CairnError(
+        "BUSY",
+        `${join(this.#directory, name)} is being written; wait until it is done, or abort it`,
+      );
+    }
+    this.#parts.add(name);
+    return PartFile.create(this.#fs, join(this.#directory, name), () => this.#parts.delete(name));
+  }
+
+  /** Gives a sealed file its final name, and makes it one of the snapshots once that is durable. */
+  #publish(part: PartFile, info: SnapshotInfo): Promise<SnapshotInfo> {
+    return this.#changes.run(async () => {
+      try {
+        checkSameDigest(this.#catalog.find(info), info);
+        // Also when it is there: the bytes are the same, and these ones were written just now.
+        await part.rename(info.path);
+      } catch (error) {
+        await part.remove();
+        throw error;
+      }
+      await this.#fs.syncDirectory(this.#directory);
+      // Looked up only now: a reader may meanwhile have found the one before to be damaged.
+      const existing = this.#catalog.find(info);
+      if (existing !== undefined) return existing;
+      this.#catalog.add(info);
+      return info;
+    });
+  }
+
+  async #remove(info: SnapshotInfo): Promise<void> {
+    await this.#fs.unlink(info.path).catch(unlessGone);
+    this.#catalog.remove(info);
+    this.#report("removed an old snapshot", { path: info.path });
+  }
+
+  #pathOf(position: LogPosition): string {
+    return join(this.#directory, snapshotFileName(position));
+  }
+}
+
+async function appendAll(
+  part: PartFile,
+  encoder: AsyncGenerator<Uint8Array, SnapshotMeasure, void>,
+): Promise<SnapshotMeasure> {
+  for (;;) {
+    const step = await encoder.next();
+    if (step.done) return step.value;
+    try {
+      await part.append(step.value);
+    } catch (error) {
+      // Ends the payload's iteration, so that it can clean up.
+      await encoder.throw(error).catch(() => undefined);
+      throw error;
+    }
+  }
+}
+
+/** Equal positions have equal files; anything else means that replicas or runs have diverged. */
+function checkSameDigest(existing: SnapshotInfo | undefined, info: SnapshotInfo): void {
+  if (existing === undefined || sameBytes(existing.sha256, info.sha256)) return;
+  throw new CairnError(
+    "CORRUPT",
+    `a snapshot with SHA-256 ${hex(info.sha256)} was to become ${nameOf(info.path)}, which is there with SHA-256 ` +
+      `${hex(existing.sha256)}: the state is not the same function of the log; compare the members' snapshots`,
+  );
+}
+
+/** Why a file must not be used; undefined when the error says nothing about the file. */
+function damageReason(error: unknown): string | undefined {
+  if (error instanceof CairnError) {
+    return ["CORRUPT", "WRONG_CLUSTER", "NOT_FOUND"].includes(error.code) ? error.text : undefined;
+  }
+  const { code, message } = error as NodeJS.ErrnoException;
+  // A file that the disk cannot read, that is gone, or that is a directory.
+  return code !== undefined && ["EIO", "ENOENT", "EISDIR"].includes(code) ? message : undefined;
+}
+
+function unlessGone(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOENT") throw error;
+}
+
+function checkRange(name: string, value: number, least: number, most: number): void {
+  if (Number.isSafeInteger(value) && value >= least && value <= most) return;
+  throw new CairnError("INVALID_ARGUMENT", `${name} is ${value}, expected ${least} to ${most}`);
+}

@@ -1,0 +1,53 @@
+import type { SnapshotMeta } from "../../core/types.js";
+import { CairnError } from "../../errors.js";
+import { nameOf } from "./inspect.js";
+import type { PartFile } from "./part_file.js";
+import { Serial } from "./serial.js";
+import type { SnapshotInfo } from "./snapshot_info.js";
+
+/** A received snapshot: verified, its bytes durable, not yet among the store's snapshots. A crash loses it. */
+export class StagedSnapshot {
+  /** As it will be once published; until then there is no file at its path. */
+  readonly info: SnapshotInfo;
+  readonly #part: PartFile;
+  readonly #publish: (info: SnapshotInfo) => Promise<SnapshotInfo>;
+  readonly #calls = new Serial();
+  #published: SnapshotInfo | undefined;
+  #discarded = false;
+
+  constructor(info: SnapshotInfo, part: PartFile, publish: (info: SnapshotInfo) => Promise<SnapshotInfo>) {
+    this.info = info;
+    this.#part = part;
+    this.#publish = publish;
+  }
+
+  get meta(): SnapshotMeta {
+    return this.info;
+  }
+
+  /**
+   * Makes it one of the store's snapshots; durable on return. A second call returns the same. An error removes the file; CORRUPT when
+   * the store has a snapshot of this index and term with another digest, FAILED_PRECONDITION when it was discarded.
+   */
+  publish(): Promise<SnapshotInfo> {
+    return this.#calls.run(async () => {
+      if (this.#published !== undefined) return this.#published;
+      if (this.#discarded) {
+        throw new CairnError("FAILED_PRECONDITION", `${nameOf(this.info.path)} was discarded; receive it again`);
+      }
+      // Whatever happens, there is no second try: a failed one removes the file.
+      this.#discarded = true;
+      this.#published = await this.#publish(this.info);
+      return this.#published;
+    });
+  }
+
+  /** Removes the file; never throws. Does nothing once it is published or discarded. */
+  discard(): Promise<void> {
+    return this.#calls.run(async () => {
+      if (this.#discarded) return;
+      this.#discarded = true;
+      await this.#part.remove();
+    });
+  }
+}

@@ -1,0 +1,108 @@
+import { assert } from "../../core/invariants.js";
+import { type Entry, entryBytes } from "../../core/types.js";
+import type { CairnError } from "../../errors.js";
+import { decodeEntry } from "./codec.js";
+import { plausibleHeader, RECORD_HEADER_BYTES, RecordType, recordBytes, recordIsIntact } from "./record.js";
+import type { Segment } from "./segment.js";
+import { corruptLog } from "./segment_header.js";
+
+/** One read takes at most this much (or one record), so that memory stays bounded. */
+const READ_BYTES_MAX = 4 * 1024 * 1024;
+/** Dead records between live ones that are read along rather than skipped. */
+const GAP_BYTES_MAX = 64 * 1024;
+
+/** A record that holds an entry. */
+interface Place {
+  readonly index: number;
+  readonly offset: number;
+  /** The whole record. */
+  readonly bytes: number;
+}
+
+/** Records that are read at once, in ascending order. */
+interface Run {
+  readonly segment: Segment;
+  readonly places: Place[];
+}
+
+/**
+ * Reads the entries from `low` to `high`: at least one, stopping before their {@link entryBytes} exceed `maxBytes`.
+ * Where they stand is looked up before the first wait, so what is appended, truncated or trimmed meanwhile does not matter.
+ * Throws CairnError CORRUPT when a record is not as it was written.
+ */
+export async function readEntries(
+  segments: readonly Segment[],
+  low: number,
+  high: number,
+  maxBytes: number,
+): Promise<Entry[]> {
+  const runs = planReads(segments, low, high, maxBytes);
+  for (const run of runs) run.segment.retain();
+  try {
+    const entries: Entry[] = [];
+    let left = maxBytes;
+    for (const run of runs) {
+      for (const entry of await readRun(run)) {
+        left -= entryBytes(entry);
+        if (left < 0 && entries.length > 0) return entries;
+        entries.push(entry);
+      }
+    }
+    return entries;
+  } finally {
+    for (const run of runs) run.segment.release();
+  }
+}
+
+/** An entry's payload is smaller than what the entry counts for, so this takes enough, and not much too much. */
+function planReads(segments: readonly Segment[], low: number, high: number, maxBytes: number): Run[] {
+  const runs: Run[] = [];
+  let left = maxBytes;
+  let index = low;
+  for (const segment of segments) {
+    const { entries } = segment;
+    while (index <= high && index >= entries.firstIndex && index <= entries.lastIndex) {
+      left -= entries.payloadBytesOf(index);
+      if (left < 0 && index > low) return runs;
+      const place = { index, offset: entries.offsetOf(index), bytes: recordBytes(entries.payloadBytesOf(index)) };
+      const run = runs.at(-1);
+      if (run?.segment === segment && fits(run, place)) run.places.push(place);
+      else runs.push({ segment, places: [place] });
+      index++;
+    }
+  }
+  assert(index === high + 1, "the entries of the log are in its segments", { low, high, missing: index });
+  return runs;
+}
+
+function fits(run: Run, place: Place): boolean {
+  const first = run.places[0]!;
+  const last = run.places.at(-1)!;
+  const gap = place.offset - (last.offset + last.bytes);
+  return gap <= GAP_BYTES_MAX && place.offset + place.bytes - first.offset <= READ_BYTES_MAX;
+}
+
+async function readRun({ segment, places }: Run): Promise<Entry[]> {
+  const start = places[0]!.offset;
+  const last = places.at(-1)!;
+  const buffer = Buffer.allocUnsafeSlow(last.offset + last.bytes - start);
+  const read = await segment.file.read(buffer, start);
+  return places.map((place) => {
+    const at = place.offset - start;
+    const entry = at + place.bytes <= read ? entryAt(segment, buffer, at, place) : undefined;
+    if (entry?.index !== place.index) throw damaged(segment, place);
+    return entry;
+  });
+}
+
+function entryAt(segment: Segment, buffer: Buffer, at: number, place: Place): Entry | undefined {
+  const header = plausibleHeader(buffer, at, place.offset, place.offset + place.bytes);
+  if (header?.type !== RecordType.entry || header.bytes !== place.bytes) return undefined;
+  if (!recordIsIntact(buffer, at, place.bytes, { position: place.offset, seed: segment.seed })) return undefined;
+  // Plain, as data is everywhere else; a part of a Buffer would be a Buffer.
+  return decodeEntry(new Uint8Array(buffer.buffer, buffer.byteOffset + at + RECORD_HEADER_BYTES, header.payloadBytes));
+}
+
+function damaged(segment: Segment, place: Place): CairnError {
+  return corruptLog(`${segment.path}: the record at offset ${place.offset} (entry ${place.index}) fails its CRC`);
+}

@@ -1,0 +1,162 @@
+import type { TermRanges } from "../../core/term_ranges.js";
+import type { HardState } from "../../core/types.js";
+import { CairnError } from "../../errors.js";
+import type { File } from "../fs.js";
+import { Replay } from "./replay.js";
+import { Segment, type SegmentOptions, zeros } from "./segment.js";
+import {
+  corruptLog,
+  decodeSegmentHeader,
+  headerCrc,
+  parseSegmentName,
+  SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
+  TEMPORARY_SUFFIX,
+} from "./segment_header.js";
+import { SegmentScan } from "./segment_scan.js";
+
+/** A log as it was found and made whole. */
+export interface RecoveredLog {
+  /** Oldest first; the last one is written to. */
+  readonly segments: Segment[];
+  readonly terms: TermRanges;
+  readonly hardState: HardState;
+  /** Indexes of the configuration entries, ascending. */
+  readonly configurations: readonly number[];
+  /** Bytes of a write that the crash had interrupted, which were wiped out. */
+  readonly tornBytes: number;
+}
+
+/** A segment file before its records are read. */
+interface FoundSegment {
+  readonly path: string;
+  readonly file: File;
+  readonly fileBytes: number;
+  readonly header: SegmentHeader;
+  readonly seed: number;
+}
+
+/** What {@link replaySegments} learns about the end of the log. */
+interface Replayed {
+  readonly replay: Replay;
+  /** Bytes behind the last segment's records that are not zero. */
+  readonly tornBytes: number;
+}
+
+/**
+ * Reads a log. What is found is durable on return, whatever the last process had not synced. Throws CairnError DATA_DIRECTORY when
+ * there is no log, CORRUPT when it cannot be trusted; then nothing on the disk has been changed.
+ */
+export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog> {
+  const names = await listLog(options);
+  const found: FoundSegment[] = [];
+  try {
+    await openConnected(options, names.segments, found);
+    const before = names.segments.slice(0, names.segments.length - found.length);
+    const { replay, tornBytes } = await replaySegments(options, found);
+    const terms = replay.finish(before);
+    await settle(options, replay.segments.at(-1)!, tornBytes);
+    await removeFiles(options, [...before, ...names.temporary]);
+    const { segments, hardState, configurations } = replay;
+    return { segments, terms, hardState, configurations, tornBytes };
+  } catch (error) {
+    // The error that ended it is the one to report.
+    for (const { file } of found) await file.close().catch(() => {});
+    throw error;
+  }
+}
+
+/** Names of the files of a log, segments in order of their sequence. A missing directory has none. */
+export async function listLog({ fs, directory }: SegmentOptions): Promise<{ segments: string[]; temporary: string[] }> {
+  const names = (await fs.exists(directory)) ? (await fs.list(directory)).sort() : [];
+  return {
+    segments: names.filter((name) => parseSegmentName(name) !== undefined),
+    temporary: names.filter((name) => name.endsWith(TEMPORARY_SUFFIX)),
+  };
+}
+
+/** Removes files of the log's directory, durably. */
+export async function removeFiles({ fs, directory }: SegmentOptions, names: readonly string[]): Promise<void> {
+  if (names.length === 0) return;
+  for (const name of names) await fs.unlink(`${directory}/${name}`);
+  await fs.syncDirectory(directory);
+}
+
+/**
+ * Opens the newest segments, as far back as their sequence has no gap and the log reaches. Whether what is older is missed, or was
+ * about to be removed, shows when the log is put together.
+ */
+async function openConnected(options: SegmentOptions, names: readonly string[], found: FoundSegment[]): Promise<void> {
+  if (names.length === 0) throw missingLog(options.directory);
+  for (const name of names.toReversed()) {
+    const sequence = parseSegmentName(name)!.sequence;
+    const next = found[0]?.header;
+    if (next?.startsLog || (next && next.sequence > sequence + 1)) return;
+    if (next?.sequence === sequence) {
+      throw corruptLog(`${options.directory} holds two segments with sequence ${sequence}`);
+    }
+    found.unshift(await openSegment(options, name, next === undefined));
+  }
+}
+
+async function openSegment({ fs, directory }: SegmentOptions, name: string, last: boolean): Promise<FoundSegment> {
+  const path = `${directory}/${name}`;
+  const file = await fs.open(path, last ? "update" : "read");
+  try {
+    const buffer = Buffer.alloc(SEGMENT_HEADER_BYTES);
+    const bytes = buffer.subarray(0, await file.read(buffer, 0));
+    const header = decodeSegmentHeader(bytes, path);
+    const named = parseSegmentName(name)!;
+    if (header.sequence !== named.sequence || header.firstIndex !== named.firstIndex) {
+      throw corruptLog(
+        `${path} has another name than its header says: sequence ${header.sequence}, first index ${header.firstIndex}`,
+      );
+    }
+    return { path, file, header, fileBytes: await file.size(), seed: headerCrc(bytes) };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function replaySegments(options: SegmentOptions, found: readonly FoundSegment[]): Promise<Replayed> {
+  let replay: Replay | undefined;
+  let tornBytes = 0;
+  for (const one of found) {
+    const scan = new SegmentScan(one.file, one.fileBytes, one.seed);
+    const segment = new Segment(options, one.header, one.path, one.file, one.fileBytes);
+    replay ??= new Replay(segment);
+    replay.startSegment(segment);
+    const used = await scan.forEachRecord((record) => replay!.record(record));
+    segment.recordsEndAt(used);
+    if (one === found.at(-1)) tornBytes = await measureTornTail(one, scan, used);
+    else if (used !== one.fileBytes) throw corruptLog(`${one.path} is damaged at offset ${used}`);
+  }
+  return { replay: replay!, tornBytes };
+}
+
+/** A write that a crash interrupted leaves a torn tail. But where a later write had followed a sync, this one had been whole. */
+async function measureTornTail({ path }: FoundSegment, scan: SegmentScan, used: number): Promise<number> {
+  const { end, proof } = await scan.tail(used);
+  if (proof === undefined) return end - used;
+  throw corruptLog(
+    `${path} is damaged at offset ${used}: the record at offset ${proof} shows that what stood there had been durable`,
+  );
+}
+
+/**
+ * Wipes out the torn tail, so that it is never read behind a shorter write, and makes durable what the last process may only have
+ * written: its entries are about to be acknowledged, and its segment's name relied upon.
+ */
+async function settle({ fs, directory }: SegmentOptions, last: Segment, tornBytes: number): Promise<void> {
+  if (tornBytes > 0) await last.file.write(zeros(tornBytes), last.used);
+  await last.sync();
+  await fs.syncDirectory(directory);
+}
+
+function missingLog(directory: string): CairnError {
+  return new CairnError(
+    "DATA_DIRECTORY",
+    `the log is missing: ${directory} holds no segment. Restore it from a copy, or wipe the data directory and let the node rejoin the cluster`,
+  );
+}

@@ -1,0 +1,212 @@
+import { assert } from "../../core/invariants.js";
+import { limits } from "../../core/limits.js";
+import type { File, FileSystem } from "../fs.js";
+import { EntryTable } from "./entry_table.js";
+import {
+  encodeSegmentHeader,
+  headerCrc,
+  SEGMENT_HEADER_BYTES,
+  type SegmentHeader,
+  segmentName,
+  TEMPORARY_SUFFIX,
+} from "./segment_header.js";
+
+/** What all segments of a log share. */
+export interface SegmentOptions {
+  readonly fs: FileSystem;
+  /** Absolute path. */
+  readonly directory: string;
+  /** Size from which a new segment is started; one batch larger than this still goes into one segment. */
+  readonly segmentBytes: number;
+  /** Step in which segments are filled with zeros ahead of the records; 0 turns it off. */
+  readonly fillBytes: number;
+}
+
+/** Record offsets are 32-bit numbers. */
+const SEGMENT_BYTES_MAX = 0xffff_ffff;
+
+/**
+ * One file of the log.
+ *
+ *     header | records | zeros
+ *            512       used    filled = end of the file
+ *
+ * Only the last segment of a log is written to, by one caller at a time.
+ */
+export class Segment {
+  /** The CRCs of the records start from this. */
+  readonly seed: number;
+  /** The live entries. */
+  readonly entries = new EntryTable();
+
+  #used = SEGMENT_HEADER_BYTES;
+  #synced = SEGMENT_HEADER_BYTES;
+  #filled: number;
+  /** A write failed part way: what stands behind `used` is not known. */
+  #tainted = false;
+  /** The disk is, or was, too full to fill ahead. */
+  #fillsAhead: boolean;
+  #readers = 0;
+  #onIdle: (() => void) | undefined;
+
+  /** A segment whose records are not known yet, if there are any; `fileBytes` is the size of the file. */
+  constructor(
+    private readonly options: SegmentOptions,
+    readonly header: SegmentHeader,
+    readonly path: string,
+    readonly file: File,
+    fileBytes: number,
+  ) {
+    this.seed = headerCrc(encodeSegmentHeader(header));
+    this.#filled = fileBytes;
+    this.#fillsAhead = options.fillBytes > 0;
+  }
+
+  /**
+   * Makes a segment under a temporary name: header and reserve, durable on return, so that a segment never has half a header.
+   * Throws CairnError DISK_FULL, and then leaves no file behind if it can.
+   */
+  static async prepare(options: SegmentOptions, header: SegmentHeader): Promise<Segment> {
+    const { fs, directory } = options;
+    const path = `${directory}/${segmentName(header.sequence, header.firstIndex)}`;
+    const temporary = path + TEMPORARY_SUFFIX;
+    if (await fs.exists(temporary)) await fs.unlink(temporary);
+    const file = await fs.open(temporary, "create");
+    const segment = new Segment(options, header, path, file, SEGMENT_HEADER_BYTES + limits.segmentReserveBytes);
+    try {
+      await file.write([encodeSegmentHeader(header), ...zeros(limits.segmentReserveBytes)], 0);
+      await file.datasync();
+      return segment;
+    } catch (error) {
+      await segment.discard();
+      throw error;
+    }
+  }
+
+  /** Gives a prepared segment its name. Durable on return. */
+  async publish(): Promise<void> {
+    const { fs, directory } = this.options;
+    await fs.rename(this.path + TEMPORARY_SUFFIX, this.path);
+    await fs.syncDirectory(directory);
+  }
+
+  /** Undoes {@link prepare}, if it can: what it leaves behind is removed at the next start. */
+  async discard(): Promise<void> {
+    await this.file.close().catch(() => {});
+    await this.options.fs.unlink(this.path + TEMPORARY_SUFFIX).catch(() => {});
+  }
+
+  /** End of the records. */
+  get used(): number {
+    return this.#used;
+  }
+
+  /** The records up to here are durable. */
+  get synced(): number {
+    return this.#synced;
+  }
+
+  /** Size of the file. */
+  get fileBytes(): number {
+    return this.#filled;
+  }
+
+  /** Says where the records that were found in the file end. Whether they are durable is not known. */
+  recordsEndAt(used: number): void {
+    this.#used = used;
+  }
+
+  /** Whether records fit that keep `reserve` zeros behind them; the ones that keep none may use up the reserve of others. */
+  hasRoomFor(bytes: number, reserve: number): boolean {
+    const limit = this.options.segmentBytes + limits.segmentReserveBytes;
+    return this.#used === SEGMENT_HEADER_BYTES || this.#used + bytes + reserve <= limit;
+  }
+
+  /**
+   * Writes records behind the others; not durable before {@link sync}. `reserve`: zeros to keep behind them.
+   * Throws CairnError DISK_FULL, and then nothing has changed: the same place is written to next time.
+   */
+  async write(records: Uint8Array, reserve: number): Promise<void> {
+    if (this.#tainted) await this.#repair();
+    const end = this.#used + records.byteLength;
+    assert(end <= SEGMENT_BYTES_MAX, "record offsets fit 32 bits", { end });
+    const fill = this.#zerosBehind(end, records.byteLength, reserve);
+    try {
+      await this.file.write([records, ...zeros(fill)], this.#used);
+    } catch (error) {
+      this.#tainted = true;
+      this.#fillsAhead = false;
+      throw error;
+    }
+    this.#used = end;
+    this.#filled = Math.max(this.#filled, end + fill);
+  }
+
+  /** Makes the records written so far durable. */
+  async sync(): Promise<void> {
+    const used = this.#used;
+    await this.file.datasync();
+    this.#synced = used;
+  }
+
+  /** Ends the segment: cuts the file to its records. Durable on return. */
+  async seal(): Promise<void> {
+    await this.file.truncate(this.#used);
+    await this.sync();
+    this.#filled = this.#used;
+    this.#tainted = false;
+  }
+
+  /** Keeps the file open until {@link release}, also when it is retired. */
+  retain(): void {
+    this.#readers++;
+  }
+
+  release(): void {
+    this.#readers--;
+    if (this.#readers === 0) this.#onIdle?.();
+  }
+
+  /** Closes the file, once nobody reads it any more. */
+  async retire(): Promise<void> {
+    if (this.#readers > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+    }
+    await this.file.close();
+  }
+
+  /**
+   * How many zeros to write behind records that end at `end`. Filling ahead makes the next syncs cheaper, but writes each byte twice,
+   * which does not pay for large batches.
+   */
+  #zerosBehind(end: number, bytes: number, reserve: number): number {
+    const least = end + reserve;
+    if (least <= this.#filled) return 0;
+    const { fillBytes, segmentBytes } = this.options;
+    if (!this.#fillsAhead || bytes > fillBytes / 2) return least - end;
+    const step = Math.min(Math.ceil(least / fillBytes) * fillBytes, segmentBytes);
+    return Math.max(least, step) - end;
+  }
+
+  /**
+   * Wipes out what a failed write left behind the records, durably: were it still there behind a later, shorter write, it could be
+   * read as records. Overwriting what was filled before needs no room; the rest is cut off.
+   */
+  async #repair(): Promise<void> {
+    await this.file.write(zeros(this.#filled - this.#used), this.#used);
+    await this.file.truncate(this.#filled);
+    await this.sync();
+    this.#tainted = false;
+  }
+}
+
+const ZERO_BLOCK = new Uint8Array(64 * 1024);
+
+/** Parts of a write that are `bytes` zeros. */
+export function zeros(bytes: number): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  for (let left = bytes; left > 0; left -= ZERO_BLOCK.byteLength) parts.push(ZERO_BLOCK.subarray(0, left));
+  return parts;
+}

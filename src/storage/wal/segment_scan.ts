@@ -1,0 +1,120 @@
+import type { File } from "../fs.js";
+import { plausibleHeader, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, type RecordHeader, recordIsIntact } from "./record.js";
+import { SEGMENT_HEADER_BYTES } from "./segment_header.js";
+
+/** Read at a time; more than a largest record. */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+const ZERO_BLOCK = Buffer.alloc(4096);
+
+/** A record and its payload, which is valid until the next one is asked for. */
+export type ScannedRecord = RecordHeader & { readonly position: number; readonly payload: Buffer };
+
+/** What stands behind the first place in a segment that holds no valid record. */
+export interface Tail {
+  /** End of the bytes that are not zero; the place itself when all are. */
+  readonly end: number;
+  /** Offset of a valid record that was written after the place had been durable: then the place was damaged later. */
+  readonly proof: number | undefined;
+}
+
+/** Reads the records of one segment, one after the other, through a window onto the file. */
+export class SegmentScan {
+  #window = Buffer.alloc(0);
+  /** Offset in the file of the window's first byte. */
+  #start = 0;
+
+  constructor(
+    private readonly file: File,
+    readonly fileBytes: number,
+    private readonly seed: number,
+  ) {}
+
+  /** Hands the valid records to `visit`, from the first to the last one that follows without a gap. Returns where they end. */
+  async forEachRecord(visit: (record: ScannedRecord) => void): Promise<number> {
+    let position = SEGMENT_HEADER_BYTES;
+    for (;;) {
+      const record = this.#recordInWindow(position) ?? (await this.#recordAt(position));
+      if (record === undefined) return position;
+      visit(record);
+      position += record.bytes;
+    }
+  }
+
+  /** Looks at all that stands from `torn` on. */
+  async tail(torn: number): Promise<Tail> {
+    let end = torn;
+    let position = torn;
+    while (position < this.fileBytes) {
+      const headerEnd = Math.min(this.fileBytes, position + RECORD_HEADER_BYTES);
+      if (!this.#holds(position, headerEnd)) await this.#load(position);
+      const zero = this.#zerosAt(position);
+      if (zero === 0) {
+        end = Math.max(end, this.#endOfWordAt(position));
+        const header = this.#headerAt(position);
+        if (header !== undefined && header.synced > torn && (await this.#isIntact(position, header))) {
+          return { end, proof: position };
+        }
+      }
+      position += Math.max(zero, RECORD_ALIGNMENT);
+    }
+    return { end, proof: undefined };
+  }
+
+  async #isIntact(position: number, header: RecordHeader): Promise<boolean> {
+    if (!this.#holds(position, position + header.bytes)) await this.#load(position);
+    return this.#recordInWindow(position) !== undefined;
+  }
+
+  /** Bytes up to the end of the zero block at `position`; 0 when the block has something else. */
+  #zerosAt(position: number): number {
+    const at = position - this.#start;
+    const bytes = Math.min(ZERO_BLOCK.byteLength, this.#window.byteLength - at);
+    return this.#window.compare(ZERO_BLOCK, 0, bytes, at, at + bytes) === 0 ? bytes : 0;
+  }
+
+  /** End of the last of the eight bytes at `position` that is not zero; 0 when all are. */
+  #endOfWordAt(position: number): number {
+    const at = position - this.#start;
+    for (let byte = Math.min(at + RECORD_ALIGNMENT, this.#window.byteLength) - 1; byte >= at; byte--) {
+      if (this.#window[byte] !== 0) return this.#start + byte + 1;
+    }
+    return 0;
+  }
+
+  async #recordAt(position: number): Promise<ScannedRecord | undefined> {
+    const headerEnd = position + RECORD_HEADER_BYTES;
+    if (headerEnd > this.fileBytes) return undefined;
+    if (!this.#holds(position, headerEnd)) await this.#load(position);
+    const header = this.#headerAt(position);
+    if (header === undefined) return undefined;
+    if (!this.#holds(position, position + header.bytes)) await this.#load(position);
+    return this.#recordInWindow(position);
+  }
+
+  /** The record at `position` if it is valid and wholly in the window. */
+  #recordInWindow(position: number): ScannedRecord | undefined {
+    const header = this.#headerAt(position);
+    if (header === undefined || !this.#holds(position, position + header.bytes)) return undefined;
+    const at = position - this.#start;
+    if (!recordIsIntact(this.#window, at, header.bytes, { position, seed: this.seed })) return undefined;
+    const start = at + RECORD_HEADER_BYTES;
+    return { ...header, position, payload: this.#window.subarray(start, start + header.payloadBytes) };
+  }
+
+  #headerAt(position: number): RecordHeader | undefined {
+    if (!this.#holds(position, position + RECORD_HEADER_BYTES)) return undefined;
+    return plausibleHeader(this.#window, position - this.#start, position, this.fileBytes);
+  }
+
+  #holds(position: number, end: number): boolean {
+    return position >= this.#start && end <= this.#start + this.#window.byteLength;
+  }
+
+  /** Moves the window to `position`. */
+  async #load(position: number): Promise<void> {
+    const buffer = Buffer.allocUnsafeSlow(Math.min(WINDOW_BYTES, this.fileBytes - position));
+    const read = await this.file.read(buffer, position);
+    this.#window = buffer.subarray(0, read);
+    this.#start = position;
+  }
+}

@@ -1,0 +1,266 @@
+import type {
+  DescMessage,
+  DescMethod,
+  DescMethodBiDiStreaming,
+  DescMethodClientStreaming,
+  DescMethodServerStreaming,
+  DescMethodUnary,
+  DescService,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
+import { CairnError } from "../errors.js";
+import { type CallSettings, Channel, type ChannelSettings, type ClientCall, cancelledByCaller } from "./channel.js";
+import { decodeMessage, encodeMessage, methodName } from "./codec.js";
+import { IncomingMessages } from "./incoming.js";
+import { OutgoingMessages } from "./outgoing.js";
+
+/** The methods of a service, as functions. Whatever fails is a CairnError. */
+export type Client<Service extends DescService> = {
+  [Name in keyof Service["method"]]: ClientMethod<Service["method"][Name]>;
+};
+
+export type ClientMethod<Method extends DescMethod> =
+  Method extends DescMethodUnary<infer Request, infer Response>
+    ? (request: MessageInitShape<Request>, settings?: CallSettings) => Promise<MessageShape<Response>>
+    : Method extends DescMethodServerStreaming<infer Request, infer Response>
+      ? (request: MessageInitShape<Request>, settings?: CallSettings) => AsyncIterable<MessageShape<Response>>
+      : Method extends DescMethodClientStreaming<infer Request, infer Response>
+        ? (settings?: CallSettings) => ClientStream<MessageInitShape<Request>, MessageShape<Response>>
+        : Method extends DescMethodBiDiStreaming<infer Request, infer Response>
+          ? (settings?: CallSettings) => BidiStream<MessageInitShape<Request>, MessageShape<Response>>
+          : never;
+
+/** The sending half of a call. */
+export interface RequestSender<Request> {
+  /**
+   * Sends a message. Resolves when there is room for the next one, which does not mean that this one has arrived; rejects when the
+   * call has failed or the server has ended it.
+   */
+  send(request: Request): Promise<void>;
+  /** No more messages will be sent. */
+  end(): void;
+  /** Ends the call with CANCELLED, at both sides. */
+  cancel(): void;
+}
+
+/** Many requests, one response. */
+export interface ClientStream<Request, Response> extends RequestSender<Request> {
+  readonly response: Promise<Response>;
+}
+
+/** Many requests, many responses. */
+export interface BidiStream<Request, Response> extends RequestSender<Request> {
+  /** For one consumer. Leaving the loop early cancels the call. */
+  readonly responses: AsyncIterable<Response>;
+}
+
+/** A connection to one node, for clients of several services. */
+export interface SharedChannel {
+  /** host:port */
+  readonly address: string;
+  /** A client of a service. */
+  client<Service extends DescService>(service: Service): Client<Service>;
+  /** Ends all running calls with CANCELLED, and the connection. May be called more than once. */
+  close(): void;
+}
+
+/** Opens a channel to host:port. It connects when the first call needs it, and again whenever the connection broke. */
+export function openChannel(address: string, settings: ChannelSettings = {}): SharedChannel {
+  const channel = new Channel(address, settings);
+  return {
+    address,
+    client: (service) => clientOf(service, channel),
+    close: () => channel.close(),
+  };
+}
+
+/** A client of one service over a channel of its own, which close() ends. */
+export function createClient<Service extends DescService>(
+  service: Service,
+  address: string,
+  settings: ChannelSettings = {},
+): Client<Service> & { close(): void } {
+  const channel = openChannel(address, settings);
+  return Object.assign(channel.client(service), { close: () => channel.close() });
+}
+
+function clientOf<Service extends DescService>(service: Service, channel: Channel): Client<Service> {
+  const methods = service.methods.map((method) => [method.localName, clientMethod(method, channel)]);
+  return Object.fromEntries(methods) as Client<Service>;
+}
+
+/** Messages of any type. */
+type Message = MessageInitShape<DescMessage>;
+type Answer = MessageShape<DescMessage>;
+
+function clientMethod(method: DescMethod, channel: Channel): unknown {
+  switch (method.methodKind) {
+    case "unary":
+      return (request: Message, settings?: CallSettings) => callUnary(channel, method, request, settings);
+    case "server_streaming":
+      return (request: Message, settings?: CallSettings) => callServerStreaming(channel, method, request, settings);
+    case "client_streaming":
+      return (settings?: CallSettings) => callClientStreaming(channel, method, settings);
+    case "bidi_streaming":
+      return (settings?: CallSettings) => callBidi(channel, method, settings);
+  }
+}
+
+async function callUnary(channel: Channel, method: DescMethod, request: Message, settings: CallSettings = {}) {
+  const bytes = encodeMessage(method.input, request);
+  return oneAnswer(channel, method, settings, { started: (call) => sendOnly(call, bytes), ended: () => {} });
+}
+
+function callServerStreaming(channel: Channel, method: DescMethod, request: Message, settings: CallSettings = {}) {
+  return manyAnswers(channel, method, settings, {
+    started: (call) => sendOnly(call, encodeMessage(method.input, request)),
+    ended: () => {},
+  });
+}
+
+function callClientStreaming(channel: Channel, method: DescMethod, settings: CallSettings = {}) {
+  const sender = new Sender(method);
+  const response = oneAnswer(channel, method, settings, sender);
+  // Also when the call cannot start at all. Whoever sends learns it from send(), and may never come to look at the response.
+  response.catch((error) => sender.ended(error));
+  return { ...sender.methods(), response } satisfies ClientStream<Message, Answer>;
+}
+
+function callBidi(channel: Channel, method: DescMethod, settings: CallSettings = {}) {
+  const sender = new Sender(method);
+  const responses = manyAnswers(channel, method, settings, sender);
+  return { ...sender.methods(), responses } satisfies BidiStream<Message, Answer>;
+}
+
+/** The sending half of a call as its receiving half sees it. */
+interface SendingHalf {
+  started(call: ClientCall): void;
+  ended(error: CairnError | undefined): void;
+}
+
+/** Sends the one request of a call. */
+function sendOnly(call: ClientCall, bytes: Buffer): void {
+  call.write(bytes, () => {});
+  call.halfClose();
+}
+
+/** Starts a call with one answer, and waits for it. */
+function oneAnswer(
+  channel: Channel,
+  method: DescMethod,
+  settings: CallSettings,
+  sending: SendingHalf,
+): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    let answer: Buffer | undefined;
+    const call = channel.startCall(method, settings, {
+      message(bytes) {
+        answer = bytes;
+        // The status comes behind the message, and the stream has to be read on to see it.
+        call.startRead();
+      },
+      ended(error) {
+        sending.ended(error);
+        if (error !== undefined) reject(error);
+        else settle(() => decodeAnswer(method, answer), resolve, reject);
+      },
+    });
+    sending.started(call);
+    call.startRead();
+  });
+}
+
+/** Resolves with what `value` returns, or rejects with what it throws. */
+function settle<Value>(value: () => Value, resolve: (value: Value) => void, reject: (error: unknown) => void): void {
+  try {
+    resolve(value());
+  } catch (error) {
+    reject(error);
+  }
+}
+
+/** Starts a call with a stream of answers. What goes wrong at the start is the stream's error, too. */
+function manyAnswers(channel: Channel, method: DescMethod, settings: CallSettings, sending: SendingHalf) {
+  let call: ClientCall | undefined;
+  const answers = new IncomingMessages<Answer>({
+    startRead: () => call?.startRead(),
+    decode: (bytes) => decodeAnswer(method, bytes),
+    abandoned: () => call?.cancel(cancelledByCaller(method)),
+  });
+  const ended = (error: CairnError | undefined) => {
+    sending.ended(error);
+    if (error === undefined) answers.end();
+    else answers.fail(error);
+  };
+  try {
+    call = channel.startCall(method, settings, {
+      message(bytes) {
+        answers.push(bytes);
+        answers.readNext();
+      },
+      ended,
+    });
+    sending.started(call);
+    answers.readNext();
+  } catch (error) {
+    const failure = CairnError.from(error);
+    if (call === undefined) ended(failure);
+    else call.cancel(failure);
+  }
+  return answers;
+}
+
+function decodeAnswer(method: DescMethod, bytes: Buffer | undefined): Answer {
+  const name = methodName(method);
+  if (bytes === undefined) throw new CairnError("INTERNAL", `${name}: the server said OK without an answer`);
+  try {
+    return decodeMessage(method.output, bytes);
+  } catch (error) {
+    const text = `${name}: the answer is no ${method.output.typeName}: ${String(error)}`;
+    throw new CairnError("INTERNAL", text, { cause: error });
+  }
+}
+
+/** The sending half of a call with a stream of requests. */
+class Sender implements SendingHalf {
+  readonly #method: DescMethod;
+  readonly #outgoing: OutgoingMessages;
+  #call: ClientCall | undefined;
+  #halfClosed = false;
+
+  constructor(method: DescMethod) {
+    this.#method = method;
+    this.#outgoing = new OutgoingMessages((bytes, written) => this.#call?.write(bytes, written));
+  }
+
+  started(call: ClientCall): void {
+    this.#call = call;
+  }
+
+  ended(error: CairnError | undefined): void {
+    const name = methodName(this.#method);
+    this.#outgoing.fail(error ?? new CairnError("FAILED_PRECONDITION", `${name}: the server has ended the call`));
+  }
+
+  methods(): RequestSender<Message> {
+    return {
+      send: (request) => this.#send(request),
+      end: () => this.#end(),
+      cancel: () => this.#call?.cancel(cancelledByCaller(this.#method)),
+    };
+  }
+
+  async #send(request: Message): Promise<void> {
+    if (this.#halfClosed) {
+      throw new CairnError("FAILED_PRECONDITION", `${methodName(this.#method)}: nothing can be sent after end()`);
+    }
+    return this.#outgoing.send(encodeMessage(this.#method.input, request));
+  }
+
+  #end(): void {
+    if (this.#halfClosed) return;
+    this.#halfClosed = true;
+    this.#outgoing.end(() => this.#call?.halfClose());
+  }
+}

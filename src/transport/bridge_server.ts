@@ -1,0 +1,257 @@
+import type { Readable } from "node:stream";
+import type {
+  DescMessage,
+  DescMethod,
+  DescMethodBiDiStreaming,
+  DescMethodClientStreaming,
+  DescMethodServerStreaming,
+  DescMethodUnary,
+  DescService,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
+import type * as grpc from "@grpc/grpc-js";
+import { CairnError } from "../errors.js";
+import { type CallContext, ServerCallContext } from "./call_context.js";
+import { decodeMessage, encodeMessage, methodName, methodPath } from "./codec.js";
+import { IncomingMessages } from "./incoming.js";
+import { OutgoingMessages } from "./outgoing.js";
+import { statusFromError } from "./status.js";
+
+/** The methods of a service, as functions. A method that is not there answers UNIMPLEMENTED. */
+export type ServiceImplementation<Service extends DescService> = {
+  [Name in keyof Service["method"]]?: MethodImplementation<Service["method"][Name]>;
+};
+
+/** How a method is implemented. A thrown CairnError becomes the call's status; anything else becomes INTERNAL. */
+export type MethodImplementation<Method extends DescMethod> =
+  Method extends DescMethodUnary<infer Request, infer Response>
+    ? (request: MessageShape<Request>, context: CallContext) => Promise<MessageInitShape<Response>>
+    : Method extends DescMethodServerStreaming<infer Request, infer Response>
+      ? (request: MessageShape<Request>, context: CallContext) => AsyncIterable<MessageInitShape<Response>>
+      : Method extends DescMethodClientStreaming<infer Request, infer Response>
+        ? (requests: AsyncIterable<MessageShape<Request>>, context: CallContext) => Promise<MessageInitShape<Response>>
+        : Method extends DescMethodBiDiStreaming<infer Request, infer Response>
+          ? (
+              requests: AsyncIterable<MessageShape<Request>>,
+              context: CallContext,
+            ) => AsyncIterable<MessageInitShape<Response>>
+          : never;
+
+export interface AddServiceOptions {
+  /** Told of every error of a handler that is no CairnError: a bug. The caller gets INTERNAL. */
+  readonly onUnexpectedError?: (error: unknown, method: string) => void;
+}
+
+/**
+ * Makes a grpc-js server answer the methods of a service.
+ *
+ * Messages that wait are bounded in both directions by `streamBufferBytes`. When a call is cancelled, runs out of time or loses its
+ * connection, `context.signal` is aborted, the stream of requests ends with that error, and the stream of answers is return()ed.
+ * A handler of a stream may end before its requests do: the rest of them is thrown away.
+ */
+export function addService<Service extends DescService>(
+  server: Pick<grpc.Server, "addService">,
+  service: Service,
+  implementation: ServiceImplementation<Service>,
+  options: AddServiceOptions = {},
+): void {
+  const definition: Record<string, grpc.MethodDefinition<Buffer, Buffer>> = {};
+  const handlers: Record<string, grpc.UntypedHandleCall> = {};
+  for (const method of service.methods) {
+    const name = method.localName as keyof Service["method"] & string;
+    definition[name] = methodDefinition(method);
+    const handler = implementation[name]?.bind(implementation) as Handler | undefined;
+    handlers[name] = handleCall(new ServedMethod(method, handler ?? notImplemented(method), options));
+  }
+  server.addService(definition, handlers);
+}
+
+/** A method's implementation without its types. */
+type Handler = (input: never, context: CallContext) => Promise<Message> | AsyncIterable<Message>;
+type Message = MessageInitShape<DescMessage>;
+
+/** Messages stay bytes inside grpc-js: it would report what fails in encoding and decoding in its own way. */
+function methodDefinition(method: DescMethod): grpc.MethodDefinition<Buffer, Buffer> {
+  const asItIs = (bytes: Buffer) => bytes;
+  return {
+    path: methodPath(method),
+    requestStream: method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming",
+    responseStream: method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming",
+    requestSerialize: asItIs,
+    requestDeserialize: asItIs,
+    responseSerialize: asItIs,
+    responseDeserialize: asItIs,
+  };
+}
+
+function notImplemented(method: DescMethod): Handler {
+  return () => {
+    throw new CairnError("UNIMPLEMENTED", `${methodName(method)} is not implemented yet`);
+  };
+}
+
+function handleCall(method: ServedMethod): grpc.UntypedHandleCall {
+  switch (method.kind) {
+    case "unary":
+      return (call: grpc.ServerUnaryCall<Buffer, Buffer>, callback: grpc.sendUnaryData<Buffer>) => {
+        const context = new ServerCallContext(call);
+        void method.answerOnce(() => method.decode(call.request), context, callback);
+      };
+    case "client_streaming":
+      return (call: grpc.ServerReadableStream<Buffer, Buffer>, callback: grpc.sendUnaryData<Buffer>) => {
+        const context = new ServerCallContext(call);
+        const requests = incomingRequests(call, method, context);
+        void method.answerOnce(() => requests, context, callback).finally(() => requests.return());
+      };
+    case "server_streaming":
+      return (call: grpc.ServerWritableStream<Buffer, Buffer>) => {
+        const context = new ServerCallContext(call);
+        void method.answerMany(() => method.decode(call.request), context, call);
+      };
+    case "bidi_streaming":
+      return (call: grpc.ServerDuplexStream<Buffer, Buffer>) => {
+        const context = new ServerCallContext(call);
+        const requests = incomingRequests(call, method, context);
+        void method.answerMany(() => requests, context, call).finally(() => requests.return());
+      };
+  }
+}
+
+/** A method with its handler: how one call of it is answered. */
+class ServedMethod {
+  readonly kind: DescMethod["methodKind"];
+  readonly #method: DescMethod;
+  readonly #handler: Handler;
+  readonly #onUnexpectedError: AddServiceOptions["onUnexpectedError"];
+
+  constructor(method: DescMethod, handler: Handler, options: AddServiceOptions) {
+    this.kind = method.methodKind;
+    this.#method = method;
+    this.#handler = handler;
+    this.#onUnexpectedError = options.onUnexpectedError;
+  }
+
+  decode(bytes: Buffer): MessageShape<DescMessage> {
+    try {
+      return decodeMessage(this.#method.input, bytes);
+    } catch (error) {
+      const text = `${methodName(this.#method)}: the request is no ${this.#method.input.typeName}: ${String(error)}`;
+      throw new CairnError("INVALID_ARGUMENT", text, { cause: error });
+    }
+  }
+
+  /** Answers with one message. Never rejects. */
+  async answerOnce(input: () => unknown, context: ServerCallContext, callback: grpc.sendUnaryData<Buffer>) {
+    try {
+      const answer = await (this.#run(input(), context) as Promise<Message>);
+      const bytes = encodeMessage(this.#method.output, answer);
+      context.answered();
+      callback(null, bytes);
+    } catch (error) {
+      const status = this.#failure(error, context);
+      context.answered();
+      callback(status);
+    }
+  }
+
+  /** Answers with a stream. Never rejects. */
+  async answerMany(input: () => unknown, context: ServerCallContext, call: AnswerStream): Promise<void> {
+    const outgoing = new OutgoingMessages((bytes, written) => {
+      call.write(bytes, (error?: Error | null) => {
+        // A write that failed ends the call, and that fails all that waits.
+        if (error === undefined || error === null) written();
+      });
+    });
+    context.onCancelled((error) => outgoing.fail(error));
+    try {
+      const answers = this.#run(input(), context) as AsyncIterable<Message>;
+      await this.#sendAll(answers, outgoing, context);
+      context.answered();
+      outgoing.end(() => call.end());
+    } catch (error) {
+      const status = this.#failure(error, context);
+      context.answered();
+      // grpc-js takes this event for the call's status.
+      outgoing.end(() => call.emit("error", status));
+    }
+  }
+
+  #run(input: unknown, context: CallContext): Promise<Message> | AsyncIterable<Message> {
+    return this.#handler(input as never, context);
+  }
+
+  async #sendAll(answers: AsyncIterable<Message>, outgoing: OutgoingMessages, context: ServerCallContext) {
+    const iterator = answers[Symbol.asyncIterator]();
+    // Not awaited: a generator that waits for something sees this only when it goes on; the signal is there to make it.
+    const stop = () => void iterator.return?.()?.then(undefined, () => {});
+    context.onCancelled(stop);
+    for (;;) {
+      const { done, value } = await iterator.next();
+      if (done === true || context.cancellation !== undefined) return;
+      try {
+        await outgoing.send(encodeMessage(this.#method.output, value));
+      } catch (error) {
+        stop();
+        throw error;
+      }
+    }
+  }
+
+  #failure(error: unknown, context: ServerCallContext): ReturnType<typeof statusFromError> {
+    if (!(error instanceof CairnError) && !isAbort(error, context)) {
+      this.#onUnexpectedError?.(error, methodName(this.#method));
+    }
+    return statusFromError(CairnError.from(error));
+  }
+}
+
+/** The writable side of a grpc-js server stream. */
+interface AnswerStream {
+  write(bytes: Buffer, written: (error?: Error | null) => void): boolean;
+  end(): void;
+  emit(event: "error", status: object): boolean;
+}
+
+/** The readable side of a grpc-js server stream. */
+type RequestStream = Pick<Readable, "_read" | "on">;
+
+/**
+ * The requests of a streaming call. A grpc-js stream reads up to 16 messages ahead, whatever their size; its `_read` is the place
+ * where it asks the network for one more, and there the number of bytes that wait decides instead.
+ */
+function incomingRequests(
+  call: RequestStream,
+  method: ServedMethod,
+  context: ServerCallContext,
+): IncomingMessages<MessageShape<DescMessage>> {
+  const read = call._read.bind(call);
+  const requests = new IncomingMessages({
+    startRead: () => read(1),
+    decode: (bytes) => method.decode(bytes),
+    // The stream goes on to be read, and what arrives is dropped: the client must not wait for room that never comes.
+    abandoned: () => {},
+  });
+  call._read = () => requests.readNext();
+  call.on("data", (bytes: Buffer) => requests.push(bytes));
+  call.on("end", () => endUnlessCancelled(requests, () => read(1)));
+  context.onCancelled((error) => requests.abort(error));
+  return requests;
+}
+
+/**
+ * Ends the requests, unless the client has reset the call. A Node client that cancels sends the end of its stream right before the
+ * reset, and the two are told one after the other: half a stream of requests would look like a whole one. So this waits until what
+ * the socket has read is dealt with; `look` then makes grpc-js notice a reset, which it tells of in the next tick.
+ */
+function endUnlessCancelled(requests: IncomingMessages<unknown>, look: () => void): void {
+  setImmediate(() => {
+    look();
+    process.nextTick(() => requests.end());
+  });
+}
+
+/** A handler that stopped because its signal told it to. */
+function isAbort(error: unknown, context: ServerCallContext): boolean {
+  return context.cancellation !== undefined && error instanceof Error && error.name === "AbortError";
+}

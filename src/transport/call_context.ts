@@ -1,0 +1,92 @@
+import type * as grpc from "@grpc/grpc-js";
+import { CairnError } from "../errors.js";
+import { textValue } from "./status.js";
+
+/** What a handler may know of the call that it answers. */
+export interface CallContext {
+  /** Aborted when nobody waits for the answer any more; its reason is a CairnError, CANCELLED or TIMEOUT. */
+  readonly signal: AbortSignal;
+  /** What the client sent along; of several values of one key, the first. */
+  readonly metadata: { get(key: string): string | undefined };
+  /** When the client stops waiting, in ms since 1970; undefined when it never does. */
+  readonly deadlineMs: number | undefined;
+  /** Address and port of the client; "unknown" when its connection is gone. */
+  readonly peer: string;
+}
+
+/** What every kind of grpc-js server call has. */
+export interface ServerCall {
+  readonly metadata: grpc.Metadata;
+  getPeer(): string;
+  getDeadline(): Date | number;
+  on(event: "cancelled", listener: () => void): unknown;
+}
+
+/** A timer may fire this much before the clock shows its time, in ms. */
+const TIMER_SLACK_MS = 2;
+
+/** One call on the server, from its arrival until its answer is handed over or its client is gone. */
+export class ServerCallContext implements CallContext {
+  readonly #call: ServerCall;
+  readonly #listeners: ((error: CairnError) => void)[] = [];
+  /** Made when somebody asks: most unary handlers never do. */
+  #controller: AbortController | undefined;
+  #cancellation: CairnError | undefined;
+  #answered = false;
+
+  constructor(call: ServerCall) {
+    this.#call = call;
+    // Also emitted after every answer; see answered().
+    call.on("cancelled", () => this.#cancel());
+  }
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#cancellation !== undefined) this.#controller.abort(this.#cancellation);
+    return this.#controller.signal;
+  }
+
+  get metadata(): { get(key: string): string | undefined } {
+    return { get: (key) => textValue(this.#call.metadata, key) };
+  }
+
+  get deadlineMs(): number | undefined {
+    const deadline = Number(this.#call.getDeadline());
+    return deadline === Number.POSITIVE_INFINITY ? undefined : deadline;
+  }
+
+  get peer(): string {
+    return this.#call.getPeer();
+  }
+
+  /** Why nobody waits for the answer any more; undefined while somebody does. */
+  get cancellation(): CairnError | undefined {
+    return this.#cancellation;
+  }
+
+  /** The answer is handed over: from now on the end of the call is no cancellation. */
+  answered(): void {
+    this.#answered = true;
+  }
+
+  /** Calls the listener when the call is cancelled before it is answered; at once when it already is. */
+  onCancelled(listener: (error: CairnError) => void): void {
+    if (this.#cancellation === undefined) this.#listeners.push(listener);
+    else listener(this.#cancellation);
+  }
+
+  #cancel(): void {
+    if (this.#answered || this.#cancellation !== undefined) return;
+    const error = this.#deadlineHasPassed()
+      ? new CairnError("TIMEOUT", "the call's deadline has passed")
+      : new CairnError("CANCELLED", "the client has cancelled the call or is gone");
+    this.#cancellation = error;
+    this.#controller?.abort(error);
+    for (const listener of this.#listeners) listener(error);
+  }
+
+  #deadlineHasPassed(): boolean {
+    const deadline = this.deadlineMs;
+    return deadline !== undefined && Date.now() + TIMER_SLACK_MS >= deadline;
+  }
+}

@@ -1,0 +1,176 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import { CairnError } from "../errors.js";
+import { methodName, methodPath } from "./codec.js";
+import { channelOptions } from "./grpc_options.js";
+import { errorFromStatus } from "./status.js";
+
+export interface ChannelSettings {
+  /** Without them the connection is not encrypted. */
+  readonly credentials?: grpc.ChannelCredentials;
+}
+
+/** What a caller may say about one call. */
+export interface CallSettings {
+  /** Ends the call with CANCELLED, or with the signal's reason when that is a CairnError. */
+  readonly signal?: AbortSignal | undefined;
+  /** Ends the call with TIMEOUT after this many ms, 0 to 2^31 - 1. */
+  readonly timeoutMs?: number | undefined;
+  /** Sent along. Keys are lower case. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+}
+
+/** What happens to a call. */
+export interface CallEvents {
+  message(bytes: Buffer): void;
+  /** Exactly once, and nothing after it. */
+  ended(error: CairnError | undefined): void;
+}
+
+/** Longest time that a timer can wait, in ms. */
+const TIMEOUT_MS_MAX = 2 ** 31 - 1;
+
+const NO_METADATA = new grpc.Metadata();
+
+/** A connection to one node, which is made when the first call needs it, and again whenever it broke. */
+export class Channel {
+  /** host:port */
+  readonly address: string;
+  readonly #channel: grpc.Channel;
+  readonly #calls = new Set<ClientCall>();
+  #closed = false;
+
+  constructor(address: string, settings: ChannelSettings = {}) {
+    this.address = address;
+    this.#channel = new grpc.Channel(
+      address,
+      settings.credentials ?? grpc.credentials.createInsecure(),
+      channelOptions,
+    );
+  }
+
+  /**
+   * Starts a call; throws when it cannot. grpc-js's own client is left out: its Node streams bring a buffer of 16 messages of any
+   * size, and every unary call a stack trace.
+   */
+  startCall(method: DescMethod, settings: CallSettings, events: CallEvents): ClientCall {
+    if (this.#closed) throw new CairnError("FAILED_PRECONDITION", `the channel to ${this.address} is closed`);
+    const { signal } = settings;
+    if (signal?.aborted) throw cancellation(signal, method);
+    const call = this.#channel.createCall(methodPath(method), deadline(settings), undefined, null, undefined);
+    const running = new ClientCall(call, method, this.address, signal, {
+      message: (bytes) => events.message(bytes),
+      ended: (error) => {
+        this.#calls.delete(running);
+        events.ended(error);
+      },
+    });
+    this.#calls.add(running);
+    running.start(grpcMetadata(settings));
+    return running;
+  }
+
+  /** Ends the calls that are running with CANCELLED, and the connection. May be called more than once. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const call of [...this.#calls]) {
+      call.cancel(new CairnError("CANCELLED", `the channel to ${this.address} was closed during the call`));
+    }
+    this.#channel.close();
+  }
+}
+
+/** The error of a call that its own caller ended. */
+export function cancelledByCaller(method: DescMethod, cause?: unknown): CairnError {
+  return new CairnError("CANCELLED", `${methodName(method)} was cancelled by its caller`, { cause });
+}
+
+/** One call, as bytes. At most one write may be under way at a time. */
+export class ClientCall {
+  readonly #call: ReturnType<grpc.ChannelInterface["createCall"]>;
+  readonly #method: DescMethod;
+  readonly #address: string;
+  readonly #signal: AbortSignal | undefined;
+  readonly #events: CallEvents;
+  #ended = false;
+
+  constructor(
+    call: ReturnType<grpc.ChannelInterface["createCall"]>,
+    method: DescMethod,
+    address: string,
+    signal: AbortSignal | undefined,
+    events: CallEvents,
+  ) {
+    this.#call = call;
+    this.#method = method;
+    this.#address = address;
+    this.#signal = signal;
+    this.#events = events;
+  }
+
+  start(metadata: grpc.Metadata): void {
+    this.#signal?.addEventListener("abort", this.#onAbort, { once: true });
+    this.#call.start(metadata, {
+      onReceiveMetadata: () => {},
+      onReceiveMessage: (bytes: Buffer) => {
+        if (!this.#ended) this.#events.message(bytes);
+      },
+      onReceiveStatus: (status) => {
+        const failed = status.code !== grpc.status.OK;
+        this.#end(failed ? errorFromStatus(status, this.#method, this.#address) : undefined);
+      },
+    });
+  }
+
+  /** Sends a message; `written` is called when the network has taken it. */
+  write(bytes: Buffer, written: () => void): void {
+    this.#call.sendMessageWithContext({ callback: written }, bytes);
+  }
+
+  /** No more messages will be sent. */
+  halfClose(): void {
+    this.#call.halfClose();
+  }
+
+  /** Asks for one more message. */
+  startRead(): void {
+    if (!this.#ended) this.#call.startRead();
+  }
+
+  /** Ends the call at once, here with `error`, and at the server with a cancellation. */
+  cancel(error: CairnError): void {
+    if (this.#ended) return;
+    this.#end(error);
+    this.#call.cancelWithStatus(grpc.status.CANCELLED, error.message);
+  }
+
+  #end(error: CairnError | undefined): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#signal?.removeEventListener("abort", this.#onAbort);
+    this.#events.ended(error);
+  }
+
+  readonly #onAbort = () => {
+    if (this.#signal !== undefined) this.cancel(cancellation(this.#signal, this.#method));
+  };
+}
+
+function cancellation(signal: AbortSignal, method: DescMethod): CairnError {
+  if (signal.reason instanceof CairnError) return signal.reason;
+  return cancelledByCaller(method, signal.reason);
+}
+
+function deadline({ timeoutMs }: CallSettings): number {
+  if (timeoutMs === undefined) return Number.POSITIVE_INFINITY;
+  if (timeoutMs >= 0 && timeoutMs <= TIMEOUT_MS_MAX) return Date.now() + timeoutMs;
+  throw new CairnError("INVALID_ARGUMENT", `timeoutMs must be 0 to ${TIMEOUT_MS_MAX}, not ${timeoutMs}`);
+}
+
+function grpcMetadata({ metadata }: CallSettings): grpc.Metadata {
+  if (metadata === undefined) return NO_METADATA;
+  const sent = new grpc.Metadata();
+  for (const [key, value] of Object.entries(metadata)) sent.set(key, value);
+  return sent;
+}

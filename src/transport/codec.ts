@@ -1,0 +1,44 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { limits } from "../core/limits.js";
+import { CairnError } from "../errors.js";
+
+/** A method as errors name it: `cairn.v1.KeyValueService/Put`. */
+export function methodName(method: DescMethod): string {
+  return `${method.parent.typeName}/${method.name}`;
+}
+
+/** A method's path in HTTP/2. */
+export function methodPath(method: DescMethod): string {
+  return `/${methodName(method)}`;
+}
+
+/**
+ * The encoded message, in the memory that the encoder made. A message that is given whole is encoded as it is; the fields of a
+ * message make a message first. Throws LIMIT_EXCEEDED above `messageBytes`.
+ */
+export function encodeMessage<Schema extends DescMessage>(schema: Schema, message: MessageInitShape<Schema>): Buffer {
+  const bytes = toBinary(schema, create(schema, message));
+  if (bytes.byteLength > limits.messageBytes) throw messageTooLarge(schema.typeName, bytes.byteLength);
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The message that the bytes encode. Its `bytes` fields are views of the same memory. Throws whatever the decoder throws. */
+export function decodeMessage<Schema extends DescMessage>(schema: Schema, bytes: Buffer): MessageShape<Schema> {
+  return fromBinary(schema, bytes);
+}
+
+function messageTooLarge(typeName: string, bytes: number): CairnError {
+  const limit = limits.messageBytes;
+  return new CairnError(
+    "LIMIT_EXCEEDED",
+    `${typeName} takes ${bytes} bytes, above the limit messageBytes (${limit}): send less in one message`,
+  );
+}

@@ -1,0 +1,43 @@
+import type * as grpc from "@grpc/grpc-js";
+import { limits } from "../core/limits.js";
+import { nameMessageLimit } from "./status.js";
+
+/** What holds for both ends of a connection. */
+const connectionOptions = {
+  "grpc.max_send_message_length": limits.messageBytes,
+  "grpc.max_receive_message_length": limits.messageBytes,
+  /** A silent connection is probed after this many ms, and given up when the probe is not answered in time. */
+  "grpc.keepalive_time_ms": 10_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+} as const;
+
+/** Every option of a Cairn server. */
+export const serverOptions: grpc.ServerOptions = {
+  ...connectionOptions,
+  "grpc.max_concurrent_streams": limits.streamsPerConnection,
+  /** Without this bookkeeping, forceShutdown() does not know the connections that it has to close. */
+  "grpc.enable_channelz": 1,
+  interceptors: [nameMessageLimit],
+};
+
+/** Every option of a Cairn client's channel. */
+export const channelOptions: grpc.ChannelOptions = {
+  ...connectionOptions,
+  "grpc.keepalive_permit_without_calls": 1,
+  /** Bookkeeping for a debugging service that is not offered. */
+  "grpc.enable_channelz": 0,
+  /** grpc-js waits up to two minutes between attempts by default; a restarted peer must be found sooner. */
+  "grpc.initial_reconnect_backoff_ms": 100,
+  "grpc.max_reconnect_backoff_ms": 1_000,
+  "grpc.dns_min_time_between_resolutions_ms": 1_000,
+  "grpc.service_config_disable_resolution": 1,
+  "grpc.enable_http_proxy": 0,
+  /** Who may send again is decided above: a repeated write must carry a request id. */
+  "grpc.enable_retries": 0,
+  /** With a retry buffer, a write counts as done when it is in that buffer, and a slow receiver does not slow its sender. */
+  "grpc.per_rpc_retry_buffer_size": 0,
+  /** A channel's connection is its own: its attempts and their backoff do not depend on other channels to the same address. */
+  "grpc.use_local_subchannel_pool": 1,
+  /** Bytes in flight to a client that has not read yet, for each stream and for the connection. */
+  "grpc-node.flow_control_window": 1024 * 1024,
+};

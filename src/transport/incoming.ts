@@ -1,0 +1,125 @@
+import { assert } from "../core/invariants.js";
+import { limits } from "../core/limits.js";
+
+/** Where messages come from: each `startRead` asks for one more. */
+export interface MessageSource<Message> {
+  startRead(): void;
+  decode(bytes: Buffer): Message;
+  /** The consumer stopped before the end. What still arrives is thrown away. */
+  abandoned(): void;
+}
+
+/**
+ * The messages of a stream in the order of their arrival, for one consumer. Reads ahead by at most `streamBufferBytes` (one message
+ * always), and then asks for no more until the consumer has taken some: so HTTP/2 flow control holds the sender back.
+ */
+export class IncomingMessages<Message> implements AsyncIterableIterator<Message> {
+  readonly #source: MessageSource<Message>;
+  #queue: Buffer[] = [];
+  #queuedBytes = 0;
+  /** A read that waits for room. */
+  #readHeldBack = false;
+  /** The consumer's call of next() that waits for a message. */
+  #waiting: { resolve(result: IteratorResult<Message>): void; reject(error: unknown): void } | undefined;
+  #state: { is: "open" } | { is: "ended" } | { is: "failed"; error: unknown } | { is: "abandoned" } = { is: "open" };
+
+  constructor(source: MessageSource<Message>) {
+    this.#source = source;
+  }
+
+  /** Reads the next message as soon as there is room for it. */
+  readNext(): void {
+    if (this.#queuedBytes > limits.streamBufferBytes) this.#readHeldBack = true;
+    else this.#source.startRead();
+  }
+
+  /** A message has arrived. */
+  push(bytes: Buffer): void {
+    if (this.#state.is !== "open") return;
+    if (this.#waiting !== undefined) {
+      this.#hand(bytes, this.#takeWaiting());
+      return;
+    }
+    this.#queue.push(bytes);
+    this.#queuedBytes += bytes.byteLength;
+  }
+
+  /** There are no more messages. */
+  end(): void {
+    if (this.#state.is !== "open") return;
+    this.#state = { is: "ended" };
+    if (this.#waiting !== undefined) this.#takeWaiting().resolve({ done: true, value: undefined });
+  }
+
+  /** The stream broke: the consumer gets the messages that have arrived, then the error. */
+  fail(error: unknown): void {
+    if (this.#state.is !== "open") return;
+    this.#state = { is: "failed", error };
+    if (this.#waiting !== undefined) this.#takeWaiting().reject(error);
+  }
+
+  /** The stream is over for its consumer: it gets the error next, and the messages that have arrived are thrown away. */
+  abort(error: unknown): void {
+    this.#discard();
+    if (this.#state.is === "ended") this.#state = { is: "open" };
+    this.fail(error);
+  }
+
+  next(): Promise<IteratorResult<Message>> {
+    assert(this.#waiting === undefined, "a stream of messages has one consumer, which waits for each next()");
+    const bytes = this.#queue.shift();
+    if (bytes !== undefined) return this.#handQueued(bytes);
+    if (this.#state.is === "failed") return Promise.reject(this.#state.error);
+    if (this.#state.is !== "open") return Promise.resolve({ done: true, value: undefined });
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+    });
+  }
+
+  /** Stops: the rest of the stream is thrown away. */
+  return(): Promise<IteratorResult<Message>> {
+    const wasOpen = this.#state.is === "open";
+    this.#discard();
+    this.#state = { is: "abandoned" };
+    if (this.#waiting !== undefined) this.#takeWaiting().resolve({ done: true, value: undefined });
+    if (wasOpen) this.#source.abandoned();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #handQueued(bytes: Buffer): Promise<IteratorResult<Message>> {
+    this.#queuedBytes -= bytes.byteLength;
+    this.#releaseRead();
+    return new Promise((resolve, reject) => this.#hand(bytes, { resolve, reject }));
+  }
+
+  #hand(bytes: Buffer, to: { resolve(result: IteratorResult<Message>): void; reject(error: unknown): void }): void {
+    try {
+      to.resolve({ done: false, value: this.#source.decode(bytes) });
+    } catch (error) {
+      to.reject(error);
+    }
+  }
+
+  #takeWaiting() {
+    const waiting = this.#waiting;
+    assert(waiting !== undefined, "somebody waits for a message");
+    this.#waiting = undefined;
+    return waiting;
+  }
+
+  #discard(): void {
+    this.#queue = [];
+    this.#queuedBytes = 0;
+    this.#releaseRead();
+  }
+
+  #releaseRead(): void {
+    if (!this.#readHeldBack || this.#queuedBytes > limits.streamBufferBytes) return;
+    this.#readHeldBack = false;
+    this.#source.startRead();
+  }
+}

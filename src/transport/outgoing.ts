@@ -1,0 +1,77 @@
+import { limits } from "../core/limits.js";
+
+/** Writes one message; calls `written` when the network has taken it, or never when the stream breaks before that. */
+export type WriteMessage = (bytes: Buffer, written: () => void) => void;
+
+/**
+ * The messages that go out on a stream, one write at a time, in order. Holds its callers back while more than
+ * `streamBufferBytes` wait for the network: so a slow receiver slows the sender instead of filling its memory.
+ */
+export class OutgoingMessages {
+  readonly #write: WriteMessage;
+  readonly #queue: Buffer[] = [];
+  #waitingBytes = 0;
+  #writing = false;
+  #failure: { error: unknown } | undefined;
+  #ended: (() => void) | undefined;
+  /** Callers that wait for room. */
+  #callers: { resolve(): void; reject(error: unknown): void }[] = [];
+
+  constructor(write: WriteMessage) {
+    this.#write = write;
+  }
+
+  /** Sends a message. Resolves when there is room for the next one; rejects when the stream has failed. */
+  send(bytes: Buffer): Promise<void> {
+    if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
+    this.#queue.push(bytes);
+    this.#waitingBytes += bytes.byteLength;
+    this.#writeNext();
+    if (this.#waitingBytes <= limits.streamBufferBytes) return Promise.resolve();
+    return new Promise((resolve, reject) => this.#callers.push({ resolve, reject }));
+  }
+
+  /** Calls `ended` when all that was sent has been written; never when the stream fails before. */
+  end(ended: () => void): void {
+    if (this.#failure !== undefined) return;
+    this.#ended = ended;
+    this.#writeNext();
+  }
+
+  /** The stream is over: what waits is thrown away, and who waits gets the error, as does every send() from now on. */
+  fail(error: unknown): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = { error };
+    this.#queue.length = 0;
+    this.#ended = undefined;
+    const callers = this.#callers;
+    this.#callers = [];
+    for (const caller of callers) caller.reject(error);
+  }
+
+  #writeNext(): void {
+    if (this.#writing) return;
+    const bytes = this.#queue.shift();
+    if (bytes === undefined) {
+      this.#ended?.();
+      this.#ended = undefined;
+      return;
+    }
+    this.#writing = true;
+    this.#write(bytes, () => this.#written(bytes));
+  }
+
+  #written(bytes: Buffer): void {
+    this.#writing = false;
+    this.#waitingBytes -= bytes.byteLength;
+    this.#wakeCallers();
+    if (this.#failure === undefined) this.#writeNext();
+  }
+
+  #wakeCallers(): void {
+    if (this.#callers.length === 0 || this.#waitingBytes > limits.streamBufferBytes) return;
+    const callers = this.#callers;
+    this.#callers = [];
+    for (const caller of callers) caller.resolve();
+  }
+}

@@ -1,0 +1,125 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import * as grpc from "@grpc/grpc-js";
+import { limits } from "../core/limits.js";
+import { CairnError, type CairnErrorCode, errorCodes } from "../errors.js";
+import { methodName } from "./codec.js";
+
+/** Trailing metadata that carries what a gRPC status has no place for. */
+const CODE_KEY = "cairn-code";
+const LEADER_KEY = "cairn-leader";
+
+/** An error as the gRPC status that a server sends. */
+export function statusFromError(error: CairnError): { code: grpc.status; details: string; metadata: grpc.Metadata } {
+  const metadata = new grpc.Metadata();
+  metadata.set(CODE_KEY, error.code);
+  const leader = error.leaderHint;
+  if (leader !== undefined && PRINTABLE_ASCII.test(leader)) metadata.set(LEADER_KEY, leader);
+  return { code: grpc.status[errorCodes[error.code].grpc], details: sendableText(error.message), metadata };
+}
+
+/** A failed call's status as the error that its caller gets. `address` is the server's, for the text. */
+export function errorFromStatus(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
+  const code = cairnCode(status.metadata);
+  if (code === undefined) return errorFromForeignStatus(status, method, address);
+  const prefix = `[${code}] `;
+  const text = status.details.startsWith(prefix) ? status.details.slice(prefix.length) : status.details;
+  return new CairnError(code, text, { leaderHint: textValue(status.metadata, LEADER_KEY) });
+}
+
+/** First value of a key of the metadata, as text. */
+export function textValue(metadata: grpc.Metadata, key: string): string | undefined {
+  const value = metadata.get(key)[0];
+  return value === undefined ? undefined : value.toString();
+}
+
+/**
+ * Server interceptor: grpc-js refuses a message that is too large before any handler sees it, and in its own words. This says which
+ * limit it is, as every other refusal does.
+ */
+export const nameMessageLimit: grpc.ServerInterceptor = (_method, call) => {
+  const sendStatus = call.sendStatus.bind(call);
+  call.sendStatus = (status) => {
+    const tooLarge = status.code === grpc.status.RESOURCE_EXHAUSTED && isMessageTooLarge(status.details);
+    sendStatus(tooLarge ? statusFromError(messageTooLarge(status.details)) : status);
+  };
+  // The type asks for grpc-js's wrapper class, which only adds a layer around the same interface.
+  return call as unknown as grpc.ServerInterceptingCall;
+};
+
+/** Codes for statuses without a cairn-code: of another server, or of grpc-js itself. What is not here is INTERNAL. */
+const foreignCodes: Partial<Record<grpc.status, CairnErrorCode>> = {
+  [grpc.status.CANCELLED]: "CANCELLED",
+  [grpc.status.INVALID_ARGUMENT]: "INVALID_ARGUMENT",
+  [grpc.status.DEADLINE_EXCEEDED]: "TIMEOUT",
+  [grpc.status.NOT_FOUND]: "NOT_FOUND",
+  [grpc.status.ALREADY_EXISTS]: "FAILED_PRECONDITION",
+  [grpc.status.PERMISSION_DENIED]: "FAILED_PRECONDITION",
+  [grpc.status.UNAUTHENTICATED]: "FAILED_PRECONDITION",
+  [grpc.status.FAILED_PRECONDITION]: "FAILED_PRECONDITION",
+  [grpc.status.RESOURCE_EXHAUSTED]: "LIMIT_EXCEEDED",
+  [grpc.status.ABORTED]: "OUTCOME_UNKNOWN",
+  [grpc.status.OUT_OF_RANGE]: "OUT_OF_RANGE",
+  [grpc.status.UNIMPLEMENTED]: "UNIMPLEMENTED",
+  [grpc.status.DATA_LOSS]: "CORRUPT",
+};
+
+function errorFromForeignStatus(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
+  const name = methodName(method);
+  const { code, details } = status;
+  if (isConnectionLost(status)) return connectionLost(status, method, address);
+  if (code === grpc.status.RESOURCE_EXHAUSTED && isMessageTooLarge(details)) return messageTooLarge(details);
+  if (code === grpc.status.DEADLINE_EXCEEDED) {
+    return new CairnError("TIMEOUT", `${name} on ${address} was not answered in time (${details})`);
+  }
+  return new CairnError(foreignCodes[code] ?? "INTERNAL", `${name} on ${address}: ${details} (${grpc.status[code]})`);
+}
+
+/** UNAVAILABLE, or a stream that ended without any gRPC status; "Call cancelled" is a reset that came from the server. */
+function isConnectionLost({ code, details }: grpc.StatusObject): boolean {
+  if (code === grpc.status.UNAVAILABLE) return true;
+  if (code === grpc.status.CANCELLED) return details === "Call cancelled";
+  return code === grpc.status.INTERNAL && details.startsWith("Received RST_STREAM");
+}
+
+/**
+ * What grpc-js says when a request cannot have been acted upon: there was no connection, or the server refused the stream unseen
+ * (RFC 9113 section 8.7). Any other broken connection may have broken after the request arrived.
+ */
+const NEVER_SENT =
+  /^(No connection established|Name resolution failed|Channel closed before call started|Stream refused by server)/;
+
+/** Never claims that nothing happened unless that is certain: a write of unknown fate must not look like one that failed. */
+function connectionLost(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
+  if (NEVER_SENT.test(status.details)) {
+    return new CairnError("UNREACHABLE", `${address} cannot be reached: ${status.details}`);
+  }
+  const lost = `the connection to ${address} broke during ${methodName(method)}: ${status.details}`;
+  if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return new CairnError("UNREACHABLE", lost);
+  return new CairnError("OUTCOME_UNKNOWN", lost);
+}
+
+function isMessageTooLarge(details: string): boolean {
+  return /larger than (max \()?\d/.test(details);
+}
+
+function messageTooLarge(details: string): CairnError {
+  const limit = limits.messageBytes;
+  return new CairnError(
+    "LIMIT_EXCEEDED",
+    `a message is above the limit messageBytes (${limit}): send less in one message (${details})`,
+  );
+}
+
+function cairnCode(metadata: grpc.Metadata): CairnErrorCode | undefined {
+  const code = textValue(metadata, CODE_KEY);
+  return code !== undefined && Object.hasOwn(errorCodes, code) ? (code as CairnErrorCode) : undefined;
+}
+
+const PRINTABLE_ASCII = /^[\x20-\x7e]+$/;
+
+/** Bounded, because it travels in a header; well-formed, because grpc-js escapes it with encodeURI, which throws otherwise. */
+function sendableText(text: string): string {
+  const cut = text.length > limits.errorTextCharacters ? `${text.slice(0, limits.errorTextCharacters)}...` : text;
+  return Buffer.from(cut, "utf8").toString("utf8");
+}

@@ -1,0 +1,271 @@
+import { describe, expect, test } from "vitest";
+import { append, ask, command, commands, install, logFacts, settle, startLeader, startNode, termsOf } from "./support.js";
+
+describe("AppendEntries, receiver (Raft figure 2)", () => {
+  test("1. replies false if term < currentTerm", () => {
+    const raft = startNode({ terms: [1, 3], commit: 1, applied: 1 });
+    const before = logFacts(raft);
+    const answer = ask(raft, append({ term: 2, prev: [2, 2], entries: commands(3, [2]), commit: 2 }));
+    expect(answer).toMatchObject({ term: 3, rejection: { reason: "stale_term" } });
+    expect(answer.matchIndex).toBeUndefined();
+    expect(logFacts(raft)).toEqual(before);
+    expect(raft.leader).toBeUndefined();
+  });
+
+  test("2. replies false if the log has no entry at prevLogIndex", () => {
+    const raft = startNode({ terms: [1, 1] });
+    const answer = ask(raft, append({ prev: [5, 1], entries: commands(6, [1]) }));
+    expect(answer).toMatchObject({ lastIndex: 2, rejection: { reason: "log_mismatch" } });
+    expect(termsOf(raft)).toEqual([1, 1]);
+  });
+
+  test("2. replies false if the entry at prevLogIndex has another term", () => {
+    const raft = startNode({ terms: [1, 1] });
+    const answer = ask(raft, append({ prev: [2, 2], entries: commands(3, [2]), commit: 3 }));
+    expect(answer).toMatchObject({ rejection: { reason: "log_mismatch" } });
+    expect(termsOf(raft)).toEqual([1, 1]);
+    expect(raft.log.commit).toBe(0);
+  });
+
+  test("3. an existing entry that conflicts with a new one is deleted, with all that follow it", () => {
+    const raft = startNode({ terms: [1, 1, 1, 1] });
+    expect(ask(raft, append({ prev: [1, 1], entries: commands(2, [2]) }))).toMatchObject({
+      matchIndex: 2,
+      lastIndex: 2,
+    });
+    expect(termsOf(raft)).toEqual([1, 2]);
+  });
+
+  test("3. entries that do not conflict stay, also those behind what an old message brings", () => {
+    const raft = startNode({ terms: [1, 1, 1, 1] });
+    const answer = ask(raft, append({ prev: [1, 1], entries: commands(2, [1, 1]) }));
+    expect(answer).toMatchObject({ matchIndex: 3, lastIndex: 4 });
+    expect(termsOf(raft)).toEqual([1, 1, 1, 1]);
+  });
+
+  test("4. entries that are not yet in the log are appended, and none twice", () => {
+    const raft = startNode({ terms: [1, 1] });
+    raft.step(append({ prev: [0, 0], entries: commands(1, [1, 1, 2, 2]) }));
+    raft.step(append({ prev: [1, 1], entries: commands(2, [1, 2, 2]) }));
+    const { entries, messages } = settle(raft);
+    expect(entries).toEqual(commands(3, [2, 2]));
+    expect(messages.map((message) => message.type === "append_entries_answer" && message.matchIndex)).toEqual([4, 4]);
+    expect(termsOf(raft)).toEqual([1, 1, 2, 2]);
+  });
+
+  test("5. commitIndex becomes min(leaderCommit, index of last new entry)", () => {
+    const raft = startNode();
+    ask(raft, append({ entries: commands(1, [1, 1, 1]), commit: 2 }));
+    expect(raft.log.commit).toBe(2);
+    ask(raft, append({ prev: [3, 1], entries: commands(4, [1]), commit: 99 }));
+    expect(raft.log.commit).toBe(4);
+  });
+
+  test("5. entries behind those of the message are not committed: they may not be the leader's", () => {
+    const raft = startNode({ terms: [1, 1, 1, 1] });
+    ask(raft, append({ prev: [2, 1], term: 2, commit: 4 }));
+    expect(raft.log.commit).toBe(2);
+  });
+
+  test("5. commitIndex never falls", () => {
+    const raft = startNode({ terms: [1, 1, 1], commit: 3 });
+    ask(raft, append({ prev: [1, 1], term: 2, commit: 1 }));
+    expect(raft.log.commit).toBe(3);
+  });
+
+  test("a heartbeat says up to where the logs agree, and who leads", () => {
+    const raft = startNode({ terms: [1, 1] });
+    const answer = ask(raft, append({ from: "n7", prev: [2, 1], term: 4 }));
+    expect(answer).toMatchObject({ to: "n7", term: 4, matchIndex: 2, lastIndex: 2 });
+    expect([raft.term, raft.leader, raft.role]).toEqual([4, "n7", "follower"]);
+  });
+
+  test("its answer goes out with the entries that it promises, not before them", () => {
+    const raft = startNode();
+    raft.step(append({ entries: commands(1, [1]) }));
+    const ready = raft.ready();
+    expect(ready.entries).toHaveLength(1);
+    expect(ready.mustSync).toBe(true);
+    expect(ready.messages).toHaveLength(1);
+  });
+});
+
+describe("fast backtracking (end of Raft section 5.3)", () => {
+  test("a log that is too short names the index behind its end", () => {
+    const { rejection } = ask(startNode({ terms: [1, 1] }), append({ prev: [9, 3] }));
+    expect(rejection).toMatchObject({ reason: "log_mismatch", conflictTerm: 0, conflictIndex: 3 });
+    expect(rejection?.detail).toContain("the log ends at 2: send entries from 3");
+  });
+
+  test("a conflict names its term and the first index of that term", () => {
+    const raft = startNode({ terms: [1, 2, 2, 2, 3] });
+    expect(ask(raft, append({ prev: [4, 4] })).rejection).toMatchObject({ conflictTerm: 2, conflictIndex: 2 });
+  });
+
+  test("but no index that is committed", () => {
+    const raft = startNode({ terms: [1, 2, 2, 2], commit: 2 });
+    expect(ask(raft, append({ prev: [4, 4] })).rejection).toMatchObject({ conflictTerm: 2, conflictIndex: 3 });
+  });
+
+  test("nor one in the trimmed range", () => {
+    const raft = startNode({ boundary: { index: 5, term: 2 }, terms: [2, 2] });
+    expect(ask(raft, append({ prev: [7, 4] })).rejection).toMatchObject({ conflictTerm: 2, conflictIndex: 6 });
+  });
+});
+
+describe("what no correct leader does", () => {
+  test("an entry that conflicts with a committed one is refused as `safety`, and nothing is changed", () => {
+    const raft = startNode({ terms: [1, 1, 1], commit: 2, applied: 2 });
+    const before = logFacts(raft);
+    const answer = ask(raft, append({ prev: [1, 1], entries: commands(2, [2, 2]), commit: 3 }));
+    expect(answer.rejection?.reason).toBe("safety");
+    expect(answer.rejection?.detail).toContain("entry 2 of term 2 contradicts the committed entry of term 1");
+    expect(answer.rejection?.detail).toContain("expected entries from 3");
+    expect(logFacts(raft)).toEqual(before);
+  });
+
+  test("a prev that conflicts with a committed entry likewise", () => {
+    const raft = startNode({ terms: [1, 1, 1], commit: 2, applied: 2 });
+    const before = logFacts(raft);
+    expect(ask(raft, append({ prev: [2, 2], entries: commands(3, [2]) })).rejection?.reason).toBe("safety");
+    expect(logFacts(raft)).toEqual(before);
+  });
+});
+
+describe("AppendEntries and the snapshot boundary", () => {
+  const trimmed = { boundary: { index: 5, term: 2 }, terms: [2, 3] };
+
+  test("rule 1: AppendEntries whose prev lies below the snapshot boundary skips what the snapshot covers", () => {
+    const raft = startNode(trimmed);
+    const answer = ask(raft, append({ prev: [3, 1], entries: commands(4, [1, 2, 2, 3, 3]), commit: 8 }));
+    expect(answer).toMatchObject({ matchIndex: 8, lastIndex: 8 });
+    expect(termsOf(raft)).toEqual([2, 3, 3]);
+    expect(raft.log.commit).toBe(8);
+  });
+
+  test("rule 1: one that ends below the boundary is accepted up to the boundary, and changes nothing", () => {
+    const raft = startNode(trimmed);
+    const before = logFacts(raft);
+    expect(ask(raft, append({ prev: [1, 1], entries: commands(2, [1]), term: 3, commit: 99 }))).toMatchObject({
+      matchIndex: 5,
+    });
+    expect(ask(raft, append({ prev: [2, 1], term: 3, commit: 99 }))).toMatchObject({ matchIndex: 5 });
+    expect(logFacts(raft)).toEqual(before);
+  });
+
+  test("rule 1: one that ends at the boundary likewise", () => {
+    const raft = startNode(trimmed);
+    const before = logFacts(raft);
+    expect(ask(raft, append({ prev: [4, 1], entries: commands(5, [2]), term: 3, commit: 5 }))).toMatchObject({
+      matchIndex: 5,
+    });
+    expect(logFacts(raft)).toEqual(before);
+  });
+
+  test("rule 1: a conflict above the boundary is found in the rest", () => {
+    const raft = startNode(trimmed);
+    ask(raft, append({ prev: [4, 1], entries: commands(5, [2, 4]) }));
+    expect(termsOf(raft)).toEqual([4]);
+  });
+
+  test("rule 1: the entry at the boundary must be the one that was trimmed", () => {
+    const raft = startNode(trimmed);
+    const before = logFacts(raft);
+    const answer = ask(raft, append({ prev: [4, 1], entries: [command(5, 3), command(6, 3)] }));
+    expect(answer.rejection?.reason).toBe("safety");
+    expect(logFacts(raft)).toEqual(before);
+  });
+
+  test("rule 2: prev exactly at the boundary is compared with the snapshot's term", () => {
+    const raft = startNode(trimmed);
+    expect(ask(raft, append({ prev: [5, 2], entries: commands(6, [2, 3, 3]) }))).toMatchObject({ matchIndex: 8 });
+    const before = logFacts(raft);
+    expect(ask(raft, append({ prev: [5, 3], entries: commands(6, [4]) })).rejection?.reason).toBe("safety");
+    expect(logFacts(raft)).toEqual(before);
+  });
+
+  test("rule 2: also when the whole log is trimmed away", () => {
+    const raft = startNode({ boundary: { index: 5, term: 2 } });
+    expect(ask(raft, append({ prev: [5, 2], entries: commands(6, [2]) }))).toMatchObject({ matchIndex: 6 });
+  });
+});
+
+describe("InstallSnapshot, receiver (Raft figure 13)", () => {
+  test("1. one of an older term is refused", () => {
+    const raft = startNode({ terms: [4] });
+    const before = logFacts(raft);
+    const answer = ask(raft, install([9, 3]));
+    expect(answer).toMatchObject({ outcome: "stale_term", term: 4, matchIndex: 0, detail: expect.stringContaining("3") });
+    expect(logFacts(raft)).toEqual(before);
+  });
+
+  test("rule 3: a snapshot at or below commit is ignored, and its sender told the true position", () => {
+    const raft = startNode({ terms: [1, 1, 1, 1], commit: 3, applied: 3 });
+    const before = logFacts(raft);
+    for (const index of [1, 3]) {
+      expect(ask(raft, install([index, 1]))).toMatchObject({ outcome: "already_committed", matchIndex: 3 });
+    }
+    expect(logFacts(raft)).toEqual(before);
+    expect(raft.snapshot).toBeUndefined();
+  });
+
+  test("rule 4: local entry at the snapshot's index with the same term: the suffix behind it stays", () => {
+    const raft = startNode({ terms: [1, 1, 2, 2], commit: 1, applied: 1 });
+    expect(ask(raft, install([3, 2]))).toMatchObject({ outcome: "installed", matchIndex: 3 });
+    expect(raft.log.boundary).toEqual({ index: 3, term: 2 });
+    expect(raft.log.last).toEqual({ index: 4, term: 2 });
+    expect([raft.log.applied, raft.log.commit]).toEqual([3, 3]);
+  });
+
+  test("rule 4: a different term: the whole log is dropped, and the entry that conflicted does not come back", () => {
+    const raft = startNode({ terms: [1, 1, 1, 1], commit: 1, applied: 1 });
+    expect(ask(raft, install([3, 2]))).toMatchObject({ outcome: "installed", matchIndex: 3 });
+    expect(raft.log.last).toEqual({ index: 3, term: 2 });
+    expect(ask(raft, append({ prev: [3, 2], entries: commands(4, [2]) }))).toMatchObject({ matchIndex: 4 });
+  });
+
+  test("rule 6: the term at the boundary answers the entries that follow the snapshot", () => {
+    const raft = startNode();
+    ask(raft, install([50, 7]));
+    expect(raft.log.termAt(50)).toBe(7);
+    expect(ask(raft, append({ prev: [50, 7], entries: commands(51, [7]), commit: 51 }))).toMatchObject({
+      matchIndex: 51,
+    });
+    expect(raft.log.commit).toBe(51);
+  });
+
+  test("entries are taken in behind a snapshot that is not installed yet, and applied after it", () => {
+    const raft = startNode({ term: 1 });
+    raft.step(install([5, 1]));
+    raft.step(append({ prev: [5, 1], entries: commands(6, [1]), commit: 6 }));
+    const first = raft.ready();
+    expect(first.snapshot?.index).toBe(5);
+    expect(first.committed).toEqual([]);
+    raft.advance(first);
+    expect(settle(raft).committed).toEqual(commands(6, [1]));
+  });
+
+  test("a snapshot from a higher term makes its sender the leader", () => {
+    const raft = startNode({ terms: [1] });
+    raft.step(install([5, 1], { from: "n3", leaderTerm: 8 }));
+    expect([raft.term, raft.leader]).toEqual([8, "n3"]);
+  });
+
+  test("one whose term is above its sender's is refused as `safety`: a node could not start from it", () => {
+    const raft = startNode({ terms: [1] });
+    const before = logFacts(raft);
+    expect(ask(raft, install([9, 6], { leaderTerm: 5 }))).toMatchObject({ outcome: "safety", matchIndex: 0 });
+    expect(logFacts(raft)).toEqual(before);
+  });
+
+  test("rule 12, the core's part: a deposed leader's uncommitted proposals are gone with the log", () => {
+    const raft = startLeader();
+    raft.propose(new TextEncoder().encode("lost"));
+    settle(raft);
+    raft.propose(new TextEncoder().encode("unknown"));
+    raft.step(install([9, 2]));
+    expect(settle(raft).committed).toEqual([]);
+    expect(raft.log.last).toEqual({ index: 9, term: 2 });
+    expect(raft.log.applied).toBe(9);
+  });
+});

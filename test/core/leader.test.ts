@@ -1,0 +1,191 @@
+import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { append, ask, commands, install, logFacts, requestVote, settle, startLeader, startNode } from "./support.js";
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+describe("proposals", () => {
+  test("get the next index and the leader's term, and commit when they are durable", () => {
+    const raft = startLeader();
+    expect(raft.propose(bytes("a"))).toEqual({ accepted: { index: 2, term: 1 } });
+    expect(raft.propose(bytes("b"))).toEqual({ accepted: { index: 3, term: 1 } });
+    const ready = raft.ready();
+    expect(ready.entries.map(({ index, type }) => [index, type])).toEqual([
+      [2, "command"],
+      [3, "command"],
+    ]);
+    expect(raft.log.commit).toBe(1);
+    raft.advance(ready);
+    expect(raft.log.commit).toBe(3);
+    expect(settle(raft).committed.map((entry) => entry.data)).toEqual([bytes("a"), bytes("b")]);
+  });
+
+  test("are refused by a node that does not lead", () => {
+    expect(startNode().propose(bytes("a"))).toEqual({ refused: "not_leader" });
+  });
+
+  test("made while others are being written form the next batch", () => {
+    const raft = startLeader();
+    raft.propose(bytes("a"));
+    const first = raft.ready();
+    raft.propose(bytes("b"));
+    raft.propose(bytes("c"));
+    raft.advance(first);
+    expect(raft.log.commit).toBe(2);
+    expect(raft.ready().entries.map((entry) => entry.index)).toEqual([3, 4]);
+  });
+
+  test("are refused while uncommittedBytes are waiting, and accepted again when those are committed", () => {
+    const raft = startLeader();
+    const data = new Uint8Array(limits.entryBytes);
+    let accepted = 0;
+    while ("accepted" in raft.propose(data)) accepted++;
+    expect(accepted).toBe(Math.floor(limits.uncommittedBytes / (limits.entryBytes + 32)));
+    const lastIndex = raft.log.last.index;
+    expect(raft.propose(data)).toEqual({ refused: "queue_full" });
+    expect(raft.log.last.index).toBe(lastIndex);
+    const ready = raft.ready();
+    expect(raft.propose(data)).toEqual({ refused: "queue_full" });
+    raft.advance(ready);
+    expect(raft.propose(data)).toEqual({ accepted: { index: lastIndex + 1, term: 1 } });
+  });
+
+  test("an empty queue takes any", () => {
+    const raft = startLeader();
+    const data = new Uint8Array(limits.uncommittedBytes);
+    expect(raft.propose(data)).toHaveProperty("accepted");
+    expect(raft.propose(bytes("a"))).toEqual({ refused: "queue_full" });
+    settle(raft);
+    expect(raft.propose(bytes("a"))).toHaveProperty("accepted");
+  });
+
+  test("of an earlier leadership take up no room in the queue of a later one", () => {
+    const raft = startLeader();
+    raft.propose(new Uint8Array(limits.uncommittedBytes));
+    ask(raft, append({ term: 5 }));
+    raft.campaign();
+    expect(raft.propose(bytes("a"))).toHaveProperty("accepted");
+  });
+});
+
+describe("commit", () => {
+  test("Raft section 5.4.2: only entries of the own term are counted; earlier ones are committed with them", () => {
+    const raft = startNode({ terms: [1, 1] });
+    // Still being written when the node campaigns.
+    raft.step(append({ prev: [2, 1], entries: commands(3, [1]) }));
+    const inherited = raft.ready();
+    raft.campaign();
+    raft.advance(inherited);
+    expect(raft.log.persisted).toBe(3);
+    expect(raft.log.commit).toBe(0);
+    const own = raft.ready();
+    expect(own.entries.map(({ index, type }) => [index, type])).toEqual([[4, "no-op"]]);
+    expect(own.committed).toEqual([]);
+    raft.advance(own);
+    expect(raft.log.commit).toBe(4);
+  });
+
+  test("the leader counts itself only when its write is durable", () => {
+    const raft = startLeader();
+    raft.propose(bytes("a"));
+    const ready = raft.ready();
+    expect(raft.log.commit).toBe(1);
+    raft.advance(ready);
+    expect(raft.log.commit).toBe(2);
+  });
+});
+
+describe("reads (thesis section 6.4)", () => {
+  test("wait until an entry of the own term is committed (Raft section 8)", () => {
+    const raft = startNode({ terms: [1], commit: 1, applied: 1 });
+    raft.campaign();
+    raft.readIndex(7);
+    expect(raft.isEstablishedLeader).toBe(false);
+    expect(raft.takeReads()).toEqual([]);
+    raft.advance(raft.ready());
+    expect(raft.isEstablishedLeader).toBe(true);
+    expect(raft.takeReads()).toEqual([{ requestId: 7, index: 2 }]);
+    expect(raft.takeReads()).toEqual([]);
+  });
+
+  test("are answered at once with the commit index after that, without a Ready", () => {
+    const raft = startLeader();
+    raft.propose(bytes("a"));
+    raft.readIndex(1);
+    raft.readIndex(2);
+    expect(raft.takeReads()).toEqual([
+      { requestId: 1, index: 1 },
+      { requestId: 2, index: 1 },
+    ]);
+    settle(raft);
+    raft.readIndex(3);
+    expect(raft.takeReads()).toEqual([{ requestId: 3, index: 2 }]);
+  });
+
+  test("are sent elsewhere by a node that does not lead", () => {
+    const raft = startNode();
+    raft.readIndex(1);
+    expect(raft.takeReads()).toEqual([{ requestId: 1, index: undefined }]);
+  });
+
+  test("that wait when the leader is deposed are sent elsewhere", () => {
+    const raft = startNode();
+    raft.campaign();
+    raft.readIndex(1);
+    raft.step(append({ term: 2 }));
+    expect(raft.takeReads()).toEqual([{ requestId: 1, index: undefined }]);
+  });
+});
+
+describe("the end of a leadership", () => {
+  test.each([
+    ["AppendEntries", append({ term: 2 })],
+    ["InstallSnapshot", install([9, 1], { leaderTerm: 2 })],
+    ["RequestVote", requestVote(2, [0, 0])],
+  ])("Raft section 5.1: %s of a higher term ends it", (_, message) => {
+    const raft = startLeader();
+    raft.step(message);
+    expect([raft.role, raft.term]).toEqual(["follower", 2]);
+    expect(raft.propose(bytes("a"))).toEqual({ refused: "not_leader" });
+    expect(raft.isEstablishedLeader).toBe(false);
+  });
+
+  test("AppendEntries of the own term is refused as `safety`, and nothing is changed", () => {
+    const raft = startLeader();
+    raft.propose(bytes("a"));
+    settle(raft);
+    const before = logFacts(raft);
+    const answer = ask(raft, append({ prev: [1, 1], entries: commands(2, [1]), term: 1, commit: 2 }));
+    expect(answer.rejection).toMatchObject({ reason: "safety", detail: "this node itself leads in term 1" });
+    expect(answer.matchIndex).toBeUndefined();
+    expect(logFacts(raft)).toEqual(before);
+    expect(raft.role).toBe("leader");
+  });
+
+  test("InstallSnapshot of the own term is refused as `safety`, and nothing is changed", () => {
+    const raft = startLeader();
+    const before = logFacts(raft);
+    expect(ask(raft, install([9, 1]))).toMatchObject({ outcome: "safety", matchIndex: 0 });
+    expect(logFacts(raft)).toEqual(before);
+    expect(raft.role).toBe("leader");
+  });
+
+  test("entries that were being written count for nothing: a deposed leader commits no more by itself", () => {
+    const raft = startLeader();
+    raft.propose(bytes("a"));
+    const ready = raft.ready();
+    raft.step(append({ term: 2, prev: [1, 1] }));
+    raft.advance(ready);
+    expect(raft.log.persisted).toBe(2);
+    expect(raft.log.commit).toBe(1);
+  });
+
+  test("what it had not committed gives way to the new leader's entries", () => {
+    const raft = startLeader();
+    raft.propose(bytes("mine"));
+    const theirs = commands(2, [2, 2]);
+    expect(ask(raft, append({ prev: [1, 1], entries: theirs, commit: 3 }))).toMatchObject({ matchIndex: 3 });
+    expect(raft.log.last).toEqual({ index: 3, term: 2 });
+    expect(raft.log.commit).toBe(3);
+  });
+});

@@ -1,0 +1,100 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve, sep } from "node:path";
+import { describe, expect, test } from "vitest";
+import { importsOf, withoutComments } from "../support/source.js";
+
+const core = resolve(import.meta.dirname, "../../src/core");
+
+/** What would let time, chance, other threads or the machine into the core. Type names such as ReadonlySet are not concerned. */
+const impure = [
+  "Date",
+  "setTimeout",
+  "setInterval",
+  "setImmediate",
+  "queueMicrotask",
+  "performance",
+  "process",
+  "Promise",
+  "async",
+  "await",
+  "Buffer",
+  "crypto",
+  "fs",
+  "globalThis",
+  "console",
+  "fetch",
+  "Worker",
+  "WeakRef",
+  "FinalizationRegistry",
+  "Atomics",
+];
+
+/** What makes a source file of the core impure. `file` is its absolute path. */
+function impurities(file: string, source: string): string[] {
+  const code = withoutComments(source);
+  const found = impure.filter((name) => new RegExp(`(?<![.\\w$#])${name}(?![\\w$])`).test(code));
+  if (/Math\s*\.\s*random/.test(code) || /Math\s*\[/.test(code)) found.push("Math.random");
+  for (const { specifier } of importsOf(source)) {
+    const outside = !specifier.startsWith(".") || relative(core, resolve(dirname(file), specifier)).startsWith("..");
+    if (outside) found.push(`import of ${specifier}`);
+  }
+  return found;
+}
+
+const files = readdirSync(core, { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".ts"))
+  .map((name) => join(core, name));
+
+describe("the core is pure", () => {
+  test("its files are found", () => {
+    expect(files.length).toBeGreaterThan(10);
+    expect(files).toContain(join(core, `raft.ts`));
+  });
+
+  test.each(files.map((file) => [relative(core, file).split(sep).join("/"), file] as const))("%s", (_, file) => {
+    expect(impurities(file, readFileSync(file, "utf8"))).toEqual([]);
+  });
+});
+
+describe("the scanner", () => {
+  const file = join(core, "made_up.ts");
+
+  test.each([
+    ["const at = Date.now();", ["Date"]],
+    ["const at = new Date();", ["Date"]],
+    ["setTimeout(() => {}, 1);", ["setTimeout"]],
+    ["setInterval(tick, 1); setImmediate(tick);", ["setInterval", "setImmediate"]],
+    ["queueMicrotask(run);", ["queueMicrotask"]],
+    ["const at = performance.now();", ["performance"]],
+    ["process.exit(1);", ["process"]],
+    ["function f(): Promise<void> {}", ["Promise"]],
+    ["async function f() { await g(); }", ["async", "await"]],
+    ["const bytes = Buffer.alloc(1);", ["Buffer"]],
+    ["crypto.randomUUID();", ["crypto"]],
+    ["fs.readFileSync(path);", ["fs"]],
+    ["const at = Math.random();", ["Math.random"]],
+    ["const at = Math . random();", ["Math.random"]],
+    ['const at = Math["random"]();', ["Math.random"]],
+    ["const text = `${Date.now()}`;", ["Date"]],
+    ['import { readFile } from "node:fs";', ["import of node:fs"]],
+    ['import type { A } from "../errors.js";', ["import of ../errors.js"]],
+    ['import "../node/node.js";', ["import of ../node/node.js"]],
+    ['export * from "../node/node.js";', ["import of ../node/node.js"]],
+    ['const a = import("../node/node.js");', ["import of ../node/node.js"]],
+    ['const b = "//"; Date.now();', ["Date"]],
+  ])("finds what is wrong with: %s", (source, expected) => {
+    expect(impurities(file, source)).toEqual(expect.arrayContaining(expected));
+  });
+
+  test.each([
+    "// Date, Promise and Math.random are not for here\nconst a = 1;",
+    "/** await setTimeout(1) */\nconst a = 1;",
+    'import { assert } from "./invariants.js";',
+    'import { assert } from "../core/invariants.js";',
+    "const validated = update(fsync, preprocess);",
+    "this.processed = options.random();",
+    "const a = Math.floor(options.random() * 10);",
+  ])("has nothing against: %s", (source) => {
+    expect(impurities(file, source)).toEqual([]);
+  });
+});

@@ -1,0 +1,308 @@
+import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import {
+  append,
+  ask,
+  command,
+  commands,
+  install,
+  requestVote,
+  settle,
+  startLeader,
+  startNode,
+  termsOf,
+  voters,
+} from "./support.js";
+
+describe("Ready", () => {
+  test("there is none when nothing has happened", () => {
+    expect(startNode({ terms: [1, 1], commit: 2, applied: 2 }).hasReady).toBe(false);
+  });
+
+  test("one at a time: the next one waits until the first is done", () => {
+    const raft = startNode();
+    raft.step(append({ entries: commands(1, [1]) }));
+    const first = raft.ready();
+    raft.step(append({ prev: [1, 1], entries: commands(2, [1]) }));
+    expect(raft.hasReady).toBe(false);
+    expect(() => raft.ready()).toThrow("one Ready at a time");
+    raft.advance(first);
+    expect(raft.hasReady).toBe(true);
+  });
+
+  test("only the one that was taken can be done, and only once", () => {
+    const raft = startNode();
+    raft.step(append({ entries: commands(1, [1]) }));
+    const ready = raft.ready();
+    expect(() => raft.advance({ ...ready })).toThrow("the Ready that was taken is the one that is done");
+    raft.advance(ready);
+    expect(() => raft.advance(ready)).toThrow("the Ready that was taken is the one that is done");
+  });
+
+  test("holds each entry, message and hard state once", () => {
+    const raft = startNode();
+    raft.step(append({ entries: commands(1, [1]) }));
+    const first = raft.ready();
+    raft.step(append({ prev: [1, 1], entries: commands(2, [1]) }));
+    raft.advance(first);
+    const second = raft.ready();
+    expect([first.entries, second.entries]).toEqual([commands(1, [1]), commands(2, [1])]);
+    expect([first.messages.length, second.messages.length]).toEqual([1, 1]);
+    expect(first.hardState).toEqual({ term: 1, vote: undefined, commit: 0 });
+    expect(second.hardState).toBeUndefined();
+  });
+
+  test("mustSync is false when only the commit index moved", () => {
+    const raft = startNode({ terms: [1, 1] });
+    raft.step(append({ prev: [2, 1], commit: 1 }));
+    const ready = raft.ready();
+    expect(ready.hardState).toEqual({ term: 1, vote: undefined, commit: 1 });
+    expect(ready.mustSync).toBe(false);
+  });
+
+  test.each([
+    ["the term moved", append({ prev: [2, 1], term: 2 })],
+    ["a vote was given", requestVote(1, [2, 1])],
+    ["there are entries", append({ prev: [2, 1], entries: commands(3, [1]) })],
+    ["there is a snapshot", install([9, 1])],
+  ])("mustSync is true when %s", (_, message) => {
+    const raft = startNode({ terms: [1, 1] });
+    raft.step(message);
+    expect(raft.ready().mustSync).toBe(true);
+  });
+
+  test("an answer that promises nothing new needs no sync", () => {
+    const raft = startNode({ terms: [1, 1] });
+    raft.step(append({ prev: [2, 1] }));
+    expect(raft.ready()).toMatchObject({ mustSync: false, hardState: undefined, messages: [{ matchIndex: 2 }] });
+  });
+});
+
+describe("entries that were replaced while a Ready was outstanding", () => {
+  test("are written again from the place of the conflict, and answered after that", () => {
+    const raft = startNode();
+    raft.step(append({ entries: commands(1, [1, 1, 1]) }));
+    const first = raft.ready();
+    const replacing = append({ prev: [1, 1], entries: commands(2, [2]), commit: 2 });
+    raft.step(replacing);
+    raft.advance(first);
+    expect(raft.log.persisted).toBe(1);
+    const second = raft.ready();
+    expect(second.entries).toEqual(commands(2, [2]));
+    expect(second.messages).toMatchObject([{ requestId: replacing.requestId, matchIndex: 2 }]);
+    raft.advance(second);
+    expect(raft.log.persisted).toBe(2);
+    expect(termsOf(raft)).toEqual([1, 2]);
+  });
+
+  test("are not applied from what is about to be overwritten, though they came back with the same term", () => {
+    const raft = startNode();
+    raft.step(append({ entries: commands(1, [1, 1, 1]) }));
+    const first = raft.ready();
+    raft.step(append({ prev: [1, 1], entries: commands(2, [2]) }));
+    raft.step(append({ prev: [1, 1], entries: commands(2, [1, 1, 3]), commit: 4 }));
+    raft.advance(first);
+    const second = raft.ready();
+    expect(second.entries).toEqual(commands(2, [1, 1, 3]));
+    expect(second.committed.every((entry) => entry.index < 2)).toBe(true);
+    raft.advance(second);
+    expect(settle(raft).committed.at(-1)).toEqual(command(4, 3));
+  });
+});
+
+describe("committed entries", () => {
+  test("are handed out only when they are durable here", () => {
+    const raft = startNode();
+    raft.step(append({ entries: commands(1, [1, 1]), commit: 2 }));
+    const first = raft.ready();
+    expect(first.committed).toEqual([]);
+    raft.advance(first);
+    expect(raft.ready().committed).toEqual(commands(1, [1, 1]));
+  });
+
+  test("are handed out once, in order, whatever is done between", () => {
+    const raft = startNode();
+    raft.step(append({ entries: commands(1, [1, 1]), commit: 1 }));
+    raft.advance(raft.ready());
+    const first = raft.ready();
+    raft.step(append({ prev: [2, 1], commit: 2 }));
+    raft.advance(first);
+    const second = raft.ready();
+    expect([first.committed, second.committed]).toEqual([[command(1, 1)], [command(2, 1)]]);
+    expect(raft.log.applied).toBe(1);
+    raft.advance(second);
+    expect(raft.log.applied).toBe(2);
+    expect(settle(raft).committed).toEqual([]);
+  });
+
+  test("come at most applyEntries at a time", () => {
+    const count = limits.applyEntries + 5;
+    const raft = startNode({ terms: Array<number>(count).fill(1), commit: count });
+    const batches = settle(raft).readys.map((ready) => ready.committed.length);
+    expect(batches).toEqual([limits.applyEntries, 5]);
+  });
+
+  test("wait until the term in which this node learned of them is durable", () => {
+    const raft = startNode({ terms: [1, 1] });
+    raft.step(append({ prev: [2, 1], term: 5, commit: 2 }));
+    const first = raft.ready();
+    expect(first.hardState).toEqual({ term: 5, vote: undefined, commit: 2 });
+    expect(first.committed).toEqual([]);
+    raft.advance(first);
+    expect(raft.ready().committed).toEqual(commands(1, [1, 1]));
+  });
+
+  test("are none while a snapshot is pending", () => {
+    const raft = startNode({ terms: [1, 1, 1], commit: 2 });
+    raft.step(install([3, 1]));
+    const ready = raft.ready();
+    expect(ready.snapshot?.index).toBe(3);
+    expect(ready.committed).toEqual([]);
+    raft.advance(ready);
+    expect(settle(raft).committed).toEqual([]);
+    expect(raft.log.applied).toBe(3);
+  });
+});
+
+describe("a snapshot to install", () => {
+  test("is answered only after it is installed", () => {
+    const raft = startNode({ term: 1 });
+    const request = install([5, 1]);
+    raft.step(request);
+    const ready = raft.ready();
+    expect(ready.snapshot).toBe(request.snapshot);
+    expect(ready.messages).toEqual([]);
+    expect(ready.hardState).toEqual({ term: 1, vote: undefined, commit: 5 });
+    expect(raft.log.applied).toBe(0);
+    raft.advance(ready);
+    expect(raft.log.applied).toBe(5);
+    const answers = raft.ready();
+    expect(answers.snapshot).toBeUndefined();
+    expect(answers.messages).toMatchObject([{ requestId: request.requestId, outcome: "installed", matchIndex: 5 }]);
+  });
+
+  test("rule 8: comes after its sender's term is durable, and then with all else", () => {
+    const raft = startNode({ terms: [1, 1], commit: 1, applied: 1 });
+    raft.step(append({ prev: [2, 1], entries: commands(3, [1]) }));
+    raft.step(install([9, 2], { leaderTerm: 7 }));
+    raft.step(append({ prev: [9, 2], entries: commands(10, [7]), commit: 10 }));
+    const first = raft.ready();
+    expect(first).toEqual({
+      snapshot: undefined,
+      // Not the snapshot's index: the log on disk may have another entry there.
+      hardState: { term: 7, vote: undefined, commit: 1 },
+      entries: [],
+      mustSync: true,
+      messages: [],
+      committed: [],
+    });
+    raft.advance(first);
+    const second = raft.ready();
+    expect(second.snapshot?.index).toBe(9);
+    expect(second.hardState).toEqual({ term: 7, vote: undefined, commit: 10 });
+    expect(second.entries).toEqual(commands(10, [7]));
+    expect(second.messages).toHaveLength(2);
+    raft.advance(second);
+    expect(settle(raft).committed).toEqual(commands(10, [7]));
+  });
+
+  test("that arrives while a Ready is outstanding waits for the next one", () => {
+    const raft = startNode({ terms: [1, 1], commit: 2 });
+    raft.step(append({ prev: [2, 1], entries: commands(3, [1, 1]) }));
+    const first = raft.ready();
+    expect(first.committed).toHaveLength(2);
+    raft.step(install([4, 1]));
+    raft.advance(first);
+    expect([raft.log.applied, raft.log.commit, raft.log.persisted]).toEqual([2, 4, 4]);
+    const second = raft.ready();
+    expect([second.snapshot?.index, second.entries]).toEqual([4, []]);
+    raft.advance(second);
+    expect(raft.log.applied).toBe(4);
+  });
+
+  test("comes one at a time", () => {
+    const raft = startNode();
+    raft.step(install([5, 1]));
+    expect(() => raft.step(install([9, 1]))).toThrow("one snapshot is installed at a time");
+  });
+});
+
+describe("a snapshot taken here", () => {
+  test("trims the log up to where it is told, and the term stays answerable", () => {
+    const raft = startNode({ terms: [1, 1, 2, 2], commit: 4, applied: 4 });
+    expect(raft.snapshotTaken({ index: 4, term: 2 }, 3)).toBe(true);
+    expect(raft.snapshot).toEqual({ index: 4, term: 2 });
+    expect(raft.log.boundary).toEqual({ index: 3, term: 2 });
+    expect(raft.log.last).toEqual({ index: 4, term: 2 });
+  });
+
+  test("rule 5: one that finishes after a newer one was installed never moves the boundary back", () => {
+    const raft = startNode({ terms: [1, 1, 1, 1], commit: 4, applied: 4 });
+    raft.step(install([9, 2]));
+    expect(raft.snapshotTaken({ index: 4, term: 1 }, 4)).toBe(false);
+    settle(raft);
+    expect(raft.snapshotTaken({ index: 4, term: 1 }, 4)).toBe(false);
+    expect(raft.snapshotTaken({ index: 9, term: 2 }, 9)).toBe(false);
+    expect(raft.log.boundary).toEqual({ index: 9, term: 2 });
+    expect(raft.snapshot).toMatchObject({ index: 9, term: 2 });
+  });
+
+  test("must have the term of its last entry, and covers what it trims", () => {
+    const raft = startNode({ terms: [1, 2], commit: 2, applied: 2 });
+    expect(() => raft.snapshotTaken({ index: 2, term: 1 }, 2)).toThrow("a snapshot has the term of its last entry");
+    expect(() => raft.snapshotTaken({ index: 1, term: 1 }, 2)).toThrow("only what the snapshot covers is trimmed");
+  });
+
+  test("may be of entries whose Ready is still under way: it proves that they are applied", () => {
+    const raft = startNode({ terms: [1, 1], commit: 2 });
+    raft.step(append({ prev: [2, 1], entries: commands(3, [1]) }));
+    const slow = raft.ready();
+    expect(slow.committed).toHaveLength(2);
+    expect(raft.snapshotTaken({ index: 2, term: 1 }, 2)).toBe(true);
+    expect([raft.log.boundary.index, raft.log.applied]).toEqual([2, 2]);
+    raft.advance(slow);
+    expect(raft.log.applied).toBe(2);
+  });
+
+  test("goes on while this node leads", () => {
+    const raft = startLeader();
+    for (const text of ["a", "b"]) raft.propose(new TextEncoder().encode(text));
+    settle(raft);
+    expect(raft.snapshotTaken({ index: 3, term: 1 }, 3)).toBe(true);
+    expect(raft.propose(new TextEncoder().encode("c"))).toEqual({ accepted: { index: 4, term: 1 } });
+    expect(settle(raft).committed.map((entry) => entry.index)).toEqual([4]);
+  });
+});
+
+describe("a start", () => {
+  test("goes on with what is committed and not applied yet", () => {
+    const raft = startNode({ boundary: { index: 3, term: 1 }, terms: [1, 1, 1], commit: 5, applied: 4 });
+    expect(settle(raft).committed).toEqual([command(5, 1)]);
+  });
+
+  test("rule 9: refuses a hole between the snapshot and the first log entry", () => {
+    expect(() => startNode({ boundary: { index: 3, term: 1 }, terms: [1], applied: 2 })).toThrow(
+      /boundary <= applied.*boundary 3, applied 2/,
+    );
+  });
+
+  test("refuses a term that is older than the log's", () => {
+    expect(() => startNode({ terms: [1, 4], term: 3 })).toThrow(/term is at least.*term 3, lastTerm 4/);
+  });
+
+  test("needs a membership", () => {
+    expect(() => startNode({ memberships: [] })).toThrow("a membership is given");
+  });
+
+  test("rule 10: knows the membership that a snapshot brought, and the later ones", () => {
+    const [at3, at6] = [
+      { index: 3, members: voters("n1", "n2") },
+      { index: 6, members: voters("n1", "n3") },
+    ];
+    const raft = startNode({ boundary: { index: 5, term: 1 }, terms: [1, 1], memberships: [at3, at6] });
+    expect(raft.membershipAt(5)).toEqual(at3);
+    expect(raft.membership).toEqual(at6);
+    ask(raft, append({ prev: [5, 1], entries: commands(6, [2]) }));
+    expect(raft.membership).toEqual(at3);
+  });
+});

@@ -1,0 +1,204 @@
+import type { LogStart } from "../../src/core/log.js";
+import type { MembershipCodec } from "../../src/core/membership.js";
+import type {
+  AppendEntries,
+  AppendEntriesAnswer,
+  InstallSnapshot,
+  InstallSnapshotAnswer,
+  Request,
+  RequestVote,
+  RequestVoteAnswer,
+  Response,
+} from "../../src/core/messages.js";
+import { type ElectionMode, Raft } from "../../src/core/raft.js";
+import type { Ready } from "../../src/core/ready.js";
+import {
+  type Entry,
+  type IndexedMembership,
+  LOG_START,
+  type LogPosition,
+  type Membership,
+} from "../../src/core/types.js";
+
+/** Memberships as JSON: the core does not care. */
+export const codec: MembershipCodec = {
+  encode: (members) => new TextEncoder().encode(JSON.stringify(members)),
+  decode: (data) => JSON.parse(new TextDecoder().decode(data)) as Membership,
+};
+
+export function voters(...ids: string[]): Membership {
+  return ids.map((id) => ({ id, address: "", role: "voter" }));
+}
+
+export function command(index: number, term: number, text = `${term}.${index}`): Entry {
+  return { index, term, type: "command", data: new TextEncoder().encode(text) };
+}
+
+export function configuration(index: number, term: number, members: Membership): Entry {
+  return { index, term, type: "configuration", data: codec.encode(members) };
+}
+
+/** Entries from `first`, one for each of the terms. */
+export function commands(first: number, terms: readonly number[]): Entry[] {
+  return terms.map((term, at) => command(first + at, term));
+}
+
+/** A log as it is at a start, from the terms of its entries above the boundary. All entries are given to the core. */
+export function logStart(setup: {
+  boundary?: LogPosition;
+  terms?: readonly number[];
+  commit?: number;
+  applied?: number;
+}): LogStart {
+  const boundary = setup.boundary ?? LOG_START;
+  const tail = commands(boundary.index + 1, setup.terms ?? []);
+  return {
+    boundary,
+    ranges: tail.map(({ index, term }) => ({ firstIndex: index, term })),
+    lastIndex: boundary.index + tail.length,
+    tail,
+    commit: setup.commit ?? boundary.index,
+    applied: setup.applied ?? boundary.index,
+  };
+}
+
+export interface NodeSetup {
+  boundary?: LogPosition;
+  /** Of the entries above the boundary. */
+  terms?: readonly number[];
+  commit?: number;
+  applied?: number;
+  /** Present term; that of the last entry when left out. */
+  term?: number;
+  vote?: string;
+  memberships?: readonly IndexedMembership[];
+  elections?: ElectionMode;
+  electionTicks?: number;
+  random?: () => number;
+}
+
+/** The node n1, alone unless other members are given, with all of its log durable. */
+export function startNode(setup: NodeSetup = {}): Raft {
+  const log = logStart(setup);
+  const lastTerm = log.ranges.at(-1)?.term ?? log.boundary.term;
+  return new Raft({
+    id: "n1",
+    elections: setup.elections ?? "manual",
+    electionTicks: setup.electionTicks ?? 10,
+    random: setup.random ?? (() => 0),
+    codec,
+    hardState: { term: setup.term ?? lastTerm, vote: setup.vote, commit: log.commit },
+    log,
+    snapshot: log.boundary.index === 0 ? undefined : log.boundary,
+    memberships: setup.memberships ?? [{ index: 0, members: voters("n1") }],
+  });
+}
+
+/** n1, leading alone, with its no-op committed and applied. */
+export function startLeader(setup: NodeSetup = {}): Raft {
+  const raft = startNode(setup);
+  raft.campaign();
+  settle(raft);
+  return raft;
+}
+
+/** Everything that came of carrying out Readys until there was nothing more to do. */
+export interface Settled {
+  readonly readys: readonly Ready[];
+  readonly messages: readonly Response[];
+  /** Written, in this order. */
+  readonly entries: readonly Entry[];
+  readonly committed: readonly Entry[];
+}
+
+export function settle(raft: Raft): Settled {
+  const readys: Ready[] = [];
+  while (raft.hasReady) {
+    const ready = raft.ready();
+    readys.push(ready);
+    raft.advance(ready);
+  }
+  return {
+    readys,
+    messages: readys.flatMap((ready) => ready.messages),
+    entries: readys.flatMap((ready) => ready.entries),
+    committed: readys.flatMap((ready) => ready.committed),
+  };
+}
+
+let lastRequest = 0;
+
+/** AppendEntries of n2, which leads in `term` (by default that of the last entry); `prev` is [index, term]. */
+export function append(message: {
+  from?: string;
+  term?: number;
+  prev?: readonly [number, number];
+  entries?: readonly Entry[];
+  commit?: number;
+}): AppendEntries {
+  const [index, term] = message.prev ?? [0, 0];
+  const entries = message.entries ?? [];
+  return {
+    type: "append_entries",
+    from: message.from ?? "n2",
+    requestId: ++lastRequest,
+    term: message.term ?? entries.at(-1)?.term ?? term,
+    prev: { index, term },
+    entries,
+    leaderCommit: message.commit ?? 0,
+  };
+}
+
+/** InstallSnapshot of n2, which leads in `leaderTerm` (by default that of the snapshot). */
+export function install(
+  at: readonly [number, number],
+  options: { from?: string; leaderTerm?: number; membership?: IndexedMembership } = {},
+): InstallSnapshot {
+  const [index, term] = at;
+  return {
+    type: "install_snapshot",
+    from: options.from ?? "n2",
+    requestId: ++lastRequest,
+    term: options.leaderTerm ?? term,
+    snapshot: { index, term, membership: options.membership ?? { index: 0, members: voters("n1") } },
+  };
+}
+
+/** RequestVote of n2, whose log ends at `last`. */
+export function requestVote(
+  term: number,
+  last: readonly [number, number],
+  options: { from?: string; preVote?: boolean } = {},
+): RequestVote {
+  return {
+    type: "request_vote",
+    from: options.from ?? "n2",
+    requestId: ++lastRequest,
+    term,
+    last: { index: last[0], term: last[1] },
+    preVote: options.preVote ?? false,
+  };
+}
+
+/** The answer to a request, all that it promises being durable. */
+export function ask(raft: Raft, request: AppendEntries): AppendEntriesAnswer;
+export function ask(raft: Raft, request: InstallSnapshot): InstallSnapshotAnswer;
+export function ask(raft: Raft, request: RequestVote): RequestVoteAnswer;
+export function ask(raft: Raft, request: Request): Response {
+  raft.step(request);
+  const answer = settle(raft).messages.find((message) => message.requestId === request.requestId);
+  if (answer === undefined) throw new Error(`request ${request.requestId} (${request.type}) was not answered`);
+  return answer;
+}
+
+/** Terms of the log above its boundary. */
+export function termsOf(raft: Raft): (number | undefined)[] {
+  const { boundary, last } = raft.log;
+  return Array.from({ length: last.index - boundary.index }, (_, at) => raft.log.termAt(boundary.index + 1 + at));
+}
+
+/** What must not change when a message is refused. */
+export function logFacts(raft: Raft) {
+  const { boundary, last, commit, applied, ranges } = raft.log;
+  return { boundary, last, commit, applied, ranges: [...ranges], membership: raft.membership };
+}

@@ -1,0 +1,160 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Entry } from "../../src/core/types.js";
+import { decodeCommand } from "../../src/machine/command.js";
+import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
+import { LmdbMachine } from "../../src/machine/lmdb_machine.js";
+import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import {
+  type CommandInit,
+  cas,
+  contents,
+  del,
+  entry,
+  getCommand,
+  inPieces,
+  load,
+  metaAt,
+  payloadOf,
+  put,
+  request,
+  resultHex,
+  temporaryDirectory,
+  uncheckedBytes,
+} from "./support.js";
+
+const SESSION_LIMITS = { sessions: 3, answers: 3 };
+
+const key = fc.constantFrom("a", "ab", "b", "\u{ff}", "z");
+const value = fc.constantFrom("", "1", "2", "a value that is a little longer");
+const operation = fc.oneof(
+  { weight: 6, arbitrary: fc.tuple(key, value).map(([k, v]) => put(k, v)) },
+  { weight: 3, arbitrary: key.map(del) },
+  { weight: 2, arbitrary: key.map(getCommand) },
+  { weight: 4, arbitrary: fc.tuple(key, value, value, fc.boolean()).map(([k, e, v, c]) => cas(k, e, v, c)) },
+  { weight: 4, arbitrary: fc.tuple(key, fc.nat(40), value, fc.boolean()).map(([k, e, v, c]) => cas(k, e, v, c)) },
+  { weight: 1, arbitrary: value.map((v) => load(["a", v], ["b", v])) },
+);
+const requestId = fc.record({
+  client: fc.constantFrom("p", "q", "qq", "r", "s"),
+  sequence: fc.integer({ min: 1, max: 8 }),
+  acknowledged: fc.integer({ min: 0, max: 6 }),
+});
+const command: fc.Arbitrary<CommandInit> = fc.oneof(
+  { weight: 1, arbitrary: operation.map((op) => ({ operation: op })) },
+  {
+    weight: 3,
+    arbitrary: fc
+      .tuple(requestId, operation)
+      .map(([{ client, sequence, acknowledged }, op]) => request(client, sequence, op, acknowledged)),
+  },
+);
+const entryData = fc.oneof(
+  { weight: 12, arbitrary: command.map((init) => ({ type: "command" as const, data: uncheckedBytes(init) })) },
+  { weight: 1, arbitrary: fc.uint8Array({ maxLength: 5 }).map((data) => ({ type: "command" as const, data })) },
+  { weight: 1, arbitrary: fc.constant({ type: "no-op" as const, data: new Uint8Array(0) }) },
+);
+const log: fc.Arbitrary<Entry[]> = fc
+  .array(entryData, { minLength: 1, maxLength: 40 })
+  .map((all) => all.map(({ type, data }, at) => entry(at + 1, data, 1 + Math.floor(at / 10), type)));
+
+/** Applies entries in batches of the given sizes, used in turn; returns the results as bytes. */
+function applyAll(
+  machine: KeyValueMachine,
+  entries: readonly Entry[],
+  sizes: readonly number[],
+): (string | undefined)[] {
+  const results: (string | undefined)[] = [];
+  for (let from = 0, turn = 0; from < entries.length; turn++) {
+    const to = from + sizes[turn % sizes.length]!;
+    results.push(...machine.apply(entries.slice(from, to)).map(({ result }) => resultHex(result)));
+    from = to;
+  }
+  return results;
+}
+
+const sizes = fc.array(fc.integer({ min: 1, max: 7 }), { minLength: 1, maxLength: 4 });
+
+/** Runs `body` with LMDB machines that are gone when it ends. */
+async function withMachines(body: (open: (name: string) => Promise<LmdbMachine>) => Promise<void>): Promise<void> {
+  const directory = await temporaryDirectory();
+  const opened: LmdbMachine[] = [];
+  try {
+    await body(async (name) => {
+      const machine = await LmdbMachine.open({ directory: `${directory}/${name}`, sessionLimits: SESSION_LIMITS });
+      opened.push(machine);
+      return machine;
+    });
+  } finally {
+    for (const machine of opened) await machine.crash();
+  }
+}
+
+test("however a prefix was reached, results and payload are the same to the byte", { timeout: 20_000 }, async () => {
+  await fc.assert(
+    fc.asyncProperty(log, fc.nat(), sizes, fc.boolean(), async (entries, cutAt, batches, clean) => {
+      const last = entries.at(-1)!;
+      const reference = new MemoryMachine(SESSION_LIMITS);
+      const expectedResults = applyAll(reference, entries, [1]);
+      const expectedPayload = await payloadOf(reference);
+      const k = cutAt % entries.length;
+      const half = new MemoryMachine(SESSION_LIMITS);
+      applyAll(half, entries.slice(0, k), [1]);
+      const halfPayload = await payloadOf(half);
+      const halfMeta = metaAt(entries[k - 1] ?? { index: 0, term: 0 });
+
+      await withMachines(async (open) => {
+        // All of it, stopped and opened again in between.
+        let machine = await open("reopened");
+        const results = applyAll(machine, entries.slice(0, k), batches);
+        expect(await payloadOf(machine)).toEqual(halfPayload);
+        await (clean ? machine.close() : machine.crash());
+        machine = await open("reopened");
+        expect(machine.rebuilt).toBe(false);
+        expect(machine.appliedIndex).toBe(k);
+        results.push(...applyAll(machine, entries.slice(k), batches));
+        expect(results).toEqual(expectedResults);
+        expect(await payloadOf(machine)).toEqual(expectedPayload);
+        expect(contents(machine)).toEqual(contents(reference));
+        expect([machine.keyCount, machine.sessionCount]).toEqual([reference.keyCount, reference.sessionCount]);
+
+        // Restored in the middle, over another state.
+        const restored = await open("restored");
+        applyAll(restored, entries.slice(0, Math.floor(k / 2)), batches);
+        await restored.restore(inPieces(halfPayload, 7), halfMeta);
+        expect(applyAll(restored, entries.slice(k), batches)).toEqual(expectedResults.slice(k));
+        expect(await payloadOf(restored)).toEqual(expectedPayload);
+
+        const restoredInMemory = new MemoryMachine(SESSION_LIMITS);
+        await restoredInMemory.restore(inPieces(halfPayload, 1), halfMeta);
+        expect(applyAll(restoredInMemory, entries.slice(k), batches)).toEqual(expectedResults.slice(k));
+        expect(await payloadOf(restoredInMemory)).toEqual(expectedPayload);
+        await restoredInMemory.restore(inPieces(expectedPayload, 1000), metaAt(last));
+        expect(await payloadOf(restoredInMemory)).toEqual(expectedPayload);
+      });
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test("in memory, results are the same however the log is cut into batches", () => {
+  fc.assert(
+    fc.property(log, sizes, (entries, batches) => {
+      const one = new MemoryMachine(SESSION_LIMITS);
+      const other = new MemoryMachine(SESSION_LIMITS);
+      expect(applyAll(other, entries, batches)).toEqual(applyAll(one, entries, [1]));
+      expect(contents(other)).toEqual(contents(one));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("any bytes decode to a command or to nothing", () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 60 }), (data) => {
+      const decoded = decodeCommand(data);
+      if (decoded !== undefined) expect(decoded.operation.case).toBeDefined();
+    }),
+    { numRuns: 2000 },
+  );
+});

@@ -1,0 +1,160 @@
+import { describe, expect, test } from "vitest";
+import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
+import {
+  applyCommand,
+  applyOperation,
+  cas,
+  contents,
+  entry,
+  getCommand,
+  inPieces,
+  machines,
+  metaAt,
+  payloadOf,
+  put,
+  request,
+  resultHex,
+  text,
+  uncheckedBytes,
+} from "./support.js";
+
+const { OK, RETRY_TOO_OLD } = CommandOutcome;
+
+describe.each(machines)("sessions of the $kind machine", ({ make }) => {
+  test("a retry gets the same answer, byte for byte, and has no effect", async () => {
+    const machine = await make();
+    applyOperation(machine, put("k", "first"));
+    const original = applyCommand(machine, request("c", 1, cas("k", "other", "x")));
+    applyOperation(machine, put("k", "other"));
+    const retry = applyCommand(machine, request("c", 1, cas("k", "other", "x")));
+    expect(resultHex(retry)).toBe(resultHex(original));
+    expect(retry).toMatchObject({ outcome: CommandOutcome.MISMATCH, index: 2n, version: 1n });
+    expect(text(retry.value)).toBe("first");
+    expect(contents(machine)).toEqual(["k=other@3"]);
+  });
+
+  test("a retry gets its answer also when the first try is in the same batch", async () => {
+    const machine = await make();
+    const data = uncheckedBytes(request("c", 1, put("k", "v")));
+    const results = machine.apply([entry(1, data), entry(2, data)]);
+    expect(results.map(({ result }) => result!.index)).toEqual([1n, 1n]);
+    expect(contents(machine)).toEqual(["k=v@1"]);
+  });
+
+  test("a get with a request id is remembered like any other command", async () => {
+    const machine = await make();
+    applyOperation(machine, put("k", "1"));
+    applyCommand(machine, request("c", 1, getCommand("k")));
+    applyOperation(machine, put("k", "2"));
+    expect(text(applyCommand(machine, request("c", 1, getCommand("k"))).value)).toBe("1");
+  });
+
+  test("clients do not see each other's answers", async () => {
+    const machine = await make();
+    applyCommand(machine, request("a", 1, put("k", "1")));
+    expect(applyCommand(machine, request("ab", 1, put("k", "2"))).index).toBe(2n);
+    expect(applyCommand(machine, request("a", 1, put("k", "3"))).index).toBe(1n);
+    expect(contents(machine)).toEqual(["k=2@2"]);
+    expect(machine.sessionCount).toBe(2);
+  });
+
+  test("acknowledged answers are forgotten, and their retries are too old", async () => {
+    const machine = await make();
+    for (const sequence of [1, 2, 3]) applyCommand(machine, request("c", sequence, put("k", `${sequence}`)));
+    applyCommand(machine, request("c", 4, put("k", "4"), 2));
+    const late = applyCommand(machine, request("c", 2, put("k", "again")));
+    expect(late).toMatchObject({ outcome: RETRY_TOO_OLD, index: 5n });
+    expect(applyCommand(machine, request("c", 3, put("k", "again"))).index).toBe(3n);
+    expect(contents(machine)).toEqual(["k=4@4"]);
+  });
+
+  test("an acknowledgement takes effect also on a retry", async () => {
+    const machine = await make();
+    applyCommand(machine, request("c", 1, put("k", "1")));
+    applyCommand(machine, request("c", 2, put("k", "2")));
+    applyCommand(machine, request("c", 2, put("k", "2"), 1));
+    expect(applyCommand(machine, request("c", 1, put("k", "again"))).outcome).toBe(RETRY_TOO_OLD);
+  });
+
+  test("an older acknowledgement does not lower the floor", async () => {
+    const machine = await make();
+    applyCommand(machine, request("c", 5, put("k", "5"), 4));
+    applyCommand(machine, request("c", 6, put("k", "6"), 1));
+    expect(applyCommand(machine, request("c", 3, put("k", "3"))).outcome).toBe(RETRY_TOO_OLD);
+    expect(applyCommand(machine, request("c", 5, put("k", "again"))).index).toBe(1n);
+  });
+
+  test("a sequence above the floor is carried out, in whatever order it comes", async () => {
+    const machine = await make();
+    applyCommand(machine, request("c", 9, put("nine", "9"), 3));
+    expect(applyCommand(machine, request("c", 4, put("four", "4"))).outcome).toBe(OK);
+    expect(applyCommand(machine, request("c", 4, put("four", "again"))).index).toBe(2n);
+    expect(contents(machine)).toEqual(["four=4@2", "nine=9@1"]);
+  });
+
+  test("over the limit of answers the lowest sequence is forgotten and raises the floor", async () => {
+    const machine = await make({ sessions: 10, answers: 3 });
+    for (const sequence of [4, 2, 8, 6]) applyCommand(machine, request("c", sequence, put("k", `${sequence}`)));
+    expect(applyCommand(machine, request("c", 2, put("k", "again"))).outcome).toBe(RETRY_TOO_OLD);
+    expect(applyCommand(machine, request("c", 1, put("k", "again"))).outcome).toBe(RETRY_TOO_OLD);
+    expect(applyCommand(machine, request("c", 4, put("k", "again"))).index).toBe(1n);
+    // A new lowest one is carried out, and forgotten at once.
+    expect(applyCommand(machine, request("c", 3, put("k", "3"))).outcome).toBe(OK);
+    expect(applyCommand(machine, request("c", 3, put("k", "3"))).outcome).toBe(RETRY_TOO_OLD);
+  });
+
+  test("over the limit of sessions the one unused for longest is forgotten", async () => {
+    const machine = await make({ sessions: 2, answers: 3 });
+    applyCommand(machine, request("a", 1, put("a", "1")));
+    applyCommand(machine, request("b", 1, put("b", "1")));
+    applyCommand(machine, request("a", 1, put("a", "retry counts as a use")));
+    applyCommand(machine, request("c", 1, put("c", "1")));
+    expect(machine.sessionCount).toBe(2);
+    expect(applyCommand(machine, request("a", 1, put("a", "again"))).index).toBe(1n);
+    // b is forgotten, so this is a new request to the machine; now c is the oldest.
+    expect(applyCommand(machine, request("b", 1, put("b", "again"))).index).toBe(6n);
+    expect(applyCommand(machine, request("a", 1, put("a", "again"))).index).toBe(1n);
+    expect(applyCommand(machine, request("c", 1, put("c", "again"))).index).toBe(8n);
+    expect(machine.sessionCount).toBe(2);
+  });
+
+  test("a request that is too old counts as a use", async () => {
+    const machine = await make({ sessions: 2, answers: 3 });
+    applyCommand(machine, request("a", 5, put("a", "1"), 4));
+    applyCommand(machine, request("b", 1, put("b", "1")));
+    expect(applyCommand(machine, request("a", 2, put("a", "2"))).outcome).toBe(RETRY_TOO_OLD);
+    applyCommand(machine, request("c", 1, put("c", "1")));
+    expect(applyCommand(machine, request("a", 5, put("a", "again"))).index).toBe(1n);
+  });
+
+  test("a forgotten session leaves nothing in the payload", async () => {
+    const one = await make({ sessions: 1, answers: 3 });
+    applyCommand(one, request("evicted", 1, put("k", "1")));
+    applyCommand(one, request("kept", 1, put("k", "2")));
+    expect((await payloadOf(one)).includes("evicted")).toBe(false);
+  });
+
+  test("the order of eviction survives a restore", async () => {
+    const sessionLimits = { sessions: 3, answers: 2 };
+    const before = await make(sessionLimits);
+    for (const client of ["z", "a", "m"]) applyCommand(before, request(client, 1, put("k", client)));
+    applyCommand(before, request("z", 1, put("k", "retry")));
+    const after = await make(sessionLimits);
+    await after.restore(inPieces(await payloadOf(before), 10), metaAt({ index: 4, term: 1 }));
+    for (const machine of [before, after]) applyCommand(machine, request("new", 1, put("k", "new")));
+    expect(await payloadOf(after)).toEqual(await payloadOf(before));
+    expect(applyCommand(after, request("a", 1, put("k", "again"))).index).toBe(6n);
+    expect(applyCommand(after, request("z", 1, put("k", "again"))).index).toBe(1n);
+  });
+
+  test("client ids keep every character", async () => {
+    const machine = await make();
+    const ids = ["\u{feff}c", "c", "c\0", "é", "\u{1f600}", "\u{ffff}"];
+    ids.forEach((id, at) => void applyCommand(machine, request(id, 1, put(`${at}`, "v"))));
+    expect(machine.sessionCount).toBe(ids.length);
+    const other = await make();
+    await other.restore(inPieces(await payloadOf(machine), 1000), metaAt({ index: ids.length, term: 1 }));
+    const answers = ids.map((id) => Number(applyCommand(other, request(id, 1, put("x", "again"))).index));
+    expect(answers).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+});

@@ -1,0 +1,199 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { describe, expect, test } from "vitest";
+import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
+import {
+  applyOperation,
+  bytes,
+  collect,
+  contents,
+  entry,
+  inPieces,
+  machines,
+  metaAt,
+  payloadOf,
+  put,
+  skipTo,
+  text,
+  uncheckedBytes,
+} from "./support.js";
+
+/** Puts `count` keys of ~1 KB in batches of 100; `salt` makes other values. */
+function fill(machine: KeyValueMachine, count: number, salt: string): void {
+  const value = bytes(salt.repeat(1000));
+  for (let from = 0; from < count; from += 100) {
+    const first = machine.appliedIndex + 1;
+    machine.apply(
+      Array.from({ length: 100 }, (_, n) => {
+        const key = bytes(`key ${String(((from + n) * 7919) % count).padStart(6, "0")}`);
+        return entry(first + n, uncheckedBytes({ operation: { case: "put", value: { key, value } } }));
+      }),
+    );
+  }
+}
+
+describe.each(machines)("the $kind machine", ({ make }) => {
+  test("a range has the keys with its prefix, in order, up to its limit", async () => {
+    const machine = await make();
+    const keys = ["b", "ba", "b\0", "c", "a", "bz", "b\u{ff}"];
+    for (const key of keys) applyOperation(machine, put(key, `value of ${key}`));
+    machine.apply([
+      entry(
+        8,
+        uncheckedBytes({ operation: { case: "put", value: { key: Buffer.from("62ff", "hex"), value: bytes("max") } } }),
+      ),
+    ]);
+    const hexes = (options?: { prefix?: Uint8Array; limit?: number }) =>
+      Array.from(machine.range(options), ({ key }) => Buffer.from(key).toString("hex"));
+    expect(hexes()).toEqual(["61", "62", "6200", "6261", "627a", "62c3bf", "62ff", "63"]);
+    expect(hexes({ prefix: bytes("b") })).toEqual(["62", "6200", "6261", "627a", "62c3bf", "62ff"]);
+    expect(hexes({ prefix: bytes("b"), limit: 2 })).toEqual(["62", "6200"]);
+    expect(hexes({ limit: 100 })).toHaveLength(8);
+    expect(hexes({ prefix: Buffer.from("62ff", "hex") })).toEqual(["62ff"]);
+    expect(hexes({ prefix: bytes("bb") })).toEqual([]);
+    expect(hexes({ prefix: Buffer.from("ff", "hex") })).toEqual([]);
+    const [first] = machine.range({ prefix: bytes("bz") });
+    expect({ ...first, key: text(first!.key), value: text(first!.value) }).toEqual({
+      key: "bz",
+      value: "value of bz",
+      createVersion: 6,
+      version: 6,
+    });
+  });
+
+  test("a range sees one state while entries are applied and a snapshot is restored", async () => {
+    const machine = await make();
+    fill(machine, 500, "a");
+    const empty = await payloadOf(await make());
+    const expected = contents(machine);
+    const range = machine.range();
+    const seen = [range.next().value!];
+    fill(machine, 500, "b");
+    seen.push(range.next().value!);
+    await machine.restore(inPieces(empty, 100), metaAt({ index: 0, term: 0 }));
+    expect(machine.keyCount).toBe(0);
+    fill(machine, 500, "c");
+    await nextTurn();
+    seen.push(...range);
+    expect(seen.map(({ key, value, version }) => `${text(key)}=${text(value)}@${version}`)).toEqual(expected);
+  });
+
+  test("ranges that were left, closed or abandoned in an error do not pile up", async () => {
+    const machine = await make();
+    fill(machine, 100, "a");
+    for (let round = 0; round < 5000; round++) {
+      for (const { key } of machine.range()) if (key.byteLength > 0) break;
+      machine.range().close();
+      if (round % 100 === 0) applyOperation(machine, put("k", `${round}`));
+    }
+    const range = machine.range();
+    range.close();
+    range.close();
+    expect(range.next().done).toBe(true);
+  });
+
+  test("a captured state is written as it was while thousands of entries are applied", async () => {
+    const machine = await make();
+    fill(machine, 2000, "a");
+    const expected = await payloadOf(machine);
+    const view = await machine.capture();
+    const applied = view.appliedIndex;
+    const pieces: Buffer[] = [];
+    for await (const piece of view.payload()) {
+      pieces.push(Buffer.from(piece));
+      fill(machine, 100, `${pieces.length}`);
+    }
+    view.release();
+    expect(machine.appliedIndex).toBeGreaterThan(applied + 2000);
+    expect(view.appliedIndex).toBe(2000);
+    expect(Buffer.concat(pieces).equals(expected)).toBe(true);
+    expect((await payloadOf(machine)).equals(expected)).toBe(false);
+  });
+
+  test("a captured state is written as it was while another is restored, twice", async () => {
+    const machine = await make();
+    fill(machine, 1000, "a");
+    const expected = await payloadOf(machine);
+    const other = await make();
+    fill(other, 500, "b");
+    const otherPayload = await payloadOf(other);
+    const view = await machine.capture();
+    const iterator = view.payload()[Symbol.asyncIterator]();
+    const pieces = [Buffer.from((await iterator.next()).value!)];
+    await machine.restore(inPieces(otherPayload, 10_000), metaAt({ index: 500, term: 1 }));
+    pieces.push(Buffer.from((await iterator.next()).value!));
+    await machine.restore(inPieces(otherPayload, 10_000), metaAt({ index: 500, term: 1 }));
+    for (let next = await iterator.next(); !next.done; next = await iterator.next())
+      pieces.push(Buffer.from(next.value));
+    view.release();
+    expect(Buffer.concat(pieces).equals(expected)).toBe(true);
+    expect((await payloadOf(machine)).equals(otherPayload)).toBe(true);
+  });
+
+  test("writing a payload leaves the event loop its turns", async () => {
+    const machine = await make();
+    fill(machine, 2000, "a");
+    const view = await machine.capture();
+    let turns = 0;
+    let writing = true;
+    const counting = (async () => {
+      while (writing) {
+        await nextTurn();
+        turns++;
+      }
+    })();
+    await collect(view.payload());
+    writing = false;
+    await counting;
+    view.release();
+    expect(turns).toBeGreaterThanOrEqual(7);
+  });
+
+  test("a view that is released ends its payload with an error, and may be released again", async () => {
+    const machine = await make();
+    fill(machine, 500, "a");
+    const view = await machine.capture();
+    const iterator = view.payload()[Symbol.asyncIterator]();
+    await iterator.next();
+    view.release();
+    view.release();
+    await expect(iterator.next()).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+    expect(() => view.payload()).toThrow(expect.objectContaining({ code: "FAILED_PRECONDITION" }));
+    fill(machine, 500, "b");
+    expect(machine.keyCount).toBe(500);
+  });
+
+  test("a payload that is left half-way does not keep its view from being released", async () => {
+    const machine = await make();
+    fill(machine, 500, "a");
+    const view = await machine.capture();
+    for await (const piece of view.payload()) {
+      expect(piece.byteLength).toBeGreaterThan(0);
+      break;
+    }
+    view.release();
+    fill(machine, 500, "b");
+    await machine.close();
+  });
+
+  test("closing the machine ends a payload that is being read with STOPPED", async () => {
+    const machine = await make();
+    fill(machine, 500, "a");
+    const view = await machine.capture();
+    const iterator = view.payload()[Symbol.asyncIterator]();
+    await iterator.next();
+    await machine.close();
+    await expect(iterator.next()).rejects.toMatchObject({ code: "STOPPED" });
+    view.release();
+  });
+
+  test("a view's appliedIndex is that of its call, whatever is applied before it is there", async () => {
+    const machine = await make();
+    skipTo(machine, 3);
+    const capture = machine.capture();
+    applyOperation(machine, put("later", "v"));
+    const view = await capture;
+    expect(view.appliedIndex).toBe(3);
+    expect((await collect(view.payload())).includes("later")).toBe(false);
+    view.release();
+  });
+});

@@ -1,0 +1,56 @@
+import * as grpc from "@grpc/grpc-js";
+import { expect, onTestFinished, test } from "vitest";
+import { Health, healthService } from "../../src/server/health.js";
+import { deferred, loopback } from "../transport/support.js";
+
+type Answer = { status: string };
+const KV = "cairn.v1.KeyValueService";
+
+async function healthClient(health: Health): Promise<grpc.Client & Record<string, CallableFunction>> {
+  const { address } = await loopback((server) => health.addToServer(server));
+  const Client = grpc.makeClientConstructor(healthService, "Health");
+  const client = new Client(address, grpc.credentials.createInsecure());
+  onTestFinished(() => client.close());
+  return client as unknown as grpc.Client & Record<string, CallableFunction>;
+}
+
+test("Check says what setServing said, for the server and for each service", async () => {
+  const health = new Health(["", KV]);
+  const client = await healthClient(health);
+  const check = (service: string) =>
+    new Promise((resolve) => {
+      client.check!({ service }, (error: grpc.ServiceError | null, answer: Answer) =>
+        resolve(error === null ? answer.status : grpc.status[error.code]),
+      );
+    });
+  expect(await check("")).toBe("NOT_SERVING");
+  health.setServing("", true);
+  expect(await check("")).toBe("SERVING");
+  expect(await check(KV)).toBe("NOT_SERVING");
+  health.setServing(KV, true);
+  health.setServing("", false);
+  expect(await check(KV)).toBe("SERVING");
+  expect(await check("")).toBe("NOT_SERVING");
+  expect(await check("cairn.v1.Unknown")).toBe("NOT_FOUND");
+});
+
+test("Watch is told of a change", async () => {
+  const health = new Health([KV]);
+  const client = await healthClient(health);
+  const watch = client.watch!({ service: KV }) as grpc.ClientReadableStream<Answer>;
+  const seen: string[] = [];
+  const first = deferred();
+  const second = deferred();
+  const ended = deferred();
+  watch.on("data", ({ status }: Answer) => {
+    seen.push(status);
+    (seen.length === 1 ? first : second).resolve();
+  });
+  watch.on("error", () => ended.resolve());
+  await first.promise;
+  health.setServing(KV, true);
+  await second.promise;
+  expect(seen).toEqual(["NOT_SERVING", "SERVING"]);
+  watch.cancel();
+  await ended.promise;
+});

@@ -1,0 +1,269 @@
+import { truncate, unlink, writeFile } from "node:fs/promises";
+import { describe, expect, test } from "vitest";
+import { limits } from "../../../src/core/limits.js";
+import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
+import {
+  bytesOf,
+  collect,
+  expectBytes,
+  failure,
+  filesIn,
+  inDirectory,
+  indexesOf,
+  inPieces,
+  metaAt,
+  openStore,
+  patterned,
+  RecordingFileSystem,
+} from "./support.js";
+
+const PAYLOAD = patterned(3 * limits.snapshotChunkBytes + 321);
+
+/** Flips a bit in the middle of the payload, where only a full read finds it. */
+async function damage(info: SnapshotInfo, at = info.fileBytes >> 1): Promise<void> {
+  const bytes = await bytesOf(info);
+  bytes[at]! ^= 4;
+  await writeFile(info.path, bytes);
+}
+
+describe("reading", () => {
+  test.each([
+    ["empty", 0],
+    ["exactly one chunk", limits.snapshotChunkBytes],
+    ["one byte over", limits.snapshotChunkBytes + 1],
+    ["several chunks", PAYLOAD.byteLength],
+  ])("a payload comes back: %s", (_, bytes) =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const payload = PAYLOAD.subarray(0, bytes);
+      const info = await store.write(metaAt(20), inPieces(payload, 9999));
+      expectBytes(await collect(store.openPayload(info)), payload);
+      await store.verify(info);
+    }),
+  );
+
+  test.each([1000, 65_536, limits.transferChunkBytes])(
+    "a file comes in pieces of %i bytes, from anywhere",
+    (pieceBytes) =>
+      inDirectory(async (directory) => {
+        const store = await openStore(directory);
+        const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+        const file = await bytesOf(info);
+        for (const offset of [0, 1, 300_000, info.fileBytes - 1, info.fileBytes]) {
+          const sizes: number[] = [];
+          const copies: Buffer[] = [];
+          for await (const piece of store.readFile(info, offset, pieceBytes)) {
+            sizes.push(piece.byteLength);
+            copies.push(Buffer.from(piece));
+          }
+          expectBytes(Buffer.concat(copies), file.subarray(offset));
+          expect(sizes.slice(0, -1).every((size) => size === pieceBytes)).toBe(true);
+          expect(sizes).toHaveLength(Math.ceil((info.fileBytes - offset) / pieceBytes));
+        }
+      }),
+  );
+
+  test("refuses an offset or a piece size out of range", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      const wrong: [number, number][] = [[-1, 10], [0.5, 10], [info.fileBytes + 1, 10], [0, 0], [0, limits.transferChunkBytes + 1]]; // biome-ignore format: pairs
+      for (const [offset, bytes] of wrong) {
+        await failure("INVALID_ARGUMENT", () => collect(store.readFile(info, offset, bytes)));
+      }
+    }));
+
+  test("a reader that stops early closes the file and lets go of the snapshot", () =>
+    inDirectory(async (directory) => {
+      const fs = new RecordingFileSystem();
+      const store = await openStore(directory, fs);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      await store.write(metaAt(30), inPieces(PAYLOAD));
+      fs.calls.length = 0;
+      for await (const _ of store.openPayload(info)) break;
+      expect(fs.calls.filter((call) => call.startsWith("open"))).toHaveLength(1);
+      expect(fs.calls.at(-1)).toBe("close");
+      expect(indexesOf(await store.retain(1))).toEqual([20]);
+    }));
+
+  test("an error of the disk comes out, and says nothing about the snapshot", () =>
+    inDirectory(async (directory) => {
+      const fs = new RecordingFileSystem();
+      const store = await openStore(directory, fs);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      for (const number of [0, 1, 2, 3]) {
+        fs.calls.length = 0;
+        fs.failAt = number;
+        await expect(store.verify(info)).rejects.toBe(fs.failWith);
+      }
+      fs.failAt = undefined;
+      expect(store.list()).toEqual([info]);
+      await store.verify(info);
+    }));
+
+  test("a snapshot that is gone is NOT_FOUND", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      await unlink(info.path);
+      const error = await failure("NOT_FOUND", () => store.verify(info));
+      expect(error.text).toContain(info.path);
+    }));
+});
+
+describe("damage in the payload", () => {
+  test("verify says file and offset, and takes the snapshot off the list", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      await damage(info);
+      const error = await failure("CORRUPT", () => store.verify(info));
+      expect(error.text).toContain(`snapshot file ${info.path} is damaged at offset `);
+      expect(error.text).toContain("chunk 1 has CRC32");
+      expect(store.list()).toEqual([]);
+      expect(store.damaged()).toEqual([{ path: info.path, reason: error.text }]);
+      expect(await filesIn(directory)).toHaveLength(1);
+    }));
+
+  test.each(["shorter", "longer"])("a file that became %s", (how) =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      await truncate(info.path, info.fileBytes + (how === "longer" ? 1 : -1));
+      const error = await failure("CORRUPT", () => store.verify(info));
+      expect(error.text).toContain(`expected ${info.fileBytes} bytes`);
+    }),
+  );
+
+  test("openPayload throws instead of ending", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      // In the trailer's digest: every chunk is good, and the whole is not.
+      await damage(info, info.fileBytes - 1);
+      let bytes = 0;
+      await failure("CORRUPT", async () => {
+        for await (const chunk of store.openPayload(info)) bytes += chunk.byteLength;
+      });
+      expect(bytes).toBeGreaterThan(0);
+      expect(store.list()).toEqual([]);
+    }));
+
+  test("readFile hands out nothing bad from offset 0", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      const good = await bytesOf(info);
+      await damage(info, info.fileBytes - 1);
+      const copies: Buffer[] = [];
+      await failure("CORRUPT", async () => {
+        for await (const piece of store.readFile(info, 0, 1000)) copies.push(Buffer.from(piece));
+      });
+      const sent = Buffer.concat(copies);
+      expect(sent.byteLength).toBeLessThan(info.fileBytes);
+      expectBytes(sent, good.subarray(0, sent.byteLength));
+    }));
+
+  test("a good file that is another one than was listed", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(`${directory}/a`);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      const other = await (await openStore(`${directory}/b`)).write(
+        metaAt(20),
+        inPieces(patterned(PAYLOAD.byteLength, 2)),
+      );
+      await writeFile(info.path, await bytesOf(other));
+      const error = await failure("CORRUPT", () => store.verify(info));
+      expect(error.text).toContain("was replaced");
+    }));
+});
+
+describe("the newest good snapshot", () => {
+  test("is the newest one whose every byte is good; the others are named with reasons", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      for (const index of [10, 20, 30]) await store.write(metaAt(index), inPieces(PAYLOAD));
+      const [newest, middle] = store.list();
+      await damage(newest!);
+      await damage(middle!);
+      expect(await store.newestGood(false)).toEqual({ snapshot: newest, skipped: [] });
+      const { snapshot, skipped } = await store.newestGood(true);
+      expect(snapshot?.index).toBe(10);
+      expect(skipped.map(({ path }) => path)).toEqual([newest!.path, middle!.path]);
+      for (const { reason } of skipped) expect(reason).toContain("has CRC32");
+      expect(store.newest()).toBe(snapshot);
+    }));
+
+  test("does not name damage that is older", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      for (const index of [10, 20]) await store.write(metaAt(index), inPieces(PAYLOAD));
+      const [newest, older] = store.list();
+      await damage(older!);
+      await failure("CORRUPT", () => store.verify(older!));
+      expect(await store.newestGood(true)).toEqual({ snapshot: newest, skipped: [] });
+    }));
+
+  test("is none when there is none", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      expect(await store.newestGood(true)).toEqual({ snapshot: undefined, skipped: [] });
+      await damage(await store.write(metaAt(20), inPieces(PAYLOAD)));
+      const { snapshot, skipped } = await store.newestGood(true);
+      expect(snapshot).toBeUndefined();
+      expect(skipped).toHaveLength(1);
+    }));
+
+  test("skips one that is gone or cannot be read", () =>
+    inDirectory(async (directory) => {
+      const fs = new RecordingFileSystem();
+      const store = await openStore(directory, fs);
+      for (const index of [10, 20, 30]) await store.write(metaAt(index), inPieces(PAYLOAD));
+      await unlink(store.newest()!.path);
+      expect((await store.newestGood(true)).snapshot?.index).toBe(20);
+      fs.calls.length = 0;
+      fs.failAt = 2;
+      fs.failWith = Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" });
+      const { snapshot, skipped } = await store.newestGood(true);
+      expect(snapshot?.index).toBe(10);
+      expect(skipped).toHaveLength(2);
+    }));
+
+  test("is not guessed when the error says nothing about the file", () =>
+    inDirectory(async (directory) => {
+      const fs = new RecordingFileSystem();
+      const store = await openStore(directory, fs);
+      for (const index of [10, 20]) await store.write(metaAt(index), inPieces(PAYLOAD));
+      fs.calls.length = 0;
+      fs.failAt = 0;
+      fs.failWith = Object.assign(new Error("too many open files"), { code: "EMFILE" });
+      await expect(store.newestGood(true)).rejects.toBe(fs.failWith);
+      expect(indexesOf(store.list())).toEqual([20, 10]);
+    }));
+});
+
+describe("a damaged snapshot", () => {
+  test("is replaced when it is written again; a reader of the old file does not touch the new one", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const old = await store.write(metaAt(20), inPieces(PAYLOAD));
+      await damage(old, old.fileBytes - 1);
+      const reader = store.openPayload(old);
+      await reader.next();
+      await failure("CORRUPT", () => store.verify(old));
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      await failure("CORRUPT", () => collect(reader));
+      expect(store.list()).toEqual([info]);
+      expect(store.damaged()).toEqual([]);
+      await store.verify(info);
+    }));
+
+  test("that nobody noticed is mended when it is published again", () =>
+    inDirectory(async (directory) => {
+      const store = await openStore(directory);
+      const info = await store.write(metaAt(20), inPieces(PAYLOAD));
+      await damage(info);
+      expect(await store.write(metaAt(20), inPieces(PAYLOAD))).toBe(info);
+      await store.verify(info);
+    }));
+});

@@ -1,0 +1,341 @@
+import { create } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { KeyValueService, PutRequestSchema } from "../../gen/cairn/v1/kv_pb.js";
+import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { limits } from "../../src/core/limits.js";
+import { CairnError, type CairnErrorCode, errorCodes } from "../../src/errors.js";
+import { createClient, openChannel } from "../../src/transport/bridge_client.js";
+import { addService } from "../../src/transport/bridge_server.js";
+import { serverOptions } from "../../src/transport/grpc_options.js";
+import { errorFromStatus } from "../../src/transport/status.js";
+import { collect, deferred, listen, loopback, shutDown } from "./support.js";
+
+async function failure(promise: Promise<unknown>): Promise<CairnError> {
+  const error = await promise.then(
+    () => undefined,
+    (reason) => reason,
+  );
+  expect(error).toBeInstanceOf(CairnError);
+  return error as CairnError;
+}
+
+/** A call with grpc-js's own client, as a program of another make would see the server. */
+function foreignCall(address: string, path: string, request: Uint8Array): Promise<grpc.ServiceError | undefined> {
+  const client = new grpc.Client(address, grpc.credentials.createInsecure(), { "grpc.max_send_message_length": -1 });
+  const asItIs = (bytes: Uint8Array) => Buffer.from(bytes);
+  return new Promise((resolve) => {
+    client.makeUnaryRequest(path, asItIs, asItIs, request, (error) => {
+      client.close();
+      resolve(error ?? undefined);
+    });
+  });
+}
+
+describe("errors of handlers", () => {
+  test("every code arrives as it was thrown, with its text and the leader", async () => {
+    let thrown: CairnError | undefined;
+    const { channel, address } = await loopback((server) =>
+      addService(server, KeyValueService, {
+        async put() {
+          throw thrown;
+        },
+      }),
+    );
+    const client = channel.client(KeyValueService);
+    for (const code of Object.keys(errorCodes) as CairnErrorCode[]) {
+      thrown = new CairnError(code, "the reason, 100 % of it: höher #1", { leaderHint: "node-2" });
+      const error = await failure(client.put({}));
+      expect(error.message).toBe(thrown.message);
+      expect(error).toMatchObject({ code, text: thrown.text, leaderHint: "node-2", retryable: thrown.retryable });
+
+      const foreign = await foreignCall(address, "/cairn.v1.KeyValueService/Put", new Uint8Array());
+      expect(foreign).toMatchObject({ code: grpc.status[errorCodes[code].grpc], details: thrown.message });
+    }
+    thrown = new CairnError("NOT_LEADER", "nobody leads");
+    expect((await failure(client.put({}))).leaderHint).toBeUndefined();
+  });
+
+  test("a text of any length and content can be sent", async () => {
+    const { channel } = await loopback((server) =>
+      addService(server, KeyValueService, {
+        async get() {
+          throw new CairnError("CORRUPT", `\ud800 lone, \n line, ${"é".repeat(100_000)}`);
+        },
+      }),
+    );
+    const error = await failure(channel.client(KeyValueService).get({}));
+    expect(error.code).toBe("CORRUPT");
+    expect(error.text).toMatch(/^. lone, \n line, é+\.\.\.$/);
+    expect(error.message.length).toBeLessThan(limits.errorTextCharacters + 10);
+  });
+
+  test("anything else is INTERNAL, and reported", async () => {
+    const unexpected: [unknown, string][] = [];
+    const bug = new TypeError("x is not a function");
+    const { channel } = await loopback((server) => {
+      const options = { onUnexpectedError: (error: unknown, method: string) => void unexpected.push([error, method]) };
+      const implementation = {
+        get() {
+          throw bug;
+        },
+        // biome-ignore lint/correctness/useYield: it fails before it can
+        async *range() {
+          throw bug;
+        },
+      };
+      addService(server, KeyValueService, implementation, options);
+    });
+    const client = channel.client(KeyValueService);
+    expect(await failure(client.get({}))).toMatchObject({ code: "INTERNAL", text: "x is not a function" });
+    expect(await failure(collect(client.range({})))).toMatchObject({ code: "INTERNAL", text: "x is not a function" });
+    expect(unexpected).toEqual([
+      [bug, "cairn.v1.KeyValueService/Get"],
+      [bug, "cairn.v1.KeyValueService/Range"],
+    ]);
+  });
+
+  test("a method that is not there says so, whatever its kind", async () => {
+    const { channel } = await loopback((server) => {
+      addService(server, KeyValueService, {});
+      addService(server, RaftService, {});
+    });
+    const kv = channel.client(KeyValueService);
+    const raft = channel.client(RaftService);
+    const expected = (method: string) => ({ code: "UNIMPLEMENTED", text: `cairn.v1.${method} is not implemented yet` });
+    expect(await failure(kv.txn({}))).toMatchObject(expected("KeyValueService/Txn"));
+    expect(await failure(collect(kv.watch({})))).toMatchObject(expected("KeyValueService/Watch"));
+    const call = raft.appendEntries();
+    expect(await failure(collect(call.responses))).toMatchObject(expected("RaftService/AppendEntries"));
+    expect(await failure(call.send({}))).toMatchObject(expected("RaftService/AppendEntries"));
+    expect(await failure(channel.client(AdminService).getStatus({}))).toMatchObject({ code: "UNIMPLEMENTED" });
+  });
+
+  test("an error in mid-stream comes after the answers before it", async () => {
+    const { channel } = await loopback((server) =>
+      addService(server, KeyValueService, {
+        async *range() {
+          for (let count = 0; count < 40; count++) yield { kvs: [{ value: new Uint8Array(20_000) }] };
+          throw new CairnError("OUT_OF_RANGE", "no further", { leaderHint: "a" });
+        },
+      }),
+    );
+    let received = 0;
+    const read = async () => {
+      for await (const _ of channel.client(KeyValueService).range({})) received++;
+    };
+    expect(await failure(read())).toMatchObject({ code: "OUT_OF_RANGE", text: "no further", leaderHint: "a" });
+    expect(received).toBe(40);
+  });
+
+  test("a request that is no message of its type is INVALID_ARGUMENT", async () => {
+    const { address } = await loopback((server) => addService(server, KeyValueService, { put: async () => ({}) }));
+    const error = await foreignCall(address, "/cairn.v1.KeyValueService/Put", new Uint8Array([0x0a, 0x7f]));
+    expect(error).toMatchObject({ code: grpc.status.INVALID_ARGUMENT });
+    expect(error!.details).toMatch(/^\[INVALID_ARGUMENT\] cairn\.v1\.KeyValueService\/Put: the request is no cairn/);
+  });
+});
+
+describe("messages above the limit", () => {
+  const tooLarge = create(PutRequestSchema, { value: new Uint8Array(limits.messageBytes + 1) });
+  const names = /messageBytes \(4194304\)/;
+
+  test("a request is refused before it is sent", async () => {
+    let called = false;
+    const { channel } = await loopback((server) =>
+      addService(server, KeyValueService, {
+        async put() {
+          called = true;
+          return {};
+        },
+      }),
+    );
+    const error = await failure(channel.client(KeyValueService).put(tooLarge));
+    expect(error.code).toBe("LIMIT_EXCEEDED");
+    expect(error.text).toMatch(names);
+    expect(called).toBe(false);
+  });
+
+  test("a request of another client is refused by the server with the same name", async () => {
+    const { address } = await loopback((server) => addService(server, KeyValueService, { put: async () => ({}) }));
+    const request = Buffer.alloc(limits.messageBytes + 1);
+    const error = await foreignCall(address, "/cairn.v1.KeyValueService/Put", request);
+    expect(error).toMatchObject({ code: grpc.status.INVALID_ARGUMENT });
+    expect(error!.details).toMatch(/^\[LIMIT_EXCEEDED\]/);
+    expect(error!.details).toMatch(names);
+  });
+
+  test("an answer is refused before it is sent, also in a stream", async () => {
+    let finished = false;
+    const { channel } = await loopback((server) =>
+      addService(server, KeyValueService, {
+        get: async () => ({ kv: { value: tooLarge.value } }),
+        async *range() {
+          try {
+            yield { kvs: [] };
+            yield { kvs: [{ value: tooLarge.value }] };
+          } finally {
+            finished = true;
+          }
+        },
+      }),
+    );
+    const client = channel.client(KeyValueService);
+    for (const call of [client.get({}), collect(client.range({}))]) {
+      const error = await failure(call);
+      expect(error.code).toBe("LIMIT_EXCEEDED");
+      expect(error.text).toMatch(names);
+    }
+    expect(finished).toBe(true);
+  });
+
+  test("a largest message passes in both directions", async () => {
+    const { channel } = await loopback((server) =>
+      addService(server, KeyValueService, { put: async () => ({}), get: async ({ key }) => ({ kv: { key } }) }),
+    );
+    const client = channel.client(KeyValueService);
+    // Tag and length of the field take 5 bytes.
+    await client.put({ value: new Uint8Array(limits.messageBytes - 5) });
+    const answer = await client.get({ key: new Uint8Array(limits.messageBytes - 10) });
+    expect(answer.kv!.key.length).toBe(limits.messageBytes - 10);
+  });
+});
+
+describe("what goes wrong between client and server", () => {
+  test("nobody listens: UNREACHABLE, and a later call finds the server", async () => {
+    const placeholder = new grpc.Server(serverOptions);
+    const address = await listen(placeholder, "127.0.0.1:0");
+    await shutDown(placeholder);
+    const client = createClient(KeyValueService, address);
+    onTestFinished(() => client.close());
+
+    const error = await failure(client.get({}));
+    expect(error).toMatchObject({ code: "UNREACHABLE", retryable: true });
+    expect(error.text).toMatch(new RegExp(`^${address} cannot be reached: .*ECONNREFUSED`));
+    expect(await failure(collect(client.range({})))).toMatchObject({ code: "UNREACHABLE" });
+
+    const server = new grpc.Server(serverOptions);
+    addService(server, KeyValueService, { get: async () => ({ header: { nodeId: "late" } }) });
+    await listen(server, address);
+    onTestFinished(async () => {
+      client.close();
+      await shutDown(server);
+    });
+    let nodeId: string | undefined;
+    while (nodeId === undefined) {
+      nodeId = await client.get({}).then(
+        (answer) => answer.header!.nodeId,
+        (reason) => {
+          expect(reason).toMatchObject({ code: "UNREACHABLE" });
+          return new Promise<undefined>((resolve) => setImmediate(() => resolve(undefined)));
+        },
+      );
+    }
+    expect(nodeId).toBe("late");
+  });
+
+  test("the connection breaks after the request has arrived: its fate is unknown, and never called a failure", async () => {
+    const arrived = deferred();
+    const gone = deferred<unknown>();
+    const { server, channel } = await loopback((server) =>
+      addService(server, KeyValueService, {
+        put(_request, { signal }) {
+          arrived.resolve();
+          signal.addEventListener("abort", () => gone.resolve(signal.reason));
+          return new Promise(() => {});
+        },
+      }),
+    );
+    const put = failure(channel.client(KeyValueService).put({}));
+    await arrived.promise;
+    server.forceShutdown();
+    expect(await put).toMatchObject({ code: "OUTCOME_UNKNOWN", retryable: false });
+    expect(await gone.promise).toMatchObject({ code: "CANCELLED" });
+  });
+
+  test("no answer in time: TIMEOUT at both sides", async () => {
+    const reason = deferred<unknown>();
+    const { channel } = await loopback((server) =>
+      addService(server, KeyValueService, {
+        get(_request, { signal }) {
+          signal.addEventListener("abort", () => reason.resolve(signal.reason));
+          return new Promise(() => {});
+        },
+      }),
+    );
+    const error = await failure(channel.client(KeyValueService).get({}, { timeoutMs: 30 }));
+    expect(error.code).toBe("TIMEOUT");
+    expect(error.text).toMatch(/^cairn\.v1\.KeyValueService\/Get on 127\.0\.0\.1:\d+ was not answered in time/);
+    // The client's own timer cancels the call at about the same time as the server's.
+    expect((await reason.promise) as CairnError).toMatchObject({
+      code: expect.stringMatching(/^(TIMEOUT|CANCELLED)$/),
+    });
+  });
+
+  test("a stream's deadline ends it", async () => {
+    const { channel } = await loopback((server) =>
+      addService(server, RaftService, {
+        async *appendEntries(requests) {
+          for await (const { round } of requests) yield { round };
+        },
+      }),
+    );
+    const call = channel.client(RaftService).appendEntries({ timeoutMs: 30 });
+    await call.send({ round: 1n });
+    expect(await failure(collect(call.responses))).toMatchObject({ code: "TIMEOUT" });
+    expect(await failure(call.send({}))).toMatchObject({ code: "TIMEOUT" });
+  });
+
+  test("a closed channel refuses calls, and ends those that run", async () => {
+    const { channel, address } = await loopback((server) =>
+      addService(server, KeyValueService, { get: () => new Promise(() => {}) }),
+    );
+    const other = openChannel(address);
+    const running = failure(other.client(KeyValueService).get({}));
+    other.close();
+    other.close();
+    expect(await running).toMatchObject({ code: "CANCELLED" });
+    expect(await failure(other.client(KeyValueService).get({}))).toMatchObject({ code: "FAILED_PRECONDITION" });
+    const call = other.client(RaftService).appendEntries();
+    expect(await failure(collect(call.responses))).toMatchObject({ code: "FAILED_PRECONDITION" });
+    expect(await failure(call.send({}))).toMatchObject({ code: "FAILED_PRECONDITION" });
+    channel.close();
+  });
+
+  test("a time limit that no timer can hold is refused", async () => {
+    const client = createClient(KeyValueService, "127.0.0.1:1");
+    onTestFinished(() => client.close());
+    for (const timeoutMs of [-1, Number.NaN, 2 ** 31]) {
+      expect(await failure(client.get({}, { timeoutMs }))).toMatchObject({ code: "INVALID_ARGUMENT" });
+    }
+  });
+
+  test.each([
+    ["CANCELLED", "CANCELLED"],
+    ["UNKNOWN", "INTERNAL"],
+    ["INVALID_ARGUMENT", "INVALID_ARGUMENT"],
+    ["DEADLINE_EXCEEDED", "TIMEOUT"],
+    ["NOT_FOUND", "NOT_FOUND"],
+    ["RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED"],
+    ["FAILED_PRECONDITION", "FAILED_PRECONDITION"],
+    ["ABORTED", "OUTCOME_UNKNOWN"],
+    ["OUT_OF_RANGE", "OUT_OF_RANGE"],
+    ["UNIMPLEMENTED", "UNIMPLEMENTED"],
+    ["INTERNAL", "INTERNAL"],
+    ["UNAVAILABLE", "OUTCOME_UNKNOWN"],
+    ["DATA_LOSS", "CORRUPT"],
+  ] as const)("a bare %s of another server is %s", (status, code) => {
+    const bare = { code: grpc.status[status], details: "why", metadata: new grpc.Metadata() };
+    const error = errorFromStatus(bare, KeyValueService.method.put, "host:1");
+    expect(error.code).toBe(code);
+    expect(error.text).toMatch(/why/);
+  });
+
+  test("a code that this version does not know falls back to the gRPC status", () => {
+    const metadata = new grpc.Metadata();
+    metadata.set("cairn-code", "toString");
+    const status = { code: grpc.status.NOT_FOUND, details: "[toString] why", metadata };
+    expect(errorFromStatus(status, KeyValueService.method.put, "host:1").code).toBe("NOT_FOUND");
+  });
+});
