@@ -1,6 +1,6 @@
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { limits } from "../core/limits.js";
-import type { Membership } from "../core/types.js";
+import type { Member, Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { type FileSystem, readSmallFile, writeSmallFile } from "./fs.js";
 import { DirectoryLock } from "./lock.js";
@@ -70,7 +70,7 @@ export class DataDirectory {
   }): Promise<DataDirectory> {
     const { fs, nodeId } = options;
     const path = resolve(options.path);
-    await fs.makeDirectory(path);
+    await makeDirectoryDurably(fs, path);
     const lock = await DirectoryLock.acquire(fs, path);
     try {
       const found = await readIdentity(fs, path);
@@ -78,6 +78,8 @@ export class DataDirectory {
       // A directory that was never completed is made again from the start.
       if (found?.complete) return await DataDirectory.#opened(fs, path, lock, found);
       if (found === undefined) await refuseStrangeData(fs, path);
+      // It may be there because of an attempt that ended before this.
+      await fs.syncDirectory(dirname(path));
       const identity: Identity = {
         format: FORMAT,
         clusterId: options.clusterId ?? options.newClusterId(),
@@ -131,12 +133,35 @@ export function checkId(id: string, what: string): void {
   );
 }
 
+/**
+ * Checks the members of a cluster, and puts them in order: everywhere else they are ordered by id.
+ * @throws CairnError INVALID_ARGUMENT
+ */
+export function checkMembers(members: Membership): Membership {
+  for (const { id } of members) checkId(id, "member id");
+  const ordered = [...members].sort((a, b) => (a.id < b.id ? -1 : 1));
+  const twice = ordered.find((member, at) => member.id === ordered[at - 1]?.id);
+  if (twice !== undefined) throw new CairnError("INVALID_ARGUMENT", `member ${twice.id} is listed twice`);
+  if (!members.some((member) => member.role === "voter")) {
+    throw new CairnError("INVALID_ARGUMENT", "the members have no voter among them: at least one is needed");
+  }
+  return ordered;
+}
+
+/** So that a power failure does not take the directory away with what it holds. */
+async function makeDirectoryDurably(fs: FileSystem, path: string): Promise<void> {
+  const missing: string[] = [];
+  for (let at = path; !(await fs.exists(at)); at = dirname(at)) missing.push(at);
+  await fs.makeDirectory(path);
+  for (const made of missing.toReversed()) await fs.syncDirectory(dirname(made));
+}
+
 async function readIdentity(fs: FileSystem, path: string): Promise<Identity | undefined> {
   const file = `${path}/${IDENTITY}`;
   if (!(await fs.exists(file))) return undefined;
   try {
-    const identity = JSON.parse((await readSmallFile(fs, file)).toString()) as Identity;
-    if (typeof identity.format === "number" && typeof identity.nodeId === "string") return identity;
+    const found: unknown = JSON.parse((await readSmallFile(fs, file)).toString());
+    if (isOfAnotherFormat(found) || isIdentity(found)) return found;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
@@ -144,6 +169,23 @@ async function readIdentity(fs: FileSystem, path: string): Promise<Identity | un
     "DATA_DIRECTORY",
     `${file} is damaged. Restore it from a copy, or start this node with an empty data directory and let it join again.`,
   );
+}
+
+/** Of which nothing but the format is known. */
+function isOfAnotherFormat(found: unknown): found is Identity {
+  const { format } = (found ?? {}) as Partial<Identity>;
+  return typeof format === "number" && format !== FORMAT;
+}
+
+function isIdentity(found: unknown): found is Identity {
+  const { format, clusterId, nodeId, members, complete } = (found ?? {}) as Partial<Identity>;
+  const hasFields = format === FORMAT && typeof clusterId === "string" && typeof nodeId === "string";
+  return hasFields && typeof complete === "boolean" && Array.isArray(members) && members.every(isMember);
+}
+
+function isMember(found: unknown): found is Member {
+  const { id, address, role } = (found ?? {}) as Partial<Member>;
+  return typeof id === "string" && typeof address === "string" && (role === "voter" || role === "learner");
 }
 
 function checkIdentity(path: string, found: Identity, wanted: { nodeId: string; clusterId: string | undefined }): void {

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { CairnError } from "../errors.js";
@@ -9,10 +10,12 @@ interface Holder {
   readonly host: string;
   /** Tells apart two processes that had the same pid; empty where the system does not say. */
   readonly started: string;
+  /** Of this one lock: tells apart those that one process has held. */
+  readonly token: string;
   readonly released?: boolean;
 }
 
-/** Directories locked by this process. */
+/** Tokens of the locks that this process holds, or is about to take. */
 const heldHere = new Set<string>();
 
 /**
@@ -27,20 +30,20 @@ export class DirectoryLock {
 
   private constructor(
     private readonly fs: FileSystem,
-    private readonly directory: string,
     private readonly file: string,
     private readonly self: Holder,
   ) {}
 
   /** Throws CairnError DATA_DIRECTORY when a living process holds the lock. */
   static async acquire(fs: FileSystem, directory: string): Promise<DirectoryLock> {
-    if (heldHere.has(directory)) throw inUse(directory, `this process (pid ${process.pid})`, "");
-    heldHere.add(directory);
+    const token = randomUUID();
+    heldHere.add(token);
     try {
-      const self: Holder = { pid: process.pid, host: hostname(), started: (await startOf(process.pid)) ?? "" };
-      return new DirectoryLock(fs, directory, await take(fs, directory, self), self);
+      const started = (await startOf(process.pid)) ?? "";
+      const self: Holder = { pid: process.pid, host: hostname(), started, token };
+      return new DirectoryLock(fs, await take(fs, directory, self), self);
     } catch (error) {
-      heldHere.delete(directory);
+      heldHere.delete(token);
       throw error;
     }
   }
@@ -50,25 +53,30 @@ export class DirectoryLock {
     if (this.#released) return;
     this.#released = true;
     try {
-      await writeHolder(this.fs, `${this.file}.released`, { ...this.self, released: true });
-      await this.fs.rename(`${this.file}.released`, this.file);
+      await writeHolder(this.fs, `${this.file}${RELEASED}`, { ...this.self, released: true });
+      await this.fs.rename(`${this.file}${RELEASED}`, this.file);
+    } catch (error) {
+      // On a full disk the file stays as it is, and its holder counts as dead when this process has ended.
+      if (!(error instanceof CairnError) || error.code !== "DISK_FULL") throw error;
     } finally {
-      heldHere.delete(this.directory);
+      heldHere.delete(this.self.token);
     }
   }
 
   /** Forgets the lock without giving it back, as a crash does: the file stays, and its holder counts as dead. */
   abandon(): void {
     this.#released = true;
-    heldHere.delete(this.directory);
+    heldHere.delete(this.self.token);
   }
 }
 
+const RELEASED = ".released";
+const DRAFT = "lock-draft.";
+
 async function take(fs: FileSystem, directory: string, self: Holder): Promise<string> {
-  const draft = `${directory}/lock-draft.${self.pid}`;
-  if (await fs.exists(draft)) await fs.unlink(draft);
-  await writeHolder(fs, draft, self);
+  const draft = `${directory}/${DRAFT}${self.pid}.${self.token}`;
   try {
+    await writeHolder(fs, draft, self);
     for (;;) {
       const top = await highest(fs, directory);
       if (top > 0) await assertDead(fs, directory, `${directory}/lock.${top}`, self);
@@ -80,13 +88,13 @@ async function take(fs: FileSystem, directory: string, self: Holder): Promise<st
         throw error;
       }
       if ((await highest(fs, directory)) === own) {
-        await removeBelow(fs, directory, own);
+        await removeOld(fs, directory, own, self);
         return `${directory}/lock.${own}`;
       }
       await fs.unlink(`${directory}/lock.${own}`);
     }
   } finally {
-    await fs.unlink(draft);
+    await fs.unlink(draft).catch(ignoreMissing);
   }
 }
 
@@ -97,6 +105,8 @@ async function assertDead(fs: FileSystem, directory: string, file: string, self:
     const advice = `If that host is gone for good, remove ${file} and start again.`;
     throw inUse(directory, `pid ${holder.pid} on host ${holder.host}`, advice);
   }
+  if (heldHere.has(holder.token))
+    throw inUse(directory, `this process (pid ${self.pid})`, "Stop the node that uses it.");
   // A lock of this very process that is not in `heldHere` was abandoned.
   if (holder.pid === self.pid || !isAlive(holder.pid)) return;
   const started = await startOf(holder.pid);
@@ -112,9 +122,14 @@ async function highest(fs: FileSystem, directory: string): Promise<number> {
   return Math.max(0, ...(await numbers(fs, directory)));
 }
 
-async function removeBelow(fs: FileSystem, directory: string, own: number): Promise<void> {
-  for (const number of await numbers(fs, directory)) {
-    if (number < own) await fs.unlink(`${directory}/lock.${number}`).catch(ignoreMissing);
+/** Removes the locks below this node's own, and what dead processes have left half-done. */
+async function removeOld(fs: FileSystem, directory: string, own: number, self: Holder): Promise<void> {
+  for (const name of await fs.list(directory)) {
+    const [, number] = /^lock\.(\d+)(?:\.released)?$/.exec(name) ?? [];
+    const [, pid] = /^lock-draft\.(\d+)\./.exec(name) ?? [];
+    const isOld = number !== undefined && Number(number) < own;
+    const isDead = pid !== undefined && Number(pid) !== self.pid && !isAlive(Number(pid));
+    if (isOld || isDead) await fs.unlink(`${directory}/${name}`).catch(ignoreMissing);
   }
 }
 

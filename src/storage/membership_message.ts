@@ -6,6 +6,7 @@ import {
 } from "../../gen/cairn/v1/storage_pb.js";
 import type { MembershipCodec } from "../core/membership.js";
 import type { MemberRole, Membership } from "../core/types.js";
+import { checkMembers } from "./data_dir.js";
 
 const roleMessages: Readonly<Record<MemberRole, RoleMessage>> = {
   voter: RoleMessage.VOTER,
@@ -26,8 +27,15 @@ export function membershipFromMessage(message: Message | undefined): Membership 
   });
 }
 
-/** How configuration entries hold a membership. */
+/** How configuration entries hold a membership. What {@link checkMembers} would refuse, or put into another order, is not decoded. */
 export const membershipCodec: MembershipCodec = {
   encode: (members) => toBinary(MembershipSchema, create(MembershipSchema, membershipToMessage(members))),
-  decode: (data) => membershipFromMessage(fromBinary(MembershipSchema, data)),
+  decode(data) {
+    const members = membershipFromMessage(fromBinary(MembershipSchema, data));
+    // No snapshot could be taken with members that are not ascending, so such an entry must never get into a log.
+    if (checkMembers(members).some((member, at) => member !== members[at])) {
+      throw new Error("the members are not ordered by id");
+    }
+    return members;
+  },
 };

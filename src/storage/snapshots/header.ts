@@ -1,9 +1,9 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { Member as MemberMessage } from "../../../gen/cairn/v1/storage_pb.js";
-import { MemberRole as MemberRoleMessage, SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../core/limits.js";
-import type { Member, MemberRole, SnapshotMeta } from "../../core/types.js";
+import type { Member, SnapshotMeta } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
+import { membershipFromMessage, membershipToMessage } from "../membership_message.js";
 import { corrupt, PREAMBLE_BYTES } from "./format.js";
 
 /** What the first part of a snapshot file says: a function of the log up to the snapshot's index, with nothing local. */
@@ -25,9 +25,7 @@ export function encodeHeader(header: SnapshotHeader): Uint8Array {
       clusterId: header.clusterId,
       index: BigInt(meta.index),
       term: BigInt(meta.term),
-      membership: {
-        members: meta.membership.members.map(({ id, address, role }) => ({ id, address, role: roleMessages[role] })),
-      },
+      membership: membershipToMessage(meta.membership.members),
       membershipIndex: BigInt(meta.membership.index),
       chunkBytes: header.chunkBytes,
     }),
@@ -53,30 +51,21 @@ export function decodeHeader(bytes: Uint8Array, name: string): SnapshotHeader {
 function toHeader(bytes: Uint8Array, name: string): SnapshotHeader {
   try {
     const message = fromBinary(SnapshotHeaderSchema, bytes);
-    const members = message.membership?.members ?? [];
     return {
       clusterId: message.clusterId,
       meta: {
         index: Number(message.index),
         term: Number(message.term),
-        membership: { index: Number(message.membershipIndex), members: members.map(toMember) },
+        membership: {
+          index: Number(message.membershipIndex),
+          members: membershipFromMessage(message.membership),
+        },
       },
       chunkBytes: message.chunkBytes,
     };
   } catch (error) {
     throw corrupt(name, PREAMBLE_BYTES, `the header is no SnapshotHeader message: ${String(error)}`);
   }
-}
-
-const roleMessages: Readonly<Record<MemberRole, MemberRoleMessage>> = {
-  voter: MemberRoleMessage.VOTER,
-  learner: MemberRoleMessage.LEARNER,
-};
-
-function toMember({ id, address, role }: MemberMessage): Member {
-  if (role === MemberRoleMessage.VOTER) return { id, address, role: "voter" };
-  if (role === MemberRoleMessage.LEARNER) return { id, address, role: "learner" };
-  throw new Error(`member ${id} has the unknown role ${role}`);
 }
 
 const ID = new RegExp(`^[A-Za-z0-9._-]{1,${limits.idCharacters}}$`);

@@ -16,13 +16,19 @@ import { checkOffer, SnapshotReceiver } from "./receiver.js";
 import { Serial } from "./serial.js";
 import type { DamagedSnapshot, SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
 
+/** Where the store says what it did. */
+export interface StoreLogger {
+  info(facts: object, message: string): void;
+  warn(facts: object, message: string): void;
+}
+
 export interface SnapshotStoreOptions {
   readonly fs: FileSystem;
   /** Absolute path; made when it is not there. Nobody else may write in it. */
   readonly directory: string;
   readonly clusterId: string;
   /** Told of what an operator may want to know: files removed, damage found. */
-  readonly report?: (event: string, facts: Readonly<Record<string, unknown>>) => void;
+  readonly logger?: StoreLogger;
 }
 
 /** What {@link SnapshotStore.newestGood} found. */
@@ -41,7 +47,7 @@ export class SnapshotStore {
   readonly #fs: FileSystem;
   readonly #directory: string;
   readonly #clusterId: string;
-  readonly #report: (event: string, facts: Readonly<Record<string, unknown>>) => void;
+  readonly #logger: StoreLogger | undefined;
   readonly #catalog = new SnapshotCatalog();
   /** What changes the directory's snapshots: one at a time. */
   readonly #changes = new Serial();
@@ -54,7 +60,7 @@ export class SnapshotStore {
     this.#fs = options.fs;
     this.#directory = options.directory;
     this.#clusterId = options.clusterId;
-    this.#report = options.report ?? (() => undefined);
+    this.#logger = options.logger;
   }
 
   /**
@@ -200,7 +206,7 @@ export class SnapshotStore {
 
   async #removeLeftover(path: string): Promise<void> {
     await this.#fs.unlink(path);
-    this.#report("removed a half-written snapshot", { path });
+    this.#logger?.info({ path }, "removed a half-written snapshot");
   }
 
   /** Takes a file found on disk into the catalog, as a snapshot or as damaged. */
@@ -228,7 +234,7 @@ export class SnapshotStore {
     const reason = damageReason(error);
     if (reason === undefined) throw error;
     this.#catalog.markDamaged({ path, reason });
-    this.#report("found a snapshot that must not be used", { path, reason });
+    this.#logger?.warn({ path, reason }, "found a snapshot that must not be used");
   }
 
   /** Reads of a snapshot: it is pinned meanwhile, and leaves the list when it is found to be corrupt. */
@@ -280,7 +286,7 @@ export class SnapshotStore {
   async #remove(info: SnapshotInfo): Promise<void> {
     await this.#fs.unlink(info.path).catch(unlessGone);
     this.#catalog.remove(info);
-    this.#report("removed an old snapshot", { path: info.path });
+    this.#logger?.info({ path: info.path }, "removed an old snapshot");
   }
 
   #pathOf(position: LogPosition): string {

@@ -57,8 +57,8 @@ export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog>
     const terms = replay.finish(before);
     await settle(options, replay.segments.at(-1)!, tornBytes);
     await removeFiles(options, [...before, ...names.temporary]);
-    const { segments, hardState, configurations } = replay;
-    return { segments, terms, hardState, configurations, tornBytes };
+    const { segments, configurations } = replay;
+    return { segments, terms, hardState: withinLog(replay.hardState, terms), configurations, tornBytes };
   } catch (error) {
     // The error that ended it is the one to report.
     for (const { file } of found) await file.close().catch(() => {});
@@ -152,6 +152,11 @@ async function settle({ fs, directory }: SegmentOptions, last: Segment, tornByte
   if (tornBytes > 0) await last.file.write(zeros(tornBytes), last.used);
   await last.sync();
   await fs.syncDirectory(directory);
+}
+
+/** A hard state stands before the entries of its batch, so these may have been torn off from a commit that counts on them. */
+function withinLog(state: HardState, terms: TermRanges): HardState {
+  return { ...state, commit: Math.min(state.commit, terms.last.index) };
 }
 
 function missingLog(directory: string): CairnError {

@@ -1,5 +1,6 @@
 import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
+import { CairnError } from "../../errors.js";
 import type { File, FileSystem } from "../fs.js";
 import { EntryTable } from "./entry_table.js";
 import {
@@ -136,6 +137,7 @@ export class Segment {
     } catch (error) {
       this.#tainted = true;
       this.#fillsAhead = false;
+      if (isDiskFull(error)) await this.#repair().catch(ignoreDiskFull);
       throw error;
     }
     this.#used = end;
@@ -191,8 +193,9 @@ export class Segment {
   }
 
   /**
-   * Wipes out what a failed write left behind the records, durably: were it still there behind a later, shorter write, it could be
-   * read as records. Overwriting what was filled before needs no room; the rest is cut off.
+   * Wipes out what a failed write left behind the records, durably: it was refused, and must not come back; were it still there behind
+   * a later, shorter write, it could be read as records. Overwriting what was filled before needs no room on most file systems; the
+   * rest is cut off. Where it does need some, the next write tries again.
    */
   async #repair(): Promise<void> {
     await this.file.write(zeros(this.#filled - this.#used), this.#used);
@@ -200,6 +203,15 @@ export class Segment {
     await this.sync();
     this.#tainted = false;
   }
+}
+
+/** Whether there was no room; nothing else is known to be wrong then. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof CairnError && error.code === "DISK_FULL";
+}
+
+function ignoreDiskFull(error: unknown): void {
+  if (!isDiskFull(error)) throw error;
 }
 
 const ZERO_BLOCK = new Uint8Array(64 * 1024);

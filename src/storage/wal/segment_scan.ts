@@ -98,7 +98,9 @@ export class SegmentScan {
     const at = position - this.#start;
     if (!recordIsIntact(this.#window, at, header.bytes, { position, seed: this.seed })) return undefined;
     const start = at + RECORD_HEADER_BYTES;
-    return { ...header, position, payload: this.#window.subarray(start, start + header.payloadBytes) };
+    const { type, synced, payloadBytes, bytes } = header;
+    const payload = this.#window.subarray(start, start + payloadBytes);
+    return { type, synced, payloadBytes, bytes, position, payload };
   }
 
   #headerAt(position: number): RecordHeader | undefined {

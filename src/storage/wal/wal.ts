@@ -10,7 +10,7 @@ import { readEntries } from "./entry_reader.js";
 import { listLog, type RecoveredLog, recoverLog, removeFiles } from "./recovery.js";
 import { truncateSegments } from "./replay.js";
 import { changedHardState, checkEntries } from "./rules.js";
-import { Segment, type SegmentOptions } from "./segment.js";
+import { isDiskFull, Segment, type SegmentOptions } from "./segment.js";
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from "./segment_header.js";
 
 export interface WriteAheadLogOptions {
@@ -276,9 +276,8 @@ export class WriteAheadLog {
     try {
       await write();
     } catch (error) {
-      const cause = CairnError.from(error);
-      if (cause.code === "DISK_FULL") throw error;
-      const text = `the log in ${this.#options.directory} failed: ${cause.text}`;
+      if (isDiskFull(error)) throw error;
+      const text = `the log in ${this.#options.directory} failed: ${CairnError.from(error).text}`;
       this.#failure = new CairnError("STORAGE_FAILED", text, { cause: error });
       throw error instanceof InvariantViolation ? error : this.#failure;
     }
@@ -361,7 +360,7 @@ export class WriteAheadLog {
       return true;
     } catch (error) {
       // The full disk can still be trimmed up to the active segment.
-      if (error instanceof CairnError && error.code === "DISK_FULL") return false;
+      if (isDiskFull(error)) return false;
       throw error;
     }
   }

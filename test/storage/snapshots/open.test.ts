@@ -37,8 +37,9 @@ describe("opening a store", () => {
       await writeFile(`${directory}/0000000000000020-0000000000000003-abcdef01.part`, "half");
       await writeFile(`${directory}/NOTES`, "other");
       const reports: [string, unknown][] = [];
-      const report = (event: string, facts: unknown) => reports.push([event, facts]);
-      await SnapshotStore.open({ fs: nodeFileSystem, directory, clusterId: CLUSTER, report });
+      const log = (facts: object, message: string) => reports.push([message, facts]);
+      const logger = { info: log, warn: log };
+      await SnapshotStore.open({ fs: nodeFileSystem, directory, clusterId: CLUSTER, logger });
       expect(await filesIn(directory)).toEqual(["NOTES"]);
       const path = `${directory}/0000000000000020-0000000000000003-abcdef01.part`;
       expect(reports).toEqual([["removed a half-written snapshot", { path }]]);

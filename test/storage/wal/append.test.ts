@@ -39,16 +39,20 @@ describe("append", () => {
   test("without sync, a power failure may take it, and a later sync makes it durable", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs);
+    await log.append({ entries: entriesFrom(1, 7), sync: true });
     const syncs = fs.calls.datasync;
-    await log.append({ entries: [], hardState: { term: 0, vote: undefined, commit: 7 }, sync: false });
+    const hardState = { term: 0, vote: undefined, commit: 7 };
+    await log.append({ entries: [], hardState, sync: false });
     expect(fs.calls.datasync).toBe(syncs);
     expect(log.hardState.commit).toBe(7);
-    expect((await openLog(fs.crash({ keep: "none" }))).log.hardState.commit).toBe(0);
 
     const other = newFileSystem();
     const second = await createLog(other);
-    await second.append({ entries: [], hardState: { term: 0, vote: undefined, commit: 7 }, sync: false });
+    await second.append({ entries: entriesFrom(1, 7), sync: true });
+    await second.append({ entries: [], hardState, sync: false });
     await second.append({ entries: [], sync: true });
+
+    expect((await openLog(fs.crash({ keep: "none" }))).log.hardState.commit).toBe(0);
     expect((await openLog(other.crash({ keep: "none" }))).log.hardState.commit).toBe(7);
   });
 

@@ -1,8 +1,20 @@
 import { describe, expect, test } from "vitest";
 import type { WriteAheadLog } from "../../../src/storage/wal/wal.js";
-import { createLog, entriesFrom, entry, expectError, files, newFileSystem, openLog, readAll } from "./support.js";
+import {
+  createLog,
+  entriesFrom,
+  entry,
+  expectError,
+  files,
+  newFileSystem,
+  openLog,
+  readAll,
+  seededRandom,
+} from "./support.js";
 
 const SIZES = { segmentBytes: 20_000, fillBytes: 4096 };
+
+const random = seededRandom(11);
 
 describe("a full disk", () => {
   async function fullDisk() {
@@ -40,14 +52,29 @@ describe("a full disk", () => {
     }
   });
 
-  test("in the middle of a process's life leaves a log that opens", async () => {
+  test("leaves nothing of what was refused, whether the process goes on or dies", async () => {
     const { fs, log } = await fullDisk();
     await expectError(log.append({ entries: entriesFrom(6, 400), sync: true }), "DISK_FULL");
     for (const keep of ["none", "all", "random"] as const) {
-      const { log: reopened } = await openLog(fs.crash({ keep }), SIZES);
-      const { index } = reopened.last;
-      expect(index).toBeGreaterThanOrEqual(5);
-      expect(await readAll(reopened)).toEqual(entriesFrom(1, index));
+      const { log: reopened, tornBytes } = await openLog(fs.crash({ keep }), SIZES);
+      expect(await readAll(reopened)).toEqual(entriesFrom(1, 5));
+      expect(tornBytes).toBe(0);
+    }
+  });
+
+  test("and a power cut while a refused write is wiped out leave a log that opens", async () => {
+    // The write itself, then zeros, cut, and sync.
+    for (let cut = 0; cut < 4; cut++) {
+      const { fs, log } = await fullDisk();
+      fs.cutPowerAfter(cut);
+      await expect(log.append({ entries: entriesFrom(6, 400), sync: true })).rejects.toThrow();
+      expect(fs.powerIsOff).toBe(true);
+      for (const keep of ["none", "all", "random", "random"] as const) {
+        const { log: reopened } = await openLog(fs.crash({ keep, random }), SIZES);
+        const { index } = reopened.last;
+        expect(index).toBeGreaterThanOrEqual(5);
+        expect(await readAll(reopened)).toEqual(entriesFrom(1, index));
+      }
     }
   });
 
@@ -110,6 +137,20 @@ describe("a disk that fails", () => {
       expect(fs.openFiles).toEqual([]);
     });
   }
+
+  test("while a segment gets its name: once the log was opened again, its name is durable", async () => {
+    const fs = newFileSystem();
+    const log = await createLog(fs, { segmentBytes: 1000, fillBytes: 512 });
+    fs.failCall("syncDirectory");
+    await log.append({ entries: entriesFrom(1, 20), sync: true });
+    await expectError(log.append({ entries: [entry(21)], sync: true }), "STORAGE_FAILED");
+    await log.crash();
+    const { log: reopened } = await openLog(fs);
+    expect(reopened.stats().segments).toBe(2);
+    await reopened.append({ entries: [entry(21)], sync: true });
+    const { log: again } = await openLog(fs.crash({ keep: "none" }));
+    expect(again.last.index).toBe(21);
+  });
 
   test("in any call while segments are started and removed ends the log, and leaves one that opens", async () => {
     for (const kind of ["open", "write", "truncate", "datasync", "rename", "syncDirectory", "unlink"] as const) {
