@@ -58,7 +58,7 @@ export const limits = {
   /** Payload that is written, or put into a restored state, before the event loop gets its turn. */
   payloadSliceBytes: 256 * KiB,
   /** Reads of the state on disk (ranges, snapshots being written) under way at a time; more are refused. */
-  stateReaders: 4096,
+  stateReaders: 1024,
   /** Largest header of a snapshot file. */
   snapshotHeaderBytes: 1 * MiB,
   /** One write to a snapshot file, and one read from it. */

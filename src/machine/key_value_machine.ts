@@ -44,7 +44,7 @@ export class KeyRange implements IterableIterator<KeyEntry> {
     if (this.#ended) return DONE;
     try {
       const result = this.entries.next();
-      if (!result.done) return { done: false, value: result.value };
+      if (!result.done) return result;
     } catch (error) {
       this.close();
       throw error;

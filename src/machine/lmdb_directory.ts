@@ -1,16 +1,15 @@
 import { readFile } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { assert } from "../core/invariants.js";
-import { CairnError } from "../errors.js";
 import { type FileSystem, readSmallFile, writeSmallFile } from "../storage/fs.js";
-import { DATA_FILE } from "./lmdb_environment.js";
+import { dataBytes, syncData } from "./lmdb_files.js";
 
 // What is in the directory of the state:
 //
 //   CURRENT     which view is in force, and how far it can be trusted; replaced as a whole, durably:
 //                   cairn-state 1
 //                   <name of the view>
-//                   clean | boot <boot id> | unknown-boot
+//                   clean <bytes of its data file> | boot <boot id> | unknown-boot
 //                   <CRC32 of the lines above, 8 hexadecimal digits>
 //   view-<n>    an LMDB environment. Those that CURRENT does not name are leftovers of a restore, and removed.
 //
@@ -21,7 +20,6 @@ import { DATA_FILE } from "./lmdb_environment.js";
 const POINTER_FILE = "CURRENT";
 const POINTER_FORMAT = "cairn-state 1";
 const VIEW_NAME = /^view-[0-9]+$/;
-const CLEAN = "clean";
 
 /** Id of the running kernel, new at each boot; undefined where there is none to be had. */
 export type BootId = () => Promise<string | undefined>;
@@ -39,8 +37,10 @@ export type TrustedView = { readonly name: string; readonly reason?: undefined }
 
 /** The files around the LMDB environments of a state. */
 export class LmdbDirectory {
-  /** Names that are taken, in force or still being removed. */
+  /** Names that are taken: in force, being filled, or still being removed. */
   readonly #names = new Set<string>();
+  /** What CURRENT says, where that is known. */
+  #pointer: Pointer | undefined;
 
   private constructor(
     private readonly fs: FileSystem,
@@ -61,21 +61,23 @@ export class LmdbDirectory {
 
   /** The view in force, if its pages can be trusted. */
   async trusted(): Promise<TrustedView> {
-    if (!(await this.fs.exists(`${this.path}/${POINTER_FILE}`))) return { reason: "there is no state yet" };
-    const pointer = parsePointer(await readSmallFile(this.fs, `${this.path}/${POINTER_FILE}`));
-    if (pointer === undefined) return { reason: `${this.path}/${POINTER_FILE} is damaged` };
-    const { name, mark } = pointer;
-    if (mark !== CLEAN && (this.bootId === undefined || mark !== `boot ${this.bootId}`)) {
-      return { reason: "the machine was started anew without a clean stop before, so written pages may be lost" };
+    const file = `${this.path}/${POINTER_FILE}`;
+    if (!(await this.fs.exists(file))) return { reason: "there is no state yet" };
+    this.#pointer = parsePointer(await readSmallFile(this.fs, file));
+    if (this.#pointer === undefined) return { reason: `${file} is damaged` };
+    const { name, mark } = this.#pointer;
+    if (mark.startsWith("clean ")) {
+      const bytes = await dataBytes(this.fs, this.pathOf(name));
+      if (mark === `clean ${bytes}`) return { name };
+      return { reason: `the data file of ${this.pathOf(name)} has ${bytes} bytes now, and was left "${mark}"` };
     }
-    if (!(await this.fs.exists(`${this.pathOf(name)}/${DATA_FILE}`)))
-      return { reason: `${this.pathOf(name)} is missing` };
-    return { name };
+    if (this.bootId !== undefined && mark === this.#bootMark()) return { name };
+    return { reason: "the computer was started anew without a clean stop before, so written pages may be lost" };
   }
 
   /** Puts a view in force, its pages not synced. Durable on return; comes before the view's first commit as the one in force. */
   async pointTo(name: string): Promise<void> {
-    await this.#writePointer(name, this.bootId === undefined ? "unknown-boot" : `boot ${this.bootId}`);
+    await this.#writePointer({ name, mark: this.#bootMark() });
   }
 
   /**
@@ -83,14 +85,8 @@ export class LmdbDirectory {
    * synced; the view is then no longer trusted.
    */
   async markClean(name: string): Promise<void> {
-    try {
-      await this.#syncView(name);
-    } catch (error) {
-      // Pages that failed to reach the disk may be gone from the kernel's memory too.
-      await this.fs.unlink(`${this.path}/${POINTER_FILE}`);
-      throw error;
-    }
-    await this.#writePointer(name, CLEAN);
+    const bytes = await this.#sync(name);
+    await this.#writePointer({ name, mark: `clean ${bytes}` });
   }
 
   /** A name that nothing has, for a new view. Names are used again, since LMDB's binding never forgets one. */
@@ -112,37 +108,43 @@ export class LmdbDirectory {
     for (const other of [...this.#names]) if (other !== name) await this.remove(other);
   }
 
-  async #syncView(name: string): Promise<void> {
-    const file = await this.fs.open(`${this.pathOf(name)}/${DATA_FILE}`, "update");
+  async #sync(name: string): Promise<number> {
     try {
-      await file.datasync();
-    } finally {
-      await file.close();
+      return await syncData(this.fs, this.pathOf(name));
+    } catch (error) {
+      // Pages that failed to reach the disk may be gone from the kernel's memory too.
+      await this.fs.unlink(`${this.path}/${POINTER_FILE}`);
+      throw error;
     }
-    await this.fs.syncDirectory(this.pathOf(name));
   }
 
-  async #writePointer(name: string, mark: string): Promise<void> {
-    assert(VIEW_NAME.test(name), "a view has a view's name", { name });
-    const lines = `${POINTER_FORMAT}\n${name}\n${mark}\n`;
-    await writeSmallFile(this.fs, this.path, POINTER_FILE, Buffer.from(`${lines}${checksum(lines)}\n`));
+  #bootMark(): string {
+    return this.bootId === undefined ? "unknown-boot" : `boot ${this.bootId}`;
+  }
+
+  async #writePointer(pointer: Pointer): Promise<void> {
+    assert(VIEW_NAME.test(pointer.name), "a view has a view's name", { name: pointer.name });
+    if (this.#pointer?.name === pointer.name && this.#pointer.mark === pointer.mark) return;
+    this.#pointer = undefined;
+    await writeSmallFile(this.fs, this.path, POINTER_FILE, Buffer.from(formatPointer(pointer)));
+    this.#pointer = pointer;
   }
 }
 
-function parsePointer(bytes: Buffer): { name: string; mark: string } | undefined {
+interface Pointer {
+  /** Of the view in force. */
+  readonly name: string;
+  /** How far it can be trusted. */
+  readonly mark: string;
+}
+
+function formatPointer({ name, mark }: Pointer): string {
+  const lines = `${POINTER_FORMAT}\n${name}\n${mark}\n`;
+  return `${lines}${crc32(lines).toString(16).padStart(8, "0")}\n`;
+}
+
+function parsePointer(bytes: Buffer): Pointer | undefined {
   const text = bytes.toString("utf8");
-  const [format, name, mark] = text.split("\n");
-  const lines = `${format}\n${name}\n${mark}\n`;
-  if (text !== `${lines}${checksum(lines)}\n`) return undefined;
-  if (format !== POINTER_FORMAT || name === undefined || mark === undefined || !VIEW_NAME.test(name)) return undefined;
-  return { name, mark };
-}
-
-function checksum(text: string): string {
-  return crc32(text).toString(16).padStart(8, "0");
-}
-
-/** Whether a failure leaves nothing behind that matters: the disk was full, so a file is as it was before. */
-export function isDiskFull(error: unknown): boolean {
-  return error instanceof CairnError && error.code === "DISK_FULL";
+  const [, name = "", mark = ""] = text.split("\n");
+  return VIEW_NAME.test(name) && text === formatPointer({ name, mark }) ? { name, mark } : undefined;
 }

@@ -1,15 +1,14 @@
-import { existsSync, statfsSync, statSync } from "node:fs";
+import { statfsSync } from "node:fs";
 import { type Database, open, type RootDatabase, type Transaction } from "lmdb";
 import { limits } from "../core/limits.js";
 import type { LogPosition } from "../core/types.js";
 import { CairnError } from "../errors.js";
-import { LmdbRecords } from "./lmdb_records.js";
+import type { FileSystem } from "../storage/fs.js";
+import { LMDB_READERS, prepareExisting, prepareNew } from "./lmdb_files.js";
+import { LmdbRecords, RECORDS_ENCODING } from "./lmdb_records.js";
 import { LmdbSessions } from "./lmdb_sessions.js";
 
 export type LmdbTable = Database<Buffer, Uint8Array>;
-
-/** File of an environment that holds everything; the other one, lock.mdb, is of no use after the last process has let go. */
-export const DATA_FILE = "data.mdb";
 
 const BINARY = { encoding: "binary", keyEncoding: "binary" } as const;
 
@@ -30,25 +29,27 @@ export class LmdbEnvironment {
   #readers = 0;
   #whenIdle: (() => void) | undefined;
 
-  /**
-   * Opens the environment in a directory, or makes it. Throws what LMDB throws, or CairnError CORRUPT when the data file is shorter
-   * than it says: reading past its end would kill the process.
-   */
-  constructor(readonly path: string) {
+  /** Makes a new environment in a directory that is not there yet. Throws CairnError DISK_FULL. */
+  static async create(fs: FileSystem, path: string): Promise<LmdbEnvironment> {
+    await prepareNew(fs, path);
+    return new LmdbEnvironment(path);
+  }
+
+  /** Opens the environment in a directory. Throws CairnError CORRUPT when it is none, or DISK_FULL. */
+  static async open(fs: FileSystem, path: string): Promise<LmdbEnvironment> {
+    await prepareExisting(fs, path);
+    return new LmdbEnvironment(path);
+  }
+
+  private constructor(readonly path: string) {
     // Not "writemap", though its commits are faster: on a full disk it ends the process with SIGBUS instead of an error.
-    this.#root = open<Buffer, Uint8Array>({
-      path,
-      ...BINARY,
-      noSubdir: false,
-      noSync: true,
-      maxDbs: 8,
-      maxReaders: limits.stateReaders,
-    });
+    const options = { ...BINARY, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS };
+    this.#root = this.#guarded(() => open<Buffer, Uint8Array>({ path, ...options }));
     try {
-      this.#checkLength();
-      this.#meta = this.#root.openDB("meta", BINARY);
-      this.records = new LmdbRecords(this.#root.openDB("keys", BINARY));
-      this.sessions = new LmdbSessions(this.#root.openDB("sessions", BINARY), this.#root.openDB("answers", BINARY));
+      const table = (name: string) => this.#guarded(() => this.#root.openDB(name, BINARY));
+      this.#meta = table("meta");
+      this.records = new LmdbRecords(this.#guarded(() => this.#root.openDB("keys", RECORDS_ENCODING)));
+      this.sessions = new LmdbSessions(table("sessions"), table("answers"));
     } catch (error) {
       void this.#root.close();
       throw error;
@@ -57,19 +58,15 @@ export class LmdbEnvironment {
 
   /**
    * Runs `action` as one transaction: all that it wrote is there afterwards, or nothing when it throws. Readers see it at once;
-   * nothing is synced. Throws CairnError DISK_FULL or STORAGE_FAILED.
+   * nothing is synced. Throws CairnError DISK_FULL, CORRUPT or STORAGE_FAILED.
    */
   transaction<T>(action: () => T): T {
-    try {
-      return this.#root.transactionSync(action);
-    } catch (error) {
-      throw this.#fromLmdb(error);
-    }
+    return this.#guarded(() => this.#root.transactionSync(action));
   }
 
   /** Position of the last entry whose effect is in the state; undefined when none was ever written. */
   readApplied(): LogPosition | undefined {
-    const bytes = this.#meta.getBinary(APPLIED_KEY);
+    const bytes = this.#guarded(() => this.#meta.getBinary(APPLIED_KEY));
     if (bytes?.byteLength !== APPLIED_BYTES || bytes[0] !== APPLIED_FORMAT) return undefined;
     return { index: bytes.readDoubleLE(1), term: bytes.readDoubleLE(9) };
   }
@@ -85,14 +82,23 @@ export class LmdbEnvironment {
 
   /** The state as it is now, for reading over time. Throws CairnError BUSY when too many are being read. */
   snapshot(): LmdbSnapshot {
-    let transaction: Transaction;
-    try {
-      transaction = this.#root.useReadTransaction();
-    } catch (error) {
-      throw this.#fromLmdb(error);
+    if (this.#readers >= limits.stateReaders) {
+      const limit = `the limit stateReaders is ${limits.stateReaders}`;
+      throw new CairnError("BUSY", `too many ranges and snapshots of the state are being read; ${limit}: try later`);
     }
+    const transaction = this.#guarded(() => this.#root.useReadTransaction());
     this.#readers++;
     return new LmdbSnapshot(this, transaction, () => this.#letGo());
+  }
+
+  /** Reads the state as it is now, at once; not a reader that is counted. */
+  read<T>(action: (transaction: Transaction) => T): T {
+    const transaction = this.#guarded(() => this.#root.useReadTransaction());
+    try {
+      return action(transaction);
+    } finally {
+      transaction.done();
+    }
   }
 
   /** Resolves when nobody reads any more. Call it once, when no new reader can come. */
@@ -113,14 +119,11 @@ export class LmdbEnvironment {
     if (this.#readers === 0) this.#whenIdle?.();
   }
 
-  #checkLength(): void {
-    const file = `${this.path}/${DATA_FILE}`;
-    const { lastPageNumber, pageSize } = this.#root.getStats() as { lastPageNumber: number; pageSize: number };
-    const needed = (lastPageNumber + 1) * pageSize;
-    const actual = existsSync(file) ? statSync(file).size : 0;
-    // A new environment has its two meta pages in the file only once something was committed.
-    if (lastPageNumber > 1 && actual < needed) {
-      throw new CairnError("CORRUPT", `${file} has ${actual} bytes, but says that it uses ${needed}`);
+  #guarded<T>(action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      throw this.#fromLmdb(error);
     }
   }
 
@@ -131,9 +134,8 @@ export class LmdbEnvironment {
     if (FULL_CODES.has(code) || (code === EIO && this.#isFull())) {
       return new CairnError("DISK_FULL", `no space left for the state in ${text}: make room`, { cause: error });
     }
-    if (code === MDB_READERS_FULL) {
-      const limit = `the limit stateReaders is ${limits.stateReaders}`;
-      return new CairnError("BUSY", `too many ranges and snapshots are being read; ${limit}`, { cause: error });
+    if (DAMAGE_CODES.has(code)) {
+      return new CairnError("CORRUPT", `the state is damaged in ${text}: have it rebuilt`, { cause: error });
     }
     return new CairnError("STORAGE_FAILED", `the state failed in ${text}`, { cause: error });
   }
@@ -175,4 +177,5 @@ export class LmdbSnapshot {
 const EIO = 5;
 /** ENOSPC, EDQUOT on Linux and macOS, EFBIG. */
 const FULL_CODES: ReadonlySet<number> = new Set([28, 122, 69, 27]);
-const MDB_READERS_FULL = -30790;
+/** MDB_PAGE_NOTFOUND, MDB_CORRUPTED, MDB_VERSION_MISMATCH, MDB_INVALID. */
+const DAMAGE_CODES: ReadonlySet<number> = new Set([-30797, -30796, -30794, -30793]);

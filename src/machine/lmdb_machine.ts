@@ -1,19 +1,17 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import { assert } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
-import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../core/types.js";
+import type { Entry, LogPosition, SnapshotMeta } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { type FileSystem, nodeFileSystem } from "../storage/fs.js";
 import { applyEntries, assertFollow } from "./apply.js";
 import type { KeyRecord } from "./evaluate.js";
 import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from "./key_value_machine.js";
-import { type BootId, isDiskFull, LmdbDirectory, linuxBootId } from "./lmdb_directory.js";
+import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb_directory.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb_environment.js";
-import { blocksOf, unlessAborted } from "./payload_blocks.js";
-import { PayloadDecoder, type PayloadSink } from "./payload_decoder.js";
+import { closedOnError, hasCode, openView } from "./lmdb_open.js";
+import { fill } from "./lmdb_restore.js";
 import { PayloadView } from "./payload_view.js";
-import { DEFAULT_SESSION_LIMITS, type SessionHead, type SessionLimits, SessionTable } from "./sessions.js";
+import { DEFAULT_SESSION_LIMITS, type SessionLimits, SessionTable } from "./sessions.js";
 import type { ApplyResult } from "./state_machine.js";
 
 export interface LmdbMachineOptions {
@@ -41,9 +39,11 @@ export class LmdbMachine implements KeyValueMachine {
   /** Replaced environments on their way out. */
   readonly #removals = new Set<Promise<void>>();
   readonly #stop = new AbortController();
+  #closed: Promise<void> | undefined;
   #crashed = false;
 
   private constructor(
+    private readonly fs: FileSystem,
     private readonly directory: LmdbDirectory,
     private readonly sessionLimits: SessionLimits,
     /** Name of the view in force. */
@@ -57,14 +57,14 @@ export class LmdbMachine implements KeyValueMachine {
     this.#applied = applied;
   }
 
-  /** Opens the state, empty when what is there cannot be trusted. Throws CairnError DISK_FULL. */
+  /** Opens the state, empty when what is there cannot be trusted. Throws CairnError DISK_FULL or STORAGE_FAILED. */
   static async open(options: LmdbMachineOptions): Promise<LmdbMachine> {
     const { directory: path, fs = nodeFileSystem, trust = "auto", bootId = linuxBootId } = options;
-    const directory = await LmdbDirectory.open(fs, path, bootId);
-    const view = await openView(directory, trust);
-    await directory.removeOthers(view.name);
     const sessionLimits = options.sessionLimits ?? DEFAULT_SESSION_LIMITS;
-    return new LmdbMachine(directory, sessionLimits, view.name, view.environment, view.reason);
+    const directory = await LmdbDirectory.open(fs, path, bootId);
+    const view = await openView(fs, directory, trust);
+    await closedOnError(view.environment, () => directory.removeOthers(view.name));
+    return new LmdbMachine(fs, directory, sessionLimits, view.name, view.environment, view.reason);
   }
 
   get appliedIndex(): number {
@@ -113,7 +113,7 @@ export class LmdbMachine implements KeyValueMachine {
   range({ prefix = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
     this.#assertRunning();
     const snapshot = this.environment.snapshot();
-    const entries = take(limit, snapshot.records.entries(snapshot.transaction, prefix));
+    const entries = copies(limit, snapshot.records.entries(snapshot.transaction, prefix));
     const range = new KeyRange(entries, (ended) => this.#ended(ended, snapshot));
     this.#open.add(range);
     return range;
@@ -146,21 +146,27 @@ export class LmdbMachine implements KeyValueMachine {
   }
 
   /** Syncs the state and marks it clean, so that it is trusted whatever happens next. Throws CairnError STORAGE_FAILED. */
-  async close(): Promise<void> {
-    if (this.#stop.signal.aborted) return;
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  crash(): Promise<void> {
+    // A close that has failed has let go of everything all the same.
+    if (this.#closed !== undefined) return this.#closed.catch(() => undefined);
+    this.#crashed = true;
+    this.#closed = this.#letGo();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     await this.#letGo();
     try {
       await this.directory.markClean(this.name);
     } catch (error) {
       // The mark that stands says as much as after a crash, which is enough: the state is only a view.
-      if (!isDiskFull(error)) throw error;
+      if (!hasCode(error, "DISK_FULL")) throw error;
     }
-  }
-
-  async crash(): Promise<void> {
-    if (this.#stop.signal.aborted) return;
-    this.#crashed = true;
-    await this.#letGo();
   }
 
   /** Ends all that is under way and closes the files. */
@@ -174,14 +180,15 @@ export class LmdbMachine implements KeyValueMachine {
 
   async #restore(payload: AsyncIterable<Uint8Array>, at: LogPosition): Promise<void> {
     const name = this.directory.reserve();
-    const environment = new LmdbEnvironment(this.directory.pathOf(name));
+    let environment: LmdbEnvironment | undefined;
     try {
+      environment = await LmdbEnvironment.create(this.fs, this.directory.pathOf(name));
       await fill(environment, payload, at, this.sessionLimits, this.#stop.signal);
       this.#stop.signal.throwIfAborted();
       await this.directory.pointTo(name);
     } catch (error) {
-      await environment.close();
-      if (!this.#crashed) await this.directory.remove(name);
+      await environment?.close();
+      await this.#remove(name);
       throw error;
     }
     this.#switchTo(name, environment, at);
@@ -201,6 +208,10 @@ export class LmdbMachine implements KeyValueMachine {
   async #removeWhenIdle(name: string, environment: LmdbEnvironment): Promise<void> {
     await environment.idle();
     await environment.close();
+    await this.#remove(name);
+  }
+
+  async #remove(name: string): Promise<void> {
     try {
       if (!this.#crashed) await this.directory.remove(name);
     } catch {
@@ -211,12 +222,9 @@ export class LmdbMachine implements KeyValueMachine {
   #table(): SessionTable {
     if (this.#sessions === undefined) {
       const { sessions } = this.environment;
-      const snapshot = this.environment.snapshot();
-      try {
-        this.#sessions = new SessionTable(sessions, this.sessionLimits, sessions.stored(snapshot.transaction));
-      } finally {
-        snapshot.close();
-      }
+      this.#sessions = this.environment.read((transaction) => {
+        return new SessionTable(sessions, this.sessionLimits, sessions.stored(transaction));
+      });
     }
     return this.#sessions;
   }
@@ -233,76 +241,12 @@ export class LmdbMachine implements KeyValueMachine {
 
 const NO_BYTES = new Uint8Array(0);
 
-interface OpenView {
-  readonly name: string;
-  readonly environment: LmdbEnvironment;
-  readonly reason: string | undefined;
-}
-
-/** The view in force when it can be trusted, else a new and empty one. In both cases the mark on disk allows commits. */
-async function openView(directory: LmdbDirectory, trust: "auto" | "rebuild"): Promise<OpenView> {
-  const trusted = trust === "rebuild" ? { reason: "the caller wants it rebuilt" } : await directory.trusted();
-  if (trusted.reason !== undefined) return newView(directory, trusted.reason);
-  await directory.pointTo(trusted.name);
-  const opened = tryOpen(directory.pathOf(trusted.name));
-  if (opened instanceof LmdbEnvironment) return { name: trusted.name, environment: opened, reason: undefined };
-  return newView(directory, opened.reason);
-}
-
-function tryOpen(path: string): LmdbEnvironment | { readonly reason: string } {
-  let environment: LmdbEnvironment;
-  try {
-    environment = new LmdbEnvironment(path);
-  } catch (error) {
-    return { reason: `${path} does not open: ${String(error)}` };
-  }
-  if (environment.readApplied() !== undefined) return environment;
-  void environment.close();
-  return { reason: `${path} does not say how far it is applied` };
-}
-
-async function newView(directory: LmdbDirectory, reason: string): Promise<OpenView> {
-  const name = directory.reserve();
-  const environment = new LmdbEnvironment(directory.pathOf(name));
-  environment.transaction(() => environment.writeApplied(LOG_START));
-  await directory.pointTo(name);
-  return { name, environment, reason };
-}
-
-/** Puts a payload into a new environment, a block to a transaction and a turn of the event loop. */
-async function fill(
-  environment: LmdbEnvironment,
-  payload: AsyncIterable<Uint8Array>,
-  at: LogPosition,
-  sessionLimits: SessionLimits,
-  signal: AbortSignal,
-): Promise<void> {
-  const decoder = new PayloadDecoder(at, sessionLimits, sinkInto(environment));
-  for await (const block of blocksOf(unlessAborted(payload, signal), limits.payloadSliceBytes)) {
-    environment.transaction(() => decoder.push(block));
-    await nextTurn();
-  }
-  decoder.finish();
-  environment.transaction(() => environment.writeApplied(at));
-}
-
-function sinkInto({ records, sessions }: LmdbEnvironment): PayloadSink {
-  let clientId = "";
-  return {
-    key: (key, record) => assert(records.append(key, record), "a payload's keys ascend"),
-    session: (head: SessionHead) => {
-      clientId = head.clientId;
-      sessions.putSession(head);
-    },
-    answer: (sequence, answer) => sessions.putAnswer(clientId, sequence, answer),
-  };
-}
-
-function* take(limit: number, entries: Iterable<KeyEntry>): Generator<KeyEntry, undefined, undefined> {
+/** The first of the entries, each with a value to keep. */
+function* copies(limit: number, entries: Iterable<KeyEntry>): Generator<KeyEntry, undefined, undefined> {
   let left = limit;
   if (left <= 0) return;
-  for (const entry of entries) {
-    yield entry;
+  for (const { key, createVersion, version, value } of entries) {
+    yield { key, createVersion, version, value: Uint8Array.prototype.slice.call(value) };
     left--;
     if (left <= 0) return;
   }

@@ -57,7 +57,7 @@ export class MemoryMachine implements KeyValueMachine {
     this.#assertRunning();
     const start = nameOf(prefix);
     const names = [...this.#state.records.keys()].filter((name) => name.startsWith(start)).sort();
-    const taken = names.slice(0, limit).map((name) => ({ name, record: this.#state.records.get(name)! }));
+    const taken = names.slice(0, Math.max(0, limit)).map((name) => ({ name, record: this.#state.records.get(name)! }));
     const range = new KeyRange(entriesOf(taken), (ended) => this.#open.delete(ended));
     this.#open.add(range);
     return range;

@@ -1,8 +1,13 @@
 import { spawnSync } from "node:child_process";
-import { mkdir, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdtempSync, rmdirSync } from "node:fs";
+import { mkdir, readdir, readFile, rm, stat, statfs, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { limits } from "../../src/core/limits.js";
 import { CairnError } from "../../src/errors.js";
+import type { KeyRange } from "../../src/machine/key_value_machine.js";
 import { LmdbEnvironment } from "../../src/machine/lmdb_environment.js";
 import type { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import { type FileSystem, nodeFileSystem } from "../../src/storage/fs.js";
@@ -13,6 +18,7 @@ import {
   contents,
   entry,
   inPieces,
+  load,
   metaAt,
   openLmdb,
   payloadOf,
@@ -116,15 +122,43 @@ describe("opening", () => {
       what: "the environment is missing",
       damage: (directory: string) => rm(`${directory}/view-1`, { recursive: true }),
     },
-    { what: "the data file is empty", damage: (directory: string) => truncate(`${directory}/view-1/data.mdb`, 0) },
+    {
+      what: "the data file is empty",
+      stop: "crash",
+      damage: (directory: string) => truncate(`${directory}/view-1/data.mdb`, 0),
+    },
+    {
+      what: "the data file is cut off in its first page",
+      stop: "crash",
+      damage: (directory: string) => truncate(`${directory}/view-1/data.mdb`, 20),
+    },
+    {
+      what: "the data file is of another format",
+      stop: "crash",
+      damage: async (directory: string) => {
+        const data = await readFile(`${directory}/view-1/data.mdb`);
+        data[data.indexOf(Buffer.from("dec0efbe", "hex")) + 4]! = 9;
+        await writeFile(`${directory}/view-1/data.mdb`, data);
+      },
+    },
+    {
+      what: "the environment is missing after a crash",
+      stop: "crash",
+      damage: (directory: string) => rm(`${directory}/view-1`, { recursive: true }),
+    },
+    {
+      what: "the data file is emptied after a clean close",
+      damage: (directory: string) => truncate(`${directory}/view-1/data.mdb`, 0),
+    },
     { what: "the data file is cut off", damage: (directory: string) => truncate(`${directory}/view-1/data.mdb`, 8192) },
     {
       what: "the data file is no environment",
+      stop: "crash",
       damage: (directory: string) => writeFile(`${directory}/view-1/data.mdb`, Buffer.alloc(100_000, 0x5a)),
     },
-  ])("a state is thrown away when $what", async ({ damage }) => {
+  ])("a state is thrown away when $what", async ({ damage, stop }) => {
     const { directory, machine } = await openFilled();
-    await machine.close();
+    await (stop === "crash" ? machine.crash() : machine.close());
     await damage(directory);
     const again = await openLmdb({ directory });
     expect(again).toMatchObject({ rebuilt: true, appliedIndex: 0, keyCount: 0 });
@@ -137,9 +171,9 @@ describe("opening", () => {
 
   test("an environment that does not say how far it is applied is thrown away", async () => {
     const { directory, machine } = await openFilled();
-    await machine.close();
+    await machine.crash();
     await rm(`${directory}/view-1`, { recursive: true });
-    const bare = new LmdbEnvironment(`${directory}/view-1`);
+    const bare = await LmdbEnvironment.create(nodeFileSystem, `${directory}/view-1`);
     bare.transaction(() => bare.records.put(bytes("k"), { createVersion: 1, version: 1, value: bytes("v") }));
     await bare.close();
     const again = await openLmdb({ directory });
@@ -161,13 +195,14 @@ describe("opening", () => {
     const { directory, machine } = await openFilled({ bootId: boot("first") });
     await machine.close();
     const clean = await readFile(`${directory}/CURRENT`, "utf8");
-    expect(clean).toContain("\nclean\n");
+    expect(clean).toMatch(/\nclean [0-9]+\n/);
     const calls: string[] = [];
     await openLmdb({ directory, bootId: boot("first"), fs: recording(calls) });
     expect(await readFile(`${directory}/CURRENT`, "utf8")).toContain("\nboot first\n");
-    expect(calls.slice(-4)).toEqual([
+    const publishing = calls.filter((call) => call.includes("CURRENT") || call.endsWith(" state"));
+    expect(publishing).toEqual([
+      "write CURRENT.tmp",
       "datasync CURRENT.tmp",
-      "close CURRENT.tmp",
       "rename CURRENT.tmp",
       "syncDirectory state",
     ]);
@@ -185,9 +220,16 @@ describe("closing", () => {
     expect(calls.indexOf("rename CURRENT.tmp")).toBeGreaterThan(synced);
   });
 
+  test("twice at the same time is closing once", async () => {
+    const { directory, machine } = await openFilled({ bootId: boot("first") });
+    await Promise.all([machine.close(), machine.close(), machine.crash()]);
+    expect(await openLmdb({ directory, bootId: boot("second") })).toMatchObject({ rebuilt: false, appliedIndex: 3 });
+  });
+
   test("fails when the pages cannot be synced, and the state is not trusted again", async () => {
-    const failing = faulty("datasync", "data.mdb", new CairnError("STORAGE_FAILED", "the disk is broken"));
+    const failing = faulty("datasync", "data.mdb", new CairnError("STORAGE_FAILED", "the disk is broken"), false);
     const { directory, machine } = await openFilled({ fs: failing });
+    failing.active = true;
     await expect(machine.close()).rejects.toMatchObject({ code: "STORAGE_FAILED" });
     expect((await openLmdb({ directory })).rebuilt).toBe(true);
   });
@@ -389,12 +431,54 @@ describe("a full disk", () => {
     expect((await payloadOf(machine)).equals(await payloadOf(reference))).toBe(true);
   });
 
-  const small = mountSmallDisk();
-  test.skipIf(small === undefined)("of the operating system ends a batch and a restore with DISK_FULL", async () => {
-    const directory = `${small!.path}/state`;
-    onTestFinished(() => small!.unmount());
-    const quiet = vi.spyOn(process.stderr, "write").mockReturnValue(true);
-    onTestFinished(() => quiet.mockRestore());
+  test("of the operating system ends opening with DISK_FULL, and not the process", async ({ skip }) => {
+    const disk = mountSmallDisk();
+    if (disk === undefined) return skip("only root can make a small disk");
+    let failures = 0;
+    // From no room at all to just enough, page by page.
+    for (let pages = 0; ; pages++) {
+      await fillDisk(disk, pages);
+      try {
+        const machine = await openLmdb({ directory: `${disk}/state` });
+        skipTo(machine, 1);
+        await machine.crash();
+        break;
+      } catch (error) {
+        expect(error).toMatchObject({ code: "DISK_FULL" });
+        failures++;
+        await rm(`${disk}/state`, { recursive: true, force: true });
+      }
+    }
+    expect(failures).toBeGreaterThan(20);
+    expect(failures).toBeLessThan(200);
+  });
+
+  test("of the operating system does not hinder readers, nor end the process when more of them come", async ({
+    skip,
+  }) => {
+    const disk = mountSmallDisk();
+    if (disk === undefined) return skip("only root can make a small disk");
+    const machine = await openLmdb({ directory: `${disk}/state` });
+    // Leaves free pages in the data file, so that commits go on when the disk takes nothing more.
+    applyOperation(
+      machine,
+      load(...Array.from({ length: 1000 }, (_, n): [string, string] => [`${n + 1000}`, "v".repeat(4000)])),
+    );
+    applyOperation(machine, load(["k", "v"]));
+    skipTo(machine, machine.appliedIndex + 2);
+    await fillDisk(disk, 0);
+    const ranges: KeyRange[] = [];
+    for (let n = 0; n < 200; n++) {
+      skipTo(machine, machine.appliedIndex + 1);
+      ranges.push(machine.range());
+    }
+    for (const range of ranges) expect([...range]).toHaveLength(1);
+  });
+
+  test("of the operating system ends a batch and a restore with DISK_FULL", async ({ skip }) => {
+    const disk = mountSmallDisk();
+    if (disk === undefined) return skip("only root can make a small disk");
+    const directory = `${disk}/state`;
     const machine = await openLmdb({ directory });
     const value = Buffer.alloc(1_000_000, 1);
     const next = (count: number) =>
@@ -423,6 +507,45 @@ describe("a full disk", () => {
   });
 });
 
+test("more readers than the limit are refused with BUSY, and single reads and writes go on", async () => {
+  const machine = await openLmdb({ directory: await temporaryDirectory() });
+  const ranges: KeyRange[] = [];
+  const full = () => {
+    for (;;) {
+      applyOperation(machine, put("k", `${ranges.length}`));
+      ranges.push(machine.range());
+    }
+  };
+  expect(full).toThrow(expect.objectContaining({ code: "BUSY", message: expect.stringContaining("stateReaders") }));
+  expect(ranges).toHaveLength(limits.stateReaders);
+  await expect(machine.capture()).rejects.toMatchObject({ code: "BUSY" });
+  applyOperation(machine, put("k", "last"));
+  expect(machine.get(bytes("k"))).toMatchObject({ version: limits.stateReaders + 2 });
+  expect(ranges.map((range) => range.next().value!.version)).toEqual(ranges.map((_, at) => at + 1));
+  ranges[0]!.close();
+  expect([...machine.range()]).toHaveLength(1);
+});
+
+test("a view or range that was ended half-way keeps no old pages", async () => {
+  const directory = await temporaryDirectory();
+  const machine = await openLmdb({ directory });
+  const pairs = Array.from({ length: 100 }, (_, n): [string, string] => [`key ${1000 + n}`, "v".repeat(2000)]);
+  const sizeAfter = async (rounds: number) => {
+    for (let round = 0; round < rounds; round++) {
+      applyOperation(machine, load(...pairs));
+      const view = await machine.capture();
+      await view.payload()[Symbol.asyncIterator]().next();
+      view.release();
+      const range = machine.range();
+      range.next();
+      range.close();
+    }
+    return (await stat(`${directory}/view-1/data.mdb`)).size;
+  };
+  const before = await sizeAfter(10);
+  expect(await sizeAfter(50)).toBeLessThan(before * 1.5);
+});
+
 test("the environment grows with the state while it is read", async () => {
   const machine = await openLmdb({ directory: await temporaryDirectory() });
   applyOperation(machine, put("first", "1"));
@@ -447,7 +570,8 @@ test("the environment grows with the state while it is read", async () => {
 
 function changed(payload: Buffer): Buffer {
   const copy = Buffer.from(payload);
-  copy[30]! = 0xff;
+  // The tag of the first key.
+  copy[24]! = 0xff;
   return copy;
 }
 
@@ -490,10 +614,7 @@ function watching(before: (kind: string, name: string) => void): FileSystem {
           before("datasync", nameOf(path));
           await file.datasync();
         },
-        async close() {
-          before("close", nameOf(path));
-          await file.close();
-        },
+        close: () => file.close(),
       };
     },
     async rename(from, to) {
@@ -507,16 +628,22 @@ function watching(before: (kind: string, name: string) => void): FileSystem {
   };
 }
 
-/** A disk of 16 MB in memory, where this process may make one. */
-function mountSmallDisk(): { path: string; unmount: () => void } | undefined {
+const SMALL_DISK_BYTES = 16 * 1024 * 1024;
+
+/** Path of a disk in memory that is gone when the test ends; undefined where this process may not make one. */
+function mountSmallDisk(): string | undefined {
   if (process.platform !== "linux" || process.getuid?.() !== 0) return undefined;
-  const path = `${process.env.TMPDIR ?? "/tmp"}/cairn-small-disk-${process.pid}`;
-  spawnSync("mkdir", ["-p", path]);
-  const unmount = () => {
-    spawnSync("umount", ["-l", path]);
-    spawnSync("rmdir", [path]);
-  };
-  if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=16m", "tmpfs", path]).status === 0) return { path, unmount };
-  spawnSync("rmdir", [path]);
-  return undefined;
+  const path = mkdtempSync(join(tmpdir(), "cairn-small-disk-"));
+  onTestFinished(() => rmdirSync(path));
+  const options = ["-t", "tmpfs", "-o", `size=${SMALL_DISK_BYTES}`];
+  if (spawnSync("mount", [...options, "tmpfs", path]).status !== 0) return undefined;
+  onTestFinished(() => void spawnSync("umount", ["-l", path]));
+  return path;
+}
+
+/** Fills the disk but for so many pages. */
+async function fillDisk(disk: string, pages: number): Promise<void> {
+  await rm(`${disk}/filler`, { force: true });
+  const { bavail, bsize } = await statfs(disk);
+  await writeFile(`${disk}/filler`, Buffer.alloc((bavail - pages) * bsize));
 }

@@ -1,0 +1,62 @@
+import { LOG_START } from "../core/types.js";
+import { CairnError, type CairnErrorCode } from "../errors.js";
+import type { FileSystem } from "../storage/fs.js";
+import type { LmdbDirectory } from "./lmdb_directory.js";
+import { LmdbEnvironment } from "./lmdb_environment.js";
+
+/** The view in force. */
+export interface OpenView {
+  readonly name: string;
+  readonly environment: LmdbEnvironment;
+  /** Why it is a new one; undefined when it was there. */
+  readonly reason: string | undefined;
+}
+
+/** The view in force when it can be trusted, else a new and empty one. In both cases the mark on disk allows commits. */
+export async function openView(fs: FileSystem, directory: LmdbDirectory, trust: "auto" | "rebuild"): Promise<OpenView> {
+  const trusted = trust === "rebuild" ? { reason: "the caller wants it rebuilt" } : await directory.trusted();
+  if (trusted.reason !== undefined) return newView(fs, directory, trusted.reason);
+  await directory.pointTo(trusted.name);
+  const opened = await openTrusted(fs, directory.pathOf(trusted.name));
+  if (opened instanceof LmdbEnvironment) return { name: trusted.name, environment: opened, reason: undefined };
+  return newView(fs, directory, opened.reason);
+}
+
+async function openTrusted(fs: FileSystem, path: string): Promise<LmdbEnvironment | { readonly reason: string }> {
+  let environment: LmdbEnvironment | undefined;
+  try {
+    environment = await LmdbEnvironment.open(fs, path);
+    if (environment.readApplied() !== undefined) return environment;
+  } catch (error) {
+    await environment?.close();
+    // Anything but damage may be over soon, and is no cause to throw a good state away.
+    if (!hasCode(error, "CORRUPT")) throw error;
+    return { reason: error.text };
+  }
+  await environment.close();
+  return { reason: `${path} does not say how far it is applied` };
+}
+
+async function newView(fs: FileSystem, directory: LmdbDirectory, reason: string): Promise<OpenView> {
+  const name = directory.reserve();
+  const environment = await LmdbEnvironment.create(fs, directory.pathOf(name));
+  await closedOnError(environment, () => {
+    environment.transaction(() => environment.writeApplied(LOG_START));
+    return directory.pointTo(name);
+  });
+  return { name, environment, reason };
+}
+
+/** Does what may fail while an environment is open. */
+export async function closedOnError(environment: LmdbEnvironment, action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    await environment.close();
+    throw error;
+  }
+}
+
+export function hasCode(error: unknown, code: CairnErrorCode): error is CairnError {
+  return error instanceof CairnError && error.code === code;
+}
