@@ -2,6 +2,7 @@ import { type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import type * as grpc from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
+import { filesOfLoadedService } from "./loaded_files.js";
 
 /**
  * Adds grpc.reflection.v1 and v1alpha to a server, so that grpcurl can list and describe its services without .proto files: the given
@@ -15,7 +16,7 @@ export function addReflection(
   others: readonly grpc.ServiceDefinition[] = [],
 ): void {
   const definitions = [...others, ...reflectionServices()];
-  const files = [...encodedFiles(services), ...definitions.flatMap(filesOf)];
+  const files = [...encodedFiles(services), ...definitions.flatMap(filesOfLoadedService)];
   const names = [...services.map((service) => service.typeName), ...definitions.map(serviceName)];
   reflectionOf(files, names).addToServer(server);
 }
@@ -49,12 +50,4 @@ function encodedFiles(services: readonly DescService[]): Buffer[] {
   };
   for (const service of services) add(service.file);
   return [...files].map((file) => Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)));
-}
-
-/** The files that proto-loader keeps with each method of a service that it has loaded. */
-function filesOf(definition: grpc.ServiceDefinition): Buffer[] {
-  return Object.values(definition).flatMap((method) => {
-    const { requestType } = method as { requestType?: { fileDescriptorProtos?: Buffer[] } };
-    return requestType?.fileDescriptorProtos ?? [];
-  });
 }

@@ -15,7 +15,10 @@ import { decodeMessage, encodeMessage, methodName } from "./codec.js";
 import { IncomingMessages } from "./incoming.js";
 import { OutgoingMessages } from "./outgoing.js";
 
-/** The methods of a service, as functions. Whatever fails is a CairnError. */
+/**
+ * The methods of a service, as functions. Whatever fails is a CairnError. The error of a stream may overtake messages that were sent
+ * before it and are not read yet; the good end of a stream never does.
+ */
 export type Client<Service extends DescService> = {
   [Name in keyof Service["method"]]: ClientMethod<Service["method"][Name]>;
 };
@@ -51,7 +54,7 @@ export interface ClientStream<Request, Response> extends RequestSender<Request> 
 
 /** Many requests, many responses. */
 export interface BidiStream<Request, Response> extends RequestSender<Request> {
-  /** For one consumer. Leaving the loop early cancels the call. */
+  /** For one consumer. Leaving the loop early cancels the call, with both its halves. */
   readonly responses: AsyncIterable<Response>;
 }
 

@@ -42,11 +42,7 @@ export class Channel {
 
   constructor(address: string, settings: ChannelSettings = {}) {
     this.address = address;
-    this.#channel = new grpc.Channel(
-      address,
-      settings.credentials ?? grpc.credentials.createInsecure(),
-      channelOptions,
-    );
+    this.#channel = grpcChannel(address, settings.credentials ?? grpc.credentials.createInsecure());
   }
 
   /**
@@ -57,6 +53,7 @@ export class Channel {
     if (this.#closed) throw new CairnError("FAILED_PRECONDITION", `the channel to ${this.address} is closed`);
     const { signal } = settings;
     if (signal?.aborted) throw cancellation(signal, method);
+    const metadata = grpcMetadata(settings);
     const call = this.#channel.createCall(methodPath(method), deadline(settings), undefined, null, undefined);
     const running = new ClientCall(call, method, this.address, signal, {
       message: (bytes) => events.message(bytes),
@@ -66,7 +63,7 @@ export class Channel {
       },
     });
     this.#calls.add(running);
-    running.start(grpcMetadata(settings));
+    running.start(metadata);
     return running;
   }
 
@@ -157,6 +154,15 @@ export class ClientCall {
   };
 }
 
+function grpcChannel(address: string, credentials: grpc.ChannelCredentials): grpc.Channel {
+  try {
+    return new grpc.Channel(address, credentials, channelOptions);
+  } catch (error) {
+    const text = `the address must be host:port, not ${JSON.stringify(address)}: ${String(error)}`;
+    throw new CairnError("INVALID_ARGUMENT", text, { cause: error });
+  }
+}
+
 function cancellation(signal: AbortSignal, method: DescMethod): CairnError {
   if (signal.reason instanceof CairnError) return signal.reason;
   return cancelledByCaller(method, signal.reason);
@@ -171,6 +177,12 @@ function deadline({ timeoutMs }: CallSettings): number {
 function grpcMetadata({ metadata }: CallSettings): grpc.Metadata {
   if (metadata === undefined) return NO_METADATA;
   const sent = new grpc.Metadata();
-  for (const [key, value] of Object.entries(metadata)) sent.set(key, value);
+  for (const [key, value] of Object.entries(metadata)) {
+    try {
+      sent.set(key, value);
+    } catch (error) {
+      throw new CairnError("INVALID_ARGUMENT", `metadata ${key} cannot be sent: ${String(error)}`, { cause: error });
+    }
+  }
   return sent;
 }

@@ -35,6 +35,13 @@ export function decodeMessage<Schema extends DescMessage>(schema: Schema, bytes:
   return fromBinary(schema, bytes);
 }
 
+/** What a message that waits is counted with: its bytes, and an allowance for what is around it, so that empty ones count too. */
+export function bufferedBytes(message: Buffer): number {
+  return message.byteLength + MESSAGE_OVERHEAD_BYTES;
+}
+
+const MESSAGE_OVERHEAD_BYTES = 256;
+
 function messageTooLarge(typeName: string, bytes: number): CairnError {
   const limit = limits.messageBytes;
   return new CairnError(

@@ -1,5 +1,6 @@
 import { assert } from "../core/invariants.js";
 import { limits } from "../core/limits.js";
+import { bufferedBytes } from "./codec.js";
 
 /** Where messages come from: each `startRead` asks for one more. */
 export interface MessageSource<Message> {
@@ -10,8 +11,8 @@ export interface MessageSource<Message> {
 }
 
 /**
- * The messages of a stream in the order of their arrival, for one consumer. Reads ahead by at most `streamBufferBytes` (one message
- * always), and then asks for no more until the consumer has taken some: so HTTP/2 flow control holds the sender back.
+ * The messages of a stream in the order of their arrival, for one consumer. Reads ahead by at most `streamBufferBytes` and
+ * one message, and then asks for no more until the consumer has taken some: so HTTP/2 flow control holds the sender back.
  */
 export class IncomingMessages<Message> implements AsyncIterableIterator<Message> {
   readonly #source: MessageSource<Message>;
@@ -27,8 +28,9 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     this.#source = source;
   }
 
-  /** Reads the next message as soon as there is room for it. */
+  /** Reads the next message as soon as there is room for it; an abandoned stream is read on to its end. */
   readNext(): void {
+    if (this.#state.is === "ended" || this.#state.is === "failed") return;
     if (this.#queuedBytes > limits.streamBufferBytes) this.#readHeldBack = true;
     else this.#source.startRead();
   }
@@ -41,7 +43,7 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
       return;
     }
     this.#queue.push(bytes);
-    this.#queuedBytes += bytes.byteLength;
+    this.#queuedBytes += bufferedBytes(bytes);
   }
 
   /** There are no more messages. */
@@ -91,7 +93,7 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
   }
 
   #handQueued(bytes: Buffer): Promise<IteratorResult<Message>> {
-    this.#queuedBytes -= bytes.byteLength;
+    this.#queuedBytes -= bufferedBytes(bytes);
     this.#releaseRead();
     return new Promise((resolve, reject) => this.#hand(bytes, { resolve, reject }));
   }

@@ -1,4 +1,5 @@
 import { limits } from "../core/limits.js";
+import { bufferedBytes } from "./codec.js";
 
 /** Writes one message; calls `written` when the network has taken it, or never when the stream breaks before that. */
 export type WriteMessage = (bytes: Buffer, written: () => void) => void;
@@ -25,7 +26,7 @@ export class OutgoingMessages {
   send(bytes: Buffer): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
     this.#queue.push(bytes);
-    this.#waitingBytes += bytes.byteLength;
+    this.#waitingBytes += bufferedBytes(bytes);
     this.#writeNext();
     if (this.#waitingBytes <= limits.streamBufferBytes) return Promise.resolve();
     return new Promise((resolve, reject) => this.#callers.push({ resolve, reject }));
@@ -63,7 +64,7 @@ export class OutgoingMessages {
 
   #written(bytes: Buffer): void {
     this.#writing = false;
-    this.#waitingBytes -= bytes.byteLength;
+    this.#waitingBytes -= bufferedBytes(bytes);
     this.#wakeCallers();
     if (this.#failure === undefined) this.#writeNext();
   }

@@ -58,11 +58,10 @@ async function reflection(version: "v1" | "v1alpha"): Promise<(question: object)
     });
 }
 
-function filesOf(answer: Answer): FileRegistry {
-  const file = (answer.fileDescriptorResponse?.fileDescriptorProto ?? []).map((bytes) =>
-    // The library's clients see bytes as arrays of numbers.
-    fromBinary(FileDescriptorProtoSchema, Uint8Array.from(bytes)),
-  );
+/** The files of an answer, linked; fails on names that lead nowhere. The library's clients see bytes as arrays of numbers. */
+function registryOf(answer: Answer): FileRegistry {
+  const files = answer.fileDescriptorResponse?.fileDescriptorProto ?? [];
+  const file = files.map((bytes) => fromBinary(FileDescriptorProtoSchema, Uint8Array.from(bytes)));
   return createFileRegistry(create(FileDescriptorSetSchema, { file: file.reverse() }));
 }
 
@@ -90,7 +89,7 @@ describe.each(["v1", "v1alpha"] as const)("grpc.reflection.%s", (version) => {
 
   test("describes a service with all that its messages need", async () => {
     const ask = await reflection(version);
-    const files = filesOf(await ask({ fileContainingSymbol: "cairn.v1.AdminService" }));
+    const files = registryOf(await ask({ fileContainingSymbol: "cairn.v1.AdminService" }));
     const service = files.getService("cairn.v1.AdminService");
     expect(service?.methods.map(({ name, methodKind }) => [name, methodKind])).toEqual(
       AdminService.methods.map(({ name, methodKind }) => [name, methodKind]),
@@ -109,8 +108,18 @@ describe.each(["v1", "v1alpha"] as const)("grpc.reflection.%s", (version) => {
     "grpc.reflection.v1alpha.ServerReflection",
   ])("describes %s", async (name) => {
     const ask = await reflection(version);
-    const files = filesOf(await ask({ fileContainingSymbol: name }));
-    expect(files.getService(name)?.methods.length).toBeGreaterThan(0);
+    const files = registryOf(await ask({ fileContainingSymbol: name }));
+    expect(files.getService(name)!.methods.length).toBeGreaterThan(0);
+  });
+
+  test("a file with a map and nested types is as a compiler writes it", async () => {
+    const ask = await reflection(version);
+    const files = registryOf(await ask({ fileContainingSymbol: "grpc.health.v1.Health" }));
+    const statuses = files.getMessage("grpc.health.v1.HealthListResponse")!.field.statuses!;
+    expect(statuses.proto.typeName).toBe(".grpc.health.v1.HealthListResponse.StatusesEntry");
+    expect(statuses.fieldKind).toBe("map");
+    const status = files.getMessage("grpc.health.v1.HealthCheckResponse")!.field.status!;
+    expect(status.proto.typeName).toBe(".grpc.health.v1.HealthCheckResponse.ServingStatus");
   });
 
   test("names what it does not know", async () => {

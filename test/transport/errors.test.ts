@@ -311,6 +311,14 @@ describe("what goes wrong between client and server", () => {
     }
   });
 
+  test("metadata that cannot be sent, and an address that is none, are refused", async () => {
+    const client = createClient(KeyValueService, "127.0.0.1:1");
+    onTestFinished(() => client.close());
+    const metadata = { key: "line\nbreak" };
+    expect(await failure(client.get({}, { metadata }))).toMatchObject({ code: "INVALID_ARGUMENT" });
+    expect(() => openChannel("")).toThrow(/\[INVALID_ARGUMENT\] the address must be host:port, not ""/);
+  });
+
   test.each([
     ["CANCELLED", "CANCELLED"],
     ["UNKNOWN", "INTERNAL"],

@@ -1,0 +1,154 @@
+import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { IncomingMessages } from "../../src/transport/incoming.js";
+import { OutgoingMessages } from "../../src/transport/outgoing.js";
+import { collect } from "./support.js";
+
+/** Messages whose source delivers one of `size` bytes for each read, at once, up to `most` of them. */
+function incoming(size: number, most = Number.POSITIVE_INFINITY) {
+  const seen = { reads: 0, abandoned: 0 };
+  const messages = new IncomingMessages<number>({
+    startRead: () => {
+      if (seen.reads === most) return messages.end();
+      seen.reads++;
+      queueMicrotask(() => {
+        messages.push(Buffer.alloc(size));
+        messages.readNext();
+      });
+    },
+    decode: (bytes) => bytes.byteLength,
+    abandoned: () => {
+      seen.abandoned++;
+    },
+  });
+  messages.readNext();
+  return { messages, seen };
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+describe("IncomingMessages", () => {
+  test.each([
+    ["64 KiB", 64 * 1024, 5],
+    ["the largest size", limits.messageBytes, 1],
+    ["no bytes", 0, 1025],
+  ])("reads a bounded number of messages of %s ahead", async (_, size, most) => {
+    const { messages, seen } = incoming(size);
+    await turn();
+    expect(seen.reads).toBeGreaterThan(0);
+    expect(seen.reads).toBeLessThanOrEqual(most);
+    const before = seen.reads;
+    await turn();
+    expect(seen.reads).toBe(before);
+
+    for (let taken = 1; taken <= 10; taken++) {
+      expect(await messages.next()).toEqual({ done: false, value: size });
+      await turn();
+      expect(seen.reads).toBe(before + taken);
+    }
+  });
+
+  test("gives all messages, then the end", async () => {
+    const { messages } = incoming(1000, 700);
+    expect(await collect(messages)).toHaveLength(700);
+    expect(await messages.next()).toEqual({ done: true, value: undefined });
+  });
+
+  test("fail: what has arrived comes first; abort: it does not", async () => {
+    const broken = incoming(10, 2).messages;
+    await turn();
+    // The source has ended it already; a failure after the end changes nothing.
+    broken.fail(new Error("late"));
+    expect(await collect(broken)).toEqual([10, 10]);
+
+    const failed = incoming(limits.messageBytes).messages;
+    await turn();
+    failed.fail(new Error("broken"));
+    expect((await failed.next()).done).toBe(false);
+    await expect(failed.next()).rejects.toThrow("broken");
+    await expect(failed.next()).rejects.toThrow("broken");
+
+    const aborted = incoming(10, 2).messages;
+    await turn();
+    aborted.abort(new Error("cancelled"));
+    await expect(aborted.next()).rejects.toThrow("cancelled");
+  });
+
+  test("an abandoned stream is read on, and what arrives is dropped", async () => {
+    const { messages, seen } = incoming(limits.messageBytes, 20);
+    for await (const _ of messages) break;
+    expect(seen.abandoned).toBe(1);
+    await turn();
+    expect(seen.reads).toBe(20);
+    expect(await messages.next()).toEqual({ done: true, value: undefined });
+  });
+
+  test("a message that cannot be decoded is its consumer's error", async () => {
+    const messages = new IncomingMessages<number>({
+      startRead() {},
+      decode: () => {
+        throw new Error("no message");
+      },
+      abandoned() {},
+    });
+    messages.push(Buffer.alloc(1));
+    await expect(messages.next()).rejects.toThrow("no message");
+    const waiting = messages.next();
+    messages.push(Buffer.alloc(1));
+    await expect(waiting).rejects.toThrow("no message");
+  });
+});
+
+describe("OutgoingMessages", () => {
+  /** A network that takes a message when told to. */
+  function outgoing() {
+    const writes: { bytes: Buffer; written: () => void }[] = [];
+    return { messages: new OutgoingMessages((bytes, written) => void writes.push({ bytes, written })), writes };
+  }
+
+  async function isPending(promise: Promise<unknown>): Promise<boolean> {
+    const pending = Symbol("pending");
+    return (await Promise.race([promise, Promise.resolve(pending)])) === pending;
+  }
+
+  test("writes one after the other, in order, and the end last", () => {
+    const { messages, writes } = outgoing();
+    let ended = false;
+    for (const byte of [1, 2, 3]) void messages.send(Buffer.from([byte]));
+    messages.end(() => {
+      ended = true;
+    });
+    for (const byte of [1, 2, 3]) {
+      expect(writes).toHaveLength(byte);
+      expect(writes.at(-1)!.bytes[0]).toBe(byte);
+      expect(ended).toBe(false);
+      writes.at(-1)!.written();
+    }
+    expect(ended).toBe(true);
+  });
+
+  test("holds its callers back above the limit, until the network has taken enough", async () => {
+    const { messages, writes } = outgoing();
+    const half = Buffer.alloc(limits.streamBufferBytes / 2);
+    const sends = [messages.send(half), messages.send(half), messages.send(half)];
+    await turn();
+    expect(await Promise.all(sends.map(isPending))).toEqual([false, true, true]);
+    writes[0]!.written();
+    expect(await Promise.all(sends.map(isPending))).toEqual([false, true, true]);
+    writes[1]!.written();
+    await Promise.all(sends);
+  });
+
+  test("a failure reaches who waits and who comes later, and nothing more is written", async () => {
+    const { messages, writes } = outgoing();
+    const waiting = messages.send(Buffer.alloc(limits.messageBytes));
+    void messages.send(Buffer.alloc(1)).catch(() => {});
+    messages.fail(new Error("gone"));
+    await expect(waiting).rejects.toThrow("gone");
+    await expect(messages.send(Buffer.alloc(1))).rejects.toThrow("gone");
+    writes[0]!.written();
+    expect(writes).toHaveLength(1);
+  });
+});
