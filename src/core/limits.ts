@@ -81,6 +81,10 @@ export const limits = {
   termRanges: 1000,
   /** A line of the gateway's input. */
   gatewayLineBytes: 64 * MiB,
+  /** Objects and lists within each other in a value of the gateway's input. */
+  gatewayJsonDepth: 1000,
+  /** Entries that one seed_state of the gateway may put into a log. */
+  gatewaySeedEntries: 10_000_000,
 } as const;
 
 assert(limits.keyBytes + limits.valueBytes + 4 * KiB <= limits.entryBytes, "a largest put fits an entry");

@@ -1,8 +1,10 @@
+import { assert } from "../core/invariants.js";
 import type { Response } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import type { Ready } from "../core/ready.js";
 import type { Entry, HardState, SnapshotMeta } from "../core/types.js";
 import type { ApplyResult, StateMachine } from "../machine/state_machine.js";
+import { abortable } from "../storage/snapshots/abortable.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
 import type { Clock } from "./clock.js";
 import type { RoomKeeper } from "./room.js";
@@ -27,7 +29,7 @@ export interface ReadyObserver<Result> {
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
   #awake = false;
-  #stopped = false;
+  readonly #stopped = new AbortController();
   /** The received snapshot that a Ready may ask to be installed. */
   staged: StagedSnapshot | undefined;
 
@@ -48,15 +50,18 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
 
   /** Runs until {@link stop}; rejects when the node cannot go on. */
   async run(): Promise<void> {
-    while (!this.#stopped) {
+    while (!this.#stopped.signal.aborted) {
       if (this.raft.hasReady) await this.#carryOut(this.raft.ready());
       else await this.#sleep();
     }
   }
 
-  /** {@link run} ends when what is under way is done. */
+  /**
+   * {@link run} ends when what is under way is done. Loading a snapshot into the state is not waited for, which may take minutes: it is
+   * broken off, {@link run} rejects with CANCELLED, and the next start finishes it.
+   */
   stop(): void {
-    this.#stopped = true;
+    this.#stopped.abort();
     this.#wake?.();
   }
 
@@ -96,12 +101,21 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    */
   async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<void> {
     const { log, machine, snapshots } = this.storage;
-    const info = await this.staged!.publish();
+    const { staged } = this;
+    assert(staged?.meta.index === meta.index && staged.meta.term === meta.term, "the pending snapshot is staged", {
+      pending: meta.index,
+      staged: staged?.meta.index,
+    });
+    const info = await staged.publish();
     this.staged = undefined;
+    // The commit index may be above the snapshot already, by entries that are not in the log before the next write.
+    const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };
     await this.room.untilRoom(() =>
-      log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, hardState ?? log.hardState),
+      log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),
     );
-    await this.room.untilRoom(() => machine.restore(snapshots.openPayload(info), meta));
+    await this.room.untilRoom(() =>
+      machine.restore(abortable(snapshots.openPayload(info), this.#stopped.signal), meta),
+    );
     await snapshots.retain();
     this.observer.installed(meta);
   }

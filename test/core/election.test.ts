@@ -1,5 +1,16 @@
 import { describe, expect, test } from "vitest";
-import { append, ask, command, commands, install, requestVote, settle, startLeader, startNode, voters } from "./support.js";
+import {
+  append,
+  ask,
+  command,
+  commands,
+  install,
+  requestVote,
+  settle,
+  startLeader,
+  startNode,
+  voters,
+} from "./support.js";
 
 describe("RequestVote, receiver (Raft figure 2)", () => {
   test("1. replies false if term < currentTerm", () => {

@@ -1,5 +1,16 @@
 import { describe, expect, test } from "vitest";
-import { append, ask, command, commands, install, logFacts, settle, startLeader, startNode, termsOf } from "./support.js";
+import {
+  append,
+  ask,
+  command,
+  commands,
+  install,
+  logFacts,
+  settle,
+  startLeader,
+  startNode,
+  termsOf,
+} from "./support.js";
 
 describe("AppendEntries, receiver (Raft figure 2)", () => {
   test("1. replies false if term < currentTerm", () => {
@@ -195,7 +206,12 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     const raft = startNode({ terms: [4] });
     const before = logFacts(raft);
     const answer = ask(raft, install([9, 3]));
-    expect(answer).toMatchObject({ outcome: "stale_term", term: 4, matchIndex: 0, detail: expect.stringContaining("3") });
+    expect(answer).toMatchObject({
+      outcome: "stale_term",
+      term: 4,
+      matchIndex: 0,
+      detail: expect.stringContaining("3"),
+    });
     expect(logFacts(raft)).toEqual(before);
   });
 

@@ -54,7 +54,11 @@ describe("a log at its start", () => {
     ["the ranges end before the last entry", { lastIndex: 2, ranges: [] }, "the ranges reach to the last entry"],
     ["something is applied that is not committed", { applied: 2, commit: 1 }, "boundary <= applied <= commit <= last"],
     ["something is committed that is not there", { commit: 4 }, "boundary <= applied <= commit <= last"],
-    ["an entry that is not applied is missing", { tail: commands(3, [1]) }, "entries not yet applied are in the window"],
+    [
+      "an entry that is not applied is missing",
+      { tail: commands(3, [1]) },
+      "entries not yet applied are in the window",
+    ],
     ["the tail ends early", { tail: commands(1, [1, 1]) }, "the tail reaches to the last entry"],
     ["the tail has a gap", { tail: [command(1, 1), command(3, 1)] }, "the tail's entries are consecutive"],
   ])("refuses to start when %s", (_, wrong, text) => {

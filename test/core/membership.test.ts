@@ -39,6 +39,8 @@ describe("the memberships of a log", () => {
 
   test("rule 10: one inside the trimmed range stays in force", () => {
     const memberships = history();
+    memberships.trimTo(3);
+    expect(memberships.at(3)).toBe(base);
     memberships.trimTo(6);
     expect(memberships.at(6)).toBe(second);
     expect(memberships.at(9)).toBe(third);

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { describe, expect, test } from "vitest";
-import { importsOf, withoutComments } from "../support/source.js";
+import { importsOf, withoutComments } from "./source_text.js";
 
 const core = resolve(import.meta.dirname, "../../src/core");
 
@@ -75,7 +75,7 @@ describe("the scanner", () => {
     ["const at = Math.random();", ["Math.random"]],
     ["const at = Math . random();", ["Math.random"]],
     ['const at = Math["random"]();', ["Math.random"]],
-    ["const text = `${Date.now()}`;", ["Date"]],
+    [`const text = \`\${Date.now()}\`;`, ["Date"]],
     ['import { readFile } from "node:fs";', ["import of node:fs"]],
     ['import type { A } from "../errors.js";', ["import of ../errors.js"]],
     ['import "../node/node.js";', ["import of ../node/node.js"]],

@@ -162,6 +162,16 @@ describe("committed entries", () => {
     expect(settle(raft).committed).toEqual([]);
     expect(raft.log.applied).toBe(3);
   });
+
+  test("are none while a snapshot is pending, though entries behind it are durable and committed", () => {
+    const raft = startNode({ terms: [1, 1, 1], commit: 1, applied: 1 });
+    raft.step(install([2, 1]));
+    raft.step(append({ prev: [3, 1], commit: 3 }));
+    const ready = raft.ready();
+    expect([ready.snapshot?.index, ready.committed]).toEqual([2, []]);
+    raft.advance(ready);
+    expect(settle(raft).committed).toEqual([command(3, 1)]);
+  });
 });
 
 describe("a snapshot to install", () => {

@@ -626,7 +626,7 @@ export enum AppendEntriesRejection {
 
   /**
    * An entry contradicts one that the receiver knows to be committed, or the sender claims the term in which the receiver itself
-   * leads. No correct leader does either: nothing was changed, and `detail` gives the facts.
+   * leads. No correct leader does either: the log was not changed, and `detail` gives the facts.
    *
    * @generated from enum value: APPEND_ENTRIES_REJECTION_SAFETY = 3;
    */
