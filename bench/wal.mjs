@@ -1,27 +1,27 @@
 // Speed of the write-ahead log on this machine's disk: durable appends with and without filling ahead, opening, reading.
-// Arguments: a directory on the disk to measure (default: the system's temporary one).
+// npm run build && node bench/wal.mjs [DIRECTORY]: a directory on the disk to measure (default: the system's temporary one).
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Entry, INITIAL_HARD_STATE, LOG_START } from "../src/core/types.js";
-import { nodeFileSystem } from "../src/storage/fs.js";
-import { WriteAheadLog } from "../src/storage/wal/wal.js";
+import { INITIAL_HARD_STATE, LOG_START } from "../dist/src/core/types.js";
+import { nodeFileSystem } from "../dist/src/storage/fs.js";
+import { WriteAheadLog } from "../dist/src/storage/wal/wal.js";
 
 const MiB = 1024 * 1024;
 
-function entriesFrom(low: number, count: number, bytes: number): Entry[] {
+function entriesFrom(low, count, bytes) {
   const data = new Uint8Array(bytes).fill(7);
   return Array.from({ length: count }, (_, at) => ({ index: low + at, term: 1, type: "command", data }));
 }
 
-function percentile(sorted: readonly number[], share: number): string {
-  return (sorted[Math.floor(share * (sorted.length - 1))]! * 1000).toFixed(0);
+function percentile(sorted, share) {
+  return (sorted[Math.floor(share * (sorted.length - 1))] * 1000).toFixed(0);
 }
 
-async function measureAppends(directory: string, fillBytes: number, perBatch: number, bytes: number, batches: number) {
+async function measureAppends(directory, fillBytes, perBatch, bytes, batches) {
   const options = { fs: nodeFileSystem, directory: join(directory, `${fillBytes}-${perBatch}-${bytes}`), fillBytes };
   const log = await WriteAheadLog.create(options, LOG_START, INITIAL_HARD_STATE);
-  const times: number[] = [];
+  const times = [];
   const cpu = process.cpuUsage();
   for (let batch = 0; batch < batches; batch++) {
     const entries = entriesFrom(1 + batch * perBatch, perBatch, bytes);
@@ -45,7 +45,7 @@ async function measureAppends(directory: string, fillBytes: number, perBatch: nu
   };
 }
 
-async function measureOpening(directory: string, bytes: number, megabytes: number) {
+async function measureOpening(directory, bytes, megabytes) {
   const options = { fs: nodeFileSystem, directory: join(directory, `open-${bytes}`) };
   const log = await WriteAheadLog.create(options, LOG_START, INITIAL_HARD_STATE);
   const count = Math.floor((megabytes * MiB) / bytes);
@@ -72,7 +72,7 @@ try {
     [64, 256, 1000],
     [1000, 256, 200],
     [1, MiB, 60],
-  ] as const) {
+  ]) {
     for (const fillBytes of [0, 256 * 1024]) {
       appends.push(await measureAppends(directory, fillBytes, perBatch, bytes, batches));
     }
