@@ -1,0 +1,25 @@
+import { expect, test } from "vitest";
+import { type CrashOptions, crashTable, runCrash } from "./crash.js";
+
+// `npm run crash -- --kills 200` is the long form of these.
+
+test("killed again and again under load, a node loses nothing that it acknowledged", async () => {
+  // A kill takes nothing away from the state that is written already.
+  expect(await killed({ kills: 7 })).toMatchObject({ statesRebuilt: 0 });
+});
+
+test("killed, and its state wiped now and then, a node builds the state again from snapshot and log", async () => {
+  const { statesWiped, statesRebuilt } = await killed({ kills: 6, wipeState: 2 });
+  // A start may be killed before it has built the state again, or there may be no snapshot yet.
+  expect(statesRebuilt).toBeLessThanOrEqual(statesWiped);
+});
+
+async function killed(options: Pick<CrashOptions, "kills" | "wipeState">) {
+  // A new one for each run; a failure names it.
+  const report = await runCrash({ ...options, seed: Date.now() % 2 ** 31 });
+  console.log(crashTable(report));
+  expect(report.kills).toBe(options.kills);
+  expect(report.acknowledged, "writes were acknowledged").toBeGreaterThan(0);
+  expect(report.snapshotFilesVerified, "snapshot files were verified").toBeGreaterThan(0);
+  return report;
+}

@@ -1,0 +1,222 @@
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
+import { startNode } from "../support/processes.js";
+import { makeSnapshotFile, offerAndChunks, statePairs } from "./snapshot_file.js";
+import type { Json, Tool } from "./tool.js";
+
+const CLUSTER = "interop";
+const KV = "cairn.v1.KeyValueService";
+const ADMIN = "cairn.v1.AdminService";
+const RAFT = "cairn.v1.RaftService";
+
+/** A running node with a data directory, both gone at its disposal. */
+export async function interopNode(args: readonly string[] = []) {
+  const data = await mkdtemp(join(tmpdir(), "cairn-interop-"));
+  const { address, kill } = await startNode({ id: "n1", data, args: ["--cluster-id", CLUSTER, ...args] });
+  return {
+    address,
+    data,
+    async [Symbol.asyncDispose]() {
+      await kill();
+      await rm(data, { recursive: true, force: true });
+    },
+  };
+}
+
+/** What a tool that knows nothing but an address can do with a node. */
+export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = {}): void {
+  describe.skipIf(options.skip ?? false)(`${tool.name} with reflection alone`, () => {
+    let node: Awaited<ReturnType<typeof interopNode>>;
+    beforeAll(async () => {
+      node = await interopNode();
+    });
+    afterAll(() => node[Symbol.asyncDispose]());
+
+    const call = (method: string, ...messages: Json[]) => tool.call(node.address, method, messages);
+    const answer = (method: string, ...messages: Json[]) => onlyAnswer(tool, node.address, method, ...messages);
+
+    for (const [reflection, flags] of Object.entries(tool.reflections)) {
+      test(`lists services and methods, and calls one (${reflection})`, async () => {
+        expect(await tool.listServices(node.address, flags)).toEqual([
+          ADMIN,
+          KV,
+          RAFT,
+          "grpc.health.v1.Health",
+          "grpc.reflection.v1.ServerReflection",
+          "grpc.reflection.v1alpha.ServerReflection",
+        ]);
+        expect(await tool.listMethods(node.address, flags)).toEqual(
+          expect.arrayContaining([`${KV}/CompareAndSet`, `${ADMIN}/GetLogInfo`, `${RAFT}/InstallSnapshot`]),
+        );
+        const { status, messages } = await tool.call(node.address, `${ADMIN}/GetStatus`, [{}], flags);
+        expect({ status, messages }).toMatchObject({ status: "OK", messages: [{ clusterId: CLUSTER, nodeId: "n1" }] });
+      });
+    }
+
+    test("writes, reads, swaps and deletes a key", async () => {
+      const key = base64("interop/a");
+      const put = await answer(`${KV}/Put`, { key, value: base64("1") });
+      expect(put).toMatchObject({ header: { clusterId: CLUSTER, nodeId: "n1", leaderId: "n1" } });
+      const got = await answer(`${KV}/Get`, { key });
+      expect(got.kv).toEqual({ key, value: base64("1"), version: put.version, createVersion: put.version });
+
+      const wrong = { key, value: base64("2"), newValue: base64("3") };
+      const kept = await answer(`${KV}/CompareAndSet`, wrong);
+      expect(kept).not.toHaveProperty("swapped");
+      expect(kept.current).toMatchObject({ key, value: base64("1"), version: put.version });
+      const swapped = await answer(`${KV}/CompareAndSet`, { key, version: put.version, newValue: base64("3") });
+      expect(swapped).toMatchObject({ swapped: true });
+      expect(Number(swapped.version)).toBeGreaterThan(Number(put.version));
+
+      expect(await answer(`${KV}/Delete`, { key })).toMatchObject({ deleted: true });
+      expect(await answer(`${KV}/Get`, { key })).not.toHaveProperty("kv");
+    });
+
+    test("a retry under the same request id has no second effect", async () => {
+      const request = { key: base64("once"), value: base64("x"), requestId: { clientId: "interop", sequence: "1" } };
+      const first = await answer(`${KV}/Put`, request);
+      expect((await answer(`${KV}/Put`, request)).version).toBe(first.version);
+    });
+
+    test("reads a range as a stream", async () => {
+      for (const name of ["range/2", "range/1", "rangf"]) await answer(`${KV}/Put`, { key: base64(name) });
+      const { kvs } = await answer(`${KV}/Range`, { prefix: base64("range/") });
+      expect((kvs as Json[]).map((kv) => kv.key)).toEqual([base64("range/1"), base64("range/2")]);
+    });
+
+    test("takes a snapshot, lists it and downloads it", async () => {
+      const { version } = await answer(`${KV}/Put`, { key: base64("in the snapshot"), value: base64("yes") });
+      const taken = await answer(`${ADMIN}/TakeSnapshot`, { keepLogBytes: "0" });
+      expect(taken).toMatchObject({ taken: true, snapshot: { index: version } });
+      const info = taken.snapshot as Record<"index" | "term" | "fileBytes" | "sha256", string>;
+      const { snapshots } = await answer(`${ADMIN}/ListSnapshots`, {});
+      expect((snapshots as Json[])[0]).toEqual(info);
+
+      const log = await answer(`${ADMIN}/GetLogInfo`, {});
+      expect(log).toMatchObject({ snapshotIndex: version, lastIndex: version, appliedIndex: version, term: info.term });
+      expect(log.firstIndex).toBe(String(Number(version) + 1));
+
+      const { status, messages } = await call(`${ADMIN}/DownloadSnapshot`, {});
+      expect(status).toBe("OK");
+      expect(messages[0]).toMatchObject({ info });
+      const file = Buffer.concat(messages.map(({ data }) => Buffer.from((data as string | undefined) ?? "", "base64")));
+      expect(String(file.byteLength)).toBe(info.fileBytes);
+      expect(createHash("sha256").update(file.subarray(0, -56)).digest("base64")).toBe(info.sha256);
+      const name = snapshotFileName({ index: Number(info.index), term: Number(info.term) });
+      expect(file.equals(await readFile(join(node.data, "snapshots", name))), "the file as it is on disk").toBe(true);
+    });
+
+    test("an exact index that is not applied yet is refused, with the one that is", async () => {
+      const { status, text } = await call(`${ADMIN}/TakeSnapshot`, { index: "1000000" });
+      expect(status).toBe("OUT_OF_RANGE");
+      expect(text).toMatch(/index 1000000 is not applied yet: the last applied index is \d+/);
+    });
+
+    test("health says that the node serves", async () => {
+      expect(await answer("grpc.health.v1.Health/Check", {})).toEqual({ status: "SERVING" });
+      expect(await answer("grpc.health.v1.Health/Check", { service: KV })).toEqual({ status: "SERVING" });
+      expect((await call("grpc.health.v1.Health/Check", { service: "no.such.Service" })).status).toBe("NOT_FOUND");
+    });
+
+    test("an error has a status and says which limit it is about", async () => {
+      const { status, text } = await call(`${KV}/Put`, { key: base64("k".repeat(limits.keyBytes + 1)) });
+      expect(status).toBe("INVALID_ARGUMENT");
+      expect(text).toMatch(/^\[LIMIT_EXCEEDED\] .*1025 bytes.*keyBytes.*1024/);
+    });
+
+    test("what is not there yet says so", async () => {
+      const { status, text } = await call(`${KV}/Txn`, {});
+      expect(status).toBe("UNIMPLEMENTED");
+      expect(text).toContain("cairn.v1.KeyValueService/Txn");
+    });
+
+    describe("as a peer of a node that never campaigns by itself", () => {
+      let follower: Awaited<ReturnType<typeof interopNode>>;
+      beforeAll(async () => {
+        follower = await interopNode(["--elections", "manual"]);
+      });
+      afterAll(() => follower[Symbol.asyncDispose]());
+      const header = { protocolVersion: 1, clusterId: CLUSTER, senderId: "n2", receiverId: "n1" };
+      const ask = (method: string, ...messages: Json[]) => onlyAnswer(tool, follower.address, method, ...messages);
+
+      test("a vote is given once in a term", async () => {
+        const vote = { header, term: "3", candidateId: "n2" };
+        expect(await ask(`${RAFT}/RequestVote`, vote)).toEqual({ term: "3", voteGranted: true });
+        const other = { ...vote, header: { ...header, senderId: "n3" }, candidateId: "n3" };
+        expect(await ask(`${RAFT}/RequestVote`, other)).toEqual({ term: "3" });
+      });
+
+      test("entries of a stale term are rejected, which is an answer and no error", async () => {
+        const heartbeat = { header, leaderId: "n2", round: "7" };
+        expect(await ask(`${RAFT}/AppendEntries`, { ...heartbeat, term: "5" })).toMatchObject({
+          term: "5",
+          success: true,
+        });
+        const { detail, ...rejection } = await ask(`${RAFT}/AppendEntries`, { ...heartbeat, term: "4" });
+        expect(rejection).toEqual({ term: "5", rejection: "APPEND_ENTRIES_REJECTION_STALE_TERM", round: "7" });
+        expect(detail).toMatch(/4.*5/);
+      });
+
+      test("a message for another cluster is refused with both names", async () => {
+        const stranger = { header: { ...header, clusterId: "another" }, term: "5", candidateId: "n2" };
+        const { status, text } = await tool.call(follower.address, `${RAFT}/RequestVote`, [stranger]);
+        expect(status).toBe("FAILED_PRECONDITION");
+        expect(text).toContain('header.cluster_id is "another", expected "interop"');
+      });
+
+      test("a snapshot is installed from messages on standard input, and its state is there", async () => {
+        const pairs = statePairs(500, 1000);
+        const file = await makeSnapshotFile({ clusterId: CLUSTER, index: 40, term: 2, pairs });
+        const messages = offerAndChunks(file, { header, term: 6, leaderId: "n2", chunkBytes: 100_000 });
+        const installed = await tool.call(follower.address, `${RAFT}/InstallSnapshot`, messages);
+        expect(installed).toMatchObject({ status: "OK", text: "" });
+        expect(installed.messages.at(0)).toEqual({ accepted: {} });
+        expect(installed.messages.at(-1)).toEqual({ installed: { term: "6", matchIndex: "40", applied: true } });
+
+        for (const { key, value } of [pairs[0]!, pairs.at(-1)!]) {
+          const { kv } = await ask(`${KV}/Get`, { key: key.toString("base64"), stale: true });
+          expect(kv).toMatchObject({ value: value.toString("base64"), version: "40" });
+        }
+        expect(await ask(`${ADMIN}/GetLogInfo`, {})).toMatchObject({
+          firstIndex: "41",
+          lastIndex: "40",
+          snapshotIndex: "40",
+        });
+        const again = await tool.call(follower.address, `${RAFT}/InstallSnapshot`, messages.slice(0, 1));
+        expect(again.messages).toMatchObject([
+          { refused: { reason: "SNAPSHOT_REFUSAL_ALREADY_COMMITTED", commitIndex: "40" } },
+        ]);
+      });
+
+      test("a chunk with a flipped bit ends the installation, and leaves nothing", async () => {
+        const file = await makeSnapshotFile({ clusterId: CLUSTER, index: 60, term: 2, pairs: statePairs(10, 10) });
+        const [offer, chunk] = offerAndChunks(file, { header, term: 6, leaderId: "n2", chunkBytes: 100_000 });
+        const { crc32, ...rest } = chunk!.chunk as { crc32: number };
+        const bad = { chunk: { ...rest, crc32: (crc32 ^ 1) >>> 0 } };
+        const { status, text } = await tool.call(follower.address, `${RAFT}/InstallSnapshot`, [offer!, bad]);
+        expect(status).toBe("DATA_LOSS");
+        expect(text).toMatch(/chunk at offset 0 has CRC-32/);
+        expect(await ask(`${ADMIN}/GetStatus`, {})).not.toMatchObject({ snapshotIndex: "60" });
+        const files = await readdir(join(follower.data, "snapshots"));
+        expect(files.filter((name) => !name.endsWith(".snap"))).toEqual([]);
+      });
+    });
+  });
+}
+
+/** The one message of an answer that is OK. */
+async function onlyAnswer(tool: Tool, address: string, method: string, ...messages: Json[]): Promise<Json> {
+  const answer = await tool.call(address, method, messages);
+  expect(answer, `${method} is answered`).toMatchObject({ status: "OK" });
+  expect(answer.messages).toHaveLength(1);
+  return answer.messages[0]!;
+}
+
+function base64(text: string): string {
+  return Buffer.from(text).toString("base64");
+}
