@@ -14,6 +14,8 @@ export const limits = {
   valueBytes: 1.5 * MiB,
   /** Largest encoded log entry. */
   entryBytes: 2 * MiB,
+  /** Set aside in an entry for what is around its data. */
+  entryAllowanceBytes: 64,
   /** Largest gRPC message, sent or received. */
   messageBytes: 4 * MiB,
   /**

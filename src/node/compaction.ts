@@ -3,6 +3,7 @@ import type { Raft } from "../core/raft.js";
 import type { SnapshotMeta } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import type { StateMachine, StateView } from "../machine/state_machine.js";
+import { abortable } from "../storage/snapshots/abortable.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { Logger } from "./logger.js";
 import type { MachineOpener } from "./options.js";
@@ -59,15 +60,17 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   async #take(request: SnapshotRequest): Promise<SnapshotOutcome> {
-    if (this.#stopped.signal.aborted) throw new CairnError("STOPPED", "the node is stopping");
+    this.#assertRunning();
     const { machine, snapshots } = this.storage;
     const newest = this.raft.snapshot?.index ?? 0;
     if (request.index !== undefined) this.#checkReachable(request.index, newest);
     const index = request.index ?? machine.appliedIndex;
     const unsnapshotted = this.raft.log.last.index - newest;
     const due = request.index !== undefined || unsnapshotted >= (request.thresholdEntries ?? 0);
-    if (!due || index === newest) return { taken: false, snapshot: snapshots.newest(), logEntriesTrimmed: 0 };
-    const info = await this.#write(index);
+    // One that was found damaged since is no longer in the store, and is worth being written again.
+    const isThere = index <= (snapshots.newest()?.index ?? 0);
+    if (!due || isThere) return { taken: false, snapshot: snapshots.newest(), logEntriesTrimmed: 0 };
+    const info = await this.#unlessStopped(this.#write(request.index));
     const logEntriesTrimmed = await this.#trim(info, request.keepLogBytes ?? this.options.trailingLogBytes);
     await snapshots.retain();
     this.options.logger.info({ index: info.index, bytes: info.fileBytes, logEntriesTrimmed }, "took a snapshot");
@@ -91,10 +94,14 @@ export class Compactor<Machine extends StateMachine> {
     }
   }
 
-  async #write(index: number): Promise<SnapshotInfo> {
-    if (index === this.storage.machine.appliedIndex) {
-      return this.#writeView(await this.storage.machine.capture());
-    }
+  /** Without an index: the state as it is now. */
+  async #write(index: number | undefined): Promise<SnapshotInfo> {
+    const { machine } = this.storage;
+    if (index !== undefined && index !== machine.appliedIndex) return this.#writeEarlierState(index);
+    const view = await machine.capture();
+    if (index === undefined || view.appliedIndex === index) return this.#writeView(view);
+    // A state machine that takes its time to capture has gone on.
+    view.release();
     return this.#writeEarlierState(index);
   }
 
@@ -109,18 +116,36 @@ export class Compactor<Machine extends StateMachine> {
 
   /** Builds the state at an index below the applied one from the snapshot before it and the log. */
   async #writeEarlierState(index: number): Promise<SnapshotInfo> {
-    const { directory, log, snapshots } = this.storage;
-    const scratch = await this.options.openMachine({ directory: directory.scratch, trustDisk: false });
+    const { directory, snapshots } = this.storage;
+    // Not simply the newest: one above the index may be installed at any time.
+    const base = snapshots.list().find((info) => info.index <= index);
+    let scratch: Machine | undefined;
     try {
-      const base = snapshots.newest();
-      if (base !== undefined) await scratch.restore(snapshots.openPayload(base), base);
-      while (scratch.appliedIndex < index) {
-        scratch.apply(await log.entries(scratch.appliedIndex + 1, index, limits.applyBytes));
+      scratch = await this.options.openMachine({ directory: directory.scratch, trustDisk: false });
+      if (base !== undefined) {
+        await scratch.restore(abortable(snapshots.openPayload(base), this.#stopped.signal), base);
       }
+      await this.#applyLog(scratch, index);
       return await this.#writeView(await scratch.capture());
     } finally {
-      await scratch.crash();
+      await scratch?.crash();
       await directory.fs.removeAll(directory.scratch);
+    }
+  }
+
+  async #applyLog(scratch: Machine, index: number): Promise<void> {
+    const { log } = this.storage;
+    while (scratch.appliedIndex < index) {
+      this.#assertRunning();
+      const { appliedIndex } = scratch;
+      if (log.boundary.index > appliedIndex) {
+        throw new CairnError(
+          "OUT_OF_RANGE",
+          `the state at index ${index} cannot be built any more: the newest snapshot before it is at index ${appliedIndex}, but the log ` +
+            `starts at ${log.boundary.index + 1}. Take one without an index.`,
+        );
+      }
+      scratch.apply(await log.entries(appliedIndex + 1, index, limits.applyBytes));
     }
   }
 
@@ -139,9 +164,24 @@ export class Compactor<Machine extends StateMachine> {
   async #trim(info: SnapshotInfo, keepLogBytes: number): Promise<number> {
     const { log } = this.storage;
     const before = this.raft.log.boundary.index;
-    const trimTo = Math.max(before, Math.min(info.index, log.firstIndexKeeping(keepLogBytes) - 1));
+    // The boundary may be above this snapshot by now: a newer one was installed meanwhile (rule 5).
+    const trimTo = Math.min(info.index, Math.max(before, log.firstIndexKeeping(keepLogBytes) - 1));
     if (!this.raft.snapshotTaken(info, trimTo)) return 0;
     await log.trim(trimTo);
     return trimTo - before;
+  }
+
+  /** What was broken off because the node stops says so. */
+  async #unlessStopped<Result>(work: Promise<Result>): Promise<Result> {
+    try {
+      return await work;
+    } catch (error) {
+      if (error instanceof CairnError && error.code === "CANCELLED") this.#assertRunning();
+      throw error;
+    }
+  }
+
+  #assertRunning(): void {
+    if (this.#stopped.signal.aborted) throw new CairnError("STOPPED", "the node is stopping");
   }
 }

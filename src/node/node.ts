@@ -1,19 +1,20 @@
 import { randomUUID } from "node:crypto";
+import { InvariantViolation } from "../core/invariants.js";
 import { limits } from "../core/limits.js";
-import type {
-  AppendEntries,
-  AppendEntriesAnswer,
-  InstallSnapshotAnswer,
-  Request,
-  RequestVote,
-  RequestVoteAnswer,
-  Response,
+import {
+  type AppendEntries,
+  type AppendEntriesAnswer,
+  type InstallSnapshotAnswer,
+  malformedAppend,
+  type Request,
+  type RequestVote,
+  type RequestVoteAnswer,
+  type Response,
 } from "../core/messages.js";
 import { type ElectionMode, Raft } from "../core/raft.js";
-
 import { CairnError } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
-import { checkId } from "../storage/data_dir.js";
+import { checkId, checkMembers } from "../storage/data_dir.js";
 import { nodeFileSystem } from "../storage/fs.js";
 import { membershipCodec } from "../storage/membership_message.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
@@ -25,9 +26,10 @@ import { PendingAnswers } from "./pending_answers.js";
 import { type Committed, Proposals } from "./proposals.js";
 import { ReadyLoop } from "./ready_loop.js";
 import { type Recovered, type RecoveryReport, recover } from "./recovery.js";
+import { checkFitsEntry, diskFull, refusal } from "./refusals.js";
 import { RoomKeeper } from "./room.js";
 import { type InstallOffer, SnapshotInbox } from "./snapshot_inbox.js";
-import type { NodeStorage } from "./storage.js";
+import { abandonStorage, closeStorage, type NodeStorage } from "./storage.js";
 import { AppliedWaiters } from "./waiters.js";
 
 type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
@@ -53,7 +55,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #requests = new PendingAnswers<Response>();
   readonly #reads = new PendingAnswers<number>();
   readonly #onFatal: (error: unknown) => void;
-  readonly #running: Promise<void>;
+  /** Ends with what the loop ended with; undefined when it was stopped. */
+  readonly #running: Promise<unknown>;
   #cancelTick: () => void = () => {};
   #nextRequest = 1;
   #stopping: Promise<void> | undefined;
@@ -67,6 +70,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   ): Promise<CairnNode<Result, Machine>> {
     checkId(options.id, "node id");
     if (options.clusterId !== undefined) checkId(options.clusterId, "cluster id");
+    const members = checkMembers(options.members ?? [{ id: options.id, address: "", role: "voter" }]);
     const clock = options.clock ?? systemClock;
     const started = clock.now();
     const recovered = await recover({
@@ -75,13 +79,18 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       nodeId: options.id,
       clusterId: options.clusterId,
       newClusterId: randomUUID,
-      members: options.members ?? [{ id: options.id, address: "", role: "voter" }],
+      members,
       openMachine: options.openMachine,
       trustState: options.trustState ?? true,
       segmentBytes: options.segmentBytes ?? limits.segmentBytes,
       logger: options.logger ?? silentLogger,
     });
-    return new CairnNode(options, recovered, clock, clock.now() - started);
+    try {
+      return new CairnNode(options, recovered, clock, clock.now() - started);
+    } catch (error) {
+      await abandonStorage(recovered.storage);
+      throw error;
+    }
   }
 
   private constructor(
@@ -128,8 +137,17 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       trailingLogBytes: options.trailingLogBytes ?? limits.trailingLogBytes,
       logger: this.#logger,
     });
-    this.inbox = new SnapshotInbox(this.#raft, storage.snapshots, (offer, staged) => this.#install(offer, staged));
-    this.#running = this.#loop.run().catch((error) => this.#fail(error));
+    this.inbox = new SnapshotInbox(this.#raft, storage.snapshots, {
+      install: (offer, staged) => this.#install(offer, staged),
+      watch: (work) => this.#fatalIfUntrusted(work),
+    });
+    this.#running = this.#loop.run().then(
+      () => undefined,
+      (error) => {
+        this.#fail(error);
+        return error;
+      },
+    );
     if (this.elections === "automatic") {
       // A node that is alone need not wait for anybody.
       if (this.#raft.membership.members.length === 1) this.#raft.campaign();
@@ -174,15 +192,10 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   async propose(data: Uint8Array, signal?: AbortSignal): Promise<Committed<Result>> {
     this.#assertRunning();
     if (signal?.aborted) throw new CairnError("CANCELLED", "the caller gave up before the write was begun");
-    if (data.byteLength > limits.entryBytes - 64) {
-      throw new CairnError(
-        "LIMIT_EXCEEDED",
-        `a command of ${data.byteLength} bytes exceeds entryBytes (${limits.entryBytes})`,
-      );
-    }
+    checkFitsEntry(data, "the command");
     if (this.#room.isFull) throw diskFull();
-    const proposal = this.#raft.propose(data);
-    if ("refused" in proposal) throw this.#refusal(proposal.refused);
+    const proposal = this.#core((raft) => raft.propose(data));
+    if ("refused" in proposal) throw refusal(proposal.refused, this.id, this.#raft.leader);
     const committed = this.#proposals.wait(proposal.accepted, signal);
     this.#loop.wake();
     return committed;
@@ -196,7 +209,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#assertRunning();
     const requestId = this.#nextRequest++;
     const answer = this.#reads.wait(requestId, signal);
-    this.#raft.readIndex(requestId);
+    this.#core((raft) => raft.readIndex(requestId));
     this.#answerReads();
     const index = await answer;
     await this.waitApplied(index, signal);
@@ -208,21 +221,29 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     if (this.#storage.machine.appliedIndex < index) await this.#waiters.wait(index, signal);
   }
 
-  /** Takes in a leader's entries; resolves when what the answer promises is durable. @throws CairnError DISK_FULL */
+  /**
+   * Takes in a leader's entries; resolves when what the answer promises is durable.
+   * @throws CairnError DISK_FULL; INVALID_ARGUMENT, LIMIT_EXCEEDED for a message that no correct peer sends
+   */
   async appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer> {
+    checkId(message.from, "sender");
+    const malformed = malformedAppend({ ...message, requestId: 0 });
+    if (malformed !== undefined) throw new CairnError("INVALID_ARGUMENT", malformed);
+    for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
     if (message.entries.length > 0 && this.#room.isFull) throw diskFull();
     return (await this.#step(message)) as AppendEntriesAnswer;
   }
 
-  /** Takes in a candidate's request; resolves when the vote is durable. */
+  /** Takes in a candidate's request; resolves when the vote is durable. @throws CairnError INVALID_ARGUMENT */
   async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {
+    checkId(message.from, "sender");
     return (await this.#step(message)) as RequestVoteAnswer;
   }
 
   /** Takes a snapshot and trims the log; see {@link Compactor.take}. */
   async takeSnapshot(request: SnapshotRequest): Promise<SnapshotOutcome> {
     this.#assertRunning();
-    return this.#compactor.take(request);
+    return this.#fatalIfUntrusted(this.#compactor.take(request));
   }
 
   /**
@@ -231,7 +252,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    */
   async campaign(signal?: AbortSignal): Promise<number> {
     this.#assertRunning();
-    const reason = this.#raft.campaign();
+    const reason = this.#core((raft) => raft.campaign());
     if (reason !== undefined) throw new CairnError("FAILED_PRECONDITION", `node ${this.id} cannot campaign: ${reason}`);
     const { term } = this.#raft;
     this.#loop.wake();
@@ -239,19 +260,18 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return term;
   }
 
-  /** Stops cleanly: what is being written is finished, and everything that the disk has is synced. May be called more than once. */
+  /**
+   * Stops cleanly: what is being written is finished, and everything that the disk has is synced. May be called more than once.
+   * Rejects when something went wrong on the way; the node has stopped all the same, and is recovered at its next start.
+   */
   stop(): Promise<void> {
-    this.#stopping ??= this.#end(async ({ machine, log, directory }) => {
-      await machine.close();
-      await log.close();
-      await directory.close();
-    });
+    this.#stopping ??= this.#end(closeStorage);
     return this.#stopping;
   }
 
-  /** Stops as if the process had been killed: nothing more is written. For tests of recovery. */
+  /** Stops as if the process had been killed: nothing more is written, and nothing is reported. For tests of recovery. */
   crash(): Promise<void> {
-    this.#stopping ??= this.#end((storage) => abandon(storage));
+    this.#stopping ??= this.#end(abandonStorage).catch(() => {});
     return this.#stopping;
   }
 
@@ -259,21 +279,44 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#cancelTick();
     this.#loop.stop();
     this.#room.stop();
+    const inboxStopped = this.inbox.stop();
     await this.#compactor.stop();
-    await this.#running;
+    const failure = await this.#running;
+    // A transfer that is being installed waits for its answer.
     this.#failCallers();
-    await close(this.#storage);
+    await inboxStopped;
+    if (failure === undefined || isInterruption(failure)) return close(this.#storage);
+    await abandonStorage(this.#storage);
+    throw failure;
   }
 
-  /** The node cannot go on. */
-  async #fail(error: unknown): Promise<void> {
+  /** The node cannot go on: nothing may be built on its state any more. */
+  #fail(error: unknown): void {
     if (this.#stopping !== undefined) return;
     this.#logger.error({ err: error }, "the node cannot go on and stops");
-    this.#cancelTick();
-    this.#failCallers();
-    this.#stopping = this.#compactor.stop().then(() => abandon(this.#storage));
-    await this.#stopping;
-    this.#onFatal(error);
+    this.#stopping = this.#end(abandonStorage).catch(() => {});
+    void this.#stopping.then(() => this.#onFatal(error));
+  }
+
+  /** Lets the core do something. It throws only when it is broken. */
+  #core<Result>(change: (raft: Raft) => Result): Result {
+    try {
+      return change(this.#raft);
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    }
+  }
+
+  /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node, whoever comes across it. */
+  async #fatalIfUntrusted<Result>(work: Promise<Result>): Promise<Result> {
+    try {
+      return await work;
+    } catch (error) {
+      const isStorage = error instanceof CairnError && error.code === "STORAGE_FAILED";
+      if (isStorage || error instanceof InvariantViolation) this.#fail(error);
+      throw error;
+    }
   }
 
   #failCallers(): void {
@@ -287,8 +330,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   async #step(message: Unaddressed<Request>): Promise<Response> {
     this.#assertRunning();
     const requestId = this.#nextRequest++;
+    this.#core((raft) => raft.step({ ...message, requestId } as Request));
     const answer = this.#requests.wait(requestId);
-    this.#raft.step({ ...message, requestId } as Request);
     this.#answerReads();
     this.#loop.wake();
     return answer;
@@ -296,30 +339,24 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   async #install(offer: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer> {
     this.#loop.staged = staged;
-    const answer = await this.#step({
-      type: "install_snapshot",
-      from: offer.from,
-      term: offer.leaderTerm,
-      snapshot: staged.meta,
-    } as Unaddressed<Request>);
-    return answer as InstallSnapshotAnswer;
+    try {
+      const request = {
+        type: "install_snapshot",
+        from: offer.from,
+        term: offer.leaderTerm,
+        snapshot: staged.meta,
+      } as const;
+      return (await this.#step(request as Unaddressed<Request>)) as InstallSnapshotAnswer;
+    } finally {
+      this.#loop.staged = undefined;
+    }
   }
 
   #answerReads(): void {
     for (const { requestId, index } of this.#raft.takeReads()) {
       if (index !== undefined) this.#reads.resolve(requestId, index);
-      else this.#reads.reject(requestId, this.#refusal("not_leader"));
+      else this.#reads.reject(requestId, refusal("not_leader", this.id, this.#raft.leader));
     }
-  }
-
-  #refusal(reason: "not_leader" | "queue_full"): CairnError {
-    if (reason === "queue_full") {
-      const text = `too many writes are waiting to be committed: uncommittedBytes is ${limits.uncommittedBytes}. Try later.`;
-      return new CairnError("BUSY", text);
-    }
-    const { leader } = this.#raft;
-    const hint = leader === undefined || leader === this.id ? "no leader is known" : `the leader is ${leader}`;
-    return new CairnError("NOT_LEADER", `node ${this.id} is not the leader: ${hint}`, { leaderHint: leader });
   }
 
   #onRoom(full: boolean, error: CairnError | undefined): void {
@@ -333,7 +370,12 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   #scheduleTick(ms: number): void {
     this.#cancelTick = this.#clock.after(ms, () => {
-      this.#raft.tick();
+      try {
+        this.#raft.tick();
+      } catch (error) {
+        // Nobody called this who could be told.
+        return this.#fail(error);
+      }
       this.#loop.wake();
       this.#scheduleTick(ms);
     });
@@ -344,14 +386,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 }
 
-async function abandon({ machine, log, directory }: NodeStorage<StateMachine>): Promise<void> {
-  await machine.crash();
-  await log.crash();
-  directory.crash();
-}
-
-function diskFull(): CairnError {
-  return new CairnError("DISK_FULL", "the disk is full: free some space; writes resume by themselves");
+/** What the loop ends with when it is stopped in the midst of something that may take long. */
+function isInterruption(error: unknown): boolean {
+  return error instanceof CairnError && (error.code === "STOPPED" || error.code === "CANCELLED");
 }
 
 function rethrow(error: unknown): void {

@@ -26,6 +26,8 @@ export class Proposals<Result> {
    */
   wait(position: LogPosition, signal?: AbortSignal): Promise<Committed<Result>> {
     const { index, term } = position;
+    // A proposal of an earlier term that is no longer in this node's log: another member may still bring it through.
+    this.#failWhere((pending) => pending === index, "this node has put another entry in its place");
     return new Promise((resolve, reject) => {
       const onAbort = () => {
         this.#pending.delete(index);

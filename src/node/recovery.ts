@@ -65,10 +65,10 @@ export async function recover<Machine extends StateMachine>(
       fs: options.fs,
       directory: directory.snapshots,
       clusterId: directory.identity.clusterId,
-      report: (event, facts) => options.logger.warn({ ...facts }, event),
+      logger: options.logger,
     });
     const completed = directory.identity.complete ? directory : await directory.complete();
-    await finishInstall(log, newestUsable(snapshots, log), options.logger);
+    await finishInstall(log, snapshots, options.logger);
     const machine = await options.openMachine({ directory: directory.state, trustDisk: options.trustState });
     opened.push(machine);
     const storage = { directory: completed, log, snapshots, machine };
@@ -92,8 +92,9 @@ export async function recover<Machine extends StateMachine>(
       report: { snapshotIndex: snapshot?.index ?? 0, stateRebuilt, replayedEntries, tornBytes },
     };
   } catch (error) {
-    for (const part of opened.reverse()) await part.crash();
-    await directory.close();
+    // The error that ended it is the one to report.
+    for (const part of opened.reverse()) await part.crash().catch(() => {});
+    await directory.close().catch(() => {});
     throw error;
   }
 }
@@ -130,8 +131,11 @@ function hole(snapshots: SnapshotStore, log: WriteAheadLog, covered: number): Ca
 }
 
 /** A crash may have come between publishing an installed snapshot and making the log start at it (rules 4 and 8). */
-async function finishInstall(log: WriteAheadLog, snapshot: SnapshotInfo | undefined, logger: Logger): Promise<void> {
+async function finishInstall(log: WriteAheadLog, snapshots: SnapshotStore, logger: Logger): Promise<void> {
+  const snapshot = newestUsable(snapshots, log);
   if (snapshot === undefined || log.termAt(snapshot.index) === snapshot.term) return;
+  // The log is about to be thrown away for it.
+  if (!(await isGood(snapshots, snapshot))) return finishInstall(log, snapshots, logger);
   logger.warn({ snapshot: snapshot.index, logEnd: log.last.index }, "finishing the installation of a snapshot");
   const { hardState } = log;
   await log.reset(snapshot, {
@@ -140,6 +144,17 @@ async function finishInstall(log: WriteAheadLog, snapshot: SnapshotInfo | undefi
     vote: hardState.term < snapshot.term ? undefined : hardState.vote,
     commit: snapshot.index,
   });
+}
+
+/** One that is not leaves the list of snapshots. */
+async function isGood(snapshots: SnapshotStore, info: SnapshotInfo): Promise<boolean> {
+  try {
+    await snapshots.verify(info);
+    return true;
+  } catch (error) {
+    if (!(error instanceof CairnError) || error.code !== "CORRUPT") throw error;
+    return false;
+  }
 }
 
 /** Returns whether the state was loaded from a snapshot. */
@@ -170,7 +185,7 @@ async function restoreState<Machine extends StateMachine>({
     }
   }
   if (log.boundary.index <= machine.appliedIndex) return false;
-  throw hole(snapshots, log, 0);
+  throw hole(snapshots, log, snapshots.newest()?.index ?? 0);
 }
 
 /** Applies what is committed and not applied yet; returns the number of entries. */

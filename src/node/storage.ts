@@ -10,3 +10,23 @@ export interface NodeStorage<Machine extends StateMachine> {
   readonly snapshots: SnapshotStore;
   readonly machine: Machine;
 }
+
+/** Closes all, with everything durable. When one part fails, the others are let go of all the same, and the first error is thrown. */
+export async function closeStorage(storage: NodeStorage<StateMachine>): Promise<void> {
+  const { machine, log, directory } = storage;
+  try {
+    await machine.close();
+    await log.close();
+    await directory.close();
+  } catch (error) {
+    await abandonStorage(storage);
+    throw error;
+  }
+}
+
+/** Lets go of all as a crash would: nothing more is written. Never rejects: a process that dies reports nothing either. */
+export async function abandonStorage({ machine, log, directory }: NodeStorage<StateMachine>): Promise<void> {
+  await machine.crash().catch(() => {});
+  await log.crash().catch(() => {});
+  directory.crash();
+}

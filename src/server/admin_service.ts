@@ -45,8 +45,14 @@ export function adminService(node: KeyValueNode): ServiceImplementation<typeof A
 
     async *downloadSnapshot({ index }) {
       const info = findSnapshot(node, toNumber(index, "index"));
-      yield { info: snapshotInfoToMessage(info) };
-      for await (const data of node.snapshots.readFile(info, 0, limits.snapshotChunkBytes)) yield { data };
+      // A slow reader must not lose the file to retention between the two.
+      const unpin = node.snapshots.pin(info);
+      try {
+        yield { info: snapshotInfoToMessage(info) };
+        for await (const data of node.snapshots.readFile(info, 0, limits.snapshotChunkBytes)) yield { data };
+      } finally {
+        unpin();
+      }
     },
 
     async campaign(_request, { signal }) {

@@ -2,10 +2,10 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SnapshotInfoSchema } from "../../gen/cairn/v1/admin_pb.js";
 import { AppendEntriesRejection, type PeerHeader } from "../../gen/cairn/v1/raft_pb.js";
 import { type Entry as EntryMessage, EntryType as EntryTypeMessage } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../core/limits.js";
 import type { AppendRejection } from "../core/messages.js";
 import type { Entry, EntryType } from "../core/types.js";
 import { CairnError } from "../errors.js";
+import { checkId } from "../storage/data_dir.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 
 /** Version of the protocol between peers. */
@@ -24,15 +24,11 @@ const entryTypes: Readonly<Record<EntryTypeMessage, EntryType | undefined>> = {
   [EntryTypeMessage.CONFIGURATION]: "configuration",
 };
 
-/** @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED */
+/** @throws CairnError INVALID_ARGUMENT */
 export function toEntry(message: EntryMessage): Entry {
   const type = entryTypes[message.type];
   if (type === undefined) {
     throw new CairnError("INVALID_ARGUMENT", `entry ${message.index} has the unknown type ${message.type}`);
-  }
-  if (message.data.byteLength > limits.entryBytes) {
-    const text = `entry ${message.index} has ${message.data.byteLength} bytes; the limit entryBytes is ${limits.entryBytes}`;
-    throw new CairnError("LIMIT_EXCEEDED", text);
   }
   return { index: toNumber(message.index, "index"), term: toNumber(message.term, "term"), type, data: message.data };
 }
@@ -68,6 +64,6 @@ export function checkPeer(header: PeerHeader | undefined, node: { id: string; cl
   }
   if (header.clusterId !== node.clusterId) throw mismatch("cluster_id", node.clusterId, header.clusterId);
   if (header.receiverId !== node.id) throw mismatch("receiver_id", node.id, header.receiverId);
-  if (header.senderId === "") throw new CairnError("INVALID_ARGUMENT", "header.sender_id is empty");
+  checkId(header.senderId, "header.sender_id");
   return header.senderId;
 }

@@ -11,9 +11,10 @@ import {
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../core/limits.js";
-import { type InstallSnapshotAnswer, malformedAppend } from "../core/messages.js";
+import type { InstallSnapshotAnswer } from "../core/messages.js";
 import { CairnError } from "../errors.js";
 import { IncomingSnapshot, type OfferRefusal } from "../node/snapshot_inbox.js";
+import { checkId } from "../storage/data_dir.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
 import { orderedAnswers } from "../transport/ordered.js";
 import { checkPeer, rejectionMessages, toEntry, toNumber } from "./convert.js";
@@ -80,10 +81,10 @@ export function raftService(node: KeyValueNode): ServiceImplementation<typeof Ra
 }
 
 async function append(node: KeyValueNode, request: AppendEntriesRequest): Promise<AppendResponse> {
+  checkId(request.leaderId, "leader_id");
   const message = {
     type: "append_entries",
     from: request.leaderId,
-    requestId: 0,
     term: leaderTerm(request.term),
     prev: {
       index: toNumber(request.prevLogIndex, "prev_log_index"),
@@ -92,9 +93,6 @@ async function append(node: KeyValueNode, request: AppendEntriesRequest): Promis
     entries: request.entries.map(toEntry),
     leaderCommit: toNumber(request.leaderCommit, "leader_commit"),
   } as const;
-  if (request.leaderId === "") throw new CairnError("INVALID_ARGUMENT", "leader_id is empty");
-  const malformed = malformedAppend(message);
-  if (malformed !== undefined) throw new CairnError("INVALID_ARGUMENT", malformed);
   const answer = await node.appendEntries(message);
   const { rejection } = answer;
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };

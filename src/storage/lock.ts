@@ -56,8 +56,9 @@ export class DirectoryLock {
       await writeHolder(this.fs, `${this.file}${RELEASED}`, { ...this.self, released: true });
       await this.fs.rename(`${this.file}${RELEASED}`, this.file);
     } catch (error) {
-      // On a full disk the file stays as it is, and its holder counts as dead when this process has ended.
       if (!(error instanceof CairnError) || error.code !== "DISK_FULL") throw error;
+      // The lock stays as it is, and its holder counts as dead from now on: for this process at once, for others when it ends.
+      await this.fs.unlink(`${this.file}${RELEASED}`).catch(ignoreMissing);
     } finally {
       heldHere.delete(this.self.token);
     }
@@ -126,9 +127,9 @@ async function highest(fs: FileSystem, directory: string): Promise<number> {
 async function removeOld(fs: FileSystem, directory: string, own: number, self: Holder): Promise<void> {
   for (const name of await fs.list(directory)) {
     const [, number] = /^lock\.(\d+)(?:\.released)?$/.exec(name) ?? [];
-    const [, pid] = /^lock-draft\.(\d+)\./.exec(name) ?? [];
+    const [, pid, token = ""] = /^lock-draft\.(\d+)\.(.+)$/.exec(name) ?? [];
     const isOld = number !== undefined && Number(number) < own;
-    const isDead = pid !== undefined && Number(pid) !== self.pid && !isAlive(Number(pid));
+    const isDead = pid !== undefined && (Number(pid) === self.pid ? !heldHere.has(token) : !isAlive(Number(pid)));
     if (isOld || isDead) await fs.unlink(`${directory}/${name}`).catch(ignoreMissing);
   }
 }
@@ -150,7 +151,8 @@ async function writeHolder(fs: FileSystem, path: string, holder: Holder): Promis
 /** Undefined when the file is gone, or was lost in a power failure: then nobody holds the lock. */
 async function readHolder(fs: FileSystem, file: string): Promise<Holder | undefined> {
   try {
-    const holder = JSON.parse((await readSmallFile(fs, file)).toString()) as Partial<Holder>;
+    const found: unknown = JSON.parse((await readSmallFile(fs, file)).toString());
+    const holder = (found ?? {}) as Partial<Holder>;
     return typeof holder.pid === "number" && typeof holder.host === "string" ? (holder as Holder) : undefined;
   } catch (error) {
     if (error instanceof SyntaxError) return undefined;

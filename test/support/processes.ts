@@ -1,6 +1,7 @@
-import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
+import type { Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { afterAll, onTestFinished } from "vitest";
 
@@ -25,6 +26,8 @@ export interface ProcessOptions {
   readonly cwd?: string;
   /** Added to the environment of the test. */
   readonly env?: Readonly<Record<string, string>>;
+  /** An open file in place of what {@link RunningCommand.stdout} would gather. */
+  readonly stdout?: number;
 }
 
 export interface RunningNode {
@@ -82,9 +85,8 @@ export function startCommand(args: readonly string[], options: ProcessOptions = 
 /** Starts any program; it belongs to the test as {@link startNode} says. */
 export function startProcess(file: string, args: readonly string[], options: ProcessOptions = {}): RunningCommand {
   const env = { ...process.env, ...options.env };
-  const command = new RunningCommand(
-    spawn(file, args, { env, ...(options.cwd !== undefined && { cwd: options.cwd }) }),
-  );
+  const stdio: StdioOptions = ["pipe", options.stdout ?? "pipe", "pipe"];
+  const command = new RunningCommand(spawn(file, args, { env, cwd: options.cwd ?? repository, stdio }));
   try {
     onTestFinished(async () => void (await command.kill()));
   } catch {
@@ -103,15 +105,15 @@ export class RunningCommand {
   #lineStart = 0;
   readonly #watchers = new Set<() => void>();
 
-  constructor(private readonly child: ChildProcessWithoutNullStreams) {
+  constructor(private readonly child: ChildProcess) {
     running.add(this);
     // Input that is sent to a process that has ended is lost; tests see the exit.
-    child.stdin.on("error", () => {});
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    this.stdin.on("error", () => {});
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       this.stdout += text;
       this.#notify();
     });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.stderr += text;
       this.#notify();
     });
@@ -132,13 +134,13 @@ export class RunningCommand {
     return this.child.pid ?? -1;
   }
 
-  get stdin(): ChildProcessWithoutNullStreams["stdin"] {
-    return this.child.stdin;
+  get stdin(): Writable {
+    return this.child.stdin!;
   }
 
   /** Writes a line to its standard input; resolves when the process may take more. */
   async send(line: string): Promise<void> {
-    if (!this.child.stdin.write(`${line}\n`)) await once(this.child.stdin, "drain");
+    if (!this.stdin.write(`${line}\n`)) await Promise.race([once(this.stdin, "drain"), this.exited]);
   }
 
   /** The next line of its standard output that was not handed out yet. */
@@ -159,7 +161,7 @@ export class RunningCommand {
 
   /** Closes this end of its standard output, as a reader that goes away does. */
   stopReading(): void {
-    this.child.stdout.destroy();
+    this.child.stdout?.destroy();
   }
 
   /** SIGKILL unless another signal is given. Resolves when the process has ended. */

@@ -1,0 +1,24 @@
+import { limits } from "../core/limits.js";
+import { CairnError } from "../errors.js";
+
+/** Why a node does not take a request. Nothing happened. */
+export function refusal(reason: "not_leader" | "queue_full", id: string, leader: string | undefined): CairnError {
+  if (reason === "queue_full") {
+    const text = `too many writes are waiting to be committed: uncommittedBytes is ${limits.uncommittedBytes}. Try later.`;
+    return new CairnError("BUSY", text);
+  }
+  const hint = leader === undefined || leader === id ? "no leader is known" : `the leader is ${leader}`;
+  return new CairnError("NOT_LEADER", `node ${id} is not the leader: ${hint}`, { leaderHint: leader });
+}
+
+export function diskFull(): CairnError {
+  return new CairnError("DISK_FULL", "the disk is full: free some space; writes resume by themselves");
+}
+
+/** What the log would refuse must not get into the core, which cannot take it back. @throws CairnError LIMIT_EXCEEDED */
+export function checkFitsEntry({ byteLength }: Uint8Array, what: string): void {
+  const { entryBytes, entryAllowanceBytes } = limits;
+  if (byteLength <= entryBytes - entryAllowanceBytes) return;
+  const text = `${what} has ${byteLength} bytes; the limit entryBytes is ${entryBytes}, of which ${entryAllowanceBytes} are set aside`;
+  throw new CairnError("LIMIT_EXCEEDED", `${text} for the entry around it`);
+}

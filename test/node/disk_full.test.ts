@@ -1,0 +1,213 @@
+import { expect, test } from "vitest";
+import { CairnError } from "../../src/errors.js";
+import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { RoomKeeper } from "../../src/node/room.js";
+import { ActingLeader, contentsOf, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
+import { failure, ManualClock, until } from "../support/conditions.js";
+import { memoryHome } from "../support/nodes.js";
+
+const RETRY_MS = 250;
+const full = () => new CairnError("DISK_FULL", "no space left on the device");
+
+/** A state machine whose disk can be full. */
+class FillingMachine extends MemoryMachine {
+  isFull = false;
+
+  override apply(...entries: Parameters<MemoryMachine["apply"]>) {
+    if (this.isFull) throw full();
+    return super.apply(...entries);
+  }
+
+  override async restore(...payload: Parameters<MemoryMachine["restore"]>): Promise<void> {
+    if (this.isFull) throw full();
+    return super.restore(...payload);
+  }
+}
+
+/** Lets no file grow. */
+function fill(disk: { capacityBytes: number; usedBytes: number }): void {
+  disk.capacityBytes = disk.usedBytes;
+}
+
+test("the log: writes are refused, reads go on, and when there is room again all by itself goes on", async () => {
+  const home = memoryHome();
+  const clock = new ManualClock();
+  const node = await home.startLeader({ clock });
+  await node.propose(putCommand("a", "1"));
+  fill(home.disk);
+  const large = new Uint8Array(1024 * 1024);
+  await failure("OUTCOME_UNKNOWN", node.propose(putCommand("b", large)), "when there is room again");
+  expect(node.isDiskFull).toBe(true);
+  const refused = await failure("DISK_FULL", node.propose(putCommand("c", "1")));
+  expect(refused.retryable).toBe(true);
+  await failure("DISK_FULL", new ActingLeader(node, 9).append(putEntries(3, 3, 9), 0, { index: 2, term: 1 }));
+  await node.linearizableRead();
+  expect(readValue(node, "a")).toBe("1");
+  expect(node.raft.role).toBe("leader");
+  // Still full: it tries again, and goes on waiting.
+  clock.advance(RETRY_MS);
+  await until(() => clock.pending === 1, "it waits again");
+  expect(node.isDiskFull).toBe(true);
+  home.disk.capacityBytes = Number.POSITIVE_INFINITY;
+  clock.advance(RETRY_MS);
+  await until(() => !node.isDiskFull, "it has noticed the room");
+  // What was of unknown outcome was carried out; what was refused was not.
+  await node.propose(putCommand("d", "1"));
+  expect(contentsOf(node).map((pair) => pair.slice(0, 1))).toEqual(["a", "b", "d"]);
+});
+
+test("the state: entries wait to be applied, and are applied once", async () => {
+  const home = memoryHome();
+  const clock = new ManualClock();
+  const machine = new FillingMachine();
+  const node = await home.startLeader({ clock, openMachine: async () => machine });
+  await node.propose(putCommand("a", "1"));
+  machine.isFull = true;
+  await failure("OUTCOME_UNKNOWN", node.propose(putCommand("a", "2")));
+  expect(node.isDiskFull).toBe(true);
+  await failure("DISK_FULL", node.propose(putCommand("a", "3")));
+  expect(readValue(node, "a")).toBe("1");
+  machine.isFull = false;
+  clock.advance(RETRY_MS);
+  await node.waitApplied(3);
+  expect(readValue(node, "a")).toBe("2");
+  expect(node.isDiskFull).toBe(false);
+  await node.propose(putCommand("a", "4"));
+  expect(node.raft.log.last.index).toBe(4);
+});
+
+test("a local snapshot: fails as DISK_FULL and leaves nothing; writes are not refused for it", async () => {
+  const home = memoryHome();
+  const node = await home.startLeader();
+  await node.propose(putCommand("a", new Uint8Array(100_000)));
+  await node.propose(putCommand("a", "small"));
+  await node.propose(putCommand("b", new Uint8Array(100_000)));
+  // Room for the log, not for a snapshot.
+  home.disk.capacityBytes = home.disk.usedBytes + 20_000;
+  await failure("DISK_FULL", node.takeSnapshot({}));
+  await failure("DISK_FULL", node.takeSnapshot({ index: 2 }));
+  expect(await home.leftovers()).toEqual([]);
+  expect(node.isDiskFull).toBe(false);
+  home.disk.capacityBytes = Number.POSITIVE_INFINITY;
+  await node.propose(putCommand("c", "1"));
+  expect((await node.takeSnapshot({})).taken).toBe(true);
+});
+
+test("a transfer: fails as DISK_FULL and leaves nothing; the next one works", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const leader = new ActingLeader(node, 2);
+  await leader.replicate(putEntries(1, 3, 2));
+  const snapshot = await snapshotOf(putEntries(1, 500, 2));
+  fill(home.disk);
+  await failure("DISK_FULL", leader.install(snapshot));
+  expect(await home.leftovers()).toEqual([]);
+  home.disk.capacityBytes = Number.POSITIVE_INFINITY;
+  expect((await leader.install(snapshot)).outcome).toBe("installed");
+});
+
+test("an installation: waits for room for the state, and ends when there is some", async () => {
+  const home = memoryHome();
+  const clock = new ManualClock();
+  const machine = new FillingMachine();
+  const node = await home.start({ clock, openMachine: async () => machine });
+  const leader = new ActingLeader(node, 2);
+  await leader.replicate(putEntries(1, 3, 2));
+  machine.isFull = true;
+  const installed = leader.install(await snapshotOf(putEntries(1, 50, 2)));
+  await until(() => node.isDiskFull, "the installation waits");
+  expect(readValue(node, "k3")).toBe("2.3");
+  expect(readValue(node, "k4")).toBeUndefined();
+  await failure("DISK_FULL", leader.append(putEntries(51, 51, 2), 0, { index: 50, term: 2 }));
+  machine.isFull = false;
+  clock.advance(RETRY_MS);
+  expect((await installed).outcome).toBe("installed");
+  expect(readValue(node, "k50")).toBe("2.50");
+  await leader.replicate(putEntries(51, 51, 2));
+});
+
+test("a node that waits for room stops at once, and has its log at the next start", async () => {
+  const home = memoryHome();
+  const clock = new ManualClock();
+  const machine = new FillingMachine();
+  const node = await home.startLeader({ clock, openMachine: async () => machine });
+  machine.isFull = true;
+  await failure("OUTCOME_UNKNOWN", node.propose(putCommand("a", "1")));
+  const waiting = failure("STOPPED", node.waitApplied(2));
+  await home.stop(node);
+  await waiting;
+  expect(clock.pending).toBe(0);
+  const again = await home.startLeader();
+  expect(readValue(again, "a")).toBe("1");
+});
+
+test("stopping on a full disk is no failure", async () => {
+  const home = memoryHome();
+  const node = await home.startLeader();
+  await node.propose(putCommand("a", "1"));
+  fill(home.disk);
+  await node.stop();
+  home.disk.capacityBytes = Number.POSITIVE_INFINITY;
+  await home.crash(node);
+  const again = await home.startLeader();
+  expect(readValue(again, "a")).toBe("1");
+});
+
+test("log and state wait for room at the same time: both are ended by a stop, and full is only over when both have room", async () => {
+  const clock = new ManualClock();
+  const changes: boolean[] = [];
+  const room = new RoomKeeper(clock, (isFull) => changes.push(isFull));
+  let logIsFull = true;
+  let stateIsFull = true;
+  const log = room.untilRoom(() => {
+    if (logIsFull) throw full();
+    return "log";
+  });
+  const state = room.untilRoom(() => {
+    if (stateIsFull) throw full();
+    return "state";
+  });
+  await until(() => clock.pending === 2, "both wait");
+  logIsFull = false;
+  clock.advance(RETRY_MS);
+  expect(await log).toBe("log");
+  expect(room.isFull).toBe(true);
+  stateIsFull = false;
+  await until(() => clock.pending === 1, "the state waits again");
+  clock.advance(RETRY_MS);
+  expect(await state).toBe("state");
+  expect(changes).toEqual([true, false]);
+
+  const waiting = [1, 2, 3].map(() =>
+    failure(
+      "STOPPED",
+      room.untilRoom(() => Promise.reject(full())),
+    ),
+  );
+  await until(() => clock.pending === 3, "three wait");
+  room.stop();
+  await Promise.all(waiting);
+  expect(clock.pending).toBe(0);
+  // Once stopped it does not wait any more.
+  await failure(
+    "STOPPED",
+    room.untilRoom(() => Promise.reject(full())),
+  );
+  await expect(room.untilRoom(() => Promise.reject(new Error("other")))).rejects.toThrow("other");
+});
+
+test("a snapshot can still be taken while the log waits for room, so that trimming can make some", async () => {
+  const home = memoryHome();
+  const clock = new ManualClock();
+  const node = await home.startLeader({ clock });
+  for (let value = 0; value < 40; value++) await node.propose(putCommand("k", new Uint8Array(4000)));
+  expect(node.logStats.segments).toBeGreaterThan(5);
+  home.disk.capacityBytes = home.disk.usedBytes + 10_000;
+  await failure("OUTCOME_UNKNOWN", node.propose(putCommand("large", new Uint8Array(60_000))));
+  expect(node.isDiskFull).toBe(true);
+  expect(await node.takeSnapshot({ keepLogBytes: 0 })).toMatchObject({ taken: true });
+  clock.advance(RETRY_MS);
+  await until(() => !node.isDiskFull, "trimming has made room");
+  await node.linearizableRead();
+  await node.propose(putCommand("k", "v"));
+});

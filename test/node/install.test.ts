@@ -1,0 +1,429 @@
+import { describe, expect, test } from "vitest";
+import { CairnError } from "../../src/errors.js";
+import { IncomingSnapshot } from "../../src/node/snapshot_inbox.js";
+import {
+  ActingLeader,
+  contentsOf,
+  putCommand,
+  putEntries,
+  readValue,
+  type SnapshotFile,
+  snapshotOf,
+} from "../support/acting_leader.js";
+import { deferred, during, failure, isSettled, nextTurn, until } from "../support/conditions.js";
+import { homes, MemoryHome, memoryHome } from "../support/nodes.js";
+
+const source = await snapshotOf(putEntries(1, 500, 2));
+/** What a node holds after it has installed the source. */
+const sourceContents = putEntries(1, 500)
+  .map(({ index }) => `k${index}`)
+  .sort()
+  .map((key) => `${key}=2.${key.slice(1)}`);
+
+describe.each(homes)("with the $kind machine", ({ make }) => {
+  test("a snapshot arrives, becomes the state, and is there after a restart and a crash", async () => {
+    const home = await make();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 3);
+    const answer = await leader.install(source);
+    expect(answer).toMatchObject({ outcome: "installed", matchIndex: 500, term: 3 });
+    expect(contentsOf(node)).toEqual(sourceContents);
+    expect(node.raft.log.boundary).toEqual({ index: 500, term: 2 });
+    expect(node.raft.term).toBe(3);
+    await leader.replicate(putEntries(501, 510, 3));
+    await home.stop(node);
+    const restarted = await home.start();
+    expect(restarted.machine.appliedIndex).toBe(510);
+    await home.crash(restarted);
+    const again = await home.start();
+    expect(again.machine.appliedIndex).toBe(510);
+    expect(contentsOf(again)).toHaveLength(510);
+    await again.snapshots.verify(again.snapshots.newest()!);
+  });
+
+  test("rule 4: entries behind the snapshot stay when the log has its last one with the same term", async () => {
+    const home = await make();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    await leader.append(putEntries(1, 520, 2), 100);
+    await node.waitApplied(100);
+    expect((await leader.install(source)).outcome).toBe("installed");
+    expect(node.raft.log.boundary.index).toBe(500);
+    expect(node.raft.log.last.index).toBe(520);
+    await home.stop(node);
+    const restarted = await home.start();
+    expect(restarted.raft.log.last).toEqual({ index: 520, term: 2 });
+    await new ActingLeader(restarted, 2).append([], 520);
+    await restarted.waitApplied(520);
+    expect(readValue(restarted, "k520")).toBe("2.520");
+  });
+
+  test("rule 4: the whole log goes when it has another term there", async () => {
+    const home = await make();
+    const node = await home.start();
+    await new ActingLeader(node, 1).append(putEntries(1, 520, 1), 0);
+    expect((await new ActingLeader(node, 3).install(source)).outcome).toBe("installed");
+    expect(node.raft.log.last).toEqual({ index: 500, term: 2 });
+    await home.stop(node);
+    const restarted = await home.start();
+    expect(restarted.raft.log.last).toEqual({ index: 500, term: 2 });
+    expect(contentsOf(restarted)).toEqual(sourceContents);
+  });
+
+  test("ranges that are being read go on with the state that they began with", async () => {
+    const home = await make();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    await leader.replicate(putEntries(1, 100, 1));
+    const ranges = Array.from({ length: 3 }, () => node.machine.range());
+    const heads = ranges.map((range) => range.next().value!.version);
+    expect((await leader.install(source)).outcome).toBe("installed");
+    expect(heads).toEqual([1, 1, 1]);
+    for (const range of ranges)
+      expect([...range].map(({ version }) => version).every((version) => version <= 100)).toBe(true);
+    expect([...node.machine.range()]).toHaveLength(500);
+  });
+
+  test("a reader sees the old state or the new one, never anything between", async () => {
+    const home = await make();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    await leader.replicate(putEntries(1, 100, 1));
+    if (home instanceof MemoryHome) home.disk.onCall = nextTurn;
+    const installed = leader.install(source);
+    const seen = new Set<string>();
+    const look = () => {
+      const keys = [...node.machine.range()].length;
+      seen.add(`${readValue(node, "k1")} ${readValue(node, "k500")} ${node.machine.appliedIndex} ${keys}`);
+    };
+    await during(installed, look);
+    look();
+    expect([...seen]).toEqual(["1.1 undefined 100 100", "2.1 2.500 500 500"]);
+  });
+});
+
+/** Nothing is left of a transfer, and the node works on. */
+async function expectUnharmed(home: MemoryHome, leader: ActingLeader): Promise<void> {
+  expect(await home.leftovers()).toEqual([]);
+  expect(await home.snapshotFiles()).toEqual([]);
+  expect(home.disk.openFiles.filter((path) => !path.includes("/wal/"))).toEqual([]);
+  const { node } = leader;
+  const next = node.raft.log.last.index + 1;
+  const present = new ActingLeader(node, Math.max(leader.term, node.raft.term));
+  await present.replicate(putEntries(next, next, present.term));
+  expect((await present.install(source)).outcome).toBe("installed");
+}
+
+describe("offers that are refused", () => {
+  test("of a stale term", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 5);
+    await leader.replicate(putEntries(1, 3, 5));
+    expect(await node.inbox.accept(new ActingLeader(node, 4).offerOf(source))).toMatchObject({
+      reason: "stale_term",
+      detail: "term 4 is over, this node is in term 5",
+    });
+    await expectUnharmed(home, leader);
+  });
+
+  test("rule 3: of an index that is committed here, with the true position", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    await leader.replicate(putEntries(1, 500, 2));
+    const refusal = await node.inbox.accept(leader.offerOf(source));
+    expect(refusal).toMatchObject({
+      reason: "already_committed",
+      detail: "index 500 is committed here already, up to 500",
+    });
+    expect(await home.leftovers()).toEqual([]);
+  });
+
+  test("while another one of the same term is on its way", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    const first = await leader.offer(source);
+    expect(await node.inbox.accept(leader.offerOf(source))).toMatchObject({
+      reason: "busy",
+      detail: "this node is receiving a snapshot up to index 500 from n9",
+    });
+    await leader.send(first, source);
+    expect((await first.finish()).outcome).toBe("installed");
+  });
+
+  test("of two at the same moment", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    const answers = await Promise.all([
+      node.inbox.accept(leader.offerOf(source)),
+      node.inbox.accept(leader.offerOf(source)),
+    ]);
+    expect(answers.map((answer) => answer instanceof IncomingSnapshot)).toEqual([true, false]);
+    await (answers[0] as IncomingSnapshot).abort();
+    await expectUnharmed(home, leader);
+  });
+
+  test("that no file can fulfil", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    for (const wrong of [{ fileBytes: 1 }, { sha256: new Uint8Array(31) }, { term: 0 }]) {
+      await failure("INVALID_ARGUMENT", node.inbox.accept({ ...leader.offerOf(source), ...wrong }));
+    }
+    await expectUnharmed(home, leader);
+  });
+
+  test("for want of room", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    home.disk.failCall("open", 1, new CairnError("DISK_FULL", "no space left"));
+    expect(await node.inbox.accept(leader.offerOf(source))).toMatchObject({
+      reason: "no_space",
+      detail: "no space left",
+    });
+    await expectUnharmed(home, leader);
+  });
+});
+
+describe("chunks that end the transfer and leave no file", () => {
+  const half = 300;
+  const cases: readonly {
+    what: string;
+    code: "STALE_TERM" | "INVALID_ARGUMENT" | "CORRUPT" | "WRONG_CLUSTER";
+    text: string;
+    offered?: Partial<SnapshotFile>;
+    send: (incoming: IncomingSnapshot, file: Buffer) => Promise<unknown>;
+  }[] = [
+    {
+      what: "of another term",
+      code: "STALE_TERM",
+      text: "chunk of term 1 in a transfer of term 2",
+      send: (incoming, file) => incoming.write(1, half, file.subarray(half)),
+    },
+    {
+      what: "behind a gap",
+      code: "INVALID_ARGUMENT",
+      text: `expected offset ${half}`,
+      send: (incoming, file) => incoming.write(2, half + 1, file.subarray(half + 1)),
+    },
+    {
+      what: "sent twice",
+      code: "INVALID_ARGUMENT",
+      text: `expected offset ${half}`,
+      send: (incoming, file) => incoming.write(2, 0, file.subarray(0, half)),
+    },
+    {
+      what: "beyond the offered size",
+      code: "INVALID_ARGUMENT",
+      text: "as offered",
+      send: (incoming, file) => incoming.write(2, half, Buffer.concat([file.subarray(half), Buffer.of(1)])),
+    },
+    {
+      what: "with a flipped bit",
+      code: "CORRUPT",
+      text: "",
+      send: async (incoming, file) => {
+        const flipped = Buffer.from(file.subarray(half));
+        flipped[100]! ^= 1;
+        await incoming.write(2, half, flipped);
+        await incoming.finish();
+      },
+    },
+    {
+      what: "with another digest than offered",
+      code: "CORRUPT",
+      text: "offered",
+      offered: { sha256: new Uint8Array(32) },
+      send: async (incoming, file) => {
+        await incoming.write(2, half, file.subarray(half));
+        await incoming.finish();
+      },
+    },
+    {
+      what: "of another index than offered",
+      code: "INVALID_ARGUMENT",
+      text: "offer it as what it is",
+      offered: { index: 501 },
+      send: (incoming, file) => incoming.write(2, half, file.subarray(half)),
+    },
+  ];
+
+  test.each(cases)("$what", async ({ code, text, offered, send }) => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    const incoming = await leader.offer({ ...source, ...offered });
+    await failure(
+      code,
+      async () => {
+        await incoming.write(2, 0, source.file.subarray(0, half));
+        await send(incoming, source.file);
+      },
+      text,
+    );
+    // The transfer has ended by itself: there is room for the next.
+    await expectUnharmed(home, leader);
+  });
+
+  test("of another cluster", async () => {
+    const home = memoryHome();
+    const leader = new ActingLeader(await home.start(), 2);
+    await failure("WRONG_CLUSTER", leader.install(await snapshotOf(putEntries(1, 20), { clusterId: "other" })));
+    await expectUnharmed(home, leader);
+  });
+
+  test("rule 7: of a leader that is deposed in the middle of it", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    const incoming = await leader.offer(source);
+    await leader.send(incoming, source, half);
+    await new ActingLeader(node, 4, "n8").append([], 0, { index: 0, term: 0 });
+    await failure(
+      "STALE_TERM",
+      incoming.write(2, half, source.file.subarray(half)),
+      "term 2 is over, this node is in term 4",
+    );
+    await expectUnharmed(home, leader);
+  });
+});
+
+test("a snapshot of a leader that is deposed right before it is installed is refused and removed", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const leader = new ActingLeader(node, 2);
+  const incoming = await leader.offer(source);
+  await leader.send(incoming, source);
+  await new ActingLeader(node, 4, "n8").append([], 0, { index: 0, term: 0 });
+  expect(await incoming.finish()).toMatchObject({ outcome: "stale_term", term: 4 });
+  await expectUnharmed(home, leader);
+});
+
+test("a snapshot that the node got past while it was being sent is not installed", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const leader = new ActingLeader(node, 2);
+  const incoming = await leader.offer(source);
+  await leader.send(incoming, source);
+  await leader.replicate(putEntries(1, 505, 2));
+  expect(await incoming.finish()).toMatchObject({ outcome: "already_committed", matchIndex: 505 });
+  expect(node.machine.appliedIndex).toBe(505);
+  expect(await home.snapshotFiles()).toEqual([]);
+});
+
+test("a newer leader's snapshot takes the place of one whose sender hangs", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const hanging = new ActingLeader(node, 2);
+  const incoming = await hanging.offer(source);
+  await hanging.send(incoming, source, 1000);
+  const newer = new ActingLeader(node, 3, "n8");
+  expect((await newer.install(source)).outcome).toBe("installed");
+  await failure("STALE_TERM", incoming.write(2, 1000, source.file.subarray(1000)));
+  await incoming.abort();
+  expect(node.machine.appliedIndex).toBe(500);
+});
+
+test("a snapshot that is being installed does not make way, and abort waits for it", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const leader = new ActingLeader(node, 2);
+  const incoming = await leader.offer(source);
+  await leader.send(incoming, source);
+  const hold = deferred();
+  let publishing = false;
+  home.disk.onCall = ({ kind, path }) => {
+    if (kind !== "rename" || !path.endsWith(".part")) return;
+    publishing = true;
+    return hold.promise;
+  };
+  const finished = incoming.finish();
+  await until(() => publishing, "the snapshot is being published");
+  const aborted = incoming.abort();
+  const larger = await snapshotOf(putEntries(1, 510, 2));
+  expect(await node.inbox.accept(new ActingLeader(node, 3, "n8").offerOf(larger))).toMatchObject({ reason: "busy" });
+  expect(await isSettled(aborted)).toBe(false);
+  hold.resolve();
+  expect((await finished).outcome).toBe("installed");
+  await aborted;
+  expect((await new ActingLeader(node, 3, "n8").install(larger)).outcome).toBe("installed");
+});
+
+test("rule 12: proposals that a snapshot is installed over are answered as unknown", async () => {
+  const home = memoryHome();
+  const node = await home.startLeader();
+  const hold = deferred();
+  home.disk.onCall = ({ kind, path }) => (kind === "datasync" && path.includes("/wal/") ? hold.promise : undefined);
+  const writes = Array.from({ length: 5 }, (_, at) => node.propose(putCommand(`mine${at}`, "v")));
+  const outcomes = Promise.all(
+    writes.map((write) =>
+      write.then(
+        () => "done",
+        (error) => error.code as string,
+      ),
+    ),
+  );
+  // A newer leader, which does not have them, sends its snapshot.
+  const deposed = new ActingLeader(node, 7, "n8").append([], 0, { index: 1, term: 1 });
+  const installed = new ActingLeader(node, 7, "n8").install(source);
+  home.disk.onCall = undefined;
+  hold.resolve();
+  await deposed;
+  expect((await installed).outcome).toBe("installed");
+  expect(await outcomes).toEqual(Array.from({ length: 5 }, () => "OUTCOME_UNKNOWN"));
+  expect(contentsOf(node)).toEqual(sourceContents);
+});
+
+test("who waits for an index that an installed snapshot covers may go on", async () => {
+  const node = await memoryHome().start();
+  const waiting = node.waitApplied(450);
+  await new ActingLeader(node, 2).install(source);
+  await waiting;
+});
+
+test("entries that arrive while a snapshot is being installed are kept and applied behind it", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const leader = new ActingLeader(node, 2);
+  const hold = deferred();
+  let publishing = false;
+  home.disk.onCall = ({ kind, path }) => {
+    if (kind !== "rename" || !path.endsWith(".part")) return;
+    publishing = true;
+    return hold.promise;
+  };
+  const installed = leader.install(source);
+  await until(() => publishing, "the snapshot is being published");
+  const appended = leader.append(putEntries(501, 520, 2), 510, { index: 500, term: 2 });
+  expect(await isSettled(appended)).toBe(false);
+  hold.resolve();
+  expect((await installed).outcome).toBe("installed");
+  expect(await appended).toMatchObject({ matchIndex: 520 });
+  await node.waitApplied(510);
+  await home.stop(node);
+  const restarted = await home.start();
+  expect(restarted.raft.log.last.index).toBe(520);
+  expect(restarted.machine.appliedIndex).toBeGreaterThanOrEqual(510);
+});
+
+test("rule 13: a node does not campaign while it installs a snapshot", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const hold = deferred();
+  let publishing = false;
+  home.disk.onCall = ({ kind, path }) => {
+    if (kind !== "rename" || !path.endsWith(".part")) return;
+    publishing = true;
+    return hold.promise;
+  };
+  const installed = new ActingLeader(node, 2).install(source);
+  await until(() => publishing, "the snapshot is being published");
+  await failure("FAILED_PRECONDITION", node.campaign(), "the snapshot up to 500 is not installed yet");
+  hold.resolve();
+  await installed;
+  expect(await node.campaign()).toBe(3);
+});

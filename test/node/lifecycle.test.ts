@@ -1,0 +1,205 @@
+import { existsSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { ActingLeader, contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
+import { deferred, failure, isSettled, until } from "../support/conditions.js";
+import { diskHome, homes, memoryHome } from "../support/nodes.js";
+
+const source = await snapshotOf(putEntries(1, 500, 2));
+
+test("stop may be called more than once, and after it every call says STOPPED", async () => {
+  const home = memoryHome();
+  const node = await home.startLeader();
+  await Promise.all([node.stop(), node.stop(), node.crash()]);
+  await failure("STOPPED", node.propose(putCommand("a", "1")), "node n1 has stopped");
+  await failure("STOPPED", node.inbox.accept(new ActingLeader(node, 3).offerOf(source)));
+  await home.stop(node);
+});
+
+test("callers that wait when the node stops are told", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const hold = deferred();
+  let syncing = false;
+  home.disk.onCall = ({ kind, path }) => {
+    if (kind !== "datasync" || !path.includes("/wal/")) return;
+    syncing = true;
+    return hold.promise;
+  };
+  const campaign = failure("STOPPED", node.campaign());
+  const write = failure("OUTCOME_UNKNOWN", node.propose(putCommand("a", "1")), "the node stopped");
+  const read = failure("STOPPED", node.linearizableRead());
+  const applied = failure("STOPPED", node.waitApplied(7));
+  await until(() => syncing, "the write is under way");
+  const stopped = home.stop(node);
+  expect(await isSettled(stopped)).toBe(false);
+  hold.resolve();
+  await Promise.all([stopped, campaign, write, read, applied]);
+});
+
+test("stopping while a snapshot is being taken gives it up, and leaves nothing", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  await new ActingLeader(node, 1).replicate(putEntries(1, 50));
+  const hold = deferred();
+  let writing = false;
+  home.disk.onCall = ({ kind, path }) => {
+    if (kind !== "open" || !path.endsWith(".part")) return;
+    writing = true;
+    return hold.promise;
+  };
+  const first = failure("STOPPED", node.takeSnapshot({}));
+  const second = failure("STOPPED", node.takeSnapshot({ index: 20 }));
+  await until(() => writing, "the snapshot is being written");
+  const stopped = home.stop(node);
+  hold.resolve();
+  await Promise.all([first, second, stopped]);
+  expect(await home.snapshotFiles()).toEqual([]);
+});
+
+test("stopping while the state at an earlier index is being built gives it up, and leaves nothing", async () => {
+  const home = await diskHome();
+  const node = await home.start();
+  const leader = new ActingLeader(node, 1);
+  for (let first = 1; first < 3000; first += 500) await leader.replicate(putEntries(first, first + 499));
+  await node.takeSnapshot({ index: 1000, keepLogBytes: Number.MAX_SAFE_INTEGER });
+  const exact = node.takeSnapshot({ index: 2500 });
+  const outcome = exact.then(
+    () => "taken",
+    (error) => error.code as string,
+  );
+  await until(() => existsSync(`${home.directoryOf("n1")}/scratch`), "it has begun");
+  await home.stop(node);
+  expect(await outcome).toBe("STOPPED");
+});
+
+describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
+  test("that is arriving: ends it, closes its file, and takes no more", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    const incoming = await leader.offer(source);
+    await leader.send(incoming, source, 1000);
+    await home[end](node);
+    await failure("CANCELLED", incoming.write(2, 1000, source.file.subarray(1000)));
+    await failure("CANCELLED", incoming.finish());
+    await incoming.abort();
+    expect(await home.snapshotFiles()).toEqual([]);
+  });
+
+  test("that is about to begin: it does not", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const hold = deferred();
+    let opening = false;
+    home.disk.onCall = ({ kind, path }) => {
+      if (kind !== "open" || !path.endsWith(".part")) return;
+      opening = true;
+      return hold.promise;
+    };
+    const accepted = failure("STOPPED", node.inbox.accept(new ActingLeader(node, 2).offerOf(source)));
+    await until(() => opening, "the file is being opened");
+    const ended = home[end](node);
+    expect(await isSettled(ended)).toBe(false);
+    hold.resolve();
+    await Promise.all([accepted, ended]);
+    expect(await home.snapshotFiles()).toEqual([]);
+  });
+
+  test("that has arrived, before it is installed: nothing is left of it", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const leader = new ActingLeader(node, 2);
+    const incoming = await leader.offer(source);
+    await leader.send(incoming, source);
+    const hold = deferred();
+    let sealing = false;
+    home.disk.onCall = ({ kind, path }) => {
+      if (kind !== "datasync" || !path.endsWith(".part")) return;
+      sealing = true;
+      return hold.promise;
+    };
+    const finished = failure("STOPPED", incoming.finish());
+    await until(() => sealing, "the file is being synced");
+    const ended = home[end](node);
+    hold.resolve();
+    await Promise.all([finished, ended]);
+    expect(await home.snapshotFiles()).toEqual([]);
+  });
+
+  test("that is being published: the next start has it", async () => {
+    const home = memoryHome();
+    const node = await home.start();
+    const hold = deferred();
+    let publishing = false;
+    home.disk.onCall = ({ kind, path }) => {
+      if (kind !== "rename" || !path.endsWith(".part")) return;
+      publishing = true;
+      return hold.promise;
+    };
+    const installed = new ActingLeader(node, 2).install(source).then(
+      ({ outcome }) => outcome,
+      (error) => error.code as string,
+    );
+    await until(() => publishing, "it is being published");
+    const ended = home[end](node);
+    hold.resolve();
+    await ended;
+    // Its answer may have been on the way already, or not.
+    expect(["installed", "STOPPED"]).toContain(await installed);
+    const again = await home.start();
+    expect(again.machine.appliedIndex).toBe(500);
+    expect(contentsOf(again)).toHaveLength(500);
+  });
+});
+
+test("loading a large snapshot does not hold up a stop, and the next start finishes it", async () => {
+  const home = memoryHome();
+  const begun = deferred();
+  class SlowMachine extends MemoryMachine {
+    override async restore(payload: AsyncIterable<Uint8Array>): Promise<void> {
+      for await (const _ of payload) {
+        begun.resolve();
+        // As if there were no end to it.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+      }
+      for await (const _ of payload) throw new Error("unreachable");
+      await new Promise(() => {});
+    }
+  }
+  const node = await home.start({ openMachine: async () => new SlowMachine() });
+  const large = await snapshotOf(
+    Array.from({ length: 60 }, (_, at) => ({
+      index: at + 1,
+      term: 1,
+      type: "command" as const,
+      data: putCommand(`k${at + 1}`, new Uint8Array(64 * 1024)),
+    })),
+  );
+  const installed = failure("STOPPED", new ActingLeader(node, 2).install(large));
+  await begun.promise;
+  await home.stop(node);
+  await installed;
+  const again = await home.start();
+  expect(again.machine.appliedIndex).toBe(60);
+});
+
+describe.each(homes)("with the $kind machine", ({ make }) => {
+  test("a directory that a node has open cannot be opened a second time", async () => {
+    const home = await make();
+    const node = await home.start();
+    await failure("DATA_DIRECTORY", home.start(), `is in use by this process (pid ${process.pid})`);
+    await home.stop(node);
+    await home.start();
+  });
+
+  test("it belongs to one node and one cluster", async () => {
+    const home = await make();
+    await home.stop(await home.start());
+    const directory = home.directoryOf("n1");
+    await failure("DATA_DIRECTORY", home.start({ id: "n2", directory }), "belongs to node n1, not to n2");
+    await failure("DATA_DIRECTORY", home.start({ clusterId: "other" }), "belongs to cluster cluster-1, not to other");
+    const node = await home.start({ clusterId: undefined });
+    expect(node.clusterId).toBe("cluster-1");
+  });
+});

@@ -1,0 +1,275 @@
+import { crc32 } from "node:zlib";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { describe, expect, test } from "vitest";
+import {
+  type InstallSnapshotRequestSchema,
+  type InstallSnapshotResponse,
+  SnapshotRefusal,
+} from "../../gen/cairn/v1/raft_pb.js";
+import { limits } from "../../src/core/limits.js";
+import type { CairnErrorCode } from "../../src/errors.js";
+import type { KeyValueNode } from "../../src/server/key_value_node.js";
+import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
+import { deferred, failure, nextTurn, until } from "../support/conditions.js";
+import { headerTo, serve } from "./support.js";
+
+type InstallInit = MessageInitShape<typeof InstallSnapshotRequestSchema>;
+type Served = Awaited<ReturnType<typeof serve>>;
+
+const source = await snapshotOf(
+  Array.from({ length: 40 }, (_, at) => ({
+    index: at + 1,
+    term: 2,
+    type: "command" as const,
+    data: putCommand(`k${at + 10}`, new Uint8Array(20_000).fill(at)),
+  })),
+);
+const CHUNK = 100_000;
+
+function offerTo(node: KeyValueNode, change: object = {}): InstallInit {
+  const value = {
+    header: headerTo(node),
+    term: 2n,
+    leaderId: "n9",
+    index: BigInt(source.index),
+    snapshotTerm: BigInt(source.term),
+    fileBytes: BigInt(source.file.byteLength),
+    sha256: source.sha256,
+    ...change,
+  };
+  return { message: { case: "offer", value } };
+}
+
+function chunkAt(offset: number, change: object = {}): InstallInit {
+  const data = source.file.subarray(offset, offset + CHUNK);
+  return {
+    message: { case: "chunk", value: { term: 2n, offset: BigInt(offset), crc32: crc32(data), data, ...change } },
+  };
+}
+
+const chunkOffsets = Array.from({ length: Math.ceil(source.file.byteLength / CHUNK) }, (_, at) => at * CHUNK);
+
+/** A transfer that is carried on answer by answer. */
+function transfer({ raft }: Served) {
+  const call = raft.installSnapshot();
+  const answers = call.responses[Symbol.asyncIterator]();
+  const ask = async (request: InstallInit): Promise<InstallSnapshotResponse["message"]> => {
+    await call.send(request).catch(() => {});
+    const { value } = await answers.next();
+    return value?.message;
+  };
+  return { call, answers, ask };
+}
+
+async function expectUnharmed({ home, node }: Served): Promise<void> {
+  await until(() => home.disk.openFiles.every((path) => path.includes("/wal/")), "the transfer's file is closed");
+  const files = async () => (await home.snapshotFiles()).length;
+  for (let turn = 0; (await files()) > 0 && turn < 100; turn++) await nextTurn();
+  expect(await home.snapshotFiles()).toEqual([]);
+  expect((await new ActingLeader(node, 9).install(source)).outcome).toBe("installed");
+}
+
+describe("InstallSnapshot", () => {
+  test("offer, accepted, chunks, progress, installed", async () => {
+    const served = await serve();
+    const { ask, answers } = transfer(served);
+    expect(await ask(offerTo(served.node))).toMatchObject({ case: "accepted", value: { offset: 0n } });
+    for (const offset of chunkOffsets.slice(0, -1)) {
+      expect(await ask(chunkAt(offset))).toMatchObject({
+        case: "progress",
+        value: { receivedBytes: BigInt(offset + CHUNK) },
+      });
+    }
+    expect(await ask(chunkAt(chunkOffsets.at(-1)!))).toMatchObject({
+      case: "installed",
+      value: { term: 2n, matchIndex: 40n, applied: true },
+    });
+    expect((await answers.next()).done).toBe(true);
+    expect(served.node.machine.appliedIndex).toBe(40);
+  });
+
+  test("refusals name the node's true position", async () => {
+    const served = await serve();
+    const { node } = served;
+    await new ActingLeader(node, 5).append(putEntries(1, 60, 5), 50);
+    const stale = await transfer(served).ask(offerTo(node));
+    expect(stale).toMatchObject({
+      case: "refused",
+      value: { reason: SnapshotRefusal.STALE_TERM, term: 5n, commitIndex: 50n, lastLogIndex: 60n },
+    });
+    const old = await transfer(served).ask(offerTo(node, { term: 5n }));
+    expect(old).toMatchObject({
+      case: "refused",
+      value: { reason: SnapshotRefusal.ALREADY_COMMITTED, commitIndex: 50n },
+    });
+    const first = transfer(served);
+    expect((await first.ask(offerTo(node, { term: 5n, index: 70n }))).case).toBe("accepted");
+    const busy = await transfer(served).ask(offerTo(node, { term: 5n, index: 70n }));
+    expect(busy).toMatchObject({ case: "refused", value: { reason: SnapshotRefusal.BUSY } });
+    first.call.cancel();
+  });
+
+  test("got past by other means while it was sent: installed, but not applied", async () => {
+    const served = await serve();
+    const { ask } = transfer(served);
+    await ask(offerTo(served.node));
+    for (const offset of chunkOffsets.slice(0, -1)) await ask(chunkAt(offset));
+    await new ActingLeader(served.node, 2).replicate(putEntries(1, 45, 2));
+    expect(await ask(chunkAt(chunkOffsets.at(-1)!))).toMatchObject({
+      case: "installed",
+      value: { matchIndex: 45n, applied: false },
+    });
+    expect(await served.home.snapshotFiles()).toEqual([]);
+  });
+
+  test("a leader deposed at the last moment is refused", async () => {
+    const served = await serve();
+    const { ask } = transfer(served);
+    await ask(offerTo(served.node));
+    for (const offset of chunkOffsets.slice(0, -1)) await ask(chunkAt(offset));
+    await new ActingLeader(served.node, 7, "n8").append([], 0, { index: 0, term: 0 });
+    await failure("STALE_TERM", ask(chunkAt(chunkOffsets.at(-1)!)), "term 2 is over, this node is in term 7");
+    await expectUnharmed(served);
+  });
+
+  const flipped = Buffer.from(source.file.subarray(0, CHUNK));
+  flipped[50_000]! ^= 1;
+  test.each<[string, CairnErrorCode, InstallInit, string]>([
+    ["of another term", "STALE_TERM", chunkAt(0, { term: 1n }), "chunk of term 1"],
+    ["of no term", "INVALID_ARGUMENT", chunkAt(0, { term: 0n }), "term is missing"],
+    ["at a wrong offset", "INVALID_ARGUMENT", chunkAt(CHUNK), "expected offset 0"],
+    ["whose CRC is wrong", "CORRUPT", chunkAt(0, { crc32: 1 }), "expected 1"],
+    [
+      "whose bytes are wrong, though their CRC is right",
+      "CORRUPT",
+      chunkAt(0, { data: flipped, crc32: crc32(flipped) }),
+      "",
+    ],
+    ["that is empty", "INVALID_ARGUMENT", chunkAt(0, { data: new Uint8Array(), crc32: 0 }), "is empty"],
+    [
+      "that is too large",
+      "LIMIT_EXCEEDED",
+      chunkAt(0, { data: new Uint8Array(limits.transferChunkBytes + 1) }),
+      "transferChunkBytes",
+    ],
+    ["that is no chunk", "INVALID_ARGUMENT", { message: { case: undefined } }, "must hold chunks only"],
+  ])("a chunk %s ends the stream and leaves nothing", async (_what, code, chunk, text) => {
+    const served = await serve();
+    const { ask } = transfer(served);
+    expect((await ask(offerTo(served.node))).case).toBe("accepted");
+    // What is wrong inside the file shows when a chunk of its own is complete.
+    const rest = chunkOffsets.slice(1).map((offset) => chunkAt(offset));
+    await failure(
+      code,
+      async () => {
+        for (const next of [chunk, ...rest]) await ask(next);
+      },
+      text,
+    );
+    await expectUnharmed(served);
+  });
+
+  test.each<[string, CairnErrorCode, object, string]>([
+    ["another index", "INVALID_ARGUMENT", { index: 41n }, "offer it as what it is"],
+    ["another digest", "CORRUPT", { sha256: new Uint8Array(32) }, "as offered"],
+    ["another size", "INVALID_ARGUMENT", { fileBytes: BigInt(source.file.byteLength - 1) }, "as offered"],
+    ["a digest that is none", "INVALID_ARGUMENT", { sha256: new Uint8Array(5) }, "sha256 has 5 bytes"],
+    ["no term", "INVALID_ARGUMENT", { term: 0n }, "term is missing"],
+  ])("an offer of %s ends the stream and leaves nothing", async (_what, code, change, text) => {
+    const served = await serve();
+    const { ask } = transfer(served);
+    await failure(
+      code,
+      async () => {
+        await ask(offerTo(served.node, change));
+        for (const offset of chunkOffsets) await ask(chunkAt(offset));
+      },
+      text,
+    );
+    await expectUnharmed(served);
+  });
+
+  test("of another cluster, though the offer says otherwise", async () => {
+    const served = await serve();
+    const foreign = await snapshotOf(putEntries(1, 20), { clusterId: "c2" });
+    const change = { index: 20n, snapshotTerm: 1n, fileBytes: BigInt(foreign.file.byteLength), sha256: foreign.sha256 };
+    const { ask } = transfer(served);
+    await ask(offerTo(served.node, change));
+    await failure("WRONG_CLUSTER", ask(chunkAt(0, { data: foreign.file, crc32: crc32(foreign.file) })));
+    await expectUnharmed(served);
+  });
+
+  test("no offer first, or none at all", async () => {
+    const served = await serve();
+    await failure("INVALID_ARGUMENT", transfer(served).ask(chunkAt(0)), "must be an offer");
+    const { call, answers } = transfer(served);
+    call.end();
+    await failure("INVALID_ARGUMENT", answers.next(), "ended without an offer");
+    const twice = transfer(served);
+    await twice.ask(offerTo(served.node));
+    await failure("INVALID_ARGUMENT", twice.ask(offerTo(served.node)), "chunks only");
+    await expectUnharmed(served);
+  });
+
+  test("a stream that ends in the middle says how far it came, and leaves nothing", async () => {
+    const served = await serve();
+    const { call, answers, ask } = transfer(served);
+    await ask(offerTo(served.node));
+    await ask(chunkAt(0));
+    call.end();
+    await failure("INVALID_ARGUMENT", answers.next(), `ended after ${CHUNK} of ${source.file.byteLength} bytes`);
+    await expectUnharmed(served);
+  });
+
+  test.each([0, 1, 2, 3, chunkOffsets.length - 1])(
+    "cancelled after %i chunks: nothing is left, and the next is taken",
+    async (count) => {
+      const served = await serve();
+      const { call, ask } = transfer(served);
+      await ask(offerTo(served.node));
+      for (const offset of chunkOffsets.slice(0, count)) await ask(chunkAt(offset));
+      call.cancel();
+      await expectUnharmed(served);
+    },
+  );
+
+  test("cancelled with chunks on their way that nobody waited for", async () => {
+    const served = await serve();
+    for (let round = 0; round < 5; round++) {
+      const { call } = transfer(served);
+      const sending = [offerTo(served.node), ...chunkOffsets.slice(0, round + 1).map((offset) => chunkAt(offset))];
+      const sent = Promise.allSettled(sending.map((request) => call.send(request)));
+      for (let turn = 0; turn < round * 3; turn++) await nextTurn();
+      call.cancel();
+      await sent;
+    }
+    const free = async () => {
+      const accepted = await served.node.inbox.accept(new ActingLeader(served.node, 2).offerOf(source));
+      if ("abort" in accepted) await accepted.abort();
+      return "abort" in accepted;
+    };
+    for (let turn = 0; !(await free()) && turn < 200; turn++) await nextTurn();
+    await expectUnharmed(served);
+  });
+
+  test("cancelled while it is being installed: it is installed all the same", async () => {
+    const served = await serve();
+    const { call, ask } = transfer(served);
+    await ask(offerTo(served.node));
+    for (const offset of chunkOffsets.slice(0, -1)) await ask(chunkAt(offset));
+    let publishing = false;
+    const hold = deferred();
+    served.home.disk.onCall = ({ kind, path }) => {
+      if (kind !== "rename" || !path.endsWith(".part")) return;
+      publishing = true;
+      return hold.promise;
+    };
+    await call.send(chunkAt(chunkOffsets.at(-1)!));
+    await until(() => publishing, "it is being published");
+    call.cancel();
+    hold.resolve();
+    await served.node.waitApplied(40);
+    await served.home.stop(served.node);
+    expect(await served.home.leftovers()).toEqual([]);
+  });
+});

@@ -1,0 +1,209 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { describe, expect, test } from "vitest";
+import { AppendEntriesRejection, type AppendEntriesRequestSchema } from "../../gen/cairn/v1/raft_pb.js";
+import { EntryType } from "../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../src/core/limits.js";
+import type { Entry } from "../../src/core/types.js";
+import type { CairnErrorCode } from "../../src/errors.js";
+import type { KeyValueNode } from "../../src/server/key_value_node.js";
+import { ActingLeader, contentsOf, putEntries } from "../support/acting_leader.js";
+import { failure } from "../support/conditions.js";
+import { collect, headerTo, serve } from "./support.js";
+
+type AppendInit = MessageInitShape<typeof AppendEntriesRequestSchema>;
+type Served = Awaited<ReturnType<typeof serve>>;
+
+const types = { command: EntryType.COMMAND, "no-op": EntryType.NO_OP, configuration: EntryType.CONFIGURATION };
+
+function toMessage({ index, term, type, data }: Entry) {
+  return { index: BigInt(index), term: BigInt(term), type: types[type], data };
+}
+
+function appendRequest(node: KeyValueNode, entries: readonly Entry[], change: object = {}): AppendInit {
+  const first = entries[0]?.index ?? 1;
+  return {
+    header: headerTo(node),
+    term: 1n,
+    leaderId: "n9",
+    prevLogIndex: BigInt(first - 1),
+    prevLogTerm: first === 1 ? 0n : 1n,
+    entries: entries.map(toMessage),
+    ...change,
+  };
+}
+
+/** Sends requests on one stream, and ends it; resolves with the answers. */
+async function append({ raft }: Served, ...requests: AppendInit[]) {
+  const stream = raft.appendEntries();
+  const answers = collect(stream.responses);
+  answers.catch(() => {});
+  for (const request of requests) await stream.send(request).catch(() => {});
+  stream.end();
+  return answers;
+}
+
+describe("RequestVote", () => {
+  test("gives a vote, once a term, and says when it would", async () => {
+    const { raft, node } = await serve();
+    const request = { header: headerTo(node), term: 3n, candidateId: "n9", lastLogIndex: 0n, lastLogTerm: 0n };
+    expect(await raft.requestVote({ ...request, preVote: true })).toMatchObject({ voteGranted: true, term: 3n });
+    expect(node.raft.term).toBe(0);
+    expect(await raft.requestVote(request)).toMatchObject({ voteGranted: true, term: 3n });
+    const other = { ...request, header: headerTo(node, { senderId: "n8" }), candidateId: "n8" };
+    expect(await raft.requestVote(other)).toMatchObject({ voteGranted: false, term: 3n });
+    expect(await raft.requestVote({ ...other, term: 2n })).toMatchObject({ voteGranted: false, term: 3n });
+  });
+
+  test("refuses who is not who he says", async () => {
+    const { raft, node } = await serve();
+    const request = { header: headerTo(node), term: 3n, candidateId: "n8" };
+    await failure("INVALID_ARGUMENT", raft.requestVote(request), 'candidate_id is "n8", but header.sender_id "n9"');
+    await failure("INVALID_ARGUMENT", raft.requestVote({ ...request, candidateId: "n9", term: 0n }), "term is missing");
+    const long = "n".repeat(65);
+    const named = { ...request, candidateId: long, header: headerTo(node, { senderId: long }) };
+    await failure("INVALID_ARGUMENT", raft.requestVote(named), "idCharacters");
+    expect(node.raft.term).toBe(0);
+  });
+});
+
+describe("who may talk to a node", () => {
+  const wrong: readonly [string, CairnErrorCode, object | undefined, string][] = [
+    ["without a header", "INVALID_ARGUMENT", undefined, "header is missing"],
+    ["of another protocol", "WRONG_CLUSTER", { protocolVersion: 2 }, "header.protocol_version is 2, expected 1"],
+    ["of another cluster", "WRONG_CLUSTER", { clusterId: "c2" }, 'header.cluster_id is "c2", expected "cluster-1"'],
+    ["for another node", "WRONG_CLUSTER", { receiverId: "n2" }, 'header.receiver_id is "n2", expected "n1"'],
+    ["of nobody", "INVALID_ARGUMENT", { senderId: "" }, "header.sender_id"],
+    ["of a name that is none", "INVALID_ARGUMENT", { senderId: "n 9" }, "header.sender_id"],
+  ];
+
+  test.each(wrong)("a message %s is refused by every method", async (_what, code, change, text) => {
+    const served = await serve();
+    const { node, raft } = served;
+    const header = change === undefined ? undefined : headerTo(node, change);
+    const headed = header === undefined ? {} : { header };
+    const candidateId = (change as { senderId?: string } | undefined)?.senderId ?? "n9";
+    await failure(code, raft.requestVote({ ...headed, term: 1n, candidateId }), text);
+    const { header: _, ...request } = appendRequest(node, putEntries(1, 1)) as { header?: object };
+    await failure(code, append(served, { ...request, ...headed } as AppendInit), text);
+    const install = raft.installSnapshot();
+    await install.send({ message: { case: "offer", value: { ...headed, term: 1n } } }).catch(() => {});
+    await failure(code, collect(install.responses), text);
+    expect(node.raft.log.last.index).toBe(0);
+    expect(node.raft.term).toBe(0);
+  });
+});
+
+describe("AppendEntries", () => {
+  test("1,000 requests on one stream, not one answer waited for: answered in order, all durable", async () => {
+    const served = await serve();
+    const requests = Array.from({ length: 1000 }, (_, at) => {
+      const { header, ...rest } = appendRequest(served.node, putEntries(at + 1, at + 1)) as { header: object };
+      // Only the first one needs it.
+      return { ...rest, ...(at === 0 && { header }), round: BigInt(at), leaderCommit: BigInt(at) } as AppendInit;
+    });
+    const before = served.home.disk.calls.datasync;
+    const answers = await append(served, ...requests);
+    expect(answers.map(({ round }) => round)).toEqual(Array.from({ length: 1000 }, (_, at) => BigInt(at)));
+    expect(answers.every(({ success, matchIndex, round }) => success && matchIndex === round + 1n)).toBe(true);
+    await served.node.waitApplied(999);
+    expect(contentsOf(served.node)).toHaveLength(999);
+    expect(served.home.disk.calls.datasync - before).toBeLessThan(900);
+    const again = await served.home.powerCut("none");
+    expect((await again.start()).raft.log.last.index).toBe(1000);
+    await again.close();
+  });
+
+  test("what Raft provides for is an answer, not an error", async () => {
+    const served = await serve();
+    const { node } = served;
+    await new ActingLeader(node, 3).append(putEntries(1, 5, 3), 3);
+    const [stale] = await append(served, appendRequest(node, putEntries(1, 1)));
+    expect(stale).toMatchObject({ success: false, rejection: AppendEntriesRejection.STALE_TERM, term: 3n });
+    const ahead = appendRequest(node, [], { term: 3n, prevLogIndex: 9n, prevLogTerm: 3n, round: 7n });
+    const [missing] = await append(served, ahead);
+    expect(missing).toMatchObject({
+      success: false,
+      rejection: AppendEntriesRejection.LOG_MISMATCH,
+      conflictIndex: 6n,
+      conflictTerm: 0n,
+      lastLogIndex: 5n,
+      round: 7n,
+    });
+    const [contradiction] = await append(
+      served,
+      appendRequest(node, putEntries(2, 2, 4), { term: 4n, prevLogTerm: 3n }),
+    );
+    expect(contradiction).toMatchObject({ success: false, rejection: AppendEntriesRejection.SAFETY });
+    expect(contradiction!.detail).toContain("contradicts the committed entry");
+  });
+
+  const at = (entry: object, change: object = {}) => ({
+    ...change,
+    entries: [{ index: 1n, term: 1n, type: EntryType.COMMAND, ...entry }],
+  });
+  test.each<[string, CairnErrorCode, object, string]>([
+    ["no term", "INVALID_ARGUMENT", { term: 0n }, "term is missing"],
+    ["no leader", "INVALID_ARGUMENT", { leaderId: "" }, "leader_id"],
+    ["a leader's name that is none", "INVALID_ARGUMENT", { leaderId: "x".repeat(65) }, "leader_id"],
+    ["half a place", "INVALID_ARGUMENT", { prevLogTerm: 1n }, "must both be 0 or both be above 0"],
+    ["a hole", "INVALID_ARGUMENT", at({ index: 2n }), "entry index 2 does not follow 0"],
+    ["an entry of a later term", "INVALID_ARGUMENT", at({ term: 2n }), "above the leader's term"],
+    ["an entry of no term", "INVALID_ARGUMENT", at({ term: 0n }), "above 0"],
+    ["an entry of no type", "INVALID_ARGUMENT", at({ type: EntryType.UNSPECIFIED }), "unknown type"],
+    ["an index that cannot be counted", "INVALID_ARGUMENT", { leaderCommit: 2n ** 60n }, "leader_commit"],
+    [
+      "an entry that is too large",
+      "LIMIT_EXCEEDED",
+      at({ data: new Uint8Array(limits.entryBytes - limits.entryAllowanceBytes + 1) }),
+      `the limit entryBytes is ${limits.entryBytes}`,
+    ],
+  ])("%s ends the stream, after the answers before it, and changes nothing", async (_what, code, change, text) => {
+    const served = await serve({ segmentBytes: limits.segmentBytes });
+    const { node, raft } = served;
+    const stream = raft.appendEntries();
+    const rounds: bigint[] = [];
+    const ended = failure(
+      code,
+      async () => {
+        for await (const { round } of stream.responses) rounds.push(round);
+      },
+      text,
+    );
+    await stream.send(appendRequest(node, [], { prevLogIndex: 0n, prevLogTerm: 0n, round: 5n }));
+    const bad = stream.send({ ...appendRequest(node, []), prevLogIndex: 0n, prevLogTerm: 0n, ...change } as AppendInit);
+    await bad.catch(() => {});
+    await ended;
+    expect(rounds).toEqual([5n]);
+    expect(node.raft.log.last.index).toBe(0);
+    const good = await append(served, appendRequest(node, putEntries(1, 1)));
+    expect(good[0]!.success).toBe(true);
+  });
+
+  test("a message that is too large is not sent, and changes nothing", async () => {
+    const { raft, node } = await serve();
+    const entries = [1, 2, 3].map(
+      (index) => ({ index, term: 1, type: "command", data: new Uint8Array(limits.valueBytes) }) as const,
+    );
+    const stream = raft.appendEntries();
+    await failure("LIMIT_EXCEEDED", stream.send(appendRequest(node, entries)), `messageBytes (${limits.messageBytes}`);
+    stream.cancel();
+    expect(node.raft.log.last.index).toBe(0);
+  });
+
+  test("an entry of the largest size is taken", async () => {
+    const served = await serve({ segmentBytes: limits.segmentBytes });
+    const entry = {
+      index: 1,
+      term: 1,
+      type: "command",
+      data: new Uint8Array(limits.entryBytes - limits.entryAllowanceBytes),
+    } as const;
+    const [answer] = await append(served, appendRequest(served.node, [entry]));
+    expect(answer).toMatchObject({ success: true, matchIndex: 1n });
+  });
+});
+
+test("TimeoutNow is planned: UNIMPLEMENTED", async () => {
+  const { raft, node } = await serve();
+  await failure("UNIMPLEMENTED", raft.timeoutNow({ header: headerTo(node) }), "is not implemented yet");
+});

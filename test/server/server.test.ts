@@ -1,0 +1,100 @@
+import { expect, onTestFinished, test } from "vitest";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { CairnServer } from "../../src/server/server.js";
+import { openChannel } from "../../src/transport/bridge_client.js";
+import { bytes, putEntries, snapshotOf } from "../support/acting_leader.js";
+import { deferred, failure, isSettled, until } from "../support/conditions.js";
+import { memoryHome } from "../support/nodes.js";
+import { collect, headerTo, serve } from "./support.js";
+
+test("addresses that cannot be listened on are refused by name", async () => {
+  const { node, server } = await serve();
+  for (const listen of ["nowhere", "127.0.0.1:", "127.0.0.1:999999", ":7101", "999.1.1.1:0"]) {
+    await failure("INVALID_ARGUMENT", CairnServer.start(node, { listen, discoverable: false }), listen.slice(0, 5));
+  }
+  await failure(
+    "INVALID_ARGUMENT",
+    CairnServer.start(node, { listen: server.address, discoverable: false }),
+    "cannot listen",
+  );
+  expect(server.address).toMatch(/^127\.0\.0\.1:\d+$/);
+});
+
+test("stop may be called more than once, and frees the port", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  const server = await CairnServer.start(node, { listen: "127.0.0.1:0" });
+  await Promise.all([server.stop(), server.stop()]);
+  await server.stop();
+  const again = await CairnServer.start(node, { listen: server.address });
+  const channel = openChannel(again.address);
+  onTestFinished(() => channel.close());
+  expect((await channel.client(AdminService).getStatus({})).nodeId).toBe("n1");
+  channel.close();
+  await again.stop();
+});
+
+test("stop lets a call under way end, and takes no more", async () => {
+  const { kv, home, server, admin } = await serve({ lead: true });
+  const hold = deferred();
+  let syncing = false;
+  home.disk.onCall = ({ kind, path }) => {
+    if (kind !== "datasync" || !path.includes("/wal/")) return;
+    syncing = true;
+    return hold.promise;
+  };
+  const write = kv.put({ key: bytes("a"), value: bytes("1") });
+  await until(() => syncing, "the write is under way");
+  const stopped = server.stop();
+  expect(await isSettled(stopped)).toBe(false);
+  hold.resolve();
+  expect((await write).version).toBe(2n);
+  await stopped;
+  await failure("UNREACHABLE", admin.getStatus({}, { timeoutMs: 5000 }));
+});
+
+test("stop cuts off what does not end, and leaves nothing of it", async () => {
+  const { raft, kv, home, node, server } = await serve();
+  const append = raft.appendEntries();
+  const appended = append.responses[Symbol.asyncIterator]();
+  await append.send({ header: headerTo(node), term: 1n, leaderId: "n9" });
+  expect((await appended.next()).value.success).toBe(true);
+  const snapshot = await snapshotOf(putEntries(1, 50));
+  const install = raft.installSnapshot();
+  const installed = install.responses[Symbol.asyncIterator]();
+  const offer = {
+    header: headerTo(node),
+    term: 1n,
+    index: 50n,
+    snapshotTerm: 1n,
+    fileBytes: BigInt(snapshot.file.byteLength),
+    sha256: snapshot.sha256,
+  };
+  await install.send({ message: { case: "offer", value: offer } });
+  expect((await installed.next()).value.message.case).toBe("accepted");
+  const waiting = kv.get({ key: bytes("a"), stale: true, minAppliedIndex: 99n });
+  const outcomes = Promise.allSettled([appended.next(), installed.next(), waiting]);
+  await server.stop();
+  expect((await outcomes).map(({ status }) => status)).toEqual(["rejected", "rejected", "rejected"]);
+  await home.stop(node);
+  expect(await home.leftovers()).toEqual([]);
+});
+
+test("a node can stop before its server: calls under way are told", async () => {
+  const { kv, admin, home, node } = await serve();
+  const read = failure("STOPPED", kv.get({ key: bytes("a"), stale: true, minAppliedIndex: 5n }));
+  const info = failure("STOPPED", admin.getLogInfo({ minAppliedIndex: 5n }));
+  expect((await admin.getStatus({})).nodeId).toBe("n1");
+  await home.stop(node);
+  await Promise.all([read, info]);
+});
+
+test("a server that is killed cuts everything off at once", async () => {
+  const { raft, node, server } = await serve();
+  const stream = raft.appendEntries();
+  const answers = collect(stream.responses);
+  await stream.send({ header: headerTo(node), term: 1n, leaderId: "n9" });
+  await until(() => node.raft.term === 1, "the message has arrived");
+  server.kill();
+  await failure("OUTCOME_UNKNOWN", answers);
+});

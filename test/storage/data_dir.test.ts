@@ -1,0 +1,182 @@
+import { expect, onTestFinished, test } from "vitest";
+import { checkId, checkMembers, DataDirectory } from "../../src/storage/data_dir.js";
+import { membershipCodec } from "../../src/storage/membership_message.js";
+import { failure } from "../support/conditions.js";
+import { FaultyFileSystem } from "../support/faulty_fs.js";
+
+const members = [{ id: "n1", address: "", role: "voter" as const }];
+
+function newDisk(): FaultyFileSystem {
+  return new FaultyFileSystem(["/data"]);
+}
+
+/** Opens a directory; it is given back when the test ends. */
+async function open(
+  fs: FaultyFileSystem,
+  options: { path?: string; nodeId?: string; clusterId?: string | undefined } = {},
+) {
+  let clusters = 0;
+  const directory = await DataDirectory.open({
+    fs,
+    path: "/data/n1",
+    nodeId: "n1",
+    clusterId: "c1",
+    newClusterId: () => `new-${++clusters}`,
+    members,
+    ...options,
+  });
+  onTestFinished(() => directory.crash());
+  return directory;
+}
+
+/** A directory that was completed and closed. */
+async function made(fs: FaultyFileSystem): Promise<void> {
+  const directory = await open(fs);
+  try {
+    await (await directory.complete()).close();
+  } finally {
+    directory.crash();
+  }
+}
+
+function write(fs: FaultyFileSystem, text: string): void {
+  fs.setContents("/data/n1/cairn.json", Buffer.from(text));
+}
+
+test("a new directory says whose it is, and is complete only when it was completed", async () => {
+  const fs = newDisk();
+  const directory = await open(fs);
+  expect(directory.identity).toEqual({ format: 1, clusterId: "c1", nodeId: "n1", members, complete: false });
+  expect((await fs.list("/data/n1")).sort()).toEqual(["cairn.json", "lock.1", "snapshots", "wal"]);
+  const completed = await directory.complete();
+  expect(completed.identity.complete).toBe(true);
+  await completed.close();
+  const again = await open(fs);
+  expect(again.identity).toEqual(completed.identity);
+});
+
+test("without a cluster id, a new directory gets a new one, and one that is there keeps its own", async () => {
+  const fs = newDisk();
+  const directory = await open(fs, { clusterId: undefined });
+  expect(directory.identity.clusterId).toBe("new-1");
+  await (await directory.complete()).close();
+  expect((await open(fs, { clusterId: undefined })).identity.clusterId).toBe("new-1");
+});
+
+test("one that was never completed is made again, without what it held", async () => {
+  const fs = newDisk();
+  const directory = await open(fs);
+  fs.setContents(`${directory.log}/half`, Buffer.of(1));
+  await directory.close();
+  const again = await open(fs, { clusterId: undefined });
+  expect(again.identity.complete).toBe(false);
+  expect(await fs.list(again.log)).toEqual([]);
+});
+
+test("another node's, and another cluster's, are refused with both names", async () => {
+  const fs = newDisk();
+  await made(fs);
+  await failure("DATA_DIRECTORY", open(fs, { nodeId: "n2" }), "/data/n1 belongs to node n1, not to n2. Give that id");
+  await failure(
+    "DATA_DIRECTORY",
+    open(fs, { clusterId: "c2" }),
+    "/data/n1 belongs to cluster c1, not to c2. Give that",
+  );
+  // A refusal does not keep the directory.
+  await open(fs);
+});
+
+test.each([
+  ["nothing", ""],
+  ["no JSON", "{"],
+  ["null", "null"],
+  ["a list", "[]"],
+  ["no format", '{"nodeId":"n1"}'],
+  ["no cluster", '{"format":1,"nodeId":"n1","members":[],"complete":true}'],
+  ["no members", '{"format":1,"clusterId":"c1","nodeId":"n1","complete":true}'],
+  ["a member that is none", '{"format":1,"clusterId":"c1","nodeId":"n1","members":[{"id":"n1"}],"complete":true}'],
+  ["not whether it is complete", '{"format":1,"clusterId":"c1","nodeId":"n1","members":[]}'],
+])("a cairn.json that holds %s is refused by name, with what to do, and kept", async (_what, text) => {
+  const fs = newDisk();
+  await made(fs);
+  write(fs, text);
+  const error = await failure("DATA_DIRECTORY", open(fs), "/data/n1/cairn.json is damaged");
+  expect(error.message).toContain("Restore it from a copy");
+  expect(Buffer.from(fs.contents("/data/n1/cairn.json")).toString()).toBe(text);
+});
+
+test("another format is refused as such, whatever else is in the file", async () => {
+  const fs = newDisk();
+  await made(fs);
+  write(fs, '{"format":2,"who":"knows"}');
+  await failure(
+    "DATA_DIRECTORY",
+    open(fs),
+    "format 2, this version of Cairn knows format 1. Use the version that wrote it",
+  );
+});
+
+test("data without the file that says whose it is are refused", async () => {
+  const fs = newDisk();
+  await made(fs);
+  await fs.unlink("/data/n1/cairn.json");
+  await failure("DATA_DIRECTORY", open(fs), /holds .*wal.* but no cairn\.json/);
+  expect(await fs.exists("/data/n1/wal")).toBe(true);
+});
+
+test("the scratch directory is emptied when it is opened", async () => {
+  const fs = newDisk();
+  await made(fs);
+  await fs.makeDirectory("/data/n1/scratch");
+  fs.setContents("/data/n1/scratch/left", Buffer.of(1));
+  await open(fs);
+  expect(await fs.exists("/data/n1/scratch")).toBe(false);
+});
+
+test("a power failure right after completing loses neither the directory nor those above it", async () => {
+  const fs = newDisk();
+  const directory = await open(fs, { path: "/data/a/b/c" });
+  await directory.complete();
+  directory.crash();
+  const after = fs.crash({ keep: "none" });
+  expect((await open(after, { path: "/data/a/b/c" })).identity.complete).toBe(true);
+});
+
+test("a power cut at every call of the making leaves a directory that can be opened", async () => {
+  for (let cut = 0; ; cut++) {
+    const fs = newDisk();
+    fs.cutPowerAfter(cut);
+    const attempt = await made(fs).then(
+      () => "made",
+      () => "cut",
+    );
+    for (const keep of ["none", "all", "random"] as const) {
+      const directory = await open(fs.crash({ keep, random: () => 0.5 }), { clusterId: undefined });
+      expect(directory.identity).toMatchObject({ nodeId: "n1", format: 1 });
+      if (attempt === "made") expect(directory.identity.complete).toBe(true);
+      directory.crash();
+    }
+    if (attempt === "made") break;
+  }
+});
+
+test("ids are 1 to 64 characters of A-Z a-z 0-9 . _ -", async () => {
+  for (const id of ["n", "A.b_c-9", "x".repeat(64)]) checkId(id, "node id");
+  for (const id of ["", "x".repeat(65), "a b", "a/b", "ä", "a\n"]) {
+    await failure(
+      "INVALID_ARGUMENT",
+      () => checkId(id, "node id"),
+      /node id .* must be 1 to 64 characters \(idCharacters\)/,
+    );
+  }
+});
+
+test("members are ordered by id, and each is there once", async () => {
+  const member = (id: string, role: "voter" | "learner" = "voter") => ({ id, address: "", role });
+  expect(checkMembers([member("b"), member("a"), member("B")]).map(({ id }) => id)).toEqual(["B", "a", "b"]);
+  await failure("INVALID_ARGUMENT", () => checkMembers([member("a"), member("b"), member("a")]), "a is listed twice");
+  await failure("INVALID_ARGUMENT", () => checkMembers([]), "no voter");
+  const encoded = membershipCodec.encode([member("a"), member("b", "learner")]);
+  expect(membershipCodec.decode(encoded)).toEqual([member("a"), member("b", "learner")]);
+  expect(() => membershipCodec.decode(membershipCodec.encode([member("b"), member("a")]))).toThrow("not ordered");
+});
