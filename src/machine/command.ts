@@ -12,9 +12,6 @@ import {
 import { limits } from "../core/limits.js";
 import { CairnError, type CairnErrorCode } from "../errors.js";
 
-/** Bytes that an entry may need around the command in it. */
-const ENTRY_ALLOWANCE_BYTES = 64;
-
 /**
  * Encodes a command for the log. The server calls this before it proposes; what it returns, every replica can carry out.
  * Throws CairnError LIMIT_EXCEEDED, naming the limit, or INVALID_ARGUMENT.
@@ -24,11 +21,11 @@ export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uin
   const problem = problemOf(command);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
   const bytes = toBinary(CommandSchema, command);
-  if (bytes.byteLength + ENTRY_ALLOWANCE_BYTES > limits.entryBytes) {
+  if (bytes.byteLength + limits.entryAllowanceBytes > limits.entryBytes) {
     throw new CairnError(
       "LIMIT_EXCEEDED",
       `the command takes ${bytes.byteLength} bytes; the limit entryBytes is ${limits.entryBytes}, of which ` +
-        `${ENTRY_ALLOWANCE_BYTES} are set aside for the entry around it: split it up`,
+        `${limits.entryAllowanceBytes} are set aside for the entry around it: split it up`,
     );
   }
   return bytes;

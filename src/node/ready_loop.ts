@@ -106,7 +106,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
       pending: meta.index,
       staged: staged?.meta.index,
     });
-    const info = await staged.publish();
+    const info = await this.room.untilRoom(() => staged.publish());
     this.staged = undefined;
     // The commit index may be above the snapshot already, by entries that are not in the log before the next write.
     const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };

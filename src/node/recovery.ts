@@ -77,6 +77,8 @@ export async function recover<Machine extends StateMachine>(
     const commit = Math.max(Math.min(log.hardState.commit, log.last.index), snapshot?.index ?? 0, machine.appliedIndex);
     const replayedEntries = await replay(storage, commit);
     const applied = machine.appliedIndex;
+    // A crash may have come between publishing a snapshot and removing an older one.
+    await snapshots.retain();
     return {
       storage,
       snapshot,

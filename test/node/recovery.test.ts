@@ -83,6 +83,19 @@ function expectWhole(node: KeyValueNode): void {
   expect(contentsOf(node)).toHaveLength(60);
 }
 
+test("a snapshot that a crash has kept retention from removing is removed at the start", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  await new ActingLeader(node, 2).replicate(putEntries(1, 60, 2));
+  await node.takeSnapshot({ index: 20 });
+  await node.takeSnapshot({ index: 40 });
+  home.disk.failCall("unlink");
+  await expect(node.takeSnapshot({ index: 60 })).rejects.toMatchObject({ code: "EIO" });
+  await home.crash(node);
+  const again = await home.start();
+  expect(again.snapshots.list().map(({ index }) => index)).toEqual([60, 40]);
+});
+
 describe("damaged snapshots", () => {
   const whole = Number.MAX_SAFE_INTEGER;
 

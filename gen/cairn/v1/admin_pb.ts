@@ -335,7 +335,8 @@ export type TakeSnapshotRequest = Message<"cairn.v1.TakeSnapshotRequest"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * Keep at least so many bytes of log that the snapshot covers, for followers that are slow. Left out: the node's setting.
+   * Keep at least so many of the log's newest bytes, although the snapshot covers them, for followers that are slow. Left out: the
+   * node's setting.
    *
    * @generated from field: optional uint64 keep_log_bytes = 3;
    */

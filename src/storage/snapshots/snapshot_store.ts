@@ -271,7 +271,8 @@ export class SnapshotStore {
         // Also when it is there: the bytes are the same, and these ones were written just now.
         await part.rename(info.path);
       } catch (error) {
-        await part.remove();
+        // When there is room again, the same file can still be published.
+        if (!(error instanceof CairnError && error.code === "DISK_FULL")) await part.remove();
         throw error;
       }
       await this.#fs.syncDirectory(this.#directory);

@@ -26,8 +26,9 @@ export class StagedSnapshot {
   }
 
   /**
-   * Makes it one of the store's snapshots; durable on return. A second call returns the same. An error removes the file; CORRUPT when
-   * the store has a snapshot of this index and term with another digest, FAILED_PRECONDITION when it was discarded.
+   * Makes it one of the store's snapshots; durable on return. A second call returns the same. DISK_FULL: nothing has changed, try again
+   * later. Any other error removes the file; CORRUPT when the store has a snapshot of this index and term with another digest,
+   * FAILED_PRECONDITION when it was discarded.
    */
   publish(): Promise<SnapshotInfo> {
     return this.#calls.run(async () => {
@@ -35,17 +36,20 @@ export class StagedSnapshot {
       if (this.#discarded) {
         throw new CairnError("FAILED_PRECONDITION", `${nameOf(this.info.path)} was discarded; receive it again`);
       }
-      // Whatever happens, there is no second try: a failed one removes the file.
-      this.#discarded = true;
-      this.#published = await this.#publish(this.info);
-      return this.#published;
+      try {
+        this.#published = await this.#publish(this.info);
+        return this.#published;
+      } catch (error) {
+        this.#discarded = !(error instanceof CairnError && error.code === "DISK_FULL");
+        throw error;
+      }
     });
   }
 
   /** Removes the file; never throws. Does nothing once it is published or discarded. */
   discard(): Promise<void> {
     return this.#calls.run(async () => {
-      if (this.#discarded) return;
+      if (this.#discarded || this.#published !== undefined) return;
       this.#discarded = true;
       await this.#part.remove();
     });

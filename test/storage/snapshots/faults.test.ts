@@ -1,6 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { limits } from "../../../src/core/limits.js";
+import { CairnError } from "../../../src/errors.js";
 import type { FileSystem } from "../../../src/storage/fs.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import { type CallKind, FaultyFileSystem } from "../../support/faulty_fs.js";
@@ -227,6 +228,21 @@ test("a staged snapshot that could not be published is gone", async () => {
   await expect(staged.publish()).rejects.toMatchObject({ code: "EIO" });
   await failure("FAILED_PRECONDITION", () => staged.publish());
   expect(fs.image().size).toBe(0);
+});
+
+test("a staged snapshot that the full disk does not let be published can be published when there is room", async () => {
+  const fs = new FaultyFileSystem([DIRECTORY]);
+  const store = await open(fs);
+  const { file, offer } = await offered(20, PAYLOAD);
+  const receiver = await store.receive(offer);
+  await receiver.write(0, file);
+  const staged = await receiver.finish();
+  fs.failCall("rename", 1, new CairnError("DISK_FULL", "no space left on the device"));
+  await failure("DISK_FULL", () => staged.publish());
+  expect(store.list()).toEqual([]);
+  const info = await staged.publish();
+  expect(store.list()).toEqual([info]);
+  await store.verify(info);
 });
 
 /** Holds up the nth call of a kind until it is opened. */
