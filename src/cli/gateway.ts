@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { exitCodes } from "./exit_codes.js";
-import { logLevelOption, wholeNumber } from "./options.js";
+import { type LogLevel, logLevelOption, wholeNumber } from "./options.js";
 import { untilSignal } from "./signals.js";
 
 interface GatewayCommandOptions {
@@ -9,7 +9,7 @@ interface GatewayCommandOptions {
   nodes?: ReadonlyMap<string, string>;
   jsonStyle: "compact" | "spaced";
   timeoutMs: number;
-  logLevel: string;
+  logLevel: LogLevel;
 }
 
 /** `cairn gateway` */
@@ -50,11 +50,21 @@ async function gateway(options: GatewayCommandOptions): Promise<void> {
       : new OwnNodes({ dataDir: options.dataDir, logger, onFatal });
   const { jsonStyle: style, timeoutMs } = options;
   const running = new Gateway({ nodes, style, timeoutMs, logger, print, complain });
-  // A reader that has gone wants no more answers.
-  const readerGone = new Promise<void>((resolve) => process.stdout.once("error", () => resolve()));
-  await Promise.race([running.run(process.stdin), untilSignal(), readerGone]);
+  const outputFailed = new Promise<NodeJS.ErrnoException>((resolve) => process.stdout.on("error", resolve));
+  // Then nobody can be told anything.
+  process.stderr.on("error", () => {});
+  const end = await Promise.race([running.run(process.stdin), untilSignal(), outputFailed]);
   await running.close();
+  // A reader that has gone wants no more answers.
+  if (end instanceof Error && end.code !== "EPIPE") {
+    throw new Error(`cannot write the replies: ${end.message}`, { cause: end });
+  }
+  await flushed(process.stdout);
   process.exit(exitCodes.ok);
+}
+
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => stream.write("", () => resolve()));
 }
 
 async function print(line: string): Promise<void> {
@@ -68,6 +78,7 @@ function parseNodes(text: string): ReadonlyMap<string, string> {
     if (name === undefined || address === undefined) {
       throw new InvalidArgumentError(`${JSON.stringify(part)} must be name=host:port`);
     }
+    if (nodes.has(name)) throw new InvalidArgumentError(`${name} comes twice`);
     nodes.set(name, address);
   }
   return nodes;

@@ -9,9 +9,8 @@ import { startCommand } from "./start.js";
 const program = new Command("cairn")
   .description("Strongly consistent, replicated key-value store whose log compacts itself.")
   .version(version)
-  .showHelpAfterError("(see --help)")
   .addHelpText(
-    "after",
+    "afterAll",
     `
 Exit codes:
   ${exitCodes.ok}   done, or stopped by SIGINT or SIGTERM
@@ -21,17 +20,28 @@ Exit codes:
   )
   .addCommand(startCommand())
   .addCommand(gatewayCommand());
-for (const command of [program, ...program.commands]) command.exitOverride();
+for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError("(see --help)");
+
+// grpc-js would print by itself what is said in the errors anyway.
+process.env.GRPC_VERBOSITY ??= "NONE";
 
 try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = report(error);
+  // What a failed command has left open must not keep the process.
+  if (!(error instanceof CommanderError)) process.exit();
 }
 
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-  const { message } = CairnError.from(error);
-  process.stderr.write(`cairn: ${error instanceof CairnError || !(error instanceof Error) ? message : error.stack}\n`);
+  process.stderr.write(`cairn: ${describe(error)}\n`);
   return exitCodes.failed;
+}
+
+/** The message of an error that the system or Cairn reports; of anything else, which is a bug, where it happened too. */
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const isReported = error instanceof CairnError || "code" in error || error.cause !== undefined;
+  return isReported ? error.message : (error.stack ?? error.message);
 }

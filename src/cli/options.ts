@@ -9,9 +9,11 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
   };
 }
 
-/** What a log on standard error holds. */
+/** What a log on standard error holds: each level also what those before it hold. */
 export const logLevels = ["silent", "error", "warn", "info", "debug"] as const;
 
-export function logLevelOption(preset: (typeof logLevels)[number]): Option {
+export type LogLevel = (typeof logLevels)[number];
+
+export function logLevelOption(preset: LogLevel): Option {
   return new Option("--log-level <level>", "what to log on standard error").choices(logLevels).default(preset);
 }

@@ -1,8 +1,9 @@
 import { Command, Option } from "commander";
 import { limits } from "../core/limits.js";
+import { CairnError } from "../errors.js";
 import type { KeyValueNode } from "../server/key_value_node.js";
 import { exitCodes } from "./exit_codes.js";
-import { logLevelOption, wholeNumber } from "./options.js";
+import { type LogLevel, logLevelOption, wholeNumber } from "./options.js";
 import { untilSignal } from "./signals.js";
 
 interface StartOptions {
@@ -12,7 +13,7 @@ interface StartOptions {
   clusterId?: string;
   elections: "automatic" | "manual";
   trailingLogBytes: number;
-  logLevel: string;
+  logLevel: LogLevel;
   json?: true;
 }
 
@@ -63,7 +64,7 @@ async function start(options: StartOptions): Promise<void> {
     },
   });
   try {
-    const server = await CairnServer.start(node, { listen: options.listen, logger });
+    const server = await CairnServer.start(node, { listen: options.listen, logger }).catch(adviseOnListen);
     announce(options, node.clusterId, server.address);
     await signal;
     await server.stop();
@@ -71,6 +72,13 @@ async function start(options: StartOptions): Promise<void> {
     await node.stop();
   }
   process.exit(exitCodes.ok);
+}
+
+function adviseOnListen(error: unknown): never {
+  const { code, text } = CairnError.from(error);
+  throw new CairnError(code, `${text}. Give a free host:port of this machine with --listen; port 0 takes any.`, {
+    cause: error,
+  });
 }
 
 function announce({ id, data, json }: StartOptions, cluster: string, address: string): void {

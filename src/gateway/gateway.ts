@@ -32,21 +32,21 @@ interface Envelope {
 type Handler = (served: ServedNode, body: Fields) => Promise<Reply>;
 
 /** What is done for each type of message, but for init and restart. */
-const handlers: Readonly<Record<string, Handler>> = {
-  apply_entries: ({ log }, body) => log.applyEntries(body),
-  seed_state: ({ log }, body) => log.seedState(body),
-  take_snapshot: ({ log }, body) => log.takeSnapshot(body),
-  install_snapshot: ({ log }, body) => log.installSnapshot(body),
-  get_log_info: ({ log }) => log.getLogInfo(),
-  get_state: ({ log }) => log.getState(),
-  get_snapshot: ({ log }) => log.getSnapshot(),
-  should_snapshot: ({ log }, body) => log.shouldSnapshot(body),
-  write: ({ kv }, body) => kv.write(body),
-  read: ({ kv }, body) => kv.read(body),
-  cas: ({ kv }, body) => kv.cas(body),
-};
+const handlers: ReadonlyMap<string, Handler> = new Map<string, Handler>([
+  ["apply_entries", ({ log }, body) => log.applyEntries(body)],
+  ["seed_state", ({ log }, body) => log.seedState(body)],
+  ["take_snapshot", ({ log }, body) => log.takeSnapshot(body)],
+  ["install_snapshot", ({ log }, body) => log.installSnapshot(body)],
+  ["get_log_info", ({ log }) => log.getLogInfo()],
+  ["get_state", ({ log }) => log.getState()],
+  ["get_snapshot", ({ log }) => log.getSnapshot()],
+  ["should_snapshot", ({ log }, body) => log.shouldSnapshot(body)],
+  ["write", ({ kv }, body) => kv.write(body)],
+  ["read", ({ kv }, body) => kv.read(body)],
+  ["cas", ({ kv }, body) => kv.cas(body)],
+]);
 
-const knownTypes = ["init", ...Object.keys(handlers), "restart"];
+const knownTypes = ["init", ...handlers.keys(), "restart"];
 
 /** A node and what is done with it. */
 class ServedNode {
@@ -67,15 +67,16 @@ export class Gateway {
   /** Undefined before init. */
   #nodes: Map<string, ServedNode> | undefined;
   readonly #replies = new Map<string, number>();
+  #closed = false;
 
   constructor(private readonly options: GatewayOptions) {}
 
-  /** Answers all of `input`, then lets go of the nodes. */
+  /** Answers all of `input`, or what has come of it until {@link close}; then lets go of the nodes. */
   async run(input: AsyncIterable<Uint8Array>): Promise<void> {
     try {
       for await (const line of readLines(input, limits.gatewayLineBytes)) {
-        if ("tooLong" in line)
-          this.#skip(line.number, `it is longer than gatewayLineBytes (${limits.gatewayLineBytes})`);
+        if (this.#closed) break;
+        if ("fault" in line) this.#skip(line.number, line.fault);
         else await this.#handleLine(line.number, line.text);
       }
     } finally {
@@ -83,30 +84,32 @@ export class Gateway {
     }
   }
 
-  /** Stops the nodes that it started. May be called more than once. */
+  /** Takes no more requests, and stops the nodes that it started; the request that is under way fails. May be called more than once. */
   async close(): Promise<void> {
-    const nodes = [...(this.#nodes?.values() ?? [])];
-    this.#nodes = undefined;
-    for (const { log } of nodes) log.close();
-    await Promise.all(nodes.map(({ node }) => node.close()));
+    this.#closed = true;
+    for (const { log } of this.#nodes?.values() ?? []) log.close();
     await this.options.nodes.close();
   }
 
   async #handleLine(number: number, text: string): Promise<void> {
     const envelope = toEnvelope(text);
     if (typeof envelope === "string") return this.#skip(number, envelope);
+    await this.#reply(envelope, await this.#answerOrError(envelope, number));
+  }
+
+  async #answerOrError(envelope: Envelope, line: number): Promise<Reply> {
     try {
-      await this.#reply(envelope, await this.#answer(envelope));
+      return await this.#answer(envelope);
     } catch (error) {
       const { code, text } = GatewayError.from(error);
-      if (!(error instanceof GatewayError)) this.options.logger.warn({ err: error, line: number }, "request failed");
-      await this.#reply(envelope, ["error", { code, text }]);
+      if (!(error instanceof GatewayError)) this.options.logger.warn({ err: error, line }, "request failed");
+      return ["error", { code, text }];
     }
   }
 
   async #answer({ dest, type, body }: Envelope): Promise<Reply> {
     if (type === "init") return this.#init(dest, body);
-    const handler = handlers[type];
+    const handler = handlers.get(type);
     if (handler === undefined && type !== "restart") {
       const text = `type ${JSON.stringify(type)} is not known; known are ${knownTypes.join(", ")}`;
       throw new GatewayError(gatewayCodes.notSupported, text);

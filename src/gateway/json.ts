@@ -1,4 +1,6 @@
 import { isSafeNumber, LosslessNumber, parse } from "lossless-json";
+import { limits } from "../core/limits.js";
+import { GatewayError, gatewayCodes } from "./errors.js";
 
 /** Where a number of many digits or with an exponent may be, which JavaScript's own numbers could change. */
 const MAYBE_UNSAFE = /[\d.]{16}|\d[eE][+-]?\d/;
@@ -6,15 +8,19 @@ const MAYBE_UNSAFE = /[\d.]{16}|\d[eE][+-]?\d/;
 /** Parses JSON, keeping numbers that JavaScript cannot hold exactly as they are written. @throws SyntaxError and others */
 export function parseJson(text: string): unknown {
   if (!MAYBE_UNSAFE.test(text)) return JSON.parse(text);
-  return parse(text, undefined, (number) => (isSafeNumber(number) ? Number(number) : new LosslessNumber(number)));
+  return parse(text, undefined, {
+    parseNumber: (number) => (isSafeNumber(number) ? Number(number) : new LosslessNumber(number)),
+    // The last one counts, as for JSON.parse.
+    onDuplicateKey: ({ newValue }) => newValue,
+  });
 }
 
-/** A value as the store keeps it: its JSON text. */
+/** A value as the store keeps it: its JSON text. @throws GatewayError 12 when it is nested too deeply */
 export function encodeValue(value: unknown): Buffer {
   return Buffer.from(printJson(value, "compact"), "utf8");
 }
 
-/** JSON text that is to be printed as it is. */
+/** JSON text that is to be printed as it is, but for white space. */
 export class StoredJson {
   constructor(readonly text: string) {}
 
@@ -33,24 +39,44 @@ export class OrderedObject {
 /** compact: no white space. spaced: a space after each comma and colon. */
 export type JsonStyle = "compact" | "spaced";
 
+/** @throws GatewayError 12 when the value is nested too deeply */
 export function printJson(value: unknown, style: JsonStyle): string {
   const [comma, colon] = style === "compact" ? [",", ":"] : [", ", ": "];
-  const print = (item: unknown): string => {
-    if (item instanceof StoredJson) return style === "compact" ? item.text : print(parseJson(item.text));
+  const print = (item: unknown, depth: number): string => {
+    if (item instanceof StoredJson) return restyle(item.text, style);
     if (item instanceof LosslessNumber) return item.toString();
-    if (item instanceof OrderedObject) return members(item.members);
-    if (Array.isArray(item)) return `[${item.map(print).join(comma)}]`;
-    if (typeof item === "object" && item !== null) return members(Object.entries(item));
-    return JSON.stringify(item);
+    if (typeof item !== "object" || item === null) return JSON.stringify(item);
+    if (depth === limits.gatewayJsonDepth) throw tooDeep();
+    if (item instanceof OrderedObject) return members(item.members, depth + 1);
+    if (!Array.isArray(item)) return members(Object.entries(item), depth + 1);
+    return `[${item.map((element) => print(element, depth + 1)).join(comma)}]`;
   };
-  const members = (entries: Iterable<readonly [string, unknown]>): string => {
+  const members = (entries: Iterable<readonly [string, unknown]>, depth: number): string => {
     const parts: string[] = [];
     for (const [name, member] of entries) {
-      if (member !== undefined) parts.push(JSON.stringify(name) + colon + print(member));
+      if (member !== undefined) parts.push(JSON.stringify(name) + colon + print(member, depth));
     }
     return `{${parts.join(comma)}}`;
   };
-  return print(value);
+  return print(value, 0);
+}
+
+/** A string, or what may stand between values. */
+const STRING_OR_SEPARATOR = /("[^"\\]*(?:\\.[^"\\]*)*")|([,:])|\s+/g;
+
+/** JSON text in another style: on one line, whoever wrote it, and with its numbers as they are. */
+function restyle(text: string, style: JsonStyle): string {
+  // The gateway's own values are compact. Within strings a line end is always escaped.
+  if (style === "compact" && !/[\r\n]/.test(text)) return text;
+  const space = style === "compact" ? "" : " ";
+  return text.replace(STRING_OR_SEPARATOR, (_, string?: string, separator?: string) =>
+    separator === undefined ? (string ?? "") : separator + space,
+  );
+}
+
+function tooDeep(): GatewayError {
+  const text = `a value is nested more than gatewayJsonDepth (${limits.gatewayJsonDepth}) deep`;
+  return new GatewayError(gatewayCodes.malformedRequest, text);
 }
 
 function isJson(text: string): boolean {

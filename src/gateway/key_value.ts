@@ -64,7 +64,8 @@ export class KeyValue {
 
 function requestIdOf(body: Fields): { requestId?: MessageInitShape<typeof RequestIdSchema> } {
   if (!body.has("client_id") && !body.has("seq")) return {};
-  return { requestId: { clientId: body.name("client_id"), sequence: BigInt(body.count("seq", 1)) } };
+  // Clients may count from 0; the store's sequences begin at 1.
+  return { requestId: { clientId: body.name("client_id"), sequence: BigInt(body.count("seq")) + 1n } };
 }
 
 function noSuchKey(body: Fields): GatewayError {

@@ -1,14 +1,16 @@
-/** A line of the input, or what is known of one that is too long. */
+import { isUtf8 } from "node:buffer";
+
+/** A line of the input, or why it cannot be read. */
 export type Line =
   | { readonly number: number; readonly text: string }
-  | { readonly number: number; readonly tooLong: true };
+  | { readonly number: number; readonly fault: string };
 
 const LF = 0x0a;
 const CR = 0x0d;
 
 /**
- * Splits a stream into lines, ended by LF or CRLF; the last one needs no end. Blank lines are left out but counted. Of a line of more than
- * `limitBytes` only its number is handed out: its bytes are dropped as they come.
+ * Splits a stream into lines of UTF-8, ended by LF or CRLF; the last one needs no end. Blank lines are left out but counted. Of a line of
+ * more than `limitBytes` (gatewayLineBytes) the bytes are dropped as they come.
  */
 export async function* readLines(input: AsyncIterable<Uint8Array>, limitBytes: number): AsyncGenerator<Line> {
   const line = new LineBuffer(limitBytes);
@@ -43,14 +45,16 @@ class LineBuffer {
   /** The line so far, and a new one begins; undefined when it is blank. */
   take(): Line | undefined {
     const number = ++this.#number;
-    const parts = this.#parts;
     const bytes = this.#bytes;
+    const whole = Buffer.concat(this.#parts);
     this.#parts = [];
     this.#bytes = 0;
-    const whole =
-      parts.length === 1 ? Buffer.from(parts[0]!.buffer, parts[0]!.byteOffset, bytes) : Buffer.concat(parts);
     const content = whole.at(-1) === CR ? whole.subarray(0, -1) : whole;
-    if (Math.max(content.byteLength, bytes - 1) > this.limitBytes) return { number, tooLong: true };
+    if (bytes > this.limitBytes + 1 || content.byteLength > this.limitBytes) {
+      return { number, fault: `it is longer than gatewayLineBytes (${this.limitBytes})` };
+    }
+    // Decoding would put replacement characters in place of what is not UTF-8, and values must be kept as they are.
+    if (!isUtf8(content)) return { number, fault: "it is not UTF-8" };
     const text = content.toString("utf8");
     return text.trim() === "" ? undefined : { number, text };
   }

@@ -21,14 +21,22 @@ interface RequestedEntry extends OutgoingEntry {
   readonly key: Buffer;
 }
 
+/** What a get entry returned. */
+interface GetResult {
+  readonly result: StoredJson | null;
+}
+
+/** By index. */
+type GetResults = ReadonlyMap<number, GetResult>;
+
 /** Results of get entries that are remembered for repeated requests. */
 const REMEMBERED_RESULTS = 10_000;
 
 /** The messages of the log-compaction tasks, for one node. */
 export class LogCompaction {
   readonly #leader: RemoteLeader;
-  /** What get entries returned when they were applied, by index. */
-  readonly #results = new Map<number, StoredJson | null>();
+  /** What get entries returned when they were applied. */
+  readonly #results = new Map<number, GetResult>();
 
   constructor(
     private readonly node: GatewayNode,
@@ -48,13 +56,14 @@ export class LogCompaction {
     const applied = Number(info.appliedIndex);
     if (entries.length === 0) return ["apply_entries_ok", { results: [], last_applied: applied }];
     checkPlaces(entries, info);
-    await this.#applyInOrder(entries, info);
-    const last = entries.at(-1)!.index;
-    const after = await this.#logInfo(last);
-    const results = entries.map(({ index, op }) => ({
-      index,
-      result: op === "get" && this.#results.has(index) ? this.#results.get(index) : "ok",
-    }));
+    const fresh = entries.filter((entry) => entry.index > applied);
+    const read = await this.#applyInOrder(fresh, info);
+    const after = await this.#logInfo(entries.at(-1)!.index);
+    const results = entries.map(({ index, op }) => {
+      const value = op === "get" ? (read.get(index) ?? this.#results.get(index)) : undefined;
+      return { index, result: value === undefined ? "ok" : value.result };
+    });
+    this.#remember(read);
     return ["apply_entries_ok", { results, last_applied: Number(after.appliedIndex) }];
   }
 
@@ -68,6 +77,10 @@ export class LogCompaction {
       if (commitIndex === 0 && first === 1 && pairs.length === 0) return ["seed_state_ok", {}];
       const text = `commit_index ${commitIndex} leaves no place for the state: the log ends at ${first - 1}, expected at least ${first}`;
       throw new GatewayError(gatewayCodes.preconditionFailed, text);
+    }
+    if (commitIndex - first >= limits.gatewaySeedEntries) {
+      const text = `field commit_index asks for ${commitIndex - first + 1} entries; the limit gatewaySeedEntries is ${limits.gatewaySeedEntries}`;
+      throw new GatewayError(gatewayCodes.malformedRequest, text);
     }
     const data = encodeCommand({ operation: { case: "load", value: { pairs: [...pairs] } } });
     let prev: LogPosition = { index: first - 1, term: Number(info.lastTerm) };
@@ -104,10 +117,14 @@ export class LogCompaction {
 
   async installSnapshot(body: Fields): Promise<Reply> {
     const position = { index: body.count("snapshot_index", 1), term: body.count("snapshot_term", 1) };
-    const installed = await this.#leader.install(position, pairsOf(body));
+    const pairs = pairsOf(body);
+    checkSnapshotTerm(position, await this.#logInfo());
+    const installed = await this.#leader.install(position, pairs);
     const info = await this.#logInfo();
-    const applied = installed?.applied ?? false;
-    return ["install_snapshot_ok", { applied, new_last_applied: Number(info.appliedIndex) }];
+    return [
+      "install_snapshot_ok",
+      { applied: installed?.applied ?? false, new_last_applied: Number(info.appliedIndex) },
+    ];
   }
 
   async getLogInfo(): Promise<Reply> {
@@ -171,47 +188,54 @@ export class LogCompaction {
   }
 
   /**
-   * Makes the entries durable, then commits them. A get in the log returns the value at its place, and only the leader decides when the
+   * Makes new entries durable, then commits them. A get in the log returns the value at its place, and only the leader decides when the
    * log is committed up to there: before an entry changes a key that gets wait for, those are answered.
    */
-  async #applyInOrder(entries: readonly RequestedEntry[], info: GetLogInfoResponse): Promise<void> {
-    const { term, index: last } = entries.at(-1)!;
-    const first = entries[0]!;
-    const prev = { index: first.index - 1, term: prevTerm(first, info) };
-    const fresh = entries.filter((entry) => entry.index > Number(info.appliedIndex));
+  async #applyInOrder(fresh: readonly RequestedEntry[], info: GetLogInfoResponse): Promise<GetResults> {
+    const read = new Map<number, GetResult>();
+    const [first, last] = [fresh[0], fresh.at(-1)];
+    if (first === undefined || last === undefined) return read;
+    const { term } = last;
     const hasGets = fresh.some((entry) => entry.op === "get");
-    await this.#leader.append(term, prev, entries, hasGets ? 0 : last);
-    if (!hasGets) return;
+    const prev = { index: first.index - 1, term: prevTerm(first, info) };
+    await this.#leader.append(term, prev, fresh, hasGets ? 0 : last.index);
+    if (!hasGets) return read;
     let waiting: RequestedEntry[] = [];
-    for (const entry of fresh) {
+    for (const [at, entry] of fresh.entries()) {
       if (entry.op === "get") waiting.push(entry);
       else if (waiting.some((get) => get.key.equals(entry.key))) {
-        const before = entries[entry.index - first.index - 1]!;
-        await this.#readAt(term, before, waiting);
+        await this.#readAt(term, fresh[at - 1]!, waiting, read);
         waiting = [];
       }
     }
-    await this.#readAt(term, entries.at(-1)!, waiting);
+    await this.#readAt(term, last, waiting, read);
+    return read;
   }
 
   /** Commits up to `position`, and reads what the gets return there. */
-  async #readAt(term: number, position: LogPosition, gets: readonly RequestedEntry[]): Promise<void> {
+  async #readAt(
+    term: number,
+    position: LogPosition,
+    gets: readonly RequestedEntry[],
+    read: Map<number, GetResult>,
+  ): Promise<void> {
     await this.#leader.append(term, position, [], position.index);
     const minAppliedIndex = BigInt(position.index);
     await Promise.all(
       gets.map(async ({ index, key }) => {
         const request = { key, stale: true, minAppliedIndex };
         const { kv } = await this.node.kv.get(request, { timeoutMs: this.timeoutMs });
-        this.#remember(index, kv === undefined ? null : StoredJson.from(kv.value));
+        read.set(index, { result: kv === undefined ? null : StoredJson.from(kv.value) });
       }),
     );
   }
 
-  #remember(index: number, result: StoredJson | null): void {
-    this.#results.set(index, result);
-    if (this.#results.size <= REMEMBERED_RESULTS) return;
-    const [oldest] = this.#results.keys();
-    if (oldest !== undefined) this.#results.delete(oldest);
+  #remember(read: GetResults): void {
+    for (const [index, result] of read) this.#results.set(index, result);
+    for (const index of this.#results.keys()) {
+      if (this.#results.size <= REMEMBERED_RESULTS) return;
+      this.#results.delete(index);
+    }
   }
 
   async #downloadSnapshot(): Promise<{ position: LogPosition; members: [string, StoredJson][] } | undefined> {
@@ -269,7 +293,7 @@ function pairsOf(body: Fields): Pair[] {
 function checkPlaces(entries: readonly RequestedEntry[], info: GetLogInfoResponse): void {
   const next = Number(info.lastIndex) + 1;
   const first = entries[0]!;
-  if (first.index < 1 || first.index > next) throw misplaced(`index ${first.index}`, first.index < 1 ? 1 : next);
+  if (first.index < 1 || first.index > next) throw misplaced(`index ${first.index}`, next);
   let term = prevTerm(first, info);
   entries.forEach((entry, at) => {
     const expected = first.index + at;
@@ -292,6 +316,15 @@ function checkPlaces(entries: readonly RequestedEntry[], info: GetLogInfoRespons
 function checkTerm(entry: LogPosition, info: GetLogInfoResponse): void {
   if (entry.term >= Number(info.term)) return;
   const text = `entry ${entry.index} has term ${entry.term}, older than the node's term ${info.term}`;
+  throw new GatewayError(gatewayCodes.preconditionFailed, text);
+}
+
+/** Terms never fall along a log: no leader has a snapshot of a lower term than an entry below it that is committed here. */
+function checkSnapshotTerm({ index, term }: LogPosition, info: GetLogInfoResponse): void {
+  const commit = Number(info.commitIndex);
+  const committed = termAt(commit, info);
+  if (index <= commit || committed === undefined || term >= committed) return;
+  const text = `snapshot_term ${term} at index ${index} is below the term ${committed} of the committed entry ${commit}`;
   throw new GatewayError(gatewayCodes.preconditionFailed, text);
 }
 

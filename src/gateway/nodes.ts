@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { CairnError } from "../errors.js";
 import type { Logger } from "../node/logger.js";
 import { CairnNode } from "../node/node.js";
 import type { KeyValueNode } from "../server/key_value_node.js";
@@ -18,24 +19,24 @@ export interface GatewayNode {
   readonly raft: Client<typeof RaftService>;
   readonly kv: Client<typeof KeyValueService>;
   readonly admin: Client<typeof AdminService>;
-  /** Lets go of it; stops it if the gateway started it. */
-  close(): Promise<void>;
 }
 
 /** Where the gateway's nodes come from. */
 export interface NodeSource {
   /** Names that `init` may use; undefined: any. */
   readonly names: readonly string[] | undefined;
-  /** Starts or connects the nodes of a cluster. */
+  /** Starts or connects the nodes of a cluster: all of them, or none. */
   open(ids: readonly string[]): Promise<GatewayNode[]>;
   /** Stops a node without warning, and starts it from its disk. */
   restart(node: GatewayNode): Promise<GatewayNode>;
-  /** After the nodes are closed. */
+  /** Lets go of all nodes, and stops those that it started, also those that are just being started. May be called more than once. */
   close(): Promise<void>;
 }
 
 /** Nodes that run already, by name. */
 export class RunningNodes implements NodeSource {
+  readonly #channels: SharedChannel[] = [];
+
   constructor(private readonly addresses: ReadonlyMap<string, string>) {}
 
   get names(): string[] {
@@ -45,7 +46,8 @@ export class RunningNodes implements NodeSource {
   async open(ids: readonly string[]): Promise<GatewayNode[]> {
     return ids.map((id) => {
       const channel = openChannel(this.addresses.get(id)!);
-      return { id, ...clientsOf(channel), close: async () => channel.close() };
+      this.#channels.push(channel);
+      return { id, ...clientsOf(channel) };
     });
   }
 
@@ -56,78 +58,149 @@ export class RunningNodes implements NodeSource {
     );
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    for (const channel of this.#channels) channel.close();
+  }
+}
+
+/** What belongs to a node that runs in this process. */
+interface OwnNode {
+  readonly node: KeyValueNode;
+  readonly server: CairnServer;
+  readonly channel: SharedChannel;
 }
 
 /** Nodes that the gateway runs itself, in this process, each with a port and a data directory of its own. */
 export class OwnNodes implements NodeSource {
   readonly names = undefined;
-  readonly #running = new Map<string, { node: KeyValueNode; server: CairnServer }>();
+  readonly #running = new Map<string, OwnNode>();
   #members: readonly string[] = [];
-  #temporary: string | undefined;
+  /** Where the nodes' data directories are. */
+  #directory: string | undefined;
+  #isTemporary = false;
+  /** What is under way. One thing is done at a time, so that a close() during a start leaves nothing behind. */
+  #underWay: Promise<unknown> = Promise.resolve();
+  #closed = false;
 
   constructor(
     private readonly options: {
       /** Kept at the end; undefined: a temporary directory, which is removed. */
       readonly dataDir: string | undefined;
+      /** Size of a log segment in bytes; undefined: the node's default. */
+      readonly segmentBytes?: number | undefined;
       readonly logger: Logger;
       readonly onFatal: (error: unknown) => void;
     },
   ) {}
 
   async open(ids: readonly string[]): Promise<GatewayNode[]> {
+    ids.forEach(checkFolderName);
     this.#members = ids;
-    const opened = await Promise.allSettled(ids.map((id) => this.#start(id, true)));
-    const failed = opened.find((result) => result.status === "rejected");
-    const nodes = opened.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
-    if (failed === undefined) return nodes;
-    for (const node of nodes) await node.close();
-    throw failed.reason;
+    return this.#inTurn(async () => {
+      try {
+        await this.#chooseDirectory();
+        return await this.#startAll(ids);
+      } catch (error) {
+        if (error instanceof CairnError) throw error;
+        const text = `the nodes cannot be started: ${error instanceof Error ? error.message : String(error)}`;
+        throw new GatewayError(gatewayCodes.temporarilyUnavailable, text);
+      }
+    });
   }
 
-  async restart({ id }: GatewayNode): Promise<GatewayNode> {
-    const running = this.#running.get(id)!;
-    running.server.kill();
-    await running.node.crash();
-    // The hardest crash there is: what the disk had not promised to keep is not relied upon.
-    return this.#start(id, false);
+  restart({ id }: GatewayNode): Promise<GatewayNode> {
+    return this.#inTurn(async () => {
+      const running = this.#running.get(id);
+      this.#running.delete(id);
+      running?.server.kill();
+      running?.channel.close();
+      await running?.node.crash();
+      // The hardest crash there is: what the disk had not promised to keep is not relied upon.
+      return this.#start(id, false);
+    });
   }
 
-  async close(): Promise<void> {
-    if (this.#temporary !== undefined) await rm(this.#temporary, { recursive: true, force: true });
+  close(): Promise<void> {
+    this.#closed = true;
+    const closed = this.#underWay.then(async () => {
+      await this.#stopAll();
+      if (this.#isTemporary) await rm(this.#directory!, { recursive: true, force: true });
+    });
+    this.#underWay = closed.catch(() => {});
+    return closed;
+  }
+
+  #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    if (this.#closed) throw new CairnError("STOPPED", "the gateway is stopping");
+    const turn = this.#underWay.then(work);
+    this.#underWay = turn.catch(() => {});
+    return turn;
+  }
+
+  /** All or none. */
+  async #startAll(ids: readonly string[]): Promise<GatewayNode[]> {
+    const started = await Promise.allSettled(ids.map((id) => this.#start(id, true)));
+    const nodes = started.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
+    if (nodes.length === ids.length) return nodes;
+    await this.#stopAll();
+    throw started.find((result) => result.status === "rejected")?.reason;
   }
 
   async #start(id: string, trustState: boolean): Promise<GatewayNode> {
-    const { logger, onFatal } = this.options;
+    const { segmentBytes, logger, onFatal } = this.options;
     const node: KeyValueNode = await CairnNode.start({
       id,
-      directory: join(await this.#directory(), id),
+      directory: join(this.#directory!, id),
       openMachine: openKeyValueMachine,
       clusterId: "gateway",
       members: this.#members.toSorted().map((member) => ({ id: member, address: "", role: "voter" })),
       elections: "manual",
+      segmentBytes,
       trailingLogBytes: 0,
       trustState,
       logger,
       onFatal,
     });
-    const server = await CairnServer.start(node, { listen: "127.0.0.1:0", logger });
-    logger.info({ node: id, address: server.address }, "node listens");
-    this.#running.set(id, { node, server });
-    const channel = openChannel(server.address);
-    const close = async () => {
-      channel.close();
-      await server.stop();
+    try {
+      // Nobody looks around on these ports, and what answers those who do takes long to load.
+      const server = await CairnServer.start(node, { listen: "127.0.0.1:0", discoverable: false, logger });
+      logger.info({ node: id, address: server.address }, "node listens");
+      const channel = openChannel(server.address);
+      this.#running.set(id, { node, server, channel });
+      return { id, ...clientsOf(channel) };
+    } catch (error) {
       await node.stop();
-    };
-    return { id, ...clientsOf(channel), close };
+      throw error;
+    }
   }
 
-  async #directory(): Promise<string> {
-    if (this.options.dataDir !== undefined) return resolve(this.options.dataDir);
-    this.#temporary ??= await mkdtemp(join(tmpdir(), "cairn-gateway-"));
-    return this.#temporary;
+  async #stopAll(): Promise<void> {
+    const all = [...this.#running.values()];
+    this.#running.clear();
+    await Promise.all(
+      all.map(async ({ channel, server, node }) => {
+        channel.close();
+        await server.stop();
+        await node.stop();
+      }),
+    );
   }
+
+  async #chooseDirectory(): Promise<void> {
+    if (this.#directory !== undefined) return;
+    const { dataDir } = this.options;
+    this.#directory = dataDir === undefined ? await mkdtemp(join(tmpdir(), "cairn-gateway-")) : resolve(dataDir);
+    this.#isTemporary = dataDir === undefined;
+  }
+}
+
+/** Node ids become names of folders below the data directory. The rest is the node's own to check. */
+function checkFolderName(id: string): void {
+  if (id !== "." && id !== "..") return;
+  throw new GatewayError(
+    gatewayCodes.malformedRequest,
+    `field node_ids has ${JSON.stringify(id)}, which names no folder`,
+  );
 }
 
 function clientsOf(channel: SharedChannel): Pick<GatewayNode, "raft" | "kv" | "admin"> {

@@ -10,6 +10,7 @@ import {
   type InstallSnapshotResponse,
   type SnapshotInstalled,
   SnapshotRefusal,
+  type SnapshotRefused,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { type EntrySchema, EntryType } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../core/limits.js";
@@ -103,8 +104,9 @@ export class RemoteLeader {
       await call.send({ message: { case: "offer", value: offer } });
       const first = (await this.#next(answers)).message;
       if (first.case === "refused" && first.value.reason === SnapshotRefusal.ALREADY_COMMITTED) return undefined;
-      if (first.case === "refused") throw new GatewayError(gatewayCodes.preconditionFailed, first.value.detail);
-      const sending = sendFile(call, term, encodeSnapshot(header, payload()));
+      if (first.case === "refused") throw refusal(first.value);
+      const from = first.case === "accepted" ? Number(first.value.offset) : 0;
+      const sending = sendFile(call, term, from, encodeSnapshot(header, payload()));
       const [installed] = await Promise.all([this.#untilInstalled(answers), sending]);
       return installed;
     } finally {
@@ -140,7 +142,7 @@ export class RemoteLeader {
     for (;;) {
       const { message } = await this.#next(answers);
       if (message.case === "installed") return message.value;
-      if (message.case === "refused") throw new GatewayError(gatewayCodes.preconditionFailed, message.value.detail);
+      if (message.case === "refused") throw refusal(message.value);
     }
   }
 
@@ -161,16 +163,20 @@ export class RemoteLeader {
   }
 }
 
+/** Sends a file from an offset on, which the node chooses: it may have the beginning already. */
 async function sendFile(
   call: BidiStream<MessageInitShape<typeof InstallSnapshotRequestSchema>, unknown>,
   term: bigint,
+  from: number,
   file: AsyncIterable<Uint8Array>,
 ): Promise<void> {
   let offset = 0;
-  for await (const data of file) {
-    const chunk = { term, offset: BigInt(offset), crc32: crc32(data), data };
+  for await (const piece of file) {
+    const data = piece.subarray(Math.min(Math.max(from - offset, 0), piece.byteLength));
+    offset += piece.byteLength;
+    if (data.byteLength === 0) continue;
+    const chunk = { term, offset: BigInt(offset - data.byteLength), crc32: crc32(data), data };
     await call.send({ message: { case: "chunk", value: chunk } });
-    offset += data.byteLength;
   }
   call.end();
 }
@@ -202,6 +208,11 @@ function checkAccepted(answer: AppendEntriesResponse): void {
   if (answer.success) return;
   const reason = AppendEntriesRejection[answer.rejection];
   throw new GatewayError(gatewayCodes.preconditionFailed, `${answer.detail} (${reason})`);
+}
+
+function refusal({ reason, detail }: SnapshotRefused): GatewayError {
+  const isForNow = reason === SnapshotRefusal.BUSY || reason === SnapshotRefusal.NO_SPACE;
+  return new GatewayError(isForNow ? gatewayCodes.temporarilyUnavailable : gatewayCodes.preconditionFailed, detail);
 }
 
 function headerFor({ clusterId, nodeId }: GetStatusResponse) {

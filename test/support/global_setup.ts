@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,6 +17,8 @@ export default function buildDist(): void {
   try {
     compileTo(fresh);
     putInPlace(fresh, join(repository, "dist"));
+    // As npm makes it when it installs the command.
+    chmodSync(join(repository, "dist/src/cli/main.js"), 0o755);
   } finally {
     rmSync(fresh, { recursive: true, force: true });
   }
@@ -39,7 +41,7 @@ function putInPlace(fresh: string, dist: string): void {
     const content = read(fresh, file);
     if (sameContent(to, content)) continue;
     mkdirSync(dirname(to), { recursive: true });
-    writeFileSync(join(fresh, `${file}.new`), content, { mode: 0o755 });
+    writeFileSync(join(fresh, `${file}.new`), content);
     renameSync(join(fresh, `${file}.new`), to);
   }
   for (const stale of filesOf(dist)) if (!files.includes(stale)) rmSync(join(dist, stale), { force: true });

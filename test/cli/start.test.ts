@@ -1,0 +1,111 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { createClient } from "../../src/transport/bridge_client.js";
+import { runCommand, startCommand, startNode } from "../support/processes.js";
+import { temporaryDirectory } from "./support.js";
+
+describe("cairn start", () => {
+  test("says where it listens, as text", async () => {
+    const data = await temporaryDirectory();
+    const node = startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--cluster-id", "c-1"]);
+    const line = await node.nextLine();
+    expect(line).toMatch(/^node a of cluster c-1 listens on 127\.0\.0\.1:[1-9]\d*, data in /);
+    expect(line).toContain(data);
+  });
+
+  test("--json prints one object, and the node answers there", async () => {
+    const data = await temporaryDirectory();
+    const node = startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--json"]);
+    const said = JSON.parse(await node.nextLine());
+    expect(said).toEqual({ event: "listening", node: "a", cluster: said.cluster, address: said.address, data });
+    const admin = createClient(AdminService, said.address);
+    const status = await admin.getStatus({}).finally(() => admin.close());
+    expect(status).toMatchObject({ nodeId: "a", clusterId: said.cluster });
+    expect(await node.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+    expect(node.stdout.trimEnd().split("\n")).toHaveLength(1);
+  });
+
+  test.each(["SIGINT", "SIGTERM"] as const)(
+    "%s stops it cleanly: exit 0, and the directory is free",
+    async (signal) => {
+      const data = await temporaryDirectory();
+      const node = await startNode({ id: "a", data });
+      expect(await node.kill(signal)).toEqual({ code: 0, signal: null });
+      expect(node.command.stderr).toBe("");
+      const again = await startNode({ id: "a", data });
+      expect(await again.kill(signal)).toEqual({ code: 0, signal: null });
+    },
+  );
+
+  test("after kill -9 the directory is free, too", async () => {
+    const data = await temporaryDirectory();
+    const node = await startNode({ id: "a", data });
+    expect(await node.kill()).toEqual({ code: null, signal: "SIGKILL" });
+    const again = await startNode({ id: "a", data });
+    expect(again.address).toMatch(/^127\.0\.0\.1:\d+$/);
+  });
+
+  describe("exits 1 and says what to do", () => {
+    const fails = async (args: readonly string[], text: RegExp) => {
+      const { code, stdout, stderr } = await runCommand(["start", ...args]);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+      expect(stderr).toMatch(text);
+      expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+    };
+
+    test.each([
+      ["no port", "localhost", /"localhost" must be host:port.*Give a free host:port.*--listen/],
+      ["a port that is none", "127.0.0.1:99999", /cannot listen on 127\.0\.0\.1:99999.*Give a free host:port/],
+      [
+        "a host that is none",
+        "no.such.host.invalid:0",
+        /cannot listen on no\.such\.host\.invalid:0.*Give a free host:port/,
+      ],
+    ])("when --listen has %s", async (_, listen, text) => {
+      await fails(["--id", "a", "--data", await temporaryDirectory(), "--listen", listen], text);
+    });
+
+    test("when the port is in use", async () => {
+      const node = await startNode({ id: "a", data: await temporaryDirectory() });
+      const data = await temporaryDirectory();
+      await fails(
+        ["--id", "b", "--data", data, "--listen", node.address],
+        /EADDRINUSE.*Give a free host:port.*--listen/,
+      );
+      // And the directory is not left locked.
+      await startNode({ id: "b", data });
+    });
+
+    test("when the data directory is in use, and by whom", async () => {
+      const data = await temporaryDirectory();
+      const node = await startNode({ id: "a", data });
+      const text = new RegExp(`in use by pid ${node.pid}\\. Stop that process, or choose another directory`);
+      await fails(["--id", "a", "--data", data, "--listen", "127.0.0.1:0"], text);
+    });
+
+    test("when the data directory is another node's or another cluster's", async () => {
+      const data = await temporaryDirectory();
+      await (await startNode({ id: "a", data, args: ["--cluster-id", "c1"] })).kill("SIGTERM");
+      await fails(["--id", "b", "--data", data], /belongs to node a, not to b\. Give that id, or another directory/);
+      await fails(["--id", "a", "--data", data, "--cluster-id", "c2"], /belongs to cluster c1, not to c2/);
+    });
+
+    test("when --id is no name", async () => {
+      await fails(["--id", "a b", "--data", await temporaryDirectory()], /must be 1 to 64 characters .*A-Z a-z 0-9/);
+    });
+
+    test("when the data directory cannot be made", async () => {
+      const directory = await temporaryDirectory();
+      await writeFile(join(directory, "file"), "");
+      await fails(["--id", "a", "--data", join(directory, "file", "data")], /ENOTDIR.*file\/data/);
+    });
+
+    test("when the data directory holds something else", async () => {
+      const directory = await temporaryDirectory();
+      await mkdir(join(directory, "wal"));
+      await fails(["--id", "a", "--data", directory], /holds wal but no cairn\.json.*give an empty directory/);
+    });
+  });
+});

@@ -1,0 +1,57 @@
+import { describe, expect, test } from "vitest";
+import { version } from "../../src/version.js";
+import { runCommand } from "../support/processes.js";
+
+describe("help", () => {
+  test.each([
+    [["--help"], ["start", "gateway"]],
+    [
+      ["start", "--help"],
+      ["--id", "--data", "--listen", "--cluster-id", "--elections", "--trailing-log-bytes", "--json"],
+    ],
+    [
+      ["gateway", "--help"],
+      ["--data-dir", "--nodes", "--json-style", "--timeout-ms", "--log-level"],
+    ],
+  ])("%j exits 0, lists what there is and the exit codes", async (args, mentioned) => {
+    const { code, stdout, stderr } = await runCommand(args);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    for (const text of [...mentioned, "Exit codes:", "  0  ", "  1  ", "  2  ", "  70  "])
+      expect(stdout).toContain(text);
+  });
+
+  test("--version prints the version", async () => {
+    expect(await runCommand(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" });
+  });
+});
+
+describe("a wrong command line exits 2, says what is wrong, and points to the help", () => {
+  const start = ["start", "--id", "a", "--data", "/nonexistent/x"];
+
+  test.each([
+    [["fly"], /unknown command 'fly'/],
+    [["--fly"], /unknown option '--fly'/],
+    [["start"], /required option '--id <name>' not specified/],
+    [[...start, "--fly"], /unknown option '--fly'/],
+    [[...start, "extra"], /too many arguments/],
+    [[...start, "--elections", "never"], /Allowed choices are automatic, manual/],
+    [[...start, "--trailing-log-bytes", "-1"], /expected a whole number from 0/],
+    [[...start, "--log-level", "loud"], /Allowed choices are silent, error, warn, info, debug/],
+    [["gateway", "--json-style", "wide"], /Allowed choices are compact, spaced/],
+    [["gateway", "--timeout-ms", "0"], /expected a whole number from 1/],
+    [["gateway", "--nodes", "n1"], /"n1" must be name=host:port/],
+    [["gateway", "--nodes", "n1=h:1,n1=h:2"], /n1 comes twice/],
+    [["gateway", "--nodes", "n1=h:1", "--data-dir", "x"], /cannot be used with/],
+  ])("%j", async (args, text) => {
+    const { code, stdout, stderr } = await runCommand(args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(text);
+    expect(stderr).toContain("(see --help)");
+  });
+
+  test("no command at all exits 2 and shows the help", async () => {
+    const { code, stdout, stderr } = await runCommand([]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toContain("Usage: cairn");
+  });
+});

@@ -1,0 +1,166 @@
+import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { puts, startNodes } from "./support.js";
+
+const write = (key: unknown, value: unknown, request: object = {}) => ({ type: "write", key, value, ...request });
+const read = (key: unknown) => ({ type: "read", key });
+const cas = (key: unknown, from: unknown, to: unknown, request: object = {}) => ({
+  type: "cas",
+  key,
+  from,
+  to,
+  ...request,
+});
+
+describe("the key-value workload", () => {
+  test("writes, reads and swaps", async () => {
+    const gateway = await startNodes();
+    await gateway.replies(write("x", 1), "write_ok", {});
+    await gateway.replies(read("x"), "read_ok", { value: 1 });
+    await gateway.replies(cas("x", 1, { a: [2] }), "cas_ok", {});
+    await gateway.replies(read("x"), "read_ok", { value: { a: [2] } });
+    await gateway.replies(cas("x", { a: [2] }, null), "cas_ok", {});
+    await gateway.replies(read("x"), "read_ok", { value: null });
+  });
+
+  test("a read or cas of a missing key is error 20", async () => {
+    const gateway = await startNodes();
+    await gateway.fails(read("x"), 20, /^key x does not exist$/);
+    await gateway.fails(cas("x", 1, 2), 20, /^key x does not exist$/);
+    await gateway.fails(cas("x", 1, 2, { create_if_not_exists: false }), 20, /does not exist/);
+    await gateway.fails(read("x"), 20, /does not exist/);
+  });
+
+  test("a cas that does not match is error 22 with both values, and changes nothing", async () => {
+    const gateway = await startNodes();
+    await gateway.ask(write("x", "a"));
+    await gateway.fails(cas("x", 1, 2), 22, /^key x has the value "a", expected 1$/);
+    await gateway.replies(read("x"), "read_ok", { value: "a" });
+  });
+
+  test("a cas that may create does", async () => {
+    const gateway = await startNodes();
+    await gateway.replies(cas("x", 1, 2, { create_if_not_exists: true }), "cas_ok", {});
+    await gateway.replies(read("x"), "read_ok", { value: 2 });
+    await gateway.fails(cas("x", 1, 3, { create_if_not_exists: true }), 22, /has the value 2, expected 1/);
+  });
+
+  test("keys are strings or numbers, and a number is the key of its digits", async () => {
+    const gateway = await startNodes();
+    await gateway.replies(write(7, "seven"), "write_ok", {});
+    await gateway.replies(read(7), "read_ok", { value: "seven" });
+    await gateway.replies(read("7"), "read_ok", { value: "seven" });
+    await gateway.fails(read(8), 20, /^key 8 does not exist$/);
+    await gateway.replies(write("é 😀\n", 1), "write_ok", {});
+    await gateway.replies(read("é 😀\n"), "read_ok", { value: 1 });
+  });
+
+  test.each([
+    [{ type: "write", value: 1 }, /field key is missing/],
+    [{ type: "write", key: "x" }, /field value is missing/],
+    [{ type: "write", key: "", value: 1 }, /field key must not be empty/],
+    [{ type: "write", key: [], value: 1 }, /field key must be a string/],
+    [{ type: "write", key: "x", value: 1, client_id: "c" }, /field seq is missing/],
+    [{ type: "write", key: "x", value: 1, seq: 1 }, /field client_id is missing/],
+    [{ type: "write", key: "x", value: 1, client_id: "c", seq: -1 }, /field seq must be a whole number from 0/],
+    [{ type: "write", key: "x", value: 1, client_id: "", seq: 1 }, /client_id is empty/],
+    [{ type: "write", key: "x", value: 1, client_id: "c".repeat(257), seq: 1 }, /clientIdBytes/],
+    [{ type: "write", key: "k".repeat(1025), value: 1 }, /keyBytes/],
+    [{ type: "write", key: "x", value: "v".repeat(limits.valueBytes) }, /valueBytes/],
+    [{ type: "read" }, /field key is missing/],
+    [{ type: "read", key: "k".repeat(1025) }, /keyBytes/],
+    [{ type: "cas", key: "x", to: 1 }, /field from is missing/],
+    [{ type: "cas", key: "x", from: 1 }, /field to is missing/],
+    [
+      { type: "cas", key: "x", from: 1, to: 2, create_if_not_exists: 1 },
+      /field create_if_not_exists must be true or false/,
+    ],
+  ])("%j is error 12", async (request, text) => {
+    const gateway = await startNodes();
+    await gateway.fails(request, 12, text);
+  });
+
+  test("goes through consensus: the node campaigns once, and each write is an entry", async () => {
+    const gateway = await startNodes();
+    await gateway.ask(write("x", 1));
+    expect(await gateway.ask({ type: "get_log_info" })).toMatchObject({ last_index: 2 });
+    await gateway.ask(write("x", 2));
+    await gateway.ask(read("x"));
+    expect(await gateway.ask({ type: "get_log_info" })).toMatchObject({ last_index: 3 });
+  });
+
+  test("goes on behind entries of a leader, and entries of a newer leader behind it", async () => {
+    const gateway = await startNodes();
+    await gateway.ask({ type: "apply_entries", entries: puts(1, 2, 3) });
+    await gateway.replies(read("k2"), "read_ok", { value: 2 });
+    await gateway.replies(write("k1", "w"), "write_ok", {});
+    const { last_index } = await gateway.ask({ type: "get_log_info" });
+    const next = Number(last_index) + 1;
+    await gateway.ask({ type: "apply_entries", entries: puts(next, 1, 9) });
+    await gateway.replies(read(`k${next}`), "read_ok", { value: next });
+    await gateway.replies(read("k1"), "read_ok", { value: "w" });
+  });
+
+  test("one of several voters cannot lead alone: error 11, and nothing happened", async () => {
+    const gateway = await startNodes(["n1", "n2", "n3"]);
+    await gateway.fails(write("x", 1), 11, /./);
+    await gateway.fails(read("x"), 11, /./);
+    expect(await gateway.ask({ type: "get_state" })).toMatchObject({ state: {} });
+  });
+});
+
+describe("client_id and seq make a retry exactly-once", () => {
+  const of = (seq: number, client: unknown = "c7") => ({ client_id: client, seq });
+
+  test("a write: the same reply, no second effect", async () => {
+    const gateway = await startNodes();
+    await gateway.replies(write("x", 1, of(1)), "write_ok", {});
+    await gateway.replies(write("x", 2, of(2)), "write_ok", {});
+    await gateway.replies(write("x", 1, of(1)), "write_ok", {});
+    await gateway.replies(read("x"), "read_ok", { value: 2 });
+  });
+
+  test("a cas: the same reply, also when it did not match", async () => {
+    const gateway = await startNodes();
+    await gateway.ask(write("x", 1));
+    await gateway.replies(cas("x", 1, 2, of(1)), "cas_ok", {});
+    await gateway.fails(cas("x", 1, 3, of(2)), 22, /has the value 2, expected 1/);
+    await gateway.fails(cas("none", 1, 3, of(3)), 20, /does not exist/);
+    await gateway.ask(write("x", 1));
+    await gateway.ask(write("none", 1));
+    await gateway.replies(cas("x", 1, 2, of(1)), "cas_ok", {});
+    await gateway.fails(cas("x", 1, 3, of(2)), 22, /has the value 2, expected 1/);
+    await gateway.fails(cas("none", 1, 3, of(3)), 20, /does not exist/);
+    await gateway.replies(read("x"), "read_ok", { value: 1 });
+  });
+
+  test("after a restart, from the log and from a snapshot", async () => {
+    const gateway = await startNodes();
+    await gateway.ask(write("x", 1, of(1)));
+    await gateway.ask(cas("x", 1, 2, of(2)));
+    await gateway.ask({ type: "restart" });
+    await gateway.replies(write("x", 1, of(1)), "write_ok", {});
+    await gateway.replies(cas("x", 1, 2, of(2)), "cas_ok", {});
+    await gateway.ask({ type: "take_snapshot" });
+    await gateway.ask({ type: "restart" });
+    await gateway.replies(cas("x", 1, 2, of(2)), "cas_ok", {});
+    await gateway.replies(read("x"), "read_ok", { value: 2 });
+  });
+
+  test("each client has its own numbers; they may begin at 0, and a client may be a number", async () => {
+    const gateway = await startNodes();
+    await gateway.ask(write("x", 1, of(0, "a")));
+    await gateway.ask(write("x", 2, of(0, 5)));
+    await gateway.ask(write("x", 3, of(1, "a")));
+    await gateway.replies(write("x", 2, of(0, 5)), "write_ok", {});
+    await gateway.replies(write("x", 1, of(0, "a")), "write_ok", {});
+    await gateway.replies(read("x"), "read_ok", { value: 3 });
+  });
+
+  test("a retry whose answer is forgotten may or may not have happened: error 13", async () => {
+    const gateway = await startNodes();
+    for (let seq = 0; seq <= limits.sessionAnswers + 1; seq++) await gateway.ask(write("x", seq, of(seq)));
+    await gateway.fails(write("x", 0, of(0)), 13, /./);
+    await gateway.replies(read("x"), "read_ok", { value: limits.sessionAnswers + 1 });
+  });
+});

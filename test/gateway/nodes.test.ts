@@ -1,0 +1,162 @@
+import { readdir, writeFile } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { CairnError } from "../../src/errors.js";
+import { type NodeSource, OwnNodes, RunningNodes } from "../../src/gateway/nodes.js";
+import { silentLogger } from "../../src/node/logger.js";
+import { ownNodes, startGateway, startNodes, temporaryDirectory } from "./support.js";
+
+const settings = { logger: silentLogger, onFatal: () => {} };
+
+async function temporaryNodeDirectories(): Promise<string[]> {
+  return (await readdir(tmpdir())).filter((name) => name.startsWith("cairn-gateway-"));
+}
+
+/** Does `work` with a temporary folder of its own; returns the node directories that are left in it. */
+async function leftBehind(work: () => Promise<void>): Promise<string[]> {
+  vi.stubEnv("TMPDIR", await temporaryDirectory());
+  try {
+    await work();
+    return await temporaryNodeDirectories();
+  } finally {
+    vi.unstubAllEnvs();
+  }
+}
+
+function signal(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
+
+describe("the gateway's own nodes", () => {
+  test("leave no temporary directory behind, however many they are", async () => {
+    const left = await leftBehind(async () => {
+      const nodes = new OwnNodes({ dataDir: undefined, ...settings });
+      await nodes.open(["n1", "n2", "n3"]);
+      expect(await temporaryNodeDirectories()).toHaveLength(1);
+      await nodes.close();
+    });
+    expect(left).toEqual([]);
+  });
+
+  test("leave nothing behind when they are closed while they start", async () => {
+    const left = await leftBehind(async () => {
+      const nodes = new OwnNodes({ dataDir: undefined, ...settings });
+      const opened = nodes.open(["n1", "n2"]);
+      await nodes.close();
+      await opened;
+    });
+    expect(left).toEqual([]);
+  });
+
+  test("leave nothing behind when one of them cannot start, and give its directory free", async () => {
+    const dataDir = await temporaryDirectory();
+    const others = await ownNodes(dataDir);
+    await others.open(["n2"]);
+    const nodes = await ownNodes(dataDir);
+    await expect(nodes.open(["n1", "n2"])).rejects.toThrow(/n2 is in use/);
+    await others.close();
+    expect((await nodes.open(["n1", "n2"])).map(({ id }) => id)).toEqual(["n1", "n2"]);
+  });
+
+  test("that cannot be started for the system's reasons are error 11 with that reason", async () => {
+    const file = join(await temporaryDirectory(), "file");
+    await writeFile(file, "");
+    const gateway = await startGateway({ dataDir: join(file, "data") });
+    await gateway.fails({ type: "init", node_id: "n1", node_ids: ["n1"] }, 11, /cannot be started: ENOTDIR.*file/);
+  });
+
+  test("do not start any more when they are closed", async () => {
+    const nodes = await ownNodes();
+    await nodes.close();
+    await expect(async () => nodes.open(["n1"])).rejects.toThrow("STOPPED");
+  });
+});
+
+describe("a gateway that is closed", () => {
+  test("answers the request that is under way, and carries out no more", async () => {
+    const own = await ownNodes();
+    const opening = signal();
+    const release = signal();
+    const nodes: NodeSource = {
+      names: undefined,
+      open: async (ids) => {
+        opening.resolve();
+        await release.promise;
+        return own.open(ids);
+      },
+      restart: (node) => own.restart(node),
+      close: () => own.close(),
+    };
+    const gateway = await startGateway({ nodes });
+    const request = (body: object) => gateway.send(`${JSON.stringify({ src: "c", dest: "n1", body })}\n`);
+    request({ type: "init", msg_id: 1, node_id: "n1", node_ids: ["n1"] });
+    request({ type: "write", msg_id: 2, key: "x", value: 1 });
+    await opening.promise;
+    await gateway.close();
+    release.resolve();
+    await gateway.end();
+    const bodies = gateway.printed.map((line) => JSON.parse(line).body);
+    expect(bodies).toEqual([expect.objectContaining({ type: "error", in_reply_to: 1, code: 11 })]);
+  });
+});
+
+describe("running nodes", () => {
+  test("are the only ones that init may name", async () => {
+    const nodes = new RunningNodes(new Map([["n1", "127.0.0.1:1"]]));
+    const gateway = await startGateway({ nodes });
+    await gateway.fails(
+      { type: "init", node_id: "n1", node_ids: ["n1", "n2"] },
+      1,
+      /node "n2" is not known; known are n1/,
+    );
+    await gateway.replies({ type: "init", node_id: "n1", node_ids: ["n1"] }, "init_ok", {});
+    await gateway.fails({ type: "get_state" }, 11, /127\.0\.0\.1:1 cannot be reached/);
+    await gateway.fails({ type: "write", key: "x", value: 1 }, 11, /cannot be reached/);
+    await gateway.fails({ type: "restart" }, 10, /not supported with --nodes/);
+  });
+
+  test("one that takes the connection and never answers is error 0, or 11 when nothing was sent, after the timeout", async () => {
+    const silent = createServer().listen(0, "127.0.0.1");
+    onTestFinished(() => void silent.close());
+    await new Promise((resolve) => silent.once("listening", resolve));
+    const sockets: Socket[] = [];
+    silent.on("connection", (socket) => sockets.push(socket));
+    onTestFinished(() => {
+      for (const socket of sockets) socket.destroy();
+    });
+    const { port } = silent.address() as { port: number };
+    const nodes = new RunningNodes(new Map([["n1", `127.0.0.1:${port}`]]));
+    const gateway = await startNodes(["n1"], { nodes, timeoutMs: 300 });
+    const reply = await gateway.ask({ type: "write", key: "x", value: 1 });
+    expect(reply).toMatchObject({ type: "error" });
+    expect([0, 11]).toContain(reply.code);
+  });
+});
+
+describe("a restart that fails", () => {
+  test("is an error, and the next one may work", async () => {
+    const own = await ownNodes();
+    let failing = true;
+    const nodes: NodeSource = {
+      names: undefined,
+      open: (ids) => own.open(ids),
+      restart: async (node) => {
+        if (failing) throw new CairnError("CORRUPT", "the log is damaged");
+        return own.restart(node);
+      },
+      close: () => own.close(),
+    };
+    const gateway = await startNodes(["n1"], { nodes });
+    await gateway.replies({ type: "write", key: "x", value: 1 }, "write_ok", {});
+    await gateway.fails({ type: "restart" }, 13, /^the log is damaged$/);
+    failing = false;
+    expect(await gateway.ask({ type: "restart" })).toMatchObject({ type: "restart_ok" });
+    await gateway.fails({ type: "read", key: "y" }, 20, /./);
+  });
+});
