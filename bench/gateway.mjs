@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const COMMAND = fileURLToPath(new URL("../dist/src/cli/main.js", import.meta.url));
+const COMMAND = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 const ENTRIES = 10;
 const VALUE = "v".repeat(1024);
 const REQUESTS_PER_SNAPSHOT = 500;

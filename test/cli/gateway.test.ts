@@ -83,7 +83,7 @@ describe("cairn gateway", () => {
   });
 
   test("a reader that takes one line only ends it, and a shell sees no error", async () => {
-    const command = `yes '${request("get_log_info")}' | node dist/src/cli/main.js gateway 2>&1 | head -n 1`;
+    const command = `yes '${request("get_log_info")}' | node dist/cli/main.js gateway 2>&1 | head -n 1`;
     const shell = startProcess("bash", ["-c", `set -o pipefail; ${command}; echo "\${PIPESTATUS[1]}"`]);
     expect(await shell.ended()).toEqual({ code: 0, signal: null });
     const [reply, status] = shell.stdout.split("\n");

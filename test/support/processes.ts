@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, onTestFinished } from "vitest";
 
 /** The command under test; global_setup.ts builds it. */
-const COMMAND = fileURLToPath(new URL("../../dist/src/cli/main.js", import.meta.url));
+const COMMAND = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 /** How long a process may take to print what a test waits for, or to end, in milliseconds. A bound, not a pause. */
 const PATIENCE_MS = 20_000;
