@@ -2,12 +2,16 @@
 // The bundle is there for the start-up time: 190 small modules, ours and protobuf-es's, become a few files. What is native or
 // CommonJS stays in node_modules.
 import { spawnSync } from "node:child_process";
-import { chmodSync, rmSync } from "node:fs";
+import { chmodSync, readdirSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
 
+const COMMAND = "dist/cli/main.js";
+
 process.chdir(import.meta.dirname);
+// The first npx in a checkout makes npm prepare the package again: that must not take long, or pull dist/ from under a running command.
+if (process.argv.includes("--if-needed") && isUpToDate()) process.exit();
 rmSync("dist", { recursive: true, force: true });
 
 const typescript = dirname(createRequire(import.meta.url).resolve("typescript/package.json"));
@@ -26,4 +30,19 @@ await build({
   target: "node20",
   external: ["@grpc/*", "commander", "grpc-health-check", "lmdb", "pino"],
 });
-chmodSync("dist/cli/main.js", 0o755);
+chmodSync(COMMAND, 0o755);
+
+/** Whether the command is newer than everything that it is built from. */
+function isUpToDate() {
+  const built = modifiedAt(COMMAND);
+  const folders = ["src", "gen"];
+  const files = folders.flatMap((folder) => readdirSync(folder, { recursive: true }).map((name) => join(folder, name)));
+  return [...files, "build.mjs", "tsconfig.json", "package.json", "package-lock.json"].every(
+    (file) => modifiedAt(file) < built,
+  );
+}
+
+/** 0 for a file that is not there. */
+function modifiedAt(file) {
+  return statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+}
