@@ -110,7 +110,14 @@ export async function receiveAll(store: SnapshotStore, offer: SnapshotOffer, fil
   for (let at = 0; at < file.byteLength; at += pieceBytes) {
     await receiver.write(at, file.subarray(at, at + pieceBytes));
   }
-  return (await receiver.finish()).publish();
+  const staged = await receiver.finish();
+  try {
+    return await staged.publish();
+  } catch (error) {
+    // A full disk leaves it to be published later.
+    await staged.discard();
+    throw error;
+  }
 }
 
 export async function bytesOf(info: SnapshotInfo): Promise<Buffer> {
