@@ -276,11 +276,17 @@ export class WriteAheadLog {
     try {
       await write();
     } catch (error) {
-      if (isDiskFull(error)) throw error;
+      if (isDiskFull(error)) throw this.#noRoom(error);
       const text = `the log in ${this.#options.directory} failed: ${CairnError.from(error).text}`;
       this.#failure = new CairnError("STORAGE_FAILED", text, { cause: error });
       throw error instanceof InvariantViolation ? error : this.#failure;
     }
+  }
+
+  /** Names the directory: the file may be one that had another name when it was opened. */
+  #noRoom(cause: unknown): CairnError {
+    const text = `the log in ${this.#options.directory} cannot grow: no space left on the device`;
+    return new CairnError("DISK_FULL", text, { cause });
   }
 
   #checkUsable(): void {
