@@ -46,7 +46,7 @@ async function gateway(options: GatewayCommandOptions): Promise<void> {
   };
   const nodes =
     options.nodes !== undefined
-      ? new RunningNodes(options.nodes)
+      ? new RunningNodes(options.nodes, { timeoutMs: options.timeoutMs, logger })
       : new OwnNodes({ dataDir: options.dataDir, logger, onFatal });
   const { jsonStyle: style, timeoutMs } = options;
   const running = new Gateway({ nodes, style, timeoutMs, logger, print, complain });

@@ -43,5 +43,7 @@ function report(error: unknown): number {
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const isReported = error instanceof CairnError || "code" in error || error.cause !== undefined;
+  if (error instanceof CairnError && error.code === "DISK_FULL")
+    return `${error.message}. Free some space and start again.`;
   return isReported ? error.message : (error.stack ?? error.message);
 }

@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from "commander";
+import { limits } from "../core/limits.js";
 
 /** A whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number): (text: string) => number {
@@ -7,6 +8,25 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
     if (/^\d+$/.test(text) && value >= least && value <= most) return value;
     throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}`);
   };
+}
+
+/** A text that is not empty. */
+export function nonEmpty(text: string): string {
+  if (text !== "") return text;
+  throw new InvalidArgumentError("must not be empty");
+}
+
+/** A name as nodes and clusters have them. */
+export function idText(text: string): string {
+  if (/^[A-Za-z0-9._-]+$/.test(text) && text.length <= limits.idCharacters) return text;
+  throw new InvalidArgumentError(`expected 1 to ${limits.idCharacters} characters of A-Z a-z 0-9 . _ -`);
+}
+
+/** host:port, as something to listen on. */
+export function listenAddress(text: string): string {
+  const port = Number(/^.+:(\d{1,5})$/.exec(text)?.[1] ?? Number.NaN);
+  if (port <= 65535) return text;
+  throw new InvalidArgumentError("expected host:port with a port from 0 to 65535");
 }
 
 /** What a log on standard error holds: each level also what those before it hold. */

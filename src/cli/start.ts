@@ -3,7 +3,7 @@ import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
 import type { KeyValueNode } from "../server/key_value_node.js";
 import { exitCodes } from "./exit_codes.js";
-import { type LogLevel, logLevelOption, wholeNumber } from "./options.js";
+import { idText, type LogLevel, listenAddress, logLevelOption, nonEmpty, wholeNumber } from "./options.js";
 import { untilSignal } from "./signals.js";
 
 interface StartOptions {
@@ -13,6 +13,7 @@ interface StartOptions {
   clusterId?: string;
   elections: "automatic" | "manual";
   trailingLogBytes: number;
+  segmentBytes: number;
   logLevel: LogLevel;
   json?: true;
 }
@@ -21,10 +22,14 @@ interface StartOptions {
 export function startCommand(): Command {
   return new Command("start")
     .description("Run a node until SIGINT or SIGTERM.")
-    .requiredOption("--id <name>", "name of the node in its cluster (A-Z a-z 0-9 . _ -)")
-    .requiredOption("--data <dir>", "data directory; made when it is not there")
-    .option("--listen <host:port>", "where to serve gRPC; port 0 takes a free one", "127.0.0.1:7101")
-    .option("--cluster-id <id>", "cluster that the node belongs to (default: what the directory says, or a new one)")
+    .requiredOption("--id <name>", "name of the node in its cluster (A-Z a-z 0-9 . _ -)", idText)
+    .requiredOption("--data <dir>", "data directory; made when it is not there", nonEmpty)
+    .option("--listen <host:port>", "where to serve gRPC; port 0 takes a free one", listenAddress, "127.0.0.1:7101")
+    .option(
+      "--cluster-id <id>",
+      "cluster that the node belongs to (default: what the directory says, or a new one)",
+      idText,
+    )
     .addOption(
       new Option("--elections <mode>", "campaign by timer, or only when AdminService.Campaign says so")
         .choices(["automatic", "manual"])
@@ -35,6 +40,12 @@ export function startCommand(): Command {
       "bytes of log to keep behind a snapshot for slow followers",
       wholeNumber(0, Number.MAX_SAFE_INTEGER),
       limits.trailingLogBytes,
+    )
+    .option(
+      "--segment-bytes <n>",
+      "size of a log segment; trimming removes whole segments",
+      wholeNumber(limits.entryBytes * 2 + 1, Number.MAX_SAFE_INTEGER),
+      limits.segmentBytes,
     )
     .option("--json", "print one JSON object when the node listens, instead of text")
     .addOption(logLevelOption("warn"))
@@ -57,6 +68,7 @@ async function start(options: StartOptions): Promise<void> {
     clusterId: options.clusterId,
     elections: options.elections,
     trailingLogBytes: options.trailingLogBytes,
+    segmentBytes: options.segmentBytes,
     logger,
     onFatal: (error) => {
       process.stderr.write(`cairn: node ${options.id} stopped itself: ${String(error)}\n`);

@@ -102,7 +102,10 @@ export class Gateway {
       return await this.#answer(envelope);
     } catch (error) {
       const { code, text } = GatewayError.from(error);
-      if (!(error instanceof GatewayError)) this.options.logger.warn({ err: error, line }, "request failed");
+      if (!(error instanceof GatewayError)) {
+        this.options.logger.warn({ line, reason: text }, "request failed");
+        this.options.logger.debug({ line, err: error }, "request failed");
+      }
       return ["error", { code, text }];
     }
   }

@@ -58,7 +58,7 @@ export class LogCompaction {
     checkPlaces(entries, info);
     const fresh = entries.filter((entry) => entry.index > applied);
     const read = await this.#applyInOrder(fresh, info);
-    const after = await this.#logInfo(entries.at(-1)!.index);
+    const after = await this.#untilApplied(entries.at(-1)!.index);
     const results = entries.map(({ index, op }) => {
       const value = op === "get" ? (read.get(index) ?? this.#results.get(index)) : undefined;
       return { index, result: value === undefined ? "ok" : value.result };
@@ -95,7 +95,7 @@ export class LogCompaction {
       batch.push({ index, term, data: undefined });
     }
     await this.#leader.append(term, prev, batch, commitIndex);
-    await this.#logInfo(commitIndex);
+    await this.#untilApplied(commitIndex);
     return ["seed_state_ok", {}];
   }
 
@@ -180,6 +180,20 @@ export class LogCompaction {
     trigger: { case: "thresholdEntries"; value: bigint } | { case: "index"; value: bigint },
   ): Promise<TakeSnapshotResponse> {
     return this.node.admin.takeSnapshot({ trigger, keepLogBytes: 0n }, { timeoutMs: this.timeoutMs });
+  }
+
+  /** For entries that are in the log already: whatever goes wrong now, it is not true that nothing happened. */
+  async #untilApplied(index: number): Promise<GetLogInfoResponse> {
+    try {
+      return await this.#logInfo(index);
+    } catch (error) {
+      const { code, text } = CairnError.from(error);
+      if (code !== "DISK_FULL") throw error;
+      throw new GatewayError(
+        gatewayCodes.crash,
+        `the entries up to ${index} are in the log, but not applied yet: ${text}`,
+      );
+    }
   }
 
   #logInfo(minAppliedIndex = 0): Promise<GetLogInfoResponse> {

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { AdminService, ElectionMode } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { CairnError } from "../errors.js";
@@ -37,18 +37,33 @@ export interface NodeSource {
 export class RunningNodes implements NodeSource {
   readonly #channels: SharedChannel[] = [];
 
-  constructor(private readonly addresses: ReadonlyMap<string, string>) {}
+  constructor(
+    private readonly addresses: ReadonlyMap<string, string>,
+    private readonly options: { readonly timeoutMs: number; readonly logger: Logger },
+  ) {}
 
   get names(): string[] {
     return [...this.addresses.keys()];
   }
 
-  async open(ids: readonly string[]): Promise<GatewayNode[]> {
-    return ids.map((id) => {
-      const channel = openChannel(this.addresses.get(id)!);
-      this.#channels.push(channel);
-      return { id, ...clientsOf(channel) };
-    });
+  open(ids: readonly string[]): Promise<GatewayNode[]> {
+    return Promise.all(ids.map((id) => this.#connect(id, this.addresses.get(id)!)));
+  }
+
+  async #connect(id: string, address: string): Promise<GatewayNode> {
+    const channel = openChannel(address);
+    this.#channels.push(channel);
+    const node = { id, ...clientsOf(channel) };
+    const { nodeId, electionMode } = await node.admin.getStatus({}, { timeoutMs: this.options.timeoutMs });
+    if (nodeId !== id) {
+      const text = `--nodes says that ${id} is at ${address}, but the node there is ${nodeId}`;
+      throw new GatewayError(gatewayCodes.nodeNotFound, text);
+    }
+    if (electionMode !== ElectionMode.MANUAL) {
+      const advice = "its log is its own: to drive it, start it with --elections manual";
+      this.options.logger.warn({ node: id, address }, `the node holds elections by itself, and ${advice}`);
+    }
+    return node;
   }
 
   async restart(): Promise<never> {

@@ -141,6 +141,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       install: (offer, staged) => this.#install(offer, staged),
       watch: (work) => this.#fatalIfUntrusted(work),
     });
+    this.#logger.info({ ...this.recovery }, "recovered");
     this.#running = this.#loop.run().then(
       () => undefined,
       (error) => {
@@ -203,7 +204,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Waits until the state machine may be read linearizably: its state is then at least as new as any write answered before the call.
-   * @throws CairnError NOT_LEADER, CANCELLED
+   * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
   async linearizableRead(signal?: AbortSignal): Promise<void> {
     this.#assertRunning();
@@ -215,10 +216,12 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     await this.waitApplied(index, signal);
   }
 
-  /** Waits until this node has applied `index`. @throws CairnError CANCELLED */
+  /** Waits until this node has applied `index`. @throws CairnError CANCELLED; DISK_FULL when it cannot apply anything now */
   async waitApplied(index: number, signal?: AbortSignal): Promise<void> {
     this.#assertRunning();
-    if (this.#storage.machine.appliedIndex < index) await this.#waiters.wait(index, signal);
+    if (this.#storage.machine.appliedIndex >= index) return;
+    if (this.#room.isFull) throw diskFull();
+    await this.#waiters.wait(index, signal);
   }
 
   /**
@@ -364,8 +367,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       this.#logger.info({}, "there is room on the disk again: taking writes");
       return;
     }
-    this.#logger.error({ err: error }, "the disk is full: refusing writes until there is room");
+    this.#logger.error({ reason: error?.text }, "the disk is full: refusing writes until there is room");
     this.#proposals.failAll("the disk is full; the write is carried out when there is room again");
+    this.#waiters.failAll(diskFull());
   }
 
   #scheduleTick(ms: number): void {

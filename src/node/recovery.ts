@@ -3,6 +3,7 @@ import type { LogStart } from "../core/log.js";
 import { INITIAL_HARD_STATE, type IndexedMembership, LOG_START, type Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
+import { RESTORE_OR_REJOIN } from "../storage/advice.js";
 import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
 import type { FileSystem } from "../storage/fs.js";
 import { membershipCodec } from "../storage/membership_message.js";
@@ -127,8 +128,7 @@ function hole(snapshots: SnapshotStore, log: WriteAheadLog, covered: number): Ca
   return new CairnError(
     "CORRUPT",
     `there is a hole between the newest good snapshot, which ends at index ${covered}, and the log, which starts at index ` +
-      `${log.boundary.index + 1}.${hint} Restore the snapshot file from a copy, or start this node with an empty data ` +
-      "directory and let it join again.",
+      `${log.boundary.index + 1}: a snapshot file is missing.${hint} ${RESTORE_OR_REJOIN}`,
   );
 }
 
@@ -171,8 +171,7 @@ async function restoreState<Machine extends StateMachine>({
     throw new CairnError(
       "CORRUPT",
       `the state in ${directory.state} has applied index ${machine.appliedIndex}, but the log in ${directory.log} ends at ` +
-        `${log.last.index}: the log has lost entries. Restore it from a copy, or start this node with an empty data directory ` +
-        "and let it join again.",
+        `${log.last.index}: the log has lost entries. ${RESTORE_OR_REJOIN}`,
     );
   }
   if (newest === undefined || machine.appliedIndex >= newest.index) return false;

@@ -12,7 +12,10 @@ export function refusal(reason: "not_leader" | "queue_full", id: string, leader:
 }
 
 export function diskFull(): CairnError {
-  return new CairnError("DISK_FULL", "the disk is full: free some space; writes resume by themselves");
+  return new CairnError(
+    "DISK_FULL",
+    "the disk is full: free some space. Writes, and reads of what is not applied yet, resume by themselves",
+  );
 }
 
 /** What the log would refuse must not get into the core, which cannot take it back. @throws CairnError LIMIT_EXCEEDED */

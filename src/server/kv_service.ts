@@ -94,8 +94,8 @@ async function readable(
   minAppliedIndex: bigint,
   signal: AbortSignal,
 ): Promise<void> {
-  if (!stale) await node.linearizableRead(signal);
-  await node.waitApplied(toNumber(minAppliedIndex, "min_applied_index"), signal);
+  if (stale) await node.waitApplied(toNumber(minAppliedIndex, "min_applied_index"), signal);
+  else await node.linearizableRead(signal);
 }
 
 /** At least one part; each but the last about as large as a chunk. */

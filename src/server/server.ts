@@ -88,7 +88,12 @@ function bind(server: grpc.Server, listen: string): Promise<number> {
   return new Promise((resolve, reject) => {
     server.bindAsync(listen, grpc.ServerCredentials.createInsecure(), (error, port) => {
       if (error === null) resolve(port);
-      else reject(new CairnError("INVALID_ARGUMENT", `cannot listen on ${listen}: ${error.message}`, { cause: error }));
+      else
+        reject(new CairnError("INVALID_ARGUMENT", `cannot listen on ${listen}: ${reasonOf(error)}`, { cause: error }));
     });
   });
+}
+
+function reasonOf({ message }: Error): string {
+  return message.includes("EADDRINUSE") ? "the address is in use" : message.replace(/\.+$/, "");
 }

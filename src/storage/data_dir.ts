@@ -2,6 +2,7 @@ import { dirname, resolve } from "node:path";
 import { limits } from "../core/limits.js";
 import type { Member, Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
+import { RESTORE_OR_REJOIN } from "./advice.js";
 import { type FileSystem, readSmallFile, writeSmallFile } from "./fs.js";
 import { DirectoryLock } from "./lock.js";
 
@@ -152,7 +153,13 @@ export function checkMembers(members: Membership): Membership {
 async function makeDirectoryDurably(fs: FileSystem, path: string): Promise<void> {
   const missing: string[] = [];
   for (let at = path; !(await fs.exists(at)); at = dirname(at)) missing.push(at);
-  await fs.makeDirectory(path);
+  try {
+    await fs.makeDirectory(path);
+  } catch (error) {
+    if (error instanceof CairnError) throw error;
+    const text = `data directory ${path} cannot be made: ${(error as Error).message}. Give one that this user may write in.`;
+    throw new CairnError("DATA_DIRECTORY", text, { cause: error });
+  }
   for (const made of missing.toReversed()) await fs.syncDirectory(dirname(made));
 }
 
@@ -165,10 +172,7 @@ async function readIdentity(fs: FileSystem, path: string): Promise<Identity | un
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
-  throw new CairnError(
-    "DATA_DIRECTORY",
-    `${file} is damaged. Restore it from a copy, or start this node with an empty data directory and let it join again.`,
-  );
+  throw new CairnError("DATA_DIRECTORY", `${file} is damaged. ${RESTORE_OR_REJOIN}`);
 }
 
 /** Of which nothing but the format is known. */

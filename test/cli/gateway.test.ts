@@ -116,12 +116,12 @@ describe("cairn gateway", () => {
     expect(code).toBe(0);
     const replies = stdout.trimEnd().split("\n").map(bodyOf);
     expect(replies).toEqual([
-      expect.objectContaining({ type: "init_ok" }),
       expect.objectContaining({
         type: "error",
         code: 11,
         text: expect.stringContaining("127.0.0.1:1 cannot be reached"),
       }),
+      expect.objectContaining({ type: "error", code: 11 }),
       expect.objectContaining({ type: "error", code: 11 }),
     ]);
     expect(performance.now() - started).toBeLessThan(10_000);

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
@@ -47,6 +47,21 @@ describe("cairn start", () => {
     expect(again.address).toMatch(/^127\.0\.0\.1:\d+$/);
   });
 
+  test.each([
+    ["--id is no name", ["--id", "a b"], /1 to 64 characters of A-Z a-z 0-9/],
+    ["--cluster-id is no name", ["--cluster-id", ""], /1 to 64 characters of A-Z a-z 0-9/],
+    ["--data is empty", ["--data", ""], /must not be empty/],
+    ["--listen has no port", ["--listen", "localhost"], /expected host:port/],
+    ["--listen has a port that is none", ["--listen", "127.0.0.1:99999"], /port from 0 to 65535/],
+    ["--segment-bytes is less than two entries", ["--segment-bytes", "1000"], /expected a whole number from/],
+  ])("exits 2 and makes no data directory when %s", async (_, args, text) => {
+    const data = join(await temporaryDirectory(), "data");
+    const { code, stdout, stderr } = await runCommand(["start", "--id", "a", "--data", data, ...args]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(text);
+    await expect(readdir(data)).rejects.toMatchObject({ code: "ENOENT" });
+  });
+
   describe("exits 1 and says what to do", () => {
     const fails = async (args: readonly string[], text: RegExp) => {
       const { code, stdout, stderr } = await runCommand(["start", ...args]);
@@ -56,8 +71,6 @@ describe("cairn start", () => {
     };
 
     test.each([
-      ["no port", "localhost", /"localhost" must be host:port.*Give a free host:port.*--listen/],
-      ["a port that is none", "127.0.0.1:99999", /cannot listen on 127\.0\.0\.1:99999.*Give a free host:port/],
       [
         "a host that is none",
         "no.such.host.invalid:0",
@@ -72,7 +85,7 @@ describe("cairn start", () => {
       const data = await temporaryDirectory();
       await fails(
         ["--id", "b", "--data", data, "--listen", node.address],
-        /EADDRINUSE.*Give a free host:port.*--listen/,
+        /the address is in use.*Give a free host:port.*--listen/,
       );
       // And the directory is not left locked.
       await startNode({ id: "b", data });
@@ -90,10 +103,6 @@ describe("cairn start", () => {
       await (await startNode({ id: "a", data, args: ["--cluster-id", "c1"] })).kill("SIGTERM");
       await fails(["--id", "b", "--data", data], /belongs to node a, not to b\. Give that id, or another directory/);
       await fails(["--id", "a", "--data", data, "--cluster-id", "c2"], /belongs to cluster c1, not to c2/);
-    });
-
-    test("when --id is no name", async () => {
-      await fails(["--id", "a b", "--data", await temporaryDirectory()], /must be 1 to 64 characters .*A-Z a-z 0-9/);
     });
 
     test("when the data directory cannot be made", async () => {

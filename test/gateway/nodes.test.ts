@@ -6,6 +6,10 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { CairnError } from "../../src/errors.js";
 import { type NodeSource, OwnNodes, RunningNodes } from "../../src/gateway/nodes.js";
 import { silentLogger } from "../../src/node/logger.js";
+import { CairnNode } from "../../src/node/node.js";
+import type { KeyValueNode } from "../../src/server/key_value_node.js";
+import { openKeyValueMachine } from "../../src/server/open_machine.js";
+import { CairnServer } from "../../src/server/server.js";
 import { ownNodes, startGateway, startNodes, temporaryDirectory } from "./support.js";
 
 const settings = { logger: silentLogger, onFatal: () => {} };
@@ -68,7 +72,7 @@ describe("the gateway's own nodes", () => {
     const file = join(await temporaryDirectory(), "file");
     await writeFile(file, "");
     const gateway = await startGateway({ dataDir: join(file, "data") });
-    await gateway.fails({ type: "init", node_id: "n1", node_ids: ["n1"] }, 11, /cannot be started: ENOTDIR.*file/);
+    await gateway.fails({ type: "init", node_id: "n1", node_ids: ["n1"] }, 11, /cannot be made: ENOTDIR.*file/);
   });
 
   test("do not start any more when they are closed", async () => {
@@ -108,17 +112,38 @@ describe("a gateway that is closed", () => {
 
 describe("running nodes", () => {
   test("are the only ones that init may name", async () => {
-    const nodes = new RunningNodes(new Map([["n1", "127.0.0.1:1"]]));
+    const nodes = new RunningNodes(new Map([["n1", "127.0.0.1:1"]]), { timeoutMs: 5_000, logger: silentLogger });
     const gateway = await startGateway({ nodes });
     await gateway.fails(
       { type: "init", node_id: "n1", node_ids: ["n1", "n2"] },
       1,
       /node "n2" is not known; known are n1/,
     );
-    await gateway.replies({ type: "init", node_id: "n1", node_ids: ["n1"] }, "init_ok", {});
-    await gateway.fails({ type: "get_state" }, 11, /127\.0\.0\.1:1 cannot be reached/);
-    await gateway.fails({ type: "write", key: "x", value: 1 }, 11, /cannot be reached/);
-    await gateway.fails({ type: "restart" }, 10, /not supported with --nodes/);
+    await gateway.fails({ type: "init", node_id: "n1", node_ids: ["n1"] }, 11, /127\.0\.0\.1:1 cannot be reached/);
+    await gateway.fails({ type: "get_state" }, 11, /not initialised/);
+  });
+
+  test("must be those that they are called, and are not restarted", async () => {
+    const warnings: string[] = [];
+    const logger = { ...silentLogger, warn: (_facts: object, message: string) => void warnings.push(message) };
+    const directory = join(await temporaryDirectory(), "n1");
+    const node: KeyValueNode = await CairnNode.start({ id: "n1", directory, openMachine: openKeyValueMachine });
+    const server = await CairnServer.start(node, { listen: "127.0.0.1:0", discoverable: false });
+    onTestFinished(async () => {
+      await server.stop();
+      await node.stop();
+    });
+    const { address } = server;
+    const wrong = await startGateway({
+      nodes: new RunningNodes(new Map([["n2", address]]), { timeoutMs: 5_000, logger }),
+    });
+    await wrong.fails({ type: "init", node_id: "n2", node_ids: ["n2"] }, 1, /the node there is n1/, "n2");
+    const right = await startNodes(["n1"], {
+      nodes: new RunningNodes(new Map([["n1", address]]), { timeoutMs: 5_000, logger }),
+    });
+    await right.fails({ type: "restart" }, 10, /not supported with --nodes/);
+    expect(warnings).toEqual([expect.stringContaining("--elections manual")]);
+    await right.replies({ type: "write", key: "x", value: 1 }, "write_ok", {});
   });
 
   test("one that takes the connection and never answers is error 0, or 11 when nothing was sent, after the timeout", async () => {
@@ -131,9 +156,9 @@ describe("running nodes", () => {
       for (const socket of sockets) socket.destroy();
     });
     const { port } = silent.address() as { port: number };
-    const nodes = new RunningNodes(new Map([["n1", `127.0.0.1:${port}`]]));
-    const gateway = await startNodes(["n1"], { nodes, timeoutMs: 300 });
-    const reply = await gateway.ask({ type: "write", key: "x", value: 1 });
+    const nodes = new RunningNodes(new Map([["n1", `127.0.0.1:${port}`]]), { timeoutMs: 300, logger: silentLogger });
+    const gateway = await startGateway({ nodes, timeoutMs: 300 });
+    const reply = await gateway.ask({ type: "init", node_id: "n1", node_ids: ["n1"] });
     expect(reply).toMatchObject({ type: "error" });
     expect([0, 11]).toContain(reply.code);
   });

@@ -118,7 +118,7 @@ export type GetRequest = Message<"cairn.v1.GetRequest"> & {
   stale: boolean;
 
   /**
-   * With `stale`: wait until this node has applied at least this index (0: do not wait).
+   * With `stale`: wait until this node has applied at least this index (0: do not wait). Give the call a deadline.
    *
    * @generated from field: uint64 min_applied_index = 3;
    */
@@ -340,7 +340,7 @@ export type CompareAndSetResponse = Message<"cairn.v1.CompareAndSetResponse"> & 
   version: bigint;
 
   /**
-   * When not swapped: what is there; absent when the key does not exist.
+   * When not swapped: what is there, without its create_version; absent when the key does not exist.
    *
    * @generated from field: cairn.v1.KeyValue current = 4;
    */
@@ -853,7 +853,8 @@ export const SessionErrorSchema: GenMessage<SessionError> = /*@__PURE__*/
  * of the write that set it, so versions only grow.
  *
  * Errors of every method: INVALID_ARGUMENT when a limit is exceeded or a field is missing (nothing happened); UNAVAILABLE when there
- * is no leader (nothing happened); RESOURCE_EXHAUSTED when too much is waiting or the disk is full (nothing happened: try later);
+ * is no leader (nothing happened); RESOURCE_EXHAUSTED when too much is waiting or the disk is full (nothing happened: try later; reads fail
+ * so only when a committed write cannot be applied, and `stale` ones never do);
  * ABORTED or DEADLINE_EXCEEDED when the outcome of a write is unknown: it may still take effect. Give a request_id to be able to
  * retry without a second effect.
  *

@@ -1,6 +1,7 @@
 import type { TermRanges } from "../../core/term_ranges.js";
 import type { HardState } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
+import { RESTORE_OR_REJOIN } from "../advice.js";
 import type { File } from "../fs.js";
 import { Replay } from "./replay.js";
 import { Segment, type SegmentOptions, zeros } from "./segment.js";
@@ -160,8 +161,5 @@ function withinLog(state: HardState, terms: TermRanges): HardState {
 }
 
 function missingLog(directory: string): CairnError {
-  return new CairnError(
-    "DATA_DIRECTORY",
-    `the log is missing: ${directory} holds no segment. Restore it from a copy, or wipe the data directory and let the node rejoin the cluster`,
-  );
+  return new CairnError("DATA_DIRECTORY", `the log is missing: ${directory} holds no segment. ${RESTORE_OR_REJOIN}`);
 }

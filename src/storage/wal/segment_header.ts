@@ -3,6 +3,7 @@ import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
 import type { HardState, LogPosition } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
+import { RESTORE_OR_REJOIN } from "../advice.js";
 import { decodeHardState, encodeHardState } from "./codec.js";
 
 /** What a segment says of itself: enough to go on from here when the segments before it are gone. */
@@ -105,8 +106,5 @@ export function headerCrc(bytes: Buffer): number {
 
 /** The log cannot be trusted; nothing on the disk was changed. */
 export function corruptLog(text: string): CairnError {
-  return new CairnError(
-    "CORRUPT",
-    `${text}. Nothing was changed. Restore the file from a copy, or wipe the data directory and let the node rejoin the cluster`,
-  );
+  return new CairnError("CORRUPT", `${text}. Nothing was changed. ${RESTORE_OR_REJOIN}`);
 }
