@@ -1,32 +1,17 @@
 import { CairnError } from "../errors.js";
-
-interface Waiting<Answer> {
-  readonly resolve: (answer: Answer) => void;
-  readonly reject: (error: unknown) => void;
-}
+import { type Waiter, waitFor } from "./waiter.js";
 
 /** Callers that wait for an answer that comes out of the core, by the id that the core carries along. */
 export class PendingAnswers<Answer> {
-  readonly #waiting = new Map<number, Waiting<Answer>>();
+  readonly #waiting = new Map<number, Waiter<Answer>>();
 
   /** Resolves with the answer to `requestId`; rejects with CANCELLED when the signal is aborted first. */
   wait(requestId: number, signal?: AbortSignal): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const onAbort = () => this.reject(requestId, new CairnError("CANCELLED", "the caller gave up waiting"));
-      const settled = () => signal?.removeEventListener("abort", onAbort);
-      this.#waiting.set(requestId, {
-        resolve: (answer) => {
-          settled();
-          resolve(answer);
-        },
-        reject: (error) => {
-          settled();
-          reject(error);
-        },
-      });
-      if (signal?.aborted) onAbort();
-      else signal?.addEventListener("abort", onAbort, { once: true });
-    });
+    return waitFor<Answer>(
+      signal,
+      (waiter) => this.#waiting.set(requestId, waiter),
+      () => this.reject(requestId, new CairnError("CANCELLED", "the caller gave up waiting")),
+    );
   }
 
   /** Does nothing when nobody waits for it. */
@@ -43,7 +28,7 @@ export class PendingAnswers<Answer> {
     for (const requestId of [...this.#waiting.keys()]) this.reject(requestId, error);
   }
 
-  #take(requestId: number): Waiting<Answer> | undefined {
+  #take(requestId: number): Waiter<Answer> | undefined {
     const waiting = this.#waiting.get(requestId);
     this.#waiting.delete(requestId);
     return waiting;

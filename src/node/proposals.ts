@@ -1,6 +1,7 @@
 import type { Entry, LogPosition } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import type { ApplyResult } from "../machine/state_machine.js";
+import { type Waiter, waitFor } from "./waiter.js";
 
 /** What became of a proposal. */
 export interface Committed<Result> {
@@ -10,10 +11,8 @@ export interface Committed<Result> {
   readonly result: Result;
 }
 
-interface Pending<Result> {
+interface Pending<Result> extends Waiter<Committed<Result>> {
   readonly term: number;
-  readonly resolve: (committed: Committed<Result>) => void;
-  readonly reject: (error: CairnError) => void;
 }
 
 /** Proposals that are in the log of this node and whose callers wait for them to be applied. */
@@ -28,26 +27,14 @@ export class Proposals<Result> {
     const { index, term } = position;
     // A proposal of an earlier term that is no longer in this node's log: another member may still bring it through.
     this.#failWhere((pending) => pending === index, "this node has put another entry in its place");
-    return new Promise((resolve, reject) => {
-      const onAbort = () => {
+    return waitFor<Committed<Result>>(
+      signal,
+      (waiter) => this.#pending.set(index, { term, ...waiter }),
+      (waiter) => {
         this.#pending.delete(index);
-        reject(outcomeUnknown(index, "the caller gave up"));
-      };
-      const settled = () => signal?.removeEventListener("abort", onAbort);
-      this.#pending.set(index, {
-        term,
-        resolve: (committed) => {
-          settled();
-          resolve(committed);
-        },
-        reject: (error) => {
-          settled();
-          reject(error);
-        },
-      });
-      if (signal?.aborted) onAbort();
-      else signal?.addEventListener("abort", onAbort, { once: true });
-    });
+        waiter.reject(outcomeUnknown(index, "the caller gave up"));
+      },
+    );
   }
 
   /** `entries` are applied, with these results. */

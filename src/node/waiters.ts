@@ -1,37 +1,35 @@
 import { CairnError } from "../errors.js";
+import { type Waiter, waitFor } from "./waiter.js";
 
 /** Callers that wait until an index is applied. */
 export class AppliedWaiters {
-  #waiting: { index: number; resolve: () => void; reject: (error: unknown) => void }[] = [];
+  /** With the index that each waits for. */
+  readonly #waiting = new Map<Waiter<void>, number>();
 
   /** Resolves when `index` is applied; rejects with CANCELLED when the signal is aborted first. */
   wait(index: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) return reject(cancelled(index));
-      const waiter = { index, resolve: () => done(resolve), reject: (error: unknown) => done(() => reject(error)) };
-      const onAbort = () => {
-        this.#waiting = this.#waiting.filter((other) => other !== waiter);
+    return waitFor<void>(
+      signal,
+      (waiter) => this.#waiting.set(waiter, index),
+      (waiter) => {
+        this.#waiting.delete(waiter);
         waiter.reject(cancelled(index));
-      };
-      const done = (settle: () => void) => {
-        signal?.removeEventListener("abort", onAbort);
-        settle();
-      };
-      signal?.addEventListener("abort", onAbort, { once: true });
-      this.#waiting.push(waiter);
-    });
+      },
+    );
   }
 
   /** Everything up to `index` is applied. */
   reached(index: number): void {
-    if (this.#waiting.length === 0) return;
-    const ready = this.#waiting.filter((waiter) => waiter.index <= index);
-    this.#waiting = this.#waiting.filter((waiter) => waiter.index > index);
-    for (const waiter of ready) waiter.resolve();
+    for (const [waiter, wanted] of this.#waiting) {
+      if (wanted > index) continue;
+      this.#waiting.delete(waiter);
+      waiter.resolve();
+    }
   }
 
   failAll(error: unknown): void {
-    for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
+    for (const waiter of this.#waiting.keys()) waiter.reject(error);
+    this.#waiting.clear();
   }
 }
 
