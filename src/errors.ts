@@ -79,3 +79,8 @@ export class CairnError extends Error {
     return new CairnError("INTERNAL", text, { cause: error });
   }
 }
+
+/** Whether a thrown value is Cairn's error with this code. */
+export function hasCode(error: unknown, code: CairnErrorCode): error is CairnError {
+  return error instanceof CairnError && error.code === code;
+}

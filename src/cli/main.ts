@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from "commander";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import { version } from "../version.js";
 import { exitCodes } from "./exit_codes.js";
 import { gatewayCommand } from "./gateway.js";
@@ -43,7 +43,6 @@ function report(error: unknown): number {
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const isReported = error instanceof CairnError || "code" in error || error.cause !== undefined;
-  if (error instanceof CairnError && error.code === "DISK_FULL")
-    return `${error.message}. Free some space and start again.`;
+  if (hasCode(error, "DISK_FULL")) return `${error.message}. Free some space and start again.`;
   return isReported ? error.message : (error.stack ?? error.message);
 }

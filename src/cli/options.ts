@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from "commander";
+import { isId } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 
 /** A whole number from `least` to `most`. */
@@ -18,7 +19,7 @@ export function nonEmpty(text: string): string {
 
 /** A name as nodes and clusters have them. */
 export function idText(text: string): string {
-  if (/^[A-Za-z0-9._-]+$/.test(text) && text.length <= limits.idCharacters) return text;
+  if (isId(text)) return text;
   throw new InvalidArgumentError(`expected 1 to ${limits.idCharacters} characters of A-Z a-z 0-9 . _ -`);
 }
 

@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { RequestIdSchema } from "../../gen/cairn/v1/storage_pb.js";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import type { Fields } from "./fields.js";
 import { encodeValue, StoredJson } from "./json.js";
@@ -49,7 +49,7 @@ export class KeyValue {
     try {
       return await request();
     } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "NOT_LEADER") throw error;
+      if (!hasCode(error, "NOT_LEADER")) throw error;
     }
     try {
       await this.node.admin.campaign({}, { timeoutMs: this.timeoutMs });

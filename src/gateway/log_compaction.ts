@@ -1,7 +1,7 @@
 import type { GetLogInfoResponse, TakeSnapshotResponse } from "../../gen/cairn/v1/admin_pb.js";
 import { limits } from "../core/limits.js";
 import type { LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import { encodeCommand } from "../machine/command.js";
 import { PayloadDecoder } from "../machine/payload_decoder.js";
 import { DEFAULT_SESSION_LIMITS } from "../machine/sessions.js";
@@ -269,7 +269,7 @@ export class LogCompaction {
         }
       }
     } catch (error) {
-      if (error instanceof CairnError && error.code === "NOT_FOUND") return undefined;
+      if (hasCode(error, "NOT_FOUND")) return undefined;
       throw error;
     }
     parser.finish();

@@ -1,14 +1,14 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import { assert } from "../core/invariants.js";
 import type { Entry, LogPosition, SnapshotMeta } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import { type FileSystem, nodeFileSystem } from "../storage/fs.js";
 import { applyEntries, assertFollow } from "./apply.js";
 import type { KeyRecord } from "./evaluate.js";
 import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from "./key_value_machine.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb_directory.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb_environment.js";
-import { closedOnError, hasCode, openView } from "./lmdb_open.js";
+import { closedOnError, openView } from "./lmdb_open.js";
 import { fill } from "./lmdb_restore.js";
 import { PayloadView } from "./payload_view.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits, SessionTable } from "./sessions.js";

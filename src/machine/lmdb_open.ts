@@ -1,5 +1,5 @@
 import { LOG_START } from "../core/types.js";
-import { CairnError, type CairnErrorCode } from "../errors.js";
+import { hasCode } from "../errors.js";
 import type { FileSystem } from "../storage/fs.js";
 import type { LmdbDirectory } from "./lmdb_directory.js";
 import { LmdbEnvironment } from "./lmdb_environment.js";
@@ -55,8 +55,4 @@ export async function closedOnError(environment: LmdbEnvironment, action: () => 
     await environment.close();
     throw error;
   }
-}
-
-export function hasCode(error: unknown, code: CairnErrorCode): error is CairnError {
-  return error instanceof CairnError && error.code === code;
 }

@@ -1,8 +1,9 @@
 import { limits } from "../core/limits.js";
 import type { Raft } from "../core/raft.js";
 import type { SnapshotMeta } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine, StateView } from "../machine/state_machine.js";
+import { Serial } from "../storage/serial.js";
 import { abortable } from "../storage/snapshots/abortable.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { Logger } from "./logger.js";
@@ -29,7 +30,7 @@ export interface SnapshotOutcome {
 
 /** Takes snapshots, one at a time, and trims the log behind them. Entries go on being applied meanwhile. */
 export class Compactor<Machine extends StateMachine> {
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Serial();
   readonly #stopped = new AbortController();
 
   constructor(
@@ -48,15 +49,13 @@ export class Compactor<Machine extends StateMachine> {
    * snapshot was installed meanwhile; DISK_FULL; STOPPED
    */
   take(request: SnapshotRequest): Promise<SnapshotOutcome> {
-    const turn = this.#last.then(() => this.#take(request));
-    this.#last = turn.catch(() => {});
-    return turn;
+    return this.#turns.run(() => this.#take(request));
   }
 
   /** Gives up what is being written, and waits until nothing is. */
   async stop(): Promise<void> {
     this.#stopped.abort();
-    await this.#last;
+    await this.#turns.settled();
   }
 
   async #take(request: SnapshotRequest): Promise<SnapshotOutcome> {
@@ -176,7 +175,7 @@ export class Compactor<Machine extends StateMachine> {
     try {
       return await work;
     } catch (error) {
-      if (error instanceof CairnError && error.code === "CANCELLED") this.#assertRunning();
+      if (hasCode(error, "CANCELLED")) this.#assertRunning();
       throw error;
     }
   }

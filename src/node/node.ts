@@ -12,7 +12,7 @@ import {
   type Response,
 } from "../core/messages.js";
 import { type ElectionMode, Raft } from "../core/raft.js";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { checkId, checkMembers } from "../storage/data_dir.js";
 import { nodeFileSystem } from "../storage/fs.js";
@@ -316,7 +316,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     try {
       return await work;
     } catch (error) {
-      const isStorage = error instanceof CairnError && error.code === "STORAGE_FAILED";
+      const isStorage = hasCode(error, "STORAGE_FAILED");
       if (isStorage || error instanceof InvariantViolation) this.#fail(error);
       throw error;
     }

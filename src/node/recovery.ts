@@ -1,7 +1,7 @@
 import { limits } from "../core/limits.js";
 import type { LogStart } from "../core/log.js";
 import { INITIAL_HARD_STATE, type IndexedMembership, LOG_START, type Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { RESTORE_OR_REJOIN } from "../storage/advice.js";
 import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
@@ -154,7 +154,7 @@ async function isGood(snapshots: SnapshotStore, info: SnapshotInfo): Promise<boo
     await snapshots.verify(info);
     return true;
   } catch (error) {
-    if (!(error instanceof CairnError) || error.code !== "CORRUPT") throw error;
+    if (!hasCode(error, "CORRUPT")) throw error;
     return false;
   }
 }
@@ -182,7 +182,7 @@ async function restoreState<Machine extends StateMachine>({
       await machine.restore(snapshots.openPayload(info), info);
       return true;
     } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "CORRUPT") throw error;
+      if (!hasCode(error, "CORRUPT")) throw error;
     }
   }
   if (log.boundary.index <= machine.appliedIndex) return false;

@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import type { Clock } from "./clock.js";
 
 const RETRY_MS = 250;
@@ -33,7 +33,7 @@ export class RoomKeeper {
         if (wasRefused) this.#done();
         return result;
       } catch (error) {
-        if (!(error instanceof CairnError) || error.code !== "DISK_FULL") throw error;
+        if (!hasCode(error, "DISK_FULL")) throw error;
         if (!wasRefused) this.#refuse(error);
         wasRefused = true;
       }

@@ -1,6 +1,6 @@
 import type { InstallSnapshotAnswer } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import type { SnapshotReceiver } from "../storage/snapshots/receiver.js";
 import type { SnapshotOffer } from "../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
@@ -87,7 +87,7 @@ export class SnapshotInbox {
       });
       this.#current = incoming;
     } catch (error) {
-      if (error instanceof CairnError && error.code === "DISK_FULL") return { reason: "no_space", detail: error.text };
+      if (hasCode(error, "DISK_FULL")) return { reason: "no_space", detail: error.text };
       throw error;
     } finally {
       this.#opening = undefined;

@@ -1,4 +1,5 @@
 import { dirname, resolve } from "node:path";
+import { isId } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import type { Member, Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
@@ -126,7 +127,7 @@ export class DataDirectory {
 
 /** Checks the name of a node or cluster. @throws CairnError INVALID_ARGUMENT */
 export function checkId(id: string, what: string): void {
-  if (/^[A-Za-z0-9._-]+$/.test(id) && id.length <= limits.idCharacters) return;
+  if (isId(id)) return;
   const shown = JSON.stringify(id.slice(0, 2 * limits.idCharacters));
   throw new CairnError(
     "INVALID_ARGUMENT",

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { CairnError } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import { type FileSystem, readSmallFile } from "./fs.js";
 
 /** Who holds a lock. */
@@ -56,7 +56,7 @@ export class DirectoryLock {
       await writeHolder(this.fs, `${this.file}${RELEASED}`, { ...this.self, released: true });
       await this.fs.rename(`${this.file}${RELEASED}`, this.file);
     } catch (error) {
-      if (!(error instanceof CairnError) || error.code !== "DISK_FULL") throw error;
+      if (!hasCode(error, "DISK_FULL")) throw error;
       // The lock stays as it is, and its holder counts as dead from now on: for this process at once, for others when it ends.
       await this.fs.unlink(`${this.file}${RELEASED}`).catch(ignoreMissing);
     } finally {

@@ -3,6 +3,8 @@ import { onTestFinished } from "vitest";
 import { openChannel, type SharedChannel } from "../../src/transport/bridge_client.js";
 import { serverOptions } from "../../src/transport/grpc_options.js";
 
+export { deferred } from "../support/conditions.js";
+
 /** A server on a free port of the loopback interface, and a channel to it. */
 export interface Loopback {
   readonly server: grpc.Server;
@@ -37,17 +39,6 @@ export function shutDown(server: grpc.Server): Promise<void> {
   return new Promise((resolve, reject) => {
     server.tryShutdown((error) => (error === undefined ? resolve() : reject(error)));
   });
-}
-
-/** A promise with its handles outside. */
-export function deferred<Value = void>() {
-  let resolve!: (value: Value) => void;
-  let reject!: (error: unknown) => void;
-  const promise = new Promise<Value>((yes, no) => {
-    resolve = yes;
-    reject = no;
-  });
-  return { promise, resolve, reject };
 }
 
 /** All that an iterable yields. */

@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { isId } from "../../core/ids.js";
 import { limits } from "../../core/limits.js";
 import type { Member, SnapshotMeta } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
@@ -68,12 +69,10 @@ function toHeader(bytes: Uint8Array, name: string): SnapshotHeader {
   }
 }
 
-const ID = new RegExp(`^[A-Za-z0-9._-]{1,${limits.idCharacters}}$`);
-
 /** What is wrong with a header, if anything. */
 function problemOf({ clusterId, meta, chunkBytes }: SnapshotHeader): string | undefined {
   const { index, term, membership } = meta;
-  if (!ID.test(clusterId)) return idProblem("cluster id", clusterId);
+  if (!isId(clusterId)) return idProblem("cluster id", clusterId);
   if (!isCount(index, 1)) return `index ${index}, expected 1 to 2^53 - 1`;
   if (!isCount(term, 1)) return `term ${term}, expected 1 to 2^53 - 1`;
   if (!isCount(membership.index, 0) || membership.index > index) {
@@ -88,7 +87,7 @@ function problemOf({ clusterId, meta, chunkBytes }: SnapshotHeader): string | un
 function membersProblem(members: readonly Member[]): string | undefined {
   let previous = "";
   for (const { id } of members) {
-    if (!ID.test(id)) return idProblem("member id", id);
+    if (!isId(id)) return idProblem("member id", id);
     // Order is part of the format: equal memberships have equal bytes.
     if (id <= previous) return `member ${id} comes after ${previous}, expected ascending ids, each once`;
     previous = id;

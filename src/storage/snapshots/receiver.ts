@@ -1,11 +1,11 @@
 import type { SnapshotMeta } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
+import { Serial } from "../serial.js";
 import { hex, SHA256_BYTES, SMALLEST_FILE_BYTES, sameBytes } from "./format.js";
 import type { SnapshotHeader } from "./header.js";
 import { checkCluster } from "./inspect.js";
 import { SnapshotParser } from "./parser.js";
 import type { PartFile } from "./part_file.js";
-import { Serial } from "./serial.js";
 import type { SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
 import { StagedSnapshot } from "./staged_snapshot.js";
 

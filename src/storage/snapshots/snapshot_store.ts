@@ -2,8 +2,9 @@ import { dirname, join } from "node:path";
 import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
 import type { LogPosition, SnapshotMeta } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
+import { CairnError, hasCode } from "../../errors.js";
 import type { FileSystem } from "../fs.js";
+import { Serial } from "../serial.js";
 import { abortable, checkNotAborted } from "./abortable.js";
 import { SnapshotCatalog } from "./catalog.js";
 import { encodeSnapshot, type SnapshotMeasure } from "./encoder.js";
@@ -13,7 +14,6 @@ import { hex, sameBytes } from "./format.js";
 import { inspectSnapshot, nameOf } from "./inspect.js";
 import { PartFile } from "./part_file.js";
 import { checkOffer, SnapshotReceiver } from "./receiver.js";
-import { Serial } from "./serial.js";
 import type { DamagedSnapshot, SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
 
 /** Where the store says what it did. */
@@ -243,7 +243,7 @@ export class SnapshotStore {
     try {
       yield* pieces;
     } catch (error) {
-      const isCorrupt = error instanceof CairnError && error.code === "CORRUPT";
+      const isCorrupt = hasCode(error, "CORRUPT");
       // A file that was published again since is not the one that was read.
       if (isCorrupt && this.list().includes(info)) this.#markDamaged(info.path, error);
       throw error;
@@ -272,7 +272,7 @@ export class SnapshotStore {
         await part.rename(info.path);
       } catch (error) {
         // When there is room again, the same file can still be published.
-        if (!(error instanceof CairnError && error.code === "DISK_FULL")) await part.remove();
+        if (!hasCode(error, "DISK_FULL")) await part.remove();
         throw error;
       }
       await this.#fs.syncDirectory(this.#directory);

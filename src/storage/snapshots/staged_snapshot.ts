@@ -1,8 +1,8 @@
 import type { SnapshotMeta } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
+import { CairnError, hasCode } from "../../errors.js";
+import { Serial } from "../serial.js";
 import { nameOf } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
-import { Serial } from "./serial.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
 /** A received snapshot: verified, its bytes durable, not yet among the store's snapshots. A crash loses it. */
@@ -40,7 +40,7 @@ export class StagedSnapshot {
         this.#published = await this.#publish(this.info);
         return this.#published;
       } catch (error) {
-        this.#discarded = !(error instanceof CairnError && error.code === "DISK_FULL");
+        this.#discarded = !hasCode(error, "DISK_FULL");
         throw error;
       }
     });

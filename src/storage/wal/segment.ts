@@ -1,6 +1,6 @@
 import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
-import { CairnError } from "../../errors.js";
+import { hasCode } from "../../errors.js";
 import type { File, FileSystem } from "../fs.js";
 import { EntryTable } from "./entry_table.js";
 import {
@@ -137,7 +137,7 @@ export class Segment {
     } catch (error) {
       this.#tainted = true;
       this.#fillsAhead = false;
-      if (isDiskFull(error)) await this.#repair().catch(ignoreDiskFull);
+      if (hasCode(error, "DISK_FULL")) await this.#repair().catch(ignoreDiskFull);
       throw error;
     }
     this.#used = end;
@@ -205,13 +205,8 @@ export class Segment {
   }
 }
 
-/** Whether there was no room; nothing else is known to be wrong then. */
-export function isDiskFull(error: unknown): boolean {
-  return error instanceof CairnError && error.code === "DISK_FULL";
-}
-
 function ignoreDiskFull(error: unknown): void {
-  if (!isDiskFull(error)) throw error;
+  if (!hasCode(error, "DISK_FULL")) throw error;
 }
 
 const ZERO_BLOCK = new Uint8Array(64 * 1024);

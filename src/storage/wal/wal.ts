@@ -3,14 +3,15 @@ import { assert, assertCount, InvariantViolation } from "../../core/invariants.j
 import { limits } from "../../core/limits.js";
 import { type TermRange, TermRanges } from "../../core/term_ranges.js";
 import type { Entry, HardState, LogPosition } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
+import { CairnError, hasCode } from "../../errors.js";
 import type { FileSystem } from "../fs.js";
+import { Serial } from "../serial.js";
 import { Batch, encodeTrim } from "./batch.js";
 import { readEntries } from "./entry_reader.js";
 import { listLog, type RecoveredLog, recoverLog, removeFiles } from "./recovery.js";
 import { truncateSegments } from "./replay.js";
 import { changedHardState, checkEntries } from "./rules.js";
-import { isDiskFull, Segment, type SegmentOptions } from "./segment.js";
+import { Segment, type SegmentOptions } from "./segment.js";
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from "./segment_header.js";
 
 export interface WriteAheadLogOptions {
@@ -59,8 +60,7 @@ export class WriteAheadLog {
   #hardState: HardState;
   #failure: CairnError | undefined;
   #closed = false;
-  /** Ends when the last change asked for has ended, well or not. */
-  #lastChange: Promise<unknown> = Promise.resolve();
+  readonly #changes = new Serial();
   /** Small batches are encoded here; only one change is under way at a time. */
   readonly #scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
 
@@ -263,12 +263,10 @@ export class WriteAheadLog {
   /** Carries out a change when the earlier ones have ended. */
   #change<Result>(change: () => Promise<Result>): Promise<Result> {
     if (this.#closed) return Promise.reject(this.#failure ?? stopped());
-    const result = this.#lastChange.then(() => {
+    return this.#changes.run(async () => {
       if (this.#failure !== undefined) throw this.#failure;
       return change();
     });
-    this.#lastChange = result.catch(() => {});
-    return result;
   }
 
   /** Runs what writes: after any failure but a full disk, what is on the disk is not known. */
@@ -276,7 +274,7 @@ export class WriteAheadLog {
     try {
       await write();
     } catch (error) {
-      if (isDiskFull(error)) throw this.#noRoom(error);
+      if (hasCode(error, "DISK_FULL")) throw this.#noRoom(error);
       const text = `the log in ${this.#options.directory} failed: ${CairnError.from(error).text}`;
       this.#failure = new CairnError("STORAGE_FAILED", text, { cause: error });
       throw error instanceof InvariantViolation ? error : this.#failure;
@@ -366,7 +364,7 @@ export class WriteAheadLog {
       return true;
     } catch (error) {
       // The full disk can still be trimmed up to the active segment.
-      if (isDiskFull(error)) return false;
+      if (hasCode(error, "DISK_FULL")) return false;
       throw error;
     }
   }
@@ -394,7 +392,7 @@ export class WriteAheadLog {
   }
 
   async #closeFiles(): Promise<void> {
-    await this.#lastChange;
+    await this.#changes.settled();
     await Promise.all(this.#segments.map((segment) => segment.retire()));
   }
 }

@@ -7,4 +7,9 @@ export class Serial {
     this.#last = result.catch(() => undefined);
     return result;
   }
+
+  /** Resolves when the tasks that were there at the call have ended, well or not. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
 }
