@@ -4,7 +4,8 @@
  */
 
 export { limits } from "./core/limits.js";
-export type { ElectionMode } from "./core/raft.js";
+export type { MembershipChange } from "./core/membership_change.js";
+export type { ElectionMode, ReadMode } from "./core/timing.js";
 export type {
   Entry,
   EntryType,
@@ -18,6 +19,7 @@ export type {
 } from "./core/types.js";
 export { CairnError, type CairnErrorCode, errorCodes } from "./errors.js";
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
+export type { SnapshotPolicy } from "./node/auto_snapshot.js";
 export type { Clock } from "./node/clock.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/compaction.js";
 export type { Logger } from "./node/logger.js";

@@ -1,21 +1,32 @@
-import type { RequestVote, RequestVoteAnswer } from "./messages.js";
+import { assert } from "./invariants.js";
+import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import { majority } from "./quorum.js";
 import type { RaftState } from "./state.js";
 import type { LogPosition } from "./types.js";
 
+/** How far an election has come. */
+export type ElectionResult = "won" | "lost" | "undecided";
+
 /** The receiver's side of RequestVote (Raft figure 2, sections 5.2 and 5.4.1) and of pre-vote (thesis section 9.6). */
-export function onRequestVote(state: RaftState, message: RequestVote): RequestVoteAnswer {
-  if (!message.preVote && message.term > state.term) state.becomeFollower(message.term, undefined);
-  const granted = message.preVote ? wouldVote(state, message) : canVote(state, message);
-  if (granted && !message.preVote) state.voteFor(message.from);
-  return {
-    type: "request_vote_answer",
-    to: message.from,
-    requestId: message.requestId,
-    // A granted pre-vote carries the term that it is for.
-    term: granted ? message.term : state.term,
-    granted,
-  };
+export function onRequestVote(state: RaftState, message: RequestVote): void {
+  const { from, requestId, preVote } = message;
+  const granted = isGranted(state, message);
+  // A granted pre-vote carries the term that it is for.
+  const term = granted ? message.term : state.term;
+  const answer = { type: "request_vote_answer", to: from, requestId, term, granted } as const;
+  // A pre-vote promises nothing.
+  if (preVote) state.outbox.now(answer);
+  else state.send(answer);
+}
+
+function isGranted(state: RaftState, message: RequestVote): boolean {
+  // Thesis section 4.2.3: who hears from a leader does not even take over the term, or a removed member could depose it.
+  if (state.hearsLeader && !message.leadershipTransfer) return false;
+  if (message.preVote) return wouldVote(state, message);
+  if (message.term > state.term) state.becomeFollower(message.term, undefined);
+  const granted = canVote(state, message);
+  if (granted) state.voteFor(message.from);
+  return granted;
 }
 
 function canVote(state: RaftState, message: RequestVote): boolean {
@@ -35,19 +46,62 @@ function isUpToDate(candidate: LogPosition, own: LogPosition): boolean {
 
 /** Why this node cannot campaign now; undefined when it can. */
 export function cannotCampaign(state: RaftState): string | undefined {
-  const { voters } = state;
   if (state.pendingSnapshot !== undefined) {
     return `the snapshot up to ${state.pendingSnapshot.index} is not installed yet`;
   }
-  if (!voters.includes(state.id)) return `node ${state.id} is not a voter of this cluster`;
-  if (voters.length > 1) {
-    return `elections among several voters (${voters.join(", ")}) are not implemented yet`;
-  }
+  if (!state.isVoter) return `node ${state.id} is not a voter of this cluster`;
   return undefined;
 }
 
-/** Starts an election (Raft section 5.2); {@link cannotCampaign} must have said nothing. Returns whether it is won already. */
-export function campaign(state: RaftState): boolean {
+/** Asks the voters whether they would elect this node; {@link cannotCampaign} must have said nothing. */
+export function preCampaign(state: RaftState): ElectionResult {
+  state.becomePreCandidate();
+  askForVotes(state, { term: state.term + 1, preVote: true, leadershipTransfer: false });
+  return resultOf(state);
+}
+
+/** Starts an election (Raft section 5.2); {@link cannotCampaign} must have said nothing. */
+export function campaign(state: RaftState, { isTransfer }: { isTransfer: boolean }): ElectionResult {
   state.becomeCandidate();
-  return state.votes.size >= majority(state.voters.length);
+  askForVotes(state, { term: state.term, preVote: false, leadershipTransfer: isTransfer });
+  return resultOf(state);
+}
+
+function askForVotes(state: RaftState, how: Pick<RequestVote, "term" | "preVote" | "leadershipTransfer">): void {
+  const { index, term } = state.log.last;
+  for (const to of state.voters) {
+    if (to === state.id) continue;
+    const request = { type: "request_vote", from: state.id, to, last: { index, term }, ...how } as const;
+    // A candidate's own vote is a promise like any other; a pre-candidate promises nothing.
+    if (how.preVote) state.outbox.now(request);
+    else state.send(request);
+  }
+}
+
+/** A vote, or its denial. Its term is not above this node's, unless it is a pre-vote that was granted. */
+export function onVoteAnswer(state: RaftState, answer: PeerVoteAnswer): ElectionResult {
+  const { request } = answer;
+  const isPresent = request.preVote
+    ? state.role === "pre-candidate" && request.term === state.term + 1
+    : state.role === "candidate" && request.term === state.term;
+  if (!isPresent) return "undecided";
+  state.votes.set(answer.from, answer.granted);
+  return resultOf(state);
+}
+
+/** Only voters of the membership in force count, however many others have answered. */
+function resultOf(state: RaftState): ElectionResult {
+  const { voters } = state;
+  const said = (vote: boolean) => voters.filter((id) => state.votes.get(id) === vote).length;
+  if (said(true) >= majority(voters.length)) return "won";
+  return said(false) >= majority(voters.length) ? "lost" : "undecided";
+}
+
+/** The leader hands over (thesis section 3.10). Returns whether this node is to campaign at once. */
+export function onTimeoutNow(state: RaftState, message: TimeoutNow): boolean {
+  const { from, requestId, term } = message;
+  if (term > state.term) state.becomeFollower(term, from);
+  assert(term < state.term || state.role !== "leader", "a leader hands over to another node", { from, term });
+  state.send({ type: "timeout_now_answer", to: from, requestId, term: state.term });
+  return term === state.term && cannotCampaign(state) === undefined;
 }

@@ -10,10 +10,19 @@ import {
 import type { RaftState } from "./state.js";
 import type { Entry, LogPosition } from "./types.js";
 
-/** The follower's side of AppendEntries (Raft figure 2). The answer may be sent when what it promises is durable. */
-export function onAppendEntries(state: RaftState, message: AppendEntries): AppendEntriesAnswer {
+/** The follower's side of AppendEntries (Raft figure 2). Its answer is sent when what it promises is durable. */
+export function onAppendEntries(state: RaftState, message: AppendEntries): void {
   const malformed = malformedAppend(message);
   assert(malformed === undefined, `AppendEntries is well-formed: ${malformed}`, { from: message.from });
+  const answer = answerAppend(state, message);
+  // Heartbeats are answered while a snapshot is being installed, without a promise: the log is not durable before it is.
+  const isAlive =
+    state.pendingSnapshot !== undefined && message.entries.length === 0 && answer.matchIndex !== undefined;
+  if (isAlive) state.send({ ...answer, matchIndex: 0 });
+  else state.send(answer, answer.matchIndex);
+}
+
+function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAnswer {
   const { log } = state;
   if (message.term < state.term) {
     return refuse(state, message, "stale_term", `term ${message.term} is over, this node is in term ${state.term}`);
@@ -51,10 +60,27 @@ export function onAppendEntries(state: RaftState, message: AppendEntries): Appen
 }
 
 /**
- * A snapshot whose file has arrived (Raft figure 13). Returns an answer that may be sent at once, or undefined when the snapshot is to be
- * installed: it is then the state's pendingSnapshot, and {@link installedAnswer} is due when it is installed.
+ * A snapshot whose file has arrived (Raft figure 13). Returns whether it is to be installed: it is then the state's pendingSnapshot, and
+ * {@link answerInstalled} is due when it is installed.
  */
-export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): InstallSnapshotAnswer | undefined {
+export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): boolean {
+  const refusal = refuseInstall(state, message);
+  if (refusal !== undefined) {
+    state.send(refusal, refusal.matchIndex);
+    return false;
+  }
+  const { snapshot } = message;
+  state.log.restoreTo(snapshot);
+  state.memberships.truncateAfter(state.log.last.index);
+  const behind = state.memberships.after(snapshot.index);
+  state.memberships.reset(snapshot.membership);
+  for (const membership of behind) state.memberships.append(membership);
+  state.snapshot = { index: snapshot.index, term: snapshot.term };
+  state.pendingSnapshot = snapshot;
+  return true;
+}
+
+function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnapshotAnswer | undefined {
   const { log } = state;
   const { snapshot } = message;
   const answer = (outcome: InstallSnapshotAnswer["outcome"], matchIndex: number, detail: string) =>
@@ -77,26 +103,14 @@ export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): I
       `index ${snapshot.index} is committed here already, up to ${log.commit}`,
     );
   }
-  log.restoreTo(snapshot);
-  state.memberships.truncateAfter(log.last.index);
-  const behind = state.memberships.after(snapshot.index);
-  state.memberships.reset(snapshot.membership);
-  for (const membership of behind) state.memberships.append(membership);
-  state.snapshot = { index: snapshot.index, term: snapshot.term };
-  state.pendingSnapshot = snapshot;
   return undefined;
 }
 
-/** The answer to a snapshot that is installed now. */
-export function installedAnswer(state: RaftState, message: InstallSnapshot): InstallSnapshotAnswer {
+/** Answers a snapshot that is installed now. */
+export function answerInstalled(state: RaftState, message: InstallSnapshot): void {
   const { index } = message.snapshot;
-  return {
-    ...base(state, message),
-    type: "install_snapshot_answer",
-    outcome: "installed",
-    matchIndex: index,
-    detail: `installed up to ${index}`,
-  };
+  const outcome = { outcome: "installed", matchIndex: index, detail: `installed up to ${index}` } as const;
+  state.send({ ...base(state, message), type: "install_snapshot_answer", ...outcome }, index);
 }
 
 /** Whether a configuration says who the members are. Found out before anything is changed: a peer's bytes must not stop this node. */

@@ -33,6 +33,12 @@ export const limits = {
   appendEntries: 16 * KiB,
   /** AppendEntries requests of one stream that are in the works; the sender is held back beyond. */
   appendsInFlight: 256,
+  /** Entries that a leader puts into one AppendEntries message count no more than this, unless one entry alone does. */
+  appendBatchBytes: 1 * MiB,
+  /** AppendEntries messages with entries that a leader has sent to one follower without having the answer. */
+  peerAppendsInFlight: 64,
+  /** Entries in them. One message may exceed it. */
+  peerBytesInFlight: 8 * MiB,
   /** A part of a Range answer holds about so many bytes. */
   rangePartBytes: 256 * KiB,
   /** Longest client id of a request id. */
@@ -69,6 +75,8 @@ export const limits = {
   snapshotSyncBytes: 16 * MiB,
   /** Largest chunk of an InstallSnapshot or DownloadSnapshot stream. */
   transferChunkBytes: 1 * MiB,
+  /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */
+  transferIdleMs: 30_000,
   /** Snapshots kept on disk. */
   snapshotsKept: 2,
   /** Segment of the log. */
@@ -79,6 +87,12 @@ export const limits = {
   segmentReserveBytes: 4 * KiB,
   /** Log kept behind a snapshot for slow followers, unless the caller says otherwise. */
   trailingLogBytes: 64 * MiB,
+  /** Log kept for followers that are receiving a snapshot, at most: they will need what was written meanwhile. */
+  pinnedLogBytes: 1024 * MiB,
+  /** A snapshot is taken by itself when so many entries were applied since the last one, unless the caller says otherwise. */
+  snapshotEntries: 100_000,
+  /** The same in bytes of log. */
+  snapshotLogBytes: 64 * MiB,
   /** Term ranges named by GetLogInfo. */
   termRanges: 1000,
   /** A line of the gateway's input. */
@@ -91,6 +105,9 @@ export const limits = {
 
 assert(limits.keyBytes + limits.valueBytes + 4 * KiB <= limits.entryBytes, "a largest put fits an entry");
 assert(limits.entryBytes + 64 * KiB <= limits.appendBytes, "a largest entry fits an AppendEntries message");
+assert(limits.appendBatchBytes <= limits.appendBytes, "what a leader gathers fits an AppendEntries message");
+assert(limits.appendBatchBytes <= limits.peerBytesInFlight, "a message fits what may be in flight");
+assert(limits.peerAppendsInFlight <= limits.appendsInFlight, "a follower takes what a leader may have in flight");
 assert(limits.appendBytes < limits.messageBytes, "an AppendEntries message fits a gRPC message");
 assert(limits.transferChunkBytes + 64 * KiB <= limits.messageBytes, "a transfer chunk fits a gRPC message");
 assert(limits.snapshotChunkBytes <= limits.snapshotChunkBytesMax, "a written snapshot chunk can be read");

@@ -16,6 +16,9 @@ export interface LogStart {
   readonly applied: number;
 }
 
+/** Limits that a log keeps to. */
+export type LogLimits = { readonly [Name in "applyEntries" | "applyBytes" | "windowBytes"]: number };
+
 /**
  * The log as the core sees it:
  *
@@ -38,7 +41,10 @@ export class RaftLog {
   /** Handed out to be made durable, up to here. */
   #persisting: number;
 
-  constructor(start: LogStart) {
+  constructor(
+    start: LogStart,
+    private readonly bounds: LogLimits = limits,
+  ) {
     const firstRange = start.ranges[0]?.firstIndex ?? start.boundary.index + 1;
     assert(firstRange <= start.boundary.index + 1, "there is no hole between the boundary and the log (rule 9)", {
       boundary: start.boundary.index,
@@ -115,6 +121,29 @@ export class RaftLog {
     return this.#terms.ranges;
   }
 
+  /**
+   * The entries from `first` on that a message may hold: at least one, and no more than `maxEntries` or `maxBytes`. Undefined when the first
+   * one is no longer in memory; it is in the log on disk then, unless it is trimmed.
+   */
+  entriesFrom(first: number, maxEntries: number, maxBytes: number): Entry[] | undefined {
+    const start = this.#windowStart;
+    if (first < start) return undefined;
+    const entries: Entry[] = [];
+    let bytes = 0;
+    for (let at = first - start; at < this.#window.length && entries.length < maxEntries; at++) {
+      const entry = this.#window[at]!;
+      bytes += entryBytes(entry);
+      if (entries.length > 0 && bytes > maxBytes) break;
+      entries.push(entry);
+    }
+    return entries;
+  }
+
+  /** The highest index of the log, boundary included, whose term is at most `term`; undefined when even the boundary's is above. */
+  lastIndexOfTermAtMost(term: number): number | undefined {
+    return this.#terms.lastIndexOfTermAtMost(term);
+  }
+
   append(entry: Entry): void {
     this.#terms.append(entry.index, entry.term);
     this.#remember(entry);
@@ -166,12 +195,12 @@ export class RaftLog {
 
   /** The next entries to apply that were not handed out before, within the limits applyEntries and applyBytes. */
   takeUnapplied(): Entry[] {
-    const end = Math.min(this.#commit, this.#persisted, this.#applying + limits.applyEntries);
+    const end = Math.min(this.#commit, this.#persisted, this.#applying + this.bounds.applyEntries);
     const entries: Entry[] = [];
     let bytes = 0;
     for (const entry of this.#slice(this.#applying + 1, end)) {
       bytes += entryBytes(entry);
-      if (entries.length > 0 && bytes > limits.applyBytes) break;
+      if (entries.length > 0 && bytes > this.bounds.applyBytes) break;
       entries.push(entry);
     }
     this.#applying += entries.length;
@@ -244,12 +273,12 @@ export class RaftLog {
 
   /** Lets go of entries that nothing needs in memory any more, when there are more than windowBytes of them. */
   #evict(): void {
-    if (this.#windowBytes <= limits.windowBytes) return;
+    if (this.#windowBytes <= this.bounds.windowBytes) return;
     const needed = Math.min(this.#applied, this.#persisted) + 1;
     let keepFrom = this.#windowStart;
     let bytes = this.#windowBytes;
     // Down to half of the limit, so that the window is not moved at every entry.
-    while (keepFrom < needed && bytes > limits.windowBytes / 2) {
+    while (keepFrom < needed && bytes > this.bounds.windowBytes / 2) {
       bytes -= entryBytes(this.#window[keepFrom - this.#windowStart]!);
       keepFrom++;
     }

@@ -1,11 +1,11 @@
 import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
 
 /**
- * What peers say to each other, as the core sees it. `requestId` is chosen by whoever delivers a request to {@link Raft.step}; the answer
+ * What peers ask of this node, as the core sees it. `requestId` is chosen by whoever delivers a request to {@link Raft.step}; the answer
  * carries it back, so that it can be matched. It means nothing to the core.
  */
-export type Request = AppendEntries | InstallSnapshot | RequestVote;
-export type Response = AppendEntriesAnswer | InstallSnapshotAnswer | RequestVoteAnswer;
+export type Request = AppendEntries | InstallSnapshot | RequestVote | TimeoutNow;
+export type Response = AppendEntriesAnswer | InstallSnapshotAnswer | RequestVoteAnswer | TimeoutNowAnswer;
 
 interface RequestBase {
   readonly from: string;
@@ -36,7 +36,7 @@ export type AppendRejection = "stale_term" | "log_mismatch" | "safety";
 
 export interface AppendEntriesAnswer extends ResponseBase {
   readonly type: "append_entries_answer";
-  /** Accepted: the log agrees with the leader's up to here, durably. */
+  /** Accepted: the log agrees with the leader's up to here, durably. 0 while a snapshot is being installed: nothing can be promised. */
   readonly matchIndex?: number;
   /** Refused. */
   readonly rejection?: {
@@ -71,6 +71,8 @@ export interface RequestVote extends RequestBase {
   /** The candidate's last log entry. */
   readonly last: LogPosition;
   readonly preVote: boolean;
+  /** To be considered although a leader is alive: that leader itself has asked for it, or an operator (thesis sections 3.10 and 4.2.3). */
+  readonly leadershipTransfer: boolean;
 }
 
 export interface RequestVoteAnswer extends ResponseBase {
@@ -78,11 +80,56 @@ export interface RequestVoteAnswer extends ResponseBase {
   readonly granted: boolean;
 }
 
+/** Thesis section 3.10: the leader hands over. The receiver starts an election at once. */
+export interface TimeoutNow extends RequestBase {
+  readonly type: "timeout_now";
+}
+
+export interface TimeoutNowAnswer extends ResponseBase {
+  readonly type: "timeout_now_answer";
+}
+
+/** What this node asks of a peer. Whoever sends it hands the answer to {@link Raft.receive}; a request that is lost needs no report. */
+export type PeerRequest = PeerAppend | Addressed<RequestVote> | Addressed<TimeoutNow>;
+
+type Addressed<Message extends Request> = Omit<Message, "requestId"> & { readonly to: string };
+
+export interface PeerAppend extends Addressed<AppendEntries> {
+  /** Number of this message among all that this leader has sent in its term, from 1. */
+  readonly round: number;
+}
+
+/** Whether an outgoing message is an answer, and not a request. */
+export function isAnswer(message: Response | PeerRequest): message is Response {
+  return "requestId" in message;
+}
+
+/** What a peer answered to a {@link PeerRequest}. Everything about the request comes from the sender's own memory of it. */
+export type PeerAnswer = PeerAppendAnswer | PeerVoteAnswer | PeerTimeoutNowAnswer;
+
+export interface PeerAppendAnswer extends Omit<AppendEntriesAnswer, "to" | "requestId"> {
+  readonly from: string;
+  readonly request: {
+    readonly term: number;
+    readonly round: number;
+    readonly prevIndex: number;
+  };
+}
+
+export interface PeerVoteAnswer extends Omit<RequestVoteAnswer, "to" | "requestId"> {
+  readonly from: string;
+  readonly request: { readonly term: number; readonly preVote: boolean };
+}
+
+export interface PeerTimeoutNowAnswer extends Omit<TimeoutNowAnswer, "to" | "requestId"> {
+  readonly from: string;
+}
+
 /**
  * What is wrong with an AppendEntries that no correct peer sends; undefined when nothing is. Whoever receives messages from outside
  * checks this before {@link Raft.step}, which asserts it.
  */
-export function malformedAppend(message: AppendEntries): string | undefined {
+export function malformedAppend(message: Pick<AppendEntries, "term" | "prev" | "entries">): string | undefined {
   const { prev, entries } = message;
   if (message.term === 0) return "the leader's term must be above 0";
   if ((prev.index === 0) !== (prev.term === 0)) {

@@ -1,25 +1,32 @@
-import { campaign, cannotCampaign, onRequestVote } from "./election.js";
-import { installedAnswer, onAppendEntries, onInstallSnapshot } from "./follower.js";
+import {
+  campaign,
+  cannotCampaign,
+  type ElectionResult,
+  onRequestVote,
+  onTimeoutNow,
+  onVoteAnswer,
+  preCampaign,
+} from "./election.js";
+import { answerInstalled, onAppendEntries, onInstallSnapshot } from "./follower.js";
 import { assert } from "./invariants.js";
-import { Leader } from "./leader.js";
-import { type LogStart, RaftLog } from "./log.js";
+import { Leader, type LeaderLimits, type ProposalRefusal } from "./leader.js";
+import { limits } from "./limits.js";
+import { type LogLimits, type LogStart, RaftLog } from "./log.js";
 import { type MembershipCodec, MembershipHistory } from "./membership.js";
-import type { InstallSnapshot, Request } from "./messages.js";
+import type { MembershipChange } from "./membership_change.js";
+import type { InstallSnapshot, PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
+import type { Progress } from "./progress.js";
 import type { ReadState } from "./read_index.js";
 import type { Ready } from "./ready.js";
+import type { LogRead, SnapshotOutcome, SnapshotSend } from "./replication.js";
 import { RaftState, type Role } from "./state.js";
-import { entryBytes, type HardState, type IndexedMembership, type LogPosition, type SnapshotMeta } from "./types.js";
+import { Timing, type TimingOptions } from "./timing.js";
+import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
 
-/** How a node comes to campaign: by its timer, or only when told to. */
-export type ElectionMode = "automatic" | "manual";
+export type RaftLimits = LeaderLimits & LogLimits;
 
-export interface RaftOptions {
+export interface RaftOptions extends TimingOptions {
   readonly id: string;
-  readonly elections: ElectionMode;
-  /** A follower campaigns after electionTicks to 2 * electionTicks - 1 ticks without hearing from a leader. */
-  readonly electionTicks: number;
-  /** Random numbers from 0 to below 1. */
-  readonly random: () => number;
   readonly codec: MembershipCodec;
   readonly hardState: HardState;
   readonly log: LogStart;
@@ -27,20 +34,34 @@ export interface RaftOptions {
   readonly snapshot: LogPosition | undefined;
   /** Membership in force at the log's boundary or the newest snapshot, and those set by entries above, ascending by index. */
   readonly memberships: readonly IndexedMembership[];
+  /** In place of those in limits.ts. */
+  readonly limits?: Partial<RaftLimits> | undefined;
 }
 
 /** What {@link Raft.propose} answers. */
-export type Proposal = { readonly accepted: LogPosition } | { readonly refused: "not_leader" | "queue_full" };
+export type Proposal = { readonly accepted: LogPosition } | { readonly refused: ProposalRefusal };
+
+/** What {@link Raft.changeMembership} answers. */
+export type ChangeProposal =
+  | { readonly accepted: LogPosition }
+  | { readonly refused: "not_leader" }
+  | { readonly impossible: string };
+
+/** One member as its leader sees it. */
+export type ProgressInfo = Pick<Progress, "id" | "match" | "next" | "isActive"> & {
+  readonly state: Progress["state"]["kind"];
+};
 
 /**
- * Raft as a machine: {@link step}, {@link tick}, {@link propose}, {@link campaign} and {@link readIndex} change it, {@link ready} says what must
- * happen in the world, {@link advance} reports that it has. Nothing here waits, reads a clock, draws a random number of its own or does I/O.
+ * Raft as a machine. {@link step} and {@link receive} take in what peers ask and answer, {@link tick}, {@link propose},
+ * {@link changeMembership}, {@link campaign}, {@link transferLeadership} and {@link readIndex} change it too. What must happen in the world
+ * comes out of {@link ready}, whose end {@link advance} reports, and of the take... methods, which depend on nothing that is still to be
+ * written. Nothing here waits, reads a clock, draws a random number of its own or does I/O.
  */
 export class Raft {
   readonly #state: RaftState;
-  readonly #options: RaftOptions;
+  readonly #limits: RaftLimits;
   #leader: Leader | undefined;
-  #timeoutTicks = 0;
   /** The request whose snapshot is being installed. */
   #installing: InstallSnapshot | undefined;
   #lastHardState: HardState;
@@ -51,17 +72,17 @@ export class Raft {
     assert(base !== undefined, "a membership is given", { id: options.id });
     const memberships = new MembershipHistory(base);
     for (const membership of later) memberships.append(membership);
-    this.#options = options;
+    this.#limits = { ...limits, ...options.limits };
     this.#state = new RaftState({
       id: options.id,
-      log: new RaftLog(options.log),
+      log: new RaftLog(options.log, this.#limits),
       memberships,
       codec: options.codec,
+      timing: new Timing(options),
       hardState: options.hardState,
       snapshot: options.snapshot,
     });
     this.#lastHardState = this.#state.hardState;
-    this.#drawTimeout();
   }
 
   get term(): number {
@@ -99,47 +120,114 @@ export class Raft {
 
   /** Whether this node leads and has committed an entry of its own term, so that it can answer reads. */
   get isEstablishedLeader(): boolean {
-    return this.#state.role === "leader" && this.#state.log.commit >= this.#state.termStart;
+    return this.#leader?.isEstablished === true;
   }
 
-  /** Takes in a request of a peer. Its answer comes out of a later {@link ready}. */
+  /** The voter that leadership is being handed over to. */
+  get transferTarget(): string | undefined {
+    return this.#leader?.handover.target;
+  }
+
+  /** A snapshot that is accepted and not installed yet. */
+  get isInstalling(): boolean {
+    return this.#state.pendingSnapshot !== undefined;
+  }
+
+  /** How far the other members are, as far as this leader knows; empty when this node does not lead. */
+  get progress(): ProgressInfo[] {
+    const peers = [...(this.#leader?.replication.peers ?? [])];
+    return peers.map(({ id, match, next, isActive, state }) => ({ id, match, next, isActive, state: state.kind }));
+  }
+
+  /** Takes in a request of a peer. Its answer comes out of {@link takeMessages} or a later {@link ready}. */
   step(request: Request): void {
-    const answer = this.#answer(request);
-    if (answer !== undefined) this.#state.outbox.push(answer);
-    if (this.#state.role !== "leader") this.#leader = undefined;
+    const state = this.#state;
+    switch (request.type) {
+      case "append_entries":
+        onAppendEntries(state, request);
+        break;
+      case "request_vote":
+        onRequestVote(state, request);
+        break;
+      case "timeout_now":
+        if (onTimeoutNow(state, request)) this.#campaign(true);
+        break;
+      case "install_snapshot":
+        assert(this.#installing === undefined, "one snapshot is installed at a time", { from: request.from });
+        if (onInstallSnapshot(state, request)) this.#installing = request;
+    }
+    this.#leadOrNot();
+  }
+
+  /** Takes in a peer's answer to a request of this node. */
+  receive(answer: PeerAnswer): void {
+    const state = this.#state;
+    const isForNextTerm = answer.type === "request_vote_answer" && answer.request.preVote && answer.granted;
+    if (answer.term > state.term && !isForNextTerm) state.becomeFollower(answer.term, undefined);
+    else if (answer.type === "request_vote_answer") this.#decide(onVoteAnswer(state, answer));
+    else if (answer.type === "append_entries_answer" && answer.request.term === state.term) {
+      this.#leader?.answered(answer);
+    }
+    this.#leadOrNot();
   }
 
   /** A unit of time has passed. */
   tick(): void {
     const state = this.#state;
-    if (this.#options.elections === "manual" || state.role === "leader") return;
-    state.elapsedTicks += 1;
-    if (state.elapsedTicks < this.#timeoutTicks || cannotCampaign(state) !== undefined) return;
-    this.#drawTimeout();
-    this.#campaign();
+    if (this.#leader !== undefined) {
+      if (!this.#leader.tick()) state.becomeFollower(state.term, undefined);
+    } else this.#tickTimer();
+    this.#leadOrNot();
   }
 
-  /** Starts an election whatever the timers say. Returns why it cannot, or undefined; a leader stays one. */
+  #tickTimer(): void {
+    const state = this.#state;
+    const { isAutomatic, electionTicks } = state.timing;
+    state.elapsedTicks += 1;
+    if (state.elapsedTicks >= electionTicks) state.timing.endGrace();
+    if (!state.isTimedOut) return;
+    if (isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
+    // Told to campaign, and not elected: it is told again or not.
+    else if (state.role !== "follower") state.becomeFollower(state.term, undefined);
+  }
+
+  /**
+   * Starts an election whatever the timers say, and although a leader may be alive (unless the cluster uses leases, which stand on nobody doing
+   * that). Returns why it cannot, or undefined; a leader stays one.
+   */
   campaign(): string | undefined {
     if (this.#state.role === "leader") return undefined;
     const reason = cannotCampaign(this.#state);
-    if (reason === undefined) this.#campaign();
+    if (reason === undefined) this.#campaign(!this.#state.timing.hasLeases);
     return reason;
   }
 
   /** Appends a command to the log, if this node leads. It is committed when {@link ready} hands it out among `committed`. */
   propose(data: Uint8Array): Proposal {
+    const proposed = this.#leader?.propose(data) ?? "not_leader";
+    return typeof proposed === "string" ? { refused: proposed } : { accepted: proposed };
+  }
+
+  /** Appends a changed membership to the log; it is in force at once, and done when it is committed. */
+  changeMembership(change: MembershipChange): ChangeProposal {
     if (this.#leader === undefined) return { refused: "not_leader" };
-    const bytes = entryBytes({ index: 0, term: 0, type: "command", data });
-    if (this.#leader.isFull(bytes)) return { refused: "queue_full" };
-    return { accepted: this.#leader.propose(data) };
+    const proposed = this.#leader.changeMembership(change);
+    return "impossible" in proposed ? proposed : { accepted: proposed };
+  }
+
+  /**
+   * Begins to hand leadership over, to the voter that is most caught up when none is named. Done when another node leads; given up, with
+   * this node still leading, when {@link transferTarget} is undefined again. Returns why it cannot.
+   */
+  transferLeadership(to: string | undefined): string | undefined {
+    if (this.#leader === undefined) return `node ${this.#state.id} does not lead`;
+    return this.#leader.handover.begin(to);
   }
 
   /** Asks for the index at which a linearizable read may be answered; it comes out of {@link takeReads}, now or later. */
   readIndex(requestId: number): void {
-    this.#state.reads.add(requestId);
-    if (this.#leader === undefined) this.#state.reads.fail();
-    else this.#leader.confirmReads();
+    if (this.#leader === undefined) this.#state.reads.answer(requestId, undefined);
+    else this.#leader.readIndex(requestId);
   }
 
   /**
@@ -148,6 +236,48 @@ export class Raft {
    */
   takeReads(): readonly ReadState[] {
     return this.#state.reads.takeAnswers();
+  }
+
+  /**
+   * What may be sent at once: it promises nothing that is not durable. A leader's AppendEntries are among it though its own entries are still
+   * being written (thesis section 10.2.1): it counts itself only when they are.
+   */
+  takeMessages(): readonly (Response | PeerRequest)[] {
+    this.#leader?.replication.fill();
+    return this.#state.outbox.takeNow();
+  }
+
+  /** Entries that are to be read from disk for a follower. */
+  takeLogReads(): readonly LogRead[] {
+    return this.#leader?.replication.takeLogReads() ?? [];
+  }
+
+  /** The entries that a {@link LogRead} asked for; none when they could not be read. */
+  entriesRead({ to, term }: LogRead, entries: readonly Entry[]): void {
+    if (term === this.#state.term) this.#leader?.replication.entriesRead(to, entries);
+  }
+
+  /** Followers that the newest snapshot is to be sent to. */
+  takeSnapshotSends(): readonly SnapshotSend[] {
+    return this.#leader?.replication.takeSnapshotSends() ?? [];
+  }
+
+  /** The sending of a snapshot has ended. */
+  snapshotSent({ to, term }: SnapshotSend, outcome: SnapshotOutcome): void {
+    if (term !== this.#state.term) return;
+    this.#leader?.replication.snapshotSent(to, outcome);
+    this.#leader?.advanceCommit();
+    this.#leadOrNot();
+  }
+
+  /** The connection to a peer broke: what was sent to it last may be lost. */
+  unreachable(peer: string): void {
+    this.#leader?.replication.unreachable(peer);
+  }
+
+  /** This node's clock may have stood still for longer than its ticks show: leases do not count. */
+  distrustClock(): void {
+    this.#leader?.distrustClock();
   }
 
   /**
@@ -176,7 +306,7 @@ export class Raft {
     const { log, outbox } = this.#state;
     return (
       this.#taken === undefined &&
-      (outbox.length > 0 ||
+      (outbox.isWaiting ||
         log.hasUnpersisted ||
         this.#state.pendingSnapshot !== undefined ||
         log.hasUnapplied ||
@@ -206,7 +336,7 @@ export class Raft {
       hardState,
       entries,
       mustSync: termChanged || voteChanged || entries.length > 0 || pendingSnapshot !== undefined,
-      messages: outbox.splice(0),
+      messages: outbox.takeWaiting(),
       committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),
     };
   }
@@ -227,6 +357,7 @@ export class Raft {
     assert(ready === this.#taken, "the Ready that was taken is the one that is done", {});
     this.#taken = undefined;
     const state = this.#state;
+    if (ready.hardState !== undefined && ready.mustSync) state.hardStatePersisted(ready.hardState);
     if (ready.snapshot !== undefined) this.#installed(ready.snapshot);
     const lastWritten = ready.entries.at(-1);
     if (lastWritten !== undefined) state.log.persistedTo(lastWritten.index);
@@ -234,21 +365,7 @@ export class Raft {
     if (lastApplied !== undefined) state.log.appliedTo(lastApplied.index);
     this.#leader?.advanceCommit();
     this.#leader?.confirmReads();
-  }
-
-  #answer(request: Request) {
-    switch (request.type) {
-      case "append_entries":
-        return onAppendEntries(this.#state, request);
-      case "request_vote":
-        return onRequestVote(this.#state, request);
-      case "install_snapshot": {
-        assert(this.#installing === undefined, "one snapshot is installed at a time", { from: request.from });
-        const answer = onInstallSnapshot(this.#state, request);
-        if (answer === undefined) this.#installing = request;
-        return answer;
-      }
-    }
+    this.#leadOrNot();
   }
 
   #installed(snapshot: SnapshotMeta): void {
@@ -258,20 +375,32 @@ export class Raft {
     });
     state.pendingSnapshot = undefined;
     state.log.appliedTo(snapshot.index);
-    state.outbox.push(installedAnswer(state, this.#installing));
+    answerInstalled(state, this.#installing);
     this.#installing = undefined;
   }
 
-  #campaign(): void {
-    if (!campaign(this.#state)) return;
-    this.#state.becomeLeader();
-    this.#leader = new Leader(this.#state);
+  #campaign(isTransfer: boolean): void {
+    this.#decide(campaign(this.#state, { isTransfer }));
   }
 
-  /** Randomised, so that voters do not split their votes for ever (Raft section 5.2). */
-  #drawTimeout(): void {
-    const { electionTicks, random } = this.#options;
-    this.#timeoutTicks = electionTicks + Math.floor(random() * electionTicks);
+  #decide(result: ElectionResult): void {
+    const state = this.#state;
+    if (result === "lost") state.becomeFollower(state.term, undefined);
+    else if (result === "won" && state.role === "pre-candidate") this.#campaign(false);
+    else if (result === "won") {
+      state.becomeLeader();
+      this.#leader = new Leader(state, this.#limits);
+    }
+  }
+
+  /** Whoever changed the role or the commit index: a node that leads no more forgets what it kept as a leader, and one that is removed gives up. */
+  #leadOrNot(): void {
+    const state = this.#state;
+    if (this.#leader?.isRemoved) {
+      this.#leader.handover.begin(undefined);
+      state.becomeFollower(state.term, undefined);
+    }
+    if (state.role !== "leader") this.#leader = undefined;
   }
 
   #hardStateChange(): HardState | undefined {

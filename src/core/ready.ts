@@ -1,4 +1,4 @@
-import type { Response } from "./messages.js";
+import type { PeerRequest, Response } from "./messages.js";
 import type { Entry, HardState, SnapshotMeta } from "./types.js";
 
 /**
@@ -18,8 +18,8 @@ export interface Ready {
   readonly entries: readonly Entry[];
   /** Whether `hardState` and `entries` must be durable before `messages` are sent. False when only the commit index moved. */
   readonly mustSync: boolean;
-  /** Promises made of what is above: to be sent only when that is durable, and the snapshot installed. */
-  readonly messages: readonly Response[];
+  /** Promises made of what is above: to be sent only when that is durable, and the snapshot installed. (What promises nothing comes out of takeMessages.) */
+  readonly messages: readonly (Response | PeerRequest)[];
   /**
    * To be applied in this order, each exactly once. They are committed and durable already, and so is the term in which this node learned
    * that: no need to wait for this Ready's write.

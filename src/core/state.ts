@@ -1,11 +1,14 @@
 import { assert } from "./invariants.js";
 import type { RaftLog } from "./log.js";
 import { type MembershipCodec, type MembershipHistory, votersOf } from "./membership.js";
-import type { Response } from "./messages.js";
+import type { PeerRequest, Response } from "./messages.js";
+import { Outbox } from "./outbox.js";
 import { ReadQueue } from "./read_index.js";
-import type { Entry, HardState, LogPosition, SnapshotMeta } from "./types.js";
+import type { Timing } from "./timing.js";
+import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
 
-export type Role = "follower" | "candidate" | "leader";
+/** `pre-candidate`: asks whether it would be elected, before it disturbs anybody with a new term (thesis section 9.6). */
+export type Role = "follower" | "pre-candidate" | "candidate" | "leader";
 
 /** What the roles share: Raft figure 2's state, and the transitions between roles. The rules themselves are in the files named after the roles. */
 export class RaftState {
@@ -14,30 +17,36 @@ export class RaftState {
   readonly memberships: MembershipHistory;
   readonly reads = new ReadQueue();
   readonly codec: MembershipCodec;
+  readonly timing: Timing;
+  readonly outbox = new Outbox();
 
   role: Role = "follower";
   /** The leader of the present term, as far as this node knows. */
   leader: string | undefined;
-  /** Candidate: those that voted for this node. */
-  votes = new Set<string>();
+  /** Candidate, pre-candidate: who said what. */
+  votes = new Map<string, boolean>();
   /** Leader: index of the first entry of its own term. */
   termStart = 0;
   /** Newest snapshot, taken here or installed; undefined when there is none. */
   snapshot: LogPosition | undefined;
   /** Accepted, and not yet the node's state. While there is one, nothing is applied and this node does not campaign (rule 13). */
   pendingSnapshot: SnapshotMeta | undefined;
-  /** Ticks since this node last heard from a leader, or voted. */
+  /** Ticks since this node last heard from a leader, or voted, or campaigned. */
   elapsedTicks = 0;
-  readonly outbox: Response[] = [];
 
   #term: number;
   #vote: string | undefined;
+  /** Term and vote as they are on disk. */
+  #durable: Pick<HardState, "term" | "vote">;
+  #timeoutTicks: number;
+  #votersOf: { readonly latest: IndexedMembership | undefined; readonly voters: readonly string[] } = NO_VOTERS;
 
   constructor(options: {
     id: string;
     log: RaftLog;
     memberships: MembershipHistory;
     codec: MembershipCodec;
+    timing: Timing;
     hardState: HardState;
     snapshot: LogPosition | undefined;
   }) {
@@ -45,9 +54,12 @@ export class RaftState {
     this.log = options.log;
     this.memberships = options.memberships;
     this.codec = options.codec;
+    this.timing = options.timing;
     this.snapshot = options.snapshot;
     this.#term = options.hardState.term;
     this.#vote = options.hardState.vote;
+    this.#durable = options.hardState;
+    this.#timeoutTicks = this.timing.drawTimeout();
     assert(this.#term >= this.log.last.term, "the term is at least that of the last entry", {
       term: this.#term,
       lastTerm: this.log.last.term,
@@ -66,8 +78,30 @@ export class RaftState {
     return { term: this.#term, vote: this.#vote, commit: this.log.commit };
   }
 
-  get voters(): string[] {
-    return votersOf(this.memberships.latest.members);
+  /** Members that vote, by the membership in force. */
+  get voters(): readonly string[] {
+    const { latest } = this.memberships;
+    if (this.#votersOf.latest !== latest) this.#votersOf = { latest, voters: votersOf(latest.members) };
+    return this.#votersOf.voters;
+  }
+
+  get isVoter(): boolean {
+    return this.voters.includes(this.id);
+  }
+
+  /** Whether the election timeout is over (Raft section 5.2). */
+  get isTimedOut(): boolean {
+    return this.elapsedTicks >= this.#timeoutTicks;
+  }
+
+  /**
+   * Whether a leader is alive as far as this node knows: it leads itself, or has heard from one within the smallest election timeout. Then it
+   * gives no vote (thesis section 4.2.3), which is also what leases stand on.
+   */
+  get hearsLeader(): boolean {
+    if (!this.timing.isAutomatic) return false;
+    if (this.role === "leader") return true;
+    return (this.leader !== undefined || this.timing.isInGrace) && this.elapsedTicks < this.timing.electionTicks;
   }
 
   /** Raft section 5.1: a higher term makes anyone a follower in it; hearing from the present term's leader ends a candidacy. */
@@ -77,23 +111,42 @@ export class RaftState {
       this.#term = term;
       this.#vote = undefined;
     }
+    if (this.role !== "follower") {
+      this.#timeoutTicks = this.timing.drawTimeout();
+      if (this.role === "leader") this.elapsedTicks = 0;
+    }
     this.role = "follower";
     this.leader = leader;
     // Figure 2: a candidate that does not get this node's vote must not keep it from campaigning itself.
-    if (leader !== undefined) this.elapsedTicks = 0;
+    if (leader !== undefined) this.heardFromLeader();
     this.reads.fail();
+  }
+
+  heardFromLeader(): void {
+    this.elapsedTicks = 0;
+    this.timing.endGrace();
+  }
+
+  /** Asks for votes without a new term. */
+  becomePreCandidate(): void {
+    this.#beginCandidacy("pre-candidate");
   }
 
   /** Raft section 5.2: a new term, with this node's own vote. */
   becomeCandidate(): void {
-    assert(this.role !== "leader", "a leader does not campaign", { term: this.#term });
-    assert(this.pendingSnapshot === undefined, "a node with an unapplied snapshot does not campaign", { id: this.id });
     this.#term += 1;
     this.#vote = this.id;
-    this.role = "candidate";
+    this.#beginCandidacy("candidate");
+  }
+
+  #beginCandidacy(role: "pre-candidate" | "candidate"): void {
+    assert(this.role !== "leader", "a leader does not campaign", { term: this.#term });
+    assert(this.pendingSnapshot === undefined, "a node with an unapplied snapshot does not campaign", { id: this.id });
+    this.role = role;
     this.leader = undefined;
-    this.votes = new Set([this.id]);
+    this.votes = new Map([[this.id, true]]);
     this.elapsedTicks = 0;
+    this.#timeoutTicks = this.timing.drawTimeout();
   }
 
   /** The winner of an election. Its first act is to append a no-op (Raft section 8). */
@@ -124,4 +177,22 @@ export class RaftState {
     this.log.truncateAfter(index);
     this.memberships.truncateAfter(index);
   }
+
+  /**
+   * Sends a message that promises this node's present term and vote (a leader's or candidate's request does: it acts in that term), and the
+   * log up to `index`: now if all that is durable, else with the Ready that makes it so.
+   */
+  send(message: Response | PeerRequest, index = 0): void {
+    const isDurable = this.#durable.term === this.#term && this.#durable.vote === this.#vote;
+    const isLogDurable = index === 0 || (this.pendingSnapshot === undefined && index <= this.log.persisted);
+    if (isDurable && isLogDurable) this.outbox.now(message);
+    else this.outbox.whenDurable(message);
+  }
+
+  /** Term and vote are on disk. */
+  hardStatePersisted({ term, vote }: HardState): void {
+    this.#durable = { term, vote };
+  }
 }
+
+const NO_VOTERS = { latest: undefined, voters: [] };

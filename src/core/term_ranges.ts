@@ -50,6 +50,14 @@ export class TermRanges {
     return Math.max(this.#ranges[at]!.firstIndex, this.boundary.index + 1);
   }
 
+  /** The highest index, boundary included, whose term is at most `term`; undefined when even the boundary's is above. */
+  lastIndexOfTermAtMost(term: number): number | undefined {
+    for (let at = this.#ranges.length - 1; at >= 0; at--) {
+      if (this.#ranges[at]!.term <= term) return (this.#ranges[at + 1]?.firstIndex ?? this.#lastIndex + 1) - 1;
+    }
+    return undefined;
+  }
+
   /** Adds the next entry. */
   append(index: number, term: number): void {
     const last = this.last;

@@ -16,7 +16,7 @@ export function entryBytes(entry: Entry): number {
   return entry.data.byteLength + ENTRY_OVERHEAD_BYTES;
 }
 
-const ENTRY_OVERHEAD_BYTES = 32;
+export const ENTRY_OVERHEAD_BYTES = 32;
 
 /** A place in the log. Index 0 with term 0 is the place before the first entry. */
 export interface LogPosition {

@@ -39,6 +39,8 @@ export class Compactor<Machine extends StateMachine> {
     private readonly options: {
       readonly openMachine: MachineOpener<Machine>;
       readonly trailingLogBytes: number;
+      /** Followers that are receiving a snapshot will need the log from behind this index on. */
+      readonly pinnedIndex: () => number | undefined;
       readonly logger: Logger;
     },
   ) {}
@@ -164,10 +166,24 @@ export class Compactor<Machine extends StateMachine> {
     const { log } = this.storage;
     const before = this.raft.log.boundary.index;
     // The boundary may be above this snapshot by now: a newer one was installed meanwhile (rule 5).
-    const trimTo = Math.min(info.index, Math.max(before, log.firstIndexKeeping(keepLogBytes) - 1));
+    const wanted = Math.min(info.index, log.firstIndexKeeping(keepLogBytes) - 1);
+    const trimTo = Math.min(info.index, Math.max(before, this.#unpinned(wanted)));
     if (!this.raft.snapshotTaken(info, trimTo)) return 0;
     await log.trim(trimTo);
     return trimTo - before;
+  }
+
+  /**
+   * Without what followers need that are receiving a snapshot: it would be outdated before they have it. Up to a limit: the disk must stay
+   * bounded though one of them never gets anywhere.
+   */
+  #unpinned(trimTo: number): number {
+    const pinned = this.options.pinnedIndex();
+    if (pinned === undefined) return trimTo;
+    return Math.max(
+      Math.min(trimTo, pinned),
+      Math.min(trimTo, this.storage.log.firstIndexKeeping(limits.pinnedLogBytes) - 1),
+    );
   }
 
   /** What was broken off because the node stops says so. */

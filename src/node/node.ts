@@ -1,38 +1,48 @@
 import { randomUUID } from "node:crypto";
 import { InvariantViolation } from "../core/invariants.js";
 import { limits } from "../core/limits.js";
+import type { MembershipChange } from "../core/membership_change.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
-  type InstallSnapshotAnswer,
-  malformedAppend,
-  type Request,
+  isAnswer,
+  type PeerRequest,
   type RequestVote,
   type RequestVoteAnswer,
   type Response,
+  type TimeoutNow,
+  type TimeoutNowAnswer,
 } from "../core/messages.js";
-import { type ElectionMode, Raft } from "../core/raft.js";
+import { Raft } from "../core/raft.js";
+import type { ElectionMode } from "../core/timing.js";
+import { entryBytes, type IndexedMembership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { checkId, checkMembers } from "../storage/data_dir.js";
 import { nodeFileSystem } from "../storage/fs.js";
 import { membershipCodec } from "../storage/membership_message.js";
-import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
+import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
+import { AutoSnapshot } from "./auto_snapshot.js";
 import { type Clock, systemClock } from "./clock.js";
 import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
+import { Conditions } from "./conditions.js";
+import type { NodeHost } from "./host.js";
+import { Leadership } from "./leadership.js";
 import { type Logger, silentLogger } from "./logger.js";
 import type { NodeOptions } from "./options.js";
-import { PendingAnswers } from "./pending_answers.js";
+import { PeerRequests, type Unaddressed } from "./peer_requests.js";
+import { Peers } from "./peers.js";
 import { type Committed, Proposals } from "./proposals.js";
+import { Reads } from "./reads.js";
 import { ReadyLoop } from "./ready_loop.js";
 import { type Recovered, type RecoveryReport, recover } from "./recovery.js";
 import { checkFitsEntry, diskFull, refusal } from "./refusals.js";
 import { RoomKeeper } from "./room.js";
-import { type InstallOffer, SnapshotInbox } from "./snapshot_inbox.js";
+import { SnapshotInbox } from "./snapshot_inbox.js";
+import { receiveSnapshot } from "./snapshot_reception.js";
 import { abandonStorage, closeStorage, type NodeStorage } from "./storage.js";
+import { Ticker } from "./ticker.js";
 import { AppliedWaiters } from "./waiters.js";
-
-type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
 
 /**
  * A member of a cluster: the core, its disk and its state machine, joined. Start it with {@link start}; end it with {@link stop}.
@@ -50,15 +60,19 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #room: RoomKeeper;
   readonly #loop: ReadyLoop<Result, Machine>;
   readonly #compactor: Compactor<Machine>;
+  readonly #autoSnapshot: AutoSnapshot | undefined;
+  readonly #peers: Peers;
+  readonly #conditions = new Conditions();
   readonly #proposals = new Proposals<Result>();
   readonly #waiters = new AppliedWaiters();
-  readonly #requests = new PendingAnswers<Response>();
-  readonly #reads = new PendingAnswers<number>();
+  readonly #requests: PeerRequests;
+  readonly #leadership: Leadership;
+  readonly #reads: Reads;
+  readonly #ticker: Ticker;
   readonly #onFatal: (error: unknown) => void;
   /** Ends with what the loop ended with; undefined when it was stopped. */
   readonly #running: Promise<unknown>;
-  #cancelTick: () => void = () => {};
-  #nextRequest = 1;
+  #isTurnDue = false;
   #stopping: Promise<void> | undefined;
 
   /**
@@ -111,6 +125,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       id: this.id,
       elections: this.elections,
       electionTicks: options.electionTicks ?? 10,
+      heartbeatTicks: options.heartbeatTicks,
+      reads: options.reads,
+      limits: options.limits,
       random: options.random ?? Math.random,
       codec: membershipCodec,
       hardState: storage.log.hardState,
@@ -119,26 +136,50 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       memberships: recovered.memberships,
     });
     this.#room = new RoomKeeper(clock, (full, error) => this.#onRoom(full, error));
-    this.#loop = new ReadyLoop(this.#raft, storage, this.#room, clock, {
+    const host = this.#host();
+    this.#requests = new PeerRequests(host, this.#room);
+    this.#leadership = new Leadership(host, this.#conditions, (position, signal) =>
+      this.#proposals.wait(position, signal),
+    );
+    this.#ticker = new Ticker(clock, options.tickMs ?? 100, () => this.#tick());
+    this.#reads = new Reads(host, this.#ticker);
+    this.#loop = new ReadyLoop(this.#raft, storage, this.#room, {
+      staged: () => this.#requests.staged,
       applied: (entries, results) => {
         this.#proposals.applied(entries, results);
         this.#waiters.reached(storage.machine.appliedIndex);
+        const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
+        this.#autoSnapshot?.applied(entries.length, bytes);
       },
       installed: ({ index }) => {
         this.#proposals.overtaken(index);
         this.#waiters.reached(index);
+        this.#autoSnapshot?.restart();
         this.#logger.info({ index }, "installed a snapshot");
       },
-      answer: (response) => this.#requests.resolve(response.requestId, response),
-      advanced: () => this.#answerReads(),
+      send: (message) => this.#send(message),
+      advanced: () => this.#turn(),
+    });
+    this.#peers = new Peers(host, storage.log, storage.snapshots, {
+      clusterId: storage.directory.identity.clusterId,
+      transport: options.transport,
+      snapshotChunkBytes: options.snapshotChunkBytes ?? limits.snapshotChunkBytes,
+      clock,
+      logger: this.#logger,
     });
     this.#compactor = new Compactor(this.#raft, storage, {
       openMachine: options.openMachine,
       trailingLogBytes: options.trailingLogBytes ?? limits.trailingLogBytes,
+      pinnedIndex: () => this.#peers.pinnedIndex,
       logger: this.#logger,
     });
+    if (options.snapshots !== false) {
+      const unsnapshotted = storage.machine.appliedIndex - (recovered.snapshot?.index ?? 0);
+      const take = () => this.takeSnapshot({});
+      this.#autoSnapshot = new AutoSnapshot(options.snapshots ?? {}, unsnapshotted, take, this.#logger);
+    }
     this.inbox = new SnapshotInbox(this.#raft, storage.snapshots, {
-      install: (offer, staged) => this.#install(offer, staged),
+      install: (offer, staged) => this.#requests.install(offer, staged),
       watch: (work) => this.#fatalIfUntrusted(work),
     });
     this.#logger.info({ ...this.recovery }, "recovered");
@@ -149,12 +190,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
         return error;
       },
     );
-    if (this.elections === "automatic") {
-      // A node that is alone need not wait for anybody.
-      if (this.#raft.membership.members.length === 1) this.#raft.campaign();
-      this.#scheduleTick(options.tickMs ?? 100);
-    }
-    this.#loop.wake();
+    // A node that is alone need not wait for anybody.
+    if (this.elections === "automatic" && this.#raft.membership.members.length === 1) this.#raft.campaign();
+    this.#wake();
   }
 
   get clusterId(): string {
@@ -162,7 +200,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /** The core, to be read only. */
-  get raft(): Pick<Raft, "term" | "role" | "leader" | "log" | "snapshot" | "membership" | "isEstablishedLeader"> {
+  get raft(): Pick<Raft, ReadOnly> {
     return this.#raft;
   }
 
@@ -179,6 +217,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /** What the log takes on disk. */
   get logStats(): { readonly segments: number; readonly diskBytes: number } {
     return this.#storage.log.stats();
+  }
+
+  /** Snapshots on their way from here to followers. */
+  get transfers(): Peers["transfers"] {
+    return this.#peers.transfers;
   }
 
   /** Writes are refused because the disk is full. */
@@ -198,7 +241,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     const proposal = this.#core((raft) => raft.propose(data));
     if ("refused" in proposal) throw refusal(proposal.refused, this.id, this.#raft.leader);
     const committed = this.#proposals.wait(proposal.accepted, signal);
-    this.#loop.wake();
+    this.#wake();
     return committed;
   }
 
@@ -208,11 +251,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    */
   async linearizableRead(signal?: AbortSignal): Promise<void> {
     this.#assertRunning();
-    const requestId = this.#nextRequest++;
-    const answer = this.#reads.wait(requestId, signal);
-    this.#core((raft) => raft.readIndex(requestId));
-    this.#answerReads();
-    const index = await answer;
+    const index = await this.#reads.index(signal);
     await this.waitApplied(index, signal);
   }
 
@@ -229,18 +268,22 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError DISK_FULL; INVALID_ARGUMENT, LIMIT_EXCEEDED for a message that no correct peer sends
    */
   async appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer> {
-    checkId(message.from, "sender");
-    const malformed = malformedAppend({ ...message, requestId: 0 });
-    if (malformed !== undefined) throw new CairnError("INVALID_ARGUMENT", malformed);
-    for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
-    if (message.entries.length > 0 && this.#room.isFull) throw diskFull();
-    return (await this.#step(message)) as AppendEntriesAnswer;
+    return this.#requests.appendEntries(message);
   }
 
   /** Takes in a candidate's request; resolves when the vote is durable. @throws CairnError INVALID_ARGUMENT */
   async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {
-    checkId(message.from, "sender");
-    return (await this.#step(message)) as RequestVoteAnswer;
+    return this.#requests.requestVote(message);
+  }
+
+  /** Takes in a leader's wish to hand over; this node has begun an election on return. @throws CairnError INVALID_ARGUMENT */
+  async timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer> {
+    return this.#requests.timeoutNow(message);
+  }
+
+  /** Takes in a snapshot that a leader sends; see {@link receiveSnapshot}. */
+  receiveSnapshot(messages: AsyncIterable<InstallMessage>): AsyncIterable<InstallReply> {
+    return receiveSnapshot(this.inbox, this.#raft, this.#clock, messages);
   }
 
   /** Takes a snapshot and trims the log; see {@link Compactor.take}. */
@@ -251,16 +294,34 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Campaigns now; resolves with the term when this node leads and has committed an entry of its own.
-   * @throws CairnError FAILED_PRECONDITION when it cannot
+   * @throws CairnError FAILED_PRECONDITION when it cannot; NOT_LEADER when it has lost; CANCELLED
    */
   async campaign(signal?: AbortSignal): Promise<number> {
     this.#assertRunning();
-    const reason = this.#core((raft) => raft.campaign());
-    if (reason !== undefined) throw new CairnError("FAILED_PRECONDITION", `node ${this.id} cannot campaign: ${reason}`);
-    const { term } = this.#raft;
-    this.#loop.wake();
-    await this.linearizableRead(signal);
+    const term = await this.#leadership.campaign(signal);
+    await this.waitApplied(this.#raft.log.commit, signal);
     return term;
+  }
+
+  /**
+   * Hands leadership over to a voter, the most caught-up one when none is named. Resolves with the new leader's id as soon as this node knows
+   * of it.
+   * @throws CairnError NOT_LEADER; FAILED_PRECONDITION when it cannot, or when the other did not take over within an election timeout: this
+   * node leads on then; CANCELLED
+   */
+  async transferLeadership(to?: string, signal?: AbortSignal): Promise<string> {
+    this.#assertRunning();
+    return this.#leadership.transfer(to, signal);
+  }
+
+  /**
+   * Changes the membership by one member; resolves with the new one when it is committed and applied.
+   * @throws CairnError NOT_LEADER, DISK_FULL, FAILED_PRECONDITION with the reason: nothing happened. OUTCOME_UNKNOWN
+   */
+  async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
+    this.#assertRunning();
+    if (this.#room.isFull) throw diskFull();
+    return this.#leadership.changeMembership(change, signal);
   }
 
   /**
@@ -279,15 +340,18 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   async #end(close: (storage: NodeStorage<Machine>) => Promise<void>): Promise<void> {
-    this.#cancelTick();
+    this.#ticker.stop();
     this.#loop.stop();
     this.#room.stop();
+    this.#autoSnapshot?.stop();
+    const peersStopped = this.#peers.stop();
     const inboxStopped = this.inbox.stop();
     await this.#compactor.stop();
     const failure = await this.#running;
     // A transfer that is being installed waits for its answer.
     this.#failCallers();
     await inboxStopped;
+    await peersStopped;
     if (failure === undefined || isInterruption(failure)) return close(this.#storage);
     await abandonStorage(this.#storage);
     throw failure;
@@ -326,40 +390,20 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     const stopped = new CairnError("STOPPED", `node ${this.id} has stopped`);
     this.#proposals.failAll("the node stopped");
     this.#waiters.failAll(stopped);
-    this.#requests.rejectAll(stopped);
-    this.#reads.rejectAll(stopped);
+    this.#conditions.failAll(stopped);
+    this.#requests.failAll(stopped);
+    this.#reads.failAll(stopped);
   }
 
-  async #step(message: Unaddressed<Request>): Promise<Response> {
-    this.#assertRunning();
-    const requestId = this.#nextRequest++;
-    this.#core((raft) => raft.step({ ...message, requestId } as Request));
-    const answer = this.#requests.wait(requestId);
-    this.#answerReads();
-    this.#loop.wake();
-    return answer;
-  }
-
-  async #install(offer: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer> {
-    this.#loop.staged = staged;
-    try {
-      const request = {
-        type: "install_snapshot",
-        from: offer.from,
-        term: offer.leaderTerm,
-        snapshot: staged.meta,
-      } as const;
-      return (await this.#step(request as Unaddressed<Request>)) as InstallSnapshotAnswer;
-    } finally {
-      this.#loop.staged = undefined;
-    }
-  }
-
-  #answerReads(): void {
-    for (const { requestId, index } of this.#raft.takeReads()) {
-      if (index !== undefined) this.#reads.resolve(requestId, index);
-      else this.#reads.reject(requestId, refusal("not_leader", this.id, this.#raft.leader));
-    }
+  #host(): NodeHost {
+    return {
+      id: this.id,
+      raft: this.#raft,
+      core: (change) => this.#core(change),
+      wake: () => this.#wake(),
+      assertRunning: () => this.#assertRunning(),
+      fail: (error) => this.#fail(error),
+    };
   }
 
   #onRoom(full: boolean, error: CairnError | undefined): void {
@@ -372,23 +416,59 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#waiters.failAll(diskFull());
   }
 
-  #scheduleTick(ms: number): void {
-    this.#cancelTick = this.#clock.after(ms, () => {
-      try {
-        this.#raft.tick();
-      } catch (error) {
-        // Nobody called this who could be told.
-        return this.#fail(error);
-      }
-      this.#loop.wake();
-      this.#scheduleTick(ms);
+  /** Something was given to the core: sees to what comes of it soon, with all else that comes in this turn of the event loop. */
+  #wake(): void {
+    if (this.#isTurnDue) return;
+    this.#isTurnDue = true;
+    this.#clock.soon(() => {
+      this.#isTurnDue = false;
+      if (this.#stopping === undefined) this.#turn();
     });
+  }
+
+  /** Carries out what depends on nothing that is being written, and lets the loop look for more. */
+  #turn(): void {
+    this.#reads.answer();
+    this.#peers.followMembership();
+    for (const message of this.#core((raft) => raft.takeMessages())) this.#send(message);
+    this.#peers.serve();
+    this.#conditions.changed();
+    this.#loop.wake();
+  }
+
+  #send(message: Response | PeerRequest): void {
+    if (isAnswer(message)) this.#requests.answer(message);
+    else this.#peers.send(message);
+  }
+
+  #tick(): void {
+    try {
+      this.#raft.tick();
+    } catch (error) {
+      // Nobody called this who could be told.
+      this.#fail(error);
+      return;
+    }
+    this.#wake();
   }
 
   #assertRunning(): void {
     if (this.#stopping !== undefined) throw new CairnError("STOPPED", `node ${this.id} has stopped`);
   }
 }
+
+/** What of the core may be looked at. */
+type ReadOnly =
+  | "term"
+  | "role"
+  | "leader"
+  | "log"
+  | "snapshot"
+  | "membership"
+  | "isEstablishedLeader"
+  | "transferTarget"
+  | "isInstalling"
+  | "progress";
 
 /** What the loop ends with when it is stopped in the midst of something that may take long. */
 function isInterruption(error: unknown): boolean {

@@ -1,7 +1,10 @@
-import type { ElectionMode } from "../core/raft.js";
+import type { RaftLimits } from "../core/raft.js";
+import type { ElectionMode, ReadMode } from "../core/timing.js";
 import type { Membership } from "../core/types.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { FileSystem } from "../storage/fs.js";
+import type { TransportFactory } from "../transport/transport.js";
+import type { SnapshotPolicy } from "./auto_snapshot.js";
 import type { Clock } from "./clock.js";
 import type { Logger } from "./logger.js";
 
@@ -21,7 +24,10 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly openMachine: MachineOpener<Machine>;
   /** The cluster's id. Left out: what the directory says, or a random one for a new directory. */
   readonly clusterId?: string | undefined;
-  /** Members that a new cluster starts with. Left out: this node alone. Ignored when the directory has data. */
+  /**
+   * Members that the cluster was created with. Left out: this node alone. Ignored when the directory has data. A node that joins later is not
+   * among them; it learns the present membership from the log or a snapshot.
+   */
   readonly members?: Membership | undefined;
   /** `manual`: this node campaigns only when {@link CairnNode.campaign} says so. Default `automatic`. */
   readonly elections?: ElectionMode | undefined;
@@ -29,6 +35,18 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly tickMs?: number | undefined;
   /** A follower campaigns after this many ticks, or up to twice as many, without a leader. Default 10. */
   readonly electionTicks?: number | undefined;
+  /** A leader sends heartbeats after so many ticks. Default 1. */
+  readonly heartbeatTicks?: number | undefined;
+  /** How linearizable reads are confirmed; the same on all members. Default `quorum`. */
+  readonly reads?: ReadMode | undefined;
+  /** How the other members are reached. Left out: not at all. */
+  readonly transport?: TransportFactory | undefined;
+  /** When to take snapshots without being asked; `false`: never. Left out: see {@link SnapshotPolicy}. */
+  readonly snapshots?: SnapshotPolicy | false | undefined;
+  /** Limits in place of those in limits.ts. */
+  readonly limits?: Partial<RaftLimits> | undefined;
+  /** Bytes of a snapshot that go into one message to a follower. Default 256 KiB. */
+  readonly snapshotChunkBytes?: number | undefined;
   /** Size of a log segment in bytes. Default 64 MiB. */
   readonly segmentBytes?: number | undefined;
   /** Bytes of log kept behind a snapshot. Default 64 MiB. */

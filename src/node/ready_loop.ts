@@ -1,23 +1,24 @@
 import { assert } from "../core/invariants.js";
-import type { Response } from "../core/messages.js";
+import type { PeerRequest, Response } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import type { Ready } from "../core/ready.js";
 import type { Entry, HardState, SnapshotMeta } from "../core/types.js";
 import type { ApplyResult, StateMachine } from "../machine/state_machine.js";
 import { abortable } from "../storage/snapshots/abortable.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
-import type { Clock } from "./clock.js";
 import type { RoomKeeper } from "./room.js";
 import type { NodeStorage } from "./storage.js";
 
 /** Whom the loop tells what it has done. */
 export interface ReadyObserver<Result> {
+  /** The received snapshot that a Ready may ask to be installed. */
+  staged(): StagedSnapshot | undefined;
   /** Entries are applied, with these results. */
   applied(entries: readonly Entry[], results: readonly ApplyResult<Result>[]): void;
   /** A snapshot is installed: the state is at its index. */
   installed(snapshot: SnapshotMeta): void;
-  /** What this answer promises is durable: send it. */
-  answer(response: Response): void;
+  /** What this message promises is durable: send it. */
+  send(message: Response | PeerRequest): void;
   /** A Ready is done: reads and waiting callers may go on. */
   advanced(): void;
 }
@@ -28,24 +29,18 @@ export interface ReadyObserver<Result> {
  */
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
-  #awake = false;
   readonly #stopped = new AbortController();
-  /** The received snapshot that a Ready may ask to be installed. */
-  staged: StagedSnapshot | undefined;
 
   constructor(
     private readonly raft: Raft,
     private readonly storage: NodeStorage<Machine>,
     private readonly room: RoomKeeper,
-    private readonly clock: Clock,
     private readonly observer: ReadyObserver<Result>,
   ) {}
 
-  /** Something was given to the core: look at it soon. */
+  /** Something was given to the core: looks whether there is a Ready, unless one is being carried out, which comes first. */
   wake(): void {
-    if (this.#awake) return;
-    this.#awake = true;
-    this.clock.soon(() => this.#wake?.());
+    this.#wake?.();
   }
 
   /** Runs until {@link stop}; rejects when the node cannot go on. */
@@ -67,8 +62,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
 
   #sleep(): Promise<void> {
     return new Promise((resolve) => {
-      this.#awake = false;
-      this.#wake = resolve;
+      this.#wake = () => {
+        this.#wake = undefined;
+        resolve();
+      };
     });
   }
 
@@ -79,7 +76,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const applied = this.#apply(ready.committed);
     await Promise.all([written, applied]);
     this.raft.advance(ready);
-    for (const message of ready.messages) this.observer.answer(message);
+    for (const message of ready.messages) this.observer.send(message);
     this.observer.advanced();
   }
 
@@ -101,13 +98,12 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    */
   async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<void> {
     const { log, machine, snapshots } = this.storage;
-    const { staged } = this;
+    const staged = this.observer.staged();
     assert(staged?.meta.index === meta.index && staged.meta.term === meta.term, "the pending snapshot is staged", {
       pending: meta.index,
       staged: staged?.meta.index,
     });
     const info = await this.room.untilRoom(() => staged.publish());
-    this.staged = undefined;
     // The commit index may be above the snapshot already, by entries that are not in the log before the next write.
     const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };
     await this.room.untilRoom(() =>

@@ -1,12 +1,14 @@
+import type { ProposalRefusal } from "../core/leader.js";
 import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
 
 /** Why a node does not take a request. Nothing happened. */
-export function refusal(reason: "not_leader" | "queue_full", id: string, leader: string | undefined): CairnError {
+export function refusal(reason: ProposalRefusal, id: string, leader: string | undefined): CairnError {
   if (reason === "queue_full") {
     const text = `too many writes are waiting to be committed: uncommittedBytes is ${limits.uncommittedBytes}. Try later.`;
     return new CairnError("BUSY", text);
   }
+  if (reason === "transferring") return new CairnError("BUSY", `node ${id} is handing leadership over. Try later.`);
   const hint = leader === undefined || leader === id ? "no leader is known" : `the leader is ${leader}`;
   return new CairnError("NOT_LEADER", `node ${id} is not the leader: ${hint}`, { leaderHint: leader });
 }

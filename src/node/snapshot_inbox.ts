@@ -2,22 +2,9 @@ import type { InstallSnapshotAnswer } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { SnapshotReceiver } from "../storage/snapshots/receiver.js";
-import type { SnapshotOffer } from "../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
-
-/** A leader's announcement of a snapshot. */
-export interface InstallOffer extends SnapshotOffer {
-  readonly from: string;
-  /** The leader's term; `term` is that of the snapshot's last entry. */
-  readonly leaderTerm: number;
-}
-
-/** Why an offer is refused. */
-export interface OfferRefusal {
-  readonly reason: "stale_term" | "already_committed" | "busy" | "no_space";
-  readonly detail: string;
-}
+import type { InstallOffer, OfferRefusal } from "../transport/install_messages.js";
 
 /** What the inbox needs of its node. */
 export interface InboxNode {

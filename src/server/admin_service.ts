@@ -63,6 +63,7 @@ export function adminService(node: KeyValueNode): ServiceImplementation<typeof A
 
 const roles: Readonly<Record<Role, NodeRole>> = {
   follower: NodeRole.FOLLOWER,
+  "pre-candidate": NodeRole.PRE_CANDIDATE,
   candidate: NodeRole.CANDIDATE,
   leader: NodeRole.LEADER,
 };

@@ -11,11 +11,10 @@ import {
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../core/limits.js";
-import type { InstallSnapshotAnswer } from "../core/messages.js";
 import { CairnError } from "../errors.js";
-import { IncomingSnapshot, type OfferRefusal } from "../node/snapshot_inbox.js";
 import { checkId } from "../storage/data_dir.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
+import type { InstallMessage, InstallOffer, InstallReply, OfferRefusal } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
 import { checkPeer, rejectionMessages, toEntry, toNumber } from "./convert.js";
 import type { KeyValueNode } from "./key_value_node.js";
@@ -41,6 +40,7 @@ export function raftService(node: KeyValueNode): ServiceImplementation<typeof Ra
           term: toNumber(request.lastLogTerm, "last_log_term"),
         },
         preVote: request.preVote,
+        leadershipTransfer: request.leadershipTransfer,
       });
       return { term: BigInt(answer.term), voteGranted: answer.granted };
     },
@@ -56,26 +56,13 @@ export function raftService(node: KeyValueNode): ServiceImplementation<typeof Ra
     },
 
     async *installSnapshot(requests) {
-      let incoming: IncomingSnapshot | undefined;
-      try {
-        for await (const request of requests) {
-          if (incoming === undefined) {
-            const accepted = await node.inbox.accept(toOffer(request, node));
-            if (!(accepted instanceof IncomingSnapshot)) {
-              yield refused(accepted, node);
-              return;
-            }
-            incoming = accepted;
-            yield { message: { case: "accepted", value: { offset: BigInt(incoming.offset) } } };
-            continue;
-          }
-          yield await take(incoming, toChunk(request), node);
-          if (incoming.isWhole) return;
-        }
-        throw new CairnError("INVALID_ARGUMENT", incompleteText(incoming));
-      } finally {
-        await incoming?.abort();
-      }
+      for await (const reply of node.receiveSnapshot(fromRequests(requests, node))) yield toResponse(reply);
+    },
+
+    async timeoutNow(request) {
+      const from = checkPeer(request.header, node);
+      const answer = await node.timeoutNow({ type: "timeout_now", from, term: leaderTerm(request.term) });
+      return { term: BigInt(answer.term) };
     },
   };
 }
@@ -113,11 +100,22 @@ function leaderTerm(value: bigint): number {
   return toNumber(value, "term");
 }
 
-function toOffer(request: InstallSnapshotRequest, node: KeyValueNode) {
-  if (request.message.case !== "offer") {
-    throw new CairnError("INVALID_ARGUMENT", "the first message of an InstallSnapshot stream must be an offer");
+async function* fromRequests(
+  requests: AsyncIterable<InstallSnapshotRequest>,
+  node: KeyValueNode,
+): AsyncGenerator<InstallMessage, void, undefined> {
+  for await (const { message } of requests) {
+    if (message.case === "offer") yield { kind: "offer", ...toOffer(message.value, node) };
+    else if (message.case === "chunk") yield { kind: "chunk", ...toChunk(message.value) };
+    else
+      throw new CairnError(
+        "INVALID_ARGUMENT",
+        "a message of an InstallSnapshot stream holds neither an offer nor a chunk",
+      );
   }
-  const offer: SnapshotOffer = request.message.value;
+}
+
+function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
   return {
     from: checkPeer(offer.header, node),
     leaderTerm: leaderTerm(offer.term),
@@ -129,11 +127,7 @@ function toOffer(request: InstallSnapshotRequest, node: KeyValueNode) {
 }
 
 /** @throws CairnError CORRUPT when the bytes are not what their checksum says */
-function toChunk(request: InstallSnapshotRequest): SnapshotChunk {
-  if (request.message.case !== "chunk") {
-    throw new CairnError("INVALID_ARGUMENT", "after its offer, an InstallSnapshot stream must hold chunks only");
-  }
-  const chunk = request.message.value;
+function toChunk(chunk: SnapshotChunk) {
   const { byteLength } = chunk.data;
   if (byteLength === 0) throw new CairnError("INVALID_ARGUMENT", `the chunk at offset ${chunk.offset} is empty`);
   if (byteLength > limits.transferChunkBytes) {
@@ -144,32 +138,22 @@ function toChunk(request: InstallSnapshotRequest): SnapshotChunk {
   if (found !== chunk.crc32) {
     throw new CairnError("CORRUPT", `the chunk at offset ${chunk.offset} has CRC-32 ${found}, expected ${chunk.crc32}`);
   }
-  return chunk;
+  const offset = toNumber(chunk.offset, "offset");
+  return { leaderTerm: leaderTerm(chunk.term), offset, data: chunk.data };
 }
 
-async function take(incoming: IncomingSnapshot, chunk: SnapshotChunk, node: KeyValueNode): Promise<InstallResponse> {
-  await incoming.write(leaderTerm(chunk.term), toNumber(chunk.offset, "offset"), chunk.data);
-  if (!incoming.isWhole) {
-    return { message: { case: "progress", value: { receivedBytes: BigInt(incoming.offset) } } };
-  }
-  return installed(await incoming.finish(), node);
-}
-
-function installed(answer: InstallSnapshotAnswer, node: KeyValueNode): InstallResponse {
-  switch (answer.outcome) {
-    case "installed":
-    case "already_committed": {
-      const value = {
-        term: BigInt(answer.term),
-        matchIndex: BigInt(answer.matchIndex),
-        applied: answer.outcome === "installed",
-      };
-      return { message: { case: "installed", value } };
+function toResponse(reply: InstallReply): InstallResponse {
+  switch (reply.kind) {
+    case "accepted":
+      return { message: { case: "accepted", value: { offset: BigInt(reply.offset) } } };
+    case "progress":
+      return { message: { case: "progress", value: { receivedBytes: BigInt(reply.receivedBytes) } } };
+    case "refused":
+      return { message: { case: "refused", value: toRefused(reply) } };
+    case "installed": {
+      const { term, matchIndex, applied } = reply;
+      return { message: { case: "installed", value: { term: BigInt(term), matchIndex: BigInt(matchIndex), applied } } };
     }
-    case "stale_term":
-      return refused({ reason: "stale_term", detail: answer.detail }, node);
-    case "safety":
-      throw new CairnError("FAILED_PRECONDITION", answer.detail);
   }
 }
 
@@ -180,18 +164,12 @@ const refusals: Readonly<Record<OfferRefusal["reason"], SnapshotRefusal>> = {
   no_space: SnapshotRefusal.NO_SPACE,
 };
 
-function refused({ reason, detail }: OfferRefusal, { raft }: KeyValueNode): InstallResponse {
-  const value = {
+function toRefused({ reason, detail, term, commitIndex, lastLogIndex }: InstallReply & { kind: "refused" }) {
+  return {
     reason: refusals[reason],
     detail,
-    term: BigInt(raft.term),
-    commitIndex: BigInt(raft.log.commit),
-    lastLogIndex: BigInt(raft.log.last.index),
+    term: BigInt(term),
+    commitIndex: BigInt(commitIndex),
+    lastLogIndex: BigInt(lastLogIndex),
   };
-  return { message: { case: "refused", value } };
-}
-
-function incompleteText(incoming: IncomingSnapshot | undefined): string {
-  if (incoming === undefined) return "the InstallSnapshot stream ended without an offer";
-  return `the stream ended after ${incoming.offset} of ${incoming.offer.fileBytes} bytes of the snapshot`;
 }

@@ -211,12 +211,6 @@ describe("who does not campaign", () => {
     expect(raft.campaign()).toContain("n1 is not a voter");
     expect([raft.role, raft.term]).toEqual(["follower", 0]);
   });
-
-  test("one of several voters, until that is implemented; the reason says so", () => {
-    const raft = startNode({ memberships: [{ index: 0, members: voters("n1", "n2") }] });
-    expect(raft.campaign()).toContain("elections among several voters (n1, n2) are not implemented yet");
-    expect(raft.term).toBe(0);
-  });
 });
 
 test("section 5.4.2: the no-op of a new leader commits what it inherited", () => {

@@ -124,7 +124,14 @@ function vote(harness: Harness, { a, b, c }: Happening): void {
   if (taken || term < cluster.highestTerm) return;
   if (!preVote) cluster.highestTerm = Math.max(cluster.highestTerm, term);
   const from = `candidate-${a % 3}`;
-  const request = { type: "request_vote", from, requestId: harness.nextRequest(), term, preVote } as const;
+  const request = {
+    type: "request_vote",
+    from,
+    requestId: harness.nextRequest(),
+    term,
+    preVote,
+    leadershipTransfer: false,
+  } as const;
   harness.ask({ ...request, last: { index: last?.index ?? 0, term: last?.term ?? 0 } }, undefined);
 }
 

@@ -71,10 +71,11 @@ describe("Ready", () => {
     expect(raft.ready().mustSync).toBe(true);
   });
 
-  test("an answer that promises nothing new needs no sync", () => {
+  test("an answer that promises nothing new needs no Ready", () => {
     const raft = startNode({ terms: [1, 1] });
     raft.step(append({ prev: [2, 1] }));
-    expect(raft.ready()).toMatchObject({ mustSync: false, hardState: undefined, messages: [{ matchIndex: 2 }] });
+    expect(raft.takeMessages()).toMatchObject([{ matchIndex: 2 }]);
+    expect(raft.hasReady).toBe(false);
   });
 });
 
@@ -184,11 +185,11 @@ describe("a snapshot to install", () => {
     expect(ready.messages).toEqual([]);
     expect(ready.hardState).toEqual({ term: 1, vote: undefined, commit: 5 });
     expect(raft.log.applied).toBe(0);
+    expect(raft.takeMessages()).toEqual([]);
     raft.advance(ready);
     expect(raft.log.applied).toBe(5);
-    const answers = raft.ready();
-    expect(answers.snapshot).toBeUndefined();
-    expect(answers.messages).toMatchObject([{ requestId: request.requestId, outcome: "installed", matchIndex: 5 }]);
+    const answers = raft.takeMessages();
+    expect(answers).toMatchObject([{ requestId: request.requestId, outcome: "installed", matchIndex: 5 }]);
   });
 
   test("rule 8: comes after its sender's term is durable, and then with all else", () => {

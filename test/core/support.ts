@@ -1,16 +1,18 @@
 import type { LogStart } from "../../src/core/log.js";
 import type { MembershipCodec } from "../../src/core/membership.js";
-import type {
-  AppendEntries,
-  AppendEntriesAnswer,
-  InstallSnapshot,
-  InstallSnapshotAnswer,
-  Request,
-  RequestVote,
-  RequestVoteAnswer,
-  Response,
+import {
+  type AppendEntries,
+  type AppendEntriesAnswer,
+  type InstallSnapshot,
+  type InstallSnapshotAnswer,
+  isAnswer,
+  type PeerRequest,
+  type Request,
+  type RequestVote,
+  type RequestVoteAnswer,
+  type Response,
 } from "../../src/core/messages.js";
-import { type ElectionMode, Raft } from "../../src/core/raft.js";
+import { Raft, type RaftOptions } from "../../src/core/raft.js";
 import type { Ready } from "../../src/core/ready.js";
 import {
   type Entry,
@@ -72,7 +74,7 @@ export interface NodeSetup {
   term?: number;
   vote?: string;
   memberships?: readonly IndexedMembership[];
-  elections?: ElectionMode;
+  elections?: RaftOptions["elections"];
   electionTicks?: number;
   random?: () => number;
 }
@@ -105,7 +107,9 @@ export function startLeader(setup: NodeSetup = {}): Raft {
 /** Everything that came of carrying out Readys until there was nothing more to do. */
 export interface Settled {
   readonly readys: readonly Ready[];
+  /** What was sent, before the Readys or with them. */
   readonly messages: readonly Response[];
+  readonly requests: readonly PeerRequest[];
   /** Written, in this order. */
   readonly entries: readonly Entry[];
   readonly committed: readonly Entry[];
@@ -113,14 +117,17 @@ export interface Settled {
 
 export function settle(raft: Raft): Settled {
   const readys: Ready[] = [];
+  const sent: (Response | PeerRequest)[] = [...raft.takeMessages()];
   while (raft.hasReady) {
     const ready = raft.ready();
     readys.push(ready);
     raft.advance(ready);
+    sent.push(...ready.messages, ...raft.takeMessages());
   }
   return {
     readys,
-    messages: readys.flatMap((ready) => ready.messages),
+    messages: sent.filter(isAnswer),
+    requests: sent.filter((message) => !isAnswer(message)),
     entries: readys.flatMap((ready) => ready.entries),
     committed: readys.flatMap((ready) => ready.committed),
   };
@@ -168,7 +175,7 @@ export function install(
 export function requestVote(
   term: number,
   last: readonly [number, number],
-  options: { from?: string; preVote?: boolean } = {},
+  options: { from?: string; preVote?: boolean; leadershipTransfer?: boolean } = {},
 ): RequestVote {
   return {
     type: "request_vote",
@@ -177,6 +184,7 @@ export function requestVote(
     term,
     last: { index: last[0], term: last[1] },
     preVote: options.preVote ?? false,
+    leadershipTransfer: options.leadershipTransfer ?? false,
   };
 }
 

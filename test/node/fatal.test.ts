@@ -138,7 +138,13 @@ test("what no correct peer sends does not stop the node", async () => {
   await failure("INVALID_ARGUMENT", node.appendEntries({ ...append, prev: { index: 3, term: 0 } }));
   await failure("INVALID_ARGUMENT", node.appendEntries({ ...append, entries: putEntries(2, 2) }));
   await failure("INVALID_ARGUMENT", node.appendEntries({ ...append, from: "n".repeat(65) }));
-  const vote = { type: "request_vote", term: 5, last: { index: 9, term: 4 }, preVote: false } as const;
+  const vote = {
+    type: "request_vote",
+    term: 5,
+    last: { index: 9, term: 4 },
+    preVote: false,
+    leadershipTransfer: false,
+  } as const;
   await failure("INVALID_ARGUMENT", node.requestVote({ ...vote, from: "n".repeat(65) }));
   await node.propose(putCommand("b", "1"));
   expect(errors).toEqual([]);

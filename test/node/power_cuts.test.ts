@@ -71,7 +71,14 @@ async function scenario(home: MemoryHome, promises: Promises): Promise<void> {
 
 async function vote(node: KeyValueNode, promises: Promises, term: number, candidate: string): Promise<void> {
   const last = { index: 1000, term };
-  const answer = await node.requestVote({ type: "request_vote", from: candidate, term, last, preVote: false });
+  const answer = await node.requestVote({
+    type: "request_vote",
+    from: candidate,
+    term,
+    last,
+    preVote: false,
+    leadershipTransfer: false,
+  });
   expect(answer).toMatchObject({ granted: true, term });
   Object.assign(promises, { term, vote: candidate });
 }
@@ -99,6 +106,7 @@ async function expectKept(home: MemoryHome, promises: Promises): Promise<void> {
       term: raft.term,
       last,
       preVote: false,
+      leadershipTransfer: false,
     });
     expect(other.granted, `a second vote in term ${raft.term}`).toBe(false);
   }

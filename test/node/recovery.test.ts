@@ -15,7 +15,12 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     const leader = new ActingLeader(node, 4);
     await leader.replicate(putEntries(1, 30, 4));
     await node.takeSnapshot({ index: 20, keepLogBytes: 0 });
-    const vote = { type: "request_vote", preVote: false, last: { index: 99, term: 9 } } as const;
+    const vote = {
+      type: "request_vote",
+      preVote: false,
+      leadershipTransfer: false,
+      last: { index: 99, term: 9 },
+    } as const;
     expect(await node.requestVote({ ...vote, from: "n7", term: 9 })).toMatchObject({ granted: true, term: 9 });
     await home.stop(node);
     const again = await home.start();

@@ -175,8 +175,12 @@ describe("DownloadSnapshot", () => {
 
 test("Campaign says why it cannot", async () => {
   const members = ["n1", "n2"].map((id) => ({ id, address: "", role: "voter" as const }));
-  const { admin } = await serve({ members });
-  await failure("FAILED_PRECONDITION", admin.campaign({}), "not implemented yet");
+  const lonely = await serve({ members, tickMs: 10 });
+  await failure("NOT_LEADER", lonely.admin.campaign({}), "no majority of the voters n1, n2 voted for it");
+  const learner = await serve({
+    members: members.map((each) => (each.id === "n1" ? { ...each, role: "learner" } : each)),
+  });
+  await failure("FAILED_PRECONDITION", learner.admin.campaign({}), "node n1 is not a voter");
 });
 
 test("what is planned answers UNIMPLEMENTED", async () => {

@@ -152,7 +152,7 @@ describe("InstallSnapshot", () => {
       chunkAt(0, { data: new Uint8Array(limits.transferChunkBytes + 1) }),
       "transferChunkBytes",
     ],
-    ["that is no chunk", "INVALID_ARGUMENT", { message: { case: undefined } }, "must hold chunks only"],
+    ["that is no chunk", "INVALID_ARGUMENT", { message: { case: undefined } }, "holds neither an offer nor a chunk"],
   ])("a chunk %s ends the stream and leaves nothing", async (_what, code, chunk, text) => {
     const served = await serve();
     const { ask } = transfer(served);

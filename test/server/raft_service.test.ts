@@ -203,7 +203,22 @@ describe("AppendEntries", () => {
   });
 });
 
-test("TimeoutNow is planned: UNIMPLEMENTED", async () => {
-  const { raft, node } = await serve();
-  await failure("UNIMPLEMENTED", raft.timeoutNow({ header: headerTo(node) }), "is not implemented yet");
+describe("TimeoutNow", () => {
+  test("makes a voter campaign at once, and answers with its new term", async () => {
+    const { raft, node } = await serve();
+    expect(await raft.timeoutNow({ header: headerTo(node), term: 3n })).toMatchObject({ term: 3n });
+    expect(node.raft).toMatchObject({ role: "leader", term: 4 });
+  });
+
+  test("of a term that is over changes nothing", async () => {
+    const { raft, node } = await serve();
+    await raft.timeoutNow({ header: headerTo(node), term: 3n });
+    expect(await raft.timeoutNow({ header: headerTo(node), term: 2n })).toMatchObject({ term: 4n });
+    expect(node.raft.term).toBe(4);
+  });
+
+  test("needs a term", async () => {
+    const { raft, node } = await serve();
+    await failure("INVALID_ARGUMENT", raft.timeoutNow({ header: headerTo(node) }), "term is missing");
+  });
 });

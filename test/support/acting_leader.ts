@@ -4,10 +4,11 @@ import type { AppendEntriesAnswer, InstallSnapshotAnswer } from "../../src/core/
 import type { Entry, IndexedMembership, LogPosition, Membership } from "../../src/core/types.js";
 import { encodeCommand } from "../../src/machine/command.js";
 import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { IncomingSnapshot, type InstallOffer } from "../../src/node/snapshot_inbox.js";
+import { IncomingSnapshot } from "../../src/node/snapshot_inbox.js";
 import type { KeyValueNode } from "../../src/server/key_value_node.js";
 import { membershipCodec } from "../../src/storage/membership_message.js";
 import { encodeSnapshot, measureSnapshot } from "../../src/storage/snapshots/encoder.js";
+import type { InstallOffer } from "../../src/transport/install_messages.js";
 import { CLUSTER } from "./nodes.js";
 
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

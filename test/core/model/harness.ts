@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import { assert } from "../../../src/core/invariants.js";
-import type { Request, Response } from "../../../src/core/messages.js";
+import { isAnswer, type PeerRequest, type Request, type Response } from "../../../src/core/messages.js";
 import { Raft } from "../../../src/core/raft.js";
 import type { Ready } from "../../../src/core/ready.js";
 import type { Entry, SnapshotMeta } from "../../../src/core/types.js";
@@ -126,6 +126,7 @@ export class Harness {
     const { boundary, last, applied, commit } = raft.log;
     if (raft.role === "leader") this.#learnOwnCommits();
     this.#checkReads();
+    this.#checkAnswers(raft.takeMessages());
     const facts = { boundary: boundary.index, applied, commit, last: last.index, machine: disk.applied };
     assert(this.isInstalling || boundary.index <= applied, "boundary <= applied, unless a snapshot is pending", facts);
     assert(boundary.index <= commit && applied <= commit && commit <= last.index, "applied <= commit <= last", facts);
@@ -230,7 +231,12 @@ export class Harness {
 
   #advance(ready: Ready): void {
     this.raft.advance(ready);
-    for (const message of ready.messages) {
+    this.#checkAnswers(ready.messages);
+    this.#checkAnswers(this.raft.takeMessages());
+  }
+
+  #checkAnswers(messages: readonly (Response | PeerRequest)[]): void {
+    for (const message of messages.filter(isAnswer)) {
       const asked = this.#asked.get(message.requestId);
       expect(asked, "each request is answered once").toBeDefined();
       this.#asked.delete(message.requestId);

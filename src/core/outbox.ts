@@ -1,0 +1,36 @@
+import type { PeerRequest, Response } from "./messages.js";
+
+/** Messages on their way out: those that may go at once, and those that promise something which is still to be written. */
+export class Outbox {
+  #now: (Response | PeerRequest)[] = [];
+  #later: (Response | PeerRequest)[] = [];
+
+  now(message: Response | PeerRequest): void {
+    this.#now.push(message);
+  }
+
+  whenDurable(message: Response | PeerRequest): void {
+    this.#later.push(message);
+  }
+
+  /** Whether something waits for a Ready. */
+  get isWaiting(): boolean {
+    return this.#later.length > 0;
+  }
+
+  takeNow(): readonly (Response | PeerRequest)[] {
+    if (this.#now.length === 0) return NONE;
+    const taken = this.#now;
+    this.#now = [];
+    return taken;
+  }
+
+  takeWaiting(): readonly (Response | PeerRequest)[] {
+    if (this.#later.length === 0) return NONE;
+    const taken = this.#later;
+    this.#later = [];
+    return taken;
+  }
+}
+
+const NONE: readonly (Response | PeerRequest)[] = [];

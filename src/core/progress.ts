@@ -1,0 +1,103 @@
+import type { Inflight } from "./inflight.js";
+
+/**
+ * One member as the leader sees it (etcd-io/raft's design, after Raft section 5.3):
+ *
+ *            a probe matches
+ *     probe -----------------> replicate
+ *      ^ ^ <-----------------     |
+ *      |   refused, unreachable   |
+ *      |                          |
+ *      | installed,               | next is trimmed
+ *      | or past it               | (also from probe)
+ *      +-------- snapshot <-------+
+ *
+ * - probe: where the logs agree is not known. One message at a time, at `next`; another only on its answer or with a heartbeat.
+ * - replicate: they agree up to right before `next`. Messages follow each other without waiting for answers, as far as
+ *   {@link Inflight} allows.
+ * - snapshot: what the member needs next is trimmed. It gets no entries, only heartbeats, until it is past the boundary.
+ */
+export type ProgressState =
+  | { readonly kind: "probe"; readonly isWaiting: boolean }
+  | { readonly kind: "replicate" }
+  | {
+      readonly kind: "snapshot";
+      /** The snapshot that it is to get. */
+      readonly index: number;
+      /** Undefined while it is being sent; else how many ticks to wait before it is sent again. */
+      readonly retryTicks: number | undefined;
+    };
+
+export class Progress {
+  /** Its log agrees with the leader's up to here, durably. */
+  match = 0;
+  /** Next index to send. */
+  next: number;
+  state: ProgressState = { kind: "probe", isWaiting: false };
+  /** Whether it has answered since the last look (check-quorum, thesis section 6.2). */
+  isActive = true;
+  /** Highest round sent, and answered, in this term. */
+  sentRound = 0;
+  ackedRound = 0;
+  /** Commit index that was sent to it last. */
+  sentCommit = 0;
+  /** Entries for it are being read from the log on disk. */
+  isReading = false;
+  /** Transfers of snapshots to it that have failed in a row. */
+  failedTransfers = 0;
+
+  constructor(
+    readonly id: string,
+    readonly inflight: Inflight,
+    next: number,
+  ) {
+    this.next = next;
+  }
+
+  /** Whether a message with entries may be sent now. */
+  get maySend(): boolean {
+    const { state } = this;
+    if (this.isReading || state.kind === "snapshot") return false;
+    return state.kind === "probe" ? !state.isWaiting : !this.inflight.isFull;
+  }
+
+  /** It is not known any more where the logs agree, except up to `match`. */
+  becomeProbe(next: number): void {
+    this.next = Math.max(next, this.match + 1);
+    this.inflight.clear();
+    this.state = { kind: "probe", isWaiting: false };
+  }
+
+  /** The logs agree up to `match`. */
+  becomeReplicate(): void {
+    this.next = this.match + 1;
+    this.inflight.clear();
+    this.state = { kind: "replicate" };
+    this.failedTransfers = 0;
+  }
+
+  becomeSnapshot(index: number): void {
+    this.inflight.clear();
+    this.state = { kind: "snapshot", index, retryTicks: undefined };
+  }
+
+  /** The transfer of the snapshot has failed. */
+  awaitRetry(ticks: number): void {
+    if (this.state.kind !== "snapshot") return;
+    this.failedTransfers += 1;
+    this.state = { ...this.state, retryTicks: ticks };
+  }
+
+  /** Returns whether it is time to send the snapshot again. */
+  tickRetry(): boolean {
+    if (this.state.kind !== "snapshot" || this.state.retryTicks === undefined) return false;
+    this.state = { ...this.state, retryTicks: this.state.retryTicks - 1 };
+    return this.state.retryTicks! <= 0;
+  }
+
+  /** It has told that its log agrees up to `index`. */
+  matched(index: number): void {
+    this.match = Math.max(this.match, index);
+    this.next = Math.max(this.next, this.match + 1);
+  }
+}

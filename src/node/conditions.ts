@@ -1,0 +1,47 @@
+import { CairnError } from "../errors.js";
+import { type Waiter, waitFor } from "./waiter.js";
+
+/** Callers that wait for the node to be in some state. */
+export class Conditions {
+  readonly #waiting = new Map<Waiter<never>, () => unknown>();
+
+  /**
+   * Resolves with the first answer of `look` that is not undefined; rejects with what it throws. It is asked now, and whenever something has
+   * changed. Rejects with CANCELLED when the signal is aborted first.
+   */
+  wait<Answer>(look: () => Answer | undefined, what: string, signal?: AbortSignal): Promise<Answer> {
+    return waitFor<Answer>(
+      signal,
+      (waiter) => {
+        this.#waiting.set(waiter as Waiter<never>, look);
+        this.#lookFor(waiter as Waiter<never>, look);
+      },
+      (waiter) => {
+        this.#waiting.delete(waiter as Waiter<never>);
+        waiter.reject(new CairnError("CANCELLED", `the caller gave up waiting for ${what}`));
+      },
+    );
+  }
+
+  /** Something has changed. */
+  changed(): void {
+    for (const [waiter, look] of this.#waiting) this.#lookFor(waiter, look);
+  }
+
+  failAll(error: unknown): void {
+    for (const waiter of this.#waiting.keys()) waiter.reject(error);
+    this.#waiting.clear();
+  }
+
+  #lookFor(waiter: Waiter<never>, look: () => unknown): void {
+    try {
+      const answer = look();
+      if (answer === undefined) return;
+      this.#waiting.delete(waiter);
+      waiter.resolve(answer as never);
+    } catch (error) {
+      this.#waiting.delete(waiter);
+      waiter.reject(error);
+    }
+  }
+}

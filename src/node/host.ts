@@ -1,0 +1,16 @@
+import type { Raft } from "../core/raft.js";
+
+/** What the parts of a node need of it. */
+export interface NodeHost {
+  readonly id: string;
+  /** To look at; change it through {@link core}. */
+  readonly raft: Raft;
+  /** Lets the core do something. It throws only when it is broken, which ends the node. */
+  core<Result>(change: (raft: Raft) => Result): Result;
+  /** Something was given to the core: what comes of it is seen to soon. */
+  wake(): void;
+  /** @throws CairnError STOPPED */
+  assertRunning(): void;
+  /** The node cannot go on. */
+  fail(error: unknown): void;
+}

@@ -1,0 +1,66 @@
+import type { MembershipChange } from "../core/membership_change.js";
+import type { IndexedMembership, LogPosition } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { checkId } from "../storage/data_dir.js";
+import type { Conditions } from "./conditions.js";
+import type { NodeHost } from "./host.js";
+import { refusal } from "./refusals.js";
+
+/** Who leads, and who the members are: what an operator may ask of a node. The doc comments are at {@link CairnNode}'s methods. */
+export class Leadership {
+  constructor(
+    private readonly host: NodeHost,
+    private readonly conditions: Conditions,
+    /** Resolves when the entry there is applied; see {@link Proposals.wait}. */
+    private readonly applied: (position: LogPosition, signal?: AbortSignal) => Promise<unknown>,
+  ) {}
+
+  async campaign(signal?: AbortSignal): Promise<number> {
+    const { id, raft } = this.host;
+    const reason = this.host.core((raft) => raft.campaign());
+    if (reason !== undefined) throw new CairnError("FAILED_PRECONDITION", `node ${id} cannot campaign: ${reason}`);
+    this.host.wake();
+    const look = () => {
+      if (raft.isEstablishedLeader) return raft.term;
+      if (raft.role !== "follower") return undefined;
+      const voters = raft.membership.members.filter(({ role }) => role === "voter");
+      const names = voters.map((voter) => voter.id).join(", ");
+      const text = `node ${id} was not elected: in an election timeout, no majority of the voters ${names} voted for it`;
+      throw new CairnError("NOT_LEADER", text, { leaderHint: raft.leader });
+    };
+    return this.conditions.wait(look, "the end of the election", signal);
+  }
+
+  async transfer(to: string | undefined, signal?: AbortSignal): Promise<string> {
+    const { id, raft } = this.host;
+    if (raft.role !== "leader") throw refusal("not_leader", id, raft.leader);
+    if (to === id) return to;
+    const reason = this.host.core((raft) => raft.transferLeadership(to));
+    if (reason !== undefined)
+      throw new CairnError("FAILED_PRECONDITION", `leadership cannot be handed over: ${reason}`);
+    const target = raft.transferTarget;
+    this.host.wake();
+    const look = () => {
+      if (raft.role !== "leader") return raft.leader;
+      if (raft.transferTarget === target) return undefined;
+      const text = `${target} did not take over within an election timeout: node ${id} leads on`;
+      throw new CairnError("FAILED_PRECONDITION", text);
+    };
+    return this.conditions.wait(look, "the new leader", signal);
+  }
+
+  async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
+    const { id, raft } = this.host;
+    checkId(change.id, "member id");
+    const proposal = this.host.core((raft) => raft.changeMembership(change));
+    if ("refused" in proposal) throw refusal(proposal.refused, id, raft.leader);
+    if ("impossible" in proposal) {
+      throw new CairnError("FAILED_PRECONDITION", `the membership cannot be changed: ${proposal.impossible}`);
+    }
+    const { membership } = raft;
+    const committed = this.applied(proposal.accepted, signal);
+    this.host.wake();
+    await committed;
+    return membership;
+  }
+}

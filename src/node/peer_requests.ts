@@ -1,0 +1,83 @@
+import {
+  type AppendEntries,
+  type AppendEntriesAnswer,
+  type InstallSnapshotAnswer,
+  malformedAppend,
+  type Request,
+  type RequestVote,
+  type RequestVoteAnswer,
+  type Response,
+  type TimeoutNow,
+  type TimeoutNowAnswer,
+} from "../core/messages.js";
+import { CairnError } from "../errors.js";
+import { checkId } from "../storage/data_dir.js";
+import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
+import type { InstallOffer } from "../transport/install_messages.js";
+import type { NodeHost } from "./host.js";
+import { PendingAnswers } from "./pending_answers.js";
+import { checkFitsEntry, diskFull } from "./refusals.js";
+import type { RoomKeeper } from "./room.js";
+
+/** A request before it has its number. */
+export type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
+
+/** What peers ask of this node, from its arrival to its answer. The doc comments are at {@link CairnNode}'s methods. */
+export class PeerRequests {
+  readonly #answers = new PendingAnswers<Response>();
+  #nextRequest = 1;
+  /** The received snapshot that a Ready may ask to be installed. */
+  staged: StagedSnapshot | undefined;
+
+  constructor(
+    private readonly host: NodeHost,
+    private readonly room: RoomKeeper,
+  ) {}
+
+  async appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer> {
+    checkId(message.from, "sender");
+    const malformed = malformedAppend(message);
+    if (malformed !== undefined) throw new CairnError("INVALID_ARGUMENT", malformed);
+    for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
+    if (message.entries.length > 0 && this.room.isFull) throw diskFull();
+    return (await this.#step(message)) as AppendEntriesAnswer;
+  }
+
+  async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {
+    checkId(message.from, "sender");
+    return (await this.#step(message)) as RequestVoteAnswer;
+  }
+
+  async timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer> {
+    checkId(message.from, "sender");
+    return (await this.#step(message)) as TimeoutNowAnswer;
+  }
+
+  /** Makes a received snapshot the node's state, if it still should be. */
+  async install({ from, leaderTerm }: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer> {
+    this.staged = staged;
+    try {
+      const request = { type: "install_snapshot", from, term: leaderTerm, snapshot: staged.meta } as const;
+      return (await this.#step(request as Unaddressed<Request>)) as InstallSnapshotAnswer;
+    } finally {
+      this.staged = undefined;
+    }
+  }
+
+  answer(response: Response): void {
+    this.#answers.resolve(response.requestId, response);
+  }
+
+  failAll(error: unknown): void {
+    this.#answers.rejectAll(error);
+  }
+
+  async #step(message: Unaddressed<Request>): Promise<Response> {
+    this.host.assertRunning();
+    const requestId = this.#nextRequest++;
+    this.host.core((raft) => raft.step({ ...message, requestId } as Request));
+    const answer = this.#answers.wait(requestId);
+    this.host.wake();
+    return answer;
+  }
+}

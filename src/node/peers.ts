@@ -1,0 +1,140 @@
+import { limits } from "../core/limits.js";
+import type { PeerRequest } from "../core/messages.js";
+import type { LogRead, SnapshotOutcome, SnapshotSend } from "../core/replication.js";
+import type { IndexedMembership } from "../core/types.js";
+import { hasCode } from "../errors.js";
+import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
+import type { WriteAheadLog } from "../storage/wal/wal.js";
+import type { Peer, Transport, TransportEvents, TransportFactory } from "../transport/transport.js";
+import type { Clock } from "./clock.js";
+import type { NodeHost } from "./host.js";
+import type { Logger } from "./logger.js";
+import { type OutgoingTransfer, SnapshotOutbox } from "./snapshot_outbox.js";
+
+export interface PeersOptions {
+  readonly clusterId: string;
+  readonly transport: TransportFactory | undefined;
+  readonly snapshotChunkBytes: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** The other members, as this node reaches them: carries out what the core wants sent, read and transferred. */
+export class Peers {
+  readonly #transport: Transport | undefined;
+  readonly #outbox: SnapshotOutbox;
+  #membership: IndexedMembership | undefined;
+  #addresses = new Map<string, Peer>();
+  #stopped = false;
+
+  constructor(
+    private readonly host: NodeHost,
+    private readonly log: WriteAheadLog,
+    snapshots: SnapshotStore,
+    private readonly options: PeersOptions,
+  ) {
+    const { clusterId, clock, logger } = options;
+    const { id } = host;
+    this.#transport = options.transport?.({ id, clusterId }, this.#events());
+    this.#outbox = new SnapshotOutbox({
+      id,
+      snapshots,
+      clock,
+      logger,
+      idleMs: limits.transferIdleMs,
+      chunkBytes: options.snapshotChunkBytes,
+      open: (to) => {
+        const peer = this.#peer(to);
+        return peer === undefined ? undefined : this.#transport?.openInstall(peer);
+      },
+      ended: (send, outcome) => this.#transferEnded(send, outcome),
+    });
+    this.followMembership();
+  }
+
+  /** Snapshots on their way to followers. */
+  get transfers(): OutgoingTransfer[] {
+    return this.#outbox.list();
+  }
+
+  /** Followers that are receiving a snapshot need the log from behind this index on. */
+  get pinnedIndex(): number | undefined {
+    return this.#outbox.lowestIndex;
+  }
+
+  /** The membership may have changed. */
+  followMembership(): void {
+    const { membership } = this.host.raft;
+    if (membership === this.#membership) return;
+    this.#membership = membership;
+    const peers = membership.members.filter(({ id }) => id !== this.host.id);
+    this.#addresses = new Map(peers.map(({ id, address }) => [id, { id, address }]));
+    this.#transport?.retain([...this.#addresses.values()]);
+  }
+
+  send(request: PeerRequest): void {
+    const peer = this.#peer(request.to);
+    if (peer !== undefined) this.#transport?.send(peer, request);
+  }
+
+  /** Carries out what else the core wants for its followers. */
+  serve(): void {
+    for (const read of this.host.raft.takeLogReads()) void this.#read(read);
+    for (const send of this.host.raft.takeSnapshotSends()) this.#outbox.send(send);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#outbox.stop();
+    await this.#transport?.close();
+  }
+
+  #peer(id: string): Peer | undefined {
+    return this.#addresses.get(id);
+  }
+
+  #events(): TransportEvents {
+    return {
+      answer: (answer) => {
+        if (this.#stopped) return;
+        const rejection = answer.type === "append_entries_answer" ? answer.rejection : undefined;
+        if (rejection?.reason === "safety") {
+          this.options.logger.error(
+            { from: answer.from, detail: rejection.detail },
+            "a member refused entries for safety",
+          );
+        }
+        this.host.core((raft) => raft.receive(answer));
+        this.host.wake();
+      },
+      unreachable: (peer) => {
+        if (this.#stopped) return;
+        this.host.core((raft) => raft.unreachable(peer));
+        this.host.wake();
+      },
+    };
+  }
+
+  async #read(read: LogRead): Promise<void> {
+    try {
+      const entries = await this.log.entries(read.first, read.last, read.maxBytes).catch(noneWhenTrimmed);
+      if (this.#stopped) return;
+      this.host.core((raft) => raft.entriesRead(read, entries));
+      this.host.wake();
+    } catch (error) {
+      // A log that cannot be read any more is none to lead with.
+      if (!this.#stopped) this.host.fail(error);
+    }
+  }
+
+  #transferEnded(send: SnapshotSend, outcome: SnapshotOutcome): void {
+    if (this.#stopped) return;
+    this.host.core((raft) => raft.snapshotSent(send, outcome));
+    this.host.wake();
+  }
+}
+
+function noneWhenTrimmed(error: unknown): [] {
+  if (hasCode(error, "OUT_OF_RANGE")) return [];
+  throw error;
+}

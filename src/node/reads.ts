@@ -1,0 +1,42 @@
+import type { NodeHost } from "./host.js";
+import { PendingAnswers } from "./pending_answers.js";
+import { refusal } from "./refusals.js";
+import type { Ticker } from "./ticker.js";
+
+/** Linearizable reads that wait for the index at which they may be answered. */
+export class Reads {
+  readonly #answers = new PendingAnswers<number>();
+  #nextRead = 1;
+
+  constructor(
+    private readonly host: NodeHost,
+    private readonly ticker: Ticker,
+  ) {}
+
+  /** Resolves with the index that must be applied before the state may be read. Rejects with NOT_LEADER, CANCELLED. */
+  index(signal?: AbortSignal): Promise<number> {
+    const read = this.#nextRead++;
+    const answer = this.#answers.wait(read, signal);
+    this.host.core((raft) => {
+      // With leases, a clock that stood still would vouch for what is over.
+      if (this.ticker.isLate) raft.distrustClock();
+      raft.readIndex(read);
+    });
+    this.answer();
+    this.host.wake();
+    return answer;
+  }
+
+  /** Answers those that the core has answered. */
+  answer(): void {
+    const { id, raft } = this.host;
+    for (const { requestId, index } of raft.takeReads()) {
+      if (index !== undefined) this.#answers.resolve(requestId, index);
+      else this.#answers.reject(requestId, refusal("not_leader", id, raft.leader));
+    }
+  }
+
+  failAll(error: unknown): void {
+    this.#answers.rejectAll(error);
+  }
+}

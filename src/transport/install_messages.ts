@@ -1,0 +1,44 @@
+/** What the sender of a snapshot says (Raft figure 13): one offer, then chunks. */
+export type InstallMessage =
+  | ({ readonly kind: "offer" } & InstallOffer)
+  | {
+      readonly kind: "chunk";
+      /** The offer's leaderTerm, so that a chunk of a deposed leader is recognised. */
+      readonly leaderTerm: number;
+      /** Place of `data` in the file. */
+      readonly offset: number;
+      /** Must not be changed before `send` resolves. */
+      readonly data: Uint8Array;
+    };
+
+/** A leader's announcement of a snapshot. */
+export interface InstallOffer {
+  readonly from: string;
+  /** The leader's term; `term` is that of the snapshot's last entry. */
+  readonly leaderTerm: number;
+  readonly index: number;
+  readonly term: number;
+  readonly fileBytes: number;
+  /** SHA-256 of the file up to its trailer: 32 bytes. */
+  readonly sha256: Uint8Array;
+}
+
+/** Why an offer is refused. */
+export interface OfferRefusal {
+  readonly reason: "stale_term" | "already_committed" | "busy" | "no_space";
+  readonly detail: string;
+}
+
+/** What the receiver says: accepted or refused, then progress now and then, then installed. */
+export type InstallReply =
+  | { readonly kind: "accepted"; readonly offset: number }
+  | ({
+      readonly kind: "refused";
+      /** The receiver's true position. */
+      readonly term: number;
+      readonly commitIndex: number;
+      readonly lastLogIndex: number;
+    } & OfferRefusal)
+  /** `receivedBytes` of the file are there and checked. Said again and again while the whole file is being installed. */
+  | { readonly kind: "progress"; readonly receivedBytes: number }
+  | { readonly kind: "installed"; readonly term: number; readonly matchIndex: number; readonly applied: boolean };

@@ -1,0 +1,50 @@
+import type { PeerAnswer, PeerRequest } from "../core/messages.js";
+import type { InstallMessage, InstallReply } from "./install_messages.js";
+
+/** A member of the cluster, as another one reaches it. */
+export interface Peer {
+  readonly id: string;
+  /** host:port */
+  readonly address: string;
+}
+
+/**
+ * How a node reaches its peers. Messages may be lost, and the node copes with that; they must not be changed, and an answer must be the one
+ * to the request that it is handed in for.
+ */
+export interface Transport {
+  /**
+   * Sends a request. Never waits and never throws: what cannot be sent now is dropped. The answer, if one comes, goes to
+   * {@link TransportEvents.answer}.
+   */
+  send(to: Peer, request: PeerRequest): void;
+  /** Opens a stream for a snapshot. It does not delay the other messages to that peer. */
+  openInstall(to: Peer): InstallStream;
+  /** These are the peers from now on: connections to others may be closed. */
+  retain(peers: readonly Peer[]): void;
+  /** Ends all calls and connections. Nothing is reported any more. */
+  close(): Promise<void>;
+}
+
+/** Whom a transport tells what comes in. */
+export interface TransportEvents {
+  answer(answer: PeerAnswer): void;
+  /** What was sent to this peer and is not answered may be lost. Told once for each break of a connection, not for each message. */
+  unreachable(peer: string): void;
+}
+
+/** Makes the transport of a node. */
+export type TransportFactory = (
+  self: { readonly id: string; readonly clusterId: string },
+  events: TransportEvents,
+) => Transport;
+
+/** The sender's end of a snapshot's transfer. */
+export interface InstallStream {
+  /** Resolves when there is room for the next message; rejects when the stream has failed or the receiver has ended it. */
+  send(message: InstallMessage): Promise<void>;
+  /** What the receiver says, for one reader; throws what the stream has failed with. */
+  readonly replies: AsyncIterable<InstallReply>;
+  /** Ends the stream at both ends; may be called more than once. */
+  cancel(): void;
+}
