@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import { InvariantViolation } from "../core/invariants.js";
 import { limits } from "../core/limits.js";
 import type { MembershipChange } from "../core/membership_change.js";
@@ -13,14 +12,11 @@ import {
   type TimeoutNow,
   type TimeoutNowAnswer,
 } from "../core/messages.js";
-import { Raft } from "../core/raft.js";
+import type { Raft } from "../core/raft.js";
 import type { ElectionMode } from "../core/timing.js";
 import { entryBytes, type IndexedMembership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
-import { checkId, checkMembers } from "../storage/data_dir.js";
-import { nodeFileSystem } from "../storage/fs.js";
-import { membershipCodec } from "../storage/membership_message.js";
 import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
 import { AutoSnapshot } from "./auto_snapshot.js";
 import { type Clock, systemClock } from "./clock.js";
@@ -35,11 +31,12 @@ import { Peers } from "./peers.js";
 import { type Committed, Proposals } from "./proposals.js";
 import { Reads } from "./reads.js";
 import { ReadyLoop } from "./ready_loop.js";
-import { type Recovered, type RecoveryReport, recover } from "./recovery.js";
+import type { Recovered, RecoveryReport } from "./recovery.js";
 import { checkFitsEntry, diskFull, refusal } from "./refusals.js";
 import { RoomKeeper } from "./room.js";
 import { SnapshotInbox } from "./snapshot_inbox.js";
 import { receiveSnapshot } from "./snapshot_reception.js";
+import { coreOf, recoverNode } from "./starting.js";
 import { abandonStorage, closeStorage, type NodeStorage } from "./storage.js";
 import { Ticker } from "./ticker.js";
 import { AppliedWaiters } from "./waiters.js";
@@ -82,23 +79,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   static async start<Result, Machine extends StateMachine<Result>>(
     options: NodeOptions<Result, Machine>,
   ): Promise<CairnNode<Result, Machine>> {
-    checkId(options.id, "node id");
-    if (options.clusterId !== undefined) checkId(options.clusterId, "cluster id");
-    const members = checkMembers(options.members ?? [{ id: options.id, address: "", role: "voter" }]);
     const clock = options.clock ?? systemClock;
     const started = clock.now();
-    const recovered = await recover({
-      fs: options.fs ?? nodeFileSystem,
-      path: options.directory,
-      nodeId: options.id,
-      clusterId: options.clusterId,
-      newClusterId: randomUUID,
-      members,
-      openMachine: options.openMachine,
-      trustState: options.trustState ?? true,
-      segmentBytes: options.segmentBytes ?? limits.segmentBytes,
-      logger: options.logger ?? silentLogger,
-    });
+    const recovered = await recoverNode(options);
     try {
       return new CairnNode(options, recovered, clock, clock.now() - started);
     } catch (error) {
@@ -121,20 +104,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#clock = clock;
     this.#logger = options.logger ?? silentLogger;
     this.#onFatal = options.onFatal ?? rethrow;
-    this.#raft = new Raft({
-      id: this.id,
-      elections: this.elections,
-      electionTicks: options.electionTicks ?? 10,
-      heartbeatTicks: options.heartbeatTicks,
-      reads: options.reads,
-      limits: options.limits,
-      random: options.random ?? Math.random,
-      codec: membershipCodec,
-      hardState: storage.log.hardState,
-      log: recovered.start,
-      snapshot: recovered.snapshot,
-      memberships: recovered.memberships,
-    });
+    this.#raft = coreOf(options, recovered);
     this.#room = new RoomKeeper(clock, (full, error) => this.#onRoom(full, error));
     const host = this.#host();
     this.#requests = new PeerRequests(host, this.#room);

@@ -1,0 +1,51 @@
+import { randomUUID } from "node:crypto";
+import { limits } from "../core/limits.js";
+import { Raft } from "../core/raft.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import { checkId, checkMembers } from "../storage/data_dir.js";
+import { nodeFileSystem } from "../storage/fs.js";
+import { membershipCodec } from "../storage/membership_message.js";
+import { silentLogger } from "./logger.js";
+import type { NodeOptions } from "./options.js";
+import { type Recovered, recover } from "./recovery.js";
+
+/** Brings a node's data back, by its options. @throws CairnError as {@link recover}, INVALID_ARGUMENT for options that no node can have */
+export async function recoverNode<Result, Machine extends StateMachine<Result>>(
+  options: NodeOptions<Result, Machine>,
+): Promise<Recovered<Machine>> {
+  checkId(options.id, "node id");
+  if (options.clusterId !== undefined) checkId(options.clusterId, "cluster id");
+  return recover({
+    fs: options.fs ?? nodeFileSystem,
+    path: options.directory,
+    nodeId: options.id,
+    clusterId: options.clusterId,
+    newClusterId: randomUUID,
+    members: checkMembers(options.members ?? [{ id: options.id, address: "", role: "voter" }]),
+    openMachine: options.openMachine,
+    trustState: options.trustState ?? true,
+    segmentBytes: options.segmentBytes ?? limits.segmentBytes,
+    logger: options.logger ?? silentLogger,
+  });
+}
+
+/** The core of a node whose data was brought back. */
+export function coreOf<Result, Machine extends StateMachine<Result>>(
+  options: NodeOptions<Result, Machine>,
+  { storage, start, snapshot, memberships }: Recovered<Machine>,
+): Raft {
+  return new Raft({
+    id: options.id,
+    elections: options.elections ?? "automatic",
+    electionTicks: options.electionTicks ?? 10,
+    heartbeatTicks: options.heartbeatTicks,
+    reads: options.reads,
+    limits: options.limits,
+    random: options.random ?? Math.random,
+    codec: membershipCodec,
+    hardState: storage.log.hardState,
+    log: start,
+    snapshot,
+    memberships,
+  });
+}
