@@ -14,3 +14,18 @@ export interface NodeHost {
   /** The node cannot go on. */
   fail(error: unknown): void;
 }
+
+/** What of the core everybody may look at. */
+export type RaftView = Pick<
+  Raft,
+  | "term"
+  | "role"
+  | "leader"
+  | "log"
+  | "snapshot"
+  | "membership"
+  | "isEstablishedLeader"
+  | "transferTarget"
+  | "isInstalling"
+  | "progress"
+>;

@@ -22,7 +22,7 @@ import { AutoSnapshot } from "./auto_snapshot.js";
 import { type Clock, systemClock } from "./clock.js";
 import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
 import { Conditions } from "./conditions.js";
-import type { NodeHost } from "./host.js";
+import type { NodeHost, RaftView } from "./host.js";
 import { Leadership } from "./leadership.js";
 import { type Logger, silentLogger } from "./logger.js";
 import type { NodeOptions } from "./options.js";
@@ -170,7 +170,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /** The core, to be read only. */
-  get raft(): Pick<Raft, ReadOnly> {
+  get raft(): RaftView {
     return this.#raft;
   }
 
@@ -426,19 +426,6 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     if (this.#stopping !== undefined) throw new CairnError("STOPPED", `node ${this.id} has stopped`);
   }
 }
-
-/** What of the core may be looked at. */
-type ReadOnly =
-  | "term"
-  | "role"
-  | "leader"
-  | "log"
-  | "snapshot"
-  | "membership"
-  | "isEstablishedLeader"
-  | "transferTarget"
-  | "isInstalling"
-  | "progress";
 
 /** What the loop ends with when it is stopped in the midst of something that may take long. */
 function isInterruption(error: unknown): boolean {
