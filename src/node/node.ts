@@ -399,6 +399,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /** Carries out what depends on nothing that is being written, and lets the loop look for more. */
   #turn(): void {
     this.#reads.answer();
+    this.#proposals.truncated(this.#raft.log.last.index);
     this.#peers.followMembership();
     for (const message of this.#core((raft) => raft.takeMessages())) this.#send(message);
     this.#peers.serve();

@@ -18,6 +18,8 @@ interface Pending<Result> extends Waiter<Committed<Result>> {
 /** Proposals that are in the log of this node and whose callers wait for them to be applied. */
 export class Proposals<Result> {
   readonly #pending = new Map<number, Pending<Result>>();
+  /** Highest index that was waited for since the log ended below it. */
+  #highest = 0;
 
   /**
    * Resolves when the entry at `position` is applied. Rejects with NOT_LEADER when another entry took its place (nothing happened), and
@@ -26,7 +28,8 @@ export class Proposals<Result> {
   wait(position: LogPosition, signal?: AbortSignal): Promise<Committed<Result>> {
     const { index, term } = position;
     // A proposal of an earlier term that is no longer in this node's log: another member may still bring it through.
-    this.#failWhere((pending) => pending === index, "this node has put another entry in its place");
+    this.#pending.get(index)?.reject(outcomeUnknown(index, "this node has put another entry in its place"));
+    this.#highest = Math.max(this.#highest, index);
     return waitFor<Committed<Result>>(
       signal,
       (waiter) => this.#pending.set(index, { term, ...waiter }),
@@ -47,6 +50,13 @@ export class Proposals<Result> {
       if (pending.term === entry.term) pending.resolve({ index: entry.index, result: results[at]!.result as Result });
       else pending.reject(new CairnError("NOT_LEADER", `another leader's entry took index ${entry.index}`));
     });
+  }
+
+  /** The log ends at `index`: what was proposed above is gone from this node, but another member may still bring it through. */
+  truncated(index: number): void {
+    if (index >= this.#highest) return;
+    this.#highest = index;
+    this.#failWhere((pending) => pending > index, "another leader's log took the place of this node's");
   }
 
   /** Rule 12: a snapshot up to `index` took the place of the log; whether proposals below it are in there cannot be told. */
