@@ -41,6 +41,11 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly reads?: ReadMode | undefined;
   /** How the other members are reached. Left out: not at all. */
   readonly transport?: TransportFactory | undefined;
+  /**
+   * host:port at which members are to be reached from here, by id, where that is not what the membership says: behind a tunnel, or a
+   * forwarded port.
+   */
+  readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   /** When to take snapshots without being asked; `false`: never. Left out: see {@link SnapshotPolicy}. */
   readonly snapshots?: SnapshotPolicy | false | undefined;
   /** Limits in place of those in limits.ts. */

@@ -14,6 +14,8 @@ import { type OutgoingTransfer, SnapshotOutbox } from "./snapshot_outbox.js";
 export interface PeersOptions {
   readonly clusterId: string;
   readonly transport: TransportFactory | undefined;
+  /** In place of those that the membership has. */
+  readonly addresses: Readonly<Record<string, string>>;
   readonly snapshotChunkBytes: number;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -68,7 +70,8 @@ export class Peers {
     if (membership === this.#membership) return;
     this.#membership = membership;
     const peers = membership.members.filter(({ id }) => id !== this.host.id);
-    this.#addresses = new Map(peers.map(({ id, address }) => [id, { id, address }]));
+    const { addresses } = this.options;
+    this.#addresses = new Map(peers.map(({ id, address }) => [id, { id, address: addresses[id] ?? address }]));
     this.#transport?.retain([...this.#addresses.values()]);
   }
 
