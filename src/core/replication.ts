@@ -232,7 +232,7 @@ export class Replication {
   #readEntries(progress: Progress): void {
     const { log, term } = this.state;
     progress.isReading = true;
-    const last = Math.min(log.last.index, progress.next + this.bounds.appendEntries - 1);
+    const last = Math.min(log.persisted, progress.next + this.bounds.appendEntries - 1);
     const maxBytes = this.bounds.appendBatchBytes;
     this.#logReads.push({ to: progress.id, term, first: progress.next, last, maxBytes });
   }

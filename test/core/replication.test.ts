@@ -1,0 +1,29 @@
+import { describe, expect, test } from "vitest";
+import { accept, appendsOf, elected, progressOf, refuse, settle, startLeaderOf } from "./support.js";
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+describe("entries that are no longer in memory", () => {
+  /** n1 leads with ten entries that it has only on disk, and n2 lacks all but the first one. */
+  function lagging() {
+    const { raft, requests } = elected(["n2", "n3"], {
+      terms: Array(10).fill(1),
+      commit: 10,
+      applied: 10,
+      limits: { windowBytes: 0 },
+    });
+    raft.receive(accept(requests[1]!));
+    settle(raft);
+    raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 2 }));
+    return raft;
+  }
+
+  test("are asked for only as far as they are on disk", () => {
+    const raft = lagging();
+    // Not written yet, and not even handed out to be.
+    raft.propose(bytes("a"));
+    expect(raft.takeMessages().filter(({ to }) => to === "n2")).toEqual([]);
+    expect(raft.log.persisted).toBe(11);
+    expect(raft.takeLogReads()).toMatchObject([{ to: "n2", term: 2, first: 2, last: 11 }]);
+  });
+});
