@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { accept, appendsOf, elected, progressOf, refuse, settle, startLeaderOf } from "./support.js";
+import { accept, appendsOf, commands, elected, progressOf, refuse, settle, startLeaderOf } from "./support.js";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
@@ -25,5 +25,15 @@ describe("entries that are no longer in memory", () => {
     expect(raft.takeMessages().filter(({ to }) => to === "n2")).toEqual([]);
     expect(raft.log.persisted).toBe(11);
     expect(raft.takeLogReads()).toMatchObject([{ to: "n2", term: 2, first: 2, last: 11 }]);
+  });
+
+  test("that were trimmed while they were being read are not sent: the follower gets the snapshot", () => {
+    const raft = lagging();
+    raft.takeMessages();
+    const [read] = raft.takeLogReads();
+    raft.snapshotTaken({ index: 10, term: 1 }, 10);
+    raft.entriesRead(read!, commands(2, [1, 1, 1]));
+    expect(raft.takeMessages()).toEqual([]);
+    expect(raft.takeSnapshotSends()).toEqual([{ to: "n2", term: 2 }]);
   });
 });
