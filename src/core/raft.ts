@@ -182,11 +182,9 @@ export class Raft {
 
   #tickTimer(): void {
     const state = this.#state;
-    const { isAutomatic, electionTicks } = state.timing;
-    state.elapsedTicks += 1;
-    if (state.elapsedTicks >= electionTicks) state.timing.endGrace();
+    state.tick();
     if (!state.isTimedOut) return;
-    if (isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
+    if (state.timing.isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
     // Told to campaign, and not elected: it is told again or not.
     else if (state.role !== "follower") state.becomeFollower(state.term, undefined);
   }
