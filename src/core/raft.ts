@@ -190,13 +190,17 @@ export class Raft {
   }
 
   /**
-   * Starts an election whatever the timers say, and although a leader may be alive (unless the cluster uses leases, which stand on nobody doing
-   * that). Returns why it cannot, or undefined; a leader stays one.
+   * Starts an election whatever the timers say, and although a leader may be alive; with leases, which stand on nobody doing that, only when
+   * none was heard from within an election timeout. Returns why it cannot, or undefined; a leader stays one.
    */
   campaign(): string | undefined {
-    if (this.#state.role === "leader") return undefined;
+    const { role, timing, hearsLeader } = this.#state;
+    if (role === "leader") return undefined;
+    if (timing.hasLeases && hearsLeader) {
+      return "reads go by leases, so nobody campaigns within an election timeout of a leader's message or its own start";
+    }
     const reason = cannotCampaign(this.#state);
-    if (reason === undefined) this.#campaign(!this.#state.timing.hasLeases);
+    if (reason === undefined) this.#campaign(!timing.hasLeases);
     return reason;
   }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { accept, appendsOf, commands, elected, progressOf, refuse, settle, startLeaderOf } from "./support.js";
+import { accept, commands, elected, refuse, settle } from "./support.js";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 

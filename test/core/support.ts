@@ -215,6 +215,8 @@ export function ask(raft: Raft, request: Request): Response {
 /** n1, elected by the others of these ids, with the first messages that it sends as a leader. */
 export function elected(ids: readonly string[], setup: NodeSetup = {}): { raft: Raft; requests: PeerAppend[] } {
   const raft = startNode({ memberships: [{ index: 0, members: voters("n1", ...ids) }], ...setup });
+  // With leases nobody campaigns right after its start.
+  for (let tick = 0; setup.reads === "lease" && tick < (setup.electionTicks ?? 10); tick++) raft.tick();
   raft.campaign();
   for (const request of settle(raft).requests) raft.receive(vote(request, true));
   return { raft, requests: appendsOf(settle(raft)) };
