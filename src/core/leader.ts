@@ -156,7 +156,7 @@ export class Leader {
    */
   get #hasLease(): boolean {
     const { state, replication } = this;
-    if (!state.timing.hasLeases || this.handover.isTold) return false;
+    if (!state.timing.hasLeases || this.handover.hasTold) return false;
     const least = this.#ticks - state.timing.leaseTicks;
     const sentAt = (id: string) => this.#tickOf(replication.progressOf(id)?.ackedRound ?? 0);
     return majorityIndex(state.voters.map((id) => (id === state.id ? this.#ticks : sentAt(id)))) > least;
