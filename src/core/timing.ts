@@ -45,10 +45,10 @@ export class Timing {
   }
 
   /**
-   * For how many ticks after it was sent an answered message keeps the leader's lease. Assumption: while a follower's clock counts
+   * For how many ticks after it was sent an answered message keeps the leader's lease; 0, so never, with electionTicks 2. Assumption: while a follower's clock counts
    * electionTicks - 1 ticks (the first one may come at once), no leader's counts less than nine tenths of that, and neither stands still unnoticed.
    */
   get leaseTicks(): number {
-    return Math.max(1, Math.floor((this.electionTicks - 1) * 0.9));
+    return Math.floor((this.electionTicks - 1) * 0.9);
   }
 }
