@@ -21,10 +21,7 @@ export class Handover {
     return this.#target;
   }
 
-  /**
-   * Whether anybody was told, ever: that message may arrive at any time, and its receiver lead at once, so this leader's lease is worth nothing
-   * any more.
-   */
+  /** Whether any target was told: it may still act on that, however late, so this leader's lease is worth nothing for the rest of its term. */
   get hasTold(): boolean {
     return this.#hasTold;
   }

@@ -182,23 +182,25 @@ export class Raft {
 
   #tickTimer(): void {
     const state = this.#state;
-    const { isAutomatic, electionTicks } = state.timing;
-    state.elapsedTicks += 1;
-    if (state.elapsedTicks >= electionTicks) state.timing.endGrace();
+    state.tick();
     if (!state.isTimedOut) return;
-    if (isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
+    if (state.timing.isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
     // Told to campaign, and not elected: it is told again or not.
     else if (state.role !== "follower") state.becomeFollower(state.term, undefined);
   }
 
   /**
-   * Starts an election whatever the timers say, and although a leader may be alive (unless the cluster uses leases, which stand on nobody doing
-   * that). Returns why it cannot, or undefined; a leader stays one.
+   * Starts an election whatever the timers say, and although a leader may be alive; with leases, which stand on nobody doing that, only when
+   * none was heard from within an election timeout. Returns why it cannot, or undefined; a leader stays one.
    */
   campaign(): string | undefined {
-    if (this.#state.role === "leader") return undefined;
+    const { role, timing, hearsLeader } = this.#state;
+    if (role === "leader") return undefined;
+    if (timing.hasLeases && hearsLeader) {
+      return "reads go by leases, so nobody campaigns within an election timeout of a leader's message or its own start";
+    }
     const reason = cannotCampaign(this.#state);
-    if (reason === undefined) this.#campaign(!this.#state.timing.hasLeases);
+    if (reason === undefined) this.#campaign(!timing.hasLeases);
     return reason;
   }
 

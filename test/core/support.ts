@@ -3,16 +3,20 @@ import type { MembershipCodec } from "../../src/core/membership.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
+  type AppendRejection,
   type InstallSnapshot,
   type InstallSnapshotAnswer,
   isAnswer,
+  type PeerAppend,
+  type PeerAppendAnswer,
   type PeerRequest,
+  type PeerVoteAnswer,
   type Request,
   type RequestVote,
   type RequestVoteAnswer,
   type Response,
 } from "../../src/core/messages.js";
-import { Raft, type RaftOptions } from "../../src/core/raft.js";
+import { type ProgressInfo, Raft, type RaftOptions } from "../../src/core/raft.js";
 import type { Ready } from "../../src/core/ready.js";
 import {
   type Entry,
@@ -65,6 +69,8 @@ export function logStart(setup: {
 }
 
 export interface NodeSetup {
+  /** n1 when left out. */
+  id?: string;
   boundary?: LogPosition;
   /** Of the entries above the boundary. */
   terms?: readonly number[];
@@ -76,23 +82,30 @@ export interface NodeSetup {
   memberships?: readonly IndexedMembership[];
   elections?: RaftOptions["elections"];
   electionTicks?: number;
+  heartbeatTicks?: number;
+  reads?: RaftOptions["reads"];
   random?: () => number;
+  limits?: RaftOptions["limits"];
 }
 
 /** The node n1, alone unless other members are given, with all of its log durable. */
 export function startNode(setup: NodeSetup = {}): Raft {
+  const { id = "n1", memberships = [{ index: 0, members: voters("n1") }] } = setup;
   const log = logStart(setup);
   const lastTerm = log.ranges.at(-1)?.term ?? log.boundary.term;
   return new Raft({
-    id: "n1",
+    id,
     elections: setup.elections ?? "manual",
     electionTicks: setup.electionTicks ?? 10,
+    heartbeatTicks: setup.heartbeatTicks,
+    reads: setup.reads,
     random: setup.random ?? (() => 0),
     codec,
     hardState: { term: setup.term ?? lastTerm, vote: setup.vote, commit: log.commit },
     log,
     snapshot: log.boundary.index === 0 ? undefined : log.boundary,
-    memberships: setup.memberships ?? [{ index: 0, members: voters("n1") }],
+    memberships,
+    limits: setup.limits,
   });
 }
 
@@ -197,6 +210,71 @@ export function ask(raft: Raft, request: Request): Response {
   const answer = settle(raft).messages.find((message) => message.requestId === request.requestId);
   if (answer === undefined) throw new Error(`request ${request.requestId} (${request.type}) was not answered`);
   return answer;
+}
+
+/** n1, elected by the others of these ids, with the first messages that it sends as a leader. */
+export function elected(ids: readonly string[], setup: NodeSetup = {}): { raft: Raft; requests: PeerAppend[] } {
+  const raft = startNode({ memberships: [{ index: 0, members: voters("n1", ...ids) }], ...setup });
+  // With leases nobody campaigns right after its start.
+  for (let tick = 0; setup.reads === "lease" && tick < (setup.electionTicks ?? 10); tick++) raft.tick();
+  raft.campaign();
+  for (const request of settle(raft).requests) raft.receive(vote(request, true));
+  return { raft, requests: appendsOf(settle(raft)) };
+}
+
+/** The same, when all members have the whole log and know that it is committed. */
+export function startLeaderOf(ids: readonly string[], setup: NodeSetup = {}): Raft {
+  const { raft, requests } = elected(ids, setup);
+  for (let sent = requests; sent.length > 0; sent = appendsOf(settle(raft))) {
+    for (const request of sent) raft.receive(accept(request));
+  }
+  return raft;
+}
+
+export function appendsOf({ requests }: Pick<Settled, "requests">): PeerAppend[] {
+  return requests.filter((request) => request.type === "append_entries");
+}
+
+/** A voter's answer to a request for its vote, in the request's term unless `term` says otherwise. */
+export function vote(request: PeerRequest, granted: boolean, term = request.term): PeerVoteAnswer {
+  if (request.type !== "request_vote") throw new Error(`a ${request.type} is not answered with a vote`);
+  const asked = { term: request.term, preVote: request.preVote };
+  return { type: "request_vote_answer", from: request.to, term, granted, request: asked };
+}
+
+/** A follower's answer to AppendEntries: its log agrees up to `matchIndex`, by default with all of it. */
+export function accept(request: PeerRequest, matchIndex?: number): PeerAppendAnswer {
+  const { last, ...answer } = answerBase(request);
+  return { ...answer, lastIndex: matchIndex ?? last, matchIndex: matchIndex ?? last };
+}
+
+/** A follower's answer to AppendEntries whose `prev` its log has not: see {@link AppendEntriesAnswer}. */
+export function refuse(
+  request: PeerRequest,
+  { conflictTerm = 0, conflictIndex = 0, reason = "log_mismatch", term = request.term }: RefusalSetup,
+): PeerAppendAnswer {
+  const { last: _, ...answer } = answerBase(request);
+  return { ...answer, term, lastIndex: 0, rejection: { reason, detail: "", conflictTerm, conflictIndex } };
+}
+
+interface RefusalSetup {
+  conflictTerm?: number;
+  conflictIndex?: number;
+  reason?: AppendRejection;
+  term?: number;
+}
+
+function answerBase(request: PeerRequest) {
+  if (request.type !== "append_entries") throw new Error(`a ${request.type} is not answered as AppendEntries`);
+  const { to: from, term, round, prev, entries } = request;
+  const asked = { term, round, prevIndex: prev.index };
+  const last = prev.index + entries.length;
+  return { type: "append_entries_answer", from, term, request: asked, last } as const;
+}
+
+/** One of the members as its leader sees it. */
+export function progressOf(raft: Raft, id: string): ProgressInfo | undefined {
+  return raft.progress.find((member) => member.id === id);
 }
 
 /** Terms of the log above its boundary. */

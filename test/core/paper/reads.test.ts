@@ -1,0 +1,311 @@
+import { describe, expect, test } from "vitest";
+import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
+import {
+  accept,
+  append,
+  appendsOf,
+  elected,
+  requestVote,
+  settle,
+  startLeaderOf,
+  startNode,
+  voters,
+} from "../support.js";
+
+const ids = ["n1", "n2", "n3"];
+const memberships = [{ index: 0, members: voters(...ids) }];
+const bytes = (text: string) => new TextEncoder().encode(text);
+
+/** n1 leads, and its log is everywhere. */
+function led(setup: ConstructorParameters<typeof Cluster>[1] = {}) {
+  const cluster = new Cluster(ids, setup);
+  cluster.elect("n1");
+  return cluster;
+}
+
+describe("Raft section 8, client interaction", () => {
+  test("a server that does not lead refuses what clients ask, and names the last leader that it has heard of", () => {
+    const cluster = led();
+    const raft = cluster.raft("n2");
+    expect(raft.propose(bytes("a"))).toEqual({ refused: "not_leader" });
+    raft.readIndex(1);
+    expect(raft.takeReads()).toEqual([{ requestId: 1, index: undefined }]);
+    expect(raft.leader).toBe("n1");
+  });
+
+  test("a leader begins its term with a no-op, so that it learns which entries are committed", () => {
+    const cluster = new Cluster(ids, { terms: [1, 1] });
+    cluster.act("n2", (raft) => raft.campaign());
+    cluster.deliver((flight) => !isAppend(flight));
+    const raft = cluster.raft("n2");
+    expect([raft.role, raft.log.commit]).toEqual(["leader", 0]);
+    cluster.deliver();
+    expect(cluster.disk("n2").entries.at(-1)).toEqual({ index: 3, term: 2, type: "no-op", data: new Uint8Array() });
+    expect(raft.log.commit).toBe(3);
+  });
+
+  test("a leader that was deposed without knowing it answers no read", () => {
+    const cluster = led();
+    cluster.partition(["n1"], ["n2", "n3"]);
+    cluster.elect("n2");
+    cluster.propose("n2", "new");
+    cluster.deliver();
+    cluster.act("n1", (raft) => raft.readIndex(1));
+    cluster.deliver();
+    expect(cluster.raft("n1").role).toBe("leader");
+    expect(cluster.raft("n1").takeReads()).toEqual([]);
+    cluster.heal();
+    cluster.pass(2);
+    expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: undefined }]);
+  });
+});
+
+describe("thesis section 6.2, finding the leader", () => {
+  test("a leader that hears from no majority for an election timeout steps down", () => {
+    const cluster = led({ elections: "automatic", electionTicks: 5 });
+    cluster.partition(["n1"], ["n2", "n3"]);
+    // Up to two timeouts: it looks back once in each.
+    cluster.tick(10, ["n1"]);
+    expect([cluster.raft("n1").role, cluster.raft("n1").leader]).toEqual(["follower", undefined]);
+    expect(cluster.raft("n1").propose(bytes("a"))).toEqual({ refused: "not_leader" });
+  });
+
+  test("one that hears from a majority stays, though some are silent", () => {
+    const cluster = led({ elections: "automatic", electionTicks: 5 });
+    cluster.crash("n3");
+    cluster.pass(50);
+    expect(cluster.leaders).toEqual(["n1"]);
+  });
+
+  test("learners are no part of that majority", () => {
+    const members = [...voters("n1", "n2"), { id: "n3", address: "", role: "learner" } as const];
+    const cluster = new Cluster(ids, { elections: "automatic", electionTicks: 5 }, {}, members);
+    cluster.elect("n1");
+    cluster.crash("n2");
+    cluster.pass(10);
+    expect(cluster.leaders).toEqual([]);
+  });
+
+  test("a follower forgets the leader when it starts an election", () => {
+    const raft = startNode({ memberships, elections: "automatic" });
+    raft.step(append({ term: 1 }));
+    for (let tick = 0; tick < 10; tick++) raft.tick();
+    expect([raft.role, raft.leader]).toEqual(["pre-candidate", undefined]);
+  });
+
+  test("and when the term changes", () => {
+    const raft = startNode({ memberships });
+    raft.step(append({ term: 1 }));
+    raft.step(requestVote(2, [0, 0], { from: "n3" }));
+    expect([raft.term, raft.leader]).toEqual([2, undefined]);
+  });
+});
+
+describe("thesis section 6.4, linearizable reads", () => {
+  test("1. a leader that has not committed an entry of its own term waits until it has", () => {
+    const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1], commit: 2, applied: 2 });
+    raft.readIndex(1);
+    for (const request of appendsOf(settle(raft))) raft.receive(accept(request, 2));
+    expect(raft.takeReads()).toEqual([]);
+    for (const request of requests) raft.receive(accept(request));
+    for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
+    expect(raft.takeReads()).toEqual([{ requestId: 1, index: 3 }]);
+  });
+
+  test("2. the read gets what is committed when it comes, and not what is committed meanwhile", () => {
+    const cluster = led();
+    cluster.act("n1", (raft) => raft.readIndex(1));
+    cluster.propose("n1", "later");
+    cluster.deliver();
+    expect(cluster.raft("n1").log.commit).toBe(2);
+    expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: 1 }]);
+  });
+
+  test("3. it is answered when a majority has answered heartbeats that were sent after it came", () => {
+    const cluster = led();
+    // Sent before, and answered after it came.
+    cluster.tick(1, ["n1"]);
+    cluster.deliver(isTo("n2", "n3"));
+    cluster.act("n1", (raft) => raft.readIndex(1));
+    cluster.deliver(({ kind }) => kind === "answer");
+    expect(cluster.raft("n1").takeReads()).toEqual([]);
+    cluster.deliver((flight) => isTo("n2")(flight) || isFrom("n2")(flight));
+    expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: 1 }]);
+  });
+
+  test("3. such heartbeats are sent at once, and again when they are lost", () => {
+    const cluster = led();
+    cluster.act("n1", (raft) => raft.readIndex(1));
+    expect(cluster.drop(isAppend).map(({ to }) => to)).toEqual(["n2", "n3"]);
+    cluster.pass(1);
+    expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: 1 }]);
+  });
+
+  test("4. what is handed out is the index that the state machine has to reach, whether it has or not", () => {
+    const cluster = led();
+    cluster.propose("n1", "a");
+    cluster.holdDisk("n1");
+    cluster.deliver();
+    cluster.act("n1", (raft) => raft.readIndex(1));
+    cluster.deliver();
+    const { log } = cluster.raft("n1");
+    expect([log.applied, log.commit, ...cluster.raft("n1").takeReads()]).toEqual([1, 2, { requestId: 1, index: 2 }]);
+  });
+
+  test("one round of heartbeats is enough for all reads that have gathered", () => {
+    const cluster = led();
+    cluster.act("n1", (raft) => {
+      for (const requestId of [1, 2, 3]) raft.readIndex(requestId);
+    });
+    expect(cluster.flights(isAppend)).toHaveLength(2);
+    cluster.deliver();
+    expect(
+      cluster
+        .raft("n1")
+        .takeReads()
+        .map(({ requestId }) => requestId),
+    ).toEqual([1, 2, 3]);
+    expect(cluster.flights()).toEqual([]);
+  });
+});
+
+/** n1 leads by its timer; voters' clocks are slow enough for nobody else to campaign soon. */
+function leased() {
+  const late = { random: () => 0.9 };
+  const cluster = new Cluster(ids, { elections: "automatic", reads: "lease" }, { n2: late, n3: late });
+  cluster.pass(12);
+  expect(cluster.leaders).toEqual(["n1"]);
+  return cluster;
+}
+
+/** Whether a leader answers a read without asking anybody. */
+function answersAlone(cluster: Cluster, id = "n1"): boolean {
+  const raft = cluster.raft(id);
+  raft.readIndex(1);
+  const isAnswered = raft.takeReads().some(({ index }) => index !== undefined);
+  cluster.work(id);
+  cluster.deliver();
+  raft.takeReads();
+  return isAnswered;
+}
+
+describe("thesis section 6.4.1, leases", () => {
+  test("a majority's answers extend the lease for about an election timeout from when they were asked", () => {
+    const cluster = leased();
+    cluster.partition(["n1"], ["n2", "n3"]);
+    let ticks = 0;
+    for (; answersAlone(cluster); ticks++) cluster.tick(1, ["n1"]);
+    expect(ticks).toBeGreaterThan(4);
+    expect(ticks).toBeLessThan(9);
+  });
+
+  test("while it lasts, reads are answered without messages", () => {
+    const cluster = leased();
+    cluster.act("n1", (raft) => raft.readIndex(1));
+    expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: cluster.raft("n1").log.commit }]);
+    expect(cluster.flights()).toEqual([]);
+  });
+
+  test("without it, they are answered as in section 6.4", () => {
+    const cluster = leased();
+    cluster.drop();
+    cluster.tick(9, ["n1"]);
+    cluster.drop();
+    cluster.act("n1", (raft) => raft.readIndex(1));
+    expect(cluster.raft("n1").takeReads()).toEqual([]);
+    cluster.deliver();
+    expect(cluster.raft("n1").takeReads()).toHaveLength(1);
+  });
+
+  test("it stands on the voters: who has heard from a leader votes for nobody within an election timeout", () => {
+    const cluster = leased();
+    cluster.partition(["n2", "n3"]);
+    cluster.tick(9, ["n2"]);
+    cluster.act("n3", (raft) => raft.campaign());
+    cluster.deliver();
+    expect(cluster.leaders).toEqual(["n1"]);
+  });
+
+  test("who has heard from a leader does not forget it with the term, when it learns of a higher one", () => {
+    const raft = startNode({ memberships, elections: "automatic", reads: "lease" });
+    for (let tick = 0; tick < 10; tick++) raft.tick();
+    const asked = settle(raft).requests;
+    raft.step(append({ term: 1, from: "n1" }));
+    settle(raft);
+    // A late denial of the pre-vote, by someone whose term has nothing to do with that leader.
+    const { to: from, term } = asked[0]!;
+    const request = { term, preVote: true };
+    raft.receive({ type: "request_vote_answer", from, term: 7, granted: false, request });
+    expect(raft.term).toBe(7);
+    raft.step(requestVote(8, [9, 7], { from: "n3" }));
+    expect(settle(raft).messages).toMatchObject([{ granted: false }]);
+  });
+
+  test("who has just started does not know whether it has: it votes for nobody for as long", () => {
+    const raft = startNode({ memberships, elections: "automatic", reads: "lease", random: () => 0.9 });
+    for (let tick = 0; tick < 9; tick++) raft.tick();
+    raft.step(requestVote(1, [0, 0]));
+    expect(settle(raft).messages).toMatchObject([{ granted: false, term: 0 }]);
+    raft.tick();
+    raft.step(requestVote(1, [0, 0]));
+    expect(settle(raft).messages).toMatchObject([{ granted: true, term: 1 }]);
+  });
+
+  test("who has heard from a leader does not vote for itself either, when it is told to campaign", () => {
+    const cluster = leased();
+    expect(cluster.raft("n2").campaign()).toContain("within an election timeout");
+    expect(cluster.raft("n2").role).toBe("follower");
+    cluster.tick(10, ["n2"]);
+    expect(cluster.raft("n2").campaign()).toBeUndefined();
+  });
+
+  test("a leader ends its lease before it hands over, for a new leader need not wait for its end", () => {
+    const cluster = leased();
+    expect(answersAlone(cluster)).toBe(true);
+    cluster.act("n1", (raft) => raft.transferLeadership("n2"));
+    cluster.drop();
+    cluster.raft("n1").readIndex(1);
+    expect(cluster.raft("n1").takeReads()).toEqual([]);
+  });
+
+  test("nor does it have another one in its term when the transfer fails: the target may still act on what it was told", () => {
+    const cluster = leased();
+    cluster.act("n1", (raft) => raft.transferLeadership("n2"));
+    const [told] = cluster.drop(({ message }) => message.type === "timeout_now");
+    cluster.pass(10);
+    expect([cluster.raft("n1").role, cluster.raft("n1").transferTarget]).toEqual(["leader", undefined]);
+    expect(answersAlone(cluster)).toBe(false);
+    // It was late, not lost.
+    cluster.arrive(told!);
+    cluster.partition(["n1"], ["n2", "n3"]);
+    cluster.deliver();
+    expect(cluster.leaders).toEqual(["n1", "n2"]);
+  });
+
+  test("the lease is shorter than what voters wait by the bound on the clocks' drift, also for the shortest timeout", () => {
+    for (const electionTicks of [2, 3, 5, 10, 20, 100]) {
+      const setup = { elections: "automatic", reads: "lease", random: () => 0.99 } as const;
+      const raft = startLeaderOf(["n2", "n3"], { ...setup, electionTicks });
+      raft.readIndex(1);
+      for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
+      expect(raft.takeReads()).toHaveLength(1);
+      let ticks = 0;
+      for (; answersOne(raft); ticks++) raft.tick();
+      // A clock of this leader that is slower by a tenth has counted so many ticks in the time that voters are sure to wait.
+      expect(ticks).toBeLessThanOrEqual(0.9 * (electionTicks - 1));
+    }
+  });
+
+  test("it counts for nothing when this node's clock may have stood still", () => {
+    const cluster = leased();
+    cluster.raft("n1").distrustClock();
+    expect(answersAlone(cluster)).toBe(false);
+    cluster.pass(2);
+    expect(answersAlone(cluster)).toBe(true);
+  });
+});
+
+function answersOne(raft: ReturnType<typeof startNode>): boolean {
+  raft.readIndex(1);
+  return raft.takeReads().some(({ index }) => index !== undefined);
+}

@@ -1,0 +1,376 @@
+/** A piece of source text that is there exactly once, and what takes its place. */
+export interface Patch {
+  /** Below the repository. */
+  readonly file: string;
+  readonly find: string;
+  readonly replace: string;
+}
+
+/** A bug, put in on purpose. */
+export interface Mutation {
+  /** What is wrong then. */
+  readonly name: string;
+  /** The rule that is broken. */
+  readonly rule: string;
+  readonly patches: readonly Patch[];
+}
+
+/** Bugs that the simulator must find. Each breaks one rule and leaves everything else as it is. */
+export const mutations: readonly Mutation[] = [
+  {
+    name: "a vote is answered before it is durable",
+    rule: "Raft figure 2: persistent state is updated before responding",
+    patches: [
+      {
+        file: "src/core/state.ts",
+        find: "const isDurable = this.#durable.term === this.#term && this.#durable.vote === this.#vote;",
+        replace: "const isDurable = true;",
+      },
+    ],
+  },
+  {
+    name: "entries are acknowledged before they are durable",
+    rule: "Raft figure 2: persistent state is updated before responding",
+    patches: [
+      {
+        file: "src/core/state.ts",
+        find: "const isLogDurable = index === 0 || (this.pendingSnapshot === undefined && index <= this.log.persisted);",
+        replace: "const isLogDurable = true;",
+      },
+    ],
+  },
+  {
+    name: "a vote is written, but not synced",
+    rule: "Ready.mustSync",
+    patches: [
+      {
+        file: "src/core/raft.ts",
+        find: "mustSync: termChanged || voteChanged || entries.length > 0",
+        replace: "mustSync: entries.length > 0",
+      },
+    ],
+  },
+  {
+    name: "a vote is given to a candidate whose log is behind",
+    rule: "Raft section 5.4.1",
+    patches: [
+      {
+        file: "src/core/election.ts",
+        find: "  return isUpToDate(message.last, state.log.last);\n}\n\nfunction wouldVote",
+        replace: "  return true;\n}\n\nfunction wouldVote",
+      },
+    ],
+  },
+  {
+    name: "two votes in one term",
+    rule: "Raft section 5.2",
+    patches: [
+      {
+        file: "src/core/election.ts",
+        find: "  if (state.vote !== undefined && state.vote !== message.from) return false;\n",
+        replace: "",
+      },
+      {
+        file: "src/core/state.ts",
+        find: '    assert(this.#vote === undefined || this.#vote === candidate, "one vote a term", { vote: this.#vote, candidate });\n',
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "the vote is kept when the term changes",
+    rule: "Raft section 5.2: one vote for each term",
+    patches: [
+      {
+        file: "src/core/state.ts",
+        find: "      this.#term = term;\n      this.#vote = undefined;\n",
+        replace: "      this.#term = term;\n",
+      },
+    ],
+  },
+  {
+    name: "an entry of an older term is committed by counting",
+    rule: "Raft section 5.4.2, figure 8",
+    patches: [
+      {
+        file: "src/core/leader.ts",
+        find: "reached <= state.log.commit || state.log.termAt(reached) !== state.term",
+        replace: "reached <= state.log.commit",
+      },
+    ],
+  },
+  {
+    name: "the leader counts entries of its own that are not durable",
+    rule: "thesis section 10.2.1",
+    patches: [
+      { file: "src/core/leader.ts", find: "this.state.log.persisted :", replace: "this.state.log.last.index :" },
+    ],
+  },
+  {
+    name: "a learner counts towards the majority",
+    rule: "thesis section 4.2.1",
+    patches: [
+      {
+        file: "src/core/membership.ts",
+        find: 'members.filter((member) => member.role === "voter").map((member) => member.id)',
+        replace: "members.map((member) => member.id)",
+      },
+    ],
+  },
+  {
+    name: "a follower commits entries that the leader did not vouch for",
+    rule: "Raft figure 2: commitIndex = min(leaderCommit, index of last new entry)",
+    patches: [
+      {
+        file: "src/core/follower.ts",
+        find: "log.commitTo(Math.min(message.leaderCommit, last.index));",
+        replace: "log.commitTo(Math.min(message.leaderCommit, log.last.index));",
+      },
+    ],
+  },
+  {
+    name: "entries that conflict with the leader's stay",
+    rule: "Raft section 5.3",
+    patches: [
+      {
+        file: "src/core/follower.ts",
+        find: "entries.findIndex((entry) => log.termAt(entry.index) !== entry.term)",
+        replace: "entries.findIndex((entry) => log.termAt(entry.index) === undefined)",
+      },
+    ],
+  },
+  {
+    name: "no term check right before the entries",
+    rule: "Raft section 5.3: the consistency check",
+    patches: [
+      {
+        file: "src/core/follower.ts",
+        find: "if (prevTerm !== prev.term) return refusePrev",
+        replace: "if (prevTerm === undefined) return refusePrev",
+      },
+    ],
+  },
+  {
+    name: "no term check at the boundary",
+    rule: "rule 2",
+    patches: [
+      {
+        file: "src/core/follower.ts",
+        find: "if (prevTerm !== prev.term) return refusePrev",
+        replace: "if (prevTerm !== prev.term && prev.index !== log.boundary.index) return refusePrev",
+      },
+      {
+        file: "src/core/follower.ts",
+        find: "if (prev.index >= boundary.index) return { prev, entries };",
+        replace: "if (prev.index > boundary.index) return { prev, entries };",
+      },
+    ],
+  },
+  {
+    name: "the suffix behind a conflicting snapshot stays",
+    rule: "rule 4",
+    patches: [
+      {
+        file: "src/core/log.ts",
+        find: "if (this.termAt(snapshot.index) === snapshot.term) {",
+        replace: "if (this.termAt(snapshot.index) !== undefined) {",
+      },
+    ],
+  },
+  {
+    name: "a snapshot at or below the commit index is installed",
+    rule: "rule 3",
+    patches: [
+      {
+        file: "src/core/follower.ts",
+        find: "if (snapshot.index <= log.commit) {",
+        replace: "if (snapshot.index <= 0) {",
+      },
+      {
+        file: "src/node/snapshot_inbox.ts",
+        find: "if (offer.index <= log.commit) {",
+        replace: "if (offer.index <= 0) {",
+      },
+    ],
+  },
+  {
+    name: "a local snapshot that finishes late moves the boundary back",
+    rule: "rule 5",
+    patches: [
+      {
+        file: "src/core/raft.ts",
+        find: "    if (state.snapshot !== undefined && snapshot.index <= state.snapshot.index) return false;\n",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "an entry is applied again after a snapshot was installed",
+    rule: "each committed entry is applied once",
+    patches: [
+      {
+        file: "src/core/log.ts",
+        find: "    this.#applying = snapshot.index;\n  }",
+        replace: "    this.#applying = Math.min(this.#applying, snapshot.index);\n  }",
+      },
+    ],
+  },
+  {
+    name: "entries are applied before they are committed",
+    rule: "Raft section 5.3",
+    patches: [
+      {
+        file: "src/core/log.ts",
+        find: "const end = Math.min(this.#commit, this.#persisted, this.#applying",
+        replace: "const end = Math.min(this.#persisted, this.#applying",
+      },
+    ],
+  },
+  {
+    name: "the log is trimmed before the snapshot is durable",
+    rule: "rule 8",
+    patches: [
+      {
+        file: "src/node/compaction.ts",
+        find: "    const info = await this.#unlessStopped(this.#write(request.index));\n",
+        replace:
+          "    await this.storage.log.trim(index);\n    const info = await this.#unlessStopped(this.#write(request.index));\n",
+      },
+    ],
+  },
+  {
+    name: "a snapshot is published without its name being durable",
+    rule: "DESIGN section 6: renamed, directory synced, and only then published",
+    patches: [
+      {
+        file: "src/storage/snapshots/snapshot_store.ts",
+        find: "      await this.#fs.syncDirectory(this.#directory);\n      // Looked up only now",
+        replace: "      // Looked up only now",
+      },
+    ],
+  },
+  {
+    name: "a snapshot is labelled with the committed index instead of the applied one",
+    rule: "etcd#13973",
+    patches: [
+      {
+        file: "src/node/compaction.ts",
+        find: "const meta = this.#metaAt(view.appliedIndex);",
+        replace: "const meta = this.#metaAt(this.raft.log.commit);",
+      },
+    ],
+  },
+  {
+    name: "the membership in a snapshot gets the snapshot's index",
+    rule: "dragonboat#414",
+    patches: [
+      {
+        file: "src/node/compaction.ts",
+        find: "return { index, term, membership: this.raft.membershipAt(index) };",
+        replace: "return { index, term, membership: { ...this.raft.membershipAt(index), index } };",
+      },
+    ],
+  },
+  {
+    name: "a snapshot holds the latest membership instead of the one at its index",
+    rule: "rule 10",
+    patches: [
+      {
+        file: "src/node/compaction.ts",
+        find: "return { index, term, membership: this.raft.membershipAt(index) };",
+        replace: "return { index, term, membership: this.raft.membership };",
+      },
+    ],
+  },
+  {
+    name: "sessions are left out of snapshots",
+    rule: "thesis section 6.3",
+    patches: [
+      {
+        file: "src/machine/memory_machine.ts",
+        find: "sessions: () => sessions };",
+        replace: "sessions: () => [] };",
+      },
+    ],
+  },
+  {
+    name: "a retry is carried out again",
+    rule: "thesis section 6.3",
+    patches: [
+      {
+        file: "src/machine/sessions.ts",
+        find: "if (holds(session.sequences, sequence)) {",
+        replace: "if (sequence === 0) {",
+      },
+    ],
+  },
+  {
+    name: "reads are answered without asking a majority",
+    rule: "thesis section 6.4",
+    patches: [
+      {
+        file: "src/core/leader.ts",
+        find: "if (index !== undefined && this.#hasLease) {",
+        replace: "if (index !== undefined) {",
+      },
+    ],
+  },
+  {
+    name: "reads are answered before the leader knows what is committed",
+    rule: "Raft section 8",
+    patches: [
+      {
+        file: "src/core/leader.ts",
+        find: "const index = this.isEstablished ? log.commit : undefined;",
+        replace: "const index = log.commit;",
+      },
+      {
+        file: "src/core/leader.ts",
+        find: "if (reads.wantedRound === 0 || !this.isEstablished) return;",
+        replace: "if (reads.wantedRound === 0) return;",
+      },
+    ],
+  },
+  {
+    name: "a lease outlasts the followers' promise",
+    rule: "thesis section 6.4.1",
+    patches: [
+      {
+        file: "src/core/timing.ts",
+        find: "return Math.max(1, Math.floor((this.electionTicks - 1) * 0.9));",
+        replace: "return this.electionTicks * 6;",
+      },
+      {
+        file: "src/core/leader.ts",
+        find: "this.state.timing.electionTicks + 1) this",
+        replace: "this.state.timing.electionTicks * 8) this",
+      },
+      {
+        file: "src/core/leader.ts",
+        find: "return active.length >= majority(state.voters.length);",
+        replace: "return true;",
+      },
+    ],
+  },
+  {
+    name: "a snapshot that could not be sent is never sent again",
+    rule: "a follower is never stuck in the state snapshot",
+    patches: [{ file: "src/core/leader.ts", find: "    this.replication.tick();\n", replace: "" }],
+  },
+  {
+    name: "the log is not synced",
+    rule: "DESIGN section 5",
+    patches: [{ file: "src/storage/wal/wal.ts", find: "    if (sync) await segment.sync();\n", replace: "" }],
+  },
+  {
+    name: "two membership changes at a time",
+    rule: "thesis section 4.1",
+    patches: [
+      {
+        file: "src/core/leader.ts",
+        find: "if (index > state.log.commit) return { impossible:",
+        replace: "if (index < 0) return { impossible:",
+      },
+    ],
+  },
+];
