@@ -23,6 +23,9 @@ export class Disk {
   snapshot: SnapshotMeta | undefined;
   applied = 0;
 
+  /** `created`: the membership that the cluster was created with. */
+  constructor(private readonly created: IndexedMembership = initialMembership) {}
+
   get last(): LogPosition {
     return this.entries.at(-1) ?? this.boundary;
   }
@@ -97,7 +100,7 @@ export class Disk {
   memberships(): IndexedMembership[] {
     const covered = this.snapshot?.index ?? 0;
     const behind = this.entries.filter((entry) => entry.type === "configuration" && entry.index > covered);
-    const base = this.snapshot?.membership ?? initialMembership;
+    const base = this.snapshot?.membership ?? this.created;
     return [base, ...behind.map((entry) => ({ index: entry.index, members: decode(entry) }))];
   }
 
