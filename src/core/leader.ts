@@ -3,7 +3,7 @@ import { limits } from "./limits.js";
 import { changedMembership, type MembershipChange } from "./membership_change.js";
 import type { PeerAppendAnswer } from "./messages.js";
 import { majority, majorityIndex } from "./quorum.js";
-import { type FlowLimits, Replication } from "./replication.js";
+import { type FlowLimits, Replication, type SnapshotOutcome } from "./replication.js";
 import type { RaftState } from "./state.js";
 import { type EntryType, entryBytes, type LogPosition } from "./types.js";
 import { Uncommitted } from "./uncommitted.js";
@@ -74,6 +74,13 @@ export class Leader {
     this.advanceCommit();
     this.handover.proceed();
     this.confirmReads();
+  }
+
+  /** The sending of a snapshot to a member has ended. */
+  snapshotSent(id: string, outcome: SnapshotOutcome): void {
+    this.replication.snapshotSent(id, outcome);
+    this.advanceCommit();
+    this.handover.proceed();
   }
 
   /**

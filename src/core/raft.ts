@@ -265,8 +265,7 @@ export class Raft {
   /** The sending of a snapshot has ended. */
   snapshotSent({ to, term }: SnapshotSend, outcome: SnapshotOutcome): void {
     if (term !== this.#state.term) return;
-    this.#leader?.replication.snapshotSent(to, outcome);
-    this.#leader?.advanceCommit();
+    this.#leader?.snapshotSent(to, outcome);
     this.#leadOrNot();
   }
 
