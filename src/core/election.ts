@@ -53,6 +53,16 @@ export function cannotCampaign(state: RaftState): string | undefined {
   return undefined;
 }
 
+/** Why this node cannot campaign before its time, at an operator's wish; undefined when it can. */
+export function cannotCampaignNow(state: RaftState): string | undefined {
+  const { timing, voters } = state;
+  // Its own vote, too, is promised not to be given.
+  if (timing.hasLeases && state.hearsLeader && voters.length > 1) {
+    return "the cluster uses leases, and a leader may be alive: hand leadership over, or wait for an election timeout";
+  }
+  return cannotCampaign(state);
+}
+
 /** Asks the voters whether they would elect this node; {@link cannotCampaign} must have said nothing. */
 export function preCampaign(state: RaftState): ElectionResult {
   state.becomePreCandidate();

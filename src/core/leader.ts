@@ -125,13 +125,15 @@ export class Leader {
   tick(): boolean {
     const { timing, log } = this.state;
     this.#ticks += 1;
+    if (timing.hasLeases) this.#rememberTick();
+    if (this.#ticks % timing.electionTicks === 0) {
+      [this.#caughtUpMark, this.#nextMark] = [this.#nextMark, log.last.index];
+      if (!this.#checkQuorum()) return false;
+    }
     this.handover.tick();
     this.replication.tick();
     if (this.#ticks % timing.heartbeatTicks === 0) this.replication.heartbeats();
-    if (timing.hasLeases) this.#rememberTick();
-    if (this.#ticks % timing.electionTicks !== 0) return true;
-    [this.#caughtUpMark, this.#nextMark] = [this.#nextMark, log.last.index];
-    return this.#checkQuorum();
+    return true;
   }
 
   /** This node's clock may have stood still: what was answered before does not count for its lease. */
@@ -163,7 +165,7 @@ export class Leader {
    */
   get #hasLease(): boolean {
     const { state, replication } = this;
-    if (!state.timing.hasLeases || this.handover.isTold) return false;
+    if (!state.timing.hasLeases || this.handover.wasTold) return false;
     const least = this.#ticks - state.timing.leaseTicks;
     const sentAt = (id: string) => this.#tickOf(replication.progressOf(id)?.ackedRound ?? 0);
     return majorityIndex(state.voters.map((id) => (id === state.id ? this.#ticks : sentAt(id)))) > least;

@@ -1,6 +1,7 @@
 import {
   campaign,
   cannotCampaign,
+  cannotCampaignNow,
   type ElectionResult,
   onRequestVote,
   onTimeoutNow,
@@ -174,6 +175,7 @@ export class Raft {
   /** A unit of time has passed. */
   tick(): void {
     const state = this.#state;
+    state.tick();
     if (this.#leader !== undefined) {
       if (!this.#leader.tick()) state.becomeFollower(state.term, undefined);
     } else this.#tickTimer();
@@ -182,11 +184,8 @@ export class Raft {
 
   #tickTimer(): void {
     const state = this.#state;
-    const { isAutomatic, electionTicks } = state.timing;
-    state.elapsedTicks += 1;
-    if (state.elapsedTicks >= electionTicks) state.timing.endGrace();
     if (!state.isTimedOut) return;
-    if (isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
+    if (state.timing.isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
     // Told to campaign, and not elected: it is told again or not.
     else if (state.role !== "follower") state.becomeFollower(state.term, undefined);
   }
@@ -197,7 +196,7 @@ export class Raft {
    */
   campaign(): string | undefined {
     if (this.#state.role === "leader") return undefined;
-    const reason = cannotCampaign(this.#state);
+    const reason = cannotCampaignNow(this.#state);
     if (reason === undefined) this.#campaign(!this.#state.timing.hasLeases);
     return reason;
   }

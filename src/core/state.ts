@@ -33,6 +33,11 @@ export class RaftState {
   pendingSnapshot: SnapshotMeta | undefined;
   /** Ticks since this node last heard from a leader, or voted, or campaigned. */
   elapsedTicks = 0;
+  /**
+   * Ticks since this node last heard from a leader of whatever term: a newer term does not undo a promise. With leases a node that
+   * has just started must suppose that it has given one.
+   */
+  #silentTicks: number;
 
   #term: number;
   #vote: string | undefined;
@@ -60,6 +65,7 @@ export class RaftState {
     this.#vote = options.hardState.vote;
     this.#durable = options.hardState;
     this.#timeoutTicks = this.timing.drawTimeout();
+    this.#silentTicks = this.timing.hasLeases ? 0 : Number.POSITIVE_INFINITY;
     assert(this.#term >= this.log.last.term, "the term is at least that of the last entry", {
       term: this.#term,
       lastTerm: this.log.last.term,
@@ -101,7 +107,7 @@ export class RaftState {
   get hearsLeader(): boolean {
     if (!this.timing.isAutomatic) return false;
     if (this.role === "leader") return true;
-    return (this.leader !== undefined || this.timing.isInGrace) && this.elapsedTicks < this.timing.electionTicks;
+    return this.#silentTicks < this.timing.electionTicks;
   }
 
   /** Raft section 5.1: a higher term makes anyone a follower in it; hearing from the present term's leader ends a candidacy. */
@@ -124,7 +130,12 @@ export class RaftState {
 
   heardFromLeader(): void {
     this.elapsedTicks = 0;
-    this.timing.endGrace();
+    this.#silentTicks = 0;
+  }
+
+  tick(): void {
+    this.elapsedTicks += 1;
+    this.#silentTicks += 1;
   }
 
   /** Asks for votes without a new term. */

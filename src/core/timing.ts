@@ -25,7 +25,6 @@ export class Timing {
   readonly heartbeatTicks: number;
   readonly hasLeases: boolean;
   readonly #random: () => number;
-  #grace: boolean;
 
   constructor({ elections, electionTicks, heartbeatTicks = 1, reads = "quorum", random }: TimingOptions) {
     assert(electionTicks >= 2, "an election timeout has 2 ticks or more", { electionTicks });
@@ -38,19 +37,6 @@ export class Timing {
     this.heartbeatTicks = heartbeatTicks;
     this.hasLeases = reads === "lease" && this.isAutomatic;
     this.#random = random;
-    this.#grace = this.hasLeases;
-  }
-
-  /**
-   * Whether this node has just started and must suppose that it has promised a leader not to vote: with leases, a restart must not
-   * make it forget.
-   */
-  get isInGrace(): boolean {
-    return this.#grace;
-  }
-
-  endGrace(): void {
-    this.#grace = false;
   }
 
   /** Randomised, so that voters do not split their votes for ever (Raft section 5.2). */
@@ -63,6 +49,6 @@ export class Timing {
    * electionTicks - 1 ticks (the first one may come at once), no leader's counts less than nine tenths of that, and neither stands still unnoticed.
    */
   get leaseTicks(): number {
-    return Math.max(1, Math.floor((this.electionTicks - 1) * 0.9));
+    return Math.floor((this.electionTicks - 1) * 0.9);
   }
 }

@@ -127,9 +127,11 @@ export class Scenario {
   }
 
   #read(args: Arguments): void {
-    const read = ++this.#reads;
-    this.#cluster.say(`read ${read}`);
-    this.#node(args).change((raft) => raft.readIndex(read));
+    const node = this.#node(args);
+    const times = parseCount(args.match(/^\d+$/) ?? "1");
+    node.change((raft) => {
+      for (let left = times; left > 0; left--) raft.readIndex(++this.#reads);
+    });
   }
 
   #tick(args: Arguments): void {
