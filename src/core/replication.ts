@@ -243,7 +243,8 @@ export class Replication {
   #readEntries(progress: Progress): void {
     const { log, term } = this.state;
     progress.isReading = true;
-    const last = Math.min(log.last.index, progress.next + this.bounds.appendEntries - 1);
+    // What is still being written is not on disk, and need not be: it is in memory.
+    const last = Math.min(log.persisted, progress.next + this.bounds.appendEntries - 1);
     const maxBytes = this.bounds.appendBatchBytes;
     this.#logReads.push({ to: progress.id, term, first: progress.next, last, maxBytes });
   }
