@@ -46,6 +46,7 @@ export class Scenario {
     finish: (args) => this.#node(args).finish(),
     "read-disk": (args) => this.#node(args).readDisk(),
     compact: (args) => this.#compact(args),
+    "break-transfer": (args) => this.#breakTransfer(args),
     "send-snapshots": (args) => this.#sendSnapshots(args),
     install: (args) => this.#install(args),
 
@@ -158,10 +159,17 @@ export class Scenario {
 
   #compact(args: Arguments): void {
     const node = this.#node(args);
-    const at = args.count("at");
+    const at = args.option("at");
     const to = args.count("to");
-    const index = at ?? to ?? node.disk.applied;
-    node.takeSnapshot(index, to ?? index);
+    const index = to ?? node.disk.applied;
+    const position = at === undefined ? { index, term: node.raft.log.termAt(index) ?? 0 } : parsePosition(at);
+    node.takeSnapshot(position, to ?? position.index);
+  }
+
+  #breakTransfer(args: Arguments): void {
+    const node = this.#node(args);
+    const to = args.option("to") ?? "";
+    node.change((raft) => raft.snapshotSent({ to, term: raft.term }, { kind: "failed" }));
   }
 
   #sendSnapshots(args: Arguments): void {

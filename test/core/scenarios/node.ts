@@ -4,7 +4,7 @@ import { Raft, type RaftLimits } from "../../../src/core/raft.js";
 import type { Ready } from "../../../src/core/ready.js";
 import type { LogRead, SnapshotSend } from "../../../src/core/replication.js";
 import type { TimingOptions } from "../../../src/core/timing.js";
-import { type Entry, entryBytes, type SnapshotMeta } from "../../../src/core/types.js";
+import { type Entry, entryBytes, type LogPosition, type SnapshotMeta } from "../../../src/core/types.js";
 import type { Disk } from "../model/disk.js";
 import { codec } from "../support.js";
 import type { SnapshotTransfer } from "./network.js";
@@ -114,13 +114,18 @@ export class ScenarioNode {
     return this.#snapshotSends.map(({ to }) => to);
   }
 
-  takeSnapshot(index: number, trimTo: number): void {
-    const term = this.raft.log.termAt(index);
-    if (index > this.disk.applied || term === undefined) throw new Error(`${index} is not applied, or trimmed`);
-    const snapshot = { index, term, membership: this.raft.membershipAt(index) };
+  /** A snapshot that was begun when `at` was the last applied entry is done: now, or long after. */
+  takeSnapshot(at: LogPosition, trimTo: number): void {
+    if (at.index > this.disk.applied) throw new Error(`${at.index} is not applied`);
+    const isNewest = this.change((raft) => raft.snapshotTaken(at, trimTo));
+    if (!isNewest) {
+      this.#say(`has taken snapshot ${positionText(at)}, which is outdated`);
+      return;
+    }
+    const snapshot = { ...at, membership: this.raft.membershipAt(at.index) };
     this.disk.publish(snapshot);
-    this.#say(`takes snapshot ${snapshotText(snapshot)}; trims its log up to ${trimTo}`);
-    if (this.change((raft) => raft.snapshotTaken(snapshot, trimTo))) this.disk.trim(trimTo);
+    this.disk.trim(trimTo);
+    this.#say(`has taken snapshot ${snapshotText(snapshot)}, and trimmed its log up to ${trimTo}`);
   }
 
   stop(): void {
