@@ -21,6 +21,11 @@ export class Handover {
     return this.#target;
   }
 
+  /** Whether the target was told. */
+  get isTold(): boolean {
+    return this.#isTold;
+  }
+
   /**
    * Whether any target was told in this term. It may lead at any time, also long after the transfer was given up, since messages may be
    * slow: this leader's lease is worth nothing.

@@ -26,6 +26,8 @@ export class Leader {
   /** Last index of the log one election timeout ago, or up to two. */
   #caughtUpMark: number;
   #nextMark: number;
+  /** It is removed, and hands over. */
+  #isLeaving = false;
 
   constructor(
     private readonly state: RaftState,
@@ -95,10 +97,16 @@ export class Leader {
     this.#uncommitted.committed(reached);
   }
 
-  /** Whether the membership that is committed leaves this leader out: it is to step down (thesis section 4.2.2). */
-  get isRemoved(): boolean {
-    const { state } = this;
-    return state.memberships.latest.index <= state.log.commit && !state.isVoter;
+  /**
+   * Whether this leader is to step down now, because the membership that is committed leaves it out (thesis section 4.2.2). Before that it
+   * hands over, so that nobody has to wait for an election timeout: the target may lack entries that are still on their way.
+   */
+  stepsDownRemoved(): boolean {
+    const { state, handover } = this;
+    if (state.isVoter || state.memberships.latest.index > state.log.commit) return false;
+    if (!this.#isLeaving) handover.begin(undefined);
+    this.#isLeaving = true;
+    return handover.isTold || handover.target === undefined;
   }
 
   readIndex(requestId: number): void {

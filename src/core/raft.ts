@@ -394,10 +394,7 @@ export class Raft {
   /** Whoever changed the role or the commit index: a node that leads no more forgets what it kept as a leader, and one that is removed gives up. */
   #leadOrNot(): void {
     const state = this.#state;
-    if (this.#leader?.isRemoved) {
-      this.#leader.handover.begin(undefined);
-      state.becomeFollower(state.term, undefined);
-    }
+    if (this.#leader?.stepsDownRemoved() === true) state.becomeFollower(state.term, undefined);
     if (state.role !== "leader") this.#leader = undefined;
   }
 
