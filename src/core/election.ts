@@ -1,4 +1,4 @@
-import { assert } from "./invariants.js";
+import { votersOf } from "./membership.js";
 import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import { majority } from "./quorum.js";
 import type { RaftState } from "./state.js";
@@ -49,8 +49,26 @@ export function cannotCampaign(state: RaftState): string | undefined {
   if (state.pendingSnapshot !== undefined) {
     return `the snapshot up to ${state.pendingSnapshot.index} is not installed yet`;
   }
-  if (!state.isVoter) return `node ${state.id} is not a voter of this cluster`;
+  if (!state.isVoter && !wasVoter(state)) return `node ${state.id} is not a voter of this cluster`;
   return undefined;
+}
+
+/**
+ * Whether only an entry that is not committed makes this node no voter. Perhaps nobody else has that entry, and nobody without it can be
+ * elected: then this node must be, to commit it (thesis section 4.2.2 and figure 4.6).
+ */
+function wasVoter({ id, memberships, log }: RaftState): boolean {
+  return votersOf(memberships.at(log.commit).members).includes(id);
+}
+
+/** Why this node cannot campaign before its time, at an operator's wish; undefined when it can. */
+export function cannotCampaignNow(state: RaftState): string | undefined {
+  const hasPeers = state.voters.some((id) => id !== state.id);
+  // Its own vote, too, is promised not to be given.
+  if (state.timing.hasLeases && state.hearsLeader && hasPeers) {
+    return "the cluster uses leases, and a leader may be alive: hand leadership over, or wait for an election timeout";
+  }
+  return cannotCampaign(state);
 }
 
 /** Asks the voters whether they would elect this node; {@link cannotCampaign} must have said nothing. */
@@ -101,7 +119,7 @@ function resultOf(state: RaftState): ElectionResult {
 export function onTimeoutNow(state: RaftState, message: TimeoutNow): boolean {
   const { from, requestId, term } = message;
   if (term > state.term) state.becomeFollower(term, from);
-  assert(term < state.term || state.role !== "leader", "a leader hands over to another node", { from, term });
   state.send({ type: "timeout_now_answer", to: from, requestId, term: state.term });
-  return term === state.term && cannotCampaign(state) === undefined;
+  // A term has one leader: that it hands over to itself, no correct peer says.
+  return term === state.term && state.role !== "leader" && cannotCampaign(state) === undefined;
 }

@@ -9,7 +9,7 @@ export class Handover {
   #target: string | undefined;
   #ticksLeft = 0;
   #isTold = false;
-  #hasTold = false;
+  #wasTold = false;
 
   constructor(
     private readonly state: RaftState,
@@ -21,9 +21,17 @@ export class Handover {
     return this.#target;
   }
 
-  /** Whether any target was told: it may still act on that, however late, so this leader's lease is worth nothing for the rest of its term. */
-  get hasTold(): boolean {
-    return this.#hasTold;
+  /** Whether the target was told. */
+  get isTold(): boolean {
+    return this.#isTold;
+  }
+
+  /**
+   * Whether any target was told in this term. It may lead at any time, also long after the transfer was given up, since messages may be
+   * slow: this leader's lease is worth nothing.
+   */
+  get wasTold(): boolean {
+    return this.#wasTold;
   }
 
   /** Begins, in place of a transfer that is under way. Without a target: to the voter that is most caught up. Returns why it cannot. */
@@ -47,7 +55,7 @@ export class Handover {
     const { state } = this;
     if (this.#target === undefined || this.#isTold) return;
     if ((this.replication.progressOf(this.#target)?.match ?? 0) < state.log.last.index) return;
-    this.#isTold = this.#hasTold = true;
+    this.#isTold = this.#wasTold = true;
     state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term });
   }
 

@@ -3,7 +3,7 @@ import { limits } from "./limits.js";
 import { changedMembership, type MembershipChange } from "./membership_change.js";
 import type { PeerAppendAnswer } from "./messages.js";
 import { majority, majorityIndex } from "./quorum.js";
-import { type FlowLimits, Replication } from "./replication.js";
+import { type FlowLimits, Replication, type SnapshotOutcome } from "./replication.js";
 import type { RaftState } from "./state.js";
 import { type EntryType, entryBytes, type LogPosition } from "./types.js";
 import { Uncommitted } from "./uncommitted.js";
@@ -26,6 +26,8 @@ export class Leader {
   /** Last index of the log one election timeout ago, or up to two. */
   #caughtUpMark: number;
   #nextMark: number;
+  /** It is removed, and hands over. */
+  #isLeaving = false;
 
   constructor(
     private readonly state: RaftState,
@@ -76,6 +78,13 @@ export class Leader {
     this.confirmReads();
   }
 
+  /** The sending of a snapshot to a member has ended. */
+  snapshotSent(id: string, outcome: SnapshotOutcome): void {
+    this.replication.snapshotSent(id, outcome);
+    this.advanceCommit();
+    this.handover.proceed();
+  }
+
   /**
    * Advances the commit index to what a majority has made durable, if that is an entry of this leader's own term (Raft section 5.4.2).
    * The leader counts itself with what is durable in its own log, like any other; and not at all when it is no voter any more.
@@ -88,10 +97,16 @@ export class Leader {
     this.#uncommitted.committed(reached);
   }
 
-  /** Whether the membership that is committed leaves this leader out: it is to step down (thesis section 4.2.2). */
-  get isRemoved(): boolean {
-    const { state } = this;
-    return state.memberships.latest.index <= state.log.commit && !state.isVoter;
+  /**
+   * Whether this leader is to step down now, because the membership that is committed leaves it out (thesis section 4.2.2). Before that it
+   * hands over, so that nobody has to wait for an election timeout: the target may lack entries that are still on their way.
+   */
+  stepsDownRemoved(): boolean {
+    const { state, handover } = this;
+    if (state.isVoter || state.memberships.latest.index > state.log.commit) return false;
+    if (!this.#isLeaving) handover.begin(undefined);
+    this.#isLeaving = true;
+    return handover.isTold || handover.target === undefined;
   }
 
   readIndex(requestId: number): void {
@@ -118,13 +133,15 @@ export class Leader {
   tick(): boolean {
     const { timing, log } = this.state;
     this.#ticks += 1;
+    if (timing.hasLeases) this.#rememberTick();
+    if (this.#ticks % timing.electionTicks === 0) {
+      [this.#caughtUpMark, this.#nextMark] = [this.#nextMark, log.last.index];
+      if (!this.#checkQuorum()) return false;
+    }
     this.handover.tick();
     this.replication.tick();
     if (this.#ticks % timing.heartbeatTicks === 0) this.replication.heartbeats();
-    if (timing.hasLeases) this.#rememberTick();
-    if (this.#ticks % timing.electionTicks !== 0) return true;
-    [this.#caughtUpMark, this.#nextMark] = [this.#nextMark, log.last.index];
-    return this.#checkQuorum();
+    return true;
   }
 
   /** This node's clock may have stood still: what was answered before does not count for its lease. */
@@ -156,7 +173,7 @@ export class Leader {
    */
   get #hasLease(): boolean {
     const { state, replication } = this;
-    if (!state.timing.hasLeases || this.handover.hasTold) return false;
+    if (!state.timing.hasLeases || this.handover.wasTold) return false;
     const least = this.#ticks - state.timing.leaseTicks;
     const sentAt = (id: string) => this.#tickOf(replication.progressOf(id)?.ackedRound ?? 0);
     return majorityIndex(state.voters.map((id) => (id === state.id ? this.#ticks : sentAt(id)))) > least;

@@ -3,14 +3,17 @@ import type { Inflight } from "./inflight.js";
 /**
  * One member as the leader sees it (etcd-io/raft's design, after Raft section 5.3):
  *
- *            a probe matches
- *     probe -----------------> replicate
- *      ^ ^ <-----------------     |
- *      |   refused, unreachable   |
- *      |                          |
- *      | installed,               | next is trimmed
- *      | or past it               | (also from probe)
- *      +-------- snapshot <-------+
+ *              a probe matches
+ *     probe ---------------------> replicate
+ *      | ^  <---------------------   ^  |
+ *      | |   refused, unreachable    |  |
+ *      | |                           |  |
+ *      | | ahead of                  |  | next is trimmed
+ *      | | the snapshot    installed |  |
+ *      | +--------- snapshot --------+  |
+ *      |             ^    ^             |
+ *      +-------------+    +-------------+
+ *      next is trimmed
  *
  * - probe: where the logs agree is not known. One message at a time, at `next`; another only on its answer or with a heartbeat.
  * - replicate: they agree up to right before `next`. Messages follow each other without waiting for answers, as far as
@@ -81,7 +84,7 @@ export class Progress {
     this.state = { kind: "snapshot", index, retryTicks: undefined };
   }
 
-  /** The transfer of the snapshot has failed. */
+  /** The transfer of the snapshot has not brought it past the boundary. */
   awaitRetry(ticks: number): void {
     if (this.state.kind !== "snapshot") return;
     this.failedTransfers += 1;

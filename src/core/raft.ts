@@ -1,6 +1,7 @@
 import {
   campaign,
   cannotCampaign,
+  cannotCampaignNow,
   type ElectionResult,
   onRequestVote,
   onTimeoutNow,
@@ -194,13 +195,9 @@ export class Raft {
    * none was heard from within an election timeout. Returns why it cannot, or undefined; a leader stays one.
    */
   campaign(): string | undefined {
-    const { role, timing, hearsLeader } = this.#state;
-    if (role === "leader") return undefined;
-    if (timing.hasLeases && hearsLeader) {
-      return "reads go by leases, so nobody campaigns within an election timeout of a leader's message or its own start";
-    }
-    const reason = cannotCampaign(this.#state);
-    if (reason === undefined) this.#campaign(!timing.hasLeases);
+    if (this.#state.role === "leader") return undefined;
+    const reason = cannotCampaignNow(this.#state);
+    if (reason === undefined) this.#campaign(!this.#state.timing.hasLeases);
     return reason;
   }
 
@@ -267,8 +264,7 @@ export class Raft {
   /** The sending of a snapshot has ended. */
   snapshotSent({ to, term }: SnapshotSend, outcome: SnapshotOutcome): void {
     if (term !== this.#state.term) return;
-    this.#leader?.replication.snapshotSent(to, outcome);
-    this.#leader?.advanceCommit();
+    this.#leader?.snapshotSent(to, outcome);
     this.#leadOrNot();
   }
 
@@ -398,10 +394,7 @@ export class Raft {
   /** Whoever changed the role or the commit index: a node that leads no more forgets what it kept as a leader, and one that is removed gives up. */
   #leadOrNot(): void {
     const state = this.#state;
-    if (this.#leader?.isRemoved) {
-      this.#leader.handover.begin(undefined);
-      state.becomeFollower(state.term, undefined);
-    }
+    if (this.#leader?.stepsDownRemoved() === true) state.becomeFollower(state.term, undefined);
     if (state.role !== "leader") this.#leader = undefined;
   }
 

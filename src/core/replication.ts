@@ -149,22 +149,33 @@ export class Replication {
     if (isNext && progress.maySend) this.#sendEntries(progress, entries);
   }
 
-  /** The sending of a snapshot has ended. Retries are spaced out: a follower that has no room will not have any a moment later. */
+  /** The sending of a snapshot has ended. */
   snapshotSent(to: string, outcome: SnapshotOutcome): void {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
-    const { log, timing } = this.state;
+    const { log, snapshot } = this.state;
     const reached =
       outcome.kind === "installed" ? outcome.matchIndex : outcome.kind === "ahead" ? outcome.commitIndex : -1;
     // No correct member has more than this leader.
     if (reached < 0 || reached > log.last.index) {
-      const ticks = timing.heartbeatTicks * 2 ** Math.min(progress.failedTransfers, 30);
-      progress.awaitRetry(Math.min(ticks, timing.electionTicks * RETRY_TIMEOUTS_MAX));
+      this.#retryLater(progress);
       return;
     }
     progress.isActive = true;
     if (outcome.kind === "installed") progress.matched(reached);
-    if (progress.state.kind === "snapshot") progress.becomeProbe(reached + 1);
+    if (progress.state.kind !== "snapshot") return;
+    const isEnough = reached >= log.boundary.index;
+    // It needs a newer one. When the one that was sent is the newest that is known of, the file was older than it should be.
+    if (!isEnough && snapshot?.index === progress.state.index) this.#retryLater(progress);
+    else if (isEnough && outcome.kind === "installed") progress.becomeReplicate();
+    else progress.becomeProbe(reached + 1);
+  }
+
+  /** Retries are spaced out: a follower that has no room, or a leader that has no good snapshot, will not have any a moment later. */
+  #retryLater(progress: Progress): void {
+    const { timing } = this.state;
+    const ticks = timing.heartbeatTicks * 2 ** Math.min(progress.failedTransfers, 30);
+    progress.awaitRetry(Math.min(ticks, timing.electionTicks * RETRY_TIMEOUTS_MAX));
   }
 
   #accepted(progress: Progress, { matchIndex = 0, request }: PeerAppendAnswer): void {
@@ -179,7 +190,7 @@ export class Replication {
         break;
       case "snapshot":
         // Rule 14: however it got past the boundary, it goes on from there.
-        if (progress.match >= log.boundary.index) progress.becomeProbe(progress.match + 1);
+        if (progress.match >= log.boundary.index) progress.becomeReplicate();
         break;
     }
   }
@@ -234,6 +245,7 @@ export class Replication {
   #readEntries(progress: Progress): void {
     const { log, term } = this.state;
     progress.isReading = true;
+    // What is still being written is not on disk, and need not be: it is in memory.
     const last = Math.min(log.persisted, progress.next + this.bounds.appendEntries - 1);
     const maxBytes = this.bounds.appendBatchBytes;
     this.#logReads.push({ to: progress.id, term, first: progress.next, last, maxBytes });

@@ -253,7 +253,7 @@ describe("thesis section 6.4.1, leases", () => {
 
   test("who has heard from a leader does not vote for itself either, when it is told to campaign", () => {
     const cluster = leased();
-    expect(cluster.raft("n2").campaign()).toContain("within an election timeout");
+    expect(cluster.raft("n2").campaign()).toContain("wait for an election timeout");
     expect(cluster.raft("n2").role).toBe("follower");
     cluster.tick(10, ["n2"]);
     expect(cluster.raft("n2").campaign()).toBeUndefined();
