@@ -144,6 +144,8 @@ export class Replication {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
     progress.isReading = false;
+    // Trimmed meanwhile: the term before them is not known any more.
+    if (progress.next <= this.state.log.boundary.index) return;
     if (progress.maySend && entries[0]?.index === progress.next) this.#sendEntries(progress, entries);
   }
 
