@@ -234,7 +234,8 @@ export class Replication {
   #readEntries(progress: Progress): void {
     const { log, term } = this.state;
     progress.isReading = true;
-    const last = Math.min(log.last.index, progress.next + this.bounds.appendEntries - 1);
+    // What is not on disk yet is in memory: it is sent when this is.
+    const last = Math.min(log.persisted, progress.next + this.bounds.appendEntries - 1);
     const maxBytes = this.bounds.appendBatchBytes;
     this.#logReads.push({ to: progress.id, term, first: progress.next, last, maxBytes });
   }
