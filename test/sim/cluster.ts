@@ -110,7 +110,8 @@ export class SimCluster {
   readonly #roles = new Map<string, string>();
 
   #observe(node: SimNode): void {
-    const { role, term, progress, isInstalling } = node.cairn!.raft;
+    const { role, term, progress, isInstalling, membership } = node.cairn!.raft;
+    node.membershipIndex = membership.index;
     const before = this.#roles.get(node.id);
     if (before !== role) {
       this.#roles.set(node.id, role);

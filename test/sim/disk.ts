@@ -38,7 +38,7 @@ export class SimDisk {
   constructor(
     private readonly cluster: SimCluster,
     private readonly node: SimNode,
-    private readonly weather: DiskWeather,
+    private weather: DiskWeather,
     private readonly random: SimRandom,
   ) {
     this.fs = this.#watched(new FaultyFileSystem(["/data"]));
@@ -61,6 +61,14 @@ export class SimDisk {
     this.fs = this.#watched(this.fs.crash({ keep, random: () => this.random.fraction() }));
     // Their calls end now, with an error.
     for (const end of [...this.#waiting]) end();
+  }
+
+  /** It is fast, has room, and fails no more than it was told to already. */
+  calm(): void {
+    this.#callsLeft = 0;
+    this.extraMs = 0;
+    this.fs.capacityBytes = Number.POSITIVE_INFINITY;
+    this.weather = { ...this.weather, slow: 0 };
   }
 
   /** All is lost. */

@@ -16,12 +16,13 @@ const TICK_MS = 100;
 /** Ends all troubles; then the cluster must elect, commit, and converge. Then all that can only be checked at the end is checked. */
 export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void> {
   const { scheduler } = cluster;
-  await nemesis.end();
+  nemesis.end();
   for (const client of cluster.clients) client.stop();
   const deadline = scheduler.nowMs + HEALING_TICKS * TICK_MS;
   let isWritten = false;
   for (let turn = 1; !(isWritten && isConverged(cluster)); turn++) {
     demand(scheduler.nowMs < deadline, `the cluster converges within ${HEALING_TICKS} ticks`, describeCluster(cluster));
+    for (const node of cluster.nodes) node.start();
     if (!isWritten) isWritten = await write(cluster, turn);
     await scheduler.sleep(TICK_MS, "looks whether the cluster has converged");
   }

@@ -38,7 +38,9 @@ export class SimNode implements Place {
   damage: string | undefined;
   /** It will not be used again. */
   isGone = false;
-  /** The next sync fails, which ends the process. */
+  /** Index of the newest membership that it was seen with. */
+  membershipIndex = 0;
+  /** A sync is going to fail, which ends the process. */
   expectsStorageFailure = false;
   #machine: ObservedMachine | undefined;
   #saved: Promise<SavedState> | undefined;

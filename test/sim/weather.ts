@@ -72,7 +72,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       loss: some(0.005, 0.15),
       duplicate: some(0.005, 0.1),
       told: random.pick([0, 0.3, 1]),
-      streamBreak: some(0.02, 0.3),
+      streamBreak: some(0.002, 0.05),
     },
     disk,
     clients: {

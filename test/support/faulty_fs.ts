@@ -146,15 +146,19 @@ export class FaultyFileSystem implements FileSystem {
     return node instanceof Directory ? [...node.names.keys()] : [];
   }
 
-  /** What a power failure would leave of a directory at this moment, if nothing that was not synced survived it. Nothing happens here. */
-  durable(path: string): FaultyFileSystem {
+  /**
+   * What a power failure would leave of a directory at this moment, with nothing or all of what was not synced. Nothing happens here.
+   */
+  peek(path: string, keep: "none" | "all"): FaultyFileSystem {
     const parent = namesOf(path).slice(0, -1);
     const name = namesOf(path).at(-1)!;
     const after = new FaultyFileSystem([`/${parent.join("/")}`]);
     let node: Node | undefined = this.#root;
-    for (const each of namesOf(path)) node = node instanceof Directory ? node.durable.get(each) : undefined;
+    for (const each of namesOf(path)) {
+      node = node instanceof Directory ? (keep === "all" ? node.names : node.durable).get(each) : undefined;
+    }
     if (!(node instanceof Directory)) return after;
-    const found = directoryAfterPowerLoss(node, "none", Math.random, new Map());
+    const found = directoryAfterPowerLoss(node, keep, Math.random, new Map());
     after.#directory(`/${parent.join("/")}`).change([name, found]);
     return after;
   }

@@ -88,7 +88,7 @@ export class DurablePromises implements Checker {
 }
 
 async function look({ disk }: SimNode): Promise<OnDisk> {
-  const fs = disk.fs.durable(disk.directory);
+  const fs = disk.fs.peek(disk.directory, "none");
   const opened: OpenedLog = await WriteAheadLog.open({ fs, directory: `${disk.directory}/wal` });
   const store = await SnapshotStore.open({ fs, directory: `${disk.directory}/snapshots`, clusterId: CLUSTER });
   const { log } = opened;

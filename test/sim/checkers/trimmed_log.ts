@@ -38,7 +38,7 @@ export class TrimmedLog implements Checker {
 
   async #demandCovered(place: SimNode, index: number, what: string): Promise<void> {
     if (place.damage !== undefined || index === 0) return;
-    const fs = place.disk.fs.durable(place.disk.directory);
+    const fs = place.disk.fs.peek(place.disk.directory, "none");
     const store = await SnapshotStore.open({ fs, directory: `${place.disk.directory}/snapshots`, clusterId: CLUSTER });
     const { snapshot } = await store.newestGood(true);
     demand((snapshot?.index ?? 0) >= index, "what leaves the log is in a snapshot that is durable and good", {
