@@ -69,6 +69,8 @@ export class FaultyFileSystem implements FileSystem {
   capacityBytes = Number.POSITIVE_INFINITY;
   /** Called before each call: may wait, or throw what the call shall fail with. */
   onCall: ((call: Call) => void | Promise<void>) | undefined;
+  /** Called when a call has had its effect, before its caller hears of it: may wait. */
+  onEffect: ((call: Call) => void | Promise<void>) | undefined;
   /** Calls so far. */
   readonly calls = Object.fromEntries([...readingKinds, ...changingKinds].map((kind) => [kind, 0])) as Record<
     CallKind,
@@ -136,6 +138,29 @@ export class FaultyFileSystem implements FileSystem {
     const image = new Map<string, Uint8Array>();
     walk(this.#root, "", (path, inode) => image.set(path, inode.bytes.slice()));
     return image;
+  }
+
+  /** Names in a directory; none when it is not there. */
+  names(path: string): string[] {
+    const node = this.#find(path);
+    return node instanceof Directory ? [...node.names.keys()] : [];
+  }
+
+  /**
+   * What a power failure would leave of a directory at this moment, with nothing or all of what was not synced. Nothing happens here.
+   */
+  peek(path: string, keep: "none" | "all"): FaultyFileSystem {
+    const parent = namesOf(path).slice(0, -1);
+    const name = namesOf(path).at(-1)!;
+    const after = new FaultyFileSystem([`/${parent.join("/")}`]);
+    let node: Node | undefined = this.#root;
+    for (const each of namesOf(path)) {
+      node = node instanceof Directory ? (keep === "all" ? node.names : node.durable).get(each) : undefined;
+    }
+    if (!(node instanceof Directory)) return after;
+    const found = directoryAfterPowerLoss(node, keep, Math.random, new Map());
+    after.#directory(`/${parent.join("/")}`).change([name, found]);
+    return after;
   }
 
   /** Bytes that the files take. */
@@ -240,7 +265,12 @@ export class FaultyFileSystem implements FileSystem {
     if (changing && this.#changesLeft-- <= 0) this.#cutPowerDuring(kind, effect);
     await this.onCall?.({ kind, path });
     this.#checkPower();
-    return effect();
+    const result = effect();
+    if (this.onEffect !== undefined) {
+      await this.onEffect({ kind, path });
+      this.#checkPower();
+    }
+    return result;
   }
 
   /** Bytes that a file may still grow by. For this file's own use. */

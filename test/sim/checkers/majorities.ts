@@ -1,0 +1,55 @@
+import type { PeerRequest, Response } from "../../../src/core/messages.js";
+import { majority } from "../../../src/core/quorum.js";
+import type { SimNode } from "../sim_node.js";
+import { type Checker, demand, type Observed } from "./checker.js";
+
+/** A leader commits what a majority of the members that vote has told it to have, and nobody else is counted. */
+export class Majorities implements Checker {
+  /** By leader and term: how far each node has told that its log agrees. */
+  readonly #matches = new Map<string, Map<string, number>>();
+  readonly #commits = new Map<string, number>();
+
+  answering({ id }: Observed, asker: SimNode, request: PeerRequest, answer: Response): void {
+    if (request.type !== "append_entries" || answer.type !== "append_entries_answer") return;
+    if (answer.matchIndex !== undefined && answer.term === request.term) {
+      this.#matched(asker.id, request.term, id, answer.matchIndex);
+    }
+  }
+
+  promised({ id }: Observed, leader: SimNode, term: number, matchIndex: number): void {
+    this.#matched(leader.id, term, id, matchIndex);
+  }
+
+  touched({ id, cairn }: Observed): void {
+    const { role, term, log, membership } = cairn.raft;
+    if (role !== "leader") return;
+    const key = `${id}/${term}`;
+    const before = this.#commits.get(key);
+    this.#commits.set(key, log.commit);
+    if (before === undefined || before === log.commit) return;
+    const voters = membership.members.filter((member) => member.role === "voter").map((member) => member.id);
+    const matches = this.#matches.get(key);
+    const holders = voters.filter((voter) => (voter === id ? log.persisted : (matches?.get(voter) ?? 0)) >= log.commit);
+    demand(holders.length >= majority(voters.length), "a leader commits what a majority of the voters has", {
+      leader: id,
+      term,
+      commit: log.commit,
+      persisted: log.persisted,
+      voters,
+      matches: [...(matches ?? [])],
+    });
+    demand(log.termAt(log.commit) === term, "a leader commits by counting only entries of its own term", {
+      leader: id,
+      term,
+      commit: log.commit,
+      entryTerm: log.termAt(log.commit),
+    });
+  }
+
+  #matched(leader: string, term: number, follower: string, index: number): void {
+    const key = `${leader}/${term}`;
+    let matches = this.#matches.get(key);
+    if (matches === undefined) this.#matches.set(key, (matches = new Map()));
+    matches.set(follower, Math.max(matches.get(follower) ?? 0, index));
+  }
+}

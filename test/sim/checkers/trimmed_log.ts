@@ -1,0 +1,51 @@
+import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
+import { parseSegmentName } from "../../../src/storage/wal/segment_header.js";
+import type { Call } from "../../support/faulty_fs.js";
+import { CLUSTER, type SimNode } from "../sim_node.js";
+import { type Checker, demand, type Observed } from "./checker.js";
+
+/** Nothing leaves a log, in memory or on disk, before a snapshot that covers it is durable and good. */
+export class TrimmedLog implements Checker {
+  readonly #boundaries = new Map<SimNode, number>();
+
+  started({ place, cairn }: Observed): void {
+    this.#boundaries.set(place, cairn.raft.log.boundary.index);
+  }
+
+  ended(place: SimNode): void {
+    this.#boundaries.delete(place);
+  }
+
+  touched({ place, cairn }: Observed): Promise<void> | undefined {
+    const { log, isInstalling } = cairn.raft;
+    const boundary = log.boundary.index;
+    // What is being installed may still fail, and then the node ends.
+    if (isInstalling || boundary <= (this.#boundaries.get(place) ?? 0)) return undefined;
+    this.#boundaries.set(place, boundary);
+    return this.#demandCovered(place, boundary, "the log in memory");
+  }
+
+  diskCall(place: SimNode, { kind, path }: Call): Promise<void> | undefined {
+    if (kind !== "unlink" || !path.startsWith(`${place.disk.directory}/wal/`)) return undefined;
+    const unlinked = path.slice(path.lastIndexOf("/") + 1);
+    if (parseSegmentName(unlinked) === undefined) return undefined;
+    const left = place.disk.fs.names(`${place.disk.directory}/wal`).flatMap((name) => {
+      const parsed = name === unlinked ? undefined : parseSegmentName(name);
+      return parsed === undefined ? [] : [parsed.firstIndex];
+    });
+    return this.#demandCovered(place, Math.min(...left) - 1, `segment ${unlinked}`);
+  }
+
+  async #demandCovered(place: SimNode, index: number, what: string): Promise<void> {
+    if (place.damage !== undefined || index === 0) return;
+    const fs = place.disk.fs.peek(place.disk.directory, "none");
+    const store = await SnapshotStore.open({ fs, directory: `${place.disk.directory}/snapshots`, clusterId: CLUSTER });
+    const { snapshot } = await store.newestGood(true);
+    demand((snapshot?.index ?? 0) >= index, "what leaves the log is in a snapshot that is durable and good", {
+      node: place.id,
+      what,
+      trimmedTo: index,
+      snapshot: snapshot?.index,
+    });
+  }
+}

@@ -1,0 +1,46 @@
+import { majority } from "../../../src/core/quorum.js";
+import type { PeerRequest, Response } from "../../../src/core/messages.js";
+import type { SimNode } from "../sim_node.js";
+import { type Checker, demand, type Observed } from "./checker.js";
+
+/** A node votes once in a term, whatever happened to it in between, and a leader was elected by a majority of the members that vote. */
+export class Votes implements Checker {
+  /** By term: who voted for whom. */
+  readonly #votes = new Map<number, Map<string, string>>();
+  readonly #counted = new Set<number>();
+
+  answering({ id }: Observed, asker: SimNode, request: PeerRequest, answer: Response): void {
+    if (request.type !== "request_vote" || answer.type !== "request_vote_answer") return;
+    if (request.preVote || !answer.granted) return;
+    this.#vote(request.term, id, asker.id);
+  }
+
+  /** With its request a candidate votes for itself; before it has sent one, a crash may still make it forget that. */
+  sent({ id }: SimNode, request: PeerRequest): void {
+    if (request.type === "request_vote" && !request.preVote) this.#vote(request.term, id, id);
+  }
+
+  touched({ id, cairn }: Observed): void {
+    const { role, term, membership } = cairn.raft;
+    if (role !== "leader" || this.#counted.has(term)) return;
+    this.#vote(term, id, id);
+    this.#counted.add(term);
+    const voters = membership.members.filter((member) => member.role === "voter").map((member) => member.id);
+    const votes = this.#votes.get(term)!;
+    const won = voters.filter((voter) => votes.get(voter) === id);
+    demand(won.length >= majority(voters.length), "a leader has the votes of a majority of the voters", {
+      leader: id,
+      term,
+      voters,
+      votes: [...votes],
+    });
+  }
+
+  #vote(term: number, voter: string, candidate: string): void {
+    let votes = this.#votes.get(term);
+    if (votes === undefined) this.#votes.set(term, (votes = new Map()));
+    const known = votes.get(voter);
+    demand(known === undefined || known === candidate, "a node votes once in a term", { term, voter, known, candidate });
+    votes.set(voter, candidate);
+  }
+}

@@ -1,0 +1,128 @@
+import type { Member } from "../../src/core/types.js";
+import { Violation } from "./checkers/checker.js";
+import { Checks } from "./checks.js";
+import { SimClient } from "./clients.js";
+import { SimNetwork } from "./network.js";
+import { SimRandom } from "./random.js";
+import { type Place, Scheduler } from "./scheduler.js";
+import { SimNode } from "./sim_node.js";
+import type { Trace } from "./trace.js";
+import { drawWeather, type Weather } from "./weather.js";
+
+/** A cluster with all that is around it. */
+export class SimCluster {
+  readonly random: SimRandom;
+  readonly weather: Weather;
+  readonly scheduler: Scheduler;
+  readonly network: SimNetwork;
+  readonly checks: Checks;
+  readonly clients: readonly SimClient[];
+  /** How often each situation was met with. */
+  readonly counts = new Map<string, number>();
+  readonly #nodes = new Map<string, SimNode>();
+  readonly #members: readonly Member[];
+  #drawn = 0;
+
+  constructor(
+    seed: number,
+    readonly trace: Trace,
+    nodes: number | undefined,
+  ) {
+    this.random = new SimRandom(seed);
+    this.weather = drawWeather(this.random.fork("weather"), nodes);
+    this.scheduler = new Scheduler(trace, { settled: (place) => this.#settled(place) });
+    this.network = new SimNetwork(this, this.weather.network, this.random.fork("network"));
+    const ids = Array.from({ length: this.weather.nodes }, (_, at) => `n${at + 1}`);
+    this.#members = ids.map((id) => ({ id, address: `${id}.test:1`, role: "voter" }));
+    this.checks = new Checks(this.#members);
+    for (let at = 0; at < ids.length; at++) this.addNode();
+    this.clients = Array.from({ length: this.weather.clients.clients }, (_, at) => {
+      const id = `c${at + 1}`;
+      return new SimClient(this, id, this.weather.clients, this.random.fork(id));
+    });
+  }
+
+  /** All machines that there ever were. */
+  get nodes(): readonly SimNode[] {
+    return [...this.#nodes.values()];
+  }
+
+  node(id: string): SimNode | undefined {
+    return this.#nodes.get(id);
+  }
+
+  /** The node that leads in the highest term, as far as one can see from outside. */
+  get leader(): SimNode | undefined {
+    const leaders = this.nodes.filter((node) => node.isUp && node.cairn!.raft.role === "leader");
+    return leaders.reduce<SimNode | undefined>(
+      (best, node) => (best === undefined || node.cairn!.raft.term > best.cairn!.raft.term ? node : best),
+      undefined,
+    );
+  }
+
+  /** A new machine, with an id that was never used. */
+  addNode(): SimNode {
+    const id = `n${++this.#drawn}`;
+    const node = new SimNode(this, id, this.#members, this.random.fork(id));
+    this.#nodes.set(id, node);
+    return node;
+  }
+
+  count(situation: string, times = 1): void {
+    this.counts.set(situation, (this.counts.get(situation) ?? 0) + times);
+  }
+
+  /** A line of the trace that is no event. */
+  note(text: string): void {
+    this.trace.add(`${this.scheduler.nowMs.toFixed(3)}   ${text}`);
+  }
+
+  /** Something happens that must not. */
+  fail(invariant: string, text: string): void {
+    this.checks.fail(new Violation(invariant, { text }));
+  }
+
+  /** A node has something to say. */
+  logged(node: SimNode, facts: object, message: string): void {
+    this.note(`${node.id} says: ${message} ${describe(facts)}`);
+    this.count(`node: ${message}`);
+    if (message === "a member refused entries for safety") {
+      this.fail("no correct leader is refused for safety", `${node.id}: ${describe(facts)}`);
+    }
+  }
+
+  /** Lets something that goes on by itself fail the run when it fails. */
+  watch(work: Promise<unknown>): void {
+    work.catch((error) => this.checks.fail(error));
+  }
+
+  #settled(place: Place | undefined): Promise<void> | undefined {
+    const node = place === undefined ? undefined : this.#nodes.get(place.id);
+    if (node?.cairn !== undefined) {
+      const { term, log } = node.cairn.raft;
+      this.trace.mix(term * 1e6 + log.last.index);
+      this.trace.mix(log.commit * 1e6 + log.applied);
+      this.#observe(node);
+    }
+    return this.checks.settled(node);
+  }
+
+  readonly #roles = new Map<string, string>();
+
+  #observe(node: SimNode): void {
+    const { role, term, progress, isInstalling, membership } = node.cairn!.raft;
+    node.membershipIndex = membership.index;
+    const before = this.#roles.get(node.id);
+    if (before !== role) {
+      this.#roles.set(node.id, role);
+      this.note(`${node.id} is ${role} in term ${term}`);
+      this.count(`became ${role}`);
+    }
+    if (isInstalling) this.count("snapshot being installed");
+    if (role === "leader") for (const { state } of progress) if (state === "snapshot") this.count("follower in state snapshot");
+  }
+}
+
+function describe(facts: object): string {
+  return JSON.stringify(facts, (_key, value) => (value instanceof Error ? value.message : value));
+}

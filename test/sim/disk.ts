@@ -1,0 +1,134 @@
+import { type Call, FaultyFileSystem, type Keep } from "../support/faulty_fs.js";
+import type { SimCluster } from "./cluster.js";
+import type { SimRandom } from "./random.js";
+import type { SimNode } from "./sim_node.js";
+
+/** How long calls take, in milliseconds. */
+export interface DiskWeather {
+  readonly least: number;
+  readonly most: number;
+  /** Share of the calls that take up to `slowMost` longer. */
+  readonly slow: number;
+  readonly slowMost: number;
+}
+
+/** Calls that take time. The others are answered at once. */
+const slowKinds: ReadonlySet<Call["kind"]> = new Set([
+  "open",
+  "read",
+  "write",
+  "datasync",
+  "truncate",
+  "rename",
+  "unlink",
+  "syncDirectory",
+]);
+
+/** The disk of one machine: it outlives the processes that use it, and forgets what a power failure takes from it. */
+export class SimDisk {
+  fs: FaultyFileSystem;
+  /** Added to what the weather says, in milliseconds. */
+  extraMs = 0;
+  /** Calls until the process is to die, in the midst of one of them; 0: not. */
+  #callsLeft = 0;
+  #die: () => void = () => {};
+  /** Callers whose call is under way. */
+  readonly #waiting = new Set<() => void>();
+
+  constructor(
+    private readonly cluster: SimCluster,
+    private readonly node: SimNode,
+    private weather: DiskWeather,
+    private readonly random: SimRandom,
+  ) {
+    this.fs = this.#watched(new FaultyFileSystem(["/data"]));
+  }
+
+  /** Where the node's data is. */
+  get directory(): string {
+    return `/data/${this.node.id}`;
+  }
+
+  /** Lets the process die at the nth call from now on: before it has an effect, or behind it. */
+  dieAtCall(nth: number, die: () => void): void {
+    this.#callsLeft = nth;
+    this.#die = die;
+  }
+
+  /** The process is gone, and with "none" or "random" the power too: what is there is what the next one finds. */
+  crash(keep: Keep): void {
+    this.#callsLeft = 0;
+    this.fs = this.#watched(this.fs.crash({ keep, random: () => this.random.fraction() }));
+    // Their calls end now, with an error.
+    for (const end of [...this.#waiting]) end();
+  }
+
+  /** It is fast, has room, and fails no more than it was told to already. */
+  calm(): void {
+    this.#callsLeft = 0;
+    this.extraMs = 0;
+    this.fs.capacityBytes = Number.POSITIVE_INFINITY;
+    this.weather = { ...this.weather, slow: 0 };
+  }
+
+  /** All is lost. */
+  wipe(): void {
+    this.fs.crash({ keep: "none" });
+    this.fs = this.#watched(new FaultyFileSystem(["/data"]));
+    for (const end of [...this.#waiting]) end();
+  }
+
+  #watched(fs: FaultyFileSystem): FaultyFileSystem {
+    fs.onCall = (call) => {
+      this.cluster.checks.diskCall(this.node, call);
+      return this.#take(call, this.random.fraction());
+    };
+    fs.onEffect = (call) => this.#takeEffect(call);
+    return fs;
+  }
+
+  /** The call has not had its effect yet. */
+  #take(call: Call, share: number): Promise<void> | undefined {
+    if (!slowKinds.has(call.kind)) return undefined;
+    this.#dieMaybe();
+    return this.#wait(this.#duration() * share, call);
+  }
+
+  #takeEffect(call: Call): Promise<void> | undefined {
+    if (call.kind !== "write" && call.kind !== "rename" && call.kind !== "unlink" && call.kind !== "datasync") return undefined;
+    this.#dieMaybe();
+    return undefined;
+  }
+
+  #dieMaybe(): void {
+    if (this.#callsLeft === 0) return;
+    this.#callsLeft -= 1;
+    if (this.#callsLeft > 0) return;
+    this.cluster.count("crash inside a call of the disk");
+    this.#die();
+  }
+
+  #duration(): number {
+    const { least, most, slow, slowMost } = this.weather;
+    let ms = this.random.between(least, most) + this.extraMs;
+    if (this.random.chance(slow)) ms += this.random.between(0, slowMost);
+    return ms;
+  }
+
+  #wait(ms: number, call: Call): Promise<void> {
+    return new Promise((resolve) => {
+      const end = () => {
+        this.#waiting.delete(end);
+        resolve();
+      };
+      this.#waiting.add(end);
+      this.cluster.scheduler.after(ms, this.node, `disk ${call.kind} ${labelOf(call.path)}`, end);
+    });
+  }
+}
+
+/** Without what is drawn outside of the simulation: lock files are named by it. */
+function labelOf(path: string): string {
+  const name = path.slice(path.lastIndexOf("/") + 1);
+  return name.startsWith("lock-draft") ? "lock-draft" : name;
+}

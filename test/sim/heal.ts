@@ -1,0 +1,125 @@
+import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../src/core/limits.js";
+import type { Membership } from "../../src/core/types.js";
+import { encodeCommand } from "../../src/machine/command.js";
+import { checkLinearizable, describe as describeVerdict } from "../support/linearizability.js";
+import { demand, Violation } from "./checkers/checker.js";
+import type { SimCluster } from "./cluster.js";
+import type { Nemesis } from "./nemesis.js";
+import { payloadOf } from "./observed_machine.js";
+import type { SimNode } from "./sim_node.js";
+
+/** Within so many ticks after the last trouble all members have the same state, and with it a write that came after. */
+export const HEALING_TICKS = 300;
+const TICK_MS = 100;
+
+/** Ends all troubles; then the cluster must elect, commit, and converge. Then all that can only be checked at the end is checked. */
+export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void> {
+  const { scheduler } = cluster;
+  nemesis.end();
+  for (const client of cluster.clients) client.stop();
+  const deadline = scheduler.nowMs + HEALING_TICKS * TICK_MS;
+  let isWritten = false;
+  for (let turn = 1; !(isWritten && isConverged(cluster)); turn++) {
+    demand(scheduler.nowMs < deadline, `the cluster converges within ${HEALING_TICKS} ticks`, describeCluster(cluster));
+    for (const node of cluster.nodes) node.start();
+    if (!isWritten) isWritten = await write(cluster, turn);
+    await scheduler.sleep(TICK_MS, "looks whether the cluster has converged");
+  }
+  // The last snapshots and trims.
+  await scheduler.sleep(5 * TICK_MS, "comes to rest");
+  const members = membersOf(cluster);
+  await compareStates(members);
+  checkBounds(cluster, members);
+  await cluster.checks.finished(members);
+  checkHistory(cluster);
+}
+
+/** A write of whoever has no session. Returns whether it is committed. */
+async function write({ leader, scheduler }: SimCluster, turn: number): Promise<boolean> {
+  const node = leader?.cairn;
+  if (node === undefined) return false;
+  const value = Buffer.from(`healed-${turn}`);
+  const data = encodeCommand({ operation: { case: "put", value: { key: Buffer.from("healed"), value } } });
+  const controller = new AbortController();
+  scheduler.after(10 * TICK_MS, leader, "the last write is given up", () => controller.abort());
+  try {
+    const { result } = await node.propose(data, controller.signal);
+    return result.outcome === CommandOutcome.OK;
+  } catch {
+    return false;
+  }
+}
+
+function membership({ leader }: SimCluster): Membership {
+  return leader?.cairn?.raft.membership.members ?? [];
+}
+
+/** Members whose data is to be trusted. */
+function membersOf(cluster: SimCluster): SimNode[] {
+  return membership(cluster).flatMap(({ id }) => {
+    const node = cluster.node(id);
+    return node === undefined || node.damage !== undefined ? [] : [node];
+  });
+}
+
+function isConverged(cluster: SimCluster): boolean {
+  const { leader } = cluster;
+  if (leader === undefined) return false;
+  const { log, progress } = leader.cairn!.raft;
+  const isStuck = progress.some(({ id, state }) => state !== "replicate" && cluster.node(id)?.damage === undefined);
+  return (
+    !isStuck &&
+    log.commit === log.last.index &&
+    membersOf(cluster).every(({ cairn }) => {
+      return cairn !== undefined && cairn.raft.log.applied === log.last.index && cairn.raft.log.last.index === log.last.index;
+    })
+  );
+}
+
+async function compareStates(members: readonly SimNode[]): Promise<void> {
+  const states = await Promise.all(members.map(({ cairn }) => payloadOf(cairn!.machine)));
+  const indexes = states.map(({ index }) => index);
+  const isSame = states.every(({ payload }) => Buffer.compare(payload, states[0]!.payload) === 0);
+  demand(isSame, "all members have the same state in the end", { members: members.map(({ id }) => id), indexes });
+}
+
+/** At rest, nothing has grown without bounds. */
+function checkBounds(cluster: SimCluster, members: readonly SimNode[]): void {
+  const { segmentBytes, trailingLogBytes, snapshots, limits: bounds } = cluster.weather.node;
+  const entries = snapshots === false ? 0 : (snapshots?.entries ?? 0);
+  for (const { id, cairn, disk } of members) {
+    const { raft, logStats, transfers } = cairn!;
+    const { log } = raft;
+    const files = disk.fs.names(`${disk.directory}/snapshots`);
+    const facts = { node: id, files, log: logStats, window: log.windowBytes, last: log.last, snapshot: raft.snapshot };
+    const damaged = cairn!.snapshots.damaged().length;
+    demand(transfers.length === 0, "at rest, nothing is being sent", { ...facts, transfers });
+    demand(!files.some((name) => name.endsWith(".part")), "at rest, nothing half-written is left", facts);
+    demand(files.length <= limits.snapshotsKept + 1 + damaged, "few snapshots are kept", facts);
+    demand(log.windowBytes <= (bounds?.windowBytes ?? limits.windowBytes), "memory holds a bounded part of the log", facts);
+    // What came while the last one was being taken counts for the next one.
+    const behind = log.last.index - (raft.snapshot?.index ?? 0);
+    const entryBytes = cluster.weather.clients.valueBytes + 200;
+    const most = (trailingLogBytes ?? 0) + (behind + entries) * entryBytes + 3 * (segmentBytes! + limits.segmentReserveBytes);
+    demand(logStats.diskBytes <= most, "the log on disk is bounded", { ...facts, most });
+  }
+}
+
+function checkHistory(cluster: SimCluster): void {
+  const history = cluster.clients.flatMap((client) => client.history);
+  const verdict = checkLinearizable(history);
+  if (verdict.outcome === "violation") throw new Violation("reads and writes are linearizable", { found: describeVerdict(verdict) });
+  cluster.count(verdict.outcome === "ok" ? "history linearizable" : "history undecided");
+}
+
+function describeCluster(cluster: SimCluster): Readonly<Record<string, unknown>> {
+  const nodes = cluster.nodes.map(({ id, state, cairn, damage, isGone }) => {
+    if (cairn === undefined) return `${id} ${state}${isGone ? " gone" : ""}${damage === undefined ? "" : ` (${damage})`}`;
+    const { role, term, log, progress, snapshot, isInstalling } = cairn.raft;
+    const peers = progress.map((each) => `${each.id} ${each.state} match ${each.match} next ${each.next}`).join(", ");
+    const full = cairn.isDiskFull ? " disk full" : "";
+    return `${id} ${role} ${term} boundary ${log.boundary.index} snapshot ${snapshot?.index} applied ${log.applied} commit ${log.commit} last ${log.last.index}${isInstalling ? " installing" : ""}${full} ${peers}`;
+  });
+  return { members: membership(cluster).map(({ id, role }) => `${id} ${role}`), nodes };
+}

@@ -1,0 +1,115 @@
+import { CairnError } from "../../src/errors.js";
+import type { InstallMessage, InstallReply } from "../../src/transport/install_messages.js";
+import type { InstallStream } from "../../src/transport/transport.js";
+import type { SimCluster } from "./cluster.js";
+import type { SimNetwork } from "./network.js";
+import { Pipe } from "./pipe.js";
+import type { SimNode } from "./sim_node.js";
+
+/** Messages that may be on their way at a time: further ones wait. */
+const WINDOW = 3;
+
+/** A snapshot on its way from one node to another: two ordered pipes, which break together. */
+export class SimInstall implements InstallStream {
+  readonly #life: number;
+  readonly #messages: Pipe<InstallMessage>;
+  readonly #replies: Pipe<InstallReply>;
+  #targetLife: number | undefined;
+  #isOver = false;
+
+  constructor(
+    private readonly cluster: SimCluster,
+    private readonly network: SimNetwork,
+    readonly from: SimNode,
+    private readonly to: string,
+    private readonly onEnd: () => void,
+  ) {
+    this.#life = from.life;
+    const pipe = { scheduler: cluster.scheduler, network };
+    const target = cluster.node(to);
+    this.#messages = new Pipe(pipe, from.id, target ?? from, WINDOW, "install message");
+    this.#replies = new Pipe(pipe, to, from, Number.POSITIVE_INFINITY, "install reply");
+    if (target === undefined) cluster.scheduler.after(1, undefined, "no such node", () => this.break("no such node"));
+    else cluster.scheduler.arrive(network.delay(from.id, to), target, `install stream from ${from.id}`, () => this.#serve(target));
+  }
+
+  get replies(): AsyncIterable<InstallReply> {
+    return this.#replies;
+  }
+
+  send(message: InstallMessage): Promise<void> {
+    if (this.#isOver) return Promise.reject(broken("the stream is over"));
+    if (this.network.random.chance(this.network.weather.streamBreak)) this.#breakSoon();
+    // The sender's buffer is its own again when this resolves.
+    const sent = message.kind === "chunk" ? { ...message, data: Uint8Array.prototype.slice.call(message.data) } : message;
+    return this.#messages.send(sent);
+  }
+
+  cancel(): void {
+    if (this.#isOver) return;
+    this.#over();
+    this.#replies.fail(new CairnError("CANCELLED", "the stream was cancelled"));
+    this.#messages.failLater(new CairnError("CANCELLED", "the sender cancelled the stream"));
+  }
+
+  /** Both ends hear of it as soon as the network lets them. */
+  break(why: string): void {
+    if (this.#isOver) return;
+    this.cluster.count("transfer interrupted");
+    this.#over();
+    this.#replies.fail(broken(why));
+    this.#messages.failLater(broken(why));
+  }
+
+  /** The process at a node is gone; the other end hears of it after a while. */
+  lifeEnded(node: SimNode, noticedMs: number): void {
+    const isEnd = (node === this.from && this.#life <= node.life) || (node.id === this.to && this.#targetLife !== undefined);
+    if (!isEnd || this.#isOver) return;
+    this.cluster.scheduler.after(noticedMs, undefined, `the end of ${node.id} breaks a stream`, () => {
+      this.break(`${node.id} is gone`);
+    });
+  }
+
+  #breakSoon(): void {
+    const ms = this.network.delay(this.from.id, this.to);
+    this.cluster.scheduler.after(ms, undefined, `a stream from ${this.from.id} breaks`, () => this.break("broken off"));
+  }
+
+  async #serve(target: SimNode): Promise<void> {
+    const node = target.cairn;
+    if (node === undefined || this.#isOver) return this.break(`${target.id} does not answer`);
+    const { life } = target;
+    this.#targetLife = life;
+    this.cluster.count("install stream");
+    try {
+      for await (const reply of node.receiveSnapshot(this.#messages)) {
+        if (target.life !== life) return;
+        this.#reply(target, reply);
+      }
+      this.#replies.end();
+    } catch (error) {
+      if (target.life !== life) return;
+      this.cluster.checks.installFailed(target, error);
+      this.#replies.failLater(error);
+    } finally {
+      if (target.life === life) this.#messages.abandon();
+    }
+  }
+
+  #reply(target: SimNode, reply: InstallReply): void {
+    if (reply.kind === "installed") {
+      this.cluster.count(reply.applied ? "install by stream" : "install found it already ahead");
+      this.cluster.checks.promised(target, this.from, reply.term, reply.matchIndex);
+    } else if (reply.kind === "refused") this.cluster.count(`install refused: ${reply.reason}`);
+    void this.#replies.send(reply).catch(() => {});
+  }
+
+  #over(): void {
+    this.#isOver = true;
+    this.onEnd();
+  }
+}
+
+function broken(why: string): CairnError {
+  return new CairnError("UNREACHABLE", `the stream broke: ${why}`);
+}

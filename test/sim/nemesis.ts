@@ -1,0 +1,87 @@
+import type { SimCluster } from "./cluster.js";
+import type { SimRandom } from "./random.js";
+import { DiskTroubles } from "./troubles/disks.js";
+import { LinkTroubles } from "./troubles/links.js";
+import { Operator } from "./troubles/operator.js";
+import { ProcessTroubles } from "./troubles/processes.js";
+import type { Troubles } from "./weather.js";
+
+/** Lets things go wrong, each kind at its own pace. */
+export class Nemesis {
+  #isOver = false;
+  readonly #processes: ProcessTroubles;
+  readonly #links: LinkTroubles;
+  readonly #disks: DiskTroubles;
+  readonly #operator: Operator;
+
+  constructor(
+    private readonly cluster: SimCluster,
+    private readonly random: SimRandom,
+  ) {
+    this.#processes = new ProcessTroubles(cluster, random);
+    this.#links = new LinkTroubles(cluster, random);
+    this.#operator = new Operator(cluster, random, this.#processes);
+    this.#disks = new DiskTroubles(cluster, random, (node) => this.#operator.mayDamage(node));
+  }
+
+  start(): void {
+    const [processes, links, disks, operator] = [this.#processes, this.#links, this.#disks, this.#operator];
+    const acts: Record<keyof Troubles, () => void> = {
+      crash: () => processes.crash(),
+      powerFailure: () => processes.powerFailure(),
+      allAtOnce: () => processes.allAtOnce(),
+      stop: () => processes.stop(),
+      pause: () => processes.pause(),
+      partition: () => links.partition(),
+      slowLink: () => links.slowLink(),
+      slowDisk: () => disks.slowDisk(),
+      fullDisk: () => disks.fullDisk(),
+      failedSync: () => disks.failedSync(),
+      bitFlip: () => this.cluster.watch(disks.bitFlip()),
+      wipe: () => operator.wipe(),
+      clock: () => this.#clock(),
+      breakInstall: () => void this.cluster.network.breakInstall(),
+      snapshot: () => operator.takeSnapshot(),
+      membership: () => operator.changeMembership(),
+      transfer: () => operator.transfer(),
+      campaign: () => operator.campaign(),
+    };
+    for (const [kind, act] of Object.entries(acts)) this.#repeat(kind as keyof Troubles, act);
+  }
+
+  /** From now on everything works, and whoever can is up. */
+  end(): void {
+    this.#isOver = true;
+    this.#operator.end();
+    this.#processes.end();
+    this.#links.end();
+    this.#disks.end();
+  }
+
+  #repeat(kind: keyof Troubles, act: () => void): void {
+    const mean = this.cluster.weather.troubles[kind];
+    if (mean === undefined) return;
+    const next = () => {
+      this.cluster.scheduler.after(this.random.waiting(mean), undefined, `trouble: ${kind}`, () => {
+        if (this.#isOver) return;
+        act();
+        next();
+      });
+    };
+    next();
+  }
+
+  #clock(): void {
+    const { drift, jumpMs } = this.cluster.weather.clock;
+    const { id, clock } = this.random.pick(this.cluster.nodes);
+    if (jumpMs > 0 && this.random.chance(0.5)) {
+      this.cluster.count("clock jump");
+      const ms = this.random.between(0, jumpMs);
+      this.cluster.note(`the clock of ${id} jumps by ${ms.toFixed(0)} ms`);
+      clock.jump(ms);
+    } else {
+      this.cluster.count("clock drift");
+      clock.drift(1 + this.random.between(-drift, drift));
+    }
+  }
+}

@@ -1,0 +1,138 @@
+import type { ClientWeather } from "./clients.js";
+import type { DiskWeather } from "./disk.js";
+import type { NetworkWeather } from "./network.js";
+import type { SimRandom } from "./random.js";
+import type { ClusterOptions } from "./sim_node.js";
+
+/** How often things go wrong: the mean time between two of a kind in milliseconds; undefined: never. */
+export interface Troubles {
+  readonly crash: number | undefined;
+  readonly powerFailure: number | undefined;
+  readonly allAtOnce: number | undefined;
+  readonly stop: number | undefined;
+  readonly pause: number | undefined;
+  readonly partition: number | undefined;
+  readonly slowLink: number | undefined;
+  readonly slowDisk: number | undefined;
+  readonly fullDisk: number | undefined;
+  readonly failedSync: number | undefined;
+  readonly clock: number | undefined;
+  readonly bitFlip: number | undefined;
+  readonly wipe: number | undefined;
+  readonly breakInstall: number | undefined;
+  readonly snapshot: number | undefined;
+  readonly membership: number | undefined;
+  readonly transfer: number | undefined;
+  readonly campaign: number | undefined;
+}
+
+/** All that a seed decides about a run before it begins. */
+export interface Weather {
+  readonly nodes: number;
+  /** How long the troubles last, in milliseconds. */
+  readonly durationMs: number;
+  /** How long a process stays down, in milliseconds. */
+  readonly downMs: number;
+  /** Share of the crashes, and of the starts, in which the process dies in the midst of a call of its disk. */
+  readonly inCall: number;
+  readonly inStart: number;
+  /** Whether the state outlives a process that dies, as it does in a memory-mapped file. */
+  readonly keepsState: boolean;
+  readonly clock: { readonly drift: number; readonly jumpMs: number };
+  readonly network: NetworkWeather;
+  readonly disk: DiskWeather;
+  readonly clients: ClientWeather;
+  readonly node: ClusterOptions;
+  readonly troubles: Troubles;
+}
+
+/** Draws a run: some are calm, some have a few kinds of trouble, some have all. */
+export function drawWeather(random: SimRandom, nodes: number | undefined): Weather {
+  const kind = random.fraction();
+  /** How likely a kind of trouble is to be there at all, and how often it comes. */
+  const share = kind < 0.08 ? 0 : kind < 0.85 ? 0.45 : 0.9;
+  const hasLeases = random.chance(0.2);
+  const some = (least: number, most: number) => (random.chance(share) ? random.between(least, most) : 0);
+  const times = (least: number, most: number) => (random.chance(share) ? random.between(least, most) : undefined);
+  const disk = drawDisk(random, share);
+  return {
+    nodes: nodes ?? random.pick([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]),
+    durationMs: random.between(12_000, 35_000),
+    downMs: random.pick([100, 500, 1_500, 4_000]),
+    inCall: random.pick([0, 0.3, 0.8]),
+    inStart: random.pick([0, 0.15, 0.4]),
+    keepsState: random.chance(0.5),
+    // Leases stand on clocks that keep nearly the same pace, and stand on nothing that jumps.
+    clock: { drift: random.between(0, hasLeases ? 0.04 : 0.3), jumpMs: hasLeases ? 0 : random.pick([200, 2_000, 60_000]) },
+    network: {
+      delayLeast: 0.2,
+      delayMost: random.pick([1, 5, 20]),
+      slow: some(0.01, 0.3),
+      slowMost: random.pick([20, 200, 1_500]),
+      loss: some(0.005, 0.15),
+      duplicate: some(0.005, 0.1),
+      told: random.pick([0, 0.3, 1]),
+      streamBreak: some(0.002, 0.05),
+    },
+    disk,
+    clients: {
+      clients: random.whole(2, 5),
+      keys: random.pick([2, 5, 20]),
+      thinkMs: random.pick([30, 80, 200]),
+      timeoutMs: random.pick([800, 2_500]),
+      valueBytes: random.pick([20, 200, 1_500]),
+      loss: some(0.01, 0.1),
+      reads: random.between(0.2, 0.6),
+    },
+    node: drawOptions(random, hasLeases),
+    troubles: {
+      crash: times(2_000, 12_000),
+      powerFailure: times(3_000, 15_000),
+      allAtOnce: times(10_000, 30_000),
+      stop: times(5_000, 20_000),
+      pause: times(3_000, 15_000),
+      partition: times(2_000, 12_000),
+      slowLink: times(3_000, 15_000),
+      slowDisk: times(4_000, 20_000),
+      fullDisk: times(6_000, 25_000),
+      failedSync: times(10_000, 30_000),
+      clock: times(2_000, 10_000),
+      bitFlip: times(8_000, 30_000),
+      wipe: times(12_000, 40_000),
+      breakInstall: times(300, 3_000),
+      snapshot: times(400, 4_000),
+      membership: times(1_000, 8_000),
+      transfer: times(2_000, 12_000),
+      campaign: times(3_000, 15_000),
+    },
+  };
+}
+
+function drawDisk(random: SimRandom, share: number): DiskWeather {
+  return {
+    least: 0.05,
+    most: random.pick([0.3, 2, 8]),
+    slow: random.chance(share) ? random.between(0.01, 0.1) : 0,
+    slowMost: random.pick([10, 100, 600]),
+  };
+}
+
+function drawOptions(random: SimRandom, hasLeases: boolean): ClusterOptions {
+  const isNarrow = random.chance(0.35);
+  return {
+    reads: hasLeases ? "lease" : "quorum",
+    heartbeatTicks: random.pick([1, 1, 2, 3]),
+    segmentBytes: random.pick([4, 8, 16]) * 1024,
+    trailingLogBytes: random.pick([0, 500, 4096]),
+    snapshotChunkBytes: random.pick([64, 256, 2048]),
+    snapshots: { entries: random.whole(5, 50) },
+    limits: isNarrow
+      ? {
+          appendEntries: random.whole(1, 4),
+          peerAppendsInFlight: random.whole(1, 2),
+          windowBytes: random.pick([0, 200, 2_000]),
+          applyEntries: random.whole(1, 8),
+        }
+      : { windowBytes: random.pick([500, 8 * 1024 * 1024]) },
+  };
+}
