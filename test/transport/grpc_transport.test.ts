@@ -226,16 +226,17 @@ describe("connections", () => {
 
   test("that are half open are found out within seconds, and made anew when the link is whole again", async () => {
     const { address } = await loopback(acceptAll());
-    const proxy = await TcpProxy.to(address);
+    const proxy = await TcpProxy.start(() => address);
+    onTestFinished(() => proxy.stop());
     const sender = new Sender({ id: "n1", address: proxy.address });
     await sender.beatUntil(() => sender.answers.length > 0);
-    proxy.isSilent = true;
+    proxy.set({ silent: true });
     const silent = performance.now();
     await sender.beatUntil(() => sender.unreachable.length > 0, 5_000);
     expect(performance.now() - silent).toBeLessThan(limits.peerPingMs + limits.peerPingTimeoutMs + 1_000);
     // Attempts to connect get no answer meanwhile. One that never ended would be in the way for ever.
     await sender.beatUntil(() => proxy.connections > 4, 10_000);
-    proxy.isSilent = false;
+    proxy.set({});
     const before = sender.answers.length;
     const whole = performance.now();
     await sender.beatUntil(() => sender.answers.length > before, 20_000);
