@@ -1,7 +1,7 @@
 import { once } from "node:events";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { exitCodes } from "./exit_codes.js";
-import { type LogLevel, logLevelOption, wholeNumber } from "./options.js";
+import { type LogLevel, logLevelOption, namedAddresses, wholeNumber } from "./options.js";
 import { untilSignal } from "./signals.js";
 
 interface GatewayCommandOptions {
@@ -19,7 +19,7 @@ export function gatewayCommand(): Command {
     .option("--data-dir <dir>", "keep the nodes' data here (default: a temporary directory, removed at the end)")
     .addOption(
       new Option("--nodes <list>", "use running nodes instead of starting any: n1=host:port,n2=host:port")
-        .argParser(parseNodes)
+        .argParser(namedAddresses)
         .conflicts("dataDir"),
     )
     .addOption(
@@ -69,17 +69,4 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 
 async function print(line: string): Promise<void> {
   if (!process.stdout.write(`${line}\n`)) await once(process.stdout, "drain");
-}
-
-function parseNodes(text: string): ReadonlyMap<string, string> {
-  const nodes = new Map<string, string>();
-  for (const part of text.split(",")) {
-    const [, name, address] = /^([^=]+)=(.+:\d+)$/.exec(part.trim()) ?? [];
-    if (name === undefined || address === undefined) {
-      throw new InvalidArgumentError(`${JSON.stringify(part)} must be name=host:port`);
-    }
-    if (nodes.has(name)) throw new InvalidArgumentError(`${name} comes twice`);
-    nodes.set(name, address);
-  }
-  return nodes;
 }

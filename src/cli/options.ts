@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option } from "commander";
 import { isId } from "../core/ids.js";
 import { limits } from "../core/limits.js";
+import { isAddress } from "../transport/addresses.js";
 
 /** A whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number): (text: string) => number {
@@ -28,6 +29,31 @@ export function listenAddress(text: string): string {
   const port = Number(/^.+:(\d{1,5})$/.exec(text)?.[1] ?? Number.NaN);
   if (port <= 65535) return text;
   throw new InvalidArgumentError("expected host:port with a port from 0 to 65535");
+}
+
+/** host:port, as something to connect to. */
+export function address(text: string): string {
+  if (isAddress(text)) return text;
+  throw new InvalidArgumentError(`${JSON.stringify(text)} must be host:port`);
+}
+
+/** host:port,host:port */
+export function addressList(text: string): string[] {
+  return text.split(",").map((part) => address(part.trim()));
+}
+
+/** Nodes with their addresses: n1=host:port,n2=host:port */
+export function namedAddresses(text: string): ReadonlyMap<string, string> {
+  const nodes = new Map<string, string>();
+  for (const part of text.split(",")) {
+    const [, name, where] = /^([^=]+)=(.+)$/.exec(part.trim()) ?? [];
+    if (name === undefined || where === undefined || !isAddress(where)) {
+      throw new InvalidArgumentError(`${JSON.stringify(part)} must be name=host:port`);
+    }
+    if (nodes.has(name)) throw new InvalidArgumentError(`${name} comes twice`);
+    nodes.set(name, where);
+  }
+  return nodes;
 }
 
 /** What a log on standard error holds: each level also what those before it hold. */

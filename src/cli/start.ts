@@ -1,101 +1,129 @@
 import { Command, Option } from "commander";
 import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import type { KeyValueNode } from "../server/key_value_node.js";
-import { exitCodes } from "./exit_codes.js";
-import { idText, type LogLevel, listenAddress, logLevelOption, nonEmpty, wholeNumber } from "./options.js";
-import { untilSignal } from "./signals.js";
+import {
+  address,
+  addressList,
+  idText,
+  listenAddress,
+  logLevelOption,
+  namedAddresses,
+  nonEmpty,
+  wholeNumber,
+} from "./options.js";
+import { type StartOptions, settingsOf } from "./start_settings.js";
 
-interface StartOptions {
-  id: string;
-  data: string;
-  listen: string;
-  clusterId?: string;
-  elections: "automatic" | "manual";
-  trailingLogBytes: number;
-  segmentBytes: number;
-  logLevel: LogLevel;
-  json?: true;
-}
+const ANY = Number.MAX_SAFE_INTEGER;
+
+const EXAMPLES = `
+What a flag does not say is taken from the environment, then from the config file, then from the defaults. The config file is a JSON object whose
+keys are the flags' names: {"id": "n1", "data": "/var/lib/cairn", "snapshot-entries": 10000}
+
+A new cluster of three, each started with the same list:
+  cairn start --id n1 --data ./n1 --cluster n1=10.0.0.1:7101,n2=10.0.0.2:7101,n3=10.0.0.3:7101
+A further node, which catches up first and votes when "cairn member promote n4" says so:
+  cairn start --id n4 --data ./n4 --listen 10.0.0.4:7101 --join 10.0.0.1:7101
+Later, the data directory says who the node is and whom it belongs to; --cluster and --join may stay or be left out.`;
 
 /** `cairn start` */
 export function startCommand(): Command {
   return new Command("start")
-    .description("Run a node until SIGINT or SIGTERM.")
-    .requiredOption("--id <name>", "name of the node in its cluster (A-Z a-z 0-9 . _ -)", idText)
-    .requiredOption("--data <dir>", "data directory; made when it is not there", nonEmpty)
-    .option("--listen <host:port>", "where to serve gRPC; port 0 takes a free one", listenAddress, "127.0.0.1:7101")
-    .option(
-      "--cluster-id <id>",
-      "cluster that the node belongs to (default: what the directory says, or a new one)",
-      idText,
+    .description("Run a node until SIGINT or SIGTERM. A node that leads hands its leadership over before it stops.")
+    .addOption(setting("id", "<name>", "name of the node in its cluster (A-Z a-z 0-9 . _ -)").argParser(idText))
+    .addOption(setting("data", "<dir>", "data directory; made when it is not there").argParser(nonEmpty))
+    .addOption(
+      setting(
+        "listen",
+        "<host:port>",
+        "where to serve gRPC; port 0 takes a free one (default: its address in --cluster, else 127.0.0.1:7101)",
+      ).argParser(listenAddress),
     )
     .addOption(
-      new Option("--elections <mode>", "campaign by timer, or only when AdminService.Campaign says so")
+      setting("advertise", "<host:port>", "where the other members reach it (default: as --listen)").argParser(address),
+    )
+    .addOption(
+      setting("cluster", "<list>", "create a cluster of n1=host:port,n2=host:port,..., the same list on all").argParser(
+        namedAddresses,
+      ),
+    )
+    .addOption(
+      setting("join", "<list>", "join the cluster that has a member at one of host:port,host:port").argParser(
+        addressList,
+      ),
+    )
+    .addOption(
+      setting(
+        "peer-addresses",
+        "<list>",
+        "where to reach members from here, if not where the cluster says: n2=host:port,...",
+      ).argParser(namedAddresses),
+    )
+    .addOption(
+      setting(
+        "cluster-id",
+        "<id>",
+        "cluster that the node belongs to (default: what the directory says; for a new one made from --cluster, or random)",
+      ).argParser(idText),
+    )
+    .addOption(
+      setting("elections", "<mode>", "campaign by timer, or only when AdminService.Campaign says so")
         .choices(["automatic", "manual"])
         .default("automatic"),
     )
-    .option(
-      "--trailing-log-bytes <n>",
-      "bytes of log to keep behind a snapshot for slow followers",
-      wholeNumber(0, Number.MAX_SAFE_INTEGER),
-      limits.trailingLogBytes,
+    .addOption(
+      setting("reads", "<mode>", "how linearizable reads are confirmed, the same on all members")
+        .choices(["quorum", "lease"])
+        .default("quorum"),
     )
-    .option(
-      "--segment-bytes <n>",
-      "size of a log segment; trimming removes whole segments",
-      wholeNumber(limits.entryBytes * 2 + 1, Number.MAX_SAFE_INTEGER),
-      limits.segmentBytes,
+    .addOption(number("tick-ms", "length of a tick; a leader sends heartbeats every tick", 1, 60_000, 100))
+    .addOption(
+      number("election-ticks", "ticks without a leader, up to twice as many, until a node campaigns", 2, 1_000, 10),
     )
-    .option("--json", "print one JSON object when the node listens, instead of text")
-    .addOption(logLevelOption("warn"))
-    .action(start);
+    .addOption(
+      number(
+        "snapshot-entries",
+        "take a snapshot when so many entries were applied since the last one; 0: whatever the number",
+        0,
+        ANY,
+        limits.snapshotEntries,
+      ),
+    )
+    .addOption(
+      number("snapshot-log-bytes", "the same in bytes of log; 0: whatever the size", 0, ANY, limits.snapshotLogBytes),
+    )
+    .addOption(
+      number(
+        "trailing-log-bytes",
+        "bytes of log to keep behind a snapshot for slow followers",
+        0,
+        ANY,
+        limits.trailingLogBytes,
+      ),
+    )
+    .addOption(
+      number(
+        "segment-bytes",
+        "size of a log segment; trimming removes whole segments",
+        limits.entryBytes * 2 + 1,
+        ANY,
+        limits.segmentBytes,
+      ),
+    )
+    .addOption(new Option("--config <file>", "JSON file with settings").env("CAIRN_CONFIG").argParser(nonEmpty))
+    .option("--json", "print JSON objects instead of text, a line each")
+    .addOption(logLevelOption("warn").env("CAIRN_LOG_LEVEL"))
+    .addHelpText("after", EXAMPLES)
+    .action(async (options: StartOptions, command: Command) => {
+      const settings = settingsOf(options, command);
+      const { runNode } = await import("./run_node.js");
+      await runNode(settings);
+    });
 }
 
-async function start(options: StartOptions): Promise<void> {
-  const [{ CairnNode }, { openKeyValueMachine }, { CairnServer }, { standardErrorLogger }] = await Promise.all([
-    import("../node/node.js"),
-    import("../server/open_machine.js"),
-    import("../server/server.js"),
-    import("./log.js"),
-  ]);
-  const logger = standardErrorLogger(options.logLevel);
-  const signal = untilSignal();
-  const node: KeyValueNode = await CairnNode.start({
-    id: options.id,
-    directory: options.data,
-    openMachine: openKeyValueMachine,
-    clusterId: options.clusterId,
-    elections: options.elections,
-    trailingLogBytes: options.trailingLogBytes,
-    segmentBytes: options.segmentBytes,
-    logger,
-    onFatal: (error) => {
-      process.stderr.write(`cairn: node ${options.id} stopped itself: ${String(error)}\n`);
-      process.exit(exitCodes.fatal);
-    },
-  });
-  try {
-    const server = await CairnServer.start(node, { listen: options.listen, logger }).catch(adviseOnListen);
-    announce(options, node.clusterId, server.address);
-    await signal;
-    await server.stop();
-  } finally {
-    await node.stop();
-  }
-  process.exit(exitCodes.ok);
+/** An option that the environment may set, too: CAIRN_CLUSTER_ID for --cluster-id. */
+function setting(name: string, argument: string, description: string): Option {
+  return new Option(`--${name} ${argument}`, description).env(`CAIRN_${name.toUpperCase().replaceAll("-", "_")}`);
 }
 
-function adviseOnListen(error: unknown): never {
-  const { code, text } = CairnError.from(error);
-  throw new CairnError(code, `${text}. Give a free host:port of this machine with --listen; port 0 takes any.`, {
-    cause: error,
-  });
-}
-
-function announce({ id, data, json }: StartOptions, cluster: string, address: string): void {
-  const line = json
-    ? JSON.stringify({ event: "listening", node: id, cluster, address, data })
-    : `node ${id} of cluster ${cluster} listens on ${address}, data in ${data}`;
-  process.stdout.write(`${line}\n`);
+function number(name: string, description: string, least: number, most: number, preset: number): Option {
+  return setting(name, "<n>", description).argParser(wholeNumber(least, most)).default(preset);
 }

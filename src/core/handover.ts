@@ -69,7 +69,7 @@ export class Handover {
   }
 
   #mostCaughtUp(ids: readonly string[]): string | undefined {
-    const active = ids.flatMap((id) => this.replication.progressOf(id) ?? []).filter(({ isActive }) => isActive);
+    const active = ids.flatMap((id) => this.replication.progressOf(id) ?? []).filter(({ answers }) => answers);
     return active.reduce((best, each) => (best === undefined || each.match > best.match ? each : best), active[0])?.id;
   }
 }

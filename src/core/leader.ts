@@ -151,10 +151,9 @@ export class Leader {
 
   #checkQuorum(): boolean {
     const { state, replication } = this;
-    if (!state.timing.isAutomatic) return true;
     const active = state.voters.filter((id) => id === state.id || replication.progressOf(id)?.isActive === true);
-    for (const progress of replication.peers) progress.isActive = false;
-    return active.length >= majority(state.voters.length);
+    for (const progress of replication.peers) progress.looked();
+    return !state.timing.isAutomatic || active.length >= majority(state.voters.length);
   }
 
   /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries. */

@@ -39,6 +39,17 @@ export const limits = {
   peerAppendsInFlight: 64,
   /** Entries in them. One message may exceed it. */
   peerBytesInFlight: 8 * MiB,
+  /** Messages that wait until a peer reads its AppendEntries stream; when they are more, the stream is given up. */
+  peerQueueBytes: 16 * MiB,
+  /** An attempt to connect to a peer is given up and begun anew after so many milliseconds. */
+  peerConnectMs: 1_000,
+  /** A peer's connection is probed after so many milliseconds, and given up when the probe is not answered in the time below. */
+  peerPingMs: 1_000,
+  peerPingTimeoutMs: 2_000,
+  /** How long a peer may take to answer RequestVote or TimeoutNow, in milliseconds. */
+  peerCallMs: 2_000,
+  /** A peer that has refused an AppendEntries stream gets a new one after so many milliseconds. */
+  peerPauseMs: 250,
   /** A part of a Range answer holds about so many bytes. */
   rangePartBytes: 256 * KiB,
   /** Longest client id of a request id. */
@@ -107,6 +118,10 @@ assert(limits.keyBytes + limits.valueBytes + 4 * KiB <= limits.entryBytes, "a la
 assert(limits.entryBytes + 64 * KiB <= limits.appendBytes, "a largest entry fits an AppendEntries message");
 assert(limits.appendBatchBytes <= limits.appendBytes, "what a leader gathers fits an AppendEntries message");
 assert(limits.appendBatchBytes <= limits.peerBytesInFlight, "a message fits what may be in flight");
+assert(
+  limits.peerBytesInFlight + limits.appendBytes < limits.peerQueueBytes,
+  "what is in flight to a peer may wait for it",
+);
 assert(limits.peerAppendsInFlight <= limits.appendsInFlight, "a follower takes what a leader may have in flight");
 assert(limits.appendBytes < limits.messageBytes, "an AppendEntries message fits a gRPC message");
 assert(limits.transferChunkBytes + 64 * KiB <= limits.messageBytes, "a transfer chunk fits a gRPC message");

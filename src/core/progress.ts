@@ -39,6 +39,7 @@ export class Progress {
   state: ProgressState = { kind: "probe", isWaiting: false };
   /** Whether it has answered since the last look (check-quorum, thesis section 6.2). */
   isActive = true;
+  #wasActive = true;
   /** Highest round sent, and answered, in this term. */
   sentRound = 0;
   ackedRound = 0;
@@ -55,6 +56,17 @@ export class Progress {
     next: number,
   ) {
     this.next = next;
+  }
+
+  /** Whether it has answered since the last look or right before it: a moment after a look nobody has yet. */
+  get answers(): boolean {
+    return this.isActive || this.#wasActive;
+  }
+
+  /** check-quorum has looked, and will look again. */
+  looked(): void {
+    this.#wasActive = this.isActive;
+    this.isActive = false;
   }
 
   /** Whether a message with entries may be sent now. */

@@ -49,8 +49,10 @@ export type ChangeProposal =
   | { readonly impossible: string };
 
 /** One member as its leader sees it. */
-export type ProgressInfo = Pick<Progress, "id" | "match" | "next" | "isActive"> & {
+export type ProgressInfo = Pick<Progress, "id" | "match" | "next"> & {
   readonly state: Progress["state"]["kind"];
+  /** Whether it has answered within the last election timeout, or a little longer. */
+  readonly isActive: boolean;
 };
 
 /**
@@ -137,7 +139,13 @@ export class Raft {
   /** How far the other members are, as far as this leader knows; empty when this node does not lead. */
   get progress(): ProgressInfo[] {
     const peers = [...(this.#leader?.replication.peers ?? [])];
-    return peers.map(({ id, match, next, isActive, state }) => ({ id, match, next, isActive, state: state.kind }));
+    return peers.map(({ id, match, next, answers, state }) => ({
+      id,
+      match,
+      next,
+      isActive: answers,
+      state: state.kind,
+    }));
   }
 
   /** Takes in a request of a peer. Its answer comes out of {@link takeMessages} or a later {@link ready}. */

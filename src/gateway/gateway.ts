@@ -56,9 +56,10 @@ class ServedNode {
   constructor(
     readonly node: GatewayNode,
     timeoutMs: number,
+    nodes: () => readonly GatewayNode[],
   ) {
     this.log = new LogCompaction(node, timeoutMs);
-    this.kv = new KeyValue(node, timeoutMs);
+    this.kv = new KeyValue(node, timeoutMs, nodes);
   }
 }
 
@@ -140,13 +141,18 @@ export class Gateway {
     const { names } = this.options.nodes;
     for (const id of ids) if (names !== undefined && !names.includes(id)) unknownNode(id, names);
     const nodes = await this.options.nodes.open(ids);
-    this.#nodes = new Map(nodes.map((node) => [node.id, new ServedNode(node, this.options.timeoutMs)]));
+    this.#nodes = new Map(nodes.map((node) => [node.id, this.#serve(node)]));
     return ["init_ok", {}];
+  }
+
+  #serve(node: GatewayNode): ServedNode {
+    const all = () => [...(this.#nodes?.values() ?? [])].map((served) => served.node);
+    return new ServedNode(node, this.options.timeoutMs, all);
   }
 
   async #restart({ node, log }: ServedNode): Promise<Reply> {
     log.close();
-    const restarted = new ServedNode(await this.options.nodes.restart(node), this.options.timeoutMs);
+    const restarted = this.#serve(await this.options.nodes.restart(node));
     this.#nodes!.set(node.id, restarted);
     const status = await restarted.node.admin.getStatus({}, { timeoutMs: this.options.timeoutMs });
     return [

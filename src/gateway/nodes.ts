@@ -11,6 +11,7 @@ import type { KeyValueNode } from "../server/key_value_node.js";
 import { openKeyValueMachine } from "../server/open_machine.js";
 import { CairnServer } from "../server/server.js";
 import { type Client, openChannel, type SharedChannel } from "../transport/bridge_client.js";
+import { grpcTransport } from "../transport/grpc_transport.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
 /** A node as the gateway uses it: over gRPC only, but for starting and stopping it. */
@@ -172,6 +173,10 @@ export class OwnNodes implements NodeSource {
       elections: "manual",
       segmentBytes,
       trailingLogBytes: 0,
+      // The messages say when; what they are told of the log depends on it.
+      snapshots: false,
+      // Where a node listens changes with every start, so the membership cannot say it.
+      transport: grpcTransport({ addressOf: (peer) => this.#running.get(peer.id)?.server.address }),
       trustState,
       logger,
       onFatal,

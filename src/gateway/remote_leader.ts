@@ -17,10 +17,10 @@ import { limits } from "../core/limits.js";
 import type { LogPosition, SnapshotMeta } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { encodePairsPayload } from "../machine/payload.js";
-import { PROTOCOL_VERSION } from "../server/convert.js";
 import { membershipFromMessage } from "../storage/membership_message.js";
 import { encodeSnapshot, measureSnapshot } from "../storage/snapshots/encoder.js";
 import type { BidiStream } from "../transport/bridge_client.js";
+import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import type { GatewayNode } from "./nodes.js";
 

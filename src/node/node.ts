@@ -14,7 +14,7 @@ import {
 } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import type { ElectionMode } from "../core/timing.js";
-import { entryBytes, type IndexedMembership } from "../core/types.js";
+import { entryBytes, type IndexedMembership, type Membership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
@@ -168,6 +168,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   get clusterId(): string {
     return this.#storage.directory.identity.clusterId;
+  }
+
+  /** The members that the cluster was created with. A node that is to join must be started with the same ones. */
+  get bootstrapMembers(): Membership {
+    return this.#storage.directory.identity.members;
   }
 
   /** The core, to be read only. */

@@ -22,8 +22,10 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   /** Where its data lives; made when it is not there. One process at a time. */
   readonly directory: string;
   readonly openMachine: MachineOpener<Machine>;
-  /** The cluster's id. Left out: what the directory says, or a random one for a new directory. */
+  /** The cluster's id. Left out: what the directory says, or newClusterId for a new directory. */
   readonly clusterId?: string | undefined;
+  /** Id of a cluster that is created now. Default: a random one. */
+  readonly newClusterId?: string | undefined;
   /**
    * Members that the cluster was created with. Left out: this node alone. Ignored when the directory has data. A node that joins later is not
    * among them; it learns the present membership from the log or a snapshot.

@@ -14,6 +14,15 @@ export interface InboxNode {
   watch<Result>(work: Promise<Result>): Promise<Result>;
 }
 
+/** A snapshot on its way to this node. */
+export interface IncomingTransfer {
+  readonly from: string;
+  readonly index: number;
+  readonly totalBytes: number;
+  /** Bytes that have arrived. */
+  readonly doneBytes: number;
+}
+
 /**
  * Takes in snapshots that leaders send, one at a time. A transfer that was begun by the leader of an older term makes way for a newer
  * leader's: its own sender may hang for ever.
@@ -29,6 +38,13 @@ export class SnapshotInbox {
     private readonly snapshots: SnapshotStore,
     private readonly node: InboxNode,
   ) {}
+
+  /** The transfer that is under way. */
+  get transfer(): IncomingTransfer | undefined {
+    if (this.#current === undefined) return undefined;
+    const { offer, offset } = this.#current;
+    return { from: offer.from, index: offer.index, totalBytes: offer.fileBytes, doneBytes: offset };
+  }
 
   /** @throws CairnError INVALID_ARGUMENT for an offer that no file can fulfil; STOPPED */
   async accept(offer: InstallOffer): Promise<IncomingSnapshot | OfferRefusal> {

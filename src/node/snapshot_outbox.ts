@@ -30,6 +30,8 @@ export interface OutgoingTransfer {
   readonly totalBytes: number;
   /** Bytes that the peer has, as it has told. */
   readonly doneBytes: number;
+  /** How many of them it got in a second, since the transfer began; 0 at the very beginning. */
+  readonly bytesPerSecond: number;
 }
 
 /** Sends snapshots to followers, at most one to each. */
@@ -77,6 +79,9 @@ class Transfer {
   #cancelled = false;
   #info: SnapshotInfo | undefined;
   #doneBytes = 0;
+  /** Where the transfer has begun, and when. */
+  #firstByte = 0;
+  #startedMs = 0;
   #cancelIdle: () => void = () => {};
   settled: Promise<unknown> = Promise.resolve();
 
@@ -87,7 +92,10 @@ class Transfer {
 
   get state(): OutgoingTransfer | undefined {
     if (this.#info === undefined) return undefined;
-    return { to: this.#send.to, index: this.#info.index, totalBytes: this.#info.fileBytes, doneBytes: this.#doneBytes };
+    const { index, fileBytes } = this.#info;
+    const ms = this.#options.clock.now() - this.#startedMs;
+    const bytesPerSecond = ms > 0 ? Math.round(((this.#doneBytes - this.#firstByte) * 1_000) / ms) : 0;
+    return { to: this.#send.to, index, totalBytes: fileBytes, doneBytes: this.#doneBytes, bytesPerSecond };
   }
 
   /** Ends it; {@link run} says that it has failed. */
@@ -116,6 +124,7 @@ class Transfer {
     if (stream === undefined) throw new CairnError("UNREACHABLE", `the address of ${this.#send.to} is not known`);
     this.#stream = stream;
     this.#info = info;
+    this.#startedMs = this.#options.clock.now();
     const unpin = snapshots.pin(info);
     try {
       logger.info({ to: this.#send.to, index: info.index, bytes: info.fileBytes }, "sending a snapshot");
@@ -136,7 +145,7 @@ class Transfer {
     const first = await this.#next(replies);
     if (first.kind === "refused") return this.#refused(first);
     if (first.kind !== "accepted") throw unexpected(first);
-    this.#doneBytes = first.offset;
+    this.#doneBytes = this.#firstByte = first.offset;
     // The replies are read while the chunks are sent: the receiver may end the transfer at any time.
     const ended = this.#untilEnd(replies);
     const sent = this.#sendChunks(stream, info, first.offset);

@@ -14,13 +14,13 @@ export async function recoverNode<Result, Machine extends StateMachine<Result>>(
   options: NodeOptions<Result, Machine>,
 ): Promise<Recovered<Machine>> {
   checkId(options.id, "node id");
-  if (options.clusterId !== undefined) checkId(options.clusterId, "cluster id");
+  for (const id of [options.clusterId, options.newClusterId]) if (id !== undefined) checkId(id, "cluster id");
   return recover({
     fs: options.fs ?? nodeFileSystem,
     path: options.directory,
     nodeId: options.id,
     clusterId: options.clusterId,
-    newClusterId: randomUUID,
+    newClusterId: () => options.newClusterId ?? randomUUID(),
     members: checkMembers(options.members ?? [{ id: options.id, address: "", role: "voter" }]),
     openMachine: options.openMachine,
     trustState: options.trustState ?? true,

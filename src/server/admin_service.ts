@@ -1,25 +1,23 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import {
-  type AdminService,
-  ElectionMode,
-  type GetLogInfoResponseSchema,
-  type GetStatusResponseSchema,
-  NodeRole,
-  type TakeSnapshotRequest,
-} from "../../gen/cairn/v1/admin_pb.js";
+import type { AdminService, TakeSnapshotRequest, TransferSchema } from "../../gen/cairn/v1/admin_pb.js";
 import { limits } from "../core/limits.js";
-import type { Role } from "../core/state.js";
+import type { MembershipChange } from "../core/membership_change.js";
 import { CairnError } from "../errors.js";
 import type { SnapshotRequest } from "../node/compaction.js";
 import { membershipToMessage } from "../storage/membership_message.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
+import { isAddress } from "../transport/addresses.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
-import { version } from "../version.js";
+import { logInfoOf, statusOf } from "./admin_status.js";
 import { snapshotInfoToMessage, toNumber } from "./convert.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
 /** The operators' service of a node. */
 export function adminService(node: KeyValueNode): ServiceImplementation<typeof AdminService> {
+  const change = async (change: MembershipChange, signal: AbortSignal) => {
+    const { members } = await node.changeMembership(change, signal);
+    return { membership: membershipToMessage(members) };
+  };
   return {
     async getStatus() {
       return statusOf(node);
@@ -55,64 +53,32 @@ export function adminService(node: KeyValueNode): ServiceImplementation<typeof A
       }
     },
 
+    async listTransfers() {
+      return { transfers: transfersOf(node) };
+    },
+
+    async addLearner({ nodeId, address }, { signal }) {
+      if (!isAddress(address)) {
+        throw new CairnError("INVALID_ARGUMENT", `address ${JSON.stringify(address)} must be host:port`);
+      }
+      return change({ type: "add_learner", id: nodeId, address }, signal);
+    },
+
+    async promoteLearner({ nodeId }, { signal }) {
+      return change({ type: "promote", id: nodeId }, signal);
+    },
+
+    async removeMember({ nodeId }, { signal }) {
+      return change({ type: "remove", id: nodeId }, signal);
+    },
+
+    async transferLeadership({ nodeId }, { signal }) {
+      return { leaderId: await node.transferLeadership(nodeId === "" ? undefined : nodeId, signal) };
+    },
+
     async campaign(_request, { signal }) {
       return { term: BigInt(await node.campaign(signal)) };
     },
-  };
-}
-
-const roles: Readonly<Record<Role, NodeRole>> = {
-  follower: NodeRole.FOLLOWER,
-  "pre-candidate": NodeRole.PRE_CANDIDATE,
-  candidate: NodeRole.CANDIDATE,
-  leader: NodeRole.LEADER,
-};
-
-function statusOf(node: KeyValueNode): MessageInitShape<typeof GetStatusResponseSchema> {
-  const { raft, recovery } = node;
-  return {
-    clusterId: node.clusterId,
-    nodeId: node.id,
-    version,
-    role: roles[raft.role],
-    term: BigInt(raft.term),
-    leaderId: raft.leader ?? "",
-    commitIndex: BigInt(raft.log.commit),
-    appliedIndex: BigInt(node.machine.appliedIndex),
-    lastLogIndex: BigInt(raft.log.last.index),
-    snapshotIndex: BigInt(raft.snapshot?.index ?? 0),
-    membership: membershipToMessage(raft.membership.members),
-    membershipIndex: BigInt(raft.membership.index),
-    electionMode: node.elections === "manual" ? ElectionMode.MANUAL : ElectionMode.AUTOMATIC,
-    diskFull: node.isDiskFull,
-    recovery: {
-      snapshotIndex: BigInt(recovery.snapshotIndex),
-      stateRebuilt: recovery.stateRebuilt,
-      replayedEntries: BigInt(recovery.replayedEntries),
-      tornBytes: BigInt(recovery.tornBytes),
-      durationMs: BigInt(Math.round(recovery.durationMs)),
-    },
-  };
-}
-
-function logInfoOf(node: KeyValueNode): MessageInitShape<typeof GetLogInfoResponseSchema> {
-  const { log, snapshot, term } = node.raft;
-  const { segments, diskBytes } = node.logStats;
-  return {
-    firstIndex: BigInt(log.boundary.index + 1),
-    lastIndex: BigInt(log.last.index),
-    lastTerm: BigInt(log.last.term),
-    snapshotIndex: BigInt(snapshot?.index ?? 0),
-    snapshotTerm: BigInt(snapshot?.term ?? 0),
-    totalEntries: BigInt(log.last.index - (snapshot?.index ?? 0)),
-    commitIndex: BigInt(log.commit),
-    appliedIndex: BigInt(node.machine.appliedIndex),
-    segments,
-    diskBytes: BigInt(diskBytes),
-    term: BigInt(term),
-    terms: log.ranges
-      .slice(-limits.termRanges)
-      .map((range) => ({ firstIndex: BigInt(range.firstIndex), term: BigInt(range.term) })),
   };
 }
 
@@ -122,6 +88,24 @@ function toSnapshotRequest({ trigger, keepLogBytes }: TakeSnapshotRequest): Snap
     index: trigger.case === "index" ? toNumber(trigger.value, "index") : undefined,
     keepLogBytes: keepLogBytes === undefined ? undefined : toNumber(keepLogBytes, "keep_log_bytes"),
   };
+}
+
+function transfersOf(node: KeyValueNode): MessageInitShape<typeof TransferSchema>[] {
+  const outgoing = node.transfers.map(({ to, index, totalBytes, doneBytes, bytesPerSecond }) => ({
+    id: `to-${to}-${index}`,
+    peerId: to,
+    sending: true,
+    index: BigInt(index),
+    totalBytes: BigInt(totalBytes),
+    doneBytes: BigInt(doneBytes),
+    bytesPerSecond: BigInt(bytesPerSecond),
+    remainingMs: BigInt(bytesPerSecond === 0 ? 0 : Math.round(((totalBytes - doneBytes) * 1_000) / bytesPerSecond)),
+  }));
+  const incoming = node.inbox.transfer;
+  if (incoming === undefined) return outgoing;
+  const { from, index, totalBytes, doneBytes } = incoming;
+  const received = { id: `from-${from}-${index}`, peerId: from, index: BigInt(index), doneBytes: BigInt(doneBytes) };
+  return [...outgoing, { ...received, totalBytes: BigInt(totalBytes) }];
 }
 
 function findSnapshot(node: KeyValueNode, index: number): SnapshotInfo {

@@ -1,22 +1,22 @@
 import { crc32 } from "node:zlib";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import {
-  type AppendEntriesRequest,
-  type AppendEntriesResponseSchema,
-  type InstallSnapshotRequest,
-  type InstallSnapshotResponseSchema,
-  type RaftService,
-  type SnapshotChunk,
-  type SnapshotOffer,
-  SnapshotRefusal,
+import type {
+  AppendEntriesRequest,
+  AppendEntriesResponseSchema,
+  InstallSnapshotRequest,
+  InstallSnapshotResponseSchema,
+  RaftService,
+  SnapshotChunk,
+  SnapshotOffer,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
 import { checkId } from "../storage/data_dir.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
-import type { InstallMessage, InstallOffer, InstallReply, OfferRefusal } from "../transport/install_messages.js";
+import type { InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
-import { checkPeer, rejectionMessages, toEntry, toNumber } from "./convert.js";
+import { refusalMessages, rejectionMessages, toEntry, toNumber } from "../transport/peer_messages.js";
+import { checkPeer } from "./convert.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
@@ -157,16 +157,9 @@ function toResponse(reply: InstallReply): InstallResponse {
   }
 }
 
-const refusals: Readonly<Record<OfferRefusal["reason"], SnapshotRefusal>> = {
-  stale_term: SnapshotRefusal.STALE_TERM,
-  already_committed: SnapshotRefusal.ALREADY_COMMITTED,
-  busy: SnapshotRefusal.BUSY,
-  no_space: SnapshotRefusal.NO_SPACE,
-};
-
 function toRefused({ reason, detail, term, commitIndex, lastLogIndex }: InstallReply & { kind: "refused" }) {
   return {
-    reason: refusals[reason],
+    reason: refusalMessages[reason],
     detail,
     term: BigInt(term),
     commitIndex: BigInt(commitIndex),

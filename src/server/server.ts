@@ -31,6 +31,7 @@ export class CairnServer {
     /** Where it listens: host:port with the real port. */
     readonly address: string,
     private readonly setServing: (serving: boolean) => void,
+    private readonly stopping: AbortController,
   ) {}
 
   /** Starts to serve a node. @throws CairnError INVALID_ARGUMENT when the address cannot be listened on */
@@ -38,19 +39,22 @@ export class CairnServer {
     const logger = options.logger ?? silentLogger;
     const server = new grpc.Server(serverOptions);
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
-    addService(server, RaftService, raftService(node), { onUnexpectedError });
+    const stopping = new AbortController();
+    // A peer's stream would go on for ever.
+    addService(server, RaftService, raftService(node), { onUnexpectedError, stopping: stopping.signal });
     addService(server, KeyValueService, keyValueService(node), { onUnexpectedError });
     addService(server, AdminService, adminService(node), { onUnexpectedError });
     const setServing = options.discoverable === false ? () => {} : await addDiscovery(server);
     const port = await bind(server, options.listen);
     setServing(true);
     const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
-    return new CairnServer(server, `${host}:${port}`, setServing);
+    return new CairnServer(server, `${host}:${port}`, setServing, stopping);
   }
 
-  /** Stops: takes no more calls, lets those under way end, and cuts off those that do not end in time. */
+  /** Stops: takes no more calls, lets those under way end, and cuts off those that do not end in time. Peers' streams end at once. */
   async stop(): Promise<void> {
     this.setServing(false);
+    this.stopping.abort(new CairnError("STOPPED", "the node is stopping"));
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => this.server.forceShutdown(), STOP_GRACE_MS);
       this.server.tryShutdown(() => {

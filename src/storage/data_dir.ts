@@ -101,6 +101,12 @@ export class DataDirectory {
     }
   }
 
+  /** Whose data a directory holds, without opening it; undefined while nobody's. @throws CairnError DATA_DIRECTORY when it is damaged */
+  static async identityAt(fs: FileSystem, path: string): Promise<Identity | undefined> {
+    const identity = await readIdentity(fs, resolve(path));
+    return identity?.complete ? identity : undefined;
+  }
+
   /** A new directory is ready for use. Durable on return. */
   async complete(): Promise<DataDirectory> {
     const identity = { ...this.identity, complete: true };

@@ -88,7 +88,8 @@ export function createClient<Service extends DescService>(
   return Object.assign(channel.client(service), { close: () => channel.close() });
 }
 
-function clientOf<Service extends DescService>(service: Service, channel: Channel): Client<Service> {
+/** A client of a service over a channel. */
+export function clientOf<Service extends DescService>(service: Service, channel: Channel): Client<Service> {
   const methods = service.methods.map((method) => [method.localName, clientMethod(method, channel)]);
   return Object.fromEntries(methods) as Client<Service>;
 }

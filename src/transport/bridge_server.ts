@@ -39,6 +39,8 @@ export type MethodImplementation<Method extends DescMethod> =
           : never;
 
 export interface AddServiceOptions {
+  /** When it is aborted, every stream of requests fails with its reason, a CairnError, after the requests that have arrived. */
+  readonly stopping?: AbortSignal | undefined;
   /** Told of every error of a handler that is no CairnError: a bug. The caller gets INTERNAL. */
   readonly onUnexpectedError?: (error: unknown, method: string) => void;
 }
@@ -101,8 +103,8 @@ function handleCall(method: ServedMethod): grpc.UntypedHandleCall {
     case "client_streaming":
       return (call: grpc.ServerReadableStream<Buffer, Buffer>, callback: grpc.sendUnaryData<Buffer>) => {
         const context = new ServerCallContext(call);
-        const requests = incomingRequests(call, method, context);
-        void method.answerOnce(() => requests, context, callback).finally(() => requests.return());
+        const { requests, ended } = incomingRequests(call, method, context);
+        void method.answerOnce(() => requests, context, callback).finally(ended);
       };
     case "server_streaming":
       return (call: grpc.ServerWritableStream<Buffer, Buffer>) => {
@@ -112,8 +114,8 @@ function handleCall(method: ServedMethod): grpc.UntypedHandleCall {
     case "bidi_streaming":
       return (call: grpc.ServerDuplexStream<Buffer, Buffer>) => {
         const context = new ServerCallContext(call);
-        const requests = incomingRequests(call, method, context);
-        void method.answerMany(() => requests, context, call).finally(() => requests.return());
+        const { requests, ended } = incomingRequests(call, method, context);
+        void method.answerMany(() => requests, context, call).finally(ended);
       };
   }
 }
@@ -124,9 +126,11 @@ class ServedMethod {
   readonly #method: DescMethod;
   readonly #handler: Handler;
   readonly #onUnexpectedError: AddServiceOptions["onUnexpectedError"];
+  readonly stopping: AbortSignal | undefined;
 
   constructor(method: DescMethod, handler: Handler, options: AddServiceOptions) {
     this.kind = method.methodKind;
+    this.stopping = options.stopping;
     this.#method = method;
     this.#handler = handler;
     this.#onUnexpectedError = options.onUnexpectedError;
@@ -224,7 +228,7 @@ function incomingRequests(
   call: RequestStream,
   method: ServedMethod,
   context: ServerCallContext,
-): IncomingMessages<MessageShape<DescMessage>> {
+): { requests: IncomingMessages<MessageShape<DescMessage>>; ended: () => void } {
   const read = call._read.bind(call);
   const requests = new IncomingMessages({
     startRead: () => read(1),
@@ -236,7 +240,15 @@ function incomingRequests(
   call.on("data", (bytes: Buffer) => requests.push(bytes));
   call.on("end", () => endUnlessCancelled(requests, () => read(1)));
   context.onCancelled((error) => requests.abort(error));
-  return requests;
+  const { stopping } = method;
+  const onStop = () => requests.fail(stopping?.reason);
+  if (stopping?.aborted) onStop();
+  else stopping?.addEventListener("abort", onStop, { once: true });
+  const ended = () => {
+    stopping?.removeEventListener("abort", onStop);
+    void requests.return();
+  };
+  return { requests, ended };
 }
 
 /**

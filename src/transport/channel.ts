@@ -2,12 +2,17 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../errors.js";
 import { methodName, methodPath } from "./codec.js";
+import { TimedCredentials } from "./connect_timeout.js";
 import { channelOptions } from "./grpc_options.js";
 import { errorFromStatus } from "./status.js";
 
 export interface ChannelSettings {
   /** Without them the connection is not encrypted. */
   readonly credentials?: grpc.ChannelCredentials;
+  /** All options of the channel; default {@link channelOptions}. */
+  readonly options?: grpc.ChannelOptions;
+  /** An attempt to connect that takes longer, in ms, is given up and begun anew; default: it may take for ever. */
+  readonly connectTimeoutMs?: number;
 }
 
 /** What a caller may say about one call. */
@@ -18,6 +23,8 @@ export interface CallSettings {
   readonly timeoutMs?: number | undefined;
   /** Sent along. Keys are lower case. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** While there is no connection, wait for one rather than fail. Give such a call a timeout. */
+  readonly waitForReady?: boolean | undefined;
 }
 
 /** What happens to a call. */
@@ -31,6 +38,7 @@ export interface CallEvents {
 const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 const NO_METADATA = new grpc.Metadata();
+const WAIT_FOR_READY = new grpc.Metadata({ waitForReady: true });
 
 /** A connection to one node, which is made when the first call needs it, and again whenever it broke. */
 export class Channel {
@@ -42,7 +50,7 @@ export class Channel {
 
   constructor(address: string, settings: ChannelSettings = {}) {
     this.address = address;
-    this.#channel = grpcChannel(address, settings.credentials ?? grpc.credentials.createInsecure());
+    this.#channel = grpcChannel(address, settings);
   }
 
   /**
@@ -154,9 +162,12 @@ export class ClientCall {
   };
 }
 
-function grpcChannel(address: string, credentials: grpc.ChannelCredentials): grpc.Channel {
+function grpcChannel(address: string, settings: ChannelSettings): grpc.Channel {
+  const { credentials = grpc.credentials.createInsecure(), options = channelOptions, connectTimeoutMs } = settings;
+  const timed =
+    connectTimeoutMs === undefined ? credentials : new TimedCredentials(credentials, address, connectTimeoutMs);
   try {
-    return new grpc.Channel(address, credentials, channelOptions);
+    return new grpc.Channel(address, timed, options);
   } catch (error) {
     const text = `the address must be host:port, not ${JSON.stringify(address)}: ${String(error)}`;
     throw new CairnError("INVALID_ARGUMENT", text, { cause: error });
@@ -174,9 +185,9 @@ function deadline({ timeoutMs }: CallSettings): number {
   throw new CairnError("INVALID_ARGUMENT", `timeoutMs must be 0 to ${TIMEOUT_MS_MAX}, not ${timeoutMs}`);
 }
 
-function grpcMetadata({ metadata }: CallSettings): grpc.Metadata {
-  if (metadata === undefined) return NO_METADATA;
-  const sent = new grpc.Metadata();
+function grpcMetadata({ metadata, waitForReady = false }: CallSettings): grpc.Metadata {
+  if (metadata === undefined) return waitForReady ? WAIT_FOR_READY : NO_METADATA;
+  const sent = new grpc.Metadata({ waitForReady });
   for (const [key, value] of Object.entries(metadata)) {
     try {
       sent.set(key, value);

@@ -1,5 +1,6 @@
 import type * as grpc from "@grpc/grpc-js";
 import { limits } from "../core/limits.js";
+import type { ChannelSettings } from "./channel.js";
 import { nameMessageLimit } from "./status.js";
 
 /** What holds for both ends of a connection. */
@@ -40,4 +41,16 @@ export const channelOptions: grpc.ChannelOptions = {
   "grpc.use_local_subchannel_pool": 1,
   /** Bytes in flight to a client that has not read yet, for each stream and for the connection. */
   "grpc-node.flow_control_window": 1024 * 1024,
+};
+
+/** How a node reaches a peer: whether it is there is to be known within seconds, and it is to be found within one when it returns. */
+export const peerChannelSettings: ChannelSettings = {
+  connectTimeoutMs: limits.peerConnectMs,
+  options: {
+    ...channelOptions,
+    "grpc.keepalive_time_ms": limits.peerPingMs,
+    "grpc.keepalive_timeout_ms": limits.peerPingTimeoutMs,
+    "grpc.initial_reconnect_backoff_ms": 50,
+    "grpc.max_reconnect_backoff_ms": 300,
+  },
 };

@@ -105,6 +105,35 @@ describe("cairn start", () => {
       await fails(["--id", "a", "--data", data, "--cluster-id", "c2"], /belongs to cluster c1, not to c2/);
     });
 
+    test("when the data directory was made for other members", async () => {
+      const data = await temporaryDirectory();
+      const start = (list: string) => ["--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--cluster", list];
+      const node = startCommand(["start", ...start("a=127.0.0.1:1,b=127.0.0.1:2")]);
+      expect(await node.nextLine()).toMatch(/of cluster cluster-[0-9a-f]{16} listens/);
+      await node.kill("SIGTERM");
+      const text =
+        /created with a=127\.0\.0\.1:1,b=127\.0\.0\.1:2, not with a=127\.0\.0\.1:1,b=127\.0\.0\.1:3\. .*leave it out, or give that list/;
+      await fails(start("a=127.0.0.1:1,b=127.0.0.1:3"), text);
+    });
+
+    test("when nobody answers where it is to join, and makes no data directory", async () => {
+      const data = join(await temporaryDirectory(), "data");
+      await fails(
+        ["--id", "a", "--data", data, "--join", "127.0.0.1:1"],
+        /UNREACHABLE.*no node answers: .*127\.0\.0\.1:1/,
+      );
+      await expect(readdir(data)).rejects.toMatchObject({ code: "ENOENT" });
+    });
+
+    test("when it is to join under the name of a voter", async () => {
+      const node = await startNode({ id: "a", data: await temporaryDirectory() });
+      const data = await temporaryDirectory();
+      await fails(
+        ["--id", "a", "--data", data, "--join", node.address],
+        /a is a voter of cluster .* already.*lost its data.*give another --id/,
+      );
+    });
+
     test("when the data directory cannot be made", async () => {
       const directory = await temporaryDirectory();
       await writeFile(join(directory, "file"), "");

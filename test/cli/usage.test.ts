@@ -7,7 +7,16 @@ describe("help", () => {
     [["--help"], ["start", "gateway"]],
     [
       ["start", "--help"],
-      ["--id", "--data", "--listen", "--cluster-id", "--elections", "--trailing-log-bytes", "--json"],
+      [
+        "--id",
+        "--data",
+        "--cluster ",
+        "--join",
+        "--config",
+        "CAIRN_SNAPSHOT_ENTRIES",
+        "--trailing-log-bytes",
+        "--json",
+      ],
     ],
     [
       ["gateway", "--help"],

@@ -1,6 +1,13 @@
-import { describe, expect, test } from "vitest";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
-import { puts, startNodes } from "./support.js";
+import { RunningNodes } from "../../src/gateway/nodes.js";
+import { silentLogger } from "../../src/node/logger.js";
+import { CairnNode } from "../../src/node/node.js";
+import type { KeyValueNode } from "../../src/server/key_value_node.js";
+import { openKeyValueMachine } from "../../src/server/open_machine.js";
+import { CairnServer } from "../../src/server/server.js";
+import { puts, startNodes, temporaryDirectory } from "./support.js";
 
 const write = (key: unknown, value: unknown, request: object = {}) => ({ type: "write", key, value, ...request });
 const read = (key: unknown) => ({ type: "read", key });
@@ -100,11 +107,70 @@ describe("the key-value workload", () => {
     await gateway.replies(read(`k${next}`), "read_ok", { value: next });
     await gateway.replies(read("k1"), "read_ok", { value: "w" });
   });
+});
 
-  test("one of several voters cannot lead alone: error 11, and nothing happened", async () => {
-    const gateway = await startNodes(["n1", "n2", "n3"]);
-    await gateway.fails(write("x", 1), 11, /./);
-    await gateway.fails(read("x"), 11, /./);
+describe("the key-value workload with several nodes", () => {
+  const three = ["n1", "n2", "n3"];
+
+  test("any node takes requests, and what one has written the others read", async () => {
+    const gateway = await startNodes(three);
+    await gateway.replies(write("x", 1), "write_ok", {});
+    await gateway.replies(read("x"), "read_ok", { value: 1 }, "n2");
+    await gateway.replies(cas("x", 1, 2), "cas_ok", {}, "n3");
+    await gateway.fails(cas("x", 1, 3), 22, /has the value 2, expected 1/, "n2");
+    await gateway.replies(write("y", [1], { client_id: "c", seq: 1 }), "write_ok", {}, "n2");
+    await gateway.replies(write("y", [2], { client_id: "c", seq: 1 }), "write_ok", {}, "n3");
+    await gateway.replies(read("y"), "read_ok", { value: [1] });
+  });
+
+  test("every node has everything in the end", async () => {
+    const gateway = await startNodes(three);
+    for (let at = 0; at < 20; at++) await gateway.ask(write(`k${at}`, at), three[at % 3]);
+    const { last_index: last } = await gateway.ask({ type: "get_log_info" });
+    const state = Object.fromEntries(Array.from({ length: 20 }, (_, at) => [`k${at}`, at]));
+    for (const node of three) {
+      let found: unknown;
+      while ((found as { last_applied: number } | undefined)?.last_applied !== last) {
+        found = await gateway.ask({ type: "get_state" }, node);
+      }
+      expect(new Map(Object.entries((found as { state: object }).state))).toEqual(new Map(Object.entries(state)));
+    }
+  });
+
+  test("a leader that is restarted, or one that is behind, does not stop it; nothing is lost", async () => {
+    const gateway = await startNodes(three);
+    await gateway.replies(write("x", 1), "write_ok", {});
+    await gateway.ask({ type: "restart" });
+    await gateway.replies(read("x"), "read_ok", { value: 1 }, "n2");
+    await gateway.replies(write("x", 2), "write_ok", {}, "n3");
+    for (const node of three) {
+      await gateway.ask({ type: "restart" }, node);
+      await gateway.replies(read("x"), "read_ok", { value: 2 }, node);
+    }
+  });
+
+  test("one that was driven by hand to a longer log than the others' leads for all of them", async () => {
+    const gateway = await startNodes(three);
+    await gateway.ask({ type: "apply_entries", entries: puts(1, 3) }, "n2");
+    await gateway.replies(read("k3"), "read_ok", { value: 3 }, "n2");
+    await gateway.replies(read("k2"), "read_ok", { value: 2 }, "n1");
+  });
+
+  test("a voter whose cluster is not there cannot lead: error 11, and nothing happened", async () => {
+    const directory = join(await temporaryDirectory(), "n1");
+    const members = three.map((id) => ({ id, address: "", role: "voter" as const }));
+    const openMachine = openKeyValueMachine;
+    const settings = { id: "n1", directory, openMachine, members, elections: "manual", tickMs: 10 } as const;
+    const node: KeyValueNode = await CairnNode.start(settings);
+    const server = await CairnServer.start(node, { listen: "127.0.0.1:0", discoverable: false });
+    onTestFinished(async () => {
+      await server.stop();
+      await node.stop();
+    });
+    const nodes = new RunningNodes(new Map([["n1", server.address]]), { timeoutMs: 5_000, logger: silentLogger });
+    const gateway = await startNodes(["n1"], { nodes });
+    await gateway.fails(write("x", 1), 11, /n1 was not elected/);
+    await gateway.fails(read("x"), 11, /n1 was not elected/);
     expect(await gateway.ask({ type: "get_state" })).toMatchObject({ state: {} });
   });
 });

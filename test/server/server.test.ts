@@ -80,6 +80,24 @@ test("stop cuts off what does not end, and leaves nothing of it", async () => {
   expect(await home.leftovers()).toEqual([]);
 });
 
+test("stop ends the streams of peers at once, after the answers to what has arrived", async () => {
+  const { raft, node, server } = await serve();
+  const append = raft.appendEntries();
+  const answers = append.responses[Symbol.asyncIterator]();
+  await append.send({ header: headerTo(node), term: 1n, leaderId: "n9" });
+  expect((await answers.next()).value.success).toBe(true);
+  const idle = raft.installSnapshot();
+  const refused = failure("STOPPED", collect(idle.responses));
+  await append.send({ term: 2n, leaderId: "n9" });
+  await until(() => node.raft.term === 2, "the message has arrived");
+  const started = performance.now();
+  await server.stop();
+  expect(performance.now() - started).toBeLessThan(1_000);
+  expect((await answers.next()).value.term).toBe(2n);
+  await failure("STOPPED", answers.next());
+  await refused;
+});
+
 test("a node can stop before its server: calls under way are told", async () => {
   const { kv, admin, home, node } = await serve();
   const read = failure("STOPPED", kv.get({ key: bytes("a"), stale: true, minAppliedIndex: 5n }));

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/admin.proto.
  */
 export const file_cairn_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKVAwoRR2V0U3RhdHVzUmVzcG9uc2USEgoKY2x1c3Rlcl9pZBgBIAEoCRIPCgdub2RlX2lkGAIgASgJEg8KB3ZlcnNpb24YAyABKAkSIAoEcm9sZRgEIAEoDjISLmNhaXJuLnYxLk5vZGVSb2xlEgwKBHRlcm0YBSABKAQSEQoJbGVhZGVyX2lkGAYgASgJEhQKDGNvbW1pdF9pbmRleBgHIAEoBBIVCg1hcHBsaWVkX2luZGV4GAggASgEEhYKDmxhc3RfbG9nX2luZGV4GAkgASgEEhYKDnNuYXBzaG90X2luZGV4GAogASgEEigKCm1lbWJlcnNoaXAYCyABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEi0KDWVsZWN0aW9uX21vZGUYDCABKA4yFi5jYWlybi52MS5FbGVjdGlvbk1vZGUSEQoJZGlza19mdWxsGA0gASgIEiQKCHJlY292ZXJ5GA4gASgLMhIuY2Fpcm4udjEuUmVjb3ZlcnkSGAoQbWVtYmVyc2hpcF9pbmRleBgPIAEoBCIuChFHZXRMb2dJbmZvUmVxdWVzdBIZChFtaW5fYXBwbGllZF9pbmRleBgBIAEoBCIuCglUZXJtUmFuZ2USEwoLZmlyc3RfaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBCKbAgoSR2V0TG9nSW5mb1Jlc3BvbnNlEhMKC2ZpcnN0X2luZGV4GAEgASgEEhIKCmxhc3RfaW5kZXgYAiABKAQSEQoJbGFzdF90ZXJtGAMgASgEEhYKDnNuYXBzaG90X2luZGV4GAQgASgEEhUKDXNuYXBzaG90X3Rlcm0YBSABKAQSFQoNdG90YWxfZW50cmllcxgGIAEoBBIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIQCghzZWdtZW50cxgJIAEoDRISCgpkaXNrX2J5dGVzGAogASgEEgwKBHRlcm0YCyABKAQSIgoFdGVybXMYDCADKAsyEy5jYWlybi52MS5UZXJtUmFuZ2UifgoTVGFrZVNuYXBzaG90UmVxdWVzdBIbChF0aHJlc2hvbGRfZW50cmllcxgBIAEoBEgAEg8KBWluZGV4GAIgASgESAASGwoOa2VlcF9sb2dfYnl0ZXMYAyABKARIAYgBAUIJCgd0cmlnZ2VyQhEKD19rZWVwX2xvZ19ieXRlcyJmCgxTbmFwc2hvdEluZm8SDQoFaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBBIVCg1wYXlsb2FkX2J5dGVzGAMgASgEEhIKCmZpbGVfYnl0ZXMYBCABKAQSDgoGc2hhMjU2GAUgASgMImwKFFRha2VTbmFwc2hvdFJlc3BvbnNlEg0KBXRha2VuGAEgASgIEigKCHNuYXBzaG90GAIgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEhsKE2xvZ19lbnRyaWVzX3RyaW1tZWQYAyABKAQiFgoUTGlzdFNuYXBzaG90c1JlcXVlc3QiQgoVTGlzdFNuYXBzaG90c1Jlc3BvbnNlEikKCXNuYXBzaG90cxgBIAMoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbyIoChdEb3dubG9hZFNuYXBzaG90UmVxdWVzdBINCgVpbmRleBgBIAEoBCJOChhEb3dubG9hZFNuYXBzaG90UmVzcG9uc2USJAoEaW5mbxgBIAEoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbxIMCgRkYXRhGAIgASgMIhEKD0NhbXBhaWduUmVxdWVzdCIgChBDYW1wYWlnblJlc3BvbnNlEgwKBHRlcm0YASABKAQiFgoUTGlzdFRyYW5zZmVyc1JlcXVlc3QioAEKCFRyYW5zZmVyEgoKAmlkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkSDwoHc2VuZGluZxgDIAEoCBINCgVpbmRleBgEIAEoBBITCgt0b3RhbF9ieXRlcxgFIAEoBBISCgpkb25lX2J5dGVzGAYgASgEEhgKEGJ5dGVzX3Blcl9zZWNvbmQYByABKAQSFAoMcmVtYWluaW5nX21zGAggASgEIj4KFUxpc3RUcmFuc2ZlcnNSZXNwb25zZRIlCgl0cmFuc2ZlcnMYASADKAsyEi5jYWlybi52MS5UcmFuc2ZlciIjChVDYW5jZWxUcmFuc2ZlclJlcXVlc3QSCgoCaWQYASABKAkiGAoWQ2FuY2VsVHJhbnNmZXJSZXNwb25zZSI1ChFBZGRMZWFybmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkiPgoSQWRkTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIigKFVByb21vdGVMZWFybmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIkIKFlByb21vdGVMZWFybmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiJgoTUmVtb3ZlTWVtYmVyUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIkAKFFJlbW92ZU1lbWJlclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiwKGVRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSIvChpUcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRIRCglsZWFkZXJfaWQYASABKAkiHwoOQ29tcGFjdFJlcXVlc3QSDQoFaW5kZXgYASABKAQiJgoPQ29tcGFjdFJlc3BvbnNlEhMKC2ZpcnN0X2luZGV4GAEgASgEIhQKElZlcmlmeVN0YXRlUmVxdWVzdCJACgxNZW1iZXJEaWdlc3QSDwoHbm9kZV9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDwoHZGlmZmVycxgDIAEoCCJNChNWZXJpZnlTdGF0ZVJlc3BvbnNlEg0KBWluZGV4GAEgASgEEicKB2RpZ2VzdHMYAiADKAsyFi5jYWlybi52MS5NZW1iZXJEaWdlc3QqiQEKCE5vZGVSb2xlEhkKFU5PREVfUk9MRV9VTlNQRUNJRklFRBAAEhYKEk5PREVfUk9MRV9GT0xMT1dFUhABEhcKE05PREVfUk9MRV9DQU5ESURBVEUQAhIUChBOT0RFX1JPTEVfTEVBREVSEAMSGwoXTk9ERV9ST0xFX1BSRV9DQU5ESURBVEUQBCpkCgxFbGVjdGlvbk1vZGUSHQoZRUxFQ1RJT05fTU9ERV9VTlNQRUNJRklFRBAAEhsKF0VMRUNUSU9OX01PREVfQVVUT01BVElDEAESGAoURUxFQ1RJT05fTU9ERV9NQU5VQUwQAjL4CAoMQWRtaW5TZXJ2aWNlEkkKCUdldFN0YXR1cxIaLmNhaXJuLnYxLkdldFN0YXR1c1JlcXVlc3QaGy5jYWlybi52MS5HZXRTdGF0dXNSZXNwb25zZSIDkAIBEkwKCkdldExvZ0luZm8SGy5jYWlybi52MS5HZXRMb2dJbmZvUmVxdWVzdBocLmNhaXJuLnYxLkdldExvZ0luZm9SZXNwb25zZSIDkAIBEk0KDFRha2VTbmFwc2hvdBIdLmNhaXJuLnYxLlRha2VTbmFwc2hvdFJlcXVlc3QaHi5jYWlybi52MS5UYWtlU25hcHNob3RSZXNwb25zZRJVCg1MaXN0U25hcHNob3RzEh4uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1JlcXVlc3QaHy5jYWlybi52MS5MaXN0U25hcHNob3RzUmVzcG9uc2UiA5ACARJgChBEb3dubG9hZFNuYXBzaG90EiEuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlcXVlc3QaIi5jYWlybi52MS5Eb3dubG9hZFNuYXBzaG90UmVzcG9uc2UiA5ACATABEkEKCENhbXBhaWduEhkuY2Fpcm4udjEuQ2FtcGFpZ25SZXF1ZXN0GhouY2Fpcm4udjEuQ2FtcGFpZ25SZXNwb25zZRJVCg1MaXN0VHJhbnNmZXJzEh4uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1JlcXVlc3QaHy5jYWlybi52MS5MaXN0VHJhbnNmZXJzUmVzcG9uc2UiA5ACARJTCg5DYW5jZWxUcmFuc2ZlchIfLmNhaXJuLnYxLkNhbmNlbFRyYW5zZmVyUmVxdWVzdBogLmNhaXJuLnYxLkNhbmNlbFRyYW5zZmVyUmVzcG9uc2USRwoKQWRkTGVhcm5lchIbLmNhaXJuLnYxLkFkZExlYXJuZXJSZXF1ZXN0GhwuY2Fpcm4udjEuQWRkTGVhcm5lclJlc3BvbnNlElMKDlByb21vdGVMZWFybmVyEh8uY2Fpcm4udjEuUHJvbW90ZUxlYXJuZXJSZXF1ZXN0GiAuY2Fpcm4udjEuUHJvbW90ZUxlYXJuZXJSZXNwb25zZRJNCgxSZW1vdmVNZW1iZXISHS5jYWlybi52MS5SZW1vdmVNZW1iZXJSZXF1ZXN0Gh4uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVzcG9uc2USXwoSVHJhbnNmZXJMZWFkZXJzaGlwEiMuY2Fpcm4udjEuVHJhbnNmZXJMZWFkZXJzaGlwUmVxdWVzdBokLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlc3BvbnNlEj4KB0NvbXBhY3QSGC5jYWlybi52MS5Db21wYWN0UmVxdWVzdBoZLmNhaXJuLnYxLkNvbXBhY3RSZXNwb25zZRJKCgtWZXJpZnlTdGF0ZRIcLmNhaXJuLnYxLlZlcmlmeVN0YXRlUmVxdWVzdBodLmNhaXJuLnYxLlZlcmlmeVN0YXRlUmVzcG9uc2ViBnByb3RvMw", [file_cairn_v1_storage]);
+  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIhIKEEdldFN0YXR1c1JlcXVlc3Qi8gMKEUdldFN0YXR1c1Jlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEiAKBHJvbGUYBCABKA4yEi5jYWlybi52MS5Ob2RlUm9sZRIMCgR0ZXJtGAUgASgEEhEKCWxlYWRlcl9pZBgGIAEoCRIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgJIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgKIAEoBBIoCgptZW1iZXJzaGlwGAsgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBItCg1lbGVjdGlvbl9tb2RlGAwgASgOMhYuY2Fpcm4udjEuRWxlY3Rpb25Nb2RlEhEKCWRpc2tfZnVsbBgNIAEoCBIkCghyZWNvdmVyeRgOIAEoCzISLmNhaXJuLnYxLlJlY292ZXJ5EhgKEG1lbWJlcnNoaXBfaW5kZXgYDyABKAQSLwoRYm9vdHN0cmFwX21lbWJlcnMYECABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEioKCHByb2dyZXNzGBEgAygLMhguY2Fpcm4udjEuTWVtYmVyUHJvZ3Jlc3MiLgoRR2V0TG9nSW5mb1JlcXVlc3QSGQoRbWluX2FwcGxpZWRfaW5kZXgYASABKAQiLgoJVGVybVJhbmdlEhMKC2ZpcnN0X2luZGV4GAEgASgEEgwKBHRlcm0YAiABKAQimwIKEkdldExvZ0luZm9SZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBBISCgpsYXN0X2luZGV4GAIgASgEEhEKCWxhc3RfdGVybRgDIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhUKDXRvdGFsX2VudHJpZXMYBiABKAQSFAoMY29tbWl0X2luZGV4GAcgASgEEhUKDWFwcGxpZWRfaW5kZXgYCCABKAQSEAoIc2VnbWVudHMYCSABKA0SEgoKZGlza19ieXRlcxgKIAEoBBIMCgR0ZXJtGAsgASgEEiIKBXRlcm1zGAwgAygLMhMuY2Fpcm4udjEuVGVybVJhbmdlIn4KE1Rha2VTbmFwc2hvdFJlcXVlc3QSGwoRdGhyZXNob2xkX2VudHJpZXMYASABKARIABIPCgVpbmRleBgCIAEoBEgAEhsKDmtlZXBfbG9nX2J5dGVzGAMgASgESAGIAQFCCQoHdHJpZ2dlckIRCg9fa2VlcF9sb2dfYnl0ZXMiZgoMU25hcHNob3RJbmZvEg0KBWluZGV4GAEgASgEEgwKBHRlcm0YAiABKAQSFQoNcGF5bG9hZF9ieXRlcxgDIAEoBBISCgpmaWxlX2J5dGVzGAQgASgEEg4KBnNoYTI1NhgFIAEoDCJsChRUYWtlU25hcHNob3RSZXNwb25zZRINCgV0YWtlbhgBIAEoCBIoCghzbmFwc2hvdBgCIAEoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbxIbChNsb2dfZW50cmllc190cmltbWVkGAMgASgEIhYKFExpc3RTbmFwc2hvdHNSZXF1ZXN0IkIKFUxpc3RTbmFwc2hvdHNSZXNwb25zZRIpCglzbmFwc2hvdHMYASADKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8iKAoXRG93bmxvYWRTbmFwc2hvdFJlcXVlc3QSDQoFaW5kZXgYASABKAQiTgoYRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlEiQKBGluZm8YASABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SDAoEZGF0YRgCIAEoDCIRCg9DYW1wYWlnblJlcXVlc3QiIAoQQ2FtcGFpZ25SZXNwb25zZRIMCgR0ZXJtGAEgASgEIhYKFExpc3RUcmFuc2ZlcnNSZXF1ZXN0IqABCghUcmFuc2ZlchIKCgJpZBgBIAEoCRIPCgdwZWVyX2lkGAIgASgJEg8KB3NlbmRpbmcYAyABKAgSDQoFaW5kZXgYBCABKAQSEwoLdG90YWxfYnl0ZXMYBSABKAQSEgoKZG9uZV9ieXRlcxgGIAEoBBIYChBieXRlc19wZXJfc2Vjb25kGAcgASgEEhQKDHJlbWFpbmluZ19tcxgIIAEoBCI+ChVMaXN0VHJhbnNmZXJzUmVzcG9uc2USJQoJdHJhbnNmZXJzGAEgAygLMhIuY2Fpcm4udjEuVHJhbnNmZXIiIwoVQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkNhbmNlbFRyYW5zZmVyUmVzcG9uc2UiNQoRQWRkTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIj4KEkFkZExlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIoChVQcm9tb3RlTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJCChZQcm9tb3RlTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiYKE1JlbW92ZU1lbWJlclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJAChRSZW1vdmVNZW1iZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIsChlUcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiLwoaVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USEQoJbGVhZGVyX2lkGAEgASgJIh8KDkNvbXBhY3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIiYKD0NvbXBhY3RSZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBCIUChJWZXJpZnlTdGF0ZVJlcXVlc3QiQAoMTWVtYmVyRGlnZXN0Eg8KB25vZGVfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEg8KB2RpZmZlcnMYAyABKAgiTQoTVmVyaWZ5U3RhdGVSZXNwb25zZRINCgVpbmRleBgBIAEoBBInCgdkaWdlc3RzGAIgAygLMhYuY2Fpcm4udjEuTWVtYmVyRGlnZXN0KokBCghOb2RlUm9sZRIZChVOT0RFX1JPTEVfVU5TUEVDSUZJRUQQABIWChJOT0RFX1JPTEVfRk9MTE9XRVIQARIXChNOT0RFX1JPTEVfQ0FORElEQVRFEAISFAoQTk9ERV9ST0xFX0xFQURFUhADEhsKF05PREVfUk9MRV9QUkVfQ0FORElEQVRFEAQqZAoMRWxlY3Rpb25Nb2RlEh0KGUVMRUNUSU9OX01PREVfVU5TUEVDSUZJRUQQABIbChdFTEVDVElPTl9NT0RFX0FVVE9NQVRJQxABEhgKFEVMRUNUSU9OX01PREVfTUFOVUFMEAIqhAEKDVByb2dyZXNzU3RhdGUSHgoaUFJPR1JFU1NfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRQUk9HUkVTU19TVEFURV9QUk9CRRABEhwKGFBST0dSRVNTX1NUQVRFX1JFUExJQ0FURRACEhsKF1BST0dSRVNTX1NUQVRFX1NOQVBTSE9UEAMy+AgKDEFkbWluU2VydmljZRJJCglHZXRTdGF0dXMSGi5jYWlybi52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2Fpcm4udjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJMCgpHZXRMb2dJbmZvEhsuY2Fpcm4udjEuR2V0TG9nSW5mb1JlcXVlc3QaHC5jYWlybi52MS5HZXRMb2dJbmZvUmVzcG9uc2UiA5ACARJNCgxUYWtlU25hcHNob3QSHS5jYWlybi52MS5UYWtlU25hcHNob3RSZXF1ZXN0Gh4uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVzcG9uc2USVQoNTGlzdFNuYXBzaG90cxIeLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlIgOQAgESYAoQRG93bmxvYWRTbmFwc2hvdBIhLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXF1ZXN0GiIuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlIgOQAgEwARJBCghDYW1wYWlnbhIZLmNhaXJuLnYxLkNhbXBhaWduUmVxdWVzdBoaLmNhaXJuLnYxLkNhbXBhaWduUmVzcG9uc2USVQoNTGlzdFRyYW5zZmVycxIeLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1Jlc3BvbnNlIgOQAgESUwoOQ2FuY2VsVHJhbnNmZXISHy5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlcXVlc3QaIC5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlc3BvbnNlEkcKCkFkZExlYXJuZXISGy5jYWlybi52MS5BZGRMZWFybmVyUmVxdWVzdBocLmNhaXJuLnYxLkFkZExlYXJuZXJSZXNwb25zZRJTCg5Qcm9tb3RlTGVhcm5lchIfLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVxdWVzdBogLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVzcG9uc2USTQoMUmVtb3ZlTWVtYmVyEh0uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBoeLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEl8KElRyYW5zZmVyTGVhZGVyc2hpcBIjLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QaJC5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRI+CgdDb21wYWN0EhguY2Fpcm4udjEuQ29tcGFjdFJlcXVlc3QaGS5jYWlybi52MS5Db21wYWN0UmVzcG9uc2USSgoLVmVyaWZ5U3RhdGUSHC5jYWlybi52MS5WZXJpZnlTdGF0ZVJlcXVlc3QaHS5jYWlybi52MS5WZXJpZnlTdGF0ZVJlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
 
 /**
  * How the node's state came to be at its last start.
@@ -66,6 +66,51 @@ export const RecoverySchema: GenMessage<Recovery> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 0);
 
 /**
+ * How far a member is, as its leader sees it.
+ *
+ * @generated from message cairn.v1.MemberProgress
+ */
+export type MemberProgress = Message<"cairn.v1.MemberProgress"> & {
+  /**
+   * @generated from field: string node_id = 1;
+   */
+  nodeId: string;
+
+  /**
+   * The member's log agrees with the leader's up to here, durably.
+   *
+   * @generated from field: uint64 match_index = 2;
+   */
+  matchIndex: bigint;
+
+  /**
+   * Next index to send.
+   *
+   * @generated from field: uint64 next_index = 3;
+   */
+  nextIndex: bigint;
+
+  /**
+   * @generated from field: cairn.v1.ProgressState state = 4;
+   */
+  state: ProgressState;
+
+  /**
+   * It has answered within the last election timeout, or two.
+   *
+   * @generated from field: bool active = 5;
+   */
+  active: boolean;
+};
+
+/**
+ * Describes the message cairn.v1.MemberProgress.
+ * Use `create(MemberProgressSchema)` to create a new message.
+ */
+export const MemberProgressSchema: GenMessage<MemberProgress> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_admin, 1);
+
+/**
  * @generated from message cairn.v1.GetStatusRequest
  */
 export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
@@ -76,7 +121,7 @@ export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 1);
+  messageDesc(file_cairn_v1_admin, 2);
 
 /**
  * @generated from message cairn.v1.GetStatusResponse
@@ -166,6 +211,20 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
    * @generated from field: uint64 membership_index = 15;
    */
   membershipIndex: bigint;
+
+  /**
+   * The members that the cluster was created with. A node that is to join is started with these, and with the cluster id.
+   *
+   * @generated from field: cairn.v1.Membership bootstrap_members = 16;
+   */
+  bootstrapMembers?: Membership | undefined;
+
+  /**
+   * On the leader: every other member. Elsewhere empty.
+   *
+   * @generated from field: repeated cairn.v1.MemberProgress progress = 17;
+   */
+  progress: MemberProgress[];
 };
 
 /**
@@ -173,7 +232,7 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 2);
+  messageDesc(file_cairn_v1_admin, 3);
 
 /**
  * @generated from message cairn.v1.GetLogInfoRequest
@@ -192,7 +251,7 @@ export type GetLogInfoRequest = Message<"cairn.v1.GetLogInfoRequest"> & {
  * Use `create(GetLogInfoRequestSchema)` to create a new message.
  */
 export const GetLogInfoRequestSchema: GenMessage<GetLogInfoRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 3);
+  messageDesc(file_cairn_v1_admin, 4);
 
 /**
  * Entries that share a term.
@@ -218,7 +277,7 @@ export type TermRange = Message<"cairn.v1.TermRange"> & {
  * Use `create(TermRangeSchema)` to create a new message.
  */
 export const TermRangeSchema: GenMessage<TermRange> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 4);
+  messageDesc(file_cairn_v1_admin, 5);
 
 /**
  * @generated from message cairn.v1.GetLogInfoResponse
@@ -304,7 +363,7 @@ export type GetLogInfoResponse = Message<"cairn.v1.GetLogInfoResponse"> & {
  * Use `create(GetLogInfoResponseSchema)` to create a new message.
  */
 export const GetLogInfoResponseSchema: GenMessage<GetLogInfoResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 5);
+  messageDesc(file_cairn_v1_admin, 6);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotRequest
@@ -348,7 +407,7 @@ export type TakeSnapshotRequest = Message<"cairn.v1.TakeSnapshotRequest"> & {
  * Use `create(TakeSnapshotRequestSchema)` to create a new message.
  */
 export const TakeSnapshotRequestSchema: GenMessage<TakeSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 6);
+  messageDesc(file_cairn_v1_admin, 7);
 
 /**
  * A snapshot on disk.
@@ -393,7 +452,7 @@ export type SnapshotInfo = Message<"cairn.v1.SnapshotInfo"> & {
  * Use `create(SnapshotInfoSchema)` to create a new message.
  */
 export const SnapshotInfoSchema: GenMessage<SnapshotInfo> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 7);
+  messageDesc(file_cairn_v1_admin, 8);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotResponse
@@ -426,7 +485,7 @@ export type TakeSnapshotResponse = Message<"cairn.v1.TakeSnapshotResponse"> & {
  * Use `create(TakeSnapshotResponseSchema)` to create a new message.
  */
 export const TakeSnapshotResponseSchema: GenMessage<TakeSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 8);
+  messageDesc(file_cairn_v1_admin, 9);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsRequest
@@ -439,7 +498,7 @@ export type ListSnapshotsRequest = Message<"cairn.v1.ListSnapshotsRequest"> & {
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 9);
+  messageDesc(file_cairn_v1_admin, 10);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsResponse
@@ -458,7 +517,7 @@ export type ListSnapshotsResponse = Message<"cairn.v1.ListSnapshotsResponse"> & 
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 10);
+  messageDesc(file_cairn_v1_admin, 11);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotRequest
@@ -477,7 +536,7 @@ export type DownloadSnapshotRequest = Message<"cairn.v1.DownloadSnapshotRequest"
  * Use `create(DownloadSnapshotRequestSchema)` to create a new message.
  */
 export const DownloadSnapshotRequestSchema: GenMessage<DownloadSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 11);
+  messageDesc(file_cairn_v1_admin, 12);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotResponse
@@ -503,7 +562,7 @@ export type DownloadSnapshotResponse = Message<"cairn.v1.DownloadSnapshotRespons
  * Use `create(DownloadSnapshotResponseSchema)` to create a new message.
  */
 export const DownloadSnapshotResponseSchema: GenMessage<DownloadSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 12);
+  messageDesc(file_cairn_v1_admin, 13);
 
 /**
  * @generated from message cairn.v1.CampaignRequest
@@ -516,7 +575,7 @@ export type CampaignRequest = Message<"cairn.v1.CampaignRequest"> & {
  * Use `create(CampaignRequestSchema)` to create a new message.
  */
 export const CampaignRequestSchema: GenMessage<CampaignRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 13);
+  messageDesc(file_cairn_v1_admin, 14);
 
 /**
  * @generated from message cairn.v1.CampaignResponse
@@ -535,7 +594,7 @@ export type CampaignResponse = Message<"cairn.v1.CampaignResponse"> & {
  * Use `create(CampaignResponseSchema)` to create a new message.
  */
 export const CampaignResponseSchema: GenMessage<CampaignResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 14);
+  messageDesc(file_cairn_v1_admin, 15);
 
 /**
  * @generated from message cairn.v1.ListTransfersRequest
@@ -548,7 +607,7 @@ export type ListTransfersRequest = Message<"cairn.v1.ListTransfersRequest"> & {
  * Use `create(ListTransfersRequestSchema)` to create a new message.
  */
 export const ListTransfersRequestSchema: GenMessage<ListTransfersRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 15);
+  messageDesc(file_cairn_v1_admin, 16);
 
 /**
  * A snapshot on its way.
@@ -557,6 +616,8 @@ export const ListTransfersRequestSchema: GenMessage<ListTransfersRequest> = /*@_
  */
 export type Transfer = Message<"cairn.v1.Transfer"> & {
   /**
+   * Different for each transfer that is under way on a node.
+   *
    * @generated from field: string id = 1;
    */
   id: string;
@@ -574,6 +635,8 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
   sending: boolean;
 
   /**
+   * Index of the snapshot.
+   *
    * @generated from field: uint64 index = 4;
    */
   index: bigint;
@@ -584,16 +647,22 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
   totalBytes: bigint;
 
   /**
+   * Bytes that the receiver has. All of them are there while the snapshot is being installed.
+   *
    * @generated from field: uint64 done_bytes = 6;
    */
   doneBytes: bigint;
 
   /**
+   * Since the transfer began. 0 when it is not known: on the receiving node, and at the very beginning.
+   *
    * @generated from field: uint64 bytes_per_second = 7;
    */
   bytesPerSecond: bigint;
 
   /**
+   * How long it will take at that rate, in milliseconds; 0 when it is not known.
+   *
    * @generated from field: uint64 remaining_ms = 8;
    */
   remainingMs: bigint;
@@ -604,7 +673,7 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
  * Use `create(TransferSchema)` to create a new message.
  */
 export const TransferSchema: GenMessage<Transfer> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 16);
+  messageDesc(file_cairn_v1_admin, 17);
 
 /**
  * @generated from message cairn.v1.ListTransfersResponse
@@ -621,7 +690,7 @@ export type ListTransfersResponse = Message<"cairn.v1.ListTransfersResponse"> & 
  * Use `create(ListTransfersResponseSchema)` to create a new message.
  */
 export const ListTransfersResponseSchema: GenMessage<ListTransfersResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 17);
+  messageDesc(file_cairn_v1_admin, 18);
 
 /**
  * @generated from message cairn.v1.CancelTransferRequest
@@ -638,7 +707,7 @@ export type CancelTransferRequest = Message<"cairn.v1.CancelTransferRequest"> & 
  * Use `create(CancelTransferRequestSchema)` to create a new message.
  */
 export const CancelTransferRequestSchema: GenMessage<CancelTransferRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 18);
+  messageDesc(file_cairn_v1_admin, 19);
 
 /**
  * @generated from message cairn.v1.CancelTransferResponse
@@ -651,7 +720,7 @@ export type CancelTransferResponse = Message<"cairn.v1.CancelTransferResponse"> 
  * Use `create(CancelTransferResponseSchema)` to create a new message.
  */
 export const CancelTransferResponseSchema: GenMessage<CancelTransferResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 19);
+  messageDesc(file_cairn_v1_admin, 20);
 
 /**
  * @generated from message cairn.v1.AddLearnerRequest
@@ -663,6 +732,8 @@ export type AddLearnerRequest = Message<"cairn.v1.AddLearnerRequest"> & {
   nodeId: string;
 
   /**
+   * host:port at which the other members reach it.
+   *
    * @generated from field: string address = 2;
    */
   address: string;
@@ -673,13 +744,15 @@ export type AddLearnerRequest = Message<"cairn.v1.AddLearnerRequest"> & {
  * Use `create(AddLearnerRequestSchema)` to create a new message.
  */
 export const AddLearnerRequestSchema: GenMessage<AddLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 20);
+  messageDesc(file_cairn_v1_admin, 21);
 
 /**
  * @generated from message cairn.v1.AddLearnerResponse
  */
 export type AddLearnerResponse = Message<"cairn.v1.AddLearnerResponse"> & {
   /**
+   * The membership from now on.
+   *
    * @generated from field: cairn.v1.Membership membership = 1;
    */
   membership?: Membership | undefined;
@@ -690,7 +763,7 @@ export type AddLearnerResponse = Message<"cairn.v1.AddLearnerResponse"> & {
  * Use `create(AddLearnerResponseSchema)` to create a new message.
  */
 export const AddLearnerResponseSchema: GenMessage<AddLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 21);
+  messageDesc(file_cairn_v1_admin, 22);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerRequest
@@ -707,13 +780,15 @@ export type PromoteLearnerRequest = Message<"cairn.v1.PromoteLearnerRequest"> & 
  * Use `create(PromoteLearnerRequestSchema)` to create a new message.
  */
 export const PromoteLearnerRequestSchema: GenMessage<PromoteLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 22);
+  messageDesc(file_cairn_v1_admin, 23);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerResponse
  */
 export type PromoteLearnerResponse = Message<"cairn.v1.PromoteLearnerResponse"> & {
   /**
+   * The membership from now on.
+   *
    * @generated from field: cairn.v1.Membership membership = 1;
    */
   membership?: Membership | undefined;
@@ -724,7 +799,7 @@ export type PromoteLearnerResponse = Message<"cairn.v1.PromoteLearnerResponse"> 
  * Use `create(PromoteLearnerResponseSchema)` to create a new message.
  */
 export const PromoteLearnerResponseSchema: GenMessage<PromoteLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 23);
+  messageDesc(file_cairn_v1_admin, 24);
 
 /**
  * @generated from message cairn.v1.RemoveMemberRequest
@@ -741,13 +816,15 @@ export type RemoveMemberRequest = Message<"cairn.v1.RemoveMemberRequest"> & {
  * Use `create(RemoveMemberRequestSchema)` to create a new message.
  */
 export const RemoveMemberRequestSchema: GenMessage<RemoveMemberRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 24);
+  messageDesc(file_cairn_v1_admin, 25);
 
 /**
  * @generated from message cairn.v1.RemoveMemberResponse
  */
 export type RemoveMemberResponse = Message<"cairn.v1.RemoveMemberResponse"> & {
   /**
+   * The membership from now on.
+   *
    * @generated from field: cairn.v1.Membership membership = 1;
    */
   membership?: Membership | undefined;
@@ -758,7 +835,7 @@ export type RemoveMemberResponse = Message<"cairn.v1.RemoveMemberResponse"> & {
  * Use `create(RemoveMemberResponseSchema)` to create a new message.
  */
 export const RemoveMemberResponseSchema: GenMessage<RemoveMemberResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 25);
+  messageDesc(file_cairn_v1_admin, 26);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipRequest
@@ -777,13 +854,15 @@ export type TransferLeadershipRequest = Message<"cairn.v1.TransferLeadershipRequ
  * Use `create(TransferLeadershipRequestSchema)` to create a new message.
  */
 export const TransferLeadershipRequestSchema: GenMessage<TransferLeadershipRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 26);
+  messageDesc(file_cairn_v1_admin, 27);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipResponse
  */
 export type TransferLeadershipResponse = Message<"cairn.v1.TransferLeadershipResponse"> & {
   /**
+   * The node that leads now.
+   *
    * @generated from field: string leader_id = 1;
    */
   leaderId: string;
@@ -794,7 +873,7 @@ export type TransferLeadershipResponse = Message<"cairn.v1.TransferLeadershipRes
  * Use `create(TransferLeadershipResponseSchema)` to create a new message.
  */
 export const TransferLeadershipResponseSchema: GenMessage<TransferLeadershipResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 27);
+  messageDesc(file_cairn_v1_admin, 28);
 
 /**
  * @generated from message cairn.v1.CompactRequest
@@ -811,7 +890,7 @@ export type CompactRequest = Message<"cairn.v1.CompactRequest"> & {
  * Use `create(CompactRequestSchema)` to create a new message.
  */
 export const CompactRequestSchema: GenMessage<CompactRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 28);
+  messageDesc(file_cairn_v1_admin, 29);
 
 /**
  * @generated from message cairn.v1.CompactResponse
@@ -828,7 +907,7 @@ export type CompactResponse = Message<"cairn.v1.CompactResponse"> & {
  * Use `create(CompactResponseSchema)` to create a new message.
  */
 export const CompactResponseSchema: GenMessage<CompactResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 29);
+  messageDesc(file_cairn_v1_admin, 30);
 
 /**
  * @generated from message cairn.v1.VerifyStateRequest
@@ -841,7 +920,7 @@ export type VerifyStateRequest = Message<"cairn.v1.VerifyStateRequest"> & {
  * Use `create(VerifyStateRequestSchema)` to create a new message.
  */
 export const VerifyStateRequestSchema: GenMessage<VerifyStateRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 30);
+  messageDesc(file_cairn_v1_admin, 31);
 
 /**
  * The digest of one member's state.
@@ -872,7 +951,7 @@ export type MemberDigest = Message<"cairn.v1.MemberDigest"> & {
  * Use `create(MemberDigestSchema)` to create a new message.
  */
 export const MemberDigestSchema: GenMessage<MemberDigest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 31);
+  messageDesc(file_cairn_v1_admin, 32);
 
 /**
  * @generated from message cairn.v1.VerifyStateResponse
@@ -894,7 +973,7 @@ export type VerifyStateResponse = Message<"cairn.v1.VerifyStateResponse"> & {
  * Use `create(VerifyStateResponseSchema)` to create a new message.
  */
 export const VerifyStateResponseSchema: GenMessage<VerifyStateResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 32);
+  messageDesc(file_cairn_v1_admin, 33);
 
 /**
  * The part that a node plays.
@@ -969,10 +1048,50 @@ export const ElectionModeSchema: GenEnum<ElectionMode> = /*@__PURE__*/
   enumDesc(file_cairn_v1_admin, 1);
 
 /**
+ * How a leader sends the log to a member.
+ *
+ * @generated from enum cairn.v1.ProgressState
+ */
+export enum ProgressState {
+  /**
+   * @generated from enum value: PROGRESS_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It looks for the place up to which the logs agree.
+   *
+   * @generated from enum value: PROGRESS_STATE_PROBE = 1;
+   */
+  PROBE = 1,
+
+  /**
+   * Entries are sent as they come.
+   *
+   * @generated from enum value: PROGRESS_STATE_REPLICATE = 2;
+   */
+  REPLICATE = 2,
+
+  /**
+   * The member needs entries that are trimmed: it is sent a snapshot.
+   *
+   * @generated from enum value: PROGRESS_STATE_SNAPSHOT = 3;
+   */
+  SNAPSHOT = 3,
+}
+
+/**
+ * Describes the enum cairn.v1.ProgressState.
+ */
+export const ProgressStateSchema: GenEnum<ProgressState> = /*@__PURE__*/
+  enumDesc(file_cairn_v1_admin, 2);
+
+/**
  * Every method concerns the node that is asked, unless it says otherwise.
  *
  * Errors: INVALID_ARGUMENT for a bad request, FAILED_PRECONDITION when the node is not in a state in which it can be done (the text says
- * why), UNAVAILABLE while the node starts or stops.
+ * why), UNAVAILABLE while the node starts or stops, and where only the leader can do it: the trailer `cairn-leader` names the leader, if
+ * this node knows it.
  *
  * @generated from service cairn.v1.AdminService
  */
@@ -1039,7 +1158,7 @@ export const AdminService: GenService<{
     output: typeof CampaignResponseSchema;
   },
   /**
-   * Snapshots being sent or received. Not implemented yet: answers UNIMPLEMENTED.
+   * Snapshots being sent or received.
    *
    * @generated from rpc cairn.v1.AdminService.ListTransfers
    */
@@ -1059,7 +1178,8 @@ export const AdminService: GenService<{
     output: typeof CancelTransferResponseSchema;
   },
   /**
-   * Adds a member that does not vote. Not implemented yet: answers UNIMPLEMENTED.
+   * Adds a member that does not vote, and begins to send it the log. Only the leader can. Done when the change is committed; one change
+   * at a time, and none before the leader has committed an entry of its own term (FAILED_PRECONDITION).
    *
    * @generated from rpc cairn.v1.AdminService.AddLearner
    */
@@ -1069,7 +1189,7 @@ export const AdminService: GenService<{
     output: typeof AddLearnerResponseSchema;
   },
   /**
-   * Makes a caught-up learner a voter. Not implemented yet: answers UNIMPLEMENTED.
+   * Makes a learner a voter, once it has nearly all of the log (FAILED_PRECONDITION before). Only the leader can.
    *
    * @generated from rpc cairn.v1.AdminService.PromoteLearner
    */
@@ -1079,7 +1199,8 @@ export const AdminService: GenService<{
     output: typeof PromoteLearnerResponseSchema;
   },
   /**
-   * Removes a member. Not implemented yet: answers UNIMPLEMENTED.
+   * Removes a member; a leader that removes itself steps down when that is committed. Only the leader can. The removed node goes on
+   * running and is told nothing any more: stop it.
    *
    * @generated from rpc cairn.v1.AdminService.RemoveMember
    */
@@ -1089,7 +1210,8 @@ export const AdminService: GenService<{
     output: typeof RemoveMemberResponseSchema;
   },
   /**
-   * Hands leadership to another voter. Not implemented yet: answers UNIMPLEMENTED.
+   * Hands leadership to another voter. Only the leader can. Answers when another node leads; FAILED_PRECONDITION when it did not take over
+   * within an election timeout: this node leads on then.
    *
    * @generated from rpc cairn.v1.AdminService.TransferLeadership
    */

@@ -113,7 +113,7 @@ class Cursor {
 }
 
 /** Bytes of a field with a one-byte tag and a number, which is left out when it is 0. */
-function fieldBytes(value: number): number {
+export function fieldBytes(value: number): number {
   if (value === 0) return 0;
   let bytes = 2;
   while (value >= 0x80) {
@@ -123,7 +123,8 @@ function fieldBytes(value: number): number {
   return bytes;
 }
 
-function putField(tag: number, value: number, buffer: Uint8Array, at: number): number {
+/** Writes such a field at `at`; returns the position behind it. */
+export function putField(tag: number, value: number, buffer: Uint8Array, at: number): number {
   if (value === 0) return at;
   buffer[at++] = tag;
   // Bitwise operators take 32 bits only.

@@ -1,0 +1,125 @@
+import { createHash } from "node:crypto";
+import type { Command } from "commander";
+import { isId } from "../core/ids.js";
+import type { ElectionMode, ReadMode } from "../core/timing.js";
+import type { Membership } from "../core/types.js";
+import type { SnapshotPolicy } from "../node/auto_snapshot.js";
+import { applyConfigFile } from "./config_file.js";
+import type { LogLevel } from "./options.js";
+
+const DEFAULT_LISTEN = "127.0.0.1:7101";
+
+/** The options of `cairn start`, as they are given. */
+export interface StartOptions {
+  readonly config?: string;
+  readonly id?: string;
+  readonly data?: string;
+  readonly listen?: string;
+  readonly advertise?: string;
+  readonly cluster?: ReadonlyMap<string, string>;
+  readonly join?: readonly string[];
+  readonly peerAddresses?: ReadonlyMap<string, string>;
+  readonly clusterId?: string;
+  readonly elections: ElectionMode;
+  readonly reads: ReadMode;
+  readonly tickMs: number;
+  readonly electionTicks: number;
+  readonly snapshotEntries: number;
+  readonly snapshotLogBytes: number;
+  readonly trailingLogBytes: number;
+  readonly segmentBytes: number;
+  readonly logLevel: LogLevel;
+  readonly json?: boolean;
+}
+
+/** What they come to. */
+export interface StartSettings
+  extends Pick<
+    StartOptions,
+    "elections" | "reads" | "tickMs" | "electionTicks" | "trailingLogBytes" | "segmentBytes" | "logLevel"
+  > {
+  readonly id: string;
+  readonly data: string;
+  readonly listen: string;
+  /** Where others reach it; undefined: where it turns out to listen. */
+  readonly advertise: string | undefined;
+  readonly clusterId: string | undefined;
+  /** Whose the cluster is, if it is created now: the members as --cluster gives them, or this node alone. */
+  readonly members: Membership;
+  /** Id of a cluster that --cluster creates, unless clusterId is given. */
+  readonly derivedClusterId: string | undefined;
+  /** Members of the cluster to join. */
+  readonly join: readonly string[] | undefined;
+  readonly peerAddresses: Readonly<Record<string, string>>;
+  readonly snapshots: SnapshotPolicy | false;
+  readonly json: boolean;
+}
+
+/** Brings the options together with the config file, and checks what one cannot check alone. What is wrong is an error of the command line. */
+export function settingsOf(given: StartOptions, command: Command): StartSettings {
+  if (given.config !== undefined) applyConfigFile(command, given.config);
+  const options = command.opts<StartOptions>();
+  const fail = (text: string): never => command.error(`error: ${text}`);
+  const id = options.id ?? fail("required option '--id <name>' not specified");
+  const data = options.data ?? fail("required option '--data <dir>' not specified");
+  const { cluster, join, advertise, snapshotEntries, snapshotLogBytes } = options;
+  if (cluster !== undefined && join !== undefined)
+    fail("option '--cluster <list>' cannot be used with '--join <list>'");
+  const own = cluster === undefined ? undefined : ownAddress(cluster, id, fail);
+  if (own !== undefined && advertise !== undefined && own !== advertise) {
+    fail(`--advertise is ${advertise}, but --cluster says that ${id} is at ${own}`);
+  }
+  const listen = options.listen ?? own ?? DEFAULT_LISTEN;
+  const reachedAt = advertise ?? own ?? (isFixed(listen) ? listen : undefined);
+  if (join !== undefined && reachedAt === undefined && isWildcard(listen)) {
+    fail(`--listen ${listen} does not say where others reach this node: give --advertise host:port`);
+  }
+  const members = cluster === undefined ? undefined : membersOf(cluster);
+  return {
+    ...options,
+    id,
+    data,
+    listen,
+    advertise: reachedAt,
+    members: members ?? [{ id, address: reachedAt ?? "", role: "voter" }],
+    derivedClusterId: members && derivedId(members),
+    join,
+    peerAddresses: Object.fromEntries(options.peerAddresses ?? []),
+    clusterId: options.clusterId,
+    snapshots: snapshotEntries === 0 && snapshotLogBytes === 0 ? false : policy(snapshotEntries, snapshotLogBytes),
+    json: options.json === true,
+  };
+}
+
+function ownAddress(cluster: ReadonlyMap<string, string>, id: string, fail: (text: string) => never): string {
+  const wrong = [...cluster.keys()].find((name) => !isId(name));
+  if (wrong !== undefined) fail(`--cluster: ${JSON.stringify(wrong)} is no name of a node`);
+  const names = [...cluster.keys()].join(", ");
+  const advice = "A node that comes later is started with --join";
+  return cluster.get(id) ?? fail(`--cluster names ${names}, but not this node, ${id}. ${advice}`);
+}
+
+function membersOf(cluster: ReadonlyMap<string, string>): Membership {
+  const members = [...cluster].map(([id, address]) => ({ id, address, role: "voter" }) as const);
+  return members.sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** The same for the same members, and different for others: nodes of two clusters must not talk to each other. */
+function derivedId(members: Membership): string {
+  const text = members.map(({ id, address }) => `${id}=${address}`).join(",");
+  return `cluster-${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
+}
+
+function policy(entries: number, logBytes: number): SnapshotPolicy {
+  const never = Number.MAX_SAFE_INTEGER;
+  return { entries: entries || never, logBytes: logBytes || never };
+}
+
+/** Whether others can reach what listens there at the same address. */
+function isFixed(listen: string): boolean {
+  return !isWildcard(listen) && !listen.endsWith(":0");
+}
+
+function isWildcard(listen: string): boolean {
+  return /^(0\.0\.0\.0|\[::\]|::|\*):\d+$/.test(listen);
+}

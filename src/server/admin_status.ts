@@ -1,0 +1,85 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  ElectionMode,
+  type GetLogInfoResponseSchema,
+  type GetStatusResponseSchema,
+  NodeRole,
+  ProgressState,
+} from "../../gen/cairn/v1/admin_pb.js";
+import { limits } from "../core/limits.js";
+import type { ProgressInfo } from "../core/raft.js";
+import type { Role } from "../core/state.js";
+import { membershipToMessage } from "../storage/membership_message.js";
+import { version } from "../version.js";
+import type { KeyValueNode } from "./key_value_node.js";
+
+const roles: Readonly<Record<Role, NodeRole>> = {
+  follower: NodeRole.FOLLOWER,
+  "pre-candidate": NodeRole.PRE_CANDIDATE,
+  candidate: NodeRole.CANDIDATE,
+  leader: NodeRole.LEADER,
+};
+
+const progressStates: Readonly<Record<ProgressInfo["state"], ProgressState>> = {
+  probe: ProgressState.PROBE,
+  replicate: ProgressState.REPLICATE,
+  snapshot: ProgressState.SNAPSHOT,
+};
+
+/** What a node is and where it stands. */
+export function statusOf(node: KeyValueNode): MessageInitShape<typeof GetStatusResponseSchema> {
+  const { raft, recovery } = node;
+  return {
+    clusterId: node.clusterId,
+    nodeId: node.id,
+    version,
+    role: roles[raft.role],
+    term: BigInt(raft.term),
+    leaderId: raft.leader ?? "",
+    commitIndex: BigInt(raft.log.commit),
+    appliedIndex: BigInt(node.machine.appliedIndex),
+    lastLogIndex: BigInt(raft.log.last.index),
+    snapshotIndex: BigInt(raft.snapshot?.index ?? 0),
+    membership: membershipToMessage(raft.membership.members),
+    membershipIndex: BigInt(raft.membership.index),
+    bootstrapMembers: membershipToMessage(node.bootstrapMembers),
+    progress: raft.progress.map(({ id, match, next, state, isActive }) => ({
+      nodeId: id,
+      matchIndex: BigInt(match),
+      nextIndex: BigInt(next),
+      state: progressStates[state],
+      active: isActive,
+    })),
+    electionMode: node.elections === "manual" ? ElectionMode.MANUAL : ElectionMode.AUTOMATIC,
+    diskFull: node.isDiskFull,
+    recovery: {
+      snapshotIndex: BigInt(recovery.snapshotIndex),
+      stateRebuilt: recovery.stateRebuilt,
+      replayedEntries: BigInt(recovery.replayedEntries),
+      tornBytes: BigInt(recovery.tornBytes),
+      durationMs: BigInt(Math.round(recovery.durationMs)),
+    },
+  };
+}
+
+/** The extent of a node's log. */
+export function logInfoOf(node: KeyValueNode): MessageInitShape<typeof GetLogInfoResponseSchema> {
+  const { log, snapshot, term } = node.raft;
+  const { segments, diskBytes } = node.logStats;
+  return {
+    firstIndex: BigInt(log.boundary.index + 1),
+    lastIndex: BigInt(log.last.index),
+    lastTerm: BigInt(log.last.term),
+    snapshotIndex: BigInt(snapshot?.index ?? 0),
+    snapshotTerm: BigInt(snapshot?.term ?? 0),
+    totalEntries: BigInt(log.last.index - (snapshot?.index ?? 0)),
+    commitIndex: BigInt(log.commit),
+    appliedIndex: BigInt(node.machine.appliedIndex),
+    segments,
+    diskBytes: BigInt(diskBytes),
+    term: BigInt(term),
+    terms: log.ranges
+      .slice(-limits.termRanges)
+      .map((range) => ({ firstIndex: BigInt(range.firstIndex), term: BigInt(range.term) })),
+  };
+}

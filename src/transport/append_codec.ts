@@ -1,0 +1,60 @@
+import type { Entry } from "../core/types.js";
+import { encodedEntryBytes, encodeEntry, fieldBytes, putField } from "../storage/wal/codec.js";
+
+// The protobuf message cairn.v1.AppendEntriesRequest, written out by hand: nothing is allocated per entry. The bytes are those that
+// protobuf-es writes.
+
+const HEADER = 0x0a;
+const TERM = 0x10;
+const LEADER_ID = 0x1a;
+const PREV_LOG_INDEX = 0x20;
+const PREV_LOG_TERM = 0x28;
+const ENTRIES = 0x32;
+const LEADER_COMMIT = 0x38;
+const ROUND = 0x40;
+
+/** An AppendEntries request, but for its header. */
+export interface AppendFields {
+  readonly from: string;
+  readonly term: number;
+  readonly prev: { readonly index: number; readonly term: number };
+  readonly entries: readonly Entry[];
+  readonly leaderCommit: number;
+  readonly round: number;
+}
+
+/** Encodes a request; `header` is an encoded PeerHeader, for the first message of a stream. */
+export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer {
+  const { term, prev, entries, leaderCommit, round } = request;
+  const from = Buffer.from(request.from, "utf8");
+  const numbers = [term, prev.index, prev.term, leaderCommit, round];
+  let size = numbers.reduce((sum, number) => sum + fieldBytes(number), 0) + lengthDelimitedBytes(from.byteLength);
+  if (header !== undefined) size += lengthDelimitedBytes(header.byteLength);
+  const entryBytes = entries.map(encodedEntryBytes);
+  for (const bytes of entryBytes) size += lengthDelimitedBytes(bytes);
+
+  const buffer = Buffer.allocUnsafeSlow(size);
+  let at = 0;
+  if (header !== undefined) at = putBytes(HEADER, header, buffer, at);
+  at = putField(TERM, term, buffer, at);
+  at = putBytes(LEADER_ID, from, buffer, at);
+  at = putField(PREV_LOG_INDEX, prev.index, buffer, at);
+  at = putField(PREV_LOG_TERM, prev.term, buffer, at);
+  for (const [number, entry] of entries.entries()) {
+    at = encodeEntry(entry, buffer, putField(ENTRIES, entryBytes[number]!, buffer, at));
+  }
+  at = putField(LEADER_COMMIT, leaderCommit, buffer, at);
+  at = putField(ROUND, round, buffer, at);
+  return buffer.subarray(0, at);
+}
+
+/** Bytes of a field with a one-byte tag that holds so many bytes. */
+function lengthDelimitedBytes(bytes: number): number {
+  return fieldBytes(bytes) + bytes;
+}
+
+function putBytes(tag: number, bytes: Uint8Array, buffer: Uint8Array, at: number): number {
+  at = putField(tag, bytes.byteLength, buffer, at);
+  buffer.set(bytes, at);
+  return at + bytes.byteLength;
+}

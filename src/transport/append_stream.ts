@@ -1,0 +1,116 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { type AppendEntriesResponse, PeerHeaderSchema, RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import type { PeerAppend, PeerAppendAnswer } from "../core/messages.js";
+import { CairnError } from "../errors.js";
+import { encodeAppend } from "./append_codec.js";
+import { AppendQueue } from "./append_queue.js";
+import type { Channel, ClientCall } from "./channel.js";
+import { decodeMessage } from "./codec.js";
+import { headerTo, type Self, toAppendAnswer } from "./peer_messages.js";
+
+export interface AppendStreamEvents {
+  answer(answer: PeerAppendAnswer): void;
+  /** Once, and nothing after it: what was sent and is not answered may be lost. */
+  ended(error: CairnError): void;
+}
+
+const METHOD = RaftService.method.appendEntries;
+
+/**
+ * One AppendEntries stream to a peer, from its first message to its end. Messages follow each other without waiting for answers; the
+ * answers come in the same order. At most one message at a time is handed to the network, so that a peer that does not read is noticed here.
+ */
+export class AppendStream {
+  readonly #to: string;
+  readonly #self: Self;
+  readonly #events: AppendStreamEvents;
+  readonly #queue: AppendQueue;
+  /** Those that were written, oldest first. Without their entries, which may be trimmed meanwhile. */
+  readonly #unanswered: PeerAppend[] = [];
+  readonly #call: ClientCall;
+  #isFirst = true;
+  #isWriting = false;
+  #ended = false;
+
+  /** @throws CairnError when the call cannot be started at all */
+  constructor(channel: Channel, to: string, self: Self, events: AppendStreamEvents, queue = new AppendQueue()) {
+    this.#to = to;
+    this.#self = self;
+    this.#events = events;
+    this.#queue = queue;
+    this.#call = channel.startCall(
+      METHOD,
+      {},
+      {
+        message: (bytes) => this.#answered(bytes),
+        ended: (error) => this.#end(error ?? new CairnError("UNREACHABLE", `${to} has ended the stream`)),
+      },
+    );
+    this.#call.startRead();
+  }
+
+  /** Sends a message, or ends the stream when too much waits to be sent. */
+  send(message: PeerAppend): void {
+    if (this.#ended) return;
+    if (this.#queue.add(message)) this.#writeNext();
+    else {
+      const text = `${this.#to} does not read: ${this.#queue.length} messages wait for it (peerQueueBytes)`;
+      this.cancel(new CairnError("BUSY", text));
+    }
+  }
+
+  cancel(error: CairnError): void {
+    this.#call.cancel(error);
+  }
+
+  #writeNext(): void {
+    if (this.#isWriting || this.#ended) return;
+    const message = this.#queue.take();
+    if (message === undefined) return;
+    this.#isWriting = true;
+    this.#unanswered.push({ ...message, entries: [] });
+    const bytes = encodeAppend(message, this.#isFirst ? this.#encodedHeader() : undefined);
+    this.#isFirst = false;
+    this.#call.write(bytes, () => {
+      this.#isWriting = false;
+      this.#writeNext();
+    });
+  }
+
+  #encodedHeader(): Uint8Array {
+    return toBinary(PeerHeaderSchema, create(PeerHeaderSchema, headerTo(this.#to, this.#self)));
+  }
+
+  #answered(bytes: Buffer): void {
+    const answer = this.#decode(bytes, this.#unanswered.shift());
+    if (answer === undefined) return;
+    this.#events.answer(answer);
+    this.#call.startRead();
+  }
+
+  /** Undefined when the stream was ended for what came. */
+  #decode(bytes: Buffer, request: PeerAppend | undefined): PeerAppendAnswer | undefined {
+    try {
+      return this.#checked(request, decodeMessage(METHOD.output, bytes));
+    } catch (error) {
+      const { text } = CairnError.from(error);
+      this.cancel(new CairnError("INTERNAL", `${this.#to} gives an answer that no correct peer gives: ${text}`));
+      return undefined;
+    }
+  }
+
+  /** The k-th answer is the one to the k-th request, and names its round. */
+  #checked(request: PeerAppend | undefined, response: AppendEntriesResponse): PeerAppendAnswer {
+    if (request !== undefined && BigInt(request.round) === response.round) {
+      return toAppendAnswer(this.#to, request, response);
+    }
+    const expected = request === undefined ? "nothing was asked" : `round ${request.round} is to be answered`;
+    throw new CairnError("INVALID_ARGUMENT", `round ${response.round}, but ${expected}`);
+  }
+
+  #end(error: CairnError): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#events.ended(error);
+  }
+}

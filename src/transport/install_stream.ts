@@ -1,0 +1,54 @@
+import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { openChannel } from "./bridge_client.js";
+import type { ChannelSettings } from "./channel.js";
+import type { InstallMessage, InstallReply } from "./install_messages.js";
+import { installRequest, type Self, toInstallReply } from "./peer_messages.js";
+import type { InstallStream, Peer } from "./transport.js";
+
+/**
+ * A snapshot's transfer over a connection of its own: a heartbeat must never wait behind its chunks, neither here nor in the network. The
+ * connection ends with the stream.
+ */
+export class GrpcInstallStream implements InstallStream {
+  readonly replies: AsyncIterable<InstallReply>;
+  readonly #send: (message: InstallMessage) => Promise<void>;
+  readonly #cancel: () => void;
+
+  constructor({ id, address }: Peer, self: Self, settings: ChannelSettings, onEnd: (stream: InstallStream) => void) {
+    const channel = openChannel(address, settings);
+    const call = channel.client(RaftService).installSnapshot();
+    this.#send = (message) => call.send(installRequest(message, id, self));
+    this.replies = repliesOf(call.responses);
+    this.#cancel = () => {
+      // The call ends with its channel, but only by cancel() as its caller's doing.
+      call.cancel();
+      channel.close();
+      onEnd(this);
+    };
+  }
+
+  send(message: InstallMessage): Promise<void> {
+    return this.#send(message);
+  }
+
+  cancel(): void {
+    this.#cancel();
+  }
+}
+
+async function* repliesOf(
+  responses: AsyncIterable<Parameters<typeof toInstallReply>[0]>,
+): AsyncGenerator<InstallReply> {
+  for await (const response of responses) yield toInstallReply(response);
+}
+
+/** A transfer that cannot begin. */
+export function failedInstall(error: Error): InstallStream {
+  return {
+    send: () => Promise.reject(error),
+    replies: {
+      [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(error) }),
+    },
+    cancel() {},
+  };
+}

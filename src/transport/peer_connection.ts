@@ -1,0 +1,130 @@
+import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { limits } from "../core/limits.js";
+import type { PeerAnswer, PeerAppend, PeerRequest } from "../core/messages.js";
+import type { CairnError } from "../errors.js";
+import { AppendStream } from "./append_stream.js";
+import { type Client, clientOf } from "./bridge_client.js";
+import { Channel, type ChannelSettings } from "./channel.js";
+import { GrpcInstallStream } from "./install_stream.js";
+import { headerTo, type Self, toNumber, toVoteAnswer, voteRequest } from "./peer_messages.js";
+import type { InstallStream, Peer } from "./transport.js";
+
+export interface PeerConnectionEvents {
+  answer(answer: PeerAnswer): void;
+  /** The AppendEntries stream has broken; told once until the peer answers again. */
+  broken(error: CairnError): void;
+  /** The peer answers again. */
+  mended(): void;
+}
+
+/** Everything that is sent to one peer: AppendEntries over one long-lived stream, votes and TimeoutNow as calls of their own, snapshots apart. */
+export class PeerConnection {
+  readonly #self: Self;
+  readonly #settings: ChannelSettings;
+  readonly #events: PeerConnectionEvents;
+  readonly #channel: Channel;
+  readonly #client: Client<typeof RaftService>;
+  readonly #installs = new Set<InstallStream>();
+  #stream: AppendStream | undefined;
+  /** Whether the last stream broke and no later one was answered. */
+  #isBroken = false;
+  /** No stream is opened before this moment. */
+  #pausedUntil = 0;
+  #closed = false;
+
+  constructor(
+    readonly peer: Peer,
+    self: Self,
+    settings: ChannelSettings,
+    events: PeerConnectionEvents,
+  ) {
+    this.#self = self;
+    this.#settings = settings;
+    this.#events = events;
+    this.#channel = new Channel(peer.address, settings);
+    this.#client = clientOf(RaftService, this.#channel);
+  }
+
+  send(request: PeerRequest): void {
+    switch (request.type) {
+      case "append_entries":
+        this.#append(request);
+        break;
+      case "request_vote":
+        this.#ask(this.#requestVote(request));
+        break;
+      case "timeout_now":
+        this.#ask(this.#timeoutNow(request));
+    }
+  }
+
+  openInstall(): InstallStream {
+    const stream = new GrpcInstallStream(this.peer, this.#self, this.#settings, (ended) =>
+      this.#installs.delete(ended),
+    );
+    this.#installs.add(stream);
+    return stream;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const install of this.#installs) install.cancel();
+    this.#channel.close();
+  }
+
+  #append(message: PeerAppend): void {
+    if (this.#stream === undefined && performance.now() < this.#pausedUntil) return;
+    this.#stream ??= this.#openStream();
+    this.#stream.send(message);
+  }
+
+  #openStream(): AppendStream {
+    return new AppendStream(this.#channel, this.peer.id, this.#self, {
+      answer: (answer) => {
+        if (this.#closed) return;
+        if (this.#isBroken) this.#events.mended();
+        this.#isBroken = false;
+        this.#events.answer(answer);
+      },
+      ended: (error) => this.#streamEnded(error),
+    });
+  }
+
+  #streamEnded(error: CairnError): void {
+    this.#stream = undefined;
+    if (this.#closed) return;
+    // Without a connection grpc-js makes its own pauses; a peer that refuses would be asked at once again.
+    if (!isConnectionLost(error)) this.#pausedUntil = performance.now() + limits.peerPauseMs;
+    const wasBroken = this.#isBroken;
+    this.#isBroken = true;
+    if (!wasBroken) this.#events.broken(error);
+  }
+
+  /** A request that is not answered is a lost one: nobody has to be told. */
+  #ask(asked: Promise<PeerAnswer>): void {
+    asked.then(
+      (answer) => {
+        if (!this.#closed) this.#events.answer(answer);
+      },
+      () => {},
+    );
+  }
+
+  async #requestVote(request: PeerRequest & { type: "request_vote" }): Promise<PeerAnswer> {
+    return toVoteAnswer(request, await this.#client.requestVote(voteRequest(request, this.#self), CALL));
+  }
+
+  async #timeoutNow({ to, term }: PeerRequest & { type: "timeout_now" }): Promise<PeerAnswer> {
+    const header = headerTo(to, this.#self);
+    const answer = await this.#client.timeoutNow({ header, term: BigInt(term) }, CALL);
+    return { type: "timeout_now_answer", from: to, term: toNumber(answer.term, "term") };
+  }
+}
+
+/** An election must not fail because a peer has just come back and is not connected again. */
+const CALL = { timeoutMs: limits.peerCallMs, waitForReady: true };
+
+/** Or about to be. */
+function isConnectionLost({ code }: CairnError): boolean {
+  return code === "UNREACHABLE" || code === "OUTCOME_UNKNOWN" || code === "STOPPED";
+}

@@ -1,0 +1,182 @@
+import { crc32 } from "node:zlib";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  AppendEntriesRejection,
+  type AppendEntriesResponse,
+  type InstallSnapshotRequestSchema,
+  type InstallSnapshotResponse,
+  type PeerHeaderSchema,
+  type RequestVoteRequestSchema,
+  type RequestVoteResponse,
+  SnapshotRefusal,
+} from "../../gen/cairn/v1/raft_pb.js";
+import { type Entry as EntryMessage, EntryType as EntryTypeMessage } from "../../gen/cairn/v1/storage_pb.js";
+import type { AppendRejection, PeerAppend, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../core/messages.js";
+import type { Entry, EntryType } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import type { InstallMessage, InstallReply, OfferRefusal } from "./install_messages.js";
+
+// What peers say to each other, as the core has it and as raft.proto has it.
+
+/** Version of the protocol between peers. */
+export const PROTOCOL_VERSION = 1;
+
+/** A node of a cluster, as it names itself to others. */
+export interface Self {
+  readonly id: string;
+  readonly clusterId: string;
+}
+
+/** A whole number of a message as one that can be counted with. @throws CairnError INVALID_ARGUMENT above 2^53 - 1 */
+export function toNumber(value: bigint, field: string): number {
+  if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value);
+  throw new CairnError("INVALID_ARGUMENT", `${field} is ${value}, above 2^53 - 1`);
+}
+
+export function headerTo(receiverId: string, { id, clusterId }: Self): MessageInitShape<typeof PeerHeaderSchema> {
+  return { protocolVersion: PROTOCOL_VERSION, clusterId, senderId: id, receiverId };
+}
+
+const entryTypes: Readonly<Record<EntryTypeMessage, EntryType | undefined>> = {
+  [EntryTypeMessage.UNSPECIFIED]: undefined,
+  [EntryTypeMessage.COMMAND]: "command",
+  [EntryTypeMessage.NO_OP]: "no-op",
+  [EntryTypeMessage.CONFIGURATION]: "configuration",
+};
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function toEntry(message: EntryMessage): Entry {
+  const type = entryTypes[message.type];
+  if (type === undefined) {
+    throw new CairnError("INVALID_ARGUMENT", `entry ${message.index} has the unknown type ${message.type}`);
+  }
+  return { index: toNumber(message.index, "index"), term: toNumber(message.term, "term"), type, data: message.data };
+}
+
+export const rejectionMessages: Readonly<Record<AppendRejection, AppendEntriesRejection>> = {
+  stale_term: AppendEntriesRejection.STALE_TERM,
+  log_mismatch: AppendEntriesRejection.LOG_MISMATCH,
+  safety: AppendEntriesRejection.SAFETY,
+};
+
+const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection | undefined>> = {
+  [AppendEntriesRejection.UNSPECIFIED]: undefined,
+  [AppendEntriesRejection.STALE_TERM]: "stale_term",
+  [AppendEntriesRejection.LOG_MISMATCH]: "log_mismatch",
+  [AppendEntriesRejection.SAFETY]: "safety",
+};
+
+/** A peer's answer to an AppendEntries. @throws CairnError INVALID_ARGUMENT for one that no correct peer gives */
+export function toAppendAnswer(from: string, request: PeerAppend, response: AppendEntriesResponse): PeerAppendAnswer {
+  const answer = {
+    type: "append_entries_answer",
+    from,
+    term: toNumber(response.term, "term"),
+    lastIndex: toNumber(response.lastLogIndex, "last_log_index"),
+    request: { term: request.term, round: request.round, prevIndex: request.prev.index },
+  } as const;
+  if (response.success) return { ...answer, matchIndex: toNumber(response.matchIndex, "match_index") };
+  const reason = rejections[response.rejection];
+  if (reason === undefined) {
+    throw new CairnError("INVALID_ARGUMENT", `entries were refused for the unknown reason ${response.rejection}`);
+  }
+  const conflictTerm = toNumber(response.conflictTerm, "conflict_term");
+  const conflictIndex = toNumber(response.conflictIndex, "conflict_index");
+  return { ...answer, rejection: { reason, detail: response.detail, conflictTerm, conflictIndex } };
+}
+
+type VoteRequest = PeerRequest & { type: "request_vote" };
+
+export function voteRequest(request: VoteRequest, self: Self): MessageInitShape<typeof RequestVoteRequestSchema> {
+  return {
+    header: headerTo(request.to, self),
+    term: BigInt(request.term),
+    candidateId: request.from,
+    lastLogIndex: BigInt(request.last.index),
+    lastLogTerm: BigInt(request.last.term),
+    preVote: request.preVote,
+    leadershipTransfer: request.leadershipTransfer,
+  };
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function toVoteAnswer({ to, term, preVote }: VoteRequest, response: RequestVoteResponse): PeerVoteAnswer {
+  return {
+    type: "request_vote_answer",
+    from: to,
+    term: toNumber(response.term, "term"),
+    granted: response.voteGranted,
+    request: { term, preVote },
+  };
+}
+
+export function installRequest(
+  message: InstallMessage,
+  to: string,
+  self: Self,
+): MessageInitShape<typeof InstallSnapshotRequestSchema> {
+  const term = BigInt(message.leaderTerm);
+  if (message.kind === "chunk") {
+    const { offset, data } = message;
+    return { message: { case: "chunk", value: { term, offset: BigInt(offset), crc32: crc32(data), data } } };
+  }
+  const offer = {
+    header: headerTo(to, self),
+    term,
+    leaderId: message.from,
+    index: BigInt(message.index),
+    snapshotTerm: BigInt(message.term),
+    fileBytes: BigInt(message.fileBytes),
+    sha256: message.sha256,
+  };
+  return { message: { case: "offer", value: offer } };
+}
+
+export const refusalMessages: Readonly<Record<OfferRefusal["reason"], SnapshotRefusal>> = {
+  stale_term: SnapshotRefusal.STALE_TERM,
+  already_committed: SnapshotRefusal.ALREADY_COMMITTED,
+  busy: SnapshotRefusal.BUSY,
+  no_space: SnapshotRefusal.NO_SPACE,
+};
+
+const refusals: Readonly<Record<SnapshotRefusal, OfferRefusal["reason"] | undefined>> = {
+  [SnapshotRefusal.UNSPECIFIED]: undefined,
+  [SnapshotRefusal.STALE_TERM]: "stale_term",
+  [SnapshotRefusal.ALREADY_COMMITTED]: "already_committed",
+  [SnapshotRefusal.BUSY]: "busy",
+  [SnapshotRefusal.NO_SPACE]: "no_space",
+};
+
+/** What the receiver of a snapshot says. @throws CairnError INVALID_ARGUMENT for what no correct one says */
+export function toInstallReply({ message }: InstallSnapshotResponse): InstallReply {
+  switch (message.case) {
+    case "accepted":
+      return { kind: "accepted", offset: toNumber(message.value.offset, "offset") };
+    case "progress":
+      return { kind: "progress", receivedBytes: toNumber(message.value.receivedBytes, "received_bytes") };
+    case "installed": {
+      const { term, matchIndex, applied } = message.value;
+      return {
+        kind: "installed",
+        term: toNumber(term, "term"),
+        matchIndex: toNumber(matchIndex, "match_index"),
+        applied,
+      };
+    }
+    case "refused": {
+      const { reason, detail, term, commitIndex, lastLogIndex } = message.value;
+      const known = refusals[reason];
+      if (known === undefined) throw new CairnError("INVALID_ARGUMENT", `the unknown refusal ${reason}: ${detail}`);
+      return {
+        kind: "refused",
+        reason: known,
+        detail,
+        term: toNumber(term, "term"),
+        commitIndex: toNumber(commitIndex, "commit_index"),
+        lastLogIndex: toNumber(lastLogIndex, "last_log_index"),
+      };
+    }
+    case undefined:
+      throw new CairnError("INVALID_ARGUMENT", "a message of the receiver of a snapshot that says nothing");
+  }
+}

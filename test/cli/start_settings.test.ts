@@ -1,0 +1,158 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { CommanderError } from "commander";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import { startCommand } from "../../src/cli/start.js";
+import { type StartOptions, type StartSettings, settingsOf } from "../../src/cli/start_settings.js";
+import { limits } from "../../src/core/limits.js";
+import { temporaryDirectory } from "./support.js";
+
+/** What a command line comes to. */
+function settings(args: readonly string[]): StartSettings {
+  let found: StartSettings | undefined;
+  const command = startCommand()
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} });
+  command.action((options: StartOptions) => {
+    found = settingsOf(options, command);
+  });
+  command.parse(args, { from: "user" });
+  return found!;
+}
+
+function refused(args: readonly string[]): string {
+  try {
+    settings(args);
+  } catch (error) {
+    if (error instanceof CommanderError) return error.message;
+    throw error;
+  }
+  throw new Error(`${args.join(" ")} was not refused`);
+}
+
+async function configFile(content: unknown): Promise<string> {
+  const file = join(await temporaryDirectory(), "cairn.json");
+  await writeFile(file, typeof content === "string" ? content : JSON.stringify(content));
+  return file;
+}
+
+const BASE = ["--id", "n1", "--data", "d"];
+const THREE = "n3=h3:7103,n1=h1:7101,n2=h2:7102";
+
+beforeEach(() => {
+  for (const name of Object.keys(process.env)) if (name.startsWith("CAIRN_")) vi.stubEnv(name, undefined);
+  return () => vi.unstubAllEnvs();
+});
+
+describe("where a setting comes from", () => {
+  test("a flag goes before the environment, that before the config file, and that before the default", async () => {
+    const config = await configFile({ "tick-ms": 1, "election-ticks": 4, "segment-bytes": 5_000_000, id: "of-file" });
+    vi.stubEnv("CAIRN_TICK_MS", "2");
+    vi.stubEnv("CAIRN_ELECTION_TICKS", "5");
+    vi.stubEnv("CAIRN_DATA", "of-environment");
+    const found = settings(["--config", config, "--tick-ms", "3"]);
+    expect(found).toMatchObject({ tickMs: 3, electionTicks: 5, segmentBytes: 5_000_000, id: "of-file" });
+    expect(found).toMatchObject({ data: "of-environment", trailingLogBytes: limits.trailingLogBytes });
+  });
+
+  test("the config file may be named by the environment, and hold lists as JSON has them", async () => {
+    const cluster = { n1: "h1:7101", n2: "h2:7102" };
+    vi.stubEnv("CAIRN_CONFIG", await configFile({ id: "n2", data: "d", cluster, json: true, "log-level": "info" }));
+    expect(settings([])).toMatchObject({
+      listen: "h2:7102",
+      json: true,
+      logLevel: "info",
+      members: [
+        { id: "n1", address: "h1:7101", role: "voter" },
+        { id: "n2", address: "h2:7102", role: "voter" },
+      ],
+    });
+    const joining = await configFile({ join: ["h1:7101", "h2:7102"] });
+    expect(settings([...BASE, "--config", joining]).join).toEqual(["h1:7101", "h2:7102"]);
+  });
+
+  test.each<[unknown, RegExp]>([
+    [{ "snapshot-entry": 5 }, /unknown key "snapshot-entry"; known are advertise, cluster, .*snapshot-entries/],
+    [{ config: "other.json" }, /unknown key "config"/],
+    [{ snapshotEntries: 5 }, /unknown key "snapshotEntries"/],
+    [{ "tick-ms": 0 }, /tick-ms: expected a whole number from 1/],
+    [{ "tick-ms": "often" }, /tick-ms: expected a whole number/],
+    [{ "tick-ms": null }, /tick-ms: null is neither a text nor a number/],
+    [{ elections: "never" }, /elections: Allowed choices are automatic, manual/],
+    [{ json: "yes" }, /json: expected true or false/],
+    [{ id: "a b" }, /id: expected 1 to 64 characters/],
+    [{ cluster: { n1: 5 } }, /cluster: "n1=5" must be name=host:port/],
+    [[1], /it is not a JSON object/],
+    ["{", /it is not JSON/],
+  ])("the config file %j is refused by name", async (content, text) => {
+    const config = await configFile(content);
+    const message = refused([...BASE, "--config", config]);
+    expect(message).toMatch(text);
+    expect(message).toContain(`config file ${config}: `);
+  });
+
+  test("what is wrong in the environment or the file is refused although a flag goes before it", async () => {
+    const config = await configFile({ "tick-ms": 0 });
+    expect(refused([...BASE, "--config", config, "--tick-ms", "5"])).toMatch(/tick-ms/);
+    expect(refused([...BASE, "--config", "/nonexistent/cairn.json"])).toMatch(/it cannot be read: ENOENT/);
+    vi.stubEnv("CAIRN_ELECTION_TICKS", "1");
+    expect(refused(BASE)).toMatch(/value '1' from env 'CAIRN_ELECTION_TICKS' is invalid/);
+  });
+
+  test("id and data are needed", () => {
+    expect(refused([])).toMatch(/required option '--id <name>' not specified/);
+    expect(refused(["--id", "a"])).toMatch(/required option '--data <dir>' not specified/);
+  });
+});
+
+describe("a cluster that is created", () => {
+  test("has the same members and the same id on all nodes, in whatever order the list is given", () => {
+    const first = settings([...BASE, "--cluster", THREE]);
+    const second = settings(["--id", "n2", "--data", "d", "--cluster", THREE.split(",").toReversed().join(",")]);
+    expect(first.members).toEqual(second.members);
+    expect(first.members.map(({ id }) => id)).toEqual(["n1", "n2", "n3"]);
+    expect(first.derivedClusterId).toBe(second.derivedClusterId);
+    expect(first.derivedClusterId).toMatch(/^cluster-[0-9a-f]{16}$/);
+    expect([first.listen, second.listen]).toEqual(["h1:7101", "h2:7102"]);
+    const other = settings([...BASE, "--cluster", THREE.replace("7103", "7104")]);
+    expect(other.derivedClusterId).not.toBe(first.derivedClusterId);
+  });
+
+  test("may listen elsewhere than where it is reached", () => {
+    const found = settings([...BASE, "--cluster", THREE, "--listen", "0.0.0.0:9", "--advertise", "h1:7101"]);
+    expect(found).toMatchObject({ listen: "0.0.0.0:9", advertise: "h1:7101" });
+  });
+
+  test("alone is reached where it listens, if that is known", () => {
+    const addressOf = (...args: string[]) => settings([...BASE, ...args]).members[0]?.address;
+    expect(addressOf()).toBe("127.0.0.1:7101");
+    expect(addressOf("--listen", "h1:5")).toBe("h1:5");
+    expect(addressOf("--listen", "h1:0")).toBe("");
+    expect(addressOf("--listen", "0.0.0.0:5")).toBe("");
+    expect(addressOf("--listen", "[::]:5", "--advertise", "h1:5")).toBe("h1:5");
+    expect(settings(BASE).derivedClusterId).toBeUndefined();
+  });
+
+  test.each<[readonly string[], RegExp]>([
+    [["--cluster", "n2=h2:1"], /names n2, but not this node, n1\. A node that comes later is started with --join/],
+    [["--cluster", "n1=h1:1,n 2=h2:1"], /"n 2" is no name of a node/],
+    [["--cluster", "n1=h1:1,n1=h2:1"], /n1 comes twice/],
+    [["--cluster", "n1=h1"], /"n1=h1" must be name=host:port/],
+    [["--cluster", "n1=h1:0"], /"n1=h1:0" must be name=host:port/],
+    [["--cluster", THREE, "--join", "h9:1"], /'--cluster <list>' cannot be used with '--join <list>'/],
+    [["--cluster", THREE, "--advertise", "h1:9"], /--advertise is h1:9, but --cluster says that n1 is at h1:7101/],
+    [["--join", "h9"], /"h9" must be host:port/],
+    [["--join", "h9:1", "--listen", "0.0.0.0:7101"], /does not say where others reach this node: give --advertise/],
+    [["--advertise", "h1:0"], /must be host:port/],
+  ])("%j is refused", (args, text) => {
+    expect(refused([...BASE, ...args])).toMatch(text);
+  });
+});
+
+test("snapshots by themselves: by entries, by bytes, by both or not at all", () => {
+  const snapshots = (...args: string[]) => settings([...BASE, ...args]).snapshots;
+  expect(snapshots()).toEqual({ entries: limits.snapshotEntries, logBytes: limits.snapshotLogBytes });
+  expect(snapshots("--snapshot-entries", "5")).toMatchObject({ entries: 5 });
+  expect(snapshots("--snapshot-entries", "0")).toMatchObject({ entries: Number.MAX_SAFE_INTEGER });
+  expect(snapshots("--snapshot-entries", "0", "--snapshot-log-bytes", "0")).toBe(false);
+});

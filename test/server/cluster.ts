@@ -1,0 +1,71 @@
+import type { Membership } from "../../src/core/types.js";
+import { grpcTransport } from "../../src/transport/grpc_transport.js";
+import { until } from "../support/conditions.js";
+import { type MemoryHome, memoryHome, type NodeSettings } from "../support/nodes.js";
+import { serveNode } from "./support.js";
+
+export type ServedMember = Awaited<ReturnType<typeof serveNode>> &
+  Pick<Cluster, "home"> & { readonly id: string } & {
+    readonly node: Awaited<ReturnType<MemoryHome["start"]>>;
+  };
+
+/** Nodes in this process that reach each other over gRPC, each with its own ports. Elections are quick. */
+export class Cluster {
+  readonly home = memoryHome();
+  readonly members = new Map<string, ServedMember>();
+  readonly #addresses = new Map<string, string>();
+
+  private constructor(private readonly bootstrap: Membership) {}
+
+  /** All of `ids` vote; they are started, and one of them leads. */
+  static async of(ids: readonly string[], settings: NodeSettings = {}): Promise<Cluster> {
+    const cluster = new Cluster(ids.map((id) => ({ id, address: `${id}:1`, role: "voter" })));
+    for (const id of ids) await cluster.start(id, settings);
+    await cluster.leader();
+    return cluster;
+  }
+
+  /** Starts a node; one that is none of those that the cluster was created with waits to be added. */
+  async start(id: string, settings: NodeSettings = {}): Promise<ServedMember> {
+    const node = await this.home.start({
+      id,
+      members: this.bootstrap,
+      elections: "automatic",
+      tickMs: 20,
+      transport: grpcTransport({ addressOf: ({ id }) => this.#addresses.get(id) }),
+      ...settings,
+    });
+    const member = { id, home: this.home, node, ...(await serveNode(node)) };
+    this.#addresses.set(id, member.server.address);
+    this.members.set(id, member);
+    return member;
+  }
+
+  get(id: string): ServedMember {
+    return this.members.get(id)!;
+  }
+
+  /** Waits until one leads, and all that run know it. */
+  async leader(): Promise<ServedMember> {
+    const found = () => [...this.members.values()].find(({ node }) => node.raft.isEstablishedLeader);
+    await until(() => {
+      const id = found()?.id;
+      return id !== undefined && [...this.members.values()].every(({ node }) => node.raft.leader === id);
+    }, "one leads");
+    return found()!;
+  }
+
+  /** One of those that follow. */
+  async follower(): Promise<ServedMember> {
+    const { id } = await this.leader();
+    return [...this.members.values()].find((member) => member.id !== id)!;
+  }
+
+  /** Stops a node as if its process had been killed. */
+  async crash(id: string): Promise<void> {
+    const { server, node } = this.get(id);
+    this.members.delete(id);
+    server.kill();
+    await this.home.crash(node);
+  }
+}

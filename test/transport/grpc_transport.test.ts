@@ -1,0 +1,316 @@
+import * as grpc from "@grpc/grpc-js";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { AppendEntriesRejection, type AppendEntriesRequest } from "../../gen/cairn/v1/raft_pb.js";
+import { limits } from "../../src/core/limits.js";
+import { serverOptions } from "../../src/transport/grpc_options.js";
+import { serve } from "../server/support.js";
+import { deferred, until } from "../support/conditions.js";
+import { TcpProxy } from "../support/tcp_proxy.js";
+import { accepted, CLUSTER, heartbeat, Sender, scriptedPeer, withEntries } from "./peers.js";
+import { listen, loopback, settled } from "./support.js";
+
+/** Answers all, and keeps what it was asked. */
+function acceptAll(seen: AppendEntriesRequest[] = []) {
+  return scriptedPeer(async function* (requests) {
+    for await (const request of requests) {
+      seen.push(request);
+      yield accepted(request);
+    }
+  });
+}
+
+async function senderTo(addServices: (server: grpc.Server) => void): Promise<Sender> {
+  const { address } = await loopback(addServices);
+  return new Sender({ id: "n1", address });
+}
+
+describe("AppendEntries", () => {
+  test("all messages go over one stream in order; the first one says who talks to whom", async () => {
+    const seen: AppendEntriesRequest[] = [];
+    let streams = 0;
+    const sender = await senderTo(
+      scriptedPeer(async function* (requests) {
+        streams += 1;
+        for await (const request of requests) {
+          seen.push(request);
+          yield accepted(request);
+        }
+      }),
+    );
+    for (let round = 1; round <= 200; round++) sender.send(withEntries(round, round, round));
+    await until(() => sender.answers.length === 200, "all are answered");
+    expect(streams).toBe(1);
+    expect(seen.map(({ round }) => Number(round))).toEqual(sender.rounds);
+    expect(seen[0]!.header).toMatchObject({ protocolVersion: 1, clusterId: CLUSTER, senderId: "n9", receiverId: "n1" });
+    expect(seen.slice(1).every(({ header }) => header === undefined)).toBe(true);
+    expect(seen[1]).toMatchObject({ term: 1n, leaderId: "n9", prevLogIndex: 1n, prevLogTerm: 1n, leaderCommit: 0n });
+    expect(sender.unreachable).toEqual([]);
+  });
+
+  test("messages do not wait for answers", async () => {
+    const arrived = deferred();
+    const sender = await senderTo(
+      scriptedPeer(async function* (requests) {
+        const waiting: AppendEntriesRequest[] = [];
+        for await (const request of requests) {
+          waiting.push(request);
+          if (waiting.length < 64) continue;
+          arrived.resolve();
+          yield* waiting.splice(0).map(accepted);
+        }
+      }),
+    );
+    for (let round = 1; round <= 64; round++) sender.send(withEntries(round, round, round));
+    await arrived.promise;
+    await until(() => sender.answers.length === 64, "all are answered");
+  });
+
+  test("an answer is handed in with what was asked", async () => {
+    const sender = await senderTo(
+      scriptedPeer(async function* (requests) {
+        for await (const { round } of requests) {
+          yield round === 1n
+            ? { term: 4n, success: true, matchIndex: 7n, lastLogIndex: 9n, round }
+            : {
+                term: 5n,
+                rejection: AppendEntriesRejection.LOG_MISMATCH,
+                conflictTerm: 2n,
+                conflictIndex: 3n,
+                lastLogIndex: 8n,
+                round,
+                detail: "why",
+              };
+        }
+      }),
+    );
+    sender.send(withEntries(1, 5, 7, 4));
+    sender.send({ ...heartbeat(2, 4), prev: { index: 9, term: 4 } });
+    await until(() => sender.answers.length === 2, "both are answered");
+    const from = { type: "append_entries_answer", from: "n1" };
+    expect(sender.answers).toEqual([
+      { ...from, term: 4, matchIndex: 7, lastIndex: 9, request: { term: 4, round: 1, prevIndex: 4 } },
+      {
+        ...from,
+        term: 5,
+        lastIndex: 8,
+        rejection: { reason: "log_mismatch", detail: "why", conflictTerm: 2, conflictIndex: 3 },
+        request: { term: 4, round: 2, prevIndex: 9 },
+      },
+    ]);
+  });
+
+  test("an answer out of turn ends the stream, and the next message begins another", async () => {
+    let streams = 0;
+    const sender = await senderTo(
+      scriptedPeer(async function* (requests) {
+        const isFirst = streams++ === 0;
+        for await (const request of requests)
+          yield { ...accepted(request), round: request.round + (isFirst ? 1n : 0n) };
+      }),
+    );
+    sender.send(heartbeat(1));
+    await until(() => sender.unreachable.length === 1, "it is unreachable");
+    expect(sender.changes[0]).toMatch(/no correct peer gives: round 2, but round 1 is to be answered/);
+    await sender.beatUntil(() => sender.answers.length > 0);
+    expect(streams).toBe(2);
+    expect(sender.changes[1]).toBe("mended");
+    expect(sender.unreachable).toEqual(["n1"]);
+  });
+
+  test("a peer of another cluster is refused, told once, and asked again only now and then", async () => {
+    const { node, server } = await serve();
+    const sender = new Sender({ id: "n7", address: server.address });
+    const started = performance.now();
+    await sender.beatUntil(() => performance.now() - started > 3 * limits.peerPauseMs);
+    expect(sender.changes).toEqual([expect.stringMatching(/WRONG_CLUSTER.*receiver_id is "n7", expected "n1"/)]);
+    expect(sender.unreachable).toEqual(["n7"]);
+    expect(node.raft.term).toBe(0);
+  });
+
+  test("a real node takes entries, and votes", async () => {
+    const { node, server } = await serve();
+    const sender = new Sender({ id: "n1", address: server.address });
+    sender.send(withEntries(1, 1, 3));
+    sender.send({ ...heartbeat(2), prev: { index: 3, term: 1 }, leaderCommit: 3 });
+    await until(() => sender.answers.length === 2, "both are answered");
+    expect(sender.answers[1]).toMatchObject({ matchIndex: 3, term: 1 });
+    await node.waitApplied(3);
+    const vote = { type: "request_vote", from: "n9", to: "n1", term: 5, last: { index: 3, term: 1 } } as const;
+    sender.transport.send(sender.peer, { ...vote, preVote: true, leadershipTransfer: false });
+    await until(() => sender.answers.length === 3, "the pre-vote is there");
+    sender.transport.send(sender.peer, { ...vote, preVote: false, leadershipTransfer: true });
+    await until(() => sender.answers.length === 4, "the vote is there");
+    const given = { type: "request_vote_answer", from: "n1", term: 5, granted: true };
+    expect(sender.answers.slice(2)).toEqual([
+      { ...given, request: { term: 5, preVote: true } },
+      { ...given, request: { term: 5, preVote: false } },
+    ]);
+    sender.transport.send(sender.peer, { type: "timeout_now", from: "n9", to: "n1", term: 6 });
+    await until(() => node.raft.term === 7, "it campaigns");
+    await until(() => sender.answers.length === 5, "TimeoutNow is answered");
+    expect(sender.answers[4]).toMatchObject({ type: "timeout_now_answer", from: "n1" });
+  });
+});
+
+describe("a peer that does not read", () => {
+  test("heartbeats do not pile up: when it reads on, it gets the newest", async () => {
+    const readOn = deferred();
+    const seen: AppendEntriesRequest[] = [];
+    const sender = await senderTo(
+      scriptedPeer(async function* (requests) {
+        for await (const request of requests) {
+          seen.push(request);
+          yield accepted(request);
+          if (seen.length === 1) await readOn.promise;
+        }
+      }),
+    );
+    sender.send(heartbeat(1));
+    await until(() => sender.answers.length === 1, "the first one is answered");
+    // Entries first, so that the network is full.
+    for (let round = 2; round <= 9; round++) sender.send(withEntries(round, round, round, 1, 1024 * 1024));
+    for (let round = 10; round <= 20_000; round++) sender.send(heartbeat(round));
+    await settled(() => sender.answers.length);
+    for (let round = 20_001; round <= 40_000; round++) sender.send(heartbeat(round));
+    readOn.resolve();
+    await until(() => sender.rounds.at(-1) === 40_000, "the newest is answered");
+    expect(sender.rounds.slice(0, 9)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(seen.length).toBeLessThan(20);
+    expect(sender.unreachable).toEqual([]);
+  });
+
+  test("when too much waits, the stream is given up", async () => {
+    const release = deferred();
+    const sender = await senderTo(
+      scriptedPeer(async function* () {
+        await release.promise;
+        yield* [];
+      }),
+    );
+    onTestFinished(() => release.resolve());
+    const message = withEntries(1, 1, 1, 1, 1024 * 1024);
+    for (let round = 1; round <= 40; round++) sender.send({ ...message, round });
+    await until(() => sender.unreachable.length === 1, "it is given up");
+    expect(sender.changes).toEqual([expect.stringContaining("n1 does not read")]);
+    expect(sender.changes[0]).toContain("peerQueueBytes");
+  });
+});
+
+describe("connections", () => {
+  test("that break are told once, and a peer that returns is answering within a second", async () => {
+    const server = new grpc.Server(serverOptions);
+    acceptAll()(server);
+    const address = await listen(server, "127.0.0.1:0");
+    const sender = new Sender({ id: "n1", address });
+    sender.send(heartbeat(1));
+    await until(() => sender.answers.length === 1, "the first one is answered");
+    server.forceShutdown();
+    await until(() => sender.unreachable.length === 1, "the break is told");
+    // Long enough for the pauses between attempts to have grown.
+    const broken = performance.now();
+    await sender.beatUntil(() => performance.now() - broken > 2_000, 10);
+    expect(sender.unreachable).toEqual(["n1"]);
+    expect(sender.answers).toHaveLength(1);
+    const again = new grpc.Server(serverOptions);
+    acceptAll()(again);
+    await listen(again, address);
+    onTestFinished(() => again.forceShutdown());
+    const returned = performance.now();
+    await sender.beatUntil(() => sender.answers.length > 1, 5_000);
+    expect(performance.now() - returned).toBeLessThan(1_000);
+    expect(sender.changes).toEqual([expect.any(String), "mended"]);
+    // And the next break is told again.
+    again.forceShutdown();
+    await until(() => sender.unreachable.length === 2, "the second break is told");
+  });
+
+  test("that are half open are found out within seconds, and made anew when the link is whole again", async () => {
+    const { address } = await loopback(acceptAll());
+    const proxy = await TcpProxy.start(() => address);
+    onTestFinished(() => proxy.stop());
+    const sender = new Sender({ id: "n1", address: proxy.address });
+    await sender.beatUntil(() => sender.answers.length > 0);
+    proxy.set({ silent: true });
+    const silent = performance.now();
+    await sender.beatUntil(() => sender.unreachable.length > 0, 5_000);
+    expect(performance.now() - silent).toBeLessThan(limits.peerPingMs + limits.peerPingTimeoutMs + 1_000);
+    // Attempts to connect get no answer meanwhile. One that never ended would be in the way for ever.
+    await sender.beatUntil(() => proxy.connections > 4, 10_000);
+    proxy.set({});
+    const before = sender.answers.length;
+    const whole = performance.now();
+    await sender.beatUntil(() => sender.answers.length > before, 20_000);
+    expect(performance.now() - whole).toBeLessThan(limits.peerConnectMs + 1_000);
+    expect(sender.unreachable).toEqual(["n1"]);
+  });
+
+  test("a vote waits for a peer that is just coming back", async () => {
+    const { server, address } = await loopback(acceptAll());
+    const sender = new Sender({ id: "n1", address });
+    sender.send(heartbeat(1));
+    await until(() => sender.answers.length === 1, "it is connected");
+    server.forceShutdown();
+    await sender.beatUntil(() => sender.changes.length > 0);
+    const vote = { type: "request_vote", from: "n9", to: "n1", term: 5, last: { index: 3, term: 1 } } as const;
+    sender.transport.send(sender.peer, { ...vote, preVote: true, leadershipTransfer: false });
+    const again = new grpc.Server(serverOptions);
+    scriptedPeer(async function* () {}, { requestVote: async ({ term }) => ({ term, voteGranted: true }) })(again);
+    await listen(again, address);
+    onTestFinished(() => again.forceShutdown());
+    await until(() => sender.answers.length === 2, "the vote is there");
+    expect(sender.answers[1]).toMatchObject({ type: "request_vote_answer", granted: true });
+  });
+
+  test("to nodes that are no peers any more are closed, and so are all at the end; nothing is told", async () => {
+    const open = new Set<string>();
+    const peer = () =>
+      scriptedPeer(async function* (requests) {
+        const id = `${open.size}`;
+        open.add(id);
+        try {
+          for await (const request of requests) yield accepted(request);
+        } finally {
+          open.delete(id);
+        }
+      });
+    const first = await loopback(peer());
+    const second = await loopback(peer());
+    const sender = new Sender({ id: "n1", address: first.address });
+    const other = { id: "n2", address: second.address };
+    sender.send(heartbeat(1));
+    sender.transport.send(other, { ...heartbeat(2), to: "n2" });
+    await until(() => sender.answers.length === 2, "both are answered");
+    sender.transport.retain([other]);
+    await until(() => open.size === 1, "one is closed");
+    await sender.transport.close();
+    await until(() => open.size === 0, "both are closed");
+    sender.send(heartbeat(3));
+    await settled(() => sender.answers.length);
+    expect(sender).toMatchObject({ unreachable: [], changes: [] });
+    expect(sender.answers).toHaveLength(2);
+  });
+
+  test("go where a peer is now", async () => {
+    const first = await loopback(acceptAll());
+    const seen: AppendEntriesRequest[] = [];
+    const second = await loopback(acceptAll(seen));
+    let address: string | undefined;
+    const sender = new Sender({ id: "n1", address: "" }, { addressOf: () => address });
+    sender.send(heartbeat(1));
+    address = first.address;
+    sender.send(heartbeat(2));
+    await until(() => sender.answers.length === 1, "the first place answers");
+    address = second.address;
+    sender.send(heartbeat(3));
+    await until(() => sender.answers.length === 2, "the second place answers");
+    expect(sender.rounds).toEqual([2, 3]);
+    expect(seen.map(({ round }) => round)).toEqual([3n]);
+  });
+
+  test("an address that is none is told, and does no harm", async () => {
+    const sender = new Sender({ id: "n1", address: "no address" });
+    sender.send(heartbeat(1));
+    await sender.beatUntil(() => sender.changes.length > 0);
+    expect(sender.answers).toEqual([]);
+  });
+});
