@@ -13,13 +13,14 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   core: [],
   "errors.ts": [],
   "version.ts": [],
+  "clock.ts": [],
   // The file system is an interface that everything which writes files takes, so that tests can break it.
   machine: ["core", "storage/fs.ts", "errors.ts", "gen"],
   storage: ["core", "errors.ts", "gen"],
   transport: ["core", "errors.ts", "gen"],
-  node: ["core", "machine", "storage", "transport", "errors.ts", "version.ts"],
+  node: ["core", "machine", "storage", "transport", "errors.ts", "version.ts", "clock.ts"],
   server: ["core", "machine", "storage", "transport", "node", "errors.ts", "version.ts", "gen"],
-  client: ["core", "machine", "storage/snapshots", "transport", "errors.ts", "version.ts", "gen"],
+  client: ["core", "machine", "storage/snapshots", "transport", "errors.ts", "version.ts", "clock.ts", "gen"],
   gateway: [
     "core",
     "machine",
