@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SessionRequest, SessionResponseSchema } from "../../gen/cairn/v1/kv_pb.js";
 import { limits } from "../core/limits.js";
@@ -55,6 +56,8 @@ class SessionStream {
     private readonly signal: AbortSignal,
   ) {
     this.#requests = requests[Symbol.asyncIterator]();
+    // Every read that waits listens to it, and Node takes more than ten for a leak.
+    setMaxListeners(0, signal);
     this.#calls = new SessionCalls(node, signal, (answer) => {
       this.#ready.push(answer);
       this.#wakeWriter?.();

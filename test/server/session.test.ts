@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
 import { CairnError } from "../../src/errors.js";
 import { ActingLeader, bytes, readValue, text } from "../support/acting_leader.js";
@@ -76,15 +76,23 @@ describe("calls and their answers", () => {
     await session.end();
   });
 
-  test("a stale read waits for its index, and holds up nobody", async () => {
+  test("stale reads wait for their index, in any number, and hold up nobody", async () => {
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error) => warnings.push(warning);
+    process.on("warning", onWarning);
+    onTestFinished(() => void process.off("warning", onWarning));
     const { session } = await serveSession();
-    await session.send([getCall(1, "a", { stale: true, minAppliedIndex: 2n }), getCall(2, "a")]);
-    await session.answerTo(2);
-    expect(session.answers.has(1)).toBe(false);
-    await session.send([putCall(3, "a", "new")]);
-    const answer = await session.answerTo(1);
-    expect(answer.case === "get" && text(answer.value.kv?.value)).toBe("new");
+    const waiting = Array.from({ length: 50 }, (_, at) => getCall(at + 1, "a", { stale: true, minAppliedIndex: 2n }));
+    await session.send([...waiting, getCall(51, "a")]);
+    await session.answerTo(51);
+    expect(session.answers.size).toBe(1);
+    await session.send([putCall(52, "a", "new")]);
+    for (let sequence = 1; sequence <= 50; sequence++) {
+      const answer = await session.answerTo(sequence);
+      expect(answer.case === "get" && text(answer.value.kv?.value)).toBe("new");
+    }
     await session.end();
+    expect(warnings).toEqual([]);
   });
 });
 

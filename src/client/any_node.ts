@@ -1,0 +1,98 @@
+import { setMaxListeners } from "node:events";
+import type { Clock } from "../clock.js";
+import { CairnError, type CairnErrorCode } from "../errors.js";
+import type { SharedChannel } from "../transport/bridge_client.js";
+import type { CallSettings } from "../transport/channel.js";
+import type { ChannelPool } from "../transport/channel_pool.js";
+import { LeaderSearch } from "./leader_search.js";
+import type { CallOptions } from "./options.js";
+import { closedDuringCall, gaveUp } from "./pipeline.js";
+
+/** How long one node may take to answer before another one is asked, in ms. */
+const ATTEMPT_MS = 2_000;
+
+/** Failures after which another node, or the same one later, may do better. */
+const PASSING: ReadonlySet<CairnErrorCode> = new Set(["NOT_LEADER", "STOPPED", "UNREACHABLE", "BUSY", "TIMEOUT"]);
+
+/** Calls that change nothing and that any node may answer: at one node after the other until one does. */
+export class AnyNode {
+  readonly #closing = new AbortController();
+
+  constructor(
+    private readonly endpoints: readonly string[],
+    private readonly channels: ChannelPool,
+    private readonly clock: Clock,
+    private readonly random: () => number,
+  ) {
+    // Every call listens to it.
+    setMaxListeners(0, this.#closing.signal);
+  }
+
+  /**
+   * Resolves with what `call` does. `first`: which node to ask first.
+   * @throws CairnError TIMEOUT when no node answers in time (its cause is the last failure), CANCELLED, or what is no passing failure
+   */
+  async ask<Answer>(
+    first: string | undefined,
+    { signal: own, timeoutMs }: CallOptions & { readonly timeoutMs: number },
+    call: (channel: SharedChannel, settings: CallSettings) => Promise<Answer>,
+  ): Promise<Answer> {
+    const search = new LeaderSearch(this.#inTurn(), this.random);
+    if (first !== undefined) search.found(first);
+    const signal = own === undefined ? this.#closing.signal : AbortSignal.any([own, this.#closing.signal]);
+    const deadline = this.clock.now() + timeoutMs;
+    for (let problem: CairnError | undefined; ; ) {
+      const { address, pauseMs } = search.next();
+      await this.#pause(pauseMs, signal);
+      const leftMs = deadline - this.clock.now();
+      if (signal.aborted) throw this.#ended(own);
+      if (leftMs <= 0) throw tooLate(timeoutMs, problem);
+      try {
+        return await call(this.channels.get(address), { signal, timeoutMs: Math.min(leftMs, ATTEMPT_MS) });
+      } catch (error) {
+        problem = CairnError.from(error);
+        if (signal.aborted) throw this.#ended(own);
+        if (!PASSING.has(problem.code)) throw problem;
+        const { leaderHint: id, leaderAddress = "" } = problem;
+        if (problem.code === "NOT_LEADER")
+          search.notLeader(address, id === undefined ? undefined : { id, address: leaderAddress });
+        else search.unreachable(address);
+      }
+    }
+  }
+
+  /** Ends the calls that are under way. */
+  close(): void {
+    this.#closing.abort();
+  }
+
+  /** The endpoints, beginning anywhere, so that reads spread over the nodes. */
+  #inTurn(): string[] {
+    const start = Math.floor(this.random() * this.endpoints.length);
+    return [...this.endpoints.slice(start), ...this.endpoints.slice(0, start)];
+  }
+
+  #ended(own: AbortSignal | undefined): CairnError {
+    return this.#closing.signal.aborted ? closedDuringCall() : gaveUp(own);
+  }
+
+  #pause(ms: number, signal: AbortSignal): Promise<void> {
+    if (ms === 0 || signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = () => {
+        cancel();
+        signal.removeEventListener("abort", end);
+        resolve();
+      };
+      const cancel = this.clock.after(ms, end);
+      signal.addEventListener("abort", end, { once: true });
+    });
+  }
+}
+
+function tooLate(timeoutMs: number, problem: CairnError | undefined): CairnError {
+  const why = problem === undefined ? "" : `; the last problem was: ${problem.message}`;
+  const { leaderHint, leaderAddress } = problem ?? {};
+  const text = `there was no answer in ${timeoutMs} ms${why}`;
+  return new CairnError("TIMEOUT", text, { cause: problem, leaderHint, leaderAddress });
+}
