@@ -4,11 +4,11 @@ import { CairnError, type CairnErrorCode } from "../errors.js";
 import type { SharedChannel } from "../transport/bridge_client.js";
 import type { CallSettings } from "../transport/channel.js";
 import type { ChannelPool } from "../transport/channel_pool.js";
-import { LeaderSearch } from "./leader_search.js";
+import { hintOf, LeaderSearch } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
 import { closedDuringCall, gaveUp } from "./pipeline.js";
 
-/** How long one node may take to answer before another one is asked, in ms. */
+/** How long one node may take to answer, at least, before another one is asked, in ms. */
 const ATTEMPT_MS = 2_000;
 
 /** Failures after which another node, or the same one later, may do better. */
@@ -41,6 +41,8 @@ export class AnyNode {
     if (first !== undefined) search.found(first);
     const signal = own === undefined ? this.#closing.signal : AbortSignal.any([own, this.#closing.signal]);
     const deadline = this.clock.now() + timeoutMs;
+    // Who has much time wants large values over slow networks, too.
+    const attemptMs = Math.max(ATTEMPT_MS, timeoutMs / (this.endpoints.length + 1));
     for (let problem: CairnError | undefined; ; ) {
       const { address, pauseMs } = search.next();
       await this.#pause(pauseMs, signal);
@@ -48,14 +50,12 @@ export class AnyNode {
       if (signal.aborted) throw this.#ended(own);
       if (leftMs <= 0) throw tooLate(timeoutMs, problem);
       try {
-        return await call(this.channels.get(address), { signal, timeoutMs: Math.min(leftMs, ATTEMPT_MS) });
+        return await call(this.channels.get(address), { signal, timeoutMs: Math.min(leftMs, attemptMs) });
       } catch (error) {
         problem = CairnError.from(error);
         if (signal.aborted) throw this.#ended(own);
         if (!PASSING.has(problem.code)) throw problem;
-        const { leaderHint: id, leaderAddress = "" } = problem;
-        if (problem.code === "NOT_LEADER")
-          search.notLeader(address, id === undefined ? undefined : { id, address: leaderAddress });
+        if (problem.code === "NOT_LEADER") search.notLeader(address, hintOf(problem));
         else search.unreachable(address);
       }
     }

@@ -1,12 +1,29 @@
+import { CairnError } from "../errors.js";
+
 /** First and longest pause between attempts, in ms. Short: a leader that was lost is replaced in one or two seconds. */
 const PAUSE_MS = 25;
 const PAUSE_MS_MAX = 400;
 
 /** What a node says about who leads. */
 export interface LeaderHint {
+  /** Empty when no leader is known. */
   readonly id: string;
   /** As its peers reach it; empty when it is not known. */
   readonly address: string;
+}
+
+/** Why a node that was asked is not the one to ask. */
+export function notLeader(nodeId: string, { id, address }: LeaderHint): CairnError {
+  const text = id === "" ? "no leader is known" : `the leader is ${id}`;
+  return new CairnError("NOT_LEADER", `node ${nodeId} is not the leader: ${text}`, {
+    leaderHint: id || undefined,
+    leaderAddress: address || undefined,
+  });
+}
+
+/** The hint in an error. */
+export function hintOf({ leaderHint = "", leaderAddress = "" }: CairnError): LeaderHint {
+  return { id: leaderHint, address: leaderAddress };
 }
 
 /** Where to look for the leader, and when. */
@@ -55,10 +72,9 @@ export class LeaderSearch {
   }
 
   /** The node at this address does not lead; it may know who does. */
-  notLeader(address: string, hint: LeaderHint | undefined): void {
+  notLeader(address: string, hint: LeaderHint): void {
     this.#misses++;
     this.#preferred = undefined;
-    if (hint === undefined) return;
     const target = this.#known.get(hint.id) ?? hint.address;
     // Followers go on naming a leader that is dead until they elect another.
     const wasUnreachable = target === this.#unreachable;

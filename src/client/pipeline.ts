@@ -6,7 +6,7 @@ import type { SharedChannel } from "../transport/bridge_client.js";
 import type { ChannelPool } from "../transport/channel_pool.js";
 import { AbortWatch } from "./abort_watch.js";
 import { Call, type CallAnswer, type CallRequest, errorOf } from "./call.js";
-import type { LeaderHint, LeaderSearch } from "./leader_search.js";
+import { hintOf, type LeaderSearch, notLeader } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
 import { afterAwake } from "./patient_timer.js";
 import { SessionLink } from "./session_link.js";
@@ -174,9 +174,8 @@ export class Pipeline {
   #greeted(link: SessionLink, { nodeId, clusterId, leaderId, leaderAddress }: ResponseHeader): void {
     this.#clusterId = clusterId;
     this.options.search.met(nodeId, link.address);
-    const hint = leaderId === "" ? undefined : { id: leaderId, address: leaderAddress };
     if (leaderId === nodeId) link.begin();
-    else this.#leave(link, hint, notLeader(nodeId, hint));
+    else this.#leave(link, notLeader(nodeId, { id: leaderId, address: leaderAddress }));
   }
 
   #answered(link: SessionLink, answers: readonly SessionAnswer[]): void {
@@ -194,9 +193,7 @@ export class Pipeline {
         call.resolve(answer);
       }
     }
-    if (moved === undefined) return;
-    const { leaderHint: id, leaderAddress: address = "" } = moved;
-    this.#leave(link, id === undefined ? undefined : { id, address }, moved);
+    if (moved !== undefined) this.#leave(link, moved);
   }
 
   /** Deals with the failure of one call. Returns it when it means that the leader is elsewhere. */
@@ -230,14 +227,14 @@ export class Pipeline {
   }
 
   /** The leader is elsewhere. */
-  #leave(link: SessionLink, hint: LeaderHint | undefined, problem: CairnError): void {
+  #leave(link: SessionLink, problem: CairnError): void {
     link.close();
-    this.options.search.notLeader(link.address, hint);
-    this.#reconnect(problem);
+    this.#lost(link, problem);
   }
 
   #lost(link: SessionLink, error: CairnError): void {
-    this.options.search.unreachable(link.address);
+    if (error.code === "NOT_LEADER") this.options.search.notLeader(link.address, hintOf(error));
+    else this.options.search.unreachable(link.address);
     if (FINAL.has(error.code)) {
       for (const call of [...this.#active.values()]) call.reject(error);
     }
@@ -262,12 +259,4 @@ export function closedDuringCall(): CairnError {
 /** The error of a call whose caller gave up. */
 export function gaveUp(signal: AbortSignal | undefined): CairnError {
   return new CairnError("CANCELLED", "the caller gave up", { cause: signal?.reason });
-}
-
-function notLeader(nodeId: string, hint: LeaderHint | undefined): CairnError {
-  const text = hint === undefined ? "no leader is known" : `the leader is ${hint.id}`;
-  return new CairnError("NOT_LEADER", `node ${nodeId} is not the leader: ${text}`, {
-    leaderHint: hint?.id,
-    leaderAddress: hint?.address || undefined,
-  });
 }

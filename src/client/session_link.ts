@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import {
   KeyValueService,
   type ResponseHeader,
@@ -11,10 +12,14 @@ import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
 import type { BidiStream, SharedChannel } from "../transport/bridge_client.js";
 import type { Call } from "./call.js";
+import { notLeader } from "./leader_search.js";
 import { afterAwake } from "./patient_timer.js";
 
-/** A node that has been asked and says nothing for so long, in ms, is given up: it hangs, or has lost the cluster. */
-const SILENCE_MS = 2_000;
+/** A node that has been asked and says nothing for so long, in ms, is asked whether it still leads: it may hang, or have lost the cluster. */
+const SILENCE_MS = 1_000;
+
+/** How long it may take to say so, in ms. */
+const PROBE_MS = 1_000;
 
 /** What happens on a link. */
 export interface LinkEvents {
@@ -30,6 +35,7 @@ export interface LinkEvents {
  * while the network is busy, and hands out answers.
  */
 export class SessionLink {
+  readonly #channel: SharedChannel;
   readonly #stream: BidiStream<MessageInitShape<typeof SessionRequestSchema>, SessionResponse>;
   /** Calls that are not sent yet, in order. */
   readonly #outbox = new Set<Call>();
@@ -38,7 +44,7 @@ export class SessionLink {
   #isGreeted = false;
   #hasBegun = false;
   #isFlushing = false;
-  #isClosed = false;
+  readonly #closing = new AbortController();
   /** Since when the node owes an answer. */
   #silentSince: number | undefined;
   #cancelWatch: (() => void) | undefined;
@@ -50,14 +56,16 @@ export class SessionLink {
     private readonly clock: Clock,
     private readonly events: LinkEvents,
   ) {
-    this.address = channel.address;
+    this.#channel = channel;
     this.#stream = channel.client(KeyValueService).session();
     this.#send(hello);
     this.#expectAnswer();
     void this.#receive();
   }
 
-  readonly address: string;
+  get address(): string {
+    return this.#channel.address;
+  }
 
   /** Sends a call, after those that were given before. */
   push(call: Call): void {
@@ -79,9 +87,13 @@ export class SessionLink {
 
   close(): void {
     if (this.#isClosed) return;
-    this.#isClosed = true;
+    this.#closing.abort();
     this.#cancelWatch?.();
     this.#stream.cancel();
+  }
+
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
   }
 
   async #receive(): Promise<void> {
@@ -89,7 +101,9 @@ export class SessionLink {
       for await (const response of this.#stream.responses) this.#onResponse(response);
       this.#end(new CairnError("UNREACHABLE", `${this.address} has ended the session`));
     } catch (error) {
-      this.#end(CairnError.from(error));
+      const { code, text } = CairnError.from(error);
+      // That is said of every broken stream. What it means for each call is known here.
+      this.#end(new CairnError(code === "OUTCOME_UNKNOWN" ? "UNREACHABLE" : code, text, { cause: error }));
     }
   }
 
@@ -147,11 +161,29 @@ export class SessionLink {
   #watch(ms: number): void {
     this.#cancelWatch = afterAwake(this.clock, ms, () => {
       this.#cancelWatch = undefined;
-      if (this.#silentSince === undefined) return;
-      const silentMs = this.clock.now() - this.#silentSince;
+      const since = this.#silentSince;
+      if (since === undefined) return;
+      const silentMs = this.clock.now() - since;
       if (silentMs < SILENCE_MS) this.#watch(SILENCE_MS - silentMs);
-      else this.#end(new CairnError("UNREACHABLE", `${this.address} has said nothing for ${Math.round(silentMs)} ms`));
+      else void this.#probe(since);
     });
+  }
+
+  /**
+   * Goes on waiting when the node says that it leads. It does so past what is being sent or received, so that a large value on a slow
+   * network is no reason to begin again elsewhere.
+   */
+  async #probe(since: number): Promise<void> {
+    const settings = { timeoutMs: PROBE_MS, signal: this.#closing.signal };
+    try {
+      const { nodeId, leaderId } = await this.#channel.client(AdminService).getStatus({}, settings);
+      if (nodeId !== leaderId) this.#end(notLeader(nodeId, { id: leaderId, address: "" }));
+    } catch (error) {
+      if (this.#silentSince === since) {
+        this.#end(new CairnError("UNREACHABLE", `${this.address} does not answer: ${CairnError.from(error).text}`));
+      }
+    }
+    if (!this.#isClosed) this.#watch(SILENCE_MS);
   }
 
   #end(error: CairnError): void {

@@ -83,7 +83,7 @@ test("hints without an address, or to the node itself, say nothing", () => {
   expect(leader.next().address).toBe("b");
   leader.notLeader("b", { id: "n2", address: "b" });
   expect(leader.next().address).toBe("a");
-  leader.notLeader("a", undefined);
+  leader.notLeader("a", { id: "", address: "" });
   expect(leader.next().address).toBe("b");
 });
 

@@ -292,52 +292,88 @@ describe("a node that refuses or is gone", () => {
 });
 
 describe("a node that says nothing", () => {
-  test("is given up after two seconds for one that answers; a connection that is idle is not", async () => {
+  test("and does not answer when it is asked is given up for one that does; an idle connection is not", async () => {
     const clock = new ManualClock();
     const [hung, other] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     const client = clientOf([hung.address, other.address], { clock });
     await client.put("a", "");
-    clock.advance(1999);
+    clock.advance(1000);
     clock.advance(60_000);
     await manyTurns();
-    expect([hung.open, other.opened]).toEqual([1, 0]);
+    expect([hung.open, hung.probes, other.opened]).toEqual([1, 0, 0]);
     hung.answer = () => undefined;
+    hung.isHung = true;
     const written = client.put("b", "");
     await until(() => hung.calls.length === 2, "the call has arrived");
-    hung.leader = { id: "n2", address: other.address };
-    clock.advance(1999);
+    clock.advance(999);
     await manyTurns();
-    expect(other.opened).toBe(0);
+    expect(hung.probes).toBe(0);
     clock.advance(1);
     expect(await written).toBe(2);
+    expect([hung.probes, other.opened]).toEqual([1, 1]);
     await until(() => hung.open === 0, "the stream is closed");
   });
 
-  test("also when it hangs before its greeting", async () => {
+  test("but that it leads is waited for, as long as the call may take", async () => {
+    const clock = new ManualClock();
+    const [slow, other] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
+    slow.answer = () => undefined;
+    const client = clientOf([slow.address, other.address], { clock });
+    const first = client.put("a", "");
+    await until(() => slow.calls.length === 1, "the call has arrived");
+    for (let probe = 1; probe <= 5; probe++) {
+      clock.advance(1000);
+      await until(() => slow.probes === probe && clock.pending === 2, "it is asked, and waited for again");
+    }
+    expect([slow.open, other.opened]).toEqual([1, 0]);
+    slow.answer = acknowledge;
+    slow.extraAnswers = [{ sequence: 1n, answer: { case: "put", value: { version: 9n } } }];
+    expect(await Promise.all([first, client.put("b", "")])).toEqual([9, 2]);
+  });
+
+  test("and does not lead any more is left for the one that it names", async () => {
+    const clock = new ManualClock();
+    const [deposed, leader] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
+    deposed.answer = () => undefined;
+    const client = clientOf([leader.address, deposed.address], { clock });
+    await client.put("a", "");
+    leader.leader = { id: "n1", address: deposed.address };
+    leader.endStreams();
+    await until(() => leader.open === 0, "the stream has ended");
+    const written = client.put("b", "");
+    await until(() => deposed.calls.length === 1, "the call has arrived");
+    for (const node of [deposed, leader]) node.leader = { id: "n2", address: leader.address };
+    clock.advance(1000);
+    expect(await written).toBe(2);
+    expect(deposed.probes).toBe(1);
+  });
+
+  test("also before its greeting", async () => {
     const clock = new ManualClock();
     const [hung, other] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     hung.greets = false;
+    hung.isHung = true;
     const written = clientOf([hung.address, other.address], { clock }).put("a", "");
     await until(() => hung.opened === 1, "it is asked");
-    await manyTurns();
-    clock.advance(2000);
+    clock.advance(1000);
     expect(await written).toBe(1);
     expect(hung.calls).toEqual([]);
   });
 
-  test("calls that are given up do not make it look alive", async () => {
+  test("does not look alive by calls that are given up", async () => {
     const clock = new ManualClock();
     const [hung, other] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     hung.answer = () => undefined;
+    hung.isHung = true;
     const client = clientOf([hung.address, other.address], { clock });
-    for (let count = 1; count <= 4; count++) {
+    for (let count = 1; count <= 2; count++) {
       const call = failure("OUTCOME_UNKNOWN", client.put("a", "", { timeoutMs: 500 }));
       await until(() => hung.calls.length === count, "the call has arrived");
       clock.advance(500);
       await call;
     }
     await until(() => hung.open === 0, "the stream is closed");
-    hung.leader = { id: "n2", address: other.address };
-    expect(await client.put("b", "")).toBe(5);
+    expect(await client.put("b", "")).toBe(3);
+    expect(hung.calls).toHaveLength(2);
   });
 });

@@ -3,6 +3,7 @@ import net from "node:net";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import {
   KeyValueService,
   type SessionAnswerSchema,
@@ -34,6 +35,8 @@ export class FakeNode {
   /** Streams that were opened, and those that are open. */
   opened = 0;
   open = 0;
+  /** Times that it was asked for its status. */
+  probes = 0;
   clusterId = CLUSTER;
   /** Whom it names as the leader. Default: itself. */
   leader: { id: string; address: string } | undefined;
@@ -43,6 +46,8 @@ export class FakeNode {
   extraAnswers: AnswerInit[] = [];
   /** False: it says nothing to a first message. */
   greets = true;
+  /** It does not answer when it is asked for its status. */
+  isHung = false;
   /** Ends every stream with this error. */
   refuseStreams: CairnErrorCode | undefined;
   readonly #ends = new Set<() => void>();
@@ -59,6 +64,7 @@ export class FakeNode {
     const server = new grpc.Server(serverOptions);
     const node = new FakeNode(id, server, address);
     addService(server, KeyValueService, { session: (requests) => node.#serve(requests) });
+    addService(server, AdminService, { getStatus: () => node.#status() });
     node.address = await listen(server, address);
     node.leader = { id, address: node.address };
     onTestFinished(() => server.forceShutdown());
@@ -110,6 +116,12 @@ export class FakeNode {
       this.open--;
       this.#ends.delete(end);
     }
+  }
+
+  #status() {
+    this.probes++;
+    if (this.isHung) return new Promise<never>(() => {});
+    return Promise.resolve({ nodeId: this.id, leaderId: this.leader?.id ?? "" });
   }
 
   #header() {
