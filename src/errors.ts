@@ -29,9 +29,9 @@ export const errorCodes = {
   DISK_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** A write may or may not take effect. Only a request with a request id may be sent again. */
   OUTCOME_UNKNOWN: { grpc: "ABORTED", retryable: false },
-  /** No answer in time. A write may or may not take effect. */
+  /** No answer in time. A write may or may not take effect; where CairnClient says it, nothing happened. */
   TIMEOUT: { grpc: "DEADLINE_EXCEEDED", retryable: false },
-  /** The caller gave up. A write may or may not take effect. */
+  /** The caller gave up. A write may or may not take effect; where CairnClient says it, nothing happened. */
   CANCELLED: { grpc: "CANCELLED", retryable: false },
   /** Bytes on disk or from a peer are not what their checksum says. */
   CORRUPT: { grpc: "DATA_LOSS", retryable: false },

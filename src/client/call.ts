@@ -81,3 +81,16 @@ export function errorOf({ code: word, message, leaderId, leaderAddress, retryAft
     retryAfterMs: retryAfterMs || undefined,
   });
 }
+
+export function clientIsClosed(): CairnError {
+  return new CairnError("FAILED_PRECONDITION", "the client is closed");
+}
+
+export function closedDuringCall(): CairnError {
+  return new CairnError("CANCELLED", "the client was closed during the call");
+}
+
+/** The error of a call whose caller gave up. */
+export function gaveUp(signal: AbortSignal): CairnError {
+  return new CairnError("CANCELLED", "the caller gave up", { cause: signal.reason });
+}

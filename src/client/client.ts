@@ -6,7 +6,7 @@ import { CairnError } from "../errors.js";
 import { checkKey, checkKeyStart, checkValue } from "../machine/command.js";
 import { ChannelPool } from "../transport/channel_pool.js";
 import { AnyNode } from "./any_node.js";
-import type { CallAnswer, CallRequest } from "./call.js";
+import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
 import { LeaderSearch } from "./leader_search.js";
 import {
   type CallOptions,
@@ -16,7 +16,7 @@ import {
   checkTimeout,
   DEFAULT_TIMEOUT_MS,
 } from "./options.js";
-import { clientIsClosed, Pipeline } from "./pipeline.js";
+import { Pipeline } from "./pipeline.js";
 import { inPages, oneView } from "./range.js";
 import { type NodeStatus, statusOf } from "./status.js";
 import {
@@ -207,7 +207,7 @@ export class CairnClient implements AsyncDisposable {
       const [address] = checkEndpoints([endpoint]);
       return statusOf(await this.#channels.get(address!).client(AdminService).getStatus({}, limits));
     }
-    return this.#nodes.ask(undefined, limits, async (channel, settings) =>
+    return this.#nodes.ask(limits, async (channel, settings) =>
       statusOf(await channel.client(AdminService).getStatus({}, settings)),
     );
   }
@@ -231,7 +231,7 @@ export class CairnClient implements AsyncDisposable {
   async #staleGet(key: Uint8Array, options: ReadOptions) {
     const minAppliedIndex = BigInt(wholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0));
     const request = { key, stale: true, minAppliedIndex };
-    return this.#nodes.ask(undefined, this.#limits(options), (channel, settings) =>
+    return this.#nodes.ask(this.#limits(options), (channel, settings) =>
       channel.client(KeyValueService).get(request, settings),
     );
   }

@@ -5,7 +5,7 @@ import { CairnError, type CairnErrorCode } from "../errors.js";
 import type { SharedChannel } from "../transport/bridge_client.js";
 import type { ChannelPool } from "../transport/channel_pool.js";
 import { AbortWatch } from "./abort_watch.js";
-import { Call, type CallAnswer, type CallRequest, errorOf } from "./call.js";
+import { Call, type CallAnswer, type CallRequest, clientIsClosed, closedDuringCall, errorOf, gaveUp } from "./call.js";
 import { hintOf, type LeaderSearch, notLeader } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
 import { afterAwake } from "./patient_timer.js";
@@ -183,11 +183,11 @@ export class Pipeline {
     for (const { sequence, answer } of answers) {
       const call = this.#active.get(Number(sequence));
       if (call === undefined) continue;
-      if (answer.case === undefined)
-        call.rejectAsItIs(new CairnError("INTERNAL", "the answer is none that this version knows"));
-      else if (answer.case === "error")
+      if (answer.case === "error") {
         moved = this.#failed(call, errorOf(answer.value), answer.value.retryable) ?? moved;
-      else {
+      } else if (answer.case === undefined) {
+        call.rejectAsItIs(new CairnError("INTERNAL", "the answer is none that this version knows"));
+      } else {
         this.#problem = undefined;
         this.options.search.found(link.address);
         call.resolve(answer);
@@ -246,17 +246,4 @@ export class Pipeline {
     this.#problem = problem;
     this.#connect();
   }
-}
-
-export function clientIsClosed(): CairnError {
-  return new CairnError("FAILED_PRECONDITION", "the client is closed");
-}
-
-export function closedDuringCall(): CairnError {
-  return new CairnError("CANCELLED", "the client was closed during the call");
-}
-
-/** The error of a call whose caller gave up. */
-export function gaveUp(signal: AbortSignal | undefined): CairnError {
-  return new CairnError("CANCELLED", "the caller gave up", { cause: signal?.reason });
 }

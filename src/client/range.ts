@@ -2,7 +2,6 @@ import { KeyValueService, type RangeResponse } from "../../gen/cairn/v1/kv_pb.js
 import type { Clock } from "../clock.js";
 import { CairnError } from "../errors.js";
 import type { SharedChannel } from "../transport/bridge_client.js";
-import type { CallSettings } from "../transport/channel.js";
 import type { AnyNode } from "./any_node.js";
 import type { CallOptions } from "./options.js";
 import { afterAwake } from "./patient_timer.js";
@@ -30,15 +29,16 @@ type Limits = CallOptions & { readonly timeoutMs: number };
 
 /** Keys in order, as one view of the state: from one stream, which is opened again only while nothing has come from it. */
 export async function* oneView(source: RangeSource, query: RangeQuery, limits: Limits): AsyncGenerator<KeyValue, void> {
-  const parts = await source.nodes.ask(source.first(), limits, (channel, settings) =>
-    RangeParts.open(channel, query, settings, source.clock),
-  );
+  const scope = source.nodes.begin(limits.signal);
   try {
-    for (let part = parts.first; part !== undefined; part = await parts.next(limits.timeoutMs)) {
-      for (const kv of part.kvs) yield keyValueOf(kv);
+    const parts = await source.nodes.askWithin(scope, source.first(), limits.timeoutMs, (channel, { timeoutMs }) =>
+      RangeParts.open(channel, query, timeoutMs, scope.signal, source.clock),
+    );
+    for await (const { kvs } of parts.read(limits.timeoutMs)) {
+      for (const kv of kvs) yield keyValueOf(kv);
     }
   } finally {
-    parts.close();
+    scope.end();
   }
 }
 
@@ -49,76 +49,105 @@ export async function* inPages(
   pageSize: number,
   limits: Limits,
 ): AsyncGenerator<KeyValue, void> {
-  let { after, limit } = query;
+  let { after, limit, minAppliedIndex } = query;
   for (;;) {
-    const pageQuery = { ...query, after, limit: Math.min(limit, pageSize) };
-    const page = await source.nodes.ask(source.first(), limits, (channel, settings) =>
-      readPage(channel, pageQuery, settings, source.clock),
-    );
+    const pageQuery = { ...query, after, minAppliedIndex, limit: Math.min(limit, pageSize) };
+    const page = await readPage(source, pageQuery, limits);
     yield* page.keys;
     limit -= page.keys.length;
     const last = page.keys.at(-1);
     if (!page.more || limit === 0 || last === undefined) return;
     after = last.keyBytes;
+    // Another node may be asked next, and what was read must not be undone by what it has.
+    minAppliedIndex = Math.max(minAppliedIndex, page.appliedIndex);
   }
 }
 
-async function readPage(channel: SharedChannel, query: RangeQuery, settings: CallSettings, clock: Clock) {
-  const parts = await RangeParts.open(channel, query, settings, clock);
-  const keys: KeyValue[] = [];
-  let more = false;
-  for (
-    let part: RangeResponse | undefined = parts.first;
-    part !== undefined;
-    part = await parts.next(settings.timeoutMs)
-  ) {
-    for (const kv of part.kvs) keys.push(keyValueOf(kv));
-    more = part.more;
+interface Page {
+  readonly keys: KeyValue[];
+  /** There are keys behind it. */
+  more: boolean;
+  appliedIndex: number;
+}
+
+async function readPage({ nodes, first, clock }: RangeSource, query: RangeQuery, limits: Limits): Promise<Page> {
+  const scope = nodes.begin(limits.signal);
+  try {
+    return await nodes.askWithin(scope, first(), limits.timeoutMs, async (channel, { timeoutMs }) => {
+      const parts = await RangeParts.open(channel, query, timeoutMs, scope.signal, clock);
+      const page: Page = { keys: [], more: false, appliedIndex: parts.appliedIndex };
+      for await (const { kvs, more } of parts.read(timeoutMs)) {
+        for (const kv of kvs) page.keys.push(keyValueOf(kv));
+        page.more = more;
+      }
+      return page;
+    });
+  } finally {
+    scope.end();
   }
-  return { keys, more };
 }
 
 /** The parts of one answer. A time limit holds for the next part, not for all of them: a slow reader has as long as it likes. */
 class RangeParts {
-  readonly #timeout: AbortController;
-  readonly #clock: Clock;
+  /** Undefined only for a server that sends none. */
+  #first: RangeResponse | undefined;
   readonly #parts: AsyncIterator<RangeResponse>;
+  readonly #controller = new AbortController();
+  readonly #onOutsideEnd: () => void;
 
   private constructor(
-    /** Undefined only for a server that sends none. */
-    public first: RangeResponse | undefined,
-    parts: AsyncIterator<RangeResponse>,
-    timeout: AbortController,
-    clock: Clock,
-  ) {
-    this.#parts = parts;
-    this.#timeout = timeout;
-    this.#clock = clock;
-  }
-
-  static async open(
     channel: SharedChannel,
     { limit, minAppliedIndex, ...query }: RangeQuery,
-    { signal, timeoutMs }: CallSettings,
-    clock: Clock,
-  ): Promise<RangeParts> {
-    const timeout = new AbortController();
+    private readonly outside: AbortSignal,
+    private readonly clock: Clock,
+  ) {
+    this.#onOutsideEnd = () => this.#controller.abort(outside.reason);
+    outside.addEventListener("abort", this.#onOutsideEnd);
     const request = {
       ...query,
       limit: BigInt(Number.isFinite(limit) ? limit : 0),
       minAppliedIndex: BigInt(minAppliedIndex),
     };
-    const either = signal === undefined ? timeout.signal : AbortSignal.any([signal, timeout.signal]);
-    const answer = channel.client(KeyValueService).range(request, { signal: either });
-    const parts = new RangeParts(undefined, answer[Symbol.asyncIterator](), timeout, clock);
-    parts.first = await parts.next(timeoutMs);
-    return parts;
+    const answer = channel.client(KeyValueService).range(request, { signal: this.#controller.signal });
+    this.#parts = answer[Symbol.asyncIterator]();
   }
 
-  /** @throws CairnError TIMEOUT when it does not come within `timeoutMs` */
-  async next(timeoutMs: number | undefined): Promise<RangeResponse | undefined> {
-    const late = () => this.#timeout.abort(new CairnError("TIMEOUT", `there was no further part in ${timeoutMs} ms`));
-    const cancel = timeoutMs === undefined ? () => {} : afterAwake(this.#clock, timeoutMs, late);
+  /** Waits for the first part. `outside` ends the stream, as long as it is not closed. */
+  static async open(
+    channel: SharedChannel,
+    query: RangeQuery,
+    timeoutMs: number | undefined,
+    outside: AbortSignal,
+    clock: Clock,
+  ): Promise<RangeParts> {
+    const parts = new RangeParts(channel, query, outside, clock);
+    try {
+      parts.#first = await parts.#next(timeoutMs);
+      return parts;
+    } catch (error) {
+      parts.close();
+      throw error;
+    }
+  }
+
+  /** Highest index whose effect the answer may show. */
+  get appliedIndex(): number {
+    return Number(this.#first?.header?.appliedIndex ?? 0);
+  }
+
+  /** All parts. @throws CairnError TIMEOUT when one does not come within `timeoutMs` */
+  async *read(timeoutMs: number | undefined): AsyncGenerator<RangeResponse, void, undefined> {
+    try {
+      for (let part = this.#first; part !== undefined; part = await this.#next(timeoutMs)) yield part;
+    } finally {
+      this.close();
+    }
+  }
+
+  async #next(timeoutMs: number | undefined): Promise<RangeResponse | undefined> {
+    const late = () =>
+      this.#controller.abort(new CairnError("TIMEOUT", `there was no further part in ${timeoutMs} ms`));
+    const cancel = timeoutMs === undefined ? () => {} : afterAwake(this.clock, timeoutMs, late);
     try {
       const { done, value } = await this.#parts.next();
       return done === true ? undefined : value;
@@ -129,6 +158,7 @@ class RangeParts {
 
   /** Ends the stream if it has not ended. */
   close(): void {
+    this.outside.removeEventListener("abort", this.#onOutsideEnd);
     void this.#parts.return?.();
   }
 }

@@ -46,16 +46,20 @@ export class KeyValue extends StoredValue {
 }
 
 export function keyToBytes(key: Key): Uint8Array {
-  return Buffer.from(key as string);
+  return copyOf(key);
 }
 
 /** Copied, because it may be sent more than once and long after the caller goes on. @throws CairnError INVALID_ARGUMENT */
 export function valueToBytes(value: Value): Uint8Array {
-  if (typeof value === "string" || value instanceof Uint8Array) return Buffer.from(value as string);
+  if (typeof value === "string" || value instanceof Uint8Array) return copyOf(value);
   const text = JSON.stringify(value.json);
   if (text === undefined)
     throw new CairnError("INVALID_ARGUMENT", "the value has no JSON: it is undefined or a function");
   return Buffer.from(text);
+}
+
+function copyOf(data: string | Uint8Array): Uint8Array {
+  return typeof data === "string" ? Buffer.from(data, "utf8") : Buffer.from(data);
 }
 
 /** Copies: what a message holds are views of all its bytes, which one small value must not keep in memory. */

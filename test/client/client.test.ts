@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnClient } from "../../src/client/client.js";
 import { limits } from "../../src/core/limits.js";
@@ -5,7 +6,7 @@ import * as cairn from "../../src/index.js";
 import { CairnServer } from "../../src/server/server.js";
 import { serve } from "../server/support.js";
 import { ActingLeader, bytes, putEntries } from "../support/acting_leader.js";
-import { deferred, failure, isSettled, until } from "../support/conditions.js";
+import { deferred, failure, isSettled, ManualClock, until } from "../support/conditions.js";
 import { CLUSTER, memoryHome, type NodeSettings } from "../support/nodes.js";
 import { clientOf, deadAddress, FakeNode } from "./support.js";
 
@@ -207,6 +208,37 @@ describe("reads that may be stale", () => {
     const error = await failure("TIMEOUT", client.get("k4", { stale: true, minAppliedIndex: 99, timeoutMs: 80 }));
     expect(error.text).toMatch(/^there was no answer in 80 ms; the last problem was: \[/);
   });
+});
+
+test("ranges end with their signal, with the client, or when a part does not come in time; they leave nothing behind", async () => {
+  const clock = new ManualClock();
+  const node = await FakeNode.start("n1");
+  const client = clientOf(node.address, { clock, timeoutMs: 300 });
+  const begin = async (options = {}) => {
+    const range = client.range(options);
+    expect((await range.next()).value?.key).toBe("k1");
+    return range;
+  };
+  const controller = new AbortController();
+  const reason = new Error("enough");
+  const aborted = await begin({ signal: controller.signal });
+  controller.abort(reason);
+  expect((await failure("CANCELLED", aborted.next())).cause).toBe(reason);
+  expect(getEventListeners(controller.signal, "abort")).toHaveLength(0);
+
+  const late = await begin();
+  const next = failure("TIMEOUT", late.next(), "no further part in 300 ms");
+  clock.advance(300);
+  await next;
+
+  const left = await begin();
+  await left.return();
+  const closed = await begin();
+  const cancelled = failure("CANCELLED", closed.next(), "the client was closed");
+  await client.close();
+  await cancelled;
+  await until(() => node.openRanges === 0, "the node has let go of all");
+  expect(clock.pending).toBe(0);
 });
 
 describe("status", () => {

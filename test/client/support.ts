@@ -35,6 +35,8 @@ export class FakeNode {
   /** Streams that were opened, and those that are open. */
   opened = 0;
   open = 0;
+  /** Ranges that are being read. */
+  openRanges = 0;
   /** Times that it was asked for its status. */
   probes = 0;
   clusterId = CLUSTER;
@@ -63,7 +65,10 @@ export class FakeNode {
   static async start(id: string, address = "127.0.0.1:0"): Promise<FakeNode> {
     const server = new grpc.Server(serverOptions);
     const node = new FakeNode(id, server, address);
-    addService(server, KeyValueService, { session: (requests) => node.#serve(requests) });
+    addService(server, KeyValueService, {
+      session: (requests) => node.#serve(requests),
+      range: (_request, { signal }) => node.#range(signal),
+    });
     addService(server, AdminService, { getStatus: () => node.#status() });
     node.address = await listen(server, address);
     node.leader = { id, address: node.address };
@@ -115,6 +120,17 @@ export class FakeNode {
     } finally {
       this.open--;
       this.#ends.delete(end);
+    }
+  }
+
+  /** The key k1, and then nothing more for ever. */
+  async *#range(signal: AbortSignal) {
+    this.openRanges++;
+    try {
+      yield { header: this.#header(), kvs: [{ key: Buffer.from("k1") }] };
+      await once(signal, "abort");
+    } finally {
+      this.openRanges--;
     }
   }
 
