@@ -3,9 +3,10 @@
 //   npm run build && node bench/client.mjs [SECONDS] [CALLERS]
 //
 // One single-voter node in a process of its own; CALLERS (default 128) callers, each of which makes its next call when it has the answer to
-// the last one; values of 256 bytes; SECONDS (default 5) for each row, after one second that does not count.
+// the last one; values of 256 bytes; SECONDS (default 5) for each row, after one second that does not count. The processor time of both
+// processes for each call stays true on a machine that has other work, too.
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -50,10 +51,28 @@ try {
 async function measure(call, make) {
   await run(1, make, []);
   const times = [];
-  const started = performance.now();
+  const [started, own, nodes] = [performance.now(), process.cpuUsage(), processorMs(node.pid)];
   await run(seconds, make, times);
   const elapsed = (performance.now() - started) / 1000;
-  return { call, "calls/s": Math.round(times.length / elapsed), ...summary(times) };
+  const { user, system } = process.cpuUsage(own);
+  const micros = (value) => Number((value / times.length).toFixed(1));
+  return {
+    call,
+    "calls/s": Math.round(times.length / elapsed),
+    ...summary(times),
+    "node us": micros((processorMs(node.pid) - nodes) * 1000),
+    "caller us": micros(user + system),
+  };
+}
+
+/** Processor time that a process has taken, in ms; not a number where there is no /proc. */
+function processorMs(pid) {
+  try {
+    const [, , ...fields] = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
+    return (Number(fields[9]) + Number(fields[10])) * 10;
+  } catch {
+    return Number.NaN;
+  }
 }
 
 /** All callers call for a while. */
