@@ -29,9 +29,9 @@ export const errorCodes = {
   DISK_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** A write may or may not take effect. Only a request with a request id may be sent again. */
   OUTCOME_UNKNOWN: { grpc: "ABORTED", retryable: false },
-  /** No answer in time. A write may or may not take effect. */
+  /** No answer in time. A write may or may not take effect; where CairnClient says it, nothing happened. */
   TIMEOUT: { grpc: "DEADLINE_EXCEEDED", retryable: false },
-  /** The caller gave up. A write may or may not take effect. */
+  /** The caller gave up. A write may or may not take effect; where CairnClient says it, nothing happened. */
   CANCELLED: { grpc: "CANCELLED", retryable: false },
   /** Bytes on disk or from a peer are not what their checksum says. */
   CORRUPT: { grpc: "DATA_LOSS", retryable: false },
@@ -47,19 +47,33 @@ export const errorCodes = {
 
 export type CairnErrorCode = keyof typeof errorCodes;
 
+/** What an error may say besides its code and text. */
+export interface CairnErrorOptions {
+  readonly cause?: unknown;
+  readonly leaderHint?: string | undefined;
+  readonly leaderAddress?: string | undefined;
+  readonly retryAfterMs?: number | undefined;
+}
+
 /** The one class of error that Cairn's interfaces throw. */
 export class CairnError extends Error {
   override readonly name = "CairnError";
-  /** The node to ask instead, when the error is about leadership and the leader is known. */
+  /** Id of the node to ask instead, when the error is about leadership and the leader is known. */
   readonly leaderHint: string | undefined;
+  /** host:port of that node as its peers reach it, when it is known. */
+  readonly leaderAddress: string | undefined;
+  /** Try again after this many milliseconds; undefined: no advice. */
+  readonly retryAfterMs: number | undefined;
 
   constructor(
     readonly code: CairnErrorCode,
     text: string,
-    options: { cause?: unknown; leaderHint?: string | undefined } = {},
+    options: CairnErrorOptions = {},
   ) {
     super(`[${code}] ${text}`, options.cause === undefined ? undefined : { cause: options.cause });
     this.leaderHint = options.leaderHint;
+    this.leaderAddress = options.leaderAddress;
+    this.retryAfterMs = options.retryAfterMs;
   }
 
   /** Whether the same request may be sent again, to this node or another. */
@@ -78,6 +92,11 @@ export class CairnError extends Error {
     const text = error instanceof Error ? error.message : String(error);
     return new CairnError("INTERNAL", text, { cause: error });
   }
+}
+
+/** A word that came over the network as an error's code; undefined when this version does not know it. */
+export function errorCodeOf(word: string | undefined): CairnErrorCode | undefined {
+  return word !== undefined && Object.hasOwn(errorCodes, word) ? (word as CairnErrorCode) : undefined;
 }
 
 /** Whether a thrown value is Cairn's error with this code. */

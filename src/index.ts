@@ -1,8 +1,21 @@
 /**
- * Cairn as a library: a Raft node for a state machine of your own, and the key-value node with its gRPC server.
+ * Cairn as a library: the client of a cluster, a Raft node for a state machine of your own, and the key-value node with its gRPC server.
  * Nothing that is not exported here is public.
  */
 
+export {
+  CairnClient,
+  type CompareAndSetOptions,
+  type CompareAndSetResult,
+  type Expected,
+  type RangeOptions,
+  type ReadOptions,
+  type StatusOptions,
+} from "./client/client.js";
+export type { CallOptions, ClientOptions } from "./client/options.js";
+export type { NodeStatus } from "./client/status.js";
+export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
+export type { Clock } from "./clock.js";
 export { limits } from "./core/limits.js";
 export type { MembershipChange } from "./core/membership_change.js";
 export type { ElectionMode, ReadMode } from "./core/timing.js";
@@ -17,10 +30,9 @@ export type {
   Membership,
   SnapshotMeta,
 } from "./core/types.js";
-export { CairnError, type CairnErrorCode, errorCodes } from "./errors.js";
+export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./errors.js";
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
 export type { SnapshotPolicy } from "./node/auto_snapshot.js";
-export type { Clock } from "./node/clock.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/compaction.js";
 export type { Logger } from "./node/logger.js";
 export { CairnNode } from "./node/node.js";

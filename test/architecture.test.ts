@@ -13,14 +13,15 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   core: [],
   "errors.ts": [],
   "version.ts": [],
+  "clock.ts": [],
   // The file system is an interface that everything which writes files takes, so that tests can break it.
   machine: ["core", "storage/fs.ts", "errors.ts", "gen"],
   storage: ["core", "errors.ts", "gen"],
   // Entries have the same bytes in the log as between peers.
   transport: ["core", "storage/wal/codec.ts", "errors.ts", "gen"],
-  node: ["core", "machine", "storage", "transport", "errors.ts", "version.ts"],
+  node: ["core", "machine", "storage", "transport", "errors.ts", "version.ts", "clock.ts"],
   server: ["core", "machine", "storage", "transport", "node", "errors.ts", "version.ts", "gen"],
-  client: ["core", "machine", "storage/snapshots", "transport", "errors.ts", "version.ts", "gen"],
+  client: ["core", "machine", "storage/snapshots", "transport", "errors.ts", "version.ts", "clock.ts", "gen"],
   gateway: [
     "core",
     "machine",
@@ -34,7 +35,19 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "version.ts",
     "gen",
   ],
-  "index.ts": ["core", "machine", "storage", "transport", "node", "server", "client", "errors.ts", "version.ts", "gen"],
+  "index.ts": [
+    "core",
+    "machine",
+    "storage",
+    "transport",
+    "node",
+    "server",
+    "client",
+    "errors.ts",
+    "version.ts",
+    "clock.ts",
+    "gen",
+  ],
   cli: [
     "core",
     "machine",

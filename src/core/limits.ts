@@ -52,6 +52,18 @@ export const limits = {
   peerPauseMs: 250,
   /** A part of a Range answer holds about so many bytes. */
   rangePartBytes: 256 * KiB,
+  /** Calls of one Session stream that are in the works or whose answers wait to be sent; the server reads no further meanwhile. */
+  sessionCallsInFlight: 1024,
+  /** Calls, or answers, that one end puts into one Session message. */
+  sessionMessageCalls: 1024,
+  /** A Session message holds about so many bytes; what is larger by itself goes alone. */
+  sessionMessageBytes: 256 * KiB,
+  /** Writes of one client that are under way or wait for the answers to earlier ones; further ones wait for their turn. */
+  clientWritesInFlight: 128,
+  /** The same limit in bytes; one write of any size always fits. */
+  clientWriteBytesInFlight: 16 * MiB,
+  /** Reads of one client that are under way; further ones wait for their turn. */
+  clientReadsInFlight: 512,
   /** Longest client id of a request id. */
   clientIdBytes: 256,
   /** Longest node id or cluster id, in characters. */
@@ -130,4 +142,16 @@ assert(limits.entryBytes * 2 < limits.segmentBytes, "a segment holds a largest e
 assert(limits.segmentReserveBytes < limits.segmentFillBytes, "a filling step holds the reserve");
 assert(limits.segmentFillBytes <= limits.segmentBytes, "a segment holds a filling step");
 assert(limits.snapshotWriteBytes <= limits.snapshotSyncBytes, "a write of a snapshot fits between two syncs");
+assert(
+  limits.sessionMessageBytes <= limits.messageBytes && 2 * limits.valueBytes + 64 * KiB <= limits.messageBytes,
+  "a full Session message and a largest compare-and-set fit a gRPC message",
+);
+assert(
+  limits.clientWritesInFlight <= limits.sessionAnswers,
+  "the cluster remembers the answers to all writes that a client may send again",
+);
+assert(
+  limits.clientWritesInFlight + limits.clientReadsInFlight <= limits.sessionCallsInFlight,
+  "a client's calls fit its stream",
+);
 assert(limits.snapshotsKept >= 1, "a snapshot is kept");

@@ -37,6 +37,19 @@ export function checkKey(key: Uint8Array): void {
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
 }
 
+/** Throws CairnError LIMIT_EXCEEDED for what no value can be. */
+export function checkValue(value: Uint8Array): void {
+  const problem = problemOfValue(value);
+  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+}
+
+/** Throws CairnError LIMIT_EXCEEDED for what no key can start with. */
+export function checkKeyStart(bytes: Uint8Array, what: "prefix" | "after"): void {
+  if (bytes.byteLength <= limits.keyBytes) return;
+  const problem = tooLong(what, bytes.byteLength, "keyBytes");
+  throw new CairnError(problem.code, problem.text);
+}
+
 /** The command in an entry, or undefined when the bytes are none that may be carried out. Byte fields point into `data`. */
 export function decodeCommand(data: Uint8Array): Command | undefined {
   try {

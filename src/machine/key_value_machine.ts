@@ -10,6 +10,8 @@ export interface KeyEntry extends KeyRecord {
 export interface RangeOptions {
   /** Only keys that start with this; empty: all. */
   readonly prefix?: Uint8Array | undefined;
+  /** Only keys above this; empty: all. */
+  readonly after?: Uint8Array | undefined;
   /** At most so many keys, from 1; absent: all. */
   readonly limit?: number | undefined;
 }

@@ -110,10 +110,10 @@ export class LmdbMachine implements KeyValueMachine {
     return this.environment.records.getCopy(key);
   }
 
-  range({ prefix = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
+  range({ prefix = NO_BYTES, after = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
     this.#assertRunning();
     const snapshot = this.environment.snapshot();
-    const entries = copies(limit, snapshot.records.entries(snapshot.transaction, prefix));
+    const entries = copies(limit, snapshot.records.entries(snapshot.transaction, prefix, after));
     const range = new KeyRange(entries, (ended) => this.#ended(ended, snapshot));
     this.#open.add(range);
     return range;

@@ -55,11 +55,18 @@ export class LmdbRecords implements RecordStore {
     this.table.clearSync();
   }
 
-  /** The keys that start with `prefix`, as the transaction sees them. Values are good until the next read of any table. */
-  *entries(transaction: Transaction, prefix: Uint8Array): Generator<KeyEntry, undefined, undefined> {
-    const all = prefix.byteLength === 0;
-    for (const { key, value: row } of this.table.getRange(all ? { transaction } : { start: prefix, transaction })) {
-      if (!all && Buffer.compare(key.subarray(0, prefix.byteLength), prefix) !== 0) return;
+  /**
+   * The keys that start with `prefix` and are above `after` (empty: all), as the transaction sees them. Values are good until the next
+   * read of any table.
+   */
+  *entries(
+    transaction: Transaction,
+    prefix: Uint8Array,
+    after: Uint8Array = NO_BYTES,
+  ): Generator<KeyEntry, undefined, undefined> {
+    const start = startOf(prefix, after);
+    for (const { key, value: row } of this.table.getRange(start ? { start, transaction } : { transaction })) {
+      if (prefix.byteLength > 0 && Buffer.compare(key.subarray(0, prefix.byteLength), prefix) !== 0) return;
       yield {
         key,
         createVersion: row.readDoubleLE(0),
@@ -77,6 +84,14 @@ export class LmdbRecords implements RecordStore {
     this.#row.set(value, HEADER_BYTES);
     return this.#row.subarray(0, bytes);
   }
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** Where such a range starts; undefined: at the first key. No key is between `after` and the same with a zero byte behind it. */
+function startOf(prefix: Uint8Array, after: Uint8Array): Uint8Array | undefined {
+  if (after.byteLength > 0 && Buffer.compare(after, prefix) >= 0) return Buffer.concat([after, Buffer.alloc(1)]);
+  return prefix.byteLength > 0 ? prefix : undefined;
 }
 
 function recordOf(row: Buffer): KeyRecord {

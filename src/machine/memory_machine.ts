@@ -53,10 +53,11 @@ export class MemoryMachine implements KeyValueMachine {
     return record === undefined ? undefined : { ...record, value: record.value.slice() };
   }
 
-  range({ prefix = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
+  range({ prefix = NO_BYTES, after = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
     this.#assertRunning();
     const start = nameOf(prefix);
-    const names = [...this.#state.records.keys()].filter((name) => name.startsWith(start)).sort();
+    const last = nameOf(after);
+    const names = [...this.#state.records.keys()].filter((name) => name.startsWith(start) && name > last).sort();
     const taken = names.slice(0, Math.max(0, limit)).map((name) => ({ name, record: this.#state.records.get(name)! }));
     const range = new KeyRange(entriesOf(taken), (ended) => this.#open.delete(ended));
     this.#open.add(range);

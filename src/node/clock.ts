@@ -1,18 +1,1 @@
-/** Time as the node sees it. Injected, so that a simulator can hold it in its hand. */
-export interface Clock {
-  /** Milliseconds since some moment; never goes back. */
-  now(): number;
-  /** Calls `run` once after `ms` milliseconds; returns a function that calls it off. */
-  after(ms: number, run: () => void): () => void;
-  /** Calls `run` soon, when the events that are at hand have been dealt with. */
-  soon(run: () => void): void;
-}
-
-export const systemClock: Clock = {
-  now: () => performance.now(),
-  after(ms, run) {
-    const timer = setTimeout(run, ms);
-    return () => clearTimeout(timer);
-  },
-  soon: (run) => void setImmediate(run),
-};
+export { type Clock, systemClock } from "../clock.js";

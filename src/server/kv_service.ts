@@ -1,101 +1,119 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type {
-  CompareAndSetRequest,
-  CompareAndSetResponseSchema,
-  KeyValueSchema,
-  KeyValueService,
-  RangeResponseSchema,
-  ResponseHeaderSchema,
-} from "../../gen/cairn/v1/kv_pb.js";
+import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../gen/cairn/v1/kv_pb.js";
 import { CommandOutcome, type CommandResult, type CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import { checkKey, encodeCommand } from "../machine/command.js";
-import type { KeyRecord } from "../machine/evaluate.js";
+import { checkKey, checkKeyStart } from "../machine/command.js";
 import type { KeyEntry } from "../machine/key_value_machine.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
 import { toNumber } from "./convert.js";
+import type { Forwarding } from "./forwarding.js";
+import {
+  compareAndSetAnswer,
+  deleteAnswer,
+  execute,
+  forgottenRetry,
+  getAnswer,
+  type Header,
+  headerOf,
+  type KeyValue,
+  keyValue,
+  putAnswer,
+  readable,
+} from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
+import type { Sessions } from "./session_service.js";
 
-type Header = MessageInitShape<typeof ResponseHeaderSchema>;
-type KeyValue = MessageInitShape<typeof KeyValueSchema>;
+type Command = MessageInitShape<typeof CommandSchema>;
 
 /** The clients' service of a node. */
-export function keyValueService(node: KeyValueNode): ServiceImplementation<typeof KeyValueService> {
-  /** Carries a command out through consensus. */
-  const execute = async (command: MessageInitShape<typeof CommandSchema>, signal: AbortSignal) => {
-    const { result } = await node.propose(encodeCommand(command), signal);
-    if (result.outcome === CommandOutcome.RETRY_TOO_OLD) {
-      throw new CairnError(
-        "OUTCOME_UNKNOWN",
-        "the answer to this request_id is forgotten: it was carried out before, or acknowledged. Use a new sequence for a new request",
-      );
-    }
-    return result;
-  };
-
+export function keyValueService(
+  node: KeyValueNode,
+  forwarding: Forwarding,
+  sessions: Sessions,
+): ServiceImplementation<typeof KeyValueService> {
   return {
-    async get({ key, stale, minAppliedIndex }, { signal }) {
-      checkKey(key);
-      await readable(node, stale, minAppliedIndex, signal);
-      const record = node.machine.get(key);
-      return { header: headerOf(node), ...(record !== undefined && { kv: keyValue(key, record) }) };
-    },
+    get: (request, context) =>
+      forwarding.once(
+        context,
+        async () => {
+          checkKey(request.key);
+          await readable(node, request, context.signal);
+          return { header: headerOf(node), ...getAnswer(node, request.key) };
+        },
+        (leader, settings) => leader.get(request, settings),
+      ),
 
-    async put({ key, value, requestId }, { signal }) {
-      const operation = { case: "put", value: { key, value } } as const;
-      const result = await execute({ operation, ...(requestId !== undefined && { requestId }) }, signal);
-      return { header: headerOf(node), version: result.index };
-    },
+    put: (request, context) =>
+      forwarding.once(
+        context,
+        async () => {
+          const { key, value, requestId } = request;
+          const operation = { case: "put", value: { key, value } } as const;
+          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
+          return { header: headerOf(node), ...putAnswer(result) };
+        },
+        (leader, settings) => leader.put(request, settings),
+      ),
 
-    async delete({ key, requestId }, { signal }) {
-      const operation = { case: "delete", value: { key } } as const;
-      const result = await execute({ operation, ...(requestId !== undefined && { requestId }) }, signal);
-      return { header: headerOf(node), deleted: result.outcome === CommandOutcome.OK };
-    },
+    delete: (request, context) =>
+      forwarding.once(
+        context,
+        async () => {
+          const { key, requestId } = request;
+          const operation = { case: "delete", value: { key } } as const;
+          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
+          return { header: headerOf(node), ...deleteAnswer(result) };
+        },
+        (leader, settings) => leader.delete(request, settings),
+      ),
 
-    async compareAndSet(request, { signal }) {
-      const { key, expected, newValue, createIfMissing, requestId } = request;
-      const operation = { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } } as const;
-      const result = await execute({ operation, ...(requestId !== undefined && { requestId }) }, signal);
-      return compareAndSetResponse(request, result, node);
-    },
+    compareAndSet: (request, context) =>
+      forwarding.once(
+        context,
+        async () => {
+          const { key, expected, newValue, createIfMissing, requestId } = request;
+          const operation = { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } } as const;
+          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
+          return { header: headerOf(node), ...compareAndSetAnswer(key, result) };
+        },
+        (leader, settings) => leader.compareAndSet(request, settings),
+      ),
 
-    async *range({ prefix, limit, stale, minAppliedIndex }, { signal }) {
-      await readable(node, stale, minAppliedIndex, signal);
-      const most = limit === 0n ? Number.MAX_SAFE_INTEGER - 1 : toNumber(limit, "limit");
-      const header = headerOf(node);
-      // One key more than asked for tells whether there are more.
-      const entries = node.machine.range({ prefix, limit: most + 1 });
-      try {
-        yield* inParts(entries, most, header);
-      } finally {
-        entries.close();
-      }
-    },
+    range: (request, context) =>
+      forwarding.stream(
+        context,
+        () => range(node, request, context.signal),
+        (leader, settings) => leader.range(request, settings),
+      ),
+
+    session: (requests, context) => sessions.serve(requests, context),
   };
 }
 
-function compareAndSetResponse(
-  { key }: CompareAndSetRequest,
-  result: CommandResult,
-  node: KeyValueNode,
-): MessageInitShape<typeof CompareAndSetResponseSchema> {
-  const header = headerOf(node);
-  if (result.outcome === CommandOutcome.OK) return { header, swapped: true, version: result.index };
-  if (result.outcome === CommandOutcome.NOT_FOUND) return { header, swapped: false };
-  return { header, swapped: false, current: { key, value: result.value, version: result.version } };
+function commandOf(operation: NonNullable<Command["operation"]>, requestId: Command["requestId"]): Command {
+  return requestId === undefined ? { operation } : { operation, requestId };
 }
 
-/** Returns when the node's state may be read. */
-async function readable(
-  node: KeyValueNode,
-  stale: boolean,
-  minAppliedIndex: bigint,
-  signal: AbortSignal,
-): Promise<void> {
-  if (stale) await node.waitApplied(toNumber(minAppliedIndex, "min_applied_index"), signal);
-  else await node.linearizableRead(signal);
+async function executeOnce(node: KeyValueNode, command: Command, signal: AbortSignal): Promise<CommandResult> {
+  const result = await execute(node, command, signal);
+  if (result.outcome === CommandOutcome.RETRY_TOO_OLD) throw forgottenRetry();
+  return result;
+}
+
+async function* range(node: KeyValueNode, request: RangeRequest, signal: AbortSignal) {
+  const { prefix, after, limit } = request;
+  checkKeyStart(prefix, "prefix");
+  checkKeyStart(after, "after");
+  const most = limit === 0n ? Number.MAX_SAFE_INTEGER - 1 : toNumber(limit, "limit");
+  await readable(node, request, signal);
+  const header = headerOf(node);
+  // One key more than asked for tells whether there are more.
+  const entries = node.machine.range({ prefix, after, limit: most + 1 });
+  try {
+    yield* inParts(entries, most, header);
+  } finally {
+    entries.close();
+  }
 }
 
 /** At least one part; each but the last about as large as a chunk. */
@@ -123,19 +141,4 @@ function* inParts(
     bytes = 0;
   }
   yield { ...first, kvs, more: false };
-}
-
-function keyValue(key: Uint8Array, record: KeyRecord): KeyValue {
-  const { value, version, createVersion } = record;
-  return { key, value, version: BigInt(version), createVersion: BigInt(createVersion) };
-}
-
-function headerOf(node: KeyValueNode): Header {
-  return {
-    clusterId: node.clusterId,
-    nodeId: node.id,
-    term: BigInt(node.raft.term),
-    appliedIndex: BigInt(node.machine.appliedIndex),
-    leaderId: node.raft.leader ?? "",
-  };
 }

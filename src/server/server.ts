@@ -7,9 +7,11 @@ import { type Logger, silentLogger } from "../node/logger.js";
 import { addService } from "../transport/bridge_server.js";
 import { serverOptions } from "../transport/grpc_options.js";
 import { adminService } from "./admin_service.js";
+import { Forwarding } from "./forwarding.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import { keyValueService } from "./kv_service.js";
 import { raftService } from "./raft_service.js";
+import { Sessions } from "./session_service.js";
 
 const services = [RaftService, KeyValueService, AdminService];
 
@@ -32,6 +34,8 @@ export class CairnServer {
     readonly address: string,
     private readonly setServing: (serving: boolean) => void,
     private readonly stopping: AbortController,
+    private readonly sessions: Sessions,
+    private readonly forwarding: Forwarding,
   ) {}
 
   /** Starts to serve a node. @throws CairnError INVALID_ARGUMENT when the address cannot be listened on */
@@ -40,21 +44,24 @@ export class CairnServer {
     const server = new grpc.Server(serverOptions);
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
+    const sessions = new Sessions(node);
+    const forwarding = new Forwarding(node);
     // A peer's stream would go on for ever.
     addService(server, RaftService, raftService(node), { onUnexpectedError, stopping: stopping.signal });
-    addService(server, KeyValueService, keyValueService(node), { onUnexpectedError });
+    addService(server, KeyValueService, keyValueService(node, forwarding, sessions), { onUnexpectedError });
     addService(server, AdminService, adminService(node), { onUnexpectedError });
     const setServing = options.discoverable === false ? () => {} : await addDiscovery(server);
     const port = await bind(server, options.listen);
     setServing(true);
     const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
-    return new CairnServer(server, `${host}:${port}`, setServing, stopping);
+    return new CairnServer(server, `${host}:${port}`, setServing, stopping, sessions, forwarding);
   }
 
   /** Stops: takes no more calls, lets those under way end, and cuts off those that do not end in time. Peers' streams end at once. */
   async stop(): Promise<void> {
     this.setServing(false);
     this.stopping.abort(new CairnError("STOPPED", "the node is stopping"));
+    this.sessions.stop();
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => this.server.forceShutdown(), STOP_GRACE_MS);
       this.server.tryShutdown(() => {
@@ -62,11 +69,13 @@ export class CairnServer {
         resolve();
       });
     });
+    this.forwarding.close();
   }
 
   /** Stops as if the process had been killed. */
   kill(): void {
     this.server.forceShutdown();
+    this.forwarding.close();
   }
 }
 

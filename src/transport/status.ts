@@ -2,29 +2,37 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { limits } from "../core/limits.js";
-import { CairnError, type CairnErrorCode, errorCodes } from "../errors.js";
+import { CairnError, type CairnErrorCode, errorCodeOf, errorCodes } from "../errors.js";
 import { methodName } from "./codec.js";
 
 /** Trailing metadata that carries what a gRPC status has no place for. */
 const CODE_KEY = "cairn-code";
 const LEADER_KEY = "cairn-leader";
+const LEADER_ADDRESS_KEY = "cairn-leader-address";
+const RETRY_AFTER_KEY = "retry-after-ms";
 
 /** An error as the gRPC status that a server sends. */
 export function statusFromError(error: CairnError): { code: grpc.status; details: string; metadata: grpc.Metadata } {
   const metadata = new grpc.Metadata();
   metadata.set(CODE_KEY, error.code);
-  const leader = error.leaderHint;
-  if (leader !== undefined && PRINTABLE_ASCII.test(leader)) metadata.set(LEADER_KEY, leader);
+  setText(metadata, LEADER_KEY, error.leaderHint);
+  setText(metadata, LEADER_ADDRESS_KEY, error.leaderAddress);
+  setText(metadata, RETRY_AFTER_KEY, error.retryAfterMs?.toString());
   return { code: grpc.status[errorCodes[error.code].grpc], details: sendableText(error.message), metadata };
 }
 
 /** A failed call's status as the error that its caller gets. `address` is the server's, for the text. */
 export function errorFromStatus(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
-  const code = cairnCode(status.metadata);
+  const { metadata } = status;
+  const code = errorCodeOf(textValue(metadata, CODE_KEY));
   if (code === undefined) return errorFromForeignStatus(status, method, address);
   const prefix = `[${code}] `;
   const text = status.details.startsWith(prefix) ? status.details.slice(prefix.length) : status.details;
-  return new CairnError(code, text, { leaderHint: textValue(status.metadata, LEADER_KEY) });
+  return new CairnError(code, text, {
+    leaderHint: textValue(metadata, LEADER_KEY),
+    leaderAddress: textValue(metadata, LEADER_ADDRESS_KEY),
+    retryAfterMs: milliseconds(textValue(metadata, RETRY_AFTER_KEY)),
+  });
 }
 
 /** First value of a key of the metadata, as text. */
@@ -111,15 +119,19 @@ function messageTooLarge(details: string): CairnError {
   );
 }
 
-function cairnCode(metadata: grpc.Metadata): CairnErrorCode | undefined {
-  const code = textValue(metadata, CODE_KEY);
-  return code !== undefined && Object.hasOwn(errorCodes, code) ? (code as CairnErrorCode) : undefined;
+/** What a header cannot hold is left out: it is only a hint. */
+function setText(metadata: grpc.Metadata, key: string, value: string | undefined): void {
+  if (value !== undefined && PRINTABLE_ASCII.test(value)) metadata.set(key, value);
+}
+
+function milliseconds(text: string | undefined): number | undefined {
+  return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : undefined;
 }
 
 const PRINTABLE_ASCII = /^[\x20-\x7e]+$/;
 
-/** Bounded, because it travels in a header; well-formed, because grpc-js escapes it with encodeURI, which throws otherwise. */
-function sendableText(text: string): string {
+/** An error's text as it may travel: bounded, because it goes into a header; well-formed, because encoders throw otherwise. */
+export function sendableText(text: string): string {
   const cut = text.length > limits.errorTextCharacters ? `${text.slice(0, limits.errorTextCharacters)}...` : text;
   return Buffer.from(cut, "utf8").toString("utf8");
 }

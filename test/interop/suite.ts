@@ -77,6 +77,24 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       expect(await answer(`${KV}/Get`, { key })).not.toHaveProperty("kv");
     });
 
+    test("makes several calls in one message of a session", async () => {
+      const key = base64("interop/session");
+      const calls = [
+        { sequence: "1", put: { key, value: base64("1") } },
+        { sequence: "2", get: { key: base64("interop/none") } },
+        { sequence: "3", put: { key: "" } },
+      ];
+      const { status, messages } = await call(`${KV}/Session`, { clientId: "interop-session", calls });
+      expect(status).toBe("OK");
+      expect(messages[0]).toMatchObject({ header: { clusterId: CLUSTER, nodeId: "n1", leaderId: "n1" } });
+      const answers = messages.flatMap((message) => (message.answers ?? []) as Json[]);
+      expect(answers.toSorted((a, b) => Number(a.sequence) - Number(b.sequence))).toEqual([
+        { sequence: "1", put: { version: expect.any(String) } },
+        { sequence: "2", get: {} },
+        { sequence: "3", error: expect.objectContaining({ code: "INVALID_ARGUMENT" }) },
+      ]);
+    });
+
     test("a retry under the same request id has no second effect", async () => {
       const request = { key: base64("once"), value: base64("x"), requestId: { clientId: "interop", sequence: "1" } };
       const first = await answer(`${KV}/Put`, request);

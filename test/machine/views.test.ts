@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
 import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
 import {
   applyOperation,
@@ -42,7 +43,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
         uncheckedBytes({ operation: { case: "put", value: { key: Buffer.from("62ff", "hex"), value: bytes("max") } } }),
       ),
     ]);
-    const hexes = (options?: { prefix?: Uint8Array; limit?: number }) =>
+    const hexes = (options?: { prefix?: Uint8Array; after?: Uint8Array; limit?: number }) =>
       Array.from(machine.range(options), ({ key }) => Buffer.from(key).toString("hex"));
     expect(hexes()).toEqual(["61", "62", "6200", "6261", "627a", "62c3bf", "62ff", "63"]);
     expect(hexes({ prefix: bytes("b") })).toEqual(["62", "6200", "6261", "627a", "62c3bf", "62ff"]);
@@ -51,6 +52,15 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(hexes({ prefix: Buffer.from("62ff", "hex") })).toEqual(["62ff"]);
     expect(hexes({ prefix: bytes("bb") })).toEqual([]);
     expect(hexes({ prefix: Buffer.from("ff", "hex") })).toEqual([]);
+    expect(hexes({ after: bytes("bz") })).toEqual(["62c3bf", "62ff", "63"]);
+    expect(hexes({ after: bytes("b"), limit: 1 })).toEqual(["6200"]);
+    expect(hexes({ after: bytes("by") })).toEqual(["627a", "62c3bf", "62ff", "63"]);
+    expect(hexes({ after: bytes("c") })).toEqual([]);
+    expect(hexes({ prefix: bytes("b"), after: bytes("ba") })).toEqual(["627a", "62c3bf", "62ff"]);
+    expect(hexes({ prefix: bytes("b"), after: bytes("a") })).toHaveLength(6);
+    expect(hexes({ prefix: bytes("b"), after: bytes("bzz") })).toEqual(["62c3bf", "62ff"]);
+    expect(hexes({ prefix: bytes("b"), after: bytes("c") })).toEqual([]);
+    expect(hexes({ after: new Uint8Array(limits.keyBytes).fill(98) })).toEqual(["627a", "62c3bf", "62ff", "63"]);
     const [first] = machine.range({ prefix: bytes("bz") });
     expect({ ...first, key: text(first!.key), value: text(first!.value) }).toEqual({
       key: "bz",

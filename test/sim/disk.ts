@@ -95,7 +95,8 @@ export class SimDisk {
   }
 
   #takeEffect(call: Call): Promise<void> | undefined {
-    if (call.kind !== "write" && call.kind !== "rename" && call.kind !== "unlink" && call.kind !== "datasync") return undefined;
+    if (call.kind !== "write" && call.kind !== "rename" && call.kind !== "unlink" && call.kind !== "datasync")
+      return undefined;
     this.#dieMaybe();
     return undefined;
   }

@@ -72,7 +72,9 @@ function isConverged(cluster: SimCluster): boolean {
     !isStuck &&
     log.commit === log.last.index &&
     membersOf(cluster).every(({ cairn }) => {
-      return cairn !== undefined && cairn.raft.log.applied === log.last.index && cairn.raft.log.last.index === log.last.index;
+      return (
+        cairn !== undefined && cairn.raft.log.applied === log.last.index && cairn.raft.log.last.index === log.last.index
+      );
     })
   );
 }
@@ -97,11 +99,16 @@ function checkBounds(cluster: SimCluster, members: readonly SimNode[]): void {
     demand(transfers.length === 0, "at rest, nothing is being sent", { ...facts, transfers });
     demand(!files.some((name) => name.endsWith(".part")), "at rest, nothing half-written is left", facts);
     demand(files.length <= limits.snapshotsKept + 1 + damaged, "few snapshots are kept", facts);
-    demand(log.windowBytes <= (bounds?.windowBytes ?? limits.windowBytes), "memory holds a bounded part of the log", facts);
+    demand(
+      log.windowBytes <= (bounds?.windowBytes ?? limits.windowBytes),
+      "memory holds a bounded part of the log",
+      facts,
+    );
     // What came while the last one was being taken counts for the next one.
     const behind = log.last.index - (raft.snapshot?.index ?? 0);
     const entryBytes = cluster.weather.clients.valueBytes + 200;
-    const most = (trailingLogBytes ?? 0) + (behind + entries) * entryBytes + 3 * (segmentBytes! + limits.segmentReserveBytes);
+    const most =
+      (trailingLogBytes ?? 0) + (behind + entries) * entryBytes + 3 * (segmentBytes! + limits.segmentReserveBytes);
     demand(logStats.diskBytes <= most, "the log on disk is bounded", { ...facts, most });
   }
 }
@@ -109,13 +116,15 @@ function checkBounds(cluster: SimCluster, members: readonly SimNode[]): void {
 function checkHistory(cluster: SimCluster): void {
   const history = cluster.clients.flatMap((client) => client.history);
   const verdict = checkLinearizable(history);
-  if (verdict.outcome === "violation") throw new Violation("reads and writes are linearizable", { found: describeVerdict(verdict) });
+  if (verdict.outcome === "violation")
+    throw new Violation("reads and writes are linearizable", { found: describeVerdict(verdict) });
   cluster.count(verdict.outcome === "ok" ? "history linearizable" : "history undecided");
 }
 
 function describeCluster(cluster: SimCluster): Readonly<Record<string, unknown>> {
   const nodes = cluster.nodes.map(({ id, state, cairn, damage, isGone }) => {
-    if (cairn === undefined) return `${id} ${state}${isGone ? " gone" : ""}${damage === undefined ? "" : ` (${damage})`}`;
+    if (cairn === undefined)
+      return `${id} ${state}${isGone ? " gone" : ""}${damage === undefined ? "" : ` (${damage})`}`;
     const { role, term, log, progress, snapshot, isInstalling } = cairn.raft;
     const peers = progress.map((each) => `${each.id} ${each.state} match ${each.match} next ${each.next}`).join(", ");
     const full = cairn.isDiskFull ? " disk full" : "";

@@ -30,7 +30,10 @@ export class SimInstall implements InstallStream {
     this.#messages = new Pipe(pipe, from.id, target ?? from, WINDOW, "install message");
     this.#replies = new Pipe(pipe, to, from, Number.POSITIVE_INFINITY, "install reply");
     if (target === undefined) cluster.scheduler.after(1, undefined, "no such node", () => this.break("no such node"));
-    else cluster.scheduler.arrive(network.delay(from.id, to), target, `install stream from ${from.id}`, () => this.#serve(target));
+    else
+      cluster.scheduler.arrive(network.delay(from.id, to), target, `install stream from ${from.id}`, () =>
+        this.#serve(target),
+      );
   }
 
   get replies(): AsyncIterable<InstallReply> {
@@ -41,7 +44,8 @@ export class SimInstall implements InstallStream {
     if (this.#isOver) return Promise.reject(broken("the stream is over"));
     if (this.network.random.chance(this.network.weather.streamBreak)) this.#breakSoon();
     // The sender's buffer is its own again when this resolves.
-    const sent = message.kind === "chunk" ? { ...message, data: Uint8Array.prototype.slice.call(message.data) } : message;
+    const sent =
+      message.kind === "chunk" ? { ...message, data: Uint8Array.prototype.slice.call(message.data) } : message;
     return this.#messages.send(sent);
   }
 
@@ -63,7 +67,8 @@ export class SimInstall implements InstallStream {
 
   /** The process at a node is gone; the other end hears of it after a while. */
   lifeEnded(node: SimNode, noticedMs: number): void {
-    const isEnd = (node === this.from && this.#life <= node.life) || (node.id === this.to && this.#targetLife !== undefined);
+    const isEnd =
+      (node === this.from && this.#life <= node.life) || (node.id === this.to && this.#targetLife !== undefined);
     if (!isEnd || this.#isOver) return;
     this.cluster.scheduler.after(noticedMs, undefined, `the end of ${node.id} breaks a stream`, () => {
       this.break(`${node.id} is gone`);

@@ -172,7 +172,9 @@ export class SimNode implements Place {
   #started(cairn: RunningNode): void {
     this.cairn = cairn;
     this.state = "running";
-    this.cluster.note(`${this.id} has recovered: applied ${cairn.machine.appliedIndex} last ${cairn.raft.log.last.index}`);
+    this.cluster.note(
+      `${this.id} has recovered: applied ${cairn.machine.appliedIndex} last ${cairn.raft.log.last.index}`,
+    );
     if (cairn.recovery.tornBytes > 0) this.cluster.count("torn record cut off");
     if (cairn.recovery.replayedEntries > 0) this.cluster.count("entries replayed at a start");
     if (cairn.recovery.stateRebuilt) this.cluster.count("state loaded from a snapshot at a start");
@@ -197,7 +199,8 @@ export class SimNode implements Place {
       this.isGone = true;
     } else if (this.expectsStorageFailure && code === "STORAGE_FAILED") {
       this.cluster.count("failed sync ended a node");
-    } else this.cluster.fail(`a node ends ${doing} only for a reason that it was given`, `${this.id}: ${describe(error)}`);
+    } else
+      this.cluster.fail(`a node ends ${doing} only for a reason that it was given`, `${this.id}: ${describe(error)}`);
   }
 
   #lifeEnded(): void {

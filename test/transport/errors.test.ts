@@ -45,16 +45,22 @@ describe("errors of handlers", () => {
     );
     const client = channel.client(KeyValueService);
     for (const code of Object.keys(errorCodes) as CairnErrorCode[]) {
-      thrown = new CairnError(code, "the reason, 100 % of it: höher #1", { leaderHint: "node-2" });
+      const help = { leaderHint: "node-2", leaderAddress: "[::1]:7102", retryAfterMs: 75 };
+      thrown = new CairnError(code, "the reason, 100 % of it: höher #1", help);
       const error = await failure(client.put({}));
       expect(error.message).toBe(thrown.message);
-      expect(error).toMatchObject({ code, text: thrown.text, leaderHint: "node-2", retryable: thrown.retryable });
+      expect(error).toMatchObject({ code, text: thrown.text, retryable: thrown.retryable, ...help });
 
       const foreign = await foreignCall(address, "/cairn.v1.KeyValueService/Put", new Uint8Array());
       expect(foreign).toMatchObject({ code: grpc.status[errorCodes[code].grpc], details: thrown.message });
     }
     thrown = new CairnError("NOT_LEADER", "nobody leads");
-    expect((await failure(client.put({}))).leaderHint).toBeUndefined();
+    const bare = await failure(client.put({}));
+    expect([bare.leaderHint, bare.leaderAddress, bare.retryAfterMs]).toEqual([undefined, undefined, undefined]);
+    // A header holds ASCII only; a hint that it cannot hold is left out.
+    thrown = new CairnError("NOT_LEADER", "somebody leads", { leaderHint: "ü", leaderAddress: "a\nb:1" });
+    const cut = await failure(client.put({}));
+    expect([cut.code, cut.leaderHint, cut.leaderAddress]).toEqual(["NOT_LEADER", undefined, undefined]);
   });
 
   test("a text of any length and content can be sent", async () => {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/kv.proto.
  */
 export const file_cairn_v1_kv: GenFile = /*@__PURE__*/
-  fileDesc("ChFjYWlybi92MS9rdi5wcm90bxIIY2Fpcm4udjEibQoOUmVzcG9uc2VIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRIPCgdub2RlX2lkGAIgASgJEgwKBHRlcm0YAyABKAQSFQoNYXBwbGllZF9pbmRleBgEIAEoBBIRCglsZWFkZXJfaWQYBSABKAkiTwoIS2V5VmFsdWUSCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMEg8KB3ZlcnNpb24YAyABKAQSFgoOY3JlYXRlX3ZlcnNpb24YBCABKAQiQwoKR2V0UmVxdWVzdBILCgNrZXkYASABKAwSDQoFc3RhbGUYAiABKAgSGQoRbWluX2FwcGxpZWRfaW5kZXgYAyABKAQiVwoLR2V0UmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISHgoCa3YYAiABKAsyEi5jYWlybi52MS5LZXlWYWx1ZSJRCgpQdXRSZXF1ZXN0EgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBInCgpyZXF1ZXN0X2lkGAMgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkIkgKC1B1dFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEg8KB3ZlcnNpb24YAiABKAQiRQoNRGVsZXRlUmVxdWVzdBILCgNrZXkYASABKAwSJwoKcmVxdWVzdF9pZBgCIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZCJLCg5EZWxldGVSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIPCgdkZWxldGVkGAIgASgIIqoBChRDb21wYXJlQW5kU2V0UmVxdWVzdBILCgNrZXkYASABKAwSDwoFdmFsdWUYAiABKAxIABIRCgd2ZXJzaW9uGAMgASgESAASEQoJbmV3X3ZhbHVlGAQgASgMEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAUgASgIEicKCnJlcXVlc3RfaWQYBiABKAsyEy5jYWlybi52MS5SZXF1ZXN0SWRCCgoIZXhwZWN0ZWQiiAEKFUNvbXBhcmVBbmRTZXRSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIPCgdzd2FwcGVkGAIgASgIEg8KB3ZlcnNpb24YAyABKAQSIwoHY3VycmVudBgEIAEoCzISLmNhaXJuLnYxLktleVZhbHVlIlcKDFJhbmdlUmVxdWVzdBIOCgZwcmVmaXgYASABKAwSDQoFbGltaXQYAiABKAQSDQoFc3RhbGUYAyABKAgSGQoRbWluX2FwcGxpZWRfaW5kZXgYBCABKAQiaAoNUmFuZ2VSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIfCgNrdnMYAiADKAsyEi5jYWlybi52MS5LZXlWYWx1ZRIMCgRtb3JlGAMgASgIIqcBCgpUeG5SZXF1ZXN0EiUKB2NvbXBhcmUYASADKAsyFC5jYWlybi52MS5Db21wYXJpc29uEiEKBHRoZW4YAiADKAsyEy5jYWlybi52MS5PcGVyYXRpb24SJgoJb3RoZXJ3aXNlGAMgAygLMhMuY2Fpcm4udjEuT3BlcmF0aW9uEicKCnJlcXVlc3RfaWQYBCABKAsyEy5jYWlybi52MS5SZXF1ZXN0SWQiSQoKQ29tcGFyaXNvbhILCgNrZXkYASABKAwSDwoFdmFsdWUYAiABKAxIABIRCgd2ZXJzaW9uGAMgASgESABCCgoIZXhwZWN0ZWQikwEKCU9wZXJhdGlvbhIlCgNwdXQYASABKAsyFi5jYWlybi52MS5QdXRPcGVyYXRpb25IABIrCgZkZWxldGUYAiABKAsyGS5jYWlybi52MS5EZWxldGVPcGVyYXRpb25IABIlCgNnZXQYAyABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IAEILCglvcGVyYXRpb24idAoLVHhuUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISEQoJc3VjY2VlZGVkGAIgASgIEigKB3Jlc3VsdHMYAyADKAsyFy5jYWlybi52MS5Db21tYW5kUmVzdWx0IjMKDFdhdGNoUmVxdWVzdBIOCgZwcmVmaXgYASABKAwSEwoLc3RhcnRfaW5kZXgYAiABKAQiXwoNV2F0Y2hSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIkCgZldmVudHMYAiADKAsyFC5jYWlybi52MS5XYXRjaEV2ZW50IkwKCldhdGNoRXZlbnQSDQoFaW5kZXgYASABKAQSHgoCa3YYAiABKAsyEi5jYWlybi52MS5LZXlWYWx1ZRIPCgdkZWxldGVkGAMgASgIIkkKDlNlc3Npb25SZXF1ZXN0EhEKCWNsaWVudF9pZBgBIAEoCRIkCgVjYWxscxgCIAMoCzIVLmNhaXJuLnYxLlNlc3Npb25DYWxsIvwBCgtTZXNzaW9uQ2FsbBIQCghzZXF1ZW5jZRgBIAEoBBIjCgNnZXQYAiABKAsyFC5jYWlybi52MS5HZXRSZXF1ZXN0SAASIwoDcHV0GAMgASgLMhQuY2Fpcm4udjEuUHV0UmVxdWVzdEgAEikKBmRlbGV0ZRgEIAEoCzIXLmNhaXJuLnYxLkRlbGV0ZVJlcXVlc3RIABI5Cg9jb21wYXJlX2FuZF9zZXQYBSABKAsyHi5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVxdWVzdEgAEiMKA3R4bhgGIAEoCzIULmNhaXJuLnYxLlR4blJlcXVlc3RIAEIGCgRjYWxsImUKD1Nlc3Npb25SZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIoCgdhbnN3ZXJzGAIgAygLMhcuY2Fpcm4udjEuU2Vzc2lvbkFuc3dlciKuAgoNU2Vzc2lvbkFuc3dlchIQCghzZXF1ZW5jZRgBIAEoBBIkCgNnZXQYAiABKAsyFS5jYWlybi52MS5HZXRSZXNwb25zZUgAEiQKA3B1dBgDIAEoCzIVLmNhaXJuLnYxLlB1dFJlc3BvbnNlSAASKgoGZGVsZXRlGAQgASgLMhguY2Fpcm4udjEuRGVsZXRlUmVzcG9uc2VIABI6Cg9jb21wYXJlX2FuZF9zZXQYBSABKAsyHy5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVzcG9uc2VIABIkCgN0eG4YBiABKAsyFS5jYWlybi52MS5UeG5SZXNwb25zZUgAEicKBWVycm9yGAcgASgLMhYuY2Fpcm4udjEuU2Vzc2lvbkVycm9ySABCCAoGYW5zd2VyIkAKDFNlc3Npb25FcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEQoJcmV0cnlhYmxlGAMgASgIMocECg9LZXlWYWx1ZVNlcnZpY2USNwoDR2V0EhQuY2Fpcm4udjEuR2V0UmVxdWVzdBoVLmNhaXJuLnYxLkdldFJlc3BvbnNlIgOQAgESMgoDUHV0EhQuY2Fpcm4udjEuUHV0UmVxdWVzdBoVLmNhaXJuLnYxLlB1dFJlc3BvbnNlEjsKBkRlbGV0ZRIXLmNhaXJuLnYxLkRlbGV0ZVJlcXVlc3QaGC5jYWlybi52MS5EZWxldGVSZXNwb25zZRJQCg1Db21wYXJlQW5kU2V0Eh4uY2Fpcm4udjEuQ29tcGFyZUFuZFNldFJlcXVlc3QaHy5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVzcG9uc2USPwoFUmFuZ2USFi5jYWlybi52MS5SYW5nZVJlcXVlc3QaFy5jYWlybi52MS5SYW5nZVJlc3BvbnNlIgOQAgEwARIyCgNUeG4SFC5jYWlybi52MS5UeG5SZXF1ZXN0GhUuY2Fpcm4udjEuVHhuUmVzcG9uc2USPwoFV2F0Y2gSFi5jYWlybi52MS5XYXRjaFJlcXVlc3QaFy5jYWlybi52MS5XYXRjaFJlc3BvbnNlIgOQAgEwARJCCgdTZXNzaW9uEhguY2Fpcm4udjEuU2Vzc2lvblJlcXVlc3QaGS5jYWlybi52MS5TZXNzaW9uUmVzcG9uc2UoATABYgZwcm90bzM", [file_cairn_v1_storage]);
+  fileDesc("ChFjYWlybi92MS9rdi5wcm90bxIIY2Fpcm4udjEihQEKDlJlc3BvbnNlSGVhZGVyEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIMCgR0ZXJtGAMgASgEEhUKDWFwcGxpZWRfaW5kZXgYBCABKAQSEQoJbGVhZGVyX2lkGAUgASgJEhYKDmxlYWRlcl9hZGRyZXNzGAYgASgJIk8KCEtleVZhbHVlEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIPCgd2ZXJzaW9uGAMgASgEEhYKDmNyZWF0ZV92ZXJzaW9uGAQgASgEIkMKCkdldFJlcXVlc3QSCwoDa2V5GAEgASgMEg0KBXN0YWxlGAIgASgIEhkKEW1pbl9hcHBsaWVkX2luZGV4GAMgASgEIlcKC0dldFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEh4KAmt2GAIgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUiUQoKUHV0UmVxdWVzdBILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwSJwoKcmVxdWVzdF9pZBgDIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZCJICgtQdXRSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIPCgd2ZXJzaW9uGAIgASgEIkUKDURlbGV0ZVJlcXVlc3QSCwoDa2V5GAEgASgMEicKCnJlcXVlc3RfaWQYAiABKAsyEy5jYWlybi52MS5SZXF1ZXN0SWQiSwoORGVsZXRlUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISDwoHZGVsZXRlZBgCIAEoCCKqAQoUQ29tcGFyZUFuZFNldFJlcXVlc3QSCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhEKCW5ld192YWx1ZRgEIAEoDBIZChFjcmVhdGVfaWZfbWlzc2luZxgFIAEoCBInCgpyZXF1ZXN0X2lkGAYgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkQgoKCGV4cGVjdGVkIogBChVDb21wYXJlQW5kU2V0UmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISDwoHc3dhcHBlZBgCIAEoCBIPCgd2ZXJzaW9uGAMgASgEEiMKB2N1cnJlbnQYBCABKAsyEi5jYWlybi52MS5LZXlWYWx1ZSJmCgxSYW5nZVJlcXVlc3QSDgoGcHJlZml4GAEgASgMEg0KBWxpbWl0GAIgASgEEg0KBXN0YWxlGAMgASgIEhkKEW1pbl9hcHBsaWVkX2luZGV4GAQgASgEEg0KBWFmdGVyGAUgASgMImgKDVJhbmdlUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISHwoDa3ZzGAIgAygLMhIuY2Fpcm4udjEuS2V5VmFsdWUSDAoEbW9yZRgDIAEoCCKnAQoKVHhuUmVxdWVzdBIlCgdjb21wYXJlGAEgAygLMhQuY2Fpcm4udjEuQ29tcGFyaXNvbhIhCgR0aGVuGAIgAygLMhMuY2Fpcm4udjEuT3BlcmF0aW9uEiYKCW90aGVyd2lzZRgDIAMoCzITLmNhaXJuLnYxLk9wZXJhdGlvbhInCgpyZXF1ZXN0X2lkGAQgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkIkkKCkNvbXBhcmlzb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAQgoKCGV4cGVjdGVkIpMBCglPcGVyYXRpb24SJQoDcHV0GAEgASgLMhYuY2Fpcm4udjEuUHV0T3BlcmF0aW9uSAASKwoGZGVsZXRlGAIgASgLMhkuY2Fpcm4udjEuRGVsZXRlT3BlcmF0aW9uSAASJQoDZ2V0GAMgASgLMhYuY2Fpcm4udjEuR2V0T3BlcmF0aW9uSABCCwoJb3BlcmF0aW9uInQKC1R4blJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEhEKCXN1Y2NlZWRlZBgCIAEoCBIoCgdyZXN1bHRzGAMgAygLMhcuY2Fpcm4udjEuQ29tbWFuZFJlc3VsdCIzCgxXYXRjaFJlcXVlc3QSDgoGcHJlZml4GAEgASgMEhMKC3N0YXJ0X2luZGV4GAIgASgEIl8KDVdhdGNoUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISJAoGZXZlbnRzGAIgAygLMhQuY2Fpcm4udjEuV2F0Y2hFdmVudCJMCgpXYXRjaEV2ZW50Eg0KBWluZGV4GAEgASgEEh4KAmt2GAIgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUSDwoHZGVsZXRlZBgDIAEoCCJ7Cg5TZXNzaW9uUmVxdWVzdBIRCgljbGllbnRfaWQYASABKAkSJAoFY2FsbHMYAiADKAsyFS5jYWlybi52MS5TZXNzaW9uQ2FsbBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBISCgpjbHVzdGVyX2lkGAQgASgJIvwBCgtTZXNzaW9uQ2FsbBIQCghzZXF1ZW5jZRgBIAEoBBIjCgNnZXQYAiABKAsyFC5jYWlybi52MS5HZXRSZXF1ZXN0SAASIwoDcHV0GAMgASgLMhQuY2Fpcm4udjEuUHV0UmVxdWVzdEgAEikKBmRlbGV0ZRgEIAEoCzIXLmNhaXJuLnYxLkRlbGV0ZVJlcXVlc3RIABI5Cg9jb21wYXJlX2FuZF9zZXQYBSABKAsyHi5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVxdWVzdEgAEiMKA3R4bhgGIAEoCzIULmNhaXJuLnYxLlR4blJlcXVlc3RIAEIGCgRjYWxsImUKD1Nlc3Npb25SZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIoCgdhbnN3ZXJzGAIgAygLMhcuY2Fpcm4udjEuU2Vzc2lvbkFuc3dlciKuAgoNU2Vzc2lvbkFuc3dlchIQCghzZXF1ZW5jZRgBIAEoBBIkCgNnZXQYAiABKAsyFS5jYWlybi52MS5HZXRSZXNwb25zZUgAEiQKA3B1dBgDIAEoCzIVLmNhaXJuLnYxLlB1dFJlc3BvbnNlSAASKgoGZGVsZXRlGAQgASgLMhguY2Fpcm4udjEuRGVsZXRlUmVzcG9uc2VIABI6Cg9jb21wYXJlX2FuZF9zZXQYBSABKAsyHy5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVzcG9uc2VIABIkCgN0eG4YBiABKAsyFS5jYWlybi52MS5UeG5SZXNwb25zZUgAEicKBWVycm9yGAcgASgLMhYuY2Fpcm4udjEuU2Vzc2lvbkVycm9ySABCCAoGYW5zd2VyIoMBCgxTZXNzaW9uRXJyb3ISDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhEKCXJldHJ5YWJsZRgDIAEoCBIRCglsZWFkZXJfaWQYBCABKAkSFgoObGVhZGVyX2FkZHJlc3MYBSABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYBiABKA0yhwQKD0tleVZhbHVlU2VydmljZRI3CgNHZXQSFC5jYWlybi52MS5HZXRSZXF1ZXN0GhUuY2Fpcm4udjEuR2V0UmVzcG9uc2UiA5ACARIyCgNQdXQSFC5jYWlybi52MS5QdXRSZXF1ZXN0GhUuY2Fpcm4udjEuUHV0UmVzcG9uc2USOwoGRGVsZXRlEhcuY2Fpcm4udjEuRGVsZXRlUmVxdWVzdBoYLmNhaXJuLnYxLkRlbGV0ZVJlc3BvbnNlElAKDUNvbXBhcmVBbmRTZXQSHi5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVxdWVzdBofLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRSZXNwb25zZRI/CgVSYW5nZRIWLmNhaXJuLnYxLlJhbmdlUmVxdWVzdBoXLmNhaXJuLnYxLlJhbmdlUmVzcG9uc2UiA5ACATABEjIKA1R4bhIULmNhaXJuLnYxLlR4blJlcXVlc3QaFS5jYWlybi52MS5UeG5SZXNwb25zZRI/CgVXYXRjaBIWLmNhaXJuLnYxLldhdGNoUmVxdWVzdBoXLmNhaXJuLnYxLldhdGNoUmVzcG9uc2UiA5ACATABEkIKB1Nlc3Npb24SGC5jYWlybi52MS5TZXNzaW9uUmVxdWVzdBoZLmNhaXJuLnYxLlNlc3Npb25SZXNwb25zZSgBMAFiBnByb3RvMw", [file_cairn_v1_storage]);
 
 /**
  * Where and when an answer was given.
@@ -54,6 +54,13 @@ export type ResponseHeader = Message<"cairn.v1.ResponseHeader"> & {
    * @generated from field: string leader_id = 5;
    */
   leaderId: string;
+
+  /**
+   * host:port of that leader as its peers reach it; empty when it is not known.
+   *
+   * @generated from field: string leader_address = 6;
+   */
+  leaderAddress: string;
 };
 
 /**
@@ -385,6 +392,13 @@ export type RangeRequest = Message<"cairn.v1.RangeRequest"> & {
    * @generated from field: uint64 min_applied_index = 4;
    */
   minAppliedIndex: bigint;
+
+  /**
+   * Only keys above this one. To read page by page, give a limit, and then the last key of the page before.
+   *
+   * @generated from field: bytes after = 5;
+   */
+  after: Uint8Array;
 };
 
 /**
@@ -395,7 +409,7 @@ export const RangeRequestSchema: GenMessage<RangeRequest> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 10);
 
 /**
- * Part of the answer. The stream holds at least one; together they hold the keys in ascending order of their bytes.
+ * Part of the answer, about 256 KiB. The stream holds at least one; together they hold the keys in ascending order of their bytes.
  *
  * @generated from message cairn.v1.RangeResponse
  */
@@ -656,16 +670,33 @@ export const WatchEventSchema: GenMessage<WatchEvent> = /*@__PURE__*/
  */
 export type SessionRequest = Message<"cairn.v1.SessionRequest"> & {
   /**
-   * The client; required in the first message.
+   * The client, 1 to 256 bytes; see RequestId. Required in the first message; in later ones empty, or the same.
    *
    * @generated from field: string client_id = 1;
    */
   clientId: string;
 
   /**
+   * May be empty.
+   *
    * @generated from field: repeated cairn.v1.SessionCall calls = 2;
    */
   calls: SessionCall[];
+
+  /**
+   * The client has the answers to all its writes up to this sequence, or has given up on them, and will not ask for them again: the cluster
+   * forgets them. Goes into the request id of each write of this message, and must be below their sequences.
+   *
+   * @generated from field: uint64 acknowledged_through = 3;
+   */
+  acknowledgedThrough: bigint;
+
+  /**
+   * When given, the stream is refused unless the node belongs to this cluster. In the first message.
+   *
+   * @generated from field: string cluster_id = 4;
+   */
+  clusterId: string;
 };
 
 /**
@@ -676,23 +707,29 @@ export const SessionRequestSchema: GenMessage<SessionRequest> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 19);
 
 /**
- * One request of a session.
+ * One call of a session.
  *
  * @generated from message cairn.v1.SessionCall
  */
 export type SessionCall = Message<"cairn.v1.SessionCall"> & {
   /**
-   * Number of the request within the session's client.
+   * Number of the call within its client, from 1, one higher for each new call; the answer carries it back. For a write it is the sequence
+   * of its request id: sent again with the same number, over any stream and to any node, it has no second effect and gets the same answer.
+   * The cluster remembers the newest 128 answers of a client: have no more writes than that above `acknowledged_through`.
    *
    * @generated from field: uint64 sequence = 1;
    */
   sequence: bigint;
 
   /**
+   * A request_id inside must be absent.
+   *
    * @generated from oneof cairn.v1.SessionCall.call
    */
   call: {
     /**
+     * A stale read with min_applied_index may wait for as long as the stream lasts.
+     *
      * @generated from field: cairn.v1.GetRequest get = 2;
      */
     value: GetRequest;
@@ -717,6 +754,8 @@ export type SessionCall = Message<"cairn.v1.SessionCall"> & {
     case: "compareAndSet";
   } | {
     /**
+     * Not implemented yet: answered with UNIMPLEMENTED.
+     *
      * @generated from field: cairn.v1.TxnRequest txn = 6;
      */
     value: TxnRequest;
@@ -736,11 +775,15 @@ export const SessionCallSchema: GenMessage<SessionCall> = /*@__PURE__*/
  */
 export type SessionResponse = Message<"cairn.v1.SessionResponse"> & {
   /**
+   * Holds for all answers, which have none of their own.
+   *
    * @generated from field: cairn.v1.ResponseHeader header = 1;
    */
   header?: ResponseHeader | undefined;
 
   /**
+   * May be empty.
+   *
    * @generated from field: repeated cairn.v1.SessionAnswer answers = 2;
    */
   answers: SessionAnswer[];
@@ -754,12 +797,14 @@ export const SessionResponseSchema: GenMessage<SessionResponse> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 21);
 
 /**
- * The answer to one request of a session.
+ * The answer to one call of a session.
  *
  * @generated from message cairn.v1.SessionAnswer
  */
 export type SessionAnswer = Message<"cairn.v1.SessionAnswer"> & {
   /**
+   * That of the call.
+   *
    * @generated from field: uint64 sequence = 1;
    */
   sequence: bigint;
@@ -814,7 +859,7 @@ export const SessionAnswerSchema: GenMessage<SessionAnswer> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 22);
 
 /**
- * Why one request of a session was not carried out.
+ * Why one call of a session was not carried out, or is not known to be.
  *
  * @generated from message cairn.v1.SessionError
  */
@@ -832,11 +877,33 @@ export type SessionError = Message<"cairn.v1.SessionError"> & {
   message: string;
 
   /**
-   * Whether the same request may be sent again.
+   * Whether the same call may be sent again, with its sequence, here or to another node. True for a write whose outcome is unknown
+   * (OUTCOME_UNKNOWN): sent again, it is carried out or found to be done. False when that was so long ago that its answer is forgotten.
    *
    * @generated from field: bool retryable = 3;
    */
   retryable: boolean;
+
+  /**
+   * The leader, when the error is about leadership and it is known.
+   *
+   * @generated from field: string leader_id = 4;
+   */
+  leaderId: string;
+
+  /**
+   * host:port of that leader as its peers reach it; empty when it is not known.
+   *
+   * @generated from field: string leader_address = 5;
+   */
+  leaderAddress: string;
+
+  /**
+   * Try again after this many milliseconds; 0: no advice.
+   *
+   * @generated from field: uint32 retry_after_ms = 6;
+   */
+  retryAfterMs: number;
 };
 
 /**
@@ -852,11 +919,17 @@ export const SessionErrorSchema: GenMessage<SessionError> = /*@__PURE__*/
  * A write is durable on a majority when it is answered. Each write has a place in the log, its index; a key's version is the index
  * of the write that set it, so versions only grow.
  *
+ * Any member may be asked: one that does not lead passes a unary call or a Range on to the leader, once. `stale` reads are answered where
+ * they arrive, and a Session only by the leader, which it names.
+ *
  * Errors of every method: INVALID_ARGUMENT when a limit is exceeded or a field is missing (nothing happened); UNAVAILABLE when there
- * is no leader (nothing happened); RESOURCE_EXHAUSTED when too much is waiting or the disk is full (nothing happened: try later; reads fail
- * so only when a committed write cannot be applied, and `stale` ones never do);
- * ABORTED or DEADLINE_EXCEEDED when the outcome of a write is unknown: it may still take effect. Give a request_id to be able to
- * retry without a second effect.
+ * is no leader, or it cannot be reached (nothing happened); RESOURCE_EXHAUSTED when too much is waiting or the disk is full (nothing
+ * happened: try later; reads fail so only when a committed write cannot be applied, and `stale` ones never do);
+ * ABORTED, CANCELLED or DEADLINE_EXCEEDED when the outcome of a write is unknown: it may still take effect. Give a request_id to be able
+ * to retry without a second effect. A call that is cancelled or out of time before its write is begun has no effect.
+ *
+ * Trailing metadata of an error: `cairn-code` (Cairn's own code, as in src/errors.ts), `cairn-leader` and `cairn-leader-address` (the
+ * leader, when the error is about leadership and it is known), `retry-after-ms` (when too much is waiting: try again after so long).
  *
  * @generated from service cairn.v1.KeyValueService
  */
@@ -932,7 +1005,15 @@ export const KeyValueService: GenService<{
     output: typeof WatchResponseSchema;
   },
   /**
-   * Many requests over one stream, several to a message. Not implemented yet: answers UNIMPLEMENTED.
+   * Many calls over one stream to the leader, several to a message in both directions: far cheaper than unary calls.
+   *
+   * The first message is answered at once, by a header that says who leads. Calls are carried out concurrently and answered in any order,
+   * each as soon as its answer is known. The writes of a stream get places in the log in the order in which they were sent, but for those
+   * that fail; a read sees every write that was answered before it was sent. The reads of one message are confirmed together.
+   *
+   * What is wrong with one call is that call's SessionError. The stream itself ends with an error only when the client breaks its rules
+   * (INVALID_ARGUMENT, WRONG_CLUSTER), and with OK when the server stops: send what is not answered to another node, writes with their
+   * sequences. The server reads no further while 1,024 calls are in the works or wait to be sent: read the answers.
    *
    * @generated from rpc cairn.v1.KeyValueService.Session
    */

@@ -1,0 +1,124 @@
+import type { Clock } from "../clock.js";
+import { CairnError, type CairnErrorCode } from "../errors.js";
+import type { SharedChannel } from "../transport/bridge_client.js";
+import type { CallSettings } from "../transport/channel.js";
+import type { ChannelPool } from "../transport/channel_pool.js";
+import { AbortWatch } from "./abort_watch.js";
+import { closedDuringCall, gaveUp } from "./call.js";
+import { hintOf, LeaderSearch } from "./leader_search.js";
+import type { CallOptions } from "./options.js";
+
+/** How long one node may take to answer, at least, before another one is asked, in ms. */
+const ATTEMPT_MS = 2_000;
+
+/** Failures after which another node, or the same one later, may do better. */
+const PASSING: ReadonlySet<CairnErrorCode> = new Set(["NOT_LEADER", "STOPPED", "UNREACHABLE", "BUSY", "TIMEOUT"]);
+
+/** What may end a call from outside: its caller's signal, or the end of the client. Must be ended when the call has. */
+export interface CallScope {
+  /** Its reason is the CairnError that the call ends with. */
+  readonly signal: AbortSignal;
+  end(): void;
+}
+
+/** Calls that change nothing and that any node may answer: at one node after the other until one does. */
+export class AnyNode {
+  readonly #signals = new AbortWatch();
+  readonly #running = new Set<AbortController>();
+
+  constructor(
+    private readonly endpoints: readonly string[],
+    private readonly channels: ChannelPool,
+    private readonly clock: Clock,
+    private readonly random: () => number,
+  ) {}
+
+  begin(own: AbortSignal | undefined): CallScope {
+    const controller = new AbortController();
+    this.#running.add(controller);
+    if (own?.aborted) controller.abort(gaveUp(own));
+    const stopWatching = own && this.#signals.add(own, () => controller.abort(gaveUp(own)));
+    const end = () => {
+      this.#running.delete(controller);
+      stopWatching?.();
+    };
+    return { signal: controller.signal, end };
+  }
+
+  /** {@link askWithin} a scope of its own. */
+  async ask<Answer>(
+    { signal, timeoutMs }: CallOptions & { readonly timeoutMs: number },
+    call: (channel: SharedChannel, settings: CallSettings) => Promise<Answer>,
+  ): Promise<Answer> {
+    const scope = this.begin(signal);
+    try {
+      return await this.askWithin(scope, undefined, timeoutMs, call);
+    } finally {
+      scope.end();
+    }
+  }
+
+  /**
+   * Resolves with what `call` does. `first`: which node to ask first.
+   * @throws CairnError TIMEOUT when no node answers in time (its cause is the last failure), CANCELLED, or what is no passing failure
+   */
+  async askWithin<Answer>(
+    { signal }: CallScope,
+    first: string | undefined,
+    timeoutMs: number,
+    call: (channel: SharedChannel, settings: CallSettings) => Promise<Answer>,
+  ): Promise<Answer> {
+    const search = new LeaderSearch(this.#inTurn(), this.random);
+    if (first !== undefined) search.found(first);
+    const deadline = this.clock.now() + timeoutMs;
+    // Who has much time wants large values over slow networks, too.
+    const attemptMs = Math.max(ATTEMPT_MS, timeoutMs / (this.endpoints.length + 1));
+    for (let problem: CairnError | undefined; ; ) {
+      const { address, pauseMs } = search.next();
+      await this.#pause(pauseMs, signal);
+      signal.throwIfAborted();
+      const leftMs = deadline - this.clock.now();
+      if (leftMs <= 0) throw tooLate(timeoutMs, problem);
+      try {
+        return await call(this.channels.get(address), { signal, timeoutMs: Math.min(leftMs, attemptMs) });
+      } catch (error) {
+        problem = CairnError.from(error);
+        signal.throwIfAborted();
+        if (!PASSING.has(problem.code)) throw problem;
+        if (problem.code === "NOT_LEADER") search.notLeader(address, hintOf(problem));
+        else search.unreachable(address);
+      }
+    }
+  }
+
+  /** Ends the calls that are under way. */
+  close(): void {
+    for (const controller of this.#running) controller.abort(closedDuringCall());
+  }
+
+  /** The endpoints, beginning anywhere, so that reads spread over the nodes. */
+  #inTurn(): string[] {
+    const start = Math.floor(this.random() * this.endpoints.length);
+    return [...this.endpoints.slice(start), ...this.endpoints.slice(0, start)];
+  }
+
+  #pause(ms: number, signal: AbortSignal): Promise<void> {
+    if (ms === 0 || signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = () => {
+        cancel();
+        signal.removeEventListener("abort", end);
+        resolve();
+      };
+      const cancel = this.clock.after(ms, end);
+      signal.addEventListener("abort", end, { once: true });
+    });
+  }
+}
+
+function tooLate(timeoutMs: number, problem: CairnError | undefined): CairnError {
+  const why = problem === undefined ? "" : `; the last problem was: ${problem.message}`;
+  const { leaderHint, leaderAddress } = problem ?? {};
+  const text = `there was no answer in ${timeoutMs} ms${why}`;
+  return new CairnError("TIMEOUT", text, { cause: problem, leaderHint, leaderAddress });
+}

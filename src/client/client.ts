@@ -1,0 +1,270 @@
+import { randomUUID } from "node:crypto";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { type Clock, systemClock } from "../clock.js";
+import { CairnError } from "../errors.js";
+import { checkKey, checkKeyStart, checkValue } from "../machine/command.js";
+import { ChannelPool } from "../transport/channel_pool.js";
+import { AnyNode } from "./any_node.js";
+import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
+import { LeaderSearch } from "./leader_search.js";
+import {
+  type CallOptions,
+  type ClientOptions,
+  checkClientId,
+  checkEndpoints,
+  checkTimeout,
+  DEFAULT_TIMEOUT_MS,
+} from "./options.js";
+import { Pipeline } from "./pipeline.js";
+import { inPages, oneView } from "./range.js";
+import { type NodeStatus, statusOf } from "./status.js";
+import {
+  type Key,
+  type KeyValue,
+  keyToBytes,
+  keyValueOf,
+  type StoredValue,
+  storedValueOf,
+  type Value,
+  valueToBytes,
+} from "./values.js";
+
+/** What may be said about a read. */
+export interface ReadOptions extends CallOptions {
+  /**
+   * Read what any node has, which may be behind: also when there is no leader. Default false: the read is linearizable, so it sees every
+   * write that was answered before it was made, whoever made it.
+   */
+  readonly stale?: boolean | undefined;
+  /** With `stale`: wait until the node has applied this index, such as a version that a write has returned. Default 0: do not wait. */
+  readonly minAppliedIndex?: number | undefined;
+}
+
+export interface RangeOptions extends ReadOptions {
+  /** Only keys that start with this. Default: all. */
+  readonly prefix?: Key | undefined;
+  /** Only keys above this one, in the order of their bytes. Default: all. */
+  readonly after?: Key | undefined;
+  /** At most so many keys, 1 or more. Default: all. */
+  readonly limit?: number | undefined;
+  /**
+   * Read so many keys at a time, each time the state as it is then. Default: all keys are from one state, which the server holds on to
+   * while they are read. Give it when that takes minutes: it costs the server nothing between pages, and a page that fails is read again.
+   */
+  readonly pageSize?: number | undefined;
+}
+
+/** What a key must be for {@link CairnClient.compareAndSet} to set it. */
+export type Expected = { readonly value: Value } | { readonly version: number } | { readonly absent: true };
+
+export interface CompareAndSetOptions extends CallOptions {
+  /** A missing key counts as being as expected, and is created. Default false. */
+  readonly createIfMissing?: boolean | undefined;
+}
+
+/** Set, with the key's new version; or not, with what is there (undefined: the key does not exist). */
+export type CompareAndSetResult =
+  | { readonly swapped: true; readonly version: number }
+  | { readonly swapped: false; readonly current: StoredValue | undefined };
+
+export interface StatusOptions extends CallOptions {
+  /** host:port of the node to ask. Default: the first of the client's endpoints that answers. */
+  readonly endpoint?: string | undefined;
+}
+
+/** What is around key and value in a message, in bytes, about. */
+const CALL_BYTES = 64;
+
+/**
+ * A client of a Cairn cluster. It finds the leader and follows it, sends all calls of one turn of the event loop in one message, and sends
+ * again what a broken connection or a change of leader has left unanswered: each write has its effect once, however often it was sent.
+ *
+ * One client serves a whole process: make as many calls at a time as you like. Calls that are not awaited one after the other are carried
+ * out concurrently, in any order. Beyond 128 writes or 512 reads under way, or 16 MiB of writes, calls wait here for their turn.
+ *
+ * Every method rejects with a CairnError. INVALID_ARGUMENT and LIMIT_EXCEEDED: the call can never succeed. TIMEOUT and CANCELLED: time was
+ * up, or the caller gave up, and nothing happened. OUTCOME_UNKNOWN: the same for a write that was sent by then: it may or may not take
+ * effect, once, even now. DISK_FULL: the leader has no room, and nothing happened. FAILED_PRECONDITION: the client is closed.
+ * The error's `cause` says what kept the client from an answer, and `retryable` whether the same call may be made again without having
+ * a second effect.
+ *
+ * ```ts
+ * await using client = new CairnClient({ endpoints: ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"] });
+ * await client.put("greeting", "hello");
+ * console.log((await client.get("greeting"))?.text());
+ * ```
+ */
+export class CairnClient implements AsyncDisposable {
+  /** The name under which the cluster remembers this client's writes. */
+  readonly clientId: string;
+  readonly #channels = new ChannelPool();
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  readonly #pipeline: Pipeline;
+  readonly #nodes: AnyNode;
+  #isClosed = false;
+
+  /** Connects when the first call needs it. @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED for options that are none */
+  constructor(options: ClientOptions) {
+    const endpoints = checkEndpoints(options.endpoints);
+    const random = options.random ?? Math.random;
+    this.clientId = checkClientId(options.clientId ?? randomUUID());
+    this.#clock = options.clock ?? systemClock;
+    this.#timeoutMs = checkTimeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+    this.#pipeline = new Pipeline({
+      clientId: this.clientId,
+      channels: this.#channels,
+      search: new LeaderSearch(endpoints, random),
+      clock: this.#clock,
+      random,
+    });
+    this.#nodes = new AnyNode(endpoints, this.#channels, this.#clock, random);
+  }
+
+  /** Reads a key. Resolves with undefined when it does not exist. */
+  async get(key: Key, options: ReadOptions = {}): Promise<KeyValue | undefined> {
+    const request = { key: keyToBytes(key) };
+    checkKey(request.key);
+    const { kv } = options.stale
+      ? await this.#staleGet(request.key, options)
+      : (await this.#submit({ case: "get", value: request }, request.key.byteLength, options)).value;
+    return kv === undefined ? undefined : keyValueOf(kv);
+  }
+
+  /** Sets a key. Resolves with its new version when the write is durable on a majority. */
+  async put(key: Key, value: Value, options: CallOptions = {}): Promise<number> {
+    const request = { key: keyToBytes(key), value: valueToBytes(value) };
+    checkKey(request.key);
+    checkValue(request.value);
+    const bytes = request.key.byteLength + request.value.byteLength;
+    const { version } = (await this.#submit({ case: "put", value: request }, bytes, options)).value;
+    return Number(version);
+  }
+
+  /** Removes a key. Resolves with whether it was there, when that is durable on a majority. */
+  async delete(key: Key, options: CallOptions = {}): Promise<boolean> {
+    const request = { key: keyToBytes(key) };
+    checkKey(request.key);
+    return (await this.#submit({ case: "delete", value: request }, request.key.byteLength, options)).value.deleted;
+  }
+
+  /** Sets a key if it is as expected. Resolves when that is durable on a majority, or with what is there instead. */
+  async compareAndSet(
+    key: Key,
+    expected: Expected,
+    value: Value,
+    options: CompareAndSetOptions = {},
+  ): Promise<CompareAndSetResult> {
+    const request = {
+      key: keyToBytes(key),
+      expected: expectation(expected),
+      newValue: valueToBytes(value),
+      createIfMissing: options.createIfMissing ?? false,
+    };
+    checkKey(request.key);
+    checkValue(request.newValue);
+    const { expected: against } = request;
+    const bytes = request.key.byteLength + request.newValue.byteLength;
+    const expectedBytes = against.case === "value" ? against.value.byteLength : 0;
+    const call = { case: "compareAndSet", value: request } as const;
+    const { swapped, version, current } = (await this.#submit(call, bytes + expectedBytes, options)).value;
+    if (swapped) return { swapped, version: Number(version) };
+    return { swapped, current: current === undefined ? undefined : storedValueOf(current) };
+  }
+
+  /**
+   * Reads keys in the order of their bytes. What is read was one state of the store, unless a `pageSize` is given. A time limit holds for
+   * each step that waits for the network. When the connection breaks on the way, the loop throws UNREACHABLE: read on with `after`.
+   *
+   * ```ts
+   * for await (const { key, version } of client.range({ prefix: "user:" })) console.log(key, version);
+   * ```
+   */
+  async *range(options: RangeOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
+    const limits = this.#limits(options);
+    const { stale = false, limit = Number.POSITIVE_INFINITY, pageSize } = options;
+    const query = {
+      prefix: keyToBytes(options.prefix ?? ""),
+      after: keyToBytes(options.after ?? ""),
+      limit: limit === Number.POSITIVE_INFINITY ? limit : wholeNumber("limit", limit, 1),
+      stale,
+      minAppliedIndex: wholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0),
+    };
+    checkKeyStart(query.prefix, "prefix");
+    checkKeyStart(query.after, "after");
+    const first = () => (stale ? undefined : this.#pipeline.leaderAddress);
+    const source = { nodes: this.#nodes, first, clock: this.#clock };
+    if (pageSize === undefined) yield* oneView(source, query, limits);
+    else yield* inPages(source, query, wholeNumber("pageSize", pageSize, 1), limits);
+  }
+
+  /** What a node is and where it stands. */
+  async status(options: StatusOptions = {}): Promise<NodeStatus> {
+    const limits = this.#limits(options);
+    const { endpoint } = options;
+    if (endpoint !== undefined) {
+      const [address] = checkEndpoints([endpoint]);
+      return statusOf(await this.#channels.get(address!).client(AdminService).getStatus({}, limits));
+    }
+    return this.#nodes.ask(limits, async (channel, settings) =>
+      statusOf(await channel.client(AdminService).getStatus({}, settings)),
+    );
+  }
+
+  /**
+   * Closes all connections. Calls under way end at once, with CANCELLED or, for writes that were sent, OUTCOME_UNKNOWN: await them before.
+   * May be called more than once.
+   */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#pipeline.close();
+    this.#nodes.close();
+    this.#channels.close();
+  }
+
+  /** {@link close}, for `await using` (TypeScript 5.2; JavaScript from Node 24 on). */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #staleGet(key: Uint8Array, options: ReadOptions) {
+    const minAppliedIndex = BigInt(wholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0));
+    const request = { key, stale: true, minAppliedIndex };
+    return this.#nodes.ask(this.#limits(options), (channel, settings) =>
+      channel.client(KeyValueService).get(request, settings),
+    );
+  }
+
+  /** Has a call carried out by the leader. Its answer is of the call's own kind. */
+  async #submit<Kind extends CallRequest["case"] & CallAnswer["case"]>(
+    request: CallRequest & { case: Kind },
+    bytes: number,
+    options: CallOptions,
+  ): Promise<CallAnswer & { case: Kind }> {
+    const answer = await this.#pipeline.submit(request, bytes + CALL_BYTES, this.#limits(options));
+    if (answer.case === request.case) return answer as CallAnswer & { case: Kind };
+    throw new CairnError("INTERNAL", `the answer to a ${request.case} is a ${answer.case}`);
+  }
+
+  #limits({ signal, timeoutMs }: CallOptions): CallOptions & { readonly timeoutMs: number } {
+    if (this.#isClosed) throw clientIsClosed();
+    return { signal, timeoutMs: timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs) };
+  }
+}
+
+function expectation(expected: Expected) {
+  if ("value" in expected) {
+    const value = valueToBytes(expected.value);
+    checkValue(value);
+    return { case: "value", value } as const;
+  }
+  const version = "absent" in expected ? 0 : wholeNumber("version", expected.version, 0);
+  return { case: "version", value: BigInt(version) } as const;
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+function wholeNumber(what: string, value: number, least: number): number {
+  if (Number.isSafeInteger(value) && value >= least) return value;
+  throw new CairnError("INVALID_ARGUMENT", `${what} must be a whole number from ${least}, not ${value}`);
+}

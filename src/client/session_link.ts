@@ -1,0 +1,194 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import {
+  KeyValueService,
+  type ResponseHeader,
+  type SessionAnswer,
+  type SessionRequestSchema,
+  type SessionResponse,
+} from "../../gen/cairn/v1/kv_pb.js";
+import type { Clock } from "../clock.js";
+import { limits } from "../core/limits.js";
+import { CairnError } from "../errors.js";
+import type { BidiStream, SharedChannel } from "../transport/bridge_client.js";
+import type { Call } from "./call.js";
+import { notLeader } from "./leader_search.js";
+import { afterAwake } from "./patient_timer.js";
+
+/** A node that has been asked and says nothing for so long, in ms, is asked whether it still leads: it may hang, or have lost the cluster. */
+const SILENCE_MS = 1_000;
+
+/** How long it may take to say so, in ms. */
+const PROBE_MS = 1_000;
+
+/** What happens on a link. */
+export interface LinkEvents {
+  /** The node has answered. Calls are sent once {@link SessionLink.begin} is called. */
+  greeted(header: ResponseHeader): void;
+  answered(answers: readonly SessionAnswer[]): void;
+  /** The link is of no more use; nothing comes after this. Not called when {@link SessionLink.close} ends it. */
+  ended(error: CairnError): void;
+}
+
+/**
+ * One Session stream to one node: sends the calls that are given to it, as many to a message as there are in a turn of the event loop or
+ * while the network is busy, and hands out answers.
+ */
+export class SessionLink {
+  readonly #channel: SharedChannel;
+  readonly #stream: BidiStream<MessageInitShape<typeof SessionRequestSchema>, SessionResponse>;
+  /** Calls that are not sent yet, in order. */
+  readonly #outbox = new Set<Call>();
+  /** Sequences of calls that were sent here and are not answered. */
+  readonly #unanswered = new Set<number>();
+  #isGreeted = false;
+  #hasBegun = false;
+  #isFlushing = false;
+  readonly #closing = new AbortController();
+  /** Since when the node owes an answer. */
+  #silentSince: number | undefined;
+  #cancelWatch: (() => void) | undefined;
+
+  constructor(
+    channel: SharedChannel,
+    hello: { readonly clientId: string; readonly clusterId: string },
+    private readonly acknowledgedThrough: () => number,
+    private readonly clock: Clock,
+    private readonly events: LinkEvents,
+  ) {
+    this.#channel = channel;
+    this.#stream = channel.client(KeyValueService).session();
+    this.#send(hello);
+    this.#expectAnswer();
+    void this.#receive();
+  }
+
+  get address(): string {
+    return this.#channel.address;
+  }
+
+  /** Sends a call, after those that were given before. */
+  push(call: Call): void {
+    this.#outbox.add(call);
+    this.#flushSoon();
+  }
+
+  /** Nobody waits for this call any more. */
+  drop(call: Call): void {
+    this.#outbox.delete(call);
+    this.#unanswered.delete(call.sequence);
+  }
+
+  /** The node leads: calls may be sent. */
+  begin(): void {
+    this.#hasBegun = true;
+    this.#flushSoon();
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#closing.abort();
+    this.#cancelWatch?.();
+    this.#stream.cancel();
+  }
+
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  async #receive(): Promise<void> {
+    try {
+      for await (const response of this.#stream.responses) this.#onResponse(response);
+      this.#end(new CairnError("UNREACHABLE", `${this.address} has ended the session`));
+    } catch (error) {
+      const { code, text } = CairnError.from(error);
+      // That is said of every broken stream. What it means for each call is known here.
+      this.#end(new CairnError(code === "OUTCOME_UNKNOWN" ? "UNREACHABLE" : code, text, { cause: error }));
+    }
+  }
+
+  #onResponse({ header, answers }: SessionResponse): void {
+    if (this.#isClosed) return;
+    for (const { sequence } of answers) this.#unanswered.delete(Number(sequence));
+    this.#silentSince = this.#unanswered.size > 0 ? this.clock.now() : undefined;
+    if (!this.#isGreeted && header !== undefined) {
+      this.#isGreeted = true;
+      this.events.greeted(header);
+    }
+    if (answers.length > 0 && !this.#isClosed) this.events.answered(answers);
+  }
+
+  #flushSoon(): void {
+    if (this.#isFlushing || !this.#hasBegun || this.#isClosed || this.#outbox.size === 0) return;
+    this.#isFlushing = true;
+    this.clock.soon(() => void this.#flush());
+  }
+
+  async #flush(): Promise<void> {
+    while (this.#outbox.size > 0 && !this.#isClosed) {
+      const sent = this.#send(this.#nextMessage());
+      this.#expectAnswer();
+      await sent;
+    }
+    this.#isFlushing = false;
+  }
+
+  #nextMessage(): MessageInitShape<typeof SessionRequestSchema> {
+    const calls = [];
+    let bytes = 0;
+    for (const call of this.#outbox) {
+      bytes += call.bytes;
+      const isFull = calls.length === limits.sessionMessageCalls || bytes > limits.sessionMessageBytes;
+      if (isFull && calls.length > 0) break;
+      this.#outbox.delete(call);
+      this.#unanswered.add(call.sequence);
+      call.sent();
+      calls.push({ sequence: BigInt(call.sequence), call: call.request });
+    }
+    return { calls, acknowledgedThrough: BigInt(this.acknowledgedThrough()) };
+  }
+
+  /** Resolves when there is room for another message, or there never will be: the receiving half tells why. */
+  #send(message: MessageInitShape<typeof SessionRequestSchema>): Promise<void> {
+    return this.#stream.send(message).catch(() => {});
+  }
+
+  #expectAnswer(): void {
+    this.#silentSince ??= this.clock.now();
+    if (this.#cancelWatch === undefined) this.#watch(SILENCE_MS);
+  }
+
+  #watch(ms: number): void {
+    this.#cancelWatch = afterAwake(this.clock, ms, () => {
+      this.#cancelWatch = undefined;
+      const since = this.#silentSince;
+      if (since === undefined) return;
+      const silentMs = this.clock.now() - since;
+      if (silentMs < SILENCE_MS) this.#watch(SILENCE_MS - silentMs);
+      else void this.#probe(since);
+    });
+  }
+
+  /**
+   * Goes on waiting when the node says that it leads. It does so past what is being sent or received, so that a large value on a slow
+   * network is no reason to begin again elsewhere.
+   */
+  async #probe(since: number): Promise<void> {
+    const settings = { timeoutMs: PROBE_MS, signal: this.#closing.signal };
+    try {
+      const { nodeId, leaderId } = await this.#channel.client(AdminService).getStatus({}, settings);
+      if (nodeId !== leaderId) this.#end(notLeader(nodeId, { id: leaderId, address: "" }));
+    } catch (error) {
+      if (this.#silentSince === since) {
+        this.#end(new CairnError("UNREACHABLE", `${this.address} does not answer: ${CairnError.from(error).text}`));
+      }
+    }
+    if (!this.#isClosed) this.#watch(SILENCE_MS);
+  }
+
+  #end(error: CairnError): void {
+    if (this.#isClosed) return;
+    this.close();
+    this.events.ended(error);
+  }
+}

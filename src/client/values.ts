@@ -1,0 +1,72 @@
+import type { KeyValue as Message } from "../../gen/cairn/v1/kv_pb.js";
+import { CairnError } from "../errors.js";
+
+/** A key: 1 to 1,024 bytes. A string stands for its UTF-8. */
+export type Key = string | Uint8Array;
+
+/** A value: up to 1.5 MiB. A string stands for its UTF-8, `{ json }` for the UTF-8 of its JSON. Bytes are copied at once. */
+export type Value = string | Uint8Array | { readonly json: unknown };
+
+/** What a key has been set to. */
+export class StoredValue {
+  constructor(
+    /** The value. It is yours: nobody else changes it or minds your changing it. */
+    readonly bytes: Uint8Array,
+    /** Index of the write that set it, which is the key's version: versions only grow. */
+    readonly version: number,
+  ) {}
+
+  /** The value as UTF-8; bytes that are not UTF-8 become U+FFFD. */
+  text(): string {
+    return Buffer.from(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength).toString("utf8");
+  }
+
+  /** The value as JSON. @throws SyntaxError when it is none */
+  json<Json = unknown>(): Json {
+    return JSON.parse(this.text()) as Json;
+  }
+}
+
+/** A key with what it has been set to. */
+export class KeyValue extends StoredValue {
+  constructor(
+    readonly keyBytes: Uint8Array,
+    bytes: Uint8Array,
+    version: number,
+    /** Index of the write that created the key. */
+    readonly createVersion: number,
+  ) {
+    super(bytes, version);
+  }
+
+  /** The key as UTF-8; for keys that are not, there is {@link keyBytes}. */
+  get key(): string {
+    return Buffer.from(this.keyBytes.buffer, this.keyBytes.byteOffset, this.keyBytes.byteLength).toString("utf8");
+  }
+}
+
+export function keyToBytes(key: Key): Uint8Array {
+  return copyOf(key);
+}
+
+/** Copied, because it may be sent more than once and long after the caller goes on. @throws CairnError INVALID_ARGUMENT */
+export function valueToBytes(value: Value): Uint8Array {
+  if (typeof value === "string" || value instanceof Uint8Array) return copyOf(value);
+  const text = JSON.stringify(value.json);
+  if (text === undefined)
+    throw new CairnError("INVALID_ARGUMENT", "the value has no JSON: it is undefined or a function");
+  return Buffer.from(text);
+}
+
+function copyOf(data: string | Uint8Array): Uint8Array {
+  return typeof data === "string" ? Buffer.from(data, "utf8") : Buffer.from(data);
+}
+
+/** Copies: what a message holds are views of all its bytes, which one small value must not keep in memory. */
+export function keyValueOf({ key, value, version, createVersion }: Message): KeyValue {
+  return new KeyValue(Buffer.from(key), Buffer.from(value), Number(version), Number(createVersion));
+}
+
+export function storedValueOf({ value, version }: Message): StoredValue {
+  return new StoredValue(Buffer.from(value), Number(version));
+}

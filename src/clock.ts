@@ -1,0 +1,18 @@
+/** Time as a node or a client sees it. Injected, so that a simulator or a test can hold it in its hand. */
+export interface Clock {
+  /** Milliseconds since some moment; never goes back. */
+  now(): number;
+  /** Calls `run` once after `ms` milliseconds; returns a function that calls it off. */
+  after(ms: number, run: () => void): () => void;
+  /** Calls `run` soon, when the events that are at hand have been dealt with. */
+  soon(run: () => void): void;
+}
+
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  after(ms, run) {
+    const timer = setTimeout(run, ms);
+    return () => clearTimeout(timer);
+  },
+  soon: (run) => void setImmediate(run),
+};

@@ -1,0 +1,85 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { KeyValueSchema, ResponseHeaderSchema } from "../../gen/cairn/v1/kv_pb.js";
+import { CommandOutcome, type CommandResult, type CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../errors.js";
+import { encodeCommand } from "../machine/command.js";
+import type { KeyRecord } from "../machine/evaluate.js";
+import { toNumber } from "./convert.js";
+import type { KeyValueNode } from "./key_value_node.js";
+import { addressOf } from "./leader_hint.js";
+
+// What unary calls and the calls of a session share: how each is carried out on a node, and what it answers but for the header.
+
+export type KeyValue = MessageInitShape<typeof KeyValueSchema>;
+export type Header = MessageInitShape<typeof ResponseHeaderSchema>;
+
+/**
+ * Carries a command out through consensus: on return it is applied, and durable on a majority.
+ * @throws CairnError what {@link encodeCommand} and the node's propose() do
+ */
+export async function execute(
+  node: KeyValueNode,
+  command: MessageInitShape<typeof CommandSchema>,
+  signal?: AbortSignal,
+): Promise<CommandResult> {
+  const { result } = await node.propose(encodeCommand(command), signal);
+  return result;
+}
+
+/** The error of a retry whose first attempt is so long ago that the cluster cannot tell what became of it. */
+export function forgottenRetry(): CairnError {
+  return new CairnError(
+    "OUTCOME_UNKNOWN",
+    "the answer to this request_id is forgotten: it was carried out before, or acknowledged. Use a new sequence for a new request",
+  );
+}
+
+export function putAnswer({ index }: CommandResult): { version: bigint } {
+  return { version: index };
+}
+
+export function deleteAnswer({ outcome }: CommandResult): { deleted: boolean } {
+  return { deleted: outcome === CommandOutcome.OK };
+}
+
+export function compareAndSetAnswer(
+  key: Uint8Array,
+  { outcome, index, value, version }: CommandResult,
+): { swapped: boolean; version?: bigint; current?: KeyValue } {
+  if (outcome === CommandOutcome.OK) return { swapped: true, version: index };
+  return outcome === CommandOutcome.NOT_FOUND
+    ? { swapped: false }
+    : { swapped: false, current: { key, value, version } };
+}
+
+/** The key in the node's present state, which must be {@link readable}. */
+export function getAnswer(node: KeyValueNode, key: Uint8Array): { kv?: KeyValue } {
+  const record = node.machine.get(key);
+  return record === undefined ? {} : { kv: keyValue(key, record) };
+}
+
+/** Returns when the node's state may be read. */
+export async function readable(
+  node: KeyValueNode,
+  { stale, minAppliedIndex }: { readonly stale: boolean; readonly minAppliedIndex: bigint },
+  signal: AbortSignal,
+): Promise<void> {
+  if (stale) await node.waitApplied(toNumber(minAppliedIndex, "min_applied_index"), signal);
+  else await node.linearizableRead(signal);
+}
+
+export function keyValue(key: Uint8Array, { value, version, createVersion }: KeyRecord): KeyValue {
+  return { key, value, version: BigInt(version), createVersion: BigInt(createVersion) };
+}
+
+export function headerOf(node: KeyValueNode): Header {
+  const { leader, term } = node.raft;
+  return {
+    clusterId: node.clusterId,
+    nodeId: node.id,
+    term: BigInt(term),
+    appliedIndex: BigInt(node.machine.appliedIndex),
+    leaderId: leader ?? "",
+    leaderAddress: addressOf(node, leader) ?? "",
+  };
+}

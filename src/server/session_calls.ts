@@ -1,0 +1,186 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../gen/cairn/v1/kv_pb.js";
+import { CommandOutcome, type CommandResult, type CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../errors.js";
+import { checkKey } from "../machine/command.js";
+import { sendableText } from "../transport/status.js";
+import {
+  compareAndSetAnswer,
+  deleteAnswer,
+  execute,
+  forgottenRetry,
+  getAnswer,
+  putAnswer,
+  readable,
+} from "./key_value_calls.js";
+import type { KeyValueNode } from "./key_value_node.js";
+import { explained } from "./leader_hint.js";
+
+export type SessionAnswer = MessageInitShape<typeof SessionAnswerSchema>;
+type Answer = NonNullable<SessionAnswer["answer"]>;
+type Command = MessageInitShape<typeof CommandSchema>;
+
+/** Whose calls they are. */
+export interface SessionIdentity {
+  readonly clientId: string;
+}
+
+/** An answer that may be sent. */
+export interface PendingAnswer {
+  /** Makes it. A read is carried out here and not before, so that values that wait for a slow client take no memory. */
+  take(): SessionAnswer;
+}
+
+/** A write, and how its result is told. */
+interface Write {
+  readonly operation: NonNullable<Command["operation"]>;
+  readonly answerOf: (result: CommandResult) => Answer;
+}
+
+/** Carries out the calls of one Session stream. Each gets its answer through `onAnswer`, once, whatever happens. */
+export class SessionCalls {
+  constructor(
+    private readonly node: KeyValueNode,
+    /** Ends the waiting of reads. Writes go on: they are in the log. */
+    private readonly signal: AbortSignal,
+    private readonly onAnswer: (answer: PendingAnswer) => void,
+  ) {}
+
+  /** Starts the calls of one message. Its writes are proposed in their order before this returns. */
+  start(calls: readonly SessionCall[], session: SessionIdentity & { readonly acknowledgedThrough: bigint }): void {
+    const reads: SessionCall[] = [];
+    for (const call of calls) {
+      const write = writeOf(call);
+      if (write instanceof CairnError) this.#failed(call.sequence, write);
+      else if (write !== undefined) this.#write(call.sequence, write, { ...session, sequence: call.sequence });
+      else if (requestOf(call).stale) this.#read([call], readable(this.node, requestOf(call), this.signal));
+      else reads.push(call);
+    }
+    if (reads.length > 0) this.#read(reads, this.node.linearizableRead(this.signal));
+  }
+
+  #write(sequence: bigint, { operation, answerOf }: Write, requestId: Command["requestId"] & object): void {
+    execute(this.node, { operation, requestId }).then(
+      (result) => {
+        if (result.outcome === CommandOutcome.RETRY_TOO_OLD) this.#failed(sequence, forgottenRetry());
+        else this.onAnswer({ take: () => ({ sequence, answer: answerOf(result) }) });
+      },
+      // Whatever became of it, with its sequence it can be sent again.
+      (error) => this.#failed(sequence, error, isUnknown(error)),
+    );
+  }
+
+  /** Answers reads when the node's state may be read. */
+  #read(calls: readonly SessionCall[], confirmed: Promise<void>): void {
+    confirmed.then(
+      () => {
+        for (const call of calls) this.onAnswer({ take: () => this.#readAnswer(call) });
+      },
+      (error) => {
+        for (const { sequence } of calls) this.#failed(sequence, error);
+      },
+    );
+  }
+
+  #readAnswer(call: SessionCall): SessionAnswer {
+    const { sequence } = call;
+    const { key } = requestOf(call);
+    try {
+      checkKey(key);
+      return { sequence, answer: { case: "get", value: getAnswer(this.node, key) } };
+    } catch (error) {
+      return { sequence, answer: this.#errorAnswer(error) };
+    }
+  }
+
+  #failed(sequence: bigint, error: unknown, retryable?: boolean): void {
+    const answer = this.#errorAnswer(error, retryable);
+    this.onAnswer({ take: () => ({ sequence, answer }) });
+  }
+
+  #errorAnswer(cause: unknown, retryable?: boolean): Answer {
+    const error = CairnError.from(explained(cause, this.node));
+    const value = {
+      code: error.code,
+      message: sendableText(error.text),
+      retryable: retryable ?? error.retryable,
+      leaderId: error.leaderHint ?? "",
+      leaderAddress: error.leaderAddress ?? "",
+      retryAfterMs: error.retryAfterMs ?? 0,
+    };
+    return { case: "error", value };
+  }
+}
+
+/** About how many bytes an answer takes in a message. */
+export function answerBytes({ answer }: SessionAnswer): number {
+  switch (answer?.case) {
+    case "get":
+      return ANSWER_BYTES + keyValueBytes(answer.value.kv);
+    case "compareAndSet":
+      return ANSWER_BYTES + keyValueBytes(answer.value.current);
+    case "error":
+      return ANSWER_BYTES + 3 * (answer.value.message ?? "").length;
+    default:
+      return ANSWER_BYTES;
+  }
+}
+
+/** For what is around keys, values and texts. */
+const ANSWER_BYTES = 64;
+
+function keyValueBytes(kv: { key?: Uint8Array; value?: Uint8Array } | undefined): number {
+  return (kv?.key?.byteLength ?? 0) + (kv?.value?.byteLength ?? 0);
+}
+
+/** The write that a call asks for; undefined for a read, an error for what cannot be done. */
+function writeOf({ call }: SessionCall): Write | CairnError | undefined {
+  switch (call.case) {
+    case "get":
+      return undefined;
+    case "put": {
+      const { key, value, requestId } = call.value;
+      if (requestId !== undefined) return doubleId();
+      return {
+        operation: { case: "put", value: { key, value } },
+        answerOf: (result) => ({ case: "put", value: putAnswer(result) }),
+      };
+    }
+    case "delete": {
+      const { key, requestId } = call.value;
+      if (requestId !== undefined) return doubleId();
+      return {
+        operation: { case: "delete", value: { key } },
+        answerOf: (result) => ({ case: "delete", value: deleteAnswer(result) }),
+      };
+    }
+    case "compareAndSet": {
+      const { key, expected, newValue, createIfMissing, requestId } = call.value;
+      if (requestId !== undefined) return doubleId();
+      return {
+        operation: { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } },
+        answerOf: (result) => ({ case: "compareAndSet", value: compareAndSetAnswer(key, result) }),
+      };
+    }
+    case "txn":
+      return new CairnError("UNIMPLEMENTED", "Txn is not implemented yet");
+    default:
+      return new CairnError("INVALID_ARGUMENT", "the call is missing, or none that this version knows");
+  }
+}
+
+/** The request of a call for which {@link writeOf} says that it is a read. */
+function requestOf({ call }: SessionCall): GetRequest {
+  return call.value as GetRequest;
+}
+
+function doubleId(): CairnError {
+  return new CairnError(
+    "INVALID_ARGUMENT",
+    "request_id must be absent within a session: the stream's client_id and the call's sequence are in its place",
+  );
+}
+
+function isUnknown(error: unknown): boolean | undefined {
+  return error instanceof CairnError && error.code === "OUTCOME_UNKNOWN" ? true : undefined;
+}

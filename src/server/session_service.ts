@@ -1,0 +1,189 @@
+import { setMaxListeners } from "node:events";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { SessionRequest, SessionResponseSchema } from "../../gen/cairn/v1/kv_pb.js";
+import { limits } from "../core/limits.js";
+import { CairnError } from "../errors.js";
+import type { CallContext } from "../transport/call_context.js";
+import { headerOf } from "./key_value_calls.js";
+import type { KeyValueNode } from "./key_value_node.js";
+import { answerBytes, type PendingAnswer, SessionCalls, type SessionIdentity } from "./session_calls.js";
+
+type Response = MessageInitShape<typeof SessionResponseSchema>;
+
+/** The Session streams of a node. */
+export class Sessions {
+  readonly #streams = new Set<SessionStream>();
+
+  constructor(private readonly node: KeyValueNode) {}
+
+  /** Answers one stream until its client ends it, or {@link stop} does. */
+  async *serve(requests: AsyncIterable<SessionRequest>, { signal }: CallContext): AsyncGenerator<Response, void> {
+    const stream = new SessionStream(this.node, requests, signal);
+    this.#streams.add(stream);
+    try {
+      yield* stream.responses();
+    } finally {
+      this.#streams.delete(stream);
+    }
+  }
+
+  /** Reads no more calls. Each stream ends when the calls that it has read are answered. */
+  stop(): void {
+    for (const stream of this.#streams) stream.stopReading();
+  }
+}
+
+/** One stream: reads calls, up to a number whose answers are not sent yet, and gathers the answers that are ready. */
+class SessionStream {
+  readonly #requests: AsyncIterator<SessionRequest>;
+  readonly #calls: SessionCalls;
+  /** Answers that are known and not sent, in the order in which they came to be known. */
+  #ready: PendingAnswer[] = [];
+  /** Calls that were read and whose answers are not sent. */
+  #inFlight = 0;
+  /** The client waits for the answer to its first message. */
+  #greet = false;
+  #readingEnded = false;
+  #failure: unknown;
+  /** Wakes who waits for an answer, or for the end. */
+  #wakeWriter: (() => void) | undefined;
+  /** Wakes who waits for calls to be answered. */
+  #wakeReader: (() => void) | undefined;
+
+  constructor(
+    private readonly node: KeyValueNode,
+    requests: AsyncIterable<SessionRequest>,
+    private readonly signal: AbortSignal,
+  ) {
+    this.#requests = requests[Symbol.asyncIterator]();
+    // Every read that waits listens to it, and Node takes more than ten for a leak.
+    setMaxListeners(0, signal);
+    this.#calls = new SessionCalls(node, signal, (answer) => {
+      this.#ready.push(answer);
+      this.#wakeWriter?.();
+    });
+  }
+
+  /** The stream of responses; ends when there are no more calls and all are answered, or nobody reads it. */
+  async *responses(): AsyncGenerator<Response, void, undefined> {
+    const onAbort = () => this.stopReading();
+    this.signal.addEventListener("abort", onAbort, { once: true });
+    void this.#read();
+    try {
+      for (;;) {
+        await this.#untilSomethingIsReady();
+        if (this.signal.aborted || this.#isDone) break;
+        // What becomes ready in this turn of the event loop goes along.
+        await new Promise<void>((resolve) => setImmediate(resolve));
+        const answers = this.#takeAnswers();
+        this.#greet = false;
+        yield { header: headerOf(this.node), answers };
+        this.#inFlight -= answers.length;
+        this.#wakeReader?.();
+      }
+      if (this.#failure !== undefined) throw this.#failure;
+    } finally {
+      this.signal.removeEventListener("abort", onAbort);
+      this.stopReading();
+    }
+  }
+
+  stopReading(): void {
+    if (this.#readingEnded) return;
+    this.#endReading();
+    // Not awaited: a reader that waits for room comes to see it by itself.
+    this.#requests.return?.().then(undefined, () => {});
+  }
+
+  get #isDone(): boolean {
+    return this.#readingEnded && this.#inFlight === 0 && !this.#greet;
+  }
+
+  async #read(): Promise<void> {
+    let identity: SessionIdentity | undefined;
+    try {
+      for (;;) {
+        const { done, value: request } = await this.#requests.next();
+        if (done === true || this.#readingEnded) break;
+        if (identity === undefined) {
+          identity = this.#identify(request);
+          this.#greet = true;
+          this.#wakeWriter?.();
+        }
+        checkSame(request, identity);
+        await this.#start(request, identity);
+      }
+      this.#endReading();
+    } catch (error) {
+      this.#failure ??= error;
+      this.stopReading();
+    }
+  }
+
+  /** Starts the calls of a message: at once when there is room for all of them, else as room comes. */
+  async #start({ calls, acknowledgedThrough }: SessionRequest, { clientId }: SessionIdentity): Promise<void> {
+    const most = limits.sessionCallsInFlight;
+    for (let at = 0; at < calls.length; at += most) {
+      const some = calls.length <= most ? calls : calls.slice(at, at + most);
+      while (this.#inFlight + some.length > most && !this.#readingEnded) await this.#untilSomethingIsSent();
+      if (this.#readingEnded) return;
+      this.#inFlight += some.length;
+      this.#calls.start(some, { clientId, acknowledgedThrough });
+    }
+  }
+
+  /** @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER */
+  #identify({ clientId, clusterId }: SessionRequest): SessionIdentity {
+    const bytes = Buffer.byteLength(clientId);
+    if (bytes === 0 || bytes > limits.clientIdBytes) {
+      const text = `client_id has ${bytes} bytes: the first message must have one of 1 to ${limits.clientIdBytes} (clientIdBytes)`;
+      throw new CairnError("INVALID_ARGUMENT", text);
+    }
+    if (clusterId !== "" && clusterId !== this.node.clusterId) {
+      const text = `cluster_id is ${JSON.stringify(clusterId)}, but this node belongs to ${this.node.clusterId}`;
+      throw new CairnError("WRONG_CLUSTER", text);
+    }
+    return { clientId };
+  }
+
+  /** As many ready answers as one message holds. */
+  #takeAnswers() {
+    const answers = [];
+    let bytes = 0;
+    for (const pending of this.#ready) {
+      if (answers.length === limits.sessionMessageCalls) break;
+      const answer = pending.take();
+      bytes += answerBytes(answer);
+      if (answers.length > 0 && bytes > limits.sessionMessageBytes) break;
+      answers.push(answer);
+    }
+    this.#ready = answers.length === this.#ready.length ? [] : this.#ready.slice(answers.length);
+    return answers;
+  }
+
+  #endReading(): void {
+    this.#readingEnded = true;
+    this.#wakeWriter?.();
+    this.#wakeReader?.();
+  }
+
+  async #untilSomethingIsReady(): Promise<void> {
+    while (this.#ready.length === 0 && !this.#greet && !this.#isDone && !this.signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#wakeWriter = resolve;
+      });
+    }
+  }
+
+  #untilSomethingIsSent(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wakeReader = resolve;
+    });
+  }
+}
+
+function checkSame({ clientId }: SessionRequest, identity: SessionIdentity): void {
+  if (clientId === "" || clientId === identity.clientId) return;
+  const text = `client_id is ${JSON.stringify(clientId)}, but the stream belongs to ${JSON.stringify(identity.clientId)}`;
+  throw new CairnError("INVALID_ARGUMENT", text);
+}

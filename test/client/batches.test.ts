@@ -1,0 +1,114 @@
+import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { manyTurns, until } from "../support/conditions.js";
+import { acknowledge, clientOf, FakeNode } from "./support.js";
+
+describe("calls of one turn of the event loop", () => {
+  test("go in one message, writes and reads alike; those of a later turn in another", async () => {
+    const node = await FakeNode.start("n1");
+    const client = clientOf(node.address);
+    await client.put("first", "");
+    const before = node.messages.length;
+    await Promise.all(Array.from({ length: 100 }, (_, at) => (at % 2 ? client.get(`${at}`) : client.put(`${at}`, ""))));
+    expect(node.messages.length - before).toBe(1);
+    expect(node.sequences).toEqual(Array.from({ length: 101 }, (_, at) => at + 1));
+    await Promise.all([client.put("a", ""), client.put("b", "")]);
+    expect(node.messages.length - before).toBe(2);
+  });
+
+  test("callers that each await their calls share messages", async () => {
+    const node = await FakeNode.start("n1");
+    const client = clientOf(node.address);
+    const caller = async (name: string) => {
+      for (let count = 0; count < 20; count++) await client.put(name, `${count}`);
+    };
+    await Promise.all(Array.from({ length: 50 }, (_, at) => caller(`caller-${at}`)));
+    expect(node.calls).toHaveLength(1000);
+    // One for each round, one for the greeting.
+    expect(node.messages.length).toBeLessThan(30);
+  });
+
+  test("large ones are spread over messages", async () => {
+    const node = await FakeNode.start("n1");
+    const client = clientOf(node.address);
+    const sizes = [100_000, 100_000, 100_000, limits.valueBytes, 10, limits.valueBytes, 200_000, 50_000];
+    await Promise.all(sizes.map((size) => client.put("k", new Uint8Array(size))));
+    const sent = node.messages.map(({ calls }) =>
+      calls.map(({ call }) => (call.case === "put" ? call.value.value.length : 0)),
+    );
+    expect(sent.flat()).toEqual(sizes);
+    for (const each of sent) {
+      const total = each.reduce((sum, size) => sum + size, 0);
+      expect(each.length <= 1 || total <= limits.sessionMessageBytes).toBe(true);
+    }
+  });
+});
+
+describe("writes carry which answers the client has", () => {
+  test("up to the first that is missing", async () => {
+    const node = await FakeNode.start("n1");
+    const client = clientOf(node.address);
+    await Promise.all([client.put("a", ""), client.put("b", "")]);
+    node.answer = (call) => (call.sequence === 3n ? undefined : acknowledge(call));
+    const third = client.put("c", "");
+    await client.get("a");
+    await client.put("d", "");
+    await client.put("e", "");
+    expect(node.messages.at(-1)!.acknowledgedThrough).toBe(2n);
+    node.answer = acknowledge;
+    node.endStreams();
+    await third;
+    await client.put("f", "");
+    expect(node.messages.at(-1)!.acknowledgedThrough).toBe(6n);
+  });
+});
+
+describe("what is under way is bounded", () => {
+  test("writes by number and bytes, reads by number; each kind without regard to the other", async () => {
+    const node = await FakeNode.start("n1");
+    node.answer = () => undefined;
+    const client = clientOf(node.address);
+    const calls = [
+      ...Array.from({ length: 1000 }, (_, at) => client.put(`${at}`, "")),
+      ...Array.from({ length: 1000 }, (_, at) => client.get(`${at}`)),
+    ];
+    const settled = Promise.allSettled(calls);
+    const most = limits.clientWritesInFlight + limits.clientReadsInFlight;
+    await until(() => node.calls.length === most, "what there is room for was sent");
+    await manyTurns();
+    expect(node.calls).toHaveLength(most);
+    node.answer = acknowledge;
+    node.endStreams();
+    expect((await settled).every(({ status }) => status === "fulfilled")).toBe(true);
+    expect(new Set(node.sequences).size).toBe(2000);
+  });
+
+  test("the window of writes begins at the oldest that is not answered", async () => {
+    const node = await FakeNode.start("n1");
+    node.answer = (call) => (call.sequence === 1n ? undefined : acknowledge(call));
+    const client = clientOf(node.address);
+    const calls = Array.from({ length: 2 * limits.clientWritesInFlight }, (_, at) => client.put(`${at}`, ""));
+    await Promise.all(calls.slice(1, limits.clientWritesInFlight));
+    await manyTurns();
+    // More would make the cluster forget the answer to the first, which may have to be sent again.
+    expect(node.calls).toHaveLength(limits.clientWritesInFlight);
+    node.answer = acknowledge;
+    node.endStreams();
+    await Promise.all(calls);
+  });
+
+  test("large writes by their bytes", async () => {
+    const node = await FakeNode.start("n1");
+    node.answer = () => undefined;
+    const client = clientOf(node.address);
+    const value = new Uint8Array(limits.valueBytes);
+    const calls = Array.from({ length: 20 }, (_, at) => client.put(`${at}`, value));
+    const fit = Math.floor(limits.clientWriteBytesInFlight / (limits.valueBytes + 66));
+    await until(() => node.calls.length === fit, "what there is room for was sent");
+    await manyTurns();
+    expect(node.calls).toHaveLength(fit);
+    node.answer = acknowledge;
+    node.endStreams();
+    await Promise.all(calls);
+  });
+});
