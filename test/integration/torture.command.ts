@@ -1,0 +1,16 @@
+import { test } from "vitest";
+import { runTorture, tortureTable } from "./torture/torture.js";
+
+// Run by torture.config.ts, which takes the command line apart.
+const { TORTURE_MINUTES, TORTURE_NODES, TORTURE_SEED, TORTURE_HISTORY } = process.env;
+
+test(`${TORTURE_NODES} nodes for ${TORTURE_MINUTES} minutes with seed ${TORTURE_SEED}`, async () => {
+  const report = await runTorture({
+    minutes: Number(TORTURE_MINUTES),
+    nodes: Number(TORTURE_NODES),
+    seed: Number(TORTURE_SEED),
+    history: TORTURE_HISTORY || undefined,
+    progress: (line) => console.log(line),
+  });
+  console.log(tortureTable(report));
+});

@@ -1,0 +1,160 @@
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
+import { type Operation, writeHistory } from "../../support/history.js";
+import { checkLinearizable, describe } from "../../support/linearizability.js";
+import { Random } from "../random.js";
+import { type NodeProcess, ProcessCluster } from "./cluster.js";
+import { Nemesis } from "./nemesis.js";
+import { type OperationCounts, TortureClient } from "./workload.js";
+
+const CLIENTS = 6;
+/** How long the healed cluster may take until all members have applied the same, in ms. */
+const CONVERGE_MS = 60_000;
+
+export interface TortureOptions {
+  readonly minutes: number;
+  readonly nodes: number;
+  /** Decides what is done, not when exactly. */
+  readonly seed: number;
+  /** Where the history goes, as JSON lines. Default: nowhere, unless it is at fault. */
+  readonly history?: string | undefined;
+  readonly progress?: ((line: string) => void) | undefined;
+}
+
+export interface TortureReport {
+  readonly operations: OperationCounts;
+  readonly faults: Readonly<Record<string, number>>;
+  /** The highest term that was reached: at least so many elections, those that were lost included. */
+  readonly term: number;
+  readonly snapshots: number;
+  readonly installs: number;
+  readonly appliedIndex: number;
+  /** Steps of the linearizability check. */
+  readonly steps: number;
+}
+
+/**
+ * Runs a cluster of real processes under load and faults, heals it, and checks that it has done nothing wrong: the history is linearizable, all
+ * members come to the same state, byte for byte.
+ * @throws Error with the seed, what is wrong, and where data and history are kept
+ */
+export async function runTorture(options: TortureOptions): Promise<TortureReport> {
+  const directory = await mkdtemp(join(tmpdir(), "cairn-torture-"));
+  const run = new TortureRun(options, directory);
+  try {
+    const report = await run.toItsEnd();
+    await rm(directory, { recursive: true, force: true });
+    return report;
+  } catch (error) {
+    await mkdir(directory, { recursive: true });
+    const kept = options.history ?? join(directory, "history.jsonl");
+    await writeHistory(kept, run.history);
+    const text = `torture failed (seed ${options.seed}; data in ${directory}, history in ${kept}): ${(error as Error).message}`;
+    throw new Error(text, { cause: error });
+  }
+}
+
+class TortureRun {
+  readonly history: Operation[] = [];
+  readonly #counts: OperationCounts = { ok: 0, unknown: 0, failed: 0 };
+
+  constructor(
+    private readonly options: TortureOptions,
+    private readonly directory: string,
+  ) {}
+
+  async toItsEnd(): Promise<TortureReport> {
+    const { minutes, nodes, seed, progress = () => {} } = this.options;
+    const args = ["--snapshot-entries", "200", "--trailing-log-bytes", "0", "--segment-bytes", `${5 * 1024 * 1024}`];
+    const cluster = await ProcessCluster.start({ directory: this.directory, nodes, args });
+    try {
+      const random = new Random(seed);
+      const endpoints = cluster.endpoints;
+      const clients = Array.from({ length: CLIENTS }, (_, at) => this.#client(`c${at}`, endpoints, random));
+      const nemesis = new Nemesis(cluster, new Random(seed + 1), progress);
+      const end = performance.now() + minutes * 60_000;
+      const unexpected = Promise.race([nemesis.done, ...clients.map((client) => client.done)]);
+      while (performance.now() < end) {
+        await Promise.race([unexpected, pause(Math.min(10_000, Math.max(0, end - performance.now())))]);
+        progress(`operations: ${JSON.stringify(this.#counts)}`);
+      }
+      await nemesis.stop();
+      await Promise.all(clients.map((client) => client.stop()));
+      const facts = await this.#checkConverged(cluster);
+      if (this.options.history !== undefined) await writeHistory(this.options.history, this.history);
+      const steps = this.#checkHistory();
+      return { operations: this.#counts, faults: nemesis.counts, ...facts, steps };
+    } finally {
+      await cluster.stop();
+    }
+  }
+
+  #client(name: string, endpoints: readonly string[], random: Random): TortureClient {
+    const own = new Random(random.whole(0, 2 ** 31));
+    return new TortureClient(name, endpoints, own, (operation) => this.history.push(operation), this.#counts);
+  }
+
+  #checkHistory(): number {
+    const verdict = checkLinearizable(this.history);
+    if (verdict.outcome !== "ok") throw new Error(describe(verdict));
+    return verdict.steps;
+  }
+
+  /** All members apply the same, and snapshots of that are the same bytes. */
+  async #checkConverged(cluster: ProcessCluster) {
+    const index = await converge(cluster);
+    const digests = new Map<string, string[]>();
+    for (const node of cluster.nodes) {
+      const admin = node.channel.client(AdminService);
+      await admin.takeSnapshot({});
+      const { snapshots } = await admin.listSnapshots({});
+      const newest = snapshots.find((snapshot) => snapshot.index === index);
+      const digest = newest === undefined ? "none" : Buffer.from(newest.sha256).toString("hex");
+      digests.set(digest, [...(digests.get(digest) ?? []), node.id]);
+    }
+    if (digests.size !== 1 || digests.has("none")) {
+      throw new Error(`the states at index ${index} differ: ${JSON.stringify([...digests])}`);
+    }
+    const statuses = await Promise.all(cluster.nodes.map((node) => node.status()));
+    const counts = cluster.nodes.map((node) => node.counts);
+    return {
+      term: Math.max(...statuses.map((status) => Number(status?.term ?? 0n))),
+      appliedIndex: Number(index),
+      installs: counts.reduce((sum, { installs }) => sum + installs, 0),
+      snapshots: counts.reduce((sum, { snapshots }) => sum + snapshots, 0),
+    };
+  }
+}
+
+/** Waits until all have applied all that is committed; returns that index. */
+async function converge(cluster: ProcessCluster): Promise<bigint> {
+  const end = performance.now() + CONVERGE_MS;
+  for (;;) {
+    const leader = await cluster.leader();
+    const target = (await leader?.status())?.commitIndex;
+    const applied = await Promise.all(cluster.nodes.map(appliedBy));
+    if (target !== undefined && applied.every((index) => index === target)) return target;
+    if (performance.now() > end) {
+      const facts = cluster.nodes.map(({ id }, at) => `${id}: ${applied[at]}`).join(", ");
+      throw new Error(
+        `the members did not come to the same index in ${CONVERGE_MS} ms: leader ${leader?.id} at ${target}, ${facts}`,
+      );
+    }
+    await pause(100);
+  }
+}
+
+async function appliedBy(node: NodeProcess): Promise<bigint | undefined> {
+  return (await node.status())?.appliedIndex;
+}
+
+export function tortureTable(report: TortureReport): string {
+  const { operations, faults, ...rest } = report;
+  const rows = { ...rest, ...operations, ...faults };
+  return Object.entries(rows)
+    .map(([name, value]) => `${name.padEnd(40)}${String(value).padStart(12)}`)
+    .join("\n");
+}
