@@ -33,7 +33,9 @@ type Command = Parameters<typeof encodeCommand>[0];
 
 /** A client: one request at a time, to whom it takes for the leader, again with the same number when it has no answer. */
 export class SimClient {
-  readonly history: Operation[] = [];
+  readonly #history: Operation[] = [];
+  /** The write that is under way. */
+  #pending: Operation | undefined;
   #sequence = 0;
   #values = 0;
   #leader: string | undefined;
@@ -47,6 +49,11 @@ export class SimClient {
     private readonly weather: ClientWeather,
     private readonly random: SimRandom,
   ) {}
+
+  /** What it has done. A write that is still under way may take effect. */
+  get history(): readonly Operation[] {
+    return this.#pending === undefined ? this.#history : [...this.#history, this.#pending];
+  }
 
   async run(): Promise<void> {
     while (!this.#isStopped) {
@@ -83,6 +90,7 @@ export class SimClient {
     const sequence = ++this.#sequence;
     const call = this.cluster.scheduler.now;
     let isUnknown = false;
+    this.#pending = { client: this.id, ...write, status: "info", call, ret: null };
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       const data = this.#encode(write, sequence);
       const answer = await this.#ask(async (node, signal) => (await node.propose(data, signal)).result);
@@ -200,7 +208,8 @@ export class SimClient {
   }
 
   #record(operation: Omit<Operation, "client">): void {
-    this.history.push({ client: this.id, ...operation });
+    this.#pending = undefined;
+    this.#history.push({ client: this.id, ...operation });
   }
 }
 

@@ -115,9 +115,14 @@ function checkBounds(cluster: SimCluster, members: readonly SimNode[]): void {
 
 function checkHistory(cluster: SimCluster): void {
   const history = cluster.clients.flatMap((client) => client.history);
+  if (process.env.HISTORY)
+    for (const o of [...history].sort((a, b) => a.call - b.call))
+      cluster.note(JSON.stringify(o).replaceAll(/\.{4,}/g, "..."));
   const verdict = checkLinearizable(history);
   if (verdict.outcome === "violation")
-    throw new Violation("reads and writes are linearizable", { found: describeVerdict(verdict) });
+    throw new Violation("reads and writes are linearizable", {
+      found: describeVerdict(verdict).replaceAll(/\.{4,}/g, "..."),
+    });
   cluster.count(verdict.outcome === "ok" ? "history linearizable" : "history undecided");
 }
 

@@ -59,6 +59,7 @@ export async function runSeed({ seed, nodes, print }: RunOptions): Promise<RunRe
 async function live(cluster: SimCluster): Promise<void> {
   const { scheduler, weather } = cluster;
   const story = async () => {
+    cluster.note(`weather: ${JSON.stringify(weather)}`);
     for (const node of cluster.nodes) node.start();
     for (const client of cluster.clients) cluster.watch(client.run());
     const nemesis = new Nemesis(cluster, cluster.random.fork("nemesis"));

@@ -90,6 +90,7 @@ export class SimNode implements Place {
     this.#saved = isReusable ? this.#machine?.save() : undefined;
     this.#saved?.catch(() => {});
     this.disk.crash(keep);
+    this.expectsStorageFailure = false;
     this.#lifeEnded();
     if (cairn !== undefined) this.#end(cairn);
   }
@@ -209,7 +210,6 @@ export class SimNode implements Place {
     this.state = "down";
     this.cairn = undefined;
     this.#machine = undefined;
-    this.expectsStorageFailure = false;
     this.isPaused = false;
     this.deferred.length = 0;
     this.cluster.network.lifeEnded(this);
@@ -218,9 +218,11 @@ export class SimNode implements Place {
   /** Lets what is left of the process come to its end: nothing that it does has an effect any more. */
   #end(cairn: RunningNode): void {
     this.#endings += 1;
-    void cairn.crash().then(() => {
+    const ended = () => {
       this.#endings -= 1;
-    });
+    };
+    // It rejects when the process was being stopped.
+    cairn.crash().then(ended, ended);
   }
 
   #logger(): Logger {

@@ -54,7 +54,7 @@ export class DurablePromises implements Checker {
   /** A leader counts itself with what is on its disk. */
   touched({ place, cairn }: Observed): Promise<void> | undefined {
     const { role, term, log } = cairn.raft;
-    if (role !== "leader") return undefined;
+    if (role !== "leader" || log.termAt(log.commit) !== term) return undefined;
     return this.#checkMatch(place, term, Math.min(log.commit, log.persisted));
   }
 
