@@ -1,4 +1,5 @@
 import { assert } from "./invariants.js";
+import { votersOf } from "./membership.js";
 import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import { majority } from "./quorum.js";
 import type { RaftState } from "./state.js";
@@ -49,8 +50,17 @@ export function cannotCampaign(state: RaftState): string | undefined {
   if (state.pendingSnapshot !== undefined) {
     return `the snapshot up to ${state.pendingSnapshot.index} is not installed yet`;
   }
-  if (!state.isVoter) return `node ${state.id} is not a voter of this cluster`;
+  if (!mayBeNeeded(state)) return `node ${state.id} is not a voter of this cluster`;
   return undefined;
+}
+
+/**
+ * Voters campaign; and a node that was one until a change that may not be committed yet, because it may be the only one that can commit it
+ * (thesis section 4.2.2, figure 4.6). Its own vote does not count then.
+ */
+function mayBeNeeded({ id, memberships, log }: RaftState): boolean {
+  const inForce = [memberships.at(log.commit), ...memberships.after(log.commit)];
+  return inForce.some(({ members }) => votersOf(members).includes(id));
 }
 
 /** Asks the voters whether they would elect this node; {@link cannotCampaign} must have said nothing. */
