@@ -1,4 +1,3 @@
-import { assert } from "./invariants.js";
 import { votersOf } from "./membership.js";
 import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import { majority } from "./quorum.js";
@@ -111,7 +110,6 @@ function resultOf(state: RaftState): ElectionResult {
 export function onTimeoutNow(state: RaftState, message: TimeoutNow): boolean {
   const { from, requestId, term } = message;
   if (term > state.term) state.becomeFollower(term, from);
-  assert(term < state.term || state.role !== "leader", "a leader hands over to another node", { from, term });
   state.send({ type: "timeout_now_answer", to: from, requestId, term: state.term });
-  return term === state.term && cannotCampaign(state) === undefined;
+  return term === state.term && state.role !== "leader" && cannotCampaign(state) === undefined;
 }
