@@ -13,6 +13,12 @@ export type ProposalRefusal = "not_leader" | "queue_full" | "transferring";
 
 export type LeaderLimits = FlowLimits & { readonly uncommittedBytes: number };
 
+/** Last index of a leader's log, and the number of its next message, at one moment. */
+interface Mark {
+  readonly index: number;
+  readonly round: number;
+}
+
 /** What a leader keeps besides the state that all roles share, and what it does with it. */
 export class Leader {
   readonly replication: Replication;
@@ -23,9 +29,9 @@ export class Leader {
   #ticksOfRounds: { readonly tick: number; readonly round: number }[] = [{ tick: 0, round: 1 }];
   /** Answers to messages before this round say nothing about the lease: this node's clock may have stood still since. */
   #leaseFloor = 0;
-  /** Last index of the log one election timeout ago, or up to two. */
-  #caughtUpMark: number;
-  #nextMark: number;
+  /** Where this leader was one election timeout ago, or up to two, and where it was when the present one began. */
+  #earlierMark: Mark;
+  #mark: Mark;
   /** It is removed, and hands over. */
   #isLeaving = false;
 
@@ -38,7 +44,7 @@ export class Leader {
     this.#uncommitted = new Uncommitted(bounds.uncommittedBytes);
     // Raft section 8: a new leader commits an entry of its own term to learn what is committed.
     this.#append("no-op", new Uint8Array());
-    this.#caughtUpMark = this.#nextMark = state.log.last.index;
+    this.#earlierMark = this.#mark = { index: state.log.last.index, round: 1 };
   }
 
   /** Whether it has committed an entry of its own term. */
@@ -135,7 +141,8 @@ export class Leader {
     this.#ticks += 1;
     if (timing.hasLeases) this.#rememberTick();
     if (this.#ticks % timing.electionTicks === 0) {
-      [this.#caughtUpMark, this.#nextMark] = [this.#nextMark, log.last.index];
+      this.#earlierMark = this.#mark;
+      this.#mark = { index: log.last.index, round: this.replication.nextRound };
       if (!this.#checkQuorum()) return false;
     }
     this.handover.tick();
@@ -156,10 +163,11 @@ export class Leader {
     return !state.timing.isAutomatic || active.length >= majority(state.voters.length);
   }
 
-  /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries. */
+  /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries, and answers. */
   #isCaughtUp(id: string): boolean {
     const progress = this.replication.progressOf(id);
-    return progress?.state.kind === "replicate" && progress.match >= this.#caughtUpMark;
+    if (progress?.state.kind !== "replicate") return false;
+    return progress.match >= this.#earlierMark.index && progress.ackedRound >= this.#earlierMark.round;
   }
 
   #matchOf(id: string): number {

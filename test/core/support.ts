@@ -15,6 +15,7 @@ import {
   type RequestVote,
   type RequestVoteAnswer,
   type Response,
+  type TimeoutNow,
 } from "../../src/core/messages.js";
 import { type ProgressInfo, Raft, type RaftOptions } from "../../src/core/raft.js";
 import type { Ready } from "../../src/core/ready.js";
@@ -199,6 +200,11 @@ export function requestVote(
     preVote: options.preVote ?? false,
     leadershipTransfer: options.leadershipTransfer ?? false,
   };
+}
+
+/** TimeoutNow of n2, which leads in `term`. */
+export function timeoutNow(term: number, from = "n2"): TimeoutNow {
+  return { type: "timeout_now", from, requestId: ++lastRequest, term };
 }
 
 /** The answer to a request, all that it promises being durable. */
