@@ -1,7 +1,6 @@
 import {
   campaign,
   cannotCampaign,
-  cannotCampaignNow,
   type ElectionResult,
   onRequestVote,
   onTimeoutNow,
@@ -175,7 +174,6 @@ export class Raft {
   /** A unit of time has passed. */
   tick(): void {
     const state = this.#state;
-    state.tick();
     if (this.#leader !== undefined) {
       if (!this.#leader.tick()) state.becomeFollower(state.term, undefined);
     } else this.#tickTimer();
@@ -184,6 +182,7 @@ export class Raft {
 
   #tickTimer(): void {
     const state = this.#state;
+    state.tick();
     if (!state.isTimedOut) return;
     if (state.timing.isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
     // Told to campaign, and not elected: it is told again or not.
@@ -191,13 +190,17 @@ export class Raft {
   }
 
   /**
-   * Starts an election whatever the timers say, and although a leader may be alive (unless the cluster uses leases, which stand on nobody doing
-   * that). Returns why it cannot, or undefined; a leader stays one.
+   * Starts an election whatever the timers say, and although a leader may be alive; with leases, which stand on nobody doing that, only when
+   * none was heard from within an election timeout. Returns why it cannot, or undefined; a leader stays one.
    */
   campaign(): string | undefined {
-    if (this.#state.role === "leader") return undefined;
-    const reason = cannotCampaignNow(this.#state);
-    if (reason === undefined) this.#campaign(!this.#state.timing.hasLeases);
+    const { role, timing, hearsLeader } = this.#state;
+    if (role === "leader") return undefined;
+    if (timing.hasLeases && hearsLeader) {
+      return "reads go by leases, so nobody campaigns within an election timeout of a leader's message or its own start";
+    }
+    const reason = cannotCampaign(this.#state);
+    if (reason === undefined) this.#campaign(!timing.hasLeases);
     return reason;
   }
 

@@ -144,7 +144,9 @@ export class Replication {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
     progress.isReading = false;
-    if (progress.maySend && entries[0]?.index === progress.next) this.#sendEntries(progress, entries);
+    // What lies below the boundary now cannot be sent: the term before it is not known any more.
+    const isNext = entries[0]?.index === progress.next && progress.next > this.state.log.boundary.index;
+    if (isNext && progress.maySend) this.#sendEntries(progress, entries);
   }
 
   /** The sending of a snapshot has ended. */
@@ -243,7 +245,6 @@ export class Replication {
   #readEntries(progress: Progress): void {
     const { log, term } = this.state;
     progress.isReading = true;
-    // What is still being written is not on disk, and need not be: it is in memory.
     const last = Math.min(log.persisted, progress.next + this.bounds.appendEntries - 1);
     const maxBytes = this.bounds.appendBatchBytes;
     this.#logReads.push({ to: progress.id, term, first: progress.next, last, maxBytes });

@@ -31,19 +31,16 @@ export class RaftState {
   snapshot: LogPosition | undefined;
   /** Accepted, and not yet the node's state. While there is one, nothing is applied and this node does not campaign (rule 13). */
   pendingSnapshot: SnapshotMeta | undefined;
-  /** Ticks since this node last heard from a leader, or voted, or campaigned. */
-  elapsedTicks = 0;
-  /**
-   * Ticks since this node last heard from a leader of whatever term: a newer term does not undo a promise. With leases a node that
-   * has just started must suppose that it has given one.
-   */
-  #silentTicks: number;
 
   #term: number;
   #vote: string | undefined;
   /** Term and vote as they are on disk. */
   #durable: Pick<HardState, "term" | "vote">;
+  /** Ticks since this node last heard from a leader, or voted, or campaigned. */
+  #elapsedTicks = 0;
   #timeoutTicks: number;
+  /** Ticks since it last heard from a leader, of whatever term. */
+  #silentTicks: number;
   #votersOf: { readonly latest: IndexedMembership | undefined; readonly voters: readonly string[] } = NO_VOTERS;
 
   constructor(options: {
@@ -65,7 +62,8 @@ export class RaftState {
     this.#vote = options.hardState.vote;
     this.#durable = options.hardState;
     this.#timeoutTicks = this.timing.drawTimeout();
-    this.#silentTicks = this.timing.hasLeases ? 0 : Number.POSITIVE_INFINITY;
+    // With leases, a restart must not make this node forget that it may have promised a leader not to vote.
+    this.#silentTicks = this.timing.hasLeases ? 0 : this.timing.electionTicks;
     assert(this.#term >= this.log.last.term, "the term is at least that of the last entry", {
       term: this.#term,
       lastTerm: this.log.last.term,
@@ -97,17 +95,16 @@ export class RaftState {
 
   /** Whether the election timeout is over (Raft section 5.2). */
   get isTimedOut(): boolean {
-    return this.elapsedTicks >= this.#timeoutTicks;
+    return this.#elapsedTicks >= this.#timeoutTicks;
   }
 
   /**
    * Whether a leader is alive as far as this node knows: it leads itself, or has heard from one within the smallest election timeout. Then it
-   * gives no vote (thesis section 4.2.3), which is also what leases stand on.
+   * gives no vote (thesis section 4.2.3). Leases stand on that, so learning of a higher term from somebody else does not end it.
    */
   get hearsLeader(): boolean {
     if (!this.timing.isAutomatic) return false;
-    if (this.role === "leader") return true;
-    return this.#silentTicks < this.timing.electionTicks;
+    return this.role === "leader" || this.#silentTicks < this.timing.electionTicks;
   }
 
   /** Raft section 5.1: a higher term makes anyone a follower in it; hearing from the present term's leader ends a candidacy. */
@@ -119,22 +116,18 @@ export class RaftState {
     }
     if (this.role !== "follower") {
       this.#timeoutTicks = this.timing.drawTimeout();
-      if (this.role === "leader") this.elapsedTicks = 0;
+      if (this.role === "leader") this.#elapsedTicks = 0;
     }
     this.role = "follower";
     this.leader = leader;
     // Figure 2: a candidate that does not get this node's vote must not keep it from campaigning itself.
-    if (leader !== undefined) this.heardFromLeader();
+    if (leader !== undefined) this.#elapsedTicks = this.#silentTicks = 0;
     this.reads.fail();
   }
 
-  heardFromLeader(): void {
-    this.elapsedTicks = 0;
-    this.#silentTicks = 0;
-  }
-
+  /** Time has passed, and this node does not lead. */
   tick(): void {
-    this.elapsedTicks += 1;
+    this.#elapsedTicks += 1;
     this.#silentTicks += 1;
   }
 
@@ -156,7 +149,7 @@ export class RaftState {
     this.role = role;
     this.leader = undefined;
     this.votes = new Map([[this.id, true]]);
-    this.elapsedTicks = 0;
+    this.#elapsedTicks = 0;
     this.#timeoutTicks = this.timing.drawTimeout();
   }
 
@@ -165,6 +158,7 @@ export class RaftState {
     assert(this.role === "candidate", "only a candidate becomes leader", { role: this.role });
     this.role = "leader";
     this.leader = this.id;
+    this.#silentTicks = this.timing.electionTicks;
     this.termStart = this.log.last.index + 1;
   }
 
@@ -172,7 +166,7 @@ export class RaftState {
   voteFor(candidate: string): void {
     assert(this.#vote === undefined || this.#vote === candidate, "one vote a term", { vote: this.#vote, candidate });
     this.#vote = candidate;
-    this.elapsedTicks = 0;
+    this.#elapsedTicks = 0;
   }
 
   /** Adds an entry to the log; a configuration is in force from here on (Raft section 6). */

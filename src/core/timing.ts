@@ -45,7 +45,7 @@ export class Timing {
   }
 
   /**
-   * For how many ticks after it was sent an answered message keeps the leader's lease. Assumption: while a follower's clock counts
+   * For how many ticks after it was sent an answered message keeps the leader's lease; 0, so never, with electionTicks 2. Assumption: while a follower's clock counts
    * electionTicks - 1 ticks (the first one may come at once), no leader's counts less than nine tenths of that, and neither stands still unnoticed.
    */
   get leaseTicks(): number {
