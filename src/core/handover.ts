@@ -9,7 +9,7 @@ export class Handover {
   #target: string | undefined;
   #ticksLeft = 0;
   #isTold = false;
-  #wasTold = false;
+  #hasTold = false;
 
   constructor(
     private readonly state: RaftState,
@@ -21,17 +21,9 @@ export class Handover {
     return this.#target;
   }
 
-  /** Whether the target was told. */
-  get isTold(): boolean {
-    return this.#isTold;
-  }
-
-  /**
-   * Whether any target was told in this term. It may lead at any time, also long after the transfer was given up, since messages may be
-   * slow: this leader's lease is worth nothing.
-   */
-  get wasTold(): boolean {
-    return this.#wasTold;
+  /** Whether any target was told: it may still act on that, however late, so this leader's lease is worth nothing for the rest of its term. */
+  get hasTold(): boolean {
+    return this.#hasTold;
   }
 
   /** Begins, in place of a transfer that is under way. Without a target: to the voter that is most caught up. Returns why it cannot. */
@@ -55,7 +47,7 @@ export class Handover {
     const { state } = this;
     if (this.#target === undefined || this.#isTold) return;
     if ((this.replication.progressOf(this.#target)?.match ?? 0) < state.log.last.index) return;
-    this.#isTold = this.#wasTold = true;
+    this.#isTold = this.#hasTold = true;
     state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term });
   }
 
@@ -66,6 +58,11 @@ export class Handover {
     if (this.#ticksLeft > 0 && !isGone) return;
     this.#target = undefined;
     this.#isTold = false;
+  }
+
+  /** Whether nothing is left to be done for the transfer: its target was told, or there is none. */
+  get isDone(): boolean {
+    return this.#isTold || this.#target === undefined;
   }
 
   #mostCaughtUp(ids: readonly string[]): string | undefined {

@@ -112,7 +112,7 @@ export class Leader {
     if (state.isVoter || state.memberships.latest.index > state.log.commit) return false;
     if (!this.#isLeaving) handover.begin(undefined);
     this.#isLeaving = true;
-    return handover.isTold || handover.target === undefined;
+    return handover.isDone;
   }
 
   readIndex(requestId: number): void {
@@ -180,7 +180,7 @@ export class Leader {
    */
   get #hasLease(): boolean {
     const { state, replication } = this;
-    if (!state.timing.hasLeases || this.handover.wasTold) return false;
+    if (!state.timing.hasLeases || this.handover.hasTold) return false;
     const least = this.#ticks - state.timing.leaseTicks;
     const sentAt = (id: string) => this.#tickOf(replication.progressOf(id)?.ackedRound ?? 0);
     return majorityIndex(state.voters.map((id) => (id === state.id ? this.#ticks : sentAt(id)))) > least;

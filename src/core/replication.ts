@@ -245,7 +245,6 @@ export class Replication {
   #readEntries(progress: Progress): void {
     const { log, term } = this.state;
     progress.isReading = true;
-    // What is still being written is not on disk, and need not be: it is in memory.
     const last = Math.min(log.persisted, progress.next + this.bounds.appendEntries - 1);
     const maxBytes = this.bounds.appendBatchBytes;
     this.#logReads.push({ to: progress.id, term, first: progress.next, last, maxBytes });
@@ -277,6 +276,8 @@ export class Replication {
   /** Without entries. Asks whether the logs agree up to where this leader believes, so that a loss is found out. */
   #heartbeat(progress: Progress): void {
     const { boundary } = this.state.log;
+    // What it was asked about is trimmed. Whether it has that all the same, the boundary shows.
+    if (progress.state.kind === "probe") progress.next = Math.max(progress.next, boundary.index + 1);
     const prev = progress.state.kind === "snapshot" ? progress.match : progress.next - 1;
     this.#append(progress, prev < boundary.index ? 0 : prev, []);
   }

@@ -48,7 +48,9 @@ export class SnapshotOutbox {
     const transfer = new Transfer(send, this.options);
     this.#transfers.set(send.to, transfer);
     void transfer.run().then((outcome) => {
-      if (this.#transfers.get(send.to) === transfer) this.#transfers.delete(send.to);
+      // The end of one that another has taken the place of says nothing about that one.
+      if (this.#transfers.get(send.to) !== transfer) return;
+      this.#transfers.delete(send.to);
       if (!this.#stopped) this.options.ended(send, outcome);
     });
   }

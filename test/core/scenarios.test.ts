@@ -43,4 +43,14 @@ describe("the runner", () => {
   ])("%s is refused", (command, why) => {
     expect(() => run(`add-nodes n1\n${command}`)).toThrow(why);
   });
+
+  test("notices two leaders in one term", () => {
+    const apart = "add-nodes n1 voters=n1\nadd-nodes n2 voters=n2\ncampaign n1\nstabilize n1\n";
+    expect(() => run(`${apart}campaign n2\nstabilize n2`)).toThrow("a term has one leader");
+  });
+
+  test("notices that two nodes apply different entries", () => {
+    const apart = "add-nodes n1 voters=n1 log=1,1 commit=2\nadd-nodes n2 voters=n2 log=1,2 commit=2\n";
+    expect(() => run(`${apart}stabilize n1\nstabilize n2`)).toThrow("all apply the same entry at an index");
+  });
 });
