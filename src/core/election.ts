@@ -62,6 +62,16 @@ function mayBeNeeded({ id, memberships, log }: RaftState): boolean {
   return inForce.some(({ members }) => votersOf(members).includes(id));
 }
 
+/** Why this node cannot campaign before its time, at an operator's wish; undefined when it can. */
+export function cannotCampaignNow(state: RaftState): string | undefined {
+  const hasPeers = state.voters.some((id) => id !== state.id);
+  // Its own vote, too, is promised not to be given.
+  if (state.timing.hasLeases && state.hearsLeader && hasPeers) {
+    return "the cluster uses leases, and a leader may be alive: hand leadership over, or wait for an election timeout";
+  }
+  return cannotCampaign(state);
+}
+
 /** Asks the voters whether they would elect this node; {@link cannotCampaign} must have said nothing. */
 export function preCampaign(state: RaftState): ElectionResult {
   state.becomePreCandidate();

@@ -1,6 +1,7 @@
 import {
   campaign,
   cannotCampaign,
+  cannotCampaignNow,
   type ElectionResult,
   onRequestVote,
   onTimeoutNow,
@@ -202,13 +203,9 @@ export class Raft {
    * none was heard from within an election timeout. Returns why it cannot, or undefined; a leader stays one.
    */
   campaign(): string | undefined {
-    const { role, timing, hearsLeader } = this.#state;
-    if (role === "leader") return undefined;
-    if (timing.hasLeases && hearsLeader) {
-      return "reads go by leases, so nobody campaigns within an election timeout of a leader's message or its own start";
-    }
-    const reason = cannotCampaign(this.#state);
-    if (reason === undefined) this.#campaign(!timing.hasLeases);
+    if (this.#state.role === "leader") return undefined;
+    const reason = cannotCampaignNow(this.#state);
+    if (reason === undefined) this.#campaign(!this.#state.timing.hasLeases);
     return reason;
   }
 
