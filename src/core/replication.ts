@@ -258,11 +258,13 @@ export class Replication {
     this.#snapshotSends.push({ to: progress.id, term });
   }
 
-  /** Without entries. Asks whether the logs agree up to where this leader believes, so that a loss is found out. */
+  /**
+   * Without entries. Asks whether the logs agree up to where this leader believes, so that a loss is found out; or only whether the member is
+   * alive, when that lies in the trimmed range.
+   */
   #heartbeat(progress: Progress): void {
-    const { boundary } = this.state.log;
-    const prev = progress.state.kind === "snapshot" ? progress.match : progress.next - 1;
-    this.#append(progress, prev < boundary.index ? 0 : prev, []);
+    const prev = progress.next - 1;
+    this.#append(progress, prev < this.state.log.boundary.index ? 0 : prev, []);
   }
 
   #append(progress: Progress, prevIndex: number, entries: readonly Entry[]): void {
