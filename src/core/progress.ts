@@ -22,8 +22,6 @@ export type ProgressState =
   | { readonly kind: "replicate" }
   | {
       readonly kind: "snapshot";
-      /** The snapshot that it is to get. */
-      readonly index: number;
       /** Undefined while it is being sent; else how many ticks to wait before it is sent again. */
       readonly retryTicks: number | undefined;
     };
@@ -76,23 +74,24 @@ export class Progress {
     this.failedTransfers = 0;
   }
 
-  becomeSnapshot(index: number): void {
+  becomeSnapshot(): void {
     this.inflight.clear();
-    this.state = { kind: "snapshot", index, retryTicks: undefined };
+    this.state = { kind: "snapshot", retryTicks: undefined };
   }
 
   /** The transfer of the snapshot has failed. */
   awaitRetry(ticks: number): void {
     if (this.state.kind !== "snapshot") return;
     this.failedTransfers += 1;
-    this.state = { ...this.state, retryTicks: ticks };
+    this.state = { kind: "snapshot", retryTicks: ticks };
   }
 
   /** Returns whether it is time to send the snapshot again. */
   tickRetry(): boolean {
     if (this.state.kind !== "snapshot" || this.state.retryTicks === undefined) return false;
-    this.state = { ...this.state, retryTicks: this.state.retryTicks - 1 };
-    return this.state.retryTicks! <= 0;
+    const retryTicks = this.state.retryTicks - 1;
+    this.state = { kind: "snapshot", retryTicks };
+    return retryTicks <= 0;
   }
 
   /** It has told that its log agrees up to `index`. */

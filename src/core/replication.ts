@@ -254,7 +254,7 @@ export class Replication {
       snapshot: snapshot?.index,
       boundary: log.boundary.index,
     });
-    progress.becomeSnapshot(snapshot.index);
+    progress.becomeSnapshot();
     this.#snapshotSends.push({ to: progress.id, term });
   }
 
