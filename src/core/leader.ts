@@ -3,7 +3,7 @@ import { limits } from "./limits.js";
 import { changedMembership, type MembershipChange } from "./membership_change.js";
 import type { PeerAppendAnswer } from "./messages.js";
 import { majority, majorityIndex } from "./quorum.js";
-import { type FlowLimits, Replication, type SnapshotOutcome } from "./replication.js";
+import { type FlowLimits, Replication } from "./replication.js";
 import type { RaftState } from "./state.js";
 import { type EntryType, entryBytes, type LogPosition } from "./types.js";
 import { Uncommitted } from "./uncommitted.js";
@@ -79,23 +79,21 @@ export class Leader {
   /** A member's answer in this term. */
   answered(answer: PeerAppendAnswer): void {
     this.replication.answered(answer);
-    this.advanceCommit();
-    this.handover.proceed();
-    this.confirmReads();
+    this.proceed();
   }
 
-  /** The sending of a snapshot to a member has ended. */
-  snapshotSent(id: string, outcome: SnapshotOutcome): void {
-    this.replication.snapshotSent(id, outcome);
-    this.advanceCommit();
+  /** Goes on with what a member's answer, or the end of a write here, may have made possible. */
+  proceed(): void {
+    this.#advanceCommit();
     this.handover.proceed();
+    this.#confirmReads();
   }
 
   /**
    * Advances the commit index to what a majority has made durable, if that is an entry of this leader's own term (Raft section 5.4.2).
    * The leader counts itself with what is durable in its own log, like any other; and not at all when it is no voter any more.
    */
-  advanceCommit(): void {
+  #advanceCommit(): void {
     const { state } = this;
     const reached = majorityIndex(state.voters.map((id) => this.#matchOf(id)));
     if (reached <= state.log.commit || state.log.termAt(reached) !== state.term) return;
@@ -123,11 +121,11 @@ export class Leader {
       return;
     }
     reads.add(requestId, this.replication.nextRound, index);
-    this.confirmReads();
+    this.#confirmReads();
   }
 
   /** Answers the reads after whose arrival a majority has answered. */
-  confirmReads(): void {
+  #confirmReads(): void {
     const { reads, voters, log } = this.state;
     if (reads.wantedRound === 0 || !this.isEstablished) return;
     const others = (id: string) => this.replication.progressOf(id)?.ackedRound ?? 0;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { majority } from "../../../src/core/quorum.js";
 import type { Membership } from "../../../src/core/types.js";
-import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
+import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 import {
   append,
   ask,
@@ -22,7 +22,7 @@ const promote = (id: string) => ({ type: "promote", id }) as const;
 const remove = (id: string) => ({ type: "remove", id }) as const;
 
 /** n1 leads n1, n2 and n3, and n4 runs without being a member. */
-function led(setup: ConstructorParameters<typeof Cluster>[1] = {}) {
+function led(setup: MemberSetup = {}) {
   const cluster = new Cluster([...ids, "n4"], setup, {}, voters(...ids));
   cluster.elect("n1");
   return cluster;
@@ -224,7 +224,7 @@ describe("thesis section 4.1, one server at a time", () => {
 });
 
 describe("thesis section 4.2.1, catching up new servers", () => {
-  function withLearner(setup: ConstructorParameters<typeof Cluster>[1] = {}) {
+  function withLearner(setup: MemberSetup = {}) {
     const cluster = led(setup);
     cluster.act("n1", (raft) => raft.changeMembership(add("n4")));
     cluster.deliver();

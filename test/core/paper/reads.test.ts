@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
+import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 import {
   accept,
   append,
@@ -17,7 +17,7 @@ const memberships = [{ index: 0, members: voters(...ids) }];
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 /** n1 leads, and its log is everywhere. */
-function led(setup: ConstructorParameters<typeof Cluster>[1] = {}) {
+function led(setup: MemberSetup = {}) {
   const cluster = new Cluster(ids, setup);
   cluster.elect("n1");
   return cluster;
