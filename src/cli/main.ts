@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { CairnError, hasCode } from "../errors.js";
 import { version } from "../version.js";
+import { clusterCommand } from "./cluster.js";
 import { exitCodes } from "./exit_codes.js";
 import { gatewayCommand } from "./gateway.js";
 import { startCommand } from "./start.js";
@@ -19,6 +20,7 @@ Exit codes:
   ${exitCodes.fatal}  a broken invariant, or a disk that cannot be trusted any more: the process stopped itself`,
   )
   .addCommand(startCommand())
+  .addCommand(clusterCommand())
   .addCommand(gatewayCommand());
 for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError("(see --help)");
 

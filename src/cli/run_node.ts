@@ -27,10 +27,11 @@ export async function runNode(settings: StartSettings): Promise<void> {
     const server = await CairnServer.start(node, { listen: settings.listen, logger }).catch(adviseOnListen);
     announce(settings, node, server.address);
     const joined = join(settings, node, server.address, joining.signal);
-    await signal;
+    const reason = await signal;
     joining.abort();
     await joined;
-    await handOver(node, settings, logger);
+    // Of a cluster that stops as a whole there is nobody to hand over to.
+    if (reason !== "disconnect") await handOver(node, settings, logger);
     await server.stop();
   } finally {
     await node.stop();

@@ -1,20 +1,23 @@
 /** Within so many milliseconds a second signal is taken for the first one once more: npm passes on what the terminal has sent already. */
 const ECHO_MS = 500;
 
+/** Why a process is to stop: a signal; or, for one that was started with a channel to the process that started it, that one's end. */
+export type StopReason = "SIGINT" | "SIGTERM" | "disconnect";
+
 /**
- * Resolves with the name of the first SIGINT or SIGTERM; a later one ends the process at once. A process that was started with a channel to
- * the one that started it, as `cairn cluster` starts its nodes, also stops when that one is gone, however it went.
+ * Resolves with the first reason to stop; a signal that comes later ends the process at once. `cairn cluster` starts its nodes with a channel, so
+ * that none outlives it, however it ends.
  */
-export function untilSignal(): Promise<NodeJS.Signals> {
+export function untilSignal(): Promise<StopReason> {
   return new Promise((resolve) => {
     let firstMs: number | undefined;
-    const onSignal = (signal: NodeJS.Signals) => {
+    const onReason = (reason: StopReason) => {
       firstMs ??= performance.now();
       if (performance.now() - firstMs > ECHO_MS) process.kill(process.pid, "SIGKILL");
-      resolve(signal);
+      resolve(reason);
     };
-    process.on("SIGINT", onSignal);
-    process.on("SIGTERM", onSignal);
-    process.on("disconnect", () => onSignal("SIGTERM"));
+    process.on("SIGINT", onReason);
+    process.on("SIGTERM", onReason);
+    process.on("disconnect", () => onReason("disconnect"));
   });
 }

@@ -1,4 +1,5 @@
 import { inRepository } from "../support/processes.js";
+import { clusterSuite } from "./cluster_suite.js";
 import { interopSuite } from "./suite.js";
 import { linesOf, parseObjects, printObjects, run, type Tool } from "./tool.js";
 
@@ -23,3 +24,4 @@ const bufCurl: Tool = {
 };
 
 interopSuite(bufCurl);
+clusterSuite(bufCurl);

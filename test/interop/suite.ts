@@ -228,13 +228,13 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
 }
 
 /** The one message of an answer that is OK. */
-async function onlyAnswer(tool: Tool, address: string, method: string, ...messages: Json[]): Promise<Json> {
+export async function onlyAnswer(tool: Tool, address: string, method: string, ...messages: Json[]): Promise<Json> {
   const answer = await tool.call(address, method, messages);
   expect(answer, `${method} is answered`).toMatchObject({ status: "OK" });
   expect(answer.messages).toHaveLength(1);
   return answer.messages[0]!;
 }
 
-function base64(text: string): string {
+export function base64(text: string): string {
   return Buffer.from(text).toString("base64");
 }

@@ -28,6 +28,8 @@ export interface ProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** An open file in place of what {@link RunningCommand.stdout} would gather. */
   readonly stdout?: number;
+  /** Belongs to the file rather than to the test that starts it: it is killed after the last one. */
+  readonly outlivesTest?: boolean;
 }
 
 export interface RunningNode {
@@ -52,9 +54,11 @@ export async function startNode(options: {
   /** Default: a free port on loopback. */
   readonly listen?: string;
   readonly args?: readonly string[];
+  readonly outlivesTest?: boolean;
 }): Promise<RunningNode> {
-  const { id, data, listen = "127.0.0.1:0", args = [] } = options;
-  const command = startCommand(["start", "--id", id, "--data", data, "--listen", listen, "--json", ...args]);
+  const { id, data, listen = "127.0.0.1:0", args = [], outlivesTest = false } = options;
+  const all = ["start", "--id", id, "--data", data, "--listen", listen, "--json", ...args];
+  const command = startCommand(all, { outlivesTest });
   const { address } = JSON.parse(await command.nextLine()) as { address: string };
   return {
     address,
@@ -87,6 +91,7 @@ export function startProcess(file: string, args: readonly string[], options: Pro
   const env = { ...process.env, ...options.env };
   const stdio: StdioOptions = ["pipe", options.stdout ?? "pipe", "pipe"];
   const command = new RunningCommand(spawn(file, args, { env, cwd: options.cwd ?? repository, stdio }));
+  if (options.outlivesTest) return command;
   try {
     onTestFinished(async () => void (await command.kill()));
   } catch {

@@ -1,0 +1,27 @@
+import { Command } from "commander";
+import { nonEmpty, wholeNumber } from "./options.js";
+
+export interface ClusterOptions {
+  readonly data: string;
+  readonly basePort: number;
+  readonly nodes: number;
+}
+
+const HELP = `
+The nodes n1, n2, ... listen on the base port and the ports after it. Stop them with Ctrl-C; start again on the same data to go on.
+What stands after -- is given to each node: cairn cluster -- --snapshot-entries 1000`;
+
+/** `cairn cluster` */
+export function clusterCommand(): Command {
+  return new Command("cluster")
+    .description("Run a whole cluster on this machine, each node a process of its own, until SIGINT or SIGTERM.")
+    .argument("[flags...]", "flags of cairn start, for each node")
+    .option("--data <dir>", "directory with a data directory for each node", nonEmpty, "./cairn-data")
+    .option("--base-port <n>", "port of the first node", wholeNumber(1, 65_000), 7101)
+    .option("--nodes <n>", "how many nodes", wholeNumber(1, 9), 3)
+    .addHelpText("after", HELP)
+    .action(async (flags: string[], options: ClusterOptions) => {
+      const { runCluster } = await import("./run_cluster.js");
+      await runCluster(options, flags);
+    });
+}

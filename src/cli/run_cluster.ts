@@ -1,0 +1,134 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import type { ClusterOptions } from "./cluster.js";
+import { ClusterAdmin } from "./cluster_admin.js";
+import { exitCodes } from "./exit_codes.js";
+import { type StopReason, untilSignal } from "./signals.js";
+
+/** How long a node may take to stop before it is killed, in milliseconds. */
+const STOP_PATIENCE_MS = 10_000;
+
+/** Settings of the environment that would make the nodes of another cluster of these. */
+const NOT_FOR_NODES = ["CAIRN_JOIN", "CAIRN_ADVERTISE", "CAIRN_CLUSTER_ID", "CAIRN_PEER_ADDRESSES", "CAIRN_CONFIG"];
+
+/** Runs the nodes until a signal comes, and then ends the process. None of them outlives it, however it ends. */
+export async function runCluster(options: ClusterOptions, flags: readonly string[]): Promise<void> {
+  const signal = untilSignal();
+  const nodes = Array.from({ length: options.nodes }, (_, at) => new ClusterNode(options, at, flags));
+  let isStopping = false;
+  for (const node of nodes) {
+    void node.exited.then((how) => {
+      if (isStopping) return;
+      complain(`${node.id} ${how}. It is not started again by itself. To start it:\n  ${node.commandLine}`);
+    });
+  }
+  const stop = async () => {
+    isStopping = true;
+    await Promise.all(nodes.map((node) => node.stop()));
+  };
+  const listening = Promise.all(nodes.map((node) => node.listening));
+  const failed = Promise.all(nodes.map((node) => node.exited)).then(() => "failed" as const);
+  const started = await Promise.race([
+    listening.then(() => "listening" as const).catch(() => "failed" as const),
+    signal,
+  ]);
+  if (started !== "listening") {
+    await stop();
+    process.exit(started === "failed" ? exitCodes.failed : exitCodes.ok);
+  }
+  await announce(options, nodes, signal);
+  const end = await Promise.race([signal, failed]);
+  if (end === "failed") complain("no node runs any more");
+  await stop();
+  process.exit(end === "failed" ? exitCodes.failed : exitCodes.ok);
+}
+
+class ClusterNode {
+  readonly id: string;
+  readonly address: string;
+  /** How it ended, in words. */
+  readonly exited: Promise<string>;
+  /** Rejects when it ended before. */
+  readonly listening: Promise<void>;
+  readonly #arguments: readonly string[];
+  readonly #process: ChildProcess;
+
+  constructor(options: ClusterOptions, at: number, flags: readonly string[]) {
+    const addressOf = (each: number) => `127.0.0.1:${options.basePort + each}`;
+    this.id = `n${at + 1}`;
+    this.address = addressOf(at);
+    const members = Array.from({ length: options.nodes }, (_, each) => `n${each + 1}=${addressOf(each)}`);
+    const data = join(options.data, this.id);
+    this.#arguments = ["start", "--id", this.id, "--data", data, "--cluster", members.join(","), ...flags];
+    this.#process = spawn(process.execPath, [process.argv[1]!, ...this.#arguments, "--json", "--log-level", "error"], {
+      env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_FOR_NODES.includes(name))),
+      // With a channel, a node knows when this process is gone. Not in its group, so that Ctrl-C comes to the nodes by way of here alone.
+      stdio: ["ignore", "pipe", "inherit", "ipc"],
+      detached: true,
+    });
+    this.exited = new Promise((resolve) => {
+      this.#process.once("error", (error) => resolve(`could not be started: ${error.message}`));
+      this.#process.once("exit", (code, signal) =>
+        resolve(signal === null ? `ended with exit code ${code}` : `was ended by ${signal}`),
+      );
+    });
+    this.listening = new Promise((resolve, reject) => {
+      createInterface(this.#process.stdout!).on("line", (line) => {
+        if (line.includes('"event":"listening"')) resolve();
+      });
+      void this.exited.then((how) => reject(new Error(`${this.id} ${how}`)));
+    });
+    this.listening.catch(() => {});
+  }
+
+  /** How a person starts it. */
+  get commandLine(): string {
+    return ["cairn", ...this.#arguments].join(" ");
+  }
+
+  async stop(): Promise<void> {
+    if (this.#process.connected) this.#process.disconnect();
+    const timer = setTimeout(() => this.#process.kill("SIGKILL"), STOP_PATIENCE_MS);
+    await this.exited;
+    clearTimeout(timer);
+  }
+}
+
+async function announce(
+  { data }: ClusterOptions,
+  nodes: readonly ClusterNode[],
+  signal: Promise<StopReason>,
+): Promise<void> {
+  print(`${nodes.length === 1 ? "a node runs" : `${nodes.length} nodes run`}, with data in ${data}`);
+  for (const { id, address } of nodes) print(`  ${id}  ${address}`);
+  const admin = new ClusterAdmin(nodes.map(({ address }) => address));
+  const found = admin.onLeader(() => admin.leaderAddress()).catch(() => undefined);
+  const leader = await Promise.race([found, signal.then(() => undefined)]);
+  admin.close();
+  if (leader === undefined) return;
+  print(`${nodes.find(({ address }) => address === leader)?.id ?? leader} leads`);
+  print(examples(leader));
+}
+
+function examples(address: string): string {
+  const curl = "npx buf curl --protocol grpc --http2-prior-knowledge";
+  return `
+To try it, with grpcurl (in JSON, bytes are base64: eA== is x, MQ== is 1):
+  grpcurl -plaintext ${address} list
+  grpcurl -plaintext -d '{"key":"eA==","value":"MQ=="}' ${address} cairn.v1.KeyValueService/Put
+  grpcurl -plaintext -d '{"key":"eA=="}' ${address} cairn.v1.KeyValueService/Get
+  grpcurl -plaintext ${address} cairn.v1.AdminService/GetStatus
+or, from this checkout, with buf:
+  ${curl} -d '{"key":"eA==","value":"MQ=="}' http://${address}/cairn.v1.KeyValueService/Put
+  ${curl} -d '{"key":"eA=="}' http://${address}/cairn.v1.KeyValueService/Get
+Ctrl-C stops all.`;
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function complain(text: string): void {
+  process.stderr.write(`cairn cluster: ${text}\n`);
+}

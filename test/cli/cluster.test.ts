@@ -1,0 +1,94 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { expect, test } from "vitest";
+import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { createClient } from "../../src/transport/bridge_client.js";
+import { until } from "../support/conditions.js";
+import { freePorts } from "../support/process_cluster.js";
+import { runCommand, startCommand } from "../support/processes.js";
+import { temporaryDirectory } from "./support.js";
+
+/** Ids of the processes that have this text on their command line, but for those that are given. */
+function processesWith(text: string, besides: readonly number[]): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && !besides.includes(Number(name)))
+    .filter((name) => commandLineOf(name).includes(text))
+    .map(Number);
+}
+
+function commandLineOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    // It has ended meanwhile.
+    return "";
+  }
+}
+
+/** A port that is free, with the two after it. */
+async function basePort(): Promise<number> {
+  for (;;) {
+    const [port] = await freePorts(1);
+    if (await areFree([port! + 1, port! + 2])) return port!;
+  }
+}
+
+async function areFree(ports: readonly number[]): Promise<boolean> {
+  return (await Promise.all(ports.map(isFree))).every(Boolean);
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}
+
+test("runs three nodes that go on from their data, and leaves none behind, however it ends", async () => {
+  const data = await temporaryDirectory();
+  const port = await basePort();
+  const start = () => startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--", "--tick-ms", "50"]);
+  const first = start();
+  const [, leader] = await first.waitFor(/^(n[123]) leads$/m);
+  expect(first.stdout).toContain(
+    `3 nodes run, with data in ${data}\n  n1  127.0.0.1:${port}\n  n2  127.0.0.1:${port + 1}`,
+  );
+  const address = `127.0.0.1:${port + Number(leader!.slice(1)) - 1}`;
+  await first.waitFor(/Ctrl-C stops all/);
+  expect(first.stdout).toContain(`grpcurl -plaintext ${address} list`);
+  const kv = createClient(KeyValueService, address);
+  await kv.put({ key: Buffer.from("x"), value: Buffer.from("1") }).finally(() => kv.close());
+  expect(processesWith(data, [first.pid])).toHaveLength(3);
+  // A terminal sends it to the whole group, and npm once more.
+  process.kill(first.pid, "SIGINT");
+  process.kill(first.pid, "SIGINT");
+  expect(await first.ended()).toEqual({ code: 0, signal: null });
+  expect(first.stderr).toBe("");
+  expect(processesWith(data, [])).toEqual([]);
+
+  const second = start();
+  await second.waitFor(/Ctrl-C stops all/);
+  const [, again] = /^(n[123]) leads$/m.exec(second.stdout)!;
+  const reader = createClient(KeyValueService, `127.0.0.1:${port + Number(again!.slice(1)) - 1}`);
+  const { kv: found } = await reader.get({ key: Buffer.from("x") }).finally(() => reader.close());
+  expect(Buffer.from(found!.value).toString()).toBe("1");
+  const nodes = processesWith(data, [second.pid]);
+  const victim = nodes.find((pid) => commandLineOf(`${pid}`).includes("\0n2\0"))!;
+  process.kill(victim, "SIGKILL");
+  await second.waitFor(/cairn cluster: n2 was ended by SIGKILL\. It is not started again by itself/);
+  expect(second.stderr).toContain(`cairn start --id n2 --data ${data}/n2 --cluster n1=127.0.0.1:${port},`);
+  expect(processesWith(data, [second.pid])).toHaveLength(2);
+  await second.kill("SIGKILL");
+  await until(() => processesWith(data, []).length === 0, "its nodes have noticed");
+});
+
+test("a node that cannot be started ends it, and the others with it", async () => {
+  const data = await temporaryDirectory();
+  const args = ["cluster", "--data", data, "--base-port", `${await basePort()}`, "--", "--tick-ms", "none"];
+  const { code, stdout, stderr } = await runCommand(args);
+  expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+  expect(stderr).toMatch(/option '--tick-ms <n>' argument 'none' is invalid/);
+  expect(stderr).toMatch(/cairn cluster: n[123] ended with exit code 2/);
+  expect(processesWith(data, [])).toEqual([]);
+});

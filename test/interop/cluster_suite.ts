@@ -1,0 +1,111 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ProcessCluster } from "../support/process_cluster.js";
+import { base64, onlyAnswer } from "./suite.js";
+import type { Json, Tool } from "./tool.js";
+
+const KV = "cairn.v1.KeyValueService";
+const ADMIN = "cairn.v1.AdminService";
+const RAFT = "cairn.v1.RaftService";
+
+/** What a tool that knows nothing but addresses can do with a live cluster. */
+export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = {}): void {
+  describe.skipIf(options.skip ?? false)(`${tool.name} with a cluster of three`, () => {
+    let directory: string;
+    let cluster: ProcessCluster;
+    beforeAll(async () => {
+      directory = await mkdtemp(join(tmpdir(), "cairn-interop-"));
+      const args = ["--cluster-id", "interop", "--tick-ms", "50", "--trailing-log-bytes", "0"];
+      cluster = await ProcessCluster.start(directory, ["n1", "n2", "n3"], args);
+    });
+    afterAll(async () => {
+      await cluster?.close();
+      await rm(directory, { recursive: true, force: true });
+    });
+
+    const ask = (address: string, method: string, ...messages: Json[]) =>
+      onlyAnswer(tool, address, method, ...messages);
+
+    test("every node is found by reflection, and all name the same leader", async () => {
+      const { id } = await cluster.leader();
+      for (const { address, id: nodeId } of cluster.running.values()) {
+        expect(await tool.listServices(address)).toContain(KV);
+        const status = await ask(address, `${ADMIN}/GetStatus`, {});
+        expect(status).toMatchObject({ clusterId: "interop", nodeId, leaderId: id });
+        expect((status.bootstrapMembers as { members: Json[] }).members.map((member) => member.id)).toEqual([
+          ...["n1", "n2", "n3"],
+        ]);
+      }
+    });
+
+    test("writes and reads by the leader, and reads what a follower has", async () => {
+      const leader = await cluster.leader();
+      const follower = (await cluster.followers())[0]!;
+      const put = await ask(leader.address, `${KV}/Put`, { key: base64("k/1"), value: base64("one") });
+      await ask(leader.address, `${KV}/Put`, { key: base64("k/2"), value: base64("two") });
+      const { kv } = await ask(leader.address, `${KV}/Get`, { key: base64("k/1") });
+      expect(kv).toMatchObject({ value: base64("one"), version: put.version });
+      const stale = { key: base64("k/1"), stale: true, minAppliedIndex: put.version };
+      expect((await ask(follower.address, `${KV}/Get`, stale)).kv).toEqual(kv);
+      const { kvs } = await ask(leader.address, `${KV}/Range`, { prefix: base64("k/") });
+      expect((kvs as Json[]).map((each) => each.key)).toEqual([base64("k/1"), base64("k/2")]);
+    });
+
+    test("takes a snapshot on a follower, the same as the leader's", async () => {
+      const index = String(await cluster.settled());
+      const digests: unknown[] = [];
+      for (const { address } of cluster.running.values()) {
+        const { snapshot, taken } = await ask(address, `${ADMIN}/TakeSnapshot`, { index });
+        expect({ snapshot, taken }).toMatchObject({ taken: true, snapshot: { index } });
+        digests.push((snapshot as Json).sha256);
+        expect(await ask(address, `${ADMIN}/GetLogInfo`, {})).toMatchObject({ snapshotIndex: index, lastIndex: index });
+      }
+      expect(new Set(digests).size).toBe(1);
+    });
+
+    test("hands leadership over, adds a member and removes it; a follower says who can", async () => {
+      const target = (await cluster.followers())[0]!.id;
+      const { address } = await cluster.leader();
+      const handed = await ask(address, `${ADMIN}/TransferLeadership`, { nodeId: target });
+      expect(handed).toEqual({ leaderId: target });
+      const leader = await cluster.leader();
+      expect(leader.id).toBe(target);
+      const learner = { nodeId: "n9", address: "127.0.0.1:1" };
+      const { membership } = await ask(leader.address, `${ADMIN}/AddLearner`, learner);
+      expect((membership as { members: Json[] }).members.at(-1)).toEqual({
+        ...{ id: "n9", address: "127.0.0.1:1", role: "MEMBER_ROLE_LEARNER" },
+      });
+      const { progress } = await ask(leader.address, `${ADMIN}/GetStatus`, {});
+      expect((progress as Json[]).map((each) => each.nodeId)).toContain("n9");
+      const follower = (await cluster.followers())[0]!;
+      const refused = await tool.call(follower.address, `${ADMIN}/RemoveMember`, [{ nodeId: "n9" }]);
+      expect(refused).toMatchObject({ status: "UNAVAILABLE" });
+      expect(refused.text).toContain(`the leader is ${target}`);
+      const unready = await tool.call(leader.address, `${ADMIN}/PromoteLearner`, [{ nodeId: "n9" }]);
+      expect(unready).toMatchObject({ status: "FAILED_PRECONDITION" });
+      expect(unready.text).toContain("n9 has not caught up");
+      await ask(leader.address, `${ADMIN}/RemoveMember`, { nodeId: "n9" });
+    });
+
+    test("entries of a leader whose term is over are refused as Raft says, and change nothing", async () => {
+      const follower = (await cluster.followers())[0]!;
+      const before = await ask(follower.address, `${ADMIN}/GetStatus`, {});
+      expect(Number(before.term)).toBeGreaterThan(1);
+      const sender = [...cluster.running.keys()].find((id) => id !== follower.id)!;
+      const header = { protocolVersion: 1, clusterId: "interop", senderId: sender, receiverId: follower.id };
+      const entry = { index: "1", term: "1", type: "ENTRY_TYPE_COMMAND", data: base64("x") };
+      const stale = { header, term: "1", leaderId: sender, entries: [entry], round: "5" };
+      const answer = await ask(follower.address, `${RAFT}/AppendEntries`, stale);
+      expect(answer).toMatchObject({
+        term: before.term,
+        rejection: "APPEND_ENTRIES_REJECTION_STALE_TERM",
+        round: "5",
+        detail: `term 1 is over, this node is in term ${before.term}`,
+      });
+      const after = await ask(follower.address, `${ADMIN}/GetStatus`, {});
+      expect(after).toMatchObject({ term: before.term, leaderId: before.leaderId });
+    });
+  });
+}
