@@ -161,10 +161,15 @@ describe("a node that refuses or is gone", () => {
   });
 
   test("BUSY until the time is up: nothing happened, and the error says why", async () => {
+    const clock = new ManualClock();
     const node = await FakeNode.start("n1");
-    node.answer = () => refuse("BUSY", { retryable: true, retryAfterMs: 5 });
-    const error = await failure("TIMEOUT", clientOf(node.address).put("a", "", { timeoutMs: 60 }));
-    expect(error.text).toMatch(/^there was no answer in 60 ms; the last problem was: \[BUSY\]/);
+    node.answer = () => refuse("BUSY", { retryable: true, retryAfterMs: 400 });
+    const written = failure("TIMEOUT", clientOf(node.address, { clock }).put("a", "", { timeoutMs: 300 }));
+    // The time limit, the watch over the stream, and the pause.
+    await until(() => node.calls.length === 1 && clock.pending === 3, "it was refused");
+    clock.advance(300);
+    const error = await written;
+    expect(error.text).toMatch(/^there was no answer in 300 ms; the last problem was: \[BUSY\]/);
     expect(error.cause).toMatchObject({ code: "BUSY" });
   });
 
