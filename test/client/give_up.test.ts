@@ -189,7 +189,11 @@ describe("what was given up", () => {
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
     const client = clientOf(node.address);
-    await failure("OUTCOME_UNKNOWN", client.put("a", "", { timeoutMs: 50 }));
+    const controller = new AbortController();
+    const lost = failure("OUTCOME_UNKNOWN", client.put("a", "", { signal: controller.signal }));
+    await until(() => node.calls.length === 1, "the call has arrived");
+    controller.abort();
+    await lost;
     node.answer = acknowledge;
     node.extraAnswers = [{ sequence: 1n, answer: { case: "put", value: { version: 77n } } }];
     expect(await client.put("b", "")).toBe(2);

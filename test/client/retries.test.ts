@@ -161,10 +161,15 @@ describe("a node that refuses or is gone", () => {
   });
 
   test("BUSY until the time is up: nothing happened, and the error says why", async () => {
+    const clock = new ManualClock();
     const node = await FakeNode.start("n1");
-    node.answer = () => refuse("BUSY", { retryable: true, retryAfterMs: 5 });
-    const error = await failure("TIMEOUT", clientOf(node.address).put("a", "", { timeoutMs: 60 }));
-    expect(error.text).toMatch(/^there was no answer in 60 ms; the last problem was: \[BUSY\]/);
+    node.answer = () => refuse("BUSY", { retryable: true, retryAfterMs: 400 });
+    const written = failure("TIMEOUT", clientOf(node.address, { clock }).put("a", "", { timeoutMs: 300 }));
+    // The time limit, the watch over the stream, and the pause.
+    await until(() => node.calls.length === 1 && clock.pending === 3, "it was refused");
+    clock.advance(300);
+    const error = await written;
+    expect(error.text).toMatch(/^there was no answer in 300 ms; the last problem was: \[BUSY\]/);
     expect(error.cause).toMatchObject({ code: "BUSY" });
   });
 
@@ -240,13 +245,13 @@ describe("a node that refuses or is gone", () => {
   test("nobody can be reached: TIMEOUT, nothing happened, and why", async () => {
     const client = clientOf([await deadAddress(), await deadAddress()]);
     const calls = [
-      client.put("a", "", { timeoutMs: 100 }),
-      client.get("a", { timeoutMs: 100 }),
-      client.get("a", { stale: true, timeoutMs: 100 }),
-      client.range({ timeoutMs: 100 }).next(),
-      client.status({ timeoutMs: 100 }),
+      client.put("a", "", { timeoutMs: 500 }),
+      client.get("a", { timeoutMs: 500 }),
+      client.get("a", { stale: true, timeoutMs: 500 }),
+      client.range({ timeoutMs: 500 }).next(),
+      client.status({ timeoutMs: 500 }),
     ];
-    const why = /no answer in 100 ms; the last problem was: \[UNREACHABLE\] 127/;
+    const why = /no answer in 500 ms; the last problem was: \[UNREACHABLE\] 127/;
     for (const error of await Promise.all(calls.map((call) => failure("TIMEOUT", call, why)))) {
       expect(error.cause).toMatchObject({ code: "UNREACHABLE" });
     }
@@ -255,7 +260,7 @@ describe("a node that refuses or is gone", () => {
   test("nobody leads: TIMEOUT, nothing happened; the calls are not even sent", async () => {
     const node = await FakeNode.start("n1");
     node.leader = undefined;
-    const error = await failure("TIMEOUT", clientOf(node.address).put("a", "", { timeoutMs: 150 }));
+    const error = await failure("TIMEOUT", clientOf(node.address).put("a", "", { timeoutMs: 500 }));
     expect(error.text).toMatch(/\[NOT_LEADER\] node n1 is not the leader: no leader is known$/);
     expect(node.calls).toEqual([]);
     expect(node.opened).toBeGreaterThan(2);
