@@ -88,14 +88,16 @@ export const limits = {
   payloadPieceBytes: 64 * KiB,
   /** Payload that is written, or put into a restored state, before the event loop gets its turn. */
   payloadSliceBytes: 256 * KiB,
+  /** Buffers of snapshotWriteBytes in which the thread that reads a captured state hands it out; when all are in use it waits. */
+  viewBuffers: 4,
   /** Reads of the state on disk (ranges, snapshots being written) under way at a time; more are refused. */
   stateReaders: 1024,
   /** Largest header of a snapshot file. */
   snapshotHeaderBytes: 1 * MiB,
   /** One write to a snapshot file, and one read from it. */
   snapshotWriteBytes: 512 * KiB,
-  /** Bytes written to a snapshot file after which they are synced, so that the last sync is short and does not hold up the log's. */
-  snapshotSyncBytes: 16 * MiB,
+  /** Bytes written to a snapshot file after which they are synced. A sync of the log waits behind one of these, so they are short. */
+  snapshotSyncBytes: 2 * MiB,
   /** Largest chunk of an InstallSnapshot or DownloadSnapshot stream. */
   transferChunkBytes: 1 * MiB,
   /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */

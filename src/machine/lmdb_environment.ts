@@ -41,9 +41,17 @@ export class LmdbEnvironment {
     return new LmdbEnvironment(path);
   }
 
-  private constructor(readonly path: string) {
+  /** Opens, for reading only, the environment that another thread of this process has open meanwhile. Throws CairnError. */
+  static openShared(path: string): LmdbEnvironment {
+    return new LmdbEnvironment(path, true);
+  }
+
+  private constructor(
+    readonly path: string,
+    readOnly = false,
+  ) {
     // Not "writemap", though its commits are faster: on a full disk it ends the process with SIGBUS instead of an error.
-    const options = { ...BINARY, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS };
+    const options = { ...BINARY, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
     this.#root = this.#guarded(() => open<Buffer, Uint8Array>({ path, ...options }));
     try {
       const table = (name: string) => this.#guarded(() => this.#root.openDB(name, BINARY));
@@ -64,9 +72,10 @@ export class LmdbEnvironment {
     return this.#guarded(() => this.#root.transactionSync(action));
   }
 
-  /** Position of the last entry whose effect is in the state; undefined when none was ever written. */
-  readApplied(): LogPosition | undefined {
-    const bytes = this.#guarded(() => this.#meta.getBinary(APPLIED_KEY));
+  /** Position of the last entry whose effect is in the state, now or as a transaction sees it; undefined when none was ever written. */
+  readApplied(transaction?: Transaction): LogPosition | undefined {
+    const options = transaction && { transaction };
+    const bytes = this.#guarded(() => this.#meta.get(APPLIED_KEY, options));
     if (bytes?.byteLength !== APPLIED_BYTES || bytes[0] !== APPLIED_FORMAT) return undefined;
     return { index: bytes.readDoubleLE(1), term: bytes.readDoubleLE(9) };
   }
@@ -82,13 +91,27 @@ export class LmdbEnvironment {
 
   /** The state as it is now, for reading over time. Throws CairnError BUSY when too many are being read. */
   snapshot(): LmdbSnapshot {
+    const letGo = this.retain();
+    try {
+      return new LmdbSnapshot(
+        this,
+        this.#guarded(() => this.#root.useReadTransaction()),
+        letGo,
+      );
+    } catch (error) {
+      letGo();
+      throw error;
+    }
+  }
+
+  /** Counts as a reader until the returned function is called, once. Throws CairnError BUSY when there are too many. */
+  retain(): () => void {
     if (this.#readers >= limits.stateReaders) {
       const limit = `the limit stateReaders is ${limits.stateReaders}`;
       throw new CairnError("BUSY", `too many ranges and snapshots of the state are being read; ${limit}: try later`);
     }
-    const transaction = this.#guarded(() => this.#root.useReadTransaction());
     this.#readers++;
-    return new LmdbSnapshot(this, transaction, () => this.#letGo());
+    return () => this.#letGo();
   }
 
   /** Reads the state as it is now, at once; not a reader that is counted. */

@@ -10,9 +10,10 @@ import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb_directory.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb_environment.js";
 import { closedOnError, openView } from "./lmdb_open.js";
 import { fill } from "./lmdb_restore.js";
-import { PayloadView } from "./payload_view.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits, SessionTable } from "./sessions.js";
 import type { ApplyResult } from "./state_machine.js";
+import { ViewReader } from "./view_reader.js";
+import type { WorkerView } from "./worker_view.js";
 
 export interface LmdbMachineOptions {
   /** Directory of the state, made when it is not there. Nothing else may be in it, and one machine has it open at a time. */
@@ -34,8 +35,10 @@ export class LmdbMachine implements KeyValueMachine {
   /** Undefined when a transaction has failed: it is then read anew from what is there. */
   #sessions: SessionTable | undefined;
   #restoring: Promise<void> | undefined;
-  /** Ranges and captured views that are not ended yet. */
-  readonly #open = new Set<{ fail(failure: Error): void }>();
+  /** Ranges that are not ended yet. */
+  readonly #ranges = new Set<KeyRange>();
+  /** Captured states. */
+  readonly #views = new ViewReader();
   /** Replaced environments on their way out. */
   readonly #removals = new Set<Promise<void>>();
   readonly #stop = new AbortController();
@@ -115,21 +118,15 @@ export class LmdbMachine implements KeyValueMachine {
     const snapshot = this.environment.snapshot();
     const entries = copies(limit, snapshot.records.entries(snapshot.transaction, prefix, after));
     const range = new KeyRange(entries, (ended) => this.#ended(ended, snapshot));
-    this.#open.add(range);
+    this.#ranges.add(range);
     return range;
   }
 
-  async capture(): Promise<PayloadView> {
+  /** As StateMachine says. Throws CairnError BUSY when too many read the state, INTERNAL when the thread that captures it fails. */
+  async capture(): Promise<WorkerView> {
     this.#assertRunning();
-    const snapshot = this.environment.snapshot();
-    const { records, sessions, transaction } = snapshot;
-    const source = {
-      keys: () => records.entries(transaction, NO_BYTES),
-      sessions: () => sessions.entries(transaction),
-    };
-    const view = new PayloadView(this.#applied, source, (ended) => this.#ended(ended, snapshot));
-    this.#open.add(view);
-    return view;
+    const { environment } = this;
+    return this.#views.capture(environment.path, environment.retain());
   }
 
   /** As StateMachine says. Needs room for both states. One at a time; entries applied meanwhile are replaced with the rest. */
@@ -172,7 +169,8 @@ export class LmdbMachine implements KeyValueMachine {
   /** Ends all that is under way and closes the files. */
   async #letGo(): Promise<void> {
     this.#stop.abort(stopped());
-    for (const reader of [...this.#open]) reader.fail(stopped());
+    for (const range of [...this.#ranges]) range.fail(stopped());
+    await this.#views.stop(stopped());
     await this.#restoring;
     await this.environment.close();
     await Promise.all(this.#removals);
@@ -229,8 +227,8 @@ export class LmdbMachine implements KeyValueMachine {
     return this.#sessions;
   }
 
-  #ended(reader: { fail(failure: Error): void }, snapshot: LmdbSnapshot): void {
-    this.#open.delete(reader);
+  #ended(range: KeyRange, snapshot: LmdbSnapshot): void {
+    this.#ranges.delete(range);
     snapshot.close();
   }
 

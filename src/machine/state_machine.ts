@@ -1,4 +1,6 @@
 import type { Entry, SnapshotMeta } from "../core/types.js";
+import type { SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
+import type { SnapshotHeader } from "../storage/snapshots/header.js";
 
 /** What the state machine answered to one entry. */
 export interface ApplyResult<Result> {
@@ -16,6 +18,11 @@ export interface StateView {
    * A piece is valid until the next one is asked for. May be called once.
    */
   payload(): AsyncIterable<Uint8Array>;
+  /**
+   * Where the view can do that elsewhere than on the main thread: the bytes of the whole snapshot file with this header, the same as
+   * {@link encodeSnapshot} makes of the payload, and their measure. In place of {@link payload}, and as that is.
+   */
+  snapshotFile?(header: SnapshotHeader): AsyncGenerator<Uint8Array, SnapshotMeasure, void>;
   /** Ends the view; may be called more than once. A payload that is being read ends with an error. */
   release(): void;
 }
@@ -34,7 +41,10 @@ export interface StateMachine<Result = unknown> {
    * Not durable on return: the durable truth is snapshot + log.
    */
   apply(entries: readonly Entry[]): readonly ApplyResult<Result>[];
-  /** The state as it is now, in O(1), unaffected by entries applied later. */
+  /**
+   * The state as it is at the call, or at an index that is applied before the answer: the view says which. In O(1), and unaffected by
+   * entries applied later.
+   */
   capture(): Promise<StateView>;
   /**
    * Replaces the state by a snapshot's. All or nothing: readers see the old state or the new one, and when it throws the old one

@@ -109,10 +109,17 @@ export class Compactor<Machine extends StateMachine> {
   async #writeView(view: StateView): Promise<SnapshotInfo> {
     try {
       const meta = this.#metaAt(view.appliedIndex);
-      return await this.storage.snapshots.write(meta, view.payload(), { signal: this.#stopped.signal });
+      return await this.#writeFile(meta, view);
     } finally {
       view.release();
     }
+  }
+
+  #writeFile(meta: SnapshotMeta, view: StateView): Promise<SnapshotInfo> {
+    const { snapshots } = this.storage;
+    const options = { signal: this.#stopped.signal };
+    if (view.snapshotFile === undefined) return snapshots.write(meta, view.payload(), options);
+    return snapshots.writeEncoded(meta, view.snapshotFile.bind(view), options);
   }
 
   /** Builds the state at an index below the applied one from the snapshot before it and the log. */

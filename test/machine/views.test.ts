@@ -110,7 +110,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     const pieces: Buffer[] = [];
     for await (const piece of view.payload()) {
       pieces.push(Buffer.from(piece));
-      fill(machine, 100, `${pieces.length}`);
+      fill(machine, 1000, `${pieces.length}`);
     }
     view.release();
     expect(machine.appliedIndex).toBeGreaterThan(applied + 2000);
@@ -196,14 +196,14 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     view.release();
   });
 
-  test("a view's appliedIndex is that of its call, whatever is applied before it is there", async () => {
+  test("a view has what was applied before the call, and says what else it has", async () => {
     const machine = await make();
     skipTo(machine, 3);
     const capture = machine.capture();
     applyOperation(machine, put("later", "v"));
     const view = await capture;
-    expect(view.appliedIndex).toBe(3);
-    expect((await collect(view.payload())).includes("later")).toBe(false);
+    expect([3, 4]).toContain(view.appliedIndex);
+    expect((await collect(view.payload())).includes("later")).toBe(view.appliedIndex === 4);
     view.release();
   });
 });

@@ -6,19 +6,19 @@ export function checkNotAborted(signal: AbortSignal | undefined): void {
 }
 
 /**
- * The pieces of `source` until the signal is set, which throws CANCELLED at once, even while `source` is still busy with the next
- * piece.
+ * The pieces of `source`, and what it returns, until the signal is set, which throws CANCELLED at once, even while `source` is still busy
+ * with the next piece.
  */
-export async function* abortable<Piece>(
-  source: AsyncIterable<Piece>,
+export async function* abortable<Piece, Result>(
+  source: AsyncIterable<Piece, Result, void>,
   signal: AbortSignal | undefined,
-): AsyncGenerator<Piece, void, void> {
+): AsyncGenerator<Piece, Result, void> {
   if (signal === undefined) return yield* source;
   const iterator = source[Symbol.asyncIterator]();
   try {
     for (;;) {
       const step = await unlessAborted(() => iterator.next(), signal);
-      if (step.done) return;
+      if (step.done) return step.value;
       yield step.value;
     }
   } finally {

@@ -1,15 +1,6 @@
-import { createHash, type Hash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import { CHUNK_HEAD_BYTES, encodeOpening, encodeTrailer, TRAILER_BYTES, writeChunkHead } from "./format.js";
+import { encodeFile, type SnapshotMeasure } from "./file_encoder.js";
 import { encodeHeader, type SnapshotHeader } from "./header.js";
-
-/** What is known of a snapshot file once all of it was encoded. */
-export interface SnapshotMeasure {
-  readonly fileBytes: number;
-  readonly payloadBytes: number;
-  /** SHA-256 of the file up to its trailer, as the trailer holds it. */
-  readonly sha256: Uint8Array;
-}
 
 /**
  * Yields the bytes of a snapshot file: the header, one piece for each chunk, the trailer. Returns the file's measure. The same header
@@ -22,32 +13,7 @@ export async function* encodeSnapshot(
   header: SnapshotHeader,
   payload: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array, SnapshotMeasure, void> {
-  const hash = createHash("sha256");
-  const opening = encodeOpening(encodeHeader(header));
-  hash.update(opening);
-  yield opening;
-
-  const chunk = new ChunkBuffer(header.chunkBytes);
-  let chunks = 0;
-  let payloadBytes = 0;
-  for await (const piece of payload) {
-    payloadBytes += piece.byteLength;
-    for (let rest = piece; rest.byteLength > 0; ) {
-      rest = chunk.fill(rest);
-      if (!chunk.full) continue;
-      chunks += 1;
-      yield chunk.seal(hash);
-    }
-  }
-  if (!chunk.empty) {
-    chunks += 1;
-    yield chunk.seal(hash);
-  }
-
-  const sha256 = Uint8Array.from(hash.digest());
-  yield encodeTrailer({ chunks, payloadBytes, sha256 });
-  const fileBytes = opening.byteLength + chunks * CHUNK_HEAD_BYTES + payloadBytes + TRAILER_BYTES;
-  return { fileBytes, payloadBytes, sha256 };
+  return yield* encodeFile({ bytes: encodeHeader(header), chunkBytes: header.chunkBytes }, payload);
 }
 
 /** Encodes a snapshot to learn its size and digest, which an offer must name before the first byte is sent. */
@@ -61,40 +27,5 @@ export async function measureSnapshot(
     if (step.done) return step.value;
     // A payload that is in memory never waits: let others run between two chunks.
     await setImmediate();
-  }
-}
-
-/** One chunk that is being filled, with room for its head in front. */
-class ChunkBuffer {
-  readonly #bytes: Buffer;
-  #filled = CHUNK_HEAD_BYTES;
-
-  constructor(chunkBytes: number) {
-    this.#bytes = Buffer.allocUnsafe(CHUNK_HEAD_BYTES + chunkBytes);
-  }
-
-  get empty(): boolean {
-    return this.#filled === CHUNK_HEAD_BYTES;
-  }
-
-  get full(): boolean {
-    return this.#filled === this.#bytes.byteLength;
-  }
-
-  /** Takes what fits; returns the rest. */
-  fill(piece: Uint8Array): Uint8Array {
-    const taken = Math.min(piece.byteLength, this.#bytes.byteLength - this.#filled);
-    this.#bytes.set(piece.subarray(0, taken), this.#filled);
-    this.#filled += taken;
-    return piece.subarray(taken);
-  }
-
-  /** The chunk as it stands in the file; starts the next one. */
-  seal(hash: Hash): Uint8Array {
-    const sealed = this.#bytes.subarray(0, this.#filled);
-    writeChunkHead(sealed, sealed.subarray(CHUNK_HEAD_BYTES));
-    hash.update(sealed);
-    this.#filled = CHUNK_HEAD_BYTES;
-    return sealed;
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { CairnError } from "../../errors.js";
-import type { SnapshotMeasure } from "./encoder.js";
+import type { SnapshotMeasure } from "./file_encoder.js";
 import {
   asBuffer,
   CHUNK_HEAD_BYTES,

@@ -7,10 +7,12 @@ import type { FileSystem } from "../fs.js";
 import { Serial } from "../serial.js";
 import { abortable, checkNotAborted } from "./abortable.js";
 import { SnapshotCatalog } from "./catalog.js";
-import { encodeSnapshot, type SnapshotMeasure } from "./encoder.js";
+import { encodeSnapshot } from "./encoder.js";
+import type { SnapshotMeasure } from "./file_encoder.js";
 import { PART_EXTENSION, partFileName, SNAPSHOT_EXTENSION, snapshotFileName } from "./file_names.js";
 import { readPieces, readVerified } from "./file_reader.js";
 import { hex, sameBytes } from "./format.js";
+import type { SnapshotHeader } from "./header.js";
 import { inspectSnapshot, nameOf } from "./inspect.js";
 import { PartFile } from "./part_file.js";
 import { checkOffer, SnapshotReceiver } from "./receiver.js";
@@ -102,12 +104,21 @@ export class SnapshotStore {
     payload: AsyncIterable<Uint8Array>,
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<SnapshotInfo> {
+    return this.writeEncoded(meta, (header) => encodeSnapshot(header, payload), options);
+  }
+
+  /** The same with a file that comes encoded already: `encode` must do as {@link encodeSnapshot} does. Called once. */
+  async writeEncoded(
+    meta: SnapshotMeta,
+    encode: (header: SnapshotHeader) => AsyncGenerator<Uint8Array, SnapshotMeasure, void>,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<SnapshotInfo> {
     const { signal } = options;
     checkNotAborted(signal);
     const header = { clusterId: this.#clusterId, meta, chunkBytes: limits.snapshotChunkBytes };
     const part = await this.#createPart(partFileName(meta));
     try {
-      const measure = await appendAll(part, encodeSnapshot(header, abortable(payload, signal)));
+      const measure = await appendAll(part, abortable(encode(header), signal));
       await part.seal();
       checkNotAborted(signal);
       const { index, term, membership } = meta;

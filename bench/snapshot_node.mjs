@@ -1,0 +1,98 @@
+// The process that bench/snapshot.mjs measures: a node that is the only voter of its cluster, and its gRPC server. It is told what to do
+// by messages, one at a time, and answers each with one.
+//
+//   node bench/snapshot_node.mjs DIRECTORY, started with an IPC channel
+import { join } from "node:path";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { encodeCommand } from "../dist/src/machine/command.js";
+import { LmdbMachine } from "../dist/src/machine/lmdb_machine.js";
+import { CairnNode } from "../dist/src/node/node.js";
+import { openKeyValueMachine } from "../dist/src/server/open_machine.js";
+import { CairnServer } from "../dist/src/server/server.js";
+import { nodeFileSystem } from "../dist/src/storage/fs.js";
+
+const WRITE_BYTES = 512 * 1024;
+/** Proposals at a time while the state is filled. */
+const FILLERS = 256;
+
+const directory = process.argv[2];
+// Snapshots are taken only when the benchmark says so.
+const options = { id: "n1", openMachine: openKeyValueMachine, trailingLogBytes: 0, snapshots: false };
+const node = await CairnNode.start({ ...options, directory: join(directory, "node") });
+const server = await CairnServer.start(node, { listen: "127.0.0.1:0", discoverable: false });
+await node.campaign();
+const delays = monitorEventLoopDelay({ resolution: 1 });
+
+const tasks = {
+  /** Puts `keys` keys with values of `valueBytes`. */
+  async fill({ keys, valueBytes }) {
+    const value = new Uint8Array(valueBytes).fill(7);
+    let next = 0;
+    const filler = async () => {
+      while (next < keys) {
+        const key = Buffer.from(`key-${String(next++).padStart(12, "0")}`);
+        await node.propose(encodeCommand({ operation: { case: "put", value: { key, value } } }));
+      }
+    };
+    await Promise.all(Array.from({ length: FILLERS }, filler));
+  },
+  async watchDelays() {
+    delays.reset();
+    delays.enable();
+  },
+  /** Longest delay of the event loop since the last {@link watchDelays}. */
+  async worstDelay() {
+    // A stall that ends with this message has not been counted before the next timer.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    delays.disable();
+    return { worstMs: delays.max / 1e6, p99Ms: delays.percentile(99) / 1e6 };
+  },
+  async take() {
+    const started = performance.now();
+    const { taken, snapshot } = await node.takeSnapshot({});
+    return { taken, bytes: snapshot.fileBytes, seconds: (performance.now() - started) / 1000 };
+  },
+  /** Writes as many bytes to the same disk with nothing else to do, and syncs them. */
+  async writeBare({ bytes }) {
+    const path = join(directory, "bare");
+    const file = await nodeFileSystem.open(path, "create");
+    const buffer = Buffer.alloc(WRITE_BYTES, 7);
+    const started = performance.now();
+    for (let at = 0; at < bytes; at += WRITE_BYTES) {
+      await file.write([buffer.subarray(0, Math.min(WRITE_BYTES, bytes - at))], at);
+    }
+    await file.datasync();
+    const seconds = (performance.now() - started) / 1000;
+    await file.close();
+    await nodeFileSystem.unlink(path);
+    return { seconds };
+  },
+  /** Loads the newest snapshot into a state beside the node's, as an install does. */
+  async restore() {
+    const path = join(directory, "restored");
+    const machine = await LmdbMachine.open({ directory: path });
+    const info = node.snapshots.newest();
+    await nextTurn();
+    const started = performance.now();
+    await machine.restore(node.snapshots.openPayload(info), info);
+    const seconds = (performance.now() - started) / 1000;
+    await machine.crash();
+    await nodeFileSystem.removeAll(path);
+    return { seconds };
+  },
+  async stop() {
+    await server.stop();
+    await node.stop();
+    setImmediate(() => process.disconnect());
+  },
+};
+
+process.on("message", async ({ task, fields }) => {
+  try {
+    process.send({ result: (await tasks[task](fields)) ?? {} });
+  } catch (error) {
+    process.send({ error: error instanceof Error ? error.stack : String(error) });
+  }
+});
+process.send({ result: { address: server.address } });
