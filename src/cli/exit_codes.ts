@@ -3,6 +3,8 @@ export const exitCodes = {
   ok: 0,
   failed: 1,
   usage: 2,
+  /** It was carried out, and the answer is no. */
+  no: 3,
   /** EX_SOFTWARE of sysexits. */
   fatal: 70,
 } as const;

@@ -5,6 +5,7 @@ import { version } from "../version.js";
 import { clusterCommand } from "./cluster.js";
 import { exitCodes } from "./exit_codes.js";
 import { gatewayCommand } from "./gateway.js";
+import { kvCommand } from "./kv.js";
 import { startCommand } from "./start.js";
 
 const program = new Command("cairn")
@@ -17,12 +18,14 @@ Exit codes:
   ${exitCodes.ok}   done, or stopped by SIGINT or SIGTERM
   ${exitCodes.failed}   the command failed; standard error says why
   ${exitCodes.usage}   the command line is wrong
+  ${exitCodes.no}   the answer is no: there is no such key, or it is not as expected
   ${exitCodes.fatal}  a broken invariant, or a disk that cannot be trusted any more: the process stopped itself`,
   )
   .addCommand(startCommand())
   .addCommand(clusterCommand())
+  .addCommand(kvCommand())
   .addCommand(gatewayCommand());
-for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError("(see --help)");
+for (const command of withSubcommands(program)) command.exitOverride().showHelpAfterError("(see --help)");
 
 // grpc-js would print by itself what is said in the errors anyway.
 process.env.GRPC_VERBOSITY ??= "NONE";
@@ -33,6 +36,10 @@ try {
   process.exitCode = report(error);
   // What a failed command has left open must not keep the process.
   if (!(error instanceof CommanderError)) process.exit();
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
 }
 
 function report(error: unknown): number {

@@ -1,0 +1,179 @@
+import { buffer } from "node:stream/consumers";
+import { Command, Option } from "commander";
+import type { CairnClient, Expected, KeyValue, StoredValue } from "../index.js";
+import { exitCodes } from "./exit_codes.js";
+import { addressList, wholeNumber } from "./options.js";
+
+interface Common {
+  readonly endpoints: readonly string[];
+  readonly timeoutMs: number;
+  readonly json?: true;
+}
+
+interface ReadFlags extends Common {
+  readonly stale?: true;
+}
+
+interface PutFlags extends Common {
+  readonly ifValue?: string;
+  readonly ifVersion?: number;
+  readonly ifAbsent?: true;
+}
+
+interface RangeFlags extends ReadFlags {
+  readonly after?: string;
+  readonly limit?: number;
+  readonly keysOnly?: true;
+}
+
+/** `cairn kv` */
+export function kvCommand(): Command {
+  return new Command("kv")
+    .description("Read and write keys. Keys and values are UTF-8; `get` prints a value's bytes as they are.")
+    .addCommand(
+      reading("get <key>", "Print the value of a key. Exit code 3 when there is no such key.").action(
+        (key: string, flags: ReadFlags) => withClient(flags, (client) => get(client, key, flags)),
+      ),
+    )
+    .addCommand(
+      common("put <key> [value]", "Set a key; without a value, or with -, to what standard input holds.")
+        .option("--if-value <value>", "only if this is its value")
+        .option("--if-version <n>", "only if this is its version", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+        .addOption(
+          new Option("--if-absent", "only if it does not exist. Exit code 3 when it is not as expected").conflicts([
+            "ifValue",
+            "ifVersion",
+          ]),
+        )
+        .action((key: string, value: string | undefined, flags: PutFlags) =>
+          withClient(flags, (client) => put(client, key, value, flags)),
+        ),
+    )
+    .addCommand(
+      common("del <key>", "Remove a key. Exit code 3 when there was no such key.").action(
+        (key: string, flags: Common) => withClient(flags, (client) => remove(client, key, flags)),
+      ),
+    )
+    .addCommand(
+      reading(
+        "range [prefix]",
+        "Print keys and values in the order of the keys' bytes, a line each, with a tab between.",
+      )
+        .option("--after <key>", "only keys above this one")
+        .option("--limit <n>", "at most so many keys", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+        .option("--keys-only", "leave the values out")
+        .action((prefix: string | undefined, flags: RangeFlags) =>
+          withClient(flags, (client) => range(client, prefix ?? "", flags)),
+        ),
+    );
+}
+
+function common(usage: string, description: string): Command {
+  return new Command(usage.split(" ")[0])
+    .arguments(usage.slice(usage.indexOf(" ") + 1))
+    .description(description)
+    .addOption(
+      new Option("--endpoints <list>", "nodes of the cluster: host:port,host:port")
+        .env("CAIRN_ENDPOINTS")
+        .argParser(addressList)
+        .default(["127.0.0.1:7101"], "127.0.0.1:7101"),
+    )
+    .option("--timeout-ms <n>", "how long it may take", wholeNumber(1, 2 ** 31 - 1), 10_000)
+    .option("--json", "print JSON objects, a line each; values that are not UTF-8 as valueBase64");
+}
+
+function reading(usage: string, description: string): Command {
+  return common(usage, description).option("--stale", "read what any node has, which may be behind");
+}
+
+async function withClient(
+  { endpoints, timeoutMs }: Common,
+  act: (client: CairnClient) => Promise<number>,
+): Promise<void> {
+  const { CairnClient } = await import("../client/client.js");
+  const client = new CairnClient({ endpoints, timeoutMs });
+  try {
+    process.exitCode = await act(client);
+  } finally {
+    await client.close();
+  }
+}
+
+async function get(client: CairnClient, key: string, { stale, json }: ReadFlags): Promise<number> {
+  const found = await client.get(key, { stale });
+  if (found === undefined) return no(`there is no key ${JSON.stringify(key)}`);
+  if (json) await print(`${JSON.stringify(jsonOf(found))}\n`);
+  else {
+    await print(found.bytes);
+    // A terminal's next prompt gets a line of its own; a pipe gets the value and nothing else.
+    if (process.stdout.isTTY) await print("\n");
+  }
+  return exitCodes.ok;
+}
+
+async function put(client: CairnClient, key: string, given: string | undefined, flags: PutFlags): Promise<number> {
+  const value = given === undefined || given === "-" ? await buffer(process.stdin) : given;
+  const expected = expectation(flags);
+  if (expected === undefined) return written(await client.put(key, value), flags);
+  const result = await client.compareAndSet(key, expected, value);
+  if (result.swapped) return written(result.version, flags);
+  const { current } = result;
+  if (current === undefined) return no(`there is no key ${JSON.stringify(key)}`);
+  return no(`key ${JSON.stringify(key)} has version ${current.version} and the value ${shown(current)}`);
+}
+
+function expectation({ ifValue, ifVersion, ifAbsent }: PutFlags): Expected | undefined {
+  if (ifAbsent) return { absent: true };
+  if (ifVersion !== undefined) return { version: ifVersion };
+  return ifValue === undefined ? undefined : { value: ifValue };
+}
+
+async function written(version: number, { json }: Common): Promise<number> {
+  await print(json ? `${JSON.stringify({ version })}\n` : `version ${version}\n`);
+  return exitCodes.ok;
+}
+
+async function remove(client: CairnClient, key: string, { json }: Common): Promise<number> {
+  const deleted = await client.delete(key);
+  if (json) await print(`${JSON.stringify({ deleted })}\n`);
+  if (!deleted) return no(`there is no key ${JSON.stringify(key)}`);
+  return exitCodes.ok;
+}
+
+async function range(client: CairnClient, prefix: string, flags: RangeFlags): Promise<number> {
+  const { after, limit, stale, json, keysOnly } = flags;
+  for await (const entry of client.range({ prefix, after, limit, stale })) {
+    if (json) await print(`${JSON.stringify(keysOnly ? { key: entry.key } : jsonOf(entry))}\n`);
+    else await print(keysOnly ? `${entry.key}\n` : `${entry.key}\t${entry.text()}\n`);
+  }
+  return exitCodes.ok;
+}
+
+/** The answer is no; a script sees that by the exit code, a person by the text. */
+function no(text: string): number {
+  process.stderr.write(`cairn: ${text}\n`);
+  return exitCodes.no;
+}
+
+function jsonOf({ key, bytes, version, createVersion }: KeyValue): object {
+  return { key, ...valueFields(bytes), version, createVersion };
+}
+
+function valueFields(bytes: Uint8Array): object {
+  const value = Buffer.from(bytes).toString("utf8");
+  return Buffer.compare(Buffer.from(value), bytes) === 0
+    ? { value }
+    : { valueBase64: Buffer.from(bytes).toString("base64") };
+}
+
+function shown(stored: StoredValue): string {
+  const text = stored.text();
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}...` : text);
+}
+
+/** Waits until there is room for more: a slow reader of a pipe must not make this process hold what it has not read. */
+function print(data: string | Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(data, (error) => (error ? reject(error) : resolve()));
+  });
+}

@@ -1,0 +1,104 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { runCommand, startNode } from "../support/processes.js";
+
+/** One node for all of the file; each test has keys of its own. */
+let endpoint: string;
+
+beforeAll(async () => {
+  const data = await mkdtemp(join(tmpdir(), "cairn-test-kv-"));
+  const node = await startNode({ id: "n1", data });
+  endpoint = node.address;
+  return async () => {
+    await node.kill();
+    await rm(data, { recursive: true, force: true });
+  };
+});
+
+function kv(...args: string[]) {
+  return runCommand(["kv", ...args], { env: { CAIRN_ENDPOINTS: endpoint } });
+}
+
+describe("get and put", () => {
+  test("a value comes out as it went in, byte for byte", async () => {
+    expect(await kv("put", "bytes/text", "grüße")).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^version \d+\n$/),
+    });
+    expect(await kv("get", "bytes/text")).toMatchObject({ code: 0, stdout: "grüße", stderr: "" });
+  });
+
+  test("without a value, or with -, it comes from standard input", async () => {
+    const env = { CAIRN_ENDPOINTS: endpoint };
+    const input = Buffer.from([0xff, 0x00, 0x0a]);
+    await runCommand(["kv", "put", "bytes/raw"], { env, input });
+    const { stdout } = await kv("get", "bytes/raw", "--json");
+    expect(JSON.parse(stdout)).toMatchObject({ key: "bytes/raw", valueBase64: input.toString("base64") });
+    await runCommand(["kv", "put", "bytes/dash", "-"], { env, input: "piped" });
+    expect((await kv("get", "bytes/dash", "--stale")).stdout).toBe("piped");
+  });
+
+  test("a key that is not there is exit code 3, and nothing on standard output", async () => {
+    expect(await kv("get", "missing")).toMatchObject({
+      code: 3,
+      stdout: "",
+      stderr: 'cairn: there is no key "missing"\n',
+    });
+  });
+});
+
+describe("put with a condition", () => {
+  test("--if-absent, --if-value and --if-version set what is as expected, and say what is there when it is not", async () => {
+    expect((await kv("put", "cas", "1", "--if-absent")).code).toBe(0);
+    const taken = await kv("put", "cas", "2", "--if-absent");
+    expect(taken).toMatchObject({
+      code: 3,
+      stdout: "",
+      stderr: expect.stringMatching(/has version \d+ and the value "1"/),
+    });
+    const { stdout } = await kv("put", "cas", "2", "--if-value", "1", "--json");
+    const { version } = JSON.parse(stdout) as { version: number };
+    expect((await kv("put", "cas", "3", "--if-version", `${version - 1}`)).code).toBe(3);
+    expect((await kv("put", "cas", "3", "--if-version", `${version}`)).code).toBe(0);
+    expect((await kv("get", "cas")).stdout).toBe("3");
+    expect(await kv("put", "none", "1", "--if-value", "x")).toMatchObject({
+      code: 3,
+      stderr: 'cairn: there is no key "none"\n',
+    });
+  });
+
+  test("two conditions at once are a wrong command line", async () => {
+    expect(await kv("put", "cas", "1", "--if-absent", "--if-value", "1")).toMatchObject({ code: 2 });
+  });
+});
+
+test("del removes a key, and says by its exit code whether there was one", async () => {
+  await kv("put", "gone", "1");
+  expect(await kv("del", "gone")).toMatchObject({ code: 0, stdout: "", stderr: "" });
+  expect(await kv("del", "gone", "--json")).toMatchObject({ code: 3, stdout: '{"deleted":false}\n' });
+});
+
+test("range prints keys in order, by prefix, after a key, up to a limit", async () => {
+  for (const name of ["b", "a", "c"]) await kv("put", `range/${name}`, name.toUpperCase());
+  expect((await kv("range", "range/")).stdout).toBe("range/a\tA\nrange/b\tB\nrange/c\tC\n");
+  expect((await kv("range", "range/", "--after", "range/a", "--limit", "1", "--keys-only")).stdout).toBe("range/b\n");
+  const lines = (await kv("range", "range/", "--json")).stdout.trim().split("\n");
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ value: "A" }, { value: "B" }, { value: "C" }]);
+});
+
+describe("what cannot be done", () => {
+  test("no node at the endpoint: exit code 1 in the time that was given, with the address", async () => {
+    const args = ["kv", "get", "a", "--endpoints", "127.0.0.1:1", "--timeout-ms", "300"];
+    expect(await runCommand(args)).toMatchObject({ code: 1, stderr: expect.stringContaining("127.0.0.1:1") });
+  });
+
+  test.each([
+    [["kv", "get"], "missing required argument 'key'"],
+    [["kv", "get", "a", "--endpoints", "nowhere"], "must be host:port"],
+    [["kv", "range", "--limit", "0"], "expected a whole number from 1"],
+  ])("%j is a wrong command line", async (args, text) => {
+    expect(await runCommand(args)).toMatchObject({ code: 2, stderr: expect.stringContaining(text) });
+  });
+});
