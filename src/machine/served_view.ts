@@ -1,12 +1,11 @@
 import { assert } from "../core/invariants.js";
 import { limits } from "../core/limits.js";
 import type { LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
 import { type EncodedHeader, encodeFile, type SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
 import { BufferPool } from "./buffer_pool.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb_environment.js";
 import { encodePayload } from "./payload.js";
-import type { ViewReply } from "./view_messages.js";
+import { sentError, type ViewReply } from "./view_messages.js";
 
 /** Sends an answer to the main thread; the buffers go with it. */
 type Reply = (message: ViewReply, transferred?: readonly ArrayBuffer[]) => void;
@@ -42,9 +41,8 @@ export class ServedView {
   /** Sends the payload, or the whole snapshot file with this header, as far as there are buffers; goes on as they come back. */
   read(header: EncodedHeader | undefined): void {
     this.#reading = this.#read(header).catch((error) => {
-      const { code, text } = CairnError.from(error);
       // After a release nobody listens any more.
-      if (!this.#pool.isClosed) this.reply({ type: "failed", view: this.view, code, text });
+      if (!this.#pool.isClosed) this.reply({ type: "failed", view: this.view, error: sentError(error) });
     });
   }
 

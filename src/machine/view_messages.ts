@@ -1,5 +1,6 @@
+import { InvariantViolation } from "../core/invariants.js";
 import type { LogPosition } from "../core/types.js";
-import type { CairnErrorCode } from "../errors.js";
+import { CairnError, type CairnErrorCode } from "../errors.js";
 import type { EncodedHeader, SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
 
 // What the main thread and the worker that reads captured states say to each other:
@@ -38,5 +39,23 @@ export type ViewReply =
   /** There is no more. `measure`: of the snapshot file, if that was read. */
   | { readonly type: "end"; readonly view: number; readonly measure: SnapshotMeasure | undefined }
   /** The capture or the reading failed; nothing more of it comes. */
-  | { readonly type: "failed"; readonly view: number; readonly code: CairnErrorCode; readonly text: string }
+  | { readonly type: "failed"; readonly view: number; readonly error: SentError }
   | { readonly type: "released"; readonly view: number };
+
+/** An error on its way from thread to thread, where it would lose its class. */
+export interface SentError {
+  /** Undefined: a broken invariant. */
+  readonly code: CairnErrorCode | undefined;
+  readonly text: string;
+}
+
+export function sentError(error: unknown): SentError {
+  if (error instanceof InvariantViolation) return { code: undefined, text: error.message };
+  const { code, text } = CairnError.from(error);
+  return { code, text };
+}
+
+/** The error again. What must end the node when the main thread comes across it, must do so when the worker does. */
+export function receivedError({ code, text }: SentError): Error {
+  return code === undefined ? new InvariantViolation(text, { thread: "worker" }) : new CairnError(code, text);
+}

@@ -4,9 +4,8 @@
 import { setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
 import { assert } from "../core/invariants.js";
-import { CairnError } from "../errors.js";
 import { ServedView } from "./served_view.js";
-import type { ViewReply, ViewRequest } from "./view_messages.js";
+import { sentError, type ViewReply, type ViewRequest } from "./view_messages.js";
 
 /** Where 0 is the main thread's priority and 19 the lowest. */
 const NICE = 10;
@@ -39,8 +38,7 @@ function capture(view: number, path: string): void {
     views.set(view, served);
     reply({ type: "captured", view, at: served.at });
   } catch (error) {
-    const { code, text } = CairnError.from(error);
-    reply({ type: "failed", view, code, text });
+    reply({ type: "failed", view, error: sentError(error) });
   }
 }
 

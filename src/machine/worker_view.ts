@@ -4,7 +4,7 @@ import { CairnError } from "../errors.js";
 import type { EncodedHeader, SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
 import { encodeHeader, type SnapshotHeader } from "../storage/snapshots/header.js";
 import type { StateView } from "./state_machine.js";
-import type { ViewReply } from "./view_messages.js";
+import { receivedError, type ViewReply } from "./view_messages.js";
 import type { ViewClient, ViewThread } from "./view_thread.js";
 
 /** A captured state that a worker thread reads. */
@@ -117,7 +117,7 @@ export class WorkerView implements StateView, ViewClient {
   async #next(): Promise<ViewReply> {
     if (this.#failure !== undefined) throw this.#failure;
     const reply = this.#replies.shift() ?? (await this.thread.wait(this.#arrival()));
-    if (reply.type === "failed") throw new CairnError(reply.code, reply.text);
+    if (reply.type === "failed") throw receivedError(reply.error);
     return reply;
   }
 

@@ -310,9 +310,14 @@ async function appendAll(
   part: PartFile,
   encoder: AsyncGenerator<Uint8Array, SnapshotMeasure, void>,
 ): Promise<SnapshotMeasure> {
+  let bytes = 0;
   for (;;) {
     const step = await encoder.next();
-    if (step.done) return step.value;
+    if (step.done) {
+      assert(bytes === step.value.fileBytes, "a file has the size that its encoder measures", { bytes, ...step.value });
+      return step.value;
+    }
+    bytes += step.value.byteLength;
     try {
       await part.append(step.value);
     } catch (error) {
