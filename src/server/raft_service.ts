@@ -11,7 +11,6 @@ import type {
 } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
-import { checkId } from "../storage/data_dir.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
 import type { InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
@@ -27,10 +26,7 @@ export function raftService(node: KeyValueNode): ServiceImplementation<typeof Ra
   return {
     async requestVote(request) {
       const from = checkPeer(request.header, node);
-      if (request.candidateId !== from) {
-        const text = `candidate_id is ${JSON.stringify(request.candidateId)}, but header.sender_id ${JSON.stringify(from)}`;
-        throw new CairnError("INVALID_ARGUMENT", text);
-      }
+      if (request.candidateId !== from) throw anotherSender("candidate_id", request.candidateId, from);
       const answer = await node.requestVote({
         type: "request_vote",
         from,
@@ -46,11 +42,10 @@ export function raftService(node: KeyValueNode): ServiceImplementation<typeof Ra
     },
 
     async *appendEntries(requests) {
-      let isFirst = true;
+      let from: string | undefined;
       const handle = (request: AppendEntriesRequest) => {
-        if (isFirst) checkPeer(request.header, node);
-        isFirst = false;
-        return append(node, request);
+        from ??= checkPeer(request.header, node);
+        return append(node, from, request);
       };
       yield* orderedAnswers(requests, handle, limits.appendsInFlight);
     },
@@ -67,11 +62,11 @@ export function raftService(node: KeyValueNode): ServiceImplementation<typeof Ra
   };
 }
 
-async function append(node: KeyValueNode, request: AppendEntriesRequest): Promise<AppendResponse> {
-  checkId(request.leaderId, "leader_id");
+async function append(node: KeyValueNode, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
+  if (request.leaderId !== from) throw anotherSender("leader_id", request.leaderId, from);
   const message = {
     type: "append_entries",
-    from: request.leaderId,
+    from,
     term: leaderTerm(request.term),
     prev: {
       index: toNumber(request.prevLogIndex, "prev_log_index"),
@@ -92,6 +87,11 @@ async function append(node: KeyValueNode, request: AppendEntriesRequest): Promis
     conflictIndex: BigInt(rejection.conflictIndex),
     detail: rejection.detail,
   };
+}
+
+function anotherSender(field: string, named: string, from: string): CairnError {
+  const text = `${field} is ${JSON.stringify(named)}, but header.sender_id ${JSON.stringify(from)}`;
+  return new CairnError("INVALID_ARGUMENT", text);
 }
 
 /** A term that a peer acts in: above 0. */

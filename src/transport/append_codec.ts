@@ -33,7 +33,7 @@ export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer
   const entryBytes = entries.map(encodedEntryBytes);
   for (const bytes of entryBytes) size += lengthDelimitedBytes(bytes);
 
-  const buffer = Buffer.allocUnsafeSlow(size);
+  const buffer = Buffer.allocUnsafe(size);
   let at = 0;
   if (header !== undefined) at = putBytes(HEADER, header, buffer, at);
   at = putField(TERM, term, buffer, at);

@@ -144,7 +144,12 @@ describe("AppendEntries", () => {
   test.each<[string, CairnErrorCode, object, string]>([
     ["no term", "INVALID_ARGUMENT", { term: 0n }, "term is missing"],
     ["no leader", "INVALID_ARGUMENT", { leaderId: "" }, "leader_id"],
-    ["a leader's name that is none", "INVALID_ARGUMENT", { leaderId: "x".repeat(65) }, "leader_id"],
+    [
+      "a leader that is not the sender",
+      "INVALID_ARGUMENT",
+      { leaderId: "n8" },
+      'leader_id is "n8", but header.sender_id "n9"',
+    ],
     ["half a place", "INVALID_ARGUMENT", { prevLogTerm: 1n }, "must both be 0 or both be above 0"],
     ["a hole", "INVALID_ARGUMENT", at({ index: 2n }), "entry index 2 does not follow 0"],
     ["an entry of a later term", "INVALID_ARGUMENT", at({ term: 2n }), "above the leader's term"],

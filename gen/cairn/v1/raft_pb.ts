@@ -155,7 +155,7 @@ export type AppendEntriesRequest = Message<"cairn.v1.AppendEntriesRequest"> & {
   term: bigint;
 
   /**
-   * The leader, so that a follower can name it to clients.
+   * The leader: the sender that the stream's first message names.
    *
    * @generated from field: string leader_id = 3;
    */
