@@ -49,16 +49,17 @@ export function cannotCampaign(state: RaftState): string | undefined {
   if (state.pendingSnapshot !== undefined) {
     return `the snapshot up to ${state.pendingSnapshot.index} is not installed yet`;
   }
-  if (!state.isVoter && !wasVoter(state)) return `node ${state.id} is not a voter of this cluster`;
+  if (!mayBeNeeded(state)) return `node ${state.id} is not a voter of this cluster`;
   return undefined;
 }
 
 /**
- * Whether only an entry that is not committed makes this node no voter. Perhaps nobody else has that entry, and nobody without it can be
- * elected: then this node must be, to commit it (thesis section 4.2.2 and figure 4.6).
+ * Voters campaign; and a node that was one until a change that may not be committed yet, because it may be the only one that can commit it
+ * (thesis section 4.2.2, figure 4.6). Its own vote does not count then.
  */
-function wasVoter({ id, memberships, log }: RaftState): boolean {
-  return votersOf(memberships.at(log.commit).members).includes(id);
+function mayBeNeeded({ id, memberships, log }: RaftState): boolean {
+  const inForce = [memberships.at(log.commit), ...memberships.after(log.commit)];
+  return inForce.some(({ members }) => votersOf(members).includes(id));
 }
 
 /** Asks the voters whether they would elect this node; {@link cannotCampaign} must have said nothing. */
@@ -110,6 +111,5 @@ export function onTimeoutNow(state: RaftState, message: TimeoutNow): boolean {
   const { from, requestId, term } = message;
   if (term > state.term) state.becomeFollower(term, from);
   state.send({ type: "timeout_now_answer", to: from, requestId, term: state.term });
-  // A term has one leader: that it hands over to itself, no correct peer says.
   return term === state.term && state.role !== "leader" && cannotCampaign(state) === undefined;
 }

@@ -3,7 +3,7 @@ import { limits } from "./limits.js";
 import { changedMembership, type MembershipChange } from "./membership_change.js";
 import type { PeerAppendAnswer } from "./messages.js";
 import { majority, majorityIndex } from "./quorum.js";
-import { type FlowLimits, Replication, type SnapshotOutcome } from "./replication.js";
+import { type FlowLimits, Replication } from "./replication.js";
 import type { RaftState } from "./state.js";
 import { type EntryType, entryBytes, type LogPosition } from "./types.js";
 import { Uncommitted } from "./uncommitted.js";
@@ -12,6 +12,12 @@ import { Uncommitted } from "./uncommitted.js";
 export type ProposalRefusal = "not_leader" | "queue_full" | "transferring";
 
 export type LeaderLimits = FlowLimits & { readonly uncommittedBytes: number };
+
+/** Last index of a leader's log, and the number of its next message, at one moment. */
+interface Mark {
+  readonly index: number;
+  readonly round: number;
+}
 
 /** What a leader keeps besides the state that all roles share, and what it does with it. */
 export class Leader {
@@ -23,9 +29,9 @@ export class Leader {
   #ticksOfRounds: { readonly tick: number; readonly round: number }[] = [{ tick: 0, round: 1 }];
   /** Answers to messages before this round say nothing about the lease: this node's clock may have stood still since. */
   #leaseFloor = 0;
-  /** Last index of the log one election timeout ago, or up to two. */
-  #caughtUpMark: number;
-  #nextMark: number;
+  /** Where this leader was one election timeout ago, or up to two, and where it was when the present one began. */
+  #earlierMark: Mark;
+  #mark: Mark;
   /** It is removed, and hands over. */
   #isLeaving = false;
 
@@ -38,7 +44,7 @@ export class Leader {
     this.#uncommitted = new Uncommitted(bounds.uncommittedBytes);
     // Raft section 8: a new leader commits an entry of its own term to learn what is committed.
     this.#append("no-op", new Uint8Array());
-    this.#caughtUpMark = this.#nextMark = state.log.last.index;
+    this.#earlierMark = this.#mark = { index: state.log.last.index, round: 1 };
   }
 
   /** Whether it has committed an entry of its own term. */
@@ -73,23 +79,21 @@ export class Leader {
   /** A member's answer in this term. */
   answered(answer: PeerAppendAnswer): void {
     this.replication.answered(answer);
-    this.advanceCommit();
-    this.handover.proceed();
-    this.confirmReads();
+    this.proceed();
   }
 
-  /** The sending of a snapshot to a member has ended. */
-  snapshotSent(id: string, outcome: SnapshotOutcome): void {
-    this.replication.snapshotSent(id, outcome);
-    this.advanceCommit();
+  /** Goes on with what a member's answer, or the end of a write here, may have made possible. */
+  proceed(): void {
+    this.#advanceCommit();
     this.handover.proceed();
+    this.#confirmReads();
   }
 
   /**
    * Advances the commit index to what a majority has made durable, if that is an entry of this leader's own term (Raft section 5.4.2).
    * The leader counts itself with what is durable in its own log, like any other; and not at all when it is no voter any more.
    */
-  advanceCommit(): void {
+  #advanceCommit(): void {
     const { state } = this;
     const reached = majorityIndex(state.voters.map((id) => this.#matchOf(id)));
     if (reached <= state.log.commit || state.log.termAt(reached) !== state.term) return;
@@ -117,15 +121,16 @@ export class Leader {
       return;
     }
     reads.add(requestId, this.replication.nextRound, index);
-    this.confirmReads();
+    this.#confirmReads();
   }
 
   /** Answers the reads after whose arrival a majority has answered. */
-  confirmReads(): void {
+  #confirmReads(): void {
     const { reads, voters, log } = this.state;
     if (reads.wantedRound === 0 || !this.isEstablished) return;
-    const others = (id: string) => this.replication.progressOf(id)?.ackedRound ?? 0;
-    const round = majorityIndex(voters.map((id) => (id === this.state.id ? this.replication.nextRound : others(id))));
+    const { replication } = this;
+    const answered = (id: string) => replication.progressOf(id).ackedRound;
+    const round = majorityIndex(voters.map((id) => (id === this.state.id ? replication.nextRound : answered(id))));
     reads.confirm(round, log.commit);
   }
 
@@ -135,7 +140,8 @@ export class Leader {
     this.#ticks += 1;
     if (timing.hasLeases) this.#rememberTick();
     if (this.#ticks % timing.electionTicks === 0) {
-      [this.#caughtUpMark, this.#nextMark] = [this.#nextMark, log.last.index];
+      this.#earlierMark = this.#mark;
+      this.#mark = { index: log.last.index, round: this.replication.nextRound };
       if (!this.#checkQuorum()) return false;
     }
     this.handover.tick();
@@ -152,19 +158,20 @@ export class Leader {
   #checkQuorum(): boolean {
     const { state, replication } = this;
     if (!state.timing.isAutomatic) return true;
-    const active = state.voters.filter((id) => id === state.id || replication.progressOf(id)?.isActive === true);
+    const active = state.voters.filter((id) => id === state.id || replication.progressOf(id).isActive);
     for (const progress of replication.peers) progress.isActive = false;
     return active.length >= majority(state.voters.length);
   }
 
-  /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries. */
+  /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries, and answers. */
   #isCaughtUp(id: string): boolean {
-    const progress = this.replication.progressOf(id);
-    return progress?.state.kind === "replicate" && progress.match >= this.#caughtUpMark;
+    const { state, match, ackedRound } = this.replication.progressOf(id);
+    const { index, round } = this.#earlierMark;
+    return state.kind === "replicate" && match >= index && ackedRound >= round;
   }
 
   #matchOf(id: string): number {
-    return id === this.state.id ? this.state.log.persisted : (this.replication.progressOf(id)?.match ?? 0);
+    return id === this.state.id ? this.state.log.persisted : this.replication.progressOf(id).match;
   }
 
   /**
@@ -175,7 +182,7 @@ export class Leader {
     const { state, replication } = this;
     if (!state.timing.hasLeases || this.handover.hasTold) return false;
     const least = this.#ticks - state.timing.leaseTicks;
-    const sentAt = (id: string) => this.#tickOf(replication.progressOf(id)?.ackedRound ?? 0);
+    const sentAt = (id: string) => this.#tickOf(replication.progressOf(id).ackedRound);
     return majorityIndex(state.voters.map((id) => (id === state.id ? this.#ticks : sentAt(id)))) > least;
   }
 

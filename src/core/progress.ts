@@ -25,7 +25,7 @@ export type ProgressState =
   | { readonly kind: "replicate" }
   | {
       readonly kind: "snapshot";
-      /** The snapshot that it is to get. */
+      /** The newest snapshot when it was decided that one is to be sent. */
       readonly index: number;
       /** Undefined while it is being sent; else how many ticks to wait before it is sent again. */
       readonly retryTicks: number | undefined;
@@ -94,8 +94,9 @@ export class Progress {
   /** Returns whether it is time to send the snapshot again. */
   tickRetry(): boolean {
     if (this.state.kind !== "snapshot" || this.state.retryTicks === undefined) return false;
-    this.state = { ...this.state, retryTicks: this.state.retryTicks - 1 };
-    return this.state.retryTicks! <= 0;
+    const retryTicks = this.state.retryTicks - 1;
+    this.state = { ...this.state, retryTicks };
+    return retryTicks <= 0;
   }
 
   /** It has told that its log agrees up to `index`. */

@@ -267,7 +267,8 @@ export class Raft {
   /** The sending of a snapshot has ended. */
   snapshotSent({ to, term }: SnapshotSend, outcome: SnapshotOutcome): void {
     if (term !== this.#state.term) return;
-    this.#leader?.snapshotSent(to, outcome);
+    this.#leader?.replication.snapshotSent(to, outcome);
+    this.#leader?.proceed();
     this.#leadOrNot();
   }
 
@@ -364,8 +365,7 @@ export class Raft {
     if (lastWritten !== undefined) state.log.persistedTo(lastWritten.index);
     const lastApplied = ready.committed.at(-1);
     if (lastApplied !== undefined) state.log.appliedTo(lastApplied.index);
-    this.#leader?.advanceCommit();
-    this.#leader?.confirmReads();
+    this.#leader?.proceed();
     this.#leadOrNot();
   }
 

@@ -60,8 +60,11 @@ export class Replication {
     return this.#progress.values();
   }
 
-  progressOf(id: string): Progress | undefined {
-    return this.#progress.get(id);
+  /** A member's; this node itself has none. */
+  progressOf(id: string): Progress {
+    const progress = this.#progress.get(id);
+    assert(progress !== undefined, "each other member is followed", { id });
+    return progress;
   }
 
   /** Number of the next message. */
@@ -127,7 +130,7 @@ export class Replication {
     progress.isActive = true;
     progress.ackedRound = Math.max(progress.ackedRound, request.round);
     progress.inflight.answered(request.round);
-    if (rejection === undefined) this.#accepted(progress, answer);
+    if (rejection === undefined) this.#accepted(progress, answer.matchIndex ?? 0);
     else if (rejection.reason === "log_mismatch") this.#refused(progress, request.prevIndex, rejection);
     // Nothing that a correct leader's message can meet with: leave it until the next heartbeat, rather than turn in circles.
     else if (progress.state.kind === "probe") progress.state = { kind: "probe", isWaiting: true };
@@ -178,21 +181,17 @@ export class Replication {
     progress.awaitRetry(Math.min(ticks, timing.electionTicks * RETRY_TIMEOUTS_MAX));
   }
 
-  #accepted(progress: Progress, { matchIndex = 0, request }: PeerAppendAnswer): void {
+  #accepted(progress: Progress, matchIndex: number): void {
     const { log } = this.state;
     // No correct member has more of this leader's log than this leader.
     if (matchIndex > log.last.index) return;
+    const isProbed = matchIndex >= progress.next - 1;
     progress.matched(matchIndex);
-    switch (progress.state.kind) {
-      case "probe":
-        // Less is the answer of one that is installing a snapshot.
-        if (matchIndex >= request.prevIndex) progress.becomeReplicate();
-        break;
-      case "snapshot":
-        // Rule 14: however it got past the boundary, it goes on from there.
-        if (progress.match >= log.boundary.index) progress.becomeReplicate();
-        break;
-    }
+    const { kind } = progress.state;
+    // Less is the answer to something older, or of one that is installing a snapshot.
+    if (kind === "probe" && isProbed) progress.becomeReplicate();
+    // Rule 14: however it got past the boundary, it goes on from there.
+    if (kind === "snapshot" && progress.match >= log.boundary.index) progress.becomeReplicate();
   }
 
   /** Fast backtracking (end of Raft section 5.3). */
@@ -273,12 +272,15 @@ export class Replication {
     this.#snapshotSends.push({ to: progress.id, term });
   }
 
-  /** Without entries. Asks whether the logs agree up to where this leader believes, so that a loss is found out. */
+  /**
+   * Without entries. Asks whether the logs agree up to where this leader believes, so that a loss is found out; or only whether the member is
+   * alive, when that lies in the trimmed range.
+   */
   #heartbeat(progress: Progress): void {
     const { boundary } = this.state.log;
     // What it was asked about is trimmed. Whether it has that all the same, the boundary shows.
     if (progress.state.kind === "probe") progress.next = Math.max(progress.next, boundary.index + 1);
-    const prev = progress.state.kind === "snapshot" ? progress.match : progress.next - 1;
+    const prev = progress.next - 1;
     this.#append(progress, prev < boundary.index ? 0 : prev, []);
   }
 
