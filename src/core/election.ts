@@ -121,6 +121,5 @@ export function onTimeoutNow(state: RaftState, message: TimeoutNow): boolean {
   const { from, requestId, term } = message;
   if (term > state.term) state.becomeFollower(term, from);
   state.send({ type: "timeout_now_answer", to: from, requestId, term: state.term });
-  // A term has one leader: that it hands over to itself, no correct peer says.
   return term === state.term && state.role !== "leader" && cannotCampaign(state) === undefined;
 }

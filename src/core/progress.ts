@@ -25,7 +25,7 @@ export type ProgressState =
   | { readonly kind: "replicate" }
   | {
       readonly kind: "snapshot";
-      /** The newest snapshot when it was sent. */
+      /** The newest snapshot when it was decided that one is to be sent. */
       readonly index: number;
       /** Undefined while it is being sent; else how many ticks to wait before it is sent again. */
       readonly retryTicks: number | undefined;

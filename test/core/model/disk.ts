@@ -23,7 +23,7 @@ export class Disk {
   snapshot: SnapshotMeta | undefined;
   applied = 0;
 
-  /** `created`: the membership that the cluster was created with. */
+  /** Of the cluster that the node was created with. */
   constructor(private readonly created: IndexedMembership = initialMembership) {}
 
   get last(): LogPosition {
