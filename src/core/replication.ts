@@ -156,8 +156,10 @@ export class Replication {
     const { log, timing } = this.state;
     const reached =
       outcome.kind === "installed" ? outcome.matchIndex : outcome.kind === "ahead" ? outcome.commitIndex : -1;
+    // It has all of what it was sent, and still less than this log goes back to: the same would be sent again.
+    const isStale = outcome.kind === "ahead" && reached < log.boundary.index;
     // No correct member has more than this leader.
-    if (reached < 0 || reached > log.last.index) {
+    if (isStale || reached < 0 || reached > log.last.index) {
       const ticks = timing.heartbeatTicks * 2 ** Math.min(progress.failedTransfers, 30);
       progress.awaitRetry(Math.min(ticks, timing.electionTicks * RETRY_TIMEOUTS_MAX));
       return;
