@@ -134,6 +134,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       clusterId: storage.directory.identity.clusterId,
       transport: options.transport,
       snapshotChunkBytes: options.snapshotChunkBytes ?? limits.snapshotChunkBytes,
+      takeSnapshot: async () => (await this.takeSnapshot({})).snapshot,
       clock,
       logger: this.#logger,
     });
