@@ -29,7 +29,8 @@ export async function bundleSimulation(outfile, patches = []) {
     plugins: [replaceSurroundings(), applyPatches(patches, unused)],
   });
   const [missed] = unused;
-  if (missed !== undefined) throw new Error(`the patch of ${missed.file} was not used: the simulation does not import that file`);
+  if (missed !== undefined)
+    throw new Error(`the patch of ${missed.file} was not used: the simulation does not import that file`);
 }
 
 function replaceSurroundings() {

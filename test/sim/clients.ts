@@ -23,7 +23,12 @@ export interface ClientWeather {
 /** Attempts after which a client leaves a request whose fate it does not know. */
 const ATTEMPTS = 12;
 
-type Write = { readonly op: "put" | "delete" | "cas"; readonly key: string; readonly value?: string; readonly from?: string | null };
+type Write = {
+  readonly op: "put" | "delete" | "cas";
+  readonly key: string;
+  readonly value?: string;
+  readonly from?: string | null;
+};
 type Command = Parameters<typeof encodeCommand>[0];
 
 /** A client: one request at a time, to whom it takes for the leader, again with the same number when it has no answer. */
@@ -97,7 +102,9 @@ export class SimClient {
     }
     this.cluster.count(isUnknown ? "write of unknown fate" : "write that failed");
     const { now } = this.cluster.scheduler;
-    this.#record(isUnknown ? { ...write, status: "info", call, ret: null } : { ...write, status: "fail", call, ret: now });
+    this.#record(
+      isUnknown ? { ...write, status: "info", call, ret: null } : { ...write, status: "fail", call, ret: now },
+    );
   }
 
   /** Returns whether the answer settles the request. */
@@ -160,7 +167,8 @@ export class SimClient {
       return { value };
     } catch (caught) {
       const error = CairnError.from(caught);
-      if (error.code === "INTERNAL") cluster.fail("a client meets with none but the errors that are written down", describe(caught));
+      if (error.code === "INTERNAL")
+        cluster.fail("a client meets with none but the errors that are written down", describe(caught));
       this.#leader = error.code === "NOT_LEADER" ? error.leaderHint : undefined;
       cluster.count(`client told ${error.code}`);
       return { error };

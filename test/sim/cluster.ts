@@ -119,7 +119,8 @@ export class SimCluster {
       this.count(`became ${role}`);
     }
     if (isInstalling) this.count("snapshot being installed");
-    if (role === "leader") for (const { state } of progress) if (state === "snapshot") this.count("follower in state snapshot");
+    if (role === "leader")
+      for (const { state } of progress) if (state === "snapshot") this.count("follower in state snapshot");
   }
 }
 

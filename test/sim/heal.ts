@@ -19,20 +19,40 @@ export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void>
   nemesis.end();
   for (const client of cluster.clients) client.stop();
   const deadline = scheduler.nowMs + HEALING_TICKS * TICK_MS;
-  let isWritten = false;
-  for (let turn = 1; !(isWritten && isConverged(cluster)); turn++) {
-    demand(scheduler.nowMs < deadline, `the cluster converges within ${HEALING_TICKS} ticks`, describeCluster(cluster));
-    for (const node of cluster.nodes) node.start();
-    if (!isWritten) isWritten = await write(cluster, turn);
-    await scheduler.sleep(TICK_MS, "looks whether the cluster has converged");
-  }
-  // The last snapshots and trims.
-  await scheduler.sleep(5 * TICK_MS, "comes to rest");
+  await writeAndConverge(cluster, deadline);
+  cluster.count("healed");
+  // What a transfer held on to goes with the next snapshot.
+  await Promise.allSettled(membersOf(cluster).map(({ cairn }) => cairn!.takeSnapshot({})));
+  await rest(cluster, deadline);
   const members = membersOf(cluster);
   await compareStates(members);
   checkBounds(cluster, members);
   await cluster.checks.finished(members);
   checkHistory(cluster);
+}
+
+async function writeAndConverge(cluster: SimCluster, deadline: number): Promise<void> {
+  let isWritten = false;
+  for (let turn = 1; !isWritten || !isConverged(cluster); turn++) {
+    if (!isWritten) isWritten = await write(cluster, turn);
+    await tick(cluster, deadline);
+  }
+}
+
+/** Until nothing changes any more: the last requests of clients, snapshots and trims. */
+async function rest(cluster: SimCluster, deadline: number): Promise<void> {
+  for (let calm = 0; calm < 5; calm++) {
+    await tick(cluster, deadline);
+    if (!isConverged(cluster)) calm = 0;
+  }
+}
+
+async function tick(cluster: SimCluster, deadline: number): Promise<void> {
+  const { scheduler } = cluster;
+  const isInTime = scheduler.nowMs < deadline;
+  demand(isInTime, `the cluster converges within ${HEALING_TICKS} ticks`, describeCluster(cluster));
+  for (const node of cluster.nodes) node.start();
+  await scheduler.sleep(TICK_MS, "looks whether the cluster has converged");
 }
 
 /** A write of whoever has no session. Returns whether it is committed. */
@@ -67,12 +87,15 @@ function isConverged(cluster: SimCluster): boolean {
   const { leader } = cluster;
   if (leader === undefined) return false;
   const { log, progress } = leader.cairn!.raft;
+  if (cluster.network.installs > 0) return false;
   const isStuck = progress.some(({ id, state }) => state !== "replicate" && cluster.node(id)?.damage === undefined);
   return (
     !isStuck &&
     log.commit === log.last.index &&
     membersOf(cluster).every(({ cairn }) => {
-      return cairn !== undefined && cairn.raft.log.applied === log.last.index && cairn.raft.log.last.index === log.last.index;
+      return (
+        cairn !== undefined && cairn.raft.log.applied === log.last.index && cairn.raft.log.last.index === log.last.index
+      );
     })
   );
 }
@@ -97,26 +120,37 @@ function checkBounds(cluster: SimCluster, members: readonly SimNode[]): void {
     demand(transfers.length === 0, "at rest, nothing is being sent", { ...facts, transfers });
     demand(!files.some((name) => name.endsWith(".part")), "at rest, nothing half-written is left", facts);
     demand(files.length <= limits.snapshotsKept + 1 + damaged, "few snapshots are kept", facts);
-    demand(log.windowBytes <= (bounds?.windowBytes ?? limits.windowBytes), "memory holds a bounded part of the log", facts);
+    demand(
+      log.windowBytes <= (bounds?.windowBytes ?? limits.windowBytes),
+      "memory holds a bounded part of the log",
+      facts,
+    );
     // What came while the last one was being taken counts for the next one.
     const behind = log.last.index - (raft.snapshot?.index ?? 0);
     const entryBytes = cluster.weather.clients.valueBytes + 200;
-    const most = (trailingLogBytes ?? 0) + (behind + entries) * entryBytes + 3 * (segmentBytes! + limits.segmentReserveBytes);
+    const most =
+      (trailingLogBytes ?? 0) + (behind + entries) * entryBytes + 3 * (segmentBytes! + limits.segmentReserveBytes);
     demand(logStats.diskBytes <= most, "the log on disk is bounded", { ...facts, most });
   }
 }
 
 function checkHistory(cluster: SimCluster): void {
   const history = cluster.clients.flatMap((client) => client.history);
-  if (process.env.HISTORY) for (const o of [...history].sort((a, b) => a.call - b.call)) cluster.note(JSON.stringify(o).replaceAll(/\.{4,}/g, "..."));
+  if (process.env.HISTORY)
+    for (const o of [...history].sort((a, b) => a.call - b.call))
+      cluster.note(JSON.stringify(o).replaceAll(/\.{4,}/g, "..."));
   const verdict = checkLinearizable(history);
-  if (verdict.outcome === "violation") throw new Violation("reads and writes are linearizable", { found: describeVerdict(verdict).replaceAll(/\.{4,}/g, "...") });
+  if (verdict.outcome === "violation")
+    throw new Violation("reads and writes are linearizable", {
+      found: describeVerdict(verdict).replaceAll(/\.{4,}/g, "..."),
+    });
   cluster.count(verdict.outcome === "ok" ? "history linearizable" : "history undecided");
 }
 
 function describeCluster(cluster: SimCluster): Readonly<Record<string, unknown>> {
   const nodes = cluster.nodes.map(({ id, state, cairn, damage, isGone }) => {
-    if (cairn === undefined) return `${id} ${state}${isGone ? " gone" : ""}${damage === undefined ? "" : ` (${damage})`}`;
+    if (cairn === undefined)
+      return `${id} ${state}${isGone ? " gone" : ""}${damage === undefined ? "" : ` (${damage})`}`;
     const { role, term, log, progress, snapshot, isInstalling } = cairn.raft;
     const peers = progress.map((each) => `${each.id} ${each.state} match ${each.match} next ${each.next}`).join(", ");
     const full = cairn.isDiskFull ? " disk full" : "";

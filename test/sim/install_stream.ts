@@ -14,7 +14,7 @@ export class SimInstall implements InstallStream {
   readonly #life: number;
   readonly #messages: Pipe<InstallMessage>;
   readonly #replies: Pipe<InstallReply>;
-  #targetLife: number | undefined;
+  readonly #targetLife: number | undefined;
   #isOver = false;
 
   constructor(
@@ -27,10 +27,14 @@ export class SimInstall implements InstallStream {
     this.#life = from.life;
     const pipe = { scheduler: cluster.scheduler, network };
     const target = cluster.node(to);
+    this.#targetLife = target?.life;
     this.#messages = new Pipe(pipe, from.id, target ?? from, WINDOW, "install message");
     this.#replies = new Pipe(pipe, to, from, Number.POSITIVE_INFINITY, "install reply");
     if (target === undefined) cluster.scheduler.after(1, undefined, "no such node", () => this.break("no such node"));
-    else cluster.scheduler.arrive(network.delay(from.id, to), target, `install stream from ${from.id}`, () => this.#serve(target));
+    else
+      cluster.scheduler.arrive(network.delay(from.id, to), target, `install stream from ${from.id}`, () =>
+        this.#serve(target),
+      );
   }
 
   get replies(): AsyncIterable<InstallReply> {
@@ -41,7 +45,8 @@ export class SimInstall implements InstallStream {
     if (this.#isOver) return Promise.reject(broken("the stream is over"));
     if (this.network.random.chance(this.network.weather.streamBreak)) this.#breakSoon();
     // The sender's buffer is its own again when this resolves.
-    const sent = message.kind === "chunk" ? { ...message, data: Uint8Array.prototype.slice.call(message.data) } : message;
+    const sent =
+      message.kind === "chunk" ? { ...message, data: Uint8Array.prototype.slice.call(message.data) } : message;
     return this.#messages.send(sent);
   }
 
@@ -63,7 +68,7 @@ export class SimInstall implements InstallStream {
 
   /** The process at a node is gone; the other end hears of it after a while. */
   lifeEnded(node: SimNode, noticedMs: number): void {
-    const isEnd = (node === this.from && this.#life <= node.life) || (node.id === this.to && this.#targetLife !== undefined);
+    const isEnd = (node === this.from && this.#life <= node.life) || node.id === this.to;
     if (!isEnd || this.#isOver) return;
     this.cluster.scheduler.after(noticedMs, undefined, `the end of ${node.id} breaks a stream`, () => {
       this.break(`${node.id} is gone`);
@@ -76,10 +81,10 @@ export class SimInstall implements InstallStream {
   }
 
   async #serve(target: SimNode): Promise<void> {
-    const node = target.cairn;
-    if (node === undefined || this.#isOver) return this.break(`${target.id} does not answer`);
-    const { life } = target;
-    this.#targetLife = life;
+    const { cairn: node, life } = target;
+    // A process that began meanwhile knows nothing of it.
+    if (node === undefined || life !== this.#targetLife || this.#isOver)
+      return this.break(`${target.id} does not answer`);
     this.cluster.count("install stream");
     try {
       for await (const reply of node.receiveSnapshot(this.#messages)) {

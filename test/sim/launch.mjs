@@ -49,7 +49,10 @@ class Worker {
   #isStopped = false;
 
   constructor(bundle) {
-    this.#process = fork(bundle, { execArgv: ["--enable-source-maps"], stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    this.#process = fork(bundle, {
+      execArgv: ["--enable-source-maps"],
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+    });
   }
 
   run(job) {

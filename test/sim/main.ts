@@ -19,6 +19,9 @@ async function run({ seed, nodes, trace }: Job): Promise<RunResult & { readonly 
 // By hand, to profile it: node main.mjs SEED...
 for (const seed of process.argv.slice(2)) {
   const { cpuMs, events, hash, failure } = await run({ seed: Number(seed), trace: process.env.TRACE !== undefined });
-  if (failure !== undefined && process.env.SHOW) process.stdout.write(`${failure.text.slice(0, 1500)}\n${failure.lastLines.slice(-Number(process.env.SHOW)).join("\n")}\n`);
+  if (failure !== undefined && process.env.SHOW)
+    process.stdout.write(
+      `${failure.text.slice(0, 1500)}\n${failure.lastLines.slice(-Number(process.env.SHOW)).join("\n")}\n`,
+    );
   process.stdout.write(`${seed} ${cpuMs.toFixed(0)} ms ${events} events ${hash} ${failure?.invariant ?? "ok"}\n`);
 }

@@ -126,7 +126,8 @@ export class SimNetwork {
         const { code } = CairnError.from(error);
         this.cluster.count(`request refused with ${code}`);
         if (code === "STOPPED" || code === "DISK_FULL") this.#tellUnreachable(from, target.id, events);
-        else this.cluster.fail("peers send only what a peer takes", `${target.id} refused ${describe(request)}: ${error}`);
+        else
+          this.cluster.fail("peers send only what a peer takes", `${target.id} refused ${describe(request)}: ${error}`);
       },
     );
   }
@@ -208,7 +209,8 @@ function describeAnswer(answer: PeerAnswer): string {
   switch (answer.type) {
     case "append_entries_answer": {
       const { term, matchIndex, rejection, lastIndex, request } = answer;
-      const said = rejection === undefined ? `match ${matchIndex}` : `${rejection.reason} at ${rejection.conflictIndex}`;
+      const said =
+        rejection === undefined ? `match ${matchIndex}` : `${rejection.reason} at ${rejection.conflictIndex}`;
       return `term ${term} ${said} last ${lastIndex} round ${request.round}`;
     }
     case "request_vote_answer":

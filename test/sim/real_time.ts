@@ -15,7 +15,12 @@ export async function withoutRealTime<Result>(work: () => Promise<Result>): Prom
     const value = () => {
       throw new Error(`${name} was called in a simulation: take the injected clock or random source`);
     };
-    Object.defineProperty(object, name, { configurable: true, writable: true, enumerable: kept[at]?.enumerable ?? false, value });
+    Object.defineProperty(object, name, {
+      configurable: true,
+      writable: true,
+      enumerable: kept[at]?.enumerable ?? false,
+      value,
+    });
   });
   try {
     return await work();

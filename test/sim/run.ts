@@ -2,8 +2,8 @@ import { Violation } from "./checkers/checker.js";
 import { SimCluster } from "./cluster.js";
 import { heal } from "./heal.js";
 import { Nemesis } from "./nemesis.js";
-import { Trace } from "./trace.js";
 import { withoutRealTime } from "./real_time.js";
+import { Trace } from "./trace.js";
 
 export interface RunOptions {
   readonly seed: number;

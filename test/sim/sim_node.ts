@@ -173,7 +173,9 @@ export class SimNode implements Place {
   #started(cairn: RunningNode): void {
     this.cairn = cairn;
     this.state = "running";
-    this.cluster.note(`${this.id} has recovered: applied ${cairn.machine.appliedIndex} last ${cairn.raft.log.last.index}`);
+    this.cluster.note(
+      `${this.id} has recovered: applied ${cairn.machine.appliedIndex} last ${cairn.raft.log.last.index}`,
+    );
     if (cairn.recovery.tornBytes > 0) this.cluster.count("torn record cut off");
     if (cairn.recovery.replayedEntries > 0) this.cluster.count("entries replayed at a start");
     if (cairn.recovery.stateRebuilt) this.cluster.count("state loaded from a snapshot at a start");
@@ -182,11 +184,11 @@ export class SimNode implements Place {
 
   #notStarted(error: unknown): void {
     const { code } = CairnError.from(error);
-    this.kill("all");
     this.cluster.count(`start refused with ${code}`);
     if (code === "DISK_FULL") {
       this.cluster.scheduler.after(AGAIN_MS, undefined, `${this.id} is started again`, () => this.start());
     } else this.#judge(error, "starting");
+    this.kill(this.expectsStorageFailure ? "random" : "all");
   }
 
   /** Whether it was to be expected that the process ends with this. */
@@ -198,7 +200,8 @@ export class SimNode implements Place {
       this.isGone = true;
     } else if (this.expectsStorageFailure && code === "STORAGE_FAILED") {
       this.cluster.count("failed sync ended a node");
-    } else this.cluster.fail(`a node ends ${doing} only for a reason that it was given`, `${this.id}: ${describe(error)}`);
+    } else
+      this.cluster.fail(`a node ends ${doing} only for a reason that it was given`, `${this.id}: ${describe(error)}`);
   }
 
   #lifeEnded(): void {

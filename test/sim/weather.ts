@@ -63,7 +63,10 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
     inStart: random.pick([0, 0.15, 0.4]),
     keepsState: random.chance(0.5),
     // Leases stand on clocks that keep nearly the same pace, and stand on nothing that jumps.
-    clock: { drift: random.between(0, hasLeases ? 0.04 : 0.3), jumpMs: hasLeases ? 0 : random.pick([200, 2_000, 60_000]) },
+    clock: {
+      drift: random.between(0, hasLeases ? 0.04 : 0.3),
+      jumpMs: hasLeases ? 0 : random.pick([200, 2_000, 60_000]),
+    },
     network: {
       delayLeast: 0.2,
       delayMost: random.pick([1, 5, 20]),

@@ -49,7 +49,12 @@ export class CommittedLog implements Checker {
       const term = log.termAt(index)!;
       if (index > this.last) this.#add(index, term, log.entriesFrom(index, 1, 0)?.[0], id);
       const known = this.#entries[index]!;
-      demand(term === known.term, "committed entries are the same everywhere", { node: id, index, term, known: known.term });
+      demand(term === known.term, "committed entries are the same everywhere", {
+        node: id,
+        index,
+        term,
+        known: known.term,
+      });
     }
   }
 
@@ -69,7 +74,11 @@ export class CommittedLog implements Checker {
   }
 
   #add(index: number, term: number, entry: Entry | undefined, id: string): void {
-    demand(index === this.last + 1, "no index is committed before the one below it", { node: id, index, last: this.last });
+    demand(index === this.last + 1, "no index is committed before the one below it", {
+      node: id,
+      index,
+      last: this.last,
+    });
     this.#entries.push({ term, entry });
   }
 }

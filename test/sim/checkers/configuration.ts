@@ -1,6 +1,6 @@
 import { membershipCodec } from "../../../src/storage/membership_message.js";
-import { type Checker, demand, type Observed } from "./checker.js";
 import type { SimNode } from "../sim_node.js";
+import { type Checker, demand, type Observed } from "./checker.js";
 import type { CommittedLog } from "./committed_log.js";
 import type { Reference } from "./reference.js";
 
@@ -25,8 +25,15 @@ export class Configuration implements Checker {
     this.#looked.set(place, key);
     const wanted = this.#inForce(cairn.raft, Math.min(commit, this.committed.last));
     if (wanted === undefined) return;
-    const isSame = wanted.index === membership.index && JSON.stringify(wanted.members) === JSON.stringify(membership.members);
-    demand(isSame, "the membership in force is the last one in the log", { node: id, last, commit, wanted, membership });
+    const isSame =
+      wanted.index === membership.index && JSON.stringify(wanted.members) === JSON.stringify(membership.members);
+    demand(isSame, "the membership in force is the last one in the log", {
+      node: id,
+      last,
+      commit,
+      wanted,
+      membership,
+    });
   }
 
   /** What the entries above the commit index say, or else the committed log. */

@@ -66,7 +66,8 @@ export class DurablePromises implements Checker {
 
   #checkMatch(place: SimNode, term: number, index: number): Promise<void> | undefined {
     const known = this.#known.get(place);
-    if (place.damage !== undefined || (known !== undefined && known.term === term && known.index >= index)) return undefined;
+    if (place.damage !== undefined || (known !== undefined && known.term === term && known.index >= index))
+      return undefined;
     this.#claims += 1;
     if (this.#claims % EACH !== 0) return undefined;
     return this.#lookFor(place, term, index);
@@ -81,7 +82,8 @@ export class DurablePromises implements Checker {
       onDisk: found.hardState,
     });
     const present = found.termAt(index);
-    const isCovered = index <= found.snapshot || (present !== undefined && (wanted === undefined || present === wanted));
+    const isCovered =
+      index <= found.snapshot || (present !== undefined && (wanted === undefined || present === wanted));
     demand(isCovered, "what a match index promises is durable before it leaves", { ...facts, present });
     this.#known.set(place, { term, index: Math.max(index, Math.min(found.last, index)) });
   }

@@ -1,6 +1,6 @@
-import { MemoryMachine } from "../../../src/machine/memory_machine.js";
-import type { Entry, IndexedMembership, Membership, SnapshotMeta } from "../../../src/core/types.js";
 import { limits } from "../../../src/core/limits.js";
+import type { Entry, IndexedMembership, Membership, SnapshotMeta } from "../../../src/core/types.js";
+import { MemoryMachine } from "../../../src/machine/memory_machine.js";
 import { membershipCodec } from "../../../src/storage/membership_message.js";
 import { measureSnapshot } from "../../../src/storage/snapshots/encoder.js";
 import { payloadOf, piecesOf, type SavedState } from "../observed_machine.js";
@@ -56,7 +56,8 @@ export class Reference {
   membershipAt(index: number): IndexedMembership {
     for (let at = this.#membershipsUpTo + 1; at <= index; at++) {
       const entry = this.#entry(at);
-      if (entry.type === "configuration") this.#memberships.push({ index: at, members: membershipCodec.decode(entry.data) });
+      if (entry.type === "configuration")
+        this.#memberships.push({ index: at, members: membershipCodec.decode(entry.data) });
     }
     this.#membershipsUpTo = Math.max(this.#membershipsUpTo, index);
     return this.#memberships.findLast((each) => each.index <= index)!;

@@ -45,7 +45,8 @@ export class Requests implements Checker {
       if (index === this.#results.length) this.#results.push(this.#apply(entry));
       const wanted = this.#results[index];
       const given = results[at]?.result;
-      const isSame = given?.outcome === wanted?.outcome && (given === undefined || Number(given.index) === wanted?.index);
+      const isSame =
+        given?.outcome === wanted?.outcome && (given === undefined || Number(given.index) === wanted?.index);
       demand(isSame, "a request is answered by what it did when it was carried out", {
         node: place.id,
         index,

@@ -1,5 +1,5 @@
-import { majority } from "../../../src/core/quorum.js";
 import type { PeerRequest, Response } from "../../../src/core/messages.js";
+import { majority } from "../../../src/core/quorum.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 
@@ -40,7 +40,12 @@ export class Votes implements Checker {
     let votes = this.#votes.get(term);
     if (votes === undefined) this.#votes.set(term, (votes = new Map()));
     const known = votes.get(voter);
-    demand(known === undefined || known === candidate, "a node votes once in a term", { term, voter, known, candidate });
+    demand(known === undefined || known === candidate, "a node votes once in a term", {
+      term,
+      voter,
+      known,
+      candidate,
+    });
     votes.set(voter, candidate);
   }
 }

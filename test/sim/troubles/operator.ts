@@ -42,7 +42,8 @@ export class Operator {
   /** Whether a node may lose data: only a minority of the voters ever has, and not while the membership is changing anywhere. */
   mayDamage(node: SimNode): boolean {
     const { nodes, leader } = this.cluster;
-    if (this.#isOver || leader === undefined || node.damage !== undefined || node.isGone || node.state === "down") return false;
+    if (this.#isOver || leader === undefined || node.damage !== undefined || node.isGone || node.state === "down")
+      return false;
     const { membership, log } = leader.cairn!.raft;
     if (membership.index > log.commit || !membership.members.some(({ id }) => id === node.id)) return false;
     // A change that some node alone has in its log might come through later.
@@ -183,7 +184,10 @@ export class Operator {
     if (target.cairn === undefined || refusals.has(code)) return;
     const isExpected = target.damage !== undefined || target.expectsStorageFailure;
     if (isExpected && ["CORRUPT", "STORAGE_FAILED"].includes(code)) return;
-    this.cluster.fail("an operator meets with none but the errors that are written down", `${what}: ${describe(error)}`);
+    this.cluster.fail(
+      "an operator meets with none but the errors that are written down",
+      `${what}: ${describe(error)}`,
+    );
   }
 }
 
