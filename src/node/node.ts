@@ -135,6 +135,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       transport: options.transport,
       addresses: options.peerAddresses ?? {},
       snapshotChunkBytes: options.snapshotChunkBytes ?? limits.snapshotChunkBytes,
+      takeSnapshot: async () => (await this.takeSnapshot({})).snapshot,
       clock,
       logger: this.#logger,
     });

@@ -3,6 +3,7 @@ import type { PeerRequest } from "../core/messages.js";
 import type { LogRead, SnapshotOutcome, SnapshotSend } from "../core/replication.js";
 import type { IndexedMembership } from "../core/types.js";
 import { hasCode } from "../errors.js";
+import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import type { WriteAheadLog } from "../storage/wal/wal.js";
 import type { Peer, Transport, TransportEvents, TransportFactory } from "../transport/transport.js";
@@ -17,6 +18,8 @@ export interface PeersOptions {
   /** In place of those that the membership has. */
   readonly addresses: Readonly<Record<string, string>>;
   readonly snapshotChunkBytes: number;
+  /** Takes a snapshot of the present state. */
+  readonly takeSnapshot: () => Promise<SnapshotInfo | undefined>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -45,6 +48,7 @@ export class Peers {
       logger,
       idleMs: limits.transferIdleMs,
       chunkBytes: options.snapshotChunkBytes,
+      newest: () => this.#snapshotToSend(snapshots),
       open: (to) => {
         const peer = this.#peer(to);
         return peer === undefined ? undefined : this.#transport?.openInstall(peer);
@@ -116,6 +120,13 @@ export class Peers {
         this.host.wake();
       },
     };
+  }
+
+  /** The newest one, if the log goes on from it. It does not when a newer one was found to be damaged: then there has to be another. */
+  async #snapshotToSend(snapshots: SnapshotStore): Promise<SnapshotInfo | undefined> {
+    const newest = snapshots.newest();
+    if (newest !== undefined && newest.index >= this.host.raft.log.boundary.index) return newest;
+    return this.options.takeSnapshot();
   }
 
   async #read(read: LogRead): Promise<void> {

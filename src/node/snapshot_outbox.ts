@@ -17,6 +17,8 @@ export interface SnapshotOutboxOptions {
   readonly idleMs: number;
   /** Bytes of a chunk. */
   readonly chunkBytes: number;
+  /** The snapshot to send; undefined when there is none. */
+  newest(): Promise<SnapshotInfo | undefined>;
   /** Opens a stream to a peer; undefined when its address is not known. */
   open(to: string): InstallStream | undefined;
   /** A transfer has ended. */
@@ -120,7 +122,8 @@ class Transfer {
 
   async #run(): Promise<SnapshotOutcome> {
     const { snapshots, open, logger } = this.#options;
-    const info = snapshots.newest();
+    const info = await this.#options.newest();
+    if (this.#cancelled) throw new CairnError("CANCELLED", "the transfer was given up before it began");
     if (info === undefined) throw new CairnError("NOT_FOUND", "there is no snapshot to send");
     const stream = open(this.#send.to);
     if (stream === undefined) throw new CairnError("UNREACHABLE", `the address of ${this.#send.to} is not known`);

@@ -24,6 +24,9 @@ const slowKinds: ReadonlySet<Call["kind"]> = new Set([
   "syncDirectory",
 ]);
 
+/** Calls behind whose effect a process may die. */
+const changingKinds: ReadonlySet<Call["kind"]> = new Set(["write", "datasync", "rename", "unlink", "syncDirectory"]);
+
 /** The disk of one machine: it outlives the processes that use it, and forgets what a power failure takes from it. */
 export class SimDisk {
   fs: FaultyFileSystem;
@@ -81,24 +84,14 @@ export class SimDisk {
   #watched(fs: FaultyFileSystem): FaultyFileSystem {
     fs.onCall = (call) => {
       this.cluster.checks.diskCall(this.node, call);
-      return this.#take(call, this.random.fraction());
+      if (!slowKinds.has(call.kind)) return undefined;
+      this.#dieMaybe();
+      return fs.powerIsOff ? undefined : this.#wait(this.#duration(), call);
     };
-    fs.onEffect = (call) => this.#takeEffect(call);
+    fs.onEffect = ({ kind }) => {
+      if (changingKinds.has(kind)) this.#dieMaybe();
+    };
     return fs;
-  }
-
-  /** The call has not had its effect yet. */
-  #take(call: Call, share: number): Promise<void> | undefined {
-    if (!slowKinds.has(call.kind)) return undefined;
-    this.#dieMaybe();
-    return this.#wait(this.#duration() * share, call);
-  }
-
-  #takeEffect(call: Call): Promise<void> | undefined {
-    if (call.kind !== "write" && call.kind !== "rename" && call.kind !== "unlink" && call.kind !== "datasync")
-      return undefined;
-    this.#dieMaybe();
-    return undefined;
   }
 
   #dieMaybe(): void {

@@ -19,20 +19,40 @@ export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void>
   nemesis.end();
   for (const client of cluster.clients) client.stop();
   const deadline = scheduler.nowMs + HEALING_TICKS * TICK_MS;
-  let isWritten = false;
-  for (let turn = 1; !(isWritten && isConverged(cluster)); turn++) {
-    demand(scheduler.nowMs < deadline, `the cluster converges within ${HEALING_TICKS} ticks`, describeCluster(cluster));
-    for (const node of cluster.nodes) node.start();
-    if (!isWritten) isWritten = await write(cluster, turn);
-    await scheduler.sleep(TICK_MS, "looks whether the cluster has converged");
-  }
-  // The last snapshots and trims.
-  await scheduler.sleep(5 * TICK_MS, "comes to rest");
+  await writeAndConverge(cluster, deadline);
+  cluster.count("healed");
+  // What a transfer held on to goes with the next snapshot.
+  await Promise.allSettled(membersOf(cluster).map(({ cairn }) => cairn!.takeSnapshot({})));
+  await rest(cluster, deadline);
   const members = membersOf(cluster);
   await compareStates(members);
   checkBounds(cluster, members);
   await cluster.checks.finished(members);
   checkHistory(cluster);
+}
+
+async function writeAndConverge(cluster: SimCluster, deadline: number): Promise<void> {
+  let isWritten = false;
+  for (let turn = 1; !isWritten || !isConverged(cluster); turn++) {
+    if (!isWritten) isWritten = await write(cluster, turn);
+    await tick(cluster, deadline);
+  }
+}
+
+/** Until nothing changes any more: the last requests of clients, snapshots and trims. */
+async function rest(cluster: SimCluster, deadline: number): Promise<void> {
+  for (let calm = 0; calm < 5; calm++) {
+    await tick(cluster, deadline);
+    if (!isConverged(cluster)) calm = 0;
+  }
+}
+
+async function tick(cluster: SimCluster, deadline: number): Promise<void> {
+  const { scheduler } = cluster;
+  const isInTime = scheduler.nowMs < deadline;
+  demand(isInTime, `the cluster converges within ${HEALING_TICKS} ticks`, describeCluster(cluster));
+  for (const node of cluster.nodes) node.start();
+  await scheduler.sleep(TICK_MS, "looks whether the cluster has converged");
 }
 
 /** A write of whoever has no session. Returns whether it is committed. */
@@ -67,6 +87,7 @@ function isConverged(cluster: SimCluster): boolean {
   const { leader } = cluster;
   if (leader === undefined) return false;
   const { log, progress } = leader.cairn!.raft;
+  if (cluster.network.installs > 0) return false;
   const isStuck = progress.some(({ id, state }) => state !== "replicate" && cluster.node(id)?.damage === undefined);
   return (
     !isStuck &&

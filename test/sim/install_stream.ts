@@ -14,7 +14,7 @@ export class SimInstall implements InstallStream {
   readonly #life: number;
   readonly #messages: Pipe<InstallMessage>;
   readonly #replies: Pipe<InstallReply>;
-  #targetLife: number | undefined;
+  readonly #targetLife: number | undefined;
   #isOver = false;
 
   constructor(
@@ -27,6 +27,7 @@ export class SimInstall implements InstallStream {
     this.#life = from.life;
     const pipe = { scheduler: cluster.scheduler, network };
     const target = cluster.node(to);
+    this.#targetLife = target?.life;
     this.#messages = new Pipe(pipe, from.id, target ?? from, WINDOW, "install message");
     this.#replies = new Pipe(pipe, to, from, Number.POSITIVE_INFINITY, "install reply");
     if (target === undefined) cluster.scheduler.after(1, undefined, "no such node", () => this.break("no such node"));
@@ -67,8 +68,7 @@ export class SimInstall implements InstallStream {
 
   /** The process at a node is gone; the other end hears of it after a while. */
   lifeEnded(node: SimNode, noticedMs: number): void {
-    const isEnd =
-      (node === this.from && this.#life <= node.life) || (node.id === this.to && this.#targetLife !== undefined);
+    const isEnd = (node === this.from && this.#life <= node.life) || node.id === this.to;
     if (!isEnd || this.#isOver) return;
     this.cluster.scheduler.after(noticedMs, undefined, `the end of ${node.id} breaks a stream`, () => {
       this.break(`${node.id} is gone`);
@@ -81,10 +81,10 @@ export class SimInstall implements InstallStream {
   }
 
   async #serve(target: SimNode): Promise<void> {
-    const node = target.cairn;
-    if (node === undefined || this.#isOver) return this.break(`${target.id} does not answer`);
-    const { life } = target;
-    this.#targetLife = life;
+    const { cairn: node, life } = target;
+    // A process that began meanwhile knows nothing of it.
+    if (node === undefined || life !== this.#targetLife || this.#isOver)
+      return this.break(`${target.id} does not answer`);
     this.cluster.count("install stream");
     try {
       for await (const reply of node.receiveSnapshot(this.#messages)) {

@@ -184,11 +184,11 @@ export class SimNode implements Place {
 
   #notStarted(error: unknown): void {
     const { code } = CairnError.from(error);
-    this.kill("all");
     this.cluster.count(`start refused with ${code}`);
     if (code === "DISK_FULL") {
       this.cluster.scheduler.after(AGAIN_MS, undefined, `${this.id} is started again`, () => this.start());
     } else this.#judge(error, "starting");
+    this.kill(this.expectsStorageFailure ? "random" : "all");
   }
 
   /** Whether it was to be expected that the process ends with this. */

@@ -1,0 +1,41 @@
+import type { Patch } from "./bundle.mjs";
+import type { RunResult } from "./run.js";
+
+export interface SimulationOptions {
+  /** How many seeds, from `start` on (default 1). */
+  readonly seeds?: number;
+  readonly start?: number;
+  /** These seeds instead. */
+  readonly list?: readonly number[];
+  /** Clusters of so many nodes; left out: the seed decides. */
+  readonly nodes?: number;
+  /** Processes. Default 2. */
+  readonly workers?: number;
+  /** Changes of the source to run with. */
+  readonly patches?: readonly Patch[];
+  /** Each process prints all that happens. */
+  readonly trace?: boolean;
+  /** Do not stop at a seed that fails. */
+  readonly goOn?: boolean;
+  readonly onResult?: (result: SeedResult) => void;
+  /** Begins no more seeds. */
+  readonly signal?: AbortSignal;
+}
+
+export type SeedResult = RunResult & { readonly cpuMs: number };
+
+export interface Summary {
+  readonly seeds: number;
+  readonly simulatedHours: number;
+  readonly events: number;
+  readonly counts: Readonly<Record<string, number>>;
+}
+
+/**
+ * Runs seeds in processes of their own; resolves with their results, in the order in which they ended. After a failure no more seeds are begun,
+ * unless `goOn` is set.
+ */
+export function runSimulation(options: SimulationOptions): Promise<SeedResult[]>;
+
+/** Sums of what the runs have counted. */
+export function summarize(results: readonly SeedResult[]): Summary;
