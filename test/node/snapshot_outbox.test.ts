@@ -57,6 +57,7 @@ test("the end of a transfer that another has taken the place of is not reported:
   const outbox = new SnapshotOutbox({
     id: "n1",
     snapshots,
+    newest: async () => snapshots.newest(),
     clock: systemClock,
     logger: silentLogger,
     idleMs: 10_000,
