@@ -46,7 +46,7 @@ export class Handover {
   proceed(): void {
     const { state } = this;
     if (this.#target === undefined || this.#isTold) return;
-    if ((this.replication.progressOf(this.#target)?.match ?? 0) < state.log.last.index) return;
+    if (this.replication.progressOf(this.#target).match < state.log.last.index) return;
     this.#isTold = this.#hasTold = true;
     state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term });
   }
@@ -54,14 +54,13 @@ export class Handover {
   tick(): void {
     if (this.#target === undefined) return;
     this.#ticksLeft -= 1;
-    const isGone = !this.state.voters.includes(this.#target);
-    if (this.#ticksLeft > 0 && !isGone) return;
+    if (this.#ticksLeft > 0) return;
     this.#target = undefined;
     this.#isTold = false;
   }
 
   #mostCaughtUp(ids: readonly string[]): string | undefined {
-    const active = ids.flatMap((id) => this.replication.progressOf(id) ?? []).filter(({ isActive }) => isActive);
-    return active.reduce((best, each) => (best === undefined || each.match > best.match ? each : best), active[0])?.id;
+    const active = ids.map((id) => this.replication.progressOf(id)).filter(({ isActive }) => isActive);
+    return active.sort((a, b) => b.match - a.match)[0]?.id;
   }
 }

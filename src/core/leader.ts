@@ -120,8 +120,9 @@ export class Leader {
   #confirmReads(): void {
     const { reads, voters, log } = this.state;
     if (reads.wantedRound === 0 || !this.isEstablished) return;
-    const others = (id: string) => this.replication.progressOf(id)?.ackedRound ?? 0;
-    const round = majorityIndex(voters.map((id) => (id === this.state.id ? this.replication.nextRound : others(id))));
+    const { replication } = this;
+    const answered = (id: string) => replication.progressOf(id).ackedRound;
+    const round = majorityIndex(voters.map((id) => (id === this.state.id ? replication.nextRound : answered(id))));
     reads.confirm(round, log.commit);
   }
 
@@ -147,20 +148,20 @@ export class Leader {
   #checkQuorum(): boolean {
     const { state, replication } = this;
     if (!state.timing.isAutomatic) return true;
-    const active = state.voters.filter((id) => id === state.id || replication.progressOf(id)?.isActive === true);
+    const active = state.voters.filter((id) => id === state.id || replication.progressOf(id).isActive);
     for (const progress of replication.peers) progress.isActive = false;
     return active.length >= majority(state.voters.length);
   }
 
   /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries, and answers. */
   #isCaughtUp(id: string): boolean {
-    const progress = this.replication.progressOf(id);
-    if (progress?.state.kind !== "replicate") return false;
-    return progress.match >= this.#earlierMark.index && progress.ackedRound >= this.#earlierMark.round;
+    const { state, match, ackedRound } = this.replication.progressOf(id);
+    const { index, round } = this.#earlierMark;
+    return state.kind === "replicate" && match >= index && ackedRound >= round;
   }
 
   #matchOf(id: string): number {
-    return id === this.state.id ? this.state.log.persisted : (this.replication.progressOf(id)?.match ?? 0);
+    return id === this.state.id ? this.state.log.persisted : this.replication.progressOf(id).match;
   }
 
   /**
@@ -171,7 +172,7 @@ export class Leader {
     const { state, replication } = this;
     if (!state.timing.hasLeases || this.handover.hasTold) return false;
     const least = this.#ticks - state.timing.leaseTicks;
-    const sentAt = (id: string) => this.#tickOf(replication.progressOf(id)?.ackedRound ?? 0);
+    const sentAt = (id: string) => this.#tickOf(replication.progressOf(id).ackedRound);
     return majorityIndex(state.voters.map((id) => (id === state.id ? this.#ticks : sentAt(id)))) > least;
   }
 

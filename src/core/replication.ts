@@ -60,8 +60,11 @@ export class Replication {
     return this.#progress.values();
   }
 
-  progressOf(id: string): Progress | undefined {
-    return this.#progress.get(id);
+  /** A member's; this node itself has none. */
+  progressOf(id: string): Progress {
+    const progress = this.#progress.get(id);
+    assert(progress !== undefined, "each other member is followed", { id });
+    return progress;
   }
 
   /** Number of the next message. */
