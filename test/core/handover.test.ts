@@ -1,0 +1,120 @@
+import { describe, expect, test } from "vitest";
+import type { Raft } from "../../src/core/raft.js";
+import { accept, appendsOf, bytes, settle, startLeaderOf, startNode, voters } from "./support.js";
+
+/** n1 leads n1, n2, n3 and the learner n4. */
+function leader(setup: Parameters<typeof startNode>[0] = {}): Raft {
+  const members = [...voters("n1", "n2", "n3"), { id: "n4", address: "", role: "learner" } as const];
+  return startLeaderOf(["n2", "n3"], { memberships: [{ index: 0, members }], ...setup });
+}
+
+/** Who was told to campaign. */
+function told(raft: Raft): string[] {
+  return settle(raft)
+    .requests.filter(({ type }) => type === "timeout_now")
+    .map(({ to }) => to);
+}
+
+describe("the target of a transfer", () => {
+  test.each([
+    ["a learner", "n4"],
+    ["a stranger", "n9"],
+  ])("is a voter, not %s", (_, id) => {
+    const raft = leader();
+    expect(raft.transferLeadership(id)).toBe(`${id} is not a voter of this cluster`);
+    expect(raft.transferTarget).toBeUndefined();
+  });
+
+  test("may be this node itself: there is nothing to do then", () => {
+    const raft = leader();
+    expect(raft.transferLeadership("n1")).toBeUndefined();
+    expect(raft.transferTarget).toBeUndefined();
+  });
+
+  test("is the most caught up of those that answer, when none is named", () => {
+    const raft = leader();
+    raft.propose(bytes("a"));
+    const sent = appendsOf(settle(raft));
+    raft.receive(accept(sent.find(({ to }) => to === "n3")!));
+    raft.transferLeadership(undefined);
+    expect(raft.transferTarget).toBe("n3");
+  });
+
+  test("is none when nobody else answers", () => {
+    const raft = leader({ elections: "automatic", electionTicks: 5 });
+    // Once everybody is heard of, and then nobody.
+    for (let tick = 0; tick < 4; tick++) raft.tick();
+    for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
+    raft.tick();
+    settle(raft);
+    expect(raft.role).toBe("leader");
+    expect(raft.transferLeadership(undefined)).toBe("there is no other voter that answers");
+  });
+
+  test("is none in a cluster of one", () => {
+    const raft = startLeaderOf([]);
+    expect(raft.transferLeadership(undefined)).toBe("there is no other voter that answers");
+  });
+
+  test("may be replaced by another one: the last word counts", () => {
+    const raft = leader();
+    raft.transferLeadership("n2");
+    raft.transferLeadership("n3");
+    expect(raft.transferTarget).toBe("n3");
+    expect(told(raft)).toEqual(["n2", "n3"]);
+  });
+
+  test("is not told twice, and gets no more time, when it is named twice", () => {
+    const raft = leader({ electionTicks: 5 });
+    raft.transferLeadership("n2");
+    for (let tick = 0; tick < 4; tick++) raft.tick();
+    raft.transferLeadership("n2");
+    expect(told(raft)).toEqual(["n2"]);
+    raft.tick();
+    expect(raft.transferTarget).toBeUndefined();
+  });
+});
+
+describe("the target is told to campaign", () => {
+  test("at once when it has the whole log", () => {
+    const raft = leader();
+    raft.transferLeadership("n2");
+    expect(told(raft)).toEqual(["n2"]);
+  });
+
+  test("else when it has, and once", () => {
+    const raft = leader();
+    raft.propose(bytes("a"));
+    const sent = appendsOf(settle(raft));
+    raft.transferLeadership("n2");
+    expect(told(raft)).toEqual([]);
+    for (const request of sent) raft.receive(accept(request));
+    expect(told(raft)).toEqual(["n2"]);
+    for (const request of sent) raft.receive(accept(request));
+    expect(told(raft)).toEqual([]);
+  });
+});
+
+describe("a transfer that does not work", () => {
+  test("ends after an election timeout", () => {
+    const raft = leader({ electionTicks: 5 });
+    raft.transferLeadership("n2");
+    for (let tick = 0; tick < 4; tick++) raft.tick();
+    expect(raft.transferTarget).toBe("n2");
+    raft.tick();
+    expect([raft.transferTarget, raft.role]).toEqual([undefined, "leader"]);
+  });
+
+  test("may be tried again", () => {
+    const raft = leader({ electionTicks: 5 });
+    raft.transferLeadership("n2");
+    for (let tick = 0; tick < 5; tick++) raft.tick();
+    settle(raft);
+    raft.transferLeadership("n2");
+    expect(told(raft)).toEqual(["n2"]);
+  });
+});
+
+test("who does not lead has nothing to hand over", () => {
+  expect(startNode().transferLeadership("n2")).toBe("node n1 does not lead");
+});
