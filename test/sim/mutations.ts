@@ -103,7 +103,11 @@ export const mutations: readonly Mutation[] = [
     name: "the leader counts entries of its own that are not durable",
     rule: "thesis section 10.2.1",
     patches: [
-      { file: "src/core/leader.ts", find: "this.state.log.persisted :", replace: "this.state.log.last.index :" },
+      {
+        file: "src/core/leader.ts",
+        find: "const reached = this.#ofMajority(state.log.persisted,",
+        replace: "const reached = this.#ofMajority(state.log.last.index,",
+      },
     ],
   },
   {
@@ -337,17 +341,12 @@ export const mutations: readonly Mutation[] = [
     patches: [
       {
         file: "src/core/timing.ts",
-        find: "return Math.max(1, Math.floor((this.electionTicks - 1) * 0.9));",
+        find: "return Math.floor((this.electionTicks - 1) * 0.9);",
         replace: "return this.electionTicks * 6;",
       },
       {
         file: "src/core/leader.ts",
-        find: "this.state.timing.electionTicks + 1) this",
-        replace: "this.state.timing.electionTicks * 8) this",
-      },
-      {
-        file: "src/core/leader.ts",
-        find: "return active.length >= majority(state.voters.length);",
+        find: "return isHeard || !this.state.timing.isAutomatic;",
         replace: "return true;",
       },
     ],
@@ -355,7 +354,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot that could not be sent is never sent again",
     rule: "a follower is never stuck in the state snapshot",
-    patches: [{ file: "src/core/leader.ts", find: "    this.replication.tick();\n", replace: "" }],
+    patches: [{ file: "src/core/leader.ts", find: "    replication.tick();\n", replace: "" }],
   },
   {
     name: "the log is not synced",
