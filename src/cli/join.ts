@@ -20,7 +20,7 @@ export interface ClusterToJoin {
 export async function askToJoin(endpoints: readonly string[], id: string): Promise<ClusterToJoin> {
   const admin = new ClusterAdmin(endpoints);
   try {
-    const { clusterId, bootstrapMembers, membership } = await admin.anyStatus();
+    const { clusterId, bootstrapMembers, membership } = (await admin.look()).newest;
     const present = membershipFromMessage(membership).find((member) => member.id === id);
     if (present?.role === "voter") {
       const text = `${id} is a voter of cluster ${clusterId} already, at ${present.address}. A node that has lost its data must not come back`;

@@ -2,7 +2,7 @@ import { buffer } from "node:stream/consumers";
 import { Command, Option } from "commander";
 import type { CairnClient, Expected, KeyValue, StoredValue } from "../index.js";
 import { exitCodes } from "./exit_codes.js";
-import { addressList, wholeNumber } from "./options.js";
+import { endpointsOption, wholeNumber } from "./options.js";
 
 interface Common {
   readonly endpoints: readonly string[];
@@ -72,12 +72,7 @@ function common(usage: string, description: string): Command {
   return new Command(usage.split(" ")[0])
     .arguments(usage.slice(usage.indexOf(" ") + 1))
     .description(description)
-    .addOption(
-      new Option("--endpoints <list>", "nodes of the cluster: host:port,host:port")
-        .env("CAIRN_ENDPOINTS")
-        .argParser(addressList)
-        .default(["127.0.0.1:7101"], "127.0.0.1:7101"),
-    )
+    .addOption(endpointsOption())
     .option("--timeout-ms <n>", "how long it may take", wholeNumber(1, 2 ** 31 - 1), 10_000)
     .option("--json", "print JSON objects, a line each; values that are not UTF-8 as valueBase64");
 }

@@ -6,7 +6,11 @@ import { clusterCommand } from "./cluster.js";
 import { exitCodes } from "./exit_codes.js";
 import { gatewayCommand } from "./gateway.js";
 import { kvCommand } from "./kv.js";
+import { leaderCommand } from "./leader.js";
+import { memberCommand } from "./member.js";
+import { snapshotCommand } from "./snapshot.js";
 import { startCommand } from "./start.js";
+import { statusCommand } from "./status.js";
 
 const program = new Command("cairn")
   .description("Strongly consistent, replicated key-value store whose log compacts itself.")
@@ -24,7 +28,11 @@ Exit codes:
   .addCommand(startCommand())
   .addCommand(clusterCommand())
   .addCommand(kvCommand())
-  .addCommand(gatewayCommand());
+  .addCommand(gatewayCommand())
+  .addCommand(statusCommand())
+  .addCommand(memberCommand())
+  .addCommand(leaderCommand())
+  .addCommand(snapshotCommand());
 for (const command of withSubcommands(program)) command.exitOverride().showHelpAfterError("(see --help)");
 
 // grpc-js would print by itself what is said in the errors anyway.

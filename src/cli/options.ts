@@ -56,6 +56,14 @@ export function namedAddresses(text: string): ReadonlyMap<string, string> {
   return nodes;
 }
 
+/** Where a command finds the cluster that it talks to. */
+export function endpointsOption(): Option {
+  return new Option("--endpoints <list>", "members of the cluster: host:port,host:port")
+    .env("CAIRN_ENDPOINTS")
+    .argParser(addressList)
+    .default(["127.0.0.1:7101"], "127.0.0.1:7101");
+}
+
 /** What a log on standard error holds: each level also what those before it hold. */
 export const logLevels = ["silent", "error", "warn", "info", "debug"] as const;
 

@@ -103,7 +103,7 @@ async function announce(
   print(`${nodes.length === 1 ? "a node runs" : `${nodes.length} nodes run`}, with data in ${data}`);
   for (const { id, address } of nodes) print(`  ${id}  ${address}`);
   const admin = new ClusterAdmin(nodes.map(({ address }) => address));
-  const found = admin.onLeader(() => admin.leaderAddress()).catch(() => undefined);
+  const found = admin.onLeader(async (_, address) => address).catch(() => undefined);
   const leader = await Promise.race([found, signal.then(() => undefined)]);
   admin.close();
   if (leader === undefined) return;

@@ -100,7 +100,8 @@ const NEVER_SENT =
 /** Never claims that nothing happened unless that is certain: a write of unknown fate must not look like one that failed. */
 function connectionLost(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
   if (NEVER_SENT.test(status.details)) {
-    return new CairnError("UNREACHABLE", `${address} cannot be reached: ${status.details}`);
+    const reason = status.details.replace(/\. Resolution note: $/, "");
+    return new CairnError("UNREACHABLE", `${address} cannot be reached: ${reason}`);
   }
   const lost = `the connection to ${address} broke during ${methodName(method)}: ${status.details}`;
   if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return new CairnError("UNREACHABLE", lost);

@@ -4,7 +4,19 @@ import { runCommand } from "../support/processes.js";
 
 describe("help", () => {
   test.each([
-    [["--help"], ["start", "gateway"]],
+    [["--help"], ["start", "cluster", "gateway", "status", "member", "leader", "snapshot"]],
+    [
+      ["cluster", "--help"],
+      ["--data", "--base-port", "--nodes"],
+    ],
+    [
+      ["status", "--help"],
+      ["--endpoints", "CAIRN_ENDPOINTS", "--watch", "--json"],
+    ],
+    [
+      ["member", "promote", "--help"],
+      ["<id>", "--wait-ms", "CAIRN_ENDPOINTS"],
+    ],
     [
       ["start", "--help"],
       [

@@ -1,0 +1,136 @@
+import {
+  type GetLogInfoResponse,
+  type GetStatusResponse,
+  NodeRole,
+  ProgressState,
+} from "../../gen/cairn/v1/admin_pb.js";
+import { CairnError } from "../errors.js";
+import { membershipFromMessage } from "../storage/membership_message.js";
+import type { ClusterAdmin } from "./cluster_admin.js";
+import { table } from "./operator.js";
+
+/** How long a node may take to describe its log, in milliseconds. */
+const LOG_TIMEOUT_MS = 2_000;
+
+/** A cluster as its members describe it. */
+export interface ClusterStatus {
+  readonly cluster: string;
+  readonly leader: string | undefined;
+  readonly term: number;
+  readonly members: readonly MemberStatus[];
+}
+
+export interface MemberStatus {
+  readonly id: string;
+  readonly address: string;
+  /** voter or learner. */
+  readonly member: string;
+  /** Why it does not answer; then nothing of what follows is known. */
+  readonly error?: string;
+  readonly role?: string;
+  readonly term?: number;
+  readonly commit?: number;
+  readonly applied?: number;
+  /** First and last entry of its log. */
+  readonly log?: { readonly first: number; readonly last: number };
+  /** Index of its newest snapshot; 0 without one. */
+  readonly snapshot?: number;
+  /** Entries that the leader has committed and it has not applied. */
+  readonly lag?: number;
+  readonly diskFull?: boolean;
+  /** How the leader sends to it, as the leader says. */
+  readonly how?: string;
+}
+
+/** Asks all members. @throws CairnError UNREACHABLE when no endpoint answers */
+export async function clusterStatus(cluster: ClusterAdmin): Promise<ClusterStatus> {
+  const view = await cluster.look();
+  const { newest } = view;
+  const members = membershipFromMessage(newest.membership);
+  const answers = await Promise.all(
+    members.map(async ({ id }) => {
+      try {
+        const admin = cluster.at(view.addressOf(id));
+        const settings = { timeoutMs: LOG_TIMEOUT_MS };
+        const [status, log] = await Promise.all([admin.getStatus({}, settings), admin.getLogInfo({}, settings)]);
+        return { status, log };
+      } catch (error) {
+        return CairnError.from(error);
+      }
+    }),
+  );
+  const leader = answers.flatMap((answer) => ("status" in answer ? [answer.status] : [])).find(isLeader);
+  return {
+    cluster: newest.clusterId,
+    leader: leader?.nodeId ?? (newest.leaderId === "" ? undefined : newest.leaderId),
+    term: Number(newest.term),
+    members: members.map(({ id, address, role }, at) => {
+      const answer = answers[at]!;
+      const member = { id, address, member: role, ...sending(leader, id) };
+      if (!("status" in answer)) return { ...member, error: answer.text };
+      return { ...member, ...describe(answer.status, answer.log, leader) };
+    }),
+  };
+}
+
+function isLeader({ role }: GetStatusResponse): boolean {
+  return role === NodeRole.LEADER;
+}
+
+function describe(status: GetStatusResponse, log: GetLogInfoResponse, leader: GetStatusResponse | undefined) {
+  const applied = Number(status.appliedIndex);
+  return {
+    role: roles[status.role],
+    term: Number(status.term),
+    commit: Number(status.commitIndex),
+    applied,
+    log: { first: Number(log.firstIndex), last: Number(log.lastIndex) },
+    snapshot: Number(status.snapshotIndex),
+    // The leader was not asked at the same moment.
+    ...(leader !== undefined && { lag: Math.max(0, Number(leader.commitIndex) - applied) }),
+    diskFull: status.diskFull,
+  };
+}
+
+function sending(leader: GetStatusResponse | undefined, id: string): { how?: string } {
+  const progress = leader?.progress.find(({ nodeId }) => nodeId === id);
+  if (progress === undefined) return {};
+  return { how: progress.active ? states[progress.state] : `${states[progress.state]}, silent` };
+}
+
+/** The status as a table. */
+export function statusText({ cluster, leader, term, members }: ClusterStatus): string {
+  const head = ["ID", "ADDRESS", "MEMBER", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "LOG", "SNAPSHOT", "HOW"];
+  const rows = members.map((each) => [
+    each.id,
+    each.address,
+    each.member,
+    each.error === undefined ? `${each.role}${each.diskFull ? ", disk full" : ""}` : "does not answer",
+    ...[each.term, each.commit, each.applied, each.lag].map(numberText),
+    each.log === undefined ? "-" : each.log.last < each.log.first ? "empty" : `${each.log.first}..${each.log.last}`,
+    numberText(each.snapshot),
+    each.how ?? "-",
+  ]);
+  const title = `cluster ${cluster}, term ${term}, ${leader === undefined ? "no leader" : `${leader} leads`}`;
+  const errors = members.flatMap(({ id, error }) => (error === undefined ? [] : [`${id}: ${error}`]));
+  return [title, table(head, rows), ...errors].join("\n");
+}
+
+function numberText(value: number | undefined): string {
+  return value === undefined ? "-" : `${value}`;
+}
+
+const roles: Readonly<Record<NodeRole, string>> = {
+  [NodeRole.UNSPECIFIED]: "unknown",
+  [NodeRole.FOLLOWER]: "follower",
+  [NodeRole.PRE_CANDIDATE]: "pre-candidate",
+  [NodeRole.CANDIDATE]: "candidate",
+  [NodeRole.LEADER]: "leader",
+};
+
+const states: Readonly<Record<ProgressState, string>> = {
+  [ProgressState.UNSPECIFIED]: "unknown",
+  [ProgressState.PROBE]: "probe",
+  [ProgressState.REPLICATE]: "replicate",
+  [ProgressState.SNAPSHOT]: "snapshot",
+};

@@ -1,0 +1,50 @@
+import { Command } from "commander";
+import type { Membership } from "../core/types.js";
+import type { ClusterAdmin } from "./cluster_admin.js";
+import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
+import { address, idText, wholeNumber } from "./options.js";
+
+type Members = typeof import("./members.js");
+
+interface PromoteOptions extends OperatorOptions {
+  readonly waitMs: number;
+}
+
+/** `cairn member` */
+export function memberCommand(): Command {
+  const member = new Command("member").description("See and change who the members are, one at a time.");
+  operatorCommand(member.command("list"))
+    .description("List the members.")
+    .action((options: OperatorOptions) => show(options, (cluster, { members }) => members(cluster)));
+  operatorCommand(member.command("add"))
+    .description(
+      "Add a node as a learner, which gets the log and does not vote. A node started with --join adds itself.",
+    )
+    .argument("<id>", "name of the node", idText)
+    .argument("<host:port>", "where the other members reach it", address)
+    .action((id: string, at: string, options: OperatorOptions) =>
+      show(options, (cluster, { addLearner }) => addLearner(cluster, id, at)),
+    );
+  operatorCommand(member.command("promote"))
+    .description("Let a learner vote; waits until it has caught up with the log.")
+    .argument("<id>", "name of the node", idText)
+    .option("--wait-ms <n>", "how long to wait for it", wholeNumber(0, 2 ** 31 - 1), 60_000)
+    .action((id: string, options: PromoteOptions) =>
+      show(options, (cluster, { promote }) => promote(cluster, id, options.waitMs)),
+    );
+  operatorCommand(member.command("remove"))
+    .description("Remove a member. Stop its node afterwards: nobody tells it.")
+    .argument("<id>", "name of the node", idText)
+    .action((id: string, options: OperatorOptions) => show(options, (cluster, { remove }) => remove(cluster, id)));
+  return member;
+}
+
+/** Does `work` and prints the members that there are then. */
+async function show(
+  options: OperatorOptions,
+  work: (cluster: ClusterAdmin, members: Members) => Promise<Membership>,
+): Promise<void> {
+  const members = await withCluster(options, async (cluster) => work(cluster, await import("./members.js")));
+  const rows = members.map(({ id, address: at, role }) => [id, at, role]);
+  printResult(options, { members }, table(["ID", "ADDRESS", "ROLE"], rows));
+}

@@ -1,0 +1,45 @@
+import { setTimeout as pause } from "node:timers/promises";
+import type { Membership as MembershipMessage } from "../../gen/cairn/v1/storage_pb.js";
+import type { Membership } from "../core/types.js";
+import { hasCode } from "../errors.js";
+import { membershipFromMessage } from "../storage/membership_message.js";
+import type { ClusterAdmin } from "./cluster_admin.js";
+
+/** Pause between two looks at a learner that is catching up, in milliseconds. */
+const RETRY_MS = 250;
+
+/** The members, as the endpoint that knows most has them. */
+export async function members(cluster: ClusterAdmin): Promise<Membership> {
+  return membershipFromMessage((await cluster.look()).newest.membership);
+}
+
+export function addLearner(cluster: ClusterAdmin, id: string, address: string): Promise<Membership> {
+  return change(cluster.onLeader((leader) => leader.addLearner({ nodeId: id, address })));
+}
+
+export function remove(cluster: ClusterAdmin, id: string): Promise<Membership> {
+  return change(cluster.onLeader((leader) => leader.removeMember({ nodeId: id })));
+}
+
+/**
+ * Waits for up to `waitMs` until a learner has caught up, and makes it a voter.
+ * @throws CairnError FAILED_PRECONDITION when it is none, or has not caught up in time
+ */
+export async function promote(cluster: ClusterAdmin, id: string, waitMs: number): Promise<Membership> {
+  const deadline = performance.now() + waitMs;
+  for (;;) {
+    try {
+      return await change(cluster.onLeader((leader) => leader.promoteLearner({ nodeId: id })));
+    } catch (error) {
+      if (!hasCode(error, "FAILED_PRECONDITION") || performance.now() > deadline) throw error;
+      // For a learner it is only a matter of time.
+      const present = (await members(cluster)).find((member) => member.id === id);
+      if (present?.role !== "learner") throw error;
+    }
+    await pause(RETRY_MS);
+  }
+}
+
+async function change(asked: Promise<{ readonly membership?: MembershipMessage | undefined }>): Promise<Membership> {
+  return membershipFromMessage((await asked).membership);
+}

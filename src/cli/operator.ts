@@ -1,0 +1,44 @@
+import type { Command } from "commander";
+import type { ClusterAdmin } from "./cluster_admin.js";
+import { endpointsOption } from "./options.js";
+
+/** What every command that talks to a running cluster takes. */
+export interface OperatorOptions {
+  readonly endpoints: readonly string[];
+  readonly json?: true;
+}
+
+/** Gives a command the options of {@link OperatorOptions}. */
+export function operatorCommand(command: Command): Command {
+  return command.addOption(endpointsOption()).option("--json", "print JSON");
+}
+
+/** Does `work` with the cluster, and lets go of it. */
+export async function withCluster<Result>(
+  { endpoints }: OperatorOptions,
+  work: (cluster: ClusterAdmin) => Promise<Result>,
+): Promise<Result> {
+  const { ClusterAdmin } = await import("./cluster_admin.js");
+  const cluster = new ClusterAdmin(endpoints);
+  try {
+    return await work(cluster);
+  } finally {
+    cluster.close();
+  }
+}
+
+/** Prints what a command has found: as JSON on one line, or as text. */
+export function printResult({ json }: OperatorOptions, result: object, text: string): void {
+  process.stdout.write(`${json ? JSON.stringify(result) : text}\n`);
+}
+
+/** Columns of text, each as wide as its widest cell. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = head.map((title, at) => Math.max(title.length, ...rows.map((row) => (row[at] ?? "").length)));
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, at) => cell.padEnd(widths[at]!))
+      .join("  ")
+      .trimEnd();
+  return [head, ...rows].map(line).join("\n");
+}

@@ -1,0 +1,59 @@
+import { Command } from "commander";
+import type { ClusterAdmin } from "./cluster_admin.js";
+import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
+import { idText, nonEmpty, wholeNumber } from "./options.js";
+import type { Snapshot } from "./snapshots.js";
+
+type Snapshots = typeof import("./snapshots.js");
+
+interface NodeOptions extends OperatorOptions {
+  readonly node?: string;
+}
+
+interface SaveOptions extends NodeOptions {
+  readonly index?: number;
+}
+
+/** `cairn snapshot` */
+export function snapshotCommand(): Command {
+  const snapshot = new Command("snapshot").description("Take, list and save the snapshots of a node.");
+  nodeCommand(snapshot.command("take"))
+    .description("Take a snapshot now, and trim the log behind it.")
+    .action(async (options: NodeOptions) => {
+      const found = await ask(options, (cluster, { take }) => take(cluster, options.node));
+      const { node, taken, trimmed, snapshot: newest } = found;
+      const text = taken ? `took a snapshot, and trimmed ${trimmed} entries` : "has nothing new to put into a snapshot";
+      printResult(options, found, `${node} ${text}${newest === undefined ? "" : `\n${describe(newest)}`}`);
+    });
+  nodeCommand(snapshot.command("list"))
+    .description("List the snapshots on a node's disk, newest first.")
+    .action(async (options: NodeOptions) => {
+      const found = await ask(options, (cluster, { list }) => list(cluster, options.node));
+      const rows = found.snapshots.map(({ index, term, bytes, sha256 }) => [index, term, bytes, sha256].map(String));
+      printResult(options, found, table(["INDEX", "TERM", "BYTES", "SHA-256"], rows));
+    });
+  nodeCommand(snapshot.command("save"))
+    .description("Save a snapshot to a file, and verify it on the way.")
+    .argument("<file>", "where to; must not be there yet", nonEmpty)
+    .option("--index <n>", "which one (default: the newest)", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+    .action(async (file: string, options: SaveOptions) => {
+      const saved = await ask(options, (cluster, { save }) => save(cluster, options.node, options.index ?? 0, file));
+      printResult(options, { ...saved, file }, `saved to ${file}, from ${saved.node}\n${describe(saved.snapshot)}`);
+    });
+  return snapshot;
+}
+
+function nodeCommand(command: Command): Command {
+  return operatorCommand(command).option("--node <id>", "which member (default: the first endpoint)", idText);
+}
+
+function ask<Found>(
+  options: OperatorOptions,
+  work: (cluster: ClusterAdmin, snapshots: Snapshots) => Promise<Found>,
+): Promise<Found> {
+  return withCluster(options, async (cluster) => work(cluster, await import("./snapshots.js")));
+}
+
+function describe({ index, term, bytes, sha256 }: Snapshot): string {
+  return `index ${index}, term ${term}, ${bytes} bytes, SHA-256 ${sha256}`;
+}

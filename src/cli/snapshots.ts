@@ -1,0 +1,76 @@
+import { existsSync } from "node:fs";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import type { SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
+import { CairnError } from "../errors.js";
+import { SnapshotParser } from "../storage/snapshots/parser.js";
+import type { ClusterAdmin } from "./cluster_admin.js";
+
+/** A snapshot as it is printed. */
+export interface Snapshot {
+  readonly index: number;
+  readonly term: number;
+  /** Size of the file. */
+  readonly bytes: number;
+  /** In hexadecimal; equal on all nodes for the same index. */
+  readonly sha256: string;
+}
+
+export async function take(cluster: ClusterAdmin, id: string | undefined) {
+  const { node, admin } = await cluster.member(id);
+  const { taken, snapshot, logEntriesTrimmed } = await admin.takeSnapshot({});
+  return { node, taken, trimmed: Number(logEntriesTrimmed), snapshot: snapshot && toSnapshot(snapshot) };
+}
+
+export async function list(cluster: ClusterAdmin, id: string | undefined) {
+  const { node, admin } = await cluster.member(id);
+  const { snapshots } = await admin.listSnapshots({});
+  return { node, snapshots: snapshots.map(toSnapshot) };
+}
+
+/**
+ * Saves a snapshot, 0: the newest one. A file of that name is there only when it is whole, verified and durable.
+ * @throws CairnError NOT_FOUND, CORRUPT; FAILED_PRECONDITION when the file is there already
+ */
+export async function save(cluster: ClusterAdmin, id: string | undefined, index: number, path: string) {
+  const { node, admin } = await cluster.member(id);
+  const unfinished = `${path}.part`;
+  const file = await create(path, unfinished);
+  try {
+    const parser = new SnapshotParser(`the snapshot that ${node} sends`);
+    let info: SnapshotInfo | undefined;
+    for await (const part of admin.downloadSnapshot({ index: BigInt(index) })) {
+      info ??= part.info;
+      parser.push(part.data);
+      await file.writeFile(part.data);
+    }
+    parser.finish();
+    await file.sync();
+    await file.close();
+    await rename(unfinished, path);
+    return { node, snapshot: toSnapshot(info!) };
+  } catch (error) {
+    await file.close().catch(() => {});
+    await rm(unfinished, { force: true });
+    throw error;
+  }
+}
+
+/** Opens the file to write to, unless something would be overwritten. */
+async function create(path: string, unfinished: string): Promise<FileHandle> {
+  if (existsSync(path)) throw new CairnError("FAILED_PRECONDITION", `${path} is there already: give another name`);
+  try {
+    return await open(unfinished, "w");
+  } catch (error) {
+    const text = `${path} cannot be written: ${(error as Error).message}`;
+    throw new CairnError("FAILED_PRECONDITION", text, { cause: error });
+  }
+}
+
+function toSnapshot({ index, term, fileBytes, sha256 }: SnapshotInfo): Snapshot {
+  return {
+    index: Number(index),
+    term: Number(term),
+    bytes: Number(fileBytes),
+    sha256: Buffer.from(sha256).toString("hex"),
+  };
+}

@@ -1,0 +1,54 @@
+import { setTimeout as pause } from "node:timers/promises";
+import { Command } from "commander";
+import { exitCodes } from "./exit_codes.js";
+import { type OperatorOptions, operatorCommand, withCluster } from "./operator.js";
+import { wholeNumber } from "./options.js";
+import { untilSignal } from "./signals.js";
+
+interface StatusOptions extends OperatorOptions {
+  readonly watch?: true;
+  readonly intervalMs: number;
+}
+
+const HELP = `
+LAG is what a member has not applied of what the leader has committed, in entries. HOW is how the leader sends to it: replicate, probe (looks for
+the place where the logs agree) or snapshot.
+Exits with 1 when there is no leader, or when nobody answers.`;
+
+/** `cairn status` */
+export function statusCommand(): Command {
+  return operatorCommand(new Command("status"))
+    .description("Show all members of the cluster, as far as they answer.")
+    .option("--watch", "show it again and again, until SIGINT")
+    .option("--interval-ms <n>", "pause between two looks", wholeNumber(100, 3_600_000), 1_000)
+    .addHelpText("after", HELP)
+    .action(async (options: StatusOptions) => {
+      const { clusterStatus, statusText } = await import("./cluster_status.js");
+      const hasLeader = await withCluster(options, async (cluster) => {
+        const look = async () => {
+          const status = await clusterStatus(cluster);
+          return { status, text: options.json ? JSON.stringify(status) : statusText(status) };
+        };
+        if (options.watch) return watch(options, async () => (await look()).text);
+        const { status, text } = await look();
+        process.stdout.write(`${text}\n`);
+        return status.leader !== undefined;
+      });
+      if (!hasLeader) process.exitCode = exitCodes.failed;
+    });
+}
+
+/** Shows it until a signal comes, over what was there before on a terminal. Returns true. */
+async function watch({ intervalMs, json }: StatusOptions, look: () => Promise<string>): Promise<boolean> {
+  const stopping = new AbortController();
+  void untilSignal().then(() => stopping.abort());
+  // Whoever reads has gone.
+  process.stdout.on("error", () => process.exit(exitCodes.ok));
+  const clear = process.stdout.isTTY && !json ? "\x1b[H\x1b[2J" : "";
+  while (!stopping.signal.aborted) {
+    const text = await look().catch((error: Error) => error.message);
+    process.stdout.write(`${clear}${text}\n`);
+    await pause(intervalMs, undefined, { signal: stopping.signal }).catch(() => {});
+  }
+  return true;
+}

@@ -1,0 +1,188 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { ClusterAdmin } from "../../src/cli/cluster_admin.js";
+import { clusterStatus, statusText } from "../../src/cli/cluster_status.js";
+import { addLearner, members, promote, remove } from "../../src/cli/members.js";
+import { list, save, take } from "../../src/cli/snapshots.js";
+import { SnapshotParser } from "../../src/storage/snapshots/parser.js";
+import { Cluster } from "../server/cluster.js";
+import { putCommand } from "../support/acting_leader.js";
+import { failure, until } from "../support/conditions.js";
+import { runCommand, startCommand } from "../support/processes.js";
+import { temporaryDirectory } from "./support.js";
+
+const THREE = ["n1", "n2", "n3"];
+
+function endpointsOf(cluster: Cluster): string[] {
+  return [...cluster.members.values()].map(({ server }) => server.address);
+}
+
+function adminOf(cluster: Cluster, endpoints = endpointsOf(cluster)): ClusterAdmin {
+  const admin = new ClusterAdmin(endpoints);
+  onTestFinished(() => admin.close());
+  return admin;
+}
+
+describe("the status of a cluster", () => {
+  test("holds all members: where each stands, how far behind, and how the leader sends to it", async () => {
+    const cluster = await Cluster.of(THREE);
+    const { id, node } = await cluster.leader();
+    for (let at = 0; at < 5; at++) await node.propose(putCommand(`k${at}`, "1"));
+    await node.takeSnapshot({});
+    const last = node.raft.log.last.index;
+    await until(() => [...cluster.members.values()].every((each) => each.node.machine.appliedIndex === last), "all");
+    const status = await clusterStatus(adminOf(cluster));
+    expect(status).toMatchObject({ cluster: "cluster-1", leader: id, term: node.raft.term });
+    expect(status.members.map((member) => member.id)).toEqual(THREE);
+    for (const member of status.members) {
+      expect(member).toMatchObject({ member: "voter", commit: last, applied: last, lag: 0, log: { first: 1, last } });
+      const leads = { role: "leader", snapshot: last };
+      expect(member).toMatchObject(member.id === id ? leads : { role: "follower", how: "replicate", snapshot: 0 });
+    }
+    const lines = statusText(status).split("\n");
+    expect(lines[0]).toBe(`cluster cluster-1, term ${node.raft.term}, ${id} leads`);
+    expect(lines[1]).toMatch(/^ID +ADDRESS +MEMBER +ROLE +TERM +COMMIT +APPLIED +LAG +LOG +SNAPSHOT +HOW$/);
+    expect(lines).toHaveLength(5);
+  });
+
+  test("says of a member that does not answer why, and of a cluster without a leader that it has none", async () => {
+    const cluster = await Cluster.of(THREE);
+    const { id } = await cluster.follower();
+    const admin = adminOf(cluster);
+    await cluster.crash(id);
+    const status = await clusterStatus(admin);
+    const gone = status.members.find((member) => member.id === id)!;
+    expect(gone).toEqual({
+      id,
+      address: `${id}:1`,
+      member: "voter",
+      how: expect.any(String),
+      error: expect.any(String),
+    });
+    expect(statusText(status)).toMatch(new RegExp(`^${id} .*does not answer`, "m"));
+    await cluster.crash((await cluster.leader()).id);
+    await until(() => [...cluster.members.values()].every(({ node }) => node.raft.leader === undefined), "no leader");
+    const without = await clusterStatus(admin);
+    expect(without.leader).toBeUndefined();
+    expect(statusText(without)).toContain("no leader");
+    await cluster.crash([...cluster.members.keys()][0]!);
+    await failure("UNREACHABLE", clusterStatus(admin), "no node answers: ");
+  });
+});
+
+describe("members", () => {
+  test("are changed by the leader, whichever endpoint is asked; promotion waits until the node has caught up", async () => {
+    const cluster = await Cluster.of(THREE);
+    const admin = adminOf(cluster);
+    const { node } = await cluster.leader();
+    for (let at = 0; at < 20; at++) await node.propose(putCommand(`k${at}`, "1"));
+    expect((await addLearner(admin, "n4", "n4:1")).at(-1)).toEqual({ id: "n4", address: "n4:1", role: "learner" });
+    await failure("FAILED_PRECONDITION", promote(admin, "n4", 0), "has not caught up");
+    const promoted = promote(admin, "n4", 20_000);
+    await cluster.start("n4");
+    expect((await promoted).at(-1)).toMatchObject({ id: "n4", role: "voter" });
+    await failure("FAILED_PRECONDITION", promote(admin, "n4", 20_000), "is a voter already");
+    await failure("FAILED_PRECONDITION", promote(admin, "n5", 20_000), "is not a member");
+    expect((await remove(admin, "n4")).map(({ id }) => id)).toEqual(THREE);
+    expect(await members(admin)).toHaveLength(3);
+  });
+
+  test("an endpoint that is gone does not matter, and a leader that is not among them is found by its address", async () => {
+    const cluster = await Cluster.of(THREE);
+    const leader = await cluster.leader();
+    const follower = await cluster.follower();
+    const admin = adminOf(cluster, ["127.0.0.1:1", follower.server.address]);
+    expect(await members(admin)).toHaveLength(3);
+    // Which the tests' membership does not have.
+    expect((await admin.look()).leaderAddress).toBe(`${leader.id}:1`);
+    expect((await admin.member(undefined)).node).toBe(follower.id);
+    await failure("NOT_FOUND", admin.member("n9"), "n9 is not a member");
+  });
+});
+
+describe("snapshots", () => {
+  test("are taken, listed and saved, verified", async () => {
+    const cluster = await Cluster.of(["n1"]);
+    const { node } = cluster.get("n1");
+    const admin = adminOf(cluster);
+    await node.propose(putCommand("a", new Uint8Array(600_000).fill(5)));
+    const taken = await take(admin, undefined);
+    expect(taken).toMatchObject({ node: "n1", taken: true, snapshot: { index: node.machine.appliedIndex } });
+    expect(await take(admin, "n1")).toMatchObject({ taken: false, snapshot: taken.snapshot });
+    expect(await list(admin, undefined)).toEqual({ node: "n1", snapshots: [taken.snapshot] });
+    const file = join(await temporaryDirectory(), "saved.snap");
+    expect(await save(admin, undefined, 0, file)).toEqual({ node: "n1", snapshot: taken.snapshot });
+    const parser = new SnapshotParser(file);
+    parser.push(await readFile(file));
+    expect(Buffer.from(parser.finish().sha256).toString("hex")).toBe(taken.snapshot!.sha256);
+    await failure("FAILED_PRECONDITION", save(admin, undefined, 0, file), "is there already");
+    const other = `${file}.other`;
+    await failure("NOT_FOUND", save(admin, undefined, 99, other), "there is no snapshot at index 99");
+    await expect(readFile(other)).rejects.toMatchObject({ code: "ENOENT" });
+    await expect(readFile(`${other}.part`)).rejects.toMatchObject({ code: "ENOENT" });
+    await failure("FAILED_PRECONDITION", save(admin, undefined, 0, "/nonexistent/file"), "cannot be written: ENOENT");
+  });
+});
+
+describe("the commands", () => {
+  test("print text or JSON, find the cluster by flag or environment, and exit 1 when they fail", async () => {
+    const cluster = await Cluster.of(THREE);
+    const { id } = await cluster.leader();
+    const env = { CAIRN_ENDPOINTS: endpointsOf(cluster).join(",") };
+    const run = async (...args: string[]) => {
+      const { code, stdout, stderr } = await runCommand(args, { env });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      return stdout;
+    };
+    expect(await run("status")).toContain(`${id} leads\nID `);
+    expect(JSON.parse(await run("status", "--json"))).toMatchObject({ leader: id, members: [{}, {}, {}] });
+    expect(await run("member", "list", "--endpoints", endpointsOf(cluster)[0]!)).toMatch(
+      /^ID {2}ADDRESS {2}ROLE\nn1 {2}n1:1 {5}voter\n/,
+    );
+    const { id: next } = await cluster.follower();
+    expect(JSON.parse(await run("leader", "transfer", next, "--json"))).toEqual({ leader: next });
+    await cluster.leader();
+    expect(await run("snapshot", "take", "--node", "n2")).toMatch(
+      /^n2 took a snapshot, and trimmed 0 entries\nindex \d/,
+    );
+    const [head, row] = (await run("snapshot", "list", "--node", "n2")).split("\n");
+    expect(head).toMatch(/^INDEX +TERM +BYTES +SHA-256$/);
+    expect(row).toMatch(/^\d+ +\d+ +\d+ +[0-9a-f]{64}$/);
+
+    const failed = await runCommand(["member", "promote", "n3"], { env });
+    expect(failed).toMatchObject({ code: 1, stdout: "" });
+    expect(failed.stderr).toMatch(/^cairn: \[FAILED_PRECONDITION\] .*n3 is a voter already\n$/);
+    const nobody = await runCommand(["status", "--endpoints", "127.0.0.1:1"]);
+    expect(nobody).toMatchObject({ code: 1, stdout: "" });
+    expect(nobody.stderr).toMatch(
+      /^cairn: \[UNREACHABLE\] no node answers: 127\.0\.0\.1:1 cannot be reached: .*ECONNREFUSED/,
+    );
+  });
+
+  test("cairn status --watch shows it again and again until a signal", async () => {
+    const cluster = await Cluster.of(["n1"]);
+    const args = ["status", "--watch", "--interval-ms", "100", "--json", "--endpoints", endpointsOf(cluster)[0]!];
+    const watching = startCommand(args);
+    for (let look = 0; look < 3; look++) expect(JSON.parse(await watching.nextLine())).toMatchObject({ leader: "n1" });
+    await cluster.crash("n1");
+    await watching.waitFor(/no node answers/);
+    expect(await watching.kill("SIGINT")).toEqual({ code: 0, signal: null });
+    expect(watching.stderr).toBe("");
+  });
+
+  test.each([
+    [["member", "add", "n4"], /missing required argument 'host:port'/],
+    [["member", "add", "n4", "here"], /"here" must be host:port/],
+    [["member", "remove", "a b"], /expected 1 to 64 characters/],
+    [["member", "list", "--endpoints", "here"], /"here" must be host:port/],
+    [["status", "--interval-ms", "1"], /expected a whole number from 100/],
+    [["snapshot", "save"], /missing required argument 'file'/],
+    [["leader", "fly"], /unknown command 'fly'/],
+  ])("%j exits 2 and points to the help", async (args, text) => {
+    const { code, stdout, stderr } = await runCommand(args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(text);
+    expect(stderr).toContain("(see --help)");
+  });
+});
