@@ -111,7 +111,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#leadership = new Leadership(host, this.#conditions, (position, signal) =>
       this.#proposals.wait(position, signal),
     );
-    this.#ticker = new Ticker(clock, options.tickMs ?? 100, () => this.#tick());
+    this.#ticker = new Ticker(clock, options.tickMs ?? 100, (isLate) => this.#tick(isLate));
     this.#reads = new Reads(host, this.#ticker);
     this.#loop = new ReadyLoop(this.#raft, storage, this.#room, {
       staged: () => this.#requests.staged,
@@ -419,8 +419,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     else this.#peers.send(message);
   }
 
-  #tick(): void {
+  #tick(isLate: boolean): void {
     try {
+      if (isLate) this.#raft.distrustClock();
       this.#raft.tick();
     } catch (error) {
       // Nobody called this who could be told.

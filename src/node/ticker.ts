@@ -8,7 +8,8 @@ export class Ticker {
   constructor(
     private readonly clock: Clock,
     private readonly tickMs: number,
-    private readonly tick: () => void,
+    /** `isLate`: the clock may have stood still since the tick before. */
+    private readonly tick: (isLate: boolean) => void,
   ) {
     this.#last = clock.now();
     this.#schedule();
@@ -25,9 +26,10 @@ export class Ticker {
 
   #schedule(): void {
     this.#cancel = this.clock.after(this.tickMs, () => {
+      const { isLate } = this;
       this.#last = this.clock.now();
       this.#schedule();
-      this.tick();
+      this.tick(isLate);
     });
   }
 }

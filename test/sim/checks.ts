@@ -121,6 +121,7 @@ export class Checks {
   installFailed(place: SimNode, error: unknown): void {
     const { code } = CairnError.from(error);
     if (streamErrors.has(code) || (code === "CORRUPT" && place.damage !== undefined)) return;
+    if (code === "STORAGE_FAILED" && place.expectsStorageFailure) return;
     this.fail(error);
   }
 

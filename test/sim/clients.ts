@@ -181,10 +181,15 @@ export class SimClient {
     const { random, weather } = this;
     const controller = new AbortController();
     return new Promise<Value>((resolve, reject) => {
-      const patience = scheduler.after(weather.timeoutMs, undefined, `${this.id} gives up waiting`, () => {
-        reject(lost("the client gave up"));
-        scheduler.arrive(1, target, `${this.id} hangs up`, () => controller.abort());
-      });
+      const patience = scheduler.after(
+        random.between(0.2, 1) * weather.timeoutMs,
+        undefined,
+        `${this.id} gives up waiting`,
+        () => {
+          reject(lost("the client gave up"));
+          scheduler.arrive(1, target, `${this.id} hangs up`, () => controller.abort());
+        },
+      );
       const settle = (end: () => void) => {
         scheduler.after(random.between(0.1, 2), undefined, `${this.id} has its answer`, () => {
           scheduler.cancel(patience);

@@ -101,13 +101,16 @@ export class SimNetwork {
       cluster.count("message lost");
       if (tell) this.#tellUnreachable(from, id, events);
     };
-    if (target === undefined || this.#isLost(from.id, id)) return lost();
+    if (target === undefined || this.#isLost(from.id, id)) {
+      lost();
+      return;
+    }
     const copies = this.random.chance(this.weather.duplicate) ? 2 : 1;
     if (copies === 2) cluster.count("message doubled");
     for (let copy = 0; copy < copies; copy++) {
       cluster.scheduler.arrive(this.delay(from.id, id), target, `takes from ${from.id} ${what}`, () => {
-        if (target.cairn === undefined) return lost();
-        this.#deliver(from, target, request, events);
+        if (target.cairn === undefined) lost();
+        else this.#deliver(from, target, request, events);
       });
     }
   }

@@ -113,9 +113,13 @@ export class Scheduler {
     queueMicrotask(() => process.nextTick(this.#turn));
   }
 
-  /** The event before has settled. */
   readonly #turn = (): void => {
-    if (isTurnDue()) return this.#settle();
+    if (isTurnDue()) this.#settle();
+    else this.#look();
+  };
+
+  /** The event before has settled. */
+  #look(): void {
     try {
       const looking = this.watcher.settled(this.#place);
       if (looking === undefined) this.#next();
@@ -123,10 +127,19 @@ export class Scheduler {
     } catch (error) {
       this.#fail(error);
     }
-  };
+  }
 
   readonly #next = (): void => {
-    if (this.#isOver) return this.#end?.resolve();
+    if (this.#isOver) {
+      this.#end?.resolve();
+      return;
+    }
+    this.#happen();
+    if (this.trace.count % EVENTS_PER_TURN === 0) realTurn(this.#turn);
+    else this.#settle();
+  };
+
+  #happen(): void {
     try {
       const event = this.#due();
       this.now = event.at;
@@ -134,11 +147,9 @@ export class Scheduler {
       this.trace.add(`${(event.at / 1000).toFixed(3)} ${event.place?.id ?? "-"} ${event.label}`);
       event.run!();
     } catch (error) {
-      return this.#fail(error);
+      this.#fail(error);
     }
-    if (this.trace.count % EVENTS_PER_TURN === 0) realTurn(this.#turn);
-    else this.#settle();
-  };
+  }
 
   readonly #fail = (error: unknown): void => {
     this.#isOver = true;

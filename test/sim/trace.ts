@@ -1,6 +1,8 @@
 /** Events that a failure is reported with. */
 const REMEMBERED = 60;
 
+const END_OF_LINE = 0xffff;
+
 /** What has happened in a run: all of it goes into a hash, the last of it is remembered. */
 export class Trace {
   #high = 0x811c9dc5;
@@ -30,6 +32,7 @@ export class Trace {
     this.#last[this.#count % REMEMBERED] = line;
     this.#count += 1;
     for (let at = 0; at < line.length; at++) this.#mix(line.charCodeAt(at));
+    this.#mix(END_OF_LINE);
     this.print?.(line);
   }
 

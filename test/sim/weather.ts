@@ -82,7 +82,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       clients: random.whole(2, 5),
       keys: random.pick([2, 5, 20]),
       thinkMs: random.pick([30, 80, 200]),
-      timeoutMs: random.pick([800, 2_500]),
+      timeoutMs: random.pick([800, 2_500, 6_000]),
       valueBytes: random.pick([20, 200, 1_500]),
       loss: some(0.01, 0.1),
       reads: random.between(0.2, 0.6),

@@ -1,5 +1,6 @@
 import type { PeerRequest, Response } from "../../../src/core/messages.js";
 import { majority } from "../../../src/core/quorum.js";
+import { getOrAdd } from "../maps.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 
@@ -48,8 +49,7 @@ export class Majorities implements Checker {
 
   #matched(leader: string, term: number, follower: string, index: number): void {
     const key = `${leader}/${term}`;
-    let matches = this.#matches.get(key);
-    if (matches === undefined) this.#matches.set(key, (matches = new Map()));
+    const matches = getOrAdd(this.#matches, key, () => new Map());
     matches.set(follower, Math.max(matches.get(follower) ?? 0, index));
   }
 }

@@ -2,6 +2,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { type Command, CommandOutcome, type CommandResult, CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
 import type { Entry } from "../../../src/core/types.js";
 import type { ApplyResult } from "../../../src/machine/state_machine.js";
+import { getOrAdd } from "../maps.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand } from "./checker.js";
 
@@ -85,9 +86,7 @@ export class Requests implements Checker {
   }
 
   #client(id: string): Client {
-    let client = this.#clients.get(id);
-    if (client === undefined) this.#clients.set(id, (client = { answers: new Map(), floor: 0 }));
-    return client;
+    return getOrAdd(this.#clients, id, () => ({ answers: new Map(), floor: 0 }));
   }
 
   #carryOut({ operation }: Command, index: number): RequestResult {

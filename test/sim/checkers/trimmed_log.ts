@@ -1,5 +1,6 @@
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import { parseSegmentName } from "../../../src/storage/wal/segment_header.js";
+import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import type { Call } from "../../support/faulty_fs.js";
 import { CLUSTER, type SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
@@ -26,14 +27,25 @@ export class TrimmedLog implements Checker {
   }
 
   diskCall(place: SimNode, { kind, path }: Call): Promise<void> | undefined {
-    if (kind !== "unlink" || !path.startsWith(`${place.disk.directory}/wal/`)) return undefined;
-    const unlinked = path.slice(path.lastIndexOf("/") + 1);
-    if (parseSegmentName(unlinked) === undefined) return undefined;
-    const left = place.disk.fs.names(`${place.disk.directory}/wal`).flatMap((name) => {
-      const parsed = name === unlinked ? undefined : parseSegmentName(name);
-      return parsed === undefined ? [] : [parsed.firstIndex];
-    });
-    return this.#demandCovered(place, Math.min(...left) - 1, `segment ${unlinked}`);
+    const directory = `${place.disk.directory}/wal/`;
+    if (
+      kind !== "unlink" ||
+      !path.startsWith(directory) ||
+      parseSegmentName(path.slice(directory.length)) === undefined
+    ) {
+      return undefined;
+    }
+    return this.#demandLeftCovered(place, path);
+  }
+
+  /** What is left without the segment still goes on from a snapshot. */
+  async #demandLeftCovered(place: SimNode, segment: string): Promise<void> {
+    const { disk, damage } = place;
+    if (damage !== undefined) return;
+    const fs = disk.fs.peek(disk.directory, "all");
+    await fs.unlink(segment);
+    const { log } = await WriteAheadLog.open({ fs, directory: `${disk.directory}/wal` });
+    await this.#demandCovered(place, log.boundary.index, `without ${segment}`);
   }
 
   async #demandCovered(place: SimNode, index: number, what: string): Promise<void> {

@@ -1,5 +1,6 @@
 import type { PeerRequest, Response } from "../../../src/core/messages.js";
 import { majority } from "../../../src/core/quorum.js";
+import { getOrAdd } from "../maps.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 
@@ -37,8 +38,7 @@ export class Votes implements Checker {
   }
 
   #vote(term: number, voter: string, candidate: string): void {
-    let votes = this.#votes.get(term);
-    if (votes === undefined) this.#votes.set(term, (votes = new Map()));
+    const votes = getOrAdd(this.#votes, term, () => new Map());
     const known = votes.get(voter);
     demand(known === undefined || known === candidate, "a node votes once in a term", {
       term,

@@ -49,9 +49,21 @@ export class ProcessTroubles {
   pause(): void {
     const node = this.#pick();
     if (node === undefined || node.isPaused) return;
-    this.cluster.count("pause");
+    const { cluster, random } = this;
+    cluster.count("pause");
     node.pause();
-    this.cluster.scheduler.after(this.random.between(100, 6_000), undefined, `${node.id} goes on`, () => node.resume());
+    // A machine that is frozen may be cut off as well, and still be so when it goes on.
+    const ms = random.between(100, 6_000);
+    if (random.chance(0.3)) {
+      const { id } = node;
+      const rule = { blocks: (from: string, to: string) => from === id || to === id };
+      cluster.count("pause and partition");
+      cluster.network.rules.add(rule);
+      cluster.scheduler.after(ms + random.between(0, 1_000), undefined, `${id} is reached again`, () => {
+        cluster.network.rules.delete(rule);
+      });
+    }
+    cluster.scheduler.after(ms, undefined, `${node.id} goes on`, () => node.resume());
   }
 
   /** Starts it in a while; again and again, in case that its disk is full, or that it was still stopping. */
