@@ -1,6 +1,6 @@
 import type { Operation } from "../history.js";
 import { ABSENT, type KeyHistory, type KnownOperation, type Need, type State, satisfies } from "./register.js";
-import { UnknownWrites, type Used } from "./unknown_writes.js";
+import { UnknownWrites, type Usage, type Used } from "./unknown_writes.js";
 
 /** The end of a linear order, and what comes before it. */
 export interface Placed {
@@ -75,16 +75,15 @@ export class Configurations {
     }
   }
 
-  /** The same for configurations that can only differ in `used`. Values that are dead are one state, unless `telling` them apart. */
+  /** The same for configurations that can only differ in what they have used. Values that are dead are one state, unless `telling` them apart. */
   keyOf({ event, placed, state }: Configuration, telling: boolean): string {
     const shown = !telling && this.#unknown.isDead(state, event) ? "dead" : state;
     return `${event} ${shown} ${placed.join()}`;
   }
 
-  /** Whether all that can follow `other` can follow `one` too. Their keys must be the same. */
-  covers(one: Configuration, other: Configuration): boolean {
-    const margin = other.usedCount - one.usedCount;
-    return margin >= 0 && this.#unknown.covers(one.used, other.used, margin, one.event);
+  /** All that configurations with the same key can differ in, as far as it matters for what can follow. */
+  usageOf({ used, state, event }: Configuration): Usage {
+    return this.#unknown.usage(used, state, event);
   }
 
   *#ways(need: Need, { state, used, event }: Configuration): Generator<readonly number[]> {

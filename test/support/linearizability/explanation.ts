@@ -71,11 +71,10 @@ class Beginnings {
 
   first(returns: number): KeyHistory {
     if (returns === 0) return new KeyHistory([]);
-    const end = this.last(returns).ret!;
     return new KeyHistory([
       ...this.#returned.slice(0, returns),
       ...this.inFlight(returns).map((operation) => this.#asUnknown(operation)),
-      ...this.#unknown.filter(({ call }) => call <= end),
+      ...this.#unknown,
     ]);
   }
 

@@ -1,6 +1,7 @@
 import type { Operation } from "../history.js";
 import { type Configuration, Configurations } from "./configuration.js";
 import type { KeyHistory } from "./register.js";
+import { covers, type Usage } from "./unknown_writes.js";
 
 export type Found =
   | { readonly outcome: "ok"; readonly steps: number; readonly order: readonly Operation[] }
@@ -124,20 +125,20 @@ class Search {
 
 /** The configurations that were seen, without those that others cover. */
 class Seen {
-  readonly #byKey = new Map<string, Configuration[]>();
+  readonly #byKey = new Map<string, Usage[]>();
 
   constructor(
     private readonly configurations: Configurations,
     private readonly telling: boolean,
   ) {}
 
-  /** Adds a configuration. Returns false if one that covers it was seen before. */
+  /** Adds a configuration. Returns false if all that can follow it can follow one that was seen before. */
   isNew(configuration: Configuration): boolean {
     const key = this.configurations.keyOf(configuration, this.telling);
+    const usage = this.configurations.usageOf(configuration);
     const same = this.#byKey.get(key) ?? [];
-    if (same.some((seen) => this.configurations.covers(seen, configuration))) return false;
-    const others = same.filter((seen) => !this.configurations.covers(configuration, seen));
-    this.#byKey.set(key, [...others, configuration]);
+    if (same.some((seen) => covers(seen, usage))) return false;
+    this.#byKey.set(key, [...same.filter((seen) => !covers(usage, seen)), usage]);
     return true;
   }
 }

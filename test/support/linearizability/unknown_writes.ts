@@ -1,7 +1,27 @@
 import { ABSENT, type KeyHistory, type Need, type State, satisfies, type UnknownWrite } from "./register.js";
 
 /** How many writes of each group have been given a place. */
-export type Used = Uint16Array;
+export type Used = Uint32Array;
+
+/** The part of {@link Used} that still matters. */
+export interface Usage {
+  /** How many puts of dead values were used. */
+  readonly deadPuts: number;
+  /** The groups of the others, ascending, each as often as it was used. */
+  readonly others: readonly number[];
+}
+
+/** Whether all that can be done with the writes that `more` leaves can be done with those that `fewer` leaves. */
+export function covers(fewer: Usage, more: Usage): boolean {
+  if (fewer.deadPuts > more.deadPuts || fewer.others.length > more.others.length) return false;
+  let at = 0;
+  for (const group of fewer.others) {
+    while (at < more.others.length && more.others[at]! < group) at++;
+    if (more.others[at] !== group) return false;
+    at++;
+  }
+  return true;
+}
 
 /** Unknown writes that do the same, in the order of their calls. */
 interface Group {
@@ -19,15 +39,19 @@ interface Group {
  * 2. A value that no operation which still needs a place compares with (no get has read it, no cas expects it) is not distinguishable from any
  *    other such value. So all puts of such dead values do the same from then on, and count as one group. Those that nobody has ever read
  *    are there from the start. They must not be dropped: that a delete found the key may be due to one of them.
- * 3. Using fewer is never worse: what is not used can still be used, or left out. See {@link covers}.
+ * 3. Using fewer is never worse: what is not used can still be used, or left out. See {@link covers}. The same goes for a cas whose value
+ *    cannot come back, used or not.
  * 4. A write is used only to make the very next known operation possible, and no shorter way does. See {@link waysTo}.
  */
 export class UnknownWrites {
   readonly #groups: Group[] = [];
   /** Numbers of the groups by the state that they lead to. */
   readonly #leadingTo = new Map<State, number[]>();
-  /** By value: the last known operation that compares with it, -1 if none does. */
+  /** By value: the last known operation that compares with it, if any does. */
   readonly #lastCompared: number[] = [];
+
+  /** By value: the last known operation that leads to it, if any does. */
+  readonly #lastLedTo: number[] = [];
 
   /** `spend` is called for each step of a way that is looked at. */
   constructor(
@@ -36,13 +60,14 @@ export class UnknownWrites {
   ) {
     const numbers = new Map<string, number>();
     for (const write of history.unknown) this.#add(write, numbers);
-    history.known.forEach(({ need }, index) => {
+    history.known.forEach(({ need, result }, index) => {
+      if (result !== undefined) this.#lastLedTo[result] = index;
       if (need.kind === "is" || need.kind === "not") this.#compared(need.state, index);
     });
   }
 
   noneUsed(): Used {
-    return new Uint16Array(this.#groups.length);
+    return new Uint32Array(this.#groups.length);
   }
 
   /** The next write of a group, which is to be given a place. */
@@ -61,19 +86,16 @@ export class UnknownWrites {
     return state !== ABSENT && (this.#lastCompared[state] ?? -1) < event;
   }
 
-  /**
-   * Whether whatever can be done from `event` on with the writes that `more` leaves can be done with those that `fewer` leaves. `margin`: how
-   * many more there are in `more`.
-   */
-  covers(fewer: Used, more: Used, margin: number, event: number): boolean {
-    if (fewer === more) return true;
-    let deadMargin = margin;
-    for (let group = 0; group < fewer.length; group++) {
-      if (fewer[group] === more[group] || this.#isDeadPut(group, event)) continue;
-      if (fewer[group]! > more[group]!) return false;
-      deadMargin -= more[group]! - fewer[group]!;
-    }
-    return deadMargin >= 0;
+  /** What the writes used so far mean for what can be done from `event` on, in a configuration of this state. */
+  usage(used: Used, state: State, event: number): Usage {
+    let deadPuts = 0;
+    const others: number[] = [];
+    used.forEach((times, group) => {
+      if (times === 0) return;
+      if (this.#isDeadPut(group, event)) deadPuts += times;
+      else if (!this.#isDeadCas(group, state, event)) for (let time = 0; time < times; time++) others.push(group);
+    });
+    return { deadPuts, others };
   }
 
   /**
@@ -114,7 +136,7 @@ export class UnknownWrites {
       if (!this.#isLeft(group, used, now)) continue;
       const isDeadPut = this.#isDeadPut(group, event);
       if (isDeadPut && deadPutTried) continue;
-      deadPutTried = true;
+      deadPutTried ||= isDeadPut;
       yield [group];
     }
   }
@@ -127,6 +149,13 @@ export class UnknownWrites {
   #isDeadPut(group: number, event: number): boolean {
     const { from, result } = this.#groups[group]!;
     return from === undefined && this.isDead(result, event);
+  }
+
+  /** Whether the state that the writes of the group need is not there and cannot come back. */
+  #isDeadCas(group: number, state: State, event: number): boolean {
+    const { from } = this.#groups[group]!;
+    if (from === undefined || from === state || this.#leadingTo.has(from)) return false;
+    return (this.#lastLedTo[from] ?? -1) < event;
   }
 
   #add(write: UnknownWrite, numbers: Map<string, number>): void {
