@@ -1,10 +1,4 @@
-/** A piece of source text that is there exactly once, and what takes its place. */
-export interface Patch {
-  /** Below the repository. */
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-}
+import type { Patch } from "./bundle.mjs";
 
 /** A bug, put in on purpose. */
 export interface Mutation {
@@ -13,6 +7,8 @@ export interface Mutation {
   /** The rule that is broken. */
   readonly rule: string;
   readonly patches: readonly Patch[];
+  /** A seed that has found it: the search begins there. Default 1. */
+  readonly seed?: number;
 }
 
 /** Bugs that the simulator must find. Each breaks one rule and leaves everything else as it is. */
@@ -155,18 +151,13 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
-    name: "no term check at the boundary",
-    rule: "rule 2",
+    name: "the term at the boundary is forgotten",
+    rule: "rules 2 and 6",
     patches: [
       {
-        file: "src/core/follower.ts",
-        find: "if (prevTerm !== prev.term) return refusePrev",
-        replace: "if (prevTerm !== prev.term && prev.index !== log.boundary.index) return refusePrev",
-      },
-      {
-        file: "src/core/follower.ts",
-        find: "if (prev.index >= boundary.index) return { prev, entries };",
-        replace: "if (prev.index > boundary.index) return { prev, entries };",
+        file: "src/core/term_ranges.ts",
+        find: "this.#ranges = [{ firstIndex: index, term: this.#ranges[at]!.term },",
+        replace: "this.#ranges = [{ firstIndex: index, term: 1 },",
       },
     ],
   },
@@ -178,6 +169,11 @@ export const mutations: readonly Mutation[] = [
         file: "src/core/log.ts",
         find: "if (this.termAt(snapshot.index) === snapshot.term) {",
         replace: "if (this.termAt(snapshot.index) !== undefined) {",
+      },
+      {
+        file: "src/node/ready_loop.ts",
+        find: "log.termAt(meta.index) === meta.term ? log.trim(meta.index)",
+        replace: "log.termAt(meta.index) !== undefined ? log.trim(meta.index)",
       },
     ],
   },
@@ -212,10 +208,11 @@ export const mutations: readonly Mutation[] = [
     name: "an entry is applied again after a snapshot was installed",
     rule: "each committed entry is applied once",
     patches: [
+      { file: "src/core/log.ts", find: "    this.#applying = snapshot.index;\n", replace: "" },
       {
         file: "src/core/log.ts",
-        find: "    this.#applying = snapshot.index;\n  }",
-        replace: "    this.#applying = Math.min(this.#applying, snapshot.index);\n  }",
+        find: "    this.#applied = index;\n    this.#applying = Math.max(this.#applying, index);\n",
+        replace: "    this.#applied = index;\n",
       },
     ],
   },

@@ -5,6 +5,8 @@ import { type Checker, demand, type Observed } from "./checker.js";
 /** A committed entry: what it holds is known once a node had it in memory when it was committed, or has applied it. */
 interface Committed {
   readonly term: number;
+  /** Term in which it was committed, or a later one; not known when a node was seen to apply it first. */
+  readonly committedIn: number;
   entry: Entry | undefined;
 }
 
@@ -13,7 +15,7 @@ interface Committed {
  * every node (state machine safety, Raft figure 3).
  */
 export class CommittedLog implements Checker {
-  readonly #entries: Committed[] = [{ term: 0, entry: undefined }];
+  readonly #entries: Committed[] = [{ term: 0, committedIn: 0, entry: undefined }];
   /** Up to where each node's present life was compared. */
   readonly #seen = new Map<SimNode, number>();
 
@@ -24,6 +26,13 @@ export class CommittedLog implements Checker {
   /** Undefined above {@link last}. */
   termAt(index: number): number | undefined {
     return this.#entries[index]?.term;
+  }
+
+  /** Highest index that is known to have been committed in a term below this one. */
+  lastBefore(term: number): number {
+    let index = this.last;
+    while (this.#entries[index]!.committedIn >= term) index -= 1;
+    return index;
   }
 
   /** An entry that some node has applied. */
@@ -41,13 +50,14 @@ export class CommittedLog implements Checker {
   }
 
   touched({ place, id, cairn }: Observed): void {
-    const { log } = cairn.raft;
+    const { log, term: present } = cairn.raft;
     const seen = this.#seen.get(place) ?? 0;
     if (log.commit <= seen) return;
     this.#seen.set(place, log.commit);
     for (let index = Math.max(seen + 1, log.boundary.index); index <= log.commit; index++) {
       const term = log.termAt(index)!;
-      if (index > this.last) this.#add(index, term, log.entriesFrom(index, 1, 0)?.[0], id);
+      if (index > this.last)
+        this.#add(index, { term, committedIn: present, entry: log.entriesFrom(index, 1, 0)?.[0] }, id);
       const known = this.#entries[index]!;
       demand(term === known.term, "committed entries are the same everywhere", {
         node: id,
@@ -65,7 +75,7 @@ export class CommittedLog implements Checker {
   replayed(place: SimNode, entries: readonly Entry[]): void {
     for (const entry of entries) {
       const { index, term } = entry;
-      if (index > this.last) this.#add(index, term, entry, place.id);
+      if (index > this.last) this.#add(index, { term, committedIn: UNKNOWN, entry }, place.id);
       const known = this.#entries[index]!;
       known.entry ??= entry;
       const isSame = term === known.term && isEqual(entry, known.entry);
@@ -73,15 +83,17 @@ export class CommittedLog implements Checker {
     }
   }
 
-  #add(index: number, term: number, entry: Entry | undefined, id: string): void {
+  #add(index: number, committed: Committed, id: string): void {
     demand(index === this.last + 1, "no index is committed before the one below it", {
       node: id,
       index,
       last: this.last,
     });
-    this.#entries.push({ term, entry });
+    this.#entries.push(committed);
   }
 }
+
+const UNKNOWN = Number.POSITIVE_INFINITY;
 
 /** Whether two entries of one index hold the same. */
 export function isEqual(a: Entry, b: Entry): boolean {

@@ -28,8 +28,8 @@ export class Snapshots implements Checker {
     const newest = list[0];
     if (newest === undefined || newest === this.#newest.get(place)) return undefined;
     this.#newest.set(place, newest);
-    // Those that are being sent stay, and the one that is new came before an old one goes.
-    const most = limits.snapshotsKept + 1 + cairn.transfers.length + 1;
+    // Those that were being sent when old ones went last stay, one for each other member at most; and the new one came before an old one goes.
+    const most = limits.snapshotsKept + 1 + cairn.raft.membership.members.length;
     demand(list.length <= most, "few snapshots are kept", { node: id, indexes: list.map(({ index }) => index), most });
     return this.#compare(id, newest);
   }
