@@ -108,13 +108,18 @@ async function announce(
   admin.close();
   if (leader === undefined) return;
   print(`${nodes.find(({ address }) => address === leader)?.id ?? leader} leads`);
-  print(examples(leader));
+  print(examples(leader, nodes));
 }
 
-function examples(address: string): string {
+function examples(address: string, nodes: readonly ClusterNode[]): string {
   const curl = "npx buf curl --protocol grpc --http2-prior-knowledge";
   return `
-To try it, with grpcurl (in JSON, bytes are base64: eA== is x, MQ== is 1):
+To try it:
+  export CAIRN_ENDPOINTS=${nodes.map((node) => node.address).join(",")}
+  npx cairn kv put x 1
+  npx cairn kv get x
+  npx cairn status
+with grpcurl (in JSON, bytes are base64: eA== is x, MQ== is 1):
   grpcurl -plaintext ${address} list
   grpcurl -plaintext -d '{"key":"eA==","value":"MQ=="}' ${address} cairn.v1.KeyValueService/Put
   grpcurl -plaintext -d '{"key":"eA=="}' ${address} cairn.v1.KeyValueService/Get

@@ -10,6 +10,7 @@ import { grpcTransport } from "../transport/grpc_transport.js";
 import { exitCodes } from "./exit_codes.js";
 import { askToJoin, joinCluster } from "./join.js";
 import { standardErrorLogger } from "./log.js";
+import { peerLog } from "./peer_log.js";
 import { untilSignal } from "./signals.js";
 import type { StartSettings } from "./start_settings.js";
 
@@ -58,12 +59,7 @@ async function startNode(settings: StartSettings, logger: Logger): Promise<KeyVa
     peerAddresses: settings.peerAddresses,
     trailingLogBytes: settings.trailingLogBytes,
     segmentBytes: settings.segmentBytes,
-    transport: grpcTransport({
-      onChange: ({ id: peer, address }, error) => {
-        if (error === undefined) logger.info({ peer, address }, "a peer answers again");
-        else logger.warn({ peer, address, reason: error.text }, "lost the connection to a peer");
-      },
-    }),
+    transport: grpcTransport({ onChange: peerLog(logger) }),
     logger,
     onFatal: (error) => {
       process.stderr.write(`cairn: node ${id} stopped itself: ${String(error)}\n`);

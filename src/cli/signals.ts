@@ -1,7 +1,10 @@
 /** Within so many milliseconds a second signal is taken for the first one once more: npm passes on what the terminal has sent already. */
 const ECHO_MS = 500;
 
-/** Why a process is to stop: a signal; or, for one that was started with a channel to the process that started it, that one's end. */
+/** How often to look whether the process that started this one is there, in milliseconds. */
+const PARENT_LOOK_MS = 500;
+
+/** Why a process is to stop: a signal, or that the process is gone which wanted it. */
 export type StopReason = "SIGINT" | "SIGTERM" | "disconnect";
 
 /**
@@ -11,13 +14,29 @@ export type StopReason = "SIGINT" | "SIGTERM" | "disconnect";
 export function untilSignal(): Promise<StopReason> {
   return new Promise((resolve) => {
     let firstMs: number | undefined;
-    const onReason = (reason: StopReason) => {
+    const onSignal = (signal: "SIGINT" | "SIGTERM") => {
       firstMs ??= performance.now();
       if (performance.now() - firstMs > ECHO_MS) process.kill(process.pid, "SIGKILL");
-      resolve(reason);
+      resolve(signal);
     };
-    process.on("SIGINT", onReason);
-    process.on("SIGTERM", onReason);
-    process.on("disconnect", () => onReason("disconnect"));
+    process.on("SIGINT", onSignal);
+    process.on("SIGTERM", onSignal);
+    process.on("disconnect", () => resolve("disconnect"));
+    onNpmGone(() => resolve("disconnect"));
   });
+}
+
+/**
+ * Calls `gone` when the process that started this one has ended, if npm did: it starts scripts through a shell that passes no signal on.
+ * Anybody else may well go and leave this process running.
+ */
+function onNpmGone(gone: () => void): void {
+  if (process.env.npm_lifecycle_event === undefined) return;
+  const parent = process.ppid;
+  const timer = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(timer);
+    gone();
+  }, PARENT_LOOK_MS);
+  timer.unref();
 }

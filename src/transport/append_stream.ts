@@ -14,6 +14,14 @@ export interface AppendStreamEvents {
   ended(error: CairnError): void;
 }
 
+/** A message that was sent, without its entries, which may be trimmed meanwhile. */
+interface Sent {
+  readonly term: number;
+  readonly round: number;
+  readonly prevIndex: number;
+  readonly hasEntries: boolean;
+}
+
 const METHOD = RaftService.method.appendEntries;
 
 /**
@@ -24,20 +32,25 @@ export class AppendStream {
   readonly #to: string;
   readonly #self: Self;
   readonly #events: AppendStreamEvents;
-  readonly #queue: AppendQueue;
-  /** Those that were written, oldest first. Without their entries, which may be trimmed meanwhile. */
-  readonly #unanswered: PeerAppend[] = [];
+  readonly #queue = new AppendQueue();
+  /** Those that were written, oldest first. */
+  readonly #unanswered: Sent[] = [];
   readonly #call: ClientCall;
+  /** Whether the peer is to accept entries once before it is sent more than one message of them. */
+  #isCautious: boolean;
   #isFirst = true;
   #isWriting = false;
   #ended = false;
 
-  /** @throws CairnError when the call cannot be started at all */
-  constructor(channel: Channel, to: string, self: Self, events: AppendStreamEvents, queue = new AppendQueue()) {
+  /**
+   * @param isCautious the peer has refused the stream before this one, as one whose disk is full does: not to send it much in vain
+   * @throws CairnError when the call cannot be started at all
+   */
+  constructor(channel: Channel, to: string, self: Self, isCautious: boolean, events: AppendStreamEvents) {
     this.#to = to;
     this.#self = self;
+    this.#isCautious = isCautious;
     this.#events = events;
-    this.#queue = queue;
     this.#call = channel.startCall(
       METHOD,
       {},
@@ -64,11 +77,12 @@ export class AppendStream {
   }
 
   #writeNext(): void {
-    if (this.#isWriting || this.#ended) return;
+    if (this.#isWriting || this.#ended || this.#mustWait) return;
     const message = this.#queue.take();
     if (message === undefined) return;
     this.#isWriting = true;
-    this.#unanswered.push({ ...message, entries: [] });
+    const { term, round, prev } = message;
+    this.#unanswered.push({ term, round, prevIndex: prev.index, hasEntries: message.entries.length > 0 });
     const bytes = encodeAppend(message, this.#isFirst ? this.#encodedHeader() : undefined);
     this.#isFirst = false;
     this.#call.write(bytes, () => {
@@ -77,19 +91,27 @@ export class AppendStream {
     });
   }
 
+  get #mustWait(): boolean {
+    return this.#isCautious && this.#unanswered.some(({ hasEntries }) => hasEntries);
+  }
+
   #encodedHeader(): Uint8Array {
     return toBinary(PeerHeaderSchema, create(PeerHeaderSchema, headerTo(this.#to, this.#self)));
   }
 
   #answered(bytes: Buffer): void {
-    const answer = this.#decode(bytes, this.#unanswered.shift());
+    const request = this.#unanswered.shift();
+    const answer = this.#decode(bytes, request);
     if (answer === undefined) return;
     this.#events.answer(answer);
     this.#call.startRead();
+    if (!this.#isCautious || request?.hasEntries !== true) return;
+    this.#isCautious = false;
+    this.#writeNext();
   }
 
   /** Undefined when the stream was ended for what came. */
-  #decode(bytes: Buffer, request: PeerAppend | undefined): PeerAppendAnswer | undefined {
+  #decode(bytes: Buffer, request: Sent | undefined): PeerAppendAnswer | undefined {
     try {
       return this.#checked(request, decodeMessage(METHOD.output, bytes));
     } catch (error) {
@@ -100,7 +122,7 @@ export class AppendStream {
   }
 
   /** The k-th answer is the one to the k-th request, and names its round. */
-  #checked(request: PeerAppend | undefined, response: AppendEntriesResponse): PeerAppendAnswer {
+  #checked(request: Sent | undefined, response: AppendEntriesResponse): PeerAppendAnswer {
     if (request !== undefined && BigInt(request.round) === response.round) {
       return toAppendAnswer(this.#to, request, response);
     }

@@ -28,6 +28,8 @@ export class PeerConnection {
   #stream: AppendStream | undefined;
   /** Whether the last stream broke and no later one was answered. */
   #isBroken = false;
+  /** Whether the peer itself has ended the last stream. */
+  #isRefused = false;
   /** No stream is opened before this moment. */
   #pausedUntil = 0;
   #closed = false;
@@ -79,7 +81,7 @@ export class PeerConnection {
   }
 
   #openStream(): AppendStream {
-    return new AppendStream(this.#channel, this.peer.id, this.#self, {
+    return new AppendStream(this.#channel, this.peer.id, this.#self, this.#isRefused, {
       answer: (answer) => {
         if (this.#closed) return;
         if (this.#isBroken) this.#events.mended();
@@ -94,7 +96,8 @@ export class PeerConnection {
     this.#stream = undefined;
     if (this.#closed) return;
     // Without a connection grpc-js makes its own pauses; a peer that refuses would be asked at once again.
-    if (!isConnectionLost(error)) this.#pausedUntil = performance.now() + limits.peerPauseMs;
+    this.#isRefused = !isConnectionLost(error);
+    if (this.#isRefused) this.#pausedUntil = performance.now() + limits.peerPauseMs;
     const wasBroken = this.#isBroken;
     this.#isBroken = true;
     if (!wasBroken) this.#events.broken(error);

@@ -11,7 +11,7 @@ import {
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { type Entry as EntryMessage, EntryType as EntryTypeMessage } from "../../gen/cairn/v1/storage_pb.js";
-import type { AppendRejection, PeerAppend, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../core/messages.js";
+import type { AppendRejection, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../core/messages.js";
 import type { Entry, EntryType } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import type { InstallMessage, InstallReply, OfferRefusal } from "./install_messages.js";
@@ -67,13 +67,17 @@ const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection | unde
 };
 
 /** A peer's answer to an AppendEntries. @throws CairnError INVALID_ARGUMENT for one that no correct peer gives */
-export function toAppendAnswer(from: string, request: PeerAppend, response: AppendEntriesResponse): PeerAppendAnswer {
+export function toAppendAnswer(
+  from: string,
+  { term, round, prevIndex }: PeerAppendAnswer["request"],
+  response: AppendEntriesResponse,
+): PeerAppendAnswer {
   const answer = {
     type: "append_entries_answer",
     from,
     term: toNumber(response.term, "term"),
     lastIndex: toNumber(response.lastLogIndex, "last_log_index"),
-    request: { term: request.term, round: request.round, prevIndex: request.prev.index },
+    request: { term, round, prevIndex },
   } as const;
   if (response.success) return { ...answer, matchIndex: toNumber(response.matchIndex, "match_index") };
   const reason = rejections[response.rejection];

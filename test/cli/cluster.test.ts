@@ -5,7 +5,7 @@ import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { createClient } from "../../src/transport/bridge_client.js";
 import { until } from "../support/conditions.js";
 import { freePorts } from "../support/process_cluster.js";
-import { runCommand, startCommand } from "../support/processes.js";
+import { repository, runCommand, startCommand, startProcess } from "../support/processes.js";
 import { temporaryDirectory } from "./support.js";
 
 /** Ids of the processes that have this text on their command line, but for those that are given. */
@@ -81,6 +81,16 @@ test("runs three nodes that go on from their data, and leaves none behind, howev
   expect(processesWith(data, [second.pid])).toHaveLength(2);
   await second.kill("SIGKILL");
   await until(() => processesWith(data, []).length === 0, "its nodes have noticed");
+});
+
+test("npm start leaves none behind when npm alone is ended, whose shell passes no signal on", async () => {
+  const data = await temporaryDirectory();
+  const args = ["start", "--", "--data", data, "--base-port", `${await basePort()}`, "--nodes", "1"];
+  const npm = startProcess("npm", args, { cwd: repository });
+  await npm.waitFor(/Ctrl-C stops all/);
+  expect(processesWith(data, [npm.pid]).length).toBeGreaterThanOrEqual(2);
+  await npm.kill("SIGTERM");
+  await until(() => processesWith(data, []).length === 0, "they have noticed");
 });
 
 test("a node that cannot be started ends it, and the others with it", async () => {

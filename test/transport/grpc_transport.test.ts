@@ -2,6 +2,7 @@ import * as grpc from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AppendEntriesRejection, type AppendEntriesRequest } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../../src/core/limits.js";
+import { CairnError } from "../../src/errors.js";
 import { serverOptions } from "../../src/transport/grpc_options.js";
 import { serve } from "../server/support.js";
 import { deferred, until } from "../support/conditions.js";
@@ -125,6 +126,38 @@ describe("AppendEntries", () => {
     expect(sender.changes).toEqual([expect.stringMatching(/WRONG_CLUSTER.*receiver_id is "n7", expected "n1"/)]);
     expect(sender.unreachable).toEqual(["n7"]);
     expect(node.raft.term).toBe(0);
+  });
+
+  test("a peer that refuses entries, as one with a full disk does, is not sent much in vain until it takes some", async () => {
+    const streams: number[] = [];
+    let isFull = true;
+    const sender = await senderTo(
+      scriptedPeer(async function* (requests) {
+        const stream = streams.push(0) - 1;
+        for await (const request of requests) {
+          if (request.entries.length > 0) streams[stream]! += 1;
+          if (request.entries.length > 0 && isFull) throw new CairnError("DISK_FULL", "the disk is full");
+          yield accepted(request);
+        }
+      }),
+    );
+    let round = 0;
+    const flood = () => {
+      sender.send(heartbeat(++round));
+      for (let at = 0; at < 20; at++) sender.send(withEntries(++round, 1, 1));
+    };
+    while (streams.length < 4) {
+      flood();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    await settled(() => streams.length);
+    expect(streams.slice(1)).toEqual([1, 1, 1]);
+    isFull = false;
+    await sender.beatUntil(() => streams.length === 5, 10_000);
+    round = 20_000;
+    flood();
+    await until(() => sender.rounds.at(-1) === round, "it takes all");
+    expect(streams.at(-1)).toBe(20);
   });
 
   test("a real node takes entries, and votes", async () => {

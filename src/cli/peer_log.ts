@@ -1,0 +1,26 @@
+import type { CairnError } from "../errors.js";
+import type { Logger } from "../node/logger.js";
+import type { Peer } from "../transport/transport.js";
+
+/** A reason that is the same is not said again within so many milliseconds: a full disk, for one, breaks streams again and again. */
+const SILENCE_MS = 60_000;
+
+/** Says in the log when a peer is lost, and when it answers again. */
+export function peerLog(
+  logger: Logger,
+  now: () => number = () => performance.now(),
+): (peer: Peer, error: CairnError | undefined) => void {
+  const lost = new Map<string, { readonly reason: string; readonly saidMs: number; isOver: boolean }>();
+  return ({ id, address }, error) => {
+    const last = lost.get(id);
+    if (error === undefined) {
+      if (last === undefined || last.isOver) return;
+      last.isOver = true;
+      logger.info({ peer: id, address }, "a peer answers again");
+      return;
+    }
+    if (last?.reason === error.text && now() - last.saidMs < SILENCE_MS) return;
+    lost.set(id, { reason: error.text, saidMs: now(), isOver: false });
+    logger.warn({ peer: id, address, reason: error.text }, "lost the connection to a peer");
+  };
+}
