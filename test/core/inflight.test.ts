@@ -1,0 +1,61 @@
+import { expect, test } from "vitest";
+import { Inflight } from "../../src/core/inflight.js";
+
+const facts = ({ messages, bytes, isEmpty, isFull }: Inflight) => ({ messages, bytes, isEmpty, isFull });
+
+test("nothing is in flight at first", () => {
+  expect(facts(new Inflight(2, 100))).toEqual({ messages: 0, bytes: 0, isEmpty: true, isFull: false });
+});
+
+test("it is full with so many messages", () => {
+  const inflight = new Inflight(2, 100);
+  inflight.add(1, 10);
+  expect(inflight.isFull).toBe(false);
+  inflight.add(2, 10);
+  expect(facts(inflight)).toEqual({ messages: 2, bytes: 20, isEmpty: false, isFull: true });
+});
+
+test("or with so many bytes", () => {
+  const inflight = new Inflight(10, 100);
+  inflight.add(1, 99);
+  expect(inflight.isFull).toBe(false);
+  inflight.add(2, 1);
+  expect(inflight.isFull).toBe(true);
+});
+
+test("one message may exceed the limit of bytes, and then nothing else goes", () => {
+  const inflight = new Inflight(10, 100);
+  expect(inflight.isFull).toBe(false);
+  inflight.add(1, 5000);
+  expect(facts(inflight)).toEqual({ messages: 1, bytes: 5000, isEmpty: false, isFull: true });
+});
+
+test("an answer makes room, for its own message and all before it", () => {
+  const inflight = new Inflight(3, 100);
+  inflight.add(2, 10);
+  inflight.add(5, 20);
+  inflight.add(6, 40);
+  inflight.answered(5);
+  expect(facts(inflight)).toEqual({ messages: 1, bytes: 40, isEmpty: false, isFull: false });
+});
+
+test("so does the answer to a heartbeat that was sent after them", () => {
+  const inflight = new Inflight(1, 100);
+  inflight.add(2, 10);
+  inflight.answered(3);
+  expect(inflight.isEmpty).toBe(true);
+});
+
+test("an answer to something older makes none", () => {
+  const inflight = new Inflight(1, 100);
+  inflight.add(7, 10);
+  inflight.answered(6);
+  expect(facts(inflight)).toEqual({ messages: 1, bytes: 10, isEmpty: false, isFull: true });
+});
+
+test("it can be emptied: what was sent does not count any more", () => {
+  const inflight = new Inflight(1, 100);
+  inflight.add(1, 10);
+  inflight.clear();
+  expect(facts(inflight)).toEqual({ messages: 0, bytes: 0, isEmpty: true, isFull: false });
+});

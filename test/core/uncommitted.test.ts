@@ -1,0 +1,45 @@
+import { expect, test } from "vitest";
+import { ENTRY_OVERHEAD_BYTES, entryBytes } from "../../src/core/types.js";
+import { Uncommitted } from "../../src/core/uncommitted.js";
+import { command } from "./support.js";
+
+/** Data that fills an entry to so many bytes. */
+const dataFor = (bytes: number) => bytes - ENTRY_OVERHEAD_BYTES;
+
+test("an empty queue takes any entry", () => {
+  expect(new Uncommitted(100).isFull(10_000)).toBe(false);
+});
+
+test("an entry is refused when it does not fit with those that wait", () => {
+  const uncommitted = new Uncommitted(100);
+  uncommitted.add(1, 60);
+  expect(uncommitted.isFull(dataFor(40))).toBe(false);
+  expect(uncommitted.isFull(dataFor(41))).toBe(true);
+});
+
+test("it is counted as an entry counts everywhere: its data and an allowance", () => {
+  const entry = command(1, 1, "four");
+  expect(entryBytes(entry)).toBe(4 + ENTRY_OVERHEAD_BYTES);
+  const uncommitted = new Uncommitted(2 * entryBytes(entry));
+  uncommitted.add(1, entryBytes(entry));
+  expect(uncommitted.isFull(entry.data.byteLength)).toBe(false);
+  expect(uncommitted.isFull(entry.data.byteLength + 1)).toBe(true);
+});
+
+test("committed entries make room, those before them too", () => {
+  const uncommitted = new Uncommitted(100);
+  for (const index of [4, 5, 6]) uncommitted.add(index, 33);
+  expect(uncommitted.isFull(dataFor(34))).toBe(true);
+  uncommitted.committed(5);
+  expect(uncommitted.isFull(dataFor(67))).toBe(false);
+  expect(uncommitted.isFull(dataFor(68))).toBe(true);
+  uncommitted.committed(6);
+  expect(uncommitted.isFull(5000)).toBe(false);
+});
+
+test("what was committed before makes none", () => {
+  const uncommitted = new Uncommitted(100);
+  uncommitted.add(4, 100);
+  uncommitted.committed(3);
+  expect(uncommitted.isFull(0)).toBe(true);
+});
