@@ -1,8 +1,10 @@
 import { Handover } from "./handover.js";
+import { Lease } from "./lease.js";
 import { limits } from "./limits.js";
 import { changedMembership, type MembershipChange } from "./membership_change.js";
 import type { PeerAppendAnswer } from "./messages.js";
-import { majority, majorityIndex } from "./quorum.js";
+import type { Progress } from "./progress.js";
+import { majorityIndex } from "./quorum.js";
 import { type FlowLimits, Replication } from "./replication.js";
 import type { RaftState } from "./state.js";
 import { type EntryType, entryBytes, type LogPosition } from "./types.js";
@@ -24,11 +26,8 @@ export class Leader {
   readonly replication: Replication;
   readonly handover: Handover;
   readonly #uncommitted: Uncommitted;
+  readonly #lease: Lease;
   #ticks = 0;
-  /** First round of each of the last ticks: tells when a message was sent. */
-  #ticksOfRounds: { readonly tick: number; readonly round: number }[] = [{ tick: 0, round: 1 }];
-  /** Answers to messages before this round say nothing about the lease: this node's clock may have stood still since. */
-  #leaseFloor = 0;
   /** Where this leader was one election timeout ago, or up to two, and where it was when the present one began. */
   #earlierMark: Mark;
   #mark: Mark;
@@ -42,6 +41,7 @@ export class Leader {
     this.replication = new Replication(state, bounds);
     this.handover = new Handover(state, this.replication);
     this.#uncommitted = new Uncommitted(bounds.uncommittedBytes);
+    this.#lease = new Lease(state.timing);
     // Raft section 8: a new leader commits an entry of its own term to learn what is committed.
     this.#append("no-op", new Uint8Array());
     this.#earlierMark = this.#mark = { index: state.log.last.index, round: 1 };
@@ -95,7 +95,7 @@ export class Leader {
    */
   #advanceCommit(): void {
     const { state } = this;
-    const reached = majorityIndex(state.voters.map((id) => this.#matchOf(id)));
+    const reached = this.#ofMajority(state.log.persisted, ({ match }) => match);
     if (reached <= state.log.commit || state.log.termAt(reached) !== state.term) return;
     state.log.commitTo(reached);
     this.#uncommitted.committed(reached);
@@ -126,40 +126,38 @@ export class Leader {
 
   /** Answers the reads after whose arrival a majority has answered. */
   #confirmReads(): void {
-    const { reads, voters, log } = this.state;
+    const { reads, log } = this.state;
     if (reads.wantedRound === 0 || !this.isEstablished) return;
-    const { replication } = this;
-    const answered = (id: string) => replication.progressOf(id).ackedRound;
-    const round = majorityIndex(voters.map((id) => (id === this.state.id ? replication.nextRound : answered(id))));
+    const round = this.#ofMajority(this.replication.nextRound, ({ ackedRound }) => ackedRound);
     reads.confirm(round, log.commit);
   }
 
   /** Time has passed. Returns false when this leader has lost touch with a majority and must step down (thesis section 6.2). */
   tick(): boolean {
+    const { replication } = this;
     const { timing, log } = this.state;
     this.#ticks += 1;
-    if (timing.hasLeases) this.#rememberTick();
+    this.#lease.tick(replication.nextRound);
     if (this.#ticks % timing.electionTicks === 0) {
       this.#earlierMark = this.#mark;
-      this.#mark = { index: log.last.index, round: this.replication.nextRound };
+      this.#mark = { index: log.last.index, round: replication.nextRound };
       if (!this.#checkQuorum()) return false;
     }
     this.handover.tick();
-    this.replication.tick();
-    if (this.#ticks % timing.heartbeatTicks === 0) this.replication.heartbeats();
+    replication.tick();
+    if (this.#ticks % timing.heartbeatTicks === 0) replication.heartbeats();
     return true;
   }
 
   /** This node's clock may have stood still: what was answered before does not count for its lease. */
   distrustClock(): void {
-    this.#leaseFloor = this.replication.nextRound;
+    this.#lease.distrustBefore(this.replication.nextRound);
   }
 
   #checkQuorum(): boolean {
-    const { state, replication } = this;
-    const active = state.voters.filter((id) => id === state.id || replication.progressOf(id).isActive);
-    for (const progress of replication.peers) progress.looked();
-    return !state.timing.isAutomatic || active.length >= majority(state.voters.length);
+    const isHeard = this.#ofMajority(1, ({ isActive }) => (isActive ? 1 : 0)) === 1;
+    for (const progress of this.replication.peers) progress.looked();
+    return isHeard || !this.state.timing.isAutomatic;
   }
 
   /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries, and answers. */
@@ -169,31 +167,15 @@ export class Leader {
     return state.kind === "replicate" && match >= index && ackedRound >= round;
   }
 
-  #matchOf(id: string): number {
-    return id === this.state.id ? this.state.log.persisted : this.replication.progressOf(id).match;
-  }
-
-  /**
-   * Thesis section 6.4.1: a majority has answered messages so young that none of it votes for anybody yet. The clocks' part in this is
-   * in {@link Timing.leaseTicks}.
-   */
   get #hasLease(): boolean {
+    if (this.handover.hasTold) return false;
+    return this.#lease.lasts(this.#ofMajority(this.#lease.now, ({ ackedRound }) => this.#lease.sentAt(ackedRound)));
+  }
+
+  /** The highest value that a majority of the voters has reached: this leader, if it is a voter, has reached `own`. */
+  #ofMajority(own: number, reached: (progress: Progress) => number): number {
     const { state, replication } = this;
-    if (!state.timing.hasLeases || this.handover.hasTold) return false;
-    const least = this.#ticks - state.timing.leaseTicks;
-    const sentAt = (id: string) => this.#tickOf(replication.progressOf(id).ackedRound);
-    return majorityIndex(state.voters.map((id) => (id === state.id ? this.#ticks : sentAt(id)))) > least;
-  }
-
-  /** The tick in which a message was sent; -Infinity when that is too long ago to be known. */
-  #tickOf(round: number): number {
-    if (round < this.#leaseFloor) return Number.NEGATIVE_INFINITY;
-    return this.#ticksOfRounds.findLast((each) => each.round <= round)?.tick ?? Number.NEGATIVE_INFINITY;
-  }
-
-  #rememberTick(): void {
-    this.#ticksOfRounds.push({ tick: this.#ticks, round: this.replication.nextRound });
-    if (this.#ticksOfRounds.length > this.state.timing.electionTicks + 1) this.#ticksOfRounds.shift();
+    return majorityIndex(state.voters.map((id) => (id === state.id ? own : reached(replication.progressOf(id)))));
   }
 
   #append(type: EntryType, data: Uint8Array): LogPosition {
