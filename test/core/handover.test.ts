@@ -1,71 +1,145 @@
-import { expect, test } from "vitest";
-import type { PeerRequest } from "../../src/core/messages.js";
+import { describe, expect, test } from "vitest";
 import type { Raft } from "../../src/core/raft.js";
-import { settle, startNode, voters } from "./support.js";
+import { accept, appendsOf, bytes, settle, startLeaderOf, startNode, toN2, voters } from "./support.js";
 
-const ELECTION_TICKS = 10;
-
-/** Hands in the good answers of `ids` to what was sent to them. */
-function answer(raft: Raft, requests: readonly PeerRequest[], ids: readonly string[]): void {
-  for (const { to, ...request } of requests) {
-    if (!ids.includes(to)) continue;
-    if (request.type === "append_entries") {
-      const { term, round, prev, entries } = request;
-      const matchIndex = prev.index + entries.length;
-      const asked = { term, round, prevIndex: prev.index };
-      raft.receive({
-        type: "append_entries_answer",
-        from: to,
-        term,
-        matchIndex,
-        lastIndex: matchIndex,
-        request: asked,
-      });
-    } else if (request.type === "request_vote") {
-      const { term, preVote } = request;
-      raft.receive({ type: "request_vote_answer", from: to, term, granted: true, request: { term, preVote } });
-    }
-  }
+/** n1 leads n1, n2, n3 and the learner n4. */
+function leader(setup: Parameters<typeof startNode>[0] = {}): Raft {
+  const members = [...voters("n1", "n2", "n3"), { id: "n4", address: "", role: "learner" } as const];
+  return startLeaderOf(["n2", "n3"], { memberships: [{ index: 0, members }], ...setup });
 }
 
-/** n1 leads three, and n2 alone answers, until nothing is left to say. */
-function leaderOfThree(): Raft {
-  const raft = startNode({
-    memberships: [{ index: 0, members: voters("n1", "n2", "n3") }],
-    elections: "automatic",
-    electionTicks: ELECTION_TICKS,
-  });
-  raft.campaign();
-  converse(raft);
-  expect(raft.role).toBe("leader");
+/** Who was told to campaign. */
+function told(raft: Raft): string[] {
+  return settle(raft)
+    .requests.filter(({ type }) => type === "timeout_now")
+    .map(({ to }) => to);
+}
+
+/** n1 has led n1, n2 and n3 for so many ticks, in which n2 alone has answered, before the answers to the last tick's heartbeats. */
+function onlyN2Answers(ticks: number): Raft {
+  const raft = startLeaderOf(["n2", "n3"], { elections: "automatic", electionTicks: 10 });
+  for (let tick = 1; tick <= ticks; tick++) {
+    for (const request of toN2(raft)) raft.receive(accept(request));
+    raft.tick();
+  }
   return raft;
 }
 
-function converse(raft: Raft): void {
-  for (let { requests } = settle(raft); requests.length > 0; { requests } = settle(raft))
-    answer(raft, requests, ["n2"]);
-}
-
 test("a member that answers counts as active at any moment, and one that does not is found out", () => {
-  const raft = leaderOfThree();
-  for (let tick = 1; tick <= 3 * ELECTION_TICKS; tick++) {
-    raft.tick();
-    // Before the answers to this tick's heartbeats.
-    const active = raft.progress.filter(({ isActive }) => isActive).map(({ id }) => id);
-    expect(active, `after ${tick} ticks`).toEqual(tick < 2 * ELECTION_TICKS ? ["n2", "n3"] : ["n2"]);
-    converse(raft);
+  for (let ticks = 1; ticks <= 30; ticks++) {
+    const active = onlyN2Answers(ticks).progress.filter(({ isActive }) => isActive);
+    expect(
+      active.map(({ id }) => id),
+      `after ${ticks} ticks`,
+    ).toEqual(ticks < 20 ? ["n2", "n3"] : ["n2"]);
   }
 });
 
-test("leadership goes to a member that answers, at whatever moment it is handed over", () => {
-  for (let ticks = 1; ticks <= 2 * ELECTION_TICKS; ticks++) {
-    const raft = leaderOfThree();
-    for (let tick = 1; tick < ticks; tick++) {
+describe("the target of a transfer", () => {
+  test.each([
+    ["a learner", "n4"],
+    ["a stranger", "n9"],
+  ])("is a voter, not %s", (_, id) => {
+    const raft = leader();
+    expect(raft.transferLeadership(id)).toBe(`${id} is not a voter of this cluster`);
+    expect(raft.transferTarget).toBeUndefined();
+  });
+
+  test("may be this node itself: there is nothing to do then", () => {
+    const raft = leader();
+    expect(raft.transferLeadership("n1")).toBeUndefined();
+    expect(raft.transferTarget).toBeUndefined();
+  });
+
+  test("is the most caught up of those that answer, when none is named", () => {
+    const raft = leader();
+    raft.propose(bytes("a"));
+    const sent = appendsOf(settle(raft));
+    raft.receive(accept(sent.find(({ to }) => to === "n3")!));
+    raft.transferLeadership(undefined);
+    expect(raft.transferTarget).toBe("n3");
+  });
+
+  test("is one that answers, at whatever moment it is handed over", () => {
+    for (let ticks = 1; ticks <= 20; ticks++) {
+      const raft = onlyN2Answers(ticks);
       raft.tick();
-      converse(raft);
+      expect(raft.transferLeadership(undefined), `after ${ticks} ticks`).toBeUndefined();
+      expect(raft.transferTarget).toBe("n2");
     }
+  });
+
+  test("is none when nobody else answers", () => {
+    const raft = leader({ elections: "manual", electionTicks: 5 });
+    // Each election timeout begins by taking those for alive that were in the last one.
+    for (let tick = 0; tick < 10; tick++) raft.tick();
+    expect(raft.transferLeadership(undefined)).toBe("there is no other voter that answers");
+  });
+
+  test("is none in a cluster of one", () => {
+    const raft = startLeaderOf([]);
+    expect(raft.transferLeadership(undefined)).toBe("there is no other voter that answers");
+  });
+
+  test("may be replaced by another one: the last word counts", () => {
+    const raft = leader();
+    raft.transferLeadership("n2");
+    raft.transferLeadership("n3");
+    expect(raft.transferTarget).toBe("n3");
+    expect(told(raft)).toEqual(["n2", "n3"]);
+  });
+
+  test("is not told twice, and gets no more time, when it is named twice", () => {
+    const raft = leader({ electionTicks: 5 });
+    raft.transferLeadership("n2");
+    for (let tick = 0; tick < 4; tick++) raft.tick();
+    raft.transferLeadership("n2");
+    expect(told(raft)).toEqual(["n2"]);
     raft.tick();
-    expect(raft.transferLeadership(undefined), `after ${ticks} ticks`).toBeUndefined();
+    expect(raft.transferTarget).toBeUndefined();
+  });
+});
+
+describe("the target is told to campaign", () => {
+  test("at once when it has the whole log", () => {
+    const raft = leader();
+    raft.transferLeadership("n2");
+    expect(told(raft)).toEqual(["n2"]);
+  });
+
+  test("else when it has, and once", () => {
+    const raft = leader();
+    raft.propose(bytes("a"));
+    const sent = appendsOf(settle(raft));
+    raft.transferLeadership("n2");
+    expect(told(raft)).toEqual([]);
+    for (const request of sent) raft.receive(accept(request));
+    expect(told(raft)).toEqual(["n2"]);
+    for (const request of sent) raft.receive(accept(request));
+    expect(told(raft)).toEqual([]);
+  });
+});
+
+describe("a transfer that does not work", () => {
+  test("ends after an election timeout", () => {
+    const raft = leader({ electionTicks: 5 });
+    raft.transferLeadership("n2");
+    for (let tick = 0; tick < 4; tick++) raft.tick();
     expect(raft.transferTarget).toBe("n2");
-  }
+    raft.tick();
+    expect([raft.transferTarget, raft.role]).toEqual([undefined, "leader"]);
+  });
+
+  test("may be tried again", () => {
+    const raft = leader({ electionTicks: 5 });
+    raft.transferLeadership("n2");
+    for (let tick = 0; tick < 5; tick++) raft.tick();
+    settle(raft);
+    raft.transferLeadership("n2");
+    expect(told(raft)).toEqual(["n2"]);
+  });
+});
+
+test("who does not lead has nothing to hand over", () => {
+  expect(startNode().transferLeadership("n2")).toBe("node n1 does not lead");
 });

@@ -1,8 +1,25 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
-import { append, ask, commands, install, logFacts, requestVote, settle, startLeader, startNode } from "./support.js";
-
-const bytes = (text: string) => new TextEncoder().encode(text);
+import { isAnswer } from "../../src/core/messages.js";
+import {
+  accept,
+  append,
+  appendsOf,
+  ask,
+  bytes,
+  commands,
+  elected,
+  install,
+  logFacts,
+  type NodeSetup,
+  refuse,
+  requestVote,
+  settle,
+  startLeader,
+  startLeaderOf,
+  startNode,
+  voters,
+} from "./support.js";
 
 describe("proposals", () => {
   test("get the next index and the leader's term, and commit when they are durable", () => {
@@ -187,5 +204,128 @@ describe("the end of a leadership", () => {
     expect(ask(raft, append({ prev: [1, 1], entries: theirs, commit: 3 }))).toMatchObject({ matchIndex: 3 });
     expect(raft.log.last).toEqual({ index: 3, term: 2 });
     expect(raft.log.commit).toBe(3);
+  });
+});
+
+describe("the leader of several voters", () => {
+  const learner = { id: "n4", address: "", role: "learner" } as const;
+  const withLearner = [{ index: 0, members: [...voters("n1", "n2", "n3"), learner] }];
+
+  test("commits what a majority of the voters has made durable; learners do not count", () => {
+    const raft = startLeaderOf(["n2", "n3"], { memberships: withLearner });
+    raft.propose(bytes("a"));
+    const sent = appendsOf(settle(raft));
+    raft.receive(accept(sent.find(({ to }) => to === "n4")!));
+    expect(raft.log.commit).toBe(1);
+    raft.receive(accept(sent.find(({ to }) => to === "n3")!));
+    expect(raft.log.commit).toBe(2);
+  });
+
+  test("makes room in its queue when the others have committed, though its own disk is slow", () => {
+    const raft = startLeaderOf(["n2", "n3"], { limits: { uncommittedBytes: 100 } });
+    raft.propose(new Uint8Array(60));
+    raft.ready();
+    expect(raft.propose(bytes("a"))).toEqual({ refused: "queue_full" });
+    for (const request of raft.takeMessages()) {
+      if (!isAnswer(request)) raft.receive(accept(request));
+    }
+    expect([raft.log.commit, raft.log.persisted]).toEqual([2, 1]);
+    expect(raft.propose(bytes("a"))).toHaveProperty("accepted");
+  });
+
+  test("takes no proposal while it hands over", () => {
+    const raft = startLeaderOf(["n2", "n3"]);
+    raft.transferLeadership("n2");
+    expect(raft.propose(bytes("a"))).toEqual({ refused: "transferring" });
+  });
+
+  test("is established when an entry of its own term is committed", () => {
+    const { raft, requests } = elected(["n2", "n3"]);
+    expect([raft.role, raft.isEstablishedLeader]).toEqual(["leader", false]);
+    raft.receive(accept(requests[0]!));
+    expect(raft.isEstablishedLeader).toBe(true);
+  });
+
+  test("whose term is not durable yet sends nothing in that term before it is", () => {
+    const memberships = [{ index: 0, members: [...voters("n1"), learner] }];
+    const raft = startNode({ memberships });
+    raft.campaign();
+    expect([raft.role, raft.takeMessages()]).toEqual(["leader", []]);
+    const ready = raft.ready();
+    expect(ready).toMatchObject({
+      hardState: { term: 1, vote: "n1" },
+      messages: [{ type: "append_entries", to: "n4" }],
+    });
+  });
+});
+
+describe("check-quorum (thesis section 6.2)", () => {
+  /** Ticks until the leader steps down, when only these members answer its heartbeats. */
+  function ticksInOffice(answering: readonly string[], setup: NodeSetup = {}): number {
+    const raft = startLeaderOf(["n2", "n3", "n4", "n5"], { elections: "automatic", electionTicks: 5, ...setup });
+    for (let ticks = 1; ticks <= 100; ticks++) {
+      raft.tick();
+      if (raft.role !== "leader") return ticks;
+      for (const request of appendsOf(settle(raft))) {
+        if (answering.includes(request.to)) raft.receive(accept(request));
+      }
+    }
+    return Number.POSITIVE_INFINITY;
+  }
+
+  test("a leader that hears from nobody steps down within two election timeouts", () => {
+    expect(ticksInOffice([])).toBe(10);
+  });
+
+  test("so does one that hears from a minority: it is one more itself", () => {
+    expect(ticksInOffice(["n2"])).toBe(10);
+  });
+
+  test("one that hears from a majority stays", () => {
+    expect(ticksInOffice(["n2", "n5"])).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test("with manual elections it stays whomever it hears from: nobody would follow it by itself", () => {
+    expect(ticksInOffice([], { elections: "manual" })).toBe(Number.POSITIVE_INFINITY);
+  });
+
+  test("any answer counts, a refusal too", () => {
+    const { raft, requests } = elected(["n2"], { elections: "automatic", electionTicks: 3, terms: [1, 1] });
+    for (let tick = 0; tick < 3; tick++) raft.tick();
+    raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 1 }));
+    for (let tick = 0; tick < 3; tick++) raft.tick();
+    expect(raft.role).toBe("leader");
+    for (let tick = 0; tick < 3; tick++) raft.tick();
+    expect(raft.role).toBe("follower");
+  });
+
+  test("a leader that was not chosen to stay is a follower like any other: it campaigns when its timer fires", () => {
+    const raft = startLeaderOf(["n2"], { elections: "automatic", electionTicks: 5 });
+    for (let tick = 0; tick < 10; tick++) raft.tick();
+    settle(raft);
+    expect([raft.role, raft.leader]).toEqual(["follower", undefined]);
+    for (let tick = 0; tick < 4; tick++) raft.tick();
+    expect(settle(raft).requests).toEqual([]);
+    raft.tick();
+    expect(settle(raft).requests).toMatchObject([{ type: "request_vote", preVote: true }]);
+  });
+});
+
+describe("a leader that is removed (thesis section 4.2.2)", () => {
+  test("tells the most caught up of those that answer to campaign, when it steps down", () => {
+    const raft = startLeaderOf(["n2", "n3"]);
+    raft.changeMembership({ type: "remove", id: "n1" });
+    for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
+    expect(raft.role).toBe("follower");
+    expect(settle(raft).requests).toContainEqual({ type: "timeout_now", from: "n1", to: "n2", term: 1 });
+  });
+
+  test("answers no reads any more", () => {
+    const raft = startLeaderOf(["n2", "n3"]);
+    raft.changeMembership({ type: "remove", id: "n1" });
+    const sent = appendsOf(settle(raft));
+    raft.readIndex(1);
+    for (const request of sent) raft.receive(accept(request));
+    expect(raft.takeReads()).toEqual([{ requestId: 1, index: undefined }]);
   });
 });

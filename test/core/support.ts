@@ -33,12 +33,16 @@ export const codec: MembershipCodec = {
   decode: (data) => JSON.parse(new TextDecoder().decode(data)) as Membership,
 };
 
+export function bytes(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
 export function voters(...ids: string[]): Membership {
   return ids.map((id) => ({ id, address: "", role: "voter" }));
 }
 
 export function command(index: number, term: number, text = `${term}.${index}`): Entry {
-  return { index, term, type: "command", data: new TextEncoder().encode(text) };
+  return { index, term, type: "command", data: bytes(text) };
 }
 
 export function configuration(index: number, term: number, members: Membership): Entry {
@@ -235,6 +239,16 @@ export function startLeaderOf(ids: readonly string[], setup: NodeSetup = {}): Ra
     for (const request of sent) raft.receive(accept(request));
   }
   return raft;
+}
+
+/** What n2 is sent by its leader. */
+export function toN2(raft: Raft): PeerAppend[] {
+  return appendsOf(settle(raft)).filter(({ to }) => to === "n2");
+}
+
+/** Proposes so many commands. */
+export function propose(raft: Raft, count: number): void {
+  for (let at = 0; at < count; at++) raft.propose(bytes(`${at}`));
 }
 
 export function appendsOf({ requests }: Pick<Settled, "requests">): PeerAppend[] {

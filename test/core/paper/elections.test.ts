@@ -1,13 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { Random } from "../../integration/random.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
-import { append, ask, requestVote, settle, startLeaderOf, startNode, vote, voters } from "../support.js";
+import { append, ask, bytes, requestVote, settle, startLeaderOf, startNode, vote, voters } from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
 const five = ["n1", "n2", "n3", "n4", "n5"];
 const memberships = [{ index: 0, members: voters(...ids) }];
-const bytes = (text: string) => new TextEncoder().encode(text);
-
 describe("Raft section 5.1, terms and roles", () => {
   test("in normal operation there is one leader, and all others follow it", () => {
     const cluster = new Cluster(five, { elections: "automatic" }, { n4: { electionTicks: 8 } });

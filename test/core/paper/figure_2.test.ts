@@ -6,6 +6,7 @@ import {
   append,
   appendsOf,
   ask,
+  bytes,
   command,
   commands,
   elected,
@@ -21,8 +22,6 @@ import {
 } from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
-const bytes = (text: string) => new TextEncoder().encode(text);
-
 describe("Raft figure 2, state", () => {
   test("currentTerm: 0 at the first start; it never falls, over restarts either", () => {
     const cluster = new Cluster(ids);

@@ -4,6 +4,7 @@ import {
   accept,
   append,
   appendsOf,
+  bytes,
   command,
   commands,
   progressOf,
@@ -14,8 +15,6 @@ import {
 } from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
-const bytes = (text: string) => new TextEncoder().encode(text);
-
 function led() {
   const cluster = new Cluster(ids);
   cluster.elect("n1");

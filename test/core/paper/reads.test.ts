@@ -4,6 +4,7 @@ import {
   accept,
   append,
   appendsOf,
+  bytes,
   elected,
   requestVote,
   settle,
@@ -14,8 +15,6 @@ import {
 
 const ids = ["n1", "n2", "n3"];
 const memberships = [{ index: 0, members: voters(...ids) }];
-const bytes = (text: string) => new TextEncoder().encode(text);
-
 /** n1 leads, and its log is everywhere. */
 function led(setup: MemberSetup = {}) {
   const cluster = new Cluster(ids, setup);

@@ -1,10 +1,20 @@
 import { describe, expect, test } from "vitest";
 import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
-import { append, appendsOf, ask, command, commands, elected, refuse, settle, startNode, termsOf } from "../support.js";
+import {
+  append,
+  appendsOf,
+  ask,
+  bytes,
+  command,
+  commands,
+  elected,
+  refuse,
+  settle,
+  startNode,
+  termsOf,
+} from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
-const bytes = (text: string) => new TextEncoder().encode(text);
-
 describe("Raft section 5.3, replication", () => {
   test("a command becomes a new entry, and AppendEntries take it to all other servers at the same time", () => {
     const cluster = new Cluster(ids);

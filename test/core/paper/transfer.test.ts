@@ -1,10 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
-import { append, ask, settle, startLeaderOf, startNode, timeoutNow, voters } from "../support.js";
+import { append, ask, bytes, settle, startLeaderOf, startNode, timeoutNow, voters } from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
-const bytes = (text: string) => new TextEncoder().encode(text);
-
 function led(setup: MemberSetup = {}) {
   const cluster = new Cluster(ids, setup);
   cluster.elect("n1");

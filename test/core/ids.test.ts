@@ -1,0 +1,18 @@
+import { expect, test } from "vitest";
+import { isId } from "../../src/core/ids.js";
+import { limits } from "../../src/core/limits.js";
+
+test.each(["n1", "a", "node-1.example_com", "0", "A".repeat(limits.idCharacters)])("a node may be called %s", (id) => {
+  expect(isId(id)).toBe(true);
+});
+
+test.each([
+  ["nothing", ""],
+  ["more than idCharacters", "a".repeat(limits.idCharacters + 1)],
+  ["what would be another path", "../n1"],
+  ["a blank", "n 1"],
+  ["a line's end", "n1\n"],
+  ["letters beyond ASCII", "knöten"],
+])("but not by %s", (_, id) => {
+  expect(isId(id)).toBe(false);
+});
