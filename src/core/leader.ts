@@ -27,6 +27,7 @@ export class Leader {
   readonly handover: Handover;
   readonly #uncommitted: Uncommitted;
   readonly #lease: Lease;
+  #ticks = 0;
   /** Where this leader was one election timeout ago, or up to two, and where it was when the present one began. */
   #earlierMark: Mark;
   #mark: Mark;
@@ -135,16 +136,16 @@ export class Leader {
   tick(): boolean {
     const { replication } = this;
     const { timing, log } = this.state;
+    this.#ticks += 1;
     this.#lease.tick(replication.nextRound);
-    const ticks = this.#lease.now;
-    if (ticks % timing.electionTicks === 0) {
+    if (this.#ticks % timing.electionTicks === 0) {
       this.#earlierMark = this.#mark;
       this.#mark = { index: log.last.index, round: replication.nextRound };
       if (!this.#checkQuorum()) return false;
     }
     this.handover.tick();
     replication.tick();
-    if (ticks % timing.heartbeatTicks === 0) replication.heartbeats();
+    if (this.#ticks % timing.heartbeatTicks === 0) replication.heartbeats();
     return true;
   }
 
