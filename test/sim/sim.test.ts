@@ -1,0 +1,78 @@
+import { describe, expect, test } from "vitest";
+import { runSimulation, type SeedResult, summarize } from "./launch.mjs";
+
+/** Run at every test, and enough to get everywhere. */
+const FIXED_SEEDS = 50;
+/** Others each time. */
+const FRESH_SEEDS = 300;
+
+/** What a run that says nothing would not have met with. */
+const situations = [
+  "became leader",
+  "commits",
+  "crash",
+  "crash inside a call of the disk",
+  "power failure",
+  "message lost",
+  "message doubled",
+  "node: installed a snapshot",
+  "node: took a snapshot",
+  "pause",
+  "read",
+  "snapshot being installed",
+  "state loaded from a snapshot at a start",
+  "states compared",
+  "transfer interrupted",
+  "wiped disk",
+  "write",
+  "write tried again",
+];
+
+function failures(results: readonly SeedResult[]): string[] {
+  return results.flatMap(({ seed, failure }) =>
+    failure === undefined
+      ? []
+      : [`seed ${seed}: ${failure.invariant}\n${failure.text}\nsee npm run sim -- --seed ${seed} --trace`],
+  );
+}
+
+test(`${FIXED_SEEDS} known seeds: nothing is broken, and everything is met with`, { timeout: 300_000 }, async () => {
+  const results = await runSimulation({ seeds: FIXED_SEEDS, goOn: true });
+  expect(failures(results)).toEqual([]);
+  const { counts } = summarize(results);
+  expect(situations.filter((what) => (counts[what] ?? 0) === 0)).toEqual([]);
+});
+
+test(`${FRESH_SEEDS} fresh seeds: nothing is broken`, { timeout: 300_000 }, async () => {
+  const start = 1_000_000 + (Date.now() % 1_000_000_000);
+  console.log(`fresh seeds from ${start} on`);
+  const results = await runSimulation({ seeds: FRESH_SEEDS, start });
+  expect(failures(results)).toEqual([]);
+  expect(results).toHaveLength(FRESH_SEEDS);
+});
+
+describe("one seed is one run", () => {
+  const list = [3, 5, 8];
+
+  test("twice the same, to the last event, in one process and in two", async () => {
+    const inOne = await runSimulation({ list: [...list, ...list], workers: 1 });
+    const inTwo = await runSimulation({ list, workers: 2 });
+    const hashes = (results: readonly SeedResult[]) =>
+      list.map((seed) => [...new Set(results.filter((result) => result.seed === seed).map(({ hash }) => hash))]);
+    expect(hashes(inOne)).toEqual(hashes(inTwo));
+    for (const each of hashes(inOne)) expect(each).toHaveLength(1);
+  });
+
+  test("another seed is another run", async () => {
+    const results = await runSimulation({ list });
+    expect(new Set(results.map(({ hash }) => hash)).size).toBe(list.length);
+  });
+});
+
+test("what is patched is what runs, and a patch that does not fit is refused", async () => {
+  const patch = { file: "src/core/quorum.ts", find: "voters / 2) + 1", replace: "voters / 2)" };
+  const results = await runSimulation({ patches: [patch], seeds: 10 });
+  expect(failures(results).length).toBeGreaterThan(0);
+  const unfit = { ...patch, find: "nothing that is there" };
+  await expect(runSimulation({ patches: [unfit], seeds: 1 })).rejects.toThrow("occurs 0 times");
+});
