@@ -17,7 +17,6 @@ export interface ClientWeather {
   readonly valueBytes: number;
   /** Share of the requests, and of the answers, that get lost. */
   readonly loss: number;
-  readonly reads: number;
 }
 
 /** Attempts after which a client leaves a request whose fate it does not know. */
@@ -42,13 +41,19 @@ export class SimClient {
   /** What it last knew of each key: what a compare-and-set is tried with. */
   readonly #seen = new Map<string, string | null>();
   #isStopped = false;
+  /** Share of its requests that are reads, and of its attempts that go to any node instead of the one that it takes for the leader. */
+  readonly #reads: number;
+  readonly #strays: number;
 
   constructor(
     private readonly cluster: SimCluster,
     readonly id: string,
     private readonly weather: ClientWeather,
     private readonly random: SimRandom,
-  ) {}
+  ) {
+    this.#reads = random.pick([0.1, 0.5, 0.95]);
+    this.#strays = random.pick([0.02, 0.5]);
+  }
 
   /** What it has done. A write that is still under way may take effect. */
   get history(): readonly Operation[] {
@@ -59,7 +64,7 @@ export class SimClient {
     while (!this.#isStopped) {
       await this.cluster.scheduler.sleep(this.random.waiting(this.weather.thinkMs), `${this.id} thinks`);
       if (this.#isStopped) return;
-      if (this.random.chance(this.weather.reads)) await this.#read();
+      if (this.random.chance(this.#reads)) await this.#read();
       else await this.#write();
     }
   }
@@ -159,7 +164,7 @@ export class SimClient {
   ): Promise<{ readonly value: Value } | { readonly error: CairnError }> {
     const { cluster, random, weather } = this;
     const known = this.#leader === undefined ? undefined : cluster.node(this.#leader);
-    const target = known !== undefined && random.chance(0.95) ? known : random.pick(cluster.nodes);
+    const target = known !== undefined && !random.chance(this.#strays) ? known : random.pick(cluster.nodes);
     try {
       const value = await this.#call(target, work);
       if (random.chance(weather.loss)) throw lost("the answer was lost");

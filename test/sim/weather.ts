@@ -79,13 +79,12 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
     },
     disk,
     clients: {
-      clients: random.whole(2, 5),
+      clients: random.whole(2, 6),
       keys: random.pick([2, 5, 20]),
-      thinkMs: random.pick([30, 80, 200]),
-      timeoutMs: random.pick([800, 2_500, 6_000]),
+      thinkMs: random.pick([20, 60, 150]),
+      timeoutMs: random.pick([300, 800, 2_500, 6_000]),
       valueBytes: random.pick([20, 200, 1_500]),
       loss: some(0.01, 0.1),
-      reads: random.between(0.2, 0.6),
     },
     node: drawOptions(random, hasLeases),
     troubles: {

@@ -14,7 +14,7 @@ export class LinkTroubles {
     const ids = cluster.nodes.filter(({ isGone }) => !isGone).map(({ id }) => id);
     if (ids.length < 2) return;
     const one = random.pick(ids);
-    const kind = random.pick(["leader", "leader", "one", "half", "one way", "flapping", "link"] as const);
+    const kind = random.pick(["leader", "leader", "leader", "one", "half", "one way", "flapping", "link"] as const);
     const leader = cluster.leader?.id ?? one;
     const alone = kind === "leader" ? leader : one;
     const other = random.pick(ids.filter((id) => id !== one));
