@@ -56,7 +56,6 @@ export class Handover {
     this.#ticksLeft -= 1;
     if (this.#ticksLeft > 0) return;
     this.#target = undefined;
-    this.#isTold = false;
   }
 
   /** Whether nothing is left to be done for the transfer: its target was told, or there is none. */

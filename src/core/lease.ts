@@ -23,7 +23,7 @@ export class Lease {
     this.#now += 1;
     if (!this.timing.hasLeases) return;
     this.#firstRounds.push({ tick: this.#now, round });
-    if (this.#firstRounds.length > this.timing.leaseTicks + 1) this.#firstRounds.shift();
+    if (this.#firstRounds.length > this.timing.leaseTicks) this.#firstRounds.shift();
   }
 
   /** Only messages from this round on count. */

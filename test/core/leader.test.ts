@@ -18,6 +18,7 @@ import {
   startLeader,
   startLeaderOf,
   startNode,
+  toN2,
   voters,
 } from "./support.js";
 
@@ -256,6 +257,30 @@ describe("the leader of several voters", () => {
       hardState: { term: 1, vote: "n1" },
       messages: [{ type: "append_entries", to: "n4" }],
     });
+  });
+});
+
+describe("a learner that is to be promoted (thesis section 4.2.1)", () => {
+  /** n1 leads alone, with the learner n2, which answers these of its messages; marks are set every four ticks, heartbeats sent every three. */
+  function afterTicks(ticks: number, answers: (heartbeat: number) => boolean) {
+    const members = [...voters("n1"), { id: "n2", address: "", role: "learner" } as const];
+    const raft = startNode({ memberships: [{ index: 0, members }], electionTicks: 4, heartbeatTicks: 3 });
+    raft.campaign();
+    for (let sent = toN2(raft); sent.length > 0; sent = toN2(raft)) for (const each of sent) raft.receive(accept(each));
+    let heartbeats = 0;
+    for (let tick = 0; tick < ticks; tick++) {
+      raft.tick();
+      for (const request of toN2(raft)) if (answers(++heartbeats)) raft.receive(accept(request));
+    }
+    return raft.changeMembership({ type: "promote", id: "n2" });
+  }
+
+  test("has answered a message that was sent within the last two election timeouts", () => {
+    expect(afterTicks(8, (heartbeat) => heartbeat === 2)).toHaveProperty("accepted");
+  });
+
+  test("not one from before", () => {
+    expect(afterTicks(8, (heartbeat) => heartbeat === 1)).toHaveProperty("impossible");
   });
 });
 

@@ -258,6 +258,12 @@ describe("thesis section 6.4.1, leases", () => {
     expect(cluster.raft("n2").campaign()).toBeUndefined();
   });
 
+  test("but the only voter does: there is nobody whom it could have promised anything", () => {
+    const raft = startNode({ elections: "automatic", reads: "lease" });
+    expect(raft.campaign()).toBeUndefined();
+    expect(raft.role).toBe("leader");
+  });
+
   test("a leader ends its lease before it hands over, for a new leader need not wait for its end", () => {
     const cluster = leased();
     expect(answersAlone(cluster)).toBe(true);
