@@ -208,7 +208,8 @@ async function membershipsOf<Machine extends StateMachine>(
 ): Promise<IndexedMembership[]> {
   const memberships = [snapshot?.membership ?? { index: 0, members: directory.identity.members }];
   for (const index of configurations) {
-    if (index <= (snapshot?.index ?? 0)) continue;
+    // Not those that went with the rest of the log when the installation of the snapshot was finished.
+    if (index <= (snapshot?.index ?? 0) || index > log.last.index) continue;
     const [entry] = await log.entries(index, index, limits.entryBytes);
     memberships.push({ index, members: membershipCodec.decode(entry!.data) });
   }

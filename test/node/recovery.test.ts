@@ -4,7 +4,16 @@ import { CairnError } from "../../src/errors.js";
 import { MemoryMachine } from "../../src/machine/memory_machine.js";
 import type { KeyValueNode } from "../../src/server/key_value_node.js";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
-import { ActingLeader, contentsOf, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
+import {
+  ActingLeader,
+  configurationEntry,
+  contentsOf,
+  putCommand,
+  putEntries,
+  putEntry,
+  readValue,
+  snapshotOf,
+} from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
 import { diskHome, homes, memoryHome } from "../support/nodes.js";
 
@@ -230,4 +239,28 @@ test("the members of a new cluster are put in order, and must make sense", async
   // Snapshots can be taken with them: the format wants them in order.
   await new ActingLeader(node, 1).replicate(putEntries(1, 3));
   expect((await node.takeSnapshot({})).taken).toBe(true);
+});
+
+test("rule 8: a configuration that went with the log when the installation of a snapshot was finished is not looked for", async () => {
+  const home = memoryHome();
+  const node = await home.start({ onFatal: () => {} });
+  const members = [
+    { id: "n1", address: "", role: "voter" },
+    { id: "n2", address: "", role: "learner" },
+  ] as const;
+  await new ActingLeader(node, 1, "n8").append([...putEntries(1, 2), configurationEntry(3, 1, members)], 0);
+  let isPublished = false;
+  home.cutPowerAt(({ kind, path }) => {
+    if (isPublished && path.includes("/wal")) return true;
+    if (kind === "syncDirectory" && path.endsWith("/snapshots")) isPublished = true;
+    return false;
+  });
+  const snapshot = await snapshotOf([...putEntries(1, 1), putEntry(2, 2)]);
+  await new ActingLeader(node, 2).install(snapshot).catch(() => {});
+  expect(home.disk.powerIsOff).toBe(true);
+  const after = await home.powerCut("all");
+  const restarted = await after.start();
+  expect(restarted.raft.log.last).toEqual({ index: 2, term: 2 });
+  expect(restarted.raft.membership).toMatchObject({ index: 0, members: [{ id: "n1" }] });
+  await after.close();
 });

@@ -23,6 +23,8 @@ export type ClusterOptions = Partial<NodeOptions<CommandResult, ObservedMachine>
 /** How long after a full disk refused its start a process is started again, in milliseconds. */
 const AGAIN_MS = 1_000;
 
+const START_AGAIN_MS = 100;
+
 /** A machine of the cluster: its disk, its clock and the processes that live on it, one after the other. */
 export class SimNode implements Place {
   readonly address: string;
@@ -67,7 +69,11 @@ export class SimNode implements Place {
   /** Starts a process, unless there is one. */
   start(): void {
     if (this.state !== "down" || this.isGone) return;
-    if (this.#endings > 0) throw new Error(`the process of ${this.id} that was killed has not ended`);
+    if (this.#endings > 0) {
+      // What is left of the process that was killed lets go of its resources first: it may wait for something that takes its time here.
+      this.cluster.scheduler.after(START_AGAIN_MS, undefined, `start ${this.id} again`, () => this.start());
+      return;
+    }
     this.life += 1;
     this.state = "starting";
     const { life } = this;
