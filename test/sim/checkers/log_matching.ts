@@ -30,7 +30,8 @@ export class LogMatching implements Checker {
 
   touched({ place, id, cairn }: Observed): void {
     const { log } = cairn.raft;
-    const { last, boundary } = log;
+    const { boundary } = log;
+    const last = endOf(cairn.raft);
     const seen = this.#seen.get(place) ?? { index: boundary.index, term: boundary.term };
     if (seen.index === last.index && seen.term === last.term) return;
     // What was replaced meanwhile has another term where it was replaced, and from there on.
@@ -43,7 +44,9 @@ export class LogMatching implements Checker {
         first += 1;
         continue;
       }
-      for (const entry of entries) this.#compare(id, entry, log.termAt(entry.index - 1));
+      for (const entry of entries) {
+        if (entry.index <= last.index) this.#compare(id, entry, log.termAt(entry.index - 1));
+      }
       return;
     }
   }
@@ -64,4 +67,14 @@ export class LogMatching implements Checker {
       previousTerms: [known.previousTerm, previousTerm],
     });
   }
+}
+
+/**
+ * Where the part of a log ends that anybody can have heard of. Whoever is the only voter leads in a term before that is durable: a crash makes it
+ * forget the term with its entries, and it may give the same ones to others. Any other leader's term is durable at those who elected it.
+ */
+function endOf({ role, log, membership }: Observed["cairn"]["raft"]): Seen {
+  const isAlone = membership.members.filter((member) => member.role === "voter").length === 1;
+  if (role !== "leader" || !isAlone || log.persisted >= log.last.index) return log.last;
+  return { index: log.persisted, term: log.termAt(log.persisted)! };
 }
