@@ -21,7 +21,12 @@ export class Nemesis {
     this.#processes = new ProcessTroubles(cluster, random);
     this.#links = new LinkTroubles(cluster, random);
     this.#operator = new Operator(cluster, random, this.#processes);
-    this.#disks = new DiskTroubles(cluster, random, (node) => this.#operator.mayDamage(node));
+    this.#disks = new DiskTroubles(
+      cluster,
+      random,
+      (node) => this.#operator.mayDamage(node),
+      (node) => this.#processes.restart(node),
+    );
   }
 
   start(): void {

@@ -99,7 +99,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       fullDisk: times(6_000, 25_000),
       failedSync: times(10_000, 30_000),
       clock: times(2_000, 10_000),
-      bitFlip: times(8_000, 30_000),
+      bitFlip: times(3_000, 15_000),
       wipe: times(12_000, 40_000),
       breakInstall: times(300, 3_000),
       snapshot: times(400, 4_000),

@@ -41,7 +41,8 @@ class Content {
 /** A file's contents as programs see them, as the disk has them, and the changes in between. */
 export class Inode {
   #current = new Content();
-  #durable = new Content();
+  /** The very same as the present ones, until they change. */
+  #durable = this.#current;
   #pending: Change[] = [];
 
   get size(): number {
@@ -70,13 +71,13 @@ export class Inode {
   set(bytes: Uint8Array): void {
     this.#current = new Content();
     this.#current.write(bytes, 0);
-    this.#durable = this.#current.copy();
+    this.#durable = this.#current;
     this.#pending = [];
   }
 
   /** Inverts one bit, also on the disk. */
   flipBit(offset: number, bit: number): void {
-    for (const content of [this.#current, this.#durable]) {
+    for (const content of new Set([this.#current, this.#durable])) {
       if (offset < content.size) content.view[offset]! ^= 1 << bit;
     }
   }
@@ -89,6 +90,7 @@ export class Inode {
   }
 
   #change(change: Change): void {
+    if (this.#durable === this.#current) this.#durable = this.#current.copy();
     apply(this.#current, change);
     this.#pending.push(change);
   }

@@ -24,40 +24,26 @@ export class OneLife implements Checker {
     const { log, term, snapshot, isInstalling } = raft;
     const { commit, applied, boundary, last, persisted } = log;
     const seen = this.#seen.get(place);
-    const facts = {
-      node: id,
-      term,
-      boundary: boundary.index,
-      applied,
-      commit,
-      last: last.index,
-      snapshot: snapshot?.index,
-    };
-    if (seen !== undefined) {
-      const isRising = term >= seen.term && commit >= seen.commit && applied >= seen.applied;
-      demand(
-        isRising && boundary.index >= seen.boundary,
-        "term, commit, applied and boundary never fall within a life",
-        {
-          ...facts,
-          seen,
-        },
-      );
-    }
     this.#seen.set(place, { term, commit, applied, boundary: boundary.index });
-    demand(applied <= commit && commit <= last.index && persisted <= last.index, "applied <= commit <= last", facts);
-    demand(boundary.index <= (snapshot?.index ?? 0), "the log starts where a snapshot covers what is before", facts);
-    // The core hears of what was applied, and takes over what was installed, a moment apart from the state.
-    if (!isInstalling) {
-      demand(
-        (snapshot?.index ?? 0) <= applied && applied <= machine.appliedIndex,
-        "snapshot <= applied <= the state's index",
-        facts,
-      );
-    }
+    const isRising =
+      seen === undefined ||
+      (term >= seen.term && commit >= seen.commit && applied >= seen.applied && boundary.index >= seen.boundary);
     const known = this.committed.termAt(boundary.index);
-    const isAnswerable =
-      log.termAt(boundary.index) === boundary.term && (known === undefined || boundary.term === known);
-    demand(isAnswerable, "the term at the boundary is known", { ...facts, term: boundary.term, known });
+    const snapshotIndex = snapshot?.index ?? 0;
+    const rules = {
+      "term, commit, applied and boundary never fall within a life": isRising,
+      "applied <= commit <= last": applied <= commit && commit <= last.index && persisted <= last.index,
+      "the log starts where a snapshot covers what is before": boundary.index <= snapshotIndex,
+      // The core hears of what was applied, and takes over what was installed, a moment apart from the state.
+      "snapshot <= applied <= the state's index":
+        isInstalling || (snapshotIndex <= applied && applied <= machine.appliedIndex),
+      "the term at the boundary is known":
+        log.termAt(boundary.index) === boundary.term && (known === undefined || boundary.term === known),
+    };
+    for (const [rule, holds] of Object.entries(rules)) {
+      // What is told is put together only when it is needed: this is looked at after every event.
+      if (!holds)
+        demand(false, rule, { node: id, seen, term, boundary, known, snapshot, applied, commit, last, persisted });
+    }
   }
 }

@@ -12,6 +12,8 @@ export class DiskTroubles {
     private readonly random: SimRandom,
     /** Whether a node may lose its data, or a part of it. */
     private readonly mayDamage: (node: SimNode) => boolean,
+    /** Lets the process of a node die, and start again. */
+    private readonly restart: (node: SimNode) => void,
   ) {}
 
   slowDisk(): void {
@@ -62,6 +64,8 @@ export class DiskTroubles {
     node.damage = `bit ${bit} of ${path} at ${offset}`;
     cluster.note(`${node.id} is damaged: ${node.damage}`);
     cluster.count(`bit flip in ${part}`);
+    // A process that runs may never look at that place again; one that starts does.
+    if (random.chance(0.5)) this.restart(node);
   }
 
   end(): void {

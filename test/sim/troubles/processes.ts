@@ -27,6 +27,11 @@ export class ProcessTroubles {
     if (node !== undefined) this.#killSometime(node, "all", "crash");
   }
 
+  /** This process dies now. */
+  restart(node: SimNode): void {
+    if (node.state === "running" || node.state === "starting") this.#kill(node, "all", "crash");
+  }
+
   powerFailure(): void {
     const node = this.#pick();
     if (node !== undefined) this.#killSometime(node, this.random.pick(["none", "random", "random"]), "power failure");
