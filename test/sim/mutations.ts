@@ -185,7 +185,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot at or below the commit index is installed",
     rule: "rule 3",
-    seed: 15,
+    seed: 111,
     patches: [
       {
         file: "src/core/follower.ts",

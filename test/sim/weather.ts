@@ -57,7 +57,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
   const disk = drawDisk(random, share);
   return {
     nodes: nodes ?? random.pick([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]),
-    durationMs: random.between(12_000, 35_000),
+    durationMs: random.between(10_000, 26_000),
     downMs: random.pick([100, 500, 1_500, 4_000]),
     inCall: random.pick([0, 0.3, 0.8]),
     inStart: random.pick([0, 0.15, 0.4]),

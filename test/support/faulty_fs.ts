@@ -18,6 +18,7 @@ const changingKinds = [
   "removeAll",
   "syncDirectory",
 ] as const;
+const isChanging: ReadonlySet<string> = new Set(changingKinds);
 export type CallKind = (typeof readingKinds)[number] | (typeof changingKinds)[number];
 
 export interface Call {
@@ -261,8 +262,7 @@ export class FaultyFileSystem implements FileSystem {
     this.#checkPower();
     this.calls[kind]++;
     this.#failWhenAsked(kind, path);
-    const changing = (changingKinds as readonly string[]).includes(kind);
-    if (changing && this.#changesLeft-- <= 0) this.#cutPowerDuring(kind, effect);
+    if (isChanging.has(kind) && this.#changesLeft-- <= 0) this.#cutPowerDuring(kind, effect);
     await this.onCall?.({ kind, path });
     this.#checkPower();
     const result = effect();
@@ -283,6 +283,7 @@ export class FaultyFileSystem implements FileSystem {
   }
 
   #failWhenAsked(kind: CallKind, path: string): void {
+    if (this.#failures.length === 0) return;
     for (const failure of this.#failures.filter((failure) => failure.kind === kind)) failure.left--;
     const due = this.#failures.find((failure) => failure.left === 0 && failure.kind === kind);
     if (due === undefined) return;

@@ -8,6 +8,8 @@ import { type Checker, demand, type Observed } from "./checker.js";
 /** Nothing leaves a log, in memory or on disk, before a snapshot that covers it is durable and good. */
 export class TrimmedLog implements Checker {
   readonly #boundaries = new Map<SimNode, number>();
+  /** Index of the newest snapshot that was found on each disk, durable and good. It stays until there is a newer one. */
+  readonly #found = new Map<SimNode, number>();
 
   started({ place, cairn }: Observed): void {
     this.#boundaries.set(place, cairn.raft.log.boundary.index);
@@ -49,7 +51,7 @@ export class TrimmedLog implements Checker {
   }
 
   async #demandCovered(place: SimNode, index: number, what: string): Promise<void> {
-    if (place.damage !== undefined || index === 0) return;
+    if (place.damage !== undefined || index <= (this.#found.get(place) ?? 0)) return;
     const fs = place.disk.fs.peek(place.disk.directory, "none");
     const store = await SnapshotStore.open({ fs, directory: `${place.disk.directory}/snapshots`, clusterId: CLUSTER });
     const { snapshot } = await store.newestGood(true);
@@ -59,5 +61,6 @@ export class TrimmedLog implements Checker {
       trimmedTo: index,
       snapshot: snapshot?.index,
     });
+    this.#found.set(place, snapshot!.index);
   }
 }
