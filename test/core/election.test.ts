@@ -9,6 +9,7 @@ import {
   settle,
   startLeader,
   startNode,
+  vote,
   voters,
 } from "./support.js";
 
@@ -220,4 +221,39 @@ test("section 5.4.2: the no-op of a new leader commits what it inherited", () =>
     ...commands(1, [1, 1]),
     { ...command(3, 2), type: "no-op", data: new Uint8Array() },
   ]);
+});
+
+describe("the timer of who campaigned", () => {
+  const memberships = [{ index: 0, members: voters("n1", "n2", "n3") }];
+
+  /** Ticks until the node asks for votes again. */
+  function ticksToCampaign(raft: ReturnType<typeof startNode>): number {
+    settle(raft);
+    for (let ticks = 1; ticks <= 100; ticks++) {
+      raft.tick();
+      if (settle(raft).requests.some(({ type }) => type === "request_vote")) return ticks;
+    }
+    return Number.NaN;
+  }
+
+  test("figure 2: goes on when its candidacy is ended by a candidate that does not get its vote", () => {
+    const raft = startNode({ terms: [1, 1], memberships, elections: "automatic" });
+    raft.campaign();
+    for (let tick = 0; tick < 6; tick++) raft.tick();
+    expect(ask(raft, requestVote(9, [1, 1], { leadershipTransfer: true }))).toMatchObject({ granted: false, term: 9 });
+    expect(raft.role).toBe("follower");
+    expect(ticksToCampaign(raft)).toBe(4);
+  });
+
+  test("starts again when it has led, however long it took to be elected", () => {
+    const raft = startNode({ memberships, elections: "automatic" });
+    raft.campaign();
+    const { requests } = settle(raft);
+    for (let tick = 0; tick < 6; tick++) raft.tick();
+    raft.receive(vote(requests[0]!, true));
+    expect(raft.role).toBe("leader");
+    ask(raft, requestVote(9, [0, 0], { leadershipTransfer: true }));
+    expect(raft.role).toBe("follower");
+    expect(ticksToCampaign(raft)).toBe(10);
+  });
 });
