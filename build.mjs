@@ -21,8 +21,8 @@ if (compiled.error) throw compiled.error;
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
 await build({
-  // A worker thread is started from a file of its own, which lies beside the code that starts it, as in dist/src/machine/.
-  entryPoints: { main: "dist/src/cli/main.js", view_worker: "dist/src/machine/view_worker.js" },
+  // A worker thread is started from a file of its own, which lies beside the code that starts it, as in dist/src/machine/worker/.
+  entryPoints: { main: "dist/src/cli/main.js", worker_main: "dist/src/machine/worker/worker_main.js" },
   outdir: "dist/cli",
   bundle: true,
   splitting: true,

@@ -88,8 +88,8 @@ export const limits = {
   payloadPieceBytes: 64 * KiB,
   /** Payload that is written, or put into a restored state, before the event loop gets its turn. */
   payloadSliceBytes: 256 * KiB,
-  /** Buffers of snapshotWriteBytes in which the thread that reads a captured state hands it out; when all are in use it waits. */
-  viewBuffers: 4,
+  /** Buffers in which the worker thread of the state hands out a snapshot, or is handed one; when all are in use, the sender waits. */
+  workerBuffers: 4,
   /** Reads of the state on disk (ranges, snapshots being written) under way at a time; more are refused. */
   stateReaders: 1024,
   /** Largest header of a snapshot file. */

@@ -41,6 +41,11 @@ export class LmdbEnvironment {
     return new LmdbEnvironment(path);
   }
 
+  /** Opens an environment whose files {@link prepareNew} has made. Throws CairnError DISK_FULL. */
+  static openPrepared(path: string): LmdbEnvironment {
+    return new LmdbEnvironment(path);
+  }
+
   /** Opens, for reading only, the environment that another thread of this process has open meanwhile. Throws CairnError. */
   static openShared(path: string): LmdbEnvironment {
     return new LmdbEnvironment(path, true);

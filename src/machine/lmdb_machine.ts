@@ -8,12 +8,12 @@ import type { KeyRecord } from "./evaluate.js";
 import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from "./key_value_machine.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb_directory.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb_environment.js";
+import { prepareNew } from "./lmdb_files.js";
 import { closedOnError, openView } from "./lmdb_open.js";
-import { fill } from "./lmdb_restore.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits, SessionTable } from "./sessions.js";
 import type { ApplyResult } from "./state_machine.js";
-import { ViewReader } from "./view_reader.js";
-import type { WorkerView } from "./worker_view.js";
+import { StateWorker } from "./worker/state_worker.js";
+import type { WorkerView } from "./worker/worker_view.js";
 
 export interface LmdbMachineOptions {
   /** Directory of the state, made when it is not there. Nothing else may be in it, and one machine has it open at a time. */
@@ -37,8 +37,8 @@ export class LmdbMachine implements KeyValueMachine {
   #restoring: Promise<void> | undefined;
   /** Ranges that are not ended yet. */
   readonly #ranges = new Set<KeyRange>();
-  /** Captured states. */
-  readonly #views = new ViewReader();
+  /** Reads captured states, and puts snapshots into new ones. */
+  readonly #worker = new StateWorker();
   /** Replaced environments on their way out. */
   readonly #removals = new Set<Promise<void>>();
   readonly #stop = new AbortController();
@@ -122,11 +122,11 @@ export class LmdbMachine implements KeyValueMachine {
     return range;
   }
 
-  /** As StateMachine says. Throws CairnError BUSY when too many read the state, INTERNAL when the thread that captures it fails. */
+  /** As StateMachine says. Throws CairnError BUSY when too many read the state, INTERNAL when the worker thread dies. */
   async capture(): Promise<WorkerView> {
     this.#assertRunning();
     const { environment } = this;
-    return this.#views.capture(environment.path, environment.retain());
+    return this.#worker.capture(environment.path, environment.retain());
   }
 
   /** As StateMachine says. Needs room for both states. One at a time; entries applied meanwhile are replaced with the rest. */
@@ -170,7 +170,7 @@ export class LmdbMachine implements KeyValueMachine {
   async #letGo(): Promise<void> {
     this.#stop.abort(stopped());
     for (const range of [...this.#ranges]) range.fail(stopped());
-    await this.#views.stop(stopped());
+    await this.#worker.stop(stopped());
     await this.#restoring;
     await this.environment.close();
     await Promise.all(this.#removals);
@@ -180,8 +180,11 @@ export class LmdbMachine implements KeyValueMachine {
     const name = this.directory.reserve();
     let environment: LmdbEnvironment | undefined;
     try {
-      environment = await LmdbEnvironment.create(this.fs, this.directory.pathOf(name));
-      await fill(environment, payload, at, this.sessionLimits, this.#stop.signal);
+      const path = this.directory.pathOf(name);
+      await prepareNew(this.fs, path);
+      this.#stop.signal.throwIfAborted();
+      await this.#worker.restore({ path, at, sessionLimits: this.sessionLimits }, payload, this.#stop.signal);
+      environment = await LmdbEnvironment.open(this.fs, path);
       this.#stop.signal.throwIfAborted();
       await this.directory.pointTo(name);
     } catch (error) {

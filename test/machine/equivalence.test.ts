@@ -91,8 +91,8 @@ async function withMachines(body: (open: (name: string) => Promise<LmdbMachine>)
   }
 }
 
-test("however a prefix was reached, results and payload are the same to the byte", { timeout: 20_000 }, async () => {
-  // With one machine open all the time, the thread that reads captured states is not started anew for each of the others.
+test("however a prefix was reached, results and payload are the same to the byte", async () => {
+  // With one machine open all the time, the worker thread is not started anew for each of the others.
   await openLmdb({ directory: await temporaryDirectory() });
   await fc.assert(
     fc.asyncProperty(log, fc.nat(), sizes, fc.boolean(), async (entries, cutAt, batches, clean) => {

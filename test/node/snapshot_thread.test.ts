@@ -33,7 +33,7 @@ function diskWith(onWrite: () => unknown): FileSystem {
 /** Entries whose state is twice what may be on its way from the thread at a time. */
 function largeEntries(): Entry[] {
   const value = new Uint8Array(limits.snapshotWriteBytes);
-  return Array.from({ length: 2 * limits.viewBuffers }, (_, at) => {
+  return Array.from({ length: 2 * limits.workerBuffers }, (_, at) => {
     return { index: at + 1, term: 1, type: "command", data: putCommand(`large ${at}`, value) };
   });
 }

@@ -1,57 +1,47 @@
-import { assert } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
-import type { LogPosition } from "../core/types.js";
-import { type EncodedHeader, encodeFile, type SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
+import { assert } from "../../core/invariants.js";
+import { limits } from "../../core/limits.js";
+import type { LogPosition } from "../../core/types.js";
+import { type EncodedHeader, encodeFile, type SnapshotMeasure } from "../../storage/snapshots/file_encoder.js";
+import { LmdbEnvironment, type LmdbSnapshot } from "../lmdb_environment.js";
+import { encodePayload } from "../payload.js";
 import { BufferPool } from "./buffer_pool.js";
-import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb_environment.js";
-import { encodePayload } from "./payload.js";
-import { sentError, type ViewReply } from "./view_messages.js";
-
-/** Sends an answer to the main thread; the buffers go with it. */
-type Reply = (message: ViewReply, transferred?: readonly ArrayBuffer[]) => void;
+import { sentError, type TaskRequest } from "./messages.js";
+import type { Reply, ServedTask } from "./served_task.js";
 
 /** A captured state as the worker has it: an environment that is open, and a read transaction, until it is released. */
-export class ServedView {
-  readonly #pool = new BufferPool(limits.viewBuffers, limits.snapshotWriteBytes);
+export class ServedView implements ServedTask {
+  readonly #pool = new BufferPool(limits.workerBuffers, limits.snapshotWriteBytes);
   #reading: Promise<void> = Promise.resolve();
 
   private constructor(
-    private readonly view: number,
-    readonly at: LogPosition,
+    private readonly at: LogPosition,
     private readonly environment: LmdbEnvironment,
     private readonly snapshot: LmdbSnapshot,
     private readonly reply: Reply,
   ) {}
 
-  /** Captures the state in the environment at `path`, which the main thread has open. */
-  static open(view: number, path: string, reply: Reply): ServedView {
+  /** Captures the state in an environment that the main thread has open. */
+  static open({ path }: TaskRequest & { type: "capture" }, reply: Reply): ServedView {
     const environment = LmdbEnvironment.openShared(path);
     try {
       const snapshot = environment.snapshot();
       // Read in the transaction whose state it is about: what is applied meanwhile does not count (etcd#13973).
       const at = environment.readApplied(snapshot.transaction);
       assert(at !== undefined, "an open state has an applied position", { path });
-      return new ServedView(view, at, environment, snapshot, reply);
+      reply({ type: "captured", at });
+      return new ServedView(at, environment, snapshot, reply);
     } catch (error) {
       void environment.close();
       throw error;
     }
   }
 
-  /** Sends the payload, or the whole snapshot file with this header, as far as there are buffers; goes on as they come back. */
-  read(header: EncodedHeader | undefined): void {
-    this.#reading = this.#read(header).catch((error) => {
-      // After a release nobody listens any more.
-      if (!this.#pool.isClosed) this.reply({ type: "failed", view: this.view, error: sentError(error) });
-    });
+  handle(request: TaskRequest): void {
+    if (request.type === "read") this.#reading = this.#read(request.header).catch((error) => this.#fail(error));
+    else if (request.type === "taken") this.#pool.put(request.buffer);
   }
 
-  /** A buffer comes back. */
-  used(buffer: ArrayBuffer): void {
-    this.#pool.put(buffer);
-  }
-
-  /** Ends the transaction; the file may grow over what it has kept. */
+  /** Ends the transaction: the pages that it has kept may be used again. */
   async release(): Promise<void> {
     this.#pool.close();
     await this.#reading;
@@ -59,10 +49,16 @@ export class ServedView {
     await this.environment.close();
   }
 
+  #fail(error: unknown): void {
+    // After a release nobody listens any more.
+    if (!this.#pool.isClosed) this.reply({ type: "failed", error: sentError(error) });
+  }
+
+  /** Sends the payload, or the whole snapshot file with this header, as far as there are buffers; goes on as they come back. */
   async #read(header: EncodedHeader | undefined): Promise<void> {
     const payload = this.#payload();
     const measure = await this.#send(header === undefined ? withoutMeasure(payload) : encodeFile(header, payload));
-    this.reply({ type: "end", view: this.view, measure });
+    this.reply({ type: "end", measure });
   }
 
   async *#payload(): AsyncGenerator<Uint8Array, void, undefined> {
@@ -103,7 +99,7 @@ export class ServedView {
   }
 
   #sendBlock({ buffer }: Uint8Array<ArrayBuffer>, bytes: number): void {
-    if (bytes > 0) this.reply({ type: "piece", view: this.view, buffer, bytes }, [buffer]);
+    if (bytes > 0) this.reply({ type: "piece", buffer, bytes }, [buffer]);
   }
 }
 

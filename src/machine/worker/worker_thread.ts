@@ -1,23 +1,25 @@
 import { Worker } from "node:worker_threads";
-import { CairnError } from "../errors.js";
-import type { ViewReply, ViewRequest } from "./view_messages.js";
+import { CairnError } from "../../errors.js";
+import type { FromWorker, TaskReply, ToWorker } from "./messages.js";
 
 /** The worker's file is beside this one in all that the build makes; beside the sources, which tests run, there is none to run. */
-const WORKER_FILE = import.meta.url.endsWith(".ts") ? "../../dist/src/machine/view_worker.js" : "./view_worker.js";
+const WORKER_FILE = import.meta.url.endsWith(".ts")
+  ? "../../../dist/src/machine/worker/worker_main.js"
+  : "./worker_main.js";
 
-/** A view as the thread's messages know it. */
-export interface ViewClient {
-  deliver(reply: ViewReply): void;
+/** Who is told of the answers about one task. */
+export interface TaskClient {
+  deliver(reply: TaskReply): void;
   /** There is no thread any more. */
   abandon(error: Error): void;
 }
 
-/** A worker thread and its views. It does not keep the process alive, unless somebody waits for an answer. */
-export class ViewThread {
+/** The worker thread. It does not keep the process alive, unless somebody waits for an answer. */
+export class WorkerThread {
   readonly #worker: Worker;
-  readonly #views = new Map<number, ViewClient>();
+  readonly #clients = new Map<number, TaskClient>();
   readonly #exited: Promise<void>;
-  #lastView = 0;
+  #lastTask = 0;
   #waiting = 0;
   #isGone = false;
 
@@ -26,14 +28,14 @@ export class ViewThread {
     // Not with the process's own options, some of which are for its main program only (--input-type).
     this.#worker = new Worker(new URL(WORKER_FILE, import.meta.url), { execArgv: [] });
     this.#worker.unref();
-    this.#worker.on("message", (reply: ViewReply) => this.#views.get(reply.view)?.deliver(reply));
+    this.#worker.on("message", ({ task, reply }: FromWorker) => this.#clients.get(task)?.deliver(reply));
     this.#worker.on("error", (error) => {
       failure = error;
     });
     this.#exited = new Promise((resolve) => {
       this.#worker.once("exit", (code) => {
         this.#isGone = true;
-        for (const view of [...this.#views.values()]) view.abandon(died(code, failure));
+        for (const client of [...this.#clients.values()]) client.abandon(died(code, failure));
         resolve();
       });
     });
@@ -43,20 +45,20 @@ export class ViewThread {
     return this.#isGone;
   }
 
-  /** Gives a view its number. */
-  add(view: ViewClient): number {
-    this.#views.set(++this.#lastView, view);
-    return this.#lastView;
+  /** Gives a task its number. */
+  add(client: TaskClient): number {
+    this.#clients.set(++this.#lastTask, client);
+    return this.#lastTask;
   }
 
-  /** The view has ended: no answer comes for it any more. */
-  remove(number: number): void {
-    this.#views.delete(number);
+  /** The task has ended: no answer comes for it any more. */
+  remove(task: number): void {
+    this.#clients.delete(task);
   }
 
-  /** Sends a request; the buffers go with it. */
-  post(request: ViewRequest, transferred: readonly ArrayBuffer[] = []): void {
-    this.#worker.postMessage(request, transferred);
+  /** Sends a message; the buffers go with it. */
+  post(message: ToWorker, buffers: readonly ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, buffers);
   }
 
   /** Waits for what only an answer of the thread can bring about. */
@@ -69,15 +71,15 @@ export class ViewThread {
     }
   }
 
-  /** Ends the thread when it has no views any more: by itself and not by force, which LMDB's binding does not expect. */
+  /** Ends the thread, when it has no tasks any more: by itself and not by force, which LMDB's binding does not expect. */
   async stop(): Promise<void> {
-    this.post({ type: "stop" });
+    this.post("stop");
     await this.wait(this.#exited);
   }
 }
 
 function died(code: number, cause: unknown): CairnError {
   const reason = cause instanceof Error ? cause.message : `exit code ${code}`;
-  const text = `the thread that reads the state for snapshots has ended: ${reason}; try again`;
+  const text = `the worker thread of the state has ended: ${reason}; try again`;
   return new CairnError("INTERNAL", text, cause === undefined ? {} : { cause });
 }

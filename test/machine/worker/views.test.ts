@@ -6,15 +6,15 @@ import type { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { open } from "lmdb";
 import { describe, expect, test } from "vitest";
-import { InvariantViolation } from "../../src/core/invariants.js";
-import { limits } from "../../src/core/limits.js";
-import type { Entry } from "../../src/core/types.js";
-import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
-import type { LmdbMachine } from "../../src/machine/lmdb_machine.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import type { ViewReply } from "../../src/machine/view_messages.js";
-import { encodeSnapshot, measureSnapshot } from "../../src/storage/snapshots/encoder.js";
-import type { SnapshotHeader } from "../../src/storage/snapshots/header.js";
+import { InvariantViolation } from "../../../src/core/invariants.js";
+import { limits } from "../../../src/core/limits.js";
+import type { Entry } from "../../../src/core/types.js";
+import type { KeyValueMachine } from "../../../src/machine/key_value_machine.js";
+import type { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
+import { MemoryMachine } from "../../../src/machine/memory_machine.js";
+import type { FromWorker } from "../../../src/machine/worker/messages.js";
+import { encodeSnapshot, measureSnapshot } from "../../../src/storage/snapshots/encoder.js";
+import type { SnapshotHeader } from "../../../src/storage/snapshots/header.js";
 import {
   applyOperation,
   bytes,
@@ -26,7 +26,7 @@ import {
   request,
   temporaryDirectory,
   uncheckedBytes,
-} from "./support.js";
+} from "../support.js";
 
 /** One entry that puts a value of `valueBytes`. */
 function putEntry(index: number, key: string, valueBytes: number): Entry {
@@ -248,20 +248,20 @@ test("what is wrong in the state is found by who reads it, and is as fatal as on
 });
 
 describe("memory", () => {
-  test("a slow reader has no more than limits.viewBuffers pieces waiting for it", async () => {
+  test("a slow reader has no more than limits.workerBuffers pieces waiting for it", async () => {
     const { machine } = await openFilled(8000);
     const started = nextWorker();
     const slow = await machine.capture();
     let arrived = 0;
-    (await started).on("message", (reply: ViewReply) => {
-      if (reply.type === "piece" && reply.view === 1) arrived++;
+    (await started).on("message", ({ task, reply }: FromWorker) => {
+      if (reply.type === "piece" && task === 1) arrived++;
     });
     const pieces = slow.payload()[Symbol.asyncIterator]();
     for (let taken = 1; taken <= 3; taken++) {
       await pieces.next();
       // Another reader gets all of its pieces meanwhile, so nothing but the limit holds these up.
       await payloadOf(machine);
-      expect(arrived).toBe(taken - 1 + limits.viewBuffers);
+      expect(arrived).toBe(taken - 1 + limits.workerBuffers);
     }
     slow.release();
   });
@@ -275,7 +275,7 @@ describe("a thread that dies", () => {
     {
       how: "of an error",
       kill: (worker: Worker) => worker.postMessage(null),
-      reason: "Cannot read properties of null",
+      reason: "Cannot destructure",
     },
   ])("$how fails its views and who waits for it, and the next capture starts another", async ({ kill, reason }) => {
     const { machine, path } = await openFilled(5000);
@@ -318,7 +318,7 @@ describe("a process", () => {
     const machine = await openLmdb({ directory });
     fill(machine, 5000);
     await machine.close();
-    const module = fileURLToPath(new URL("../../dist/src/machine/lmdb_machine.js", import.meta.url));
+    const module = fileURLToPath(new URL("../../../dist/src/machine/lmdb_machine.js", import.meta.url));
     const source = `
       import { LmdbMachine } from ${JSON.stringify(module)};
       const machine = await LmdbMachine.open({ directory: ${JSON.stringify(directory)} });

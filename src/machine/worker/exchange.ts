@@ -1,0 +1,95 @@
+import { receivedError, type TaskReply, type TaskRequest } from "./messages.js";
+import type { TaskClient, WorkerThread } from "./worker_thread.js";
+
+/**
+ * One thing that the worker does for the main thread, as the main thread sees it: requests go out, answers come in, in order, until it
+ * fails or is released.
+ */
+export class Exchange implements TaskClient {
+  /** Resolves when the worker has nothing open for it any more. */
+  readonly ended: Promise<void>;
+  readonly #task: number;
+  readonly #failed = new AbortController();
+  /** Answers that nobody has asked for yet. */
+  readonly #replies: TaskReply[] = [];
+  #waiter: { resolve(reply: TaskReply): void; reject(error: Error): void } | undefined;
+  #markEnded: () => void = () => {};
+
+  constructor(private readonly thread: WorkerThread) {
+    this.ended = new Promise((resolve) => {
+      this.#markEnded = resolve;
+    });
+    this.#task = thread.add(this);
+  }
+
+  /** Aborted when it has failed or was released, with the reason. */
+  get failed(): AbortSignal {
+    return this.#failed.signal;
+  }
+
+  /** Whether {@link next} would not have to wait. */
+  get hasReply(): boolean {
+    return this.#replies.length > 0;
+  }
+
+  /** Sends a request; the buffers go with it. Does nothing once it has failed. */
+  post(request: TaskRequest, buffers: readonly ArrayBuffer[] = []): void {
+    if (!this.failed.aborted) this.thread.post({ task: this.#task, request }, buffers);
+  }
+
+  /** The next answer. Throws what it has failed with. */
+  async next(): Promise<TaskReply> {
+    this.failed.throwIfAborted();
+    return this.#replies.shift() ?? this.thread.wait(this.#arrival());
+  }
+
+  /** Ends it, unless it has ended: who waits for an answer gets the error. The worker lets go soon; see {@link ended}. */
+  fail(error: Error): void {
+    if (this.failed.aborted) return;
+    this.post({ type: "release" });
+    this.#end(error);
+  }
+
+  /** Waits until it has ended, which must be under way. */
+  settled(): Promise<void> {
+    return this.thread.wait(this.ended);
+  }
+
+  /** For the thread: an answer is there. */
+  deliver(reply: TaskReply): void {
+    if (reply.type === "released") this.#markAsEnded();
+    else if (reply.type === "failed") this.fail(receivedError(reply.error));
+    else this.#answer(reply);
+  }
+
+  /** For the thread: it is no more. */
+  abandon(error: Error): void {
+    this.#end(error);
+    this.#markAsEnded();
+  }
+
+  #answer(reply: TaskReply): void {
+    const waiter = this.#waiter;
+    this.#waiter = undefined;
+    if (waiter !== undefined) waiter.resolve(reply);
+    else if (!this.failed.aborted) this.#replies.push(reply);
+  }
+
+  #arrival(): Promise<TaskReply> {
+    return new Promise((resolve, reject) => {
+      this.#waiter = { resolve, reject };
+    });
+  }
+
+  #end(error: Error): void {
+    if (!this.failed.aborted) this.#failed.abort(error);
+    this.#replies.length = 0;
+    this.#waiter?.reject(error);
+    this.#waiter = undefined;
+  }
+
+  #markAsEnded(): void {
+    this.thread.remove(this.#task);
+    this.#markEnded();
+  }
+}

@@ -1,0 +1,71 @@
+import { assert } from "../../core/invariants.js";
+import type { LogPosition } from "../../core/types.js";
+import { LmdbEnvironment } from "../lmdb_environment.js";
+import { PayloadDecoder, type PayloadSink } from "../payload_decoder.js";
+import type { SessionHead, SessionLimits } from "../sessions.js";
+import { sentError, type TaskRequest } from "./messages.js";
+import type { Reply, ServedTask } from "./served_task.js";
+
+/** A state that is being restored, as the worker has it: a new environment into which blocks of a payload go, one to a transaction. */
+export class ServedRestore implements ServedTask {
+  readonly #decoder: PayloadDecoder;
+  #hasFailed = false;
+  #closed: Promise<void> | undefined;
+
+  private constructor(
+    private readonly at: LogPosition,
+    sessionLimits: SessionLimits,
+    private readonly environment: LmdbEnvironment,
+    private readonly reply: Reply,
+  ) {
+    this.#decoder = new PayloadDecoder(at, sessionLimits, sinkInto(environment));
+  }
+
+  /** Throws CairnError DISK_FULL. */
+  static open(request: TaskRequest & { type: "restore" }, reply: Reply): ServedRestore {
+    return new ServedRestore(request.at, request.sessionLimits, LmdbEnvironment.openPrepared(request.path), reply);
+  }
+
+  /** Throws CairnError CORRUPT or DISK_FULL, once; the environment is then of no use. */
+  handle(request: TaskRequest): void {
+    if (this.#hasFailed) return;
+    try {
+      if (request.type === "block") this.#put(request.buffer, request.bytes);
+      else if (request.type === "finish") this.#finish();
+    } catch (error) {
+      this.#hasFailed = true;
+      throw error;
+    }
+  }
+
+  release(): Promise<void> {
+    this.#closed ??= this.environment.close();
+    return this.#closed;
+  }
+
+  #put(buffer: ArrayBuffer, bytes: number): void {
+    this.environment.transaction(() => this.#decoder.push(new Uint8Array(buffer, 0, bytes)));
+    this.reply({ type: "taken", buffer }, [buffer]);
+  }
+
+  #finish(): void {
+    this.#decoder.finish();
+    this.environment.transaction(() => this.environment.writeApplied(this.at));
+    void this.release().then(
+      () => this.reply({ type: "restored" }),
+      (error) => this.reply({ type: "failed", error: sentError(error) }),
+    );
+  }
+}
+
+function sinkInto({ records, sessions }: LmdbEnvironment): PayloadSink {
+  let clientId = "";
+  return {
+    key: (key, record) => assert(records.append(key, record), "a payload's keys ascend"),
+    session: (head: SessionHead) => {
+      clientId = head.clientId;
+      sessions.putSession(head);
+    },
+    answer: (sequence, answer) => sessions.putAnswer(clientId, sequence, answer),
+  };
+}

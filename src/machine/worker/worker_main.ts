@@ -1,0 +1,55 @@
+// The worker thread of LmdbMachine: it makes snapshots of captured states (reads, encodes, checksums, hashes) and puts snapshots into
+// new states, so that all this costs the main thread no more than handing over full buffers.
+
+import { setPriority } from "node:os";
+import { parentPort } from "node:worker_threads";
+import { assert } from "../../core/invariants.js";
+import { sentError, type TaskReply, type TaskRequest, type ToWorker } from "./messages.js";
+import { ServedRestore } from "./served_restore.js";
+import type { Reply, ServedTask } from "./served_task.js";
+import { ServedView } from "./served_view.js";
+
+/** Where 0 is the main thread's priority and 19 the lowest. */
+const NICE = 10;
+
+assert(parentPort !== null, "this file is started as a worker thread");
+const port = parentPort;
+const tasks = new Map<number, ServedTask>();
+
+// A snapshot has time, the main thread has none. Only on Linux is a priority a thread's own; elsewhere it is the whole process's.
+if (process.platform === "linux") setPriority(NICE);
+
+port.on("message", (message: ToWorker) => {
+  if (message === "stop") return void stop();
+  const { task, request } = message;
+  if (request.type === "release") return void release(task);
+  try {
+    carryOut(task, request);
+  } catch (error) {
+    replyTo(task)({ type: "failed", error: sentError(error) });
+  }
+});
+
+function carryOut(task: number, request: TaskRequest): void {
+  if (request.type === "capture") tasks.set(task, ServedView.open(request, replyTo(task)));
+  else if (request.type === "restore") tasks.set(task, ServedRestore.open(request, replyTo(task)));
+  // What comes after a failure, or a release, is for nobody.
+  else tasks.get(task)?.handle(request);
+}
+
+async function release(task: number): Promise<void> {
+  const served = tasks.get(task);
+  tasks.delete(task);
+  await served?.release();
+  replyTo(task)({ type: "released" });
+}
+
+/** The thread ends by itself once nothing is left to do. */
+async function stop(): Promise<void> {
+  await Promise.all([...tasks.keys()].map(release));
+  port.close();
+}
+
+function replyTo(task: number): Reply {
+  return (reply: TaskReply, buffers: readonly ArrayBuffer[] = []) => port.postMessage({ task, reply }, buffers);
+}
