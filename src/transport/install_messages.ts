@@ -25,7 +25,7 @@ export interface InstallOffer {
 
 /** Why an offer is refused. */
 export interface OfferRefusal {
-  readonly reason: "stale_term" | "already_committed" | "busy" | "no_space";
+  readonly reason: "stale_term" | "already_committed" | "busy" | "no_space" | "cancelled";
   readonly detail: string;
 }
 

@@ -141,6 +141,7 @@ export const refusalMessages: Readonly<Record<OfferRefusal["reason"], SnapshotRe
   already_committed: SnapshotRefusal.ALREADY_COMMITTED,
   busy: SnapshotRefusal.BUSY,
   no_space: SnapshotRefusal.NO_SPACE,
+  cancelled: SnapshotRefusal.CANCELLED,
 };
 
 const refusals: Readonly<Record<SnapshotRefusal, OfferRefusal["reason"] | undefined>> = {
@@ -149,6 +150,7 @@ const refusals: Readonly<Record<SnapshotRefusal, OfferRefusal["reason"] | undefi
   [SnapshotRefusal.ALREADY_COMMITTED]: "already_committed",
   [SnapshotRefusal.BUSY]: "busy",
   [SnapshotRefusal.NO_SPACE]: "no_space",
+  [SnapshotRefusal.CANCELLED]: "cancelled",
 };
 
 /** What the receiver of a snapshot says. @throws CairnError INVALID_ARGUMENT for what no correct one says */

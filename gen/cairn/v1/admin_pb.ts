@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/admin.proto.
  */
 export const file_cairn_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIhIKEEdldFN0YXR1c1JlcXVlc3Qi8gMKEUdldFN0YXR1c1Jlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEiAKBHJvbGUYBCABKA4yEi5jYWlybi52MS5Ob2RlUm9sZRIMCgR0ZXJtGAUgASgEEhEKCWxlYWRlcl9pZBgGIAEoCRIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgJIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgKIAEoBBIoCgptZW1iZXJzaGlwGAsgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBItCg1lbGVjdGlvbl9tb2RlGAwgASgOMhYuY2Fpcm4udjEuRWxlY3Rpb25Nb2RlEhEKCWRpc2tfZnVsbBgNIAEoCBIkCghyZWNvdmVyeRgOIAEoCzISLmNhaXJuLnYxLlJlY292ZXJ5EhgKEG1lbWJlcnNoaXBfaW5kZXgYDyABKAQSLwoRYm9vdHN0cmFwX21lbWJlcnMYECABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEioKCHByb2dyZXNzGBEgAygLMhguY2Fpcm4udjEuTWVtYmVyUHJvZ3Jlc3MiLgoRR2V0TG9nSW5mb1JlcXVlc3QSGQoRbWluX2FwcGxpZWRfaW5kZXgYASABKAQiLgoJVGVybVJhbmdlEhMKC2ZpcnN0X2luZGV4GAEgASgEEgwKBHRlcm0YAiABKAQimwIKEkdldExvZ0luZm9SZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBBISCgpsYXN0X2luZGV4GAIgASgEEhEKCWxhc3RfdGVybRgDIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhUKDXRvdGFsX2VudHJpZXMYBiABKAQSFAoMY29tbWl0X2luZGV4GAcgASgEEhUKDWFwcGxpZWRfaW5kZXgYCCABKAQSEAoIc2VnbWVudHMYCSABKA0SEgoKZGlza19ieXRlcxgKIAEoBBIMCgR0ZXJtGAsgASgEEiIKBXRlcm1zGAwgAygLMhMuY2Fpcm4udjEuVGVybVJhbmdlIn4KE1Rha2VTbmFwc2hvdFJlcXVlc3QSGwoRdGhyZXNob2xkX2VudHJpZXMYASABKARIABIPCgVpbmRleBgCIAEoBEgAEhsKDmtlZXBfbG9nX2J5dGVzGAMgASgESAGIAQFCCQoHdHJpZ2dlckIRCg9fa2VlcF9sb2dfYnl0ZXMiZgoMU25hcHNob3RJbmZvEg0KBWluZGV4GAEgASgEEgwKBHRlcm0YAiABKAQSFQoNcGF5bG9hZF9ieXRlcxgDIAEoBBISCgpmaWxlX2J5dGVzGAQgASgEEg4KBnNoYTI1NhgFIAEoDCJsChRUYWtlU25hcHNob3RSZXNwb25zZRINCgV0YWtlbhgBIAEoCBIoCghzbmFwc2hvdBgCIAEoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbxIbChNsb2dfZW50cmllc190cmltbWVkGAMgASgEIhYKFExpc3RTbmFwc2hvdHNSZXF1ZXN0IkIKFUxpc3RTbmFwc2hvdHNSZXNwb25zZRIpCglzbmFwc2hvdHMYASADKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8iKAoXRG93bmxvYWRTbmFwc2hvdFJlcXVlc3QSDQoFaW5kZXgYASABKAQiTgoYRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlEiQKBGluZm8YASABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SDAoEZGF0YRgCIAEoDCIRCg9DYW1wYWlnblJlcXVlc3QiIAoQQ2FtcGFpZ25SZXNwb25zZRIMCgR0ZXJtGAEgASgEIhYKFExpc3RUcmFuc2ZlcnNSZXF1ZXN0IqABCghUcmFuc2ZlchIKCgJpZBgBIAEoCRIPCgdwZWVyX2lkGAIgASgJEg8KB3NlbmRpbmcYAyABKAgSDQoFaW5kZXgYBCABKAQSEwoLdG90YWxfYnl0ZXMYBSABKAQSEgoKZG9uZV9ieXRlcxgGIAEoBBIYChBieXRlc19wZXJfc2Vjb25kGAcgASgEEhQKDHJlbWFpbmluZ19tcxgIIAEoBCI+ChVMaXN0VHJhbnNmZXJzUmVzcG9uc2USJQoJdHJhbnNmZXJzGAEgAygLMhIuY2Fpcm4udjEuVHJhbnNmZXIiIwoVQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkNhbmNlbFRyYW5zZmVyUmVzcG9uc2UiNQoRQWRkTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIj4KEkFkZExlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIoChVQcm9tb3RlTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJCChZQcm9tb3RlTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiYKE1JlbW92ZU1lbWJlclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJAChRSZW1vdmVNZW1iZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIsChlUcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiLwoaVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USEQoJbGVhZGVyX2lkGAEgASgJIh8KDkNvbXBhY3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIiYKD0NvbXBhY3RSZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBCIUChJWZXJpZnlTdGF0ZVJlcXVlc3QiQAoMTWVtYmVyRGlnZXN0Eg8KB25vZGVfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEg8KB2RpZmZlcnMYAyABKAgiTQoTVmVyaWZ5U3RhdGVSZXNwb25zZRINCgVpbmRleBgBIAEoBBInCgdkaWdlc3RzGAIgAygLMhYuY2Fpcm4udjEuTWVtYmVyRGlnZXN0KokBCghOb2RlUm9sZRIZChVOT0RFX1JPTEVfVU5TUEVDSUZJRUQQABIWChJOT0RFX1JPTEVfRk9MTE9XRVIQARIXChNOT0RFX1JPTEVfQ0FORElEQVRFEAISFAoQTk9ERV9ST0xFX0xFQURFUhADEhsKF05PREVfUk9MRV9QUkVfQ0FORElEQVRFEAQqZAoMRWxlY3Rpb25Nb2RlEh0KGUVMRUNUSU9OX01PREVfVU5TUEVDSUZJRUQQABIbChdFTEVDVElPTl9NT0RFX0FVVE9NQVRJQxABEhgKFEVMRUNUSU9OX01PREVfTUFOVUFMEAIqhAEKDVByb2dyZXNzU3RhdGUSHgoaUFJPR1JFU1NfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRQUk9HUkVTU19TVEFURV9QUk9CRRABEhwKGFBST0dSRVNTX1NUQVRFX1JFUExJQ0FURRACEhsKF1BST0dSRVNTX1NUQVRFX1NOQVBTSE9UEAMy+AgKDEFkbWluU2VydmljZRJJCglHZXRTdGF0dXMSGi5jYWlybi52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2Fpcm4udjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJMCgpHZXRMb2dJbmZvEhsuY2Fpcm4udjEuR2V0TG9nSW5mb1JlcXVlc3QaHC5jYWlybi52MS5HZXRMb2dJbmZvUmVzcG9uc2UiA5ACARJNCgxUYWtlU25hcHNob3QSHS5jYWlybi52MS5UYWtlU25hcHNob3RSZXF1ZXN0Gh4uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVzcG9uc2USVQoNTGlzdFNuYXBzaG90cxIeLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlIgOQAgESYAoQRG93bmxvYWRTbmFwc2hvdBIhLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXF1ZXN0GiIuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlIgOQAgEwARJBCghDYW1wYWlnbhIZLmNhaXJuLnYxLkNhbXBhaWduUmVxdWVzdBoaLmNhaXJuLnYxLkNhbXBhaWduUmVzcG9uc2USVQoNTGlzdFRyYW5zZmVycxIeLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1Jlc3BvbnNlIgOQAgESUwoOQ2FuY2VsVHJhbnNmZXISHy5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlcXVlc3QaIC5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlc3BvbnNlEkcKCkFkZExlYXJuZXISGy5jYWlybi52MS5BZGRMZWFybmVyUmVxdWVzdBocLmNhaXJuLnYxLkFkZExlYXJuZXJSZXNwb25zZRJTCg5Qcm9tb3RlTGVhcm5lchIfLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVxdWVzdBogLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVzcG9uc2USTQoMUmVtb3ZlTWVtYmVyEh0uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBoeLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEl8KElRyYW5zZmVyTGVhZGVyc2hpcBIjLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QaJC5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRI+CgdDb21wYWN0EhguY2Fpcm4udjEuQ29tcGFjdFJlcXVlc3QaGS5jYWlybi52MS5Db21wYWN0UmVzcG9uc2USSgoLVmVyaWZ5U3RhdGUSHC5jYWlybi52MS5WZXJpZnlTdGF0ZVJlcXVlc3QaHS5jYWlybi52MS5WZXJpZnlTdGF0ZVJlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
+  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEIhIKEEdldFN0YXR1c1JlcXVlc3QiswQKEUdldFN0YXR1c1Jlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEiAKBHJvbGUYBCABKA4yEi5jYWlybi52MS5Ob2RlUm9sZRIMCgR0ZXJtGAUgASgEEhEKCWxlYWRlcl9pZBgGIAEoCRIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgJIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgKIAEoBBIoCgptZW1iZXJzaGlwGAsgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBItCg1lbGVjdGlvbl9tb2RlGAwgASgOMhYuY2Fpcm4udjEuRWxlY3Rpb25Nb2RlEhEKCWRpc2tfZnVsbBgNIAEoCBIkCghyZWNvdmVyeRgOIAEoCzISLmNhaXJuLnYxLlJlY292ZXJ5EhgKEG1lbWJlcnNoaXBfaW5kZXgYDyABKAQSLwoRYm9vdHN0cmFwX21lbWJlcnMYECABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEioKCHByb2dyZXNzGBEgAygLMhguY2Fpcm4udjEuTWVtYmVyUHJvZ3Jlc3MSLQoNbGFzdF9zbmFwc2hvdBgSIAEoCzIWLmNhaXJuLnYxLkxhc3RTbmFwc2hvdBIQCgh3YXJuaW5ncxgTIAMoCSIuChFHZXRMb2dJbmZvUmVxdWVzdBIZChFtaW5fYXBwbGllZF9pbmRleBgBIAEoBCIuCglUZXJtUmFuZ2USEwoLZmlyc3RfaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBCKbAgoSR2V0TG9nSW5mb1Jlc3BvbnNlEhMKC2ZpcnN0X2luZGV4GAEgASgEEhIKCmxhc3RfaW5kZXgYAiABKAQSEQoJbGFzdF90ZXJtGAMgASgEEhYKDnNuYXBzaG90X2luZGV4GAQgASgEEhUKDXNuYXBzaG90X3Rlcm0YBSABKAQSFQoNdG90YWxfZW50cmllcxgGIAEoBBIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIQCghzZWdtZW50cxgJIAEoDRISCgpkaXNrX2J5dGVzGAogASgEEgwKBHRlcm0YCyABKAQSIgoFdGVybXMYDCADKAsyEy5jYWlybi52MS5UZXJtUmFuZ2UifgoTVGFrZVNuYXBzaG90UmVxdWVzdBIbChF0aHJlc2hvbGRfZW50cmllcxgBIAEoBEgAEg8KBWluZGV4GAIgASgESAASGwoOa2VlcF9sb2dfYnl0ZXMYAyABKARIAYgBAUIJCgd0cmlnZ2VyQhEKD19rZWVwX2xvZ19ieXRlcyJmCgxTbmFwc2hvdEluZm8SDQoFaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBBIVCg1wYXlsb2FkX2J5dGVzGAMgASgEEhIKCmZpbGVfYnl0ZXMYBCABKAQSDgoGc2hhMjU2GAUgASgMImwKFFRha2VTbmFwc2hvdFJlc3BvbnNlEg0KBXRha2VuGAEgASgIEigKCHNuYXBzaG90GAIgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEhsKE2xvZ19lbnRyaWVzX3RyaW1tZWQYAyABKAQiFgoUTGlzdFNuYXBzaG90c1JlcXVlc3QiQgoVTGlzdFNuYXBzaG90c1Jlc3BvbnNlEikKCXNuYXBzaG90cxgBIAMoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbyIoChdEb3dubG9hZFNuYXBzaG90UmVxdWVzdBINCgVpbmRleBgBIAEoBCJOChhEb3dubG9hZFNuYXBzaG90UmVzcG9uc2USJAoEaW5mbxgBIAEoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbxIMCgRkYXRhGAIgASgMIhEKD0NhbXBhaWduUmVxdWVzdCIgChBDYW1wYWlnblJlc3BvbnNlEgwKBHRlcm0YASABKAQiFgoUTGlzdFRyYW5zZmVyc1JlcXVlc3QitwEKCFRyYW5zZmVyEgoKAmlkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkSDwoHc2VuZGluZxgDIAEoCBINCgVpbmRleBgEIAEoBBITCgt0b3RhbF9ieXRlcxgFIAEoBBISCgpkb25lX2J5dGVzGAYgASgEEhgKEGJ5dGVzX3Blcl9zZWNvbmQYByABKAQSFAoMcmVtYWluaW5nX21zGAggASgEEhUKDXJlc3VtZWRfYnl0ZXMYCSABKAQiPgoVTGlzdFRyYW5zZmVyc1Jlc3BvbnNlEiUKCXRyYW5zZmVycxgBIAMoCzISLmNhaXJuLnYxLlRyYW5zZmVyIiMKFUNhbmNlbFRyYW5zZmVyUmVxdWVzdBIKCgJpZBgBIAEoCSIYChZDYW5jZWxUcmFuc2ZlclJlc3BvbnNlIjUKEUFkZExlYXJuZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCSI+ChJBZGRMZWFybmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiKAoVUHJvbW90ZUxlYXJuZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiQgoWUHJvbW90ZUxlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCImChNSZW1vdmVNZW1iZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiQAoUUmVtb3ZlTWVtYmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiLAoZVHJhbnNmZXJMZWFkZXJzaGlwUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIi8KGlRyYW5zZmVyTGVhZGVyc2hpcFJlc3BvbnNlEhEKCWxlYWRlcl9pZBgBIAEoCSIfCg5Db21wYWN0UmVxdWVzdBINCgVpbmRleBgBIAEoBCImCg9Db21wYWN0UmVzcG9uc2USEwoLZmlyc3RfaW5kZXgYASABKAQiFAoSVmVyaWZ5U3RhdGVSZXF1ZXN0Ik8KDE1lbWJlckRpZ2VzdBIPCgdub2RlX2lkGAEgASgJEg4KBnNoYTI1NhgCIAEoDBIPCgdkaWZmZXJzGAMgASgIEg0KBWVycm9yGAQgASgJImAKE1ZlcmlmeVN0YXRlUmVzcG9uc2USDQoFaW5kZXgYASABKAQSJwoHZGlnZXN0cxgCIAMoCzIWLmNhaXJuLnYxLk1lbWJlckRpZ2VzdBIRCglhbGxfZXF1YWwYAyABKAgqiQEKCE5vZGVSb2xlEhkKFU5PREVfUk9MRV9VTlNQRUNJRklFRBAAEhYKEk5PREVfUk9MRV9GT0xMT1dFUhABEhcKE05PREVfUk9MRV9DQU5ESURBVEUQAhIUChBOT0RFX1JPTEVfTEVBREVSEAMSGwoXTk9ERV9ST0xFX1BSRV9DQU5ESURBVEUQBCpkCgxFbGVjdGlvbk1vZGUSHQoZRUxFQ1RJT05fTU9ERV9VTlNQRUNJRklFRBAAEhsKF0VMRUNUSU9OX01PREVfQVVUT01BVElDEAESGAoURUxFQ1RJT05fTU9ERV9NQU5VQUwQAiqEAQoNUHJvZ3Jlc3NTdGF0ZRIeChpQUk9HUkVTU19TVEFURV9VTlNQRUNJRklFRBAAEhgKFFBST0dSRVNTX1NUQVRFX1BST0JFEAESHAoYUFJPR1JFU1NfU1RBVEVfUkVQTElDQVRFEAISGwoXUFJPR1JFU1NfU1RBVEVfU05BUFNIT1QQAyqBAgoOU25hcHNob3RSZWFzb24SHwobU05BUFNIT1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZU05BUFNIT1RfUkVBU09OX1JFUVVFU1RFRBABEhsKF1NOQVBTSE9UX1JFQVNPTl9FTlRSSUVTEAISHQoZU05BUFNIT1RfUkVBU09OX0xPR19CWVRFUxADEh0KGVNOQVBTSE9UX1JFQVNPTl9MT0dfUkFUSU8QBBIXChNTTkFQU0hPVF9SRUFTT05fQUdFEAUSHAoYU05BUFNIT1RfUkVBU09OX0ZPTExPV0VSEAYSHQoZU05BUFNIT1RfUkVBU09OX0lOU1RBTExFRBAHMvgICgxBZG1pblNlcnZpY2USSQoJR2V0U3RhdHVzEhouY2Fpcm4udjEuR2V0U3RhdHVzUmVxdWVzdBobLmNhaXJuLnYxLkdldFN0YXR1c1Jlc3BvbnNlIgOQAgESTAoKR2V0TG9nSW5mbxIbLmNhaXJuLnYxLkdldExvZ0luZm9SZXF1ZXN0GhwuY2Fpcm4udjEuR2V0TG9nSW5mb1Jlc3BvbnNlIgOQAgESTQoMVGFrZVNuYXBzaG90Eh0uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVxdWVzdBoeLmNhaXJuLnYxLlRha2VTbmFwc2hvdFJlc3BvbnNlElUKDUxpc3RTbmFwc2hvdHMSHi5jYWlybi52MS5MaXN0U25hcHNob3RzUmVxdWVzdBofLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXNwb25zZSIDkAIBEmAKEERvd25sb2FkU25hcHNob3QSIS5jYWlybi52MS5Eb3dubG9hZFNuYXBzaG90UmVxdWVzdBoiLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXNwb25zZSIDkAIBMAESQQoIQ2FtcGFpZ24SGS5jYWlybi52MS5DYW1wYWlnblJlcXVlc3QaGi5jYWlybi52MS5DYW1wYWlnblJlc3BvbnNlElUKDUxpc3RUcmFuc2ZlcnMSHi5jYWlybi52MS5MaXN0VHJhbnNmZXJzUmVxdWVzdBofLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXNwb25zZSIDkAIBElMKDkNhbmNlbFRyYW5zZmVyEh8uY2Fpcm4udjEuQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0GiAuY2Fpcm4udjEuQ2FuY2VsVHJhbnNmZXJSZXNwb25zZRJHCgpBZGRMZWFybmVyEhsuY2Fpcm4udjEuQWRkTGVhcm5lclJlcXVlc3QaHC5jYWlybi52MS5BZGRMZWFybmVyUmVzcG9uc2USUwoOUHJvbW90ZUxlYXJuZXISHy5jYWlybi52MS5Qcm9tb3RlTGVhcm5lclJlcXVlc3QaIC5jYWlybi52MS5Qcm9tb3RlTGVhcm5lclJlc3BvbnNlEk0KDFJlbW92ZU1lbWJlchIdLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlcXVlc3QaHi5jYWlybi52MS5SZW1vdmVNZW1iZXJSZXNwb25zZRJfChJUcmFuc2ZlckxlYWRlcnNoaXASIy5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0GiQuY2Fpcm4udjEuVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USPgoHQ29tcGFjdBIYLmNhaXJuLnYxLkNvbXBhY3RSZXF1ZXN0GhkuY2Fpcm4udjEuQ29tcGFjdFJlc3BvbnNlEkoKC1ZlcmlmeVN0YXRlEhwuY2Fpcm4udjEuVmVyaWZ5U3RhdGVSZXF1ZXN0Gh0uY2Fpcm4udjEuVmVyaWZ5U3RhdGVSZXNwb25zZWIGcHJvdG8z", [file_cairn_v1_storage]);
 
 /**
  * How the node's state came to be at its last start.
@@ -111,6 +111,51 @@ export const MemberProgressSchema: GenMessage<MemberProgress> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 1);
 
 /**
+ * The newest snapshot that was taken or installed since the node started.
+ *
+ * @generated from message cairn.v1.LastSnapshot
+ */
+export type LastSnapshot = Message<"cairn.v1.LastSnapshot"> & {
+  /**
+   * @generated from field: uint64 index = 1;
+   */
+  index: bigint;
+
+  /**
+   * @generated from field: cairn.v1.SnapshotReason reason = 2;
+   */
+  reason: SnapshotReason;
+
+  /**
+   * When it was done, in milliseconds since 1970 by this node's clock.
+   *
+   * @generated from field: uint64 finished_unix_ms = 3;
+   */
+  finishedUnixMs: bigint;
+
+  /**
+   * How long it took, in milliseconds.
+   *
+   * @generated from field: uint64 duration_ms = 4;
+   */
+  durationMs: bigint;
+
+  /**
+   * Size of the file in bytes.
+   *
+   * @generated from field: uint64 file_bytes = 5;
+   */
+  fileBytes: bigint;
+};
+
+/**
+ * Describes the message cairn.v1.LastSnapshot.
+ * Use `create(LastSnapshotSchema)` to create a new message.
+ */
+export const LastSnapshotSchema: GenMessage<LastSnapshot> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_admin, 2);
+
+/**
  * @generated from message cairn.v1.GetStatusRequest
  */
 export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
@@ -121,7 +166,7 @@ export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 2);
+  messageDesc(file_cairn_v1_admin, 3);
 
 /**
  * @generated from message cairn.v1.GetStatusResponse
@@ -225,6 +270,20 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
    * @generated from field: repeated cairn.v1.MemberProgress progress = 17;
    */
   progress: MemberProgress[];
+
+  /**
+   * Absent when none was taken or installed since the node started.
+   *
+   * @generated from field: cairn.v1.LastSnapshot last_snapshot = 18;
+   */
+  lastSnapshot?: LastSnapshot | undefined;
+
+  /**
+   * What an operator should see to, in words: a member that cannot catch up, a damaged file, a full disk.
+   *
+   * @generated from field: repeated string warnings = 19;
+   */
+  warnings: string[];
 };
 
 /**
@@ -232,7 +291,7 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 3);
+  messageDesc(file_cairn_v1_admin, 4);
 
 /**
  * @generated from message cairn.v1.GetLogInfoRequest
@@ -251,7 +310,7 @@ export type GetLogInfoRequest = Message<"cairn.v1.GetLogInfoRequest"> & {
  * Use `create(GetLogInfoRequestSchema)` to create a new message.
  */
 export const GetLogInfoRequestSchema: GenMessage<GetLogInfoRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 4);
+  messageDesc(file_cairn_v1_admin, 5);
 
 /**
  * Entries that share a term.
@@ -277,7 +336,7 @@ export type TermRange = Message<"cairn.v1.TermRange"> & {
  * Use `create(TermRangeSchema)` to create a new message.
  */
 export const TermRangeSchema: GenMessage<TermRange> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 5);
+  messageDesc(file_cairn_v1_admin, 6);
 
 /**
  * @generated from message cairn.v1.GetLogInfoResponse
@@ -363,7 +422,7 @@ export type GetLogInfoResponse = Message<"cairn.v1.GetLogInfoResponse"> & {
  * Use `create(GetLogInfoResponseSchema)` to create a new message.
  */
 export const GetLogInfoResponseSchema: GenMessage<GetLogInfoResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 6);
+  messageDesc(file_cairn_v1_admin, 7);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotRequest
@@ -407,7 +466,7 @@ export type TakeSnapshotRequest = Message<"cairn.v1.TakeSnapshotRequest"> & {
  * Use `create(TakeSnapshotRequestSchema)` to create a new message.
  */
 export const TakeSnapshotRequestSchema: GenMessage<TakeSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 7);
+  messageDesc(file_cairn_v1_admin, 8);
 
 /**
  * A snapshot on disk.
@@ -452,7 +511,7 @@ export type SnapshotInfo = Message<"cairn.v1.SnapshotInfo"> & {
  * Use `create(SnapshotInfoSchema)` to create a new message.
  */
 export const SnapshotInfoSchema: GenMessage<SnapshotInfo> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 8);
+  messageDesc(file_cairn_v1_admin, 9);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotResponse
@@ -485,7 +544,7 @@ export type TakeSnapshotResponse = Message<"cairn.v1.TakeSnapshotResponse"> & {
  * Use `create(TakeSnapshotResponseSchema)` to create a new message.
  */
 export const TakeSnapshotResponseSchema: GenMessage<TakeSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 9);
+  messageDesc(file_cairn_v1_admin, 10);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsRequest
@@ -498,7 +557,7 @@ export type ListSnapshotsRequest = Message<"cairn.v1.ListSnapshotsRequest"> & {
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 10);
+  messageDesc(file_cairn_v1_admin, 11);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsResponse
@@ -517,7 +576,7 @@ export type ListSnapshotsResponse = Message<"cairn.v1.ListSnapshotsResponse"> & 
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 11);
+  messageDesc(file_cairn_v1_admin, 12);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotRequest
@@ -536,7 +595,7 @@ export type DownloadSnapshotRequest = Message<"cairn.v1.DownloadSnapshotRequest"
  * Use `create(DownloadSnapshotRequestSchema)` to create a new message.
  */
 export const DownloadSnapshotRequestSchema: GenMessage<DownloadSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 12);
+  messageDesc(file_cairn_v1_admin, 13);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotResponse
@@ -562,7 +621,7 @@ export type DownloadSnapshotResponse = Message<"cairn.v1.DownloadSnapshotRespons
  * Use `create(DownloadSnapshotResponseSchema)` to create a new message.
  */
 export const DownloadSnapshotResponseSchema: GenMessage<DownloadSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 13);
+  messageDesc(file_cairn_v1_admin, 14);
 
 /**
  * @generated from message cairn.v1.CampaignRequest
@@ -575,7 +634,7 @@ export type CampaignRequest = Message<"cairn.v1.CampaignRequest"> & {
  * Use `create(CampaignRequestSchema)` to create a new message.
  */
 export const CampaignRequestSchema: GenMessage<CampaignRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 14);
+  messageDesc(file_cairn_v1_admin, 15);
 
 /**
  * @generated from message cairn.v1.CampaignResponse
@@ -594,7 +653,7 @@ export type CampaignResponse = Message<"cairn.v1.CampaignResponse"> & {
  * Use `create(CampaignResponseSchema)` to create a new message.
  */
 export const CampaignResponseSchema: GenMessage<CampaignResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 15);
+  messageDesc(file_cairn_v1_admin, 16);
 
 /**
  * @generated from message cairn.v1.ListTransfersRequest
@@ -607,7 +666,7 @@ export type ListTransfersRequest = Message<"cairn.v1.ListTransfersRequest"> & {
  * Use `create(ListTransfersRequestSchema)` to create a new message.
  */
 export const ListTransfersRequestSchema: GenMessage<ListTransfersRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 16);
+  messageDesc(file_cairn_v1_admin, 17);
 
 /**
  * A snapshot on its way.
@@ -666,6 +725,13 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
    * @generated from field: uint64 remaining_ms = 8;
    */
   remainingMs: bigint;
+
+  /**
+   * Bytes that the receiver had already when the transfer began, of one that was interrupted.
+   *
+   * @generated from field: uint64 resumed_bytes = 9;
+   */
+  resumedBytes: bigint;
 };
 
 /**
@@ -673,7 +739,7 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
  * Use `create(TransferSchema)` to create a new message.
  */
 export const TransferSchema: GenMessage<Transfer> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 17);
+  messageDesc(file_cairn_v1_admin, 18);
 
 /**
  * @generated from message cairn.v1.ListTransfersResponse
@@ -690,7 +756,7 @@ export type ListTransfersResponse = Message<"cairn.v1.ListTransfersResponse"> & 
  * Use `create(ListTransfersResponseSchema)` to create a new message.
  */
 export const ListTransfersResponseSchema: GenMessage<ListTransfersResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 18);
+  messageDesc(file_cairn_v1_admin, 19);
 
 /**
  * @generated from message cairn.v1.CancelTransferRequest
@@ -707,7 +773,7 @@ export type CancelTransferRequest = Message<"cairn.v1.CancelTransferRequest"> & 
  * Use `create(CancelTransferRequestSchema)` to create a new message.
  */
 export const CancelTransferRequestSchema: GenMessage<CancelTransferRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 19);
+  messageDesc(file_cairn_v1_admin, 20);
 
 /**
  * @generated from message cairn.v1.CancelTransferResponse
@@ -720,7 +786,7 @@ export type CancelTransferResponse = Message<"cairn.v1.CancelTransferResponse"> 
  * Use `create(CancelTransferResponseSchema)` to create a new message.
  */
 export const CancelTransferResponseSchema: GenMessage<CancelTransferResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 20);
+  messageDesc(file_cairn_v1_admin, 21);
 
 /**
  * @generated from message cairn.v1.AddLearnerRequest
@@ -744,7 +810,7 @@ export type AddLearnerRequest = Message<"cairn.v1.AddLearnerRequest"> & {
  * Use `create(AddLearnerRequestSchema)` to create a new message.
  */
 export const AddLearnerRequestSchema: GenMessage<AddLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 21);
+  messageDesc(file_cairn_v1_admin, 22);
 
 /**
  * @generated from message cairn.v1.AddLearnerResponse
@@ -763,7 +829,7 @@ export type AddLearnerResponse = Message<"cairn.v1.AddLearnerResponse"> & {
  * Use `create(AddLearnerResponseSchema)` to create a new message.
  */
 export const AddLearnerResponseSchema: GenMessage<AddLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 22);
+  messageDesc(file_cairn_v1_admin, 23);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerRequest
@@ -780,7 +846,7 @@ export type PromoteLearnerRequest = Message<"cairn.v1.PromoteLearnerRequest"> & 
  * Use `create(PromoteLearnerRequestSchema)` to create a new message.
  */
 export const PromoteLearnerRequestSchema: GenMessage<PromoteLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 23);
+  messageDesc(file_cairn_v1_admin, 24);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerResponse
@@ -799,7 +865,7 @@ export type PromoteLearnerResponse = Message<"cairn.v1.PromoteLearnerResponse"> 
  * Use `create(PromoteLearnerResponseSchema)` to create a new message.
  */
 export const PromoteLearnerResponseSchema: GenMessage<PromoteLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 24);
+  messageDesc(file_cairn_v1_admin, 25);
 
 /**
  * @generated from message cairn.v1.RemoveMemberRequest
@@ -816,7 +882,7 @@ export type RemoveMemberRequest = Message<"cairn.v1.RemoveMemberRequest"> & {
  * Use `create(RemoveMemberRequestSchema)` to create a new message.
  */
 export const RemoveMemberRequestSchema: GenMessage<RemoveMemberRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 25);
+  messageDesc(file_cairn_v1_admin, 26);
 
 /**
  * @generated from message cairn.v1.RemoveMemberResponse
@@ -835,7 +901,7 @@ export type RemoveMemberResponse = Message<"cairn.v1.RemoveMemberResponse"> & {
  * Use `create(RemoveMemberResponseSchema)` to create a new message.
  */
 export const RemoveMemberResponseSchema: GenMessage<RemoveMemberResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 26);
+  messageDesc(file_cairn_v1_admin, 27);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipRequest
@@ -854,7 +920,7 @@ export type TransferLeadershipRequest = Message<"cairn.v1.TransferLeadershipRequ
  * Use `create(TransferLeadershipRequestSchema)` to create a new message.
  */
 export const TransferLeadershipRequestSchema: GenMessage<TransferLeadershipRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 27);
+  messageDesc(file_cairn_v1_admin, 28);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipResponse
@@ -873,13 +939,15 @@ export type TransferLeadershipResponse = Message<"cairn.v1.TransferLeadershipRes
  * Use `create(TransferLeadershipResponseSchema)` to create a new message.
  */
 export const TransferLeadershipResponseSchema: GenMessage<TransferLeadershipResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 28);
+  messageDesc(file_cairn_v1_admin, 29);
 
 /**
  * @generated from message cairn.v1.CompactRequest
  */
 export type CompactRequest = Message<"cairn.v1.CompactRequest"> & {
   /**
+   * Last index that may leave the log. 0: all that the newest snapshot covers.
+   *
    * @generated from field: uint64 index = 1;
    */
   index: bigint;
@@ -890,13 +958,15 @@ export type CompactRequest = Message<"cairn.v1.CompactRequest"> & {
  * Use `create(CompactRequestSchema)` to create a new message.
  */
 export const CompactRequestSchema: GenMessage<CompactRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 29);
+  messageDesc(file_cairn_v1_admin, 30);
 
 /**
  * @generated from message cairn.v1.CompactResponse
  */
 export type CompactResponse = Message<"cairn.v1.CompactResponse"> & {
   /**
+   * First entry that the log may still be read from. The files go in whole segments.
+   *
    * @generated from field: uint64 first_index = 1;
    */
   firstIndex: bigint;
@@ -907,7 +977,7 @@ export type CompactResponse = Message<"cairn.v1.CompactResponse"> & {
  * Use `create(CompactResponseSchema)` to create a new message.
  */
 export const CompactResponseSchema: GenMessage<CompactResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 30);
+  messageDesc(file_cairn_v1_admin, 31);
 
 /**
  * @generated from message cairn.v1.VerifyStateRequest
@@ -920,7 +990,7 @@ export type VerifyStateRequest = Message<"cairn.v1.VerifyStateRequest"> & {
  * Use `create(VerifyStateRequestSchema)` to create a new message.
  */
 export const VerifyStateRequestSchema: GenMessage<VerifyStateRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 31);
+  messageDesc(file_cairn_v1_admin, 32);
 
 /**
  * The digest of one member's state.
@@ -934,16 +1004,25 @@ export type MemberDigest = Message<"cairn.v1.MemberDigest"> & {
   nodeId: string;
 
   /**
+   * Empty when it could not be had.
+   *
    * @generated from field: bytes sha256 = 2;
    */
   sha256: Uint8Array;
 
   /**
-   * Differs from the majority's.
+   * It is not what most of the members have.
    *
    * @generated from field: bool differs = 3;
    */
   differs: boolean;
+
+  /**
+   * Why it could not be had.
+   *
+   * @generated from field: string error = 4;
+   */
+  error: string;
 };
 
 /**
@@ -951,21 +1030,32 @@ export type MemberDigest = Message<"cairn.v1.MemberDigest"> & {
  * Use `create(MemberDigestSchema)` to create a new message.
  */
 export const MemberDigestSchema: GenMessage<MemberDigest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 32);
+  messageDesc(file_cairn_v1_admin, 33);
 
 /**
  * @generated from message cairn.v1.VerifyStateResponse
  */
 export type VerifyStateResponse = Message<"cairn.v1.VerifyStateResponse"> & {
   /**
+   * The index at which the states were compared.
+   *
    * @generated from field: uint64 index = 1;
    */
   index: bigint;
 
   /**
+   * Of all members, by node id.
+   *
    * @generated from field: repeated cairn.v1.MemberDigest digests = 2;
    */
   digests: MemberDigest[];
+
+  /**
+   * All members have answered, and all digests are the same.
+   *
+   * @generated from field: bool all_equal = 3;
+   */
+  allEqual: boolean;
 };
 
 /**
@@ -973,7 +1063,7 @@ export type VerifyStateResponse = Message<"cairn.v1.VerifyStateResponse"> & {
  * Use `create(VerifyStateResponseSchema)` to create a new message.
  */
 export const VerifyStateResponseSchema: GenMessage<VerifyStateResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 33);
+  messageDesc(file_cairn_v1_admin, 34);
 
 /**
  * The part that a node plays.
@@ -1087,6 +1177,73 @@ export const ProgressStateSchema: GenEnum<ProgressState> = /*@__PURE__*/
   enumDesc(file_cairn_v1_admin, 2);
 
 /**
+ * Why a snapshot was taken.
+ *
+ * @generated from enum cairn.v1.SnapshotReason
+ */
+export enum SnapshotReason {
+  /**
+   * @generated from enum value: SNAPSHOT_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * AdminService.TakeSnapshot or VerifyState asked for it.
+   *
+   * @generated from enum value: SNAPSHOT_REASON_REQUESTED = 1;
+   */
+  REQUESTED = 1,
+
+  /**
+   * So many entries were applied since the one before.
+   *
+   * @generated from enum value: SNAPSHOT_REASON_ENTRIES = 2;
+   */
+  ENTRIES = 2,
+
+  /**
+   * The log since the one before holds so many bytes.
+   *
+   * @generated from enum value: SNAPSHOT_REASON_LOG_BYTES = 3;
+   */
+  LOG_BYTES = 3,
+
+  /**
+   * The log since the one before is so many times as large as that one.
+   *
+   * @generated from enum value: SNAPSHOT_REASON_LOG_RATIO = 4;
+   */
+  LOG_RATIO = 4,
+
+  /**
+   * The one before is so old, and something was applied since.
+   *
+   * @generated from enum value: SNAPSHOT_REASON_AGE = 5;
+   */
+  AGE = 5,
+
+  /**
+   * A follower needs one, and there is none that the log goes on from.
+   *
+   * @generated from enum value: SNAPSHOT_REASON_FOLLOWER = 6;
+   */
+  FOLLOWER = 6,
+
+  /**
+   * It was not taken here: the leader, or another member, has sent it.
+   *
+   * @generated from enum value: SNAPSHOT_REASON_INSTALLED = 7;
+   */
+  INSTALLED = 7,
+}
+
+/**
+ * Describes the enum cairn.v1.SnapshotReason.
+ */
+export const SnapshotReasonSchema: GenEnum<SnapshotReason> = /*@__PURE__*/
+  enumDesc(file_cairn_v1_admin, 3);
+
+/**
  * Every method concerns the node that is asked, unless it says otherwise.
  *
  * Errors: INVALID_ARGUMENT for a bad request, FAILED_PRECONDITION when the node is not in a state in which it can be done (the text says
@@ -1168,7 +1325,8 @@ export const AdminService: GenService<{
     output: typeof ListTransfersResponseSchema;
   },
   /**
-   * Ends a transfer. Not implemented yet: answers UNIMPLEMENTED.
+   * Ends a transfer that this node sends or receives. What the receiver has of it is kept; a leader whose follower still needs a snapshot
+   * tries again later. NOT_FOUND when there is no such transfer.
    *
    * @generated from rpc cairn.v1.AdminService.CancelTransfer
    */
@@ -1221,7 +1379,8 @@ export const AdminService: GenService<{
     output: typeof TransferLeadershipResponseSchema;
   },
   /**
-   * Trims the log up to an index that a snapshot covers. Not implemented yet: answers UNIMPLEMENTED.
+   * Trims the log up to an index, whatever part of it the node would keep for slow followers. OUT_OF_RANGE when no snapshot on disk covers
+   * that index.
    *
    * @generated from rpc cairn.v1.AdminService.Compact
    */
@@ -1231,7 +1390,8 @@ export const AdminService: GenService<{
     output: typeof CompactResponseSchema;
   },
   /**
-   * Compares all members' states by the digests of snapshots at one index. Not implemented yet: answers UNIMPLEMENTED.
+   * Compares the members' states: all take a snapshot at one index, and the digests must be the same. Any member can be asked, and asks the
+   * others. It costs each of them a snapshot.
    *
    * @generated from rpc cairn.v1.AdminService.VerifyState
    */

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/raft.proto.
  */
 export const file_cairn_v1_raft: GenFile = /*@__PURE__*/
-  fileDesc("ChNjYWlybi92MS9yYWZ0LnByb3RvEghjYWlybi52MSJiCgpQZWVySGVhZGVyEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRIRCglzZW5kZXJfaWQYAyABKAkSEwoLcmVjZWl2ZXJfaWQYBCABKAkivAEKElJlcXVlc3RWb3RlUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSFAoMY2FuZGlkYXRlX2lkGAMgASgJEhYKDmxhc3RfbG9nX2luZGV4GAQgASgEEhUKDWxhc3RfbG9nX3Rlcm0YBSABKAQSEAoIcHJlX3ZvdGUYBiABKAgSGwoTbGVhZGVyc2hpcF90cmFuc2ZlchgHIAEoCCI5ChNSZXF1ZXN0Vm90ZVJlc3BvbnNlEgwKBHRlcm0YASABKAQSFAoMdm90ZV9ncmFudGVkGAIgASgIItQBChRBcHBlbmRFbnRyaWVzUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSEQoJbGVhZGVyX2lkGAMgASgJEhYKDnByZXZfbG9nX2luZGV4GAQgASgEEhUKDXByZXZfbG9nX3Rlcm0YBSABKAQSIAoHZW50cmllcxgGIAMoCzIPLmNhaXJuLnYxLkVudHJ5EhUKDWxlYWRlcl9jb21taXQYByABKAQSDQoFcm91bmQYCCABKAQi5gEKFUFwcGVuZEVudHJpZXNSZXNwb25zZRIMCgR0ZXJtGAEgASgEEg8KB3N1Y2Nlc3MYAiABKAgSEwoLbWF0Y2hfaW5kZXgYAyABKAQSMwoJcmVqZWN0aW9uGAQgASgOMiAuY2Fpcm4udjEuQXBwZW5kRW50cmllc1JlamVjdGlvbhIVCg1jb25mbGljdF90ZXJtGAUgASgEEhYKDmNvbmZsaWN0X2luZGV4GAYgASgEEhYKDmxhc3RfbG9nX2luZGV4GAcgASgEEg0KBXJvdW5kGAggASgEEg4KBmRldGFpbBgJIAEoCSJ3ChZJbnN0YWxsU25hcHNob3RSZXF1ZXN0EigKBW9mZmVyGAEgASgLMhcuY2Fpcm4udjEuU25hcHNob3RPZmZlckgAEigKBWNodW5rGAIgASgLMhcuY2Fpcm4udjEuU25hcHNob3RDaHVua0gAQgkKB21lc3NhZ2UioAEKDVNuYXBzaG90T2ZmZXISJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEEhEKCWxlYWRlcl9pZBgDIAEoCRINCgVpbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhIKCmZpbGVfYnl0ZXMYBiABKAQSDgoGc2hhMjU2GAcgASgMIkoKDVNuYXBzaG90Q2h1bmsSDAoEdGVybRgBIAEoBBIOCgZvZmZzZXQYAiABKAQSDQoFY3JjMzIYAyABKAcSDAoEZGF0YRgEIAEoDCLkAQoXSW5zdGFsbFNuYXBzaG90UmVzcG9uc2USLgoIYWNjZXB0ZWQYASABKAsyGi5jYWlybi52MS5TbmFwc2hvdEFjY2VwdGVkSAASLAoHcmVmdXNlZBgCIAEoCzIZLmNhaXJuLnYxLlNuYXBzaG90UmVmdXNlZEgAEi4KCHByb2dyZXNzGAMgASgLMhouY2Fpcm4udjEuU25hcHNob3RQcm9ncmVzc0gAEjAKCWluc3RhbGxlZBgEIAEoCzIbLmNhaXJuLnYxLlNuYXBzaG90SW5zdGFsbGVkSABCCQoHbWVzc2FnZSIiChBTbmFwc2hvdEFjY2VwdGVkEg4KBm9mZnNldBgBIAEoBCKIAQoPU25hcHNob3RSZWZ1c2VkEikKBnJlYXNvbhgBIAEoDjIZLmNhaXJuLnYxLlNuYXBzaG90UmVmdXNhbBIOCgZkZXRhaWwYAiABKAkSDAoEdGVybRgDIAEoBBIUCgxjb21taXRfaW5kZXgYBCABKAQSFgoObGFzdF9sb2dfaW5kZXgYBSABKAQiKgoQU25hcHNob3RQcm9ncmVzcxIWCg5yZWNlaXZlZF9ieXRlcxgBIAEoBCJHChFTbmFwc2hvdEluc3RhbGxlZBIMCgR0ZXJtGAEgASgEEhMKC21hdGNoX2luZGV4GAIgASgEEg8KB2FwcGxpZWQYAyABKAgiRwoRVGltZW91dE5vd1JlcXVlc3QSJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEIiIKElRpbWVvdXROb3dSZXNwb25zZRIMCgR0ZXJtGAEgASgEKrsBChZBcHBlbmRFbnRyaWVzUmVqZWN0aW9uEigKJEFQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9VTlNQRUNJRklFRBAAEicKI0FQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9TVEFMRV9URVJNEAESKQolQVBQRU5EX0VOVFJJRVNfUkVKRUNUSU9OX0xPR19NSVNNQVRDSBACEiMKH0FQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9TQUZFVFkQAyq2AQoPU25hcHNob3RSZWZ1c2FsEiAKHFNOQVBTSE9UX1JFRlVTQUxfVU5TUEVDSUZJRUQQABIfChtTTkFQU0hPVF9SRUZVU0FMX1NUQUxFX1RFUk0QARImCiJTTkFQU0hPVF9SRUZVU0FMX0FMUkVBRFlfQ09NTUlUVEVEEAISGQoVU05BUFNIT1RfUkVGVVNBTF9CVVNZEAMSHQoZU05BUFNIT1RfUkVGVVNBTF9OT19TUEFDRRAEMtQCCgtSYWZ0U2VydmljZRJKCgtSZXF1ZXN0Vm90ZRIcLmNhaXJuLnYxLlJlcXVlc3RWb3RlUmVxdWVzdBodLmNhaXJuLnYxLlJlcXVlc3RWb3RlUmVzcG9uc2USVAoNQXBwZW5kRW50cmllcxIeLmNhaXJuLnYxLkFwcGVuZEVudHJpZXNSZXF1ZXN0Gh8uY2Fpcm4udjEuQXBwZW5kRW50cmllc1Jlc3BvbnNlKAEwARJaCg9JbnN0YWxsU25hcHNob3QSIC5jYWlybi52MS5JbnN0YWxsU25hcHNob3RSZXF1ZXN0GiEuY2Fpcm4udjEuSW5zdGFsbFNuYXBzaG90UmVzcG9uc2UoATABEkcKClRpbWVvdXROb3cSGy5jYWlybi52MS5UaW1lb3V0Tm93UmVxdWVzdBocLmNhaXJuLnYxLlRpbWVvdXROb3dSZXNwb25zZWIGcHJvdG8z", [file_cairn_v1_storage]);
+  fileDesc("ChNjYWlybi92MS9yYWZ0LnByb3RvEghjYWlybi52MSJiCgpQZWVySGVhZGVyEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRIRCglzZW5kZXJfaWQYAyABKAkSEwoLcmVjZWl2ZXJfaWQYBCABKAkivAEKElJlcXVlc3RWb3RlUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSFAoMY2FuZGlkYXRlX2lkGAMgASgJEhYKDmxhc3RfbG9nX2luZGV4GAQgASgEEhUKDWxhc3RfbG9nX3Rlcm0YBSABKAQSEAoIcHJlX3ZvdGUYBiABKAgSGwoTbGVhZGVyc2hpcF90cmFuc2ZlchgHIAEoCCI5ChNSZXF1ZXN0Vm90ZVJlc3BvbnNlEgwKBHRlcm0YASABKAQSFAoMdm90ZV9ncmFudGVkGAIgASgIItQBChRBcHBlbmRFbnRyaWVzUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSEQoJbGVhZGVyX2lkGAMgASgJEhYKDnByZXZfbG9nX2luZGV4GAQgASgEEhUKDXByZXZfbG9nX3Rlcm0YBSABKAQSIAoHZW50cmllcxgGIAMoCzIPLmNhaXJuLnYxLkVudHJ5EhUKDWxlYWRlcl9jb21taXQYByABKAQSDQoFcm91bmQYCCABKAQi5gEKFUFwcGVuZEVudHJpZXNSZXNwb25zZRIMCgR0ZXJtGAEgASgEEg8KB3N1Y2Nlc3MYAiABKAgSEwoLbWF0Y2hfaW5kZXgYAyABKAQSMwoJcmVqZWN0aW9uGAQgASgOMiAuY2Fpcm4udjEuQXBwZW5kRW50cmllc1JlamVjdGlvbhIVCg1jb25mbGljdF90ZXJtGAUgASgEEhYKDmNvbmZsaWN0X2luZGV4GAYgASgEEhYKDmxhc3RfbG9nX2luZGV4GAcgASgEEg0KBXJvdW5kGAggASgEEg4KBmRldGFpbBgJIAEoCSJ3ChZJbnN0YWxsU25hcHNob3RSZXF1ZXN0EigKBW9mZmVyGAEgASgLMhcuY2Fpcm4udjEuU25hcHNob3RPZmZlckgAEigKBWNodW5rGAIgASgLMhcuY2Fpcm4udjEuU25hcHNob3RDaHVua0gAQgkKB21lc3NhZ2Ui1AEKDVNuYXBzaG90T2ZmZXISJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEEhEKCWxlYWRlcl9pZBgDIAEoCRINCgVpbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhIKCmZpbGVfYnl0ZXMYBiABKAQSDgoGc2hhMjU2GAcgASgMEjIKC2NvbXByZXNzaW9uGAggASgOMh0uY2Fpcm4udjEuU25hcHNob3RDb21wcmVzc2lvbiJeCg1TbmFwc2hvdENodW5rEgwKBHRlcm0YASABKAQSDgoGb2Zmc2V0GAIgASgEEg0KBWNyYzMyGAMgASgHEgwKBGRhdGEYBCABKAwSEgoKZmlsZV9ieXRlcxgFIAEoDSLkAQoXSW5zdGFsbFNuYXBzaG90UmVzcG9uc2USLgoIYWNjZXB0ZWQYASABKAsyGi5jYWlybi52MS5TbmFwc2hvdEFjY2VwdGVkSAASLAoHcmVmdXNlZBgCIAEoCzIZLmNhaXJuLnYxLlNuYXBzaG90UmVmdXNlZEgAEi4KCHByb2dyZXNzGAMgASgLMhouY2Fpcm4udjEuU25hcHNob3RQcm9ncmVzc0gAEjAKCWluc3RhbGxlZBgEIAEoCzIbLmNhaXJuLnYxLlNuYXBzaG90SW5zdGFsbGVkSABCCQoHbWVzc2FnZSJWChBTbmFwc2hvdEFjY2VwdGVkEg4KBm9mZnNldBgBIAEoBBIyCgtjb21wcmVzc2lvbhgCIAEoDjIdLmNhaXJuLnYxLlNuYXBzaG90Q29tcHJlc3Npb24iiAEKD1NuYXBzaG90UmVmdXNlZBIpCgZyZWFzb24YASABKA4yGS5jYWlybi52MS5TbmFwc2hvdFJlZnVzYWwSDgoGZGV0YWlsGAIgASgJEgwKBHRlcm0YAyABKAQSFAoMY29tbWl0X2luZGV4GAQgASgEEhYKDmxhc3RfbG9nX2luZGV4GAUgASgEIioKEFNuYXBzaG90UHJvZ3Jlc3MSFgoOcmVjZWl2ZWRfYnl0ZXMYASABKAQiRwoRU25hcHNob3RJbnN0YWxsZWQSDAoEdGVybRgBIAEoBBITCgttYXRjaF9pbmRleBgCIAEoBBIPCgdhcHBsaWVkGAMgASgIIkcKEVRpbWVvdXROb3dSZXF1ZXN0EiQKBmhlYWRlchgBIAEoCzIULmNhaXJuLnYxLlBlZXJIZWFkZXISDAoEdGVybRgCIAEoBCIiChJUaW1lb3V0Tm93UmVzcG9uc2USDAoEdGVybRgBIAEoBCq7AQoWQXBwZW5kRW50cmllc1JlamVjdGlvbhIoCiRBUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fVU5TUEVDSUZJRUQQABInCiNBUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fU1RBTEVfVEVSTRABEikKJUFQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9MT0dfTUlTTUFUQ0gQAhIjCh9BUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fU0FGRVRZEAMqXQoTU25hcHNob3RDb21wcmVzc2lvbhIkCiBTTkFQU0hPVF9DT01QUkVTU0lPTl9VTlNQRUNJRklFRBAAEiAKHFNOQVBTSE9UX0NPTVBSRVNTSU9OX0RFRkxBVEUQASrWAQoPU25hcHNob3RSZWZ1c2FsEiAKHFNOQVBTSE9UX1JFRlVTQUxfVU5TUEVDSUZJRUQQABIfChtTTkFQU0hPVF9SRUZVU0FMX1NUQUxFX1RFUk0QARImCiJTTkFQU0hPVF9SRUZVU0FMX0FMUkVBRFlfQ09NTUlUVEVEEAISGQoVU05BUFNIT1RfUkVGVVNBTF9CVVNZEAMSHQoZU05BUFNIT1RfUkVGVVNBTF9OT19TUEFDRRAEEh4KGlNOQVBTSE9UX1JFRlVTQUxfQ0FOQ0VMTEVEEAUy1AIKC1JhZnRTZXJ2aWNlEkoKC1JlcXVlc3RWb3RlEhwuY2Fpcm4udjEuUmVxdWVzdFZvdGVSZXF1ZXN0Gh0uY2Fpcm4udjEuUmVxdWVzdFZvdGVSZXNwb25zZRJUCg1BcHBlbmRFbnRyaWVzEh4uY2Fpcm4udjEuQXBwZW5kRW50cmllc1JlcXVlc3QaHy5jYWlybi52MS5BcHBlbmRFbnRyaWVzUmVzcG9uc2UoATABEloKD0luc3RhbGxTbmFwc2hvdBIgLmNhaXJuLnYxLkluc3RhbGxTbmFwc2hvdFJlcXVlc3QaIS5jYWlybi52MS5JbnN0YWxsU25hcHNob3RSZXNwb25zZSgBMAESRwoKVGltZW91dE5vdxIbLmNhaXJuLnYxLlRpbWVvdXROb3dSZXF1ZXN0GhwuY2Fpcm4udjEuVGltZW91dE5vd1Jlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
 
 /**
  * Who talks to whom. Required in a unary request and in the first message of a stream.
@@ -348,11 +348,18 @@ export type SnapshotOffer = Message<"cairn.v1.SnapshotOffer"> & {
   fileBytes: bigint;
 
   /**
-   * SHA-256 of the file up to its trailer, as stored in the trailer: 32 bytes.
+   * SHA-256 of the file up to its trailer, as stored in the trailer: 32 bytes. Snapshots of one index have the same on all nodes.
    *
    * @generated from field: bytes sha256 = 7;
    */
   sha256: Uint8Array;
+
+  /**
+   * How the sender would like to compress the chunks. The receiver decides.
+   *
+   * @generated from field: cairn.v1.SnapshotCompression compression = 8;
+   */
+  compression: SnapshotCompression;
 };
 
 /**
@@ -376,14 +383,14 @@ export type SnapshotChunk = Message<"cairn.v1.SnapshotChunk"> & {
   term: bigint;
 
   /**
-   * Place of `data` in the file. Chunks come in order and without gaps, from the accepted offset.
+   * Place in the file of the bytes that `data` holds. Chunks come in order and without gaps, from the accepted offset.
    *
    * @generated from field: uint64 offset = 2;
    */
   offset: bigint;
 
   /**
-   * CRC-32 (IEEE, as in zlib) of `data`.
+   * CRC-32 (IEEE, as in zlib) of `data` as it is sent.
    *
    * @generated from field: fixed32 crc32 = 3;
    */
@@ -395,6 +402,13 @@ export type SnapshotChunk = Message<"cairn.v1.SnapshotChunk"> & {
    * @generated from field: bytes data = 4;
    */
   data: Uint8Array;
+
+  /**
+   * How many bytes of the file a compressed chunk holds: 1 byte to 1 MiB. 0 when this chunk is not compressed.
+   *
+   * @generated from field: uint32 file_bytes = 5;
+   */
+  fileBytes: number;
 };
 
 /**
@@ -458,11 +472,18 @@ export const InstallSnapshotResponseSchema: GenMessage<InstallSnapshotResponse> 
  */
 export type SnapshotAccepted = Message<"cairn.v1.SnapshotAccepted"> & {
   /**
-   * Offset of the first chunk to send.
+   * Offset of the first chunk to send: above 0 when part of this snapshot was received before.
    *
    * @generated from field: uint64 offset = 1;
    */
   offset: bigint;
+
+  /**
+   * The compression that chunks may use: that of the offer, or none.
+   *
+   * @generated from field: cairn.v1.SnapshotCompression compression = 2;
+   */
+  compression: SnapshotCompression;
 };
 
 /**
@@ -651,6 +672,33 @@ export const AppendEntriesRejectionSchema: GenEnum<AppendEntriesRejection> = /*@
   enumDesc(file_cairn_v1_raft, 0);
 
 /**
+ * How the data of chunks is compressed.
+ *
+ * @generated from enum cairn.v1.SnapshotCompression
+ */
+export enum SnapshotCompression {
+  /**
+   * Not at all.
+   *
+   * @generated from enum value: SNAPSHOT_COMPRESSION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Each chunk by itself as raw DEFLATE data (RFC 1951).
+   *
+   * @generated from enum value: SNAPSHOT_COMPRESSION_DEFLATE = 1;
+   */
+  DEFLATE = 1,
+}
+
+/**
+ * Describes the enum cairn.v1.SnapshotCompression.
+ */
+export const SnapshotCompressionSchema: GenEnum<SnapshotCompression> = /*@__PURE__*/
+  enumDesc(file_cairn_v1_raft, 1);
+
+/**
  * Why an offer was refused.
  *
  * @generated from enum cairn.v1.SnapshotRefusal
@@ -688,13 +736,20 @@ export enum SnapshotRefusal {
    * @generated from enum value: SNAPSHOT_REFUSAL_NO_SPACE = 4;
    */
   NO_SPACE = 4,
+
+  /**
+   * An operator of the receiver has ended the transfer (AdminService.CancelTransfer): try later.
+   *
+   * @generated from enum value: SNAPSHOT_REFUSAL_CANCELLED = 5;
+   */
+  CANCELLED = 5,
 }
 
 /**
  * Describes the enum cairn.v1.SnapshotRefusal.
  */
 export const SnapshotRefusalSchema: GenEnum<SnapshotRefusal> = /*@__PURE__*/
-  enumDesc(file_cairn_v1_raft, 1);
+  enumDesc(file_cairn_v1_raft, 2);
 
 /**
  * Raft between peers. Any program may play a member's part (the gateway plays a leader), but a node answers only those that name
@@ -732,7 +787,8 @@ export const RaftService: GenService<{
   /**
    * Sends a snapshot (figure 13) as one file in chunks: offer -> accepted (with the offset to go on from) or refused ->
    * chunks -> progress -> installed. The snapshot is verified, durable and the node's state when `installed` is sent.
-   * A bad chunk ends the stream with an error and leaves nothing behind.
+   * A bad chunk ends the stream with an error. What was received and checked before it is kept: the next offer of the same snapshot, by
+   * whichever node, goes on from there.
    *
    * @generated from rpc cairn.v1.RaftService.InstallSnapshot
    */
