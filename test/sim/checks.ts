@@ -118,9 +118,10 @@ export class Checks {
   }
 
   /** A stream that brought a snapshot has ended with an error at its receiver. */
-  installFailed(place: SimNode, error: unknown): void {
+  installFailed(place: SimNode, error: unknown, hasCorrupted: boolean): void {
     const { code } = CairnError.from(error);
-    if (streamErrors.has(code) || (code === "CORRUPT" && place.damage !== undefined)) return;
+    const isFoundOut = code === "CORRUPT" && (place.damage !== undefined || hasCorrupted);
+    if (streamErrors.has(code) || isFoundOut) return;
     if (code === "STORAGE_FAILED" && place.expectsStorageFailure) return;
     this.fail(error);
   }

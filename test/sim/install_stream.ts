@@ -15,6 +15,8 @@ export class SimInstall implements InstallStream {
   readonly #messages: Pipe<InstallMessage>;
   readonly #replies: Pipe<InstallReply>;
   readonly #targetLife: number | undefined;
+  /** What the receiver gets is not what was sent. */
+  hasCorrupted = false;
   #isOver = false;
 
   constructor(
@@ -44,10 +46,20 @@ export class SimInstall implements InstallStream {
   send(message: InstallMessage): Promise<void> {
     if (this.#isOver) return Promise.reject(broken("the stream is over"));
     if (this.network.random.chance(this.network.weather.streamBreak)) this.#breakSoon();
-    // The sender's buffer is its own again when this resolves.
-    const sent =
-      message.kind === "chunk" ? { ...message, data: Uint8Array.prototype.slice.call(message.data) } : message;
-    return this.#messages.send(sent);
+    return this.#messages.send(message.kind === "chunk" ? { ...message, data: this.#carried(message.data) } : message);
+  }
+
+  /** A chunk as it arrives. The sender's buffer is its own again when it is sent. */
+  #carried(data: Uint8Array): Uint8Array {
+    const copy = Uint8Array.prototype.slice.call(data);
+    const { random, weather } = this.network;
+    if (weather.corruption > 0 && random.chance(weather.corruption)) {
+      const at = random.whole(0, copy.byteLength - 1);
+      copy[at] = copy[at]! ^ (1 << random.whole(0, 7));
+      this.hasCorrupted = true;
+      this.cluster.count("corrupt chunk");
+    }
+    return copy;
   }
 
   cancel(): void {
@@ -94,7 +106,7 @@ export class SimInstall implements InstallStream {
       this.#replies.end();
     } catch (error) {
       if (target.life !== life) return;
-      this.cluster.checks.installFailed(target, error);
+      this.cluster.checks.installFailed(target, error, this.hasCorrupted);
       this.#replies.failLater(error);
     } finally {
       if (target.life === life) this.#messages.abandon();

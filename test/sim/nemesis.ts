@@ -4,6 +4,7 @@ import { DiskTroubles } from "./troubles/disks.js";
 import { LinkTroubles } from "./troubles/links.js";
 import { Operator } from "./troubles/operator.js";
 import { ProcessTroubles } from "./troubles/processes.js";
+import { TransferTroubles } from "./troubles/transfers.js";
 import type { Troubles } from "./weather.js";
 
 /** Lets things go wrong, each kind at its own pace. */
@@ -13,6 +14,7 @@ export class Nemesis {
   readonly #links: LinkTroubles;
   readonly #disks: DiskTroubles;
   readonly #operator: Operator;
+  readonly #transfers: TransferTroubles;
 
   constructor(
     private readonly cluster: SimCluster,
@@ -27,10 +29,13 @@ export class Nemesis {
       (node) => this.#operator.mayDamage(node),
       (node) => this.#processes.restart(node),
     );
+    const own = random.fork("transfers");
+    this.#transfers = new TransferTroubles(cluster, own, this.#processes, this.#disks, this.#operator);
   }
 
   start(): void {
     const [processes, links, disks, operator] = [this.#processes, this.#links, this.#disks, this.#operator];
+    const transfers = this.#transfers;
     const acts: Record<keyof Troubles, () => void> = {
       crash: () => processes.crash(),
       powerFailure: () => processes.powerFailure(),
@@ -45,6 +50,7 @@ export class Nemesis {
       bitFlip: () => this.cluster.watch(disks.bitFlip()),
       wipe: () => operator.wipe(),
       clock: () => this.#clock(),
+      transferTrouble: () => transfers.strike(),
       breakInstall: () => void this.cluster.network.breakInstall(),
       snapshot: () => operator.takeSnapshot(),
       membership: () => operator.changeMembership(),

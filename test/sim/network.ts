@@ -19,6 +19,8 @@ export interface NetworkWeather {
   readonly told: number;
   /** Chance for each message of an install stream that the stream breaks there. */
   readonly streamBreak: number;
+  /** Chance for each chunk of a snapshot that one of its bits is inverted on the way. */
+  readonly corruption: number;
 }
 
 /** Something that is the matter with some links for a while. */

@@ -20,6 +20,7 @@ export interface Troubles {
   readonly bitFlip: number | undefined;
   readonly wipe: number | undefined;
   readonly breakInstall: number | undefined;
+  readonly transferTrouble: number | undefined;
   readonly snapshot: number | undefined;
   readonly membership: number | undefined;
   readonly transfer: number | undefined;
@@ -76,6 +77,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       duplicate: some(0.005, 0.1),
       told: random.pick([0, 0.3, 1]),
       streamBreak: some(0.002, 0.05),
+      corruption: corruption(random.fork("corruption"), share),
     },
     disk,
     clients: {
@@ -106,8 +108,13 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       membership: times(1_000, 8_000),
       transfer: times(2_000, 12_000),
       campaign: times(3_000, 15_000),
+      transferTrouble: times(100, 1_500),
     },
   };
+}
+
+function corruption(random: SimRandom, share: number): number {
+  return random.chance(share) ? random.between(0.001, 0.02) : 0;
 }
 
 function drawDisk(random: SimRandom, share: number): DiskWeather {

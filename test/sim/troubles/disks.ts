@@ -27,8 +27,11 @@ export class DiskTroubles {
   }
 
   fullDisk(): void {
+    this.fullDiskOf(this.random.pick(this.cluster.nodes));
+  }
+
+  fullDiskOf({ id, disk }: SimNode): void {
     const { cluster, random } = this;
-    const { id, disk } = random.pick(cluster.nodes);
     cluster.count("full disk");
     disk.fs.capacityBytes = disk.fs.usedBytes + random.pick([0, 500, 5_000]);
     cluster.scheduler.after(random.between(500, 6_000), undefined, `the disk of ${id} has room again`, () => {

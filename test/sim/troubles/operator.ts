@@ -82,13 +82,28 @@ export class Operator {
     this.#ask(leader, "transfer", (node, signal) => node.transferLeadership(to, signal));
   }
 
+  /** To any but that one. */
+  transferFrom(leader: SimNode, not: SimNode): void {
+    const others = this.cluster.nodes.filter((node) => node !== leader && node !== not);
+    const to = others.length === 0 ? undefined : this.random.pick(others).id;
+    this.#ask(leader, "transfer", (node, signal) => node.transferLeadership(to, signal));
+  }
+
   campaign(): void {
-    this.#ask(this.random.pick(this.cluster.nodes), "campaign", (node, signal) => node.campaign(signal));
+    this.campaignOf(this.random.pick(this.cluster.nodes));
+  }
+
+  campaignOf(node: SimNode): void {
+    this.#ask(node, "campaign", (cairn, signal) => cairn.campaign(signal));
   }
 
   takeSnapshot(): void {
+    this.takeSnapshotOf(this.random.pick(this.cluster.nodes));
+  }
+
+  takeSnapshotOf(target: SimNode): void {
     const { random } = this;
-    this.#ask(random.pick(this.cluster.nodes), "snapshot", async (node) => {
+    this.#ask(target, "snapshot", async (node) => {
       const { applied } = node.raft.log;
       const index = random.chance(0.3) ? random.whole(Math.max(1, applied - 20), applied + 1) : undefined;
       const thresholdEntries = random.chance(0.3) ? random.whole(1, 30) : undefined;

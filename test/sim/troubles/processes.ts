@@ -27,9 +27,10 @@ export class ProcessTroubles {
     if (node !== undefined) this.#killSometime(node, "all", "crash");
   }
 
-  /** This process dies now. */
-  restart(node: SimNode): void {
-    if (node.state === "running" || node.state === "starting") this.#kill(node, "all", "crash");
+  /** This process dies now; unless its disk keeps all, with the power. */
+  restart(node: SimNode, keep: Keep = "all"): void {
+    const what = keep === "all" ? "crash" : "power failure";
+    if (node.state === "running" || node.state === "starting") this.#kill(node, keep, what);
   }
 
   powerFailure(): void {
