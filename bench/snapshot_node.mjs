@@ -1,7 +1,7 @@
-// The process that bench/snapshot.mjs measures: a node that is the only voter of its cluster, and its gRPC server. It is told what to do
-// by messages, one at a time, and answers each with one.
+// A node and its gRPC server, which bench/snapshot.mjs and bench/install.mjs measure: the only voter of its cluster, or one of several. It is
+// told what to do by messages, one at a time, and answers each with one.
 //
-//   node bench/snapshot_node.mjs DIRECTORY, started with an IPC channel
+//   node bench/snapshot_node.mjs '{"id": "n1", "directory": "...", "members": [...]}', started with an IPC channel
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -11,17 +11,20 @@ import { CairnNode } from "../dist/src/node/node.js";
 import { openKeyValueMachine } from "../dist/src/server/open_machine.js";
 import { CairnServer } from "../dist/src/server/server.js";
 import { nodeFileSystem } from "../dist/src/storage/fs.js";
+import { grpcTransport } from "../dist/src/transport/grpc_transport.js";
 
 const WRITE_BYTES = 512 * 1024;
 /** Proposals at a time while the state is filled. */
 const FILLERS = 256;
 
-const directory = process.argv[2];
+const { id, directory, members } = JSON.parse(process.argv[2]);
+const own = members?.find((member) => member.id === id);
 // Snapshots are taken only when the benchmark says so.
-const options = { id: "n1", openMachine: openKeyValueMachine, trailingLogBytes: 0, snapshots: false };
-const node = await CairnNode.start({ ...options, directory: join(directory, "node") });
-const server = await CairnServer.start(node, { listen: "127.0.0.1:0", discoverable: false });
-await node.campaign();
+const options = { id, openMachine: openKeyValueMachine, trailingLogBytes: 0, snapshots: false };
+const cluster = members === undefined ? {} : { members, newClusterId: "bench", transport: grpcTransport() };
+const node = await CairnNode.start({ ...options, ...cluster, directory: join(directory, id) });
+const server = await CairnServer.start(node, { listen: own?.address ?? "127.0.0.1:0", discoverable: false });
+if (members === undefined) await node.campaign();
 const delays = monitorEventLoopDelay({ resolution: 1 });
 
 const tasks = {
@@ -47,6 +50,20 @@ const tasks = {
     await new Promise((resolve) => setTimeout(resolve, 5));
     delays.disable();
     return { worstMs: delays.max / 1e6, p99Ms: delays.percentile(99) / 1e6 };
+  },
+  async campaign() {
+    await node.campaign();
+  },
+  /** Resolves when this node has applied `index`. */
+  async applied({ index }) {
+    await node.waitApplied(index);
+  },
+  async position() {
+    const { log, role } = node.raft;
+    return { role, commit: log.commit, applied: log.applied, snapshot: node.raft.snapshot?.index ?? 0 };
+  },
+  async transfers() {
+    return { transfers: node.transfers };
   },
   async take() {
     const started = performance.now();

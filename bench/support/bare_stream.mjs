@@ -1,0 +1,66 @@
+// A stream of chunks over grpc-js to another process, with nothing at either end: what a transfer of a snapshot cannot beat.
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import * as grpc from "@grpc/grpc-js";
+import { channelOptions, serverOptions } from "../../dist/src/transport/grpc_options.js";
+
+const CHUNK_BYTES = 256 * 1024;
+const asIs = (bytes) => bytes;
+const method = {
+  path: "/bench.Bare/Send",
+  requestStream: true,
+  responseStream: false,
+  requestSerialize: asIs,
+  requestDeserialize: asIs,
+  responseSerialize: asIs,
+  responseDeserialize: asIs,
+};
+
+/** Returns how many seconds `bytes` bytes take. */
+export async function bareStream(bytes) {
+  const child = fork(fileURLToPath(import.meta.url), ["receiver"]);
+  const [port] = await once(child, "message");
+  const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), channelOptions);
+  const chunk = Buffer.alloc(CHUNK_BYTES, 7);
+  try {
+    const started = performance.now();
+    await new Promise((resolve, reject) => {
+      const call = client.makeClientStreamRequest(method.path, asIs, asIs, (error) =>
+        error ? reject(error) : resolve(),
+      );
+      let left = bytes;
+      const send = () => {
+        while (left > 0) {
+          left -= CHUNK_BYTES;
+          if (!call.write(chunk)) return call.once("drain", send);
+        }
+        call.end();
+      };
+      send();
+    });
+    return (performance.now() - started) / 1_000;
+  } finally {
+    client.close();
+    child.disconnect();
+  }
+}
+
+if (process.argv[2] === "receiver" && process.send !== undefined) {
+  const server = new grpc.Server(serverOptions);
+  server.addService(
+    { send: method },
+    {
+      send: (call, answer) => {
+        call.on("data", () => {});
+        call.on("end", () => answer(null, Buffer.alloc(1)));
+      },
+    },
+  );
+  const credentials = grpc.ServerCredentials.createInsecure();
+  server.bindAsync("127.0.0.1:0", credentials, (error, port) => {
+    if (error) throw error;
+    process.send(port);
+  });
+  process.on("disconnect", () => process.exit());
+}
