@@ -1,10 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { createClient } from "../../src/transport/bridge_client.js";
 import { until } from "../support/conditions.js";
-import { freePorts } from "../support/process_cluster.js";
+import { freePortRange } from "../support/ports.js";
 import { repository, runCommand, startCommand, startProcess } from "../support/processes.js";
 import { temporaryDirectory } from "./support.js";
 
@@ -25,29 +24,9 @@ function commandLineOf(pid: string): string {
   }
 }
 
-/** A port that is free, with the two after it. */
-async function basePort(): Promise<number> {
-  for (;;) {
-    const [port] = await freePorts(1);
-    if (await areFree([port! + 1, port! + 2])) return port!;
-  }
-}
-
-async function areFree(ports: readonly number[]): Promise<boolean> {
-  return (await Promise.all(ports.map(isFree))).every(Boolean);
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-  });
-}
-
 test("runs three nodes that go on from their data, and leaves none behind, however it ends", async () => {
   const data = await temporaryDirectory();
-  const port = await basePort();
+  const port = await freePortRange(2);
   const start = () => startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--", "--tick-ms", "50"]);
   const first = start();
   const [, leader] = await first.waitFor(/^(n[123]) leads$/m);
@@ -85,7 +64,7 @@ test("runs three nodes that go on from their data, and leaves none behind, howev
 
 test("npm start leaves none behind when npm alone is ended, whose shell passes no signal on", async () => {
   const data = await temporaryDirectory();
-  const args = ["start", "--", "--data", data, "--base-port", `${await basePort()}`, "--nodes", "1"];
+  const args = ["start", "--", "--data", data, "--base-port", `${await freePortRange(2)}`, "--nodes", "1"];
   const npm = startProcess("npm", args, { cwd: repository });
   await npm.waitFor(/Ctrl-C stops all/);
   expect(processesWith(data, [npm.pid]).length).toBeGreaterThanOrEqual(2);
@@ -95,7 +74,7 @@ test("npm start leaves none behind when npm alone is ended, whose shell passes n
 
 test("a node that cannot be started ends it, and the others with it", async () => {
   const data = await temporaryDirectory();
-  const args = ["cluster", "--data", data, "--base-port", `${await basePort()}`, "--", "--tick-ms", "none"];
+  const args = ["cluster", "--data", data, "--base-port", `${await freePortRange(2)}`, "--", "--tick-ms", "none"];
   const { code, stdout, stderr } = await runCommand(args);
   expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
   expect(stderr).toMatch(/option '--tick-ms <n>' argument 'none' is invalid/);

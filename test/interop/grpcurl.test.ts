@@ -1,9 +1,7 @@
-import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { status as grpcStatus } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { clusterSuite } from "./cluster_suite.js";
+import { findGrpcurl } from "./grpcurl.js";
 import { interopNode, interopSuite } from "./suite.js";
 import { linesOf, parseObjects, printObjects, run, type Tool } from "./tool.js";
 
@@ -48,15 +46,3 @@ test.skipIf(found === undefined)("grpcurl describes a service and a message", as
   const message = await linesOf(grpcurlPath, ["-plaintext", node.address, "describe", "cairn.v1.TakeSnapshotRequest"]);
   expect(message.join("\n")).toMatch(/oneof trigger \{[^}]*uint64 threshold_entries = 1;[^}]*uint64 index = 2;/);
 });
-
-function findGrpcurl(): string | undefined {
-  const candidates = [process.env.CAIRN_GRPCURL, "grpcurl", goInstalled()];
-  return candidates.find((path) => path && spawnSync(path, ["-version"]).status === 0);
-}
-
-function goInstalled(): string | undefined {
-  const { status, stdout } = spawnSync("go", ["env", "GOPATH"], { encoding: "utf8" });
-  if (status !== 0) return undefined;
-  const path = join(stdout.trim(), "bin/grpcurl");
-  return existsSync(path) ? path : undefined;
-}
