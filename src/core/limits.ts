@@ -114,6 +114,11 @@ export const limits = {
   trailingLogBytes: 64 * MiB,
   /** Log kept for followers that are receiving a snapshot, at most: they will need what was written meanwhile. */
   pinnedLogBytes: 1024 * MiB,
+  /**
+   * A follower that lacks more bytes of log than this gets the newest snapshot instead, although the log still has all that it lacks, when
+   * the snapshot is the smaller of the two.
+   */
+  snapshotInsteadBytes: 4 * MiB,
   /** A snapshot is taken by itself when so many entries were applied since the last one, unless the caller says otherwise. */
   snapshotEntries: 100_000,
   /** The same in bytes of log. */
