@@ -163,7 +163,7 @@ export class WriteAheadLog {
     return left <= 0 ? this.last.index + 1 : this.boundary.index + 1;
   }
 
-  /** Bytes that the entries from `first` to `last`, both included, take on disk: as far as the log holds them. */
+  /** Bytes that the entries from `first` to `last`, both included, take on disk with what stands among them: as far as the log holds them. */
   bytesBetween(first: number, last: number): number {
     const low = Math.max(first, this.boundary.index + 1);
     return this.#segments.reduce((sum, { entries, used }) => sum + entries.bytesBetween(low, last, used), 0);
