@@ -108,7 +108,8 @@ export class CatchUp {
       `${to} cannot catch up: a snapshot of ${sizeText(fileBytes)} takes ${Math.round(ms / 100) / 10} s to arrive and be installed, at ` +
       `${perSecond(fileBytes)}, and the log grows by ${perSecond(grownBytes)} meanwhile, more than the ` +
       `${sizeText(this.options.keptBytes)} kept for it; slow the writes down, or raise the bandwidth or --pinned-log-bytes`;
-    this.#raise(this.#hopeless, to, text);
+    if (!this.#hopeless.has(to)) this.options.logger.warn({ member: to, detail: text }, "a member cannot catch up");
+    this.#hopeless.set(to, text);
   }
 
   #countFutile(to: string, index: number, boundary: number): void {
@@ -142,12 +143,7 @@ export class CatchUp {
     const lacks = this.options.lastIndex() - match;
     if (now - since < limits.silentMs || lacks < limits.silentEntries) return;
     const seconds = Math.round((now - since) / 1_000);
-    this.#raise(this.#silent, id, `${id} has not answered for ${seconds} s, and lacks ${lacks} entries`);
-  }
-
-  /** Logs what has become the matter, once. */
-  #raise(warnings: Map<string, string>, id: string, text: string): void {
-    if (!warnings.has(id)) this.options.logger.warn({ member: id }, text);
-    warnings.set(id, text);
+    if (!this.#silent.has(id)) this.options.logger.warn({ member: id, seconds, lacks }, "a member does not answer");
+    this.#silent.set(id, `${id} has not answered for ${seconds} s, and lacks ${lacks} entries`);
   }
 }
