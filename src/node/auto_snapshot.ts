@@ -14,8 +14,8 @@ export interface SnapshotPolicy {
   /** Bytes of log since the last one, 1 or more. Default 64 MiB; more when {@link logRatio} asks for more. */
   readonly logBytes?: number | false | undefined;
   /**
-   * The log since the last one has to be at least so many times as large as that one before its size counts: of what is written to the
-   * disk, snapshots are then at most one part in 1 + logRatio, however large the state is. Default 1.
+   * The log since the last one has to be at least so many times as large as that one before its size counts. However large the state is,
+   * all snapshots but the last are then together at most 1 / logRatio of the log. Default 1.
    */
   readonly logRatio?: number | false | undefined;
   /** Milliseconds since the last one (or since the node started), if anything was applied since. Default false. */
