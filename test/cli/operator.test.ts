@@ -56,7 +56,7 @@ describe("the status of a cluster", () => {
     const { id, node } = await cluster.leader();
     await node.propose(putCommand("k", "1"));
     const { path } = (await node.takeSnapshot({})).snapshot!;
-    cluster.home.disk.flipBit(path, 200);
+    cluster.home.disk.flipBit(path, 100);
     await failure("CORRUPT", node.snapshots.verify(node.snapshots.newest()!));
     const status = await clusterStatus(adminOf(cluster));
     expect(status.members.find((member) => member.id === id)?.warnings).toEqual([expect.stringContaining(path)]);
