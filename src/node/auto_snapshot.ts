@@ -59,6 +59,8 @@ export class AutoSnapshot {
   #taking = false;
   #stopped = false;
   #failures = 0;
+  /** Why the last try has failed. */
+  #failure: string | undefined;
   /** Ends the wait after a failure. */
   #endPause: (() => void) | undefined;
   /** Ends the leader's wait for its followers. */
@@ -72,6 +74,11 @@ export class AutoSnapshot {
     this.#waitForAge();
   }
 
+  /** Why there is no new snapshot although one is due; undefined when all is well. */
+  get failure(): string | undefined {
+    return this.#failure;
+  }
+
   /** Entries were applied: takes a snapshot if one is due. */
   applied(): void {
     this.#look();
@@ -80,6 +87,7 @@ export class AutoSnapshot {
   /** There is a new snapshot, wherever it came from. */
   done(): void {
     this.#lastMs = this.#options.clock.now();
+    this.#failure = undefined;
     this.#endWaiting();
     this.#waitForAge();
   }
@@ -158,7 +166,8 @@ export class AutoSnapshot {
     if (this.#stopped || hasCode(error, "STOPPED")) return;
     const retryMs = Math.min(limits.snapshotRetryMs * 2 ** Math.min(this.#failures, 30), limits.snapshotRetryMsMax);
     this.#failures += 1;
-    logger.warn({ reason: CairnError.from(error).text, retryMs }, "a snapshot could not be taken");
+    this.#failure = CairnError.from(error).text;
+    logger.warn({ reason: this.#failure, retryMs }, "a snapshot could not be taken");
     this.#endPause = clock.after(retryMs, () => {
       this.#endPause = undefined;
       this.#look();

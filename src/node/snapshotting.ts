@@ -89,7 +89,9 @@ export class Snapshotting<Machine extends StateMachine> {
   get warnings(): string[] {
     const full = this.surroundings.isDiskFull() ? ["the disk is full: writes are refused until there is room"] : [];
     const damaged = this.storage.snapshots.damaged().map(({ path, reason }) => `${path} must not be used: ${reason}`);
-    return [...full, ...damaged, ...this.#catchUp.warnings];
+    const failure = this.#auto?.failure;
+    const failed = failure === undefined ? [] : [`a snapshot is due and could not be taken: ${failure}`];
+    return [...full, ...failed, ...damaged, ...this.#catchUp.warnings];
   }
 
   /** See {@link Compactor.take}. */

@@ -197,6 +197,7 @@ describe("one at a time", () => {
     await node.apply(10);
     await node.apply(100);
     expect(node.taken).toHaveLength(1);
+    expect(node.auto.failure).toBe("no space left on the device");
     for (const [at, pause] of [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000].entries()) {
       await node.wait(pause - 1);
       expect(node.taken).toHaveLength(at + 1);
@@ -206,6 +207,7 @@ describe("one at a time", () => {
     node.taking = async () => {};
     await node.wait(60_000);
     expect(node.taken).toHaveLength(10);
+    expect(node.auto.failure).toBeUndefined();
     node.taking = full;
     await node.apply(10);
     await node.wait(1_000);

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { SnapshotReason } from "../../gen/cairn/v1/admin_pb.js";
 import type { Logger } from "../../src/node/logger.js";
 import { putCommand } from "../support/acting_leader.js";
@@ -95,4 +95,35 @@ test("beyond the limit the log goes all the same: the snapshot is outdated, a ne
     /of 19\d KiB takes [\d.]+ s to arrive and be installed, at .*\/s, and the log grows by .*\/s meanwhile, more than the 49 KiB kept for it; slow/,
   );
   await until(() => leader.node.snapshotting.warnings.length === 0, "the warning ends when it has caught up");
+});
+
+describe("a follower that was away, when the log still has all that it lacks", () => {
+  /** There are twenty keys, and it was away while `keys` others were written a hundred times in all. */
+  async function comesBack(keys: number) {
+    const limits = { snapshotInsteadBytes: 100_000 };
+    const cluster = await Cluster.of(["n1", "n2", "n3"], { limits });
+    const { node } = await cluster.leader();
+    for (let at = 0; at < 20; at++) await node.propose(putCommand(`old${at}`, new Uint8Array(10_000)));
+    const { id, node: follower } = await cluster.follower();
+    await until(() => follower.machine.appliedIndex === node.raft.log.last.index, "it has the first keys");
+    await cluster.crash(id);
+    for (let at = 0; at < 100; at++) await node.propose(putCommand(`k${at % keys}`, new Uint8Array(10_000)));
+    const { index } = (await node.takeSnapshot({})).snapshot!;
+    await node.propose(putCommand("last", "1"));
+    expect(node.raft.log.boundary.index).toBe(0);
+    const back = await cluster.start(id, { limits });
+    await until(() => back.node.machine.appliedIndex === node.raft.log.last.index, "it has all");
+    return { back, index };
+  }
+
+  test("gets the snapshot and the log behind it when the snapshot is smaller", async () => {
+    const { back, index } = await comesBack(5);
+    expect(back.node.snapshotting.last).toMatchObject({ index, reason: "installed" });
+  });
+
+  test("gets the log when that is smaller", async () => {
+    const { back } = await comesBack(100);
+    expect(back.node.snapshotting.last).toBeUndefined();
+    expect(back.node.raft.log.boundary.index).toBe(0);
+  });
 });
