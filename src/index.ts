@@ -38,6 +38,7 @@ export type { Logger } from "./node/logger.js";
 export { CairnNode } from "./node/node.js";
 export type { MachineOpener, NodeOptions } from "./node/options.js";
 export type { Committed } from "./node/proposals.js";
+export type { LastSnapshot, SnapshotReason } from "./node/snapshot_reason.js";
 export { openKeyValueMachine } from "./server/open_machine.js";
 export { CairnServer, type ServerOptions } from "./server/server.js";
 export type { SnapshotInfo } from "./storage/snapshots/snapshot_info.js";

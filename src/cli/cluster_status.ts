@@ -3,6 +3,7 @@ import {
   type GetStatusResponse,
   NodeRole,
   ProgressState,
+  SnapshotReason,
 } from "../../gen/cairn/v1/admin_pb.js";
 import { CairnError } from "../errors.js";
 import { membershipFromMessage } from "../storage/membership_message.js";
@@ -38,8 +39,22 @@ export interface MemberStatus {
   /** Entries that the leader has committed and it has not applied. */
   readonly lag?: number;
   readonly diskFull?: boolean;
+  /** The newest snapshot that it took or installed since it was started. */
+  readonly lastSnapshot?: LastSnapshot;
+  /** What an operator should see to, in words. */
+  readonly warnings?: readonly string[];
   /** How the leader sends to it, as the leader says. */
   readonly how?: string;
+}
+
+export interface LastSnapshot {
+  readonly index: number;
+  /** Why: see SnapshotReason in admin.proto. */
+  readonly reason: string;
+  /** ISO 8601 */
+  readonly finished: string;
+  readonly durationMs: number;
+  readonly fileBytes: number;
 }
 
 /** Asks all members. @throws CairnError UNREACHABLE when no endpoint answers */
@@ -89,6 +104,18 @@ function describe(status: GetStatusResponse, log: GetLogInfoResponse, leader: Ge
     // The leader was not asked at the same moment.
     ...(leader !== undefined && { lag: Math.max(0, Number(leader.commitIndex) - applied) }),
     diskFull: status.diskFull,
+    ...(status.lastSnapshot !== undefined && { lastSnapshot: lastSnapshotOf(status.lastSnapshot) }),
+    warnings: status.warnings,
+  };
+}
+
+function lastSnapshotOf(message: NonNullable<GetStatusResponse["lastSnapshot"]>): LastSnapshot {
+  return {
+    index: Number(message.index),
+    reason: SnapshotReason[message.reason]?.toLowerCase() ?? "unknown",
+    finished: new Date(Number(message.finishedUnixMs)).toISOString(),
+    durationMs: Number(message.durationMs),
+    fileBytes: Number(message.fileBytes),
   };
 }
 
@@ -113,7 +140,8 @@ export function statusText({ cluster, leader, term, members }: ClusterStatus): s
   ]);
   const title = `cluster ${cluster}, term ${term}, ${leader === undefined ? "no leader" : `${leader} leads`}`;
   const errors = members.flatMap(({ id, error }) => (error === undefined ? [] : [`${id}: ${error}`]));
-  return [title, table(head, rows), ...errors].join("\n");
+  const warnings = members.flatMap(({ id, warnings = [] }) => warnings.map((text) => `${id} warns: ${text}`));
+  return [title, table(head, rows), ...errors, ...warnings].join("\n");
 }
 
 function numberText(value: number | undefined): string {

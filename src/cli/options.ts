@@ -12,6 +12,42 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
   };
 }
 
+/** The same, or `off` (0 means that, too): then false. */
+export function wholeNumberOrOff(least: number, most: number): (text: string) => number | false {
+  return orOff(wholeNumber(least, most), `expected off, or a whole number from ${least} to ${most}`);
+}
+
+/** A number above 0, with or without decimals, or `off`. */
+export const factorOrOff = orOff((text) => {
+  const value = Number(text);
+  if (/^\d+(\.\d+)?$/.test(text) && value > 0 && value <= 1_000_000) return value;
+  throw new InvalidArgumentError("");
+}, "expected off, or a number above 0 as 1 or 0.5");
+
+const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+
+/** The longest that a timer can be set to, in milliseconds. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
+/** A time as 500ms, 30s, 15m, 1h or 1d, in milliseconds, or `off`. */
+export const durationOrOff = orOff((text) => {
+  const [, digits, unit] = /^(\d+)(ms|s|m|h|d)$/.exec(text) ?? [];
+  const value = Number(digits) * UNIT_MS[unit as keyof typeof UNIT_MS];
+  if (value >= 1 && value <= TIMER_MS_MAX) return value;
+  throw new InvalidArgumentError("");
+}, "expected off, or a time as 500ms, 30s, 15m, 1h or 1d, up to 24 days");
+
+function orOff(parse: (text: string) => number, expected: string): (text: string) => number | false {
+  return (text) => {
+    if (text === "off" || text === "0") return false;
+    try {
+      return parse(text);
+    } catch {
+      throw new InvalidArgumentError(expected);
+    }
+  };
+}
+
 /** A text that is not empty. */
 export function nonEmpty(text: string): string {
   if (text !== "") return text;

@@ -58,6 +58,7 @@ async function startNode(settings: StartSettings, logger: Logger): Promise<KeyVa
     snapshots: settings.snapshots,
     peerAddresses: settings.peerAddresses,
     trailingLogBytes: settings.trailingLogBytes,
+    pinnedLogBytes: settings.pinnedLogBytes,
     segmentBytes: settings.segmentBytes,
     transport: grpcTransport({ onChange: peerLog(logger) }),
     logger,

@@ -3,12 +3,15 @@ import { limits } from "../core/limits.js";
 import {
   address,
   addressList,
+  durationOrOff,
+  factorOrOff,
   idText,
   listenAddress,
   logLevelOption,
   namedAddresses,
   nonEmpty,
   wholeNumber,
+  wholeNumberOrOff,
 } from "./options.js";
 import { type StartOptions, settingsOf } from "./start_settings.js";
 
@@ -79,16 +82,37 @@ export function startCommand(): Command {
       number("election-ticks", "ticks without a leader, up to twice as many, until a node campaigns", 2, 1_000, 10),
     )
     .addOption(
-      number(
+      trigger(
         "snapshot-entries",
-        "take a snapshot when so many entries were applied since the last one; 0: whatever the number",
-        0,
-        ANY,
-        limits.snapshotEntries,
+        "<n>",
+        "take a snapshot when so many entries were applied since the last one " +
+          `(default: ${limits.snapshotEntries}, and as many as --snapshot-log-ratio asks for)`,
+        wholeNumberOrOff(1, ANY),
       ),
     )
     .addOption(
-      number("snapshot-log-bytes", "the same in bytes of log; 0: whatever the size", 0, ANY, limits.snapshotLogBytes),
+      trigger(
+        "snapshot-log-bytes",
+        "<n>",
+        "when they take so many bytes of log, or more if --snapshot-log-ratio asks for more",
+        wholeNumberOrOff(1, ANY),
+      ).default(limits.snapshotLogBytes),
+    )
+    .addOption(
+      trigger(
+        "snapshot-log-ratio",
+        "<x>",
+        "not for its size before the log since the last one is x times as large as that one",
+        factorOrOff,
+      ).default(limits.snapshotLogRatio),
+    )
+    .addOption(
+      trigger(
+        "snapshot-age",
+        "<time>",
+        "when the last one is so old, as 30m or 1h, and something was applied since",
+        durationOrOff,
+      ).default(false, "off"),
     )
     .addOption(
       number(
@@ -97,6 +121,15 @@ export function startCommand(): Command {
         0,
         ANY,
         limits.trailingLogBytes,
+      ),
+    )
+    .addOption(
+      number(
+        "pinned-log-bytes",
+        "bytes of log to keep, at most, for followers that are being sent a snapshot",
+        0,
+        ANY,
+        limits.pinnedLogBytes,
       ),
     )
     .addOption(
@@ -122,6 +155,11 @@ export function startCommand(): Command {
 /** An option that the environment may set, too: CAIRN_CLUSTER_ID for --cluster-id. */
 function setting(name: string, argument: string, description: string): Option {
   return new Option(`--${name} ${argument}`, description).env(`CAIRN_${name.toUpperCase().replaceAll("-", "_")}`);
+}
+
+/** What makes a node take a snapshot; `off` turns it off. */
+function trigger(name: string, argument: string, description: string, parse: (text: string) => number | false): Option {
+  return setting(name, argument.replace(">", "|off>"), description).argParser(parse);
 }
 
 function number(name: string, description: string, least: number, most: number, preset: number): Option {

@@ -24,9 +24,12 @@ export interface StartOptions {
   readonly reads: ReadMode;
   readonly tickMs: number;
   readonly electionTicks: number;
-  readonly snapshotEntries: number;
-  readonly snapshotLogBytes: number;
+  readonly snapshotEntries?: number | false;
+  readonly snapshotLogBytes: number | false;
+  readonly snapshotLogRatio: number | false;
+  readonly snapshotAge: number | false;
   readonly trailingLogBytes: number;
+  readonly pinnedLogBytes: number;
   readonly segmentBytes: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
@@ -36,7 +39,14 @@ export interface StartOptions {
 export interface StartSettings
   extends Pick<
     StartOptions,
-    "elections" | "reads" | "tickMs" | "electionTicks" | "trailingLogBytes" | "segmentBytes" | "logLevel"
+    | "elections"
+    | "reads"
+    | "tickMs"
+    | "electionTicks"
+    | "trailingLogBytes"
+    | "pinnedLogBytes"
+    | "segmentBytes"
+    | "logLevel"
   > {
   readonly id: string;
   readonly data: string;
@@ -62,7 +72,7 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
   const fail = (text: string): never => command.error(`error: ${text}`);
   const id = options.id ?? fail("required option '--id <name>' not specified");
   const data = options.data ?? fail("required option '--data <dir>' not specified");
-  const { cluster, join, advertise, snapshotEntries, snapshotLogBytes } = options;
+  const { cluster, join, advertise } = options;
   if (cluster !== undefined && join !== undefined)
     fail("option '--cluster <list>' cannot be used with '--join <list>'");
   const own = cluster === undefined ? undefined : ownAddress(cluster, id, fail);
@@ -86,7 +96,7 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
     join,
     peerAddresses: Object.fromEntries(options.peerAddresses ?? []),
     clusterId: options.clusterId,
-    snapshots: snapshotEntries === 0 && snapshotLogBytes === 0 ? false : policy(snapshotEntries, snapshotLogBytes),
+    snapshots: policyOf(options),
     json: options.json === true,
   };
 }
@@ -110,9 +120,15 @@ function derivedId(members: Membership): string {
   return `cluster-${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
 }
 
-function policy(entries: number, logBytes: number): SnapshotPolicy {
-  const never = Number.MAX_SAFE_INTEGER;
-  return { entries: entries || never, logBytes: logBytes || never };
+/** False when nothing makes the node take a snapshot by itself. */
+function policyOf(options: StartOptions): SnapshotPolicy | false {
+  const {
+    snapshotEntries: entries,
+    snapshotLogBytes: logBytes,
+    snapshotLogRatio: logRatio,
+    snapshotAge: ageMs,
+  } = options;
+  return entries === false && logBytes === false && ageMs === false ? false : { entries, logBytes, logRatio, ageMs };
 }
 
 /** Whether others can reach what listens there at the same address. */

@@ -5,7 +5,7 @@ import { changedMembership, type MembershipChange } from "./membership_change.js
 import type { PeerAppendAnswer } from "./messages.js";
 import type { Progress } from "./progress.js";
 import { majorityIndex } from "./quorum.js";
-import { type FlowLimits, Replication } from "./replication.js";
+import { type FlowLimits, Replication, type SendSizes } from "./replication.js";
 import type { RaftState } from "./state.js";
 import { type EntryType, entryBytes, type LogPosition } from "./types.js";
 import { Uncommitted } from "./uncommitted.js";
@@ -37,8 +37,9 @@ export class Leader {
   constructor(
     private readonly state: RaftState,
     bounds: LeaderLimits = limits,
+    sizes?: SendSizes,
   ) {
-    this.replication = new Replication(state, bounds);
+    this.replication = new Replication(state, bounds, sizes);
     this.handover = new Handover(state, this.replication);
     this.#uncommitted = new Uncommitted(bounds.uncommittedBytes);
     this.#lease = new Lease(state.timing);

@@ -114,10 +114,25 @@ export const limits = {
   trailingLogBytes: 64 * MiB,
   /** Log kept for followers that are receiving a snapshot, at most: they will need what was written meanwhile. */
   pinnedLogBytes: 1024 * MiB,
+  /**
+   * A follower that lacks more bytes of log than this gets the newest snapshot instead, although the log still has all that it lacks, when
+   * the snapshot is the smaller of the two.
+   */
+  snapshotInsteadBytes: 4 * MiB,
   /** A snapshot is taken by itself when so many entries were applied since the last one, unless the caller says otherwise. */
   snapshotEntries: 100_000,
   /** The same in bytes of log. */
   snapshotLogBytes: 64 * MiB,
+  /** Neither counts before the log since the last snapshot is so many times as large as that one. */
+  snapshotLogRatio: 1,
+  /** How long a leader lets its followers go first with a snapshot, in milliseconds. */
+  snapshotPatienceMs: 5_000,
+  /** A snapshot that failed is tried again after so many milliseconds, then after twice as many, and so on up to the second number. */
+  snapshotRetryMs: 1_000,
+  snapshotRetryMsMax: 60_000,
+  /** A member that has not answered for so many milliseconds, and lacks so many entries, is something that an operator is told of. */
+  silentMs: 60_000,
+  silentEntries: 10_000,
   /** Term ranges named by GetLogInfo. */
   termRanges: 1000,
   /** A line of the gateway's input. */

@@ -13,12 +13,14 @@ import type { Inflight } from "./inflight.js";
  *      | +--------- snapshot --------+  |
  *      |             ^    ^             |
  *      +-------------+    +-------------+
- *      next is trimmed
+ *      next is trimmed, or a probe matches and
+ *      the snapshot is less than the log
  *
  * - probe: where the logs agree is not known. One message at a time, at `next`; another only on its answer or with a heartbeat.
  * - replicate: they agree up to right before `next`. Messages follow each other without waiting for answers, as far as
  *   {@link Inflight} allows.
- * - snapshot: what the member needs next is trimmed. It gets no entries, only heartbeats, until it is past the boundary.
+ * - snapshot: what the member needs next is trimmed, or is more than the snapshot in its place. It gets no entries, only heartbeats, until it
+ *   is past the boundary (or the snapshot).
  */
 export type ProgressState =
   | { readonly kind: "probe"; readonly isWaiting: boolean }
@@ -27,6 +29,8 @@ export type ProgressState =
       readonly kind: "snapshot";
       /** The newest snapshot when it was decided that one is to be sent. */
       readonly index: number;
+      /** The log has all that the member lacks, and the snapshot is less to send. */
+      readonly isChosen: boolean;
       /** Undefined while it is being sent; else how many ticks to wait before it is sent again. */
       readonly retryTicks: number | undefined;
     };
@@ -45,6 +49,8 @@ export class Progress {
   ackedRound = 0;
   /** Commit index that was sent to it last. */
   sentCommit = 0;
+  /** It was decided that it gets the log up to here rather than a snapshot; that stands until it is there, or until the log is trimmed. */
+  byLogUpTo = 0;
   /** Entries for it are being read from the log on disk. */
   isReading = false;
   /** Transfers of snapshots to it that have failed in a row. */
@@ -91,9 +97,9 @@ export class Progress {
     this.failedTransfers = 0;
   }
 
-  becomeSnapshot(index: number): void {
+  becomeSnapshot(index: number, isChosen: boolean): void {
     this.inflight.clear();
-    this.state = { kind: "snapshot", index, retryTicks: undefined };
+    this.state = { kind: "snapshot", index, isChosen, retryTicks: undefined };
   }
 
   /** The transfer of the snapshot has not brought it past the boundary. */

@@ -19,7 +19,7 @@ import type { InstallSnapshot, PeerAnswer, PeerRequest, Request, Response } from
 import type { Progress } from "./progress.js";
 import type { ReadState } from "./read_index.js";
 import type { Ready } from "./ready.js";
-import type { LogRead, SnapshotOutcome, SnapshotSend } from "./replication.js";
+import type { LogRead, SendSizes, SnapshotOutcome, SnapshotSend } from "./replication.js";
 import { RaftState, type Role } from "./state.js";
 import { Timing, type TimingOptions } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
@@ -37,6 +37,8 @@ export interface RaftOptions extends TimingOptions {
   readonly memberships: readonly IndexedMembership[];
   /** In place of those in limits.ts. */
   readonly limits?: Partial<RaftLimits> | undefined;
+  /** Left out: a follower gets a snapshot only when the log does not have what it lacks any more. */
+  readonly sizes?: SendSizes | undefined;
 }
 
 /** What {@link Raft.propose} answers. */
@@ -64,6 +66,7 @@ export type ProgressInfo = Pick<Progress, "id" | "match" | "next"> & {
 export class Raft {
   readonly #state: RaftState;
   readonly #limits: RaftLimits;
+  readonly #sizes: SendSizes | undefined;
   #leader: Leader | undefined;
   /** The request whose snapshot is being installed. */
   #installing: InstallSnapshot | undefined;
@@ -76,6 +79,7 @@ export class Raft {
     const memberships = new MembershipHistory(base);
     for (const membership of later) memberships.append(membership);
     this.#limits = { ...limits, ...options.limits };
+    this.#sizes = options.sizes;
     this.#state = new RaftState({
       id: options.id,
       log: new RaftLog(options.log, this.#limits),
@@ -308,6 +312,15 @@ export class Raft {
     return true;
   }
 
+  /** Log that was kept behind the newest snapshot, which covers it, is to be kept no longer: the log forgets the entries up to `index`. */
+  trimLog(index: number): void {
+    const { snapshot, log, memberships } = this.#state;
+    assert(index <= (snapshot?.index ?? 0), "only what the snapshot covers is trimmed", { index, snapshot });
+    if (index <= log.boundary.index) return;
+    log.trimTo(index);
+    memberships.trimTo(index);
+  }
+
   /** Whether {@link ready} has anything to say. */
   get hasReady(): boolean {
     const { log, outbox } = this.#state;
@@ -395,7 +408,7 @@ export class Raft {
     else if (result === "won" && state.role === "pre-candidate") this.#campaign(false);
     else if (result === "won") {
       state.becomeLeader();
-      this.#leader = new Leader(state, this.#limits);
+      this.#leader = new Leader(state, this.#limits, this.#sizes);
     }
   }
 

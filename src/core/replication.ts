@@ -8,8 +8,21 @@ import { type Entry, entryBytes } from "./types.js";
 
 /** Limits on what a leader sends. */
 export type FlowLimits = {
-  readonly [Name in "appendEntries" | "appendBatchBytes" | "peerAppendsInFlight" | "peerBytesInFlight"]: number;
+  readonly [Name in
+    | "appendEntries"
+    | "appendBatchBytes"
+    | "peerAppendsInFlight"
+    | "peerBytesInFlight"
+    | "snapshotInsteadBytes"]: number;
 };
+
+/** How much there would be to send to a follower. The core knows indexes only; what it asks here must depend on nothing else than them. */
+export interface SendSizes {
+  /** Bytes that the log's entries from `first` to `last`, both included, take. */
+  logBytes(first: number, last: number): number;
+  /** Size of the newest snapshot, the one at `index`; undefined when it cannot be sent. */
+  snapshotBytes(index: number): number | undefined;
+}
 
 /** Entries that are to be read from the log on disk for a follower; hand them to {@link Raft.entriesRead}. */
 export interface LogRead {
@@ -52,6 +65,7 @@ export class Replication {
   constructor(
     private readonly state: RaftState,
     private readonly bounds: FlowLimits = limits,
+    private readonly sizes?: SendSizes,
   ) {
     this.followMembership();
   }
@@ -187,11 +201,38 @@ export class Replication {
     if (matchIndex > log.last.index) return;
     const isProbed = matchIndex >= progress.next - 1;
     progress.matched(matchIndex);
-    const { kind } = progress.state;
     // Less is the answer to something older, or of one that is installing a snapshot.
-    if (kind === "probe" && isProbed) progress.becomeReplicate();
-    // Rule 14: however it got past the boundary, it goes on from there.
-    if (kind === "snapshot" && progress.match >= log.boundary.index) progress.becomeReplicate();
+    if (progress.state.kind === "probe" && isProbed) this.#agreed(progress);
+    if (progress.state.kind !== "snapshot") return;
+    // Rule 14: however it got past the boundary, it goes on from there. One that would have had enough with the log waits for its snapshot.
+    const { isChosen, index } = progress.state;
+    if (progress.match >= (isChosen ? Math.max(index, log.boundary.index) : log.boundary.index))
+      progress.becomeReplicate();
+  }
+
+  /** It is known where the logs agree. Decides once how the follower gets what it lacks: until it has that, another look changes nothing. */
+  #agreed(progress: Progress): void {
+    if (progress.match >= progress.byLogUpTo) {
+      if (this.#isSnapshotSmaller(progress.match)) {
+        this.#sendSnapshot(progress);
+        return;
+      }
+      progress.byLogUpTo = this.state.log.last.index;
+    }
+    progress.becomeReplicate();
+  }
+
+  /**
+   * Whether the newest snapshot is less to send than the part of the log in its place. What follows the snapshot has to be sent either way,
+   * and loading a snapshot costs a follower about as much as applying a log of that size.
+   */
+  #isSnapshotSmaller(match: number): boolean {
+    const { snapshot } = this.state;
+    if (this.sizes === undefined || snapshot === undefined || match >= snapshot.index) return false;
+    const snapshotBytes = this.sizes.snapshotBytes(snapshot.index);
+    if (snapshotBytes === undefined) return false;
+    const logBytes = this.sizes.logBytes(match + 1, snapshot.index);
+    return logBytes > Math.max(snapshotBytes, this.bounds.snapshotInsteadBytes);
   }
 
   /** Fast backtracking (end of Raft section 5.3). */
@@ -268,7 +309,7 @@ export class Replication {
       snapshot: snapshot?.index,
       boundary: log.boundary.index,
     });
-    progress.becomeSnapshot(snapshot.index);
+    progress.becomeSnapshot(snapshot.index, progress.next > log.boundary.index);
     this.#snapshotSends.push({ to: progress.id, term });
   }
 

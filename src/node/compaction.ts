@@ -6,8 +6,10 @@ import type { StateMachine, StateView } from "../machine/state_machine.js";
 import { Serial } from "../storage/serial.js";
 import { abortable } from "../storage/snapshots/abortable.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
+import type { Clock } from "./clock.js";
 import type { Logger } from "./logger.js";
 import type { MachineOpener } from "./options.js";
+import type { SnapshotDone, SnapshotReason } from "./snapshot_reason.js";
 import type { NodeStorage } from "./storage.js";
 
 /** When to take a snapshot, and how much log to keep behind it. */
@@ -18,6 +20,8 @@ export interface SnapshotRequest {
   readonly index?: number | undefined;
   /** Bytes of log to keep although the snapshot covers them. */
   readonly keepLogBytes?: number | undefined;
+  /** Why. Default `requested`. */
+  readonly reason?: SnapshotReason | undefined;
 }
 
 export interface SnapshotOutcome {
@@ -32,6 +36,8 @@ export interface SnapshotOutcome {
 export class Compactor<Machine extends StateMachine> {
   readonly #turns = new Serial();
   readonly #stopped = new AbortController();
+  /** The pinned index that the log was trimmed beyond last. */
+  #outgrown: number | undefined;
 
   constructor(
     private readonly raft: Raft,
@@ -39,8 +45,13 @@ export class Compactor<Machine extends StateMachine> {
     private readonly options: {
       readonly openMachine: MachineOpener<Machine>;
       readonly trailingLogBytes: number;
-      /** Followers that are receiving a snapshot will need the log from behind this index on. */
+      /** Followers that are brought back by snapshot will need the log from behind this index on. */
       readonly pinnedIndex: () => number | undefined;
+      /** So much of it is kept for them, at most. */
+      readonly pinnedLogBytes: number;
+      /** A snapshot was taken, and is durable. */
+      readonly taken: SnapshotDone;
+      readonly clock: Clock;
       readonly logger: Logger;
     },
   ) {}
@@ -52,6 +63,36 @@ export class Compactor<Machine extends StateMachine> {
    */
   take(request: SnapshotRequest): Promise<SnapshotOutcome> {
     return this.#turns.run(() => this.#take(request));
+  }
+
+  /**
+   * Trims the log up to `index` (0: all that the newest snapshot covers), whatever is to be kept for slow followers, but not what followers
+   * need that are being brought back. Durable on return. Returns the first index that is left.
+   * @throws CairnError OUT_OF_RANGE when no snapshot on disk covers that index; DISK_FULL; STOPPED
+   */
+  compact(index: number): Promise<number> {
+    return this.#turns.run(async () => {
+      this.#assertRunning();
+      const { log } = this.storage;
+      const covered = this.#covered;
+      if (index > covered) {
+        const there = covered === 0 ? "there is no snapshot" : `the newest snapshot is at index ${covered}`;
+        throw new CairnError("OUT_OF_RANGE", `the log cannot be trimmed up to index ${index}: ${there}`);
+      }
+      await this.#trimTo(this.#unpinned(index === 0 ? covered : index));
+      // A trim that removes no segment is not durable by itself.
+      await log.append({ entries: [], sync: true });
+      return log.boundary.index + 1;
+    });
+  }
+
+  /** What was kept for followers is not needed any more: trims the log again, and removes old snapshots. */
+  trimAgain(): Promise<void> {
+    return this.#turns.run(async () => {
+      this.#assertRunning();
+      await this.#trimTo(this.#unpinned(this.#wanted(this.options.trailingLogBytes)));
+      await this.storage.snapshots.retain();
+    });
   }
 
   /** Gives up what is being written, and waits until nothing is. */
@@ -71,10 +112,17 @@ export class Compactor<Machine extends StateMachine> {
     // One that was found damaged since is no longer in the store, and is worth being written again.
     const isThere = index <= (snapshots.newest()?.index ?? 0);
     if (!due || isThere) return { taken: false, snapshot: snapshots.newest(), logEntriesTrimmed: 0 };
+    const { clock, taken, logger, trailingLogBytes } = this.options;
+    const startedMs = clock.now();
+    const { reason = "requested" } = request;
     const info = await this.#unlessStopped(this.#write(request.index));
-    const logEntriesTrimmed = await this.#trim(info, request.keepLogBytes ?? this.options.trailingLogBytes);
+    const durationMs = clock.now() - startedMs;
+    const logEntriesTrimmed = await this.#trim(info, request.keepLogBytes ?? trailingLogBytes, () =>
+      taken(info, reason, durationMs),
+    );
     await snapshots.retain();
-    this.options.logger.info({ index: info.index, bytes: info.fileBytes, logEntriesTrimmed }, "took a snapshot");
+    const facts = { index: info.index, reason, bytes: info.fileBytes, durationMs: Math.round(durationMs) };
+    logger.info({ ...facts, logEntriesTrimmed }, "took a snapshot");
     return { taken: true, snapshot: snapshots.newest(), logEntriesTrimmed };
   }
 
@@ -168,29 +216,51 @@ export class Compactor<Machine extends StateMachine> {
     return { index, term, membership: this.raft.membershipAt(index) };
   }
 
-  /** Returns the number of entries that left the log. */
-  async #trim(info: SnapshotInfo, keepLogBytes: number): Promise<number> {
-    const { log } = this.storage;
+  /** Returns the number of entries that left the log. `isNewest`: called when the core knows the snapshot to be the newest one. */
+  async #trim(info: SnapshotInfo, keepLogBytes: number, isNewest: () => void): Promise<number> {
     const before = this.raft.log.boundary.index;
     // The boundary may be above this snapshot by now: a newer one was installed meanwhile (rule 5).
-    const wanted = Math.min(info.index, log.firstIndexKeeping(keepLogBytes) - 1);
-    const trimTo = Math.min(info.index, Math.max(before, this.#unpinned(wanted)));
+    const trimTo = Math.min(info.index, Math.max(before, this.#unpinned(this.#wanted(keepLogBytes, info.index))));
     if (!this.raft.snapshotTaken(info, trimTo)) return 0;
-    await log.trim(trimTo);
+    isNewest();
+    await this.storage.log.trim(trimTo);
     return trimTo - before;
   }
 
+  /** Without a new snapshot. A snapshot that is being installed does that, and more, itself. */
+  async #trimTo(index: number): Promise<void> {
+    if (this.raft.isInstalling || index <= this.storage.log.boundary.index) return;
+    this.raft.trimLog(index);
+    await this.storage.log.trim(index);
+  }
+
+  /** The newest index that a good snapshot on disk covers, as far as the core knows. */
+  get #covered(): number {
+    return Math.min(this.storage.snapshots.newest()?.index ?? 0, this.raft.snapshot?.index ?? 0);
+  }
+
+  /** Up to where to trim when the snapshot at `covered` is there, and so many bytes are to stay. */
+  #wanted(keepLogBytes: number, covered = this.#covered): number {
+    return Math.min(covered, this.storage.log.firstIndexKeeping(keepLogBytes) - 1);
+  }
+
   /**
-   * Without what followers need that are receiving a snapshot: it would be outdated before they have it. Up to a limit: the disk must stay
-   * bounded though one of them never gets anywhere.
+   * Without what followers need that are being brought back by snapshot: it would be outdated before they have it. Up to a limit: the disk
+   * must stay bounded though one of them never gets anywhere.
    */
   #unpinned(trimTo: number): number {
     const pinned = this.options.pinnedIndex();
-    if (pinned === undefined) return trimTo;
-    return Math.max(
-      Math.min(trimTo, pinned),
-      Math.min(trimTo, this.storage.log.firstIndexKeeping(limits.pinnedLogBytes) - 1),
-    );
+    if (pinned === undefined || trimTo <= pinned) return trimTo;
+    const { pinnedLogBytes, logger } = this.options;
+    const most = this.storage.log.firstIndexKeeping(pinnedLogBytes) - 1;
+    if (most <= pinned) return pinned;
+    if (this.#outgrown !== pinned) {
+      const text =
+        "the log that a follower will need has outgrown the bytes kept for it: it will be sent a newer snapshot";
+      logger.warn({ snapshot: pinned, pinnedLogBytes }, text);
+    }
+    this.#outgrown = pinned;
+    return Math.min(trimTo, most);
   }
 
   /** What was broken off because the node stops says so. */

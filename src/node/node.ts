@@ -14,14 +14,14 @@ import {
 } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import type { ElectionMode } from "../core/timing.js";
-import { entryBytes, type IndexedMembership, type Membership } from "../core/types.js";
+import type { IndexedMembership, Membership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
-import { AutoSnapshot } from "./auto_snapshot.js";
 import { type Clock, systemClock } from "./clock.js";
-import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
+import type { SnapshotOutcome, SnapshotRequest } from "./compaction.js";
 import { Conditions } from "./conditions.js";
+import { isInterruption, rethrow } from "./ending.js";
 import type { NodeHost, RaftView } from "./host.js";
 import { Leadership } from "./leadership.js";
 import { type Logger, silentLogger } from "./logger.js";
@@ -30,12 +30,13 @@ import { PeerRequests, type Unaddressed } from "./peer_requests.js";
 import { Peers } from "./peers.js";
 import { type Committed, Proposals } from "./proposals.js";
 import { Reads } from "./reads.js";
-import { ReadyLoop } from "./ready_loop.js";
+import { ReadyLoop, type ReadyObserver } from "./ready_loop.js";
 import type { Recovered, RecoveryReport } from "./recovery.js";
 import { checkFitsEntry, diskFull, refusal } from "./refusals.js";
 import { RoomKeeper } from "./room.js";
 import { SnapshotInbox } from "./snapshot_inbox.js";
 import { receiveSnapshot } from "./snapshot_reception.js";
+import { Snapshotting } from "./snapshotting.js";
 import { coreOf, recoverNode } from "./starting.js";
 import { abandonStorage, closeStorage, type NodeStorage } from "./storage.js";
 import { Ticker } from "./ticker.js";
@@ -56,8 +57,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #logger: Logger;
   readonly #room: RoomKeeper;
   readonly #loop: ReadyLoop<Result, Machine>;
-  readonly #compactor: Compactor<Machine>;
-  readonly #autoSnapshot: AutoSnapshot | undefined;
+  readonly #snapshotting: Snapshotting<Machine>;
   readonly #peers: Peers;
   readonly #conditions = new Conditions();
   readonly #proposals = new Proposals<Result>();
@@ -113,43 +113,40 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     );
     this.#ticker = new Ticker(clock, options.tickMs ?? 100, (isLate) => this.#tick(isLate));
     this.#reads = new Reads(host, this.#ticker);
-    this.#loop = new ReadyLoop(this.#raft, storage, this.#room, {
+    this.#snapshotting = new Snapshotting(host, storage, options, {
+      clock,
+      logger: this.#logger,
+      transfers: () => this.#peers.transfers,
+      watch: (work) => this.#fatalIfUntrusted(work),
+      isDiskFull: () => this.#room.isFull,
+    });
+    const observer: ReadyObserver<Result> = {
       staged: () => this.#requests.staged,
       applied: (entries, results) => {
         this.#proposals.applied(entries, results);
         this.#waiters.reached(storage.machine.appliedIndex);
-        const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
-        this.#autoSnapshot?.applied(entries.length, bytes);
+        this.#snapshotting.applied(entries[0]!.index, storage.machine.appliedIndex);
       },
-      installed: ({ index }) => {
-        this.#proposals.overtaken(index);
-        this.#waiters.reached(index);
-        this.#autoSnapshot?.restart();
-        this.#logger.info({ index }, "installed a snapshot");
+      installed: (info, ms) => {
+        this.#proposals.overtaken(info.index);
+        this.#waiters.reached(info.index);
+        this.#snapshotting.installed(info, ms);
       },
       send: (message) => this.#send(message),
       advanced: () => this.#turn(),
-    });
+    };
+    this.#loop = new ReadyLoop(this.#raft, storage, this.#room, observer, clock);
     this.#peers = new Peers(host, storage.log, storage.snapshots, {
       clusterId: storage.directory.identity.clusterId,
       transport: options.transport,
       addresses: options.peerAddresses ?? {},
       snapshotChunkBytes: options.snapshotChunkBytes ?? limits.snapshotChunkBytes,
-      takeSnapshot: async () => (await this.takeSnapshot({})).snapshot,
+      takeSnapshot: async () => (await this.takeSnapshot({ reason: "follower" })).snapshot,
+      transferBegun: (to) => this.#snapshotting.transferBegun(to),
+      transferEnded: (to, outcome) => this.#snapshotting.transferEnded(to, outcome),
       clock,
       logger: this.#logger,
     });
-    this.#compactor = new Compactor(this.#raft, storage, {
-      openMachine: options.openMachine,
-      trailingLogBytes: options.trailingLogBytes ?? limits.trailingLogBytes,
-      pinnedIndex: () => this.#peers.pinnedIndex,
-      logger: this.#logger,
-    });
-    if (options.snapshots !== false) {
-      const unsnapshotted = storage.machine.appliedIndex - (recovered.snapshot?.index ?? 0);
-      const take = () => this.takeSnapshot({});
-      this.#autoSnapshot = new AutoSnapshot(options.snapshots ?? {}, unsnapshotted, take, this.#logger);
-    }
     this.inbox = new SnapshotInbox(this.#raft, storage.snapshots, {
       install: (offer, staged) => this.#requests.install(offer, staged),
       watch: (work) => this.#fatalIfUntrusted(work),
@@ -199,6 +196,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /** Snapshots on their way from here to followers. */
   get transfers(): Peers["transfers"] {
     return this.#peers.transfers;
+  }
+
+  /** The newest snapshot since the start, and what an operator should see to. */
+  get snapshotting(): Pick<Snapshotting<Machine>, "last" | "warnings"> {
+    return this.#snapshotting;
   }
 
   /** Writes are refused because the disk is full. */
@@ -263,10 +265,16 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return receiveSnapshot(this.inbox, this.#raft, this.#clock, messages);
   }
 
-  /** Takes a snapshot and trims the log; see {@link Compactor.take}. */
+  /** Takes a snapshot and trims the log; see {@link Snapshotting.take}. */
   async takeSnapshot(request: SnapshotRequest): Promise<SnapshotOutcome> {
     this.#assertRunning();
-    return this.#fatalIfUntrusted(this.#compactor.take(request));
+    return this.#snapshotting.take(request);
+  }
+
+  /** Trims the log up to `index` and returns its first index; see {@link Snapshotting.compact}. */
+  async compact(index: number): Promise<number> {
+    this.#assertRunning();
+    return this.#snapshotting.compact(index);
   }
 
   /**
@@ -320,10 +328,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#ticker.stop();
     this.#loop.stop();
     this.#room.stop();
-    this.#autoSnapshot?.stop();
     const peersStopped = this.#peers.stop();
     const inboxStopped = this.inbox.stop();
-    await this.#compactor.stop();
+    await this.#snapshotting.stop();
     const failure = await this.#running;
     // A transfer that is being installed waits for its answer.
     this.#failCallers();
@@ -423,6 +430,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     try {
       if (isLate) this.#raft.distrustClock();
       this.#raft.tick();
+      this.#snapshotting.tick();
     } catch (error) {
       // Nobody called this who could be told.
       this.#fail(error);
@@ -434,15 +442,4 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   #assertRunning(): void {
     if (this.#stopping !== undefined) throw new CairnError("STOPPED", `node ${this.id} has stopped`);
   }
-}
-
-/** What the loop ends with when it is stopped in the midst of something that may take long. */
-function isInterruption(error: unknown): boolean {
-  return error instanceof CairnError && (error.code === "STOPPED" || error.code === "CANCELLED");
-}
-
-function rethrow(error: unknown): void {
-  queueMicrotask(() => {
-    throw error;
-  });
 }

@@ -58,10 +58,14 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly segmentBytes?: number | undefined;
   /** Bytes of log kept behind a snapshot. Default 64 MiB. */
   readonly trailingLogBytes?: number | undefined;
+  /** Bytes of log kept for followers that are being sent a snapshot, at most: they will need it. Default 1 GiB. */
+  readonly pinnedLogBytes?: number | undefined;
   /** False: throw the state on disk away and rebuild it from snapshot and log, as after a power failure. Default true. */
   readonly trustState?: boolean | undefined;
   readonly fs?: FileSystem | undefined;
   readonly clock?: Clock | undefined;
+  /** Milliseconds since 1970, for what is shown to people. */
+  readonly unixMs?: (() => number) | undefined;
   /** Random numbers from 0 to below 1. */
   readonly random?: (() => number) | undefined;
   readonly logger?: Logger | undefined;

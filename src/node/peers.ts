@@ -20,6 +20,10 @@ export interface PeersOptions {
   readonly snapshotChunkBytes: number;
   /** Takes a snapshot of the present state. */
   readonly takeSnapshot: () => Promise<SnapshotInfo | undefined>;
+  /** A snapshot is going to be sent. */
+  readonly transferBegun: (to: string) => void;
+  /** The sending of a snapshot has ended, as the core knows. */
+  readonly transferEnded: (to: string, outcome: SnapshotOutcome) => void;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -63,11 +67,6 @@ export class Peers {
     return this.#outbox.list();
   }
 
-  /** Followers that are receiving a snapshot need the log from behind this index on. */
-  get pinnedIndex(): number | undefined {
-    return this.#outbox.lowestIndex;
-  }
-
   /** The membership may have changed. */
   followMembership(): void {
     const { membership } = this.host.raft;
@@ -87,7 +86,10 @@ export class Peers {
   /** Carries out what else the core wants for its followers. */
   serve(): void {
     for (const read of this.host.raft.takeLogReads()) void this.#read(read);
-    for (const send of this.host.raft.takeSnapshotSends()) this.#outbox.send(send);
+    for (const send of this.host.raft.takeSnapshotSends()) {
+      this.options.transferBegun(send.to);
+      this.#outbox.send(send);
+    }
   }
 
   async stop(): Promise<void> {
@@ -144,6 +146,7 @@ export class Peers {
   #transferEnded(send: SnapshotSend, outcome: SnapshotOutcome): void {
     if (this.#stopped) return;
     this.host.core((raft) => raft.snapshotSent(send, outcome));
+    this.options.transferEnded(send.to, outcome);
     this.host.wake();
   }
 }

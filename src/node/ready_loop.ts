@@ -5,7 +5,9 @@ import type { Ready } from "../core/ready.js";
 import type { Entry, HardState, SnapshotMeta } from "../core/types.js";
 import type { ApplyResult, StateMachine } from "../machine/state_machine.js";
 import { abortable } from "../storage/snapshots/abortable.js";
+import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
+import type { Clock } from "./clock.js";
 import type { RoomKeeper } from "./room.js";
 import type { NodeStorage } from "./storage.js";
 
@@ -15,8 +17,8 @@ export interface ReadyObserver<Result> {
   staged(): StagedSnapshot | undefined;
   /** Entries are applied, with these results. */
   applied(entries: readonly Entry[], results: readonly ApplyResult<Result>[]): void;
-  /** A snapshot is installed: the state is at its index. */
-  installed(snapshot: SnapshotMeta): void;
+  /** A snapshot is installed: the state is at its index. That took so many milliseconds. */
+  installed(snapshot: SnapshotInfo, durationMs: number): void;
   /** What this message promises is durable: send it. */
   send(message: Response | PeerRequest): void;
   /** A Ready is done: reads and waiting callers may go on. */
@@ -36,6 +38,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     private readonly storage: NodeStorage<Machine>,
     private readonly room: RoomKeeper,
     private readonly observer: ReadyObserver<Result>,
+    private readonly clock: Clock,
   ) {}
 
   /** Something was given to the core: looks whether there is a Ready, unless one is being carried out, which comes first. */
@@ -98,6 +101,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    */
   async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<void> {
     const { log, machine, snapshots } = this.storage;
+    const startedMs = this.clock.now();
     const staged = this.observer.staged();
     assert(staged?.meta.index === meta.index && staged.meta.term === meta.term, "the pending snapshot is staged", {
       pending: meta.index,
@@ -113,6 +117,6 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
       machine.restore(abortable(snapshots.openPayload(info), this.#stopped.signal), meta),
     );
     await snapshots.retain();
-    this.observer.installed(meta);
+    this.observer.installed(info, this.clock.now() - startedMs);
   }
 }

@@ -41,6 +41,13 @@ export function coreOf<Result, Machine extends StateMachine<Result>>(
     heartbeatTicks: options.heartbeatTicks,
     reads: options.reads,
     limits: options.limits,
+    sizes: {
+      logBytes: (first, last) => storage.log.bytesBetween(first, last),
+      snapshotBytes: (index) => {
+        const newest = storage.snapshots.newest();
+        return newest !== undefined && newest.index >= index ? newest.fileBytes : undefined;
+      },
+    },
     random: options.random ?? Math.random,
     codec: membershipCodec,
     hardState: storage.log.hardState,

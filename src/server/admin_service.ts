@@ -53,6 +53,10 @@ export function adminService(node: KeyValueNode): ServiceImplementation<typeof A
       }
     },
 
+    async compact({ index }) {
+      return { firstIndex: BigInt(await node.compact(toNumber(index, "index"))) };
+    },
+
     async listTransfers() {
       return { transfers: transfersOf(node) };
     },

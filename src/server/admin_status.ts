@@ -3,12 +3,15 @@ import {
   ElectionMode,
   type GetLogInfoResponseSchema,
   type GetStatusResponseSchema,
+  type LastSnapshotSchema,
   NodeRole,
   ProgressState,
+  SnapshotReason,
 } from "../../gen/cairn/v1/admin_pb.js";
 import { limits } from "../core/limits.js";
 import type { ProgressInfo } from "../core/raft.js";
 import type { Role } from "../core/state.js";
+import type { LastSnapshot, SnapshotReason as Reason } from "../node/snapshot_reason.js";
 import { membershipToMessage } from "../storage/membership_message.js";
 import { version } from "../version.js";
 import type { KeyValueNode } from "./key_value_node.js";
@@ -26,9 +29,20 @@ const progressStates: Readonly<Record<ProgressInfo["state"], ProgressState>> = {
   snapshot: ProgressState.SNAPSHOT,
 };
 
+const reasons: Readonly<Record<Reason, SnapshotReason>> = {
+  requested: SnapshotReason.REQUESTED,
+  entries: SnapshotReason.ENTRIES,
+  log_bytes: SnapshotReason.LOG_BYTES,
+  log_ratio: SnapshotReason.LOG_RATIO,
+  age: SnapshotReason.AGE,
+  follower: SnapshotReason.FOLLOWER,
+  installed: SnapshotReason.INSTALLED,
+};
+
 /** What a node is and where it stands. */
 export function statusOf(node: KeyValueNode): MessageInitShape<typeof GetStatusResponseSchema> {
   const { raft, recovery } = node;
+  const { last, warnings } = node.snapshotting;
   return {
     clusterId: node.clusterId,
     nodeId: node.id,
@@ -59,6 +73,18 @@ export function statusOf(node: KeyValueNode): MessageInitShape<typeof GetStatusR
       tornBytes: BigInt(recovery.tornBytes),
       durationMs: BigInt(Math.round(recovery.durationMs)),
     },
+    ...(last !== undefined && { lastSnapshot: lastSnapshotToMessage(last) }),
+    warnings,
+  };
+}
+
+function lastSnapshotToMessage(last: LastSnapshot): MessageInitShape<typeof LastSnapshotSchema> {
+  return {
+    index: BigInt(last.index),
+    reason: reasons[last.reason],
+    finishedUnixMs: BigInt(Math.round(last.finishedUnixMs)),
+    durationMs: BigInt(Math.round(last.durationMs)),
+    fileBytes: BigInt(last.fileBytes),
   };
 }
 

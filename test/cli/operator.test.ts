@@ -39,11 +39,28 @@ describe("the status of a cluster", () => {
       expect(member).toMatchObject({ member: "voter", commit: last, applied: last, lag: 0, log: { first: 1, last } });
       const leads = { role: "leader", snapshot: last };
       expect(member).toMatchObject(member.id === id ? leads : { role: "follower", how: "replicate", snapshot: 0 });
+      const { fileBytes } = node.snapshots.newest()!;
+      const taken = { index: last, reason: "requested", finished: expect.stringMatching(/^20.*Z$/), fileBytes };
+      if (member.id === id) expect(member.lastSnapshot).toMatchObject(taken);
+      else expect(member.lastSnapshot).toBeUndefined();
+      expect(member.warnings).toEqual([]);
     }
     const lines = statusText(status).split("\n");
     expect(lines[0]).toBe(`cluster cluster-1, term ${node.raft.term}, ${id} leads`);
     expect(lines[1]).toMatch(/^ID +ADDRESS +MEMBER +ROLE +TERM +COMMIT +APPLIED +LAG +LOG +SNAPSHOT +HOW$/);
     expect(lines).toHaveLength(5);
+  });
+
+  test("ends with what an operator should see to", async () => {
+    const cluster = await Cluster.of(THREE);
+    const { id, node } = await cluster.leader();
+    await node.propose(putCommand("k", "1"));
+    const { path } = (await node.takeSnapshot({})).snapshot!;
+    cluster.home.disk.flipBit(path, 100);
+    await failure("CORRUPT", node.snapshots.verify(node.snapshots.newest()!));
+    const status = await clusterStatus(adminOf(cluster));
+    expect(status.members.find((member) => member.id === id)?.warnings).toEqual([expect.stringContaining(path)]);
+    expect(statusText(status).split("\n").at(-1)).toMatch(`${id} warns: ${path} must not be used: `);
   });
 
   test("says of a member that does not answer why, and of a cluster without a leader that it has none", async () => {

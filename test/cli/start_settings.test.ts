@@ -149,10 +149,58 @@ describe("a cluster that is created", () => {
   });
 });
 
-test("snapshots by themselves: by entries, by bytes, by both or not at all", () => {
+describe("snapshots by themselves", () => {
   const snapshots = (...args: string[]) => settings([...BASE, ...args]).snapshots;
-  expect(snapshots()).toEqual({ entries: limits.snapshotEntries, logBytes: limits.snapshotLogBytes });
-  expect(snapshots("--snapshot-entries", "5")).toMatchObject({ entries: 5 });
-  expect(snapshots("--snapshot-entries", "0")).toMatchObject({ entries: Number.MAX_SAFE_INTEGER });
-  expect(snapshots("--snapshot-entries", "0", "--snapshot-log-bytes", "0")).toBe(false);
+  const off = ["--snapshot-entries", "off", "--snapshot-log-bytes", "off"];
+
+  test("by default: by entries and bytes, as the ratio allows; age is off", () => {
+    const { snapshotLogBytes: logBytes, snapshotLogRatio: logRatio } = limits;
+    expect(snapshots()).toEqual({ entries: undefined, logBytes, logRatio, ageMs: false });
+  });
+
+  test("each trigger has a flag, an environment variable and a key of the config file", async () => {
+    const flags = ["--snapshot-entries", "5", "--snapshot-log-bytes", "6", "--snapshot-log-ratio", "0.5"];
+    const found = { entries: 5, logBytes: 6, logRatio: 0.5, ageMs: 3_600_000 };
+    expect(snapshots(...flags, "--snapshot-age", "1h")).toEqual(found);
+    const keys = { "snapshot-entries": 5, "snapshot-log-bytes": 6, "snapshot-log-ratio": 0.5, "snapshot-age": "1h" };
+    expect(snapshots("--config", await configFile(keys))).toEqual(found);
+    for (const [key, value] of Object.entries(keys)) {
+      vi.stubEnv(`CAIRN_${key.toUpperCase().replaceAll("-", "_")}`, `${value}`);
+    }
+    expect(snapshots()).toEqual(found);
+    expect(snapshots("--snapshot-entries", "off")).toEqual({ ...found, entries: false });
+  });
+
+  test("each can be off, as can all", () => {
+    expect(snapshots("--snapshot-entries", "off")).toMatchObject({ entries: false });
+    expect(snapshots("--snapshot-entries", "0")).toMatchObject({ entries: false });
+    expect(snapshots("--snapshot-log-ratio", "off")).toMatchObject({ logRatio: false });
+    expect(snapshots(...off)).toBe(false);
+    expect(snapshots(...off, "--snapshot-age", "90s")).toMatchObject({
+      entries: false,
+      logBytes: false,
+      ageMs: 90_000,
+    });
+  });
+
+  test.each<[readonly string[], RegExp]>([
+    [["--snapshot-entries", "-1"], /expected off, or a whole number from 1/],
+    [["--snapshot-log-bytes", "1.5"], /expected off, or a whole number from 1/],
+    [["--snapshot-log-ratio", "-1"], /expected off, or a number above 0/],
+    [["--snapshot-log-ratio", "x"], /expected off, or a number above 0/],
+    [["--snapshot-age", "5"], /expected off, or a time as 500ms, 30s, 15m, 1h or 1d/],
+    [["--snapshot-age", "25d"], /expected off, or a time .* up to 24 days/],
+    [["--pinned-log-bytes", "off"], /expected a whole number/],
+  ])("%j is refused", (args, text) => {
+    expect(refused([...BASE, ...args])).toMatch(text);
+  });
+
+  test("how much of the log stays", () => {
+    const { trailingLogBytes, pinnedLogBytes } = limits;
+    expect(settings(BASE)).toMatchObject({ trailingLogBytes, pinnedLogBytes });
+    expect(settings([...BASE, "--trailing-log-bytes", "1", "--pinned-log-bytes", "2"])).toMatchObject({
+      trailingLogBytes: 1,
+      pinnedLogBytes: 2,
+    });
+  });
 });

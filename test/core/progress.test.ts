@@ -69,7 +69,7 @@ describe("replicate", () => {
 
   test("forgets that transfers of snapshots had failed", () => {
     const member = progress();
-    member.becomeSnapshot(20);
+    member.becomeSnapshot(20, false);
     member.awaitRetry(1);
     expect(member.failedTransfers).toBe(1);
     member.becomeReplicate();
@@ -80,19 +80,19 @@ describe("replicate", () => {
 describe("snapshot", () => {
   test("a member in it gets no entries", () => {
     const member = progress();
-    member.becomeSnapshot(20);
+    member.becomeSnapshot(20, false);
     expect([member.state.kind, member.maySend]).toEqual(["snapshot", false]);
   });
 
   test("while it is being sent, no time leads to another one", () => {
     const member = progress();
-    member.becomeSnapshot(20);
+    member.becomeSnapshot(20, false);
     expect([member.tickRetry(), member.tickRetry()]).toEqual([false, false]);
   });
 
   test("when it could not be sent, it is time to try again after so many ticks", () => {
     const member = progress();
-    member.becomeSnapshot(20);
+    member.becomeSnapshot(20, false);
     member.awaitRetry(3);
     expect([member.tickRetry(), member.tickRetry(), member.tickRetry()]).toEqual([false, false, true]);
   });
@@ -100,7 +100,7 @@ describe("snapshot", () => {
   test("failures are counted, in a row", () => {
     const member = progress();
     for (const failures of [1, 2, 3]) {
-      member.becomeSnapshot(20);
+      member.becomeSnapshot(20, false);
       member.awaitRetry(1);
       expect(member.failedTransfers).toBe(failures);
     }

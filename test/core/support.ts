@@ -91,6 +91,7 @@ export interface NodeSetup {
   reads?: RaftOptions["reads"];
   random?: () => number;
   limits?: RaftOptions["limits"];
+  sizes?: RaftOptions["sizes"];
 }
 
 /** The node n1, alone unless other members are given, with all of its log durable. */
@@ -111,6 +112,7 @@ export function startNode(setup: NodeSetup = {}): Raft {
     snapshot: log.boundary.index === 0 ? undefined : log.boundary,
     memberships,
     limits: setup.limits,
+    sizes: setup.sizes,
   });
 }
 

@@ -1,10 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { ElectionMode, NodeRole } from "../../gen/cairn/v1/admin_pb.js";
+import { ElectionMode, NodeRole, SnapshotReason } from "../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/core/limits.js";
 import { version } from "../../src/version.js";
 import { ActingLeader, putCommand, putEntries } from "../support/acting_leader.js";
-import { failure, isSettled, until } from "../support/conditions.js";
+import { failure, isSettled, ManualClock, until } from "../support/conditions.js";
+import { memoryHome } from "../support/nodes.js";
 import { collect, serve } from "./support.js";
 
 test("GetStatus: what the node is and where it stands", async () => {
@@ -183,9 +184,84 @@ test("Campaign says why it cannot", async () => {
   await failure("FAILED_PRECONDITION", learner.admin.campaign({}), "node n1 is not a voter");
 });
 
+describe("Compact", () => {
+  test("trims up to an index, or all that the newest snapshot covers, whatever else is to be kept", async () => {
+    const { admin, node } = await serve();
+    await new ActingLeader(node, 1).replicate(putEntries(1, 30));
+    expect((await admin.compact({})).firstIndex).toBe(1n);
+    await failure("OUT_OF_RANGE", admin.compact({ index: 1n }), "up to index 1: there is no snapshot");
+    await admin.takeSnapshot({ trigger: { case: "index", value: 20n } });
+    expect((await admin.getLogInfo({})).firstIndex).toBe(1n);
+    expect((await admin.compact({ index: 7n })).firstIndex).toBe(8n);
+    expect((await admin.getLogInfo({})).firstIndex).toBe(8n);
+    expect((await admin.compact({ index: 3n })).firstIndex).toBe(8n);
+    await failure("OUT_OF_RANGE", admin.compact({ index: 21n }), "the newest snapshot is at index 20");
+    expect((await admin.compact({})).firstIndex).toBe(21n);
+    await new ActingLeader(node, 1).replicate(putEntries(31, 35));
+    expect(node.machine.appliedIndex).toBe(35);
+  });
+
+  test("is durable when it is answered, though no segment is removed", async () => {
+    const home = memoryHome();
+    const { admin, node } = await serve({ segmentBytes: limits.segmentBytes }, home);
+    await new ActingLeader(node, 1).replicate(putEntries(1, 30));
+    await admin.takeSnapshot({});
+    expect((await admin.compact({ index: 11n })).firstIndex).toBe(12n);
+    const after = await home.powerCut("none");
+    const again = await after.start();
+    expect(again.raft.log.boundary.index).toBe(11);
+    await after.stop(again);
+  });
+
+  test("a snapshot that was found damaged covers nothing", async () => {
+    const { admin, node, home } = await serve();
+    await new ActingLeader(node, 1).replicate(putEntries(1, 30));
+    await admin.takeSnapshot({});
+    const info = node.snapshots.newest()!;
+    home.disk.flipBit(info.path, 200);
+    await failure("CORRUPT", node.snapshots.verify(info));
+    await failure("OUT_OF_RANGE", admin.compact({ index: 30n }), "there is no snapshot");
+    expect((await admin.compact({})).firstIndex).toBe(1n);
+    const { warnings } = await admin.getStatus({});
+    expect(warnings).toEqual([expect.stringContaining(`${info.path} must not be used: `)]);
+  });
+});
+
+test("GetStatus: why, when and how the newest snapshot was taken", async () => {
+  const clock = new ManualClock();
+  const snapshots = { entries: 10, ageMs: 60_000 };
+  const { admin, node, home } = await serve({ clock, snapshots, unixMs: () => 1_800_000_000_123.4 });
+  const leader = new ActingLeader(node, 1);
+  const last = async () => (await admin.getStatus({})).lastSnapshot;
+  expect(await last()).toBeUndefined();
+  await leader.replicate(putEntries(1, 9));
+  expect(await last()).toBeUndefined();
+  await leader.replicate(putEntries(10, 10));
+  await until(() => node.snapshotting.last?.index === 10, "ten entries are enough");
+  const { fileBytes } = node.snapshots.newest()!;
+  expect(await last()).toMatchObject({
+    index: 10n,
+    reason: SnapshotReason.ENTRIES,
+    finishedUnixMs: 1_800_000_000_123n,
+    durationMs: 0n,
+    fileBytes: BigInt(fileBytes),
+  });
+  await leader.replicate(putEntries(11, 12));
+  home.disk.onCall = ({ kind, path }) => {
+    if (kind === "rename" && path.endsWith(".part")) clock.advance(7);
+  };
+  clock.advance(60_000);
+  await until(() => node.snapshotting.last?.index === 12, "a minute is enough");
+  home.disk.onCall = undefined;
+  expect(await last()).toMatchObject({ index: 12n, reason: SnapshotReason.AGE, durationMs: 7n });
+  await leader.replicate(putEntries(13, 14));
+  await admin.takeSnapshot({});
+  expect(await last()).toMatchObject({ index: 14n, reason: SnapshotReason.REQUESTED });
+});
+
 test("what is planned answers UNIMPLEMENTED", async () => {
   const { admin } = await serve();
-  for (const call of [admin.cancelTransfer({}), admin.compact({}), admin.verifyState({})]) {
+  for (const call of [admin.cancelTransfer({}), admin.verifyState({})]) {
     await failure("UNIMPLEMENTED", call, "is not implemented yet");
   }
 });

@@ -110,7 +110,7 @@ async function compareStates(members: readonly SimNode[]): Promise<void> {
 /** At rest, nothing has grown without bounds. */
 function checkBounds(cluster: SimCluster, members: readonly SimNode[]): void {
   const { segmentBytes, trailingLogBytes, snapshots, limits: bounds } = cluster.weather.node;
-  const entries = snapshots === false ? 0 : (snapshots?.entries ?? 0);
+  const entries = (snapshots !== false && snapshots?.entries) || 0;
   for (const { id, cairn, disk } of members) {
     const { raft, logStats, transfers } = cairn!;
     const { log } = raft;

@@ -147,6 +147,7 @@ export class SimNode implements Place {
       ...cluster.weather.node,
       fs: this.disk.fs,
       clock: this.clock.view(),
+      unixMs: () => this.clock.now,
       random: () => this.random.fraction(),
       transport: (_self, events) => cluster.network.transport(this, events),
       openMachine: this.#opener(),

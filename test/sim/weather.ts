@@ -1,3 +1,4 @@
+import { limits } from "../../src/core/limits.js";
 import type { ClientWeather } from "./clients.js";
 import type { DiskWeather } from "./disk.js";
 import type { NetworkWeather } from "./network.js";
@@ -128,11 +129,14 @@ function drawDisk(random: SimRandom, share: number): DiskWeather {
 
 function drawOptions(random: SimRandom, hasLeases: boolean): ClusterOptions {
   const isNarrow = random.chance(0.35);
+  const sizes = random.fork("sizes");
+  const snapshotInsteadBytes = sizes.pick([0, 500, limits.snapshotInsteadBytes]);
   return {
     reads: hasLeases ? "lease" : "quorum",
     heartbeatTicks: random.pick([1, 1, 2, 3]),
     segmentBytes: random.pick([4, 8, 16]) * 1024,
     trailingLogBytes: random.pick([0, 500, 4096]),
+    pinnedLogBytes: sizes.pick([500, 4096, limits.pinnedLogBytes]),
     snapshotChunkBytes: random.pick([64, 256, 2048]),
     snapshots: { entries: random.whole(5, 50) },
     limits: isNarrow
@@ -141,7 +145,8 @@ function drawOptions(random: SimRandom, hasLeases: boolean): ClusterOptions {
           peerAppendsInFlight: random.whole(1, 2),
           windowBytes: random.pick([0, 200, 2_000]),
           applyEntries: random.whole(1, 8),
+          snapshotInsteadBytes,
         }
-      : { windowBytes: random.pick([500, 8 * 1024 * 1024]) },
+      : { windowBytes: random.pick([500, 8 * 1024 * 1024]), snapshotInsteadBytes },
   };
 }

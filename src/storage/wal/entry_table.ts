@@ -55,6 +55,14 @@ export class EntryTable {
     return this.#first + Math.max(0, low - 1);
   }
 
+  /** From the start of the first of these entries that is here to the end of the last one; `end` is that of the table's last entry. */
+  bytesBetween(first: number, last: number, end: number): number {
+    const from = Math.max(first, this.#first);
+    const to = Math.min(last, this.lastIndex);
+    if (from > to) return 0;
+    return (to === this.lastIndex ? end : this.offsetOf(to + 1)) - this.offsetOf(from);
+  }
+
   #slot(index: number): number {
     const slot = index - this.#first;
     assert(slot >= 0 && slot < this.#count, "the entry is in the segment", { index, first: this.#first });

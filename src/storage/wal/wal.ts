@@ -163,6 +163,12 @@ export class WriteAheadLog {
     return left <= 0 ? this.last.index + 1 : this.boundary.index + 1;
   }
 
+  /** Bytes that the entries from `first` to `last`, both included, take on disk with what stands among them: as far as the log holds them. */
+  bytesBetween(first: number, last: number): number {
+    const low = Math.max(first, this.boundary.index + 1);
+    return this.#segments.reduce((sum, { entries, used }) => sum + entries.bytesBetween(low, last, used), 0);
+  }
+
   /**
    * Appends entries and the hard state, in one write. Durable on return when `sync` is set. Throws CairnError LIMIT_EXCEEDED when an
    * entry is larger than limit entryBytes; nothing has changed then.

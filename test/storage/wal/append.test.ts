@@ -200,6 +200,31 @@ async function expectCall(fs: ReturnType<typeof newFileSystem>, kind: "unlink"):
   while (fs.calls[kind] === 0) await new Promise((resolve) => setImmediate(resolve));
 }
 
+test("bytesBetween counts what the entries take on disk, in all segments", async () => {
+  const log = await createLog(newFileSystem(), { segmentBytes: 4096 });
+  for (let index = 1; index <= 100; index++) await log.append({ entries: [entry(index, 1, 100)], sync: true });
+  expect(log.stats().segments).toBeGreaterThan(3);
+  const record = log.bytesBetween(1, 1);
+  expect(record).toBeGreaterThan(100);
+  for (const [first, last] of [
+    [1, 100],
+    [1, 50],
+    [30, 31],
+    [17, 83],
+    [100, 100],
+  ] as const) {
+    expect(log.bytesBetween(first, last)).toBe((last - first + 1) * record);
+  }
+  expect(log.bytesBetween(0, 1_000)).toBe(100 * record);
+  expect(log.bytesBetween(101, 200)).toBe(0);
+  expect(log.bytesBetween(9, 8)).toBe(0);
+  await log.trim(40);
+  expect(log.bytesBetween(1, 99)).toBe(59 * record);
+  // The record that says where the log starts comes after the last entry.
+  expect(log.bytesBetween(1, 100)).toBeGreaterThan(60 * record);
+  expect(log.bytesBetween(1, 40)).toBe(0);
+});
+
 test("firstIndexKeeping gives the highest index that keeps so many bytes on disk", async () => {
   const log = await createLog(newFileSystem(), { segmentBytes: 4000 });
   for (let index = 1; index <= 100; index++) await log.append({ entries: [entry(index, 1, 100)], sync: true });

@@ -1,0 +1,149 @@
+import { limits } from "../core/limits.js";
+import type { ProgressInfo } from "../core/raft.js";
+import type { Clock } from "./clock.js";
+import type { Logger } from "./logger.js";
+import { sizeText } from "./sizes.js";
+import type { OutgoingTransfer } from "./snapshot_outbox.js";
+
+/** What {@link CatchUp} looks at. */
+export interface CatchUpOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Log that is kept behind a snapshot for a follower that is receiving it, at most. */
+  readonly keptBytes: number;
+  /** Bytes of log written since some moment. */
+  writtenBytes(): number;
+  transfers(): readonly OutgoingTransfer[];
+  /** The other members; none when this node does not lead. */
+  progress(): readonly ProgressInfo[];
+  lastIndex(): number;
+}
+
+/** A transfer to a follower, from its beginning. */
+interface Run {
+  readonly startedMs: number;
+  /** Of {@link CatchUpOptions.writtenBytes}. */
+  readonly startedBytes: number;
+}
+
+/** What a transfer comes to: how long, and how much log is written meanwhile. */
+interface Measure {
+  readonly fileBytes: number;
+  readonly ms: number;
+  readonly grownBytes: number;
+}
+
+/** A transfer says nothing about its speed before so many milliseconds have passed. */
+const MEASURABLE_MS = 5_000;
+
+/**
+ * Whether followers can catch up, as the leader measures it. A snapshot takes its time to arrive and to be installed; when more log is
+ * written meanwhile than is kept, it is outdated when it is there, and so is the next one: nobody notices but by what is said here.
+ */
+export class CatchUp {
+  readonly #runs = new Map<string, Run>();
+  /** Followers that cannot catch up, and why. */
+  readonly #hopeless = new Map<string, string>();
+  /** Snapshots in a row that were outdated when they were installed. */
+  readonly #futile = new Map<string, number>();
+  /** Since when a member does not answer. */
+  readonly #silentSince = new Map<string, number>();
+  readonly #silent = new Map<string, string>();
+
+  constructor(private readonly options: CatchUpOptions) {}
+
+  /** What is the matter, in words. */
+  get warnings(): readonly string[] {
+    return [...this.#hopeless.values(), ...this.#silent.values()];
+  }
+
+  /** A snapshot is going to be sent. */
+  begun(to: string): void {
+    const { clock, writtenBytes } = this.options;
+    this.#runs.set(to, { startedMs: clock.now(), startedBytes: writtenBytes() });
+  }
+
+  /** A transfer has ended. `installed`: what it has brought; the log starts behind `boundary` by now. */
+  ended(to: string, installed: { index: number; fileBytes: number } | undefined, boundary: number): void {
+    const run = this.#runs.get(to);
+    this.#runs.delete(to);
+    if (run === undefined || installed === undefined) return;
+    const isFutile = installed.index < boundary;
+    if (isFutile) this.#countFutile(to, installed.index, boundary);
+    else this.#futile.delete(to);
+    const measure = this.#soFar(run, installed.fileBytes);
+    if (isFutile || measure.grownBytes > this.options.keptBytes) this.#mark(to, measure);
+    else this.#hopeless.delete(to);
+  }
+
+  /** Time has passed. */
+  tick(): void {
+    const progress = this.options.progress();
+    for (const transfer of this.options.transfers()) {
+      const measure = this.#foreseen(transfer);
+      if (measure !== undefined && measure.grownBytes > this.options.keptBytes) this.#mark(transfer.to, measure);
+    }
+    this.#forget(progress);
+    for (const member of progress) this.#lookForSilence(member);
+  }
+
+  #soFar({ startedMs, startedBytes }: Run, fileBytes: number): Measure {
+    const { clock, writtenBytes } = this.options;
+    return { fileBytes, ms: clock.now() - startedMs, grownBytes: writtenBytes() - startedBytes };
+  }
+
+  /** What it will come to if it goes on like this; undefined when that cannot be told yet. */
+  #foreseen({ to, totalBytes, doneBytes, bytesPerSecond }: OutgoingTransfer): Measure | undefined {
+    const run = this.#runs.get(to);
+    if (run === undefined || bytesPerSecond === 0) return undefined;
+    const { ms, grownBytes } = this.#soFar(run, totalBytes);
+    if (ms < MEASURABLE_MS) return undefined;
+    const wholeMs = ms + ((totalBytes - doneBytes) * 1_000) / bytesPerSecond;
+    return { fileBytes: totalBytes, ms: wholeMs, grownBytes: (grownBytes * wholeMs) / ms };
+  }
+
+  #mark(to: string, { fileBytes, ms, grownBytes }: Measure): void {
+    const perSecond = (bytes: number) => `${sizeText((bytes * 1_000) / Math.max(ms, 1))}/s`;
+    const text =
+      `${to} cannot catch up: a snapshot of ${sizeText(fileBytes)} takes ${Math.round(ms / 100) / 10} s to arrive and be installed, at ` +
+      `${perSecond(fileBytes)}, and the log grows by ${perSecond(grownBytes)} meanwhile, more than the ` +
+      `${sizeText(this.options.keptBytes)} kept for it; slow the writes down, or raise the bandwidth or --pinned-log-bytes`;
+    if (!this.#hopeless.has(to)) this.options.logger.warn({ member: to, detail: text }, "a member cannot catch up");
+    this.#hopeless.set(to, text);
+  }
+
+  #countFutile(to: string, index: number, boundary: number): void {
+    const inARow = (this.#futile.get(to) ?? 0) + 1;
+    this.#futile.set(to, inARow);
+    const facts = { to, index, logStart: boundary + 1, inARow };
+    this.options.logger.warn(facts, "a snapshot was outdated when it was installed: sending a newer one");
+  }
+
+  /** Forgets what was the matter with those that have caught up, or are of no concern any more. */
+  #forget(progress: readonly ProgressInfo[]): void {
+    for (const id of [...this.#hopeless.keys(), ...this.#futile.keys(), ...this.#runs.keys()]) {
+      const member = progress.find((each) => each.id === id);
+      if (member === undefined) this.#runs.delete(id);
+      if (member !== undefined && (member.state !== "replicate" || !member.isActive)) continue;
+      this.#hopeless.delete(id);
+      this.#futile.delete(id);
+    }
+    for (const id of [...this.#silentSince.keys()]) {
+      if (progress.some((member) => member.id === id && !member.isActive)) continue;
+      this.#silentSince.delete(id);
+      this.#silent.delete(id);
+    }
+  }
+
+  #lookForSilence({ id, match, isActive }: ProgressInfo): void {
+    if (isActive) return;
+    const now = this.options.clock.now();
+    const since = this.#silentSince.get(id) ?? now;
+    this.#silentSince.set(id, since);
+    const lacks = this.options.lastIndex() - match;
+    if (now - since < limits.silentMs || lacks < limits.silentEntries) return;
+    const seconds = Math.round((now - since) / 1_000);
+    if (!this.#silent.has(id)) this.options.logger.warn({ member: id, seconds, lacks }, "a member does not answer");
+    this.#silent.set(id, `${id} has not answered for ${seconds} s, and lacks ${lacks} entries`);
+  }
+}

@@ -1,0 +1,55 @@
+import type { NodeHost } from "./host.js";
+import type { OutgoingTransfer } from "./snapshot_outbox.js";
+
+/**
+ * What of the log followers will need that are brought back by snapshot: what lies behind that snapshot. It is kept from when the transfer
+ * begins until the follower has caught up with the newest snapshot (what follows that one is not trimmed anyway), or does not answer any more.
+ */
+export class LogPins {
+  /** The log behind this index, by follower. */
+  readonly #pins = new Map<string, number>();
+
+  constructor(
+    private readonly host: NodeHost,
+    private readonly transfers: () => readonly OutgoingTransfer[],
+    /** Something that was kept need not be any more. */
+    private readonly released: () => void,
+  ) {}
+
+  /** The log is needed from behind this index on; undefined when nobody needs it. */
+  get lowest(): number | undefined {
+    this.#followTransfers();
+    return this.#pins.size === 0 ? undefined : Math.min(...this.#pins.values());
+  }
+
+  /** A snapshot has brought a follower's log up to `matchIndex`: it goes on from there. */
+  installed(to: string, matchIndex: number): void {
+    this.#pins.set(to, matchIndex);
+  }
+
+  /** Time has passed, or a transfer has ended: lets go of what nobody needs any more. */
+  look(): void {
+    const running = this.#followTransfers();
+    let isReleased = false;
+    for (const id of [...this.#pins.keys()]) {
+      if (running.has(id) || this.#isComing(id)) continue;
+      this.#pins.delete(id);
+      isReleased = true;
+    }
+    if (isReleased) this.released();
+  }
+
+  #followTransfers(): ReadonlySet<string> {
+    const running = this.transfers();
+    for (const { to, index } of running) this.#pins.set(to, index);
+    return new Set(running.map(({ to }) => to));
+  }
+
+  #isComing(id: string): boolean {
+    const { raft } = this.host;
+    const progress = raft.progress.find((member) => member.id === id);
+    if (progress === undefined || !progress.isActive) return false;
+    this.#pins.set(id, Math.max(this.#pins.get(id)!, progress.match));
+    return progress.match < (raft.snapshot?.index ?? 0);
+  }
+}

@@ -1,0 +1,179 @@
+import { limits } from "../core/limits.js";
+import type { SnapshotOutcome as TransferOutcome } from "../core/replication.js";
+import { hasCode } from "../errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
+import { AutoSnapshot, type SinceSnapshot } from "./auto_snapshot.js";
+import { CatchUp } from "./catch_up.js";
+import type { Clock } from "./clock.js";
+import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
+import type { NodeHost } from "./host.js";
+import { LogPins } from "./log_pins.js";
+import type { Logger } from "./logger.js";
+import type { NodeOptions } from "./options.js";
+import type { OutgoingTransfer } from "./snapshot_outbox.js";
+import type { LastSnapshot, SnapshotReason } from "./snapshot_reason.js";
+import type { NodeStorage } from "./storage.js";
+
+/** What of a node's options concerns snapshots. */
+export type SnapshottingOptions<Machine extends StateMachine> = Pick<
+  NodeOptions<unknown, Machine>,
+  "openMachine" | "snapshots" | "trailingLogBytes" | "pinnedLogBytes" | "unixMs"
+>;
+
+export interface SnapshottingSurroundings {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Snapshots on their way to followers. */
+  transfers(): readonly OutgoingTransfer[];
+  isDiskFull(): boolean;
+  /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node. */
+  watch<Result>(work: Promise<Result>): Promise<Result>;
+}
+
+/** When a node takes snapshots, what of its log it keeps, and whether its followers can keep up with that. */
+export class Snapshotting<Machine extends StateMachine> {
+  readonly #compactor: Compactor<Machine>;
+  readonly #auto: AutoSnapshot | undefined;
+  readonly #pins: LogPins;
+  readonly #catchUp: CatchUp;
+  readonly #unixMs: () => number;
+  #last: LastSnapshot | undefined;
+  /** Bytes of log applied since the node started. */
+  #writtenBytes = 0;
+
+  constructor(
+    private readonly host: NodeHost,
+    private readonly storage: NodeStorage<Machine>,
+    options: SnapshottingOptions<Machine>,
+    private readonly surroundings: SnapshottingSurroundings,
+  ) {
+    const { clock, logger } = surroundings;
+    const { trailingLogBytes = limits.trailingLogBytes, pinnedLogBytes = limits.pinnedLogBytes } = options;
+    this.#unixMs = options.unixMs ?? Date.now;
+    this.#pins = new LogPins(host, surroundings.transfers, () => this.#trimAgain());
+    this.#compactor = new Compactor(host.raft, storage, {
+      openMachine: options.openMachine,
+      trailingLogBytes,
+      pinnedIndex: () => this.#pins.lowest,
+      pinnedLogBytes,
+      taken: (info, reason, durationMs) => this.#done(info, reason, durationMs),
+      clock,
+      logger,
+    });
+    this.#catchUp = new CatchUp({
+      clock,
+      logger,
+      keptBytes: Math.max(trailingLogBytes, pinnedLogBytes),
+      writtenBytes: () => this.#writtenBytes,
+      transfers: surroundings.transfers,
+      progress: () => host.raft.progress,
+      lastIndex: () => host.raft.log.last.index,
+    });
+    if (options.snapshots === false) return;
+    this.#auto = new AutoSnapshot({
+      policy: options.snapshots ?? {},
+      clock,
+      logger,
+      since: () => this.#since(),
+      leadsOthers: () => this.#leadsOthers(),
+      take: async (reason) => (await this.take({ reason })).taken,
+    });
+  }
+
+  get last(): LastSnapshot | undefined {
+    return this.#last;
+  }
+
+  /** What an operator should see to, in words. */
+  get warnings(): string[] {
+    const full = this.surroundings.isDiskFull() ? ["the disk is full: writes are refused until there is room"] : [];
+    const damaged = this.storage.snapshots.damaged().map(({ path, reason }) => `${path} must not be used: ${reason}`);
+    const failure = this.#auto?.failure;
+    const failed = failure === undefined ? [] : [`a snapshot is due and could not be taken: ${failure}`];
+    return [...full, ...failed, ...damaged, ...this.#catchUp.warnings];
+  }
+
+  /** See {@link Compactor.take}. */
+  take(request: SnapshotRequest): Promise<SnapshotOutcome> {
+    return this.surroundings.watch(this.#compactor.take(request));
+  }
+
+  /** See {@link Compactor.compact}. */
+  compact(index: number): Promise<number> {
+    return this.surroundings.watch(this.#compactor.compact(index));
+  }
+
+  /** Entries up to `last` were applied, from `first` on. */
+  applied(first: number, last: number): void {
+    this.#writtenBytes += this.storage.log.bytesBetween(first, last);
+    this.#auto?.applied();
+  }
+
+  /** A snapshot that was sent here is installed. */
+  installed(info: SnapshotInfo, durationMs: number): void {
+    const { logger } = this.surroundings;
+    const facts = { index: info.index, bytes: info.fileBytes, durationMs: Math.round(durationMs) };
+    logger.info(facts, "installed a snapshot");
+    this.#done(info, "installed", durationMs);
+  }
+
+  /** A snapshot is going to be sent. */
+  transferBegun(to: string): void {
+    this.#catchUp.begun(to);
+  }
+
+  /** A transfer has ended, as the core knows. */
+  transferEnded(to: string, outcome: TransferOutcome): void {
+    if (outcome.kind === "installed") this.#pins.installed(to, outcome.matchIndex);
+    this.#catchUp.ended(to, this.#arrived(outcome), this.host.raft.log.boundary.index);
+    this.#pins.look();
+  }
+
+  /** Time has passed. */
+  tick(): void {
+    this.#pins.look();
+    this.#catchUp.tick();
+  }
+
+  /** Gives up what is being written, and waits until nothing is. */
+  async stop(): Promise<void> {
+    this.#auto?.stop();
+    await this.#compactor.stop();
+  }
+
+  #since(): SinceSnapshot {
+    const { log, machine, snapshots } = this.storage;
+    const from = this.host.raft.snapshot?.index ?? 0;
+    const { appliedIndex } = machine;
+    return {
+      entries: appliedIndex - from,
+      bytes: log.bytesBetween(from + 1, appliedIndex),
+      snapshotBytes: snapshots.newest()?.fileBytes ?? 0,
+    };
+  }
+
+  #leadsOthers(): boolean {
+    const { raft } = this.host;
+    const voters = raft.membership.members.filter(({ role }) => role === "voter").map(({ id }) => id);
+    return raft.progress.some(({ id, state, isActive }) => isActive && state === "replicate" && voters.includes(id));
+  }
+
+  #arrived(outcome: TransferOutcome): { index: number; fileBytes: number } | undefined {
+    if (outcome.kind !== "installed") return undefined;
+    const info = this.storage.snapshots.list().find(({ index }) => index === outcome.matchIndex);
+    return { index: outcome.matchIndex, fileBytes: info?.fileBytes ?? 0 };
+  }
+
+  #done({ index, fileBytes }: SnapshotInfo, reason: SnapshotReason, durationMs: number): void {
+    this.#last = { index, reason, finishedUnixMs: this.#unixMs(), durationMs, fileBytes };
+    this.#auto?.done();
+  }
+
+  #trimAgain(): void {
+    this.surroundings.watch(this.#compactor.trimAgain()).catch((error) => {
+      // The next snapshot trims as well.
+      if (!hasCode(error, "STOPPED")) this.surroundings.logger.warn({ err: error }, "the log could not be trimmed");
+    });
+  }
+}

@@ -1,0 +1,263 @@
+import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { CairnError } from "../../src/errors.js";
+import { AutoSnapshot, type SnapshotPolicy } from "../../src/node/auto_snapshot.js";
+import { silentLogger } from "../../src/node/logger.js";
+import type { SnapshotTrigger } from "../../src/node/snapshot_reason.js";
+import { deferred, ManualClock, nextTurn } from "../support/conditions.js";
+
+/** A node that only counts. A snapshot has the size of the state, and holds what was applied when it was begun. */
+class Counted {
+  readonly clock = new ManualClock();
+  readonly taken: SnapshotTrigger[] = [];
+  readonly auto: AutoSnapshot;
+  leadsOthers = false;
+  stateBytes = 0;
+  snapshotBytes = 0;
+  /** What taking one waits for, or fails with. */
+  taking = async (): Promise<void> => {};
+  isTaken = true;
+  underWay = 0;
+  #entries = 0;
+  #bytes = 0;
+
+  constructor(policy: SnapshotPolicy) {
+    this.auto = new AutoSnapshot({
+      policy,
+      clock: this.clock,
+      logger: silentLogger,
+      since: () => ({ entries: this.#entries, bytes: this.#bytes, snapshotBytes: this.snapshotBytes }),
+      leadsOthers: () => this.leadsOthers,
+      take: (reason) => this.#take(reason),
+    });
+  }
+
+  async apply(entries: number, bytes = entries): Promise<void> {
+    this.#entries += entries;
+    this.#bytes += bytes;
+    this.auto.applied();
+    await nextTurn();
+  }
+
+  async wait(ms: number): Promise<void> {
+    this.clock.advance(ms);
+    await nextTurn();
+  }
+
+  async #take(reason: SnapshotTrigger): Promise<boolean> {
+    this.taken.push(reason);
+    this.underWay += 1;
+    expect(this.underWay, "one at a time").toBe(1);
+    const [entries, bytes] = [this.#entries, this.#bytes];
+    try {
+      await this.taking();
+    } finally {
+      this.underWay -= 1;
+    }
+    if (!this.isTaken) return false;
+    this.#entries -= entries;
+    this.#bytes -= bytes;
+    this.snapshotBytes = this.stateBytes;
+    this.auto.done();
+    return true;
+  }
+}
+
+const MiB = 1024 * 1024;
+
+const full = async () => {
+  throw new CairnError("DISK_FULL", "no space left on the device");
+};
+
+describe("entries", () => {
+  test("a number that is given is obeyed exactly, however large the state is", async () => {
+    const node = new Counted({ entries: 1_000 });
+    node.snapshotBytes = node.stateBytes = 10 ** 12;
+    await node.apply(999);
+    expect(node.taken).toEqual([]);
+    await node.apply(1);
+    expect(node.taken).toEqual(["entries"]);
+    await node.apply(999);
+    await node.apply(1);
+    expect(node.taken).toEqual(["entries", "entries"]);
+  });
+
+  test("the number by default waits for the ratio to the last snapshot, unless that is off", async () => {
+    for (const logRatio of [undefined, false] as const) {
+      const node = new Counted({ logRatio, logBytes: false });
+      node.snapshotBytes = node.stateBytes = 20 * MiB;
+      await node.apply(limits.snapshotEntries, 20 * MiB - 1);
+      expect(node.taken).toEqual(logRatio === false ? ["entries"] : []);
+      await node.apply(1);
+      expect(node.taken).toEqual(["entries"]);
+    }
+  });
+});
+
+describe("bytes of log", () => {
+  test("by default: 64 MiB, or as much as the last snapshot has, and the reason says which", async () => {
+    const node = new Counted({});
+    node.stateBytes = 100 * MiB;
+    await node.apply(1, 64 * MiB - 1);
+    expect(node.taken).toEqual([]);
+    await node.apply(1, 1);
+    expect(node.taken).toEqual(["log_bytes"]);
+    await node.apply(1, 100 * MiB - 1);
+    expect(node.taken).toHaveLength(1);
+    await node.apply(1, 1);
+    expect(node.taken).toEqual(["log_bytes", "log_ratio"]);
+  });
+
+  test("the ratio can be another one, or off: then the budget alone counts", async () => {
+    const twice = new Counted({ logBytes: 100, logRatio: 2.5 });
+    twice.snapshotBytes = 100;
+    await twice.apply(1, 249);
+    expect(twice.taken).toEqual([]);
+    await twice.apply(1, 1);
+    expect(twice.taken).toEqual(["log_ratio"]);
+    const off = new Counted({ logBytes: 100, logRatio: false });
+    off.snapshotBytes = 10 ** 9;
+    await off.apply(1, 100);
+    expect(off.taken).toEqual(["log_bytes"]);
+  });
+
+  test("write amplification is bounded: with ratio 1, no more is written for snapshots than for the log, but for the last one", async () => {
+    const node = new Counted({ entries: false, logBytes: 1_000 });
+    let logBytes = 0;
+    let snapshotBytes = 0;
+    for (let write = 0; write < 5_000; write++) {
+      // A state that grows by a half of what is written, up to a limit.
+      node.stateBytes = Math.min(logBytes / 2, 100_000);
+      const before = node.taken.length;
+      await node.apply(1, 500);
+      logBytes += 500;
+      if (node.taken.length > before) snapshotBytes += node.snapshotBytes;
+    }
+    expect(node.taken.length).toBeGreaterThan(20);
+    expect(snapshotBytes - node.snapshotBytes).toBeLessThanOrEqual(logBytes);
+    expect(snapshotBytes).toBeGreaterThan(logBytes / 2);
+  });
+});
+
+describe("age", () => {
+  test("is counted from the last snapshot, and nothing is taken when nothing was applied", async () => {
+    const node = new Counted({ ageMs: 60_000 });
+    await node.wait(60_000);
+    expect(node.taken).toEqual([]);
+    await node.apply(1);
+    expect(node.taken).toEqual(["age"]);
+    await node.apply(1);
+    await node.wait(59_999);
+    expect(node.taken).toHaveLength(1);
+    await node.wait(1);
+    expect(node.taken).toEqual(["age", "age"]);
+  });
+
+  test("begins anew with a snapshot that came otherwise", async () => {
+    const node = new Counted({ ageMs: 60_000 });
+    await node.apply(1);
+    await node.wait(40_000);
+    node.auto.done();
+    await node.wait(40_000);
+    expect(node.taken).toEqual([]);
+    await node.wait(20_000);
+    expect(node.taken).toEqual(["age"]);
+  });
+});
+
+describe("one at a time", () => {
+  test("what becomes due while one is being taken is taken right after it", async () => {
+    const node = new Counted({ entries: 10 });
+    const hold = deferred();
+    node.taking = () => hold.promise;
+    await node.apply(10);
+    await node.apply(15);
+    expect(node.taken).toHaveLength(1);
+    node.taking = async () => {};
+    hold.resolve();
+    await nextTurn();
+    expect(node.taken).toHaveLength(2);
+    await node.apply(9);
+    expect(node.taken).toHaveLength(2);
+  });
+
+  test("one that turned out not to be needed is looked at again with the next entries only", async () => {
+    const node = new Counted({ entries: 10 });
+    node.isTaken = false;
+    await node.apply(10);
+    await nextTurn();
+    expect(node.taken).toHaveLength(1);
+    await node.apply(1);
+    expect(node.taken).toHaveLength(2);
+  });
+
+  test("one that failed is tried again after a while, and after longer each time; entries do not hasten it", async () => {
+    const node = new Counted({ entries: 10 });
+    node.taking = full;
+    await node.apply(10);
+    await node.apply(100);
+    expect(node.taken).toHaveLength(1);
+    expect(node.auto.failure).toBe("no space left on the device");
+    for (const [at, pause] of [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000].entries()) {
+      await node.wait(pause - 1);
+      expect(node.taken).toHaveLength(at + 1);
+      await node.wait(1);
+      expect(node.taken).toHaveLength(at + 2);
+    }
+    node.taking = async () => {};
+    await node.wait(60_000);
+    expect(node.taken).toHaveLength(10);
+    expect(node.auto.failure).toBeUndefined();
+    node.taking = full;
+    await node.apply(10);
+    await node.wait(1_000);
+    expect(node.taken).toHaveLength(12);
+  });
+
+  test("nothing is taken any more once stopped, and nothing is left to wake up for", async () => {
+    const node = new Counted({ entries: 10, ageMs: 1_000 });
+    node.leadsOthers = true;
+    await node.apply(10);
+    node.taking = full;
+    await node.apply(10);
+    expect(node.taken).toHaveLength(1);
+    node.auto.stop();
+    expect(node.clock.pending).toBe(0);
+    await node.wait(10 ** 6);
+    await node.apply(100);
+    expect(node.taken).toHaveLength(1);
+  });
+});
+
+describe("a leader with followers", () => {
+  test("waits until there is a quarter more", async () => {
+    const node = new Counted({ entries: 100 });
+    node.leadsOthers = true;
+    await node.apply(124);
+    expect(node.taken).toEqual([]);
+    await node.apply(1);
+    expect(node.taken).toEqual(["entries"]);
+  });
+
+  test("or for a few seconds, when no more comes; the next time it waits again", async () => {
+    const node = new Counted({ logBytes: 100 });
+    node.leadsOthers = true;
+    for (let time = 1; time <= 2; time++) {
+      await node.apply(100);
+      await node.wait(limits.snapshotPatienceMs - 1);
+      expect(node.taken).toHaveLength(time - 1);
+      await node.wait(1);
+      expect(node.taken).toHaveLength(time);
+    }
+  });
+
+  test("takes one at once when it leads no more, or is left alone", async () => {
+    const node = new Counted({ entries: 100 });
+    node.leadsOthers = true;
+    await node.apply(100);
+    node.leadsOthers = false;
+    await node.apply(1);
+    expect(node.taken).toEqual(["entries"]);
+    expect(node.clock.pending).toBe(0);
+  });
+});
