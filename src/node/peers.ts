@@ -48,7 +48,8 @@ export class Peers {
       logger,
       idleMs: limits.transferIdleMs,
       chunkBytes: options.snapshotChunkBytes,
-      newest: () => this.#snapshotToSend(snapshots),
+      resumeMs: limits.transferResumeMs,
+      choices: () => this.#snapshotsToSend(snapshots),
       open: (to) => {
         const peer = this.#peer(to);
         return peer === undefined ? undefined : this.#transport?.openInstall(peer);
@@ -122,11 +123,15 @@ export class Peers {
     };
   }
 
-  /** The newest one, if the log goes on from it. It does not when a newer one was found to be damaged: then there has to be another. */
-  async #snapshotToSend(snapshots: SnapshotStore): Promise<SnapshotInfo | undefined> {
-    const newest = snapshots.newest();
-    if (newest !== undefined && newest.index >= this.host.raft.log.boundary.index) return newest;
-    return this.options.takeSnapshot();
+  /**
+   * Those that the log goes on from, newest first. It does not go on from any when a newer one was found to be damaged: then there has to be
+   * another.
+   */
+  async #snapshotsToSend(snapshots: SnapshotStore): Promise<readonly SnapshotInfo[]> {
+    const fitting = snapshots.list().filter(({ index }) => index >= this.host.raft.log.boundary.index);
+    if (fitting.length > 0) return fitting;
+    const taken = await this.options.takeSnapshot();
+    return taken === undefined ? [] : [taken];
   }
 
   async #read(read: LogRead): Promise<void> {

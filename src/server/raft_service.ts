@@ -6,13 +6,14 @@ import type {
   InstallSnapshotRequest,
   InstallSnapshotResponseSchema,
   RaftService,
+  SnapshotChoice,
   SnapshotChunk,
   SnapshotOffer,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
-import type { InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
+import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
 import { refusalMessages, rejectionMessages, toEntry, toNumber } from "../transport/peer_messages.js";
 import { checkPeer } from "./convert.js";
@@ -119,10 +120,17 @@ function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
   return {
     from: checkPeer(offer.header, node),
     leaderTerm: leaderTerm(offer.term),
-    index: toNumber(offer.index, "index"),
-    term: toNumber(offer.snapshotTerm, "snapshot_term"),
-    fileBytes: toNumber(offer.fileBytes, "file_bytes"),
-    sha256: offer.sha256,
+    ...toChoice(offer),
+    others: offer.others.map(toChoice),
+  };
+}
+
+function toChoice(choice: SnapshotOffer | SnapshotChoice): InstallChoice {
+  return {
+    index: toNumber(choice.index, "index"),
+    term: toNumber(choice.snapshotTerm, "snapshot_term"),
+    fileBytes: toNumber(choice.fileBytes, "file_bytes"),
+    sha256: choice.sha256,
   };
 }
 
@@ -144,8 +152,10 @@ function toChunk(chunk: SnapshotChunk) {
 
 function toResponse(reply: InstallReply): InstallResponse {
   switch (reply.kind) {
-    case "accepted":
-      return { message: { case: "accepted", value: { offset: BigInt(reply.offset) } } };
+    case "accepted": {
+      const { offset, index = 0 } = reply;
+      return { message: { case: "accepted", value: { offset: BigInt(offset), index: BigInt(index) } } };
+    }
     case "progress":
       return { message: { case: "progress", value: { receivedBytes: BigInt(reply.receivedBytes) } } };
     case "refused":

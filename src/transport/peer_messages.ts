@@ -132,6 +132,12 @@ export function installRequest(
     snapshotTerm: BigInt(message.term),
     fileBytes: BigInt(message.fileBytes),
     sha256: message.sha256,
+    others: (message.others ?? []).map((other) => ({
+      index: BigInt(other.index),
+      snapshotTerm: BigInt(other.term),
+      fileBytes: BigInt(other.fileBytes),
+      sha256: other.sha256,
+    })),
   };
   return { message: { case: "offer", value: offer } };
 }
@@ -156,8 +162,11 @@ const refusals: Readonly<Record<SnapshotRefusal, OfferRefusal["reason"] | undefi
 /** What the receiver of a snapshot says. @throws CairnError INVALID_ARGUMENT for what no correct one says */
 export function toInstallReply({ message }: InstallSnapshotResponse): InstallReply {
   switch (message.case) {
-    case "accepted":
-      return { kind: "accepted", offset: toNumber(message.value.offset, "offset") };
+    case "accepted": {
+      const offset = toNumber(message.value.offset, "offset");
+      const index = toNumber(message.value.index, "index");
+      return { kind: "accepted", offset, ...(index !== 0 && { index }) };
+    }
     case "progress":
       return { kind: "progress", receivedBytes: toNumber(message.value.receivedBytes, "received_bytes") };
     case "installed": {

@@ -57,7 +57,8 @@ test("the end of a transfer that another has taken the place of is not reported:
   const outbox = new SnapshotOutbox({
     id: "n1",
     snapshots,
-    newest: async () => snapshots.newest(),
+    choices: async () => [info],
+    resumeMs: 1_000,
     clock: systemClock,
     logger: silentLogger,
     idleMs: 10_000,
