@@ -47,9 +47,9 @@ export class SnapshotOutbox {
       // The end of one that another has taken the place of says nothing about that one.
       if (this.#transfers.get(send.to) !== transfer) return;
       this.#transfers.delete(send.to);
-      this.#kept.get(send.to)?.release();
       if (this.#stopped) return;
-      if (outcome.kind === "failed") this.#keep(send.to, transfer.interrupted);
+      if (outcome.kind !== "failed") this.#kept.get(send.to)?.release();
+      else if (transfer.interrupted !== undefined) this.#keep(send.to, transfer.interrupted);
       this.options.ended(send, outcome);
     });
   }
@@ -75,9 +75,10 @@ export class SnapshotOutbox {
   }
 
   /** Keeps the snapshot of an interrupted transfer for the next one to the same receiver, which may go on where this one has ended. */
-  #keep(to: string, info: SnapshotInfo | undefined): void {
+  #keep(to: string, info: SnapshotInfo): void {
     const { snapshots, clock, resumeMs } = this.options;
-    if (info === undefined || !snapshots.list().includes(info)) return;
+    this.#kept.get(to)?.release();
+    if (!snapshots.list().includes(info)) return;
     const unpin = snapshots.pin(info);
     const release = () => {
       callOff();
