@@ -58,6 +58,8 @@ async function startNode(settings: StartSettings, logger: Logger): Promise<KeyVa
     snapshots: settings.snapshots,
     peerAddresses: settings.peerAddresses,
     trailingLogBytes: settings.trailingLogBytes,
+    snapshotBandwidth: settings.snapshotBandwidth,
+    snapshotCompression: settings.snapshotCompression,
     segmentBytes: settings.segmentBytes,
     transport: grpcTransport({ onChange: peerLog(logger) }),
     logger,

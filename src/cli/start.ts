@@ -100,6 +100,18 @@ export function startCommand(): Command {
       ),
     )
     .addOption(
+      setting(
+        "snapshot-bandwidth",
+        "<n>",
+        "bytes per second that snapshots on their way to others may take together (default: no limit)",
+      ).argParser(wholeNumber(limits.transferBandwidthLeast, ANY)),
+    )
+    .addOption(
+      setting("snapshot-compression", "<mode>", "how to compress snapshots on their way to others")
+        .choices(["none", "deflate"])
+        .default("none"),
+    )
+    .addOption(
       number(
         "segment-bytes",
         "size of a log segment; trimming removes whole segments",

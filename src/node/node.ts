@@ -132,9 +132,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     });
     this.#peers = new Peers(host, storage.log, storage.snapshots, {
       clusterId: storage.directory.identity.clusterId,
-      transport: options.transport,
-      addresses: options.peerAddresses ?? {},
-      snapshotChunkBytes: options.snapshotChunkBytes ?? limits.snapshotChunkBytes,
+      settings: options,
       takeSnapshot: async () => (await this.takeSnapshot({})).snapshot,
       clock,
       logger: this.#logger,

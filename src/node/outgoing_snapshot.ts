@@ -2,8 +2,10 @@ import type { SnapshotOutcome, SnapshotSend } from "../core/replication.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
-import type { InstallReply } from "../transport/install_messages.js";
+import type { InstallReply, SnapshotCompression } from "../transport/install_messages.js";
 import type { InstallStream } from "../transport/transport.js";
+import type { Bandwidth } from "./bandwidth.js";
+import { deflateChunk } from "./chunk_compression.js";
 import type { Clock } from "./clock.js";
 import type { Logger } from "./logger.js";
 import type { OutgoingTransfer } from "./snapshot_outbox.js";
@@ -17,6 +19,11 @@ export interface OutgoingSnapshotOptions {
   readonly idleMs: number;
   /** Bytes of a chunk. */
   readonly chunkBytes: number;
+  /** What all transfers together may send; undefined: as much as they can. */
+  readonly bandwidth: Bandwidth | undefined;
+  readonly compression: SnapshotCompression | undefined;
+  /** Whether the snapshot is still wanted: it may have waited long for its turn. */
+  isWanted(send: SnapshotSend): boolean;
   /** The snapshots that will do, best first; none when there is none. */
   choices(): Promise<readonly SnapshotInfo[]>;
   /** Opens a stream to a peer; undefined when its address is not known. */
@@ -25,14 +32,17 @@ export interface OutgoingSnapshotOptions {
 
 /** The sending of a snapshot to a peer, from the offer to the end. */
 export class OutgoingSnapshot {
-  readonly #send: SnapshotSend;
+  readonly send: SnapshotSend;
   readonly #options: OutgoingSnapshotOptions;
+  readonly #over = new AbortController();
   #stream: InstallStream | undefined;
   #cancelled = false;
   /** What was offered; only the one that the receiver wants as soon as it has said so. */
   #offered: readonly SnapshotInfo[] = [];
   #info: SnapshotInfo | undefined;
   #isAccepted = false;
+  /** As the receiver wants it. */
+  #compression: SnapshotCompression | undefined;
   #doneBytes = 0;
   /** Where the transfer has begun, and when. */
   #firstByte = 0;
@@ -41,17 +51,19 @@ export class OutgoingSnapshot {
   settled: Promise<unknown> = Promise.resolve();
 
   constructor(send: SnapshotSend, options: OutgoingSnapshotOptions) {
-    this.#send = send;
+    this.send = send;
     this.#options = options;
   }
 
-  get state(): OutgoingTransfer | undefined {
-    if (this.#info === undefined) return undefined;
-    const { index, fileBytes } = this.#info;
-    const ms = this.#options.clock.now() - this.#startedMs;
+  /** Before it has begun: what it would send now. */
+  get state(): Omit<OutgoingTransfer, "cancel"> | undefined {
+    const info = this.#info ?? this.#options.snapshots.newest();
+    if (info === undefined) return undefined;
+    const { index, fileBytes } = info;
+    const ms = this.#isAccepted ? this.#options.clock.now() - this.#startedMs : 0;
     const bytesPerSecond = ms > 0 ? Math.round(((this.#doneBytes - this.#firstByte) * 1_000) / ms) : 0;
     return {
-      to: this.#send.to,
+      to: this.send.to,
       index,
       totalBytes: fileBytes,
       doneBytes: this.#doneBytes,
@@ -73,6 +85,7 @@ export class OutgoingSnapshot {
   /** Ends it; {@link run} says that it has failed. */
   cancel(): void {
     this.#cancelled = true;
+    this.#over.abort();
     this.#stream?.cancel();
   }
 
@@ -80,7 +93,7 @@ export class OutgoingSnapshot {
   run(): Promise<SnapshotOutcome> {
     const { logger } = this.#options;
     const running = this.#run().catch((error): SnapshotOutcome => {
-      const facts = { to: this.#send.to, index: this.#info?.index, reason: CairnError.from(error).text };
+      const facts = { to: this.send.to, index: this.#info?.index, reason: CairnError.from(error).text };
       if (!this.#cancelled) logger.warn(facts, "sending a snapshot failed");
       return { kind: "failed" };
     });
@@ -89,16 +102,16 @@ export class OutgoingSnapshot {
   }
 
   async #run(): Promise<SnapshotOutcome> {
-    const { snapshots, open, clock } = this.#options;
+    const { snapshots, open } = this.#options;
+    if (!this.#options.isWanted(this.send)) throw new CairnError("CANCELLED", "this node does not lead any more");
     const choices = await this.#options.choices();
     if (this.#cancelled) throw new CairnError("CANCELLED", "the transfer was given up before it began");
     if (choices.length === 0) throw new CairnError("NOT_FOUND", "there is no snapshot to send");
-    const stream = open(this.#send.to);
-    if (stream === undefined) throw new CairnError("UNREACHABLE", `the address of ${this.#send.to} is not known`);
+    const stream = open(this.send.to);
+    if (stream === undefined) throw new CairnError("UNREACHABLE", `the address of ${this.send.to} is not known`);
     this.#stream = stream;
     this.#offered = choices;
     this.#info = choices[0];
-    this.#startedMs = clock.now();
     const pins = choices.map((info) => ({ info, unpin: snapshots.pin(info) }));
     try {
       const accepted = await this.#offer(stream, choices);
@@ -117,11 +130,18 @@ export class OutgoingSnapshot {
 
   /** Returns what the receiver wants, or how it has refused. */
   async #offer(stream: InstallStream, [info, ...others]: readonly SnapshotInfo[]) {
-    const { logger, id, clock } = this.#options;
-    const { to, term: leaderTerm } = this.#send;
+    const { logger, id, clock, compression } = this.#options;
+    const { to, term: leaderTerm } = this.send;
     const replies = stream.replies[Symbol.asyncIterator]();
     this.#moved();
-    await stream.send({ kind: "offer", from: id, leaderTerm, ...choiceOf(info!), others: others.map(choiceOf) });
+    await stream.send({
+      kind: "offer",
+      from: id,
+      leaderTerm,
+      ...choiceOf(info!),
+      others: others.map(choiceOf),
+      compression,
+    });
     const reply = await this.#firstAnswer(replies);
     if (reply.kind === "refused") return { outcome: this.#refused(reply) };
     if (reply.kind !== "accepted") throw unexpected(reply);
@@ -130,6 +150,7 @@ export class OutgoingSnapshot {
     this.#offered = [wanted];
     this.#info = wanted;
     this.#isAccepted = true;
+    this.#compression = reply.compression;
     this.#doneBytes = this.#firstByte = reply.offset;
     this.#startedMs = clock.now();
     const { index, fileBytes } = wanted;
@@ -158,17 +179,18 @@ export class OutgoingSnapshot {
     try {
       return await ended;
     } finally {
+      this.#over.abort();
       stream.cancel();
       await sent.catch(() => {});
     }
   }
 
   async #sendChunks(stream: InstallStream, info: SnapshotInfo, from: number): Promise<void> {
-    const { snapshots, chunkBytes } = this.#options;
+    const { snapshots } = this.#options;
     let offset = from;
     try {
-      for await (const data of snapshots.readFile(info, from, chunkBytes)) {
-        await stream.send({ kind: "chunk", leaderTerm: this.#send.term, offset, data });
+      for await (const data of snapshots.readFile(info, from, this.#chunkBytes)) {
+        await this.#sendChunk(stream, offset, data);
         offset += data.byteLength;
         this.#moved();
       }
@@ -177,6 +199,20 @@ export class OutgoingSnapshot {
       if (hasCode(error, "CORRUPT")) stream.cancel();
       throw error;
     }
+  }
+
+  async #sendChunk(stream: InstallStream, offset: number, data: Uint8Array): Promise<void> {
+    const leaderTerm = this.send.term;
+    const compressed = this.#compression === "deflate" ? await deflateChunk(data) : undefined;
+    await this.#options.bandwidth?.take((compressed ?? data).byteLength, this.#over.signal);
+    if (compressed === undefined) return stream.send({ kind: "chunk", leaderTerm, offset, data });
+    return stream.send({ kind: "chunk", leaderTerm, offset, data: compressed, fileBytes: data.byteLength });
+  }
+
+  /** A limited bandwidth is used evenly, and waiting for it is never taken for standing still: a chunk is that of a second at most. */
+  get #chunkBytes(): number {
+    const { chunkBytes, bandwidth } = this.#options;
+    return Math.min(chunkBytes, bandwidth?.bytesPerSecond ?? chunkBytes);
   }
 
   async #untilEnd(replies: AsyncIterator<InstallReply>): Promise<SnapshotOutcome> {
@@ -198,7 +234,7 @@ export class OutgoingSnapshot {
 
   #refused(reply: InstallReply & { kind: "refused" }): SnapshotOutcome {
     const { reason, detail, commitIndex } = reply;
-    this.#options.logger.info({ to: this.#send.to, reason, detail }, "a snapshot was refused");
+    this.#options.logger.info({ to: this.send.to, reason, detail }, "a snapshot was refused");
     return reason === "already_committed" ? { kind: "ahead", commitIndex } : { kind: "failed" };
   }
 

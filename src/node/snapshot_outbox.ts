@@ -5,6 +5,8 @@ import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./outgoing_snaps
 export interface SnapshotOutboxOptions extends OutgoingSnapshotOptions {
   /** The snapshot of a transfer that was interrupted is kept for so long, in milliseconds. */
   readonly resumeMs: number;
+  /** So many are sent at a time, 1 or more. */
+  readonly atOnce: number;
   /** A transfer has ended. */
   ended(send: SnapshotSend, outcome: SnapshotOutcome): void;
 }
@@ -20,6 +22,8 @@ export interface OutgoingTransfer {
   readonly resumedBytes: number;
   /** How many it got in a second, since the transfer began; 0 at the very beginning. */
   readonly bytesPerSecond: number;
+  /** Ends it; the leader tries again later. Does nothing when it has ended. */
+  cancel(): void;
 }
 
 /** A snapshot that is kept because its transfer was interrupted. */
@@ -28,9 +32,12 @@ interface Kept {
   readonly release: () => void;
 }
 
-/** Sends snapshots to followers, at most one to each. */
+/** Sends snapshots to followers, at most one to each, and few at a time; who asked first comes first. */
 export class SnapshotOutbox {
+  /** By receiver, also those that wait for their turn. */
   readonly #transfers = new Map<string, OutgoingSnapshot>();
+  /** Those that have begun, until nothing is under way any more, although others have taken their place. */
+  readonly #running = new Set<OutgoingSnapshot>();
   /** By receiver. */
   readonly #kept = new Map<string, Kept>();
   #stopped = false;
@@ -41,21 +48,18 @@ export class SnapshotOutbox {
   send(send: SnapshotSend): void {
     if (this.#stopped) return;
     this.#transfers.get(send.to)?.cancel();
-    const transfer = new OutgoingSnapshot(send, this.options);
-    this.#transfers.set(send.to, transfer);
-    void transfer.run().then((outcome) => {
-      // The end of one that another has taken the place of says nothing about that one.
-      if (this.#transfers.get(send.to) !== transfer) return;
-      this.#transfers.delete(send.to);
-      if (this.#stopped) return;
-      if (outcome.kind !== "failed") this.#kept.get(send.to)?.release();
-      else if (transfer.interrupted !== undefined) this.#keep(send.to, transfer.interrupted);
-      this.options.ended(send, outcome);
-    });
+    // Behind those that wait already.
+    this.#transfers.delete(send.to);
+    this.#transfers.set(send.to, new OutgoingSnapshot(send, this.options));
+    this.#beginNext();
   }
 
+  /** Of one that waits for its turn: what would be sent now. */
   list(): OutgoingTransfer[] {
-    return [...this.#transfers.values()].flatMap((transfer) => transfer.state ?? []);
+    return [...this.#transfers.values()].flatMap((transfer) => {
+      const { state } = transfer;
+      return state === undefined ? [] : { ...state, cancel: () => this.#cancel(transfer) };
+    });
   }
 
   /** Receivers need the log from behind this index on; undefined when nothing is on its way, nor likely to be again soon. */
@@ -68,10 +72,43 @@ export class SnapshotOutbox {
   /** Ends all transfers, and waits until nothing is read any more. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    const transfers = [...this.#transfers.values()];
-    for (const transfer of transfers) transfer.cancel();
+    for (const transfer of this.#transfers.values()) transfer.cancel();
     for (const { release } of this.#kept.values()) release();
-    await Promise.all(transfers.map((transfer) => transfer.settled));
+    await Promise.all([...this.#running].map((transfer) => transfer.settled));
+  }
+
+  #cancel(transfer: OutgoingSnapshot): void {
+    this.options.logger.info({ to: transfer.send.to }, "the sending of a snapshot is ended on request");
+    transfer.cancel();
+    // The others say by themselves that they have ended.
+    if (!this.#running.has(transfer)) this.#ended(transfer, { kind: "failed" });
+  }
+
+  #beginNext(): void {
+    for (const transfer of this.#transfers.values()) {
+      if (this.#stopped || this.#running.size >= this.options.atOnce) return;
+      if (!this.#running.has(transfer)) this.#begin(transfer);
+    }
+  }
+
+  #begin(transfer: OutgoingSnapshot): void {
+    this.#running.add(transfer);
+    void transfer.run().then((outcome) => {
+      this.#running.delete(transfer);
+      this.#ended(transfer, outcome);
+      this.#beginNext();
+    });
+  }
+
+  #ended(transfer: OutgoingSnapshot, outcome: SnapshotOutcome): void {
+    const { send, interrupted } = transfer;
+    // The end of one that another has taken the place of says nothing about that one.
+    if (this.#transfers.get(send.to) !== transfer) return;
+    this.#transfers.delete(send.to);
+    if (this.#stopped) return;
+    if (outcome.kind !== "failed") this.#kept.get(send.to)?.release();
+    else if (interrupted !== undefined) this.#keep(send.to, interrupted);
+    this.options.ended(send, outcome);
   }
 
   /** Keeps the snapshot of an interrupted transfer for the next one to the same receiver, which may go on where this one has ended. */

@@ -2,6 +2,7 @@ import type { InstallSnapshotAnswer } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import { CairnError } from "../errors.js";
 import type { InstallMessage, InstallOffer, InstallReply, OfferRefusal } from "../transport/install_messages.js";
+import { inflateChunk } from "./chunk_compression.js";
 import type { Clock } from "./clock.js";
 import { CANCELLED, IncomingSnapshot, type SnapshotInbox } from "./snapshot_inbox.js";
 
@@ -30,7 +31,9 @@ export async function* receiveSnapshot(
     if (incoming === undefined) return;
     try {
       const { index } = incoming.offer;
-      yield { kind: "accepted", offset: incoming.offset, ...(index !== offer.index && { index }) };
+      const other = index === offer.index ? {} : { index };
+      const compressed = offer.compression === undefined ? {} : { compression: offer.compression };
+      yield { kind: "accepted", offset: incoming.offset, ...other, ...compressed };
       if (yield* receiveChunks(incoming, raft, iterator)) yield* finish(incoming, raft, clock);
     } finally {
       await incoming.abort();
@@ -76,8 +79,8 @@ async function* receiveChunks(
     for (;;) {
       const next = await unlessCancelled(messages.next(), incoming);
       if (next.done) throw new CairnError("INVALID_ARGUMENT", incompleteText(incoming));
-      const { leaderTerm, offset, data } = asChunk(next.value);
-      await incoming.write(leaderTerm, offset, data);
+      const chunk = asChunk(next.value);
+      await incoming.write(chunk.leaderTerm, chunk.offset, await contentsOf(chunk, incoming.offer));
       if (incoming.isWhole) return true;
       yield { kind: "progress", receivedBytes: incoming.offset };
     }
@@ -86,6 +89,18 @@ async function* receiveChunks(
     yield refused(CANCELLED, raft);
     return false;
   }
+}
+
+/** The bytes of the file that a chunk holds. */
+async function contentsOf({ data, fileBytes }: InstallMessage & { kind: "chunk" }, offer: InstallOffer) {
+  if (fileBytes === undefined) return data;
+  if (offer.compression === undefined) {
+    throw new CairnError(
+      "INVALID_ARGUMENT",
+      "a compressed chunk of a snapshot whose offer says nothing of compression",
+    );
+  }
+  return inflateChunk(data, fileBytes);
 }
 
 /** The next message; throws when an operator ends the transfer before it comes. */

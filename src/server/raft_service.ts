@@ -15,7 +15,14 @@ import { CairnError } from "../errors.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
 import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
-import { refusalMessages, rejectionMessages, toEntry, toNumber } from "../transport/peer_messages.js";
+import {
+  compressionMessage,
+  refusalMessages,
+  rejectionMessages,
+  toCompression,
+  toEntry,
+  toNumber,
+} from "../transport/peer_messages.js";
 import { checkPeer } from "./convert.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
@@ -122,6 +129,7 @@ function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
     leaderTerm: leaderTerm(offer.term),
     ...toChoice(offer),
     others: offer.others.map(toChoice),
+    compression: toCompression(offer.compression),
   };
 }
 
@@ -138,8 +146,9 @@ function toChoice(choice: SnapshotOffer | SnapshotChoice): InstallChoice {
 function toChunk(chunk: SnapshotChunk) {
   const { byteLength } = chunk.data;
   if (byteLength === 0) throw new CairnError("INVALID_ARGUMENT", `the chunk at offset ${chunk.offset} is empty`);
-  if (byteLength > limits.transferChunkBytes) {
-    const text = `the chunk at offset ${chunk.offset} has ${byteLength} bytes; the limit transferChunkBytes is`;
+  if (Math.max(byteLength, chunk.fileBytes) > limits.transferChunkBytes) {
+    const bytes = Math.max(byteLength, chunk.fileBytes);
+    const text = `the chunk at offset ${chunk.offset} has ${bytes} bytes; the limit transferChunkBytes is`;
     throw new CairnError("LIMIT_EXCEEDED", `${text} ${limits.transferChunkBytes}`);
   }
   const found = crc32(chunk.data);
@@ -147,14 +156,15 @@ function toChunk(chunk: SnapshotChunk) {
     throw new CairnError("CORRUPT", `the chunk at offset ${chunk.offset} has CRC-32 ${found}, expected ${chunk.crc32}`);
   }
   const offset = toNumber(chunk.offset, "offset");
-  return { leaderTerm: leaderTerm(chunk.term), offset, data: chunk.data };
+  return { leaderTerm: leaderTerm(chunk.term), offset, data: chunk.data, fileBytes: chunk.fileBytes || undefined };
 }
 
 function toResponse(reply: InstallReply): InstallResponse {
   switch (reply.kind) {
     case "accepted": {
-      const { offset, index = 0 } = reply;
-      return { message: { case: "accepted", value: { offset: BigInt(offset), index: BigInt(index) } } };
+      const { offset, index = 0, compression } = reply;
+      const value = { offset: BigInt(offset), index: BigInt(index), compression: compressionMessage(compression) };
+      return { message: { case: "accepted", value } };
     }
     case "progress":
       return { message: { case: "progress", value: { receivedBytes: BigInt(reply.receivedBytes) } } };

@@ -9,7 +9,12 @@ export type InstallMessage =
       readonly offset: number;
       /** Must not be changed before `send` resolves. */
       readonly data: Uint8Array;
+      /** Of a compressed chunk: how many bytes of the file it holds. Left out: `data` is what the file holds. */
+      readonly fileBytes?: number | undefined;
     };
+
+/** How chunks may be compressed, each by itself. */
+export type SnapshotCompression = "deflate";
 
 /** A snapshot that can be sent. */
 export interface InstallChoice {
@@ -27,6 +32,8 @@ export interface InstallOffer extends InstallChoice {
   readonly leaderTerm: number;
   /** Others that would do as well, newest first. */
   readonly others?: readonly InstallChoice[] | undefined;
+  /** Chunks would be compressed if the receiver takes them so. */
+  readonly compression?: SnapshotCompression | undefined;
 }
 
 /** Why an offer is refused. */
@@ -38,7 +45,13 @@ export interface OfferRefusal {
 /** What the receiver says: accepted or refused, then progress now and then, then installed. */
 export type InstallReply =
   /** `offset`: where to begin. `index`: of the one of `others` that is to be sent instead; left out: the one that was offered. */
-  | { readonly kind: "accepted"; readonly offset: number; readonly index?: number }
+  | {
+      readonly kind: "accepted";
+      readonly offset: number;
+      readonly index?: number | undefined;
+      /** What chunks may be compressed with. */
+      readonly compression?: SnapshotCompression | undefined;
+    }
   | ({
       readonly kind: "refused";
       /** The receiver's true position. */
