@@ -59,6 +59,8 @@ async function startNode(settings: StartSettings, logger: Logger): Promise<KeyVa
     peerAddresses: settings.peerAddresses,
     trailingLogBytes: settings.trailingLogBytes,
     pinnedLogBytes: settings.pinnedLogBytes,
+    snapshotBandwidth: settings.snapshotBandwidth,
+    snapshotCompression: settings.snapshotCompression,
     segmentBytes: settings.segmentBytes,
     transport: grpcTransport({ onChange: peerLog(logger) }),
     logger,

@@ -124,6 +124,18 @@ export function startCommand(): Command {
       ),
     )
     .addOption(
+      setting(
+        "snapshot-bandwidth",
+        "<n>",
+        "bytes per second that snapshots on their way to others may take together (default: no limit)",
+      ).argParser(wholeNumber(limits.transferBandwidthLeast, ANY)),
+    )
+    .addOption(
+      setting("snapshot-compression", "<mode>", "how to compress snapshots on their way to others")
+        .choices(["none", "deflate"])
+        .default("none"),
+    )
+    .addOption(
       number(
         "pinned-log-bytes",
         "bytes of log to keep, at most, for followers that are being sent a snapshot",

@@ -4,6 +4,7 @@ import { isId } from "../core/ids.js";
 import type { ElectionMode, ReadMode } from "../core/timing.js";
 import type { Membership } from "../core/types.js";
 import type { SnapshotPolicy } from "../node/auto_snapshot.js";
+import type { SnapshotCompression } from "../transport/install_messages.js";
 import { applyConfigFile } from "./config_file.js";
 import type { LogLevel } from "./options.js";
 
@@ -30,6 +31,8 @@ export interface StartOptions {
   readonly snapshotAge: number | false;
   readonly trailingLogBytes: number;
   readonly pinnedLogBytes: number;
+  readonly snapshotBandwidth?: number;
+  readonly snapshotCompression: "none" | "deflate";
   readonly segmentBytes: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
@@ -48,6 +51,9 @@ export interface StartSettings
     | "segmentBytes"
     | "logLevel"
   > {
+  /** Bytes per second; undefined: no limit. */
+  readonly snapshotBandwidth: number | undefined;
+  readonly snapshotCompression: SnapshotCompression | undefined;
   readonly id: string;
   readonly data: string;
   readonly listen: string;
@@ -96,6 +102,8 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
     join,
     peerAddresses: Object.fromEntries(options.peerAddresses ?? []),
     clusterId: options.clusterId,
+    snapshotBandwidth: options.snapshotBandwidth,
+    snapshotCompression: options.snapshotCompression === "none" ? undefined : options.snapshotCompression,
     snapshots: policyOf(options),
     json: options.json === true,
   };

@@ -102,6 +102,15 @@ export const limits = {
   transferChunkBytes: 1 * MiB,
   /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */
   transferIdleMs: 30_000,
+  /** Least bandwidth that snapshots on their way may be limited to, in bytes per second. */
+  transferBandwidthLeast: 1 * KiB,
+  /** Snapshots that a node sends at a time; further followers wait for their turn. */
+  outgoingTransfers: 2,
+  /**
+   * After a transfer was interrupted, its snapshot and the log behind it are kept for so many milliseconds, for the next one to go on with; but
+   * no more log than pinnedLogBytes.
+   */
+  transferResumeMs: 60_000,
   /** Snapshots kept on disk. */
   snapshotsKept: 2,
   /** Segment of the log. */

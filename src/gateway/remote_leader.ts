@@ -102,7 +102,7 @@ export class RemoteLeader {
     };
     try {
       await call.send({ message: { case: "offer", value: offer } });
-      const first = (await this.#next(answers)).message;
+      const first = await this.#firstAnswer(answers);
       if (first.case === "refused" && first.value.reason === SnapshotRefusal.ALREADY_COMMITTED) return undefined;
       if (first.case === "refused") throw refusal(first.value);
       const from = first.case === "accepted" ? Number(first.value.offset) : 0;
@@ -111,6 +111,14 @@ export class RemoteLeader {
       return installed;
     } finally {
       call.cancel();
+    }
+  }
+
+  /** What follows while the node verifies what it has of the snapshot is no answer yet. */
+  async #firstAnswer(answers: AsyncIterator<InstallSnapshotResponse>): Promise<InstallSnapshotResponse["message"]> {
+    for (;;) {
+      const { message } = await this.#next(answers);
+      if (message.case !== "progress") return message;
     }
   }
 

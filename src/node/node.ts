@@ -1,5 +1,4 @@
 import { InvariantViolation } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import {
   type AppendEntries,
@@ -138,9 +137,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#loop = new ReadyLoop(this.#raft, storage, this.#room, observer, clock);
     this.#peers = new Peers(host, storage.log, storage.snapshots, {
       clusterId: storage.directory.identity.clusterId,
-      transport: options.transport,
-      addresses: options.peerAddresses ?? {},
-      snapshotChunkBytes: options.snapshotChunkBytes ?? limits.snapshotChunkBytes,
+      settings: options,
       takeSnapshot: async () => (await this.takeSnapshot({ reason: "follower" })).snapshot,
       transferBegun: (to) => this.#snapshotting.transferBegun(to),
       transferEnded: (to, outcome) => this.#snapshotting.transferEnded(to, outcome),

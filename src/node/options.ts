@@ -3,6 +3,7 @@ import type { ElectionMode, ReadMode } from "../core/timing.js";
 import type { Membership } from "../core/types.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { FileSystem } from "../storage/fs.js";
+import type { SnapshotCompression } from "../transport/install_messages.js";
 import type { TransportFactory } from "../transport/transport.js";
 import type { SnapshotPolicy } from "./auto_snapshot.js";
 import type { Clock } from "./clock.js";
@@ -54,6 +55,10 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly limits?: Partial<RaftLimits> | undefined;
   /** Bytes of a snapshot that go into one message to a follower. Default 256 KiB. */
   readonly snapshotChunkBytes?: number | undefined;
+  /** Bytes per second that all snapshots together may take that are on their way to followers. Default: as many as there are. */
+  readonly snapshotBandwidth?: number | undefined;
+  /** Compress snapshots on their way to followers. Default: no. */
+  readonly snapshotCompression?: SnapshotCompression | undefined;
   /** Size of a log segment in bytes. Default 64 MiB. */
   readonly segmentBytes?: number | undefined;
   /** Bytes of log kept behind a snapshot. Default 64 MiB. */

@@ -3,21 +3,27 @@ import type { PeerRequest } from "../core/messages.js";
 import type { LogRead, SnapshotOutcome, SnapshotSend } from "../core/replication.js";
 import type { IndexedMembership } from "../core/types.js";
 import { hasCode } from "../errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import type { WriteAheadLog } from "../storage/wal/wal.js";
-import type { Peer, Transport, TransportEvents, TransportFactory } from "../transport/transport.js";
+import type { Peer, Transport, TransportEvents } from "../transport/transport.js";
+import { Bandwidth } from "./bandwidth.js";
 import type { Clock } from "./clock.js";
 import type { NodeHost } from "./host.js";
 import type { Logger } from "./logger.js";
+import type { NodeOptions } from "./options.js";
 import { type OutgoingTransfer, SnapshotOutbox } from "./snapshot_outbox.js";
+
+/** What of a node's options says how it reaches the others. */
+export type PeerSettings = Pick<
+  NodeOptions<unknown, StateMachine>,
+  "transport" | "peerAddresses" | "snapshotChunkBytes" | "snapshotBandwidth" | "snapshotCompression"
+>;
 
 export interface PeersOptions {
   readonly clusterId: string;
-  readonly transport: TransportFactory | undefined;
-  /** In place of those that the membership has. */
-  readonly addresses: Readonly<Record<string, string>>;
-  readonly snapshotChunkBytes: number;
+  readonly settings: PeerSettings;
   /** Takes a snapshot of the present state. */
   readonly takeSnapshot: () => Promise<SnapshotInfo | undefined>;
   /** A snapshot is going to be sent. */
@@ -42,17 +48,23 @@ export class Peers {
     snapshots: SnapshotStore,
     private readonly options: PeersOptions,
   ) {
-    const { clusterId, clock, logger } = options;
+    const { clusterId, clock, logger, settings } = options;
     const { id } = host;
-    this.#transport = options.transport?.({ id, clusterId }, this.#events());
+    const { snapshotChunkBytes, snapshotBandwidth, snapshotCompression } = settings;
+    this.#transport = settings.transport?.({ id, clusterId }, this.#events());
     this.#outbox = new SnapshotOutbox({
       id,
       snapshots,
       clock,
       logger,
       idleMs: limits.transferIdleMs,
-      chunkBytes: options.snapshotChunkBytes,
-      newest: () => this.#snapshotToSend(snapshots),
+      chunkBytes: snapshotChunkBytes ?? limits.snapshotChunkBytes,
+      resumeMs: limits.transferResumeMs,
+      atOnce: limits.outgoingTransfers,
+      bandwidth: snapshotBandwidth === undefined ? undefined : new Bandwidth(snapshotBandwidth, clock),
+      compression: snapshotCompression,
+      isWanted: ({ term }) => host.raft.role === "leader" && host.raft.term === term,
+      choices: () => this.#snapshotsToSend(snapshots),
       open: (to) => {
         const peer = this.#peer(to);
         return peer === undefined ? undefined : this.#transport?.openInstall(peer);
@@ -73,7 +85,7 @@ export class Peers {
     if (membership === this.#membership) return;
     this.#membership = membership;
     const peers = membership.members.filter(({ id }) => id !== this.host.id);
-    const { addresses } = this.options;
+    const addresses = this.options.settings.peerAddresses ?? {};
     this.#addresses = new Map(peers.map(({ id, address }) => [id, { id, address: addresses[id] ?? address }]));
     this.#transport?.retain([...this.#addresses.values()]);
   }
@@ -124,11 +136,15 @@ export class Peers {
     };
   }
 
-  /** The newest one, if the log goes on from it. It does not when a newer one was found to be damaged: then there has to be another. */
-  async #snapshotToSend(snapshots: SnapshotStore): Promise<SnapshotInfo | undefined> {
-    const newest = snapshots.newest();
-    if (newest !== undefined && newest.index >= this.host.raft.log.boundary.index) return newest;
-    return this.options.takeSnapshot();
+  /**
+   * Those that the log goes on from, newest first. It does not go on from any when a newer one was found to be damaged: then there has to be
+   * another.
+   */
+  async #snapshotsToSend(snapshots: SnapshotStore): Promise<readonly SnapshotInfo[]> {
+    const fitting = snapshots.list().filter(({ index }) => index >= this.host.raft.log.boundary.index);
+    if (fitting.length > 0) return fitting;
+    const taken = await this.options.takeSnapshot();
+    return taken === undefined ? [] : [taken];
   }
 
   async #read(read: LogRead): Promise<void> {

@@ -4,7 +4,7 @@ import { CairnError, hasCode } from "../errors.js";
 import type { SnapshotReceiver } from "../storage/snapshots/receiver.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
-import type { InstallOffer, OfferRefusal } from "../transport/install_messages.js";
+import type { InstallChoice, InstallOffer, OfferRefusal } from "../transport/install_messages.js";
 
 /** What the inbox needs of its node. */
 export interface InboxNode {
@@ -19,17 +19,26 @@ export interface IncomingTransfer {
   readonly from: string;
   readonly index: number;
   readonly totalBytes: number;
-  /** Bytes that have arrived. */
+  /** Bytes that are there. */
   readonly doneBytes: number;
+  /** How many of them were there when the transfer began. */
+  readonly resumedBytes: number;
+}
+
+/** A transfer that is about to begin: what an earlier one has left is being verified. */
+interface Opening {
+  readonly offer: InstallOffer;
+  readonly abort: AbortController;
+  /** Never rejects. */
+  readonly settled: Promise<unknown>;
 }
 
 /**
  * Takes in snapshots that leaders send, one at a time. A transfer that was begun by the leader of an older term makes way for a newer
- * leader's: its own sender may hang for ever.
+ * leader's: its own sender may hang for ever. What was received of a snapshot is kept when its transfer ends early.
  */
 export class SnapshotInbox {
-  /** The transfer that is about to begin. */
-  #opening: { readonly offer: InstallOffer; readonly receiver: Promise<SnapshotReceiver> } | undefined;
+  #opening: Opening | undefined;
   #current: IncomingSnapshot | undefined;
   #stopped = false;
 
@@ -41,27 +50,45 @@ export class SnapshotInbox {
 
   /** The transfer that is under way. */
   get transfer(): IncomingTransfer | undefined {
-    if (this.#current === undefined) return undefined;
-    const { offer, offset } = this.#current;
-    return { from: offer.from, index: offer.index, totalBytes: offer.fileBytes, doneBytes: offset };
+    const offer = this.#current?.offer ?? this.#opening?.offer;
+    if (offer === undefined) return undefined;
+    const { from, index, fileBytes } = offer;
+    const { offset = 0, resumedBytes = 0 } = this.#current ?? {};
+    return { from, index, totalBytes: fileBytes, doneBytes: offset, resumedBytes };
   }
 
-  /** @throws CairnError INVALID_ARGUMENT for an offer that no file can fulfil; STOPPED */
-  async accept(offer: InstallOffer): Promise<IncomingSnapshot | OfferRefusal> {
+  /**
+   * Says where the transfer begins, or why it does not. What an earlier one has left is verified before, unless the signal ends that.
+   * @throws CairnError INVALID_ARGUMENT for an offer that no file can fulfil; CANCELLED; STOPPED
+   */
+  async accept(offer: InstallOffer, signal?: AbortSignal): Promise<IncomingSnapshot | OfferRefusal> {
     this.#assertRunning();
     const refusal = this.#refusal(offer);
-    if (refusal === undefined) return this.#open(offer);
-    const present = this.#current;
-    const isSuperseded = present !== undefined && present.offer.leaderTerm < offer.leaderTerm;
-    if (refusal.reason !== "busy" || !isSuperseded || !(await present.giveWay())) return refusal;
+    if (refusal === undefined) return this.#open(offer, signal);
+    if (refusal.reason !== "busy" || !(await this.#makesWay(offer))) return refusal;
     // Much may have happened meanwhile.
-    return this.accept(offer);
+    return this.accept(offer, signal);
+  }
+
+  /**
+   * Ends the transfer under way for an operator: its sender is told so. What was received is kept. `transfer` is the one that is meant.
+   * @throws CairnError NOT_FOUND when it is not under way any more; FAILED_PRECONDITION when it is being installed: that cannot be undone
+   */
+  async cancel({ from, index }: Pick<IncomingTransfer, "from" | "index">): Promise<void> {
+    const { transfer } = this;
+    if (transfer?.from !== from || transfer.index !== index) {
+      throw new CairnError("NOT_FOUND", `no snapshot up to index ${index} is being received from ${from}`);
+    }
+    if (this.#current === undefined) return this.#opening?.abort.abort(CANCELLED);
+    if (await this.#current.cancel()) return;
+    throw new CairnError("FAILED_PRECONDITION", `the snapshot up to index ${index} is whole, and is being installed`);
   }
 
   /** Ends the transfer under way and takes no more. Returns when nothing is left to be written. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    await this.#opening?.receiver.catch(() => {});
+    this.#opening?.abort.abort();
+    await this.#opening?.settled;
     await this.#current?.abort();
   }
 
@@ -80,17 +107,32 @@ export class SnapshotInbox {
     return { reason: "busy", detail };
   }
 
-  async #open(offer: InstallOffer): Promise<IncomingSnapshot | OfferRefusal> {
+  /** Ends the transfer under way if it is that of an older leader. Returns whether it has ended. */
+  async #makesWay(offer: InstallOffer): Promise<boolean> {
+    const present = this.#current?.offer ?? this.#opening?.offer;
+    if (present === undefined || present.leaderTerm >= offer.leaderTerm) return false;
+    if (this.#current !== undefined) return this.#current.giveWay();
+    this.#opening?.abort.abort();
+    await this.#opening?.settled;
+    return true;
+  }
+
+  async #open(offer: InstallOffer, given: AbortSignal | undefined): Promise<IncomingSnapshot | OfferRefusal> {
+    const abort = new AbortController();
+    const signal = given === undefined ? abort.signal : AbortSignal.any([abort.signal, given]);
+    const receiving = this.node.watch(this.#receive(offer, signal));
+    this.#opening = { offer, abort, settled: receiving.catch(() => {}) };
     let incoming: IncomingSnapshot;
     try {
-      this.#opening = { offer, receiver: this.node.watch(this.snapshots.receive(offer)) };
-      const receiver = await this.#opening.receiver;
-      incoming = new IncomingSnapshot(offer, this.raft, receiver, this.node, (ended) => {
+      const { chosen, receiver } = await receiving;
+      incoming = new IncomingSnapshot(chosen, this.raft, receiver, this.node, (ended) => {
         if (this.#current === ended) this.#current = undefined;
       });
       this.#current = incoming;
     } catch (error) {
       if (hasCode(error, "DISK_FULL")) return { reason: "no_space", detail: error.text };
+      this.#assertRunning();
+      if (abort.signal.reason === CANCELLED) return CANCELLED;
       throw error;
     } finally {
       this.#opening = undefined;
@@ -100,14 +142,39 @@ export class SnapshotInbox {
     return incoming;
   }
 
+  async #receive(
+    offer: InstallOffer,
+    signal: AbortSignal,
+  ): Promise<{ readonly chosen: InstallOffer; readonly receiver: SnapshotReceiver }> {
+    const chosen = { ...offer, ...(await this.#choose(offer)) };
+    return { chosen, receiver: await this.snapshots.receive(chosen, { signal }) };
+  }
+
+  /** The offered snapshot, or that of the others of which so much is here already that less of it has to be sent. */
+  async #choose({ others = [], ...offered }: InstallOffer): Promise<InstallChoice> {
+    let best: InstallChoice = offered;
+    let missing = offered.fileBytes - (await this.snapshots.receivedBytes(offered));
+    for (const other of others) {
+      const there = other.index > this.raft.log.commit ? await this.snapshots.receivedBytes(other) : 0;
+      if (there === 0 || other.fileBytes - there >= missing) continue;
+      best = other;
+      missing = other.fileBytes - there;
+    }
+    return best;
+  }
+
   #assertRunning(): void {
     if (this.#stopped) throw new CairnError("STOPPED", "the node takes no snapshots any more: it is stopping");
   }
 }
 
-/** A snapshot that is arriving. End it with {@link finish} or {@link abort}; any error ends it too. Then nothing is left of its file. */
+/** A snapshot that is arriving. End it with {@link finish} or {@link abort}; any error ends it too. */
 export class IncomingSnapshot {
+  /** Bytes that were there from an earlier transfer. */
+  readonly resumedBytes: number;
   #finishing: Promise<InstallSnapshotAnswer> | undefined;
+  #isCancelled = false;
+  #onCancel: () => void = () => {};
 
   constructor(
     readonly offer: InstallOffer,
@@ -115,11 +182,18 @@ export class IncomingSnapshot {
     private readonly receiver: SnapshotReceiver,
     private readonly node: InboxNode,
     private readonly onEnd: (ended: IncomingSnapshot) => void,
-  ) {}
+  ) {
+    this.resumedBytes = receiver.offset;
+  }
 
-  /** Bytes of the file that have arrived. */
+  /** Bytes of the file that are there. */
   get offset(): number {
     return this.receiver.offset;
+  }
+
+  /** Whether an operator has ended it. */
+  get isCancelled(): boolean {
+    return this.#isCancelled;
   }
 
   get isWhole(): boolean {
@@ -166,13 +240,34 @@ export class IncomingSnapshot {
     return true;
   }
 
+  /** As {@link giveWay}, because an operator wants it. */
+  async cancel(): Promise<boolean> {
+    if (this.#finishing !== undefined) return false;
+    this.#isCancelled = true;
+    await this.giveWay();
+    this.#onCancel();
+    return true;
+  }
+
+  /** Calls `run`, in place of what was given before, when an operator ends the transfer; at once when that has happened. */
+  onCancel(run: () => void): void {
+    this.#onCancel = run;
+    if (this.#isCancelled) run();
+  }
+
   async #finish(): Promise<InstallSnapshotAnswer> {
     let staged: StagedSnapshot | undefined;
     try {
       staged = await this.node.watch(this.receiver.finish());
-      return await this.node.install(this.offer, staged);
+      const answer = await this.node.install(this.offer, staged);
+      // The next leader will offer it again.
+      if (answer.outcome === "stale_term") await staged.keep();
+      return answer;
+    } catch (error) {
+      if (hasCode(error, "STOPPED")) await staged?.keep();
+      throw error;
     } finally {
-      // Does nothing to a snapshot that was installed.
+      // Does nothing to a snapshot that was installed or kept.
       await staged?.discard();
       this.onEnd(this);
     }
@@ -183,3 +278,9 @@ export class IncomingSnapshot {
     return new CairnError("STALE_TERM", `snapshot up to index ${this.offer.index}: ${text}`);
   }
 }
+
+/** What the sender of a transfer is told that an operator has ended. */
+export const CANCELLED: OfferRefusal = {
+  reason: "cancelled",
+  detail: "an operator of the receiving node has ended the transfer; what was received is kept",
+};

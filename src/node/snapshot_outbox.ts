@@ -1,26 +1,12 @@
-import { limits } from "../core/limits.js";
 import type { SnapshotOutcome, SnapshotSend } from "../core/replication.js";
-import { CairnError, hasCode } from "../errors.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
-import type { InstallReply } from "../transport/install_messages.js";
-import type { InstallStream } from "../transport/transport.js";
-import type { Clock } from "./clock.js";
-import type { Logger } from "./logger.js";
+import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./outgoing_snapshot.js";
 
-export interface SnapshotOutboxOptions {
-  readonly id: string;
-  readonly snapshots: SnapshotStore;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** A transfer in which nothing moves for so long is given up, in milliseconds. */
-  readonly idleMs: number;
-  /** Bytes of a chunk. */
-  readonly chunkBytes: number;
-  /** The snapshot to send; undefined when there is none. */
-  newest(): Promise<SnapshotInfo | undefined>;
-  /** Opens a stream to a peer; undefined when its address is not known. */
-  open(to: string): InstallStream | undefined;
+export interface SnapshotOutboxOptions extends OutgoingSnapshotOptions {
+  /** The snapshot of a transfer that was interrupted is kept for so long, in milliseconds. */
+  readonly resumeMs: number;
+  /** So many are sent at a time, 1 or more. */
+  readonly atOnce: number;
   /** A transfer has ended. */
   ended(send: SnapshotSend, outcome: SnapshotOutcome): void;
 }
@@ -32,186 +18,111 @@ export interface OutgoingTransfer {
   readonly totalBytes: number;
   /** Bytes that the peer has, as it has told. */
   readonly doneBytes: number;
-  /** How many of them it got in a second, since the transfer began; 0 at the very beginning. */
+  /** How many of them it had when the transfer began. */
+  readonly resumedBytes: number;
+  /** How many it got in a second, since the transfer began; 0 at the very beginning. */
   readonly bytesPerSecond: number;
+  /** Ends it; the leader tries again later. Does nothing when it has ended. */
+  cancel(): void;
 }
 
-/** Sends snapshots to followers, at most one to each. */
+/** A snapshot that is kept because its transfer was interrupted. */
+interface Kept {
+  readonly index: number;
+  readonly release: () => void;
+}
+
+/** Sends snapshots to followers, at most one to each, and few at a time; who asked first comes first. */
 export class SnapshotOutbox {
-  readonly #transfers = new Map<string, Transfer>();
+  /** By receiver, also those that wait for their turn. */
+  readonly #transfers = new Map<string, OutgoingSnapshot>();
+  /** Those that have begun, until nothing is under way any more, although others have taken their place. */
+  readonly #running = new Set<OutgoingSnapshot>();
+  /** By receiver. */
+  readonly #kept = new Map<string, Kept>();
   #stopped = false;
 
   constructor(private readonly options: SnapshotOutboxOptions) {}
 
-  /** Sends the newest snapshot, in place of one that is on its way there. */
+  /** Sends a snapshot, in place of one that is on its way there. */
   send(send: SnapshotSend): void {
     if (this.#stopped) return;
     this.#transfers.get(send.to)?.cancel();
-    const transfer = new Transfer(send, this.options);
-    this.#transfers.set(send.to, transfer);
-    void transfer.run().then((outcome) => {
-      // The end of one that another has taken the place of says nothing about that one.
-      if (this.#transfers.get(send.to) !== transfer) return;
-      this.#transfers.delete(send.to);
-      if (!this.#stopped) this.options.ended(send, outcome);
+    // Behind those that wait already.
+    this.#transfers.delete(send.to);
+    this.#transfers.set(send.to, new OutgoingSnapshot(send, this.options));
+    this.#beginNext();
+  }
+
+  /** Of one that waits for its turn: what would be sent now. */
+  list(): OutgoingTransfer[] {
+    return [...this.#transfers.values()].flatMap((transfer) => {
+      const { state } = transfer;
+      return state === undefined ? [] : { ...state, cancel: () => this.#cancel(transfer) };
     });
   }
 
-  list(): OutgoingTransfer[] {
-    return [...this.#transfers.values()].flatMap((transfer) => transfer.state ?? []);
-  }
-
-  /** Their receivers need the log from behind this index on; undefined when nothing is on its way. */
+  /** Receivers need the log from behind this index on; undefined when nothing is on its way, nor likely to be again soon. */
   get lowestIndex(): number | undefined {
-    const indexes = this.list().map(({ index }) => index);
+    const sending = [...this.#transfers.values()].flatMap(({ lowestIndex }) => lowestIndex ?? []);
+    const indexes = [...sending, ...[...this.#kept.values()].map(({ index }) => index)];
     return indexes.length === 0 ? undefined : Math.min(...indexes);
   }
 
   /** Ends all transfers, and waits until nothing is read any more. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    const transfers = [...this.#transfers.values()];
-    for (const transfer of transfers) transfer.cancel();
-    await Promise.all(transfers.map((transfer) => transfer.settled));
-  }
-}
-
-class Transfer {
-  readonly #send: SnapshotSend;
-  readonly #options: SnapshotOutboxOptions;
-  #stream: InstallStream | undefined;
-  #cancelled = false;
-  #info: SnapshotInfo | undefined;
-  #doneBytes = 0;
-  /** Where the transfer has begun, and when. */
-  #firstByte = 0;
-  #startedMs = 0;
-  #cancelIdle: () => void = () => {};
-  settled: Promise<unknown> = Promise.resolve();
-
-  constructor(send: SnapshotSend, options: SnapshotOutboxOptions) {
-    this.#send = send;
-    this.#options = options;
+    for (const transfer of this.#transfers.values()) transfer.cancel();
+    for (const { release } of this.#kept.values()) release();
+    await Promise.all([...this.#running].map((transfer) => transfer.settled));
   }
 
-  get state(): OutgoingTransfer | undefined {
-    if (this.#info === undefined) return undefined;
-    const { index, fileBytes } = this.#info;
-    const ms = this.#options.clock.now() - this.#startedMs;
-    const bytesPerSecond = ms > 0 ? Math.round(((this.#doneBytes - this.#firstByte) * 1_000) / ms) : 0;
-    return { to: this.#send.to, index, totalBytes: fileBytes, doneBytes: this.#doneBytes, bytesPerSecond };
+  #cancel(transfer: OutgoingSnapshot): void {
+    this.options.logger.info({ to: transfer.send.to }, "the sending of a snapshot is ended on request");
+    transfer.cancel();
+    // The others say by themselves that they have ended.
+    if (!this.#running.has(transfer)) this.#ended(transfer, { kind: "failed" });
   }
 
-  /** Ends it; {@link run} says that it has failed. */
-  cancel(): void {
-    this.#cancelled = true;
-    this.#stream?.cancel();
+  #beginNext(): void {
+    for (const transfer of this.#transfers.values()) {
+      if (this.#stopped || this.#running.size >= this.options.atOnce) return;
+      if (!this.#running.has(transfer)) this.#begin(transfer);
+    }
   }
 
-  /** Never rejects. */
-  run(): Promise<SnapshotOutcome> {
-    const { logger } = this.#options;
-    const running = this.#run().catch((error): SnapshotOutcome => {
-      const facts = { to: this.#send.to, index: this.#info?.index, reason: CairnError.from(error).text };
-      if (!this.#cancelled) logger.warn(facts, "sending a snapshot failed");
-      return { kind: "failed" };
+  #begin(transfer: OutgoingSnapshot): void {
+    this.#running.add(transfer);
+    void transfer.run().then((outcome) => {
+      this.#running.delete(transfer);
+      this.#ended(transfer, outcome);
+      this.#beginNext();
     });
-    this.settled = running;
-    return running;
   }
 
-  async #run(): Promise<SnapshotOutcome> {
-    const { snapshots, open, logger } = this.#options;
-    const info = await this.#options.newest();
-    if (this.#cancelled) throw new CairnError("CANCELLED", "the transfer was given up before it began");
-    if (info === undefined) throw new CairnError("NOT_FOUND", "there is no snapshot to send");
-    const stream = open(this.#send.to);
-    if (stream === undefined) throw new CairnError("UNREACHABLE", `the address of ${this.#send.to} is not known`);
-    this.#stream = stream;
-    this.#info = info;
-    this.#startedMs = this.#options.clock.now();
+  #ended(transfer: OutgoingSnapshot, outcome: SnapshotOutcome): void {
+    const { send, interrupted } = transfer;
+    // The end of one that another has taken the place of says nothing about that one.
+    if (this.#transfers.get(send.to) !== transfer) return;
+    this.#transfers.delete(send.to);
+    if (this.#stopped) return;
+    if (outcome.kind !== "failed") this.#kept.get(send.to)?.release();
+    else if (interrupted !== undefined) this.#keep(send.to, interrupted);
+    this.options.ended(send, outcome);
+  }
+
+  /** Keeps the snapshot of an interrupted transfer for the next one to the same receiver, which may go on where this one has ended. */
+  #keep(to: string, info: SnapshotInfo): void {
+    const { snapshots, clock, resumeMs } = this.options;
+    this.#kept.get(to)?.release();
+    if (!snapshots.list().includes(info)) return;
     const unpin = snapshots.pin(info);
-    try {
-      logger.info({ to: this.#send.to, index: info.index, bytes: info.fileBytes }, "sending a snapshot");
-      return await this.#converse(stream, info);
-    } finally {
-      this.#cancelIdle();
-      stream.cancel();
+    const release = () => {
+      callOff();
       unpin();
-    }
-  }
-
-  async #converse(stream: InstallStream, info: SnapshotInfo): Promise<SnapshotOutcome> {
-    const { index, term, fileBytes, sha256 } = info;
-    const replies = stream.replies[Symbol.asyncIterator]();
-    this.#moved();
-    const offer = { from: this.#options.id, leaderTerm: this.#send.term, index, term, fileBytes, sha256 };
-    await stream.send({ kind: "offer", ...offer });
-    const first = await this.#next(replies);
-    if (first.kind === "refused") return this.#refused(first);
-    if (first.kind !== "accepted") throw unexpected(first);
-    this.#doneBytes = this.#firstByte = first.offset;
-    // The replies are read while the chunks are sent: the receiver may end the transfer at any time.
-    const ended = this.#untilEnd(replies);
-    const sent = this.#sendChunks(stream, info, first.offset);
-    sent.catch(() => {});
-    // When sending fails, the replies say why.
-    const outcome = await ended;
-    stream.cancel();
-    await sent.catch(() => {});
-    return outcome;
-  }
-
-  async #sendChunks(stream: InstallStream, info: SnapshotInfo, from: number): Promise<void> {
-    const { snapshots, chunkBytes } = this.#options;
-    let offset = from;
-    try {
-      for await (const data of snapshots.readFile(info, from, chunkBytes)) {
-        await stream.send({ kind: "chunk", leaderTerm: this.#send.term, offset, data });
-        offset += data.byteLength;
-        this.#moved();
-      }
-    } catch (error) {
-      // A damaged file: the receiver must not wait for the rest of it.
-      if (hasCode(error, "CORRUPT")) stream.cancel();
-      throw error;
-    }
-  }
-
-  async #untilEnd(replies: AsyncIterator<InstallReply>): Promise<SnapshotOutcome> {
-    for (;;) {
-      const reply = await this.#next(replies);
-      if (reply.kind === "installed") return { kind: "installed", matchIndex: reply.matchIndex };
-      if (reply.kind === "refused") return this.#refused(reply);
-      if (reply.kind !== "progress") throw unexpected(reply);
-      this.#doneBytes = reply.receivedBytes;
-    }
-  }
-
-  async #next(replies: AsyncIterator<InstallReply>): Promise<InstallReply> {
-    const { done, value } = await replies.next();
-    if (done === true) throw new CairnError("UNREACHABLE", "the receiver ended the stream without an answer");
-    this.#moved();
-    return value;
-  }
-
-  #refused(reply: InstallReply & { kind: "refused" }): SnapshotOutcome {
-    const { reason, detail, commitIndex } = reply;
-    this.#options.logger.info({ to: this.#send.to, reason, detail }, "a snapshot was refused");
-    return reason === "already_committed" ? { kind: "ahead", commitIndex } : { kind: "failed" };
-  }
-
-  /** The limit is on standing still, not on the whole: else it would limit the size of the state. */
-  #moved(): void {
-    const { clock, idleMs } = this.#options;
-    this.#cancelIdle();
-    this.#cancelIdle = clock.after(idleMs, () => this.#stream?.cancel());
+      this.#kept.delete(to);
+    };
+    const callOff = clock.after(resumeMs, release);
+    this.#kept.set(to, { index: info.index, release });
   }
 }
-
-function unexpected(reply: InstallReply): CairnError {
-  return new CairnError("INTERNAL", `the receiver of a snapshot answered ${reply.kind} out of turn`);
-}
-
-/** Chunk of a snapshot as it is sent. */
-export const defaultChunkBytes = limits.snapshotChunkBytes;

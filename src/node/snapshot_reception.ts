@@ -1,12 +1,15 @@
 import type { InstallSnapshotAnswer } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import { CairnError } from "../errors.js";
-import type { InstallMessage, InstallReply, OfferRefusal } from "../transport/install_messages.js";
+import type { InstallMessage, InstallOffer, InstallReply, OfferRefusal } from "../transport/install_messages.js";
+import { inflateChunk } from "./chunk_compression.js";
 import type { Clock } from "./clock.js";
-import { IncomingSnapshot, type SnapshotInbox } from "./snapshot_inbox.js";
+import { CANCELLED, IncomingSnapshot, type SnapshotInbox } from "./snapshot_inbox.js";
 
-/** How often the sender is told that a whole file is still being installed, in milliseconds. */
-const STILL_INSTALLING_MS = 2_000;
+/** How often the sender is told that what takes long is still under way, in milliseconds. */
+const STILL_BUSY_MS = 2_000;
+
+type Position = Pick<Raft, "term" | "log">;
 
 /**
  * The receiver's side of a transfer, from the offer to the end: what comes in, and what is answered. Whatever way it ends, nothing is left
@@ -15,52 +18,119 @@ const STILL_INSTALLING_MS = 2_000;
  */
 export async function* receiveSnapshot(
   inbox: SnapshotInbox,
-  raft: Pick<Raft, "term" | "log">,
+  raft: Position,
   clock: Clock,
   messages: AsyncIterable<InstallMessage>,
 ): AsyncGenerator<InstallReply, void, undefined> {
-  let incoming: IncomingSnapshot | undefined;
+  const iterator = messages[Symbol.asyncIterator]();
   try {
-    for await (const message of messages) {
-      if (incoming === undefined) {
-        const accepted = await inbox.accept(asOffer(message));
-        if (!(accepted instanceof IncomingSnapshot)) {
-          yield refused(accepted, raft);
-          return;
-        }
-        incoming = accepted;
-        yield { kind: "accepted", offset: incoming.offset };
-        continue;
-      }
-      const { leaderTerm, offset, data } = asChunk(message);
-      await incoming.write(leaderTerm, offset, data);
-      if (!incoming.isWhole) {
-        yield { kind: "progress", receivedBytes: incoming.offset };
-        continue;
-      }
-      yield* finish(incoming, raft, clock);
-      return;
+    const first = await iterator.next();
+    if (first.done) throw new CairnError("INVALID_ARGUMENT", "the InstallSnapshot stream ended without an offer");
+    const offer = asOffer(first.value);
+    const incoming = yield* accept(inbox, raft, clock, offer);
+    if (incoming === undefined) return;
+    try {
+      const { index } = incoming.offer;
+      const other = index === offer.index ? {} : { index };
+      const compressed = offer.compression === undefined ? {} : { compression: offer.compression };
+      yield { kind: "accepted", offset: incoming.offset, ...other, ...compressed };
+      if (yield* receiveChunks(incoming, raft, iterator)) yield* finish(incoming, raft, clock);
+    } finally {
+      await incoming.abort();
     }
-    throw new CairnError("INVALID_ARGUMENT", incompleteText(incoming));
   } finally {
-    await incoming?.abort();
+    // Not waited for: when an operator has ended the transfer, the sender may never say anything more.
+    iterator.return?.().catch(() => {});
   }
+}
+
+/** Begins the transfer; undefined when the offer was refused. */
+async function* accept(
+  inbox: SnapshotInbox,
+  raft: Position,
+  clock: Clock,
+  offer: InstallOffer,
+): AsyncGenerator<InstallReply, IncomingSnapshot | undefined, undefined> {
+  const given = new AbortController();
+  const accepting = inbox.accept(offer, given.signal);
+  let accepted: IncomingSnapshot | OfferRefusal | undefined;
+  try {
+    accepted = yield* patiently(accepting, clock, () => 0);
+  } finally {
+    if (accepted === undefined) {
+      // The sender has gone.
+      given.abort();
+      const late = await accepting.catch(() => undefined);
+      if (late instanceof IncomingSnapshot) await late.abort();
+    }
+  }
+  if (accepted instanceof IncomingSnapshot) return accepted;
+  yield refused(accepted, raft);
+  return undefined;
+}
+
+/** Takes in chunks; returns whether the file is whole: otherwise an operator has ended the transfer. */
+async function* receiveChunks(
+  incoming: IncomingSnapshot,
+  raft: Position,
+  messages: AsyncIterator<InstallMessage>,
+): AsyncGenerator<InstallReply, boolean, undefined> {
+  try {
+    for (;;) {
+      const next = await unlessCancelled(messages.next(), incoming);
+      if (next.done) throw new CairnError("INVALID_ARGUMENT", incompleteText(incoming));
+      const chunk = asChunk(next.value);
+      await incoming.write(chunk.leaderTerm, chunk.offset, await contentsOf(chunk, incoming.offer));
+      if (incoming.isWhole) return true;
+      yield { kind: "progress", receivedBytes: incoming.offset };
+    }
+  } catch (error) {
+    if (!incoming.isCancelled) throw error;
+    yield refused(CANCELLED, raft);
+    return false;
+  }
+}
+
+/** The bytes of the file that a chunk holds. */
+async function contentsOf({ data, fileBytes }: InstallMessage & { kind: "chunk" }, offer: InstallOffer) {
+  if (fileBytes === undefined) return data;
+  if (offer.compression === undefined) {
+    throw new CairnError(
+      "INVALID_ARGUMENT",
+      "a compressed chunk of a snapshot whose offer says nothing of compression",
+    );
+  }
+  return inflateChunk(data, fileBytes);
+}
+
+/** The next message; throws when an operator ends the transfer before it comes. */
+function unlessCancelled<Next>(next: Promise<Next>, incoming: IncomingSnapshot): Promise<Next> {
+  return new Promise((resolve, reject) => {
+    incoming.onCancel(() => reject(new CairnError("CANCELLED", CANCELLED.detail)));
+    next.then(resolve, reject);
+  });
 }
 
 async function* finish(
   incoming: IncomingSnapshot,
-  raft: Pick<Raft, "term" | "log">,
+  raft: Position,
   clock: Clock,
 ): AsyncGenerator<InstallReply, void, undefined> {
-  const answer = incoming.finish();
-  answer.catch(() => {});
+  const answer = yield* patiently(incoming.finish(), clock, () => incoming.offset);
+  yield reply(answer, raft);
+}
+
+/** Waits for what may take long; the sender is told now and then that it is under way. */
+async function* patiently<Result extends object>(
+  work: Promise<Result>,
+  clock: Clock,
+  receivedBytes: () => number,
+): AsyncGenerator<InstallReply, Result, undefined> {
+  work.catch(() => {});
   for (;;) {
-    const first = await firstOf(answer, clock);
-    if (first !== undefined) {
-      yield reply(first, raft);
-      return;
-    }
-    yield { kind: "progress", receivedBytes: incoming.offset };
+    const result = await firstOf(work, clock);
+    if (result !== undefined) return result;
+    yield { kind: "progress", receivedBytes: receivedBytes() };
   }
 }
 
@@ -68,7 +138,7 @@ async function* finish(
 async function firstOf<Answer>(answer: Promise<Answer>, clock: Clock): Promise<Answer | undefined> {
   let cancel = () => {};
   const pause = new Promise<undefined>((resolve) => {
-    cancel = clock.after(STILL_INSTALLING_MS, () => resolve(undefined));
+    cancel = clock.after(STILL_BUSY_MS, () => resolve(undefined));
   });
   try {
     return await Promise.race([answer, pause]);
@@ -77,7 +147,7 @@ async function firstOf<Answer>(answer: Promise<Answer>, clock: Clock): Promise<A
   }
 }
 
-function reply(answer: InstallSnapshotAnswer, raft: Pick<Raft, "term" | "log">): InstallReply {
+function reply(answer: InstallSnapshotAnswer, raft: Position): InstallReply {
   const { term, matchIndex, outcome, detail } = answer;
   switch (outcome) {
     case "installed":
@@ -90,7 +160,7 @@ function reply(answer: InstallSnapshotAnswer, raft: Pick<Raft, "term" | "log">):
   }
 }
 
-function refused(refusal: OfferRefusal, { term, log }: Pick<Raft, "term" | "log">): InstallReply {
+function refused(refusal: OfferRefusal, { term, log }: Position): InstallReply {
   return { kind: "refused", ...refusal, term, commitIndex: log.commit, lastLogIndex: log.last.index };
 }
 
@@ -104,7 +174,6 @@ function asChunk(message: InstallMessage): InstallMessage & { kind: "chunk" } {
   throw new CairnError("INVALID_ARGUMENT", "after its offer, an InstallSnapshot stream must hold chunks only");
 }
 
-function incompleteText(incoming: IncomingSnapshot | undefined): string {
-  if (incoming === undefined) return "the InstallSnapshot stream ended without an offer";
+function incompleteText(incoming: IncomingSnapshot): string {
   return `the stream ended after ${incoming.offset} of ${incoming.offer.fileBytes} bytes of the snapshot`;
 }

@@ -1,5 +1,4 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { AdminService, TakeSnapshotRequest, TransferSchema } from "../../gen/cairn/v1/admin_pb.js";
+import type { AdminService, TakeSnapshotRequest } from "../../gen/cairn/v1/admin_pb.js";
 import { limits } from "../core/limits.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import { CairnError } from "../errors.js";
@@ -9,6 +8,7 @@ import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { isAddress } from "../transport/addresses.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
 import { logInfoOf, statusOf } from "./admin_status.js";
+import { cancelTransfer, transfersOf } from "./admin_transfers.js";
 import { snapshotInfoToMessage, toNumber } from "./convert.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
@@ -61,6 +61,11 @@ export function adminService(node: KeyValueNode): ServiceImplementation<typeof A
       return { transfers: transfersOf(node) };
     },
 
+    async cancelTransfer({ id }) {
+      await cancelTransfer(node, id);
+      return {};
+    },
+
     async addLearner({ nodeId, address }, { signal }) {
       if (!isAddress(address)) {
         throw new CairnError("INVALID_ARGUMENT", `address ${JSON.stringify(address)} must be host:port`);
@@ -92,24 +97,6 @@ function toSnapshotRequest({ trigger, keepLogBytes }: TakeSnapshotRequest): Snap
     index: trigger.case === "index" ? toNumber(trigger.value, "index") : undefined,
     keepLogBytes: keepLogBytes === undefined ? undefined : toNumber(keepLogBytes, "keep_log_bytes"),
   };
-}
-
-function transfersOf(node: KeyValueNode): MessageInitShape<typeof TransferSchema>[] {
-  const outgoing = node.transfers.map(({ to, index, totalBytes, doneBytes, bytesPerSecond }) => ({
-    id: `to-${to}-${index}`,
-    peerId: to,
-    sending: true,
-    index: BigInt(index),
-    totalBytes: BigInt(totalBytes),
-    doneBytes: BigInt(doneBytes),
-    bytesPerSecond: BigInt(bytesPerSecond),
-    remainingMs: BigInt(bytesPerSecond === 0 ? 0 : Math.round(((totalBytes - doneBytes) * 1_000) / bytesPerSecond)),
-  }));
-  const incoming = node.inbox.transfer;
-  if (incoming === undefined) return outgoing;
-  const { from, index, totalBytes, doneBytes } = incoming;
-  const received = { id: `from-${from}-${index}`, peerId: from, index: BigInt(index), doneBytes: BigInt(doneBytes) };
-  return [...outgoing, { ...received, totalBytes: BigInt(totalBytes) }];
 }
 
 function findSnapshot(node: KeyValueNode, index: number): SnapshotInfo {

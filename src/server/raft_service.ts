@@ -6,15 +6,23 @@ import type {
   InstallSnapshotRequest,
   InstallSnapshotResponseSchema,
   RaftService,
+  SnapshotChoice,
   SnapshotChunk,
   SnapshotOffer,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
-import type { InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
+import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
-import { refusalMessages, rejectionMessages, toEntry, toNumber } from "../transport/peer_messages.js";
+import {
+  compressionMessage,
+  refusalMessages,
+  rejectionMessages,
+  toCompression,
+  toEntry,
+  toNumber,
+} from "../transport/peer_messages.js";
 import { checkPeer } from "./convert.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
@@ -119,10 +127,18 @@ function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
   return {
     from: checkPeer(offer.header, node),
     leaderTerm: leaderTerm(offer.term),
-    index: toNumber(offer.index, "index"),
-    term: toNumber(offer.snapshotTerm, "snapshot_term"),
-    fileBytes: toNumber(offer.fileBytes, "file_bytes"),
-    sha256: offer.sha256,
+    ...toChoice(offer),
+    others: offer.others.map(toChoice),
+    compression: toCompression(offer.compression),
+  };
+}
+
+function toChoice(choice: SnapshotOffer | SnapshotChoice): InstallChoice {
+  return {
+    index: toNumber(choice.index, "index"),
+    term: toNumber(choice.snapshotTerm, "snapshot_term"),
+    fileBytes: toNumber(choice.fileBytes, "file_bytes"),
+    sha256: choice.sha256,
   };
 }
 
@@ -130,8 +146,9 @@ function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
 function toChunk(chunk: SnapshotChunk) {
   const { byteLength } = chunk.data;
   if (byteLength === 0) throw new CairnError("INVALID_ARGUMENT", `the chunk at offset ${chunk.offset} is empty`);
-  if (byteLength > limits.transferChunkBytes) {
-    const text = `the chunk at offset ${chunk.offset} has ${byteLength} bytes; the limit transferChunkBytes is`;
+  if (Math.max(byteLength, chunk.fileBytes) > limits.transferChunkBytes) {
+    const bytes = Math.max(byteLength, chunk.fileBytes);
+    const text = `the chunk at offset ${chunk.offset} has ${bytes} bytes; the limit transferChunkBytes is`;
     throw new CairnError("LIMIT_EXCEEDED", `${text} ${limits.transferChunkBytes}`);
   }
   const found = crc32(chunk.data);
@@ -139,13 +156,16 @@ function toChunk(chunk: SnapshotChunk) {
     throw new CairnError("CORRUPT", `the chunk at offset ${chunk.offset} has CRC-32 ${found}, expected ${chunk.crc32}`);
   }
   const offset = toNumber(chunk.offset, "offset");
-  return { leaderTerm: leaderTerm(chunk.term), offset, data: chunk.data };
+  return { leaderTerm: leaderTerm(chunk.term), offset, data: chunk.data, fileBytes: chunk.fileBytes || undefined };
 }
 
 function toResponse(reply: InstallReply): InstallResponse {
   switch (reply.kind) {
-    case "accepted":
-      return { message: { case: "accepted", value: { offset: BigInt(reply.offset) } } };
+    case "accepted": {
+      const { offset, index = 0, compression } = reply;
+      const value = { offset: BigInt(offset), index: BigInt(index), compression: compressionMessage(compression) };
+      return { message: { case: "accepted", value } };
+    }
     case "progress":
       return { message: { case: "progress", value: { receivedBytes: BigInt(reply.receivedBytes) } } };
     case "refused":

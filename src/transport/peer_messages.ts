@@ -8,13 +8,14 @@ import {
   type PeerHeaderSchema,
   type RequestVoteRequestSchema,
   type RequestVoteResponse,
+  SnapshotCompression as SnapshotCompressionMessage,
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { type Entry as EntryMessage, EntryType as EntryTypeMessage } from "../../gen/cairn/v1/storage_pb.js";
 import type { AppendRejection, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../core/messages.js";
 import type { Entry, EntryType } from "../core/types.js";
 import { CairnError } from "../errors.js";
-import type { InstallMessage, InstallReply, OfferRefusal } from "./install_messages.js";
+import type { InstallMessage, InstallReply, OfferRefusal, SnapshotCompression } from "./install_messages.js";
 
 // What peers say to each other, as the core has it and as raft.proto has it.
 
@@ -121,8 +122,8 @@ export function installRequest(
 ): MessageInitShape<typeof InstallSnapshotRequestSchema> {
   const term = BigInt(message.leaderTerm);
   if (message.kind === "chunk") {
-    const { offset, data } = message;
-    return { message: { case: "chunk", value: { term, offset: BigInt(offset), crc32: crc32(data), data } } };
+    const { offset, data, fileBytes = 0 } = message;
+    return { message: { case: "chunk", value: { term, offset: BigInt(offset), crc32: crc32(data), data, fileBytes } } };
   }
   const offer = {
     header: headerTo(to, self),
@@ -132,6 +133,13 @@ export function installRequest(
     snapshotTerm: BigInt(message.term),
     fileBytes: BigInt(message.fileBytes),
     sha256: message.sha256,
+    compression: compressionMessage(message.compression),
+    others: (message.others ?? []).map((other) => ({
+      index: BigInt(other.index),
+      snapshotTerm: BigInt(other.term),
+      fileBytes: BigInt(other.fileBytes),
+      sha256: other.sha256,
+    })),
   };
   return { message: { case: "offer", value: offer } };
 }
@@ -153,11 +161,24 @@ const refusals: Readonly<Record<SnapshotRefusal, OfferRefusal["reason"] | undefi
   [SnapshotRefusal.CANCELLED]: "cancelled",
 };
 
+export function compressionMessage(compression: SnapshotCompression | undefined): SnapshotCompressionMessage {
+  return compression === "deflate" ? SnapshotCompressionMessage.DEFLATE : SnapshotCompressionMessage.UNSPECIFIED;
+}
+
+/** One that this version does not know is none. */
+export function toCompression(message: SnapshotCompressionMessage): SnapshotCompression | undefined {
+  return message === SnapshotCompressionMessage.DEFLATE ? "deflate" : undefined;
+}
+
 /** What the receiver of a snapshot says. @throws CairnError INVALID_ARGUMENT for what no correct one says */
 export function toInstallReply({ message }: InstallSnapshotResponse): InstallReply {
   switch (message.case) {
-    case "accepted":
-      return { kind: "accepted", offset: toNumber(message.value.offset, "offset") };
+    case "accepted": {
+      const offset = toNumber(message.value.offset, "offset");
+      const index = toNumber(message.value.index, "index");
+      const compression = toCompression(message.value.compression);
+      return { kind: "accepted", offset, ...(index !== 0 && { index }), ...(compression && { compression }) };
+    }
     case "progress":
       return { kind: "progress", receivedBytes: toNumber(message.value.receivedBytes, "received_bytes") };
     case "installed": {

@@ -99,6 +99,16 @@ describe("where a setting comes from", () => {
     expect(refused(BASE)).toMatch(/value '1' from env 'CAIRN_ELECTION_TICKS' is invalid/);
   });
 
+  test("snapshots are sent as they are, and as fast as they can, unless it is said otherwise", async () => {
+    expect(settings(BASE)).toMatchObject({ snapshotBandwidth: undefined, snapshotCompression: undefined });
+    vi.stubEnv("CAIRN_SNAPSHOT_BANDWIDTH", "5000000");
+    const config = await configFile({ "snapshot-compression": "deflate" });
+    const found = settings([...BASE, "--config", config]);
+    expect(found).toMatchObject({ snapshotBandwidth: 5_000_000, snapshotCompression: "deflate" });
+    expect(refused([...BASE, "--snapshot-bandwidth", "1023"])).toMatch(/expected a whole number from 1024/);
+    expect(refused([...BASE, "--snapshot-compression", "zip"])).toMatch(/Allowed choices are none, deflate/);
+  });
+
   test("id and data are needed", () => {
     expect(refused([])).toMatch(/required option '--id <name>' not specified/);
     expect(refused(["--id", "a"])).toMatch(/required option '--data <dir>' not specified/);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { CairnError } from "../../src/errors.js";
 import { IncomingSnapshot } from "../../src/node/snapshot_inbox.js";
+import { TRAILER_BYTES } from "../../src/storage/snapshots/format.js";
 import {
   ActingLeader,
   contentsOf,
@@ -189,7 +190,7 @@ describe("offers that are refused", () => {
   });
 });
 
-describe("chunks that end the transfer and leave no file", () => {
+describe("chunks that end the transfer, before the first chunk of the file is whole, and leave no file", () => {
   const half = 300;
   const cases: readonly {
     what: string;
@@ -292,7 +293,7 @@ describe("chunks that end the transfer and leave no file", () => {
   });
 });
 
-test("a snapshot of a leader that is deposed right before it is installed is refused and removed", async () => {
+test("a snapshot of a leader that is deposed right before it is installed is refused, and kept for the next leader", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 2);
@@ -300,7 +301,13 @@ test("a snapshot of a leader that is deposed right before it is installed is ref
   await leader.send(incoming, source);
   await new ActingLeader(node, 4, "n8").append([], 0, { index: 0, term: 0 });
   expect(await incoming.finish()).toMatchObject({ outcome: "stale_term", term: 4 });
-  await expectUnharmed(home, leader);
+  expect(await home.leftovers()).toEqual([]);
+  const next = new ActingLeader(node, 5, "n8");
+  const resumed = await next.offer(source);
+  expect(resumed.resumedBytes).toBe(source.file.byteLength - TRAILER_BYTES);
+  await next.send(resumed, source);
+  expect((await resumed.finish()).outcome).toBe("installed");
+  expect(await home.receivedParts()).toEqual([]);
 });
 
 test("a snapshot that the node got past while it was being sent is not installed", async () => {

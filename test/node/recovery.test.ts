@@ -249,10 +249,12 @@ test("rule 8: a configuration that went with the log when the installation of a 
     { id: "n2", address: "", role: "learner" },
   ] as const;
   await new ActingLeader(node, 1, "n8").append([...putEntries(1, 2), configurationEntry(3, 1, members)], 0);
+  let isRenamed = false;
   let isPublished = false;
   home.cutPowerAt(({ kind, path }) => {
     if (isPublished && path.includes("/wal")) return true;
-    if (kind === "syncDirectory" && path.endsWith("/snapshots")) isPublished = true;
+    isRenamed ||= kind === "rename" && path.endsWith(".part");
+    isPublished ||= isRenamed && kind === "syncDirectory";
     return false;
   });
   const snapshot = await snapshotOf([...putEntries(1, 1), putEntry(2, 2)]);

@@ -1,13 +1,13 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { SnapshotOutcome } from "../../src/core/replication.js";
 import { systemClock } from "../../src/node/clock.js";
 import { silentLogger } from "../../src/node/logger.js";
-import { SnapshotOutbox } from "../../src/node/snapshot_outbox.js";
+import { SnapshotOutbox, type SnapshotOutboxOptions } from "../../src/node/snapshot_outbox.js";
 import type { SnapshotInfo } from "../../src/storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../../src/storage/snapshots/snapshot_store.js";
 import type { InstallReply } from "../../src/transport/install_messages.js";
 import type { InstallStream } from "../../src/transport/transport.js";
-import { manyTurns, until } from "../support/conditions.js";
+import { ManualClock, manyTurns, until } from "../support/conditions.js";
 
 const info = { index: 5, term: 1, fileBytes: 3, sha256: new Uint8Array(32) } as SnapshotInfo;
 
@@ -51,41 +51,201 @@ class FakeStream implements InstallStream {
   };
 }
 
-test("the end of a transfer that another has taken the place of is not reported: it would be taken for the end of that one", async () => {
-  const streams: FakeStream[] = [];
-  const ended: SnapshotOutcome[] = [];
+/** An outbox, and what comes of it. */
+function outboxOf(change: Partial<SnapshotOutboxOptions> = {}) {
+  const streams = new Map<string, FakeStream>();
+  const opened: string[] = [];
+  const ended: [to: string, outcome: SnapshotOutcome][] = [];
   const outbox = new SnapshotOutbox({
     id: "n1",
     snapshots,
-    newest: async () => snapshots.newest(),
+    choices: async () => [info],
+    resumeMs: 1_000,
+    atOnce: 2,
+    bandwidth: undefined,
+    compression: undefined,
+    isWanted: () => true,
     clock: systemClock,
     logger: silentLogger,
     idleMs: 10_000,
     chunkBytes: 3,
-    open: () => {
+    open: (to) => {
       const stream = new FakeStream();
-      streams.push(stream);
+      streams.set(to, stream);
+      opened.push(to);
       return stream;
     },
-    ended: (_, outcome) => ended.push(outcome),
+    ended: ({ to }, outcome) => ended.push([to, outcome]),
+    ...change,
   });
+  const waits = (to: string) => until(() => streams.get(to)?.isWaiting === true, `the transfer to ${to} waits`);
+  return { outbox, streams, opened, ended, waits };
+}
+
+const AHEAD: InstallReply = {
+  kind: "refused",
+  reason: "already_committed",
+  detail: "",
+  term: 1,
+  commitIndex: 7,
+  lastLogIndex: 7,
+};
+
+test("the end of a transfer that another has taken the place of is not reported: it would be taken for the end of that one", async () => {
+  const { outbox, streams, opened, ended, waits } = outboxOf();
   const send = { to: "n2", term: 1 };
   outbox.send(send);
-  await until(() => streams[0]?.isWaiting === true, "the first transfer waits for its answer");
+  await waits("n2");
   outbox.send(send);
-  await until(() => streams[1]?.isWaiting === true, "the second transfer waits for its answer");
+  await until(() => opened.length === 2 && streams.get("n2")!.isWaiting, "the second transfer waits for its answer");
   await manyTurns();
   expect(ended).toEqual([]);
-  streams[1]!.reply({
-    kind: "refused",
-    reason: "already_committed",
-    detail: "",
-    term: 1,
-    commitIndex: 7,
-    lastLogIndex: 7,
-  });
+  streams.get("n2")!.reply(AHEAD);
   await until(() => ended.length > 0, "the second transfer has ended");
-  expect(ended).toEqual([{ kind: "ahead", commitIndex: 7 }]);
+  expect(ended).toEqual([["n2", { kind: "ahead", commitIndex: 7 }]]);
   expect(outbox.list()).toEqual([]);
+  await outbox.stop();
+});
+
+describe("more followers than are served at a time", () => {
+  test("wait for their turn, the oldest first, and are listed meanwhile", async () => {
+    const { outbox, streams, opened, waits } = outboxOf();
+    for (const to of ["n2", "n3", "n4", "n5"]) outbox.send({ to, term: 1 });
+    await waits("n2");
+    await waits("n3");
+    await manyTurns();
+    expect(opened).toEqual(["n2", "n3"]);
+    expect(outbox.list().map(({ to, index, doneBytes }) => [to, index, doneBytes])).toEqual(
+      ["n2", "n3", "n4", "n5"].map((to) => [to, 5, 0]),
+    );
+    streams.get("n3")!.reply(AHEAD);
+    await waits("n4");
+    streams.get("n2")!.reply(AHEAD);
+    await waits("n5");
+    expect(opened).toEqual(["n2", "n3", "n4", "n5"]);
+    await outbox.stop();
+  });
+
+  test("no longer wait when they are cancelled, which is reported, nor when the node stops", async () => {
+    const { outbox, opened, ended, waits } = outboxOf({ atOnce: 1 });
+    for (const to of ["n2", "n3", "n4"]) outbox.send({ to, term: 1 });
+    await waits("n2");
+    outbox.list()[1]!.cancel();
+    expect(ended).toEqual([["n3", { kind: "failed" }]]);
+    outbox.list()[0]!.cancel();
+    await waits("n4");
+    expect(ended.map(([to]) => to)).toEqual(["n3", "n2"]);
+    outbox.send({ to: "n3", term: 1 });
+    await outbox.stop();
+    expect(opened).toEqual(["n2", "n4"]);
+  });
+
+  test("get nothing when the leader is none any more by then, or has got another term", async () => {
+    let term = 1;
+    const { outbox, streams, opened, ended, waits } = outboxOf({ atOnce: 1, isWanted: (send) => send.term === term });
+    outbox.send({ to: "n2", term: 1 });
+    outbox.send({ to: "n3", term: 1 });
+    outbox.send({ to: "n4", term: 1 });
+    await waits("n2");
+    term = 2;
+    outbox.send({ to: "n4", term: 2 });
+    streams.get("n2")!.reply(AHEAD);
+    await waits("n4");
+    expect(opened).toEqual(["n2", "n4"]);
+    expect(ended.map(([to, { kind }]) => `${to} ${kind}`)).toEqual(["n2 ahead", "n3 failed"]);
+    await outbox.stop();
+  });
+});
+
+describe("the snapshot of a transfer that was interrupted", () => {
+  const pins = new Map<number, number>();
+  const at = (index: number) => ({ ...info, index });
+  const pinning = (list: readonly SnapshotInfo[]) =>
+    ({
+      ...snapshots,
+      list: () => list,
+      pin: ({ index }: SnapshotInfo) => {
+        pins.set(index, (pins.get(index) ?? 0) + 1);
+        let isPinned = true;
+        return () => {
+          if (isPinned) pins.set(index, pins.get(index)! - 1);
+          isPinned = false;
+        };
+      },
+    }) as unknown as SnapshotStore;
+  const pinned = () => [...pins].filter(([, count]) => count > 0).map(([index]) => index);
+
+  test("is kept, with the log behind it, until the time for that is over", async () => {
+    pins.clear();
+    const clock = new ManualClock();
+    const list = [at(9), at(5)];
+    const { outbox, streams, ended, waits } = outboxOf({
+      snapshots: pinning(list),
+      choices: async () => list,
+      clock,
+    });
+    outbox.send({ to: "n2", term: 1 });
+    await waits("n2");
+    expect(outbox.lowestIndex).toBe(5);
+    // The receiver wants the older one, of which it has more.
+    streams.get("n2")!.reply({ kind: "accepted", offset: 1, index: 5 });
+    await waits("n2");
+    expect(outbox.list()).toMatchObject([{ index: 5, doneBytes: 1, resumedBytes: 1 }]);
+    expect(pinned()).toEqual([5]);
+    streams.get("n2")!.cancel();
+    await until(() => ended.length === 1, "the transfer has failed");
+    // One that gets nowhere changes nothing.
+    outbox.send({ to: "n2", term: 1 });
+    await waits("n2");
+    streams.get("n2")!.cancel();
+    await until(() => ended.length === 2, "the next one has failed, too");
+    expect([outbox.lowestIndex, pinned()]).toEqual([5, [5]]);
+    clock.advance(999);
+    expect(outbox.lowestIndex).toBe(5);
+    clock.advance(1);
+    expect([outbox.lowestIndex, pinned(), clock.pending]).toEqual([undefined, [], 0]);
+    await outbox.stop();
+  });
+
+  test("is let go when the follower needs it no more, and when the node stops", async () => {
+    pins.clear();
+    const clock = new ManualClock();
+    const list = [at(9)];
+    const { outbox, streams, ended, waits } = outboxOf({ snapshots: pinning(list), choices: async () => list, clock });
+    const interrupt = async (to: string) => {
+      outbox.send({ to, term: 1 });
+      await waits(to);
+      streams.get(to)!.reply({ kind: "accepted", offset: 0 });
+      await waits(to);
+      const before = ended.length;
+      streams.get(to)!.cancel();
+      await until(() => ended.length > before, "the transfer has failed");
+    };
+    await interrupt("n2");
+    expect(outbox.lowestIndex).toBe(9);
+    outbox.send({ to: "n2", term: 1 });
+    await waits("n2");
+    streams.get("n2")!.reply(AHEAD);
+    await until(() => ended.length === 2, "the follower is ahead");
+    expect([outbox.lowestIndex, clock.pending]).toEqual([undefined, 0]);
+    await interrupt("n3");
+    await outbox.stop();
+    expect([pinned(), clock.pending]).toEqual([[], 0]);
+  });
+});
+
+test("a receiver that looks through what it has is waited for, and one that says nothing is not", async () => {
+  const clock = new ManualClock();
+  const { outbox, streams, ended, waits } = outboxOf({ clock, idleMs: 100 });
+  outbox.send({ to: "n2", term: 1 });
+  for (let round = 0; round < 5; round++) {
+    await waits("n2");
+    clock.advance(90);
+    streams.get("n2")!.reply({ kind: "progress", receivedBytes: 0 });
+  }
+  await waits("n2");
+  expect(ended).toEqual([]);
+  clock.advance(100);
+  await until(() => ended.length === 1, "it is given up");
   await outbox.stop();
 });

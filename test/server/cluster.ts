@@ -2,6 +2,7 @@ import type { Membership } from "../../src/core/types.js";
 import { grpcTransport } from "../../src/transport/grpc_transport.js";
 import { until } from "../support/conditions.js";
 import { type MemoryHome, memoryHome, type NodeSettings } from "../support/nodes.js";
+import { InstallTap } from "./install_tap.js";
 import { serveNode } from "./support.js";
 
 export type ServedMember = Awaited<ReturnType<typeof serveNode>> &
@@ -13,6 +14,8 @@ export type ServedMember = Awaited<ReturnType<typeof serveNode>> &
 export class Cluster {
   readonly home = memoryHome();
   readonly members = new Map<string, ServedMember>();
+  /** On all snapshots that are sent. */
+  readonly tap = new InstallTap();
   readonly #addresses = new Map<string, string>();
 
   private constructor(private readonly bootstrap: Membership) {}
@@ -32,7 +35,7 @@ export class Cluster {
       members: this.bootstrap,
       elections: "automatic",
       tickMs: 20,
-      transport: grpcTransport({ addressOf: ({ id }) => this.#addresses.get(id) }),
+      transport: this.tap.on(grpcTransport({ addressOf: ({ id }) => this.#addresses.get(id) })),
       ...settings,
     });
     const member = { id, home: this.home, node, ...(await serveNode(node)) };

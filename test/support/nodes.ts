@@ -99,10 +99,15 @@ export abstract class Home {
     }
   }
 
-  /** Files of which nothing should be left when nothing is under way. */
+  /** Files of which nothing should be left when nothing is under way. What was received of a snapshot is none of them. */
   async leftovers(): Promise<string[]> {
-    const all = await this.files();
+    const all = (await this.files()).filter((path) => !RECEIVED_PART.test(path));
     return all.filter((path) => /\.part$|\.tmp$|\/scratch\/|lock-draft|\.released$/.test(path)).sort();
+  }
+
+  /** Files that hold what was received of a snapshot. */
+  async receivedParts(): Promise<string[]> {
+    return (await this.files()).filter((path) => RECEIVED_PART.test(path));
   }
 
   /** Names of a node's snapshot files, whatever they are. */
@@ -113,6 +118,8 @@ export abstract class Home {
       .map((path) => path.slice(directory.length));
   }
 }
+
+const RECEIVED_PART = /\/\d{16}-\d{16}-[0-9a-f]{8}\.part$/;
 
 /** Nodes in memory, on a disk that fails as told. */
 export class MemoryHome extends Home {

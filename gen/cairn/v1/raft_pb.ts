@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/raft.proto.
  */
 export const file_cairn_v1_raft: GenFile = /*@__PURE__*/
-  fileDesc("ChNjYWlybi92MS9yYWZ0LnByb3RvEghjYWlybi52MSJiCgpQZWVySGVhZGVyEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRIRCglzZW5kZXJfaWQYAyABKAkSEwoLcmVjZWl2ZXJfaWQYBCABKAkivAEKElJlcXVlc3RWb3RlUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSFAoMY2FuZGlkYXRlX2lkGAMgASgJEhYKDmxhc3RfbG9nX2luZGV4GAQgASgEEhUKDWxhc3RfbG9nX3Rlcm0YBSABKAQSEAoIcHJlX3ZvdGUYBiABKAgSGwoTbGVhZGVyc2hpcF90cmFuc2ZlchgHIAEoCCI5ChNSZXF1ZXN0Vm90ZVJlc3BvbnNlEgwKBHRlcm0YASABKAQSFAoMdm90ZV9ncmFudGVkGAIgASgIItQBChRBcHBlbmRFbnRyaWVzUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSEQoJbGVhZGVyX2lkGAMgASgJEhYKDnByZXZfbG9nX2luZGV4GAQgASgEEhUKDXByZXZfbG9nX3Rlcm0YBSABKAQSIAoHZW50cmllcxgGIAMoCzIPLmNhaXJuLnYxLkVudHJ5EhUKDWxlYWRlcl9jb21taXQYByABKAQSDQoFcm91bmQYCCABKAQi5gEKFUFwcGVuZEVudHJpZXNSZXNwb25zZRIMCgR0ZXJtGAEgASgEEg8KB3N1Y2Nlc3MYAiABKAgSEwoLbWF0Y2hfaW5kZXgYAyABKAQSMwoJcmVqZWN0aW9uGAQgASgOMiAuY2Fpcm4udjEuQXBwZW5kRW50cmllc1JlamVjdGlvbhIVCg1jb25mbGljdF90ZXJtGAUgASgEEhYKDmNvbmZsaWN0X2luZGV4GAYgASgEEhYKDmxhc3RfbG9nX2luZGV4GAcgASgEEg0KBXJvdW5kGAggASgEEg4KBmRldGFpbBgJIAEoCSJ3ChZJbnN0YWxsU25hcHNob3RSZXF1ZXN0EigKBW9mZmVyGAEgASgLMhcuY2Fpcm4udjEuU25hcHNob3RPZmZlckgAEigKBWNodW5rGAIgASgLMhcuY2Fpcm4udjEuU25hcHNob3RDaHVua0gAQgkKB21lc3NhZ2Ui1AEKDVNuYXBzaG90T2ZmZXISJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEEhEKCWxlYWRlcl9pZBgDIAEoCRINCgVpbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhIKCmZpbGVfYnl0ZXMYBiABKAQSDgoGc2hhMjU2GAcgASgMEjIKC2NvbXByZXNzaW9uGAggASgOMh0uY2Fpcm4udjEuU25hcHNob3RDb21wcmVzc2lvbiJeCg1TbmFwc2hvdENodW5rEgwKBHRlcm0YASABKAQSDgoGb2Zmc2V0GAIgASgEEg0KBWNyYzMyGAMgASgHEgwKBGRhdGEYBCABKAwSEgoKZmlsZV9ieXRlcxgFIAEoDSLkAQoXSW5zdGFsbFNuYXBzaG90UmVzcG9uc2USLgoIYWNjZXB0ZWQYASABKAsyGi5jYWlybi52MS5TbmFwc2hvdEFjY2VwdGVkSAASLAoHcmVmdXNlZBgCIAEoCzIZLmNhaXJuLnYxLlNuYXBzaG90UmVmdXNlZEgAEi4KCHByb2dyZXNzGAMgASgLMhouY2Fpcm4udjEuU25hcHNob3RQcm9ncmVzc0gAEjAKCWluc3RhbGxlZBgEIAEoCzIbLmNhaXJuLnYxLlNuYXBzaG90SW5zdGFsbGVkSABCCQoHbWVzc2FnZSJWChBTbmFwc2hvdEFjY2VwdGVkEg4KBm9mZnNldBgBIAEoBBIyCgtjb21wcmVzc2lvbhgCIAEoDjIdLmNhaXJuLnYxLlNuYXBzaG90Q29tcHJlc3Npb24iiAEKD1NuYXBzaG90UmVmdXNlZBIpCgZyZWFzb24YASABKA4yGS5jYWlybi52MS5TbmFwc2hvdFJlZnVzYWwSDgoGZGV0YWlsGAIgASgJEgwKBHRlcm0YAyABKAQSFAoMY29tbWl0X2luZGV4GAQgASgEEhYKDmxhc3RfbG9nX2luZGV4GAUgASgEIioKEFNuYXBzaG90UHJvZ3Jlc3MSFgoOcmVjZWl2ZWRfYnl0ZXMYASABKAQiRwoRU25hcHNob3RJbnN0YWxsZWQSDAoEdGVybRgBIAEoBBITCgttYXRjaF9pbmRleBgCIAEoBBIPCgdhcHBsaWVkGAMgASgIIkcKEVRpbWVvdXROb3dSZXF1ZXN0EiQKBmhlYWRlchgBIAEoCzIULmNhaXJuLnYxLlBlZXJIZWFkZXISDAoEdGVybRgCIAEoBCIiChJUaW1lb3V0Tm93UmVzcG9uc2USDAoEdGVybRgBIAEoBCq7AQoWQXBwZW5kRW50cmllc1JlamVjdGlvbhIoCiRBUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fVU5TUEVDSUZJRUQQABInCiNBUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fU1RBTEVfVEVSTRABEikKJUFQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9MT0dfTUlTTUFUQ0gQAhIjCh9BUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fU0FGRVRZEAMqXQoTU25hcHNob3RDb21wcmVzc2lvbhIkCiBTTkFQU0hPVF9DT01QUkVTU0lPTl9VTlNQRUNJRklFRBAAEiAKHFNOQVBTSE9UX0NPTVBSRVNTSU9OX0RFRkxBVEUQASrWAQoPU25hcHNob3RSZWZ1c2FsEiAKHFNOQVBTSE9UX1JFRlVTQUxfVU5TUEVDSUZJRUQQABIfChtTTkFQU0hPVF9SRUZVU0FMX1NUQUxFX1RFUk0QARImCiJTTkFQU0hPVF9SRUZVU0FMX0FMUkVBRFlfQ09NTUlUVEVEEAISGQoVU05BUFNIT1RfUkVGVVNBTF9CVVNZEAMSHQoZU05BUFNIT1RfUkVGVVNBTF9OT19TUEFDRRAEEh4KGlNOQVBTSE9UX1JFRlVTQUxfQ0FOQ0VMTEVEEAUy1AIKC1JhZnRTZXJ2aWNlEkoKC1JlcXVlc3RWb3RlEhwuY2Fpcm4udjEuUmVxdWVzdFZvdGVSZXF1ZXN0Gh0uY2Fpcm4udjEuUmVxdWVzdFZvdGVSZXNwb25zZRJUCg1BcHBlbmRFbnRyaWVzEh4uY2Fpcm4udjEuQXBwZW5kRW50cmllc1JlcXVlc3QaHy5jYWlybi52MS5BcHBlbmRFbnRyaWVzUmVzcG9uc2UoATABEloKD0luc3RhbGxTbmFwc2hvdBIgLmNhaXJuLnYxLkluc3RhbGxTbmFwc2hvdFJlcXVlc3QaIS5jYWlybi52MS5JbnN0YWxsU25hcHNob3RSZXNwb25zZSgBMAESRwoKVGltZW91dE5vdxIbLmNhaXJuLnYxLlRpbWVvdXROb3dSZXF1ZXN0GhwuY2Fpcm4udjEuVGltZW91dE5vd1Jlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
+  fileDesc("ChNjYWlybi92MS9yYWZ0LnByb3RvEghjYWlybi52MSJiCgpQZWVySGVhZGVyEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRIRCglzZW5kZXJfaWQYAyABKAkSEwoLcmVjZWl2ZXJfaWQYBCABKAkivAEKElJlcXVlc3RWb3RlUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSFAoMY2FuZGlkYXRlX2lkGAMgASgJEhYKDmxhc3RfbG9nX2luZGV4GAQgASgEEhUKDWxhc3RfbG9nX3Rlcm0YBSABKAQSEAoIcHJlX3ZvdGUYBiABKAgSGwoTbGVhZGVyc2hpcF90cmFuc2ZlchgHIAEoCCI5ChNSZXF1ZXN0Vm90ZVJlc3BvbnNlEgwKBHRlcm0YASABKAQSFAoMdm90ZV9ncmFudGVkGAIgASgIItQBChRBcHBlbmRFbnRyaWVzUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSEQoJbGVhZGVyX2lkGAMgASgJEhYKDnByZXZfbG9nX2luZGV4GAQgASgEEhUKDXByZXZfbG9nX3Rlcm0YBSABKAQSIAoHZW50cmllcxgGIAMoCzIPLmNhaXJuLnYxLkVudHJ5EhUKDWxlYWRlcl9jb21taXQYByABKAQSDQoFcm91bmQYCCABKAQi5gEKFUFwcGVuZEVudHJpZXNSZXNwb25zZRIMCgR0ZXJtGAEgASgEEg8KB3N1Y2Nlc3MYAiABKAgSEwoLbWF0Y2hfaW5kZXgYAyABKAQSMwoJcmVqZWN0aW9uGAQgASgOMiAuY2Fpcm4udjEuQXBwZW5kRW50cmllc1JlamVjdGlvbhIVCg1jb25mbGljdF90ZXJtGAUgASgEEhYKDmNvbmZsaWN0X2luZGV4GAYgASgEEhYKDmxhc3RfbG9nX2luZGV4GAcgASgEEg0KBXJvdW5kGAggASgEEg4KBmRldGFpbBgJIAEoCSJ3ChZJbnN0YWxsU25hcHNob3RSZXF1ZXN0EigKBW9mZmVyGAEgASgLMhcuY2Fpcm4udjEuU25hcHNob3RPZmZlckgAEigKBWNodW5rGAIgASgLMhcuY2Fpcm4udjEuU25hcHNob3RDaHVua0gAQgkKB21lc3NhZ2Ui/gEKDVNuYXBzaG90T2ZmZXISJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEEhEKCWxlYWRlcl9pZBgDIAEoCRINCgVpbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhIKCmZpbGVfYnl0ZXMYBiABKAQSDgoGc2hhMjU2GAcgASgMEjIKC2NvbXByZXNzaW9uGAggASgOMh0uY2Fpcm4udjEuU25hcHNob3RDb21wcmVzc2lvbhIoCgZvdGhlcnMYCSADKAsyGC5jYWlybi52MS5TbmFwc2hvdENob2ljZSJaCg5TbmFwc2hvdENob2ljZRINCgVpbmRleBgBIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAIgASgEEhIKCmZpbGVfYnl0ZXMYAyABKAQSDgoGc2hhMjU2GAQgASgMIl4KDVNuYXBzaG90Q2h1bmsSDAoEdGVybRgBIAEoBBIOCgZvZmZzZXQYAiABKAQSDQoFY3JjMzIYAyABKAcSDAoEZGF0YRgEIAEoDBISCgpmaWxlX2J5dGVzGAUgASgNIuQBChdJbnN0YWxsU25hcHNob3RSZXNwb25zZRIuCghhY2NlcHRlZBgBIAEoCzIaLmNhaXJuLnYxLlNuYXBzaG90QWNjZXB0ZWRIABIsCgdyZWZ1c2VkGAIgASgLMhkuY2Fpcm4udjEuU25hcHNob3RSZWZ1c2VkSAASLgoIcHJvZ3Jlc3MYAyABKAsyGi5jYWlybi52MS5TbmFwc2hvdFByb2dyZXNzSAASMAoJaW5zdGFsbGVkGAQgASgLMhsuY2Fpcm4udjEuU25hcHNob3RJbnN0YWxsZWRIAEIJCgdtZXNzYWdlImUKEFNuYXBzaG90QWNjZXB0ZWQSDgoGb2Zmc2V0GAEgASgEEjIKC2NvbXByZXNzaW9uGAIgASgOMh0uY2Fpcm4udjEuU25hcHNob3RDb21wcmVzc2lvbhINCgVpbmRleBgDIAEoBCKIAQoPU25hcHNob3RSZWZ1c2VkEikKBnJlYXNvbhgBIAEoDjIZLmNhaXJuLnYxLlNuYXBzaG90UmVmdXNhbBIOCgZkZXRhaWwYAiABKAkSDAoEdGVybRgDIAEoBBIUCgxjb21taXRfaW5kZXgYBCABKAQSFgoObGFzdF9sb2dfaW5kZXgYBSABKAQiKgoQU25hcHNob3RQcm9ncmVzcxIWCg5yZWNlaXZlZF9ieXRlcxgBIAEoBCJHChFTbmFwc2hvdEluc3RhbGxlZBIMCgR0ZXJtGAEgASgEEhMKC21hdGNoX2luZGV4GAIgASgEEg8KB2FwcGxpZWQYAyABKAgiRwoRVGltZW91dE5vd1JlcXVlc3QSJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEIiIKElRpbWVvdXROb3dSZXNwb25zZRIMCgR0ZXJtGAEgASgEKrsBChZBcHBlbmRFbnRyaWVzUmVqZWN0aW9uEigKJEFQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9VTlNQRUNJRklFRBAAEicKI0FQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9TVEFMRV9URVJNEAESKQolQVBQRU5EX0VOVFJJRVNfUkVKRUNUSU9OX0xPR19NSVNNQVRDSBACEiMKH0FQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9TQUZFVFkQAypdChNTbmFwc2hvdENvbXByZXNzaW9uEiQKIFNOQVBTSE9UX0NPTVBSRVNTSU9OX1VOU1BFQ0lGSUVEEAASIAocU05BUFNIT1RfQ09NUFJFU1NJT05fREVGTEFURRABKtYBCg9TbmFwc2hvdFJlZnVzYWwSIAocU05BUFNIT1RfUkVGVVNBTF9VTlNQRUNJRklFRBAAEh8KG1NOQVBTSE9UX1JFRlVTQUxfU1RBTEVfVEVSTRABEiYKIlNOQVBTSE9UX1JFRlVTQUxfQUxSRUFEWV9DT01NSVRURUQQAhIZChVTTkFQU0hPVF9SRUZVU0FMX0JVU1kQAxIdChlTTkFQU0hPVF9SRUZVU0FMX05PX1NQQUNFEAQSHgoaU05BUFNIT1RfUkVGVVNBTF9DQU5DRUxMRUQQBTLUAgoLUmFmdFNlcnZpY2USSgoLUmVxdWVzdFZvdGUSHC5jYWlybi52MS5SZXF1ZXN0Vm90ZVJlcXVlc3QaHS5jYWlybi52MS5SZXF1ZXN0Vm90ZVJlc3BvbnNlElQKDUFwcGVuZEVudHJpZXMSHi5jYWlybi52MS5BcHBlbmRFbnRyaWVzUmVxdWVzdBofLmNhaXJuLnYxLkFwcGVuZEVudHJpZXNSZXNwb25zZSgBMAESWgoPSW5zdGFsbFNuYXBzaG90EiAuY2Fpcm4udjEuSW5zdGFsbFNuYXBzaG90UmVxdWVzdBohLmNhaXJuLnYxLkluc3RhbGxTbmFwc2hvdFJlc3BvbnNlKAEwARJHCgpUaW1lb3V0Tm93EhsuY2Fpcm4udjEuVGltZW91dE5vd1JlcXVlc3QaHC5jYWlybi52MS5UaW1lb3V0Tm93UmVzcG9uc2ViBnByb3RvMw", [file_cairn_v1_storage]);
 
 /**
  * Who talks to whom. Required in a unary request and in the first message of a stream.
@@ -360,6 +360,13 @@ export type SnapshotOffer = Message<"cairn.v1.SnapshotOffer"> & {
    * @generated from field: cairn.v1.SnapshotCompression compression = 8;
    */
   compression: SnapshotCompression;
+
+  /**
+   * Other snapshots that the sender has and that would do as well, newest first: the receiver may have received nearly all of one.
+   *
+   * @generated from field: repeated cairn.v1.SnapshotChoice others = 9;
+   */
+  others: SnapshotChoice[];
 };
 
 /**
@@ -368,6 +375,40 @@ export type SnapshotOffer = Message<"cairn.v1.SnapshotOffer"> & {
  */
 export const SnapshotOfferSchema: GenMessage<SnapshotOffer> = /*@__PURE__*/
   messageDesc(file_cairn_v1_raft, 6);
+
+/**
+ * A snapshot that may be sent in place of the offered one; the fields are those of SnapshotOffer.
+ *
+ * @generated from message cairn.v1.SnapshotChoice
+ */
+export type SnapshotChoice = Message<"cairn.v1.SnapshotChoice"> & {
+  /**
+   * @generated from field: uint64 index = 1;
+   */
+  index: bigint;
+
+  /**
+   * @generated from field: uint64 snapshot_term = 2;
+   */
+  snapshotTerm: bigint;
+
+  /**
+   * @generated from field: uint64 file_bytes = 3;
+   */
+  fileBytes: bigint;
+
+  /**
+   * @generated from field: bytes sha256 = 4;
+   */
+  sha256: Uint8Array;
+};
+
+/**
+ * Describes the message cairn.v1.SnapshotChoice.
+ * Use `create(SnapshotChoiceSchema)` to create a new message.
+ */
+export const SnapshotChoiceSchema: GenMessage<SnapshotChoice> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 7);
 
 /**
  * A piece of the snapshot file.
@@ -416,7 +457,7 @@ export type SnapshotChunk = Message<"cairn.v1.SnapshotChunk"> & {
  * Use `create(SnapshotChunkSchema)` to create a new message.
  */
 export const SnapshotChunkSchema: GenMessage<SnapshotChunk> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 7);
+  messageDesc(file_cairn_v1_raft, 8);
 
 /**
  * @generated from message cairn.v1.InstallSnapshotResponse
@@ -443,7 +484,8 @@ export type InstallSnapshotResponse = Message<"cairn.v1.InstallSnapshotResponse"
     case: "refused";
   } | {
     /**
-     * Now and then while chunks arrive.
+     * Now and then while chunks arrive, and while the snapshot is being installed. Also before `accepted`, while what the receiver
+     * has of the snapshot is being verified, if that takes long.
      *
      * @generated from field: cairn.v1.SnapshotProgress progress = 3;
      */
@@ -465,7 +507,7 @@ export type InstallSnapshotResponse = Message<"cairn.v1.InstallSnapshotResponse"
  * Use `create(InstallSnapshotResponseSchema)` to create a new message.
  */
 export const InstallSnapshotResponseSchema: GenMessage<InstallSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 8);
+  messageDesc(file_cairn_v1_raft, 9);
 
 /**
  * @generated from message cairn.v1.SnapshotAccepted
@@ -484,6 +526,13 @@ export type SnapshotAccepted = Message<"cairn.v1.SnapshotAccepted"> & {
    * @generated from field: cairn.v1.SnapshotCompression compression = 2;
    */
   compression: SnapshotCompression;
+
+  /**
+   * 0: the offered snapshot. Else the index of the one of the offer's `others` that is to be sent instead, because less of it is missing.
+   *
+   * @generated from field: uint64 index = 3;
+   */
+  index: bigint;
 };
 
 /**
@@ -491,7 +540,7 @@ export type SnapshotAccepted = Message<"cairn.v1.SnapshotAccepted"> & {
  * Use `create(SnapshotAcceptedSchema)` to create a new message.
  */
 export const SnapshotAcceptedSchema: GenMessage<SnapshotAccepted> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 9);
+  messageDesc(file_cairn_v1_raft, 10);
 
 /**
  * @generated from message cairn.v1.SnapshotRefused
@@ -532,7 +581,7 @@ export type SnapshotRefused = Message<"cairn.v1.SnapshotRefused"> & {
  * Use `create(SnapshotRefusedSchema)` to create a new message.
  */
 export const SnapshotRefusedSchema: GenMessage<SnapshotRefused> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 10);
+  messageDesc(file_cairn_v1_raft, 11);
 
 /**
  * @generated from message cairn.v1.SnapshotProgress
@@ -551,7 +600,7 @@ export type SnapshotProgress = Message<"cairn.v1.SnapshotProgress"> & {
  * Use `create(SnapshotProgressSchema)` to create a new message.
  */
 export const SnapshotProgressSchema: GenMessage<SnapshotProgress> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 11);
+  messageDesc(file_cairn_v1_raft, 12);
 
 /**
  * @generated from message cairn.v1.SnapshotInstalled
@@ -584,7 +633,7 @@ export type SnapshotInstalled = Message<"cairn.v1.SnapshotInstalled"> & {
  * Use `create(SnapshotInstalledSchema)` to create a new message.
  */
 export const SnapshotInstalledSchema: GenMessage<SnapshotInstalled> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 12);
+  messageDesc(file_cairn_v1_raft, 13);
 
 /**
  * @generated from message cairn.v1.TimeoutNowRequest
@@ -608,7 +657,7 @@ export type TimeoutNowRequest = Message<"cairn.v1.TimeoutNowRequest"> & {
  * Use `create(TimeoutNowRequestSchema)` to create a new message.
  */
 export const TimeoutNowRequestSchema: GenMessage<TimeoutNowRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 13);
+  messageDesc(file_cairn_v1_raft, 14);
 
 /**
  * @generated from message cairn.v1.TimeoutNowResponse
@@ -627,7 +676,7 @@ export type TimeoutNowResponse = Message<"cairn.v1.TimeoutNowResponse"> & {
  * Use `create(TimeoutNowResponseSchema)` to create a new message.
  */
 export const TimeoutNowResponseSchema: GenMessage<TimeoutNowResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 14);
+  messageDesc(file_cairn_v1_raft, 15);
 
 /**
  * Why entries were refused.

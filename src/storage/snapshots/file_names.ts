@@ -4,6 +4,7 @@ import { hex } from "./format.js";
 /** Enough for 2^53 - 1, so that names sort as their numbers do. */
 const DIGITS = 16;
 const SNAPSHOT_NAME = /^(\d{16})-(\d{16})\.snap$/;
+const RECEIVED_PART_NAME = /^(\d{16})-(\d{16})-[0-9a-f]{8}\.part$/;
 
 export const SNAPSHOT_EXTENSION = ".snap";
 export const PART_EXTENSION = ".part";
@@ -20,7 +21,15 @@ export function partFileName(position: LogPosition, sha256?: Uint8Array): string
 
 /** Index and term that a snapshot file's name says; undefined for any other name. */
 export function parseSnapshotFileName(name: string): LogPosition | undefined {
-  const match = SNAPSHOT_NAME.exec(name);
+  return positionIn(SNAPSHOT_NAME.exec(name));
+}
+
+/** The same for a part file that comes from another node. */
+export function parseReceivedPartName(name: string): LogPosition | undefined {
+  return positionIn(RECEIVED_PART_NAME.exec(name));
+}
+
+function positionIn(match: RegExpExecArray | null): LogPosition | undefined {
   return match === null ? undefined : { index: Number(match[1]), term: Number(match[2]) };
 }
 

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { assert } from "../../core/invariants.js";
 import { CairnError } from "../../errors.js";
 import type { SnapshotMeasure } from "./file_encoder.js";
 import {
@@ -21,7 +22,7 @@ type Expected =
   | { readonly element: "preamble" }
   | { readonly element: "header"; readonly crc: number }
   | { readonly element: "chunk head" }
-  | { readonly element: "chunk"; readonly crc: number }
+  | { readonly element: "chunk"; readonly crc: number; readonly head: Buffer }
   | { readonly element: "trailer" }
   | { readonly element: "end of file" };
 
@@ -42,6 +43,8 @@ export class SnapshotParser {
   #header: SnapshotHeader | undefined;
   #chunks = 0;
   #payloadBytes = 0;
+  /** End of the last chunk that was verified; 0 before the first one. */
+  #verifiedBytes = 0;
   /** Only the last chunk may be shorter than the header says. */
   #shortChunkSeen = false;
   #measure: SnapshotMeasure | undefined;
@@ -55,6 +58,14 @@ export class SnapshotParser {
   /** The header, as soon as it was read. */
   get header(): SnapshotHeader | undefined {
     return this.#header;
+  }
+
+  /**
+   * How much of the file, up to the end of a chunk, is as it was written: each part has passed its CRC32. 0 before the end of the first
+   * chunk, and when the SHA-256 shows that the whole is not good although its parts are.
+   */
+  get verifiedBytes(): number {
+    return this.#verifiedBytes;
   }
 
   /** Whether the whole file was read, and is good. */
@@ -95,6 +106,17 @@ export class SnapshotParser {
     });
   }
 
+  /**
+   * Forgets what came behind {@link verifiedBytes}, be it incomplete or what made it fail: the next bytes belong there. Not to be called when
+   * that is 0, nor behind the trailer.
+   */
+  rewind(): void {
+    assert(this.#verifiedBytes > 0 && !this.done, "there is a verified chunk to go back to");
+    this.#failure = undefined;
+    this.#offset = this.#verifiedBytes;
+    this.#expect({ element: "chunk head" }, CHUNK_HEAD_BYTES);
+  }
+
   #failing<Result>(task: () => Result): Result {
     if (this.#failure !== undefined) throw this.#failure;
     try {
@@ -110,7 +132,7 @@ export class SnapshotParser {
     if (expected.element === "preamble") this.#acceptPreamble(bytes);
     else if (expected.element === "header") this.#acceptHeader(bytes, expected.crc);
     else if (expected.element === "chunk head") this.#acceptChunkHead(bytes);
-    else if (expected.element === "chunk") chunks.push(this.#acceptChunk(bytes, expected.crc));
+    else if (expected.element === "chunk") chunks.push(this.#acceptChunk(bytes, expected));
     else this.#acceptTrailer(bytes);
   }
 
@@ -148,18 +170,19 @@ export class SnapshotParser {
     if (this.#shortChunkSeen) {
       throw corrupt(this.#name, this.#offset, `chunk ${this.#chunks} follows a short one, expected the trailer`);
     }
-    this.#shortChunkSeen = length < chunkBytes;
-    this.#hash.update(bytes);
     this.#offset += CHUNK_HEAD_BYTES;
-    this.#expect({ element: "chunk", crc: bytes.readUInt32LE(4) }, length);
+    // Counts for nothing before the chunk is verified, so that there is nothing to undo when it is not.
+    this.#expect({ element: "chunk", crc: bytes.readUInt32LE(4), head: Buffer.from(bytes) }, length);
   }
 
-  #acceptChunk(bytes: Buffer, crc: number): Uint8Array {
+  #acceptChunk(bytes: Buffer, { crc, head }: Expected & { element: "chunk" }): Uint8Array {
     checkCrc(bytes, crc, this.#name, this.#offset, `chunk ${this.#chunks}`);
-    this.#hash.update(bytes);
+    this.#hash.update(head).update(bytes);
     this.#offset += bytes.byteLength;
+    this.#verifiedBytes = this.#offset;
     this.#chunks += 1;
     this.#payloadBytes += bytes.byteLength;
+    this.#shortChunkSeen = bytes.byteLength < this.#header!.chunkBytes;
     this.#expect({ element: "chunk head" }, CHUNK_HEAD_BYTES);
     return bytes;
   }
@@ -170,6 +193,7 @@ export class SnapshotParser {
     this.#checkCount("payload bytes", trailer.payloadBytes, this.#payloadBytes);
     const sha256 = this.#hash.digest();
     if (!sameBytes(sha256, trailer.sha256)) {
+      this.#verifiedBytes = 0;
       throw corrupt(this.#name, this.#offset, `its SHA-256 is ${hex(sha256)}, expected ${hex(trailer.sha256)}`);
     }
     this.#offset += TRAILER_BYTES;

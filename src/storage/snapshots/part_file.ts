@@ -1,3 +1,4 @@
+import { dirname } from "node:path";
 import { limits } from "../../core/limits.js";
 import { CairnError } from "../../errors.js";
 import type { File, FileSystem } from "../fs.js";
@@ -9,9 +10,10 @@ import type { File, FileSystem } from "../fs.js";
 export class PartFile {
   readonly path: string;
   readonly #fs: FileSystem;
-  readonly #onGone: () => void;
+  readonly #onReleased: OnReleased;
   #file: File | undefined;
-  #gone = false;
+  #released = false;
+  #isLeftOver = false;
 
   #filling = Buffer.allocUnsafe(limits.snapshotWriteBytes);
   #spare = Buffer.allocUnsafe(limits.snapshotWriteBytes);
@@ -22,22 +24,63 @@ export class PartFile {
   #writing: Promise<void> = Promise.resolve();
   #syncing: Promise<void> = Promise.resolve();
 
-  private constructor(fs: FileSystem, path: string, file: File, onGone: () => void) {
+  private constructor(fs: FileSystem, path: string, file: File, onReleased: OnReleased) {
     this.#fs = fs;
     this.path = path;
     this.#file = file;
-    this.#onGone = onGone;
+    this.#onReleased = onReleased;
   }
 
-  /** Creates the file, in place of one that was left behind. `onGone` is called once there is no file of this name any more. */
-  static async create(fs: FileSystem, path: string, onGone: () => void): Promise<PartFile> {
+  /**
+   * Creates the file, in place of one that was left behind. `onReleased` is called once nothing here uses its name any more, and told whether there
+   * is a file of that name.
+   */
+  static async create(fs: FileSystem, path: string, onReleased: OnReleased): Promise<PartFile> {
+    if (await fs.exists(path)) await fs.unlink(path);
+    return new PartFile(fs, path, await fs.open(path, "create"), onReleased);
+  }
+
+  /** The same; its name is durable on return. */
+  static async createDurably(fs: FileSystem, path: string, onReleased: OnReleased): Promise<PartFile> {
+    const part = await PartFile.create(fs, path, onReleased);
     try {
-      if (await fs.exists(path)) await fs.unlink(path);
-      return new PartFile(fs, path, await fs.open(path, "create"), onGone);
+      await fs.syncDirectory(dirname(path));
+      return part;
     } catch (error) {
-      onGone();
+      await part.remove();
       throw error;
     }
+  }
+
+  /** Opens one that was kept. Say with {@link goOnAt} how much of it is of use. */
+  static async reopen(fs: FileSystem, path: string, onReleased: OnReleased): Promise<PartFile> {
+    const part = new PartFile(fs, path, await fs.open(path, "update"), onReleased);
+    part.#isLeftOver = true;
+    return part;
+  }
+
+  /** It is as an earlier use has left it: nothing was cut off or appended yet. */
+  get isLeftOver(): boolean {
+    return this.#isLeftOver;
+  }
+
+  /** The first `bytes` bytes that an earlier use has left, or fewer, in pieces that are valid until the next one is asked for. */
+  async *leftOver(bytes: number): AsyncGenerator<Uint8Array, void, void> {
+    const file = this.#file!;
+    const end = Math.min(bytes, await file.size());
+    for (let at = 0; at < end; ) {
+      const got = await file.read(this.#spare.subarray(0, end - at), at);
+      if (got === 0) return;
+      yield this.#spare.subarray(0, got);
+      at += got;
+    }
+  }
+
+  /** Cuts off what lies behind the first `bytes` bytes: what is appended goes there. To be called before that. */
+  async goOnAt(bytes: number): Promise<void> {
+    if ((await this.#file!.size()) !== bytes) await this.#file!.truncate(bytes);
+    this.#position = bytes;
+    this.#isLeftOver = false;
   }
 
   /** Takes the next bytes; they may be reused on return. An error of an earlier write may come out here. */
@@ -62,26 +105,44 @@ export class PartFile {
       throw new CairnError("CORRUPT", `${this.path} has ${size} bytes on disk, expected the ${this.#position} written`);
     }
     await file.datasync();
-    this.#file = undefined;
-    await file.close();
+    await this.#close();
   }
 
   /** Gives the sealed file its final name, in place of what has that name. Durable once the directory is synced. */
   async rename(path: string): Promise<void> {
     await this.#fs.rename(this.path, path);
-    this.#markGone();
+    this.#release(false);
+  }
+
+  /**
+   * Leaves the file for later, with all that was appended, durably; never throws. One that cannot be written is removed: whether all of it is
+   * on the disk is not known.
+   */
+  async keep(): Promise<void> {
+    if (this.#released) return;
+    try {
+      if (this.#isLeftOver) await this.#close();
+      else if (this.#file !== undefined) await this.seal();
+      this.#release(true);
+    } catch {
+      await this.remove();
+    }
   }
 
   /** Removes the file; never throws. A file that cannot be removed goes when the store is opened next. */
   async remove(): Promise<void> {
-    if (this.#gone) return;
+    if (this.#released) return;
     // A write under way would fail on a closed descriptor, or hit a file that has the same descriptor by then.
     await Promise.allSettled([this.#writing, this.#syncing]);
+    await this.#close().catch(() => undefined);
+    await this.#fs.unlink(this.path).catch(() => undefined);
+    this.#release(false);
+  }
+
+  async #close(): Promise<void> {
     const file = this.#file;
     this.#file = undefined;
-    await file?.close().catch(() => undefined);
-    await this.#fs.unlink(this.path).catch(() => undefined);
-    this.#markGone();
+    await file?.close();
   }
 
   async #flush(): Promise<void> {
@@ -101,12 +162,14 @@ export class PartFile {
     this.#unsynced = 0;
   }
 
-  #markGone(): void {
-    if (this.#gone) return;
-    this.#gone = true;
-    this.#onGone();
+  #release(isLeft: boolean): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#onReleased(isLeft);
   }
 }
+
+type OnReleased = (isLeft: boolean) => void;
 
 /** A promise that is awaited later: its failure is no unhandled rejection until then. */
 function handled(promise: Promise<void>): Promise<void> {

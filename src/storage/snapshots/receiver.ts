@@ -1,7 +1,7 @@
 import type { SnapshotMeta } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
+import { CairnError, type CairnErrorCode } from "../../errors.js";
 import { Serial } from "../serial.js";
-import { hex, SHA256_BYTES, SMALLEST_FILE_BYTES, sameBytes } from "./format.js";
+import { hex, SHA256_BYTES, SMALLEST_FILE_BYTES, sameBytes, TRAILER_BYTES } from "./format.js";
 import type { SnapshotHeader } from "./header.js";
 import { checkCluster } from "./inspect.js";
 import { SnapshotParser } from "./parser.js";
@@ -32,19 +32,23 @@ export function checkOffer({ index, term, fileBytes, sha256 }: SnapshotOffer): v
 }
 
 /**
- * Takes a snapshot file from another node, verifying every piece before it goes to disk. Any error ends the transfer and removes
- * the file; later calls throw the same error. Calls may overlap: they are carried out one after the other.
+ * Takes a snapshot file from another node, verifying every piece before it goes to disk. Any error ends the transfer; later calls throw the
+ * same error. What was received is kept for the next transfer of the same snapshot, if that can go on with it; else the file is removed.
+ * Calls may overlap: they are carried out one after the other.
  */
 export class SnapshotReceiver {
   readonly #offer: SnapshotOffer;
   readonly #target: ReceiverTarget;
   readonly #name: string;
-  readonly #parser: SnapshotParser;
+  #parser: SnapshotParser;
   readonly #calls = new Serial();
   #offset = 0;
   #header: SnapshotHeader | undefined;
   /** Why no more bytes are taken. */
   #ended: CairnError | undefined;
+  #isAborted = false;
+  /** What was received is of no use to a later transfer. */
+  #isWorthless = false;
 
   constructor(offer: SnapshotOffer, target: ReceiverTarget) {
     this.#offer = offer;
@@ -56,6 +60,21 @@ export class SnapshotReceiver {
   /** How much of the file was received and checked: where the next bytes belong. Not durable before {@link finish}. */
   get offset(): number {
     return this.#offset;
+  }
+
+  /**
+   * Goes on with what an earlier transfer has left, up to the last chunk that is whole and good: what lies behind it may be torn. The trailer
+   * is received again in any case, so that each transfer has an end. Call it first. Throws CANCELLED when the signal is set or it is aborted.
+   */
+  resume(signal?: AbortSignal): Promise<void> {
+    return this.#run(async () => {
+      const { part } = this.#target;
+      if (!part.isLeftOver) return;
+      if (await this.#takesLeftOver(signal)) this.#parser.rewind();
+      else this.#startOver();
+      this.#offset = this.#parser.verifiedBytes;
+      await part.goOnAt(this.#offset);
+    });
   }
 
   /**
@@ -73,9 +92,10 @@ export class SnapshotReceiver {
     });
   }
 
-  /** Call it after the last byte. The whole file is verified and its bytes are durable on return; it is not published. */
+  /** Call it after the last byte. The whole file is verified and its bytes are durable on return; it is not published. An error removes it. */
   finish(): Promise<StagedSnapshot> {
     return this.#run(async () => {
+      this.#isWorthless = true;
       const { part, path } = this.#target;
       const { fileBytes, payloadBytes, sha256 } = this.#parser.finish();
       if (fileBytes !== this.#offer.fileBytes) {
@@ -97,12 +117,39 @@ export class SnapshotReceiver {
     });
   }
 
-  /** Ends the transfer and removes the file; never throws. Does nothing once the transfer has ended. */
+  /** Ends the transfer; never throws. Does nothing once the transfer has ended. */
   abort(): Promise<void> {
+    this.#isAborted = true;
     return this.#calls.run(async () => {
       if (this.#ended !== undefined) return;
-      await this.#end(new CairnError("CANCELLED", `${this.#name} was given up; offer it again`));
+      await this.#end(this.#givenUp());
     });
+  }
+
+  /** Reads and checks what was left; returns whether there is anything to go on with. */
+  async #takesLeftOver(signal: AbortSignal | undefined): Promise<boolean> {
+    try {
+      for await (const bytes of this.#target.part.leftOver(this.#offer.fileBytes - TRAILER_BYTES)) {
+        if (this.#isAborted || signal?.aborted) throw this.#givenUp();
+        this.#parser.push(bytes);
+        this.#checkHeader();
+      }
+    } catch (error) {
+      const { code } = CairnError.from(error);
+      if (code === "CANCELLED") throw error;
+      // Another snapshot's. Anything else, damage or a place that the disk cannot read, is where it is cut off.
+      if (this.#header === undefined) return false;
+    }
+    return this.#parser.verifiedBytes > 0 && !this.#parser.done;
+  }
+
+  #startOver(): void {
+    this.#parser = new SnapshotParser(this.#name);
+    this.#header = undefined;
+  }
+
+  #givenUp(): CairnError {
+    return new CairnError("CANCELLED", `${this.#name} was given up; offer it again`);
   }
 
   #run<Result>(task: () => Promise<Result>): Promise<Result> {
@@ -119,7 +166,11 @@ export class SnapshotReceiver {
 
   async #end(why: CairnError): Promise<void> {
     this.#ended = why;
-    await this.#target.part.remove();
+    const { part } = this.#target;
+    const hasChunk = this.#header !== undefined && this.#parser.verifiedBytes > 0;
+    const isOfUse = part.isLeftOver || (hasChunk && !this.#isWorthless);
+    if (isOfUse && KEPT_ON.has(why.code)) await part.keep();
+    else await part.remove();
   }
 
   #checkPlace(offset: number, bytes: number): void {
@@ -135,9 +186,9 @@ export class SnapshotReceiver {
 
   #checkHeader(): void {
     if (this.#header !== undefined || this.#parser.header === undefined) return;
+    checkCluster(this.#name, this.#parser.header, this.#target.clusterId);
+    this.#checkPosition(this.#parser.header.meta);
     this.#header = this.#parser.header;
-    checkCluster(this.#name, this.#header, this.#target.clusterId);
-    this.#checkPosition(this.#header.meta);
   }
 
   #checkPosition({ index, term }: SnapshotMeta): void {
@@ -145,6 +196,9 @@ export class SnapshotReceiver {
     throw invalid(`${this.#name} is one at index ${index} of term ${term}; offer it as what it is`);
   }
 }
+
+/** What says nothing about the bytes that came before. A full disk gets its room back. */
+const KEPT_ON: ReadonlySet<CairnErrorCode> = new Set(["CANCELLED", "CORRUPT", "INVALID_ARGUMENT"]);
 
 function invalid(text: string): CairnError {
   return new CairnError("INVALID_ARGUMENT", text);

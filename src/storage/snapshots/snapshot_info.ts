@@ -25,3 +25,9 @@ export interface SnapshotOffer {
   /** SHA-256 of the file up to its trailer: 32 bytes. */
   readonly sha256: Uint8Array;
 }
+
+/** Where the store says what it did. */
+export interface StoreLogger {
+  info(facts: object, message: string): void;
+  warn(facts: object, message: string): void;
+}

@@ -9,20 +9,15 @@ import { abortable, checkNotAborted } from "./abortable.js";
 import { SnapshotCatalog } from "./catalog.js";
 import { encodeSnapshot } from "./encoder.js";
 import type { SnapshotMeasure } from "./file_encoder.js";
-import { PART_EXTENSION, partFileName, SNAPSHOT_EXTENSION, snapshotFileName } from "./file_names.js";
+import { PART_EXTENSION, SNAPSHOT_EXTENSION, snapshotFileName } from "./file_names.js";
 import { readPieces, readVerified } from "./file_reader.js";
 import { hex, sameBytes } from "./format.js";
 import type { SnapshotHeader } from "./header.js";
 import { inspectSnapshot, nameOf } from "./inspect.js";
-import { PartFile } from "./part_file.js";
+import type { PartFile } from "./part_file.js";
+import { PartFiles } from "./part_files.js";
 import { checkOffer, SnapshotReceiver } from "./receiver.js";
-import type { DamagedSnapshot, SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
-
-/** Where the store says what it did. */
-export interface StoreLogger {
-  info(facts: object, message: string): void;
-  warn(facts: object, message: string): void;
-}
+import type { DamagedSnapshot, SnapshotInfo, SnapshotOffer, StoreLogger } from "./snapshot_info.js";
 
 export interface SnapshotStoreOptions {
   readonly fs: FileSystem;
@@ -53,8 +48,7 @@ export class SnapshotStore {
   readonly #catalog = new SnapshotCatalog();
   /** What changes the directory's snapshots: one at a time. */
   readonly #changes = new Serial();
-  /** Names of files being written. */
-  readonly #parts = new Set<string>();
+  readonly #parts: PartFiles;
   /** How many readers each path has. */
   readonly #pins = new Map<string, number>();
 
@@ -63,20 +57,22 @@ export class SnapshotStore {
     this.#directory = options.directory;
     this.#clusterId = options.clusterId;
     this.#logger = options.logger;
+    this.#parts = new PartFiles(options.fs, options.directory, options.logger);
   }
 
   /**
-   * Opens a directory: removes what was left half-written, and looks at the header and trailer of every snapshot. Payloads are not
-   * read; see {@link newestGood} and {@link verify}.
+   * Opens a directory: removes what was left half-written, except one received part that {@link receive} may go on with, and looks at the
+   * header and trailer of every snapshot. Payloads are not read; see {@link newestGood} and {@link verify}.
    */
   static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
     const store = new SnapshotStore(options);
     await store.#makeDirectory();
-    for (const name of (await options.fs.list(options.directory)).sort()) {
-      const path = join(options.directory, name);
-      if (name.endsWith(PART_EXTENSION)) await store.#removeLeftover(path);
-      else if (name.endsWith(SNAPSHOT_EXTENSION)) await store.#take(path);
+    const names = (await options.fs.list(options.directory)).sort();
+    for (const name of names) {
+      if (name.endsWith(SNAPSHOT_EXTENSION)) await store.#take(join(options.directory, name));
     }
+    const parts = names.filter((name) => name.endsWith(PART_EXTENSION));
+    await store.#parts.tidy(parts, store.newest()?.index ?? 0);
     return store;
   }
 
@@ -116,7 +112,7 @@ export class SnapshotStore {
     const { signal } = options;
     checkNotAborted(signal);
     const header = { clusterId: this.#clusterId, meta, chunkBytes: limits.snapshotChunkBytes };
-    const part = await this.#createPart(partFileName(meta));
+    const part = await this.#parts.create(meta);
     try {
       const measure = await appendAll(part, abortable(encode(header), signal));
       await part.seal();
@@ -130,18 +126,28 @@ export class SnapshotStore {
   }
 
   /**
-   * Starts to take a snapshot file from another node. Throws INVALID_ARGUMENT for a bad offer, BUSY when the same snapshot is being
-   * received already: abort that transfer first.
+   * Starts to take a snapshot file from another node, or goes on: what an earlier transfer of the same snapshot has left is verified, which
+   * takes a second for some hundred MB, and {@link SnapshotReceiver.offset} says where the next bytes belong. What was left of another snapshot
+   * is removed. Throws INVALID_ARGUMENT for a bad offer, BUSY when the same snapshot is being received already: abort that transfer first;
+   * CANCELLED when the signal is set before it is verified.
    */
-  async receive(offer: SnapshotOffer): Promise<SnapshotReceiver> {
+  async receive(offer: SnapshotOffer, options: { readonly signal?: AbortSignal } = {}): Promise<SnapshotReceiver> {
     checkOffer(offer);
-    const part = await this.#createPart(partFileName(offer, offer.sha256));
-    return new SnapshotReceiver(offer, {
+    const part = await this.#parts.open(offer);
+    const receiver = new SnapshotReceiver(offer, {
       clusterId: this.#clusterId,
       part,
       path: this.#pathOf(offer),
       publish: (info) => this.#publish(part, info),
     });
+    await receiver.resume(options.signal);
+    return receiver;
+  }
+
+  /** Bytes that a transfer of this snapshot has left, for {@link receive} to go on with as far as they are good. */
+  async receivedBytes(offer: SnapshotOffer): Promise<number> {
+    checkOffer(offer);
+    return this.#parts.bytesOf(offer);
   }
 
   /** Reads the whole file; throws CORRUPT with its name and the offset of what is wrong. */
@@ -215,11 +221,6 @@ export class SnapshotStore {
     await this.#fs.syncDirectory(dirname(this.#directory));
   }
 
-  async #removeLeftover(path: string): Promise<void> {
-    await this.#fs.unlink(path);
-    this.#logger?.info({ path }, "removed a half-written snapshot");
-  }
-
   /** Takes a file found on disk into the catalog, as a snapshot or as damaged. */
   async #take(path: string): Promise<void> {
     try {
@@ -263,17 +264,6 @@ export class SnapshotStore {
     }
   }
 
-  async #createPart(name: string): Promise<PartFile> {
-    if (this.#parts.has(name)) {
-      throw new CairnError(
-        "BUSY",
-        `${join(this.#directory, name)} is being written; wait until it is done, or abort it`,
-      );
-    }
-    this.#parts.add(name);
-    return PartFile.create(this.#fs, join(this.#directory, name), () => this.#parts.delete(name));
-  }
-
   /** Gives a sealed file its final name, and makes it one of the snapshots once that is durable. */
   #publish(part: PartFile, info: SnapshotInfo): Promise<SnapshotInfo> {
     return this.#changes.run(async () => {
@@ -291,6 +281,8 @@ export class SnapshotStore {
       const existing = this.#catalog.find(info);
       if (existing !== undefined) return existing;
       this.#catalog.add(info);
+      // One that cannot be removed goes when the store is opened next.
+      await this.#parts.removeUpTo(info.index).catch(() => undefined);
       return info;
     });
   }

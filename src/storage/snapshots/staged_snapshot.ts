@@ -5,7 +5,9 @@ import { nameOf } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
-/** A received snapshot: verified, its bytes durable, not yet among the store's snapshots. A crash loses it. */
+/**
+ * A received snapshot: verified, its bytes durable, not yet among the store's snapshots. A crash leaves it as one that was received in part.
+ */
 export class StagedSnapshot {
   /** As it will be once published; until then there is no file at its path. */
   readonly info: SnapshotInfo;
@@ -46,12 +48,21 @@ export class StagedSnapshot {
     });
   }
 
-  /** Removes the file; never throws. Does nothing once it is published or discarded. */
+  /** Removes the file; never throws. Does nothing once it is published, discarded or kept. */
   discard(): Promise<void> {
+    return this.#end(() => this.#part.remove());
+  }
+
+  /** Leaves the file for another transfer of the same snapshot. Does nothing once it is published, discarded or kept. */
+  keep(): Promise<void> {
+    return this.#end(() => this.#part.keep());
+  }
+
+  #end(task: () => Promise<void>): Promise<void> {
     return this.#calls.run(async () => {
       if (this.#discarded || this.#published !== undefined) return;
       this.#discarded = true;
-      await this.#part.remove();
+      await task();
     });
   }
 }

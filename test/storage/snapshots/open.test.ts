@@ -1,4 +1,5 @@
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { basename } from "node:path";
 import { crc32 } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { nodeFileSystem } from "../../../src/storage/fs.js";
@@ -34,15 +35,34 @@ describe("opening a store", () => {
 
   test("removes what was left half-written and tells of it; leaves other files alone", () =>
     inDirectory(async (directory) => {
-      await writeFile(`${directory}/0000000000000020-0000000000000003-abcdef01.part`, "half");
+      const own = `${directory}/0000000000000020-0000000000000003.part`;
+      await writeFile(own, "half");
       await writeFile(`${directory}/NOTES`, "other");
       const reports: [string, unknown][] = [];
       const log = (facts: object, message: string) => reports.push([message, facts]);
       const logger = { info: log, warn: log };
       await SnapshotStore.open({ fs: nodeFileSystem, directory, clusterId: CLUSTER, logger });
       expect(await filesIn(directory)).toEqual(["NOTES"]);
-      const path = `${directory}/0000000000000020-0000000000000003-abcdef01.part`;
-      expect(reports).toEqual([["removed a half-written snapshot", { path }]]);
+      expect(reports).toEqual([["removed a half-written snapshot", { path: own }]]);
+    }));
+
+  test("keeps of what was half-received only what has come furthest, if no snapshot has overtaken it", () =>
+    inDirectory(async (directory) => {
+      const names = [
+        "0000000000000019-0000000000000003-abcdef01.part",
+        "0000000000000021-0000000000000003-abcdef01.part",
+        "0000000000000021-0000000000000004-abcdef01.part",
+      ];
+      for (const name of names) await writeFile(`${directory}/${name}`, "half");
+      await openStore(directory);
+      expect(await filesIn(directory)).toEqual([names[2]]);
+      await rm(`${directory}/${names[2]}`);
+      const { path } = await (await openStore(directory)).write(metaAt(20), inPieces(PAYLOAD));
+      for (const name of names) await writeFile(`${directory}/${name}`, "half");
+      await (await openStore(directory)).write(metaAt(20), inPieces(PAYLOAD));
+      expect(await filesIn(directory)).toEqual([basename(path), names[2]]);
+      await (await openStore(directory)).write(metaAt(21), inPieces(PAYLOAD));
+      expect((await filesIn(directory)).filter((name) => name.endsWith(".part"))).toEqual([]);
     }));
 
   test("lists snapshots newest first: by index, then by term", () =>

@@ -57,10 +57,10 @@ describe("receiving a snapshot", () => {
       await receiver.write(0, file);
       const staged = await receiver.finish();
       expect(staged.meta).toMatchObject(metaAt(20));
-      expect(fs.calls).toEqual(["exists", "open create part", "write", "size", "datasync", "close"]);
+      expect(fs.calls).toEqual(["exists", "open create part", "syncDirectory", "write", "size", "datasync", "close"]);
       expect(store.list()).toEqual([]);
       const info = await staged.publish();
-      expect(fs.calls.slice(6)).toEqual(["rename part snap", "syncDirectory"]);
+      expect(fs.calls.slice(7)).toEqual(["rename part snap", "syncDirectory"]);
       expect(store.list()).toEqual([info]);
       expect(info).toEqual(staged.info);
       expect(await staged.publish()).toBe(info);
@@ -224,12 +224,12 @@ describe("refusals leave no file and no snapshot", () => {
     }),
   );
 
-  test("giving up", () =>
+  test("giving up before a chunk is whole", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const { file, offer } = await offered(20, PAYLOAD);
       const receiver = await store.receive(offer);
-      const writing = receiver.write(0, file);
+      const writing = receiver.write(0, file.subarray(0, 1000));
       await receiver.abort();
       await writing;
       expect(await filesIn(directory)).toEqual([]);
@@ -263,7 +263,8 @@ describe("refusals leave no file and no snapshot", () => {
         await failure("DISK_FULL", () => receiveAll(store, other.offer, other.file));
         fs.failAt = undefined;
         expect(store.list().map((info) => info.index)).toEqual([20]);
-        expect(await filesIn(directory), call).toHaveLength(call === "syncDirectory" ? 2 : 1);
+        const isPublished = call === "syncDirectory" && number > 2;
+        expect(await filesIn(directory), call).toHaveLength(isPublished ? 2 : 1);
       }
     }));
 });

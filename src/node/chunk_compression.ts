@@ -1,0 +1,44 @@
+import { promisify } from "node:util";
+import { constants, deflateRaw, type InputType, inflateRaw, type ZlibOptions } from "node:zlib";
+import { CairnError } from "../errors.js";
+
+// Chunks of a snapshot are compressed each by itself (raft.proto, SnapshotChunk), in the thread pool.
+
+const compress = promisify<InputType, ZlibOptions, Buffer>(deflateRaw);
+
+/** The data as raw DEFLATE; undefined when that is not shorter. */
+export async function deflateChunk(data: Uint8Array): Promise<Uint8Array | undefined> {
+  const compressed = await compress(data, { level: constants.Z_BEST_SPEED });
+  return compressed.byteLength < data.byteLength ? compressed : undefined;
+}
+
+/**
+ * The `fileBytes` bytes that were compressed. Takes no more memory than that, whatever `data` is.
+ * @throws CairnError INVALID_ARGUMENT when they are not so many; CORRUPT when `data` is no raw DEFLATE
+ */
+export function inflateChunk(data: Uint8Array, fileBytes: number): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    inflateRaw(data, { maxOutputLength: fileBytes, info: true }, (error, result) => {
+      if (error !== null) return reject(inflateError(error, fileBytes));
+      // With `info`, there is more than the bytes; the types do not know.
+      const { buffer, engine } = result as unknown as { buffer: Buffer; engine: { bytesWritten: number } };
+      if (buffer.byteLength !== fileBytes) return reject(wrongSize(`${buffer.byteLength}`, fileBytes));
+      if (engine.bytesWritten !== data.byteLength) {
+        return reject(new CairnError("CORRUPT", "there are bytes behind the end of a compressed chunk"));
+      }
+      resolve(buffer);
+    });
+  });
+}
+
+function inflateError(error: NodeJS.ErrnoException, fileBytes: number): CairnError {
+  if (error.code === "ERR_BUFFER_TOO_LARGE") return wrongSize("more", fileBytes);
+  return new CairnError("CORRUPT", `a compressed chunk is damaged: ${error.message}`, { cause: error });
+}
+
+function wrongSize(found: string, fileBytes: number): CairnError {
+  return new CairnError(
+    "INVALID_ARGUMENT",
+    `a compressed chunk holds ${found} bytes of the file, expected ${fileBytes}`,
+  );
+}

@@ -1,0 +1,267 @@
+import type { SnapshotOutcome, SnapshotSend } from "../core/replication.js";
+import { CairnError, hasCode } from "../errors.js";
+import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
+import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
+import type { InstallReply, SnapshotCompression } from "../transport/install_messages.js";
+import type { InstallStream } from "../transport/transport.js";
+import type { Bandwidth } from "./bandwidth.js";
+import { deflateChunk } from "./chunk_compression.js";
+import type { Clock } from "./clock.js";
+import type { Logger } from "./logger.js";
+import type { OutgoingTransfer } from "./snapshot_outbox.js";
+
+export interface OutgoingSnapshotOptions {
+  readonly id: string;
+  readonly snapshots: SnapshotStore;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** A transfer in which nothing moves for so long is given up, in milliseconds. */
+  readonly idleMs: number;
+  /** Bytes of a chunk. */
+  readonly chunkBytes: number;
+  /** What all transfers together may send; undefined: as much as they can. */
+  readonly bandwidth: Bandwidth | undefined;
+  readonly compression: SnapshotCompression | undefined;
+  /** Whether the snapshot is still wanted: it may have waited long for its turn. */
+  isWanted(send: SnapshotSend): boolean;
+  /** The snapshots that will do, best first; none when there is none. */
+  choices(): Promise<readonly SnapshotInfo[]>;
+  /** Opens a stream to a peer; undefined when its address is not known. */
+  open(to: string): InstallStream | undefined;
+}
+
+/** The sending of a snapshot to a peer, from the offer to the end. */
+export class OutgoingSnapshot {
+  readonly send: SnapshotSend;
+  readonly #options: OutgoingSnapshotOptions;
+  readonly #over = new AbortController();
+  #stream: InstallStream | undefined;
+  #cancelled = false;
+  /** What was offered; only the one that the receiver wants as soon as it has said so. */
+  #offered: readonly SnapshotInfo[] = [];
+  #info: SnapshotInfo | undefined;
+  #isAccepted = false;
+  /** As the receiver wants it. */
+  #compression: SnapshotCompression | undefined;
+  #doneBytes = 0;
+  /** Where the transfer has begun, and when. */
+  #firstByte = 0;
+  #startedMs = 0;
+  #cancelIdle: () => void = () => {};
+  settled: Promise<unknown> = Promise.resolve();
+
+  constructor(send: SnapshotSend, options: OutgoingSnapshotOptions) {
+    this.send = send;
+    this.#options = options;
+  }
+
+  /** Before it has begun: what it would send now. */
+  get state(): Omit<OutgoingTransfer, "cancel"> | undefined {
+    const info = this.#info ?? this.#options.snapshots.newest();
+    if (info === undefined) return undefined;
+    const { index, fileBytes } = info;
+    const ms = this.#isAccepted ? this.#options.clock.now() - this.#startedMs : 0;
+    const bytesPerSecond = ms > 0 ? Math.round(((this.#doneBytes - this.#firstByte) * 1_000) / ms) : 0;
+    return {
+      to: this.send.to,
+      index,
+      totalBytes: fileBytes,
+      doneBytes: this.#doneBytes,
+      resumedBytes: this.#firstByte,
+      bytesPerSecond,
+    };
+  }
+
+  /** The receiver needs the log from behind this index on; undefined when nothing is offered yet. */
+  get lowestIndex(): number | undefined {
+    return this.#offered.at(-1)?.index;
+  }
+
+  /** After a failure: what the receiver has a part of, perhaps. */
+  get interrupted(): SnapshotInfo | undefined {
+    return this.#isAccepted ? this.#info : undefined;
+  }
+
+  /** Ends it; {@link run} says that it has failed. */
+  cancel(): void {
+    this.#cancelled = true;
+    this.#over.abort();
+    this.#stream?.cancel();
+  }
+
+  /** Never rejects. */
+  run(): Promise<SnapshotOutcome> {
+    const { logger } = this.#options;
+    const running = this.#run().catch((error): SnapshotOutcome => {
+      const facts = { to: this.send.to, index: this.#info?.index, reason: CairnError.from(error).text };
+      if (!this.#cancelled) logger.warn(facts, "sending a snapshot failed");
+      return { kind: "failed" };
+    });
+    this.settled = running;
+    return running;
+  }
+
+  async #run(): Promise<SnapshotOutcome> {
+    const { snapshots, open } = this.#options;
+    if (!this.#options.isWanted(this.send)) throw new CairnError("CANCELLED", "this node does not lead any more");
+    const choices = await this.#options.choices();
+    if (this.#cancelled) throw new CairnError("CANCELLED", "the transfer was given up before it began");
+    if (choices.length === 0) throw new CairnError("NOT_FOUND", "there is no snapshot to send");
+    const stream = open(this.send.to);
+    if (stream === undefined) throw new CairnError("UNREACHABLE", `the address of ${this.send.to} is not known`);
+    this.#stream = stream;
+    this.#offered = choices;
+    this.#info = choices[0];
+    const pins = choices.map((info) => ({ info, unpin: snapshots.pin(info) }));
+    try {
+      const accepted = await this.#offer(stream, choices);
+      if ("outcome" in accepted) return accepted.outcome;
+      for (const { info, unpin } of pins) if (info !== accepted.info) unpin();
+      return await this.#converse(stream, accepted.info, accepted.replies);
+    } catch (error) {
+      await this.#findDamage(error);
+      throw error;
+    } finally {
+      this.#cancelIdle();
+      stream.cancel();
+      for (const { unpin } of pins) unpin();
+    }
+  }
+
+  /** Returns what the receiver wants, or how it has refused. */
+  async #offer(stream: InstallStream, [info, ...others]: readonly SnapshotInfo[]) {
+    const { logger, id, clock, compression } = this.#options;
+    const { to, term: leaderTerm } = this.send;
+    const replies = stream.replies[Symbol.asyncIterator]();
+    this.#moved();
+    await stream.send({
+      kind: "offer",
+      from: id,
+      leaderTerm,
+      ...choiceOf(info!),
+      others: others.map(choiceOf),
+      compression,
+    });
+    const reply = await this.#firstAnswer(replies);
+    if (reply.kind === "refused") return { outcome: this.#refused(reply) };
+    if (reply.kind !== "accepted") throw unexpected(reply);
+    const wanted = reply.index === undefined ? info : others.find(({ index }) => index === reply.index);
+    if (wanted === undefined) throw new CairnError("INTERNAL", `the receiver wants a snapshot at ${reply.index}`);
+    this.#offered = [wanted];
+    this.#info = wanted;
+    this.#isAccepted = true;
+    this.#compression = reply.compression;
+    this.#doneBytes = this.#firstByte = reply.offset;
+    this.#startedMs = clock.now();
+    const { index, fileBytes } = wanted;
+    logger.info({ to, index, bytes: fileBytes, from: reply.offset }, "sending a snapshot");
+    return { info: wanted, replies };
+  }
+
+  /** The receiver may have to look through what it has. */
+  async #firstAnswer(replies: AsyncIterator<InstallReply>): Promise<InstallReply> {
+    for (;;) {
+      const reply = await this.#next(replies);
+      if (reply.kind !== "progress") return reply;
+    }
+  }
+
+  async #converse(
+    stream: InstallStream,
+    info: SnapshotInfo,
+    replies: AsyncIterator<InstallReply>,
+  ): Promise<SnapshotOutcome> {
+    // The replies are read while the chunks are sent: the receiver may end the transfer at any time.
+    const ended = this.#untilEnd(replies);
+    const sent = this.#sendChunks(stream, info, this.#firstByte);
+    sent.catch(() => {});
+    // When sending fails, the replies say why.
+    try {
+      return await ended;
+    } finally {
+      this.#over.abort();
+      stream.cancel();
+      await sent.catch(() => {});
+    }
+  }
+
+  async #sendChunks(stream: InstallStream, info: SnapshotInfo, from: number): Promise<void> {
+    const { snapshots } = this.#options;
+    let offset = from;
+    try {
+      for await (const data of snapshots.readFile(info, from, this.#chunkBytes)) {
+        await this.#sendChunk(stream, offset, data);
+        offset += data.byteLength;
+        this.#moved();
+      }
+    } catch (error) {
+      // A damaged file: the receiver must not wait for the rest of it.
+      if (hasCode(error, "CORRUPT")) stream.cancel();
+      throw error;
+    }
+  }
+
+  async #sendChunk(stream: InstallStream, offset: number, data: Uint8Array): Promise<void> {
+    const leaderTerm = this.send.term;
+    const compressed = this.#compression === "deflate" ? await deflateChunk(data) : undefined;
+    await this.#options.bandwidth?.take((compressed ?? data).byteLength, this.#over.signal);
+    if (compressed === undefined) return stream.send({ kind: "chunk", leaderTerm, offset, data });
+    return stream.send({ kind: "chunk", leaderTerm, offset, data: compressed, fileBytes: data.byteLength });
+  }
+
+  /** A limited bandwidth is used evenly, and waiting for it is never taken for standing still: a chunk is that of a second at most. */
+  get #chunkBytes(): number {
+    const { chunkBytes, bandwidth } = this.#options;
+    return Math.min(chunkBytes, bandwidth?.bytesPerSecond ?? chunkBytes);
+  }
+
+  async #untilEnd(replies: AsyncIterator<InstallReply>): Promise<SnapshotOutcome> {
+    for (;;) {
+      const reply = await this.#next(replies);
+      if (reply.kind === "installed") return { kind: "installed", matchIndex: reply.matchIndex };
+      if (reply.kind === "refused") return this.#refused(reply);
+      if (reply.kind !== "progress") throw unexpected(reply);
+      this.#doneBytes = reply.receivedBytes;
+    }
+  }
+
+  async #next(replies: AsyncIterator<InstallReply>): Promise<InstallReply> {
+    const { done, value } = await replies.next();
+    if (done === true) throw new CairnError("UNREACHABLE", "the receiver ended the stream without an answer");
+    this.#moved();
+    return value;
+  }
+
+  #refused(reply: InstallReply & { kind: "refused" }): SnapshotOutcome {
+    const { reason, detail, commitIndex } = reply;
+    this.#options.logger.info({ to: this.send.to, reason, detail }, "a snapshot was refused");
+    return reason === "already_committed" ? { kind: "ahead", commitIndex } : { kind: "failed" };
+  }
+
+  /**
+   * The receiver found bytes that are not as they were written. From the middle of a file they are sent unseen: if they are damaged on this
+   * node's disk, the snapshot must not be sent again and again.
+   */
+  async #findDamage(error: unknown): Promise<void> {
+    const { snapshots } = this.#options;
+    const info = this.#info;
+    if (!hasCode(error, "CORRUPT") || this.#firstByte === 0 || this.#cancelled || info === undefined) return;
+    // What it finds, the store takes note of.
+    if (snapshots.list().includes(info)) await snapshots.verify(info).catch(() => {});
+  }
+
+  /** The limit is on standing still, not on the whole: else it would limit the size of the state. */
+  #moved(): void {
+    const { clock, idleMs } = this.#options;
+    this.#cancelIdle();
+    this.#cancelIdle = clock.after(idleMs, () => this.#stream?.cancel());
+  }
+}
+
+function choiceOf({ index, term, fileBytes, sha256 }: SnapshotInfo) {
+  return { index, term, fileBytes, sha256 };
+}
+
+function unexpected(reply: InstallReply): CairnError {
+  return new CairnError("INTERNAL", `the receiver of a snapshot answered ${reply.kind} out of turn`);
+}

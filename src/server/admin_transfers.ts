@@ -1,0 +1,62 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { TransferSchema } from "../../gen/cairn/v1/admin_pb.js";
+import { CairnError } from "../errors.js";
+import type { IncomingTransfer } from "../node/snapshot_inbox.js";
+import type { OutgoingTransfer } from "../node/snapshot_outbox.js";
+import type { KeyValueNode } from "./key_value_node.js";
+
+type TransferInit = MessageInitShape<typeof TransferSchema>;
+
+/** Snapshots that a node sends or receives, as ListTransfers names them. */
+export function transfersOf(node: KeyValueNode): TransferInit[] {
+  const { transfer } = node.inbox;
+  return [...node.transfers.map(outgoing), ...(transfer === undefined ? [] : [incoming(transfer)])];
+}
+
+/** Ends the transfer with this id. @throws CairnError NOT_FOUND; FAILED_PRECONDITION when it is being installed here */
+export async function cancelTransfer(node: KeyValueNode, id: string): Promise<void> {
+  const { transfer } = node.inbox;
+  const sent = node.transfers.find((each) => idOfOutgoing(each) === id);
+  if (sent !== undefined) sent.cancel();
+  else if (transfer !== undefined && idOfIncoming(transfer) === id) await node.inbox.cancel(transfer);
+  else
+    throw new CairnError(
+      "NOT_FOUND",
+      `there is no transfer ${JSON.stringify(id)}: ListTransfers names those there are`,
+    );
+}
+
+function outgoing(transfer: OutgoingTransfer): TransferInit {
+  const { to, index, totalBytes, doneBytes, resumedBytes, bytesPerSecond } = transfer;
+  return {
+    id: idOfOutgoing(transfer),
+    peerId: to,
+    sending: true,
+    index: BigInt(index),
+    totalBytes: BigInt(totalBytes),
+    doneBytes: BigInt(doneBytes),
+    resumedBytes: BigInt(resumedBytes),
+    bytesPerSecond: BigInt(bytesPerSecond),
+    remainingMs: BigInt(bytesPerSecond === 0 ? 0 : Math.round(((totalBytes - doneBytes) * 1_000) / bytesPerSecond)),
+  };
+}
+
+function incoming(transfer: IncomingTransfer): TransferInit {
+  const { from, index, totalBytes, doneBytes, resumedBytes } = transfer;
+  return {
+    id: idOfIncoming(transfer),
+    peerId: from,
+    index: BigInt(index),
+    totalBytes: BigInt(totalBytes),
+    doneBytes: BigInt(doneBytes),
+    resumedBytes: BigInt(resumedBytes),
+  };
+}
+
+function idOfOutgoing({ to, index }: OutgoingTransfer): string {
+  return `to-${to}-${index}`;
+}
+
+function idOfIncoming({ from, index }: IncomingTransfer): string {
+  return `from-${from}-${index}`;
+}

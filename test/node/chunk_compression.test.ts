@@ -1,0 +1,37 @@
+import { deflateRawSync } from "node:zlib";
+import { expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { deflateChunk, inflateChunk } from "../../src/node/chunk_compression.js";
+import { patterned } from "../storage/snapshots/support.js";
+import { failure } from "../support/conditions.js";
+
+const TEXT = Buffer.from("a value like many others, ".repeat(1_000));
+
+test("a chunk comes out as it went in, and shorter on the way", async () => {
+  const compressed = await deflateChunk(TEXT);
+  expect(compressed!.byteLength).toBeLessThan(TEXT.byteLength / 10);
+  expect(Buffer.from(await inflateChunk(compressed!, TEXT.byteLength))).toEqual(TEXT);
+});
+
+test("what does not shrink is left as it is", async () => {
+  expect(await deflateChunk(patterned(10_000))).toBeUndefined();
+  expect(await deflateChunk(Buffer.of(1))).toBeUndefined();
+});
+
+test("a chunk that holds more than it says is refused before it takes the memory", async () => {
+  // 1 MiB of these bytes would become a GiB.
+  const bomb = deflateRawSync(Buffer.alloc(256 * limits.transferChunkBytes), { level: 9 });
+  const before = process.memoryUsage().arrayBuffers + process.memoryUsage().external;
+  await failure("INVALID_ARGUMENT", inflateChunk(bomb, limits.transferChunkBytes), "holds more bytes");
+  const grown = process.memoryUsage().arrayBuffers + process.memoryUsage().external - before;
+  expect(grown).toBeLessThan(8 * limits.transferChunkBytes);
+  await failure("INVALID_ARGUMENT", inflateChunk(deflateRawSync(TEXT), TEXT.byteLength - 1), "holds more bytes");
+  await failure("INVALID_ARGUMENT", inflateChunk(deflateRawSync(TEXT), TEXT.byteLength + 1), "expected 26001");
+});
+
+test("what is no compressed chunk is CORRUPT", async () => {
+  const compressed = deflateRawSync(TEXT);
+  await failure("CORRUPT", inflateChunk(patterned(500), 500));
+  await failure("CORRUPT", inflateChunk(compressed.subarray(0, -5), TEXT.byteLength));
+  await failure("CORRUPT", inflateChunk(Buffer.concat([compressed, Buffer.of(1)]), TEXT.byteLength), "behind the end");
+});
