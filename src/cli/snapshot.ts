@@ -2,6 +2,8 @@ import { Command } from "commander";
 import type { ClusterAdmin } from "./cluster_admin.js";
 import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
 import { idText, nonEmpty, wholeNumber } from "./options.js";
+import { noProgress, progressOn } from "./progress.js";
+import { untilInterrupted } from "./signals.js";
 import type { Snapshot } from "./snapshots.js";
 
 type Snapshots = typeof import("./snapshots.js");
@@ -12,6 +14,7 @@ interface NodeOptions extends OperatorOptions {
 
 interface SaveOptions extends NodeOptions {
   readonly index?: number;
+  readonly quiet?: true;
 }
 
 /** `cairn snapshot` */
@@ -36,8 +39,14 @@ export function snapshotCommand(): Command {
     .description("Save a snapshot to a file, and verify it on the way.")
     .argument("<file>", "where to; must not be there yet", nonEmpty)
     .option("--index <n>", "which one (default: the newest)", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+    .option("--quiet", "do not show on a terminal how far it has come")
     .action(async (file: string, options: SaveOptions) => {
-      const saved = await ask(options, (cluster, { save }) => save(cluster, options.node, options.index ?? 0, file));
+      const progress = options.json || options.quiet ? noProgress : progressOn(process.stderr);
+      const saved = await untilInterrupted((signal) =>
+        ask(options, (cluster, { save }) =>
+          save(cluster, options.node, options.index ?? 0, file, { progress, signal }),
+        ),
+      );
       printResult(options, { ...saved, file }, `saved to ${file}, from ${saved.node}\n${describe(saved.snapshot)}`);
     });
   return snapshot;
