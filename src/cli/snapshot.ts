@@ -4,6 +4,7 @@ import { type OperatorOptions, operatorCommand, printResult, table, withCluster 
 import { idText, nonEmpty, wholeNumber } from "./options.js";
 import { noProgress, progressOn } from "./progress.js";
 import { untilInterrupted } from "./signals.js";
+import { addOfflineCommands } from "./snapshot_offline.js";
 import type { Snapshot } from "./snapshots.js";
 
 type Snapshots = typeof import("./snapshots.js");
@@ -19,7 +20,9 @@ interface SaveOptions extends NodeOptions {
 
 /** `cairn snapshot` */
 export function snapshotCommand(): Command {
-  const snapshot = new Command("snapshot").description("Take, list and save the snapshots of a node.");
+  const snapshot = new Command("snapshot").description(
+    "Take, list and save the snapshots of a node; inspect and restore saved ones.",
+  );
   nodeCommand(snapshot.command("take"))
     .description("Take a snapshot now, and trim the log behind it.")
     .action(async (options: NodeOptions) => {
@@ -49,6 +52,7 @@ export function snapshotCommand(): Command {
       );
       printResult(options, { ...saved, file }, `saved to ${file}, from ${saved.node}\n${describe(saved.snapshot)}`);
     });
+  addOfflineCommands(snapshot);
   return snapshot;
 }
 
