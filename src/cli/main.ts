@@ -11,6 +11,7 @@ import { memberCommand } from "./member.js";
 import { snapshotCommand } from "./snapshot.js";
 import { startCommand } from "./start.js";
 import { statusCommand } from "./status.js";
+import { verifyCommand } from "./verify.js";
 
 const program = new Command("cairn")
   .description("Strongly consistent, replicated key-value store whose log compacts itself.")
@@ -33,7 +34,8 @@ Exit codes:
   .addCommand(statusCommand())
   .addCommand(memberCommand())
   .addCommand(leaderCommand())
-  .addCommand(snapshotCommand());
+  .addCommand(snapshotCommand())
+  .addCommand(verifyCommand());
 for (const command of withSubcommands(program)) command.exitOverride().showHelpAfterError("(see --help)");
 
 // grpc-js would print by itself what is said in the errors anyway.

@@ -102,6 +102,11 @@ export const limits = {
   transferChunkBytes: 1 * MiB,
   /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */
   transferIdleMs: 30_000,
+  /** When members' states are compared: how often it begins anew, at a newer index, because a member has gone on. */
+  verifyAttempts: 5,
+  /** How long a member may take to say where it stands, in milliseconds, and how long it may not get on. */
+  verifyLookMs: 2_000,
+  verifyIdleMs: 10_000,
   /** Snapshots kept on disk. */
   snapshotsKept: 2,
   /** Segment of the log. */

@@ -13,7 +13,8 @@ export type ServedMember = Awaited<ReturnType<typeof serveNode>> &
 export class Cluster {
   readonly home = memoryHome();
   readonly members = new Map<string, ServedMember>();
-  readonly #addresses = new Map<string, string>();
+  /** Where each is really: a name and no address is what the membership has. */
+  readonly #addresses: Record<string, string> = {};
 
   private constructor(private readonly bootstrap: Membership) {}
 
@@ -32,11 +33,11 @@ export class Cluster {
       members: this.bootstrap,
       elections: "automatic",
       tickMs: 20,
-      transport: grpcTransport({ addressOf: ({ id }) => this.#addresses.get(id) }),
+      transport: grpcTransport({ addressOf: ({ id }) => this.#addresses[id] }),
       ...settings,
     });
-    const member = { id, home: this.home, node, ...(await serveNode(node)) };
-    this.#addresses.set(id, member.server.address);
+    const member = { id, home: this.home, node, ...(await serveNode(node, undefined, this.#addresses)) };
+    this.#addresses[id] = member.server.address;
     this.members.set(id, member);
     return member;
   }
