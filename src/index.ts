@@ -34,6 +34,7 @@ export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } f
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
 export type { SnapshotPolicy } from "./node/auto_snapshot.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/compaction.js";
+export type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "./node/healing.js";
 export type { Logger } from "./node/logger.js";
 export { CairnNode } from "./node/node.js";
 export type { MachineOpener, NodeOptions } from "./node/options.js";
@@ -41,5 +42,5 @@ export type { Committed } from "./node/proposals.js";
 export type { LastSnapshot, SnapshotReason } from "./node/snapshot_reason.js";
 export { openKeyValueMachine } from "./server/open_machine.js";
 export { CairnServer, type ServerOptions } from "./server/server.js";
-export type { SnapshotInfo } from "./storage/snapshots/snapshot_info.js";
+export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export { version } from "./version.js";

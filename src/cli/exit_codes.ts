@@ -7,4 +7,6 @@ export const exitCodes = {
   no: 3,
   /** EX_SOFTWARE of sysexits. */
   fatal: 70,
+  /** SIGINT has ended what was under way, as shells report it. */
+  interrupted: 130,
 } as const;

@@ -11,6 +11,7 @@ import { memberCommand } from "./member.js";
 import { snapshotCommand } from "./snapshot.js";
 import { startCommand } from "./start.js";
 import { statusCommand } from "./status.js";
+import { verifyCommand } from "./verify.js";
 
 const program = new Command("cairn")
   .description("Strongly consistent, replicated key-value store whose log compacts itself.")
@@ -22,8 +23,9 @@ Exit codes:
   ${exitCodes.ok}   done, or stopped by SIGINT or SIGTERM
   ${exitCodes.failed}   the command failed; standard error says why
   ${exitCodes.usage}   the command line is wrong
-  ${exitCodes.no}   the answer is no: there is no such key, or it is not as expected
-  ${exitCodes.fatal}  a broken invariant, or a disk that cannot be trusted any more: the process stopped itself`,
+  ${exitCodes.no}   the answer is no: there is no such key, or it is not as expected; states differ; a file is damaged
+  ${exitCodes.fatal}  a broken invariant, or a disk that cannot be trusted any more: the process stopped itself
+  ${exitCodes.interrupted} SIGINT has ended the command before it was done`,
   )
   .addCommand(startCommand())
   .addCommand(clusterCommand())
@@ -32,7 +34,8 @@ Exit codes:
   .addCommand(statusCommand())
   .addCommand(memberCommand())
   .addCommand(leaderCommand())
-  .addCommand(snapshotCommand());
+  .addCommand(snapshotCommand())
+  .addCommand(verifyCommand());
 for (const command of withSubcommands(program)) command.exitOverride().showHelpAfterError("(see --help)");
 
 // grpc-js would print by itself what is said in the errors anyway.

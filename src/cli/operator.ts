@@ -28,7 +28,7 @@ export async function withCluster<Result>(
 }
 
 /** Prints what a command has found: as JSON on one line, or as text. */
-export function printResult({ json }: OperatorOptions, result: object, text: string): void {
+export function printResult({ json }: Pick<OperatorOptions, "json">, result: object, text: string): void {
   process.stdout.write(`${json ? JSON.stringify(result) : text}\n`);
 }
 

@@ -25,7 +25,8 @@ export async function runNode(settings: StartSettings): Promise<void> {
   const node = await startNode(settings, logger);
   const joining = new AbortController();
   try {
-    const server = await CairnServer.start(node, { listen: settings.listen, logger }).catch(adviseOnListen);
+    const { listen, peerAddresses } = settings;
+    const server = await CairnServer.start(node, { listen, peerAddresses, logger }).catch(adviseOnListen);
     announce(settings, node, server.address);
     const joined = join(settings, node, server.address, joining.signal);
     const reason = await signal;

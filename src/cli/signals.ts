@@ -1,3 +1,5 @@
+import { exitCodes } from "./exit_codes.js";
+
 /** Within so many milliseconds a second signal is taken for the first one once more: npm passes on what the terminal has sent already. */
 const ECHO_MS = 500;
 
@@ -24,6 +26,21 @@ export function untilSignal(): Promise<StopReason> {
     process.on("disconnect", () => resolve("disconnect"));
     onNpmGone(() => resolve("disconnect"));
   });
+}
+
+/**
+ * Does something that SIGINT and SIGTERM end early: they set the signal that it is given. When it has tidied up and failed because of that, the
+ * process ends.
+ */
+export async function untilInterrupted<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const interrupted = new AbortController();
+  void untilSignal().then(() => interrupted.abort());
+  try {
+    return await work(interrupted.signal);
+  } catch (error) {
+    if (interrupted.signal.aborted) process.exit(exitCodes.interrupted);
+    throw error;
+  }
 }
 
 /**

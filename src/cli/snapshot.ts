@@ -2,6 +2,9 @@ import { Command } from "commander";
 import type { ClusterAdmin } from "./cluster_admin.js";
 import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
 import { idText, nonEmpty, wholeNumber } from "./options.js";
+import { noProgress, progressOn } from "./progress.js";
+import { untilInterrupted } from "./signals.js";
+import { addOfflineCommands } from "./snapshot_offline.js";
 import type { Snapshot } from "./snapshots.js";
 
 type Snapshots = typeof import("./snapshots.js");
@@ -12,11 +15,14 @@ interface NodeOptions extends OperatorOptions {
 
 interface SaveOptions extends NodeOptions {
   readonly index?: number;
+  readonly quiet?: true;
 }
 
 /** `cairn snapshot` */
 export function snapshotCommand(): Command {
-  const snapshot = new Command("snapshot").description("Take, list and save the snapshots of a node.");
+  const snapshot = new Command("snapshot").description(
+    "Take, list and save the snapshots of a node; inspect and restore saved ones.",
+  );
   nodeCommand(snapshot.command("take"))
     .description("Take a snapshot now, and trim the log behind it.")
     .action(async (options: NodeOptions) => {
@@ -36,10 +42,17 @@ export function snapshotCommand(): Command {
     .description("Save a snapshot to a file, and verify it on the way.")
     .argument("<file>", "where to; must not be there yet", nonEmpty)
     .option("--index <n>", "which one (default: the newest)", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+    .option("--quiet", "do not show on a terminal how far it has come")
     .action(async (file: string, options: SaveOptions) => {
-      const saved = await ask(options, (cluster, { save }) => save(cluster, options.node, options.index ?? 0, file));
+      const progress = options.json || options.quiet ? noProgress : progressOn(process.stderr);
+      const saved = await untilInterrupted((signal) =>
+        ask(options, (cluster, { save }) =>
+          save(cluster, options.node, options.index ?? 0, file, { progress, signal }),
+        ),
+      );
       printResult(options, { ...saved, file }, `saved to ${file}, from ${saved.node}\n${describe(saved.snapshot)}`);
     });
+  addOfflineCommands(snapshot);
   return snapshot;
 }
 

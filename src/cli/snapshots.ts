@@ -1,9 +1,13 @@
 import { existsSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
 import { CairnError } from "../errors.js";
+import type { SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
+import { hex, sameBytes } from "../storage/snapshots/format.js";
 import { SnapshotParser } from "../storage/snapshots/parser.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
+import { noProgress, type Progress } from "./progress.js";
 
 /** A snapshot as it is printed. */
 export interface Snapshot {
@@ -28,31 +32,56 @@ export async function list(cluster: ClusterAdmin, id: string | undefined) {
 }
 
 /**
- * Saves a snapshot, 0: the newest one. A file of that name is there only when it is whole, verified and durable.
- * @throws CairnError NOT_FOUND, CORRUPT; FAILED_PRECONDITION when the file is there already
+ * Saves a snapshot, 0: the newest one. A file of that name is there only when it is whole, verified and durable; when the signal is set before,
+ * nothing is left.
+ * @throws CairnError NOT_FOUND, CORRUPT, CANCELLED; FAILED_PRECONDITION when the file is there already
  */
-export async function save(cluster: ClusterAdmin, id: string | undefined, index: number, path: string) {
+export async function save(
+  cluster: ClusterAdmin,
+  id: string | undefined,
+  index: number,
+  path: string,
+  { progress = noProgress, signal }: { readonly progress?: Progress; readonly signal?: AbortSignal } = {},
+) {
   const { node, admin } = await cluster.member(id);
   const unfinished = `${path}.part`;
   const file = await create(path, unfinished);
   try {
     const parser = new SnapshotParser(`the snapshot that ${node} sends`);
     let info: SnapshotInfo | undefined;
-    for await (const part of admin.downloadSnapshot({ index: BigInt(index) })) {
+    let doneBytes = 0;
+    for await (const part of admin.downloadSnapshot({ index: BigInt(index) }, { signal })) {
       info ??= part.info;
       parser.push(part.data);
       await file.writeFile(part.data);
+      doneBytes += part.data.byteLength;
+      progress.update(doneBytes, Number(info?.fileBytes ?? 0));
     }
-    parser.finish();
+    checkAnnounced(node, info, parser.finish());
     await file.sync();
     await file.close();
     await rename(unfinished, path);
+    await syncDirectory(dirname(path));
     return { node, snapshot: toSnapshot(info!) };
   } catch (error) {
     await file.close().catch(() => {});
     await rm(unfinished, { force: true });
     throw error;
+  } finally {
+    progress.end();
   }
+}
+
+/** The file is good in itself; it must also be the one that the node has announced. */
+function checkAnnounced(node: string, info: SnapshotInfo | undefined, { sha256 }: SnapshotMeasure): void {
+  if (info !== undefined && sameBytes(info.sha256, sha256)) return;
+  const announced = info === undefined ? "nothing" : `SHA-256 ${hex(info.sha256)}`;
+  throw new CairnError("CORRUPT", `${node} has announced ${announced} and sent a snapshot with SHA-256 ${hex(sha256)}`);
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  await directory.sync().finally(() => directory.close());
 }
 
 /** Opens the file to write to, unless something would be overwritten. */
@@ -71,6 +100,6 @@ function toSnapshot({ index, term, fileBytes, sha256 }: SnapshotInfo): Snapshot 
     index: Number(index),
     term: Number(term),
     bytes: Number(fileBytes),
-    sha256: Buffer.from(sha256).toString("hex"),
+    sha256: hex(sha256),
   };
 }

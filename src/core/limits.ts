@@ -111,6 +111,11 @@ export const limits = {
    * no more log than pinnedLogBytes.
    */
   transferResumeMs: 60_000,
+  /** When members' states are compared: how often it begins anew, at a newer index, because a member has gone on. */
+  verifyAttempts: 5,
+  /** How long a member may take to say where it stands, in milliseconds, and how long it may not get on. */
+  verifyLookMs: 2_000,
+  verifyIdleMs: 10_000,
   /** Snapshots kept on disk. */
   snapshotsKept: 2,
   /** Segment of the log. */

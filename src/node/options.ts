@@ -7,6 +7,7 @@ import type { SnapshotCompression } from "../transport/install_messages.js";
 import type { TransportFactory } from "../transport/transport.js";
 import type { SnapshotPolicy } from "./auto_snapshot.js";
 import type { Clock } from "./clock.js";
+import type { SnapshotSource } from "./healing.js";
 import type { Logger } from "./logger.js";
 
 /** Opens a state machine on a directory, which is made when it is not there. */
@@ -67,6 +68,11 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly pinnedLogBytes?: number | undefined;
   /** False: throw the state on disk away and rebuild it from snapshot and log, as after a power failure. Default true. */
   readonly trustState?: boolean | undefined;
+  /**
+   * Where a snapshot comes from when those on disk are lost or damaged and the log does not reach back without them. Left out: the node
+   * refuses to start then.
+   */
+  readonly snapshotSource?: SnapshotSource | undefined;
   readonly fs?: FileSystem | undefined;
   readonly clock?: Clock | undefined;
   /** Milliseconds since 1970, for what is shown to people. */

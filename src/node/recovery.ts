@@ -1,6 +1,6 @@
 import { limits } from "../core/limits.js";
 import type { LogStart } from "../core/log.js";
-import { INITIAL_HARD_STATE, type IndexedMembership, LOG_START, type Membership } from "../core/types.js";
+import { INITIAL_HARD_STATE, type IndexedMembership, LOG_START, type Member, type Membership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { RESTORE_OR_REJOIN } from "../storage/advice.js";
@@ -10,6 +10,7 @@ import { membershipCodec } from "../storage/membership_message.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import { type OpenedLog, WriteAheadLog } from "../storage/wal/wal.js";
+import { HoleError, type MissingSnapshot, type SnapshotSource, snapshotTaker, withoutHole } from "./healing.js";
 import type { Logger } from "./logger.js";
 import type { MachineOpener } from "./options.js";
 import type { NodeStorage } from "./storage.js";
@@ -24,6 +25,7 @@ export interface RecoveryOptions<Machine> {
   readonly openMachine: MachineOpener<Machine>;
   readonly trustState: boolean;
   readonly segmentBytes: number;
+  readonly snapshotSource: SnapshotSource | undefined;
   readonly logger: Logger;
 }
 
@@ -69,11 +71,22 @@ export async function recover<Machine extends StateMachine>(
       logger: options.logger,
     });
     const completed = directory.identity.complete ? directory : await directory.complete();
-    await finishInstall(log, snapshots, options.logger);
+    const fill = <Result>(work: () => Promise<Result>) =>
+      withoutHole(
+        work,
+        options.snapshotSource,
+        (refusal) => missingSnapshot(directory, log, snapshots, configurations, refusal),
+        snapshotTaker(snapshots, log),
+      );
+    await fill(() => finishInstall(log, snapshots, options.logger));
     const machine = await options.openMachine({ directory: directory.state, trustDisk: options.trustState });
     opened.push(machine);
     const storage = { directory: completed, log, snapshots, machine };
-    const stateRebuilt = await restoreState(storage);
+    const stateRebuilt = await fill(async () => {
+      // Again for a snapshot that has filled a hole which only restoring found.
+      await finishInstall(log, snapshots, options.logger);
+      return restoreState(storage);
+    });
     const snapshot = snapshots.newest();
     const commit = Math.max(Math.min(log.hardState.commit, log.last.index), snapshot?.index ?? 0, machine.appliedIndex);
     const replayedEntries = await replay(storage, commit);
@@ -122,14 +135,33 @@ function newestUsable(snapshots: SnapshotStore, log: WriteAheadLog): SnapshotInf
   return newest;
 }
 
-function hole(snapshots: SnapshotStore, log: WriteAheadLog, covered: number): CairnError {
+function hole(snapshots: SnapshotStore, log: WriteAheadLog, covered: number): HoleError {
   const damaged = snapshots.damaged().map(({ path, reason }) => `${path} (${reason})`);
   const hint = damaged.length > 0 ? ` Not usable: ${damaged.join("; ")}.` : "";
-  return new CairnError(
+  return new HoleError(
     "CORRUPT",
     `there is a hole between the newest good snapshot, which ends at index ${covered}, and the log, which starts at index ` +
       `${log.boundary.index + 1}: a snapshot file is missing.${hint} ${RESTORE_OR_REJOIN}`,
   );
+}
+
+async function missingSnapshot(
+  directory: DataDirectory,
+  log: WriteAheadLog,
+  snapshots: SnapshotStore,
+  configurations: readonly number[],
+  refusal: CairnError,
+): Promise<MissingSnapshot> {
+  const { clusterId, nodeId, members } = directory.identity;
+  const known = new Map(members.map((member) => [member.id, member]));
+  for (const { membership } of snapshots.list().toReversed()) addMembers(known, membership.members);
+  for (const index of configurations) addMembers(known, await configurationAt(log, index));
+  return { nodeId, clusterId, leastIndex: log.boundary.index, members: [...known.values()], refusal };
+}
+
+/** Those that are there already get the newer address. */
+function addMembers(known: Map<string, Member>, members: Membership): void {
+  for (const member of members) known.set(member.id, member);
 }
 
 /** A crash may have come between publishing an installed snapshot and making the log start at it (rules 4 and 8). */
@@ -210,10 +242,14 @@ async function membershipsOf<Machine extends StateMachine>(
   for (const index of configurations) {
     // Not those that went with the rest of the log when the installation of the snapshot was finished.
     if (index <= (snapshot?.index ?? 0) || index > log.last.index) continue;
-    const [entry] = await log.entries(index, index, limits.entryBytes);
-    memberships.push({ index, members: membershipCodec.decode(entry!.data) });
+    memberships.push({ index, members: await configurationAt(log, index) });
   }
   return memberships;
+}
+
+async function configurationAt(log: WriteAheadLog, index: number): Promise<Membership> {
+  const [entry] = await log.entries(index, index, limits.entryBytes);
+  return membershipCodec.decode(entry!.data);
 }
 
 async function readAll(log: WriteAheadLog, first: number, last: number) {

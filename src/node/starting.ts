@@ -25,6 +25,7 @@ export async function recoverNode<Result, Machine extends StateMachine<Result>>(
     openMachine: options.openMachine,
     trustState: options.trustState ?? true,
     segmentBytes: options.segmentBytes ?? limits.segmentBytes,
+    snapshotSource: options.snapshotSource,
     logger: options.logger ?? silentLogger,
   });
 }

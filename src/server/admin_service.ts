@@ -11,9 +11,13 @@ import { logInfoOf, statusOf } from "./admin_status.js";
 import { cancelTransfer, transfersOf } from "./admin_transfers.js";
 import { snapshotInfoToMessage, toNumber } from "./convert.js";
 import type { KeyValueNode } from "./key_value_node.js";
+import type { StateComparison } from "./verify_state.js";
 
 /** The operators' service of a node. */
-export function adminService(node: KeyValueNode): ServiceImplementation<typeof AdminService> {
+export function adminService(
+  node: KeyValueNode,
+  comparison: StateComparison,
+): ServiceImplementation<typeof AdminService> {
   const change = async (change: MembershipChange, signal: AbortSignal) => {
     const { members } = await node.changeMembership(change, signal);
     return { membership: membershipToMessage(members) };
@@ -83,6 +87,10 @@ export function adminService(node: KeyValueNode): ServiceImplementation<typeof A
 
     async transferLeadership({ nodeId }, { signal }) {
       return { leaderId: await node.transferLeadership(nodeId === "" ? undefined : nodeId, signal) };
+    },
+
+    async verifyState(_request, { signal }) {
+      return comparison.run(signal);
     },
 
     async campaign(_request, { signal }) {

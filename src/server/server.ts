@@ -12,6 +12,7 @@ import type { KeyValueNode } from "./key_value_node.js";
 import { keyValueService } from "./kv_service.js";
 import { raftService } from "./raft_service.js";
 import { Sessions } from "./session_service.js";
+import { StateComparison } from "./verify_state.js";
 
 const services = [RaftService, KeyValueService, AdminService];
 
@@ -23,6 +24,8 @@ export interface ServerOptions {
   readonly listen: string;
   /** Offer health and reflection, for grpcurl and load balancers. Default true. */
   readonly discoverable?: boolean | undefined;
+  /** host:port at which members are to be reached from here, by id, where that is not what the membership says. */
+  readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   readonly logger?: Logger | undefined;
 }
 
@@ -36,6 +39,7 @@ export class CairnServer {
     private readonly stopping: AbortController,
     private readonly sessions: Sessions,
     private readonly forwarding: Forwarding,
+    private readonly comparison: StateComparison,
   ) {}
 
   /** Starts to serve a node. @throws CairnError INVALID_ARGUMENT when the address cannot be listened on */
@@ -46,15 +50,16 @@ export class CairnServer {
     const stopping = new AbortController();
     const sessions = new Sessions(node);
     const forwarding = new Forwarding(node);
+    const comparison = new StateComparison(node, options.peerAddresses);
     // A peer's stream would go on for ever.
     addService(server, RaftService, raftService(node), { onUnexpectedError, stopping: stopping.signal });
     addService(server, KeyValueService, keyValueService(node, forwarding, sessions), { onUnexpectedError });
-    addService(server, AdminService, adminService(node), { onUnexpectedError });
+    addService(server, AdminService, adminService(node, comparison), { onUnexpectedError });
     const setServing = options.discoverable === false ? () => {} : await addDiscovery(server);
     const port = await bind(server, options.listen);
     setServing(true);
     const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
-    return new CairnServer(server, `${host}:${port}`, setServing, stopping, sessions, forwarding);
+    return new CairnServer(server, `${host}:${port}`, setServing, stopping, sessions, forwarding, comparison);
   }
 
   /** Stops: takes no more calls, lets those under way end, and cuts off those that do not end in time. Peers' streams end at once. */
@@ -70,12 +75,14 @@ export class CairnServer {
       });
     });
     this.forwarding.close();
+    this.comparison.close();
   }
 
   /** Stops as if the process had been killed. */
   kill(): void {
     this.server.forceShutdown();
     this.forwarding.close();
+    this.comparison.close();
   }
 }
 

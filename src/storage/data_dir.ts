@@ -10,6 +10,7 @@ import { DirectoryLock } from "./lock.js";
 /** Version of the layout of a data directory. */
 const FORMAT = 1;
 const IDENTITY = "cairn.json";
+const DATA = ["wal", "snapshots", "state"];
 
 /** Whose data a directory holds. Written once, when it is made. */
 export interface Identity {
@@ -98,6 +99,38 @@ export class DataDirectory {
     } catch (error) {
       await lock.release();
       throw error;
+    }
+  }
+
+  /**
+   * Makes a directory around data that comes from elsewhere: `fill` puts it into the log and the snapshots. The file that says whose data this
+   * is comes last, so that a directory which was not finished is nobody's, and {@link open} refuses it. Durable on return, and not locked.
+   * @throws CairnError DATA_DIRECTORY when there is data; and what `fill` throws, then there is none
+   */
+  static async make(
+    fs: FileSystem,
+    at: string,
+    identity: Pick<Identity, "clusterId" | "nodeId" | "members">,
+    fill: (directory: DataDirectory) => Promise<void>,
+  ): Promise<void> {
+    const path = resolve(at);
+    await makeDirectoryDurably(fs, path);
+    const lock = await DirectoryLock.acquire(fs, path);
+    try {
+      const directory = new DataDirectory(fs, path, lock, { format: FORMAT, ...identity, complete: true });
+      await refuseAnyData(fs, path);
+      try {
+        await fs.makeDirectory(directory.log);
+        await fs.makeDirectory(directory.snapshots);
+        await fill(directory);
+      } catch (error) {
+        for (const part of [directory.log, directory.snapshots]) await fs.removeAll(part);
+        throw error;
+      }
+      await fs.syncDirectory(path);
+      await writeIdentity(fs, path, directory.identity);
+    } finally {
+      await lock.release();
     }
   }
 
@@ -216,13 +249,20 @@ function checkIdentity(path: string, found: Identity, wanted: { nodeId: string; 
 }
 
 async function refuseStrangeData(fs: FileSystem, path: string): Promise<void> {
-  const strange = (await fs.list(path)).filter((name) => ["wal", "snapshots", "state"].includes(name));
+  const strange = (await fs.list(path)).filter((name) => DATA.includes(name));
   if (strange.length === 0) return;
   throw new CairnError(
     "DATA_DIRECTORY",
     `data directory ${path} holds ${strange.join(", ")} but no ${IDENTITY}, so it is not known whose data this is. ` +
       `Restore ${IDENTITY} from a copy, or give an empty directory.`,
   );
+}
+
+async function refuseAnyData(fs: FileSystem, path: string): Promise<void> {
+  const found = (await fs.list(path)).filter((name) => [IDENTITY, ...DATA].includes(name));
+  if (found.length === 0) return;
+  const text = `data directory ${path} holds ${found.join(", ")}: nothing is written over data`;
+  throw new CairnError("DATA_DIRECTORY", `${text}. Give another directory, or move what is there away.`);
 }
 
 async function writeIdentity(fs: FileSystem, path: string, identity: Identity): Promise<void> {

@@ -258,10 +258,3 @@ test("GetStatus: why, when and how the newest snapshot was taken", async () => {
   await admin.takeSnapshot({});
   expect(await last()).toMatchObject({ index: 14n, reason: SnapshotReason.REQUESTED });
 });
-
-test("what is planned answers UNIMPLEMENTED", async () => {
-  const { admin } = await serve();
-  for (const call of [admin.verifyState({})]) {
-    await failure("UNIMPLEMENTED", call, "is not implemented yet");
-  }
-});

@@ -16,7 +16,8 @@ export class Cluster {
   readonly members = new Map<string, ServedMember>();
   /** On all snapshots that are sent. */
   readonly tap = new InstallTap();
-  readonly #addresses = new Map<string, string>();
+  /** Where each is really: a name and no address is what the membership has. */
+  readonly #addresses: Record<string, string> = {};
 
   private constructor(private readonly bootstrap: Membership) {}
 
@@ -35,11 +36,11 @@ export class Cluster {
       members: this.bootstrap,
       elections: "automatic",
       tickMs: 20,
-      transport: this.tap.on(grpcTransport({ addressOf: ({ id }) => this.#addresses.get(id) })),
+      transport: this.tap.on(grpcTransport({ addressOf: ({ id }) => this.#addresses[id] })),
       ...settings,
     });
-    const member = { id, home: this.home, node, ...(await serveNode(node)) };
-    this.#addresses.set(id, member.server.address);
+    const member = { id, home: this.home, node, ...(await serveNode(node, undefined, this.#addresses)) };
+    this.#addresses[id] = member.server.address;
     this.members.set(id, member);
     return member;
   }

@@ -14,8 +14,12 @@ export async function serve(settings: NodeSettings & { lead?: boolean } = {}, ho
   return { home, node, ...(await serveNode(node)) };
 }
 
-export async function serveNode(node: KeyValueNode, listen = "127.0.0.1:0") {
-  const server = await CairnServer.start(node, { listen, discoverable: false });
+export async function serveNode(
+  node: KeyValueNode,
+  listen = "127.0.0.1:0",
+  peerAddresses: Readonly<Record<string, string>> = {},
+) {
+  const server = await CairnServer.start(node, { listen, discoverable: false, peerAddresses });
   const channel = openChannel(server.address);
   onTestFinished(async () => {
     channel.close();

@@ -1,0 +1,88 @@
+import { type Command, Option } from "commander";
+import { exitCodes } from "./exit_codes.js";
+import { printResult } from "./operator.js";
+import { idText, namedAddresses, nonEmpty } from "./options.js";
+import type { InspectedFile, RestoredDirectory } from "./snapshot_files.js";
+
+// What works on files alone, whether any node runs or not.
+
+interface InspectOptions {
+  readonly json?: true;
+}
+
+interface RestoreOptions extends InspectOptions {
+  readonly id: string;
+  readonly dataDir: string;
+  readonly cluster: ReadonlyMap<string, string>;
+  readonly clusterId?: string;
+}
+
+const RESTORE_HELP = `
+Run it on every host with the same file and the same --cluster, only --id and the directory being its own; then start the nodes:
+  cairn snapshot restore backup.snap --id n1 --data ./n1 --cluster n1=10.0.0.1:7101,n2=10.0.0.2:7101,n3=10.0.0.3:7101
+  cairn start --id n1 --data ./n1 --listen 10.0.0.1:7101
+It makes a new cluster, which nodes of the old one cannot talk to. Its id is made from the file and the members, so it is the same on all hosts, and
+also when the same file is restored for the same members once more: give a new --cluster-id then, the same on all, so that no node that is left
+from the time before can come back into it. Clients must start anew: versions that they remember may come to stand for other values.`;
+
+/** Adds `inspect` and `restore` to `cairn snapshot`. */
+export function addOfflineCommands(snapshot: Command): void {
+  snapshot
+    .command("inspect")
+    .description("Read a snapshot file, say what it holds, and verify all of it. Exits 3 when it is damaged.")
+    .argument("<file>", "a saved snapshot, or one in a data directory", nonEmpty)
+    .option("--json", "print JSON")
+    .action(async (file: string, options: InspectOptions) => {
+      const { inspectFile } = await import("./snapshot_files.js");
+      const found = await inspectFile(file);
+      printResult(options, found, inspectedText(found));
+      if (!found.verified) process.exitCode = exitCodes.no;
+    });
+  snapshot
+    .command("restore")
+    .description("Make the data directory of a node of a new cluster from a saved snapshot. No node needs to run.")
+    .argument("<file>", "a saved snapshot", nonEmpty)
+    .requiredOption("--id <name>", "name of the node (A-Z a-z 0-9 . _ -)", idText)
+    .addOption(
+      new Option("--data, --data-dir <dir>", "directory to make; must hold no data yet")
+        .argParser(nonEmpty)
+        .makeOptionMandatory(),
+    )
+    .addOption(
+      new Option("--cluster <list>", "all members of the new cluster: n1=host:port,n2=host:port,...")
+        .argParser(namedAddresses)
+        .makeOptionMandatory(),
+    )
+    .option("--cluster-id <id>", "id of the new cluster (default: made from the file and the members)", idText)
+    .option("--json", "print JSON")
+    .addHelpText("after", RESTORE_HELP)
+    .action(async (file: string, options: RestoreOptions) => {
+      const { restoreFile } = await import("./snapshot_files.js");
+      const { id, dataDir, cluster, clusterId } = options;
+      const restored = await restoreFile(file, { id, data: dataDir, cluster, clusterId });
+      printResult(options, restored, restoredText(restored, cluster));
+    });
+}
+
+function inspectedText(found: InspectedFile): string {
+  const { cluster, index, term, membersIndex, members, bytes, payloadBytes, sha256, damage } = found;
+  const lines = [];
+  if (index !== undefined) {
+    lines.push(`snapshot at index ${index}, term ${term}, of cluster ${cluster}`);
+    const list = members!.map((each) => `${each.id}=${each.address}${each.role === "learner" ? " (learner)" : ""}`);
+    lines.push(`members, set at index ${membersIndex}: ${list.join(", ")}`);
+  }
+  lines.push(`${bytes} bytes${payloadBytes === undefined ? "" : `, ${payloadBytes} of them the state`}`);
+  lines.push(damage === undefined ? `verified, SHA-256 ${sha256}` : `NOT GOOD: ${damage}`);
+  return lines.join("\n");
+}
+
+function restoredText(restored: RestoredDirectory, members: ReadonlyMap<string, string>): string {
+  const { node, cluster, data, index, term } = restored;
+  const others = [...members.keys()].filter((id) => id !== node);
+  const same = others.length === 0 ? "" : `do the same for ${others.join(", ")}; `;
+  return [
+    `${data} holds the state at index ${index}, term ${term}, for node ${node} of the new cluster ${cluster}`,
+    `${same}then start it: cairn start --id ${node} --data ${data} --listen ${members.get(node)}`,
+  ].join("\n");
+}

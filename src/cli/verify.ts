@@ -1,0 +1,71 @@
+import { Command } from "commander";
+import { hex } from "../storage/snapshots/format.js";
+import { exitCodes } from "./exit_codes.js";
+import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
+import { idText } from "./options.js";
+
+interface VerifyOptions extends OperatorOptions {
+  readonly node?: string;
+}
+
+/** What was found, as it is printed. */
+interface Verified {
+  /** All members have answered, and all digests are the same. */
+  readonly equal: boolean;
+  /** Where the states were compared. */
+  readonly index: number;
+  readonly members: readonly {
+    readonly id: string;
+    readonly sha256?: string;
+    /** It is not what most of the members have. */
+    readonly differs?: true;
+    readonly error?: string;
+  }[];
+}
+
+const HELP = `
+All members take a snapshot at one index, and its SHA-256 must be the same on all. It costs each of them a snapshot. A member that has applied more
+by then builds the state at that index from its newest snapshot and its log.
+Exits with 3 when a member has another state than most, and with 1 when only the digest of a member could not be had.`;
+
+/** `cairn verify` */
+export function verifyCommand(): Command {
+  return operatorCommand(new Command("verify"))
+    .description("Compare the states of all members.")
+    .option("--node <id>", "which member asks the others (default: the first endpoint)", idText)
+    .addHelpText("after", HELP)
+    .action(async (options: VerifyOptions) => {
+      const found = await withCluster(options, async (cluster): Promise<Verified> => {
+        const { admin } = await cluster.member(options.node);
+        const { index, digests, allEqual } = await admin.verifyState({});
+        return {
+          equal: allEqual,
+          index: Number(index),
+          members: digests.map(({ nodeId, sha256, differs, error }) => ({
+            id: nodeId,
+            ...(sha256.byteLength > 0 && { sha256: hex(sha256) }),
+            ...(differs && { differs }),
+            ...(error !== "" && { error }),
+          })),
+        };
+      });
+      printResult(options, found, verifiedText(found));
+      if (!found.equal)
+        process.exitCode = found.members.some(({ differs }) => differs) ? exitCodes.no : exitCodes.failed;
+    });
+}
+
+function verifiedText({ index, equal, members }: Verified): string {
+  const rows = members.map(({ id, sha256, differs, error }) => [
+    id,
+    sha256 ?? "-",
+    error === undefined ? (differs ? "DIFFERS" : "as most") : `not known: ${error}`,
+  ]);
+  const differing = members.flatMap(({ id, differs }) => (differs ? [id] : []));
+  const title = equal
+    ? `all members have the same state at index ${index}`
+    : differing.length > 0
+      ? `at index ${index}, another state than most have: ${differing.join(", ")}`
+      : `not all members could be compared at index ${index}; those that could have the same state`;
+  return [title, table(["ID", "SHA-256", "STATE"], rows)].join("\n");
+}

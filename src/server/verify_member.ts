@@ -1,0 +1,122 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { type CompareAndSetRequestSchema, KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { limits } from "../core/limits.js";
+import { CairnError, hasCode } from "../errors.js";
+import { type Client, openChannel, type SharedChannel } from "../transport/bridge_client.js";
+import type { KeyValueNode } from "./key_value_node.js";
+
+/** How far a member is. */
+export interface Standing {
+  /** Last index that it has applied. */
+  readonly applied: number;
+  /** Index of its newest snapshot; 0 without one. */
+  readonly snapshot: number;
+}
+
+/** A member whose state can be compared with the others'. All methods throw CairnError. */
+export interface Comparable {
+  readonly id: string;
+  standing(signal: AbortSignal): Promise<Standing>;
+  /** Waits until it has applied `index`, for up to `ms`; where it stands then. */
+  appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing>;
+  /** Returns when it has a snapshot at an index, or a newer one. @throws OUT_OF_RANGE when it can have none there */
+  takeSnapshot(index: number, signal: AbortSignal): Promise<void>;
+  /** Digest of the snapshot at an index; undefined when there is none. */
+  digestAt(index: number, signal: AbortSignal): Promise<Uint8Array | undefined>;
+}
+
+/** The node that was asked. */
+export class Here implements Comparable {
+  constructor(private readonly node: KeyValueNode) {}
+
+  get id(): string {
+    return this.node.id;
+  }
+
+  async standing(): Promise<Standing> {
+    return { applied: this.node.machine.appliedIndex, snapshot: this.node.raft.snapshot?.index ?? 0 };
+  }
+
+  async appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing> {
+    const over = AbortSignal.timeout(ms);
+    await this.node.waitApplied(index, AbortSignal.any([signal, over])).catch((error: unknown) => {
+      if (!over.aborted) throw error;
+    });
+    return this.standing();
+  }
+
+  async takeSnapshot(index: number): Promise<void> {
+    await this.node.takeSnapshot({ index });
+  }
+
+  async digestAt(index: number): Promise<Uint8Array | undefined> {
+    return this.node.snapshots.list().find((info) => info.index === index)?.sha256;
+  }
+}
+
+/** Another member, over its services. */
+export class There implements Comparable {
+  readonly #channel: SharedChannel;
+  readonly #admin: Client<typeof AdminService>;
+
+  constructor(
+    readonly id: string,
+    readonly address: string,
+    private readonly clusterId: string,
+  ) {
+    this.#channel = openChannel(address, { connectTimeoutMs: limits.peerConnectMs });
+    this.#admin = this.#channel.client(AdminService);
+  }
+
+  async standing(signal: AbortSignal): Promise<Standing> {
+    const status = await this.#admin.getStatus({}, { signal, timeoutMs: limits.verifyLookMs });
+    const { clusterId, nodeId, appliedIndex, snapshotIndex } = status;
+    // An address may have come to belong to somebody else since it was written down.
+    if (clusterId !== this.clusterId || nodeId !== this.id) {
+      const text = `at ${this.address} there is node ${nodeId} of cluster ${clusterId}, not ${this.id} of ${this.clusterId}`;
+      throw new CairnError("WRONG_CLUSTER", text);
+    }
+    return { applied: Number(appliedIndex), snapshot: Number(snapshotIndex) };
+  }
+
+  async appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing> {
+    try {
+      await this.#admin.getLogInfo({ minAppliedIndex: BigInt(index) }, { signal, timeoutMs: ms });
+    } catch (error) {
+      if (!hasCode(error, "TIMEOUT")) throw error;
+    }
+    return this.standing(signal);
+  }
+
+  /** A snapshot takes as long as the state is large, so this waits for as long as the member answers at all. */
+  async takeSnapshot(index: number, signal: AbortSignal): Promise<void> {
+    const silent = new AbortController();
+    const look = setInterval(() => {
+      this.standing(signal).catch((error: unknown) => silent.abort(CairnError.from(error)));
+    }, limits.verifyIdleMs);
+    try {
+      const settings = { signal: AbortSignal.any([signal, silent.signal]) };
+      await this.#admin.takeSnapshot({ trigger: { case: "index", value: BigInt(index) } }, settings);
+    } finally {
+      clearInterval(look);
+    }
+  }
+
+  async digestAt(index: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const { snapshots } = await this.#admin.listSnapshots({}, { signal, timeoutMs: limits.verifyIdleMs });
+    return snapshots.find((info) => info.index === BigInt(index))?.sha256;
+  }
+
+  async compareAndSet(
+    request: MessageInitShape<typeof CompareAndSetRequestSchema>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const settings = { signal, timeoutMs: limits.verifyIdleMs };
+    await this.#channel.client(KeyValueService).compareAndSet(request, settings);
+  }
+
+  close(): void {
+    this.#channel.close();
+  }
+}

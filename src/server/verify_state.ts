@@ -1,0 +1,166 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { MemberDigestSchema, VerifyStateResponseSchema } from "../../gen/cairn/v1/admin_pb.js";
+import { limits } from "../core/limits.js";
+import { CairnError, hasCode } from "../errors.js";
+import { hex } from "../storage/snapshots/format.js";
+import { execute } from "./key_value_calls.js";
+import type { KeyValueNode } from "./key_value_node.js";
+import { type Comparable, Here, type Standing, There } from "./verify_member.js";
+
+type MemberDigest = MessageInitShape<typeof MemberDigestSchema>;
+
+/** A key that nobody has, as far as this matters: a comparison with the version below cannot succeed whatever is there. */
+const ANY_KEY = Buffer.from("cairn");
+const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);
+
+/** What became of a member's part. `moved`: it has no state at that index any more, but a newer one. */
+type Outcome = { readonly sha256: Uint8Array } | { readonly error: CairnError } | { readonly moved: CairnError };
+
+/**
+ * Compares the members' states by the digests of their snapshots at one index. The index is one that is committed, and above every
+ * snapshot that is there: a file that was written before would say nothing of the state that a member has now. A member that has applied more by
+ * then builds the state at the index from its snapshot and its log.
+ */
+export class StateComparison {
+  readonly #members = new Map<string, There>();
+
+  constructor(
+    private readonly node: KeyValueNode,
+    /** host:port at which members are to be reached from here, where that is not what the membership says. */
+    private readonly addresses: Readonly<Record<string, string>> = {},
+  ) {}
+
+  /** @throws CairnError CANCELLED, STOPPED */
+  async run(signal: AbortSignal): Promise<MessageInitShape<typeof VerifyStateResponseSchema>> {
+    for (let attempt = 1; ; attempt++) {
+      const { index, outcomes } = await this.#attempt(signal);
+      // One that has gone on to a newer snapshot meanwhile must be compared at a newer index, together with all others.
+      const hasMoved = [...outcomes.values()].some((outcome) => "moved" in outcome);
+      if (!hasMoved || attempt === limits.verifyAttempts) return answerOf(index, outcomes);
+    }
+  }
+
+  close(): void {
+    for (const member of this.#members.values()) member.close();
+    this.#members.clear();
+  }
+
+  async #attempt(signal: AbortSignal): Promise<{ index: number; outcomes: Map<string, Outcome> }> {
+    const members = this.node.raft.membership.members.map(({ id, address }) => this.#memberOf(id, address));
+    let standings = await lookAt(members, signal);
+    if (newestSnapshot(standings) >= highestApplied(standings)) {
+      await this.#advance(signal);
+      standings = await lookAt(members, signal);
+    }
+    const index = highestApplied(standings);
+    const outcomes = await Promise.all(
+      members.map(async (member): Promise<[string, Outcome]> => {
+        const standing = standings.get(member.id)!;
+        return [
+          member.id,
+          standing instanceof CairnError ? { error: standing } : await digestOf(member, index, signal),
+        ];
+      }),
+    );
+    return { index, outcomes: new Map(outcomes.sort(([a], [b]) => (a < b ? -1 : 1))) };
+  }
+
+  #memberOf(id: string, addressOfMembership: string): Comparable {
+    if (id === this.node.id) return new Here(this.node);
+    const address = this.addresses[id] ?? addressOfMembership;
+    const known = this.#members.get(id);
+    if (known?.address === address) return known;
+    known?.close();
+    const member = new There(id, address, this.node.clusterId);
+    this.#members.set(id, member);
+    return member;
+  }
+
+  /**
+   * Has the cluster commit a command that changes nothing, so that there is an index that no snapshot is at yet. Without a leader that is not to
+   * be had, and what there is can be compared all the same.
+   */
+  async #advance(signal: AbortSignal): Promise<void> {
+    const value = { key: ANY_KEY, expected: { case: "version", value: NO_VERSION }, newValue: ANY_KEY } as const;
+    const { leader, membership } = this.node.raft;
+    const there = membership.members.find(({ id }) => id === leader && id !== this.node.id);
+    try {
+      if (there === undefined) await execute(this.node, { operation: { case: "compareAndSet", value } }, signal);
+      else await (this.#memberOf(there.id, there.address) as There).compareAndSet(value, signal);
+    } catch (error) {
+      if (signal.aborted) throw error;
+    }
+  }
+}
+
+async function lookAt(
+  members: readonly Comparable[],
+  signal: AbortSignal,
+): Promise<Map<string, Standing | CairnError>> {
+  const looks = members.map(async (member) => {
+    const standing = await member.standing(signal).catch((error: unknown) => reported(error, signal));
+    return [member.id, standing] as const;
+  });
+  return new Map(await Promise.all(looks));
+}
+
+function known(standings: ReadonlyMap<string, Standing | CairnError>): Standing[] {
+  return [...standings.values()].filter((standing) => !(standing instanceof CairnError)) as Standing[];
+}
+
+/** What one member has applied is committed: all others get there. */
+function highestApplied(standings: ReadonlyMap<string, Standing | CairnError>): number {
+  return Math.max(0, ...known(standings).map(({ applied }) => applied));
+}
+
+function newestSnapshot(standings: ReadonlyMap<string, Standing | CairnError>): number {
+  return Math.max(0, ...known(standings).map(({ snapshot }) => snapshot));
+}
+
+async function digestOf(member: Comparable, index: number, signal: AbortSignal): Promise<Outcome> {
+  try {
+    await waitApplied(member, index, signal);
+    await member.takeSnapshot(index, signal);
+    const sha256 = await member.digestAt(index, signal);
+    if (sha256 !== undefined) return { sha256 };
+    return { moved: new CairnError("OUT_OF_RANGE", `its snapshot at index ${index} is gone, for newer ones`) };
+  } catch (error) {
+    const failed = reported(error, signal);
+    return hasCode(failed, "OUT_OF_RANGE") ? { moved: failed } : { error: failed };
+  }
+}
+
+/** Waits for as long as the member gets on: how far behind one may be is not limited. */
+async function waitApplied(member: Comparable, index: number, signal: AbortSignal): Promise<void> {
+  let { applied } = await member.standing(signal);
+  while (applied < index) {
+    const { applied: now } = await member.appliedWithin(index, limits.verifyIdleMs, signal);
+    if (now < index && now === applied) {
+      const text = `it does not get on: it has applied index ${now}, and not ${index}, for ${limits.verifyIdleMs} ms`;
+      throw new CairnError("TIMEOUT", text);
+    }
+    applied = now;
+  }
+}
+
+/** An error that is the member's, to be told along with the others' digests. Throws when it is the caller who has given up. */
+function reported(error: unknown, signal: AbortSignal): CairnError {
+  if (signal.aborted) throw error;
+  return CairnError.from(error);
+}
+
+function answerOf(
+  index: number,
+  outcomes: ReadonlyMap<string, Outcome>,
+): MessageInitShape<typeof VerifyStateResponseSchema> {
+  const digests = [...outcomes.values()].flatMap((outcome) => ("sha256" in outcome ? [hex(outcome.sha256)] : []));
+  const most = digests.find((digest) => digests.filter((other) => other === digest).length > digests.length / 2);
+  return {
+    index: BigInt(index),
+    digests: [...outcomes].map(([nodeId, outcome]): MemberDigest => {
+      if ("sha256" in outcome) return { nodeId, sha256: outcome.sha256, differs: hex(outcome.sha256) !== most };
+      return { nodeId, error: ("error" in outcome ? outcome.error : outcome.moved).text };
+    }),
+    allEqual: digests.length === outcomes.size && new Set(digests).size === 1,
+  };
+}

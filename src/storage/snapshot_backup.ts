@@ -1,0 +1,123 @@
+import { limits } from "../core/limits.js";
+import type { Membership } from "../core/types.js";
+import { CairnError, hasCode } from "../errors.js";
+import { DataDirectory } from "./data_dir.js";
+import type { FileSystem } from "./fs.js";
+import type { SnapshotMeasure } from "./snapshots/file_encoder.js";
+import type { SnapshotHeader } from "./snapshots/header.js";
+import { nameOf } from "./snapshots/inspect.js";
+import { SnapshotParser } from "./snapshots/parser.js";
+import type { SnapshotInfo } from "./snapshots/snapshot_info.js";
+import { SnapshotStore } from "./snapshots/snapshot_store.js";
+import { WriteAheadLog } from "./wal/wal.js";
+
+// A snapshot file that lies anywhere, under any name: a backup.
+
+/** What a snapshot file holds. */
+export interface ExaminedSnapshot {
+  /** Size of the file as it is. */
+  readonly fileBytes: number;
+  /** Undefined when not even that much of the file is good. */
+  readonly header: SnapshotHeader | undefined;
+  /** Undefined when the file is damaged. */
+  readonly measure: SnapshotMeasure | undefined;
+  /** Where it is damaged, and how. */
+  readonly damage: string | undefined;
+}
+
+/** Reads a whole file, and verifies it. @throws CairnError NOT_FOUND when it cannot be read */
+export async function examineSnapshot(fs: FileSystem, path: string): Promise<ExaminedSnapshot> {
+  const parser = new SnapshotParser(nameOf(path));
+  let fileBytes = 0;
+  let damage: string | undefined;
+  for await (const piece of piecesOf(fs, path)) {
+    fileBytes += piece.byteLength;
+    damage ??= damageBy(() => parser.push(piece));
+  }
+  let measure: SnapshotMeasure | undefined;
+  damage ??= damageBy(() => {
+    measure = parser.finish();
+  });
+  return { fileBytes, header: parser.header, measure, damage };
+}
+
+/** The header and measure of a file that is good. @throws CairnError NOT_FOUND, CORRUPT */
+export async function verifySnapshotFile(
+  fs: FileSystem,
+  path: string,
+): Promise<{ readonly header: SnapshotHeader; readonly measure: SnapshotMeasure }> {
+  const { header, measure, damage } = await examineSnapshot(fs, path);
+  if (header === undefined || measure === undefined) throw new CairnError("CORRUPT", damage!);
+  return { header, measure };
+}
+
+/**
+ * Makes the data directory of a node of a new cluster, whose state is that of a snapshot file. What says whose snapshot it is, is written anew:
+ * cluster and members are the new ones. The payload is taken as it is, clients' sessions included: a write that it holds is answered again
+ * rather than carried out twice, and of what came after it nothing is remembered.
+ * @throws CairnError NOT_FOUND, CORRUPT; DATA_DIRECTORY when the directory has data
+ */
+export async function restoreDirectory(options: {
+  readonly fs: FileSystem;
+  /** The snapshot file. */
+  readonly file: string;
+  readonly path: string;
+  readonly nodeId: string;
+  readonly clusterId: string;
+  /** All vote, or learn, as it says here. */
+  readonly members: Membership;
+}): Promise<SnapshotInfo> {
+  const { fs, file, path, nodeId, clusterId, members } = options;
+  const { index, term } = (await verifySnapshotFile(fs, file)).header.meta;
+  let restored: SnapshotInfo | undefined;
+  await DataDirectory.make(fs, path, { clusterId, nodeId, members }, async (directory) => {
+    const log = { fs, directory: directory.log };
+    // Nobody has voted in this cluster, nor been promised anything.
+    await (await WriteAheadLog.create(log, { index, term }, { term, vote: undefined, commit: index })).close();
+    const snapshots = await SnapshotStore.open({ fs, directory: directory.snapshots, clusterId });
+    const meta = { index, term, membership: { index, members } };
+    // Verified once more on the way: nothing says that the file has not changed since.
+    restored = await snapshots.write(meta, payloadOf(fs, file));
+  });
+  return restored!;
+}
+
+/** The chunks of the payload, each valid until the next one is asked for. The payload is good when the iteration has ended. */
+async function* payloadOf(fs: FileSystem, path: string): AsyncGenerator<Uint8Array, void, void> {
+  const parser = new SnapshotParser(nameOf(path));
+  for await (const piece of piecesOf(fs, path)) yield* parser.push(piece);
+  parser.finish();
+}
+
+async function* piecesOf(fs: FileSystem, path: string): AsyncGenerator<Uint8Array, void, void> {
+  const file = await openFile(fs, path);
+  try {
+    const buffer = Buffer.allocUnsafe(limits.snapshotWriteBytes);
+    for (let at = 0; ; ) {
+      const bytes = await file.read(buffer, at);
+      if (bytes === 0) return;
+      yield buffer.subarray(0, bytes);
+      at += bytes;
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+async function openFile(fs: FileSystem, path: string) {
+  try {
+    return await fs.open(path, "read");
+  } catch (error) {
+    throw new CairnError("NOT_FOUND", `${path} cannot be read: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function damageBy(task: () => unknown): string | undefined {
+  try {
+    task();
+    return undefined;
+  } catch (error) {
+    if (hasCode(error, "CORRUPT")) return error.text;
+    throw error;
+  }
+}

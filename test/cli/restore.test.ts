@@ -1,0 +1,209 @@
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
+import { putEntries, snapshotOf } from "../support/acting_leader.js";
+import { freePorts, ProcessCluster } from "../support/process_cluster.js";
+import { runCommand, startNode } from "../support/processes.js";
+import { temporaryDirectory } from "./support.js";
+
+const QUICK = ["--tick-ms", "30"];
+
+async function run(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await runCommand(args);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  return stdout;
+}
+
+/** A snapshot file of 300 entries, and another place for directories. */
+async function backup() {
+  const directory = await temporaryDirectory();
+  const snapshot = await snapshotOf(putEntries(1, 300, 4));
+  const file = join(directory, "backup.snap");
+  await writeFile(file, snapshot.file);
+  const restore = (id: string, ...args: string[]) => {
+    const all = ["snapshot", "restore", file, "--id", id, "--data", join(directory, id), ...args];
+    return runCommand([...all, "--json"]);
+  };
+  return { directory, snapshot, file, restore };
+}
+
+test("what one node has written is read back from a new cluster of three that was restored from its snapshot", async () => {
+  const directory = await temporaryDirectory();
+  const old = await ProcessCluster.start(directory, ["old"], QUICK);
+  const pairs = new Map(Array.from({ length: 500 }, (_, at) => [`key-${at}`, `value ${at}`]));
+  await old.put(pairs);
+  await run("snapshot", "take", "--endpoints", old.get("old").address);
+  const file = join(directory, "backup.snap");
+  const saved = JSON.parse(await run("snapshot", "save", file, "--json", "--endpoints", old.get("old").address));
+  await old.put(new Map([["key-0", "too late for the backup"]]));
+
+  const inspected = JSON.parse(await run("snapshot", "inspect", file, "--json"));
+  expect(inspected).toMatchObject({
+    verified: true,
+    index: saved.snapshot.index,
+    term: saved.snapshot.term,
+    sha256: saved.snapshot.sha256,
+    bytes: saved.snapshot.bytes,
+    members: [{ id: "old", role: "voter" }],
+  });
+
+  const ids = ["n1", "n2", "n3"];
+  const ports = await freePorts(3);
+  const cluster = ids.map((id, at) => `${id}=127.0.0.1:${ports[at]}`).join(",");
+  const restored = [];
+  for (const id of ids) {
+    const args = ["--id", id, "--data-dir", join(directory, id), "--cluster", cluster, "--json"];
+    restored.push(JSON.parse(await run("snapshot", "restore", file, ...args)));
+  }
+  expect(new Set(restored.map((each) => each.cluster)).size).toBe(1);
+  expect(restored[0].cluster).toMatch(/^restored-[0-9a-f]{16}$/);
+
+  const nodes = ids.map((id, at) =>
+    startNode({
+      id,
+      data: join(directory, id),
+      listen: `127.0.0.1:${ports[at]}`,
+      args: ["--cluster", cluster, ...QUICK],
+    }),
+  );
+  const addresses = (await Promise.all(nodes)).map(({ address }) => address);
+  const endpoints = ["--endpoints", addresses.join(",")];
+  expect(await run("kv", "get", "key-0", ...endpoints)).toBe("value 0");
+  await run("kv", "put", "new", "life", ...endpoints);
+  const range = (await run("kv", "range", ...endpoints)).split("\n");
+  expect(range.filter((line) => line.startsWith("key-"))).toHaveLength(500);
+  const status = JSON.parse(await run("status", "--json", ...endpoints));
+  expect(status).toMatchObject({ cluster: restored[0].cluster, members: ids.map((id) => ({ id, member: "voter" })) });
+  expect(status.members.map((each: { snapshot: number }) => each.snapshot)).toEqual(ids.map(() => inspected.index));
+
+  // A node of the old cluster cannot come into the new one, though it is told the addresses.
+  await old.kill("old");
+  const stranger = await runCommand([
+    "start",
+    "--id",
+    "old",
+    "--data",
+    join(directory, "old"),
+    "--cluster-id",
+    restored[0].cluster,
+    "--join",
+    addresses[0]!,
+  ]);
+  expect(stranger).toMatchObject({ code: 1 });
+  expect(stranger.stderr).toMatch(/belongs to cluster .*, not to restored-/);
+  await old.close();
+});
+
+describe("cairn snapshot restore", () => {
+  const THREE = "n1=h1:1,n2=h2:1,n3=h3:1";
+
+  test("gives all members of one list one cluster id, another list or file another, and takes the one that it is given", async () => {
+    const { restore, file } = await backup();
+    const idOf = async (id: string, ...args: string[]) => JSON.parse((await restore(id, ...args)).stdout).cluster;
+    const first = await idOf("n1", "--cluster", THREE);
+    expect(await idOf("n2", "--cluster", "n3=h3:1,n2=h2:1,n1=h1:1")).toBe(first);
+    expect(await idOf("n3", "--cluster", `${THREE},n4=h4:1`)).not.toBe(first);
+    expect(await idOf("n4", "--cluster", `${THREE},n4=h4:1`, "--cluster-id", "mine")).toBe("mine");
+    await writeFile(file, (await snapshotOf(putEntries(1, 301, 4))).file);
+    expect(await idOf("n5", "--cluster", `${THREE},n5=h5:1`)).not.toBe(first);
+  });
+
+  test("refuses the old cluster's id, a node that is no member, a damaged file and a missing one, and leaves no data", async () => {
+    const { restore, snapshot, file, directory } = await backup();
+    const fails = async (text: RegExp, ...args: string[]) => {
+      const { code, stderr } = await restore(...(args as [string]));
+      expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(text) });
+      expect(await readdir(directory)).toEqual(["backup.snap"]);
+    };
+    await fails(/must have another id/, "n1", "--cluster", THREE, "--cluster-id", "cluster-1");
+    await fails(/--cluster names n1, n2, n3, but not n9/, "n9", "--cluster", THREE);
+    const damaged = Buffer.from(snapshot.file);
+    damaged[damaged.length >> 1]! ^= 4;
+    await writeFile(file, damaged);
+    await fails(/backup\.snap is damaged at offset \d+/, "n1", "--cluster", THREE);
+    await writeFile(file, snapshot.file.subarray(0, -1));
+    await fails(/the file ends here, expected 1 more bytes of the trailer/, "n1", "--cluster", THREE);
+    const missing = ["snapshot", "restore", `${file}.not`, "--id", "n1", "--data", join(directory, "n1")];
+    expect((await runCommand([...missing, "--cluster", THREE])).stderr).toMatch(
+      /NOT_FOUND.*backup\.snap\.not cannot be read/,
+    );
+  });
+
+  test("refuses a directory that has data, and one that it did not finish is nobody's", async () => {
+    const { restore, directory } = await backup();
+    expect(await restore("n1", "--cluster", "n1=127.0.0.1:1")).toMatchObject({ code: 0 });
+    const before = await readFile(join(directory, "n1", "cairn.json"), "utf8");
+    const again = await restore("n1", "--cluster", "n1=127.0.0.1:2");
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/holds .*nothing is written over data/) });
+    expect(await readFile(join(directory, "n1", "cairn.json"), "utf8")).toBe(before);
+    // As a crash before the last step leaves it.
+    await mkdir(join(directory, "n2", "wal"), { recursive: true });
+    expect(await restore("n2", "--cluster", "n2=127.0.0.1:1")).toMatchObject({ code: 1 });
+    const started = await runCommand([
+      "start",
+      "--id",
+      "n2",
+      "--data",
+      join(directory, "n2"),
+      "--listen",
+      "127.0.0.1:0",
+    ]);
+    expect(started).toMatchObject({ code: 1, stderr: expect.stringMatching(/holds wal but no cairn\.json/) });
+  });
+
+  test("says what to do next, and a node alone starts on it", async () => {
+    const { directory, file } = await backup();
+    const args = [
+      "snapshot",
+      "restore",
+      file,
+      "--id",
+      "n1",
+      "--data",
+      join(directory, "n1"),
+      "--cluster",
+      "n1=127.0.0.1:0",
+    ];
+    const text = await run(...args.slice(0, -1), "n1=127.0.0.1:7101");
+    expect(text).toMatch(
+      /holds the state at index 300, term 4, for node n1 of the new cluster restored-[0-9a-f]{16}\nthen start it: cairn start --id n1 /,
+    );
+    const { address } = await startNode({ id: "n1", data: join(directory, "n1"), args: QUICK });
+    expect(await run("kv", "get", "k300", "--endpoints", address)).toBe("4.300");
+  });
+});
+
+describe("cairn snapshot inspect", () => {
+  test("says what a good file holds, under any name", async () => {
+    const { file, snapshot } = await backup();
+    const text = await run("snapshot", "inspect", file);
+    expect(text).toMatch(/^snapshot at index 300, term 4, of cluster cluster-1\nmembers, set at index 0: n1=\n/);
+    expect(text).toContain(`verified, SHA-256 ${Buffer.from(snapshot.sha256).toString("hex")}\n`);
+  });
+
+  test("says where a damaged one is damaged, as far as it is known what it held, and exits 3", async () => {
+    const { file, snapshot } = await backup();
+    const damaged = Buffer.from(snapshot.file);
+    damaged[1_000]! ^= 1;
+    await writeFile(file, damaged);
+    const { code, stdout } = await runCommand(["snapshot", "inspect", file, "--json"]);
+    expect(code).toBe(3);
+    const found = JSON.parse(stdout);
+    expect(found).toMatchObject({ verified: false, index: 300, bytes: damaged.length });
+    expect(found.damage).toMatch(/is damaged at offset \d+: chunk 0 has CRC32/);
+    expect(found.sha256).toBeUndefined();
+    await writeFile(file, "no snapshot at all, but long enough to be looked at");
+    expect(await runCommand(["snapshot", "inspect", file])).toMatchObject({
+      code: 3,
+      stdout: expect.stringMatching(/^51 bytes\nNOT GOOD: .*offset 0: it starts with/),
+    });
+  });
+
+  test("reads what lies in a data directory", async () => {
+    const { directory, restore } = await backup();
+    await restore("n1", "--cluster", "n1=127.0.0.1:1");
+    const inside = join(directory, "n1", "snapshots", snapshotFileName({ index: 300, term: 4 }));
+    expect(await run("snapshot", "inspect", inside)).toContain("members, set at index 300: n1=127.0.0.1:1\n");
+  });
+});

@@ -1,0 +1,112 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { ClusterAdmin } from "../../src/cli/cluster_admin.js";
+import { type Progress, progressOn, progressText } from "../../src/cli/progress.js";
+import { save } from "../../src/cli/snapshots.js";
+import { addService } from "../../src/transport/bridge_server.js";
+import { putEntries, snapshotOf } from "../support/acting_leader.js";
+import { failure, until } from "../support/conditions.js";
+import { runCommand, startCommand } from "../support/processes.js";
+import { loopback } from "../transport/support.js";
+import { temporaryDirectory } from "./support.js";
+
+/** A node that sends a snapshot in pieces of 100 bytes: all of it, or only the first so many pieces, and then nothing for ever. */
+async function sender(settings: { readonly pieces?: number; readonly announced?: Uint8Array } = {}) {
+  const snapshot = await snapshotOf(putEntries(1, 200));
+  const { file } = snapshot;
+  const { address } = await loopback((server) =>
+    addService(server, AdminService, {
+      async getStatus() {
+        return { nodeId: "n1", term: 1n };
+      },
+      async *downloadSnapshot(_request, { signal }) {
+        const sha256 = settings.announced ?? snapshot.sha256;
+        yield { info: { index: 200n, term: 1n, fileBytes: BigInt(file.byteLength), sha256 } };
+        for (let at = 0, sent = 0; at < file.byteLength; at += 100, sent++) {
+          if (sent === settings.pieces) await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          yield { data: file.subarray(at, at + 100) };
+        }
+      },
+    }),
+  );
+  return { address, file };
+}
+
+test("the file has the digest that was announced, and progress is told up to the end", async () => {
+  const { address, file } = await sender();
+  const admin = new ClusterAdmin([address]);
+  const seen: number[] = [];
+  let ended = 0;
+  const progress: Progress = {
+    update(doneBytes, totalBytes) {
+      expect(totalBytes).toBe(file.byteLength);
+      seen.push(doneBytes);
+    },
+    end: () => ended++,
+  };
+  const directory = await temporaryDirectory();
+  await save(admin, undefined, 0, join(directory, "x.snap"), { progress }).finally(() => admin.close());
+  expect(seen).toEqual([...seen].sort((a, b) => a - b));
+  expect([seen.length > 5, seen.at(-1), ended]).toEqual([true, file.byteLength, 1]);
+});
+
+test("a good file that is not the announced one is refused, and nothing is left", async () => {
+  const { address } = await sender({ announced: new Uint8Array(32) });
+  const admin = new ClusterAdmin([address]);
+  const directory = await temporaryDirectory();
+  const saved = save(admin, undefined, 0, join(directory, "x.snap")).finally(() => admin.close());
+  await failure("CORRUPT", saved, /n1 has announced SHA-256 0000.* and sent a snapshot with SHA-256 [0-9a-f]{64}/);
+  expect(await readdir(directory)).toEqual([]);
+});
+
+test("SIGINT removes what was written, and exits 130", async () => {
+  const { address } = await sender({ pieces: 3 });
+  const directory = await temporaryDirectory();
+  const args = ["snapshot", "save", join(directory, "x.snap"), "--endpoints", address];
+  const saving = startCommand(args);
+  let names: string[] = [];
+  await until(() => {
+    void readdir(directory).then((found) => {
+      names = found;
+    });
+    return names.includes("x.snap.part");
+  }, "the part file is there");
+  expect(await saving.kill("SIGINT")).toEqual({ code: 130, signal: null });
+  expect(await readdir(directory)).toEqual([]);
+  expect(saving).toMatchObject({ stdout: "", stderr: "" });
+});
+
+test("without a terminal there is no progress on standard error", async () => {
+  const { address } = await sender();
+  const directory = await temporaryDirectory();
+  const file = join(directory, "x.snap");
+  const saved = await runCommand(["snapshot", "save", file, "--endpoints", address]);
+  expect(saved).toMatchObject({ code: 0, stderr: "" });
+  expect(saved.stdout).toMatch(/^saved to .*x\.snap, from n1\nindex 200, term 1, \d+ bytes, SHA-256 [0-9a-f]{64}\n$/);
+});
+
+test.each([
+  [0, 0, 0, "100 %  0.0 of 0.0 MB"],
+  [0, 5e6, 9_000, "  0 %  0.0 of 5.0 MB"],
+  [1e6, 5e6, 100, " 20 %  1.0 of 5.0 MB"],
+  [42e7, 1e9, 4_000, " 42 %  420.0 of 1000.0 MB  105.0 MB/s  6 s left"],
+  [1e9, 100e9, 10_000, "  1 %  1000.0 of 100000.0 MB  100.0 MB/s  16 min 30 s left"],
+  [1e9, 1_000e9, 10_000, "  0 %  1000.0 of 1000000.0 MB  100.0 MB/s  2 h 46 min left"],
+  [5e6, 5e6, 1_000, "100 %  5.0 of 5.0 MB  5.0 MB/s  0 s left"],
+])("%d of %d bytes after %d ms: %s", (done, total, elapsed, text) => {
+  expect(progressText(done, total, elapsed)).toBe(text);
+});
+
+test("a terminal's line is drawn over itself, the last time at 100 %, and goes when it is over", () => {
+  const written: string[] = [];
+  const stream = { isTTY: true, write: (text: string) => written.push(text) } as unknown as NodeJS.WriteStream;
+  const progress = progressOn(stream);
+  for (let done = 1; done <= 1_000; done++) progress.update(done * 1_000, 1e6);
+  progress.end();
+  expect(written.length).toBeLessThan(100);
+  expect(written[0]).toMatch(/^\r {2}0 % {2}0\.0 of 1\.0 MB/);
+  expect(written.at(-2)).toMatch(/^\r100 % {2}1\.0 of 1\.0 MB/);
+  expect(written.at(-1)).toBe("\r\x1b[K");
+});
