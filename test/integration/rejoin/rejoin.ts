@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
+import { AdminService, type SnapshotInfo } from "../../../gen/cairn/v1/admin_pb.js";
 import { CairnClient } from "../../../src/client/client.js";
 import { type NodeProcess, ProcessCluster } from "../torture/cluster.js";
 
@@ -73,12 +73,14 @@ class Rejoin {
     await follower.end();
     const writeMs = await this.#write();
     this.#say(`${options.keys} keys written in ${writeMs} ms while ${follower.id} was down`);
+    // Those that may send the snapshot have the same one: what one of them has begun to send, another can go on with.
+    await this.#takeSnapshots(await this.#inSync(cluster.running));
     for (const link of follower.links.values()) link.set(this.#linkOf());
     const sentBefore = this.#sentTo(follower);
     const started = performance.now();
     await cluster.launch(follower);
     await this.#disturb(follower);
-    const index = await this.#inSync();
+    const index = await this.#inSync(cluster.nodes);
     const inSyncMs = Math.round(performance.now() - started);
     const sentBytes = this.#sentTo(follower) - sentBefore;
     const snapshotBytes = await this.#compare(index);
@@ -158,30 +160,34 @@ class Rejoin {
   }
 
   /** Waits until all have applied the same; returns that index. */
-  async #inSync(): Promise<bigint> {
+  async #inSync(nodes: readonly NodeProcess[]): Promise<bigint> {
     return this.#until("all members have applied the same", async () => {
       const target = (await (await this.cluster.leader())?.status())?.commitIndex;
-      const statuses = await Promise.all(this.cluster.nodes.map((node) => node.status()));
+      const statuses = await Promise.all(nodes.map((node) => node.status()));
       return target !== undefined && statuses.every((status) => status?.appliedIndex === target) ? target : undefined;
     });
   }
 
   /** The states must be the same, byte for byte. Returns the size of their snapshot. */
   async #compare(index: bigint): Promise<number> {
-    const digests = new Map<string, string>();
-    let bytes = 0;
-    for (const node of this.cluster.nodes) {
-      const admin = node.channel.client(AdminService);
-      await admin.takeSnapshot({ trigger: { case: "index", value: index } });
-      const { snapshots } = await admin.listSnapshots({});
-      const info = snapshots.find((snapshot) => snapshot.index === index);
-      digests.set(node.id, info === undefined ? "none" : Buffer.from(info.sha256).toString("hex"));
-      bytes = Number(info?.fileBytes ?? 0n);
-    }
-    if (new Set(digests.values()).size !== 1 || bytes === 0) {
-      throw new Error(`the states at index ${index} differ: ${JSON.stringify([...digests])}`);
-    }
-    return bytes;
+    const snapshots = await this.#takeSnapshots(index);
+    const digests = snapshots.map(({ sha256 }) => Buffer.from(sha256).toString("hex"));
+    if (new Set(digests).size !== 1) throw new Error(`the states at index ${index} differ: ${digests}`);
+    return Number(snapshots[0]!.fileBytes);
+  }
+
+  /** All nodes that run take one at this index. */
+  async #takeSnapshots(index: bigint): Promise<SnapshotInfo[]> {
+    return Promise.all(
+      this.cluster.running.map(async ({ id, channel }) => {
+        const admin = channel.client(AdminService);
+        await admin.takeSnapshot({ trigger: { case: "index", value: index } });
+        const { snapshots } = await admin.listSnapshots({});
+        const info = snapshots.find((snapshot) => snapshot.index === index);
+        if (info === undefined) throw new Error(`${id} has no snapshot at index ${index}`);
+        return info;
+      }),
+    );
   }
 
   #linkOf() {
