@@ -122,6 +122,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a follower commits entries that the leader did not vouch for",
     rule: "Raft figure 2: commitIndex = min(leaderCommit, index of last new entry)",
+    seed: 44,
     patches: [
       {
         file: "src/core/follower.ts",
@@ -323,7 +324,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "reads are answered before the leader knows what is committed",
     rule: "Raft section 8",
-    seed: 8,
+    seed: 190,
     patches: [
       {
         file: "src/core/leader.ts",

@@ -130,7 +130,8 @@ function drawDisk(random: SimRandom, share: number): DiskWeather {
 function drawOptions(random: SimRandom, hasLeases: boolean): ClusterOptions {
   const isNarrow = random.chance(0.35);
   const sizes = random.fork("sizes");
-  const snapshotInsteadBytes = sizes.pick([0, 500, limits.snapshotInsteadBytes]);
+  // Seldom little: followers are to be brought back by the log as well.
+  const snapshotInsteadBytes = sizes.chance(0.25) ? sizes.pick([0, 500]) : limits.snapshotInsteadBytes;
   return {
     reads: hasLeases ? "lease" : "quorum",
     heartbeatTicks: random.pick([1, 1, 2, 3]),
