@@ -100,12 +100,20 @@ export class Peers {
   serve(): void {
     for (const read of this.host.raft.takeLogReads()) void this.#read(read);
     for (const send of this.host.raft.takeSnapshotSends()) this.#outbox.send(send);
+    if (this.#outbox.keeps) this.#letGo();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#outbox.stop();
     await this.#transport?.close();
+  }
+
+  /** Only a leader resumes transfers, and only to followers that have not caught up in another way. */
+  #letGo(): void {
+    const { role, progress } = this.host.raft;
+    const needing = role === "leader" ? progress.filter(({ state }) => state === "snapshot").map(({ id }) => id) : [];
+    this.#outbox.letGo((to) => needing.includes(to));
   }
 
   #peer(id: string): Peer | undefined {
