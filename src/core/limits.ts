@@ -100,6 +100,8 @@ export const limits = {
   snapshotSyncBytes: 2 * MiB,
   /** Largest chunk of an InstallSnapshot or DownloadSnapshot stream. */
   transferChunkBytes: 1 * MiB,
+  /** A snapshot is received only if so many bytes stay free on the disk behind it: the log must go on. */
+  receiveReserveBytes: 16 * MiB,
   /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */
   transferIdleMs: 30_000,
   /** Least bandwidth that snapshots on their way may be limited to, in bytes per second. */

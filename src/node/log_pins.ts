@@ -8,10 +8,14 @@ import type { OutgoingTransfer } from "./snapshot_outbox.js";
 export class LogPins {
   /** The log behind this index, by follower. */
   readonly #pins = new Map<string, number>();
+  /** As it was found last. */
+  #wanted: number | undefined;
 
   constructor(
     private readonly host: NodeHost,
     private readonly transfers: () => readonly OutgoingTransfer[],
+    /** The log is needed from behind this index on for snapshots that are on offer, or kept for a transfer that was interrupted. */
+    private readonly wanted: () => number | undefined,
     /** Something that was kept need not be any more. */
     private readonly released: () => void,
   ) {}
@@ -19,7 +23,9 @@ export class LogPins {
   /** The log is needed from behind this index on; undefined when nobody needs it. */
   get lowest(): number | undefined {
     this.#followTransfers();
-    return this.#pins.size === 0 ? undefined : Math.min(...this.#pins.values());
+    this.#wanted = this.wanted();
+    const indexes = [...this.#pins.values(), ...(this.#wanted === undefined ? [] : [this.#wanted])];
+    return indexes.length === 0 ? undefined : Math.min(...indexes);
   }
 
   /** A snapshot has brought a follower's log up to `matchIndex`: it goes on from there. */
@@ -30,7 +36,9 @@ export class LogPins {
   /** Time has passed, or a transfer has ended: lets go of what nobody needs any more. */
   look(): void {
     const running = this.#followTransfers();
-    let isReleased = false;
+    const before = this.#wanted;
+    this.#wanted = this.wanted();
+    let isReleased = before !== undefined && (this.#wanted === undefined || this.#wanted > before);
     for (const id of [...this.#pins.keys()]) {
       if (running.has(id) || this.#isComing(id)) continue;
       this.#pins.delete(id);

@@ -116,6 +116,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       clock,
       logger: this.#logger,
       transfers: () => this.#peers.transfers,
+      wantedIndex: () => this.#peers.wantedIndex,
       watch: (work) => this.#fatalIfUntrusted(work),
       isDiskFull: () => this.#room.isFull,
     });

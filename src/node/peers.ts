@@ -79,6 +79,11 @@ export class Peers {
     return this.#outbox.list();
   }
 
+  /** Followers that are being sent a snapshot, or soon will be again, need the log from behind this index on. */
+  get wantedIndex(): number | undefined {
+    return this.#outbox.lowestIndex;
+  }
+
   /** The membership may have changed. */
   followMembership(): void {
     const { membership } = this.host.raft;
@@ -102,12 +107,20 @@ export class Peers {
       this.options.transferBegun(send.to);
       this.#outbox.send(send);
     }
+    if (this.#outbox.keeps) this.#letGo();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#outbox.stop();
     await this.#transport?.close();
+  }
+
+  /** Only a leader resumes transfers, and only to followers that have not caught up in another way. */
+  #letGo(): void {
+    const { role, progress } = this.host.raft;
+    const needing = role === "leader" ? progress.filter(({ state }) => state === "snapshot").map(({ id }) => id) : [];
+    this.#outbox.letGo((to) => needing.includes(to));
   }
 
   #peer(id: string): Peer | undefined {

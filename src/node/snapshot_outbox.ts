@@ -69,6 +69,16 @@ export class SnapshotOutbox {
     return indexes.length === 0 ? undefined : Math.min(...indexes);
   }
 
+  /** Lets go of what is kept for receivers that do not need it any more. */
+  letGo(isNeeded: (to: string) => boolean): void {
+    for (const [to, { release }] of this.#kept) if (!isNeeded(to)) release();
+  }
+
+  /** Whether anything is kept for a transfer that was interrupted. */
+  get keeps(): boolean {
+    return this.#kept.size > 0;
+  }
+
   /** Ends all transfers, and waits until nothing is read any more. */
   async stop(): Promise<void> {
     this.#stopped = true;

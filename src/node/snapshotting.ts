@@ -26,6 +26,8 @@ export interface SnapshottingSurroundings {
   readonly logger: Logger;
   /** Snapshots on their way to followers. */
   transfers(): readonly OutgoingTransfer[];
+  /** Snapshots that are on offer, or kept for the next offer, need the log from behind this index on. */
+  wantedIndex(): number | undefined;
   isDiskFull(): boolean;
   /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node. */
   watch<Result>(work: Promise<Result>): Promise<Result>;
@@ -51,7 +53,7 @@ export class Snapshotting<Machine extends StateMachine> {
     const { clock, logger } = surroundings;
     const { trailingLogBytes = limits.trailingLogBytes, pinnedLogBytes = limits.pinnedLogBytes } = options;
     this.#unixMs = options.unixMs ?? Date.now;
-    this.#pins = new LogPins(host, surroundings.transfers, () => this.#trimAgain());
+    this.#pins = new LogPins(host, surroundings.transfers, surroundings.wantedIndex, () => this.#trimAgain());
     this.#compactor = new Compactor(host.raft, storage, {
       openMachine: options.openMachine,
       trailingLogBytes,

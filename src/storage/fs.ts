@@ -29,6 +29,8 @@ export interface FileSystem {
   exists(path: string): Promise<boolean>;
   /** Removes a directory with all it holds, or does nothing when it is not there. */
   removeAll(path: string): Promise<void>;
+  /** Bytes that files on the file system of a directory may still grow by, in all. */
+  availableBytes(path: string): Promise<number>;
   /** Makes the names in a directory durable. A failure is STORAGE_FAILED: what is on disk is no longer known. */
   syncDirectory(path: string): Promise<void>;
 }
@@ -151,6 +153,10 @@ export const nodeFileSystem: FileSystem = {
       () => false,
     ),
   removeAll: (path) => fsp.rm(path, { recursive: true, force: true }),
+  async availableBytes(path) {
+    const { bavail, bsize } = await fsp.statfs(path);
+    return bavail * bsize;
+  },
   async syncDirectory(path) {
     try {
       const handle = await fsp.open(path, constants.O_RDONLY);

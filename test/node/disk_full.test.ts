@@ -104,9 +104,15 @@ test("a transfer: fails as DISK_FULL and leaves nothing; the next one works", as
   const leader = new ActingLeader(node, 2);
   await leader.replicate(putEntries(1, 3, 2));
   const snapshot = await snapshotOf(putEntries(1, 500, 2));
+  const begun = await leader.offer(snapshot);
   fill(home.disk);
-  await failure("DISK_FULL", leader.install(snapshot));
-  expect(await home.leftovers()).toEqual([]);
+  await failure("DISK_FULL", async () => {
+    await leader.send(begun, snapshot);
+    await begun.finish();
+  });
+  expect(await home.snapshotFiles()).toEqual([]);
+  expect(await node.inbox.accept(leader.offerOf(snapshot))).toMatchObject({ reason: "no_space" });
+  expect(await home.snapshotFiles()).toEqual([]);
   home.disk.capacityBytes = Number.POSITIVE_INFINITY;
   expect((await leader.install(snapshot)).outcome).toBe("installed");
 });

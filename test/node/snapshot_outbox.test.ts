@@ -229,6 +229,9 @@ describe("the snapshot of a transfer that was interrupted", () => {
     await until(() => ended.length === 2, "the follower is ahead");
     expect([outbox.lowestIndex, clock.pending]).toEqual([undefined, 0]);
     await interrupt("n3");
+    await interrupt("n4");
+    outbox.letGo((to) => to === "n4");
+    expect(clock.pending).toBe(1);
     await outbox.stop();
     expect([pinned(), clock.pending]).toEqual([[], 0]);
   });

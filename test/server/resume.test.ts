@@ -101,3 +101,14 @@ test("also when the leader has taken newer snapshots meanwhile: the one that is 
   expect(leader.node.raft.log.boundary.index).toBe(info.index);
   await expectCaughtUp(cluster, third, info);
 });
+
+test("what is damaged on the sender's disk, behind where it goes on, is found out and not sent again and again", async () => {
+  const { cluster, leader, down, info } = await twoWithSnapshot();
+  const third = await breakAt90(cluster, down, info);
+  cluster.home.disk.flipBit(info.path, Math.floor(info.fileBytes * 0.95));
+  cluster.tap.breakAt = Number.POSITIVE_INFINITY;
+  await until(() => third.node.machine.appliedIndex >= info.index, "another snapshot is installed");
+  expect(contentsOf(third.node)).toEqual(contentsOf(leader.node));
+  for (const snapshot of leader.node.snapshots.list()) await leader.node.snapshots.verify(snapshot);
+  expect(await cluster.home.receivedParts()).toEqual([]);
+});

@@ -6,9 +6,12 @@ import { patterned } from "../storage/snapshots/support.js";
 import { contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
 import type { NodeSettings } from "../support/nodes.js";
+import { settled } from "../transport/support.js";
 import { Cluster, type ServedMember } from "./cluster.js";
 import { headerTo, serve } from "./support.js";
 
+/** HTTP/2 windows and the buffers of sockets. */
+const NETWORK_BYTES = 1024 * 1024;
 const SETTINGS = { trailingLogBytes: 0, snapshotChunkBytes: 64 * 1024 };
 
 /** Three nodes, of which one is down and needs a snapshot of 4 MB. */
@@ -136,6 +139,18 @@ describe("compression", () => {
     await failure(code, answers.next());
     await until(() => node.inbox.transfer === undefined, "the transfer has ended");
   });
+});
+
+test("a receiver that takes nothing more in holds its sender back, which has then sent a bounded number of bytes", async () => {
+  const { cluster, leader, down, info } = await oneNeedsSnapshot((at) => patterned(400_000, at));
+  const { third, hold } = await heldAtHalf(cluster, down, 1);
+  const sent = await settled(() => cluster.tap.sentBytes);
+  // Two writes of the part file, the buffers of both ends of the stream, and the chunk in hand; what is left is the network's.
+  const buffered = 2 * limits.snapshotWriteBytes + 2 * (limits.streamBufferBytes + SETTINGS.snapshotChunkBytes);
+  expect(sent).toBeLessThan(buffered + NETWORK_BYTES);
+  expect(sent).toBeLessThan(info.fileBytes / 2);
+  hold.resolve();
+  await expectCaughtUp(leader, third, cluster.tap, info);
 });
 
 test("a limited bandwidth is kept to", async () => {

@@ -1,6 +1,7 @@
 import { CairnError } from "../../src/errors.js";
 import type { InstallMessage, InstallReply } from "../../src/transport/install_messages.js";
 import type { InstallStream } from "../../src/transport/transport.js";
+import { demand } from "./checkers/checker.js";
 import type { SimCluster } from "./cluster.js";
 import type { SimNetwork } from "./network.js";
 import { Pipe } from "./pipe.js";
@@ -117,6 +118,13 @@ export class SimInstall implements InstallStream {
     if (reply.kind === "installed") {
       this.cluster.count(reply.applied ? "install by stream" : "install found it already ahead");
       this.cluster.checks.promised(target, this.from, reply.term, reply.matchIndex);
+    } else if (reply.kind === "accepted") {
+      if (reply.offset > 0) this.cluster.count("install resumed");
+      if (reply.index !== undefined) this.cluster.count("install of an older one that was nearly there");
+      const parts = target.disk.fs
+        .names(`${target.disk.directory}/snapshots`)
+        .filter((name) => /-\w{8}\.part$/.test(name));
+      demand(parts.length === 1, "of one snapshot at a time a part is there", { node: target.id, parts });
     } else if (reply.kind === "refused") this.cluster.count(`install refused: ${reply.reason}`);
     void this.#replies.send(reply).catch(() => {});
   }

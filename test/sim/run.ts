@@ -3,6 +3,7 @@ import { SimCluster } from "./cluster.js";
 import { heal } from "./heal.js";
 import { Nemesis } from "./nemesis.js";
 import { withoutRealTime } from "./real_time.js";
+import { useSmallChunks } from "./small_chunks.js";
 import { Trace } from "./trace.js";
 
 export interface RunOptions {
@@ -32,6 +33,7 @@ export interface RunFailure {
 
 /** One seed, from the start of a cluster to its end. */
 export async function runSeed({ seed, nodes, print }: RunOptions): Promise<RunResult> {
+  useSmallChunks();
   const trace = new Trace(print);
   const cluster = new SimCluster(seed, trace, nodes);
   const onRejection = (error: unknown) => cluster.checks.fail(error);

@@ -42,6 +42,7 @@ const situations = [
   "install by stream",
   "install refused: already_committed",
   "install refused: busy",
+  "install resumed",
   "message doubled",
   "message lost",
   "node: cut a half-written record from the log's end",

@@ -253,6 +253,11 @@ export class FaultyFileSystem implements FileSystem {
     });
   }
 
+  async availableBytes(): Promise<number> {
+    this.#checkPower();
+    return this.freeBytes;
+  }
+
   syncDirectory(path: string): Promise<void> {
     return this.call("syncDirectory", path, () => this.#directory(path).sync());
   }

@@ -129,7 +129,7 @@ export class SnapshotStore {
    * Starts to take a snapshot file from another node, or goes on: what an earlier transfer of the same snapshot has left is verified, which
    * takes a second for some hundred MB, and {@link SnapshotReceiver.offset} says where the next bytes belong. What was left of another snapshot
    * is removed. Throws INVALID_ARGUMENT for a bad offer, BUSY when the same snapshot is being received already: abort that transfer first;
-   * CANCELLED when the signal is set before it is verified.
+   * CANCELLED when the signal is set before it is verified; DISK_FULL when there is no room for the rest of it.
    */
   async receive(offer: SnapshotOffer, options: { readonly signal?: AbortSignal } = {}): Promise<SnapshotReceiver> {
     checkOffer(offer);
@@ -141,7 +141,13 @@ export class SnapshotStore {
       publish: (info) => this.#publish(part, info),
     });
     await receiver.resume(options.signal);
-    return receiver;
+    try {
+      await this.#checkRoom(offer.fileBytes - receiver.offset);
+      return receiver;
+    } catch (error) {
+      await receiver.abort();
+      throw error;
+    }
   }
 
   /** Bytes that a transfer of this snapshot has left, for {@link receive} to go on with as far as they are good. */
@@ -213,6 +219,14 @@ export class SnapshotStore {
       if (others > 0) this.#pins.set(info.path, others);
       else this.#pins.delete(info.path);
     };
+  }
+
+  /** Better to refuse now than to fill the disk and fail. */
+  async #checkRoom(neededBytes: number): Promise<void> {
+    const available = await this.#fs.availableBytes(this.#directory);
+    if (neededBytes + limits.receiveReserveBytes <= available) return;
+    const text = `${neededBytes} more bytes of the snapshot, and ${limits.receiveReserveBytes} to spare`;
+    throw new CairnError("DISK_FULL", `${this.#directory} has room for ${available} bytes, expected ${text}`);
   }
 
   async #makeDirectory(): Promise<void> {

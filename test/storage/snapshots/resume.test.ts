@@ -227,11 +227,24 @@ describe("what was received in part is removed", () => {
   test("when the disk is full: its room is needed", async () => {
     const fs = new FaultyFileSystem(["/data"]);
     const store = await SnapshotStore.open({ fs, directory: "/data/snapshots", clusterId: CLUSTER });
-    fs.capacityBytes = fs.usedBytes + startOf(5);
     const receiver = await store.receive(offer);
+    fs.capacityBytes = fs.usedBytes + startOf(5);
     await failure("DISK_FULL", () => send(receiver, file.byteLength));
     expect(fs.names("/data/snapshots")).toEqual([]);
   });
+});
+
+test("a snapshot that there is no room for is refused before it begins; what was received counts", async () => {
+  const fs = new FaultyFileSystem(["/data"]);
+  const store = await SnapshotStore.open({ fs, directory: "/data/snapshots", clusterId: CLUSTER });
+  fs.capacityBytes = fs.usedBytes + file.byteLength + limits.receiveReserveBytes;
+  await receivePart(store, startOf(6));
+  fs.capacityBytes -= 1;
+  const error = await failure("DISK_FULL", () => store.receive(offer));
+  expect(error.text).toContain(`expected ${file.byteLength - startOf(6)} more bytes of the snapshot`);
+  expect(await store.receivedBytes(offer)).toBe(startOf(6));
+  fs.capacityBytes += 1;
+  expect((await store.receive(offer)).offset).toBe(startOf(6));
 });
 
 test("a power cut at any call of a transfer, and of one that goes on, leaves what can be gone on with", async () => {

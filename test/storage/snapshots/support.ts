@@ -156,6 +156,7 @@ export class RecordingFileSystem implements FileSystem {
   unlink = (path: string) => this.#run(`unlink ${extension(path)}`, () => nodeFileSystem.unlink(path));
   exists = (path: string) => this.#run("exists", () => nodeFileSystem.exists(path));
   removeAll = (path: string) => this.#run("removeAll", () => nodeFileSystem.removeAll(path));
+  availableBytes = (path: string) => nodeFileSystem.availableBytes(path);
   syncDirectory = (path: string) => this.#run("syncDirectory", () => nodeFileSystem.syncDirectory(path));
 
   async #run<Result>(name: string, task: () => Promise<Result>): Promise<Result> {

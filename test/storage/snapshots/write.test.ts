@@ -195,6 +195,7 @@ describe("cancelling", () => {
         unlink: fs.unlink,
         exists: fs.exists,
         removeAll: fs.removeAll,
+        availableBytes: fs.availableBytes,
         syncDirectory: fs.syncDirectory,
       });
       await failure("CANCELLED", () => store.write(metaAt(20), inPieces(PAYLOAD), { signal: controller.signal }));
