@@ -60,6 +60,11 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly snapshotBandwidth?: number | undefined;
   /** Compress snapshots on their way to followers. Default: no. */
   readonly snapshotCompression?: SnapshotCompression | undefined;
+  /**
+   * After a transfer to a follower was interrupted, its snapshot and the log behind it are kept for so many milliseconds, for the next one
+   * to go on with. Default 60,000.
+   */
+  readonly transferResumeMs?: number | undefined;
   /** Size of a log segment in bytes. Default 64 MiB. */
   readonly segmentBytes?: number | undefined;
   /** Bytes of log kept behind a snapshot. Default 64 MiB. */

@@ -18,7 +18,12 @@ import { type OutgoingTransfer, SnapshotOutbox } from "./snapshot_outbox.js";
 /** What of a node's options says how it reaches the others. */
 export type PeerSettings = Pick<
   NodeOptions<unknown, StateMachine>,
-  "transport" | "peerAddresses" | "snapshotChunkBytes" | "snapshotBandwidth" | "snapshotCompression"
+  | "transport"
+  | "peerAddresses"
+  | "snapshotChunkBytes"
+  | "transferResumeMs"
+  | "snapshotBandwidth"
+  | "snapshotCompression"
 >;
 
 export interface PeersOptions {
@@ -59,7 +64,7 @@ export class Peers {
       logger,
       idleMs: limits.transferIdleMs,
       chunkBytes: snapshotChunkBytes ?? limits.snapshotChunkBytes,
-      resumeMs: limits.transferResumeMs,
+      resumeMs: settings.transferResumeMs ?? limits.transferResumeMs,
       atOnce: limits.outgoingTransfers,
       bandwidth: snapshotBandwidth === undefined ? undefined : new Bandwidth(snapshotBandwidth, clock),
       compression: snapshotCompression,

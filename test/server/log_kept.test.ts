@@ -57,8 +57,8 @@ test("what a follower needs after its snapshot stays until it has caught up, and
   expect(warnings).toEqual([]);
 });
 
-test("what is kept for a follower that does not answer any more goes", async () => {
-  const { leader, follower, index, release } = await heldTransfer({});
+test("what is kept for a follower that does not answer any more goes, when its transfer may be resumed no longer", async () => {
+  const { leader, follower, index, release } = await heldTransfer({ transferResumeMs: 100 });
   await write(leader, 20);
   const newest = (await leader.node.takeSnapshot({})).snapshot!.index;
   expect(leader.node.raft.log.boundary.index).toBe(index);

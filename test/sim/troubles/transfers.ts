@@ -1,3 +1,4 @@
+import { hasCode } from "../../../src/errors.js";
 import type { OutgoingTransfer } from "../../../src/node/snapshot_outbox.js";
 import type { Keep } from "../../support/faulty_fs.js";
 import type { SimCluster } from "../cluster.js";
@@ -50,6 +51,12 @@ export class TransferTroubles {
       const others = this.cluster.nodes.filter((node) => node.isUp && node !== from && node !== to);
       if (others.length > 0) this.operator.campaignOf(this.random.pick(others));
     },
+    "cancelled at its sender": ({ transfer }) => transfer.cancel(),
+    "cancelled at its receiver": ({ to }) => {
+      const incoming = to.isUp ? to.cairn!.inbox.transfer : undefined;
+      // Refused when it is being installed already.
+      if (incoming !== undefined) this.cluster.watch(to.cairn!.inbox.cancel(incoming).catch(unlessRefused));
+    },
     superseded: ({ from }) => this.operator.takeSnapshotOf(from),
     "disk of the receiver full": ({ to }) => this.disks.fullDiskOf(to),
   };
@@ -67,4 +74,8 @@ export class TransferTroubles {
   #keep(): Keep {
     return this.random.pick<Keep>(["all", "all", "none", "random"]);
   }
+}
+
+function unlessRefused(error: unknown): void {
+  if (!hasCode(error, "FAILED_PRECONDITION") && !hasCode(error, "NOT_FOUND")) throw error;
 }
