@@ -9,6 +9,11 @@ import type { LogLevel } from "./options.js";
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
+/** What a node does that finds itself a member of a cluster whose data it does not have. */
+export const lostDiskModes = ["rejoin", "refuse", "ignore"] as const;
+
+export type LostDiskMode = (typeof lostDiskModes)[number];
+
 /** The options of `cairn start`, as they are given. */
 export interface StartOptions {
   readonly config?: string;
@@ -28,6 +33,8 @@ export interface StartOptions {
   readonly snapshotLogBytes: number;
   readonly trailingLogBytes: number;
   readonly segmentBytes: number;
+  readonly lostDisk: LostDiskMode;
+  readonly healTimeoutMs: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -36,7 +43,15 @@ export interface StartOptions {
 export interface StartSettings
   extends Pick<
     StartOptions,
-    "elections" | "reads" | "tickMs" | "electionTicks" | "trailingLogBytes" | "segmentBytes" | "logLevel"
+    | "elections"
+    | "reads"
+    | "tickMs"
+    | "electionTicks"
+    | "trailingLogBytes"
+    | "segmentBytes"
+    | "lostDisk"
+    | "healTimeoutMs"
+    | "logLevel"
   > {
   readonly id: string;
   readonly data: string;
