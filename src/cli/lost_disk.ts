@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
 import type { MemberRole, Membership } from "../core/types.js";
-import { CairnError, hasCode } from "../errors.js";
+import { CairnError } from "../errors.js";
 import type { Logger } from "../node/logger.js";
 import { membershipFromMessage } from "../storage/membership_message.js";
 import { type AdminClient, ClusterAdmin } from "./cluster_admin.js";
@@ -128,12 +128,10 @@ async function beRemoved(admin: ClusterAdmin, settings: StartSettings, signal: A
       return await admin.onLeader((leader) => removeUnlessActive(leader, id, signal), signal);
     } catch (error) {
       if (signal.aborted) throw error;
-      const { text } = CairnError.from(error);
-      if (performance.now() > deadline)
-        throw refusal(`${id} has lost its data and could not be removed: ${text}`, LOST_MAJORITY);
-      if (hasCode(error, "NOT_LEADER") || hasCode(error, "UNREACHABLE")) {
-        throw refusal(`${id} has lost its data and could not be removed, for lack of a leader: ${text}`, LOST_MAJORITY);
-      }
+      const { code, text } = CairnError.from(error);
+      // A leader was looked for long enough already.
+      const isInVain = code === "NOT_LEADER" || code === "UNREACHABLE" || performance.now() > deadline;
+      if (isInVain) throw refusal(`${id} has lost its data and could not be removed: ${text}`, LOST_MAJORITY);
     }
     await pause(RETRY_MS, undefined, { signal });
   }

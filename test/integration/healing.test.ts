@@ -85,7 +85,7 @@ describe("a node that has lost its disk", () => {
     const refused = await runCommand(["start", ...args]);
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toMatch(
-      /has lost its data and could not be removed, for lack of a leader.*OPERATING\.md, 'A lost majority'/,
+      /has lost its data and could not be removed: the cluster has no leader now.*OPERATING\.md, 'A lost majority'/,
     );
     expect(await readdir(one!.data)).toEqual(["rejoining.json"]);
     // With the other one back, it goes on where it was.
