@@ -64,7 +64,7 @@ export async function comeBack(
     const rejoin = begun ?? { clusterId, promote: role === "voter" };
     logger.warn(
       { node: id, cluster: clusterId, role },
-      "the disk was lost: leaving the cluster, to come back as a new member",
+      "the disk was lost, or this is a late first start: leaving the cluster, to come back as a new member",
     );
     // Noted first: when this ends before it is done, it goes on at the next start.
     await writeRejoin(data, rejoin);

@@ -161,7 +161,7 @@ async function comeBackAs(
   const role = rejoin.promote ? "voter" : "learner";
   const line = json
     ? JSON.stringify({ event: "rejoined", node: id, cluster: node.clusterId, address, role })
-    : `node ${id}, whose disk was lost, is a ${role} of cluster ${node.clusterId} again`;
+    : `node ${id} is a ${role} of cluster ${node.clusterId} again`;
   process.stdout.write(`${line}\n`);
 }
 
