@@ -10,8 +10,11 @@ import { grpcTransport } from "../transport/grpc_transport.js";
 import { exitCodes } from "./exit_codes.js";
 import { askToJoin, joinCluster } from "./join.js";
 import { standardErrorLogger } from "./log.js";
+import { comeBack, rejoinCluster } from "./lost_disk.js";
 import { peerLog } from "./peer_log.js";
+import type { Rejoin } from "./rejoin_note.js";
 import { untilSignal } from "./signals.js";
+import { peerSnapshotSource } from "./snapshot_source.js";
 import type { StartSettings } from "./start_settings.js";
 
 /** How many election timeouts a leader that stops takes at most to hand over, and how many milliseconds. */
@@ -22,15 +25,21 @@ const HANDOVER_MS_MAX = 5_000;
 export async function runNode(settings: StartSettings): Promise<void> {
   const logger = standardErrorLogger(settings.logLevel);
   const signal = untilSignal();
-  const node = await startNode(settings, logger);
   const joining = new AbortController();
+  void signal.then(() => joining.abort());
+  const { node, rejoin } = await startNode(settings, logger, joining.signal).catch((error: unknown) => {
+    if (joining.signal.aborted) process.exit(exitCodes.ok);
+    throw error;
+  });
   try {
     const { listen, peerAddresses } = settings;
     const server = await CairnServer.start(node, { listen, peerAddresses, logger }).catch(adviseOnListen);
     announce(settings, node, server.address);
-    const joined = join(settings, node, server.address, joining.signal);
+    const joined =
+      rejoin === undefined
+        ? join(settings, node, server.address, joining.signal)
+        : comeBackAs(rejoin, settings, node, server.address, logger, joining.signal);
     const reason = await signal;
-    joining.abort();
     await joined;
     // Of a cluster that stops as a whole there is nobody to hand over to.
     if (reason !== "disconnect") await handOver(node, settings, logger);
@@ -41,15 +50,22 @@ export async function runNode(settings: StartSettings): Promise<void> {
   process.exit(exitCodes.ok);
 }
 
-async function startNode(settings: StartSettings, logger: Logger): Promise<KeyValueNode> {
+interface Started {
+  readonly node: KeyValueNode;
+  /** The node has lost its disk, and is no member any more until it has come back. */
+  readonly rejoin: Rejoin | undefined;
+}
+
+async function startNode(settings: StartSettings, logger: Logger, signal: AbortSignal): Promise<Started> {
   const { id, data } = settings;
   const isNew = (await DataDirectory.identityAt(nodeFileSystem, data)) === undefined;
   const cluster = settings.join !== undefined && isNew ? await askToJoin(settings.join, id) : undefined;
+  const rejoin = await comeBack(settings, isNew, logger, signal);
   const node: KeyValueNode = await CairnNode.start({
     id,
     directory: data,
     openMachine: openKeyValueMachine,
-    clusterId: settings.clusterId ?? cluster?.clusterId,
+    clusterId: settings.clusterId ?? cluster?.clusterId ?? rejoin?.clusterId,
     newClusterId: settings.derivedClusterId,
     members: cluster?.bootstrapMembers ?? settings.members,
     elections: settings.elections,
@@ -58,6 +74,12 @@ async function startNode(settings: StartSettings, logger: Logger): Promise<KeyVa
     electionTicks: settings.electionTicks,
     snapshots: settings.snapshots,
     peerAddresses: settings.peerAddresses,
+    snapshotSource: peerSnapshotSource({
+      addresses: knownAddresses(settings),
+      patienceMs: settings.healTimeoutMs,
+      logger,
+      signal,
+    }),
     trailingLogBytes: settings.trailingLogBytes,
     pinnedLogBytes: settings.pinnedLogBytes,
     snapshotBandwidth: settings.snapshotBandwidth,
@@ -70,9 +92,15 @@ async function startNode(settings: StartSettings, logger: Logger): Promise<KeyVa
       process.exit(exitCodes.fatal);
     },
   });
-  if (settings.derivedClusterId === undefined || sameMembers(node, settings)) return node;
+  if (settings.derivedClusterId === undefined || sameMembers(node, settings)) return { node, rejoin };
   await node.stop();
   throw anotherCluster(node, settings);
+}
+
+/** Of --cluster and --peer-addresses; the latter count. */
+function knownAddresses({ derivedClusterId, members, peerAddresses }: StartSettings): Record<string, string> {
+  const founders = derivedClusterId === undefined ? [] : members.map(({ id, address }) => [id, address] as const);
+  return { ...Object.fromEntries(founders), ...peerAddresses };
 }
 
 function sameMembers(node: KeyValueNode, { members }: StartSettings): boolean {
@@ -117,6 +145,26 @@ async function join(settings: StartSettings, node: KeyValueNode, listens: string
   const line = json
     ? JSON.stringify({ event: "joined", node: id, cluster: node.clusterId, address })
     : `node ${id} is a learner of cluster ${node.clusterId}. To let it vote: cairn member promote ${id} --endpoints ${endpoints.join(",")}`;
+  process.stdout.write(`${line}\n`);
+}
+
+/** Has the cluster take a node back that has lost its disk. */
+async function comeBackAs(
+  rejoin: Rejoin,
+  settings: StartSettings,
+  node: KeyValueNode,
+  listens: string,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<void> {
+  const { id, advertise, json } = settings;
+  const address = advertise ?? listens;
+  await rejoinCluster(settings, rejoin, address, logger, signal);
+  if (signal.aborted) return;
+  const role = rejoin.promote ? "voter" : "learner";
+  const line = json
+    ? JSON.stringify({ event: "rejoined", node: id, cluster: node.clusterId, address, role })
+    : `node ${id} is a ${role} of cluster ${node.clusterId} again`;
   process.stdout.write(`${line}\n`);
 }
 

@@ -13,7 +13,7 @@ import {
   wholeNumber,
   wholeNumberOrOff,
 } from "./options.js";
-import { type StartOptions, settingsOf } from "./start_settings.js";
+import { lostDiskModes, type StartOptions, settingsOf } from "./start_settings.js";
 
 const ANY = Number.MAX_SAFE_INTEGER;
 
@@ -151,6 +151,24 @@ export function startCommand(): Command {
         limits.entryBytes * 2 + 1,
         ANY,
         limits.segmentBytes,
+      ),
+    )
+    .addOption(
+      setting(
+        "lost-disk",
+        "<mode>",
+        "on a new directory, when the members of --cluster know this node from before: rejoin as a new one, refuse to start, or ignore it: unsafe",
+      )
+        .choices(lostDiskModes)
+        .default("rejoin"),
+    )
+    .addOption(
+      number(
+        "heal-timeout-ms",
+        "how long to ask the other members for a snapshot when those on disk are damaged; 0: not at all",
+        0,
+        2 ** 31 - 1,
+        60_000,
       ),
     )
     .addOption(new Option("--config <file>", "JSON file with settings").env("CAIRN_CONFIG").argParser(nonEmpty))

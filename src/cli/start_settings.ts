@@ -10,6 +10,11 @@ import type { LogLevel } from "./options.js";
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
+/** What a node does that finds itself a member of a cluster whose data it does not have. */
+export const lostDiskModes = ["rejoin", "refuse", "ignore"] as const;
+
+export type LostDiskMode = (typeof lostDiskModes)[number];
+
 /** The options of `cairn start`, as they are given. */
 export interface StartOptions {
   readonly config?: string;
@@ -34,6 +39,8 @@ export interface StartOptions {
   readonly snapshotBandwidth?: number;
   readonly snapshotCompression: "none" | "deflate";
   readonly segmentBytes: number;
+  readonly lostDisk: LostDiskMode;
+  readonly healTimeoutMs: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -49,6 +56,8 @@ export interface StartSettings
     | "trailingLogBytes"
     | "pinnedLogBytes"
     | "segmentBytes"
+    | "lostDisk"
+    | "healTimeoutMs"
     | "logLevel"
   > {
   /** Bytes per second; undefined: no limit. */

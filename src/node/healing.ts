@@ -60,7 +60,13 @@ export function snapshotTaker(snapshots: SnapshotStore, log: WriteAheadLog): Sna
     checkFits(offer, log);
     const receiver = await snapshots.receive(offer);
     try {
-      for await (const piece of pieces) await receiver.write(receiver.offset, piece);
+      // An earlier try may have left a part of the file; the pieces begin at its beginning all the same.
+      let known = receiver.offset;
+      for await (const piece of pieces) {
+        const rest = piece.subarray(Math.min(known, piece.byteLength));
+        known -= piece.byteLength - rest.byteLength;
+        if (rest.byteLength > 0) await receiver.write(receiver.offset, rest);
+      }
       await (await receiver.finish()).publish();
     } finally {
       // Nothing is left to be given up when it was taken.

@@ -195,8 +195,8 @@ export class OutgoingSnapshot {
         this.#moved();
       }
     } catch (error) {
-      // A damaged file: the receiver must not wait for the rest of it.
-      if (hasCode(error, "CORRUPT")) stream.cancel();
+      // A file that is damaged or gone: the receiver must not wait for the rest of it.
+      if (hasCode(error, "CORRUPT") || hasCode(error, "NOT_FOUND")) stream.cancel();
       throw error;
     }
   }

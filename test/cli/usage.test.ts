@@ -4,7 +4,7 @@ import { runCommand } from "../support/processes.js";
 
 describe("help", () => {
   test.each([
-    [["--help"], ["start", "cluster", "gateway", "status", "member", "leader", "snapshot"]],
+    [["--help"], ["start", "cluster", "gateway", "status", "member", "leader", "snapshot", "verify"]],
     [
       ["cluster", "--help"],
       ["--data", "--base-port", "--nodes"],
@@ -27,8 +27,14 @@ describe("help", () => {
         "--config",
         "CAIRN_SNAPSHOT_ENTRIES",
         "--trailing-log-bytes",
+        "--lost-disk",
+        "--heal-timeout-ms",
         "--json",
       ],
+    ],
+    [
+      ["snapshot", "restore", "--help"],
+      ["--id", "--data-dir", "--cluster ", "--cluster-id", "It makes a new cluster"],
     ],
     [
       ["gateway", "--help"],

@@ -50,7 +50,8 @@ export class ProcessCluster {
     const founders = addresses.map(([id, address]) => `${id}=${address}`).join(",");
     const cluster = new ProcessCluster(directory, args, founders);
     for (const [id, address] of addresses) cluster.#addresses.set(id, address);
-    await Promise.all(ids.map((id) => cluster.startFounder(id)));
+    // One that comes late, when the others have elected a leader, has lost nothing.
+    await Promise.all(ids.map((id) => cluster.startFounder(id, ["--lost-disk", "ignore"])));
     return cluster;
   }
 
@@ -61,8 +62,8 @@ export class ProcessCluster {
   }
 
   /** Starts one of the founders, for the first time or again. */
-  startFounder(id: string): Promise<ClusterProcess> {
-    return this.#start(id, this.#addresses.get(id)!, ["--cluster", this.founders]);
+  startFounder(id: string, args: readonly string[] = []): Promise<ClusterProcess> {
+    return this.#start(id, this.#addresses.get(id)!, ["--cluster", this.founders, ...args]);
   }
 
   /** Starts a node that joins. */

@@ -263,15 +263,16 @@ export class SnapshotStore {
     this.#logger?.warn({ path, reason }, "found a snapshot that must not be used");
   }
 
-  /** Reads of a snapshot: it is pinned meanwhile, and leaves the list when it is found to be corrupt. */
+  /** Reads of a snapshot: it is pinned meanwhile, and leaves the list when it is found to be corrupt or gone. */
   async *#reading<Piece>(info: SnapshotInfo, pieces: AsyncIterable<Piece>): AsyncGenerator<Piece, void, void> {
     const release = this.pin(info);
     try {
       yield* pieces;
     } catch (error) {
-      const isCorrupt = hasCode(error, "CORRUPT");
+      // Damaged, or gone though nobody here has removed it.
+      const isLost = hasCode(error, "CORRUPT") || hasCode(error, "NOT_FOUND");
       // A file that was published again since is not the one that was read.
-      if (isCorrupt && this.list().includes(info)) this.#markDamaged(info.path, error);
+      if (isLost && this.list().includes(info)) this.#markDamaged(info.path, error);
       throw error;
     } finally {
       release();

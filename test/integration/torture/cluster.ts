@@ -168,7 +168,7 @@ export class ProcessCluster {
       .map((other) => `${other.id}=${this.link(node, other).address}`);
     const where = ["--id", node.id, "--data", node.data, "--listen", "127.0.0.1:0"];
     const members = this.#isFounder(node)
-      ? ["--cluster-id", CLUSTER_ID, "--cluster", this.#bootstrap]
+      ? ["--cluster-id", CLUSTER_ID, "--cluster", this.#bootstrap, "--lost-disk", "ignore"]
       : ["--join", this.#founders.map(({ front }) => front.address).join(",")];
     const how = ["--json", "--log-level", "info", ...this.options.args];
     await node.started(

@@ -1,0 +1,123 @@
+import { setTimeout as pause } from "node:timers/promises";
+import type { SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
+import { limits } from "../core/limits.js";
+import { CairnError, hasCode } from "../errors.js";
+import type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "../node/healing.js";
+import type { Logger } from "../node/logger.js";
+import { type AdminClient, ClusterAdmin } from "./cluster_admin.js";
+
+/** How long a member may take to say what it has, in milliseconds. */
+const LOOK_TIMEOUT_MS = 2_000;
+/** Pause before all are asked again, in milliseconds; it doubles up to the greatest. */
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 4_000;
+
+const ADVICE =
+  "Start the other members, or give their addresses with --peer-addresses, and start this node again. OPERATING.md, 'A damaged disk', has more.";
+
+/**
+ * Gets a snapshot from whichever other member has one that will do, and has one take it when none has. Asks all of them again and again for up to
+ * `patienceMs`; a transfer under way is not counted.
+ */
+export function peerSnapshotSource(options: {
+  /** Where members are, by id, besides those that the disk knows; these addresses count. */
+  readonly addresses: Readonly<Record<string, string>>;
+  readonly patienceMs: number;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}): SnapshotSource {
+  const { patienceMs, logger, signal } = options;
+  return async (missing, take) => {
+    const peers = peersOf(missing, options.addresses);
+    if (patienceMs === 0 || peers.length === 0) throw missing.refusal;
+    logger.warn(
+      { reason: missing.refusal.text, peers },
+      "a snapshot is missing or damaged: asking the other members for one",
+    );
+    const admin = new ClusterAdmin(peers.map(([, address]) => address));
+    const deadline = performance.now() + patienceMs;
+    try {
+      for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+        const reasons: string[] = [];
+        for (const [id, address] of peers) {
+          try {
+            const index = await fetchFrom(admin.at(address), missing, take, signal);
+            logger.warn({ from: id, index }, "took a snapshot of another member in place of the one that is missing");
+            return;
+          } catch (error) {
+            if (signal.aborted || isOwnDisk(error)) throw error;
+            reasons.push(`${id}: ${CairnError.from(error).text}`);
+          }
+        }
+        if (performance.now() + pauseMs > deadline) throw givenUp(missing, patienceMs, reasons);
+        logger.warn({ reasons }, "no member has given a snapshot yet, asking again");
+        await pause(pauseMs, undefined, { signal });
+      }
+    } finally {
+      admin.close();
+    }
+  };
+}
+
+function peersOf({ nodeId, members }: MissingSnapshot, given: Readonly<Record<string, string>>): [string, string][] {
+  const known = members.map(({ id, address }) => [id, address] as const);
+  const all = new Map([...known, ...Object.entries(given)]);
+  return [...all].filter(([id, address]) => id !== nodeId && address !== "");
+}
+
+/** Returns the index of the snapshot that was taken. */
+async function fetchFrom(
+  peer: AdminClient,
+  { nodeId, clusterId, leastIndex }: MissingSnapshot,
+  take: SnapshotTaker,
+  signal: AbortSignal,
+): Promise<number> {
+  const status = await peer.getStatus({}, { signal, timeoutMs: LOOK_TIMEOUT_MS });
+  if (status.clusterId !== clusterId || status.nodeId === nodeId) {
+    const text = `node ${status.nodeId} of cluster ${status.clusterId} answers there, which is no other member of ${clusterId}`;
+    throw new CairnError("WRONG_CLUSTER", text);
+  }
+  const info = (await newestOf(peer, leastIndex, signal)) ?? (await haveOneTaken(peer, leastIndex, signal));
+  const index = Number(info.index);
+  const offer = { index, term: Number(info.term), fileBytes: Number(info.fileBytes), sha256: info.sha256 };
+  await take(offer, download(peer, info.index, signal));
+  return index;
+}
+
+async function newestOf(peer: AdminClient, leastIndex: number, signal: AbortSignal): Promise<SnapshotInfo | undefined> {
+  const { snapshots } = await peer.listSnapshots({}, { signal, timeoutMs: LOOK_TIMEOUT_MS });
+  return snapshots.find(({ index }) => index >= leastIndex);
+}
+
+async function haveOneTaken(peer: AdminClient, leastIndex: number, signal: AbortSignal): Promise<SnapshotInfo> {
+  const { snapshot } = await peer.takeSnapshot({}, { signal });
+  if (snapshot !== undefined && snapshot.index >= leastIndex) return snapshot;
+  const text = `its newest snapshot is at index ${snapshot?.index ?? 0}, and one at ${leastIndex} or above is needed`;
+  throw new CairnError("NOT_FOUND", text);
+}
+
+/** The file's bytes. However long it takes, as long as something comes. */
+async function* download(peer: AdminClient, index: bigint, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const idle = new AbortController();
+  const text = `nothing has come for ${limits.transferIdleMs} ms`;
+  const timer = setTimeout(() => idle.abort(new CairnError("TIMEOUT", text)), limits.transferIdleMs);
+  try {
+    const settings = { signal: AbortSignal.any([signal, idle.signal]) };
+    for await (const { data } of peer.downloadSnapshot({ index }, settings)) {
+      timer.refresh();
+      if (data.byteLength > 0) yield data;
+    }
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Trouble that no other member can help with. */
+function isOwnDisk(error: unknown): boolean {
+  return hasCode(error, "DISK_FULL") || hasCode(error, "STORAGE_FAILED") || !(error instanceof CairnError);
+}
+
+function givenUp({ refusal }: MissingSnapshot, patienceMs: number, reasons: readonly string[]): CairnError {
+  const asked = `No other member has given a snapshot in ${patienceMs} ms: ${reasons.join("; ")}.`;
+  return new CairnError(refusal.code, `${refusal.text} ${asked} ${ADVICE}`, { cause: refusal });
+}
