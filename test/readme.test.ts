@@ -84,7 +84,7 @@ describe("the chapters on a cluster", () => {
     const shell = type(line);
     shell.stdin.end();
     const exit = await shell.ended();
-    expect(exit, `${line}\n${shell.stderr}`).toEqual({ code: 0, signal: null });
+    expect(exit, `${line}\n${shell.stdout}\n${shell.stderr}`).toEqual({ code: 0, signal: null });
     return shell.stdout;
   }
 

@@ -32,12 +32,15 @@ Exits with 3 when a member has another state than most, and with 1 when only the
 export function verifyCommand(): Command {
   return operatorCommand(new Command("verify"))
     .description("Compare the states of all members.")
-    .option("--node <id>", "which member asks the others (default: the first endpoint)", idText)
+    .option("--node <id>", "which member asks the others (default: the leader)", idText)
     .addHelpText("after", HELP)
     .action(async (options: VerifyOptions) => {
       const found = await withCluster(options, async (cluster): Promise<Verified> => {
-        const { admin } = await cluster.member(options.node);
-        const { index, digests, allEqual } = await admin.verifyState({});
+        // The leader knows who is a member: one that was removed may not.
+        const { index, digests, allEqual } =
+          options.node === undefined
+            ? await cluster.onLeader((leader) => leader.verifyState({}))
+            : await (await cluster.member(options.node)).admin.verifyState({});
         return {
           equal: allEqual,
           index: Number(index),

@@ -53,7 +53,7 @@ export class Progress {
   byLogUpTo = 0;
   /** Entries for it are being read from the log on disk. */
   isReading = false;
-  /** Transfers of snapshots to it that have failed in a row. */
+  /** Transfers of snapshots to it that have failed in a row, since one that has brought it anything. */
   failedTransfers = 0;
 
   constructor(

@@ -47,7 +47,11 @@ export type SnapshotOutcome =
   | { readonly kind: "installed"; readonly matchIndex: number }
   /** It was refused: the follower has committed this index already. Where its log agrees durably remains to be asked. */
   | { readonly kind: "ahead"; readonly commitIndex: number }
-  | { readonly kind: "failed" };
+  | {
+      readonly kind: "failed";
+      /** The next one has less to send: part of the snapshot has arrived, and was kept. */
+      readonly hasProgressed?: boolean;
+    };
 
 type Conflict = Pick<NonNullable<PeerAppendAnswer["rejection"]>, "conflictTerm" | "conflictIndex">;
 
@@ -175,6 +179,7 @@ export class Replication {
       outcome.kind === "installed" ? outcome.matchIndex : outcome.kind === "ahead" ? outcome.commitIndex : -1;
     // No correct member has more than this leader.
     if (reached < 0 || reached > log.last.index) {
+      if (outcome.kind === "failed" && outcome.hasProgressed === true) progress.failedTransfers = 0;
       this.#retryLater(progress);
       return;
     }
@@ -188,7 +193,7 @@ export class Replication {
     else progress.becomeProbe(reached + 1);
   }
 
-  /** Retries are spaced out: a follower that has no room, or a leader that has no good snapshot, will not have any a moment later. */
+  /** Retries that come to nothing are spaced out: a follower that has no room, or a leader that has no good snapshot, will not have any a moment later. */
   #retryLater(progress: Progress): void {
     const { timing } = this.state;
     const ticks = timing.heartbeatTicks * 2 ** Math.min(progress.failedTransfers, 30);

@@ -1,5 +1,5 @@
 import type { SnapshotOutcome, SnapshotSend } from "../core/replication.js";
-import { CairnError, hasCode } from "../errors.js";
+import { CairnError, type CairnErrorCode, hasCode } from "../errors.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import type { InstallReply, SnapshotCompression } from "../transport/install_messages.js";
@@ -82,6 +82,12 @@ export class OutgoingSnapshot {
     return this.#isAccepted ? this.#info : undefined;
   }
 
+  /** Whether a part has arrived that the receiver keeps. Of one that is whole and was not installed it keeps nothing. */
+  #hasProgressed(failure: CairnErrorCode): boolean {
+    if (this.#cancelled || this.#info === undefined || !BROKEN_OFF.has(failure)) return false;
+    return this.#doneBytes > this.#firstByte && this.#doneBytes < this.#info.fileBytes;
+  }
+
   /** Ends it; {@link run} says that it has failed. */
   cancel(): void {
     this.#cancelled = true;
@@ -93,9 +99,10 @@ export class OutgoingSnapshot {
   run(): Promise<SnapshotOutcome> {
     const { logger } = this.#options;
     const running = this.#run().catch((error): SnapshotOutcome => {
-      const facts = { to: this.send.to, index: this.#info?.index, reason: CairnError.from(error).text };
+      const { code, text } = CairnError.from(error);
+      const facts = { to: this.send.to, index: this.#info?.index, reason: text };
       if (!this.#cancelled) logger.warn(facts, "sending a snapshot failed");
-      return { kind: "failed" };
+      return { kind: "failed", hasProgressed: this.#hasProgressed(code) };
     });
     this.settled = running;
     return running;
@@ -257,6 +264,9 @@ export class OutgoingSnapshot {
     this.#cancelIdle = clock.after(idleMs, () => this.#stream?.cancel());
   }
 }
+
+/** What ends a transfer on its way, and leaves what has arrived. */
+const BROKEN_OFF: ReadonlySet<CairnErrorCode> = new Set(["UNREACHABLE", "CORRUPT"]);
 
 function choiceOf({ index, term, fileBytes, sha256 }: SnapshotInfo) {
   return { index, term, fileBytes, sha256 };

@@ -243,6 +243,15 @@ describe("a member that needs what is trimmed", () => {
     expect(waited).toEqual([2, 4, 8, 16, 32, 40, 40]);
   });
 
+  test("is sent the rest soon when a part of it has arrived, however often the transfer breaks off", () => {
+    const { raft, send } = leading({ electionTicks: 5, heartbeatTicks: 2 });
+    const waited = [false, false, true, true, false, false].map((hasProgressed) => {
+      raft.snapshotSent(send, { kind: "failed", hasProgressed });
+      return ticksUntilSend(raft);
+    });
+    expect(waited).toEqual([2, 4, 2, 2, 4, 8]);
+  });
+
   test("is not sent it again while it is being sent", () => {
     expect(ticksUntilSend(leading().raft)).toBe(Number.POSITIVE_INFINITY);
   });

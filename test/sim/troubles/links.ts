@@ -45,7 +45,7 @@ export class LinkTroubles {
   end(): void {
     const { network } = this.cluster;
     network.rules.clear();
-    network.weather = { ...network.weather, slow: 0, loss: 0, duplicate: 0, streamBreak: 0 };
+    network.weather = { ...network.weather, slow: 0, loss: 0, duplicate: 0, streamBreak: 0, corruption: 0 };
   }
 
   #forAWhile(rule: LinkRule, what: string, ms: number): void {
