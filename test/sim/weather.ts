@@ -109,7 +109,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       membership: times(1_000, 8_000),
       transfer: times(2_000, 12_000),
       campaign: times(3_000, 15_000),
-      transferTrouble: times(100, 1_500),
+      transferTrouble: times(30, 300),
     },
   };
 }
