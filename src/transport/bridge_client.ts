@@ -41,6 +41,8 @@ export interface RequestSender<Request> {
    * call has failed or the server has ended it.
    */
   send(request: Request): Promise<void>;
+  /** The same with a message that is encoded already. */
+  sendEncoded(request: Buffer): Promise<void>;
   /** No more messages will be sent. */
   end(): void;
   /** Ends the call with CANCELLED, at both sides. */
@@ -249,17 +251,18 @@ class Sender implements SendingHalf {
 
   methods(): RequestSender<Message> {
     return {
-      send: (request) => this.#send(request),
+      send: (request) => this.#send(() => encodeMessage(this.#method.input, request)),
+      sendEncoded: (request) => this.#send(() => request),
       end: () => this.#end(),
       cancel: () => this.#call?.cancel(cancelledByCaller(this.#method)),
     };
   }
 
-  async #send(request: Message): Promise<void> {
+  async #send(encode: () => Buffer): Promise<void> {
     if (this.#halfClosed) {
       throw new CairnError("FAILED_PRECONDITION", `${methodName(this.#method)}: nothing can be sent after end()`);
     }
-    return this.#outgoing.send(encodeMessage(this.#method.input, request));
+    return this.#outgoing.send(encode());
   }
 
   #end(): void {

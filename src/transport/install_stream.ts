@@ -1,8 +1,9 @@
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { openChannel } from "./bridge_client.js";
 import type { ChannelSettings } from "./channel.js";
+import { encodeChunk } from "./chunk_codec.js";
 import type { InstallMessage, InstallReply } from "./install_messages.js";
-import { installRequest, type Self, toInstallReply } from "./peer_messages.js";
+import { offerRequest, type Self, toInstallReply } from "./peer_messages.js";
 import type { InstallStream, Peer } from "./transport.js";
 
 /**
@@ -17,7 +18,10 @@ export class GrpcInstallStream implements InstallStream {
   constructor({ id, address }: Peer, self: Self, settings: ChannelSettings, onEnd: (stream: InstallStream) => void) {
     const channel = openChannel(address, settings);
     const call = channel.client(RaftService).installSnapshot();
-    this.#send = (message) => call.send(installRequest(message, id, self));
+    this.#send = (message) => {
+      if (message.kind === "chunk") return call.sendEncoded(encodeChunk(message));
+      return call.send(offerRequest(message, id, self));
+    };
     this.replies = repliesOf(call.responses);
     this.#cancel = () => {
       // The call ends with its channel, but only by cancel() as its caller's doing.

@@ -6,7 +6,8 @@ export type WriteMessage = (bytes: Buffer, written: () => void) => void;
 
 /**
  * The messages that go out on a stream, one write at a time, in order. Holds its callers back while more than
- * `streamBufferBytes` wait for the network: so a slow receiver slows the sender instead of filling its memory.
+ * `streamBufferBytes` wait behind the one that is being written: so a slow receiver slows the sender instead of filling its memory, and
+ * the next message is made while the network takes the last one, however large they are.
  */
 export class OutgoingMessages {
   readonly #write: WriteMessage;
@@ -59,13 +60,13 @@ export class OutgoingMessages {
       return;
     }
     this.#writing = true;
-    this.#write(bytes, () => this.#written(bytes));
+    this.#waitingBytes -= bufferedBytes(bytes);
+    this.#write(bytes, () => this.#written());
+    this.#wakeCallers();
   }
 
-  #written(bytes: Buffer): void {
+  #written(): void {
     this.#writing = false;
-    this.#waitingBytes -= bufferedBytes(bytes);
-    this.#wakeCallers();
     if (this.#failure === undefined) this.#writeNext();
   }
 

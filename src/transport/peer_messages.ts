@@ -1,4 +1,3 @@
-import { crc32 } from "node:zlib";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
   AppendEntriesRejection,
@@ -115,19 +114,14 @@ export function toVoteAnswer({ to, term, preVote }: VoteRequest, response: Reque
   };
 }
 
-export function installRequest(
-  message: InstallMessage,
+export function offerRequest(
+  message: InstallMessage & { kind: "offer" },
   to: string,
   self: Self,
 ): MessageInitShape<typeof InstallSnapshotRequestSchema> {
-  const term = BigInt(message.leaderTerm);
-  if (message.kind === "chunk") {
-    const { offset, data, fileBytes = 0 } = message;
-    return { message: { case: "chunk", value: { term, offset: BigInt(offset), crc32: crc32(data), data, fileBytes } } };
-  }
   const offer = {
     header: headerTo(to, self),
-    term,
+    term: BigInt(message.leaderTerm),
     leaderId: message.from,
     index: BigInt(message.index),
     snapshotTerm: BigInt(message.term),

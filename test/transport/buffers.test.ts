@@ -129,11 +129,22 @@ describe("OutgoingMessages", () => {
     expect(ended).toBe(true);
   });
 
-  test("holds its callers back above the limit, until the network has taken enough", async () => {
+  test("holds its callers back when more than the limit waits behind what is being written", async () => {
     const { messages, writes } = outgoing();
     const half = Buffer.alloc(limits.streamBufferBytes / 2);
-    const sends = [messages.send(half), messages.send(half), messages.send(half)];
+    const sends = Array.from({ length: 4 }, () => messages.send(half));
     await turn();
+    expect(await Promise.all(sends.map(isPending))).toEqual([false, false, true, true]);
+    writes[0]!.written();
+    expect(await Promise.all(sends.map(isPending))).toEqual([false, false, true, true]);
+    writes[1]!.written();
+    await Promise.all(sends);
+  });
+
+  test("a message of any size can be made while the one before is being written", async () => {
+    const { messages, writes } = outgoing();
+    const large = Buffer.alloc(limits.messageBytes);
+    const sends = Array.from({ length: 3 }, () => messages.send(large));
     expect(await Promise.all(sends.map(isPending))).toEqual([false, true, true]);
     writes[0]!.written();
     expect(await Promise.all(sends.map(isPending))).toEqual([false, true, true]);
@@ -143,6 +154,7 @@ describe("OutgoingMessages", () => {
 
   test("a failure reaches who waits and who comes later, and nothing more is written", async () => {
     const { messages, writes } = outgoing();
+    await messages.send(Buffer.alloc(1));
     const waiting = messages.send(Buffer.alloc(limits.messageBytes));
     void messages.send(Buffer.alloc(1)).catch(() => {});
     messages.fail(new Error("gone"));

@@ -1,0 +1,36 @@
+import { crc32 } from "node:zlib";
+import { fieldBytes, putField } from "../storage/wal/codec.js";
+import type { InstallMessage } from "./install_messages.js";
+
+// The protobuf message cairn.v1.InstallSnapshotRequest with a chunk, written out by hand: its data is copied once. The bytes are those that
+// protobuf-es writes.
+
+const CHUNK = 0x12;
+const TERM = 0x08;
+const OFFSET = 0x10;
+const CRC32 = 0x1d;
+const DATA = 0x22;
+const FILE_BYTES = 0x28;
+
+/** Bytes of the crc32 field: a tag and a fixed32. */
+const CRC32_BYTES = 5;
+
+/** Encodes a chunk, as a request of an InstallSnapshot stream. */
+export function encodeChunk({ leaderTerm, offset, data, fileBytes = 0 }: InstallMessage & { kind: "chunk" }): Buffer {
+  const crc = crc32(data);
+  const { byteLength } = data;
+  const numbers = fieldBytes(leaderTerm) + fieldBytes(offset) + (crc === 0 ? 0 : CRC32_BYTES) + fieldBytes(fileBytes);
+  const chunkBytes = numbers + fieldBytes(byteLength) + byteLength;
+  const buffer = Buffer.allocUnsafe(fieldBytes(chunkBytes) + chunkBytes);
+  let at = putField(CHUNK, chunkBytes, buffer, 0);
+  at = putField(TERM, leaderTerm, buffer, at);
+  at = putField(OFFSET, offset, buffer, at);
+  if (crc !== 0) {
+    buffer[at] = CRC32;
+    at = buffer.writeUInt32LE(crc, at + 1);
+  }
+  at = putField(DATA, byteLength, buffer, at);
+  buffer.set(data, at);
+  putField(FILE_BYTES, fileBytes, buffer, at + byteLength);
+  return buffer;
+}

@@ -1,0 +1,45 @@
+import { crc32 } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { InstallSnapshotRequestSchema } from "../../gen/cairn/v1/raft_pb.js";
+import { encodeChunk } from "../../src/transport/chunk_codec.js";
+
+const anyNumber = fc.oneof(fc.nat(300), fc.nat(), fc.maxSafeNat(), fc.constant(Number.MAX_SAFE_INTEGER));
+/** CRC-32 of these is 0, which protobuf leaves out. */
+const NO_CRC = Buffer.from("9d0ad96d", "hex");
+
+test("data whose checksum is 0 exists", () => expect(crc32(NO_CRC)).toBe(0));
+
+test("a chunk has the bytes that protobuf-es would write", () => {
+  const anyChunk = fc.record({
+    leaderTerm: anyNumber,
+    offset: anyNumber,
+    data: fc.oneof(
+      fc.uint8Array({ maxLength: 300 }),
+      fc.constant(new Uint8Array(256 * 1024).fill(7)),
+      fc.constant(NO_CRC),
+    ),
+    fileBytes: fc.option(fc.nat(1024 * 1024), { nil: undefined }),
+  });
+  fc.assert(
+    fc.property(anyChunk, ({ leaderTerm, offset, data, fileBytes }) => {
+      const value = {
+        term: BigInt(leaderTerm),
+        offset: BigInt(offset),
+        crc32: crc32(data),
+        data,
+        fileBytes: fileBytes ?? 0,
+      };
+      const message = create(InstallSnapshotRequestSchema, { message: { case: "chunk", value } });
+      const encoded = encodeChunk({
+        kind: "chunk",
+        leaderTerm,
+        offset,
+        data,
+        ...(fileBytes !== undefined && { fileBytes }),
+      });
+      expect(encoded.equals(toBinary(InstallSnapshotRequestSchema, message))).toBe(true);
+    }),
+  );
+});
