@@ -45,8 +45,9 @@ export class ClusterAdmin {
   async onLeader<Answer>(
     call: (leader: AdminClient, address: string) => Promise<Answer>,
     signal?: AbortSignal,
+    patienceMs = LEADER_PATIENCE_MS,
   ): Promise<Answer> {
-    const deadline = performance.now() + LEADER_PATIENCE_MS;
+    const deadline = performance.now() + patienceMs;
     for (;;) {
       try {
         const { leaderAddress } = await this.look();

@@ -120,12 +120,13 @@ function textOf(members: Membership): string {
 }
 
 async function beRemoved(admin: ClusterAdmin, settings: StartSettings, signal: AbortSignal): Promise<void> {
-  const { id, electionTicks, tickMs } = settings;
-  const patienceMs = Math.max(REMOVAL_PATIENCE_MS, REMOVAL_PATIENCE_TIMEOUTS * electionTicks * tickMs);
+  const { id, electionTicks, tickMs, healTimeoutMs } = settings;
+  const enoughMs = Math.max(REMOVAL_PATIENCE_MS, REMOVAL_PATIENCE_TIMEOUTS * electionTicks * tickMs);
+  const patienceMs = healTimeoutMs === 0 ? enoughMs : Math.min(enoughMs, healTimeoutMs);
   const deadline = performance.now() + patienceMs;
   for (;;) {
     try {
-      return await admin.onLeader((leader) => removeUnlessActive(leader, id, signal), signal);
+      return await admin.onLeader((leader) => removeUnlessActive(leader, id, signal), signal, patienceMs);
     } catch (error) {
       if (signal.aborted) throw error;
       const { code, text } = CairnError.from(error);

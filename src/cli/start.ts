@@ -165,7 +165,7 @@ export function startCommand(): Command {
     .addOption(
       number(
         "heal-timeout-ms",
-        "how long to ask the other members for a snapshot when those on disk are damaged; 0: not at all",
+        "how long to ask the other members for help: for a snapshot when those on disk are damaged (0: not at all), or to remove this node when its disk is lost",
         0,
         2 ** 31 - 1,
         60_000,

@@ -82,7 +82,7 @@ describe("a node that has lost its disk", () => {
       return status!.leaderId === "" ? true : undefined;
     });
     const args = ["--id", one!.id, "--data", one!.data, "--cluster", cluster.founders, ...SETTINGS];
-    const refused = await runCommand(["start", ...args]);
+    const refused = await runCommand(["start", ...args, "--heal-timeout-ms", "1000"]);
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toMatch(
       /has lost its data and could not be removed: the cluster has no leader now.*OPERATING\.md, 'A lost majority'/,
@@ -117,12 +117,10 @@ describe("a node that has lost its disk", () => {
     expect(await readdir(directory)).not.toContain(id);
   });
 
-  test("a second node under the name of one that runs does not have that one removed", {
-    timeout: 90_000,
-  }, async () => {
+  test("a second node under the name of one that runs does not have that one removed", async () => {
     const { id } = (await cluster.followers())[0]!;
     const args = ["start", "--id", id, "--data", join(directory, "second"), "--cluster", cluster.founders];
-    const refused = await runCommand([...args, "--listen", "127.0.0.1:0"]);
+    const refused = await runCommand([...args, "--listen", "127.0.0.1:0", "--heal-timeout-ms", "2000"]);
     expect(refused).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(/a node that runs under the name n\d answers the leader/),
