@@ -10,6 +10,7 @@ import { raftService } from "../dist/src/server/raft_service.js";
 import { addService } from "../dist/src/transport/bridge_server.js";
 import { serverOptions } from "../dist/src/transport/grpc_options.js";
 import { grpcTransport } from "../dist/src/transport/grpc_transport.js";
+import { widenWindows } from "../dist/src/transport/server_windows.js";
 
 const CLUSTER = "bench";
 const MiB = 1024 * 1024;
@@ -34,6 +35,7 @@ async function follow() {
     },
   };
   const server = new grpc.Server(serverOptions);
+  widenWindows(server);
   addService(server, RaftService, raftService(node));
   const port = await new Promise((resolve, reject) => {
     const credentials = grpc.ServerCredentials.createInsecure();

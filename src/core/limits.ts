@@ -23,6 +23,8 @@ export const limits = {
    * they are more. One message always fits.
    */
   streamBufferBytes: 256 * KiB,
+  /** Bytes on their way to a server that it has not read yet, on one connection: what a sender need not wait for a word of the receiver for. */
+  serverWindowBytes: 1 * MiB,
   /** Calls and streams at a time on one connection; a client holds further ones back. */
   streamsPerConnection: 4096,
   /** Longest text of an error that goes over the network, in characters; the rest is cut. */

@@ -6,6 +6,7 @@ import { CairnError } from "../errors.js";
 import { type Logger, silentLogger } from "../node/logger.js";
 import { addService } from "../transport/bridge_server.js";
 import { serverOptions } from "../transport/grpc_options.js";
+import { widenWindows } from "../transport/server_windows.js";
 import { adminService } from "./admin_service.js";
 import { Forwarding } from "./forwarding.js";
 import type { KeyValueNode } from "./key_value_node.js";
@@ -46,6 +47,7 @@ export class CairnServer {
   static async start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer> {
     const logger = options.logger ?? silentLogger;
     const server = new grpc.Server(serverOptions);
+    if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
     const sessions = new Sessions(node);

@@ -2,6 +2,7 @@ import * as grpc from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
 import { openChannel, type SharedChannel } from "../../src/transport/bridge_client.js";
 import { serverOptions } from "../../src/transport/grpc_options.js";
+import { widenWindows } from "../../src/transport/server_windows.js";
 
 export { deferred } from "../support/conditions.js";
 
@@ -15,6 +16,7 @@ export interface Loopback {
 /** Starts a server. When the test ends, the channel is closed and the server must come to its end by itself: no call may be left. */
 export async function loopback(addServices: (server: grpc.Server) => void): Promise<Loopback> {
   const server = new grpc.Server(serverOptions);
+  widenWindows(server);
   addServices(server);
   const address = await listen(server, "127.0.0.1:0");
   const channel = openChannel(address);

@@ -1,0 +1,28 @@
+import { once } from "node:events";
+import { connect } from "node:http2";
+import * as grpc from "@grpc/grpc-js";
+import { expect, onTestFinished, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import { serverOptions } from "../../src/transport/grpc_options.js";
+import { widenWindows } from "../../src/transport/server_windows.js";
+import { until } from "../support/conditions.js";
+
+test("a client has a wide window to a server, on each stream and on the connection", async () => {
+  const server = new grpc.Server(serverOptions);
+  onTestFinished(() => server.forceShutdown());
+  expect(widenWindows(server)).toBe(true);
+  const port = await new Promise<number>((resolve, reject) => {
+    const credentials = grpc.ServerCredentials.createInsecure();
+    server.bindAsync("127.0.0.1:0", credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
+  });
+  const session = connect(`http://127.0.0.1:${port}`);
+  onTestFinished(() => session.destroy());
+  const [settings] = await once(session, "remoteSettings");
+  expect(settings.initialWindowSize).toBe(limits.serverWindowBytes);
+  expect(settings.maxConcurrentStreams).toBe(limits.streamsPerConnection);
+  await until(() => session.state.remoteWindowSize === limits.serverWindowBytes, "the connection's window is wide");
+});
+
+test("a server that is built differently is left as it is", () => {
+  expect(widenWindows({} as grpc.Server)).toBe(false);
+});
