@@ -7,7 +7,7 @@ import type { Entry, HardState, SnapshotMeta } from "./types.js";
 export interface Ready {
   /**
    * A snapshot that is to become this node's state. It lies on disk, verified, under a temporary name. First of all: publish it, then
-   * make the log start at it (keeping the entries behind it when the log has its last entry with the same term), then switch the state
+   * make the log start at it (keeping the entries behind it when the log has its last entry with the same term, and the core has any), then switch the state
    * machine; each durable before the next. A crash between any two of these is mended at the next start (rule 8). The term of the leader
    * that sent it is durable already: an earlier Ready held it.
    */

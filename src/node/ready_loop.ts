@@ -110,8 +110,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const info = await this.room.untilRoom(() => staged.publish());
     // The commit index may be above the snapshot already, by entries that are not in the log before the next write.
     const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };
+    // Where the core has nothing behind the snapshot, the disk may: entries that others had replaced that were not written yet (rule 4).
+    const keepsEntries = this.raft.log.last.index > meta.index;
     await this.room.untilRoom(() =>
-      log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),
+      keepsEntries && log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),
     );
     await this.room.untilRoom(() =>
       machine.restore(abortable(snapshots.openPayload(info), this.#stopped.signal), meta),

@@ -178,7 +178,7 @@ export const mutations: readonly Mutation[] = [
       },
       {
         file: "src/node/ready_loop.ts",
-        find: "log.termAt(meta.index) === meta.term ? log.trim(meta.index)",
+        find: "keepsEntries && log.termAt(meta.index) === meta.term ? log.trim(meta.index)",
         replace: "log.termAt(meta.index) !== undefined ? log.trim(meta.index)",
       },
     ],

@@ -231,7 +231,7 @@ describe("a handler that ends before its requests do", () => {
 describe("a slow receiver slows its sender", () => {
   const messageBytes = 64 * 1024;
   const messages = 2000;
-  /** What waits at both ends, and a few messages in the hands of Node and in the server's window of 64 KiB. */
+  /** What waits at both ends, and a few messages in the hands of Node and in the server's window. */
   const mostUp = (2 * limits.streamBufferBytes + limits.serverWindowBytes) / messageBytes + 4;
   /** The same, with the client's window of 1 MiB. */
   const mostDown = (2 * limits.streamBufferBytes + 1024 * 1024) / messageBytes + 4;

@@ -42,9 +42,9 @@ export class Disk {
     if (snapshot.index > (this.snapshot?.index ?? 0)) this.snapshot = snapshot;
   }
 
-  /** Makes the log start at an installed snapshot, keeping what is behind it when the log has its last entry. */
-  startAt(snapshot: SnapshotMeta, hardState: HardState): void {
-    if (this.termAt(snapshot.index) === snapshot.term) {
+  /** Makes the log start at an installed snapshot, keeping what is behind it when the log has its last entry, and the core any behind it. */
+  startAt(snapshot: SnapshotMeta, hardState: HardState, coreHasMore = true): void {
+    if (coreHasMore && this.termAt(snapshot.index) === snapshot.term) {
       this.trim(snapshot.index);
       return;
     }

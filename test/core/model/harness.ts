@@ -192,7 +192,10 @@ export class Harness {
     if (snapshot !== undefined) {
       const hardState = ready.hardState ?? disk.hardState;
       steps.push({ what: "publish", run: () => disk.publish(snapshot) });
-      steps.push({ what: "start log at snapshot", run: () => disk.startAt(snapshot, hardState) });
+      steps.push({
+        what: "start log at snapshot",
+        run: () => disk.startAt(snapshot, hardState, this.raft.log.last.index > snapshot.index),
+      });
       steps.push({ what: "restore state", run: () => this.#restore(snapshot) });
     }
     const first = entries[0]?.index;
