@@ -146,7 +146,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "no term check right before the entries",
     rule: "Raft section 5.3: the consistency check",
-    seed: 22,
+    seed: 6,
     patches: [
       {
         file: "src/core/follower.ts",
@@ -306,7 +306,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "reads are answered without asking a majority",
     rule: "thesis section 6.4",
-    seed: 8,
+    seed: 53,
     patches: [
       {
         file: "src/core/leader.ts",

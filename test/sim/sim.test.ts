@@ -3,6 +3,7 @@ import { runSimulation, type SeedResult, summarize } from "./launch.mjs";
 
 /** Run at every test, and enough to get everywhere. */
 const FIXED_SEEDS = 50;
+const FIRST_SEED = 21;
 /** Others each time. */
 const FRESH_SEEDS = 300;
 
@@ -98,7 +99,7 @@ function failures(results: readonly SeedResult[]): string[] {
 }
 
 test(`${FIXED_SEEDS} known seeds: nothing is broken, and everything is met with`, { timeout: 300_000 }, async () => {
-  const results = await runSimulation({ seeds: FIXED_SEEDS, goOn: true });
+  const results = await runSimulation({ seeds: FIXED_SEEDS, start: FIRST_SEED, goOn: true });
   expect(failures(results)).toEqual([]);
   const { counts } = summarize(results);
   expect(situations.filter((what) => (counts[what] ?? 0) === 0)).toEqual([]);
