@@ -47,17 +47,17 @@ describe.skipIf(!hasProc)("a node of its own process", () => {
     expect(grown).toBeLessThan(2 * file.bytes.byteLength);
   });
 
-  test("that installs 500 snapshots and takes 500 holds no more files open than after the first ones", async () => {
+  test("that installs 150 snapshots and takes 150 holds no more files open than after the first ones", async () => {
     const file = (index: number) => makeSnapshotFile({ clusterId: CLUSTER, index, term: 1, pairs: statePairs(1, 10) });
     let index = 0;
     while (index < 10) await install(channel, await file(++index));
     const before = await filesInUse(node.pid);
-    while (index < 500) await install(channel, await file(++index));
+    while (index < 150) await install(channel, await file(++index));
     await noMoreThan(before);
 
     const admin = channel.client(AdminService);
     await admin.campaign({});
-    for (let count = 0; count < 500; count++) {
+    for (let count = 0; count < 150; count++) {
       await channel.client(KeyValueService).put({ key: Buffer.from("key") });
       expect((await admin.takeSnapshot({})).taken).toBe(true);
     }
