@@ -112,4 +112,6 @@ process.on("message", async ({ task, fields }) => {
     process.send({ error: error instanceof Error ? error.stack : String(error) });
   }
 });
+// When the benchmark is gone, however it ended.
+process.on("disconnect", () => process.exit());
 process.send({ result: { address: server.address } });
