@@ -8,38 +8,18 @@
 // bare write to disk, of as many bytes.
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
 import { openChannel } from "../dist/src/transport/bridge_client.js";
 import { bareStream } from "./support/bare_stream.mjs";
 import { add, emptyPhase, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
 import { startLoad } from "./support/load.mjs";
 import { watchMemory } from "./support/memory.mjs";
-import { startNode } from "./support/node.mjs";
+import { startNode, watched } from "./support/node.mjs";
+import { QUIET_MS, snapshotOptions, WARM_UP_MS } from "./support/snapshot_options.mjs";
 
-const GiB = 1024 * 1024 * 1024;
-const KEY_BYTES = 16;
-const WARM_UP_MS = 2_000;
-/** Without an installation, writes are measured for so long in each round, at least. */
-const QUIET_MS = 4_000;
-
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    gib: { type: "string", default: "0.125" },
-    "value-bytes": { type: "string", default: "1024" },
-    callers: { type: "string", default: "32" },
-    rounds: { type: "string", default: "3" },
-  },
-});
-const valueBytes = Number(values["value-bytes"]);
-const callers = Number(values.callers);
-const rounds = Number(values.rounds);
-const keys = Math.ceil((Number(values.gib) * GiB) / (KEY_BYTES + valueBytes));
-
-const directory = mkdtempSync(join(positionals[0] ?? tmpdir(), "cairn-bench-install-"));
+const { keys, valueBytes, callers, rounds, parent } = snapshotOptions();
+const directory = mkdtempSync(join(parent, "cairn-bench-install-"));
 const members = await Promise.all(
   ["n1", "n2", "n3"].map(async (id) => ({ id, address: await freeAddress(), role: "voter" })),
 );
@@ -151,13 +131,6 @@ async function start(id) {
   nodes.set(id, node);
   memory.set(id, watchMemory(node.pid, memory.get(id)));
   return node;
-}
-
-/** Does something while the delays of a node's event loop are watched. */
-async function watched(node, action) {
-  await node.ask("watchDelays");
-  const result = await action();
-  return { result, ...(await node.ask("worstDelay")) };
 }
 
 /** An address that nobody listens at now. */

@@ -7,37 +7,17 @@
 // snapshot without load, writes without a snapshot, writes during one. DIRECTORY: on the disk to measure (default: the system's
 // temporary one).
 import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
 import { openChannel } from "../dist/src/transport/bridge_client.js";
 import { add, emptyPhase, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
 import { startLoad } from "./support/load.mjs";
 import { watchMemory } from "./support/memory.mjs";
-import { startNode } from "./support/node.mjs";
+import { startNode, watched } from "./support/node.mjs";
+import { QUIET_MS, snapshotOptions, WARM_UP_MS } from "./support/snapshot_options.mjs";
 
-const GiB = 1024 * 1024 * 1024;
-const KEY_BYTES = 16;
-const WARM_UP_MS = 2_000;
-/** Without a snapshot, writes are measured for so long in each round, at least. */
-const QUIET_MS = 4_000;
-
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    gib: { type: "string", default: "0.125" },
-    "value-bytes": { type: "string", default: "1024" },
-    callers: { type: "string", default: "32" },
-    rounds: { type: "string", default: "3" },
-  },
-});
-const valueBytes = Number(values["value-bytes"]);
-const callers = Number(values.callers);
-const rounds = Number(values.rounds);
-const keys = Math.ceil((Number(values.gib) * GiB) / (KEY_BYTES + valueBytes));
-
-const directory = mkdtempSync(join(positionals[0] ?? tmpdir(), "cairn-bench-snapshot-"));
+const { keys, valueBytes, callers, rounds, parent } = snapshotOptions();
+const directory = mkdtempSync(join(parent, "cairn-bench-snapshot-"));
 const node = await startNode({ id: "n1", directory });
 const memory = watchMemory(node.pid);
 try {
@@ -66,14 +46,14 @@ async function run() {
   for (let round = 0; round < rounds; round++) {
     idle.bare.push(bytes / (await node.ask("writeBare", { bytes })).seconds);
     await load.for(100);
-    const taken = await watched(() => node.ask("take"));
+    const taken = await watched(node, () => node.ask("take"));
     bytes = taken.result.bytes;
     idle.takes.push(bytes / taken.result.seconds);
     idle.worstMs.push(taken.worstMs);
 
-    add(quiet, load, await watched(() => load.for(QUIET_MS)));
+    add(quiet, load, await watched(node, () => load.for(QUIET_MS)));
     load.start();
-    const busy = await watched(() => node.ask("take"));
+    const busy = await watched(node, () => node.ask("take"));
     await load.pause();
     add(during, load, busy);
     during.speeds.push(busy.result.bytes / busy.result.seconds);
@@ -88,18 +68,11 @@ async function run() {
       `bare write of as many bytes: ${megabytes(bare)} (${(taking / bare).toFixed(2)} of it)`,
   );
   console.log(`longest delay of the event loop, snapshot without load: ${Math.max(...idle.worstMs).toFixed(1)} ms`);
-  const restored = await watched(() => node.ask("restore"));
+  const restored = await watched(node, () => node.ask("restore"));
   console.log(
     `restoring: ${megabytes(bytes / restored.result.seconds)}, longest delay of the event loop ${restored.worstMs.toFixed(1)} ms`,
   );
   console.log(`peak memory of the node: ${memory.summary()}`);
   channel.close();
   await node.ask("stop");
-}
-
-/** Does something while the delays of the node's event loop are watched. */
-async function watched(action) {
-  await node.ask("watchDelays");
-  const result = await action();
-  return { result, ...(await node.ask("worstDelay")) };
 }

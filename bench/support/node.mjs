@@ -18,3 +18,10 @@ export async function startNode(config) {
   };
   return { pid: child.pid, address, ask, kill: () => child.kill("SIGKILL") };
 }
+
+/** Does something while the delays of a node's event loop are watched. */
+export async function watched(node, action) {
+  await node.ask("watchDelays");
+  const result = await action();
+  return { result, ...(await node.ask("worstDelay")) };
+}

@@ -1,10 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
-import type { MemberRole, Membership } from "../core/types.js";
+import type { MemberRole } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import type { Logger } from "../node/logger.js";
 import { membershipFromMessage } from "../storage/membership_message.js";
 import { type AdminClient, ClusterAdmin } from "./cluster_admin.js";
+import { memberList } from "./cluster_ids.js";
 import { joinCluster } from "./join.js";
 import { forgetRejoin, type Rejoin, readRejoin, writeRejoin } from "./rejoin_note.js";
 import type { StartSettings } from "./start_settings.js";
@@ -111,12 +112,9 @@ async function findTraces(admin: ClusterAdmin, settings: StartSettings): Promise
 
 /** A cluster is known by those who created it; a restored one has another id than --cluster says. */
 function isSameCluster(status: GetStatusResponse, { members, clusterId }: StartSettings): boolean {
-  const isSame = textOf(membershipFromMessage(status.bootstrapMembers)) === textOf(members);
+  const found = memberList(membershipFromMessage(status.bootstrapMembers));
+  const isSame = found.join(",") === memberList(members).join(",");
   return isSame && (clusterId === undefined || clusterId === status.clusterId);
-}
-
-function textOf(members: Membership): string {
-  return members.map(({ id, address }) => `${id}=${address}`).join(",");
 }
 
 async function beRemoved(admin: ClusterAdmin, settings: StartSettings, signal: AbortSignal): Promise<void> {

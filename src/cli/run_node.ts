@@ -7,6 +7,7 @@ import { CairnServer } from "../server/server.js";
 import { DataDirectory } from "../storage/data_dir.js";
 import { nodeFileSystem } from "../storage/fs.js";
 import { grpcTransport } from "../transport/grpc_transport.js";
+import { memberList } from "./cluster_ids.js";
 import { exitCodes } from "./exit_codes.js";
 import { askToJoin, joinCluster } from "./join.js";
 import { standardErrorLogger } from "./log.js";
@@ -104,19 +105,15 @@ function knownAddresses({ derivedClusterId, members, peerAddresses }: StartSetti
 }
 
 function sameMembers(node: KeyValueNode, { members }: StartSettings): boolean {
-  return JSON.stringify(listOf(node.bootstrapMembers)) === JSON.stringify(listOf(members));
+  return JSON.stringify(memberList(node.bootstrapMembers)) === JSON.stringify(memberList(members));
 }
 
 function anotherCluster(node: KeyValueNode, { data, members }: StartSettings): CairnError {
-  const found = listOf(node.bootstrapMembers).join(",");
-  const text = `${data} holds data of a cluster that was created with ${found}, not with ${listOf(members).join(",")}`;
+  const found = memberList(node.bootstrapMembers).join(",");
+  const text = `${data} holds data of a cluster that was created with ${found}, not with ${memberList(members).join(",")}`;
   const advice =
     "--cluster says who creates a cluster: leave it out, or give that list. Members change with 'cairn member'.";
   return new CairnError("DATA_DIRECTORY", `${text}. ${advice}`);
-}
-
-function listOf(members: StartSettings["members"]): string[] {
-  return members.map(({ id, address }) => `${id}=${address}`);
 }
 
 function adviseOnListen(error: unknown): never {

@@ -1,10 +1,10 @@
-import { createHash } from "node:crypto";
 import type { Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { checkMembers } from "../storage/data_dir.js";
 import { nodeFileSystem } from "../storage/fs.js";
 import { examineSnapshot, restoreDirectory, verifySnapshotFile } from "../storage/snapshot_backup.js";
 import { hex } from "../storage/snapshots/format.js";
+import { derivedClusterId, memberList } from "./cluster_ids.js";
 
 /** A snapshot file as it is printed; without what damage keeps from being known. */
 export interface InspectedFile {
@@ -70,18 +70,14 @@ export async function restoreFile(
     throw new CairnError("INVALID_ARGUMENT", `--cluster names ${[...cluster.keys()].join(", ")}, but not ${id}`);
   }
   const { header, measure } = await verifySnapshotFile(nodeFileSystem, file);
-  const clusterId = options.clusterId ?? derivedClusterId(measure.sha256, members);
+  // The same on every host on which the same file is restored for the same members: so the nodes find each other.
+  const derived = derivedClusterId("restored", [hex(measure.sha256), ...memberList(members)]);
+  const clusterId = options.clusterId ?? derived;
   if (clusterId === header.clusterId) {
     const text = `the snapshot is of cluster ${clusterId}: what is restored must have another id, or nodes that are left of that cluster`;
     throw new CairnError("INVALID_ARGUMENT", `${text} would be taken for its members. Give another --cluster-id.`);
   }
-  const where = { fs: nodeFileSystem, file, path: data, nodeId: id, clusterId, members };
+  const where = { fs: nodeFileSystem, file, at: header.meta, path: data, nodeId: id, clusterId, members };
   const { index, term } = await restoreDirectory(where);
   return { node: id, cluster: clusterId, data, index, term };
-}
-
-/** The same on every host on which the same file is restored for the same members: so the nodes find each other. */
-function derivedClusterId(sha256: Uint8Array, members: Membership): string {
-  const text = [hex(sha256), ...members.map(({ id, address }) => `${id}=${address}`)].join(",");
-  return `restored-${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
 }

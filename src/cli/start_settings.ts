@@ -1,10 +1,10 @@
-import { createHash } from "node:crypto";
 import type { Command } from "commander";
 import { isId } from "../core/ids.js";
 import type { ElectionMode, ReadMode } from "../core/timing.js";
 import type { Membership } from "../core/types.js";
 import type { SnapshotPolicy } from "../node/auto_snapshot.js";
 import type { SnapshotCompression } from "../transport/install_messages.js";
+import { derivedClusterId, memberList } from "./cluster_ids.js";
 import { applyConfigFile } from "./config_file.js";
 import type { LogLevel } from "./options.js";
 
@@ -107,7 +107,7 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
     listen,
     advertise: reachedAt,
     members: members ?? [{ id, address: reachedAt ?? "", role: "voter" }],
-    derivedClusterId: members && derivedId(members),
+    derivedClusterId: members && derivedClusterId("cluster", memberList(members)),
     join,
     peerAddresses: Object.fromEntries(options.peerAddresses ?? []),
     clusterId: options.clusterId,
@@ -129,12 +129,6 @@ function ownAddress(cluster: ReadonlyMap<string, string>, id: string, fail: (tex
 function membersOf(cluster: ReadonlyMap<string, string>): Membership {
   const members = [...cluster].map(([id, address]) => ({ id, address, role: "voter" }) as const);
   return members.sort((a, b) => (a.id < b.id ? -1 : 1));
-}
-
-/** The same for the same members, and different for others: nodes of two clusters must not talk to each other. */
-function derivedId(members: Membership): string {
-  const text = members.map(({ id, address }) => `${id}=${address}`).join(",");
-  return `cluster-${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
 }
 
 /** False when nothing makes the node take a snapshot by itself. */

@@ -1,5 +1,5 @@
 import { limits } from "../core/limits.js";
-import type { Membership } from "../core/types.js";
+import type { LogPosition, Membership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import { DataDirectory } from "./data_dir.js";
 import type { FileSystem } from "./fs.js";
@@ -61,6 +61,8 @@ export async function restoreDirectory(options: {
   readonly fs: FileSystem;
   /** The snapshot file. */
   readonly file: string;
+  /** Where it ends, as {@link verifySnapshotFile} has found. */
+  readonly at: LogPosition;
   readonly path: string;
   readonly nodeId: string;
   readonly clusterId: string;
@@ -68,7 +70,7 @@ export async function restoreDirectory(options: {
   readonly members: Membership;
 }): Promise<SnapshotInfo> {
   const { fs, file, path, nodeId, clusterId, members } = options;
-  const { index, term } = (await verifySnapshotFile(fs, file)).header.meta;
+  const { index, term } = options.at;
   let restored: SnapshotInfo | undefined;
   await DataDirectory.make(fs, path, { clusterId, nodeId, members }, async (directory) => {
     const log = { fs, directory: directory.log };

@@ -14,7 +14,13 @@ import { type Entry as EntryMessage, EntryType as EntryTypeMessage } from "../..
 import type { AppendRejection, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../core/messages.js";
 import type { Entry, EntryType } from "../core/types.js";
 import { CairnError } from "../errors.js";
-import type { InstallMessage, InstallReply, OfferRefusal, SnapshotCompression } from "./install_messages.js";
+import type {
+  InstallChoice,
+  InstallMessage,
+  InstallReply,
+  OfferRefusal,
+  SnapshotCompression,
+} from "./install_messages.js";
 
 // What peers say to each other, as the core has it and as raft.proto has it.
 
@@ -123,19 +129,15 @@ export function offerRequest(
     header: headerTo(to, self),
     term: BigInt(message.leaderTerm),
     leaderId: message.from,
-    index: BigInt(message.index),
-    snapshotTerm: BigInt(message.term),
-    fileBytes: BigInt(message.fileBytes),
-    sha256: message.sha256,
+    ...choiceFields(message),
     compression: compressionMessage(message.compression),
-    others: (message.others ?? []).map((other) => ({
-      index: BigInt(other.index),
-      snapshotTerm: BigInt(other.term),
-      fileBytes: BigInt(other.fileBytes),
-      sha256: other.sha256,
-    })),
+    others: (message.others ?? []).map(choiceFields),
   };
   return { message: { case: "offer", value: offer } };
+}
+
+function choiceFields({ index, term, fileBytes, sha256 }: InstallChoice) {
+  return { index: BigInt(index), snapshotTerm: BigInt(term), fileBytes: BigInt(fileBytes), sha256 };
 }
 
 export const refusalMessages: Readonly<Record<OfferRefusal["reason"], SnapshotRefusal>> = {

@@ -1,0 +1,51 @@
+import { parseArgs } from "node:util";
+import { defineConfig, type ViteUserConfig } from "vitest/config";
+
+/** What an option may be, and how that is called. */
+const kinds = {
+  text: { pattern: /^/, name: "a text" },
+  number: { pattern: /^\d+(\.\d+)?$/, name: "a number" },
+  whole: { pattern: /^\d+$/, name: "a whole number" },
+  count: { pattern: /^[1-9]\d*$/, name: "a whole number" },
+} as const;
+
+interface CommandOption {
+  readonly kind: keyof typeof kinds;
+  readonly default: string;
+}
+
+/**
+ * A long run as a command of its own: `npm run <name> -- --option value`. What stands behind `--` goes to <name>.command.ts by its
+ * environment: --wipe-state of crash as CRASH_WIPE_STATE.
+ */
+export function commandConfig(name: string, options: Readonly<Record<string, CommandOption>>): ViteUserConfig {
+  const { values } = parseArgs({
+    args: process.argv.slice(process.argv.indexOf("--") + 1),
+    options: Object.fromEntries(
+      Object.entries(options).map(([option, { default: value }]) => [option, { type: "string", default: value }]),
+    ),
+  });
+  const env: Record<string, string> = {};
+  for (const [option, { kind }] of Object.entries(options)) {
+    const value = String(values[option]);
+    if (!kinds[kind].pattern.test(value)) {
+      throw new Error(`--${option} must be ${kinds[kind].name}, not ${JSON.stringify(value)}`);
+    }
+    env[`${name}-${option}`.toUpperCase().replaceAll("-", "_")] = value;
+  }
+  return defineConfig({
+    test: {
+      globalSetup: ["test/support/global_setup.ts"],
+      include: [`test/integration/${name}.command.ts`],
+      pool: "forks",
+      testTimeout: 0,
+      disableConsoleIntercept: true,
+      env,
+    },
+  });
+}
+
+/** For a seed that nobody has named. */
+export function anySeed(): string {
+  return String(Date.now() % 2 ** 31);
+}
