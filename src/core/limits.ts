@@ -100,6 +100,8 @@ export const limits = {
   snapshotWriteBytes: 512 * KiB,
   /** Bytes written to a snapshot file after which they are synced. A sync of the log waits behind one of these, so they are short. */
   snapshotSyncBytes: 2 * MiB,
+  /** Chunk of a snapshot on its way to a follower, unless the caller says otherwise. */
+  installChunkBytes: 512 * KiB,
   /** Largest chunk of an InstallSnapshot or DownloadSnapshot stream. */
   transferChunkBytes: 1 * MiB,
   /** A snapshot is received only if so many bytes stay free on the disk behind it: the log must go on. */
@@ -171,6 +173,7 @@ assert(
 );
 assert(limits.peerAppendsInFlight <= limits.appendsInFlight, "a follower takes what a leader may have in flight");
 assert(limits.appendBytes < limits.messageBytes, "an AppendEntries message fits a gRPC message");
+assert(limits.installChunkBytes <= limits.transferChunkBytes, "a chunk is not too large for its receiver");
 assert(limits.transferChunkBytes + 64 * KiB <= limits.messageBytes, "a transfer chunk fits a gRPC message");
 assert(limits.snapshotChunkBytes <= limits.snapshotChunkBytesMax, "a written snapshot chunk can be read");
 assert(limits.entryBytes * 2 < limits.segmentBytes, "a segment holds a largest entry");

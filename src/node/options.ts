@@ -54,7 +54,7 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly snapshots?: SnapshotPolicy | false | undefined;
   /** Limits in place of those in limits.ts. */
   readonly limits?: Partial<RaftLimits> | undefined;
-  /** Bytes of a snapshot that go into one message to a follower. Default 256 KiB. */
+  /** Bytes of a snapshot that go into one message to a follower. Default 512 KiB. */
   readonly snapshotChunkBytes?: number | undefined;
   /** Bytes per second that all snapshots together may take that are on their way to followers. Default: as many as there are. */
   readonly snapshotBandwidth?: number | undefined;

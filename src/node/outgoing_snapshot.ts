@@ -246,13 +246,13 @@ export class OutgoingSnapshot {
   }
 
   /**
-   * The receiver found bytes that are not as they were written. From the middle of a file they are sent unseen: if they are damaged on this
+   * The receiver, which verifies everything, found bytes that are not as they were written. They are sent unseen: if they are damaged on this
    * node's disk, the snapshot must not be sent again and again.
    */
   async #findDamage(error: unknown): Promise<void> {
     const { snapshots } = this.#options;
     const info = this.#info;
-    if (!hasCode(error, "CORRUPT") || this.#firstByte === 0 || this.#cancelled || info === undefined) return;
+    if (!hasCode(error, "CORRUPT") || this.#cancelled || info === undefined) return;
     // What it finds, the store takes note of.
     if (snapshots.list().includes(info)) await snapshots.verify(info).catch(() => {});
   }

@@ -63,7 +63,7 @@ export class Peers {
       clock,
       logger,
       idleMs: limits.transferIdleMs,
-      chunkBytes: snapshotChunkBytes ?? limits.snapshotChunkBytes,
+      chunkBytes: snapshotChunkBytes ?? limits.installChunkBytes,
       resumeMs: settings.transferResumeMs ?? limits.transferResumeMs,
       atOnce: limits.outgoingTransfers,
       bandwidth: snapshotBandwidth === undefined ? undefined : new Bandwidth(snapshotBandwidth, clock),

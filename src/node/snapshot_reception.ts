@@ -81,8 +81,8 @@ async function* receiveChunks(
       if (next.done) throw new CairnError("INVALID_ARGUMENT", incompleteText(incoming));
       const chunk = asChunk(next.value);
       await incoming.write(chunk.leaderTerm, chunk.offset, await contentsOf(chunk, incoming.offer));
-      if (incoming.isWhole) return true;
       yield { kind: "progress", receivedBytes: incoming.offset };
+      if (incoming.isWhole) return true;
     }
   } catch (error) {
     if (!incoming.isCancelled) throw error;

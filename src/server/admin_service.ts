@@ -51,7 +51,7 @@ export function adminService(
       const unpin = node.snapshots.pin(info);
       try {
         yield { info: snapshotInfoToMessage(info) };
-        for await (const data of node.snapshots.readFile(info, 0, limits.snapshotChunkBytes)) yield { data };
+        for await (const data of node.snapshots.readGoodFile(info, limits.snapshotChunkBytes)) yield { data };
       } finally {
         unpin();
       }

@@ -41,8 +41,8 @@ export interface RequestSender<Request> {
    * call has failed or the server has ended it.
    */
   send(request: Request): Promise<void>;
-  /** The same with a message that is encoded already. */
-  sendEncoded(request: Buffer): Promise<void>;
+  /** The same with a message that is encoded already. Its memory is free again when `written` is called, which a broken call never does. */
+  sendEncoded(request: Buffer, written?: () => void): Promise<void>;
   /** No more messages will be sent. */
   end(): void;
   /** Ends the call with CANCELLED, at both sides. */
@@ -252,17 +252,17 @@ class Sender implements SendingHalf {
   methods(): RequestSender<Message> {
     return {
       send: (request) => this.#send(() => encodeMessage(this.#method.input, request)),
-      sendEncoded: (request) => this.#send(() => request),
+      sendEncoded: (request, written) => this.#send(() => request, written),
       end: () => this.#end(),
       cancel: () => this.#call?.cancel(cancelledByCaller(this.#method)),
     };
   }
 
-  async #send(encode: () => Buffer): Promise<void> {
+  async #send(encode: () => Buffer, written?: () => void): Promise<void> {
     if (this.#halfClosed) {
       throw new CairnError("FAILED_PRECONDITION", `${methodName(this.#method)}: nothing can be sent after end()`);
     }
-    return this.#outgoing.send(encode());
+    return this.#outgoing.send(encode(), written);
   }
 
   #end(): void {

@@ -15,13 +15,18 @@ const FILE_BYTES = 0x28;
 /** Bytes of the crc32 field: a tag and a fixed32. */
 const CRC32_BYTES = 5;
 
-/** Encodes a chunk, as a request of an InstallSnapshot stream. */
-export function encodeChunk({ leaderTerm, offset, data, fileBytes = 0 }: InstallMessage & { kind: "chunk" }): Buffer {
+/** Encodes a chunk, as a request of an InstallSnapshot stream; into `memory` if that is large enough. */
+export function encodeChunk(
+  { leaderTerm, offset, data, fileBytes = 0 }: InstallMessage & { kind: "chunk" },
+  memory: Buffer,
+): Buffer {
   const crc = crc32(data);
   const { byteLength } = data;
   const numbers = fieldBytes(leaderTerm) + fieldBytes(offset) + (crc === 0 ? 0 : CRC32_BYTES) + fieldBytes(fileBytes);
   const chunkBytes = numbers + fieldBytes(byteLength) + byteLength;
-  const buffer = Buffer.allocUnsafe(fieldBytes(chunkBytes) + chunkBytes);
+  const messageBytes = fieldBytes(chunkBytes) + chunkBytes;
+  const isEnough = memory.byteLength >= messageBytes;
+  const buffer = isEnough ? memory.subarray(0, messageBytes) : Buffer.allocUnsafe(messageBytes);
   let at = putField(CHUNK, chunkBytes, buffer, 0);
   at = putField(TERM, leaderTerm, buffer, at);
   at = putField(OFFSET, offset, buffer, at);

@@ -18,8 +18,14 @@ export class GrpcInstallStream implements InstallStream {
   constructor({ id, address }: Peer, self: Self, settings: ChannelSettings, onEnd: (stream: InstallStream) => void) {
     const channel = openChannel(address, settings);
     const call = channel.client(RaftService).installSnapshot();
+    // What a transfer allocates is what the garbage collector stops the node for: chunks are encoded into the same few buffers.
+    const spare: Buffer[] = [];
     this.#send = (message) => {
-      if (message.kind === "chunk") return call.sendEncoded(encodeChunk(message));
+      if (message.kind === "chunk") {
+        const memory = spare.pop() ?? NO_MEMORY;
+        const bytes = encodeChunk(message, memory);
+        return call.sendEncoded(bytes, () => spare.push(bytes.byteLength > memory.byteLength ? bytes : memory));
+      }
       return call.send(offerRequest(message, id, self));
     };
     this.replies = repliesOf(call.responses);
@@ -45,6 +51,8 @@ async function* repliesOf(
 ): AsyncGenerator<InstallReply> {
   for await (const response of responses) yield toInstallReply(response);
 }
+
+const NO_MEMORY = Buffer.alloc(0);
 
 /** A transfer that cannot begin. */
 export function failedInstall(error: Error): InstallStream {

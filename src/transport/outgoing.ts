@@ -4,6 +4,12 @@ import { bufferedBytes } from "./codec.js";
 /** Writes one message; calls `written` when the network has taken it, or never when the stream breaks before that. */
 export type WriteMessage = (bytes: Buffer, written: () => void) => void;
 
+/** A message that waits until it can be written. */
+interface Waiting {
+  readonly bytes: Buffer;
+  readonly written: () => void;
+}
+
 /**
  * The messages that go out on a stream, one write at a time, in order. Holds its callers back while more than
  * `streamBufferBytes` wait behind the one that is being written: so a slow receiver slows the sender instead of filling its memory, and
@@ -11,7 +17,7 @@ export type WriteMessage = (bytes: Buffer, written: () => void) => void;
  */
 export class OutgoingMessages {
   readonly #write: WriteMessage;
-  readonly #queue: Buffer[] = [];
+  readonly #queue: Waiting[] = [];
   #waitingBytes = 0;
   #writing = false;
   #failure: { error: unknown } | undefined;
@@ -23,10 +29,13 @@ export class OutgoingMessages {
     this.#write = write;
   }
 
-  /** Sends a message. Resolves when there is room for the next one; rejects when the stream has failed. */
-  send(bytes: Buffer): Promise<void> {
+  /**
+   * Sends a message. Resolves when there is room for the next one; rejects when the stream has failed. `written` is called when the network has
+   * taken this one: nothing uses its memory any more.
+   */
+  send(bytes: Buffer, written: () => void = () => {}): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
-    this.#queue.push(bytes);
+    this.#queue.push({ bytes, written });
     this.#waitingBytes += bufferedBytes(bytes);
     this.#writeNext();
     if (this.#waitingBytes <= limits.streamBufferBytes) return Promise.resolve();
@@ -53,15 +62,19 @@ export class OutgoingMessages {
 
   #writeNext(): void {
     if (this.#writing) return;
-    const bytes = this.#queue.shift();
-    if (bytes === undefined) {
+    const next = this.#queue.shift();
+    if (next === undefined) {
       this.#ended?.();
       this.#ended = undefined;
       return;
     }
+    const { bytes, written } = next;
     this.#writing = true;
     this.#waitingBytes -= bufferedBytes(bytes);
-    this.#write(bytes, () => this.#written());
+    this.#write(bytes, () => {
+      written();
+      this.#written();
+    });
     this.#wakeCallers();
   }
 

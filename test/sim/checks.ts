@@ -117,10 +117,10 @@ export class Checks {
     this.#each((checker) => checker.diskCall?.(place, call));
   }
 
-  /** A stream that brought a snapshot has ended with an error at its receiver. */
-  installFailed(place: SimNode, error: unknown, hasCorrupted: boolean): void {
+  /** A stream that brought a snapshot, perhaps a corrupt one, has ended with an error at its receiver. */
+  installFailed(place: SimNode, error: unknown, isCorrupt: boolean): void {
     const { code } = CairnError.from(error);
-    const isFoundOut = code === "CORRUPT" && (place.damage !== undefined || hasCorrupted);
+    const isFoundOut = code === "CORRUPT" && (place.damage !== undefined || isCorrupt);
     if (streamErrors.has(code) || isFoundOut) return;
     if (code === "STORAGE_FAILED" && place.expectsStorageFailure) return;
     this.fail(error);

@@ -1,4 +1,4 @@
-import { CairnError } from "../../src/errors.js";
+import { CairnError, hasCode } from "../../src/errors.js";
 import type { InstallMessage, InstallReply } from "../../src/transport/install_messages.js";
 import type { InstallStream } from "../../src/transport/transport.js";
 import { demand } from "./checkers/checker.js";
@@ -17,7 +17,7 @@ export class SimInstall implements InstallStream {
   readonly #replies: Pipe<InstallReply>;
   readonly #targetLife: number | undefined;
   /** What the receiver gets is not what was sent. */
-  hasCorrupted = false;
+  #hasCorrupted = false;
   #isOver = false;
 
   constructor(
@@ -57,7 +57,7 @@ export class SimInstall implements InstallStream {
     if (weather.corruption > 0 && random.chance(weather.corruption)) {
       const at = random.whole(0, copy.byteLength - 1);
       copy[at] = copy[at]! ^ (1 << random.whole(0, 7));
-      this.hasCorrupted = true;
+      this.#hasCorrupted = true;
       this.cluster.count("corrupt chunk");
     }
     return copy;
@@ -107,7 +107,10 @@ export class SimInstall implements InstallStream {
       this.#replies.end();
     } catch (error) {
       if (target.life !== life) return;
-      this.cluster.checks.installFailed(target, error, this.hasCorrupted);
+      // What is on the sender's disk is sent unseen.
+      const isDamaged = this.from.damage !== undefined;
+      if (isDamaged && hasCode(error, "CORRUPT")) this.cluster.count("damage found by a receiver");
+      this.cluster.checks.installFailed(target, error, this.#hasCorrupted || isDamaged);
       this.#replies.failLater(error);
     } finally {
       if (target.life === life) this.#messages.abandon();

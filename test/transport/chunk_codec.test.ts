@@ -32,14 +32,18 @@ test("a chunk has the bytes that protobuf-es would write", () => {
         fileBytes: fileBytes ?? 0,
       };
       const message = create(InstallSnapshotRequestSchema, { message: { case: "chunk", value } });
-      const encoded = encodeChunk({
-        kind: "chunk",
-        leaderTerm,
-        offset,
-        data,
-        ...(fileBytes !== undefined && { fileBytes }),
-      });
-      expect(encoded.equals(toBinary(InstallSnapshotRequestSchema, message))).toBe(true);
+      const chunk = { kind: "chunk", leaderTerm, offset, data, ...(fileBytes !== undefined && { fileBytes }) } as const;
+      const expected = toBinary(InstallSnapshotRequestSchema, message);
+      for (const [spareBytes, isUsed] of [
+        [-1, false],
+        [0, true],
+        [1000, true],
+      ] as const) {
+        const memory = Buffer.alloc(expected.byteLength + spareBytes, 0xff);
+        const encoded = encodeChunk(chunk, memory);
+        expect(encoded.equals(expected)).toBe(true);
+        expect(encoded.buffer === memory.buffer).toBe(isUsed);
+      }
     }),
   );
 });

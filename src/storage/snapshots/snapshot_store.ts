@@ -171,14 +171,18 @@ export class SnapshotStore {
   }
 
   /**
-   * The file's bytes from `offset` on, in pieces of `chunkBytes` (1 to limits.transferChunkBytes; the last one may be shorter), for a
-   * receiver. A piece is valid until the next one is asked for. From offset 0 the file is verified on the way, and CORRUPT is thrown
-   * before a bad piece is handed out; from elsewhere the receiver finds out.
+   * The file's bytes from `offset` on, as they are on the disk, in pieces of `chunkBytes` (1 to limits.transferChunkBytes; the last one may
+   * be shorter), for a receiver that verifies them. A piece is valid until the next one is asked for.
    */
   async *readFile(info: SnapshotInfo, offset: number, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
     checkRange("offset", offset, 0, info.fileBytes);
     checkRange("chunkBytes", chunkBytes, 1, limits.transferChunkBytes);
-    if (offset > 0) return yield* this.#reading(info, readPieces(this.#fs, info, offset, chunkBytes));
+    yield* this.#reading(info, readPieces(this.#fs, info, offset, chunkBytes));
+  }
+
+  /** The whole file in the same way, verified: CORRUPT is thrown before a bad piece is handed out. */
+  async *readGoodFile(info: SnapshotInfo, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
+    checkRange("chunkBytes", chunkBytes, 1, limits.transferChunkBytes);
     for await (const { bytes } of this.#reading(info, readVerified(this.#fs, info, chunkBytes))) yield bytes;
   }
 

@@ -65,7 +65,11 @@ test("never removes one that is being read, and lets the reader end", () =>
     const store = await openStore(directory);
     await fill(store, 10, 20);
     const oldest = store.list()[1]!;
-    for (const open of [() => store.openPayload(oldest), () => store.readFile(oldest, 5, 1000)]) {
+    for (const open of [
+      () => store.openPayload(oldest),
+      () => store.readFile(oldest, 5, 1000),
+      () => store.readGoodFile(oldest, 1000),
+    ]) {
       const reader = open();
       await reader.next();
       expect(await store.retain(1)).toEqual([]);
