@@ -3,15 +3,15 @@ import { rejoin } from "./rejoin/rejoin.js";
 
 // A small state over a slow link, so that its transfer can be disturbed half-way. `npm run rejoin` does the same with as
 // much as one likes, and kills the follower, too.
-const KEYS = 3_000;
+const KEYS = 6_000;
 const VALUE_BYTES = 1_024;
 const ARGS = [
   ...["--tick-ms", "50", "--snapshot-entries", "1000", "--trailing-log-bytes", "0"],
   ...["--segment-bytes", `${5 * 1024 * 1024}`],
 ];
-const BYTES_PER_SECOND = 1_500_000;
+const BYTES_PER_SECOND = 3_000_000;
 /** Bytes that a link's end costs: a chunk that was not there whole, and what was on its way behind it, in sockets and in the proxy. */
-const IN_FLIGHT_BYTES = 600_000;
+const IN_FLIGHT_BYTES = 900_000;
 
 test.each(["link cut three times", "leader killed"] as const)(
   "a follower that was down comes back by a snapshot: %s",
