@@ -15,9 +15,9 @@ export function onAppendEntries(state: RaftState, message: AppendEntries): void 
   const malformed = malformedAppend(message);
   assert(malformed === undefined, `AppendEntries is well-formed: ${malformed}`, { from: message.from });
   const answer = answerAppend(state, message);
-  // Heartbeats are answered while a snapshot is being installed, without a promise: the log is not durable before it is.
+  // Heartbeats are answered before a snapshot is durable, without a promise: the log is not either.
   const isAlive =
-    state.pendingSnapshot !== undefined && message.entries.length === 0 && answer.matchIndex !== undefined;
+    state.unwrittenSnapshot !== undefined && message.entries.length === 0 && answer.matchIndex !== undefined;
   if (isAlive) state.send({ ...answer, matchIndex: 0 });
   else state.send(answer, answer.matchIndex);
 }
@@ -77,6 +77,7 @@ export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): b
   for (const membership of behind) state.memberships.append(membership);
   state.snapshot = { index: snapshot.index, term: snapshot.term };
   state.pendingSnapshot = snapshot;
+  state.isSnapshotDurable = false;
   return true;
 }
 

@@ -35,6 +35,8 @@ export class RaftLog {
   #windowBytes = 0;
   #commit: number;
   #applied: number;
+  /** The state machine is not at the boundary yet: a snapshot is being loaded into it. */
+  #isRestoring = false;
   /** Handed out to be applied, up to here. */
   #applying: number;
   #persisted: number;
@@ -76,8 +78,8 @@ export class RaftLog {
       "boundary <= applied <= commit <= last",
       { boundary: start.boundary.index, applied: start.applied, commit: start.commit, last: start.lastIndex },
     );
-    assert(this.#windowStart <= start.applied + 1, "entries not yet applied are in the window", {
-      windowStart: this.#windowStart,
+    assert(this.firstInMemory <= start.applied + 1, "entries not yet applied are in the window", {
+      windowStart: this.firstInMemory,
       applied: start.applied,
     });
   }
@@ -126,7 +128,7 @@ export class RaftLog {
    * one is no longer in memory; it is in the log on disk then, unless it is trimmed.
    */
   entriesFrom(first: number, maxEntries: number, maxBytes: number): Entry[] | undefined {
-    const start = this.#windowStart;
+    const start = this.firstInMemory;
     if (first < start) return undefined;
     const entries: Entry[] = [];
     let bytes = 0;
@@ -207,6 +209,18 @@ export class RaftLog {
     return entries;
   }
 
+  /**
+   * The state machine has got from the snapshot of {@link restoreTo} to `index`. What it needs next must be in memory; see {@link firstInMemory}.
+   */
+  restored(index: number): void {
+    this.#isRestoring = false;
+    this.appliedTo(index);
+    assert(this.firstInMemory <= index + 1, "entries not yet applied are in the window", {
+      windowStart: this.firstInMemory,
+      applied: index,
+    });
+  }
+
   appliedTo(index: number): void {
     assert(index >= this.#applied && index <= this.#commit, "applied moves up, to committed entries only", {
       index,
@@ -248,6 +262,7 @@ export class RaftLog {
     this.#persisted = Math.max(this.#persisted, snapshot.index);
     this.#persisting = Math.max(this.#persisting, snapshot.index);
     this.#applying = snapshot.index;
+    this.#isRestoring = true;
   }
 
   /** Size of the entries that are kept in memory. */
@@ -255,13 +270,13 @@ export class RaftLog {
     return this.#windowBytes;
   }
 
-  /** Index of the window's first entry. */
-  get #windowStart(): number {
+  /** Index of the first entry that is in memory; one more than the last index when none is. */
+  get firstInMemory(): number {
     return this.last.index - this.#window.length + 1;
   }
 
   #slice(first: number, last: number): Entry[] {
-    const start = this.#windowStart;
+    const start = this.firstInMemory;
     assert(last < first || first >= start, "entries to persist or apply are in the window", { first, last, start });
     return this.#window.slice(first - start, last - start + 1);
   }
@@ -274,19 +289,20 @@ export class RaftLog {
   /** Lets go of entries that nothing needs in memory any more, when there are more than windowBytes of them. */
   #evict(): void {
     if (this.#windowBytes <= this.bounds.windowBytes) return;
-    const needed = Math.min(this.#applied, this.#persisted) + 1;
-    let keepFrom = this.#windowStart;
+    // What is committed while a snapshot is loaded may be much: the state machine then takes it from the log on disk.
+    const needed = Math.min(this.#isRestoring ? this.#commit : this.#applied, this.#persisted) + 1;
+    let keepFrom = this.firstInMemory;
     let bytes = this.#windowBytes;
     // Down to half of the limit, so that the window is not moved at every entry.
     while (keepFrom < needed && bytes > this.bounds.windowBytes / 2) {
-      bytes -= entryBytes(this.#window[keepFrom - this.#windowStart]!);
+      bytes -= entryBytes(this.#window[keepFrom - this.firstInMemory]!);
       keepFrom++;
     }
     this.#dropWindowBelow(keepFrom);
   }
 
   #dropWindowBelow(index: number): void {
-    const count = Math.min(Math.max(0, index - this.#windowStart), this.#window.length);
+    const count = Math.min(Math.max(0, index - this.firstInMemory), this.#window.length);
     if (count === 0) return;
     for (const entry of this.#window.splice(0, count)) this.#windowBytes -= entryBytes(entry);
   }

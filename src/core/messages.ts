@@ -36,7 +36,7 @@ export type AppendRejection = "stale_term" | "log_mismatch" | "safety";
 
 export interface AppendEntriesAnswer extends ResponseBase {
   readonly type: "append_entries_answer";
-  /** Accepted: the log agrees with the leader's up to here, durably. 0 while a snapshot is being installed: nothing can be promised. */
+  /** Accepted: the log agrees with the leader's up to here, durably. 0 before a received snapshot is durable: nothing can be promised. */
   readonly matchIndex?: number;
   /** Refused. */
   readonly rejection?: {

@@ -328,8 +328,8 @@ export class Raft {
       this.#taken === undefined &&
       (outbox.isWaiting ||
         log.hasUnpersisted ||
-        this.#state.pendingSnapshot !== undefined ||
-        log.hasUnapplied ||
+        this.#state.unwrittenSnapshot !== undefined ||
+        (log.hasUnapplied && this.#state.pendingSnapshot === undefined) ||
         this.#hardStateChange() !== undefined)
     );
   }
@@ -338,24 +338,24 @@ export class Raft {
   ready(): Ready {
     assert(this.#taken === undefined, "one Ready at a time", {});
     const termChanged = this.#state.term !== this.#lastHardState.term;
-    const ready = termChanged && this.#state.pendingSnapshot !== undefined ? this.#termOnly() : this.#everything();
+    const ready = termChanged && this.#state.unwrittenSnapshot !== undefined ? this.#termOnly() : this.#everything();
     if (ready.hardState !== undefined) this.#lastHardState = ready.hardState;
     this.#taken = ready;
     return ready;
   }
 
   #everything(): Ready {
-    const { log, outbox, pendingSnapshot } = this.#state;
+    const { log, outbox, pendingSnapshot, unwrittenSnapshot } = this.#state;
     const hardState = this.#hardStateChange();
     const { term, vote } = this.#lastHardState;
     const termChanged = hardState !== undefined && hardState.term !== term;
     const voteChanged = hardState !== undefined && hardState.vote !== vote;
     const entries = log.takeUnpersisted();
     return {
-      snapshot: pendingSnapshot,
+      snapshot: unwrittenSnapshot,
       hardState,
       entries,
-      mustSync: termChanged || voteChanged || entries.length > 0 || pendingSnapshot !== undefined,
+      mustSync: termChanged || voteChanged || entries.length > 0 || unwrittenSnapshot !== undefined,
       messages: outbox.takeWaiting(),
       committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),
     };
@@ -372,13 +372,13 @@ export class Raft {
     return { snapshot: undefined, hardState, entries: [], mustSync: true, messages: [], committed: [] };
   }
 
-  /** All of `ready` was carried out: its writes are durable, its snapshot is installed, its entries are applied. */
+  /** All of `ready` was carried out: its writes and its snapshot are durable, its entries are applied. */
   advance(ready: Ready): void {
     assert(ready === this.#taken, "the Ready that was taken is the one that is done", {});
     this.#taken = undefined;
     const state = this.#state;
     if (ready.hardState !== undefined && ready.mustSync) state.hardStatePersisted(ready.hardState);
-    if (ready.snapshot !== undefined) this.#installed(ready.snapshot);
+    if (ready.snapshot !== undefined) this.#snapshotWritten(ready.snapshot);
     const lastWritten = ready.entries.at(-1);
     if (lastWritten !== undefined) state.log.persistedTo(lastWritten.index);
     const lastApplied = ready.committed.at(-1);
@@ -387,14 +387,24 @@ export class Raft {
     this.#leadOrNot();
   }
 
-  #installed(snapshot: SnapshotMeta): void {
+  #snapshotWritten(snapshot: SnapshotMeta): void {
     const state = this.#state;
-    assert(this.#installing !== undefined && state.pendingSnapshot === snapshot, "the pending snapshot is installed", {
-      snapshot: snapshot.index,
-    });
+    assert(state.unwrittenSnapshot === snapshot, "the pending snapshot was written", { snapshot: snapshot.index });
+    state.isSnapshotDurable = true;
+  }
+
+  /**
+   * The state machine has loaded the snapshot that a {@link Ready} held, and is at `applied`: what came meanwhile it has taken from the log on
+   * disk, at least up to {@link RaftLog.firstInMemory}. To be called after {@link advance} with that Ready. Until then other ones may be
+   * taken, which hold nothing to apply: a node that loads a large state goes on to vote and to write its log.
+   */
+  snapshotInstalled(snapshot: SnapshotMeta, applied: number): void {
+    const state = this.#state;
+    const isDue = this.#installing !== undefined && state.pendingSnapshot === snapshot && state.isSnapshotDurable;
+    assert(isDue, "the pending snapshot is installed, once it is durable", { snapshot: snapshot.index });
     state.pendingSnapshot = undefined;
-    state.log.appliedTo(snapshot.index);
-    answerInstalled(state, this.#installing);
+    state.log.restored(applied);
+    answerInstalled(state, this.#installing!);
     this.#installing = undefined;
   }
 

@@ -31,6 +31,8 @@ export class RaftState {
   snapshot: LogPosition | undefined;
   /** Accepted, and not yet the node's state. While there is one, nothing is applied and this node does not campaign (rule 13). */
   pendingSnapshot: SnapshotMeta | undefined;
+  /** Whether the snapshot that is pending is durable, and the log that starts at it: only the state machine is not there yet. */
+  isSnapshotDurable = false;
 
   #term: number;
   #vote: string | undefined;
@@ -80,6 +82,11 @@ export class RaftState {
 
   get hardState(): HardState {
     return { term: this.#term, vote: this.#vote, commit: this.log.commit };
+  }
+
+  /** A pending snapshot that is still to be made durable: until then no promise about the log holds. */
+  get unwrittenSnapshot(): SnapshotMeta | undefined {
+    return this.isSnapshotDurable ? undefined : this.pendingSnapshot;
   }
 
   /** Members that vote, by the membership in force. */
@@ -189,7 +196,7 @@ export class RaftState {
    */
   send(message: Response | PeerRequest, index = 0): void {
     const isDurable = this.#durable.term === this.#term && this.#durable.vote === this.#vote;
-    const isLogDurable = index === 0 || (this.pendingSnapshot === undefined && index <= this.log.persisted);
+    const isLogDurable = index === 0 || (this.unwrittenSnapshot === undefined && index <= this.log.persisted);
     if (isDurable && isLogDurable) this.outbox.now(message);
     else this.outbox.whenDurable(message);
   }

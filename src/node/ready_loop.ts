@@ -1,4 +1,5 @@
 import { assert } from "../core/invariants.js";
+import { limits } from "../core/limits.js";
 import type { PeerRequest, Response } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import type { Ready } from "../core/ready.js";
@@ -32,6 +33,9 @@ export interface ReadyObserver<Result> {
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
   readonly #stopped = new AbortController();
+  /** A snapshot that is being loaded into the state machine, beside the loop. Never rejects. */
+  #loading: Promise<void> | undefined;
+  #loadFailure: { readonly error: unknown } | undefined;
 
   constructor(
     private readonly raft: Raft,
@@ -48,10 +52,16 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
 
   /** Runs until {@link stop}; rejects when the node cannot go on. */
   async run(): Promise<void> {
-    while (!this.#stopped.signal.aborted) {
-      if (this.raft.hasReady) await this.#carryOut(this.raft.ready());
-      else await this.#sleep();
+    try {
+      while (!this.#stopped.signal.aborted) {
+        if (this.raft.hasReady) await this.#carryOut(this.raft.ready());
+        else await this.#sleep();
+      }
+    } finally {
+      this.#stopped.abort();
+      await this.#loading;
     }
+    if (this.#loadFailure !== undefined) throw this.#loadFailure.error;
   }
 
   /**
@@ -73,12 +83,13 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   async #carryOut(ready: Ready): Promise<void> {
-    if (ready.snapshot !== undefined) await this.#install(ready.snapshot, ready.hardState);
+    const load = ready.snapshot === undefined ? undefined : await this.#install(ready.snapshot, ready.hardState);
     const written = this.#persist(ready);
     // What is committed is durable already, so it is applied while the write is under way.
     const applied = this.#apply(ready.committed);
     await Promise.all([written, applied]);
     this.raft.advance(ready);
+    if (load !== undefined) this.#loading = load();
     for (const message of ready.messages) this.observer.send(message);
     this.observer.advanced();
   }
@@ -97,10 +108,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Publish, then the log, then the state: at whatever point a crash comes, recovery finds a snapshot that is newer than the log or the
-   * state, and goes on from there (rule 8).
+   * state, and goes on from there (rule 8). Returns how the last is done.
    */
-  async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<void> {
-    const { log, machine, snapshots } = this.storage;
+  async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<() => Promise<void>> {
+    const { log } = this.storage;
     const startedMs = this.clock.now();
     const staged = this.observer.staged();
     assert(staged?.meta.index === meta.index && staged.meta.term === meta.term, "the pending snapshot is staged", {
@@ -115,10 +126,34 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     await this.room.untilRoom(() =>
       keepsEntries && log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),
     );
-    await this.room.untilRoom(() =>
-      machine.restore(abortable(snapshots.openPayload(info), this.#stopped.signal), meta),
-    );
-    await snapshots.retain();
-    this.observer.installed(info, this.clock.now() - startedMs);
+    return () => this.#load(info, meta, startedMs);
+  }
+
+  /** Makes the snapshot the state, while the loop goes on: votes and the log do not wait for that. */
+  async #load(info: SnapshotInfo, meta: SnapshotMeta, startedMs: number): Promise<void> {
+    const { machine, snapshots } = this.storage;
+    const { signal } = this.#stopped;
+    try {
+      await this.room.untilRoom(() => machine.restore(abortable(snapshots.openPayload(info), signal), meta));
+      await snapshots.retain();
+      this.observer.installed(info, this.clock.now() - startedMs);
+      await this.#applyFromDisk();
+      if (signal.aborted) return;
+      this.raft.snapshotInstalled(meta, machine.appliedIndex);
+      this.observer.advanced();
+    } catch (error) {
+      this.#loadFailure = { error };
+      this.stop();
+    }
+  }
+
+  /** Applies what was committed while the snapshot was loaded, as far as it is not in memory any more. */
+  async #applyFromDisk(): Promise<void> {
+    const { log, machine } = this.storage;
+    while (!this.#stopped.signal.aborted) {
+      const [next, last] = [machine.appliedIndex + 1, this.raft.log.firstInMemory - 1];
+      if (next > last) return;
+      await this.#apply(await log.entries(next, last, limits.applyBytes));
+    }
   }
 }

@@ -262,6 +262,7 @@ export class Cluster {
     disk.applied = ready.committed.at(-1)?.index ?? disk.applied;
     node.ready = undefined;
     raft.advance(ready);
+    if (ready.snapshot !== undefined) raft.snapshotInstalled(ready.snapshot, ready.snapshot.index);
     for (const message of ready.messages) this.#post(id, message);
   }
 

@@ -258,6 +258,8 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect(first.snapshot?.index).toBe(5);
     expect(first.committed).toEqual([]);
     raft.advance(first);
+    expect(settle(raft).committed).toEqual([]);
+    raft.snapshotInstalled(first.snapshot!, 5);
     expect(settle(raft).committed).toEqual(commands(6, [1]));
   });
 

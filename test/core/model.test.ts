@@ -34,7 +34,7 @@ const weights = {
 } as const;
 
 const happenings = {
-  work: (harness, { a }) => harness.work(a % 2 === 0),
+  work: (harness, { a }) => harness.work(a % 2 === 0, a % 3 === 0),
   settle: (harness) => harness.settle(),
   append,
   install,
@@ -218,6 +218,8 @@ test("the same for known stories, which get everywhere", () => {
     "crash before: publish",
     "crash before: start log at snapshot",
     "crash before: restore state",
+    "crash before: report the state",
+    "carried out while a snapshot is loaded",
     "crash before: truncate",
     "crash before: write",
     "crash before: apply",
@@ -292,7 +294,10 @@ describe("rule 8: a crash between any two steps of installing a snapshot recover
     const snapshot = { index: 6, term: 1, membership: membershipAt(present.log, 6) };
     const { id: from, term } = present;
     harness.ask({ type: "install_snapshot", from, requestId: harness.nextRequest(), term, snapshot }, present);
-    for (let step = 0; step < STEPS; step++) harness.work(true);
+    for (let step = 0; step < STEPS; step++) {
+      harness.work(true);
+      harness.check();
+    }
     expect(harness.isInstalling).toBe(false);
   });
 });

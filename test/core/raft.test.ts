@@ -161,6 +161,9 @@ describe("committed entries", () => {
     expect(ready.committed).toEqual([]);
     raft.advance(ready);
     expect(settle(raft).committed).toEqual([]);
+    expect(raft.log.applied).toBe(0);
+    raft.snapshotInstalled(ready.snapshot!, 3);
+    expect(settle(raft).committed).toEqual([]);
     expect(raft.log.applied).toBe(3);
   });
 
@@ -171,6 +174,8 @@ describe("committed entries", () => {
     const ready = raft.ready();
     expect([ready.snapshot?.index, ready.committed]).toEqual([2, []]);
     raft.advance(ready);
+    expect(raft.hasReady).toBe(false);
+    raft.snapshotInstalled(ready.snapshot!, 2);
     expect(settle(raft).committed).toEqual([command(3, 1)]);
   });
 });
@@ -186,10 +191,70 @@ describe("a snapshot to install", () => {
     expect(ready.hardState).toEqual({ term: 1, vote: undefined, commit: 5 });
     expect(raft.log.applied).toBe(0);
     expect(raft.takeMessages()).toEqual([]);
+    expect(() => raft.snapshotInstalled(request.snapshot, 5)).toThrow("installed, once it is durable");
     raft.advance(ready);
+    expect([raft.log.applied, raft.takeMessages()]).toEqual([0, []]);
+    raft.snapshotInstalled(request.snapshot, 5);
     expect(raft.log.applied).toBe(5);
     const answers = raft.takeMessages();
     expect(answers).toMatchObject([{ requestId: request.requestId, outcome: "installed", matchIndex: 5 }]);
+    expect(() => raft.snapshotInstalled(request.snapshot, 5)).toThrow("the pending snapshot is installed");
+  });
+
+  test("holds nothing up while the state machine loads it: this node votes, and takes entries in", () => {
+    const raft = startNode({ term: 1 });
+    const { snapshot } = install([5, 1]);
+    raft.step(install([5, 1]));
+    const ready = raft.ready();
+    raft.advance(ready);
+    raft.step(append({ prev: [5, 1], entries: commands(6, [1, 1]), commit: 7 }));
+    const during = settle(raft);
+    expect(during.entries).toEqual(commands(6, [1, 1]));
+    expect(during.committed).toEqual([]);
+    expect(during.messages).toMatchObject([{ type: "append_entries_answer", matchIndex: 7 }]);
+    // Also an answer to a heartbeat is a promise now: the log is durable.
+    raft.step(append({ prev: [7, 1], term: 1 }));
+    expect(raft.takeMessages()).toMatchObject([{ matchIndex: 7 }]);
+    for (let tick = 0; tick < 100; tick++) raft.tick();
+    // Rule 13.
+    expect([raft.role, raft.term]).toEqual(["follower", 1]);
+    raft.step(requestVote(2, [7, 1]));
+    expect(settle(raft).messages).toMatchObject([{ type: "request_vote_answer", granted: true }]);
+    raft.snapshotInstalled(ready.snapshot!, snapshot.index);
+    expect(settle(raft).committed).toEqual(commands(6, [1, 1]));
+  });
+
+  test("what came meanwhile need not be in memory: the state machine takes it from the log on disk", () => {
+    const raft = startNode({ term: 1, limits: { windowBytes: 200 } });
+    raft.step(install([5, 1]));
+    const ready = raft.ready();
+    raft.advance(ready);
+    const entries = commands(6, Array<number>(100).fill(1));
+    raft.step(append({ prev: [5, 1], entries, commit: 90 }));
+    settle(raft);
+    expect(raft.log.windowBytes).toBeGreaterThan(200);
+    const first = raft.log.firstInMemory;
+    // What is not committed cannot be applied from anywhere yet.
+    expect(first).toBe(91);
+    expect(() => raft.snapshotInstalled(ready.snapshot!, first - 2)).toThrow(
+      "entries not yet applied are in the window",
+    );
+  });
+
+  test("which is where it goes on from what is in memory", () => {
+    const raft = startNode({ term: 1, limits: { windowBytes: 200 } });
+    raft.step(install([5, 1]));
+    const ready = raft.ready();
+    raft.advance(ready);
+    const entries = commands(6, Array<number>(100).fill(1));
+    raft.step(append({ prev: [5, 1], entries, commit: 105 }));
+    settle(raft);
+    const first = raft.log.firstInMemory;
+    expect(first).toBeGreaterThan(90);
+    raft.snapshotInstalled(ready.snapshot!, first - 1);
+    expect(settle(raft).committed).toEqual(entries.slice(first - 6));
+    expect(raft.log.applied).toBe(105);
+    expect(raft.log.windowBytes).toBeLessThanOrEqual(200);
   });
 
   test("rule 8: comes after its sender's term is durable, and then with all else", () => {
@@ -214,6 +279,7 @@ describe("a snapshot to install", () => {
     expect(second.entries).toEqual(commands(10, [7]));
     expect(second.messages).toHaveLength(2);
     raft.advance(second);
+    raft.snapshotInstalled(second.snapshot!, 9);
     expect(settle(raft).committed).toEqual(commands(10, [7]));
   });
 
@@ -228,6 +294,7 @@ describe("a snapshot to install", () => {
     const second = raft.ready();
     expect([second.snapshot?.index, second.entries]).toEqual([4, []]);
     raft.advance(second);
+    raft.snapshotInstalled(second.snapshot!, 4);
     expect(raft.log.applied).toBe(4);
   });
 

@@ -142,6 +142,7 @@ export function settle(raft: Raft): Settled {
     const ready = raft.ready();
     readys.push(ready);
     raft.advance(ready);
+    if (ready.snapshot !== undefined) raft.snapshotInstalled(ready.snapshot, ready.snapshot.index);
     sent.push(...ready.messages, ...raft.takeMessages());
   }
   return {

@@ -59,7 +59,15 @@ function transfer({ raft }: Served) {
     const { value } = await answers.next();
     return value?.message;
   };
-  return { call, answers, ask };
+  /** Sends the last chunk: what comes behind its progress. */
+  const finish = async (request: InstallInit) => {
+    expect(await ask(request)).toMatchObject({
+      case: "progress",
+      value: { receivedBytes: BigInt(source.file.byteLength) },
+    });
+    return (await answers.next()).value?.message;
+  };
+  return { call, answers, ask, finish };
 }
 
 async function expectUnharmed({ home, node }: Served): Promise<void> {
@@ -75,7 +83,7 @@ async function expectUnharmed({ home, node }: Served): Promise<void> {
 describe("InstallSnapshot", () => {
   test("offer, accepted, chunks, progress, installed", async () => {
     const served = await serve();
-    const { ask, answers } = transfer(served);
+    const { ask, finish, answers } = transfer(served);
     expect(await ask(offerTo(served.node))).toMatchObject({ case: "accepted", value: { offset: 0n } });
     for (const offset of chunkOffsets.slice(0, -1)) {
       expect(await ask(chunkAt(offset))).toMatchObject({
@@ -83,7 +91,7 @@ describe("InstallSnapshot", () => {
         value: { receivedBytes: BigInt(offset + CHUNK) },
       });
     }
-    expect(await ask(chunkAt(chunkOffsets.at(-1)!))).toMatchObject({
+    expect(await finish(chunkAt(chunkOffsets.at(-1)!))).toMatchObject({
       case: "installed",
       value: { term: 2n, matchIndex: 40n, applied: true },
     });
@@ -114,11 +122,11 @@ describe("InstallSnapshot", () => {
 
   test("got past by other means while it was sent: installed, but not applied", async () => {
     const served = await serve();
-    const { ask } = transfer(served);
+    const { ask, finish } = transfer(served);
     await ask(offerTo(served.node));
     for (const offset of chunkOffsets.slice(0, -1)) await ask(chunkAt(offset));
     await new ActingLeader(served.node, 2).replicate(putEntries(1, 45, 2));
-    expect(await ask(chunkAt(chunkOffsets.at(-1)!))).toMatchObject({
+    expect(await finish(chunkAt(chunkOffsets.at(-1)!))).toMatchObject({
       case: "installed",
       value: { matchIndex: 45n, applied: false },
     });
@@ -180,12 +188,13 @@ describe("InstallSnapshot", () => {
     ["no term", "INVALID_ARGUMENT", { term: 0n }, "term is missing"],
   ])("an offer of %s ends the stream and harms nothing", async (_what, code, change, text) => {
     const served = await serve();
-    const { ask } = transfer(served);
+    const { ask, answers } = transfer(served);
     await failure(
       code,
       async () => {
         await ask(offerTo(served.node, change));
         for (const offset of chunkOffsets) await ask(chunkAt(offset));
+        await answers.next();
       },
       text,
     );

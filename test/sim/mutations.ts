@@ -30,7 +30,7 @@ export const mutations: readonly Mutation[] = [
     patches: [
       {
         file: "src/core/state.ts",
-        find: "const isLogDurable = index === 0 || (this.pendingSnapshot === undefined && index <= this.log.persisted);",
+        find: "const isLogDurable = index === 0 || (this.unwrittenSnapshot === undefined && index <= this.log.persisted);",
         replace: "const isLogDurable = true;",
       },
     ],
@@ -169,7 +169,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "the suffix behind a conflicting snapshot stays",
     rule: "rule 4",
-    seed: 15,
+    seed: 188,
     patches: [
       {
         file: "src/core/log.ts",
@@ -197,6 +197,49 @@ export const mutations: readonly Mutation[] = [
         file: "src/node/snapshot_inbox.ts",
         find: "if (offer.index <= log.commit) {",
         replace: "if (offer.index <= 0) {",
+      },
+    ],
+  },
+  {
+    name: "entries are handed out to be applied while a snapshot is loaded",
+    rule: "rule 13: nothing is applied before the snapshot",
+    patches: [
+      {
+        file: "src/core/raft.ts",
+        find: "committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),",
+        replace: "committed: unwrittenSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),",
+      },
+      {
+        file: "src/core/raft.ts",
+        find: "(log.hasUnapplied && this.#state.pendingSnapshot === undefined) ||",
+        replace: "log.hasUnapplied ||",
+      },
+    ],
+  },
+  {
+    name: "a node campaigns while it loads a snapshot",
+    rule: "rule 13",
+    patches: [
+      {
+        file: "src/core/election.ts",
+        find: "if (state.pendingSnapshot !== undefined) {",
+        replace: "if (state.pendingSnapshot !== undefined && !state.isSnapshotDurable) {",
+      },
+    ],
+  },
+  {
+    name: "what was committed while a snapshot was loaded, and is not in memory any more, is passed over",
+    rule: "each committed entry is applied once",
+    patches: [
+      {
+        file: "src/node/ready_loop.ts",
+        find: "if (next > last) return;",
+        replace: "return;",
+      },
+      {
+        file: "src/core/log.ts",
+        find: "    this.appliedTo(index);\n    assert(",
+        replace: "    this.appliedTo(Math.max(index, this.firstInMemory - 1));\n    assert(",
       },
     ],
   },

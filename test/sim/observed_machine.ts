@@ -6,6 +6,8 @@ import type { ApplyResult } from "../../src/machine/state_machine.js";
 /** Who is told what happens to a state. */
 export interface MachineObserver {
   applied(entries: readonly Entry[], results: readonly ApplyResult<CommandResult>[]): void;
+  /** A snapshot has been read, and its state takes so long to be built. */
+  loading(): Promise<void>;
   restored(meta: SnapshotMeta): void;
 }
 
@@ -40,8 +42,13 @@ export class ObservedMachine extends MemoryMachine {
   }
 
   override async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void> {
-    await super.restore(payload, at);
+    await super.restore(this.#slowly(payload), at);
     this.observer.restored(at);
+  }
+
+  async *#slowly(payload: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, undefined> {
+    yield* payload;
+    await this.observer.loading();
   }
 
   /** Puts the state as it is now aside, for the process that comes after. */

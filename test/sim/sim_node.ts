@@ -46,6 +46,8 @@ export class SimNode implements Place {
   expectsStorageFailure = false;
   #machine: ObservedMachine | undefined;
   #saved: Promise<SavedState> | undefined;
+  /** Ends the loading of a snapshot, with its process. */
+  #breakOff: () => void = () => {};
   /** The ends of processes that are gone. */
   #endings = 0;
 
@@ -165,16 +167,32 @@ export class SimNode implements Place {
     const { checks } = this.cluster;
     return async ({ directory, trustDisk }) => {
       if (directory.endsWith("/scratch")) {
-        return new ObservedMachine({ applied: (entries) => checks.replayed(this, entries), restored: () => {} });
+        return new ObservedMachine({
+          applied: (entries) => checks.replayed(this, entries),
+          loading: async () => {},
+          restored: () => {},
+        });
       }
       const saved = trustDisk ? await this.#saved?.catch(() => undefined) : undefined;
       if (saved !== undefined) this.cluster.count("restart with the state that was there");
       this.#machine = await ObservedMachine.from(saved, {
         applied: (entries, results) => checks.applied(this, entries, results),
+        loading: () => this.#load(),
         restored: (meta) => checks.restored(this, meta),
       });
       return this.#machine;
     };
+  }
+
+  /** A large state, as it were. */
+  async #load(): Promise<void> {
+    const { scheduler, weather } = this.cluster;
+    if (weather.loadMost === 0) return;
+    const ms = this.random.between(0, weather.loadMost);
+    await new Promise<void>((resolve, reject) => {
+      this.#breakOff = () => reject(new Error("the process that loads a snapshot is gone"));
+      scheduler.after(ms, undefined, `${this.id} loads a snapshot`, resolve);
+    });
   }
 
   #started(cairn: RunningNode): void {
@@ -212,6 +230,7 @@ export class SimNode implements Place {
   }
 
   #lifeEnded(): void {
+    this.#breakOff();
     this.cluster.checks.ended(this);
     this.life += 1;
     this.state = "down";

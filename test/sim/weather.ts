@@ -40,6 +40,8 @@ export interface Weather {
   readonly inStart: number;
   /** Whether the state outlives a process that dies, as it does in a memory-mapped file. */
   readonly keepsState: boolean;
+  /** How long a node may need to load a snapshot that it has read, in milliseconds. */
+  readonly loadMost: number;
   readonly clock: { readonly drift: number; readonly jumpMs: number };
   readonly network: NetworkWeather;
   readonly disk: DiskWeather;
@@ -64,6 +66,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
     inCall: random.pick([0, 0.3, 0.8]),
     inStart: random.pick([0, 0.15, 0.4]),
     keepsState: random.chance(0.5),
+    loadMost: random.fork("load").pick([0, 300, 3_000]),
     // Leases stand on clocks that keep nearly the same pace, and stand on nothing that jumps.
     clock: {
       drift: random.between(0, hasLeases ? 0.04 : 0.3),

@@ -484,7 +484,7 @@ export type InstallSnapshotResponse = Message<"cairn.v1.InstallSnapshotResponse"
     case: "refused";
   } | {
     /**
-     * Now and then while chunks arrive, and while the snapshot is being installed. Also before `accepted`, while what the receiver
+     * After each chunk, and now and then while the snapshot is being installed. Also before `accepted`, while what the receiver
      * has of the snapshot is being verified, if that takes long.
      *
      * @generated from field: cairn.v1.SnapshotProgress progress = 3;
@@ -493,7 +493,7 @@ export type InstallSnapshotResponse = Message<"cairn.v1.InstallSnapshotResponse"
     case: "progress";
   } | {
     /**
-     * Answers the last chunk. The stream ends.
+     * The snapshot that has arrived is this node's state. The stream ends.
      *
      * @generated from field: cairn.v1.SnapshotInstalled installed = 4;
      */

@@ -17,6 +17,11 @@ interface Asked {
   readonly leader: ModelLeader | undefined;
 }
 
+interface Step {
+  readonly what: string;
+  readonly run: () => void;
+}
+
 /** A snapshot that is being taken here. */
 interface Taking {
   readonly meta: SnapshotMeta;
@@ -30,7 +35,9 @@ export class Harness {
   readonly disk = new Disk();
   raft: Raft;
   /** What is left to do of the Ready that is being carried out, in order. */
-  #work: { readonly what: string; readonly run: () => void }[] = [];
+  #work: Step[] = [];
+  /** What is left to do to load a snapshot, beside that. */
+  #loading: Step[] = [];
   #asked = new Map<number, Asked>();
   #lastRequest = 0;
   #taking: Taking | undefined;
@@ -69,9 +76,11 @@ export class Harness {
     return raft.role === "leader" || (isComplete && raft.term >= cluster.highestTerm);
   }
 
-  /** Carries out the next step of the present Ready, or takes the next one. */
-  work(applyFirst: boolean): void {
-    const step = this.#work.shift();
+  /** Carries out the next step of the present Ready or of a snapshot that is being loaded, or takes the next Ready. */
+  work(applyFirst: boolean, loadFirst = true): void {
+    const isIdle = this.#work.length === 0 && !this.raft.hasReady;
+    const loads = this.#loading.length > 0 && (isIdle || loadFirst);
+    const step = (loads ? this.#loading : this.#work).shift();
     if (step !== undefined) {
       this.count(step.what);
       step.run();
@@ -82,14 +91,14 @@ export class Harness {
 
   /** Carries out all that there is to do. */
   settle(): void {
-    while (this.#work.length > 0 || this.raft.hasReady) {
+    while (this.#work.length > 0 || this.#loading.length > 0 || this.raft.hasReady) {
       this.work(true);
       this.check();
     }
   }
 
   restart(powerFailed: boolean): void {
-    if (this.#work.length > 0) this.count(`crash before: ${this.#work[0]!.what}`);
+    for (const [next] of [this.#work, this.#loading]) if (next !== undefined) this.count(`crash before: ${next.what}`);
     this.raft = this.#start(powerFailed);
   }
 
@@ -147,7 +156,7 @@ export class Harness {
       if (now[name] < this.#seen[name]) expect(now[name], `${name} never falls`).toBe(this.#seen[name]);
     }
     this.#seen = now;
-    if (this.#work.length === 0 && !raft.hasReady) this.#checkQuiet();
+    if (this.#work.length === 0 && this.#loading.length === 0 && !raft.hasReady) this.#checkQuiet();
   }
 
   /** What a start would take for committed is committed. */
@@ -177,6 +186,7 @@ export class Harness {
   #start(powerFailed: boolean): Raft {
     const recovered = this.disk.recover(powerFailed);
     this.#work = [];
+    this.#loading = [];
     this.#asked.clear();
     this.#taking = undefined;
     this.#seen = { term: this.disk.synced.term, commit: 0, applied: 0, boundary: 0, snapshot: 0 };
@@ -188,7 +198,7 @@ export class Harness {
     const { disk } = this;
     const { snapshot, entries, committed } = ready;
     assert(snapshot === undefined || committed.length === 0, "nothing is applied beside a snapshot", {});
-    const steps = [];
+    const steps: Step[] = [];
     if (snapshot !== undefined) {
       const hardState = ready.hardState ?? disk.hardState;
       steps.push({ what: "publish", run: () => disk.publish(snapshot) });
@@ -196,7 +206,6 @@ export class Harness {
         what: "start log at snapshot",
         run: () => disk.startAt(snapshot, hardState, this.raft.log.last.index > snapshot.index),
       });
-      steps.push({ what: "restore state", run: () => this.#restore(snapshot) });
     }
     const first = entries[0]?.index;
     const replaces = first !== undefined && first <= disk.last.index && snapshot === undefined;
@@ -222,6 +231,20 @@ export class Harness {
     disk.applied = snapshot.index;
   }
 
+  /** Applies from the disk at least up to what is in memory; any number of committed entries more does no harm. */
+  #loaded(snapshot: SnapshotMeta): void {
+    const { disk, raft } = this;
+    const committed = Math.min(raft.log.commit, raft.log.persisted);
+    const last = Math.max(
+      raft.log.firstInMemory - 1,
+      Math.floor(disk.applied + this.random() * (committed - disk.applied)),
+    );
+    const entries: Entry[] = [];
+    for (let index = disk.applied + 1; index <= last; index++) entries.push(disk.entryAt(index)!);
+    this.#apply(entries);
+    raft.snapshotInstalled(snapshot, disk.applied);
+  }
+
   #apply(committed: readonly Entry[]): void {
     const { disk, cluster } = this;
     for (const entry of committed) {
@@ -233,7 +256,12 @@ export class Harness {
   }
 
   #advance(ready: Ready): void {
+    const { snapshot } = ready;
     this.raft.advance(ready);
+    if (snapshot !== undefined) {
+      this.#loading.push({ what: "restore state", run: () => this.#restore(snapshot) });
+      this.#loading.push({ what: "report the state", run: () => this.#loaded(snapshot) });
+    } else if (this.#loading.length > 0) this.count("carried out while a snapshot is loaded");
     this.#checkAnswers(ready.messages);
     this.#checkAnswers(this.raft.takeMessages());
   }

@@ -85,6 +85,8 @@ export class ScenarioNode {
     this.#write(ready);
     this.#apply(ready.committed);
     this.change((raft) => raft.advance(ready));
+    const { snapshot } = ready;
+    if (snapshot !== undefined) this.change((raft) => raft.snapshotInstalled(snapshot, snapshot.index));
     for (const message of ready.messages) this.surroundings.send(this.id, message);
   }
 

@@ -25,7 +25,9 @@ export class States implements Checker {
   }
 
   touched(node: Observed): Promise<void> | undefined {
-    if (!this.#restored.delete(node.place)) return undefined;
+    const isRestored = this.#restored.delete(node.place);
+    // One that stops may have closed its state by now.
+    if (!isRestored || !node.place.isUp) return undefined;
     return this.#compare(node, "when a snapshot was installed");
   }
 
