@@ -15,7 +15,7 @@ import { bareStream } from "./support/bare_stream.mjs";
 import { add, emptyPhase, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
 import { startLoad } from "./support/load.mjs";
 import { watchMemory } from "./support/memory.mjs";
-import { startNode, watched } from "./support/node.mjs";
+import { startIdle, startNode, watched } from "./support/node.mjs";
 import { QUIET_MS, snapshotOptions, WARM_UP_MS } from "./support/snapshot_options.mjs";
 
 const { keys, valueBytes, callers, rounds, parent } = snapshotOptions();
@@ -23,6 +23,7 @@ const directory = mkdtempSync(join(parent, "cairn-bench-install-"));
 const members = await Promise.all(
   ["n1", "n2", "n3"].map(async (id) => ({ id, address: await freeAddress(), role: "voter" })),
 );
+const idleProcess = await startIdle();
 const nodes = new Map();
 const memory = new Map();
 try {
@@ -30,6 +31,7 @@ try {
 } finally {
   for (const watch of memory.values()) watch.stop();
   for (const node of nodes.values()) node.kill();
+  idleProcess.kill();
   rmSync(directory, { recursive: true, force: true });
 }
 
@@ -57,10 +59,10 @@ async function run() {
     figures.idle.push(bytes / idle.seconds);
     figures.sent.push(bytes / idle.sentSeconds);
     figures.follower.push(idle.followerWorstMs);
-    add(quiet, load, await watched(leader, () => load.for(QUIET_MS)));
+    add(quiet, load, await watched(leader, idleProcess, () => load.for(QUIET_MS)));
     await leaveBehind(leader, load);
     load.start();
-    const busy = await watched(leader, () => install(leader));
+    const busy = await watched(leader, idleProcess, () => install(leader));
     await load.pause();
     add(during, load, busy);
     figures.busy.push(bytes / busy.result.seconds);
@@ -115,7 +117,7 @@ async function install(leader) {
     const { applied, snapshot } = await follower.ask("position");
     // Under load there is always something that is not applied yet.
     if (snapshot >= behind && applied >= commit - 2 * callers) break;
-    await sleep(5);
+    await sleep(20);
   }
   const ended = performance.now();
   const { worstMs } = await follower.ask("worstDelay");

@@ -13,18 +13,20 @@ import { openChannel } from "../dist/src/transport/bridge_client.js";
 import { add, emptyPhase, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
 import { startLoad } from "./support/load.mjs";
 import { watchMemory } from "./support/memory.mjs";
-import { startNode, watched } from "./support/node.mjs";
+import { startIdle, startNode, watched } from "./support/node.mjs";
 import { QUIET_MS, snapshotOptions, WARM_UP_MS } from "./support/snapshot_options.mjs";
 
 const { keys, valueBytes, callers, rounds, parent } = snapshotOptions();
 const directory = mkdtempSync(join(parent, "cairn-bench-snapshot-"));
 const node = await startNode({ id: "n1", directory });
+const idleProcess = await startIdle();
 const memory = watchMemory(node.pid);
 try {
   await run();
 } finally {
   memory.stop();
   node.kill();
+  idleProcess.kill();
   rmSync(directory, { recursive: true, force: true });
 }
 
@@ -46,14 +48,14 @@ async function run() {
   for (let round = 0; round < rounds; round++) {
     idle.bare.push(bytes / (await node.ask("writeBare", { bytes })).seconds);
     await load.for(100);
-    const taken = await watched(node, () => node.ask("take"));
+    const taken = await watched(node, idleProcess, () => node.ask("take"));
     bytes = taken.result.bytes;
     idle.takes.push(bytes / taken.result.seconds);
     idle.worstMs.push(taken.worstMs);
 
-    add(quiet, load, await watched(node, () => load.for(QUIET_MS)));
+    add(quiet, load, await watched(node, idleProcess, () => load.for(QUIET_MS)));
     load.start();
-    const busy = await watched(node, () => node.ask("take"));
+    const busy = await watched(node, idleProcess, () => node.ask("take"));
     await load.pause();
     add(during, load, busy);
     during.speeds.push(busy.result.bytes / busy.result.seconds);
@@ -68,7 +70,7 @@ async function run() {
       `bare write of as many bytes: ${megabytes(bare)} (${(taking / bare).toFixed(2)} of it)`,
   );
   console.log(`longest delay of the event loop, snapshot without load: ${Math.max(...idle.worstMs).toFixed(1)} ms`);
-  const restored = await watched(node, () => node.ask("restore"));
+  const restored = await watched(node, idleProcess, () => node.ask("restore"));
   console.log(
     `restoring: ${megabytes(bytes / restored.result.seconds)}, longest delay of the event loop ${restored.worstMs.toFixed(1)} ms`,
   );

@@ -3,7 +3,6 @@
 //
 //   node bench/snapshot_node.mjs '{"id": "n1", "directory": "...", "members": [...]}', started with an IPC channel
 import { join } from "node:path";
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { encodeCommand } from "../dist/src/machine/command.js";
 import { LmdbMachine } from "../dist/src/machine/lmdb_machine.js";
@@ -12,6 +11,7 @@ import { openKeyValueMachine } from "../dist/src/server/open_machine.js";
 import { CairnServer } from "../dist/src/server/server.js";
 import { nodeFileSystem } from "../dist/src/storage/fs.js";
 import { grpcTransport } from "../dist/src/transport/grpc_transport.js";
+import { delayTasks, serveTasks } from "./support/tasks.mjs";
 
 const WRITE_BYTES = 512 * 1024;
 /** Proposals at a time while the state is filled. */
@@ -25,9 +25,9 @@ const cluster = members === undefined ? {} : { members, newClusterId: "bench", t
 const node = await CairnNode.start({ ...options, ...cluster, directory: join(directory, id) });
 const server = await CairnServer.start(node, { listen: own?.address ?? "127.0.0.1:0", discoverable: false });
 if (members === undefined) await node.campaign();
-const delays = monitorEventLoopDelay({ resolution: 1 });
 
 const tasks = {
+  ...delayTasks,
   /** Puts `keys` keys with values of `valueBytes`. */
   async fill({ keys, valueBytes }) {
     const value = new Uint8Array(valueBytes).fill(7);
@@ -39,17 +39,6 @@ const tasks = {
       }
     };
     await Promise.all(Array.from({ length: FILLERS }, filler));
-  },
-  async watchDelays() {
-    delays.reset();
-    delays.enable();
-  },
-  /** Longest delay of the event loop since the last {@link watchDelays}. */
-  async worstDelay() {
-    // A stall that ends with this message has not been counted before the next timer.
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    delays.disable();
-    return { worstMs: delays.max / 1e6, p99Ms: delays.percentile(99) / 1e6 };
   },
   async campaign() {
     await node.campaign();
@@ -105,13 +94,4 @@ const tasks = {
   },
 };
 
-process.on("message", async ({ task, fields }) => {
-  try {
-    process.send({ result: (await tasks[task](fields)) ?? {} });
-  } catch (error) {
-    process.send({ error: error instanceof Error ? error.stack : String(error) });
-  }
-});
-// When the benchmark is gone, however it ended.
-process.on("disconnect", () => process.exit());
-process.send({ result: { address: server.address } });
+serveTasks(tasks, { address: server.address });

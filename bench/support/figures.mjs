@@ -1,17 +1,19 @@
 export function emptyPhase() {
-  return { times: [], elapsedMs: 0, worstMs: 0, loopP99Ms: 0, speeds: [] };
+  return { times: [], elapsedMs: 0, worstMs: 0, idleWorstMs: 0, loopP99Ms: 0, speeds: [] };
 }
 
 /** What was measured in a phase of one round joins the same of the rounds before. */
-export function add(phase, load, { worstMs, p99Ms }) {
+export function add(phase, load, { worstMs, idleWorstMs, p99Ms }) {
   const { times, elapsedMs } = load.taken();
   phase.times.push(...times);
   phase.elapsedMs += elapsedMs;
   phase.worstMs = Math.max(phase.worstMs, worstMs);
+  phase.idleWorstMs = Math.max(phase.idleWorstMs, idleWorstMs);
   phase.loopP99Ms = Math.max(phase.loopP99Ms, p99Ms);
 }
 
-export function row(name, { times, elapsedMs, worstMs, loopP99Ms }) {
+/** The last column: how late the machine served a process that does nothing. */
+export function row(name, { times, elapsedMs, worstMs, idleWorstMs, loopP99Ms }) {
   return {
     writes: name,
     "writes/s": Math.round((times.length * 1000) / elapsedMs),
@@ -20,6 +22,7 @@ export function row(name, { times, elapsedMs, worstMs, loopP99Ms }) {
     "max ms": percentile(times, 1).toFixed(2),
     "loop p99 ms": loopP99Ms.toFixed(1),
     "loop max ms": worstMs.toFixed(1),
+    "idle max ms": idleWorstMs.toFixed(1),
   };
 }
 
