@@ -50,7 +50,12 @@ export class OutgoingSnapshot {
   #cancelIdle: () => void = () => {};
   settled: Promise<unknown> = Promise.resolve();
 
-  constructor(send: SnapshotSend, options: OutgoingSnapshotOptions) {
+  /** @param onAccepted told what the receiver wants: it has no use for any other one that was kept for it */
+  constructor(
+    send: SnapshotSend,
+    options: OutgoingSnapshotOptions,
+    private readonly onAccepted: (info: SnapshotInfo) => void,
+  ) {
     this.send = send;
     this.#options = options;
   }
@@ -109,7 +114,7 @@ export class OutgoingSnapshot {
   }
 
   async #run(): Promise<SnapshotOutcome> {
-    const { snapshots, open } = this.#options;
+    const { open } = this.#options;
     if (!this.#options.isWanted(this.send)) throw new CairnError("CANCELLED", "this node does not lead any more");
     const choices = await this.#options.choices();
     if (this.#cancelled) throw new CairnError("CANCELLED", "the transfer was given up before it began");
@@ -119,11 +124,13 @@ export class OutgoingSnapshot {
     this.#stream = stream;
     this.#offered = choices;
     this.#info = choices[0];
-    const pins = choices.map((info) => ({ info, unpin: snapshots.pin(info) }));
+    let unpin = () => {};
     try {
       const accepted = await this.#offer(stream, choices);
       if ("outcome" in accepted) return accepted.outcome;
-      for (const { info, unpin } of pins) if (info !== accepted.info) unpin();
+      // Not before: while offers wait for their answers, all snapshots would stay.
+      unpin = this.#pinned(accepted.info);
+      this.onAccepted(accepted.info);
       return await this.#converse(stream, accepted.info, accepted.replies);
     } catch (error) {
       await this.#findDamage(error);
@@ -131,8 +138,14 @@ export class OutgoingSnapshot {
     } finally {
       this.#cancelIdle();
       stream.cancel();
-      for (const { unpin } of pins) unpin();
+      unpin();
     }
+  }
+
+  #pinned(info: SnapshotInfo): () => void {
+    const { snapshots } = this.#options;
+    if (snapshots.list().includes(info)) return snapshots.pin(info);
+    throw new CairnError("NOT_FOUND", `the snapshot at index ${info.index} has gone since it was offered`);
   }
 
   /** Returns what the receiver wants, or how it has refused. */

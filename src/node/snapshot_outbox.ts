@@ -50,7 +50,11 @@ export class SnapshotOutbox {
     this.#transfers.get(send.to)?.cancel();
     // Behind those that wait already.
     this.#transfers.delete(send.to);
-    this.#transfers.set(send.to, new OutgoingSnapshot(send, this.options));
+    const transfer = new OutgoingSnapshot(send, this.options, ({ index }) => {
+      const kept = this.#kept.get(send.to);
+      if (kept?.index !== index) kept?.release();
+    });
+    this.#transfers.set(send.to, transfer);
     this.#beginNext();
   }
 

@@ -14,6 +14,7 @@ const info = { index: 5, term: 1, fileBytes: 3, sha256: new Uint8Array(32) } as 
 /** A store with one snapshot of three bytes. */
 const snapshots = {
   newest: () => info,
+  list: () => [info],
   pin: () => () => {},
   async *readFile() {
     yield new Uint8Array(3);
@@ -187,6 +188,8 @@ describe("the snapshot of a transfer that was interrupted", () => {
     outbox.send({ to: "n2", term: 1 });
     await waits("n2");
     expect(outbox.lowestIndex).toBe(5);
+    // While offers wait for their answers, old snapshots go all the same.
+    expect(pinned()).toEqual([]);
     // The receiver wants the older one, of which it has more.
     streams.get("n2")!.reply({ kind: "accepted", offset: 1, index: 5 });
     await waits("n2");
@@ -204,6 +207,37 @@ describe("the snapshot of a transfer that was interrupted", () => {
     expect(outbox.lowestIndex).toBe(5);
     clock.advance(1);
     expect([outbox.lowestIndex, pinned(), clock.pending]).toEqual([undefined, [], 0]);
+    await outbox.stop();
+  });
+
+  test("is let go when the follower wants another one; and what has gone by then is not sent", async () => {
+    pins.clear();
+    let list = [at(5)];
+    const store = { ...pinning([]), list: () => list } as unknown as SnapshotStore;
+    const offered = { snapshots: store, choices: async () => list, clock: new ManualClock() };
+    const { outbox, streams, ended, waits } = outboxOf(offered);
+    const offer = async () => {
+      outbox.send({ to: "n2", term: 1 });
+      await waits("n2");
+    };
+    const interrupt = async (index: number) => {
+      await offer();
+      streams.get("n2")!.reply({ kind: "accepted", offset: 0 });
+      await waits("n2");
+      expect(pinned()).toEqual([index]);
+      const before = ended.length;
+      streams.get("n2")!.cancel();
+      await until(() => ended.length > before, "the transfer has failed");
+      expect(pinned()).toEqual([index]);
+    };
+    await interrupt(5);
+    list = [at(9), ...list];
+    await interrupt(9);
+    await offer();
+    list = [at(12)];
+    streams.get("n2")!.reply({ kind: "accepted", offset: 0 });
+    await until(() => ended.length === 3, "the one that it wants is gone");
+    expect(ended.at(-1)).toEqual(["n2", { kind: "failed", hasProgressed: false }]);
     await outbox.stop();
   });
 
