@@ -7,6 +7,7 @@ import { type FileSystem, nodeFileSystem } from "../../src/storage/fs.js";
 import { ActingLeader, putCommand, putEntries } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
 import { diskHome } from "../support/nodes.js";
+import { UPSET, upset } from "../support/upset.js";
 
 /** The real disk; `onWrite` is awaited before each write to a snapshot that is being made. */
 function diskWith(onWrite: () => unknown): FileSystem {
@@ -38,14 +39,14 @@ function largeEntries(): Entry[] {
   });
 }
 
-test("when the thread that makes a snapshot dies, the snapshot fails, and the node and its next snapshot do not", async () => {
+test("when the thread that makes a snapshot fails unexpectedly, so does the snapshot, and the node and its next snapshot do not", async () => {
   const started = once(process, "worker");
   let kill = true;
   const fs = diskWith(async () => {
     if (!kill) return;
     kill = false;
     const [worker] = (await started) as [Worker];
-    await worker.terminate();
+    upset(worker);
   });
   const home = await diskHome();
   const node = await home.start({ fs, segmentBytes: limits.segmentBytes });
@@ -53,7 +54,7 @@ test("when the thread that makes a snapshot dies, the snapshot fails, and the no
   const entries = largeEntries();
   await leader.replicate(entries);
   const error = await failure("INTERNAL", () => node.takeSnapshot({}));
-  expect(error.text).toContain("has ended");
+  expect(error.text).toContain(UPSET);
   expect(await home.leftovers()).toEqual([]);
   expect(await home.snapshotFiles()).toEqual([]);
   await leader.replicate(putEntries(entries.length + 1, entries.length + 1));

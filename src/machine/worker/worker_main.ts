@@ -19,6 +19,12 @@ const tasks = new Map<number, ServedTask>();
 // A snapshot has time, the main thread has none. Only on Linux is a priority a thread's own; elsewhere it is the whole process's.
 if (process.platform === "linux") setPriority(NICE);
 
+// The thread lives on after an error that nobody has expected: one that ends with LMDB open may take the process with it. Each task fails, and
+// the main thread then has it released.
+process.on("uncaughtException", (error) => {
+  for (const task of tasks.keys()) replyTo(task)({ type: "failed", error: sentError(error) });
+});
+
 port.on("message", (message: ToWorker) => {
   if (message === "stop") return void stop();
   const { task, request } = message;
