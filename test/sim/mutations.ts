@@ -49,7 +49,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a vote is given to a candidate whose log is behind",
     rule: "Raft section 5.4.1",
-    seed: 13,
+    seed: 25,
     patches: [
       {
         file: "src/core/election.ts",
@@ -203,6 +203,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "entries are handed out to be applied while a snapshot is loaded",
     rule: "rule 13: nothing is applied before the snapshot",
+    seed: 5,
     patches: [
       {
         file: "src/core/raft.ts",
@@ -219,6 +220,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a node campaigns while it loads a snapshot",
     rule: "rule 13",
+    seed: 22,
     patches: [
       {
         file: "src/core/election.ts",
@@ -230,6 +232,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "what was committed while a snapshot was loaded, and is not in memory any more, is passed over",
     rule: "each committed entry is applied once",
+    seed: 5,
     patches: [
       {
         file: "src/node/ready_loop.ts",
@@ -401,7 +404,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot that could not be sent is never sent again",
     rule: "a follower is never stuck in the state snapshot",
-    seed: 12,
+    seed: 21,
     patches: [{ file: "src/core/leader.ts", find: "    replication.tick();\n", replace: "" }],
   },
   {
