@@ -35,8 +35,6 @@ export class RaftLog {
   #windowBytes = 0;
   #commit: number;
   #applied: number;
-  /** The state machine is not at the boundary yet: a snapshot is being loaded into it. */
-  #isRestoring = false;
   /** Handed out to be applied, up to here. */
   #applying: number;
   #persisted: number;
@@ -78,10 +76,7 @@ export class RaftLog {
       "boundary <= applied <= commit <= last",
       { boundary: start.boundary.index, applied: start.applied, commit: start.commit, last: start.lastIndex },
     );
-    assert(this.firstInMemory <= start.applied + 1, "entries not yet applied are in the window", {
-      windowStart: this.firstInMemory,
-      applied: start.applied,
-    });
+    this.#assertUnappliedInMemory();
   }
 
   /** The place right before the first entry; its term stays known after trimming (rule 6). */
@@ -213,12 +208,8 @@ export class RaftLog {
    * The state machine has got from the snapshot of {@link restoreTo} to `index`. What it needs next must be in memory; see {@link firstInMemory}.
    */
   restored(index: number): void {
-    this.#isRestoring = false;
     this.appliedTo(index);
-    assert(this.firstInMemory <= index + 1, "entries not yet applied are in the window", {
-      windowStart: this.firstInMemory,
-      applied: index,
-    });
+    this.#assertUnappliedInMemory();
   }
 
   appliedTo(index: number): void {
@@ -262,7 +253,6 @@ export class RaftLog {
     this.#persisted = Math.max(this.#persisted, snapshot.index);
     this.#persisting = Math.max(this.#persisting, snapshot.index);
     this.#applying = snapshot.index;
-    this.#isRestoring = true;
   }
 
   /** Size of the entries that are kept in memory. */
@@ -273,6 +263,13 @@ export class RaftLog {
   /** Index of the first entry that is in memory; one more than the last index when none is. */
   get firstInMemory(): number {
     return this.last.index - this.#window.length + 1;
+  }
+
+  #assertUnappliedInMemory(): void {
+    assert(this.firstInMemory <= this.#applied + 1, "entries not yet applied are in the window", {
+      windowStart: this.firstInMemory,
+      applied: this.#applied,
+    });
   }
 
   #slice(first: number, last: number): Entry[] {
@@ -290,7 +287,8 @@ export class RaftLog {
   #evict(): void {
     if (this.#windowBytes <= this.bounds.windowBytes) return;
     // What is committed while a snapshot is loaded may be much: the state machine then takes it from the log on disk.
-    const needed = Math.min(this.#isRestoring ? this.#commit : this.#applied, this.#persisted) + 1;
+    const isLoading = this.#applied < this.boundary.index;
+    const needed = Math.min(isLoading ? this.#commit : this.#applied, this.#persisted) + 1;
     let keepFrom = this.firstInMemory;
     let bytes = this.#windowBytes;
     // Down to half of the limit, so that the window is not moved at every entry.

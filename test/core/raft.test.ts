@@ -224,14 +224,20 @@ describe("a snapshot to install", () => {
     expect(settle(raft).committed).toEqual(commands(6, [1, 1]));
   });
 
-  test("what came meanwhile need not be in memory: the state machine takes it from the log on disk", () => {
+  /** 100 entries have come behind a snapshot at 5 that is being loaded, which is more than memory should hold. */
+  function manyWhileLoading(commit: number) {
     const raft = startNode({ term: 1, limits: { windowBytes: 200 } });
     raft.step(install([5, 1]));
     const ready = raft.ready();
     raft.advance(ready);
     const entries = commands(6, Array<number>(100).fill(1));
-    raft.step(append({ prev: [5, 1], entries, commit: 90 }));
+    raft.step(append({ prev: [5, 1], entries, commit }));
     settle(raft);
+    return { raft, ready, entries };
+  }
+
+  test("what came meanwhile need not be in memory: the state machine takes it from the log on disk", () => {
+    const { raft, ready } = manyWhileLoading(90);
     expect(raft.log.windowBytes).toBeGreaterThan(200);
     const first = raft.log.firstInMemory;
     // What is not committed cannot be applied from anywhere yet.
@@ -242,13 +248,7 @@ describe("a snapshot to install", () => {
   });
 
   test("which is where it goes on from what is in memory", () => {
-    const raft = startNode({ term: 1, limits: { windowBytes: 200 } });
-    raft.step(install([5, 1]));
-    const ready = raft.ready();
-    raft.advance(ready);
-    const entries = commands(6, Array<number>(100).fill(1));
-    raft.step(append({ prev: [5, 1], entries, commit: 105 }));
-    settle(raft);
+    const { raft, ready, entries } = manyWhileLoading(105);
     const first = raft.log.firstInMemory;
     expect(first).toBeGreaterThan(90);
     raft.snapshotInstalled(ready.snapshot!, first - 1);

@@ -11,7 +11,8 @@ import {
   type SnapshotFile,
   snapshotOf,
 } from "../support/acting_leader.js";
-import { deferred, during, failure, isSettled, nextTurn, until } from "../support/conditions.js";
+import { deferred, during, failure, isSettled, nextTurn } from "../support/conditions.js";
+import { holdCalls } from "../support/held_calls.js";
 import { homes, MemoryHome, memoryHome } from "../support/nodes.js";
 
 const source = await snapshotOf(putEntries(1, 500, 2));
@@ -341,15 +342,9 @@ test("a snapshot that is being installed does not make way, and abort waits for 
   const leader = new ActingLeader(node, 2);
   const incoming = await leader.offer(source);
   await leader.send(incoming, source);
-  const hold = deferred();
-  let publishing = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "rename" || !path.endsWith(".part")) return;
-    publishing = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));
   const finished = incoming.finish();
-  await until(() => publishing, "the snapshot is being published");
+  await hold.reached("the snapshot is being published");
   const aborted = incoming.abort();
   const larger = await snapshotOf(putEntries(1, 510, 2));
   expect(await node.inbox.accept(new ActingLeader(node, 3, "n8").offerOf(larger))).toMatchObject({ reason: "busy" });
@@ -396,15 +391,9 @@ test("entries that arrive while a snapshot is being installed are kept and appli
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 2);
-  const hold = deferred();
-  let publishing = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "rename" || !path.endsWith(".part")) return;
-    publishing = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));
   const installed = leader.install(source);
-  await until(() => publishing, "the snapshot is being published");
+  await hold.reached("the snapshot is being published");
   const appended = leader.append(putEntries(501, 520, 2), 510, { index: 500, term: 2 });
   expect(await isSettled(appended)).toBe(false);
   hold.resolve();
@@ -420,15 +409,9 @@ test("entries that arrive while a snapshot is being installed are kept and appli
 test("rule 13: a node does not campaign while it installs a snapshot", async () => {
   const home = memoryHome();
   const node = await home.start();
-  const hold = deferred();
-  let publishing = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "rename" || !path.endsWith(".part")) return;
-    publishing = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));
   const installed = new ActingLeader(node, 2).install(source);
-  await until(() => publishing, "the snapshot is being published");
+  await hold.reached("the snapshot is being published");
   await failure("FAILED_PRECONDITION", node.campaign(), "the snapshot up to 500 is not installed yet");
   hold.resolve();
   await installed;

@@ -4,6 +4,7 @@ import { MemoryMachine } from "../../src/machine/memory_machine.js";
 import { TRAILER_BYTES } from "../../src/storage/snapshots/format.js";
 import { ActingLeader, contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, until } from "../support/conditions.js";
+import { holdCalls } from "../support/held_calls.js";
 import { diskHome, homes, memoryHome } from "../support/nodes.js";
 
 const source = await snapshotOf(putEntries(1, 500, 2));
@@ -20,18 +21,12 @@ test("stop may be called more than once, and after it every call says STOPPED", 
 test("callers that wait when the node stops are told", async () => {
   const home = memoryHome();
   const node = await home.start();
-  const hold = deferred();
-  let syncing = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "datasync" || !path.includes("/wal/")) return;
-    syncing = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "datasync" && path.includes("/wal/"));
   const campaign = failure("STOPPED", node.campaign());
   const write = failure("OUTCOME_UNKNOWN", node.propose(putCommand("a", "1")), "the node stopped");
   const read = failure("STOPPED", node.linearizableRead());
   const applied = failure("STOPPED", node.waitApplied(7));
-  await until(() => syncing, "the write is under way");
+  await hold.reached("the write is under way");
   const stopped = home.stop(node);
   expect(await isSettled(stopped)).toBe(false);
   hold.resolve();
@@ -42,16 +37,10 @@ test("stopping while a snapshot is being taken gives it up, and leaves nothing",
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 1).replicate(putEntries(1, 50));
-  const hold = deferred();
-  let writing = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "open" || !path.endsWith(".part")) return;
-    writing = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "open" && path.endsWith(".part"));
   const first = failure("STOPPED", node.takeSnapshot({}));
   const second = failure("STOPPED", node.takeSnapshot({ index: 20 }));
-  await until(() => writing, "the snapshot is being written");
+  await hold.reached("the snapshot is being written");
   const stopped = home.stop(node);
   hold.resolve();
   await Promise.all([first, second, stopped]);
@@ -91,15 +80,9 @@ describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
   test("that is about to begin: it does not", async () => {
     const home = memoryHome();
     const node = await home.start();
-    const hold = deferred();
-    let opening = false;
-    home.disk.onCall = ({ kind, path }) => {
-      if (kind !== "open" || !path.endsWith(".part")) return;
-      opening = true;
-      return hold.promise;
-    };
+    const hold = holdCalls(home.disk, ({ kind, path }) => kind === "open" && path.endsWith(".part"));
     const accepted = failure("STOPPED", node.inbox.accept(new ActingLeader(node, 2).offerOf(source)));
-    await until(() => opening, "the file is being opened");
+    await hold.reached("the file is being opened");
     const ended = home[end](node);
     expect(await isSettled(ended)).toBe(false);
     hold.resolve();
@@ -113,15 +96,9 @@ describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
     const leader = new ActingLeader(node, 2);
     const incoming = await leader.offer(source);
     await leader.send(incoming, source);
-    const hold = deferred();
-    let sealing = false;
-    home.disk.onCall = ({ kind, path }) => {
-      if (kind !== "datasync" || !path.endsWith(".part")) return;
-      sealing = true;
-      return hold.promise;
-    };
+    const hold = holdCalls(home.disk, ({ kind, path }) => kind === "datasync" && path.endsWith(".part"));
     const finished = failure("STOPPED", incoming.finish());
-    await until(() => sealing, "the file is being synced");
+    await hold.reached("the file is being synced");
     const ended = home[end](node);
     hold.resolve();
     await Promise.all([finished, ended]);
@@ -137,18 +114,12 @@ describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
   test("that is being published: the next start has it", async () => {
     const home = memoryHome();
     const node = await home.start();
-    const hold = deferred();
-    let publishing = false;
-    home.disk.onCall = ({ kind, path }) => {
-      if (kind !== "rename" || !path.endsWith(".part")) return;
-      publishing = true;
-      return hold.promise;
-    };
+    const hold = holdCalls(home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));
     const installed = new ActingLeader(node, 2).install(source).then(
       ({ outcome }) => outcome,
       (error) => error.code as string,
     );
-    await until(() => publishing, "it is being published");
+    await hold.reached("it is being published");
     const ended = home[end](node);
     hold.resolve();
     await ended;

@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test } from "vitest";
 import { ActingLeader, contentsOf, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
-import { deferred, failure, isSettled, until } from "../support/conditions.js";
+import { failure, isSettled, until } from "../support/conditions.js";
+import { holdCalls } from "../support/held_calls.js";
 import { MemoryHome, memoryHome, type NodeSettings } from "../support/nodes.js";
 
 // A snapshot of a large state takes long to be loaded. It is durable, and the log starts at it: only the state machine is not there yet.
@@ -12,16 +13,10 @@ async function loading(home: MemoryHome, settings: NodeSettings = {}) {
   const node = await home.start(settings);
   const leader = new ActingLeader(node, 2);
   await leader.replicate(putEntries(1, 10, 1));
-  const hold = deferred();
-  let isLoading = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "read" || !path.endsWith(".snap")) return;
-    isLoading = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "read" && path.endsWith(".snap"));
   const installed = leader.install(source);
   installed.catch(() => {});
-  await until(() => isLoading, "the snapshot is being loaded");
+  await hold.reached("the snapshot is being loaded");
   const load = () => {
     home.disk.onCall = undefined;
     hold.resolve();

@@ -3,6 +3,7 @@ import { limits } from "../../src/core/limits.js";
 import type { SnapshotInfo } from "../../src/storage/snapshots/snapshot_info.js";
 import { ActingLeader, ALONE, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, during, failure, nextTurn, until } from "../support/conditions.js";
+import { holdCalls } from "../support/held_calls.js";
 import { type Home, homes, MemoryHome, memoryHome } from "../support/nodes.js";
 
 /** A snapshot's file must be exactly that of the state at its index. */
@@ -244,15 +245,9 @@ test("rule 5: one that is begun while a newer one is being installed is refused,
   const node = await home.start();
   const leader = new ActingLeader(node, 1);
   await leader.replicate(putEntries(1, 10));
-  const hold = deferred();
-  let renamed = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "rename" || !path.endsWith(".part")) return;
-    renamed = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));
   const install = leader.install(await snapshotOf(putEntries(1, 50)));
-  await until(() => renamed, "the snapshot is being published");
+  await hold.reached("the snapshot is being published");
   await failure("FAILED_PRECONDITION", node.takeSnapshot({}), "a newer snapshot was installed");
   hold.resolve();
   expect((await install).outcome).toBe("installed");

@@ -11,7 +11,8 @@ import { limits } from "../../src/core/limits.js";
 import type { CairnErrorCode } from "../../src/errors.js";
 import type { KeyValueNode } from "../../src/server/key_value_node.js";
 import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
-import { deferred, failure, nextTurn, until } from "../support/conditions.js";
+import { failure, nextTurn, until } from "../support/conditions.js";
+import { holdCalls } from "../support/held_calls.js";
 import { headerTo, serve } from "./support.js";
 
 type InstallInit = MessageInitShape<typeof InstallSnapshotRequestSchema>;
@@ -266,15 +267,9 @@ describe("InstallSnapshot", () => {
     const { call, ask } = transfer(served);
     await ask(offerTo(served.node));
     for (const offset of chunkOffsets.slice(0, -1)) await ask(chunkAt(offset));
-    let publishing = false;
-    const hold = deferred();
-    served.home.disk.onCall = ({ kind, path }) => {
-      if (kind !== "rename" || !path.endsWith(".part")) return;
-      publishing = true;
-      return hold.promise;
-    };
+    const hold = holdCalls(served.home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));
     await call.send(chunkAt(chunkOffsets.at(-1)!));
-    await until(() => publishing, "it is being published");
+    await hold.reached("it is being published");
     call.cancel();
     hold.resolve();
     await served.node.waitApplied(40);

@@ -3,6 +3,7 @@ import type { RangeResponse } from "../../gen/cairn/v1/kv_pb.js";
 import { limits } from "../../src/core/limits.js";
 import { ActingLeader, bytes, putEntries, text } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, ManualClock, until } from "../support/conditions.js";
+import { holdCalls } from "../support/held_calls.js";
 import { collect, serve } from "./support.js";
 
 const key = bytes("key");
@@ -192,16 +193,10 @@ test("a full disk: writes are refused, reads are answered, the status says so", 
 
 test("a write whose caller goes away takes effect all the same", async () => {
   const { kv, home, node } = await serve({ lead: true });
-  const hold = deferred();
-  let syncing = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "datasync" || !path.includes("/wal/")) return;
-    syncing = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "datasync" && path.includes("/wal/"));
   const controller = new AbortController();
   const write = kv.put({ key, value: bytes("a") }, { signal: controller.signal });
-  await until(() => syncing, "the write is under way");
+  await hold.reached("the write is under way");
   controller.abort();
   await failure("CANCELLED", write);
   hold.resolve();

@@ -3,7 +3,8 @@ import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { CairnServer } from "../../src/server/server.js";
 import { openChannel } from "../../src/transport/bridge_client.js";
 import { bytes, putEntries, snapshotOf } from "../support/acting_leader.js";
-import { deferred, failure, isSettled, until } from "../support/conditions.js";
+import { failure, isSettled, until } from "../support/conditions.js";
+import { holdCalls } from "../support/held_calls.js";
 import { memoryHome } from "../support/nodes.js";
 import { collect, headerTo, serve } from "./support.js";
 
@@ -36,15 +37,9 @@ test("stop may be called more than once, and frees the port", async () => {
 
 test("stop lets a call under way end, and takes no more", async () => {
   const { kv, home, server, admin } = await serve({ lead: true });
-  const hold = deferred();
-  let syncing = false;
-  home.disk.onCall = ({ kind, path }) => {
-    if (kind !== "datasync" || !path.includes("/wal/")) return;
-    syncing = true;
-    return hold.promise;
-  };
+  const hold = holdCalls(home.disk, ({ kind, path }) => kind === "datasync" && path.includes("/wal/"));
   const write = kv.put({ key: bytes("a"), value: bytes("1") });
-  await until(() => syncing, "the write is under way");
+  await hold.reached("the write is under way");
   const stopped = server.stop();
   expect(await isSettled(stopped)).toBe(false);
   hold.resolve();

@@ -241,8 +241,8 @@ export const mutations: readonly Mutation[] = [
       },
       {
         file: "src/core/log.ts",
-        find: "    this.appliedTo(index);\n    assert(",
-        replace: "    this.appliedTo(Math.max(index, this.firstInMemory - 1));\n    assert(",
+        find: "    this.appliedTo(index);\n    this.#assert",
+        replace: "    this.appliedTo(Math.max(index, this.firstInMemory - 1));\n    this.#assert",
       },
     ],
   },
