@@ -76,10 +76,13 @@ export const limits = {
   sessionAnswers: 128,
   /** Proposals waiting for their commit, in bytes; more are refused. */
   uncommittedBytes: 64 * MiB,
-  /** Entries handed to the state machine at a time, so that applying never holds up the event loop for long. */
-  applyEntries: 1024,
+  /**
+   * Entries handed to the state machine at a time, so that applying never holds up the event loop for long: one that has to be read from disk
+   * first may take 0.1 ms.
+   */
+  applyEntries: 256,
   /** The same limit in bytes. */
-  applyBytes: 1 * MiB,
+  applyBytes: 256 * KiB,
   /** Entries above the applied index and recent ones that the core keeps in memory, in bytes, before it relies on the log on disk. */
   windowBytes: 8 * MiB,
   /** Payload chunk of a snapshot file. */

@@ -54,8 +54,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   async run(): Promise<void> {
     try {
       while (!this.#stopped.signal.aborted) {
-        if (this.raft.hasReady) await this.#carryOut(this.raft.ready());
-        else await this.#sleep();
+        if (!this.raft.hasReady) await this.#sleep();
+        else if (await this.#carryOut(this.raft.ready())) await this.#pause();
       }
     } finally {
       this.#stopped.abort();
@@ -82,7 +82,14 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     });
   }
 
-  async #carryOut(ready: Ready): Promise<void> {
+  /** Lets the event loop have its turn. */
+  #pause(): Promise<void> {
+    this.clock.soon(() => this.wake());
+    return this.#sleep();
+  }
+
+  /** Returns whether all that was done is to apply entries, of which there are more: nothing else has had its turn meanwhile. */
+  async #carryOut(ready: Ready): Promise<boolean> {
     const load = ready.snapshot === undefined ? undefined : await this.#install(ready.snapshot, ready.hardState);
     const written = this.#persist(ready);
     // What is committed is durable already, so it is applied while the write is under way.
@@ -92,6 +99,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     if (load !== undefined) this.#loading = load();
     for (const message of ready.messages) this.observer.send(message);
     this.observer.advanced();
+    const { applied: appliedIndex, commit } = this.raft.log;
+    return ready.committed.length > 0 && ready.entries.length === 0 && appliedIndex < commit;
   }
 
   async #persist({ entries, hardState, mustSync }: Ready): Promise<void> {
