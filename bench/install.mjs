@@ -4,15 +4,15 @@
 //
 // Three nodes, each in a process of its own, all on this machine. The leader and one follower hold a state of --gib GiB (default 0.125),
 // the third member starts when what it needs next is trimmed, and gets all of the state again: in each round once without load, and once while
-// --callers callers of this process put random keys through the leader, one call each in flight. Beside it, in each round: a bare grpc-js stream of chunks, and a
-// bare write to disk, of as many bytes.
+// --callers callers of this process put random keys through the leader, one call each in flight. Beside it, in each round, with as many bytes: a
+// bare grpc-js stream of chunks, a bare write to disk, and such a stream that is written to disk.
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
 import { openChannel } from "../dist/src/transport/bridge_client.js";
 import { bareStream } from "./support/bare_stream.mjs";
-import { add, emptyPhase, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
+import { add, emptyPhase, longest, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
 import { startLoad } from "./support/load.mjs";
 import { watchMemory } from "./support/memory.mjs";
 import { startIdle, startNode, watched } from "./support/node.mjs";
@@ -50,15 +50,16 @@ async function run() {
   await load.pause();
 
   const [quiet, during] = [emptyPhase(), emptyPhase()];
-  const figures = { idle: [], busy: [], stream: [], disk: [], sent: [], follower: [] };
+  const figures = { idle: [], busy: [], stream: [], disk: [], both: [], sent: [], follower: [] };
   for (let round = 0; round < rounds; round++) {
     figures.disk.push(bytes / (await leader.ask("writeBare", { bytes })).seconds);
     figures.stream.push(bytes / (await bareStream(bytes)));
+    figures.both.push(bytes / (await bareStream(bytes, join(directory, "stream"))));
     await leaveBehind(leader, load);
     const idle = await install(leader);
     figures.idle.push(bytes / idle.seconds);
     figures.sent.push(bytes / idle.sentSeconds);
-    figures.follower.push(idle.followerWorstMs);
+    figures.follower.push(idle.followerDelays);
     add(quiet, load, await watched(leader, idleProcess, () => load.for(QUIET_MS)));
     await leaveBehind(leader, load);
     load.start();
@@ -66,14 +67,14 @@ async function run() {
     await load.pause();
     add(during, load, busy);
     figures.busy.push(bytes / busy.result.seconds);
-    figures.follower.push(busy.result.followerWorstMs);
+    figures.follower.push(busy.result.followerDelays);
   }
   report(bytes, quiet, during, figures);
   channel.close();
   for (const node of nodes.values()) await node.ask("stop");
 }
 
-function report(bytes, quiet, during, { idle, busy, stream, disk, sent, follower }) {
+function report(bytes, quiet, during, { idle, busy, stream, disk, both, sent, follower }) {
   console.log(`snapshot of ${(bytes / 1e6).toFixed(0)} MB, ${callers} callers, ${rounds} rounds`);
   console.table([row("no installation", quiet), row("during an installation", during)]);
   const ratio = percentile(during.times, 0.99) / percentile(quiet.times, 0.99);
@@ -85,9 +86,10 @@ function report(bytes, quiet, during, { idle, busy, stream, disk, sent, follower
   );
   console.log(
     `sending, without load: ${megabytes(median(sent))}; bare grpc-js stream of chunks: ${megabytes(median(stream))}, bare write: ` +
-      `${megabytes(median(disk))} (${(median(sent) / bare).toFixed(2)} of the lower)`,
+      `${megabytes(median(disk))} (${(median(sent) / bare).toFixed(2)} of the lower); bare stream to disk: ${megabytes(median(both))} ` +
+      `(${(median(sent) / median(both)).toFixed(2)} of it)`,
   );
-  console.log(`longest delay of the follower's event loop: ${Math.max(...follower).toFixed(1)} ms`);
+  console.log(`the follower's event loop: ${longest(follower)}`);
   for (const [id, watch] of memory) console.log(`peak memory of ${id}: ${watch.summary()}`);
 }
 
@@ -120,11 +122,11 @@ async function install(leader) {
     await sleep(20);
   }
   const ended = performance.now();
-  const { worstMs } = await follower.ask("worstDelay");
+  const followerDelays = await follower.ask("worstDelay");
   return {
     seconds: (ended - started) / 1_000,
     sentSeconds: ((sentAt ?? ended) - (sendingSince ?? started)) / 1_000,
-    followerWorstMs: worstMs,
+    followerDelays,
   };
 }
 

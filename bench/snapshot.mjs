@@ -10,7 +10,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
 import { openChannel } from "../dist/src/transport/bridge_client.js";
-import { add, emptyPhase, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
+import { add, emptyPhase, longest, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
 import { startLoad } from "./support/load.mjs";
 import { watchMemory } from "./support/memory.mjs";
 import { startIdle, startNode, watched } from "./support/node.mjs";
@@ -41,7 +41,7 @@ async function run() {
 
   const quiet = emptyPhase();
   const during = emptyPhase();
-  const idle = { takes: [], bare: [], worstMs: [] };
+  const idle = { takes: [], bare: [], delays: [] };
   // The first one makes the snapshot's size known.
   let { bytes } = await node.ask("take");
   memory.reset();
@@ -51,7 +51,7 @@ async function run() {
     const taken = await watched(node, idleProcess, () => node.ask("take"));
     bytes = taken.result.bytes;
     idle.takes.push(bytes / taken.result.seconds);
-    idle.worstMs.push(taken.worstMs);
+    idle.delays.push(taken);
 
     add(quiet, load, await watched(node, idleProcess, () => load.for(QUIET_MS)));
     load.start();
@@ -69,11 +69,9 @@ async function run() {
     `taking: ${megabytes(taking)} without load, ${megabytes(median(during.speeds))} under load; ` +
       `bare write of as many bytes: ${megabytes(bare)} (${(taking / bare).toFixed(2)} of it)`,
   );
-  console.log(`longest delay of the event loop, snapshot without load: ${Math.max(...idle.worstMs).toFixed(1)} ms`);
+  console.log(`event loop, snapshot without load: ${longest(idle.delays)}`);
   const restored = await watched(node, idleProcess, () => node.ask("restore"));
-  console.log(
-    `restoring: ${megabytes(bytes / restored.result.seconds)}, longest delay of the event loop ${restored.worstMs.toFixed(1)} ms`,
-  );
+  console.log(`restoring: ${megabytes(bytes / restored.result.seconds)}; event loop: ${longest([restored])}`);
   console.log(`peak memory of the node: ${memory.summary()}`);
   channel.close();
   await node.ask("stop");

@@ -1,8 +1,9 @@
-// A stream of chunks over grpc-js to another process, with nothing at either end: what a transfer of a snapshot cannot beat.
+// A stream of chunks over grpc-js to another process, which throws them away or writes them to a file, and nothing else.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
+import { nodeFileSystem } from "../../dist/src/storage/fs.js";
 import { channelOptions, serverOptions } from "../../dist/src/transport/grpc_options.js";
 
 const CHUNK_BYTES = 256 * 1024;
@@ -17,9 +18,9 @@ const method = {
   responseDeserialize: asIs,
 };
 
-/** Returns how many seconds `bytes` bytes take. */
-export async function bareStream(bytes) {
-  const child = fork(fileURLToPath(import.meta.url), ["receiver"]);
+/** Returns how many seconds `bytes` bytes take. `path`: the file that they are written to, durably at the end. */
+export async function bareStream(bytes, path) {
+  const child = fork(fileURLToPath(import.meta.url), path === undefined ? ["receiver"] : ["receiver", path]);
   const [port] = await once(child, "message");
   const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure(), channelOptions);
   const chunk = Buffer.alloc(CHUNK_BYTES, 7);
@@ -52,8 +53,10 @@ if (process.argv[2] === "receiver" && process.send !== undefined) {
     { send: method },
     {
       send: (call, answer) => {
-        call.on("data", () => {});
-        call.on("end", () => answer(null, Buffer.alloc(1)));
+        receive(call, process.argv[3]).then(
+          () => answer(null, Buffer.alloc(1)),
+          (error) => answer(error),
+        );
       },
     },
   );
@@ -63,4 +66,25 @@ if (process.argv[2] === "receiver" && process.send !== undefined) {
     process.send(port);
   });
   process.on("disconnect", () => process.exit());
+}
+
+async function receive(call, path) {
+  if (path === undefined) for await (const _ of call);
+  else await write(call, path);
+}
+
+async function write(call, path) {
+  const file = await nodeFileSystem.open(path, "create");
+  let at = 0;
+  // The next chunk is awaited while one is being written.
+  let writing = Promise.resolve();
+  for await (const chunk of call) {
+    await writing;
+    writing = file.write([chunk], at);
+    at += chunk.byteLength;
+  }
+  await writing;
+  await file.datasync();
+  await file.close();
+  await nodeFileSystem.unlink(path);
 }

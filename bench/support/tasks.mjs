@@ -1,20 +1,11 @@
-import { monitorEventLoopDelay } from "node:perf_hooks";
-
-const delays = monitorEventLoopDelay({ resolution: 1 });
+import { delaysSince, watchDelays } from "./delays.mjs";
 
 /** What a process that is measured can be asked about its event loop. */
 export const delayTasks = {
   async watchDelays() {
-    delays.reset();
-    delays.enable();
+    watchDelays();
   },
-  /** Longest delay of the event loop since the last {@link watchDelays}. */
-  async worstDelay() {
-    // A stall that ends with this message has not been counted before the next timer.
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    delays.disable();
-    return { worstMs: delays.max / 1e6, p99Ms: delays.percentile(99) / 1e6 };
-  },
+  worstDelay: () => delaysSince(),
 };
 
 /** Does what the parent process asks for, one task at a time. `hello`: what it is told first. */
