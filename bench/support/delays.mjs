@@ -4,14 +4,15 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 const histogram = monitorEventLoopDelay({ resolution: 1 });
 
 /**
- * CPU time of the main thread so far, in milliseconds; undefined where the system does not tell. A delay in which a thread has hardly run is
- * the machine's: other threads had the processor, or the hypervisor had.
+ * CPU time of the main thread so far, in milliseconds; NaN where the system does not tell. A delay in which a thread has hardly run is the
+ * machine's: other threads had the processor. (A hypervisor that looks for a page of memory, because it is touched for the first time, counts
+ * as CPU time of who has touched it.)
  */
 function cpuMs() {
   try {
     return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, "utf8").split(" ")[0]) / 1e6;
   } catch {
-    return undefined;
+    return Number.NaN;
   }
 }
 
@@ -23,7 +24,6 @@ export function watchDelays() {
   histogram.enable();
   longestRunMs = 0;
   let before = cpuMs();
-  if (before === undefined) return;
   timer = setInterval(() => {
     const now = cpuMs();
     longestRunMs = Math.max(longestRunMs, now - before);
