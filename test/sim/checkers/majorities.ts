@@ -8,7 +8,13 @@ import { type Checker, demand, type Observed } from "./checker.js";
 export class Majorities implements Checker {
   /** By leader and term: how far each node has told that its log agrees. */
   readonly #matches = new Map<string, Map<string, number>>();
-  readonly #commits = new Map<string, number>();
+  /** By leader, its term and its commit index. */
+  readonly #commits = new Map<string, { readonly term: number; readonly commit: number }>();
+
+  /** A voter that is alone leads before its vote is durable; after a power failure it may lead again in the same term, and know of less. */
+  ended({ id }: SimNode): void {
+    this.#commits.delete(id);
+  }
 
   answering({ id }: Observed, asker: SimNode, request: PeerRequest, answer: Response): void {
     if (request.type !== "append_entries" || answer.type !== "append_entries_answer") return;
@@ -24,12 +30,11 @@ export class Majorities implements Checker {
   touched({ id, cairn }: Observed): void {
     const { role, term, log, membership } = cairn.raft;
     if (role !== "leader") return;
-    const key = `${id}/${term}`;
-    const before = this.#commits.get(key);
-    this.#commits.set(key, log.commit);
-    if (before === undefined || before === log.commit) return;
+    const before = this.#commits.get(id);
+    this.#commits.set(id, { term, commit: log.commit });
+    if (before?.term !== term || before.commit === log.commit) return;
     const voters = membership.members.filter((member) => member.role === "voter").map((member) => member.id);
-    const matches = this.#matches.get(key);
+    const matches = this.#matches.get(`${id}/${term}`);
     const holders = voters.filter((voter) => (voter === id ? log.persisted : (matches?.get(voter) ?? 0)) >= log.commit);
     demand(holders.length >= majority(voters.length), "a leader commits what a majority of the voters has", {
       leader: id,
