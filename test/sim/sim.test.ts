@@ -5,7 +5,7 @@ import { runSimulation, type SeedResult, summarize } from "./launch.mjs";
 const FIXED_SEEDS = 50;
 const FIRST_SEED = 21;
 /** Others each time. */
-const FRESH_SEEDS = 200;
+const FRESH_SEEDS = 300;
 
 /** What a run that says nothing would not have met with. */
 const situations = [
