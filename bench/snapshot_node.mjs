@@ -11,6 +11,7 @@ import { openKeyValueMachine } from "../dist/src/server/open_machine.js";
 import { CairnServer } from "../dist/src/server/server.js";
 import { nodeFileSystem } from "../dist/src/storage/fs.js";
 import { grpcTransport } from "../dist/src/transport/grpc_transport.js";
+import { writeBare } from "./support/bare_write.mjs";
 import { delayTasks, serveTasks } from "./support/tasks.mjs";
 
 const WRITE_BYTES = 512 * 1024;
@@ -62,15 +63,9 @@ const tasks = {
   /** Writes as many bytes to the same disk with nothing else to do, and syncs them. */
   async writeBare({ bytes }) {
     const path = join(directory, "bare");
-    const file = await nodeFileSystem.open(path, "create");
-    const buffer = Buffer.alloc(WRITE_BYTES, 7);
     const started = performance.now();
-    for (let at = 0; at < bytes; at += WRITE_BYTES) {
-      await file.write([buffer.subarray(0, Math.min(WRITE_BYTES, bytes - at))], at);
-    }
-    await file.datasync();
+    await writeBare(path, buffersOf(bytes));
     const seconds = (performance.now() - started) / 1000;
-    await file.close();
     await nodeFileSystem.unlink(path);
     return { seconds };
   },
@@ -93,5 +88,10 @@ const tasks = {
     setImmediate(() => process.disconnect());
   },
 };
+
+function* buffersOf(bytes) {
+  const buffer = Buffer.alloc(WRITE_BYTES, 7);
+  for (let at = 0; at < bytes; at += WRITE_BYTES) yield buffer.subarray(0, Math.min(WRITE_BYTES, bytes - at));
+}
 
 serveTasks(tasks, { address: server.address });

@@ -1,10 +1,11 @@
 // A stream of chunks over grpc-js to another process, which throws them away or writes them to a file, and nothing else.
 import { fork } from "node:child_process";
 import { once } from "node:events";
+import { rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
-import { nodeFileSystem } from "../../dist/src/storage/fs.js";
 import { channelOptions, serverOptions } from "../../dist/src/transport/grpc_options.js";
+import { writeBare } from "./bare_write.mjs";
 
 const CHUNK_BYTES = 256 * 1024;
 const asIs = (bytes) => bytes;
@@ -44,6 +45,8 @@ export async function bareStream(bytes, path) {
   } finally {
     client.close();
     child.disconnect();
+    // Its removal is not measured.
+    if (path !== undefined) await rm(path, { force: true });
   }
 }
 
@@ -70,21 +73,5 @@ if (process.argv[2] === "receiver" && process.send !== undefined) {
 
 async function receive(call, path) {
   if (path === undefined) for await (const _ of call);
-  else await write(call, path);
-}
-
-async function write(call, path) {
-  const file = await nodeFileSystem.open(path, "create");
-  let at = 0;
-  // The next chunk is awaited while one is being written.
-  let writing = Promise.resolve();
-  for await (const chunk of call) {
-    await writing;
-    writing = file.write([chunk], at);
-    at += chunk.byteLength;
-  }
-  await writing;
-  await file.datasync();
-  await file.close();
-  await nodeFileSystem.unlink(path);
+  else await writeBare(path, call);
 }

@@ -35,7 +35,7 @@ export function watchDelays() {
  * Since the last {@link watchDelays}: the longest delay of the event loop, the longest CPU time between two of its timers (no delay that the
  * process itself has made is longer), and the delay that 99 % stay below.
  */
-export async function delaysSince() {
+export async function worstDelay() {
   // A stall that ends with this call has not been counted before the next timer.
   await new Promise((resolve) => setTimeout(resolve, 5));
   histogram.disable();

@@ -1,40 +1,40 @@
 export function emptyPhase() {
-  return { times: [], elapsedMs: 0, worstMs: 0, ranMs: 0, idleWorstMs: 0, loopP99Ms: 0, speeds: [] };
+  return { times: [], elapsedMs: 0, delays: [], speeds: [] };
 }
 
 /** What was measured in a phase of one round joins the same of the rounds before. */
-export function add(phase, load, { worstMs, ranMs, idleWorstMs, p99Ms }) {
+export function add(phase, load, delays) {
   const { times, elapsedMs } = load.taken();
   phase.times.push(...times);
   phase.elapsedMs += elapsedMs;
-  phase.worstMs = Math.max(phase.worstMs, worstMs);
-  phase.ranMs = Math.max(phase.ranMs, ranMs);
-  phase.idleWorstMs = Math.max(phase.idleWorstMs, idleWorstMs);
-  phase.loopP99Ms = Math.max(phase.loopP99Ms, p99Ms);
+  phase.delays.push(delays);
 }
 
 /**
  * The last columns: the longest delay of the event loop; the longest time that its thread has really run in one, which is what the node itself
  * has made of it; and how late the machine served a process that does nothing.
  */
-export function row(name, { times, elapsedMs, worstMs, ranMs, idleWorstMs, loopP99Ms }) {
+export function row(name, { times, elapsedMs, delays }) {
   return {
     writes: name,
     "writes/s": Math.round((times.length * 1000) / elapsedMs),
     "p50 ms": percentile(times, 0.5).toFixed(2),
     "p99 ms": percentile(times, 0.99).toFixed(2),
     "max ms": percentile(times, 1).toFixed(2),
-    "loop p99 ms": loopP99Ms.toFixed(1),
-    "loop max ms": worstMs.toFixed(1),
-    "ran max ms": ranMs.toFixed(1),
-    "idle max ms": idleWorstMs.toFixed(1),
+    "loop p99 ms": most(delays, "p99Ms"),
+    "loop max ms": most(delays, "worstMs"),
+    "ran max ms": most(delays, "ranMs"),
+    "idle max ms": most(delays, "idleWorstMs"),
   };
 }
 
-/** The delays of an event loop in several phases, in words. */
-export function longest(phases) {
-  const [worst, ran] = ["worstMs", "ranMs"].map((name) => Math.max(...phases.map((delays) => delays[name])));
-  return `longest delay ${worst.toFixed(1)} ms, its thread ran for ${ran.toFixed(1)} ms at most`;
+/** The delays of an event loop, as they were at several times, in words. */
+export function longest(delays) {
+  return `longest delay ${most(delays, "worstMs")} ms, its thread ran for ${most(delays, "ranMs")} ms at most`;
+}
+
+function most(delays, name) {
+  return Math.max(...delays.map((some) => some[name])).toFixed(1);
 }
 
 export function percentile(times, share) {

@@ -1,12 +1,7 @@
-import { delaysSince, watchDelays } from "./delays.mjs";
+import { watchDelays, worstDelay } from "./delays.mjs";
 
 /** What a process that is measured can be asked about its event loop. */
-export const delayTasks = {
-  async watchDelays() {
-    watchDelays();
-  },
-  worstDelay: () => delaysSince(),
-};
+export const delayTasks = { watchDelays, worstDelay };
 
 /** Does what the parent process asks for, one task at a time. `hello`: what it is told first. */
 export function serveTasks(tasks, hello = {}) {

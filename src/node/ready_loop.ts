@@ -54,8 +54,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   async run(): Promise<void> {
     try {
       while (!this.#stopped.signal.aborted) {
-        if (!this.raft.hasReady) await this.#sleep();
-        else if (await this.#carryOut(this.raft.ready())) await this.#pause();
+        if (this.raft.hasReady) await this.#takeReady();
+        else await this.#sleep();
       }
     } finally {
       this.#stopped.abort();
@@ -88,8 +88,15 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     return this.#sleep();
   }
 
-  /** Returns whether all that was done is to apply entries, of which there are more: nothing else has had its turn meanwhile. */
-  async #carryOut(ready: Ready): Promise<boolean> {
+  async #takeReady(): Promise<void> {
+    const ready = this.raft.ready();
+    await this.#carryOut(ready);
+    const { applied, commit } = this.raft.log;
+    // A backlog is applied without a wait for the disk in between.
+    if (ready.committed.length > 0 && ready.entries.length === 0 && applied < commit) await this.#pause();
+  }
+
+  async #carryOut(ready: Ready): Promise<void> {
     const load = ready.snapshot === undefined ? undefined : await this.#install(ready.snapshot, ready.hardState);
     const written = this.#persist(ready);
     // What is committed is durable already, so it is applied while the write is under way.
@@ -99,8 +106,6 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     if (load !== undefined) this.#loading = load();
     for (const message of ready.messages) this.observer.send(message);
     this.observer.advanced();
-    const { applied: appliedIndex, commit } = this.raft.log;
-    return ready.committed.length > 0 && ready.entries.length === 0 && appliedIndex < commit;
   }
 
   async #persist({ entries, hardState, mustSync }: Ready): Promise<void> {

@@ -3,6 +3,7 @@ import { limits } from "../../src/core/limits.js";
 import type { Entry } from "../../src/core/types.js";
 import { MemoryMachine } from "../../src/machine/memory_machine.js";
 import { ActingLeader, putEntries } from "../support/acting_leader.js";
+import { nextTurn } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";
 
 // Applying is done on the main thread: who has much to apply must not be deaf meanwhile.
@@ -15,19 +16,19 @@ class CountingMachine extends MemoryMachine {
   constructor() {
     super();
     let isOver = false;
-    const count = () => {
-      this.#turn++;
-      if (!isOver) setImmediate(count);
-    };
-    count();
     onTestFinished(() => {
       isOver = true;
     });
+    void this.#countTurns(() => isOver);
   }
 
   override apply(entries: readonly Entry[]) {
     this.batches.push({ entries: entries.length, turn: this.#turn });
     return super.apply(entries);
+  }
+
+  async #countTurns(isOver: () => boolean): Promise<void> {
+    for (; !isOver(); this.#turn++) await nextTurn();
   }
 }
 

@@ -8,12 +8,12 @@ import { type Checker, demand, type Observed } from "./checker.js";
 export class Majorities implements Checker {
   /** By leader and term: how far each node has told that its log agrees. */
   readonly #matches = new Map<string, Map<string, number>>();
-  /** By leader, its term and its commit index. */
-  readonly #commits = new Map<string, { readonly term: number; readonly commit: number }>();
+  /** Where each leader was last. */
+  readonly #commits = new Map<SimNode, { readonly term: number; readonly commit: number }>();
 
   /** A voter that is alone leads before its vote is durable; after a power failure it may lead again in the same term, and know of less. */
-  ended({ id }: SimNode): void {
-    this.#commits.delete(id);
+  ended(place: SimNode): void {
+    this.#commits.delete(place);
   }
 
   answering({ id }: Observed, asker: SimNode, request: PeerRequest, answer: Response): void {
@@ -27,11 +27,11 @@ export class Majorities implements Checker {
     this.#matched(leader.id, term, id, matchIndex);
   }
 
-  touched({ id, cairn }: Observed): void {
+  touched({ place, id, cairn }: Observed): void {
     const { role, term, log, membership } = cairn.raft;
     if (role !== "leader") return;
-    const before = this.#commits.get(id);
-    this.#commits.set(id, { term, commit: log.commit });
+    const before = this.#commits.get(place);
+    this.#commits.set(place, { term, commit: log.commit });
     if (before?.term !== term || before.commit === log.commit) return;
     const voters = membership.members.filter((member) => member.role === "voter").map((member) => member.id);
     const matches = this.#matches.get(`${id}/${term}`);
