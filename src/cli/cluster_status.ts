@@ -160,5 +160,6 @@ const states: Readonly<Record<ProgressState, string>> = {
   [ProgressState.UNSPECIFIED]: "unknown",
   [ProgressState.PROBE]: "probe",
   [ProgressState.REPLICATE]: "replicate",
+  [ProgressState.LOST]: "lost data",
   [ProgressState.SNAPSHOT]: "snapshot",
 };

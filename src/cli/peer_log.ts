@@ -1,3 +1,4 @@
+import { nameOf } from "../core/ids.js";
 import type { CairnError } from "../errors.js";
 import type { Logger } from "../node/logger.js";
 import type { Peer } from "../transport/transport.js";
@@ -16,11 +17,11 @@ export function peerLog(
     if (error === undefined) {
       if (last === undefined || last.isOver) return;
       last.isOver = true;
-      logger.info({ peer: id, address }, "a peer answers again");
+      logger.info({ peer: nameOf(id), address }, "a peer answers again");
       return;
     }
     if (last?.reason === error.text && now() - last.saidMs < SILENCE_MS) return;
     lost.set(id, { reason: error.text, saidMs: now(), isOver: false });
-    logger.warn({ peer: id, address, reason: error.text }, "lost the connection to a peer");
+    logger.warn({ peer: nameOf(id), address, reason: error.text }, "lost the connection to a peer");
   };
 }

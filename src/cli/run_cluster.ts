@@ -1,5 +1,4 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { ClusterOptions } from "./cluster.js";
@@ -16,10 +15,7 @@ const NOT_FOR_NODES = ["CAIRN_JOIN", "CAIRN_ADVERTISE", "CAIRN_CLUSTER_ID", "CAI
 /** Runs the nodes until a signal comes, and then ends the process. None of them outlives it, however it ends. */
 export async function runCluster(options: ClusterOptions, flags: readonly string[]): Promise<void> {
   const signal = untilSignal();
-  const isNew = Array.from({ length: options.nodes }, (_, at) => dataOf(options, at)).every(
-    (data) => !existsSync(data),
-  );
-  const nodes = Array.from({ length: options.nodes }, (_, at) => new ClusterNode(options, at, flags, isNew));
+  const nodes = Array.from({ length: options.nodes }, (_, at) => new ClusterNode(options, at, flags));
   let isStopping = false;
   for (const node of nodes) {
     void node.exited.then((how) => {
@@ -58,15 +54,14 @@ class ClusterNode {
   readonly #arguments: readonly string[];
   readonly #process: ChildProcess;
 
-  /** `isNew`: no node has data. One that starts after others have begun to work together must not take its disk for lost then. */
-  constructor(options: ClusterOptions, at: number, flags: readonly string[], isNew: boolean) {
+  constructor(options: ClusterOptions, at: number, flags: readonly string[]) {
     const addressOf = (each: number) => `127.0.0.1:${options.basePort + each}`;
     this.id = `n${at + 1}`;
     this.address = addressOf(at);
     const members = Array.from({ length: options.nodes }, (_, each) => `n${each + 1}=${addressOf(each)}`);
     const data = dataOf(options, at);
     this.#arguments = ["start", "--id", this.id, "--data", data, "--cluster", members.join(","), ...flags];
-    const further = ["--json", "--log-level", "error", ...(isNew ? ["--lost-disk", "ignore"] : [])];
+    const further = ["--json", "--log-level", "error"];
     this.#process = spawn(process.execPath, [process.argv[1]!, ...this.#arguments, ...further], {
       env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_FOR_NODES.includes(name))),
       // With a channel, a node knows when this process is gone. Not in its group, so that Ctrl-C comes to the nodes by way of here alone.

@@ -45,10 +45,11 @@ export async function inspectFile(file: string): Promise<InspectedFile> {
 
 export interface RestoredDirectory {
   readonly node: string;
-  readonly cluster: string;
   readonly data: string;
   readonly index: number;
   readonly term: number;
+  /** SHA-256 of the base, in hexadecimal digits: the same on all founders. */
+  readonly sha256: string;
 }
 
 /**
@@ -61,7 +62,6 @@ export async function restoreFile(
     readonly id: string;
     readonly data: string;
     readonly cluster: ReadonlyMap<string, string>;
-    readonly clusterId: string | undefined;
   },
 ): Promise<RestoredDirectory> {
   const { id, data, cluster } = options;
@@ -70,14 +70,9 @@ export async function restoreFile(
     throw new CairnError("INVALID_ARGUMENT", `--cluster names ${[...cluster.keys()].join(", ")}, but not ${id}`);
   }
   const { header, measure } = await verifySnapshotFile(nodeFileSystem, file);
-  // The same on every host on which the same file is restored for the same members: so the nodes find each other.
-  const derived = derivedClusterId("restored", [hex(measure.sha256), ...memberList(members)]);
-  const clusterId = options.clusterId ?? derived;
-  if (clusterId === header.clusterId) {
-    const text = `the snapshot is of cluster ${clusterId}: what is restored must have another id, or nodes that are left of that cluster`;
-    throw new CairnError("INVALID_ARGUMENT", `${text} would be taken for its members. Give another --cluster-id.`);
-  }
-  const where = { fs: nodeFileSystem, file, at: header.meta, path: data, nodeId: id, clusterId, members };
-  const { index, term } = await restoreDirectory(where);
-  return { node: id, cluster: clusterId, data, index, term };
+  // The same on every host on which the same file is restored for the same founders: they can only found a cluster with one base.
+  const baseId = derivedClusterId("base", [hex(measure.sha256), ...memberList(members)]);
+  const where = { fs: nodeFileSystem, file, at: header.meta, path: data, nodeId: id, baseId, members };
+  const { index, term, sha256 } = await restoreDirectory(where);
+  return { node: id, data, index, term, sha256: hex(sha256) };
 }

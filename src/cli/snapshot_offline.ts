@@ -14,16 +14,14 @@ interface RestoreOptions extends InspectOptions {
   readonly id: string;
   readonly dataDir: string;
   readonly cluster: ReadonlyMap<string, string>;
-  readonly clusterId?: string;
 }
 
 const RESTORE_HELP = `
 Run it on every host with the same file and the same --cluster, only --id and the directory being its own; then start the nodes:
   cairn snapshot restore backup.snap --id n1 --data ./n1 --cluster n1=10.0.0.1:7101,n2=10.0.0.2:7101,n3=10.0.0.3:7101
   cairn start --id n1 --data ./n1 --listen 10.0.0.1:7101
-It makes a new cluster, which nodes of the old one cannot talk to. Its id is made from the file and the members, so it is the same on all hosts, and
-also when the same file is restored for the same members once more: give a new --cluster-id then, the same on all, so that no node that is left
-from the time before can come back into it. Clients must start anew: versions that they remember may come to stand for other values.`;
+The members found a new cluster when all of them have been started; nodes of the old cluster, or of an earlier restore, cannot mix with it.
+Clients must start anew: versions that they remember may come to stand for other values.`;
 
 /** Adds `inspect` and `restore` to `cairn snapshot`. */
 export function addOfflineCommands(snapshot: Command): void {
@@ -53,13 +51,12 @@ export function addOfflineCommands(snapshot: Command): void {
         .argParser(namedAddresses)
         .makeOptionMandatory(),
     )
-    .option("--cluster-id <id>", "id of the new cluster (default: made from the file and the members)", idText)
     .option("--json", "print JSON")
     .addHelpText("after", RESTORE_HELP)
     .action(async (file: string, options: RestoreOptions) => {
       const { restoreFile } = await import("./snapshot_files.js");
-      const { id, dataDir, cluster, clusterId } = options;
-      const restored = await restoreFile(file, { id, data: dataDir, cluster, clusterId });
+      const { id, dataDir, cluster } = options;
+      const restored = await restoreFile(file, { id, data: dataDir, cluster });
       printResult(options, restored, restoredText(restored, cluster));
     });
 }
@@ -78,11 +75,11 @@ function inspectedText(found: InspectedFile): string {
 }
 
 function restoredText(restored: RestoredDirectory, members: ReadonlyMap<string, string>): string {
-  const { node, cluster, data, index, term } = restored;
+  const { node, data, index, term } = restored;
   const others = [...members.keys()].filter((id) => id !== node);
   const same = others.length === 0 ? "" : `do the same for ${others.join(", ")}; `;
   return [
-    `${data} holds the state at index ${index}, term ${term}, for node ${node} of the new cluster ${cluster}`,
+    `${data} holds the state at index ${index}, term ${term}, for founder ${node} of a new cluster`,
     `${same}then start it: cairn start --id ${node} --data ${data} --listen ${members.get(node)}`,
   ].join("\n");
 }

@@ -64,7 +64,7 @@ export function startCommand(): Command {
       setting(
         "cluster-id",
         "<id>",
-        "cluster that the node belongs to (default: what the directory says; for a new one made from --cluster, or random)",
+        "cluster that the node belongs to (default: what the directory says; drawn when a cluster is founded, so only --elections manual takes it for a new directory)",
       ).argParser(idText),
     )
     .addOption(
@@ -157,7 +157,7 @@ export function startCommand(): Command {
       setting(
         "lost-disk",
         "<mode>",
-        "on a new directory, when the members of --cluster know this node from before: rejoin as a new one, refuse to start, or ignore it: unsafe",
+        "when the data is lost, or less than what was acknowledged: rejoin as a new member that votes when it has caught up, or refuse to run",
       )
         .choices(lostDiskModes)
         .default("rejoin"),
@@ -165,7 +165,7 @@ export function startCommand(): Command {
     .addOption(
       number(
         "heal-timeout-ms",
-        "how long to ask the other members for help: for a snapshot when those on disk are damaged (0: not at all), or to remove this node when its disk is lost",
+        "how long to ask the other members for a snapshot when those on disk are damaged; 0: not at all",
         0,
         2 ** 31 - 1,
         60_000,

@@ -10,8 +10,8 @@ import type { LogLevel } from "./options.js";
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
-/** What a node does that finds itself a member of a cluster whose data it does not have. */
-export const lostDiskModes = ["rejoin", "refuse", "ignore"] as const;
+/** What a node does that has lost data which it acknowledged, or whose directory is new although its cluster knows its name. */
+export const lostDiskModes = ["rejoin", "refuse"] as const;
 
 export type LostDiskMode = (typeof lostDiskModes)[number];
 

@@ -1,3 +1,4 @@
+import { nameOf } from "./ids.js";
 import { votersOf } from "./membership.js";
 import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import { majority } from "./quorum.js";
@@ -13,13 +14,16 @@ export function onRequestVote(state: RaftState, message: RequestVote): void {
   const granted = isGranted(state, message);
   // A granted pre-vote carries the term that it is for.
   const term = granted ? message.term : state.term;
-  const answer = { type: "request_vote_answer", to: from, requestId, term, granted } as const;
+  const lastIndex = state.log.last.index;
+  const answer = { type: "request_vote_answer", to: from, requestId, term, granted, lastIndex } as const;
   // A pre-vote promises nothing.
   if (preVote) state.outbox.now(answer);
   else state.send(answer);
 }
 
 function isGranted(state: RaftState, message: RequestVote): boolean {
+  // T3: the vote may be forgotten as well as the entries.
+  if (state.lost !== undefined) return false;
   // Thesis section 4.2.3: who hears from a leader does not even take over the term, or a removed member could depose it.
   if (state.hearsLeader && !message.leadershipTransfer) return false;
   if (message.preVote) return wouldVote(state, message);
@@ -49,13 +53,19 @@ export function cannotCampaign(state: RaftState): string | undefined {
   if (state.pendingSnapshot !== undefined) {
     return `the snapshot up to ${state.pendingSnapshot.index} is not installed yet`;
   }
-  if (!mayBeNeeded(state)) return `node ${state.id} is not a voter of this cluster`;
+  const id = nameOf(state.id);
+  if (state.lost !== undefined)
+    return `node ${id} has lost data that it acknowledged, up to ${state.lost.acknowledged}`;
+  if (state.memberships.latest.members.length === 0) return `node ${id} does not know any members yet`;
+  if (state.removedAt !== undefined) return `node ${id} was removed from this cluster at index ${state.removedAt}`;
+  if (!mayBeNeeded(state)) return `node ${id} is not a voter of this cluster`;
   return undefined;
 }
 
 /**
- * Voters campaign; and a node that was one until a change that may not be committed yet, because it may be the only one that can commit it
- * (thesis section 4.2.2, figure 4.6). Its own vote does not count then.
+ * Voters campaign: those whose own directory is a voter by a membership in their own log or snapshot (T1). So does a node that was one
+ * until a change that may not be committed yet, because it may be the only one that can commit it (thesis section 4.2.2, figure 4.6). Its
+ * own vote does not count then.
  */
 function mayBeNeeded({ id, memberships, log }: RaftState): boolean {
   const inForce = [memberships.at(log.commit), ...memberships.after(log.commit)];
@@ -104,7 +114,9 @@ export function onVoteAnswer(state: RaftState, answer: PeerVoteAnswer): Election
     ? state.role === "pre-candidate" && request.term === state.term + 1
     : state.role === "candidate" && request.term === state.term;
   if (!isPresent) return "undecided";
-  state.votes.set(answer.from, answer.granted);
+  // T3: a voter that has less than it acknowledged may elect a leader that lacks it, too.
+  const hasLost = answer.lastIndex !== undefined && answer.lastIndex < (state.acknowledged.get(answer.from) ?? 0);
+  state.votes.set(answer.from, answer.granted && !hasLost);
   return resultOf(state);
 }
 

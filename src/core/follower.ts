@@ -7,7 +7,7 @@ import {
   type InstallSnapshotAnswer,
   malformedAppend,
 } from "./messages.js";
-import type { RaftState } from "./state.js";
+import type { LostData, RaftState } from "./state.js";
 import type { Entry, LogPosition } from "./types.js";
 
 /** The follower's side of AppendEntries (Raft figure 2). Its answer is sent when what it promises is durable. */
@@ -31,6 +31,11 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
     return refuse(state, message, "safety", `this node itself leads in term ${state.term}`);
   }
   state.becomeFollower(message.term, message.from);
+  const lost = lostData(state, message);
+  if (lost !== undefined) {
+    const detail = `this node acknowledged entries up to ${lost.acknowledged}, and its log ends at ${lost.has}: it has lost data`;
+    return refuse(state, message, "lost", detail);
+  }
 
   const { prev, entries } = skipTrimmed(message, log.boundary);
   const last: LogPosition = entries.at(-1) ?? prev;
@@ -57,6 +62,16 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
   // Entries behind `last` may not be the leader's: commit only what this message vouches for.
   log.commitTo(Math.min(message.leaderCommit, last.index));
   return { ...answerTo(state, message), matchIndex: last.index };
+}
+
+/**
+ * T3: this node has less than it acknowledged. A log does not shrink below what it acknowledged to the leader of its term, nor below what it
+ * acknowledged and was committed then. From now on this node neither acknowledges nor votes: its vote may be lost, too.
+ */
+function lostData(state: RaftState, { acknowledged = 0 }: AppendEntries): LostData | undefined {
+  const has = state.log.last.index;
+  if (has < acknowledged) state.lost ??= { acknowledged, has };
+  return state.lost;
 }
 
 /**
@@ -92,6 +107,7 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
   if (message.term === state.term && state.role === "leader") {
     return answer("safety", 0, `this node itself leads in term ${state.term}`);
   }
+  if (state.lost !== undefined) return answer("safety", 0, "this node has lost data that it acknowledged");
   if (snapshot.term > message.term) {
     return answer("safety", 0, `the snapshot's term ${snapshot.term} is above the leader's term ${message.term}`);
   }

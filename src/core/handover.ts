@@ -1,3 +1,4 @@
+import { nameOf } from "./ids.js";
 import type { Replication } from "./replication.js";
 import type { RaftState } from "./state.js";
 
@@ -16,7 +17,7 @@ export class Handover {
     private readonly replication: Replication,
   ) {}
 
-  /** The voter that is to lead. */
+  /** Key of the voter that is to lead. */
   get target(): string | undefined {
     return this.#target;
   }
@@ -26,13 +27,17 @@ export class Handover {
     return this.#hasTold;
   }
 
-  /** Begins, in place of a transfer that is under way. Without a target: to the voter that is most caught up. Returns why it cannot. */
-  begin(to: string | undefined): string | undefined {
+  /**
+   * Begins, in place of a transfer that is under way, to the voter of that name. Without a name: to the voter that is most caught up. Returns
+   * why it cannot.
+   */
+  begin(name: string | undefined): string | undefined {
     const { state } = this;
-    const others = state.voters.filter((id) => id !== state.id);
-    if (to === state.id) return undefined;
-    if (to !== undefined && !others.includes(to)) return `${to} is not a voter of this cluster`;
-    const target = to ?? this.#mostCaughtUp(others);
+    const others = state.voters.filter((key) => key !== state.id);
+    if (name === nameOf(state.id)) return undefined;
+    const named = others.find((key) => nameOf(key) === name);
+    if (name !== undefined && named === undefined) return `${name} is not a voter of this cluster`;
+    const target = named ?? this.#mostCaughtUp(others);
     if (target === undefined) return "there is no other voter that answers";
     if (target === this.#target) return undefined;
     this.#target = target;
@@ -63,8 +68,9 @@ export class Handover {
     return this.#isTold || this.#target === undefined;
   }
 
-  #mostCaughtUp(ids: readonly string[]): string | undefined {
-    const active = ids.map((id) => this.replication.progressOf(id)).filter(({ answers }) => answers);
+  #mostCaughtUp(keys: readonly string[]): string | undefined {
+    const followed = keys.map((key) => this.replication.progressOf(key));
+    const active = followed.filter(({ answers, state }) => answers && state.kind !== "lost");
     return active.sort((a, b) => b.match - a.match)[0]?.id;
   }
 }

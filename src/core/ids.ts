@@ -2,7 +2,59 @@ import { limits } from "./limits.js";
 
 const ID = new RegExp(`^[A-Za-z0-9._-]{1,${limits.idCharacters}}$`);
 
+const INCARNATION = /^[0-9a-f]{32}$/;
+
 /** Whether a text may name a node or a cluster. */
 export function isId(text: string): boolean {
   return ID.test(text);
+}
+
+/** Whether a text may name an incarnation: 16 random bytes in hexadecimal digits, or nothing for a given identity. */
+export function isIncarnation(text: string): boolean {
+  return text === "" || INCARNATION.test(text);
+}
+
+/**
+ * Returns the key by which the core counts a member: its name and its incarnation, `n1/0123...`, or the name alone for a given
+ * identity. Votes, progress, read rounds and leases go by keys, so a new directory under an old name is another member (T1).
+ */
+export function memberKey({
+  id,
+  incarnation,
+}: {
+  readonly id: string;
+  readonly incarnation?: string | undefined;
+}): string {
+  return incarnation === undefined || incarnation === "" ? id : `${id}/${incarnation}`;
+}
+
+/** Returns the name in a member key. No name contains a slash. */
+export function nameOf(key: string): string {
+  const end = key.indexOf("/");
+  return end < 0 ? key : key.slice(0, end);
+}
+
+/** Returns the incarnation in a member key, empty for a given identity. */
+export function incarnationOf(key: string): string {
+  const end = key.indexOf("/");
+  return end < 0 ? "" : key.slice(end + 1);
+}
+
+/** Whether a text is a member key. */
+export function isMemberKey(key: string): boolean {
+  return isId(nameOf(key)) && isIncarnation(incarnationOf(key)) && !key.endsWith("/");
+}
+
+/** An incarnation as messages have it: 16 bytes, or none for a given identity. */
+export function incarnationBytes(incarnation: string): Uint8Array {
+  const bytes = new Uint8Array(incarnation.length / 2);
+  for (let at = 0; at < bytes.length; at++) bytes[at] = Number.parseInt(incarnation.slice(2 * at, 2 * at + 2), 16);
+  return bytes;
+}
+
+/** The incarnation in a message, in hexadecimal digits. */
+export function incarnationText(bytes: Uint8Array): string {
+  let text = "";
+  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
+  return text;
 }

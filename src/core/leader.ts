@@ -1,13 +1,14 @@
 import { Handover } from "./handover.js";
+import { memberKey } from "./ids.js";
 import { Lease } from "./lease.js";
 import { limits } from "./limits.js";
-import { changedMembership, type MembershipChange } from "./membership_change.js";
+import { type ChangedMembership, changedMembership, type MembershipChange, promoted } from "./membership_change.js";
 import type { PeerAppendAnswer } from "./messages.js";
 import type { Progress } from "./progress.js";
 import { majorityIndex } from "./quorum.js";
 import { type FlowLimits, Replication, type SendSizes } from "./replication.js";
 import type { RaftState } from "./state.js";
-import { type EntryType, entryBytes, type LogPosition } from "./types.js";
+import { type EntryType, entryBytes, type LogPosition, type Membership } from "./types.js";
 import { Uncommitted } from "./uncommitted.js";
 
 /** Why a leader does not take a proposal. */
@@ -64,17 +65,49 @@ export class Leader {
    * Appends a configuration. One change at a time, and only when an entry of this leader's own term is committed: else it might not know
    * of one that an earlier leader has begun (Raft section 6; thesis section 4.1, and the correction to it on the raft-dev list).
    */
-  changeMembership(change: MembershipChange): LogPosition | { readonly impossible: string } {
-    const { state } = this;
-    const { index, members } = state.memberships.latest;
-    if (this.handover.target !== undefined) return { impossible: "leadership is being handed over" };
-    if (!this.isEstablished) return { impossible: "this leader has not committed an entry of its term yet" };
-    if (index > state.log.commit) return { impossible: `the change at index ${index} is not committed yet` };
-    const changed = changedMembership(members, change, (id) => this.#isCaughtUp(id));
+  changeMembership(
+    change: MembershipChange,
+  ): LogPosition | Exclude<ChangedMembership, { readonly members: Membership }> {
+    const { members } = this.state.memberships.latest;
+    const reason = this.#cannotChangeMembership;
+    if (reason !== undefined) return { impossible: reason };
+    const changed = changedMembership(members, change, {
+      isCaughtUp: (key) => this.#isCaughtUp(key),
+      answers: (key) => key === this.state.id || this.#answers(key),
+    });
     if ("impossible" in changed) return changed;
-    const position = this.#append("configuration", state.codec.encode(changed.members));
+    return "unchanged" in changed ? changed : this.#setMembership(changed.members);
+  }
+
+  /** One that has lost data (T3) answers, but is no member to wait for. */
+  #answers(key: string): boolean {
+    const progress = this.replication.find(key);
+    return progress?.answers === true && progress.state.kind !== "lost";
+  }
+
+  /** Why no change of the membership can begin now; undefined when one can. */
+  get #cannotChangeMembership(): string | undefined {
+    const { memberships, log } = this.state;
+    const { index } = memberships.latest;
+    if (this.handover.target !== undefined) return "leadership is being handed over";
+    if (!this.isEstablished) return "this leader has not committed an entry of its term yet";
+    if (index > log.commit) return `the change at index ${index} is not committed yet`;
+    return undefined;
+  }
+
+  #setMembership(members: Membership): LogPosition {
+    const position = this.#append("configuration", this.state.codec.encode(members));
     this.replication.followMembership();
     return position;
+  }
+
+  /** T4: the leader makes a learner a voter that is to vote, as soon as it has caught up. */
+  #promoteNext(): void {
+    const { members } = this.state.memberships.latest;
+    const waiting = members.filter(({ role, wantsVote }) => role === "learner" && wantsVote === true);
+    if (waiting.length === 0 || this.#cannotChangeMembership !== undefined) return;
+    const ready = waiting.find((member) => this.#isCaughtUp(memberKey(member)));
+    if (ready !== undefined) this.#setMembership(promoted(members, ready));
   }
 
   /** A member's answer in this term. */
@@ -146,6 +179,7 @@ export class Leader {
     }
     this.handover.tick();
     replication.tick();
+    this.#promoteNext();
     if (this.#ticks % timing.heartbeatTicks === 0) replication.heartbeats();
     return true;
   }
@@ -162,8 +196,8 @@ export class Leader {
   }
 
   /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries, and answers. */
-  #isCaughtUp(id: string): boolean {
-    const { state, match, ackedRound } = this.replication.progressOf(id);
+  #isCaughtUp(key: string): boolean {
+    const { state, match, ackedRound } = this.replication.progressOf(key);
     const { index, round } = this.#earlierMark;
     return state.kind === "replicate" && match >= index && ackedRound >= round;
   }
@@ -173,10 +207,18 @@ export class Leader {
     return this.#lease.lasts(this.#ofMajority(this.#lease.now, ({ ackedRound }) => this.#lease.sentAt(ackedRound)));
   }
 
-  /** The highest value that a majority of the voters has reached: this leader, if it is a voter, has reached `own`. */
+  /**
+   * The highest value that a majority of the voters has reached: this leader, if it is a voter, has reached `own`. One that has lost data
+   * has reached nothing (T3).
+   */
   #ofMajority(own: number, reached: (progress: Progress) => number): number {
     const { state, replication } = this;
-    return majorityIndex(state.voters.map((id) => (id === state.id ? own : reached(replication.progressOf(id)))));
+    const reachedBy = (key: string) => {
+      if (key === state.id) return own;
+      const progress = replication.progressOf(key);
+      return progress.state.kind === "lost" ? Number.NEGATIVE_INFINITY : reached(progress);
+    };
+    return majorityIndex(state.voters.map(reachedBy));
   }
 
   #append(type: EntryType, data: Uint8Array): LogPosition {

@@ -1,3 +1,4 @@
+import { memberKey } from "./ids.js";
 import { assert } from "./invariants.js";
 import type { IndexedMembership, Membership } from "./types.js";
 
@@ -64,7 +65,7 @@ export class MembershipHistory {
   }
 }
 
-/** Ids of the members that vote. */
+/** Returns the keys of the members that vote. */
 export function votersOf(members: Membership): string[] {
-  return members.filter((member) => member.role === "voter").map((member) => member.id);
+  return members.filter((member) => member.role === "voter").map(memberKey);
 }

@@ -1,4 +1,8 @@
+import { memberKey } from "./ids.js";
 import type { Member, Membership } from "./types.js";
+
+/** How a new member came to its cluster: named by `--cluster`, or told to join one. */
+export type CameBy = "cluster" | "join";
 
 /**
  * A change of the membership: one member at a time, so that any majority before it and any after it share a member (thesis section 4.1).
@@ -7,33 +11,107 @@ import type { Member, Membership } from "./types.js";
 export type MembershipChange =
   | { readonly type: "add_learner"; readonly id: string; readonly address: string }
   | { readonly type: "promote"; readonly id: string }
-  | { readonly type: "remove"; readonly id: string };
+  | { readonly type: "remove"; readonly id: string }
+  | {
+      /** A directory comes into the cluster, or takes the place of the lost one that had its name (T1, T4). */
+      readonly type: "join";
+      readonly id: string;
+      readonly incarnation: string;
+      readonly address: string;
+      readonly cameBy: CameBy;
+    };
 
-/** The membership after a change, or why there is none. `isCaughtUp`: whether a learner has nearly all of the log. */
+/** What the leader knows about its members that decides a change. */
+export interface MemberFacts {
+  /** Whether a learner has nearly all of the log. */
+  isCaughtUp(key: string): boolean;
+  /** Whether a member has answered within an election timeout. The leader itself has. */
+  answers(key: string): boolean;
+}
+
+/** `unchanged`: the membership is already what the change asks for. */
+export type ChangedMembership =
+  | { readonly members: Membership }
+  | { readonly unchanged: true }
+  /** `isFinal`: it will not become possible by waiting. */
+  | { readonly impossible: string; readonly isFinal?: boolean };
+
+/** Returns the membership after a change, or why there is none. */
 export function changedMembership(
   members: Membership,
   change: MembershipChange,
-  isCaughtUp: (id: string) => boolean,
-): { readonly members: Membership } | { readonly impossible: string } {
+  facts: MemberFacts,
+): ChangedMembership {
   const member = members.find(({ id }) => id === change.id);
   switch (change.type) {
     case "add_learner": {
       if (member !== undefined) return { impossible: `${change.id} is a ${member.role} already` };
-      const learner: Member = { id: change.id, address: change.address, role: "learner" };
-      return { members: [...members, learner].sort((a, b) => (a.id < b.id ? -1 : 1)) };
+      return { members: added(members, { id: change.id, address: change.address, role: "learner" }) };
     }
     case "promote":
       if (member === undefined) return { impossible: `${change.id} is not a member: add it as a learner first` };
       if (member.role === "voter") return { impossible: `${change.id} is a voter already` };
-      if (!isCaughtUp(change.id)) {
+      if (!facts.isCaughtUp(memberKey(member))) {
         return { impossible: `${change.id} has not caught up with the log yet: try again when it has` };
       }
-      return { members: members.map((each) => (each === member ? { ...each, role: "voter" } : each)) };
+      return { members: promoted(members, member) };
     case "remove": {
       if (member === undefined) return { impossible: `${change.id} is not a member` };
       const left = members.filter((each) => each !== member);
-      if (left.some(({ role }) => role === "voter")) return { members: left };
+      if (hasVoter(left)) return { members: left };
       return { impossible: `${change.id} is the last voter` };
     }
+    case "join":
+      return joined(members, member, change, facts);
   }
+}
+
+/** Returns the membership in which a learner votes. It no longer wants what it has. */
+export function promoted(members: Membership, learner: Member): Membership {
+  const { wantsVote: _, ...rest } = learner;
+  return members.map((each) => (each === learner ? { ...rest, role: "voter" } : each));
+}
+
+/**
+ * T1: a directory under a name that another one has takes its place in one entry, as a learner, once that one no longer answers. The
+ * leader makes it a voter again if the other one was to vote (T4): so says the membership, not a disk that may be lost a second time.
+ */
+function joined(
+  members: Membership,
+  former: Member | undefined,
+  { id, incarnation, address, cameBy }: MembershipChange & { type: "join" },
+  facts: MemberFacts,
+): ChangedMembership {
+  const learner: Member = { id, address, role: "learner", incarnation };
+  if (former === undefined) {
+    if (cameBy === "join") return { members: added(members, learner) };
+    return {
+      impossible: `${id} is not a member of this cluster: it was removed, or never was one. To add it, start it with --join`,
+      isFinal: true,
+    };
+  }
+  if (memberKey(former) === memberKey(learner)) {
+    return former.address === address ? { unchanged: true } : { members: moved(members, former, address) };
+  }
+  if (facts.answers(memberKey(former))) {
+    return {
+      impossible: `another node runs under the name ${id}, at ${former.address}, and answers: stop it, or give this one another --id`,
+    };
+  }
+  const left = members.filter((each) => each !== former);
+  if (!hasVoter(left)) return { impossible: `${id} is the last voter` };
+  const wantsVote = former.role === "voter" || former.wantsVote === true;
+  return { members: added(left, wantsVote ? { ...learner, wantsVote } : learner) };
+}
+
+function added(members: Membership, member: Member): Membership {
+  return [...members, member].sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function moved(members: Membership, member: Member, address: string): Membership {
+  return members.map((each) => (each === member ? { ...each, address } : each));
+}
+
+function hasVoter(members: Membership): boolean {
+  return members.some(({ role }) => role === "voter");
 }

@@ -8,6 +8,7 @@ export type Request = AppendEntries | InstallSnapshot | RequestVote | TimeoutNow
 export type Response = AppendEntriesAnswer | InstallSnapshotAnswer | RequestVoteAnswer | TimeoutNowAnswer;
 
 interface RequestBase {
+  /** Member key of the sender (see ids.ts). */
   readonly from: string;
   readonly requestId: number;
   /** The sender's term. */
@@ -29,10 +30,18 @@ export interface AppendEntries extends RequestBase {
   /** Consecutive, from prev.index + 1. */
   readonly entries: readonly Entry[];
   readonly leaderCommit: number;
+  /**
+   * The receiver has said to this leader that its log agrees with the leader's up to here, durably: in this term, or in an earlier one of
+   * entries that were committed then. No later leader replaces those, so a receiver whose log ends before that has lost data (T3). Left out: 0.
+   */
+  readonly acknowledged?: number | undefined;
 }
 
-/** Why entries were refused. `safety`: the sender does what no correct leader does; see the proto's comment. */
-export type AppendRejection = "stale_term" | "log_mismatch" | "safety";
+/**
+ * Why entries were refused. `safety`: the sender does what no correct leader does; see the proto's comment. `lost`: this node has less than it
+ * acknowledged, and neither votes nor acknowledges any more (T3).
+ */
+export type AppendRejection = "stale_term" | "log_mismatch" | "safety" | "lost";
 
 export interface AppendEntriesAnswer extends ResponseBase {
   readonly type: "append_entries_answer";
@@ -78,6 +87,8 @@ export interface RequestVote extends RequestBase {
 export interface RequestVoteAnswer extends ResponseBase {
   readonly type: "request_vote_answer";
   readonly granted: boolean;
+  /** Last index of the voter's log: a candidate that knows it acknowledged more does not count its vote (T3). Left out: not known. */
+  readonly lastIndex?: number | undefined;
 }
 
 /** Thesis section 3.10: the leader hands over. The receiver starts an election at once. */
@@ -113,6 +124,8 @@ export interface PeerAppendAnswer extends Omit<AppendEntriesAnswer, "to" | "requ
     readonly term: number;
     readonly round: number;
     readonly prevIndex: number;
+    /** {@link AppendEntries.acknowledged} of the request. */
+    readonly acknowledged?: number | undefined;
   };
 }
 

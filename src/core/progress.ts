@@ -1,4 +1,5 @@
 import type { Inflight } from "./inflight.js";
+import type { LostData } from "./state.js";
 
 /**
  * One member as the leader sees it (etcd-io/raft's design, after Raft section 5.3):
@@ -19,12 +20,15 @@ import type { Inflight } from "./inflight.js";
  * - probe: where the logs agree is not known. One message at a time, at `next`; another only on its answer or with a heartbeat.
  * - replicate: they agree up to right before `next`. Messages follow each other without waiting for answers, as far as
  *   {@link Inflight} allows.
+ * - lost: the member has less than it acknowledged (T3). It counts for nothing and gets nothing but heartbeats, which tell it so, until
+ *   another directory takes its place.
  * - snapshot: what the member needs next is trimmed, or is more than the snapshot in its place. It gets no entries, only heartbeats, until it
  *   is past the boundary (or the snapshot).
  */
 export type ProgressState =
   | { readonly kind: "probe"; readonly isWaiting: boolean }
   | { readonly kind: "replicate" }
+  | ({ readonly kind: "lost" } & LostData)
   | {
       readonly kind: "snapshot";
       /** The newest snapshot when it was decided that one is to be sent. */
@@ -57,6 +61,7 @@ export class Progress {
   failedTransfers = 0;
 
   constructor(
+    /** Its member key. */
     readonly id: string,
     readonly inflight: Inflight,
     next: number,
@@ -78,7 +83,7 @@ export class Progress {
   /** Whether a message with entries may be sent now. */
   get maySend(): boolean {
     const { state } = this;
-    if (this.isReading || state.kind === "snapshot") return false;
+    if (this.isReading || state.kind === "snapshot" || state.kind === "lost") return false;
     return state.kind === "probe" ? !state.isWaiting : !this.inflight.isFull;
   }
 
@@ -95,6 +100,12 @@ export class Progress {
     this.inflight.clear();
     this.state = { kind: "replicate" };
     this.failedTransfers = 0;
+  }
+
+  /** It has less than it acknowledged, and does not come back from that: its directory is to be replaced. */
+  becomeLost(lost: LostData): void {
+    this.inflight.clear();
+    this.state = { kind: "lost", ...lost };
   }
 
   becomeSnapshot(index: number, isChosen: boolean): void {

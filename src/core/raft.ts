@@ -9,24 +9,26 @@ import {
   preCampaign,
 } from "./election.js";
 import { answerInstalled, onAppendEntries, onInstallSnapshot } from "./follower.js";
+import { nameOf } from "./ids.js";
 import { assert } from "./invariants.js";
 import { Leader, type LeaderLimits, type ProposalRefusal } from "./leader.js";
 import { limits } from "./limits.js";
 import { type LogLimits, type LogStart, RaftLog } from "./log.js";
-import { type MembershipCodec, MembershipHistory } from "./membership.js";
+import { type MembershipCodec, MembershipHistory, votersOf } from "./membership.js";
 import type { MembershipChange } from "./membership_change.js";
 import type { InstallSnapshot, PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
 import type { Progress } from "./progress.js";
 import type { ReadState } from "./read_index.js";
 import type { Ready } from "./ready.js";
 import type { LogRead, SendSizes, SnapshotOutcome, SnapshotSend } from "./replication.js";
-import { RaftState, type Role } from "./state.js";
+import { type LostData, RaftState, type Role } from "./state.js";
 import { Timing, type TimingOptions } from "./timing.js";
-import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
+import type { Entry, HardState, IndexedMembership, LogPosition, Membership, SnapshotMeta } from "./types.js";
 
 export type RaftLimits = LeaderLimits & LogLimits;
 
 export interface RaftOptions extends TimingOptions {
+  /** Member key of this node (see ids.ts). */
   readonly id: string;
   readonly codec: MembershipCodec;
   readonly hardState: HardState;
@@ -47,11 +49,20 @@ export type Proposal = { readonly accepted: LogPosition } | { readonly refused: 
 /** What {@link Raft.changeMembership} answers. */
 export type ChangeProposal =
   | { readonly accepted: LogPosition }
+  /** The committed membership is as the change asks for already. */
+  | { readonly unchanged: true }
   | { readonly refused: "not_leader" }
-  | { readonly impossible: string };
+  /** `isFinal`: it will not become possible by waiting. */
+  | { readonly impossible: string; readonly isFinal?: boolean };
 
 /** One member as its leader sees it. */
-export type ProgressInfo = Pick<Progress, "id" | "match" | "next"> & {
+export type ProgressInfo = Pick<Progress, "match" | "next"> & {
+  /** Its name. */
+  readonly id: string;
+  /** Its member key. */
+  readonly key: string;
+  /** It has less than it acknowledged (T3). */
+  readonly lost?: LostData;
   readonly state: Progress["state"]["kind"];
   /** Whether it has answered within the last election timeout, or a little longer. */
   readonly isActive: boolean;
@@ -100,9 +111,31 @@ export class Raft {
     return this.#state.role;
   }
 
-  /** The present term's leader, as far as this node knows. */
+  /** Name of the present term's leader, as far as this node knows. */
   get leader(): string | undefined {
-    return this.#state.leader;
+    const { leader } = this.#state;
+    return leader === undefined ? undefined : nameOf(leader);
+  }
+
+  /** Why this node has neither a vote nor a word any more: it has less than it acknowledged (T3). */
+  get lost(): LostData | undefined {
+    return this.#state.lost;
+  }
+
+  /** Index of the committed membership that leaves this node out, as a member has told. */
+  get removedAt(): number | undefined {
+    return this.#state.removedAt;
+  }
+
+  /**
+   * A member tells that a membership is committed at `index` that leaves this node out. It no longer campaigns, until it hears from a leader
+   * again. Changes nothing when this node knows of a later membership.
+   */
+  removed(index: number): void {
+    const state = this.#state;
+    if (index <= state.memberships.latest.index || state.role === "leader") return;
+    state.removedAt = index;
+    if (state.role !== "follower") state.becomeFollower(state.term, undefined);
   }
 
   /** Read it; change it only through this class. */
@@ -130,9 +163,10 @@ export class Raft {
     return this.#leader?.isEstablished === true;
   }
 
-  /** The voter that leadership is being handed over to. */
+  /** Name of the voter that leadership is being handed over to. */
   get transferTarget(): string | undefined {
-    return this.#leader?.handover.target;
+    const target = this.#leader?.handover.target;
+    return target === undefined ? undefined : nameOf(target);
   }
 
   /** A snapshot that is accepted and not installed yet. */
@@ -144,11 +178,13 @@ export class Raft {
   get progress(): ProgressInfo[] {
     const peers = [...(this.#leader?.replication.peers ?? [])];
     return peers.map(({ id, match, next, answers, state }) => ({
-      id,
+      id: nameOf(id),
+      key: id,
       match,
       next,
       isActive: answers,
       state: state.kind,
+      ...(state.kind === "lost" && { lost: { acknowledged: state.acknowledged, has: state.has } }),
     }));
   }
 
@@ -213,21 +249,44 @@ export class Raft {
     return reason;
   }
 
+  /**
+   * Founds a cluster: the first entry of its log says who the members are, this node among them as a voter, and this node campaigns. Call it
+   * once all others have promised to take part in this cluster and in no other (T1); no other node of it knows a membership before.
+   */
+  found(members: Membership): void {
+    const state = this.#state;
+    const { index, members: present } = state.memberships.latest;
+    assert(index === 0 && present.length === 0, "a cluster is founded where there is none", { index });
+    assert(votersOf(members).includes(state.id), "a founder votes", { id: state.id });
+    state.becomeFollower(state.term + 1, undefined);
+    state.voteFor(state.id);
+    const entry = { index: state.log.last.index + 1, term: state.term, type: "configuration" } as const;
+    state.append({ ...entry, data: state.codec.encode(members) });
+    this.#campaign(false);
+  }
+
+  /** Whether this node has heard from a leader within the smallest election timeout, or leads. */
+  get hearsLeader(): boolean {
+    return this.#state.hearsLeader;
+  }
+
   /** Appends a command to the log, if this node leads. It is committed when {@link ready} hands it out among `committed`. */
   propose(data: Uint8Array): Proposal {
     const proposed = this.#leader?.propose(data) ?? "not_leader";
     return typeof proposed === "string" ? { refused: proposed } : { accepted: proposed };
   }
 
-  /** Appends a changed membership to the log; it is in force at once, and done when it is committed. */
+  /**
+   * Appends a changed membership to the log; it is in force at once, and done when it is committed.
+   */
   changeMembership(change: MembershipChange): ChangeProposal {
     if (this.#leader === undefined) return { refused: "not_leader" };
     const proposed = this.#leader.changeMembership(change);
-    return "impossible" in proposed ? proposed : { accepted: proposed };
+    return "impossible" in proposed || "unchanged" in proposed ? proposed : { accepted: proposed };
   }
 
   /**
-   * Begins to hand leadership over, to the voter that is most caught up when none is named. Done when another node leads; given up, with
+   * Begins to hand leadership over, to the voter of that name, or to the one that is most caught up. Done when another node leads; given up, with
    * this node still leading, when {@link transferTarget} is undefined again. Returns why it cannot.
    */
   transferLeadership(to: string | undefined): string | undefined {

@@ -1,3 +1,4 @@
+import { memberKey } from "./ids.js";
 import { Inflight } from "./inflight.js";
 import { assert } from "./invariants.js";
 import { limits } from "./limits.js";
@@ -79,10 +80,15 @@ export class Replication {
   }
 
   /** A member's; this node itself has none. */
-  progressOf(id: string): Progress {
-    const progress = this.#progress.get(id);
-    assert(progress !== undefined, "each other member is followed", { id });
+  progressOf(key: string): Progress {
+    const progress = this.#progress.get(key);
+    assert(progress !== undefined, "each other member is followed", { key });
     return progress;
+  }
+
+  /** A member's; undefined for this node itself, and for others than members. */
+  find(key: string): Progress | undefined {
+    return this.#progress.get(key);
   }
 
   /** Number of the next message. */
@@ -105,15 +111,14 @@ export class Replication {
   /** The membership has changed: from now on its members are sent to, and nobody else. */
   followMembership(): void {
     const { state, bounds } = this;
-    const { members } = state.memberships.latest;
-    for (const { id } of members) {
-      if (id === state.id || this.#progress.has(id)) continue;
+    // By key: another directory under the same name is another member, of which nothing is known (T1).
+    const keys = new Set(state.memberships.latest.members.map(memberKey));
+    for (const key of keys) {
+      if (key === state.id || this.#progress.has(key)) continue;
       const inflight = new Inflight(bounds.peerAppendsInFlight, bounds.peerBytesInFlight);
-      this.#progress.set(id, new Progress(id, inflight, state.log.last.index + 1));
+      this.#progress.set(key, new Progress(key, inflight, state.log.last.index + 1));
     }
-    for (const id of this.#progress.keys()) {
-      if (!members.some((member) => member.id === id)) this.#progress.delete(id);
-    }
+    for (const key of this.#progress.keys()) if (!keys.has(key)) this.#progress.delete(key);
   }
 
   /** Sends whatever may be sent now. */
@@ -148,10 +153,26 @@ export class Replication {
     progress.isActive = true;
     progress.ackedRound = Math.max(progress.ackedRound, request.round);
     progress.inflight.answered(request.round);
+    if (this.#hasLost(progress, answer)) return;
     if (rejection === undefined) this.#accepted(progress, answer.matchIndex ?? 0);
     else if (rejection.reason === "log_mismatch") this.#refused(progress, request.prevIndex, rejection);
     // Nothing that a correct leader's message can meet with: leave it until the next heartbeat, rather than turn in circles.
     else if (progress.state.kind === "probe") progress.state = { kind: "probe", isWaiting: true };
+  }
+
+  /**
+   * T3: whether a member has less than it had acknowledged when the request was sent. Its answer proves that when its log ends before that, or does
+   * not agree there.
+   */
+  #hasLost(progress: Progress, { request, rejection, matchIndex = 0, lastIndex }: PeerAppendAnswer): boolean {
+    if (progress.state.kind === "lost") return true;
+    const { acknowledged = 0 } = request;
+    const has = Math.max(lastIndex, matchIndex);
+    const { prevIndex } = request;
+    const disagrees = rejection?.reason === "log_mismatch" && prevIndex > 0 && prevIndex <= acknowledged;
+    if (rejection?.reason !== "lost" && has >= acknowledged && !disagrees) return false;
+    progress.becomeLost({ acknowledged, has: Math.min(has, acknowledged) });
+    return true;
   }
 
   /** What was sent to it last may be lost. */
@@ -183,6 +204,7 @@ export class Replication {
       this.#retryLater(progress);
       return;
     }
+    if (progress.state.kind === "lost") return;
     progress.isActive = true;
     if (outcome.kind === "installed") progress.matched(reached);
     if (progress.state.kind !== "snapshot") return;
@@ -206,6 +228,10 @@ export class Replication {
     if (matchIndex > log.last.index) return;
     const isProbed = matchIndex >= progress.next - 1;
     progress.matched(matchIndex);
+    const acknowledged = Math.min(progress.match, log.commit);
+    if (acknowledged > (this.state.acknowledged.get(progress.id) ?? 0)) {
+      this.state.acknowledged.set(progress.id, acknowledged);
+    }
     // Less is the answer to something older, or of one that is installing a snapshot.
     if (progress.state.kind === "probe" && isProbed) this.#agreed(progress);
     if (progress.state.kind !== "snapshot") return;
@@ -324,6 +350,10 @@ export class Replication {
    */
   #heartbeat(progress: Progress): void {
     const { boundary } = this.state.log;
+    if (progress.state.kind === "lost") {
+      this.#append(progress, 0, []);
+      return;
+    }
     // What it was asked about is trimmed. Whether it has that all the same, the boundary shows.
     if (progress.state.kind === "probe") progress.next = Math.max(progress.next, boundary.index + 1);
     const prev = progress.next - 1;
@@ -346,6 +376,7 @@ export class Replication {
       prev: { index: prevIndex, term: prevTerm },
       entries,
       leaderCommit: log.commit,
+      acknowledged: Math.max(progress.match, state.acknowledged.get(progress.id) ?? 0),
       round: this.#round,
     });
   }

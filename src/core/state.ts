@@ -12,6 +12,7 @@ export type Role = "follower" | "pre-candidate" | "candidate" | "leader";
 
 /** What the roles share: Raft figure 2's state, and the transitions between roles. The rules themselves are in the files named after the roles. */
 export class RaftState {
+  /** Member key of this node (see ids.ts). */
   readonly id: string;
   readonly log: RaftLog;
   readonly memberships: MembershipHistory;
@@ -33,6 +34,15 @@ export class RaftState {
   pendingSnapshot: SnapshotMeta | undefined;
   /** Whether the snapshot that is pending is durable, and the log that starts at it: only the state machine is not there yet. */
   isSnapshotDurable = false;
+  /** This node has less than it acknowledged (T3): it votes, acknowledges and campaigns no more. */
+  lost: LostData | undefined;
+  /** A membership that leaves this node out is committed at this index, as a member has told: it does not campaign (rule 9 of T1). */
+  removedAt: number | undefined;
+  /**
+   * The highest index that each member has acknowledged to this node and that was committed then, by key. No later leader replaces those
+   * entries, so a member whose log ends before that has lost data (T3). In memory only: a restart forgets it.
+   */
+  readonly acknowledged = new Map<string, number>();
 
   #term: number;
   #vote: string | undefined;
@@ -89,7 +99,7 @@ export class RaftState {
     return this.isSnapshotDurable ? undefined : this.pendingSnapshot;
   }
 
-  /** Members that vote, by the membership in force. */
+  /** Keys of the members that vote, by the membership in force. */
   get voters(): readonly string[] {
     const { latest } = this.memberships;
     if (this.#votersOf.latest !== latest) this.#votersOf = { latest, voters: votersOf(latest.members) };
@@ -117,6 +127,7 @@ export class RaftState {
   /** Raft section 5.1: a higher term makes anyone a follower in it; hearing from the present term's leader ends a candidacy. */
   becomeFollower(term: number, leader: string | undefined): void {
     assert(term >= this.#term, "terms never fall", { term, current: this.#term });
+    if (leader !== undefined) this.removedAt = undefined;
     if (term > this.#term) {
       this.#term = term;
       this.#vote = undefined;
@@ -205,6 +216,14 @@ export class RaftState {
   hardStatePersisted({ term, vote }: HardState): void {
     this.#durable = { term, vote };
   }
+}
+
+/** A member has less than it acknowledged. */
+export interface LostData {
+  /** It said that its log agrees with a leader's up to here, durably. */
+  readonly acknowledged: number;
+  /** Its log ends here. */
+  readonly has: number;
 }
 
 const NO_VOTERS = { latest: undefined, voters: [] };

@@ -30,7 +30,7 @@ export const LOG_START: LogPosition = { index: 0, term: 0 };
 export interface HardState {
   /** Latest term seen. */
   readonly term: number;
-  /** Candidate that got this node's vote in `term`. */
+  /** Member key (see ids.ts) of the candidate that got this node's vote in `term`. */
   readonly vote: string | undefined;
   /** Highest index known to be committed; a hint that may lag behind. */
   readonly commit: number;
@@ -41,16 +41,24 @@ export const INITIAL_HARD_STATE: HardState = { term: 0, vote: undefined, commit:
 export type MemberRole = "voter" | "learner";
 
 export interface Member {
+  /** Name of the member, unique in its cluster at any time. */
   readonly id: string;
   /** host:port, or empty. */
   readonly address: string;
   readonly role: MemberRole;
+  /**
+   * Random name of the data directory that is the member (T1), in hexadecimal digits. Left out: an identity that somebody else
+   * has given, and keeps unique.
+   */
+  readonly incarnation?: string | undefined;
+  /** A learner that the leader makes a voter as soon as it has caught up (T4). */
+  readonly wantsVote?: boolean | undefined;
 }
 
-/** The members of a cluster, ordered by id. */
+/** The members of a cluster, ordered by id. Empty before a cluster is founded. */
 export type Membership = readonly Member[];
 
-/** A membership and the index of the entry that set it (0: the one that the cluster was created with). */
+/** A membership and the index of the entry that set it (0: given at the start, or none yet). */
 export interface IndexedMembership {
   readonly index: number;
   readonly members: Membership;

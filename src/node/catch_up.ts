@@ -1,3 +1,4 @@
+import { nameOf } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import type { ProgressInfo } from "../core/raft.js";
 import type { Clock } from "./clock.js";
@@ -105,24 +106,25 @@ export class CatchUp {
   #mark(to: string, { fileBytes, ms, grownBytes }: Measure): void {
     const perSecond = (bytes: number) => `${sizeText((bytes * 1_000) / Math.max(ms, 1))}/s`;
     const text =
-      `${to} cannot catch up: a snapshot of ${sizeText(fileBytes)} takes ${Math.round(ms / 100) / 10} s to arrive and be installed, at ` +
+      `${nameOf(to)} cannot catch up: a snapshot of ${sizeText(fileBytes)} takes ${Math.round(ms / 100) / 10} s to arrive and be installed, at ` +
       `${perSecond(fileBytes)}, and the log grows by ${perSecond(grownBytes)} meanwhile, more than the ` +
       `${sizeText(this.options.keptBytes)} kept for it; slow the writes down, or raise the bandwidth or --pinned-log-bytes`;
-    if (!this.#hopeless.has(to)) this.options.logger.warn({ member: to, detail: text }, "a member cannot catch up");
+    if (!this.#hopeless.has(to))
+      this.options.logger.warn({ member: nameOf(to), detail: text }, "a member cannot catch up");
     this.#hopeless.set(to, text);
   }
 
   #countFutile(to: string, index: number, boundary: number): void {
     const inARow = (this.#futile.get(to) ?? 0) + 1;
     this.#futile.set(to, inARow);
-    const facts = { to, index, logStart: boundary + 1, inARow };
+    const facts = { to: nameOf(to), index, logStart: boundary + 1, inARow };
     this.options.logger.warn(facts, "a snapshot was outdated when it was installed: sending a newer one");
   }
 
   /** Forgets what was the matter with those that have caught up, or are of no concern any more. */
   #forget(progress: readonly ProgressInfo[]): void {
     for (const id of [...this.#hopeless.keys(), ...this.#futile.keys(), ...this.#runs.keys()]) {
-      const member = progress.find((each) => each.id === id);
+      const member = progress.find((each) => each.key === id);
       if (member === undefined) this.#runs.delete(id);
       if (member !== undefined && (member.state !== "replicate" || !member.isActive)) continue;
       this.#hopeless.delete(id);

@@ -2,7 +2,10 @@ import type { Raft } from "../core/raft.js";
 
 /** What the parts of a node need of it. */
 export interface NodeHost {
+  /** The node's name. */
   readonly id: string;
+  /** Its member key (see ids.ts). */
+  readonly key: string;
   /** To look at; change it through {@link core}. */
   readonly raft: Raft;
   /** Lets the core do something. It throws only when it is broken, which ends the node. */
@@ -28,4 +31,8 @@ export type RaftView = Pick<
   | "transferTarget"
   | "isInstalling"
   | "progress"
+  | "lost"
+  | "removedAt"
+  | "hearsLeader"
+  | "membershipAt"
 >;

@@ -55,9 +55,11 @@ export class Leadership {
     const proposal = this.host.core((raft) => raft.changeMembership(change));
     if ("refused" in proposal) throw refusal(proposal.refused, id, raft.leader);
     if ("impossible" in proposal) {
-      throw new CairnError("FAILED_PRECONDITION", `the membership cannot be changed: ${proposal.impossible}`);
+      const code = proposal.isFinal === true ? "NOT_FOUND" : "FAILED_PRECONDITION";
+      throw new CairnError(code, `the membership cannot be changed: ${proposal.impossible}`);
     }
     const { membership } = raft;
+    if ("unchanged" in proposal) return membership;
     const committed = this.applied(proposal.accepted, signal);
     this.host.wake();
     await committed;

@@ -55,7 +55,7 @@ export class LogPins {
 
   #isComing(id: string): boolean {
     const { raft } = this.host;
-    const progress = raft.progress.find((member) => member.id === id);
+    const progress = raft.progress.find((member) => member.key === id);
     if (progress === undefined || !progress.isActive) return false;
     this.#pins.set(id, Math.max(this.#pins.get(id)!, progress.match));
     return progress.match < (raft.snapshot?.index ?? 0);

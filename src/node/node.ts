@@ -1,3 +1,4 @@
+import { memberKey } from "../core/ids.js";
 import { InvariantViolation } from "../core/invariants.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import {
@@ -12,10 +13,12 @@ import {
   type TimeoutNowAnswer,
 } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
+import type { LostData } from "../core/state.js";
 import type { ElectionMode } from "../core/timing.js";
 import type { IndexedMembership, Membership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
+import type { Identity } from "../storage/identity.js";
 import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./compaction.js";
@@ -46,7 +49,10 @@ import { AppliedWaiters } from "./waiters.js";
  * Every method rejects with STOPPED when the node has stopped.
  */
 export class CairnNode<Result, Machine extends StateMachine<Result>> {
+  /** The node's name. */
   readonly id: string;
+  /** Its data directory's random name (T1), in hexadecimal digits; empty for a given identity. */
+  readonly incarnation: string;
   readonly elections: ElectionMode;
   readonly recovery: RecoveryReport & { readonly durationMs: number };
   readonly inbox: SnapshotInbox;
@@ -66,6 +72,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #reads: Reads;
   readonly #ticker: Ticker;
   readonly #onFatal: (error: unknown) => void;
+  readonly #onLost: ((lost: LostData) => void) | undefined;
+  #isLostTold = false;
   /** Ends with what the loop ended with; undefined when it was stopped. */
   readonly #running: Promise<unknown>;
   #isTurnDue = false;
@@ -97,12 +105,14 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   ) {
     const { storage, report } = recovered;
     this.id = options.id;
+    this.incarnation = storage.directory.identity.incarnation;
     this.elections = options.elections ?? "automatic";
     this.recovery = { ...report, durationMs };
     this.#storage = storage;
     this.#clock = clock;
     this.#logger = options.logger ?? silentLogger;
     this.#onFatal = options.onFatal ?? rethrow;
+    this.#onLost = options.onLost;
     this.#raft = coreOf(options, recovered);
     this.#room = new RoomKeeper(clock, (full, error) => this.#onRoom(full, error));
     const host = this.#host();
@@ -163,12 +173,20 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   get clusterId(): string {
-    return this.#storage.directory.identity.clusterId;
+    return this.identity.clusterId;
   }
 
-  /** The members that the cluster was created with. A node that is to join must be started with the same ones. */
-  get bootstrapMembers(): Membership {
-    return this.#storage.directory.identity.members;
+  /** Whose data its directory holds. */
+  get identity(): Identity {
+    return this.#storage.directory.identity;
+  }
+
+  /** Whether the node's directory holds nothing but what its cluster begins with: it knows no membership. Also when the node has stopped. */
+  get isNew(): boolean {
+    const { cameBy, base } = this.identity;
+    const { log, snapshot } = this.#raft;
+    const first = base?.index ?? 0;
+    return cameBy !== "given" && log.last.index <= first && (snapshot?.index ?? 0) <= first;
   }
 
   /** The core, to be read only. */
@@ -307,6 +325,20 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#leadership.changeMembership(change, signal);
   }
 
+  /** Founds a cluster of these members, this node among them; see {@link Raft.found}. The others must have promised it. */
+  found(members: Membership): void {
+    this.#assertRunning();
+    this.#core((raft) => raft.found(members));
+    this.#wake();
+  }
+
+  /** A member has told that a membership is committed at `index` that leaves this node out; see {@link Raft.removed}. */
+  removed(index: number): void {
+    this.#assertRunning();
+    this.#core((raft) => raft.removed(index));
+    this.#wake();
+  }
+
   /**
    * Stops cleanly: what is being written is finished, and everything that the disk has is synced. May be called more than once.
    * Rejects when something went wrong on the way; the node has stopped all the same, and is recovered at its next start.
@@ -380,6 +412,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   #host(): NodeHost {
     return {
       id: this.id,
+      key: memberKey(this),
       raft: this.#raft,
       core: (change) => this.#core(change),
       wake: () => this.#wake(),
@@ -417,6 +450,16 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#peers.serve();
     this.#conditions.changed();
     this.#loop.wake();
+    if (this.#raft.lost !== undefined && !this.#isLostTold) this.#tellLost(this.#raft.lost);
+  }
+
+  #tellLost(lost: LostData): void {
+    this.#isLostTold = true;
+    this.#logger.error(
+      { ...lost },
+      "this node has less than it acknowledged: it neither votes nor acknowledges any more",
+    );
+    this.#onLost?.(lost);
   }
 
   #send(message: Response | PeerRequest): void {

@@ -1,4 +1,5 @@
 import type { RaftLimits } from "../core/raft.js";
+import type { LostData } from "../core/state.js";
 import type { ElectionMode, ReadMode } from "../core/timing.js";
 import type { Membership } from "../core/types.js";
 import type { StateMachine } from "../machine/state_machine.js";
@@ -85,6 +86,11 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   /** Random numbers from 0 to below 1. */
   readonly random?: (() => number) | undefined;
   readonly logger?: Logger | undefined;
+  /**
+   * Called once when the node finds that it has less than it acknowledged (T3). It runs on without vote or word, so that what it has can be
+   * read; it should be stopped, and replaced by one with a new directory.
+   */
+  readonly onLost?: ((lost: LostData) => void) | undefined;
   /**
    * Called once when the node cannot go on: a broken invariant, or a disk whose contents are no longer known. The node has stopped; the
    * process should end too. Default: throws, which ends it.

@@ -1,3 +1,4 @@
+import { nameOf } from "../core/ids.js";
 import type { SnapshotOutcome, SnapshotSend } from "../core/replication.js";
 import { CairnError, type CairnErrorCode, hasCode } from "../errors.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
@@ -105,7 +106,7 @@ export class OutgoingSnapshot {
     const { logger } = this.#options;
     const running = this.#run().catch((error): SnapshotOutcome => {
       const { code, text } = CairnError.from(error);
-      const facts = { to: this.send.to, index: this.#info?.index, reason: text };
+      const facts = { to: nameOf(this.send.to), index: this.#info?.index, reason: text };
       if (!this.#cancelled) logger.warn(facts, "sending a snapshot failed");
       return { kind: "failed", hasProgressed: this.#hasProgressed(code) };
     });
@@ -120,7 +121,8 @@ export class OutgoingSnapshot {
     if (this.#cancelled) throw new CairnError("CANCELLED", "the transfer was given up before it began");
     if (choices.length === 0) throw new CairnError("NOT_FOUND", "there is no snapshot to send");
     const stream = open(this.send.to);
-    if (stream === undefined) throw new CairnError("UNREACHABLE", `the address of ${this.send.to} is not known`);
+    if (stream === undefined)
+      throw new CairnError("UNREACHABLE", `the address of ${nameOf(this.send.to)} is not known`);
     this.#stream = stream;
     this.#offered = choices;
     this.#info = choices[0];
@@ -174,7 +176,7 @@ export class OutgoingSnapshot {
     this.#doneBytes = this.#firstByte = reply.offset;
     this.#startedMs = clock.now();
     const { index, fileBytes } = wanted;
-    logger.info({ to, index, bytes: fileBytes, from: reply.offset }, "sending a snapshot");
+    logger.info({ to: nameOf(to), index, bytes: fileBytes, from: reply.offset }, "sending a snapshot");
     return { info: wanted, replies };
   }
 
@@ -254,7 +256,7 @@ export class OutgoingSnapshot {
 
   #refused(reply: InstallReply & { kind: "refused" }): SnapshotOutcome {
     const { reason, detail, commitIndex } = reply;
-    this.#options.logger.info({ to: this.send.to, reason, detail }, "a snapshot was refused");
+    this.#options.logger.info({ to: nameOf(this.send.to), reason, detail }, "a snapshot was refused");
     return reason === "already_committed" ? { kind: "ahead", commitIndex } : { kind: "failed" };
   }
 

@@ -1,3 +1,4 @@
+import { isMemberKey } from "../core/ids.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
@@ -11,13 +12,17 @@ import {
   type TimeoutNowAnswer,
 } from "../core/messages.js";
 import { CairnError } from "../errors.js";
-import { checkId } from "../storage/data_dir.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
 import type { InstallOffer } from "../transport/install_messages.js";
 import type { NodeHost } from "./host.js";
 import { PendingAnswers } from "./pending_answers.js";
 import { checkFitsEntry, diskFull } from "./refusals.js";
 import type { RoomKeeper } from "./room.js";
+
+/** @throws CairnError INVALID_ARGUMENT */
+function checkSender(from: string): void {
+  if (!isMemberKey(from)) throw new CairnError("INVALID_ARGUMENT", `sender ${JSON.stringify(from)} is no member key`);
+}
 
 /** A request before it has its number. */
 export type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
@@ -35,7 +40,7 @@ export class PeerRequests {
   ) {}
 
   async appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer> {
-    checkId(message.from, "sender");
+    checkSender(message.from);
     const malformed = malformedAppend(message);
     if (malformed !== undefined) throw new CairnError("INVALID_ARGUMENT", malformed);
     for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
@@ -44,12 +49,12 @@ export class PeerRequests {
   }
 
   async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {
-    checkId(message.from, "sender");
+    checkSender(message.from);
     return (await this.#step(message)) as RequestVoteAnswer;
   }
 
   async timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer> {
-    checkId(message.from, "sender");
+    checkSender(message.from);
     return (await this.#step(message)) as TimeoutNowAnswer;
   }
 

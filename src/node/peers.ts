@@ -1,3 +1,4 @@
+import { memberKey, nameOf } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import type { PeerRequest } from "../core/messages.js";
 import type { LogRead, SnapshotOutcome, SnapshotSend } from "../core/replication.js";
@@ -44,6 +45,7 @@ export class Peers {
   readonly #transport: Transport | undefined;
   readonly #outbox: SnapshotOutbox;
   #membership: IndexedMembership | undefined;
+  /** By member key. */
   #addresses = new Map<string, Peer>();
   #stopped = false;
 
@@ -54,7 +56,7 @@ export class Peers {
     private readonly options: PeersOptions,
   ) {
     const { clusterId, clock, logger, settings } = options;
-    const { id } = host;
+    const { key: id } = host;
     const { snapshotChunkBytes, snapshotBandwidth, snapshotCompression } = settings;
     this.#transport = settings.transport?.({ id, clusterId }, this.#events());
     this.#outbox = new SnapshotOutbox({
@@ -94,9 +96,11 @@ export class Peers {
     const { membership } = this.host.raft;
     if (membership === this.#membership) return;
     this.#membership = membership;
-    const peers = membership.members.filter(({ id }) => id !== this.host.id);
     const addresses = this.options.settings.peerAddresses ?? {};
-    this.#addresses = new Map(peers.map(({ id, address }) => [id, { id, address: addresses[id] ?? address }]));
+    const peers = membership.members.map((member): Peer => {
+      return { id: memberKey(member), address: addresses[member.id] ?? member.address };
+    });
+    this.#addresses = new Map(peers.filter(({ id }) => id !== this.host.key).map((peer) => [peer.id, peer]));
     this.#transport?.retain([...this.#addresses.values()]);
   }
 
@@ -124,12 +128,12 @@ export class Peers {
   /** Only a leader resumes transfers, and only to followers that have not caught up in another way. */
   #letGo(): void {
     const { role, progress } = this.host.raft;
-    const needing = role === "leader" ? progress.filter(({ state }) => state === "snapshot").map(({ id }) => id) : [];
+    const needing = role === "leader" ? progress.filter(({ state }) => state === "snapshot").map(({ key }) => key) : [];
     this.#outbox.letGo((to) => needing.includes(to));
   }
 
-  #peer(id: string): Peer | undefined {
-    return this.#addresses.get(id);
+  #peer(key: string): Peer | undefined {
+    return this.#addresses.get(key);
   }
 
   #events(): TransportEvents {
@@ -139,7 +143,7 @@ export class Peers {
         const rejection = answer.type === "append_entries_answer" ? answer.rejection : undefined;
         if (rejection?.reason === "safety") {
           this.options.logger.error(
-            { from: answer.from, detail: rejection.detail },
+            { from: nameOf(answer.from), detail: rejection.detail },
             "a member refused entries for safety",
           );
         }

@@ -1,17 +1,19 @@
 import { limits } from "../core/limits.js";
 import type { LogStart } from "../core/log.js";
 import { INITIAL_HARD_STATE, type IndexedMembership, LOG_START, type Member, type Membership } from "../core/types.js";
-import { CairnError, hasCode } from "../errors.js";
+import { type CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
-import { RESTORE_OR_REJOIN } from "../storage/advice.js";
+import { DAMAGED_MEMBER } from "../storage/advice.js";
 import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
 import type { FileSystem } from "../storage/fs.js";
+import type { Identity } from "../storage/identity.js";
 import { membershipCodec } from "../storage/membership_message.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import { type OpenedLog, WriteAheadLog } from "../storage/wal/wal.js";
 import { HoleError, type MissingSnapshot, type SnapshotSource, snapshotTaker, withoutHole } from "./healing.js";
 import type { Logger } from "./logger.js";
+import { LostDataError } from "./lost_data.js";
 import type { MachineOpener } from "./options.js";
 import type { NodeStorage } from "./storage.js";
 
@@ -68,8 +70,11 @@ export async function recover<Machine extends StateMachine>(
       fs: options.fs,
       directory: directory.snapshots,
       clusterId: directory.identity.clusterId,
+      base: directory.identity.base,
       logger: options.logger,
     });
+    const known = () => knownMembers(directory, log, snapshots, configurations);
+    await checkStopMark(directory, log, known);
     const completed = directory.identity.complete ? directory : await directory.complete();
     const fill = <Result>(work: () => Promise<Result>) =>
       withoutHole(
@@ -85,7 +90,7 @@ export async function recover<Machine extends StateMachine>(
     const stateRebuilt = await fill(async () => {
       // Again for a snapshot that has filled a hole which only restoring found.
       await finishInstall(log, snapshots, options.logger);
-      return restoreState(storage);
+      return restoreState(storage, known);
     });
     const snapshot = snapshots.newest();
     const commit = Math.max(Math.min(log.hardState.commit, log.last.index), snapshot?.index ?? 0, machine.appliedIndex);
@@ -127,6 +132,19 @@ async function openLog(options: RecoveryOptions<unknown>, directory: DataDirecto
   return opened;
 }
 
+/** T3: a log that was closed cleanly does not end before the place that was noted then. */
+async function checkStopMark(
+  directory: DataDirectory,
+  log: WriteAheadLog,
+  known: () => Promise<Membership>,
+): Promise<void> {
+  const acknowledged = await directory.takeStopMark();
+  if (acknowledged === undefined || log.last.index >= acknowledged) return;
+  const text = `the log in ${directory.log} ends at index ${log.last.index}, but ended at ${acknowledged} when the node last stopped: it has lost`;
+  const lost = { acknowledged, has: log.last.index };
+  throw new LostDataError(`${text} entries that it may have acknowledged. ${DAMAGED_MEMBER}`, lost, await known());
+}
+
 /** The newest snapshot, if the log goes on from it without a hole (rule 9). */
 function newestUsable(snapshots: SnapshotStore, log: WriteAheadLog): SnapshotInfo | undefined {
   const newest = snapshots.newest();
@@ -141,7 +159,7 @@ function hole(snapshots: SnapshotStore, log: WriteAheadLog, covered: number): Ho
   return new HoleError(
     "CORRUPT",
     `there is a hole between the newest good snapshot, which ends at index ${covered}, and the log, which starts at index ` +
-      `${log.boundary.index + 1}: a snapshot file is missing.${hint} ${RESTORE_OR_REJOIN}`,
+      `${log.boundary.index + 1}: a snapshot file is missing.${hint} ${DAMAGED_MEMBER}`,
   );
 }
 
@@ -152,11 +170,22 @@ async function missingSnapshot(
   configurations: readonly number[],
   refusal: CairnError,
 ): Promise<MissingSnapshot> {
-  const { clusterId, nodeId, members } = directory.identity;
-  const known = new Map(members.map((member) => [member.id, member]));
+  const { clusterId, nodeId } = directory.identity;
+  const members = await knownMembers(directory, log, snapshots, configurations);
+  return { nodeId, clusterId, leastIndex: log.boundary.index, members, refusal };
+}
+
+/** All members that the disk knows of, each with its newest address. */
+async function knownMembers(
+  directory: DataDirectory,
+  log: WriteAheadLog,
+  snapshots: SnapshotStore,
+  configurations: readonly number[],
+): Promise<Membership> {
+  const known = new Map(directory.identity.members.map((member) => [member.id, member]));
   for (const { membership } of snapshots.list().toReversed()) addMembers(known, membership.members);
   for (const index of configurations) addMembers(known, await configurationAt(log, index));
-  return { nodeId, clusterId, leastIndex: log.boundary.index, members: [...known.values()], refusal };
+  return [...known.values()];
 }
 
 /** Those that are there already get the newer address. */
@@ -192,18 +221,17 @@ async function isGood(snapshots: SnapshotStore, info: SnapshotInfo): Promise<boo
 }
 
 /** Returns whether the state was loaded from a snapshot. */
-async function restoreState<Machine extends StateMachine>({
-  snapshots,
-  log,
-  machine,
-  directory,
-}: NodeStorage<Machine>): Promise<boolean> {
+async function restoreState<Machine extends StateMachine>(
+  { snapshots, log, machine, directory }: NodeStorage<Machine>,
+  known: () => Promise<Membership>,
+): Promise<boolean> {
   const newest = snapshots.newest();
   if (machine.appliedIndex > log.last.index) {
-    throw new CairnError(
-      "CORRUPT",
+    throw new LostDataError(
       `the state in ${directory.state} has applied index ${machine.appliedIndex}, but the log in ${directory.log} ends at ` +
-        `${log.last.index}: the log has lost entries. ${RESTORE_OR_REJOIN}`,
+        `${log.last.index}: the log has lost entries. ${DAMAGED_MEMBER}`,
+      { acknowledged: machine.appliedIndex, has: log.last.index },
+      await known(),
     );
   }
   if (newest === undefined || machine.appliedIndex >= newest.index) return false;
@@ -238,13 +266,20 @@ async function membershipsOf<Machine extends StateMachine>(
   snapshot: SnapshotInfo | undefined,
   configurations: readonly number[],
 ): Promise<IndexedMembership[]> {
-  const memberships = [snapshot?.membership ?? { index: 0, members: directory.identity.members }];
+  const memberships = [membershipAtBase(directory.identity, snapshot)];
   for (const index of configurations) {
     // Not those that went with the rest of the log when the installation of the snapshot was finished.
     if (index <= (snapshot?.index ?? 0) || index > log.last.index) continue;
     memberships.push({ index, members: await configurationAt(log, index) });
   }
   return memberships;
+}
+
+/** T1: a directory that has drawn its incarnation believes no list of members but one in its log, or in a snapshot of its cluster. */
+function membershipAtBase({ cameBy, members, base }: Identity, snapshot: SnapshotInfo | undefined): IndexedMembership {
+  const isOfCluster = snapshot !== undefined && (base === undefined || snapshot.index > base.index);
+  if (isOfCluster) return snapshot.membership;
+  return { index: 0, members: cameBy === "given" ? members : [] };
 }
 
 async function configurationAt(log: WriteAheadLog, index: number): Promise<Membership> {

@@ -1,3 +1,4 @@
+import { nameOf } from "../core/ids.js";
 import type { SnapshotOutcome, SnapshotSend } from "../core/replication.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./outgoing_snapshot.js";
@@ -13,6 +14,7 @@ export interface SnapshotOutboxOptions extends OutgoingSnapshotOptions {
 
 /** A snapshot on its way to a peer. */
 export interface OutgoingTransfer {
+  /** Member key of the receiver (see ids.ts). */
   readonly to: string;
   readonly index: number;
   readonly totalBytes: number;
@@ -92,7 +94,7 @@ export class SnapshotOutbox {
   }
 
   #cancel(transfer: OutgoingSnapshot): void {
-    this.options.logger.info({ to: transfer.send.to }, "the sending of a snapshot is ended on request");
+    this.options.logger.info({ to: nameOf(transfer.send.to) }, "the sending of a snapshot is ended on request");
     transfer.cancel();
     // The others say by themselves that they have ended.
     if (!this.#running.has(transfer)) this.#ended(transfer, { kind: "failed" });

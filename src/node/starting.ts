@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { memberKey } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import { Raft } from "../core/raft.js";
 import type { StateMachine } from "../machine/state_machine.js";
@@ -36,7 +37,7 @@ export function coreOf<Result, Machine extends StateMachine<Result>>(
   { storage, start, snapshot, memberships }: Recovered<Machine>,
 ): Raft {
   return new Raft({
-    id: options.id,
+    id: memberKey({ id: options.id, incarnation: storage.directory.identity.incarnation }),
     elections: options.elections ?? "automatic",
     electionTicks: options.electionTicks ?? 10,
     heartbeatTicks: options.heartbeatTicks,

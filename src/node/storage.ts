@@ -1,3 +1,4 @@
+import { hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { DataDirectory } from "../storage/data_dir.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
@@ -16,7 +17,12 @@ export async function closeStorage(storage: NodeStorage<StateMachine>): Promise<
   const { machine, log, directory } = storage;
   try {
     await machine.close();
+    const { last } = log;
     await log.close();
+    // Without room for it the next start has one proof less.
+    await directory.markStopped(last).catch((error: unknown) => {
+      if (!hasCode(error, "DISK_FULL")) throw error;
+    });
     await directory.close();
   } catch (error) {
     await abandonStorage(storage);

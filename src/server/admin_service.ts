@@ -10,6 +10,7 @@ import type { ServiceImplementation } from "../transport/bridge_server.js";
 import { logInfoOf, statusOf } from "./admin_status.js";
 import { cancelTransfer, transfersOf } from "./admin_transfers.js";
 import { snapshotInfoToMessage, toNumber } from "./convert.js";
+import type { Introducer } from "./introducer.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import type { StateComparison } from "./verify_state.js";
 
@@ -17,6 +18,7 @@ import type { StateComparison } from "./verify_state.js";
 export function adminService(
   node: KeyValueNode,
   comparison: StateComparison,
+  introducer?: Introducer,
 ): ServiceImplementation<typeof AdminService> {
   const change = async (change: MembershipChange, signal: AbortSignal) => {
     const { members } = await node.changeMembership(change, signal);
@@ -24,7 +26,7 @@ export function adminService(
   };
   return {
     async getStatus() {
-      return statusOf(node);
+      return statusOf(node, introducer?.warnings);
     },
 
     async getLogInfo({ minAppliedIndex }, { signal }) {

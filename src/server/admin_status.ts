@@ -8,6 +8,7 @@ import {
   ProgressState,
   SnapshotReason,
 } from "../../gen/cairn/v1/admin_pb.js";
+import { incarnationBytes } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import type { ProgressInfo } from "../core/raft.js";
 import type { Role } from "../core/state.js";
@@ -27,6 +28,7 @@ const progressStates: Readonly<Record<ProgressInfo["state"], ProgressState>> = {
   probe: ProgressState.PROBE,
   replicate: ProgressState.REPLICATE,
   snapshot: ProgressState.SNAPSHOT,
+  lost: ProgressState.LOST,
 };
 
 const reasons: Readonly<Record<Reason, SnapshotReason>> = {
@@ -40,7 +42,10 @@ const reasons: Readonly<Record<Reason, SnapshotReason>> = {
 };
 
 /** What a node is and where it stands. */
-export function statusOf(node: KeyValueNode): MessageInitShape<typeof GetStatusResponseSchema> {
+export function statusOf(
+  node: KeyValueNode,
+  further: readonly string[] = [],
+): MessageInitShape<typeof GetStatusResponseSchema> {
   const { raft, recovery } = node;
   const { last, warnings } = node.snapshotting;
   return {
@@ -56,7 +61,7 @@ export function statusOf(node: KeyValueNode): MessageInitShape<typeof GetStatusR
     snapshotIndex: BigInt(raft.snapshot?.index ?? 0),
     membership: membershipToMessage(raft.membership.members),
     membershipIndex: BigInt(raft.membership.index),
-    bootstrapMembers: membershipToMessage(node.bootstrapMembers),
+    bootstrapMembers: membershipToMessage(node.identity.members),
     progress: raft.progress.map(({ id, match, next, state, isActive }) => ({
       nodeId: id,
       matchIndex: BigInt(match),
@@ -74,7 +79,8 @@ export function statusOf(node: KeyValueNode): MessageInitShape<typeof GetStatusR
       durationMs: BigInt(Math.round(recovery.durationMs)),
     },
     ...(last !== undefined && { lastSnapshot: lastSnapshotToMessage(last) }),
-    warnings,
+    warnings: [...warnings, ...further],
+    incarnation: incarnationBytes(node.incarnation),
   };
 }
 

@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { TransferSchema } from "../../gen/cairn/v1/admin_pb.js";
+import { nameOf } from "../core/ids.js";
 import { CairnError } from "../errors.js";
 import type { IncomingTransfer } from "../node/snapshot_inbox.js";
 import type { OutgoingTransfer } from "../node/snapshot_outbox.js";
@@ -30,7 +31,7 @@ function outgoing(transfer: OutgoingTransfer): TransferInit {
   const { to, index, totalBytes, doneBytes, resumedBytes, bytesPerSecond } = transfer;
   return {
     id: idOfOutgoing(transfer),
-    peerId: to,
+    peerId: nameOf(to),
     sending: true,
     index: BigInt(index),
     totalBytes: BigInt(totalBytes),
@@ -45,7 +46,7 @@ function incoming(transfer: IncomingTransfer): TransferInit {
   const { from, index, totalBytes, doneBytes, resumedBytes } = transfer;
   return {
     id: idOfIncoming(transfer),
-    peerId: from,
+    peerId: nameOf(from),
     index: BigInt(index),
     totalBytes: BigInt(totalBytes),
     doneBytes: BigInt(doneBytes),

@@ -1,10 +1,11 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SnapshotInfoSchema } from "../../gen/cairn/v1/admin_pb.js";
 import type { PeerHeader } from "../../gen/cairn/v1/raft_pb.js";
+import { incarnationText, isIncarnation, memberKey } from "../core/ids.js";
 import { CairnError } from "../errors.js";
 import { checkId } from "../storage/data_dir.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import { PROTOCOL_VERSION, type Self } from "../transport/peer_messages.js";
+import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
 
 export { toNumber } from "../transport/peer_messages.js";
 
@@ -20,10 +21,13 @@ export function snapshotInfoToMessage(info: SnapshotInfo): MessageInitShape<type
 
 /**
  * Checks that a peer's message is meant for this node.
- * @returns the sender
- * @throws CairnError INVALID_ARGUMENT when there is no header, WRONG_CLUSTER when it names another protocol, cluster or node
+ * @returns the sender's member key
+ * @throws CairnError INVALID_ARGUMENT when there is no header, WRONG_CLUSTER when it names another protocol, cluster, node or incarnation
  */
-export function checkPeer(header: PeerHeader | undefined, node: Self): string {
+export function checkPeer(
+  header: PeerHeader | undefined,
+  node: { readonly id: string; readonly incarnation: string; readonly clusterId: string },
+): string {
   if (header === undefined)
     throw new CairnError("INVALID_ARGUMENT", "header is missing: it is required in this message");
   const mismatch = (what: string, expected: string | number, got: string | number) =>
@@ -31,8 +35,18 @@ export function checkPeer(header: PeerHeader | undefined, node: Self): string {
   if (header.protocolVersion !== PROTOCOL_VERSION) {
     throw mismatch("protocol_version", PROTOCOL_VERSION, header.protocolVersion);
   }
+  if (node.clusterId === "") {
+    throw new CairnError("WRONG_CLUSTER", `node ${node.id} is new, and belongs to no cluster yet`);
+  }
   if (header.clusterId !== node.clusterId) throw mismatch("cluster_id", node.clusterId, header.clusterId);
   if (header.receiverId !== node.id) throw mismatch("receiver_id", node.id, header.receiverId);
-  checkId(header.senderId, "header.sender_id");
-  return header.senderId;
+  // T1: what was meant for the directory that had this name before must change nothing here, not even the term.
+  const receiver = incarnationText(header.receiverIncarnation);
+  if (receiver !== node.incarnation) throw mismatch("receiver_incarnation", node.incarnation, receiver);
+  const sender = { id: header.senderId, incarnation: incarnationText(header.senderIncarnation) };
+  checkId(sender.id, "header.sender_id");
+  if (!isIncarnation(sender.incarnation)) {
+    throw new CairnError("INVALID_ARGUMENT", "header.sender_incarnation must have 16 bytes, or none");
+  }
+  return memberKey(sender);
 }

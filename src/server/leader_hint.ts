@@ -5,7 +5,7 @@ import type { KeyValueNode } from "./key_value_node.js";
 const RETRY_AFTER_MS = 50;
 
 /** host:port of a member as its peers reach it; undefined when it is none, or runs alone. */
-export function addressOf(node: KeyValueNode, id: string | undefined): string | undefined {
+export function addressOf(node: Pick<KeyValueNode, "raft">, id: string | undefined): string | undefined {
   if (id === undefined) return undefined;
   const address = node.raft.membership.members.find((member) => member.id === id)?.address;
   return address === "" ? undefined : address;

@@ -10,8 +10,10 @@ import type {
   SnapshotChunk,
   SnapshotOffer,
 } from "../../gen/cairn/v1/raft_pb.js";
+import { nameOf } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
+import { membershipToMessage } from "../storage/membership_message.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
 import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
@@ -24,17 +26,39 @@ import {
   toNumber,
 } from "../transport/peer_messages.js";
 import { checkPeer } from "./convert.js";
+import { type Introducer, memberIntroducer } from "./introducer.js";
+import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./introductions.js";
 import type { KeyValueNode } from "./key_value_node.js";
+import { explained } from "./leader_hint.js";
 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
 type InstallResponse = MessageInitShape<typeof InstallSnapshotResponseSchema>;
 
 /** The peer-to-peer service of a node. */
-export function raftService(node: KeyValueNode): ServiceImplementation<typeof RaftService> {
+export function raftService(
+  node: KeyValueNode,
+  introducer: Introducer = memberIntroducer(node),
+): ServiceImplementation<typeof RaftService> {
   return {
+    async introduce(request) {
+      return introduceResponse(await introducer.introduce(toIntroduction(request)));
+    },
+
+    async join(request, { signal }) {
+      const change = toJoin(request, node.clusterId);
+      try {
+        const { index, members } = await node.changeMembership(change, signal);
+        const { base } = introducer;
+        const membership = membershipToMessage(members);
+        return { index: BigInt(index), membership, ...(base !== undefined && { base: baseToMessage(base) }) };
+      } catch (error) {
+        throw explained(error, node);
+      }
+    },
+
     async requestVote(request) {
       const from = checkPeer(request.header, node);
-      if (request.candidateId !== from) throw anotherSender("candidate_id", request.candidateId, from);
+      if (request.candidateId !== nameOf(from)) throw anotherSender("candidate_id", request.candidateId, from);
       const answer = await node.requestVote({
         type: "request_vote",
         from,
@@ -46,7 +70,7 @@ export function raftService(node: KeyValueNode): ServiceImplementation<typeof Ra
         preVote: request.preVote,
         leadershipTransfer: request.leadershipTransfer,
       });
-      return { term: BigInt(answer.term), voteGranted: answer.granted };
+      return { term: BigInt(answer.term), voteGranted: answer.granted, lastLogIndex: BigInt(answer.lastIndex ?? 0) };
     },
 
     async *appendEntries(requests) {
@@ -71,7 +95,7 @@ export function raftService(node: KeyValueNode): ServiceImplementation<typeof Ra
 }
 
 async function append(node: KeyValueNode, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
-  if (request.leaderId !== from) throw anotherSender("leader_id", request.leaderId, from);
+  if (request.leaderId !== nameOf(from)) throw anotherSender("leader_id", request.leaderId, from);
   const message = {
     type: "append_entries",
     from,
@@ -82,6 +106,7 @@ async function append(node: KeyValueNode, from: string, request: AppendEntriesRe
     },
     entries: request.entries.map(toEntry),
     leaderCommit: toNumber(request.leaderCommit, "leader_commit"),
+    acknowledged: toNumber(request.acknowledgedIndex, "acknowledged_index"),
   } as const;
   const answer = await node.appendEntries(message);
   const { rejection } = answer;
@@ -98,7 +123,7 @@ async function append(node: KeyValueNode, from: string, request: AppendEntriesRe
 }
 
 function anotherSender(field: string, named: string, from: string): CairnError {
-  const text = `${field} is ${JSON.stringify(named)}, but header.sender_id ${JSON.stringify(from)}`;
+  const text = `${field} is ${JSON.stringify(named)}, but header.sender_id ${JSON.stringify(nameOf(from))}`;
   return new CairnError("INVALID_ARGUMENT", text);
 }
 

@@ -9,6 +9,7 @@ import { serverOptions } from "../transport/grpc_options.js";
 import { widenWindows } from "../transport/server_windows.js";
 import { adminService } from "./admin_service.js";
 import { Forwarding } from "./forwarding.js";
+import type { Introducer } from "./introducer.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import { keyValueService } from "./kv_service.js";
 import { raftService } from "./raft_service.js";
@@ -27,6 +28,8 @@ export interface ServerOptions {
   readonly discoverable?: boolean | undefined;
   /** host:port at which members are to be reached from here, by id, where that is not what the membership says. */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
+  /** Says what the node is to those that have no cluster in common with it. Left out: a member of its cluster. */
+  readonly introducer?: Introducer | undefined;
   readonly logger?: Logger | undefined;
 }
 
@@ -54,9 +57,12 @@ export class CairnServer {
     const forwarding = new Forwarding(node);
     const comparison = new StateComparison(node, options.peerAddresses);
     // A peer's stream would go on for ever.
-    addService(server, RaftService, raftService(node), { onUnexpectedError, stopping: stopping.signal });
+    addService(server, RaftService, raftService(node, options.introducer), {
+      onUnexpectedError,
+      stopping: stopping.signal,
+    });
     addService(server, KeyValueService, keyValueService(node, forwarding, sessions), { onUnexpectedError });
-    addService(server, AdminService, adminService(node, comparison), { onUnexpectedError });
+    addService(server, AdminService, adminService(node, comparison, options.introducer), { onUnexpectedError });
     const setServing = options.discoverable === false ? () => {} : await addDiscovery(server);
     const port = await bind(server, options.listen);
     setServing(true);

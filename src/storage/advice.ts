@@ -1,5 +1,8 @@
-/** What an operator can do about a node's data that is lost or damaged: the end of every message that refuses to start on it. */
-export const RESTORE_OR_REJOIN =
-  "Restore it from a copy. Only if other members of the cluster hold the data: move the data directory away, and start the node again as it was " +
-  "started first; with --cluster it comes back by itself, else remove it with 'cairn member remove' and start it with --join. " +
-  "A node that is alone in its cluster has the only copy.";
+/**
+ * The end of every message that refuses to start on a member's damaged or incomplete directory: what is safe, and what is not. An old copy of
+ * the directory is never safe: it has forgotten votes and entries that other members count on.
+ */
+export const DAMAGED_MEMBER =
+  "Never put back an old copy of it: that would forget votes and writes which the other members count on. While a majority of the " +
+  "other members runs: move the whole data directory away, keep it, and start the node again with the command line of its first start; " +
+  "it comes back as a new member. Else see OPERATING.md, 'A lost majority'.";

@@ -1,27 +1,17 @@
 import { dirname, resolve } from "node:path";
 import { isId } from "../core/ids.js";
 import { limits } from "../core/limits.js";
-import type { Member, Membership } from "../core/types.js";
+import type { LogPosition, Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
-import { RESTORE_OR_REJOIN } from "./advice.js";
+import { DAMAGED_MEMBER } from "./advice.js";
 import { type FileSystem, readSmallFile, writeSmallFile } from "./fs.js";
+import { givenIdentity, IDENTITY_FILE, type Identity, readIdentity, writeIdentity } from "./identity.js";
 import { DirectoryLock } from "./lock.js";
 
-/** Version of the layout of a data directory. */
-const FORMAT = 1;
-const IDENTITY = "cairn.json";
 const DATA = ["wal", "snapshots", "state"];
-
-/** Whose data a directory holds. Written once, when it is made. */
-export interface Identity {
-  readonly format: number;
-  readonly clusterId: string;
-  readonly nodeId: string;
-  /** The members that the cluster was created with. */
-  readonly members: Membership;
-  /** False while the directory is being made: it holds nothing yet that anyone was promised. */
-  readonly complete: boolean;
-}
+/** Where the log ended at a clean stop. Only while the node is stopped. */
+const STOP_MARK = "stopped.json";
+const STOP_MARK_TEXT = /^\{"index":(\d+),"term":\d+\}\n$/;
 
 /**
  * A node's data directory, locked:
@@ -83,13 +73,9 @@ export class DataDirectory {
       if (found === undefined) await refuseStrangeData(fs, path);
       // It may be there because of an attempt that ended before this.
       await fs.syncDirectory(dirname(path));
-      const identity: Identity = {
-        format: FORMAT,
-        clusterId: options.clusterId ?? options.newClusterId(),
-        nodeId,
-        members: options.members,
-        complete: false,
-      };
+      const clusterId = options.clusterId ?? options.newClusterId();
+      // A drawn identity is written before the node is opened, so one is there already, unfinished.
+      const identity = found ?? givenIdentity({ nodeId, clusterId, members: options.members });
       await writeIdentity(fs, path, identity);
       const directory = await DataDirectory.#opened(fs, path, lock, identity);
       for (const part of [directory.log, directory.snapshots, directory.state]) await fs.removeAll(part);
@@ -103,41 +89,88 @@ export class DataDirectory {
   }
 
   /**
-   * Makes a directory around data that comes from elsewhere: `fill` puts it into the log and the snapshots. The file that says whose data this
-   * is comes last, so that a directory which was not finished is nobody's, and {@link open} refuses it. Durable on return, and not locked.
+   * Makes a directory around data that comes from elsewhere: `fill` puts it into the log and the snapshots, and returns what is to be added to the
+   * identity. The file that says whose data this is comes last, so that a directory which was not finished is nobody's, and {@link open} refuses
+   * it. Durable on return, and not locked.
    * @throws CairnError DATA_DIRECTORY when there is data; and what `fill` throws, then there is none
    */
   static async make(
     fs: FileSystem,
     at: string,
-    identity: Pick<Identity, "clusterId" | "nodeId" | "members">,
-    fill: (directory: DataDirectory) => Promise<void>,
+    identity: Identity,
+    fill: (directory: DataDirectory) => Promise<Partial<Identity>>,
   ): Promise<void> {
     const path = resolve(at);
     await makeDirectoryDurably(fs, path);
     const lock = await DirectoryLock.acquire(fs, path);
     try {
-      const directory = new DataDirectory(fs, path, lock, { format: FORMAT, ...identity, complete: true });
+      const directory = new DataDirectory(fs, path, lock, identity);
       await refuseAnyData(fs, path);
+      let filled: Partial<Identity>;
       try {
         await fs.makeDirectory(directory.log);
         await fs.makeDirectory(directory.snapshots);
-        await fill(directory);
+        filled = await fill(directory);
       } catch (error) {
         for (const part of [directory.log, directory.snapshots]) await fs.removeAll(part);
         throw error;
       }
       await fs.syncDirectory(path);
-      await writeIdentity(fs, path, directory.identity);
+      await writeIdentity(fs, path, { ...identity, ...filled, complete: true });
     } finally {
       await lock.release();
     }
   }
 
   /** Whose data a directory holds, without opening it; undefined while nobody's. @throws CairnError DATA_DIRECTORY when it is damaged */
-  static async identityAt(fs: FileSystem, path: string): Promise<Identity | undefined> {
-    const identity = await readIdentity(fs, resolve(path));
-    return identity?.complete ? identity : undefined;
+  static identityAt(fs: FileSystem, path: string): Promise<Identity | undefined> {
+    return readIdentity(fs, resolve(path));
+  }
+
+  /**
+   * Changes whose data a directory holds, while no node has it open. `change` gets what is there, undefined for a new directory, and returns
+   * what is to be there: undefined leaves it as it is. Durable on return, all or nothing.
+   * @throws CairnError DATA_DIRECTORY when another process has it open, when it is damaged, or when it holds data but not the file that says whose
+   */
+  static async identify(
+    fs: FileSystem,
+    at: string,
+    change: (found: Identity | undefined, path: string) => Promise<Identity | undefined>,
+  ): Promise<Identity | undefined> {
+    const path = resolve(at);
+    await makeDirectoryDurably(fs, path);
+    const lock = await DirectoryLock.acquire(fs, path);
+    try {
+      const found = await readIdentity(fs, path);
+      if (found === undefined) await refuseStrangeData(fs, path);
+      const changed = await change(found, path);
+      if (changed !== undefined) await writeIdentity(fs, path, changed);
+      // It may be there because of an attempt that ended before this.
+      await fs.syncDirectory(dirname(path));
+      return changed ?? found;
+    } finally {
+      await lock.release();
+    }
+  }
+
+  /** Notes that a directory has lost data, before anything else is done to it; within {@link identify}. Durable on return. */
+  static retire(fs: FileSystem, path: string, identity: Identity): Promise<void> {
+    return writeIdentity(fs, path, { ...identity, retired: true });
+  }
+
+  /** Moves all data of a directory into one within it, undeleted, and returns where; within {@link identify}. Durable on return. */
+  static async setAside(fs: FileSystem, path: string, incarnation: string): Promise<string> {
+    const names = await fs.list(path);
+    const stem = `lost-${incarnation === "" ? "given" : incarnation.slice(0, 8)}`;
+    let aside = stem;
+    for (let n = 2; names.includes(aside) && (await hasData(fs, `${path}/${aside}`)); n++) aside = `${stem}-${n}`;
+    await fs.makeDirectory(`${path}/${aside}`);
+    for (const name of DATA.filter((each) => names.includes(each))) {
+      await fs.rename(`${path}/${name}`, `${path}/${aside}/${name}`);
+    }
+    await fs.syncDirectory(`${path}/${aside}`);
+    await fs.syncDirectory(path);
+    return `${path}/${aside}`;
   }
 
   /** A new directory is ready for use. Durable on return. */
@@ -145,6 +178,26 @@ export class DataDirectory {
     const identity = { ...this.identity, complete: true };
     await writeIdentity(this.fs, this.path, identity);
     return new DataDirectory(this.fs, this.path, this.lock, identity);
+  }
+
+  /** The log ends at `last` and the node stops cleanly: a log that ends before that at the next start has lost data (T3). Durable on return. */
+  async markStopped({ index, term }: LogPosition): Promise<void> {
+    await writeSmallFile(this.fs, this.path, STOP_MARK, Buffer.from(`${JSON.stringify({ index, term })}\n`));
+  }
+
+  /**
+   * Where the log ended when the node last stopped cleanly; undefined when it did not. Forgets it, durably: from here on the log may get shorter,
+   * when a later leader replaces what was not committed.
+   */
+  async takeStopMark(): Promise<number | undefined> {
+    const file = `${this.path}/${STOP_MARK}`;
+    // The power may have failed while it was written.
+    if (await this.fs.exists(`${file}.tmp`)) await this.fs.unlink(`${file}.tmp`);
+    if (!(await this.fs.exists(file))) return undefined;
+    const found = STOP_MARK_TEXT.exec((await readSmallFile(this.fs, file)).toString());
+    await this.fs.unlink(file);
+    await this.fs.syncDirectory(this.path);
+    return found === null ? undefined : Number(found[1]);
   }
 
   /** Lets other processes open it. */
@@ -189,6 +242,10 @@ export function checkMembers(members: Membership): Membership {
   return ordered;
 }
 
+async function hasData(fs: FileSystem, path: string): Promise<boolean> {
+  return (await fs.list(path)).some((name) => DATA.includes(name));
+}
+
 /** So that a power failure does not take the directory away with what it holds. */
 async function makeDirectoryDurably(fs: FileSystem, path: string): Promise<void> {
   const missing: string[] = [];
@@ -203,41 +260,7 @@ async function makeDirectoryDurably(fs: FileSystem, path: string): Promise<void>
   for (const made of missing.toReversed()) await fs.syncDirectory(dirname(made));
 }
 
-async function readIdentity(fs: FileSystem, path: string): Promise<Identity | undefined> {
-  const file = `${path}/${IDENTITY}`;
-  if (!(await fs.exists(file))) return undefined;
-  try {
-    const found: unknown = JSON.parse((await readSmallFile(fs, file)).toString());
-    if (isOfAnotherFormat(found) || isIdentity(found)) return found;
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-  }
-  throw new CairnError("DATA_DIRECTORY", `${file} is damaged. ${RESTORE_OR_REJOIN}`);
-}
-
-/** Of which nothing but the format is known. */
-function isOfAnotherFormat(found: unknown): found is Identity {
-  const { format } = (found ?? {}) as Partial<Identity>;
-  return typeof format === "number" && format !== FORMAT;
-}
-
-function isIdentity(found: unknown): found is Identity {
-  const { format, clusterId, nodeId, members, complete } = (found ?? {}) as Partial<Identity>;
-  const hasFields = format === FORMAT && typeof clusterId === "string" && typeof nodeId === "string";
-  return hasFields && typeof complete === "boolean" && Array.isArray(members) && members.every(isMember);
-}
-
-function isMember(found: unknown): found is Member {
-  const { id, address, role } = (found ?? {}) as Partial<Member>;
-  return typeof id === "string" && typeof address === "string" && (role === "voter" || role === "learner");
-}
-
 function checkIdentity(path: string, found: Identity, wanted: { nodeId: string; clusterId: string | undefined }): void {
-  const file = `${path}/${IDENTITY}`;
-  if (found.format !== FORMAT) {
-    const text = `${file} has format ${found.format}, this version of Cairn knows format ${FORMAT}`;
-    throw new CairnError("DATA_DIRECTORY", `${text}. Use the version that wrote it.`);
-  }
   if (found.nodeId !== wanted.nodeId) {
     const text = `data directory ${path} belongs to node ${found.nodeId}, not to ${wanted.nodeId}`;
     throw new CairnError("DATA_DIRECTORY", `${text}. Give that id, or another directory.`);
@@ -253,18 +276,14 @@ async function refuseStrangeData(fs: FileSystem, path: string): Promise<void> {
   if (strange.length === 0) return;
   throw new CairnError(
     "DATA_DIRECTORY",
-    `data directory ${path} holds ${strange.join(", ")} but no ${IDENTITY}, so it is not known whose data this is. ` +
-      `Restore ${IDENTITY} from a copy, or give an empty directory.`,
+    `data directory ${path} holds ${strange.join(", ")} but no ${IDENTITY_FILE}, so it is not known whose data this is. ` +
+      DAMAGED_MEMBER,
   );
 }
 
 async function refuseAnyData(fs: FileSystem, path: string): Promise<void> {
-  const found = (await fs.list(path)).filter((name) => [IDENTITY, ...DATA].includes(name));
+  const found = (await fs.list(path)).filter((name) => [IDENTITY_FILE, ...DATA].includes(name));
   if (found.length === 0) return;
   const text = `data directory ${path} holds ${found.join(", ")}: nothing is written over data`;
   throw new CairnError("DATA_DIRECTORY", `${text}. Give another directory, or move what is there away.`);
-}
-
-async function writeIdentity(fs: FileSystem, path: string, identity: Identity): Promise<void> {
-  await writeSmallFile(fs, path, IDENTITY, Buffer.from(`${JSON.stringify(identity, undefined, 2)}\n`));
 }

@@ -4,6 +4,7 @@ import {
   type Membership as Message,
   MemberRole as RoleMessage,
 } from "../../gen/cairn/v1/storage_pb.js";
+import { incarnationBytes, incarnationText } from "../core/ids.js";
 import type { MembershipCodec } from "../core/membership.js";
 import type { MemberRole, Membership } from "../core/types.js";
 import { checkMembers } from "./data_dir.js";
@@ -13,17 +14,33 @@ const roleMessages: Readonly<Record<MemberRole, RoleMessage>> = {
   learner: RoleMessage.LEARNER,
 };
 
+const roles: Readonly<Record<RoleMessage, MemberRole | undefined>> = {
+  [RoleMessage.UNSPECIFIED]: undefined,
+  [RoleMessage.VOTER]: "voter",
+  [RoleMessage.LEARNER]: "learner",
+};
+
 /** A membership as a protobuf message. */
 export function membershipToMessage(members: Membership): MessageInitShape<typeof MembershipSchema> {
-  return { members: members.map(({ id, address, role }) => ({ id, address, role: roleMessages[role] })) };
+  return {
+    members: members.map(({ id, address, role, incarnation = "", wantsVote = false }) => {
+      return { id, address, role: roleMessages[role], incarnation: incarnationBytes(incarnation), wantsVote };
+    }),
+  };
 }
 
 /** Throws when a member's role is none that this version knows. */
 export function membershipFromMessage(message: Message | undefined): Membership {
-  return (message?.members ?? []).map(({ id, address, role }) => {
-    if (role === RoleMessage.VOTER) return { id, address, role: "voter" };
-    if (role === RoleMessage.LEARNER) return { id, address, role: "learner" };
-    throw new Error(`member ${id} has the unknown role ${role}`);
+  return (message?.members ?? []).map(({ id, address, role, incarnation, wantsVote }) => {
+    const name = roles[role];
+    if (name === undefined) throw new Error(`member ${id} has the unknown role ${role}`);
+    return {
+      id,
+      address,
+      role: name,
+      ...(incarnation.byteLength > 0 && { incarnation: incarnationText(incarnation) }),
+      ...(wantsVote && { wantsVote }),
+    };
   });
 }
 

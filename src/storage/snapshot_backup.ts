@@ -3,7 +3,9 @@ import type { LogPosition, Membership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import { DataDirectory } from "./data_dir.js";
 import type { FileSystem } from "./fs.js";
+import { drawnIdentity } from "./identity.js";
 import type { SnapshotMeasure } from "./snapshots/file_encoder.js";
+import { hex } from "./snapshots/format.js";
 import type { SnapshotHeader } from "./snapshots/header.js";
 import { nameOf } from "./snapshots/inspect.js";
 import { SnapshotParser } from "./snapshots/parser.js";
@@ -52,8 +54,9 @@ export async function verifySnapshotFile(
 }
 
 /**
- * Makes the data directory of a node of a new cluster, whose state is that of a snapshot file. What says whose snapshot it is, is written anew:
- * cluster and members are the new ones. The payload is taken as it is, clients' sessions included: a write that it holds is answered again
+ * Makes the data directory of a founder of a new cluster that begins with the state of a snapshot file (T2). The directory belongs to no
+ * cluster yet: its members found one when they are first started, with this snapshot as its base. The snapshot's header is written anew, as
+ * a function of the file and the founders, so that all founders have the same base. The payload is taken as it is, clients' sessions included: a write that it holds is answered again
  * rather than carried out twice, and of what came after it nothing is remembered.
  * @throws CairnError NOT_FOUND, CORRUPT; DATA_DIRECTORY when the directory has data
  */
@@ -65,21 +68,25 @@ export async function restoreDirectory(options: {
   readonly at: LogPosition;
   readonly path: string;
   readonly nodeId: string;
-  readonly clusterId: string;
-  /** All vote, or learn, as it says here. */
+  /** A name for the base, which no cluster has. */
+  readonly baseId: string;
+  /** The founders. */
   readonly members: Membership;
 }): Promise<SnapshotInfo> {
-  const { fs, file, path, nodeId, clusterId, members } = options;
+  const { fs, file, path, nodeId, baseId, members } = options;
   const { index, term } = options.at;
   let restored: SnapshotInfo | undefined;
-  await DataDirectory.make(fs, path, { clusterId, nodeId, members }, async (directory) => {
+  const identity = drawnIdentity({ nodeId, cameBy: "cluster", members });
+  await DataDirectory.make(fs, path, identity, async (directory) => {
     const log = { fs, directory: directory.log };
     // Nobody has voted in this cluster, nor been promised anything.
     await (await WriteAheadLog.create(log, { index, term }, { term, vote: undefined, commit: index })).close();
-    const snapshots = await SnapshotStore.open({ fs, directory: directory.snapshots, clusterId });
-    const meta = { index, term, membership: { index, members } };
+    const snapshots = await SnapshotStore.open({ fs, directory: directory.snapshots, clusterId: baseId });
+    // T1: nobody is a member of the new cluster before its first entry says so.
+    const meta = { index, term, membership: { index: 0, members: [] } };
     // Verified once more on the way: nothing says that the file has not changed since.
     restored = await snapshots.write(meta, payloadOf(fs, file));
+    return { base: { index, term, sha256: hex(restored.sha256) } };
   });
   return restored!;
 }

@@ -1,3 +1,4 @@
+import { nameOf } from "../core/ids.js";
 import type { Entry } from "../core/types.js";
 import { encodedEntryBytes, encodeEntry, fieldBytes, putField } from "../storage/wal/codec.js";
 
@@ -12,22 +13,25 @@ const PREV_LOG_TERM = 0x28;
 const ENTRIES = 0x32;
 const LEADER_COMMIT = 0x38;
 const ROUND = 0x40;
+const ACKNOWLEDGED_INDEX = 0x48;
 
 /** An AppendEntries request, but for its header. */
 export interface AppendFields {
+  /** Member key of the leader. */
   readonly from: string;
   readonly term: number;
   readonly prev: { readonly index: number; readonly term: number };
   readonly entries: readonly Entry[];
   readonly leaderCommit: number;
   readonly round: number;
+  readonly acknowledged?: number | undefined;
 }
 
 /** Encodes a request; `header` is an encoded PeerHeader, for the first message of a stream. */
 export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer {
-  const { term, prev, entries, leaderCommit, round } = request;
-  const from = Buffer.from(request.from, "utf8");
-  const numbers = [term, prev.index, prev.term, leaderCommit, round];
+  const { term, prev, entries, leaderCommit, round, acknowledged = 0 } = request;
+  const from = Buffer.from(nameOf(request.from), "utf8");
+  const numbers = [term, prev.index, prev.term, leaderCommit, round, acknowledged];
   let size = numbers.reduce((sum, number) => sum + fieldBytes(number), 0) + lengthDelimitedBytes(from.byteLength);
   if (header !== undefined) size += lengthDelimitedBytes(header.byteLength);
   const entryBytes = entries.map(encodedEntryBytes);
@@ -45,6 +49,7 @@ export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer
   }
   at = putField(LEADER_COMMIT, leaderCommit, buffer, at);
   at = putField(ROUND, round, buffer, at);
+  at = putField(ACKNOWLEDGED_INDEX, acknowledged, buffer, at);
   return buffer.subarray(0, at);
 }
 

@@ -1,5 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { type AppendEntriesResponse, PeerHeaderSchema, RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { nameOf } from "../core/ids.js";
 import type { PeerAppend, PeerAppendAnswer } from "../core/messages.js";
 import { CairnError } from "../errors.js";
 import { encodeAppend } from "./append_codec.js";
@@ -19,6 +20,7 @@ interface Sent {
   readonly term: number;
   readonly round: number;
   readonly prevIndex: number;
+  readonly acknowledged: number | undefined;
   readonly hasEntries: boolean;
 }
 
@@ -56,7 +58,7 @@ export class AppendStream {
       {},
       {
         message: (bytes) => this.#answered(bytes),
-        ended: (error) => this.#end(error ?? new CairnError("UNREACHABLE", `${to} has ended the stream`)),
+        ended: (error) => this.#end(error ?? new CairnError("UNREACHABLE", `${nameOf(to)} has ended the stream`)),
       },
     );
     this.#call.startRead();
@@ -67,7 +69,7 @@ export class AppendStream {
     if (this.#ended) return;
     if (this.#queue.add(message)) this.#writeNext();
     else {
-      const text = `${this.#to} does not read: ${this.#queue.length} messages wait for it (peerQueueBytes)`;
+      const text = `${nameOf(this.#to)} does not read: ${this.#queue.length} messages wait for it (peerQueueBytes)`;
       this.cancel(new CairnError("BUSY", text));
     }
   }
@@ -81,8 +83,9 @@ export class AppendStream {
     const message = this.#queue.take();
     if (message === undefined) return;
     this.#isWriting = true;
-    const { term, round, prev } = message;
-    this.#unanswered.push({ term, round, prevIndex: prev.index, hasEntries: message.entries.length > 0 });
+    const { term, round, prev, acknowledged } = message;
+    const hasEntries = message.entries.length > 0;
+    this.#unanswered.push({ term, round, prevIndex: prev.index, acknowledged, hasEntries });
     const bytes = encodeAppend(message, this.#isFirst ? this.#encodedHeader() : undefined);
     this.#isFirst = false;
     this.#call.write(bytes, () => {
@@ -116,7 +119,9 @@ export class AppendStream {
       return this.#checked(request, decodeMessage(METHOD.output, bytes));
     } catch (error) {
       const { text } = CairnError.from(error);
-      this.cancel(new CairnError("INTERNAL", `${this.#to} gives an answer that no correct peer gives: ${text}`));
+      this.cancel(
+        new CairnError("INTERNAL", `${nameOf(this.#to)} gives an answer that no correct peer gives: ${text}`),
+      );
       return undefined;
     }
   }

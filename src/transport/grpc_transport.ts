@@ -1,3 +1,4 @@
+import { nameOf } from "../core/ids.js";
 import type { PeerRequest } from "../core/messages.js";
 import { CairnError } from "../errors.js";
 import type { ChannelSettings } from "./channel.js";
@@ -40,7 +41,7 @@ class GrpcTransport implements Transport {
   openInstall(to: Peer): InstallStream {
     const connection = this.#connectionTo(to);
     if (connection !== undefined) return connection.openInstall();
-    return failedInstall(new CairnError("UNREACHABLE", `the address of ${to.id} is not known`));
+    return failedInstall(new CairnError("UNREACHABLE", `the address of ${nameOf(to.id)} is not known`));
   }
 
   retain(peers: readonly Peer[]): void {

@@ -11,6 +11,7 @@ import {
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { type Entry as EntryMessage, EntryType as EntryTypeMessage } from "../../gen/cairn/v1/storage_pb.js";
+import { incarnationBytes, incarnationOf, nameOf } from "../core/ids.js";
 import type { AppendRejection, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../core/messages.js";
 import type { Entry, EntryType } from "../core/types.js";
 import { CairnError } from "../errors.js";
@@ -29,6 +30,7 @@ export const PROTOCOL_VERSION = 1;
 
 /** A node of a cluster, as it names itself to others. */
 export interface Self {
+  /** Its member key (see ids.ts). */
   readonly id: string;
   readonly clusterId: string;
 }
@@ -39,8 +41,16 @@ export function toNumber(value: bigint, field: string): number {
   throw new CairnError("INVALID_ARGUMENT", `${field} is ${value}, above 2^53 - 1`);
 }
 
-export function headerTo(receiverId: string, { id, clusterId }: Self): MessageInitShape<typeof PeerHeaderSchema> {
-  return { protocolVersion: PROTOCOL_VERSION, clusterId, senderId: id, receiverId };
+/** The header of a message to a member, by its key. */
+export function headerTo(receiver: string, { id, clusterId }: Self): MessageInitShape<typeof PeerHeaderSchema> {
+  return {
+    protocolVersion: PROTOCOL_VERSION,
+    clusterId,
+    senderId: nameOf(id),
+    senderIncarnation: incarnationBytes(incarnationOf(id)),
+    receiverId: nameOf(receiver),
+    receiverIncarnation: incarnationBytes(incarnationOf(receiver)),
+  };
 }
 
 const entryTypes: Readonly<Record<EntryTypeMessage, EntryType | undefined>> = {
@@ -63,6 +73,7 @@ export const rejectionMessages: Readonly<Record<AppendRejection, AppendEntriesRe
   stale_term: AppendEntriesRejection.STALE_TERM,
   log_mismatch: AppendEntriesRejection.LOG_MISMATCH,
   safety: AppendEntriesRejection.SAFETY,
+  lost: AppendEntriesRejection.LOST,
 };
 
 const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection | undefined>> = {
@@ -70,12 +81,13 @@ const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection | unde
   [AppendEntriesRejection.STALE_TERM]: "stale_term",
   [AppendEntriesRejection.LOG_MISMATCH]: "log_mismatch",
   [AppendEntriesRejection.SAFETY]: "safety",
+  [AppendEntriesRejection.LOST]: "lost",
 };
 
 /** A peer's answer to an AppendEntries. @throws CairnError INVALID_ARGUMENT for one that no correct peer gives */
 export function toAppendAnswer(
   from: string,
-  { term, round, prevIndex }: PeerAppendAnswer["request"],
+  { term, round, prevIndex, acknowledged }: PeerAppendAnswer["request"],
   response: AppendEntriesResponse,
 ): PeerAppendAnswer {
   const answer = {
@@ -83,7 +95,7 @@ export function toAppendAnswer(
     from,
     term: toNumber(response.term, "term"),
     lastIndex: toNumber(response.lastLogIndex, "last_log_index"),
-    request: { term, round, prevIndex },
+    request: { term, round, prevIndex, acknowledged },
   } as const;
   if (response.success) return { ...answer, matchIndex: toNumber(response.matchIndex, "match_index") };
   const reason = rejections[response.rejection];
@@ -101,7 +113,7 @@ export function voteRequest(request: VoteRequest, self: Self): MessageInitShape<
   return {
     header: headerTo(request.to, self),
     term: BigInt(request.term),
-    candidateId: request.from,
+    candidateId: nameOf(request.from),
     lastLogIndex: BigInt(request.last.index),
     lastLogTerm: BigInt(request.last.term),
     preVote: request.preVote,
@@ -116,6 +128,7 @@ export function toVoteAnswer({ to, term, preVote }: VoteRequest, response: Reque
     from: to,
     term: toNumber(response.term, "term"),
     granted: response.voteGranted,
+    lastIndex: toNumber(response.lastLogIndex, "last_log_index"),
     request: { term, preVote },
   };
 }
@@ -128,7 +141,7 @@ export function offerRequest(
   const offer = {
     header: headerTo(to, self),
     term: BigInt(message.leaderTerm),
-    leaderId: message.from,
+    leaderId: nameOf(message.from),
     ...choiceFields(message),
     compression: compressionMessage(message.compression),
     others: (message.others ?? []).map(choiceFields),

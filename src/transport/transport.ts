@@ -3,6 +3,7 @@ import type { InstallMessage, InstallReply } from "./install_messages.js";
 
 /** A member of the cluster, as another one reaches it. */
 export interface Peer {
+  /** Its member key (see ids.ts). */
   readonly id: string;
   /** host:port */
   readonly address: string;

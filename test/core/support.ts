@@ -277,7 +277,12 @@ export function refuse(
   { conflictTerm = 0, conflictIndex = 0, reason = "log_mismatch", term = request.term }: RefusalSetup,
 ): PeerAppendAnswer {
   const { last: _, ...answer } = answerBase(request);
-  return { ...answer, term, lastIndex: 0, rejection: { reason, detail: "", conflictTerm, conflictIndex } };
+  return {
+    ...answer,
+    term,
+    lastIndex: request.type === "append_entries" ? (request.acknowledged ?? 0) : 0,
+    rejection: { reason, detail: "", conflictTerm, conflictIndex },
+  };
 }
 
 interface RefusalSetup {

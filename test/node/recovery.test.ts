@@ -146,7 +146,7 @@ describe("damaged snapshots", () => {
     const before = home.disk.contents(newest.path);
     const error = await failure("CORRUPT", home.start(), /ends at index 20, and the log, which starts at index 41/);
     expect(error.message).toContain(newest.path);
-    expect(error.message).toContain("Restore it from a copy");
+    expect(error.message).toContain("Never put back an old copy of it");
     expect(home.disk.contents(newest.path)).toEqual(before);
     // Mended as the text says, it starts.
     home.disk.flipBit(newest.path, offset(newest.fileBytes));
@@ -173,7 +173,7 @@ test("rule 9: a hole between the snapshot and the log refuses to start, with the
   await failure("CORRUPT", home.start(), /ends at index 20/);
 });
 
-test("a log that has lost entries which the state holds is refused, with both numbers", async () => {
+test("T3: a log that ends before a clean stop noted is refused, with both numbers", async () => {
   const home = await diskHome();
   const node = await home.startLeader();
   await node.propose(putCommand("a", "1"));
@@ -182,9 +182,23 @@ test("a log that has lost entries which the state holds is refused, with both nu
   await home.stop(node);
   await rm(`${home.directoryOf("n1")}/wal`, { recursive: true });
   await cp(`${home.directory}/old-wal`, `${home.directoryOf("n1")}/wal`, { recursive: true });
+  const error = await failure("CORRUPT", home.start(), /the log in .* ends at index 2, but ended at 22 when the node last stopped/);
+  expect(error.message).toContain(`${home.directoryOf("n1")}/wal`);
+  expect(error.message).toContain("Never put back an old copy of it");
+});
+
+test("T3: a log that ends before what the state holds is refused, with both numbers", async () => {
+  const home = await diskHome();
+  const node = await home.startLeader();
+  await node.propose(putCommand("a", "1"));
+  await cp(`${home.directoryOf("n1")}/wal`, `${home.directory}/old-wal`, { recursive: true });
+  for (let value = 0; value < 20; value++) await node.propose(putCommand("a", `${value}`));
+  await home.stop(node);
+  await rm(`${home.directoryOf("n1")}/wal`, { recursive: true });
+  await cp(`${home.directory}/old-wal`, `${home.directoryOf("n1")}/wal`, { recursive: true });
+  await rm(`${home.directoryOf("n1")}/stopped.json`);
   const error = await failure("CORRUPT", home.start(), /applied index 22, but the log in .* ends at 2/);
   expect(error.message).toContain(`${home.directoryOf("n1")}/wal`);
-  expect(error.message).toContain("has the only copy");
 });
 
 test("a log directory that was removed is refused by name", async () => {

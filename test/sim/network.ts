@@ -184,8 +184,8 @@ function ask(target: SimNode, request: PeerRequest): Promise<Response> {
 function toPeerAnswer(from: string, request: PeerRequest, response: Response): PeerAnswer {
   const { to: _to, requestId: _requestId, ...answer } = response;
   if (answer.type === "append_entries_answer" && request.type === "append_entries") {
-    const { term, round, prev } = request;
-    return { ...answer, from, request: { term, round, prevIndex: prev.index } };
+    const { term, round, prev, acknowledged } = request;
+    return { ...answer, from, request: { term, round, prevIndex: prev.index, acknowledged } };
   }
   if (answer.type === "request_vote_answer" && request.type === "request_vote") {
     return { ...answer, from, request: { term: request.term, preVote: request.preVote } };

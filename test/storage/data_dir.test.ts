@@ -101,7 +101,7 @@ test.each([
   await made(fs);
   write(fs, text);
   const error = await failure("DATA_DIRECTORY", open(fs), "/data/n1/cairn.json is damaged");
-  expect(error.message).toContain("Restore it from a copy");
+  expect(error.message).toContain("Never put back an old copy of it");
   expect(Buffer.from(fs.contents("/data/n1/cairn.json")).toString()).toBe(text);
 });
 

@@ -50,8 +50,7 @@ export class ProcessCluster {
     const founders = addresses.map(([id, address]) => `${id}=${address}`).join(",");
     const cluster = new ProcessCluster(directory, args, founders);
     for (const [id, address] of addresses) cluster.#addresses.set(id, address);
-    // One that comes late, when the others have elected a leader, has lost nothing.
-    await Promise.all(ids.map((id) => cluster.startFounder(id, ["--lost-disk", "ignore"])));
+    await Promise.all(ids.map((id) => cluster.startFounder(id)));
     return cluster;
   }
 

@@ -173,7 +173,7 @@ describe("AppendEntries", () => {
     await until(() => sender.answers.length === 3, "the pre-vote is there");
     sender.transport.send(sender.peer, { ...vote, preVote: false, leadershipTransfer: true });
     await until(() => sender.answers.length === 4, "the vote is there");
-    const given = { type: "request_vote_answer", from: "n1", term: 5, granted: true };
+    const given = { type: "request_vote_answer", from: "n1", term: 5, granted: true, lastIndex: 3 };
     expect(sender.answers.slice(2)).toEqual([
       { ...given, request: { term: 5, preVote: true } },
       { ...given, request: { term: 5, preVote: false } },

@@ -7,7 +7,7 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Entry } from "./storage_pb.js";
+import type { Entry, Membership } from "./storage_pb.js";
 import { file_cairn_v1_storage } from "./storage_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -15,7 +15,336 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/raft.proto.
  */
 export const file_cairn_v1_raft: GenFile = /*@__PURE__*/
-  fileDesc("ChNjYWlybi92MS9yYWZ0LnByb3RvEghjYWlybi52MSJiCgpQZWVySGVhZGVyEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRIRCglzZW5kZXJfaWQYAyABKAkSEwoLcmVjZWl2ZXJfaWQYBCABKAkivAEKElJlcXVlc3RWb3RlUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSFAoMY2FuZGlkYXRlX2lkGAMgASgJEhYKDmxhc3RfbG9nX2luZGV4GAQgASgEEhUKDWxhc3RfbG9nX3Rlcm0YBSABKAQSEAoIcHJlX3ZvdGUYBiABKAgSGwoTbGVhZGVyc2hpcF90cmFuc2ZlchgHIAEoCCI5ChNSZXF1ZXN0Vm90ZVJlc3BvbnNlEgwKBHRlcm0YASABKAQSFAoMdm90ZV9ncmFudGVkGAIgASgIItQBChRBcHBlbmRFbnRyaWVzUmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSEQoJbGVhZGVyX2lkGAMgASgJEhYKDnByZXZfbG9nX2luZGV4GAQgASgEEhUKDXByZXZfbG9nX3Rlcm0YBSABKAQSIAoHZW50cmllcxgGIAMoCzIPLmNhaXJuLnYxLkVudHJ5EhUKDWxlYWRlcl9jb21taXQYByABKAQSDQoFcm91bmQYCCABKAQi5gEKFUFwcGVuZEVudHJpZXNSZXNwb25zZRIMCgR0ZXJtGAEgASgEEg8KB3N1Y2Nlc3MYAiABKAgSEwoLbWF0Y2hfaW5kZXgYAyABKAQSMwoJcmVqZWN0aW9uGAQgASgOMiAuY2Fpcm4udjEuQXBwZW5kRW50cmllc1JlamVjdGlvbhIVCg1jb25mbGljdF90ZXJtGAUgASgEEhYKDmNvbmZsaWN0X2luZGV4GAYgASgEEhYKDmxhc3RfbG9nX2luZGV4GAcgASgEEg0KBXJvdW5kGAggASgEEg4KBmRldGFpbBgJIAEoCSJ3ChZJbnN0YWxsU25hcHNob3RSZXF1ZXN0EigKBW9mZmVyGAEgASgLMhcuY2Fpcm4udjEuU25hcHNob3RPZmZlckgAEigKBWNodW5rGAIgASgLMhcuY2Fpcm4udjEuU25hcHNob3RDaHVua0gAQgkKB21lc3NhZ2Ui/gEKDVNuYXBzaG90T2ZmZXISJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEEhEKCWxlYWRlcl9pZBgDIAEoCRINCgVpbmRleBgEIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAUgASgEEhIKCmZpbGVfYnl0ZXMYBiABKAQSDgoGc2hhMjU2GAcgASgMEjIKC2NvbXByZXNzaW9uGAggASgOMh0uY2Fpcm4udjEuU25hcHNob3RDb21wcmVzc2lvbhIoCgZvdGhlcnMYCSADKAsyGC5jYWlybi52MS5TbmFwc2hvdENob2ljZSJaCg5TbmFwc2hvdENob2ljZRINCgVpbmRleBgBIAEoBBIVCg1zbmFwc2hvdF90ZXJtGAIgASgEEhIKCmZpbGVfYnl0ZXMYAyABKAQSDgoGc2hhMjU2GAQgASgMIl4KDVNuYXBzaG90Q2h1bmsSDAoEdGVybRgBIAEoBBIOCgZvZmZzZXQYAiABKAQSDQoFY3JjMzIYAyABKAcSDAoEZGF0YRgEIAEoDBISCgpmaWxlX2J5dGVzGAUgASgNIuQBChdJbnN0YWxsU25hcHNob3RSZXNwb25zZRIuCghhY2NlcHRlZBgBIAEoCzIaLmNhaXJuLnYxLlNuYXBzaG90QWNjZXB0ZWRIABIsCgdyZWZ1c2VkGAIgASgLMhkuY2Fpcm4udjEuU25hcHNob3RSZWZ1c2VkSAASLgoIcHJvZ3Jlc3MYAyABKAsyGi5jYWlybi52MS5TbmFwc2hvdFByb2dyZXNzSAASMAoJaW5zdGFsbGVkGAQgASgLMhsuY2Fpcm4udjEuU25hcHNob3RJbnN0YWxsZWRIAEIJCgdtZXNzYWdlImUKEFNuYXBzaG90QWNjZXB0ZWQSDgoGb2Zmc2V0GAEgASgEEjIKC2NvbXByZXNzaW9uGAIgASgOMh0uY2Fpcm4udjEuU25hcHNob3RDb21wcmVzc2lvbhINCgVpbmRleBgDIAEoBCKIAQoPU25hcHNob3RSZWZ1c2VkEikKBnJlYXNvbhgBIAEoDjIZLmNhaXJuLnYxLlNuYXBzaG90UmVmdXNhbBIOCgZkZXRhaWwYAiABKAkSDAoEdGVybRgDIAEoBBIUCgxjb21taXRfaW5kZXgYBCABKAQSFgoObGFzdF9sb2dfaW5kZXgYBSABKAQiKgoQU25hcHNob3RQcm9ncmVzcxIWCg5yZWNlaXZlZF9ieXRlcxgBIAEoBCJHChFTbmFwc2hvdEluc3RhbGxlZBIMCgR0ZXJtGAEgASgEEhMKC21hdGNoX2luZGV4GAIgASgEEg8KB2FwcGxpZWQYAyABKAgiRwoRVGltZW91dE5vd1JlcXVlc3QSJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEIiIKElRpbWVvdXROb3dSZXNwb25zZRIMCgR0ZXJtGAEgASgEKrsBChZBcHBlbmRFbnRyaWVzUmVqZWN0aW9uEigKJEFQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9VTlNQRUNJRklFRBAAEicKI0FQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9TVEFMRV9URVJNEAESKQolQVBQRU5EX0VOVFJJRVNfUkVKRUNUSU9OX0xPR19NSVNNQVRDSBACEiMKH0FQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9TQUZFVFkQAypdChNTbmFwc2hvdENvbXByZXNzaW9uEiQKIFNOQVBTSE9UX0NPTVBSRVNTSU9OX1VOU1BFQ0lGSUVEEAASIAocU05BUFNIT1RfQ09NUFJFU1NJT05fREVGTEFURRABKtYBCg9TbmFwc2hvdFJlZnVzYWwSIAocU05BUFNIT1RfUkVGVVNBTF9VTlNQRUNJRklFRBAAEh8KG1NOQVBTSE9UX1JFRlVTQUxfU1RBTEVfVEVSTRABEiYKIlNOQVBTSE9UX1JFRlVTQUxfQUxSRUFEWV9DT01NSVRURUQQAhIZChVTTkFQU0hPVF9SRUZVU0FMX0JVU1kQAxIdChlTTkFQU0hPVF9SRUZVU0FMX05PX1NQQUNFEAQSHgoaU05BUFNIT1RfUkVGVVNBTF9DQU5DRUxMRUQQBTLUAgoLUmFmdFNlcnZpY2USSgoLUmVxdWVzdFZvdGUSHC5jYWlybi52MS5SZXF1ZXN0Vm90ZVJlcXVlc3QaHS5jYWlybi52MS5SZXF1ZXN0Vm90ZVJlc3BvbnNlElQKDUFwcGVuZEVudHJpZXMSHi5jYWlybi52MS5BcHBlbmRFbnRyaWVzUmVxdWVzdBofLmNhaXJuLnYxLkFwcGVuZEVudHJpZXNSZXNwb25zZSgBMAESWgoPSW5zdGFsbFNuYXBzaG90EiAuY2Fpcm4udjEuSW5zdGFsbFNuYXBzaG90UmVxdWVzdBohLmNhaXJuLnYxLkluc3RhbGxTbmFwc2hvdFJlc3BvbnNlKAEwARJHCgpUaW1lb3V0Tm93EhsuY2Fpcm4udjEuVGltZW91dE5vd1JlcXVlc3QaHC5jYWlybi52MS5UaW1lb3V0Tm93UmVzcG9uc2ViBnByb3RvMw", [file_cairn_v1_storage]);
+  fileDesc("ChNjYWlybi92MS9yYWZ0LnByb3RvEghjYWlybi52MSItCgxOYW1lZEFkZHJlc3MSDAoEbmFtZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIjMKBEJhc2USDQoFaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBBIOCgZzaGEyNTYYAyABKAwiywEKEEludHJvZHVjZVJlcXVlc3QSGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRIMCgRuYW1lGAIgASgJEhUKDXJlY2VpdmVyX25hbWUYAyABKAkSKAoIZm91bmRlcnMYBCADKAsyFi5jYWlybi52MS5OYW1lZEFkZHJlc3MSHAoEYmFzZRgFIAEoCzIOLmNhaXJuLnYxLkJhc2USGwoTZm91bmRlcl9pbmNhcm5hdGlvbhgGIAEoDBITCgthc2tfcHJvbWlzZRgHIAEoCCKBAgoRSW50cm9kdWNlUmVzcG9uc2USDAoEbmFtZRgBIAEoCRITCgtpbmNhcm5hdGlvbhgCIAEoDBIoCghmb3VuZGVycxgDIAMoCzIWLmNhaXJuLnYxLk5hbWVkQWRkcmVzcxIcCgRiYXNlGAQgASgLMg4uY2Fpcm4udjEuQmFzZRIgCgNuZXcYBSABKAsyES5jYWlybi52MS5OZXdOb2RlSAASKQoGbWVtYmVyGAYgASgLMhcuY2Fpcm4udjEuQ2x1c3Rlck1lbWJlckgAEigKB3JldGlyZWQYByABKAsyFS5jYWlybi52MS5SZXRpcmVkTm9kZUgAQgoKCHN0YW5kaW5nIhsKB05ld05vZGUSEAoIcHJvbWlzZWQYASABKAgilAEKDUNsdXN0ZXJNZW1iZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRIoCgptZW1iZXJzaGlwGAIgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBIYChBtZW1iZXJzaGlwX2luZGV4GAMgASgEEhMKC2xlYWRlcl9uYW1lGAQgASgJEhYKDmxlYWRlcl9hZGRyZXNzGAUgASgJIg0KC1JldGlyZWROb2RlIpIBCgtKb2luUmVxdWVzdBIYChBwcm90b2NvbF92ZXJzaW9uGAEgASgNEhIKCmNsdXN0ZXJfaWQYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtpbmNhcm5hdGlvbhgEIAEoDBIPCgdhZGRyZXNzGAUgASgJEiEKB2NhbWVfYnkYBiABKA4yEC5jYWlybi52MS5DYW1lQnkiZQoMSm9pblJlc3BvbnNlEg0KBWluZGV4GAEgASgEEigKCm1lbWJlcnNoaXAYAiABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhwKBGJhc2UYAyABKAsyDi5jYWlybi52MS5CYXNlIpwBCgpQZWVySGVhZGVyEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SEgoKY2x1c3Rlcl9pZBgCIAEoCRIRCglzZW5kZXJfaWQYAyABKAkSEwoLcmVjZWl2ZXJfaWQYBCABKAkSGgoSc2VuZGVyX2luY2FybmF0aW9uGAUgASgMEhwKFHJlY2VpdmVyX2luY2FybmF0aW9uGAYgASgMIrwBChJSZXF1ZXN0Vm90ZVJlcXVlc3QSJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEEhQKDGNhbmRpZGF0ZV9pZBgDIAEoCRIWCg5sYXN0X2xvZ19pbmRleBgEIAEoBBIVCg1sYXN0X2xvZ190ZXJtGAUgASgEEhAKCHByZV92b3RlGAYgASgIEhsKE2xlYWRlcnNoaXBfdHJhbnNmZXIYByABKAgiUQoTUmVxdWVzdFZvdGVSZXNwb25zZRIMCgR0ZXJtGAEgASgEEhQKDHZvdGVfZ3JhbnRlZBgCIAEoCBIWCg5sYXN0X2xvZ19pbmRleBgDIAEoBCLwAQoUQXBwZW5kRW50cmllc1JlcXVlc3QSJAoGaGVhZGVyGAEgASgLMhQuY2Fpcm4udjEuUGVlckhlYWRlchIMCgR0ZXJtGAIgASgEEhEKCWxlYWRlcl9pZBgDIAEoCRIWCg5wcmV2X2xvZ19pbmRleBgEIAEoBBIVCg1wcmV2X2xvZ190ZXJtGAUgASgEEiAKB2VudHJpZXMYBiADKAsyDy5jYWlybi52MS5FbnRyeRIVCg1sZWFkZXJfY29tbWl0GAcgASgEEg0KBXJvdW5kGAggASgEEhoKEmFja25vd2xlZGdlZF9pbmRleBgJIAEoBCLmAQoVQXBwZW5kRW50cmllc1Jlc3BvbnNlEgwKBHRlcm0YASABKAQSDwoHc3VjY2VzcxgCIAEoCBITCgttYXRjaF9pbmRleBgDIAEoBBIzCglyZWplY3Rpb24YBCABKA4yIC5jYWlybi52MS5BcHBlbmRFbnRyaWVzUmVqZWN0aW9uEhUKDWNvbmZsaWN0X3Rlcm0YBSABKAQSFgoOY29uZmxpY3RfaW5kZXgYBiABKAQSFgoObGFzdF9sb2dfaW5kZXgYByABKAQSDQoFcm91bmQYCCABKAQSDgoGZGV0YWlsGAkgASgJIncKFkluc3RhbGxTbmFwc2hvdFJlcXVlc3QSKAoFb2ZmZXIYASABKAsyFy5jYWlybi52MS5TbmFwc2hvdE9mZmVySAASKAoFY2h1bmsYAiABKAsyFy5jYWlybi52MS5TbmFwc2hvdENodW5rSABCCQoHbWVzc2FnZSL+AQoNU25hcHNob3RPZmZlchIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQSEQoJbGVhZGVyX2lkGAMgASgJEg0KBWluZGV4GAQgASgEEhUKDXNuYXBzaG90X3Rlcm0YBSABKAQSEgoKZmlsZV9ieXRlcxgGIAEoBBIOCgZzaGEyNTYYByABKAwSMgoLY29tcHJlc3Npb24YCCABKA4yHS5jYWlybi52MS5TbmFwc2hvdENvbXByZXNzaW9uEigKBm90aGVycxgJIAMoCzIYLmNhaXJuLnYxLlNuYXBzaG90Q2hvaWNlIloKDlNuYXBzaG90Q2hvaWNlEg0KBWluZGV4GAEgASgEEhUKDXNuYXBzaG90X3Rlcm0YAiABKAQSEgoKZmlsZV9ieXRlcxgDIAEoBBIOCgZzaGEyNTYYBCABKAwiXgoNU25hcHNob3RDaHVuaxIMCgR0ZXJtGAEgASgEEg4KBm9mZnNldBgCIAEoBBINCgVjcmMzMhgDIAEoBxIMCgRkYXRhGAQgASgMEhIKCmZpbGVfYnl0ZXMYBSABKA0i5AEKF0luc3RhbGxTbmFwc2hvdFJlc3BvbnNlEi4KCGFjY2VwdGVkGAEgASgLMhouY2Fpcm4udjEuU25hcHNob3RBY2NlcHRlZEgAEiwKB3JlZnVzZWQYAiABKAsyGS5jYWlybi52MS5TbmFwc2hvdFJlZnVzZWRIABIuCghwcm9ncmVzcxgDIAEoCzIaLmNhaXJuLnYxLlNuYXBzaG90UHJvZ3Jlc3NIABIwCglpbnN0YWxsZWQYBCABKAsyGy5jYWlybi52MS5TbmFwc2hvdEluc3RhbGxlZEgAQgkKB21lc3NhZ2UiZQoQU25hcHNob3RBY2NlcHRlZBIOCgZvZmZzZXQYASABKAQSMgoLY29tcHJlc3Npb24YAiABKA4yHS5jYWlybi52MS5TbmFwc2hvdENvbXByZXNzaW9uEg0KBWluZGV4GAMgASgEIogBCg9TbmFwc2hvdFJlZnVzZWQSKQoGcmVhc29uGAEgASgOMhkuY2Fpcm4udjEuU25hcHNob3RSZWZ1c2FsEg4KBmRldGFpbBgCIAEoCRIMCgR0ZXJtGAMgASgEEhQKDGNvbW1pdF9pbmRleBgEIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgFIAEoBCIqChBTbmFwc2hvdFByb2dyZXNzEhYKDnJlY2VpdmVkX2J5dGVzGAEgASgEIkcKEVNuYXBzaG90SW5zdGFsbGVkEgwKBHRlcm0YASABKAQSEwoLbWF0Y2hfaW5kZXgYAiABKAQSDwoHYXBwbGllZBgDIAEoCCJHChFUaW1lb3V0Tm93UmVxdWVzdBIkCgZoZWFkZXIYASABKAsyFC5jYWlybi52MS5QZWVySGVhZGVyEgwKBHRlcm0YAiABKAQiIgoSVGltZW91dE5vd1Jlc3BvbnNlEgwKBHRlcm0YASABKAQqSAoGQ2FtZUJ5EhcKE0NBTUVfQllfVU5TUEVDSUZJRUQQABITCg9DQU1FX0JZX0NMVVNURVIQARIQCgxDQU1FX0JZX0pPSU4QAireAQoWQXBwZW5kRW50cmllc1JlamVjdGlvbhIoCiRBUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fVU5TUEVDSUZJRUQQABInCiNBUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fU1RBTEVfVEVSTRABEikKJUFQUEVORF9FTlRSSUVTX1JFSkVDVElPTl9MT0dfTUlTTUFUQ0gQAhIjCh9BUFBFTkRfRU5UUklFU19SRUpFQ1RJT05fU0FGRVRZEAMSIQodQVBQRU5EX0VOVFJJRVNfUkVKRUNUSU9OX0xPU1QQBCpdChNTbmFwc2hvdENvbXByZXNzaW9uEiQKIFNOQVBTSE9UX0NPTVBSRVNTSU9OX1VOU1BFQ0lGSUVEEAASIAocU05BUFNIT1RfQ09NUFJFU1NJT05fREVGTEFURRABKtYBCg9TbmFwc2hvdFJlZnVzYWwSIAocU05BUFNIT1RfUkVGVVNBTF9VTlNQRUNJRklFRBAAEh8KG1NOQVBTSE9UX1JFRlVTQUxfU1RBTEVfVEVSTRABEiYKIlNOQVBTSE9UX1JFRlVTQUxfQUxSRUFEWV9DT01NSVRURUQQAhIZChVTTkFQU0hPVF9SRUZVU0FMX0JVU1kQAxIdChlTTkFQU0hPVF9SRUZVU0FMX05PX1NQQUNFEAQSHgoaU05BUFNIT1RfUkVGVVNBTF9DQU5DRUxMRUQQBTLRAwoLUmFmdFNlcnZpY2USSgoLUmVxdWVzdFZvdGUSHC5jYWlybi52MS5SZXF1ZXN0Vm90ZVJlcXVlc3QaHS5jYWlybi52MS5SZXF1ZXN0Vm90ZVJlc3BvbnNlElQKDUFwcGVuZEVudHJpZXMSHi5jYWlybi52MS5BcHBlbmRFbnRyaWVzUmVxdWVzdBofLmNhaXJuLnYxLkFwcGVuZEVudHJpZXNSZXNwb25zZSgBMAESWgoPSW5zdGFsbFNuYXBzaG90EiAuY2Fpcm4udjEuSW5zdGFsbFNuYXBzaG90UmVxdWVzdBohLmNhaXJuLnYxLkluc3RhbGxTbmFwc2hvdFJlc3BvbnNlKAEwARJHCgpUaW1lb3V0Tm93EhsuY2Fpcm4udjEuVGltZW91dE5vd1JlcXVlc3QaHC5jYWlybi52MS5UaW1lb3V0Tm93UmVzcG9uc2USRAoJSW50cm9kdWNlEhouY2Fpcm4udjEuSW50cm9kdWNlUmVxdWVzdBobLmNhaXJuLnYxLkludHJvZHVjZVJlc3BvbnNlEjUKBEpvaW4SFS5jYWlybi52MS5Kb2luUmVxdWVzdBoWLmNhaXJuLnYxLkpvaW5SZXNwb25zZWIGcHJvdG8z", [file_cairn_v1_storage]);
+
+/**
+ * A founder or member, as an option on the command line names it.
+ *
+ * @generated from message cairn.v1.NamedAddress
+ */
+export type NamedAddress = Message<"cairn.v1.NamedAddress"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * host:port
+   *
+   * @generated from field: string address = 2;
+   */
+  address: string;
+};
+
+/**
+ * Describes the message cairn.v1.NamedAddress.
+ * Use `create(NamedAddressSchema)` to create a new message.
+ */
+export const NamedAddressSchema: GenMessage<NamedAddress> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 0);
+
+/**
+ * The state that a cluster begins with when it is founded from a backup. All zero and empty: it begins with nothing.
+ *
+ * @generated from message cairn.v1.Base
+ */
+export type Base = Message<"cairn.v1.Base"> & {
+  /**
+   * Last index and term of the snapshot that the backup is.
+   *
+   * @generated from field: uint64 index = 1;
+   */
+  index: bigint;
+
+  /**
+   * @generated from field: uint64 term = 2;
+   */
+  term: bigint;
+
+  /**
+   * SHA-256 of the snapshot file up to its trailer.
+   *
+   * @generated from field: bytes sha256 = 3;
+   */
+  sha256: Uint8Array;
+};
+
+/**
+ * Describes the message cairn.v1.Base.
+ * Use `create(BaseSchema)` to create a new message.
+ */
+export const BaseSchema: GenMessage<Base> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 1);
+
+/**
+ * @generated from message cairn.v1.IntroduceRequest
+ */
+export type IntroduceRequest = Message<"cairn.v1.IntroduceRequest"> & {
+  /**
+   * 1.
+   *
+   * @generated from field: uint32 protocol_version = 1;
+   */
+  protocolVersion: number;
+
+  /**
+   * The asker, and the node that it means to ask.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: string receiver_name = 3;
+   */
+  receiverName: string;
+
+  /**
+   * The founders that the asker was started with, in any order. Empty for one that was told to join.
+   *
+   * @generated from field: repeated cairn.v1.NamedAddress founders = 4;
+   */
+  founders: NamedAddress[];
+
+  /**
+   * @generated from field: cairn.v1.Base base = 5;
+   */
+  base?: Base | undefined;
+
+  /**
+   * Set by the asker that founds: its incarnation, which is going to be the cluster's id. Empty: the asker only wants to know.
+   *
+   * @generated from field: bytes founder_incarnation = 6;
+   */
+  founderIncarnation: Uint8Array;
+
+  /**
+   * Asks for the promise to take part in that cluster and in no other. Given only to the founder that has asked last.
+   *
+   * @generated from field: bool ask_promise = 7;
+   */
+  askPromise: boolean;
+};
+
+/**
+ * Describes the message cairn.v1.IntroduceRequest.
+ * Use `create(IntroduceRequestSchema)` to create a new message.
+ */
+export const IntroduceRequestSchema: GenMessage<IntroduceRequest> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 2);
+
+/**
+ * @generated from message cairn.v1.IntroduceResponse
+ */
+export type IntroduceResponse = Message<"cairn.v1.IntroduceResponse"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bytes incarnation = 2;
+   */
+  incarnation: Uint8Array;
+
+  /**
+   * @generated from field: repeated cairn.v1.NamedAddress founders = 3;
+   */
+  founders: NamedAddress[];
+
+  /**
+   * @generated from field: cairn.v1.Base base = 4;
+   */
+  base?: Base | undefined;
+
+  /**
+   * @generated from oneof cairn.v1.IntroduceResponse.standing
+   */
+  standing: {
+    /**
+     * The node knows no membership: its directory holds nothing but the base.
+     *
+     * @generated from field: cairn.v1.NewNode new = 5;
+     */
+    value: NewNode;
+    case: "new";
+  } | {
+    /**
+     * The node has the log or a snapshot of a cluster.
+     *
+     * @generated from field: cairn.v1.ClusterMember member = 6;
+     */
+    value: ClusterMember;
+    case: "member";
+  } | {
+    /**
+     * The node has lost data that it acknowledged, and is on its way back under another incarnation.
+     *
+     * @generated from field: cairn.v1.RetiredNode retired = 7;
+     */
+    value: RetiredNode;
+    case: "retired";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message cairn.v1.IntroduceResponse.
+ * Use `create(IntroduceResponseSchema)` to create a new message.
+ */
+export const IntroduceResponseSchema: GenMessage<IntroduceResponse> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 3);
+
+/**
+ * @generated from message cairn.v1.NewNode
+ */
+export type NewNode = Message<"cairn.v1.NewNode"> & {
+  /**
+   * With ask_promise: the promise is given and durable.
+   *
+   * @generated from field: bool promised = 1;
+   */
+  promised: boolean;
+};
+
+/**
+ * Describes the message cairn.v1.NewNode.
+ * Use `create(NewNodeSchema)` to create a new message.
+ */
+export const NewNodeSchema: GenMessage<NewNode> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 4);
+
+/**
+ * @generated from message cairn.v1.ClusterMember
+ */
+export type ClusterMember = Message<"cairn.v1.ClusterMember"> & {
+  /**
+   * @generated from field: string cluster_id = 1;
+   */
+  clusterId: string;
+
+  /**
+   * The newest membership in the node's log that is committed, and the index of the entry that set it.
+   *
+   * @generated from field: cairn.v1.Membership membership = 2;
+   */
+  membership?: Membership | undefined;
+
+  /**
+   * @generated from field: uint64 membership_index = 3;
+   */
+  membershipIndex: bigint;
+
+  /**
+   * The leader as the node knows it; empty when it knows none.
+   *
+   * @generated from field: string leader_name = 4;
+   */
+  leaderName: string;
+
+  /**
+   * @generated from field: string leader_address = 5;
+   */
+  leaderAddress: string;
+};
+
+/**
+ * Describes the message cairn.v1.ClusterMember.
+ * Use `create(ClusterMemberSchema)` to create a new message.
+ */
+export const ClusterMemberSchema: GenMessage<ClusterMember> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 5);
+
+/**
+ * @generated from message cairn.v1.RetiredNode
+ */
+export type RetiredNode = Message<"cairn.v1.RetiredNode"> & {
+};
+
+/**
+ * Describes the message cairn.v1.RetiredNode.
+ * Use `create(RetiredNodeSchema)` to create a new message.
+ */
+export const RetiredNodeSchema: GenMessage<RetiredNode> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 6);
+
+/**
+ * @generated from message cairn.v1.JoinRequest
+ */
+export type JoinRequest = Message<"cairn.v1.JoinRequest"> & {
+  /**
+   * 1.
+   *
+   * @generated from field: uint32 protocol_version = 1;
+   */
+  protocolVersion: number;
+
+  /**
+   * @generated from field: string cluster_id = 2;
+   */
+  clusterId: string;
+
+  /**
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * 16 bytes.
+   *
+   * @generated from field: bytes incarnation = 4;
+   */
+  incarnation: Uint8Array;
+
+  /**
+   * host:port at which the members are to reach it.
+   *
+   * @generated from field: string address = 5;
+   */
+  address: string;
+
+  /**
+   * @generated from field: cairn.v1.CameBy came_by = 6;
+   */
+  cameBy: CameBy;
+};
+
+/**
+ * Describes the message cairn.v1.JoinRequest.
+ * Use `create(JoinRequestSchema)` to create a new message.
+ */
+export const JoinRequestSchema: GenMessage<JoinRequest> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 7);
+
+/**
+ * @generated from message cairn.v1.JoinResponse
+ */
+export type JoinResponse = Message<"cairn.v1.JoinResponse"> & {
+  /**
+   * Index of the entry that made it a member.
+   *
+   * @generated from field: uint64 index = 1;
+   */
+  index: bigint;
+
+  /**
+   * @generated from field: cairn.v1.Membership membership = 2;
+   */
+  membership?: Membership | undefined;
+
+  /**
+   * What the cluster began with: a snapshot of that index, term and digest is accepted although it names no cluster.
+   *
+   * @generated from field: cairn.v1.Base base = 3;
+   */
+  base?: Base | undefined;
+};
+
+/**
+ * Describes the message cairn.v1.JoinResponse.
+ * Use `create(JoinResponseSchema)` to create a new message.
+ */
+export const JoinResponseSchema: GenMessage<JoinResponse> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_raft, 8);
 
 /**
  * Who talks to whom. Required in a unary request and in the first message of a stream.
@@ -46,6 +375,19 @@ export type PeerHeader = Message<"cairn.v1.PeerHeader"> & {
    * @generated from field: string receiver_id = 4;
    */
   receiverId: string;
+
+  /**
+   * The directories that talk to each other (see Member.incarnation). The receiver's must be its own: else it answers with
+   * FAILED_PRECONDITION, and changes nothing, not even its term.
+   *
+   * @generated from field: bytes sender_incarnation = 5;
+   */
+  senderIncarnation: Uint8Array;
+
+  /**
+   * @generated from field: bytes receiver_incarnation = 6;
+   */
+  receiverIncarnation: Uint8Array;
 };
 
 /**
@@ -53,7 +395,7 @@ export type PeerHeader = Message<"cairn.v1.PeerHeader"> & {
  * Use `create(PeerHeaderSchema)` to create a new message.
  */
 export const PeerHeaderSchema: GenMessage<PeerHeader> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 0);
+  messageDesc(file_cairn_v1_raft, 9);
 
 /**
  * @generated from message cairn.v1.RequestVoteRequest
@@ -110,7 +452,7 @@ export type RequestVoteRequest = Message<"cairn.v1.RequestVoteRequest"> & {
  * Use `create(RequestVoteRequestSchema)` to create a new message.
  */
 export const RequestVoteRequestSchema: GenMessage<RequestVoteRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 1);
+  messageDesc(file_cairn_v1_raft, 10);
 
 /**
  * @generated from message cairn.v1.RequestVoteResponse
@@ -127,6 +469,13 @@ export type RequestVoteResponse = Message<"cairn.v1.RequestVoteResponse"> & {
    * @generated from field: bool vote_granted = 2;
    */
   voteGranted: boolean;
+
+  /**
+   * The receiver's last log index. A candidate does not count the vote of a member that has acknowledged more to it.
+   *
+   * @generated from field: uint64 last_log_index = 3;
+   */
+  lastLogIndex: bigint;
 };
 
 /**
@@ -134,7 +483,7 @@ export type RequestVoteResponse = Message<"cairn.v1.RequestVoteResponse"> & {
  * Use `create(RequestVoteResponseSchema)` to create a new message.
  */
 export const RequestVoteResponseSchema: GenMessage<RequestVoteResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 2);
+  messageDesc(file_cairn_v1_raft, 11);
 
 /**
  * @generated from message cairn.v1.AppendEntriesRequest
@@ -193,6 +542,14 @@ export type AppendEntriesRequest = Message<"cairn.v1.AppendEntriesRequest"> & {
    * @generated from field: uint64 round = 8;
    */
   round: bigint;
+
+  /**
+   * The receiver has acknowledged entries up to here to this leader: in this term, or in an earlier one and they were committed then. A
+   * receiver whose log ends before that has lost data.
+   *
+   * @generated from field: uint64 acknowledged_index = 9;
+   */
+  acknowledgedIndex: bigint;
 };
 
 /**
@@ -200,7 +557,7 @@ export type AppendEntriesRequest = Message<"cairn.v1.AppendEntriesRequest"> & {
  * Use `create(AppendEntriesRequestSchema)` to create a new message.
  */
 export const AppendEntriesRequestSchema: GenMessage<AppendEntriesRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 3);
+  messageDesc(file_cairn_v1_raft, 12);
 
 /**
  * @generated from message cairn.v1.AppendEntriesResponse
@@ -270,7 +627,7 @@ export type AppendEntriesResponse = Message<"cairn.v1.AppendEntriesResponse"> & 
  * Use `create(AppendEntriesResponseSchema)` to create a new message.
  */
 export const AppendEntriesResponseSchema: GenMessage<AppendEntriesResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 4);
+  messageDesc(file_cairn_v1_raft, 13);
 
 /**
  * @generated from message cairn.v1.InstallSnapshotRequest
@@ -303,7 +660,7 @@ export type InstallSnapshotRequest = Message<"cairn.v1.InstallSnapshotRequest"> 
  * Use `create(InstallSnapshotRequestSchema)` to create a new message.
  */
 export const InstallSnapshotRequestSchema: GenMessage<InstallSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 5);
+  messageDesc(file_cairn_v1_raft, 14);
 
 /**
  * Announces a snapshot file.
@@ -374,7 +731,7 @@ export type SnapshotOffer = Message<"cairn.v1.SnapshotOffer"> & {
  * Use `create(SnapshotOfferSchema)` to create a new message.
  */
 export const SnapshotOfferSchema: GenMessage<SnapshotOffer> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 6);
+  messageDesc(file_cairn_v1_raft, 15);
 
 /**
  * A snapshot that may be sent in place of the offered one; the fields are those of SnapshotOffer.
@@ -408,7 +765,7 @@ export type SnapshotChoice = Message<"cairn.v1.SnapshotChoice"> & {
  * Use `create(SnapshotChoiceSchema)` to create a new message.
  */
 export const SnapshotChoiceSchema: GenMessage<SnapshotChoice> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 7);
+  messageDesc(file_cairn_v1_raft, 16);
 
 /**
  * A piece of the snapshot file.
@@ -457,7 +814,7 @@ export type SnapshotChunk = Message<"cairn.v1.SnapshotChunk"> & {
  * Use `create(SnapshotChunkSchema)` to create a new message.
  */
 export const SnapshotChunkSchema: GenMessage<SnapshotChunk> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 8);
+  messageDesc(file_cairn_v1_raft, 17);
 
 /**
  * @generated from message cairn.v1.InstallSnapshotResponse
@@ -507,7 +864,7 @@ export type InstallSnapshotResponse = Message<"cairn.v1.InstallSnapshotResponse"
  * Use `create(InstallSnapshotResponseSchema)` to create a new message.
  */
 export const InstallSnapshotResponseSchema: GenMessage<InstallSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 9);
+  messageDesc(file_cairn_v1_raft, 18);
 
 /**
  * @generated from message cairn.v1.SnapshotAccepted
@@ -540,7 +897,7 @@ export type SnapshotAccepted = Message<"cairn.v1.SnapshotAccepted"> & {
  * Use `create(SnapshotAcceptedSchema)` to create a new message.
  */
 export const SnapshotAcceptedSchema: GenMessage<SnapshotAccepted> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 10);
+  messageDesc(file_cairn_v1_raft, 19);
 
 /**
  * @generated from message cairn.v1.SnapshotRefused
@@ -581,7 +938,7 @@ export type SnapshotRefused = Message<"cairn.v1.SnapshotRefused"> & {
  * Use `create(SnapshotRefusedSchema)` to create a new message.
  */
 export const SnapshotRefusedSchema: GenMessage<SnapshotRefused> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 11);
+  messageDesc(file_cairn_v1_raft, 20);
 
 /**
  * @generated from message cairn.v1.SnapshotProgress
@@ -600,7 +957,7 @@ export type SnapshotProgress = Message<"cairn.v1.SnapshotProgress"> & {
  * Use `create(SnapshotProgressSchema)` to create a new message.
  */
 export const SnapshotProgressSchema: GenMessage<SnapshotProgress> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 12);
+  messageDesc(file_cairn_v1_raft, 21);
 
 /**
  * @generated from message cairn.v1.SnapshotInstalled
@@ -633,7 +990,7 @@ export type SnapshotInstalled = Message<"cairn.v1.SnapshotInstalled"> & {
  * Use `create(SnapshotInstalledSchema)` to create a new message.
  */
 export const SnapshotInstalledSchema: GenMessage<SnapshotInstalled> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 13);
+  messageDesc(file_cairn_v1_raft, 22);
 
 /**
  * @generated from message cairn.v1.TimeoutNowRequest
@@ -657,7 +1014,7 @@ export type TimeoutNowRequest = Message<"cairn.v1.TimeoutNowRequest"> & {
  * Use `create(TimeoutNowRequestSchema)` to create a new message.
  */
 export const TimeoutNowRequestSchema: GenMessage<TimeoutNowRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 14);
+  messageDesc(file_cairn_v1_raft, 23);
 
 /**
  * @generated from message cairn.v1.TimeoutNowResponse
@@ -676,7 +1033,39 @@ export type TimeoutNowResponse = Message<"cairn.v1.TimeoutNowResponse"> & {
  * Use `create(TimeoutNowResponseSchema)` to create a new message.
  */
 export const TimeoutNowResponseSchema: GenMessage<TimeoutNowResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_raft, 15);
+  messageDesc(file_cairn_v1_raft, 24);
+
+/**
+ * How a new node came to look for its cluster.
+ *
+ * @generated from enum cairn.v1.CameBy
+ */
+export enum CameBy {
+  /**
+   * @generated from enum value: CAME_BY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is in the list of founders. It may only take the place of the member of its name.
+   *
+   * @generated from enum value: CAME_BY_CLUSTER = 1;
+   */
+  CLUSTER = 1,
+
+  /**
+   * It was told to join. It may also become a further member.
+   *
+   * @generated from enum value: CAME_BY_JOIN = 2;
+   */
+  JOIN = 2,
+}
+
+/**
+ * Describes the enum cairn.v1.CameBy.
+ */
+export const CameBySchema: GenEnum<CameBy> = /*@__PURE__*/
+  enumDesc(file_cairn_v1_raft, 0);
 
 /**
  * Why entries were refused.
@@ -712,13 +1101,20 @@ export enum AppendEntriesRejection {
    * @generated from enum value: APPEND_ENTRIES_REJECTION_SAFETY = 3;
    */
   SAFETY = 3,
+
+  /**
+   * The receiver has less than it acknowledged. It neither votes nor acknowledges any more; its directory has to be replaced.
+   *
+   * @generated from enum value: APPEND_ENTRIES_REJECTION_LOST = 4;
+   */
+  LOST = 4,
 }
 
 /**
  * Describes the enum cairn.v1.AppendEntriesRejection.
  */
 export const AppendEntriesRejectionSchema: GenEnum<AppendEntriesRejection> = /*@__PURE__*/
-  enumDesc(file_cairn_v1_raft, 0);
+  enumDesc(file_cairn_v1_raft, 1);
 
 /**
  * How the data of chunks is compressed.
@@ -745,7 +1141,7 @@ export enum SnapshotCompression {
  * Describes the enum cairn.v1.SnapshotCompression.
  */
 export const SnapshotCompressionSchema: GenEnum<SnapshotCompression> = /*@__PURE__*/
-  enumDesc(file_cairn_v1_raft, 1);
+  enumDesc(file_cairn_v1_raft, 2);
 
 /**
  * Why an offer was refused.
@@ -798,7 +1194,7 @@ export enum SnapshotRefusal {
  * Describes the enum cairn.v1.SnapshotRefusal.
  */
 export const SnapshotRefusalSchema: GenEnum<SnapshotRefusal> = /*@__PURE__*/
-  enumDesc(file_cairn_v1_raft, 2);
+  enumDesc(file_cairn_v1_raft, 3);
 
 /**
  * Raft between peers. Any program may play a member's part (the gateway plays a leader), but a node answers only those that name
@@ -856,6 +1252,30 @@ export const RaftService: GenService<{
     methodKind: "unary";
     input: typeof TimeoutNowRequestSchema;
     output: typeof TimeoutNowResponseSchema;
+  },
+  /**
+   * Nodes tell each other what they are before they have a cluster in common: how a cluster is founded, and how a new directory finds
+   * its cluster. With `ask_promise`, a new node turns to the cluster that the asker is about to found; that is durable when the answer is sent.
+   * FAILED_PRECONDITION when the receiver was started without a cluster to look for.
+   *
+   * @generated from rpc cairn.v1.RaftService.Introduce
+   */
+  introduce: {
+    methodKind: "unary";
+    input: typeof IntroduceRequestSchema;
+    output: typeof IntroduceResponseSchema;
+  },
+  /**
+   * A new directory asks the leader to become a member: in place of the lost one that had its name, or as a further one. Answered when the
+   * change is committed. UNAVAILABLE where this node does not lead (the trailer `cairn-leader` names the leader), FAILED_PRECONDITION when
+   * it cannot be done; the text says why.
+   *
+   * @generated from rpc cairn.v1.RaftService.Join
+   */
+  join: {
+    methodKind: "unary";
+    input: typeof JoinRequestSchema;
+    output: typeof JoinResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_cairn_v1_raft, 0);

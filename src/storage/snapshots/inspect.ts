@@ -1,4 +1,5 @@
 import { basename } from "node:path";
+import type { Base } from "../../core/introduction.js";
 import { CairnError } from "../../errors.js";
 import type { File, FileSystem } from "../fs.js";
 import { parseSnapshotFileName } from "./file_names.js";
@@ -9,6 +10,7 @@ import {
   decodePreamble,
   decodeTrailer,
   fileBytesOf,
+  hex,
   PREAMBLE_BYTES,
   SMALLEST_FILE_BYTES,
   TRAILER_BYTES,
@@ -21,10 +23,10 @@ import type { SnapshotInfo } from "./snapshot_info.js";
  * Reads what a snapshot file says of itself: its header and trailer, each checked by its CRC32, and the size that they imply. The
  * payload is not read. Throws CORRUPT for a file that is damaged or misnamed, WRONG_CLUSTER for another cluster's.
  */
-export async function inspectSnapshot(fs: FileSystem, path: string, clusterId: string): Promise<SnapshotInfo> {
+export async function inspectSnapshot(fs: FileSystem, path: string, owner: SnapshotOwner): Promise<SnapshotInfo> {
   const file = await fs.open(path, "read");
   try {
-    return await inspect(file, path, clusterId);
+    return await inspect(file, path, owner);
   } finally {
     await file.close();
   }
@@ -35,7 +37,7 @@ export function nameOf(path: string): string {
   return `snapshot file ${path}`;
 }
 
-async function inspect(file: File, path: string, clusterId: string): Promise<SnapshotInfo> {
+async function inspect(file: File, path: string, owner: SnapshotOwner): Promise<SnapshotInfo> {
   const name = nameOf(path);
   const fileBytes = await file.size();
   if (fileBytes < SMALLEST_FILE_BYTES) {
@@ -49,14 +51,27 @@ async function inspect(file: File, path: string, clusterId: string): Promise<Sna
   const trailer = decodeTrailer(await readAt(file, name, trailerOffset, TRAILER_BYTES), name, trailerOffset);
   checkLayout(name, fileBytes, preamble.headerBytes, header, trailer);
   checkName(path, header);
-  checkCluster(name, header, clusterId);
+  checkCluster(name, header, owner, trailer.sha256);
   const { payloadBytes, sha256 } = trailer;
   return { ...header.meta, payloadBytes, fileBytes, sha256, path };
 }
 
-/** Throws WRONG_CLUSTER unless the header names this cluster. */
-export function checkCluster(name: string, header: SnapshotHeader, clusterId: string): void {
+/** Whose snapshots a store takes: those of its cluster, and the one that the cluster began with, which names no cluster that there is. */
+export interface SnapshotOwner {
+  readonly clusterId: string;
+  readonly base?: Base | undefined;
+}
+
+/** Throws WRONG_CLUSTER unless the header names this cluster, or the file is the one that the cluster began with. */
+export function checkCluster(
+  name: string,
+  header: SnapshotHeader,
+  { clusterId, base }: SnapshotOwner,
+  sha256: Uint8Array,
+): void {
   if (header.clusterId === clusterId) return;
+  const { index, term } = header.meta;
+  if (base !== undefined && base.index === index && base.term === term && base.sha256 === hex(sha256)) return;
   throw new CairnError(
     "WRONG_CLUSTER",
     `${name} is of cluster ${header.clusterId}, expected ${clusterId}; use a snapshot of this cluster`,

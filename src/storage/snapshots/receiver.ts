@@ -3,7 +3,7 @@ import { CairnError, type CairnErrorCode } from "../../errors.js";
 import { Serial } from "../serial.js";
 import { hex, SHA256_BYTES, SMALLEST_FILE_BYTES, sameBytes, TRAILER_BYTES } from "./format.js";
 import type { SnapshotHeader } from "./header.js";
-import { checkCluster } from "./inspect.js";
+import { checkCluster, type SnapshotOwner } from "./inspect.js";
 import { SnapshotParser } from "./parser.js";
 import type { PartFile } from "./part_file.js";
 import type { SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
@@ -11,7 +11,7 @@ import { StagedSnapshot } from "./staged_snapshot.js";
 
 /** Where a receiver's file goes. */
 export interface ReceiverTarget {
-  readonly clusterId: string;
+  readonly owner: SnapshotOwner;
   readonly part: PartFile;
   /** Path of the snapshot once it is published. */
   readonly path: string;
@@ -186,7 +186,7 @@ export class SnapshotReceiver {
 
   #checkHeader(): void {
     if (this.#header !== undefined || this.#parser.header === undefined) return;
-    checkCluster(this.#name, this.#parser.header, this.#target.clusterId);
+    checkCluster(this.#name, this.#parser.header, this.#target.owner, this.#offer.sha256);
     this.#checkPosition(this.#parser.header.meta);
     this.#header = this.#parser.header;
   }

@@ -1,4 +1,5 @@
 import { dirname, join } from "node:path";
+import type { Base } from "../../core/introduction.js";
 import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
 import type { LogPosition, SnapshotMeta } from "../../core/types.js";
@@ -13,7 +14,7 @@ import { PART_EXTENSION, SNAPSHOT_EXTENSION, snapshotFileName } from "./file_nam
 import { readPieces, readVerified } from "./file_reader.js";
 import { hex, sameBytes } from "./format.js";
 import type { SnapshotHeader } from "./header.js";
-import { inspectSnapshot, nameOf } from "./inspect.js";
+import { inspectSnapshot, nameOf, type SnapshotOwner } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
 import { PartFiles } from "./part_files.js";
 import { checkOffer, SnapshotReceiver } from "./receiver.js";
@@ -24,6 +25,8 @@ export interface SnapshotStoreOptions {
   /** Absolute path; made when it is not there. Nobody else may write in it. */
   readonly directory: string;
   readonly clusterId: string;
+  /** What the cluster began with: accepted by its digest, whatever cluster it names. */
+  readonly base?: Base | undefined;
   /** Told of what an operator may want to know: files removed, damage found. */
   readonly logger?: StoreLogger;
 }
@@ -43,7 +46,7 @@ export interface GoodSnapshot {
 export class SnapshotStore {
   readonly #fs: FileSystem;
   readonly #directory: string;
-  readonly #clusterId: string;
+  readonly #owner: SnapshotOwner;
   readonly #logger: StoreLogger | undefined;
   readonly #catalog = new SnapshotCatalog();
   /** What changes the directory's snapshots: one at a time. */
@@ -55,7 +58,7 @@ export class SnapshotStore {
   private constructor(options: SnapshotStoreOptions) {
     this.#fs = options.fs;
     this.#directory = options.directory;
-    this.#clusterId = options.clusterId;
+    this.#owner = { clusterId: options.clusterId, base: options.base };
     this.#logger = options.logger;
     this.#parts = new PartFiles(options.fs, options.directory, options.logger);
   }
@@ -111,7 +114,7 @@ export class SnapshotStore {
   ): Promise<SnapshotInfo> {
     const { signal } = options;
     checkNotAborted(signal);
-    const header = { clusterId: this.#clusterId, meta, chunkBytes: limits.snapshotChunkBytes };
+    const header = { clusterId: this.#owner.clusterId, meta, chunkBytes: limits.snapshotChunkBytes };
     const part = await this.#parts.create(meta);
     try {
       const measure = await appendAll(part, abortable(encode(header), signal));
@@ -135,7 +138,7 @@ export class SnapshotStore {
     checkOffer(offer);
     const part = await this.#parts.open(offer);
     const receiver = new SnapshotReceiver(offer, {
-      clusterId: this.#clusterId,
+      owner: this.#owner,
       part,
       path: this.#pathOf(offer),
       publish: (info) => this.#publish(part, info),
@@ -242,7 +245,7 @@ export class SnapshotStore {
   /** Takes a file found on disk into the catalog, as a snapshot or as damaged. */
   async #take(path: string): Promise<void> {
     try {
-      this.#catalog.add(await inspectSnapshot(this.#fs, path, this.#clusterId));
+      this.#catalog.add(await inspectSnapshot(this.#fs, path, this.#owner));
     } catch (error) {
       this.#markDamaged(path, error);
     }

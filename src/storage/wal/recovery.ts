@@ -1,7 +1,7 @@
 import type { TermRanges } from "../../core/term_ranges.js";
 import type { HardState } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
-import { RESTORE_OR_REJOIN } from "../advice.js";
+import { DAMAGED_MEMBER } from "../advice.js";
 import type { File } from "../fs.js";
 import { Replay } from "./replay.js";
 import { Segment, type SegmentOptions, zeros } from "./segment.js";
@@ -161,5 +161,5 @@ function withinLog(state: HardState, terms: TermRanges): HardState {
 }
 
 function missingLog(directory: string): CairnError {
-  return new CairnError("DATA_DIRECTORY", `the log is missing: ${directory} holds no segment. ${RESTORE_OR_REJOIN}`);
+  return new CairnError("DATA_DIRECTORY", `the log is missing: ${directory} holds no segment. ${DAMAGED_MEMBER}`);
 }

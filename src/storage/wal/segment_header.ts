@@ -3,7 +3,7 @@ import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
 import type { HardState, LogPosition } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
-import { RESTORE_OR_REJOIN } from "../advice.js";
+import { DAMAGED_MEMBER } from "../advice.js";
 import { decodeHardState, encodeHardState } from "./codec.js";
 
 /** What a segment says of itself: enough to go on from here when the segments before it are gone. */
@@ -106,5 +106,5 @@ export function headerCrc(bytes: Buffer): number {
 
 /** The log cannot be trusted; nothing on the disk was changed. */
 export function corruptLog(text: string): CairnError {
-  return new CairnError("CORRUPT", `${text}. Nothing was changed. ${RESTORE_OR_REJOIN}`);
+  return new CairnError("CORRUPT", `${text}. Nothing was changed. ${DAMAGED_MEMBER}`);
 }

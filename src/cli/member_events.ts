@@ -1,0 +1,69 @@
+import type { MemberEvent } from "../daemon/events.js";
+
+/** Of whom an event tells. */
+export interface EventContext {
+  readonly node: string;
+  readonly data: string;
+  /** host:port of members that were given to join; none for a founder. */
+  readonly join: readonly string[] | undefined;
+  /** Neither --cluster nor --join was given. */
+  readonly isAlone: boolean;
+}
+
+/** What is told on standard output, and what on standard error. */
+export function isTrouble({ kind }: MemberEvent): boolean {
+  return kind === "waiting" || kind === "lost" || kind === "removed";
+}
+
+/** An event as a line of JSON. */
+export function eventJson({ kind, ...facts }: MemberEvent, { node, data }: EventContext): string {
+  if (!("clusterId" in facts)) return JSON.stringify({ event: kind, node, ...facts });
+  const { clusterId, ...rest } = facts;
+  return JSON.stringify({ event: kind, node, cluster: clusterId, ...rest, ...(kind === "listening" && { data }) });
+}
+
+/** An event in words. */
+export function eventText(event: MemberEvent, { node, data, join, isAlone }: EventContext): string {
+  switch (event.kind) {
+    case "listening": {
+      const { address, clusterId } = event;
+      if (clusterId !== "") return `node ${node} of cluster ${clusterId} listens on ${address}, data in ${data}`;
+      return `node ${node} listens on ${address}, data in ${data}; it is new, and looks for its cluster`;
+    }
+    case "waiting": {
+      const seconds = Math.round(event.ms / 1_000);
+      const advice = event.reason.includes("to found the cluster")
+        ? " If one of them is not coming: take it off --cluster everywhere, and let it --join later."
+        : "";
+      return `${event.reason}, for ${seconds} s.${advice}`;
+    }
+    case "turned":
+      return `node ${node} belongs to cluster ${event.clusterId} now`;
+    case "founded": {
+      const names = event.members.map(({ id }) => id).join(", ");
+      const done = `node ${node} has founded cluster ${event.clusterId} with ${names}`;
+      if (!isAlone) return done;
+      return (
+        `${done} alone, because neither --cluster nor --join was given. If ${node} was a member of a cluster before: stop it, remove ${data}, ` +
+        "and start it with the command line of its first start."
+      );
+    }
+    case "joined": {
+      if (join === undefined)
+        return `node ${node} is back in cluster ${event.clusterId} as a learner: it votes when it has caught up`;
+      const promote = `cairn member promote ${node} --endpoints ${join.join(",")}`;
+      return `node ${node} is a learner of cluster ${event.clusterId}. To let it vote: ${promote}`;
+    }
+    case "promoted":
+      return `node ${node} is a voter of cluster ${event.clusterId}`;
+    case "lost": {
+      const { acknowledged, has } = event.lost;
+      return (
+        `node ${node} has acknowledged entries up to ${acknowledged}, and has entries up to ${has}: look after its disk. ` +
+        `It comes back as a new member; what it had is kept in ${event.aside}.`
+      );
+    }
+    case "removed":
+      return `node ${node} was removed from its cluster at index ${event.index}. Stop it; to bring it back, start it on an empty directory with --join.`;
+  }
+}

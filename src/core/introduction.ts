@@ -1,0 +1,220 @@
+import type { LogPosition, Membership } from "./types.js";
+
+// The rules by which nodes without a cluster in common find out what they are to each other (T1, T2): pure, so that the simulator runs them, too.
+
+/** The state that a cluster begins with when it is founded from a backup: a snapshot, known by its digest. */
+export interface Base extends LogPosition {
+  /** SHA-256 of the snapshot file up to its trailer, in hexadecimal digits. */
+  readonly sha256: string;
+}
+
+/** A founder or contact: where a node of that name is expected. */
+export interface NamedAddress {
+  readonly name: string;
+  /** host:port */
+  readonly address: string;
+}
+
+/** A node as it introduces itself. */
+export interface Introduced {
+  readonly name: string;
+  readonly incarnation: string;
+  /** The founders that it was started with; none when it was told to join. */
+  readonly founders: readonly NamedAddress[];
+  readonly base: Base | undefined;
+  readonly standing: Standing;
+}
+
+export type Standing =
+  /** Its directory holds nothing but the base. `promised`: it takes part in the asker's cluster and in no other; durable. */
+  | { readonly kind: "new"; readonly promised: boolean }
+  | {
+      readonly kind: "member";
+      readonly clusterId: string;
+      /** The newest membership that it knows to be committed. */
+      readonly membership: Membership;
+      readonly membershipIndex: number;
+      /** The leader as it knows it. */
+      readonly leader: NamedAddress | undefined;
+    }
+  /** It has lost data that it acknowledged (T3), and is about to come back as another incarnation. */
+  | { readonly kind: "retired" };
+
+/** A node introduces itself to another one, and asks what that is. */
+export interface Introduction {
+  readonly name: string;
+  readonly receiver: string;
+  readonly founders: readonly NamedAddress[];
+  readonly base: Base | undefined;
+  /** The asker founds: its incarnation, the id of the cluster to come. Empty: it only wants to know. */
+  readonly founder: string;
+  readonly askPromise: boolean;
+}
+
+/** What a node knows about itself. */
+export interface OwnFacts {
+  readonly name: string;
+  readonly incarnation: string;
+  readonly clusterId: string;
+  /** None when it was told to join, or comes back after a loss: it founds nothing. */
+  readonly founders: readonly NamedAddress[];
+  readonly base: Base | undefined;
+  /** Whoever started it wants to see to a lost disk first: it must not come back as a new member. */
+  readonly refusesReturn: boolean;
+  /** It has taken part in elections: a change of its cluster makes another incarnation of it. */
+  readonly hasTerm: boolean;
+}
+
+/** A change of a directory that belongs to nobody yet (T2). */
+export interface Turn {
+  /** Empty: it founds, so the cluster is named after its incarnation. */
+  readonly clusterId: string;
+  readonly base: Base | undefined;
+  /** Draw another incarnation: the present one has belonged to a cluster, or may have voted. */
+  readonly isRenewed: boolean;
+}
+
+/** Returns how a directory turns to a cluster; its earlier votes are void. */
+export function turnTo(own: OwnFacts, clusterId: string, base: Base | undefined): Turn {
+  return { clusterId, base: own.base ?? base, isRenewed: own.clusterId !== "" || own.hasTerm };
+}
+
+/** How a new node answers a founder. */
+export type PromiseDecision =
+  | { readonly kind: "answer"; readonly promised: boolean }
+  /** Turn first, durably; then promise. */
+  | { readonly kind: "turn"; readonly turn: Turn };
+
+/**
+ * Returns how a new node answers an introduction. It promises only to the founder that has asked last, of the same founders, with the same base:
+ * two founders at work at the same time must not each get a promise of every other node.
+ */
+export function promiseOf(own: OwnFacts, asked: Introduction, lastFounder: string | undefined): PromiseDecision {
+  const { askPromise, founder, founders, base } = asked;
+  const fits = sameFounders(own.founders, founders) && (own.base === undefined || sameBase(own.base, base));
+  if (!askPromise || founder === "" || founder !== lastFounder || !fits) return { kind: "answer", promised: false };
+  if (own.clusterId === founder) return { kind: "answer", promised: true };
+  return { kind: "turn", turn: turnTo(own, founder, base) };
+}
+
+/** What a new node does next. */
+export type NextStep =
+  /** Nothing can be decided now. `reason`: for whom it waits, in words. */
+  | { readonly kind: "wait"; readonly reason: string }
+  /** It founds, and begins with an identity of its own again. */
+  | { readonly kind: "turn"; readonly turn: Turn }
+  | { readonly kind: "ask_promises" }
+  | { readonly kind: "found"; readonly members: Membership }
+  /** It belongs to that cluster, and asks its leader to become a member. */
+  | { readonly kind: "join"; readonly leader: NamedAddress }
+  /** Its directory is new, but the cluster knows its name. */
+  | { readonly kind: "refused"; readonly reason: string };
+
+/** What the others have said: undefined for one that did not answer. Silence decides nothing. */
+export type Answers = ReadonlyMap<string, Introduced | undefined>;
+
+/** The founder of a list: the first one by name, whatever the order in which it is given. */
+export function founderOf(founders: readonly NamedAddress[]): string | undefined {
+  return founders.map(({ name }) => name).sort()[0];
+}
+
+/**
+ * Returns what a new node does when the others have answered.
+ * @param answers by name, or by address where the name is not known
+ * @param isSecondRound the answers are those to a request for promises
+ */
+export function nextStep(own: OwnFacts, answers: Answers, isSecondRound: boolean): NextStep {
+  const given = [...answers.values()].filter((each) => each !== undefined);
+  const members = given.flatMap(({ name, base, standing }) =>
+    standing.kind === "member" ? [{ name, base, ...standing }] : [],
+  );
+  if (members.length > 0) return towards(own, members);
+  if (own.founders.length === 0) return waitFor(own, answers, "to join its cluster it must hear from");
+  if (founderOf(own.founders) !== own.name)
+    return waitFor(own, answers, `${founderOf(own.founders)} founds the cluster; waiting for`);
+  // T1: a majority does not suffice. Who does not answer may know of a cluster.
+  if ([...answers.values()].some((each) => each === undefined)) {
+    return waitFor(own, answers, "to found the cluster it must hear from");
+  }
+  const unfit = given.map((each) => whyUnfit(own, each)).find((reason) => reason !== undefined);
+  if (unfit !== undefined) return { kind: "wait", reason: `${own.name} is new; ${unfit}` };
+  if (own.clusterId !== own.incarnation) {
+    const turn = turnTo(own, "", own.base);
+    return { kind: "turn", turn };
+  }
+  if (!isSecondRound) return { kind: "ask_promises" };
+  const missing = given.find(({ standing }) => standing.kind !== "new" || !standing.promised);
+  if (missing !== undefined)
+    return { kind: "wait", reason: `${own.name} is new; ${missing.name} has not promised yet` };
+  return { kind: "found", members: foundersAs(own, given) };
+}
+
+interface KnownCluster extends Omit<Extract<Standing, { kind: "member" }>, "kind"> {
+  readonly name: string;
+  readonly base: Base | undefined;
+}
+
+/** There is a cluster: the node turns to it, and joins. */
+function towards(own: OwnFacts, members: readonly KnownCluster[]): NextStep {
+  const ids = [...new Set(members.map(({ clusterId }) => clusterId))];
+  const clusterId = ids.includes(own.clusterId) ? own.clusterId : ids[0]!;
+  if (ids.length > 1 && clusterId !== own.clusterId) {
+    const said = members.map((each) => `${each.name} belongs to cluster ${each.clusterId}`).join(", ");
+    return { kind: "wait", reason: `${own.name} is new; ${said}: it cannot tell which one is its own` };
+  }
+  const known = members.filter((each) => each.clusterId === clusterId);
+  const newest = known.reduce((a, b) => (b.membershipIndex > a.membershipIndex ? b : a));
+  const present = newest.membership.find(({ id }) => id === own.name);
+  if (own.refusesReturn && present !== undefined && present.incarnation !== own.incarnation) {
+    const reason = `its directory is empty, but cluster ${clusterId} knows ${own.name} from before`;
+    return { kind: "refused", reason };
+  }
+  if (clusterId !== own.clusterId) return { kind: "turn", turn: turnTo(own, clusterId, newest.base) };
+  const leader = known.find((each) => each.leader !== undefined)?.leader;
+  const where = `${own.name} is new; ${newest.name} belongs to cluster ${clusterId}`;
+  if (present?.incarnation === own.incarnation) {
+    return { kind: "wait", reason: `${own.name} is a ${present.role} of cluster ${clusterId}; waiting for its leader` };
+  }
+  if (leader === undefined) return { kind: "wait", reason: `${where}; waiting for its leader` };
+  return { kind: "join", leader };
+}
+
+function waitFor(own: OwnFacts, answers: Answers, what: string): NextStep {
+  const silent = [...answers].filter(([, answer]) => answer === undefined).map(([name]) => name);
+  const whom = silent.length > 0 ? `${silent.join(", ")} (no answer)` : [...answers.keys()].join(", ");
+  return { kind: "wait", reason: `${own.name} is new; ${what} ${whom}` };
+}
+
+/** Why another node cannot found a cluster with this one; undefined when it can. */
+function whyUnfit(own: OwnFacts, { name, founders, base, standing }: Introduced): string | undefined {
+  if (standing.kind === "retired") return `${name} has lost data, and is on its way back`;
+  if (!sameFounders(own.founders, founders)) {
+    const list = founders.map((each) => `${each.name}=${each.address}`).join(",");
+    return `${name} was started with another list of founders: ${list === "" ? "none" : list}`;
+  }
+  if (base === undefined || sameBase(base, own.base)) return undefined;
+  return `${name} begins with the snapshot at index ${base.index}, and ${own.name} with ${own.base === undefined ? "none" : "another one"}`;
+}
+
+function foundersAs(own: OwnFacts, others: readonly Introduced[]): Membership {
+  const incarnations = new Map([own, ...others].map((each) => [each.name, each.incarnation]));
+  const members = own.founders.map(({ name, address }) => {
+    return { id: name, address, role: "voter", incarnation: incarnations.get(name)! } as const;
+  });
+  return members.sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function sameFounders(one: readonly NamedAddress[], other: readonly NamedAddress[]): boolean {
+  return listText(one) === listText(other);
+}
+
+function listText(founders: readonly NamedAddress[]): string {
+  return founders
+    .map(({ name, address }) => `${name}=${address}`)
+    .sort()
+    .join(",");
+}
+
+function sameBase(one: Base | undefined, other: Base | undefined): boolean {
+  return one?.index === other?.index && one?.term === other?.term && one?.sha256 === other?.sha256;
+}

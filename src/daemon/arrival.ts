@@ -1,0 +1,95 @@
+import {
+  type Answers,
+  type Introduced,
+  type Introduction,
+  type NamedAddress,
+  type NextStep,
+  nextStep,
+  type OwnFacts,
+  type Turn,
+} from "../core/introduction.js";
+import type { Membership } from "../core/types.js";
+
+/** How the leader answered a node that wants to be a member. */
+export type JoinAnswer =
+  | { readonly kind: "joined" }
+  /** Not now: nothing has happened. */
+  | { readonly kind: "later"; readonly reason: string }
+  /** Never, as it was started. */
+  | { readonly kind: "refused"; readonly reason: string };
+
+/** Someone to ask. The name is not known of those that `--join` gives. */
+export interface Contact {
+  readonly name: string | undefined;
+  readonly address: string;
+}
+
+/** What a new node needs of its surroundings: the network, its directory, the time. */
+export interface Surroundings {
+  /** What the node knows about itself now; undefined once it is new no more. */
+  facts(): OwnFacts | undefined;
+  contacts(): readonly Contact[];
+  /** Resolves with undefined when there is no answer, or one that makes no sense. Never rejects. */
+  ask(contact: Contact, asked: Introduction): Promise<Introduced | undefined>;
+  /** Asks the leader to make this node a member. Never rejects. */
+  join(leader: NamedAddress): Promise<JoinAnswer>;
+  /** Changes the directory's cluster, durably, and begins anew with it. */
+  turn(turn: Turn): Promise<void>;
+  /** Founds the cluster, unless the node has become another one, or a member, since `own`. */
+  found(members: Membership, own: OwnFacts): Promise<void>;
+  /** Says why it does not go on. The same reason comes again and again. */
+  waits(reason: string): void;
+  pause(ms: number): Promise<void>;
+}
+
+/** Pause between two rounds of questions in milliseconds. It doubles up to the greatest while nothing comes of them. */
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 1_000;
+
+/**
+ * Brings a node with a new directory into its cluster (T1): it asks all others what they are, again and again, and goes by what they say, never by
+ * their silence. Resolves when the node has the log of a cluster, or when the signal is aborted; with the reason when it must not come in at all.
+ */
+export async function arrive(
+  world: Surroundings,
+  signal: AbortSignal,
+): Promise<{ readonly refused: string } | undefined> {
+  let pauseMs = FIRST_PAUSE_MS;
+  while (!signal.aborted) {
+    const step = await look(world);
+    if (step === undefined) return undefined;
+    if (step.kind === "refused") return { refused: step.reason };
+    if (step.kind === "join") {
+      const answer = await world.join(step.leader);
+      if (answer.kind === "refused") return { refused: answer.reason };
+      if (answer.kind === "later") world.waits(answer.reason);
+    }
+    if (step.kind === "wait") world.waits(step.reason);
+    pauseMs = step.kind === "wait" ? Math.min(2 * pauseMs, LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
+    await world.pause(pauseMs);
+  }
+  return undefined;
+}
+
+/** Asks all others, and does what follows from their answers alone. Returns what is left to do; undefined when the node is new no more. */
+async function look(world: Surroundings): Promise<NextStep | undefined> {
+  const own = world.facts();
+  if (own === undefined) return undefined;
+  let step = nextStep(own, await askAll(world, own, false), false);
+  if (step.kind === "ask_promises") step = nextStep(own, await askAll(world, own, true), true);
+  if (step.kind === "turn") await world.turn(step.turn);
+  if (step.kind === "found") await world.found(step.members, own);
+  return world.facts() === undefined ? undefined : step;
+}
+
+async function askAll(world: Surroundings, own: OwnFacts, askPromise: boolean): Promise<Answers> {
+  const founder = own.clusterId === own.incarnation ? own.clusterId : "";
+  const contacts = world.contacts();
+  const answers = await Promise.all(
+    contacts.map((contact) => {
+      const { name, founders, base } = own;
+      return world.ask(contact, { name, receiver: contact.name ?? "", founders, base, founder, askPromise });
+    }),
+  );
+  return new Map(contacts.map(({ name, address }, at) => [name ?? address, answers[at]]));
+}

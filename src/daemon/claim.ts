@@ -1,0 +1,140 @@
+import { randomUUID } from "node:crypto";
+import { founderOf, type NamedAddress, type Turn } from "../core/introduction.js";
+import type { CameBy } from "../core/membership_change.js";
+import type { Member, Membership } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { DataDirectory } from "../storage/data_dir.js";
+import type { FileSystem } from "../storage/fs.js";
+import { drawIncarnation, drawnIdentity, givenIdentity, type Identity } from "../storage/identity.js";
+
+// What a daemon does to its data directory while no node has it open. All of it is durable on return, all or nothing.
+
+/** How a directory comes to its cluster. */
+export type Claim = {
+  readonly name: string;
+  /** Those that `--cluster` names; undefined when it was left out. */
+  readonly founders: readonly NamedAddress[] | undefined;
+} & (
+  | {
+      readonly cameBy: CameBy;
+      /** The only founder of a new directory for which neither founders nor a cluster to join are given. */
+      readonly alone: Membership;
+      /** The cluster that the directory must belong to already. */
+      readonly clusterId?: string | undefined;
+    }
+  /** Whoever starts the node keeps its identity unique: it has a membership from its beginning. */
+  | { readonly given: { readonly clusterId: string | undefined; readonly members: Membership } }
+);
+
+/**
+ * Gives a new directory an identity, and returns whose it is. One that belongs to somebody stays as it is.
+ * @throws CairnError DATA_DIRECTORY when it belongs to another node or cluster; INVALID_ARGUMENT when a cluster id is given for a new directory
+ */
+export async function claimDirectory(fs: FileSystem, directory: string, claim: Claim): Promise<Identity> {
+  const identity = await DataDirectory.identify(fs, directory, async (found, path) => {
+    if (found === undefined) return newIdentity(claim);
+    checkOwner(directory, found, claim);
+    if (!found.retired) return undefined;
+    await DataDirectory.setAside(fs, path, found.incarnation);
+    return successor(found);
+  });
+  return identity!;
+}
+
+function newIdentity(claim: Claim): Identity {
+  const { name } = claim;
+  if ("given" in claim) {
+    const { clusterId = randomUUID(), members } = claim.given;
+    return givenIdentity({ nodeId: name, clusterId, members });
+  }
+  if (claim.clusterId !== undefined) {
+    const text = `--cluster-id is ${claim.clusterId}, but the data directory is new`;
+    throw new CairnError(
+      "INVALID_ARGUMENT",
+      `${text}: a cluster's id is drawn when it is founded. Leave --cluster-id out.`,
+    );
+  }
+  const members = claim.cameBy === "join" ? [] : foundersOf(claim);
+  const incarnation = drawIncarnation();
+  // A founder's cluster is named after it from the beginning.
+  const isFounder = founderOf(members.map(({ id, address }) => ({ name: id, address }))) === name;
+  return drawnIdentity({
+    nodeId: name,
+    cameBy: claim.cameBy,
+    members,
+    incarnation,
+    clusterId: isFounder ? incarnation : "",
+  });
+}
+
+function foundersOf(claim: Claim & { alone: Membership }): Membership {
+  if (claim.founders === undefined) return claim.alone;
+  const members = claim.founders.map(({ name, address }): Member => ({ id: name, address, role: "voter" }));
+  return members.sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function checkOwner(directory: string, found: Identity, claim: Claim): void {
+  if (found.nodeId !== claim.name) {
+    const text = `data directory ${directory} belongs to node ${found.nodeId}, not to ${claim.name}`;
+    throw new CairnError("DATA_DIRECTORY", `${text}. Give that id, or another directory.`);
+  }
+  const clusterId = "given" in claim ? claim.given.clusterId : claim.clusterId;
+  // The id that manual elections derive from --cluster is for a new directory.
+  const isWanted = "given" in claim && claim.founders !== undefined ? undefined : clusterId;
+  if (isWanted !== undefined && found.clusterId !== isWanted) {
+    const text = `data directory ${directory} belongs to cluster ${found.clusterId}, not to ${isWanted}`;
+    throw new CairnError("DATA_DIRECTORY", `${text}. Give that cluster id, or another directory.`);
+  }
+}
+
+/**
+ * Checks the founders of a node that is new no more: `--cluster` says who founds a cluster, not who its members are.
+ * @throws CairnError DATA_DIRECTORY
+ */
+export function checkFounders(directory: string, found: Identity, founders: readonly NamedAddress[] | undefined): void {
+  if (founders === undefined || (found.cameBy !== "cluster" && found.cameBy !== "given")) return;
+  const was = found.members
+    .map(({ id, address }) => `${id}=${address}`)
+    .sort()
+    .join(",");
+  const is = founders
+    .map(({ name, address }) => `${name}=${address}`)
+    .sort()
+    .join(",");
+  if (was === is) return;
+  const text = `${directory} holds data of a cluster that was created with ${was}, not with ${is}`;
+  const advice =
+    "--cluster says who creates a cluster: leave it out, or give that list. Members change with 'cairn member'.";
+  throw new CairnError("DATA_DIRECTORY", `${text}. ${advice}`);
+}
+
+/** A directory that knows no membership turns to a cluster (T2). Returns its new identity. */
+export async function turnDirectory(fs: FileSystem, directory: string, turn: Turn): Promise<Identity> {
+  const identity = await DataDirectory.identify(fs, directory, async (found) => {
+    const incarnation = turn.isRenewed ? drawIncarnation() : found!.incarnation;
+    return { ...found!, incarnation, clusterId: turn.clusterId === "" ? incarnation : turn.clusterId, base: turn.base };
+  });
+  return identity!;
+}
+
+/**
+ * A directory that has less than it acknowledged is set aside, undeleted, and a new one takes its place, under another incarnation (T3). It asks
+ * `contacts` about its cluster. Returns where the old data is. {@link claimDirectory} makes up for a crash in
+ * between.
+ */
+export async function replaceDirectory(fs: FileSystem, directory: string, contacts: Membership): Promise<string> {
+  let aside = "";
+  await DataDirectory.identify(fs, directory, async (found, path) => {
+    const members = contacts.map(({ id, address }): Member => ({ id, address, role: "voter" }));
+    const retired = { ...found!, members, retired: true };
+    await DataDirectory.retire(fs, path, retired);
+    aside = await DataDirectory.setAside(fs, path, found!.incarnation);
+    return successor(retired);
+  });
+  return aside;
+}
+
+/** A directory that takes the place of one that has lost data: it founds nothing, and belongs to the same cluster. */
+function successor({ nodeId, clusterId, members, base }: Identity): Identity {
+  return drawnIdentity({ nodeId, cameBy: "return", members, clusterId, base });
+}

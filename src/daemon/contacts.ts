@@ -1,0 +1,61 @@
+import { CameBy as CameByMessage, RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { incarnationBytes } from "../core/ids.js";
+import type { Introduced, Introduction, NamedAddress } from "../core/introduction.js";
+import { CairnError } from "../errors.js";
+import { introduceRequest, toIntroduced } from "../server/introductions.js";
+import { openChannel, type SharedChannel } from "../transport/bridge_client.js";
+import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
+import type { Contact, JoinAnswer } from "./arrival.js";
+import type { Joiner } from "./world.js";
+
+/** How long another node may take to introduce itself, and a leader to commit a join, in milliseconds. */
+const ASK_TIMEOUT_MS = 1_000;
+const JOIN_TIMEOUT_MS = 10_000;
+/** How long a connection may take, in milliseconds. */
+const CONNECT_TIMEOUT_MS = 1_000;
+
+/** Other nodes, as one reaches them that has no cluster in common with them yet. */
+export class Contacts {
+  readonly #channels = new Map<string, SharedChannel>();
+
+  /** Resolves with undefined when the node does not answer, is another one than was meant, or says what no correct node says. */
+  async ask({ name, address }: Contact, asked: Introduction): Promise<Introduced | undefined> {
+    try {
+      const response = await this.#at(address).introduce(introduceRequest(asked), { timeoutMs: ASK_TIMEOUT_MS });
+      const introduced = toIntroduced(response);
+      return name === undefined || introduced.name === name ? introduced : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async join({ address }: NamedAddress, { name, incarnation, cameBy, ...joiner }: Joiner): Promise<JoinAnswer> {
+    const request = {
+      protocolVersion: PROTOCOL_VERSION,
+      clusterId: joiner.clusterId,
+      name,
+      incarnation: incarnationBytes(incarnation),
+      address: joiner.address,
+      cameBy: cameBy === "join" ? CameByMessage.JOIN : CameByMessage.CLUSTER,
+    };
+    try {
+      const { membership } = await this.#at(address).join(request, { timeoutMs: JOIN_TIMEOUT_MS });
+      const isIn = membership?.members.some((member) => member.id === name) === true;
+      return isIn ? { kind: "joined" } : { kind: "later", reason: `${name} is not a member yet` };
+    } catch (error) {
+      const { code, text } = CairnError.from(error);
+      return { kind: code === "NOT_FOUND" ? "refused" : "later", reason: text };
+    }
+  }
+
+  close(): void {
+    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.clear();
+  }
+
+  #at(address: string) {
+    const channel = this.#channels.get(address) ?? openChannel(address, { connectTimeoutMs: CONNECT_TIMEOUT_MS });
+    this.#channels.set(address, channel);
+    return channel.client(RaftService);
+  }
+}

@@ -1,0 +1,219 @@
+import type { LostData } from "../core/state.js";
+import type { Membership } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { LostDataError } from "../node/lost_data.js";
+import { arrive, type Contact } from "./arrival.js";
+import { type Claim, checkFounders, claimDirectory, replaceDirectory } from "./claim.js";
+import type { MemberEvent } from "./events.js";
+import { RemovalWatch } from "./removal_watch.js";
+import { Session, type SessionEnd, type SessionOptions } from "./session.js";
+import { Waiting } from "./waiting.js";
+import type { MemberNode, World } from "./world.js";
+
+export interface MemberOptions<Node extends MemberNode> {
+  readonly world: World<Node>;
+  /** The data directory. */
+  readonly directory: string;
+  readonly claim: Claim;
+  /** host:port; port 0 takes a free one. */
+  readonly listen: string;
+  /** host:port at which the others reach it. Default: where it listens. */
+  readonly advertise?: string | undefined;
+  /** host:port at which members are to be reached from here, by name, where that is not what the founders' list or the membership says. */
+  readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
+  /** host:port of members of the cluster to join. */
+  readonly join?: readonly string[] | undefined;
+  /** False: a directory that has lost data, or is new although its cluster knows it, is left to an operator. */
+  readonly replacesLostData: boolean;
+  readonly onEvent: (event: MemberEvent) => void;
+}
+
+/**
+ * A member with all that it does around its node (T1 to T4): it finds or founds its cluster, comes back under another incarnation when it has
+ * lost data, and notices that it was removed. Node and server are started anew when the directory changes its identity.
+ */
+export class Member<Node extends MemberNode = MemberNode> {
+  readonly #options: MemberOptions<Node>;
+  readonly #stopping = new AbortController();
+  readonly #waiting: Waiting;
+  readonly #lastFounder: SessionOptions<Node>["lastFounder"] = { incarnation: undefined };
+  #session!: Session<Node>;
+  #listen: string;
+  #running: Promise<void> = Promise.resolve();
+  /** Rejects when the member cannot go on. */
+  readonly failed: Promise<never>;
+  #fail!: (error: unknown) => void;
+
+  private constructor(options: MemberOptions<Node>) {
+    this.#options = options;
+    this.#listen = options.listen;
+    this.#waiting = new Waiting(options.onEvent, () => options.world.now());
+    this.failed = new Promise((_, reject) => {
+      this.#fail = reject;
+    });
+    this.failed.catch(() => {});
+  }
+
+  /**
+   * Starts a member on its directory, which is made when it is not there. On return it listens; what it comes to is told by events.
+   * @throws CairnError as {@link World.startNode} and {@link World.serve}; DATA_DIRECTORY, FAILED_PRECONDITION
+   */
+  static async start<Node extends MemberNode>(options: MemberOptions<Node>): Promise<Member<Node>> {
+    const member = new Member(options);
+    await claimDirectory(options.world.fs, options.directory, options.claim);
+    member.#session = await member.#openReplacing();
+    const { node, address } = member.#session;
+    try {
+      if (!node.isNew) checkFounders(options.directory, node.identity, options.claim.founders);
+    } catch (error) {
+      await member.#session.stop();
+      throw error;
+    }
+    options.onEvent({ kind: "listening", address, clusterId: node.isNew ? "" : node.clusterId });
+    member.#running = member.#run().catch((error: unknown) => member.#fail(error));
+    return member;
+  }
+
+  /** The node; another one after a change of the directory's identity. */
+  get node(): Node {
+    return this.#session.node;
+  }
+
+  /** Where it listens: host:port with the real port. */
+  get address(): string {
+    return this.#session.address;
+  }
+
+  /** Stops taking calls, then stops the node. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+    await this.#session.stop();
+    this.#options.world.close();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    const stopped = new Promise<"stopped">((resolve) => signal.addEventListener("abort", () => resolve("stopped")));
+    while (!signal.aborted) {
+      const over = new AbortController();
+      const around = this.#around(this.#session, AbortSignal.any([signal, over.signal]));
+      around.catch((error: unknown) => this.#fail(error));
+      const end = await Promise.race([this.#session.ended, stopped]);
+      over.abort();
+      await around.catch(() => {});
+      if (end === "stopped") return;
+      await this.#next(end);
+    }
+  }
+
+  /** What the member does around a session's node. */
+  async #around(session: Session<Node>, signal: AbortSignal): Promise<void> {
+    const hasJoined = session.node.isNew && (await this.#arrive(session, signal));
+    const contacts = () => this.#contactsOf(session);
+    const { world, onEvent } = this.#options;
+    await new RemovalWatch(session.node, world, contacts, onEvent).run(hasJoined, signal);
+  }
+
+  /** The directory has another identity, or must get one. */
+  async #next(end: SessionEnd): Promise<void> {
+    const { onEvent } = this.#options;
+    const members = this.#session.node.raft.membership.members;
+    await this.#session.stop();
+    if (end.kind === "lost") await this.#replace(end.lost, members);
+    this.#session = await this.#openReplacing();
+    const { clusterId } = this.#session.node;
+    if (end.kind === "turned") onEvent({ kind: "turned", clusterId });
+  }
+
+  async #openReplacing(): Promise<Session<Node>> {
+    try {
+      return await this.#open();
+    } catch (error) {
+      if (!(error instanceof LostDataError) || !this.#options.replacesLostData) throw error;
+      await this.#replace(error.lost, error.members);
+      return this.#open();
+    }
+  }
+
+  async #open(): Promise<Session<Node>> {
+    const { world, directory, claim, replacesLostData } = this.#options;
+    const session = await Session.open({
+      world,
+      directory,
+      listen: this.#listen,
+      founders: claim.founders,
+      refusesReturn: !replacesLostData,
+      warnings: () => this.#warnings(),
+      lastFounder: this.#lastFounder,
+    });
+    this.#listen = session.address;
+    return session;
+  }
+
+  #warnings(): readonly string[] {
+    const { removedAt } = this.#session.node.raft;
+    const waits = this.#waiting.reason;
+    return [
+      ...(waits === undefined ? [] : [waits]),
+      ...(removedAt === undefined ? [] : [`this node was removed from its cluster at index ${removedAt}: stop it`]),
+    ];
+  }
+
+  async #replace(lost: LostData, members: Membership): Promise<void> {
+    const { world, directory, replacesLostData, onEvent } = this.#options;
+    if (!replacesLostData) {
+      const text = `this node has acknowledged entries up to ${lost.acknowledged}, and has entries up to ${lost.has}`;
+      throw new CairnError(
+        "FAILED_PRECONDITION",
+        `${text}: --lost-disk is set to refuse. With rejoin it comes back as a new member.`,
+      );
+    }
+    const aside = await replaceDirectory(world.fs, directory, members);
+    onEvent({ kind: "lost", lost, aside });
+  }
+
+  /** Returns whether it came as a learner. */
+  async #arrive(session: Session<Node>, signal: AbortSignal): Promise<boolean> {
+    const { world, onEvent } = this.#options;
+    let hasJoined = false;
+    const { clusterId, incarnation, identity } = session.node;
+    const refused = await arrive(
+      {
+        facts: () => session.facts(),
+        contacts: () => this.#contactsOf(session),
+        ask: (contact, asked) => world.ask(contact, asked),
+        join: async (leader) => {
+          const cameBy = identity.cameBy === "join" ? "join" : "cluster";
+          const address = this.#options.advertise ?? session.address;
+          const joiner = { clusterId, name: session.node.id, incarnation, address, cameBy } as const;
+          const answer = await world.join(leader, joiner);
+          if (answer.kind === "joined" && !hasJoined) onEvent({ kind: "joined", clusterId, address });
+          hasJoined ||= answer.kind === "joined";
+          return answer;
+        },
+        turn: (turn) => session.turn(turn),
+        found: async (members, own) => {
+          if (await session.found(members, own)) onEvent({ kind: "founded", clusterId, members });
+        },
+        waits: (reason) => this.#waiting.waits(reason),
+        pause: (ms) => world.pause(ms, signal),
+      },
+      signal,
+    );
+    this.#waiting.over();
+    if (refused === undefined) return hasJoined;
+    throw new CairnError("FAILED_PRECONDITION", `${session.node.id} must not start as it is: ${refused.refused}`);
+  }
+
+  /** All others that are known, wherever from; an address that was given for a name counts. */
+  #contactsOf({ node }: Session<Node>): Contact[] {
+    const { claim, join = [], peerAddresses = {} } = this.#options;
+    const known = new Map(claim.founders?.map(({ name, address }) => [name, address]));
+    for (const { id, address } of [...node.identity.members, ...node.raft.membership.members]) known.set(id, address);
+    known.delete(node.id);
+    const named = [...known].map(([name, address]): Contact => ({ name, address: peerAddresses[name] ?? address }));
+    const unnamed = join.map((address): Contact => ({ name: undefined, address }));
+    return [...named.filter(({ address }) => address !== ""), ...unnamed];
+  }
+}

@@ -1,0 +1,166 @@
+import {
+  type Introduced,
+  type Introduction,
+  type NamedAddress,
+  type OwnFacts,
+  promiseOf,
+  type Standing,
+  type Turn,
+} from "../core/introduction.js";
+import type { LostData } from "../core/state.js";
+import type { Member as MemberOfList, Membership } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { memberStanding } from "../server/introducer.js";
+import type { Identity } from "../storage/identity.js";
+import { Serial } from "../storage/serial.js";
+import { turnDirectory } from "./claim.js";
+import type { MemberNode, Served, World } from "./world.js";
+
+export interface SessionOptions<Node extends MemberNode> {
+  readonly world: World<Node>;
+  readonly directory: string;
+  readonly listen: string;
+  /** As the node was started now; undefined: those that its directory names. */
+  readonly founders: readonly NamedAddress[] | undefined;
+  readonly refusesReturn: boolean;
+  /** What an operator should see to, besides what the node says. */
+  readonly warnings: () => readonly string[];
+  /** The founder that has asked last, over all sessions (T1). */
+  readonly lastFounder: { incarnation: string | undefined };
+}
+
+/** Why a session has ended. */
+export type SessionEnd = { readonly kind: "turned" } | { readonly kind: "lost"; readonly lost: LostData };
+
+/** A node and its server, for as long as the data directory keeps its identity. */
+export class Session<Node extends MemberNode> {
+  readonly #changes = new Serial();
+  #node!: Node;
+  #server!: Served;
+  #resolveEnd!: (end: SessionEnd) => void;
+  #hasEnded = false;
+  /** Resolves when the directory has another identity, or must get one. */
+  readonly ended = new Promise<SessionEnd>((resolve) => {
+    this.#resolveEnd = resolve;
+  });
+
+  private constructor(private readonly options: SessionOptions<Node>) {}
+
+  /** @throws CairnError as {@link World.startNode} and {@link World.serve} */
+  static async open<Node extends MemberNode>(options: SessionOptions<Node>): Promise<Session<Node>> {
+    const session = new Session(options);
+    const { world, listen } = options;
+    session.#node = await world.startNode((lost) => session.#end({ kind: "lost", lost }));
+    try {
+      session.#server = await world.serve(session.#node, listen, {
+        base: session.#node.identity.base,
+        get warnings() {
+          return options.warnings();
+        },
+        introduce: (asked) => session.#introduce(asked),
+      });
+      return session;
+    } catch (error) {
+      await session.#node.stop();
+      throw error;
+    }
+  }
+
+  get node(): Node {
+    return this.#node;
+  }
+
+  get address(): string {
+    return this.#server.address;
+  }
+
+  /** What the node knows about itself as long as it is new; undefined when it is so no more, or when the session has ended. */
+  facts(): OwnFacts | undefined {
+    return this.#hasEnded || !this.#node.isNew ? undefined : this.#facts();
+  }
+
+  /** Changes the directory's cluster, and ends the session. Does nothing when the log of the present cluster has come meanwhile. */
+  turn(turn: Turn): Promise<void> {
+    return this.#changes.run(async () => {
+      if (!this.#hasEnded && this.#node.isNew) await this.#turn(turn);
+    });
+  }
+
+  /** Founds a cluster, if the node is still what it was when the others promised. Returns whether it has. */
+  found(members: Membership, own: OwnFacts): Promise<boolean> {
+    return this.#changes.run(async () => {
+      const isSame = !this.#hasEnded && this.#node.isNew && this.#node.incarnation === own.incarnation;
+      if (isSame) this.#node.found(members);
+      return isSame;
+    });
+  }
+
+  /** Lets calls under way end, then stops server and node. */
+  async stop(): Promise<void> {
+    this.#hasEnded = true;
+    try {
+      await this.#server.stop();
+    } finally {
+      await this.#node.stop();
+    }
+  }
+
+  #end(end: SessionEnd): void {
+    this.#hasEnded = true;
+    this.#resolveEnd(end);
+  }
+
+  #facts(): OwnFacts {
+    const { id, identity, raft } = this.#node;
+    return {
+      name: id,
+      incarnation: identity.incarnation,
+      clusterId: identity.clusterId,
+      founders: identity.cameBy === "cluster" ? (this.options.founders ?? identity.members.map(toFounder)) : [],
+      base: identity.base,
+      refusesReturn: this.options.refusesReturn,
+      hasTerm: raft.term > (identity.base?.term ?? 0),
+    };
+  }
+
+  /** Says what the node is, and gives a founder its promise. One at a time: a promise is for one founder alone. */
+  #introduce(asked: Introduction): Promise<Introduced> {
+    return this.#changes.run(async () => {
+      const { raft, isNew } = this.#node;
+      const own = this.#facts();
+      if (raft.lost !== undefined) return introduced(own, { kind: "retired" });
+      if (!isNew) return introduced(own, memberStanding(this.#node));
+      if (this.#hasEnded) throw new CairnError("STOPPED", `node ${own.name} is turning to a cluster`);
+      const { lastFounder } = this.options;
+      if (asked.founder !== "" && !asked.askPromise) lastFounder.incarnation = asked.founder;
+      const decision = promiseOf(own, asked, lastFounder.incarnation);
+      if (decision.kind === "answer") return introduced(own, { kind: "new", promised: decision.promised });
+      const identity = await this.#turn(decision.turn);
+      if (identity === undefined) return introduced(own, { kind: "new", promised: false });
+      return introduced(
+        { ...own, incarnation: identity.incarnation, base: identity.base },
+        { kind: "new", promised: true },
+      );
+    });
+  }
+
+  /**
+   * The node stops first: what it has written decides, and nothing comes to it afterwards. Returns the directory's new identity; undefined when it
+   * was new no more.
+   */
+  async #turn(turn: Turn): Promise<Identity | undefined> {
+    await this.#node.stop();
+    const isNew = this.#node.isNew;
+    const identity = isNew ? await turnDirectory(this.options.world.fs, this.options.directory, turn) : undefined;
+    this.#end({ kind: "turned" });
+    return identity;
+  }
+}
+
+function toFounder({ id, address }: MemberOfList): NamedAddress {
+  return { name: id, address };
+}
+
+function introduced({ name, incarnation, founders, base }: OwnFacts, standing: Standing): Introduced {
+  return { name, incarnation, founders, base, standing };
+}

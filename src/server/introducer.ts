@@ -1,0 +1,33 @@
+import type { Base, Introduced, Introduction, Standing } from "../core/introduction.js";
+import type { KeyValueNode } from "./key_value_node.js";
+import { addressOf } from "./leader_hint.js";
+
+/** Says what a node is to those that have no cluster in common with it. */
+export interface Introducer {
+  /** What the node's cluster began with. */
+  readonly base: Base | undefined;
+  /** What an operator should see to, in words. */
+  readonly warnings: readonly string[];
+  introduce(asked: Introduction): Promise<Introduced>;
+}
+
+/** Introduces a node that was given its identity: it has a cluster from its beginning, and promises nothing. */
+export function memberIntroducer(node: KeyValueNode): Introducer {
+  return {
+    base: undefined,
+    warnings: [],
+    introduce: async () => {
+      const { id: name, incarnation } = node;
+      return { name, incarnation, founders: [], base: undefined, standing: memberStanding(node) };
+    },
+  };
+}
+
+/** Returns what a member says about its cluster: the newest membership that it knows to be committed, and the leader. */
+export function memberStanding(node: Pick<KeyValueNode, "raft" | "clusterId">): Standing & { kind: "member" } {
+  const { raft, clusterId } = node;
+  const { index, members } = raft.membershipAt(raft.log.commit);
+  const address = addressOf(node, raft.leader);
+  const leader = raft.leader === undefined || address === undefined ? undefined : { name: raft.leader, address };
+  return { kind: "member", clusterId, membership: members, membershipIndex: index, leader };
+}

@@ -1,0 +1,172 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type Base as BaseMessage,
+  type BaseSchema,
+  CameBy as CameByMessage,
+  type IntroduceRequest,
+  type IntroduceRequestSchema,
+  type IntroduceResponse,
+  type IntroduceResponseSchema,
+  type JoinRequest,
+  type NamedAddress as NamedAddressMessage,
+} from "../../gen/cairn/v1/raft_pb.js";
+import { incarnationBytes, incarnationText, isIncarnation } from "../core/ids.js";
+import type { Base, Introduced, Introduction, NamedAddress, Standing } from "../core/introduction.js";
+import type { MembershipChange } from "../core/membership_change.js";
+import { CairnError } from "../errors.js";
+import { checkId } from "../storage/data_dir.js";
+import { membershipFromMessage, membershipToMessage } from "../storage/membership_message.js";
+import { isAddress } from "../transport/addresses.js";
+import { PROTOCOL_VERSION, toNumber } from "../transport/peer_messages.js";
+
+// Introductions, as the rules have them (core/introduction.ts) and as raft.proto has them.
+
+/** Most founders that an introduction may name. */
+const FOUNDERS_MAX = 1_000;
+
+export function introduceRequest(asked: Introduction): MessageInitShape<typeof IntroduceRequestSchema> {
+  const { name, receiver, founders, base, founder, askPromise } = asked;
+  return {
+    protocolVersion: PROTOCOL_VERSION,
+    name,
+    receiverName: receiver,
+    founders: [...founders],
+    ...(base !== undefined && { base: baseToMessage(base) }),
+    founderIncarnation: incarnationBytes(founder),
+    askPromise,
+  };
+}
+
+/** @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER for another protocol */
+export function toIntroduction(request: IntroduceRequest): Introduction {
+  checkProtocol(request.protocolVersion);
+  checkId(request.name, "name");
+  return {
+    name: request.name,
+    receiver: request.receiverName,
+    founders: toFounders(request.founders),
+    base: toBase(request.base),
+    founder: toIncarnation(request.founderIncarnation, "founder_incarnation"),
+    askPromise: request.askPromise,
+  };
+}
+
+export function introduceResponse(introduced: Introduced): MessageInitShape<typeof IntroduceResponseSchema> {
+  const { name, incarnation, founders, base, standing } = introduced;
+  return {
+    name,
+    incarnation: incarnationBytes(incarnation),
+    founders: [...founders],
+    ...(base !== undefined && { base: baseToMessage(base) }),
+    standing: standingToMessage(standing),
+  };
+}
+
+/** @throws CairnError INVALID_ARGUMENT for what no correct node says */
+export function toIntroduced(response: IntroduceResponse): Introduced {
+  checkId(response.name, "name");
+  return {
+    name: response.name,
+    incarnation: toIncarnation(response.incarnation, "incarnation"),
+    founders: toFounders(response.founders),
+    base: toBase(response.base),
+    standing: toStanding(response),
+  };
+}
+
+/** @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER */
+export function toJoin(request: JoinRequest, clusterId: string): MembershipChange & { type: "join" } {
+  checkProtocol(request.protocolVersion);
+  checkId(request.name, "name");
+  if (request.clusterId !== clusterId || clusterId === "") {
+    throw new CairnError(
+      "WRONG_CLUSTER",
+      `cluster_id is ${JSON.stringify(request.clusterId)}, expected ${JSON.stringify(clusterId)}`,
+    );
+  }
+  const incarnation = toIncarnation(request.incarnation, "incarnation");
+  if (incarnation === "") throw new CairnError("INVALID_ARGUMENT", "incarnation is missing: it must have 16 bytes");
+  if (!isAddress(request.address)) {
+    throw new CairnError("INVALID_ARGUMENT", `address ${JSON.stringify(request.address)} must be host:port`);
+  }
+  const cameBy = request.cameBy === CameByMessage.JOIN ? "join" : "cluster";
+  return { type: "join", id: request.name, incarnation, address: request.address, cameBy };
+}
+
+export function baseToMessage({ index, term, sha256 }: Base): MessageInitShape<typeof BaseSchema> {
+  return { index: BigInt(index), term: BigInt(term), sha256: Buffer.from(sha256, "hex") };
+}
+
+function standingToMessage(
+  standing: Standing,
+): NonNullable<MessageInitShape<typeof IntroduceResponseSchema>["standing"]> {
+  switch (standing.kind) {
+    case "new":
+      return { case: "new", value: { promised: standing.promised } };
+    case "retired":
+      return { case: "retired", value: {} };
+    case "member": {
+      const { clusterId, membership, membershipIndex, leader } = standing;
+      return {
+        case: "member",
+        value: {
+          clusterId,
+          membership: membershipToMessage(membership),
+          membershipIndex: BigInt(membershipIndex),
+          leaderName: leader?.name ?? "",
+          leaderAddress: leader?.address ?? "",
+        },
+      };
+    }
+  }
+}
+
+function toStanding({ standing }: IntroduceResponse): Standing {
+  switch (standing.case) {
+    case "new":
+      return { kind: "new", promised: standing.value.promised };
+    case "retired":
+      return { kind: "retired" };
+    case "member": {
+      const { clusterId, membership, membershipIndex, leaderName, leaderAddress } = standing.value;
+      checkId(clusterId, "cluster_id");
+      return {
+        kind: "member",
+        clusterId,
+        membership: membershipFromMessage(membership),
+        membershipIndex: toNumber(membershipIndex, "membership_index"),
+        leader: leaderAddress === "" ? undefined : { name: leaderName, address: leaderAddress },
+      };
+    }
+    case undefined:
+      throw new CairnError("INVALID_ARGUMENT", "standing is missing");
+  }
+}
+
+function toFounders(founders: readonly NamedAddressMessage[]): NamedAddress[] {
+  if (founders.length > FOUNDERS_MAX) {
+    throw new CairnError("LIMIT_EXCEEDED", `${founders.length} founders are named; at most ${FOUNDERS_MAX} may be`);
+  }
+  return founders.map(({ name, address }) => ({ name, address }));
+}
+
+function toBase(base: BaseMessage | undefined): Base | undefined {
+  if (base === undefined || base.index === 0n) return undefined;
+  if (base.sha256.byteLength !== 32) throw new CairnError("INVALID_ARGUMENT", "base.sha256 must have 32 bytes");
+  return {
+    index: toNumber(base.index, "base.index"),
+    term: toNumber(base.term, "base.term"),
+    sha256: Buffer.from(base.sha256).toString("hex"),
+  };
+}
+
+function toIncarnation(bytes: Uint8Array, field: string): string {
+  const text = incarnationText(bytes);
+  if (isIncarnation(text)) return text;
+  throw new CairnError("INVALID_ARGUMENT", `${field} must have 16 bytes, or none`);
+}
+
+function checkProtocol(version: number): void {
+  if (version === PROTOCOL_VERSION) return;
+  throw new CairnError("WRONG_CLUSTER", `protocol_version is ${version}, expected ${PROTOCOL_VERSION}`);
+}

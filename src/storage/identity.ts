@@ -1,0 +1,158 @@
+import { randomBytes } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { isId, isIncarnation } from "../core/ids.js";
+import type { Base } from "../core/introduction.js";
+import type { CameBy } from "../core/membership_change.js";
+import type { Member, Membership } from "../core/types.js";
+import { CairnError } from "../errors.js";
+import { DAMAGED_MEMBER } from "./advice.js";
+import { type FileSystem, readSmallFile, writeSmallFile } from "./fs.js";
+
+/** The file in a data directory that says whose it is. */
+export const IDENTITY_FILE = "cairn.json";
+
+/** Version of the layout of a data directory. Format 1 knew given identities only, and had no checksum. */
+const FORMAT = 2;
+const FORMAT_WITHOUT_CHECKSUM = 1;
+
+/**
+ * Whose data a directory holds (T1, T2). `given`: whoever started the node keeps its identity unique, and `members` is the membership that
+ * the log starts with. Otherwise the directory has drawn an incarnation: no membership is in force before one is in the log or in a snapshot.
+ */
+export interface Identity {
+  readonly format: number;
+  /** The node's name. */
+  readonly nodeId: string;
+  /** Random name of this directory, in hexadecimal digits; empty for a given identity. */
+  readonly incarnation: string;
+  /** Empty as long as the directory belongs to no cluster. */
+  readonly clusterId: string;
+  readonly cameBy: CameBy | "given" | "return";
+  /**
+   * given: the first membership. cluster: the founders. return: the members that were known when the directory before this one lost data (T3).
+   * join: none.
+   */
+  readonly members: Membership;
+  readonly base: Base | undefined;
+  /** The directory has less than it acknowledged (T3), and is about to be replaced. */
+  readonly retired: boolean;
+  /** False while the directory is being made: it holds nothing yet that anyone was promised. */
+  readonly complete: boolean;
+}
+
+/** Draws the name of a new directory: 16 random bytes in hexadecimal digits. */
+export function drawIncarnation(): string {
+  return randomBytes(16).toString("hex");
+}
+
+/** Returns the identity of a directory that somebody else has named. */
+export function givenIdentity(options: {
+  readonly nodeId: string;
+  readonly clusterId: string;
+  readonly members: Membership;
+}): Identity {
+  const rest = { incarnation: "", cameBy: "given", base: undefined, retired: false, complete: false } as const;
+  return { format: FORMAT, ...options, ...rest };
+}
+
+/** Returns the identity of a new directory, with an incarnation of its own. */
+export function drawnIdentity(options: {
+  readonly nodeId: string;
+  readonly cameBy: CameBy | "return";
+  readonly members: Membership;
+  readonly incarnation?: string;
+  readonly clusterId?: string;
+  readonly base?: Base | undefined;
+}): Identity {
+  const { incarnation = drawIncarnation(), clusterId = "", base, ...rest } = options;
+  return { format: FORMAT, ...rest, incarnation, clusterId, base, retired: false, complete: false };
+}
+
+/**
+ * Reads whose data a directory holds; undefined when nobody has said so.
+ * @throws CairnError DATA_DIRECTORY when the file is damaged, or was written by a newer version
+ */
+export async function readIdentity(fs: FileSystem, directory: string): Promise<Identity | undefined> {
+  const file = `${directory}/${IDENTITY_FILE}`;
+  if (!(await fs.exists(file))) return undefined;
+  const found = parsed((await readSmallFile(fs, file)).toString());
+  const format = found?.format;
+  if (typeof format === "number" && format !== FORMAT && format !== FORMAT_WITHOUT_CHECKSUM) {
+    const text = `${file} has format ${format}, this version of Cairn knows formats up to ${FORMAT}`;
+    throw new CairnError("DATA_DIRECTORY", `${text}. Use the version that wrote it.`);
+  }
+  const identity = found === undefined ? undefined : identityOf(found);
+  if (identity !== undefined) return identity;
+  throw new CairnError("DATA_DIRECTORY", `${file} is damaged. ${DAMAGED_MEMBER}`);
+}
+
+/** Writes whose data a directory holds. Durable on return, all or nothing. */
+export async function writeIdentity(fs: FileSystem, directory: string, identity: Identity): Promise<void> {
+  const fields = { ...identity, format: FORMAT };
+  const text = JSON.stringify({ ...fields, crc32: checksumOf(fields) }, undefined, 2);
+  await writeSmallFile(fs, directory, IDENTITY_FILE, Buffer.from(`${text}\n`));
+}
+
+/** What a file says, of which nothing is known yet. */
+type Fields = { [Name in keyof Identity | "crc32"]?: unknown };
+
+function parsed(text: string): Fields | undefined {
+  try {
+    const found: unknown = JSON.parse(text);
+    return typeof found === "object" && found !== null ? (found as Fields) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function identityOf(found: Fields): Identity | undefined {
+  if (found.format === FORMAT_WITHOUT_CHECKSUM) return earlierIdentity(found);
+  const { crc32: sum, ...fields } = found;
+  return sum === checksumOf(fields) && isIdentity(fields) ? fields : undefined;
+}
+
+/** A directory of format 1 has a given identity. */
+function earlierIdentity({ nodeId, clusterId, members, complete }: Fields): Identity | undefined {
+  if (typeof nodeId !== "string" || typeof clusterId !== "string" || !isMemberList(members)) return undefined;
+  if (typeof complete !== "boolean") return undefined;
+  return { ...givenIdentity({ nodeId, clusterId, members }), complete };
+}
+
+function isIdentity(found: Fields): found is Identity {
+  const { nodeId, incarnation, clusterId, cameBy, members, base, retired, complete } = found;
+  return (
+    typeof nodeId === "string" &&
+    isId(nodeId) &&
+    typeof incarnation === "string" &&
+    isIncarnation(incarnation) &&
+    typeof clusterId === "string" &&
+    (cameBy === "given" || cameBy === "cluster" || cameBy === "join" || cameBy === "return") &&
+    (cameBy === "given") === (incarnation === "") &&
+    isMemberList(members) &&
+    (base === undefined || isBase(base)) &&
+    typeof retired === "boolean" &&
+    typeof complete === "boolean"
+  );
+}
+
+function isMemberList(found: unknown): found is Membership {
+  return Array.isArray(found) && found.every(isMember);
+}
+
+function isMember(found: unknown): found is Member {
+  const { id, address, role } = (found ?? {}) as Partial<Member>;
+  return typeof id === "string" && typeof address === "string" && (role === "voter" || role === "learner");
+}
+
+function isBase(found: unknown): found is Base {
+  const { index, term, sha256 } = (found ?? {}) as Partial<Base>;
+  return Number.isSafeInteger(index) && Number.isSafeInteger(term) && /^[0-9a-f]{64}$/.test(String(sha256));
+}
+
+/** Of the fields in one order, whatever order the file has them in. */
+function checksumOf(fields: object): string {
+  const canonical = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .sort(([one], [other]) => (one < other ? -1 : 1));
+  return crc32(JSON.stringify(canonical)).toString(16).padStart(8, "0");
+}
