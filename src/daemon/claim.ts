@@ -5,7 +5,7 @@ import type { Member, Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { DataDirectory } from "../storage/data_dir.js";
 import type { FileSystem } from "../storage/fs.js";
-import { drawIncarnation, drawnIdentity, givenIdentity, type Identity } from "../storage/identity.js";
+import { drawIncarnation, drawnIdentity, givenIdentity, type Identity, writeIdentity } from "../storage/identity.js";
 
 // What a daemon does to its data directory while no node has it open. All of it is durable on return, all or nothing.
 
@@ -127,7 +127,7 @@ export async function replaceDirectory(fs: FileSystem, directory: string, contac
   await DataDirectory.identify(fs, directory, async (found, path) => {
     const members = contacts.map(({ id, address }): Member => ({ id, address, role: "voter" }));
     const retired = { ...found!, members, retired: true };
-    await DataDirectory.retire(fs, path, retired);
+    if (!found!.retired) await writeIdentity(fs, path, retired);
     aside = await DataDirectory.setAside(fs, path, found!.incarnation);
     return successor(retired);
   });

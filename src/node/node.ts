@@ -459,7 +459,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       { ...lost },
       "this node has less than it acknowledged: it neither votes nor acknowledges any more",
     );
-    this.#onLost?.(lost);
+    // The vote may be forgotten, too: a restart must not make this node forget that.
+    this.#storage.directory.retire(this.#raft.membership.members).then(
+      () => this.#onLost?.(lost),
+      (error) => this.#fail(error),
+    );
   }
 
   #send(message: Response | PeerRequest): void {

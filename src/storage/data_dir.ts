@@ -68,6 +68,8 @@ export class DataDirectory {
     try {
       const found = await readIdentity(fs, path);
       if (found !== undefined) checkIdentity(path, found, options);
+      if (found?.retired)
+        throw new CairnError("DATA_DIRECTORY", `${path} has less than its node acknowledged. ${DAMAGED_MEMBER}`);
       // A directory that was never completed is made again from the start.
       if (found?.complete) return await DataDirectory.#opened(fs, path, lock, found);
       if (found === undefined) await refuseStrangeData(fs, path);
@@ -153,9 +155,13 @@ export class DataDirectory {
     }
   }
 
-  /** Notes that a directory has lost data, before anything else is done to it; within {@link identify}. Durable on return. */
-  static retire(fs: FileSystem, path: string, identity: Identity): Promise<void> {
-    return writeIdentity(fs, path, { ...identity, retired: true });
+  /**
+   * Notes that the directory has less than its node acknowledged (T3), so that it is never started on again as if nothing were lost. `members`: whom
+   * to ask for the way back. Durable on return.
+   */
+  async retire(members: Membership): Promise<void> {
+    const identity = { ...this.identity, retired: true };
+    await writeIdentity(this.fs, this.path, identity.cameBy === "given" ? identity : { ...identity, members });
   }
 
   /** Moves all data of a directory into one within it, undeleted, and returns where; within {@link identify}. Durable on return. */
