@@ -97,6 +97,13 @@ export const limits = {
   workerBuffers: 4,
   /** Reads of the state on disk (ranges, snapshots being written) under way at a time; more are refused. */
   stateReaders: 1024,
+  /**
+   * A state on disk is rebuilt when the process has opened it so many times and each time ended soon, without closing it: damage in LMDB's
+   * file can end the process.
+   */
+  stateOpenings: 2,
+  /** An opening of the state has lasted, and counts no more, after so many milliseconds. */
+  stateOpeningMs: 30_000,
   /** Largest header of a snapshot file. */
   snapshotHeaderBytes: 1 * MiB,
   /** One write to a snapshot file, and one read from it. */

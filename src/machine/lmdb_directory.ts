@@ -1,24 +1,36 @@
 import { readFile } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { assert } from "../core/invariants.js";
+import { limits } from "../core/limits.js";
+import { hasCode } from "../errors.js";
 import { type FileSystem, readSmallFile, writeSmallFile } from "../storage/fs.js";
 import { dataBytes, syncData } from "./lmdb_files.js";
 
 // What is in the directory of the state:
 //
 //   CURRENT     which view is in force, and how far it can be trusted; replaced as a whole, durably:
-//                   cairn-state 1
+//                   cairn-state 2
 //                   <name of the view>
-//                   clean <bytes of its data file> | boot <boot id> | unknown-boot
+//                   clean <bytes of its data file> | boot <boot id> | unknown-boot | damaged <why>
+//                   openings <count>
 //                   <CRC32 of the lines above, 8 hexadecimal digits>
 //   view-<n>    an LMDB environment. Those that CURRENT does not name are leftovers of a restore, and removed.
 //
-// Commits are not synced. After a crash of the process alone the kernel still has every page, so the view is good as long as the
-// kernel is the one that had it: same boot id. After a clean close all pages were synced before CURRENT says "clean". In every other
-// case pages may be missing, and the view must not be looked at.
+// Commits are not synced. After a crash of the process alone the kernel still has every page, so
+// the view is good as long as the kernel is the one that had it: same boot id. After a clean close
+// all pages were synced before CURRENT says "clean". In every other case pages may be missing, and
+// the view must not be looked at.
+//
+// Damage is remembered (T7): a view that was found damaged says so, whatever else speaks for it.
+// LMDB may also end the whole process when it comes across a damaged page. So the openings of a
+// view are counted until one has lasted for a while, or has ended with a clean close; when
+// limits.stateOpenings did neither, the view is not opened again.
+//
+// Format 1 was without openings, and its views without checksums; it is not read.
 
 const POINTER_FILE = "CURRENT";
-const POINTER_FORMAT = "cairn-state 1";
+const POINTER_FORMAT = "cairn-state 2";
+const POINTER_FORMATS_BEFORE = /^cairn-state 1\n/;
 const VIEW_NAME = /^view-[0-9]+$/;
 
 /** Id of the running kernel, new at each boot; undefined where there is none to be had. */
@@ -41,6 +53,8 @@ export class LmdbDirectory {
   readonly #names = new Set<string>();
   /** What CURRENT says, where that is known. */
   #pointer: Pointer | undefined;
+  /** The change of CURRENT that came last; they are made one after the other. */
+  #lastChange: Promise<unknown> = Promise.resolve();
 
   private constructor(
     private readonly fs: FileSystem,
@@ -63,9 +77,17 @@ export class LmdbDirectory {
   async trusted(): Promise<TrustedView> {
     const file = `${this.path}/${POINTER_FILE}`;
     if (!(await this.fs.exists(file))) return { reason: "there is no state yet" };
-    this.#pointer = parsePointer(await readSmallFile(this.fs, file));
-    if (this.#pointer === undefined) return { reason: `${file} is damaged` };
-    const { name, mark } = this.#pointer;
+    const bytes = await readSmallFile(this.fs, file);
+    this.#pointer = parsePointer(bytes);
+    if (this.#pointer === undefined) {
+      const isOld = POINTER_FORMATS_BEFORE.test(bytes.toString("latin1"));
+      return { reason: isOld ? "it was written by an older version, without checksums" : `${file} is damaged` };
+    }
+    const { name, mark, openings } = this.#pointer;
+    if (mark.startsWith(DAMAGED)) return { reason: `it was found damaged before: ${mark.slice(DAMAGED.length)}` };
+    if (openings >= limits.stateOpenings) {
+      return { reason: `the process ended ${openings} times soon after it had opened ${this.pathOf(name)}` };
+    }
     if (mark.startsWith("clean ")) {
       const bytes = await dataBytes(this.fs, this.pathOf(name));
       if (mark === `clean ${bytes}`) return { name };
@@ -75,21 +97,79 @@ export class LmdbDirectory {
     return { reason: "the computer was started anew without a clean stop before, so written pages may be lost" };
   }
 
-  /** Puts a view in force, its pages not synced. Durable on return; comes before the view's first commit as the one in force. */
-  async pointTo(name: string): Promise<void> {
-    await this.#writePointer({ name, mark: this.#bootMark() });
+  /**
+   * Counts an opening of the trusted view, and lets it be changed. Durable on return; comes before
+   * LMDB looks at the view.
+   */
+  async beginOpening(name: string): Promise<void> {
+    const pointer = this.#pointer;
+    assert(pointer?.name === name, "the trusted view is opened", { name });
+    const mark = this.#bootMark();
+    try {
+      await this.#inTurn(() => this.#writePointer({ name, mark, openings: pointer.openings + 1 }));
+    } catch (error) {
+      // The mark that stands allows commits too. A full disk must not hinder the start.
+      if (!hasCode(error, "DISK_FULL") || mark !== pointer.mark) throw error;
+      this.#pointer = pointer;
+    }
   }
 
   /**
-   * Syncs the pages of a view and marks it clean. Nobody may have it open. Throws CairnError STORAGE_FAILED when the pages cannot be
-   * synced; the view is then no longer trusted.
+   * Puts a new view in force, its pages not synced, and its first opening counted. Durable on
+   * return; comes before the view's first commit as the one in force.
    */
-  async markClean(name: string): Promise<void> {
-    const bytes = await this.#sync(name);
-    await this.#writePointer({ name, mark: `clean ${bytes}` });
+  pointTo(name: string): Promise<void> {
+    return this.#inTurn(() => this.#writePointer({ name, mark: this.#bootMark(), openings: 1 }));
   }
 
-  /** A name that nothing has, for a new view. Names are used again, since LMDB's binding never forgets one. */
+  /**
+   * The present opening of a view has lasted: it counts no more. Does nothing when that cannot be
+   * written.
+   */
+  async endOpening(name: string): Promise<void> {
+    await this.#inTurn(async () => {
+      const pointer = this.#pointer;
+      if (pointer?.name !== name || pointer.mark.startsWith(DAMAGED)) return;
+      await this.#writePointer({ ...pointer, openings: 0 }).catch(() => {
+        this.#pointer = pointer;
+      });
+    });
+  }
+
+  /**
+   * Has the view never be opened again, if it is still in force. Does as much as the disk lets it
+   * do: the next opening has its own means to find damage.
+   */
+  async distrust(name: string, reason: string): Promise<void> {
+    await this.#inTurn(async () => {
+      if (this.#pointer !== undefined && this.#pointer.name !== name) return;
+      const mark = `${DAMAGED}${reason.replaceAll(/\s+/g, " ").slice(0, REASON_CHARACTERS)}`;
+      await this.#writePointer({ name, mark, openings: 0 }).catch(() =>
+        this.fs.unlink(`${this.path}/${POINTER_FILE}`).catch(() => undefined),
+      );
+    });
+  }
+
+  /**
+   * Syncs the pages of a view and marks it clean. Nobody may have it open. Throws CairnError
+   * STORAGE_FAILED when the pages cannot be synced; the view is then no longer trusted.
+   */
+  async markClean(name: string): Promise<void> {
+    await this.#inTurn(async () => {
+      const bytes = await this.#sync(name);
+      await this.#writePointer({ name, mark: `clean ${bytes}`, openings: 0 });
+    });
+  }
+
+  /** Waits until nothing is being written. */
+  async settled(): Promise<void> {
+    await this.#lastChange;
+  }
+
+  /**
+   * A name that nothing has, for a new view. Names are used again, since LMDB's binding never
+   * forgets one.
+   */
   reserve(): string {
     let n = 1;
     while (this.#names.has(`view-${n}`)) n++;
@@ -108,6 +188,12 @@ export class LmdbDirectory {
     for (const other of [...this.#names]) if (other !== name) await this.remove(other);
   }
 
+  #inTurn<Result>(change: () => Promise<Result>): Promise<Result> {
+    const result = this.#lastChange.then(change);
+    this.#lastChange = result.catch(() => undefined);
+    return result;
+  }
+
   async #sync(name: string): Promise<number> {
     try {
       return await syncData(this.fs, this.pathOf(name));
@@ -124,7 +210,7 @@ export class LmdbDirectory {
 
   async #writePointer(pointer: Pointer): Promise<void> {
     assert(VIEW_NAME.test(pointer.name), "a view has a view's name", { name: pointer.name });
-    if (this.#pointer?.name === pointer.name && this.#pointer.mark === pointer.mark) return;
+    if (this.#pointer !== undefined && formatPointer(this.#pointer) === formatPointer(pointer)) return;
     this.#pointer = undefined;
     await writeSmallFile(this.fs, this.path, POINTER_FILE, Buffer.from(formatPointer(pointer)));
     this.#pointer = pointer;
@@ -136,15 +222,22 @@ interface Pointer {
   readonly name: string;
   /** How far it can be trusted. */
   readonly mark: string;
+  /** How often it was opened without that having lasted, or ended well. */
+  readonly openings: number;
 }
 
-function formatPointer({ name, mark }: Pointer): string {
-  const lines = `${POINTER_FORMAT}\n${name}\n${mark}\n`;
+const DAMAGED = "damaged ";
+/** Of the reason why a view is damaged. */
+const REASON_CHARACTERS = 500;
+
+function formatPointer({ name, mark, openings }: Pointer): string {
+  const lines = `${POINTER_FORMAT}\n${name}\n${mark}\nopenings ${openings}\n`;
   return `${lines}${crc32(lines).toString(16).padStart(8, "0")}\n`;
 }
 
 function parsePointer(bytes: Buffer): Pointer | undefined {
   const text = bytes.toString("utf8");
-  const [, name = "", mark = ""] = text.split("\n");
-  return VIEW_NAME.test(name) && text === formatPointer({ name, mark }) ? { name, mark } : undefined;
+  const [, name = "", mark = "", count = ""] = text.split("\n");
+  const pointer = { name, mark, openings: Number(count.slice("openings ".length)) };
+  return VIEW_NAME.test(name) && text === formatPointer(pointer) ? pointer : undefined;
 }

@@ -1,31 +1,33 @@
 import { statfsSync } from "node:fs";
-import { type Database, open, type RootDatabase, type Transaction } from "lmdb";
+import { open, type RootDatabase, type Transaction } from "lmdb";
 import { limits } from "../core/limits.js";
 import type { LogPosition } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import type { FileSystem } from "../storage/fs.js";
+import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./lmdb_checksums.js";
 import { LMDB_READERS, prepareExisting, prepareNew } from "./lmdb_files.js";
-import { LmdbRecords, RECORDS_ENCODING } from "./lmdb_records.js";
+import { decodeMark, encodeMark, MARK_KEY, type StateMark } from "./lmdb_mark.js";
+import { LmdbRecords } from "./lmdb_records.js";
 import { LmdbSessions } from "./lmdb_sessions.js";
-
-export type LmdbTable = Database<Buffer, Uint8Array>;
-
-const BINARY = { encoding: "binary", keyEncoding: "binary" } as const;
-
-/** Where the applied position stands in the table "meta": a format byte, then index and term as doubles. */
-const APPLIED_KEY = Buffer.from("applied");
-const APPLIED_FORMAT = 1;
-const APPLIED_BYTES = 17;
+import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./lmdb_table.js";
 
 /**
- * One LMDB environment with a key-value state: tables for keys, sessions, answers, and the applied position. Commits are not synced;
- * see LmdbDirectory for when the files can be trusted. It counts its readers, and lives on until the last one is gone.
+ * One LMDB environment with a key-value state: tables for keys, sessions, answers, and the applied
+ * position with the digest of them all. Every row has a checksum. Commits are not synced; see
+ * LmdbDirectory for when the files can be trusted. It counts its readers, and lives on until the
+ * last one is gone.
  */
 export class LmdbEnvironment {
   readonly records: LmdbRecords;
   readonly sessions: LmdbSessions;
   readonly #root: RootDatabase<Buffer, Uint8Array>;
-  readonly #meta: LmdbTable;
+  readonly #meta: SealedTable;
+  readonly #keys: SealedTable;
+  readonly #heads: SealedTable;
+  /**
+   * Of the rows as the transaction that is under way has them, or as the last one has left them.
+   */
+  readonly #digest = new StateDigest();
   #readers = 0;
   #whenIdle: (() => void) | undefined;
 
@@ -35,7 +37,9 @@ export class LmdbEnvironment {
     return new LmdbEnvironment(path);
   }
 
-  /** Opens the environment in a directory. Throws CairnError CORRUPT when it is none, or DISK_FULL. */
+  /**
+   * Opens the environment in a directory. Throws CairnError CORRUPT when it is none, or DISK_FULL.
+   */
   static async open(fs: FileSystem, path: string): Promise<LmdbEnvironment> {
     await prepareExisting(fs, path);
     return new LmdbEnvironment(path);
@@ -46,7 +50,10 @@ export class LmdbEnvironment {
     return new LmdbEnvironment(path);
   }
 
-  /** Opens, for reading only, the environment that another thread of this process has open meanwhile. Throws CairnError. */
+  /**
+   * Opens, for reading only, the environment that another thread of this process has open
+   * meanwhile. Throws CairnError.
+   */
   static openShared(path: string): LmdbEnvironment {
     return new LmdbEnvironment(path, true);
   }
@@ -55,14 +62,19 @@ export class LmdbEnvironment {
     readonly path: string,
     readOnly = false,
   ) {
-    // Not "writemap", though its commits are faster: on a full disk it ends the process with SIGBUS instead of an error.
-    const options = { ...BINARY, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
+    // Not "writemap", though its commits are faster: on a full disk it ends the process with SIGBUS
+    // instead of an error.
+    const options = { ...TABLE_ENCODING, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
     this.#root = this.#guarded(() => open<Buffer, Uint8Array>({ path, ...options }));
     try {
-      const table = (name: string) => this.#guarded(() => this.#root.openDB(name, BINARY));
-      this.#meta = table("meta");
-      this.records = new LmdbRecords(this.#guarded(() => this.#root.openDB("keys", RECORDS_ENCODING)));
-      this.sessions = new LmdbSessions(table("sessions"), table("answers"));
+      const { keys, sessions, answers } = this.#digest;
+      this.#meta = this.#table("meta", rowKind.meta, new Tally());
+      this.#keys = this.#table("keys", rowKind.key, keys);
+      this.#heads = this.#table("sessions", rowKind.session, sessions);
+      this.records = new LmdbRecords(this.#keys, keys);
+      this.sessions = new LmdbSessions(this.#heads, this.#table("answers", rowKind.answer, answers));
+      const mark = this.readMark();
+      if (mark !== undefined) this.#digest.set(mark.digest);
     } catch (error) {
       void this.#root.close();
       throw error;
@@ -70,31 +82,40 @@ export class LmdbEnvironment {
   }
 
   /**
-   * Runs `action` as one transaction: all that it wrote is there afterwards, or nothing when it throws. Readers see it at once;
-   * nothing is synced. Throws CairnError DISK_FULL, CORRUPT or STORAGE_FAILED.
+   * Runs `action` as one transaction: all that it wrote is there afterwards, or nothing when it
+   * throws. Readers see it at once; nothing is synced. Throws CairnError DISK_FULL, CORRUPT or
+   * STORAGE_FAILED.
    */
   transaction<T>(action: () => T): T {
-    return this.#guarded(() => this.#root.transactionSync(action));
+    const before = this.#digest.copy();
+    this.#forgetReads();
+    try {
+      return this.#root.transactionSync(action);
+    } catch (error) {
+      this.#digest.set(before);
+      this.#forgetReads();
+      throw this.#fromLmdb(error);
+    }
   }
 
-  /** Position of the last entry whose effect is in the state, now or as a transaction sees it; undefined when none was ever written. */
-  readApplied(transaction?: Transaction): LogPosition | undefined {
-    const options = transaction && { transaction };
-    const bytes = this.#guarded(() => this.#meta.get(APPLIED_KEY, options));
-    if (bytes?.byteLength !== APPLIED_BYTES || bytes[0] !== APPLIED_FORMAT) return undefined;
-    return { index: bytes.readDoubleLE(1), term: bytes.readDoubleLE(9) };
+  /**
+   * Position of the last entry whose effect is in the state, and the digest of the rows, now or as
+   * a transaction sees them; undefined when none was ever written. Throws CairnError CORRUPT.
+   */
+  readMark(transaction?: Transaction): StateMark | undefined {
+    const row = this.#meta.getCopy(MARK_KEY, transaction);
+    return row && decodeMark(row);
   }
 
-  /** Sets the applied position; within a transaction. */
-  writeApplied({ index, term }: LogPosition): void {
-    const bytes = Buffer.allocUnsafe(APPLIED_BYTES);
-    bytes[0] = APPLIED_FORMAT;
-    bytes.writeDoubleLE(index, 1);
-    bytes.writeDoubleLE(term, 9);
-    this.#meta.putSync(APPLIED_KEY, bytes);
+  /** Sets the applied position; at the end of a transaction, since the digest goes with it. */
+  writeApplied(position: LogPosition): void {
+    this.#meta.put(MARK_KEY, encodeMark({ ...position, digest: this.#digest }));
   }
 
-  /** The state as it is now, for reading over time. Throws CairnError BUSY when too many are being read. */
+  /**
+   * The state as it is now, for reading over time. Throws CairnError BUSY when too many are being
+   * read.
+   */
   snapshot(): LmdbSnapshot {
     const letGo = this.retain();
     try {
@@ -109,7 +130,10 @@ export class LmdbEnvironment {
     }
   }
 
-  /** Counts as a reader until the returned function is called, once. Throws CairnError BUSY when there are too many. */
+  /**
+   * Counts as a reader until the returned function is called, once. Throws CairnError BUSY when
+   * there are too many.
+   */
   retain(): () => void {
     if (this.#readers >= limits.stateReaders) {
       const limit = `the limit stateReaders is ${limits.stateReaders}`;
@@ -142,6 +166,15 @@ export class LmdbEnvironment {
     return this.#root.close();
   }
 
+  #table(name: string, kind: RowKind, tally: Tally): SealedTable {
+    const table = this.#guarded(() => this.#root.openDB(name, TABLE_ENCODING) as LmdbTable);
+    return new SealedTable(table, name, kind, tally, (error) => this.#fromLmdb(error));
+  }
+
+  #forgetReads(): void {
+    for (const table of [this.#meta, this.#keys, this.#heads]) table.forgetReads();
+  }
+
   #letGo(): void {
     this.#readers--;
     if (this.#readers === 0) this.#whenIdle?.();
@@ -163,7 +196,7 @@ export class LmdbEnvironment {
       return new CairnError("DISK_FULL", `no space left for the state in ${text}: make room`, { cause: error });
     }
     if (DAMAGE_CODES.has(code)) {
-      return new CairnError("CORRUPT", `the state is damaged in ${text}: have it rebuilt`, { cause: error });
+      return damagedState(text);
     }
     return new CairnError("STORAGE_FAILED", `the state failed in ${text}`, { cause: error });
   }
@@ -193,7 +226,18 @@ export class LmdbSnapshot {
     return this.environment.sessions;
   }
 
-  /** Ends the read transaction; may be called more than once. Whatever iterates over it must have been ended. */
+  /**
+   * How far this state is applied, and its digest; undefined when it was never written. Throws
+   * CairnError CORRUPT.
+   */
+  get mark(): StateMark | undefined {
+    return this.environment.readMark(this.transaction);
+  }
+
+  /**
+   * Ends the read transaction; may be called more than once. Whatever iterates over it must have
+   * been ended.
+   */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -205,5 +249,11 @@ export class LmdbSnapshot {
 const EIO = 5;
 /** ENOSPC, EDQUOT on Linux and macOS, EFBIG. */
 const FULL_CODES: ReadonlySet<number> = new Set([28, 122, 69, 27]);
-/** MDB_PAGE_NOTFOUND, MDB_CORRUPTED, MDB_VERSION_MISMATCH, MDB_INVALID. */
-const DAMAGE_CODES: ReadonlySet<number> = new Set([-30797, -30796, -30794, -30793]);
+/**
+ * MDB_PAGE_NOTFOUND, MDB_CORRUPTED, MDB_VERSION_MISMATCH, MDB_INVALID; and what only a damaged tree
+ * can bring about here: MDB_CURSOR_FULL, MDB_PAGE_FULL, MDB_INCOMPATIBLE, MDB_BAD_VALSIZE,
+ * MDB_PROBLEM, MDB_BAD_CHECKSUM.
+ */
+const DAMAGE_CODES: ReadonlySet<number> = new Set([
+  -30797, -30796, -30794, -30793, -30787, -30786, -30784, -30781, -30779, -30778,
+]);

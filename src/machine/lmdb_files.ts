@@ -33,6 +33,10 @@ export async function prepareNew(fs: FileSystem, path: string): Promise<void> {
   });
 }
 
+export function dataFileOf(path: string): string {
+  return `${path}/${DATA_FILE}`;
+}
+
 /** Makes ready to open what is there. Throws CairnError CORRUPT when it cannot be an environment, or DISK_FULL. */
 export async function prepareExisting(fs: FileSystem, path: string): Promise<void> {
   const file = `${path}/${DATA_FILE}`;

@@ -1,5 +1,6 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import { assert } from "../core/invariants.js";
+import { limits } from "../core/limits.js";
 import type { Entry, LogPosition, SnapshotMeta } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import { type FileSystem, nodeFileSystem } from "../storage/fs.js";
@@ -16,19 +17,28 @@ import { StateWorker } from "./worker/state_worker.js";
 import type { WorkerView } from "./worker/worker_view.js";
 
 export interface LmdbMachineOptions {
-  /** Directory of the state, made when it is not there. Nothing else may be in it, and one machine has it open at a time. */
+  /**
+   * Directory of the state, made when it is not there. Nothing else may be in it, and one machine
+   * has it open at a time.
+   */
   readonly directory: string;
   /** The disk that the directory is on, for the few files that are not LMDB's. */
   readonly fs?: FileSystem | undefined;
-  /** "auto" reuses the state after a clean close or a crash of the process; "rebuild" throws it away. */
+  /**
+   * "auto" reuses the state after a clean close or a crash of the process; "rebuild" throws it
+   * away.
+   */
   readonly trust?: "auto" | "rebuild" | undefined;
   readonly bootId?: BootId | undefined;
   readonly sessionLimits?: SessionLimits | undefined;
+  /** An opening has lasted after so many milliseconds. Default limits.stateOpeningMs. */
+  readonly openingMs?: number | undefined;
 }
 
 /**
- * The key-value machine on LMDB: state larger than memory, reopened in no time. What it has on disk is a view of what snapshot and
- * log say: commits are not synced, and after a power failure it opens empty, to be restored and replayed.
+ * The key-value machine on LMDB: state larger than memory, reopened as fast as it can be read. What
+ * it has on disk is a view of what snapshot and log say: commits are not synced, and after a power
+ * failure it opens empty, to be restored and replayed. So it does after it was found damaged (T7).
  */
 export class LmdbMachine implements KeyValueMachine {
   #applied: LogPosition;
@@ -42,6 +52,9 @@ export class LmdbMachine implements KeyValueMachine {
   /** Replaced environments on their way out. */
   readonly #removals = new Set<Promise<void>>();
   readonly #stop = new AbortController();
+  readonly #damaged = new AbortController();
+  /** Ends the wait until the opening has lasted. */
+  #opening: NodeJS.Timeout | undefined;
   #closed: Promise<void> | undefined;
   #crashed = false;
 
@@ -49,25 +62,33 @@ export class LmdbMachine implements KeyValueMachine {
     private readonly fs: FileSystem,
     private readonly directory: LmdbDirectory,
     private readonly sessionLimits: SessionLimits,
+    private readonly openingMs: number,
     /** Name of the view in force. */
     private name: string,
     private environment: LmdbEnvironment,
-    /** Why the machine opened empty: the node restores a snapshot and replays the log. Undefined when the state was reused. */
+    /**
+     * Why the machine opened empty: the node restores a snapshot and replays the log. Undefined
+     * when the state was reused.
+     */
     readonly rebuildReason: string | undefined,
   ) {
-    const applied = environment.readApplied();
+    const applied = environment.readMark();
     assert(applied !== undefined, "an open state has an applied position", { path: environment.path });
-    this.#applied = applied;
+    this.#applied = { index: applied.index, term: applied.term };
+    this.#awaitOpened();
   }
 
-  /** Opens the state, empty when what is there cannot be trusted. Throws CairnError DISK_FULL or STORAGE_FAILED. */
+  /**
+   * Opens the state, empty when what is there cannot be trusted. Throws CairnError DISK_FULL or
+   * STORAGE_FAILED.
+   */
   static async open(options: LmdbMachineOptions): Promise<LmdbMachine> {
     const { directory: path, fs = nodeFileSystem, trust = "auto", bootId = linuxBootId } = options;
-    const sessionLimits = options.sessionLimits ?? DEFAULT_SESSION_LIMITS;
+    const { sessionLimits = DEFAULT_SESSION_LIMITS, openingMs = limits.stateOpeningMs } = options;
     const directory = await LmdbDirectory.open(fs, path, bootId);
     const view = await openView(fs, directory, trust);
     await closedOnError(view.environment, () => directory.removeOthers(view.name));
-    return new LmdbMachine(fs, directory, sessionLimits, view.name, view.environment, view.reason);
+    return new LmdbMachine(fs, directory, sessionLimits, openingMs, view.name, view.environment, view.reason);
   }
 
   get appliedIndex(): number {
@@ -77,6 +98,14 @@ export class LmdbMachine implements KeyValueMachine {
   /** Whether the state on disk was thrown away when the machine was opened. */
   get rebuilt(): boolean {
     return this.rebuildReason !== undefined;
+  }
+
+  /**
+   * As StateMachine says: whoever reads or applies, and comes across damage, gets it as an error
+   * too.
+   */
+  get damaged(): AbortSignal {
+    return this.#damaged.signal;
   }
 
   get keyCount(): number {
@@ -98,11 +127,13 @@ export class LmdbMachine implements KeyValueMachine {
     const sessions = this.#table();
     // Put back at the end: a transaction that fails takes the table's changes with it.
     this.#sessions = undefined;
-    const results = environment.transaction(() => {
-      const results = applyEntries(entries, environment.records, sessions);
-      environment.writeApplied(last);
-      return results;
-    });
+    const results = this.#noticing(() =>
+      environment.transaction(() => {
+        const results = applyEntries(entries, environment.records, sessions);
+        environment.writeApplied(last);
+        return results;
+      }),
+    );
     this.#sessions = sessions;
     this.#applied = { index: last.index, term: last.term };
     return results;
@@ -110,26 +141,42 @@ export class LmdbMachine implements KeyValueMachine {
 
   get(key: Uint8Array): KeyRecord | undefined {
     this.#assertRunning();
-    return this.environment.records.getCopy(key);
+    return this.#noticing(() => this.environment.records.getCopy(key));
   }
 
   range({ prefix = NO_BYTES, after = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
     this.#assertRunning();
     const snapshot = this.environment.snapshot();
-    const entries = copies(limit, snapshot.records.entries(snapshot.transaction, prefix, after));
+    const { name } = this;
+    const entries = copies(limit, snapshot.records.entries(snapshot.transaction, prefix, after), (error) =>
+      this.#notice(error, name),
+    );
     const range = new KeyRange(entries, (ended) => this.#ended(ended, snapshot));
     this.#ranges.add(range);
     return range;
   }
 
-  /** As StateMachine says. Throws CairnError BUSY when too many read the state, INTERNAL when the worker thread dies. */
+  /**
+   * As StateMachine says. Throws CairnError BUSY when too many read the state, INTERNAL when the
+   * worker thread dies.
+   */
   async capture(): Promise<WorkerView> {
     this.#assertRunning();
-    const { environment } = this;
-    return this.#worker.capture(environment.path, environment.retain());
+    const { environment, name } = this;
+    try {
+      const view = await this.#worker.capture(environment.path, environment.retain());
+      view.failed.addEventListener("abort", () => this.#notice(view.failed.reason, name));
+      return view;
+    } catch (error) {
+      this.#notice(error, name);
+      throw error;
+    }
   }
 
-  /** As StateMachine says. Needs room for both states. One at a time; entries applied meanwhile are replaced with the rest. */
+  /**
+   * As StateMachine says. Needs room for both states. One at a time; entries applied meanwhile are
+   * replaced with the rest.
+   */
   async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void> {
     this.#assertRunning();
     if (this.#restoring !== undefined) throw new CairnError("FAILED_PRECONDITION", "a restore is under way");
@@ -142,7 +189,10 @@ export class LmdbMachine implements KeyValueMachine {
     }
   }
 
-  /** Syncs the state and marks it clean, so that it is trusted whatever happens next. Throws CairnError STORAGE_FAILED. */
+  /**
+   * Syncs the state and marks it clean, so that it is trusted whatever happens next. Throws
+   * CairnError STORAGE_FAILED.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
@@ -158,10 +208,12 @@ export class LmdbMachine implements KeyValueMachine {
 
   async #close(): Promise<void> {
     await this.#letGo();
+    if (this.#damaged.signal.aborted) return;
     try {
       await this.directory.markClean(this.name);
     } catch (error) {
-      // The mark that stands says as much as after a crash, which is enough: the state is only a view.
+      // The mark that stands says as much as after a crash, which is enough: the state is only a
+      // view.
       if (!hasCode(error, "DISK_FULL")) throw error;
     }
   }
@@ -169,11 +221,13 @@ export class LmdbMachine implements KeyValueMachine {
   /** Ends all that is under way and closes the files. */
   async #letGo(): Promise<void> {
     this.#stop.abort(stopped());
+    clearTimeout(this.#opening);
     for (const range of [...this.#ranges]) range.fail(stopped());
     await this.#worker.stop(stopped());
     await this.#restoring;
     await this.environment.close();
     await Promise.all(this.#removals);
+    await this.directory.settled();
   }
 
   async #restore(payload: AsyncIterable<Uint8Array>, at: LogPosition): Promise<void> {
@@ -201,6 +255,7 @@ export class LmdbMachine implements KeyValueMachine {
     this.environment = environment;
     this.#applied = at;
     this.#sessions = undefined;
+    this.#awaitOpened();
     const removal = this.#removeWhenIdle(old.name, old.environment);
     this.#removals.add(removal);
     void removal.then(() => this.#removals.delete(removal));
@@ -223,11 +278,41 @@ export class LmdbMachine implements KeyValueMachine {
   #table(): SessionTable {
     if (this.#sessions === undefined) {
       const { sessions } = this.environment;
-      this.#sessions = this.environment.read((transaction) => {
-        return new SessionTable(sessions, this.sessionLimits, sessions.stored(transaction));
-      });
+      this.#sessions = this.#noticing(() =>
+        this.environment.read((transaction) => {
+          return new SessionTable(sessions, this.sessionLimits, sessions.stored(transaction));
+        }),
+      );
     }
     return this.#sessions;
+  }
+
+  /** Does what reads or changes the view in force. */
+  #noticing<Result>(action: () => Result): Result {
+    try {
+      return action();
+    } catch (error) {
+      this.#notice(error, this.name);
+      throw error;
+    }
+  }
+
+  /**
+   * Something has failed on a view: remembers the damage, if it is that and the view is still in
+   * force.
+   */
+  #notice(error: unknown, name: string): void {
+    if (!isDamage(error) || name !== this.name || this.#damaged.signal.aborted) return;
+    void this.directory.distrust(name, CairnError.from(error).text);
+    this.#damaged.abort(error);
+  }
+
+  /** The process may still end, as a damaged page makes it do, by what is read first. */
+  #awaitOpened(): void {
+    clearTimeout(this.#opening);
+    const { name } = this;
+    this.#opening = setTimeout(() => void this.directory.endOpening(name), this.openingMs);
+    this.#opening.unref();
   }
 
   #ended(range: KeyRange, snapshot: LmdbSnapshot): void {
@@ -237,20 +322,38 @@ export class LmdbMachine implements KeyValueMachine {
 
   #assertRunning(): void {
     if (this.#stop.signal.aborted) throw stopped();
+    this.#damaged.signal.throwIfAborted();
   }
 }
 
 const NO_BYTES = new Uint8Array(0);
 
 /** The first of the entries, each with a value to keep. */
-function* copies(limit: number, entries: Iterable<KeyEntry>): Generator<KeyEntry, undefined, undefined> {
+function* copies(
+  limit: number,
+  entries: Iterable<KeyEntry>,
+  onError: (error: unknown) => void,
+): Generator<KeyEntry, undefined, undefined> {
   let left = limit;
   if (left <= 0) return;
-  for (const { key, createVersion, version, value } of entries) {
-    yield { key, createVersion, version, value: Uint8Array.prototype.slice.call(value) };
-    left--;
-    if (left <= 0) return;
+  try {
+    for (const { key, createVersion, version, value } of entries) {
+      yield { key, createVersion, version, value: Uint8Array.prototype.slice.call(value) };
+      left--;
+      if (left <= 0) return;
+    }
+  } catch (error) {
+    onError(error);
+    throw error;
   }
+}
+
+/**
+ * Whether what has failed speaks of the state itself, and not of room, of too many readers, or of
+ * an end.
+ */
+function isDamage(error: unknown): boolean {
+  return !(error instanceof CairnError) || error.code === "CORRUPT" || error.code === "STORAGE_FAILED";
 }
 
 function stopped(): CairnError {

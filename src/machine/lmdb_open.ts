@@ -3,6 +3,8 @@ import { hasCode } from "../errors.js";
 import type { FileSystem } from "../storage/fs.js";
 import type { LmdbDirectory } from "./lmdb_directory.js";
 import { LmdbEnvironment } from "./lmdb_environment.js";
+import { dataFileOf, prepareExisting } from "./lmdb_files.js";
+import { proveData } from "./lmdb_proof.js";
 
 /** The view in force. */
 export interface OpenView {
@@ -12,11 +14,14 @@ export interface OpenView {
   readonly reason: string | undefined;
 }
 
-/** The view in force when it can be trusted, else a new and empty one. In both cases the mark on disk allows commits. */
+/**
+ * The view in force when it can be trusted, and its data proven (T7), else a new and empty one. In
+ * both cases the mark on disk allows commits.
+ */
 export async function openView(fs: FileSystem, directory: LmdbDirectory, trust: "auto" | "rebuild"): Promise<OpenView> {
   const trusted = trust === "rebuild" ? { reason: "the caller wants it rebuilt" } : await directory.trusted();
   if (trusted.reason !== undefined) return newView(fs, directory, trusted.reason);
-  await directory.pointTo(trusted.name);
+  await directory.beginOpening(trusted.name);
   const opened = await openTrusted(fs, directory.pathOf(trusted.name));
   if (opened instanceof LmdbEnvironment) return { name: trusted.name, environment: opened, reason: undefined };
   return newView(fs, directory, opened.reason);
@@ -25,8 +30,12 @@ export async function openView(fs: FileSystem, directory: LmdbDirectory, trust: 
 async function openTrusted(fs: FileSystem, path: string): Promise<LmdbEnvironment | { readonly reason: string }> {
   let environment: LmdbEnvironment | undefined;
   try {
+    await prepareExisting(fs, path);
+    const proven = await proveData(dataFileOf(path));
     environment = await LmdbEnvironment.open(fs, path);
-    if (environment.readApplied() !== undefined) return environment;
+    const mark = environment.readMark();
+    const isSame = mark?.index === proven.index && mark.term === proven.term;
+    if (isSame && proven.digest.difference(mark.digest) === undefined) return environment;
   } catch (error) {
     await environment?.close();
     // Anything but damage may be over soon, and is no cause to throw a good state away.
@@ -34,7 +43,7 @@ async function openTrusted(fs: FileSystem, path: string): Promise<LmdbEnvironmen
     return { reason: error.text };
   }
   await environment.close();
-  return { reason: `${path} does not say how far it is applied` };
+  return { reason: `LMDB sees something else in ${path} than was proven` };
 }
 
 async function newView(fs: FileSystem, directory: LmdbDirectory, reason: string): Promise<OpenView> {

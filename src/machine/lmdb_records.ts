@@ -2,103 +2,110 @@ import type { Transaction } from "lmdb";
 import { limits } from "../core/limits.js";
 import type { KeyRecord, RecordStore } from "./evaluate.js";
 import type { KeyEntry } from "./key_value_machine.js";
-import type { LmdbTable } from "./lmdb_environment.js";
+import { CHECKSUM_BYTES, type Tally } from "./lmdb_checksums.js";
+import type { SealedTable } from "./lmdb_table.js";
 
-/** A key's row: create version and version as little-endian doubles, then the value. */
-const HEADER_BYTES = 16;
+/** A key's row: checksum, create version and version as little-endian doubles, then the value. */
+const CREATE_VERSION_AT = CHECKSUM_BYTES;
+const VERSION_AT = CREATE_VERSION_AT + 8;
+const VALUE_AT = VERSION_AT + 8;
 
-/** How the table of keys is opened: rows read in a range are lent, since copying each costs more than all the rest. */
-export const RECORDS_ENCODING = {
-  keyEncoding: "binary",
-  encoder: { encode: (row: Buffer) => row, decode: (lent: Buffer, bytes: number) => lent.subarray(0, bytes) },
-} as const;
-
-/** The table of keys, opened with {@link RECORDS_ENCODING}. What writes must be within a transaction of its environment. */
+/** The table of keys. What writes must be within a transaction of its environment. */
 export class LmdbRecords implements RecordStore {
   /** Rows on their way in: LMDB copies them at once, so one buffer serves all. */
   #row = Buffer.allocUnsafeSlow(64 * limits.keyBytes);
 
-  constructor(private readonly table: LmdbTable) {}
+  constructor(
+    private readonly table: SealedTable,
+    private readonly tally: Tally,
+  ) {}
 
   get count(): number {
-    return (this.table.getStats() as { entryCount: number }).entryCount;
+    return this.tally.count;
   }
 
   /** The record's value is good until the next read of any table. */
   get(key: Uint8Array): KeyRecord | undefined {
-    const row = this.table.getBinaryFast(key);
-    return row === undefined ? undefined : recordOf(row);
+    const row = this.table.get(key);
+    return row === undefined ? undefined : this.#recordOf(row);
   }
 
   /** The record, with a value to keep. */
   getCopy(key: Uint8Array): KeyRecord | undefined {
-    const row = this.table.getBinary(key);
-    return row === undefined ? undefined : recordOf(row);
+    const row = this.table.getCopy(key);
+    return row === undefined ? undefined : this.#recordOf(row);
   }
 
   put(key: Uint8Array, record: KeyRecord): void {
-    this.table.putSync(key, this.#rowOf(record));
-  }
-
-  /** Adds a key above all that are there, which is faster and packs the pages full. Returns false when it is not above. */
-  append(key: Uint8Array, record: KeyRecord): boolean {
-    // Its typings know no result of a put with options, but it is that of any put.
-    const written: unknown = this.table.putSync(key, this.#rowOf(record), { append: true });
-    return written === true;
-  }
-
-  delete(key: Uint8Array): boolean {
-    return this.table.removeSync(key);
-  }
-
-  clear(): void {
-    this.table.clearSync();
+    this.table.put(key, this.#rowOf(record));
   }
 
   /**
-   * The keys that start with `prefix` and are above `after` (empty: all), as the transaction sees them. Values are good until the next
-   * read of any table.
+   * Adds a key above all that are there, which is faster and packs the pages full. Returns false
+   * when it is not above.
+   */
+  append(key: Uint8Array, record: KeyRecord): boolean {
+    return this.table.append(key, this.#rowOf(record));
+  }
+
+  delete(key: Uint8Array): boolean {
+    return this.table.delete(key);
+  }
+
+  clear(): void {
+    this.table.clear();
+  }
+
+  /**
+   * The keys that start with `prefix` and are above `after` (empty: all), as the transaction sees
+   * them. Values are good until the next read of any table. `walked` is told of each row.
    */
   *entries(
     transaction: Transaction,
     prefix: Uint8Array,
     after: Uint8Array = NO_BYTES,
+    walked?: Tally,
   ): Generator<KeyEntry, undefined, undefined> {
     const start = startOf(prefix, after);
-    for (const { key, value: row } of this.table.getRange(start ? { start, transaction } : { transaction })) {
-      if (prefix.byteLength > 0 && Buffer.compare(key.subarray(0, prefix.byteLength), prefix) !== 0) return;
-      yield {
-        key,
-        createVersion: row.readDoubleLE(0),
-        version: row.readDoubleLE(8),
-        value: row.subarray(HEADER_BYTES),
-      };
+    try {
+      for (const { key, value: row } of this.table.range(start ? { start, transaction } : { transaction })) {
+        const mark = this.table.verify(key, row);
+        if (prefix.byteLength > 0 && Buffer.compare(key.subarray(0, prefix.byteLength), prefix) !== 0) return;
+        walked?.add(mark);
+        const { createVersion, version, value } = this.#recordOf(row);
+        yield { key, createVersion, version, value };
+      }
+    } catch (error) {
+      throw this.table.failure(error);
     }
   }
 
   #rowOf({ createVersion, version, value }: KeyRecord): Buffer {
-    const bytes = HEADER_BYTES + value.byteLength;
+    const bytes = VALUE_AT + value.byteLength;
     if (bytes > this.#row.byteLength) this.#row = Buffer.allocUnsafeSlow(Math.max(bytes, this.#row.byteLength * 2));
-    this.#row.writeDoubleLE(createVersion, 0);
-    this.#row.writeDoubleLE(version, 8);
-    this.#row.set(value, HEADER_BYTES);
+    this.#row.writeDoubleLE(createVersion, CREATE_VERSION_AT);
+    this.#row.writeDoubleLE(version, VERSION_AT);
+    this.#row.set(value, VALUE_AT);
     return this.#row.subarray(0, bytes);
+  }
+
+  #recordOf(row: Buffer): KeyRecord {
+    if (row.length < VALUE_AT) throw this.table.damaged("a row is cut off");
+    return {
+      createVersion: row.readDoubleLE(CREATE_VERSION_AT),
+      version: row.readDoubleLE(VERSION_AT),
+      value: row.subarray(VALUE_AT, row.length),
+    };
   }
 }
 
 const NO_BYTES = new Uint8Array(0);
 
-/** Where such a range starts; undefined: at the first key. No key is between `after` and the same with a zero byte behind it. */
+/**
+ * Where such a range starts; undefined: at the first key. No key is between `after` and the same
+ * with a zero byte behind it.
+ */
 function startOf(prefix: Uint8Array, after: Uint8Array): Uint8Array | undefined {
   if (after.byteLength > 0 && Buffer.compare(after, prefix) >= 0) return Buffer.concat([after, Buffer.alloc(1)]);
   return prefix.byteLength > 0 ? prefix : undefined;
-}
-
-function recordOf(row: Buffer): KeyRecord {
-  return {
-    createVersion: row.readDoubleLE(0),
-    version: row.readDoubleLE(8),
-    // The buffer that lmdb lends is longer than the row; its `length` is the row's.
-    value: row.subarray(HEADER_BYTES, row.length),
-  };
 }

@@ -1,80 +1,106 @@
 import type { Transaction } from "lmdb";
-import { assert } from "../core/invariants.js";
-import type { LmdbTable } from "./lmdb_environment.js";
+import { CHECKSUM_BYTES, type StateDigest } from "./lmdb_checksums.js";
+import type { SealedTable } from "./lmdb_table.js";
 import type { PayloadAnswer, PayloadSession } from "./payload.js";
 import type { SessionHead, SessionStore, StoredSession } from "./sessions.js";
 
-// Rows of the two tables; numbers in keys are big-endian so that they sort:
+// Rows of the two tables, each behind its checksum; numbers in keys are big-endian so that they
+// sort:
 //   sessions: client id in UTF-8                              -> floor, last-used index (doubles, little-endian)
 //   answers:  length of the client id (2), client id,
 //             sequence (8)                                    -> the answer
-// The length in front keeps the answers of one client apart from those of another whose id starts the same.
+// The length in front keeps the answers of one client apart from those of another whose id starts
+// the same.
 
-const HEAD_BYTES = 16;
+const FLOOR_AT = CHECKSUM_BYTES;
+const LAST_USED_AT = FLOOR_AT + 8;
+const HEAD_BYTES = LAST_USED_AT + 8;
 const LENGTH_BYTES = 2;
 const SEQUENCE_BYTES = 8;
 
-/** The tables of sessions and their answers. What writes must be within a transaction of its environment. */
+/**
+ * The tables of sessions and their answers. What writes must be within a transaction of its
+ * environment.
+ */
 export class LmdbSessions implements SessionStore {
   constructor(
-    private readonly heads: LmdbTable,
-    private readonly answers: LmdbTable,
+    private readonly heads: SealedTable,
+    private readonly answers: SealedTable,
   ) {}
 
   putSession({ clientId, floor, lastUsed }: SessionHead): void {
     const row = Buffer.allocUnsafe(HEAD_BYTES);
-    row.writeDoubleLE(floor, 0);
-    row.writeDoubleLE(lastUsed, 8);
-    this.heads.putSync(Buffer.from(clientId), row);
+    row.writeDoubleLE(floor, FLOOR_AT);
+    row.writeDoubleLE(lastUsed, LAST_USED_AT);
+    this.heads.put(Buffer.from(clientId), row);
   }
 
   deleteSession(clientId: string): void {
-    this.heads.removeSync(Buffer.from(clientId));
+    this.heads.delete(Buffer.from(clientId));
   }
 
   getAnswer(clientId: string, sequence: number): Uint8Array | undefined {
-    return this.answers.getBinary(answerKey(clientId, sequence));
+    return this.answers.getCopy(answerKey(clientId, sequence))?.subarray(CHECKSUM_BYTES);
   }
 
   putAnswer(clientId: string, sequence: number, answer: Uint8Array): void {
-    this.answers.putSync(answerKey(clientId, sequence), answer as Buffer);
+    const row = Buffer.allocUnsafe(CHECKSUM_BYTES + answer.byteLength);
+    row.set(answer, CHECKSUM_BYTES);
+    this.answers.add(answerKey(clientId, sequence), row);
   }
 
   deleteAnswer(clientId: string, sequence: number): void {
-    this.answers.removeSync(answerKey(clientId, sequence));
+    this.answers.remove(answerKey(clientId, sequence));
   }
 
   /** All sessions, as the transaction sees them, to fill a session table with. */
   *stored(transaction: Transaction): Generator<StoredSession, void, undefined> {
     for (const head of this.#heads(transaction)) {
       const sequences: number[] = [];
-      const start = answerKey(head.clientId, 0);
-      const end = answerKey(head.clientId, Number.MAX_SAFE_INTEGER);
-      for (const key of this.answers.getKeys({ start, end, inclusiveEnd: true, transaction })) {
-        sequences.push(sequenceOf(key as Buffer));
-      }
+      for (const { sequence } of this.#answersOf(head.clientId, transaction)) sequences.push(sequence);
       yield { ...head, sequences };
     }
   }
 
-  /** All sessions with their answers, as the transaction sees them, in the order of a payload. */
-  *entries(transaction: Transaction): Generator<PayloadSession, void, undefined> {
-    for (const head of this.#heads(transaction))
-      yield { ...head, answers: this.#answersOf(head.clientId, transaction) };
-  }
-
-  *#heads(transaction: Transaction): Generator<SessionHead, void, undefined> {
-    for (const { key, value: row } of this.heads.getRange({ transaction })) {
-      assert(row.byteLength === HEAD_BYTES, "a session's row has its size", { bytes: row.byteLength });
-      yield { clientId: UTF_8.decode(key), floor: row.readDoubleLE(0), lastUsed: row.readDoubleLE(8) };
+  /**
+   * All sessions with their answers, as the transaction sees them, in the order of a payload.
+   * `walked` is told of each row.
+   */
+  *entries(transaction: Transaction, walked?: StateDigest): Generator<PayloadSession, void, undefined> {
+    for (const head of this.#heads(transaction, walked)) {
+      yield { ...head, answers: this.#answersOf(head.clientId, transaction, walked) };
     }
   }
 
-  *#answersOf(clientId: string, transaction: Transaction): Generator<PayloadAnswer, void, undefined> {
+  *#heads(transaction: Transaction, walked?: StateDigest): Generator<SessionHead, void, undefined> {
+    try {
+      for (const { key, value: row } of this.heads.range({ transaction })) {
+        const mark = this.heads.verify(key, row);
+        walked?.sessions.add(mark);
+        if (row.byteLength !== HEAD_BYTES) throw this.heads.damaged("a row has not its size");
+        const [floor, lastUsed] = [row.readDoubleLE(FLOOR_AT), row.readDoubleLE(LAST_USED_AT)];
+        yield { clientId: UTF_8.decode(key), floor, lastUsed };
+      }
+    } catch (error) {
+      throw this.heads.failure(error);
+    }
+  }
+
+  *#answersOf(
+    clientId: string,
+    transaction: Transaction,
+    walked?: StateDigest,
+  ): Generator<PayloadAnswer, void, undefined> {
     const start = answerKey(clientId, 0);
     const end = answerKey(clientId, Number.MAX_SAFE_INTEGER);
-    for (const { key, value: answer } of this.answers.getRange({ start, end, inclusiveEnd: true, transaction })) {
-      yield { sequence: sequenceOf(key as Buffer), answer };
+    try {
+      for (const { key, value: row } of this.answers.range({ start, end, inclusiveEnd: true, transaction })) {
+        this.answers.verify(key, row);
+        walked?.answers.add(this.answers.keyMark(key));
+        yield { sequence: sequenceOf(key), answer: row.subarray(CHECKSUM_BYTES) };
+      }
+    } catch (error) {
+      throw this.answers.failure(error);
     }
   }
 }

@@ -34,6 +34,13 @@ export interface StateView {
 export interface StateMachine<Result = unknown> {
   /** Index of the last entry applied; 0 when none is. */
   readonly appliedIndex: number;
+  /** Why the machine has opened empty, in words; undefined when it uses what its directory held. For the log. */
+  readonly rebuildReason?: string | undefined;
+  /**
+   * Aborted, with the reason, when the machine has found its state damaged, and remembers that on disk: the node then stops, and its next
+   * start builds the state anew from snapshot and log. Machines that cannot find that out leave it away.
+   */
+  readonly damaged?: AbortSignal;
   /**
    * Applies consecutive committed entries, the first of which is appliedIndex + 1; returns one result for each. Entries that are not
    * commands only move appliedIndex. All or nothing: when it throws, no entry is applied. Throws CairnError DISK_FULL when there is

@@ -1,8 +1,9 @@
 import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
-import type { LogPosition } from "../../core/types.js";
 import { type EncodedHeader, encodeFile, type SnapshotMeasure } from "../../storage/snapshots/file_encoder.js";
+import { damagedState, StateDigest } from "../lmdb_checksums.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "../lmdb_environment.js";
+import type { StateMark } from "../lmdb_mark.js";
 import { encodePayload } from "../payload.js";
 import { BufferPool } from "./buffer_pool.js";
 import { sentError, type TaskRequest } from "./messages.js";
@@ -14,7 +15,7 @@ export class ServedView implements ServedTask {
   #reading: Promise<void> = Promise.resolve();
 
   private constructor(
-    private readonly at: LogPosition,
+    private readonly mark: StateMark,
     private readonly environment: LmdbEnvironment,
     private readonly snapshot: LmdbSnapshot,
     private readonly reply: Reply,
@@ -26,10 +27,10 @@ export class ServedView implements ServedTask {
     try {
       const snapshot = environment.snapshot();
       // Read in the transaction whose state it is about: what is applied meanwhile does not count (etcd#13973).
-      const at = environment.readApplied(snapshot.transaction);
-      assert(at !== undefined, "an open state has an applied position", { path });
-      reply({ type: "captured", at });
-      return new ServedView(at, environment, snapshot, reply);
+      const { mark } = snapshot;
+      assert(mark !== undefined, "an open state has an applied position", { path });
+      reply({ type: "captured", at: { index: mark.index, term: mark.term } });
+      return new ServedView(mark, environment, snapshot, reply);
     } catch (error) {
       void environment.close();
       throw error;
@@ -61,12 +62,16 @@ export class ServedView implements ServedTask {
     this.reply({ type: "end", measure });
   }
 
+  /** Throws CairnError CORRUPT, at its end at the latest, when it is not the state that was written. */
   async *#payload(): AsyncGenerator<Uint8Array, void, undefined> {
     const { records, sessions, transaction } = this.snapshot;
-    yield* encodePayload(this.at, {
-      keys: () => records.entries(transaction, NO_BYTES),
-      sessions: () => sessions.entries(transaction),
+    const walked = new StateDigest();
+    yield* encodePayload(this.mark, {
+      keys: () => records.entries(transaction, NO_BYTES, NO_BYTES, walked.keys),
+      sessions: () => sessions.entries(transaction, walked),
     });
+    const difference = this.mark.digest.difference(walked);
+    if (difference !== undefined) throw damagedState(difference);
   }
 
   /** Fills one buffer after the other, and sends each when it is full. Waits for those that are on their way. */

@@ -37,6 +37,11 @@ export class WorkerView implements StateView {
     return this.exchange.ended;
   }
 
+  /** Aborted when it was released or has failed, with the reason. */
+  get failed(): AbortSignal {
+    return this.exchange.failed;
+  }
+
   payload(): AsyncIterable<Uint8Array> {
     return this.#read(undefined);
   }

@@ -6,7 +6,6 @@ import type { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { open } from "lmdb";
 import { describe, expect, test } from "vitest";
-import { InvariantViolation } from "../../../src/core/invariants.js";
 import { limits } from "../../../src/core/limits.js";
 import type { Entry } from "../../../src/core/types.js";
 import type { KeyValueMachine } from "../../../src/machine/key_value_machine.js";
@@ -235,13 +234,14 @@ describe("a view that ends early", () => {
   });
 });
 
-test("what is wrong in the state is found by who reads it, and is as fatal as on the main thread", async () => {
+test("T7: what is wrong in the state is found by who reads it, and is as fatal as on the main thread", async () => {
   const { machine, path } = await openFilled(10);
   const environment = open<Buffer, Uint8Array>({ path, noSubdir: false, noSync: true });
   const sessions = environment.openDB<Buffer, Uint8Array>("sessions", { encoding: "binary", keyEncoding: "binary" });
   sessions.putSync(Buffer.from("client"), Buffer.from("no session"));
   const view = await machine.capture();
-  await expect(collect(view.payload())).rejects.toThrow(InvariantViolation);
+  await expect(collect(view.payload())).rejects.toMatchObject({ code: "CORRUPT" });
+  expect(machine.damaged.reason).toMatchObject({ code: "CORRUPT" });
   view.release();
   await view.ended;
   expect(openTransactions(path)).toBe(0);

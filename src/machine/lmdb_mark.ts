@@ -1,0 +1,39 @@
+import type { LogPosition } from "../core/types.js";
+import { CHECKSUM_BYTES, DIGEST_BYTES, damagedState, StateDigest } from "./lmdb_checksums.js";
+
+/** How far a state is applied, and the digest of all that it holds at that point. */
+export interface StateMark extends LogPosition {
+  readonly digest: StateDigest;
+}
+
+/**
+ * Key of the one row of the table "meta": checksum, a format byte, index and term as doubles, the
+ * digest.
+ */
+export const MARK_KEY = Buffer.from("applied");
+
+const FORMAT = 2;
+const FORMAT_AT = CHECKSUM_BYTES;
+const INDEX_AT = FORMAT_AT + 1;
+const TERM_AT = INDEX_AT + 8;
+const DIGEST_AT = TERM_AT + 8;
+const MARK_BYTES = DIGEST_AT + DIGEST_BYTES;
+
+/** The row, without its checksum. */
+export function encodeMark({ index, term, digest }: StateMark): Buffer {
+  const row = Buffer.allocUnsafe(MARK_BYTES);
+  row[FORMAT_AT] = FORMAT;
+  row.writeDoubleLE(index, INDEX_AT);
+  row.writeDoubleLE(term, TERM_AT);
+  digest.write(row, DIGEST_AT);
+  return row;
+}
+
+/** Of a row whose checksum is good. Throws CairnError CORRUPT. */
+export function decodeMark(row: Buffer): StateMark {
+  if (row.byteLength !== MARK_BYTES || row[FORMAT_AT] !== FORMAT) {
+    throw damagedState("its applied position has another format");
+  }
+  const digest = StateDigest.read(row, DIGEST_AT);
+  return { index: row.readDoubleLE(INDEX_AT), term: row.readDoubleLE(TERM_AT), digest };
+}

@@ -1,0 +1,299 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { CHECKSUM_BYTES, keyChecksum, type RowKind, rowChecksum, rowKind, StateDigest } from "./lmdb_checksums.js";
+import { decodeMark, MARK_KEY, type StateMark } from "./lmdb_mark.js";
+import {
+  check,
+  LARGE_BYTES,
+  NODE_HEADER_BYTES,
+  nodeFlag,
+  number8,
+  PAGE_HEADER_BYTES,
+  PageFile,
+  pageFlag,
+  TREE_BYTES,
+  type Tree,
+  treeOf,
+} from "./lmdb_pages.js";
+
+/** Pages that are looked at before the event loop gets its turn. */
+const PAGES_PER_TURN = 256;
+/** Deepest tree that LMDB can walk. */
+const DEPTH_MAX = 32;
+const FREE_PAGES_FLAGS = 8;
+
+const TABLES: Readonly<Record<string, RowKind>> = {
+  "answers\0": rowKind.answer,
+  "keys\0": rowKind.key,
+  "meta\0": rowKind.meta,
+  "sessions\0": rowKind.session,
+};
+
+/**
+ * Proves that LMDB's data file holds what was written, before LMDB opens it (T7): LMDB believes all
+ * that it reads, and ends the process at a page that makes no sense. Walks through all trees: each
+ * page is what it says, and stands in one place; keys ascend, and a search from the root finds
+ * each; free pages are free; each row's checksum is good, and the rows are those of the digest.
+ * Returns that, with the applied position. It costs about as much as reading the file. Throws
+ * CairnError CORRUPT with the first thing that is not so.
+ */
+export async function proveData(path: string): Promise<StateMark> {
+  const file = PageFile.open(path);
+  try {
+    const proof = new Proof(file);
+    const steps = proof.run();
+    for (let step = steps.next(); ; step = steps.next()) {
+      if (step.done) return step.value;
+      await nextTurn();
+    }
+  } finally {
+    file.close();
+  }
+}
+
+/** Gets a row of a tree. Both are good until it returns. */
+type OnRow = (key: Buffer, data: Buffer, isTable: boolean) => void;
+
+/** Where a walk through a tree is. */
+class Walk {
+  branchPages = 0;
+  leafPages = 0;
+  largePages = 0;
+  entries = 0;
+  #last: Buffer | undefined;
+  /** The next key is not below this one. */
+  #floor: Buffer | undefined;
+
+  constructor(private readonly compare: (one: Buffer, other: Buffer) => number) {}
+
+  /** A branch has come to a child whose keys are not below this one, and all before it are. */
+  separator(key: Buffer): void {
+    check(this.#last === undefined || this.compare(this.#last, key) < 0, "a search would miss a row");
+    this.#floor = Buffer.from(key);
+  }
+
+  key(key: Buffer): void {
+    this.entries++;
+    check(this.#last === undefined || this.compare(this.#last, key) < 0, "keys do not ascend");
+    check(this.#floor === undefined || this.compare(this.#floor, key) <= 0, "a search would miss a row");
+    this.#floor = undefined;
+    this.#last = key;
+  }
+
+  /** The page of the last key is about to be overwritten. */
+  keepLast(): void {
+    this.#last = this.#last && Buffer.from(this.#last);
+  }
+}
+
+class Proof {
+  /** A bit for each page of the file. */
+  readonly #seen: Uint8Array;
+  /** One for each depth. */
+  readonly #pages: Buffer[];
+  #large = Buffer.alloc(0);
+  #looked = 0;
+  readonly #walked = new StateDigest();
+  #mark: StateMark | undefined;
+
+  constructor(private readonly file: PageFile) {
+    this.#pages = Array.from({ length: DEPTH_MAX }, () => Buffer.alloc(0));
+    this.#seen = new Uint8Array(Math.ceil(file.pages / 8));
+    this.#take(0);
+    this.#take(1);
+  }
+
+  *run(): Generator<void, StateMark, void> {
+    const { tables, freePages } = this.file.meta;
+    const found: { kind: RowKind; tree: Tree }[] = [];
+    check(tables.flags === 0 && freePages.flags === FREE_PAGES_FLAGS, "a table has another order");
+    yield* this.#tree(tables, (name, data, isTable) => {
+      const kind = TABLES[name.toString("latin1")];
+      check(isTable && data.byteLength === TREE_BYTES && kind !== undefined, "it has a table that is none of it");
+      found.push({ kind, tree: treeOf(data, 0) });
+    });
+    for (const { kind, tree } of found) {
+      check(tree.flags === 0, "a table has another order");
+      yield* this.#tree(tree, (key, row, isTable) => this.#row(kind, key, row, isTable));
+    }
+    yield* this.#freePages(freePages);
+    check(this.#mark !== undefined, "it does not say how far it is applied");
+    const difference = this.#mark.digest.difference(this.#walked);
+    check(difference === undefined, difference ?? "");
+    return this.#mark;
+  }
+
+  #row(kind: RowKind, key: Buffer, row: Buffer, isTable: boolean): void {
+    check(!isTable && row.byteLength >= CHECKSUM_BYTES, "a row is none");
+    const checksum = row.readUInt32LE(0);
+    check(checksum === rowChecksum(kind, key, row, row.byteLength), "a row is not as its checksum says");
+    if (kind === rowKind.key) this.#walked.keys.add(checksum);
+    else if (kind === rowKind.session) this.#walked.sessions.add(checksum);
+    else if (kind === rowKind.answer) this.#walked.answers.add(keyChecksum(kind, key));
+    else {
+      check(key.equals(MARK_KEY), "it has a mark that is none of it");
+      this.#mark = decodeMark(row);
+    }
+  }
+
+  /** Pages that LMDB will write to must not hold anything. */
+  *#freePages(tree: Tree): Generator<void, void, void> {
+    const { meta, pages } = this.file;
+    const lists: Buffer[] = [];
+    yield* this.#tree(tree, (key, list, isTable) => {
+      check(key.byteLength === 8 && number8(key, 0) <= meta.transaction && !isTable, "a list of free pages is none");
+      lists.push(Buffer.from(list));
+    });
+    let behindTheFile = 0;
+    for (const list of lists) {
+      for (const { first, count } of runsOf(list)) {
+        check(first >= 2 && first + count - 1 <= meta.lastPage, "a free page is outside of the file");
+        for (let page = first; page < first + count; page++) {
+          if (page < pages) this.#take(page);
+          else behindTheFile++;
+        }
+      }
+      yield;
+    }
+    check(behindTheFile === Math.max(0, meta.lastPage + 1 - pages), "the last page is another");
+  }
+
+  *#tree(tree: Tree, onRow: OnRow): Generator<void, void, void> {
+    const walk = new Walk(tree.flags === FREE_PAGES_FLAGS ? compareNumbers : Buffer.compare);
+    check(tree.depth < DEPTH_MAX && (tree.root === undefined) === (tree.depth === 0), "the depth of a tree is another");
+    if (tree.root !== undefined) yield* this.#page(tree.root, tree.depth, walk, onRow);
+    const { branchPages, leafPages, largePages, entries } = walk;
+    const isCounted = branchPages === tree.branchPages && leafPages === tree.leafPages;
+    check(isCounted && largePages === tree.largePages && entries === tree.entries, "a tree has another size");
+  }
+
+  /** `height`: 1 for a leaf. */
+  *#page(number: number, height: number, walk: Walk, onRow: OnRow): Generator<void, void, void> {
+    if (++this.#looked % PAGES_PER_TURN === 0) yield;
+    const page = this.#load(number, height);
+    const nodes = nodesOf(page, height === 1 ? pageFlag.leaf : pageFlag.branch);
+    if (height === 1) {
+      walk.leafPages++;
+      for (const node of nodes) this.#leafNode(page, node, walk, onRow);
+      walk.keepLast();
+      return;
+    }
+    walk.branchPages++;
+    check(nodes.length > 0, "a branch has no children");
+    for (const [at, node] of nodes.entries()) {
+      // The first child has no lower bound.
+      if (at > 0) walk.separator(keyOf(page, node));
+      const child = page.readUInt16LE(node + 4) * 2 ** 32 + page.readUInt32LE(node);
+      yield* this.#page(child, height - 1, walk, onRow);
+    }
+  }
+
+  #leafNode(page: Buffer, node: number, walk: Walk, onRow: OnRow): void {
+    const flags = page.readUInt16LE(node + 4);
+    const key = keyOf(page, node);
+    const bytes = page.readUInt32LE(node);
+    const at = node + NODE_HEADER_BYTES + key.byteLength;
+    walk.key(key);
+    if (flags === nodeFlag.large) onRow(key, this.#largeData(page, at, bytes, walk), false);
+    else {
+      check(flags === 0 || flags === nodeFlag.table, "a node has unknown flags");
+      onRow(key, page.subarray(at, at + bytes), flags === nodeFlag.table);
+    }
+  }
+
+  #largeData(page: Buffer, at: number, bytes: number, walk: Walk): Buffer {
+    const { pageBytes, transaction } = this.file.meta;
+    const [first, count] = [number8(page, at), number8(page, at + 16)];
+    check(count === Math.ceil((PAGE_HEADER_BYTES + bytes) / pageBytes), "a large row has another size");
+    check(number8(page, at + 8) <= transaction, "a large row is of the future");
+    check(first + count <= this.file.pages, "a large row is outside of the file");
+    for (let each = first; each < first + count; each++) this.#take(each);
+    walk.largePages += count;
+    const needed = PAGE_HEADER_BYTES + bytes;
+    if (needed > this.#large.byteLength)
+      this.#large = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#large.byteLength));
+    const data = this.#large.subarray(0, needed);
+    this.file.read(first, data);
+    this.#checkHeader(data, first, pageFlag.large);
+    check(data.readUInt32LE(20) === count, "a large row has another size");
+    return data.subarray(PAGE_HEADER_BYTES);
+  }
+
+  #load(number: number, height: number): Buffer {
+    check(number < this.file.pages, "a page is outside of the file");
+    this.#take(number);
+    if (this.#pages[height]!.byteLength === 0) this.#pages[height] = Buffer.allocUnsafeSlow(this.file.meta.pageBytes);
+    const page = this.#pages[height]!;
+    this.file.read(number, page);
+    this.#checkHeader(page, number, height === 1 ? pageFlag.leaf : pageFlag.branch);
+    return page;
+  }
+
+  #checkHeader(page: Buffer, number: number, flags: number): void {
+    check(number8(page, 0) === number && page.readUInt16LE(18) === flags, `page ${number} is another`);
+    check(number8(page, 8) <= this.file.meta.transaction, `page ${number} is of the future`);
+  }
+
+  /** Each page has one use. */
+  #take(page: number): void {
+    const bit = 1 << (page & 7);
+    check((this.#seen[page >>> 3]! & bit) === 0, `page ${page} has two uses`);
+    this.#seen[page >>> 3]! |= bit;
+  }
+}
+
+/** Keys of the tree of free pages are transactions. */
+function compareNumbers(one: Buffer, other: Buffer): number {
+  check(one.byteLength === 8 && other.byteLength === 8, "a list of free pages is none");
+  return number8(one, 0) - number8(other, 0);
+}
+
+/** Where the nodes of a page are, in their order. They fill it from its upper bound to its end. */
+function nodesOf(page: Buffer, flags: number): number[] {
+  const [lower, upper] = [page.readUInt16LE(20), page.readUInt16LE(22)];
+  const end = page.byteLength - PAGE_HEADER_BYTES;
+  check(lower % 2 === 0 && lower <= upper && upper <= end, "the bounds of a page make no sense");
+  const nodes: number[] = [];
+  let filled = 0;
+  for (let at = PAGE_HEADER_BYTES; at < PAGE_HEADER_BYTES + lower; at += 2) {
+    const offset = page.readUInt16LE(at);
+    check(offset >= upper && offset % 2 === 0 && offset + NODE_HEADER_BYTES <= end, "a node is outside of its page");
+    const node = PAGE_HEADER_BYTES + offset;
+    const bytes = nodeBytes(page, node, flags);
+    check(offset + bytes <= end, "a node is larger than its page");
+    filled += bytes;
+    nodes.push(node);
+  }
+  check(filled === end - upper, "a page has gaps");
+  return nodes;
+}
+
+/** Even, as they are laid out. */
+function nodeBytes(page: Buffer, node: number, flags: number): number {
+  let bytes = NODE_HEADER_BYTES + page.readUInt16LE(node + 6);
+  if (flags === pageFlag.leaf) {
+    const isLarge = (page.readUInt16LE(node + 4) & nodeFlag.large) !== 0;
+    bytes += isLarge ? LARGE_BYTES : page.readUInt32LE(node);
+  }
+  return bytes + (bytes % 2);
+}
+
+function keyOf(page: Buffer, node: number): Buffer {
+  return page.subarray(node + NODE_HEADER_BYTES, node + NODE_HEADER_BYTES + page.readUInt16LE(node + 6));
+}
+
+/**
+ * A list of free pages: the number of its numbers, then each page, or a negative count and the
+ * first of so many pages. Zeros are places where something was taken out.
+ */
+function* runsOf(list: Buffer): Generator<{ first: number; count: number }, void, void> {
+  check(list.byteLength >= 8 && list.byteLength % 8 === 0, "a list of free pages is none");
+  const length = number8(list, 0);
+  check((length + 1) * 8 <= list.byteLength, "a list of free pages is cut off");
+  for (let at = 1; at <= length; at++) {
+    const entry = Number(list.readBigInt64LE(at * 8));
+    if (entry > 0) yield { first: entry, count: 1 };
+    if (entry >= 0) continue;
+    check(++at <= length, "a list of free pages is cut off");
+    yield { first: number8(list, at * 8), count: -entry };
+  }
+}

@@ -1,0 +1,189 @@
+import type { Database, Transaction } from "lmdb";
+import { CairnError } from "../errors.js";
+import { CHECKSUM_BYTES, damagedState, keyChecksum, type RowKind, rowChecksum, type Tally } from "./lmdb_checksums.js";
+
+export type LmdbTable = Database<Buffer, Uint8Array>;
+
+/**
+ * How every table is opened: rows read in a range are lent, since copying each costs more than all
+ * the rest.
+ */
+export const TABLE_ENCODING = {
+  keyEncoding: "binary",
+  encoder: { encode: (row: Buffer) => row, decode: (lent: Buffer, bytes: number) => lent.subarray(0, bytes) },
+} as const;
+
+export interface RowRange {
+  readonly start?: Uint8Array;
+  readonly end?: Uint8Array;
+  readonly inclusiveEnd?: boolean;
+  readonly transaction: Transaction;
+}
+
+interface BinaryReader {
+  getBinary(key: Uint8Array, options?: { readonly transaction: Transaction }): Buffer | undefined;
+}
+
+/**
+ * A table whose rows carry a checksum, which every read verifies, and that keeps the tally of its
+ * rows. What writes must be within a transaction of its environment. Rows and contents that are
+ * read are lent: they are good until the next read of any table.
+ */
+export class SealedTable {
+  /**
+   * The row that was read last, if nothing was written since: most rows are read before they are
+   * overwritten.
+   */
+  #lastKey: Uint8Array | undefined;
+  #lastMark: number | undefined;
+
+  /** `translate` makes LMDB's errors Cairn's. */
+  constructor(
+    private readonly table: LmdbTable,
+    private readonly name: string,
+    private readonly kind: RowKind,
+    private readonly tally: Tally,
+    private readonly translate: (error: unknown) => unknown,
+  ) {}
+
+  /**
+   * The row at `key`, its checksum verified, or undefined. The buffer is longer than the row:
+   * `length` is the row's. Throws CairnError CORRUPT.
+   */
+  get(key: Uint8Array): Buffer | undefined {
+    this.#lastKey = key;
+    this.#lastMark = undefined;
+    let row: Buffer | undefined;
+    try {
+      row = this.table.getBinaryFast(key);
+    } catch (error) {
+      throw this.failure(error);
+    }
+    if (row !== undefined) this.#lastMark = this.verify(key, row);
+    return row;
+  }
+
+  /** As {@link get}, with a row to keep. */
+  getCopy(key: Uint8Array, transaction?: Transaction): Buffer | undefined {
+    // Its typings lack the options, which it takes as `get` does.
+    const table: BinaryReader = this.table;
+    let row: Buffer | undefined;
+    try {
+      row = table.getBinary(key, transaction && { transaction });
+    } catch (error) {
+      throw this.failure(error);
+    }
+    if (row !== undefined) this.verify(key, row);
+    return row;
+  }
+
+  /** Verifies a row; returns its checksum. Throws CairnError CORRUPT. */
+  verify(key: Uint8Array, row: Buffer): number {
+    const { length } = row;
+    if (length < CHECKSUM_BYTES) throw this.damaged("a row is cut off");
+    const expected = row.readUInt32LE(0);
+    if (rowChecksum(this.kind, key, row, length) !== expected) throw this.damaged("a row is not as its checksum says");
+    return expected;
+  }
+
+  /** What a row at `key` adds to the tally of answers. */
+  keyMark(key: Uint8Array): number {
+    return keyChecksum(this.kind, key);
+  }
+
+  /**
+   * Rows in ascending order of key, to be given to {@link verify}. What the iteration throws is for
+   * {@link failure}.
+   */
+  range(range: RowRange): Iterable<{ readonly key: Buffer; readonly value: Buffer }> {
+    return this.table.getRange(range) as Iterable<{ key: Buffer; value: Buffer }>;
+  }
+
+  /**
+   * What reading has failed with, as Cairn's error. A length that makes no sense fails in many
+   * ways.
+   */
+  failure(error: unknown): CairnError {
+    const translated = this.translate(error);
+    if (translated instanceof CairnError) return translated;
+    return this.damaged(`a row cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+  }
+
+  /** Writes a row, whose first {@link CHECKSUM_BYTES} are filled in. */
+  put(key: Uint8Array, row: Buffer): void {
+    const old = this.#markAt(key);
+    if (old !== undefined) this.tally.remove(old);
+    this.tally.add(this.#seal(key, row));
+    this.table.putSync(key, row);
+  }
+
+  /**
+   * Adds a row above all that are there, which is faster and packs the pages full. Returns false
+   * when it is not above.
+   */
+  append(key: Uint8Array, row: Buffer): boolean {
+    this.tally.add(this.#seal(key, row));
+    // Its typings know no result of a put with options, but it is that of any put.
+    const written: unknown = this.table.putSync(key, row, { append: true });
+    return written === true;
+  }
+
+  /** Removes a row; returns whether it was there. */
+  delete(key: Uint8Array): boolean {
+    const old = this.#markAt(key);
+    if (old === undefined) return false;
+    this.tally.remove(old);
+    if (!this.table.removeSync(key)) throw this.damaged("a row that was read cannot be removed");
+    return true;
+  }
+
+  /**
+   * Adds a row that is not there, and is never overwritten; its mark is that of its key. Throws
+   * CairnError CORRUPT when it is there.
+   */
+  add(key: Uint8Array, row: Buffer): void {
+    this.#seal(key, row);
+    this.tally.add(this.keyMark(key));
+    const written: unknown = this.table.putSync(key, row, { noOverwrite: true });
+    if (written !== true) throw this.damaged("a row is there that was never written");
+  }
+
+  /**
+   * Removes a row that {@link add} has put there, without reading it. Throws CairnError CORRUPT
+   * when it is gone.
+   */
+  remove(key: Uint8Array): void {
+    this.#lastKey = undefined;
+    this.tally.remove(this.keyMark(key));
+    if (!this.table.removeSync(key)) throw this.damaged("a row is gone");
+  }
+
+  clear(): void {
+    this.#lastKey = undefined;
+    this.tally.clear();
+    this.table.clearSync();
+  }
+
+  /** Something else may have changed the table. */
+  forgetReads(): void {
+    this.#lastKey = undefined;
+  }
+
+  damaged(what: string): CairnError {
+    return damagedState(`in the table "${this.name}" ${what}`);
+  }
+
+  /** Mark of the row that is at `key` now. */
+  #markAt(key: Uint8Array): number | undefined {
+    if (this.#lastKey !== key) this.get(key);
+    this.#lastKey = undefined;
+    return this.#lastMark;
+  }
+
+  #seal(key: Uint8Array, row: Buffer): number {
+    this.#lastKey = undefined;
+    const sum = rowChecksum(this.kind, key, row, row.byteLength);
+    row.writeUInt32LE(sum, 0);
+    return sum;
+  }
+}
