@@ -170,6 +170,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     // A node that is alone need not wait for anybody.
     if (this.elections === "automatic" && this.#raft.membership.members.length === 1) this.#raft.campaign();
     this.#wake();
+    this.#watchMachine(storage.machine.damaged);
   }
 
   get clusterId(): string {
@@ -377,6 +378,12 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#logger.error({ err: error }, "the node cannot go on and stops");
     this.#stopping = this.#end(abandonStorage).catch(() => {});
     void this.#stopping.then(() => this.#onFatal(error));
+  }
+
+  /** A state that is not what was written must not be served, nor become a snapshot (T7). */
+  #watchMachine(damaged: AbortSignal | undefined): void {
+    if (damaged?.aborted) this.#fail(damaged.reason);
+    damaged?.addEventListener("abort", () => this.#fail(damaged.reason));
   }
 
   /** Lets the core do something. It throws only when it is broken. */

@@ -86,6 +86,10 @@ export async function recover<Machine extends StateMachine>(
     await fill(() => finishInstall(log, snapshots, options.logger));
     const machine = await options.openMachine({ directory: directory.state, trustDisk: options.trustState });
     opened.push(machine);
+    if (machine.rebuildReason !== undefined && directory.identity.complete) {
+      const text = "the state on disk is not used: building it anew from snapshot and log";
+      options.logger.warn({ reason: machine.rebuildReason }, text);
+    }
     const storage = { directory: completed, log, snapshots, machine };
     const stateRebuilt = await fill(async () => {
       // Again for a snapshot that has filled a hole which only restoring found.
