@@ -125,7 +125,7 @@ export const limits = {
   /** How long a member may take to say where it stands, in milliseconds, and how long it may not get on. */
   verifyLookMs: 2_000,
   verifyIdleMs: 10_000,
-  /** Snapshots kept on disk. */
+  /** Snapshots kept on disk. The log reaches back to the second newest, so that it and the log replace a damaged newest one. */
   snapshotsKept: 2,
   /** Segment of the log. */
   segmentBytes: 64 * MiB,
@@ -195,4 +195,4 @@ assert(
   limits.clientWritesInFlight + limits.clientReadsInFlight <= limits.sessionCallsInFlight,
   "a client's calls fit its stream",
 );
-assert(limits.snapshotsKept >= 1, "a snapshot is kept");
+assert(limits.snapshotsKept >= 2, "the newest snapshot is kept, and one to replace it");
