@@ -46,6 +46,28 @@ describe("a power loss", () => {
     expect(await fs.crash({ keep: "all" }).exists("/data/sub/a")).toBe(true);
   });
 
+  test("takes what a sync has failed to write, although later syncs succeed, unless it was written again", async () => {
+    const { fs, file } = await withFile("first---");
+    await file.write([bytes("second--")], 0);
+    fs.failCall("datasync");
+    await expect(file.datasync()).rejects.toMatchObject({ code: "STORAGE_FAILED" });
+    expect(text(fs.contents("/data/a"))).toBe("second--");
+    await file.write([bytes("++")], 6);
+    await file.datasync();
+    expect(text(fs.contents("/data/a"))).toBe("second++");
+    expect(text(fs.crash({ keep: "none" }).contents("/data/a"))).toBe("first-++");
+  });
+
+  test("leaves what a sync has failed to write when it was written again and synced", async () => {
+    const { fs, file } = await withFile("first");
+    await file.write([bytes("second")], 0);
+    fs.failCall("datasync");
+    await expect(file.datasync()).rejects.toMatchObject({ code: "STORAGE_FAILED" });
+    await file.write([bytes("second")], 0);
+    await file.datasync();
+    expect(text(fs.crash({ keep: "none" }).contents("/data/a"))).toBe("second");
+  });
+
   test("at random keeps each sector as it was after some number of the writes to it", async () => {
     const { fs, file } = await withFile("0".repeat(2048));
     await file.write([bytes("1".repeat(2048))], 0);

@@ -110,7 +110,10 @@ export class FaultyFileSystem implements FileSystem {
     this.#changesLeft = changes;
   }
 
-  /** Makes the `nth` call of a kind from now on (1 is the next) fail without having an effect. A sync fails as STORAGE_FAILED. */
+  /**
+   * Makes the `nth` call of a kind from now on (1 is the next) fail without having an effect. A sync fails as STORAGE_FAILED; for a file
+   * it has the effect of {@link Inode.failSync}: later syncs pass over what was written before.
+   */
   failCall(kind: CallKind, nth = 1, error?: unknown): void {
     this.#failures.push({ kind, left: nth, error });
   }
@@ -262,11 +265,11 @@ export class FaultyFileSystem implements FileSystem {
     return this.call("syncDirectory", path, () => this.#directory(path).sync());
   }
 
-  /** Runs one call with all that may happen to it. For this file's own use. */
-  async call<Result>(kind: CallKind, path: string, effect: () => Result): Promise<Result> {
+  /** Runs one call with all that may happen to it; `failed` is what it does when it is made to fail. For this file's own use. */
+  async call<Result>(kind: CallKind, path: string, effect: () => Result, failed?: () => void): Promise<Result> {
     this.#checkPower();
     this.calls[kind]++;
-    this.#failWhenAsked(kind, path);
+    this.#failWhenAsked(kind, path, failed);
     if (isChanging.has(kind) && this.#changesLeft-- <= 0) this.#cutPowerDuring(kind, effect);
     await this.onCall?.({ kind, path });
     this.#checkPower();
@@ -287,12 +290,13 @@ export class FaultyFileSystem implements FileSystem {
     if (!this.#power) throw new PowerCutError("the power is off");
   }
 
-  #failWhenAsked(kind: CallKind, path: string): void {
+  #failWhenAsked(kind: CallKind, path: string, failed: (() => void) | undefined): void {
     if (this.#failures.length === 0) return;
     for (const failure of this.#failures.filter((failure) => failure.kind === kind)) failure.left--;
     const due = this.#failures.find((failure) => failure.left === 0 && failure.kind === kind);
     if (due === undefined) return;
     this.#failures = this.#failures.filter((failure) => failure !== due);
+    failed?.();
     if (due.error !== undefined) throw due.error;
     const sync = kind === "datasync" || kind === "syncDirectory";
     throw sync ? new CairnError("STORAGE_FAILED", `syncing ${path} failed: EIO`) : systemError("EIO", path);
@@ -379,7 +383,11 @@ class FaultyFile implements File {
   }
 
   datasync(): Promise<void> {
-    return this.#call("datasync", () => this.inode.sync());
+    return this.#call(
+      "datasync",
+      () => this.inode.sync(),
+      () => this.inode.failSync(),
+    );
   }
 
   truncate(bytes: number): Promise<void> {
@@ -407,11 +415,12 @@ class FaultyFile implements File {
     });
   }
 
-  #call<Result>(kind: CallKind, effect: () => Result): Promise<Result> {
-    return this.fs.call(kind, this.path, () => {
+  #call<Result>(kind: CallKind, effect: () => Result, failed?: () => void): Promise<Result> {
+    const whileOpen = () => {
       if (!this.#open) throw systemError("EBADF", this.path);
       return effect();
-    });
+    };
+    return this.fs.call(kind, this.path, whileOpen, failed);
   }
 
   #diskFull(doing: string): CairnError {

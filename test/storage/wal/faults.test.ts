@@ -138,6 +138,52 @@ describe("a disk that fails", () => {
     });
   }
 
+  describe("in a sync: what was read back at the next opening is on the disk then", () => {
+    test.each([
+      ["the first batch of a segment", 0],
+      ["a later batch", 3],
+    ])("%s", async (_which, before) => {
+      const fs = newFileSystem();
+      const log = await createLog(fs, { segmentBytes: 1 << 20 });
+      for (let index = 1; index <= before; index++) await log.append({ entries: [entry(index)], sync: true });
+      fs.failCall("datasync");
+      const batch = entriesFrom(before + 1, before + 9, 1, 3000);
+      await expectError(log.append({ entries: batch, sync: true }), "STORAGE_FAILED");
+      await log.crash();
+      // The kernel hands out the pages that it did not write.
+      const { log: reopened } = await openLog(fs);
+      expect(reopened.last.index).toBe(before + 9);
+      const { log: again } = await openLog(fs.crash({ keep: "none" }));
+      expect(again.last.index).toBe(before + 9);
+      expect((await readAll(again)).slice(before)).toEqual(batch);
+    });
+
+    test("also when the next opening fails in the same way", async () => {
+      const fs = newFileSystem();
+      const log = await createLog(fs, SIZES);
+      await log.append({ entries: entriesFrom(1, 3), sync: true });
+      fs.failCall("datasync");
+      await expectError(log.append({ entries: entriesFrom(4, 6), sync: true }), "STORAGE_FAILED");
+      await log.crash();
+      fs.failCall("datasync");
+      await expectError(openLog(fs), "STORAGE_FAILED");
+      await openLog(fs);
+      const { log: again } = await openLog(fs.crash({ keep: "none" }));
+      expect(again.last.index).toBe(6);
+    });
+
+    test("no more is written again than what is not proven", async () => {
+      const fs = newFileSystem();
+      const log = await createLog(fs);
+      for (let index = 1; index <= 50; index++) await log.append({ entries: [entry(index, 1, 4000)], sync: true });
+      await log.close();
+      const before = fs.calls.write;
+      await openLog(fs);
+      // The last batch, about which no later record says anything.
+      expect(fs.calls.write - before).toBe(1);
+    });
+  });
+
   test("while a segment gets its name: once the log was opened again, its name is durable", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 1000, fillBytes: 512 });
