@@ -109,6 +109,13 @@ export const limits = {
   transferChunkBytes: 1 * MiB,
   /** A snapshot is received only if so many bytes stay free on the disk behind it: the log must go on. */
   receiveReserveBytes: 16 * MiB,
+  /** A process that holds a data directory's lock shows every so many milliseconds that it lives. */
+  lockBeatMs: 1_000,
+  /**
+   * Where nothing else tells a dead process from a living one (another machine, or this one before it was started anew), one that has not shown
+   * itself for so many milliseconds is dead.
+   */
+  lockStandstillMs: 15_000,
   /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */
   transferIdleMs: 30_000,
   /** Least bandwidth that snapshots on their way may be limited to, in bytes per second. */
@@ -195,4 +202,5 @@ assert(
   limits.clientWritesInFlight + limits.clientReadsInFlight <= limits.sessionCallsInFlight,
   "a client's calls fit its stream",
 );
+assert(limits.lockStandstillMs >= 10 * limits.lockBeatMs, "a process that is slow for a moment is not taken for dead");
 assert(limits.snapshotsKept >= 2, "the newest snapshot is kept, and one to replace it");

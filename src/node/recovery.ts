@@ -9,7 +9,7 @@ import {
   type Membership,
   type SnapshotMeta,
 } from "../core/types.js";
-import { type CairnError, hasCode } from "../errors.js";
+import { type CairnError, hasCode, isShortage } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { DAMAGED_MEMBER } from "../storage/advice.js";
 import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
@@ -71,7 +71,8 @@ export interface Recovered<Machine extends StateMachine> {
 export async function recover<Machine extends StateMachine>(
   options: RecoveryOptions<Machine>,
 ): Promise<Recovered<Machine>> {
-  const directory = await Directory.open(options);
+  const { logger } = options;
+  const directory = await Directory.open({ ...options, say: (text) => logger.warn({}, text) });
   const opened: { crash(): Promise<void> }[] = [];
   try {
     const { log, tornBytes, configurations } = await openLog(options, directory);
@@ -316,7 +317,7 @@ async function replay<Machine extends StateMachine>(
       machine.apply(await log.entries(machine.appliedIndex + 1, commit, limits.applyBytes));
     }
   } catch (error) {
-    if (!hasCode(error, "DISK_FULL")) throw error;
+    if (!isShortage(error)) throw error;
   }
   return machine.appliedIndex - from;
 }

@@ -4,7 +4,7 @@ import { Inode, type Keep } from "./faulty_inode.js";
 
 export type { Keep } from "./faulty_inode.js";
 
-const readingKinds = ["read", "size", "list", "exists", "close"] as const;
+const readingKinds = ["read", "size", "list", "exists", "close", "readLink"] as const;
 /** The calls that change something; power cuts are counted in these. Opening counts here because it may create. */
 const changingKinds = [
   "open",
@@ -13,7 +13,7 @@ const changingKinds = [
   "truncate",
   "makeDirectory",
   "rename",
-  "link",
+  "symlink",
   "unlink",
   "removeAll",
   "syncDirectory",
@@ -31,7 +31,12 @@ export class PowerCutError extends Error {
   override readonly name = "PowerCutError";
 }
 
-type Node = Inode | Directory;
+type Node = Inode | Directory | Link;
+
+/** A symbolic link, which nothing follows here. */
+class Link {
+  constructor(readonly text: string) {}
+}
 
 /** A directory: its names as programs see them, as the disk has them, and the calls in between, each of which is atomic. */
 class Directory {
@@ -144,6 +149,13 @@ export class FaultyFileSystem implements FileSystem {
     return image;
   }
 
+  /** Texts of all symbolic links by path. */
+  links(): Map<string, string> {
+    const links = new Map<string, string>();
+    walkLinks(this.#root, "", (path, { text }) => links.set(path, text));
+    return links;
+  }
+
   /** Names in a directory; none when it is not there. */
   names(path: string): string[] {
     const node = this.#find(path);
@@ -228,18 +240,27 @@ export class FaultyFileSystem implements FileSystem {
     });
   }
 
-  link(from: string, to: string): Promise<void> {
-    return this.call("link", from, () => {
-      const { directory, name } = this.#locate(to);
-      if (directory.names.has(name)) throw systemError("EEXIST", to);
-      directory.change([name, this.#file(from)]);
+  /** Takes no room. */
+  symlink(text: string, path: string): Promise<void> {
+    return this.call("symlink", path, () => {
+      const { directory, name } = this.#locate(path);
+      if (directory.names.has(name)) throw systemError("EEXIST", path);
+      directory.change([name, new Link(text)]);
+    });
+  }
+
+  readLink(path: string): Promise<string> {
+    return this.call("readLink", path, () => {
+      const node = this.#find(path);
+      if (node instanceof Link) return node.text;
+      throw systemError(node === undefined ? "ENOENT" : "EINVAL", path);
     });
   }
 
   unlink(path: string): Promise<void> {
     return this.call("unlink", path, () => {
       const { directory, name } = this.#locate(path);
-      this.#file(path);
+      if (!(this.#find(path) instanceof Link)) this.#file(path);
       directory.change([name, undefined]);
     });
   }
@@ -317,7 +338,7 @@ export class FaultyFileSystem implements FileSystem {
     let directory = this.#root;
     for (const name of namesOf(path)) {
       let next = directory.names.get(name);
-      if (next instanceof Inode) throw systemError("EEXIST", path);
+      if (next instanceof Inode || next instanceof Link) throw systemError("EEXIST", path);
       if (next === undefined) {
         next = new Directory();
         directory.change([name, next]);
@@ -358,11 +379,16 @@ class FaultyFile implements File {
 
   constructor(
     private readonly fs: FaultyFileSystem,
-    private readonly path: string,
+    private path: string,
     private readonly inode: Inode,
     private readonly writable: boolean,
   ) {
     fs.openFiles.push(path);
+  }
+
+  renamed(path: string): void {
+    this.fs.openFiles[this.fs.openFiles.indexOf(this.path)] = path;
+    this.path = path;
   }
 
   read(buffer: Uint8Array, position: number): Promise<number> {
@@ -447,6 +473,10 @@ function directoryAfterPowerLoss(
       after.change([name, directoryAfterPowerLoss(node, keep, random, inodes)]);
       continue;
     }
+    if (node instanceof Link) {
+      after.change([name, node]);
+      continue;
+    }
     const inode = inodes.get(node) ?? node.afterPowerLoss(keep, random);
     inodes.set(node, inode);
     after.change([name, inode]);
@@ -458,7 +488,14 @@ function directoryAfterPowerLoss(
 function walk(directory: Directory, path: string, visit: (path: string, inode: Inode) => void): void {
   for (const [name, node] of directory.names) {
     if (node instanceof Directory) walk(node, `${path}/${name}`, visit);
-    else visit(`${path}/${name}`, node);
+    else if (node instanceof Inode) visit(`${path}/${name}`, node);
+  }
+}
+
+function walkLinks(directory: Directory, path: string, visit: (path: string, link: Link) => void): void {
+  for (const [name, node] of directory.names) {
+    if (node instanceof Directory) walkLinks(node, `${path}/${name}`, visit);
+    else if (node instanceof Link) visit(`${path}/${name}`, node);
   }
 }
 

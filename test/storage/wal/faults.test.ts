@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { CairnError } from "../../../src/errors.js";
 import type { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import {
   createLog,
@@ -62,6 +63,24 @@ describe("a full disk", () => {
     }
   });
 
+  test("says which file, by the name that it has", async () => {
+    const { log } = await fullDisk();
+    const error = await expectError(log.append({ entries: entriesFrom(6, 400), sync: true }), "DISK_FULL");
+    expect(error.message).toContain("/data/log/0000000001-0000000000000001.wal:");
+  });
+
+  test("takes the no-ops of leaders, for a while: a leader that has none of its term committed answers no reads", async () => {
+    const { fs, log } = await fullDisk();
+    await expectError(log.append({ entries: entriesFrom(6, 400), sync: true }), "DISK_FULL");
+    fs.capacityBytes = fs.usedBytes;
+    for (let term = 2; term < 12; term++) {
+      const hardState = { term, vote: "a", commit: 5 };
+      await log.append({ entries: [entry(log.last.index + 1, term, 0)], hardState, sync: true });
+    }
+    const { log: reopened } = await openLog(fs.crash({ keep: "none" }));
+    expect(reopened.last).toEqual({ index: 15, term: 11 });
+  });
+
   test("and a power cut while a refused write is wiped out leave a log that opens", async () => {
     // The write itself, then zeros, cut, and sync.
     for (let cut = 0; cut < 4; cut++) {
@@ -110,6 +129,23 @@ describe("a full disk", () => {
     await log.append({ entries: [entry(2, 1, 1400)], sync: true });
     expect(log.stats().segments).toBe(2);
   });
+});
+
+test("too many open files refuse a new segment, change nothing, and it is made when there are fewer", async () => {
+  const fs = newFileSystem();
+  const log = await createLog(fs, { segmentBytes: 2000, fillBytes: 0 });
+  await log.append({ entries: [entry(1, 1, 1400)], sync: true });
+  const tooMany = new CairnError("BUSY", "too many open files");
+  for (let tries = 0; tries < 3; tries++) {
+    fs.failCall("open", 1, tooMany);
+    await expectError(log.append({ entries: [entry(2, 1, 1400)], sync: true }), "BUSY", "too many open files");
+    expect(log.last.index).toBe(1);
+  }
+  fs.failCall("open", 1, tooMany);
+  await expectError(log.reset({ index: 50, term: 1 }), "BUSY");
+  await log.append({ entries: [entry(2, 1, 1400)], sync: true });
+  const { log: reopened } = await openLog(fs.crash({ keep: "none" }));
+  expect(await readAll(reopened)).toEqual([entry(1, 1, 1400), entry(2, 1, 1400)]);
 });
 
 describe("a disk that fails", () => {
