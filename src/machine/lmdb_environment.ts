@@ -6,6 +6,7 @@ import { CairnError } from "../errors.js";
 import type { FileSystem } from "../storage/fs.js";
 import { LMDB_READERS, prepareExisting, prepareNew } from "./lmdb_files.js";
 import { LmdbRecords, RECORDS_ENCODING } from "./lmdb_records.js";
+import { LmdbRoom } from "./lmdb_room.js";
 import { LmdbSessions } from "./lmdb_sessions.js";
 
 export type LmdbTable = Database<Buffer, Uint8Array>;
@@ -26,6 +27,8 @@ export class LmdbEnvironment {
   readonly sessions: LmdbSessions;
   readonly #root: RootDatabase<Buffer, Uint8Array>;
   readonly #meta: LmdbTable;
+  readonly #tables: { getStats(): unknown }[] = [];
+  readonly #room: LmdbRoom;
   #readers = 0;
   #whenIdle: (() => void) | undefined;
 
@@ -55,13 +58,18 @@ export class LmdbEnvironment {
     readonly path: string,
     readOnly = false,
   ) {
+    this.#room = new LmdbRoom(path, () => this.#freeBytes());
     // Not "writemap", though its commits are faster: on a full disk it ends the process with SIGBUS instead of an error.
     const options = { ...BINARY, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
     this.#root = this.#guarded(() => open<Buffer, Uint8Array>({ path, ...options }));
     try {
-      const table = (name: string) => this.#guarded(() => this.#root.openDB(name, BINARY));
+      const table = (name: string, options: object = BINARY) => {
+        const opened = this.#guarded(() => this.#root.openDB<Buffer, Uint8Array>(name, options));
+        this.#tables.push(opened);
+        return opened;
+      };
       this.#meta = table("meta");
-      this.records = new LmdbRecords(this.#guarded(() => this.#root.openDB("keys", RECORDS_ENCODING)));
+      this.records = new LmdbRecords(table("keys", RECORDS_ENCODING));
       this.sessions = new LmdbSessions(table("sessions"), table("answers"));
     } catch (error) {
       void this.#root.close();
@@ -71,9 +79,10 @@ export class LmdbEnvironment {
 
   /**
    * Runs `action` as one transaction: all that it wrote is there afterwards, or nothing when it throws. Readers see it at once;
-   * nothing is synced. Throws CairnError DISK_FULL, CORRUPT or STORAGE_FAILED.
+   * nothing is synced. `bytes`: how much it may grow by. Throws CairnError DISK_FULL, BUSY, CORRUPT or STORAGE_FAILED.
    */
-  transaction<T>(action: () => T): T {
+  transaction<T>(action: () => T, bytes = 0): T {
+    if (bytes > 0) this.#room.check(bytes);
     return this.#guarded(() => this.#root.transactionSync(action));
   }
 
@@ -142,6 +151,13 @@ export class LmdbEnvironment {
     return this.#root.close();
   }
 
+  /** Pages of the data file that no table uses. A reader may still hold some of them. */
+  #freeBytes(): number {
+    const { lastPageNumber, pageSize, root, free } = statsOf(this.#meta);
+    const used = [...this.#tables.map(statsOf), root, free].reduce((sum, stats) => sum + pagesOf(stats), META_PAGES);
+    return Math.max(0, lastPageNumber + 1 - used) * pageSize;
+  }
+
   #letGo(): void {
     this.#readers--;
     if (this.#readers === 0) this.#whenIdle?.();
@@ -161,6 +177,11 @@ export class LmdbEnvironment {
     const text = `${this.path}: ${String((error as Error).message)}`;
     if (FULL_CODES.has(code) || (code === EIO && this.#isFull())) {
       return new CairnError("DISK_FULL", `no space left for the state in ${text}: make room`, { cause: error });
+    }
+    if (DESCRIPTOR_CODES.has(code)) {
+      return new CairnError("BUSY", `too many open files for the state in ${text}: raise the limit (ulimit -n)`, {
+        cause: error,
+      });
     }
     if (DAMAGE_CODES.has(code)) {
       return new CairnError("CORRUPT", `the state is damaged in ${text}: have it rebuilt`, { cause: error });
@@ -202,8 +223,35 @@ export class LmdbSnapshot {
   }
 }
 
+/** As LMDB counts the pages of a table. */
+interface PageCounts {
+  readonly treeBranchPageCount: number;
+  readonly treeLeafPageCount: number;
+  readonly overflowPages: number;
+}
+
+interface TableStats extends PageCounts {
+  readonly pageSize: number;
+  readonly lastPageNumber: number;
+  /** The table of tables, and that of free pages. */
+  readonly root: PageCounts;
+  readonly free: PageCounts;
+}
+
+const META_PAGES = 2;
+
+function statsOf(table: { getStats(): unknown }): TableStats {
+  return table.getStats() as TableStats;
+}
+
+function pagesOf({ treeBranchPageCount, treeLeafPageCount, overflowPages }: PageCounts): number {
+  return treeBranchPageCount + treeLeafPageCount + overflowPages;
+}
+
 const EIO = 5;
 /** ENOSPC, EDQUOT on Linux and macOS, EFBIG. */
 const FULL_CODES: ReadonlySet<number> = new Set([28, 122, 69, 27]);
+/** ENFILE, EMFILE. */
+const DESCRIPTOR_CODES: ReadonlySet<number> = new Set([23, 24]);
 /** MDB_PAGE_NOTFOUND, MDB_CORRUPTED, MDB_VERSION_MISMATCH, MDB_INVALID. */
 const DAMAGE_CODES: ReadonlySet<number> = new Set([-30797, -30796, -30794, -30793]);
