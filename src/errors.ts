@@ -99,6 +99,11 @@ export function errorCodeOf(word: string | undefined): CairnErrorCode | undefine
   return word !== undefined && Object.hasOwn(errorCodes, word) ? (word as CairnErrorCode) : undefined;
 }
 
+/** Whether something was refused for want of room or of descriptors: nothing has changed, and the same may be tried again at any time. */
+export function isShortage(error: unknown): error is CairnError {
+  return hasCode(error, "DISK_FULL") || hasCode(error, "BUSY");
+}
+
 /** Whether a thrown value is Cairn's error with this code. */
 export function hasCode(error: unknown, code: CairnErrorCode): error is CairnError {
   return error instanceof CairnError && error.code === code;

@@ -2,19 +2,63 @@ import { createRequire } from "node:module";
 import type { Logger } from "../node/logger.js";
 import { type LogLevel, logLevels } from "./options.js";
 
-/** A logger to standard error, which loses nothing when the process ends. What it writes with is loaded when there is something to write. */
-export function standardErrorLogger(level: LogLevel): Logger {
-  let pinoLogger: Logger | undefined;
-  const writer = () => {
-    pinoLogger ??= loadPino(level);
-    return pinoLogger;
-  };
-  const method = (name: Exclude<LogLevel, "silent">): Logger["warn"] =>
-    logLevels.indexOf(name) > logLevels.indexOf(level) ? () => {} : (facts, message) => writer()[name](facts, message);
-  return { error: method("error"), warn: method("warn"), info: method("info"), debug: method("debug") };
+/** A logger whose writer can be loaded before there is anything to write. */
+export interface StandardErrorLogger extends Logger {
+  load(): void;
 }
+
+/**
+ * A logger to standard error, which loses nothing when the process ends. What it writes with is loaded when there is something to write, or
+ * at {@link StandardErrorLogger.load}: a process that is going to run for long should have it before it runs out of descriptors. Where it
+ * cannot be loaded, lines are written without it.
+ */
+export function standardErrorLogger(level: LogLevel): StandardErrorLogger {
+  let pinoLogger: Logger | undefined;
+  const writer = (): Logger => {
+    try {
+      pinoLogger ??= loadPino(level);
+      return pinoLogger;
+    } catch {
+      return plainLogger;
+    }
+  };
+  const method = (name: LoggedLevel): Logger["warn"] =>
+    logLevels.indexOf(name) > logLevels.indexOf(level) ? () => {} : (facts, message) => writer()[name](facts, message);
+  return {
+    error: method("error"),
+    warn: method("warn"),
+    info: method("info"),
+    debug: method("debug"),
+    load: () => void writer(),
+  };
+}
+
+type LoggedLevel = Exclude<LogLevel, "silent">;
 
 function loadPino(level: LogLevel): Logger {
   const { pino } = createRequire(import.meta.url)("pino") as typeof import("pino");
   return pino({ level, base: null }, pino.destination({ dest: 2, sync: true }));
+}
+
+/** Lines like pino's. */
+const plainLogger: Logger = {
+  error: plainMethod(50),
+  warn: plainMethod(40),
+  info: plainMethod(30),
+  debug: plainMethod(20),
+};
+
+function plainMethod(level: number): Logger["warn"] {
+  return (facts, message) => {
+    const shown = Object.entries(facts).map(([name, value]) => [
+      name,
+      value instanceof Error ? shownError(value) : value,
+    ]);
+    const line = { level, time: Date.now(), ...Object.fromEntries(shown), msg: message };
+    process.stderr.write(`${JSON.stringify(line)}\n`);
+  };
+}
+
+function shownError({ name, message, stack }: Error): object {
+  return { type: name, message, stack };
 }

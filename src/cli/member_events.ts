@@ -12,7 +12,7 @@ export interface EventContext {
 
 /** What is told on standard output, and what on standard error. */
 export function isTrouble({ kind }: MemberEvent): boolean {
-  return kind === "waiting" || kind === "lost" || kind === "removed";
+  return kind === "locked" || kind === "waiting" || kind === "lost" || kind === "removed";
 }
 
 /** An event as a line of JSON. */
@@ -30,6 +30,8 @@ export function eventText(event: MemberEvent, { node, data, join, isAlone }: Eve
       if (clusterId !== "") return `node ${node} of cluster ${clusterId} listens on ${address}, data in ${data}`;
       return `node ${node} listens on ${address}, data in ${data}; it is new, and looks for its cluster`;
     }
+    case "locked":
+      return event.text;
     case "waiting": {
       const seconds = Math.round(event.ms / 1_000);
       const advice = event.reason.includes("to found the cluster")

@@ -19,16 +19,28 @@ import type { StartSettings } from "./start_settings.js";
 const HANDOVER_TIMEOUTS = 2;
 const HANDOVER_MS_MAX = 5_000;
 
+/** How long a start that a signal is to end may still take, in milliseconds. */
+const START_PATIENCE_MS = 2_000;
+
 /** Runs a node until a signal comes, and then ends the process. */
 export async function runNode(settings: StartSettings): Promise<void> {
   const logger = standardErrorLogger(settings.logLevel);
   const signal = untilSignal();
   const starting = new AbortController();
-  void signal.then(() => starting.abort());
+  let isStarted = false;
+  let giveUp: NodeJS.Timeout | undefined;
+  void signal.then(() => {
+    starting.abort();
+    // A start may wait for long, or be in the midst of much work; ending it is no worse than a crash.
+    if (!isStarted) giveUp = setTimeout(() => process.exit(exitCodes.ok), START_PATIENCE_MS);
+  });
   const member = await startMember(settings, logger, starting.signal).catch((error: unknown) => {
     if (starting.signal.aborted) process.exit(exitCodes.ok);
     throw error;
   });
+  isStarted = true;
+  clearTimeout(giveUp);
+  logger.load();
   try {
     const reason = await Promise.race([signal, member.failed]);
     // Of a cluster that stops as a whole there is nobody to hand over to.

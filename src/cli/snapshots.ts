@@ -84,11 +84,14 @@ async function syncDirectory(path: string): Promise<void> {
   await directory.sync().finally(() => directory.close());
 }
 
+/** A saved snapshot holds all of the users' data. */
+const FILE_MODE = 0o600;
+
 /** Opens the file to write to, unless something would be overwritten. */
 async function create(path: string, unfinished: string): Promise<FileHandle> {
   if (existsSync(path)) throw new CairnError("FAILED_PRECONDITION", `${path} is there already: give another name`);
   try {
-    return await open(unfinished, "w");
+    return await open(unfinished, "w", FILE_MODE);
   } catch (error) {
     const text = `${path} cannot be written: ${(error as Error).message}`;
     throw new CairnError("FAILED_PRECONDITION", text, { cause: error });

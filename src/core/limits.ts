@@ -116,6 +116,13 @@ export const limits = {
   transferChunkBytes: 1 * MiB,
   /** A snapshot is received only if so many bytes stay free on the disk behind it: the log must go on. */
   receiveReserveBytes: 16 * MiB,
+  /** A process that holds a data directory's lock shows every so many milliseconds that it lives. */
+  lockBeatMs: 1_000,
+  /**
+   * Where nothing else tells a dead process from a living one (another machine, or this one before it was started anew), one that has not shown
+   * itself for so many milliseconds is dead.
+   */
+  lockStandstillMs: 15_000,
   /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */
   transferIdleMs: 30_000,
   /** Least bandwidth that snapshots on their way may be limited to, in bytes per second. */
@@ -132,7 +139,7 @@ export const limits = {
   /** How long a member may take to say where it stands, in milliseconds, and how long it may not get on. */
   verifyLookMs: 2_000,
   verifyIdleMs: 10_000,
-  /** Snapshots kept on disk. */
+  /** Snapshots kept on disk. The log reaches back to the second newest, so that it and the log replace a damaged newest one. */
   snapshotsKept: 2,
   /** Segment of the log. */
   segmentBytes: 64 * MiB,
@@ -202,4 +209,5 @@ assert(
   limits.clientWritesInFlight + limits.clientReadsInFlight <= limits.sessionCallsInFlight,
   "a client's calls fit its stream",
 );
-assert(limits.snapshotsKept >= 1, "a snapshot is kept");
+assert(limits.lockStandstillMs >= 10 * limits.lockBeatMs, "a process that is slow for a moment is not taken for dead");
+assert(limits.snapshotsKept >= 2, "the newest snapshot is kept, and one to replace it");

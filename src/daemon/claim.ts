@@ -6,6 +6,7 @@ import { CairnError } from "../errors.js";
 import { DataDirectory } from "../storage/data_dir.js";
 import type { FileSystem } from "../storage/fs.js";
 import { drawIncarnation, drawnIdentity, givenIdentity, type Identity, writeIdentity } from "../storage/identity.js";
+import type { LockOptions } from "../storage/lock.js";
 
 // What a daemon does to its data directory while no node has it open. All of it is durable on return, all or nothing.
 
@@ -27,17 +28,24 @@ export type Claim = {
 );
 
 /**
- * Gives a new directory an identity, and returns whose it is. One that belongs to somebody stays as it is.
+ * Gives a new directory an identity, and returns whose it is. One that belongs to somebody stays as it is. It may have to wait for the
+ * directory's lock; see {@link DirectoryLock.acquire}.
  * @throws CairnError DATA_DIRECTORY when it belongs to another node or cluster; INVALID_ARGUMENT when a cluster id is given for a new directory
  */
-export async function claimDirectory(fs: FileSystem, directory: string, claim: Claim): Promise<Identity> {
-  const identity = await DataDirectory.identify(fs, directory, async (found, path) => {
+export async function claimDirectory(
+  fs: FileSystem,
+  directory: string,
+  claim: Claim,
+  options: LockOptions = {},
+): Promise<Identity> {
+  const change = async (found: Identity | undefined, path: string) => {
     if (found === undefined) return newIdentity(claim);
     checkOwner(directory, found, claim);
     if (!found.retired) return undefined;
     await DataDirectory.setAside(fs, path, found.incarnation);
     return successor(found);
-  });
+  };
+  const identity = await DataDirectory.identify(fs, directory, change, options);
   return identity!;
 }
 

@@ -5,6 +5,8 @@ import type { Membership } from "../core/types.js";
 export type MemberEvent =
   /** It listens. `clusterId`: empty while it is new, and looks for its cluster. Told once. */
   | { readonly kind: "listening"; readonly address: string; readonly clusterId: string }
+  /** Its directory's lock is of a process that cannot be seen from here: it waits for a sign of life. Told again with what came of it. */
+  | { readonly kind: "locked"; readonly text: string }
   /** It is new and cannot go on. Told again now and then while the reason stands. `ms`: for how long. */
   | { readonly kind: "waiting"; readonly reason: string; readonly ms: number }
   /** It takes part in this cluster from now on, and in no other. */

@@ -60,7 +60,8 @@ export class Member<Node extends MemberNode = MemberNode> {
    */
   static async start<Node extends MemberNode>(options: MemberOptions<Node>): Promise<Member<Node>> {
     const member = new Member(options);
-    await claimDirectory(options.world.fs, options.directory, options.claim);
+    const say = (text: string) => options.onEvent({ kind: "locked", text });
+    await claimDirectory(options.world.fs, options.directory, options.claim, { say });
     member.#session = await member.#openReplacing();
     const { node, address } = member.#session;
     try {

@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { assert } from "../core/invariants.js";
 import { limits } from "../core/limits.js";
-import { hasCode } from "../errors.js";
-import { type FileSystem, readSmallFile, writeSmallFile } from "../storage/fs.js";
+import { hasCode, isShortage } from "../errors.js";
+import { type FileSystem, overwriteSmallFile, readSmallFile, writeSmallFile } from "../storage/fs.js";
 import { dataBytes, syncData } from "./lmdb_files.js";
 
 // What is in the directory of the state:
@@ -198,9 +198,20 @@ export class LmdbDirectory {
     try {
       return await syncData(this.fs, this.pathOf(name));
     } catch (error) {
-      // Pages that failed to reach the disk may be gone from the kernel's memory too.
-      await this.fs.unlink(`${this.path}/${POINTER_FILE}`);
+      // Pages that failed to reach the disk may be gone from the kernel's memory too. When the file could not even be opened, none has.
+      if (!isShortage(error)) await this.fs.unlink(`${this.path}/${POINTER_FILE}`);
       throw error;
+    }
+  }
+
+  /** On a full disk in place: half of it fails its CRC, and means a state that is not trusted. */
+  async #writeFile(bytes: Buffer): Promise<void> {
+    try {
+      await writeSmallFile(this.fs, this.path, POINTER_FILE, bytes);
+    } catch (error) {
+      const file = `${this.path}/${POINTER_FILE}`;
+      if (!hasCode(error, "DISK_FULL") || !(await this.fs.exists(file))) throw error;
+      await overwriteSmallFile(this.fs, file, bytes);
     }
   }
 
@@ -212,7 +223,7 @@ export class LmdbDirectory {
     assert(VIEW_NAME.test(pointer.name), "a view has a view's name", { name: pointer.name });
     if (this.#pointer !== undefined && formatPointer(this.#pointer) === formatPointer(pointer)) return;
     this.#pointer = undefined;
-    await writeSmallFile(this.fs, this.path, POINTER_FILE, Buffer.from(formatPointer(pointer)));
+    await this.#writeFile(Buffer.from(formatPointer(pointer)));
     this.#pointer = pointer;
   }
 }

@@ -8,6 +8,7 @@ import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./lmdb_
 import { LMDB_READERS, prepareExisting, prepareNew } from "./lmdb_files.js";
 import { decodeMark, encodeMark, MARK_KEY, type StateMark } from "./lmdb_mark.js";
 import { LmdbRecords } from "./lmdb_records.js";
+import { LmdbRoom } from "./lmdb_room.js";
 import { LmdbSessions } from "./lmdb_sessions.js";
 import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./lmdb_table.js";
 
@@ -24,6 +25,8 @@ export class LmdbEnvironment {
   readonly #meta: SealedTable;
   readonly #keys: SealedTable;
   readonly #heads: SealedTable;
+  readonly #tables: { getStats(): unknown }[] = [];
+  readonly #room: LmdbRoom;
   /**
    * Of the rows as the transaction that is under way has them, or as the last one has left them.
    */
@@ -62,6 +65,7 @@ export class LmdbEnvironment {
     readonly path: string,
     readOnly = false,
   ) {
+    this.#room = new LmdbRoom(path, () => this.#freeBytes());
     // Not "writemap", though its commits are faster: on a full disk it ends the process with SIGBUS
     // instead of an error.
     const options = { ...TABLE_ENCODING, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
@@ -83,10 +87,11 @@ export class LmdbEnvironment {
 
   /**
    * Runs `action` as one transaction: all that it wrote is there afterwards, or nothing when it
-   * throws. Readers see it at once; nothing is synced. Throws CairnError DISK_FULL, CORRUPT or
-   * STORAGE_FAILED.
+   * throws. Readers see it at once; nothing is synced. `bytes`: how much it may grow by. Throws
+   * CairnError DISK_FULL, BUSY, CORRUPT or STORAGE_FAILED.
    */
-  transaction<T>(action: () => T): T {
+  transaction<T>(action: () => T, bytes = 0): T {
+    if (bytes > 0) this.#room.check(bytes);
     const before = this.#digest.copy();
     this.#forgetReads();
     try {
@@ -168,11 +173,19 @@ export class LmdbEnvironment {
 
   #table(name: string, kind: RowKind, tally: Tally): SealedTable {
     const table = this.#guarded(() => this.#root.openDB(name, TABLE_ENCODING) as LmdbTable);
+    this.#tables.push(table as unknown as { getStats(): unknown });
     return new SealedTable(table, name, kind, tally, (error) => this.#fromLmdb(error));
   }
 
   #forgetReads(): void {
     for (const table of [this.#meta, this.#keys, this.#heads]) table.forgetReads();
+  }
+
+  /** Pages of the data file that no table uses. A reader may still hold some of them. */
+  #freeBytes(): number {
+    const { lastPageNumber, pageSize, root, free } = statsOf(this.#tables[0]!);
+    const used = [...this.#tables.map(statsOf), root, free].reduce((sum, stats) => sum + pagesOf(stats), META_PAGES);
+    return Math.max(0, lastPageNumber + 1 - used) * pageSize;
   }
 
   #letGo(): void {
@@ -194,6 +207,11 @@ export class LmdbEnvironment {
     const text = `${this.path}: ${String((error as Error).message)}`;
     if (FULL_CODES.has(code) || (code === EIO && this.#isFull())) {
       return new CairnError("DISK_FULL", `no space left for the state in ${text}: make room`, { cause: error });
+    }
+    if (DESCRIPTOR_CODES.has(code)) {
+      return new CairnError("BUSY", `too many open files for the state in ${text}: raise the limit (ulimit -n)`, {
+        cause: error,
+      });
     }
     if (DAMAGE_CODES.has(code)) {
       return damagedState(text);
@@ -246,9 +264,36 @@ export class LmdbSnapshot {
   }
 }
 
+/** As LMDB counts the pages of a table. */
+interface PageCounts {
+  readonly treeBranchPageCount: number;
+  readonly treeLeafPageCount: number;
+  readonly overflowPages: number;
+}
+
+interface TableStats extends PageCounts {
+  readonly pageSize: number;
+  readonly lastPageNumber: number;
+  /** The table of tables, and that of free pages. */
+  readonly root: PageCounts;
+  readonly free: PageCounts;
+}
+
+const META_PAGES = 2;
+
+function statsOf(table: { getStats(): unknown }): TableStats {
+  return table.getStats() as TableStats;
+}
+
+function pagesOf({ treeBranchPageCount, treeLeafPageCount, overflowPages }: PageCounts): number {
+  return treeBranchPageCount + treeLeafPageCount + overflowPages;
+}
+
 const EIO = 5;
 /** ENOSPC, EDQUOT on Linux and macOS, EFBIG. */
 const FULL_CODES: ReadonlySet<number> = new Set([28, 122, 69, 27]);
+/** ENFILE, EMFILE. */
+const DESCRIPTOR_CODES: ReadonlySet<number> = new Set([23, 24]);
 /**
  * MDB_PAGE_NOTFOUND, MDB_CORRUPTED, MDB_VERSION_MISMATCH, MDB_INVALID; and what only a damaged tree
  * can bring about here: MDB_CURSOR_FULL, MDB_PAGE_FULL, MDB_INCOMPATIBLE, MDB_BAD_VALSIZE,

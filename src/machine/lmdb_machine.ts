@@ -2,7 +2,7 @@ import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import { assert } from "../core/invariants.js";
 import { limits } from "../core/limits.js";
 import type { Entry, LogPosition, SnapshotMeta } from "../core/types.js";
-import { CairnError, hasCode } from "../errors.js";
+import { CairnError, isShortage } from "../errors.js";
 import { type FileSystem, nodeFileSystem } from "../storage/fs.js";
 import { applyEntries, assertFollow } from "./apply.js";
 import type { KeyRecord } from "./evaluate.js";
@@ -11,6 +11,7 @@ import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb_directory.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb_environment.js";
 import { prepareNew } from "./lmdb_files.js";
 import { closedOnError, openView } from "./lmdb_open.js";
+import { roomFor } from "./lmdb_room.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits, SessionTable } from "./sessions.js";
 import type { ApplyResult } from "./state_machine.js";
 import { StateWorker } from "./worker/state_worker.js";
@@ -132,7 +133,7 @@ export class LmdbMachine implements KeyValueMachine {
         const results = applyEntries(entries, environment.records, sessions);
         environment.writeApplied(last);
         return results;
-      }),
+      }, roomFor(entries)),
     );
     this.#sessions = sessions;
     this.#applied = { index: last.index, term: last.term };
@@ -214,7 +215,7 @@ export class LmdbMachine implements KeyValueMachine {
     } catch (error) {
       // The mark that stands says as much as after a crash, which is enough: the state is only a
       // view.
-      if (!hasCode(error, "DISK_FULL")) throw error;
+      if (!isShortage(error)) throw error;
     }
   }
 

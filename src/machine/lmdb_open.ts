@@ -47,13 +47,22 @@ async function openTrusted(fs: FileSystem, path: string): Promise<LmdbEnvironmen
 }
 
 async function newView(fs: FileSystem, directory: LmdbDirectory, reason: string): Promise<OpenView> {
-  const name = directory.reserve();
-  const environment = await LmdbEnvironment.create(fs, directory.pathOf(name));
+  const { name, environment } = await createView(fs, directory).catch(async (error) => {
+    if (!hasCode(error, "DISK_FULL")) throw error;
+    // What may not be trusted is worth nothing, and takes the room that the new one needs.
+    await directory.removeOthers("");
+    return createView(fs, directory);
+  });
   await closedOnError(environment, () => {
     environment.transaction(() => environment.writeApplied(LOG_START));
     return directory.pointTo(name);
   });
   return { name, environment, reason };
+}
+
+async function createView(fs: FileSystem, directory: LmdbDirectory): Promise<Pick<OpenView, "name" | "environment">> {
+  const name = directory.reserve();
+  return { name, environment: await LmdbEnvironment.create(fs, directory.pathOf(name)) };
 }
 
 /** Does what may fail while an environment is open. */

@@ -37,6 +37,8 @@ export interface AutoSnapshotOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   since(): SinceSnapshot;
+  /** The log begins behind every good snapshot: only the state keeps the node, and one is due whatever the policy says (T7). */
+  isMissing(): boolean;
   /** Whether this node leads, and others follow closely. */
   leadsOthers(): boolean;
   /** Takes one; resolves with whether one was taken. */
@@ -84,6 +86,11 @@ export class AutoSnapshot {
     this.#look();
   }
 
+  /** Time has passed: a snapshot may have been lost. */
+  tick(): void {
+    if (this.#options.isMissing()) this.#look();
+  }
+
   /** There is a new snapshot, wherever it came from. */
   done(): void {
     this.#lastMs = this.#options.clock.now();
@@ -109,7 +116,8 @@ export class AutoSnapshot {
 
   /** What makes one due when `factor` times as much is waited for. */
   #dueReason(factor: number): SnapshotTrigger | undefined {
-    const { policy, since, clock } = this.#options;
+    const { policy, since, isMissing, clock } = this.#options;
+    if (isMissing()) return "missing";
     const { entries, bytes, snapshotBytes } = since();
     const { logBytes = limits.snapshotLogBytes, logRatio = limits.snapshotLogRatio, ageMs = false } = policy;
     if (entries <= 0) return undefined;

@@ -18,7 +18,10 @@ export interface SnapshotRequest {
   readonly thresholdEntries?: number | undefined;
   /** At exactly this index instead of the last applied one. */
   readonly index?: number | undefined;
-  /** Bytes of log to keep although the snapshot covers them. */
+  /**
+   * Bytes of log to keep although the snapshot covers them. Left out: the node's setting, and all behind the second newest snapshot, so
+   * that a damaged newest one can be replaced (T7).
+   */
   readonly keepLogBytes?: number | undefined;
   /** Why. Default `requested`. */
   readonly reason?: SnapshotReason | undefined;
@@ -66,8 +69,8 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   /**
-   * Trims the log up to `index` (0: all that the newest snapshot covers), whatever is to be kept for slow followers, but not what followers
-   * need that are being brought back. Durable on return. Returns the first index that is left.
+   * Trims the log up to `index` (0: all that the newest snapshot covers), whatever is to be kept for slow followers or in case that snapshot
+   * is damaged, but not what followers need that are being brought back. Durable on return. Returns the first index that is left.
    * @throws CairnError OUT_OF_RANGE when no snapshot on disk covers that index; DISK_FULL; STOPPED
    */
   compact(index: number): Promise<number> {
@@ -90,7 +93,7 @@ export class Compactor<Machine extends StateMachine> {
   trimAgain(): Promise<void> {
     return this.#turns.run(async () => {
       this.#assertRunning();
-      await this.#trimTo(this.#unpinned(this.#wanted(this.options.trailingLogBytes)));
+      await this.#trimTo(this.#unpinned(this.#wanted(undefined)));
       await this.storage.snapshots.retain();
     });
   }
@@ -112,14 +115,12 @@ export class Compactor<Machine extends StateMachine> {
     // One that was found damaged since is no longer in the store, and is worth being written again.
     const isThere = index <= (snapshots.newest()?.index ?? 0);
     if (!due || isThere) return { taken: false, snapshot: snapshots.newest(), logEntriesTrimmed: 0 };
-    const { clock, taken, logger, trailingLogBytes } = this.options;
+    const { clock, taken, logger } = this.options;
     const startedMs = clock.now();
     const { reason = "requested" } = request;
     const info = await this.#unlessStopped(this.#write(request.index));
     const durationMs = clock.now() - startedMs;
-    const logEntriesTrimmed = await this.#trim(info, request.keepLogBytes ?? trailingLogBytes, () =>
-      taken(info, reason, durationMs),
-    );
+    const logEntriesTrimmed = await this.#trim(info, request.keepLogBytes, () => taken(info, reason, durationMs));
     await snapshots.retain();
     const facts = { index: info.index, reason, bytes: info.fileBytes, durationMs: Math.round(durationMs) };
     logger.info({ ...facts, logEntriesTrimmed }, "took a snapshot");
@@ -217,7 +218,7 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   /** Returns the number of entries that left the log. `isNewest`: called when the core knows the snapshot to be the newest one. */
-  async #trim(info: SnapshotInfo, keepLogBytes: number, isNewest: () => void): Promise<number> {
+  async #trim(info: SnapshotInfo, keepLogBytes: number | undefined, isNewest: () => void): Promise<number> {
     const before = this.raft.log.boundary.index;
     // The boundary may be above this snapshot by now: a newer one was installed meanwhile (rule 5).
     const trimTo = Math.min(info.index, Math.max(before, this.#unpinned(this.#wanted(keepLogBytes, info.index))));
@@ -239,9 +240,20 @@ export class Compactor<Machine extends StateMachine> {
     return Math.min(this.storage.snapshots.newest()?.index ?? 0, this.raft.snapshot?.index ?? 0);
   }
 
-  /** Up to where to trim when the snapshot at `covered` is there, and so many bytes are to stay. */
-  #wanted(keepLogBytes: number, covered = this.#covered): number {
-    return Math.min(covered, this.storage.log.firstIndexKeeping(keepLogBytes) - 1);
+  /**
+   * Up to where to trim when the snapshot at `covered` is there, and so many bytes are to stay. By default no further than the second
+   * newest snapshot: it and the log replace the newest one, should that be damaged.
+   */
+  #wanted(keepLogBytes: number | undefined, covered = this.#covered): number {
+    const { log } = this.storage;
+    const wanted = Math.min(covered, log.firstIndexKeeping(keepLogBytes ?? this.options.trailingLogBytes) - 1);
+    return keepLogBytes === undefined ? Math.min(wanted, this.#secondNewest(covered)) : wanted;
+  }
+
+  /** Index of the newest good snapshot below `covered`; without one, the log stays as it is. */
+  #secondNewest(covered: number): number {
+    const { log, snapshots } = this.storage;
+    return snapshots.list().find(({ index }) => index < covered)?.index ?? log.boundary.index;
   }
 
   /**

@@ -34,7 +34,7 @@ import { type Committed, Proposals } from "./proposals.js";
 import { Reads } from "./reads.js";
 import { ReadyLoop, type ReadyObserver } from "./ready_loop.js";
 import type { Recovered, RecoveryReport } from "./recovery.js";
-import { checkFitsEntry, diskFull, refusal } from "./refusals.js";
+import { checkFitsEntry, outOfRoom, refusal } from "./refusals.js";
 import { RoomKeeper } from "./room.js";
 import { SnapshotInbox } from "./snapshot_inbox.js";
 import { receiveSnapshot } from "./snapshot_reception.js";
@@ -114,7 +114,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#onFatal = options.onFatal ?? rethrow;
     this.#onLost = options.onLost;
     this.#raft = coreOf(options, recovered);
-    this.#room = new RoomKeeper(clock, (full, error) => this.#onRoom(full, error));
+    this.#room = new RoomKeeper(clock, (shortage) => this.#onRoom(shortage));
     const host = this.#host();
     this.#requests = new PeerRequests(host, this.#room);
     this.#leadership = new Leadership(host, this.#conditions, (position, signal) =>
@@ -128,7 +128,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       transfers: () => this.#peers.transfers,
       wantedIndex: () => this.#peers.wantedIndex,
       watch: (work) => this.#fatalIfUntrusted(work),
-      isDiskFull: () => this.#room.isFull,
+      shortage: () => this.#room.shortage,
     });
     const observer: ReadyObserver<Result> = {
       staged: () => this.#requests.staged,
@@ -159,6 +159,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       install: (offer, staged) => this.#requests.install(offer, staged),
       watch: (work) => this.#fatalIfUntrusted(work),
     });
+    storage.directory.onLost((error) => this.#fail(error));
     this.#logger.info({ ...this.recovery }, "recovered");
     this.#running = this.#loop.run().then(
       () => undefined,
@@ -222,7 +223,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /** Writes are refused because the disk is full. */
   get isDiskFull(): boolean {
-    return this.#room.isFull;
+    return hasCode(this.#room.shortage, "DISK_FULL");
   }
 
   /**
@@ -233,7 +234,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#assertRunning();
     if (signal?.aborted) throw new CairnError("CANCELLED", "the caller gave up before the write was begun");
     checkFitsEntry(data, "the command");
-    if (this.#room.isFull) throw diskFull();
+    this.#assertRoom();
     const proposal = this.#core((raft) => raft.propose(data));
     if ("refused" in proposal) throw refusal(proposal.refused, this.id, this.#raft.leader);
     const committed = this.#proposals.wait(proposal.accepted, signal);
@@ -247,6 +248,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    */
   async linearizableRead(signal?: AbortSignal): Promise<void> {
     this.#assertRunning();
+    // A leader that cannot commit an entry of its own term knows of no index to read at.
+    if (this.#raft.role === "leader" && !this.#raft.isEstablishedLeader) this.#assertRoom();
     const index = await this.#reads.index(signal);
     await this.waitApplied(index, signal);
   }
@@ -255,7 +258,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   async waitApplied(index: number, signal?: AbortSignal): Promise<void> {
     this.#assertRunning();
     if (this.#storage.machine.appliedIndex >= index) return;
-    if (this.#room.isFull) throw diskFull();
+    this.#assertRoom();
     await this.#waiters.wait(index, signal);
   }
 
@@ -322,7 +325,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    */
   async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
     this.#assertRunning();
-    if (this.#room.isFull) throw diskFull();
+    this.#assertRoom();
     return this.#leadership.changeMembership(change, signal);
   }
 
@@ -428,14 +431,21 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     };
   }
 
-  #onRoom(full: boolean, error: CairnError | undefined): void {
-    if (!full) {
-      this.#logger.info({}, "there is room on the disk again: taking writes");
+  #assertRoom(): void {
+    const { shortage } = this.#room;
+    if (shortage !== undefined) throw outOfRoom(shortage);
+  }
+
+  #onRoom(shortage: CairnError | undefined): void {
+    if (shortage === undefined) {
+      this.#logger.info({}, "there is room again: taking writes");
       return;
     }
-    this.#logger.error({ reason: error?.text }, "the disk is full: refusing writes until there is room");
-    this.#proposals.failAll("the disk is full; the write is carried out when there is room again");
-    this.#waiters.failAll(diskFull());
+    const isFull = hasCode(shortage, "DISK_FULL");
+    const what = isFull ? "the disk is full" : "too many files are open";
+    this.#logger.error({ reason: shortage.text }, `${what}: refusing writes until there is room`);
+    this.#proposals.failAll(`${what}; the write is carried out when there is room again`);
+    this.#waiters.failAll(outOfRoom(shortage));
   }
 
   /** Something was given to the core: sees to what comes of it soon, with all else that comes in this turn of the event loop. */

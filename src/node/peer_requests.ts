@@ -16,7 +16,7 @@ import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
 import type { InstallOffer } from "../transport/install_messages.js";
 import type { NodeHost } from "./host.js";
 import { PendingAnswers } from "./pending_answers.js";
-import { checkFitsEntry, diskFull } from "./refusals.js";
+import { checkFitsEntry, outOfRoom } from "./refusals.js";
 import type { RoomKeeper } from "./room.js";
 
 /** @throws CairnError INVALID_ARGUMENT */
@@ -44,7 +44,7 @@ export class PeerRequests {
     const malformed = malformedAppend(message);
     if (malformed !== undefined) throw new CairnError("INVALID_ARGUMENT", malformed);
     for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
-    if (message.entries.length > 0 && this.room.isFull) throw diskFull();
+    if (message.entries.length > 0 && this.room.shortage !== undefined) throw outOfRoom(this.room.shortage);
     return (await this.#step(message)) as AppendEntriesAnswer;
   }
 

@@ -149,7 +149,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const { signal } = this.#stopped;
     try {
       await this.room.untilRoom(() => machine.restore(abortable(snapshots.openPayload(info), signal), meta));
-      await snapshots.retain();
+      await this.room.untilRoom(() => snapshots.retain());
       this.observer.installed(info, this.clock.now() - startedMs);
       await this.#applyFromDisk();
       if (signal.aborted) return;

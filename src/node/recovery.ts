@@ -1,7 +1,15 @@
 import { limits } from "../core/limits.js";
 import type { LogStart } from "../core/log.js";
-import { INITIAL_HARD_STATE, type IndexedMembership, LOG_START, type Member, type Membership } from "../core/types.js";
-import { type CairnError, hasCode } from "../errors.js";
+import {
+  INITIAL_HARD_STATE,
+  type IndexedMembership,
+  LOG_START,
+  type LogPosition,
+  type Member,
+  type Membership,
+  type SnapshotMeta,
+} from "../core/types.js";
+import { type CairnError, hasCode, isShortage } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { DAMAGED_MEMBER } from "../storage/advice.js";
 import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
@@ -15,6 +23,7 @@ import { HoleError, type MissingSnapshot, type SnapshotSource, snapshotTaker, wi
 import type { Logger } from "./logger.js";
 import { LostDataError } from "./lost_data.js";
 import type { MachineOpener } from "./options.js";
+import { pointInState, type StartingPoint } from "./starting_point.js";
 import type { NodeStorage } from "./storage.js";
 
 export interface RecoveryOptions<Machine> {
@@ -33,7 +42,7 @@ export interface RecoveryOptions<Machine> {
 
 /** How a node's state came to be at its start. */
 export interface RecoveryReport {
-  /** Newest snapshot; 0 without one. */
+  /** Newest good snapshot; 0 without one. */
   readonly snapshotIndex: number;
   /** Whether the state was loaded from it; else the state on disk was kept. */
   readonly stateRebuilt: boolean;
@@ -46,8 +55,9 @@ export interface RecoveryReport {
 export interface Recovered<Machine extends StateMachine> {
   readonly storage: NodeStorage<Machine>;
   readonly start: LogStart;
-  readonly snapshot: SnapshotInfo | undefined;
-  /** In force at the newest snapshot (or at the log's start), then those set by entries behind it. */
+  /** The newest snapshot, or the place in the state that stands for one that is lost. */
+  readonly snapshot: LogPosition | undefined;
+  /** In force there (or at the log's start), then those set by entries behind it. */
   readonly memberships: readonly IndexedMembership[];
   readonly report: RecoveryReport;
 }
@@ -61,7 +71,8 @@ export interface Recovered<Machine extends StateMachine> {
 export async function recover<Machine extends StateMachine>(
   options: RecoveryOptions<Machine>,
 ): Promise<Recovered<Machine>> {
-  const directory = await Directory.open(options);
+  const { logger } = options;
+  const directory = await Directory.open({ ...options, say: (text) => logger.warn({}, text) });
   const opened: { crash(): Promise<void> }[] = [];
   try {
     const { log, tornBytes, configurations } = await openLog(options, directory);
@@ -76,14 +87,6 @@ export async function recover<Machine extends StateMachine>(
     const known = () => knownMembers(directory, log, snapshots, configurations);
     await checkStopMark(directory, log, known);
     const completed = directory.identity.complete ? directory : await directory.complete();
-    const fill = <Result>(work: () => Promise<Result>) =>
-      withoutHole(
-        work,
-        options.snapshotSource,
-        (refusal) => missingSnapshot(directory, log, snapshots, configurations, refusal),
-        snapshotTaker(snapshots, log),
-      );
-    await fill(() => finishInstall(log, snapshots, options.logger));
     const machine = await options.openMachine({ directory: directory.state, trustDisk: options.trustState });
     opened.push(machine);
     if (machine.rebuildReason !== undefined && directory.identity.complete) {
@@ -91,12 +94,18 @@ export async function recover<Machine extends StateMachine>(
       options.logger.warn({ reason: machine.rebuildReason }, text);
     }
     const storage = { directory: completed, log, snapshots, machine };
-    const stateRebuilt = await fill(async () => {
-      // Again for a snapshot that has filled a hole which only restoring found.
-      await finishInstall(log, snapshots, options.logger);
-      return restoreState(storage, known);
-    });
-    const snapshot = snapshots.newest();
+    const begin = async () => {
+      await finishInstall(storage, options.logger, known);
+      const stateRebuilt = await restoreState(storage, known);
+      return { stateRebuilt, point: await startingPoint(storage, configurations, options.logger) };
+    };
+    const { stateRebuilt, point } = await withoutHole(
+      begin,
+      options.snapshotSource,
+      (refusal) => missingSnapshot(directory, log, snapshots, configurations, refusal),
+      snapshotTaker(snapshots, log),
+    );
+    const { snapshot, membership } = point;
     const commit = Math.max(Math.min(log.hardState.commit, log.last.index), snapshot?.index ?? 0, machine.appliedIndex);
     const replayedEntries = await replay(storage, commit);
     const applied = machine.appliedIndex;
@@ -105,7 +114,7 @@ export async function recover<Machine extends StateMachine>(
     return {
       storage,
       snapshot,
-      memberships: await membershipsOf(storage, snapshot, configurations),
+      memberships: [membership, ...(await laterMemberships(storage, snapshot, configurations))],
       start: {
         boundary: log.boundary,
         ranges: log.termRanges(),
@@ -114,7 +123,7 @@ export async function recover<Machine extends StateMachine>(
         commit,
         applied,
       },
-      report: { snapshotIndex: snapshot?.index ?? 0, stateRebuilt, replayedEntries, tornBytes },
+      report: { snapshotIndex: snapshots.newest()?.index ?? 0, stateRebuilt, replayedEntries, tornBytes },
     };
   } catch (error) {
     // The error that ended it is the one to report.
@@ -149,12 +158,39 @@ async function checkStopMark(
   throw new LostDataError(`${text} entries that it may have acknowledged. ${DAMAGED_MEMBER}`, lost, await known());
 }
 
-/** The newest snapshot, if the log goes on from it without a hole (rule 9). */
-function newestUsable(snapshots: SnapshotStore, log: WriteAheadLog): SnapshotInfo | undefined {
+/**
+ * Where the node starts: at its newest snapshot, if the log goes on from that without a hole (rule 9), else in the state that fills it.
+ * @throws HoleError
+ */
+async function startingPoint<Machine extends StateMachine>(
+  { directory, log, snapshots, machine }: NodeStorage<Machine>,
+  configurations: readonly number[],
+  logger: Logger,
+): Promise<StartingPoint> {
   const newest = snapshots.newest();
   const covered = newest?.index ?? 0;
-  if (log.boundary.index > covered) throw hole(snapshots, log, covered);
-  return newest;
+  if (log.boundary.index <= covered) {
+    const snapshot = newest && { index: newest.index, term: newest.term };
+    return { snapshot, membership: membershipAtBase(directory.identity, newest) };
+  }
+  const membershipAt = async (index: number) => ({ index, members: await configurationAt(log, index) });
+  const point = await pointInState(
+    log,
+    headersOf(snapshots, directory.identity),
+    machine.appliedIndex,
+    configurations,
+    membershipAt,
+  );
+  if (point === undefined) throw hole(snapshots, log, covered);
+  const facts = { snapshot: covered, logStart: log.boundary.index + 1, applied: machine.appliedIndex };
+  logger.warn(facts, "the newest snapshot is lost or damaged: starting from the state, which is whole");
+  return point;
+}
+
+/** T1: of damaged snapshots, whose membership may be believed. */
+function headersOf(snapshots: SnapshotStore, { base }: Identity): SnapshotMeta[] {
+  const headers = snapshots.damaged().flatMap(({ meta }) => (meta === undefined ? [] : [meta]));
+  return headers.filter(({ index }) => base === undefined || index > base.index);
 }
 
 function hole(snapshots: SnapshotStore, log: WriteAheadLog, covered: number): HoleError {
@@ -187,7 +223,9 @@ async function knownMembers(
   configurations: readonly number[],
 ): Promise<Membership> {
   const known = new Map(directory.identity.members.map((member) => [member.id, member]));
-  for (const { membership } of snapshots.list().toReversed()) addMembers(known, membership.members);
+  const headers = snapshots.damaged().flatMap(({ meta }) => (meta === undefined ? [] : [meta]));
+  const ascending = [...headers, ...snapshots.list()].sort((a, b) => a.index - b.index);
+  for (const { membership } of ascending) addMembers(known, membership.members);
   for (const index of configurations) addMembers(known, await configurationAt(log, index));
   return [...known.values()];
 }
@@ -198,11 +236,18 @@ function addMembers(known: Map<string, Member>, members: Membership): void {
 }
 
 /** A crash may have come between publishing an installed snapshot and making the log start at it (rules 4 and 8). */
-async function finishInstall(log: WriteAheadLog, snapshots: SnapshotStore, logger: Logger): Promise<void> {
-  const snapshot = newestUsable(snapshots, log);
-  if (snapshot === undefined || log.termAt(snapshot.index) === snapshot.term) return;
+async function finishInstall<Machine extends StateMachine>(
+  storage: NodeStorage<Machine>,
+  logger: Logger,
+  known: () => Promise<Membership>,
+): Promise<void> {
+  const { log, snapshots, machine } = storage;
+  const snapshot = snapshots.newest();
+  if (snapshot === undefined || snapshot.index < log.boundary.index) return;
+  if (log.termAt(snapshot.index) === snapshot.term) return;
   // The log is about to be thrown away for it.
-  if (!(await isGood(snapshots, snapshot))) return finishInstall(log, snapshots, logger);
+  if (machine.appliedIndex > snapshot.index) throw await lostEntries(storage, snapshot.index, known);
+  if (!(await isGood(snapshots, snapshot))) return finishInstall(storage, logger, known);
   logger.warn({ snapshot: snapshot.index, logEnd: log.last.index }, "finishing the installation of a snapshot");
   const { hardState } = log;
   await log.reset(snapshot, {
@@ -224,20 +269,29 @@ async function isGood(snapshots: SnapshotStore, info: SnapshotInfo): Promise<boo
   }
 }
 
+async function lostEntries<Machine extends StateMachine>(
+  { directory, machine }: NodeStorage<Machine>,
+  has: number,
+  known: () => Promise<Membership>,
+): Promise<LostDataError> {
+  return new LostDataError(
+    `the state in ${directory.state} has applied index ${machine.appliedIndex}, but the log in ${directory.log} ends at ` +
+      `${has}: the log has lost entries. ${DAMAGED_MEMBER}`,
+    { acknowledged: machine.appliedIndex, has },
+    await known(),
+  );
+}
+
 /** Returns whether the state was loaded from a snapshot. */
 async function restoreState<Machine extends StateMachine>(
-  { snapshots, log, machine, directory }: NodeStorage<Machine>,
+  storage: NodeStorage<Machine>,
   known: () => Promise<Membership>,
 ): Promise<boolean> {
+  const { snapshots, log, machine } = storage;
+  if (machine.appliedIndex > log.last.index) throw await lostEntries(storage, log.last.index, known);
   const newest = snapshots.newest();
-  if (machine.appliedIndex > log.last.index) {
-    throw new LostDataError(
-      `the state in ${directory.state} has applied index ${machine.appliedIndex}, but the log in ${directory.log} ends at ` +
-        `${log.last.index}: the log has lost entries. ${DAMAGED_MEMBER}`,
-      { acknowledged: machine.appliedIndex, has: log.last.index },
-      await known(),
-    );
-  }
+  const covered = newest?.index ?? 0;
+  if (log.boundary.index > Math.max(covered, machine.appliedIndex)) throw hole(snapshots, log, covered);
   if (newest === undefined || machine.appliedIndex >= newest.index) return false;
   // An older snapshot serves as well when the log still reaches back to it.
   const usable = snapshots.list().filter((info) => info.index >= log.boundary.index);
@@ -253,24 +307,32 @@ async function restoreState<Machine extends StateMachine>(
   throw hole(snapshots, log, snapshots.newest()?.index ?? 0);
 }
 
-/** Applies what is committed and not applied yet; returns the number of entries. */
+/**
+ * Applies what is committed and not applied yet, as far as the disk has room: the node applies the rest when there is some. Returns the
+ * number of entries.
+ */
 async function replay<Machine extends StateMachine>(
   { log, machine }: NodeStorage<Machine>,
   commit: number,
 ): Promise<number> {
   const from = machine.appliedIndex;
-  while (machine.appliedIndex < commit) {
-    machine.apply(await log.entries(machine.appliedIndex + 1, commit, limits.applyBytes));
+  try {
+    while (machine.appliedIndex < commit) {
+      machine.apply(await log.entries(machine.appliedIndex + 1, commit, limits.applyBytes));
+    }
+  } catch (error) {
+    if (!isShortage(error)) throw error;
   }
   return machine.appliedIndex - from;
 }
 
-async function membershipsOf<Machine extends StateMachine>(
-  { log, directory }: NodeStorage<Machine>,
-  snapshot: SnapshotInfo | undefined,
+/** Those that entries behind the snapshot have set. */
+async function laterMemberships<Machine extends StateMachine>(
+  { log }: NodeStorage<Machine>,
+  snapshot: LogPosition | undefined,
   configurations: readonly number[],
 ): Promise<IndexedMembership[]> {
-  const memberships = [membershipAtBase(directory.identity, snapshot)];
+  const memberships: IndexedMembership[] = [];
   for (const index of configurations) {
     // Not those that went with the rest of the log when the installation of the snapshot was finished.
     if (index <= (snapshot?.index ?? 0) || index > log.last.index) continue;

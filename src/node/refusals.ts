@@ -13,11 +13,13 @@ export function refusal(reason: ProposalRefusal, id: string, leader: string | un
   return new CairnError("NOT_LEADER", `node ${id} is not the leader: ${hint}`, { leaderHint: leader });
 }
 
-export function diskFull(): CairnError {
-  return new CairnError(
-    "DISK_FULL",
-    "the disk is full: free some space. Writes, and reads of what is not applied yet, resume by themselves",
-  );
+/** For callers of a node that cannot write at present. */
+export function outOfRoom(shortage: CairnError): CairnError {
+  const what =
+    shortage.code === "DISK_FULL"
+      ? "the disk is full: free some space"
+      : "too many files are open: raise the limit (ulimit -n)";
+  return new CairnError(shortage.code, `${what}. Writes, and reads of what is not applied yet, resume by themselves`);
 }
 
 /** What the log would refuse must not get into the core, which cannot take it back. @throws CairnError LIMIT_EXCEEDED */

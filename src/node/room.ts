@@ -1,30 +1,32 @@
-import { CairnError, hasCode } from "../errors.js";
+import { CairnError, isShortage } from "../errors.js";
 import type { Clock } from "./clock.js";
 
 const RETRY_MS = 250;
 
 /**
- * Does what a full disk may refuse. A full disk is not the end of a node: it stops taking writes, goes on answering reads, and resumes
- * by itself when there is room again (DESIGN section 5).
+ * Does what a full disk, or a process with too many open files, may refuse. That is not the end of a node: it stops taking writes, goes on
+ * answering reads, and resumes by itself when there is room again.
  */
 export class RoomKeeper {
-  /** Pieces of work that a full disk has refused and that were not done since. The log and the state can both be among them. */
+  /** Pieces of work that were refused and not done since. The log and the state can both be among them. */
   #refused = 0;
+  /** Why the first of them was refused. */
+  #cause: CairnError | undefined;
   #stopped = false;
   /** Ends of the pauses that are under way. */
   readonly #pauses = new Set<() => void>();
 
   constructor(
     private readonly clock: Clock,
-    private readonly onChange: (full: boolean, error: CairnError | undefined) => void,
+    private readonly onChange: (shortage: CairnError | undefined) => void,
   ) {}
 
-  /** Whether something waits for room on the disk. */
-  get isFull(): boolean {
-    return this.#refused > 0;
+  /** Why something waits for room on the disk, or for descriptors; undefined when nothing does. */
+  get shortage(): CairnError | undefined {
+    return this.#cause;
   }
 
-  /** Does `work`, again and again while the disk is full. Rejects with STOPPED when the node stops while it waits. */
+  /** Does `work`, again and again while it is refused. Rejects with STOPPED when the node stops while it waits. */
   async untilRoom<Result>(work: () => Result | Promise<Result>): Promise<Result> {
     let wasRefused = false;
     for (;;) {
@@ -33,7 +35,7 @@ export class RoomKeeper {
         if (wasRefused) this.#done();
         return result;
       } catch (error) {
-        if (!hasCode(error, "DISK_FULL")) throw error;
+        if (!isShortage(error)) throw error;
         if (!wasRefused) this.#refuse(error);
         wasRefused = true;
       }
@@ -62,11 +64,15 @@ export class RoomKeeper {
 
   #refuse(error: CairnError): void {
     this.#refused += 1;
-    if (this.#refused === 1) this.onChange(true, error);
+    if (this.#refused > 1) return;
+    this.#cause = error;
+    this.onChange(error);
   }
 
   #done(): void {
     this.#refused -= 1;
-    if (this.#refused === 0) this.onChange(false, undefined);
+    if (this.#refused > 0) return;
+    this.#cause = undefined;
+    this.onChange(undefined);
   }
 }

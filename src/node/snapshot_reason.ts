@@ -1,7 +1,10 @@
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 
-/** What makes a node take a snapshot without being asked: see {@link SnapshotPolicy}. */
-export type SnapshotTrigger = "entries" | "log_bytes" | "log_ratio" | "age";
+/**
+ * What makes a node take a snapshot without being asked: see {@link SnapshotPolicy}. `missing`: the log goes on from no good snapshot,
+ * because the one that it begins behind was lost or damaged.
+ */
+export type SnapshotTrigger = "entries" | "log_bytes" | "log_ratio" | "age" | "missing";
 
 /**
  * Why there is a snapshot. `requested`: somebody asked for it. `follower`: a follower needs one, and there was none that the log goes on from.

@@ -1,6 +1,6 @@
 import { limits } from "../core/limits.js";
 import type { SnapshotOutcome as TransferOutcome } from "../core/replication.js";
-import { hasCode } from "../errors.js";
+import { type CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { AutoSnapshot, type SinceSnapshot } from "./auto_snapshot.js";
@@ -11,6 +11,7 @@ import type { NodeHost } from "./host.js";
 import { LogPins } from "./log_pins.js";
 import type { Logger } from "./logger.js";
 import type { NodeOptions } from "./options.js";
+import { outOfRoom } from "./refusals.js";
 import type { OutgoingTransfer } from "./snapshot_outbox.js";
 import type { LastSnapshot, SnapshotReason } from "./snapshot_reason.js";
 import type { NodeStorage } from "./storage.js";
@@ -28,15 +29,19 @@ export interface SnapshottingSurroundings {
   transfers(): readonly OutgoingTransfer[];
   /** Snapshots that are on offer, or kept for the next offer, need the log from behind this index on. */
   wantedIndex(): number | undefined;
-  isDiskFull(): boolean;
+  /** Why writes are refused at present, if they are. */
+  shortage(): CairnError | undefined;
   /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node. */
   watch<Result>(work: Promise<Result>): Promise<Result>;
 }
 
+/** The policy of a node that takes snapshots only when asked. */
+const NEVER = { entries: false, logBytes: false, ageMs: false } as const;
+
 /** When a node takes snapshots, what of its log it keeps, and whether its followers can keep up with that. */
 export class Snapshotting<Machine extends StateMachine> {
   readonly #compactor: Compactor<Machine>;
-  readonly #auto: AutoSnapshot | undefined;
+  readonly #auto: AutoSnapshot;
   readonly #pins: LogPins;
   readonly #catchUp: CatchUp;
   readonly #unixMs: () => number;
@@ -72,12 +77,12 @@ export class Snapshotting<Machine extends StateMachine> {
       progress: () => host.raft.progress,
       lastIndex: () => host.raft.log.last.index,
     });
-    if (options.snapshots === false) return;
     this.#auto = new AutoSnapshot({
-      policy: options.snapshots ?? {},
+      policy: options.snapshots === false ? NEVER : (options.snapshots ?? {}),
       clock,
       logger,
       since: () => this.#since(),
+      isMissing: () => this.#isMissing(),
       leadsOthers: () => this.#leadsOthers(),
       take: async (reason) => (await this.take({ reason })).taken,
     });
@@ -89,9 +94,10 @@ export class Snapshotting<Machine extends StateMachine> {
 
   /** What an operator should see to, in words. */
   get warnings(): string[] {
-    const full = this.surroundings.isDiskFull() ? ["the disk is full: writes are refused until there is room"] : [];
+    const shortage = this.surroundings.shortage();
+    const full = shortage === undefined ? [] : [outOfRoom(shortage).text];
     const damaged = this.storage.snapshots.damaged().map(({ path, reason }) => `${path} must not be used: ${reason}`);
-    const failure = this.#auto?.failure;
+    const failure = this.#auto.failure;
     const failed = failure === undefined ? [] : [`a snapshot is due and could not be taken: ${failure}`];
     return [...full, ...failed, ...damaged, ...this.#catchUp.warnings];
   }
@@ -109,7 +115,7 @@ export class Snapshotting<Machine extends StateMachine> {
   /** Entries up to `last` were applied, from `first` on. */
   applied(first: number, last: number): void {
     this.#writtenBytes += this.storage.log.bytesBetween(first, last);
-    this.#auto?.applied();
+    this.#auto.applied();
   }
 
   /** A snapshot that was sent here is installed. */
@@ -136,11 +142,12 @@ export class Snapshotting<Machine extends StateMachine> {
   tick(): void {
     this.#pins.look();
     this.#catchUp.tick();
+    this.#auto.tick();
   }
 
   /** Gives up what is being written, and waits until nothing is. */
   async stop(): Promise<void> {
-    this.#auto?.stop();
+    this.#auto.stop();
     await this.#compactor.stop();
   }
 
@@ -153,6 +160,13 @@ export class Snapshotting<Machine extends StateMachine> {
       bytes: log.bytesBetween(from + 1, appliedIndex),
       snapshotBytes: snapshots.newest()?.fileBytes ?? 0,
     };
+  }
+
+  /** Not while a snapshot is being loaded into the state, which is still behind the log's start then. */
+  #isMissing(): boolean {
+    const { log, machine, snapshots } = this.storage;
+    const start = log.boundary.index;
+    return start > (snapshots.newest()?.index ?? 0) && machine.appliedIndex >= start;
   }
 
   #leadsOthers(): boolean {
@@ -169,7 +183,7 @@ export class Snapshotting<Machine extends StateMachine> {
 
   #done({ index, fileBytes }: SnapshotInfo, reason: SnapshotReason, durationMs: number): void {
     this.#last = { index, reason, finishedUnixMs: this.#unixMs(), durationMs, fileBytes };
-    this.#auto?.done();
+    this.#auto.done();
   }
 
   #trimAgain(): void {

@@ -1,4 +1,4 @@
-import { hasCode } from "../errors.js";
+import { isShortage } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { DataDirectory } from "../storage/data_dir.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
@@ -21,7 +21,7 @@ export async function closeStorage(storage: NodeStorage<StateMachine>): Promise<
     await log.close();
     // Without room for it the next start has one proof less.
     await directory.markStopped(last).catch((error: unknown) => {
-      if (!hasCode(error, "DISK_FULL")) throw error;
+      if (!isShortage(error)) throw error;
     });
     await directory.close();
   } catch (error) {

@@ -37,6 +37,7 @@ const reasons: Readonly<Record<Reason, SnapshotReason>> = {
   log_bytes: SnapshotReason.LOG_BYTES,
   log_ratio: SnapshotReason.LOG_RATIO,
   age: SnapshotReason.AGE,
+  missing: SnapshotReason.MISSING,
   follower: SnapshotReason.FOLLOWER,
   installed: SnapshotReason.INSTALLED,
 };

@@ -6,7 +6,7 @@ import { CairnError } from "../errors.js";
 import { DAMAGED_MEMBER } from "./advice.js";
 import { type FileSystem, readSmallFile, writeSmallFile } from "./fs.js";
 import { givenIdentity, IDENTITY_FILE, type Identity, readIdentity, writeIdentity } from "./identity.js";
-import { DirectoryLock } from "./lock.js";
+import { DirectoryLock, type LockOptions } from "./lock.js";
 
 const DATA = ["wal", "snapshots", "state"];
 /** Where the log ended at a clean stop. Only while the node is stopped. */
@@ -60,11 +60,13 @@ export class DataDirectory {
     clusterId: string | undefined;
     newClusterId: () => string;
     members: Membership;
+    /** Told in words when the start has to wait; see {@link DirectoryLock.acquire}. */
+    say?: ((text: string) => void) | undefined;
   }): Promise<DataDirectory> {
-    const { fs, nodeId } = options;
+    const { fs, nodeId, say } = options;
     const path = resolve(options.path);
     await makeDirectoryDurably(fs, path);
-    const lock = await DirectoryLock.acquire(fs, path);
+    const lock = await DirectoryLock.acquire(fs, path, { say });
     try {
       const found = await readIdentity(fs, path);
       if (found !== undefined) checkIdentity(path, found, options);
@@ -138,10 +140,11 @@ export class DataDirectory {
     fs: FileSystem,
     at: string,
     change: (found: Identity | undefined, path: string) => Promise<Identity | undefined>,
+    options: LockOptions = {},
   ): Promise<Identity | undefined> {
     const path = resolve(at);
     await makeDirectoryDurably(fs, path);
-    const lock = await DirectoryLock.acquire(fs, path);
+    const lock = await DirectoryLock.acquire(fs, path, options);
     try {
       const found = await readIdentity(fs, path);
       if (found === undefined) await refuseStrangeData(fs, path);
@@ -204,6 +207,11 @@ export class DataDirectory {
     await this.fs.unlink(file);
     await this.fs.syncDirectory(this.path);
     return found === null ? undefined : Number(found[1]);
+  }
+
+  /** See {@link DirectoryLock.onLost}. */
+  onLost(callback: (error: CairnError) => void): void {
+    this.lock.onLost(callback);
   }
 
   /** Lets other processes open it. */

@@ -1,185 +1,261 @@
 import { randomUUID } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { CairnError, hasCode } from "../errors.js";
 import { type FileSystem, readSmallFile } from "./fs.js";
-
-/** Who holds a lock. */
-interface Holder {
-  readonly pid: number;
-  readonly host: string;
-  /** Tells apart two processes that had the same pid; empty where the system does not say. */
-  readonly started: string;
-  /** Of this one lock: tells apart those that one process has held. */
-  readonly token: string;
-  readonly released?: boolean;
-}
+import { bootId, type Holder, type Shown, startOf } from "./liveness.js";
 
 /** Tokens of the locks that this process holds, or is about to take. */
 const heldHere = new Set<string>();
 
+export interface LockOptions {
+  /** Told in words what a wait is for. */
+  readonly say?: ((text: string) => void) | undefined;
+}
+
 /**
- * A lock on a directory, held by one process on one host, taken over from a process that is dead.
+ * A lock on a directory, held by one process, taken over from a process that is dead; liveness.ts has how that is told.
  *
- * Lock files are named `lock.<n>`; the one with the highest number counts. To take the lock is to create the next number, which only one
- * process can do; the file is complete from the start because it is linked from a finished one. The highest file is never removed, only
- * marked as released, so numbers never come back, and whoever acted on an old listing sees a higher number afterwards and gives way.
+ * Locks are symbolic links named `lock.<n>`, whose text says who holds it; the one with the highest number counts. To take the lock is to make
+ * the link with the next number, which only one process can do, and which is complete from the start. The highest one is never removed,
+ * only marked as released, so numbers never come back, and whoever acted on an old listing sees a higher number afterwards and gives way.
+ * A link needs no room: a node can be started on a full disk.
  */
 export class DirectoryLock {
   #released = false;
+  #lost: CairnError | undefined;
+  #onLost: ((error: CairnError) => void) | undefined;
 
   private constructor(
     private readonly fs: FileSystem,
-    private readonly file: string,
-    private readonly self: Holder,
-  ) {}
+    private readonly directory: string,
+    private readonly number: number,
+    private readonly token: string,
+    private readonly shown: Shown | undefined,
+  ) {
+    if (shown !== undefined) shown.onBeat = () => void this.#look();
+  }
 
-  /** Throws CairnError DATA_DIRECTORY when a living process holds the lock. */
-  static async acquire(fs: FileSystem, directory: string): Promise<DirectoryLock> {
-    const token = randomUUID();
+  /**
+   * May take limits.lockStandstillMs, when the lock is of a process that only its standstill can show to be dead.
+   * @throws CairnError DATA_DIRECTORY when a living process holds the lock; DISK_FULL
+   */
+  static async acquire(fs: FileSystem, directory: string, { say }: LockOptions = {}): Promise<DirectoryLock> {
+    const token = randomUUID().replaceAll("-", "").slice(0, 12);
     heldHere.add(token);
+    let shown: Shown | undefined;
     try {
-      const started = (await startOf(process.pid)) ?? "";
-      const self: Holder = { pid: process.pid, host: hostname(), started, token };
-      return new DirectoryLock(fs, await take(fs, directory, self), self);
+      shown = await fs.liveness?.show(directory, token);
+      const holder = shown?.holder ?? { ...NOWHERE, token };
+      const number = await take(fs, directory, holder, say);
+      await shown?.refresh();
+      await removeOld(fs, directory, number);
+      await fs.liveness?.tidy(directory, token);
+      return new DirectoryLock(fs, directory, number, token, shown);
     } catch (error) {
       heldHere.delete(token);
+      shown?.hide();
       throw error;
     }
+  }
+
+  /**
+   * Calls back once when the lock turns out to be another process's: this one has stood still for so long that it was taken for dead. It must
+   * not go on.
+   */
+  onLost(callback: (error: CairnError) => void): void {
+    this.#onLost = callback;
+    if (this.#lost !== undefined) callback(this.#lost);
   }
 
   /** Gives the lock back; may be called more than once. */
   async release(): Promise<void> {
     if (this.#released) return;
     this.#released = true;
+    const file = this.#file;
+    const marked = `${file}.released`;
     try {
-      await writeHolder(this.fs, `${this.file}${RELEASED}`, { ...this.self, released: true });
-      await this.fs.rename(`${this.file}${RELEASED}`, this.file);
+      // Not once it is another's.
+      if (this.#lost !== undefined) return;
+      await this.fs.unlink(marked).catch(ignoreMissing);
+      await this.fs.symlink(RELEASED, marked);
+      await this.fs.rename(marked, file);
     } catch (error) {
+      // The lock stays as it is, and its holder counts as dead when this process has ended.
       if (!hasCode(error, "DISK_FULL")) throw error;
-      // The lock stays as it is, and its holder counts as dead from now on: for this process at once, for others when it ends.
-      await this.fs.unlink(`${this.file}${RELEASED}`).catch(ignoreMissing);
     } finally {
-      heldHere.delete(this.self.token);
+      this.abandon();
     }
   }
 
-  /** Forgets the lock without giving it back, as a crash does: the file stays, and its holder counts as dead. */
+  /** Forgets the lock without giving it back, as a crash does: it stays, and its holder counts as dead. */
   abandon(): void {
     this.#released = true;
-    heldHere.delete(this.self.token);
+    heldHere.delete(this.token);
+    this.shown?.hide();
+  }
+
+  get #file(): string {
+    return `${this.directory}/lock.${this.number}`;
+  }
+
+  async #look(): Promise<void> {
+    if (this.#released || this.#lost !== undefined) return;
+    const top = await highest(this.fs, this.directory).catch(() => this.number);
+    if (top === this.number || this.#released) return;
+    const text = `another process has taken ${this.directory} over, because this one has stood still for a long time`;
+    this.#lost = new CairnError("DATA_DIRECTORY", `${text}: it stops`);
+    this.#onLost?.(this.#lost);
   }
 }
 
-const RELEASED = ".released";
-const DRAFT = "lock-draft.";
+/** Text of a lock that nobody holds. */
+const RELEASED = "2:released";
 
-async function take(fs: FileSystem, directory: string, self: Holder): Promise<string> {
-  const draft = `${directory}/${DRAFT}${self.pid}.${self.token}`;
-  try {
-    await writeHolder(fs, draft, self);
-    for (;;) {
-      const top = await highest(fs, directory);
-      if (top > 0) await assertDead(fs, directory, `${directory}/lock.${top}`, self);
-      const own = top + 1;
-      try {
-        await fs.link(draft, `${directory}/lock.${own}`);
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === "EEXIST") continue;
-        throw error;
-      }
-      if ((await highest(fs, directory)) === own) {
-        await removeOld(fs, directory, own, self);
-        return `${directory}/lock.${own}`;
-      }
-      await fs.unlink(`${directory}/lock.${own}`);
+/** Of a process that nobody else can meet. */
+const NOWHERE: Omit<Holder, "token"> = { boot: "", pid: process.pid, pidNamespace: "", started: "", listens: false };
+
+async function take(
+  fs: FileSystem,
+  directory: string,
+  self: Holder,
+  say: ((text: string) => void) | undefined,
+): Promise<number> {
+  for (;;) {
+    const top = await highest(fs, directory);
+    if (top > 0) await assertDead(fs, directory, `${directory}/lock.${top}`, self, say);
+    const own = top + 1;
+    try {
+      await fs.symlink(textOf(self), `${directory}/lock.${own}`);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EEXIST") continue;
+      throw error;
     }
-  } finally {
-    await fs.unlink(draft).catch(ignoreMissing);
+    if ((await highest(fs, directory)) === own) return own;
+    await fs.unlink(`${directory}/lock.${own}`);
   }
 }
 
-async function assertDead(fs: FileSystem, directory: string, file: string, self: Holder): Promise<void> {
-  const holder = await readHolder(fs, file);
-  if (holder === undefined || holder.released) return;
-  if (holder.host !== self.host) {
-    const advice = `If that host is gone for good, remove ${file} and start again.`;
-    throw inUse(directory, `pid ${holder.pid} on host ${holder.host}`, advice);
+/** Fields in as few bytes as can be: a link of fewer than 60 takes no room. Numbers are in base 36. */
+function textOf({ boot, token, pid, pidNamespace, started, listens }: Holder): string {
+  const short = (text: string) => (text === "" ? "" : Number(text).toString(36));
+  return ["2", boot, token, pid, short(pidNamespace), short(started), listens ? "s" : ""].join(":");
+}
+
+/** Undefined for what is no lock of this kind. */
+function holderIn(text: string): Holder | undefined {
+  const [version, boot, token, pid, pidNamespace, started, listens] = text.split(":");
+  if (version !== "2" || boot === undefined || token === undefined || pidNamespace === undefined) return undefined;
+  const long = (text: string | undefined) => (text ? String(Number.parseInt(text, 36)) : "");
+  return {
+    boot,
+    token,
+    pid: Number(pid),
+    pidNamespace: long(pidNamespace),
+    started: long(started),
+    listens: listens === "s",
+  };
+}
+
+async function assertDead(
+  fs: FileSystem,
+  directory: string,
+  file: string,
+  self: Holder,
+  say: ((text: string) => void) | undefined,
+): Promise<void> {
+  const text = await readText(fs, file);
+  if (text === undefined) return assertOldDead(fs, directory, file);
+  const holder = holderIn(text);
+  if (holder === undefined) {
+    if (text === RELEASED || text === "") return;
+    const advice = `If no process uses the directory, remove ${file} and start again.`;
+    throw inUse(directory, `whoever wrote ${file}, which this version of Cairn cannot read`, advice);
   }
-  if (heldHere.has(holder.token))
-    throw inUse(directory, `this process (pid ${self.pid})`, "Stop the node that uses it.");
+  const { liveness } = fs;
+  if (heldHere.has(holder.token)) {
+    throw inUse(directory, `this process (pid ${process.pid})`, "Stop the node that uses it.");
+  }
   // A lock of this very process that is not in `heldHere` was abandoned.
-  if (holder.pid === self.pid || !isAlive(holder.pid)) return;
-  const started = await startOf(holder.pid);
-  if (started !== undefined && holder.started !== "" && started !== holder.started) return;
-  throw inUse(directory, `pid ${holder.pid}`, "Stop that process, or choose another directory.");
+  if (liveness === undefined || isOneProcess(holder, self)) return;
+  const host = await liveness.hostOf(directory, holder);
+  const name = `pid ${holder.pid}${host === undefined || host === hostname() ? "" : ` on host ${host}`}`;
+  let hasWaited = false;
+  const lives = await liveness.lives(directory, holder, (ms) => {
+    hasWaited = true;
+    say?.(
+      `data directory ${directory} was last in use by ${name}, which cannot be seen from here: waiting for up to ${ms / 1_000} s to see ` +
+        "whether it shows that it lives",
+    );
+  });
+  if (lives) throw inUse(directory, name, "Stop that process, or choose another directory.");
+  if (hasWaited)
+    say?.(
+      `data directory ${directory}: ${name} has shown no sign of life, and counts as dead. Taking the directory over`,
+    );
+}
+
+function isOneProcess(a: Holder, b: Holder): boolean {
+  return a.boot === b.boot && a.pidNamespace === b.pidNamespace && a.pid === b.pid && a.started === b.started;
 }
 
 function inUse(directory: string, holder: string, advice: string): CairnError {
-  return new CairnError("DATA_DIRECTORY", `data directory ${directory} is in use by ${holder}. ${advice}`.trimEnd());
+  return new CairnError("DATA_DIRECTORY", `data directory ${directory} is in use by ${holder}. ${advice}`);
+}
+
+/** Text of a lock; empty when it is gone, undefined when it is a file. */
+async function readText(fs: FileSystem, file: string): Promise<string | undefined> {
+  try {
+    return await fs.readLink(file);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return "";
+    if (code === "EINVAL") return undefined;
+    throw error;
+  }
 }
 
 async function highest(fs: FileSystem, directory: string): Promise<number> {
-  return Math.max(0, ...(await numbers(fs, directory)));
+  const names = await fs.list(directory);
+  return Math.max(
+    0,
+    ...names.flatMap((name) => (/^lock\.\d+$/.test(name) ? [Number(name.slice("lock.".length))] : [])),
+  );
 }
 
-/** Removes the locks below this node's own, and what dead processes have left half-done. */
-async function removeOld(fs: FileSystem, directory: string, own: number, self: Holder): Promise<void> {
+/** Removes the locks below this process's own, and what version 0.1 has left half-done. */
+async function removeOld(fs: FileSystem, directory: string, own: number): Promise<void> {
   for (const name of await fs.list(directory)) {
     const [, number] = /^lock\.(\d+)(?:\.released)?$/.exec(name) ?? [];
-    const [, pid, token = ""] = /^lock-draft\.(\d+)\.(.+)$/.exec(name) ?? [];
     const isOld = number !== undefined && Number(number) < own;
-    const isDead = pid !== undefined && (Number(pid) === self.pid ? !heldHere.has(token) : !isAlive(Number(pid)));
-    if (isOld || isDead) await fs.unlink(`${directory}/${name}`).catch(ignoreMissing);
+    if (isOld || name.startsWith("lock-draft.")) await fs.unlink(`${directory}/${name}`).catch(ignoreMissing);
   }
 }
 
-async function numbers(fs: FileSystem, directory: string): Promise<number[]> {
-  const names = await fs.list(directory);
-  return names.flatMap((name) => (/^lock\.\d+$/.test(name) ? [Number(name.slice("lock.".length))] : []));
-}
-
-async function writeHolder(fs: FileSystem, path: string, holder: Holder): Promise<void> {
-  const file = await fs.open(path, "create");
-  try {
-    await file.write([Buffer.from(JSON.stringify(holder))], 0);
-  } finally {
-    await file.close();
+/** A lock of version 0.1: a file with the holder's pid and host name, and no more than these to go by. */
+async function assertOldDead(fs: FileSystem, directory: string, file: string): Promise<void> {
+  const holder = parsed((await readSmallFile(fs, file)).toString());
+  const { pid, host, started = "", released } = holder;
+  // Half of one is what a power failure may leave.
+  if (typeof pid !== "number" || typeof host !== "string" || released) return;
+  if (host !== hostname()) {
+    throw inUse(
+      directory,
+      `pid ${pid} on host ${host}`,
+      `If that host is gone for good, remove ${file} and start again.`,
+    );
+  }
+  const now = startOf(pid);
+  const isThere = now !== undefined && (now === "" || started === "" || started === `${bootId()}/${now}`);
+  if (isThere && pid !== process.pid) {
+    throw inUse(directory, `pid ${pid}`, "Stop that process, or choose another directory.");
   }
 }
 
-/** Undefined when the file is gone, or was lost in a power failure: then nobody holds the lock. */
-async function readHolder(fs: FileSystem, file: string): Promise<Holder | undefined> {
+function parsed(text: string): { pid?: unknown; host?: unknown; started?: string; released?: boolean } {
   try {
-    const found: unknown = JSON.parse((await readSmallFile(fs, file)).toString());
-    const holder = (found ?? {}) as Partial<Holder>;
-    return typeof holder.pid === "number" && typeof holder.host === "string" ? (holder as Holder) : undefined;
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    ignoreMissing(error);
-    return undefined;
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
-}
-
-/** When a process started, in the system's own terms; undefined where the system does not say (anything but Linux). */
-async function startOf(pid: number): Promise<string | undefined> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, "latin1");
-    const boot = (await readFile("/proc/sys/kernel/random/boot_id", "latin1")).trim();
-    // Fields are counted behind the command's name, which may hold anything; the start time is the 22nd field.
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return `${boot}/${fields[19]}`;
+    return JSON.parse(text) ?? {};
   } catch {
-    return undefined;
+    return {};
   }
 }
 

@@ -1,4 +1,4 @@
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
@@ -48,6 +48,8 @@ test("the file has the digest that was announced, and progress is told up to the
   };
   const directory = await temporaryDirectory();
   await save(admin, undefined, 0, join(directory, "x.snap"), { progress }).finally(() => admin.close());
+  // It holds all that users have written.
+  expect((await stat(join(directory, "x.snap"))).mode & 0o777).toBe(0o600);
   expect(seen).toEqual([...seen].sort((a, b) => a - b));
   expect([seen.length > 5, seen.at(-1), ended]).toEqual([true, file.byteLength, 1]);
 });

@@ -1,4 +1,4 @@
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
@@ -45,6 +45,38 @@ describe("cairn start", () => {
     expect(await node.kill()).toEqual({ code: null, signal: "SIGKILL" });
     const again = await startNode({ id: "a", data });
     expect(again.address).toMatch(/^127\.0\.0\.1:\d+$/);
+  });
+
+  test.runIf(process.platform === "linux")("ends, with what to do, where its directory cannot be made", async () => {
+    const { code, stderr } = await runCommand(["start", "--id", "a", "--data", "/proc/cairn/a"]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^cairn: \[DATA_DIRECTORY\] data directory \/proc\/cairn\/a cannot be made: .* Give one that this user may write in\.\n$/,
+    );
+  });
+
+  test("what it makes is for its user alone", async () => {
+    const data = join(await temporaryDirectory(), "data");
+    const node = await startNode({ id: "a", data });
+    const made = await readdir(data, { recursive: true, withFileTypes: true });
+    for (const entry of made.filter((entry) => !entry.isSymbolicLink())) {
+      const path = join(entry.parentPath, entry.name);
+      expect((await stat(path)).mode & 0o777, path).toBe(entry.isDirectory() ? 0o700 : 0o600);
+    }
+    expect(made.map(({ name }) => name)).toContain("data.mdb");
+    expect((await stat(data)).mode & 0o777).toBe(0o700);
+    expect(await node.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+  });
+
+  test("waits for a sign of life of a process that it cannot see, says so, and can be stopped meanwhile", async () => {
+    const data = await temporaryDirectory();
+    await symlink("2:another-boot:0123456789ab:77:::s", join(data, "lock.1"));
+    const node = startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0"]);
+    await node.waitFor(/waiting for up to 15 s/);
+    expect(await node.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+    const again = startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0"]);
+    expect(await again.nextLine()).toContain("listens on");
+    expect(again.stderr).toContain("counts as dead");
   });
 
   test.each([
@@ -137,7 +169,10 @@ describe("cairn start", () => {
     test("when the data directory cannot be made", async () => {
       const directory = await temporaryDirectory();
       await writeFile(join(directory, "file"), "");
-      await fails(["--id", "a", "--data", join(directory, "file", "data")], /ENOTDIR.*file\/data/);
+      await fails(
+        ["--id", "a", "--data", join(directory, "file", "data")],
+        /file is not a directory, and one is needed there/,
+      );
     });
 
     test("when the data directory holds something else", async () => {

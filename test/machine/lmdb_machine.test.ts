@@ -1,8 +1,4 @@
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmdirSync } from "node:fs";
-import { mkdir, readdir, readFile, rm, stat, statfs, truncate, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { limits } from "../../src/core/limits.js";
@@ -11,6 +7,7 @@ import type { KeyRange } from "../../src/machine/key_value_machine.js";
 import { LmdbEnvironment } from "../../src/machine/lmdb_environment.js";
 import type { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import { type FileSystem, nodeFileSystem } from "../../src/storage/fs.js";
+import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
 import {
   applyCommand,
   applyOperation,
@@ -234,8 +231,20 @@ describe("closing", () => {
     expect((await openLmdb({ directory })).rebuilt).toBe(true);
   });
 
-  test("needs no room on the disk: a state without its mark is as after a crash", async () => {
+  test("needs no room on the disk: the mark is written over the one that is there", async () => {
     const disk = faulty("write", "CURRENT.tmp", new CairnError("DISK_FULL", "no space left"), false);
+    const { directory, machine } = await openFilled({ fs: disk, bootId: boot("first") });
+    disk.active = true;
+    await machine.close();
+    // Nor does opening, whose mark is a longer one.
+    const again = await openLmdb({ directory, fs: disk, bootId: boot("second") });
+    expect(again).toMatchObject({ rebuilt: false, appliedIndex: 3 });
+    await again.crash();
+    expect(await openLmdb({ directory, bootId: boot("second") })).toMatchObject({ rebuilt: false, appliedIndex: 3 });
+  });
+
+  test("nor does it where nothing can be written over: a state without its mark is as after a crash", async () => {
+    const disk = faulty("write", /^CURRENT/, new CairnError("DISK_FULL", "no space left"), false);
     const { directory, machine } = await openFilled({ fs: disk, bootId: boot("first") });
     disk.active = true;
     await machine.close();
@@ -353,7 +362,7 @@ describe("restore", () => {
   });
 
   test("that cannot publish its environment leaves the old state", async () => {
-    const disk = faulty("write", "CURRENT.tmp", new CairnError("DISK_FULL", "no space left"), false);
+    const disk = faulty("write", /^CURRENT/, new CairnError("DISK_FULL", "no space left"), false);
     const { directory, machine } = await openFilled({ fs: disk });
     const before = contents(machine);
     disk.active = true;
@@ -489,15 +498,15 @@ describe("a full disk", () => {
     const diskFull = expect.objectContaining({ code: "DISK_FULL" });
     for (let n = 0; n < 5; n++) machine.apply(next(1));
     const before = await payloadOf(machine);
-    // More than there is room for: once far more, which the disk takes in part, then one by one.
+    // More than there is room for: once far more, then one by one.
     expect(() => machine.apply(next(20))).toThrow(diskFull);
     expect(machine.appliedIndex).toBe(5);
-    await expect(machine.restore(inPieces(before, 100_000), metaAt({ index: 5, term: 1 }))).rejects.toThrow(diskFull);
-    expect(await views(directory)).toEqual(["view-1"]);
     expect(() => {
       for (;;) machine.apply(next(1));
     }).toThrow(diskFull);
     const applied = machine.appliedIndex;
+    await expect(machine.restore(inPieces(before, 100_000), metaAt({ index: 5, term: 1 }))).rejects.toThrow(diskFull);
+    expect(await views(directory)).toEqual(["view-1"]);
     expect(machine.keyCount).toBe(applied);
     // Room comes back where keys are deleted and their pages used again.
     machine.apply([entry(applied + 1, uncheckedBytes({ operation: { case: "load", value: { pairs: [] } } }))]);
@@ -586,10 +595,10 @@ function recording(calls: string[]): FileSystem {
 }
 
 /** The operating system's files, one call of which fails while `active`. */
-function faulty(kind: string, name: string, error: Error, active = true): FileSystem & { active: boolean } {
+function faulty(kind: string, name: string | RegExp, error: Error, active = true): FileSystem & { active: boolean } {
   const fs = Object.assign(
     watching((k, n) => {
-      if (fs.active && k === kind && n === name) throw error;
+      if (fs.active && k === kind && (name instanceof RegExp ? name.test(n) : n === name)) throw error;
     }),
     { active },
   );
@@ -614,6 +623,7 @@ function watching(before: (kind: string, name: string) => void): FileSystem {
           before("datasync", nameOf(path));
           await file.datasync();
         },
+        renamed: (name) => file.renamed(name),
         close: () => file.close(),
       };
     },
@@ -626,24 +636,4 @@ function watching(before: (kind: string, name: string) => void): FileSystem {
       await nodeFileSystem.syncDirectory(path);
     },
   };
-}
-
-const SMALL_DISK_BYTES = 16 * 1024 * 1024;
-
-/** Path of a disk in memory that is gone when the test ends; undefined where this process may not make one. */
-function mountSmallDisk(): string | undefined {
-  if (process.platform !== "linux" || process.getuid?.() !== 0) return undefined;
-  const path = mkdtempSync(join(tmpdir(), "cairn-small-disk-"));
-  onTestFinished(() => rmdirSync(path));
-  const options = ["-t", "tmpfs", "-o", `size=${SMALL_DISK_BYTES}`];
-  if (spawnSync("mount", [...options, "tmpfs", path]).status !== 0) return undefined;
-  onTestFinished(() => void spawnSync("umount", ["-l", path]));
-  return path;
-}
-
-/** Fills the disk but for so many pages. */
-async function fillDisk(disk: string, pages: number): Promise<void> {
-  await rm(`${disk}/filler`, { force: true });
-  const { bavail, bsize } = await statfs(disk);
-  await writeFile(`${disk}/filler`, Buffer.alloc((bavail - pages) * bsize));
 }

@@ -17,6 +17,7 @@ class Counted {
   /** What taking one waits for, or fails with. */
   taking = async (): Promise<void> => {};
   isTaken = true;
+  isMissing = false;
   underWay = 0;
   #entries = 0;
   #bytes = 0;
@@ -27,6 +28,7 @@ class Counted {
       clock: this.clock,
       logger: silentLogger,
       since: () => ({ entries: this.#entries, bytes: this.#bytes, snapshotBytes: this.snapshotBytes }),
+      isMissing: () => this.isMissing,
       leadsOthers: () => this.leadsOthers,
       take: (reason) => this.#take(reason),
     });
@@ -260,4 +262,19 @@ describe("a leader with followers", () => {
     expect(node.taken).toEqual(["entries"]);
     expect(node.clock.pending).toBe(0);
   });
+});
+
+test("T7: one that the log begins behind and that is lost is taken anew, whatever the policy says", async () => {
+  const node = new Counted({ entries: false, logBytes: false });
+  await node.apply(10);
+  node.auto.tick();
+  expect(node.taken).toEqual([]);
+  node.isMissing = true;
+  node.taking = async () => {
+    node.isMissing = false;
+  };
+  node.auto.tick();
+  await nextTurn();
+  node.auto.tick();
+  expect(node.taken).toEqual(["missing"]);
 });

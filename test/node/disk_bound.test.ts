@@ -29,9 +29,10 @@ function diskBound(facts: { snapshotBytes: number; writtenDuringSnapshot: number
 } {
   const { snapshots, trailingLogBytes, pinnedLogBytes, segmentBytes } = settings;
   const trigger = Math.max(snapshots.logBytes, snapshots.logRatio * facts.snapshotBytes);
-  const kept = Math.max(trailingLogBytes, facts.transfers > 0 ? pinnedLogBytes : 0);
+  const sinceSnapshot = trigger + facts.writtenDuringSnapshot;
+  const kept = Math.max(sinceSnapshot, trailingLogBytes, facts.transfers > 0 ? pinnedLogBytes : 0);
   return {
-    log: trigger + facts.writtenDuringSnapshot + kept + 2 * (segmentBytes + limits.segmentReserveBytes),
+    log: sinceSnapshot + kept + 2 * (segmentBytes + limits.segmentReserveBytes),
     snapshots: (limits.snapshotsKept + 1 + facts.transfers) * facts.snapshotBytes,
   };
 }

@@ -56,6 +56,30 @@ test("the log: writes are refused, reads go on, and when there is room again all
   expect(contentsOf(node).map((pair) => pair.slice(0, 1))).toEqual(["a", "b", "d"]);
 });
 
+test("too many open files: writes are refused in these words, reads go on, and all goes on when there are fewer", async () => {
+  const home = memoryHome();
+  const clock = new ManualClock();
+  const node = await home.startLeader({ clock });
+  await node.propose(putCommand("a", "1"));
+  let hasDescriptors = false;
+  home.disk.onCall = ({ kind, path }) => {
+    if (kind !== "open" || hasDescriptors || !path.includes("/wal/")) return;
+    throw new CairnError("BUSY", "opening: too many open files");
+  };
+  // A segment is full.
+  const large = new Uint8Array(20_000);
+  await failure("OUTCOME_UNKNOWN", node.propose(putCommand("b", large)), "too many files are open");
+  await failure("BUSY", node.propose(putCommand("c", "1")), "too many files are open: raise the limit");
+  expect(node.isDiskFull).toBe(false);
+  expect(node.snapshotting.warnings).toEqual([expect.stringContaining("too many files are open")]);
+  await node.linearizableRead();
+  hasDescriptors = true;
+  clock.advance(RETRY_MS);
+  await until(() => node.snapshotting.warnings.length === 0, "it has noticed that there are fewer");
+  await node.propose(putCommand("d", "1"));
+  expect(contentsOf(node).map((pair) => pair.slice(0, 1))).toEqual(["a", "b", "d"]);
+});
+
 test("the state: entries wait to be applied, and are applied once", async () => {
   const home = memoryHome();
   const clock = new ManualClock();
@@ -165,7 +189,7 @@ test("stopping on a full disk is no failure", async () => {
 test("log and state wait for room at the same time: both are ended by a stop, and full is only over when both have room", async () => {
   const clock = new ManualClock();
   const changes: boolean[] = [];
-  const room = new RoomKeeper(clock, (isFull) => changes.push(isFull));
+  const room = new RoomKeeper(clock, (shortage) => changes.push(shortage !== undefined));
   let logIsFull = true;
   let stateIsFull = true;
   const log = room.untilRoom(() => {
@@ -180,7 +204,7 @@ test("log and state wait for room at the same time: both are ended by a stop, an
   logIsFull = false;
   clock.advance(RETRY_MS);
   expect(await log).toBe("log");
-  expect(room.isFull).toBe(true);
+  expect(room.shortage).toMatchObject({ code: "DISK_FULL" });
   stateIsFull = false;
   await until(() => clock.pending === 1, "the state waits again");
   clock.advance(RETRY_MS);

@@ -48,6 +48,20 @@ describe("a disk whose contents are no longer known stops the node", () => {
     expect(readValue(await home.startLeader(), "a")).toBe("1");
   });
 
+  test("a sync of the log that fails: what the next start acknowledges survives a power failure", async () => {
+    const home = memoryHome();
+    const { node, errors } = await nodeWith(home);
+    home.disk.failCall("datasync");
+    await failure("OUTCOME_UNKNOWN", node.propose(putCommand("c", "1")));
+    await expectDead(home, node, errors);
+    // The log is read back from memory, and the write is answered when its client asks again.
+    const again = await home.startLeader();
+    expect(readValue(again, "c")).toBe("1");
+    const after = await home.powerCut("none");
+    expect(readValue(await after.startLeader(), "c")).toBe("1");
+    await after.close();
+  });
+
   test("a sync of a snapshot that is being taken", async () => {
     const home = memoryHome();
     const { node, errors } = await nodeWith(home);

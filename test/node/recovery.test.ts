@@ -1,5 +1,6 @@
-import { cp, rm } from "node:fs/promises";
+import { cp, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
+import type { Entry } from "../../src/core/types.js";
 import { CairnError } from "../../src/errors.js";
 import { MemoryMachine } from "../../src/machine/memory_machine.js";
 import type { KeyValueNode } from "../../src/server/key_value_node.js";
@@ -14,8 +15,8 @@ import {
   readValue,
   snapshotOf,
 } from "../support/acting_leader.js";
-import { failure } from "../support/conditions.js";
-import { diskHome, homes, memoryHome } from "../support/nodes.js";
+import { failure, until } from "../support/conditions.js";
+import { diskHome, type Home, homes, memoryHome } from "../support/nodes.js";
 
 describe.each(homes)("with the $kind machine", ({ make }) => {
   test("term, vote, log, membership and state are there again after a clean stop", async () => {
@@ -153,6 +154,83 @@ describe("damaged snapshots", () => {
     expectWhole(await home.start());
   });
 
+  describe("T7: a trusted state fills the hole that a damaged snapshot leaves", () => {
+    /** A node that has stopped cleanly at index 60 with a snapshot at 40, right behind which its log starts. */
+    async function stopped(last: readonly Entry[] = putEntries(51, 60, 2)) {
+      const home = await diskHome();
+      const node = await home.start({ snapshots: false });
+      const leader = new ActingLeader(node, 2);
+      for (let first = 1; first <= 50; first += 10) await leader.replicate(putEntries(first, first + 9, 2));
+      await leader.replicate(last);
+      await node.takeSnapshot({ index: 40, keepLogBytes: 0 });
+      const { path } = node.snapshots.newest()!;
+      await home.stop(node);
+      return { home, path };
+    }
+
+    async function expectMended(home: Home): Promise<void> {
+      const node = await home.start({ snapshots: false });
+      expect(node.recovery).toMatchObject({ snapshotIndex: 0, stateRebuilt: false, replayedEntries: 0 });
+      expect(node.raft.membership.members.map(({ id }) => id)).toContain("n1");
+      await until(() => node.snapshots.newest()?.index === 60, "a snapshot was taken in place of the lost one");
+      const contents = contentsOf(node);
+      await home.stop(node);
+      // Its state is not needed from here on.
+      const again = await home.start({ snapshots: false, trustState: false });
+      expect(again.recovery).toMatchObject({ snapshotIndex: 60, stateRebuilt: true });
+      expect(contentsOf(again)).toEqual(contents);
+      expect(contents.length).toBeGreaterThanOrEqual(59);
+    }
+
+    test("cut short: the membership stands in the header", async () => {
+      const { home, path } = await stopped();
+      await truncate(path, (await stat(path)).size - 100);
+      await expectMended(home);
+    });
+
+    test.each(["its header", "the whole file"])("without %s: the membership stands in the log", async (lost) => {
+      const members = [{ id: "n1", address: "n1:1", role: "voter" }] as const;
+      const last = [...putEntries(51, 59, 2), configurationEntry(60, 2, members)];
+      const { home, path } = await stopped(last);
+      if (lost === "its header") await writeFile(path, Buffer.alloc(40));
+      else await rm(path);
+      await expectMended(home);
+    });
+
+    test("where no place tells the membership, the start is refused as before", async () => {
+      const { home, path } = await stopped();
+      await rm(path);
+      await failure("CORRUPT", home.start(), /there is a hole .* ends at index 0, .* starts at index 41/);
+    });
+
+    test("a state that may not be trusted fills nothing", async () => {
+      const { home, path } = await stopped();
+      await truncate(path, (await stat(path)).size - 100);
+      await failure("CORRUPT", home.start({ trustState: false }), /there is a hole/);
+    });
+  });
+
+  test.each([
+    ["cut short", (bytes: Uint8Array) => bytes.subarray(0, bytes.length - 100)],
+    ["with a flipped bit in its header", (bytes: Uint8Array) => bytes.with(24, bytes[24]! ^ 1)],
+  ])(
+    "T7: the newest one %s, of those that a node takes by itself: the older one and the log replace it",
+    async (_how, spoil) => {
+      const home = memoryHome();
+      const node = await home.start({ snapshots: { entries: 20 }, trailingLogBytes: 0 });
+      const leader = new ActingLeader(node, 2);
+      for (let first = 1; first <= 70; first += 10) await leader.replicate(putEntries(first, first + 9, 2));
+      await until(() => node.snapshots.newest()?.index === 60, "the third snapshot was taken");
+      await until(() => node.raft.log.boundary.index === 40, "the log was trimmed");
+      const { path } = node.snapshots.newest()!;
+      await home.stop(node);
+      home.disk.setContents(path, spoil(home.disk.contents(path)));
+      const again = await home.start();
+      expect(again.recovery).toMatchObject({ snapshotIndex: 40, stateRebuilt: true });
+      expect(contentsOf(again)).toHaveLength(70);
+    },
+  );
+
   test("one that was published but not installed, and is damaged: the log is not thrown away for it", async () => {
     const { home } = await stoppedNode(whole);
     const snapshot = await snapshotOf(putEntries(1, 500, 3));
@@ -182,7 +260,11 @@ test("T3: a log that ends before a clean stop noted is refused, with both number
   await home.stop(node);
   await rm(`${home.directoryOf("n1")}/wal`, { recursive: true });
   await cp(`${home.directory}/old-wal`, `${home.directoryOf("n1")}/wal`, { recursive: true });
-  const error = await failure("CORRUPT", home.start(), /the log in .* ends at index 2, but ended at 22 when the node last stopped/);
+  const error = await failure(
+    "CORRUPT",
+    home.start(),
+    /the log in .* ends at index 2, but ended at 22 when the node last stopped/,
+  );
   expect(error.message).toContain(`${home.directoryOf("n1")}/wal`);
   expect(error.message).toContain("Never put back an old copy of it");
 });
@@ -227,16 +309,24 @@ test("a start that fails leaves nothing open and gives the directory back", asyn
   expectWhole(await home.start());
 });
 
-test("a start whose replay runs out of room says DISK_FULL, and works when there is room", async () => {
+test("a node whose replay runs out of room starts, answers, and applies the rest when there is room", async () => {
   const { home } = await stoppedNode(0);
+  const disk = { isFull: true };
   class FullMachine extends MemoryMachine {
-    override apply(): never {
-      throw new CairnError("DISK_FULL", "no space left for the state");
+    override apply(...args: Parameters<MemoryMachine["apply"]>) {
+      if (disk.isFull) throw new CairnError("DISK_FULL", "no space left for the state");
+      return super.apply(...args);
     }
   }
-  await failure("DISK_FULL", home.start({ openMachine: async () => new FullMachine() }));
-  await home.expectNoLeaks();
-  expectWhole(await home.start());
+  const node = await home.start({ openMachine: async () => new FullMachine() });
+  await until(() => node.isDiskFull, "the node has seen that the disk is full");
+  expect(node.machine.appliedIndex).toBe(40);
+  expect(contentsOf(node)).toHaveLength(40);
+  await failure("DISK_FULL", node.waitApplied(60));
+  disk.isFull = false;
+  await until(() => !node.isDiskFull, "there is room again");
+  await node.waitApplied(60);
+  expectWhole(node);
 });
 
 test("the members of a new cluster are put in order, and must make sense", async () => {

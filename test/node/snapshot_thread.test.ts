@@ -25,6 +25,7 @@ function diskWith(onWrite: () => unknown): FileSystem {
         datasync: () => file.datasync(),
         truncate: (bytes) => file.truncate(bytes),
         size: () => file.size(),
+        renamed: (name) => file.renamed(name),
         close: () => file.close(),
       };
     },

@@ -139,8 +139,24 @@ test("keepLogBytes keeps at least so many bytes of the log that the snapshot cov
   await node.takeSnapshot({ index: 160, keepLogBytes: Number.MAX_SAFE_INTEGER });
   expect(node.raft.log.boundary.index + 1).toBe(first);
   await leader.replicate(putEntries(201, 210));
-  await node.takeSnapshot({});
+  await node.takeSnapshot({ keepLogBytes: 0 });
   expect(node.raft.log.boundary.index).toBe(210);
+});
+
+test("T7: unless the caller says what to keep, the log reaches back to the second newest snapshot", async () => {
+  const home = memoryHome();
+  const node = await home.start({ trailingLogBytes: 0 });
+  const leader = new ActingLeader(node, 1);
+  const boundaries: number[] = [];
+  for (let first = 1; first < 500; first += 100) {
+    await leader.replicate(putEntries(first, first + 99));
+    await node.takeSnapshot({});
+    boundaries.push(node.raft.log.boundary.index);
+  }
+  expect(boundaries).toEqual([0, 100, 200, 300, 400]);
+  expect(node.snapshots.list().map(({ index }) => index)).toEqual([500, 400]);
+  // An operator who trims by hand is obeyed.
+  expect(await node.compact(0)).toBe(501);
 });
 
 test("trimming removes segments from the disk", async () => {

@@ -9,7 +9,7 @@ async function leaderOfBadSnapshot(spoil: (home: MemoryHome, path: string) => un
   const cluster = await Cluster.of(["n1"], { trailingLogBytes: 0, snapshots: false });
   const { node, home } = cluster.get("n1");
   for (let at = 0; at < 300; at++) await node.propose(putCommand(`k${at}`, "1"));
-  const { snapshot } = await node.takeSnapshot({});
+  const { snapshot } = await node.takeSnapshot({ keepLogBytes: 0 });
   await node.propose(putCommand("after", "1"));
   await spoil(home, snapshot!.path);
   return { cluster, node };

@@ -15,7 +15,7 @@ async function heldTransfer(settings: NodeSettings) {
   await cluster.crash(id);
   const leader = await cluster.leader();
   await write(leader, 20);
-  const { index } = (await leader.node.takeSnapshot({})).snapshot!;
+  const { index } = (await leader.node.takeSnapshot({ keepLogBytes: 0 })).snapshot!;
   const hold = deferred();
   cluster.home.disk.onCall = ({ kind, path }) =>
     kind === "write" && path.startsWith(`/data/${id}/snapshots/`) ? hold.promise : undefined;
@@ -46,7 +46,7 @@ test("what a follower needs after its snapshot stays until it has caught up, and
   const { segments } = leader.node.logStats;
   release();
   await until(() => hasAll(follower, leader), "it has caught up");
-  await until(() => leader.node.raft.log.boundary.index === newest, "the log is trimmed again");
+  await until(() => leader.node.raft.log.boundary.index === newer, "the log is trimmed again");
   await until(() => leader.node.snapshots.list().length === 2, "the old snapshot is removed");
   await until(() => leader.node.logStats.segments < segments, "segments are removed");
   expect((await leader.admin.getStatus({})).lastSnapshot).toMatchObject({ index: BigInt(newest) });
@@ -60,10 +60,12 @@ test("what a follower needs after its snapshot stays until it has caught up, and
 test("what is kept for a follower that does not answer any more goes, when its transfer may be resumed no longer", async () => {
   const { leader, follower, index, release } = await heldTransfer({ transferResumeMs: 100 });
   await write(leader, 20);
-  const newest = (await leader.node.takeSnapshot({})).snapshot!.index;
+  const newer = (await leader.node.takeSnapshot({})).snapshot!.index;
+  await write(leader, 20);
+  await leader.node.takeSnapshot({});
   expect(leader.node.raft.log.boundary.index).toBe(index);
   follower.server.kill();
-  await until(() => leader.node.raft.log.boundary.index === newest, "the log is trimmed again");
+  await until(() => leader.node.raft.log.boundary.index === newer, "the log is trimmed again");
   release();
 });
 
@@ -76,7 +78,7 @@ test("beyond the limit the log goes all the same: the snapshot is outdated, a ne
   const logger: Logger = { debug: () => {}, info: () => {}, warn: say, error: () => {} };
   const { leader, follower, index, release } = await heldTransfer({ pinnedLogBytes: 50_000, logger });
   await write(leader, 20);
-  const newest = (await leader.node.takeSnapshot({})).snapshot!.index;
+  const newest = (await leader.node.takeSnapshot({ keepLogBytes: 0 })).snapshot!.index;
   const boundary = leader.node.raft.log.boundary.index;
   expect(boundary).toBeGreaterThan(index);
   // Of the newest log, so much is kept.

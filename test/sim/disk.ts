@@ -121,8 +121,6 @@ export class SimDisk {
   }
 }
 
-/** Without what is drawn outside of the simulation: lock files are named by it. */
 function labelOf(path: string): string {
-  const name = path.slice(path.lastIndexOf("/") + 1);
-  return name.startsWith("lock-draft") ? "lock-draft" : name;
+  return path.slice(path.lastIndexOf("/") + 1);
 }

@@ -125,9 +125,10 @@ function checkBounds(cluster: SimCluster, members: readonly SimNode[]): void {
       "memory holds a bounded part of the log",
       facts,
     );
-    // What came while the last one was being taken counts for the next one; and a segment holds a whole batch, which may be all that a
+    // The log reaches back to the second newest snapshot. What came while the last one was being taken counts for the next one; and a segment holds a whole batch, which may be all that a
     // member has caught up with at once.
-    const behind = log.last.index - (raft.snapshot?.index ?? 0);
+    const second = cairn!.snapshots.list()[1]?.index;
+    const behind = log.last.index - (second ?? log.boundary.index);
     const entryBytes = cluster.weather.clients.valueBytes + 200;
     const most =
       (trailingLogBytes ?? 0) + (behind + 3 * entries) * entryBytes + 3 * (segmentBytes! + limits.segmentReserveBytes);

@@ -1,4 +1,9 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { CairnNode } from "../../src/node/node.js";
+import { openKeyValueMachine } from "../../src/server/open_machine.js";
 import { checkId, checkMembers, DataDirectory } from "../../src/storage/data_dir.js";
 import { membershipCodec } from "../../src/storage/membership_message.js";
 import { failure } from "../support/conditions.js";
@@ -71,6 +76,16 @@ test("one that was never completed is made again, without what it held", async (
   const again = await open(fs, { clusterId: undefined });
   expect(again.identity.complete).toBe(false);
   expect(await fs.list(again.log)).toEqual([]);
+});
+
+test.each(["wal", "snapshots", "state"])("a file in the place of %s is refused by name", async (name) => {
+  const directory = await mkdtemp(join(tmpdir(), "cairn-data-"));
+  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  const start = () => CairnNode.start({ id: "n1", directory, openMachine: openKeyValueMachine, elections: "manual" });
+  await (await start()).stop();
+  await rm(join(directory, name), { recursive: true });
+  await writeFile(join(directory, name), "");
+  await failure("DATA_DIRECTORY", start(), `${join(directory, name)} is not a directory`);
 });
 
 test("another node's, and another cluster's, are refused with both names", async () => {

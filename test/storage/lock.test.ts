@@ -1,13 +1,15 @@
-import { type ChildProcessWithoutNullStreams, execFile, spawn } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { type ChildProcessWithoutNullStreams, execFile, spawn, spawnSync } from "node:child_process";
+import { mkdir, mkdtemp, readdir, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { nodeFileSystem } from "../../src/storage/fs.js";
+import type { CairnError } from "../../src/errors.js";
+import { type FileSystem, nodeFileSystem } from "../../src/storage/fs.js";
+import { livenessAt, systemBoot } from "../../src/storage/liveness.js";
 import { DirectoryLock } from "../../src/storage/lock.js";
-import { failure } from "../support/conditions.js";
+import { deferred, failure } from "../support/conditions.js";
 import { FaultyFileSystem } from "../support/faulty_fs.js";
 
 const root = resolve(import.meta.dirname, "../..");
@@ -17,7 +19,7 @@ let compiled: string;
 beforeAll(async () => {
   compiled = await mkdtemp(join(tmpdir(), "cairn-lock-child-"));
   await writeFile(join(compiled, "package.json"), '{ "type": "module" }');
-  const options = ["--ignoreConfig", "--module", "nodenext", "--target", "es2022", "--types", "node", "--skipLibCheck"];
+  const options = ["--ignoreConfig", "--module", "nodenext", "--target", "es2023", "--types", "node", "--skipLibCheck"];
   const child = join(root, "test/support/lock_child.ts");
   await promisify(execFile)(
     process.execPath,
@@ -33,13 +35,25 @@ async function temporaryDirectory(): Promise<string> {
   return directory;
 }
 
+/** For what must not be waited for. */
+const never = (text: string): never => {
+  throw new Error(`nothing was to be said: ${text}`);
+};
+
+/** As root, where the machine lets one. */
+function canUnshare(): boolean {
+  return spawnSync("unshare", ["--pid", "--fork", "--uts", "--mount-proc", "true"]).status === 0;
+}
+
 /** Another process that can take the lock. */
 class Child {
   readonly #process: ChildProcessWithoutNullStreams;
   readonly #lines: AsyncIterator<string>;
 
-  constructor(directory: string) {
-    this.#process = spawn(process.execPath, [join(compiled, "test/support/lock_child.js"), directory]);
+  /** `within`: a command that runs the one that follows it. */
+  constructor(directory: string, within: readonly string[] = []) {
+    const [command, ...rest] = [...within, process.execPath, join(compiled, "test/support/lock_child.js"), directory];
+    this.#process = spawn(command!, rest);
     this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
     onTestFinished(() => this.kill());
   }
@@ -56,6 +70,11 @@ class Child {
     this.#process.stdin.write(`${word}\n`);
   }
 
+  /** Stands still. */
+  stop(): void {
+    this.#process.kill("SIGSTOP");
+  }
+
   async kill(): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const ended = new Promise((end) => this.#process.once("exit", end));
@@ -70,24 +89,36 @@ async function children(directory: string, count: number): Promise<Child[]> {
   return all;
 }
 
+/** Names in a directory; what shows that a process lives goes by its kind. */
 async function locks(directory: string): Promise<string[]> {
-  return (await readdir(directory)).sort();
+  return (await readdir(directory)).map((name) => name.replace(/^lock-[0-9a-f]{12}\./, "lock-*.")).sort();
 }
 
-async function holderOf(file: string): Promise<Record<string, unknown>> {
-  return JSON.parse(await readFile(file, "utf8"));
-}
+const HELD = ["lock-*.beat", "lock-*.sock"];
 
 test("it is taken, given back, and taken again, and only one file is left", async () => {
   const directory = await temporaryDirectory();
   for (let number = 1; number <= 3; number++) {
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
+    expect(await locks(directory)).toEqual([...HELD, `lock.${number}`]);
+    const text = await readlink(join(directory, `lock.${number}`));
+    expect(text).toMatch(new RegExp(`^2:[0-9a-f]{12}:[0-9a-f]{12}:${process.pid}:[0-9a-z]+:[0-9a-z]+:s$`));
+    // More would take a block on some file systems, which a full disk has not.
+    expect(text.length).toBeLessThan(60);
+    await lock.release();
+    await lock.release();
     expect(await locks(directory)).toEqual([`lock.${number}`]);
-    expect(await holderOf(join(directory, `lock.${number}`))).toMatchObject({ pid: process.pid, host: hostname() });
-    await lock.release();
-    await lock.release();
-    expect(await holderOf(join(directory, `lock.${number}`))).toMatchObject({ released: true });
+    expect(await readlink(join(directory, `lock.${number}`))).toBe("2:released");
   }
+});
+
+test("nobody but its user may see it", async () => {
+  const directory = await temporaryDirectory();
+  const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
+  for (const name of (await readdir(directory)).filter((name) => name.startsWith("lock-"))) {
+    expect((await stat(join(directory, name))).mode & 0o777, name).toBe(0o600);
+  }
+  await lock.release();
 });
 
 describe("in this process", () => {
@@ -110,7 +141,7 @@ describe("in this process", () => {
     );
     const won = attempts.filter((attempt) => attempt.status === "fulfilled");
     expect(won).toHaveLength(1);
-    expect(await locks(directory)).toEqual(["lock.1"]);
+    expect(await locks(directory)).toEqual([...HELD, "lock.1"]);
     await won[0]!.value.release();
   });
 
@@ -118,7 +149,7 @@ describe("in this process", () => {
     const directory = await temporaryDirectory();
     (await DirectoryLock.acquire(nodeFileSystem, directory)).abandon();
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
-    expect(await locks(directory)).toEqual(["lock.2"]);
+    expect(await locks(directory)).toEqual([...HELD, "lock.2"]);
     await lock.release();
   });
 });
@@ -136,7 +167,8 @@ describe("between processes", () => {
     );
     await child!.kill();
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
-    expect(await locks(directory)).toEqual(["lock.2"]);
+    // The dead one's are gone.
+    expect(await locks(directory)).toEqual([...HELD, "lock.2"]);
     await lock.release();
   });
 
@@ -162,7 +194,8 @@ describe("between processes", () => {
       for (const [at, answer] of answers.entries()) {
         if (at !== winner) expect(answer).toContain(`is in use by pid ${racers[winner]!.pid}`);
       }
-      expect(await locks(directory)).toHaveLength(1);
+      const left = (await locks(directory)).filter((name) => name.startsWith("lock."));
+      expect(left).toHaveLength(1);
       await racers[winner]!.kill();
       racers.splice(winner, 1);
     }
@@ -170,78 +203,220 @@ describe("between processes", () => {
   });
 });
 
-describe("what a lock file may say", () => {
-  const self = async (directory: string) => {
-    const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
-    const holder = await holderOf(join(directory, (await locks(directory))[0]!));
+/** Another machine, with quick beats to watch. */
+function anotherMachine(standstillMs: number): FileSystem {
+  const whereabouts = { boot: "another", pidNamespace: "4026531836", started: () => "1" };
+  return { ...nodeFileSystem, liveness: livenessAt(whereabouts, { beatMs: 100, standstillMs }) };
+}
+
+/** Another container of this machine: the same kernel, other process ids. */
+const anotherContainer: FileSystem = {
+  ...nodeFileSystem,
+  liveness: livenessAt({
+    boot: systemBoot,
+    pidNamespace: "4026539999",
+    started: (pid) => (pid === process.pid ? "77" : undefined),
+  }),
+};
+
+describe("from another container of the same machine", () => {
+  test("a living process keeps it, also one that is stopped; a killed one loses it at once", async () => {
+    const directory = await temporaryDirectory();
+    const [child] = await children(directory, 1);
+    child!.say("go");
+    expect(await child!.line()).toBe("held");
+    const refused = () =>
+      failure("DATA_DIRECTORY", DirectoryLock.acquire(anotherContainer, directory, { say: never }), "is in use by");
+    await refused();
+    child!.stop();
+    await refused();
+    await child!.kill();
+    const lock = await DirectoryLock.acquire(anotherContainer, directory, { say: never });
+    expect(await locks(directory)).toEqual([...HELD, "lock.2"]);
     await lock.release();
-    return holder;
-  };
+  });
+
+  test("the same in a directory with a long name", async () => {
+    const directory = join(await temporaryDirectory(), "d".repeat(200));
+    await mkdir(directory);
+    const [child] = await children(directory, 1);
+    child!.say("go");
+    expect(await child!.line()).toBe("held");
+    await failure("DATA_DIRECTORY", DirectoryLock.acquire(anotherContainer, directory, { say: never }), "is in use by");
+    await child!.kill();
+    await (await DirectoryLock.acquire(anotherContainer, directory, { say: never })).release();
+  });
+
+  test("of several that race from different containers, one is given", async () => {
+    const directory = await temporaryDirectory();
+    const attempts = await Promise.allSettled(
+      [nodeFileSystem, anotherContainer, nodeFileSystem, anotherContainer].map((fs) =>
+        DirectoryLock.acquire(fs, directory),
+      ),
+    );
+    expect(attempts.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    for (const attempt of attempts) if (attempt.status === "fulfilled") await attempt.value.release();
+  });
+
+  test.runIf(canUnshare())(
+    "real namespaces and another host name: refused while it lives, given when it is killed",
+    async () => {
+      const directory = await temporaryDirectory();
+      const [child] = await children(directory, 1);
+      child!.say("go");
+      expect(await child!.line()).toBe("held");
+      const inContainer = () =>
+        new Child(directory, [
+          "unshare",
+          "--pid",
+          "--fork",
+          "--kill-child",
+          "--uts",
+          "--mount-proc",
+          "sh",
+          "-c",
+          'hostname another && exec "$0" "$@"',
+        ]);
+      const second = inContainer();
+      expect(await second.line()).toBe("ready");
+      second.say("go");
+      expect(await second.line()).toContain(`is in use by pid ${child!.pid}`);
+      await child!.kill();
+      second.say("go");
+      expect(await second.line()).toBe("held");
+      // And the other way round: its pid there is 1 or little more, which is another process's here.
+      await failure(
+        "DATA_DIRECTORY",
+        DirectoryLock.acquire(nodeFileSystem, directory, { say: never }),
+        "on host another",
+      );
+      await second.kill();
+      const third = inContainer();
+      expect(await third.line()).toBe("ready");
+      third.say("go");
+      expect(await third.line()).toBe("held");
+    },
+  );
+});
+
+describe("from another machine, or this one before it was started anew", () => {
+  test("a living process shows itself, and is not taken for dead", async () => {
+    const directory = await temporaryDirectory();
+    const [child] = await children(directory, 1);
+    child!.say("go");
+    expect(await child!.line()).toBe("held");
+    const said: string[] = [];
+    const text = `is in use by pid ${child!.pid}`;
+    await failure(
+      "DATA_DIRECTORY",
+      DirectoryLock.acquire(anotherMachine(10_000), directory, { say: (line) => said.push(line) }),
+      text,
+    );
+    expect(said).toEqual([expect.stringContaining("waiting for up to 10 s")]);
+  });
+
+  test("a dead one does not; that it is waited for is said, and what came of it", async () => {
+    const directory = await temporaryDirectory();
+    const [child] = await children(directory, 1);
+    child!.say("go");
+    expect(await child!.line()).toBe("held");
+    await child!.kill();
+    const said: string[] = [];
+    const lock = await DirectoryLock.acquire(anotherMachine(500), directory, { say: (line) => said.push(line) });
+    expect(said).toEqual([
+      expect.stringContaining("waiting for up to 0.5 s"),
+      expect.stringContaining("counts as dead"),
+    ]);
+    await lock.release();
+  });
+
+  test("one that has given it back is not waited for", async () => {
+    const directory = await temporaryDirectory();
+    await (await DirectoryLock.acquire(anotherMachine(500), directory)).release();
+    await (await DirectoryLock.acquire(nodeFileSystem, directory, { say: never })).release();
+  });
+
+  test("one that was taken for dead and goes on learns that it has lost its lock, and leaves it alone", async () => {
+    const directory = await temporaryDirectory();
+    const first = await DirectoryLock.acquire(anotherMachine(500), directory);
+    const lost = deferred<CairnError>();
+    first.onLost(lost.resolve);
+    // As if this process had stood still: another takes the next number.
+    await symlink("2:boot:token:1:::", join(directory, "lock.2"));
+    expect((await lost.promise).text).toContain("another process has taken");
+    await first.release();
+    expect(await readlink(join(directory, "lock.2"))).toBe("2:boot:token:1:::");
+  });
+});
+
+describe("a file of version 0.1", () => {
+  const old = { pid: process.pid, host: hostname(), started: "", token: "t" };
 
   test("a process of another host: refused, with what to do", async () => {
     const directory = await temporaryDirectory();
-    const holder = { ...(await self(directory)), host: "elsewhere", token: "t" };
-    await writeFile(join(directory, "lock.7"), JSON.stringify(holder));
+    await writeFile(join(directory, "lock.7"), JSON.stringify({ ...old, host: "elsewhere" }));
     const error = await failure(
       "DATA_DIRECTORY",
       DirectoryLock.acquire(nodeFileSystem, directory),
       "on host elsewhere",
     );
     expect(error.message).toContain(`remove ${directory}/lock.7`);
-    expect(await locks(directory)).toEqual(["lock.1", "lock.7"]);
+    expect(await locks(directory)).toEqual(["lock.7"]);
   });
 
-  test("a process that had the number of one that lives now: taken over", async () => {
+  test("a process that lives: refused; one that had its number before: taken over", async () => {
     const directory = await temporaryDirectory();
     const [child] = await children(directory, 1);
-    const holder = { ...(await self(directory)), pid: child!.pid, started: "another-boot/1", token: "t" };
-    await writeFile(join(directory, "lock.7"), JSON.stringify(holder));
+    await writeFile(join(directory, "lock.7"), JSON.stringify({ ...old, pid: child!.pid }));
+    await failure("DATA_DIRECTORY", DirectoryLock.acquire(nodeFileSystem, directory), `in use by pid ${child!.pid}`);
+    await writeFile(join(directory, "lock.7"), JSON.stringify({ ...old, pid: child!.pid, started: "another-boot/1" }));
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
-    expect(await locks(directory)).toEqual(["lock.8"]);
+    expect(await locks(directory)).toEqual([...HELD, "lock.8"]);
     await lock.release();
   });
 
   test.each([
+    ["a released one", JSON.stringify({ ...old, host: "elsewhere", released: true })],
     ["nothing", ""],
     ["garbage", "{ half of"],
     ["something else", "[1]"],
     ["null", "null"],
-  ])("%s, after a power failure: taken over", async (_what, text) => {
+  ])("%s: taken over", async (_what, text) => {
     const directory = await temporaryDirectory();
     await writeFile(join(directory, "lock.3"), text);
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
-    expect(await locks(directory)).toEqual(["lock.4"]);
+    expect(await locks(directory)).toEqual([...HELD, "lock.4"]);
     await lock.release();
   });
 });
 
-test("what dead processes left half-done is removed, what living ones are doing is not", async () => {
+test("a lock of a later version is refused", async () => {
   const directory = await temporaryDirectory();
-  const [dead, living] = await children(directory, 2);
-  await dead!.kill();
-  const names = [
-    `lock-draft.${dead!.pid}.a`,
-    `lock-draft.${living!.pid}.b`,
-    `lock-draft.${process.pid}.c`,
-    "lock.2.released",
-  ];
-  for (const name of names) await writeFile(join(directory, name), "");
-  await writeFile(join(directory, "lock.4"), "");
-  const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
-  expect(await locks(directory)).toEqual([`lock-draft.${living!.pid}.b`, "lock.5"]);
-  await lock.release();
+  await symlink("3:whatever", join(directory, "lock.3"));
+  await failure("DATA_DIRECTORY", DirectoryLock.acquire(nodeFileSystem, directory), "cannot read");
 });
 
-test("on a full disk it cannot be taken, and nothing is left; giving it back is no failure", async () => {
+test("what dead processes have left is removed, what living ones are doing is not", async () => {
+  const directory = await temporaryDirectory();
+  const [dead, living] = await children(directory, 2);
+  dead!.say("go");
+  expect(await dead!.line()).toBe("held");
+  await dead!.kill();
+  await writeFile(join(directory, "lock-draft.1.a"), "");
+  await writeFile(join(directory, "lock.0.released"), "");
+  await writeFile(join(directory, "lock-0123456789ab.beat"), "");
+  living!.say("go");
+  expect(await living!.line()).toBe("held");
+  expect(await locks(directory)).toEqual([...HELD, "lock.2"]);
+  // One that has come too late, and tidies nothing.
+  await failure("DATA_DIRECTORY", DirectoryLock.acquire(nodeFileSystem, directory), "is in use by");
+  expect(await locks(directory)).toEqual([...HELD, "lock.2"]);
+});
+
+test("it can be taken and given back on a full disk", async () => {
   const fs = new FaultyFileSystem(["/data"]);
-  fs.capacityBytes = 10;
-  await failure("DISK_FULL", DirectoryLock.acquire(fs, "/data"));
-  expect(await fs.list("/data")).toEqual([]);
-  fs.capacityBytes = 1000;
+  fs.capacityBytes = 0;
   const lock = await DirectoryLock.acquire(fs, "/data");
-  fs.capacityBytes = fs.usedBytes;
   await lock.release();
-  expect(await fs.list("/data")).toEqual(["lock.1"]);
-  fs.capacityBytes = 1000;
-  await (await DirectoryLock.acquire(fs, "/data")).release();
+  expect(fs.links()).toEqual(new Map([["/data/lock.1", "2:released"]]));
 });

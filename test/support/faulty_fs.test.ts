@@ -26,14 +26,15 @@ describe("a power loss", () => {
   test("takes names that were not synced, or leaves them", async () => {
     const { fs, file } = await withFile("kept");
     await fs.rename("/data/a", "/data/b");
-    await fs.link("/data/b", "/data/c");
+    await fs.symlink("a note", "/data/c");
     await file.datasync();
     expect(await fs.crash({ keep: "none" }).list("/data")).toEqual(["a"]);
     const all = fs.crash({ keep: "all" });
     expect(await all.list("/data")).toEqual(["b", "c"]);
-    await all.unlink("/data/b");
     await all.syncDirectory("/data");
-    expect(text(all.crash({ keep: "none" }).contents("/data/c"))).toBe("kept");
+    const after = all.crash({ keep: "none" });
+    expect(text(after.contents("/data/b"))).toBe("kept");
+    expect(await after.readLink("/data/c")).toBe("a note");
   });
 
   test("takes a directory whose own name was not synced, with all in it", async () => {
@@ -44,6 +45,28 @@ describe("a power loss", () => {
     await fs.syncDirectory("/data/sub");
     expect(await fs.crash({ keep: "none" }).exists("/data/sub")).toBe(false);
     expect(await fs.crash({ keep: "all" }).exists("/data/sub/a")).toBe(true);
+  });
+
+  test("takes what a sync has failed to write, although later syncs succeed, unless it was written again", async () => {
+    const { fs, file } = await withFile("first---");
+    await file.write([bytes("second--")], 0);
+    fs.failCall("datasync");
+    await expect(file.datasync()).rejects.toMatchObject({ code: "STORAGE_FAILED" });
+    expect(text(fs.contents("/data/a"))).toBe("second--");
+    await file.write([bytes("++")], 6);
+    await file.datasync();
+    expect(text(fs.contents("/data/a"))).toBe("second++");
+    expect(text(fs.crash({ keep: "none" }).contents("/data/a"))).toBe("first-++");
+  });
+
+  test("leaves what a sync has failed to write when it was written again and synced", async () => {
+    const { fs, file } = await withFile("first");
+    await file.write([bytes("second")], 0);
+    fs.failCall("datasync");
+    await expect(file.datasync()).rejects.toMatchObject({ code: "STORAGE_FAILED" });
+    await file.write([bytes("second")], 0);
+    await file.datasync();
+    expect(text(fs.crash({ keep: "none" }).contents("/data/a"))).toBe("second");
   });
 
   test("at random keeps each sector as it was after some number of the writes to it", async () => {
@@ -128,7 +151,7 @@ describe("faults", () => {
     const { fs, file } = await withFile("a");
     await expect(fs.open("/data/a", "create")).rejects.toMatchObject({ code: "EEXIST" });
     await expect(fs.open("/data/b", "read")).rejects.toMatchObject({ code: "ENOENT" });
-    await expect(fs.link("/data/a", "/data/a")).rejects.toMatchObject({ code: "EEXIST" });
+    await expect(fs.symlink("text", "/data/a")).rejects.toMatchObject({ code: "EEXIST" });
     const reader = await fs.open("/data/a", "read");
     await expect(reader.write([bytes("b")], 0)).rejects.toMatchObject({ code: "EBADF" });
     expect(fs.openFiles).toEqual(["/data/a", "/data/a"]);

@@ -4,7 +4,7 @@ import { Inode, type Keep } from "./faulty_inode.js";
 
 export type { Keep } from "./faulty_inode.js";
 
-const readingKinds = ["read", "size", "list", "exists", "close"] as const;
+const readingKinds = ["read", "size", "list", "exists", "close", "readLink"] as const;
 /** The calls that change something; power cuts are counted in these. Opening counts here because it may create. */
 const changingKinds = [
   "open",
@@ -13,7 +13,7 @@ const changingKinds = [
   "truncate",
   "makeDirectory",
   "rename",
-  "link",
+  "symlink",
   "unlink",
   "removeAll",
   "syncDirectory",
@@ -31,7 +31,12 @@ export class PowerCutError extends Error {
   override readonly name = "PowerCutError";
 }
 
-type Node = Inode | Directory;
+type Node = Inode | Directory | Link;
+
+/** A symbolic link, which nothing follows here. */
+class Link {
+  constructor(readonly text: string) {}
+}
 
 /** A directory: its names as programs see them, as the disk has them, and the calls in between, each of which is atomic. */
 class Directory {
@@ -110,7 +115,10 @@ export class FaultyFileSystem implements FileSystem {
     this.#changesLeft = changes;
   }
 
-  /** Makes the `nth` call of a kind from now on (1 is the next) fail without having an effect. A sync fails as STORAGE_FAILED. */
+  /**
+   * Makes the `nth` call of a kind from now on (1 is the next) fail without having an effect. A sync fails as STORAGE_FAILED; for a file
+   * it has the effect of {@link Inode.failSync}: later syncs pass over what was written before.
+   */
   failCall(kind: CallKind, nth = 1, error?: unknown): void {
     this.#failures.push({ kind, left: nth, error });
   }
@@ -139,6 +147,13 @@ export class FaultyFileSystem implements FileSystem {
     const image = new Map<string, Uint8Array>();
     walk(this.#root, "", (path, inode) => image.set(path, inode.bytes.slice()));
     return image;
+  }
+
+  /** Texts of all symbolic links by path. */
+  links(): Map<string, string> {
+    const links = new Map<string, string>();
+    walkLinks(this.#root, "", (path, { text }) => links.set(path, text));
+    return links;
   }
 
   /** Names in a directory; none when it is not there. */
@@ -225,18 +240,27 @@ export class FaultyFileSystem implements FileSystem {
     });
   }
 
-  link(from: string, to: string): Promise<void> {
-    return this.call("link", from, () => {
-      const { directory, name } = this.#locate(to);
-      if (directory.names.has(name)) throw systemError("EEXIST", to);
-      directory.change([name, this.#file(from)]);
+  /** Takes no room. */
+  symlink(text: string, path: string): Promise<void> {
+    return this.call("symlink", path, () => {
+      const { directory, name } = this.#locate(path);
+      if (directory.names.has(name)) throw systemError("EEXIST", path);
+      directory.change([name, new Link(text)]);
+    });
+  }
+
+  readLink(path: string): Promise<string> {
+    return this.call("readLink", path, () => {
+      const node = this.#find(path);
+      if (node instanceof Link) return node.text;
+      throw systemError(node === undefined ? "ENOENT" : "EINVAL", path);
     });
   }
 
   unlink(path: string): Promise<void> {
     return this.call("unlink", path, () => {
       const { directory, name } = this.#locate(path);
-      this.#file(path);
+      if (!(this.#find(path) instanceof Link)) this.#file(path);
       directory.change([name, undefined]);
     });
   }
@@ -262,11 +286,11 @@ export class FaultyFileSystem implements FileSystem {
     return this.call("syncDirectory", path, () => this.#directory(path).sync());
   }
 
-  /** Runs one call with all that may happen to it. For this file's own use. */
-  async call<Result>(kind: CallKind, path: string, effect: () => Result): Promise<Result> {
+  /** Runs one call with all that may happen to it; `failed` is what it does when it is made to fail. For this file's own use. */
+  async call<Result>(kind: CallKind, path: string, effect: () => Result, failed?: () => void): Promise<Result> {
     this.#checkPower();
     this.calls[kind]++;
-    this.#failWhenAsked(kind, path);
+    this.#failWhenAsked(kind, path, failed);
     if (isChanging.has(kind) && this.#changesLeft-- <= 0) this.#cutPowerDuring(kind, effect);
     await this.onCall?.({ kind, path });
     this.#checkPower();
@@ -287,12 +311,13 @@ export class FaultyFileSystem implements FileSystem {
     if (!this.#power) throw new PowerCutError("the power is off");
   }
 
-  #failWhenAsked(kind: CallKind, path: string): void {
+  #failWhenAsked(kind: CallKind, path: string, failed: (() => void) | undefined): void {
     if (this.#failures.length === 0) return;
     for (const failure of this.#failures.filter((failure) => failure.kind === kind)) failure.left--;
     const due = this.#failures.find((failure) => failure.left === 0 && failure.kind === kind);
     if (due === undefined) return;
     this.#failures = this.#failures.filter((failure) => failure !== due);
+    failed?.();
     if (due.error !== undefined) throw due.error;
     const sync = kind === "datasync" || kind === "syncDirectory";
     throw sync ? new CairnError("STORAGE_FAILED", `syncing ${path} failed: EIO`) : systemError("EIO", path);
@@ -313,7 +338,7 @@ export class FaultyFileSystem implements FileSystem {
     let directory = this.#root;
     for (const name of namesOf(path)) {
       let next = directory.names.get(name);
-      if (next instanceof Inode) throw systemError("EEXIST", path);
+      if (next instanceof Inode || next instanceof Link) throw systemError("EEXIST", path);
       if (next === undefined) {
         next = new Directory();
         directory.change([name, next]);
@@ -354,11 +379,16 @@ class FaultyFile implements File {
 
   constructor(
     private readonly fs: FaultyFileSystem,
-    private readonly path: string,
+    private path: string,
     private readonly inode: Inode,
     private readonly writable: boolean,
   ) {
     fs.openFiles.push(path);
+  }
+
+  renamed(path: string): void {
+    this.fs.openFiles[this.fs.openFiles.indexOf(this.path)] = path;
+    this.path = path;
   }
 
   read(buffer: Uint8Array, position: number): Promise<number> {
@@ -379,7 +409,11 @@ class FaultyFile implements File {
   }
 
   datasync(): Promise<void> {
-    return this.#call("datasync", () => this.inode.sync());
+    return this.#call(
+      "datasync",
+      () => this.inode.sync(),
+      () => this.inode.failSync(),
+    );
   }
 
   truncate(bytes: number): Promise<void> {
@@ -407,11 +441,12 @@ class FaultyFile implements File {
     });
   }
 
-  #call<Result>(kind: CallKind, effect: () => Result): Promise<Result> {
-    return this.fs.call(kind, this.path, () => {
+  #call<Result>(kind: CallKind, effect: () => Result, failed?: () => void): Promise<Result> {
+    const whileOpen = () => {
       if (!this.#open) throw systemError("EBADF", this.path);
       return effect();
-    });
+    };
+    return this.fs.call(kind, this.path, whileOpen, failed);
   }
 
   #diskFull(doing: string): CairnError {
@@ -438,6 +473,10 @@ function directoryAfterPowerLoss(
       after.change([name, directoryAfterPowerLoss(node, keep, random, inodes)]);
       continue;
     }
+    if (node instanceof Link) {
+      after.change([name, node]);
+      continue;
+    }
     const inode = inodes.get(node) ?? node.afterPowerLoss(keep, random);
     inodes.set(node, inode);
     after.change([name, inode]);
@@ -449,7 +488,14 @@ function directoryAfterPowerLoss(
 function walk(directory: Directory, path: string, visit: (path: string, inode: Inode) => void): void {
   for (const [name, node] of directory.names) {
     if (node instanceof Directory) walk(node, `${path}/${name}`, visit);
-    else visit(`${path}/${name}`, node);
+    else if (node instanceof Inode) visit(`${path}/${name}`, node);
+  }
+}
+
+function walkLinks(directory: Directory, path: string, visit: (path: string, link: Link) => void): void {
+  for (const [name, node] of directory.names) {
+    if (node instanceof Directory) walkLinks(node, `${path}/${name}`, visit);
+    else if (node instanceof Link) visit(`${path}/${name}`, node);
   }
 }
 

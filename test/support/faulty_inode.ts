@@ -67,6 +67,14 @@ export class Inode {
     this.#pending = [];
   }
 
+  /**
+   * A sync that fails, as Linux does it: what was written stays as programs see it, and counts as clean. No later sync writes it to the
+   * disk, unless somebody writes it again.
+   */
+  failSync(): void {
+    this.#pending = [];
+  }
+
   /** Replaces the contents, durably. */
   set(bytes: Uint8Array): void {
     this.#current = new Content();

@@ -1,5 +1,5 @@
 import { readdirSync, readlinkSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
@@ -32,6 +32,8 @@ export abstract class Home {
   /** Paths of all files, below the directory of all nodes. */
   abstract files(): Promise<string[]>;
   abstract read(path: string): Promise<Uint8Array>;
+  /** Texts of all symbolic links, by path: the locks. */
+  abstract links(): Promise<Map<string, string>>;
   /** Paths of the files that this process has open. */
   protected abstract openFiles(): string[];
   protected abstract settings(): Pick<NodeOptions<CommandResult, KeyValueMachine>, "openMachine" | "fs">;
@@ -90,19 +92,17 @@ export abstract class Home {
     }
     expect(this.openFiles(), "files left open").toEqual([]);
     expect(await this.leftovers(), "files left behind").toEqual([]);
-    for (const path of await this.files()) {
-      if (!/\/lock\.\d+$/.test(path) || [...this.#crashed].some((directory) => path.startsWith(`${directory}/`)))
-        continue;
-      expect(JSON.parse(Buffer.from(await this.read(path)).toString()), `lock ${path}`).toMatchObject({
-        released: true,
-      });
+    expect((await this.files()).filter((path) => /\/lock-[0-9a-f]+\./.test(path))).toEqual([]);
+    for (const [path, text] of await this.links()) {
+      if ([...this.#crashed].some((directory) => path.startsWith(`${directory}/`))) continue;
+      expect(text, `lock ${path}`).toBe("2:released");
     }
   }
 
   /** Files of which nothing should be left when nothing is under way. What was received of a snapshot is none of them. */
   async leftovers(): Promise<string[]> {
     const all = (await this.files()).filter((path) => !RECEIVED_PART.test(path));
-    return all.filter((path) => /\.part$|\.tmp$|\/scratch\/|lock-draft|\.released$/.test(path)).sort();
+    return all.filter((path) => /\.part$|\.tmp$|\/scratch\/|\.released$/.test(path)).sort();
   }
 
   /** Files that hold what was received of a snapshot. */
@@ -137,6 +137,10 @@ export class MemoryHome extends Home {
 
   override async read(path: string): Promise<Uint8Array> {
     return this.disk.contents(path);
+  }
+
+  override async links(): Promise<Map<string, string>> {
+    return this.disk.links();
   }
 
   /** Cuts the power, if it is not off, and returns the home as it is found when it is back. Must be asked before more is done here. */
@@ -187,6 +191,12 @@ export class DiskHome extends Home {
 
   override async read(path: string): Promise<Uint8Array> {
     return readFile(path);
+  }
+
+  override async links(): Promise<Map<string, string>> {
+    const entries = await readdir(this.directory, { recursive: true, withFileTypes: true });
+    const paths = entries.filter((entry) => entry.isSymbolicLink()).map((entry) => join(entry.parentPath, entry.name));
+    return new Map(await Promise.all(paths.map(async (path) => [path, await readlink(path)] as const)));
   }
 
   protected override openFiles(): string[] {

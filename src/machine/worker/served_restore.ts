@@ -1,6 +1,7 @@
 import { assert } from "../../core/invariants.js";
 import type { LogPosition } from "../../core/types.js";
 import { LmdbEnvironment } from "../lmdb_environment.js";
+import { roomForBlock } from "../lmdb_room.js";
 import { PayloadDecoder, type PayloadSink } from "../payload_decoder.js";
 import type { SessionHead, SessionLimits } from "../sessions.js";
 import { sentError, type TaskRequest } from "./messages.js";
@@ -44,7 +45,8 @@ export class ServedRestore implements ServedTask {
   }
 
   #put(buffer: ArrayBuffer, bytes: number): void {
-    this.environment.transaction(() => this.#decoder.push(new Uint8Array(buffer, 0, bytes)));
+    const block = new Uint8Array(buffer, 0, bytes);
+    this.environment.transaction(() => this.#decoder.push(block), roomForBlock(bytes));
     this.reply({ type: "taken", buffer }, [buffer]);
   }
 

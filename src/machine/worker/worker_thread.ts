@@ -22,20 +22,24 @@ export class WorkerThread {
   #lastTask = 0;
   #waiting = 0;
   #isGone = false;
+  #hasAnswered = false;
 
   constructor() {
     let failure: unknown;
     // Not with the process's own options, some of which are for its main program only (--input-type).
     this.#worker = new Worker(new URL(WORKER_FILE, import.meta.url), { execArgv: [] });
     this.#worker.unref();
-    this.#worker.on("message", ({ task, reply }: FromWorker) => this.#clients.get(task)?.deliver(reply));
+    this.#worker.on("message", ({ task, reply }: FromWorker) => {
+      this.#hasAnswered = true;
+      this.#clients.get(task)?.deliver(reply);
+    });
     this.#worker.on("error", (error) => {
       failure = error;
     });
     this.#exited = new Promise((resolve) => {
       this.#worker.once("exit", (code) => {
         this.#isGone = true;
-        for (const client of [...this.#clients.values()]) client.abandon(died(code, failure));
+        for (const client of [...this.#clients.values()]) client.abandon(this.#death(code, failure));
         resolve();
       });
     });
@@ -71,15 +75,20 @@ export class WorkerThread {
     }
   }
 
+  /** One that has never begun lacked something that it may find the next time: descriptors, for a start. */
+  #death(code: number, cause: unknown): CairnError {
+    const reason = cause instanceof Error ? cause.message : `exit code ${code}`;
+    const options = cause === undefined ? {} : { cause };
+    if (!this.#hasAnswered) {
+      const text = `the worker thread of the state could not begin: ${reason}; try again`;
+      return new CairnError("BUSY", text, options);
+    }
+    return new CairnError("INTERNAL", `the worker thread of the state has ended: ${reason}; try again`, options);
+  }
+
   /** Ends the thread, when it has no tasks any more: by itself and not by force, which LMDB's binding does not expect. */
   async stop(): Promise<void> {
     this.post("stop");
     await this.wait(this.#exited);
   }
-}
-
-function died(code: number, cause: unknown): CairnError {
-  const reason = cause instanceof Error ? cause.message : `exit code ${code}`;
-  const text = `the worker thread of the state has ended: ${reason}; try again`;
-  return new CairnError("INTERNAL", text, cause === undefined ? {} : { cause });
 }

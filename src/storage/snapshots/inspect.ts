@@ -1,5 +1,6 @@
 import { basename } from "node:path";
 import type { Base } from "../../core/introduction.js";
+import type { SnapshotMeta } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
 import type { File, FileSystem } from "../fs.js";
 import { parseSnapshotFileName } from "./file_names.js";
@@ -32,6 +33,25 @@ export async function inspectSnapshot(fs: FileSystem, path: string, owner: Snaps
   }
 }
 
+/** Reads what the header of a snapshot file says; undefined when it is damaged, misnamed or another cluster's. */
+export async function inspectHeader(
+  fs: FileSystem,
+  path: string,
+  clusterId: string,
+): Promise<SnapshotMeta | undefined> {
+  let file: File | undefined;
+  try {
+    file = await fs.open(path, "read");
+    const { header } = await headerOf(file, path);
+    return header.clusterId === clusterId ? header.meta : undefined;
+  } catch {
+    // The reason for which the file must not be used is known already.
+    return undefined;
+  } finally {
+    await file?.close();
+  }
+}
+
 /** The name that errors call a snapshot file. */
 export function nameOf(path: string): string {
   return `snapshot file ${path}`;
@@ -43,17 +63,27 @@ async function inspect(file: File, path: string, owner: SnapshotOwner): Promise<
   if (fileBytes < SMALLEST_FILE_BYTES) {
     throw corrupt(name, fileBytes, `the file ends here, expected ${SMALLEST_FILE_BYTES} bytes or more`);
   }
-  const preamble = decodePreamble(await readAt(file, name, 0, PREAMBLE_BYTES), name);
-  const headerBytes = await readAt(file, name, PREAMBLE_BYTES, preamble.headerBytes);
-  checkCrc(headerBytes, preamble.headerCrc, name, PREAMBLE_BYTES, "the header");
-  const header = decodeHeader(headerBytes, name);
+  const { header, headerBytes } = await headerOf(file, path);
   const trailerOffset = fileBytes - TRAILER_BYTES;
   const trailer = decodeTrailer(await readAt(file, name, trailerOffset, TRAILER_BYTES), name, trailerOffset);
-  checkLayout(name, fileBytes, preamble.headerBytes, header, trailer);
-  checkName(path, header);
+  checkLayout(name, fileBytes, headerBytes, header, trailer);
   checkCluster(name, header, owner, trailer.sha256);
   const { payloadBytes, sha256 } = trailer;
   return { ...header.meta, payloadBytes, fileBytes, sha256, path };
+}
+
+/** The header, checked: it is this file's. */
+async function headerOf(
+  file: File,
+  path: string,
+): Promise<{ readonly header: SnapshotHeader; readonly headerBytes: number }> {
+  const name = nameOf(path);
+  const { headerBytes, headerCrc } = decodePreamble(await readAt(file, name, 0, PREAMBLE_BYTES), name);
+  const bytes = await readAt(file, name, PREAMBLE_BYTES, headerBytes);
+  checkCrc(bytes, headerCrc, name, PREAMBLE_BYTES, "the header");
+  const header = decodeHeader(bytes, name);
+  checkName(path, header);
+  return { header, headerBytes };
 }
 
 /** Whose snapshots a store takes: those of its cluster, and the one that the cluster began with, which names no cluster that there is. */

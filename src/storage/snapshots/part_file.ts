@@ -14,6 +14,8 @@ export class PartFile {
   #file: File | undefined;
   #released = false;
   #isLeftOver = false;
+  /** All that the file held when it was opened is known to have been synced. */
+  #isProven = true;
 
   #filling = Buffer.allocUnsafe(limits.snapshotWriteBytes);
   #spare = Buffer.allocUnsafe(limits.snapshotWriteBytes);
@@ -52,10 +54,14 @@ export class PartFile {
     }
   }
 
-  /** Opens one that was kept. Say with {@link goOnAt} how much of it is of use. */
-  static async reopen(fs: FileSystem, path: string, onReleased: OnReleased): Promise<PartFile> {
+  /**
+   * Opens one that was kept. Say with {@link goOnAt} how much of it is of use. `isProven`: all of it was synced; the disk may lack what
+   * another process has left, though it is read back from memory.
+   */
+  static async reopen(fs: FileSystem, path: string, onReleased: OnReleased, isProven: boolean): Promise<PartFile> {
     const part = new PartFile(fs, path, await fs.open(path, "update"), onReleased);
     part.#isLeftOver = true;
+    part.#isProven = isProven;
     return part;
   }
 
@@ -64,13 +70,17 @@ export class PartFile {
     return this.#isLeftOver;
   }
 
-  /** The first `bytes` bytes that an earlier use has left, or fewer, in pieces that are valid until the next one is asked for. */
+  /**
+   * The first `bytes` bytes that an earlier use has left, or fewer, in pieces that are valid until the next one is asked for. Where they are
+   * not proven to be on the disk, each is written again: a sync that failed has marked its pages clean, and the next one would pass them over.
+   */
   async *leftOver(bytes: number): AsyncGenerator<Uint8Array, void, void> {
     const file = this.#file!;
     const end = Math.min(bytes, await file.size());
     for (let at = 0; at < end; ) {
       const got = await file.read(this.#spare.subarray(0, end - at), at);
       if (got === 0) return;
+      if (!this.#isProven) await this.#rewrite(file, got, at);
       yield this.#spare.subarray(0, got);
       at += got;
     }
@@ -122,7 +132,10 @@ export class PartFile {
     if (this.#released) return;
     try {
       if (this.#isLeftOver) await this.#close();
-      else if (this.#file !== undefined) await this.seal();
+      else if (this.#file !== undefined) {
+        await this.seal();
+        this.#isProven = true;
+      }
       this.#release(true);
     } catch {
       await this.remove();
@@ -137,6 +150,14 @@ export class PartFile {
     await this.#close().catch(() => undefined);
     await this.#fs.unlink(this.path).catch(() => undefined);
     this.#release(false);
+  }
+
+  async #rewrite(file: File, bytes: number, position: number): Promise<void> {
+    await file.write([this.#spare.subarray(0, bytes)], position);
+    this.#unsynced += bytes;
+    if (this.#unsynced < limits.snapshotSyncBytes) return;
+    await file.datasync();
+    this.#unsynced = 0;
   }
 
   async #close(): Promise<void> {
@@ -165,11 +186,12 @@ export class PartFile {
   #release(isLeft: boolean): void {
     if (this.#released) return;
     this.#released = true;
-    this.#onReleased(isLeft);
+    this.#onReleased(isLeft, this.#isProven);
   }
 }
 
-type OnReleased = (isLeft: boolean) => void;
+/** `isProven`: all that the file holds was synced. */
+export type OnReleased = (isLeft: boolean, isProven: boolean) => void;
 
 /** A promise that is awaited later: its failure is no unhandled rejection until then. */
 function handled(promise: Promise<void>): Promise<void> {

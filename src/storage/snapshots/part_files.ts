@@ -4,7 +4,7 @@ import { CairnError } from "../../errors.js";
 import type { FileSystem } from "../fs.js";
 import { Serial } from "../serial.js";
 import { parseReceivedPartName, partFileName } from "./file_names.js";
-import { PartFile } from "./part_file.js";
+import { type OnReleased, PartFile } from "./part_file.js";
 import type { SnapshotOffer, StoreLogger } from "./snapshot_info.js";
 
 /**
@@ -17,8 +17,8 @@ export class PartFiles {
   readonly #logger: StoreLogger | undefined;
   /** Names of those that are being written. */
   readonly #inUse = new Set<string>();
-  /** Names of those that transfers have left. */
-  readonly #left = new Set<string>();
+  /** Names of those that transfers have left, and whether this process has synced all that they hold. */
+  readonly #left = new Map<string, boolean>();
   /** A name must not be taken while the file of that name is being removed. */
   readonly #turns = new Serial();
 
@@ -37,9 +37,11 @@ export class PartFiles {
   open(offer: SnapshotOffer): Promise<PartFile> {
     const name = partFileName(offer, offer.sha256);
     return this.#claiming(name, async (path, onReleased) => {
-      const isLeft = this.#left.delete(name);
-      for (const other of this.#left) await this.#remove(other);
-      return PartFile[isLeft ? "reopen" : "createDurably"](this.#fs, path, onReleased);
+      const isProven = this.#left.get(name);
+      this.#left.delete(name);
+      for (const other of this.#left.keys()) await this.#remove(other);
+      if (isProven === undefined) return PartFile.createDurably(this.#fs, path, onReleased);
+      return PartFile.reopen(this.#fs, path, onReleased, isProven);
     });
   }
 
@@ -58,7 +60,7 @@ export class PartFiles {
   /** A snapshot at `index` is there: what was left of others up to that one is worth nothing any more. */
   removeUpTo(index: number): Promise<void> {
     return this.#turns.run(async () => {
-      for (const name of this.#left) {
+      for (const name of this.#left.keys()) {
         if (parseReceivedPartName(name)!.index <= index) await this.#remove(name);
       }
     });
@@ -70,11 +72,11 @@ export class PartFiles {
     const kept = received.at(-1);
     for (const name of names) if (name !== kept) await this.#remove(name);
     if (kept === undefined) return;
-    this.#left.add(kept);
+    this.#left.set(kept, false);
     this.#logger?.info({ path: this.#pathOf(kept) }, "kept a half-received snapshot");
   }
 
-  #claiming(name: string, open: (path: string, onReleased: (isLeft: boolean) => void) => Promise<PartFile>) {
+  #claiming(name: string, open: (path: string, onReleased: OnReleased) => Promise<PartFile>) {
     return this.#turns.run(async () => {
       const path = this.#pathOf(name);
       if (this.#inUse.has(name)) {
@@ -82,9 +84,9 @@ export class PartFiles {
       }
       this.#inUse.add(name);
       try {
-        return await open(path, (isLeft) => {
+        return await open(path, (isLeft, isProven) => {
           this.#inUse.delete(name);
-          if (isLeft) this.#left.add(name);
+          if (isLeft) this.#left.set(name, isProven);
         });
       } catch (error) {
         this.#inUse.delete(name);

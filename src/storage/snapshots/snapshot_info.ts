@@ -15,6 +15,8 @@ export interface SnapshotInfo extends SnapshotMeta {
 export interface DamagedSnapshot {
   readonly path: string;
   readonly reason: string;
+  /** As the file's header says it, if that passes its CRC32: the damage is elsewhere. */
+  readonly meta: SnapshotMeta | undefined;
 }
 
 /** What a sender says of a snapshot file before its first byte. */

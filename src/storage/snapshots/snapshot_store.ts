@@ -14,7 +14,7 @@ import { PART_EXTENSION, SNAPSHOT_EXTENSION, snapshotFileName } from "./file_nam
 import { readPieces, readVerified } from "./file_reader.js";
 import { hex, sameBytes } from "./format.js";
 import type { SnapshotHeader } from "./header.js";
-import { inspectSnapshot, nameOf, type SnapshotOwner } from "./inspect.js";
+import { inspectHeader, inspectSnapshot, nameOf, type SnapshotOwner } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
 import { PartFiles } from "./part_files.js";
 import { checkOffer, SnapshotReceiver } from "./receiver.js";
@@ -247,7 +247,7 @@ export class SnapshotStore {
     try {
       this.#catalog.add(await inspectSnapshot(this.#fs, path, this.#owner));
     } catch (error) {
-      this.#markDamaged(path, error);
+      this.#markDamaged(path, error, await inspectHeader(this.#fs, path, this.#owner.clusterId));
     }
   }
 
@@ -257,16 +257,16 @@ export class SnapshotStore {
         return await this.verify(info);
       } catch (error) {
         // Off the list already: found corrupt, or removed by retention meanwhile.
-        if (this.list().includes(info)) this.#markDamaged(info.path, error);
+        if (this.list().includes(info)) this.#markDamaged(info.path, error, metaOf(info));
       }
     }
   }
 
   /** Takes what is damaged off the list of snapshots; throws any error that says nothing about the file. */
-  #markDamaged(path: string, error: unknown): void {
+  #markDamaged(path: string, error: unknown, meta: SnapshotMeta | undefined): void {
     const reason = damageReason(error);
     if (reason === undefined) throw error;
-    this.#catalog.markDamaged({ path, reason });
+    this.#catalog.markDamaged({ path, reason, meta });
     this.#logger?.warn({ path, reason }, "found a snapshot that must not be used");
   }
 
@@ -279,7 +279,7 @@ export class SnapshotStore {
       // Damaged, or gone though nobody here has removed it.
       const isLost = hasCode(error, "CORRUPT") || hasCode(error, "NOT_FOUND");
       // A file that was published again since is not the one that was read.
-      if (isLost && this.list().includes(info)) this.#markDamaged(info.path, error);
+      if (isLost && this.list().includes(info)) this.#markDamaged(info.path, error, metaOf(info));
       throw error;
     } finally {
       release();
@@ -369,4 +369,8 @@ function unlessGone(error: NodeJS.ErrnoException): void {
 function checkRange(name: string, value: number, least: number, most: number): void {
   if (Number.isSafeInteger(value) && value >= least && value <= most) return;
   throw new CairnError("INVALID_ARGUMENT", `${name} is ${value}, expected ${least} to ${most}`);
+}
+
+function metaOf({ index, term, membership }: SnapshotInfo): SnapshotMeta {
+  return { index, term, membership };
 }

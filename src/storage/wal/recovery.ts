@@ -1,3 +1,4 @@
+import { assert } from "../../core/invariants.js";
 import type { TermRanges } from "../../core/term_ranges.js";
 import type { HardState } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
@@ -40,6 +41,8 @@ interface FoundSegment {
 /** What {@link replaySegments} learns about the end of the log. */
 interface Replayed {
   readonly replay: Replay;
+  /** The last segment's records up to here were durable once, as later records say. */
+  readonly proven: number;
   /** Bytes behind the last segment's records that are not zero. */
   readonly tornBytes: number;
 }
@@ -54,9 +57,9 @@ export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog>
   try {
     await openConnected(options, names.segments, found);
     const before = names.segments.slice(0, names.segments.length - found.length);
-    const { replay, tornBytes } = await replaySegments(options, found);
+    const { replay, proven, tornBytes } = await replaySegments(options, found);
     const terms = replay.finish(before);
-    await settle(options, replay.segments.at(-1)!, tornBytes);
+    await settle(options, replay.segments.at(-1)!, proven, tornBytes);
     await removeFiles(options, [...before, ...names.temporary]);
     const { segments, configurations } = replay;
     return { segments, terms, hardState: withinLog(replay.hardState, terms), configurations, tornBytes };
@@ -122,18 +125,23 @@ async function openSegment({ fs, directory }: SegmentOptions, name: string, last
 
 async function replaySegments(options: SegmentOptions, found: readonly FoundSegment[]): Promise<Replayed> {
   let replay: Replay | undefined;
+  let proven = SEGMENT_HEADER_BYTES;
   let tornBytes = 0;
   for (const one of found) {
     const scan = new SegmentScan(one.file, one.fileBytes, one.seed);
     const segment = new Segment(options, one.header, one.path, one.file, one.fileBytes);
     replay ??= new Replay(segment);
     replay.startSegment(segment);
-    const used = await scan.forEachRecord((record) => replay!.record(record));
+    proven = SEGMENT_HEADER_BYTES;
+    const used = await scan.forEachRecord((record) => {
+      replay!.record(record);
+      proven = Math.max(proven, record.synced);
+    });
     segment.recordsEndAt(used);
     if (one === found.at(-1)) tornBytes = await measureTornTail(one, scan, used);
     else if (used !== one.fileBytes) throw corruptLog(`${one.path} is damaged at offset ${used}`);
   }
-  return { replay: replay!, tornBytes };
+  return { replay: replay!, proven, tornBytes };
 }
 
 /** A write that a crash interrupted leaves a torn tail. But where a later write had followed a sync, this one had been whole. */
@@ -148,12 +156,36 @@ async function measureTornTail({ path }: FoundSegment, scan: SegmentScan, used: 
 /**
  * Wipes out the torn tail, so that it is never read behind a shorter write, and makes durable what the last process may only have
  * written: its entries are about to be acknowledged, and its segment's name relied upon.
+ *
+ * A sync alone does not do that. When a sync fails, Linux keeps the pages in memory and marks them clean: they are read back as if they
+ * were on the disk, and the next sync succeeds without having written them. So all records that are not proven to have been durable are
+ * written again first. These are the last batch, and what had been appended before it without a sync.
  */
-async function settle({ fs, directory }: SegmentOptions, last: Segment, tornBytes: number): Promise<void> {
+async function settle(
+  { fs, directory }: SegmentOptions,
+  last: Segment,
+  proven: number,
+  tornBytes: number,
+): Promise<void> {
+  await rewrite(last.file, proven, last.used);
   if (tornBytes > 0) await last.file.write(zeros(tornBytes), last.used);
   await last.sync();
   await fs.syncDirectory(directory);
 }
+
+/** Writes a part of a file again, as it is, so that the next sync writes it to the disk. */
+async function rewrite(file: File, from: number, to: number): Promise<void> {
+  const buffer = Buffer.allocUnsafeSlow(Math.min(REWRITE_BYTES, Math.max(0, to - from)));
+  for (let at = from; at < to; ) {
+    const bytes = await file.read(buffer.subarray(0, to - at), at);
+    assert(bytes > 0, "records that were read are still there", { at, to });
+    await file.write([buffer.subarray(0, bytes)], at);
+    at += bytes;
+  }
+}
+
+/** Read and written again at a time. */
+const REWRITE_BYTES = 1024 * 1024;
 
 /** A hard state stands before the entries of its batch, so these may have been torn off from a commit that counts on them. */
 function withinLog(state: HardState, terms: TermRanges): HardState {

@@ -88,6 +88,7 @@ export class Segment {
   async publish(): Promise<void> {
     const { fs, directory } = this.options;
     await fs.rename(this.path + TEMPORARY_SUFFIX, this.path);
+    this.file.renamed(this.path);
     await fs.syncDirectory(directory);
   }
 

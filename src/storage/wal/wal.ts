@@ -3,7 +3,7 @@ import { assert, assertCount, InvariantViolation } from "../../core/invariants.j
 import { limits } from "../../core/limits.js";
 import { type TermRange, TermRanges } from "../../core/term_ranges.js";
 import type { Entry, HardState, LogPosition } from "../../core/types.js";
-import { CairnError, hasCode } from "../../errors.js";
+import { CairnError, isShortage } from "../../errors.js";
 import type { FileSystem } from "../fs.js";
 import { Serial } from "../serial.js";
 import { Batch, encodeTrim } from "./batch.js";
@@ -48,7 +48,8 @@ export interface OpenedLog extends Pick<RecoveredLog, "tornBytes" | "configurati
  * Changes (append, trim, reset, close) are carried out one after the other, in the order of the calls; what the getters and
  * {@link entries} show changes when a change ends.
  *
- * Errors of all changes: CairnError DISK_FULL: nothing has changed, and the same or another change may be tried at any time.
+ * Errors of all changes: CairnError DISK_FULL, or BUSY when too many files are open: nothing has changed, and the same or another change
+ * may be tried at any time.
  * STORAGE_FAILED: what is on the disk is not known; every later call fails the same way, and the process must stop. STOPPED: the log
  * is closed. A broken rule of the log is an InvariantViolation, and nothing has changed.
  */
@@ -280,17 +281,15 @@ export class WriteAheadLog {
     try {
       await write();
     } catch (error) {
-      if (hasCode(error, "DISK_FULL")) throw this.#noRoom(error);
+      if (isShortage(error)) throw this.#refused(error);
       const text = `the log in ${this.#options.directory} failed: ${CairnError.from(error).text}`;
       this.#failure = new CairnError("STORAGE_FAILED", text, { cause: error });
       throw error instanceof InvariantViolation ? error : this.#failure;
     }
   }
 
-  /** Names the directory: the file may be one that had another name when it was opened. */
-  #noRoom(cause: unknown): CairnError {
-    const text = `the log in ${this.#options.directory} cannot grow: no space left on the device`;
-    return new CairnError("DISK_FULL", text, { cause });
+  #refused(cause: CairnError): CairnError {
+    return new CairnError(cause.code, `the log in ${this.#options.directory} cannot grow: ${cause.text}`, { cause });
   }
 
   #checkUsable(): void {
@@ -299,7 +298,7 @@ export class WriteAheadLog {
   }
 
   async #append(records: Batch, sync: boolean): Promise<void> {
-    const reserve = records.entries.length > 0 ? limits.segmentReserveBytes : 0;
+    const reserve = reserveBehind(records.entries);
     if (!this.#active.hasRoomFor(records.bytes, reserve)) await this.#roll(this.boundary);
     const segment = this.#active;
     const { used: position, synced, seed } = segment;
@@ -370,7 +369,7 @@ export class WriteAheadLog {
       return true;
     } catch (error) {
       // The full disk can still be trimmed up to the active segment.
-      if (hasCode(error, "DISK_FULL")) return false;
+      if (isShortage(error)) return false;
       throw error;
     }
   }
@@ -401,6 +400,16 @@ export class WriteAheadLog {
     await this.#changes.settled();
     await Promise.all(this.#segments.map((segment) => segment.retire()));
   }
+}
+
+/**
+ * Bytes to keep filled behind a batch. A hard state may take all of them. A leader's no-op may take half, so that a leader can be
+ * established on a full disk, and answer reads.
+ */
+function reserveBehind(entries: readonly Entry[]): number {
+  if (entries.length === 0) return 0;
+  const isNoOp = entries.every(({ type }) => type === "no-op");
+  return isNoOp ? limits.segmentReserveBytes / 2 : limits.segmentReserveBytes;
 }
 
 /** Batches up to this size reuse one buffer. */

@@ -130,7 +130,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
       const store = await openStore(directory);
       expect(indexesOf(store.list())).toEqual([10]);
       expect(store.newest()?.index).toBe(10);
-      expect(store.damaged()).toEqual([{ path: `${directory}/${NAME}`, reason: expect.stringMatching(reason) }]);
+      expect(store.damaged()).toMatchObject([{ path: `${directory}/${NAME}`, reason: expect.stringMatching(reason) }]);
       expect(await store.newestGood(false)).toEqual({ snapshot: store.newest(), skipped: store.damaged() });
       expect(await filesIn(directory)).toHaveLength(2);
     }),
@@ -221,7 +221,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
       fs.failWith = Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" });
       const store = await openStore(directory, fs);
       expect(fs.calls[4]).toBe("read");
-      expect(store.damaged()).toEqual([{ path: expect.any(String), reason: "EIO: i/o error, read" }]);
+      expect(store.damaged()).toMatchObject([{ path: expect.any(String), reason: "EIO: i/o error, read" }]);
     }));
 });
 

@@ -123,7 +123,9 @@ describe("damage in the payload", () => {
       expect(error.text).toContain(`snapshot file ${info.path} is damaged at offset `);
       expect(error.text).toContain("chunk 1 has CRC32");
       expect(store.list()).toEqual([]);
-      expect(store.damaged()).toEqual([{ path: info.path, reason: error.text }]);
+      const { index, term, membership } = info;
+      const meta = { index, term, membership };
+      expect(store.damaged()).toEqual([{ path: info.path, reason: error.text, meta }]);
       expect(await filesIn(directory)).toHaveLength(1);
     }));
 

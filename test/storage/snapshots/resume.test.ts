@@ -298,3 +298,21 @@ async function append(path: string, bytes: number): Promise<void> {
   const present = await readFile(path);
   await writeFile(path, Buffer.concat([present, patterned(2 * bytes - present.byteLength, 9)]));
 }
+
+test("what another process has left is written again: a sync of it may have failed, and is not made good by the next", async () => {
+  const fs = new FaultyFileSystem(["/data"]);
+  const store = await openStore("/data", fs);
+  const receiver = await store.receive(offer);
+  fs.failCall("datasync");
+  // The process ends before it has removed the file.
+  fs.failCall("unlink");
+  await send(receiver, file.byteLength);
+  await expect(receiver.finish()).rejects.toMatchObject({ code: "STORAGE_FAILED" });
+  const restarted = await openStore("/data", fs);
+  const again = await restarted.receive(offer);
+  expect(again.offset).toBeGreaterThan(limits.snapshotSyncBytes);
+  await send(again, file.byteLength);
+  const info = await (await again.finish()).publish();
+  const found = fs.crash({ keep: "none" }).contents(info.path);
+  expectBytes(found, file);
+});

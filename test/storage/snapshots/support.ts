@@ -140,6 +140,7 @@ export class RecordingFileSystem implements FileSystem {
       datasync: () => this.#run("datasync", () => file.datasync()),
       truncate: (bytes) => this.#run("truncate", () => file.truncate(bytes)),
       size: () => this.#run("size", () => file.size()),
+      renamed: (name) => file.renamed(name),
       close: async () => {
         // Also when the call fails: the test must not leak the descriptor.
         await file.close();
@@ -152,7 +153,8 @@ export class RecordingFileSystem implements FileSystem {
   makeDirectory = (path: string) => this.#run("makeDirectory", () => nodeFileSystem.makeDirectory(path));
   rename = (from: string, to: string) =>
     this.#run(`rename ${extension(from)} ${extension(to)}`, () => nodeFileSystem.rename(from, to));
-  link = (from: string, to: string) => this.#run("link", () => nodeFileSystem.link(from, to));
+  symlink = (text: string, path: string) => this.#run("symlink", () => nodeFileSystem.symlink(text, path));
+  readLink = (path: string) => this.#run("readLink", () => nodeFileSystem.readLink(path));
   unlink = (path: string) => this.#run(`unlink ${extension(path)}`, () => nodeFileSystem.unlink(path));
   exists = (path: string) => this.#run("exists", () => nodeFileSystem.exists(path));
   removeAll = (path: string) => this.#run("removeAll", () => nodeFileSystem.removeAll(path));

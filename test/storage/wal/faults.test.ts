@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { CairnError } from "../../../src/errors.js";
 import type { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import {
   createLog,
@@ -62,6 +63,24 @@ describe("a full disk", () => {
     }
   });
 
+  test("says which file, by the name that it has", async () => {
+    const { log } = await fullDisk();
+    const error = await expectError(log.append({ entries: entriesFrom(6, 400), sync: true }), "DISK_FULL");
+    expect(error.message).toContain("/data/log/0000000001-0000000000000001.wal:");
+  });
+
+  test("takes the no-ops of leaders, for a while: a leader that has none of its term committed answers no reads", async () => {
+    const { fs, log } = await fullDisk();
+    await expectError(log.append({ entries: entriesFrom(6, 400), sync: true }), "DISK_FULL");
+    fs.capacityBytes = fs.usedBytes;
+    for (let term = 2; term < 12; term++) {
+      const hardState = { term, vote: "a", commit: 5 };
+      await log.append({ entries: [entry(log.last.index + 1, term, 0)], hardState, sync: true });
+    }
+    const { log: reopened } = await openLog(fs.crash({ keep: "none" }));
+    expect(reopened.last).toEqual({ index: 15, term: 11 });
+  });
+
   test("and a power cut while a refused write is wiped out leave a log that opens", async () => {
     // The write itself, then zeros, cut, and sync.
     for (let cut = 0; cut < 4; cut++) {
@@ -112,6 +131,23 @@ describe("a full disk", () => {
   });
 });
 
+test("too many open files refuse a new segment, change nothing, and it is made when there are fewer", async () => {
+  const fs = newFileSystem();
+  const log = await createLog(fs, { segmentBytes: 2000, fillBytes: 0 });
+  await log.append({ entries: [entry(1, 1, 1400)], sync: true });
+  const tooMany = new CairnError("BUSY", "too many open files");
+  for (let tries = 0; tries < 3; tries++) {
+    fs.failCall("open", 1, tooMany);
+    await expectError(log.append({ entries: [entry(2, 1, 1400)], sync: true }), "BUSY", "too many open files");
+    expect(log.last.index).toBe(1);
+  }
+  fs.failCall("open", 1, tooMany);
+  await expectError(log.reset({ index: 50, term: 1 }), "BUSY");
+  await log.append({ entries: [entry(2, 1, 1400)], sync: true });
+  const { log: reopened } = await openLog(fs.crash({ keep: "none" }));
+  expect(await readAll(reopened)).toEqual([entry(1, 1, 1400), entry(2, 1, 1400)]);
+});
+
 describe("a disk that fails", () => {
   async function expectPoisoned(log: WriteAheadLog): Promise<void> {
     await expectError(log.append({ entries: [entry(99)], sync: true }), "STORAGE_FAILED");
@@ -137,6 +173,52 @@ describe("a disk that fails", () => {
       expect(fs.openFiles).toEqual([]);
     });
   }
+
+  describe("in a sync: what was read back at the next opening is on the disk then", () => {
+    test.each([
+      ["the first batch of a segment", 0],
+      ["a later batch", 3],
+    ])("%s", async (_which, before) => {
+      const fs = newFileSystem();
+      const log = await createLog(fs, { segmentBytes: 1 << 20 });
+      for (let index = 1; index <= before; index++) await log.append({ entries: [entry(index)], sync: true });
+      fs.failCall("datasync");
+      const batch = entriesFrom(before + 1, before + 9, 1, 3000);
+      await expectError(log.append({ entries: batch, sync: true }), "STORAGE_FAILED");
+      await log.crash();
+      // The kernel hands out the pages that it did not write.
+      const { log: reopened } = await openLog(fs);
+      expect(reopened.last.index).toBe(before + 9);
+      const { log: again } = await openLog(fs.crash({ keep: "none" }));
+      expect(again.last.index).toBe(before + 9);
+      expect((await readAll(again)).slice(before)).toEqual(batch);
+    });
+
+    test("also when the next opening fails in the same way", async () => {
+      const fs = newFileSystem();
+      const log = await createLog(fs, SIZES);
+      await log.append({ entries: entriesFrom(1, 3), sync: true });
+      fs.failCall("datasync");
+      await expectError(log.append({ entries: entriesFrom(4, 6), sync: true }), "STORAGE_FAILED");
+      await log.crash();
+      fs.failCall("datasync");
+      await expectError(openLog(fs), "STORAGE_FAILED");
+      await openLog(fs);
+      const { log: again } = await openLog(fs.crash({ keep: "none" }));
+      expect(again.last.index).toBe(6);
+    });
+
+    test("no more is written again than what is not proven", async () => {
+      const fs = newFileSystem();
+      const log = await createLog(fs);
+      for (let index = 1; index <= 50; index++) await log.append({ entries: [entry(index, 1, 4000)], sync: true });
+      await log.close();
+      const before = fs.calls.write;
+      await openLog(fs);
+      // The last batch, about which no later record says anything.
+      expect(fs.calls.write - before).toBe(1);
+    });
+  });
 
   test("while a segment gets its name: once the log was opened again, its name is durable", async () => {
     const fs = newFileSystem();

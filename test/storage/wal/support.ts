@@ -85,6 +85,7 @@ export async function expectError(promise: Promise<unknown>, code: CairnErrorCod
   );
   expect(error).toMatchObject({ name: "CairnError", code });
   expect((error as Error).message).toMatch(text);
+  return error as Error;
 }
 
 function closeAtEnd(fs: FaultyFileSystem, log: WriteAheadLog): void {

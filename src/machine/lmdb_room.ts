@@ -1,0 +1,64 @@
+import { statfsSync } from "node:fs";
+import type { Entry } from "../core/types.js";
+import { CairnError } from "../errors.js";
+
+/** Share of the free space that transactions may take until it is measured again, and for how long that holds, in milliseconds. */
+const SHARE = 1 / 8;
+const HOLDS_MS = 200;
+
+/** Pages that one entry may have copied, its own bytes apart: its leaf, and branches above it. */
+const ENTRY_BYTES = 3 * 4096;
+/** The same for what every transaction writes. */
+const TRANSACTION_BYTES = 64 * 1024;
+
+/**
+ * Refuses a transaction that the disk may have no room for, before LMDB tries. When a write of LMDB's fails, its C code prints to standard
+ * error, into the midst of the process's own log; nothing in the process can keep it from that.
+ */
+export class LmdbRoom {
+  #budget = 0;
+  #holdsUntil = 0;
+
+  /** `freeBytes`: what LMDB has free within its data file. Asked only when the disk has too little. */
+  constructor(
+    private readonly path: string,
+    private readonly freeBytes: () => number,
+  ) {}
+
+  /** @throws CairnError DISK_FULL */
+  check(bytes: number): void {
+    const now = performance.now();
+    if (bytes > this.#budget || now >= this.#holdsUntil) {
+      const available = this.#availableBytes();
+      if (available < bytes && available + this.freeBytes() < bytes) throw this.#full(bytes, available);
+      this.#budget = available * SHARE;
+      this.#holdsUntil = now + HOLDS_MS;
+    }
+    this.#budget = Math.max(0, this.#budget - bytes);
+  }
+
+  #availableBytes(): number {
+    const { bavail, bsize } = statfsSync(this.path);
+    return bavail * bsize;
+  }
+
+  #full(bytes: number, available: number): CairnError {
+    const text = `no space left for the state in ${this.path}: ${available} bytes, and ${bytes} may be needed. Make room`;
+    return new CairnError("DISK_FULL", text);
+  }
+}
+
+/**
+ * Bytes by which applying entries may make the state grow, generously. None for a leader's no-ops, which the pages that LMDB has free are
+ * enough for: so a leader can be established on a full disk, and answer reads.
+ */
+export function roomFor(entries: readonly Entry[]): number {
+  const commands = entries.filter(({ type }) => type !== "no-op");
+  if (commands.length === 0) return 0;
+  return commands.reduce((sum, { data }) => sum + 2 * data.byteLength + ENTRY_BYTES, TRANSACTION_BYTES);
+}
+
+/** The same for a block of a snapshot's payload, whose keys are put one behind the other. */
+export function roomForBlock(bytes: number): number {
+  return 2 * bytes + TRANSACTION_BYTES;
+}
