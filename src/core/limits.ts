@@ -74,6 +74,15 @@ export const limits = {
   sessions: 10_000,
   /** Answers remembered for each session; the oldest goes first. */
   sessionAnswers: 128,
+  /** Longest value that is remembered with an answer; of a longer one the cluster remembers the version. */
+  sessionValueBytes: 1 * KiB,
+  /** All that is remembered of sessions; the one unused for longest goes first. Counts as below. */
+  sessionBytes: 64 * MiB,
+  /** Counted for a session besides its client id, and for an answer besides its encoding. */
+  sessionOverheadBytes: 64,
+  answerOverheadBytes: 32,
+  /** Most bytes of an encoded answer besides its value. */
+  answerFieldsBytes: 64,
   /** Proposals waiting for their commit, in bytes; more are refused. */
   uncommittedBytes: 64 * MiB,
   /**
@@ -186,6 +195,13 @@ assert(limits.snapshotWriteBytes <= limits.snapshotSyncBytes, "a write of a snap
 assert(
   limits.sessionMessageBytes <= limits.messageBytes && 2 * limits.valueBytes + 64 * KiB <= limits.messageBytes,
   "a full Session message and a largest compare-and-set fit a gRPC message",
+);
+assert(
+  limits.sessionOverheadBytes +
+    limits.clientIdBytes +
+    limits.sessionAnswers * (limits.answerOverheadBytes + limits.answerFieldsBytes + limits.sessionValueBytes) <=
+    limits.sessionBytes,
+  "a largest session fits what is remembered of all",
 );
 assert(
   limits.clientWritesInFlight <= limits.sessionAnswers,

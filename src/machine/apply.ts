@@ -1,8 +1,10 @@
 import { CommandOutcome, type CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import { assert } from "../core/invariants.js";
 import type { Entry, LogPosition } from "../core/types.js";
+import { CairnError } from "../errors.js";
 import { commandResult, decodeCommand } from "./command.js";
 import { evaluate, type RecordStore } from "./evaluate.js";
+import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
 import type { ApplyResult } from "./state_machine.js";
 
@@ -43,5 +45,16 @@ function applyCommand({ index, data }: Entry, records: RecordStore, sessions: Se
   const command = decodeCommand(data);
   if (command === undefined) return commandResult(CommandOutcome.INVALID, index);
   if (command.requestId === undefined) return evaluate(command.operation, index, records);
+  checkRules(command.rules, index);
+  sessions.adopt(command.rules);
   return sessions.answer(command.requestId, index, () => evaluate(command.operation, index, records));
+}
+
+/** To apply a command by older rules than the other replicas would let this one drift apart from them. */
+function checkRules(rules: number, index: number): void {
+  if (rules <= NEWEST_RULES) return;
+  const text =
+    `entry ${index} needs version ${rules} of the rules for remembered answers, and this program knows 1 to ${NEWEST_RULES}: ` +
+    "start the node with the version of Cairn that the other members run";
+  throw new CairnError("FAILED_PRECONDITION", text);
 }

@@ -14,7 +14,9 @@ const BINARY = { encoding: "binary", keyEncoding: "binary" } as const;
 
 /** Where the applied position stands in the table "meta": a format byte, then index and term as doubles. */
 const APPLIED_KEY = Buffer.from("applied");
-const APPLIED_FORMAT = 1;
+const APPLIED_FORMAT = 2;
+/** 1 says the same. A program that knows only 1 does not know the rules of the sessions, so it must not take the state for its own. */
+const APPLIED_FORMATS: ReadonlySet<number | undefined> = new Set([1, APPLIED_FORMAT]);
 const APPLIED_BYTES = 17;
 
 /**
@@ -62,7 +64,7 @@ export class LmdbEnvironment {
       const table = (name: string) => this.#guarded(() => this.#root.openDB(name, BINARY));
       this.#meta = table("meta");
       this.records = new LmdbRecords(this.#guarded(() => this.#root.openDB("keys", RECORDS_ENCODING)));
-      this.sessions = new LmdbSessions(table("sessions"), table("answers"));
+      this.sessions = new LmdbSessions(table("sessions"), table("answers"), this.#meta);
     } catch (error) {
       void this.#root.close();
       throw error;
@@ -81,7 +83,7 @@ export class LmdbEnvironment {
   readApplied(transaction?: Transaction): LogPosition | undefined {
     const options = transaction && { transaction };
     const bytes = this.#guarded(() => this.#meta.get(APPLIED_KEY, options));
-    if (bytes?.byteLength !== APPLIED_BYTES || bytes[0] !== APPLIED_FORMAT) return undefined;
+    if (bytes?.byteLength !== APPLIED_BYTES || !APPLIED_FORMATS.has(bytes[0])) return undefined;
     return { index: bytes.readDoubleLE(1), term: bytes.readDoubleLE(9) };
   }
 

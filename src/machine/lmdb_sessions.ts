@@ -2,14 +2,17 @@ import type { Transaction } from "lmdb";
 import { assert } from "../core/invariants.js";
 import type { LmdbTable } from "./lmdb_environment.js";
 import type { PayloadAnswer, PayloadSession } from "./payload.js";
-import type { SessionHead, SessionStore, StoredSession } from "./sessions.js";
+import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js";
+import type { SessionHead, SessionStore, StoredSession, StoredSessions } from "./sessions.js";
 
-// Rows of the two tables; numbers in keys are big-endian so that they sort:
+// Rows of the three tables; numbers in keys are big-endian so that they sort:
 //   sessions: client id in UTF-8                              -> floor, last-used index (doubles, little-endian)
+//   meta:     "sessions"                                      -> rules, horizon (doubles, little-endian); none in a new state
 //   answers:  length of the client id (2), client id,
 //             sequence (8)                                    -> the answer
 // The length in front keeps the answers of one client apart from those of another whose id starts the same.
 
+const SESSIONS_KEY = Buffer.from("sessions");
 const HEAD_BYTES = 16;
 const LENGTH_BYTES = 2;
 const SEQUENCE_BYTES = 8;
@@ -19,13 +22,15 @@ export class LmdbSessions implements SessionStore {
   constructor(
     private readonly heads: LmdbTable,
     private readonly answers: LmdbTable,
+    private readonly meta: LmdbTable,
   ) {}
 
+  putSessionsHead({ rules, horizon }: SessionsHead): void {
+    this.meta.putSync(SESSIONS_KEY, rowOf(rules, horizon));
+  }
+
   putSession({ clientId, floor, lastUsed }: SessionHead): void {
-    const row = Buffer.allocUnsafe(HEAD_BYTES);
-    row.writeDoubleLE(floor, 0);
-    row.writeDoubleLE(lastUsed, 8);
-    this.heads.putSync(Buffer.from(clientId), row);
+    this.heads.putSync(Buffer.from(clientId), rowOf(floor, lastUsed));
   }
 
   deleteSession(clientId: string): void {
@@ -45,22 +50,34 @@ export class LmdbSessions implements SessionStore {
   }
 
   /** All sessions, as the transaction sees them, to fill a session table with. */
-  *stored(transaction: Transaction): Generator<StoredSession, void, undefined> {
-    for (const head of this.#heads(transaction)) {
-      const sequences: number[] = [];
-      const start = answerKey(head.clientId, 0);
-      const end = answerKey(head.clientId, Number.MAX_SAFE_INTEGER);
-      for (const key of this.answers.getKeys({ start, end, inclusiveEnd: true, transaction })) {
-        sequences.push(sequenceOf(key as Buffer));
-      }
-      yield { ...head, sequences };
-    }
+  stored(transaction: Transaction): StoredSessions {
+    return { head: this.head(transaction), sessions: this.#storedSessions(transaction) };
+  }
+
+  head(transaction: Transaction): SessionsHead {
+    const row = this.meta.get(SESSIONS_KEY, { transaction });
+    if (row === undefined) return FIRST_HEAD;
+    const rules = Object.values(sessionRules).find((known) => known === row.readDoubleLE(0));
+    assert(rules !== undefined, "the rules of the sessions are known", { rules: row.readDoubleLE(0) });
+    return { rules, horizon: row.readDoubleLE(8) };
   }
 
   /** All sessions with their answers, as the transaction sees them, in the order of a payload. */
   *entries(transaction: Transaction): Generator<PayloadSession, void, undefined> {
     for (const head of this.#heads(transaction))
       yield { ...head, answers: this.#answersOf(head.clientId, transaction) };
+  }
+
+  *#storedSessions(transaction: Transaction): Generator<StoredSession, void, undefined> {
+    for (const head of this.#heads(transaction)) {
+      const sequences: number[] = [];
+      const sizes: number[] = [];
+      for (const { sequence, answer } of this.#answersOf(head.clientId, transaction)) {
+        sequences.push(sequence);
+        sizes.push(answer.byteLength);
+      }
+      yield { ...head, sequences, sizes };
+    }
   }
 
   *#heads(transaction: Transaction): Generator<SessionHead, void, undefined> {
@@ -80,6 +97,13 @@ export class LmdbSessions implements SessionStore {
 }
 
 const UTF_8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function rowOf(first: number, second: number): Buffer {
+  const row = Buffer.allocUnsafe(HEAD_BYTES);
+  row.writeDoubleLE(first, 0);
+  row.writeDoubleLE(second, 8);
+  return row;
+}
 
 function answerKey(clientId: string, sequence: number): Buffer {
   const length = Buffer.byteLength(clientId);

@@ -65,6 +65,7 @@ export class ServedView implements ServedTask {
     const { records, sessions, transaction } = this.snapshot;
     yield* encodePayload(this.at, {
       keys: () => records.entries(transaction, NO_BYTES),
+      sessionsHead: sessions.head(transaction),
       sessions: () => sessions.entries(transaction),
     });
   }
