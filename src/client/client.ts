@@ -1,5 +1,5 @@
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { type CompareAndSetResponse, KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { type Clock, systemClock } from "../clock.js";
 import { CairnError } from "../errors.js";
 import { checkKey, checkKeyStart, checkValue } from "../machine/command.js";
@@ -171,16 +171,7 @@ export class CairnClient implements AsyncDisposable {
     const bytes = request.key.byteLength + request.newValue.byteLength;
     const expectedBytes = against.case === "value" ? against.value.byteLength : 0;
     const call = { case: "compareAndSet", value: request } as const;
-    const { timeoutMs } = this.#limits(options);
-    const deadline = this.#clock.now() + timeoutMs;
-    let answer = (await this.#submit(call, bytes + expectedBytes, options)).value;
-    // It was sent twice, and the cluster remembers that it did not match, but not what was there. Nothing was changed, so it may be made
-    // once more, as another write.
-    while (answer.currentForgotten) {
-      const left = { ...options, timeoutMs: Math.max(1, deadline - this.#clock.now()) };
-      answer = (await this.#submit(call, bytes + expectedBytes, left)).value;
-    }
-    const { swapped, version, current } = answer;
+    const { swapped, version, current } = await this.#compareAndSet(call, bytes + expectedBytes, options);
     if (swapped) return { swapped, version: Number(version) };
     return { swapped, current: current === undefined ? undefined : storedValueOf(current) };
   }
@@ -246,6 +237,24 @@ export class CairnClient implements AsyncDisposable {
     return this.#nodes.ask(this.#limits(options), (channel, settings) =>
       channel.client(KeyValueService).get(request, settings),
     );
+  }
+
+  /**
+   * When it was sent twice, the cluster may remember that it did not match, and not what was there. Nothing was changed then, so it is made
+   * once more, as another write.
+   */
+  async #compareAndSet(
+    call: CallRequest & { case: "compareAndSet" },
+    bytes: number,
+    options: CallOptions,
+  ): Promise<CompareAndSetResponse> {
+    const { timeoutMs } = this.#limits(options);
+    const deadline = this.#clock.now() + timeoutMs;
+    for (let leftMs = timeoutMs; leftMs > 0; leftMs = deadline - this.#clock.now()) {
+      const { value } = await this.#submit(call, bytes, { ...options, timeoutMs: leftMs });
+      if (!value.currentForgotten) return value;
+    }
+    throw new CairnError("TIMEOUT", `nothing was swapped, and what was there was not to be had in ${timeoutMs} ms`);
   }
 
   /** Has a call carried out by the leader. Its answer is of the call's own kind. */
