@@ -171,6 +171,8 @@ export const limits = {
   gatewayLineBytes: 64 * MiB,
   /** Objects and lists within each other in a value of the gateway's input. */
   gatewayJsonDepth: 1000,
+  /** Clients of requests with `client_id` that a gateway knows; to it, further ones may be such as the store has forgotten. */
+  gatewayClients: 100_000,
   /** Entries that one seed_state of the gateway may put into a log. */
   gatewaySeedEntries: 10_000_000,
 } as const;
