@@ -153,6 +153,7 @@ export class Pipeline {
     const { leaderHint, leaderAddress } = problem ?? {};
     const why = problem === undefined ? text : `${text}; the last problem was: ${problem.message}`;
     call.reject(new CairnError(code, why, { cause: cause ?? problem, leaderHint, leaderAddress }));
+    this.#renewWhenDrained();
   }
 
   /** Opens a link, now or after a pause, unless there is one or nobody needs it. */
@@ -220,7 +221,7 @@ export class Pipeline {
       }
     }
     if (moved !== undefined) this.#leave(link, moved);
-    else if (this.#successor !== undefined) this.#renewWhenDrained(link);
+    else this.#renewWhenDrained();
   }
 
   /** Deals with the failure of one call. Returns it when it means that the leader is elsewhere. */
@@ -238,7 +239,6 @@ export class Pipeline {
       case "SESSION_EXPIRED":
         call.refused();
         this.#forgotten(link, error.since ?? 0);
-        if (call.mayHappen) call.rejectAsItIs(sentByForgotten(error));
         return undefined;
       case "OUTCOME_UNKNOWN":
         if (isRetryable) this.#sendAgain(call, RETRY_MS);
@@ -259,7 +259,9 @@ export class Pipeline {
   }
 
   /** Goes on under the new name when no write under the old one is without its answer. */
-  #renewWhenDrained(link: SessionLink): void {
+  #renewWhenDrained(): void {
+    const link = this.#link;
+    if (link === undefined || this.#successor === undefined) return;
     for (const call of this.#active.values()) if (call.isWrite && link.owes(call)) return;
     link.close();
     this.options.search.found(link.address);

@@ -70,7 +70,10 @@ export const limits = {
   clientIdBytes: 256,
   /** Longest node id or cluster id, in characters. */
   idCharacters: 64,
-  /** Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes first. */
+  /**
+   * Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes first. This and the next six are part of
+   * the log's meaning: another number needs another version of the rules in machine/session_limits.ts.
+   */
   sessions: 10_000,
   /** Answers remembered for each session; the oldest goes first. */
   sessionAnswers: 128,

@@ -111,6 +111,21 @@ describe("T6: what a client sends under a new name", () => {
     expect(client.clientId).not.toBe(name);
   });
 
+  test("does not wait for the answer to a write whose caller has given up", async () => {
+    const node = await FakeNode.start("n1");
+    const client = clientOf(node.address);
+    await client.put("a", "1");
+    node.answer = ({ sequence }) => (sequence === 2n ? expired() : undefined);
+    const caller = new AbortController();
+    const [refused, slow] = [client.put("a", "2"), client.put("a", "3", { signal: caller.signal })];
+    await until(() => node.sequences.includes(3), "both are sent");
+    await manyTurns();
+    node.answer = acknowledge;
+    caller.abort();
+    await failure("OUTCOME_UNKNOWN", slow);
+    expect(await refused).toBe(2);
+  });
+
   test("is nothing that may have been carried out under the old one, also when the connection breaks", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);

@@ -11,6 +11,7 @@ import {
   cas,
   contents,
   countedRequest,
+  entry,
   getCommand,
   inPieces,
   machines,
@@ -19,6 +20,7 @@ import {
   put,
   request,
   text,
+  uncheckedBytes,
 } from "./support.js";
 
 const { OK, MISMATCH, NOT_FOUND, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
@@ -171,6 +173,17 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
       expect(applyCommand(machine, request("new", 1, put("new", "1"), 0, 10)).outcome).toBe(OK);
     });
 
+    test("T6: long values that go when the rules change no longer count", async () => {
+      const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 2, valueBytes: 100 };
+      const machine = await make({ ...bounds, bytes: largestSessionBytes(bounds) });
+      applyOperation(machine, put("k", "v".repeat(1_000)));
+      for (const client of ["a", "b", "c"]) {
+        for (const sequence of [1, 2]) applyCommand(machine, countedRequest(client, sequence, cas("k", "other", "x")));
+      }
+      for (const sequence of [3, 4, 5]) applyCommand(machine, request("c", sequence, getCommand("none")));
+      expect(machine.sessionCount).toBe(3);
+    });
+
     test("where nobody was forgotten yet, everybody who comes is new", async () => {
       const machine = await make();
       applyCommand(machine, countedRequest("a", 1, put("k", "v")));
@@ -181,10 +194,11 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
   test("T6: a command that needs rules of a later version is not applied by these", async () => {
     const machine = await make();
     const later: CommandInit = { ...request("a", 1, put("k", "v")), rules: 3 };
-    expect(() => applyCommand(machine, later)).toThrow(
+    const batch = [entry(1, uncheckedBytes(request("a", 1, put("k", "v")))), entry(2, uncheckedBytes(later))];
+    expect(() => machine.apply(batch)).toThrow(
       expect.objectContaining({
         code: "FAILED_PRECONDITION",
-        message: expect.stringContaining("entry 1 needs version 3"),
+        message: expect.stringContaining("entry 2 needs version 3"),
       }),
     );
     expect(machine.appliedIndex).toBe(0);
