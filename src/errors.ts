@@ -29,6 +29,11 @@ export const errorCodes = {
   DISK_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** A write may or may not take effect. Only a request with a request id may be sent again. */
   OUTCOME_UNKNOWN: { grpc: "ABORTED", retryable: false },
+  /**
+   * The cluster cannot tell the client id of a request from one that it has forgotten. Nothing happened now; an earlier try of the same
+   * request may have taken effect. `since` is an index for a new client id.
+   */
+  SESSION_EXPIRED: { grpc: "ABORTED", retryable: false },
   /** No answer in time. A write may or may not take effect; where CairnClient says it, nothing happened. */
   TIMEOUT: { grpc: "DEADLINE_EXCEEDED", retryable: false },
   /** The caller gave up. A write may or may not take effect; where CairnClient says it, nothing happened. */
@@ -53,6 +58,7 @@ export interface CairnErrorOptions {
   readonly leaderHint?: string | undefined;
   readonly leaderAddress?: string | undefined;
   readonly retryAfterMs?: number | undefined;
+  readonly since?: number | undefined;
 }
 
 /** The one class of error that Cairn's interfaces throw. */
@@ -64,6 +70,8 @@ export class CairnError extends Error {
   readonly leaderAddress: string | undefined;
   /** Try again after this many milliseconds; undefined: no advice. */
   readonly retryAfterMs: number | undefined;
+  /** With SESSION_EXPIRED: an index of the log to give as `since` with a new client id. */
+  readonly since: number | undefined;
 
   constructor(
     readonly code: CairnErrorCode,
@@ -74,6 +82,7 @@ export class CairnError extends Error {
     this.leaderHint = options.leaderHint;
     this.leaderAddress = options.leaderAddress;
     this.retryAfterMs = options.retryAfterMs;
+    this.since = options.since;
   }
 
   /** Whether the same request may be sent again, to this node or another. */

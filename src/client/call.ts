@@ -72,14 +72,28 @@ function outcomeUnknown(cause: CairnError): CairnError {
 }
 
 /** What a node answered to one call, as the error that its caller gets. A code that this version does not know is INTERNAL. */
-export function errorOf({ code: word, message, leaderId, leaderAddress, retryAfterMs }: SessionError): CairnError {
+export function errorOf({
+  code: word,
+  message,
+  leaderId,
+  leaderAddress,
+  retryAfterMs,
+  since,
+}: SessionError): CairnError {
   const known = errorCodeOf(word);
   const code: CairnErrorCode = known ?? "INTERNAL";
   return new CairnError(code, known === undefined ? `${word}: ${message}` : message, {
     leaderHint: leaderId || undefined,
     leaderAddress: leaderAddress || undefined,
     retryAfterMs: retryAfterMs || undefined,
+    since: code === "SESSION_EXPIRED" ? Number(since) : undefined,
   });
+}
+
+/** The error of a write whose session was forgotten after it had been sent before. */
+export function sentByForgotten(cause: CairnError): CairnError {
+  const text = `the write was sent, and the cluster no longer knows what became of it: ${cause.text}`;
+  return new CairnError("OUTCOME_UNKNOWN", text, { cause });
 }
 
 export function clientIsClosed(): CairnError {

@@ -1,12 +1,12 @@
-import { randomUUID } from "node:crypto";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { type CompareAndSetResponse, KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { type Clock, systemClock } from "../clock.js";
 import { CairnError } from "../errors.js";
 import { checkKey, checkKeyStart, checkValue } from "../machine/command.js";
 import { ChannelPool } from "../transport/channel_pool.js";
 import { AnyNode } from "./any_node.js";
 import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
+import { identityOf } from "./identity.js";
 import { LeaderSearch } from "./leader_search.js";
 import {
   type CallOptions,
@@ -96,8 +96,6 @@ const CALL_BYTES = 64;
  * ```
  */
 export class CairnClient implements AsyncDisposable {
-  /** The name under which the cluster remembers this client's writes. */
-  readonly clientId: string;
   readonly #channels = new ChannelPool();
   readonly #clock: Clock;
   readonly #timeoutMs: number;
@@ -109,17 +107,22 @@ export class CairnClient implements AsyncDisposable {
   constructor(options: ClientOptions) {
     const endpoints = checkEndpoints(options.endpoints);
     const random = options.random ?? Math.random;
-    this.clientId = checkClientId(options.clientId ?? randomUUID());
+    const { clientId } = options;
     this.#clock = options.clock ?? systemClock;
     this.#timeoutMs = checkTimeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
     this.#pipeline = new Pipeline({
-      clientId: this.clientId,
+      identity: identityOf(clientId === undefined ? undefined : checkClientId(clientId)),
       channels: this.#channels,
       search: new LeaderSearch(endpoints, random),
       clock: this.#clock,
       random,
     });
     this.#nodes = new AnyNode(endpoints, this.#channels, this.#clock, random);
+  }
+
+  /** The name under which the cluster remembers this client's writes. It changes when the cluster has forgotten the client. */
+  get clientId(): string {
+    return this.#pipeline.clientId;
   }
 
   /** Reads a key. Resolves with undefined when it does not exist. */
@@ -168,7 +171,7 @@ export class CairnClient implements AsyncDisposable {
     const bytes = request.key.byteLength + request.newValue.byteLength;
     const expectedBytes = against.case === "value" ? against.value.byteLength : 0;
     const call = { case: "compareAndSet", value: request } as const;
-    const { swapped, version, current } = (await this.#submit(call, bytes + expectedBytes, options)).value;
+    const { swapped, version, current } = await this.#compareAndSet(call, bytes + expectedBytes, options);
     if (swapped) return { swapped, version: Number(version) };
     return { swapped, current: current === undefined ? undefined : storedValueOf(current) };
   }
@@ -234,6 +237,24 @@ export class CairnClient implements AsyncDisposable {
     return this.#nodes.ask(this.#limits(options), (channel, settings) =>
       channel.client(KeyValueService).get(request, settings),
     );
+  }
+
+  /**
+   * When it was sent twice, the cluster may remember that it did not match, and not what was there. Nothing was changed then, so it is made
+   * once more, as another write.
+   */
+  async #compareAndSet(
+    call: CallRequest & { case: "compareAndSet" },
+    bytes: number,
+    options: CallOptions,
+  ): Promise<CompareAndSetResponse> {
+    const { timeoutMs } = this.#limits(options);
+    const deadline = this.#clock.now() + timeoutMs;
+    for (let leftMs = timeoutMs; leftMs > 0; leftMs = deadline - this.#clock.now()) {
+      const { value } = await this.#submit(call, bytes, { ...options, timeoutMs: leftMs });
+      if (!value.currentForgotten) return value;
+    }
+    throw new CairnError("TIMEOUT", `nothing was swapped, and what was there was not to be had in ${timeoutMs} ms`);
   }
 
   /** Has a call carried out by the leader. Its answer is of the call's own kind. */

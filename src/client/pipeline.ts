@@ -5,7 +5,17 @@ import { CairnError, type CairnErrorCode } from "../errors.js";
 import type { SharedChannel } from "../transport/bridge_client.js";
 import type { ChannelPool } from "../transport/channel_pool.js";
 import { AbortWatch } from "./abort_watch.js";
-import { Call, type CallAnswer, type CallRequest, clientIsClosed, closedDuringCall, errorOf, gaveUp } from "./call.js";
+import {
+  Call,
+  type CallAnswer,
+  type CallRequest,
+  clientIsClosed,
+  closedDuringCall,
+  errorOf,
+  gaveUp,
+  sentByForgotten,
+} from "./call.js";
+import { type ClientIdentity, identitySince } from "./identity.js";
 import { hintOf, type LeaderSearch, notLeader } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
 import { afterAwake } from "./patient_timer.js";
@@ -19,7 +29,7 @@ const RETRY_MS = 50;
 const FINAL: ReadonlySet<CairnErrorCode> = new Set(["INVALID_ARGUMENT", "LIMIT_EXCEEDED", "UNIMPLEMENTED"]);
 
 export interface PipelineOptions {
-  readonly clientId: string;
+  readonly identity: ClientIdentity;
   readonly channels: ChannelPool;
   readonly search: LeaderSearch;
   readonly clock: Clock;
@@ -29,6 +39,9 @@ export interface PipelineOptions {
 /**
  * All calls of a client that the leader answers, over one Session stream to it. When the stream breaks, or another node leads, it is opened
  * anew and what is not answered is sent again, with the same sequences: so every write has its effect once.
+ *
+ * When the cluster has forgotten the client, it refuses all writes under that name. The pipeline then waits for the answers to what it has
+ * sent, takes a new name, and sends again those writes that were sent once and refused. A write that was sent twice is of unknown outcome.
  */
 export class Pipeline {
   /** Calls that wait for their turn, oldest first. */
@@ -38,6 +51,9 @@ export class Pipeline {
   readonly #active = new Map<number, Call>();
   readonly #writes = new WriteWindow();
   readonly #signals = new AbortWatch();
+  #identity: ClientIdentity;
+  /** The name to take when the link that uses the forgotten one has brought its last answer. */
+  #successor: ClientIdentity | undefined;
   #activeReads = 0;
   #lastSequence = 0;
   #link: SessionLink | undefined;
@@ -49,7 +65,13 @@ export class Pipeline {
   #problem: CairnError | undefined;
   #isClosed = false;
 
-  constructor(private readonly options: PipelineOptions) {}
+  constructor(private readonly options: PipelineOptions) {
+    this.#identity = options.identity;
+  }
+
+  get clientId(): string {
+    return this.#identity.clientId;
+  }
 
   /** Where the leader is, as far as is known. */
   get leaderAddress(): string | undefined {
@@ -131,6 +153,7 @@ export class Pipeline {
     const { leaderHint, leaderAddress } = problem ?? {};
     const why = problem === undefined ? text : `${text}; the last problem was: ${problem.message}`;
     call.reject(new CairnError(code, why, { cause: cause ?? problem, leaderHint, leaderAddress }));
+    this.#renewWhenDrained();
   }
 
   /** Opens a link, now or after a pause, unless there is one or nobody needs it. */
@@ -147,7 +170,7 @@ export class Pipeline {
   }
 
   #open(address: string): void {
-    const { channels, clientId, clock } = this.options;
+    const { channels, clock } = this.options;
     let channel: SharedChannel;
     try {
       channel = channels.get(address);
@@ -157,9 +180,12 @@ export class Pipeline {
       this.#reconnect(CairnError.from(error));
       return;
     }
-    const hello = { clientId, clusterId: this.#clusterId };
-    const acknowledgedThrough = () => this.#writes.acknowledgedThrough;
-    const link: SessionLink = new SessionLink(channel, hello, acknowledgedThrough, clock, {
+    const hello = { clientId: this.clientId, clusterId: this.#clusterId };
+    const writeIdentity = () => ({
+      acknowledgedThrough: this.#writes.acknowledgedThrough,
+      since: this.#identity.since ?? 0,
+    });
+    const link: SessionLink = new SessionLink(channel, hello, writeIdentity, clock, {
       greeted: (header) => this.#greeted(link, header),
       answered: (answers) => this.#answered(link, answers),
       ended: (error) => this.#lost(link, error),
@@ -171,8 +197,9 @@ export class Pipeline {
     }
   }
 
-  #greeted(link: SessionLink, { nodeId, clusterId, leaderId, leaderAddress }: ResponseHeader): void {
+  #greeted(link: SessionLink, { nodeId, clusterId, leaderId, leaderAddress, appliedIndex }: ResponseHeader): void {
     this.#clusterId = clusterId;
+    if (this.#identity.since === undefined) this.#identity = { ...this.#identity, since: Number(appliedIndex) };
     this.options.search.met(nodeId, link.address);
     if (leaderId === nodeId) link.begin();
     else this.#leave(link, notLeader(nodeId, { id: leaderId, address: leaderAddress }));
@@ -184,7 +211,7 @@ export class Pipeline {
       const call = this.#active.get(Number(sequence));
       if (call === undefined) continue;
       if (answer.case === "error") {
-        moved = this.#failed(call, errorOf(answer.value), answer.value.retryable) ?? moved;
+        moved = this.#failed(link, call, errorOf(answer.value), answer.value.retryable) ?? moved;
       } else if (answer.case === undefined) {
         call.rejectAsItIs(new CairnError("INTERNAL", "the answer is none that this version knows"));
       } else {
@@ -194,10 +221,11 @@ export class Pipeline {
       }
     }
     if (moved !== undefined) this.#leave(link, moved);
+    else this.#renewWhenDrained();
   }
 
   /** Deals with the failure of one call. Returns it when it means that the leader is elsewhere. */
-  #failed(call: Call, error: CairnError, isRetryable: boolean): CairnError | undefined {
+  #failed(link: SessionLink, call: Call, error: CairnError, isRetryable: boolean): CairnError | undefined {
     switch (error.code) {
       case "NOT_LEADER":
       case "STOPPED":
@@ -207,6 +235,10 @@ export class Pipeline {
         call.refused();
         this.#problem = error;
         this.#sendAgain(call, error.retryAfterMs ?? RETRY_MS);
+        return undefined;
+      case "SESSION_EXPIRED":
+        call.refused();
+        this.#forgotten(link, error.since ?? 0);
         return undefined;
       case "OUTCOME_UNKNOWN":
         if (isRetryable) this.#sendAgain(call, RETRY_MS);
@@ -218,6 +250,31 @@ export class Pipeline {
         else call.reject(error);
         return undefined;
     }
+  }
+
+  /** The cluster does not know this client any more. */
+  #forgotten(link: SessionLink, index: number): void {
+    this.#successor = identitySince(Math.max(index, this.#successor?.since ?? 0));
+    link.drain();
+  }
+
+  /** Goes on under the new name when no write under the old one is without its answer. */
+  #renewWhenDrained(): void {
+    const link = this.#link;
+    if (link === undefined || this.#successor === undefined) return;
+    for (const call of this.#active.values()) if (call.isWrite && link.owes(call)) return;
+    link.close();
+    this.options.search.found(link.address);
+    this.#reconnect(new CairnError("SESSION_EXPIRED", "the cluster has forgotten this client, which takes a new name"));
+  }
+
+  /** Takes the new name, if there is one. A write that was sent under the old one must not be sent under another. */
+  #takeName(): void {
+    if (this.#successor === undefined) return;
+    this.#identity = this.#successor;
+    this.#successor = undefined;
+    const cause = new CairnError("SESSION_EXPIRED", "the cluster has forgotten this client");
+    for (const call of [...this.#active.values()]) if (call.mayHappen) call.rejectAsItIs(sentByForgotten(cause));
   }
 
   /** Sends a call again after a pause, to whoever leads then. */
@@ -242,6 +299,7 @@ export class Pipeline {
   }
 
   #reconnect(problem: CairnError): void {
+    this.#takeName();
     this.#link = undefined;
     this.#problem = problem;
     this.#connect();

@@ -44,6 +44,7 @@ export class SessionLink {
   #isGreeted = false;
   #hasBegun = false;
   #isFlushing = false;
+  #isDraining = false;
   readonly #closing = new AbortController();
   /** Since when the node owes an answer. */
   #silentSince: number | undefined;
@@ -52,7 +53,8 @@ export class SessionLink {
   constructor(
     channel: SharedChannel,
     hello: { readonly clientId: string; readonly clusterId: string },
-    private readonly acknowledgedThrough: () => number,
+    /** What goes with the writes of a message. */
+    private readonly writeIdentity: () => { readonly acknowledgedThrough: number; readonly since: number },
     private readonly clock: Clock,
     private readonly events: LinkEvents,
   ) {
@@ -83,6 +85,16 @@ export class SessionLink {
   begin(): void {
     this.#hasBegun = true;
     this.#flushSoon();
+  }
+
+  /** Sends nothing more, and goes on receiving answers. */
+  drain(): void {
+    this.#isDraining = true;
+  }
+
+  /** Whether this call was sent here, and has no answer yet. */
+  owes(call: Call): boolean {
+    return this.#unanswered.has(call.sequence);
   }
 
   close(): void {
@@ -119,13 +131,13 @@ export class SessionLink {
   }
 
   #flushSoon(): void {
-    if (this.#isFlushing || !this.#hasBegun || this.#isClosed || this.#outbox.size === 0) return;
+    if (this.#isFlushing || !this.#hasBegun || this.#isClosed || this.#isDraining || this.#outbox.size === 0) return;
     this.#isFlushing = true;
     this.clock.soon(() => void this.#flush());
   }
 
   async #flush(): Promise<void> {
-    while (this.#outbox.size > 0 && !this.#isClosed) {
+    while (this.#outbox.size > 0 && !this.#isClosed && !this.#isDraining) {
       const sent = this.#send(this.#nextMessage());
       this.#expectAnswer();
       await sent;
@@ -145,7 +157,8 @@ export class SessionLink {
       call.sent();
       calls.push({ sequence: BigInt(call.sequence), call: call.request });
     }
-    return { calls, acknowledgedThrough: BigInt(this.acknowledgedThrough()) };
+    const { acknowledgedThrough, since } = this.writeIdentity();
+    return { calls, acknowledgedThrough: BigInt(acknowledgedThrough), since: BigInt(since) };
   }
 
   /** Resolves when there is room for another message, or there never will be: the receiving half tells why. */

@@ -70,10 +70,22 @@ export const limits = {
   clientIdBytes: 256,
   /** Longest node id or cluster id, in characters. */
   idCharacters: 64,
-  /** Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes first. */
+  /**
+   * Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes first. This and the next six are part of
+   * the log's meaning: another number needs another version of the rules in machine/session_limits.ts.
+   */
   sessions: 10_000,
   /** Answers remembered for each session; the oldest goes first. */
   sessionAnswers: 128,
+  /** Longest value that is remembered with an answer; of a longer one the cluster remembers the version. */
+  sessionValueBytes: 1 * KiB,
+  /** All that is remembered of sessions; the one unused for longest goes first. Counts as below. */
+  sessionBytes: 64 * MiB,
+  /** Counted for a session besides its client id, and for an answer besides its encoding. */
+  sessionOverheadBytes: 64,
+  answerOverheadBytes: 32,
+  /** Most bytes of an encoded answer besides its value. */
+  answerFieldsBytes: 64,
   /** Proposals waiting for their commit, in bytes; more are refused. */
   uncommittedBytes: 64 * MiB,
   /**
@@ -176,6 +188,8 @@ export const limits = {
   gatewayLineBytes: 64 * MiB,
   /** Objects and lists within each other in a value of the gateway's input. */
   gatewayJsonDepth: 1000,
+  /** Clients of requests with `client_id` that a gateway knows; to it, further ones may be such as the store has forgotten. */
+  gatewayClients: 100_000,
   /** Entries that one seed_state of the gateway may put into a log. */
   gatewaySeedEntries: 10_000_000,
 } as const;
@@ -200,6 +214,13 @@ assert(limits.snapshotWriteBytes <= limits.snapshotSyncBytes, "a write of a snap
 assert(
   limits.sessionMessageBytes <= limits.messageBytes && 2 * limits.valueBytes + 64 * KiB <= limits.messageBytes,
   "a full Session message and a largest compare-and-set fit a gRPC message",
+);
+assert(
+  limits.sessionOverheadBytes +
+    limits.clientIdBytes +
+    limits.sessionAnswers * (limits.answerOverheadBytes + limits.answerFieldsBytes + limits.sessionValueBytes) <=
+    limits.sessionBytes,
+  "a largest session fits what is remembered of all",
 );
 assert(
   limits.clientWritesInFlight <= limits.sessionAnswers,

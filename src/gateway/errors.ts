@@ -47,6 +47,7 @@ const byCairnCode: Readonly<Record<CairnErrorCode, GatewayCode>> = {
   DISK_FULL: gatewayCodes.temporarilyUnavailable,
   DATA_DIRECTORY: gatewayCodes.temporarilyUnavailable,
   OUTCOME_UNKNOWN: gatewayCodes.crash,
+  SESSION_EXPIRED: gatewayCodes.crash,
   TIMEOUT: gatewayCodes.timeout,
   CANCELLED: gatewayCodes.timeout,
   CORRUPT: gatewayCodes.crash,

@@ -7,6 +7,7 @@ import { KeyValue } from "./key_value.js";
 import { readLines } from "./lines.js";
 import { LogCompaction, type Reply } from "./log_compaction.js";
 import type { GatewayNode, NodeSource } from "./nodes.js";
+import { RequestClients } from "./request_clients.js";
 
 export interface GatewayOptions {
   readonly nodes: NodeSource;
@@ -57,9 +58,10 @@ class ServedNode {
     readonly node: GatewayNode,
     timeoutMs: number,
     nodes: () => readonly GatewayNode[],
+    clients: RequestClients,
   ) {
     this.log = new LogCompaction(node, timeoutMs);
-    this.kv = new KeyValue(node, timeoutMs, nodes);
+    this.kv = new KeyValue(node, timeoutMs, nodes, clients);
   }
 }
 
@@ -67,6 +69,7 @@ class ServedNode {
 export class Gateway {
   /** Undefined before init. */
   #nodes: Map<string, ServedNode> | undefined;
+  #clients: RequestClients | undefined;
   readonly #replies = new Map<string, number>();
   #closed = false;
 
@@ -147,7 +150,8 @@ export class Gateway {
 
   #serve(node: GatewayNode): ServedNode {
     const all = () => [...(this.#nodes?.values() ?? [])].map((served) => served.node);
-    return new ServedNode(node, this.options.timeoutMs, all);
+    this.#clients ??= new RequestClients(this.options.nodes.areNew);
+    return new ServedNode(node, this.options.timeoutMs, all, this.#clients);
   }
 
   async #restart({ node, log }: ServedNode): Promise<Reply> {

@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { ResponseHeader } from "../../gen/cairn/v1/kv_pb.js";
 import type { RequestIdSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError, hasCode } from "../errors.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
@@ -6,6 +7,13 @@ import type { Fields } from "./fields.js";
 import { encodeValue, StoredJson } from "./json.js";
 import type { Reply } from "./log_compaction.js";
 import type { GatewayNode } from "./nodes.js";
+import type { RequestClients } from "./request_clients.js";
+
+type RequestIdentity = { readonly requestId?: MessageInitShape<typeof RequestIdSchema> };
+
+interface Headed {
+  readonly header?: ResponseHeader | undefined;
+}
 
 /** The messages of the key-value workload, for one node. They go through consensus. */
 export class KeyValue {
@@ -14,11 +22,12 @@ export class KeyValue {
     private readonly timeoutMs: number,
     /** All nodes of the cluster. */
     private readonly nodes: () => readonly GatewayNode[],
+    private readonly clients: RequestClients,
   ) {}
 
   async write(body: Fields): Promise<Reply> {
-    const request = { key: body.key("key"), value: encodeValue(body.value("value")), ...requestIdOf(body) };
-    await this.#byLeader(({ kv }) => kv.put(request, { timeoutMs: this.timeoutMs }));
+    const request = { key: body.key("key"), value: encodeValue(body.value("value")) };
+    await this.#once(body, (id, { kv }) => kv.put({ ...request, ...id }, { timeoutMs: this.timeoutMs }));
     return ["write_ok", {}];
   }
 
@@ -36,18 +45,48 @@ export class KeyValue {
       expected: { case: "value", value: from } as const,
       newValue: encodeValue(body.value("to")),
       createIfMissing: body.has("create_if_not_exists") && body.boolean("create_if_not_exists"),
-      ...requestIdOf(body),
     };
-    const answer = await this.#byLeader(({ kv }) => kv.compareAndSet(request, { timeoutMs: this.timeoutMs }));
+    const answer = await this.#once(body, (id, { kv }) =>
+      kv.compareAndSet({ ...request, ...id }, { timeoutMs: this.timeoutMs }),
+    );
     if (answer.swapped) return ["cas_ok", {}];
     if (answer.current === undefined) throw noSuchKey(body);
-    const present = StoredJson.from(answer.current.value).text;
-    const text = `key ${body.name("key")} has the value ${present}, expected ${from.toString("utf8")}`;
+    const present = answer.currentForgotten
+      ? "had another value, too long to be remembered for a retry"
+      : `has the value ${StoredJson.from(answer.current.value).text}`;
+    const text = `key ${body.name("key")} ${present}, expected ${from.toString("utf8")}`;
     throw new GatewayError(gatewayCodes.preconditionFailed, text);
   }
 
+  /** Has a request carried out once, however often it comes, if it has a client and a number. */
+  async #once<Answer extends Headed>(
+    body: Fields,
+    send: (id: RequestIdentity, node: GatewayNode) => Promise<Answer>,
+  ): Promise<Answer> {
+    if (!body.has("client_id") && !body.has("seq")) return this.#byLeader((node) => send({}, node));
+    const clientId = body.name("client_id");
+    // Clients may count from 0; the store's sequences begin at 1.
+    const sequence = BigInt(body.count("seq")) + 1n;
+    const known = body.has("since") ? body.count("since") : this.clients.sinceOf(clientId);
+    const attempt = (since: number) =>
+      this.#byLeader((node) => send({ requestId: { clientId, sequence, since: BigInt(since) } }, node));
+    try {
+      return await attempt(0);
+    } catch (error) {
+      // Nothing happened. The store does not know the client, but the gateway may.
+      if (!hasCode(error, "SESSION_EXPIRED") || known === 0) throw error;
+      return attempt(known);
+    }
+  }
+
   /** Has the leader carry out a request; where there is none, makes a node lead first. */
-  async #byLeader<Answer>(request: (node: GatewayNode) => Promise<Answer>): Promise<Answer> {
+  async #byLeader<Answer extends Headed>(request: (node: GatewayNode) => Promise<Answer>): Promise<Answer> {
+    const answer = await this.#answerOfLeader(request);
+    this.clients.reached(answer.header?.appliedIndex ?? 0n);
+    return answer;
+  }
+
+  async #answerOfLeader<Answer>(request: (node: GatewayNode) => Promise<Answer>): Promise<Answer> {
     const first = await unlessNotLeader(() => request(this.node));
     if ("answer" in first) return first.answer;
     const named = this.nodes().find(({ id }) => id === first.leaderHint && id !== this.node.id);
@@ -84,12 +123,6 @@ async function unlessNotLeader<Answer>(
     if (hasCode(error, "NOT_LEADER")) return { leaderHint: error.leaderHint };
     throw error;
   }
-}
-
-function requestIdOf(body: Fields): { requestId?: MessageInitShape<typeof RequestIdSchema> } {
-  if (!body.has("client_id") && !body.has("seq")) return {};
-  // Clients may count from 0; the store's sequences begin at 1.
-  return { requestId: { clientId: body.name("client_id"), sequence: BigInt(body.count("seq")) + 1n } };
 }
 
 function noSuchKey(body: Fields): GatewayError {

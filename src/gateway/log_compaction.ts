@@ -4,7 +4,7 @@ import type { LogPosition } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import { encodeCommand } from "../machine/command.js";
 import { PayloadDecoder } from "../machine/payload_decoder.js";
-import { DEFAULT_SESSION_LIMITS } from "../machine/sessions.js";
+import { DEFAULT_SESSION_LIMITS } from "../machine/session_limits.js";
 import { SnapshotParser } from "../storage/snapshots/parser.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import type { Fields } from "./fields.js";
@@ -258,6 +258,7 @@ export class LogCompaction {
     let payload: PayloadDecoder | undefined;
     const sink = {
       key: (key: Uint8Array, { value }: { value: Uint8Array }) => void members.push(member(key, value)),
+      sessionsHead: () => {},
       session: () => {},
       answer: () => {},
     };

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -26,6 +27,8 @@ export interface GatewayNode {
 export interface NodeSource {
   /** Names that `init` may use; undefined: any. */
   readonly names: readonly string[] | undefined;
+  /** Whether the nodes that are open were made for this gateway, so that nobody has used them before. */
+  readonly areNew: boolean;
   /** Starts or connects the nodes of a cluster: all of them, or none. */
   open(ids: readonly string[]): Promise<GatewayNode[]>;
   /** Stops a node without warning, and starts it from its disk. */
@@ -36,6 +39,7 @@ export interface NodeSource {
 
 /** Nodes that run already, by name. */
 export class RunningNodes implements NodeSource {
+  readonly areNew = false;
   readonly #channels: SharedChannel[] = [];
 
   constructor(
@@ -94,6 +98,7 @@ export class OwnNodes implements NodeSource {
   /** Where the nodes' data directories are. */
   #directory: string | undefined;
   #isTemporary = false;
+  #areNew = false;
   /** What is under way. One thing is done at a time, so that a close() during a start leaves nothing behind. */
   #underWay: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -115,6 +120,7 @@ export class OwnNodes implements NodeSource {
     return this.#inTurn(async () => {
       try {
         await this.#chooseDirectory();
+        this.#areNew = !ids.some((id) => existsSync(join(this.#directory!, id)));
         return await this.#startAll(ids);
       } catch (error) {
         if (error instanceof CairnError) throw error;
@@ -122,6 +128,10 @@ export class OwnNodes implements NodeSource {
         throw new GatewayError(gatewayCodes.temporarilyUnavailable, text);
       }
     });
+  }
+
+  get areNew(): boolean {
+    return this.#areNew;
   }
 
   restart({ id }: GatewayNode): Promise<GatewayNode> {

@@ -1,8 +1,10 @@
-import { CommandOutcome, type CommandResult } from "../../gen/cairn/v1/storage_pb.js";
+import { type Command, CommandOutcome, type CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import { assert } from "../core/invariants.js";
 import type { Entry, LogPosition } from "../core/types.js";
+import { CairnError } from "../errors.js";
 import { commandResult, decodeCommand } from "./command.js";
 import { evaluate, type RecordStore } from "./evaluate.js";
+import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
 import type { ApplyResult } from "./state_machine.js";
 
@@ -12,9 +14,12 @@ export function applyEntries(
   records: RecordStore,
   sessions: SessionTable,
 ): ApplyResult<CommandResult>[] {
-  const results = entries.map((entry) => ({
-    index: entry.index,
-    result: entry.type === "command" ? applyCommand(entry, records, sessions) : undefined,
+  const commands = entries.map(({ type, data }) => (type === "command" ? decodeCommand(data) : undefined));
+  // Before the first is applied: all are, or none.
+  for (const [at, command] of commands.entries()) checkRules(command?.rules ?? 0, entries[at]!.index);
+  const results = entries.map(({ type, index }, at) => ({
+    index,
+    result: type === "command" ? applyCommand(commands[at], index, records, sessions) : undefined,
   }));
   sessions.flush();
   return results;
@@ -39,9 +44,24 @@ export function assertFollow(entries: readonly Entry[], applied: LogPosition): v
 }
 
 /** Bytes that are no command have no effect, not even on the session that they name. */
-function applyCommand({ index, data }: Entry, records: RecordStore, sessions: SessionTable): CommandResult {
-  const command = decodeCommand(data);
+function applyCommand(
+  command: Command | undefined,
+  index: number,
+  records: RecordStore,
+  sessions: SessionTable,
+): CommandResult {
   if (command === undefined) return commandResult(CommandOutcome.INVALID, index);
-  if (command.requestId === undefined) return evaluate(command.operation, index, records);
-  return sessions.answer(command.requestId, index, () => evaluate(command.operation, index, records));
+  const { requestId, operation, rules } = command;
+  if (requestId === undefined) return evaluate(operation, index, records);
+  sessions.adopt(rules);
+  return sessions.answer(requestId, index, () => evaluate(operation, index, records));
+}
+
+/** To apply a command by older rules than the other replicas would let this one drift apart from them. */
+function checkRules(rules: number, index: number): void {
+  if (rules <= NEWEST_RULES) return;
+  const text =
+    `entry ${index} needs version ${rules} of the rules for remembered answers, and this program knows 1 to ${NEWEST_RULES}: ` +
+    "start the node with the version of Cairn that the other members run";
+  throw new CairnError("FAILED_PRECONDITION", text);
 }

@@ -11,6 +11,7 @@ import {
 } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../core/limits.js";
 import { CairnError, type CairnErrorCode } from "../errors.js";
+import { NEWEST_RULES } from "./session_limits.js";
 
 /**
  * Encodes a command for the log. The server calls this before it proposes; what it returns, every replica can carry out.
@@ -18,6 +19,7 @@ import { CairnError, type CairnErrorCode } from "../errors.js";
  */
 export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uint8Array {
   const command = create(CommandSchema, init);
+  command.rules = command.requestId === undefined ? 0 : NEWEST_RULES;
   const problem = problemOf(command);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
   const bytes = toBinary(CommandSchema, command);
@@ -70,6 +72,11 @@ export function commandResult(
   return create(CommandResultSchema, { outcome, index: BigInt(index), value, version: BigInt(version) });
 }
 
+/** The result as it is remembered when its value is too long for that. */
+export function withoutValue({ outcome, index, version }: CommandResult): CommandResult {
+  return create(CommandResultSchema, { outcome, index, version, valueForgotten: true });
+}
+
 /** The bytes that a session keeps of a result; the same on every replica. */
 export function encodeResult(result: CommandResult): Uint8Array {
   return toBinary(CommandResultSchema, result);
@@ -110,12 +117,15 @@ function problemOf(command: Command): Problem | undefined {
   }
 }
 
-function problemOfRequestId({ clientId, sequence, acknowledgedThrough }: RequestId): Problem | undefined {
+function problemOfRequestId({ clientId, sequence, acknowledgedThrough, since }: RequestId): Problem | undefined {
   const bytes = Buffer.byteLength(clientId);
   if (bytes === 0) return invalid("request_id.client_id is empty: choose one at random");
   if (bytes > limits.clientIdBytes) return tooLong("request_id.client_id", bytes, "clientIdBytes");
   if (sequence < 1n || sequence > BigInt(Number.MAX_SAFE_INTEGER)) {
     return invalid(`request_id.sequence is ${sequence}: number requests from 1`);
+  }
+  if (since > BigInt(Number.MAX_SAFE_INTEGER)) {
+    return invalid(`request_id.since is ${since}: give an index that the cluster has named, or 0`);
   }
   if (acknowledgedThrough >= sequence) {
     return invalid(

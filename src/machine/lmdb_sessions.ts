@@ -2,19 +2,22 @@ import type { Transaction } from "lmdb";
 import { CHECKSUM_BYTES, type StateDigest } from "./lmdb_checksums.js";
 import type { SealedTable } from "./lmdb_table.js";
 import type { PayloadAnswer, PayloadSession } from "./payload.js";
-import type { SessionHead, SessionStore, StoredSession } from "./sessions.js";
+import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js";
+import type { SessionHead, SessionStore, StoredSession, StoredSessions } from "./sessions.js";
 
 // Rows of the two tables, each behind its checksum; numbers in keys are big-endian so that they
 // sort:
 //   sessions: client id in UTF-8                              -> floor, last-used index (doubles, little-endian)
+//             0xff, which no text begins with                 -> rules, horizon (doubles, little-endian); none in a new state
 //   answers:  length of the client id (2), client id,
 //             sequence (8)                                    -> the answer
 // The length in front keeps the answers of one client apart from those of another whose id starts
 // the same.
 
-const FLOOR_AT = CHECKSUM_BYTES;
-const LAST_USED_AT = FLOOR_AT + 8;
-const HEAD_BYTES = LAST_USED_AT + 8;
+const ALL_SESSIONS_KEY = Buffer.from([0xff]);
+const FIRST_AT = CHECKSUM_BYTES;
+const SECOND_AT = FIRST_AT + 8;
+const HEAD_BYTES = SECOND_AT + 8;
 const LENGTH_BYTES = 2;
 const SEQUENCE_BYTES = 8;
 
@@ -28,11 +31,12 @@ export class LmdbSessions implements SessionStore {
     private readonly answers: SealedTable,
   ) {}
 
+  putSessionsHead({ rules, horizon }: SessionsHead): void {
+    this.heads.put(ALL_SESSIONS_KEY, rowOf(rules, horizon));
+  }
+
   putSession({ clientId, floor, lastUsed }: SessionHead): void {
-    const row = Buffer.allocUnsafe(HEAD_BYTES);
-    row.writeDoubleLE(floor, FLOOR_AT);
-    row.writeDoubleLE(lastUsed, LAST_USED_AT);
-    this.heads.put(Buffer.from(clientId), row);
+    this.heads.put(Buffer.from(clientId), rowOf(floor, lastUsed));
   }
 
   deleteSession(clientId: string): void {
@@ -54,12 +58,17 @@ export class LmdbSessions implements SessionStore {
   }
 
   /** All sessions, as the transaction sees them, to fill a session table with. */
-  *stored(transaction: Transaction): Generator<StoredSession, void, undefined> {
-    for (const head of this.#heads(transaction)) {
-      const sequences: number[] = [];
-      for (const { sequence } of this.#answersOf(head.clientId, transaction)) sequences.push(sequence);
-      yield { ...head, sequences };
-    }
+  stored(transaction: Transaction): StoredSessions {
+    return { head: this.head(transaction), sessions: this.#storedSessions(transaction) };
+  }
+
+  /** Throws CairnError CORRUPT. */
+  head(transaction: Transaction): SessionsHead {
+    const row = this.heads.getCopy(ALL_SESSIONS_KEY, transaction);
+    if (row === undefined) return FIRST_HEAD;
+    const rules = Object.values(sessionRules).find((known) => known === row.readDoubleLE(FIRST_AT));
+    if (rules === undefined) throw this.heads.damaged("the rules of the sessions are none that this version knows");
+    return { rules, horizon: row.readDoubleLE(SECOND_AT) };
   }
 
   /**
@@ -72,13 +81,26 @@ export class LmdbSessions implements SessionStore {
     }
   }
 
+  *#storedSessions(transaction: Transaction): Generator<StoredSession, void, undefined> {
+    for (const head of this.#heads(transaction)) {
+      const sequences: number[] = [];
+      const sizes: number[] = [];
+      for (const { sequence, answer } of this.#answersOf(head.clientId, transaction)) {
+        sequences.push(sequence);
+        sizes.push(answer.byteLength);
+      }
+      yield { ...head, sequences, sizes };
+    }
+  }
+
   *#heads(transaction: Transaction, walked?: StateDigest): Generator<SessionHead, void, undefined> {
     try {
       for (const { key, value: row } of this.heads.range({ transaction })) {
         const mark = this.heads.verify(key, row);
         walked?.sessions.add(mark);
         if (row.byteLength !== HEAD_BYTES) throw this.heads.damaged("a row has not its size");
-        const [floor, lastUsed] = [row.readDoubleLE(FLOOR_AT), row.readDoubleLE(LAST_USED_AT)];
+        if (key.equals(ALL_SESSIONS_KEY)) continue;
+        const [floor, lastUsed] = [row.readDoubleLE(FIRST_AT), row.readDoubleLE(SECOND_AT)];
         yield { clientId: UTF_8.decode(key), floor, lastUsed };
       }
     } catch (error) {
@@ -106,6 +128,13 @@ export class LmdbSessions implements SessionStore {
 }
 
 const UTF_8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function rowOf(first: number, second: number): Buffer {
+  const row = Buffer.allocUnsafe(HEAD_BYTES);
+  row.writeDoubleLE(first, FIRST_AT);
+  row.writeDoubleLE(second, SECOND_AT);
+  return row;
+}
 
 function answerKey(clientId: string, sequence: number): Buffer {
   const length = Buffer.byteLength(clientId);

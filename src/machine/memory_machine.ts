@@ -7,13 +7,8 @@ import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from
 import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
 import { PayloadDecoder } from "./payload_decoder.js";
 import { PayloadView } from "./payload_view.js";
-import {
-  DEFAULT_SESSION_LIMITS,
-  type SessionHead,
-  type SessionLimits,
-  type SessionStore,
-  SessionTable,
-} from "./sessions.js";
+import { DEFAULT_SESSION_LIMITS, FIRST_HEAD, type SessionLimits, type SessionsHead } from "./session_limits.js";
+import { type SessionHead, type SessionStore, SessionTable } from "./sessions.js";
 import type { ApplyResult } from "./state_machine.js";
 
 /** The key-value machine in memory: the reference that others are compared with, and the simulator's. Nothing of it is durable. */
@@ -104,6 +99,7 @@ export class MemoryMachine implements KeyValueMachine {
 class MemoryState implements RecordStore, SessionStore {
   readonly records = new Map<string, KeyRecord>();
   readonly sessions = new Map<string, { head: SessionHead; answers: Map<number, Uint8Array> }>();
+  sessionsHead: SessionsHead = FIRST_HEAD;
   table: SessionTable;
 
   constructor(private readonly sessionLimits: SessionLimits) {
@@ -124,6 +120,10 @@ class MemoryState implements RecordStore, SessionStore {
 
   clear(): void {
     this.records.clear();
+  }
+
+  putSessionsHead(head: SessionsHead): void {
+    this.sessionsHead = head;
   }
 
   putSession(head: SessionHead): void {
@@ -150,6 +150,7 @@ class MemoryState implements RecordStore, SessionStore {
     let clientId = "";
     return {
       key: (key: Uint8Array, record: KeyRecord) => this.put(key, record),
+      sessionsHead: (head: SessionsHead) => this.putSessionsHead(head),
       session: (head: SessionHead) => {
         clientId = head.clientId;
         this.putSession(head);
@@ -162,11 +163,11 @@ class MemoryState implements RecordStore, SessionStore {
 
   /** Makes the table anew from the sessions that are stored. */
   loadTable(): void {
-    const stored = [...this.sessions.values()].map(({ head, answers }) => ({
-      ...head,
-      sequences: [...answers.keys()].sort((a, b) => a - b),
-    }));
-    this.table = new SessionTable(this, this.sessionLimits, stored);
+    const sessions = [...this.sessions.values()].map(({ head, answers }) => {
+      const sequences = [...answers.keys()].sort((a, b) => a - b);
+      return { ...head, sequences, sizes: sequences.map((sequence) => answers.get(sequence)!.byteLength) };
+    });
+    this.table = new SessionTable(this, this.sessionLimits, { head: this.sessionsHead, sessions });
   }
 
   /** The state as it is now, in order. Records and answers are never changed, so they are shared. */
@@ -180,7 +181,7 @@ class MemoryState implements RecordStore, SessionStore {
         const inOrder = [...answers].sort(([a], [b]) => a - b);
         return { ...head, answers: inOrder.map(([sequence, answer]) => ({ sequence, answer })) };
       });
-    return { keys: () => keys, sessions: () => sessions };
+    return { keys: () => keys, sessionsHead: this.sessionsHead, sessions: () => sessions };
   }
 
   #session(clientId: string) {

@@ -4,7 +4,7 @@
 //   part      | bytes                  | field
 //   ----------+------------------------+----------------------------------------------------------------------------------
 //   preamble  | 7                      | "CAIRNKV"
-//             | 1                      | format version: 1
+//             | 1                      | format version: that of the rules for remembered answers, 1 or 2
 //             | 8, little-endian       | applied index
 //             | 8, little-endian       | term of that entry; 0 at index 0
 //   key       | 1                      | 1
@@ -13,10 +13,12 @@
 //             | varint                 | version, from the create version to the applied index
 //             | varint                 | length of the value, to limits.valueBytes
 //             |                        | the key, then the value. Keys ascend.
+//   sessions' | 1                      | 5. There in version 2, and not in version 1.
+//   head      | varint                 | horizon: highest index at which a forgotten session was last used; 0: none is forgotten
 //   session   | 1                      | 2
 //   (each)    | varint                 | length of the client id, 1 to limits.clientIdBytes
 //             | varint                 | floor: highest sequence whose answer is forgotten
-//             | varint                 | last-used index, from 1 to the applied index
+//             | varint                 | last-used index, above the horizon, to the applied index
 //             |                        | the client id in UTF-8. Client ids ascend by bytes.
 //   answer    | 1                      | 3
 //   (each, of | varint                 | sequence, above the floor; sequences of a session ascend
@@ -26,7 +28,8 @@
 //             | varint, varint, varint | number of keys, sessions, answers. Nothing follows.
 //
 // A varint has 7 bits a byte, lowest first, the top bit set on all bytes but the last; at most 8 bytes (2^53 - 1) and no more than
-// needed. All keys come before all sessions. The applied index stands inside the payload so that a snapshot labelled with another
+// needed. All keys come before the sessions' head, and that before all sessions. In version 2 an answer carries a value of at most
+// sessionValueBytes, and all sessions together count for at most sessionBytes. The applied index stands inside the payload so that a snapshot labelled with another
 // index than its state's is refused (etcd#13973).
 
 import { assertCount } from "../core/invariants.js";
@@ -34,17 +37,14 @@ import { limits } from "../core/limits.js";
 import type { LogPosition } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import type { KeyRecord } from "./evaluate.js";
+import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js";
 import type { SessionHead } from "./sessions.js";
 
 export const PAYLOAD_MAGIC = "CAIRNKV";
-export const PAYLOAD_VERSION = 1;
 export const PREAMBLE_BYTES = 24;
 
 /** First byte of each part after the preamble. */
-export const partTag = { key: 1, session: 2, answer: 3, end: 4 } as const;
-
-/** Most bytes of a remembered answer: a largest value, and the fields around it. */
-export const ANSWER_BYTES_MAX = limits.valueBytes + 64;
+export const partTag = { key: 1, session: 2, answer: 3, end: 4, sessionsHead: 5 } as const;
 
 /** Most bytes of a part without the bytes that it carries. */
 const PART_HEADER_BYTES = 1 + 4 * 8;
@@ -66,6 +66,7 @@ export interface PayloadAnswer {
 
 /** A state at rest, to be written down. */
 export interface PayloadSource {
+  readonly sessionsHead: SessionsHead;
   /** Ascending by the bytes of the key. */
   keys(): Iterable<PayloadKey>;
   /** Ascending by the bytes of the client id. Each session's answers are read before the next session is asked for. */
@@ -75,13 +76,14 @@ export interface PayloadSource {
 /** The payload of a state at `at`, in pieces of at most limits.payloadPieceBytes, each good until the next one is asked for. */
 export function* encodePayload(at: LogPosition, source: PayloadSource): Generator<Uint8Array, void, undefined> {
   const block = new PayloadBlock();
-  block.preamble(at);
+  block.preamble(at, source.sessionsHead);
   const counts = { keys: 0, sessions: 0, answers: 0 };
   for (const key of source.keys()) {
     counts.keys++;
     block.key(key);
     if (block.isFull) yield* block.take();
   }
+  block.sessionsHead(source.sessionsHead);
   for (const session of source.sessions()) {
     counts.sessions++;
     block.session(session);
@@ -104,7 +106,8 @@ export function encodePairsPayload(
   pairs: Iterable<{ readonly key: Uint8Array; readonly value: Uint8Array }>,
   at: LogPosition,
 ): Generator<Uint8Array, void, undefined> {
-  return encodePayload(at, { keys: () => recordsOf(pairs, at.index), sessions: () => [] });
+  const keys = () => recordsOf(pairs, at.index);
+  return encodePayload(at, { keys, sessionsHead: FIRST_HEAD, sessions: () => [] });
 }
 
 function* recordsOf(
@@ -149,10 +152,10 @@ class PayloadBlock {
     return this.#used >= limits.payloadPieceBytes;
   }
 
-  preamble({ index, term }: LogPosition): void {
+  preamble({ index, term }: LogPosition, { rules }: SessionsHead): void {
     this.#reserve(PREAMBLE_BYTES);
     this.#used += this.#bytes.write(PAYLOAD_MAGIC, this.#used, "latin1");
-    this.#used = this.#bytes.writeUInt8(PAYLOAD_VERSION, this.#used);
+    this.#used = this.#bytes.writeUInt8(rules, this.#used);
     this.#used = this.#bytes.writeBigUInt64LE(BigInt(index), this.#used);
     this.#used = this.#bytes.writeBigUInt64LE(BigInt(term), this.#used);
   }
@@ -166,6 +169,13 @@ class PayloadBlock {
     this.#varint(value.byteLength);
     this.#append(key);
     this.#append(value);
+  }
+
+  sessionsHead({ rules, horizon }: SessionsHead): void {
+    if (rules === sessionRules.counted) return;
+    this.#reserve(PART_HEADER_BYTES);
+    this.#byte(partTag.sessionsHead);
+    this.#varint(horizon);
   }
 
   session({ clientId, floor, lastUsed }: SessionHead): void {

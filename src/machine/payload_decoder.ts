@@ -2,12 +2,24 @@ import { limits } from "../core/limits.js";
 import type { LogPosition } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import type { KeyRecord } from "./evaluate.js";
-import { ANSWER_BYTES_MAX, PAYLOAD_MAGIC, PAYLOAD_VERSION, PREAMBLE_BYTES, partTag } from "./payload.js";
-import type { SessionHead, SessionLimits } from "./sessions.js";
+import { PAYLOAD_MAGIC, PREAMBLE_BYTES, partTag } from "./payload.js";
+import {
+  answerBytes,
+  encodedAnswerBytesMax,
+  NEWEST_RULES,
+  type SessionLimits,
+  type SessionRules,
+  type SessionsHead,
+  sessionBytes,
+  sessionRules,
+} from "./session_limits.js";
+import type { SessionHead } from "./sessions.js";
 
 /** Where a payload's contents go, in the payload's order. Bytes are lent for the call. */
 export interface PayloadSink {
   key(key: Uint8Array, record: KeyRecord): void;
+  /** Comes before all sessions, unless it is that of a new state. */
+  sessionsHead(head: SessionsHead): void;
   session(head: SessionHead): void;
   /** An answer of the last session. */
   answer(sequence: number, answer: Uint8Array): void;
@@ -24,6 +36,10 @@ export class PayloadDecoder {
   /** Bytes of the payload before those being looked at, for messages. */
   #done = 0;
   #stage: "preamble" | "keys" | "sessions" | "ended" = "preamble";
+  #rules: SessionRules = sessionRules.counted;
+  #horizon = 0;
+  /** Of all sessions so far, as their limit counts them. */
+  #sessionBytes = 0;
   readonly #counts = { keys: 0, sessions: 0, answers: 0 };
   readonly #lastKey = new LastBytes(limits.keyBytes);
   readonly #lastClientId = new LastBytes(limits.clientIdBytes);
@@ -84,8 +100,10 @@ export class PayloadDecoder {
     if (this.#stage === "preamble") return this.#preamble(scan);
     const tag = scan.byte();
     if (tag === partTag.key && this.#stage === "keys") return this.#key(scan, start);
+    if (tag === partTag.sessionsHead && this.#mayHaveHead) return this.#sessionsHead(scan, start);
+    if (this.#mayHaveHead) throw this.#corrupt(start, `a part with tag ${tag} stands before the head of the sessions`);
     if (tag === partTag.session) return this.#session(scan, start);
-    if (tag === partTag.answer && this.#stage === "sessions") return this.#answer(scan, start);
+    if (tag === partTag.answer && this.#counts.sessions > 0) return this.#answer(scan, start);
     if (tag === partTag.end) return this.#end(scan, start);
     throw this.#corrupt(start, `a part with tag ${tag} cannot stand here`);
   }
@@ -96,9 +114,11 @@ export class PayloadDecoder {
     if (bytes.toString("latin1", 0, PAYLOAD_MAGIC.length) !== PAYLOAD_MAGIC)
       throw this.#corrupt(0, "it is not Cairn's");
     const version = bytes[PAYLOAD_MAGIC.length];
-    if (version !== PAYLOAD_VERSION) {
-      throw this.#corrupt(0, `its format version is ${version}, this program reads ${PAYLOAD_VERSION}`);
+    const rules = Object.values(sessionRules).find((known) => known === version);
+    if (rules === undefined) {
+      throw this.#corrupt(0, `its format version is ${version}, this program reads 1 to ${NEWEST_RULES}`);
     }
+    this.#rules = rules;
     const index = bytes.readBigUInt64LE(PAYLOAD_MAGIC.length + 1);
     const term = bytes.readBigUInt64LE(PAYLOAD_MAGIC.length + 9);
     const { expected } = this;
@@ -131,6 +151,20 @@ export class PayloadDecoder {
     return true;
   }
 
+  get #mayHaveHead(): boolean {
+    return this.#stage === "keys" && this.#rules !== sessionRules.counted;
+  }
+
+  #sessionsHead(scan: Scan, start: number): boolean {
+    const horizon = scan.varint();
+    if (!this.#hasHeader(scan, start)) return false;
+    if (horizon > this.expected.index) throw this.#corrupt(start, `no session can have been used at index ${horizon}`);
+    this.sink.sessionsHead({ rules: this.#rules, horizon });
+    this.#horizon = horizon;
+    this.#stage = "sessions";
+    return true;
+  }
+
   #session(scan: Scan, start: number): boolean {
     const idBytes = scan.varint();
     const floor = scan.varint();
@@ -139,7 +173,7 @@ export class PayloadDecoder {
     if (idBytes < 1 || idBytes > limits.clientIdBytes) {
       throw this.#corrupt(start, `a client id cannot have ${idBytes} bytes`);
     }
-    if (lastUsed < 1 || lastUsed > this.expected.index) {
+    if (lastUsed <= this.#horizon || lastUsed > this.expected.index) {
       throw this.#corrupt(start, `a session cannot have been used at index ${lastUsed}`);
     }
     const bytes = scan.take(idBytes);
@@ -148,7 +182,9 @@ export class PayloadDecoder {
     if (this.#counts.sessions === this.bounds.sessions) {
       throw this.#corrupt(start, `it has over ${this.bounds.sessions} sessions`);
     }
-    this.sink.session({ clientId: this.#text(bytes, start), floor, lastUsed });
+    const clientId = this.#text(bytes, start);
+    this.#countBytes(sessionBytes(clientId), start);
+    this.sink.session({ clientId, floor, lastUsed });
     this.#lastClientId.set(bytes);
     this.#lastSequence = floor;
     this.#answersOfSession = 0;
@@ -159,20 +195,33 @@ export class PayloadDecoder {
 
   #answer(scan: Scan, start: number): boolean {
     const sequence = scan.varint();
-    const answerBytes = scan.varint();
+    const length = scan.varint();
     if (!this.#hasHeader(scan, start)) return false;
-    if (answerBytes > ANSWER_BYTES_MAX) throw this.#corrupt(start, `an answer cannot have ${answerBytes} bytes`);
+    if (length > this.#answerBytesMax) throw this.#corrupt(start, `an answer cannot have ${length} bytes`);
     if (sequence <= this.#lastSequence) throw this.#corrupt(start, "a session's answers do not ascend from its floor");
     if (this.#answersOfSession === this.bounds.answers) {
       throw this.#corrupt(start, `a session has over ${this.bounds.answers} answers`);
     }
-    const answer = scan.take(answerBytes);
+    const answer = scan.take(length);
     if (answer === undefined) return false;
+    this.#countBytes(answerBytes(length), start);
     this.sink.answer(sequence, answer);
     this.#lastSequence = sequence;
     this.#answersOfSession++;
     this.#counts.answers++;
     return true;
+  }
+
+  /** The first rules remember values of any length. */
+  get #answerBytesMax(): number {
+    const isCounted = this.#rules === sessionRules.counted;
+    return encodedAnswerBytesMax(isCounted ? limits.valueBytes : this.bounds.valueBytes);
+  }
+
+  #countBytes(bytes: number, start: number): void {
+    this.#sessionBytes += bytes;
+    if (this.#rules === sessionRules.counted || this.#sessionBytes <= this.bounds.bytes) return;
+    throw this.#corrupt(start, `its sessions count for over ${this.bounds.bytes} bytes`);
   }
 
   #end(scan: Scan, start: number): boolean {

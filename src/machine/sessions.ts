@@ -1,17 +1,18 @@
 import { CommandOutcome, type CommandResult, type RequestId } from "../../gen/cairn/v1/storage_pb.js";
 import { assert } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
-import { commandResult, decodeResult, encodeResult } from "./command.js";
-
-/** How much the cluster remembers of its clients. The same on every replica, or their states drift apart. */
-export interface SessionLimits {
-  /** Sessions; the one unused for longest goes first. */
-  readonly sessions: number;
-  /** Answers of one session; the lowest sequence goes first. */
-  readonly answers: number;
-}
-
-export const DEFAULT_SESSION_LIMITS: SessionLimits = { sessions: limits.sessions, answers: limits.sessionAnswers };
+import { commandResult, decodeResult, encodeResult, withoutValue } from "./command.js";
+import {
+  answerBytes,
+  encodedAnswerBytesMax,
+  FIRST_HEAD,
+  largestSessionBytes,
+  NEWEST_RULES,
+  type SessionLimits,
+  type SessionRules,
+  type SessionsHead,
+  sessionBytes,
+  sessionRules,
+} from "./session_limits.js";
 
 /** What is remembered of a client besides its answers. */
 export interface SessionHead {
@@ -24,6 +25,7 @@ export interface SessionHead {
 
 /** Where sessions are kept. The table above it decides what is kept. */
 export interface SessionStore {
+  putSessionsHead(head: SessionsHead): void;
   putSession(head: SessionHead): void;
   deleteSession(clientId: string): void;
   /** The answer's bytes; they may be good only until the next call. */
@@ -36,6 +38,14 @@ export interface SessionStore {
 export interface StoredSession extends SessionHead {
   /** Sequences of the remembered answers, ascending. */
   readonly sequences: number[];
+  /** Encoded bytes of each of them. */
+  readonly sizes: number[];
+}
+
+/** All that is read back. */
+export interface StoredSessions {
+  readonly head: SessionsHead;
+  readonly sessions: Iterable<StoredSession>;
 }
 
 interface Session {
@@ -43,64 +53,107 @@ interface Session {
   floor: number;
   lastUsed: number;
   readonly sequences: number[];
+  readonly sizes: number[];
 }
 
 /**
  * The table of client sessions, which makes retries exactly-once (thesis section 6.3). Part of the replicated state: what it does
- * is a function of the entries alone. Answers stay in the store; only their sequences are held in memory.
+ * is a function of the entries alone. Answers stay in the store; only their sequences and sizes are held in memory.
+ *
+ * Sessions are forgotten in the order of their last use, so `lastUsed` of every session is above the horizon. A session is made only by a
+ * request whose `since` is below its own index and not below the horizon. When that session is forgotten, it was last used above its
+ * `since`, and the horizon rises to there: the same client id can never be taken for a new one again.
  */
 export class SessionTable {
   /** In order of last use, oldest first. */
   readonly #sessions = new Map<string, Session>();
   /** Sessions whose head has changed since the last flush. */
   readonly #changed = new Set<Session>();
+  #rules: SessionRules;
+  #horizon: number;
+  #hasNewHead = false;
+  /** Of all sessions, as the limit counts them. */
+  #bytes = 0;
 
   constructor(
     private readonly store: SessionStore,
     private readonly bounds: SessionLimits,
-    stored: Iterable<StoredSession> = [],
+    stored: StoredSessions = { head: FIRST_HEAD, sessions: [] },
   ) {
     assert(bounds.sessions >= 1 && bounds.answers >= 1, "a session and an answer can be remembered", { ...bounds });
-    const inOrderOfUse = [...stored].sort((a, b) => a.lastUsed - b.lastUsed);
-    for (const session of inOrderOfUse) this.#sessions.set(session.clientId, { ...session });
+    assert(largestSessionBytes(bounds) <= bounds.bytes, "a largest session can be remembered", { ...bounds });
+    this.#rules = stored.head.rules;
+    this.#horizon = stored.head.horizon;
+    const inOrderOfUse = [...stored.sessions].sort((a, b) => a.lastUsed - b.lastUsed);
+    for (const session of inOrderOfUse) {
+      this.#sessions.set(session.clientId, { ...session });
+      this.#bytes += bytesOf(session);
+    }
   }
 
   get size(): number {
     return this.#sessions.size;
   }
 
+  /** Bytes of all sessions and answers, as `SessionLimits.bytes` counts them. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   /**
    * Answers the command of the entry at `index`: from memory when it is a retry, else by carrying it out. A request id counts as a
-   * use of the session, and its acknowledgement takes effect, whatever the answer.
+   * use of the session, and its acknowledgement takes effect, whatever the answer. A client that may be a forgotten one changes nothing.
    */
   answer(requestId: RequestId, index: number, carryOut: () => CommandResult): CommandResult {
-    const session = this.#use(requestId.clientId, index);
+    const session = this.#use(requestId, index);
+    if (session === undefined) return commandResult(CommandOutcome.SESSION_EXPIRED, index);
     const result = this.#answer(session, Number(requestId.sequence), index, carryOut);
     this.#forgetThrough(session, Number(requestId.acknowledgedThrough));
     this.#evictSessions();
     return result;
   }
 
-  /** Writes the heads of the sessions that were used since the last call. Comes before the end of the store's transaction. */
+  /** Changes to the rules that a command names, unless they are in force. They must be known. */
+  adopt(rules: number): void {
+    if (rules <= this.#rules) return;
+    assert(rules <= NEWEST_RULES, "the rules are known", { rules });
+    this.#rules = sessionRules.bounded;
+    this.#horizon = this.#horizonOfCounted();
+    this.#hasNewHead = true;
+    for (const session of this.#sessions.values()) this.#shorten(session);
+    this.#evictSessions();
+  }
+
+  /** Writes what was changed since the last call, but for answers. Comes before the end of the store's transaction. */
   flush(): void {
+    if (this.#hasNewHead) this.store.putSessionsHead({ rules: this.#rules, horizon: this.#horizon });
+    this.#hasNewHead = false;
     for (const { clientId, floor, lastUsed } of this.#changed) this.store.putSession({ clientId, floor, lastUsed });
     this.#changed.clear();
   }
 
   #answer(session: Session, sequence: number, index: number, carryOut: () => CommandResult): CommandResult {
-    if (holds(session.sequences, sequence)) {
-      const answer = this.store.getAnswer(session.clientId, sequence);
-      assert(answer !== undefined, "a remembered answer is stored", { clientId: session.clientId, sequence });
-      return decodeResult(Uint8Array.prototype.slice.call(answer));
-    }
+    if (holds(session.sequences, sequence)) return this.#remembered(session, sequence);
     if (sequence <= session.floor) return commandResult(CommandOutcome.RETRY_TOO_OLD, index);
     const result = carryOut();
     this.#remember(session, sequence, result);
     return result;
   }
 
-  #use(clientId: string, index: number): Session {
-    const session = this.#sessions.get(clientId) ?? { clientId, floor: 0, lastUsed: 0, sequences: [] };
+  #remembered({ clientId }: Session, sequence: number): CommandResult {
+    const answer = this.store.getAnswer(clientId, sequence);
+    assert(answer !== undefined, "a remembered answer is stored", { clientId, sequence });
+    return decodeResult(Uint8Array.prototype.slice.call(answer));
+  }
+
+  /** The session, from now on the one used last; undefined when the client may be one that is forgotten. */
+  #use({ clientId, since }: RequestId, index: number): Session | undefined {
+    let session = this.#sessions.get(clientId);
+    if (session === undefined) {
+      if (!this.#isNew(Number(since), index)) return undefined;
+      session = { clientId, floor: 0, lastUsed: 0, sequences: [], sizes: [] };
+      this.#bytes += sessionBytes(clientId);
+    }
     session.lastUsed = index;
     this.#sessions.delete(clientId);
     this.#sessions.set(clientId, session);
@@ -108,10 +161,25 @@ export class SessionTable {
     return session;
   }
 
+  /** Whether a client that has no session now never had one. */
+  #isNew(since: number, index: number): boolean {
+    if (this.#rules === sessionRules.counted) return true;
+    return since >= this.#horizon && since < index;
+  }
+
   #remember(session: Session, sequence: number, result: CommandResult): void {
-    session.sequences.splice(placeOf(session.sequences, sequence), 0, sequence);
-    this.store.putAnswer(session.clientId, sequence, encodeResult(result));
+    const answer = encodeResult(this.#shortened(result));
+    const at = placeOf(session.sequences, sequence);
+    session.sequences.splice(at, 0, sequence);
+    session.sizes.splice(at, 0, answer.byteLength);
+    this.#bytes += answerBytes(answer.byteLength);
+    this.store.putAnswer(session.clientId, sequence, answer);
     while (session.sequences.length > this.bounds.answers) this.#forgetThrough(session, session.sequences[0]!);
+  }
+
+  #shortened(result: CommandResult): CommandResult {
+    const isKept = this.#rules === sessionRules.counted || result.value.byteLength <= this.bounds.valueBytes;
+    return isKept ? result : withoutValue(result);
   }
 
   /** Forgets the answers up to a sequence, and with them whether those requests were carried out. */
@@ -119,18 +187,53 @@ export class SessionTable {
     if (sequence <= session.floor) return;
     session.floor = sequence;
     const forgotten = session.sequences.splice(0, placeOf(session.sequences, sequence + 1));
+    for (const size of session.sizes.splice(0, forgotten.length)) this.#bytes -= answerBytes(size);
     for (const each of forgotten) this.store.deleteAnswer(session.clientId, each);
   }
 
   #evictSessions(): void {
     for (const session of this.#sessions.values()) {
-      if (this.#sessions.size <= this.bounds.sessions) return;
+      if (!this.#areTooMany) return;
       for (const sequence of session.sequences) this.store.deleteAnswer(session.clientId, sequence);
       this.store.deleteSession(session.clientId);
       this.#sessions.delete(session.clientId);
       this.#changed.delete(session);
+      this.#bytes -= bytesOf(session);
+      if (this.#rules === sessionRules.counted) continue;
+      this.#horizon = session.lastUsed;
+      this.#hasNewHead = true;
     }
   }
+
+  get #areTooMany(): boolean {
+    if (this.#sessions.size > this.bounds.sessions) return true;
+    return this.#rules !== sessionRules.counted && this.#bytes > this.bounds.bytes;
+  }
+
+  /** A horizon above all sessions that were forgotten by the first rules: they forgot one only when there were too many. */
+  #horizonOfCounted(): number {
+    const [oldest] = this.#sessions.values();
+    return oldest === undefined || this.#sessions.size < this.bounds.sessions ? 0 : oldest.lastUsed - 1;
+  }
+
+  /** Takes long values out of answers that the first rules have kept. */
+  #shorten(session: Session): void {
+    const most = encodedAnswerBytesMax(this.bounds.valueBytes);
+    session.sequences.forEach((sequence, at) => {
+      const size = session.sizes[at]!;
+      if (size <= this.bounds.valueBytes) return;
+      const answer = encodeResult(this.#shortened(this.#remembered(session, sequence)));
+      assert(answer.byteLength <= most, "a shortened answer is short", { bytes: answer.byteLength });
+      if (answer.byteLength === size) return;
+      this.store.putAnswer(session.clientId, sequence, answer);
+      session.sizes[at] = answer.byteLength;
+      this.#bytes += answer.byteLength - size;
+    });
+  }
+}
+
+function bytesOf({ clientId, sizes }: StoredSession | Session): number {
+  return sizes.reduce((sum, size) => sum + answerBytes(size), sessionBytes(clientId));
 }
 
 function holds(sequences: readonly number[], sequence: number): boolean {

@@ -26,11 +26,20 @@ export async function execute(
   return result;
 }
 
-/** The error of a retry whose first attempt is so long ago that the cluster cannot tell what became of it. */
-export function forgottenRetry(): CairnError {
+/** Why a result is no answer: the cluster has forgotten what it would take to give one. */
+export function forgotten({ outcome, index }: CommandResult): CairnError | undefined {
+  if (outcome === CommandOutcome.RETRY_TOO_OLD) {
+    return new CairnError(
+      "OUTCOME_UNKNOWN",
+      "the answer to this request_id is forgotten: it was carried out before, or acknowledged. Use a new sequence for a new request",
+    );
+  }
+  if (outcome !== CommandOutcome.SESSION_EXPIRED) return undefined;
   return new CairnError(
-    "OUTCOME_UNKNOWN",
-    "the answer to this request_id is forgotten: it was carried out before, or acknowledged. Use a new sequence for a new request",
+    "SESSION_EXPIRED",
+    "the cluster does not know this client_id, and has forgotten clients, perhaps this one. Nothing happened now. If the request was " +
+      `never sent before, choose a new client_id, with since ${index}, and send it again; else it may have taken effect`,
+    { since: Number(index) },
   );
 }
 
@@ -44,12 +53,12 @@ export function deleteAnswer({ outcome }: CommandResult): { deleted: boolean } {
 
 export function compareAndSetAnswer(
   key: Uint8Array,
-  { outcome, index, value, version }: CommandResult,
-): { swapped: boolean; version?: bigint; current?: KeyValue } {
+  { outcome, index, value, version, valueForgotten }: CommandResult,
+): { swapped: boolean; version?: bigint; current?: KeyValue; currentForgotten?: boolean } {
   if (outcome === CommandOutcome.OK) return { swapped: true, version: index };
   return outcome === CommandOutcome.NOT_FOUND
     ? { swapped: false }
-    : { swapped: false, current: { key, value, version } };
+    : { swapped: false, current: { key, value, version }, currentForgotten: valueForgotten };
 }
 
 /** The key in the node's present state, which must be {@link readable}. */

@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../gen/cairn/v1/kv_pb.js";
-import { CommandOutcome, type CommandResult, type CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
+import type { CommandResult, CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../core/limits.js";
 import { checkKey, checkKeyStart } from "../machine/command.js";
 import type { KeyEntry } from "../machine/key_value_machine.js";
@@ -11,7 +11,7 @@ import {
   compareAndSetAnswer,
   deleteAnswer,
   execute,
-  forgottenRetry,
+  forgotten,
   getAnswer,
   type Header,
   headerOf,
@@ -96,7 +96,8 @@ function commandOf(operation: NonNullable<Command["operation"]>, requestId: Comm
 
 async function executeOnce(node: KeyValueNode, command: Command, signal: AbortSignal): Promise<CommandResult> {
   const result = await execute(node, command, signal);
-  if (result.outcome === CommandOutcome.RETRY_TOO_OLD) throw forgottenRetry();
+  const problem = forgotten(result);
+  if (problem !== undefined) throw problem;
   return result;
 }
 

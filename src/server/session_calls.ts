@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../gen/cairn/v1/kv_pb.js";
-import { CommandOutcome, type CommandResult, type CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
+import type { CommandResult, CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../errors.js";
 import { checkKey } from "../machine/command.js";
 import { sendableText } from "../transport/status.js";
@@ -8,7 +8,7 @@ import {
   compareAndSetAnswer,
   deleteAnswer,
   execute,
-  forgottenRetry,
+  forgotten,
   getAnswer,
   putAnswer,
   readable,
@@ -23,6 +23,12 @@ type Command = MessageInitShape<typeof CommandSchema>;
 /** Whose calls they are. */
 export interface SessionIdentity {
   readonly clientId: string;
+}
+
+/** What the request ids of one message's writes have in common. */
+export interface WriteIdentity extends SessionIdentity {
+  readonly acknowledgedThrough: bigint;
+  readonly since: bigint;
 }
 
 /** An answer that may be sent. */
@@ -47,7 +53,7 @@ export class SessionCalls {
   ) {}
 
   /** Starts the calls of one message. Its writes are proposed in their order before this returns. */
-  start(calls: readonly SessionCall[], session: SessionIdentity & { readonly acknowledgedThrough: bigint }): void {
+  start(calls: readonly SessionCall[], session: WriteIdentity): void {
     const reads: SessionCall[] = [];
     for (const call of calls) {
       const write = writeOf(call);
@@ -62,7 +68,8 @@ export class SessionCalls {
   #write(sequence: bigint, { operation, answerOf }: Write, requestId: Command["requestId"] & object): void {
     execute(this.node, { operation, requestId }).then(
       (result) => {
-        if (result.outcome === CommandOutcome.RETRY_TOO_OLD) this.#failed(sequence, forgottenRetry());
+        const problem = forgotten(result);
+        if (problem !== undefined) this.#failed(sequence, problem);
         else this.onAnswer({ take: () => ({ sequence, answer: answerOf(result) }) });
       },
       // Whatever became of it, with its sequence it can be sent again.
@@ -107,6 +114,7 @@ export class SessionCalls {
       leaderId: error.leaderHint ?? "",
       leaderAddress: error.leaderAddress ?? "",
       retryAfterMs: error.retryAfterMs ?? 0,
+      since: BigInt(error.since ?? 0),
     };
     return { case: "error", value };
   }

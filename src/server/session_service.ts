@@ -121,14 +121,14 @@ class SessionStream {
   }
 
   /** Starts the calls of a message: at once when there is room for all of them, else as room comes. */
-  async #start({ calls, acknowledgedThrough }: SessionRequest, { clientId }: SessionIdentity): Promise<void> {
+  async #start({ calls, acknowledgedThrough, since }: SessionRequest, { clientId }: SessionIdentity): Promise<void> {
     const most = limits.sessionCallsInFlight;
     for (let at = 0; at < calls.length; at += most) {
       const some = calls.length <= most ? calls : calls.slice(at, at + most);
       while (this.#inFlight + some.length > most && !this.#readingEnded) await this.#untilSomethingIsSent();
       if (this.#readingEnded) return;
       this.#inFlight += some.length;
-      this.#calls.start(some, { clientId, acknowledgedThrough });
+      this.#calls.start(some, { clientId, acknowledgedThrough, since });
     }
   }
 

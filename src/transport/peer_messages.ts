@@ -25,8 +25,11 @@ import type {
 
 // What peers say to each other, as the core has it and as raft.proto has it.
 
-/** Version of the protocol between peers. */
-export const PROTOCOL_VERSION = 1;
+/**
+ * Version of the protocol between peers. A member of version 1 applies commands by the first rules for remembered answers, whatever they
+ * say, and would drift apart silently: so neither side takes the other's messages.
+ */
+export const PROTOCOL_VERSION = 2;
 
 /** A node of a cluster, as it names itself to others. */
 export interface Self {

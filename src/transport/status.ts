@@ -10,6 +10,7 @@ const CODE_KEY = "cairn-code";
 const LEADER_KEY = "cairn-leader";
 const LEADER_ADDRESS_KEY = "cairn-leader-address";
 const RETRY_AFTER_KEY = "retry-after-ms";
+const SINCE_KEY = "cairn-since";
 
 /** An error as the gRPC status that a server sends. */
 export function statusFromError(error: CairnError): { code: grpc.status; details: string; metadata: grpc.Metadata } {
@@ -18,6 +19,7 @@ export function statusFromError(error: CairnError): { code: grpc.status; details
   setText(metadata, LEADER_KEY, error.leaderHint);
   setText(metadata, LEADER_ADDRESS_KEY, error.leaderAddress);
   setText(metadata, RETRY_AFTER_KEY, error.retryAfterMs?.toString());
+  setText(metadata, SINCE_KEY, error.since?.toString());
   return { code: grpc.status[errorCodes[error.code].grpc], details: sendableText(error.message), metadata };
 }
 
@@ -32,6 +34,7 @@ export function errorFromStatus(status: grpc.StatusObject, method: DescMethod, a
     leaderHint: textValue(metadata, LEADER_KEY),
     leaderAddress: textValue(metadata, LEADER_ADDRESS_KEY),
     retryAfterMs: milliseconds(textValue(metadata, RETRY_AFTER_KEY)),
+    since: indexIn(textValue(metadata, SINCE_KEY)),
   });
 }
 
@@ -127,6 +130,11 @@ function setText(metadata: grpc.Metadata, key: string, value: string | undefined
 
 function milliseconds(text: string | undefined): number | undefined {
   return text !== undefined && /^\d{1,9}$/.test(text) ? Number(text) : undefined;
+}
+
+function indexIn(text: string | undefined): number | undefined {
+  const index = text !== undefined && /^\d{1,16}$/.test(text) ? Number(text) : undefined;
+  return Number.isSafeInteger(index) ? index : undefined;
 }
 
 const PRINTABLE_ASCII = /^[\x20-\x7e]+$/;

@@ -15,6 +15,7 @@ import type { ClientOptions } from "../../src/client/options.js";
 import { CairnError, type CairnErrorCode } from "../../src/errors.js";
 import { addService } from "../../src/transport/bridge_server.js";
 import { serverOptions } from "../../src/transport/grpc_options.js";
+import { deferred } from "../support/conditions.js";
 import { CLUSTER } from "../support/nodes.js";
 import { listen } from "../transport/support.js";
 
@@ -53,6 +54,7 @@ export class FakeNode {
   /** Ends every stream with this error. */
   refuseStreams: CairnErrorCode | undefined;
   readonly #ends = new Set<() => void>();
+  #speaks = deferred<"speaks">();
 
   private constructor(
     readonly id: string,
@@ -90,6 +92,13 @@ export class FakeNode {
     this.server.forceShutdown();
   }
 
+  /** Sends answers now, without having been asked. */
+  say(answers: readonly AnswerInit[]): void {
+    this.extraAnswers.push(...answers);
+    this.#speaks.resolve("speaks");
+    this.#speaks = deferred();
+  }
+
   /** Ends the streams that are open, without an error. */
   endStreams(): void {
     for (const end of [...this.#ends]) end();
@@ -106,9 +115,15 @@ export class FakeNode {
     this.#ends.add(end);
     try {
       const messages = requests[Symbol.asyncIterator]();
+      let pending = messages.next();
       for (let isFirst = true; ; isFirst = false) {
-        const next = await Promise.race([messages.next(), ended]);
+        const next = await Promise.race([pending, ended, this.#speaks.promise]);
+        if (next === "speaks") {
+          yield { header: this.#header(), answers: this.extraAnswers.splice(0) };
+          continue;
+        }
         if (next === undefined || next.done === true) return;
+        pending = messages.next();
         this.messages.push(next.value);
         const answers: AnswerInit[] = next.value.calls.flatMap((call) => {
           const answer = this.answer(call);
@@ -162,7 +177,7 @@ export function acknowledge({ sequence, call }: SessionCall): Answer {
 
 export function refuse(
   code: CairnErrorCode | string,
-  more: { retryable?: boolean; leaderId?: string; leaderAddress?: string; retryAfterMs?: number } = {},
+  more: { retryable?: boolean; leaderId?: string; leaderAddress?: string; retryAfterMs?: number; since?: bigint } = {},
 ): Answer {
   return { case: "error", value: { code, message: "as the test wants it", ...more } };
 }

@@ -1,7 +1,9 @@
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
-import { RunningNodes } from "../../src/gateway/nodes.js";
+import { type NodeSource, RunningNodes } from "../../src/gateway/nodes.js";
+import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { DEFAULT_SESSION_LIMITS } from "../../src/machine/session_limits.js";
 import { silentLogger } from "../../src/node/logger.js";
 import { CairnNode } from "../../src/node/node.js";
 import type { KeyValueNode } from "../../src/server/key_value_node.js";
@@ -228,5 +230,64 @@ describe("client_id and seq make a retry exactly-once", () => {
     for (let seq = 0; seq <= limits.sessionAnswers + 1; seq++) await gateway.ask(write("x", seq, of(seq)));
     await gateway.fails(write("x", 0, of(0)), 13, /./);
     await gateway.replies(read("x"), "read_ok", { value: limits.sessionAnswers + 1 });
+  });
+
+  describe("T6: with a store that remembers one client", () => {
+    /** `areNew`: whether the gateway takes the node for one that nobody has used before. */
+    async function forgetful(areNew: boolean) {
+      const directory = join(await temporaryDirectory(), "n1");
+      const openMachine = async () => new MemoryMachine({ ...DEFAULT_SESSION_LIMITS, sessions: 1 });
+      const node: KeyValueNode = await CairnNode.start({ id: "n1", directory, openMachine, elections: "manual" });
+      const server = await CairnServer.start(node, { listen: "127.0.0.1:0", discoverable: false });
+      onTestFinished(async () => {
+        await server.stop();
+        await node.stop();
+      });
+      const nodes = new RunningNodes(new Map([["n1", server.address]]), { timeoutMs: 5_000, logger: silentLogger });
+      const source: NodeSource = {
+        names: nodes.names,
+        areNew,
+        open: (ids) => nodes.open(ids),
+        restart: () => nodes.restart(),
+        close: () => nodes.close(),
+      };
+      return startNodes(["n1"], { nodes: source });
+    }
+
+    test("new clients are served, and a late retry of a forgotten one is error 13", async () => {
+      const gateway = await forgetful(true);
+      await gateway.replies(write("x", "a", of(5, "a")), "write_ok", {});
+      await gateway.replies(write("x", "b", of(0, "b")), "write_ok", {});
+      await gateway.replies(write("x", "c", of(7, "c")), "write_ok", {});
+      await gateway.replies(write("x", "c", of(7, "c")), "write_ok", {});
+      await gateway.fails(write("x", "a", of(5, "a")), 13, /may have taken effect/);
+      await gateway.fails(cas("x", "c", "b", of(1, "b")), 13, /may have taken effect/);
+      await gateway.replies(read("x"), "read_ok", { value: "c" });
+      // Without a number, and by a client that is known, all goes on.
+      await gateway.replies(cas("x", "c", "d", of(8, "c")), "cas_ok", {});
+      await gateway.replies(write("x", "e"), "write_ok", {});
+      await gateway.replies(read("x"), "read_ok", { value: "e" });
+    });
+
+    test("on nodes that others may have used, a new client says since when it is one", async () => {
+      const gateway = await forgetful(false);
+      await gateway.replies(write("x", "a", of(1, "a")), "write_ok", {});
+      // Nobody is forgotten yet.
+      await gateway.replies(write("x", "b", of(1, "b")), "write_ok", {});
+      const late = await gateway.ask(write("x", "a", of(1, "a")));
+      expect(late).toMatchObject({ type: "error", code: 13 });
+      const since = Number(/since (\d+)/.exec(String(late.text))![1]);
+      await gateway.fails(write("x", "c", of(1, "c")), 13, /since/);
+      await gateway.replies(write("x", "c", { ...of(1, "c"), since }), "write_ok", {});
+      await gateway.fails(write("x", "d", { ...of(1, "d"), since: -1 }), 12, /field since/);
+      await gateway.replies(read("x"), "read_ok", { value: "c" });
+    });
+  });
+
+  test("T6: a retried cas that met with a long value is the same error, with other words", async () => {
+    const gateway = await startNodes();
+    await gateway.ask(write("x", "v".repeat(limits.sessionValueBytes)));
+    await gateway.fails(cas("x", 1, 2, of(1)), 22, /^key x has the value "vvv/);
+    await gateway.fails(cas("x", 1, 2, of(1)), 22, /^key x had another value, too long/);
   });
 });

@@ -89,6 +89,7 @@ describe("a gateway that is closed", () => {
     const release = signal();
     const nodes: NodeSource = {
       names: undefined,
+      areNew: true,
       open: async (ids) => {
         opening.resolve();
         await release.promise;
@@ -170,6 +171,7 @@ describe("a restart that fails", () => {
     let failing = true;
     const nodes: NodeSource = {
       names: undefined,
+      areNew: true,
       open: (ids) => own.open(ids),
       restart: async (node) => {
         if (failing) throw new CairnError("CORRUPT", "the log is damaged");

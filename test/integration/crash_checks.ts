@@ -6,7 +6,7 @@ import { KeyValueService, type RangeResponse } from "../../gen/cairn/v1/kv_pb.js
 import { limits } from "../../src/core/limits.js";
 import type { LogPosition } from "../../src/core/types.js";
 import { PayloadDecoder } from "../../src/machine/payload_decoder.js";
-import { DEFAULT_SESSION_LIMITS } from "../../src/machine/sessions.js";
+import { DEFAULT_SESSION_LIMITS } from "../../src/machine/session_limits.js";
 import { parseSnapshotFileName, snapshotFileName } from "../../src/storage/snapshots/file_names.js";
 import { SnapshotParser } from "../../src/storage/snapshots/parser.js";
 import { openChannel } from "../../src/transport/bridge_client.js";
@@ -78,6 +78,7 @@ export async function checkSnapshotFiles(data: string, model: CrashModel): Promi
     const keys = new Map<string, ReadKey>();
     const decoder = new PayloadDecoder(position, DEFAULT_SESSION_LIMITS, {
       key: (key, record) => keys.set(Buffer.from(key).toString(), { ...record, value: Uint8Array.from(record.value) }),
+      sessionsHead: () => {},
       session: () => {},
       answer: () => {},
     });

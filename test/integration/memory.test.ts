@@ -76,7 +76,7 @@ describe.skipIf(!hasProc)("a node of its own process", () => {
 /** Sends a snapshot as a leader of term 1 does. */
 async function install(channel: SharedChannel, file: SnapshotFile): Promise<void> {
   const { index, term: snapshotTerm, bytes, sha256 } = file;
-  const header = { protocolVersion: 1, clusterId: CLUSTER, senderId: "n2", receiverId: "n1" };
+  const header = { protocolVersion: 2, clusterId: CLUSTER, senderId: "n2", receiverId: "n1" };
   const fileBytes = BigInt(bytes.byteLength);
   const offer = {
     header,

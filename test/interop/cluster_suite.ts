@@ -94,7 +94,7 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
       const before = await ask(follower.address, `${ADMIN}/GetStatus`, {});
       expect(Number(before.term)).toBeGreaterThan(1);
       const sender = [...cluster.running.keys()].find((id) => id !== follower.id)!;
-      const header = { protocolVersion: 1, clusterId: "interop", senderId: sender, receiverId: follower.id };
+      const header = { protocolVersion: 2, clusterId: "interop", senderId: sender, receiverId: follower.id };
       const entry = { index: "1", term: "1", type: "ENTRY_TYPE_COMMAND", data: base64("x") };
       const stale = { header, term: "1", leaderId: sender, entries: [entry], round: "5" };
       const answer = await ask(follower.address, `${RAFT}/AppendEntries`, stale);

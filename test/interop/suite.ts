@@ -159,7 +159,7 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
         follower = await interopNode(["--elections", "manual"]);
       });
       afterAll(() => follower[Symbol.asyncDispose]());
-      const header = { protocolVersion: 1, clusterId: CLUSTER, senderId: "n2", receiverId: "n1" };
+      const header = { protocolVersion: 2, clusterId: CLUSTER, senderId: "n2", receiverId: "n1" };
       const ask = (method: string, ...messages: Json[]) => onlyAnswer(tool, follower.address, method, ...messages);
 
       test("a vote is given once in a term", async () => {

@@ -9,6 +9,7 @@ import {
   type CommandInit,
   cas,
   contents,
+  countedRequest,
   del,
   entry,
   getCommand,
@@ -24,7 +25,8 @@ import {
   uncheckedBytes,
 } from "./support.js";
 
-const SESSION_LIMITS = { sessions: 3, answers: 3 };
+/** The bytes are those of a largest session, and a little less than those of four common ones. */
+const SESSION_LIMITS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 632 };
 
 const key = fc.constantFrom("a", "ab", "b", "\u{ff}", "z");
 const value = fc.constantFrom("", "1", "2", "a value that is a little longer");
@@ -40,6 +42,8 @@ const requestId = fc.record({
   client: fc.constantFrom("p", "q", "qq", "r", "s"),
   sequence: fc.integer({ min: 1, max: 8 }),
   acknowledged: fc.integer({ min: 0, max: 6 }),
+  since: fc.oneof({ weight: 1, arbitrary: fc.constant(0) }, { weight: 2, arbitrary: fc.integer({ min: 1, max: 40 }) }),
+  make: fc.constantFrom(request, request, countedRequest),
 });
 const command: fc.Arbitrary<CommandInit> = fc.oneof(
   { weight: 1, arbitrary: operation.map((op) => ({ operation: op })) },
@@ -47,7 +51,7 @@ const command: fc.Arbitrary<CommandInit> = fc.oneof(
     weight: 3,
     arbitrary: fc
       .tuple(requestId, operation)
-      .map(([{ client, sequence, acknowledged }, op]) => request(client, sequence, op, acknowledged)),
+      .map(([{ client, sequence, acknowledged, since, make }, op]) => make(client, sequence, op, acknowledged, since)),
   },
 );
 const entryData = fc.oneof(

@@ -1,12 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/core/limits.js";
 import { encodePairsPayload, encodePayload, type PayloadKey, type PayloadSession } from "../../src/machine/payload.js";
 import { PayloadDecoder } from "../../src/machine/payload_decoder.js";
+import { FIRST_HEAD, type SessionsHead } from "../../src/machine/session_limits.js";
 import {
   applyCommand,
   applyOperation,
   bytes,
+  countedRequest,
   inPieces,
   machines,
   metaAt,
@@ -17,7 +20,7 @@ import {
   text,
 } from "./support.js";
 
-const BOUNDS = { sessions: 4, answers: 3 };
+const BOUNDS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 700 };
 const MAX = Number.MAX_SAFE_INTEGER;
 
 /** A state with one key and one session, written out by hand from the table at the top of payload.ts. */
@@ -31,17 +34,35 @@ const GOLDEN = {
 const golden = (changes: Partial<typeof GOLDEN> = {}, after = "") =>
   Buffer.from(Object.values({ ...GOLDEN, ...changes }).join("") + after, "hex");
 
+/** The same state under the second rules: a session that was last used at index 1 is forgotten. */
+const GOLDEN_2 = {
+  preamble: GOLDEN.preamble.replace("4b5601", "4b5602"),
+  key: GOLDEN.key,
+  head: "05" + "01",
+  session: GOLDEN.session,
+  answer: GOLDEN.answer,
+  end: GOLDEN.end,
+};
+/** Three sessions with the longest ids. */
+const longId = (first: string) => `0280020103${first}${"61".repeat(255)}`;
+const FILLED = longId("63") + longId("64") + longId("65");
+
+const golden2 = (changes: Partial<typeof GOLDEN_2> = {}) =>
+  Buffer.from(Object.values({ ...GOLDEN_2, ...changes }).join(""), "hex");
+
 interface Contents {
+  head: SessionsHead;
   keys: { key: string; createVersion: number; version: number; value: string }[];
   sessions: { clientId: string; floor: number; lastUsed: number; answers: [number, string][] }[];
 }
 
 /** Decodes pieces that are overwritten once they have been taken, as a reader of files may do. */
 function decode(pieces: Iterable<Uint8Array>, at = { index: 3, term: 2 }, bounds = BOUNDS): Contents {
-  const contents: Contents = { keys: [], sessions: [] };
+  const contents: Contents = { head: FIRST_HEAD, keys: [], sessions: [] };
   const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
   const decoder = new PayloadDecoder(at, bounds, {
     key: (key, record) => void contents.keys.push({ ...record, key: hex(key), value: hex(record.value) }),
+    sessionsHead: (head) => void Object.assign(contents, { head }),
     session: (head) => void contents.sessions.push({ ...head, answers: [] }),
     answer: (sequence, answer) => void contents.sessions.at(-1)!.answers.push([sequence, hex(answer)]),
   });
@@ -67,12 +88,18 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     const machine = await make();
     applyOperation(machine, put("k", "v"));
     applyOperation(machine, put("k", "v2"));
-    applyCommand(machine, request("c", 2, put("x", ""), 1));
+    applyCommand(machine, countedRequest("c", 2, put("x", ""), 1));
     applyCommand(machine, { operation: { case: "delete", value: { key: bytes("x") } } });
-    const expected = golden({
-      preamble: GOLDEN.preamble.replace("03000000", "04000000").replace("0200000000000000", "0100000000000000"),
-    });
+    const ofIndex4 = (preamble: string) =>
+      preamble.replace("03000000", "04000000").replace("0200000000000000", "0100000000000000");
+    const expected = golden({ preamble: ofIndex4(GOLDEN.preamble) });
     expect((await payloadOf(machine)).toString("hex")).toBe(expected.toString("hex"));
+    // The same answer again, which now names newer rules.
+    applyCommand(machine, request("c", 2, put("x", "")));
+    const preamble = ofIndex4(GOLDEN_2.preamble).replace("04000000", "05000000");
+    const session = GOLDEN.session.replace("0363", "0563");
+    const renewed = golden2({ preamble, head: "0500", session });
+    expect((await payloadOf(machine)).toString("hex")).toBe(renewed.toString("hex"));
   });
 
   test("writes an empty state", async () => {
@@ -88,6 +115,14 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     const record = machine.get(bytes("k"))!;
     expect({ ...record, value: text(record.value) }).toEqual({ createVersion: 1, version: 2, value: "v2" });
     expect(await payloadOf(machine)).toEqual(golden());
+    expect(applyCommand(machine, request("c", 2, put("k", "again")), 2).index).toBe(3n);
+  });
+
+  test("reads its golden bytes of the second version one at a time", async () => {
+    const machine = await make();
+    await machine.restore(inPieces(golden2(), 1), metaAt({ index: 3, term: 2 }));
+    expect(await payloadOf(machine)).toEqual(golden2());
+    expect(applyCommand(machine, request("d", 1, put("k", "again")), 2).outcome).toBe(CommandOutcome.SESSION_EXPIRED);
     expect(applyCommand(machine, request("c", 2, put("k", "again")), 2).index).toBe(3n);
   });
 
@@ -110,7 +145,10 @@ test("the golden bytes decode to what they say", () => {
     keys: [{ key: "6b", createVersion: 1, version: 2, value: "7632" }],
     sessions: [{ clientId: "c", floor: 1, lastUsed: 3, answers: [[2, "08011003"]] }],
   };
-  for (const pieceBytes of [1, 2, 3, 7, 24, 25, 1000]) expect(decode(cut(golden(), pieceBytes))).toEqual(contents);
+  for (const pieceBytes of [1, 2, 3, 7, 24, 25, 1000]) {
+    expect(decode(cut(golden(), pieceBytes))).toEqual({ head: FIRST_HEAD, ...contents });
+    expect(decode(cut(golden2(), pieceBytes))).toEqual({ head: { rules: 2, horizon: 1 }, ...contents });
+  }
 });
 
 describe("a payload is refused", () => {
@@ -125,9 +163,19 @@ describe("a payload is refused", () => {
       golden({ preamble: `434149524e4b5601${"03".padEnd(16, "0")}${"01".padEnd(16, "0")}` }),
       "index 3 of term 1",
     ],
-    ["of another format version", golden({ preamble: GOLDEN.preamble.replace("5601", "5602") }), "format version is 2"],
+    ["of another format version", golden({ preamble: GOLDEN.preamble.replace("5601", "5603") }), "format version is 3"],
     ["that is no payload", golden({ preamble: GOLDEN.preamble.replace("43", "44") }), "not Cairn's"],
-    ["with a part of unknown tag", golden({ key: "05" }), "tag 5"],
+    ["with a part of unknown tag", golden({ key: "06" }), "tag 6"],
+    ["of version 1 with a head of sessions", golden({ answer: "0501" }), "tag 5"],
+    ["of version 2 without a head of sessions", golden2({ head: "" }), "tag 2 stands before the head"],
+    ["of version 2 that ends without a head of sessions", golden2({ head: "", session: "", answer: "" }), "tag 4"],
+    ["with two heads of sessions", golden2({ head: "05010501" }), "tag 5"],
+    ["with a key behind the head of sessions", golden2({ head: `0501${GOLDEN.key}` }), "tag 1"],
+    ["with an answer behind the head of sessions", golden2({ session: "" }), "tag 3"],
+    ["with a horizon above the index", golden2({ head: "0504" }), "used at index 4"],
+    ["with a session used at the horizon", golden2({ head: "0503" }), "used at index 3"],
+    ["with an answer over the limit of version 2", golden2({ answer: "030249" }), "cannot have 73 bytes"],
+    ["with sessions over their limit", golden2({ answer: FILLED }), "over 700 bytes"],
     ["with an answer before any session", golden({ session: "" }), "tag 3"],
     ["with a key behind a session", golden({ answer: GOLDEN.key }), "tag 1"],
     ["with an empty key", golden({ key: "0100010200" }), "0 bytes"],
@@ -178,7 +226,12 @@ describe("a payload is refused", () => {
 });
 
 test("a length is not believed before it is checked against its limit", () => {
-  const decoder = new PayloadDecoder({ index: 3, term: 2 }, BOUNDS, { key() {}, session() {}, answer() {} });
+  const decoder = new PayloadDecoder({ index: 3, term: 2 }, BOUNDS, {
+    key() {},
+    sessionsHead() {},
+    session() {},
+    answer() {},
+  });
   decoder.push(Buffer.from(GOLDEN.preamble, "hex"));
   // A value of 2^50 bytes is announced; none of them has come.
   expect(() => decoder.push(Buffer.from("010101028080808080808002", "hex"))).toThrow(corrupt());
@@ -218,7 +271,8 @@ test("whatever was encoded is decoded, from pieces of any size", () => {
         lastUsed,
         answers: sequences.map((sequence) => ({ sequence, answer: bytes(`answer ${sequence}`) })),
       }));
-      const encoded = joined(encodePayload(at, { keys: () => keys, sessions: () => sessions }));
+      const source = { keys: () => keys, sessionsHead: FIRST_HEAD, sessions: () => sessions };
+      const encoded = joined(encodePayload(at, source));
       const { keys: gotKeys, sessions: gotSessions } = decode(cut(encoded, pieceBytes), at);
       const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
       expect(gotKeys).toEqual(keys.map((key) => ({ ...key, key: hex(key.key), value: hex(key.value) })));
@@ -234,7 +288,10 @@ test("whatever was encoded is decoded, from pieces of any size", () => {
 });
 
 test("one flipped bit is refused, or is in the bytes of a key, value, id or answer, or a number that has room", () => {
-  const whole = golden();
+  for (const whole of [golden(), golden2()]) expectFlipsAreSeen(whole);
+});
+
+function expectFlipsAreSeen(whole: Buffer): void {
   for (let at = 0; at < whole.byteLength * 8; at++) {
     const damaged = Buffer.from(whole);
     damaged[at >> 3]! ^= 1 << (at & 7);
@@ -245,7 +302,7 @@ test("one flipped bit is refused, or is in the bytes of a key, value, id or answ
       expect(error).toMatchObject({ code: "CORRUPT" });
     }
   }
-});
+}
 
 describe("a payload made from pairs", () => {
   const at = { index: 9, term: 4 };
@@ -254,6 +311,7 @@ describe("a payload made from pairs", () => {
   test("is that of a state whose keys were all written at its index", () => {
     const encoded = joined(encodePairsPayload([pair("a", "1"), pair("ab", "2")], at));
     expect(decode([encoded], at)).toEqual({
+      head: FIRST_HEAD,
       keys: [
         { key: "61", createVersion: 9, version: 9, value: "31" },
         { key: "6162", createVersion: 9, version: 9, value: "32" },

@@ -8,6 +8,7 @@ import {
   bytes,
   cas,
   contents,
+  countedRequest,
   del,
   entry,
   getCommand,
@@ -177,9 +178,9 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     const value = Buffer.alloc(limits.valueBytes, 7);
     applyCommand(machine, { operation: { case: "put", value: { key, value } } });
     expect(Buffer.compare(machine.get(key)!.value, value)).toBe(0);
-    const read = applyCommand(machine, request("c", 1, { case: "get", value: { key } }));
+    const read = applyCommand(machine, countedRequest("c", 1, { case: "get", value: { key } }));
     expect(Buffer.compare(read.value, value)).toBe(0);
-    expect(Buffer.compare(applyCommand(machine, request("c", 1, del("x"))).value, value)).toBe(0);
+    expect(Buffer.compare(applyCommand(machine, countedRequest("c", 1, del("x"))).value, value)).toBe(0);
     expect((await payloadOf(machine)).byteLength).toBeGreaterThan(2 * limits.valueBytes);
   });
 

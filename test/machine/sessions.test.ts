@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
+import { DEFAULT_SESSION_LIMITS } from "../../src/machine/session_limits.js";
 import {
   applyCommand,
   applyOperation,
@@ -18,7 +19,7 @@ import {
   uncheckedBytes,
 } from "./support.js";
 
-const { OK, RETRY_TOO_OLD } = CommandOutcome;
+const { OK, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 
 describe.each(machines)("sessions of the $kind machine", ({ make }) => {
   test("a retry gets the same answer, byte for byte, and has no effect", async () => {
@@ -93,7 +94,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
   });
 
   test("over the limit of answers the lowest sequence is forgotten and raises the floor", async () => {
-    const machine = await make({ sessions: 10, answers: 3 });
+    const machine = await make({ ...DEFAULT_SESSION_LIMITS, sessions: 10, answers: 3 });
     for (const sequence of [4, 2, 8, 6]) applyCommand(machine, request("c", sequence, put("k", `${sequence}`)));
     expect(applyCommand(machine, request("c", 2, put("k", "again"))).outcome).toBe(RETRY_TOO_OLD);
     expect(applyCommand(machine, request("c", 1, put("k", "again"))).outcome).toBe(RETRY_TOO_OLD);
@@ -104,22 +105,25 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
   });
 
   test("over the limit of sessions the one unused for longest is forgotten", async () => {
-    const machine = await make({ sessions: 2, answers: 3 });
+    const machine = await make({ ...DEFAULT_SESSION_LIMITS, sessions: 2, answers: 3 });
     applyCommand(machine, request("a", 1, put("a", "1")));
     applyCommand(machine, request("b", 1, put("b", "1")));
     applyCommand(machine, request("a", 1, put("a", "retry counts as a use")));
     applyCommand(machine, request("c", 1, put("c", "1")));
     expect(machine.sessionCount).toBe(2);
     expect(applyCommand(machine, request("a", 1, put("a", "again"))).index).toBe(1n);
-    // b is forgotten, so this is a new request to the machine; now c is the oldest.
-    expect(applyCommand(machine, request("b", 1, put("b", "again"))).index).toBe(6n);
-    expect(applyCommand(machine, request("a", 1, put("a", "again"))).index).toBe(1n);
-    expect(applyCommand(machine, request("c", 1, put("c", "again"))).index).toBe(8n);
+    // b is forgotten, and may not come again.
+    expect(applyCommand(machine, request("b", 1, put("b", "again")))).toMatchObject({
+      outcome: SESSION_EXPIRED,
+      index: 6n,
+    });
+    expect(applyCommand(machine, request("c", 1, put("c", "again"))).index).toBe(4n);
+    expect(contents(machine)).toEqual(["a=1@1", "b=1@2", "c=1@4"]);
     expect(machine.sessionCount).toBe(2);
   });
 
   test("a request that is too old counts as a use", async () => {
-    const machine = await make({ sessions: 2, answers: 3 });
+    const machine = await make({ ...DEFAULT_SESSION_LIMITS, sessions: 2, answers: 3 });
     applyCommand(machine, request("a", 5, put("a", "1"), 4));
     applyCommand(machine, request("b", 1, put("b", "1")));
     expect(applyCommand(machine, request("a", 2, put("a", "2"))).outcome).toBe(RETRY_TOO_OLD);
@@ -128,14 +132,14 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
   });
 
   test("a forgotten session leaves nothing in the payload", async () => {
-    const one = await make({ sessions: 1, answers: 3 });
+    const one = await make({ ...DEFAULT_SESSION_LIMITS, sessions: 1, answers: 3 });
     applyCommand(one, request("evicted", 1, put("k", "1")));
-    applyCommand(one, request("kept", 1, put("k", "2")));
+    applyCommand(one, request("kept", 1, put("k", "2"), 0, 1));
     expect((await payloadOf(one)).includes("evicted")).toBe(false);
   });
 
   test("the order of eviction survives a restore", async () => {
-    const sessionLimits = { sessions: 3, answers: 2 };
+    const sessionLimits = { ...DEFAULT_SESSION_LIMITS, sessions: 3, answers: 2 };
     const before = await make(sessionLimits);
     for (const client of ["z", "a", "m"]) applyCommand(before, request(client, 1, put("k", client)));
     applyCommand(before, request("z", 1, put("k", "retry")));
@@ -143,7 +147,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     await after.restore(inPieces(await payloadOf(before), 10), metaAt({ index: 4, term: 1 }));
     for (const machine of [before, after]) applyCommand(machine, request("new", 1, put("k", "new")));
     expect(await payloadOf(after)).toEqual(await payloadOf(before));
-    expect(applyCommand(after, request("a", 1, put("k", "again"))).index).toBe(6n);
+    expect(applyCommand(after, request("a", 1, put("k", "again"))).outcome).toBe(SESSION_EXPIRED);
     expect(applyCommand(after, request("z", 1, put("k", "again"))).index).toBe(1n);
   });
 

@@ -9,7 +9,7 @@ import { encodeResult } from "../../src/machine/command.js";
 import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
 import { LmdbMachine, type LmdbMachineOptions } from "../../src/machine/lmdb_machine.js";
 import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import type { SessionLimits } from "../../src/machine/sessions.js";
+import { NEWEST_RULES, type SessionLimits } from "../../src/machine/session_limits.js";
 
 export type CommandInit = MessageInitShape<typeof CommandSchema>;
 type Operation = NonNullable<CommandInit["operation"]>;
@@ -62,16 +62,26 @@ export const cas = (key: string, expected: string | number, newValue: string, cr
   },
 });
 
-/** A command with a request id. */
+/** A command with a request id, as a server of this version proposes it. */
 export const request = (
   clientId: string,
   sequence: number,
   operation: Operation,
   acknowledgedThrough = 0,
+  since = 0,
 ): CommandInit => ({
-  requestId: { clientId, sequence: BigInt(sequence), acknowledgedThrough: BigInt(acknowledgedThrough) },
+  rules: NEWEST_RULES,
+  requestId: {
+    clientId,
+    sequence: BigInt(sequence),
+    acknowledgedThrough: BigInt(acknowledgedThrough),
+    since: BigInt(since),
+  },
   operation,
 });
+
+/** The same, as a server proposed it that knew only the first rules for remembered answers. */
+export const countedRequest = (...args: Parameters<typeof request>): CommandInit => ({ ...request(...args), rules: 0 });
 
 /** Command bytes with no check on the way, as a faulty leader might have written them. */
 export const uncheckedBytes = (init: CommandInit): Uint8Array => toBinary(CommandSchema, create(CommandSchema, init));

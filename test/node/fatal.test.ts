@@ -1,10 +1,12 @@
+import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { InvariantViolation } from "../../src/core/invariants.js";
 import { CairnError } from "../../src/errors.js";
 import { MemoryMachine } from "../../src/machine/memory_machine.js";
 import type { KeyValueNode } from "../../src/server/key_value_node.js";
 import { membershipCodec } from "../../src/storage/membership_message.js";
-import { ActingLeader, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
+import { ActingLeader, bytes, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { failure, ManualClock, manyTurns, until } from "../support/conditions.js";
 import { type MemoryHome, memoryHome } from "../support/nodes.js";
 
@@ -135,6 +137,21 @@ test("a broken invariant of the core stops the node, also when it shows in a tic
   await expectDead(home, node, errors);
   expect(errors[0]).toBeInstanceOf(InvariantViolation);
   expect(clock.pending).toBe(0);
+});
+
+test("T6: a command whose rules the node does not know stops it, so that it does not drift apart from the others", async () => {
+  const home = memoryHome();
+  const { node, errors } = await nodeWith(home);
+  const later = create(CommandSchema, {
+    rules: 3,
+    requestId: { clientId: "c", sequence: 1n },
+    operation: { case: "put", value: { key: bytes("a"), value: bytes("2") } },
+  });
+  await failure("OUTCOME_UNKNOWN", node.propose(toBinary(CommandSchema, later)));
+  await expectDead(home, node, errors);
+  expect(errors[0]).toMatchObject({ code: "FAILED_PRECONDITION", message: expect.stringContaining("needs version 3") });
+  // So does each further start.
+  await failure("FAILED_PRECONDITION", home.startLeader(), "needs version 3");
 });
 
 test("what no correct peer sends does not stop the node", async () => {

@@ -69,7 +69,7 @@ describe("RequestVote", () => {
 describe("who may talk to a node", () => {
   const wrong: readonly [string, CairnErrorCode, object | undefined, string][] = [
     ["without a header", "INVALID_ARGUMENT", undefined, "header is missing"],
-    ["of another protocol", "WRONG_CLUSTER", { protocolVersion: 2 }, "header.protocol_version is 2, expected 1"],
+    ["of another protocol", "WRONG_CLUSTER", { protocolVersion: 1 }, "header.protocol_version is 1, expected 2"],
     ["of another cluster", "WRONG_CLUSTER", { clusterId: "c2" }, 'header.cluster_id is "c2", expected "cluster-1"'],
     ["for another node", "WRONG_CLUSTER", { receiverId: "n2" }, 'header.receiver_id is "n2", expected "n1"'],
     ["of nobody", "INVALID_ARGUMENT", { senderId: "" }, "header.sender_id"],

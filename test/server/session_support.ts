@@ -29,7 +29,10 @@ export class RawSession {
     this.#responses = this.stream.responses[Symbol.asyncIterator]();
   }
 
-  send(calls: readonly CallInit[], more: { acknowledgedThrough?: bigint; clusterId?: string } = {}): Promise<void> {
+  send(
+    calls: readonly CallInit[],
+    more: { acknowledgedThrough?: bigint; clusterId?: string; since?: bigint } = {},
+  ): Promise<void> {
     return this.stream.send({ clientId: this.clientId, calls: [...calls], ...more });
   }
 

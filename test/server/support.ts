@@ -35,7 +35,7 @@ export async function serveNode(
 }
 
 export function headerTo(node: KeyValueNode, change: object = {}) {
-  return { protocolVersion: 1, clusterId: CLUSTER, senderId: "n9", receiverId: node.id, ...change };
+  return { protocolVersion: 2, clusterId: CLUSTER, senderId: "n9", receiverId: node.id, ...change };
 }
 
 /** All that an iterable yields. */

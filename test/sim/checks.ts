@@ -2,6 +2,7 @@ import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import type { PeerRequest, Response } from "../../src/core/messages.js";
 import type { Entry, Membership, SnapshotMeta } from "../../src/core/types.js";
 import { CairnError } from "../../src/errors.js";
+import type { SessionLimits } from "../../src/machine/session_limits.js";
 import type { ApplyResult } from "../../src/machine/state_machine.js";
 import type { Call } from "../support/faulty_fs.js";
 import { AppliedOrder } from "./checkers/applied_order.js";
@@ -36,7 +37,7 @@ const streamErrors: ReadonlySet<string> = new Set([
 /** All checkers, told of everything. What one of them finds is thrown, or rejects what {@link settled} returns. */
 export class Checks {
   readonly committed = new CommittedLog();
-  readonly requests = new Requests();
+  readonly requests: Requests;
   readonly leaders = new OneLeader();
   readonly states: States;
   readonly snapshots: Snapshots;
@@ -46,9 +47,10 @@ export class Checks {
   #looking: Promise<void>[] = [];
   #failure: { readonly error: unknown } | undefined;
 
-  constructor(members: Membership) {
+  constructor(members: Membership, sessionLimits: SessionLimits) {
     const { committed } = this;
-    const reference = new Reference(committed, members);
+    const reference = new Reference(committed, members, sessionLimits);
+    this.requests = new Requests(sessionLimits);
     this.states = new States(reference);
     this.snapshots = new Snapshots(reference);
     this.#all = [

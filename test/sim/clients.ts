@@ -19,6 +19,9 @@ export interface ClientWeather {
   readonly loss: number;
 }
 
+/** How many of its writes a client may see come in again, from somewhere on the network where they were held up. */
+const HELD_UP = 8;
+
 /** Attempts after which a client leaves a request whose fate it does not know. */
 const ATTEMPTS = 12;
 
@@ -36,6 +39,11 @@ export class SimClient {
   /** The write that is under way. */
   #pending: Operation | undefined;
   #sequence = 0;
+  /** The name under which the cluster knows it, and the index that the cluster had reached when it chose that. */
+  #identity: { readonly name: string; readonly since: number };
+  #names = 0;
+  /** Writes that it has the answer to, as they were sent. */
+  readonly #settled: Uint8Array[] = [];
   #values = 0;
   #leader: string | undefined;
   /** What it last knew of each key: what a compare-and-set is tried with. */
@@ -44,6 +52,8 @@ export class SimClient {
   /** Share of its requests that are reads, and of its attempts that go to any node instead of the one that it takes for the leader. */
   readonly #reads: number;
   readonly #strays: number;
+  /** How likely it is that a write that was answered long ago comes in once more. */
+  readonly #late: number;
 
   constructor(
     private readonly cluster: SimCluster,
@@ -53,6 +63,8 @@ export class SimClient {
   ) {
     this.#reads = random.pick([0.1, 0.5, 0.95]);
     this.#strays = random.pick([0.02, 0.5]);
+    this.#late = random.fork("late").pick([0, 0.05, 0.3]);
+    this.#identity = { name: id, since: 0 };
   }
 
   /** What it has done. A write that is still under way may take effect. */
@@ -66,6 +78,7 @@ export class SimClient {
       if (this.#isStopped) return;
       if (this.random.chance(this.#reads)) await this.#read();
       else await this.#write();
+      if (this.#settled.length > 0 && this.random.chance(this.#late)) await this.#sendLate();
     }
   }
 
@@ -92,15 +105,32 @@ export class SimClient {
 
   async #write(): Promise<void> {
     const write = this.#draw();
-    const sequence = ++this.#sequence;
+    let sequence = ++this.#sequence;
     const call = this.cluster.scheduler.now;
     let isUnknown = false;
     this.#pending = { client: this.id, ...write, status: "info", call, ret: null };
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       const data = this.#encode(write, sequence);
       const answer = await this.#ask(async (node, signal) => (await node.propose(data, signal)).result);
-      if ("value" in answer && this.#answered(write, sequence, call, answer.value)) return;
-      if ("value" in answer || !isHarmless(answer.error)) isUnknown = true;
+      if ("value" in answer) {
+        const { outcome, index, valueForgotten } = answer.value;
+        if (outcome === CommandOutcome.SESSION_EXPIRED) {
+          this.#takeName(Number(index));
+          // Sent before, it may have been carried out under the old name.
+          if (isUnknown) break;
+        } else if (valueForgotten) {
+          // It did not match, and that is all that is known: another request may find out what is there.
+          sequence = ++this.#sequence;
+          isUnknown = false;
+          this.cluster.count("value of a retried compare-and-set forgotten");
+        } else {
+          this.#answered(write, sequence, call, answer.value);
+          this.#keep(data);
+          return;
+        }
+        continue;
+      }
+      if (!isHarmless(answer.error)) isUnknown = true;
       if (attempt > 1) this.cluster.count("write tried again");
       if (this.#isStopped && !isUnknown) break;
       await this.#backOff();
@@ -112,15 +142,32 @@ export class SimClient {
     );
   }
 
-  /** Returns whether the answer settles the request. */
-  #answered(write: Write, sequence: number, call: number, result: CommandResult): boolean {
+  /** The cluster has forgotten it. */
+  #takeName(since: number): void {
+    this.#identity = { name: `${this.id}.${++this.#names}`, since };
+    this.cluster.count("client forgotten");
+  }
+
+  #keep(data: Uint8Array): void {
+    if (this.#settled.length === HELD_UP) this.#settled.shift();
+    this.#settled.push(data);
+  }
+
+  /** A write that has its answer comes in again, late. It must have no effect, and its answer is of no interest. */
+  async #sendLate(): Promise<void> {
+    const data = this.random.pick(this.#settled);
+    const answer = await this.#ask(async (node, signal) => (await node.propose(data, signal)).result);
+    if ("value" in answer) this.cluster.count(`late retry answered ${CommandOutcome[answer.value.outcome]}`);
+  }
+
+  #answered(write: Write, sequence: number, call: number, result: CommandResult): void {
     const { outcome, index } = result;
     const met = outcome === CommandOutcome.MISMATCH ? Buffer.from(result.value).toString("latin1") : "";
     demand(outcome !== CommandOutcome.RETRY_TOO_OLD, "a request that was not acknowledged is remembered", {
       client: this.id,
       sequence,
     });
-    this.cluster.checks.requests.told(this.id, sequence, { outcome, index: Number(index), value: met });
+    this.cluster.checks.requests.told(this.#identity.name, sequence, { outcome, index: Number(index), value: met });
     this.cluster.count("write");
     const { now } = this.cluster.scheduler;
     const found = outcome === CommandOutcome.OK;
@@ -130,7 +177,6 @@ export class SimClient {
     else this.#record({ ...done, found, ...(!found && { out: outcome === CommandOutcome.MISMATCH ? met : null }) });
     const present = found ? (write.value ?? null) : outcome === CommandOutcome.MISMATCH ? met : null;
     this.#seen.set(write.key, write.op === "put" ? write.value! : present);
-    return true;
   }
 
   #draw(): Write {
@@ -152,8 +198,14 @@ export class SimClient {
   }
 
   #encode(write: Write, sequence: number): Uint8Array {
+    const { name, since } = this.#identity;
     return encodeCommand({
-      requestId: { clientId: this.id, sequence: BigInt(sequence), acknowledgedThrough: BigInt(sequence - 1) },
+      requestId: {
+        clientId: name,
+        sequence: BigInt(sequence),
+        acknowledgedThrough: BigInt(sequence - 1),
+        since: BigInt(since),
+      },
       operation: operationOf(write),
     });
   }

@@ -34,7 +34,7 @@ export class SimCluster {
     this.network = new SimNetwork(this, this.weather.network, this.random.fork("network"));
     const ids = Array.from({ length: this.weather.nodes }, (_, at) => `n${at + 1}`);
     this.#members = ids.map((id) => ({ id, address: `${id}.test:1`, role: "voter" }));
-    this.checks = new Checks(this.#members);
+    this.checks = new Checks(this.#members, this.weather.sessions);
     for (let at = 0; at < ids.length; at++) this.addNode();
     this.clients = Array.from({ length: this.weather.clients.clients }, (_, at) => {
       const id = `c${at + 1}`;

@@ -344,8 +344,57 @@ export const mutations: readonly Mutation[] = [
     patches: [
       {
         file: "src/machine/sessions.ts",
-        find: "if (holds(session.sequences, sequence)) {",
-        replace: "if (sequence === 0) {",
+        find: "if (holds(session.sequences, sequence)) return",
+        replace: "if (sequence === 0) return",
+      },
+    ],
+  },
+  {
+    name: "a forgotten client's late retry is carried out",
+    rule: "T6: the horizon rises with each session that is forgotten",
+    patches: [{ file: "src/machine/sessions.ts", find: "      this.#horizon = session.lastUsed;\n", replace: "" }],
+  },
+  {
+    name: "the client that came first is forgotten first, however busy it is",
+    rule: "T6: sessions are forgotten in the order of their last use",
+    patches: [
+      {
+        file: "src/machine/sessions.ts",
+        find: "    this.#sessions.delete(clientId);\n    this.#sessions.set(",
+        replace: "    this.#sessions.set(",
+      },
+    ],
+  },
+  {
+    name: "a snapshot does not say which clients are forgotten",
+    rule: "T6: the horizon is part of the state",
+    patches: [
+      {
+        file: "src/machine/memory_machine.ts",
+        find: "sessionsHead: this.sessionsHead, sessions: () => sessions };",
+        replace: "sessionsHead: { ...this.sessionsHead, horizon: 0 }, sessions: () => sessions };",
+      },
+    ],
+  },
+  {
+    name: "bytes of answers that are forgotten still count",
+    rule: "T6: the limit of bytes is of what is remembered",
+    patches: [
+      {
+        file: "src/machine/sessions.ts",
+        find: "for (const size of session.sizes.splice(0, forgotten.length)) this.#bytes -= answerBytes(size);",
+        replace: "session.sizes.splice(0, forgotten.length);",
+      },
+    ],
+  },
+  {
+    name: "long values are remembered",
+    rule: "T6: an answer is bounded in bytes",
+    patches: [
+      {
+        file: "src/machine/sessions.ts",
+        find: "const answer = encodeResult(this.#shortened(result));",
+        replace: "const answer = encodeResult(result);",
       },
     ],
   },

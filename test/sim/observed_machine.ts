@@ -1,6 +1,7 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import type { Entry, SnapshotMeta } from "../../src/core/types.js";
 import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import type { SessionLimits } from "../../src/machine/session_limits.js";
 import type { ApplyResult } from "../../src/machine/state_machine.js";
 
 /** Who is told what happens to a state. */
@@ -22,13 +23,20 @@ export interface SavedState {
 export class ObservedMachine extends MemoryMachine {
   #saving: Promise<SavedState> | undefined;
 
-  constructor(private readonly observer: MachineObserver) {
-    super();
+  constructor(
+    private readonly observer: MachineObserver,
+    sessionLimits: SessionLimits,
+  ) {
+    super(sessionLimits);
   }
 
   /** The state as {@link save} left it. */
-  static async from(saved: SavedState | undefined, observer: MachineObserver): Promise<ObservedMachine> {
-    const machine = new ObservedMachine(observer);
+  static async from(
+    saved: SavedState | undefined,
+    observer: MachineObserver,
+    sessionLimits: SessionLimits,
+  ): Promise<ObservedMachine> {
+    const machine = new ObservedMachine(observer, sessionLimits);
     if (saved === undefined || saved.index === 0) return machine;
     const { payload, index, term } = saved;
     await machine.#load(payload, { index, term, membership: { index: 0, members: [] } });

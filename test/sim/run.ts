@@ -82,6 +82,8 @@ function countsOf({ counts, checks }: SimCluster): Record<string, number> {
     "snapshots of different indexes": checks.snapshots.count,
     "states compared": checks.states.compared,
     "requests repeated in the log": checks.requests.repeated,
+    "clients forgotten": checks.requests.forgotten,
+    "requests of forgotten clients refused": checks.requests.refused,
   };
 }
 

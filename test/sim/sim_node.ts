@@ -1,5 +1,5 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import type { Membership } from "../../src/core/types.js";
+import type { Entry, Membership } from "../../src/core/types.js";
 import { CairnError } from "../../src/errors.js";
 import type { Logger } from "../../src/node/logger.js";
 import { CairnNode } from "../../src/node/node.js";
@@ -8,7 +8,7 @@ import type { Keep } from "../support/faulty_fs.js";
 import { SimClock } from "./clock.js";
 import type { SimCluster } from "./cluster.js";
 import { SimDisk } from "./disk.js";
-import { ObservedMachine, type SavedState } from "./observed_machine.js";
+import { type MachineObserver, ObservedMachine, type SavedState } from "./observed_machine.js";
 import type { SimRandom } from "./random.js";
 import type { Place, SimEvent } from "./scheduler.js";
 
@@ -164,22 +164,24 @@ export class SimNode implements Place {
   }
 
   #opener(): MachineOpener<ObservedMachine> {
-    const { checks } = this.cluster;
+    const { checks, weather } = this.cluster;
     return async ({ directory, trustDisk }) => {
       if (directory.endsWith("/scratch")) {
-        return new ObservedMachine({
-          applied: (entries) => checks.replayed(this, entries),
+        const observer = {
+          applied: (entries: readonly Entry[]) => checks.replayed(this, entries),
           loading: async () => {},
           restored: () => {},
-        });
+        };
+        return new ObservedMachine(observer, weather.sessions);
       }
       const saved = trustDisk ? await this.#saved?.catch(() => undefined) : undefined;
       if (saved !== undefined) this.cluster.count("restart with the state that was there");
-      this.#machine = await ObservedMachine.from(saved, {
+      const observer: MachineObserver = {
         applied: (entries, results) => checks.applied(this, entries, results),
         loading: () => this.#load(),
         restored: (meta) => checks.restored(this, meta),
-      });
+      };
+      this.#machine = await ObservedMachine.from(saved, observer, weather.sessions);
       return this.#machine;
     };
   }

@@ -1,4 +1,5 @@
 import { limits } from "../../src/core/limits.js";
+import { DEFAULT_SESSION_LIMITS, largestSessionBytes, type SessionLimits } from "../../src/machine/session_limits.js";
 import type { ClientWeather } from "./clients.js";
 import type { DiskWeather } from "./disk.js";
 import type { NetworkWeather } from "./network.js";
@@ -46,6 +47,8 @@ export interface Weather {
   readonly network: NetworkWeather;
   readonly disk: DiskWeather;
   readonly clients: ClientWeather;
+  /** How much the cluster remembers of its clients. */
+  readonly sessions: SessionLimits;
   readonly node: ClusterOptions;
   readonly troubles: Troubles;
 }
@@ -92,6 +95,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       valueBytes: random.pick([20, 200, 1_500]),
       loss: some(0.01, 0.1),
     },
+    sessions: drawSessions(random.fork("sessions")),
     node: drawOptions(random, hasLeases),
     troubles: {
       crash: times(2_000, 12_000),
@@ -128,6 +132,15 @@ function drawDisk(random: SimRandom, share: number): DiskWeather {
     slow: random.chance(share) ? random.between(0.01, 0.1) : 0,
     slowMost: random.pick([10, 100, 600]),
   };
+}
+
+/** Often less than there are clients. */
+function drawSessions(random: SimRandom): SessionLimits {
+  if (random.chance(0.5)) return DEFAULT_SESSION_LIMITS;
+  const answers = random.whole(1, 3);
+  const valueBytes = random.pick([0, 20, 1_000]);
+  const few = { sessions: random.whole(1, 6), answers, valueBytes, bytes: 0 };
+  return { ...few, bytes: largestSessionBytes(few) + random.pick([0, 200, 2_000]) };
 }
 
 function drawOptions(random: SimRandom, hasLeases: boolean): ClusterOptions {

@@ -29,7 +29,7 @@ const anyRequest: fc.Arbitrary<AppendFields> = fc.record({
 });
 
 test("an AppendEntries request has the bytes that protobuf-es would write", () => {
-  const header = { protocolVersion: 1, clusterId: "c-1", senderId: "n1", receiverId: "n2" };
+  const header = { protocolVersion: 2, clusterId: "c-1", senderId: "n1", receiverId: "n2" };
   const encodedHeader = toBinary(PeerHeaderSchema, create(PeerHeaderSchema, header));
   fc.assert(
     fc.property(anyRequest, fc.boolean(), (request, isFirst) => {

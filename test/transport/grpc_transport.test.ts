@@ -42,7 +42,7 @@ describe("AppendEntries", () => {
     await until(() => sender.answers.length === 200, "all are answered");
     expect(streams).toBe(1);
     expect(seen.map(({ round }) => Number(round))).toEqual(sender.rounds);
-    expect(seen[0]!.header).toMatchObject({ protocolVersion: 1, clusterId: CLUSTER, senderId: "n9", receiverId: "n1" });
+    expect(seen[0]!.header).toMatchObject({ protocolVersion: 2, clusterId: CLUSTER, senderId: "n9", receiverId: "n1" });
     expect(seen.slice(1).every(({ header }) => header === undefined)).toBe(true);
     expect(seen[1]).toMatchObject({ term: 1n, leaderId: "n9", prevLogIndex: 1n, prevLogTerm: 1n, leaderCommit: 0n });
     expect(sender.unreachable).toEqual([]);

@@ -353,7 +353,7 @@ export const JoinResponseSchema: GenMessage<JoinResponse> = /*@__PURE__*/
  */
 export type PeerHeader = Message<"cairn.v1.PeerHeader"> & {
   /**
-   * 1.
+   * 2. A node refuses messages of another version (FAILED_PRECONDITION): all members of a cluster run one.
    *
    * @generated from field: uint32 protocol_version = 1;
    */

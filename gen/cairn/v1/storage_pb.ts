@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/storage.proto.
  */
 export const file_cairn_v1_storage: GenFile = /*@__PURE__*/
-  fileDesc("ChZjYWlybi92MS9zdG9yYWdlLnByb3RvEghjYWlybi52MSJVCgVFbnRyeRINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEiEKBHR5cGUYAyABKA4yEy5jYWlybi52MS5FbnRyeVR5cGUSDAoEZGF0YRgEIAEoDCI3CglIYXJkU3RhdGUSDAoEdGVybRgBIAEoBBIMCgR2b3RlGAIgASgJEg4KBmNvbW1pdBgDIAEoBCJyCgZNZW1iZXISCgoCaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIiCgRyb2xlGAMgASgOMhQuY2Fpcm4udjEuTWVtYmVyUm9sZRITCgtpbmNhcm5hdGlvbhgEIAEoDBISCgp3YW50c192b3RlGAUgASgIIi8KCk1lbWJlcnNoaXASIQoHbWVtYmVycxgBIAMoCzIQLmNhaXJuLnYxLk1lbWJlciKaAQoOU25hcHNob3RIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVpbmRleBgCIAEoBBIMCgR0ZXJtGAMgASgEEigKCm1lbWJlcnNoaXAYBCABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhgKEG1lbWJlcnNoaXBfaW5kZXgYBSABKAQSEwoLY2h1bmtfYnl0ZXMYBiABKA0iTgoJUmVxdWVzdElkEhEKCWNsaWVudF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBCKgAgoHQ29tbWFuZBInCgpyZXF1ZXN0X2lkGAEgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkEiUKA3B1dBgCIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgDIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEjsKD2NvbXBhcmVfYW5kX3NldBgEIAEoCzIgLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRPcGVyYXRpb25IABIlCgNnZXQYBSABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABInCgRsb2FkGAYgASgLMhcuY2Fpcm4udjEuTG9hZE9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiIqCgxQdXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMIh4KD0RlbGV0ZU9wZXJhdGlvbhILCgNrZXkYASABKAwigwEKFkNvbXBhcmVBbmRTZXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhEKCW5ld192YWx1ZRgEIAEoDBIZChFjcmVhdGVfaWZfbWlzc2luZxgFIAEoCEIKCghleHBlY3RlZCIbCgxHZXRPcGVyYXRpb24SCwoDa2V5GAEgASgMIjIKDUxvYWRPcGVyYXRpb24SIQoFcGFpcnMYASADKAsyEi5jYWlybi52MS5Mb2FkUGFpciImCghMb2FkUGFpchILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwiaQoNQ29tbWFuZFJlc3VsdBIpCgdvdXRjb21lGAEgASgOMhguY2Fpcm4udjEuQ29tbWFuZE91dGNvbWUSDQoFaW5kZXgYAiABKAQSDQoFdmFsdWUYAyABKAwSDwoHdmVyc2lvbhgEIAEoBCpzCglFbnRyeVR5cGUSGgoWRU5UUllfVFlQRV9VTlNQRUNJRklFRBAAEhYKEkVOVFJZX1RZUEVfQ09NTUFORBABEhQKEEVOVFJZX1RZUEVfTk9fT1AQAhIcChhFTlRSWV9UWVBFX0NPTkZJR1VSQVRJT04QAypZCgpNZW1iZXJSb2xlEhsKF01FTUJFUl9ST0xFX1VOU1BFQ0lGSUVEEAASFQoRTUVNQkVSX1JPTEVfVk9URVIQARIXChNNRU1CRVJfUk9MRV9MRUFSTkVSEAIqxgEKDkNvbW1hbmRPdXRjb21lEh8KG0NPTU1BTkRfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhYKEkNPTU1BTkRfT1VUQ09NRV9PSxABEh0KGUNPTU1BTkRfT1VUQ09NRV9OT1RfRk9VTkQQAhIcChhDT01NQU5EX09VVENPTUVfTUlTTUFUQ0gQAxIhCh1DT01NQU5EX09VVENPTUVfUkVUUllfVE9PX09MRBAEEhsKF0NPTU1BTkRfT1VUQ09NRV9JTlZBTElEEAViBnByb3RvMw");
+  fileDesc("ChZjYWlybi92MS9zdG9yYWdlLnByb3RvEghjYWlybi52MSJVCgVFbnRyeRINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEiEKBHR5cGUYAyABKA4yEy5jYWlybi52MS5FbnRyeVR5cGUSDAoEZGF0YRgEIAEoDCI3CglIYXJkU3RhdGUSDAoEdGVybRgBIAEoBBIMCgR2b3RlGAIgASgJEg4KBmNvbW1pdBgDIAEoBCJyCgZNZW1iZXISCgoCaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIiCgRyb2xlGAMgASgOMhQuY2Fpcm4udjEuTWVtYmVyUm9sZRITCgtpbmNhcm5hdGlvbhgEIAEoDBISCgp3YW50c192b3RlGAUgASgIIi8KCk1lbWJlcnNoaXASIQoHbWVtYmVycxgBIAMoCzIQLmNhaXJuLnYxLk1lbWJlciKaAQoOU25hcHNob3RIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVpbmRleBgCIAEoBBIMCgR0ZXJtGAMgASgEEigKCm1lbWJlcnNoaXAYBCABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhgKEG1lbWJlcnNoaXBfaW5kZXgYBSABKAQSEwoLY2h1bmtfYnl0ZXMYBiABKA0iXQoJUmVxdWVzdElkEhEKCWNsaWVudF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBINCgVzaW5jZRgEIAEoBCKvAgoHQ29tbWFuZBINCgVydWxlcxgHIAEoDRInCgpyZXF1ZXN0X2lkGAEgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkEiUKA3B1dBgCIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgDIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEjsKD2NvbXBhcmVfYW5kX3NldBgEIAEoCzIgLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRPcGVyYXRpb25IABIlCgNnZXQYBSABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABInCgRsb2FkGAYgASgLMhcuY2Fpcm4udjEuTG9hZE9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiIqCgxQdXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMIh4KD0RlbGV0ZU9wZXJhdGlvbhILCgNrZXkYASABKAwigwEKFkNvbXBhcmVBbmRTZXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhEKCW5ld192YWx1ZRgEIAEoDBIZChFjcmVhdGVfaWZfbWlzc2luZxgFIAEoCEIKCghleHBlY3RlZCIbCgxHZXRPcGVyYXRpb24SCwoDa2V5GAEgASgMIjIKDUxvYWRPcGVyYXRpb24SIQoFcGFpcnMYASADKAsyEi5jYWlybi52MS5Mb2FkUGFpciImCghMb2FkUGFpchILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwiggEKDUNvbW1hbmRSZXN1bHQSKQoHb3V0Y29tZRgBIAEoDjIYLmNhaXJuLnYxLkNvbW1hbmRPdXRjb21lEg0KBWluZGV4GAIgASgEEg0KBXZhbHVlGAMgASgMEg8KB3ZlcnNpb24YBCABKAQSFwoPdmFsdWVfZm9yZ290dGVuGAUgASgIKnMKCUVudHJ5VHlwZRIaChZFTlRSWV9UWVBFX1VOU1BFQ0lGSUVEEAASFgoSRU5UUllfVFlQRV9DT01NQU5EEAESFAoQRU5UUllfVFlQRV9OT19PUBACEhwKGEVOVFJZX1RZUEVfQ09ORklHVVJBVElPThADKlkKCk1lbWJlclJvbGUSGwoXTUVNQkVSX1JPTEVfVU5TUEVDSUZJRUQQABIVChFNRU1CRVJfUk9MRV9WT1RFUhABEhcKE01FTUJFUl9ST0xFX0xFQVJORVIQAirrAQoOQ29tbWFuZE91dGNvbWUSHwobQ09NTUFORF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASFgoSQ09NTUFORF9PVVRDT01FX09LEAESHQoZQ09NTUFORF9PVVRDT01FX05PVF9GT1VORBACEhwKGENPTU1BTkRfT1VUQ09NRV9NSVNNQVRDSBADEiEKHUNPTU1BTkRfT1VUQ09NRV9SRVRSWV9UT09fT0xEEAQSGwoXQ09NTUFORF9PVVRDT01FX0lOVkFMSUQQBRIjCh9DT01NQU5EX09VVENPTUVfU0VTU0lPTl9FWFBJUkVEEAZiBnByb3RvMw");
 
 /**
  * One entry of the replicated log. At most 2 MiB when encoded.
@@ -245,6 +245,15 @@ export type RequestId = Message<"cairn.v1.RequestId"> & {
    * @generated from field: uint64 acknowledged_through = 3;
    */
   acknowledgedThrough: bigint;
+
+  /**
+   * An index of the log that the client had learned from the cluster before it first used this client id, such as applied_index of any
+   * answer; the same for all requests with that id. 0: it knows none. The cluster forgets the clients that it has not heard of for
+   * longest. With this index it can tell a new client from a forgotten one; see KeyValueService.
+   *
+   * @generated from field: uint64 since = 4;
+   */
+  since: bigint;
 };
 
 /**
@@ -260,6 +269,14 @@ export const RequestIdSchema: GenMessage<RequestId> = /*@__PURE__*/
  * @generated from message cairn.v1.Command
  */
 export type Command = Message<"cairn.v1.Command"> & {
+  /**
+   * Version of the rules for remembered answers that the server which proposed the command knows; 0 when there is no request id. All
+   * replicas change to newer rules at the first command that names them. A replica that does not know them stops.
+   *
+   * @generated from field: uint32 rules = 7;
+   */
+  rules: number;
+
   /**
    * Absent when the caller does not need exactly-once retries.
    *
@@ -500,6 +517,13 @@ export type CommandResult = Message<"cairn.v1.CommandResult"> & {
    * @generated from field: uint64 version = 4;
    */
   version: bigint;
+
+  /**
+   * In a remembered answer: the value was too long to be kept, and `value` is empty.
+   *
+   * @generated from field: bool value_forgotten = 5;
+   */
+  valueForgotten: boolean;
 };
 
 /**
@@ -627,6 +651,14 @@ export enum CommandOutcome {
    * @generated from enum value: COMMAND_OUTCOME_INVALID = 5;
    */
   INVALID = 5,
+
+  /**
+   * The cluster does not know the client, and cannot tell a new one from one that it has forgotten: an earlier try of the request may have
+   * been carried out. Nothing was changed now. The result's index will do as `since` of another client id.
+   *
+   * @generated from enum value: COMMAND_OUTCOME_SESSION_EXPIRED = 6;
+   */
+  SESSION_EXPIRED = 6,
 }
 
 /**

@@ -2,7 +2,7 @@ import { InvariantViolation } from "../../core/invariants.js";
 import type { LogPosition } from "../../core/types.js";
 import { CairnError, type CairnErrorCode } from "../../errors.js";
 import type { EncodedHeader, SnapshotMeasure } from "../../storage/snapshots/file_encoder.js";
-import type { SessionLimits } from "../sessions.js";
+import type { SessionLimits } from "../session_limits.js";
 
 // What the main thread and the worker thread say to each other. All that is said about one thing to do has its number.
 //

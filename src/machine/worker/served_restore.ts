@@ -3,7 +3,8 @@ import type { LogPosition } from "../../core/types.js";
 import { LmdbEnvironment } from "../lmdb_environment.js";
 import { roomForBlock } from "../lmdb_room.js";
 import { PayloadDecoder, type PayloadSink } from "../payload_decoder.js";
-import type { SessionHead, SessionLimits } from "../sessions.js";
+import type { SessionLimits } from "../session_limits.js";
+import type { SessionHead } from "../sessions.js";
 import { sentError, type TaskRequest } from "./messages.js";
 import type { Reply, ServedTask } from "./served_task.js";
 
@@ -64,6 +65,7 @@ function sinkInto({ records, sessions }: LmdbEnvironment): PayloadSink {
   let clientId = "";
   return {
     key: (key, record) => assert(records.append(key, record), "a payload's keys ascend"),
+    sessionsHead: (head) => sessions.putSessionsHead(head),
     session: (head: SessionHead) => {
       clientId = head.clientId;
       sessions.putSession(head);

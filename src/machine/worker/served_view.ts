@@ -68,6 +68,7 @@ export class ServedView implements ServedTask {
     const walked = new StateDigest();
     yield* encodePayload(this.mark, {
       keys: () => records.entries(transaction, NO_BYTES, NO_BYTES, walked.keys),
+      sessionsHead: sessions.head(transaction),
       sessions: () => sessions.entries(transaction, walked),
     });
     const difference = this.mark.digest.difference(walked);

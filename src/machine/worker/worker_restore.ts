@@ -2,7 +2,7 @@ import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
 import type { LogPosition } from "../../core/types.js";
 import { blocksOf, unlessAborted } from "../payload_blocks.js";
-import type { SessionLimits } from "../sessions.js";
+import type { SessionLimits } from "../session_limits.js";
 import type { Exchange } from "./exchange.js";
 import type { TaskReply } from "./messages.js";
 

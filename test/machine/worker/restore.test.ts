@@ -5,7 +5,7 @@ import type { Worker } from "node:worker_threads";
 import { expect, test } from "vitest";
 import { limits } from "../../../src/core/limits.js";
 import { CairnError } from "../../../src/errors.js";
-import { DEFAULT_SESSION_LIMITS } from "../../../src/machine/sessions.js";
+import { DEFAULT_SESSION_LIMITS } from "../../../src/machine/session_limits.js";
 import { Exchange } from "../../../src/machine/worker/exchange.js";
 import type { TaskRequest, ToWorker } from "../../../src/machine/worker/messages.js";
 import { restoreInWorker } from "../../../src/machine/worker/worker_restore.js";

@@ -1,6 +1,7 @@
 import { limits } from "../../../src/core/limits.js";
 import type { Entry, IndexedMembership, Membership, SnapshotMeta } from "../../../src/core/types.js";
 import { MemoryMachine } from "../../../src/machine/memory_machine.js";
+import type { SessionLimits } from "../../../src/machine/session_limits.js";
 import { membershipCodec } from "../../../src/storage/membership_message.js";
 import { measureSnapshot } from "../../../src/storage/snapshots/encoder.js";
 import { payloadOf, piecesOf, type SavedState } from "../observed_machine.js";
@@ -12,7 +13,7 @@ const STEP = 100;
 
 /** What the state must be at any index: a state machine that is given the committed log and nothing else. */
 export class Reference {
-  #machine = new MemoryMachine();
+  readonly #machine: MemoryMachine;
   /** States that were passed, ascending. */
   readonly #kept: SavedState[] = [];
   readonly #memberships: IndexedMembership[];
@@ -24,7 +25,9 @@ export class Reference {
   constructor(
     private readonly committed: CommittedLog,
     members: Membership,
+    private readonly sessionLimits: SessionLimits,
   ) {
+    this.#machine = new MemoryMachine(sessionLimits);
     this.#memberships = [{ index: 0, members }];
   }
 
@@ -74,7 +77,7 @@ export class Reference {
   }
 
   async #goBackTo(index: number): Promise<SavedState> {
-    const machine = new MemoryMachine();
+    const machine = new MemoryMachine(this.sessionLimits);
     const from = this.#kept.findLast((state) => state.index <= index);
     if (from !== undefined) {
       const { index, term, payload } = from;

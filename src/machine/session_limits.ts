@@ -1,0 +1,66 @@
+import { limits } from "../core/limits.js";
+
+// How much the cluster remembers of its clients, and by which rules: both are part of the log's meaning. Replicas that differ in them
+// drift apart.
+
+/**
+ * Versions of the rules for remembered answers. A state begins with the first, and changes to newer ones at the first command that names
+ * them, so all replicas change at the same entry.
+ *
+ *   1  sessions and their answers are bounded in number
+ *   2  (T6) also in bytes: a long value is not remembered; the horizon tells a new client from a forgotten one
+ */
+export const sessionRules = { counted: 1, bounded: 2 } as const;
+
+export type SessionRules = (typeof sessionRules)[keyof typeof sessionRules];
+
+/** The rules that servers of this version ask for. */
+export const NEWEST_RULES: SessionRules = sessionRules.bounded;
+
+export interface SessionLimits {
+  /** Sessions; the one unused for longest goes first. */
+  readonly sessions: number;
+  /** Answers of one session; the lowest sequence goes first. */
+  readonly answers: number;
+  /** Longest value that is remembered with an answer; of a longer one only the version is. */
+  readonly valueBytes: number;
+  /** All sessions as {@link sessionBytes} and {@link answerBytes} count them; the session unused for longest goes first. */
+  readonly bytes: number;
+}
+
+export const DEFAULT_SESSION_LIMITS: SessionLimits = {
+  sessions: limits.sessions,
+  answers: limits.sessionAnswers,
+  valueBytes: limits.sessionValueBytes,
+  bytes: limits.sessionBytes,
+};
+
+/** What the state knows of all its sessions together. */
+export interface SessionsHead {
+  readonly rules: SessionRules;
+  /** Highest index at which a session that is forgotten was last used; 0 when none is forgotten. */
+  readonly horizon: number;
+}
+
+export const FIRST_HEAD: SessionsHead = { rules: sessionRules.counted, horizon: 0 };
+
+/** Bytes that a session counts for, without its answers. */
+export function sessionBytes(clientId: string): number {
+  return limits.sessionOverheadBytes + Buffer.byteLength(clientId);
+}
+
+/** Bytes that an answer counts for, from the length of its encoding. */
+export function answerBytes(encodedBytes: number): number {
+  return limits.answerOverheadBytes + encodedBytes;
+}
+
+/** Most bytes of an encoded answer whose value has at most so many. */
+export function encodedAnswerBytesMax(valueBytes: number): number {
+  return valueBytes + limits.answerFieldsBytes;
+}
+
+/** Most bytes that one session counts for. */
+export function largestSessionBytes({ answers, valueBytes }: SessionLimits): number {
+  const answer = answerBytes(encodedAnswerBytesMax(valueBytes));
+  return limits.sessionOverheadBytes + limits.clientIdBytes + answers * answer;
+}

@@ -1,0 +1,268 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../src/core/limits.js";
+import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { DEFAULT_SESSION_LIMITS, largestSessionBytes } from "../../src/machine/session_limits.js";
+import {
+  applyCommand,
+  applyOperation,
+  type CommandInit,
+  cas,
+  contents,
+  countedRequest,
+  entry,
+  getCommand,
+  inPieces,
+  machines,
+  metaAt,
+  payloadOf,
+  put,
+  request,
+  text,
+  uncheckedBytes,
+} from "./support.js";
+
+const { OK, MISMATCH, NOT_FOUND, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
+
+const LARGE = "L".repeat(limits.valueBytes);
+/** One session of one answer at a time. */
+const ONE = { ...DEFAULT_SESSION_LIMITS, sessions: 1 };
+
+describe.each(machines)("what the $kind machine remembers", ({ make }) => {
+  test("T6: 240 failed compare-and-sets of 60 bytes leave a snapshot of less than 64 KiB on an empty store", async () => {
+    const machine = await make();
+    applyOperation(machine, put("k", LARGE));
+    for (let at = 0; at < 240; at++) {
+      const result = applyCommand(machine, request(`client ${at % 8}`, at + 1, cas("k", `${at}`.padEnd(45), "")));
+      expect(result.outcome).toBe(MISMATCH);
+      expect(result.value.byteLength).toBe(LARGE.length);
+    }
+    applyOperation(machine, { case: "delete", value: { key: Buffer.from("k") } });
+    expect((await payloadOf(machine)).byteLength).toBeLessThan(64 * 1024);
+  });
+
+  test("T6: a retry of a compare-and-set that met with a long value is told its version, and that the value is forgotten", async () => {
+    const machine = await make();
+    applyOperation(machine, put("k", LARGE));
+    const first = applyCommand(machine, request("c", 1, cas("k", "other", "x")));
+    expect(first).toMatchObject({ outcome: MISMATCH, version: 1n, valueForgotten: false });
+    expect(text(first.value)).toBe(LARGE);
+    applyOperation(machine, put("k", "other"));
+    const retry = applyCommand(machine, request("c", 1, cas("k", "other", "x")));
+    expect(retry).toMatchObject({ outcome: MISMATCH, index: 2n, version: 1n, valueForgotten: true });
+    expect(retry.value).toHaveLength(0);
+    expect(contents(machine)).toEqual(["k=other@3"]);
+  });
+
+  test("T6: a value of sessionValueBytes is remembered whole", async () => {
+    const machine = await make();
+    const value = "v".repeat(limits.sessionValueBytes);
+    applyOperation(machine, put("k", value));
+    applyCommand(machine, request("c", 1, cas("k", "other", "x")));
+    applyOperation(machine, put("k", "other"));
+    const retry = applyCommand(machine, request("c", 1, cas("k", "other", "x")));
+    expect(retry).toMatchObject({ outcome: MISMATCH, version: 1n, valueForgotten: false });
+    expect(text(retry.value)).toBe(value);
+  });
+
+  test("T6: over the limit of bytes the session unused for longest is forgotten, though there are few", async () => {
+    const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 2, valueBytes: 100 };
+    const machine = await make({ ...bounds, bytes: largestSessionBytes(bounds) });
+    applyOperation(machine, put("k", "v".repeat(100)));
+    for (const client of ["a", "b"]) applyCommand(machine, request(client, 1, cas("k", "other", "x")));
+    applyCommand(machine, request("a", 1, cas("k", "other", "x")));
+    // 64 bytes and its id for a session, 32 and its encoding for an answer: two with two answers, a third with one.
+    for (const client of ["a", "b"]) applyCommand(machine, request(client, 2, cas("k", "other", "x")));
+    expect(machine.sessionCount).toBe(2);
+    applyCommand(machine, request("c", 1, cas("k", "other", "x")));
+    expect(machine.sessionCount).toBe(2);
+    expect(applyCommand(machine, request("a", 1, put("k", "again"))).outcome).toBe(SESSION_EXPIRED);
+    expect(applyCommand(machine, request("b", 2, cas("k", "other", "x"))).outcome).toBe(MISMATCH);
+    expect(text(machine.get(Buffer.from("k"))!.value)).toBe("v".repeat(100));
+  });
+
+  test("T6: a late retry of a forgotten client is not carried out, whatever came since", async () => {
+    const machine = await make(ONE);
+    applyCommand(machine, request("a", 1, put("k", "a")));
+    applyCommand(machine, request("b", 1, put("k", "b"), 0, 1));
+    expect(applyCommand(machine, request("a", 1, put("k", "a")))).toMatchObject({
+      outcome: SESSION_EXPIRED,
+      index: 3n,
+    });
+    expect(applyCommand(machine, request("a", 2, put("k", "a")))).toMatchObject({
+      outcome: SESSION_EXPIRED,
+      index: 4n,
+    });
+    expect(contents(machine)).toEqual(["k=b@2"]);
+    // What was refused left no trace: b is still known.
+    expect(applyCommand(machine, request("b", 1, put("k", "b"))).index).toBe(2n);
+  });
+
+  test("T6: the horizon survives a restore", async () => {
+    const before = await make(ONE);
+    applyCommand(before, request("a", 1, put("k", "a")));
+    applyCommand(before, request("b", 1, put("k", "b"), 0, 1));
+    const after = await make(ONE);
+    await after.restore(inPieces(await payloadOf(before), 10), metaAt({ index: 2, term: 1 }));
+    expect(applyCommand(after, request("a", 1, put("k", "a"))).outcome).toBe(SESSION_EXPIRED);
+    expect(contents(after)).toEqual(["k=b@2"]);
+  });
+
+  test("T6: a client that knows an index at or above the horizon is a new one; below it, it may be a forgotten one", async () => {
+    const machine = await make(ONE);
+    applyCommand(machine, request("a", 1, put("k", "a")));
+    applyCommand(machine, request("a", 2, put("k", "a")));
+    applyCommand(machine, request("b", 1, put("k", "b"), 0, 2));
+    expect(applyCommand(machine, request("c", 1, put("k", "c"), 0, 1)).outcome).toBe(SESSION_EXPIRED);
+    expect(applyCommand(machine, request("c", 1, put("k", "c"), 0, 2)).outcome).toBe(OK);
+  });
+
+  test("T6: an index that the log has not reached shows nothing: it is of another log", async () => {
+    const machine = await make(ONE);
+    expect(applyCommand(machine, request("a", 1, put("k", "a"), 0, 1)).outcome).toBe(SESSION_EXPIRED);
+    expect(applyCommand(machine, request("a", 1, put("k", "a"), 0, 3)).outcome).toBe(SESSION_EXPIRED);
+    expect(applyCommand(machine, request("a", 1, put("k", "a"), 0, 2)).outcome).toBe(OK);
+    // From now on the session is known, and the index of no matter.
+    expect(applyCommand(machine, request("a", 2, put("k", "a"), 0, 99)).outcome).toBe(OK);
+  });
+
+  test("a request without an index is carried out as long as nobody is forgotten", async () => {
+    const machine = await make();
+    for (let at = 1; at <= 20; at++) {
+      expect(applyCommand(machine, request(`${at}`, 1, put("k", "v"))).outcome).toBe(OK);
+    }
+  });
+
+  describe("of a state that an earlier version left", () => {
+    test("it keeps on as that did, until a command names newer rules", async () => {
+      const machine = await make(ONE);
+      applyOperation(machine, put("k", LARGE));
+      applyCommand(machine, countedRequest("a", 1, cas("k", "other", "x")));
+      expect(applyCommand(machine, countedRequest("a", 1, cas("k", "other", "x"))).value).toHaveLength(LARGE.length);
+      applyCommand(machine, countedRequest("b", 1, getCommand("none")));
+      // Forgotten and not known as such: this is what the newer rules are for.
+      expect(applyCommand(machine, countedRequest("a", 1, put("k", "a"))).outcome).toBe(OK);
+      applyOperation(machine, put("k", LARGE));
+      applyCommand(machine, countedRequest("a", 2, cas("k", "other", "x")));
+      expect((await payloadOf(machine)).byteLength).toBeGreaterThan(2 * LARGE.length);
+
+      expect(applyCommand(machine, request("late", 1, put("k", "late"))).outcome).toBe(SESSION_EXPIRED);
+      expect(applyCommand(machine, request("a", 2, put("k", "again")))).toMatchObject({
+        outcome: MISMATCH,
+        index: 7n,
+        version: 6n,
+        valueForgotten: true,
+      });
+      expect((await payloadOf(machine)).byteLength).toBeLessThan(LARGE.length + 1024);
+      // There is no way back.
+      expect(applyCommand(machine, countedRequest("late", 1, put("k", "late"))).outcome).toBe(SESSION_EXPIRED);
+    });
+
+    test("T6: what it holds beyond the limit of bytes is forgotten when the rules change", async () => {
+      const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 2, valueBytes: 100 };
+      const machine = await make({ ...bounds, bytes: largestSessionBytes(bounds) });
+      applyOperation(machine, put("k", "v".repeat(100)));
+      for (const client of ["a", "b", "c", "d", "e"]) {
+        for (const sequence of [1, 2]) applyCommand(machine, countedRequest(client, sequence, cas("k", "other", "x")));
+      }
+      expect(machine.sessionCount).toBe(5);
+      applyCommand(machine, request("e", 3, getCommand("k")));
+      expect(machine.sessionCount).toBe(2);
+      expect(applyCommand(machine, request("c", 2, put("k", "again"))).outcome).toBe(SESSION_EXPIRED);
+      expect(applyCommand(machine, request("new", 1, put("new", "1"), 0, 10)).outcome).toBe(OK);
+    });
+
+    test("T6: long values that go when the rules change no longer count", async () => {
+      const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 2, valueBytes: 100 };
+      const machine = await make({ ...bounds, bytes: largestSessionBytes(bounds) });
+      applyOperation(machine, put("k", "v".repeat(1_000)));
+      for (const client of ["a", "b", "c"]) {
+        for (const sequence of [1, 2]) applyCommand(machine, countedRequest(client, sequence, cas("k", "other", "x")));
+      }
+      for (const sequence of [3, 4, 5]) applyCommand(machine, request("c", sequence, getCommand("none")));
+      expect(machine.sessionCount).toBe(3);
+    });
+
+    test("where nobody was forgotten yet, everybody who comes is new", async () => {
+      const machine = await make();
+      applyCommand(machine, countedRequest("a", 1, put("k", "v")));
+      expect(applyCommand(machine, request("b", 1, put("k", "v"))).outcome).toBe(OK);
+    });
+  });
+
+  test("T6: a command that needs rules of a later version is not applied by these", async () => {
+    const machine = await make();
+    const later: CommandInit = { ...request("a", 1, put("k", "v")), rules: 3 };
+    const batch = [entry(1, uncheckedBytes(request("a", 1, put("k", "v")))), entry(2, uncheckedBytes(later))];
+    expect(() => machine.apply(batch)).toThrow(
+      expect.objectContaining({
+        code: "FAILED_PRECONDITION",
+        message: expect.stringContaining("entry 2 needs version 3"),
+      }),
+    );
+    expect(machine.appliedIndex).toBe(0);
+    expect(contents(machine)).toEqual([]);
+  });
+});
+
+interface Request {
+  readonly client: number;
+  readonly sequence: number;
+}
+
+/** Clients that choose an index once, if they do, and then send requests, each perhaps again long afterwards. */
+const story = fc.record({
+  knowing: fc.array(fc.boolean(), { minLength: 8, maxLength: 8 }),
+  steps: fc.array(
+    fc.record({
+      client: fc.nat(7),
+      sequence: fc.integer({ min: 1, max: 5 }),
+      kind: fc.constantFrom("put", "put", "cas"),
+      restored: fc.boolean(),
+    }),
+    { minLength: 10, maxLength: 80 },
+  ),
+});
+
+test("T6: however few sessions there are room for, no request is carried out twice, and a retry is never answered by another's answer", async () => {
+  const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 3, valueBytes: 8 };
+  const sessionLimits = { ...bounds, sessions: 3, bytes: largestSessionBytes(bounds) };
+  await fc.assert(
+    fc.asyncProperty(story, async ({ knowing, steps }) => {
+      let machine = new MemoryMachine(sessionLimits);
+      const chosen = new Map<number, number>();
+      const carriedOut = new Map<string, bigint>();
+      for (const { client, sequence, kind, restored } of steps) {
+        const index = machine.appliedIndex + 1;
+        if (!chosen.has(client)) chosen.set(client, knowing[client] ? index - 1 : 0);
+        const operation = kind === "put" ? put(`${client}`, "v") : cas("none", "1", "2");
+        const result = applyCommand(machine, request(`${client}`, sequence, operation, 0, chosen.get(client)));
+        check({ client, sequence }, result, BigInt(index), carriedOut);
+        if (restored) machine = await moved(machine, sessionLimits);
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+function check(
+  { client, sequence }: Request,
+  { outcome, index }: { outcome: CommandOutcome; index: bigint },
+  now: bigint,
+  carriedOut: Map<string, bigint>,
+): void {
+  const name = `${client}/${sequence}`;
+  if (outcome === OK || outcome === NOT_FOUND) {
+    if (index === now) expect(carriedOut.has(name), `${name} is carried out once`).toBe(false);
+    else expect(index, `${name} gets its own answer`).toBe(carriedOut.get(name));
+    carriedOut.set(name, index);
+  } else expect([RETRY_TOO_OLD, SESSION_EXPIRED]).toContain(outcome);
+}
+
+/** The state on another machine, by way of a snapshot. */
+async function moved(machine: MemoryMachine, sessionLimits: typeof DEFAULT_SESSION_LIMITS): Promise<MemoryMachine> {
+  const other = new MemoryMachine(sessionLimits);
+  await other.restore(inPieces(await payloadOf(machine), 100), metaAt({ index: machine.appliedIndex, term: 1 }));
+  return other;
+}
