@@ -3,7 +3,7 @@ import { limits } from "./limits.js";
 // The one check of counters that come from outside (T6): peers, files, callers. Rules are added to it, not beside it.
 
 /** The limits that counters are held to. */
-export type CounterLimit = "termMax" | "indexMax" | "countMax";
+export type CounterLimit = "termMax" | "indexMax" | "countMax" | "sequenceMax";
 
 /**
  * Describes why a number from outside must not be counted with: "7, expected 8 to 281474976710656 (indexMax)". Undefined when it

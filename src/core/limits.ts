@@ -82,8 +82,10 @@ export const limits = {
   termMax: 2 ** 48,
   /** Highest index of a log, taken from outside or reached. At a million entries a second it lasts 8.9 years. */
   indexMax: 2 ** 48,
-  /** Highest of all other counters from outside: sizes in bytes, offsets, sequences of a client's requests. */
+  /** Highest of all other counters from outside: sizes in bytes, offsets, numbers of things. */
   countMax: 2 ** 48,
+  /** Highest sequence of a client's request. Nothing counts on from it, so a clock's microseconds may serve as one. */
+  sequenceMax: 2 ** 52,
   /**
    * Terms that one message may raise a node's term by; see core/admission.ts. One wild message costs a 65,536th of all terms at
    * most.
@@ -224,7 +226,7 @@ assert(
   "a largest membership fits the header of a snapshot, and with that an entry",
 );
 assert(
-  Math.max(limits.termMax, limits.indexMax, limits.countMax) + limits.termJump < 2 ** 52,
+  Math.max(limits.termMax, limits.indexMax, limits.countMax, limits.sequenceMax) + limits.termJump < 2 ** 53,
   "what is above the bounds is still counted exactly",
 );
 assert(limits.termJump * 1_000 < limits.termMax, "one message costs a small part of all terms");

@@ -15,6 +15,7 @@ import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
 import { membershipToMessage } from "../storage/membership_message.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
+import { toCount, toIndex, toTerm } from "../transport/counters.js";
 import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
 import {
@@ -23,7 +24,6 @@ import {
   rejectionMessages,
   toCompression,
   toEntry,
-  toNumber,
 } from "../transport/peer_messages.js";
 import { checkPeer } from "./convert.js";
 import { type Introducer, memberIntroducer } from "./introducer.js";
@@ -64,8 +64,8 @@ export function raftService(
         from,
         term: leaderTerm(request.term),
         last: {
-          index: toNumber(request.lastLogIndex, "last_log_index"),
-          term: toNumber(request.lastLogTerm, "last_log_term"),
+          index: toIndex(request.lastLogIndex, "last_log_index"),
+          term: toTerm(request.lastLogTerm, "last_log_term"),
         },
         preVote: request.preVote,
         leadershipTransfer: request.leadershipTransfer,
@@ -101,12 +101,12 @@ async function append(node: KeyValueNode, from: string, request: AppendEntriesRe
     from,
     term: leaderTerm(request.term),
     prev: {
-      index: toNumber(request.prevLogIndex, "prev_log_index"),
-      term: toNumber(request.prevLogTerm, "prev_log_term"),
+      index: toIndex(request.prevLogIndex, "prev_log_index"),
+      term: toTerm(request.prevLogTerm, "prev_log_term"),
     },
     entries: request.entries.map(toEntry),
-    leaderCommit: toNumber(request.leaderCommit, "leader_commit"),
-    acknowledged: toNumber(request.acknowledgedIndex, "acknowledged_index"),
+    leaderCommit: toIndex(request.leaderCommit, "leader_commit"),
+    acknowledged: toIndex(request.acknowledgedIndex, "acknowledged_index"),
   } as const;
   const answer = await node.appendEntries(message);
   const { rejection } = answer;
@@ -130,7 +130,7 @@ function anotherSender(field: string, named: string, from: string): CairnError {
 /** A term that a peer acts in: above 0. */
 function leaderTerm(value: bigint): number {
   if (value === 0n) throw new CairnError("INVALID_ARGUMENT", "term is missing: it must be above 0");
-  return toNumber(value, "term");
+  return toTerm(value, "term");
 }
 
 async function* fromRequests(
@@ -160,9 +160,9 @@ function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
 
 function toChoice(choice: SnapshotOffer | SnapshotChoice): InstallChoice {
   return {
-    index: toNumber(choice.index, "index"),
-    term: toNumber(choice.snapshotTerm, "snapshot_term"),
-    fileBytes: toNumber(choice.fileBytes, "file_bytes"),
+    index: toIndex(choice.index, "index"),
+    term: toTerm(choice.snapshotTerm, "snapshot_term"),
+    fileBytes: toCount(choice.fileBytes, "file_bytes"),
     sha256: choice.sha256,
   };
 }
@@ -180,7 +180,7 @@ function toChunk(chunk: SnapshotChunk) {
   if (found !== chunk.crc32) {
     throw new CairnError("CORRUPT", `the chunk at offset ${chunk.offset} has CRC-32 ${found}, expected ${chunk.crc32}`);
   }
-  const offset = toNumber(chunk.offset, "offset");
+  const offset = toCount(chunk.offset, "offset");
   return { leaderTerm: leaderTerm(chunk.term), offset, data: chunk.data, fileBytes: chunk.fileBytes || undefined };
 }
 

@@ -35,12 +35,13 @@ function member(id: string, rest: Partial<Member> = {}): Member {
 
 describe("T6: counters from outside", () => {
   test("reach to their bounds, and no further", () => {
-    for (const limit of ["termMax", "indexMax", "countMax"] as const) {
+    for (const limit of ["termMax", "indexMax", "countMax", "sequenceMax"] as const) {
       expect(counterProblem(limits[limit], limit)).toBeUndefined();
       expect(counterProblem(BigInt(limits[limit]), limit)).toBeUndefined();
-      expect(counterProblem(limits[limit] + 1, limit)).toContain(`expected 0 to 281474976710656 (${limit})`);
+      expect(counterProblem(limits[limit] + 1, limit)).toContain(`expected 0 to ${limits[limit]} (${limit})`);
       expect(counterProblem(2n ** 63n, limit, 1)).toContain(`9223372036854775808, expected 1 to`);
     }
+    expect(limits.termMax).toBe(281474976710656);
     for (const value of [-1, 0.5, Number.NaN, -1n]) expect(counterProblem(value, "indexMax")).toContain("expected 0");
     expect(counterProblem(0, "indexMax", 1)).toContain("expected 1");
   });

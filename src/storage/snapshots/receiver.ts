@@ -1,3 +1,4 @@
+import { counterProblem } from "../../core/counters.js";
 import type { SnapshotMeta } from "../../core/types.js";
 import { CairnError, type CairnErrorCode } from "../../errors.js";
 import { Serial } from "../serial.js";
@@ -20,11 +21,13 @@ export interface ReceiverTarget {
 
 /** Throws INVALID_ARGUMENT for an offer that no file can fulfil. */
 export function checkOffer({ index, term, fileBytes, sha256 }: SnapshotOffer): void {
-  const counts = { index, term, fileBytes };
-  const least = { index: 1, term: 1, fileBytes: SMALLEST_FILE_BYTES };
-  for (const name of ["index", "term", "fileBytes"] as const) {
-    if (Number.isSafeInteger(counts[name]) && counts[name] >= least[name]) continue;
-    throw invalid(`snapshot offer: ${name} is ${counts[name]}, expected ${least[name]} to 2^53 - 1`);
+  const problems = {
+    index: counterProblem(index, "indexMax", 1),
+    term: counterProblem(term, "termMax", 1),
+    fileBytes: counterProblem(fileBytes, "countMax", SMALLEST_FILE_BYTES),
+  };
+  for (const [name, problem] of Object.entries(problems)) {
+    if (problem !== undefined) throw invalid(`snapshot offer: ${name} is ${problem}`);
   }
   if (sha256.byteLength !== SHA256_BYTES) {
     throw invalid(`snapshot offer: sha256 has ${sha256.byteLength} bytes, expected ${SHA256_BYTES}`);
