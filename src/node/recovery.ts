@@ -1,7 +1,8 @@
 import { limits } from "../core/limits.js";
 import type { LogStart } from "../core/log.js";
+import { changeProblem } from "../core/membership_rules.js";
 import { INITIAL_HARD_STATE, type IndexedMembership, LOG_START, type Member, type Membership } from "../core/types.js";
-import { type CairnError, hasCode } from "../errors.js";
+import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { DAMAGED_MEMBER } from "../storage/advice.js";
 import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
@@ -71,6 +72,7 @@ export async function recover<Machine extends StateMachine>(
       directory: directory.snapshots,
       clusterId: directory.identity.clusterId,
       base: directory.identity.base,
+      checkPayload: options.openMachine.checkPayload,
       logger: options.logger,
     });
     const known = () => knownMembers(directory, log, snapshots, configurations);
@@ -270,7 +272,13 @@ async function membershipsOf<Machine extends StateMachine>(
   for (const index of configurations) {
     // Not those that went with the rest of the log when the installation of the snapshot was finished.
     if (index <= (snapshot?.index ?? 0) || index > log.last.index) continue;
-    memberships.push({ index, members: await configurationAt(log, index) });
+    const members = await configurationAt(log, index);
+    const problem = changeProblem(memberships.at(-1)!.members, members);
+    if (problem !== undefined) {
+      const text = `entry ${index} of the log in ${directory.log} is no legal change of the membership: ${problem}`;
+      throw new CairnError("CORRUPT", `${text}. ${DAMAGED_MEMBER}`);
+    }
+    memberships.push({ index, members });
   }
   return memberships;
 }

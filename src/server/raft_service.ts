@@ -6,6 +6,7 @@ import type {
   InstallSnapshotRequest,
   InstallSnapshotResponseSchema,
   RaftService,
+  RequestVoteRequest,
   SnapshotChoice,
   SnapshotChunk,
   SnapshotOffer,
@@ -58,18 +59,7 @@ export function raftService(
 
     async requestVote(request) {
       const from = checkPeer(request.header, node);
-      if (request.candidateId !== nameOf(from)) throw anotherSender("candidate_id", request.candidateId, from);
-      const answer = await node.requestVote({
-        type: "request_vote",
-        from,
-        term: leaderTerm(request.term),
-        last: {
-          index: toIndex(request.lastLogIndex, "last_log_index"),
-          term: toTerm(request.lastLogTerm, "last_log_term"),
-        },
-        preVote: request.preVote,
-        leadershipTransfer: request.leadershipTransfer,
-      });
+      const answer = await node.requestVote(judged(node, from, () => toVoteRequest(from, request)));
       return { term: BigInt(answer.term), voteGranted: answer.granted, lastLogIndex: BigInt(answer.lastIndex ?? 0) };
     },
 
@@ -88,27 +78,15 @@ export function raftService(
 
     async timeoutNow(request) {
       const from = checkPeer(request.header, node);
-      const answer = await node.timeoutNow({ type: "timeout_now", from, term: leaderTerm(request.term) });
+      const term = judged(node, from, () => leaderTerm(request.term));
+      const answer = await node.timeoutNow({ type: "timeout_now", from, term });
       return { term: BigInt(answer.term) };
     },
   };
 }
 
 async function append(node: KeyValueNode, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
-  if (request.leaderId !== nameOf(from)) throw anotherSender("leader_id", request.leaderId, from);
-  const message = {
-    type: "append_entries",
-    from,
-    term: leaderTerm(request.term),
-    prev: {
-      index: toIndex(request.prevLogIndex, "prev_log_index"),
-      term: toTerm(request.prevLogTerm, "prev_log_term"),
-    },
-    entries: request.entries.map(toEntry),
-    leaderCommit: toIndex(request.leaderCommit, "leader_commit"),
-    acknowledged: toIndex(request.acknowledgedIndex, "acknowledged_index"),
-  } as const;
-  const answer = await node.appendEntries(message);
+  const answer = await node.appendEntries(judged(node, from, () => toAppend(from, request)));
   const { rejection } = answer;
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
   if (rejection === undefined) return { ...common, success: true, matchIndex: BigInt(answer.matchIndex ?? 0) };
@@ -120,6 +98,47 @@ async function append(node: KeyValueNode, from: string, request: AppendEntriesRe
     conflictIndex: BigInt(rejection.conflictIndex),
     detail: rejection.detail,
   };
+}
+
+function toVoteRequest(from: string, request: RequestVoteRequest) {
+  if (request.candidateId !== nameOf(from)) throw anotherSender("candidate_id", request.candidateId, from);
+  return {
+    type: "request_vote",
+    from,
+    term: leaderTerm(request.term),
+    last: {
+      index: toIndex(request.lastLogIndex, "last_log_index"),
+      term: toTerm(request.lastLogTerm, "last_log_term"),
+    },
+    preVote: request.preVote,
+    leadershipTransfer: request.leadershipTransfer,
+  } as const;
+}
+
+function toAppend(from: string, request: AppendEntriesRequest) {
+  if (request.leaderId !== nameOf(from)) throw anotherSender("leader_id", request.leaderId, from);
+  return {
+    type: "append_entries",
+    from,
+    term: leaderTerm(request.term),
+    prev: {
+      index: toIndex(request.prevLogIndex, "prev_log_index"),
+      term: toTerm(request.prevLogTerm, "prev_log_term"),
+    },
+    entries: request.entries.map(toEntry),
+    leaderCommit: toIndex(request.leaderCommit, "leader_commit"),
+    acknowledged: toIndex(request.acknowledgedIndex, "acknowledged_index"),
+  } as const;
+}
+
+/** Reads a peer's message; the operator is told of one that no correct peer sends. */
+function judged<Message>(node: KeyValueNode, from: string, read: () => Message): Message {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof CairnError) node.protocol.violated(nameOf(from), error.text);
+    throw error;
+  }
 }
 
 function anotherSender(field: string, named: string, from: string): CairnError {
@@ -137,20 +156,29 @@ async function* fromRequests(
   requests: AsyncIterable<InstallSnapshotRequest>,
   node: KeyValueNode,
 ): AsyncGenerator<InstallMessage, void, undefined> {
+  let from: string | undefined;
   for await (const { message } of requests) {
-    if (message.case === "offer") yield { kind: "offer", ...toOffer(message.value, node) };
-    else if (message.case === "chunk") yield { kind: "chunk", ...toChunk(message.value) };
-    else
+    if (message.case === "offer") {
+      const sender = checkPeer(message.value.header, node);
+      from = sender;
+      yield { kind: "offer", ...judged(node, sender, () => toOffer(sender, message.value)) };
+    } else if (message.case === "chunk") {
+      yield {
+        kind: "chunk",
+        ...judged(node, from ?? "a member that has not said its name", () => toChunk(message.value)),
+      };
+    } else {
       throw new CairnError(
         "INVALID_ARGUMENT",
         "a message of an InstallSnapshot stream holds neither an offer nor a chunk",
       );
+    }
   }
 }
 
-function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
+function toOffer(from: string, offer: SnapshotOffer): InstallOffer {
   return {
-    from: checkPeer(offer.header, node),
+    from,
     leaderTerm: leaderTerm(offer.term),
     ...toChoice(offer),
     others: offer.others.map(toChoice),
