@@ -1,6 +1,7 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import type { Membership } from "../../src/core/types.js";
 import { CairnError } from "../../src/errors.js";
+import { checkKeyValuePayload } from "../../src/machine/payload_check.js";
 import type { Logger } from "../../src/node/logger.js";
 import { CairnNode } from "../../src/node/node.js";
 import type { MachineOpener, NodeOptions } from "../../src/node/options.js";
@@ -165,7 +166,7 @@ export class SimNode implements Place {
 
   #opener(): MachineOpener<ObservedMachine> {
     const { checks } = this.cluster;
-    return async ({ directory, trustDisk }) => {
+    const open: MachineOpener<ObservedMachine> = async ({ directory, trustDisk }) => {
       if (directory.endsWith("/scratch")) {
         return new ObservedMachine({
           applied: (entries) => checks.replayed(this, entries),
@@ -182,6 +183,7 @@ export class SimNode implements Place {
       });
       return this.#machine;
     };
+    return Object.assign(open, { checkPayload: checkKeyValuePayload });
   }
 
   /** A large state, as it were. */

@@ -46,14 +46,17 @@ export async function fileOf(contents: Contents, clusterId: string): Promise<Sna
 }
 
 /** One of each kind, at a position that a receiver would take a snapshot for. */
-export async function hostileSnapshots(at: LogPosition, clusterId: string): Promise<HostileSnapshot[]> {
-  const good: Contents = {
-    ...at,
-    members: [{ id: "n1" }],
-    membershipIndex: 0,
-    payload: payloadAt(at),
-  };
-  const wrong: Readonly<Record<string, Partial<Contents>>> = {
+export function hostileSnapshots(at: LogPosition, clusterId: string): Promise<HostileSnapshot[]> {
+  return Promise.all(hostileKinds.map(async (what) => ({ what, ...(await hostileSnapshot(what, at, clusterId)) })));
+}
+
+export function hostileSnapshot(what: HostileKind, at: LogPosition, clusterId: string): Promise<SnapshotFile> {
+  const good = { ...at, members: [{ id: "n1" }], membershipIndex: 0, payload: payloadAt(at) };
+  return fileOf({ ...good, ...wrongParts(at)[what] }, clusterId);
+}
+
+function wrongParts(at: LogPosition) {
+  return {
     "a payload of another index than the header's": { payload: payloadAt({ ...at, index: at.index + 1 }) },
     "a payload of another term than the header's": { payload: payloadAt({ ...at, term: at.term + 1 }) },
     "a payload that is no state": { payload: Buffer.alloc(1_000, "no state at all") },
@@ -71,11 +74,12 @@ export async function hostileSnapshots(at: LogPosition, clusterId: string): Prom
     "a membership from behind it": { membershipIndex: at.index + 1 },
     "an index above indexMax": { index: 2 ** 53 - 1, payload: payloadAt({ ...at, index: 2 ** 53 - 1 }) },
     "a term above termMax": { term: 2 ** 53 - 1, payload: payloadAt({ ...at, term: 2 ** 53 - 1 }) },
-  };
-  return Promise.all(
-    Object.entries(wrong).map(async ([what, part]) => ({ what, ...(await fileOf({ ...good, ...part }, clusterId)) })),
-  );
+  } as const satisfies Readonly<Record<string, Partial<Contents>>>;
 }
+
+export type HostileKind = keyof ReturnType<typeof wrongParts>;
+
+export const hostileKinds = Object.keys(wrongParts({ index: 1, term: 1 })) as HostileKind[];
 
 function payloadAt(at: LogPosition): Buffer {
   return bytesOf(encodePairsPayload([{ key: Buffer.from("hostile"), value: Buffer.from("state") }], at));
