@@ -125,7 +125,7 @@ function corruption(random: SimRandom, share: number): number {
 }
 
 function hostility(random: SimRandom, share: number): number | undefined {
-  return random.chance(share / 2) ? random.between(200, 2_000) : undefined;
+  return random.chance(share / 2) ? random.between(100, 1_000) : undefined;
 }
 
 function drawDisk(random: SimRandom, share: number): DiskWeather {
