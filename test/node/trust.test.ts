@@ -6,6 +6,7 @@ import { MemoryMachine } from "../../src/machine/memory_machine.js";
 import type { Clock } from "../../src/node/clock.js";
 import { ProtocolWatch } from "../../src/node/protocol_watch.js";
 import { receiveSnapshot } from "../../src/node/snapshot_reception.js";
+import { WriteAheadLog } from "../../src/storage/wal/wal.js";
 import { ActingLeader, configurationEntry, contentsOf, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
 import { hostileSnapshots } from "../support/hostile_snapshots.js";
@@ -59,6 +60,23 @@ describe("T5: a bad payload", () => {
     await failure("CORRUPT", new ActingLeader(node, 4).send(again, garbage), "it is not Cairn's");
     expect(await home.receivedParts()).toEqual([]);
   });
+});
+
+test("T5: a log whose memberships no correct leader has set is not started on, and not changed", async () => {
+  const home = memoryHome();
+  const node = await home.start();
+  await new ActingLeader(node, 2).replicate(putEntries(1, 3, 2));
+  await home.stop(node);
+  const { log } = await WriteAheadLog.open({
+    fs: home.disk,
+    directory: `${home.directoryOf("n1")}/wal`,
+    segmentBytes: 16_384,
+  });
+  const strangers = [{ id: "stranger", address: "", role: "voter" }] as const;
+  await log.append({ entries: [configurationEntry(4, 2, strangers)], sync: true });
+  await log.close();
+  for (const _attempt of [1, 2])
+    await failure("CORRUPT", home.start(), "entry 4 of the log in /data/n1/wal is no legal");
 });
 
 describe("T5: the status and the log say what was refused", () => {
