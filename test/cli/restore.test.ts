@@ -215,6 +215,8 @@ test("T5: a file with good checksums that is no state of this program is found o
   const hostile = await hostileSnapshots({ index: 300, term: 4 }, "cluster-1");
   const { inspectFile, restoreFile } = await import("../../src/cli/snapshot_files.js");
   for (const { what, file: bytes } of hostile) {
+    // What a cluster begins with: only a node can tell that it is not its own cluster's.
+    if (what === "no members, as what a cluster begins with") continue;
     const file = join(directory, "hostile.snap");
     await writeFile(file, bytes);
     const { verified, damage, sha256 } = await inspectFile(file);
