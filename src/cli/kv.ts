@@ -1,5 +1,6 @@
 import { buffer } from "node:stream/consumers";
 import { Command, Option } from "commander";
+import { limits } from "../core/limits.js";
 import type { CairnClient, Expected, KeyValue, StoredValue } from "../index.js";
 import { exitCodes } from "./exit_codes.js";
 import { endpointsOption, wholeNumber } from "./options.js";
@@ -38,7 +39,7 @@ export function kvCommand(): Command {
     .addCommand(
       common("put <key> [value]", "Set a key; without a value, or with -, to what standard input holds.")
         .option("--if-value <value>", "only if this is its value")
-        .option("--if-version <n>", "only if this is its version", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+        .option("--if-version <n>", "only if this is its version", wholeNumber(1, limits.indexMax))
         .addOption(
           new Option("--if-absent", "only if it does not exist. Exit code 3 when it is not as expected").conflicts([
             "ifValue",
@@ -60,7 +61,7 @@ export function kvCommand(): Command {
         "Print keys and values in the order of the keys' bytes, a line each, with a tab between.",
       )
         .option("--after <key>", "only keys above this one")
-        .option("--limit <n>", "at most so many keys", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+        .option("--limit <n>", "at most so many keys", wholeNumber(1, limits.countMax))
         .option("--keys-only", "leave the values out")
         .action((prefix: string | undefined, flags: RangeFlags) =>
           withClient(flags, (client) => range(client, prefix ?? "", flags)),

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { limits } from "../core/limits.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
 import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
 import { idText, nonEmpty, wholeNumber } from "./options.js";
@@ -41,7 +42,7 @@ export function snapshotCommand(): Command {
   nodeCommand(snapshot.command("save"))
     .description("Save a snapshot to a file, and verify it on the way.")
     .argument("<file>", "where to; must not be there yet", nonEmpty)
-    .option("--index <n>", "which one (default: the newest)", wholeNumber(1, Number.MAX_SAFE_INTEGER))
+    .option("--index <n>", "which one (default: the newest)", wholeNumber(1, limits.indexMax))
     .option("--quiet", "do not show on a terminal how far it has come")
     .action(async (file: string, options: SaveOptions) => {
       const progress = options.json || options.quiet ? noProgress : progressOn(process.stderr);

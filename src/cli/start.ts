@@ -15,7 +15,7 @@ import {
 } from "./options.js";
 import { lostDiskModes, type StartOptions, settingsOf } from "./start_settings.js";
 
-const ANY = Number.MAX_SAFE_INTEGER;
+const ANY = limits.countMax;
 
 const EXAMPLES = `
 What a flag does not say is taken from the environment, then from the config file, then from the defaults. The config file is a JSON object whose

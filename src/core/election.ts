@@ -1,3 +1,4 @@
+import { exhaustion } from "./counters.js";
 import { nameOf } from "./ids.js";
 import { votersOf } from "./membership.js";
 import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
@@ -58,6 +59,8 @@ export function cannotCampaign(state: RaftState): string | undefined {
     return `node ${id} has lost data that it acknowledged, up to ${state.lost.acknowledged}`;
   if (state.memberships.latest.members.length === 0) return `node ${id} does not know any members yet`;
   if (state.removedAt !== undefined) return `node ${id} was removed from this cluster at index ${state.removedAt}`;
+  const exhausted = exhaustion(state.term, state.log.last.index);
+  if (exhausted !== undefined) return exhausted;
   if (!mayBeNeeded(state)) return `node ${id} is not a voter of this cluster`;
   return undefined;
 }

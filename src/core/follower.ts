@@ -1,4 +1,5 @@
 import { assert } from "./invariants.js";
+import { changeProblem, snapshotProblem } from "./membership_rules.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
@@ -8,7 +9,7 @@ import {
   malformedAppend,
 } from "./messages.js";
 import type { LostData, RaftState } from "./state.js";
-import type { Entry, LogPosition } from "./types.js";
+import type { Entry, LogPosition, Membership } from "./types.js";
 
 /** The follower's side of AppendEntries (Raft figure 2). Its answer is sent when what it promises is durable. */
 export function onAppendEntries(state: RaftState, message: AppendEntries): void {
@@ -27,9 +28,6 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
   if (message.term < state.term) {
     return refuse(state, message, "stale_term", `term ${message.term} is over, this node is in term ${state.term}`);
   }
-  if (message.term === state.term && state.role === "leader") {
-    return refuse(state, message, "safety", `this node itself leads in term ${state.term}`);
-  }
   state.becomeFollower(message.term, message.from);
   const lost = lostData(state, message);
   if (lost !== undefined) {
@@ -47,15 +45,8 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
   if (conflict !== undefined && conflict.index <= log.commit) {
     return refuse(state, message, "safety", describeConflict(state, conflict));
   }
-  const unreadable = fresh.find((entry) => !isReadable(state, entry));
-  if (unreadable !== undefined) {
-    return refuse(
-      state,
-      message,
-      "safety",
-      `entry ${unreadable.index} is a configuration whose bytes are no membership`,
-    );
-  }
+  const problem = configurationProblem(state, fresh);
+  if (problem !== undefined) return refuse(state, message, "safety", problem);
   // Raft section 5.3: an entry that conflicts with the leader's goes, with all that follow it.
   if (conflict !== undefined) state.truncateAfter(conflict.index - 1);
   for (const entry of fresh) state.append(entry);
@@ -101,15 +92,19 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
   const { snapshot } = message;
   const answer = (outcome: InstallSnapshotAnswer["outcome"], matchIndex: number, detail: string) =>
     ({ ...base(state, message), type: "install_snapshot_answer", outcome, matchIndex, detail }) as const;
+  const violation = (detail: string) => {
+    state.violated(message.from, detail);
+    return answer("safety", 0, detail);
+  };
   if (message.term < state.term) {
     return answer("stale_term", 0, `term ${message.term} is over, this node is in term ${state.term}`);
   }
-  if (message.term === state.term && state.role === "leader") {
-    return answer("safety", 0, `this node itself leads in term ${state.term}`);
-  }
   if (state.lost !== undefined) return answer("safety", 0, "this node has lost data that it acknowledged");
+  // Checked where its file was read already; nothing of it is taken back once it is accepted.
+  const problem = snapshotProblem(snapshot);
+  if (problem !== undefined) return violation(`the snapshot says of itself: ${problem}`);
   if (snapshot.term > message.term) {
-    return answer("safety", 0, `the snapshot's term ${snapshot.term} is above the leader's term ${message.term}`);
+    return violation(`the snapshot's term ${snapshot.term} is above the leader's term ${message.term}`);
   }
   state.becomeFollower(message.term, message.from);
   // Rule 3. What is committed here is in every later leader's log (Raft section 5.4).
@@ -130,14 +125,31 @@ export function answerInstalled(state: RaftState, message: InstallSnapshot): voi
   state.send({ ...base(state, message), type: "install_snapshot_answer", ...outcome }, index);
 }
 
-/** Whether a configuration says who the members are. Found out before anything is changed: a peer's bytes must not stop this node. */
-function isReadable(state: RaftState, entry: Entry): boolean {
-  if (entry.type !== "configuration") return true;
+/**
+ * Describes the first configuration among new entries that no correct leader appends; undefined when there is none. Found out
+ * before anything is changed (T5): a configuration is in force as soon as it is in the log, and one that leaves out all members
+ * whom this node knows would keep it from ever hearing of another.
+ */
+function configurationProblem(state: RaftState, fresh: readonly Entry[]): string | undefined {
+  let before: Membership | undefined;
+  for (const entry of fresh) {
+    if (entry.type !== "configuration") continue;
+    // Not that of entries which these are going to replace.
+    before ??= state.memberships.at(fresh[0]!.index - 1).members;
+    const after = decoded(state, entry);
+    if (after === undefined) return `entry ${entry.index} is a configuration whose bytes are no membership`;
+    const problem = changeProblem(before, after);
+    if (problem !== undefined) return `entry ${entry.index} is no legal change of the membership: ${problem}`;
+    before = after;
+  }
+  return undefined;
+}
+
+function decoded(state: RaftState, { data }: Entry): Membership | undefined {
   try {
-    state.codec.decode(entry.data);
-    return true;
+    return state.codec.decode(data);
   } catch {
-    return false;
+    return undefined;
   }
 }
 
@@ -192,6 +204,7 @@ function refuse(
   conflictTerm = 0,
   conflictIndex = 0,
 ): AppendEntriesAnswer {
+  if (reason === "safety") state.violated(message.from, detail);
   return { ...answerTo(state, message), rejection: { reason, detail, conflictTerm, conflictIndex } };
 }
 

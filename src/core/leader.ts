@@ -1,8 +1,10 @@
+import { logExhaustion } from "./counters.js";
 import { Handover } from "./handover.js";
 import { memberKey } from "./ids.js";
 import { Lease } from "./lease.js";
 import { limits } from "./limits.js";
 import { type ChangedMembership, changedMembership, type MembershipChange, promoted } from "./membership_change.js";
+import { membersProblem } from "./membership_rules.js";
 import type { PeerAppendAnswer } from "./messages.js";
 import type { Progress } from "./progress.js";
 import { majorityIndex } from "./quorum.js";
@@ -12,7 +14,7 @@ import { type EntryType, entryBytes, type LogPosition, type Membership } from ".
 import { Uncommitted } from "./uncommitted.js";
 
 /** Why a leader does not take a proposal. */
-export type ProposalRefusal = "not_leader" | "queue_full" | "transferring";
+export type ProposalRefusal = "not_leader" | "queue_full" | "transferring" | "log_exhausted";
 
 export type LeaderLimits = FlowLimits & { readonly uncommittedBytes: number };
 
@@ -58,6 +60,7 @@ export class Leader {
   propose(data: Uint8Array): LogPosition | ProposalRefusal {
     if (this.handover.target !== undefined) return "transferring";
     if (this.#uncommitted.isFull(data.byteLength)) return "queue_full";
+    if (logExhaustion(this.state.log.last.index) !== undefined) return "log_exhausted";
     return this.#append("command", data);
   }
 
@@ -76,7 +79,9 @@ export class Leader {
       answers: (key) => key === this.state.id || this.#answers(key),
     });
     if ("impossible" in changed) return changed;
-    return "unchanged" in changed ? changed : this.#setMembership(changed.members);
+    if ("unchanged" in changed) return changed;
+    const problem = membersProblem(changed.members);
+    return problem === undefined ? this.#setMembership(changed.members) : { impossible: problem };
   }
 
   /** One that has lost data (T3) answers, but is no member to wait for. */
@@ -92,7 +97,7 @@ export class Leader {
     if (this.handover.target !== undefined) return "leadership is being handed over";
     if (!this.isEstablished) return "this leader has not committed an entry of its term yet";
     if (index > log.commit) return `the change at index ${index} is not committed yet`;
-    return undefined;
+    return logExhaustion(log.last.index);
   }
 
   #setMembership(members: Membership): LogPosition {

@@ -70,6 +70,31 @@ export const limits = {
   clientIdBytes: 256,
   /** Longest node id or cluster id, in characters. */
   idCharacters: 64,
+  /** Longest address of a member, in characters: the longest DNS name (253) and a port fit, with room to spare. */
+  addressCharacters: 320,
+  /** Members of a cluster. So many, with longest ids and addresses, still fit the header of a snapshot. */
+  members: 1_000,
+  /**
+   * Highest term that is taken from a peer, a file or a caller, and that a node campaigns in (T6). 2^48 elections, one each
+   * millisecond, take 8,900 years; and a number that is a little above the bound is still exact, so that comparing, adding and
+   * printing it is safe. At 2^53 - 1 the next term would no longer be a number of its own.
+   */
+  termMax: 2 ** 48,
+  /** Highest index of a log, taken from outside or reached. At a million entries a second it lasts 8.9 years. */
+  indexMax: 2 ** 48,
+  /** Highest of all other counters from outside: sizes in bytes, offsets, numbers of things. */
+  countMax: 2 ** 48,
+  /** Highest sequence of a client's request. Nothing counts on from it, so a clock's microseconds may serve as one. */
+  sequenceMax: 2 ** 52,
+  /**
+   * Terms that one message may raise a node's term by; see core/admission.ts. One wild message costs a 65,536th of all terms at
+   * most.
+   */
+  termJump: 2 ** 32,
+  /** After a peer's violation of the protocol is logged, further ones are only counted for so many milliseconds. */
+  violationLogMs: 60_000,
+  /** How long after the last one the status of a node warns of it, in milliseconds. */
+  violationShownMs: 3_600_000,
   /**
    * Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes first. This and the next six are part of
    * the log's meaning: another number needs another version of the rules in machine/session_limits.ts.
@@ -232,3 +257,12 @@ assert(
 );
 assert(limits.lockStandstillMs >= 10 * limits.lockBeatMs, "a process that is slow for a moment is not taken for dead");
 assert(limits.snapshotsKept >= 2, "the newest snapshot is kept, and one to replace it");
+assert(
+  limits.members * (limits.idCharacters + limits.addressCharacters + 256) < limits.snapshotHeaderBytes,
+  "a largest membership fits the header of a snapshot, and with that an entry",
+);
+assert(
+  Math.max(limits.termMax, limits.indexMax, limits.countMax, limits.sequenceMax) + limits.termJump < 2 ** 53,
+  "what is above the bounds is still counted exactly",
+);
+assert(limits.termJump * 1_000 < limits.termMax, "one message costs a small part of all terms");

@@ -1,3 +1,4 @@
+import { counterProblem } from "./counters.js";
 import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
 
 /**
@@ -139,12 +140,49 @@ export interface PeerTimeoutNowAnswer extends Omit<TimeoutNowAnswer, "to" | "req
 }
 
 /**
- * What is wrong with an AppendEntries that no correct peer sends; undefined when nothing is. Whoever receives messages from outside
- * checks this before {@link Raft.step}, which asserts it.
+ * Describes what is wrong with a request that no correct peer sends; undefined when nothing is. Whoever receives messages from
+ * outside checks this before {@link Raft.step}: counters there are within their bounds (T6).
  */
-export function malformedAppend(message: Pick<AppendEntries, "term" | "prev" | "entries">): string | undefined {
+export function malformed(request: Unnumbered<Request>): string | undefined {
+  const problem = leaderTermProblem(request.term);
+  if (problem !== undefined) return problem;
+  switch (request.type) {
+    case "append_entries":
+      return malformedAppend(request);
+    case "request_vote":
+      return positionProblem(request.last, "last_log");
+    default:
+      return undefined;
+  }
+}
+
+type Unnumbered<Message extends Request> = Message extends Request ? Omit<Message, "requestId"> : never;
+
+/** Describes why no leader or candidate acts in this term. */
+export function leaderTermProblem(term: number): string | undefined {
+  if (term === 0) return "the leader's term must be above 0";
+  const problem = counterProblem(term, "termMax", 1);
+  return problem === undefined ? undefined : `term is ${problem}`;
+}
+
+function positionProblem({ index, term }: LogPosition, name: string): string | undefined {
+  const wrongIndex = counterProblem(index, "indexMax");
+  if (wrongIndex !== undefined) return `${name}_index is ${wrongIndex}`;
+  const wrongTerm = counterProblem(term, "termMax");
+  return wrongTerm === undefined ? undefined : `${name}_term is ${wrongTerm}`;
+}
+
+/** The same for an AppendEntries; {@link Raft.step} asserts it. */
+export function malformedAppend(
+  message: Pick<AppendEntries, "term" | "prev" | "entries" | "leaderCommit" | "acknowledged">,
+): string | undefined {
   const { prev, entries } = message;
-  if (message.term === 0) return "the leader's term must be above 0";
+  const problem = leaderTermProblem(message.term) ?? positionProblem(prev, "prev_log");
+  if (problem !== undefined) return problem;
+  const wrongCommit = counterProblem(message.leaderCommit, "indexMax");
+  if (wrongCommit !== undefined) return `leader_commit is ${wrongCommit}`;
+  const wrongMatch = counterProblem(message.acknowledged ?? 0, "indexMax");
+  if (wrongMatch !== undefined) return `acknowledged_index is ${wrongMatch}`;
   if ((prev.index === 0) !== (prev.term === 0)) {
     return `prev_log_index ${prev.index} and prev_log_term ${prev.term} must both be 0 or both be above 0`;
   }
@@ -156,5 +194,7 @@ export function malformedAppend(message: Pick<AppendEntries, "term" | "prev" | "
     ({ index, term } = entry);
   }
   if (term > message.term) return `term ${term} of entry ${index} is above the leader's term ${message.term}`;
-  return undefined;
+  // No entry's term is above the leader's, so only their number is left to be bounded.
+  const wrongLast = counterProblem(index, "indexMax");
+  return wrongLast === undefined ? undefined : `the last entry's index is ${wrongLast}`;
 }

@@ -1,3 +1,4 @@
+import { reachableTerm, refuseViolation, violationOf } from "./admission.js";
 import {
   campaign,
   cannotCampaign,
@@ -11,19 +12,21 @@ import {
 import { answerInstalled, onAppendEntries, onInstallSnapshot } from "./follower.js";
 import { nameOf } from "./ids.js";
 import { assert } from "./invariants.js";
-import { Leader, type LeaderLimits, type ProposalRefusal } from "./leader.js";
+import { Leader, type LeaderLimits } from "./leader.js";
 import { limits } from "./limits.js";
 import { type LogLimits, type LogStart, RaftLog } from "./log.js";
 import { type MembershipCodec, MembershipHistory, votersOf } from "./membership.js";
 import type { MembershipChange } from "./membership_change.js";
 import type { InstallSnapshot, PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
-import type { Progress } from "./progress.js";
+import type { ChangeProposal, ProgressInfo, Proposal } from "./raft_answers.js";
 import type { ReadState } from "./read_index.js";
 import type { Ready } from "./ready.js";
 import type { LogRead, SendSizes, SnapshotOutcome, SnapshotSend } from "./replication.js";
-import { type LostData, RaftState, type Role } from "./state.js";
+import { type LostData, RaftState, type Role, type Violations } from "./state.js";
 import { Timing, type TimingOptions } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, Membership, SnapshotMeta } from "./types.js";
+
+export type { ChangeProposal, ProgressInfo, Proposal };
 
 export type RaftLimits = LeaderLimits & LogLimits;
 
@@ -42,31 +45,6 @@ export interface RaftOptions extends TimingOptions {
   /** Left out: a follower gets a snapshot only when the log does not have what it lacks any more. */
   readonly sizes?: SendSizes | undefined;
 }
-
-/** What {@link Raft.propose} answers. */
-export type Proposal = { readonly accepted: LogPosition } | { readonly refused: ProposalRefusal };
-
-/** What {@link Raft.changeMembership} answers. */
-export type ChangeProposal =
-  | { readonly accepted: LogPosition }
-  /** The committed membership is as the change asks for already. */
-  | { readonly unchanged: true }
-  | { readonly refused: "not_leader" }
-  /** `isFinal`: it will not become possible by waiting. */
-  | { readonly impossible: string; readonly isFinal?: boolean };
-
-/** One member as its leader sees it. */
-export type ProgressInfo = Pick<Progress, "match" | "next"> & {
-  /** Its name. */
-  readonly id: string;
-  /** Its member key. */
-  readonly key: string;
-  /** It has less than it acknowledged (T3). */
-  readonly lost?: LostData;
-  readonly state: Progress["state"]["kind"];
-  /** Whether it has answered within the last election timeout, or a little longer. */
-  readonly isActive: boolean;
-};
 
 /**
  * Raft as a machine. {@link step} and {@link receive} take in what peers ask and answer, {@link tick}, {@link propose},
@@ -188,8 +166,24 @@ export class Raft {
     }));
   }
 
+  /** Messages of peers that were refused because no correct member sends them. */
+  get violations(): Violations {
+    return this.#state.violations;
+  }
+
+  /** Describes why `from` cannot be the leader of `term`; undefined when it may be. Changes nothing. */
+  leaderProblem(from: string, term: number): string | undefined {
+    return violationOf(this.#state, { type: "install_snapshot", from, term });
+  }
+
   /** Takes in a request of a peer. Its answer comes out of {@link takeMessages} or a later {@link ready}. */
   step(request: Request): void {
+    const state = this.#state;
+    if (!refuseViolation(state, request)) this.#take(request);
+    this.#leadOrNot();
+  }
+
+  #take(request: Request): void {
     const state = this.#state;
     switch (request.type) {
       case "append_entries":
@@ -205,14 +199,13 @@ export class Raft {
         assert(this.#installing === undefined, "one snapshot is installed at a time", { from: request.from });
         if (onInstallSnapshot(state, request)) this.#installing = request;
     }
-    this.#leadOrNot();
   }
 
   /** Takes in a peer's answer to a request of this node. */
   receive(answer: PeerAnswer): void {
     const state = this.#state;
     const isForNextTerm = answer.type === "request_vote_answer" && answer.request.preVote && answer.granted;
-    if (answer.term > state.term && !isForNextTerm) state.becomeFollower(answer.term, undefined);
+    if (answer.term > state.term && !isForNextTerm) state.becomeFollower(reachableTerm(state, answer.term), undefined);
     else if (answer.type === "request_vote_answer") this.#decide(onVoteAnswer(state, answer));
     else if (answer.type === "append_entries_answer" && answer.request.term === state.term) {
       this.#leader?.answered(answer);

@@ -10,6 +10,12 @@ import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } f
 /** `pre-candidate`: asks whether it would be elected, before it disturbs anybody with a new term (thesis section 9.6). */
 export type Role = "follower" | "pre-candidate" | "candidate" | "leader";
 
+/** Messages that no correct member sends. */
+export interface Violations {
+  readonly count: number;
+  readonly latest: { readonly from: string; readonly detail: string } | undefined;
+}
+
 /** What the roles share: Raft figure 2's state, and the transitions between roles. The rules themselves are in the files named after the roles. */
 export class RaftState {
   /** Member key of this node (see ids.ts). */
@@ -24,6 +30,10 @@ export class RaftState {
   role: Role = "follower";
   /** The leader of the present term, as far as this node knows. */
   leader: string | undefined;
+  /** The one member that has acted as leader of the present term before this node, which counts as that for the whole term. */
+  termLeader: string | undefined;
+  /** Messages that no correct member sends, since the start, and the last of them. */
+  violations: Violations = { count: 0, latest: undefined };
   /** Candidate, pre-candidate: who said what. */
   votes = new Map<string, boolean>();
   /** Leader: index of the first entry of its own term. */
@@ -131,6 +141,7 @@ export class RaftState {
     if (term > this.#term) {
       this.#term = term;
       this.#vote = undefined;
+      this.termLeader = undefined;
     }
     if (this.role !== "follower") {
       this.#timeoutTicks = this.timing.drawTimeout();
@@ -138,6 +149,7 @@ export class RaftState {
     }
     this.role = "follower";
     this.leader = leader;
+    if (leader !== undefined) this.termLeader = leader;
     // Figure 2: a candidate that does not get this node's vote must not keep it from campaigning itself.
     if (leader !== undefined) this.#elapsedTicks = this.#silentTicks = 0;
     this.reads.fail();
@@ -158,6 +170,7 @@ export class RaftState {
   becomeCandidate(): void {
     this.#term += 1;
     this.#vote = this.id;
+    this.termLeader = undefined;
     this.#beginCandidacy("candidate");
   }
 
@@ -175,7 +188,7 @@ export class RaftState {
   becomeLeader(): void {
     assert(this.role === "candidate", "only a candidate becomes leader", { role: this.role });
     this.role = "leader";
-    this.leader = this.id;
+    this.leader = this.termLeader = this.id;
     this.#silentTicks = this.timing.electionTicks;
     this.termStart = this.log.last.index + 1;
   }
@@ -185,6 +198,11 @@ export class RaftState {
     assert(this.#vote === undefined || this.#vote === candidate, "one vote a term", { vote: this.#vote, candidate });
     this.#vote = candidate;
     this.#elapsedTicks = 0;
+  }
+
+  /** A member has sent a message that no correct member sends; it was refused. */
+  violated(from: string, detail: string): void {
+    this.violations = { count: this.violations.count + 1, latest: { from, detail } };
   }
 
   /** Adds an entry to the log; a configuration is in force from here on (Raft section 6). */

@@ -1,4 +1,6 @@
 import { LosslessNumber } from "lossless-json";
+import { type CounterLimit, counterProblem } from "../core/counters.js";
+import { limits } from "../core/limits.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
 /** The fields of a JSON object, read with their types. What is missing or mistyped is error 12, and the text names the field. */
@@ -33,11 +35,13 @@ export class Fields {
     return typeof value === "boolean" ? value : this.#fail(name, "must be true or false");
   }
 
-  /** A whole number from `least`. */
-  count(name: string, least = 0): number {
+  /** A whole number from `least`, up to a limit if one is named. */
+  count(name: string, least = 0, limit?: CounterLimit): number {
     const value = this.value(name);
-    if (typeof value === "number" && Number.isSafeInteger(value) && value >= least) return value;
-    return this.#fail(name, `must be a whole number from ${least}`);
+    const isWhole = typeof value === "number" && Number.isSafeInteger(value) && value >= least;
+    if (isWhole && (limit === undefined || counterProblem(value, limit) === undefined)) return value;
+    const most = limit === undefined ? "" : ` to ${limits[limit]} (${limit})`;
+    return this.#fail(name, `must be a whole number from ${least}${most}`);
   }
 
   /** A whole number of any sign: whether it is in its place is for the node to say. */

@@ -69,8 +69,8 @@ export class LogCompaction {
 
   async seedState(body: Fields): Promise<Reply> {
     const pairs = pairsOf(body);
-    const commitIndex = body.count("commit_index");
-    const term = body.count("term", 1);
+    const commitIndex = body.count("commit_index", 0, "indexMax");
+    const term = body.count("term", 1, "termMax");
     const info = await this.#logInfo();
     const first = Number(info.lastIndex) + 1;
     if (commitIndex < first) {
@@ -102,7 +102,7 @@ export class LogCompaction {
   async takeSnapshot(body: Fields): Promise<Reply> {
     const threshold = body.has("threshold") ? body.count("threshold") : 0;
     if (body.has("up_to_index")) return this.#snapshotUpTo(body.count("up_to_index"));
-    const trigger = { case: "thresholdEntries", value: BigInt(threshold) } as const;
+    const trigger = { case: "thresholdEntries", value: BigInt(Math.min(threshold, limits.countMax)) } as const;
     const taken = await this.#takeSnapshot(trigger);
     return [
       "take_snapshot_ok",
@@ -116,7 +116,10 @@ export class LogCompaction {
   }
 
   async installSnapshot(body: Fields): Promise<Reply> {
-    const position = { index: body.count("snapshot_index", 1), term: body.count("snapshot_term", 1) };
+    const position = {
+      index: body.count("snapshot_index", 1, "indexMax"),
+      term: body.count("snapshot_term", 1, "termMax"),
+    };
     const pairs = pairsOf(body);
     checkSnapshotTerm(position, await this.#logInfo());
     const installed = await this.#leader.install(position, pairs);
@@ -170,6 +173,10 @@ export class LogCompaction {
 
   async #snapshotUpTo(index: number): Promise<Reply> {
     const info = await this.#logInfo();
+    if (index > limits.indexMax) {
+      const text = `index ${index} is above the limit indexMax (${limits.indexMax}), and only ${info.appliedIndex} is applied`;
+      throw new GatewayError(gatewayCodes.preconditionFailed, text);
+    }
     const current = { index: Number(info.snapshotIndex), term: Number(info.snapshotTerm) };
     const { index: last, term } =
       index <= current.index ? current : positionOf(await this.#takeSnapshot({ case: "index", value: BigInt(index) }));
@@ -281,7 +288,7 @@ export class LogCompaction {
 
 function requestedEntry(fields: Fields): RequestedEntry {
   const index = fields.integer("index");
-  const term = fields.count("term", 1);
+  const term = fields.count("term", 1, "termMax");
   const command = fields.object("command");
   const op = command.oneOf("op", ["put", "get", "delete"]);
   const key = command.key("key");

@@ -9,6 +9,7 @@ import {
   type LoadOperation,
   type RequestId,
 } from "../../gen/cairn/v1/storage_pb.js";
+import { counterProblem } from "../core/counters.js";
 import { limits } from "../core/limits.js";
 import { CairnError, type CairnErrorCode } from "../errors.js";
 import { NEWEST_RULES } from "./session_limits.js";
@@ -121,11 +122,11 @@ function problemOfRequestId({ clientId, sequence, acknowledgedThrough, since }: 
   const bytes = Buffer.byteLength(clientId);
   if (bytes === 0) return invalid("request_id.client_id is empty: choose one at random");
   if (bytes > limits.clientIdBytes) return tooLong("request_id.client_id", bytes, "clientIdBytes");
-  if (sequence < 1n || sequence > BigInt(Number.MAX_SAFE_INTEGER)) {
-    return invalid(`request_id.sequence is ${sequence}: number requests from 1`);
-  }
-  if (since > BigInt(Number.MAX_SAFE_INTEGER)) {
-    return invalid(`request_id.since is ${since}: give an index that the cluster has named, or 0`);
+  const wrong = counterProblem(sequence, "sequenceMax", 1);
+  if (wrong !== undefined) return invalid(`request_id.sequence is ${wrong}: number requests from 1`);
+  const wrongSince = counterProblem(since, "indexMax");
+  if (wrongSince !== undefined) {
+    return invalid(`request_id.since is ${wrongSince}: give an index that the cluster has named, or 0`);
   }
   if (acknowledgedThrough >= sequence) {
     return invalid(

@@ -31,6 +31,7 @@ import type { NodeOptions } from "./options.js";
 import { PeerRequests, type Unaddressed } from "./peer_requests.js";
 import { Peers } from "./peers.js";
 import { type Committed, Proposals } from "./proposals.js";
+import { ProtocolWatch } from "./protocol_watch.js";
 import { Reads } from "./reads.js";
 import { ReadyLoop, type ReadyObserver } from "./ready_loop.js";
 import type { Recovered, RecoveryReport } from "./recovery.js";
@@ -56,6 +57,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly elections: ElectionMode;
   readonly recovery: RecoveryReport & { readonly durationMs: number };
   readonly inbox: SnapshotInbox;
+  /** Told of what peers send that no correct member sends. */
+  readonly protocol: ProtocolWatch;
   readonly #raft: Raft;
   readonly #storage: NodeStorage<Machine>;
   readonly #clock: Clock;
@@ -116,7 +119,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#raft = coreOf(options, recovered);
     this.#room = new RoomKeeper(clock, (shortage) => this.#onRoom(shortage));
     const host = this.#host();
-    this.#requests = new PeerRequests(host, this.#room);
+    this.protocol = new ProtocolWatch(this.#raft, clock, this.#logger);
+    this.#requests = new PeerRequests(host, this.#room, this.protocol);
     this.#leadership = new Leadership(host, this.#conditions, (position, signal) =>
       this.#proposals.wait(position, signal),
     );
@@ -150,6 +154,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       clusterId: storage.directory.identity.clusterId,
       settings: options,
       takeSnapshot: async () => (await this.takeSnapshot({ reason: "follower" })).snapshot,
+      protocol: this.protocol,
       transferBegun: (to) => this.#snapshotting.transferBegun(to),
       transferEnded: (to, outcome) => this.#snapshotting.transferEnded(to, outcome),
       clock,
@@ -157,6 +162,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     });
     this.inbox = new SnapshotInbox(this.#raft, storage.snapshots, {
       install: (offer, staged) => this.#requests.install(offer, staged),
+      violated: (from, detail) => this.protocol.violated(from, detail),
       watch: (work) => this.#fatalIfUntrusted(work),
     });
     storage.directory.onLost((error) => this.#fail(error));
@@ -461,6 +467,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /** Carries out what depends on nothing that is being written, and lets the loop look for more. */
   #turn(): void {
     this.#reads.answer();
+    this.protocol.look();
     this.#proposals.truncated(this.#raft.log.last.index);
     this.#peers.followMembership();
     for (const message of this.#core((raft) => raft.takeMessages())) this.#send(message);

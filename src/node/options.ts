@@ -4,6 +4,7 @@ import type { ElectionMode, ReadMode } from "../core/timing.js";
 import type { Membership } from "../core/types.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { FileSystem } from "../storage/fs.js";
+import type { PayloadChecker } from "../storage/snapshots/payload_check.js";
 import type { SnapshotCompression } from "../transport/install_messages.js";
 import type { TransportFactory } from "../transport/transport.js";
 import type { SnapshotPolicy } from "./auto_snapshot.js";
@@ -12,11 +13,18 @@ import type { SnapshotSource } from "./healing.js";
 import type { Logger } from "./logger.js";
 
 /** Opens a state machine on a directory, which is made when it is not there. */
-export type MachineOpener<Machine> = (options: {
-  readonly directory: string;
-  /** False: what the directory holds must not be used; start empty. */
-  readonly trustDisk: boolean;
-}) => Promise<Machine>;
+export interface MachineOpener<Machine> {
+  (options: {
+    readonly directory: string;
+    /** False: what the directory holds must not be used; start empty. */
+    readonly trustDisk: boolean;
+  }): Promise<Machine>;
+  /**
+   * Checks payloads of snapshots from other nodes as they arrive, before they are accepted: it may be needed before a machine is
+   * open. Left out: a payload that the machine refuses is found out when it is loaded, and then the node stops.
+   */
+  readonly checkPayload?: PayloadChecker | undefined;
+}
 
 /** How to run a node. */
 export interface NodeOptions<Result, Machine extends StateMachine<Result>> {

@@ -1,9 +1,9 @@
-import { isMemberKey } from "../core/ids.js";
+import { nameOf } from "../core/ids.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
   type InstallSnapshotAnswer,
-  malformedAppend,
+  malformed,
   type Request,
   type RequestVote,
   type RequestVoteAnswer,
@@ -16,13 +16,9 @@ import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
 import type { InstallOffer } from "../transport/install_messages.js";
 import type { NodeHost } from "./host.js";
 import { PendingAnswers } from "./pending_answers.js";
-import { checkFitsEntry, outOfRoom } from "./refusals.js";
+import type { ProtocolWatch } from "./protocol_watch.js";
+import { checkFitsEntry, checkSender, outOfRoom } from "./refusals.js";
 import type { RoomKeeper } from "./room.js";
-
-/** @throws CairnError INVALID_ARGUMENT */
-function checkSender(from: string): void {
-  if (!isMemberKey(from)) throw new CairnError("INVALID_ARGUMENT", `sender ${JSON.stringify(from)} is no member key`);
-}
 
 /** A request before it has its number. */
 export type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
@@ -37,24 +33,23 @@ export class PeerRequests {
   constructor(
     private readonly host: NodeHost,
     private readonly room: RoomKeeper,
+    private readonly protocol: Pick<ProtocolWatch, "violated">,
   ) {}
 
   async appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer> {
-    checkSender(message.from);
-    const malformed = malformedAppend(message);
-    if (malformed !== undefined) throw new CairnError("INVALID_ARGUMENT", malformed);
+    this.#check(message);
     for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
     if (message.entries.length > 0 && this.room.shortage !== undefined) throw outOfRoom(this.room.shortage);
     return (await this.#step(message)) as AppendEntriesAnswer;
   }
 
   async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {
-    checkSender(message.from);
+    this.#check(message);
     return (await this.#step(message)) as RequestVoteAnswer;
   }
 
   async timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer> {
-    checkSender(message.from);
+    this.#check(message);
     return (await this.#step(message)) as TimeoutNowAnswer;
   }
 
@@ -75,6 +70,15 @@ export class PeerRequests {
 
   failAll(error: unknown): void {
     this.#answers.rejectAll(error);
+  }
+
+  /** The core takes well-formed messages only (T5, T6). @throws CairnError INVALID_ARGUMENT */
+  #check(message: Unaddressed<AppendEntries> | Unaddressed<RequestVote> | Unaddressed<TimeoutNow>): void {
+    checkSender(message.from);
+    const problem = malformed(message);
+    if (problem === undefined) return;
+    this.protocol.violated(nameOf(message.from), problem);
+    throw new CairnError("INVALID_ARGUMENT", problem);
   }
 
   async #step(message: Unaddressed<Request>): Promise<Response> {

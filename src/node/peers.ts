@@ -14,6 +14,7 @@ import type { Clock } from "./clock.js";
 import type { NodeHost } from "./host.js";
 import type { Logger } from "./logger.js";
 import type { NodeOptions } from "./options.js";
+import type { ProtocolWatch } from "./protocol_watch.js";
 import { type OutgoingTransfer, SnapshotOutbox } from "./snapshot_outbox.js";
 
 /** What of a node's options says how it reaches the others. */
@@ -36,6 +37,7 @@ export interface PeersOptions {
   readonly transferBegun: (to: string) => void;
   /** The sending of a snapshot has ended, as the core knows. */
   readonly transferEnded: (to: string, outcome: SnapshotOutcome) => void;
+  readonly protocol: Pick<ProtocolWatch, "refusedBy">;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -141,12 +143,7 @@ export class Peers {
       answer: (answer) => {
         if (this.#stopped) return;
         const rejection = answer.type === "append_entries_answer" ? answer.rejection : undefined;
-        if (rejection?.reason === "safety") {
-          this.options.logger.error(
-            { from: nameOf(answer.from), detail: rejection.detail },
-            "a member refused entries for safety",
-          );
-        }
+        if (rejection?.reason === "safety") this.options.protocol.refusedBy(nameOf(answer.from), rejection.detail);
         this.host.core((raft) => raft.receive(answer));
         this.host.wake();
       },

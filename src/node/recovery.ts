@@ -1,5 +1,6 @@
 import { limits } from "../core/limits.js";
 import type { LogStart } from "../core/log.js";
+import { changeProblem } from "../core/membership_rules.js";
 import {
   INITIAL_HARD_STATE,
   type IndexedMembership,
@@ -9,7 +10,7 @@ import {
   type Membership,
   type SnapshotMeta,
 } from "../core/types.js";
-import { type CairnError, hasCode, isShortage } from "../errors.js";
+import { CairnError, hasCode, isShortage } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { DAMAGED_MEMBER } from "../storage/advice.js";
 import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
@@ -82,6 +83,7 @@ export async function recover<Machine extends StateMachine>(
       directory: directory.snapshots,
       clusterId: directory.identity.clusterId,
       base: directory.identity.base,
+      checkPayload: options.openMachine.checkPayload,
       logger: options.logger,
     });
     const known = () => knownMembers(directory, log, snapshots, configurations);
@@ -114,7 +116,7 @@ export async function recover<Machine extends StateMachine>(
     return {
       storage,
       snapshot,
-      memberships: [membership, ...(await laterMemberships(storage, snapshot, configurations))],
+      memberships: await membershipsFrom(membership, storage, snapshot, configurations),
       start: {
         boundary: log.boundary,
         ranges: log.termRanges(),
@@ -326,17 +328,24 @@ async function replay<Machine extends StateMachine>(
   return machine.appliedIndex - from;
 }
 
-/** Those that entries behind the snapshot have set. */
-async function laterMemberships<Machine extends StateMachine>(
-  { log }: NodeStorage<Machine>,
+/** `first`, and those that entries behind the snapshot have set. */
+async function membershipsFrom<Machine extends StateMachine>(
+  first: IndexedMembership,
+  { log, directory }: NodeStorage<Machine>,
   snapshot: LogPosition | undefined,
   configurations: readonly number[],
 ): Promise<IndexedMembership[]> {
-  const memberships: IndexedMembership[] = [];
+  const memberships = [first];
   for (const index of configurations) {
     // Not those that went with the rest of the log when the installation of the snapshot was finished.
     if (index <= (snapshot?.index ?? 0) || index > log.last.index) continue;
-    memberships.push({ index, members: await configurationAt(log, index) });
+    const members = await configurationAt(log, index);
+    const problem = changeProblem(memberships.at(-1)!.members, members);
+    if (problem !== undefined) {
+      const text = `entry ${index} of the log in ${directory.log} is no legal change of the membership: ${problem}`;
+      throw new CairnError("CORRUPT", `${text}. ${DAMAGED_MEMBER}`);
+    }
+    memberships.push({ index, members });
   }
   return memberships;
 }

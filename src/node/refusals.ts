@@ -1,3 +1,4 @@
+import { isMemberKey } from "../core/ids.js";
 import type { ProposalRefusal } from "../core/leader.js";
 import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
@@ -9,6 +10,10 @@ export function refusal(reason: ProposalRefusal, id: string, leader: string | un
     return new CairnError("BUSY", text);
   }
   if (reason === "transferring") return new CairnError("BUSY", `node ${id} is handing leadership over. Try later.`);
+  if (reason === "log_exhausted") {
+    const text = `the log has reached the highest index there is: indexMax is ${limits.indexMax}. Restore a snapshot as a new cluster.`;
+    return new CairnError("LIMIT_EXCEEDED", text);
+  }
   const hint = leader === undefined || leader === id ? "no leader is known" : `the leader is ${leader}`;
   return new CairnError("NOT_LEADER", `node ${id} is not the leader: ${hint}`, { leaderHint: leader });
 }
@@ -28,4 +33,9 @@ export function checkFitsEntry({ byteLength }: Uint8Array, what: string): void {
   if (byteLength <= entryBytes - entryAllowanceBytes) return;
   const text = `${what} has ${byteLength} bytes; the limit entryBytes is ${entryBytes}, of which ${entryAllowanceBytes} are set aside`;
   throw new CairnError("LIMIT_EXCEEDED", `${text} for the entry around it`);
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function checkSender(from: string): void {
+  if (!isMemberKey(from)) throw new CairnError("INVALID_ARGUMENT", `sender ${JSON.stringify(from)} is no member key`);
 }

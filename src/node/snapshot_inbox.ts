@@ -1,15 +1,19 @@
-import type { InstallSnapshotAnswer } from "../core/messages.js";
+import { nameOf } from "../core/ids.js";
+import { type InstallSnapshotAnswer, leaderTermProblem } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { SnapshotReceiver } from "../storage/snapshots/receiver.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
 import type { InstallChoice, InstallOffer, OfferRefusal } from "../transport/install_messages.js";
+import { checkSender } from "./refusals.js";
 
 /** What the inbox needs of its node. */
 export interface InboxNode {
   /** Makes a received snapshot the node's state, if it still should be. */
   install(offer: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer>;
+  /** A peer has sent what no correct member sends. */
+  violated(from: string, detail: string): void;
   /** Is shown all work on the disk, whose failure may be the node's. */
   watch<Result>(work: Promise<Result>): Promise<Result>;
 }
@@ -59,10 +63,12 @@ export class SnapshotInbox {
 
   /**
    * Says where the transfer begins, or why it does not. What an earlier one has left is verified before, unless the signal ends that.
-   * @throws CairnError INVALID_ARGUMENT for an offer that no file can fulfil; CANCELLED; STOPPED
+   * @throws CairnError INVALID_ARGUMENT for an offer that no file can fulfil, FAILED_PRECONDITION for one of a member that cannot be
+   * the leader: before all of the file is sent for nothing; CANCELLED; STOPPED
    */
   async accept(offer: InstallOffer, signal?: AbortSignal): Promise<IncomingSnapshot | OfferRefusal> {
     this.#assertRunning();
+    this.#checkSender(offer);
     const refusal = this.#refusal(offer);
     if (refusal === undefined) return this.#open(offer, signal);
     if (refusal.reason !== "busy" || !(await this.#makesWay(offer))) return refusal;
@@ -90,6 +96,15 @@ export class SnapshotInbox {
     this.#opening?.abort.abort();
     await this.#opening?.settled;
     await this.#current?.abort();
+  }
+
+  #checkSender({ from, leaderTerm }: InstallOffer): void {
+    checkSender(from);
+    const malformed = leaderTermProblem(leaderTerm);
+    const problem = malformed ?? this.raft.leaderProblem(from, leaderTerm);
+    if (problem === undefined) return;
+    this.node.violated(nameOf(from), problem);
+    throw new CairnError(malformed === undefined ? "FAILED_PRECONDITION" : "INVALID_ARGUMENT", problem);
   }
 
   #refusal(offer: InstallOffer): OfferRefusal | undefined {
@@ -213,7 +228,7 @@ export class IncomingSnapshot {
       throw await this.#refused(`term ${leaderTerm} is over, this node is in term ${this.raft.term}`);
     }
     try {
-      await this.node.watch(this.receiver.write(offset, data));
+      await this.#judged(this.receiver.write(offset, data));
     } catch (error) {
       await this.abort();
       throw error;
@@ -258,7 +273,7 @@ export class IncomingSnapshot {
   async #finish(): Promise<InstallSnapshotAnswer> {
     let staged: StagedSnapshot | undefined;
     try {
-      staged = await this.node.watch(this.receiver.finish());
+      staged = await this.#judged(this.receiver.finish());
       const answer = await this.node.install(this.offer, staged);
       // The next leader will offer it again.
       if (answer.outcome === "stale_term") await staged.keep();
@@ -270,6 +285,17 @@ export class IncomingSnapshot {
       // Does nothing to a snapshot that was installed or kept.
       await staged?.discard();
       this.onEnd(this);
+    }
+  }
+
+  /** Takes in what the receiver found out about the file: whoever sends it is told, and so is this node's operator (T5). */
+  async #judged<Result>(work: Promise<Result>): Promise<Result> {
+    try {
+      return await this.node.watch(work);
+    } catch (error) {
+      const isBad = hasCode(error, "CORRUPT") || hasCode(error, "INVALID_ARGUMENT") || hasCode(error, "WRONG_CLUSTER");
+      if (isBad) this.node.violated(nameOf(this.offer.from), error.text);
+      throw error;
     }
   }
 

@@ -7,9 +7,10 @@ import { membershipToMessage } from "../storage/membership_message.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { isAddress } from "../transport/addresses.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
+import { toCount, toIndex } from "../transport/counters.js";
 import { logInfoOf, statusOf } from "./admin_status.js";
 import { cancelTransfer, transfersOf } from "./admin_transfers.js";
-import { snapshotInfoToMessage, toNumber } from "./convert.js";
+import { snapshotInfoToMessage } from "./convert.js";
 import type { Introducer } from "./introducer.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import type { StateComparison } from "./verify_state.js";
@@ -30,7 +31,7 @@ export function adminService(
     },
 
     async getLogInfo({ minAppliedIndex }, { signal }) {
-      await node.waitApplied(toNumber(minAppliedIndex, "min_applied_index"), signal);
+      await node.waitApplied(toIndex(minAppliedIndex, "min_applied_index"), signal);
       return logInfoOf(node);
     },
 
@@ -48,7 +49,7 @@ export function adminService(
     },
 
     async *downloadSnapshot({ index }) {
-      const info = findSnapshot(node, toNumber(index, "index"));
+      const info = findSnapshot(node, toIndex(index, "index"));
       // A slow reader must not lose the file to retention between the two.
       const unpin = node.snapshots.pin(info);
       try {
@@ -60,7 +61,7 @@ export function adminService(
     },
 
     async compact({ index }) {
-      return { firstIndex: BigInt(await node.compact(toNumber(index, "index"))) };
+      return { firstIndex: BigInt(await node.compact(toIndex(index, "index"))) };
     },
 
     async listTransfers() {
@@ -103,9 +104,9 @@ export function adminService(
 
 function toSnapshotRequest({ trigger, keepLogBytes }: TakeSnapshotRequest): SnapshotRequest {
   return {
-    thresholdEntries: trigger.case === "thresholdEntries" ? toNumber(trigger.value, "threshold_entries") : undefined,
-    index: trigger.case === "index" ? toNumber(trigger.value, "index") : undefined,
-    keepLogBytes: keepLogBytes === undefined ? undefined : toNumber(keepLogBytes, "keep_log_bytes"),
+    thresholdEntries: trigger.case === "thresholdEntries" ? toCount(trigger.value, "threshold_entries") : undefined,
+    index: trigger.case === "index" ? toIndex(trigger.value, "index") : undefined,
+    keepLogBytes: keepLogBytes === undefined ? undefined : toCount(keepLogBytes, "keep_log_bytes"),
   };
 }
 

@@ -80,7 +80,7 @@ export function statusOf(
       durationMs: BigInt(Math.round(recovery.durationMs)),
     },
     ...(last !== undefined && { lastSnapshot: lastSnapshotToMessage(last) }),
-    warnings: [...warnings, ...further],
+    warnings: [...warnings, ...node.protocol.warnings, ...further],
     incarnation: incarnationBytes(node.incarnation),
   };
 }

@@ -7,8 +7,6 @@ import { checkId } from "../storage/data_dir.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
 
-export { toNumber } from "../transport/peer_messages.js";
-
 export function snapshotInfoToMessage(info: SnapshotInfo): MessageInitShape<typeof SnapshotInfoSchema> {
   return {
     index: BigInt(info.index),

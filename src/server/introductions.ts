@@ -10,14 +10,18 @@ import {
   type JoinRequest,
   type NamedAddress as NamedAddressMessage,
 } from "../../gen/cairn/v1/raft_pb.js";
+import type { Membership as MembershipMessage } from "../../gen/cairn/v1/storage_pb.js";
 import { incarnationBytes, incarnationText, isIncarnation } from "../core/ids.js";
 import type { Base, Introduced, Introduction, NamedAddress, Standing } from "../core/introduction.js";
 import type { MembershipChange } from "../core/membership_change.js";
+import { membersProblem } from "../core/membership_rules.js";
+import type { Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { checkId } from "../storage/data_dir.js";
 import { membershipFromMessage, membershipToMessage } from "../storage/membership_message.js";
 import { isAddress } from "../transport/addresses.js";
-import { PROTOCOL_VERSION, toNumber } from "../transport/peer_messages.js";
+import { toIndex, toTerm } from "../transport/counters.js";
+import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
 
 // Introductions, as the rules have them (core/introduction.ts) and as raft.proto has them.
 
@@ -133,14 +137,22 @@ function toStanding({ standing }: IntroduceResponse): Standing {
       return {
         kind: "member",
         clusterId,
-        membership: membershipFromMessage(membership),
-        membershipIndex: toNumber(membershipIndex, "membership_index"),
+        membership: toMembership(membership),
+        membershipIndex: toIndex(membershipIndex, "membership_index"),
         leader: leaderAddress === "" ? undefined : { name: leaderName, address: leaderAddress },
       };
     }
     case undefined:
       throw new CairnError("INVALID_ARGUMENT", "standing is missing");
   }
+}
+
+/** The members that a peer says its cluster has; none when it does not know them yet. */
+function toMembership(message: MembershipMessage | undefined): Membership {
+  const members = membershipFromMessage(message);
+  const problem = members.length === 0 ? undefined : membersProblem(members);
+  if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", `membership: ${problem}`);
+  return members;
 }
 
 function toFounders(founders: readonly NamedAddressMessage[]): NamedAddress[] {
@@ -154,8 +166,8 @@ function toBase(base: BaseMessage | undefined): Base | undefined {
   if (base === undefined || base.index === 0n) return undefined;
   if (base.sha256.byteLength !== 32) throw new CairnError("INVALID_ARGUMENT", "base.sha256 must have 32 bytes");
   return {
-    index: toNumber(base.index, "base.index"),
-    term: toNumber(base.term, "base.term"),
+    index: toIndex(base.index, "base.index"),
+    term: toTerm(base.term, "base.term"),
     sha256: Buffer.from(base.sha256).toString("hex"),
   };
 }

@@ -4,7 +4,7 @@ import { CommandOutcome, type CommandResult, type CommandSchema } from "../../ge
 import { CairnError } from "../errors.js";
 import { encodeCommand } from "../machine/command.js";
 import type { KeyRecord } from "../machine/evaluate.js";
-import { toNumber } from "./convert.js";
+import { toIndex } from "../transport/counters.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import { addressOf } from "./leader_hint.js";
 
@@ -73,7 +73,7 @@ export async function readable(
   { stale, minAppliedIndex }: { readonly stale: boolean; readonly minAppliedIndex: bigint },
   signal: AbortSignal,
 ): Promise<void> {
-  if (stale) await node.waitApplied(toNumber(minAppliedIndex, "min_applied_index"), signal);
+  if (stale) await node.waitApplied(toIndex(minAppliedIndex, "min_applied_index"), signal);
   else await node.linearizableRead(signal);
 }
 

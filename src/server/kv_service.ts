@@ -5,7 +5,7 @@ import { limits } from "../core/limits.js";
 import { checkKey, checkKeyStart } from "../machine/command.js";
 import type { KeyEntry } from "../machine/key_value_machine.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
-import { toNumber } from "./convert.js";
+import { toCount } from "../transport/counters.js";
 import type { Forwarding } from "./forwarding.js";
 import {
   compareAndSetAnswer,
@@ -105,7 +105,7 @@ async function* range(node: KeyValueNode, request: RangeRequest, signal: AbortSi
   const { prefix, after, limit } = request;
   checkKeyStart(prefix, "prefix");
   checkKeyStart(after, "after");
-  const most = limit === 0n ? Number.MAX_SAFE_INTEGER - 1 : toNumber(limit, "limit");
+  const most = limit === 0n ? Number.MAX_SAFE_INTEGER - 1 : toCount(limit, "limit");
   await readable(node, request, signal);
   const header = headerOf(node);
   // One key more than asked for tells whether there are more.

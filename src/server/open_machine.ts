@@ -1,7 +1,11 @@
 import type { KeyValueMachine } from "../machine/key_value_machine.js";
 import { LmdbMachine } from "../machine/lmdb_machine.js";
+import { checkKeyValuePayload } from "../machine/payload_check.js";
 import type { MachineOpener } from "../node/options.js";
 
-/** Opens the key-value machine for a node. */
-export const openKeyValueMachine: MachineOpener<KeyValueMachine> = ({ directory, trustDisk }) =>
-  LmdbMachine.open({ directory, trust: trustDisk ? "auto" : "rebuild" });
+/** Opens the key-value machine for a node, and knows its payloads. */
+export const openKeyValueMachine: MachineOpener<KeyValueMachine> = Object.assign(
+  ({ directory, trustDisk }: { readonly directory: string; readonly trustDisk: boolean }) =>
+    LmdbMachine.open({ directory, trust: trustDisk ? "auto" : "rebuild" }),
+  { checkPayload: checkKeyValuePayload },
+);

@@ -6,6 +6,7 @@ import type {
   InstallSnapshotRequest,
   InstallSnapshotResponseSchema,
   RaftService,
+  RequestVoteRequest,
   SnapshotChoice,
   SnapshotChunk,
   SnapshotOffer,
@@ -15,6 +16,7 @@ import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
 import { membershipToMessage } from "../storage/membership_message.js";
 import type { ServiceImplementation } from "../transport/bridge_server.js";
+import { toCount, toIndex, toTerm } from "../transport/counters.js";
 import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
 import {
@@ -23,7 +25,6 @@ import {
   rejectionMessages,
   toCompression,
   toEntry,
-  toNumber,
 } from "../transport/peer_messages.js";
 import { checkPeer } from "./convert.js";
 import { type Introducer, memberIntroducer } from "./introducer.js";
@@ -58,18 +59,7 @@ export function raftService(
 
     async requestVote(request) {
       const from = checkPeer(request.header, node);
-      if (request.candidateId !== nameOf(from)) throw anotherSender("candidate_id", request.candidateId, from);
-      const answer = await node.requestVote({
-        type: "request_vote",
-        from,
-        term: leaderTerm(request.term),
-        last: {
-          index: toNumber(request.lastLogIndex, "last_log_index"),
-          term: toNumber(request.lastLogTerm, "last_log_term"),
-        },
-        preVote: request.preVote,
-        leadershipTransfer: request.leadershipTransfer,
-      });
+      const answer = await node.requestVote(judged(node, from, () => toVoteRequest(from, request)));
       return { term: BigInt(answer.term), voteGranted: answer.granted, lastLogIndex: BigInt(answer.lastIndex ?? 0) };
     },
 
@@ -88,27 +78,15 @@ export function raftService(
 
     async timeoutNow(request) {
       const from = checkPeer(request.header, node);
-      const answer = await node.timeoutNow({ type: "timeout_now", from, term: leaderTerm(request.term) });
+      const term = judged(node, from, () => leaderTerm(request.term));
+      const answer = await node.timeoutNow({ type: "timeout_now", from, term });
       return { term: BigInt(answer.term) };
     },
   };
 }
 
 async function append(node: KeyValueNode, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
-  if (request.leaderId !== nameOf(from)) throw anotherSender("leader_id", request.leaderId, from);
-  const message = {
-    type: "append_entries",
-    from,
-    term: leaderTerm(request.term),
-    prev: {
-      index: toNumber(request.prevLogIndex, "prev_log_index"),
-      term: toNumber(request.prevLogTerm, "prev_log_term"),
-    },
-    entries: request.entries.map(toEntry),
-    leaderCommit: toNumber(request.leaderCommit, "leader_commit"),
-    acknowledged: toNumber(request.acknowledgedIndex, "acknowledged_index"),
-  } as const;
-  const answer = await node.appendEntries(message);
+  const answer = await node.appendEntries(judged(node, from, () => toAppend(from, request)));
   const { rejection } = answer;
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
   if (rejection === undefined) return { ...common, success: true, matchIndex: BigInt(answer.matchIndex ?? 0) };
@@ -122,6 +100,47 @@ async function append(node: KeyValueNode, from: string, request: AppendEntriesRe
   };
 }
 
+function toVoteRequest(from: string, request: RequestVoteRequest) {
+  if (request.candidateId !== nameOf(from)) throw anotherSender("candidate_id", request.candidateId, from);
+  return {
+    type: "request_vote",
+    from,
+    term: leaderTerm(request.term),
+    last: {
+      index: toIndex(request.lastLogIndex, "last_log_index"),
+      term: toTerm(request.lastLogTerm, "last_log_term"),
+    },
+    preVote: request.preVote,
+    leadershipTransfer: request.leadershipTransfer,
+  } as const;
+}
+
+function toAppend(from: string, request: AppendEntriesRequest) {
+  if (request.leaderId !== nameOf(from)) throw anotherSender("leader_id", request.leaderId, from);
+  return {
+    type: "append_entries",
+    from,
+    term: leaderTerm(request.term),
+    prev: {
+      index: toIndex(request.prevLogIndex, "prev_log_index"),
+      term: toTerm(request.prevLogTerm, "prev_log_term"),
+    },
+    entries: request.entries.map(toEntry),
+    leaderCommit: toIndex(request.leaderCommit, "leader_commit"),
+    acknowledged: toIndex(request.acknowledgedIndex, "acknowledged_index"),
+  } as const;
+}
+
+/** Reads a peer's message; the operator is told of one that no correct peer sends. */
+function judged<Message>(node: KeyValueNode, from: string, read: () => Message): Message {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof CairnError) node.protocol.violated(nameOf(from), error.text);
+    throw error;
+  }
+}
+
 function anotherSender(field: string, named: string, from: string): CairnError {
   const text = `${field} is ${JSON.stringify(named)}, but header.sender_id ${JSON.stringify(nameOf(from))}`;
   return new CairnError("INVALID_ARGUMENT", text);
@@ -130,27 +149,36 @@ function anotherSender(field: string, named: string, from: string): CairnError {
 /** A term that a peer acts in: above 0. */
 function leaderTerm(value: bigint): number {
   if (value === 0n) throw new CairnError("INVALID_ARGUMENT", "term is missing: it must be above 0");
-  return toNumber(value, "term");
+  return toTerm(value, "term");
 }
 
 async function* fromRequests(
   requests: AsyncIterable<InstallSnapshotRequest>,
   node: KeyValueNode,
 ): AsyncGenerator<InstallMessage, void, undefined> {
+  let from: string | undefined;
   for await (const { message } of requests) {
-    if (message.case === "offer") yield { kind: "offer", ...toOffer(message.value, node) };
-    else if (message.case === "chunk") yield { kind: "chunk", ...toChunk(message.value) };
-    else
+    if (message.case === "offer") {
+      const sender = checkPeer(message.value.header, node);
+      from = sender;
+      yield { kind: "offer", ...judged(node, sender, () => toOffer(sender, message.value)) };
+    } else if (message.case === "chunk") {
+      yield {
+        kind: "chunk",
+        ...judged(node, from ?? "a member that has not said its name", () => toChunk(message.value)),
+      };
+    } else {
       throw new CairnError(
         "INVALID_ARGUMENT",
         "a message of an InstallSnapshot stream holds neither an offer nor a chunk",
       );
+    }
   }
 }
 
-function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
+function toOffer(from: string, offer: SnapshotOffer): InstallOffer {
   return {
-    from: checkPeer(offer.header, node),
+    from,
     leaderTerm: leaderTerm(offer.term),
     ...toChoice(offer),
     others: offer.others.map(toChoice),
@@ -160,9 +188,9 @@ function toOffer(offer: SnapshotOffer, node: KeyValueNode): InstallOffer {
 
 function toChoice(choice: SnapshotOffer | SnapshotChoice): InstallChoice {
   return {
-    index: toNumber(choice.index, "index"),
-    term: toNumber(choice.snapshotTerm, "snapshot_term"),
-    fileBytes: toNumber(choice.fileBytes, "file_bytes"),
+    index: toIndex(choice.index, "index"),
+    term: toTerm(choice.snapshotTerm, "snapshot_term"),
+    fileBytes: toCount(choice.fileBytes, "file_bytes"),
     sha256: choice.sha256,
   };
 }
@@ -180,7 +208,7 @@ function toChunk(chunk: SnapshotChunk) {
   if (found !== chunk.crc32) {
     throw new CairnError("CORRUPT", `the chunk at offset ${chunk.offset} has CRC-32 ${found}, expected ${chunk.crc32}`);
   }
-  const offset = toNumber(chunk.offset, "offset");
+  const offset = toCount(chunk.offset, "offset");
   return { leaderTerm: leaderTerm(chunk.term), offset, data: chunk.data, fileBytes: chunk.fileBytes || undefined };
 }
 

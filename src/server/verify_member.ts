@@ -4,6 +4,7 @@ import { type CompareAndSetRequestSchema, KeyValueService } from "../../gen/cair
 import { limits } from "../core/limits.js";
 import { CairnError, hasCode } from "../errors.js";
 import { type Client, openChannel, type SharedChannel } from "../transport/bridge_client.js";
+import { toIndex } from "../transport/counters.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
 /** How far a member is. */
@@ -77,7 +78,7 @@ export class There implements Comparable {
       const text = `at ${this.address} there is node ${nodeId} of cluster ${clusterId}, not ${this.id} of ${this.clusterId}`;
       throw new CairnError("WRONG_CLUSTER", text);
     }
-    return { applied: Number(appliedIndex), snapshot: Number(snapshotIndex) };
+    return { applied: toIndex(appliedIndex, "applied_index"), snapshot: toIndex(snapshotIndex, "snapshot_index") };
   }
 
   async appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing> {

@@ -1,6 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { isId } from "../core/ids.js";
-import { limits } from "../core/limits.js";
+import { idProblem, membersProblem } from "../core/membership_rules.js";
 import type { LogPosition, Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { DAMAGED_MEMBER } from "./advice.js";
@@ -233,12 +233,7 @@ export class DataDirectory {
 
 /** Checks the name of a node or cluster. @throws CairnError INVALID_ARGUMENT */
 export function checkId(id: string, what: string): void {
-  if (isId(id)) return;
-  const shown = JSON.stringify(id.slice(0, 2 * limits.idCharacters));
-  throw new CairnError(
-    "INVALID_ARGUMENT",
-    `${what} ${shown} must be 1 to ${limits.idCharacters} characters (idCharacters) of A-Z a-z 0-9 . _ -`,
-  );
+  if (!isId(id)) throw new CairnError("INVALID_ARGUMENT", idProblem(what, id));
 }
 
 /**
@@ -246,13 +241,9 @@ export function checkId(id: string, what: string): void {
  * @throws CairnError INVALID_ARGUMENT
  */
 export function checkMembers(members: Membership): Membership {
-  for (const { id } of members) checkId(id, "member id");
   const ordered = [...members].sort((a, b) => (a.id < b.id ? -1 : 1));
-  const twice = ordered.find((member, at) => member.id === ordered[at - 1]?.id);
-  if (twice !== undefined) throw new CairnError("INVALID_ARGUMENT", `member ${twice.id} is listed twice`);
-  if (!members.some((member) => member.role === "voter")) {
-    throw new CairnError("INVALID_ARGUMENT", "the members have no voter among them: at least one is needed");
-  }
+  const problem = membersProblem(ordered);
+  if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", problem);
   return ordered;
 }
 

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
+import { type CounterLimit, counterProblem } from "../core/counters.js";
 import { isId, isIncarnation } from "../core/ids.js";
 import type { Base } from "../core/introduction.js";
 import type { CameBy } from "../core/membership_change.js";
@@ -146,7 +147,12 @@ function isMember(found: unknown): found is Member {
 
 function isBase(found: unknown): found is Base {
   const { index, term, sha256 } = (found ?? {}) as Partial<Base>;
-  return Number.isSafeInteger(index) && Number.isSafeInteger(term) && /^[0-9a-f]{64}$/.test(String(sha256));
+  const isPosition = isCounter(index, "indexMax") && isCounter(term, "termMax");
+  return isPosition && /^[0-9a-f]{64}$/.test(String(sha256));
+}
+
+function isCounter(value: unknown, limit: CounterLimit): boolean {
+  return typeof value === "number" && counterProblem(value, limit) === undefined;
 }
 
 /** Of the fields in one order, whatever order the file has them in. */

@@ -6,8 +6,8 @@ import {
 } from "../../gen/cairn/v1/storage_pb.js";
 import { incarnationBytes, incarnationText } from "../core/ids.js";
 import type { MembershipCodec } from "../core/membership.js";
+import { membersProblem } from "../core/membership_rules.js";
 import type { MemberRole, Membership } from "../core/types.js";
-import { checkMembers } from "./data_dir.js";
 
 const roleMessages: Readonly<Record<MemberRole, RoleMessage>> = {
   voter: RoleMessage.VOTER,
@@ -44,15 +44,14 @@ export function membershipFromMessage(message: Message | undefined): Membership 
   });
 }
 
-/** How configuration entries hold a membership. What {@link checkMembers} would refuse, or put into another order, is not decoded. */
+/** How configuration entries hold a membership. What {@link membersProblem} refuses is not decoded. */
 export const membershipCodec: MembershipCodec = {
   encode: (members) => toBinary(MembershipSchema, create(MembershipSchema, membershipToMessage(members))),
   decode(data) {
     const members = membershipFromMessage(fromBinary(MembershipSchema, data));
-    // No snapshot could be taken with members that are not ascending, so such an entry must never get into a log.
-    if (checkMembers(members).some((member, at) => member !== members[at])) {
-      throw new Error("the members are not ordered by id");
-    }
+    // No snapshot could be taken with such members, so an entry that says so must never get into a log.
+    const problem = membersProblem(members);
+    if (problem !== undefined) throw new Error(problem);
     return members;
   },
 };

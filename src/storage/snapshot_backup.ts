@@ -9,6 +9,7 @@ import { hex } from "./snapshots/format.js";
 import type { SnapshotHeader } from "./snapshots/header.js";
 import { nameOf } from "./snapshots/inspect.js";
 import { SnapshotParser } from "./snapshots/parser.js";
+import type { PayloadCheck, PayloadChecker } from "./snapshots/payload_check.js";
 import type { SnapshotInfo } from "./snapshots/snapshot_info.js";
 import { SnapshotStore } from "./snapshots/snapshot_store.js";
 import { WriteAheadLog } from "./wal/wal.js";
@@ -21,15 +22,24 @@ export interface ExaminedSnapshot {
   readonly fileBytes: number;
   /** Undefined when not even that much of the file is good. */
   readonly header: SnapshotHeader | undefined;
-  /** Undefined when the file is damaged. */
+  /** Undefined when the file is damaged, or its payload is not one of this program. */
   readonly measure: SnapshotMeasure | undefined;
   /** Where it is damaged, and how. */
   readonly damage: string | undefined;
 }
 
-/** Reads a whole file, and verifies it. @throws CairnError NOT_FOUND when it cannot be read */
-export async function examineSnapshot(fs: FileSystem, path: string): Promise<ExaminedSnapshot> {
-  const parser = new SnapshotParser(nameOf(path));
+/** Reads a whole file, and verifies it with its payload. @throws CairnError NOT_FOUND when it cannot be read */
+export async function examineSnapshot(
+  fs: FileSystem,
+  path: string,
+  checkPayload: PayloadChecker,
+): Promise<ExaminedSnapshot> {
+  let payload: PayloadCheck | undefined;
+  const payloadOf = () => {
+    payload ??= checkPayload(parser.header!.meta);
+    return payload;
+  };
+  const parser = new SnapshotParser(nameOf(path), (chunk) => payloadOf().push(chunk));
   let fileBytes = 0;
   let damage: string | undefined;
   for await (const piece of piecesOf(fs, path)) {
@@ -38,7 +48,9 @@ export async function examineSnapshot(fs: FileSystem, path: string): Promise<Exa
   }
   let measure: SnapshotMeasure | undefined;
   damage ??= damageBy(() => {
-    measure = parser.finish();
+    const whole = parser.finish();
+    payloadOf().finish();
+    measure = whole;
   });
   return { fileBytes, header: parser.header, measure, damage };
 }
@@ -47,8 +59,9 @@ export async function examineSnapshot(fs: FileSystem, path: string): Promise<Exa
 export async function verifySnapshotFile(
   fs: FileSystem,
   path: string,
+  checkPayload: PayloadChecker,
 ): Promise<{ readonly header: SnapshotHeader; readonly measure: SnapshotMeasure }> {
-  const { header, measure, damage } = await examineSnapshot(fs, path);
+  const { header, measure, damage } = await examineSnapshot(fs, path, checkPayload);
   if (header === undefined || measure === undefined) throw new CairnError("CORRUPT", damage!);
   return { header, measure };
 }
@@ -70,6 +83,7 @@ export async function restoreDirectory(options: {
   readonly nodeId: string;
   /** A name for the base, which no cluster has. */
   readonly baseId: string;
+  readonly checkPayload: PayloadChecker;
   /** The founders. */
   readonly members: Membership;
 }): Promise<SnapshotInfo> {
@@ -85,17 +99,18 @@ export async function restoreDirectory(options: {
     // T1: nobody is a member of the new cluster before its first entry says so.
     const meta = { index, term, membership: { index: 0, members: [] } };
     // Verified once more on the way: nothing says that the file has not changed since.
-    restored = await snapshots.write(meta, payloadOf(fs, file));
+    restored = await snapshots.write(meta, payloadOf(fs, file, options.checkPayload(options.at)));
     return { base: { index, term, sha256: hex(restored.sha256) } };
   });
   return restored!;
 }
 
 /** The chunks of the payload, each valid until the next one is asked for. The payload is good when the iteration has ended. */
-async function* payloadOf(fs: FileSystem, path: string): AsyncGenerator<Uint8Array, void, void> {
-  const parser = new SnapshotParser(nameOf(path));
+async function* payloadOf(fs: FileSystem, path: string, check: PayloadCheck): AsyncGenerator<Uint8Array, void, void> {
+  const parser = new SnapshotParser(nameOf(path), (chunk) => check.push(chunk));
   for await (const piece of piecesOf(fs, path)) yield* parser.push(piece);
   parser.finish();
+  check.finish();
 }
 
 async function* piecesOf(fs: FileSystem, path: string): AsyncGenerator<Uint8Array, void, void> {

@@ -5,8 +5,9 @@ import type { CairnError } from "../errors.js";
 import { AppendStream } from "./append_stream.js";
 import { type Client, clientOf } from "./bridge_client.js";
 import { Channel, type ChannelSettings } from "./channel.js";
+import { toTerm } from "./counters.js";
 import { GrpcInstallStream } from "./install_stream.js";
-import { headerTo, type Self, toNumber, toVoteAnswer, voteRequest } from "./peer_messages.js";
+import { headerTo, type Self, toVoteAnswer, voteRequest } from "./peer_messages.js";
 import type { InstallStream, Peer } from "./transport.js";
 
 export interface PeerConnectionEvents {
@@ -120,7 +121,7 @@ export class PeerConnection {
   async #timeoutNow({ to, term }: PeerRequest & { type: "timeout_now" }): Promise<PeerAnswer> {
     const header = headerTo(to, this.#self);
     const answer = await this.#client.timeoutNow({ header, term: BigInt(term) }, CALL);
-    return { type: "timeout_now_answer", from: to, term: toNumber(answer.term, "term") };
+    return { type: "timeout_now_answer", from: to, term: toTerm(answer.term, "term") };
   }
 }
 

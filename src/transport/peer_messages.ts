@@ -15,6 +15,7 @@ import { incarnationBytes, incarnationOf, nameOf } from "../core/ids.js";
 import type { AppendRejection, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../core/messages.js";
 import type { Entry, EntryType } from "../core/types.js";
 import { CairnError } from "../errors.js";
+import { toCount, toIndex, toTerm } from "./counters.js";
 import type {
   InstallChoice,
   InstallMessage,
@@ -36,12 +37,6 @@ export interface Self {
   /** Its member key (see ids.ts). */
   readonly id: string;
   readonly clusterId: string;
-}
-
-/** A whole number of a message as one that can be counted with. @throws CairnError INVALID_ARGUMENT above 2^53 - 1 */
-export function toNumber(value: bigint, field: string): number {
-  if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value);
-  throw new CairnError("INVALID_ARGUMENT", `${field} is ${value}, above 2^53 - 1`);
 }
 
 /** The header of a message to a member, by its key. */
@@ -69,7 +64,7 @@ export function toEntry(message: EntryMessage): Entry {
   if (type === undefined) {
     throw new CairnError("INVALID_ARGUMENT", `entry ${message.index} has the unknown type ${message.type}`);
   }
-  return { index: toNumber(message.index, "index"), term: toNumber(message.term, "term"), type, data: message.data };
+  return { index: toIndex(message.index, "index"), term: toTerm(message.term, "term"), type, data: message.data };
 }
 
 export const rejectionMessages: Readonly<Record<AppendRejection, AppendEntriesRejection>> = {
@@ -96,17 +91,17 @@ export function toAppendAnswer(
   const answer = {
     type: "append_entries_answer",
     from,
-    term: toNumber(response.term, "term"),
-    lastIndex: toNumber(response.lastLogIndex, "last_log_index"),
+    term: toTerm(response.term, "term"),
+    lastIndex: toIndex(response.lastLogIndex, "last_log_index"),
     request: { term, round, prevIndex, acknowledged },
   } as const;
-  if (response.success) return { ...answer, matchIndex: toNumber(response.matchIndex, "match_index") };
+  if (response.success) return { ...answer, matchIndex: toIndex(response.matchIndex, "match_index") };
   const reason = rejections[response.rejection];
   if (reason === undefined) {
     throw new CairnError("INVALID_ARGUMENT", `entries were refused for the unknown reason ${response.rejection}`);
   }
-  const conflictTerm = toNumber(response.conflictTerm, "conflict_term");
-  const conflictIndex = toNumber(response.conflictIndex, "conflict_index");
+  const conflictTerm = toTerm(response.conflictTerm, "conflict_term");
+  const conflictIndex = toIndex(response.conflictIndex, "conflict_index");
   return { ...answer, rejection: { reason, detail: response.detail, conflictTerm, conflictIndex } };
 }
 
@@ -129,9 +124,9 @@ export function toVoteAnswer({ to, term, preVote }: VoteRequest, response: Reque
   return {
     type: "request_vote_answer",
     from: to,
-    term: toNumber(response.term, "term"),
+    term: toTerm(response.term, "term"),
     granted: response.voteGranted,
-    lastIndex: toNumber(response.lastLogIndex, "last_log_index"),
+    lastIndex: toIndex(response.lastLogIndex, "last_log_index"),
     request: { term, preVote },
   };
 }
@@ -186,19 +181,19 @@ export function toCompression(message: SnapshotCompressionMessage): SnapshotComp
 export function toInstallReply({ message }: InstallSnapshotResponse): InstallReply {
   switch (message.case) {
     case "accepted": {
-      const offset = toNumber(message.value.offset, "offset");
-      const index = toNumber(message.value.index, "index");
+      const offset = toCount(message.value.offset, "offset");
+      const index = toIndex(message.value.index, "index");
       const compression = toCompression(message.value.compression);
       return { kind: "accepted", offset, ...(index !== 0 && { index }), ...(compression && { compression }) };
     }
     case "progress":
-      return { kind: "progress", receivedBytes: toNumber(message.value.receivedBytes, "received_bytes") };
+      return { kind: "progress", receivedBytes: toCount(message.value.receivedBytes, "received_bytes") };
     case "installed": {
       const { term, matchIndex, applied } = message.value;
       return {
         kind: "installed",
-        term: toNumber(term, "term"),
-        matchIndex: toNumber(matchIndex, "match_index"),
+        term: toTerm(term, "term"),
+        matchIndex: toIndex(matchIndex, "match_index"),
         applied,
       };
     }
@@ -210,9 +205,9 @@ export function toInstallReply({ message }: InstallSnapshotResponse): InstallRep
         kind: "refused",
         reason: known,
         detail,
-        term: toNumber(term, "term"),
-        commitIndex: toNumber(commitIndex, "commit_index"),
-        lastLogIndex: toNumber(lastLogIndex, "last_log_index"),
+        term: toTerm(term, "term"),
+        commitIndex: toIndex(commitIndex, "commit_index"),
+        lastLogIndex: toIndex(lastLogIndex, "last_log_index"),
       };
     }
     case undefined:

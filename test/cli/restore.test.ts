@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
 import { putEntries, snapshotOf } from "../support/acting_leader.js";
+import { failure } from "../support/conditions.js";
+import { hostileSnapshots } from "../support/hostile_snapshots.js";
 import { freePorts, ProcessCluster } from "../support/process_cluster.js";
 import { runCommand, startNode } from "../support/processes.js";
 import { temporaryDirectory } from "./support.js";
@@ -206,4 +208,25 @@ describe("cairn snapshot inspect", () => {
     const inside = join(directory, "n1", "snapshots", snapshotFileName({ index: 300, term: 4 }));
     expect(await run("snapshot", "inspect", inside)).toContain("members, set at index 300: n1=127.0.0.1:1\n");
   });
+});
+
+test("T5: a file with good checksums that is no state of this program is found out, and nothing is made of it", async () => {
+  const directory = await temporaryDirectory();
+  const hostile = await hostileSnapshots({ index: 300, term: 4 }, "cluster-1");
+  const { inspectFile, restoreFile } = await import("../../src/cli/snapshot_files.js");
+  for (const { what, file: bytes } of hostile) {
+    // What a cluster begins with: only a node can tell that it is not its own cluster's.
+    if (what === "no members, as what a cluster begins with") continue;
+    const file = join(directory, "hostile.snap");
+    await writeFile(file, bytes);
+    const { verified, damage, sha256 } = await inspectFile(file);
+    expect({ verified, sha256 }, what).toEqual({ verified: false, sha256: undefined });
+    expect(damage, what).toMatch(/damaged|answer/);
+    const data = join(directory, "n1");
+    const options = { id: "n1", data, cluster: new Map([["n1", "127.0.0.1:7101"]]), clusterId: undefined };
+    await failure("CORRUPT", restoreFile(file, options), "");
+    expect(await readdir(directory), what).toEqual(["hostile.snap"]);
+  }
+  const { code, stdout } = await runCommand(["snapshot", "inspect", join(directory, "hostile.snap")]);
+  expect({ code, stdout }).toEqual({ code: 3, stdout: expect.stringContaining("NOT GOOD: ") });
 });

@@ -4,7 +4,7 @@ import { parseJson } from "../../src/gateway/json.js";
 
 const fields = new Fields(
   parseJson(
-    '{"s":"x","empty":"","n":7,"zero":0,"minus":-1,"half":1.5,"big":12345678901234567890,"t":true,"null":null,' +
+    '{"s":"x","empty":"","n":7,"high":281474976710657,"zero":0,"minus":-1,"half":1.5,"big":12345678901234567890,"t":true,"null":null,' +
       '"o":{"in":1},"l":["a"],"mixed":["a",1],"os":[{"a":1},{"a":"x"}],"bad":[{},3],"lone":"\\ud800","exp":1e400}',
   ) as Record<string, unknown>,
 );
@@ -20,6 +20,11 @@ const wrong: readonly [name: string, read: () => unknown, text: string][] = [
   ["a count below its least", () => fields.count("zero", 1), "field zero must be a whole number from 1"],
   ["a count that is no whole number", () => fields.count("half"), "field half must be a whole number from 0"],
   ["a count above 2^53", () => fields.count("big"), "field big must be a whole number from 0"],
+  [
+    "T6: a term above its bound",
+    () => fields.count("high", 1, "termMax"),
+    "field high must be a whole number from 1 to 281474976710656 (termMax)",
+  ],
   ["an integer that is no whole number", () => fields.integer("half"), "field half must be a whole number"],
   ["an integer above 2^53", () => fields.integer("big"), "field big must be a whole number"],
   ["a boolean that is a number", () => fields.boolean("n"), "field n must be true or false"],

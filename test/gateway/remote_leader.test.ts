@@ -8,6 +8,7 @@ import {
   InstallSnapshotResponseSchema,
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
+import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import type { GatewayNode } from "../../src/gateway/nodes.js";
 import { RemoteLeader } from "../../src/gateway/remote_leader.js";
 
@@ -42,7 +43,12 @@ function scripted(answer: (request: InstallSnapshotRequest["message"]) => Promis
       },
     },
   };
-  const status = create(GetStatusResponseSchema, { clusterId: "c", nodeId: "n1", term: 1n });
+  const status = create(GetStatusResponseSchema, {
+    clusterId: "c",
+    nodeId: "n1",
+    term: 1n,
+    membership: { members: [{ id: "n1", role: MemberRole.VOTER }] },
+  });
   const node = { id: "n1", admin: { getStatus: async () => status }, raft: { installSnapshot: () => call } };
   return { leader: new RemoteLeader(node as unknown as GatewayNode, 100), chunks };
 }

@@ -71,10 +71,10 @@ const refused: readonly { what: string; command: CommandInit; code: string; name
   },
   { what: "sequence 0", command: request("c", 0, put("k", "v")), code: "INVALID_ARGUMENT", names: "sequence" },
   {
-    what: "a sequence above 2^53 - 1",
-    command: { requestId: { clientId: "c", sequence: 2n ** 53n }, operation: put("k", "v") },
+    what: "a sequence above sequenceMax",
+    command: { requestId: { clientId: "c", sequence: 2n ** 52n + 1n }, operation: put("k", "v") },
     code: "INVALID_ARGUMENT",
-    names: "sequence",
+    names: "sequenceMax",
   },
   {
     what: "an acknowledgement of itself",

@@ -97,7 +97,8 @@ test("who may have one: all members that the disk still knows, with their newest
   await node.takeSnapshot({ keepLogBytes: 0 });
   const path = node.snapshots.newest()!.path;
   const members = [member("n1", "h1:1"), member("n2", "h2:2"), member("n3", "h3:1")];
-  await leader.replicate([configurationEntry(11, 2, members)]);
+  const moved = [member("n1", "h1:1"), member("n2", "h2:2")];
+  await leader.replicate([configurationEntry(11, 2, moved), configurationEntry(12, 2, members)]);
   await home.stop(node);
   await home.disk.unlink(path);
   let found: MissingSnapshot | undefined;

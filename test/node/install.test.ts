@@ -111,7 +111,7 @@ async function expectUnharmed(home: MemoryHome, leader: ActingLeader): Promise<v
   expect(home.disk.openFiles.filter((path) => !path.includes("/wal/"))).toEqual([]);
   const { node } = leader;
   const next = node.raft.log.last.index + 1;
-  const present = new ActingLeader(node, Math.max(leader.term, node.raft.term));
+  const present = new ActingLeader(node, Math.max(leader.term, node.raft.term) + 1);
   await present.replicate(putEntries(next, next, present.term));
   expect((await present.install(source)).outcome).toBe("installed");
 }

@@ -227,3 +227,33 @@ describe("TimeoutNow", () => {
     await failure("INVALID_ARGUMENT", raft.timeoutNow({ header: headerTo(node) }), "term is missing");
   });
 });
+
+describe("T6: counters above their bounds, in any message", () => {
+  const HUGE = 2n ** 53n - 1n;
+  const MORE = BigInt(limits.termMax) + 1n;
+
+  test.each([HUGE, MORE, 2n ** 64n - 1n])("%d is refused with the limit's name; status warns of it", async (huge) => {
+    const { raft, admin, node, ...served } = await serve();
+    const header = headerTo(node);
+    const vote = { header, term: 3n, candidateId: "n9", leadershipTransfer: true };
+    await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, term: huge }), "termMax");
+    await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, lastLogTerm: huge }), "termMax");
+    await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, lastLogIndex: huge }), "indexMax");
+    await failure("INVALID_ARGUMENT", raft.timeoutNow({ header, term: huge }), "termMax");
+    const everything = { raft, admin, node, ...served };
+    const entry = { index: huge, term: 1n, type: EntryType.NO_OP };
+    for (const [change, name] of [
+      [{ term: huge }, "termMax"],
+      [{ prevLogIndex: huge }, "indexMax"],
+      [{ prevLogTerm: huge }, "termMax"],
+      [{ leaderCommit: huge }, "indexMax"],
+      [{ entries: [entry] }, "indexMax"],
+      [{ entries: [{ ...entry, index: 1n, term: huge }] }, "termMax"],
+    ] as const) {
+      await failure("INVALID_ARGUMENT", append(everything, appendRequest(node, [], change)), name);
+    }
+    expect(node.raft.term).toBe(0);
+    const { warnings } = await admin.getStatus({});
+    expect(warnings).toEqual([expect.stringContaining("10 message(s) that no correct member sends were refused")]);
+  });
+});

@@ -461,4 +461,84 @@ export const mutations: readonly Mutation[] = [
     rule: "DESIGN section 5",
     patches: [{ file: "src/storage/wal/wal.ts", find: "    if (sync) await segment.sync();\n", replace: "" }],
   },
+  {
+    name: "a second leader in one term is followed",
+    rule: "T5, Raft section 5.2",
+    seed: 5,
+    patches: [
+      {
+        file: "src/core/admission.ts",
+        find: "if (termLeader === undefined || termLeader === from) return undefined;",
+        replace: "if (termLeader !== state.id) return undefined;",
+      },
+    ],
+  },
+  {
+    name: "a message from oneself is taken",
+    rule: "T5",
+    seed: 5,
+    patches: [
+      { file: "src/core/admission.ts", find: "if (from === state.id) return", replace: "if (from === '') return" },
+    ],
+  },
+  {
+    name: "a configuration may change any number of members",
+    rule: "T5, thesis section 4.1",
+    seed: 7,
+    patches: [
+      {
+        file: "src/core/follower.ts",
+        find: "const problem = changeProblem(before, after);",
+        replace: "const problem = changeProblem([], after);",
+      },
+    ],
+  },
+  {
+    name: "a term that is far ahead is taken whole",
+    rule: "T6",
+    seed: 5,
+    patches: [
+      {
+        file: "src/core/admission.ts",
+        find: "const next = state.term + limits.termJump;",
+        replace: "const next = limits.termMax;",
+      },
+    ],
+  },
+  {
+    name: "counters have no bound",
+    rule: "T6",
+    seed: 5,
+    patches: [
+      {
+        file: "src/core/counters.ts",
+        find: "if (isWhole && value >= least && value <= limits[limit]) return undefined;",
+        replace: "if (isWhole && value >= least) return undefined;",
+      },
+    ],
+  },
+  {
+    name: "the payload of a received snapshot is not looked at before the log is given up for it",
+    rule: "T5",
+    seed: 7,
+    patches: [
+      {
+        file: "src/storage/snapshots/receiver.ts",
+        find: "this.#payload ??= this.#target.checkPayload?.(meta);",
+        replace: "void meta;",
+      },
+    ],
+  },
+  {
+    name: "a snapshot without voters is taken",
+    rule: "T5",
+    seed: 8,
+    patches: [
+      {
+        file: "src/core/membership_rules.ts",
+        find: 'if (members.some(({ role }) => role === "voter")) return undefined;',
+        replace: "if (members.length >= 0) return undefined;",
+      },
+    ],
+  },
 ];

@@ -1,6 +1,7 @@
 import type { SimCluster } from "./cluster.js";
 import type { SimRandom } from "./random.js";
 import { DiskTroubles } from "./troubles/disks.js";
+import { HostileMember } from "./troubles/hostile.js";
 import { LinkTroubles } from "./troubles/links.js";
 import { Operator } from "./troubles/operator.js";
 import { ProcessTroubles } from "./troubles/processes.js";
@@ -15,6 +16,8 @@ export class Nemesis {
   readonly #disks: DiskTroubles;
   readonly #operator: Operator;
   readonly #transfers: TransferTroubles;
+  readonly #hostile: HostileMember;
+  readonly #hostileRandom: SimRandom;
 
   constructor(
     private readonly cluster: SimCluster,
@@ -31,6 +34,8 @@ export class Nemesis {
     );
     const own = random.fork("transfers");
     this.#transfers = new TransferTroubles(cluster, own, this.#processes, this.#disks, this.#operator);
+    this.#hostileRandom = random.fork("hostile");
+    this.#hostile = new HostileMember(cluster, this.#hostileRandom);
   }
 
   start(): void {
@@ -56,8 +61,12 @@ export class Nemesis {
       membership: () => operator.changeMembership(),
       transfer: () => operator.transfer(),
       campaign: () => operator.campaign(),
+      hostile: () => this.#hostile.strike(),
     };
-    for (const [kind, act] of Object.entries(acts)) this.#repeat(kind as keyof Troubles, act);
+    for (const [kind, act] of Object.entries(acts)) {
+      // Draws of its own, so that the rest of a run is the same with it and without.
+      this.#repeat(kind as keyof Troubles, act, kind === "hostile" ? this.#hostileRandom : this.random);
+    }
   }
 
   /** From now on everything works, and whoever can is up. */
@@ -69,11 +78,11 @@ export class Nemesis {
     this.#disks.end();
   }
 
-  #repeat(kind: keyof Troubles, act: () => void): void {
+  #repeat(kind: keyof Troubles, act: () => void, random: SimRandom): void {
     const mean = this.cluster.weather.troubles[kind];
     if (mean === undefined) return;
     const next = () => {
-      this.cluster.scheduler.after(this.random.waiting(mean), undefined, `trouble: ${kind}`, () => {
+      this.cluster.scheduler.after(random.waiting(mean), undefined, `trouble: ${kind}`, () => {
         if (this.#isOver) return;
         act();
         next();

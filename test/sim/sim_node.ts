@@ -1,6 +1,7 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import type { Entry, Membership } from "../../src/core/types.js";
 import { CairnError } from "../../src/errors.js";
+import { checkKeyValuePayload } from "../../src/machine/payload_check.js";
 import type { Logger } from "../../src/node/logger.js";
 import { CairnNode } from "../../src/node/node.js";
 import type { MachineOpener, NodeOptions } from "../../src/node/options.js";
@@ -165,7 +166,7 @@ export class SimNode implements Place {
 
   #opener(): MachineOpener<ObservedMachine> {
     const { checks, weather } = this.cluster;
-    return async ({ directory, trustDisk }) => {
+    const open: MachineOpener<ObservedMachine> = async ({ directory, trustDisk }) => {
       if (directory.endsWith("/scratch")) {
         const observer = {
           applied: (entries: readonly Entry[]) => checks.replayed(this, entries),
@@ -184,6 +185,7 @@ export class SimNode implements Place {
       this.#machine = await ObservedMachine.from(saved, observer, weather.sessions);
       return this.#machine;
     };
+    return Object.assign(open, { checkPayload: checkKeyValuePayload });
   }
 
   /** A large state, as it were. */

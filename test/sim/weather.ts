@@ -27,6 +27,8 @@ export interface Troubles {
   readonly membership: number | undefined;
   readonly transfer: number | undefined;
   readonly campaign: number | undefined;
+  /** A member sends what no correct member sends. */
+  readonly hostile: number | undefined;
 }
 
 /** All that a seed decides about a run before it begins. */
@@ -117,12 +119,17 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       transfer: times(2_000, 12_000),
       campaign: times(3_000, 15_000),
       transferTrouble: times(30, 300),
+      hostile: hostility(random.fork("hostile"), share),
     },
   };
 }
 
 function corruption(random: SimRandom, share: number): number {
   return random.chance(share) ? random.between(0.001, 0.02) : 0;
+}
+
+function hostility(random: SimRandom, share: number): number | undefined {
+  return random.chance(share / 2) ? random.between(100, 1_000) : undefined;
 }
 
 function drawDisk(random: SimRandom, share: number): DiskWeather {

@@ -6,6 +6,7 @@ import { expect, onTestFinished } from "vitest";
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
 import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { checkKeyValuePayload } from "../../src/machine/payload_check.js";
 import { CairnNode } from "../../src/node/node.js";
 import type { MachineOpener, NodeOptions } from "../../src/node/options.js";
 import type { KeyValueNode } from "../../src/server/key_value_node.js";
@@ -172,7 +173,9 @@ export class MemoryHome extends Home {
 }
 
 /** A memory machine has nothing on disk to be trusted. */
-export const openMemoryMachine: MachineOpener<KeyValueMachine> = async () => new MemoryMachine();
+export const openMemoryMachine: MachineOpener<KeyValueMachine> = Object.assign(async () => new MemoryMachine(), {
+  checkPayload: checkKeyValuePayload,
+});
 
 /** Nodes with LMDB, in a temporary directory of the real disk. */
 export class DiskHome extends Home {

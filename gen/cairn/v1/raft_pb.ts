@@ -1095,8 +1095,10 @@ export enum AppendEntriesRejection {
   LOG_MISMATCH = 2,
 
   /**
-   * An entry contradicts one that the receiver knows to be committed, or the sender claims the term in which the receiver itself
-   * leads. No correct leader does either: the log was not changed, and `detail` gives the facts.
+   * No correct leader sends this: an entry contradicts one that the receiver knows to be committed; a configuration changes more
+   * than one member; the receiver, or another member that it follows, leads in that term; the sender names itself as the receiver.
+   * Or the term is more than termJump (2^32) above the receiver's, which has gone up by that: the sender may send again. The log
+   * was not changed, and `detail` gives the facts.
    *
    * @generated from enum value: APPEND_ENTRIES_REJECTION_SAFETY = 3;
    */
@@ -1200,8 +1202,9 @@ export const SnapshotRefusalSchema: GenEnum<SnapshotRefusal> = /*@__PURE__*/
  * Raft between peers. Any program may play a member's part (the gateway plays a leader), but a node answers only those that name
  * its own cluster and its own id.
  *
- * Errors of every method: INVALID_ARGUMENT for a message that no correct peer sends (the text says what is wrong with it);
- * FAILED_PRECONDITION when cluster id, receiver or protocol version do not match; UNAVAILABLE while the node starts or stops.
+ * Errors of every method: INVALID_ARGUMENT for a message that no correct peer sends (the text says what is wrong with it), as one
+ * with a term (termMax), an index (indexMax) or a size (countMax) above 2^48; FAILED_PRECONDITION when cluster id, receiver or
+ * protocol version do not match; UNAVAILABLE while the node starts or stops.
  * A refusal that Raft provides for (an old term, a log that does not match) is an answer, not an error.
  *
  * @generated from service cairn.v1.RaftService
@@ -1232,8 +1235,9 @@ export const RaftService: GenService<{
   /**
    * Sends a snapshot (figure 13) as one file in chunks: offer -> accepted (with the offset to go on from) or refused ->
    * chunks -> progress -> installed. The snapshot is verified, durable and the node's state when `installed` is sent.
-   * A bad chunk ends the stream with an error. What was received and checked before it is kept: the next offer of the same snapshot, by
-   * whichever node, goes on from there.
+   * A bad chunk ends the stream with an error, and so does a header or a payload that is no state of the receiver's state machine:
+   * all of it is checked before anything is given up for it. What was received and checked before a bad chunk is kept: the next
+   * offer of the same snapshot, by whichever node, goes on from there.
    *
    * @generated from rpc cairn.v1.RaftService.InstallSnapshot
    */

@@ -1,4 +1,5 @@
 import { crc32 } from "node:zlib";
+import { counterProblem } from "../../core/counters.js";
 import { limits } from "../../core/limits.js";
 import { CairnError } from "../../errors.js";
 
@@ -17,7 +18,6 @@ export const SHA256_BYTES = 32;
 export const SMALLEST_FILE_BYTES = PREAMBLE_BYTES + 1 + TRAILER_BYTES;
 
 const MAGIC = Buffer.from("CAIRNSNP", "latin1");
-const MAX_COUNT = BigInt(Number.MAX_SAFE_INTEGER);
 
 /** What the first bytes of a file say. */
 export interface Preamble {
@@ -130,6 +130,7 @@ function hexNumber(value: number): string {
 }
 
 function count(value: bigint, name: string, offset: number, what: string): number {
-  if (value > MAX_COUNT) throw corrupt(name, offset, `${what} ${value}, expected at most ${MAX_COUNT}`);
+  const problem = counterProblem(value, "countMax");
+  if (problem !== undefined) throw corrupt(name, offset, `${what} ${problem}`);
   return Number(value);
 }

@@ -1,8 +1,10 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
 import { isId } from "../../core/ids.js";
+import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
-import type { Member, SnapshotMeta } from "../../core/types.js";
+import { idProblem, snapshotProblem } from "../../core/membership_rules.js";
+import type { SnapshotMeta } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
 import { membershipFromMessage, membershipToMessage } from "../membership_message.js";
 import { corrupt, PREAMBLE_BYTES } from "./format.js";
@@ -15,7 +17,7 @@ export interface SnapshotHeader {
   readonly chunkBytes: number;
 }
 
-/** Throws INVALID_ARGUMENT for a header that no reader would accept, LIMIT_EXCEEDED for one that is too long. */
+/** Throws INVALID_ARGUMENT for a header that no reader would accept. */
 export function encodeHeader(header: SnapshotHeader): Uint8Array {
   const problem = problemOf(header);
   if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", `snapshot header: ${problem}`);
@@ -31,13 +33,10 @@ export function encodeHeader(header: SnapshotHeader): Uint8Array {
       chunkBytes: header.chunkBytes,
     }),
   );
-  if (bytes.byteLength > limits.snapshotHeaderBytes) {
-    throw new CairnError(
-      "LIMIT_EXCEEDED",
-      `snapshot header of ${bytes.byteLength} bytes: snapshotHeaderBytes allows ${limits.snapshotHeaderBytes}; ` +
-        "use fewer members or shorter addresses",
-    );
-  }
+  assert(bytes.byteLength <= limits.snapshotHeaderBytes, "a valid membership fits a header", {
+    bytes: bytes.byteLength,
+    members: meta.membership.members.length,
+  });
   return bytes;
 }
 
@@ -71,34 +70,10 @@ function toHeader(bytes: Uint8Array, name: string): SnapshotHeader {
 
 /** What is wrong with a header, if anything. */
 function problemOf({ clusterId, meta, chunkBytes }: SnapshotHeader): string | undefined {
-  const { index, term, membership } = meta;
   if (!isId(clusterId)) return idProblem("cluster id", clusterId);
-  if (!isCount(index, 1)) return `index ${index}, expected 1 to 2^53 - 1`;
-  if (!isCount(term, 1)) return `term ${term}, expected 1 to 2^53 - 1`;
-  if (!isCount(membership.index, 0) || membership.index > index) {
-    return `membership index ${membership.index}, expected 0 to the snapshot's index ${index}`;
+  const { snapshotChunkBytesMax } = limits;
+  if (!Number.isSafeInteger(chunkBytes) || chunkBytes < 1 || chunkBytes > snapshotChunkBytesMax) {
+    return `chunk size ${chunkBytes}, expected 1 to snapshotChunkBytesMax (${snapshotChunkBytesMax})`;
   }
-  if (!isCount(chunkBytes, 1) || chunkBytes > limits.snapshotChunkBytesMax) {
-    return `chunk size ${chunkBytes}, expected 1 to snapshotChunkBytesMax (${limits.snapshotChunkBytesMax})`;
-  }
-  return membersProblem(membership.members);
-}
-
-function membersProblem(members: readonly Member[]): string | undefined {
-  let previous = "";
-  for (const { id } of members) {
-    if (!isId(id)) return idProblem("member id", id);
-    // Order is part of the format: equal memberships have equal bytes.
-    if (id <= previous) return `member ${id} comes after ${previous}, expected ascending ids, each once`;
-    previous = id;
-  }
-  return undefined;
-}
-
-function idProblem(what: string, id: string): string {
-  return `${what} ${JSON.stringify(id)}, expected 1 to idCharacters (${limits.idCharacters}) of A-Z a-z 0-9 . _ -`;
-}
-
-function isCount(value: number, least: number): boolean {
-  return Number.isSafeInteger(value) && value >= least;
+  return snapshotProblem(meta);
 }

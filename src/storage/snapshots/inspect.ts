@@ -92,16 +92,22 @@ export interface SnapshotOwner {
   readonly base?: Base | undefined;
 }
 
-/** Throws WRONG_CLUSTER unless the header names this cluster, or the file is the one that the cluster began with. */
+/**
+ * Throws WRONG_CLUSTER unless the header names this cluster, or the file is the one that the cluster began with; CORRUPT for one without
+ * members that is not that one.
+ */
 export function checkCluster(
   name: string,
   header: SnapshotHeader,
   { clusterId, base }: SnapshotOwner,
   sha256: Uint8Array,
 ): void {
-  if (header.clusterId === clusterId) return;
-  const { index, term } = header.meta;
+  const { index, term, membership } = header.meta;
   if (base !== undefined && base.index === index && base.term === term && base.sha256 === hex(sha256)) return;
+  if (header.clusterId === clusterId) {
+    if (membership.members.length > 0) return;
+    throw corrupt(name, PREAMBLE_BYTES, "header: it names no members, and is not what this cluster began with");
+  }
   throw new CairnError(
     "WRONG_CLUSTER",
     `${name} is of cluster ${header.clusterId}, expected ${clusterId}; use a snapshot of this cluster`,

@@ -35,6 +35,7 @@ type Expected =
  */
 export class SnapshotParser {
   readonly #name: string;
+  readonly #checkChunk: (chunk: Uint8Array) => void;
   readonly #gatherer = new Gatherer(PREAMBLE_BYTES);
   readonly #hash = createHash("sha256");
   #expected: Expected = { element: "preamble" };
@@ -50,9 +51,14 @@ export class SnapshotParser {
   #measure: SnapshotMeasure | undefined;
   #failure: CairnError | undefined;
 
-  /** @param name what errors call the bytes: "snapshot file /path", "the snapshot that n1 sends". */
-  constructor(name: string) {
+  /**
+   * @param name what errors call the bytes: "snapshot file /path", "the snapshot that n1 sends".
+   * @param checkChunk is lent each chunk of the payload that has passed its CRC32, before it counts as verified; what it throws ends
+   * the reading
+   */
+  constructor(name: string, checkChunk: (chunk: Uint8Array) => void = () => {}) {
     this.#name = name;
+    this.#checkChunk = checkChunk;
   }
 
   /** The header, as soon as it was read. */
@@ -177,6 +183,7 @@ export class SnapshotParser {
 
   #acceptChunk(bytes: Buffer, { crc, head }: Expected & { element: "chunk" }): Uint8Array {
     checkCrc(bytes, crc, this.#name, this.#offset, `chunk ${this.#chunks}`);
+    this.#checkChunk(bytes);
     this.#hash.update(head).update(bytes);
     this.#offset += bytes.byteLength;
     this.#verifiedBytes = this.#offset;

@@ -1,3 +1,4 @@
+import { counterProblem } from "../../core/counters.js";
 import type { SnapshotMeta } from "../../core/types.js";
 import { CairnError, type CairnErrorCode } from "../../errors.js";
 import { Serial } from "../serial.js";
@@ -6,6 +7,7 @@ import type { SnapshotHeader } from "./header.js";
 import { checkCluster, type SnapshotOwner } from "./inspect.js";
 import { SnapshotParser } from "./parser.js";
 import type { PartFile } from "./part_file.js";
+import type { PayloadCheck, PayloadChecker } from "./payload_check.js";
 import type { SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
 import { StagedSnapshot } from "./staged_snapshot.js";
 
@@ -15,16 +17,19 @@ export interface ReceiverTarget {
   readonly part: PartFile;
   /** Path of the snapshot once it is published. */
   readonly path: string;
+  readonly checkPayload?: PayloadChecker | undefined;
   publish(info: SnapshotInfo): Promise<SnapshotInfo>;
 }
 
 /** Throws INVALID_ARGUMENT for an offer that no file can fulfil. */
 export function checkOffer({ index, term, fileBytes, sha256 }: SnapshotOffer): void {
-  const counts = { index, term, fileBytes };
-  const least = { index: 1, term: 1, fileBytes: SMALLEST_FILE_BYTES };
-  for (const name of ["index", "term", "fileBytes"] as const) {
-    if (Number.isSafeInteger(counts[name]) && counts[name] >= least[name]) continue;
-    throw invalid(`snapshot offer: ${name} is ${counts[name]}, expected ${least[name]} to 2^53 - 1`);
+  const problems = {
+    index: counterProblem(index, "indexMax", 1),
+    term: counterProblem(term, "termMax", 1),
+    fileBytes: counterProblem(fileBytes, "countMax", SMALLEST_FILE_BYTES),
+  };
+  for (const [name, problem] of Object.entries(problems)) {
+    if (problem !== undefined) throw invalid(`snapshot offer: ${name} is ${problem}`);
   }
   if (sha256.byteLength !== SHA256_BYTES) {
     throw invalid(`snapshot offer: sha256 has ${sha256.byteLength} bytes, expected ${SHA256_BYTES}`);
@@ -44,6 +49,7 @@ export class SnapshotReceiver {
   readonly #calls = new Serial();
   #offset = 0;
   #header: SnapshotHeader | undefined;
+  #payload: PayloadCheck | undefined;
   /** Why no more bytes are taken. */
   #ended: CairnError | undefined;
   #isAborted = false;
@@ -54,7 +60,7 @@ export class SnapshotReceiver {
     this.#offer = offer;
     this.#target = target;
     this.#name = `the snapshot offered at index ${offer.index} of term ${offer.term}`;
-    this.#parser = new SnapshotParser(this.#name);
+    this.#parser = this.#newParser();
   }
 
   /** How much of the file was received and checked: where the next bytes belong. Not durable before {@link finish}. */
@@ -80,13 +86,12 @@ export class SnapshotReceiver {
   /**
    * Takes the bytes at `offset`, which must be {@link offset}. They must not change until the promise is settled. Throws
    * INVALID_ARGUMENT for another offset, for more bytes than were offered and for another index or term, WRONG_CLUSTER, CORRUPT for
-   * bytes that are not as they were written, DISK_FULL, and the file system's errors.
+   * bytes that are not as they were written and for a payload that is not this state machine's, DISK_FULL, and the file system's errors.
    */
   write(offset: number, data: Uint8Array): Promise<void> {
     return this.#run(async () => {
       this.#checkPlace(offset, data.byteLength);
-      this.#parser.push(data);
-      this.#checkHeader();
+      this.#take(data);
       await this.#target.part.append(data);
       this.#offset += data.byteLength;
     });
@@ -98,6 +103,7 @@ export class SnapshotReceiver {
       this.#isWorthless = true;
       const { part, path } = this.#target;
       const { fileBytes, payloadBytes, sha256 } = this.#parser.finish();
+      this.#payloadOf(this.#header!)?.finish();
       if (fileBytes !== this.#offer.fileBytes) {
         throw invalid(`${this.#name} has ${fileBytes} bytes, expected ${this.#offer.fileBytes} as offered`);
       }
@@ -131,21 +137,26 @@ export class SnapshotReceiver {
     try {
       for await (const bytes of this.#target.part.leftOver(this.#offer.fileBytes - TRAILER_BYTES)) {
         if (this.#isAborted || signal?.aborted) throw this.#givenUp();
-        this.#parser.push(bytes);
-        this.#checkHeader();
+        this.#take(bytes);
       }
     } catch (error) {
       const { code } = CairnError.from(error);
       if (code === "CANCELLED") throw error;
-      // Another snapshot's. Anything else, damage or a place that the disk cannot read, is where it is cut off.
-      if (this.#header === undefined) return false;
+      // Another snapshot's, or not this machine's. Anything else, damage or a place that the disk cannot read, is where it is cut off.
+      if (this.#header === undefined || this.#isWorthless) return false;
     }
     return this.#parser.verifiedBytes > 0 && !this.#parser.done;
   }
 
+  #newParser(): SnapshotParser {
+    return new SnapshotParser(this.#name, (chunk) => this.#checkChunk(chunk));
+  }
+
   #startOver(): void {
-    this.#parser = new SnapshotParser(this.#name);
+    this.#parser = this.#newParser();
     this.#header = undefined;
+    this.#payload = undefined;
+    this.#isWorthless = false;
   }
 
   #givenUp(): CairnError {
@@ -182,6 +193,28 @@ export class SnapshotReceiver {
         `${this.#name}: bytes up to ${offset + bytes}, expected ${this.#offer.fileBytes} in all as offered`,
       );
     }
+  }
+
+  /** Reads the next bytes, and checks all that they say before anybody relies on it. */
+  #take(bytes: Uint8Array): void {
+    this.#parser.push(bytes);
+    this.#checkHeader();
+  }
+
+  #checkChunk(chunk: Uint8Array): void {
+    this.#checkHeader();
+    try {
+      this.#payloadOf(this.#header!)?.push(chunk);
+    } catch (error) {
+      // As it was written by its sender: no other transfer of it can be better.
+      this.#isWorthless = true;
+      throw error;
+    }
+  }
+
+  #payloadOf({ meta }: SnapshotHeader): PayloadCheck | undefined {
+    this.#payload ??= this.#target.checkPayload?.(meta);
+    return this.#payload;
   }
 
   #checkHeader(): void {

@@ -17,6 +17,7 @@ import type { SnapshotHeader } from "./header.js";
 import { inspectHeader, inspectSnapshot, nameOf, type SnapshotOwner } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
 import { PartFiles } from "./part_files.js";
+import type { PayloadChecker } from "./payload_check.js";
 import { checkOffer, SnapshotReceiver } from "./receiver.js";
 import type { DamagedSnapshot, SnapshotInfo, SnapshotOffer, StoreLogger } from "./snapshot_info.js";
 
@@ -27,6 +28,8 @@ export interface SnapshotStoreOptions {
   readonly clusterId: string;
   /** What the cluster began with: accepted by its digest, whatever cluster it names. */
   readonly base?: Base | undefined;
+  /** Checks the payloads of snapshots that are received. Left out: a state machine's affair when it loads them. */
+  readonly checkPayload?: PayloadChecker | undefined;
   /** Told of what an operator may want to know: files removed, damage found. */
   readonly logger?: StoreLogger;
 }
@@ -48,6 +51,7 @@ export class SnapshotStore {
   readonly #directory: string;
   readonly #owner: SnapshotOwner;
   readonly #logger: StoreLogger | undefined;
+  readonly #checkPayload: PayloadChecker | undefined;
   readonly #catalog = new SnapshotCatalog();
   /** What changes the directory's snapshots: one at a time. */
   readonly #changes = new Serial();
@@ -60,6 +64,7 @@ export class SnapshotStore {
     this.#directory = options.directory;
     this.#owner = { clusterId: options.clusterId, base: options.base };
     this.#logger = options.logger;
+    this.#checkPayload = options.checkPayload;
     this.#parts = new PartFiles(options.fs, options.directory, options.logger);
   }
 
@@ -131,7 +136,7 @@ export class SnapshotStore {
   /**
    * Starts to take a snapshot file from another node, or goes on: what an earlier transfer of the same snapshot has left is verified, which
    * takes a second for some hundred MB, and {@link SnapshotReceiver.offset} says where the next bytes belong. What was left of another snapshot
-   * is removed. Throws INVALID_ARGUMENT for a bad offer, BUSY when the same snapshot is being received already: abort that transfer first;
+   * is removed. What the store's `checkPayload` refuses is not received. Throws INVALID_ARGUMENT for a bad offer, BUSY when the same snapshot is being received already: abort that transfer first;
    * CANCELLED when the signal is set before it is verified; DISK_FULL when there is no room for the rest of it.
    */
   async receive(offer: SnapshotOffer, options: { readonly signal?: AbortSignal } = {}): Promise<SnapshotReceiver> {
@@ -141,6 +146,7 @@ export class SnapshotStore {
       owner: this.#owner,
       part,
       path: this.#pathOf(offer),
+      checkPayload: this.#checkPayload,
       publish: (info) => this.#publish(part, info),
     });
     await receiver.resume(options.signal);

@@ -1,7 +1,7 @@
 import { limits } from "../../core/limits.js";
 import type { Entry, HardState, LogPosition } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
-import { encodedEntryBytes, encodeEntry, encodeHardState } from "./codec.js";
+import { checkCounter, encodedEntryBytes, encodeEntry, encodeHardState } from "./codec.js";
 import { RECORD_HEADER_BYTES, type RecordPlace, RecordType, recordBytes, sealRecord } from "./record.js";
 
 /** Records to be written in one piece, before it is known where. The hard state goes first: no entry is of a term beyond it. */
@@ -65,7 +65,10 @@ export function encodeTrim(position: LogPosition, place: RecordPlace): Buffer {
 }
 
 export function decodeTrim(payload: Buffer): LogPosition {
-  return { index: Number(payload.readBigUInt64LE(0)), term: Number(payload.readBigUInt64LE(8)) };
+  const [index, term] = [payload.readBigUInt64LE(0), payload.readBigUInt64LE(8)];
+  checkCounter("index", index, "indexMax");
+  checkCounter("term", term, "termMax");
+  return { index: Number(index), term: Number(term) };
 }
 
 function tooLarge(entry: Entry, bytes: number): CairnError {

@@ -1,3 +1,4 @@
+import { type CounterLimit, counterProblem } from "../../core/counters.js";
 import type { Entry, EntryType, HardState } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
 
@@ -50,7 +51,9 @@ export function decodeEntry(bytes: Uint8Array): Entry {
     else if (tag === ENTRY_DATA) data = cursor.bytes();
     else throw undecodable(`an entry has no field with tag ${tag}`);
   }
-  if (index === 0 || type === undefined) throw undecodable("an entry without an index or a known type");
+  if (type === undefined) throw undecodable("an entry without a known type");
+  checkCounter("index", index, "indexMax", 1);
+  checkCounter("term", term, "termMax");
   return { index, term, type, data };
 }
 
@@ -78,6 +81,8 @@ export function decodeHardState(bytes: Uint8Array): HardState {
     else if (tag === HARD_STATE_COMMIT) commit = cursor.varint();
     else throw undecodable(`a hard state has no field with tag ${tag}`);
   }
+  checkCounter("term", term, "termMax");
+  checkCounter("commit index", commit, "indexMax");
   return { term, vote, commit };
 }
 
@@ -138,6 +143,12 @@ export function putField(tag: number, value: number, buffer: Uint8Array, at: num
   }
   buffer[at++] = value;
   return at;
+}
+
+/** Throws CairnError CORRUPT for a number that no log of this cluster can have reached. */
+export function checkCounter(what: string, value: number | bigint, limit: CounterLimit, least = 0): void {
+  const problem = counterProblem(value, limit, least);
+  if (problem !== undefined) throw undecodable(`the ${what} is ${problem}`);
 }
 
 function undecodable(text: string): CairnError {

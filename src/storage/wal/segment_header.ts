@@ -1,4 +1,5 @@
 import { crc32 } from "node:zlib";
+import { type CounterLimit, counterProblem } from "../../core/counters.js";
 import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
 import type { HardState, LogPosition } from "../../core/types.js";
@@ -85,9 +86,15 @@ export function decodeSegmentHeader(bytes: Buffer, path: string): SegmentHeader 
       `${path} has log format version ${version}, and this program knows only ${FORMAT_VERSION}: use the version of Cairn that wrote it`,
     );
   }
-  const [sequence, firstIndex, previousTerm, index, term] = [0, 1, 2, 3, 4].map((at) =>
-    Number(bytes.readBigUInt64LE(NUMBERS_AT + at * 8)),
-  ) as [number, number, number, number, number];
+  const number = (at: number, limit: CounterLimit, above = 0n) => {
+    const value = bytes.readBigUInt64LE(NUMBERS_AT + at * 8);
+    const problem = counterProblem(value - above, limit);
+    if (problem !== undefined) throw corruptLog(`${path}: number ${at} of the segment header is ${problem}`);
+    return Number(value);
+  };
+  // The first index lies one above the last one of the log.
+  const [sequence, firstIndex, previousTerm] = [number(0, "countMax"), number(1, "indexMax", 1n), number(2, "termMax")];
+  const [index, term] = [number(3, "indexMax"), number(4, "termMax")];
   const hardStateEnd = HARD_STATE_AT + bytes.readUInt32LE(HARD_STATE_LENGTH_AT);
   return {
     sequence,

@@ -42,7 +42,7 @@ export class ModelCluster {
   /** The active leader appends an entry. */
   extend(leader: ModelLeader, isConfiguration: boolean): void {
     const index = leader.log.length + 1;
-    const learner = { id: `x${index}-${leader.term}`, address: "", role: "learner" } as const;
+    const learner = { id: "x", address: `${index}-${leader.term}`, role: "learner" } as const;
     leader.log.push(
       isConfiguration
         ? configuration(index, leader.term, [...voters("n1"), learner])

@@ -229,7 +229,7 @@ describe("thesis section 6.4.1, leases", () => {
     const raft = startNode({ memberships, elections: "automatic", reads: "lease" });
     for (let tick = 0; tick < 10; tick++) raft.tick();
     const asked = settle(raft).requests;
-    raft.step(append({ term: 1, from: "n1" }));
+    raft.step(append({ term: 1, from: "n2" }));
     settle(raft);
     // A late denial of the pre-vote, by someone whose term has nothing to do with that leader.
     const { to: from, term } = asked[0]!;

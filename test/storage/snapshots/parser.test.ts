@@ -132,7 +132,14 @@ describe("a file that was written wrong", () => {
   const header = (fields: object = {}) =>
     toBinary(
       SnapshotHeaderSchema,
-      create(SnapshotHeaderSchema, { clusterId: CLUSTER, index: 4n, term: 2n, chunkBytes: CHUNK, ...fields }),
+      create(SnapshotHeaderSchema, {
+        clusterId: CLUSTER,
+        index: 4n,
+        term: 2n,
+        membership: { members: [{ id: "n1", role: 1 }] },
+        chunkBytes: CHUNK,
+        ...fields,
+      }),
     );
 
   test("the same parts, put together right, are accepted", () => {
@@ -149,6 +156,9 @@ describe("a file that was written wrong", () => {
     ],
     ["a header that is no message", () => assemble(Buffer.alloc(3, 0xff), [], 0, 0), /offset 20: the header is no/],
     ["index 0", () => assemble(header({ index: 0n }), [], 0, 0), /offset 20: header: index 0/],
+    ["an index above its bound", () => assemble(header({ index: 2n ** 48n + 1n }), [], 0, 0), /20: header: .*indexMax/],
+    ["a term above its bound", () => assemble(header({ term: 2n ** 53n - 1n }), [], 0, 0), /20: header: .*termMax/],
+    ["no members", () => assemble(header({ membership: {} }), [], 0, 0), /20: header: the members have no voter/],
     ["an unsafe index", () => assemble(header({ index: 2n ** 53n }), [], 0, 0), /offset 20: header: index/],
     [
       "a member of unknown role",
@@ -184,7 +194,7 @@ describe("a file that was written wrong", () => {
         bytes.writeUInt32LE(crc32(bytes.subarray(-48)), bytes.byteLength - 52);
         return bytes;
       },
-      /payload size 1152921504606846976, expected at most/,
+      /payload size 1152921504606846976, expected 0 to 281474976710656 .countMax/,
     ],
     [
       "a digest of something else",

@@ -2,7 +2,9 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { EntrySchema, EntryType, HardStateSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../../src/core/limits.js";
 import type { Entry } from "../../../src/core/types.js";
+import { decodeTrim, encodeTrim } from "../../../src/storage/wal/batch.js";
 import {
   decodeEntry,
   decodeHardState,
@@ -10,7 +12,10 @@ import {
   encodeEntry,
   encodeHardState,
 } from "../../../src/storage/wal/codec.js";
+import { RECORD_HEADER_BYTES } from "../../../src/storage/wal/record.js";
 import { expectError } from "./support.js";
+
+const place = { position: 512, synced: 512, seed: 1 };
 
 const typeNumbers = {
   command: EntryType.COMMAND,
@@ -20,9 +25,9 @@ const typeNumbers = {
 
 // Numbers of every length of encoding, not only small ones.
 const count = fc.oneof(
-  fc.maxSafeNat(),
+  fc.integer({ min: 0, max: limits.indexMax }),
   fc
-    .integer({ min: 0, max: 52 })
+    .integer({ min: 0, max: 47 })
     .chain((bits) => fc.integer({ min: -1, max: 1 }).map((by) => Math.max(0, 2 ** bits + by))),
 );
 const entries: fc.Arbitrary<Entry> = fc.record({
@@ -86,6 +91,22 @@ describe("entries", () => {
       "no field with tag 40",
     );
   });
+});
+
+test("T6: terms and indexes above their bounds are refused", async () => {
+  const entry = (index: number, term: number) => encoded({ index, term, type: "no-op", data: new Uint8Array() });
+  const decodings = [
+    () => decodeEntry(entry(limits.indexMax + 1, 1)),
+    () => decodeEntry(entry(1, limits.termMax + 1)),
+    () => decodeHardState(encodeHardState({ term: 2 ** 53 - 1, vote: undefined, commit: 0 })),
+    () => decodeHardState(encodeHardState({ term: 1, vote: undefined, commit: 2 ** 53 - 1 })),
+    () => decodeTrim(encodeTrim({ index: 2 ** 53 - 1, term: 1 }, place).subarray(RECORD_HEADER_BYTES)),
+  ];
+  for (const decode of decodings) {
+    const decoding = Promise.resolve().then((): unknown => decode());
+    await expectError(decoding, "CORRUPT", "281474976710656 (");
+  }
+  expect(decodeEntry(entry(limits.indexMax, limits.termMax))).toMatchObject({ index: limits.indexMax });
 });
 
 test("hard states have the bytes that protobuf-es writes, and are decoded to what was encoded", () => {

@@ -1,0 +1,35 @@
+import { limits } from "./limits.js";
+
+// The one check of counters that come from outside (T6): peers, files, callers. Rules are added to it, not beside it.
+
+/** The limits that counters are held to. */
+export type CounterLimit = "termMax" | "indexMax" | "countMax" | "sequenceMax";
+
+/**
+ * Describes why a number from outside must not be counted with: "7, expected 8 to 281474976710656 (indexMax)". Undefined when it
+ * may.
+ */
+export function counterProblem(value: number | bigint, limit: CounterLimit, least = 0): string | undefined {
+  const isWhole = typeof value === "bigint" || Number.isSafeInteger(value);
+  if (isWhole && value >= least && value <= limits[limit]) return undefined;
+  return `${value}, expected ${least} to ${limits[limit]} (${limit})`;
+}
+
+/**
+ * Describes why a node with this term and this last index must not campaign: one step further, and it would leave the range that
+ * its peers take. Undefined while there is room.
+ */
+export function exhaustion(term: number, lastIndex: number): string | undefined {
+  if (term >= limits.termMax) {
+    return `the term ${term} is the highest there is (termMax): no election can be held any more; ${ADVICE}`;
+  }
+  return logExhaustion(lastIndex);
+}
+
+/** The same for the log alone, of a node that leads already. */
+export function logExhaustion(lastIndex: number): string | undefined {
+  if (lastIndex < limits.indexMax) return undefined;
+  return `the log has reached index ${lastIndex}, the highest there is (indexMax): it takes no more entries; ${ADVICE}`;
+}
+
+const ADVICE = "save the newest snapshot and restore it as a new cluster (cairn snapshot restore)";

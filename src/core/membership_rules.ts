@@ -1,0 +1,79 @@
+import { counterProblem } from "./counters.js";
+import { isId, isIncarnation, memberKey } from "./ids.js";
+import { limits } from "./limits.js";
+import type { Member, Membership, SnapshotMeta } from "./types.js";
+
+// The one validator of memberships (T5), whoever says them: a flag, a peer's entry, a snapshot's header, a file of this node.
+
+/** Describes why no cluster has these members; undefined when one can. They must be in the order of their ids. */
+export function membersProblem(members: Membership): string | undefined {
+  if (members.length > limits.members) {
+    return `there are ${members.length} members; the limit members is ${limits.members}`;
+  }
+  let previous: string | undefined;
+  for (const { id, address, incarnation = "" } of members) {
+    if (!isId(id)) return idProblem("member id", id);
+    if (!isIncarnation(incarnation)) return `the incarnation of ${id} must be 16 bytes, or none`;
+    if (id === previous) return `member ${id} is listed twice`;
+    // Order is part of the encoding: equal memberships have equal bytes.
+    if (previous !== undefined && id < previous) return `member ${id} comes after ${previous}: expected ascending ids`;
+    if (address.length > limits.addressCharacters) {
+      return `the address of ${id} has ${address.length} characters; the limit addressCharacters is ${limits.addressCharacters}`;
+    }
+    previous = id;
+  }
+  if (members.some(({ role }) => role === "voter")) return undefined;
+  return "the members have no voter among them: at least one is needed";
+}
+
+/** Describes why a text names no node or cluster. */
+export function idProblem(what: string, id: string): string {
+  const shown = JSON.stringify(id.slice(0, 2 * limits.idCharacters));
+  return `${what} ${shown} must be 1 to ${limits.idCharacters} characters (idCharacters) of A-Z a-z 0-9 . _ -`;
+}
+
+/** Describes why no snapshot can say this of itself; undefined when one can. */
+export function snapshotProblem({ index, term, membership }: SnapshotMeta): string | undefined {
+  const wrongIndex = counterProblem(index, "indexMax", 1);
+  if (wrongIndex !== undefined) return `index ${wrongIndex}`;
+  const wrongTerm = counterProblem(term, "termMax", 1);
+  if (wrongTerm !== undefined) return `term ${wrongTerm}`;
+  const wrongPlace = counterProblem(membership.index, "indexMax");
+  if (wrongPlace !== undefined) return `membership index ${wrongPlace}`;
+  if (membership.index > index) {
+    return `membership index ${membership.index}, expected 0 to the snapshot's index ${index}`;
+  }
+  // T1: before a cluster is founded it has no members, and what it begins with says so.
+  if (membership.index === 0 && membership.members.length === 0) return undefined;
+  return membersProblem(membership.members);
+}
+
+/**
+ * Describes why no correct leader replaces `before` by `after`; undefined when one may. A leader changes one member at a time, so
+ * that any majority before a change and any after it share a member (thesis section 4.1): it adds one, removes one, or changes
+ * what is said of one, its role, its address, or which server it is. No members before means that they are not known here: then
+ * only `after` itself is judged.
+ */
+export function changeProblem(before: Membership, after: Membership): string | undefined {
+  const problem = membersProblem(after);
+  if (problem !== undefined || before.length === 0) return problem;
+  const old = new Map(before.map((member) => [member.id, member]));
+  const changed = after.filter((member) => !isSame(old.get(member.id), member)).map(({ id }) => id);
+  const left = new Set(after.map(({ id }) => id));
+  const removed = before.filter(({ id }) => !left.has(id)).map(({ id }) => id);
+  const touched = [...changed, ...removed];
+  if (touched.length <= 1) return undefined;
+  const shown = touched.slice(0, 5).join(", ");
+  return `it changes ${touched.length} members at once (${shown}), and a leader changes one at a time`;
+}
+
+/** Whether two members are the same in all that is said of them. */
+function isSame(one: Member | undefined, other: Member): boolean {
+  return (
+    one !== undefined &&
+    memberKey(one) === memberKey(other) &&
+    one.address === other.address &&
+    one.role === other.role &&
+    (one.wantsVote ?? false) === (other.wantsVote ?? false)
+  );
+}

@@ -1,0 +1,97 @@
+import { exhaustion } from "../core/counters.js";
+import { nameOf } from "../core/ids.js";
+import { limits } from "../core/limits.js";
+import type { Raft } from "../core/raft.js";
+import type { Clock } from "./clock.js";
+import type { Logger } from "./logger.js";
+
+/**
+ * Tells an operator when members do not understand each other: one sends what no correct member sends, or refuses this node's
+ * entries for safety. Either may come thousands of times a minute, so the log gets the first and then a count now and then, and
+ * the node's status a warning for as long as it is fresh.
+ */
+export class ProtocolWatch {
+  readonly #violations: Repeated;
+  readonly #refusals: Repeated;
+  /** Violations of the core's count that were told. */
+  #seen = 0;
+  #toldExhaustion = false;
+
+  constructor(
+    private readonly raft: Pick<Raft, "violations" | "term" | "log">,
+    clock: Clock,
+    private readonly logger: Logger,
+  ) {
+    this.#violations = new Repeated(clock, (facts) => {
+      logger.warn(facts, "refused a message that no correct member sends");
+    });
+    this.#refusals = new Repeated(clock, (facts) => logger.error(facts, "a member refused entries for safety"));
+  }
+
+  /** What an operator should see to, in words. */
+  get warnings(): string[] {
+    const violations = this.#violations.inWords(
+      (times, last) => `${times} message(s) that no correct member sends were refused, the last ${last}`,
+    );
+    const refusals = this.#refusals.inWords(
+      (times, last) => `entries of this node were refused for safety ${times} time(s), the last ${last}`,
+    );
+    return [this.#exhaustion, violations, refusals].filter((text) => text !== undefined);
+  }
+
+  /** A peer has sent what no correct member sends, and it was refused before the core saw it. */
+  violated(from: string, detail: string): void {
+    this.#violations.report(from, detail, 1);
+  }
+
+  /** A member has refused this node's entries, because they contradict what it knows to be committed. */
+  refusedBy(from: string, detail: string): void {
+    this.#refusals.report(from, detail, 1);
+  }
+
+  /** Takes in what the core has refused since the last call. */
+  look(): void {
+    const { count, latest } = this.raft.violations;
+    if (latest !== undefined && count > this.#seen)
+      this.#violations.report(nameOf(latest.from), latest.detail, count - this.#seen);
+    this.#seen = count;
+    if (this.#toldExhaustion || this.#exhaustion === undefined) return;
+    this.#toldExhaustion = true;
+    this.logger.error({ term: this.raft.term, lastIndex: this.raft.log.last.index }, this.#exhaustion);
+  }
+
+  get #exhaustion(): string | undefined {
+    return exhaustion(this.raft.term, this.raft.log.last.index);
+  }
+}
+
+/** One kind of event that may come very often. */
+class Repeated {
+  #times = 0;
+  #untold = 0;
+  #toldMs = Number.NEGATIVE_INFINITY;
+  #latest: { readonly ms: number; readonly from: string; readonly detail: string } | undefined;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly tell: (facts: object) => void,
+  ) {}
+
+  report(from: string, detail: string, times: number): void {
+    const ms = this.clock.now();
+    this.#times += times;
+    this.#untold += times;
+    this.#latest = { ms, from, detail };
+    if (ms - this.#toldMs < limits.violationLogMs) return;
+    this.tell({ from, detail, times: this.#untold });
+    this.#toldMs = ms;
+    this.#untold = 0;
+  }
+
+  /** Says what happened; undefined when that is long ago. */
+  inWords(say: (times: number, last: string) => string): string | undefined {
+    const latest = this.#latest;
+    if (latest === undefined || this.clock.now() - latest.ms >= limits.violationShownMs) return undefined;
+    return say(this.#times, `with ${latest.from}: ${latest.detail}`);
+  }
+}

@@ -1,0 +1,25 @@
+import { type CounterLimit, counterProblem } from "../core/counters.js";
+import { CairnError } from "../errors.js";
+
+// The one way of counters from messages into the program (T6): 64 bits outside, a number inside.
+
+/** A term of a message. @throws CairnError INVALID_ARGUMENT above termMax */
+export function toTerm(value: bigint, field: string): number {
+  return checked(value, field, "termMax");
+}
+
+/** A log index of a message. @throws CairnError INVALID_ARGUMENT above indexMax */
+export function toIndex(value: bigint, field: string): number {
+  return checked(value, field, "indexMax");
+}
+
+/** Any other number of a message: a size in bytes, an offset, a count. @throws CairnError INVALID_ARGUMENT above countMax */
+export function toCount(value: bigint, field: string): number {
+  return checked(value, field, "countMax");
+}
+
+function checked(value: bigint, field: string, limit: CounterLimit): number {
+  const problem = counterProblem(value, limit);
+  if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", `${field} is ${problem}`);
+  return Number(value);
+}

@@ -1,0 +1,313 @@
+import { describe, expect, test } from "vitest";
+import { counterProblem, exhaustion } from "../../src/core/counters.js";
+import { limits } from "../../src/core/limits.js";
+import { changeProblem, membersProblem, snapshotProblem } from "../../src/core/membership_rules.js";
+import { malformed, malformedAppend } from "../../src/core/messages.js";
+import type { Member, Membership } from "../../src/core/types.js";
+import {
+  append,
+  ask,
+  command,
+  configuration,
+  elected,
+  install,
+  logFacts,
+  type NodeSetup,
+  requestVote,
+  settle,
+  startLeader,
+  startNode,
+  timeoutNow,
+  voters,
+} from "./support.js";
+
+const { termMax, indexMax, termJump } = limits;
+const BEYOND = [termMax + 1, Number.MAX_SAFE_INTEGER, 2 ** 60];
+const memberships = [{ index: 0, members: voters("n1", "n2", "n3") }];
+
+function follower(setup: NodeSetup = {}) {
+  return startNode({ elections: "automatic", memberships, terms: [1], ...setup });
+}
+
+function member(id: string, rest: Partial<Member> = {}): Member {
+  return { id, address: "", role: "voter", ...rest };
+}
+
+describe("T6: counters from outside", () => {
+  test("reach to their bounds, and no further", () => {
+    for (const limit of ["termMax", "indexMax", "countMax", "sequenceMax"] as const) {
+      expect(counterProblem(limits[limit], limit)).toBeUndefined();
+      expect(counterProblem(BigInt(limits[limit]), limit)).toBeUndefined();
+      expect(counterProblem(limits[limit] + 1, limit)).toContain(`expected 0 to ${limits[limit]} (${limit})`);
+      expect(counterProblem(2n ** 63n, limit, 1)).toContain(`9223372036854775808, expected 1 to`);
+    }
+    expect(limits.termMax).toBe(281474976710656);
+    for (const value of [-1, 0.5, Number.NaN, -1n]) expect(counterProblem(value, "indexMax")).toContain("expected 0");
+    expect(counterProblem(0, "indexMax", 1)).toContain("expected 1");
+  });
+
+  test.each(BEYOND)("%d is no term of a request", (term) => {
+    expect(malformed(requestVote(term, [1, 1]))).toContain("termMax");
+    expect(malformed(requestVote(1, [1, term]))).toContain("termMax");
+    expect(malformed(timeoutNow(term))).toContain("termMax");
+    expect(malformed(install([1, 1], { leaderTerm: term }))).toContain("termMax");
+    expect(malformedAppend(append({ term }))).toContain("termMax");
+    expect(malformedAppend(append({ prev: [1, term], term: 1 }))).toContain("termMax");
+  });
+
+  test.each(BEYOND)("%d is no index of a request", (index) => {
+    expect(malformed(requestVote(1, [index, 1]))).toContain("indexMax");
+    expect(malformedAppend(append({ prev: [index, 1], term: 1 }))).toContain("indexMax");
+    expect(malformedAppend(append({ term: 1, commit: index }))).toContain("indexMax");
+    expect(snapshotProblem(install([index, 1]).snapshot)).toContain("indexMax");
+  });
+
+  test("neither is it what a member is said to have acknowledged", () => {
+    expect(malformedAppend({ ...append({ term: 1 }), acknowledged: indexMax + 1 })).toContain("acknowledged_index is");
+  });
+
+  test("an entry behind the last index is none", () => {
+    const message = append({ prev: [indexMax, 1], entries: [command(indexMax + 1, 1)] });
+    expect(malformedAppend(message)).toContain("indexMax");
+    expect(() => startNode().step(message)).toThrow("AppendEntries is well-formed");
+  });
+
+  test("a node in the last term does not campaign, and says why", () => {
+    const raft = startNode({ terms: [1], term: termMax });
+    expect(raft.campaign()).toContain("is the highest there is (termMax)");
+    expect([raft.role, raft.term]).toEqual(["follower", termMax]);
+    expect(exhaustion(termMax - 1, indexMax - 1)).toBeUndefined();
+  });
+
+  test("neither does its timer, nor a leader that hands over", () => {
+    const raft = follower({ term: termMax });
+    for (let tick = 0; tick < 100; tick++) raft.tick();
+    expect(settle(raft).requests).toEqual([]);
+    raft.step(timeoutNow(termMax));
+    expect([raft.role, raft.term]).toEqual(["follower", termMax]);
+  });
+
+  test("one at the last index does not campaign, and a leader there takes nothing more", () => {
+    expect(startNode({ boundary: { index: indexMax, term: 1 } }).campaign()).toContain("(indexMax)");
+    const leader = startLeader({ boundary: { index: indexMax - 1, term: 1 } });
+    expect(leader.log.last.index).toBe(indexMax);
+    expect(leader.propose(new Uint8Array(1))).toEqual({ refused: "log_exhausted" });
+    const change = { type: "add_learner", id: "n2", address: "" } as const;
+    expect(leader.changeMembership(change)).toEqual({ impossible: expect.stringContaining("(indexMax)") });
+  });
+
+  describe("a term far above a node's own", () => {
+    const far = termMax;
+
+    test.each([
+      ["a vote for a hand-over", requestVote(far, [9, far], { leadershipTransfer: true })],
+      ["a vote", requestVote(far, [9, far])],
+      ["entries", append({ term: far, prev: [1, 1] })],
+      ["a snapshot", install([9, 1], { leaderTerm: far })],
+      ["a hand-over", timeoutNow(far)],
+    ])("takes it one jump up by %s, which is refused", (_, message) => {
+      const raft = follower();
+      const before = logFacts(raft);
+      raft.step(message);
+      const [answer] = settle(raft).messages;
+      expect(answer).toMatchObject({ term: 1 + termJump });
+      expect(raft.term).toBe(1 + termJump);
+      expect([raft.role, raft.leader]).toEqual(["follower", undefined]);
+      expect(logFacts(raft)).toEqual(before);
+      expect(raft.violations).toMatchObject({ count: 1, latest: { from: "n2" } });
+      if (answer?.type === "request_vote_answer") expect(answer.granted).toBe(false);
+      if (answer?.type === "append_entries_answer") expect(answer.rejection?.reason).toBe("safety");
+      if (answer?.type === "install_snapshot_answer") expect(answer.outcome).toBe("safety");
+    });
+
+    test("is reached after as many requests as there are jumps between: nobody is shut out", () => {
+      const raft = follower();
+      const leader = 1 + 3 * termJump + 5;
+      const answers = Array.from({ length: 4 }, () => ask(raft, append({ term: leader, prev: [1, 1] })));
+      expect(answers.map(({ rejection }) => rejection?.reason)).toEqual(["safety", "safety", "safety", undefined]);
+      expect([raft.term, raft.leader]).toEqual([leader, "n2"]);
+    });
+
+    test("does not come by a candidate that is not even listened to, nor by a pre-vote", () => {
+      const raft = follower();
+      ask(raft, append({ term: 1, prev: [1, 1] }));
+      expect(ask(raft, requestVote(far, [9, far], { from: "n3" })).granted).toBe(false);
+      for (let tick = 0; tick < 10; tick++) raft.tick();
+      expect(ask(raft, requestVote(far, [9, far], { from: "n3", preVote: true })).granted).toBe(true);
+      expect(raft.term).toBe(1);
+    });
+
+    test("comes by an answer one jump at a time, too", () => {
+      const raft = follower();
+      for (let tick = 0; tick < 10; tick++) raft.tick();
+      const request = { term: 2, preVote: true };
+      raft.receive({ type: "request_vote_answer", from: "n2", term: far, granted: false, request });
+      expect(raft.term).toBe(1 + termJump);
+    });
+
+    test("is taken as it is where elections are by hand", () => {
+      const raft = startNode({ memberships, terms: [1] });
+      ask(raft, append({ term: far, prev: [1, 1] }));
+      expect([raft.term, raft.leader]).toEqual([far, "n2"]);
+    });
+  });
+});
+
+describe("T5: what no correct member sends", () => {
+  const fromItself = "is said to be from this node, n1, itself";
+
+  test("a message from oneself is refused, whatever its term", () => {
+    for (const term of [1, 2, termMax]) {
+      const raft = follower();
+      const before = logFacts(raft);
+      expect(ask(raft, append({ from: "n1", term, prev: [1, 1], entries: [command(2, 1)] })).rejection).toMatchObject({
+        reason: "safety",
+        detail: expect.stringContaining(fromItself),
+      });
+      expect(ask(raft, install([9, 1], { from: "n1", leaderTerm: term })).outcome).toBe("safety");
+      expect(ask(raft, requestVote(term, [9, 9], { from: "n1", leadershipTransfer: true })).granted).toBe(false);
+      raft.step(timeoutNow(term, "n1"));
+      expect([raft.role, raft.term]).toEqual(["follower", 1]);
+      expect(logFacts(raft)).toEqual(before);
+      expect(raft.violations.count).toBe(4);
+    }
+  });
+
+  test("a second leader in one term is refused, and the first one is followed on", () => {
+    const raft = follower();
+    ask(raft, append({ from: "n2", term: 2, prev: [1, 1], entries: [command(2, 2)] }));
+    const before = logFacts(raft);
+    const second = append({ from: "n3", term: 2, prev: [1, 1], entries: [command(2, 2, "other"), command(3, 2)] });
+    expect(ask(raft, second).rejection).toMatchObject({
+      reason: "safety",
+      detail: "n3 acts as leader of term 2, but n2 leads in that term",
+    });
+    expect(ask(raft, install([9, 2], { from: "n3", leaderTerm: 2 })).outcome).toBe("safety");
+    raft.step(timeoutNow(2, "n3"));
+    expect([raft.role, raft.term, raft.leader]).toEqual(["follower", 2, "n2"]);
+    expect(logFacts(raft)).toEqual(before);
+    expect(raft.violations).toEqual({ count: 3, latest: { from: "n3", detail: expect.any(String) } });
+    expect(raft.leaderProblem("n3", 2)).toContain("n2 leads");
+    expect(raft.leaderProblem("n3", 3)).toBeUndefined();
+    expect(ask(raft, append({ from: "n3", term: 3, prev: [2, 2] })).rejection).toBeUndefined();
+    expect(raft.leader).toBe("n3");
+  });
+
+  test("the first leader counts also when this node has asked for votes meanwhile", () => {
+    const raft = follower();
+    ask(raft, append({ from: "n2", term: 2, prev: [1, 1] }));
+    for (let tick = 0; tick < 30; tick++) raft.tick();
+    expect(raft.role).toBe("pre-candidate");
+    expect(ask(raft, append({ from: "n3", term: 2, prev: [1, 1] })).rejection?.reason).toBe("safety");
+    expect(ask(raft, append({ from: "n2", term: 2, prev: [1, 1] })).rejection).toBeUndefined();
+  });
+
+  test("a leader that has stepped down does not follow another one in the term in which it led", () => {
+    const { raft } = elected(["n2", "n3"], { elections: "automatic" });
+    const { term } = raft;
+    for (let tick = 0; tick < 20; tick++) raft.tick();
+    expect(raft.role).not.toBe("leader");
+    const answer = ask(raft, append({ term, prev: [1, term] }));
+    expect(answer.rejection?.detail).toBe(`this node itself leads in term ${term}`);
+  });
+
+  test.each<[string, Membership]>([
+    ["a stranger alone", voters("stranger")],
+    ["two members more", voters("n1", "n2", "n3", "n4", "n5")],
+    ["two members less", voters("n1")],
+    ["one out and one in", voters("n1", "n2", "n4")],
+    ["two roles changed", [member("n1"), member("n2", { role: "learner" }), member("n3", { role: "learner" })]],
+    ["no voter", [member("n1", { role: "learner" })]],
+    ["nobody", []],
+    ["no order", voters("n2", "n1", "n3")],
+    ["one twice", voters("n1", "n2", "n3", "n3")],
+    ["an id that is none", voters("n1", "n2", "n3", "no such id")],
+    ["an incarnation that is none", [...voters("n1", "n2", "n3"), member("n4", { incarnation: "one" })]],
+    ["an endless address", [...voters("n1", "n2", "n3"), member("n4", { address: "a".repeat(10_000) })]],
+  ])("entries with a membership of %s are refused as a whole", (_, members) => {
+    const raft = follower();
+    const before = logFacts(raft);
+    const entries = [command(2, 2), configuration(3, 2, members), command(4, 2)];
+    const answer = ask(raft, append({ term: 2, prev: [1, 1], entries }));
+    expect(answer.rejection).toMatchObject({
+      reason: "safety",
+      detail: expect.stringContaining("entry 3 is no legal"),
+    });
+    expect(logFacts(raft)).toEqual(before);
+    expect(raft.violations.count).toBe(1);
+  });
+
+  test("each configuration of a message is compared with the one before it", () => {
+    const legal = [configuration(2, 2, voters("n1", "n2")), configuration(3, 2, voters("n1"))];
+    expect(ask(follower(), append({ prev: [1, 1], entries: legal })).matchIndex).toBe(3);
+    const illegal = [configuration(2, 2, voters("n1", "n2")), configuration(3, 2, voters("n1", "n2", "n3", "n4"))];
+    expect(ask(follower(), append({ prev: [1, 1], entries: illegal })).rejection?.reason).toBe("safety");
+  });
+
+  test("it is compared with those before the entries that it replaces, not with theirs", () => {
+    const raft = follower();
+    ask(raft, append({ prev: [1, 1], entries: [configuration(2, 2, voters("n1", "n2", "n3", "n4"))] }));
+    const entries = [command(2, 3), configuration(3, 3, voters("n1", "n2"))];
+    expect(ask(raft, append({ from: "n3", prev: [1, 1], entries })).matchIndex).toBe(3);
+    expect(raft.membership).toEqual({ index: 3, members: voters("n1", "n2") });
+  });
+
+  test("a snapshot is judged by what it says of itself, before anything is done for it", () => {
+    for (const members of [[], voters("n2", "n1"), [member("n1", { role: "learner" })]]) {
+      const raft = follower();
+      const before = logFacts(raft);
+      const answer = ask(raft, install([9, 1], { leaderTerm: 2, membership: { index: 5, members } }));
+      expect(answer).toMatchObject({
+        outcome: "safety",
+        detail: expect.stringContaining("the snapshot says of itself"),
+      });
+      expect(logFacts(raft)).toEqual(before);
+    }
+    expect(snapshotProblem(install([9, 1], { membership: { index: 10, members: voters("n1") } }).snapshot)).toContain(
+      "membership index 10",
+    );
+  });
+});
+
+describe("T5: the one validator of memberships", () => {
+  test.each<[string, Membership, Membership]>([
+    ["one joins", voters("n1"), [member("n1"), member("n2", { role: "learner" })]],
+    ["one leaves", voters("n1", "n2"), voters("n2")],
+    ["one is promoted", [member("n1"), member("n2", { role: "learner" })], voters("n1", "n2")],
+    ["one has moved", voters("n1", "n2"), [member("n1"), member("n2", { address: "h:1" })]],
+    [
+      "one is another server under the same name",
+      [member("n1", { incarnation: "1".repeat(32) }), member("n2", { incarnation: "2".repeat(32) })],
+      [
+        member("n1", { incarnation: "1".repeat(32) }),
+        member("n2", { incarnation: "3".repeat(32), role: "learner", wantsVote: true }),
+      ],
+    ],
+    ["nothing changes", voters("n1", "n2"), voters("n1", "n2")],
+    ["nothing is known of what was before", [], voters("n1", "n2", "n3")],
+  ])("takes it that %s", (_, before, after) => {
+    expect(changeProblem(before, after)).toBeUndefined();
+  });
+
+  test("says which members change at once", () => {
+    expect(changeProblem(voters("n1", "n2"), voters("n2", "n3"))).toContain("it changes 2 members at once (n3, n1)");
+  });
+
+  test("bounds the number of members, and takes as many", () => {
+    const many = Array.from({ length: limits.members + 1 }, (_, at) => member(`n${String(at).padStart(5, "0")}`));
+    expect(membersProblem(many)).toContain("the limit members is 1000");
+    expect(membersProblem(many.slice(1))).toBeUndefined();
+  });
+
+  test("bounds addresses, and takes the longest", () => {
+    const address = "a".repeat(limits.addressCharacters);
+    expect(membersProblem([member("n1", { address })])).toBeUndefined();
+    expect(membersProblem([member("n1", { address: `${address}a` })])).toContain("limit addressCharacters is 320");
+  });
+
+  test("is asked by a leader before it appends what it was told", () => {
+    const raft = startLeader();
+    const change = { type: "add_learner", id: "n2", address: "a".repeat(1_000) } as const;
+    expect(raft.changeMembership(change)).toEqual({ impossible: expect.stringContaining("addressCharacters") });
+  });
+});
