@@ -28,7 +28,6 @@ export interface SnapshottingSurroundings {
   transfers(): readonly OutgoingTransfer[];
   /** Snapshots that are on offer, or kept for the next offer, need the log from behind this index on. */
   wantedIndex(): number | undefined;
-  isDiskFull(): boolean;
   /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node. */
   watch<Result>(work: Promise<Result>): Promise<Result>;
 }
@@ -87,13 +86,17 @@ export class Snapshotting<Machine extends StateMachine> {
     return this.#last;
   }
 
-  /** What an operator should see to, in words. */
+  /** What an operator should see to about snapshots, in words. */
   get warnings(): string[] {
-    const full = this.surroundings.isDiskFull() ? ["the disk is full: writes are refused until there is room"] : [];
     const damaged = this.storage.snapshots.damaged().map(({ path, reason }) => `${path} must not be used: ${reason}`);
     const failure = this.#auto?.failure;
     const failed = failure === undefined ? [] : [`a snapshot is due and could not be taken: ${failure}`];
-    return [...full, ...failed, ...damaged, ...this.#catchUp.warnings];
+    return [...failed, ...damaged, ...this.#catchUp.warnings];
+  }
+
+  /** Why a follower cannot catch up by snapshots; undefined when it can. */
+  hopeless(id: string): string | undefined {
+    return this.#catchUp.hopeless(id);
   }
 
   /** See {@link Compactor.take}. */
