@@ -1,3 +1,4 @@
+import { limits } from "../core/limits.js";
 import type { MemberTimes } from "./member_watch.js";
 import type { LogSync } from "./write_watch.js";
 
@@ -66,15 +67,16 @@ export function healthOf(id: string, findings: readonly Finding[]): MemberHealth
 export function ownFindings({ sync, lateMs, isDiskFull }: OwnFacts, { electionMs }: Pace): Finding[] {
   const findings: Finding[] = [];
   const { underWayMs = 0, maxMs } = sync;
+  const slowMs = Math.max(limits.slowMs, electionMs / 2);
   const ofTimeout = `an election timeout is ${duration(electionMs)}`;
   if (underWayMs >= electionMs) {
     const text = `a write of the log has been under way for ${duration(underWayMs)}: the disk does not take it`;
     findings.push({ verdict: "stuck_disk", text });
-  } else if (maxMs >= electionMs / 2) {
+  } else if (maxMs >= slowMs) {
     const text = `a sync of the log took ${duration(maxMs)} within the last minute, and ${ofTimeout}: the disk is too slow`;
     findings.push({ verdict: "slow_disk", text });
   }
-  if (lateMs >= electionMs / 2) {
+  if (lateMs >= slowMs) {
     const text = `the process stood still for ${duration(lateMs)} within the last minute, and ${ofTimeout}`;
     findings.push({
       verdict: "late_event_loop",
@@ -102,7 +104,7 @@ export function memberFindings({ times, hopeless }: MemberFacts, { tickMs, elect
     findings.push({ verdict: "falling_behind", text });
   }
   // Answers are looked for once a tick.
-  if (answerMs >= electionMs / 2 + 2 * tickMs) {
+  if (answerMs >= Math.max(limits.slowMs, electionMs / 2) + 2 * tickMs) {
     const text = `its answers take ${duration(answerMs)}: its disk, or the network to it, is slow`;
     findings.push({ verdict: "slow_answers", text });
   }
