@@ -15,6 +15,7 @@ export interface Troubles {
   readonly partition: number | undefined;
   readonly slowLink: number | undefined;
   readonly slowDisk: number | undefined;
+  readonly stuckDisk: number | undefined;
   readonly fullDisk: number | undefined;
   readonly failedSync: number | undefined;
   readonly clock: number | undefined;
@@ -102,6 +103,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       partition: times(2_000, 12_000),
       slowLink: times(3_000, 15_000),
       slowDisk: times(4_000, 20_000),
+      stuckDisk: stuckDisk(random.fork("stuck disk"), share),
       fullDisk: times(6_000, 25_000),
       failedSync: times(10_000, 30_000),
       clock: times(2_000, 10_000),
@@ -119,6 +121,10 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
 
 function corruption(random: SimRandom, share: number): number {
   return random.chance(share) ? random.between(0.001, 0.02) : 0;
+}
+
+function stuckDisk(random: SimRandom, share: number): number | undefined {
+  return random.chance(share) ? random.between(4_000, 20_000) : undefined;
 }
 
 function drawDisk(random: SimRandom, share: number): DiskWeather {
