@@ -26,7 +26,10 @@ export function healthOf(
   leader: GetStatusResponse | undefined,
 ): HealthReport | undefined {
   const said = [own, ...(leader?.nodeId === id ? [] : [leader])].map((status) =>
-    status?.health.find(({ nodeId }) => nodeId === id),
+    status?.health
+      .filter(({ nodeId }) => nodeId === id)
+      .sort((a, b) => rank(a.verdict) - rank(b.verdict))
+      .at(0),
   );
   const [worst] = said.flatMap((each) => (each === undefined ? [] : [each.verdict])).sort((a, b) => rank(a) - rank(b));
   // A leader has not noticed yet that a member is gone.

@@ -59,8 +59,8 @@ export class CatchUp {
   }
 
   /** Why a follower cannot catch up; undefined when it can. */
-  hopeless(id: string): string | undefined {
-    return this.#hopeless.get(id);
+  hopeless(key: string): string | undefined {
+    return this.#hopeless.get(key);
   }
 
   /** A snapshot is going to be sent. */

@@ -19,8 +19,8 @@ export interface FitnessSurroundings {
   readonly room: Pick<RoomKeeper, "isFull">;
   /** Snapshots on their way to followers. */
   transfers(): readonly OutgoingTransfer[];
-  /** Why a follower cannot catch up by snapshots; undefined when it can. */
-  hopeless(id: string): string | undefined;
+  /** Why the follower of this member key cannot catch up by snapshots; undefined when it can. */
+  hopeless(key: string): string | undefined;
   /** Callers that are told when this node cannot answer them. */
   readonly proposals: Pick<Proposals<unknown>, "failAll">;
   readonly waiters: Pick<AppliedWaiters, "failAll">;
@@ -55,8 +55,10 @@ export class Fitness {
   /** This node, and on the leader every other member. */
   get health(): readonly MemberHealth[] {
     const { id, raft } = this.host;
-    const others = this.#members.times(raft.progress).map((times) => {
-      const facts = { times, hopeless: this.surroundings.hopeless(times.id) };
+    const { progress } = raft;
+    const others = this.#members.times(progress).map((times) => {
+      const lost = progress.find(({ key }) => key === times.key)?.lost;
+      const facts = { times, lost, hopeless: this.surroundings.hopeless(times.key) };
       return healthOf(times.id, memberFindings(facts, this.#pace));
     });
     return [healthOf(id, this.#ownFindings()), ...others];
@@ -110,7 +112,9 @@ export class Fitness {
 
   #ownFindings() {
     const { clock, room } = this.surroundings;
-    const facts = { sync: this.logSync, lateMs: this.#late.maxMs(clock.now()), isDiskFull: room.isFull };
+    const { lost, removedAt } = this.host.raft;
+    const lateMs = this.#late.maxMs(clock.now());
+    const facts = { sync: this.logSync, lateMs, isDiskFull: room.isFull, lost, removedAt };
     return ownFindings(facts, this.#pace);
   }
 }

@@ -1,4 +1,5 @@
 import { limits } from "../core/limits.js";
+import type { LostData } from "../core/state.js";
 import type { MemberTimes } from "./member_watch.js";
 import type { LogSync } from "./write_watch.js";
 
@@ -7,6 +8,8 @@ import type { LogSync } from "./write_watch.js";
  * in admin.proto, and in the tables that map the two.
  */
 export const healthVerdicts = [
+  "lost_data",
+  "not_a_member",
   "cannot_catch_up",
   "stuck_disk",
   "silent",
@@ -45,12 +48,18 @@ export interface OwnFacts {
   /** By how much the event loop was late at most, recently. */
   readonly lateMs: number;
   readonly isDiskFull: boolean;
+  /** It has less than it acknowledged. */
+  readonly lost: LostData | undefined;
+  /** Index of the change that removed it from its cluster. */
+  readonly removedAt: number | undefined;
 }
 
 export interface MemberFacts {
   readonly times: MemberTimes;
   /** Why snapshots do not help it; undefined when they do. */
   readonly hopeless: string | undefined;
+  /** It has less than it acknowledged. */
+  readonly lost: LostData | undefined;
 }
 
 /** After so many election timeouts without progress a member is falling behind; one that gets a snapshot has more patience. */
@@ -64,8 +73,13 @@ export function healthOf(id: string, findings: readonly Finding[]): MemberHealth
 }
 
 /** What is the matter with the node itself. A disk or a loop that takes half an election timeout is near to costing leadership. */
-export function ownFindings({ sync, lateMs, isDiskFull }: OwnFacts, { electionMs }: Pace): Finding[] {
+export function ownFindings(facts: OwnFacts, { electionMs }: Pace): Finding[] {
+  const { sync, lateMs, isDiskFull, lost, removedAt } = facts;
   const findings: Finding[] = [];
+  if (lost !== undefined) findings.push(lostData(lost));
+  if (removedAt !== undefined) {
+    findings.push({ verdict: "not_a_member", text: `it was removed from its cluster at index ${removedAt}` });
+  }
   const { underWayMs = 0, maxMs } = sync;
   const slowMs = Math.max(limits.slowMs, electionMs / 2);
   const ofTimeout = `an election timeout is ${duration(electionMs)}`;
@@ -90,16 +104,17 @@ export function ownFindings({ sync, lateMs, isDiskFull }: OwnFacts, { electionMs
 }
 
 /** What is the matter with another member, as its leader sees it. */
-export function memberFindings({ times, hopeless }: MemberFacts, { tickMs, electionMs }: Pace): Finding[] {
+export function memberFindings({ times, hopeless, lost }: MemberFacts, { tickMs, electionMs }: Pace): Finding[] {
   const { silentMs, answerMs, idleMs, bySnapshot } = times;
   const findings: Finding[] = [];
+  if (lost !== undefined) findings.push(lostData(lost));
   if (hopeless !== undefined) findings.push({ verdict: "cannot_catch_up", text: hopeless });
   if (silentMs >= 2 * electionMs) {
     findings.push({ verdict: "silent", text: `it has not answered the leader for ${duration(silentMs)}` });
     return findings;
   }
   const patience = (bySnapshot ? IDLE_TIMEOUTS_BY_SNAPSHOT : IDLE_TIMEOUTS) * electionMs;
-  if (idleMs >= patience) {
+  if (idleMs >= patience && lost === undefined) {
     const text = `it answers, but has taken nothing of what it lacks for ${duration(idleMs)}`;
     findings.push({ verdict: "falling_behind", text });
   }
@@ -109,6 +124,11 @@ export function memberFindings({ times, hopeless }: MemberFacts, { tickMs, elect
     findings.push({ verdict: "slow_answers", text });
   }
   return findings;
+}
+
+function lostData({ acknowledged, has }: LostData): Finding {
+  const text = `it acknowledged entries up to ${acknowledged}, and its log ends at ${has}: it has lost data`;
+  return { verdict: "lost_data", text };
 }
 
 function duration(ms: number): string {

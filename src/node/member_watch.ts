@@ -5,6 +5,8 @@ import type { OutgoingTransfer } from "./snapshot_outbox.js";
 /** How a member has been doing, as its leader sees it. Times in milliseconds. */
 export interface MemberTimes {
   readonly id: string;
+  /** Its member key: a new directory under an old name is another member (T1). */
+  readonly key: string;
   /** Since it answered last. */
   readonly silentMs: number;
   /** How long its answer to an AppendEntries takes: the last one, or the one that is awaited if that is longer. */
@@ -28,6 +30,7 @@ interface Watched {
 
 /** Watches the other members at each tick of a leader. Health is progress, not answers (T3): a member may answer and take nothing. */
 export class MemberWatch {
+  /** By member key. */
   readonly #members = new Map<string, Watched>();
 
   constructor(private readonly clock: Clock) {}
@@ -35,9 +38,9 @@ export class MemberWatch {
   /** Looks at the members; none when this node does not lead. */
   tick(progress: readonly ProgressInfo[], lastIndex: number, transfers: readonly OutgoingTransfer[]): void {
     const now = this.clock.now();
-    for (const id of this.#members.keys()) if (!progress.some((each) => each.id === id)) this.#members.delete(id);
+    for (const key of this.#members.keys()) if (!progress.some((each) => each.key === key)) this.#members.delete(key);
     for (const member of progress) {
-      const transfer = transfers.find(({ to }) => to === member.id);
+      const transfer = transfers.find(({ to }) => to === member.key);
       this.#look(member, lastIndex, transfer, now);
     }
   }
@@ -54,12 +57,13 @@ export class MemberWatch {
 
   times(progress: readonly ProgressInfo[]): MemberTimes[] {
     const now = this.clock.now();
-    return progress.flatMap(({ id, state }) => {
-      const watched = this.#members.get(id);
+    return progress.flatMap(({ id, key, state }) => {
+      const watched = this.#members.get(key);
       if (watched === undefined) return [];
       const awaitedMs = watched.awaited === undefined ? 0 : now - watched.awaited.sinceMs;
       return {
         id,
+        key,
         silentMs: now - watched.answeredAtMs,
         answerMs: Math.max(watched.answerMs, awaitedMs),
         idleMs: now - watched.progressAtMs,
@@ -69,13 +73,13 @@ export class MemberWatch {
   }
 
   #look(member: ProgressInfo, lastIndex: number, transfer: OutgoingTransfer | undefined, now: number): void {
-    const { id, match, sentRound, ackedRound } = member;
+    const { key, match, sentRound, ackedRound } = member;
     const reached = match + (transfer?.doneBytes ?? 0);
-    const watched = this.#members.get(id);
+    const watched = this.#members.get(key);
     if (watched === undefined || ackedRound < watched.ackedRound) {
       // A member that is new, or new to this leader.
       const fresh = { ackedRound, answeredAtMs: now, awaited: undefined, answerMs: 0, reached, progressAtMs: now };
-      this.#members.set(id, fresh);
+      this.#members.set(key, fresh);
       return;
     }
     if (ackedRound > watched.ackedRound) watched.answeredAtMs = now;

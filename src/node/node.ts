@@ -125,7 +125,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     );
     const callers = { proposals: this.#proposals, waiters: this.#waiters };
     const transfers = () => this.#peers.transfers;
-    const hopeless = (id: string) => this.#snapshotting.hopeless(id);
+    const hopeless = (key: string) => this.#snapshotting.hopeless(key);
     const seen = { clock, logger: this.#logger, room: this.#room, transfers, hopeless, ...callers };
     const fitness = new Fitness(host, options, seen);
     this.fitness = fitness;

@@ -95,8 +95,8 @@ export class Snapshotting<Machine extends StateMachine> {
   }
 
   /** Why a follower cannot catch up by snapshots; undefined when it can. */
-  hopeless(id: string): string | undefined {
-    return this.#catchUp.hopeless(id);
+  hopeless(key: string): string | undefined {
+    return this.#catchUp.hopeless(key);
   }
 
   /** See {@link Compactor.take}. */

@@ -44,6 +44,8 @@ const reasons: Readonly<Record<Reason, SnapshotReason>> = {
 };
 
 const verdicts: Readonly<Record<Verdict, HealthVerdict>> = {
+  lost_data: HealthVerdict.LOST_DATA,
+  not_a_member: HealthVerdict.NOT_A_MEMBER,
   healthy: HealthVerdict.HEALTHY,
   slow_disk: HealthVerdict.SLOW_DISK,
   stuck_disk: HealthVerdict.STUCK_DISK,

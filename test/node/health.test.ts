@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
 import type { ProgressInfo } from "../../src/core/raft.js";
-import { healthOf, healthVerdicts, memberFindings, ownFindings } from "../../src/node/health.js";
+import { healthOf, healthVerdicts, memberFindings, type OwnFacts, ownFindings } from "../../src/node/health.js";
 import { MemberWatch } from "../../src/node/member_watch.js";
 import { RecentTimes } from "../../src/node/recent_times.js";
 import type { OutgoingTransfer } from "../../src/node/snapshot_outbox.js";
@@ -90,8 +90,8 @@ describe("T8: writes of the log", () => {
 });
 
 describe("a node judges itself", () => {
-  const facts = { sync: QUICK, lateMs: 0, isDiskFull: false };
-  const judge = (change: Partial<typeof facts>) => healthOf("n1", ownFindings({ ...facts, ...change }, PACE));
+  const facts = { sync: QUICK, lateMs: 0, isDiskFull: false, lost: undefined, removedAt: undefined };
+  const judge = (change: Partial<OwnFacts>) => healthOf("n1", ownFindings({ ...facts, ...change }, PACE));
 
   test("healthy", () => expect(judge({})).toEqual({ id: "n1", verdict: "healthy", reason: "" }));
 
@@ -121,6 +121,7 @@ class Watched {
   readonly watch = new MemberWatch(this.clock);
   member: ProgressInfo = {
     id: "n2",
+    key: "n2",
     match: 5,
     next: 6,
     sentRound: 1,
@@ -147,7 +148,7 @@ class Watched {
 
   verdict(hopeless?: string) {
     const [times] = this.watch.times([this.member]);
-    return healthOf("n2", memberFindings({ times: times!, hopeless }, PACE));
+    return healthOf("n2", memberFindings({ times: times!, hopeless, lost: this.member.lost }, PACE));
   }
 }
 
@@ -188,6 +189,18 @@ describe("a leader judges a member", () => {
     n2.member = { ...n2.member, match: 6 };
     n2.pass(100, true);
     expect(n2.verdict().verdict).toBe("healthy");
+  });
+
+  test("T3: that has less than it acknowledged, however it answers", () => {
+    const n2 = new Watched();
+    n2.member = { ...n2.member, state: "lost", lost: { acknowledged: 9, has: 5 } };
+    n2.lastIndex = 9;
+    n2.pass(60_000, true);
+    const reason = "it acknowledged entries up to 9, and its log ends at 5: it has lost data";
+    expect(n2.verdict()).toEqual({ id: "n2", verdict: "lost_data", reason });
+    n2.pass(10_000, false);
+    const silent = `${reason}; it has not answered the leader for 10 s`;
+    expect(n2.verdict()).toEqual({ id: "n2", verdict: "lost_data", reason: silent });
   });
 
   test("that gets a snapshot: it has more patience, and none that was sent in full is idle", () => {
