@@ -40,8 +40,9 @@ function canVote(state: RaftState, message: RequestVote): boolean {
 }
 
 /**
- * A node whose disk is stuck says no: its vote could not be made durable, so the candidate would raise the term, wait for a vote
- * that does not come, and raise it again. As soon as the write under way has ended, the next pre-vote is granted.
+ * A node whose disk is stuck says no: its vote could not be made durable, so the candidate would
+ * raise the term, wait for a vote that does not come, and raise it again. As soon as the write
+ * under way has ended, the next pre-vote is granted.
  */
 function wouldVote(state: RaftState, message: RequestVote): boolean {
   return state.disk !== "stuck" && message.term > state.term && isUpToDate(message.last, state.log.last);
@@ -53,8 +54,9 @@ function isUpToDate(candidate: LogPosition, own: LogPosition): boolean {
 }
 
 /**
- * Why this node cannot campaign now; undefined when it can. A leader that has given up because of its disk must not win leadership
- * back while the disk is slow (T8), neither by its own timer nor because a leader hands over to it.
+ * Why this node cannot campaign now; undefined when it can. A leader that has given up because of
+ * its disk must not win leadership back while the disk is slow (T8), neither by its own timer nor
+ * because a leader hands over to it.
  */
 export function cannotCampaign(state: RaftState): string | undefined {
   if (state.disk === "suspect" && state.timing.isAutomatic) return "a write to its log was stuck a moment ago";

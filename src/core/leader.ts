@@ -35,7 +35,8 @@ export class Leader {
   #earlierMark: Mark;
   #mark: Mark;
   /**
-   * The clock stood still: this leader steps down unless a majority answers a message from this round on before the ticks are over.
+   * The clock stood still: this leader steps down unless a majority answers a message from this
+   * round on before the ticks are over.
    */
   #doubt: { readonly round: number; ticksLeft: number } | undefined;
   /** It is removed, and hands over. */
@@ -174,8 +175,8 @@ export class Leader {
   }
 
   /**
-   * Time has passed. Returns false when this leader must step down: it has lost touch with a majority (thesis section 6.2), or it
-   * cannot do a leader's work (T8).
+   * Time has passed. Returns false when this leader must step down: it has lost touch with a
+   * majority (thesis section 6.2), or it cannot do a leader's work (T8).
    */
   tick(): boolean {
     const { replication } = this;
@@ -201,9 +202,10 @@ export class Leader {
   }
 
   /**
-   * This node stood still for longer than an election timeout, so another may lead (T8). Answers that came meanwhile are as old as the
-   * pause: check-quorum and the lease must not go by them. The leader asks at once, and has an election timeout to be answered.
-   * Proposals are still taken: an entry that no majority writes has no effect.
+   * This node stood still for longer than an election timeout, so another may lead (T8). Answers
+   * that came meanwhile are as old as the pause: check-quorum and the lease must not go by them.
+   * The leader asks at once, and has an election timeout to be answered. Proposals are still taken:
+   * an entry that no majority writes has no effect.
    */
   stoodStill(): void {
     const { timing } = this.state;

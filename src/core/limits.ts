@@ -158,9 +158,15 @@ export const limits = {
   silentEntries: 10_000,
   /** Health goes by the longest durations within so many milliseconds. */
   healthWindowMs: 60_000,
-  /** A sync of the log, a pause of the process or an answer is slow from half an election timeout on, and no sooner than this. */
+  /**
+   * A sync of the log, a pause of the process or an answer is slow from half an election timeout
+   * on, and no sooner than this.
+   */
   slowMs: 500,
-  /** After a write of the log that was stuck, a node does not campaign for so many election timeouts, unless a quick write ends it. */
+  /**
+   * After a write of the log that was stuck, a node does not campaign for so many election
+   * timeouts, unless a quick write ends it.
+   */
   stuckTimeouts: 5,
   /** Term ranges named by GetLogInfo. */
   termRanges: 1000,

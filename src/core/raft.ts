@@ -330,12 +330,18 @@ export class Raft {
     this.#leader?.distrustClock();
   }
 
-  /** This node stood still for longer than an election timeout: a leader has to be confirmed, or steps down (T8). */
+  /**
+   * This node stood still for longer than an election timeout: a leader has to be confirmed, or
+   * steps down (T8).
+   */
   stoodStill(): void {
     this.#leader?.stoodStill();
   }
 
-  /** How this node's disk takes what is to be written. A node whose disk is stuck does not lead for long, and does not campaign (T8). */
+  /**
+   * How this node's disk takes what is to be written. A node whose disk is stuck does not lead for
+   * long, and does not campaign (T8).
+   */
   diskIs(disk: DiskState): void {
     this.#state.disk = disk;
   }
@@ -421,7 +427,10 @@ export class Raft {
     return { snapshot: undefined, hardState, entries: [], mustSync: true, messages: [], committed: [] };
   }
 
-  /** Committed and durable since the Ready under way was taken: applied without a wait for it, and reported to {@link applied} before its end. */
+  /**
+   * Committed and durable since the Ready under way was taken: applied without a wait for it, and
+   * reported to {@link applied} before its end.
+   */
   takeCommitted(): readonly Entry[] {
     return this.hasCommitted ? this.#state.log.takeUnapplied() : [];
   }

@@ -11,8 +11,9 @@ import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } f
 export type Role = "follower" | "pre-candidate" | "candidate" | "leader";
 
 /**
- * Whether a node's disk takes what the core hands out to be written. `stuck`: a write has been under way for longer than an
- * election timeout. `suspect`: it was stuck a moment ago, and no quick write has shown since that it recovered.
+ * Whether a node's disk takes what the core hands out to be written. `stuck`: a write has been
+ * under way for longer than an election timeout. `suspect`: it was stuck a moment ago, and no quick
+ * write has shown since that it recovered.
  */
 export type DiskState = "fit" | "stuck" | "suspect";
 
@@ -38,7 +39,10 @@ export class RaftState {
   snapshot: LogPosition | undefined;
   /** Accepted, and not yet the node's state. While there is one, nothing is applied and this node does not campaign (rule 13). */
   pendingSnapshot: SnapshotMeta | undefined;
-  /** Whether this node's disk takes what is to be written, as the node that runs this core measures it. */
+  /**
+   * Whether this node's disk takes what is to be written, as the node that runs this core measures
+   * it.
+   */
   disk: DiskState = "fit";
   /** Whether the snapshot that is pending is durable, and the log that starts at it: only the state machine is not there yet. */
   isSnapshotDurable = false;

@@ -27,8 +27,8 @@ export interface FitnessSurroundings {
 }
 
 /**
- * Whether this node can do its work, and what it sees of the others: measures its disk and its event loop, tells the core of them at
- * each tick, and says what is the matter (T8).
+ * Whether this node can do its work, and what it sees of the others: measures its disk and its
+ * event loop, tells the core of them at each tick, and says what is the matter (T8).
  */
 export class Fitness {
   readonly writes: WriteWatch;
@@ -69,7 +69,10 @@ export class Fitness {
     return this.#ownFindings().map(({ text }) => text);
   }
 
-  /** Lets the core have its tick, so many milliseconds after the one before; `isLate`: the clock may have stood still. */
+  /**
+   * Lets the core have its tick, so many milliseconds after the one before; `isLate`: the clock may
+   * have stood still.
+   */
   tick(elapsedMs: number, isLate: boolean): void {
     const { raft } = this.host;
     const { clock, transfers } = this.surroundings;

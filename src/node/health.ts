@@ -4,8 +4,8 @@ import type { MemberTimes } from "./member_watch.js";
 import type { LogSync } from "./write_watch.js";
 
 /**
- * Verdicts on a member, worst first. All verdicts are derived in this file, from facts that others measure. To add one: name it here,
- * in admin.proto, and in the tables that map the two.
+ * Verdicts on a member, worst first. All verdicts are derived in this file, from facts that others
+ * measure. To add one: name it here, in admin.proto, and in the tables that map the two.
  */
 export const healthVerdicts = [
   "lost_data",
@@ -62,7 +62,10 @@ export interface MemberFacts {
   readonly lost: LostData | undefined;
 }
 
-/** After so many election timeouts without progress a member is falling behind; one that gets a snapshot has more patience. */
+/**
+ * After so many election timeouts without progress a member is falling behind; one that gets a
+ * snapshot has more patience.
+ */
 const IDLE_TIMEOUTS = 5;
 const IDLE_TIMEOUTS_BY_SNAPSHOT = 30;
 
@@ -72,7 +75,10 @@ export function healthOf(id: string, findings: readonly Finding[]): MemberHealth
   return { id, verdict: sorted[0]?.verdict ?? "healthy", reason: sorted.map(({ text }) => text).join("; ") };
 }
 
-/** What is the matter with the node itself. A disk or a loop that takes half an election timeout is near to costing leadership. */
+/**
+ * What is the matter with the node itself. A disk or a loop that takes half an election timeout is
+ * near to costing leadership.
+ */
 export function ownFindings(facts: OwnFacts, { electionMs }: Pace): Finding[] {
   const { sync, lateMs, isDiskFull, lost, removedAt } = facts;
   const findings: Finding[] = [];

@@ -9,9 +9,15 @@ export interface MemberTimes {
   readonly key: string;
   /** Since it answered last. */
   readonly silentMs: number;
-  /** How long its answer to an AppendEntries takes: the last one, or the one that is awaited if that is longer. */
+  /**
+   * How long its answer to an AppendEntries takes: the last one, or the one that is awaited if that
+   * is longer.
+   */
   readonly answerMs: number;
-  /** Since its log, or its part of a snapshot, grew last while there was something for it to take; 0 when there is nothing. */
+  /**
+   * Since its log, or its part of a snapshot, grew last while there was something for it to take; 0
+   * when there is nothing.
+   */
   readonly idleMs: number;
   /** Whether it is brought back by a snapshot. */
   readonly bySnapshot: boolean;
@@ -28,7 +34,10 @@ interface Watched {
   progressAtMs: number;
 }
 
-/** Watches the other members at each tick of a leader. Health is progress, not answers (T3): a member may answer and take nothing. */
+/**
+ * Watches the other members at each tick of a leader. Health is progress, not answers (T3): a
+ * member may answer and take nothing.
+ */
 export class MemberWatch {
   /** By member key. */
   readonly #members = new Map<string, Watched>();

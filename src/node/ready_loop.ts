@@ -116,8 +116,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Applies what is committed until the write has ended. A disk that takes its time must not hold up answers, and reads, of entries that
-   * are durable already.
+   * Applies what is committed until the write has ended. A disk that takes its time must not hold
+   * up answers, and reads, of entries that are durable already.
    */
   async #applyDuring(written: Promise<void>): Promise<void> {
     let isWritten = false;

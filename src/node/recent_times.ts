@@ -12,7 +12,10 @@ interface Slot {
   readonly buckets: Uint32Array;
 }
 
-/** Tracks the longest, and the 99th percentile, of the durations recorded within the last limits.healthWindowMs, in constant memory. */
+/**
+ * Tracks the longest, and the 99th percentile, of the durations recorded within the last
+ * limits.healthWindowMs, in constant memory.
+ */
 export class RecentTimes {
   readonly #slots: Slot[] = Array.from({ length: SLOTS }, () => ({
     number: -1,
@@ -37,7 +40,10 @@ export class RecentTimes {
     return this.#recent(nowMs).reduce((max, slot) => Math.max(max, slot.maxMs), 0);
   }
 
-  /** A time that 99 of 100 do not exceed, rounded up to a power of two of 1/8 ms, and no more than the longest; 0 when there is none. */
+  /**
+   * A time that 99 of 100 do not exceed, rounded up to a power of two of 1/8 ms, and no more than
+   * the longest; 0 when there is none.
+   */
   p99Ms(nowMs: number): number {
     const slots = this.#recent(nowMs);
     const sums = Array.from({ length: BUCKETS }, (_, at) => slots.reduce((sum, { buckets }) => sum + buckets[at]!, 0));

@@ -8,7 +8,10 @@ export class Ticker {
   constructor(
     private readonly clock: Clock,
     private readonly tickMs: number,
-    /** Told the milliseconds since the tick before, and whether the clock may have stood still since. */
+    /**
+     * Told the milliseconds since the tick before, and whether the clock may have stood still
+     * since.
+     */
     private readonly tick: (elapsedMs: number, isLate: boolean) => void,
   ) {
     this.#last = clock.now();

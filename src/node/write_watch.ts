@@ -7,7 +7,10 @@ import { RecentTimes } from "./recent_times.js";
 export interface LogSync {
   /** The last one that has ended; 0 before the first. */
   readonly lastMs: number;
-  /** The longest one within the last limits.healthWindowMs. One under way counts with the time that it has taken so far. */
+  /**
+   * The longest one within the last limits.healthWindowMs. One under way counts with the time that
+   * it has taken so far.
+   */
   readonly maxMs: number;
   /** 99 of 100 within that time took no longer. */
   readonly p99Ms: number;
@@ -15,12 +18,18 @@ export interface LogSync {
   readonly underWayMs: number | undefined;
 }
 
-/** Measures how long writes of the log take until they are durable, the one under way included: a disk that hangs ends nothing (T8). */
+/**
+ * Measures how long writes of the log take until they are durable, the one under way included: a
+ * disk that hangs ends nothing (T8).
+ */
 export class WriteWatch {
   readonly #times = new RecentTimes();
   #lastMs = 0;
   #startedMs: number | undefined;
-  /** When a write ended that had taken longer than an election timeout; undefined once a quick one has shown that this is over. */
+  /**
+   * When a write ended that had taken longer than an election timeout; undefined once a quick one
+   * has shown that this is over.
+   */
   #stuckUntilMs: number | undefined;
 
   constructor(

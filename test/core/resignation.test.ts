@@ -34,7 +34,10 @@ function writingLeader() {
   return { raft, ready, sent };
 }
 
-/** Ticks with answers of these members to all that is sent, until n1 leads no more; returns the number of ticks. */
+/**
+ * Ticks with answers of these members to all that is sent, until n1 leads no more; returns the
+ * number of ticks.
+ */
 function ticksUntilDeposed(raft: Raft, most: number, answering: readonly string[] = ["n2", "n3"]): number {
   for (let tick = 1; tick <= most; tick++) {
     raft.tick();
@@ -184,7 +187,8 @@ test("what is committed and durable is applied while a write is under way", () =
   expect(raft.takeCommitted()).toEqual([]);
   raft.applied(committed);
   expect(raft.log.applied).toBe(2);
-  // The others have written the next one, this node has not: its state must not be ahead of its log.
+  // The others have written the next one, this node has not: its state must not be ahead of its
+  // log.
   for (const request of later) raft.receive(accept(request));
   expect(raft.log.commit).toBe(3);
   expect(raft.takeCommitted()).toEqual([]);

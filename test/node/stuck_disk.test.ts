@@ -6,7 +6,10 @@ import { putCommand, readValue } from "../support/acting_leader.js";
 import { deferred, during, failure, isSettled, ManualClock, manyTurns, until } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";
 
-/** The members n2 and n3 as n1 reaches them: they grant their votes, and answer entries when told to. */
+/**
+ * The members n2 and n3 as n1 reaches them: they grant their votes, and answer entries when told
+ * to.
+ */
 class Others {
   #events: TransportEvents | undefined;
   /** Sent and not answered. */
@@ -77,7 +80,8 @@ test("T8: what is durable and committed is answered, and can be read, while a sy
   await first;
   await during(node.linearizableRead(), () => others.answer(2));
   expect(readValue(node, "k")).toBe("1");
-  // The others have the second one; the state must not be ahead of the log that it is recovered from.
+  // The others have the second one; the state must not be ahead of the log that it is recovered
+  // from.
   others.answersAll = true;
   clock.advance(100);
   await until(() => log.commit === 3, "the others have committed the second write");

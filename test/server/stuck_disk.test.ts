@@ -8,7 +8,10 @@ import { Cluster, type ServedMember } from "./cluster.js";
 
 const THREE = ["n1", "n2", "n3"];
 
-/** From now on no sync of this member's log ends, until it is released, which it is when the test ends at the latest. */
+/**
+ * From now on no sync of this member's log ends, until it is released, which it is when the test
+ * ends at the latest.
+ */
 function hang(cluster: Cluster, { id }: ServedMember) {
   const hold = deferred();
   let held = 0;

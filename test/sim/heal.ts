@@ -13,7 +13,10 @@ import type { SimNode } from "./sim_node.js";
 export const HEALING_TICKS = 300;
 const TICK_MS = 100;
 
-/** Within so many ticks a write succeeds although the leader's disk is stuck: noticed, handed over or stepped down, and elected. */
+/**
+ * Within so many ticks a write succeeds although the leader's disk is stuck: noticed, handed over
+ * or stepped down, and elected.
+ */
 const STUCK_TICKS = 80;
 
 /** Ends all troubles; then the cluster must elect, commit, and converge. Then all that can only be checked at the end is checked. */
@@ -44,7 +47,10 @@ async function writeAndConverge(cluster: SimCluster, deadline: number): Promise<
   }
 }
 
-/** T8: with one disk stuck, the leader's, the cluster goes on to take writes, and the node says what is the matter. */
+/**
+ * T8: with one disk stuck, the leader's, the cluster goes on to take writes, and the node says what
+ * is the matter.
+ */
 async function outliveStuckDisk(cluster: SimCluster): Promise<void> {
   const { leader, scheduler } = cluster;
   const voters = membership(cluster).filter(({ role }) => role === "voter");

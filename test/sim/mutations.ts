@@ -53,8 +53,8 @@ export const mutations: readonly Mutation[] = [
     patches: [
       {
         file: "src/core/election.ts",
-        find: "  return isUpToDate(message.last, state.log.last);\n}\n\nfunction wouldVote",
-        replace: "  return true;\n}\n\nfunction wouldVote",
+        find: "  return isUpToDate(message.last, state.log.last);\n}",
+        replace: "  return true;\n}",
       },
     ],
   },
@@ -220,7 +220,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a node campaigns while it loads a snapshot",
     rule: "rule 13",
-    seed: 22,
+    seed: 191,
     patches: [
       {
         file: "src/core/election.ts",

@@ -156,7 +156,8 @@ export const LastSnapshotSchema: GenMessage<LastSnapshot> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 2);
 
 /**
- * How long the syncs of a node's log take, in milliseconds. A write that is under way counts with the time that it has taken so far.
+ * How long the syncs of a node's log take, in milliseconds. A write that is under way counts with
+ * the time that it has taken so far.
  *
  * @generated from message cairn.v1.LogSync
  */
@@ -1359,14 +1360,16 @@ export enum HealthVerdict {
   HEALTHY = 1,
 
   /**
-   * A sync of its log took half an election timeout (and half a second), or longer, within the last minute.
+   * A sync of its log took half an election timeout (and half a second), or longer, within the last
+   * minute.
    *
    * @generated from enum value: HEALTH_VERDICT_SLOW_DISK = 2;
    */
   SLOW_DISK = 2,
 
   /**
-   * A write of its log has been under way for longer than an election timeout. Such a leader hands over; such a member does not campaign.
+   * A write of its log has been under way for longer than an election timeout. Such a leader hands
+   * over; such a member does not campaign.
    *
    * @generated from enum value: HEALTH_VERDICT_STUCK_DISK = 3;
    */
@@ -1413,7 +1416,8 @@ export enum HealthVerdict {
   CANNOT_CATCH_UP = 9,
 
   /**
-   * It has less than it acknowledged: it counts for nothing until another directory takes its place.
+   * It has less than it acknowledged: it counts for nothing until another directory takes its
+   * place.
    *
    * @generated from enum value: HEALTH_VERDICT_LOST_DATA = 10;
    */
