@@ -35,11 +35,13 @@ export type { ApplyResult, StateMachine, StateView } from "./machine/state_machi
 export type { SnapshotPolicy } from "./node/auto_snapshot.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/compaction.js";
 export type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "./node/healing.js";
+export type { HealthVerdict, MemberHealth } from "./node/health.js";
 export type { Logger } from "./node/logger.js";
 export { CairnNode } from "./node/node.js";
 export type { MachineOpener, NodeOptions } from "./node/options.js";
 export type { Committed } from "./node/proposals.js";
 export type { LastSnapshot, SnapshotReason } from "./node/snapshot_reason.js";
+export type { LogSync } from "./node/write_watch.js";
 export { openKeyValueMachine } from "./server/open_machine.js";
 export { CairnServer, type ServerOptions } from "./server/server.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";

@@ -8,6 +8,7 @@ import {
 import { CairnError } from "../errors.js";
 import { membershipFromMessage } from "../storage/membership_message.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
+import { type HealthReport, healthOf, type LogSyncReport, logSyncOf, logSyncText } from "./member_health.js";
 import { table } from "./operator.js";
 
 /** How long a node may take to describe its log, in milliseconds. */
@@ -45,6 +46,9 @@ export interface MemberStatus {
   readonly warnings?: readonly string[];
   /** How the leader sends to it, as the leader says. */
   readonly how?: string;
+  /** How it does; left out when nobody says. */
+  readonly health?: HealthReport;
+  readonly logSync?: LogSyncReport;
 }
 
 export interface LastSnapshot {
@@ -81,7 +85,8 @@ export async function clusterStatus(cluster: ClusterAdmin): Promise<ClusterStatu
     term: Number(newest.term),
     members: members.map(({ id, address, role }, at) => {
       const answer = answers[at]!;
-      const member = { id, address, member: role, ...sending(leader, id) };
+      const health = healthOf(id, "status" in answer ? answer.status : undefined, leader);
+      const member = { id, address, member: role, ...sending(leader, id), ...(health !== undefined && { health }) };
       if (!("status" in answer)) return { ...member, error: answer.text };
       return { ...member, ...describe(answer.status, answer.log, leader) };
     }),
@@ -106,6 +111,7 @@ function describe(status: GetStatusResponse, log: GetLogInfoResponse, leader: Ge
     diskFull: status.diskFull,
     ...(status.lastSnapshot !== undefined && { lastSnapshot: lastSnapshotOf(status.lastSnapshot) }),
     warnings: status.warnings,
+    ...logSyncOf(status),
   };
 }
 
@@ -127,7 +133,21 @@ function sending(leader: GetStatusResponse | undefined, id: string): { how?: str
 
 /** The status as a table. */
 export function statusText({ cluster, leader, term, members }: ClusterStatus): string {
-  const head = ["ID", "ADDRESS", "MEMBER", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "LOG", "SNAPSHOT", "HOW"];
+  const head = [
+    "ID",
+    "ADDRESS",
+    "MEMBER",
+    "ROLE",
+    "TERM",
+    "COMMIT",
+    "APPLIED",
+    "LAG",
+    "LOG",
+    "SNAPSHOT",
+    "HOW",
+    "SYNC",
+    "HEALTH",
+  ];
   const rows = members.map((each) => [
     each.id,
     each.address,
@@ -137,11 +157,16 @@ export function statusText({ cluster, leader, term, members }: ClusterStatus): s
     each.log === undefined ? "-" : each.log.last < each.log.first ? "empty" : `${each.log.first}..${each.log.last}`,
     numberText(each.snapshot),
     each.how ?? "-",
+    logSyncText(each.logSync),
+    each.health?.verdict.replaceAll("_", " ") ?? "-",
   ]);
   const title = `cluster ${cluster}, term ${term}, ${leader === undefined ? "no leader" : `${leader} leads`}`;
   const errors = members.flatMap(({ id, error }) => (error === undefined ? [] : [`${id}: ${error}`]));
   const warnings = members.flatMap(({ id, warnings = [] }) => warnings.map((text) => `${id} warns: ${text}`));
-  return [title, table(head, rows), ...errors, ...warnings].join("\n");
+  const seen = members.flatMap(({ id, health }) =>
+    health === undefined || health.leaderSays === "" ? [] : [`${leader} warns of ${id}: ${health.leaderSays}`],
+  );
+  return [title, table(head, rows), ...errors, ...warnings, ...seen].join("\n");
 }
 
 function numberText(value: number | undefined): string {

@@ -12,7 +12,8 @@ interface StatusOptions extends OperatorOptions {
 
 const HELP = `
 LAG is what a member has not applied of what the leader has committed, in entries. HOW is how the leader sends to it: replicate, probe (looks for
-the place where the logs agree) or snapshot.
+the place where the logs agree) or snapshot. SYNC is how long syncs of its log take, in milliseconds: the last one, and the longest within a minute.
+HEALTH is the worse of two verdicts, its own and its leader's; the reasons are below the table.
 Exits with 1 when there is no leader, or when nobody answers.`;
 
 /** `cairn status` */

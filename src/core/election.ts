@@ -40,8 +40,13 @@ function canVote(state: RaftState, message: RequestVote): boolean {
   return isUpToDate(message.last, state.log.last);
 }
 
+/**
+ * A node whose disk is stuck says no: its vote could not be made durable, so the candidate would
+ * raise the term, wait for a vote that does not come, and raise it again. As soon as the write
+ * under way has ended, the next pre-vote is granted.
+ */
 function wouldVote(state: RaftState, message: RequestVote): boolean {
-  return message.term > state.term && isUpToDate(message.last, state.log.last);
+  return state.disk !== "stuck" && message.term > state.term && isUpToDate(message.last, state.log.last);
 }
 
 /** Raft section 5.4.1: the log with the later last term is more up-to-date; with equal terms the longer one. */
@@ -49,8 +54,17 @@ function isUpToDate(candidate: LogPosition, own: LogPosition): boolean {
   return candidate.term > own.term || (candidate.term === own.term && candidate.index >= own.index);
 }
 
-/** Why this node cannot campaign now; undefined when it can. */
+/**
+ * Why this node cannot campaign now; undefined when it can. A leader that has given up because of
+ * its disk must not win leadership back while the disk is slow (T8), neither by its own timer nor
+ * because a leader hands over to it.
+ */
 export function cannotCampaign(state: RaftState): string | undefined {
+  if (state.disk === "suspect" && state.timing.isAutomatic) return "a write to its log was stuck a moment ago";
+  return cannotLead(state);
+}
+
+function cannotLead(state: RaftState): string | undefined {
   if (state.pendingSnapshot !== undefined) {
     return `the snapshot up to ${state.pendingSnapshot.index} is not installed yet`;
   }
@@ -61,6 +75,9 @@ export function cannotCampaign(state: RaftState): string | undefined {
   if (state.removedAt !== undefined) return `node ${id} was removed from this cluster at index ${state.removedAt}`;
   const exhausted = exhaustion(state.term, state.log.last.index);
   if (exhausted !== undefined) return exhausted;
+  // It would have to write its vote, and its first entry.
+  if (state.disk === "stuck" && state.timing.isAutomatic)
+    return "a write to its log has not ended for longer than an election timeout";
   if (!mayBeNeeded(state)) return `node ${id} is not a voter of this cluster`;
   return undefined;
 }
@@ -82,7 +99,8 @@ export function cannotCampaignNow(state: RaftState): string | undefined {
   if (state.timing.hasLeases && state.hearsLeader && hasPeers) {
     return "the cluster uses leases, and a leader may be alive: hand leadership over, or wait for an election timeout";
   }
-  return cannotCampaign(state);
+  // An operator who insists may know that the disk is well again.
+  return cannotLead(state);
 }
 
 /** Asks the voters whether they would elect this node; {@link cannotCampaign} must have said nothing. */

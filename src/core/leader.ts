@@ -9,6 +9,7 @@ import type { PeerAppendAnswer } from "./messages.js";
 import type { Progress } from "./progress.js";
 import { majorityIndex } from "./quorum.js";
 import { type FlowLimits, Replication, type SendSizes } from "./replication.js";
+import { Resignation } from "./resignation.js";
 import type { RaftState } from "./state.js";
 import { type EntryType, entryBytes, type LogPosition, type Membership } from "./types.js";
 import { Uncommitted } from "./uncommitted.js";
@@ -30,10 +31,16 @@ export class Leader {
   readonly handover: Handover;
   readonly #uncommitted: Uncommitted;
   readonly #lease: Lease;
+  readonly #resignation: Resignation;
   #ticks = 0;
   /** Where this leader was one election timeout ago, or up to two, and where it was when the present one began. */
   #earlierMark: Mark;
   #mark: Mark;
+  /**
+   * The clock stood still: this leader steps down unless a majority answers a message from this
+   * round on before the ticks are over.
+   */
+  #doubt: { readonly round: number; ticksLeft: number } | undefined;
   /** It is removed, and hands over. */
   #isLeaving = false;
 
@@ -46,6 +53,7 @@ export class Leader {
     this.handover = new Handover(state, this.replication);
     this.#uncommitted = new Uncommitted(bounds.uncommittedBytes);
     this.#lease = new Lease(state.timing);
+    this.#resignation = new Resignation(state, this.handover);
     // Raft section 8: a new leader commits an entry of its own term to learn what is committed.
     this.#append("no-op", new Uint8Array());
     this.#earlierMark = this.#mark = { index: state.log.last.index, round: 1 };
@@ -171,7 +179,10 @@ export class Leader {
     reads.confirm(round, log.commit);
   }
 
-  /** Time has passed. Returns false when this leader has lost touch with a majority and must step down (thesis section 6.2). */
+  /**
+   * Time has passed. Returns false when this leader must step down: it has lost touch with a
+   * majority (thesis section 6.2), or it cannot do a leader's work (T8).
+   */
   tick(): boolean {
     const { replication } = this;
     const { timing, log } = this.state;
@@ -182,6 +193,7 @@ export class Leader {
       this.#mark = { index: log.last.index, round: replication.nextRound };
       if (!this.#checkQuorum()) return false;
     }
+    if (!this.#doubtResolved() || this.#resignation.tick()) return false;
     this.handover.tick();
     replication.tick();
     this.#promoteNext();
@@ -192,6 +204,29 @@ export class Leader {
   /** This node's clock may have stood still: what was answered before does not count for its lease. */
   distrustClock(): void {
     this.#lease.distrustBefore(this.replication.nextRound);
+  }
+
+  /**
+   * This node stood still for longer than an election timeout, so another may lead (T8). Answers
+   * that came meanwhile are as old as the pause: check-quorum and the lease must not go by them.
+   * The leader asks at once, and has an election timeout to be answered. Proposals are still taken:
+   * an entry that no majority writes has no effect.
+   */
+  stoodStill(): void {
+    const { timing } = this.state;
+    this.distrustClock();
+    if (!timing.isAutomatic) return;
+    this.#doubt = { round: this.replication.nextRound, ticksLeft: timing.electionTicks };
+    this.replication.heartbeats();
+  }
+
+  /** Returns false when nobody has confirmed in time that this node still leads. */
+  #doubtResolved(): boolean {
+    const doubt = this.#doubt;
+    if (doubt === undefined) return true;
+    if (this.#ofMajority(doubt.round, ({ ackedRound }) => ackedRound) >= doubt.round) this.#doubt = undefined;
+    else doubt.ticksLeft -= 1;
+    return doubt.ticksLeft > 0;
   }
 
   #checkQuorum(): boolean {

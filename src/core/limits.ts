@@ -207,6 +207,18 @@ export const limits = {
   /** A member that has not answered for so many milliseconds, and lacks so many entries, is something that an operator is told of. */
   silentMs: 60_000,
   silentEntries: 10_000,
+  /** Health goes by the longest durations within so many milliseconds. */
+  healthWindowMs: 60_000,
+  /**
+   * A sync of the log, a pause of the process or an answer is slow from half an election timeout
+   * on, and no sooner than this.
+   */
+  slowMs: 500,
+  /**
+   * After a write of the log that was stuck, a node does not campaign for so many election
+   * timeouts, unless a quick write ends it.
+   */
+  stuckTimeouts: 5,
   /** Term ranges named by GetLogInfo. */
   termRanges: 1000,
   /** A line of the gateway's input. */

@@ -1,3 +1,4 @@
+import { nameOf } from "./ids.js";
 import type { Inflight } from "./inflight.js";
 import type { LostData } from "./state.js";
 
@@ -38,6 +39,33 @@ export type ProgressState =
       /** Undefined while it is being sent; else how many ticks to wait before it is sent again. */
       readonly retryTicks: number | undefined;
     };
+
+/** One member as its leader sees it. */
+export type ProgressInfo = Pick<Progress, "match" | "next" | "sentRound" | "ackedRound"> & {
+  /** Its name. */
+  readonly id: string;
+  /** Its member key. */
+  readonly key: string;
+  /** It has less than it acknowledged (T3). */
+  readonly lost?: LostData;
+  readonly state: ProgressState["kind"];
+  /** Whether it has answered within the last election timeout, or a little longer. */
+  readonly isActive: boolean;
+};
+
+export function infoOf({ id, match, next, sentRound, ackedRound, answers, state }: Progress): ProgressInfo {
+  return {
+    id: nameOf(id),
+    key: id,
+    match,
+    next,
+    sentRound,
+    ackedRound,
+    isActive: answers,
+    state: state.kind,
+    ...(state.kind === "lost" && { lost: { acknowledged: state.acknowledged, has: state.has } }),
+  };
+}
 
 export class Progress {
   /** Its log agrees with the leader's up to here, durably. */

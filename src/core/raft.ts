@@ -18,11 +18,12 @@ import { type LogLimits, type LogStart, RaftLog } from "./log.js";
 import { type MembershipCodec, MembershipHistory, votersOf } from "./membership.js";
 import type { MembershipChange } from "./membership_change.js";
 import type { InstallSnapshot, PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
-import type { ChangeProposal, ProgressInfo, Proposal } from "./raft_answers.js";
+import { infoOf, type ProgressInfo } from "./progress.js";
+import type { ChangeProposal, Proposal } from "./raft_answers.js";
 import type { ReadState } from "./read_index.js";
 import type { Ready } from "./ready.js";
 import type { LogRead, SendSizes, SnapshotOutcome, SnapshotSend } from "./replication.js";
-import { type LostData, RaftState, type Role, type Violations } from "./state.js";
+import { type DiskState, type LostData, RaftState, type Role, type Violations } from "./state.js";
 import { Timing, type TimingOptions } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, Membership, SnapshotMeta } from "./types.js";
 
@@ -154,16 +155,7 @@ export class Raft {
 
   /** How far the other members are, as far as this leader knows; empty when this node does not lead. */
   get progress(): ProgressInfo[] {
-    const peers = [...(this.#leader?.replication.peers ?? [])];
-    return peers.map(({ id, match, next, answers, state }) => ({
-      id: nameOf(id),
-      key: id,
-      match,
-      next,
-      isActive: answers,
-      state: state.kind,
-      ...(state.kind === "lost" && { lost: { acknowledged: state.acknowledged, has: state.has } }),
-    }));
+    return [...(this.#leader?.replication.peers ?? [])].map(infoOf);
   }
 
   /** Messages of peers that were refused because no correct member sends them. */
@@ -344,6 +336,22 @@ export class Raft {
   }
 
   /**
+   * This node stood still for longer than an election timeout: a leader has to be confirmed, or
+   * steps down (T8).
+   */
+  stoodStill(): void {
+    this.#leader?.stoodStill();
+  }
+
+  /**
+   * How this node's disk takes what is to be written. A node whose disk is stuck does not lead for
+   * long, and does not campaign (T8).
+   */
+  diskIs(disk: DiskState): void {
+    this.#state.disk = disk;
+  }
+
+  /**
    * A snapshot was taken here and is durable: the log forgets the entries up to `trimTo`, at most the snapshot's index. A snapshot that
    * is older than the newest one changes nothing (rule 5). Returns whether it is the newest one now.
    */
@@ -424,6 +432,25 @@ export class Raft {
     return { snapshot: undefined, hardState, entries: [], mustSync: true, messages: [], committed: [] };
   }
 
+  /**
+   * Committed and durable since the Ready under way was taken: applied without a wait for it, and
+   * reported to {@link applied} before its end.
+   */
+  takeCommitted(): readonly Entry[] {
+    return this.hasCommitted ? this.#state.log.takeUnapplied() : [];
+  }
+
+  get hasCommitted(): boolean {
+    const { log, pendingSnapshot, isTermDurable } = this.#state;
+    return this.#taken !== undefined && pendingSnapshot === undefined && isTermDurable && log.hasUnapplied;
+  }
+
+  /** What {@link takeCommitted} gave is applied. */
+  applied(entries: readonly Entry[]): void {
+    const last = entries.at(-1);
+    if (last !== undefined) this.#state.log.appliedTo(Math.max(last.index, this.#state.log.applied));
+  }
+
   /** All of `ready` was carried out: its writes and its snapshot are durable, its entries are applied. */
   advance(ready: Ready): void {
     assert(ready === this.#taken, "the Ready that was taken is the one that is done", {});
@@ -433,8 +460,7 @@ export class Raft {
     if (ready.snapshot !== undefined) this.#snapshotWritten(ready.snapshot);
     const lastWritten = ready.entries.at(-1);
     if (lastWritten !== undefined) state.log.persistedTo(lastWritten.index);
-    const lastApplied = ready.committed.at(-1);
-    if (lastApplied !== undefined) state.log.appliedTo(lastApplied.index);
+    this.applied(ready.committed);
     this.#leader?.proceed();
     this.#leadOrNot();
   }

@@ -15,6 +15,12 @@ export interface Violations {
   readonly count: number;
   readonly latest: { readonly from: string; readonly detail: string } | undefined;
 }
+/**
+ * Whether a node's disk takes what the core hands out to be written. `stuck`: a write has been
+ * under way for longer than an election timeout. `suspect`: it was stuck a moment ago, and no quick
+ * write has shown since that it recovered.
+ */
+export type DiskState = "fit" | "stuck" | "suspect";
 
 /** What the roles share: Raft figure 2's state, and the transitions between roles. The rules themselves are in the files named after the roles. */
 export class RaftState {
@@ -42,6 +48,11 @@ export class RaftState {
   snapshot: LogPosition | undefined;
   /** Accepted, and not yet the node's state. While there is one, nothing is applied and this node does not campaign (rule 13). */
   pendingSnapshot: SnapshotMeta | undefined;
+  /**
+   * Whether this node's disk takes what is to be written, as the node that runs this core measures
+   * it.
+   */
+  disk: DiskState = "fit";
   /** Whether the snapshot that is pending is durable, and the log that starts at it: only the state machine is not there yet. */
   isSnapshotDurable = false;
   /** This node has less than it acknowledged (T3): it votes, acknowledges and campaigns no more. */
@@ -228,6 +239,10 @@ export class RaftState {
     const isLogDurable = index === 0 || (this.unwrittenSnapshot === undefined && index <= this.log.persisted);
     if (isDurable && isLogDurable) this.outbox.now(message);
     else this.outbox.whenDurable(message);
+  }
+
+  get isTermDurable(): boolean {
+    return this.#durable.term === this.#term;
   }
 
   /** Term and vote are on disk. */

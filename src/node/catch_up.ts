@@ -58,6 +58,11 @@ export class CatchUp {
     return [...this.#hopeless.values(), ...this.#silent.values()];
   }
 
+  /** Why a follower cannot catch up; undefined when it can. */
+  hopeless(key: string): string | undefined {
+    return this.#hopeless.get(key);
+  }
+
   /** A snapshot is going to be sent. */
   begun(to: string): void {
     const { clock, writtenBytes } = this.options;

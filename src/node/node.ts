@@ -24,6 +24,7 @@ import { type Clock, systemClock } from "./clock.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./compaction.js";
 import { Conditions } from "./conditions.js";
 import { isInterruption, rethrow } from "./ending.js";
+import { Fitness } from "./fitness.js";
 import type { NodeHost, RaftView } from "./host.js";
 import { Leadership } from "./leadership.js";
 import { type Logger, silentLogger } from "./logger.js";
@@ -74,6 +75,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #leadership: Leadership;
   readonly #reads: Reads;
   readonly #ticker: Ticker;
+  /** How this node's disk and event loop do, and the other members: what of it is the matter. */
+  readonly fitness: Pick<Fitness, "logSync" | "health" | "warnings">;
   readonly #onFatal: (error: unknown) => void;
   readonly #onLost: ((lost: LostData) => void) | undefined;
   #isLostTold = false;
@@ -124,15 +127,20 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#leadership = new Leadership(host, this.#conditions, (position, signal) =>
       this.#proposals.wait(position, signal),
     );
-    this.#ticker = new Ticker(clock, options.tickMs ?? 100, (isLate) => this.#tick(isLate));
+    const callers = { proposals: this.#proposals, waiters: this.#waiters };
+    const transfers = () => this.#peers.transfers;
+    const hopeless = (key: string) => this.#snapshotting.hopeless(key);
+    const seen = { clock, logger: this.#logger, room: this.#room, transfers, hopeless, ...callers };
+    const fitness = new Fitness(host, options, seen);
+    this.fitness = fitness;
+    this.#ticker = new Ticker(clock, options.tickMs ?? 100, (...elapsed) => this.#tick(() => fitness.tick(...elapsed)));
     this.#reads = new Reads(host, this.#ticker);
     this.#snapshotting = new Snapshotting(host, storage, options, {
       clock,
       logger: this.#logger,
-      transfers: () => this.#peers.transfers,
+      transfers,
       wantedIndex: () => this.#peers.wantedIndex,
       watch: (work) => this.#fatalIfUntrusted(work),
-      shortage: () => this.#room.shortage,
     });
     const observer: ReadyObserver<Result> = {
       staged: () => this.#requests.staged,
@@ -149,7 +157,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       send: (message) => this.#send(message),
       advanced: () => this.#turn(),
     };
-    this.#loop = new ReadyLoop(this.#raft, storage, this.#room, observer, clock);
+    this.#loop = new ReadyLoop(this.#raft, storage, this.#room, fitness.writes, observer, clock);
     this.#peers = new Peers(host, storage.log, storage.snapshots, {
       clusterId: storage.directory.identity.clusterId,
       settings: options,
@@ -495,10 +503,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     else this.#peers.send(message);
   }
 
-  #tick(isLate: boolean): void {
+  #tick(core: () => void): void {
     try {
-      if (isLate) this.#raft.distrustClock();
-      this.#raft.tick();
+      core();
       this.#snapshotting.tick();
     } catch (error) {
       // Nobody called this who could be told.

@@ -11,6 +11,7 @@ import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
 import type { Clock } from "./clock.js";
 import type { RoomKeeper } from "./room.js";
 import type { NodeStorage } from "./storage.js";
+import type { WriteWatch } from "./write_watch.js";
 
 /** Whom the loop tells what it has done. */
 export interface ReadyObserver<Result> {
@@ -32,6 +33,7 @@ export interface ReadyObserver<Result> {
  */
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
+  #endPause: (() => void) | undefined;
   readonly #stopped = new AbortController();
   /** A snapshot that is being loaded into the state machine, beside the loop. Never rejects. */
   #loading: Promise<void> | undefined;
@@ -41,6 +43,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     private readonly raft: Raft,
     private readonly storage: NodeStorage<Machine>,
     private readonly room: RoomKeeper,
+    private readonly writes: WriteWatch,
     private readonly observer: ReadyObserver<Result>,
     private readonly clock: Clock,
   ) {}
@@ -71,6 +74,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   stop(): void {
     this.#stopped.abort();
     this.#wake?.();
+    this.#endPause?.();
   }
 
   #sleep(): Promise<void> {
@@ -82,18 +86,21 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     });
   }
 
-  /** Lets the event loop have its turn. */
+  /** Lets the event loop have its turn, whatever else wakes the loop. */
   #pause(): Promise<void> {
-    this.clock.soon(() => this.wake());
-    return this.#sleep();
+    return new Promise((resolve) => {
+      this.#endPause = resolve;
+      this.clock.soon(resolve);
+    });
   }
 
   async #takeReady(): Promise<void> {
     const ready = this.raft.ready();
+    const before = this.raft.log.applied;
     await this.#carryOut(ready);
     const { applied, commit } = this.raft.log;
     // A backlog is applied without a wait for the disk in between.
-    if (ready.committed.length > 0 && ready.entries.length === 0 && applied < commit) await this.#pause();
+    if (applied > before && ready.entries.length === 0 && applied < commit) await this.#pause();
   }
 
   async #carryOut(ready: Ready): Promise<void> {
@@ -101,17 +108,45 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const written = this.#persist(ready);
     // What is committed is durable already, so it is applied while the write is under way.
     const applied = this.#apply(ready.committed);
-    await Promise.all([written, applied]);
+    await Promise.all([written, applied.then(() => this.#applyDuring(written))]);
     this.raft.advance(ready);
     if (load !== undefined) this.#loading = load();
     for (const message of ready.messages) this.observer.send(message);
     this.observer.advanced();
   }
 
+  /**
+   * Applies what is committed until the write has ended. A disk that takes its time must not hold
+   * up answers, and reads, of entries that are durable already.
+   */
+  async #applyDuring(written: Promise<void>): Promise<void> {
+    let isWritten = false;
+    const end = () => {
+      isWritten = true;
+      this.wake();
+    };
+    written.then(end, end);
+    for (;;) {
+      // Where nothing was to be written, it has ended by now.
+      await undefined;
+      if (isWritten) return;
+      await (this.raft.hasCommitted ? this.#pause() : this.#sleep());
+      if (isWritten) return;
+      const entries = this.raft.takeCommitted();
+      await this.#apply(entries);
+      this.raft.applied(entries);
+    }
+  }
+
   async #persist({ entries, hardState, mustSync }: Ready): Promise<void> {
     if (entries.length === 0 && hardState === undefined) return;
     const batch = { entries, sync: mustSync, ...(hardState !== undefined && { hardState }) };
-    await this.room.untilRoom(() => this.storage.log.append(batch));
+    await this.#write(mustSync, () => this.storage.log.append(batch));
+  }
+
+  /** Writes to the log, again and again while the disk is full, which is not taken for slowness. */
+  #write(isSynced: boolean, write: () => Promise<void>): Promise<void> {
+    return this.room.untilRoom(() => this.writes.measure(isSynced, write));
   }
 
   async #apply(entries: readonly Entry[]): Promise<void> {
@@ -137,7 +172,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };
     // Where the core has nothing behind the snapshot, the disk may: entries that others had replaced that were not written yet (rule 4).
     const keepsEntries = this.raft.log.last.index > meta.index;
-    await this.room.untilRoom(() =>
+    await this.#write(true, () =>
       keepsEntries && log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),
     );
     return () => this.#load(info, meta, startedMs);

@@ -1,6 +1,6 @@
 import { limits } from "../core/limits.js";
 import type { SnapshotOutcome as TransferOutcome } from "../core/replication.js";
-import { type CairnError, hasCode } from "../errors.js";
+import { hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { AutoSnapshot, type SinceSnapshot } from "./auto_snapshot.js";
@@ -11,7 +11,6 @@ import type { NodeHost } from "./host.js";
 import { LogPins } from "./log_pins.js";
 import type { Logger } from "./logger.js";
 import type { NodeOptions } from "./options.js";
-import { outOfRoom } from "./refusals.js";
 import type { OutgoingTransfer } from "./snapshot_outbox.js";
 import type { LastSnapshot, SnapshotReason } from "./snapshot_reason.js";
 import type { NodeStorage } from "./storage.js";
@@ -29,8 +28,6 @@ export interface SnapshottingSurroundings {
   transfers(): readonly OutgoingTransfer[];
   /** Snapshots that are on offer, or kept for the next offer, need the log from behind this index on. */
   wantedIndex(): number | undefined;
-  /** Why writes are refused at present, if they are. */
-  shortage(): CairnError | undefined;
   /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node. */
   watch<Result>(work: Promise<Result>): Promise<Result>;
 }
@@ -92,14 +89,17 @@ export class Snapshotting<Machine extends StateMachine> {
     return this.#last;
   }
 
-  /** What an operator should see to, in words. */
+  /** What an operator should see to about snapshots, in words. */
   get warnings(): string[] {
-    const shortage = this.surroundings.shortage();
-    const full = shortage === undefined ? [] : [outOfRoom(shortage).text];
     const damaged = this.storage.snapshots.damaged().map(({ path, reason }) => `${path} must not be used: ${reason}`);
     const failure = this.#auto.failure;
     const failed = failure === undefined ? [] : [`a snapshot is due and could not be taken: ${failure}`];
-    return [...full, ...failed, ...damaged, ...this.#catchUp.warnings];
+    return [...failed, ...damaged, ...this.#catchUp.warnings];
+  }
+
+  /** Why a follower cannot catch up by snapshots; undefined when it can. */
+  hopeless(key: string): string | undefined {
+    return this.#catchUp.hopeless(key);
   }
 
   /** See {@link Compactor.take}. */

@@ -8,8 +8,11 @@ export class Ticker {
   constructor(
     private readonly clock: Clock,
     private readonly tickMs: number,
-    /** `isLate`: the clock may have stood still since the tick before. */
-    private readonly tick: (isLate: boolean) => void,
+    /**
+     * Told the milliseconds since the tick before, and whether the clock may have stood still
+     * since.
+     */
+    private readonly tick: (elapsedMs: number, isLate: boolean) => void,
   ) {
     this.#last = clock.now();
     this.#schedule();
@@ -27,9 +30,10 @@ export class Ticker {
   #schedule(): void {
     this.#cancel = this.clock.after(this.tickMs, () => {
       const { isLate } = this;
-      this.#last = this.clock.now();
+      const elapsedMs = this.clock.now() - this.#last;
+      this.#last += elapsedMs;
       this.#schedule();
-      this.tick(isLate);
+      this.tick(elapsedMs, isLate);
     });
   }
 }

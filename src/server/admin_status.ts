@@ -3,6 +3,7 @@ import {
   ElectionMode,
   type GetLogInfoResponseSchema,
   type GetStatusResponseSchema,
+  HealthVerdict,
   type LastSnapshotSchema,
   NodeRole,
   ProgressState,
@@ -12,6 +13,7 @@ import { incarnationBytes } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import type { ProgressInfo } from "../core/raft.js";
 import type { Role } from "../core/state.js";
+import type { HealthVerdict as Verdict } from "../node/health.js";
 import type { LastSnapshot, SnapshotReason as Reason } from "../node/snapshot_reason.js";
 import { membershipToMessage } from "../storage/membership_message.js";
 import { version } from "../version.js";
@@ -42,6 +44,21 @@ const reasons: Readonly<Record<Reason, SnapshotReason>> = {
   installed: SnapshotReason.INSTALLED,
 };
 
+const verdicts: Readonly<Record<Verdict, HealthVerdict>> = {
+  lost_data: HealthVerdict.LOST_DATA,
+  not_a_member: HealthVerdict.NOT_A_MEMBER,
+  healthy: HealthVerdict.HEALTHY,
+  slow_disk: HealthVerdict.SLOW_DISK,
+  stuck_disk: HealthVerdict.STUCK_DISK,
+  disk_full: HealthVerdict.DISK_FULL,
+  out_of_descriptors: HealthVerdict.OUT_OF_DESCRIPTORS,
+  late_event_loop: HealthVerdict.LATE_EVENT_LOOP,
+  slow_answers: HealthVerdict.SLOW_ANSWERS,
+  silent: HealthVerdict.SILENT,
+  falling_behind: HealthVerdict.FALLING_BEHIND,
+  cannot_catch_up: HealthVerdict.CANNOT_CATCH_UP,
+};
+
 /** What a node is and where it stands. */
 export function statusOf(
   node: KeyValueNode,
@@ -49,6 +66,7 @@ export function statusOf(
 ): MessageInitShape<typeof GetStatusResponseSchema> {
   const { raft, recovery } = node;
   const { last, warnings } = node.snapshotting;
+  const { logSync, health } = node.fitness;
   return {
     clusterId: node.clusterId,
     nodeId: node.id,
@@ -80,8 +98,10 @@ export function statusOf(
       durationMs: BigInt(Math.round(recovery.durationMs)),
     },
     ...(last !== undefined && { lastSnapshot: lastSnapshotToMessage(last) }),
-    warnings: [...warnings, ...node.protocol.warnings, ...further],
+    warnings: [...node.fitness.warnings, ...warnings, ...node.protocol.warnings, ...further],
     incarnation: incarnationBytes(node.incarnation),
+    logSync,
+    health: health.map(({ id, verdict, reason }) => ({ nodeId: id, verdict: verdicts[verdict], reason })),
   };
 }
 

@@ -16,7 +16,9 @@ class Leading {
   readonly logged: string[] = [];
   readonly catchUp: CatchUp;
   transfer: OutgoingTransfer | undefined;
-  members: ProgressInfo[] = [{ id: "n2", key: "n2", match: 0, next: 1, state: "snapshot", isActive: true }];
+  members: ProgressInfo[] = [
+    { id: "n2", key: "n2", match: 0, next: 1, sentRound: 0, ackedRound: 0, state: "snapshot", isActive: true },
+  ];
   lastIndex = 1_000_000;
   writeRate = 0;
   #written = 0;

@@ -24,6 +24,16 @@ const slowKinds: ReadonlySet<Call["kind"]> = new Set([
   "syncDirectory",
 ]);
 
+/** Calls that a disk which is stuck does not end: it still gives what it has in memory. */
+const stuckKinds: ReadonlySet<Call["kind"]> = new Set([
+  "write",
+  "datasync",
+  "truncate",
+  "rename",
+  "unlink",
+  "syncDirectory",
+]);
+
 /** Calls behind whose effect a process may die. */
 const changingKinds: ReadonlySet<Call["kind"]> = new Set(["write", "datasync", "rename", "unlink", "syncDirectory"]);
 
@@ -32,6 +42,8 @@ export class SimDisk {
   fs: FaultyFileSystem;
   /** Added to what the weather says, in milliseconds. */
   extraMs = 0;
+  /** Calls that wait until it is stuck no longer; undefined: it is not stuck. */
+  #stuck: (() => void)[] | undefined;
   /** Calls until the process is to die, in the midst of one of them; 0: not. */
   #callsLeft = 0;
   #die: () => void = () => {};
@@ -66,9 +78,22 @@ export class SimDisk {
     for (const end of [...this.#waiting]) end();
   }
 
+  /** From now on no call that changes something ends. */
+  hang(): void {
+    this.#stuck ??= [];
+  }
+
+  /** It goes on with what waits, in the order in which that came. */
+  goOn(): void {
+    const waiting = this.#stuck ?? [];
+    this.#stuck = undefined;
+    for (const end of waiting) end();
+  }
+
   /** It is fast, has room, and fails no more than it was told to already. */
   calm(): void {
     this.#callsLeft = 0;
+    this.goOn();
     this.extraMs = 0;
     this.fs.capacityBytes = Number.POSITIVE_INFINITY;
     this.weather = { ...this.weather, slow: 0 };
@@ -116,7 +141,9 @@ export class SimDisk {
         resolve();
       };
       this.#waiting.add(end);
-      this.cluster.scheduler.after(ms, this.node, `disk ${call.kind} ${labelOf(call.path)}`, end);
+      const begin = () => this.cluster.scheduler.after(ms, this.node, `disk ${call.kind} ${labelOf(call.path)}`, end);
+      if (this.#stuck !== undefined && stuckKinds.has(call.kind)) this.#stuck.push(begin);
+      else begin();
     });
   }
 }

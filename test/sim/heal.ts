@@ -13,6 +13,12 @@ import type { SimNode } from "./sim_node.js";
 export const HEALING_TICKS = 300;
 const TICK_MS = 100;
 
+/**
+ * Within so many ticks a write succeeds although the leader's disk is stuck: noticed, handed over
+ * or stepped down, and elected.
+ */
+const STUCK_TICKS = 80;
+
 /** Ends all troubles; then the cluster must elect, commit, and converge. Then all that can only be checked at the end is checked. */
 export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void> {
   const { scheduler } = cluster;
@@ -21,9 +27,11 @@ export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void>
   const deadline = scheduler.nowMs + HEALING_TICKS * TICK_MS;
   await writeAndConverge(cluster, deadline);
   cluster.count("healed");
+  await outliveStuckDisk(cluster);
+  await writeAndConverge(cluster, scheduler.nowMs + HEALING_TICKS * TICK_MS);
   // What a transfer held on to goes with the next snapshot.
   await Promise.allSettled(membersOf(cluster).map(({ cairn }) => cairn!.takeSnapshot({})));
-  await rest(cluster, deadline);
+  await rest(cluster, scheduler.nowMs + HEALING_TICKS * TICK_MS);
   const members = membersOf(cluster);
   await compareStates(members);
   checkBounds(cluster, members);
@@ -37,6 +45,38 @@ async function writeAndConverge(cluster: SimCluster, deadline: number): Promise<
     if (!isWritten) isWritten = await write(cluster, turn);
     await tick(cluster, deadline);
   }
+}
+
+/**
+ * T8: with one disk stuck, the leader's, the cluster goes on to take writes, and the node says what
+ * is the matter.
+ */
+async function outliveStuckDisk(cluster: SimCluster): Promise<void> {
+  const { leader, scheduler } = cluster;
+  const voters = membership(cluster).filter(({ role }) => role === "voter");
+  const isEnough = () =>
+    voters.filter(({ id }) => id !== leader?.id && cluster.node(id)?.isUp === true).length > voters.length / 2;
+  if (leader === undefined || !isEnough()) return;
+  cluster.note(`the disk of ${leader.id}, which leads, is stuck`);
+  leader.disk.hang();
+  let startedMs = scheduler.nowMs;
+  let isWritten = false;
+  for (let turn = 1; !isWritten; turn++) {
+    // A failure that was arranged during the troubles may still come.
+    for (const node of cluster.nodes) node.start();
+    if (!isEnough()) startedMs = scheduler.nowMs;
+    if (voters.some(({ id }) => cluster.node(id)?.isGone === true)) break;
+    const isInTime = scheduler.nowMs < startedMs + STUCK_TICKS * TICK_MS;
+    demand(isInTime, `one stuck disk stops writes for no longer than ${STUCK_TICKS} ticks`, describeCluster(cluster));
+    isWritten = await write(cluster, -turn);
+    await scheduler.sleep(TICK_MS, "looks whether writes go on");
+  }
+  const own = leader.cairn?.fitness.health.find(({ id }) => id === leader.id);
+  if (isWritten && own !== undefined) {
+    cluster.count("a leader with a stuck disk was replaced");
+    demand(own.verdict === "stuck_disk", "a node says that its disk is stuck", { node: leader.id, own });
+  }
+  leader.disk.goOn();
 }
 
 /** Until nothing changes any more: the last requests of clients, snapshots and trims. */

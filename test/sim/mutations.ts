@@ -53,8 +53,8 @@ export const mutations: readonly Mutation[] = [
     patches: [
       {
         file: "src/core/election.ts",
-        find: "  return isUpToDate(message.last, state.log.last);\n}\n\nfunction wouldVote",
-        replace: "  return true;\n}\n\nfunction wouldVote",
+        find: "  return isUpToDate(message.last, state.log.last);\n}",
+        replace: "  return true;\n}",
       },
     ],
   },
@@ -220,7 +220,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a node campaigns while it loads a snapshot",
     rule: "rule 13",
-    seed: 22,
+    seed: 191,
     patches: [
       {
         file: "src/core/election.ts",
@@ -455,6 +455,64 @@ export const mutations: readonly Mutation[] = [
     rule: "a follower is never stuck in the state snapshot",
     seed: 21,
     patches: [{ file: "src/core/leader.ts", find: "    replication.tick();\n", replace: "" }],
+  },
+  {
+    name: "a leader whose disk is stuck leads on",
+    rule: "T8",
+    patches: [
+      {
+        file: "src/core/resignation.ts",
+        find: 'return disk === "stuck" && timing.isAutomatic && log.commit > log.persisted;',
+        replace: 'return disk === "stuck" && !timing.isAutomatic && log.commit > log.persisted;',
+      },
+    ],
+  },
+  {
+    name: "a write counts only when it has ended",
+    rule: "T8: a disk that hangs ends nothing",
+    patches: [
+      {
+        file: "src/node/write_watch.ts",
+        find: 'if ((this.#underWay(now) ?? 0) >= this.electionMs) return "stuck";',
+        replace: 'if (this.#lastMs >= this.electionMs) return "stuck";',
+      },
+    ],
+  },
+  {
+    name: "a handover waits for the leader's own disk, and the leader for the handover",
+    rule: "T8",
+    patches: [
+      {
+        file: "src/core/handover.ts",
+        find: 'state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term });',
+        replace:
+          'state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term }, state.log.last.index);',
+      },
+      { file: "src/core/resignation.ts", find: "return this.#ticksLeft <= 0;", replace: "return false;" },
+    ],
+  },
+  {
+    name: "a node does not say that its disk is stuck",
+    rule: "T8",
+    patches: [
+      { file: "src/node/health.ts", find: "if (underWayMs >= electionMs) {", replace: "if (underWayMs < 0) {" },
+    ],
+  },
+  {
+    name: "what the others have made durable is applied before it is in this node's log",
+    rule: "a state is recovered from a log that reaches as far",
+    patches: [
+      {
+        file: "src/core/log.ts",
+        find: "return this.#applying < Math.min(this.#commit, this.#persisted);",
+        replace: "return this.#applying < this.#commit;",
+      },
+      {
+        file: "src/core/log.ts",
+        find: "const end = Math.min(this.#commit, this.#persisted, this.#applying",
+        replace: "const end = Math.min(this.#commit, this.#applying",
+      },
+    ],
   },
   {
     name: "the log is not synced",

@@ -41,6 +41,7 @@ export class Nemesis {
   start(): void {
     const [processes, links, disks, operator] = [this.#processes, this.#links, this.#disks, this.#operator];
     const transfers = this.#transfers;
+    const stuck = this.random.fork("stuck disk");
     const acts: Record<keyof Troubles, () => void> = {
       crash: () => processes.crash(),
       powerFailure: () => processes.powerFailure(),
@@ -50,6 +51,7 @@ export class Nemesis {
       partition: () => links.partition(),
       slowLink: () => links.slowLink(),
       slowDisk: () => disks.slowDisk(),
+      stuckDisk: () => disks.stuckDisk(stuck),
       fullDisk: () => disks.fullDisk(),
       failedSync: () => disks.failedSync(),
       bitFlip: () => this.cluster.watch(disks.bitFlip()),

@@ -9,6 +9,7 @@ const FRESH_SEEDS = 300;
 
 /** What a run that says nothing would not have met with. */
 const situations = [
+  "a leader with a stuck disk was replaced",
   "all nodes at once",
   "became leader",
   "became pre-candidate",
@@ -28,6 +29,7 @@ const situations = [
   "crash while a snapshot is being installed",
   "crash while recovering",
   "crash",
+  "crawling disk",
   "damage found",
   "damaged member removed",
   "damaged member replaced",
@@ -54,6 +56,9 @@ const situations = [
   "node: cut a half-written record from the log's end",
   "node: installed a snapshot",
   "node: the disk is full: refusing writes until there is room",
+  "node: the disk does not take the log",
+  "node: the disk takes the log again",
+  "node: the process stood still for longer than an election timeout",
   "node: there is room on the disk again: taking writes",
   "node: took a snapshot",
   "partition: flapping",
@@ -77,6 +82,8 @@ const situations = [
   "snapshot on request",
   "state loaded from a snapshot at a start",
   "states compared",
+  "stuck disk",
+  "stuck or crawling disk of the leader",
   "torn record cut off",
   "transfer interrupted",
   "transfer: another node campaigns",

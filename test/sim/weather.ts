@@ -16,6 +16,7 @@ export interface Troubles {
   readonly partition: number | undefined;
   readonly slowLink: number | undefined;
   readonly slowDisk: number | undefined;
+  readonly stuckDisk: number | undefined;
   readonly fullDisk: number | undefined;
   readonly failedSync: number | undefined;
   readonly clock: number | undefined;
@@ -108,6 +109,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       partition: times(2_000, 12_000),
       slowLink: times(3_000, 15_000),
       slowDisk: times(4_000, 20_000),
+      stuckDisk: stuckDisk(random.fork("stuck disk"), share),
       fullDisk: times(6_000, 25_000),
       failedSync: times(10_000, 30_000),
       clock: times(2_000, 10_000),
@@ -130,6 +132,10 @@ function corruption(random: SimRandom, share: number): number {
 
 function hostility(random: SimRandom, share: number): number | undefined {
   return random.chance(share / 2) ? random.between(100, 1_000) : undefined;
+}
+
+function stuckDisk(random: SimRandom, share: number): number | undefined {
+  return random.chance(share) ? random.between(4_000, 20_000) : undefined;
 }
 
 function drawDisk(random: SimRandom, share: number): DiskWeather {

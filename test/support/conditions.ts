@@ -23,6 +23,11 @@ export async function manyTurns(turns = 50): Promise<void> {
   for (let turn = 0; turn < turns; turn++) await nextTurn();
 }
 
+/** Whether a warning is about anything else than how busy the machine is that runs the tests. */
+export function isLasting(warning: string): boolean {
+  return !/stood still for|the disk is too slow|its answers take/.test(warning);
+}
+
 /** Whether a promise is settled by now. */
 export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   const pending = Symbol();

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/admin.proto.
  */
 export const file_cairn_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEIhIKEEdldFN0YXR1c1JlcXVlc3QiyAQKEUdldFN0YXR1c1Jlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEiAKBHJvbGUYBCABKA4yEi5jYWlybi52MS5Ob2RlUm9sZRIMCgR0ZXJtGAUgASgEEhEKCWxlYWRlcl9pZBgGIAEoCRIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgJIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgKIAEoBBIoCgptZW1iZXJzaGlwGAsgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBItCg1lbGVjdGlvbl9tb2RlGAwgASgOMhYuY2Fpcm4udjEuRWxlY3Rpb25Nb2RlEhEKCWRpc2tfZnVsbBgNIAEoCBIkCghyZWNvdmVyeRgOIAEoCzISLmNhaXJuLnYxLlJlY292ZXJ5EhgKEG1lbWJlcnNoaXBfaW5kZXgYDyABKAQSLwoRYm9vdHN0cmFwX21lbWJlcnMYECABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEioKCHByb2dyZXNzGBEgAygLMhguY2Fpcm4udjEuTWVtYmVyUHJvZ3Jlc3MSLQoNbGFzdF9zbmFwc2hvdBgSIAEoCzIWLmNhaXJuLnYxLkxhc3RTbmFwc2hvdBIQCgh3YXJuaW5ncxgTIAMoCRITCgtpbmNhcm5hdGlvbhgUIAEoDCIuChFHZXRMb2dJbmZvUmVxdWVzdBIZChFtaW5fYXBwbGllZF9pbmRleBgBIAEoBCIuCglUZXJtUmFuZ2USEwoLZmlyc3RfaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBCKbAgoSR2V0TG9nSW5mb1Jlc3BvbnNlEhMKC2ZpcnN0X2luZGV4GAEgASgEEhIKCmxhc3RfaW5kZXgYAiABKAQSEQoJbGFzdF90ZXJtGAMgASgEEhYKDnNuYXBzaG90X2luZGV4GAQgASgEEhUKDXNuYXBzaG90X3Rlcm0YBSABKAQSFQoNdG90YWxfZW50cmllcxgGIAEoBBIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIQCghzZWdtZW50cxgJIAEoDRISCgpkaXNrX2J5dGVzGAogASgEEgwKBHRlcm0YCyABKAQSIgoFdGVybXMYDCADKAsyEy5jYWlybi52MS5UZXJtUmFuZ2UifgoTVGFrZVNuYXBzaG90UmVxdWVzdBIbChF0aHJlc2hvbGRfZW50cmllcxgBIAEoBEgAEg8KBWluZGV4GAIgASgESAASGwoOa2VlcF9sb2dfYnl0ZXMYAyABKARIAYgBAUIJCgd0cmlnZ2VyQhEKD19rZWVwX2xvZ19ieXRlcyJmCgxTbmFwc2hvdEluZm8SDQoFaW5kZXgYASABKAQSDAoEdGVybRgCIAEoBBIVCg1wYXlsb2FkX2J5dGVzGAMgASgEEhIKCmZpbGVfYnl0ZXMYBCABKAQSDgoGc2hhMjU2GAUgASgMImwKFFRha2VTbmFwc2hvdFJlc3BvbnNlEg0KBXRha2VuGAEgASgIEigKCHNuYXBzaG90GAIgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEhsKE2xvZ19lbnRyaWVzX3RyaW1tZWQYAyABKAQiFgoUTGlzdFNuYXBzaG90c1JlcXVlc3QiQgoVTGlzdFNuYXBzaG90c1Jlc3BvbnNlEikKCXNuYXBzaG90cxgBIAMoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbyIoChdEb3dubG9hZFNuYXBzaG90UmVxdWVzdBINCgVpbmRleBgBIAEoBCJOChhEb3dubG9hZFNuYXBzaG90UmVzcG9uc2USJAoEaW5mbxgBIAEoCzIWLmNhaXJuLnYxLlNuYXBzaG90SW5mbxIMCgRkYXRhGAIgASgMIhEKD0NhbXBhaWduUmVxdWVzdCIgChBDYW1wYWlnblJlc3BvbnNlEgwKBHRlcm0YASABKAQiFgoUTGlzdFRyYW5zZmVyc1JlcXVlc3QitwEKCFRyYW5zZmVyEgoKAmlkGAEgASgJEg8KB3BlZXJfaWQYAiABKAkSDwoHc2VuZGluZxgDIAEoCBINCgVpbmRleBgEIAEoBBITCgt0b3RhbF9ieXRlcxgFIAEoBBISCgpkb25lX2J5dGVzGAYgASgEEhgKEGJ5dGVzX3Blcl9zZWNvbmQYByABKAQSFAoMcmVtYWluaW5nX21zGAggASgEEhUKDXJlc3VtZWRfYnl0ZXMYCSABKAQiPgoVTGlzdFRyYW5zZmVyc1Jlc3BvbnNlEiUKCXRyYW5zZmVycxgBIAMoCzISLmNhaXJuLnYxLlRyYW5zZmVyIiMKFUNhbmNlbFRyYW5zZmVyUmVxdWVzdBIKCgJpZBgBIAEoCSIYChZDYW5jZWxUcmFuc2ZlclJlc3BvbnNlIjUKEUFkZExlYXJuZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCSI+ChJBZGRMZWFybmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiKAoVUHJvbW90ZUxlYXJuZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiQgoWUHJvbW90ZUxlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCImChNSZW1vdmVNZW1iZXJSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiQAoUUmVtb3ZlTWVtYmVyUmVzcG9uc2USKAoKbWVtYmVyc2hpcBgBIAEoCzIULmNhaXJuLnYxLk1lbWJlcnNoaXAiLAoZVHJhbnNmZXJMZWFkZXJzaGlwUmVxdWVzdBIPCgdub2RlX2lkGAEgASgJIi8KGlRyYW5zZmVyTGVhZGVyc2hpcFJlc3BvbnNlEhEKCWxlYWRlcl9pZBgBIAEoCSIfCg5Db21wYWN0UmVxdWVzdBINCgVpbmRleBgBIAEoBCImCg9Db21wYWN0UmVzcG9uc2USEwoLZmlyc3RfaW5kZXgYASABKAQiFAoSVmVyaWZ5U3RhdGVSZXF1ZXN0Ik8KDE1lbWJlckRpZ2VzdBIPCgdub2RlX2lkGAEgASgJEg4KBnNoYTI1NhgCIAEoDBIPCgdkaWZmZXJzGAMgASgIEg0KBWVycm9yGAQgASgJImAKE1ZlcmlmeVN0YXRlUmVzcG9uc2USDQoFaW5kZXgYASABKAQSJwoHZGlnZXN0cxgCIAMoCzIWLmNhaXJuLnYxLk1lbWJlckRpZ2VzdBIRCglhbGxfZXF1YWwYAyABKAgqiQEKCE5vZGVSb2xlEhkKFU5PREVfUk9MRV9VTlNQRUNJRklFRBAAEhYKEk5PREVfUk9MRV9GT0xMT1dFUhABEhcKE05PREVfUk9MRV9DQU5ESURBVEUQAhIUChBOT0RFX1JPTEVfTEVBREVSEAMSGwoXTk9ERV9ST0xFX1BSRV9DQU5ESURBVEUQBCpkCgxFbGVjdGlvbk1vZGUSHQoZRUxFQ1RJT05fTU9ERV9VTlNQRUNJRklFRBAAEhsKF0VMRUNUSU9OX01PREVfQVVUT01BVElDEAESGAoURUxFQ1RJT05fTU9ERV9NQU5VQUwQAiqdAQoNUHJvZ3Jlc3NTdGF0ZRIeChpQUk9HUkVTU19TVEFURV9VTlNQRUNJRklFRBAAEhgKFFBST0dSRVNTX1NUQVRFX1BST0JFEAESHAoYUFJPR1JFU1NfU1RBVEVfUkVQTElDQVRFEAISGwoXUFJPR1JFU1NfU1RBVEVfU05BUFNIT1QQAxIXChNQUk9HUkVTU19TVEFURV9MT1NUEAQqngIKDlNuYXBzaG90UmVhc29uEh8KG1NOQVBTSE9UX1JFQVNPTl9VTlNQRUNJRklFRBAAEh0KGVNOQVBTSE9UX1JFQVNPTl9SRVFVRVNURUQQARIbChdTTkFQU0hPVF9SRUFTT05fRU5UUklFUxACEh0KGVNOQVBTSE9UX1JFQVNPTl9MT0dfQllURVMQAxIdChlTTkFQU0hPVF9SRUFTT05fTE9HX1JBVElPEAQSFwoTU05BUFNIT1RfUkVBU09OX0FHRRAFEhwKGFNOQVBTSE9UX1JFQVNPTl9GT0xMT1dFUhAGEh0KGVNOQVBTSE9UX1JFQVNPTl9JTlNUQUxMRUQQBxIbChdTTkFQU0hPVF9SRUFTT05fTUlTU0lORxAIMvgICgxBZG1pblNlcnZpY2USSQoJR2V0U3RhdHVzEhouY2Fpcm4udjEuR2V0U3RhdHVzUmVxdWVzdBobLmNhaXJuLnYxLkdldFN0YXR1c1Jlc3BvbnNlIgOQAgESTAoKR2V0TG9nSW5mbxIbLmNhaXJuLnYxLkdldExvZ0luZm9SZXF1ZXN0GhwuY2Fpcm4udjEuR2V0TG9nSW5mb1Jlc3BvbnNlIgOQAgESTQoMVGFrZVNuYXBzaG90Eh0uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVxdWVzdBoeLmNhaXJuLnYxLlRha2VTbmFwc2hvdFJlc3BvbnNlElUKDUxpc3RTbmFwc2hvdHMSHi5jYWlybi52MS5MaXN0U25hcHNob3RzUmVxdWVzdBofLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXNwb25zZSIDkAIBEmAKEERvd25sb2FkU25hcHNob3QSIS5jYWlybi52MS5Eb3dubG9hZFNuYXBzaG90UmVxdWVzdBoiLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXNwb25zZSIDkAIBMAESQQoIQ2FtcGFpZ24SGS5jYWlybi52MS5DYW1wYWlnblJlcXVlc3QaGi5jYWlybi52MS5DYW1wYWlnblJlc3BvbnNlElUKDUxpc3RUcmFuc2ZlcnMSHi5jYWlybi52MS5MaXN0VHJhbnNmZXJzUmVxdWVzdBofLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXNwb25zZSIDkAIBElMKDkNhbmNlbFRyYW5zZmVyEh8uY2Fpcm4udjEuQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0GiAuY2Fpcm4udjEuQ2FuY2VsVHJhbnNmZXJSZXNwb25zZRJHCgpBZGRMZWFybmVyEhsuY2Fpcm4udjEuQWRkTGVhcm5lclJlcXVlc3QaHC5jYWlybi52MS5BZGRMZWFybmVyUmVzcG9uc2USUwoOUHJvbW90ZUxlYXJuZXISHy5jYWlybi52MS5Qcm9tb3RlTGVhcm5lclJlcXVlc3QaIC5jYWlybi52MS5Qcm9tb3RlTGVhcm5lclJlc3BvbnNlEk0KDFJlbW92ZU1lbWJlchIdLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlcXVlc3QaHi5jYWlybi52MS5SZW1vdmVNZW1iZXJSZXNwb25zZRJfChJUcmFuc2ZlckxlYWRlcnNoaXASIy5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0GiQuY2Fpcm4udjEuVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USPgoHQ29tcGFjdBIYLmNhaXJuLnYxLkNvbXBhY3RSZXF1ZXN0GhkuY2Fpcm4udjEuQ29tcGFjdFJlc3BvbnNlEkoKC1ZlcmlmeVN0YXRlEhwuY2Fpcm4udjEuVmVyaWZ5U3RhdGVSZXF1ZXN0Gh0uY2Fpcm4udjEuVmVyaWZ5U3RhdGVSZXNwb25zZWIGcHJvdG8z", [file_cairn_v1_storage]);
+  fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEImYKB0xvZ1N5bmMSDwoHbGFzdF9tcxgBIAEoARIOCgZtYXhfbXMYAiABKAESDgoGcDk5X21zGAMgASgBEhkKDHVuZGVyX3dheV9tcxgEIAEoAUgAiAEBQg8KDV91bmRlcl93YXlfbXMiWQoMTWVtYmVySGVhbHRoEg8KB25vZGVfaWQYASABKAkSKAoHdmVyZGljdBgCIAEoDjIXLmNhaXJuLnYxLkhlYWx0aFZlcmRpY3QSDgoGcmVhc29uGAMgASgJIhIKEEdldFN0YXR1c1JlcXVlc3QilQUKEUdldFN0YXR1c1Jlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEiAKBHJvbGUYBCABKA4yEi5jYWlybi52MS5Ob2RlUm9sZRIMCgR0ZXJtGAUgASgEEhEKCWxlYWRlcl9pZBgGIAEoCRIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgJIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgKIAEoBBIoCgptZW1iZXJzaGlwGAsgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBItCg1lbGVjdGlvbl9tb2RlGAwgASgOMhYuY2Fpcm4udjEuRWxlY3Rpb25Nb2RlEhEKCWRpc2tfZnVsbBgNIAEoCBIkCghyZWNvdmVyeRgOIAEoCzISLmNhaXJuLnYxLlJlY292ZXJ5EhgKEG1lbWJlcnNoaXBfaW5kZXgYDyABKAQSLwoRYm9vdHN0cmFwX21lbWJlcnMYECABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEioKCHByb2dyZXNzGBEgAygLMhguY2Fpcm4udjEuTWVtYmVyUHJvZ3Jlc3MSLQoNbGFzdF9zbmFwc2hvdBgSIAEoCzIWLmNhaXJuLnYxLkxhc3RTbmFwc2hvdBIQCgh3YXJuaW5ncxgTIAMoCRITCgtpbmNhcm5hdGlvbhgUIAEoDBIjCghsb2dfc3luYxgVIAEoCzIRLmNhaXJuLnYxLkxvZ1N5bmMSJgoGaGVhbHRoGBYgAygLMhYuY2Fpcm4udjEuTWVtYmVySGVhbHRoIi4KEUdldExvZ0luZm9SZXF1ZXN0EhkKEW1pbl9hcHBsaWVkX2luZGV4GAEgASgEIi4KCVRlcm1SYW5nZRITCgtmaXJzdF9pbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEIpsCChJHZXRMb2dJbmZvUmVzcG9uc2USEwoLZmlyc3RfaW5kZXgYASABKAQSEgoKbGFzdF9pbmRleBgCIAEoBBIRCglsYXN0X3Rlcm0YAyABKAQSFgoOc25hcHNob3RfaW5kZXgYBCABKAQSFQoNc25hcHNob3RfdGVybRgFIAEoBBIVCg10b3RhbF9lbnRyaWVzGAYgASgEEhQKDGNvbW1pdF9pbmRleBgHIAEoBBIVCg1hcHBsaWVkX2luZGV4GAggASgEEhAKCHNlZ21lbnRzGAkgASgNEhIKCmRpc2tfYnl0ZXMYCiABKAQSDAoEdGVybRgLIAEoBBIiCgV0ZXJtcxgMIAMoCzITLmNhaXJuLnYxLlRlcm1SYW5nZSJ+ChNUYWtlU25hcHNob3RSZXF1ZXN0EhsKEXRocmVzaG9sZF9lbnRyaWVzGAEgASgESAASDwoFaW5kZXgYAiABKARIABIbCg5rZWVwX2xvZ19ieXRlcxgDIAEoBEgBiAEBQgkKB3RyaWdnZXJCEQoPX2tlZXBfbG9nX2J5dGVzImYKDFNuYXBzaG90SW5mbxINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEhUKDXBheWxvYWRfYnl0ZXMYAyABKAQSEgoKZmlsZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAwibAoUVGFrZVNuYXBzaG90UmVzcG9uc2USDQoFdGFrZW4YASABKAgSKAoIc25hcHNob3QYAiABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SGwoTbG9nX2VudHJpZXNfdHJpbW1lZBgDIAEoBCIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJCChVMaXN0U25hcHNob3RzUmVzcG9uc2USKQoJc25hcHNob3RzGAEgAygLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvIigKF0Rvd25sb2FkU25hcHNob3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIk4KGERvd25sb2FkU25hcHNob3RSZXNwb25zZRIkCgRpbmZvGAEgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEgwKBGRhdGEYAiABKAwiEQoPQ2FtcGFpZ25SZXF1ZXN0IiAKEENhbXBhaWduUmVzcG9uc2USDAoEdGVybRgBIAEoBCIWChRMaXN0VHJhbnNmZXJzUmVxdWVzdCK3AQoIVHJhbnNmZXISCgoCaWQYASABKAkSDwoHcGVlcl9pZBgCIAEoCRIPCgdzZW5kaW5nGAMgASgIEg0KBWluZGV4GAQgASgEEhMKC3RvdGFsX2J5dGVzGAUgASgEEhIKCmRvbmVfYnl0ZXMYBiABKAQSGAoQYnl0ZXNfcGVyX3NlY29uZBgHIAEoBBIUCgxyZW1haW5pbmdfbXMYCCABKAQSFQoNcmVzdW1lZF9ieXRlcxgJIAEoBCI+ChVMaXN0VHJhbnNmZXJzUmVzcG9uc2USJQoJdHJhbnNmZXJzGAEgAygLMhIuY2Fpcm4udjEuVHJhbnNmZXIiIwoVQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkNhbmNlbFRyYW5zZmVyUmVzcG9uc2UiNQoRQWRkTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIj4KEkFkZExlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIoChVQcm9tb3RlTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJCChZQcm9tb3RlTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiYKE1JlbW92ZU1lbWJlclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJAChRSZW1vdmVNZW1iZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIsChlUcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiLwoaVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USEQoJbGVhZGVyX2lkGAEgASgJIh8KDkNvbXBhY3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIiYKD0NvbXBhY3RSZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBCIUChJWZXJpZnlTdGF0ZVJlcXVlc3QiTwoMTWVtYmVyRGlnZXN0Eg8KB25vZGVfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEg8KB2RpZmZlcnMYAyABKAgSDQoFZXJyb3IYBCABKAkiYAoTVmVyaWZ5U3RhdGVSZXNwb25zZRINCgVpbmRleBgBIAEoBBInCgdkaWdlc3RzGAIgAygLMhYuY2Fpcm4udjEuTWVtYmVyRGlnZXN0EhEKCWFsbF9lcXVhbBgDIAEoCCqJAQoITm9kZVJvbGUSGQoVTk9ERV9ST0xFX1VOU1BFQ0lGSUVEEAASFgoSTk9ERV9ST0xFX0ZPTExPV0VSEAESFwoTTk9ERV9ST0xFX0NBTkRJREFURRACEhQKEE5PREVfUk9MRV9MRUFERVIQAxIbChdOT0RFX1JPTEVfUFJFX0NBTkRJREFURRAEKmQKDEVsZWN0aW9uTW9kZRIdChlFTEVDVElPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGwoXRUxFQ1RJT05fTU9ERV9BVVRPTUFUSUMQARIYChRFTEVDVElPTl9NT0RFX01BTlVBTBACKp0BCg1Qcm9ncmVzc1N0YXRlEh4KGlBST0dSRVNTX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUUFJPR1JFU1NfU1RBVEVfUFJPQkUQARIcChhQUk9HUkVTU19TVEFURV9SRVBMSUNBVEUQAhIbChdQUk9HUkVTU19TVEFURV9TTkFQU0hPVBADEhcKE1BST0dSRVNTX1NUQVRFX0xPU1QQBCqeAgoOU25hcHNob3RSZWFzb24SHwobU05BUFNIT1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZU05BUFNIT1RfUkVBU09OX1JFUVVFU1RFRBABEhsKF1NOQVBTSE9UX1JFQVNPTl9FTlRSSUVTEAISHQoZU05BUFNIT1RfUkVBU09OX0xPR19CWVRFUxADEh0KGVNOQVBTSE9UX1JFQVNPTl9MT0dfUkFUSU8QBBIXChNTTkFQU0hPVF9SRUFTT05fQUdFEAUSHAoYU05BUFNIT1RfUkVBU09OX0ZPTExPV0VSEAYSHQoZU05BUFNIT1RfUkVBU09OX0lOU1RBTExFRBAHEhsKF1NOQVBTSE9UX1JFQVNPTl9NSVNTSU5HEAgqswMKDUhlYWx0aFZlcmRpY3QSHgoaSEVBTFRIX1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIaChZIRUFMVEhfVkVSRElDVF9IRUFMVEhZEAESHAoYSEVBTFRIX1ZFUkRJQ1RfU0xPV19ESVNLEAISHQoZSEVBTFRIX1ZFUkRJQ1RfU1RVQ0tfRElTSxADEhwKGEhFQUxUSF9WRVJESUNUX0RJU0tfRlVMTBAEEiIKHkhFQUxUSF9WRVJESUNUX0xBVEVfRVZFTlRfTE9PUBAFEh8KG0hFQUxUSF9WRVJESUNUX1NMT1dfQU5TV0VSUxAGEhkKFUhFQUxUSF9WRVJESUNUX1NJTEVOVBAHEiEKHUhFQUxUSF9WRVJESUNUX0ZBTExJTkdfQkVISU5EEAgSIgoeSEVBTFRIX1ZFUkRJQ1RfQ0FOTk9UX0NBVENIX1VQEAkSHAoYSEVBTFRIX1ZFUkRJQ1RfTE9TVF9EQVRBEAoSHwobSEVBTFRIX1ZFUkRJQ1RfTk9UX0FfTUVNQkVSEAsSJQohSEVBTFRIX1ZFUkRJQ1RfT1VUX09GX0RFU0NSSVBUT1JTEAwy+AgKDEFkbWluU2VydmljZRJJCglHZXRTdGF0dXMSGi5jYWlybi52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2Fpcm4udjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJMCgpHZXRMb2dJbmZvEhsuY2Fpcm4udjEuR2V0TG9nSW5mb1JlcXVlc3QaHC5jYWlybi52MS5HZXRMb2dJbmZvUmVzcG9uc2UiA5ACARJNCgxUYWtlU25hcHNob3QSHS5jYWlybi52MS5UYWtlU25hcHNob3RSZXF1ZXN0Gh4uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVzcG9uc2USVQoNTGlzdFNuYXBzaG90cxIeLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlIgOQAgESYAoQRG93bmxvYWRTbmFwc2hvdBIhLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXF1ZXN0GiIuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlIgOQAgEwARJBCghDYW1wYWlnbhIZLmNhaXJuLnYxLkNhbXBhaWduUmVxdWVzdBoaLmNhaXJuLnYxLkNhbXBhaWduUmVzcG9uc2USVQoNTGlzdFRyYW5zZmVycxIeLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1Jlc3BvbnNlIgOQAgESUwoOQ2FuY2VsVHJhbnNmZXISHy5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlcXVlc3QaIC5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlc3BvbnNlEkcKCkFkZExlYXJuZXISGy5jYWlybi52MS5BZGRMZWFybmVyUmVxdWVzdBocLmNhaXJuLnYxLkFkZExlYXJuZXJSZXNwb25zZRJTCg5Qcm9tb3RlTGVhcm5lchIfLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVxdWVzdBogLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVzcG9uc2USTQoMUmVtb3ZlTWVtYmVyEh0uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBoeLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEl8KElRyYW5zZmVyTGVhZGVyc2hpcBIjLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QaJC5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRI+CgdDb21wYWN0EhguY2Fpcm4udjEuQ29tcGFjdFJlcXVlc3QaGS5jYWlybi52MS5Db21wYWN0UmVzcG9uc2USSgoLVmVyaWZ5U3RhdGUSHC5jYWlybi52MS5WZXJpZnlTdGF0ZVJlcXVlc3QaHS5jYWlybi52MS5WZXJpZnlTdGF0ZVJlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
 
 /**
  * How the node's state came to be at its last start.
@@ -156,6 +156,80 @@ export const LastSnapshotSchema: GenMessage<LastSnapshot> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 2);
 
 /**
+ * How long the syncs of a node's log take, in milliseconds. A write that is under way counts with
+ * the time that it has taken so far.
+ *
+ * @generated from message cairn.v1.LogSync
+ */
+export type LogSync = Message<"cairn.v1.LogSync"> & {
+  /**
+   * The last one that has ended.
+   *
+   * @generated from field: double last_ms = 1;
+   */
+  lastMs: number;
+
+  /**
+   * The longest one within the last minute.
+   *
+   * @generated from field: double max_ms = 2;
+   */
+  maxMs: number;
+
+  /**
+   * 99 of 100 within the last minute took no longer.
+   *
+   * @generated from field: double p99_ms = 3;
+   */
+  p99Ms: number;
+
+  /**
+   * Absent when nothing is being written.
+   *
+   * @generated from field: optional double under_way_ms = 4;
+   */
+  underWayMs?: number | undefined;
+};
+
+/**
+ * Describes the message cairn.v1.LogSync.
+ * Use `create(LogSyncSchema)` to create a new message.
+ */
+export const LogSyncSchema: GenMessage<LogSync> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_admin, 3);
+
+/**
+ * @generated from message cairn.v1.MemberHealth
+ */
+export type MemberHealth = Message<"cairn.v1.MemberHealth"> & {
+  /**
+   * @generated from field: string node_id = 1;
+   */
+  nodeId: string;
+
+  /**
+   * The worst of what is the matter.
+   *
+   * @generated from field: cairn.v1.HealthVerdict verdict = 2;
+   */
+  verdict: HealthVerdict;
+
+  /**
+   * All that is the matter, in words; empty when it is healthy.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message cairn.v1.MemberHealth.
+ * Use `create(MemberHealthSchema)` to create a new message.
+ */
+export const MemberHealthSchema: GenMessage<MemberHealth> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_admin, 4);
+
+/**
  * @generated from message cairn.v1.GetStatusRequest
  */
 export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
@@ -166,7 +240,7 @@ export type GetStatusRequest = Message<"cairn.v1.GetStatusRequest"> & {
  * Use `create(GetStatusRequestSchema)` to create a new message.
  */
 export const GetStatusRequestSchema: GenMessage<GetStatusRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 3);
+  messageDesc(file_cairn_v1_admin, 5);
 
 /**
  * @generated from message cairn.v1.GetStatusResponse
@@ -291,6 +365,18 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
    * @generated from field: bytes incarnation = 20;
    */
   incarnation: Uint8Array;
+
+  /**
+   * @generated from field: cairn.v1.LogSync log_sync = 21;
+   */
+  logSync?: LogSync | undefined;
+
+  /**
+   * This node, as it sees itself; on the leader every other member, too, as the leader sees it.
+   *
+   * @generated from field: repeated cairn.v1.MemberHealth health = 22;
+   */
+  health: MemberHealth[];
 };
 
 /**
@@ -298,7 +384,7 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
  * Use `create(GetStatusResponseSchema)` to create a new message.
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 4);
+  messageDesc(file_cairn_v1_admin, 6);
 
 /**
  * @generated from message cairn.v1.GetLogInfoRequest
@@ -317,7 +403,7 @@ export type GetLogInfoRequest = Message<"cairn.v1.GetLogInfoRequest"> & {
  * Use `create(GetLogInfoRequestSchema)` to create a new message.
  */
 export const GetLogInfoRequestSchema: GenMessage<GetLogInfoRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 5);
+  messageDesc(file_cairn_v1_admin, 7);
 
 /**
  * Entries that share a term.
@@ -343,7 +429,7 @@ export type TermRange = Message<"cairn.v1.TermRange"> & {
  * Use `create(TermRangeSchema)` to create a new message.
  */
 export const TermRangeSchema: GenMessage<TermRange> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 6);
+  messageDesc(file_cairn_v1_admin, 8);
 
 /**
  * @generated from message cairn.v1.GetLogInfoResponse
@@ -429,7 +515,7 @@ export type GetLogInfoResponse = Message<"cairn.v1.GetLogInfoResponse"> & {
  * Use `create(GetLogInfoResponseSchema)` to create a new message.
  */
 export const GetLogInfoResponseSchema: GenMessage<GetLogInfoResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 7);
+  messageDesc(file_cairn_v1_admin, 9);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotRequest
@@ -474,7 +560,7 @@ export type TakeSnapshotRequest = Message<"cairn.v1.TakeSnapshotRequest"> & {
  * Use `create(TakeSnapshotRequestSchema)` to create a new message.
  */
 export const TakeSnapshotRequestSchema: GenMessage<TakeSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 8);
+  messageDesc(file_cairn_v1_admin, 10);
 
 /**
  * A snapshot on disk.
@@ -519,7 +605,7 @@ export type SnapshotInfo = Message<"cairn.v1.SnapshotInfo"> & {
  * Use `create(SnapshotInfoSchema)` to create a new message.
  */
 export const SnapshotInfoSchema: GenMessage<SnapshotInfo> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 9);
+  messageDesc(file_cairn_v1_admin, 11);
 
 /**
  * @generated from message cairn.v1.TakeSnapshotResponse
@@ -552,7 +638,7 @@ export type TakeSnapshotResponse = Message<"cairn.v1.TakeSnapshotResponse"> & {
  * Use `create(TakeSnapshotResponseSchema)` to create a new message.
  */
 export const TakeSnapshotResponseSchema: GenMessage<TakeSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 10);
+  messageDesc(file_cairn_v1_admin, 12);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsRequest
@@ -565,7 +651,7 @@ export type ListSnapshotsRequest = Message<"cairn.v1.ListSnapshotsRequest"> & {
  * Use `create(ListSnapshotsRequestSchema)` to create a new message.
  */
 export const ListSnapshotsRequestSchema: GenMessage<ListSnapshotsRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 11);
+  messageDesc(file_cairn_v1_admin, 13);
 
 /**
  * @generated from message cairn.v1.ListSnapshotsResponse
@@ -584,7 +670,7 @@ export type ListSnapshotsResponse = Message<"cairn.v1.ListSnapshotsResponse"> & 
  * Use `create(ListSnapshotsResponseSchema)` to create a new message.
  */
 export const ListSnapshotsResponseSchema: GenMessage<ListSnapshotsResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 12);
+  messageDesc(file_cairn_v1_admin, 14);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotRequest
@@ -603,7 +689,7 @@ export type DownloadSnapshotRequest = Message<"cairn.v1.DownloadSnapshotRequest"
  * Use `create(DownloadSnapshotRequestSchema)` to create a new message.
  */
 export const DownloadSnapshotRequestSchema: GenMessage<DownloadSnapshotRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 13);
+  messageDesc(file_cairn_v1_admin, 15);
 
 /**
  * @generated from message cairn.v1.DownloadSnapshotResponse
@@ -629,7 +715,7 @@ export type DownloadSnapshotResponse = Message<"cairn.v1.DownloadSnapshotRespons
  * Use `create(DownloadSnapshotResponseSchema)` to create a new message.
  */
 export const DownloadSnapshotResponseSchema: GenMessage<DownloadSnapshotResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 14);
+  messageDesc(file_cairn_v1_admin, 16);
 
 /**
  * @generated from message cairn.v1.CampaignRequest
@@ -642,7 +728,7 @@ export type CampaignRequest = Message<"cairn.v1.CampaignRequest"> & {
  * Use `create(CampaignRequestSchema)` to create a new message.
  */
 export const CampaignRequestSchema: GenMessage<CampaignRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 15);
+  messageDesc(file_cairn_v1_admin, 17);
 
 /**
  * @generated from message cairn.v1.CampaignResponse
@@ -661,7 +747,7 @@ export type CampaignResponse = Message<"cairn.v1.CampaignResponse"> & {
  * Use `create(CampaignResponseSchema)` to create a new message.
  */
 export const CampaignResponseSchema: GenMessage<CampaignResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 16);
+  messageDesc(file_cairn_v1_admin, 18);
 
 /**
  * @generated from message cairn.v1.ListTransfersRequest
@@ -674,7 +760,7 @@ export type ListTransfersRequest = Message<"cairn.v1.ListTransfersRequest"> & {
  * Use `create(ListTransfersRequestSchema)` to create a new message.
  */
 export const ListTransfersRequestSchema: GenMessage<ListTransfersRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 17);
+  messageDesc(file_cairn_v1_admin, 19);
 
 /**
  * A snapshot on its way.
@@ -747,7 +833,7 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
  * Use `create(TransferSchema)` to create a new message.
  */
 export const TransferSchema: GenMessage<Transfer> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 18);
+  messageDesc(file_cairn_v1_admin, 20);
 
 /**
  * @generated from message cairn.v1.ListTransfersResponse
@@ -764,7 +850,7 @@ export type ListTransfersResponse = Message<"cairn.v1.ListTransfersResponse"> & 
  * Use `create(ListTransfersResponseSchema)` to create a new message.
  */
 export const ListTransfersResponseSchema: GenMessage<ListTransfersResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 19);
+  messageDesc(file_cairn_v1_admin, 21);
 
 /**
  * @generated from message cairn.v1.CancelTransferRequest
@@ -781,7 +867,7 @@ export type CancelTransferRequest = Message<"cairn.v1.CancelTransferRequest"> & 
  * Use `create(CancelTransferRequestSchema)` to create a new message.
  */
 export const CancelTransferRequestSchema: GenMessage<CancelTransferRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 20);
+  messageDesc(file_cairn_v1_admin, 22);
 
 /**
  * @generated from message cairn.v1.CancelTransferResponse
@@ -794,7 +880,7 @@ export type CancelTransferResponse = Message<"cairn.v1.CancelTransferResponse"> 
  * Use `create(CancelTransferResponseSchema)` to create a new message.
  */
 export const CancelTransferResponseSchema: GenMessage<CancelTransferResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 21);
+  messageDesc(file_cairn_v1_admin, 23);
 
 /**
  * @generated from message cairn.v1.AddLearnerRequest
@@ -818,7 +904,7 @@ export type AddLearnerRequest = Message<"cairn.v1.AddLearnerRequest"> & {
  * Use `create(AddLearnerRequestSchema)` to create a new message.
  */
 export const AddLearnerRequestSchema: GenMessage<AddLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 22);
+  messageDesc(file_cairn_v1_admin, 24);
 
 /**
  * @generated from message cairn.v1.AddLearnerResponse
@@ -837,7 +923,7 @@ export type AddLearnerResponse = Message<"cairn.v1.AddLearnerResponse"> & {
  * Use `create(AddLearnerResponseSchema)` to create a new message.
  */
 export const AddLearnerResponseSchema: GenMessage<AddLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 23);
+  messageDesc(file_cairn_v1_admin, 25);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerRequest
@@ -854,7 +940,7 @@ export type PromoteLearnerRequest = Message<"cairn.v1.PromoteLearnerRequest"> & 
  * Use `create(PromoteLearnerRequestSchema)` to create a new message.
  */
 export const PromoteLearnerRequestSchema: GenMessage<PromoteLearnerRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 24);
+  messageDesc(file_cairn_v1_admin, 26);
 
 /**
  * @generated from message cairn.v1.PromoteLearnerResponse
@@ -873,7 +959,7 @@ export type PromoteLearnerResponse = Message<"cairn.v1.PromoteLearnerResponse"> 
  * Use `create(PromoteLearnerResponseSchema)` to create a new message.
  */
 export const PromoteLearnerResponseSchema: GenMessage<PromoteLearnerResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 25);
+  messageDesc(file_cairn_v1_admin, 27);
 
 /**
  * @generated from message cairn.v1.RemoveMemberRequest
@@ -890,7 +976,7 @@ export type RemoveMemberRequest = Message<"cairn.v1.RemoveMemberRequest"> & {
  * Use `create(RemoveMemberRequestSchema)` to create a new message.
  */
 export const RemoveMemberRequestSchema: GenMessage<RemoveMemberRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 26);
+  messageDesc(file_cairn_v1_admin, 28);
 
 /**
  * @generated from message cairn.v1.RemoveMemberResponse
@@ -909,7 +995,7 @@ export type RemoveMemberResponse = Message<"cairn.v1.RemoveMemberResponse"> & {
  * Use `create(RemoveMemberResponseSchema)` to create a new message.
  */
 export const RemoveMemberResponseSchema: GenMessage<RemoveMemberResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 27);
+  messageDesc(file_cairn_v1_admin, 29);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipRequest
@@ -928,7 +1014,7 @@ export type TransferLeadershipRequest = Message<"cairn.v1.TransferLeadershipRequ
  * Use `create(TransferLeadershipRequestSchema)` to create a new message.
  */
 export const TransferLeadershipRequestSchema: GenMessage<TransferLeadershipRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 28);
+  messageDesc(file_cairn_v1_admin, 30);
 
 /**
  * @generated from message cairn.v1.TransferLeadershipResponse
@@ -947,7 +1033,7 @@ export type TransferLeadershipResponse = Message<"cairn.v1.TransferLeadershipRes
  * Use `create(TransferLeadershipResponseSchema)` to create a new message.
  */
 export const TransferLeadershipResponseSchema: GenMessage<TransferLeadershipResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 29);
+  messageDesc(file_cairn_v1_admin, 31);
 
 /**
  * @generated from message cairn.v1.CompactRequest
@@ -966,7 +1052,7 @@ export type CompactRequest = Message<"cairn.v1.CompactRequest"> & {
  * Use `create(CompactRequestSchema)` to create a new message.
  */
 export const CompactRequestSchema: GenMessage<CompactRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 30);
+  messageDesc(file_cairn_v1_admin, 32);
 
 /**
  * @generated from message cairn.v1.CompactResponse
@@ -985,7 +1071,7 @@ export type CompactResponse = Message<"cairn.v1.CompactResponse"> & {
  * Use `create(CompactResponseSchema)` to create a new message.
  */
 export const CompactResponseSchema: GenMessage<CompactResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 31);
+  messageDesc(file_cairn_v1_admin, 33);
 
 /**
  * @generated from message cairn.v1.VerifyStateRequest
@@ -998,7 +1084,7 @@ export type VerifyStateRequest = Message<"cairn.v1.VerifyStateRequest"> & {
  * Use `create(VerifyStateRequestSchema)` to create a new message.
  */
 export const VerifyStateRequestSchema: GenMessage<VerifyStateRequest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 32);
+  messageDesc(file_cairn_v1_admin, 34);
 
 /**
  * The digest of one member's state.
@@ -1038,7 +1124,7 @@ export type MemberDigest = Message<"cairn.v1.MemberDigest"> & {
  * Use `create(MemberDigestSchema)` to create a new message.
  */
 export const MemberDigestSchema: GenMessage<MemberDigest> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 33);
+  messageDesc(file_cairn_v1_admin, 35);
 
 /**
  * @generated from message cairn.v1.VerifyStateResponse
@@ -1071,7 +1157,7 @@ export type VerifyStateResponse = Message<"cairn.v1.VerifyStateResponse"> & {
  * Use `create(VerifyStateResponseSchema)` to create a new message.
  */
 export const VerifyStateResponseSchema: GenMessage<VerifyStateResponse> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_admin, 34);
+  messageDesc(file_cairn_v1_admin, 36);
 
 /**
  * The part that a node plays.
@@ -1264,6 +1350,107 @@ export enum SnapshotReason {
  */
 export const SnapshotReasonSchema: GenEnum<SnapshotReason> = /*@__PURE__*/
   enumDesc(file_cairn_v1_admin, 3);
+
+/**
+ * How a member does. Later versions may know more.
+ *
+ * @generated from enum cairn.v1.HealthVerdict
+ */
+export enum HealthVerdict {
+  /**
+   * @generated from enum value: HEALTH_VERDICT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: HEALTH_VERDICT_HEALTHY = 1;
+   */
+  HEALTHY = 1,
+
+  /**
+   * A sync of its log took half an election timeout (and half a second), or longer, within the last
+   * minute.
+   *
+   * @generated from enum value: HEALTH_VERDICT_SLOW_DISK = 2;
+   */
+  SLOW_DISK = 2,
+
+  /**
+   * A write of its log has been under way for longer than an election timeout. Such a leader hands
+   * over; such a member does not campaign.
+   *
+   * @generated from enum value: HEALTH_VERDICT_STUCK_DISK = 3;
+   */
+  STUCK_DISK = 3,
+
+  /**
+   * @generated from enum value: HEALTH_VERDICT_DISK_FULL = 4;
+   */
+  DISK_FULL = 4,
+
+  /**
+   * Its process stood still for so long within the last minute.
+   *
+   * @generated from enum value: HEALTH_VERDICT_LATE_EVENT_LOOP = 5;
+   */
+  LATE_EVENT_LOOP = 5,
+
+  /**
+   * It takes so long to answer its leader.
+   *
+   * @generated from enum value: HEALTH_VERDICT_SLOW_ANSWERS = 6;
+   */
+  SLOW_ANSWERS = 6,
+
+  /**
+   * It has not answered its leader for two election timeouts.
+   *
+   * @generated from enum value: HEALTH_VERDICT_SILENT = 7;
+   */
+  SILENT = 7,
+
+  /**
+   * It answers its leader, and takes nothing of what it lacks.
+   *
+   * @generated from enum value: HEALTH_VERDICT_FALLING_BEHIND = 8;
+   */
+  FALLING_BEHIND = 8,
+
+  /**
+   * Snapshots are outdated when they have arrived there.
+   *
+   * @generated from enum value: HEALTH_VERDICT_CANNOT_CATCH_UP = 9;
+   */
+  CANNOT_CATCH_UP = 9,
+
+  /**
+   * It has less than it acknowledged: it counts for nothing until another directory takes its
+   * place.
+   *
+   * @generated from enum value: HEALTH_VERDICT_LOST_DATA = 10;
+   */
+  LOST_DATA = 10,
+
+  /**
+   * It was removed from its cluster.
+   *
+   * @generated from enum value: HEALTH_VERDICT_NOT_A_MEMBER = 11;
+   */
+  NOT_A_MEMBER = 11,
+
+  /**
+   * Its process has too many files open: it refuses writes until it can open one again.
+   *
+   * @generated from enum value: HEALTH_VERDICT_OUT_OF_DESCRIPTORS = 12;
+   */
+  OUT_OF_DESCRIPTORS = 12,
+}
+
+/**
+ * Describes the enum cairn.v1.HealthVerdict.
+ */
+export const HealthVerdictSchema: GenEnum<HealthVerdict> = /*@__PURE__*/
+  enumDesc(file_cairn_v1_admin, 4);
 
 /**
  * Every method concerns the node that is asked, unless it says otherwise.

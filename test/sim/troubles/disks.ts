@@ -7,6 +7,8 @@ import type { SimNode } from "../sim_node.js";
 
 /** What befalls disks. */
 export class DiskTroubles {
+  #isOver = false;
+
   constructor(
     private readonly cluster: SimCluster,
     private readonly random: SimRandom,
@@ -23,6 +25,24 @@ export class DiskTroubles {
     disk.extraMs = random.pick([20, 100, 300]);
     cluster.scheduler.after(random.between(500, 5_000), undefined, `the disk of ${id} is fast again`, () => {
       disk.extraMs = 0;
+    });
+  }
+
+  /** It takes nothing for many election timeouts, or each call takes as long as one. */
+  stuckDisk(random: SimRandom): void {
+    const { cluster } = this;
+    const { leader } = cluster;
+    const node = leader !== undefined && random.chance(0.5) ? leader : random.pick(cluster.nodes);
+    const hangs = random.chance(0.6);
+    cluster.count(hangs ? "stuck disk" : "crawling disk");
+    if (node === leader) cluster.count("stuck or crawling disk of the leader");
+    cluster.note(`the disk of ${node.id} ${hangs ? "is stuck" : "crawls"}`);
+    if (hangs) node.disk.hang();
+    else node.disk.extraMs = random.between(800, 3_000);
+    cluster.scheduler.after(random.between(1_000, 12_000), undefined, `the disk of ${node.id} is well again`, () => {
+      if (this.#isOver) return;
+      node.disk.goOn();
+      node.disk.extraMs = 0;
     });
   }
 
@@ -72,6 +92,7 @@ export class DiskTroubles {
   }
 
   end(): void {
+    this.#isOver = true;
     for (const { disk } of this.cluster.nodes) disk.calm();
   }
 

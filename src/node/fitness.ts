@@ -1,0 +1,123 @@
+import { CairnError } from "../errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { Clock } from "./clock.js";
+import { healthOf, type MemberHealth, memberFindings, ownFindings, type Pace } from "./health.js";
+import type { NodeHost } from "./host.js";
+import type { Logger } from "./logger.js";
+import { MemberWatch } from "./member_watch.js";
+import type { NodeOptions } from "./options.js";
+import type { Proposals } from "./proposals.js";
+import { RecentTimes } from "./recent_times.js";
+import type { RoomKeeper } from "./room.js";
+import type { OutgoingTransfer } from "./snapshot_outbox.js";
+import type { AppliedWaiters } from "./waiters.js";
+import { type LogSync, WriteWatch } from "./write_watch.js";
+
+export interface FitnessSurroundings {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly room: Pick<RoomKeeper, "shortage">;
+  /** Snapshots on their way to followers. */
+  transfers(): readonly OutgoingTransfer[];
+  /** Why the follower of this member key cannot catch up by snapshots; undefined when it can. */
+  hopeless(key: string): string | undefined;
+  /** Callers that are told when this node cannot answer them. */
+  readonly proposals: Pick<Proposals<unknown>, "failAll">;
+  readonly waiters: Pick<AppliedWaiters, "failAll">;
+}
+
+/**
+ * Whether this node can do its work, and what it sees of the others: measures its disk and its
+ * event loop, tells the core of them at each tick, and says what is the matter (T8).
+ */
+export class Fitness {
+  readonly writes: WriteWatch;
+  readonly #pace: Pace;
+  readonly #late = new RecentTimes();
+  readonly #members: MemberWatch;
+  /** Of the last tick, to log changes. */
+  #disk: WriteWatch["disk"] = "fit";
+
+  constructor(
+    private readonly host: NodeHost,
+    { tickMs = 100, electionTicks = 10 }: Pick<NodeOptions<unknown, StateMachine>, "tickMs" | "electionTicks">,
+    private readonly surroundings: FitnessSurroundings,
+  ) {
+    this.#pace = { tickMs, electionMs: electionTicks * tickMs };
+    this.writes = new WriteWatch(surroundings.clock, this.#pace.electionMs);
+    this.#members = new MemberWatch(surroundings.clock);
+  }
+
+  get logSync(): LogSync {
+    return this.writes.sync;
+  }
+
+  /** This node, and on the leader every other member. */
+  get health(): readonly MemberHealth[] {
+    const { id, raft } = this.host;
+    const { progress } = raft;
+    const others = this.#members.times(progress).map((times) => {
+      const lost = progress.find(({ key }) => key === times.key)?.lost;
+      const facts = { times, lost, hopeless: this.surroundings.hopeless(times.key) };
+      return healthOf(times.id, memberFindings(facts, this.#pace));
+    });
+    return [healthOf(id, this.#ownFindings()), ...others];
+  }
+
+  /** What is the matter with this node itself, in words. */
+  get warnings(): string[] {
+    return this.#ownFindings().map(({ text }) => text);
+  }
+
+  /**
+   * Lets the core have its tick, so many milliseconds after the one before; `isLate`: the clock may
+   * have stood still.
+   */
+  tick(elapsedMs: number, isLate: boolean): void {
+    const { raft } = this.host;
+    const { clock, transfers } = this.surroundings;
+    const lateMs = Math.max(0, elapsedMs - this.#pace.tickMs);
+    this.#late.record(clock.now(), lateMs);
+    if (isLate) raft.distrustClock();
+    if (elapsedMs >= this.#pace.electionMs) this.#stoodStill(lateMs);
+    this.#lookAtDisk();
+    raft.tick();
+    this.#members.tick(raft.progress, raft.log.last.index, transfers());
+  }
+
+  #stoodStill(ms: number): void {
+    const facts = { ms: Math.round(ms), role: this.host.raft.role };
+    this.surroundings.logger.warn(facts, "the process stood still for longer than an election timeout");
+    this.writes.stoodStill(ms);
+    this.#members.stoodStill(ms);
+    this.host.raft.stoodStill();
+  }
+
+  #lookAtDisk(): void {
+    const { raft, id } = this.host;
+    const { disk } = this.writes;
+    raft.diskIs(disk);
+    if (disk !== this.#disk) this.#logDisk(disk);
+    this.#disk = disk;
+    if (disk !== "stuck" || raft.role === "leader") return;
+    // Nothing that waits here will be answered soon. Another node may lead by now.
+    this.surroundings.proposals.failAll("this node leads no more, and its disk does not take the log");
+    const text = `node ${id} does not lead, and its disk does not take the log: ask another node`;
+    this.surroundings.waiters.failAll(new CairnError("NOT_LEADER", text, { leaderHint: raft.leader }));
+  }
+
+  #logDisk(disk: WriteWatch["disk"]): void {
+    const { role } = this.host.raft;
+    const underWayMs = Math.round(this.logSync.underWayMs ?? 0);
+    if (disk === "stuck") this.surroundings.logger.warn({ role, underWayMs }, "the disk does not take the log");
+    else if (this.#disk === "stuck") this.surroundings.logger.info({ role }, "the disk takes the log again");
+  }
+
+  #ownFindings() {
+    const { clock, room } = this.surroundings;
+    const { lost, removedAt } = this.host.raft;
+    const lateMs = this.#late.maxMs(clock.now());
+    const facts = { sync: this.logSync, lateMs, shortage: room.shortage, lost, removedAt };
+    return ownFindings(facts, this.#pace);
+  }
+}

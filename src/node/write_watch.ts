@@ -1,0 +1,84 @@
+import { limits } from "../core/limits.js";
+import type { DiskState } from "../core/state.js";
+import type { Clock } from "./clock.js";
+import { RecentTimes } from "./recent_times.js";
+
+/** How long the syncs of a node's log take, in milliseconds. */
+export interface LogSync {
+  /** The last one that has ended; 0 before the first. */
+  readonly lastMs: number;
+  /**
+   * The longest one within the last limits.healthWindowMs. One under way counts with the time that
+   * it has taken so far.
+   */
+  readonly maxMs: number;
+  /** 99 of 100 within that time took no longer. */
+  readonly p99Ms: number;
+  /** How long the write that is under way has taken so far; undefined when none is. */
+  readonly underWayMs: number | undefined;
+}
+
+/**
+ * Measures how long writes of the log take until they are durable, the one under way included: a
+ * disk that hangs ends nothing (T8).
+ */
+export class WriteWatch {
+  readonly #times = new RecentTimes();
+  #lastMs = 0;
+  #startedMs: number | undefined;
+  /**
+   * When a write ended that had taken longer than an election timeout; undefined once a quick one
+   * has shown that this is over.
+   */
+  #stuckUntilMs: number | undefined;
+
+  constructor(
+    private readonly clock: Clock,
+    /** Length of an election timeout. */
+    private readonly electionMs: number,
+  ) {}
+
+  /** Does one write; one at a time. `isSynced`: it is durable when it ends. */
+  async measure(isSynced: boolean, write: () => Promise<void>): Promise<void> {
+    this.#startedMs = this.clock.now();
+    try {
+      await write();
+    } finally {
+      this.#ended(this.clock.now(), isSynced);
+    }
+  }
+
+  get sync(): LogSync {
+    const now = this.clock.now();
+    const underWayMs = this.#underWay(now);
+    const maxMs = Math.max(this.#times.maxMs(now), underWayMs ?? 0);
+    return { lastMs: this.#lastMs, maxMs, p99Ms: this.#times.p99Ms(now), underWayMs };
+  }
+
+  get disk(): DiskState {
+    const now = this.clock.now();
+    if ((this.#underWay(now) ?? 0) >= this.electionMs) return "stuck";
+    const isOver =
+      this.#stuckUntilMs === undefined || now - this.#stuckUntilMs >= limits.stuckTimeouts * this.electionMs;
+    return isOver ? "fit" : "suspect";
+  }
+
+  /** The process stood still for so long: that is not the disk's doing. */
+  stoodStill(ms: number): void {
+    if (this.#startedMs !== undefined) this.#startedMs += ms;
+  }
+
+  #underWay(now: number): number | undefined {
+    return this.#startedMs === undefined ? undefined : Math.max(0, now - this.#startedMs);
+  }
+
+  #ended(now: number, isSynced: boolean): void {
+    const ms = this.#underWay(now) ?? 0;
+    this.#startedMs = undefined;
+    if (ms >= this.electionMs) this.#stuckUntilMs = now;
+    else if (isSynced && ms < this.electionMs / 2) this.#stuckUntilMs = undefined;
+    if (!isSynced) return;
+    this.#lastMs = ms;
+    this.#times.record(now, ms);
+  }
+}

@@ -1,0 +1,245 @@
+import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import type { ProgressInfo } from "../../src/core/raft.js";
+import { CairnError } from "../../src/errors.js";
+import { healthOf, healthVerdicts, memberFindings, type OwnFacts, ownFindings } from "../../src/node/health.js";
+import { MemberWatch } from "../../src/node/member_watch.js";
+import { RecentTimes } from "../../src/node/recent_times.js";
+import type { OutgoingTransfer } from "../../src/node/snapshot_outbox.js";
+import { WriteWatch } from "../../src/node/write_watch.js";
+import { deferred, ManualClock } from "../support/conditions.js";
+
+const PACE = { tickMs: 100, electionMs: 1_000 };
+const QUICK = { lastMs: 1, maxMs: 2, p99Ms: 2, underWayMs: undefined };
+
+describe("durations of the last minute", () => {
+  test("the longest counts for a minute, and no longer", () => {
+    const times = new RecentTimes();
+    times.record(1_000, 700);
+    times.record(30_000, 5);
+    expect(times.maxMs(55_000)).toBe(700);
+    expect(times.maxMs(1_000 + limits.healthWindowMs)).toBe(5);
+    expect(times.maxMs(10 * limits.healthWindowMs)).toBe(0);
+  });
+
+  test("one of a hundred does not move the 99th percentile, two do", () => {
+    const times = new RecentTimes();
+    for (let at = 0; at < 99; at++) times.record(at, 1.5);
+    times.record(100, 900);
+    expect([times.p99Ms(200), times.maxMs(200)]).toEqual([2, 900]);
+    times.record(200, 900);
+    expect(times.p99Ms(200)).toBe(900);
+    expect(new RecentTimes().p99Ms(0)).toBe(0);
+  });
+});
+
+describe("T8: writes of the log", () => {
+  const started = (isSynced = true) => {
+    const clock = new ManualClock();
+    const watch = new WriteWatch(clock, PACE.electionMs);
+    const write = deferred();
+    return { clock, watch, write, ended: watch.measure(isSynced, () => write.promise) };
+  };
+
+  test("one that is under way counts with the time that it has taken so far", async () => {
+    const { clock, watch, write, ended } = started();
+    clock.advance(15_000);
+    expect(watch.sync).toEqual({ lastMs: 0, maxMs: 15_000, p99Ms: 0, underWayMs: 15_000 });
+    expect(watch.disk).toBe("stuck");
+    write.resolve();
+    await ended;
+    expect(watch.sync).toEqual({ lastMs: 15_000, maxMs: 15_000, p99Ms: 15_000, underWayMs: undefined });
+  });
+
+  test("after one that was stuck the disk is suspect, until a quick one ends that, or some time", async () => {
+    const { clock, watch, write, ended } = started();
+    clock.advance(PACE.electionMs);
+    write.resolve();
+    await ended;
+    expect(watch.disk).toBe("suspect");
+    clock.advance(limits.stuckTimeouts * PACE.electionMs - 1);
+    expect(watch.disk).toBe("suspect");
+    clock.advance(1);
+    expect(watch.disk).toBe("fit");
+    const slow = deferred();
+    const again = watch.measure(true, () => slow.promise);
+    clock.advance(PACE.electionMs);
+    slow.resolve();
+    await again;
+    // It was not synced, and says nothing about the disk.
+    await watch.measure(false, async () => {});
+    expect(watch.disk).toBe("suspect");
+    await watch.measure(true, async () => {});
+    expect(watch.disk).toBe("fit");
+  });
+
+  test("one that is not synced makes a disk stuck, too, and one that fails has ended", async () => {
+    const { clock, watch, write, ended } = started(false);
+    clock.advance(PACE.electionMs);
+    expect(watch.disk).toBe("stuck");
+    write.reject(new Error("no"));
+    await expect(ended).rejects.toThrow("no");
+    expect([watch.disk, watch.sync.underWayMs, watch.sync.lastMs]).toEqual(["suspect", undefined, 0]);
+  });
+
+  test("a pause of the process is not the disk's doing", () => {
+    const { clock, watch } = started();
+    clock.advance(5_000);
+    watch.stoodStill(4_900);
+    expect([watch.sync.underWayMs, watch.disk]).toEqual([100, "fit"]);
+  });
+});
+
+describe("a node judges itself", () => {
+  const facts = { sync: QUICK, lateMs: 0, shortage: undefined, lost: undefined, removedAt: undefined };
+  const judge = (change: Partial<OwnFacts>) => healthOf("n1", ownFindings({ ...facts, ...change }, PACE));
+
+  test("healthy", () => expect(judge({})).toEqual({ id: "n1", verdict: "healthy", reason: "" }));
+
+  test("T8: a write that does not end", () => {
+    const { verdict, reason } = judge({ sync: { ...QUICK, underWayMs: 15_000, maxMs: 15_000 } as never });
+    expect(verdict).toBe("stuck_disk");
+    expect(reason).toBe("a write of the log has been under way for 15 s: the disk does not take it");
+  });
+
+  test("slow from half an election timeout on", () => {
+    expect(judge({ sync: { ...QUICK, maxMs: 499 } }).verdict).toBe("healthy");
+    const { verdict, reason } = judge({ sync: { ...QUICK, maxMs: 500 } });
+    expect([verdict, reason]).toEqual(["slow_disk", expect.stringContaining("took 500 ms within the last minute")]);
+  });
+
+  test("too many open files", () => {
+    const shortage = new CairnError("BUSY", "too many open files");
+    expect(judge({ shortage })).toMatchObject({
+      verdict: "out_of_descriptors",
+      reason: expect.stringMatching(/^too many files are open/),
+    });
+  });
+
+  test("several things: the worst is the verdict, and all are said", () => {
+    const { verdict, reason } = judge({ lateMs: 800, shortage: new CairnError("DISK_FULL", "no space left") });
+    expect(verdict).toBe("disk_full");
+    expect(reason).toMatch(/^the disk is full: .*; the process stood still for 800 ms/);
+    expect(healthVerdicts.at(-1)).toBe("healthy");
+  });
+});
+
+/** A leader's look at n2, tick by tick. */
+class Watched {
+  readonly clock = new ManualClock();
+  readonly watch = new MemberWatch(this.clock);
+  member: ProgressInfo = {
+    id: "n2",
+    key: "n2",
+    match: 5,
+    next: 6,
+    sentRound: 1,
+    ackedRound: 1,
+    state: "replicate",
+    isActive: true,
+  };
+  lastIndex = 5;
+  transfers: OutgoingTransfer[] = [];
+
+  /** Each tick sends a heartbeat; `isAnswered`: all that was sent is answered by the next tick. */
+  pass(ms: number, isAnswered: boolean): void {
+    for (let at = 0; at < ms; at += PACE.tickMs) {
+      this.clock.advance(PACE.tickMs);
+      const { sentRound, ackedRound } = this.member;
+      this.member = {
+        ...this.member,
+        ackedRound: isAnswered ? sentRound : ackedRound,
+        sentRound: sentRound + 1,
+      };
+      this.watch.tick([this.member], this.lastIndex, this.transfers);
+    }
+  }
+
+  verdict(hopeless?: string) {
+    const [times] = this.watch.times([this.member]);
+    return healthOf("n2", memberFindings({ times: times!, hopeless, lost: this.member.lost }, PACE));
+  }
+}
+
+describe("a leader judges a member", () => {
+  test("that answers and has all: healthy", () => {
+    const n2 = new Watched();
+    n2.pass(60_000, true);
+    expect(n2.verdict()).toEqual({ id: "n2", verdict: "healthy", reason: "" });
+  });
+
+  test("T8: whose answers take long", () => {
+    const n2 = new Watched();
+    n2.pass(1_000, true);
+    n2.pass(900, false);
+    expect(n2.verdict()).toMatchObject({
+      verdict: "slow_answers",
+      reason: expect.stringMatching(/^its answers take \d+ ms/),
+    });
+    n2.pass(300, true);
+    expect(n2.verdict().verdict).toBe("healthy");
+  });
+
+  test("T8: that is silent, since when", () => {
+    const n2 = new Watched();
+    n2.pass(1_000, true);
+    n2.pass(12_000, false);
+    expect(n2.verdict()).toEqual({ id: "n2", verdict: "silent", reason: "it has not answered the leader for 12 s" });
+  });
+
+  test("T3: that answers and takes nothing: health is progress, not answers", () => {
+    const n2 = new Watched();
+    n2.pass(1_000, true);
+    n2.lastIndex = 9;
+    n2.pass(4_900, true);
+    expect(n2.verdict().verdict).toBe("healthy");
+    n2.pass(100, true);
+    expect(n2.verdict()).toMatchObject({ verdict: "falling_behind", reason: expect.stringContaining("for 5000 ms") });
+    n2.member = { ...n2.member, match: 6 };
+    n2.pass(100, true);
+    expect(n2.verdict().verdict).toBe("healthy");
+  });
+
+  test("T3: that has less than it acknowledged, however it answers", () => {
+    const n2 = new Watched();
+    n2.member = { ...n2.member, state: "lost", lost: { acknowledged: 9, has: 5 } };
+    n2.lastIndex = 9;
+    n2.pass(60_000, true);
+    const reason = "it acknowledged entries up to 9, and its log ends at 5: it has lost data";
+    expect(n2.verdict()).toEqual({ id: "n2", verdict: "lost_data", reason });
+    n2.pass(10_000, false);
+    const silent = `${reason}; it has not answered the leader for 10 s`;
+    expect(n2.verdict()).toEqual({ id: "n2", verdict: "lost_data", reason: silent });
+  });
+
+  test("that gets a snapshot: it has more patience, and none that was sent in full is idle", () => {
+    const n2 = new Watched();
+    n2.lastIndex = 900;
+    n2.member = { ...n2.member, state: "snapshot" };
+    n2.transfers = [{ to: "n2", doneBytes: 10, totalBytes: 100 } as OutgoingTransfer];
+    n2.pass(29_000, true);
+    expect(n2.verdict().verdict).toBe("healthy");
+    n2.pass(2_000, true);
+    expect(n2.verdict().verdict).toBe("falling_behind");
+    n2.transfers = [{ to: "n2", doneBytes: 100, totalBytes: 100 } as OutgoingTransfer];
+    n2.pass(90_000, true);
+    expect(n2.verdict().verdict).toBe("healthy");
+    expect(n2.verdict("n2 cannot catch up: it is too slow")).toMatchObject({ verdict: "cannot_catch_up" });
+  });
+
+  test("and forgets those that are no members, and all when it leads no more", () => {
+    const n2 = new Watched();
+    n2.pass(10_000, false);
+    n2.watch.tick([], 5, []);
+    n2.pass(100, false);
+    expect(n2.verdict().verdict).toBe("healthy");
+  });
+
+  test("a pause of the leader's process is not the member's doing", () => {
+    const n2 = new Watched();
+    n2.pass(1_000, true);
+    n2.clock.advance(30_000);
+    n2.watch.stoodStill(30_000);
+    expect(n2.verdict().verdict).toBe("healthy");
+  });
+});
