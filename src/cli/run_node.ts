@@ -14,6 +14,7 @@ import { standardErrorLogger } from "./log.js";
 import { comeBack, rejoinCluster } from "./lost_disk.js";
 import { peerLog } from "./peer_log.js";
 import type { Rejoin } from "./rejoin_note.js";
+import { reportFatal } from "./report.js";
 import { untilSignal } from "./signals.js";
 import { peerSnapshotSource } from "./snapshot_source.js";
 import type { StartSettings } from "./start_settings.js";
@@ -89,7 +90,7 @@ async function startNode(settings: StartSettings, logger: Logger, signal: AbortS
     transport: grpcTransport({ onChange: peerLog(logger) }),
     logger,
     onFatal: (error) => {
-      process.stderr.write(`cairn: node ${id} stopped itself: ${String(error)}\n`);
+      reportFatal(`node ${id} stopped itself`, error);
       process.exit(exitCodes.fatal);
     },
   });
