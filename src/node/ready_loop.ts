@@ -32,6 +32,7 @@ export interface ReadyObserver<Result> {
  */
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
+  #endPause: (() => void) | undefined;
   readonly #stopped = new AbortController();
   /** A snapshot that is being loaded into the state machine, beside the loop. Never rejects. */
   #loading: Promise<void> | undefined;
@@ -71,6 +72,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   stop(): void {
     this.#stopped.abort();
     this.#wake?.();
+    this.#endPause?.();
   }
 
   #sleep(): Promise<void> {
@@ -82,10 +84,12 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     });
   }
 
-  /** Lets the event loop have its turn. */
+  /** Lets the event loop have its turn. Only {@link stop} cuts that short: callers of this process may wake the loop without one. */
   #pause(): Promise<void> {
-    this.clock.soon(() => this.wake());
-    return this.#sleep();
+    return new Promise((resolve) => {
+      this.#endPause = resolve;
+      this.clock.soon(resolve);
+    });
   }
 
   async #takeReady(): Promise<void> {
