@@ -1,11 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { type Clock, systemClock } from "../clock.js";
-import { CairnError } from "../errors.js";
-import { checkKey, checkKeyStart, checkValue } from "../machine/command.js";
-import { ChannelPool } from "../transport/channel_pool.js";
-import { AnyNode } from "./any_node.js";
 import {
   checkFlag,
   checkFunction,
@@ -14,7 +9,12 @@ import {
   checkSignal,
   checkWholeNumber,
   invalid,
-} from "./arguments.js";
+} from "../arguments.js";
+import { type Clock, systemClock } from "../clock.js";
+import { CairnError } from "../errors.js";
+import { checkKey, checkKeyStart, checkValue } from "../machine/command.js";
+import { ChannelPool } from "../transport/channel_pool.js";
+import { AnyNode } from "./any_node.js";
 import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
 import { QueueRoom } from "./call_queue.js";
 import { LeaderSearch } from "./leader_search.js";

@@ -1,3 +1,4 @@
+import { checkSignal, checkWholeNumber } from "../arguments.js";
 import { InvariantViolation } from "../core/invariants.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import {
@@ -17,6 +18,7 @@ import type { IndexedMembership, Membership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
+import { checkNodeOptions } from "./check_options.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./compaction.js";
 import { Conditions } from "./conditions.js";
@@ -78,6 +80,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   static async start<Result, Machine extends StateMachine<Result>>(
     options: NodeOptions<Result, Machine>,
   ): Promise<CairnNode<Result, Machine>> {
+    checkNodeOptions(options);
     const clock = options.clock ?? systemClock;
     const started = clock.now();
     const recovered = await recoverNode(options);
@@ -211,7 +214,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, BUSY, DISK_FULL, LIMIT_EXCEEDED: nothing happened. OUTCOME_UNKNOWN: it may still take effect.
    */
   async propose(data: Uint8Array, signal?: AbortSignal): Promise<Committed<Result>> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     if (signal?.aborted) throw new CairnError("CANCELLED", "the caller gave up before the write was begun");
     checkFitsEntry(data, "the command");
     if (this.#room.isFull) throw diskFull();
@@ -227,14 +230,15 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
   async linearizableRead(signal?: AbortSignal): Promise<void> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     const index = await this.#reads.index(signal);
     await this.waitApplied(index, signal);
   }
 
   /** Waits until this node has applied `index`. @throws CairnError CANCELLED; DISK_FULL when it cannot apply anything now */
   async waitApplied(index: number, signal?: AbortSignal): Promise<void> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
+    checkWholeNumber("index", index, 0);
     if (this.#storage.machine.appliedIndex >= index) return;
     if (this.#room.isFull) throw diskFull();
     await this.#waiters.wait(index, signal);
@@ -280,7 +284,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError FAILED_PRECONDITION when it cannot; NOT_LEADER when it has lost; CANCELLED
    */
   async campaign(signal?: AbortSignal): Promise<number> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     const term = await this.#leadership.campaign(signal);
     await this.waitApplied(this.#raft.log.commit, signal);
     return term;
@@ -293,7 +297,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * node leads on then; CANCELLED
    */
   async transferLeadership(to?: string, signal?: AbortSignal): Promise<string> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     return this.#leadership.transfer(to, signal);
   }
 
@@ -302,7 +306,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, DISK_FULL, FAILED_PRECONDITION with the reason: nothing happened. OUTCOME_UNKNOWN
    */
   async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     if (this.#room.isFull) throw diskFull();
     return this.#leadership.changeMembership(change, signal);
   }
@@ -437,7 +441,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#wake();
   }
 
-  #assertRunning(): void {
+  #assertRunning(signal?: AbortSignal): void {
+    checkSignal(signal);
     if (this.#stopping !== undefined) throw new CairnError("STOPPED", `node ${this.id} has stopped`);
   }
 }

@@ -49,7 +49,7 @@ describe("calls that wait behind others of the same client", () => {
   test("have a bound in number, beyond which a call fails at once, with the limit's name; other kinds still run", async () => {
     const node = await FakeNode.start("n1");
     node.answer = (call) => (call.call.case === "get" ? acknowledge(call) : undefined);
-    const client = clientOf(node.address);
+    const client = clientOf(node.address, { timeoutMs: 600_000 });
     const most = limits.clientWritesInFlight + limits.clientQueueCalls;
     const waiting = outcomes(Array.from({ length: most }, (_, at) => client.put(`${at}`, "")));
     const text = `${limits.clientQueueCalls} calls wait in this client; the limit clientQueueCalls is ${limits.clientQueueCalls}`;
@@ -66,7 +66,7 @@ describe("calls that wait behind others of the same client", () => {
   test("have a bound in bytes", async () => {
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
-    const client = clientOf(node.address);
+    const client = clientOf(node.address, { timeoutMs: 600_000 });
     const value = new Uint8Array(limits.valueBytes);
     const bytes = limits.valueBytes + 65;
     const most = Math.floor(limits.clientWriteBytesInFlight / bytes) + Math.floor(limits.clientQueueBytes / bytes);
@@ -82,7 +82,8 @@ describe("reads of any node", () => {
     const node = await FakeNode.start("n1");
     const answers = deferred();
     node.getsWaitFor = answers.promise;
-    const client = clientOf(node.address);
+    // Time is not what this is about, and so many calls take some.
+    const client = clientOf(node.address, { timeoutMs: 600_000 });
     const most = limits.clientReadsInFlight;
     const caller = new AbortController();
     const calls = Array.from({ length: 2 * most }, () => client.get("a", { stale: true }));

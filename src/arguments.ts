@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.js";
+import { CairnError } from "./errors.js";
 
 // Callers may come from JavaScript: types alone do not keep a wrong argument out. Each check throws INVALID_ARGUMENT, and names the argument.
 
@@ -15,6 +15,24 @@ export function checkObject<Type extends object>(what: string, value: Type): Typ
 export function checkFlag(what: string, value: boolean | undefined): boolean {
   if (value === undefined || typeof value === "boolean") return value === true;
   throw invalid(what, "true or false", value);
+}
+
+/** Infinity is a number here. @throws CairnError INVALID_ARGUMENT */
+export function checkNumber(what: string, value: number, least: number, expected = `a number from ${least}`): number {
+  if (typeof value === "number" && value >= least) return value;
+  throw invalid(what, expected, value);
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function checkText(what: string, value: string, leastCharacters = 1): string {
+  if (typeof value === "string" && value.length >= leastCharacters) return value;
+  throw invalid(what, leastCharacters > 0 ? "a text that is not empty" : "a text", value);
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function checkOneOf<Word extends string>(what: string, value: Word, words: readonly Word[]): Word {
+  if (words.includes(value)) return value;
+  throw invalid(what, words.map((word) => JSON.stringify(word)).join(" or "), value);
 }
 
 /** @throws CairnError INVALID_ARGUMENT */
@@ -41,7 +59,7 @@ export function checkMethods<Type extends object>(what: string, value: Type, met
 }
 
 /** @throws CairnError INVALID_ARGUMENT */
-export function checkFunction<Type extends () => unknown>(what: string, value: Type): Type {
+export function checkFunction<Type>(what: string, value: Type): Type {
   if (typeof value === "function") return value;
   throw invalid(what, "a function", value);
 }
