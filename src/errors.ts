@@ -25,6 +25,8 @@ export const errorCodes = {
   UNREACHABLE: { grpc: "UNAVAILABLE", retryable: true },
   /** Too much is waiting. Nothing happened; try later. */
   BUSY: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
+  /** Too many calls wait in this client; the text names the limit. Nothing happened; try again when some have ended. */
+  QUEUE_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** The disk is full. Nothing happened; try later. */
   DISK_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** A write may or may not take effect. Only a request with a request id may be sent again. */

@@ -14,6 +14,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "version.ts": [],
   "clock.ts": [],
+  "arguments.ts": ["errors.ts"],
   // The file system is an interface that everything which writes files takes, so that tests can break it.
   // The format of snapshot files is there for the thread that makes a whole file of a captured state.
   machine: [
@@ -27,9 +28,19 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   storage: ["core", "errors.ts", "gen"],
   // Entries have the same bytes in the log as between peers.
   transport: ["core", "storage/wal/codec.ts", "errors.ts", "gen"],
-  node: ["core", "machine", "storage", "transport", "errors.ts", "version.ts", "clock.ts"],
-  server: ["core", "machine", "storage", "transport", "node", "errors.ts", "version.ts", "gen"],
-  client: ["core", "machine", "storage/snapshots", "transport", "errors.ts", "version.ts", "clock.ts", "gen"],
+  node: ["core", "machine", "storage", "transport", "arguments.ts", "errors.ts", "version.ts", "clock.ts"],
+  server: ["core", "machine", "storage", "transport", "node", "arguments.ts", "errors.ts", "version.ts", "gen"],
+  client: [
+    "core",
+    "machine",
+    "storage/snapshots",
+    "transport",
+    "arguments.ts",
+    "errors.ts",
+    "version.ts",
+    "clock.ts",
+    "gen",
+  ],
   gateway: [
     "core",
     "machine",

@@ -11,6 +11,10 @@ const HELP = `
 The nodes n1, n2, ... listen on the base port and the ports after it. Stop them with Ctrl-C; start again on the same data to go on.
 What stands after -- is given to each node: cairn cluster -- --snapshot-entries 1000`;
 
+/** Stands below a complaint about its command line. */
+export const CLUSTER_HINT =
+  "(flags of cairn start stand after --: cairn cluster -- --snapshot-entries 1000; see --help)";
+
 /** `cairn cluster` */
 export function clusterCommand(): Command {
   return new Command("cluster")

@@ -1,9 +1,11 @@
-import { buffer } from "node:stream/consumers";
 import { Command, Option } from "commander";
 import { limits } from "../core/limits.js";
+import { CairnError } from "../errors.js";
 import type { CairnClient, Expected, KeyValue, StoredValue } from "../index.js";
 import { exitCodes } from "./exit_codes.js";
 import { endpointsOption, wholeNumber } from "./options.js";
+import { print } from "./output.js";
+import { no } from "./report.js";
 
 interface Common {
   readonly endpoints: readonly string[];
@@ -97,7 +99,7 @@ async function withClient(
 
 async function get(client: CairnClient, key: string, { stale, json }: ReadFlags): Promise<number> {
   const found = await client.get(key, { stale });
-  if (found === undefined) return no(`there is no key ${JSON.stringify(key)}`);
+  if (found === undefined) return noKey(key);
   if (json) await print(`${JSON.stringify(jsonOf(found))}\n`);
   else {
     await print(found.bytes);
@@ -108,14 +110,15 @@ async function get(client: CairnClient, key: string, { stale, json }: ReadFlags)
 }
 
 async function put(client: CairnClient, key: string, given: string | undefined, flags: PutFlags): Promise<number> {
-  const value = given === undefined || given === "-" ? await buffer(process.stdin) : given;
+  const value = given === undefined || given === "-" ? await valueFromInput() : given;
   const expected = expectation(flags);
   if (expected === undefined) return written(await client.put(key, value), flags);
   const result = await client.compareAndSet(key, expected, value);
   if (result.swapped) return written(result.version, flags);
   const { current } = result;
-  if (current === undefined) return no(`there is no key ${JSON.stringify(key)}`);
-  return no(`key ${JSON.stringify(key)} has version ${current.version} and the value ${shown(current)}`);
+  if (current === undefined) return noKey(key);
+  const text = `key ${JSON.stringify(key)} has version ${current.version} and the value ${shown(current)}`;
+  return no("FAILED_PRECONDITION", text, { version: current.version, ...valueFields(current.bytes) });
 }
 
 function expectation({ ifValue, ifVersion, ifAbsent }: PutFlags): Expected | undefined {
@@ -132,23 +135,40 @@ async function written(version: number, { json }: Common): Promise<number> {
 async function remove(client: CairnClient, key: string, { json }: Common): Promise<number> {
   const deleted = await client.delete(key);
   if (json) await print(`${JSON.stringify({ deleted })}\n`);
-  if (!deleted) return no(`there is no key ${JSON.stringify(key)}`);
+  if (!deleted) return noKey(key);
   return exitCodes.ok;
 }
 
 async function range(client: CairnClient, prefix: string, flags: RangeFlags): Promise<number> {
   const { after, limit, stale, json, keysOnly } = flags;
   for await (const entry of client.range({ prefix, after, limit, stale })) {
-    if (json) await print(`${JSON.stringify(keysOnly ? { key: entry.key } : jsonOf(entry))}\n`);
-    else await print(keysOnly ? `${entry.key}\n` : `${entry.key}\t${entry.text()}\n`);
+    const line = json ? JSON.stringify(keysOnly ? { key: entry.key } : jsonOf(entry)) : textOf(entry, keysOnly);
+    if (!(await print(`${line}\n`))) break;
   }
   return exitCodes.ok;
 }
 
-/** The answer is no; a script sees that by the exit code, a person by the text. */
-function no(text: string): number {
-  process.stderr.write(`cairn: ${text}\n`);
-  return exitCodes.no;
+function textOf(entry: KeyValue, keysOnly = false): string {
+  return keysOnly ? entry.key : `${entry.key}\t${entry.text()}`;
+}
+
+function noKey(key: string): number {
+  return no("NOT_FOUND", `there is no key ${JSON.stringify(key)}`);
+}
+
+/** All of standard input, unless it is larger than a value may be: then it need not be read. */
+async function valueFromInput(): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  for await (const piece of process.stdin as AsyncIterable<Buffer>) {
+    pieces.push(piece);
+    bytes += piece.byteLength;
+    if (bytes > limits.valueBytes) {
+      const text = `standard input holds more than ${limits.valueBytes} bytes`;
+      throw new CairnError("LIMIT_EXCEEDED", `${text}, which is the limit valueBytes`);
+    }
+  }
+  return Buffer.concat(pieces, bytes);
 }
 
 function jsonOf({ key, bytes, version, createVersion }: KeyValue): object {
@@ -165,11 +185,4 @@ function valueFields(bytes: Uint8Array): object {
 function shown(stored: StoredValue): string {
   const text = stored.text();
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}...` : text);
-}
-
-/** Waits until there is room for more: a slow reader of a pipe must not make this process hold what it has not read. */
-function print(data: string | Uint8Array): Promise<void> {
-  return new Promise((resolve, reject) => {
-    process.stdout.write(data, (error) => (error ? reject(error) : resolve()));
-  });
 }

@@ -1,18 +1,47 @@
 import { Command } from "commander";
+import { CairnError } from "../errors.js";
+import type { AdminClient } from "./cluster_admin.js";
 import { type OperatorOptions, operatorCommand, printResult, withCluster } from "./operator.js";
 import { idText } from "./options.js";
 
+/** How long the leader may take to say that it leads, in milliseconds. */
+const ANSWER_MS = 2_000;
+
 /** `cairn leader` */
 export function leaderCommand(): Command {
-  const leader = new Command("leader").description("Say who leads.");
+  const leader = new Command("leader")
+    .description("Say who leads, or hand leadership over.")
+    .usage("[command] [options]");
+  operatorCommand(leader.command("show", { isDefault: true }))
+    .description("Say who leads; what cairn leader does without a command. Exits with 1 when nobody does.")
+    .argument("[none...]", "no argument")
+    .usage("[options]")
+    .action((others: string[], options: OperatorOptions, command: Command) => {
+      if (others.length > 0)
+        command.error(`error: unknown command '${others[0]}' (a command comes before its options)`);
+      return show(options);
+    });
   operatorCommand(leader.command("transfer"))
     .description("Hand leadership over to a voter.")
     .argument("[id]", "the node that is to lead (default: the one that is most caught up)", idText)
     .action((id: string | undefined, options: OperatorOptions) =>
       withCluster(options, async (cluster) => {
         const { leaderId } = await cluster.onLeader((admin) => admin.transferLeadership({ nodeId: id ?? "" }));
-        printResult(options, { leader: leaderId }, `${leaderId} leads`);
+        await printResult(options, { leader: leaderId }, `${leaderId} leads`);
       }),
     );
   return leader;
+}
+
+/** Asks the leader itself: a node that names it may be behind. */
+function show(options: OperatorOptions): Promise<void> {
+  return withCluster(options, async (cluster) => {
+    const ask = async (admin: AdminClient, address: string) => {
+      const { leaderId, nodeId, term } = await admin.getStatus({}, { timeoutMs: ANSWER_MS });
+      if (leaderId !== nodeId) throw new CairnError("NOT_LEADER", `${nodeId} does not lead any more`);
+      return { leader: leaderId, address, term: Number(term) };
+    };
+    const found = await cluster.onLeader(ask, undefined, 0);
+    await printResult(options, found, `${found.leader} leads, at ${found.address}`);
+  });
 }

@@ -1,13 +1,14 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from "commander";
-import { CairnError, hasCode } from "../errors.js";
+import { Command } from "commander";
 import { version } from "../version.js";
-import { clusterCommand } from "./cluster.js";
+import { CLUSTER_HINT, clusterCommand } from "./cluster.js";
 import { exitCodes } from "./exit_codes.js";
 import { gatewayCommand } from "./gateway.js";
 import { kvCommand } from "./kv.js";
 import { leaderCommand } from "./leader.js";
 import { memberCommand } from "./member.js";
+import { ignoreBrokenStreams } from "./output.js";
+import { report, reportsJson, UsageError } from "./report.js";
 import { snapshotCommand } from "./snapshot.js";
 import { startCommand } from "./start.js";
 import { statusCommand } from "./status.js";
@@ -36,8 +37,16 @@ Exit codes:
   .addCommand(leaderCommand())
   .addCommand(snapshotCommand())
   .addCommand(verifyCommand());
-for (const command of withSubcommands(program)) command.exitOverride().showHelpAfterError("(see --help)");
+for (const command of withSubcommands(program)) {
+  command.exitOverride((error) => {
+    throw new UsageError(error, fullName(command));
+  });
+  command.showHelpAfterError(command.name() === "cluster" ? CLUSTER_HINT : "(see --help)");
+  // The report is a JSON line then, and nothing else.
+  if (reportsJson()) command.configureOutput({ outputError: () => {}, writeErr: () => {} });
+}
 
+ignoreBrokenStreams();
 // grpc-js would print by itself what is said in the errors anyway.
 process.env.GRPC_VERBOSITY ??= "NONE";
 
@@ -46,23 +55,13 @@ try {
 } catch (error) {
   process.exitCode = report(error);
   // What a failed command has left open must not keep the process.
-  if (!(error instanceof CommanderError)) process.exit();
+  if (!(error instanceof UsageError)) process.exit();
 }
 
 function withSubcommands(command: Command): Command[] {
   return [command, ...command.commands.flatMap(withSubcommands)];
 }
 
-function report(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-  process.stderr.write(`cairn: ${describe(error)}\n`);
-  return exitCodes.failed;
-}
-
-/** The message of an error that the system or Cairn reports; of anything else, which is a bug, where it happened too. */
-function describe(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const isReported = error instanceof CairnError || "code" in error || error.cause !== undefined;
-  if (hasCode(error, "DISK_FULL")) return `${error.message}. Free some space and start again.`;
-  return isReported ? error.message : (error.stack ?? error.message);
+function fullName(command: Command): string {
+  return command.parent === null ? command.name() : `${fullName(command.parent)} ${command.name()}`;
 }

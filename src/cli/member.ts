@@ -46,5 +46,5 @@ async function show(
 ): Promise<void> {
   const members = await withCluster(options, async (cluster) => work(cluster, await import("./members.js")));
   const rows = members.map(({ id, address: at, role }) => [id, at, role]);
-  printResult(options, { members }, table(["ID", "ADDRESS", "ROLE"], rows));
+  await printResult(options, { members }, table(["ID", "ADDRESS", "ROLE"], rows));
 }

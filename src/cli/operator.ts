@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { ClusterAdmin } from "./cluster_admin.js";
 import { endpointsOption } from "./options.js";
+import { print } from "./output.js";
 
 /** What every command that talks to a running cluster takes. */
 export interface OperatorOptions {
@@ -28,8 +29,17 @@ export async function withCluster<Result>(
 }
 
 /** Prints what a command has found: as JSON on one line, or as text. */
-export function printResult({ json }: Pick<OperatorOptions, "json">, result: object, text: string): void {
-  process.stdout.write(`${json ? JSON.stringify(result) : text}\n`);
+export async function printResult(
+  { json }: Pick<OperatorOptions, "json">,
+  result: object,
+  text: string,
+): Promise<void> {
+  await print(`${json ? JSON.stringify(result) : text}\n`);
+}
+
+/** The same on standard error, where standard output holds something else. */
+export function note({ json }: Pick<OperatorOptions, "json">, result: object, text: string): void {
+  process.stderr.write(`${json ? JSON.stringify(result) : text}\n`);
 }
 
 /** Columns of text, each as wide as its widest cell. */

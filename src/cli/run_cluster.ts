@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import type { ClusterOptions } from "./cluster.js";
 import { ClusterAdmin } from "./cluster_admin.js";
+import { checkCluster, clusterMembers, dataOf } from "./cluster_checks.js";
+import { memberList } from "./cluster_ids.js";
 import { exitCodes } from "./exit_codes.js";
 import { type StopReason, untilSignal } from "./signals.js";
 
@@ -14,13 +15,16 @@ const NOT_FOR_NODES = ["CAIRN_JOIN", "CAIRN_ADVERTISE", "CAIRN_CLUSTER_ID", "CAI
 
 /** Runs the nodes until a signal comes, and then ends the process. None of them outlives it, however it ends. */
 export async function runCluster(options: ClusterOptions, flags: readonly string[]): Promise<void> {
+  await checkCluster(options, flags);
   const signal = untilSignal();
   const nodes = Array.from({ length: options.nodes }, (_, at) => new ClusterNode(options, at, flags));
+  let isRunning = false;
   let isStopping = false;
   for (const node of nodes) {
     void node.exited.then((how) => {
       if (isStopping) return;
-      complain(`${node.id} ${how}. It is not started again by itself. To start it:\n  ${node.commandLine}`);
+      const advice = `It is not started again by itself. To start it:\n  ${node.commandLine}`;
+      complain(isRunning ? `${node.id} ${how}. ${advice}` : `${node.id} ${how}`);
     });
   }
   const stop = async () => {
@@ -37,6 +41,7 @@ export async function runCluster(options: ClusterOptions, flags: readonly string
     await stop();
     process.exit(started === "failed" ? exitCodes.failed : exitCodes.ok);
   }
+  isRunning = true;
   await announce(options, nodes, signal);
   const end = await Promise.race([signal, failed]);
   if (end === "failed") complain("no node runs any more");
@@ -55,13 +60,12 @@ class ClusterNode {
   readonly #process: ChildProcess;
 
   constructor(options: ClusterOptions, at: number, flags: readonly string[]) {
-    const addressOf = (each: number) => `127.0.0.1:${options.basePort + each}`;
-    this.id = `n${at + 1}`;
-    this.address = addressOf(at);
-    const members = Array.from({ length: options.nodes }, (_, each) => `n${each + 1}=${addressOf(each)}`);
+    const members = clusterMembers(options);
+    ({ id: this.id, address: this.address } = members[at]!);
     const data = dataOf(options, at);
-    this.#arguments = ["start", "--id", this.id, "--data", data, "--cluster", members.join(","), ...flags];
-    const further = ["--json", "--log-level", "error"];
+    this.#arguments = ["start", "--id", this.id, "--data", data, "--cluster", memberList(members).join(","), ...flags];
+    // Errors are for a person to read: no --json.
+    const further = ["--log-level", "error"];
     this.#process = spawn(process.execPath, [process.argv[1]!, ...this.#arguments, ...further], {
       env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_FOR_NODES.includes(name))),
       // With a channel, a node knows when this process is gone. Not in its group, so that Ctrl-C comes to the nodes by way of here alone.
@@ -76,7 +80,7 @@ class ClusterNode {
     });
     this.listening = new Promise((resolve, reject) => {
       createInterface(this.#process.stdout!).on("line", (line) => {
-        if (line.includes('"event":"listening"')) resolve();
+        if (line.includes(" listens on ") || line.includes('"event":"listening"')) resolve();
       });
       void this.exited.then((how) => reject(new Error(`${this.id} ${how}`)));
     });
@@ -94,10 +98,6 @@ class ClusterNode {
     await this.exited;
     clearTimeout(timer);
   }
-}
-
-function dataOf({ data }: ClusterOptions, at: number): string {
-  return join(data, `n${at + 1}`);
 }
 
 async function announce(

@@ -11,6 +11,7 @@ import { exitCodes } from "./exit_codes.js";
 import { standardErrorLogger } from "./log.js";
 import { type EventContext, eventJson, eventText, isTrouble } from "./member_events.js";
 import { peerLog } from "./peer_log.js";
+import { reportFatal } from "./report.js";
 import { untilSignal } from "./signals.js";
 import { peerSnapshotSource } from "./snapshot_source.js";
 import type { StartSettings } from "./start_settings.js";
@@ -84,7 +85,7 @@ function startMember(settings: StartSettings, logger: Logger, signal: AbortSigna
       transport: grpcTransport({ onChange: peerLog(logger) }),
       logger,
       onFatal: (error) => {
-        process.stderr.write(`cairn: node ${id} stopped itself: ${String(error)}\n`);
+        reportFatal(`node ${id} stopped itself`, error);
         process.exit(exitCodes.fatal);
       },
     }),

@@ -1,11 +1,12 @@
 import { Command } from "commander";
 import { limits } from "../core/limits.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
-import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
+import { note, type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
 import { idText, nonEmpty, wholeNumber } from "./options.js";
 import { noProgress, progressOn } from "./progress.js";
 import { untilInterrupted } from "./signals.js";
 import { addOfflineCommands } from "./snapshot_offline.js";
+import { STANDARD_OUTPUT } from "./snapshot_target.js";
 import type { Snapshot } from "./snapshots.js";
 
 type Snapshots = typeof import("./snapshots.js");
@@ -30,18 +31,18 @@ export function snapshotCommand(): Command {
       const found = await ask(options, (cluster, { take }) => take(cluster, options.node));
       const { node, taken, trimmed, snapshot: newest } = found;
       const text = taken ? `took a snapshot, and trimmed ${trimmed} entries` : "has nothing new to put into a snapshot";
-      printResult(options, found, `${node} ${text}${newest === undefined ? "" : `\n${describe(newest)}`}`);
+      await printResult(options, found, `${node} ${text}${newest === undefined ? "" : `\n${describe(newest)}`}`);
     });
   nodeCommand(snapshot.command("list"))
     .description("List the snapshots on a node's disk, newest first.")
     .action(async (options: NodeOptions) => {
       const found = await ask(options, (cluster, { list }) => list(cluster, options.node));
       const rows = found.snapshots.map(({ index, term, bytes, sha256 }) => [index, term, bytes, sha256].map(String));
-      printResult(options, found, table(["INDEX", "TERM", "BYTES", "SHA-256"], rows));
+      await printResult(options, found, table(["INDEX", "TERM", "BYTES", "SHA-256"], rows));
     });
   nodeCommand(snapshot.command("save"))
     .description("Save a snapshot to a file, and verify it on the way.")
-    .argument("<file>", "where to; must not be there yet", nonEmpty)
+    .argument("<file>", "where to; must not be there yet. - is standard output, if that is no terminal", nonEmpty)
     .option("--index <n>", "which one (default: the newest)", wholeNumber(1, limits.indexMax))
     .option("--quiet", "do not show on a terminal how far it has come")
     .action(async (file: string, options: SaveOptions) => {
@@ -51,7 +52,11 @@ export function snapshotCommand(): Command {
           save(cluster, options.node, options.index ?? 0, file, { progress, signal }),
         ),
       );
-      printResult(options, { ...saved, file }, `saved to ${file}, from ${saved.node}\n${describe(saved.snapshot)}`);
+      const where = file === STANDARD_OUTPUT ? "standard output" : file;
+      const text = `saved to ${where}, from ${saved.node}\n${describe(saved.snapshot)}`;
+      // Standard output holds the snapshot then.
+      if (file === STANDARD_OUTPUT) note(options, { ...saved, file }, text);
+      else await printResult(options, { ...saved, file }, text);
     });
   addOfflineCommands(snapshot);
   return snapshot;

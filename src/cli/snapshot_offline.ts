@@ -1,4 +1,4 @@
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { exitCodes } from "./exit_codes.js";
 import { printResult } from "./operator.js";
 import { idText, namedAddresses, nonEmpty } from "./options.js";
@@ -28,18 +28,18 @@ export function addOfflineCommands(snapshot: Command): void {
   snapshot
     .command("inspect")
     .description("Read a snapshot file, say what it holds, and verify all of it. Exits 3 when it is damaged.")
-    .argument("<file>", "a saved snapshot, or one in a data directory", nonEmpty)
+    .argument("<file>", "a saved snapshot, or one in a data directory", fileName)
     .option("--json", "print JSON")
     .action(async (file: string, options: InspectOptions) => {
       const { inspectFile } = await import("./snapshot_files.js");
       const found = await inspectFile(file);
-      printResult(options, found, inspectedText(found));
+      await printResult(options, found, inspectedText(found));
       if (!found.verified) process.exitCode = exitCodes.no;
     });
   snapshot
     .command("restore")
     .description("Make the data directory of a node of a new cluster from a saved snapshot. No node needs to run.")
-    .argument("<file>", "a saved snapshot", nonEmpty)
+    .argument("<file>", "a saved snapshot", fileName)
     .requiredOption("--id <name>", "name of the node (A-Z a-z 0-9 . _ -)", idText)
     .addOption(
       new Option("--data, --data-dir <dir>", "directory to make; must hold no data yet")
@@ -57,8 +57,14 @@ export function addOfflineCommands(snapshot: Command): void {
       const { restoreFile } = await import("./snapshot_files.js");
       const { id, dataDir, cluster } = options;
       const restored = await restoreFile(file, { id, data: dataDir, cluster });
-      printResult(options, restored, restoredText(restored, cluster));
+      await printResult(options, restored, restoredText(restored, cluster));
     });
+}
+
+/** A snapshot is verified before it is used, so a pipe does not do. */
+function fileName(text: string): string {
+  if (text !== "-") return nonEmpty(text);
+  throw new InvalidArgumentError("needs a file, and cannot read standard input (./- is a file of that name)");
 }
 
 function inspectedText(found: InspectedFile): string {

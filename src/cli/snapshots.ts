@@ -1,6 +1,3 @@
-import { existsSync } from "node:fs";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
 import type { SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
 import { CairnError } from "../errors.js";
 import type { SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
@@ -8,6 +5,7 @@ import { hex, sameBytes } from "../storage/snapshots/format.js";
 import { SnapshotParser } from "../storage/snapshots/parser.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
 import { noProgress, type Progress } from "./progress.js";
+import { STANDARD_OUTPUT, toFile, toStandardOutput } from "./snapshot_target.js";
 
 /** A snapshot as it is printed. */
 export interface Snapshot {
@@ -33,7 +31,7 @@ export async function list(cluster: ClusterAdmin, id: string | undefined) {
 
 /**
  * Saves a snapshot, 0: the newest one. A file of that name is there only when it is whole, verified and durable; when the signal is set before,
- * nothing is left.
+ * nothing is left. Standard output has no such way back: what was written to it is good only if this resolves.
  * @throws CairnError NOT_FOUND, CORRUPT, CANCELLED; FAILED_PRECONDITION when the file is there already
  */
 export async function save(
@@ -44,8 +42,7 @@ export async function save(
   { progress = noProgress, signal }: { readonly progress?: Progress; readonly signal?: AbortSignal } = {},
 ) {
   const { node, admin } = await cluster.member(id);
-  const unfinished = `${path}.part`;
-  const file = await create(path, unfinished);
+  const target = path === STANDARD_OUTPUT ? toStandardOutput() : await toFile(path);
   try {
     const parser = new SnapshotParser(`the snapshot that ${node} sends`);
     let info: SnapshotInfo | undefined;
@@ -53,19 +50,15 @@ export async function save(
     for await (const part of admin.downloadSnapshot({ index: BigInt(index) }, { signal })) {
       info ??= part.info;
       parser.push(part.data);
-      await file.writeFile(part.data);
+      await target.write(part.data);
       doneBytes += part.data.byteLength;
       progress.update(doneBytes, Number(info?.fileBytes ?? 0));
     }
     checkAnnounced(node, info, parser.finish());
-    await file.sync();
-    await file.close();
-    await rename(unfinished, path);
-    await syncDirectory(dirname(path));
+    await target.finish();
     return { node, snapshot: toSnapshot(info!) };
   } catch (error) {
-    await file.close().catch(() => {});
-    await rm(unfinished, { force: true });
+    await target.discard();
     throw error;
   } finally {
     progress.end();
@@ -77,25 +70,6 @@ function checkAnnounced(node: string, info: SnapshotInfo | undefined, { sha256 }
   if (info !== undefined && sameBytes(info.sha256, sha256)) return;
   const announced = info === undefined ? "nothing" : `SHA-256 ${hex(info.sha256)}`;
   throw new CairnError("CORRUPT", `${node} has announced ${announced} and sent a snapshot with SHA-256 ${hex(sha256)}`);
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, "r");
-  await directory.sync().finally(() => directory.close());
-}
-
-/** A saved snapshot holds all of the users' data. */
-const FILE_MODE = 0o600;
-
-/** Opens the file to write to, unless something would be overwritten. */
-async function create(path: string, unfinished: string): Promise<FileHandle> {
-  if (existsSync(path)) throw new CairnError("FAILED_PRECONDITION", `${path} is there already: give another name`);
-  try {
-    return await open(unfinished, "w", FILE_MODE);
-  } catch (error) {
-    const text = `${path} cannot be written: ${(error as Error).message}`;
-    throw new CairnError("FAILED_PRECONDITION", text, { cause: error });
-  }
 }
 
 function toSnapshot({ index, term, fileBytes, sha256 }: SnapshotInfo): Snapshot {

@@ -13,6 +13,7 @@ import {
   wholeNumber,
   wholeNumberOrOff,
 } from "./options.js";
+import { reportAsJson } from "./report.js";
 import { lostDiskModes, type StartOptions, settingsOf } from "./start_settings.js";
 
 const ANY = limits.countMax;
@@ -177,6 +178,7 @@ export function startCommand(): Command {
     .addHelpText("after", EXAMPLES)
     .action(async (options: StartOptions, command: Command) => {
       const settings = settingsOf(options, command);
+      if (settings.json) reportAsJson();
       const { runNode } = await import("./run_node.js");
       await runNode(settings);
     });

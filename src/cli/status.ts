@@ -1,8 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { Command } from "commander";
+import { CairnError } from "../errors.js";
 import { exitCodes } from "./exit_codes.js";
 import { type OperatorOptions, operatorCommand, withCluster } from "./operator.js";
 import { wholeNumber } from "./options.js";
+import { print } from "./output.js";
+import { report } from "./report.js";
 import { untilSignal } from "./signals.js";
 
 interface StatusOptions extends OperatorOptions {
@@ -32,23 +35,26 @@ export function statusCommand(): Command {
         };
         if (options.watch) return watch(options, async () => (await look()).text);
         const { status, text } = await look();
-        process.stdout.write(`${text}\n`);
+        await print(`${text}\n`);
         return status.leader !== undefined;
       });
       if (!hasLeader) process.exitCode = exitCodes.failed;
     });
 }
 
-/** Shows it until a signal comes, over what was there before on a terminal. Returns true. */
+/** Shows it until a signal comes or the reader is gone, over what was there before on a terminal. Returns true. */
 async function watch({ intervalMs, json }: StatusOptions, look: () => Promise<string>): Promise<boolean> {
   const stopping = new AbortController();
   void untilSignal().then(() => stopping.abort());
-  // Whoever reads has gone.
-  process.stdout.on("error", () => process.exit(exitCodes.ok));
   const clear = process.stdout.isTTY && !json ? "\x1b[H\x1b[2J" : "";
   while (!stopping.signal.aborted) {
-    const text = await look().catch((error: Error) => error.message);
-    process.stdout.write(`${clear}${text}\n`);
+    try {
+      if (!(await print(`${clear}${await look()}\n`))) return true;
+    } catch (error) {
+      // The next look may be better. A person sees it in its place, a program beside the JSON.
+      if (json) report(error);
+      else await print(`${clear}${CairnError.from(error).message}\n`);
+    }
     await pause(intervalMs, undefined, { signal: stopping.signal }).catch(() => {});
   }
   return true;

@@ -52,9 +52,9 @@ export function verifyCommand(): Command {
           })),
         };
       });
-      printResult(options, found, verifiedText(found));
       if (!found.equal)
         process.exitCode = found.members.some(({ differs }) => differs) ? exitCodes.no : exitCodes.failed;
+      await printResult(options, found, verifiedText(found));
     });
 }
 

@@ -1,12 +1,15 @@
 import type { Clock } from "../clock.js";
+import { limits } from "../core/limits.js";
 import { CairnError, type CairnErrorCode } from "../errors.js";
 import type { SharedChannel } from "../transport/bridge_client.js";
 import type { CallSettings } from "../transport/channel.js";
 import type { ChannelPool } from "../transport/channel_pool.js";
 import { AbortWatch } from "./abort_watch.js";
 import { closedDuringCall, gaveUp } from "./call.js";
+import type { QueueRoom } from "./call_queue.js";
 import { hintOf, LeaderSearch } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
+import { Turns } from "./turns.js";
 
 /** How long one node may take to answer, at least, before another one is asked, in ms. */
 const ATTEMPT_MS = 2_000;
@@ -25,13 +28,17 @@ export interface CallScope {
 export class AnyNode {
   readonly #signals = new AbortWatch();
   readonly #running = new Set<AbortController>();
+  readonly #turns: Turns;
 
   constructor(
     private readonly endpoints: readonly string[],
     private readonly channels: ChannelPool,
+    room: QueueRoom,
     private readonly clock: Clock,
     private readonly random: () => number,
-  ) {}
+  ) {
+    this.#turns = new Turns(limits.clientReadsInFlight, room, clock);
+  }
 
   begin(own: AbortSignal | undefined): CallScope {
     const controller = new AbortController();
@@ -45,21 +52,30 @@ export class AnyNode {
     return { signal: controller.signal, end };
   }
 
-  /** {@link askWithin} a scope of its own. */
+  /** {@link askWithin} a scope of its own, when it is its turn. `bytes`: about how many the question takes. */
   async ask<Answer>(
+    bytes: number,
     { signal, timeoutMs }: CallOptions & { readonly timeoutMs: number },
     call: (channel: SharedChannel, settings: CallSettings) => Promise<Answer>,
   ): Promise<Answer> {
     const scope = this.begin(signal);
     try {
-      return await this.askWithin(scope, undefined, timeoutMs, call);
+      const startedAt = await this.#turns.begin(bytes, timeoutMs, scope.signal);
+      let isAnswered = false;
+      try {
+        const answer = await this.askWithin(scope, undefined, timeoutMs, call, startedAt);
+        isAnswered = true;
+        return answer;
+      } finally {
+        this.#turns.end(isAnswered);
+      }
     } finally {
       scope.end();
     }
   }
 
   /**
-   * Resolves with what `call` does. `first`: which node to ask first.
+   * Resolves with what `call` does. `first`: which node to ask first. `startedAt`: from when the time limit counts.
    * @throws CairnError TIMEOUT when no node answers in time (its cause is the last failure), CANCELLED, or what is no passing failure
    */
   async askWithin<Answer>(
@@ -67,10 +83,11 @@ export class AnyNode {
     first: string | undefined,
     timeoutMs: number,
     call: (channel: SharedChannel, settings: CallSettings) => Promise<Answer>,
+    startedAt = this.clock.now(),
   ): Promise<Answer> {
     const search = new LeaderSearch(this.#inTurn(), this.random);
     if (first !== undefined) search.found(first);
-    const deadline = this.clock.now() + timeoutMs;
+    const deadline = startedAt + timeoutMs;
     // Who has much time wants large values over slow networks, too.
     const attemptMs = Math.max(ATTEMPT_MS, timeoutMs / (this.endpoints.length + 1));
     for (let problem: CairnError | undefined; ; ) {

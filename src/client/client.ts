@@ -1,17 +1,27 @@
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { type CompareAndSetResponse, KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import {
+  checkFlag,
+  checkFunction,
+  checkMethods,
+  checkObject,
+  checkSignal,
+  checkWholeNumber,
+  invalid,
+} from "../arguments.js";
 import { type Clock, systemClock } from "../clock.js";
 import { CairnError } from "../errors.js";
 import { checkKey, checkKeyStart, checkValue } from "../machine/command.js";
 import { ChannelPool } from "../transport/channel_pool.js";
 import { AnyNode } from "./any_node.js";
 import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
-import { identityOf } from "./identity.js";
+import { QueueRoom } from "./call_queue.js";
+import { newIdentity } from "./identity.js";
 import { LeaderSearch } from "./leader_search.js";
 import {
   type CallOptions,
   type ClientOptions,
-  checkClientId,
+  checkEndpoint,
   checkEndpoints,
   checkTimeout,
   DEFAULT_TIMEOUT_MS,
@@ -81,11 +91,12 @@ const CALL_BYTES = 64;
  * again what a broken connection or a change of leader has left unanswered: each write has its effect once, however often it was sent.
  *
  * One client serves a whole process: make as many calls at a time as you like. Calls that are not awaited one after the other are carried
- * out concurrently, in any order. Beyond 128 writes or 512 reads under way, or 16 MiB of writes, calls wait here for their turn.
+ * out concurrently, in any order. Beyond 128 writes or 512 reads under way, or 16 MiB of writes, calls wait here for their turn; 131,072 of
+ * them, or 128 MiB, at most. A client that has no call under way does not keep its process alive; {@link close} lets go of the cluster at once.
  *
  * Every method rejects with a CairnError. INVALID_ARGUMENT and LIMIT_EXCEEDED: the call can never succeed. TIMEOUT and CANCELLED: time was
  * up, or the caller gave up, and nothing happened. OUTCOME_UNKNOWN: the same for a write that was sent by then: it may or may not take
- * effect, once, even now. DISK_FULL: the leader has no room, and nothing happened. FAILED_PRECONDITION: the client is closed.
+ * effect, once, even now. DISK_FULL: the leader has no room, and nothing happened. QUEUE_FULL: too many calls wait here, and nothing happened. FAILED_PRECONDITION: the client is closed.
  * The error's `cause` says what kept the client from an answer, and `retryable` whether the same call may be made again without having
  * a second effect.
  *
@@ -96,7 +107,7 @@ const CALL_BYTES = 64;
  * ```
  */
 export class CairnClient implements AsyncDisposable {
-  readonly #channels = new ChannelPool();
+  readonly #channels = new ChannelPool({ isBackground: true });
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #pipeline: Pipeline;
@@ -105,19 +116,21 @@ export class CairnClient implements AsyncDisposable {
 
   /** Connects when the first call needs it. @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED for options that are none */
   constructor(options: ClientOptions) {
+    checkObject("options", options);
     const endpoints = checkEndpoints(options.endpoints);
-    const random = options.random ?? Math.random;
-    const { clientId } = options;
-    this.#clock = options.clock ?? systemClock;
+    const random = checkFunction("random", options.random ?? Math.random);
+    this.#clock = checkMethods("clock", options.clock ?? systemClock, ["now", "after", "soon"]);
     this.#timeoutMs = checkTimeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+    const room = new QueueRoom();
     this.#pipeline = new Pipeline({
-      identity: identityOf(clientId === undefined ? undefined : checkClientId(clientId)),
+      identity: newIdentity(),
       channels: this.#channels,
       search: new LeaderSearch(endpoints, random),
       clock: this.#clock,
       random,
+      room,
     });
-    this.#nodes = new AnyNode(endpoints, this.#channels, this.#clock, random);
+    this.#nodes = new AnyNode(endpoints, this.#channels, room, this.#clock, random);
   }
 
   /** The name under which the cluster remembers this client's writes. It changes when the cluster has forgotten the client. */
@@ -129,9 +142,9 @@ export class CairnClient implements AsyncDisposable {
   async get(key: Key, options: ReadOptions = {}): Promise<KeyValue | undefined> {
     const request = { key: keyToBytes(key) };
     checkKey(request.key);
-    const { kv } = options.stale
+    const { kv } = readsStale(options)
       ? await this.#staleGet(request.key, options)
-      : (await this.#submit({ case: "get", value: request }, request.key.byteLength, options)).value;
+      : answerTo("get", await this.#submit({ case: "get", value: request }, request.key.byteLength, options));
     return kv === undefined ? undefined : keyValueOf(kv);
   }
 
@@ -141,15 +154,16 @@ export class CairnClient implements AsyncDisposable {
     checkKey(request.key);
     checkValue(request.value);
     const bytes = request.key.byteLength + request.value.byteLength;
-    const { version } = (await this.#submit({ case: "put", value: request }, bytes, options)).value;
-    return Number(version);
+    const answer = await this.#submit({ case: "put", value: request }, bytes, options);
+    return Number(answerTo("put", answer).version);
   }
 
   /** Removes a key. Resolves with whether it was there, when that is durable on a majority. */
   async delete(key: Key, options: CallOptions = {}): Promise<boolean> {
     const request = { key: keyToBytes(key) };
     checkKey(request.key);
-    return (await this.#submit({ case: "delete", value: request }, request.key.byteLength, options)).value.deleted;
+    const answer = await this.#submit({ case: "delete", value: request }, request.key.byteLength, options);
+    return answerTo("delete", answer).deleted;
   }
 
   /** Sets a key if it is as expected. Resolves when that is durable on a majority, or with what is there instead. */
@@ -162,8 +176,8 @@ export class CairnClient implements AsyncDisposable {
     const request = {
       key: keyToBytes(key),
       expected: expectation(expected),
-      newValue: valueToBytes(value),
-      createIfMissing: options.createIfMissing ?? false,
+      newValue: valueToBytes(value, "the new value"),
+      createIfMissing: checkFlag("createIfMissing", checkObject("options", options).createIfMissing),
     };
     checkKey(request.key);
     checkValue(request.newValue);
@@ -186,20 +200,21 @@ export class CairnClient implements AsyncDisposable {
    */
   async *range(options: RangeOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
     const limits = this.#limits(options);
-    const { stale = false, limit = Number.POSITIVE_INFINITY, pageSize } = options;
+    const { limit = Number.POSITIVE_INFINITY, pageSize } = options;
+    const stale = readsStale(options);
     const query = {
-      prefix: keyToBytes(options.prefix ?? ""),
-      after: keyToBytes(options.after ?? ""),
-      limit: limit === Number.POSITIVE_INFINITY ? limit : wholeNumber("limit", limit, 1),
+      prefix: keyToBytes(options.prefix ?? "", "prefix"),
+      after: keyToBytes(options.after ?? "", "after"),
+      limit: limit === Number.POSITIVE_INFINITY ? limit : checkWholeNumber("limit", limit, 1),
       stale,
-      minAppliedIndex: wholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0),
+      minAppliedIndex: checkWholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0),
     };
     checkKeyStart(query.prefix, "prefix");
     checkKeyStart(query.after, "after");
     const first = () => (stale ? undefined : this.#pipeline.leaderAddress);
     const source = { nodes: this.#nodes, first, clock: this.#clock };
     if (pageSize === undefined) yield* oneView(source, query, limits);
-    else yield* inPages(source, query, wholeNumber("pageSize", pageSize, 1), limits);
+    else yield* inPages(source, query, checkWholeNumber("pageSize", pageSize, 1), limits);
   }
 
   /** What a node is and where it stands. */
@@ -207,10 +222,10 @@ export class CairnClient implements AsyncDisposable {
     const limits = this.#limits(options);
     const { endpoint } = options;
     if (endpoint !== undefined) {
-      const [address] = checkEndpoints([endpoint]);
-      return statusOf(await this.#channels.get(address!).client(AdminService).getStatus({}, limits));
+      const address = checkEndpoint("endpoint", endpoint);
+      return statusOf(await this.#channels.get(address).client(AdminService).getStatus({}, limits));
     }
-    return this.#nodes.ask(limits, async (channel, settings) =>
+    return this.#nodes.ask(CALL_BYTES, limits, async (channel, settings) =>
       statusOf(await channel.client(AdminService).getStatus({}, settings)),
     );
   }
@@ -232,9 +247,9 @@ export class CairnClient implements AsyncDisposable {
   }
 
   async #staleGet(key: Uint8Array, options: ReadOptions) {
-    const minAppliedIndex = BigInt(wholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0));
+    const minAppliedIndex = BigInt(checkWholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0));
     const request = { key, stale: true, minAppliedIndex };
-    return this.#nodes.ask(this.#limits(options), (channel, settings) =>
+    return this.#nodes.ask(key.byteLength + CALL_BYTES, this.#limits(options), (channel, settings) =>
       channel.client(KeyValueService).get(request, settings),
     );
   }
@@ -251,41 +266,53 @@ export class CairnClient implements AsyncDisposable {
     const { timeoutMs } = this.#limits(options);
     const deadline = this.#clock.now() + timeoutMs;
     for (let leftMs = timeoutMs; leftMs > 0; leftMs = deadline - this.#clock.now()) {
-      const { value } = await this.#submit(call, bytes, { ...options, timeoutMs: leftMs });
+      const answer = await this.#submit(call, bytes, { ...options, timeoutMs: leftMs });
+      const value = answerTo("compareAndSet", answer);
       if (!value.currentForgotten) return value;
     }
     throw new CairnError("TIMEOUT", `nothing was swapped, and what was there was not to be had in ${timeoutMs} ms`);
   }
 
-  /** Has a call carried out by the leader. Its answer is of the call's own kind. */
-  async #submit<Kind extends CallRequest["case"] & CallAnswer["case"]>(
-    request: CallRequest & { case: Kind },
-    bytes: number,
-    options: CallOptions,
-  ): Promise<CallAnswer & { case: Kind }> {
-    const answer = await this.#pipeline.submit(request, bytes + CALL_BYTES, this.#limits(options));
-    if (answer.case === request.case) return answer as CallAnswer & { case: Kind };
-    throw new CairnError("INTERNAL", `the answer to a ${request.case} is a ${answer.case}`);
+  /** Has a call carried out by the leader. */
+  #submit(request: CallRequest, bytes: number, options: CallOptions): Promise<CallAnswer> {
+    return this.#pipeline.submit(request, bytes + CALL_BYTES, this.#limits(options));
   }
 
-  #limits({ signal, timeoutMs }: CallOptions): CallOptions & { readonly timeoutMs: number } {
+  #limits(options: CallOptions): CallOptions & { readonly timeoutMs: number } {
     if (this.#isClosed) throw clientIsClosed();
-    return { signal, timeoutMs: timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs) };
+    const { signal, timeoutMs } = checkObject("options", options);
+    return {
+      signal: checkSignal(signal),
+      timeoutMs: timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs),
+    };
   }
+}
+
+type AnswerTo<Kind extends CallAnswer["case"]> = Extract<CallAnswer, { readonly case: Kind }>["value"];
+
+/** Returns what an answer of this kind holds. */
+function answerTo<Kind extends CallAnswer["case"]>(kind: Kind, answer: CallAnswer): AnswerTo<Kind> {
+  if (answer.case === kind) return answer.value as AnswerTo<Kind>;
+  throw new CairnError("INTERNAL", `the answer to a ${kind} is a ${answer.case}`);
+}
+
+function readsStale(options: ReadOptions): boolean {
+  return checkFlag("stale", checkObject("options", options).stale);
 }
 
 function expectation(expected: Expected) {
-  if ("value" in expected) {
-    const value = valueToBytes(expected.value);
-    checkValue(value);
-    return { case: "value", value } as const;
+  const { value, version, absent } = checkObject("expected", expected) as Partial<Record<string, unknown>>;
+  if ([value, version, absent].filter((each) => each !== undefined).length !== 1) {
+    throw new CairnError("INVALID_ARGUMENT", "expected must have one of value, version and absent");
   }
-  const version = "absent" in expected ? 0 : wholeNumber("version", expected.version, 0);
-  return { case: "version", value: BigInt(version) } as const;
-}
-
-/** @throws CairnError INVALID_ARGUMENT */
-function wholeNumber(what: string, value: number, least: number): number {
-  if (Number.isSafeInteger(value) && value >= least) return value;
-  throw new CairnError("INVALID_ARGUMENT", `${what} must be a whole number from ${least}, not ${value}`);
+  if (value !== undefined) {
+    const bytes = valueToBytes(value as Value, "expected.value");
+    checkValue(bytes);
+    return { case: "value", value: bytes } as const;
+  }
+  if (version !== undefined) {
+    return { case: "version", value: BigInt(checkWholeNumber("expected.version", version as number, 0)) } as const;
+  }
+  if (absent !== true) throw invalid("expected.absent", "true", absent);
+  return { case: "version", value: 0n } as const;
 }

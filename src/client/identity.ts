@@ -10,9 +10,9 @@ export interface ClientIdentity {
   readonly since: number | undefined;
 }
 
-/** A name that its user has chosen may have been used before, so nothing is known of it. */
-export function identityOf(chosen: string | undefined): ClientIdentity {
-  return chosen === undefined ? { clientId: randomUUID(), since: undefined } : { clientId: chosen, since: 0 };
+/** A name that no client has had before. Random: two clients under one name would get each other's answers. */
+export function newIdentity(): ClientIdentity {
+  return { clientId: randomUUID(), since: undefined };
 }
 
 /** A new name, chosen when the cluster had reached this index. */

@@ -1,6 +1,7 @@
+import { invalid } from "../arguments.js";
 import type { Clock } from "../clock.js";
-import { limits } from "../core/limits.js";
 import { CairnError } from "../errors.js";
+import { isAddress } from "../transport/addresses.js";
 
 /** How long a call may take, unless its caller says otherwise, in ms: enough for a cluster to elect another leader, twice. */
 export const DEFAULT_TIMEOUT_MS = 10_000;
@@ -15,13 +16,11 @@ export interface ClientOptions {
    * all members: those that are named are all that can be asked when the leader is gone.
    */
   readonly endpoints: readonly string[];
-  /** How long a call may take, from the moment it is made, in ms: above 0 and up to 2^31 - 1. Default 10,000. */
-  readonly timeoutMs?: number | undefined;
   /**
-   * Under which name the cluster remembers the answers to this client's writes: 1 to 256 bytes. Default: a random one, which is what you
-   * want. Two clients with one name, also one after the other, would get each other's answers in place of their own writes.
+   * How long the cluster may take to answer a call, in ms: above 0 and up to 2^31 - 1. Default 10,000. A call that waits for its turn
+   * behind others of this client has its full time as long as those are answered. A `signal` bounds both together.
    */
-  readonly clientId?: string | undefined;
+  readonly timeoutMs?: number | undefined;
   readonly clock?: Clock | undefined;
   /** Random numbers from 0 to below 1, for the pauses between attempts. */
   readonly random?: (() => number) | undefined;
@@ -31,36 +30,28 @@ export interface ClientOptions {
 export interface CallOptions {
   /**
    * Gives the call up. Before a write was sent: CANCELLED, and nothing happened. Afterwards: OUTCOME_UNKNOWN, for it may still take
-   * effect. The reason is the error's cause.
+   * effect. The reason is the error's cause. `AbortSignal.timeout(ms)` is a deadline that counts from this moment, whatever the call waits for.
    */
   readonly signal?: AbortSignal | undefined;
-  /** Gives the call up after this many ms, in place of the client's own time limit. TIMEOUT or OUTCOME_UNKNOWN, as for `signal`. */
+  /** In place of the client's own `timeoutMs`. Gives the call up with TIMEOUT or OUTCOME_UNKNOWN, as for `signal`. */
   readonly timeoutMs?: number | undefined;
 }
 
 /** @throws CairnError INVALID_ARGUMENT */
 export function checkTimeout(timeoutMs: number): number {
-  if (timeoutMs > 0 && timeoutMs <= TIMEOUT_MS_MAX) return timeoutMs;
-  throw new CairnError("INVALID_ARGUMENT", `timeoutMs must be above 0 and up to ${TIMEOUT_MS_MAX}, not ${timeoutMs}`);
+  if (typeof timeoutMs === "number" && timeoutMs > 0 && timeoutMs <= TIMEOUT_MS_MAX) return timeoutMs;
+  throw invalid("timeoutMs", `above 0 and up to ${TIMEOUT_MS_MAX}`, timeoutMs);
 }
 
 /** @throws CairnError INVALID_ARGUMENT */
 export function checkEndpoints(endpoints: readonly string[]): readonly string[] {
+  if (!Array.isArray(endpoints)) throw invalid("endpoints", "a list of host:port", endpoints);
   if (endpoints.length === 0) throw new CairnError("INVALID_ARGUMENT", "endpoints is empty: name a node as host:port");
-  for (const endpoint of endpoints) {
-    if (/^.+:\d{1,5}$/.test(endpoint)) continue;
-    throw new CairnError("INVALID_ARGUMENT", `endpoint ${JSON.stringify(endpoint)} must be host:port`);
-  }
-  return [...new Set(endpoints)];
+  return [...new Set(endpoints.map((endpoint) => checkEndpoint("endpoint", endpoint)))];
 }
 
-/** @throws CairnError LIMIT_EXCEEDED or INVALID_ARGUMENT */
-export function checkClientId(clientId: string): string {
-  const bytes = Buffer.byteLength(clientId);
-  if (bytes === 0) throw new CairnError("INVALID_ARGUMENT", "clientId is empty");
-  if (bytes <= limits.clientIdBytes) return clientId;
-  throw new CairnError(
-    "LIMIT_EXCEEDED",
-    `clientId has ${bytes} bytes; the limit clientIdBytes is ${limits.clientIdBytes}`,
-  );
+/** @throws CairnError INVALID_ARGUMENT */
+export function checkEndpoint(what: string, endpoint: string): string {
+  if (typeof endpoint === "string" && isAddress(endpoint)) return endpoint;
+  throw invalid(what, "host:port", endpoint);
 }

@@ -7,13 +7,31 @@ const HELD_UP_MS = 100;
  * Calls `run` after `ms` milliseconds of the process's own time. When the process was suspended, or its event loop was busy, timers are due
  * before the network is looked at: an answer that has been there for long would come too late. So a timer that was held up waits again for
  * as long as it was late, `ms` at most. Returns a function that calls it off.
+ *
+ * `startedAt` says from when the time counts, if that may move while the timer runs. Default: from this call. The process need not stay
+ * alive for one that `isBackground`.
  */
-export function afterAwake(clock: Clock, ms: number, run: () => void): () => void {
-  const due = clock.now() + ms;
-  let cancel = clock.after(ms, () => {
-    const lateMs = clock.now() - due;
-    if (lateMs <= HELD_UP_MS) run();
-    else cancel = clock.after(Math.min(lateMs, ms), run);
-  });
+export function afterAwake(
+  clock: Clock,
+  ms: number,
+  run: () => void,
+  { startedAt, isBackground = false }: { readonly startedAt?: () => number; readonly isBackground?: boolean } = {},
+): () => void {
+  let due = clock.now() + ms;
+  let wasHeldUp = false;
+  const look = () => {
+    const now = clock.now();
+    const lateMs = now - due;
+    const leftMs = startedAt === undefined ? 0 : startedAt() + ms - now;
+    if (leftMs > 0) {
+      due = now + leftMs;
+      wasHeldUp = false;
+      cancel = clock.after(leftMs, look, isBackground);
+    } else if (lateMs > HELD_UP_MS && !wasHeldUp) {
+      wasHeldUp = true;
+      cancel = clock.after(Math.min(lateMs, ms), look, isBackground);
+    } else run();
+  };
+  let cancel = clock.after(ms, look, isBackground);
   return () => cancel();
 }

@@ -14,7 +14,9 @@ import {
   errorOf,
   gaveUp,
   sentByForgotten,
+  type Turn,
 } from "./call.js";
+import { CallQueue, type QueueRoom } from "./call_queue.js";
 import { type ClientIdentity, identitySince } from "./identity.js";
 import { hintOf, type LeaderSearch, notLeader } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
@@ -34,6 +36,8 @@ export interface PipelineOptions {
   readonly search: LeaderSearch;
   readonly clock: Clock;
   readonly random: () => number;
+  /** For the calls that wait for their turn. */
+  readonly room: QueueRoom;
 }
 
 /**
@@ -44,9 +48,9 @@ export interface PipelineOptions {
  * sent, takes a new name, and sends again those writes that were sent once and refused. A write that was sent twice is of unknown outcome.
  */
 export class Pipeline {
-  /** Calls that wait for their turn, oldest first. */
-  readonly #waitingWrites = new Set<Call>();
-  readonly #waitingReads = new Set<Call>();
+  /** Calls that wait for their turn. */
+  readonly #waitingWrites: CallQueue<Call>;
+  readonly #waitingReads: CallQueue<Call>;
   /** Calls that have got it, by sequence, in its order. */
   readonly #active = new Map<number, Call>();
   readonly #writes = new WriteWindow();
@@ -63,10 +67,15 @@ export class Pipeline {
   #clusterId = "";
   /** Why the leader was not reached at the last attempt. */
   #problem: CairnError | undefined;
+  /** When the leader last answered a call; 0: never. */
+  #answeredAt = 0;
+  #currentTurn: Turn | undefined;
   #isClosed = false;
 
   constructor(private readonly options: PipelineOptions) {
     this.#identity = options.identity;
+    this.#waitingWrites = new CallQueue(options.room);
+    this.#waitingReads = new CallQueue(options.room);
   }
 
   get clientId(): string {
@@ -78,7 +87,10 @@ export class Pipeline {
     return this.#link?.address;
   }
 
-  /** Carries a call out. `bytes`: about how many it takes in a message. */
+  /**
+   * Carries a call out. `bytes`: about how many it takes in a message. The time limit is for the leader: while a call waits here behind
+   * others, it runs out only if none of those is answered either.
+   */
   submit(
     request: CallRequest,
     bytes: number,
@@ -87,18 +99,18 @@ export class Pipeline {
     return new Promise((resolve, reject) => {
       if (this.#isClosed) return reject(clientIsClosed());
       if (signal?.aborted) return reject(gaveUp(signal));
-      const stopWatching = signal && this.#signals.add(signal, () => this.#giveUp(call, gaveUp(signal)));
-      const late = () => new CairnError("TIMEOUT", `there was no answer in ${timeoutMs} ms`);
-      const cancelTimer = afterAwake(this.options.clock, timeoutMs, () => this.#giveUp(call, late()));
-      const ended = () => {
-        cancelTimer();
-        stopWatching?.();
-        this.#ended(call);
-      };
-      const isWrite = request.case !== "get";
-      const call = new Call(request, isWrite, bytes, { resolve, reject, ended });
-      (isWrite ? this.#waitingWrites : this.#waitingReads).add(call);
-      this.#admit();
+      const call = new Call(request, bytes, this.#turn(), resolve, reject, this.#ended);
+      try {
+        this.#begin(call);
+      } catch (error) {
+        return reject(CairnError.from(error));
+      }
+      const late = () => this.#giveUp(call, new CairnError("TIMEOUT", `there was no answer in ${timeoutMs} ms`));
+      const startedAt = () => this.#startOf(call);
+      call.watch(
+        afterAwake(this.options.clock, timeoutMs, late, { startedAt }),
+        signal && this.#signals.add(signal, () => this.#giveUp(call, gaveUp(signal))),
+      );
     });
   }
 
@@ -107,45 +119,80 @@ export class Pipeline {
     this.#isClosed = true;
     this.#cancelOpening?.();
     const error = closedDuringCall();
-    for (const calls of [this.#waitingWrites, this.#waitingReads, this.#active.values()]) {
-      for (const call of [...calls]) call.reject(error);
+    for (const queue of [this.#waitingWrites, this.#waitingReads]) {
+      for (let place = queue.first; place !== undefined; place = queue.first) place.item.reject(error);
     }
+    for (const call of [...this.#active.values()]) call.reject(error);
     this.#link?.close();
     this.#link = undefined;
   }
 
+  /** The turn of the event loop that runs now. */
+  #turn(): Turn {
+    if (this.#currentTurn !== undefined) return this.#currentTurn;
+    const turn: Turn = { endedAt: undefined };
+    this.#currentTurn = turn;
+    this.options.clock.soon(() => {
+      turn.endedAt = this.options.clock.now();
+      this.#currentTurn = undefined;
+    });
+    return turn;
+  }
+
+  /** Lets a call begin, now or after those that wait. @throws CairnError QUEUE_FULL */
+  #begin(call: Call): void {
+    const queue = call.isWrite ? this.#waitingWrites : this.#waitingReads;
+    if (queue.first !== undefined || !this.#hasRoom(call)) {
+      call.place = queue.add(call);
+      return;
+    }
+    this.#activate(call);
+    this.#connect();
+  }
+
   /** Gives calls their turn while there is room. */
   #admit(): void {
-    for (const call of this.#waitingWrites) {
-      if (!this.#writes.hasRoom(call.bytes)) break;
-      this.#waitingWrites.delete(call);
-      this.#activate(call);
-      this.#writes.begin(call.sequence, call.bytes);
-    }
-    for (const call of this.#waitingReads) {
-      if (this.#activeReads === limits.clientReadsInFlight) break;
-      this.#waitingReads.delete(call);
-      this.#activate(call);
-      this.#activeReads++;
-    }
+    this.#admitFrom(this.#waitingWrites);
+    this.#admitFrom(this.#waitingReads);
     this.#connect();
+  }
+
+  #admitFrom(queue: CallQueue<Call>): void {
+    for (let place = queue.first; place !== undefined && this.#hasRoom(place.item); place = queue.first) {
+      queue.remove(place);
+      this.#activate(place.item);
+    }
+  }
+
+  #hasRoom(call: Call): boolean {
+    return call.isWrite ? this.#writes.hasRoom(call.bytes) : this.#activeReads < limits.clientReadsInFlight;
   }
 
   #activate(call: Call): void {
     call.sequence = ++this.#lastSequence;
+    call.answeredBefore = this.#answeredAt;
     this.#active.set(call.sequence, call);
+    if (call.isWrite) this.#writes.begin(call.sequence, call.bytes);
+    else this.#activeReads++;
     this.#link?.push(call);
   }
 
   /** A call has its answer, or its caller does not wait for it any more. */
-  #ended(call: Call): void {
-    this.#waitingWrites.delete(call);
-    this.#waitingReads.delete(call);
+  readonly #ended = (call: Call): void => {
+    if (call.place !== undefined) (call.isWrite ? this.#waitingWrites : this.#waitingReads).remove(call.place);
     if (!this.#active.delete(call.sequence)) return;
     this.#link?.drop(call);
     if (call.isWrite) this.#writes.done(call.sequence);
     else this.#activeReads--;
     if (!this.#isClosed) this.#admit();
+  };
+
+  /**
+   * From when a call's time limit counts: from the end of the turn in which it was made, however long that takes. While it waits behind
+   * others, each answer to one of them starts it anew. The turn that comes when others were given up does not.
+   */
+  #startOf({ turn, answeredBefore = this.#answeredAt }: Call): number {
+    return Math.max(turn.endedAt ?? this.options.clock.now(), answeredBefore);
   }
 
   #giveUp(call: Call, { code, text, cause }: CairnError): void {
@@ -216,6 +263,7 @@ export class Pipeline {
         call.rejectAsItIs(new CairnError("INTERNAL", "the answer is none that this version knows"));
       } else {
         this.#problem = undefined;
+        this.#answeredAt = this.options.clock.now();
         this.options.search.found(link.address);
         call.resolve(answer);
       }
@@ -245,6 +293,7 @@ export class Pipeline {
         else call.rejectAsItIs(error);
         return undefined;
       default:
+        this.#answeredAt = this.options.clock.now();
         call.refused();
         if (FINAL.has(error.code)) call.rejectAsItIs(error);
         else call.reject(error);

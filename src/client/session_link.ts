@@ -172,14 +172,16 @@ export class SessionLink {
   }
 
   #watch(ms: number): void {
-    this.#cancelWatch = afterAwake(this.clock, ms, () => {
+    const look = () => {
       this.#cancelWatch = undefined;
       const since = this.#silentSince;
       if (since === undefined) return;
       const silentMs = this.clock.now() - since;
       if (silentMs < SILENCE_MS) this.#watch(SILENCE_MS - silentMs);
       else void this.#probe(since);
-    });
+    };
+    // A call that waits for an answer has a timer of its own.
+    this.#cancelWatch = afterAwake(this.clock, ms, look, { isBackground: true });
   }
 
   /**

@@ -1,4 +1,6 @@
+import { isUint8Array } from "node:util/types";
 import type { KeyValue as Message } from "../../gen/cairn/v1/kv_pb.js";
+import { checkedUtf8, invalid } from "../arguments.js";
 import { CairnError } from "../errors.js";
 
 /** A key: 1 to 1,024 bytes. A string stands for its UTF-8. */
@@ -45,21 +47,38 @@ export class KeyValue extends StoredValue {
   }
 }
 
-export function keyToBytes(key: Key): Uint8Array {
-  return copyOf(key);
+/** Returns a key's bytes, copied. @throws CairnError INVALID_ARGUMENT */
+export function keyToBytes(key: Key, what = "key"): Uint8Array {
+  if (typeof key === "string" || isUint8Array(key)) return copyOf(what, key);
+  throw invalid(what, "a string or a Uint8Array", key);
 }
 
-/** Copied, because it may be sent more than once and long after the caller goes on. @throws CairnError INVALID_ARGUMENT */
-export function valueToBytes(value: Value): Uint8Array {
-  if (typeof value === "string" || value instanceof Uint8Array) return copyOf(value);
-  const text = JSON.stringify(value.json);
-  if (text === undefined)
-    throw new CairnError("INVALID_ARGUMENT", "the value has no JSON: it is undefined or a function");
-  return Buffer.from(text);
+/**
+ * Returns a value's bytes, copied, because they may be sent more than once and long after the caller has changed them.
+ * @throws CairnError INVALID_ARGUMENT
+ */
+export function valueToBytes(value: Value, what = "value"): Uint8Array {
+  if (typeof value === "string" || isUint8Array(value)) return copyOf(what, value);
+  if (typeof value !== "object" || value === null || !("json" in value)) {
+    throw invalid(what, "a string, a Uint8Array or { json }", value);
+  }
+  return Buffer.from(jsonText(what, value.json));
 }
 
-function copyOf(data: string | Uint8Array): Uint8Array {
-  return typeof data === "string" ? Buffer.from(data, "utf8") : Buffer.from(data);
+function jsonText(what: string, json: unknown): string {
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(json);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CairnError("INVALID_ARGUMENT", `${what}.json has no JSON: ${why}`, { cause: error });
+  }
+  if (text !== undefined) return text;
+  throw new CairnError("INVALID_ARGUMENT", `${what}.json has no JSON: it is undefined, a function or a symbol`);
+}
+
+function copyOf(what: string, data: string | Uint8Array): Uint8Array {
+  return typeof data === "string" ? checkedUtf8(what, data) : Buffer.from(data);
 }
 
 /** Copies: what a message holds are views of all its bytes, which one small value must not keep in memory. */

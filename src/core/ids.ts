@@ -6,7 +6,7 @@ const INCARNATION = /^[0-9a-f]{32}$/;
 
 /** Whether a text may name a node or a cluster. */
 export function isId(text: string): boolean {
-  return ID.test(text);
+  return typeof text === "string" && ID.test(text);
 }
 
 /** Whether a text may name an incarnation: 16 random bytes in hexadecimal digits, or nothing for a given identity. */

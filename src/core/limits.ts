@@ -66,6 +66,10 @@ export const limits = {
   clientWriteBytesInFlight: 16 * MiB,
   /** Reads of one client that are under way; further ones wait for their turn. */
   clientReadsInFlight: 512,
+  /** Calls of one client that wait for their turn; further ones fail at once with QUEUE_FULL. */
+  clientQueueCalls: 128 * KiB,
+  /** The same limit in bytes of keys and values. */
+  clientQueueBytes: 128 * MiB,
   /** Longest client id of a request id. */
   clientIdBytes: 256,
   /** Longest node id or cluster id, in characters. */
@@ -278,3 +282,7 @@ assert(
   "what is above the bounds is still counted exactly",
 );
 assert(limits.termJump * 1_000 < limits.termMax, "one message costs a small part of all terms");
+assert(
+  limits.clientQueueBytes >= limits.messageBytes && limits.clientQueueCalls >= limits.sessionCallsInFlight,
+  "a call of any size may wait, and as many as are under way",
+);

@@ -1,7 +1,9 @@
+import { checkText } from "../arguments.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import type { IndexedMembership, LogPosition } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { checkId } from "../storage/data_dir.js";
+import { checkMembershipChange } from "./check_options.js";
 import type { Conditions } from "./conditions.js";
 import type { NodeHost } from "./host.js";
 import { refusal } from "./refusals.js";
@@ -32,6 +34,7 @@ export class Leadership {
   }
 
   async transfer(to: string | undefined, signal?: AbortSignal): Promise<string> {
+    if (to !== undefined) checkText("to", to);
     const { id, raft } = this.host;
     if (raft.role !== "leader") throw refusal("not_leader", id, raft.leader);
     if (to === id) return to;
@@ -50,6 +53,7 @@ export class Leadership {
   }
 
   async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
+    checkMembershipChange(change);
     const { id, raft } = this.host;
     checkId(change.id, "member id");
     const proposal = this.host.core((raft) => raft.changeMembership(change));

@@ -1,3 +1,4 @@
+import { checkSignal, checkWholeNumber } from "../arguments.js";
 import { memberKey } from "../core/ids.js";
 import { InvariantViolation } from "../core/invariants.js";
 import type { MembershipChange } from "../core/membership_change.js";
@@ -20,6 +21,7 @@ import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { Identity } from "../storage/identity.js";
 import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
+import { checkNodeOptions } from "./check_options.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./compaction.js";
 import { Conditions } from "./conditions.js";
@@ -92,6 +94,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   static async start<Result, Machine extends StateMachine<Result>>(
     options: NodeOptions<Result, Machine>,
   ): Promise<CairnNode<Result, Machine>> {
+    checkNodeOptions(options);
     const clock = options.clock ?? systemClock;
     const started = clock.now();
     const recovered = await recoverNode(options);
@@ -245,7 +248,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, BUSY, DISK_FULL, LIMIT_EXCEEDED: nothing happened. OUTCOME_UNKNOWN: it may still take effect.
    */
   async propose(data: Uint8Array, signal?: AbortSignal): Promise<Committed<Result>> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     if (signal?.aborted) throw new CairnError("CANCELLED", "the caller gave up before the write was begun");
     checkFitsEntry(data, "the command");
     this.#assertRoom();
@@ -261,7 +264,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
   async linearizableRead(signal?: AbortSignal): Promise<void> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     // A leader that cannot commit an entry of its own term knows of no index to read at.
     if (this.#raft.role === "leader" && !this.#raft.isEstablishedLeader) this.#assertRoom();
     const index = await this.#reads.index(signal);
@@ -270,7 +273,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /** Waits until this node has applied `index`. @throws CairnError CANCELLED; DISK_FULL when it cannot apply anything now */
   async waitApplied(index: number, signal?: AbortSignal): Promise<void> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
+    checkWholeNumber("index", index, 0);
     if (this.#storage.machine.appliedIndex >= index) return;
     this.#assertRoom();
     await this.#waiters.wait(index, signal);
@@ -316,7 +320,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError FAILED_PRECONDITION when it cannot; NOT_LEADER when it has lost; CANCELLED
    */
   async campaign(signal?: AbortSignal): Promise<number> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     const term = await this.#leadership.campaign(signal);
     await this.waitApplied(this.#raft.log.commit, signal);
     return term;
@@ -329,7 +333,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * node leads on then; CANCELLED
    */
   async transferLeadership(to?: string, signal?: AbortSignal): Promise<string> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     return this.#leadership.transfer(to, signal);
   }
 
@@ -338,7 +342,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, DISK_FULL, FAILED_PRECONDITION with the reason: nothing happened. OUTCOME_UNKNOWN
    */
   async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
-    this.#assertRunning();
+    this.#assertRunning(signal);
     this.#assertRoom();
     return this.#leadership.changeMembership(change, signal);
   }
@@ -515,7 +519,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#wake();
   }
 
-  #assertRunning(): void {
+  #assertRunning(signal?: AbortSignal): void {
+    checkSignal(signal);
     if (this.#stopping !== undefined) throw new CairnError("STOPPED", `node ${this.id} has stopped`);
   }
 }

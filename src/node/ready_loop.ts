@@ -86,7 +86,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     });
   }
 
-  /** Lets the event loop have its turn, whatever else wakes the loop. */
+  /** Lets the event loop have its turn. Only {@link stop} cuts that short: callers of this process may wake the loop without one. */
   #pause(): Promise<void> {
     return new Promise((resolve) => {
       this.#endPause = resolve;

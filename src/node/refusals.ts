@@ -1,3 +1,5 @@
+import { isUint8Array } from "node:util/types";
+import { invalid } from "../arguments.js";
 import { isMemberKey } from "../core/ids.js";
 import type { ProposalRefusal } from "../core/leader.js";
 import { limits } from "../core/limits.js";
@@ -28,7 +30,9 @@ export function outOfRoom(shortage: CairnError): CairnError {
 }
 
 /** What the log would refuse must not get into the core, which cannot take it back. @throws CairnError LIMIT_EXCEEDED */
-export function checkFitsEntry({ byteLength }: Uint8Array, what: string): void {
+export function checkFitsEntry(data: Uint8Array, what: string): void {
+  if (!isUint8Array(data)) throw invalid(what, "a Uint8Array", data);
+  const { byteLength } = data;
   const { entryBytes, entryAllowanceBytes } = limits;
   if (byteLength <= entryBytes - entryAllowanceBytes) return;
   const text = `${what} has ${byteLength} bytes; the limit entryBytes is ${entryBytes}, of which ${entryAllowanceBytes} are set aside`;

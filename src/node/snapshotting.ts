@@ -1,3 +1,4 @@
+import { checkWholeNumber } from "../arguments.js";
 import { limits } from "../core/limits.js";
 import type { SnapshotOutcome as TransferOutcome } from "../core/replication.js";
 import { hasCode } from "../errors.js";
@@ -5,6 +6,7 @@ import type { StateMachine } from "../machine/state_machine.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import { AutoSnapshot, type SinceSnapshot } from "./auto_snapshot.js";
 import { CatchUp } from "./catch_up.js";
+import { checkSnapshotRequest } from "./check_options.js";
 import type { Clock } from "./clock.js";
 import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
 import type { NodeHost } from "./host.js";
@@ -103,12 +105,14 @@ export class Snapshotting<Machine extends StateMachine> {
   }
 
   /** See {@link Compactor.take}. */
-  take(request: SnapshotRequest): Promise<SnapshotOutcome> {
+  async take(request: SnapshotRequest): Promise<SnapshotOutcome> {
+    checkSnapshotRequest(request);
     return this.surroundings.watch(this.#compactor.take(request));
   }
 
   /** See {@link Compactor.compact}. */
-  compact(index: number): Promise<number> {
+  async compact(index: number): Promise<number> {
+    checkWholeNumber("index", index, 0);
     return this.surroundings.watch(this.#compactor.compact(index));
   }
 

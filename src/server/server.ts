@@ -2,6 +2,7 @@ import * as grpc from "@grpc/grpc-js";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { checkObject, checkText } from "../arguments.js";
 import { CairnError } from "../errors.js";
 import { type Logger, silentLogger } from "../node/logger.js";
 import { addService } from "../transport/bridge_server.js";
@@ -48,6 +49,8 @@ export class CairnServer {
 
   /** Starts to serve a node. @throws CairnError INVALID_ARGUMENT when the address cannot be listened on */
   static async start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer> {
+    checkObject("node", node);
+    checkText("listen", checkObject("options", options).listen);
     const logger = options.logger ?? silentLogger;
     const server = new grpc.Server(serverOptions);
     if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");

@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../errors.js";
+import { BackgroundCredentials } from "./background.js";
 import { methodName, methodPath } from "./codec.js";
 import { TimedCredentials } from "./connect_timeout.js";
 import { channelOptions } from "./grpc_options.js";
@@ -13,6 +14,8 @@ export interface ChannelSettings {
   readonly options?: grpc.ChannelOptions;
   /** An attempt to connect that takes longer, in ms, is given up and begun anew; default: it may take for ever. */
   readonly connectTimeoutMs?: number;
+  /** Its connection does not keep the process alive, whatever runs on it. Default false. */
+  readonly isBackground?: boolean;
 }
 
 /** What a caller may say about one call. */
@@ -164,8 +167,8 @@ export class ClientCall {
 
 function grpcChannel(address: string, settings: ChannelSettings): grpc.Channel {
   const { credentials = grpc.credentials.createInsecure(), options = channelOptions, connectTimeoutMs } = settings;
-  const timed =
-    connectTimeoutMs === undefined ? credentials : new TimedCredentials(credentials, address, connectTimeoutMs);
+  const kept = settings.isBackground ? new BackgroundCredentials(credentials) : credentials;
+  const timed = connectTimeoutMs === undefined ? kept : new TimedCredentials(kept, address, connectTimeoutMs);
   try {
     return new grpc.Channel(address, timed, options);
   } catch (error) {

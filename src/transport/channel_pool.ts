@@ -1,17 +1,20 @@
 import { CairnError } from "../errors.js";
 import { openChannel, type SharedChannel } from "./bridge_client.js";
+import type { ChannelSettings } from "./channel.js";
 
 /** Channels by address: each is opened when it is first asked for, and kept. */
 export class ChannelPool {
   readonly #channels = new Map<string, SharedChannel>();
   #closed = false;
 
+  constructor(private readonly settings: ChannelSettings = {}) {}
+
   /** @throws CairnError FAILED_PRECONDITION when the pool is closed, INVALID_ARGUMENT when the address is none */
   get(address: string): SharedChannel {
     if (this.#closed) throw new CairnError("FAILED_PRECONDITION", "the channels are closed");
     const open = this.#channels.get(address);
     if (open !== undefined) return open;
-    const channel = openChannel(address);
+    const channel = openChannel(address, this.settings);
     this.#channels.set(address, channel);
     return channel;
   }

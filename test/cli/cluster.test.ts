@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { createClient } from "../../src/transport/bridge_client.js";
@@ -70,6 +72,40 @@ test("npm start leaves none behind when npm alone is ended, whose shell passes n
   expect(processesWith(data, [npm.pid]).length).toBeGreaterThanOrEqual(2);
   await npm.kill("SIGTERM");
   await until(() => processesWith(data, []).length === 0, "they have noticed");
+});
+
+test("what it cannot do, it says in its own words, before it starts any node", async () => {
+  const data = await temporaryDirectory();
+  const port = await freePortRange(2);
+  const run = async (...args: string[]) => {
+    const { code, stdout, stderr } = await runCommand(["cluster", "--data", data, ...args]);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    return stderr;
+  };
+  const taken = createServer().listen(port + 1, "127.0.0.1");
+  await once(taken, "listening");
+  expect(await run("--base-port", `${port}`)).toMatch(
+    new RegExp(
+      `^cairn: \\[INVALID_ARGUMENT\\] port ${port + 1} of ${port} to ${port + 2} is in use: give a --base-port `,
+    ),
+  );
+  taken.close();
+  for (const flag of ["--listen=127.0.0.1:0", "--id", "--cluster"]) {
+    expect(await run("--base-port", `${port}`, "--", flag, "x")).toContain("cannot be given to all nodes");
+  }
+  expect(readdirSync(data)).toEqual([]);
+
+  const first = startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--nodes", "1"]);
+  await first.waitFor(/Ctrl-C stops all/);
+  await first.kill("SIGINT");
+  const made = `${data} holds a cluster that was made with --base-port ${port} --nodes 1: start it like that`;
+  expect(await run("--base-port", `${port}`, "--nodes", "3")).toContain(made);
+  expect(await run("--base-port", `${port + 1}`, "--nodes", "1")).toContain(made);
+  expect(readdirSync(data)).toEqual(["n1"]);
+
+  const wrong = await runCommand(["cluster", "--snapshot-entries", "10"]);
+  expect(wrong).toMatchObject({ code: 2, stdout: "" });
+  expect(wrong.stderr).toContain("flags of cairn start stand after --");
 });
 
 test("a node that cannot be started ends it, and the others with it", async () => {

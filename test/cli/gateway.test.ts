@@ -108,8 +108,8 @@ describe("cairn gateway", () => {
   });
 
   test("a node that cannot be reached is error 11, at once", async () => {
-    const args = ["gateway", "--nodes", "n1=127.0.0.1:1"];
-    const started = performance.now();
+    // If it waited for this, it would not end while the test looks.
+    const args = ["gateway", "--nodes", "n1=127.0.0.1:1", "--timeout-ms", "600000"];
     const { code, stdout } = await runCommand(args, {
       input: `${INIT}\n${request("get_state")}\n${request("write", { key: "x", value: 1 })}\n`,
     });
@@ -124,7 +124,6 @@ describe("cairn gateway", () => {
       expect.objectContaining({ type: "error", code: 11 }),
       expect.objectContaining({ type: "error", code: 11 }),
     ]);
-    expect(performance.now() - started).toBeLessThan(10_000);
   });
 
   test("a data directory that is in use is error 11, and the gateway goes on", async () => {

@@ -90,7 +90,7 @@ test("range prints keys in order, by prefix, after a key, up to a limit", async 
 
 describe("what cannot be done", () => {
   test("no node at the endpoint: exit code 1 in the time that was given, with the address", async () => {
-    const args = ["kv", "get", "a", "--endpoints", "127.0.0.1:1", "--timeout-ms", "300"];
+    const args = ["kv", "get", "a", "--endpoints", "127.0.0.1:1", "--timeout-ms", "1000"];
     expect(await runCommand(args)).toMatchObject({ code: 1, stderr: expect.stringContaining("127.0.0.1:1") });
   });
 

@@ -7,6 +7,7 @@ import { addLearner, members, promote, remove } from "../../src/cli/members.js";
 import { list, save, take } from "../../src/cli/snapshots.js";
 import { SnapshotParser } from "../../src/storage/snapshots/parser.js";
 import { Cluster } from "../server/cluster.js";
+import { serve } from "../server/support.js";
 import { putCommand } from "../support/acting_leader.js";
 import { failure, isLasting, until } from "../support/conditions.js";
 import { runCommand, startCommand } from "../support/processes.js";
@@ -172,7 +173,10 @@ describe("the commands", () => {
     );
     const { id: next } = await cluster.follower();
     expect(JSON.parse(await run("leader", "transfer", next, "--json"))).toEqual({ leader: next });
-    await cluster.leader();
+    const { address } = (await cluster.leader()).server;
+    expect(await run("leader")).toBe(`${next} leads, at ${address}\n`);
+    expect(JSON.parse(await run("leader", "--json"))).toEqual({ leader: next, address, term: expect.any(Number) });
+    expect(await run("leader", "show")).toBe(`${next} leads, at ${address}\n`);
     expect(await run("snapshot", "take", "--node", "n2")).toMatch(
       /^n2 took a snapshot, and trimmed 0 entries\nindex \d/,
     );
@@ -190,6 +194,13 @@ describe("the commands", () => {
     );
   });
 
+  test("cairn leader exits 1 at once when nobody leads", async () => {
+    const { server } = await serve();
+    const { code, stdout, stderr } = await runCommand(["leader", "--endpoints", server.address]);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toBe("cairn: [NOT_LEADER] the cluster has no leader now\n");
+  });
+
   test("cairn status --watch shows it again and again until a signal", async () => {
     const cluster = await Cluster.of(["n1"]);
     const args = ["status", "--watch", "--interval-ms", "100", "--json", "--endpoints", endpointsOf(cluster)[0]!];
@@ -198,7 +209,7 @@ describe("the commands", () => {
     await cluster.crash("n1");
     await watching.waitFor(/no node answers/);
     expect(await watching.kill("SIGINT")).toEqual({ code: 0, signal: null });
-    expect(watching.stderr).toBe("");
+    for (const line of watching.stdout.trim().split("\n")) expect(JSON.parse(line)).toMatchObject({ leader: "n1" });
   });
 
   test.each([

@@ -1,9 +1,11 @@
-import { readdir, stat } from "node:fs/promises";
+import { closeSync, openSync } from "node:fs";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { ClusterAdmin } from "../../src/cli/cluster_admin.js";
 import { type Progress, progressOn, progressText } from "../../src/cli/progress.js";
+import { toStandardOutput } from "../../src/cli/snapshot_target.js";
 import { save } from "../../src/cli/snapshots.js";
 import { addService } from "../../src/transport/bridge_server.js";
 import { putEntries, snapshotOf } from "../support/acting_leader.js";
@@ -87,6 +89,41 @@ test("without a terminal there is no progress on standard error", async () => {
   const saved = await runCommand(["snapshot", "save", file, "--endpoints", address]);
   expect(saved).toMatchObject({ code: 0, stderr: "" });
   expect(saved.stdout).toMatch(/^saved to .*x\.snap, from n1\nindex 200, term 1, \d+ bytes, SHA-256 [0-9a-f]{64}\n$/);
+});
+
+describe("to -, which is standard output", () => {
+  test("it has the snapshot and nothing else; standard error says which", async () => {
+    const { address, file } = await sender();
+    const directory = await temporaryDirectory();
+    const path = join(directory, "x.snap");
+    const output = openSync(path, "w");
+    const options = { stdout: output, cwd: directory };
+    const saved = await runCommand(["snapshot", "save", "-", "--json", "--endpoints", address], options);
+    closeSync(output);
+    expect(saved.code).toBe(0);
+    expect(JSON.parse(saved.stderr)).toMatchObject({ node: "n1", file: "-", snapshot: { index: 200 } });
+    expect(Buffer.compare(await readFile(path), file)).toBe(0);
+    expect(await readdir(directory)).toEqual(["x.snap"]);
+  });
+
+  test("bytes that turn out not to be what was announced are a failure", async () => {
+    const { address } = await sender({ announced: new Uint8Array(32) });
+    const saved = await runCommand(["snapshot", "save", "-", "--endpoints", address]);
+    expect(saved).toMatchObject({ code: 1, stderr: expect.stringContaining("[CORRUPT] n1 has announced") });
+  });
+
+  test("a terminal is refused", async () => {
+    await failure("FAILED_PRECONDITION", () => toStandardOutput(true), "standard output is a terminal");
+  });
+
+  test.each([
+    ["inspect", []],
+    ["restore", ["--id", "n1", "--data", "./n1", "--cluster", "n1=127.0.0.1:1"]],
+  ])("%s does not take - for a file of that name", async (command, more) => {
+    const { code, stderr } = await runCommand(["snapshot", command, "-", ...more]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("cannot read standard input");
+  });
 });
 
 test.each([

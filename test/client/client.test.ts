@@ -100,7 +100,7 @@ describe("keys and values", () => {
   });
 
   test("what no key or value can be is refused before it is sent", async () => {
-    const { client, server } = await start();
+    const { client } = await start();
     const tooLong = "k".repeat(limits.keyBytes + 1);
     const tooLarge = new Uint8Array(limits.valueBytes + 1);
     await failure("INVALID_ARGUMENT", client.put("", "a"), "the key is empty");
@@ -120,11 +120,6 @@ describe("keys and values", () => {
       await failure("INVALID_ARGUMENT", client.range({ limit }).next(), "limit must be a whole number from 1");
       await failure("INVALID_ARGUMENT", client.range({ pageSize: limit }).next(), "pageSize must be");
     }
-    expect(server.address).toBeDefined();
-    expect(() => new CairnClient({ endpoints: [] })).toThrow(/\[INVALID_ARGUMENT\] endpoints is empty/);
-    expect(() => new CairnClient({ endpoints: ["here"] })).toThrow(/endpoint "here" must be host:port/);
-    expect(() => new CairnClient({ endpoints: ["a:1"], clientId: "" })).toThrow(/clientId is empty/);
-    expect(() => new CairnClient({ endpoints: ["a:1"], clientId: "x".repeat(257) })).toThrow(/clientIdBytes/);
     expect(() => new CairnClient({ endpoints: ["a:1"], timeoutMs: 2 ** 31 })).toThrow(/timeoutMs/);
   });
 });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { inRepository, startNode, startProcess } from "../support/processes.js";
-import { clientOf, Relay } from "./support.js";
+import { clientOf, deadAddress, Relay } from "./support.js";
 
 async function node(id = "n1") {
   const data = await mkdtemp(join(tmpdir(), "cairn-client-"));
@@ -30,6 +30,39 @@ test("a program that has closed its client ends by itself", async () => {
   `);
   const exit = await program.ended();
   expect([program.stdout, program.stderr, exit]).toEqual(["1 1\na\n", "", { code: 0, signal: null }]);
+});
+
+test("a program that has not closed its client ends by itself when no call is under way, and not before", async () => {
+  const { address } = await node();
+  const program = start(`
+    import { CairnClient } from cairn;
+    const client = new CairnClient({ endpoints: ["${address}"] });
+    await client.put("a", "1");
+    await client.get("a", { stale: true });
+    await client.status();
+    for await (const { key } of client.range()) console.log(key);
+    console.log("idle");
+    client.put("b", "2").then(() => client.get("b", { stale: true })).then((found) => console.log(found.text()));
+  `);
+  const exit = await program.ended();
+  expect([program.stdout, program.stderr, exit]).toEqual(["a\nidle\n2\n", "", { code: 0, signal: null }]);
+});
+
+test("a call to a cluster that does not answer keeps its program alive until its time is up", async () => {
+  const program = start(`
+    import { CairnClient } from cairn;
+    const client = new CairnClient({ endpoints: ["${await deadAddress()}"], timeoutMs: 700 });
+    const said = ({ code }) => console.log(code);
+    client.put("a", "1").catch(said);
+    client.get("a", { stale: true }).catch(said);
+    client.range().next().catch(said);
+  `);
+  const exit = await program.ended();
+  expect([program.stdout, program.stderr, exit]).toEqual([
+    "TIMEOUT\nTIMEOUT\nTIMEOUT\n",
+    "",
+    { code: 0, signal: null },
+  ]);
 });
 
 test("answers that come while the process is stopped are not lost to its time limits", async () => {

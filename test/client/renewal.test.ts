@@ -74,16 +74,6 @@ describe("T6: a client that the cluster has forgotten", () => {
     await client.put("k", "3");
     expect(readValue(node, "k")).toBe("3");
   });
-
-  test("whose name its user has chosen takes another one all the same", async () => {
-    const { server, node } = await serve({ lead: true, openMachine });
-    await clientOf(server.address).put("k", "1");
-    await clientOf(server.address).put("k", "2");
-    const client = clientOf(server.address, { clientId: "chosen" });
-    await client.put("k", "3");
-    expect(readValue(node, "k")).toBe("3");
-    expect(client.clientId).not.toBe("chosen");
-  });
 });
 
 describe("T6: what a client sends under a new name", () => {

@@ -243,25 +243,34 @@ describe("a node that refuses or is gone", () => {
   });
 
   test("nobody can be reached: TIMEOUT, nothing happened, and why", async () => {
-    const client = clientOf([await deadAddress(), await deadAddress()]);
+    const clock = new ManualClock();
+    const client = clientOf([await deadAddress(), await deadAddress()], { clock, timeoutMs: 60_000 });
     const calls = [
-      client.put("a", "", { timeoutMs: 500 }),
-      client.get("a", { timeoutMs: 500 }),
-      client.get("a", { stale: true, timeoutMs: 500 }),
-      client.range({ timeoutMs: 500 }).next(),
-      client.status({ timeoutMs: 500 }),
+      client.put("a", ""),
+      client.get("a"),
+      client.get("a", { stale: true }),
+      client.range().next(),
+      client.status(),
     ];
-    const why = /no answer in 500 ms; the last problem was: \[UNREACHABLE\] 127/;
-    for (const error of await Promise.all(calls.map((call) => failure("TIMEOUT", call, why)))) {
-      expect(error.cause).toMatchObject({ code: "UNREACHABLE" });
-    }
+    const why = /no answer in 60000 ms; the last problem was: \[UNREACHABLE\] 127/;
+    const failures = calls.map((call) => failure("TIMEOUT", call, why));
+    // Two time limits, and four pauses: of the two calls to the leader together, and of each of the others.
+    await until(() => clock.pending === 6, "all were in vain at both addresses");
+    clock.advance(60_000);
+    for (const error of await Promise.all(failures)) expect(error.cause).toMatchObject({ code: "UNREACHABLE" });
   });
 
   test("nobody leads: TIMEOUT, nothing happened; the calls are not even sent", async () => {
+    const clock = new ManualClock();
     const node = await FakeNode.start("n1");
     node.leader = undefined;
-    const error = await failure("TIMEOUT", clientOf(node.address).put("a", "", { timeoutMs: 500 }));
-    expect(error.text).toMatch(/\[NOT_LEADER\] node n1 is not the leader: no leader is known$/);
+    const late = failure("TIMEOUT", clientOf(node.address, { clock, timeoutMs: 60_000 }).put("a", ""));
+    for (let opened = 1; opened <= 3; opened++) {
+      await until(() => node.opened >= opened && node.open === 0, "it was asked again, and has refused");
+      clock.advance(1_000);
+    }
+    clock.advance(60_000 - clock.now());
+    expect((await late).text).toMatch(/\[NOT_LEADER\] node n1 is not the leader: no leader is known$/);
     expect(node.calls).toEqual([]);
     expect(node.opened).toBeGreaterThan(2);
   });

@@ -38,6 +38,10 @@ export class FakeNode {
   open = 0;
   /** Ranges that are being read. */
   openRanges = 0;
+  /** Reads outside of sessions that have arrived. */
+  gets = 0;
+  /** Such a read is answered when this is. */
+  getsWaitFor: Promise<void> = Promise.resolve();
   /** Times that it was asked for its status. */
   probes = 0;
   clusterId = CLUSTER;
@@ -70,6 +74,7 @@ export class FakeNode {
     addService(server, KeyValueService, {
       session: (requests) => node.#serve(requests),
       range: (_request, { signal }) => node.#range(signal),
+      get: () => node.#get(),
     });
     addService(server, AdminService, { getStatus: () => node.#status() });
     node.address = await listen(server, address);
@@ -147,6 +152,12 @@ export class FakeNode {
     } finally {
       this.openRanges--;
     }
+  }
+
+  async #get() {
+    this.gets++;
+    await this.getsWaitFor;
+    return { header: this.#header() };
   }
 
   #status() {

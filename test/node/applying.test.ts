@@ -11,6 +11,8 @@ import { memoryHome } from "../support/nodes.js";
 /** A machine that writes down in which turn of the event loop it has applied how much. */
 class CountingMachine extends MemoryMachine {
   readonly batches: { readonly entries: number; readonly turn: number }[] = [];
+  /** Called when a batch is applied. */
+  onApply: () => unknown = () => {};
   #turn = 0;
 
   constructor() {
@@ -24,6 +26,7 @@ class CountingMachine extends MemoryMachine {
 
   override apply(entries: readonly Entry[]) {
     this.batches.push({ entries: entries.length, turn: this.#turn });
+    this.onApply();
     return super.apply(entries);
   }
 
@@ -32,16 +35,46 @@ class CountingMachine extends MemoryMachine {
   }
 }
 
-test("a backlog is applied in batches, and between two of them the event loop has its turn", async () => {
+const BATCHES = 5;
+
+/** A node that has a backlog of so many batches to apply, and a leader that has only to say that it is committed. */
+async function withBacklog() {
   const machine = new CountingMachine();
   const node = await memoryHome().start({ openMachine: async () => machine });
   const leader = new ActingLeader(node, 2);
-  const count = 5 * limits.applyEntries;
+  const count = BATCHES * limits.applyEntries;
   await leader.append(putEntries(1, count, 2), 0);
   expect(machine.batches).toEqual([]);
+  return { machine, node, leader, count };
+}
+
+function expectTurns({ batches }: CountingMachine): void {
+  expect(batches.map(({ entries }) => entries)).toEqual(Array(BATCHES).fill(limits.applyEntries));
+  expect(new Set(batches.map(({ turn }) => turn)).size).toBe(BATCHES);
+}
+
+test("a backlog is applied in batches, and between two of them the event loop has its turn", async () => {
+  const { machine, node, leader, count } = await withBacklog();
   await leader.append([], count);
   await node.waitApplied(count);
-  const turns = machine.batches.map(({ turn }) => turn);
-  expect(machine.batches.map(({ entries }) => entries)).toEqual(Array(5).fill(limits.applyEntries));
-  expect(new Set(turns).size).toBe(turns.length);
+  expectTurns(machine);
+});
+
+test("also when the node is given something to do by callers that do not wait for the event loop", async () => {
+  const { machine, node, leader, count } = await withBacklog();
+  const talkers: Promise<unknown>[] = [];
+  // A chain of microtasks, each of which wakes the node.
+  const talk = async () => {
+    const answers = [];
+    for (let times = 0; times < 100; times++) {
+      await null;
+      answers.push(leader.append([], count));
+    }
+    await Promise.all(answers);
+  };
+  machine.onApply = () => talkers.push(talk());
+  await leader.append([], count);
+  await node.waitApplied(count);
+  expectTurns(machine);
+  await Promise.all(talkers);
 });

@@ -133,6 +133,9 @@ test("a connection to the leader that breaks during a write leaves its outcome u
   await Promise.all([put, get]);
 });
 
+/** Deadlines travel in whole milliseconds. */
+const ROUNDING_MS = 5;
+
 test("the deadline and the cancellation of the caller reach the leader", async () => {
   const contexts: CallContext[] = [];
   const cancelled = deferred<unknown>();
@@ -144,15 +147,20 @@ test("the deadline and the cancellation of the caller reach the leader", async (
   const { address } = await fakeLeader({ put: never });
   const { kv } = await follower(address);
   const controller = new AbortController();
-  const deadline = Date.now() + 60_000;
+  const madeAt = Date.now();
   const put = failure("CANCELLED", kv.put({ key }, { timeoutMs: 60_000, signal: controller.signal }));
   await until(() => contexts.length === 1, "the call has arrived");
-  expect(Math.abs(contexts[0]!.deadlineMs! - deadline)).toBeLessThan(1_000);
+  // Each hop sends on what is left. How long a hop takes is this machine's affair.
+  const deadlineMs = contexts[0]!.deadlineMs!;
+  expect(deadlineMs).toBeGreaterThan(madeAt + 60_000 - ROUNDING_MS);
+  expect(deadlineMs).toBeLessThan(Date.now() + 60_000 + ROUNDING_MS);
   expect(contexts[0]!.metadata.get("cairn-forwarded-by")).toBe("n1");
   controller.abort();
   await put;
   expect(await cancelled.promise).toMatchObject({ code: "CANCELLED" });
-  await failure("TIMEOUT", kv.put({ key }, { timeoutMs: 40 }));
+  // On a busy machine the time may be up before the call has got there.
+  for (let timeoutMs = 40; contexts.length < 2; timeoutMs *= 2)
+    await failure("TIMEOUT", kv.put({ key }, { timeoutMs }));
   const unlimited = new AbortController();
   const last = failure("CANCELLED", kv.put({ key }, { signal: unlimited.signal }));
   await until(() => contexts.length === 3, "the last call has arrived");

@@ -11,7 +11,7 @@ import { limits } from "../../src/core/limits.js";
 import type { CairnErrorCode } from "../../src/errors.js";
 import type { KeyValueNode } from "../../src/server/key_value_node.js";
 import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
-import { failure, nextTurn, until } from "../support/conditions.js";
+import { failure, nextTurn, until, untilAsync } from "../support/conditions.js";
 import { holdCalls } from "../support/held_calls.js";
 import { headerTo, serve } from "./support.js";
 
@@ -258,7 +258,7 @@ describe("InstallSnapshot", () => {
       if ("abort" in accepted) await accepted.abort();
       return "abort" in accepted;
     };
-    for (let turn = 0; !(await free()) && turn < 200; turn++) await nextTurn();
+    await untilAsync(free, "the node takes a transfer");
     await expectUnharmed(served);
   });
 

@@ -28,6 +28,33 @@ export function isLasting(warning: string): boolean {
   return !/stood still for|the disk is too slow|its answers take/.test(warning);
 }
 
+/** Resolves when the condition holds, asking again once a turn of the event loop. */
+export async function untilAsync(condition: () => Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
+  while (!(await condition())) {
+    if (performance.now() > deadline) throw new Error(`waited ${PATIENCE_MS} ms in vain until ${what}`);
+    await nextTurn();
+  }
+}
+
+/** Length of a beat of {@link awakeMs}, in milliseconds. */
+const BEAT_MS = 5;
+
+/**
+ * Resolves with how many milliseconds a task took of this process's own time: a sum of short timers, each of which counts its length
+ * alone. A machine that is busy with others stretches the timers of a task and these alike. Never more than the clock says.
+ */
+export async function awakeMs(task: Promise<unknown>): Promise<number> {
+  let beats = 0;
+  const timer = setInterval(() => beats++, BEAT_MS);
+  try {
+    await task;
+    return beats * BEAT_MS;
+  } finally {
+    clearInterval(timer);
+  }
+}
+
 /** Whether a promise is settled by now. */
 export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   const pending = Symbol();

@@ -1,0 +1,120 @@
+import type { CommanderError } from "commander";
+import { CairnError, type CairnErrorCode, hasCode } from "../errors.js";
+import { exitCodes } from "./exit_codes.js";
+
+/** What a user can do about an error of this code. Messages say more where more is known. */
+const advice: Readonly<Record<CairnErrorCode, string>> = {
+  INVALID_ARGUMENT: "Correct the argument that the message names.",
+  LIMIT_EXCEEDED: "Stay within the limit that the message names.",
+  WRONG_CLUSTER: "Check the addresses: a node of another cluster answers there.",
+  STALE_TERM: "Try again: another node leads now.",
+  FAILED_PRECONDITION: "See to what the message names, and try again.",
+  OUT_OF_RANGE: "Ask for an index that is there: the message names it.",
+  NOT_FOUND: "Check the name that was given.",
+  NOT_LEADER: "Try again in a moment. A cluster elects a leader when a majority of its voters run.",
+  STOPPED: "Try again when the node runs, or ask another one.",
+  UNREACHABLE: "Check the addresses that were given, and that nodes run there.",
+  BUSY: "Try again in a moment.",
+  QUEUE_FULL: "Make fewer calls at a time.",
+  DISK_FULL: "Free some space and start again.",
+  OUTCOME_UNKNOWN: "Read before you write again: the write may take effect, once, even now.",
+  SESSION_EXPIRED: "Try again under another client id, with the index that the message names.",
+  TIMEOUT: "Try again. A cluster answers when a majority of its voters run.",
+  CANCELLED: "Start again if it is still wanted.",
+  CORRUPT: "Do not use the file that the message names. OPERATING.md says what to do about a damaged disk.",
+  DATA_DIRECTORY: "Start the node that this directory belongs to, or give another directory.",
+  STORAGE_FAILED: "Look after the disk, and start the node again.",
+  UNIMPLEMENTED: "Use a version of Cairn that has it.",
+  INTERNAL: "This is a bug: report it, with this message.",
+};
+
+let isJson = asksForJson(process.argv.slice(2));
+
+/** Errors are JSON from now on, as the config file says. */
+export function reportAsJson(): void {
+  isJson = true;
+}
+
+/** Whether errors are JSON: one line with `code`, `message` and `advice`. */
+export function reportsJson(): boolean {
+  return isJson;
+}
+
+/** The command line could not be understood. `command`: the command that it was meant for. */
+export class UsageError extends Error {
+  constructor(
+    override readonly cause: CommanderError,
+    readonly command: string,
+  ) {
+    super(cause.message);
+  }
+}
+
+/** Reports why a command has failed, on standard error. Returns the exit code. */
+export function report(error: unknown): number {
+  if (error instanceof UsageError) return reportUsage(error);
+  if (isJson) writeJson(jsonOf(error));
+  else writeText(textOf(error));
+  return exitCodes.failed;
+}
+
+/** Says that the answer is no: a script sees that by the exit code, a person by the text. `facts` go into the JSON. */
+export function no(code: CairnErrorCode, message: string, facts: object = {}): number {
+  if (isJson) writeJson({ code, message, advice: advice[code], ...facts });
+  else writeText(message);
+  return exitCodes.no;
+}
+
+/** Reports what ends the process at once. */
+export function reportFatal(message: string, error: unknown): void {
+  const { code } = CairnError.from(error);
+  if (isJson) writeJson({ code, message: `${message}: ${String(error)}`, advice: advice[code] });
+  else writeText(`${message}: ${String(error)}`);
+}
+
+/** Commander prints the text form itself. */
+function reportUsage({ cause, command }: UsageError): number {
+  if (cause.exitCode === 0) return exitCodes.ok;
+  if (isJson) {
+    const message = cause.code === "commander.help" ? "no command is given" : cause.message.replace(/^error: /, "");
+    writeJson({ code: "INVALID_ARGUMENT", message, advice: `See ${command} --help.` });
+  }
+  return exitCodes.usage;
+}
+
+function jsonOf(error: unknown): object {
+  if (error instanceof CairnError) {
+    const { code, text: message, retryable } = error;
+    return { code, message, advice: advice[code], retryable };
+  }
+  if (!(error instanceof Error)) return { code: "INTERNAL", message: String(error), advice: advice.INTERNAL };
+  const { message, stack } = error;
+  // Of an error that the system reports, its own code says most.
+  if (isOfSystem(error)) return { code: error.code, message, advice: "See to what the message names, and try again." };
+  return { code: "INTERNAL", message, advice: advice.INTERNAL, ...(error.cause === undefined && { stack }) };
+}
+
+/** The message of an error that the system or Cairn reports; of anything else, which is a bug, where it happened too. */
+function textOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (hasCode(error, "DISK_FULL")) return `${error.message}. ${advice.DISK_FULL}`;
+  const isReported = error instanceof CairnError || isOfSystem(error) || error.cause !== undefined;
+  return isReported ? error.message : (error.stack ?? error.message);
+}
+
+function isOfSystem(error: Error): error is NodeJS.ErrnoException {
+  return "code" in error;
+}
+
+function asksForJson(args: readonly string[]): boolean {
+  const end = args.indexOf("--");
+  return args.slice(0, end < 0 ? args.length : end).includes("--json");
+}
+
+function writeJson(object: object): void {
+  process.stderr.write(`${JSON.stringify(object)}\n`);
+}
+
+function writeText(text: string): void {
+  process.stderr.write(`cairn: ${text}\n`);
+}

@@ -1,0 +1,71 @@
+import { existsSync } from "node:fs";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import { CairnError } from "../errors.js";
+import { print } from "./output.js";
+
+/** Stands for standard output where a file is asked for. */
+export const STANDARD_OUTPUT = "-";
+
+/** Takes the bytes of a snapshot that is being saved. One of {@link finish} and {@link discard} ends it. */
+export interface SnapshotTarget {
+  write(data: Uint8Array): Promise<void>;
+  /** All bytes are there, and good. Resolves when they are durable, if the target can say so. */
+  finish(): Promise<void>;
+  discard(): Promise<void>;
+}
+
+/** A file that has its name only when it is finished. @throws CairnError FAILED_PRECONDITION when one of that name is there */
+export async function toFile(path: string): Promise<SnapshotTarget> {
+  const unfinished = `${path}.part`;
+  const file = await create(path, unfinished);
+  return {
+    write: (data) => file.writeFile(data),
+    async finish() {
+      await file.sync();
+      await file.close();
+      await rename(unfinished, path);
+      await syncDirectory(dirname(path));
+    },
+    async discard() {
+      await file.close().catch(() => {});
+      await rm(unfinished, { force: true });
+    },
+  };
+}
+
+/** @throws CairnError FAILED_PRECONDITION when it is a terminal, which cannot show a snapshot */
+export function toStandardOutput(isTerminal = process.stdout.isTTY): SnapshotTarget {
+  if (isTerminal) {
+    const text = "standard output is a terminal, and a snapshot is no text";
+    throw new CairnError("FAILED_PRECONDITION", `${text}: name a file, or send the output to one`);
+  }
+  return {
+    async write(data) {
+      if (await print(data)) return;
+      const text = "the reader of standard output has gone before the snapshot was whole";
+      throw new CairnError("FAILED_PRECONDITION", `${text}: what it has must not be used`);
+    },
+    finish: async () => {},
+    discard: async () => {},
+  };
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, "r");
+  await directory.sync().finally(() => directory.close());
+}
+
+/** A saved snapshot holds all of the users' data. */
+const FILE_MODE = 0o600;
+
+/** Opens the file to write to, unless something would be overwritten. */
+async function create(path: string, unfinished: string): Promise<FileHandle> {
+  if (existsSync(path)) throw new CairnError("FAILED_PRECONDITION", `${path} is there already: give another name`);
+  try {
+    return await open(unfinished, "w", FILE_MODE);
+  } catch (error) {
+    const text = `${path} cannot be written: ${(error as Error).message}`;
+    throw new CairnError("FAILED_PRECONDITION", text, { cause: error });
+  }
+}

@@ -1,0 +1,136 @@
+import { describe, expect, test } from "vitest";
+import { CallQueue, QueueRoom } from "../../src/client/call_queue.js";
+import { limits } from "../../src/core/limits.js";
+import type { CairnError } from "../../src/errors.js";
+import { deferred, failure, isSettled, ManualClock, manyTurns, until } from "../support/conditions.js";
+import { acknowledge, clientOf, FakeNode } from "./support.js";
+
+/** Codes of what was rejected, and "ok", with how often they came. */
+async function outcomes(calls: readonly Promise<unknown>[]): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const outcome of await Promise.allSettled(calls)) {
+    const code = outcome.status === "fulfilled" ? "ok" : (outcome.reason as CairnError).code;
+    counts[code] = (counts[code] ?? 0) + 1;
+  }
+  return counts;
+}
+
+describe("calls that wait behind others of the same client", () => {
+  test("do not run out of time while those are answered", async () => {
+    const clock = new ManualClock();
+    const node = await FakeNode.start("n1");
+    const client = clientOf(node.address, { clock, timeoutMs: 1000 });
+    // All of them take ten times as long as one may; those under way at a time take less.
+    node.answer = (call) => {
+      clock.advance(1000 / (limits.clientWritesInFlight + 64));
+      return acknowledge(call);
+    };
+    expect(await outcomes(Array.from({ length: 2_000 }, (_, at) => client.put(`${at}`, "")))).toEqual({ ok: 2_000 });
+    expect(clock.now()).toBeGreaterThan(10_000);
+  });
+
+  test("run out of time, all at once, when none of those is", async () => {
+    const clock = new ManualClock();
+    const node = await FakeNode.start("n1");
+    node.answer = () => undefined;
+    const client = clientOf(node.address, { clock, timeoutMs: 1000 });
+    const calls = Array.from({ length: 1_000 }, (_, at) => client.put(`${at}`, ""));
+    const all = outcomes(calls);
+    await until(() => node.calls.length === limits.clientWritesInFlight, "what there is room for was sent");
+    clock.advance(999);
+    expect(await isSettled(Promise.race(calls))).toBe(false);
+    clock.advance(1);
+    const sent = limits.clientWritesInFlight;
+    expect(await all).toEqual({ OUTCOME_UNKNOWN: sent, TIMEOUT: 1_000 - sent });
+    await manyTurns();
+    expect(node.calls).toHaveLength(sent);
+  });
+
+  test("have a bound in number, beyond which a call fails at once, with the limit's name; other kinds still run", async () => {
+    const node = await FakeNode.start("n1");
+    node.answer = (call) => (call.call.case === "get" ? acknowledge(call) : undefined);
+    const client = clientOf(node.address, { timeoutMs: 600_000 });
+    const most = limits.clientWritesInFlight + limits.clientQueueCalls;
+    const waiting = outcomes(Array.from({ length: most }, (_, at) => client.put(`${at}`, "")));
+    const text = `${limits.clientQueueCalls} calls wait in this client; the limit clientQueueCalls is ${limits.clientQueueCalls}`;
+    expect((await failure("QUEUE_FULL", client.put("one more", ""), text)).retryable).toBe(true);
+    expect(await client.get("a")).toBeUndefined();
+    await until(() => node.calls.length === limits.clientWritesInFlight + 1, "what there is room for was sent");
+    await client.close();
+    expect(await waiting).toEqual({
+      OUTCOME_UNKNOWN: limits.clientWritesInFlight,
+      CANCELLED: limits.clientQueueCalls,
+    });
+  });
+
+  test("have a bound in bytes", async () => {
+    const node = await FakeNode.start("n1");
+    node.answer = () => undefined;
+    const client = clientOf(node.address, { timeoutMs: 600_000 });
+    const value = new Uint8Array(limits.valueBytes);
+    const bytes = limits.valueBytes + 65;
+    const most = Math.floor(limits.clientWriteBytesInFlight / bytes) + Math.floor(limits.clientQueueBytes / bytes);
+    const waiting = outcomes(Array.from({ length: most }, () => client.put("k", value)));
+    await failure("QUEUE_FULL", client.put("k", value), `the limit clientQueueBytes is ${limits.clientQueueBytes}`);
+    await client.close();
+    expect(await waiting).toMatchObject({ CANCELLED: expect.any(Number) });
+  });
+});
+
+describe("reads of any node", () => {
+  test("wait for their turn beyond a number, and give it up with their caller", async () => {
+    const node = await FakeNode.start("n1");
+    const answers = deferred();
+    node.getsWaitFor = answers.promise;
+    // Time is not what this is about, and so many calls take some.
+    const client = clientOf(node.address, { timeoutMs: 600_000 });
+    const most = limits.clientReadsInFlight;
+    const caller = new AbortController();
+    const calls = Array.from({ length: 2 * most }, () => client.get("a", { stale: true }));
+    const givenUp = failure("CANCELLED", client.get("a", { stale: true, signal: caller.signal }));
+    await until(() => node.gets === most, "as many as may have arrived");
+    await manyTurns();
+    expect(node.gets).toBe(most);
+    caller.abort();
+    await givenUp;
+    answers.resolve();
+    expect(await outcomes(calls)).toEqual({ ok: 2 * most });
+    expect(node.gets).toBe(2 * most);
+  });
+
+  test("run out of time in the queue when none is answered", async () => {
+    const clock = new ManualClock();
+    const node = await FakeNode.start("n1");
+    node.getsWaitFor = new Promise(() => {});
+    const client = clientOf(node.address, { clock, timeoutMs: 1000 });
+    const first = Array.from({ length: limits.clientReadsInFlight }, () => client.get("a", { stale: true }));
+    const running = outcomes(first);
+    const waiting = failure("TIMEOUT", client.get("a", { stale: true }), "no turn for this call");
+    await until(() => node.gets === limits.clientReadsInFlight, "they have arrived");
+    clock.advance(1000);
+    await waiting;
+    await client.close();
+    expect(await running).toEqual({ CANCELLED: limits.clientReadsInFlight });
+  });
+});
+
+describe("a queue", () => {
+  test("keeps the order whoever leaves it, and gives the room back once", async () => {
+    const room = new QueueRoom();
+    const queue = new CallQueue<{ bytes: number; name: string }>(room);
+    const [a, b, c, d] = ["a", "b", "c", "d"].map((name) => queue.add({ bytes: limits.clientQueueBytes / 4, name }));
+    await failure("QUEUE_FULL", () => queue.add({ bytes: 1, name: "e" }), "clientQueueBytes");
+    queue.remove(b!);
+    queue.remove(b!);
+    queue.remove(d!);
+    const e = queue.add({ bytes: limits.clientQueueBytes / 4, name: "e" });
+    const names = [];
+    for (let place = queue.first; place !== undefined; place = queue.first) {
+      names.push(place.item.name);
+      queue.remove(place);
+    }
+    expect(names).toEqual(["a", "c", "e"]);
+    expect([a, b, c, d, e].some((place) => place!.isTaken)).toBe(false);
+    expect(queue.add({ bytes: limits.clientQueueBytes, name: "all" }).isTaken).toBe(true);
+  });
+});
