@@ -23,7 +23,7 @@ export class Contacts {
     try {
       const response = await this.#at(address).introduce(introduceRequest(asked), { timeoutMs: ASK_TIMEOUT_MS });
       const introduced = toIntroduced(response);
-      return name === undefined || introduced.name === name ? introduced : undefined;
+      return name === undefined || introduced.name === name ? withLeaderAt(address, introduced) : undefined;
     } catch {
       return undefined;
     }
@@ -58,4 +58,14 @@ export class Contacts {
     this.#channels.set(address, channel);
     return channel.client(RaftService);
   }
+}
+
+/** A leader whose address no membership has is reached where it has introduced itself; another one cannot be reached. */
+function withLeaderAt(address: string, introduced: Introduced): Introduced {
+  const { name, standing } = introduced;
+  if (standing.kind !== "member" || standing.leader?.address !== "") return introduced;
+  return {
+    ...introduced,
+    standing: { ...standing, leader: standing.leader.name === name ? { name, address } : undefined },
+  };
 }

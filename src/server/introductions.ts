@@ -135,7 +135,7 @@ function toStanding({ standing }: IntroduceResponse): Standing {
         clusterId,
         membership: membershipFromMessage(membership),
         membershipIndex: toNumber(membershipIndex, "membership_index"),
-        leader: leaderAddress === "" ? undefined : { name: leaderName, address: leaderAddress },
+        leader: leaderName === "" ? undefined : { name: leaderName, address: leaderAddress },
       };
     }
     case undefined:

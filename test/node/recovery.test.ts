@@ -182,7 +182,11 @@ test("T3: a log that ends before a clean stop noted is refused, with both number
   await home.stop(node);
   await rm(`${home.directoryOf("n1")}/wal`, { recursive: true });
   await cp(`${home.directory}/old-wal`, `${home.directoryOf("n1")}/wal`, { recursive: true });
-  const error = await failure("CORRUPT", home.start(), /the log in .* ends at index 2, but ended at 22 when the node last stopped/);
+  const error = await failure(
+    "CORRUPT",
+    home.start(),
+    /the log in .* ends at index 2, but ended at 22 when the node last stopped/,
+  );
   expect(error.message).toContain(`${home.directoryOf("n1")}/wal`);
   expect(error.message).toContain("Never put back an old copy of it");
 });

@@ -46,7 +46,10 @@ function write(fs: FaultyFileSystem, text: string): void {
 test("a new directory says whose it is, and is complete only when it was completed", async () => {
   const fs = newDisk();
   const directory = await open(fs);
-  expect(directory.identity).toEqual({ format: 1, clusterId: "c1", nodeId: "n1", members, complete: false });
+  expect(directory.identity).toEqual({
+    ...{ format: 2, clusterId: "c1", nodeId: "n1", members, complete: false },
+    ...{ incarnation: "", cameBy: "given", base: undefined, retired: false },
+  });
   expect((await fs.list("/data/n1")).sort()).toEqual(["cairn.json", "lock.1", "snapshots", "wal"]);
   const completed = await directory.complete();
   expect(completed.identity.complete).toBe(true);
@@ -108,11 +111,11 @@ test.each([
 test("another format is refused as such, whatever else is in the file", async () => {
   const fs = newDisk();
   await made(fs);
-  write(fs, '{"format":2,"who":"knows"}');
+  write(fs, '{"format":3,"who":"knows"}');
   await failure(
     "DATA_DIRECTORY",
     open(fs),
-    "format 2, this version of Cairn knows format 1. Use the version that wrote it",
+    "format 3, this version of Cairn knows formats up to 2. Use the version that wrote it",
   );
 });
 
@@ -152,7 +155,7 @@ test("a power cut at every call of the making leaves a directory that can be ope
     );
     for (const keep of ["none", "all", "random"] as const) {
       const directory = await open(fs.crash({ keep, random: () => 0.5 }), { clusterId: undefined });
-      expect(directory.identity).toMatchObject({ nodeId: "n1", format: 1 });
+      expect(directory.identity).toMatchObject({ nodeId: "n1", format: 2 });
       if (attempt === "made") expect(directory.identity.complete).toBe(true);
       directory.crash();
     }

@@ -1,9 +1,11 @@
 import { once } from "node:events";
+import { rm } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService, type GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../src/errors.js";
 import { type Client, openChannel, type SharedChannel } from "../../src/transport/bridge_client.js";
 import { type Exit, type RunningNode, startNode } from "./processes.js";
@@ -65,9 +67,37 @@ export class ProcessCluster {
     return this.#start(id, this.#addresses.get(id)!, ["--cluster", this.founders, ...args]);
   }
 
-  /** Starts a node that joins. */
+  /** Starts a node that joins; one that ran before listens where it did. */
   startJoining(id: string, endpoints: readonly string[]): Promise<ClusterProcess> {
-    return this.#start(id, "127.0.0.1:0", ["--join", endpoints.join(",")]);
+    return this.#start(id, this.#addresses.get(id) ?? "127.0.0.1:0", ["--join", endpoints.join(",")]);
+  }
+
+  /** Removes the data directory of a node that does not run: its disk is lost. */
+  async wipe(id: string): Promise<void> {
+    if (this.running.has(id)) throw new Error(`${id} runs`);
+    await rm(this.dataOf(id), { recursive: true });
+  }
+
+  dataOf(id: string): string {
+    return join(this.directory, id);
+  }
+
+  /** The members as the leader has them: "n1 VOTER". */
+  async roles(): Promise<string[]> {
+    const { admin } = await this.leader();
+    const { membership } = await admin.getStatus({});
+    return membership!.members.map(({ id, role }) => `${id} ${MemberRole[role]}`);
+  }
+
+  /** Everything under the keys of this prefix, by a linearizable read. */
+  readAll(prefix: string): Promise<Map<string, string>> {
+    return this.withLeader(async ({ kv }) => {
+      const all = new Map<string, string>();
+      for await (const { kvs } of kv.range({ prefix: Buffer.from(prefix) })) {
+        for (const { key, value } of kvs) all.set(Buffer.from(key).toString(), Buffer.from(value).toString());
+      }
+      return all;
+    });
   }
 
   /** Starts a node on the data that it has, with nothing that says whose it is. */
@@ -76,7 +106,7 @@ export class ProcessCluster {
   }
 
   async #start(id: string, listen: string, args: readonly string[]): Promise<ClusterProcess> {
-    const data = join(this.directory, id);
+    const data = this.dataOf(id);
     const node = await startNode({ id, data, listen, args: [...this.args, ...args], outlivesTest: true });
     const channel = openChannel(node.address);
     this.#channels.add(channel);

@@ -39,6 +39,8 @@ export interface RunningNode {
   readonly command: RunningCommand;
   /** All that it has printed so far. */
   output(): string;
+  /** Waits until it has told of such an event, and returns the first one. */
+  event(kind: string): Promise<Record<string, unknown>>;
   /** SIGKILL unless another signal is given. Resolves when the process has ended. */
   kill(signal?: NodeJS.Signals): Promise<Exit>;
   readonly exited: Promise<Exit>;
@@ -65,6 +67,7 @@ export async function startNode(options: {
     pid: command.pid,
     command,
     output: () => command.stdout + command.stderr,
+    event: (kind) => command.event(kind),
     kill: (signal) => command.kill(signal),
     exited: command.exited,
   };
@@ -162,6 +165,12 @@ export class RunningCommand {
   /** Waits until what it has printed, on standard output or standard error, matches. */
   waitFor(pattern: RegExp): Promise<RegExpExecArray> {
     return this.#until(`${pattern}`, () => pattern.exec(this.stdout) ?? pattern.exec(this.stderr) ?? undefined);
+  }
+
+  /** Waits until a node, started with --json, has told of such an event, and returns the first one. */
+  async event(kind: string): Promise<Record<string, unknown>> {
+    const [line] = await this.waitFor(new RegExp(`^\\{"event":"${kind}".*$`, "m"));
+    return JSON.parse(line) as Record<string, unknown>;
   }
 
   /** Closes this end of its standard output, as a reader that goes away does. */

@@ -4,8 +4,6 @@ import { openChannel, type SharedChannel } from "../../../src/transport/bridge_c
 import { type RunningCommand, startCommand } from "../../support/processes.js";
 import { TcpProxy } from "../../support/tcp_proxy.js";
 
-export const CLUSTER_ID = "torture";
-
 /** How long a node may take to answer the harness itself, in ms. */
 const STATUS_TIMEOUT_MS = 1_000;
 
@@ -161,16 +159,20 @@ export class ProcessCluster {
     }
   }
 
-  /** Starts a node's process; those that were started before know the way to a new one by the membership only. */
-  async launch(node: NodeProcess): Promise<void> {
+  /**
+   * Starts a node's process; those that were started before know the way to a new one by the membership only. A founder is started with the list
+   * of all of them, unless it is to `join`, as one is that was removed.
+   */
+  async launch(node: NodeProcess, how: "as usual" | "join" = "as usual"): Promise<void> {
     const peers = this.nodes
       .filter((other) => other !== node)
       .map((other) => `${other.id}=${this.link(node, other).address}`);
     const where = ["--id", node.id, "--data", node.data, "--listen", "127.0.0.1:0"];
-    const members = this.#isFounder(node)
-      ? ["--cluster-id", CLUSTER_ID, "--cluster", this.#bootstrap, "--lost-disk", "ignore"]
-      : ["--join", this.#founders.map(({ front }) => front.address).join(",")];
-    const how = ["--json", "--log-level", "info", ...this.options.args];
+    const members =
+      this.#isFounder(node) && how === "as usual"
+        ? ["--cluster", this.#bootstrap]
+        : ["--join", this.#founders.map(({ front }) => front.address).join(",")];
+    const settings = ["--json", "--log-level", "info", ...this.options.args];
     await node.started(
       startCommand([
         "start",
@@ -180,7 +182,7 @@ export class ProcessCluster {
         ...members,
         "--peer-addresses",
         peers.join(","),
-        ...how,
+        ...settings,
       ]),
     );
   }
