@@ -130,7 +130,11 @@ test("T1: a founder that was removed and wiped comes back with --join as a learn
   await cluster.settled();
   await cluster.kill(other!);
   const statusOf = () => admin.getStatus({});
-  await cluster.until("it knows no leader", async () => ((await statusOf()).leaderId === "" ? true : undefined));
+  const left = [...cluster.running.values()].find(({ id }) => id !== removed)!;
+  await cluster.until("nobody leads", async () => {
+    const { leaderId } = await left.admin.getStatus({});
+    return leaderId === "" ? true : undefined;
+  });
   const { term } = await statusOf();
   expect(await codeOf(admin.campaign({}))).not.toBe("none");
   expect(await statusOf()).toMatchObject({ term, role: NodeRole.FOLLOWER });

@@ -45,14 +45,17 @@ export class ProcessCluster {
     readonly founders: string,
   ) {}
 
-  /** Starts all of `ids` as voters; each gets `args` besides what makes it a member. */
+  /** Starts all of `ids` as voters, which found a cluster; each gets `args` besides what makes it a member. */
   static async start(directory: string, ids: readonly string[], args: readonly string[] = []): Promise<ProcessCluster> {
     const ports = await freePorts(ids.length);
     const addresses = ids.map((id, at) => [id, `127.0.0.1:${ports[at]}`] as const);
     const founders = addresses.map(([id, address]) => `${id}=${address}`).join(",");
     const cluster = new ProcessCluster(directory, args, founders);
     for (const [id, address] of addresses) cluster.#addresses.set(id, address);
-    await Promise.all(ids.map((id) => cluster.startFounder(id)));
+    const started = await Promise.all(ids.map((id) => cluster.startFounder(id)));
+    // A node that turns to the cluster does not answer for a moment.
+    const [founder, ...others] = started.sort((a, b) => (a.id < b.id ? -1 : 1));
+    await Promise.all([founder!.node.event("founded"), ...others.map(({ node }) => node.event("turned"))]);
     return cluster;
   }
 

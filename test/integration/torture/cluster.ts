@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { AdminService, type GetStatusResponse, NodeRole } from "../../../gen/cairn/v1/admin_pb.js";
+import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
 import { openChannel, type SharedChannel } from "../../../src/transport/bridge_client.js";
 import { type RunningCommand, startCommand } from "../../support/processes.js";
 import { TcpProxy } from "../../support/tcp_proxy.js";
@@ -171,7 +172,7 @@ export class ProcessCluster {
     const members =
       this.#isFounder(node) && how === "as usual"
         ? ["--cluster", this.#bootstrap]
-        : ["--join", this.#founders.map(({ front }) => front.address).join(",")];
+        : ["--join", this.founders.map(({ front }) => front.address).join(",")];
     const settings = ["--json", "--log-level", "info", ...this.options.args];
     await node.started(
       startCommand([
@@ -187,12 +188,23 @@ export class ProcessCluster {
     );
   }
 
-  get #founders(): NodeProcess[] {
+  get founders(): NodeProcess[] {
     return this.nodes.filter((node) => this.#isFounder(node));
   }
 
   #isFounder({ id, front }: NodeProcess): boolean {
     return this.#bootstrap.split(",").includes(`${id}=${front.address}`);
+  }
+
+  /** Whether all founders vote, each with the directory that it has now: no disk is lost whose place is not taken yet. */
+  async isWhole(): Promise<boolean> {
+    const leader = await (await this.leader())?.status();
+    const members = leader?.membership?.members ?? [];
+    const statuses = await Promise.all(this.founders.map((node) => node.status()));
+    return statuses.every((status) => {
+      const member = members.find(({ id }) => id === status?.nodeId);
+      return member?.role === MemberRole.VOTER && Buffer.compare(member.incarnation, status!.incarnation) === 0;
+    });
   }
 
   /** The node that leads the highest term, among those that answer. */
