@@ -46,14 +46,18 @@ export function startCommand(): Command {
       setting("advertise", "<host:port>", "where the other members reach it (default: as --listen)").argParser(address),
     )
     .addOption(
-      setting("cluster", "<list>", "found a cluster of n1=host:port,n2=host:port,..., the same list on all, once all of them run").argParser(
-        namedAddresses,
-      ),
+      setting(
+        "cluster",
+        "<list>",
+        "found a cluster of n1=host:port,n2=host:port,..., the same list on all, once all of them run",
+      ).argParser(namedAddresses),
     )
     .addOption(
-      setting("join", "<list>", "join the cluster that has a member at one of host:port,host:port; waits until one answers").argParser(
-        addressList,
-      ),
+      setting(
+        "join",
+        "<list>",
+        "join the cluster that has a member at one of host:port,host:port; waits until one answers",
+      ).argParser(addressList),
     )
     .addOption(
       setting(

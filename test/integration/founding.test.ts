@@ -1,13 +1,16 @@
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { AdminService, NodeRole } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../src/errors.js";
 import { ProcessCluster } from "../support/process_cluster.js";
 import { ProcessCluster as LinkedCluster } from "./torture/cluster.js";
+
+// Bounds for a machine that does much else: each test starts several processes.
+vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
 
 const QUICK = ["--tick-ms", "30"];
 
@@ -211,7 +214,7 @@ async function codeOf(call: Promise<unknown>): Promise<string> {
 }
 
 async function until<Found>(look: () => Promise<Found | undefined>): Promise<Found> {
-  const deadline = performance.now() + 30_000;
+  const deadline = performance.now() + 60_000;
   for (;;) {
     const found = await look();
     if (found !== undefined) return found;

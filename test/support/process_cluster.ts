@@ -11,7 +11,7 @@ import { type Client, openChannel, type SharedChannel } from "../../src/transpor
 import { type Exit, type RunningNode, startNode } from "./processes.js";
 
 /** How long something may take to come about in a cluster, in milliseconds. A bound, not a pause. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 /** Ports of the loopback interface that nobody listens on. They are given out by the system, all different. */
 export async function freePorts(count: number): Promise<number[]> {
@@ -131,10 +131,13 @@ export class ProcessCluster {
   leader(): Promise<ClusterProcess> {
     return this.until(`one of ${[...this.running.keys()].join(", ")} leads`, async () => {
       const statuses = await this.statuses();
-      const newest = statuses.reduce((best, each) => (each.term > best.term ? each : best), statuses[0]!);
+      // A node that was removed is told of no leader.
+      const knowing = statuses.filter(({ leaderId }) => leaderId !== "");
+      if (knowing.length === 0) return undefined;
+      const newest = knowing.reduce((best, each) => (each.term > best.term ? each : best));
       const followers = statuses.filter(({ term, leaderId }) => term === newest.term && leaderId === newest.leaderId);
       const voters = newest.membership?.members.length ?? 0;
-      return newest.leaderId !== "" && followers.length > voters / 2 ? this.running.get(newest.leaderId) : undefined;
+      return followers.length > voters / 2 ? this.running.get(newest.leaderId) : undefined;
     });
   }
 

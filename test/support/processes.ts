@@ -9,7 +9,7 @@ import { afterAll, onTestFinished } from "vitest";
 const COMMAND = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 /** How long a process may take to print what a test waits for, or to end, in milliseconds. A bound, not a pause. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 /** How a process ended: with an exit code, or by a signal. */
 export interface Exit {
@@ -61,7 +61,7 @@ export async function startNode(options: {
   const { id, data, listen = "127.0.0.1:0", args = [], outlivesTest = false } = options;
   const all = ["start", "--id", id, "--data", data, "--listen", listen, "--json", ...args];
   const command = startCommand(all, { outlivesTest });
-  const { address } = JSON.parse(await command.nextLine()) as { address: string };
+  const { address } = (await command.event("listening")) as { address: string };
   return {
     address,
     pid: command.pid,

@@ -54,7 +54,7 @@ export class NodeProcess {
 
   async started(command: RunningCommand): Promise<void> {
     this.command = command;
-    const { address } = JSON.parse(await command.nextLine()) as { address: string };
+    const { address } = (await command.event("listening")) as { address: string };
     this.address = address;
     this.#channel?.close();
     this.#channel = undefined;
@@ -107,11 +107,14 @@ export class ProcessCluster {
 
   private constructor(private readonly options: ClusterOptions) {}
 
+  /** Resolves when the cluster is founded. */
   static async start(options: ClusterOptions): Promise<ProcessCluster> {
     const cluster = new ProcessCluster(options);
     for (let number = 1; number <= options.nodes; number++) await cluster.add(`n${number}`);
     cluster.#bootstrap = cluster.nodes.map(({ id, front }) => `${id}=${front.address}`).join(",");
     await Promise.all(cluster.nodes.map((node) => cluster.launch(node)));
+    const [founder, ...others] = cluster.nodes;
+    await Promise.all([founder!.command!.event("founded"), ...others.map(({ command }) => command!.event("turned"))]);
     return cluster;
   }
 
