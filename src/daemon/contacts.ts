@@ -1,4 +1,5 @@
 import { CameBy as CameByMessage, RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { incarnationBytes } from "../core/ids.js";
 import type { Introduced, Introduction, NamedAddress } from "../core/introduction.js";
 import { CairnError } from "../errors.js";
@@ -40,8 +41,9 @@ export class Contacts {
     };
     try {
       const { membership } = await this.#at(address).join(request, { timeoutMs: JOIN_TIMEOUT_MS });
-      const isIn = membership?.members.some((member) => member.id === name) === true;
-      return isIn ? { kind: "joined" } : { kind: "later", reason: `${name} is not a member yet` };
+      const member = membership?.members.find(({ id }) => id === name);
+      if (member === undefined) return { kind: "later", reason: `${name} is not a member yet` };
+      return { kind: "joined", isVoter: member.role === MemberRole.VOTER };
     } catch (error) {
       const { code, text } = CairnError.from(error);
       return { kind: code === "NOT_FOUND" ? "refused" : "later", reason: text };

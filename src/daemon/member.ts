@@ -201,8 +201,9 @@ export class Member<Node extends MemberNode = MemberNode> {
           const address = this.#options.advertise ?? session.address;
           const joiner = { clusterId, name: session.node.id, incarnation, address, cameBy } as const;
           const answer = await world.join(leader, joiner);
-          if (answer.kind === "joined" && !hasJoined) onEvent({ kind: "joined", clusterId, address });
-          hasJoined ||= answer.kind === "joined";
+          const isLearner = answer.kind === "joined" && answer.isVoter !== true;
+          if (isLearner && !hasJoined) onEvent({ kind: "joined", clusterId, address });
+          hasJoined ||= isLearner;
           return answer;
         },
         turn: (turn) => session.turn(turn),

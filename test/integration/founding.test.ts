@@ -50,6 +50,17 @@ async function clusterIds(cluster: ProcessCluster): Promise<Set<string>> {
   return new Set((await cluster.statuses()).map(({ clusterId }) => clusterId));
 }
 
+test("T1: the founders found one cluster, and none of them calls itself a learner of it", async () => {
+  const cluster = await threeNodes();
+  await cluster.put(pairs("a", 5));
+  await cluster.settled();
+  const { clusterId, membership } = await (await cluster.leader()).admin.getStatus({});
+  expect(membership!.members.map(({ id, role }) => `${id} ${MemberRole[role]}`)).toEqual(["n1 VOTER", "n2 VOTER", "n3 VOTER"]);
+  expect(await cluster.get("n1").node.event("founded")).toMatchObject({ cluster: clusterId });
+  for (const id of ["n2", "n3"]) expect(await cluster.get(id).node.event("turned")).toMatchObject({ cluster: clusterId });
+  for (const { node } of cluster.running.values()) expect(node.output()).not.toMatch(/"event":"(joined|promoted)"/);
+});
+
 test("T1: a wiped member and one that was down found no cluster while the one that knows of theirs stands still", async () => {
   const cluster = await threeNodes();
   const { clusterId } = await (await cluster.leader()).admin.getStatus({});

@@ -135,7 +135,7 @@ test("T3: a directory put back from an older copy is found out, and no write is 
   const { node } = await cluster.startFounder(id);
   await node.event("lost");
   await node.event("promoted");
-  expect(await setAside(id)).toHaveLength(1);
+  expect(await setAside(id), node.output()).toHaveLength(1);
   // Whoever leads next has all of it.
   const { id: leader } = await cluster.leader();
   await cluster.kill(leader);
@@ -169,6 +169,8 @@ test("T4: a voter that loses its disk a second time before it was promoted is a 
 
 test("a node that was removed says so, with the index, campaigns no more, and 'cairn status' through it warns", async () => {
   await start();
+  await write("before", 5);
+  await cluster.settled();
   const { id, node, admin } = (await cluster.followers())[0]!;
   const { membershipIndex } = await cluster.withLeader(async (leader) => {
     await leader.admin.removeMember({ nodeId: id });

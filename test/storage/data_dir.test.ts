@@ -127,6 +127,19 @@ test("data without the file that says whose it is are refused", async () => {
   expect(await fs.exists("/data/n1/wal")).toBe(true);
 });
 
+test("T3: data that is set aside takes its stop mark along, so that the next directory has lost nothing", async () => {
+  const fs = newDisk();
+  const directory = await (await open(fs)).complete();
+  await directory.markStopped({ index: 7, term: 2 });
+  await directory.close();
+  await DataDirectory.identify(fs, "/data/n1", async (_found, path) => {
+    expect(await DataDirectory.setAside(fs, path, "")).toBe("/data/n1/lost-given");
+    return undefined;
+  });
+  expect((await fs.list("/data/n1/lost-given")).sort()).toEqual(["snapshots", "stopped.json", "wal"]);
+  expect(await (await open(fs)).takeStopMark()).toBeUndefined();
+});
+
 test("the scratch directory is emptied when it is opened", async () => {
   const fs = newDisk();
   await made(fs);
