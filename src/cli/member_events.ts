@@ -37,7 +37,7 @@ export function eventText(event: MemberEvent, { node, data, join, isAlone }: Eve
       const advice = event.reason.includes("to found the cluster")
         ? " If one of them is not coming: take it off --cluster everywhere, and let it --join later."
         : "";
-      return `${event.reason}, for ${seconds} s.${advice}`;
+      return `node ${node} waits, for ${seconds} s now: ${event.reason}.${advice}`;
     }
     case "turned":
       return `node ${node} belongs to cluster ${event.clusterId} now`;

@@ -73,7 +73,8 @@ function inspectedText(found: InspectedFile): string {
   if (index !== undefined) {
     lines.push(`snapshot at index ${index}, term ${term}, of cluster ${cluster}`);
     const list = members!.map((each) => `${each.id}=${each.address}${each.role === "learner" ? " (learner)" : ""}`);
-    lines.push(`members, set at index ${membersIndex}: ${list.join(", ")}`);
+    const set = `members, set at index ${membersIndex}: ${list.join(", ")}`;
+    lines.push(list.length === 0 ? "no members: a restored state, whose cluster has yet to be founded" : set);
   }
   lines.push(`${bytes} bytes${payloadBytes === undefined ? "" : `, ${payloadBytes} of them the state`}`);
   lines.push(damage === undefined ? `verified, SHA-256 ${sha256}` : `NOT GOOD: ${damage}`);

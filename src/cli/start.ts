@@ -22,11 +22,13 @@ const EXAMPLES = `
 What a flag does not say is taken from the environment, then from the config file, then from the defaults. The config file is a JSON object whose
 keys are the flags' names: {"id": "n1", "data": "/var/lib/cairn", "snapshot-entries": 10000}
 
-A new cluster of three, each started with the same list:
+A new cluster of three, each started with the same list. It is founded when all of them have been started, once; until then they say for whom they wait:
   cairn start --id n1 --data ./n1 --cluster n1=10.0.0.1:7101,n2=10.0.0.2:7101,n3=10.0.0.3:7101
 A further node, which catches up first and votes when "cairn member promote n4" says so:
   cairn start --id n4 --data ./n4 --listen 10.0.0.4:7101 --join 10.0.0.1:7101
-Later, the data directory says who the node is and whom it belongs to; --cluster and --join may stay or be left out.`;
+Later, the data directory says who the node is and whom it belongs to; --cluster and --join may stay or be left out.
+A node that lost its disk is started on an empty directory with the command line of its first start, and comes back by itself; one that was removed, with --join.
+Without --cluster and --join, a new directory founds a cluster of one. Never put an old copy of a member's directory back: see OPERATING.md.`;
 
 /** `cairn start` */
 export function startCommand(): Command {
@@ -45,14 +47,18 @@ export function startCommand(): Command {
       setting("advertise", "<host:port>", "where the other members reach it (default: as --listen)").argParser(address),
     )
     .addOption(
-      setting("cluster", "<list>", "create a cluster of n1=host:port,n2=host:port,..., the same list on all").argParser(
-        namedAddresses,
-      ),
+      setting(
+        "cluster",
+        "<list>",
+        "found a cluster of n1=host:port,n2=host:port,..., the same list on all, once all of them run",
+      ).argParser(namedAddresses),
     )
     .addOption(
-      setting("join", "<list>", "join the cluster that has a member at one of host:port,host:port").argParser(
-        addressList,
-      ),
+      setting(
+        "join",
+        "<list>",
+        "join the cluster that has a member at one of host:port,host:port; waits until one answers",
+      ).argParser(addressList),
     )
     .addOption(
       setting(

@@ -34,7 +34,7 @@ export type Standing =
       /** The newest membership that it knows to be committed. */
       readonly membership: Membership;
       readonly membershipIndex: number;
-      /** The leader as it knows it. */
+      /** The leader as it knows it. The address is empty where the membership has none, as of a node that was founded alone on port 0. */
       readonly leader: NamedAddress | undefined;
     }
   /** It has lost data that it acknowledged (T3), and is about to come back as another incarnation. */
@@ -166,7 +166,7 @@ function towards(own: OwnFacts, members: readonly KnownCluster[]): NextStep {
   const newest = known.reduce((a, b) => (b.membershipIndex > a.membershipIndex ? b : a));
   const present = newest.membership.find(({ id }) => id === own.name);
   if (own.refusesReturn && present !== undefined && present.incarnation !== own.incarnation) {
-    const reason = `its directory is empty, but cluster ${clusterId} knows ${own.name} from before`;
+    const reason = `its directory is empty, but cluster ${clusterId} knows ${own.name} from before, and --lost-disk is set to refuse. With rejoin it comes back as a new member`;
     return { kind: "refused", reason };
   }
   if (clusterId !== own.clusterId) return { kind: "turn", turn: turnTo(own, clusterId, newest.base) };

@@ -12,7 +12,8 @@ import type { Membership } from "../core/types.js";
 
 /** How the leader answered a node that wants to be a member. */
 export type JoinAnswer =
-  | { readonly kind: "joined" }
+  /** `isVoter`: it was a member already, a founder that did not know yet. Left out: a learner. */
+  | { readonly kind: "joined"; readonly isVoter?: boolean }
   /** Not now: nothing has happened. */
   | { readonly kind: "later"; readonly reason: string }
   /** Never, as it was started. */

@@ -96,19 +96,43 @@ function checkOwner(directory: string, found: Identity, claim: Claim): void {
 }
 
 /**
+ * Notes how a directory that is still new comes to its cluster, when it was started otherwise before: a mistake in an earlier command line can be
+ * mended. Not while a node has it open.
+ */
+export async function restateDirectory(fs: FileSystem, directory: string, claim: Claim): Promise<void> {
+  await DataDirectory.identify(fs, directory, async (found) => restatedIdentity(found!, claim));
+}
+
+/** Whether the claim says of a new directory that it comes otherwise than its identity says. */
+export function isRestated(found: Identity, claim: Claim): boolean {
+  return restatedIdentity(found, claim) !== undefined;
+}
+
+function restatedIdentity(found: Identity, claim: Claim): Identity | undefined {
+  // A directory that follows one that lost data founds nothing, whatever it is started with (T3).
+  if ("given" in claim || found.cameBy === "given" || found.cameBy === "return") return undefined;
+  if (claim.cameBy === "join") return found.cameBy === "join" ? undefined : { ...found, cameBy: "join", members: [] };
+  if (claim.founders === undefined) return undefined;
+  const members = foundersOf(claim);
+  const isSame = found.cameBy === "cluster" && listOf(found.members) === listOf(members);
+  return isSame ? undefined : { ...found, cameBy: "cluster", members };
+}
+
+function listOf(members: Membership): string {
+  return members
+    .map(({ id, address }) => `${id}=${address}`)
+    .sort()
+    .join(",");
+}
+
+/**
  * Checks the founders of a node that is new no more: `--cluster` says who founds a cluster, not who its members are.
  * @throws CairnError DATA_DIRECTORY
  */
 export function checkFounders(directory: string, found: Identity, founders: readonly NamedAddress[] | undefined): void {
   if (founders === undefined || (found.cameBy !== "cluster" && found.cameBy !== "given")) return;
-  const was = found.members
-    .map(({ id, address }) => `${id}=${address}`)
-    .sort()
-    .join(",");
-  const is = founders
-    .map(({ name, address }) => `${name}=${address}`)
-    .sort()
-    .join(",");
+  const was = listOf(found.members);
+  const is = listOf(founders.map(({ name, address }) => ({ id: name, address, role: "voter" })));
   if (was === is) return;
   const text = `${directory} holds data of a cluster that was created with ${was}, not with ${is}`;
   const advice =

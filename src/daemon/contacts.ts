@@ -1,4 +1,5 @@
 import { CameBy as CameByMessage, RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { incarnationBytes } from "../core/ids.js";
 import type { Introduced, Introduction, NamedAddress } from "../core/introduction.js";
 import { CairnError } from "../errors.js";
@@ -23,7 +24,7 @@ export class Contacts {
     try {
       const response = await this.#at(address).introduce(introduceRequest(asked), { timeoutMs: ASK_TIMEOUT_MS });
       const introduced = toIntroduced(response);
-      return name === undefined || introduced.name === name ? introduced : undefined;
+      return name === undefined || introduced.name === name ? withLeaderAt(address, introduced) : undefined;
     } catch {
       return undefined;
     }
@@ -40,8 +41,9 @@ export class Contacts {
     };
     try {
       const { membership } = await this.#at(address).join(request, { timeoutMs: JOIN_TIMEOUT_MS });
-      const isIn = membership?.members.some((member) => member.id === name) === true;
-      return isIn ? { kind: "joined" } : { kind: "later", reason: `${name} is not a member yet` };
+      const member = membership?.members.find(({ id }) => id === name);
+      if (member === undefined) return { kind: "later", reason: `${name} is not a member yet` };
+      return { kind: "joined", isVoter: member.role === MemberRole.VOTER };
     } catch (error) {
       const { code, text } = CairnError.from(error);
       return { kind: code === "NOT_FOUND" ? "refused" : "later", reason: text };
@@ -58,4 +60,14 @@ export class Contacts {
     this.#channels.set(address, channel);
     return channel.client(RaftService);
   }
+}
+
+/** A leader whose address no membership has is reached where it has introduced itself; another one cannot be reached. */
+function withLeaderAt(address: string, introduced: Introduced): Introduced {
+  const { name, standing } = introduced;
+  if (standing.kind !== "member" || standing.leader?.address !== "") return introduced;
+  return {
+    ...introduced,
+    standing: { ...standing, leader: standing.leader.name === name ? { name, address } : undefined },
+  };
 }

@@ -3,12 +3,15 @@ import type { Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { LostDataError } from "../node/lost_data.js";
 import { arrive, type Contact } from "./arrival.js";
-import { type Claim, checkFounders, claimDirectory, replaceDirectory } from "./claim.js";
+import { type Claim, checkFounders, claimDirectory, isRestated, replaceDirectory, restateDirectory } from "./claim.js";
 import type { MemberEvent } from "./events.js";
 import { RemovalWatch } from "./removal_watch.js";
 import { Session, type SessionEnd, type SessionOptions } from "./session.js";
 import { Waiting } from "./waiting.js";
 import type { MemberNode, World } from "./world.js";
+
+/** How often a founder looks whether the first membership is durable, in milliseconds. */
+const DURABLE_LOOK_MS = 10;
 
 export interface MemberOptions<Node extends MemberNode> {
   readonly world: World<Node>;
@@ -63,6 +66,7 @@ export class Member<Node extends MemberNode = MemberNode> {
     const say = (text: string) => options.onEvent({ kind: "locked", text });
     await claimDirectory(options.world.fs, options.directory, options.claim, { say });
     member.#session = await member.#openReplacing();
+    await member.#restate();
     const { node, address } = member.#session;
     try {
       if (!node.isNew) checkFounders(options.directory, node.identity, options.claim.founders);
@@ -127,6 +131,16 @@ export class Member<Node extends MemberNode = MemberNode> {
     if (end.kind === "turned") onEvent({ kind: "turned", clusterId });
   }
 
+  /** The command line decides as long as the directory is new. */
+  async #restate(): Promise<void> {
+    const { world, directory, claim } = this.#options;
+    const { node } = this.#session;
+    if (!node.isNew || !isRestated(node.identity, claim)) return;
+    await this.#session.stop();
+    if (node.isNew) await restateDirectory(world.fs, directory, claim);
+    this.#session = await this.#openReplacing();
+  }
+
   async #openReplacing(): Promise<Session<Node>> {
     try {
       return await this.#open();
@@ -138,12 +152,11 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   async #open(): Promise<Session<Node>> {
-    const { world, directory, claim, replacesLostData } = this.#options;
+    const { world, directory, replacesLostData } = this.#options;
     const session = await Session.open({
       world,
       directory,
       listen: this.#listen,
-      founders: claim.founders,
       refusesReturn: !replacesLostData,
       warnings: () => this.#warnings(),
       lastFounder: this.#lastFounder,
@@ -176,7 +189,7 @@ export class Member<Node extends MemberNode = MemberNode> {
 
   /** Returns whether it came as a learner. */
   async #arrive(session: Session<Node>, signal: AbortSignal): Promise<boolean> {
-    const { world, onEvent } = this.#options;
+    const { world, join, onEvent } = this.#options;
     let hasJoined = false;
     const { clusterId, incarnation, identity } = session.node;
     const refused = await arrive(
@@ -185,17 +198,22 @@ export class Member<Node extends MemberNode = MemberNode> {
         contacts: () => this.#contactsOf(session),
         ask: (contact, asked) => world.ask(contact, asked),
         join: async (leader) => {
-          const cameBy = identity.cameBy === "join" ? "join" : "cluster";
+          const cameBy = identity.cameBy === "join" || join !== undefined ? "join" : "cluster";
           const address = this.#options.advertise ?? session.address;
           const joiner = { clusterId, name: session.node.id, incarnation, address, cameBy } as const;
           const answer = await world.join(leader, joiner);
-          if (answer.kind === "joined" && !hasJoined) onEvent({ kind: "joined", clusterId, address });
-          hasJoined ||= answer.kind === "joined";
+          const isLearner = answer.kind === "joined" && answer.isVoter !== true;
+          if (isLearner && !hasJoined) onEvent({ kind: "joined", clusterId, address });
+          hasJoined ||= isLearner;
           return answer;
         },
         turn: (turn) => session.turn(turn),
         found: async (members, own) => {
-          if (await session.found(members, own)) onEvent({ kind: "founded", clusterId, members });
+          if (!(await session.found(members, own))) return;
+          const { log } = session.node.raft;
+          // Told when it can no longer be taken back.
+          while (!signal.aborted && log.persisted <= (own.base?.index ?? 0)) await world.pause(DURABLE_LOOK_MS, signal);
+          if (!signal.aborted) onEvent({ kind: "founded", clusterId, members });
         },
         waits: (reason) => this.#waiting.waits(reason),
         pause: (ms) => world.pause(ms, signal),

@@ -20,8 +20,6 @@ export interface SessionOptions<Node extends MemberNode> {
   readonly world: World<Node>;
   readonly directory: string;
   readonly listen: string;
-  /** As the node was started now; undefined: those that its directory names. */
-  readonly founders: readonly NamedAddress[] | undefined;
   readonly refusesReturn: boolean;
   /** What an operator should see to, besides what the node says. */
   readonly warnings: () => readonly string[];
@@ -116,7 +114,7 @@ export class Session<Node extends MemberNode> {
       name: id,
       incarnation: identity.incarnation,
       clusterId: identity.clusterId,
-      founders: identity.cameBy === "cluster" ? (this.options.founders ?? identity.members.map(toFounder)) : [],
+      founders: identity.cameBy === "cluster" ? identity.members.map(toFounder) : [],
       base: identity.base,
       refusesReturn: this.options.refusesReturn,
       hasTerm: raft.term > (identity.base?.term ?? 0),

@@ -27,7 +27,7 @@ export function memberIntroducer(node: KeyValueNode): Introducer {
 export function memberStanding(node: Pick<KeyValueNode, "raft" | "clusterId">): Standing & { kind: "member" } {
   const { raft, clusterId } = node;
   const { index, members } = raft.membershipAt(raft.log.commit);
-  const address = addressOf(node, raft.leader);
-  const leader = raft.leader === undefined || address === undefined ? undefined : { name: raft.leader, address };
+  const leader =
+    raft.leader === undefined ? undefined : { name: raft.leader, address: addressOf(node, raft.leader) ?? "" };
   return { kind: "member", clusterId, membership: members, membershipIndex: index, leader };
 }

@@ -139,7 +139,7 @@ function toStanding({ standing }: IntroduceResponse): Standing {
         clusterId,
         membership: toMembership(membership),
         membershipIndex: toIndex(membershipIndex, "membership_index"),
-        leader: leaderAddress === "" ? undefined : { name: leaderName, address: leaderAddress },
+        leader: leaderName === "" ? undefined : { name: leaderName, address: leaderAddress },
       };
     }
     case undefined:

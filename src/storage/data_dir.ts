@@ -174,7 +174,8 @@ export class DataDirectory {
     let aside = stem;
     for (let n = 2; names.includes(aside) && (await hasData(fs, `${path}/${aside}`)); n++) aside = `${stem}-${n}`;
     await fs.makeDirectory(`${path}/${aside}`);
-    for (const name of DATA.filter((each) => names.includes(each))) {
+    // The stop mark belongs to the log that goes: the next one is shorter, and has lost nothing.
+    for (const name of [...DATA, STOP_MARK].filter((each) => names.includes(each))) {
       await fs.rename(`${path}/${name}`, `${path}/${aside}/${name}`);
     }
     await fs.syncDirectory(`${path}/${aside}`);

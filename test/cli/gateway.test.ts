@@ -128,7 +128,11 @@ describe("cairn gateway", () => {
 
   test("a data directory that is in use is error 11, and the gateway goes on", async () => {
     const data = await temporaryDirectory();
-    const holder = await startNode({ id: "n1", data: join(data, "n1"), args: ["--cluster-id", "gateway"] });
+    const holder = await startNode({
+      id: "n1",
+      data: join(data, "n1"),
+      args: ["--cluster-id", "gateway", "--elections", "manual"],
+    });
     const gateway = startCommand(["gateway", "--data-dir", data, "--log-level", "silent"]);
     await gateway.send(INIT);
     const refused = bodyOf(await gateway.nextLine());

@@ -58,28 +58,33 @@ test("what one node has written is read back from a new cluster of three that wa
     const args = ["--id", id, "--data-dir", join(directory, id), "--cluster", cluster, "--json"];
     restored.push(JSON.parse(await run("snapshot", "restore", file, ...args)));
   }
-  expect(new Set(restored.map((each) => each.cluster)).size).toBe(1);
-  expect(restored[0].cluster).toMatch(/^restored-[0-9a-f]{16}$/);
+  expect(new Set(restored.map((each) => each.sha256)).size).toBe(1);
 
-  const nodes = ids.map((id, at) =>
+  const start = (id: string, at: number) =>
     startNode({
       id,
       data: join(directory, id),
       listen: `127.0.0.1:${ports[at]}`,
       args: ["--cluster", cluster, ...QUICK],
-    }),
-  );
-  const addresses = (await Promise.all(nodes)).map(({ address }) => address);
+    });
+  // T1: nothing is founded before the last one has been started.
+  const early = await Promise.all([start("n1", 0), start("n2", 1)]);
+  expect(await early[0]!.event("waiting")).toMatchObject({
+    reason: "n1 is new; to found the cluster it must hear from n3 (no answer)",
+  });
+  const nodes = [...early, await start("n3", 2)];
+  const { cluster: founded } = await nodes[0]!.event("founded");
+  const addresses = nodes.map(({ address }) => address);
   const endpoints = ["--endpoints", addresses.join(",")];
   expect(await run("kv", "get", "key-0", ...endpoints)).toBe("value 0");
   await run("kv", "put", "new", "life", ...endpoints);
   const range = (await run("kv", "range", ...endpoints)).split("\n");
   expect(range.filter((line) => line.startsWith("key-"))).toHaveLength(500);
   const status = JSON.parse(await run("status", "--json", ...endpoints));
-  expect(status).toMatchObject({ cluster: restored[0].cluster, members: ids.map((id) => ({ id, member: "voter" })) });
+  expect(status).toMatchObject({ cluster: founded, members: ids.map((id) => ({ id, member: "voter" })) });
   expect(status.members.map((each: { snapshot: number }) => each.snapshot)).toEqual(ids.map(() => inspected.index));
 
-  // A node of the old cluster cannot come into the new one, though it is told the addresses.
+  // T2: a node of the old cluster cannot come into the new one, though it is told the addresses.
   await old.kill("old");
   const stranger = await runCommand([
     "start",
@@ -88,37 +93,39 @@ test("what one node has written is read back from a new cluster of three that wa
     "--data",
     join(directory, "old"),
     "--cluster-id",
-    restored[0].cluster,
+    `${founded}`,
     "--join",
     addresses[0]!,
   ]);
   expect(stranger).toMatchObject({ code: 1 });
-  expect(stranger.stderr).toMatch(/belongs to cluster .*, not to restored-/);
+  expect(stranger.stderr).toMatch(/belongs to cluster [0-9a-f]{32}, not to [0-9a-f]{32}\./);
   await old.close();
 });
 
 describe("cairn snapshot restore", () => {
   const THREE = "n1=h1:1,n2=h2:1,n3=h3:1";
 
-  test("gives all members of one list one cluster id, another list or file another, and takes the one that it is given", async () => {
-    const { restore, file } = await backup();
-    const idOf = async (id: string, ...args: string[]) => JSON.parse((await restore(id, ...args)).stdout).cluster;
-    const first = await idOf("n1", "--cluster", THREE);
-    expect(await idOf("n2", "--cluster", "n3=h3:1,n2=h2:1,n1=h1:1")).toBe(first);
-    expect(await idOf("n3", "--cluster", `${THREE},n4=h4:1`)).not.toBe(first);
-    expect(await idOf("n4", "--cluster", `${THREE},n4=h4:1`, "--cluster-id", "mine")).toBe("mine");
+  test("T2: gives all founders of one list the same base, another list or file another, and draws no cluster", async () => {
+    const { restore, file, directory } = await backup();
+    const baseOf = async (id: string, ...args: string[]) => JSON.parse((await restore(id, ...args)).stdout).sha256;
+    const first = await baseOf("n1", "--cluster", THREE);
+    expect(first).toMatch(/^[0-9a-f]{64}$/);
+    expect(await baseOf("n2", "--cluster", "n3=h3:1,n2=h2:1,n1=h1:1")).toBe(first);
+    expect(await baseOf("n3", "--cluster", `${THREE},n4=h4:1`)).not.toBe(first);
     await writeFile(file, (await snapshotOf(putEntries(1, 301, 4))).file);
-    expect(await idOf("n5", "--cluster", `${THREE},n5=h5:1`)).not.toBe(first);
+    expect(await baseOf("n5", "--cluster", `${THREE},n5=h5:1`)).not.toBe(first);
+    const [one, two] = await Promise.all(["n1", "n2"].map((id) => readFile(join(directory, id, "cairn.json"), "utf8")));
+    expect(JSON.parse(one!)).toMatchObject({ clusterId: "", base: { index: 300, term: 4, sha256: first } });
+    expect(JSON.parse(one!).incarnation).not.toBe(JSON.parse(two!).incarnation);
   });
 
-  test("refuses the old cluster's id, a node that is no member, a damaged file and a missing one, and leaves no data", async () => {
+  test("refuses a node that is no member, a damaged file and a missing one, and leaves no data", async () => {
     const { restore, snapshot, file, directory } = await backup();
     const fails = async (text: RegExp, ...args: string[]) => {
       const { code, stderr } = await restore(...(args as [string]));
       expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringMatching(text) });
       expect(await readdir(directory)).toEqual(["backup.snap"]);
     };
-    await fails(/must have another id/, "n1", "--cluster", THREE, "--cluster-id", "cluster-1");
     await fails(/--cluster names n1, n2, n3, but not n9/, "n9", "--cluster", THREE);
     const damaged = Buffer.from(snapshot.file);
     damaged[damaged.length >> 1]! ^= 4;
@@ -169,9 +176,10 @@ describe("cairn snapshot restore", () => {
     ];
     const text = await run(...args.slice(0, -1), "n1=127.0.0.1:7101");
     expect(text).toMatch(
-      /holds the state at index 300, term 4, for node n1 of the new cluster restored-[0-9a-f]{16}\nthen start it: cairn start --id n1 /,
+      /holds the state at index 300, term 4, for founder n1 of a new cluster\nthen start it: cairn start --id n1 /,
     );
-    const { address } = await startNode({ id: "n1", data: join(directory, "n1"), args: QUICK });
+    const { address, event } = await startNode({ id: "n1", data: join(directory, "n1"), args: QUICK });
+    await event("founded");
     expect(await run("kv", "get", "k300", "--endpoints", address)).toBe("4.300");
   });
 });
@@ -206,7 +214,8 @@ describe("cairn snapshot inspect", () => {
     const { directory, restore } = await backup();
     await restore("n1", "--cluster", "n1=127.0.0.1:1");
     const inside = join(directory, "n1", "snapshots", snapshotFileName({ index: 300, term: 4 }));
-    expect(await run("snapshot", "inspect", inside)).toContain("members, set at index 300: n1=127.0.0.1:1\n");
+    const text = await run("snapshot", "inspect", inside);
+    expect(text).toContain("no members: a restored state, whose cluster has yet to be founded\n");
   });
 });
 

@@ -3,28 +3,43 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { createClient } from "../../src/transport/bridge_client.js";
+import { freePorts } from "../support/process_cluster.js";
 import { runCommand, startCommand, startNode } from "../support/processes.js";
 import { temporaryDirectory } from "./support.js";
 
 describe("cairn start", () => {
-  test("says where it listens, as text", async () => {
+  test("T1: without lists a new node founds a cluster of one, says so, and says how to mend it if that was not meant", async () => {
     const data = await temporaryDirectory();
-    const node = startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--cluster-id", "c-1"]);
+    const start = () => startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0"]);
+    const node = start();
     const line = await node.nextLine();
-    expect(line).toMatch(/^node a of cluster c-1 listens on 127\.0\.0\.1:[1-9]\d*, data in /);
+    expect(line).toMatch(/^node a listens on 127\.0\.0\.1:[1-9]\d*, data in .*; it is new, and looks for its cluster$/);
     expect(line).toContain(data);
+    const founded = await node.nextLine();
+    const [, cluster] = /^node a has founded cluster ([0-9a-f]{32}) with a alone, because neither /.exec(founded)!;
+    expect(founded).toContain(`If a was a member of a cluster before: stop it, remove ${data}, and start it with`);
+    expect(await node.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+    const again = start();
+    expect(await again.nextLine()).toMatch(
+      new RegExp(`^node a of cluster ${cluster} listens on 127\\.0\\.0\\.1:\\d+, data`),
+    );
+    expect(await again.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+    expect(again.stdout.trimEnd().split("\n")).toHaveLength(1);
   });
 
-  test("--json prints one object, and the node answers there", async () => {
+  test("--json prints an object a line, and the node answers there", async () => {
     const data = await temporaryDirectory();
     const node = startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--json"]);
     const said = JSON.parse(await node.nextLine());
-    expect(said).toEqual({ event: "listening", node: "a", cluster: said.cluster, address: said.address, data });
+    expect(said).toEqual({ event: "listening", node: "a", cluster: "", address: said.address, data });
+    const founded = JSON.parse(await node.nextLine());
+    expect(founded).toMatchObject({ event: "founded", node: "a", cluster: expect.stringMatching(/^[0-9a-f]{32}$/) });
+    expect(founded.members).toMatchObject([{ id: "a", role: "voter" }]);
     const admin = createClient(AdminService, said.address);
     const status = await admin.getStatus({}).finally(() => admin.close());
-    expect(status).toMatchObject({ nodeId: "a", clusterId: said.cluster });
+    expect(status).toMatchObject({ nodeId: "a", clusterId: founded.cluster });
     expect(await node.kill("SIGTERM")).toEqual({ code: 0, signal: null });
-    expect(node.stdout.trimEnd().split("\n")).toHaveLength(1);
+    expect(node.stdout.trimEnd().split("\n")).toHaveLength(2);
   });
 
   test.each(["SIGINT", "SIGTERM"] as const)(
@@ -132,37 +147,27 @@ describe("cairn start", () => {
 
     test("when the data directory is another node's or another cluster's", async () => {
       const data = await temporaryDirectory();
-      await (await startNode({ id: "a", data, args: ["--cluster-id", "c1"] })).kill("SIGTERM");
-      await fails(["--id", "b", "--data", data], /belongs to node a, not to b\. Give that id, or another directory/);
-      await fails(["--id", "a", "--data", data, "--cluster-id", "c2"], /belongs to cluster c1, not to c2/);
-    });
-
-    test("when the data directory was made for other members", async () => {
-      const data = await temporaryDirectory();
-      const start = (list: string) => ["--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--cluster", list];
-      const node = startCommand(["start", ...start("a=127.0.0.1:1,b=127.0.0.1:2")]);
-      expect(await node.nextLine()).toMatch(/of cluster cluster-[0-9a-f]{16} listens/);
+      const node = await startNode({ id: "a", data });
+      const { cluster } = await node.event("founded");
       await node.kill("SIGTERM");
-      const text =
-        /created with a=127\.0\.0\.1:1,b=127\.0\.0\.1:2, not with a=127\.0\.0\.1:1,b=127\.0\.0\.1:3\. .*leave it out, or give that list/;
-      await fails(start("a=127.0.0.1:1,b=127.0.0.1:3"), text);
+      await fails(["--id", "b", "--data", data], /belongs to node a, not to b\. Give that id, or another directory/);
+      const text = new RegExp(`belongs to cluster ${cluster}, not to c2\\. Give that cluster id`);
+      await fails(["--id", "a", "--data", data, "--cluster-id", "c2"], text);
     });
 
-    test("when nobody answers where it is to join, and makes no data directory", async () => {
-      const data = join(await temporaryDirectory(), "data");
-      await fails(
-        ["--id", "a", "--data", data, "--join", "127.0.0.1:1"],
-        /UNREACHABLE.*no node answers: .*127\.0\.0\.1:1/,
-      );
-      await expect(readdir(data)).rejects.toMatchObject({ code: "ENOENT" });
+    test("T2: when a cluster id is given for a new directory", async () => {
+      const args = ["--id", "a", "--data", await temporaryDirectory(), "--cluster-id", "c1"];
+      await fails(args, /data directory is new: a cluster's id is drawn when it is founded\. Leave --cluster-id out/);
     });
 
-    test("when it is to join under the name of a voter", async () => {
-      const node = await startNode({ id: "a", data: await temporaryDirectory() });
+    test("when the cluster was founded with other members", async () => {
       const data = await temporaryDirectory();
+      const node = await startNode({ id: "a", data, args: ["--cluster", "a=127.0.0.1:1"] });
+      await node.event("founded");
+      await node.kill("SIGTERM");
       await fails(
-        ["--id", "a", "--data", data, "--join", node.address],
-        /a is a voter of cluster .* already.*lost its data.*give another --id/,
+        ["--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--cluster", "a=127.0.0.1:1,b=127.0.0.1:3"],
+        /created with a=127\.0\.0\.1:1, not with a=127\.0\.0\.1:1,b=127\.0\.0\.1:3\. .*leave it out, or give that list/,
       );
     });
 
@@ -178,7 +183,68 @@ describe("cairn start", () => {
     test("when the data directory holds something else", async () => {
       const directory = await temporaryDirectory();
       await mkdir(join(directory, "wal"));
-      await fails(["--id", "a", "--data", directory], /holds wal but no cairn\.json.*give an empty directory/);
+      await fails(
+        ["--id", "a", "--data", directory],
+        /holds wal but no cairn\.json.*move the whole data directory away, keep it/,
+      );
     });
+  });
+
+  test("T1: a mistake in the first command line is mended by the next one, as long as the directory is new", async () => {
+    const data = await temporaryDirectory();
+    const first = await startNode({ id: "a", data, args: ["--cluster", "a=127.0.0.1:1,b=127.0.0.1:2"] });
+    await first.command.waitFor(/a is new; to found the cluster it must hear from b \(no answer\)/);
+    await first.kill("SIGTERM");
+    const second = await startNode({ id: "a", data, args: ["--join", "127.0.0.1:1"] });
+    await second.command.waitFor(/a is new; to join its cluster it must hear from 127\.0\.0\.1:1 \(no answer\)/);
+    await second.kill("SIGTERM");
+    const third = await startNode({ id: "a", data, args: ["--cluster", "a=127.0.0.1:1"] });
+    await third.event("founded");
+    await third.kill("SIGTERM");
+    // The list that it was founded with counts from now on.
+    const fourth = await startNode({ id: "a", data, args: ["--cluster", "a=127.0.0.1:1"] });
+    expect(await fourth.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+  });
+
+  test("T1: --join with its contact down waits, says for whom, and joins when the contact comes up", async () => {
+    const [port] = await freePorts(1);
+    const contact = `127.0.0.1:${port}`;
+    const joining = await startNode({ id: "b", data: await temporaryDirectory(), args: ["--join", contact] });
+    const { reason } = await joining.event("waiting");
+    expect(reason).toBe(`b is new; to join its cluster it must hear from ${contact} (no answer)`);
+    await joining.command.waitFor(/node b waits, for \d+ s now: b is new; /);
+    const founder = await startNode({ id: "a", data: await temporaryDirectory(), listen: contact });
+    const { cluster } = await founder.event("founded");
+    expect(await joining.event("joined")).toMatchObject({ node: "b", cluster, address: joining.address });
+    const admin = createClient(AdminService, contact);
+    const { membership } = await admin.getStatus({}).finally(() => admin.close());
+    expect(membership!.members.map(({ id, address }) => [id, address])).toEqual([
+      ["a", contact],
+      ["b", joining.address],
+    ]);
+  });
+
+  test("T1: --join under the name of a node that runs waits, and says what to do", async () => {
+    const node = await startNode({ id: "a", data: await temporaryDirectory() });
+    const second = await startNode({ id: "a", data: await temporaryDirectory(), args: ["--join", node.address] });
+    const { reason } = await second.event("waiting");
+    expect(reason).toMatch(
+      /another node runs under the name a, at .*, and answers: stop it, or give this one another --id/,
+    );
+    expect(await second.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+  });
+
+  test("T1: a founder that the cluster does not know is told to --join, and its directory serves for that", async () => {
+    const node = await startNode({ id: "a", data: await temporaryDirectory() });
+    const { cluster } = await node.event("founded");
+    const data = await temporaryDirectory();
+    const args = ["start", "--id", "b", "--data", data, "--listen", "127.0.0.1:0"];
+    const refused = await runCommand([...args, "--cluster", `a=${node.address},b=127.0.0.1:1`]);
+    expect(refused).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/b is not a member .*start it with --join/),
+    });
+    const joining = await startNode({ id: "b", data, args: ["--join", node.address] });
+    expect(await joining.event("joined")).toMatchObject({ cluster });
   });
 });

@@ -34,7 +34,7 @@ describe("help", () => {
     ],
     [
       ["snapshot", "restore", "--help"],
-      ["--id", "--data-dir", "--cluster ", "--cluster-id", "It makes a new cluster"],
+      ["--id", "--data-dir", "--cluster ", "found a new cluster when all of them have been started"],
     ],
     [
       ["gateway", "--help"],

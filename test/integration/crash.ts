@@ -160,7 +160,7 @@ class CrashRun {
 
   async #listening(command: RunningCommand): Promise<string> {
     const begun = performance.now();
-    const { address } = JSON.parse(await command.nextLine()) as { address: string };
+    const { address } = (await command.event("listening")) as { address: string };
     this.#startMs = 0.7 * this.#startMs + 0.3 * (performance.now() - begun);
     return address;
   }

@@ -17,7 +17,7 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
     let cluster: ProcessCluster;
     beforeAll(async () => {
       directory = await mkdtemp(join(tmpdir(), "cairn-interop-"));
-      const args = ["--cluster-id", "interop", "--tick-ms", "50", "--trailing-log-bytes", "0"];
+      const args = ["--tick-ms", "50", "--trailing-log-bytes", "0"];
       cluster = await ProcessCluster.start(directory, ["n1", "n2", "n3"], args);
     });
     afterAll(async () => {
@@ -28,12 +28,17 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
     const ask = (address: string, method: string, ...messages: Json[]) =>
       onlyAnswer(tool, address, method, ...messages);
 
+    const incarnationOf = async (id: string) =>
+      (await ask(cluster.get(id).address, `${ADMIN}/GetStatus`, {})).incarnation;
+
     test("every node is found by reflection, and all name the same leader", async () => {
-      const { id } = await cluster.leader();
+      const { id, admin } = await cluster.leader();
+      const { clusterId } = await admin.getStatus({});
+      expect(clusterId).toMatch(/^[0-9a-f]{32}$/);
       for (const { address, id: nodeId } of cluster.running.values()) {
         expect(await tool.listServices(address)).toContain(KV);
         const status = await ask(address, `${ADMIN}/GetStatus`, {});
-        expect(status).toMatchObject({ clusterId: "interop", nodeId, leaderId: id });
+        expect(status).toMatchObject({ clusterId, nodeId, leaderId: id });
         expect((status.bootstrapMembers as { members: Json[] }).members.map((member) => member.id)).toEqual([
           ...["n1", "n2", "n3"],
         ]);
@@ -94,7 +99,10 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
       const before = await ask(follower.address, `${ADMIN}/GetStatus`, {});
       expect(Number(before.term)).toBeGreaterThan(1);
       const sender = [...cluster.running.keys()].find((id) => id !== follower.id)!;
-      const header = { protocolVersion: 2, clusterId: "interop", senderId: sender, receiverId: follower.id };
+      const header = {
+        ...{ protocolVersion: 2, clusterId: before.clusterId, senderId: sender, receiverId: follower.id },
+        ...{ senderIncarnation: await incarnationOf(sender), receiverIncarnation: before.incarnation },
+      };
       const entry = { index: "1", term: "1", type: "ENTRY_TYPE_COMMAND", data: base64("x") };
       const stale = { header, term: "1", leaderId: sender, entries: [entry], round: "5" };
       const answer = await ask(follower.address, `${RAFT}/AppendEntries`, stale);
@@ -106,6 +114,22 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
       });
       const after = await ask(follower.address, `${ADMIN}/GetStatus`, {});
       expect(after).toMatchObject({ term: before.term, leaderId: before.leaderId });
+    });
+
+    test("T1: a node says what it is to one that has no cluster in common with it, and refuses what was meant for another directory", async () => {
+      const { address, id } = await cluster.leader();
+      const status = await ask(address, `${ADMIN}/GetStatus`, {});
+      const asked = { protocolVersion: 1, name: "n9", receiverName: id };
+      const introduced = await ask(address, `${RAFT}/Introduce`, asked);
+      expect(introduced).toMatchObject({ name: id, incarnation: status.incarnation });
+      expect(introduced.member).toMatchObject({ clusterId: status.clusterId, leaderName: id, leaderAddress: address });
+      const header = { protocolVersion: 1, clusterId: status.clusterId, senderId: "n9", receiverId: id };
+      const wrong = Buffer.alloc(16, 7).toString("base64");
+      const vote = { header: { ...header, receiverIncarnation: wrong }, term: "1000000", candidateId: "n9" };
+      const refused = await tool.call(address, `${RAFT}/RequestVote`, [vote]);
+      expect(refused.status).toBe("FAILED_PRECONDITION");
+      expect(refused.text).toContain("receiver_incarnation");
+      expect((await ask(address, `${ADMIN}/GetStatus`, {})).term).toBe(status.term);
     });
   });
 }

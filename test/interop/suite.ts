@@ -17,10 +17,13 @@ const RAFT = "cairn.v1.RaftService";
 /** A running node with a data directory, both gone at its disposal. */
 export async function interopNode(args: readonly string[] = []) {
   const data = await mkdtemp(join(tmpdir(), "cairn-interop-"));
-  const { address, kill } = await startNode({ id: "n1", data, args: ["--cluster-id", CLUSTER, ...args] });
+  const { address, kill, event } = await startNode({ id: "n1", data, args });
+  // Drawn when the cluster was founded, unless the node was given one.
+  const clusterId = args.includes("--cluster-id") ? CLUSTER : `${(await event("founded")).cluster}`;
   return {
     address,
     data,
+    clusterId,
     async [Symbol.asyncDispose]() {
       await kill();
       await rm(data, { recursive: true, force: true });
@@ -54,14 +57,17 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
           expect.arrayContaining([`${KV}/CompareAndSet`, `${ADMIN}/GetLogInfo`, `${RAFT}/InstallSnapshot`]),
         );
         const { status, messages } = await tool.call(node.address, `${ADMIN}/GetStatus`, [{}], flags);
-        expect({ status, messages }).toMatchObject({ status: "OK", messages: [{ clusterId: CLUSTER, nodeId: "n1" }] });
+        expect({ status, messages }).toMatchObject({
+          status: "OK",
+          messages: [{ clusterId: node.clusterId, nodeId: "n1" }],
+        });
       });
     }
 
     test("writes, reads, swaps and deletes a key", async () => {
       const key = base64("interop/a");
       const put = await answer(`${KV}/Put`, { key, value: base64("1") });
-      expect(put).toMatchObject({ header: { clusterId: CLUSTER, nodeId: "n1", leaderId: "n1" } });
+      expect(put).toMatchObject({ header: { clusterId: node.clusterId, nodeId: "n1", leaderId: "n1" } });
       const got = await answer(`${KV}/Get`, { key });
       expect(got.kv).toEqual({ key, value: base64("1"), version: put.version, createVersion: put.version });
 
@@ -86,7 +92,7 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       ];
       const { status, messages } = await call(`${KV}/Session`, { clientId: "interop-session", calls });
       expect(status).toBe("OK");
-      expect(messages[0]).toMatchObject({ header: { clusterId: CLUSTER, nodeId: "n1", leaderId: "n1" } });
+      expect(messages[0]).toMatchObject({ header: { clusterId: node.clusterId, nodeId: "n1", leaderId: "n1" } });
       const answers = messages.flatMap((message) => (message.answers ?? []) as Json[]);
       expect(answers.toSorted((a, b) => Number(a.sequence) - Number(b.sequence))).toEqual([
         { sequence: "1", put: { version: expect.any(String) } },
@@ -156,7 +162,7 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
     describe("as a peer of a node that never campaigns by itself", () => {
       let follower: Awaited<ReturnType<typeof interopNode>>;
       beforeAll(async () => {
-        follower = await interopNode(["--elections", "manual"]);
+        follower = await interopNode(["--elections", "manual", "--cluster-id", CLUSTER]);
       });
       afterAll(() => follower[Symbol.asyncDispose]());
       const header = { protocolVersion: 2, clusterId: CLUSTER, senderId: "n2", receiverId: "n1" };

@@ -51,7 +51,10 @@ function write(fs: FaultyFileSystem, text: string): void {
 test("a new directory says whose it is, and is complete only when it was completed", async () => {
   const fs = newDisk();
   const directory = await open(fs);
-  expect(directory.identity).toEqual({ format: 1, clusterId: "c1", nodeId: "n1", members, complete: false });
+  expect(directory.identity).toEqual({
+    ...{ format: 2, clusterId: "c1", nodeId: "n1", members, complete: false },
+    ...{ incarnation: "", cameBy: "given", base: undefined, retired: false },
+  });
   expect((await fs.list("/data/n1")).sort()).toEqual(["cairn.json", "lock.1", "snapshots", "wal"]);
   const completed = await directory.complete();
   expect(completed.identity.complete).toBe(true);
@@ -123,11 +126,11 @@ test.each([
 test("another format is refused as such, whatever else is in the file", async () => {
   const fs = newDisk();
   await made(fs);
-  write(fs, '{"format":2,"who":"knows"}');
+  write(fs, '{"format":3,"who":"knows"}');
   await failure(
     "DATA_DIRECTORY",
     open(fs),
-    "format 2, this version of Cairn knows format 1. Use the version that wrote it",
+    "format 3, this version of Cairn knows formats up to 2. Use the version that wrote it",
   );
 });
 
@@ -137,6 +140,19 @@ test("data without the file that says whose it is are refused", async () => {
   await fs.unlink("/data/n1/cairn.json");
   await failure("DATA_DIRECTORY", open(fs), /holds .*wal.* but no cairn\.json/);
   expect(await fs.exists("/data/n1/wal")).toBe(true);
+});
+
+test("T3: data that is set aside takes its stop mark along, so that the next directory has lost nothing", async () => {
+  const fs = newDisk();
+  const directory = await (await open(fs)).complete();
+  await directory.markStopped({ index: 7, term: 2 });
+  await directory.close();
+  await DataDirectory.identify(fs, "/data/n1", async (_found, path) => {
+    expect(await DataDirectory.setAside(fs, path, "")).toBe("/data/n1/lost-given");
+    return undefined;
+  });
+  expect((await fs.list("/data/n1/lost-given")).sort()).toEqual(["snapshots", "stopped.json", "wal"]);
+  expect(await (await open(fs)).takeStopMark()).toBeUndefined();
 });
 
 test("the scratch directory is emptied when it is opened", async () => {
@@ -167,7 +183,7 @@ test("a power cut at every call of the making leaves a directory that can be ope
     );
     for (const keep of ["none", "all", "random"] as const) {
       const directory = await open(fs.crash({ keep, random: () => 0.5 }), { clusterId: undefined });
-      expect(directory.identity).toMatchObject({ nodeId: "n1", format: 1 });
+      expect(directory.identity).toMatchObject({ nodeId: "n1", format: 2 });
       if (attempt === "made") expect(directory.identity.complete).toBe(true);
       directory.crash();
     }

@@ -1,15 +1,17 @@
 import { once } from "node:events";
+import { rm } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService, type GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../src/errors.js";
 import { type Client, openChannel, type SharedChannel } from "../../src/transport/bridge_client.js";
 import { type Exit, type RunningNode, startNode } from "./processes.js";
 
 /** How long something may take to come about in a cluster, in milliseconds. A bound, not a pause. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 /** Ports of the loopback interface that nobody listens on. They are given out by the system, all different. */
 export async function freePorts(count: number): Promise<number[]> {
@@ -43,14 +45,17 @@ export class ProcessCluster {
     readonly founders: string,
   ) {}
 
-  /** Starts all of `ids` as voters; each gets `args` besides what makes it a member. */
+  /** Starts all of `ids` as voters, which found a cluster; each gets `args` besides what makes it a member. */
   static async start(directory: string, ids: readonly string[], args: readonly string[] = []): Promise<ProcessCluster> {
     const ports = await freePorts(ids.length);
     const addresses = ids.map((id, at) => [id, `127.0.0.1:${ports[at]}`] as const);
     const founders = addresses.map(([id, address]) => `${id}=${address}`).join(",");
     const cluster = new ProcessCluster(directory, args, founders);
     for (const [id, address] of addresses) cluster.#addresses.set(id, address);
-    await Promise.all(ids.map((id) => cluster.startFounder(id)));
+    const started = await Promise.all(ids.map((id) => cluster.startFounder(id)));
+    // A node that turns to the cluster does not answer for a moment.
+    const [founder, ...others] = started.sort((a, b) => (a.id < b.id ? -1 : 1));
+    await Promise.all([founder!.node.event("founded"), ...others.map(({ node }) => node.event("turned"))]);
     return cluster;
   }
 
@@ -65,9 +70,37 @@ export class ProcessCluster {
     return this.#start(id, this.#addresses.get(id)!, ["--cluster", this.founders, ...args]);
   }
 
-  /** Starts a node that joins. */
+  /** Starts a node that joins; one that ran before listens where it did. */
   startJoining(id: string, endpoints: readonly string[]): Promise<ClusterProcess> {
-    return this.#start(id, "127.0.0.1:0", ["--join", endpoints.join(",")]);
+    return this.#start(id, this.#addresses.get(id) ?? "127.0.0.1:0", ["--join", endpoints.join(",")]);
+  }
+
+  /** Removes the data directory of a node that does not run: its disk is lost. */
+  async wipe(id: string): Promise<void> {
+    if (this.running.has(id)) throw new Error(`${id} runs`);
+    await rm(this.dataOf(id), { recursive: true });
+  }
+
+  dataOf(id: string): string {
+    return join(this.directory, id);
+  }
+
+  /** The members as the leader has them: "n1 VOTER". */
+  async roles(): Promise<string[]> {
+    const { admin } = await this.leader();
+    const { membership } = await admin.getStatus({});
+    return membership!.members.map(({ id, role }) => `${id} ${MemberRole[role]}`);
+  }
+
+  /** Everything under the keys of this prefix, by a linearizable read. */
+  readAll(prefix: string): Promise<Map<string, string>> {
+    return this.withLeader(async ({ kv }) => {
+      const all = new Map<string, string>();
+      for await (const { kvs } of kv.range({ prefix: Buffer.from(prefix) })) {
+        for (const { key, value } of kvs) all.set(Buffer.from(key).toString(), Buffer.from(value).toString());
+      }
+      return all;
+    });
   }
 
   /** Starts a node on the data that it has, with nothing that says whose it is. */
@@ -76,7 +109,7 @@ export class ProcessCluster {
   }
 
   async #start(id: string, listen: string, args: readonly string[]): Promise<ClusterProcess> {
-    const data = join(this.directory, id);
+    const data = this.dataOf(id);
     const node = await startNode({ id, data, listen, args: [...this.args, ...args], outlivesTest: true });
     const channel = openChannel(node.address);
     this.#channels.add(channel);
@@ -98,10 +131,13 @@ export class ProcessCluster {
   leader(): Promise<ClusterProcess> {
     return this.until(`one of ${[...this.running.keys()].join(", ")} leads`, async () => {
       const statuses = await this.statuses();
-      const newest = statuses.reduce((best, each) => (each.term > best.term ? each : best), statuses[0]!);
+      // A node that was removed is told of no leader.
+      const knowing = statuses.filter(({ leaderId }) => leaderId !== "");
+      if (knowing.length === 0) return undefined;
+      const newest = knowing.reduce((best, each) => (each.term > best.term ? each : best));
       const followers = statuses.filter(({ term, leaderId }) => term === newest.term && leaderId === newest.leaderId);
       const voters = newest.membership?.members.length ?? 0;
-      return newest.leaderId !== "" && followers.length > voters / 2 ? this.running.get(newest.leaderId) : undefined;
+      return followers.length > voters / 2 ? this.running.get(newest.leaderId) : undefined;
     });
   }
 

@@ -9,7 +9,7 @@ import { afterAll, onTestFinished } from "vitest";
 const COMMAND = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 /** How long a process may take to print what a test waits for, or to end, in milliseconds. A bound, not a pause. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 /** How a process ended: with an exit code, or by a signal. */
 export interface Exit {
@@ -39,6 +39,8 @@ export interface RunningNode {
   readonly command: RunningCommand;
   /** All that it has printed so far. */
   output(): string;
+  /** Waits until it has told of such an event, and returns the first one. */
+  event(kind: string): Promise<Record<string, unknown>>;
   /** SIGKILL unless another signal is given. Resolves when the process has ended. */
   kill(signal?: NodeJS.Signals): Promise<Exit>;
   readonly exited: Promise<Exit>;
@@ -59,12 +61,13 @@ export async function startNode(options: {
   const { id, data, listen = "127.0.0.1:0", args = [], outlivesTest = false } = options;
   const all = ["start", "--id", id, "--data", data, "--listen", listen, "--json", ...args];
   const command = startCommand(all, { outlivesTest });
-  const { address } = JSON.parse(await command.nextLine()) as { address: string };
+  const { address } = (await command.event("listening")) as { address: string };
   return {
     address,
     pid: command.pid,
     command,
     output: () => command.stdout + command.stderr,
+    event: (kind) => command.event(kind),
     kill: (signal) => command.kill(signal),
     exited: command.exited,
   };
@@ -162,6 +165,12 @@ export class RunningCommand {
   /** Waits until what it has printed, on standard output or standard error, matches. */
   waitFor(pattern: RegExp): Promise<RegExpExecArray> {
     return this.#until(`${pattern}`, () => pattern.exec(this.stdout) ?? pattern.exec(this.stderr) ?? undefined);
+  }
+
+  /** Waits until a node, started with --json, has told of such an event, and returns the first one. */
+  async event(kind: string): Promise<Record<string, unknown>> {
+    const [line] = await this.waitFor(new RegExp(`^\\{"event":"${kind}".*$`, "m"));
+    return JSON.parse(line) as Record<string, unknown>;
   }
 
   /** Closes this end of its standard output, as a reader that goes away does. */

@@ -1567,7 +1567,7 @@ export const AdminService: GenService<{
   },
   /**
    * Removes a member; a leader that removes itself steps down when that is committed. Only the leader can. The removed node goes on
-   * running and is told nothing any more: stop it.
+   * running and is told nothing any more; it finds out by asking, campaigns no more and warns (GetStatus.warnings): stop it.
    *
    * @generated from rpc cairn.v1.AdminService.RemoveMember
    */

@@ -1,10 +1,9 @@
 import { join } from "node:path";
 import { AdminService, type GetStatusResponse, NodeRole } from "../../../gen/cairn/v1/admin_pb.js";
+import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
 import { openChannel, type SharedChannel } from "../../../src/transport/bridge_client.js";
 import { type RunningCommand, startCommand } from "../../support/processes.js";
 import { TcpProxy } from "../../support/tcp_proxy.js";
-
-export const CLUSTER_ID = "torture";
 
 /** How long a node may take to answer the harness itself, in ms. */
 const STATUS_TIMEOUT_MS = 1_000;
@@ -55,7 +54,7 @@ export class NodeProcess {
 
   async started(command: RunningCommand): Promise<void> {
     this.command = command;
-    const { address } = JSON.parse(await command.nextLine()) as { address: string };
+    const { address } = (await command.event("listening")) as { address: string };
     this.address = address;
     this.#channel?.close();
     this.#channel = undefined;
@@ -108,11 +107,14 @@ export class ProcessCluster {
 
   private constructor(private readonly options: ClusterOptions) {}
 
+  /** Resolves when the cluster is founded. */
   static async start(options: ClusterOptions): Promise<ProcessCluster> {
     const cluster = new ProcessCluster(options);
     for (let number = 1; number <= options.nodes; number++) await cluster.add(`n${number}`);
     cluster.#bootstrap = cluster.nodes.map(({ id, front }) => `${id}=${front.address}`).join(",");
     await Promise.all(cluster.nodes.map((node) => cluster.launch(node)));
+    const [founder, ...others] = cluster.nodes;
+    await Promise.all([founder!.command!.event("founded"), ...others.map(({ command }) => command!.event("turned"))]);
     return cluster;
   }
 
@@ -161,16 +163,20 @@ export class ProcessCluster {
     }
   }
 
-  /** Starts a node's process; those that were started before know the way to a new one by the membership only. */
-  async launch(node: NodeProcess): Promise<void> {
+  /**
+   * Starts a node's process; those that were started before know the way to a new one by the membership only. A founder is started with the list
+   * of all of them, unless it is to `join`, as one is that was removed.
+   */
+  async launch(node: NodeProcess, how: "as usual" | "join" = "as usual"): Promise<void> {
     const peers = this.nodes
       .filter((other) => other !== node)
       .map((other) => `${other.id}=${this.link(node, other).address}`);
     const where = ["--id", node.id, "--data", node.data, "--listen", "127.0.0.1:0"];
-    const members = this.#isFounder(node)
-      ? ["--cluster-id", CLUSTER_ID, "--cluster", this.#bootstrap, "--lost-disk", "ignore"]
-      : ["--join", this.#founders.map(({ front }) => front.address).join(",")];
-    const how = ["--json", "--log-level", "info", ...this.options.args];
+    const members =
+      this.#isFounder(node) && how === "as usual"
+        ? ["--cluster", this.#bootstrap]
+        : ["--join", this.founders.map(({ front }) => front.address).join(",")];
+    const settings = ["--json", "--log-level", "info", ...this.options.args];
     await node.started(
       startCommand([
         "start",
@@ -180,17 +186,28 @@ export class ProcessCluster {
         ...members,
         "--peer-addresses",
         peers.join(","),
-        ...how,
+        ...settings,
       ]),
     );
   }
 
-  get #founders(): NodeProcess[] {
+  get founders(): NodeProcess[] {
     return this.nodes.filter((node) => this.#isFounder(node));
   }
 
   #isFounder({ id, front }: NodeProcess): boolean {
     return this.#bootstrap.split(",").includes(`${id}=${front.address}`);
+  }
+
+  /** Whether all founders vote, each with the directory that it has now: no disk is lost whose place is not taken yet. */
+  async isWhole(): Promise<boolean> {
+    const leader = await (await this.leader())?.status();
+    const members = leader?.membership?.members ?? [];
+    const statuses = await Promise.all(this.founders.map((node) => node.status()));
+    return statuses.every((status) => {
+      const member = members.find(({ id }) => id === status?.nodeId);
+      return member?.role === MemberRole.VOTER && Buffer.compare(member.incarnation, status!.incarnation) === 0;
+    });
   }
 
   /** The node that leads the highest term, among those that answer. */

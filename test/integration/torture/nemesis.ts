@@ -1,6 +1,8 @@
+import { rm } from "node:fs/promises";
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import type { Client } from "../../../src/transport/bridge_client.js";
+import { loseLogTail } from "../../support/log_tail.js";
 import type { LinkFaults } from "../../support/tcp_proxy.js";
 import type { Random } from "../random.js";
 import type { NodeProcess, ProcessCluster } from "./cluster.js";
@@ -9,6 +11,9 @@ import type { NodeProcess, ProcessCluster } from "./cluster.js";
 const FAULT_MS = { least: 300, most: 4_000 };
 /** Between two faults. */
 const CALM_MS = { least: 100, most: 1_500 };
+
+/** How long the rest of the cluster may take to make up for a loss. A bound, not a pause. */
+const PATIENCE_MS = 60_000;
 
 type Fault = (this: Nemesis) => Promise<void>;
 
@@ -107,6 +112,36 @@ export class Nemesis {
     await this.cluster.remove(node);
   }
 
+  /**
+   * Ends a founder, does something to its directory, and starts it as before. Not while an earlier loss is being made up for: a majority of the
+   * voters keeps its disks. Before it starts again the others have all that it had, as a disk that has forgotten acknowledged writes must
+   * not vote while nobody who knows of them is there.
+   */
+  async loseData(what: (node: NodeProcess) => Promise<void>): Promise<void> {
+    const node = this.random.pick(this.cluster.founders);
+    if (!(await this.cluster.isWhole())) return this.count("of these, left out: a loss is being made up for");
+    const last = (await node.status())?.lastLogIndex;
+    if (last === undefined) return;
+    await node.end();
+    await what(node);
+    await this.during();
+    const others = this.cluster.founders.filter((other) => other !== node);
+    await this.#until(`the others have applied ${last}`, async () => {
+      const statuses = await Promise.all(others.map((other) => other.status()));
+      return statuses.every((status) => status !== undefined && status.appliedIndex >= last);
+    });
+    await this.cluster.launch(node);
+    await this.#until(`${node.id} votes again`, () => this.cluster.isWhole());
+  }
+
+  async #until(what: string, holds: () => Promise<boolean>): Promise<void> {
+    const end = performance.now() + PATIENCE_MS;
+    while (!(await holds())) {
+      if (performance.now() > end) throw new Error(`waited ${PATIENCE_MS} ms in vain until ${what}`);
+      await pause(100);
+    }
+  }
+
   count(what: string): void {
     this.counts[what] = (this.counts[what] ?? 0) + 1;
   }
@@ -184,6 +219,12 @@ const faults = {
   },
   async "hand leadership over"() {
     await this.onLeader((admin) => admin.transferLeadership({}));
+  },
+  async "lose a disk"() {
+    await this.loseData(({ data }) => rm(data, { recursive: true }));
+  },
+  async "lose a log's tail"() {
+    await this.loseData(({ data }) => loseLogTail(data, 2));
   },
   async "a member comes and goes"() {
     await this.comeAndGo();
