@@ -54,6 +54,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "version.ts",
     "gen",
   ],
+  daemon: ["core", "machine", "storage", "transport", "node", "server", "errors.ts", "gen"],
   "index.ts": [
     "core",
     "machine",
@@ -75,6 +76,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "node",
     "server",
     "client",
+    "daemon",
     "gateway",
     "index.ts",
     "errors.ts",

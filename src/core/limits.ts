@@ -271,7 +271,7 @@ assert(
   limits.clientWritesInFlight + limits.clientReadsInFlight <= limits.sessionCallsInFlight,
   "a client's calls fit its stream",
 );
-assert(limits.lockStandstillMs >= 10 * limits.lockBeatMs, "a process that is slow for a moment is not taken for dead");
+assert(limits.lockStandstillMs >= 10 * limits.lockBeatMs, "a holder that is slow for a moment is not taken for dead");
 assert(limits.snapshotsKept >= 2, "the newest snapshot is kept, and one to replace it");
 assert(
   limits.members * (limits.idCharacters + limits.addressCharacters + 256) < limits.snapshotHeaderBytes,

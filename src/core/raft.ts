@@ -22,6 +22,7 @@ import { infoOf, type ProgressInfo } from "./progress.js";
 import type { ChangeProposal, Proposal } from "./raft_answers.js";
 import type { ReadState } from "./read_index.js";
 import type { Ready } from "./ready.js";
+import { ReadyStage } from "./ready_stage.js";
 import type { LogRead, SendSizes, SnapshotOutcome, SnapshotSend } from "./replication.js";
 import { type DiskState, type LostData, RaftState, type Role, type Violations } from "./state.js";
 import { Timing, type TimingOptions } from "./timing.js";
@@ -60,8 +61,7 @@ export class Raft {
   #leader: Leader | undefined;
   /** The request whose snapshot is being installed. */
   #installing: InstallSnapshot | undefined;
-  #lastHardState: HardState;
-  #taken: Ready | undefined;
+  readonly #stage: ReadyStage;
 
   constructor(options: RaftOptions) {
     const [base, ...later] = options.memberships;
@@ -79,7 +79,7 @@ export class Raft {
       hardState: options.hardState,
       snapshot: options.snapshot,
     });
-    this.#lastHardState = this.#state.hardState;
+    this.#stage = new ReadyStage(this.#state);
   }
 
   get term(): number {
@@ -383,92 +383,33 @@ export class Raft {
 
   /** Whether {@link ready} has anything to say. */
   get hasReady(): boolean {
-    const { log, outbox } = this.#state;
-    return (
-      this.#taken === undefined &&
-      (outbox.isWaiting ||
-        log.hasUnpersisted ||
-        this.#state.unwrittenSnapshot !== undefined ||
-        (log.hasUnapplied && this.#state.pendingSnapshot === undefined) ||
-        this.#hardStateChange() !== undefined)
-    );
+    return this.#stage.hasReady;
   }
 
   /** What must happen next. Each Ready must be given to {@link advance} before the next one is taken. */
   ready(): Ready {
-    assert(this.#taken === undefined, "one Ready at a time", {});
-    const termChanged = this.#state.term !== this.#lastHardState.term;
-    const ready = termChanged && this.#state.unwrittenSnapshot !== undefined ? this.#termOnly() : this.#everything();
-    if (ready.hardState !== undefined) this.#lastHardState = ready.hardState;
-    this.#taken = ready;
-    return ready;
+    return this.#stage.take();
   }
 
-  #everything(): Ready {
-    const { log, outbox, pendingSnapshot, unwrittenSnapshot } = this.#state;
-    const hardState = this.#hardStateChange();
-    const { term, vote } = this.#lastHardState;
-    const termChanged = hardState !== undefined && hardState.term !== term;
-    const voteChanged = hardState !== undefined && hardState.vote !== vote;
-    const entries = log.takeUnpersisted();
-    return {
-      snapshot: unwrittenSnapshot,
-      hardState,
-      entries,
-      mustSync: termChanged || voteChanged || entries.length > 0 || unwrittenSnapshot !== undefined,
-      messages: outbox.takeWaiting(),
-      committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),
-    };
-  }
-
-  /**
-   * The term alone, ahead of a snapshot. What a leader says is committed must not outlast its term: a node that came back with the snapshot
-   * but in an older term would listen to leaders that were deposed before the snapshot's sender, and tell them that its log agrees with
-   * theirs up to a boundary that they never reached.
-   */
-  #termOnly(): Ready {
-    const { term, vote } = this.#state.hardState;
-    const hardState = { term, vote, commit: this.#lastHardState.commit };
-    return { snapshot: undefined, hardState, entries: [], mustSync: true, messages: [], committed: [] };
-  }
-
-  /**
-   * Committed and durable since the Ready under way was taken: applied without a wait for it, and
-   * reported to {@link applied} before its end.
-   */
+  /** See {@link ReadyStage.takeCommitted}. */
   takeCommitted(): readonly Entry[] {
-    return this.hasCommitted ? this.#state.log.takeUnapplied() : [];
+    return this.#stage.takeCommitted();
   }
 
   get hasCommitted(): boolean {
-    const { log, pendingSnapshot, isTermDurable } = this.#state;
-    return this.#taken !== undefined && pendingSnapshot === undefined && isTermDurable && log.hasUnapplied;
+    return this.#stage.hasCommitted;
   }
 
   /** What {@link takeCommitted} gave is applied. */
   applied(entries: readonly Entry[]): void {
-    const last = entries.at(-1);
-    if (last !== undefined) this.#state.log.appliedTo(Math.max(last.index, this.#state.log.applied));
+    this.#stage.applied(entries);
   }
 
   /** All of `ready` was carried out: its writes and its snapshot are durable, its entries are applied. */
   advance(ready: Ready): void {
-    assert(ready === this.#taken, "the Ready that was taken is the one that is done", {});
-    this.#taken = undefined;
-    const state = this.#state;
-    if (ready.hardState !== undefined && ready.mustSync) state.hardStatePersisted(ready.hardState);
-    if (ready.snapshot !== undefined) this.#snapshotWritten(ready.snapshot);
-    const lastWritten = ready.entries.at(-1);
-    if (lastWritten !== undefined) state.log.persistedTo(lastWritten.index);
-    this.applied(ready.committed);
+    this.#stage.done(ready);
     this.#leader?.proceed();
     this.#leadOrNot();
-  }
-
-  #snapshotWritten(snapshot: SnapshotMeta): void {
-    const state = this.#state;
-    assert(state.unwrittenSnapshot === snapshot, "the pending snapshot was written", { snapshot: snapshot.index });
-    state.isSnapshotDurable = true;
   }
 
   /**
@@ -505,11 +446,5 @@ export class Raft {
     const state = this.#state;
     if (this.#leader?.stepsDownRemoved() === true) state.becomeFollower(state.term, undefined);
     if (state.role !== "leader") this.#leader = undefined;
-  }
-
-  #hardStateChange(): HardState | undefined {
-    const { term, vote, commit } = this.#state.hardState;
-    const last = this.#lastHardState;
-    return term === last.term && vote === last.vote && commit === last.commit ? undefined : { term, vote, commit };
   }
 }

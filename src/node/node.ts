@@ -1,6 +1,5 @@
 import { checkSignal, checkWholeNumber } from "../arguments.js";
 import { memberKey } from "../core/ids.js";
-import { InvariantViolation } from "../core/invariants.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import {
   type AppendEntries,
@@ -14,18 +13,18 @@ import {
   type TimeoutNowAnswer,
 } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
-import type { LostData } from "../core/state.js";
 import type { ElectionMode } from "../core/timing.js";
 import type { IndexedMembership, Membership } from "../core/types.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { Identity } from "../storage/identity.js";
 import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
+import { Alarms } from "./alarms.js";
 import { checkNodeOptions } from "./check_options.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./compaction.js";
 import { Conditions } from "./conditions.js";
-import { isInterruption, rethrow } from "./ending.js";
+import { guarded, isInterruption, rethrow, watched } from "./ending.js";
 import { Fitness } from "./fitness.js";
 import type { NodeHost, RaftView } from "./host.js";
 import { Leadership } from "./leadership.js";
@@ -38,14 +37,15 @@ import { ProtocolWatch } from "./protocol_watch.js";
 import { Reads } from "./reads.js";
 import { ReadyLoop, type ReadyObserver } from "./ready_loop.js";
 import type { Recovered, RecoveryReport } from "./recovery.js";
-import { checkFitsEntry, outOfRoom, refusal } from "./refusals.js";
+import { checkFitsEntry, refusal } from "./refusals.js";
 import { RoomKeeper } from "./room.js";
 import { SnapshotInbox } from "./snapshot_inbox.js";
 import { receiveSnapshot } from "./snapshot_reception.js";
 import { Snapshotting } from "./snapshotting.js";
-import { coreOf, recoverNode } from "./starting.js";
+import { coreOf, isNewDirectory, recoverNode } from "./starting.js";
 import { abandonStorage, closeStorage, type NodeStorage } from "./storage.js";
 import { Ticker } from "./ticker.js";
+import { Turns } from "./turns.js";
 import { AppliedWaiters } from "./waiters.js";
 
 /**
@@ -77,14 +77,13 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #leadership: Leadership;
   readonly #reads: Reads;
   readonly #ticker: Ticker;
+  readonly #turns: Turns;
   /** How this node's disk and event loop do, and the other members: what of it is the matter. */
   readonly fitness: Pick<Fitness, "logSync" | "health" | "warnings">;
   readonly #onFatal: (error: unknown) => void;
-  readonly #onLost: ((lost: LostData) => void) | undefined;
-  #isLostTold = false;
+  readonly #alarms: Alarms;
   /** Ends with what the loop ended with; undefined when it was stopped. */
   readonly #running: Promise<unknown>;
-  #isTurnDue = false;
   #stopping: Promise<void> | undefined;
 
   /**
@@ -121,9 +120,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#clock = clock;
     this.#logger = options.logger ?? silentLogger;
     this.#onFatal = options.onFatal ?? rethrow;
-    this.#onLost = options.onLost;
     this.#raft = coreOf(options, recovered);
-    this.#room = new RoomKeeper(clock, (shortage) => this.#onRoom(shortage));
+    this.#room = new RoomKeeper(clock, (shortage) => this.#alarms.room(shortage));
+    this.#turns = new Turns(clock, () => {
+      if (this.#stopping === undefined) this.#turn();
+    });
     const host = this.#host();
     this.protocol = new ProtocolWatch(this.#raft, clock, this.#logger);
     this.#requests = new PeerRequests(host, this.#room, this.protocol);
@@ -131,6 +132,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       this.#proposals.wait(position, signal),
     );
     const callers = { proposals: this.#proposals, waiters: this.#waiters };
+    const told = { logger: this.#logger, room: this.#room, directory: storage.directory, onLost: options.onLost };
+    this.#alarms = new Alarms(host, { ...told, ...callers });
     const transfers = () => this.#peers.transfers;
     const hopeless = (key: string) => this.#snapshotting.hopeless(key);
     const seen = { clock, logger: this.#logger, room: this.#room, transfers, hopeless, ...callers };
@@ -143,7 +146,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       logger: this.#logger,
       transfers,
       wantedIndex: () => this.#peers.wantedIndex,
-      watch: (work) => this.#fatalIfUntrusted(work),
+      watch: (work) => watched(work, host.fail),
     });
     const observer: ReadyObserver<Result> = {
       staged: () => this.#requests.staged,
@@ -174,21 +177,18 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.inbox = new SnapshotInbox(this.#raft, storage.snapshots, {
       install: (offer, staged) => this.#requests.install(offer, staged),
       violated: (from, detail) => this.protocol.violated(from, detail),
-      watch: (work) => this.#fatalIfUntrusted(work),
+      watch: (work) => watched(work, host.fail),
     });
     storage.directory.onLost((error) => this.#fail(error));
     this.#logger.info({ ...this.recovery }, "recovered");
-    this.#running = this.#loop.run().then(
-      () => undefined,
-      (error) => {
-        this.#fail(error);
-        return error;
-      },
-    );
+    this.#running = this.#loop.run().catch((error: unknown) => {
+      this.#fail(error);
+      return error;
+    });
     // A node that is alone need not wait for anybody.
     if (this.elections === "automatic" && this.#raft.membership.members.length === 1) this.#raft.campaign();
-    this.#wake();
-    this.#watchMachine(storage.machine.damaged);
+    this.#turns.wake();
+    this.#alarms.watchMachine(storage.machine.damaged);
   }
 
   get clusterId(): string {
@@ -202,10 +202,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /** Whether the node's directory holds nothing but what its cluster begins with: it knows no membership. Also when the node has stopped. */
   get isNew(): boolean {
-    const { cameBy, base } = this.identity;
-    const { log, snapshot } = this.#raft;
-    const first = base?.index ?? 0;
-    return cameBy !== "given" && log.last.index <= first && (snapshot?.index ?? 0) <= first;
+    return isNewDirectory(this.identity, this.#raft);
   }
 
   /** The core, to be read only. */
@@ -251,11 +248,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#assertRunning(signal);
     if (signal?.aborted) throw new CairnError("CANCELLED", "the caller gave up before the write was begun");
     checkFitsEntry(data, "the command");
-    this.#assertRoom();
+    this.#alarms.assertRoom();
     const proposal = this.#core((raft) => raft.propose(data));
     if ("refused" in proposal) throw refusal(proposal.refused, this.id, this.#raft.leader);
     const committed = this.#proposals.wait(proposal.accepted, signal);
-    this.#wake();
+    this.#turns.wake();
     return committed;
   }
 
@@ -266,7 +263,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   async linearizableRead(signal?: AbortSignal): Promise<void> {
     this.#assertRunning(signal);
     // A leader that cannot commit an entry of its own term knows of no index to read at.
-    if (this.#raft.role === "leader" && !this.#raft.isEstablishedLeader) this.#assertRoom();
+    if (this.#raft.role === "leader" && !this.#raft.isEstablishedLeader) this.#alarms.assertRoom();
     const index = await this.#reads.index(signal);
     await this.waitApplied(index, signal);
   }
@@ -276,7 +273,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#assertRunning(signal);
     checkWholeNumber("index", index, 0);
     if (this.#storage.machine.appliedIndex >= index) return;
-    this.#assertRoom();
+    this.#alarms.assertRoom();
     await this.#waiters.wait(index, signal);
   }
 
@@ -343,7 +340,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    */
   async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
     this.#assertRunning(signal);
-    this.#assertRoom();
+    this.#alarms.assertRoom();
     return this.#leadership.changeMembership(change, signal);
   }
 
@@ -351,14 +348,14 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   found(members: Membership): void {
     this.#assertRunning();
     this.#core((raft) => raft.found(members));
-    this.#wake();
+    this.#turns.wake();
   }
 
   /** A member has told that a membership is committed at `index` that leaves this node out; see {@link Raft.removed}. */
   removed(index: number): void {
     this.#assertRunning();
     this.#core((raft) => raft.removed(index));
-    this.#wake();
+    this.#turns.wake();
   }
 
   /**
@@ -377,17 +374,15 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   async #end(close: (storage: NodeStorage<Machine>) => Promise<void>): Promise<void> {
-    this.#ticker.stop();
-    this.#loop.stop();
-    this.#room.stop();
-    const peersStopped = this.#peers.stop();
-    const inboxStopped = this.inbox.stop();
+    for (const part of [this.#ticker, this.#loop, this.#room]) part.stop();
+    const othersStopped = Promise.all([this.#peers.stop(), this.inbox.stop()]);
     await this.#snapshotting.stop();
     const failure = await this.#running;
     // A transfer that is being installed waits for its answer.
-    this.#failCallers();
-    await inboxStopped;
-    await peersStopped;
+    this.#proposals.failAll("the node stopped");
+    const stopped = new CairnError("STOPPED", `node ${this.id} has stopped`);
+    for (const waiting of [this.#waiters, this.#conditions, this.#requests, this.#reads]) waiting.failAll(stopped);
+    await othersStopped;
     if (failure === undefined || isInterruption(failure)) return close(this.#storage);
     await abandonStorage(this.#storage);
     throw failure;
@@ -401,40 +396,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     void this.#stopping.then(() => this.#onFatal(error));
   }
 
-  /** A state that is not what was written must not be served, nor become a snapshot (T7). */
-  #watchMachine(damaged: AbortSignal | undefined): void {
-    if (damaged?.aborted) this.#fail(damaged.reason);
-    damaged?.addEventListener("abort", () => this.#fail(damaged.reason));
-  }
-
   /** Lets the core do something. It throws only when it is broken. */
   #core<Result>(change: (raft: Raft) => Result): Result {
-    try {
-      return change(this.#raft);
-    } catch (error) {
-      this.#fail(error);
-      throw error;
-    }
-  }
-
-  /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node, whoever comes across it. */
-  async #fatalIfUntrusted<Result>(work: Promise<Result>): Promise<Result> {
-    try {
-      return await work;
-    } catch (error) {
-      const isStorage = hasCode(error, "STORAGE_FAILED");
-      if (isStorage || error instanceof InvariantViolation) this.#fail(error);
-      throw error;
-    }
-  }
-
-  #failCallers(): void {
-    const stopped = new CairnError("STOPPED", `node ${this.id} has stopped`);
-    this.#proposals.failAll("the node stopped");
-    this.#waiters.failAll(stopped);
-    this.#conditions.failAll(stopped);
-    this.#requests.failAll(stopped);
-    this.#reads.failAll(stopped);
+    return guarded(this.#raft, change, (error) => this.#fail(error));
   }
 
   #host(): NodeHost {
@@ -443,37 +407,10 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       key: memberKey(this),
       raft: this.#raft,
       core: (change) => this.#core(change),
-      wake: () => this.#wake(),
+      wake: () => this.#turns.wake(),
       assertRunning: () => this.#assertRunning(),
       fail: (error) => this.#fail(error),
     };
-  }
-
-  #assertRoom(): void {
-    const { shortage } = this.#room;
-    if (shortage !== undefined) throw outOfRoom(shortage);
-  }
-
-  #onRoom(shortage: CairnError | undefined): void {
-    if (shortage === undefined) {
-      this.#logger.info({}, "there is room again: taking writes");
-      return;
-    }
-    const isFull = hasCode(shortage, "DISK_FULL");
-    const what = isFull ? "the disk is full" : "too many files are open";
-    this.#logger.error({ reason: shortage.text }, `${what}: refusing writes until there is room`);
-    this.#proposals.failAll(`${what}; the write is carried out when there is room again`);
-    this.#waiters.failAll(outOfRoom(shortage));
-  }
-
-  /** Something was given to the core: sees to what comes of it soon, with all else that comes in this turn of the event loop. */
-  #wake(): void {
-    if (this.#isTurnDue) return;
-    this.#isTurnDue = true;
-    this.#clock.soon(() => {
-      this.#isTurnDue = false;
-      if (this.#stopping === undefined) this.#turn();
-    });
   }
 
   /** Carries out what depends on nothing that is being written, and lets the loop look for more. */
@@ -486,20 +423,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#peers.serve();
     this.#conditions.changed();
     this.#loop.wake();
-    if (this.#raft.lost !== undefined && !this.#isLostTold) this.#tellLost(this.#raft.lost);
-  }
-
-  #tellLost(lost: LostData): void {
-    this.#isLostTold = true;
-    this.#logger.error(
-      { ...lost },
-      "this node has less than it acknowledged: it neither votes nor acknowledges any more",
-    );
-    // The vote may be forgotten, too: a restart must not make this node forget that.
-    this.#storage.directory.retire(this.#raft.membership.members).then(
-      () => this.#onLost?.(lost),
-      (error) => this.#fail(error),
-    );
+    this.#alarms.look();
   }
 
   #send(message: Response | PeerRequest): void {
@@ -516,7 +440,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       this.#fail(error);
       return;
     }
-    this.#wake();
+    this.#turns.wake();
   }
 
   #assertRunning(signal?: AbortSignal): void {

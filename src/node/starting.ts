@@ -5,6 +5,7 @@ import { Raft } from "../core/raft.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { checkId, checkMembers } from "../storage/data_dir.js";
 import { nodeFileSystem } from "../storage/fs.js";
+import type { Identity } from "../storage/identity.js";
 import { membershipCodec } from "../storage/membership_message.js";
 import { silentLogger } from "./logger.js";
 import type { NodeOptions } from "./options.js";
@@ -57,4 +58,10 @@ export function coreOf<Result, Machine extends StateMachine<Result>>(
     snapshot,
     memberships,
   });
+}
+
+/** Whether a directory holds nothing but what its cluster begins with: its node knows no membership. */
+export function isNewDirectory({ cameBy, base }: Identity, { log, snapshot }: Pick<Raft, "log" | "snapshot">): boolean {
+  const first = base?.index ?? 0;
+  return cameBy !== "given" && log.last.index <= first && (snapshot?.index ?? 0) <= first;
 }

@@ -40,7 +40,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Ready.mustSync",
     patches: [
       {
-        file: "src/core/raft.ts",
+        file: "src/core/ready_stage.ts",
         find: "mustSync: termChanged || voteChanged || entries.length > 0",
         replace: "mustSync: entries.length > 0",
       },
@@ -206,12 +206,12 @@ export const mutations: readonly Mutation[] = [
     seed: 5,
     patches: [
       {
-        file: "src/core/raft.ts",
+        file: "src/core/ready_stage.ts",
         find: "committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),",
         replace: "committed: unwrittenSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),",
       },
       {
-        file: "src/core/raft.ts",
+        file: "src/core/ready_stage.ts",
         find: "(log.hasUnapplied && this.#state.pendingSnapshot === undefined) ||",
         replace: "log.hasUnapplied ||",
       },
