@@ -105,11 +105,20 @@ export class HostileMember {
     return refused(node.appendEntries(this.#append(node, leader, term, [entry])));
   }
 
-  /** In the leader's name. */
+  /** In the leader's name. Some kinds, one after the other. */
   #garbageSnapshot(node: RunningNode): Promise<string | undefined> | undefined {
     const { leader, term } = node.raft;
     if (leader === undefined || leader === node.id) return undefined;
-    return this.#sendSnapshot(node, leader, term, this.random.pick(hostileKinds));
+    const kinds = Array.from({ length: 4 }, () => this.random.pick(hostileKinds));
+    return this.#sendSnapshots(node, leader, term, kinds);
+  }
+
+  async #sendSnapshots(node: RunningNode, from: string, term: number, kinds: readonly HostileKind[]) {
+    for (const kind of kinds) {
+      const wrong = await this.#sendSnapshot(node, from, term, kind);
+      if (wrong !== undefined) return wrong;
+    }
+    return undefined;
   }
 
   async #sendSnapshot(node: RunningNode, from: string, leaderTerm: number, kind: HostileKind) {

@@ -148,7 +148,7 @@ describe("a header that no reader would accept is refused before the payload is 
     ["a term above termMax", headerAt(5, { meta: metaAt(5, limits.termMax + 1) }), "(termMax)"],
     [
       "no members",
-      headerAt(5, { meta: { ...metaAt(5), membership: { index: 0, members: [] } } }),
+      headerAt(5, { meta: { ...metaAt(5), membership: { index: 3, members: [] } } }),
       "the members have no voter among them",
     ],
     [

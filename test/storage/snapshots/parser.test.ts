@@ -158,7 +158,11 @@ describe("a file that was written wrong", () => {
     ["index 0", () => assemble(header({ index: 0n }), [], 0, 0), /offset 20: header: index 0/],
     ["an index above its bound", () => assemble(header({ index: 2n ** 48n + 1n }), [], 0, 0), /20: header: .*indexMax/],
     ["a term above its bound", () => assemble(header({ term: 2n ** 53n - 1n }), [], 0, 0), /20: header: .*termMax/],
-    ["no members", () => assemble(header({ membership: {} }), [], 0, 0), /20: header: the members have no voter/],
+    [
+      "no members",
+      () => assemble(header({ membership: {}, membershipIndex: 3n }), [], 0, 0),
+      /20: header: the members have no voter/,
+    ],
     ["an unsafe index", () => assemble(header({ index: 2n ** 53n }), [], 0, 0), /offset 20: header: index/],
     [
       "a member of unknown role",
