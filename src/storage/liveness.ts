@@ -63,7 +63,7 @@ export interface Whereabouts {
   started(pid: number): string | undefined;
 }
 
-const NAME = /^lock-([0-9a-f]+)\.(sock|beat)$/;
+const NAME = /^lock-([0-9a-f]+)\.(?:sock|beat)$/;
 
 export function livenessAt(
   whereabouts: Whereabouts,
@@ -105,8 +105,9 @@ export function livenessAt(
 
     async lives(directory, holder, waits) {
       if (holder.boot === whereabouts.boot) {
-        if (holder.pidNamespace === whereabouts.pidNamespace)
+        if (isOneNamespace(holder.pidNamespace, whereabouts.pidNamespace)) {
           return isSame(holder.started, whereabouts.started(holder.pid));
+        }
         const answer = holder.listens ? await answers(directory, holder.token) : "unknown";
         if (answer !== "unknown") return answer === "yes";
       }
@@ -116,11 +117,9 @@ export function livenessAt(
 
     async tidy(directory, own) {
       for (const name of await fsp.readdir(directory)) {
-        const [, token = own, kind] = NAME.exec(name) ?? [];
+        const [, token = own] = NAME.exec(name) ?? [];
         // A process that has no socket makes its file anew at the next beat.
-        const isInUse =
-          token === own ||
-          (kind === "sock" ? (await answers(directory, token)) === "yes" : await hasSocket(directory, token));
+        const isInUse = token === own || (await answers(directory, token)) === "yes";
         if (!isInUse) await fsp.rm(`${directory}/${name}`, { force: true });
       }
     },
@@ -130,6 +129,11 @@ export function livenessAt(
       return text.trim() || undefined;
     },
   };
+}
+
+/** Linux has many; where it does not say which one this is, they are not compared. */
+function isOneNamespace(a: string, b: string): boolean {
+  return a === b && (a !== "" || process.platform !== "linux");
 }
 
 /** Whether a process is the one that was started then. Where the system does not say when, it may be. */
@@ -143,10 +147,6 @@ function beatFile(directory: string, token: string): string {
 
 function socketFile(directory: string, token: string): string {
   return `${directory}/lock-${token}.sock`;
-}
-
-async function hasSocket(directory: string, token: string): Promise<boolean> {
-  return (await answers(directory, token)) === "yes";
 }
 
 /** A file that is touched again and again. */

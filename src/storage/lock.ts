@@ -7,6 +7,9 @@ import { bootId, type Holder, type Shown, startOf } from "./liveness.js";
 /** Tokens of the locks that this process holds, or is about to take. */
 const heldHere = new Set<string>();
 
+/** Tokens of those that it had, and may have left in a directory as a crash would. */
+const abandonedHere = new Set<string>();
+
 export interface LockOptions {
   /** Told in words what a wait is for. */
   readonly say?: ((text: string) => void) | undefined;
@@ -52,8 +55,7 @@ export class DirectoryLock {
       await fs.liveness?.tidy(directory, token);
       return new DirectoryLock(fs, directory, number, token, shown);
     } catch (error) {
-      heldHere.delete(token);
-      shown?.hide();
+      forget(token, shown);
       throw error;
     }
   }
@@ -90,8 +92,7 @@ export class DirectoryLock {
   /** Forgets the lock without giving it back, as a crash does: it stays, and its holder counts as dead. */
   abandon(): void {
     this.#released = true;
-    heldHere.delete(this.token);
-    this.shown?.hide();
+    forget(this.token, this.shown);
   }
 
   get #file(): string {
@@ -122,7 +123,7 @@ async function take(
 ): Promise<number> {
   for (;;) {
     const top = await highest(fs, directory);
-    if (top > 0) await assertDead(fs, directory, `${directory}/lock.${top}`, self, say);
+    if (top > 0) await assertDead(fs, directory, `${directory}/lock.${top}`, say);
     const own = top + 1;
     try {
       await fs.symlink(textOf(self), `${directory}/lock.${own}`);
@@ -160,7 +161,6 @@ async function assertDead(
   fs: FileSystem,
   directory: string,
   file: string,
-  self: Holder,
   say: ((text: string) => void) | undefined,
 ): Promise<void> {
   const text = await readText(fs, file);
@@ -175,8 +175,7 @@ async function assertDead(
   if (heldHere.has(holder.token)) {
     throw inUse(directory, `this process (pid ${process.pid})`, "Stop the node that uses it.");
   }
-  // A lock of this very process that is not in `heldHere` was abandoned.
-  if (liveness === undefined || isOneProcess(holder, self)) return;
+  if (liveness === undefined || abandonedHere.has(holder.token)) return;
   const host = await liveness.hostOf(directory, holder);
   const name = `pid ${holder.pid}${host === undefined || host === hostname() ? "" : ` on host ${host}`}`;
   let hasWaited = false;
@@ -194,8 +193,10 @@ async function assertDead(
     );
 }
 
-function isOneProcess(a: Holder, b: Holder): boolean {
-  return a.boot === b.boot && a.pidNamespace === b.pidNamespace && a.pid === b.pid && a.started === b.started;
+function forget(token: string, shown: Shown | undefined): void {
+  heldHere.delete(token);
+  abandonedHere.add(token);
+  shown?.hide();
 }
 
 function inUse(directory: string, holder: string, advice: string): CairnError {
