@@ -30,23 +30,32 @@ export type Claim = {
 /**
  * Gives a new directory an identity, and returns whose it is. One that belongs to somebody stays as it is. It may have to wait for the
  * directory's lock; see {@link DirectoryLock.acquire}.
- * @throws CairnError DATA_DIRECTORY when it belongs to another node or cluster; INVALID_ARGUMENT when a cluster id is given for a new directory
+ * @throws CairnError DATA_DIRECTORY when it belongs to another node or cluster; INVALID_ARGUMENT when a cluster id is given for a new directory;
+ * FAILED_PRECONDITION when it has lost data, and that is left to an operator
  */
 export async function claimDirectory(
   fs: FileSystem,
   directory: string,
   claim: Claim,
+  replacesLostData: boolean,
   options: LockOptions = {},
 ): Promise<Identity> {
   const change = async (found: Identity | undefined, path: string) => {
     if (found === undefined) return newIdentity(claim);
     checkOwner(directory, found, claim);
     if (!found.retired) return undefined;
+    if (!replacesLostData) throw mustNotReplace("this directory has less than its node acknowledged");
     await DataDirectory.setAside(fs, path, found.incarnation);
     return successor(found);
   };
   const identity = await DataDirectory.identify(fs, directory, change, options);
   return identity!;
+}
+
+/** A directory that has lost data is left to an operator, as it is. */
+export function mustNotReplace(text: string): CairnError {
+  const advice = "--lost-disk is set to refuse. With rejoin it comes back as a new member.";
+  return new CairnError("FAILED_PRECONDITION", `${text}: ${advice}`);
 }
 
 function newIdentity(claim: Claim): Identity {

@@ -3,7 +3,15 @@ import type { Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { LostDataError } from "../node/lost_data.js";
 import { arrive, type Contact } from "./arrival.js";
-import { type Claim, checkFounders, claimDirectory, isRestated, replaceDirectory, restateDirectory } from "./claim.js";
+import {
+  type Claim,
+  checkFounders,
+  claimDirectory,
+  isRestated,
+  mustNotReplace,
+  replaceDirectory,
+  restateDirectory,
+} from "./claim.js";
 import type { MemberEvent } from "./events.js";
 import { RemovalWatch } from "./removal_watch.js";
 import { Session, type SessionEnd, type SessionOptions } from "./session.js";
@@ -64,7 +72,7 @@ export class Member<Node extends MemberNode = MemberNode> {
   static async start<Node extends MemberNode>(options: MemberOptions<Node>): Promise<Member<Node>> {
     const member = new Member(options);
     const say = (text: string) => options.onEvent({ kind: "locked", text });
-    await claimDirectory(options.world.fs, options.directory, options.claim, { say });
+    await claimDirectory(options.world.fs, options.directory, options.claim, options.replacesLostData, { say });
     member.#session = await member.#openReplacing();
     await member.#restate();
     const { node, address } = member.#session;
@@ -178,10 +186,7 @@ export class Member<Node extends MemberNode = MemberNode> {
     const { world, directory, replacesLostData, onEvent } = this.#options;
     if (!replacesLostData) {
       const text = `this node has acknowledged entries up to ${lost.acknowledged}, and has entries up to ${lost.has}`;
-      throw new CairnError(
-        "FAILED_PRECONDITION",
-        `${text}: --lost-disk is set to refuse. With rejoin it comes back as a new member.`,
-      );
+      throw mustNotReplace(text);
     }
     const aside = await replaceDirectory(world.fs, directory, members);
     onEvent({ kind: "lost", lost, aside });

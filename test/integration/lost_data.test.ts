@@ -92,6 +92,11 @@ describe("T3: a voter whose log has lost its acknowledged tail", () => {
         `acknowledged entries up to \\d+, and has entries up to ${Number(last) - 2}: --lost-disk is set to refuse`,
       ),
     );
+    // Whether it is told so now, or knows it from before.
+    const again = await runCommand([...args, "--lost-disk", "refuse"]);
+    expect(again).toMatchObject({ code: 1, stdout: "" });
+    expect(again.stderr).toMatch(/less than its node acknowledged: --lost-disk is set to refuse/);
+    expect([await setAside(id), await readdir(data)]).toEqual([[], expect.arrayContaining(["wal"])]);
     const { id: leader } = await cluster.leader();
     expect(await statusText(leader)).toMatch(new RegExp(`^${id} .*lost data`, "m"));
     await cluster.startFounder(id);
