@@ -1,4 +1,4 @@
-import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+import { type ChildProcess, type StdioOptions, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
 import type { Writable } from "node:stream";
@@ -87,6 +87,21 @@ export async function runCommand(
 /** Starts a cairn command; it belongs to the test as {@link startNode} says. */
 export function startCommand(args: readonly string[], options: ProcessOptions = {}): RunningCommand {
   return startProcess(process.execPath, [COMMAND, ...args], options);
+}
+
+/** Starts a cairn command that takes this machine for one of another host name, as a container that was made again does; see {@link canRenameHost}. */
+export function startCommandOnHost(
+  host: string,
+  args: readonly string[],
+  options: ProcessOptions = {},
+): RunningCommand {
+  const script = 'hostname "$0" && exec "$@"';
+  return startProcess("unshare", ["--uts", "sh", "-c", script, host, process.execPath, COMMAND, ...args], options);
+}
+
+/** Whether this system lets a process have a host name of its own. */
+export function canRenameHost(): boolean {
+  return spawnSync("unshare", ["--uts", "sh", "-c", "hostname cairn-test"]).status === 0;
 }
 
 /** Starts any program; it belongs to the test as {@link startNode} says. */

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { AdminService, type GetStatusResponse, NodeRole } from "../../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
 import { openChannel, type SharedChannel } from "../../../src/transport/bridge_client.js";
-import { type RunningCommand, startCommand } from "../../support/processes.js";
+import { type RunningCommand, startCommand, startCommandOnHost } from "../../support/processes.js";
 import { TcpProxy } from "../../support/tcp_proxy.js";
 
 /** How long a node may take to answer the harness itself, in ms. */
@@ -165,9 +165,9 @@ export class ProcessCluster {
 
   /**
    * Starts a node's process; those that were started before know the way to a new one by the membership only. A founder is started with the list
-   * of all of them, unless it is to `join`, as one is that was removed.
+   * of all of them, unless it is to `join`, as one is that was removed. `host`: the name of the host that it believes to be on; default: this one's.
    */
-  async launch(node: NodeProcess, how: "as usual" | "join" = "as usual"): Promise<void> {
+  async launch(node: NodeProcess, how: "as usual" | "join" = "as usual", host?: string): Promise<void> {
     const peers = this.nodes
       .filter((other) => other !== node)
       .map((other) => `${other.id}=${this.link(node, other).address}`);
@@ -177,18 +177,9 @@ export class ProcessCluster {
         ? ["--cluster", this.#bootstrap]
         : ["--join", this.founders.map(({ front }) => front.address).join(",")];
     const settings = ["--json", "--log-level", "info", ...this.options.args];
-    await node.started(
-      startCommand([
-        "start",
-        ...where,
-        "--advertise",
-        node.front.address,
-        ...members,
-        "--peer-addresses",
-        peers.join(","),
-        ...settings,
-      ]),
-    );
+    const args = ["start", ...where, "--advertise", node.front.address, ...members];
+    args.push("--peer-addresses", peers.join(","), ...settings);
+    await node.started(host === undefined ? startCommand(args) : startCommandOnHost(host, args));
   }
 
   get founders(): NodeProcess[] {

@@ -3,6 +3,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import type { Client } from "../../../src/transport/bridge_client.js";
 import { loseLogTail } from "../../support/log_tail.js";
+import { canRenameHost } from "../../support/processes.js";
 import type { LinkFaults } from "../../support/tcp_proxy.js";
 import type { Random } from "../random.js";
 import type { NodeProcess, ProcessCluster } from "./cluster.js";
@@ -23,6 +24,7 @@ export class Nemesis {
   readonly counts: Record<string, number> = {};
   #stopped = false;
   #added = 0;
+  #hosts = 0;
   /** Rejects when something went wrong that no fault explains. */
   readonly done: Promise<void>;
 
@@ -93,6 +95,10 @@ export class Nemesis {
     const from = this.random.pick(this.cluster.nodes);
     const to = this.random.pick(this.cluster.nodes.filter((node) => node !== from));
     return [this.cluster.link(from, to), this.cluster.link(to, from)];
+  }
+
+  anotherHost(): string {
+    return `host-${++this.#hosts}`;
   }
 
   oneIn(n: number): boolean {
@@ -225,6 +231,13 @@ const faults = {
   },
   async "lose a log's tail"() {
     await this.loseData(({ data }) => loseLogTail(data, 2));
+  },
+  async "make a node again under another host name"() {
+    const node = this.any();
+    if (node === undefined) return;
+    if (!canRenameHost()) return this.count("of these, left out: this system does not allow it");
+    await node.end();
+    await this.cluster.launch(node, "as usual", this.anotherHost());
   },
   async "a member comes and goes"() {
     await this.comeAndGo();
