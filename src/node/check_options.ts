@@ -62,12 +62,21 @@ export function checkSnapshotRequest(request: SnapshotRequest): void {
   }
 }
 
+/** All of them: the compiler misses one that is left out. */
+const CHANGES: Readonly<Record<MembershipChange["type"], true>> = {
+  add_learner: true,
+  promote: true,
+  remove: true,
+  join: true,
+};
+
 /** @throws CairnError INVALID_ARGUMENT */
 export function checkMembershipChange(change: MembershipChange): void {
   checkObject("change", change);
-  checkOneOf("change.type", change.type, ["add_learner", "promote", "remove"]);
+  checkOneOf("change.type", change.type, Object.keys(CHANGES) as (keyof typeof CHANGES)[]);
   checkText("change.id", change.id);
-  if (change.type === "add_learner") checkText("change.address", change.address, 0);
+  if (change.type === "add_learner" || change.type === "join") checkText("change.address", change.address, 0);
+  if (change.type === "join") checkOneOf("change.cameBy", change.cameBy, ["cluster", "join"]);
 }
 
 function ifGiven<Options extends object, Name extends keyof Options & string>(
