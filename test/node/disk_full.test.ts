@@ -71,11 +71,11 @@ test("too many open files: writes are refused in these words, reads go on, and a
   await failure("OUTCOME_UNKNOWN", node.propose(putCommand("b", large)), "too many files are open");
   await failure("BUSY", node.propose(putCommand("c", "1")), "too many files are open: raise the limit");
   expect(node.isDiskFull).toBe(false);
-  expect(node.snapshotting.warnings).toEqual([expect.stringContaining("too many files are open")]);
+  expect(node.fitness.warnings).toEqual([expect.stringContaining("too many files are open")]);
   await node.linearizableRead();
   hasDescriptors = true;
   clock.advance(RETRY_MS);
-  await until(() => node.snapshotting.warnings.length === 0, "it has noticed that there are fewer");
+  await until(() => node.fitness.warnings.length === 0, "it has noticed that there are fewer");
   await node.propose(putCommand("d", "1"));
   expect(contentsOf(node).map((pair) => pair.slice(0, 1))).toEqual(["a", "b", "d"]);
 });
