@@ -1,4 +1,5 @@
 import { dirname, resolve } from "node:path";
+import { crc32 } from "node:zlib";
 import { isId } from "../core/ids.js";
 import { idProblem, membersProblem } from "../core/membership_rules.js";
 import type { LogPosition, Membership } from "../core/types.js";
@@ -11,7 +12,7 @@ import { DirectoryLock, type LockOptions } from "./lock.js";
 const DATA = ["wal", "snapshots", "state"];
 /** Where the log ended at a clean stop. Only while the node is stopped. */
 const STOP_MARK = "stopped.json";
-const STOP_MARK_TEXT = /^\{"index":(\d+),"term":\d+\}\n$/;
+const STOP_MARK_TEXT = /^(\{"index":(\d+),"term":\d+\}) ([0-9a-f]{8})\n$/;
 
 /**
  * A node's data directory, locked:
@@ -192,7 +193,8 @@ export class DataDirectory {
 
   /** The log ends at `last` and the node stops cleanly: a log that ends before that at the next start has lost data (T3). Durable on return. */
   async markStopped({ index, term }: LogPosition): Promise<void> {
-    await writeSmallFile(this.fs, this.path, STOP_MARK, Buffer.from(`${JSON.stringify({ index, term })}\n`));
+    const text = JSON.stringify({ index, term });
+    await writeSmallFile(this.fs, this.path, STOP_MARK, Buffer.from(`${text} ${crcText(text)}\n`));
   }
 
   /**
@@ -207,7 +209,8 @@ export class DataDirectory {
     const found = STOP_MARK_TEXT.exec((await readSmallFile(this.fs, file)).toString());
     await this.fs.unlink(file);
     await this.fs.syncDirectory(this.path);
-    return found === null ? undefined : Number(found[1]);
+    // A damaged one is no proof.
+    return found === null || found[3] !== crcText(found[1]!) ? undefined : Number(found[2]);
   }
 
   /** See {@link DirectoryLock.onLost}. */
@@ -246,6 +249,10 @@ export function checkMembers(members: Membership): Membership {
   const problem = membersProblem(ordered);
   if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", problem);
   return ordered;
+}
+
+function crcText(text: string): string {
+  return crc32(text).toString(16).padStart(8, "0");
 }
 
 async function hasData(fs: FileSystem, path: string): Promise<boolean> {

@@ -213,3 +213,15 @@ test("members are ordered by id, and each is there once", async () => {
     "b: expected ascending",
   );
 });
+
+test("T3: a stop mark says where the log ended, once; a damaged one proves nothing", async () => {
+  const fs = newDisk();
+  const directory = await (await open(fs)).complete();
+  await directory.markStopped({ index: 22, term: 3 });
+  expect([await directory.takeStopMark(), await directory.takeStopMark()]).toEqual([22, undefined]);
+  await directory.markStopped({ index: 22, term: 3 });
+  const file = "/data/n1/stopped.json";
+  fs.setContents(file, Buffer.from(Buffer.from(fs.contents(file)!).toString().replace("22", "92")));
+  expect(await directory.takeStopMark()).toBeUndefined();
+  expect(await fs.exists(file)).toBe(false);
+});
