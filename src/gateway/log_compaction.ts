@@ -32,6 +32,9 @@ type GetResults = ReadonlyMap<number, GetResult>;
 /** Results of get entries that are remembered for repeated requests. */
 const REMEMBERED_RESULTS = 10_000;
 
+/** Reads of one request that are under way at a time. The time of each counts from its own start, not from that of the first. */
+const READS_UNDER_WAY = 256;
+
 /** The messages of the log-compaction tasks, for one node. */
 export class LogCompaction {
   readonly #leader: RemoteLeader;
@@ -242,13 +245,15 @@ export class LogCompaction {
   ): Promise<void> {
     await this.#leader.append(term, position, [], position.index);
     const minAppliedIndex = BigInt(position.index);
-    await Promise.all(
-      gets.map(async ({ index, key }) => {
+    const waiting = gets.values();
+    const readOn = async () => {
+      for (const { index, key } of waiting) {
         const request = { key, stale: true, minAppliedIndex };
         const { kv } = await this.node.kv.get(request, { timeoutMs: this.timeoutMs });
         read.set(index, { result: kv === undefined ? null : StoredJson.from(kv.value) });
-      }),
-    );
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(READS_UNDER_WAY, gets.length) }, readOn));
   }
 
   #remember(read: GetResults): void {

@@ -9,7 +9,6 @@ import {
   checkWholeNumber,
   invalid,
 } from "../arguments.js";
-import { isId } from "../core/ids.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import type { Member } from "../core/types.js";
 import type { StateMachine } from "../machine/state_machine.js";
@@ -18,18 +17,18 @@ import type { SnapshotRequest } from "./compaction.js";
 import type { NodeOptions } from "./options.js";
 
 /**
- * Checks what a node is started with, before anything is made on disk.
+ * Checks what a node is started with, before anything is made on disk. What names may consist of is checked where they are used.
  * @throws CairnError INVALID_ARGUMENT, naming the option
  */
 export function checkNodeOptions<Result, Machine extends StateMachine<Result>>(
   options: NodeOptions<Result, Machine>,
 ): void {
   checkObject("options", options);
-  checkId("id", options.id);
+  checkText("id", options.id);
   checkText("directory", options.directory);
   checkFunction("openMachine", options.openMachine);
-  ifGiven(options, "clusterId", checkId);
-  ifGiven(options, "newClusterId", checkId);
+  ifGiven(options, "clusterId", checkText);
+  ifGiven(options, "newClusterId", checkText);
   ifGiven(options, "members", checkMemberList);
   ifGiven(options, "elections", (what, value) => checkOneOf(what, value, ["automatic", "manual"]));
   ifGiven(options, "reads", (what, value) => checkOneOf(what, value, ["quorum", "lease"]));
@@ -88,15 +87,11 @@ function ifGiven<Options extends object, Name extends keyof Options & string>(
   if (value !== undefined) check(name, value as NonNullable<Options[Name]>);
 }
 
-function checkId(what: string, id: string): void {
-  if (typeof id !== "string" || !isId(id)) throw invalid(what, "1 to 64 characters of A-Z a-z 0-9 . _ -", id);
-}
-
 function checkMemberList(what: string, members: readonly Member[]): void {
   if (!Array.isArray(members)) throw invalid(what, "a list of { id, address, role }", members);
   for (const member of members) {
     checkObject("member", member);
-    checkId("member.id", member.id);
+    checkText("member.id", member.id);
     checkText("member.address", member.address, 0);
     checkOneOf("member.role", member.role, ["voter", "learner"]);
   }

@@ -14,11 +14,13 @@ type Anything = any;
 describe("an option of a node that is none is refused by its name, and nothing is made on disk", () => {
   test.each<[string, Anything, RegExp]>([
     ["no options", undefined, /options must be an object, not undefined/],
-    ["no id", { id: undefined }, /id must be 1 to 64 characters/],
-    ["a number as id", { id: 5 }, /id must be 1 to 64 characters .*, not 5/],
+    ["no id", { id: undefined }, /id must be a text that is not empty, not undefined/],
+    ["a number as id", { id: 5 }, /id must be a text that is not empty, not 5/],
     ["no directory", { directory: undefined }, /directory must be a text that is not empty, not undefined/],
     ["no machine", { openMachine: undefined }, /openMachine must be a function, not undefined/],
-    ["a cluster id of two words", { clusterId: "a b" }, /clusterId must be 1 to 64 characters/],
+    ["an id of two words", { id: "a b" }, /node id "a b" must be 1 to 64 characters/],
+    ["a cluster id of two words", { clusterId: "a b" }, /cluster id "a b" must be 1 to 64 characters/],
+    ["a member of two words", { members: [{ id: "a b", address: "", role: "voter" }] }, /"a b" must be 1 to 64/],
     ["members as text", { members: "n1" }, /members must be a list of { id, address, role }, not "n1"/],
     ["a member without role", { members: [{ id: "n1", address: "a:1" }] }, /member\.role must be "voter" or "learner"/],
     ["unknown elections", { elections: "never" }, /elections must be "automatic" or "manual", not "never"/],
