@@ -225,6 +225,8 @@ export class SessionTable {
       const answer = encodeResult(this.#shortened(this.#remembered(session, sequence)));
       assert(answer.byteLength <= most, "a shortened answer is short", { bytes: answer.byteLength });
       if (answer.byteLength === size) return;
+      // A store takes an answer once: one that is written over may be a sign of damage.
+      this.store.deleteAnswer(session.clientId, sequence);
       this.store.putAnswer(session.clientId, sequence, answer);
       session.sizes[at] = answer.byteLength;
       this.#bytes += answer.byteLength - size;
