@@ -72,7 +72,11 @@ describe("the gateway's own nodes", () => {
     const file = join(await temporaryDirectory(), "file");
     await writeFile(file, "");
     const gateway = await startGateway({ dataDir: join(file, "data") });
-    await gateway.fails({ type: "init", node_id: "n1", node_ids: ["n1"] }, 11, /cannot be made: ENOTDIR.*file/);
+    await gateway.fails(
+      { type: "init", node_id: "n1", node_ids: ["n1"] },
+      11,
+      /file is not a directory, and one is needed there/,
+    );
   });
 
   test("do not start any more when they are closed", async () => {

@@ -130,13 +130,13 @@ test("T3: a directory put back from an older copy is found out, and no write is 
   const { id } = (await cluster.followers())[0]!;
   const data = cluster.dataOf(id);
   await cluster.kill(id, "SIGTERM");
-  await cp(data, join(directory, "copy"), { recursive: true });
+  await cp(data, join(directory, "copy"), { recursive: true, verbatimSymlinks: true });
   await cluster.startFounder(id);
   const written = await write("kept", 30);
   await cluster.settled();
   await cluster.kill(id);
   await rm(data, { recursive: true });
-  await cp(join(directory, "copy"), data, { recursive: true });
+  await cp(join(directory, "copy"), data, { recursive: true, verbatimSymlinks: true });
   const { node } = await cluster.startFounder(id);
   await node.event("lost");
   await node.event("promoted");

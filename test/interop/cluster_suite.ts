@@ -119,11 +119,11 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
     test("T1: a node says what it is to one that has no cluster in common with it, and refuses what was meant for another directory", async () => {
       const { address, id } = await cluster.leader();
       const status = await ask(address, `${ADMIN}/GetStatus`, {});
-      const asked = { protocolVersion: 1, name: "n9", receiverName: id };
+      const asked = { protocolVersion: 2, name: "n9", receiverName: id };
       const introduced = await ask(address, `${RAFT}/Introduce`, asked);
       expect(introduced).toMatchObject({ name: id, incarnation: status.incarnation });
       expect(introduced.member).toMatchObject({ clusterId: status.clusterId, leaderName: id, leaderAddress: address });
-      const header = { protocolVersion: 1, clusterId: status.clusterId, senderId: "n9", receiverId: id };
+      const header = { protocolVersion: 2, clusterId: status.clusterId, senderId: "n9", receiverId: id };
       const wrong = Buffer.alloc(16, 7).toString("base64");
       const vote = { header: { ...header, receiverIncarnation: wrong }, term: "1000000", candidateId: "n9" };
       const refused = await tool.call(address, `${RAFT}/RequestVote`, [vote]);

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { AppendEntriesRequestSchema, PeerHeaderSchema } from "../../gen/cairn/v1/raft_pb.js";
 import { EntryType as EntryTypeMessage } from "../../gen/cairn/v1/storage_pb.js";
+import { nameOf } from "../../src/core/ids.js";
 import type { Entry } from "../../src/core/types.js";
 import { type AppendFields, encodeAppend } from "../../src/transport/append_codec.js";
 
@@ -36,7 +37,7 @@ test("an AppendEntries request has the bytes that protobuf-es would write", () =
       const message = create(AppendEntriesRequestSchema, {
         ...(isFirst && { header }),
         term: BigInt(request.term),
-        leaderId: request.from,
+        leaderId: nameOf(request.from),
         prevLogIndex: BigInt(request.prev.index),
         prevLogTerm: BigInt(request.prev.term),
         entries: request.entries.map(({ index, term, type, data }) => ({

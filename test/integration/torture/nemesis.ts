@@ -143,7 +143,12 @@ export class Nemesis {
   async #until(what: string, holds: () => Promise<boolean>): Promise<void> {
     const end = performance.now() + PATIENCE_MS;
     while (!(await holds())) {
-      if (performance.now() > end) throw new Error(`waited ${PATIENCE_MS} ms in vain until ${what}`);
+      if (performance.now() > end) {
+        const printed = this.cluster.nodes.map(({ id, command }) => {
+          return `--- ${id}\n${command?.stdout.slice(-2_000)}${command?.stderr.slice(-3_000)}`;
+        });
+        throw new Error([`waited ${PATIENCE_MS} ms in vain until ${what}`, ...printed].join("\n"));
+      }
       await pause(100);
     }
   }
