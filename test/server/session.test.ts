@@ -269,8 +269,8 @@ describe("several to a message", () => {
     await until(() => held.isHeld, "the log is written");
     hold.resolve();
     while (session.answers.size < calls.length) await session.next();
-    // The greeting, the entries that one write took, and the rest.
-    expect(session.messages).toBeLessThanOrEqual(4);
+    // The greeting, the entries that one write took, and the rest, which is applied in several turns of the event loop.
+    expect(session.messages).toBeLessThanOrEqual(2 + Math.ceil(calls.length / limits.applyEntries));
     await session.end();
   });
 
