@@ -37,8 +37,9 @@ chmodSync(COMMAND, 0o755);
 function isUpToDate() {
   const built = modifiedAt(COMMAND);
   const folders = ["src", "gen"];
+  // With the folders themselves, which are changed when a file is removed.
   const files = folders.flatMap((folder) => readdirSync(folder, { recursive: true }).map((name) => join(folder, name)));
-  return [...files, "build.mjs", "tsconfig.json", "package.json", "package-lock.json"].every(
+  return [...folders, ...files, "build.mjs", "tsconfig.json", "package.json", "package-lock.json"].every(
     (file) => modifiedAt(file) < built,
   );
 }

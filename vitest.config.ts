@@ -1,13 +1,35 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
+import { SlowFirst } from "./test/support/slow_first.js";
+
+const common = {
+  pool: "forks",
+  // Integration tests start real processes: more workers than cores would only make them wait for each other.
+  maxWorkers: 2,
+  testTimeout: 60_000,
+  hookTimeout: 60_000,
+} as const;
+
+/**
+ * Files of these folders run one after the other in the same process, which saves a third of a second for each: they start no process and
+ * replace no module.
+ */
+const shared = ["core", "node", "server", "storage", "transport"].map((folder) => `test/${folder}/**/*.test.ts`);
 
 export default defineConfig({
   test: {
+    ...common,
     globalSetup: ["test/support/global_setup.ts"],
-    include: ["test/**/*.test.ts"],
-    pool: "forks",
-    // Integration tests start real processes: more workers than cores would only make them wait for each other.
-    maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    sequence: { sequencer: SlowFirst },
+    projects: [
+      { test: { ...common, name: "shared", include: shared, isolate: false } },
+      {
+        test: {
+          ...common,
+          name: "alone",
+          include: ["test/**/*.test.ts"],
+          exclude: [...configDefaults.exclude, ...shared],
+        },
+      },
+    ],
   },
 });

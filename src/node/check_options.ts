@@ -73,7 +73,7 @@ const CHANGES: Readonly<Record<MembershipChange["type"], true>> = {
 export function checkMembershipChange(change: MembershipChange): void {
   checkObject("change", change);
   checkOneOf("change.type", change.type, Object.keys(CHANGES) as (keyof typeof CHANGES)[]);
-  checkText("member id", change.id);
+  checkText("change.id", change.id, 0);
   if (change.type === "add_learner" || change.type === "join") checkText("change.address", change.address, 0);
   if (change.type === "join") checkOneOf("change.cameBy", change.cameBy, ["cluster", "join"]);
 }
