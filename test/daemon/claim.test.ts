@@ -20,7 +20,7 @@ function newDisk(): FaultyFileSystem {
 /** A directory with an identity, and with data in it. */
 async function used(claim: Claim = byList): Promise<{ fs: FaultyFileSystem; identity: Identity }> {
   const fs = newDisk();
-  const identity = await claimDirectory(fs, PATH, claim);
+  const identity = await claimDirectory(fs, PATH, claim, true);
   for (const part of ["wal", "snapshots"]) await fs.makeDirectory(`${PATH}/${part}`);
   fs.setContents(`${PATH}/wal/1.wal`, Buffer.from("entries"));
   await fs.syncDirectory(PATH);
@@ -58,37 +58,37 @@ async function cutAtEachCall(
 
 describe("a new directory", () => {
   test("T1: draws its incarnation, each another one", async () => {
-    const one = await claimDirectory(newDisk(), PATH, byList);
-    const other = await claimDirectory(newDisk(), PATH, byList);
+    const one = await claimDirectory(newDisk(), PATH, byList, true);
+    const other = await claimDirectory(newDisk(), PATH, byList, true);
     expect(one.incarnation).toMatch(/^[0-9a-f]{32}$/);
     expect(other.incarnation).not.toBe(one.incarnation);
   });
 
   test("T2: of the founder belongs to the cluster that is named after it, and of the others to none", async () => {
-    const first = await claimDirectory(newDisk(), PATH, byList);
+    const first = await claimDirectory(newDisk(), PATH, byList, true);
     expect(first).toMatchObject({ nodeId: "n1", cameBy: "cluster", members, clusterId: first.incarnation });
-    const second = await claimDirectory(newDisk(), PATH, { ...byList, name: "n2" });
+    const second = await claimDirectory(newDisk(), PATH, { ...byList, name: "n2" }, true);
     expect(second.clusterId).toBe("");
   });
 
   test("that is told to join knows nobody, and belongs to no cluster", async () => {
-    const joiner = await claimDirectory(newDisk(), PATH, { ...byList, cameBy: "join", founders: undefined });
+    const joiner = await claimDirectory(newDisk(), PATH, { ...byList, cameBy: "join", founders: undefined }, true);
     expect(joiner).toMatchObject({ cameBy: "join", members: [], clusterId: "" });
   });
 
   test("is not given a cluster id", async () => {
-    const claimed = claimDirectory(newDisk(), PATH, { ...byList, clusterId: "c1" });
+    const claimed = claimDirectory(newDisk(), PATH, { ...byList, clusterId: "c1" }, true);
     await failure("INVALID_ARGUMENT", claimed, "Leave --cluster-id out");
   });
 
   test("T1: has one incarnation or none yet, wherever the power fails while it is claimed; the next claim makes up for it", async () => {
     const calls = await cutAtEachCall(
       async () => newDisk(),
-      (fs) => claimDirectory(fs, PATH, byList),
+      (fs) => claimDirectory(fs, PATH, byList, true),
       async (fs, isDone) => {
         const found = await DataDirectory.identityAt(fs, PATH);
         if (isDone) expect(found).toBeDefined();
-        const claimed = await claimDirectory(fs, PATH, byList);
+        const claimed = await claimDirectory(fs, PATH, byList, true);
         if (found !== undefined) expect(claimed).toEqual(found);
       },
     );
@@ -98,8 +98,8 @@ describe("a new directory", () => {
 
 test("a directory that belongs to somebody stays as it is, and refuses another name", async () => {
   const { fs, identity } = await used();
-  expect(await claimDirectory(fs, PATH, byList)).toEqual(identity);
-  const claimed = claimDirectory(fs, PATH, { ...byList, name: "n2" });
+  expect(await claimDirectory(fs, PATH, byList, true)).toEqual(identity);
+  const claimed = claimDirectory(fs, PATH, { ...byList, name: "n2" }, true);
   await failure("DATA_DIRECTORY", claimed, "belongs to node n1, not to n2");
 });
 
@@ -193,7 +193,7 @@ describe("T3: a directory that has lost data", () => {
         // Whose data was taken away is never started on again as if nothing were lost.
         if (isOld && !fs.names(PATH).includes("wal")) expect(found.retired).toBe(true);
         if (isDone) expect(isOld).toBe(false);
-        const claimed = await claimDirectory(fs, PATH, byList);
+        const claimed = await claimDirectory(fs, PATH, byList, true);
         if (isOld && !found.retired) expect(claimed).toEqual(before);
         else {
           expect(claimed).toMatchObject({ cameBy: "return", members: contacts, retired: false });

@@ -30,7 +30,7 @@ const asking: Introduction = { ...plain, askPromise: true };
 /** A session of the new node n2, with what it serves. */
 async function opened() {
   const fs = new FaultyFileSystem(["/data"]);
-  await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] });
+  await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] }, true);
   let introducer!: Introducer;
   const nothing = () => Promise.reject(new Error("nobody is asked here"));
   const world: World<Node> = {
@@ -51,7 +51,6 @@ async function opened() {
     world,
     directory: PATH,
     listen: "n2:1",
-    founders,
     refusesReturn: false,
     warnings: () => [],
     lastFounder: { incarnation: undefined },
@@ -108,7 +107,7 @@ test("T2: a session that is stopped while its directory turns lets that end: the
   expect(isStopped).toBe(false);
   held.resolve();
   await stopping;
-  const present = await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] });
+  const present = await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] }, true);
   expect(present).toEqual(await identity());
   expect(present.clusterId).toBe(FOUNDER);
   expect((await answering).standing).toEqual({ kind: "new", promised: true });
