@@ -116,6 +116,7 @@ export class Member<Node extends MemberNode = MemberNode> {
       over.abort();
       await around.catch(() => {});
       if (end === "stopped") return;
+      if (end.kind === "failed") throw end.error;
       await this.#next(end);
     }
   }
@@ -129,7 +130,7 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   /** The directory has another identity, or must get one. */
-  async #next(end: SessionEnd): Promise<void> {
+  async #next(end: Exclude<SessionEnd, { kind: "failed" }>): Promise<void> {
     const { onEvent } = this.#options;
     const members = this.#session.node.raft.membership.members;
     await this.#session.stop();

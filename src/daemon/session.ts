@@ -27,8 +27,11 @@ export interface SessionOptions<Node extends MemberNode> {
   readonly lastFounder: { incarnation: string | undefined };
 }
 
-/** Why a session has ended. */
-export type SessionEnd = { readonly kind: "turned" } | { readonly kind: "lost"; readonly lost: LostData };
+/** Why a session has ended. `failed`: its node has stopped on the way to another identity, and the directory may have either. */
+export type SessionEnd =
+  | { readonly kind: "turned" }
+  | { readonly kind: "lost"; readonly lost: LostData }
+  | { readonly kind: "failed"; readonly error: unknown };
 
 /** A node and its server, for as long as the data directory keeps its identity. */
 export class Session<Node extends MemberNode> {
@@ -93,11 +96,13 @@ export class Session<Node extends MemberNode> {
     });
   }
 
-  /** Lets calls under way end, then stops server and node. */
+  /** Lets calls under way end, then stops server and node. On return nobody uses the directory. */
   async stop(): Promise<void> {
     this.#hasEnded = true;
     try {
       await this.#server.stop();
+      // The directory may be on its way to another identity.
+      await this.#changes.settled();
     } finally {
       await this.#node.stop();
     }
@@ -147,11 +152,17 @@ export class Session<Node extends MemberNode> {
    * was new no more.
    */
   async #turn(turn: Turn): Promise<Identity | undefined> {
-    await this.#node.stop();
-    const isNew = this.#node.isNew;
-    const identity = isNew ? await turnDirectory(this.options.world.fs, this.options.directory, turn) : undefined;
-    this.#end({ kind: "turned" });
-    return identity;
+    try {
+      await this.#node.stop();
+      const isNew = this.#node.isNew;
+      const identity = isNew ? await turnDirectory(this.options.world.fs, this.options.directory, turn) : undefined;
+      this.#end({ kind: "turned" });
+      return identity;
+    } catch (error) {
+      // The node has stopped: whoever runs it must not take it for one that is there and waits.
+      this.#end({ kind: "failed", error });
+      throw error;
+    }
   }
 }
 

@@ -228,7 +228,9 @@ async function knownMembers(
   const headers = snapshots.damaged().flatMap(({ meta }) => (meta === undefined ? [] : [meta]));
   const ascending = [...headers, ...snapshots.list()].sort((a, b) => a.index - b.index);
   for (const { membership } of ascending) addMembers(known, membership.members);
-  for (const index of configurations) addMembers(known, await configurationAt(log, index));
+  // Not those that went when the log was made to start at a snapshot, which has their membership.
+  const present = configurations.filter((index) => index > log.boundary.index && index <= log.last.index);
+  for (const index of present) addMembers(known, await configurationAt(log, index));
   return [...known.values()];
 }
 

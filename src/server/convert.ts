@@ -2,6 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SnapshotInfoSchema } from "../../gen/cairn/v1/admin_pb.js";
 import type { PeerHeader } from "../../gen/cairn/v1/raft_pb.js";
 import { incarnationText, isIncarnation, memberKey } from "../core/ids.js";
+import { misdirected } from "../core/recipient.js";
 import { CairnError } from "../errors.js";
 import { checkId } from "../storage/data_dir.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
@@ -33,14 +34,14 @@ export function checkPeer(
   if (header.protocolVersion !== PROTOCOL_VERSION) {
     throw mismatch("protocol_version", PROTOCOL_VERSION, header.protocolVersion);
   }
-  if (node.clusterId === "") {
-    throw new CairnError("WRONG_CLUSTER", `node ${node.id} is new, and belongs to no cluster yet`);
+  const incarnation = incarnationText(header.receiverIncarnation);
+  const wrong = misdirected({ clusterId: header.clusterId, id: header.receiverId, incarnation }, node);
+  if (wrong !== undefined) {
+    if ("isNew" in wrong) {
+      throw new CairnError("WRONG_CLUSTER", `node ${node.id} is new, and belongs to no cluster yet`);
+    }
+    throw mismatch(wrong.what, wrong.expected, wrong.got);
   }
-  if (header.clusterId !== node.clusterId) throw mismatch("cluster_id", node.clusterId, header.clusterId);
-  if (header.receiverId !== node.id) throw mismatch("receiver_id", node.id, header.receiverId);
-  // T1: what was meant for the directory that had this name before must change nothing here, not even the term.
-  const receiver = incarnationText(header.receiverIncarnation);
-  if (receiver !== node.incarnation) throw mismatch("receiver_incarnation", node.incarnation, receiver);
   const sender = { id: header.senderId, incarnation: incarnationText(header.senderIncarnation) };
   checkId(sender.id, "header.sender_id");
   if (!isIncarnation(sender.incarnation)) {

@@ -283,6 +283,23 @@ test("T3: a log that ends before what the state holds is refused, with both numb
   expect(error.message).toContain(`${home.directoryOf("n1")}/wal`);
 });
 
+test("T3: such a log is refused the same way when it is made to start at a snapshot, and names the members that are known", async () => {
+  const home = await diskHome();
+  const node = await home.start();
+  const leader = new ActingLeader(node, 4);
+  const members = ["n1", "n2"].map((id) => ({ id, address: "", role: "voter" as const }));
+  await leader.replicate([configurationEntry(1, 4, members), ...putEntries(2, 30, 4)]);
+  await cp(`${home.directoryOf("n1")}/wal`, `${home.directory}/old-wal`, { recursive: true });
+  await leader.replicate(putEntries(31, 40, 4));
+  await node.takeSnapshot({ index: 35 });
+  await home.stop(node);
+  await rm(`${home.directoryOf("n1")}/wal`, { recursive: true });
+  await cp(`${home.directory}/old-wal`, `${home.directoryOf("n1")}/wal`, { recursive: true });
+  await rm(`${home.directoryOf("n1")}/stopped.json`);
+  const error = await failure("CORRUPT", home.start(), /applied index 40, but the log in .* ends at 35/);
+  expect(error).toMatchObject({ lost: { acknowledged: 40, has: 35 }, members });
+});
+
 test("a log directory that was removed is refused by name", async () => {
   const { home } = await stoppedNode(0);
   await home.disk.removeAll("/data/n1/wal");

@@ -6,7 +6,7 @@ import { build } from "esbuild";
 const root = resolve(import.meta.dirname, "../..");
 
 /** Modules of the process that surroundings.ts stands for, where src/ imports them. */
-const REPLACED = /^node:(timers\/promises|fs\/promises|os)$/;
+const REPLACED = /^node:(timers\/promises|fs\/promises|os|crypto)$/;
 
 /**
  * Writes the bundle to `outfile`. `patches`: changes of the source, each `{ file, find, replace }`, where `find` must occur exactly once in

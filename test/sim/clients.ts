@@ -4,6 +4,7 @@ import { encodeCommand } from "../../src/machine/command.js";
 import type { Operation } from "../support/history.js";
 import { demand } from "./checkers/checker.js";
 import type { SimCluster } from "./cluster.js";
+import { getOrAdd } from "./maps.js";
 import type { SimRandom } from "./random.js";
 import type { RunningNode, SimNode } from "./sim_node.js";
 
@@ -35,7 +36,10 @@ type Command = Parameters<typeof encodeCommand>[0];
 
 /** A client: one request at a time, to whom it takes for the leader, again with the same number when it has no answer. */
 export class SimClient {
-  readonly #history: Operation[] = [];
+  /** What it has done, by cluster. */
+  readonly #histories = new Map<string, Operation[]>();
+  /** The cluster that it uses. */
+  #cluster: string | undefined;
   /** The write that is under way. */
   #pending: Operation | undefined;
   #sequence = 0;
@@ -67,15 +71,18 @@ export class SimClient {
     this.#identity = { name: id, since: 0 };
   }
 
-  /** What it has done. A write that is still under way may take effect. */
-  get history(): readonly Operation[] {
-    return this.#pending === undefined ? this.#history : [...this.#history, this.#pending];
+  /** What it has done in a cluster. A write that is still under way may take effect. */
+  history(clusterId: string): readonly Operation[] {
+    const history = this.#histories.get(clusterId) ?? [];
+    return this.#pending === undefined || this.#cluster !== clusterId ? history : [...history, this.#pending];
   }
 
   async run(): Promise<void> {
     while (!this.#isStopped) {
       await this.cluster.scheduler.sleep(this.random.waiting(this.weather.thinkMs), `${this.id} thinks`);
       if (this.#isStopped) return;
+      if (this.cluster.main !== this.#cluster) this.#moveOn();
+      if (this.#cluster === undefined) continue;
       if (this.random.chance(this.#reads)) await this.#read();
       else await this.#write();
       if (this.#settled.length > 0 && this.random.chance(this.#late)) await this.#sendLate();
@@ -85,6 +92,13 @@ export class SimClient {
   /** Begins nothing new. */
   stop(): void {
     this.#isStopped = true;
+  }
+
+  /** Another cluster has taken the place of the one that it used, and knows nothing of it. */
+  #moveOn(): void {
+    this.#cluster = this.cluster.main;
+    this.#leader = undefined;
+    this.#seen.clear();
   }
 
   async #read(): Promise<void> {
@@ -132,7 +146,7 @@ export class SimClient {
       }
       if (!isHarmless(answer.error)) isUnknown = true;
       if (attempt > 1) this.cluster.count("write tried again");
-      if (this.#isStopped && !isUnknown) break;
+      if ((this.#isStopped && !isUnknown) || this.cluster.main !== this.#cluster) break;
       await this.#backOff();
     }
     this.cluster.count(isUnknown ? "write of unknown fate" : "write that failed");
@@ -167,7 +181,9 @@ export class SimClient {
       client: this.id,
       sequence,
     });
-    this.cluster.checks.requests.told(this.#identity.name, sequence, { outcome, index: Number(index), value: met });
+    this.cluster.checks
+      .of(this.#cluster!)
+      .requests.told(this.#identity.name, sequence, { outcome, index: Number(index), value: met });
     this.cluster.count("write");
     const { now } = this.cluster.scheduler;
     const found = outcome === CommandOutcome.OK;
@@ -256,7 +272,7 @@ export class SimClient {
       if (random.chance(weather.loss)) return;
       scheduler.arrive(random.between(0.1, 2), target, `is asked by ${this.id}`, () => {
         const { cairn, life } = target;
-        if (cairn === undefined) return settle(() => reject(unreachable(target)));
+        if (cairn === undefined || cairn.clusterId !== this.#cluster) return settle(() => reject(unreachable(target)));
         work(cairn, controller.signal).then(
           (value) => target.life === life && settle(() => resolve(value)),
           (error) => target.life === life && settle(() => reject(error)),
@@ -271,7 +287,7 @@ export class SimClient {
 
   #record(operation: Omit<Operation, "client">): void {
     this.#pending = undefined;
-    this.#history.push({ client: this.id, ...operation });
+    getOrAdd(this.#histories, this.#cluster!, () => []).push({ client: this.id, ...operation });
   }
 }
 

@@ -64,6 +64,27 @@ export class SimDisk {
     return `/data/${this.node.id}`;
   }
 
+  /** What the file says that tells whose data this is; undefined when there is none, or one that says nothing. */
+  identity<Identity>(fs = this.fs): Identity | undefined {
+    try {
+      return JSON.parse(Buffer.from(fs.contents(`${this.directory}/cairn.json`)).toString());
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** The same, as it is when the power goes off now. */
+  durableIdentity<Identity>(): Identity | undefined {
+    return this.identity(this.fs.peek(this.directory, "none"));
+  }
+
+  /** Another disk is put in place of this one, as it is now. */
+  replace(fs: FaultyFileSystem): void {
+    this.fs.crash({ keep: "none" });
+    this.fs = this.#watched(fs);
+    for (const end of [...this.#waiting]) end();
+  }
+
   /** Lets the process die at the nth call from now on: before it has an effect, or behind it. */
   dieAtCall(nth: number, die: () => void): void {
     this.#callsLeft = nth;
@@ -101,9 +122,7 @@ export class SimDisk {
 
   /** All is lost. */
   wipe(): void {
-    this.fs.crash({ keep: "none" });
-    this.fs = this.#watched(new FaultyFileSystem(["/data"]));
-    for (const end of [...this.#waiting]) end();
+    this.replace(new FaultyFileSystem(["/data"]));
   }
 
   #watched(fs: FaultyFileSystem): FaultyFileSystem {

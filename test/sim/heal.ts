@@ -1,4 +1,5 @@
 import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
+import { memberKey } from "../../src/core/ids.js";
 import { limits } from "../../src/core/limits.js";
 import type { Membership } from "../../src/core/types.js";
 import { encodeCommand } from "../../src/machine/command.js";
@@ -11,6 +12,8 @@ import type { SimNode } from "./sim_node.js";
 
 /** Within so many ticks after the last trouble all members have the same state, and with it a write that came after. */
 export const HEALING_TICKS = 300;
+/** The same where lost members come back by themselves, one after the other, and clusters are founded. */
+const HEALING_TICKS_OF_DRAWN = 900;
 const TICK_MS = 100;
 
 /**
@@ -24,7 +27,8 @@ export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void>
   const { scheduler } = cluster;
   nemesis.end();
   for (const client of cluster.clients) client.stop();
-  const deadline = scheduler.nowMs + HEALING_TICKS * TICK_MS;
+  const deadline = scheduler.nowMs + ticksOf(cluster) * TICK_MS;
+  if (cluster.isDrawn) nemesis.caretaker.heal();
   await writeAndConverge(cluster, deadline);
   cluster.count("healed");
   await outliveStuckDisk(cluster);
@@ -37,6 +41,10 @@ export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void>
   checkBounds(cluster, members);
   await cluster.checks.finished(members);
   checkHistory(cluster);
+}
+
+function ticksOf({ isDrawn }: SimCluster): number {
+  return isDrawn ? HEALING_TICKS_OF_DRAWN : HEALING_TICKS;
 }
 
 async function writeAndConverge(cluster: SimCluster, deadline: number): Promise<void> {
@@ -90,7 +98,7 @@ async function rest(cluster: SimCluster, deadline: number): Promise<void> {
 async function tick(cluster: SimCluster, deadline: number): Promise<void> {
   const { scheduler } = cluster;
   const isInTime = scheduler.nowMs < deadline;
-  demand(isInTime, `the cluster converges within ${HEALING_TICKS} ticks`, describeCluster(cluster));
+  demand(isInTime, `the cluster converges within ${ticksOf(cluster)} ticks`, describeCluster(cluster));
   for (const node of cluster.nodes) node.start();
   await scheduler.sleep(TICK_MS, "looks whether the cluster has converged");
 }
@@ -126,7 +134,8 @@ function membersOf(cluster: SimCluster): SimNode[] {
 function isConverged(cluster: SimCluster): boolean {
   const { leader } = cluster;
   if (leader === undefined) return false;
-  const { log, progress } = leader.cairn!.raft;
+  const { log, progress, membership: inForce } = leader.cairn!.raft;
+  if (cluster.isDrawn && !isWhole(cluster, inForce.members)) return false;
   if (cluster.network.installs > 0) return false;
   const isStuck = progress.some(({ id, state }) => state !== "replicate" && cluster.node(id)?.damage === undefined);
   return (
@@ -138,6 +147,16 @@ function isConverged(cluster: SimCluster): boolean {
       );
     })
   );
+}
+
+/** T4: all members are there, under the incarnation that the membership knows, and all vote that are to vote. */
+function isWhole(cluster: SimCluster, members: Membership): boolean {
+  const areThere = members.every((member) => {
+    const isThere = cluster.node(member.id)?.key === memberKey(member);
+    return isThere && member.wantsVote !== true;
+  });
+  const vote = ({ id }: { id: string }) => members.some((member) => member.id === id && member.role === "voter");
+  return areThere && cluster.founders.every((founder) => cluster.removals.has(founder.id) || vote(founder));
 }
 
 async function compareStates(members: readonly SimNode[]): Promise<void> {
@@ -177,7 +196,14 @@ function checkBounds(cluster: SimCluster, members: readonly SimNode[]): void {
 }
 
 function checkHistory(cluster: SimCluster): void {
-  const history = cluster.clients.flatMap((client) => client.history);
+  for (const clusterId of cluster.checks.ids) {
+    if (!cluster.checks.isExcused(clusterId)) checkHistoryOf(cluster, clusterId);
+  }
+}
+
+function checkHistoryOf(cluster: SimCluster, clusterId: string): void {
+  const history = cluster.clients.flatMap((client) => client.history(clusterId));
+  if (history.length === 0) return;
   if (process.env.HISTORY)
     for (const o of [...history].sort((a, b) => a.call - b.call))
       cluster.note(JSON.stringify(o).replaceAll(/\.{4,}/g, "..."));
@@ -190,13 +216,14 @@ function checkHistory(cluster: SimCluster): void {
 }
 
 function describeCluster(cluster: SimCluster): Readonly<Record<string, unknown>> {
-  const nodes = cluster.nodes.map(({ id, state, cairn, damage, isGone }) => {
+  const nodes = cluster.nodes.map(({ key: id, state, cairn, damage, isGone, isTurnedAway }) => {
     if (cairn === undefined)
-      return `${id} ${state}${isGone ? " gone" : ""}${damage === undefined ? "" : ` (${damage})`}`;
+      return `${id} ${state}${isGone ? " gone" : ""}${isTurnedAway ? " turned away" : ""}${damage === undefined ? "" : ` (${damage})`}`;
     const { role, term, log, progress, snapshot, isInstalling } = cairn.raft;
     const peers = progress.map((each) => `${each.id} ${each.state} match ${each.match} next ${each.next}`).join(", ");
     const full = cairn.isDiskFull ? " disk full" : "";
     return `${id} ${role} ${term} boundary ${log.boundary.index} snapshot ${snapshot?.index} applied ${log.applied} commit ${log.commit} last ${log.last.index}${isInstalling ? " installing" : ""}${full} ${peers}`;
   });
-  return { members: membership(cluster).map(({ id, role }) => `${id} ${role}`), nodes };
+  const members = membership(cluster).map((member) => `${memberKey(member)} ${member.role} ${member.wantsVote ?? ""}`);
+  return { main: cluster.main, members, removals: [...cluster.removals], nodes };
 }

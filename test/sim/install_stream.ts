@@ -1,5 +1,7 @@
+import { nameOf } from "../../src/core/ids.js";
 import { CairnError, hasCode } from "../../src/errors.js";
 import type { InstallMessage, InstallReply } from "../../src/transport/install_messages.js";
+import type { Self } from "../../src/transport/peer_messages.js";
 import type { InstallStream } from "../../src/transport/transport.js";
 import { demand } from "./checkers/checker.js";
 import type { SimCluster } from "./cluster.js";
@@ -16,6 +18,7 @@ export class SimInstall implements InstallStream {
   readonly #messages: Pipe<InstallMessage>;
   readonly #replies: Pipe<InstallReply>;
   readonly #targetLife: number | undefined;
+  private readonly to: string;
   /** What the receiver gets is not what was sent. */
   #hasCorrupted = false;
   #isOver = false;
@@ -24,10 +27,14 @@ export class SimInstall implements InstallStream {
     private readonly cluster: SimCluster,
     private readonly network: SimNetwork,
     readonly from: SimNode,
-    private readonly to: string,
+    private readonly self: Self,
+    /** Member key. */
+    private readonly key: string,
     private readonly onEnd: () => void,
   ) {
     this.#life = from.life;
+    const to = nameOf(key);
+    this.to = to;
     const pipe = { scheduler: cluster.scheduler, network };
     const target = cluster.node(to);
     this.#targetLife = target?.life;
@@ -94,19 +101,21 @@ export class SimInstall implements InstallStream {
   }
 
   async #serve(target: SimNode): Promise<void> {
-    const { cairn: node, life } = target;
+    const { life } = target;
+    const node = this.network.recipient(target, this.key, this.self);
     // A process that began meanwhile knows nothing of it.
     if (node === undefined || life !== this.#targetLife || this.#isOver)
       return this.break(`${target.id} does not answer`);
     this.cluster.count("install stream");
     try {
       for await (const reply of node.receiveSnapshot(this.#messages)) {
-        if (target.life !== life) return;
+        if (target.life !== life || target.cairn !== node) return;
         this.#reply(target, reply);
       }
       this.#replies.end();
     } catch (error) {
       if (target.life !== life) return;
+      if (target.cairn !== node) return this.break(`${target.id} has another directory`);
       // What is on the sender's disk is sent unseen.
       const isDamaged = this.from.damage !== undefined;
       if (isDamaged && hasCode(error, "CORRUPT")) this.cluster.count("damage found by a receiver");
@@ -120,7 +129,7 @@ export class SimInstall implements InstallStream {
   #reply(target: SimNode, reply: InstallReply): void {
     if (reply.kind === "installed") {
       this.cluster.count(reply.applied ? "install by stream" : "install found it already ahead");
-      this.cluster.checks.promised(target, this.from, reply.term, reply.matchIndex);
+      this.cluster.checks.promised(target, this.self.id, reply.term, reply.matchIndex);
     } else if (reply.kind === "accepted") {
       if (reply.offset > 0) this.cluster.count("install resumed");
       if (reply.index !== undefined) this.cluster.count("install of an older one that was nearly there");

@@ -9,6 +9,8 @@ export interface SimulationOptions {
   readonly list?: readonly number[];
   /** Clusters of so many nodes; left out: the seed decides. */
   readonly nodes?: number;
+  /** Whether nodes are given their identity, or draw it; left out: the seed decides. */
+  readonly identities?: "given" | "drawn" | undefined;
   /** Processes. Default 2. */
   readonly workers?: number;
   /** Changes of the source to run with. */

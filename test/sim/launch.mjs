@@ -12,7 +12,18 @@ const root = resolve(import.meta.dirname, "../..");
  * seeds are begun, unless `goOn` is set. See launch.d.mts for the options.
  */
 export async function runSimulation(options) {
-  const { seeds, start = 1, nodes, workers = 2, patches = [], trace = false, goOn = false, onResult, signal } = options;
+  const {
+    seeds,
+    start = 1,
+    nodes,
+    identities,
+    workers = 2,
+    patches = [],
+    trace = false,
+    goOn = false,
+    onResult,
+    signal,
+  } = options;
   const list = options.list ?? Array.from({ length: seeds }, (_, at) => start + at);
   const cache = join(root, "node_modules/.cache");
   await mkdir(cache, { recursive: true });
@@ -28,7 +39,7 @@ export async function runSimulation(options) {
       const child = new Worker(bundle);
       children.push(child);
       while (!isOver && !signal?.aborted && next < list.length) {
-        const result = await child.run({ seed: list[next++], nodes, trace });
+        const result = await child.run({ seed: list[next++], nodes, identities, trace });
         results.push(result);
         onResult?.(result);
         if (result.failure !== undefined && !goOn) isOver = true;
@@ -97,6 +108,7 @@ const USAGE = `npm run sim -- [options]
   --seed X       only this one
   --trace        with --seed: print everything that happens
   --nodes K      clusters of K nodes (default: the seed decides)
+  --identities I given: nodes are given their identity; drawn: they draw it, and find each other (default: the seed decides)
   --workers W    processes (default 2)
   --go-on        do not stop at a seed that fails
   --patch FILE   run with changed source: a JSON file, [{"file": "src/...", "find": "occurs once", "replace": "..."}]
@@ -111,6 +123,7 @@ async function main() {
       seed: { type: "string" },
       trace: { type: "boolean", default: false },
       nodes: { type: "string" },
+      identities: { type: "string" },
       workers: { type: "string", default: "2" },
       "go-on": { type: "boolean", default: false },
       patch: { type: "string" },
@@ -131,6 +144,7 @@ async function main() {
     seeds,
     start: one ?? Number(values.start),
     nodes,
+    identities: values.identities,
     workers: Number(values.workers),
     patches,
     trace: values.trace && one !== undefined,

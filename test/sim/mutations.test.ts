@@ -10,8 +10,11 @@ test("there are twenty bugs or more, each with a name of its own", () => {
   expect(mutations.length).toBeGreaterThanOrEqual(20);
 });
 
-test.each(mutations)("the simulator finds: $name ($rule)", async ({ patches, seed = 1 }) => {
-  const results = await runSimulation({ patches, start: seed, seeds: SEEDS, workers: 1 });
-  const failed = results.find(({ failure }) => failure !== undefined);
-  expect(failed?.failure?.invariant, `in seeds ${seed} to ${seed + SEEDS - 1}`).toBeDefined();
-});
+test.each(mutations)(
+  "the simulator finds: $name ($rule)",
+  async ({ patches, seed = 1, identities = "given" as const }) => {
+    const results = await runSimulation({ patches, identities, start: seed, seeds: SEEDS, workers: 1 });
+    const failed = results.find(({ failure }) => failure !== undefined);
+    expect(failed?.failure?.invariant, `in seeds ${seed} to ${seed + SEEDS - 1}`).toBeDefined();
+  },
+);

@@ -7,6 +7,8 @@ export interface Mutation {
   /** The rule that is broken. */
   readonly rule: string;
   readonly patches: readonly Patch[];
+  /** How the nodes come to their identity. Default: it is given. */
+  readonly identities?: "drawn";
   /** A seed that has found it: the search begins there. Default 1. */
   readonly seed?: number;
 }
@@ -598,5 +600,198 @@ export const mutations: readonly Mutation[] = [
         replace: "if (members.length >= 0) return undefined;",
       },
     ],
+  },
+  {
+    name: "a majority of the founders founds a cluster",
+    rule: "T1: all founders have promised",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/introduction.ts",
+        find: "if ([...answers.values()].some((each) => each === undefined)) {",
+        replace: "if (given.length < Math.floor((answers.size + 1) / 2)) {",
+      },
+    ],
+  },
+  {
+    name: "what was meant for a lost directory reaches the one that took its name",
+    rule: "T1: the directory is the member, its name a label",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/recipient.ts",
+        find: "if (meant.incarnation !== own.incarnation) {",
+        replace: "if (meant.incarnation === undefined) {",
+      },
+    ],
+  },
+  {
+    name: "what was meant for another cluster is taken",
+    rule: "T2: a cluster's id is in every message",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/recipient.ts",
+        find: "if (meant.clusterId !== own.clusterId)",
+        replace: "if (meant.clusterId === undefined)",
+      },
+      {
+        file: "src/core/recipient.ts",
+        find: "if (meant.incarnation !== own.incarnation) {",
+        replace: "if (meant.incarnation === undefined) {",
+      },
+    ],
+  },
+  {
+    name: "a founder is promised what is not kept",
+    rule: "T1: a new directory turns to the founder's cluster, then answers",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/introduction.ts",
+        find: 'return { kind: "turn", turn: turnTo(own, founder, base) };',
+        replace: 'return { kind: "answer", promised: true };',
+      },
+    ],
+  },
+  {
+    name: "a promise goes to a founder that was not the last to ask",
+    rule: "T1: one founder gets the promises",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/introduction.ts",
+        find: 'founder === "" || founder !== lastFounder || !fits',
+        replace: 'founder === "" || !fits',
+      },
+    ],
+  },
+  {
+    name: "a new directory believes the list of the founders",
+    rule: "T1: there is no membership at index 0",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/node/recovery.ts",
+        find: 'members: cameBy === "given" ? members : [] };',
+        replace: "members };",
+      },
+    ],
+  },
+  {
+    name: "a new directory has the progress of the lost one that had its name",
+    rule: "T1: progress goes by incarnation",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/replication.ts",
+        find: 'import { memberKey } from "./ids.js";',
+        replace: 'import { memberKey, nameOf } from "./ids.js";',
+      },
+      {
+        file: "src/core/replication.ts",
+        find: "this.#progress.set(key, new Progress(key, inflight, state.log.last.index + 1));",
+        replace: `const former = [...this.#progress.values()].find((each) => nameOf(each.id) === nameOf(key));
+      const made = new Progress(key, inflight, state.log.last.index + 1);
+      if (former !== undefined) made.matched(former.match);
+      this.#progress.set(key, made);`,
+      },
+    ],
+  },
+  {
+    name: "a directory that turns keeps its incarnation",
+    rule: "T2: whoever may have voted is another one in another cluster",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/daemon/claim.ts",
+        find: "turn.isRenewed ? drawIncarnation() : found!.incarnation",
+        replace: "found!.incarnation",
+      },
+    ],
+  },
+  {
+    name: "a directory takes the place of one that answers",
+    rule: "T1: two nodes under one name",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/membership_change.ts",
+        find: "if (facts.answers(memberKey(former))) {",
+        replace: "if (facts.answers(former.address)) {",
+      },
+    ],
+  },
+  {
+    name: "a member that has less than it acknowledged goes on",
+    rule: "T3: it neither votes nor acknowledges",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/follower.ts",
+        find: "if (has < acknowledged) state.lost ??= { acknowledged, has };",
+        replace: "",
+      },
+      {
+        file: "src/core/replication.ts",
+        find: "if (this.#hasLost(progress, answer)) return;",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "a leader takes a member that lags behind for one that has lost data",
+    rule: "T3: a healthy node is never taken for lost",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/replication.ts",
+        find: "acknowledged: Math.max(progress.match, state.acknowledged.get(progress.id) ?? 0),",
+        replace: "acknowledged: Math.max(progress.next - 1, state.acknowledged.get(progress.id) ?? 0),",
+      },
+    ],
+  },
+  {
+    name: "a node that has lost data does not come back",
+    rule: "T3: it comes back as a new incarnation",
+    identities: "drawn",
+    seed: 65,
+    patches: [{ file: "src/node/node.ts", find: "() => this.#onLost?.(lost),", replace: "() => {}," }],
+  },
+  {
+    name: "the mark of a log's end outlives the log",
+    rule: "T3: a healthy node is never taken for lost",
+    identities: "drawn",
+    patches: [{ file: "src/storage/data_dir.ts", find: "of [...DATA, STOP_MARK].filter", replace: "of DATA.filter" }],
+  },
+  {
+    name: "a learner gets its vote before it has caught up",
+    rule: "T4: the leader promotes who has caught up",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/leader.ts",
+        find: 'return state.kind === "replicate" && match >= index && ackedRound >= round;',
+        replace: "return true;",
+      },
+    ],
+  },
+  {
+    name: "whoever comes back never votes again",
+    rule: "T4: the intention lives in the membership",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/membership_change.ts",
+        find: 'const wantsVote = former.role === "voter" || former.wantsVote === true;',
+        replace: "const wantsVote = former.wantsVote === true;",
+      },
+    ],
+  },
+  {
+    name: "the leader makes nobody a voter",
+    rule: "T4: the leader promotes",
+    identities: "drawn",
+    patches: [{ file: "src/core/leader.ts", find: "    this.#promoteNext();\n", replace: "" }],
   },
 ];

@@ -1,8 +1,10 @@
 import type { SimCluster } from "./cluster.js";
 import type { SimRandom } from "./random.js";
+import { Caretaker } from "./troubles/caretaker.js";
 import { DiskTroubles } from "./troubles/disks.js";
 import { HostileMember } from "./troubles/hostile.js";
 import { LinkTroubles } from "./troubles/links.js";
+import { LossTroubles } from "./troubles/losses.js";
 import { Operator } from "./troubles/operator.js";
 import { ProcessTroubles } from "./troubles/processes.js";
 import { TransferTroubles } from "./troubles/transfers.js";
@@ -18,6 +20,8 @@ export class Nemesis {
   readonly #transfers: TransferTroubles;
   readonly #hostile: HostileMember;
   readonly #hostileRandom: SimRandom;
+  readonly #losses: LossTroubles;
+  readonly caretaker: Caretaker;
 
   constructor(
     private readonly cluster: SimCluster,
@@ -25,11 +29,13 @@ export class Nemesis {
   ) {
     this.#processes = new ProcessTroubles(cluster, random);
     this.#links = new LinkTroubles(cluster, random);
-    this.#operator = new Operator(cluster, random, this.#processes);
+    this.caretaker = new Caretaker(cluster);
+    this.#losses = new LossTroubles(cluster, random.fork("losses"), this.#processes, this.caretaker);
+    this.#operator = new Operator(cluster, random, this.#processes, this.caretaker);
     this.#disks = new DiskTroubles(
       cluster,
       random,
-      (node) => this.#operator.mayDamage(node),
+      (node) => (cluster.isDrawn ? this.caretaker.maySpare(node) : this.#operator.mayDamage(node)),
       (node) => this.#processes.restart(node),
     );
     const own = random.fork("transfers");
@@ -40,8 +46,15 @@ export class Nemesis {
 
   start(): void {
     const [processes, links, disks, operator] = [this.#processes, this.#links, this.#disks, this.#operator];
-    const transfers = this.#transfers;
     const stuck = this.random.fork("stuck disk");
+    const [transfers, losses, { isDrawn }] = [this.#transfers, this.#losses, this.cluster];
+    if (isDrawn) {
+      this.caretaker.start();
+      this.cluster.onMemberEvent = (node, event) => {
+        this.caretaker.told(node, event);
+        losses.told(node, event);
+      };
+    }
     const acts: Record<keyof Troubles, () => void> = {
       crash: () => processes.crash(),
       powerFailure: () => processes.powerFailure(),
@@ -55,7 +68,7 @@ export class Nemesis {
       fullDisk: () => disks.fullDisk(),
       failedSync: () => disks.failedSync(),
       bitFlip: () => this.cluster.watch(disks.bitFlip()),
-      wipe: () => operator.wipe(),
+      wipe: () => (isDrawn ? losses.wipe() : operator.wipe()),
       clock: () => this.#clock(),
       transferTrouble: () => transfers.strike(),
       breakInstall: () => void this.cluster.network.breakInstall(),
@@ -64,6 +77,10 @@ export class Nemesis {
       transfer: () => operator.transfer(),
       campaign: () => operator.campaign(),
       hostile: () => this.#hostile.strike(),
+      loseTail: () => losses.loseTail(),
+      rollBack: () => losses.rollBack(),
+      wipeMany: () => losses.wipeMany(),
+      stranger: () => losses.stranger(),
     };
     for (const [kind, act] of Object.entries(acts)) {
       // Draws of its own, so that the rest of a run is the same with it and without.
@@ -75,6 +92,7 @@ export class Nemesis {
   end(): void {
     this.#isOver = true;
     this.#operator.end();
+    this.#losses.end();
     this.#processes.end();
     this.#links.end();
     this.#disks.end();

@@ -1,10 +1,14 @@
+import { incarnationOf, nameOf } from "../../src/core/ids.js";
 import type { PeerAnswer, PeerRequest, Response } from "../../src/core/messages.js";
+import { misdirected } from "../../src/core/recipient.js";
 import { CairnError } from "../../src/errors.js";
+import type { Self } from "../../src/transport/peer_messages.js";
 import type { Peer, Transport, TransportEvents } from "../../src/transport/transport.js";
 import type { SimCluster } from "./cluster.js";
 import { SimInstall } from "./install_stream.js";
+import { SimIntroductions } from "./introductions.js";
 import type { SimRandom } from "./random.js";
-import type { SimNode } from "./sim_node.js";
+import type { RunningNode, SimNode } from "./sim_node.js";
 
 /** What the network does by itself; {@link LinkRule}s come on top. Delays in milliseconds. */
 export interface NetworkWeather {
@@ -21,6 +25,16 @@ export interface NetworkWeather {
   readonly streamBreak: number;
   /** Chance for each chunk of a snapshot that one of its bits is inverted on the way. */
   readonly corruption: number;
+  /** Share of the requests of new nodes of which another copy arrives much later. */
+  readonly ghost: number;
+}
+
+/** Where answers go: a node in its present life, with its present identity. */
+interface Sender {
+  readonly place: SimNode;
+  readonly life: number;
+  readonly self: Self;
+  readonly events: TransportEvents;
 }
 
 /** Something that is the matter with some links for a while. */
@@ -36,6 +50,7 @@ const KEEPALIVE_MS = 8_000;
 export class SimNetwork {
   weather: NetworkWeather;
   readonly rules = new Set<LinkRule>();
+  readonly introductions: SimIntroductions;
   readonly #installs = new Set<SimInstall>();
 
   constructor(
@@ -44,17 +59,18 @@ export class SimNetwork {
     readonly random: SimRandom,
   ) {
     this.weather = weather;
+    this.introductions = new SimIntroductions(cluster, this);
   }
 
   /** What a node sends with in its present life. */
-  transport(node: SimNode, events: TransportEvents): Transport {
+  transport(node: SimNode, self: Self, events: TransportEvents): Transport {
     const { life } = node;
-    const isAlive = () => node.life === life;
+    const sender = { place: node, life, self, events };
     return {
       send: (to, request) => {
-        if (isAlive()) this.#send(node, to, request, events);
+        if (node.life === life) this.#send(sender, to, request);
       },
-      openInstall: (to) => this.#openInstall(node, to),
+      openInstall: (to) => this.#openInstall(node, self, to),
       retain: () => {},
       close: async () => {
         for (const install of this.#installs) if (install.from === node) install.cancel();
@@ -93,77 +109,94 @@ export class SimNetwork {
     return this.#installs.size;
   }
 
-  #send(from: SimNode, { id }: Peer, request: PeerRequest, events: TransportEvents): void {
+  /** The node at a place, if it is the one that a message is meant for: the edge of a real node checks the same. */
+  recipient(target: SimNode, key: string, { clusterId }: Self): RunningNode | undefined {
+    const { cairn } = target;
+    if (cairn === undefined) return undefined;
+    const meant = { clusterId, id: nameOf(key), incarnation: incarnationOf(key) };
+    if (misdirected(meant, cairn) === undefined) return cairn;
+    this.cluster.count("message for another directory");
+    return undefined;
+  }
+
+  isLost(from: string, to: string): boolean {
+    return this.isBlocked(from, to) || this.random.chance(this.weather.loss);
+  }
+
+  #send(from: Sender, { id: key }: Peer, request: PeerRequest): void {
     const { cluster } = this;
+    const id = nameOf(key);
     const target = cluster.node(id);
     const what = describe(request);
-    cluster.checks.sent(from, request);
+    cluster.checks.sent(from.place, request);
     const tell = this.random.chance(this.weather.told);
     const lost = () => {
       cluster.count("message lost");
-      if (tell) this.#tellUnreachable(from, id, events);
+      if (tell) this.#tellUnreachable(from, key);
     };
-    if (target === undefined || this.#isLost(from.id, id)) {
+    if (target === undefined || this.isLost(from.place.id, id)) {
       lost();
       return;
     }
     const copies = this.random.chance(this.weather.duplicate) ? 2 : 1;
     if (copies === 2) cluster.count("message doubled");
     for (let copy = 0; copy < copies; copy++) {
-      cluster.scheduler.arrive(this.delay(from.id, id), target, `takes from ${from.id} ${what}`, () => {
-        if (target.cairn === undefined) lost();
-        else this.#deliver(from, target, request, events);
+      cluster.scheduler.arrive(this.delay(from.place.id, id), target, `takes from ${from.place.id} ${what}`, () => {
+        const node = this.recipient(target, key, from.self);
+        if (node === undefined) lost();
+        else this.#deliver(from, target, node, request);
       });
     }
   }
 
-  #deliver(from: SimNode, target: SimNode, request: PeerRequest, events: TransportEvents): void {
-    const { life } = from;
+  #deliver(from: Sender, target: SimNode, node: RunningNode, request: PeerRequest): void {
     const targetLife = target.life;
-    ask(target, request).then(
+    const wasLost = node.raft.lost !== undefined;
+    ask(node, request).then(
       (answer) => {
-        if (target.life !== targetLife) return;
-        this.cluster.checks.answering(target, from, request, answer);
-        this.#answer(from, life, target.id, toPeerAnswer(target.id, request, answer), events);
+        if (target.life !== targetLife || target.cairn !== node) return;
+        this.cluster.checks.answering(target, request, answer, wasLost);
+        this.#answer(from, target.id, toPeerAnswer(request, answer));
       },
       (error) => {
         if (target.life !== targetLife) return;
         const { code } = CairnError.from(error);
         this.cluster.count(`request refused with ${code}`);
-        if (code === "STOPPED" || code === "DISK_FULL") this.#tellUnreachable(from, target.id, events);
+        if (code === "STOPPED" || code === "DISK_FULL") this.#tellUnreachable(from, request.to);
         else
           this.cluster.fail("peers send only what a peer takes", `${target.id} refused ${describe(request)}: ${error}`);
       },
     );
   }
 
-  #answer(to: SimNode, life: number, from: string, answer: PeerAnswer, events: TransportEvents): void {
-    if (to.life !== life || this.#isLost(from, to.id)) return;
+  #answer({ place, life, events }: Sender, from: string, answer: PeerAnswer): void {
+    if (place.life !== life || this.isLost(from, place.id)) return;
     const copies = this.random.chance(this.weather.duplicate) ? 2 : 1;
     for (let copy = 0; copy < copies; copy++) {
       const label = `hears from ${from} ${describeAnswer(answer)}`;
-      this.cluster.scheduler.after(this.delay(from, to.id), to, label, () => events.answer(answer));
+      this.cluster.scheduler.after(this.delay(from, place.id), place, label, () => {
+        this.cluster.checks.heard(place, answer);
+        events.answer(answer);
+      });
     }
   }
 
-  #tellUnreachable(node: SimNode, peer: string, events: TransportEvents): void {
-    const label = `cannot reach ${peer}`;
-    this.cluster.scheduler.after(this.delay(peer, node.id), node, label, () => events.unreachable(peer));
+  #tellUnreachable({ place, life, events }: Sender, peer: string): void {
+    if (place.life !== life) return;
+    const label = `cannot reach ${nameOf(peer)}`;
+    this.cluster.scheduler.after(this.delay(nameOf(peer), place.id), place, label, () => events.unreachable(peer));
   }
 
-  #isLost(from: string, to: string): boolean {
-    return this.isBlocked(from, to) || this.random.chance(this.weather.loss);
-  }
-
-  #openInstall(from: SimNode, { id }: Peer): SimInstall {
-    const install: SimInstall = new SimInstall(this.cluster, this, from, id, () => this.#installs.delete(install));
+  #openInstall(from: SimNode, self: Self, { id }: Peer): SimInstall {
+    const install: SimInstall = new SimInstall(this.cluster, this, from, self, id, () =>
+      this.#installs.delete(install),
+    );
     this.#installs.add(install);
     return install;
   }
 }
 
-function ask(target: SimNode, request: PeerRequest): Promise<Response> {
-  const node = target.cairn!;
+function ask(node: RunningNode, request: PeerRequest): Promise<Response> {
   switch (request.type) {
     case "append_entries": {
       const { to: _to, round: _round, ...message } = request;
@@ -181,8 +214,9 @@ function ask(target: SimNode, request: PeerRequest): Promise<Response> {
 }
 
 /** What the asker hears: the answer, and of the request only what it remembers itself. */
-function toPeerAnswer(from: string, request: PeerRequest, response: Response): PeerAnswer {
+function toPeerAnswer(request: PeerRequest, response: Response): PeerAnswer {
   const { to: _to, requestId: _requestId, ...answer } = response;
+  const from = request.to;
   if (answer.type === "append_entries_answer" && request.type === "append_entries") {
     const { term, round, prev, acknowledged } = request;
     return { ...answer, from, request: { term, round, prevIndex: prev.index, acknowledged } };

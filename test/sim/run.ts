@@ -1,15 +1,19 @@
 import { Violation } from "./checkers/checker.js";
+import type { ClusterChecks } from "./checks.js";
 import { SimCluster } from "./cluster.js";
 import { heal } from "./heal.js";
 import { Nemesis } from "./nemesis.js";
 import { withoutRealTime } from "./real_time.js";
 import { useSmallChunks } from "./small_chunks.js";
 import { Trace } from "./trace.js";
+import type { Identities } from "./weather.js";
 
 export interface RunOptions {
   readonly seed: number;
   /** Voters that the cluster begins with; left out: the seed decides. */
   readonly nodes?: number | undefined;
+  /** Left out: the seed decides. */
+  readonly identities?: Identities | undefined;
   /** Is given every line of the trace. */
   readonly print?: ((line: string) => void) | undefined;
 }
@@ -32,10 +36,10 @@ export interface RunFailure {
 }
 
 /** One seed, from the start of a cluster to its end. */
-export async function runSeed({ seed, nodes, print }: RunOptions): Promise<RunResult> {
+export async function runSeed({ seed, nodes, identities, print }: RunOptions): Promise<RunResult> {
   useSmallChunks();
   const trace = new Trace(print);
-  const cluster = new SimCluster(seed, trace, nodes);
+  const cluster = new SimCluster(seed, trace, nodes, identities);
   const onRejection = (error: unknown) => cluster.checks.fail(error);
   process.on("unhandledRejection", onRejection);
   process.on("uncaughtException", onRejection);
@@ -62,7 +66,7 @@ async function live(cluster: SimCluster): Promise<void> {
   const { scheduler, weather } = cluster;
   const story = async () => {
     cluster.note(`weather: ${JSON.stringify(weather)}`);
-    for (const node of cluster.nodes) node.start();
+    startAll(cluster);
     for (const client of cluster.clients) cluster.watch(client.run());
     const nemesis = new Nemesis(cluster, cluster.random.fork("nemesis"));
     nemesis.start();
@@ -74,16 +78,29 @@ async function live(cluster: SimCluster): Promise<void> {
   await scheduler.run();
 }
 
+/** Founders come one after the other, and one may not come for a long while. */
+function startAll({ nodes, weather, random, scheduler }: SimCluster): void {
+  const { trust } = weather;
+  const own = random.fork("first starts");
+  const late = trust?.absentMs === undefined ? undefined : own.pick(nodes);
+  for (const node of nodes) {
+    const ms = trust === undefined ? 0 : own.between(0, trust.firstStartsMs) + (node === late ? trust.absentMs! : 0);
+    if (ms === 0) node.start();
+    else scheduler.after(ms, undefined, `the first start of ${node.id}`, () => node.start());
+  }
+}
+
 function countsOf({ counts, checks }: SimCluster): Record<string, number> {
+  const sum = (count: (each: ClusterChecks) => number) => checks.clusters.reduce((all, each) => all + count(each), 0);
   return {
     ...Object.fromEntries(counts),
-    commits: checks.committed.last,
-    "terms with a leader": checks.leaders.terms,
-    "snapshots of different indexes": checks.snapshots.count,
-    "states compared": checks.states.compared,
-    "requests repeated in the log": checks.requests.repeated,
-    "clients forgotten": checks.requests.forgotten,
-    "requests of forgotten clients refused": checks.requests.refused,
+    commits: sum(({ committed }) => committed.last),
+    "terms with a leader": sum(({ leaders }) => leaders.terms),
+    "snapshots of different indexes": sum(({ snapshots }) => snapshots.count),
+    "states compared": sum(({ states }) => states.compared),
+    "requests repeated in the log": sum(({ requests }) => requests.repeated),
+    "clients forgotten": sum(({ requests }) => requests.forgotten),
+    "requests of forgotten clients refused": sum(({ requests }) => requests.refused),
   };
 }
 

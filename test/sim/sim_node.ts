@@ -1,10 +1,16 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
+import { memberKey } from "../../src/core/ids.js";
+import type { LostData } from "../../src/core/state.js";
 import type { Entry, Membership } from "../../src/core/types.js";
+import type { Claim } from "../../src/daemon/claim.js";
+import type { MemberEvent } from "../../src/daemon/events.js";
+import { Member } from "../../src/daemon/member.js";
 import { CairnError } from "../../src/errors.js";
 import { checkKeyValuePayload } from "../../src/machine/payload_check.js";
 import type { Logger } from "../../src/node/logger.js";
 import { CairnNode } from "../../src/node/node.js";
 import type { MachineOpener, NodeOptions } from "../../src/node/options.js";
+import type { Introducer } from "../../src/server/introducer.js";
 import type { Keep } from "../support/faulty_fs.js";
 import { SimClock } from "./clock.js";
 import type { SimCluster } from "./cluster.js";
@@ -12,7 +18,9 @@ import { SimDisk } from "./disk.js";
 import { type MachineObserver, ObservedMachine, type SavedState } from "./observed_machine.js";
 import type { SimRandom } from "./random.js";
 import type { Place, SimEvent } from "./scheduler.js";
+import { simWorld } from "./sim_world.js";
 
+/** The cluster whose nodes are given their identity. */
 export const CLUSTER = "cluster-1";
 
 /** A node while it runs, with its machine. */
@@ -25,6 +33,24 @@ export type ClusterOptions = Partial<NodeOptions<CommandResult, ObservedMachine>
 const AGAIN_MS = 1_000;
 
 const START_AGAIN_MS = 100;
+
+/**
+ * How a node comes to its identity: somebody has given it one; or its directory draws an incarnation, and it was started with the list of the
+ * founders, or told to join.
+ */
+export type ComesBy = "given" | "list" | "join";
+
+/** A daemon's node, as others reach it. */
+export interface Serving {
+  readonly node: RunningNode;
+  readonly introducer: Introducer;
+}
+
+/** Whose data is on a disk, as the file there says. */
+interface FoundIdentity {
+  readonly incarnation: string;
+  readonly clusterId: string;
+}
 
 /** A machine of the cluster: its disk, its clock and the processes that live on it, one after the other. */
 export class SimNode implements Place {
@@ -41,6 +67,15 @@ export class SimNode implements Place {
   damage: string | undefined;
   /** It will not be used again. */
   isGone = false;
+  /** The daemon, when it has started. */
+  member: Member<RunningNode> | undefined;
+  /** What the daemon serves now. */
+  serving: Serving | undefined;
+  /** Whose data the node has that was started last: its member key, and its cluster. */
+  key: string;
+  clusterId: string;
+  /** An operator has to see to it: it was refused, or has learned that it was removed. It is not started again before that. */
+  isTurnedAway = false;
   /** Index of the newest membership that it was seen with. */
   membershipIndex = 0;
   /** A sync is going to fail, which ends the process. */
@@ -49,6 +84,8 @@ export class SimNode implements Place {
   #saved: Promise<SavedState> | undefined;
   /** Ends the loading of a snapshot, with its process. */
   #breakOff: () => void = () => {};
+  /** Nodes that the present process has started. One that its daemon is stopping may not have let go of its directory yet. */
+  readonly #nodes = new Set<RunningNode>();
   /** The ends of processes that are gone. */
   #endings = 0;
 
@@ -58,8 +95,11 @@ export class SimNode implements Place {
     /** Members that the cluster was created with. */
     private readonly members: Membership,
     private readonly random: SimRandom,
+    public comesBy: ComesBy,
   ) {
     this.address = `${id}.test:1`;
+    this.key = id;
+    this.clusterId = comesBy === "given" ? CLUSTER : "";
     this.disk = new SimDisk(cluster, this, cluster.weather.disk, random.fork("disk"));
     const { drift } = cluster.weather.clock;
     this.clock = new SimClock(cluster.scheduler, this, 1 + random.between(-drift, drift), random.whole(0, 1e6));
@@ -71,7 +111,7 @@ export class SimNode implements Place {
 
   /** Starts a process, unless there is one. */
   start(): void {
-    if (this.state !== "down" || this.isGone) return;
+    if (this.state !== "down" || this.isGone || this.isTurnedAway) return;
     if (this.#endings > 0) {
       // What is left of the process that was killed lets go of its resources first: it may wait for something that takes its time here.
       this.cluster.scheduler.after(START_AGAIN_MS, undefined, `start ${this.id} again`, () => this.start());
@@ -79,8 +119,18 @@ export class SimNode implements Place {
     }
     this.life += 1;
     this.state = "starting";
+    if (this.comesBy === "given") this.#startNode();
+    else this.#startDaemon(this.comesBy);
+  }
+
+  #startNode(): void {
     const { life } = this;
-    CairnNode.start(this.#options()).then(
+    this.#whoseData();
+    CairnNode.start<CommandResult, ObservedMachine>({
+      ...this.#options(),
+      clusterId: CLUSTER,
+      members: this.members,
+    }).then(
       (cairn) => {
         if (this.life === life) this.#started(cairn);
         else this.#end(cairn);
@@ -89,6 +139,104 @@ export class SimNode implements Place {
         if (this.life === life) this.#notStarted(error);
       },
     );
+  }
+
+  #startDaemon(comesBy: "list" | "join"): void {
+    const { life, cluster } = this;
+    const founders = this.members.map(({ id, address }) => ({ name: id, address }));
+    const others = cluster.nodes.filter((node) => node !== this).map(({ address }) => address);
+    const claim: Claim = { name: this.id, alone: this.members, ...wayIn(comesBy, founders) };
+    const world = simWorld(this, cluster.network, {
+      startNode: (onLost) => this.#startServed(life, onLost),
+      serve: (node, introducer) => this.#serve(life, { node, introducer }),
+    });
+    Member.start<RunningNode>({
+      world,
+      directory: this.disk.directory,
+      claim,
+      listen: this.address,
+      join: comesBy === "join" ? others : undefined,
+      replacesLostData: true,
+      onEvent: (event) => {
+        if (this.life === life) this.#told(event);
+      },
+    }).then(
+      (member) => {
+        if (this.life !== life) return;
+        this.member = member;
+        this.state = "running";
+        member.failed.catch((error) => {
+          if (this.life === life) this.#failed(error);
+        });
+      },
+      (error) => {
+        if (this.life === life) this.#notStarted(error);
+      },
+    );
+  }
+
+  /** Starts a node for the daemon of a life, on the directory as it is now. */
+  async #startServed(life: number, onLost: (lost: LostData) => void): Promise<RunningNode> {
+    if (this.life !== life) throw ended();
+    this.#whoseData();
+    const node = await CairnNode.start<CommandResult, ObservedMachine>({ ...this.#options(), onLost });
+    if (this.life !== life) {
+      this.#end(node);
+      throw ended();
+    }
+    this.#nodes.add(node);
+    return node;
+  }
+
+  #serve(life: number, serving: Serving): () => void {
+    if (this.life !== life) throw ended();
+    this.serving = serving;
+    this.#recovered(serving.node);
+    return () => {
+      if (this.serving !== serving) return;
+      this.cluster.checks.ended(this);
+      this.serving = undefined;
+      this.cairn = undefined;
+    };
+  }
+
+  /** An introduction has ended with an error. */
+  judgeIntroduction(error: unknown): void {
+    const { code } = CairnError.from(error);
+    if (["STOPPED", "DISK_FULL", "CANCELLED"].includes(code) || this.state === "down") return;
+    if (this.expectsStorageFailure && code === "STORAGE_FAILED") return;
+    this.cluster.fail("a new node answers whoever asks it", `${this.id}: ${describe(error)}`);
+  }
+
+  #told(event: MemberEvent): void {
+    this.cluster.count(`member: ${event.kind}`);
+    this.cluster.note(`${this.id}: ${JSON.stringify(event)}`);
+    if (event.kind === "lost") this.cluster.checks.replaced(this);
+    this.cluster.memberTold(this, event);
+  }
+
+  /** The daemon cannot go on, and its process ends. */
+  #failed(error: unknown): void {
+    const { code, text } = CairnError.from(error);
+    if (code === "FAILED_PRECONDITION" && text.includes("must not start as it is")) {
+      this.cluster.count("a removed node was refused");
+      this.cluster.note(`${this.id} is refused: ${text}`);
+      this.isTurnedAway = true;
+    } else if (code !== "DISK_FULL") this.#judge(error, "arriving");
+    this.kill(this.expectsStorageFailure ? "random" : "all");
+    if (code === "DISK_FULL") this.#startAgain();
+  }
+
+  #startAgain(): void {
+    this.cluster.scheduler.after(AGAIN_MS, undefined, `${this.id} is started again`, () => this.start());
+  }
+
+  /** Reads whose data is on the disk, before a node is started on it. */
+  #whoseData(): void {
+    const found = this.disk.identity<FoundIdentity>();
+    this.key = memberKey({ id: this.id, incarnation: found?.incarnation });
+    this.clusterId = found?.clusterId ?? (this.comesBy === "given" ? CLUSTER : "");
+    this.cluster.directories.started(this.key, this.clusterId);
   }
 
   /** The process dies here and now; with "none" or "random" the power goes off. */
@@ -100,16 +248,19 @@ export class SimNode implements Place {
     this.#saved?.catch(() => {});
     this.disk.crash(keep);
     this.expectsStorageFailure = false;
+    const nodes = new Set(this.#nodes);
+    if (cairn !== undefined) nodes.add(cairn);
     this.#lifeEnded();
-    if (cairn !== undefined) this.#end(cairn);
+    for (const node of nodes) this.#end(node);
   }
 
   /** Asks the process to stop. */
   stop(): void {
-    const { cairn, life } = this;
-    if (cairn === undefined || this.state !== "running") return;
+    const { life } = this;
+    const process = this.comesBy === "given" ? this.cairn : this.member;
+    if (process === undefined || this.state !== "running") return;
     this.state = "stopping";
-    cairn.stop().then(
+    process.stop().then(
       () => {
         if (this.life === life) this.#lifeEnded();
       },
@@ -131,11 +282,27 @@ export class SimNode implements Place {
     this.cluster.scheduler.resume(this);
   }
 
-  /** The data is lost, and the machine with it. */
+  /** The data is lost; and the machine with it, unless its directory draws its own identity. */
   wipe(): void {
     this.kill("none");
     this.disk.wipe();
-    this.isGone = true;
+    this.cluster.directories.gone(this.key);
+    if (this.comesBy === "given") this.isGone = true;
+    else this.#hasNoData();
+  }
+
+  /** Whatever is on the disk now is not what the process before has left. */
+  forgetState(): void {
+    this.#saved = undefined;
+  }
+
+  #hasNoData(): void {
+    this.forgetState();
+    this.damage = undefined;
+    this.isTurnedAway = false;
+    this.key = this.id;
+    this.clusterId = "";
+    this.membershipIndex = 0;
   }
 
   #options(): NodeOptions<CommandResult, ObservedMachine> {
@@ -143,8 +310,6 @@ export class SimNode implements Place {
     return {
       id: this.id,
       directory: this.disk.directory,
-      clusterId: CLUSTER,
-      members: this.members,
       tickMs: 100,
       electionTicks: 10,
       ...cluster.weather.node,
@@ -152,7 +317,7 @@ export class SimNode implements Place {
       clock: this.clock.view(),
       unixMs: () => this.clock.now,
       random: () => this.random.fraction(),
-      transport: (_self, events) => cluster.network.transport(this, events),
+      transport: (self, events) => cluster.network.transport(this, self, events),
       openMachine: this.#opener(),
       logger: this.#logger(),
       onFatal: (error) => {
@@ -176,6 +341,8 @@ export class SimNode implements Place {
         return new ObservedMachine(observer, weather.sessions);
       }
       const saved = trustDisk ? await this.#saved?.catch(() => undefined) : undefined;
+      // The next node of this process has another directory.
+      this.#saved = undefined;
       if (saved !== undefined) this.cluster.count("restart with the state that was there");
       const observer: MachineObserver = {
         applied: (entries, results) => checks.applied(this, entries, results),
@@ -200,8 +367,12 @@ export class SimNode implements Place {
   }
 
   #started(cairn: RunningNode): void {
-    this.cairn = cairn;
     this.state = "running";
+    this.#recovered(cairn);
+  }
+
+  #recovered(cairn: RunningNode): void {
+    this.cairn = cairn;
     this.cluster.note(
       `${this.id} has recovered: applied ${cairn.machine.appliedIndex} last ${cairn.raft.log.last.index}`,
     );
@@ -214,9 +385,8 @@ export class SimNode implements Place {
   #notStarted(error: unknown): void {
     const { code } = CairnError.from(error);
     this.cluster.count(`start refused with ${code}`);
-    if (code === "DISK_FULL") {
-      this.cluster.scheduler.after(AGAIN_MS, undefined, `${this.id} is started again`, () => this.start());
-    } else this.#judge(error, "starting");
+    if (code === "DISK_FULL") this.#startAgain();
+    else this.#judge(error, "starting");
     this.kill(this.expectsStorageFailure ? "random" : "all");
   }
 
@@ -226,7 +396,8 @@ export class SimNode implements Place {
     this.cluster.note(`${this.id} ended ${doing}: ${String(error)}`);
     if (this.damage !== undefined && ["CORRUPT", "DATA_DIRECTORY", "STORAGE_FAILED"].includes(code)) {
       this.cluster.count("damage found");
-      this.isGone = true;
+      if (this.comesBy === "given") this.isGone = true;
+      else this.isTurnedAway = true;
     } else if (this.expectsStorageFailure && code === "STORAGE_FAILED") {
       this.cluster.count("failed sync ended a node");
     } else
@@ -239,6 +410,9 @@ export class SimNode implements Place {
     this.life += 1;
     this.state = "down";
     this.cairn = undefined;
+    this.member = undefined;
+    this.serving = undefined;
+    this.#nodes.clear();
     this.#machine = undefined;
     this.isPaused = false;
     this.deferred.length = 0;
@@ -262,6 +436,16 @@ export class SimNode implements Place {
     };
     return { debug: log, info: log, warn: log, error: log };
   }
+}
+
+function wayIn(comesBy: "list" | "join", founders: readonly { readonly name: string; readonly address: string }[]) {
+  return comesBy === "list"
+    ? ({ cameBy: "cluster", founders } as const)
+    : ({ cameBy: "join", founders: undefined } as const);
+}
+
+function ended(): CairnError {
+  return new CairnError("STOPPED", "the process is gone");
 }
 
 function describe(error: unknown): string {

@@ -30,6 +30,22 @@ export interface Troubles {
   readonly campaign: number | undefined;
   /** A member sends what no correct member sends. */
   readonly hostile: number | undefined;
+  readonly loseTail: number | undefined;
+  readonly rollBack: number | undefined;
+  readonly wipeMany: number | undefined;
+  readonly stranger: number | undefined;
+}
+
+/** Whether nodes are given their identity, or draw it. */
+export type Identities = "given" | "drawn";
+
+/** How nodes that draw their own identity find to each other. Times in milliseconds. */
+export interface TrustWeather {
+  /** Within so long the founders are started; and one of them so much later. */
+  readonly firstStartsMs: number;
+  readonly absentMs: number | undefined;
+  /** Chance that a disk is wiped at each step of founding, joining, being promoted. */
+  readonly wipeAtStep: number;
 }
 
 /** All that a seed decides about a run before it begins. */
@@ -54,10 +70,12 @@ export interface Weather {
   readonly sessions: SessionLimits;
   readonly node: ClusterOptions;
   readonly troubles: Troubles;
+  /** Undefined: nodes are given their identity, and run without a daemon. */
+  readonly trust: TrustWeather | undefined;
 }
 
 /** Draws a run: some are calm, some have a few kinds of trouble, some have all. */
-export function drawWeather(random: SimRandom, nodes: number | undefined): Weather {
+export function drawWeather(random: SimRandom, nodes: number | undefined, identities?: Identities): Weather {
   const kind = random.fraction();
   /** How likely a kind of trouble is to be there at all, and how often it comes. */
   const share = kind < 0.08 ? 0 : kind < 0.85 ? 0.45 : 0.9;
@@ -65,6 +83,13 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
   const some = (least: number, most: number) => (random.chance(share) ? random.between(least, most) : 0);
   const times = (least: number, most: number) => (random.chance(share) ? random.between(least, most) : undefined);
   const disk = drawDisk(random, share);
+  const own = random.fork("trust");
+  const isDrawn = own.chance(0.7) ? identities !== "given" : identities === "drawn";
+  const drawnOr = <Value>(given: Value, drawn: () => Value) => (isDrawn ? drawn() : given);
+  const timesOfDrawn = (chance: number, least: number, most: number) => {
+    const mean = own.between(least, most);
+    return own.chance(chance) && isDrawn ? mean : undefined;
+  };
   return {
     nodes: nodes ?? random.pick([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]),
     durationMs: random.between(10_000, 26_000),
@@ -88,6 +113,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       told: random.pick([0, 0.3, 1]),
       streamBreak: some(0.002, 0.05),
       corruption: corruption(random.fork("corruption"), share),
+      ghost: own.pick([0, 0.02, 0.2]),
     },
     disk,
     clients: {
@@ -114,15 +140,29 @@ export function drawWeather(random: SimRandom, nodes: number | undefined): Weath
       failedSync: times(10_000, 30_000),
       clock: times(2_000, 10_000),
       bitFlip: times(3_000, 15_000),
-      wipe: times(12_000, 40_000),
+      wipe: drawnOr(times(12_000, 40_000), () => timesOfDrawn(share, 2_000, 12_000)),
       breakInstall: times(300, 3_000),
       snapshot: times(400, 4_000),
       membership: times(1_000, 8_000),
       transfer: times(2_000, 12_000),
       campaign: times(3_000, 15_000),
       transferTrouble: times(30, 300),
-      hostile: hostility(random.fork("hostile"), share),
+      // Its messages name members as they are named where identities are given.
+      hostile: isDrawn ? undefined : hostility(random.fork("hostile"), share),
+      loseTail: timesOfDrawn(share, 600, 3_000),
+      rollBack: timesOfDrawn(share * 0.7, 600, 3_000),
+      wipeMany: timesOfDrawn(share * 0.4, 4_000, 12_000),
+      stranger: timesOfDrawn(share * 0.4, 300, 3_000),
     },
+    trust: isDrawn ? drawTrust(own, share) : undefined,
+  };
+}
+
+function drawTrust(random: SimRandom, share: number): TrustWeather {
+  return {
+    firstStartsMs: random.pick([0, 500, 3_000]),
+    absentMs: random.chance(0.15) ? random.between(3_000, 15_000) : undefined,
+    wipeAtStep: random.chance(share) ? random.pick([0.05, 0.3]) : 0,
   };
 }
 

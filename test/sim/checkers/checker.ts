@@ -1,5 +1,5 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
-import type { PeerRequest, Response } from "../../../src/core/messages.js";
+import type { PeerAnswer, PeerRequest, Response } from "../../../src/core/messages.js";
 import type { Entry, SnapshotMeta } from "../../../src/core/types.js";
 import type { ApplyResult } from "../../../src/machine/state_machine.js";
 import type { Call } from "../../support/faulty_fs.js";
@@ -29,6 +29,7 @@ export function demand(
 /** A node that runs. */
 export interface Observed {
   readonly place: SimNode;
+  /** Its member key. */
   readonly id: string;
   readonly cairn: RunningNode;
 }
@@ -50,9 +51,11 @@ export interface Checker {
   /** A request leaves. */
   sent?(place: SimNode, request: PeerRequest): Promise<void> | undefined | void;
   /** An answer is about to leave. */
-  answering?(node: Observed, asker: SimNode, request: PeerRequest, answer: Response): Promise<void> | undefined | void;
-  /** A node has told the sender of a snapshot that its log agrees up to `matchIndex`. */
-  promised?(node: Observed, leader: SimNode, term: number, matchIndex: number): Promise<void> | undefined | void;
+  answering?(node: Observed, request: PeerRequest, answer: Response): Promise<void> | undefined | void;
+  /** An answer of a peer has come. */
+  heard?(node: Observed, answer: PeerAnswer): void;
+  /** A node has told the sender of a snapshot, by its key, that its log agrees up to `matchIndex`. */
+  promised?(node: Observed, leader: string, term: number, matchIndex: number): Promise<void> | undefined | void;
   /** A call of a node's disk is about to begin. */
   diskCall?(place: SimNode, call: Call): Promise<void> | undefined | void;
   /** The faults are over, and the cluster has come to rest. */

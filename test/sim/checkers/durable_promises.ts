@@ -2,7 +2,7 @@ import type { PeerRequest, Response } from "../../../src/core/messages.js";
 import type { HardState } from "../../../src/core/types.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import { type OpenedLog, WriteAheadLog } from "../../../src/storage/wal/wal.js";
-import { CLUSTER, type SimNode } from "../sim_node.js";
+import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 import type { CommittedLog } from "./committed_log.js";
 
@@ -35,19 +35,19 @@ export class DurablePromises implements Checker {
 
   sent(place: SimNode, request: PeerRequest): Promise<void> | undefined {
     if (request.type !== "request_vote" || request.preVote || place.damage !== undefined) return undefined;
-    return this.#checkVote(place, request.term, place.id);
+    return this.#checkVote(place, request.term, request.from);
   }
 
-  answering({ place }: Observed, asker: SimNode, request: PeerRequest, answer: Response): Promise<void> | undefined {
+  answering({ place }: Observed, request: PeerRequest, answer: Response): Promise<void> | undefined {
     if (place.damage !== undefined) return undefined;
     if (answer.type === "request_vote_answer" && request.type === "request_vote") {
-      return answer.granted && !request.preVote ? this.#checkVote(place, request.term, asker.id) : undefined;
+      return answer.granted && !request.preVote ? this.#checkVote(place, request.term, request.from) : undefined;
     }
     if (answer.type !== "append_entries_answer" || answer.matchIndex === undefined) return undefined;
     return this.#checkMatch(place, answer.term, answer.matchIndex);
   }
 
-  promised({ place }: Observed, _leader: SimNode, term: number, matchIndex: number): Promise<void> | undefined {
+  promised({ place }: Observed, _leader: string, term: number, matchIndex: number): Promise<void> | undefined {
     return this.#checkMatch(place, term, matchIndex);
   }
 
@@ -89,10 +89,10 @@ export class DurablePromises implements Checker {
   }
 }
 
-async function look({ disk }: SimNode): Promise<OnDisk> {
+async function look({ disk, clusterId }: SimNode): Promise<OnDisk> {
   const fs = disk.fs.peek(disk.directory, "none");
   const opened: OpenedLog = await WriteAheadLog.open({ fs, directory: `${disk.directory}/wal` });
-  const store = await SnapshotStore.open({ fs, directory: `${disk.directory}/snapshots`, clusterId: CLUSTER });
+  const store = await SnapshotStore.open({ fs, directory: `${disk.directory}/snapshots`, clusterId });
   const { log } = opened;
   return {
     hardState: log.hardState,

@@ -1,3 +1,4 @@
+import { votersOf } from "../../../src/core/membership.js";
 import type { PeerRequest, Response } from "../../../src/core/messages.js";
 import { majority } from "../../../src/core/quorum.js";
 import { getOrAdd } from "../maps.js";
@@ -16,15 +17,15 @@ export class Majorities implements Checker {
     this.#commits.delete(place);
   }
 
-  answering({ id }: Observed, asker: SimNode, request: PeerRequest, answer: Response): void {
+  answering({ id }: Observed, request: PeerRequest, answer: Response): void {
     if (request.type !== "append_entries" || answer.type !== "append_entries_answer") return;
     if (answer.matchIndex !== undefined && answer.term === request.term) {
-      this.#matched(asker.id, request.term, id, answer.matchIndex);
+      this.#matched(request.from, request.term, id, answer.matchIndex);
     }
   }
 
-  promised({ id }: Observed, leader: SimNode, term: number, matchIndex: number): void {
-    this.#matched(leader.id, term, id, matchIndex);
+  promised({ id }: Observed, leader: string, term: number, matchIndex: number): void {
+    this.#matched(leader, term, id, matchIndex);
   }
 
   touched({ place, id, cairn }: Observed): void {
@@ -33,7 +34,7 @@ export class Majorities implements Checker {
     const before = this.#commits.get(place);
     this.#commits.set(place, { term, commit: log.commit });
     if (before?.term !== term || before.commit === log.commit) return;
-    const voters = membership.members.filter((member) => member.role === "voter").map((member) => member.id);
+    const voters = votersOf(membership.members);
     const matches = this.#matches.get(`${id}/${term}`);
     const holders = voters.filter((voter) => (voter === id ? log.persisted : (matches?.get(voter) ?? 0)) >= log.commit);
     demand(holders.length >= majority(voters.length), "a leader commits what a majority of the voters has", {

@@ -5,7 +5,6 @@ import type { SessionLimits } from "../../../src/machine/session_limits.js";
 import { membershipCodec } from "../../../src/storage/membership_message.js";
 import { measureSnapshot } from "../../../src/storage/snapshots/encoder.js";
 import { payloadOf, piecesOf, type SavedState } from "../observed_machine.js";
-import { CLUSTER } from "../sim_node.js";
 import type { CommittedLog } from "./committed_log.js";
 
 /** How far states are apart that are kept, to get to those between from. */
@@ -24,6 +23,7 @@ export class Reference {
 
   constructor(
     private readonly committed: CommittedLog,
+    private readonly clusterId: string,
     members: Membership,
     private readonly sessionLimits: SessionLimits,
   ) {
@@ -44,7 +44,7 @@ export class Reference {
   async snapshotAt(index: number): Promise<{ readonly meta: SnapshotMeta; readonly sha256: string }> {
     const { payload, term } = await this.stateAt(index);
     const meta = { index, term, membership: this.membershipAt(index) };
-    const header = { clusterId: CLUSTER, meta, chunkBytes: limits.snapshotChunkBytes };
+    const header = { clusterId: this.clusterId, meta, chunkBytes: limits.snapshotChunkBytes };
     const { sha256 } = await measureSnapshot(header, piecesOf(payload));
     return { meta, sha256: Buffer.from(sha256).toString("hex") };
   }

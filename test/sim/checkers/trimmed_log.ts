@@ -2,7 +2,7 @@ import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js"
 import { parseSegmentName } from "../../../src/storage/wal/segment_header.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import type { Call } from "../../support/faulty_fs.js";
-import { CLUSTER, type SimNode } from "../sim_node.js";
+import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 
 /** Nothing leaves a log, in memory or on disk, before a snapshot that covers it is durable and good. */
@@ -17,6 +17,8 @@ export class TrimmedLog implements Checker {
 
   ended(place: SimNode): void {
     this.#boundaries.delete(place);
+    // The next node may have another directory.
+    this.#found.delete(place);
   }
 
   touched({ place, cairn }: Observed): Promise<void> | undefined {
@@ -53,7 +55,11 @@ export class TrimmedLog implements Checker {
   async #demandCovered(place: SimNode, index: number, what: string): Promise<void> {
     if (place.damage !== undefined || index <= (this.#found.get(place) ?? 0)) return;
     const fs = place.disk.fs.peek(place.disk.directory, "none");
-    const store = await SnapshotStore.open({ fs, directory: `${place.disk.directory}/snapshots`, clusterId: CLUSTER });
+    const store = await SnapshotStore.open({
+      fs,
+      directory: `${place.disk.directory}/snapshots`,
+      clusterId: place.clusterId,
+    });
     const { snapshot } = await store.newestGood(true);
     demand((snapshot?.index ?? 0) >= index, "what leaves the log is in a snapshot that is durable and good", {
       node: place.id,

@@ -1,3 +1,4 @@
+import { votersOf } from "../../../src/core/membership.js";
 import type { PeerRequest, Response } from "../../../src/core/messages.js";
 import { majority } from "../../../src/core/quorum.js";
 import { getOrAdd } from "../maps.js";
@@ -10,15 +11,15 @@ export class Votes implements Checker {
   readonly #votes = new Map<number, Map<string, string>>();
   readonly #counted = new Set<number>();
 
-  answering({ id }: Observed, asker: SimNode, request: PeerRequest, answer: Response): void {
+  answering({ id }: Observed, request: PeerRequest, answer: Response): void {
     if (request.type !== "request_vote" || answer.type !== "request_vote_answer") return;
     if (request.preVote || !answer.granted) return;
-    this.#vote(request.term, id, asker.id);
+    this.#vote(request.term, id, request.from);
   }
 
   /** With its request a candidate votes for itself; before it has sent one, a crash may still make it forget that. */
-  sent({ id }: SimNode, request: PeerRequest): void {
-    if (request.type === "request_vote" && !request.preVote) this.#vote(request.term, id, id);
+  sent(_place: SimNode, request: PeerRequest): void {
+    if (request.type === "request_vote" && !request.preVote) this.#vote(request.term, request.from, request.from);
   }
 
   touched({ id, cairn }: Observed): void {
@@ -26,7 +27,7 @@ export class Votes implements Checker {
     if (role !== "leader" || this.#counted.has(term)) return;
     this.#vote(term, id, id);
     this.#counted.add(term);
-    const voters = membership.members.filter((member) => member.role === "voter").map((member) => member.id);
+    const voters = votersOf(membership.members);
     const votes = this.#votes.get(term)!;
     const won = voters.filter((voter) => votes.get(voter) === id);
     demand(won.length >= majority(voters.length), "a leader has the votes of a majority of the voters", {

@@ -4,6 +4,7 @@ import { CairnError } from "../../../src/errors.js";
 import type { SimCluster } from "../cluster.js";
 import type { SimRandom } from "../random.js";
 import type { RunningNode, SimNode } from "../sim_node.js";
+import type { Caretaker } from "./caretaker.js";
 import type { ProcessTroubles } from "./processes.js";
 
 const MOST_VOTERS = 7;
@@ -33,6 +34,7 @@ export class Operator {
     private readonly cluster: SimCluster,
     private readonly random: SimRandom,
     private readonly processes: ProcessTroubles,
+    private readonly caretaker: Caretaker,
   ) {}
 
   end(): void {
@@ -68,6 +70,8 @@ export class Operator {
     const { members } = leader.cairn!.raft.membership;
     const change = this.#repair(members) ?? this.#wish(members);
     if (change === undefined) return;
+    if (change.type === "remove" && this.cluster.isDrawn && !this.caretaker.mayRemove(change.id, members)) return;
+    if (change.type === "remove") this.cluster.removals.add(change.id);
     const kind = change.id === leader.id ? `${change.type} the leader` : change.type;
     this.#ask(leader, kind, async (node, signal) => {
       await node.changeMembership(change, signal);
@@ -115,6 +119,7 @@ export class Operator {
 
   /** What is broken goes, and something new comes for it. */
   #repair(members: Membership): MembershipChange | undefined {
+    if (this.cluster.isDrawn) return undefined;
     const broken = members.find(({ id }) => this.cluster.node(id)?.damage !== undefined);
     if (broken !== undefined) return { type: "remove", id: broken.id };
     if (this.#owed === 0) return undefined;
@@ -139,7 +144,14 @@ export class Operator {
 
   /** One that is there and no member, be it that it was one once; else a new one. */
   #addition(members: Membership): MembershipChange | undefined {
-    const { cluster } = this;
+    const { cluster, caretaker } = this;
+    if (cluster.isDrawn) {
+      const spare = cluster.nodes.find((node) => caretaker.isSpare(node)) ?? this.#buy();
+      if (spare === undefined) return undefined;
+      cluster.count("told to join");
+      caretaker.add(spare);
+      return undefined;
+    }
     const isSpare = (node: SimNode) => {
       return !node.isGone && node.damage === undefined && !members.some(({ id }) => id === node.id);
     };
@@ -149,8 +161,9 @@ export class Operator {
 
   #buy(): SimNode | undefined {
     if (this.cluster.nodes.length >= MOST_NODES) return undefined;
-    const node = this.cluster.addNode();
-    node.start();
+    const { isDrawn } = this.cluster;
+    const node = this.cluster.addNode(isDrawn ? "join" : "given");
+    if (!isDrawn) node.start();
     return node;
   }
 
@@ -158,7 +171,13 @@ export class Operator {
   #removed(id: string): void {
     const node = this.cluster.node(id);
     if (node === undefined) return;
-    if (node.damage !== undefined) {
+    if (this.cluster.isDrawn) {
+      if (!this.caretaker.isSpare(node) || this.random.chance(0.4)) return;
+      this.cluster.count("a removed member is wiped");
+      this.caretaker.wipe(node);
+      node.comesBy = this.random.pick(["list", "join"]);
+      this.processes.startLater(node);
+    } else if (node.damage !== undefined) {
       this.#owed += 1;
       this.cluster.count("damaged member removed");
       node.kill("all");

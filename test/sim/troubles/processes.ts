@@ -76,7 +76,7 @@ export class ProcessTroubles {
   startLater(node: SimNode): void {
     const { scheduler, weather } = this.cluster;
     scheduler.after(this.random.waiting(weather.downMs), undefined, `start ${node.id}`, () => {
-      if (this.#isOver || node.isGone) return;
+      if (this.#isOver || node.isGone || node.isTurnedAway) return;
       if (node.state === "stopping") return this.startLater(node);
       if (node.state !== "down") return;
       if (this.random.chance(weather.inStart)) {

@@ -1,3 +1,4 @@
+import { nameOf } from "../../../src/core/ids.js";
 import { hasCode } from "../../../src/errors.js";
 import type { OutgoingTransfer } from "../../../src/node/snapshot_outbox.js";
 import type { Keep } from "../../support/faulty_fs.js";
@@ -65,7 +66,7 @@ export class TransferTroubles {
     return this.cluster.nodes.flatMap((from) => {
       if (!from.isUp) return [];
       return from.cairn!.transfers.flatMap((transfer) => {
-        const to = this.cluster.node(transfer.to);
+        const to = this.cluster.node(nameOf(transfer.to));
         return to === undefined ? [] : [{ from, to, transfer }];
       });
     });

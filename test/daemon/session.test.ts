@@ -1,0 +1,114 @@
+import { expect, onTestFinished, test } from "vitest";
+import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
+import type { Introduction } from "../../src/core/introduction.js";
+import { claimDirectory } from "../../src/daemon/claim.js";
+import { Session } from "../../src/daemon/session.js";
+import type { World } from "../../src/daemon/world.js";
+import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { CairnNode } from "../../src/node/node.js";
+import type { Introducer } from "../../src/server/introducer.js";
+import { DataDirectory } from "../../src/storage/data_dir.js";
+import type { Identity } from "../../src/storage/identity.js";
+import { deferred } from "../support/conditions.js";
+import { FaultyFileSystem } from "../support/faulty_fs.js";
+
+type Node = CairnNode<CommandResult, MemoryMachine>;
+
+const PATH = "/data/n2";
+const founders = ["n1", "n2"].map((name) => ({ name, address: `${name}:1` }));
+const FOUNDER = "f".repeat(32);
+const plain: Introduction = {
+  name: "n1",
+  receiver: "n2",
+  founders,
+  base: undefined,
+  founder: FOUNDER,
+  askPromise: false,
+};
+const asking: Introduction = { ...plain, askPromise: true };
+
+/** A session of the new node n2, with what it serves. */
+async function opened() {
+  const fs = new FaultyFileSystem(["/data"]);
+  await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] }, true);
+  let introducer!: Introducer;
+  const nothing = () => Promise.reject(new Error("nobody is asked here"));
+  const world: World<Node> = {
+    fs,
+    startNode: (onLost) =>
+      CairnNode.start({ id: "n2", directory: PATH, fs, openMachine: async () => new MemoryMachine(), onLost }),
+    serve: async (_node, listen, served) => {
+      introducer = served;
+      return { address: listen, stop: async () => {} };
+    },
+    ask: nothing,
+    join: nothing,
+    pause: nothing,
+    now: () => 0,
+    close: () => {},
+  };
+  const session = await Session.open<Node>({
+    world,
+    directory: PATH,
+    listen: "n2:1",
+    refusesReturn: false,
+    warnings: () => [],
+    lastFounder: { incarnation: undefined },
+  });
+  onTestFinished(() => session.node.crash().catch(() => {}));
+  const identity = async () => (await DataDirectory.identityAt(fs.peek(PATH, "none"), PATH)) as Identity;
+  return { fs, session, introducer, identity };
+}
+
+test("T1: a promise is on the disk before it is given, and ends the session", async () => {
+  const { session, introducer, identity } = await opened();
+  const first = await introducer.introduce(plain);
+  expect(first.standing).toEqual({ kind: "new", promised: false });
+  const answer = await introducer.introduce(asking);
+  expect(answer.standing).toEqual({ kind: "new", promised: true });
+  expect(await identity()).toMatchObject({ clusterId: FOUNDER, incarnation: answer.incarnation });
+  expect(await session.ended).toEqual({ kind: "turned" });
+});
+
+test("T1: nothing is promised to a founder that has not asked before, or not last", async () => {
+  const { introducer, identity } = await opened();
+  expect((await introducer.introduce(asking)).standing).toEqual({ kind: "new", promised: false });
+  await introducer.introduce(plain);
+  await introducer.introduce({ ...plain, founder: "e".repeat(32) });
+  expect((await introducer.introduce(asking)).standing).toEqual({ kind: "new", promised: false });
+  expect((await identity()).clusterId).toBe("");
+});
+
+test("T1: a session whose directory cannot turn fails, so that its process ends: its node has stopped", async () => {
+  const { fs, session, introducer } = await opened();
+  await introducer.introduce(plain);
+  fs.failCall("syncDirectory", 1);
+  await expect(introducer.introduce(asking)).rejects.toThrow("STORAGE_FAILED");
+  expect(await session.ended).toMatchObject({ kind: "failed", error: { code: "STORAGE_FAILED" } });
+  expect(session.facts()).toBeUndefined();
+});
+
+test("T2: a session that is stopped while its directory turns lets that end: the directory is free afterwards", async () => {
+  const { fs, session, introducer, identity } = await opened();
+  await introducer.introduce(plain);
+  const [turning, held] = [deferred(), deferred()];
+  fs.onCall = ({ path }) => {
+    if (!path.endsWith("cairn.json.tmp")) return undefined;
+    turning.resolve();
+    return held.promise;
+  };
+  const answering = introducer.introduce(asking);
+  await turning.promise;
+  let isStopped = false;
+  const stopping = session.stop().then(() => {
+    isStopped = true;
+  });
+  for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+  expect(isStopped).toBe(false);
+  held.resolve();
+  await stopping;
+  const present = await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] }, true);
+  expect(present).toEqual(await identity());
+  expect(present.clusterId).toBe(FOUNDER);
+  expect((await answering).standing).toEqual({ kind: "new", promised: true });
+});
