@@ -658,6 +658,7 @@ export const mutations: readonly Mutation[] = [
     name: "a promise goes to a founder that was not the last to ask",
     rule: "T1: one founder gets the promises",
     identities: "drawn",
+    seed: 45,
     patches: [
       {
         file: "src/core/introduction.ts",
@@ -756,7 +757,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T3: it comes back as a new incarnation",
     identities: "drawn",
     seed: 65,
-    patches: [{ file: "src/node/node.ts", find: "() => this.#onLost?.(lost),", replace: "() => {}," }],
+    patches: [{ file: "src/node/alarms.ts", find: "() => onLost?.(lost),", replace: "() => {}," }],
   },
   {
     name: "the mark of a log's end outlives the log",

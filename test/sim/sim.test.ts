@@ -3,7 +3,7 @@ import { runSimulation, type SeedResult, summarize } from "./launch.mjs";
 
 /** Run at every test, and enough to get everywhere. */
 const FIXED_SEEDS = 50;
-const FIRST_SEED = 1;
+const FIRST_SEED = 81;
 /** Others each time. */
 const FRESH_SEEDS = 300;
 
@@ -59,7 +59,7 @@ const situations = [
   "node: the disk does not take the log",
   "node: the disk takes the log again",
   "node: the process stood still for longer than an election timeout",
-  "node: there is room on the disk again: taking writes",
+  "node: there is room again: taking writes",
   "node: took a snapshot",
   "partition: flapping",
   "partition: half",
