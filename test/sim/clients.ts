@@ -99,6 +99,8 @@ export class SimClient {
     this.#cluster = this.cluster.main;
     this.#leader = undefined;
     this.#seen.clear();
+    // Not sent to another cluster, even late: a session names its cluster.
+    this.#settled.length = 0;
   }
 
   async #read(): Promise<void> {
