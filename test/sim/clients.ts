@@ -96,6 +96,8 @@ export class SimClient {
 
   /** Another cluster has taken the place of the one that it used, and knows nothing of it. */
   #moveOn(): void {
+    if (this.#cluster !== undefined) this.#identity = { name: `${this.id}.${++this.#names}`, since: 0 };
+    this.#settled.length = 0;
     this.#cluster = this.cluster.main;
     this.#leader = undefined;
     this.#seen.clear();

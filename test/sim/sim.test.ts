@@ -4,6 +4,7 @@ import { runSimulation, type SeedResult, summarize } from "./launch.mjs";
 /** Run at every test, and enough to get everywhere. */
 const FIXED_SEEDS = 50;
 const FIRST_SEED = 81;
+const FIRST_DRAWN_SEED = 21;
 /** Others each time. */
 const FRESH_SEEDS = 300;
 
@@ -155,7 +156,7 @@ test(`${FIXED_SEEDS} known seeds: nothing is broken, and everything is met with`
 test(`T1 to T4: ${FIXED_SEEDS} known seeds of nodes that draw their own identity: nothing is broken, and everything is met with`, {
   timeout: 300_000,
 }, async () => {
-  const results = await runSimulation({ seeds: FIXED_SEEDS, start: FIRST_SEED, identities: "drawn", goOn: true });
+  const results = await runSimulation({ seeds: FIXED_SEEDS, start: FIRST_DRAWN_SEED, identities: "drawn", goOn: true });
   expect(failures(results)).toEqual([]);
   const { counts } = summarize(results);
   expect(situationsOfDrawn.filter((what) => (counts[what] ?? 0) === 0)).toEqual([]);

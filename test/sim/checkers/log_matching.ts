@@ -71,10 +71,12 @@ export class LogMatching implements Checker {
 
 /**
  * Where the part of a log ends that anybody can have heard of. Whoever is the only voter leads in a term before that is durable: a crash makes it
- * forget the term with its entries, and it may give the same ones to others. Any other leader's term is durable at those who elected it.
+ * forget the term with its entries, and it may give the same ones to others. Any other leader's term is durable at those who elected it. A founder
+ * has the first entry before that is durable, too.
  */
 function endOf({ role, log, membership }: Observed["cairn"]["raft"]): Seen {
   const isAlone = membership.members.filter((member) => member.role === "voter").length === 1;
-  if (role !== "leader" || !isAlone || log.persisted >= log.last.index) return log.last;
+  const isUnheard = log.persisted === 0 || role === "candidate" || (role === "leader" && isAlone);
+  if (!isUnheard || log.persisted >= log.last.index) return log.last;
   return { index: log.persisted, term: log.termAt(log.persisted)! };
 }
