@@ -57,7 +57,7 @@ describe("the model accepts what a correct node may do, and nothing else", () =>
     };
     const fits = pendingAfter(A, 5, swap(5));
     const current = read(A, 5);
-    const kept = { kind: "compare-and-set", swapped: false, current } as const;
+    const kept = { kind: "compare-and-set", swapped: false, current, isValueForgotten: false } as const;
     expect(() => fits.model.acknowledge(fits.write, kept)).toThrow("that fits its key swaps");
     const differs = pendingAfter(A, 5, swap(4));
     const swapped = { kind: "compare-and-set", swapped: true, version: 6 } as const;

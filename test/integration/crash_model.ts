@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { KeyValue } from "../../gen/cairn/v1/kv_pb.js";
+import { limits } from "../../src/core/limits.js";
 
 /** Facts that contradict each other: what the node did is not what it had promised. */
 export class CrashFailure extends Error {
@@ -59,7 +60,13 @@ export interface PendingWrite {
 export type WriteAnswer =
   | { readonly kind: "put"; readonly version: number }
   | { readonly kind: "delete"; readonly deleted: boolean; readonly appliedIndex: number }
-  | { readonly kind: "compare-and-set"; readonly swapped: false; readonly current: ReadKey | undefined }
+  | {
+      readonly kind: "compare-and-set";
+      readonly swapped: false;
+      readonly current: ReadKey | undefined;
+      /** Of a retry: the long value that was there is not remembered, only its version. */
+      readonly isValueForgotten: boolean;
+    }
   | { readonly kind: "compare-and-set"; readonly swapped: true; readonly version: number };
 
 /** A key as a read or a snapshot shows it. */
@@ -153,7 +160,15 @@ export class CrashModel {
     }
     if (answer.kind === "compare-and-set" && !answer.swapped) {
       check(effect === undefined, "a compare-and-set that fits its key swaps", facts);
-      check(sameAs(before, answer.current), "a compare-and-set that does not fit says what is there", facts);
+      const { current, isValueForgotten } = answer;
+      const isLong = before !== undefined && before.bytes > limits.sessionValueBytes;
+      check(
+        !isValueForgotten || (write.unknown && isLong),
+        "only a retry may not be told a value, and a long one",
+        facts,
+      );
+      const isAsSaid = isValueForgotten ? current?.version === before?.version : sameAs(before, current);
+      check(isAsSaid, "a compare-and-set that does not fit says what is there", facts);
       return;
     }
     const { version } = answer;

@@ -312,7 +312,7 @@ class Load {
     const { current } = answer;
     // This answer does not name the index at which the key was created.
     const read = current && { value: current.value, version: Number(current.version), createVersion: undefined };
-    return { kind: "compare-and-set", swapped: false, current: read };
+    return { kind: "compare-and-set", swapped: false, current: read, isValueForgotten: answer.currentForgotten };
   }
 
   #answered(header: ResponseHeader | undefined, version: bigint): void {
