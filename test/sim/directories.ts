@@ -1,10 +1,10 @@
 import { nameOf } from "../../src/core/ids.js";
-import { votersOf } from "../../src/core/membership.js";
 import { majority } from "../../src/core/quorum.js";
 import type { IndexedMembership, LogPosition, Membership } from "../../src/core/types.js";
 import { demand } from "./checkers/checker.js";
 import { getOrAdd } from "./maps.js";
 import type { RunningNode } from "./sim_node.js";
+import { votersOf } from "./voters.js";
 
 /** What a directory had before the simulator took a part of it away. */
 export interface Taken {

@@ -116,8 +116,8 @@ export const mutations: readonly Mutation[] = [
     patches: [
       {
         file: "src/core/membership.ts",
-        find: 'members.filter((member) => member.role === "voter").map((member) => member.id)',
-        replace: "members.map((member) => member.id)",
+        find: 'members.filter((member) => member.role === "voter").map(memberKey)',
+        replace: "members.map(memberKey)",
       },
     ],
   },
@@ -455,7 +455,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot that could not be sent is never sent again",
     rule: "a follower is never stuck in the state snapshot",
-    seed: 21,
+    seed: 75,
     patches: [{ file: "src/core/leader.ts", find: "    replication.tick();\n", replace: "" }],
   },
   {

@@ -1,8 +1,8 @@
-import { votersOf } from "../../../src/core/membership.js";
 import type { PeerRequest, Response } from "../../../src/core/messages.js";
 import { majority } from "../../../src/core/quorum.js";
 import { getOrAdd } from "../maps.js";
 import type { SimNode } from "../sim_node.js";
+import { votersOf } from "../voters.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 
 /** A node votes once in a term, whatever happened to it in between, and a leader was elected by a majority of the members that vote. */

@@ -1,10 +1,10 @@
 import { nameOf } from "../../../src/core/ids.js";
-import { votersOf } from "../../../src/core/membership.js";
 import { majority } from "../../../src/core/quorum.js";
 import type { Membership } from "../../../src/core/types.js";
 import type { MemberEvent } from "../../../src/daemon/events.js";
 import type { SimCluster } from "../cluster.js";
 import type { SimNode } from "../sim_node.js";
+import { votersOf } from "../voters.js";
 
 /** How often it looks around, in milliseconds. */
 const LOOK_MS = 700;
