@@ -171,7 +171,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "the suffix behind a conflicting snapshot stays",
     rule: "rule 4",
-    seed: 188,
+    seed: 985,
     patches: [
       {
         file: "src/core/log.ts",
@@ -222,7 +222,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a node campaigns while it loads a snapshot",
     rule: "rule 13",
-    seed: 191,
+    seed: 340,
     patches: [
       {
         file: "src/core/election.ts",
@@ -592,7 +592,7 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot without voters is taken",
     rule: "T5",
-    seed: 7,
+    seed: 1,
     patches: [
       {
         file: "src/core/membership_rules.ts",
