@@ -52,13 +52,15 @@ export class Alarms {
     const { lost, membership } = this.host.raft;
     if (lost === undefined || this.#isLostTold) return;
     this.#isLostTold = true;
-    const { logger, directory, onLost } = this.surroundings;
+    const { logger, directory, room, onLost } = this.surroundings;
     logger.error({ ...lost }, "this node has less than it acknowledged: it neither votes nor acknowledges any more");
     // The vote may be forgotten, too: a restart must not make this node forget that.
-    directory.retire(membership.members).then(
-      () => onLost?.(lost),
-      (error) => this.host.fail(error),
-    );
+    room
+      .untilRoom(() => directory.retire(membership.members))
+      .then(
+        () => onLost?.(lost),
+        (error) => this.host.fail(error),
+      );
   }
 
   /** A state that is not what was written must not be served, nor become a snapshot (T7). */
