@@ -251,7 +251,8 @@ test("rule 9: a hole between the snapshot and the log refuses to start, with the
   await failure("CORRUPT", home.start(), /ends at index 20/);
 });
 
-test("T3: a log that ends before a clean stop noted is refused, with both numbers", async () => {
+/** A node that has stopped cleanly at index 22, and whose log is put back to where it ended at index 2. */
+async function withOldLog() {
   const home = await diskHome();
   const node = await home.startLeader();
   await node.propose(putCommand("a", "1"));
@@ -260,6 +261,11 @@ test("T3: a log that ends before a clean stop noted is refused, with both number
   await home.stop(node);
   await rm(`${home.directoryOf("n1")}/wal`, { recursive: true });
   await cp(`${home.directory}/old-wal`, `${home.directoryOf("n1")}/wal`, { recursive: true });
+  return home;
+}
+
+test("T3: a log that ends before a clean stop noted is refused, with both numbers", async () => {
+  const home = await withOldLog();
   const error = await failure(
     "CORRUPT",
     home.start(),
@@ -270,14 +276,7 @@ test("T3: a log that ends before a clean stop noted is refused, with both number
 });
 
 test("T3: a log that ends before what the state holds is refused, with both numbers", async () => {
-  const home = await diskHome();
-  const node = await home.startLeader();
-  await node.propose(putCommand("a", "1"));
-  await cp(`${home.directoryOf("n1")}/wal`, `${home.directory}/old-wal`, { recursive: true });
-  for (let value = 0; value < 20; value++) await node.propose(putCommand("a", `${value}`));
-  await home.stop(node);
-  await rm(`${home.directoryOf("n1")}/wal`, { recursive: true });
-  await cp(`${home.directory}/old-wal`, `${home.directoryOf("n1")}/wal`, { recursive: true });
+  const home = await withOldLog();
   await rm(`${home.directoryOf("n1")}/stopped.json`);
   const error = await failure("CORRUPT", home.start(), /applied index 22, but the log in .* ends at 2/);
   expect(error.message).toContain(`${home.directoryOf("n1")}/wal`);
