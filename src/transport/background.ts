@@ -1,36 +1,18 @@
 import type { Socket } from "node:net";
-import * as grpc from "@grpc/grpc-js";
-
-type Connector = grpc.experimental.SecureConnector;
+import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 
 /**
  * Credentials whose connections do not keep the process alive. grpc-js keeps it alive for every call, and so for a stream that is open
  * although nobody waits for anything on it. Whoever waits must hold a timer, which all calls with a time limit do.
  */
-export class BackgroundCredentials extends grpc.ChannelCredentials {
-  constructor(private readonly inner: grpc.ChannelCredentials) {
-    super();
-  }
-
-  override _isSecure(): boolean {
-    return this.inner._isSecure();
-  }
-
-  override _equals(other: grpc.ChannelCredentials): boolean {
-    return this === other;
-  }
-
-  override _createSecureConnector(...args: Parameters<grpc.ChannelCredentials["_createSecureConnector"]>): Connector {
-    const inner = this.inner._createSecureConnector(...args);
+export class BackgroundCredentials extends WrappedCredentials {
+  protected override hooks(inner: Connector): Partial<Connector> {
     return {
-      waitForReady: () => inner.waitForReady(),
       connect: async (tcpSocket) => {
         const connection = await inner.connect(tcpSocket);
         letGo(connection.socket);
         return connection;
       },
-      getCallCredentials: () => inner.getCallCredentials(),
-      destroy: () => inner.destroy(),
     };
   }
 }

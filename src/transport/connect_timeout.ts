@@ -1,33 +1,22 @@
 import { connect, type Socket } from "node:net";
-import * as grpc from "@grpc/grpc-js";
-
-type Connector = grpc.experimental.SecureConnector;
+import type * as grpc from "@grpc/grpc-js";
+import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 
 /**
  * Credentials that bound how long a connection may take to come about. grpc-js itself waits without end, for the TCP handshake as for the
  * server's first HTTP/2 frame: an attempt that begins while a link is cut or a process stands still would outlast that by minutes, or for ever.
- * The two hooks of a connector are the only places where it lets a client in.
  */
-export class TimedCredentials extends grpc.ChannelCredentials {
+export class TimedCredentials extends WrappedCredentials {
   constructor(
-    private readonly inner: grpc.ChannelCredentials,
+    inner: grpc.ChannelCredentials,
     /** host:port */
     private readonly address: string,
     private readonly timeoutMs: number,
   ) {
-    super();
+    super(inner);
   }
 
-  override _isSecure(): boolean {
-    return this.inner._isSecure();
-  }
-
-  override _equals(other: grpc.ChannelCredentials): boolean {
-    return this === other;
-  }
-
-  override _createSecureConnector(...args: Parameters<grpc.ChannelCredentials["_createSecureConnector"]>): Connector {
-    const inner = this.inner._createSecureConnector(...args);
+  protected override hooks(inner: Connector): Partial<Connector> {
     return {
       waitForReady: async () => {
         await inner.waitForReady();
@@ -37,8 +26,6 @@ export class TimedCredentials extends grpc.ChannelCredentials {
         destroyUnlessAnswered(socket, this.timeoutMs);
         return inner.connect(socket);
       },
-      getCallCredentials: () => inner.getCallCredentials(),
-      destroy: () => inner.destroy(),
     };
   }
 }
