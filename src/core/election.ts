@@ -16,7 +16,8 @@ export function onRequestVote(state: RaftState, message: RequestVote): void {
   // A granted pre-vote carries the term that it is for.
   const term = granted ? message.term : state.term;
   const lastIndex = state.log.last.index;
-  const answer = { type: "request_vote_answer", to: from, requestId, term, granted, lastIndex } as const;
+  const acknowledged = state.acknowledged.get(from) ?? 0;
+  const answer = { type: "request_vote_answer", to: from, requestId, term, granted, lastIndex, acknowledged } as const;
   // A pre-vote promises nothing.
   if (preVote) state.outbox.now(answer);
   else state.send(answer);
@@ -131,6 +132,13 @@ function askForVotes(state: RaftState, how: Pick<RequestVote, "term" | "preVote"
 /** A vote, or its denial. Its term is not above this node's, unless it is a pre-vote that was granted. */
 export function onVoteAnswer(state: RaftState, answer: PeerVoteAnswer): ElectionResult {
   const { request } = answer;
+  const isCandidate = state.role === "pre-candidate" || state.role === "candidate";
+  const [has, acknowledged] = [state.log.last.index, answer.acknowledged ?? 0];
+  if (isCandidate && has < acknowledged) {
+    // T3: a leader of the past knows better. This node must not be elected by voters that lag behind.
+    state.lost ??= { acknowledged, has };
+    return "lost";
+  }
   const isPresent = request.preVote
     ? state.role === "pre-candidate" && request.term === state.term + 1
     : state.role === "candidate" && request.term === state.term;

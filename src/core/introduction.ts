@@ -129,7 +129,11 @@ export function nextStep(own: OwnFacts, answers: Answers, isSecondRound: boolean
     standing.kind === "member" ? [{ name, base, ...standing }] : [],
   );
   if (members.length > 0) return towards(own, members);
-  if (own.founders.length === 0) return waitFor(own, answers, "to join its cluster it must hear from");
+  if (own.founders.length === 0) {
+    const haveAllAnswered = answers.size > 0 && given.length === answers.size;
+    if (haveAllAnswered && own.clusterId !== "") return { kind: "wait", reason: whyAlone(own, answers) };
+    return waitFor(own, answers, "to join its cluster it must hear from");
+  }
   if (founderOf(own.founders) !== own.name)
     return waitFor(own, answers, `${founderOf(own.founders)} founds the cluster; waiting for`);
   // T1: a majority does not suffice. Who does not answer may know of a cluster.
@@ -177,6 +181,12 @@ function towards(own: OwnFacts, members: readonly KnownCluster[]): NextStep {
   }
   if (leader === undefined) return { kind: "wait", reason: `${where}; waiting for its leader` };
   return { kind: "join", leader };
+}
+
+/** It founds nothing: the data of its cluster may be in a directory that was set aside, and nowhere else. */
+function whyAlone({ name, clusterId }: OwnFacts, answers: Answers): string {
+  const others = [...answers.keys()].join(", ");
+  return `${name} belongs to cluster ${clusterId}, but ${others} know of no cluster: its data may be lost. Restore a snapshot of it; or, to begin an empty cluster, remove the data directory of ${name} and start it with --cluster`;
 }
 
 function waitFor(own: OwnFacts, answers: Answers, what: string): NextStep {

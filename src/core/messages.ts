@@ -90,6 +90,11 @@ export interface RequestVoteAnswer extends ResponseBase {
   readonly granted: boolean;
   /** Last index of the voter's log: a candidate that knows it acknowledged more does not count its vote (T3). Left out: not known. */
   readonly lastIndex?: number | undefined;
+  /**
+   * The candidate has acknowledged entries up to here to the voter, as {@link AppendEntries.acknowledged} says. A
+   * candidate whose log ends before that has lost data (T3). Left out or 0: the voter knows of none.
+   */
+  readonly acknowledged?: number | undefined;
 }
 
 /** Thesis section 3.10: the leader hands over. The receiver starts an election at once. */

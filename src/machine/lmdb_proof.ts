@@ -203,7 +203,8 @@ class Proof {
   #largeData(page: Buffer, at: number, bytes: number, walk: Walk): Buffer {
     const { pageBytes, transaction } = this.file.meta;
     const [first, count] = [number8(page, at), number8(page, at + 16)];
-    check(count === Math.ceil((PAGE_HEADER_BYTES + bytes) / pageBytes), "a large row has another size");
+    // LMDB keeps all pages of a row that it overwrites with a smaller one.
+    check(count >= Math.ceil((PAGE_HEADER_BYTES + bytes) / pageBytes), "a large row has another size");
     check(number8(page, at + 8) <= transaction, "a large row is of the future");
     check(first + count <= this.file.pages, "a large row is outside of the file");
     for (let each = first; each < first + count; each++) this.#take(each);

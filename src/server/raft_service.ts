@@ -60,7 +60,12 @@ export function raftService(
     async requestVote(request) {
       const from = checkPeer(request.header, node);
       const answer = await node.requestVote(judged(node, from, () => toVoteRequest(from, request)));
-      return { term: BigInt(answer.term), voteGranted: answer.granted, lastLogIndex: BigInt(answer.lastIndex ?? 0) };
+      return {
+        term: BigInt(answer.term),
+        voteGranted: answer.granted,
+        lastLogIndex: BigInt(answer.lastIndex ?? 0),
+        acknowledgedIndex: BigInt(answer.acknowledged ?? 0),
+      };
     },
 
     async *appendEntries(requests) {

@@ -127,6 +127,7 @@ export function toVoteAnswer({ to, term, preVote }: VoteRequest, response: Reque
     term: toTerm(response.term, "term"),
     granted: response.voteGranted,
     lastIndex: toIndex(response.lastLogIndex, "last_log_index"),
+    acknowledged: toIndex(response.acknowledgedIndex, "acknowledged_index"),
     request: { term, preVote },
   };
 }

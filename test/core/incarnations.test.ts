@@ -285,6 +285,33 @@ describe("T3: a member", () => {
     expect(raft.campaign()).toBe("node n1 has lost data that it acknowledged, up to 5");
   });
 
+  test("that campaigns is told so by a leader of the past, and is not elected by voters that lag behind", () => {
+    const witness = leader();
+    propose(witness, 2);
+    for (const request of appendsOf(settle(witness))) witness.receive(accept(request));
+    witness.receive(accept(requestTo(witness, "n2"), witness.log.last.index));
+    const { commit } = witness.log;
+    // n2's directory was put back from a copy, which ends before that.
+    const candidate = startNode({
+      id: key("n2"),
+      terms: [1],
+      memberships: [{ index: 0, members }],
+      elections: "automatic",
+    });
+    expect(candidate.log.last.index).toBeLessThan(commit);
+    while (candidate.role === "follower") candidate.tick();
+    const { requests } = settle(candidate);
+    const [toWitness, toOther] = ["n1", "n3"].map((name) => requests.find(({ to }) => to === key(name)));
+    const answer = ask(witness, requestVote(2, [1, 1], { from: key("n2"), preVote: true }));
+    expect(answer).toMatchObject({ granted: false, acknowledged: commit });
+    candidate.receive({ ...vote(toWitness!, false, 1), acknowledged: answer.acknowledged });
+    expect([candidate.role, candidate.lost]).toEqual(["follower", { acknowledged: commit, has: 1 }]);
+    // The vote of one that lags behind comes too late.
+    candidate.receive(vote(toOther!, true));
+    expect(candidate.role).toBe("follower");
+    expect(candidate.campaign()).toContain("has lost data that it acknowledged");
+  });
+
   test("that has all it acknowledged, and lacks what it never had, is healthy", () => {
     const raft = startNode({ id: key("n1"), terms: [1, 1, 1], memberships: [{ index: 0, members }] });
     const message = { ...append({ from: key("n2"), term: 2, prev: [5, 1] }), acknowledged: 3 };

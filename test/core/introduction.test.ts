@@ -164,6 +164,18 @@ describe("T1: the founder", () => {
     const step = nextStep(own({ founders: [] }), answers({ n2: said("n2", isNew), n3: undefined }), false);
     expect(step).toEqual({ kind: "wait", reason: "n1 is new; to join its cluster it must hear from n3 (no answer)" });
   });
+
+  test("says what to do when it comes back after a loss, and nobody knows of its cluster", () => {
+    const returned = own({ founders: [], clusterId: "c9" });
+    const step = nextStep(returned, answers({ n2: said("n2", isNew), n3: said("n3", isNew) }), false);
+    expect(step).toMatchObject({ kind: "wait" });
+    const { reason } = step as { reason: string };
+    expect(reason).toContain("n1 belongs to cluster c9, but n2, n3 know of no cluster: its data may be lost.");
+    expect(reason).toContain("Restore a snapshot of it");
+    // One that does not answer may know.
+    const some = nextStep(returned, answers({ n2: said("n2", isNew), n3: undefined }), false);
+    expect(some).toMatchObject({ reason: expect.stringContaining("it must hear from n3 (no answer)") });
+  });
 });
 
 describe("T1: where there is a cluster", () => {

@@ -4,14 +4,15 @@ import { type CrashOptions, crashTable, runCrash } from "./crash.js";
 // `npm run crash -- --kills 200` is the long form of these.
 
 test("killed again and again under load, a node loses nothing that it acknowledged", async () => {
-  // A kill takes nothing away from the state that is written already.
-  expect(await killed({ kills: 7 })).toMatchObject({ statesRebuilt: 0 });
+  const { statesRebuilt, statesDistrusted } = await killed({ kills: 7 });
+  expect(statesRebuilt).toBeLessThanOrEqual(statesDistrusted);
 });
 
 test("killed, and its state wiped now and then, a node builds the state again from snapshot and log", async () => {
-  const { statesWiped, statesRebuilt } = await killed({ kills: 6, wipeState: 2 });
+  const { statesWiped, statesRebuilt, statesDistrusted } = await killed({ kills: 6, wipeState: 2 });
+  expect(statesWiped).toBeGreaterThan(0);
   // A start may be killed before it has built the state again, or there may be no snapshot yet.
-  expect(statesRebuilt).toBeLessThanOrEqual(statesWiped);
+  expect(statesRebuilt).toBeLessThanOrEqual(statesWiped + statesDistrusted);
 });
 
 async function killed(options: Pick<CrashOptions, "kills" | "wipeState">) {

@@ -33,6 +33,8 @@ export interface CrashReport extends WorkloadCounts {
   checkedStarts: number;
   snapshotFilesVerified: number;
   statesWiped: number;
+  /** Rebuilt because the process was killed soon after a start, several times. */
+  statesDistrusted: number;
   segmentsMax: number;
   statesRebuilt: number;
   replayedEntries: number;
@@ -66,6 +68,8 @@ class CrashRun {
   readonly report: CrashReport;
   /** How long a start took lately, in ms. */
   #startMs = 500;
+  /** No start has made a state yet, or the state was wiped and no start has made another one. */
+  #mayLackState = true;
 
   constructor(
     private readonly options: CrashOptions,
@@ -79,6 +83,7 @@ class CrashRun {
       checkedStarts: 0,
       snapshotFilesVerified: 0,
       statesWiped: 0,
+      statesDistrusted: 0,
       segmentsMax: 0,
       statesRebuilt: 0,
       replayedEntries: 0,
@@ -145,6 +150,7 @@ class CrashRun {
     await checkRetention(address, this.data);
     const exit = await command.kill("SIGTERM");
     check(exit.code === 0, "SIGTERM ends the node with 0", { ...exit, stderr: command.stderr });
+    this.#checkRebuilds(command);
     await this.#lookAtTheDead();
   }
 
@@ -153,8 +159,9 @@ class CrashRun {
     if (wipeState !== undefined && this.report.kills > 0 && this.#random.oneIn(wipeState)) {
       await rm(join(this.data, "state"), { recursive: true, force: true });
       this.report.statesWiped++;
+      this.#mayLackState = true;
     }
-    const settings = ["--listen", "127.0.0.1:0", "--json", "--log-level", "error"];
+    const settings = ["--listen", "127.0.0.1:0", "--json", "--log-level", "warn"];
     return startCommand(["start", "--id", "n1", "--data", this.data, ...settings]);
   }
 
@@ -168,9 +175,26 @@ class CrashRun {
   async #kill(command: RunningCommand): Promise<void> {
     const exit = await command.kill("SIGKILL");
     check(exit.signal === "SIGKILL", "the node ends by SIGKILL only", { ...exit, stderr: command.stderr });
+    this.#checkRebuilds(command);
     this.report.kills++;
     const { kills, acknowledged } = this.report;
     if (kills % 20 === 0) this.options.progress?.(`${kills} kills, ${acknowledged} writes acknowledged`);
+  }
+
+  /**
+   * A kill takes nothing away from the state that is written already. A node rebuilds it only where the state was wiped, or (T7) after it was
+   * killed soon after a start for limits.stateOpenings times: it cannot tell that from deaths of damage.
+   */
+  #checkRebuilds(command: RunningCommand): void {
+    for (const line of command.stderr.split("\n")) {
+      const reason = /"reason":"([^"]*)"/.exec(line)?.[1];
+      if (reason === undefined || !line.includes("the state on disk is not used")) continue;
+      const isMissing = reason.includes("there is no state yet") && this.#mayLackState;
+      const isDistrusted = /the process ended [0-9]+ times soon after it had opened/.test(reason);
+      check(isMissing || isDistrusted, "a state is rebuilt for a known reason only", { reason });
+      this.report.statesDistrusted += isDistrusted ? 1 : 0;
+    }
+    if (command.stdout.includes('"listening"')) this.#mayLackState = false;
   }
 
   async #lookAtTheDead(): Promise<void> {
@@ -240,6 +264,7 @@ export function crashTable(report: CrashReport): string {
     ["log entries trimmed", report.entriesTrimmed],
     ["log segments, max", report.segmentsMax],
     ["states wiped", report.statesWiped],
+    ["states not trusted after early deaths", report.statesDistrusted],
     ["recoveries with state rebuilt", report.statesRebuilt],
     ["entries replayed", report.replayedEntries],
     ["torn bytes", report.tornBytes],

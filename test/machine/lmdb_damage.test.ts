@@ -91,6 +91,37 @@ function numbers(seed: number): (below: number) => number {
   };
 }
 
+test("T7: a process that ends at any time leaves a file that is proven, whatever was overwritten, removed, and kept", async () => {
+  for (const seed of [1, 2, 3]) {
+    const below = numbers(seed);
+    const directory = await temporaryDirectory();
+    // Around the sizes at which LMDB gives a row one page of its own, or several; it keeps the pages when the row shrinks.
+    const sizes = [0, 1, 100, 1000, 2000, 2040, 4000, 4080, 8100, 9000, 20_000];
+    const log: Entry[] = [];
+    for (let start = 0; start < 8; start++) {
+      const machine = await openLmdb({ directory });
+      expect([machine.rebuildReason, machine.appliedIndex], `seed ${seed}, start ${start}`).toEqual([
+        start === 0 ? "there is no state yet" : undefined,
+        log.length,
+      ]);
+      for (let batch = 0; batch < 6; batch++) {
+        const from = log.length;
+        for (let at = 0; at < 1 + below(12); at++) {
+          const index = log.length + 1;
+          const key = `key ${below(30)}`;
+          const operation = below(5) === 0 ? del(key) : put(key, "v".repeat(sizes[below(sizes.length)]! + below(60)));
+          const client = `client ${below(4)}`;
+          log.push(entry(index, uncheckedBytes(request(client, index, operation, Math.max(0, index - 30)))));
+        }
+        machine.apply(log.slice(from));
+      }
+      // As if the process had been killed, but late enough for the opening to count no more.
+      if (start % limits.stateOpenings === 0) await machine.crash();
+      else await machine.close();
+    }
+  }
+});
+
 describe("T7: a data file that is damaged under a mark of trust", () => {
   let pristine: string;
   let data: Buffer;

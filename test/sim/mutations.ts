@@ -741,6 +741,18 @@ export const mutations: readonly Mutation[] = [
     ],
   },
   {
+    name: "a leader of the past says that a candidate has acknowledged more than it has",
+    rule: "T3: a healthy node is never taken for lost",
+    identities: "drawn",
+    patches: [
+      {
+        file: "src/core/election.ts",
+        find: "const acknowledged = state.acknowledged.get(from) ?? 0;",
+        replace: "const acknowledged = (state.acknowledged.get(from) ?? 0) + 1;",
+      },
+    ],
+  },
+  {
     name: "a leader takes a member that lags behind for one that has lost data",
     rule: "T3: a healthy node is never taken for lost",
     identities: "drawn",

@@ -1,9 +1,15 @@
+import { create } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { AppendEntriesRejection, type AppendEntriesRequest } from "../../gen/cairn/v1/raft_pb.js";
+import {
+  AppendEntriesRejection,
+  type AppendEntriesRequest,
+  RequestVoteResponseSchema,
+} from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../../src/core/limits.js";
 import { CairnError } from "../../src/errors.js";
 import { serverOptions } from "../../src/transport/grpc_options.js";
+import { toVoteAnswer } from "../../src/transport/peer_messages.js";
 import { serve } from "../server/support.js";
 import { awakeMs, deferred, until } from "../support/conditions.js";
 import { TcpProxy } from "../support/tcp_proxy.js";
@@ -174,7 +180,7 @@ describe("AppendEntries", () => {
     await until(() => sender.answers.length === 3, "the pre-vote is there");
     sender.transport.send(sender.peer, { ...vote, preVote: false, leadershipTransfer: true });
     await until(() => sender.answers.length === 4, "the vote is there");
-    const given = { type: "request_vote_answer", from: "n1", term: 5, granted: true, lastIndex: 3 };
+    const given = { type: "request_vote_answer", from: "n1", term: 5, granted: true, lastIndex: 3, acknowledged: 0 };
     expect(sender.answers.slice(2)).toEqual([
       { ...given, request: { term: 5, preVote: true } },
       { ...given, request: { term: 5, preVote: false } },
@@ -184,6 +190,17 @@ describe("AppendEntries", () => {
     await until(() => sender.answers.length === 5, "TimeoutNow is answered");
     expect(sender.answers[4]).toMatchObject({ type: "timeout_now_answer", from: "n1" });
   });
+});
+
+test("T3: an answer about a vote says what the candidate has acknowledged, within the bounds of an index", () => {
+  const last = { index: 3, term: 1 };
+  const request = { type: "request_vote", from: "n1", to: "n2", term: 5, last, preVote: true } as const;
+  const answer = (acknowledgedIndex: bigint) => {
+    const response = create(RequestVoteResponseSchema, { term: 4n, lastLogIndex: 9n, acknowledgedIndex });
+    return toVoteAnswer({ ...request, leadershipTransfer: false }, response);
+  };
+  expect(answer(7n)).toMatchObject({ from: "n2", granted: false, lastIndex: 9, acknowledged: 7 });
+  expect(() => answer(2n ** 60n)).toThrow("acknowledged_index");
 });
 
 describe("a peer that does not read", () => {
