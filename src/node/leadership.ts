@@ -36,7 +36,7 @@ export class Leadership {
   async transfer(to: string | undefined, signal?: AbortSignal): Promise<string> {
     if (to !== undefined) checkText("to", to);
     const { id, raft } = this.host;
-    if (raft.role !== "leader") throw refusal("not_leader", id, raft.leader);
+    if (raft.role !== "leader") throw refusal("not_leader", id, raft);
     if (to === id) return to;
     const reason = this.host.core((raft) => raft.transferLeadership(to));
     if (reason !== undefined)
@@ -57,7 +57,7 @@ export class Leadership {
     const { id, raft } = this.host;
     checkId(change.id, "member id");
     const proposal = this.host.core((raft) => raft.changeMembership(change));
-    if ("refused" in proposal) throw refusal(proposal.refused, id, raft.leader);
+    if ("refused" in proposal) throw refusal(proposal.refused, id, raft);
     if ("impossible" in proposal) {
       const code = proposal.isFinal === true ? "NOT_FOUND" : "FAILED_PRECONDITION";
       throw new CairnError(code, `the membership cannot be changed: ${proposal.impossible}`);

@@ -250,7 +250,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     checkFitsEntry(data, "the command");
     this.#alarms.assertRoom();
     const proposal = this.#core((raft) => raft.propose(data));
-    if ("refused" in proposal) throw refusal(proposal.refused, this.id, this.#raft.leader);
+    if ("refused" in proposal) throw refusal(proposal.refused, this.id, this.#raft);
     const committed = this.#proposals.wait(proposal.accepted, signal);
     this.#turns.wake();
     return committed;

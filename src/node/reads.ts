@@ -32,7 +32,7 @@ export class Reads {
     const { id, raft } = this.host;
     for (const { requestId, index } of raft.takeReads()) {
       if (index !== undefined) this.#answers.resolve(requestId, index);
-      else this.#answers.reject(requestId, refusal("not_leader", id, raft.leader));
+      else this.#answers.reject(requestId, refusal("not_leader", id, raft));
     }
   }
 

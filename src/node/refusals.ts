@@ -3,10 +3,14 @@ import { invalid } from "../arguments.js";
 import { isMemberKey } from "../core/ids.js";
 import type { ProposalRefusal } from "../core/leader.js";
 import { limits } from "../core/limits.js";
+import type { Raft } from "../core/raft.js";
 import { CairnError } from "../errors.js";
 
-/** Why a node does not take a request. Nothing happened. */
-export function refusal(reason: ProposalRefusal, id: string, leader: string | undefined): CairnError {
+/** The state of a node that has to be said to those whom it refuses. */
+export type RefusingNode = Pick<Raft, "leader" | "lost" | "removedAt" | "membership">;
+
+/** Returns the error of a node that does not take a request. Nothing happened. */
+export function refusal(reason: ProposalRefusal, id: string, node: RefusingNode): CairnError {
   if (reason === "queue_full") {
     const text = `too many writes are waiting to be committed: uncommittedBytes is ${limits.uncommittedBytes}. Try later.`;
     return new CairnError("BUSY", text);
@@ -16,8 +20,16 @@ export function refusal(reason: ProposalRefusal, id: string, leader: string | un
     const text = `the log has reached the highest index there is: indexMax is ${limits.indexMax}. Restore a snapshot as a new cluster.`;
     return new CairnError("LIMIT_EXCEEDED", text);
   }
-  const hint = leader === undefined || leader === id ? "no leader is known" : `the leader is ${leader}`;
-  return new CairnError("NOT_LEADER", `node ${id} is not the leader: ${hint}`, { leaderHint: leader });
+  const text = `node ${id} is not the leader: ${leaderOf(id, node)}`;
+  return new CairnError("NOT_LEADER", text, { leaderHint: node.leader });
+}
+
+function leaderOf(id: string, { leader, lost, removedAt, membership }: RefusingNode): string {
+  if (leader !== undefined && leader !== id) return `the leader is ${leader}`;
+  if (lost !== undefined) return "it has lost data that it acknowledged, and takes no part until it has come back";
+  if (removedAt !== undefined) return `it was removed from the cluster at index ${removedAt}`;
+  if (membership.members.length === 0) return "it is new, and waits for its cluster";
+  return "no leader is known";
 }
 
 /** For callers of a node that cannot write at present. */
