@@ -139,7 +139,7 @@ function toStanding({ standing }: IntroduceResponse): Standing {
         clusterId,
         membership: toMembership(membership),
         membershipIndex: toIndex(membershipIndex, "membership_index"),
-        leader: leaderName === "" ? undefined : { name: leaderName, address: leaderAddress },
+        leader: leaderName === "" ? undefined : toNamedAddress({ name: leaderName, address: leaderAddress }),
       };
     }
     case undefined:
@@ -159,7 +159,16 @@ function toFounders(founders: readonly NamedAddressMessage[]): NamedAddress[] {
   if (founders.length > FOUNDERS_MAX) {
     throw new CairnError("LIMIT_EXCEEDED", `${founders.length} founders are named; at most ${FOUNDERS_MAX} may be`);
   }
-  return founders.map(({ name, address }) => ({ name, address }));
+  return founders.map(toNamedAddress);
+}
+
+/** The address is empty for a node that was founded alone on a port that the system chose. */
+function toNamedAddress({ name, address }: NamedAddress): NamedAddress {
+  checkId(name, "name");
+  if (address !== "" && !isAddress(address)) {
+    throw new CairnError("INVALID_ARGUMENT", `address of ${name} must be host:port`);
+  }
+  return { name, address };
 }
 
 function toBase(base: BaseMessage | undefined): Base | undefined {
