@@ -7,7 +7,7 @@ const MiB = 1024 * KiB;
  * Every limit of Cairn, in bytes or counts. A message that refuses something because of a limit names the limit as here.
  * Their relations are asserted below, when this file is loaded.
  */
-export const limits = {
+export const limits = Object.freeze({
   /** Longest key. Keys have at least one byte. */
   keyBytes: 1 * KiB,
   /** Longest value. */
@@ -233,7 +233,7 @@ export const limits = {
   gatewayClients: 100_000,
   /** Entries that one seed_state of the gateway may put into a log. */
   gatewaySeedEntries: 10_000_000,
-} as const;
+} as const);
 
 assert(limits.keyBytes + limits.valueBytes + 4 * KiB <= limits.entryBytes, "a largest put fits an entry");
 assert(limits.entryBytes + 64 * KiB <= limits.appendBytes, "a largest entry fits an AppendEntries message");

@@ -9,11 +9,20 @@ const root = resolve(import.meta.dirname, "../..");
 const REPLACED = /^node:(timers\/promises|fs\/promises|os|crypto)$/;
 
 /**
+ * Snapshots in the simulator are small. So are the chunks that their files are made of: a transfer resumes only behind a whole one.
+ */
+const SMALL_CHUNKS = {
+  file: "src/core/limits.ts",
+  find: "snapshotChunkBytes: 256 * KiB,",
+  replace: "snapshotChunkBytes: 150,",
+};
+
+/**
  * Writes the bundle to `outfile`. `patches`: changes of the source, each `{ file, find, replace }`, where `find` must occur exactly once in
  * the file, given with its path below the repository.
  */
 export async function bundleSimulation(outfile, patches = []) {
-  const unused = new Set(patches);
+  const unused = new Set([SMALL_CHUNKS, ...patches]);
   await build({
     entryPoints: [join(root, "test/sim/main.ts")],
     outfile,
@@ -26,7 +35,7 @@ export async function bundleSimulation(outfile, patches = []) {
     define: { "process.pid": "1" },
     banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
     logLevel: "error",
-    plugins: [replaceSurroundings(), applyPatches(patches, unused)],
+    plugins: [replaceSurroundings(), applyPatches([SMALL_CHUNKS, ...patches], unused)],
   });
   const [missed] = unused;
   if (missed !== undefined)
@@ -48,7 +57,6 @@ function applyPatches(patches, unused) {
   return {
     name: "patches",
     setup({ onLoad }) {
-      if (patches.length === 0) return;
       onLoad({ filter: /\.ts$/ }, async ({ path }) => {
         const file = relative(root, path).split(sep).join("/");
         const those = patches.filter((patch) => patch.file === file);

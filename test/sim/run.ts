@@ -4,7 +4,6 @@ import { SimCluster } from "./cluster.js";
 import { heal } from "./heal.js";
 import { Nemesis } from "./nemesis.js";
 import { withoutRealTime } from "./real_time.js";
-import { useSmallChunks } from "./small_chunks.js";
 import { Trace } from "./trace.js";
 import type { Identities } from "./weather.js";
 
@@ -37,7 +36,6 @@ export interface RunFailure {
 
 /** One seed, from the start of a cluster to its end. */
 export async function runSeed({ seed, nodes, identities, print }: RunOptions): Promise<RunResult> {
-  useSmallChunks();
   const trace = new Trace(print);
   const cluster = new SimCluster(seed, trace, nodes, identities);
   const onRejection = (error: unknown) => cluster.checks.fail(error);

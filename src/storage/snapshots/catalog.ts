@@ -1,4 +1,3 @@
-import { basename } from "node:path";
 import type { LogPosition } from "../../core/types.js";
 import type { DamagedSnapshot, SnapshotInfo } from "./snapshot_info.js";
 
@@ -33,13 +32,6 @@ export class SnapshotCatalog {
   markDamaged(damaged: DamagedSnapshot): void {
     this.#forget(damaged.path);
     this.#damaged = [...this.#damaged, damaged];
-  }
-
-  /** The damaged ones that are newer than a snapshot; all of them when there is none. */
-  damagedAbove(info: SnapshotInfo | undefined): readonly DamagedSnapshot[] {
-    if (info === undefined) return this.#damaged;
-    // Names are zero-padded: they sort as index and term do.
-    return this.#damaged.filter(({ path }) => basename(path) > basename(info.path));
   }
 
   #forget(path: string): void {

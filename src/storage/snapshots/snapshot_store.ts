@@ -34,14 +34,6 @@ export interface SnapshotStoreOptions {
   readonly logger?: StoreLogger;
 }
 
-/** What {@link SnapshotStore.newestGood} found. */
-export interface GoodSnapshot {
-  /** Undefined when there is none. */
-  readonly snapshot: SnapshotInfo | undefined;
-  /** Newer ones (when there is no good one: all) that were passed over, and why. */
-  readonly skipped: readonly DamagedSnapshot[];
-}
-
 /**
  * The snapshots of one node: a directory of immutable, verified files. A file is one of its snapshots from when it has its final name,
  * durably, until it is found damaged or retention removes it. Any number of calls may run at the same time.
@@ -70,7 +62,7 @@ export class SnapshotStore {
 
   /**
    * Opens a directory: removes what was left half-written, except one received part that {@link receive} may go on with, and looks at the
-   * header and trailer of every snapshot. Payloads are not read; see {@link newestGood} and {@link verify}.
+   * header and trailer of every snapshot. Payloads are not read; see {@link verify}.
    */
   static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
     const store = new SnapshotStore(options);
@@ -196,16 +188,6 @@ export class SnapshotStore {
   }
 
   /**
-   * The newest snapshot whose header and trailer are good, or, with `verifyFully`, the newest one that {@link verify} accepts. One that
-   * is found damaged on the way leaves the list.
-   */
-  async newestGood(verifyFully: boolean): Promise<GoodSnapshot> {
-    if (verifyFully) await this.#verifyDownToGood();
-    const snapshot = this.newest();
-    return { snapshot, skipped: this.#catalog.damagedAbove(snapshot) };
-  }
-
-  /**
    * Removes all but the newest `count` snapshots and those that are pinned; returns the ones removed. Durable on return. Damaged files
    * stay and do not count.
    */
@@ -254,17 +236,6 @@ export class SnapshotStore {
       this.#catalog.add(await inspectSnapshot(this.#fs, path, this.#owner));
     } catch (error) {
       this.#markDamaged(path, error, await inspectHeader(this.#fs, path, this.#owner.clusterId));
-    }
-  }
-
-  async #verifyDownToGood(): Promise<void> {
-    for (let info = this.newest(); info !== undefined; info = this.newest()) {
-      try {
-        return await this.verify(info);
-      } catch (error) {
-        // Off the list already: found corrupt, or removed by retention meanwhile.
-        if (this.list().includes(info)) this.#markDamaged(info.path, error, metaOf(info));
-      }
     }
   }
 

@@ -183,58 +183,23 @@ describe("damage in the payload", () => {
     }));
 });
 
-describe("the newest good snapshot", () => {
-  test("is the newest one whose every byte is good; the others are named with reasons", () =>
+describe("a snapshot that a full read finds damaged", () => {
+  test("leaves the list, with the reason, so that the next one is the newest", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       for (const index of [10, 20, 30]) await store.write(metaAt(index), inPieces(PAYLOAD));
       const [newest, middle] = store.list();
       await damage(newest!);
       await damage(middle!);
-      expect(await store.newestGood(false)).toEqual({ snapshot: newest, skipped: [] });
-      const { snapshot, skipped } = await store.newestGood(true);
-      expect(snapshot?.index).toBe(10);
-      expect(skipped.map(({ path }) => path)).toEqual([newest!.path, middle!.path]);
-      for (const { reason } of skipped) expect(reason).toContain("has CRC32");
-      expect(store.newest()).toBe(snapshot);
+      expect(store.newest()).toBe(newest);
+      for (const each of [newest!, middle!]) await failure("CORRUPT", () => store.verify(each));
+      expect(indexesOf(store.list())).toEqual([10]);
+      await store.verify(store.newest()!);
+      expect(store.damaged().map(({ path }) => path)).toEqual([newest!.path, middle!.path]);
+      for (const { reason } of store.damaged()) expect(reason).toContain("has CRC32");
     }));
 
-  test("does not name damage that is older", () =>
-    inDirectory(async (directory) => {
-      const store = await openStore(directory);
-      for (const index of [10, 20]) await store.write(metaAt(index), inPieces(PAYLOAD));
-      const [newest, older] = store.list();
-      await damage(older!);
-      await failure("CORRUPT", () => store.verify(older!));
-      expect(await store.newestGood(true)).toEqual({ snapshot: newest, skipped: [] });
-    }));
-
-  test("is none when there is none", () =>
-    inDirectory(async (directory) => {
-      const store = await openStore(directory);
-      expect(await store.newestGood(true)).toEqual({ snapshot: undefined, skipped: [] });
-      await damage(await store.write(metaAt(20), inPieces(PAYLOAD)));
-      const { snapshot, skipped } = await store.newestGood(true);
-      expect(snapshot).toBeUndefined();
-      expect(skipped).toHaveLength(1);
-    }));
-
-  test("skips one that is gone or cannot be read", () =>
-    inDirectory(async (directory) => {
-      const fs = new RecordingFileSystem();
-      const store = await openStore(directory, fs);
-      for (const index of [10, 20, 30]) await store.write(metaAt(index), inPieces(PAYLOAD));
-      await unlink(store.newest()!.path);
-      expect((await store.newestGood(true)).snapshot?.index).toBe(20);
-      fs.calls.length = 0;
-      fs.failAt = 2;
-      fs.failWith = Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" });
-      const { snapshot, skipped } = await store.newestGood(true);
-      expect(snapshot?.index).toBe(10);
-      expect(skipped).toHaveLength(2);
-    }));
-
-  test("is not guessed when the error says nothing about the file", () =>
+  test("stays on the list when the error says nothing about the file", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -242,7 +207,7 @@ describe("the newest good snapshot", () => {
       fs.calls.length = 0;
       fs.failAt = 0;
       fs.failWith = Object.assign(new Error("too many open files"), { code: "EMFILE" });
-      await expect(store.newestGood(true)).rejects.toBe(fs.failWith);
+      await expect(store.verify(store.newest()!)).rejects.toBe(fs.failWith);
       expect(indexesOf(store.list())).toEqual([20, 10]);
     }));
 });
