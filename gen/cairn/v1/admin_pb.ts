@@ -17,7 +17,7 @@ export const file_cairn_v1_admin: GenFile = /*@__PURE__*/
   fileDesc("ChRjYWlybi92MS9hZG1pbi5wcm90bxIIY2Fpcm4udjEifAoIUmVjb3ZlcnkSFgoOc25hcHNob3RfaW5kZXgYASABKAQSFQoNc3RhdGVfcmVidWlsdBgCIAEoCBIYChByZXBsYXllZF9lbnRyaWVzGAMgASgEEhIKCnRvcm5fYnl0ZXMYBCABKAQSEwoLZHVyYXRpb25fbXMYBSABKAQiggEKDk1lbWJlclByb2dyZXNzEg8KB25vZGVfaWQYASABKAkSEwoLbWF0Y2hfaW5kZXgYAiABKAQSEgoKbmV4dF9pbmRleBgDIAEoBBImCgVzdGF0ZRgEIAEoDjIXLmNhaXJuLnYxLlByb2dyZXNzU3RhdGUSDgoGYWN0aXZlGAUgASgIIooBCgxMYXN0U25hcHNob3QSDQoFaW5kZXgYASABKAQSKAoGcmVhc29uGAIgASgOMhguY2Fpcm4udjEuU25hcHNob3RSZWFzb24SGAoQZmluaXNoZWRfdW5peF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoBBISCgpmaWxlX2J5dGVzGAUgASgEImYKB0xvZ1N5bmMSDwoHbGFzdF9tcxgBIAEoARIOCgZtYXhfbXMYAiABKAESDgoGcDk5X21zGAMgASgBEhkKDHVuZGVyX3dheV9tcxgEIAEoAUgAiAEBQg8KDV91bmRlcl93YXlfbXMiWQoMTWVtYmVySGVhbHRoEg8KB25vZGVfaWQYASABKAkSKAoHdmVyZGljdBgCIAEoDjIXLmNhaXJuLnYxLkhlYWx0aFZlcmRpY3QSDgoGcmVhc29uGAMgASgJIhIKEEdldFN0YXR1c1JlcXVlc3QilQUKEUdldFN0YXR1c1Jlc3BvbnNlEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEiAKBHJvbGUYBCABKA4yEi5jYWlybi52MS5Ob2RlUm9sZRIMCgR0ZXJtGAUgASgEEhEKCWxlYWRlcl9pZBgGIAEoCRIUCgxjb21taXRfaW5kZXgYByABKAQSFQoNYXBwbGllZF9pbmRleBgIIAEoBBIWCg5sYXN0X2xvZ19pbmRleBgJIAEoBBIWCg5zbmFwc2hvdF9pbmRleBgKIAEoBBIoCgptZW1iZXJzaGlwGAsgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcBItCg1lbGVjdGlvbl9tb2RlGAwgASgOMhYuY2Fpcm4udjEuRWxlY3Rpb25Nb2RlEhEKCWRpc2tfZnVsbBgNIAEoCBIkCghyZWNvdmVyeRgOIAEoCzISLmNhaXJuLnYxLlJlY292ZXJ5EhgKEG1lbWJlcnNoaXBfaW5kZXgYDyABKAQSLwoRYm9vdHN0cmFwX21lbWJlcnMYECABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEioKCHByb2dyZXNzGBEgAygLMhguY2Fpcm4udjEuTWVtYmVyUHJvZ3Jlc3MSLQoNbGFzdF9zbmFwc2hvdBgSIAEoCzIWLmNhaXJuLnYxLkxhc3RTbmFwc2hvdBIQCgh3YXJuaW5ncxgTIAMoCRITCgtpbmNhcm5hdGlvbhgUIAEoDBIjCghsb2dfc3luYxgVIAEoCzIRLmNhaXJuLnYxLkxvZ1N5bmMSJgoGaGVhbHRoGBYgAygLMhYuY2Fpcm4udjEuTWVtYmVySGVhbHRoIi4KEUdldExvZ0luZm9SZXF1ZXN0EhkKEW1pbl9hcHBsaWVkX2luZGV4GAEgASgEIi4KCVRlcm1SYW5nZRITCgtmaXJzdF9pbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEIpsCChJHZXRMb2dJbmZvUmVzcG9uc2USEwoLZmlyc3RfaW5kZXgYASABKAQSEgoKbGFzdF9pbmRleBgCIAEoBBIRCglsYXN0X3Rlcm0YAyABKAQSFgoOc25hcHNob3RfaW5kZXgYBCABKAQSFQoNc25hcHNob3RfdGVybRgFIAEoBBIVCg10b3RhbF9lbnRyaWVzGAYgASgEEhQKDGNvbW1pdF9pbmRleBgHIAEoBBIVCg1hcHBsaWVkX2luZGV4GAggASgEEhAKCHNlZ21lbnRzGAkgASgNEhIKCmRpc2tfYnl0ZXMYCiABKAQSDAoEdGVybRgLIAEoBBIiCgV0ZXJtcxgMIAMoCzITLmNhaXJuLnYxLlRlcm1SYW5nZSJ+ChNUYWtlU25hcHNob3RSZXF1ZXN0EhsKEXRocmVzaG9sZF9lbnRyaWVzGAEgASgESAASDwoFaW5kZXgYAiABKARIABIbCg5rZWVwX2xvZ19ieXRlcxgDIAEoBEgBiAEBQgkKB3RyaWdnZXJCEQoPX2tlZXBfbG9nX2J5dGVzImYKDFNuYXBzaG90SW5mbxINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEhUKDXBheWxvYWRfYnl0ZXMYAyABKAQSEgoKZmlsZV9ieXRlcxgEIAEoBBIOCgZzaGEyNTYYBSABKAwibAoUVGFrZVNuYXBzaG90UmVzcG9uc2USDQoFdGFrZW4YASABKAgSKAoIc25hcHNob3QYAiABKAsyFi5jYWlybi52MS5TbmFwc2hvdEluZm8SGwoTbG9nX2VudHJpZXNfdHJpbW1lZBgDIAEoBCIWChRMaXN0U25hcHNob3RzUmVxdWVzdCJCChVMaXN0U25hcHNob3RzUmVzcG9uc2USKQoJc25hcHNob3RzGAEgAygLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvIigKF0Rvd25sb2FkU25hcHNob3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIk4KGERvd25sb2FkU25hcHNob3RSZXNwb25zZRIkCgRpbmZvGAEgASgLMhYuY2Fpcm4udjEuU25hcHNob3RJbmZvEgwKBGRhdGEYAiABKAwiEQoPQ2FtcGFpZ25SZXF1ZXN0IiAKEENhbXBhaWduUmVzcG9uc2USDAoEdGVybRgBIAEoBCIWChRMaXN0VHJhbnNmZXJzUmVxdWVzdCK3AQoIVHJhbnNmZXISCgoCaWQYASABKAkSDwoHcGVlcl9pZBgCIAEoCRIPCgdzZW5kaW5nGAMgASgIEg0KBWluZGV4GAQgASgEEhMKC3RvdGFsX2J5dGVzGAUgASgEEhIKCmRvbmVfYnl0ZXMYBiABKAQSGAoQYnl0ZXNfcGVyX3NlY29uZBgHIAEoBBIUCgxyZW1haW5pbmdfbXMYCCABKAQSFQoNcmVzdW1lZF9ieXRlcxgJIAEoBCI+ChVMaXN0VHJhbnNmZXJzUmVzcG9uc2USJQoJdHJhbnNmZXJzGAEgAygLMhIuY2Fpcm4udjEuVHJhbnNmZXIiIwoVQ2FuY2VsVHJhbnNmZXJSZXF1ZXN0EgoKAmlkGAEgASgJIhgKFkNhbmNlbFRyYW5zZmVyUmVzcG9uc2UiNQoRQWRkTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCRIPCgdhZGRyZXNzGAIgASgJIj4KEkFkZExlYXJuZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIoChVQcm9tb3RlTGVhcm5lclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJCChZQcm9tb3RlTGVhcm5lclJlc3BvbnNlEigKCm1lbWJlcnNoaXAYASABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwIiYKE1JlbW92ZU1lbWJlclJlcXVlc3QSDwoHbm9kZV9pZBgBIAEoCSJAChRSZW1vdmVNZW1iZXJSZXNwb25zZRIoCgptZW1iZXJzaGlwGAEgASgLMhQuY2Fpcm4udjEuTWVtYmVyc2hpcCIsChlUcmFuc2ZlckxlYWRlcnNoaXBSZXF1ZXN0Eg8KB25vZGVfaWQYASABKAkiLwoaVHJhbnNmZXJMZWFkZXJzaGlwUmVzcG9uc2USEQoJbGVhZGVyX2lkGAEgASgJIh8KDkNvbXBhY3RSZXF1ZXN0Eg0KBWluZGV4GAEgASgEIiYKD0NvbXBhY3RSZXNwb25zZRITCgtmaXJzdF9pbmRleBgBIAEoBCIUChJWZXJpZnlTdGF0ZVJlcXVlc3QiTwoMTWVtYmVyRGlnZXN0Eg8KB25vZGVfaWQYASABKAkSDgoGc2hhMjU2GAIgASgMEg8KB2RpZmZlcnMYAyABKAgSDQoFZXJyb3IYBCABKAkiYAoTVmVyaWZ5U3RhdGVSZXNwb25zZRINCgVpbmRleBgBIAEoBBInCgdkaWdlc3RzGAIgAygLMhYuY2Fpcm4udjEuTWVtYmVyRGlnZXN0EhEKCWFsbF9lcXVhbBgDIAEoCCqJAQoITm9kZVJvbGUSGQoVTk9ERV9ST0xFX1VOU1BFQ0lGSUVEEAASFgoSTk9ERV9ST0xFX0ZPTExPV0VSEAESFwoTTk9ERV9ST0xFX0NBTkRJREFURRACEhQKEE5PREVfUk9MRV9MRUFERVIQAxIbChdOT0RFX1JPTEVfUFJFX0NBTkRJREFURRAEKmQKDEVsZWN0aW9uTW9kZRIdChlFTEVDVElPTl9NT0RFX1VOU1BFQ0lGSUVEEAASGwoXRUxFQ1RJT05fTU9ERV9BVVRPTUFUSUMQARIYChRFTEVDVElPTl9NT0RFX01BTlVBTBACKp0BCg1Qcm9ncmVzc1N0YXRlEh4KGlBST0dSRVNTX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUUFJPR1JFU1NfU1RBVEVfUFJPQkUQARIcChhQUk9HUkVTU19TVEFURV9SRVBMSUNBVEUQAhIbChdQUk9HUkVTU19TVEFURV9TTkFQU0hPVBADEhcKE1BST0dSRVNTX1NUQVRFX0xPU1QQBCqeAgoOU25hcHNob3RSZWFzb24SHwobU05BUFNIT1RfUkVBU09OX1VOU1BFQ0lGSUVEEAASHQoZU05BUFNIT1RfUkVBU09OX1JFUVVFU1RFRBABEhsKF1NOQVBTSE9UX1JFQVNPTl9FTlRSSUVTEAISHQoZU05BUFNIT1RfUkVBU09OX0xPR19CWVRFUxADEh0KGVNOQVBTSE9UX1JFQVNPTl9MT0dfUkFUSU8QBBIXChNTTkFQU0hPVF9SRUFTT05fQUdFEAUSHAoYU05BUFNIT1RfUkVBU09OX0ZPTExPV0VSEAYSHQoZU05BUFNIT1RfUkVBU09OX0lOU1RBTExFRBAHEhsKF1NOQVBTSE9UX1JFQVNPTl9NSVNTSU5HEAgqswMKDUhlYWx0aFZlcmRpY3QSHgoaSEVBTFRIX1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIaChZIRUFMVEhfVkVSRElDVF9IRUFMVEhZEAESHAoYSEVBTFRIX1ZFUkRJQ1RfU0xPV19ESVNLEAISHQoZSEVBTFRIX1ZFUkRJQ1RfU1RVQ0tfRElTSxADEhwKGEhFQUxUSF9WRVJESUNUX0RJU0tfRlVMTBAEEiIKHkhFQUxUSF9WRVJESUNUX0xBVEVfRVZFTlRfTE9PUBAFEh8KG0hFQUxUSF9WRVJESUNUX1NMT1dfQU5TV0VSUxAGEhkKFUhFQUxUSF9WRVJESUNUX1NJTEVOVBAHEiEKHUhFQUxUSF9WRVJESUNUX0ZBTExJTkdfQkVISU5EEAgSIgoeSEVBTFRIX1ZFUkRJQ1RfQ0FOTk9UX0NBVENIX1VQEAkSHAoYSEVBTFRIX1ZFUkRJQ1RfTE9TVF9EQVRBEAoSHwobSEVBTFRIX1ZFUkRJQ1RfTk9UX0FfTUVNQkVSEAsSJQohSEVBTFRIX1ZFUkRJQ1RfT1VUX09GX0RFU0NSSVBUT1JTEAwy+AgKDEFkbWluU2VydmljZRJJCglHZXRTdGF0dXMSGi5jYWlybi52MS5HZXRTdGF0dXNSZXF1ZXN0GhsuY2Fpcm4udjEuR2V0U3RhdHVzUmVzcG9uc2UiA5ACARJMCgpHZXRMb2dJbmZvEhsuY2Fpcm4udjEuR2V0TG9nSW5mb1JlcXVlc3QaHC5jYWlybi52MS5HZXRMb2dJbmZvUmVzcG9uc2UiA5ACARJNCgxUYWtlU25hcHNob3QSHS5jYWlybi52MS5UYWtlU25hcHNob3RSZXF1ZXN0Gh4uY2Fpcm4udjEuVGFrZVNuYXBzaG90UmVzcG9uc2USVQoNTGlzdFNuYXBzaG90cxIeLmNhaXJuLnYxLkxpc3RTbmFwc2hvdHNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFNuYXBzaG90c1Jlc3BvbnNlIgOQAgESYAoQRG93bmxvYWRTbmFwc2hvdBIhLmNhaXJuLnYxLkRvd25sb2FkU25hcHNob3RSZXF1ZXN0GiIuY2Fpcm4udjEuRG93bmxvYWRTbmFwc2hvdFJlc3BvbnNlIgOQAgEwARJBCghDYW1wYWlnbhIZLmNhaXJuLnYxLkNhbXBhaWduUmVxdWVzdBoaLmNhaXJuLnYxLkNhbXBhaWduUmVzcG9uc2USVQoNTGlzdFRyYW5zZmVycxIeLmNhaXJuLnYxLkxpc3RUcmFuc2ZlcnNSZXF1ZXN0Gh8uY2Fpcm4udjEuTGlzdFRyYW5zZmVyc1Jlc3BvbnNlIgOQAgESUwoOQ2FuY2VsVHJhbnNmZXISHy5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlcXVlc3QaIC5jYWlybi52MS5DYW5jZWxUcmFuc2ZlclJlc3BvbnNlEkcKCkFkZExlYXJuZXISGy5jYWlybi52MS5BZGRMZWFybmVyUmVxdWVzdBocLmNhaXJuLnYxLkFkZExlYXJuZXJSZXNwb25zZRJTCg5Qcm9tb3RlTGVhcm5lchIfLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVxdWVzdBogLmNhaXJuLnYxLlByb21vdGVMZWFybmVyUmVzcG9uc2USTQoMUmVtb3ZlTWVtYmVyEh0uY2Fpcm4udjEuUmVtb3ZlTWVtYmVyUmVxdWVzdBoeLmNhaXJuLnYxLlJlbW92ZU1lbWJlclJlc3BvbnNlEl8KElRyYW5zZmVyTGVhZGVyc2hpcBIjLmNhaXJuLnYxLlRyYW5zZmVyTGVhZGVyc2hpcFJlcXVlc3QaJC5jYWlybi52MS5UcmFuc2ZlckxlYWRlcnNoaXBSZXNwb25zZRI+CgdDb21wYWN0EhguY2Fpcm4udjEuQ29tcGFjdFJlcXVlc3QaGS5jYWlybi52MS5Db21wYWN0UmVzcG9uc2USSgoLVmVyaWZ5U3RhdGUSHC5jYWlybi52MS5WZXJpZnlTdGF0ZVJlcXVlc3QaHS5jYWlybi52MS5WZXJpZnlTdGF0ZVJlc3BvbnNlYgZwcm90bzM", [file_cairn_v1_storage]);
 
 /**
- * How the node's state came to be at its last start.
+ * The recovery that the node's last start performed.
  *
  * @generated from message cairn.v1.Recovery
  */
@@ -51,7 +51,7 @@ export type Recovery = Message<"cairn.v1.Recovery"> & {
   tornBytes: bigint;
 
   /**
-   * How long recovery took, in milliseconds.
+   * Duration of the recovery, in milliseconds.
    *
    * @generated from field: uint64 duration_ms = 5;
    */
@@ -66,7 +66,7 @@ export const RecoverySchema: GenMessage<Recovery> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 0);
 
 /**
- * How far a member is, as its leader sees it.
+ * A member's position in the log, as its leader sees it.
  *
  * @generated from message cairn.v1.MemberProgress
  */
@@ -134,7 +134,7 @@ export type LastSnapshot = Message<"cairn.v1.LastSnapshot"> & {
   finishedUnixMs: bigint;
 
   /**
-   * How long it took, in milliseconds.
+   * Duration, in milliseconds.
    *
    * @generated from field: uint64 duration_ms = 4;
    */
@@ -156,7 +156,7 @@ export const LastSnapshotSchema: GenMessage<LastSnapshot> = /*@__PURE__*/
   messageDesc(file_cairn_v1_admin, 2);
 
 /**
- * How long the syncs of a node's log take, in milliseconds. A write that is under way counts with
+ * Durations of the syncs of a node's log, in milliseconds. A write that is under way counts with
  * the time that it has taken so far.
  *
  * @generated from message cairn.v1.LogSync
@@ -353,7 +353,7 @@ export type GetStatusResponse = Message<"cairn.v1.GetStatusResponse"> & {
   lastSnapshot?: LastSnapshot | undefined;
 
   /**
-   * What an operator should see to, in words: a member that cannot catch up, a damaged file, a full disk.
+   * Conditions that need an operator, in words: a member that cannot catch up, a damaged file, a full disk.
    *
    * @generated from field: repeated string warnings = 19;
    */
@@ -814,7 +814,7 @@ export type Transfer = Message<"cairn.v1.Transfer"> & {
   bytesPerSecond: bigint;
 
   /**
-   * How long it will take at that rate, in milliseconds; 0 when it is not known.
+   * Time left at that rate, in milliseconds; 0 when it is not known.
    *
    * @generated from field: uint64 remaining_ms = 8;
    */
@@ -1200,7 +1200,7 @@ export const NodeRoleSchema: GenEnum<NodeRole> = /*@__PURE__*/
   enumDesc(file_cairn_v1_admin, 0);
 
 /**
- * How a node comes to campaign.
+ * When a node campaigns.
  *
  * @generated from enum cairn.v1.ElectionMode
  */
@@ -1232,7 +1232,7 @@ export const ElectionModeSchema: GenEnum<ElectionMode> = /*@__PURE__*/
   enumDesc(file_cairn_v1_admin, 1);
 
 /**
- * How a leader sends the log to a member.
+ * A leader's way of sending the log to a member.
  *
  * @generated from enum cairn.v1.ProgressState
  */
@@ -1352,7 +1352,7 @@ export const SnapshotReasonSchema: GenEnum<SnapshotReason> = /*@__PURE__*/
   enumDesc(file_cairn_v1_admin, 3);
 
 /**
- * How a member does. Later versions may know more.
+ * The health of a member. Later versions may add verdicts.
  *
  * @generated from enum cairn.v1.HealthVerdict
  */
@@ -1463,7 +1463,7 @@ export const HealthVerdictSchema: GenEnum<HealthVerdict> = /*@__PURE__*/
  */
 export const AdminService: GenService<{
   /**
-   * What the node is and where it stands.
+   * The node's identity, role, position in the log, and health.
    *
    * @generated from rpc cairn.v1.AdminService.GetStatus
    */

@@ -1,4 +1,4 @@
-// What Cairn writes to disk and replicates: log entries, the commands inside them, membership, and the header of a snapshot file.
+// The messages that Cairn writes to disk and replicates: log entries, the commands inside them, membership, and the header of a snapshot file.
 // The byte layout around these messages (segments, records, chunks, trailer) is described in src/storage/README.md.
 //
 // Compatibility: a field number is never reused and never changes its meaning. A node refuses to start on a format version that
@@ -57,7 +57,7 @@ export const EntrySchema: GenMessage<Entry> = /*@__PURE__*/
   messageDesc(file_cairn_v1_storage, 0);
 
 /**
- * What a node must remember across a restart besides the log itself (Raft figure 2, "persistent state").
+ * State that a node must keep across a restart besides the log itself (Raft figure 2, "persistent state").
  *
  * @generated from message cairn.v1.HardState
  */
@@ -487,7 +487,7 @@ export const LoadPairSchema: GenMessage<LoadPair> = /*@__PURE__*/
   messageDesc(file_cairn_v1_storage, 12);
 
 /**
- * What the key-value machine answered to a command. Kept with the client's session so that a retry gets the same answer.
+ * The key-value machine's answer to a command. Kept with the client's session so that a retry gets the same answer.
  *
  * @generated from message cairn.v1.CommandResult
  */
@@ -534,7 +534,7 @@ export const CommandResultSchema: GenMessage<CommandResult> = /*@__PURE__*/
   messageDesc(file_cairn_v1_storage, 13);
 
 /**
- * What an entry of the replicated log carries.
+ * The kinds of entries in the replicated log.
  *
  * @generated from enum cairn.v1.EntryType
  */
@@ -575,7 +575,7 @@ export const EntryTypeSchema: GenEnum<EntryType> = /*@__PURE__*/
   enumDesc(file_cairn_v1_storage, 0);
 
 /**
- * How a member takes part in decisions.
+ * A member's part in decisions.
  *
  * @generated from enum cairn.v1.MemberRole
  */
@@ -607,7 +607,7 @@ export const MemberRoleSchema: GenEnum<MemberRole> = /*@__PURE__*/
   enumDesc(file_cairn_v1_storage, 1);
 
 /**
- * How a command ended.
+ * The outcome of a command.
  *
  * @generated from enum cairn.v1.CommandOutcome
  */
