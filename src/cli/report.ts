@@ -21,7 +21,7 @@ const advice: Readonly<Record<CairnErrorCode, string>> = {
   SESSION_EXPIRED: "Try again under another client id, with the index that the message names.",
   TIMEOUT: "Try again. A cluster answers when a majority of its voters run.",
   CANCELLED: "Start again if it is still wanted.",
-  CORRUPT: "Do not use the file that the message names. OPERATING.md says what to do about a damaged disk.",
+  CORRUPT: "Do not use the file that the message names. docs/operations.md says what to do about a damaged disk.",
   DATA_DIRECTORY: "Start the node that this directory belongs to, or give another directory.",
   STORAGE_FAILED: "Look after the disk, and start the node again.",
   UNIMPLEMENTED: "Use a version of Cairn that has it.",

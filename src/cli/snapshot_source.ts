@@ -13,7 +13,7 @@ const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 4_000;
 
 const ADVICE =
-  "Start the other members, or give their addresses with --peer-addresses, and start this node again. OPERATING.md, 'A damaged disk', has more.";
+  "Start the other members, or give their addresses with --peer-addresses, and start this node again. docs/operations.md, 'A damaged disk', has more.";
 
 /**
  * Gets a snapshot from whichever other member has one that will do, and has one take it when none has. Asks all of them again and again for up to

@@ -28,7 +28,7 @@ A further node, which catches up first and votes when "cairn member promote n4" 
   cairn start --id n4 --data ./n4 --listen 10.0.0.4:7101 --join 10.0.0.1:7101
 Later, the data directory says who the node is and whom it belongs to; --cluster and --join may stay or be left out.
 A node that lost its disk is started on an empty directory with the command line of its first start, and comes back by itself; one that was removed, with --join.
-Without --cluster and --join, a new directory founds a cluster of one. Never put an old copy of a member's directory back: see OPERATING.md.`;
+Without --cluster and --join, a new directory founds a cluster of one. Never put an old copy of a member's directory back: see docs/operations.md.`;
 
 /** `cairn start` */
 export function startCommand(): Command {

@@ -5,4 +5,4 @@
 export const DAMAGED_MEMBER =
   "Never put back an old copy of it: that would forget votes and writes which the other members count on. While a majority of the " +
   "other members runs: move the whole data directory away, keep it, and start the node again with the command line of its first start; " +
-  "it comes back as a new member. Else see OPERATING.md, 'A lost majority'.";
+  "it comes back as a new member. Else see docs/operations.md, 'A lost majority'.";

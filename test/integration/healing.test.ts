@@ -162,7 +162,7 @@ test("a node whose only snapshot is damaged, with the log trimmed behind it, has
   const refused = await runCommand(["start", ...args]);
   expect(refused).toMatchObject({ code: 1, stdout: "" });
   expect(refused.stderr).toMatch(
-    /there is a hole between .* No other member has given a snapshot in 500 ms: n\d: .*OPERATING\.md/,
+    /there is a hole between .* No other member has given a snapshot in 500 ms: n\d: .*docs\/operations\.md/,
   );
 });
 
