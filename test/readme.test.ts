@@ -1,55 +1,41 @@
-import { readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { transform } from "esbuild";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { findGrpcurl } from "./interop/grpcurl.js";
+import { blocksOf, commandsOf } from "./support/documents.js";
 import { freePortRange } from "./support/ports.js";
 import { inRepository, type RunningCommand, startCommand, startProcess } from "./support/processes.js";
 
-// What the README tells a reader to type is typed here, as it stands there. Only the ports and the places of files are others, and `npx` is
-// left out, which would only cost time.
+// The commands and examples of the README and the documents run here as they stand there. Only ports and places of files differ, and
+// `npx` is left out, which would only cost time.
 
-const README = readFileSync(inRepository("README.md"), "utf8");
 const PORT = 7101;
 const CAIRN = `${process.execPath} ${inRepository("dist/cli/main.js")}`;
 const grpcurl = findGrpcurl();
 
-/** The code blocks of a chapter, in order. */
-function blocks(chapter: string): { readonly language: string; readonly text: string }[] {
-  const start = README.indexOf(`\n## ${chapter}\n`);
-  if (start < 0) throw new Error(`the README has no chapter "${chapter}"`);
-  const end = README.indexOf("\n## ", start + 1);
-  const found = README.slice(start, end < 0 ? undefined : end).matchAll(/^```(\w+)\n(.*?)^```$/gms);
-  return [...found].map(([, language, text]) => ({ language: language!, text: text! }));
-}
+describe("input of the gateway", () => {
+  const examples = ["README.md", "docs/gateway.md"].flatMap((path) => {
+    const all = blocksOf(path);
+    return all.flatMap(({ text }, at) =>
+      text.startsWith("npx cairn gateway <<") ? [[path, text, all[at + 1]?.text ?? ""] as const] : [],
+    );
+  });
 
-/** The commands of a chapter, without what is said about them. */
-function commands(chapter: string): string[] {
-  return blocks(chapter)
-    .filter(({ language }) => language === "sh")
-    .flatMap(({ text }) => text.split("\n"))
-    .map((line) => line.replace(/\s+#.*$/, ""))
-    .filter((line) => line !== "");
-}
+  test("has examples", () =>
+    expect(examples.map(([path]) => path)).toEqual(["README.md", ...Array(2).fill("docs/gateway.md")]));
 
-describe("the gateway's chapter", () => {
-  const all = blocks("The gateway");
-  const examples = all.flatMap(({ language, text }, at) =>
-    language === "sh" ? [[text, all[at + 1]?.text ?? ""]] : [],
-  );
-
-  test("has examples", () => expect(examples.length).toBeGreaterThanOrEqual(2));
-
-  test.each(examples)("is answered as it says: %#", async (command, answers) => {
-    const shell = startProcess("sh", ["-c", command!.replaceAll("npx cairn", CAIRN)]);
+  test.each(examples)("is answered as %s says: %#", async (_, command, answers) => {
+    const shell = startProcess("sh", ["-c", command.replaceAll("npx cairn", CAIRN)]);
     shell.stdin.end();
     expect(await shell.ended()).toEqual({ code: 0, signal: null });
     expect(shell.stdout).toBe(answers);
   });
 });
 
-describe("the chapters on a cluster", () => {
+describe("commands and examples for a cluster", () => {
   let directory: string;
   let port: number;
   let endpoints: string;
@@ -66,9 +52,9 @@ describe("the chapters on a cluster", () => {
     await rm(directory, { recursive: true, force: true });
   });
 
-  /** A line of the README, for this cluster. */
-  function here(line: string): string {
-    return line
+  /** Text of a document, for this cluster. */
+  function here(text: string): string {
+    return text
       .replaceAll(/127\.0\.0\.1:71(\d\d)/g, (_, last) => `127.0.0.1:${port + Number(`71${last}`) - PORT}`)
       .replaceAll(/\.\/(?=\w)/g, `${directory}/`)
       .replaceAll("npx cairn", CAIRN)
@@ -88,17 +74,26 @@ describe("the chapters on a cluster", () => {
     return shell.stdout;
   }
 
-  test("A cluster", async () => {
-    const expected: Readonly<Record<string, RegExp>> = {
-      "KeyValueService/Get": /"value": ?"MQ=="/,
-      "kv get greeting": /^hello\n?$/,
-      "kv range": /greeting/,
-      "cairn status": /leader/,
-      "AdminService/GetStatus": /"clusterId"/,
-    };
-    for (const line of commands("A cluster")) {
-      // Addresses of machines that are not here; npm start runs already.
-      if (line.includes("10.0.0.")) continue;
+  async function outputOfScript(code: string): Promise<string> {
+    const node = startProcess(process.execPath, ["--input-type=module", "--eval", code]);
+    node.stdin.end();
+    expect(await node.ended(), node.stderr).toEqual({ code: 0, signal: null });
+    return node.stdout;
+  }
+
+  const expected: Readonly<Record<string, RegExp>> = {
+    "KeyValueService/Get": /"value": ?"MQ=="/,
+    "kv get greeting": /^hello\n?$/,
+    "kv range": /greeting/,
+    "cairn status": /leader/,
+    "AdminService/GetStatus": /"clusterId"/,
+  };
+
+  test.each([
+    ["README.md", "Ways in"],
+    ["docs/quickstart.md", "A cluster on this machine"],
+  ])("%s: %s", async (path, chapter) => {
+    for (const line of commandsOf(path, chapter)) {
       if (line.startsWith("grpcurl") && grpcurl === undefined) {
         console.log(`skipped, there is no grpcurl: ${line}`);
         // What it would have put.
@@ -110,16 +105,26 @@ describe("the chapters on a cluster", () => {
     }
   });
 
-  test("From TypeScript", async () => {
-    const [code] = blocks("From TypeScript");
-    const node = startProcess(process.execPath, ["--input-type=module", "--eval", here(code!.text)]);
-    node.stdin.end();
-    expect(await node.ended(), node.stderr).toEqual({ code: 0, signal: null });
-    expect(node.stdout).toMatch(/^\{ name: 'Ada' \}\nuser:1 \d+\n$/);
+  test.each([
+    ["README.md", /^\{ name: 'Ada' \}\n$/],
+    ["docs/client.md", /^\{ name: 'Ada' \}\nuser:1 \d+\n$/],
+  ])("the client of %s", async (path, output) => {
+    const code = blocksOf(path).find(({ language }) => language === "ts");
+    expect(await outputOfScript(here(code!.text))).toMatch(output);
   });
 
-  test("Operating", async () => {
-    for (const line of commands("Operating")) {
+  const embedded = blocksOf("docs/embedding.md").filter(({ language }) => language === "ts");
+  test.each([
+    [1, "1\n1\n"],
+    [2, "hello\n"],
+  ])("example %i of docs/embedding.md compiles, and runs", async (number, output) => {
+    const code = here(embedded[number - 1]!.text);
+    await compile(code);
+    expect(await outputOfScript((await transform(code, { loader: "ts", target: "es2022" })).code)).toBe(output);
+  });
+
+  test("docs/operations.md: everyday commands, then backup and restore", async () => {
+    for (const line of commandsOf("docs/operations.md", "Everyday commands")) {
       const isEndless = / --watch$/.test(line) || line.includes(" start ");
       if (!isEndless) {
         await outputOf(line);
@@ -129,5 +134,25 @@ describe("the chapters on a cluster", () => {
       await command.waitFor(line.includes(" start ") ? /is a learner of cluster/ : /leader/);
       if (line.includes(" --watch")) await command.kill("SIGINT");
     }
+    for (const line of commandsOf("docs/operations.md", "Backup")) await outputOf(line);
+    // The ports of the restored nodes are in use here.
+    const restoring = commandsOf("docs/operations.md", "Restore").filter((line) => !line.includes(" start "));
+    expect(restoring).toHaveLength(3);
+    for (const line of restoring) await outputOf(line);
   });
 });
+
+/** Checks the types of an example, as an application in this repository would have them. */
+async function compile(code: string): Promise<void> {
+  // Inside the package, so that its own name leads to it; not below node_modules, where names end.
+  await mkdir(inRepository("dist"), { recursive: true });
+  const directory = await mkdtemp(inRepository("dist/example-"));
+  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  await writeFile(join(directory, "example.ts"), code);
+  const options = { extends: "../../tsconfig.json", compilerOptions: { noEmit: true, rootDir: "../.." } };
+  await writeFile(join(directory, "tsconfig.json"), JSON.stringify({ ...options, files: ["example.ts"], include: [] }));
+  const compiler = join(createRequire(import.meta.url).resolve("typescript/package.json"), "../bin/tsc");
+  const tsc = startProcess(process.execPath, [compiler, "-p", directory]);
+  tsc.stdin.end();
+  expect(await tsc.ended(), tsc.stdout).toEqual({ code: 0, signal: null });
+}
