@@ -32,7 +32,8 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly id: string;
   /** Where its data lives; made when it is not there. One process at a time. */
   readonly directory: string;
-  readonly openMachine: MachineOpener<Machine>;
+  /** The intersection lets TypeScript infer Result from the machine. */
+  readonly openMachine: MachineOpener<Machine & StateMachine<Result>>;
   /** The cluster's id. Left out: what the directory says, or newClusterId for a new directory. */
   readonly clusterId?: string | undefined;
   /** Id of a cluster that is created now. Default: a random one. */
