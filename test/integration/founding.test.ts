@@ -6,7 +6,7 @@ import { AdminService, NodeRole } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../src/errors.js";
-import { ProcessCluster } from "../support/process_cluster.js";
+import { type ClusterProcess, ProcessCluster } from "../support/process_cluster.js";
 import { ProcessCluster as LinkedCluster } from "./torture/cluster.js";
 
 // Bounds for a machine that does much else: each test starts several processes.
@@ -81,11 +81,8 @@ test("T1: a wiped member and one that was down found no cluster while the one th
   const three = await cluster.startFounder("n3");
   // n3 knows the cluster, so n2 turns to it; the two together are no majority of it.
   await waits(cluster, "n2", /n3 belongs to cluster [0-9a-f]{32}; waiting for its leader/);
-  for (const { admin, kv } of [two, three]) {
-    expect((await admin.getStatus({})).clusterId).toBe(clusterId);
-    const put = kv.put({ key: Buffer.from("second"), value: Buffer.from("cluster") }, { timeoutMs: 2_000 });
-    expect(["NOT_LEADER", "TIMEOUT", "UNREACHABLE"]).toContain(await codeOf(put));
-  }
+  for (const { admin } of [two, three]) expect((await admin.getStatus({})).clusterId).toBe(clusterId);
+  await takeNoWrites([two, three], 2_000);
   process.kill(cluster.get("n1").node.pid, "SIGCONT");
   await two.node.event("promoted");
   expect(sorted(await cluster.readAll("kept"))).toEqual(sorted(written));
@@ -103,10 +100,10 @@ test.each([
     const written = pairs("kept", 20);
     await cluster.put(written);
     await cluster.settled();
-    for (const id of ["n1", "n2", "n3"]) await cluster.kill(id, "SIGTERM");
+    await Promise.all(["n1", "n2", "n3"].map((id) => cluster.kill(id, "SIGTERM")));
     for (const id of wiped) await cluster.wipe(id);
     const before = await readFile(join(cluster.dataOf(left), "cairn.json"), "utf8");
-    for (const id of wiped) await cluster.startFounder(id);
+    await Promise.all(wiped.map((id) => cluster.startFounder(id)));
     // The one that is not there may know of a cluster, and does.
     for (const id of wiped) {
       await waits(
@@ -120,10 +117,7 @@ test.each([
     for (const id of wiped)
       await waits(cluster, id, new RegExp(`${left} belongs to cluster ${clusterId}; waiting for its leader`));
     expect(await clusterIds(cluster)).toEqual(new Set([clusterId]));
-    for (const { kv } of cluster.running.values()) {
-      const put = kv.put({ key: Buffer.from("second"), value: Buffer.from("cluster") }, { timeoutMs: 1_000 });
-      expect(["NOT_LEADER", "TIMEOUT", "UNREACHABLE"]).toContain(await codeOf(put));
-    }
+    await takeNoWrites([...cluster.running.values()], 1_000);
     const { admin, kv, data } = cluster.get(left);
     expect((await admin.getStatus({})).incarnation).toEqual(incarnation);
     expect(await readFile(join(data, "cairn.json"), "utf8")).toBe(before);
@@ -223,6 +217,13 @@ test("T1: of five founders two were removed, wiped and joined: with a voter that
   const stale = await n3!.channel.client(KeyValueService).get({ key: Buffer.from("majority"), stale: true });
   expect(Buffer.from(stale.kv!.value).toString()).toBe("x");
 });
+
+/** Expects that none of these nodes takes a write in so many milliseconds. */
+async function takeNoWrites(nodes: readonly ClusterProcess[], timeoutMs: number): Promise<void> {
+  const write = { key: Buffer.from("second"), value: Buffer.from("cluster") };
+  const codes = await Promise.all(nodes.map(({ kv }) => codeOf(kv.put(write, { timeoutMs }))));
+  for (const code of codes) expect(["NOT_LEADER", "TIMEOUT", "UNREACHABLE"]).toContain(code);
+}
 
 async function codeOf(call: Promise<unknown>): Promise<string> {
   return call.then(
