@@ -3,8 +3,8 @@ import { SlowFirst } from "./test/support/slow_first.js";
 
 const common = {
   pool: "forks",
-  // Integration tests start real processes: more workers than cores would only make them wait for each other.
-  maxWorkers: 2,
+  // One more than two cores: tests that start processes wait for timers half of their time.
+  maxWorkers: 3,
   testTimeout: 60_000,
   hookTimeout: 60_000,
 } as const;
