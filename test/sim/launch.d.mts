@@ -19,6 +19,8 @@ export interface SimulationOptions {
   readonly trace?: boolean;
   /** Do not stop at a seed that fails. */
   readonly goOn?: boolean;
+  /** Returns how many events the next run has at most. Default: a run ends when its story does. */
+  readonly mostEvents?: () => number | undefined;
   readonly onResult?: (result: SeedResult) => void;
   /** Begins no more seeds. */
   readonly signal?: AbortSignal;

@@ -21,6 +21,7 @@ export async function runSimulation(options) {
     patches = [],
     trace = false,
     goOn = false,
+    mostEvents,
     onResult,
     signal,
   } = options;
@@ -39,7 +40,7 @@ export async function runSimulation(options) {
       const child = new Worker(bundle);
       children.push(child);
       while (!isOver && !signal?.aborted && next < list.length) {
-        const result = await child.run({ seed: list[next++], nodes, identities, trace });
+        const result = await child.run({ seed: list[next++], nodes, identities, trace, mostEvents: mostEvents?.() });
         results.push(result);
         onResult?.(result);
         if (result.failure !== undefined && !goOn) isOver = true;
@@ -61,7 +62,8 @@ class Worker {
 
   constructor(bundle) {
     this.#process = fork(bundle, {
-      execArgv: ["--enable-source-maps"],
+      // Most objects of a run die young: a large young generation saves an eighth of its CPU time.
+      execArgv: ["--enable-source-maps", "--max-semi-space-size=64"],
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
   }

@@ -2,15 +2,13 @@ import type { Patch } from "./bundle.mjs";
 
 /** A bug, put in on purpose. */
 export interface Mutation {
-  /** What is wrong then. */
+  /** What is wrong then. A seed that finds it stands under this name in planted_seeds.json. */
   readonly name: string;
   /** The rule that is broken. */
   readonly rule: string;
   readonly patches: readonly Patch[];
   /** How the nodes come to their identity. Default: it is given. */
   readonly identities?: "drawn";
-  /** A seed that has found it: the search begins there. Default 1. */
-  readonly seed?: number;
 }
 
 /** Bugs that the simulator must find. Each breaks one rule and leaves everything else as it is. */
@@ -51,7 +49,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a vote is given to a candidate whose log is behind",
     rule: "Raft section 5.4.1",
-    seed: 25,
     patches: [
       {
         file: "src/core/election.ts",
@@ -63,7 +60,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "two votes in one term",
     rule: "Raft section 5.2",
-    seed: 21,
     patches: [
       {
         file: "src/core/election.ts",
@@ -124,7 +120,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a follower commits entries that the leader did not vouch for",
     rule: "Raft figure 2: commitIndex = min(leaderCommit, index of last new entry)",
-    seed: 44,
     patches: [
       {
         file: "src/core/follower.ts",
@@ -136,7 +131,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "entries that conflict with the leader's stay",
     rule: "Raft section 5.3",
-    seed: 6,
     patches: [
       {
         file: "src/core/follower.ts",
@@ -148,7 +142,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "no term check right before the entries",
     rule: "Raft section 5.3: the consistency check",
-    seed: 6,
     patches: [
       {
         file: "src/core/follower.ts",
@@ -171,7 +164,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "the suffix behind a conflicting snapshot stays",
     rule: "rule 4",
-    seed: 985,
     patches: [
       {
         file: "src/core/log.ts",
@@ -188,7 +180,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot at or below the commit index is installed",
     rule: "rule 3",
-    seed: 111,
     patches: [
       {
         file: "src/core/follower.ts",
@@ -205,7 +196,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "entries are handed out to be applied while a snapshot is loaded",
     rule: "rule 13: nothing is applied before the snapshot",
-    seed: 5,
     patches: [
       {
         file: "src/core/ready_stage.ts",
@@ -222,7 +212,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a node campaigns while it loads a snapshot",
     rule: "rule 13",
-    seed: 340,
     patches: [
       {
         file: "src/core/election.ts",
@@ -234,7 +223,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "what was committed while a snapshot was loaded, and is not in memory any more, is passed over",
     rule: "each committed entry is applied once",
-    seed: 5,
     patches: [
       {
         file: "src/node/ready_loop.ts",
@@ -319,7 +307,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot holds the latest membership instead of the one at its index",
     rule: "rule 10",
-    seed: 6,
     patches: [
       {
         file: "src/node/compaction.ts",
@@ -331,7 +318,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "sessions are left out of snapshots",
     rule: "thesis section 6.3",
-    seed: 5,
     patches: [
       {
         file: "src/machine/memory_machine.ts",
@@ -403,7 +389,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "reads are answered without asking a majority",
     rule: "thesis section 6.4",
-    seed: 53,
     patches: [
       {
         file: "src/core/leader.ts",
@@ -421,7 +406,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "reads are answered before the leader knows what is committed",
     rule: "Raft section 8",
-    seed: 190,
     patches: [
       {
         file: "src/core/leader.ts",
@@ -438,7 +422,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a lease outlasts the followers' promise",
     rule: "thesis section 6.4.1",
-    seed: 53,
     patches: [
       {
         file: "src/core/timing.ts",
@@ -455,7 +438,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot that could not be sent is never sent again",
     rule: "a follower is never stuck in the state snapshot",
-    seed: 75,
     patches: [{ file: "src/core/leader.ts", find: "    replication.tick();\n", replace: "" }],
   },
   {
@@ -524,7 +506,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a second leader in one term is followed",
     rule: "T5, Raft section 5.2",
-    seed: 5,
     patches: [
       {
         file: "src/core/admission.ts",
@@ -536,7 +517,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a message from oneself is taken",
     rule: "T5",
-    seed: 5,
     patches: [
       { file: "src/core/admission.ts", find: "if (from === state.id) return", replace: "if (from === '') return" },
     ],
@@ -544,7 +524,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a configuration may change any number of members",
     rule: "T5, thesis section 4.1",
-    seed: 7,
     patches: [
       {
         file: "src/core/follower.ts",
@@ -556,7 +535,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a term that is far ahead is taken whole",
     rule: "T6",
-    seed: 5,
     patches: [
       {
         file: "src/core/admission.ts",
@@ -568,7 +546,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "counters have no bound",
     rule: "T6",
-    seed: 5,
     patches: [
       {
         file: "src/core/counters.ts",
@@ -580,7 +557,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "the payload of a received snapshot is not looked at before the log is given up for it",
     rule: "T5",
-    seed: 7,
     patches: [
       {
         file: "src/storage/snapshots/receiver.ts",
@@ -592,7 +568,6 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot without voters is taken",
     rule: "T5",
-    seed: 1,
     patches: [
       {
         file: "src/core/membership_rules.ts",
@@ -658,7 +633,6 @@ export const mutations: readonly Mutation[] = [
     name: "a promise goes to a founder that was not the last to ask",
     rule: "T1: one founder gets the promises",
     identities: "drawn",
-    seed: 45,
     patches: [
       {
         file: "src/core/introduction.ts",
@@ -768,7 +742,6 @@ export const mutations: readonly Mutation[] = [
     name: "a node that has lost data does not come back",
     rule: "T3: it comes back as a new incarnation",
     identities: "drawn",
-    seed: 65,
     patches: [{ file: "src/node/alarms.ts", find: "() => onLost?.(lost),", replace: "() => {}," }],
   },
   {

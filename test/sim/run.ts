@@ -13,6 +13,8 @@ export interface RunOptions {
   readonly nodes?: number | undefined;
   /** Left out: the seed decides. */
   readonly identities?: Identities | undefined;
+  /** The run ends with this event if nothing fails before. Left out: it ends when its story does. */
+  readonly mostEvents?: number | undefined;
   /** Is given every line of the trace. */
   readonly print?: ((line: string) => void) | undefined;
 }
@@ -35,8 +37,11 @@ export interface RunFailure {
 }
 
 /** One seed, from the start of a cluster to its end. */
-export async function runSeed({ seed, nodes, identities, print }: RunOptions): Promise<RunResult> {
-  const trace = new Trace(print);
+export async function runSeed({ seed, nodes, identities, mostEvents, print }: RunOptions): Promise<RunResult> {
+  const trace = new Trace((line) => {
+    print?.(line);
+    if (trace.count === mostEvents) cluster.scheduler.stop();
+  });
   const cluster = new SimCluster(seed, trace, nodes, identities);
   const onRejection = (error: unknown) => cluster.checks.fail(error);
   process.on("unhandledRejection", onRejection);
