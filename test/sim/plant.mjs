@@ -19,9 +19,9 @@ const FEW_EVENTS = 800;
  * search before any bug gets a long one: a command that is interrupted has found most.
  */
 const STEPS = [
-  { seeds: 40, mostEvents: 2_000 },
-  { seeds: 80, mostEvents: 8_000 },
-  { seeds: Number.POSITIVE_INFINITY, mostEvents: undefined },
+  { from: 0, to: 20, mostEvents: 2_000 },
+  { from: 0, to: 40, mostEvents: undefined },
+  { from: 40, to: Number.POSITIVE_INFINITY, mostEvents: undefined },
 ];
 
 /** Returns the seed that is kept for each bug, by the bug's name. */
@@ -100,7 +100,7 @@ async function main() {
   let never = [];
   try {
     never = values.all ? bugs : await search.stale(bugs);
-    for (const step of STEPS) never = await search.findAll(never, list.slice(0, step.seeds), step.mostEvents);
+    for (const { from, to, mostEvents } of STEPS) never = await search.findAll(never, list.slice(from, to), mostEvents);
   } catch (error) {
     // A signal from the terminal ends the processes that run seeds, too.
     if (!stop.signal.aborted) throw error;
@@ -144,6 +144,7 @@ class Search {
   /** Returns the bugs that no seed of the list finds. */
   async findAll(bugs, list, mostEvents) {
     const never = [];
+    if (list.length === 0) return bugs;
     await this.#each(bugs, async (bug) => {
       const { tried, ...best } = await findSeed(bug, { list, mostEvents, signal: this.signal });
       if (this.signal.aborted) return "interrupted";
