@@ -65,11 +65,11 @@ export class Leader {
   }
 
   /** Appends a command to the log (Raft section 5.3). */
-  propose(data: Uint8Array): LogPosition | ProposalRefusal {
+  propose(data: Uint8Array, type: "command" | "no-op"): LogPosition | ProposalRefusal {
     if (this.handover.target !== undefined) return "transferring";
     if (this.#uncommitted.isFull(data.byteLength)) return "queue_full";
     if (logExhaustion(this.state.log.last.index) !== undefined) return "log_exhausted";
-    return this.#append("command", data);
+    return this.#append(type, data);
   }
 
   /**

@@ -256,8 +256,8 @@ export class Raft {
   }
 
   /** Appends a command to the log, if this node leads. It is committed when {@link ready} hands it out among `committed`. */
-  propose(data: Uint8Array): Proposal {
-    const proposed = this.#leader?.propose(data) ?? "not_leader";
+  propose(data: Uint8Array, type: "command" | "no-op" = "command"): Proposal {
+    const proposed = this.#leader?.propose(data, type) ?? "not_leader";
     return typeof proposed === "string" ? { refused: proposed } : { accepted: proposed };
   }
 

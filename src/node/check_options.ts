@@ -46,7 +46,7 @@ export function checkNodeOptions<Result, Machine extends StateMachine<Result>>(
   ifGiven(options, "peerAddresses", checkObject);
   ifGiven(options, "fs", checkObject);
   ifGiven(options, "trustState", checkFlag);
-  for (const name of ["transport", "snapshotSource", "unixMs", "random", "onFatal"] as const) {
+  for (const name of ["transport", "snapshotSource", "unixMs", "random", "onTurn", "onFatal"] as const) {
     ifGiven(options, name, checkFunction);
   }
   ifGiven(options, "clock", (what, value) => checkMethods(what, value, ["now", "after", "soon"]));

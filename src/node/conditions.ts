@@ -5,6 +5,9 @@ import { type Waiter, waitFor } from "./waiter.js";
 export class Conditions {
   readonly #waiting = new Map<Waiter<never>, () => unknown>();
 
+  /** `observer`: told of every change, after those who wait. */
+  constructor(private readonly observer?: () => void) {}
+
   /**
    * Resolves with the first answer of `look` that is not undefined; rejects with what it throws. It is asked now, and whenever something has
    * changed. Rejects with CANCELLED when the signal is aborted first.
@@ -26,6 +29,7 @@ export class Conditions {
   /** Something has changed. */
   changed(): void {
     for (const [waiter, look] of this.#waiting) this.#lookFor(waiter, look);
+    this.observer?.();
   }
 
   failAll(error: unknown): void {

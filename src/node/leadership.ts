@@ -1,20 +1,22 @@
 import { checkText } from "../arguments.js";
 import type { MembershipChange } from "../core/membership_change.js";
-import type { IndexedMembership, LogPosition } from "../core/types.js";
+import type { IndexedMembership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { checkId } from "../storage/data_dir.js";
 import { checkMembershipChange } from "./check_options.js";
 import type { Conditions } from "./conditions.js";
 import type { NodeHost } from "./host.js";
+import type { Proposals } from "./proposals.js";
 import { refusal } from "./refusals.js";
+
+const NOTHING = new Uint8Array(0);
 
 /** Who leads, and who the members are: what an operator may ask of a node. The doc comments are at {@link CairnNode}'s methods. */
 export class Leadership {
   constructor(
     private readonly host: NodeHost,
     private readonly conditions: Conditions,
-    /** Resolves when the entry there is applied; see {@link Proposals.wait}. */
-    private readonly applied: (position: LogPosition, signal?: AbortSignal) => Promise<unknown>,
+    private readonly proposals: Pick<Proposals<unknown>, "wait">,
   ) {}
 
   async campaign(signal?: AbortSignal): Promise<number> {
@@ -52,6 +54,16 @@ export class Leadership {
     return this.conditions.wait(look, "the new leader", signal);
   }
 
+  async barrier(signal?: AbortSignal): Promise<number> {
+    const { id, raft } = this.host;
+    const proposal = this.host.core((raft) => raft.propose(NOTHING, "no-op"));
+    if ("refused" in proposal) throw refusal(proposal.refused, id, raft);
+    const committed = this.proposals.wait(proposal.accepted, signal);
+    this.host.wake();
+    await committed;
+    return proposal.accepted.index;
+  }
+
   async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
     checkMembershipChange(change);
     const { id, raft } = this.host;
@@ -64,7 +76,7 @@ export class Leadership {
     }
     const { membership } = raft;
     if ("unchanged" in proposal) return membership;
-    const committed = this.applied(proposal.accepted, signal);
+    const committed = this.proposals.wait(proposal.accepted, signal);
     this.host.wake();
     await committed;
     return membership;

@@ -35,7 +35,8 @@ import { Peers } from "./peers.js";
 import { type Committed, Proposals } from "./proposals.js";
 import { ProtocolWatch } from "./protocol_watch.js";
 import { Reads } from "./reads.js";
-import { ReadyLoop, type ReadyObserver } from "./ready_loop.js";
+import { ReadyLoop } from "./ready_loop.js";
+import { observerOf } from "./ready_observer.js";
 import type { Recovered, RecoveryReport } from "./recovery.js";
 import { checkFitsEntry, refusal } from "./refusals.js";
 import { RoomKeeper } from "./room.js";
@@ -70,7 +71,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #loop: ReadyLoop<Result, Machine>;
   readonly #snapshotting: Snapshotting<Machine>;
   readonly #peers: Peers;
-  readonly #conditions = new Conditions();
+  readonly #conditions: Conditions;
   readonly #proposals = new Proposals<Result>();
   readonly #waiters = new AppliedWaiters();
   readonly #requests: PeerRequests;
@@ -125,44 +126,31 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#turns = new Turns(clock, () => {
       if (this.#stopping === undefined) this.#turn();
     });
+    this.#conditions = new Conditions(options.onTurn);
     const host = this.#host();
     this.protocol = new ProtocolWatch(this.#raft, clock, this.#logger);
     this.#requests = new PeerRequests(host, this.#room, this.protocol);
-    this.#leadership = new Leadership(host, this.#conditions, (position, signal) =>
-      this.#proposals.wait(position, signal),
-    );
+    this.#leadership = new Leadership(host, this.#conditions, this.#proposals);
+    const watch = <Work>(work: Promise<Work>) => watched(work, host.fail);
+    const tools = { clock, logger: this.#logger };
     const callers = { proposals: this.#proposals, waiters: this.#waiters };
-    const told = { logger: this.#logger, room: this.#room, directory: storage.directory, onLost: options.onLost };
+    const told = { ...tools, room: this.#room, directory: storage.directory, onLost: options.onLost };
     this.#alarms = new Alarms(host, { ...told, ...callers });
     const transfers = () => this.#peers.transfers;
     const hopeless = (key: string) => this.#snapshotting.hopeless(key);
-    const seen = { clock, logger: this.#logger, room: this.#room, transfers, hopeless, ...callers };
+    const seen = { ...tools, room: this.#room, transfers, hopeless, ...callers };
     const fitness = new Fitness(host, options, seen);
     this.fitness = fitness;
     this.#ticker = new Ticker(clock, options.tickMs ?? 100, (...elapsed) => this.#tick(() => fitness.tick(...elapsed)));
     this.#reads = new Reads(host, this.#ticker);
-    this.#snapshotting = new Snapshotting(host, storage, options, {
-      clock,
-      logger: this.#logger,
-      transfers,
-      wantedIndex: () => this.#peers.wantedIndex,
-      watch: (work) => watched(work, host.fail),
-    });
-    const observer: ReadyObserver<Result> = {
-      staged: () => this.#requests.staged,
-      applied: (entries, results) => {
-        this.#proposals.applied(entries, results);
-        this.#waiters.reached(storage.machine.appliedIndex);
-        this.#snapshotting.applied(entries[0]!.index, storage.machine.appliedIndex);
-      },
-      installed: (info, ms) => {
-        this.#proposals.overtaken(info.index);
-        this.#waiters.reached(info.index);
-        this.#snapshotting.installed(info, ms);
-      },
+    const wantedIndex = () => this.#peers.wantedIndex;
+    this.#snapshotting = new Snapshotting(host, storage, options, { ...tools, transfers, wantedIndex, watch });
+    const observer = observerOf<Result, Machine>({
+      ...callers,
+      ...{ machine: storage.machine, requests: this.#requests, snapshotting: this.#snapshotting },
       send: (message) => this.#send(message),
-      advanced: () => this.#turn(),
-    };
+      turn: () => this.#turn(),
+    });
     this.#loop = new ReadyLoop(this.#raft, storage, this.#room, fitness.writes, observer, clock);
     this.#peers = new Peers(host, storage.log, storage.snapshots, {
       clusterId: storage.directory.identity.clusterId,
@@ -171,13 +159,12 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       protocol: this.protocol,
       transferBegun: (to) => this.#snapshotting.transferBegun(to),
       transferEnded: (to, outcome) => this.#snapshotting.transferEnded(to, outcome),
-      clock,
-      logger: this.#logger,
+      ...tools,
     });
     this.inbox = new SnapshotInbox(this.#raft, storage.snapshots, {
       install: (offer, staged) => this.#requests.install(offer, staged),
       violated: (from, detail) => this.protocol.violated(from, detail),
-      watch: (work) => watched(work, host.fail),
+      watch,
     });
     storage.directory.onLost((error) => this.#fail(error));
     this.#logger.info({ ...this.recovery }, "recovered");
@@ -208,6 +195,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /** The core, to be read only. */
   get raft(): RaftView {
     return this.#raft;
+  }
+
+  /** Highest index that this node knows to be committed, whether its own log reaches so far or not. */
+  get knownCommit(): number {
+    return Math.max(this.#raft.log.commit, this.#requests.leaderCommit);
   }
 
   /** The state machine, to be read only. */
@@ -258,14 +250,23 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Waits until the state machine may be read linearizably: its state is then at least as new as any write answered before the call.
+   * Returns the index that makes it so: another member that has applied it may be read as well.
    * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
-  async linearizableRead(signal?: AbortSignal): Promise<void> {
+  async linearizableRead(signal?: AbortSignal): Promise<number> {
     this.#assertRunning(signal);
     // A leader that cannot commit an entry of its own term knows of no index to read at.
     if (this.#raft.role === "leader" && !this.#raft.isEstablishedLeader) this.#alarms.assertRoom();
     const index = await this.#reads.index(signal);
     await this.waitApplied(index, signal);
+    return index;
+  }
+
+  /** Commits an entry that changes nothing, and returns its index when it is applied. @throws CairnError as {@link propose} does */
+  async barrier(signal?: AbortSignal): Promise<number> {
+    this.#assertRunning(signal);
+    this.#alarms.assertRoom();
+    return this.#leadership.barrier(signal);
   }
 
   /** Waits until this node has applied `index`. @throws CairnError CANCELLED; DISK_FULL when it cannot apply anything now */
@@ -435,12 +436,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     try {
       core();
       this.#snapshotting.tick();
+      this.#turns.wake();
     } catch (error) {
       // Nobody called this who could be told.
       this.#fail(error);
-      return;
     }
-    this.#turns.wake();
   }
 
   #assertRunning(signal?: AbortSignal): void {

@@ -96,6 +96,11 @@ export interface NodeOptions<Result, Machine extends StateMachine<Result>> {
   readonly random?: (() => number) | undefined;
   readonly logger?: Logger | undefined;
   /**
+   * Called after each turn of the node's work: anything that its `raft`, `machine` and `snapshotting` show may have changed. It must
+   * be quick, and must not throw.
+   */
+  readonly onTurn?: (() => void) | undefined;
+  /**
    * Called once when the node finds that it has less than it acknowledged (T3). It runs on without vote or word, so that what it has can be
    * read; it should be stopped, and replaced by one with a new directory.
    */

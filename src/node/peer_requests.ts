@@ -27,6 +27,8 @@ export type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
 export class PeerRequests {
   readonly #answers = new PendingAnswers<Response>();
   #nextRequest = 1;
+  /** Highest commit index that a leader has told this node of: how far the cluster is, as far as this node knows. */
+  leaderCommit = 0;
   /** The received snapshot that a Ready may ask to be installed. */
   staged: StagedSnapshot | undefined;
 
@@ -40,7 +42,10 @@ export class PeerRequests {
     this.#check(message);
     for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
     if (message.entries.length > 0 && this.room.shortage !== undefined) throw outOfRoom(this.room.shortage);
-    return (await this.#step(message)) as AppendEntriesAnswer;
+    const answer = this.#step(message);
+    // Of a leader whose term is over, too: what is committed stays so.
+    this.leaderCommit = Math.max(this.leaderCommit, message.leaderCommit);
+    return (await answer) as AppendEntriesAnswer;
   }
 
   async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {

@@ -78,7 +78,7 @@ export class SessionCalls {
   }
 
   /** Answers reads when the node's state may be read. */
-  #read(calls: readonly SessionCall[], confirmed: Promise<void>): void {
+  #read(calls: readonly SessionCall[], confirmed: Promise<unknown>): void {
     confirmed.then(
       () => {
         for (const call of calls) this.onAnswer({ take: () => this.#readAnswer(call) });

@@ -1,0 +1,40 @@
+import type { PeerRequest, Response } from "../core/messages.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { PeerRequests } from "./peer_requests.js";
+import type { Proposals } from "./proposals.js";
+import type { ReadyObserver } from "./ready_loop.js";
+import type { Snapshotting } from "./snapshotting.js";
+import type { AppliedWaiters } from "./waiters.js";
+
+/** The parts of a node that learn from the loop what it has done. */
+export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
+  readonly machine: Machine;
+  readonly proposals: Proposals<Result>;
+  readonly waiters: AppliedWaiters;
+  readonly requests: PeerRequests;
+  readonly snapshotting: Snapshotting<Machine>;
+  send(message: Response | PeerRequest): void;
+  turn(): void;
+}
+
+/** Tells a node's parts what its loop has done: callers get their answers, the snapshot policy its counts. */
+export function observerOf<Result, Machine extends StateMachine<Result>>(
+  parts: ObservingParts<Result, Machine>,
+): ReadyObserver<Result> {
+  const { machine, proposals, waiters, requests, snapshotting } = parts;
+  return {
+    staged: () => requests.staged,
+    applied: (entries, results) => {
+      proposals.applied(entries, results);
+      waiters.reached(machine.appliedIndex);
+      snapshotting.applied(entries[0]!.index, machine.appliedIndex);
+    },
+    installed: (info, ms) => {
+      proposals.overtaken(info.index);
+      waiters.reached(info.index);
+      snapshotting.installed(info, ms);
+    },
+    send: (message) => parts.send(message),
+    advanced: () => parts.turn(),
+  };
+}
