@@ -52,6 +52,8 @@ export const limits = Object.freeze({
   peerCallMs: 2_000,
   /** A peer that has refused an AppendEntries stream gets a new one after so many milliseconds. */
   peerPauseMs: 250,
+  /** Longest encoded result of a command to an application's own machine, for callers of other members. */
+  machineResultBytes: 4 * MiB - 64 * KiB,
   /** A part of a Range answer holds about so many bytes. */
   rangePartBytes: 256 * KiB,
   /** Calls of one Session stream that are in the works or whose answers wait to be sent; the server reads no further meanwhile. */
@@ -245,6 +247,7 @@ assert(
 );
 assert(limits.peerAppendsInFlight <= limits.appendsInFlight, "a follower takes what a leader may have in flight");
 assert(limits.appendBytes < limits.messageBytes, "an AppendEntries message fits a gRPC message");
+assert(limits.machineResultBytes + 4 * KiB < limits.messageBytes, "a longest result fits a gRPC message");
 assert(limits.installChunkBytes <= limits.transferChunkBytes, "a chunk is not too large for its receiver");
 assert(limits.transferChunkBytes + 64 * KiB <= limits.messageBytes, "a transfer chunk fits a gRPC message");
 assert(limits.snapshotChunkBytes <= limits.snapshotChunkBytesMax, "a written snapshot chunk can be read");

@@ -12,12 +12,12 @@ import { logInfoOf, statusOf } from "./admin_status.js";
 import { cancelTransfer, transfersOf } from "./admin_transfers.js";
 import { snapshotInfoToMessage } from "./convert.js";
 import type { Introducer } from "./introducer.js";
-import type { KeyValueNode } from "./key_value_node.js";
+import type { ServedNode } from "./served_node.js";
 import type { StateComparison } from "./verify_state.js";
 
 /** The operators' service of a node. */
 export function adminService(
-  node: KeyValueNode,
+  node: ServedNode,
   comparison: StateComparison,
   introducer?: Introducer,
 ): ServiceImplementation<typeof AdminService> {
@@ -110,7 +110,7 @@ function toSnapshotRequest({ trigger, keepLogBytes }: TakeSnapshotRequest): Snap
   };
 }
 
-function findSnapshot(node: KeyValueNode, index: number): SnapshotInfo {
+function findSnapshot(node: ServedNode, index: number): SnapshotInfo {
   const all = node.snapshots.list();
   const found = index === 0 ? all[0] : all.find((info) => info.index === index);
   if (found !== undefined) return found;

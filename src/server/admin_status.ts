@@ -17,7 +17,7 @@ import type { HealthVerdict as Verdict } from "../node/health.js";
 import type { LastSnapshot, SnapshotReason as Reason } from "../node/snapshot_reason.js";
 import { membershipToMessage } from "../storage/membership_message.js";
 import { version } from "../version.js";
-import type { KeyValueNode } from "./key_value_node.js";
+import type { ServedNode } from "./served_node.js";
 
 const roles: Readonly<Record<Role, NodeRole>> = {
   follower: NodeRole.FOLLOWER,
@@ -61,7 +61,7 @@ const verdicts: Readonly<Record<Verdict, HealthVerdict>> = {
 
 /** What a node is and where it stands. */
 export function statusOf(
-  node: KeyValueNode,
+  node: ServedNode,
   further: readonly string[] = [],
 ): MessageInitShape<typeof GetStatusResponseSchema> {
   const { raft, recovery } = node;
@@ -116,7 +116,7 @@ function lastSnapshotToMessage(last: LastSnapshot): MessageInitShape<typeof Last
 }
 
 /** The extent of a node's log. */
-export function logInfoOf(node: KeyValueNode): MessageInitShape<typeof GetLogInfoResponseSchema> {
+export function logInfoOf(node: ServedNode): MessageInitShape<typeof GetLogInfoResponseSchema> {
   const { log, snapshot, term } = node.raft;
   const { segments, diskBytes } = node.logStats;
   return {

@@ -4,18 +4,18 @@ import { nameOf } from "../core/ids.js";
 import { CairnError } from "../errors.js";
 import type { IncomingTransfer } from "../node/snapshot_inbox.js";
 import type { OutgoingTransfer } from "../node/snapshot_outbox.js";
-import type { KeyValueNode } from "./key_value_node.js";
+import type { ServedNode } from "./served_node.js";
 
 type TransferInit = MessageInitShape<typeof TransferSchema>;
 
 /** Snapshots that a node sends or receives, as ListTransfers names them. */
-export function transfersOf(node: KeyValueNode): TransferInit[] {
+export function transfersOf(node: ServedNode): TransferInit[] {
   const { transfer } = node.inbox;
   return [...node.transfers.map(outgoing), ...(transfer === undefined ? [] : [incoming(transfer)])];
 }
 
 /** Ends the transfer with this id. @throws CairnError NOT_FOUND; FAILED_PRECONDITION when it is being installed here */
-export async function cancelTransfer(node: KeyValueNode, id: string): Promise<void> {
+export async function cancelTransfer(node: ServedNode, id: string): Promise<void> {
   const { transfer } = node.inbox;
   const sent = node.transfers.find((each) => idOfOutgoing(each) === id);
   if (sent !== undefined) sent.cancel();

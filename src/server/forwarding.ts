@@ -1,44 +1,60 @@
-import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import type { DescService } from "@bufbuild/protobuf";
 import { CairnError, hasCode } from "../errors.js";
 import type { Client } from "../transport/bridge_client.js";
 import type { CallContext } from "../transport/call_context.js";
-import type { CallSettings } from "../transport/channel.js";
+import type { CallSettings, ChannelSettings } from "../transport/channel.js";
 import { ChannelPool } from "../transport/channel_pool.js";
-import type { KeyValueNode } from "./key_value_node.js";
 import { addressOf, explained } from "./leader_hint.js";
+import type { ServedNode } from "./served_node.js";
 
 /** Metadata of a call that a member passes on: who does, and of which cluster. A call that has it is not passed on again. */
 const FORWARDED_BY_KEY = "cairn-forwarded-by";
 const CLUSTER_KEY = "cairn-cluster";
 
-type Leader = Client<typeof KeyValueService>;
+/** The node that passes calls on. */
+export type ForwardingNode = Pick<ServedNode, "id" | "clusterId" | "raft">;
+
+/** A call that may be passed on. */
+export type ForwardedCall = Pick<CallContext, "signal" | "metadata" | "deadlineMs">;
+
+export interface ForwardingOptions {
+  /** host:port at which members are to be reached from here, by id, where that is not what the membership says. */
+  readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
+  readonly channels?: ChannelSettings | undefined;
+}
 
 /** The leader that a call is passed on to, and what to say along. */
-interface Forward {
+interface Forward<Service extends DescService> {
   readonly id: string;
   readonly address: string;
-  readonly client: Leader;
+  readonly client: Client<Service>;
   readonly settings: CallSettings;
 }
 
 /**
- * Passes calls that reach a node which does not lead on to the leader, once, with what is left of their time and their cancellation. A
+ * Passes calls of one service that reach a node which does not lead on to the leader, once, with what is left of their time and their cancellation. A
  * write during which the connection to the leader breaks is of unknown outcome; one that could not be sent at all has not happened.
  */
-export class Forwarding {
-  readonly #channels = new ChannelPool();
+export class Forwarding<Service extends DescService> {
+  readonly #channels: ChannelPool;
   /** By address: one for each leader that this node has followed. */
-  readonly #leaders = new Map<string, Leader>();
+  readonly #leaders = new Map<string, Client<Service>>();
 
-  constructor(private readonly node: KeyValueNode) {}
+  constructor(
+    private readonly node: ForwardingNode,
+    private readonly service: Service,
+    private readonly options: ForwardingOptions = {},
+  ) {
+    this.#channels = new ChannelPool(options.channels);
+  }
 
   /** Answers `here`, or else `there`. */
   async once<Here, There>(
-    context: CallContext,
+    context: ForwardedCall,
     here: () => Promise<Here>,
-    there: (leader: Leader, settings: CallSettings) => Promise<There>,
+    there: (leader: Client<Service>, settings: CallSettings) => Promise<There>,
   ): Promise<Here | There> {
-    let forward: Forward | undefined;
+    let forward: Forward<Service> | undefined;
     try {
       this.#checkCluster(context);
       return await here();
@@ -54,11 +70,11 @@ export class Forwarding {
 
   /** The same for an answer in parts. Nothing of it may come from `here` when this node does not lead. */
   async *stream<Here, There>(
-    context: CallContext,
+    context: ForwardedCall,
     here: () => AsyncIterable<Here>,
-    there: (leader: Leader, settings: CallSettings) => AsyncIterable<There>,
+    there: (leader: Client<Service>, settings: CallSettings) => AsyncIterable<There>,
   ): AsyncGenerator<Here | There, void, undefined> {
-    let forward: Forward | undefined;
+    let forward: Forward<Service> | undefined;
     try {
       this.#checkCluster(context);
       return yield* here();
@@ -78,7 +94,7 @@ export class Forwarding {
   }
 
   /** An address may have come to belong to a member of another cluster since it was written down. */
-  #checkCluster({ metadata }: CallContext): void {
+  #checkCluster({ metadata }: ForwardedCall): void {
     const cluster = metadata.get(CLUSTER_KEY);
     if (cluster === undefined || cluster === this.node.clusterId) return;
     const text = `the call was passed on within cluster ${cluster}, but this node belongs to ${this.node.clusterId}`;
@@ -86,9 +102,9 @@ export class Forwarding {
   }
 
   /** Where a call goes that has failed here; throws the failure when it goes nowhere. */
-  #forwardOf(error: unknown, { metadata, deadlineMs, signal }: CallContext): Forward {
+  #forwardOf(error: unknown, { metadata, deadlineMs, signal }: ForwardedCall): Forward<Service> {
     const id = hasCode(error, "NOT_LEADER") ? error.leaderHint : undefined;
-    const address = id === this.node.id ? undefined : addressOf(this.node, id);
+    const address = id === this.node.id ? undefined : this.#addressOf(id);
     const isForwarded = metadata.get(FORWARDED_BY_KEY) !== undefined;
     if (id === undefined || address === undefined || isForwarded) throw explained(error, this.node);
     return {
@@ -103,15 +119,20 @@ export class Forwarding {
     };
   }
 
-  #leaderAt(address: string): Leader {
+  #addressOf(id: string | undefined): string | undefined {
+    const given = id === undefined ? undefined : this.options.peerAddresses?.[id];
+    return given ?? addressOf(this.node, id);
+  }
+
+  #leaderAt(address: string): Client<Service> {
     const known = this.#leaders.get(address);
     if (known !== undefined) return known;
-    const leader = this.#channels.get(address).client(KeyValueService);
+    const leader = this.#channels.get(address).client(this.service);
     this.#leaders.set(address, leader);
     return leader;
   }
 
-  #failure(error: unknown, { id, address }: Forward): unknown {
+  #failure(error: unknown, { id, address }: Forward<Service>): unknown {
     if (!hasCode(error, "UNREACHABLE")) return error;
     const text = `node ${this.node.id} is not the leader, and the leader ${id} did not answer: ${error.text}`;
     return new CairnError("UNREACHABLE", text, { cause: error, leaderHint: id, leaderAddress: address });

@@ -1,6 +1,6 @@
 import type { Base, Introduced, Introduction, Standing } from "../core/introduction.js";
-import type { KeyValueNode } from "./key_value_node.js";
 import { addressOf } from "./leader_hint.js";
+import type { ServedNode } from "./served_node.js";
 
 /** Says what a node is to those that have no cluster in common with it. */
 export interface Introducer {
@@ -12,7 +12,7 @@ export interface Introducer {
 }
 
 /** Introduces a node that was given its identity: it has a cluster from its beginning, and promises nothing. */
-export function memberIntroducer(node: KeyValueNode): Introducer {
+export function memberIntroducer(node: ServedNode): Introducer {
   return {
     base: undefined,
     warnings: [],
@@ -24,7 +24,7 @@ export function memberIntroducer(node: KeyValueNode): Introducer {
 }
 
 /** Returns what a member says about its cluster: the newest membership that it knows to be committed, and the leader. */
-export function memberStanding(node: Pick<KeyValueNode, "raft" | "clusterId">): Standing & { kind: "member" } {
+export function memberStanding(node: Pick<ServedNode, "raft" | "clusterId">): Standing & { kind: "member" } {
   const { raft, clusterId } = node;
   const { index, members } = raft.membershipAt(raft.log.commit);
   const leader =

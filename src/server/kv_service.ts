@@ -28,7 +28,7 @@ type Command = MessageInitShape<typeof CommandSchema>;
 /** The clients' service of a node. */
 export function keyValueService(
   node: KeyValueNode,
-  forwarding: Forwarding,
+  forwarding: Forwarding<typeof KeyValueService>,
   sessions: Sessions,
 ): ServiceImplementation<typeof KeyValueService> {
   return {

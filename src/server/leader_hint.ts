@@ -1,18 +1,18 @@
 import { CairnError, type CairnErrorOptions } from "../errors.js";
-import type { KeyValueNode } from "./key_value_node.js";
+import type { ServedNode } from "./served_node.js";
 
 /** What a caller is advised to wait when too much is waiting, in ms: about as long as a slow disk takes to write what waits. */
 const RETRY_AFTER_MS = 50;
 
 /** host:port of a member as its peers reach it; undefined when it is none, or runs alone. */
-export function addressOf(node: Pick<KeyValueNode, "raft">, id: string | undefined): string | undefined {
+export function addressOf(node: Pick<ServedNode, "raft">, id: string | undefined): string | undefined {
   if (id === undefined) return undefined;
   const address = node.raft.membership.members.find((member) => member.id === id)?.address;
   return address === "" ? undefined : address;
 }
 
 /** An error with what helps its caller on: where the leader is, or when to try again. */
-export function explained(error: unknown, node: KeyValueNode): unknown {
+export function explained(error: unknown, node: Pick<ServedNode, "raft">): unknown {
   if (!(error instanceof CairnError)) return error;
   const help = helpOf(error, node);
   if (help === undefined) return error;
@@ -20,7 +20,7 @@ export function explained(error: unknown, node: KeyValueNode): unknown {
   return new CairnError(code, text, { cause, leaderHint, leaderAddress, retryAfterMs, ...help });
 }
 
-function helpOf({ code, ...error }: CairnError, node: KeyValueNode): CairnErrorOptions | undefined {
+function helpOf({ code, ...error }: CairnError, node: Pick<ServedNode, "raft">): CairnErrorOptions | undefined {
   if (code === "BUSY" && error.retryAfterMs === undefined) return { retryAfterMs: RETRY_AFTER_MS };
   if (code !== "NOT_LEADER" || error.leaderAddress !== undefined) return undefined;
   return { leaderAddress: addressOf(node, error.leaderHint) };

@@ -29,15 +29,15 @@ import {
 import { checkPeer } from "./convert.js";
 import { type Introducer, memberIntroducer } from "./introducer.js";
 import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./introductions.js";
-import type { KeyValueNode } from "./key_value_node.js";
 import { explained } from "./leader_hint.js";
+import type { ServedNode } from "./served_node.js";
 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
 type InstallResponse = MessageInitShape<typeof InstallSnapshotResponseSchema>;
 
 /** The peer-to-peer service of a node. */
 export function raftService(
-  node: KeyValueNode,
+  node: ServedNode,
   introducer: Introducer = memberIntroducer(node),
 ): ServiceImplementation<typeof RaftService> {
   return {
@@ -90,7 +90,7 @@ export function raftService(
   };
 }
 
-async function append(node: KeyValueNode, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
+async function append(node: ServedNode, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
   const answer = await node.appendEntries(judged(node, from, () => toAppend(from, request)));
   const { rejection } = answer;
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
@@ -137,7 +137,7 @@ function toAppend(from: string, request: AppendEntriesRequest) {
 }
 
 /** Reads a peer's message; the operator is told of one that no correct peer sends. */
-function judged<Message>(node: KeyValueNode, from: string, read: () => Message): Message {
+function judged<Message>(node: ServedNode, from: string, read: () => Message): Message {
   try {
     return read();
   } catch (error) {
@@ -159,7 +159,7 @@ function leaderTerm(value: bigint): number {
 
 async function* fromRequests(
   requests: AsyncIterable<InstallSnapshotRequest>,
-  node: KeyValueNode,
+  node: ServedNode,
 ): AsyncGenerator<InstallMessage, void, undefined> {
   let from: string | undefined;
   for await (const { message } of requests) {

@@ -1,6 +1,6 @@
+import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { checkObject, checkText } from "../arguments.js";
 import { CairnError } from "../errors.js";
@@ -9,15 +9,13 @@ import { addService } from "../transport/bridge_server.js";
 import { serverOptions } from "../transport/grpc_options.js";
 import { widenWindows } from "../transport/server_windows.js";
 import { adminService } from "./admin_service.js";
-import { Forwarding } from "./forwarding.js";
 import type { Introducer } from "./introducer.js";
 import type { KeyValueNode } from "./key_value_node.js";
-import { keyValueService } from "./kv_service.js";
+import { keyValueServices } from "./key_value_services.js";
+import type { MachineServices } from "./machine_services.js";
 import { raftService } from "./raft_service.js";
-import { Sessions } from "./session_service.js";
+import type { ServedNode } from "./served_node.js";
 import { StateComparison } from "./verify_state.js";
-
-const services = [RaftService, KeyValueService, AdminService];
 
 /** How long calls that are being answered may take to end when the server stops, in milliseconds. */
 const STOP_GRACE_MS = 2_000;
@@ -34,6 +32,11 @@ export interface ServerOptions {
   readonly logger?: Logger | undefined;
 }
 
+/** For a node whose state machine is not the key-value store. */
+export interface OwnServerOptions extends ServerOptions {
+  readonly machineServices: MachineServices;
+}
+
 /** The gRPC server of a node: all its services on one port. */
 export class CairnServer {
   private constructor(
@@ -42,13 +45,20 @@ export class CairnServer {
     readonly address: string,
     private readonly setServing: (serving: boolean) => void,
     private readonly stopping: AbortController,
-    private readonly sessions: Sessions,
-    private readonly forwarding: Forwarding,
+    private readonly machine: MachineServices,
     private readonly comparison: StateComparison,
   ) {}
 
-  /** Starts to serve a node. @throws CairnError INVALID_ARGUMENT when the address cannot be listened on */
-  static async start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer> {
+  /**
+   * Starts to serve a node of the key-value store, or of another state machine with its own services. @throws CairnError INVALID_ARGUMENT
+   * when the address cannot be listened on
+   */
+  static start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer>;
+  static start(node: ServedNode, options: OwnServerOptions): Promise<CairnServer>;
+  static async start(
+    node: ServedNode,
+    options: ServerOptions & { readonly machineServices?: MachineServices },
+  ): Promise<CairnServer> {
     checkObject("node", node);
     checkText("listen", checkObject("options", options).listen);
     const logger = options.logger ?? silentLogger;
@@ -56,28 +66,28 @@ export class CairnServer {
     if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
-    const sessions = new Sessions(node);
-    const forwarding = new Forwarding(node);
-    const comparison = new StateComparison(node, options.peerAddresses);
+    const machine = options.machineServices ?? keyValueServices(node as KeyValueNode);
+    const comparison = new StateComparison(node, machine, options.peerAddresses);
     // A peer's stream would go on for ever.
     addService(server, RaftService, raftService(node, options.introducer), {
       onUnexpectedError,
       stopping: stopping.signal,
     });
-    addService(server, KeyValueService, keyValueService(node, forwarding, sessions), { onUnexpectedError });
+    machine.addTo(server, { onUnexpectedError });
     addService(server, AdminService, adminService(node, comparison, options.introducer), { onUnexpectedError });
-    const setServing = options.discoverable === false ? () => {} : await addDiscovery(server);
+    const services = [RaftService, ...machine.services, AdminService];
+    const setServing = options.discoverable === false ? () => {} : await addDiscovery(server, services);
     const port = await bind(server, options.listen);
     setServing(true);
     const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
-    return new CairnServer(server, `${host}:${port}`, setServing, stopping, sessions, forwarding, comparison);
+    return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison);
   }
 
   /** Stops: takes no more calls, lets those under way end, and cuts off those that do not end in time. Peers' streams end at once. */
   async stop(): Promise<void> {
     this.setServing(false);
     this.stopping.abort(new CairnError("STOPPED", "the node is stopping"));
-    this.sessions.stop();
+    this.machine.stop();
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => this.server.forceShutdown(), STOP_GRACE_MS);
       this.server.tryShutdown(() => {
@@ -85,20 +95,23 @@ export class CairnServer {
         resolve();
       });
     });
-    this.forwarding.close();
+    this.machine.close();
     this.comparison.close();
   }
 
   /** Stops as if the process had been killed. */
   kill(): void {
     this.server.forceShutdown();
-    this.forwarding.close();
+    this.machine.close();
     this.comparison.close();
   }
 }
 
 /** Health and reflection; loaded only where they are wanted, because they bring a second protobuf library along. */
-async function addDiscovery(server: grpc.Server): Promise<(serving: boolean) => void> {
+async function addDiscovery(
+  server: grpc.Server,
+  services: readonly DescService[],
+): Promise<(serving: boolean) => void> {
   const [{ Health, healthService }, { addReflection }] = await Promise.all([
     import("./health.js"),
     import("./reflection.js"),

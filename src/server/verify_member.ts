@@ -1,11 +1,9 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { type CompareAndSetRequestSchema, KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { limits } from "../core/limits.js";
 import { CairnError, hasCode } from "../errors.js";
 import { type Client, openChannel, type SharedChannel } from "../transport/bridge_client.js";
 import { toIndex } from "../transport/counters.js";
-import type { KeyValueNode } from "./key_value_node.js";
+import type { ServedNode } from "./served_node.js";
 
 /** How far a member is. */
 export interface Standing {
@@ -29,7 +27,7 @@ export interface Comparable {
 
 /** The node that was asked. */
 export class Here implements Comparable {
-  constructor(private readonly node: KeyValueNode) {}
+  constructor(private readonly node: ServedNode) {}
 
   get id(): string {
     return this.node.id;
@@ -109,12 +107,9 @@ export class There implements Comparable {
     return snapshots.find((info) => info.index === BigInt(index))?.sha256;
   }
 
-  async compareAndSet(
-    request: MessageInitShape<typeof CompareAndSetRequestSchema>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const settings = { signal, timeoutMs: limits.verifyIdleMs };
-    await this.#channel.client(KeyValueService).compareAndSet(request, settings);
+  /** For calls of other services. */
+  get channel(): SharedChannel {
+    return this.#channel;
   }
 
   close(): void {

@@ -3,15 +3,11 @@ import type { MemberDigestSchema, VerifyStateResponseSchema } from "../../gen/ca
 import { limits } from "../core/limits.js";
 import { CairnError, hasCode } from "../errors.js";
 import { hex } from "../storage/snapshots/format.js";
-import { execute } from "./key_value_calls.js";
-import type { KeyValueNode } from "./key_value_node.js";
+import type { MachineServices } from "./machine_services.js";
+import type { ServedNode } from "./served_node.js";
 import { type Comparable, Here, type Standing, There } from "./verify_member.js";
 
 type MemberDigest = MessageInitShape<typeof MemberDigestSchema>;
-
-/** A key that nobody has, as far as this matters: a comparison with the version below cannot succeed whatever is there. */
-const ANY_KEY = Buffer.from("cairn");
-const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);
 
 /** What became of a member's part. `moved`: it has no state at that index any more, but a newer one. */
 type Outcome = { readonly sha256: Uint8Array } | { readonly error: CairnError } | { readonly moved: CairnError };
@@ -25,7 +21,8 @@ export class StateComparison {
   readonly #members = new Map<string, There>();
 
   constructor(
-    private readonly node: KeyValueNode,
+    private readonly node: ServedNode,
+    private readonly machine: Pick<MachineServices, "advance">,
     /** host:port at which members are to be reached from here, where that is not what the membership says. */
     private readonly addresses: Readonly<Record<string, string>> = {},
   ) {}
@@ -77,16 +74,15 @@ export class StateComparison {
   }
 
   /**
-   * Has the cluster commit a command that changes nothing, so that there is an index that no snapshot is at yet. Without a leader that is not to
+   * Has the cluster commit something that changes nothing, so that there is an index that no snapshot is at yet. Without a leader that is not to
    * be had, and what there is can be compared all the same.
    */
   async #advance(signal: AbortSignal): Promise<void> {
-    const value = { key: ANY_KEY, expected: { case: "version", value: NO_VERSION }, newValue: ANY_KEY } as const;
     const { leader, membership } = this.node.raft;
     const there = membership.members.find(({ id }) => id === leader && id !== this.node.id);
+    const at = there && (this.#memberOf(there.id, there.address) as There).channel;
     try {
-      if (there === undefined) await execute(this.node, { operation: { case: "compareAndSet", value } }, signal);
-      else await (this.#memberOf(there.id, there.address) as There).compareAndSet(value, signal);
+      await this.machine.advance(at, signal);
     } catch (error) {
       if (signal.aborted) throw error;
     }

@@ -1,0 +1,35 @@
+import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { limits } from "../core/limits.js";
+import { addService } from "../transport/bridge_server.js";
+import { Forwarding } from "./forwarding.js";
+import { execute } from "./key_value_calls.js";
+import type { KeyValueNode } from "./key_value_node.js";
+import { keyValueService } from "./kv_service.js";
+import type { MachineServices } from "./machine_services.js";
+import { Sessions } from "./session_service.js";
+
+/** A comparison with this version cannot succeed, whatever is under the key. */
+const ANY_KEY = Buffer.from("cairn");
+const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);
+
+/** The services of a node whose state machine is the key-value store. */
+export function keyValueServices(node: KeyValueNode): MachineServices {
+  const sessions = new Sessions(node);
+  const forwarding = new Forwarding(node, KeyValueService);
+  return {
+    services: [KeyValueService],
+    addTo: (server, options) =>
+      addService(server, KeyValueService, keyValueService(node, forwarding, sessions), options),
+    async advance(leader, signal) {
+      const value = { key: ANY_KEY, expected: { case: "version", value: NO_VERSION }, newValue: ANY_KEY } as const;
+      if (leader === undefined) {
+        await execute(node, { operation: { case: "compareAndSet", value } }, signal);
+      } else {
+        const settings = { signal, timeoutMs: limits.verifyIdleMs };
+        await leader.client(KeyValueService).compareAndSet(value, settings);
+      }
+    },
+    stop: () => sessions.stop(),
+    close: () => forwarding.close(),
+  };
+}

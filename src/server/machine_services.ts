@@ -1,0 +1,20 @@
+import type { DescService } from "@bufbuild/protobuf";
+import type * as grpc from "@grpc/grpc-js";
+import type { SharedChannel } from "../transport/bridge_client.js";
+import type { AddServiceOptions } from "../transport/bridge_server.js";
+
+/** The services of a node's state machine, beside those that every node has. */
+export interface MachineServices {
+  /** All of them, for health and reflection. */
+  readonly services: readonly DescService[];
+  addTo(server: Pick<grpc.Server, "addService">, options: AddServiceOptions): void;
+  /**
+   * Has the cluster commit an entry that leaves the state as it is. The entry goes in here, or through `leader`, a channel to the member
+   * that leads.
+   */
+  advance(leader: SharedChannel | undefined, signal: AbortSignal): Promise<void>;
+  /** Reads no more calls of streams that are open; those that are read are answered. */
+  stop(): void;
+  /** Ends the calls that are under way at the leader. */
+  close(): void;
+}

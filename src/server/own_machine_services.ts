@@ -1,0 +1,58 @@
+import { MachineService } from "../../gen/cairn/v1/machine_pb.js";
+import { limits } from "../core/limits.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { CairnNode } from "../node/node.js";
+import { addService, type ServiceImplementation } from "../transport/bridge_server.js";
+import { Forwarding } from "./forwarding.js";
+import type { MachineServices } from "./machine_services.js";
+import { encodedResult, type ResultCodec } from "./own_machine.js";
+
+/** The services of a node whose state machine is an application's own. */
+export function ownMachineServices<Result, Machine extends StateMachine<Result>>(
+  node: CairnNode<Result, Machine>,
+  codec: ResultCodec<Result>,
+): MachineServices {
+  const forwarding = new Forwarding(node, MachineService);
+  return {
+    services: [MachineService],
+    addTo: (server, options) => addService(server, MachineService, machineService(node, codec, forwarding), options),
+    async advance(leader, signal) {
+      if (leader === undefined) await node.barrier(signal);
+      else await leader.client(MachineService).barrier({}, { signal, timeoutMs: limits.verifyIdleMs });
+    },
+    stop: () => {},
+    close: () => forwarding.close(),
+  };
+}
+
+function machineService<Result, Machine extends StateMachine<Result>>(
+  node: CairnNode<Result, Machine>,
+  codec: ResultCodec<Result>,
+  forwarding: Forwarding<typeof MachineService>,
+): ServiceImplementation<typeof MachineService> {
+  return {
+    propose: (request, context) =>
+      forwarding.once(
+        context,
+        async () => {
+          const { index, result } = await node.propose(request.command, context.signal);
+          return { index: BigInt(index), result: encodedResult(codec, index, result) };
+        },
+        (leader, settings) => leader.propose(request, settings),
+      ),
+
+    readIndex: (request, context) =>
+      forwarding.once(
+        context,
+        async () => ({ index: BigInt(await node.linearizableRead(context.signal)) }),
+        (leader, settings) => leader.readIndex(request, settings),
+      ),
+
+    barrier: (request, context) =>
+      forwarding.once(
+        context,
+        async () => ({ index: BigInt(await node.barrier(context.signal)) }),
+        (leader, settings) => leader.barrier(request, settings),
+      ),
+  };
+}

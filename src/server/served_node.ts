@@ -1,0 +1,33 @@
+import type { StateMachine } from "../machine/state_machine.js";
+import type { CairnNode } from "../node/node.js";
+
+/** A node as the services see it that every node has, whatever its state machine is. */
+export type ServedNode = Pick<
+  CairnNode<unknown, StateMachine>,
+  | "id"
+  | "incarnation"
+  | "clusterId"
+  | "identity"
+  | "elections"
+  | "recovery"
+  | "inbox"
+  | "protocol"
+  | "fitness"
+  | "raft"
+  | "machine"
+  | "snapshots"
+  | "logStats"
+  | "transfers"
+  | "snapshotting"
+  | "isDiskFull"
+  | "waitApplied"
+  | "appendEntries"
+  | "requestVote"
+  | "timeoutNow"
+  | "receiveSnapshot"
+  | "takeSnapshot"
+  | "compact"
+  | "campaign"
+  | "transferLeadership"
+  | "changeMembership"
+>;
