@@ -1,28 +1,31 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import type { KeyValueMachine } from "../machine/key_value_machine.js";
+import type { StateMachine } from "../machine/state_machine.js";
 import { CairnNode } from "../node/node.js";
 import type { NodeOptions } from "../node/options.js";
-import type { KeyValueNode } from "../server/key_value_node.js";
+import type { MachineServices } from "../server/machine_services.js";
 import { CairnServer } from "../server/server.js";
 import { nodeFileSystem } from "../storage/fs.js";
 import { Contacts } from "./contacts.js";
 import type { World } from "./world.js";
 
 /** How to run the node of a member; whose it is comes from its directory. */
-export type MemberNodeOptions = Omit<
-  NodeOptions<CommandResult, KeyValueMachine>,
+export type MemberNodeOptions<Result, Machine extends StateMachine<Result>> = Omit<
+  NodeOptions<Result, Machine>,
   "clusterId" | "newClusterId" | "members" | "onLost" | "fs" | "clock"
 >;
 
-/** The world of a member that serves gRPC. */
-export function grpcWorld(options: MemberNodeOptions): World<KeyValueNode> {
+/** The world of a member that serves gRPC. `servicesOf` makes the services of a node's state machine. */
+export function grpcWorld<Result, Machine extends StateMachine<Result>>(
+  options: MemberNodeOptions<Result, Machine>,
+  servicesOf: (node: CairnNode<Result, Machine>) => MachineServices,
+): World<CairnNode<Result, Machine>> {
   const contacts = new Contacts();
   const { peerAddresses, logger } = options;
   return {
     fs: nodeFileSystem,
     startNode: (onLost) => CairnNode.start({ ...options, onLost }),
-    serve: (node, listen, introducer) => CairnServer.start(node, { listen, peerAddresses, logger, introducer }),
+    serve: (node, listen, introducer) =>
+      CairnServer.start(node, { listen, peerAddresses, logger, introducer, machineServices: servicesOf(node) }),
     ask: (contact, asked) => contacts.ask(contact, asked),
     join: (leader, joiner) => contacts.join(leader, joiner),
     pause: async (ms, signal) => {

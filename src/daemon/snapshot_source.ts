@@ -1,10 +1,13 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
+import { AdminService, type SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
 import { limits } from "../core/limits.js";
 import { CairnError, hasCode } from "../errors.js";
 import type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "../node/healing.js";
 import type { Logger } from "../node/logger.js";
-import { type AdminClient, ClusterAdmin } from "./cluster_admin.js";
+import type { Client } from "../transport/bridge_client.js";
+import { ChannelPool } from "../transport/channel_pool.js";
+
+type AdminClient = Client<typeof AdminService>;
 
 /** How long a member may take to say what it has, in milliseconds. */
 const LOOK_TIMEOUT_MS = 2_000;
@@ -34,14 +37,14 @@ export function peerSnapshotSource(options: {
       { reason: missing.refusal.text, peers },
       "a snapshot is missing or damaged: asking the other members for one",
     );
-    const admin = new ClusterAdmin(peers.map(([, address]) => address));
+    const channels = new ChannelPool({ connectTimeoutMs: LOOK_TIMEOUT_MS });
     const deadline = performance.now() + patienceMs;
     try {
       for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
         const reasons: string[] = [];
         for (const [id, address] of peers) {
           try {
-            const index = await fetchFrom(admin.at(address), missing, take, signal);
+            const index = await fetchFrom(channels.get(address).client(AdminService), missing, take, signal);
             logger.warn({ from: id, index }, "took a snapshot of another member in place of the one that is missing");
             return;
           } catch (error) {
@@ -54,7 +57,7 @@ export function peerSnapshotSource(options: {
         await pause(pauseMs, undefined, { signal });
       }
     } finally {
-      admin.close();
+      channels.close();
     }
   };
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { peerLog } from "../../src/cli/peer_log.js";
+import { peerLog } from "../../src/daemon/peer_log.js";
 import { CairnError } from "../../src/errors.js";
 import { silentLogger } from "../../src/node/logger.js";
 

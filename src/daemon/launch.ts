@@ -1,0 +1,75 @@
+import { CairnError } from "../errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import { type Logger, silentLogger } from "../node/logger.js";
+import type { CairnNode } from "../node/node.js";
+import type { MachineServices } from "../server/machine_services.js";
+import { grpcTransport } from "../transport/grpc_transport.js";
+import { grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
+import { Member, type MemberOptions } from "./member.js";
+import { peerLog } from "./peer_log.js";
+import { peerSnapshotSource } from "./snapshot_source.js";
+import type { MemberNode } from "./world.js";
+
+/** How many election timeouts a leader that stops takes at most to hand over, and how many milliseconds. */
+const HANDOVER_TIMEOUTS = 2;
+const HANDOVER_MS_MAX = 5_000;
+
+/** How to run a member that serves gRPC. */
+export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
+  readonly member: Omit<MemberOptions<MemberNode>, "world" | "directory" | "peerAddresses">;
+  readonly node: Omit<MemberNodeOptions<Result, Machine>, "transport" | "snapshotSource">;
+  /** Makes the services of the node's state machine. */
+  readonly servicesOf: (node: CairnNode<Result, Machine>) => MachineServices;
+  /** For how many milliseconds a member that lacks a snapshot asks the others for one before its start fails. */
+  readonly healTimeoutMs: number;
+  /** Ends a start that waits for another member's snapshot. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Starts a member with its node, its server, its connections to the others, and what heals it from them.
+ * @throws CairnError as {@link Member.start} does
+ */
+export function launch<Result, Machine extends StateMachine<Result>>(
+  options: LaunchOptions<Result, Machine>,
+): Promise<Member<CairnNode<Result, Machine>>> {
+  const { member, node, servicesOf, healTimeoutMs: patienceMs, signal } = options;
+  const { peerAddresses = {}, logger = silentLogger } = node;
+  // An address that is given for a name counts more than the founders' list.
+  const founders = member.claim.founders?.map(({ name, address }) => [name, address] as const) ?? [];
+  const addresses = { ...Object.fromEntries(founders), ...peerAddresses };
+  const world = grpcWorld<Result, Machine>(
+    {
+      ...node,
+      transport: grpcTransport({ onChange: peerLog(logger) }),
+      snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal }),
+    },
+    servicesOf,
+  );
+  return Member.start({ ...member, world, directory: node.directory, peerAddresses });
+}
+
+/**
+ * Hands leadership over, if the node leads others: a cluster whose leader is just gone waits for an election timeout. Never rejects; gives
+ * up after two election timeouts, or 5 s.
+ */
+export async function handOver(
+  node: Pick<CairnNode<unknown, StateMachine>, "id" | "raft" | "transferLeadership">,
+  { tickMs = 100, electionTicks = 10, logger = silentLogger }: HandoverOptions,
+): Promise<void> {
+  const { role, membership } = node.raft;
+  if (role !== "leader" || !membership.members.some((each) => each.role === "voter" && each.id !== node.id)) return;
+  const ms = Math.min(HANDOVER_TIMEOUTS * electionTicks * tickMs, HANDOVER_MS_MAX);
+  try {
+    const leader = await node.transferLeadership(undefined, AbortSignal.timeout(ms));
+    logger.info({ leader }, "handed leadership over");
+  } catch (error) {
+    logger.warn({ reason: CairnError.from(error).text }, "stopping without a successor");
+  }
+}
+
+export interface HandoverOptions {
+  readonly tickMs?: number | undefined;
+  readonly electionTicks?: number | undefined;
+  readonly logger?: Logger | undefined;
+}
