@@ -30,7 +30,13 @@ export type {
   Membership,
   SnapshotMeta,
 } from "./core/types.js";
+export { CairnMember } from "./daemon/cairn_member.js";
+export type { ClusterEvent, LagEvent, LeaderEvent, MembershipEvent, SnapshotEvent } from "./daemon/cluster_events.js";
+export type { MemberEvent } from "./daemon/events.js";
+export type { ProposeOptions, QueryOptions } from "./daemon/member_calls.js";
+export type { CairnMemberOptions } from "./daemon/member_options.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./errors.js";
+export { InMemoryMachine, type SimpleMachine } from "./machine/in_memory_machine.js";
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
 export type { SnapshotPolicy } from "./node/auto_snapshot.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/compaction.js";
@@ -43,6 +49,7 @@ export type { Committed } from "./node/proposals.js";
 export type { LastSnapshot, SnapshotReason } from "./node/snapshot_reason.js";
 export type { LogSync } from "./node/write_watch.js";
 export { openKeyValueMachine } from "./server/open_machine.js";
+export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/own_machine.js";
 export { CairnServer, type ServerOptions } from "./server/server.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export { version } from "./version.js";

@@ -54,8 +54,9 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "version.ts",
     "gen",
   ],
-  daemon: ["core", "machine", "storage", "transport", "node", "server", "errors.ts", "gen"],
+  daemon: ["core", "machine", "storage", "transport", "node", "server", "arguments.ts", "errors.ts", "gen"],
   "index.ts": [
+    "daemon",
     "core",
     "machine",
     "storage",

@@ -1,0 +1,220 @@
+import { checkFunction, checkObject, checkSignal, checkText, checkWholeNumber } from "../arguments.js";
+import { CairnError } from "../errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import { rethrow } from "../node/ending.js";
+import { type Logger, silentLogger } from "../node/logger.js";
+import type { CairnNode } from "../node/node.js";
+import type { Committed } from "../node/proposals.js";
+import { ownMachineServices } from "../server/own_machine_services.js";
+import { type ClusterEvent, type LeaderEvent, lagOf, NodeWatch } from "./cluster_events.js";
+import { handOver, launch } from "./launch.js";
+import type { Member } from "./member.js";
+import { MemberCalls, type ProposeOptions, type QueryOptions } from "./member_calls.js";
+import { type CairnMemberOptions, checkMemberOptions, launchOptions } from "./member_options.js";
+
+type Listener = (event: ClusterEvent) => void;
+
+/**
+ * A member of a cluster that runs an application's own state machine: the node, its server for peers and operators, and all that keeps it
+ * a member. It finds or founds its cluster, comes back when its disk was lost, and takes, sends and installs snapshots. Start it with
+ * {@link start}; end it with {@link stop}.
+ */
+export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
+  readonly #options: CairnMemberOptions<Result, Machine, View>;
+  readonly #logger: Logger;
+  readonly #watch: NodeWatch;
+  readonly #calls: MemberCalls<Result, Machine, View>;
+  readonly #listeners = new Map<string, Set<Listener>>();
+  readonly #leaderWaiters = new Set<() => void>();
+  #member!: Member<CairnNode<Result, Machine>>;
+  /** Why it takes no calls any more. */
+  #over: CairnError | undefined;
+  #stopping: Promise<void> | undefined;
+
+  private constructor(options: CairnMemberOptions<Result, Machine, View>) {
+    this.#options = options;
+    this.#logger = options.logger ?? silentLogger;
+    this.#watch = new NodeWatch(options.lagEntries ?? 1_000, (event) => this.#emit(event));
+    const { machine, peerAddresses } = options;
+    const self = this;
+    const calling = {
+      get node() {
+        return self.node;
+      },
+      assertRunning: () => this.#assertRunning(),
+      onceLeaderChanges: (changed: () => void) => this.#onceLeaderChanges(changed),
+    };
+    this.#calls = new MemberCalls(calling, machine, peerAddresses);
+  }
+
+  /**
+   * Starts a member on its data directory, which is made when it is not there. On return it serves; it may still wait for its cluster to be
+   * founded, or for a leader, as {@link propose} and {@link read} do.
+   * @throws CairnError INVALID_ARGUMENT, naming the option; DATA_DIRECTORY or CORRUPT when the directory cannot be used
+   */
+  static async start<Result, Machine extends StateMachine<Result>, View>(
+    options: CairnMemberOptions<Result, Machine, View>,
+  ): Promise<CairnMember<Result, Machine, View>> {
+    checkMemberOptions(options);
+    const member = new CairnMember(options);
+    await member.#launch();
+    return member;
+  }
+
+  /** The member's name. */
+  get id(): string {
+    return this.#options.id;
+  }
+
+  /** Where it listens: host:port with the real port. */
+  get address(): string {
+    return this.#member.address;
+  }
+
+  /** The node, with all that an operator may ask of it. Another one after the directory has changed its identity. */
+  get node(): CairnNode<Result, Machine> {
+    return this.#member.node;
+  }
+
+  /** Who leads, as the last `leader` event has told. */
+  get leader(): Omit<LeaderEvent, "kind"> {
+    const { leader, term, isSelf } = this.#watch.leader;
+    return { leader, term, isSelf };
+  }
+
+  /** Committed entries that this member knows of and has not applied: how far it is behind the leader. */
+  get lag(): number {
+    return lagOf(this.node);
+  }
+
+  /**
+   * Has the cluster carry out a command, whichever member leads. On return it is durable on a majority and applied by the leader; this
+   * member may apply it later (read with `minAppliedIndex`). The result is what the machine answered.
+   * @throws CairnError OUTCOME_UNKNOWN when the command may or may not take effect: it is not proposed again unless `isIdempotent`. TIMEOUT,
+   * CANCELLED, STOPPED, DISK_FULL, LIMIT_EXCEEDED, INVALID_ARGUMENT: nothing happened. INTERNAL when it has taken effect, and its result
+   * cannot be told
+   */
+  async propose(command: Uint8Array, options: ProposeOptions = {}): Promise<Committed<Result>> {
+    checkCall(options);
+    return this.#calls.propose(command, options);
+  }
+
+  /**
+   * Reads the state of this member's machine. It shows every command that was answered, at any member, before the call; a `stale` read
+   * shows what this member has applied. The query must look at the state before its first await: it changes afterwards.
+   * @throws CairnError TIMEOUT, CANCELLED, STOPPED, DISK_FULL; and what the query throws
+   */
+  async read<Answer>(query: (view: View) => Answer, options: QueryOptions = {}): Promise<Answer> {
+    checkFunction("query", query);
+    checkCall(options);
+    if (options.minAppliedIndex !== undefined) checkWholeNumber("minAppliedIndex", options.minAppliedIndex, 0);
+    return this.#calls.read(query, options);
+  }
+
+  /**
+   * Calls a listener with each event of a kind from now on, one after the other, soon after it came about. Returns a function that ends
+   * this. What a listener throws is logged.
+   */
+  on<Kind extends ClusterEvent["kind"]>(
+    kind: Kind,
+    listener: (event: Extract<ClusterEvent, { readonly kind: Kind }>) => void,
+  ): () => void {
+    checkText("kind", kind);
+    checkFunction("listener", listener);
+    const listeners = this.#listeners.get(kind) ?? new Set();
+    this.#listeners.set(kind, listeners);
+    // Each registration is one of its own.
+    const each: Listener = (event) => listener(event as never);
+    listeners.add(each);
+    return () => void listeners.delete(each);
+  }
+
+  /**
+   * Stops: hands leadership over if it leads, lets the calls of others end, and closes the data directory. Its own proposals that are not
+   * answered by then fail with OUTCOME_UNKNOWN. May be called more than once.
+   */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #launch(): Promise<void> {
+    const { machine } = this.#options;
+    const launched = launchOptions(this.#options, {
+      onEvent: (event) => this.#emit(event),
+      onTurn: () => this.#look(),
+      onFatal: (error) => this.#fail(error),
+      servicesOf: (node) => ownMachineServices(node, machine),
+    });
+    this.#member = await launch(launched);
+    this.#member.failed.catch((error: unknown) => this.#fail(error));
+    this.#look();
+  }
+
+  async #stop(): Promise<void> {
+    const stopped = new CairnError("STOPPED", `member ${this.id} has stopped`);
+    const isBroken = this.#over !== undefined;
+    this.#over ??= stopped;
+    this.#watch.stop();
+    try {
+      if (!isBroken) await handOver(this.node, this.#options);
+      await this.#member.stop();
+    } finally {
+      this.#calls.close();
+    }
+  }
+
+  /** The node may have changed. */
+  #look(): void {
+    // A node may have its first turn before its member has it.
+    if (this.#member !== undefined && this.#over === undefined) this.#watch.look(this.#member.node);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#over !== undefined) return;
+    this.#over = new CairnError("STOPPED", `member ${this.id} cannot go on: ${CairnError.from(error).text}`);
+    this.#watch.stop();
+    this.#wakeLeaderWaiters();
+    (this.#options.onFatal ?? rethrow)(error);
+  }
+
+  #assertRunning(): void {
+    if (this.#over !== undefined) throw this.#over;
+  }
+
+  #onceLeaderChanges(changed: () => void): () => void {
+    this.#leaderWaiters.add(changed);
+    return () => void this.#leaderWaiters.delete(changed);
+  }
+
+  #wakeLeaderWaiters(): void {
+    const waiters = [...this.#leaderWaiters];
+    this.#leaderWaiters.clear();
+    for (const wake of waiters) wake();
+  }
+
+  /** Not at once: a listener may ask something of the node, which is in the midst of its work. */
+  #emit(event: ClusterEvent): void {
+    if (event.kind === "leader") this.#wakeLeaderWaiters();
+    queueMicrotask(() => {
+      const { onEvent } = this.#options;
+      for (const listener of [
+        ...(onEvent === undefined ? [] : [onEvent]),
+        ...(this.#listeners.get(event.kind) ?? []),
+      ]) {
+        try {
+          listener(event);
+        } catch (error) {
+          this.#logger.error({ err: error, event: event.kind }, "a listener of the application failed");
+        }
+      }
+    });
+  }
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+function checkCall(options: ProposeOptions | QueryOptions): void {
+  const { signal, timeoutMs } = checkObject("options", options);
+  checkSignal(signal);
+  if (timeoutMs !== undefined) checkWholeNumber("timeoutMs", timeoutMs, 0);
+}

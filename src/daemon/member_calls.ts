@@ -1,0 +1,224 @@
+import { MachineService } from "../../gen/cairn/v1/machine_pb.js";
+import { CairnError, type CairnErrorCode } from "../errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { CairnNode } from "../node/node.js";
+import type { Committed } from "../node/proposals.js";
+import { checkFitsEntry } from "../node/refusals.js";
+import { Forwarding } from "../server/forwarding.js";
+import { decodedResult, type OwnMachine } from "../server/own_machine.js";
+import { toIndex } from "../transport/counters.js";
+import { peerChannelSettings } from "../transport/grpc_options.js";
+import { Patience } from "./patience.js";
+
+export interface ProposeOptions {
+  /** Gives up when it is aborted. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds to wait for a leader and for its answer, in all. Default 10,000. */
+  readonly timeoutMs?: number | undefined;
+  /**
+   * The machine takes this command a second time for the same one, and gives the same answer: while its outcome is unknown, it is proposed
+   * again. Default false.
+   */
+  readonly isIdempotent?: boolean | undefined;
+}
+
+export interface QueryOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds to wait for a leader and for the state, in all. Default 10,000. */
+  readonly timeoutMs?: number | undefined;
+  /** Read the state of this member as it is, without asking the leader: it may be older than answered commands. Default false. */
+  readonly stale?: boolean | undefined;
+  /** Wait until this index is applied here: a member's own command, for one. Default 0. */
+  readonly minAppliedIndex?: number | undefined;
+}
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+/** Pause before another attempt in milliseconds, unless a leader turns up; it doubles up to the greatest. */
+const FIRST_PAUSE_MS = 20;
+const LONGEST_PAUSE_MS = 500;
+
+/** Nothing happened, and another attempt may find another leader, or the same one less busy. */
+const PASSING: readonly CairnErrorCode[] = ["NOT_LEADER", "UNREACHABLE", "STOPPED", "BUSY"];
+/** A command that was on its way to the leader may take effect. */
+const UNKNOWN: readonly CairnErrorCode[] = ["OUTCOME_UNKNOWN", "TIMEOUT", "CANCELLED"];
+
+/** What calls need of their member. */
+export interface CallingMember<Result, Machine extends StateMachine<Result>> {
+  /** Another one after a change of the directory's identity. */
+  readonly node: CairnNode<Result, Machine>;
+  /** @throws CairnError STOPPED when the member is over */
+  assertRunning(): void;
+  /** Calls back once when another member leads, or none, or the member is over. Returns how to call that off. */
+  onceLeaderChanges(changed: () => void): () => void;
+}
+
+/** Proposals and linearizable reads of a member's application, carried out by whichever member leads. */
+export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
+  readonly #forwarding: Forwarding<typeof MachineService>;
+
+  constructor(
+    private readonly member: CallingMember<Result, Machine>,
+    private readonly machine: OwnMachine<Result, Machine, View>,
+    peerAddresses: Readonly<Record<string, string>> | undefined,
+  ) {
+    const node = {
+      get id() {
+        return member.node.id;
+      },
+      get clusterId() {
+        return member.node.clusterId;
+      },
+      get raft() {
+        return member.node.raft;
+      },
+    };
+    this.#forwarding = new Forwarding(node, MachineService, { peerAddresses, channels: peerChannelSettings });
+  }
+
+  /** See `CairnMember.propose`. */
+  async propose(command: Uint8Array, options: ProposeOptions): Promise<Committed<Result>> {
+    checkFitsEntry(command, "the command");
+    const { isIdempotent = false } = options;
+    let unknown: CairnError | undefined;
+    return this.#patiently(
+      options,
+      async (patience) => {
+        try {
+          return await this.#proposeOnce(command, patience);
+        } catch (cause) {
+          const error = CairnError.from(cause);
+          if (!UNKNOWN.includes(error.code)) throw error;
+          unknown = outcomeUnknown(error);
+          if (!isIdempotent || patience.isOver) throw unknown;
+          return undefined;
+        }
+      },
+      () => unknown,
+    );
+  }
+
+  /** See `CairnMember.read`. */
+  async read<Answer>(query: (view: View) => Answer, options: QueryOptions): Promise<Answer> {
+    const { stale = false, minAppliedIndex = 0 } = options;
+    const node = await this.#patiently(options, async (patience) => {
+      const { node } = this.member;
+      try {
+        const index = stale ? 0 : await this.#readIndex(node, patience);
+        await node.waitApplied(Math.max(index, minAppliedIndex), patience.signal);
+        return node;
+      } catch (error) {
+        // A new leader answers where the old one does not.
+        if (CairnError.from(error).code === "CANCELLED" || patience.isOver) return undefined;
+        throw error;
+      }
+    });
+    return query(this.machine.view(node.machine));
+  }
+
+  /** Ends the calls under way at the leader. */
+  close(): void {
+    this.#forwarding.close();
+  }
+
+  /**
+   * Makes attempts until one has an answer. One that ends with undefined, or with an error that says that nothing has happened, is followed
+   * by another.
+   */
+  async #patiently<Answer extends object>(
+    { signal, timeoutMs = DEFAULT_TIMEOUT_MS }: Pick<ProposeOptions, "signal" | "timeoutMs">,
+    attempt: (patience: Patience) => Promise<Answer | undefined>,
+    unknown: () => CairnError | undefined = () => undefined,
+  ): Promise<Answer> {
+    const patience = new Patience(signal, timeoutMs);
+    let last: CairnError | undefined;
+    try {
+      for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
+        if (patience.isOver) throw unknown() ?? givenUp(patience, timeoutMs, last);
+        this.#assertRunning(unknown());
+        try {
+          const answer = await attempt(patience);
+          if (answer !== undefined) return answer;
+        } catch (error) {
+          last = CairnError.from(error);
+          if (!PASSING.includes(last.code)) throw error;
+        }
+        this.#assertRunning(unknown());
+        await this.#pause(Math.max(pauseMs, last?.retryAfterMs ?? 0), patience.signal);
+      }
+    } finally {
+      patience.end();
+    }
+  }
+
+  #assertRunning(unknown: CairnError | undefined): void {
+    try {
+      this.member.assertRunning();
+    } catch (error) {
+      throw unknown ?? error;
+    }
+  }
+
+  async #proposeOnce(command: Uint8Array, { signal, deadlineMs }: Patience): Promise<Committed<Result>> {
+    const { node } = this.member;
+    return this.#forwarding.once(
+      { signal, deadlineMs, metadata: NO_METADATA },
+      () => node.propose(command, signal),
+      async (leader, settings) => {
+        const answer = await leader.propose({ command }, settings);
+        const index = toIndex(answer.index, "index");
+        return { index, result: decodedResult(this.machine, index, answer.result) };
+      },
+    );
+  }
+
+  /** Asks for an index until another member leads: one that hangs is not waited for when it has a successor. */
+  async #readIndex(node: CairnNode<Result, Machine>, { signal, deadlineMs }: Patience): Promise<number> {
+    const attempt = new AbortController();
+    const end = () => attempt.abort();
+    const forget = this.member.onceLeaderChanges(end);
+    signal.addEventListener("abort", end, { once: true });
+    try {
+      return await this.#forwarding.once(
+        { signal: attempt.signal, deadlineMs, metadata: NO_METADATA },
+        () => node.linearizableRead(attempt.signal),
+        async (leader, settings) => toIndex((await leader.readIndex({}, settings)).index, "index"),
+      );
+    } finally {
+      forget();
+      signal.removeEventListener("abort", end);
+    }
+  }
+
+  /** Resolves when there may be a leader to ask. */
+  #pause(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        forget();
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      const forget = this.member.onceLeaderChanges(done);
+      if (signal.aborted) done();
+      else signal.addEventListener("abort", done, { once: true });
+    });
+  }
+}
+
+const NO_METADATA = { get: () => undefined };
+
+function outcomeUnknown(error: CairnError): CairnError {
+  if (error.code === "OUTCOME_UNKNOWN") return error;
+  const { text, leaderHint, leaderAddress } = error;
+  const said = `the command may or may not take effect: ${text}`;
+  return new CairnError("OUTCOME_UNKNOWN", said, { cause: error, leaderHint, leaderAddress });
+}
+
+/** Nothing happened. */
+function givenUp({ code }: Patience, timeoutMs: number, last: CairnError | undefined): CairnError {
+  const what = code === "CANCELLED" ? "the caller gave up" : `there was no answer in ${timeoutMs} ms`;
+  const why = last === undefined ? "" : `: ${last.text}`;
+  return new CairnError(code, `${what}, and nothing has happened${why}`, { cause: last });
+}

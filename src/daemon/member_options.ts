@@ -1,0 +1,167 @@
+import { checkFunction, checkObject, checkOneOf, checkText, checkWholeNumber, invalid } from "../arguments.js";
+import { CairnError } from "../errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { CairnNode } from "../node/node.js";
+import type { NodeOptions } from "../node/options.js";
+import type { MachineServices } from "../server/machine_services.js";
+import { checkOwnMachine, type OwnMachine } from "../server/own_machine.js";
+import { isAddress } from "../transport/addresses.js";
+import type { Claim } from "./claim.js";
+import type { ClusterEvent } from "./cluster_events.js";
+import type { MemberEvent } from "./events.js";
+import type { LaunchOptions } from "./launch.js";
+
+/** How long a member that lacks a snapshot asks the others for one, in milliseconds. */
+const HEAL_TIMEOUT_MS = 60_000;
+
+const COPIED = [
+  "reads",
+  "tickMs",
+  "electionTicks",
+  "heartbeatTicks",
+  "peerAddresses",
+  "snapshots",
+  "snapshotChunkBytes",
+  "snapshotBandwidth",
+  "snapshotCompression",
+  "transferResumeMs",
+  "segmentBytes",
+  "trailingLogBytes",
+  "pinnedLogBytes",
+  "logger",
+] as const;
+
+/** How to run a member of a cluster. Options that are not described here are those of the node; see {@link NodeOptions}. */
+export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>, View>
+  extends Pick<NodeOptions<Result, Machine>, (typeof COPIED)[number]> {
+  /** Name of this member in its cluster: 1 to 64 characters of A-Z a-z 0-9 . _ - */
+  readonly id: string;
+  /** Where its data lives; made when it is not there. One process at a time. */
+  readonly directory: string;
+  /** The application's state machine: `inMemory(() => new Counter())`, or `ownMachine(open, codec)`. */
+  readonly machine: OwnMachine<Result, Machine, View>;
+  /**
+   * The members that found the cluster, host:port by name, this one among them; the same on all of them. The cluster is founded when all
+   * have been started. Later starts may give it again. Left out, and no `join`: this member founds a cluster alone.
+   */
+  readonly cluster?: Readonly<Record<string, string>> | undefined;
+  /** host:port of members of the cluster that this member joins. It comes as a learner; `cairn member promote` lets it vote. */
+  readonly join?: readonly string[] | undefined;
+  /** host:port to listen on; port 0 takes a free one. Default: this member's address in `cluster`, else 127.0.0.1:7101. */
+  readonly listen?: string | undefined;
+  /** host:port at which the others reach it. Default: its address in `cluster`, else where it listens. */
+  readonly advertise?: string | undefined;
+  /**
+   * What a member does that has lost data which it acknowledged, or whose directory is new although its cluster knows its name. `rejoin`, the
+   * default: it keeps aside what it has, comes back as a learner, and votes when it has caught up. `refuse`: it does not start, or stops.
+   */
+  readonly lostDisk?: "rejoin" | "refuse" | undefined;
+  /** For how many milliseconds a member whose snapshots are damaged asks the others for one; 0: not at all. Default 60,000. */
+  readonly healTimeoutMs?: number | undefined;
+  /** A member is told to be behind when it lacks more committed entries than this. Default 1,000. */
+  readonly lagEntries?: number | undefined;
+  /** Told of every event, from the start on; see `CairnMember.on` for one kind of them. */
+  readonly onEvent?: ((event: ClusterEvent) => void) | undefined;
+  /** Ends a start that waits for another member's snapshot. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Called once when the member cannot go on: a broken invariant, a machine that threw, a disk whose contents are no longer known, or a
+   * cluster that refuses it. The process should end. Default: throws, which ends it.
+   */
+  readonly onFatal?: ((error: unknown) => void) | undefined;
+}
+
+interface Hooks<Result, Machine extends StateMachine<Result>> {
+  readonly onEvent: (event: MemberEvent) => void;
+  readonly onTurn: () => void;
+  readonly onFatal: (error: unknown) => void;
+  readonly servicesOf: (node: CairnNode<Result, Machine>) => MachineServices;
+}
+
+const DEFAULT_LISTEN = "127.0.0.1:7101";
+
+/** Turns the options of a member, which must be in order, into those of its parts. */
+export function launchOptions<Result, Machine extends StateMachine<Result>, View>(
+  options: CairnMemberOptions<Result, Machine, View>,
+  { servicesOf, onEvent, onTurn, onFatal }: Hooks<Result, Machine>,
+): LaunchOptions<Result, Machine> {
+  const { id, directory, machine, join, cluster, lostDisk = "rejoin", healTimeoutMs = HEAL_TIMEOUT_MS } = options;
+  const own = cluster?.[id];
+  const listen = options.listen ?? own ?? DEFAULT_LISTEN;
+  const advertise = options.advertise ?? own ?? (isAddress(listen) ? listen : undefined);
+  const founders = cluster && Object.entries(cluster).map(([name, address]) => ({ name, address }));
+  const claim: Claim = {
+    name: id,
+    cameBy: join === undefined ? "cluster" : "join",
+    founders,
+    alone: [{ id, address: advertise ?? "", role: "voter" }],
+  };
+  const copied = Object.fromEntries(COPIED.map((name) => [name, options[name]]));
+  return {
+    node: {
+      ...(copied as Pick<typeof options, (typeof COPIED)[number]>),
+      id,
+      directory,
+      openMachine: machine.open,
+      onTurn,
+      onFatal,
+    },
+    member: { claim, listen, advertise, join, replacesLostData: lostDisk === "rejoin", onEvent },
+    servicesOf,
+    healTimeoutMs,
+    signal: options.signal ?? new AbortController().signal,
+  };
+}
+
+/** Checks the options of a member; its node checks those that it is given. @throws CairnError INVALID_ARGUMENT */
+export function checkMemberOptions<Result, Machine extends StateMachine<Result>, View>(
+  options: CairnMemberOptions<Result, Machine, View>,
+): void {
+  const { id, cluster, join } = checkObject("options", options);
+  checkText("id", id);
+  checkText("directory", options.directory);
+  checkOwnMachine(options.machine);
+  for (const name of ["listen", "advertise"] as const) {
+    if (options[name] !== undefined) checkText(name, options[name]);
+  }
+  for (const name of ["healTimeoutMs", "lagEntries"] as const) {
+    if (options[name] !== undefined) checkWholeNumber(name, options[name], 0);
+  }
+  for (const name of ["onEvent", "onFatal"] as const) {
+    if (options[name] !== undefined) checkFunction(name, options[name]);
+  }
+  if (options.lostDisk !== undefined) checkOneOf("lostDisk", options.lostDisk, ["rejoin", "refuse"]);
+  if (cluster !== undefined && join !== undefined) {
+    throw new CairnError(
+      "INVALID_ARGUMENT",
+      "cluster and join are both given: a member founds its cluster, or joins it",
+    );
+  }
+  if (cluster !== undefined) checkCluster(cluster, options);
+  if (join !== undefined) checkJoin(join);
+}
+
+function checkCluster(
+  cluster: Readonly<Record<string, string>>,
+  { id, advertise }: { readonly id: string; readonly advertise?: string | undefined },
+): void {
+  for (const [name, address] of Object.entries(checkObject("cluster", cluster)))
+    checkAddress(`cluster.${name}`, address);
+  const own = cluster[id];
+  if (own === undefined) {
+    const text = `cluster names ${Object.keys(cluster).join(", ")}, but not this member, ${id}. One that comes later is given join`;
+    throw new CairnError("INVALID_ARGUMENT", text);
+  }
+  if (advertise === undefined || advertise === own) return;
+  throw new CairnError("INVALID_ARGUMENT", `advertise is ${advertise}, but cluster says that ${id} is at ${own}`);
+}
+
+function checkJoin(join: readonly string[]): void {
+  if (!Array.isArray(join) || join.length === 0) throw invalid("join", "a list of host:port", join);
+  for (const address of join) checkAddress("join", address);
+}
+
+function checkAddress(what: string, address: string): void {
+  checkText(what, address);
+  if (!isAddress(address)) throw invalid(what, "host:port", address);
+}

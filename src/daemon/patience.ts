@@ -1,0 +1,49 @@
+import { setMaxListeners } from "node:events";
+
+/** Longest time that a timer can wait, in milliseconds: 24 days. */
+const TIMEOUT_MS_MAX = 2 ** 31 - 1;
+
+/** How long a caller waits: until its signal is aborted, or its time is over. Must be ended. */
+export class Patience {
+  readonly #over = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  readonly #deadlineMs: number;
+
+  constructor(
+    private readonly caller: AbortSignal | undefined,
+    timeoutMs: number,
+  ) {
+    setMaxListeners(0, this.#over.signal);
+    this.#deadlineMs = Date.now() + timeoutMs;
+    this.#timer = setTimeout(this.#giveUp, Math.min(timeoutMs, TIMEOUT_MS_MAX));
+    if (caller?.aborted) this.#giveUp();
+    else caller?.addEventListener("abort", this.#giveUp, { once: true });
+  }
+
+  /** Aborted when the caller waits no more. */
+  get signal(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  /** In milliseconds since 1970. */
+  get deadlineMs(): number {
+    return this.#deadlineMs;
+  }
+
+  get isOver(): boolean {
+    return this.#over.signal.aborted;
+  }
+
+  /** Why it is over. */
+  get code(): "CANCELLED" | "TIMEOUT" {
+    return this.caller?.aborted === true ? "CANCELLED" : "TIMEOUT";
+  }
+
+  /** The caller has its answer. */
+  end(): void {
+    clearTimeout(this.#timer);
+    this.caller?.removeEventListener("abort", this.#giveUp);
+  }
+
+  readonly #giveUp = (): void => this.#over.abort();
+}
