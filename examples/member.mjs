@@ -1,0 +1,38 @@
+// What the main files of the examples share: their command line, and how they stop.
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+
+const { values } = parseArgs({
+  options: {
+    id: { type: "string" },
+    cluster: { type: "string" },
+    data: { type: "string" },
+    "every-ms": { type: "string", default: "1000" },
+  },
+});
+
+/** This process's options for CairnMember.start, but for the machine. */
+export const options = {
+  id: values.id,
+  directory: join(values.data, values.id),
+  cluster: Object.fromEntries(values.cluster.split(",").map((member) => member.split("="))),
+};
+
+/** Pause between two things that the process does, in milliseconds. */
+export const everyMs = Number(values["every-ms"]);
+
+/** Stops the member, which hands leadership over, when the process is to end. */
+export function stopOnSignal(member) {
+  for (const event of ["SIGINT", "SIGTERM", "disconnect"]) {
+    process.once(event, () => void member.stop().finally(() => process.exit()));
+  }
+}
+
+/** Commands and answers of the examples are JSON. */
+export function encode(value) {
+  return Buffer.from(JSON.stringify(value));
+}
+
+export function decode(bytes) {
+  return JSON.parse(Buffer.from(bytes).toString());
+}
