@@ -1,0 +1,294 @@
+import { rm } from "node:fs/promises";
+import { describe, expect, test } from "vitest";
+import { CairnMember } from "../../src/daemon/cairn_member.js";
+import type { ClusterEvent } from "../../src/daemon/cluster_events.js";
+import type { MemberEvent } from "../../src/daemon/events.js";
+import { inMemory, ownMachine } from "../../src/server/own_machine.js";
+import { failure, isSettled, until } from "../support/conditions.js";
+import { answer, command, Words } from "../support/words.js";
+import { OwnCluster, type WordsMember } from "./own_cluster.js";
+
+const THREE = ["n1", "n2", "n3"];
+const words = (member: WordsMember, options = {}) => member.read((view) => [...view.words], options);
+
+describe("proposals and reads", () => {
+  test("any member proposes, and a linearizable read at any member sees it", async () => {
+    const cluster = await OwnCluster.of(THREE);
+    let count = 0;
+    for (const id of THREE) {
+      const { result, index } = await cluster.get(id).propose(command(`from ${id}`));
+      expect(answer(result)).toBe(`${++count}`);
+      expect(index).toBeGreaterThan(1);
+      for (const reader of THREE) expect(await words(cluster.get(reader))).toHaveLength(count);
+    }
+    expect(await words(cluster.get("n2"))).toEqual(["from n1", "from n2", "from n3"]);
+    expect((await cluster.get("n3").propose(command("quiet"))).result.byteLength).toBe(0);
+  });
+
+  test("many at a time come to one order", async () => {
+    const cluster = await OwnCluster.of(THREE);
+    const all = THREE.flatMap((id) => Array.from({ length: 50 }, (_, at) => [id, `${id} ${at}`] as const));
+    const results = await Promise.all(all.map(([id, word]) => cluster.get(id).propose(command(word))));
+    const answers = results.map(({ result }) => Number(answer(result)));
+    expect([...answers].sort((a, b) => a - b)).toEqual(Array.from({ length: 150 }, (_, at) => at + 1));
+    const state = await words(cluster.get("n1"));
+    expect(answers.map((place) => state[place - 1])).toEqual(all.map(([, word]) => word));
+  });
+
+  test("a proposal made before the cluster is founded waits for it", async () => {
+    const cluster = await OwnCluster.prepare(THREE);
+    const first = await cluster.start("n2");
+    const proposed = first.propose(command("early"), { timeoutMs: 60_000 });
+    const read = words(first, { timeoutMs: 60_000 });
+    expect(await isSettled(proposed)).toBe(false);
+    await cluster.start("n1");
+    await cluster.start("n3");
+    expect(answer((await proposed).result)).toBe("1");
+    await read;
+    expect(await words(first)).toEqual(["early"]);
+  });
+
+  test("without a leader nothing has happened when the time is over, or the caller gives up; stale reads go on", async () => {
+    const cluster = await OwnCluster.of(THREE);
+    const follower = await cluster.follower();
+    const { index } = await follower.propose(command("a"));
+    await words(follower, { stale: true, minAppliedIndex: index });
+    for (const id of THREE) if (id !== follower.id) await cluster.stop(id);
+    await until(() => follower.leader.leader === undefined, "no leader is known");
+    await failure("TIMEOUT", follower.propose(command("b"), { timeoutMs: 300 }), "nothing has happened");
+    await failure("TIMEOUT", words(follower, { timeoutMs: 300 }), "no leader");
+    const caller = new AbortController();
+    const given = failure("CANCELLED", follower.propose(command("c"), { signal: caller.signal }), "the caller gave up");
+    caller.abort();
+    await given;
+    await failure("CANCELLED", words(follower, { signal: caller.signal }));
+    expect(await words(follower, { stale: true })).toEqual(["a"]);
+    await failure("TIMEOUT", words(follower, { stale: true, minAppliedIndex: index + 99, timeoutMs: 100 }));
+  });
+
+  test("a leader that hands over does not fail a caller", async () => {
+    const cluster = await OwnCluster.of(THREE);
+    const leader = await cluster.leader();
+    const follower = await cluster.follower();
+    const writing = Promise.all(
+      Array.from({ length: 30 }, (_, at) => follower.propose(command(`${at}`), { isIdempotent: true })),
+    );
+    await cluster.stop(leader.id);
+    await writing;
+    expect(new Set(await words(follower)).size).toBe(30);
+  });
+
+  test("what no log entry can hold is refused before anything is sent", async () => {
+    const cluster = await OwnCluster.of(THREE);
+    const follower = await cluster.follower();
+    await failure("LIMIT_EXCEEDED", follower.propose(new Uint8Array(3 * 1024 * 1024)), "entryBytes");
+    await failure("INVALID_ARGUMENT", follower.propose("text" as never), "Uint8Array");
+    await failure("INVALID_ARGUMENT", follower.read("text" as never), "query must be a function");
+    const options = { timeoutMs: -1 };
+    await failure("INVALID_ARGUMENT", follower.propose(command("a"), options), "timeoutMs");
+  });
+
+  test("what a query throws is the caller's", async () => {
+    const cluster = await OwnCluster.of(["n1"]);
+    const query = () => {
+      throw new RangeError("mine");
+    };
+    await expect(cluster.get("n1").read(query)).rejects.toThrow(RangeError);
+  });
+});
+
+describe("the disk", () => {
+  test("all members may stop: the state comes back from log and snapshot", async () => {
+    const cluster = await OwnCluster.of(THREE);
+    for (let at = 0; at < 20; at++) await cluster.get("n1").propose(command(`${at}`));
+    await cluster.get("n1").node.takeSnapshot({});
+    for (let at = 20; at < 30; at++) await cluster.get("n2").propose(command(`${at}`));
+    for (const id of THREE) await cluster.stop(id);
+    await Promise.all(THREE.map((id) => cluster.start(id)));
+    for (const id of THREE) {
+      expect(await words(cluster.get(id))).toEqual(Array.from({ length: 30 }, (_, at) => `${at}`));
+    }
+    expect(cluster.get("n1").node.recovery.stateRebuilt).toBe(true);
+  });
+
+  test("a member that lost its disk comes back by a snapshot, and its callers wait meanwhile", async () => {
+    const cluster = await OwnCluster.of(THREE, { snapshots: { entries: 10 }, trailingLogBytes: 0 });
+    const lost = await cluster.follower();
+    await cluster.stop(lost.id);
+    const [other] = [...cluster.members.values()];
+    for (let at = 0; at < 60; at++) await other!.propose(command(`${at}`), { timeoutMs: 60_000 });
+    await rm(cluster.dataOf(lost.id), { recursive: true });
+    const events: ClusterEvent[] = [];
+    const back = await cluster.start(lost.id, { onEvent: (event) => events.push(event) });
+    const incarnation = back.node.incarnation;
+    const read = words(back, { timeoutMs: 60_000 });
+    const proposed = back.propose(command("I am back"), { timeoutMs: 60_000 });
+    expect(await read).toEqual(expect.arrayContaining(Array.from({ length: 60 }, (_, at) => `${at}`)));
+    expect(answer((await proposed).result)).toBe("61");
+    await until(() => events.some(({ kind }) => kind === "promoted"), "it votes");
+    const kinds = events.map(({ kind }) => kind);
+    for (const kind of ["listening", "turned", "joined", "leader", "membership", "snapshot", "promoted"] as const) {
+      expect(kinds).toContain(kind);
+    }
+    expect(events.find(({ kind }) => kind === "snapshot")).toMatchObject({ reason: "installed" });
+    // It has turned to its cluster meanwhile, with another node.
+    expect(back.node.identity.incarnation).toBe(back.node.incarnation);
+    expect(incarnation).not.toBe("");
+  });
+
+  test("a further member joins, and reads", async () => {
+    const cluster = await OwnCluster.of(THREE);
+    await cluster.get("n1").propose(command("a"));
+    const joined = new Promise<MemberEvent>((resolve) => {
+      void cluster
+        .start("n4", { join: [cluster.get("n2").address], listen: "127.0.0.1:0" })
+        .then((member) => member.on("joined", resolve));
+    });
+    expect(await joined).toMatchObject({ kind: "joined", clusterId: cluster.get("n1").node.clusterId });
+    expect(await words(cluster.get("n4"))).toEqual(["a"]);
+    expect(answer((await cluster.get("n4").propose(command("b"))).result)).toBe("2");
+    expect((await cluster.leader()).node.raft.membership.members.find(({ id }) => id === "n4")).toMatchObject({
+      role: "learner",
+    });
+  });
+});
+
+describe("events", () => {
+  test("leader, membership and snapshot are told, each change once", async () => {
+    const cluster = await OwnCluster.prepare(THREE);
+    const told = new Map<string, ClusterEvent[]>(THREE.map((id) => [id, []]));
+    const onEvent = (id: string) => (event: ClusterEvent) => void told.get(id)!.push(event);
+    await Promise.all(THREE.map((id) => cluster.start(id, { onEvent: onEvent(id) })));
+    const leader = await cluster.leader();
+    const of = (id: string, kind: string) => told.get(id)!.filter((event) => event.kind === kind);
+    await until(() => THREE.every((id) => of(id, "membership").length === 1), "all know the membership");
+    for (const id of THREE) {
+      expect(of(id, "leader").at(-1)).toMatchObject({ leader: leader.id, isSelf: id === leader.id });
+      const leaders = of(id, "leader").map((event) => JSON.stringify(event));
+      expect(leaders.filter((each, at) => each === leaders[at - 1])).toEqual([]);
+      expect(of(id, "membership")[0]).toMatchObject({ members: THREE.map((each) => ({ id: each, role: "voter" })) });
+    }
+    await leader.propose(command("a"));
+    await leader.node.takeSnapshot({});
+    await until(() => of(leader.id, "snapshot").length === 1, "the snapshot is told");
+    expect(of(leader.id, "snapshot")[0]).toMatchObject({ reason: "requested" });
+    const to = THREE.find((id) => id !== leader.id)!;
+    await leader.node.transferLeadership(to);
+    await until(() => THREE.every((id) => of(id, "leader").at(-1) && cluster.get(id).leader.leader === to), "it leads");
+    expect(cluster.get(to).leader.isSelf).toBe(true);
+    await cluster.stop(to);
+    expect(of(to, "leader").at(-1)).toMatchObject({ leader: undefined, isSelf: false });
+  });
+
+  test("a member that cannot keep up is told so, and when it has caught up", async () => {
+    const cluster = await OwnCluster.of(THREE, { lagEntries: 5 });
+    const behind = await cluster.follower();
+    const told: boolean[] = [];
+    behind.on("lag", ({ isBehind }) => void told.push(isBehind));
+    const requests = behind.node as unknown as { appendEntries: (message: object) => Promise<unknown> };
+    const take = requests.appendEntries.bind(behind.node);
+    // The leader's commit index arrives, and no entry does.
+    requests.appendEntries = (message) => take({ ...message, entries: [] });
+    const leader = await cluster.leader();
+    for (let at = 0; at < 20; at++) await leader.propose(command(`${at}`));
+    await until(() => told.length === 1, "it is behind");
+    expect(told).toEqual([true]);
+    expect(behind.lag).toBeGreaterThan(5);
+    requests.appendEntries = take;
+    await until(() => told.length === 2, "it has caught up");
+    expect(told).toEqual([true, false]);
+    expect(behind.lag).toBeLessThanOrEqual(2);
+  });
+
+  test("a listener can be taken away, and one that throws harms nobody", async () => {
+    const errors: unknown[] = [];
+    const note = () => {};
+    const logger = { debug: note, info: note, warn: note, error: (facts: object) => void errors.push(facts) };
+    const cluster = await OwnCluster.of(["n1"], { logger });
+    const member = cluster.get("n1");
+    const told: string[] = [];
+    const error = new Error("the listener's");
+    member.on("snapshot", () => {
+      throw error;
+    });
+    const end = member.on("snapshot", () => void told.push("first"));
+    member.on("snapshot", () => void told.push("second"));
+    await member.propose(command("a"));
+    await member.node.takeSnapshot({});
+    await until(() => told.length === 2, "both are told");
+    expect(errors).toContainEqual({ err: error, event: "snapshot" });
+    end();
+    await member.propose(command("b"));
+    await member.node.takeSnapshot({});
+    await until(() => told.length === 3, "one is told");
+    expect(told).toEqual(["first", "second", "second"]);
+  });
+});
+
+describe("the end", () => {
+  test("a member that has stopped refuses calls, and those that wait end", async () => {
+    const cluster = await OwnCluster.prepare(THREE);
+    const member = await cluster.start("n1");
+    const waiting = failure("STOPPED", member.propose(command("a")));
+    const reading = failure(
+      "STOPPED",
+      member.read(() => 1),
+    );
+    await cluster.stop("n1");
+    await Promise.all([waiting, reading]);
+    await failure("STOPPED", member.propose(command("a")));
+    await member.stop();
+  });
+
+  test("a machine that throws ends its member: the application is told, and calls are refused", async () => {
+    const fatal: unknown[] = [];
+    const cluster = await OwnCluster.of(["n1"], { onFatal: (error) => void fatal.push(error) });
+    const member = cluster.get("n1");
+    await failure("OUTCOME_UNKNOWN", member.propose(command("throw")));
+    await until(() => fatal.length === 1, "the application is told");
+    expect(String(fatal[0])).toContain("could not apply the command");
+    await failure("STOPPED", member.propose(command("a")), "cannot go on");
+    expect(member.leader.leader).toBeUndefined();
+  });
+
+  test("a directory that has lost data is left alone when told so", async () => {
+    const cluster = await OwnCluster.of(THREE);
+    const { id } = await cluster.follower();
+    await cluster.stop(id);
+    await rm(cluster.dataOf(id), { recursive: true });
+    const fatal: unknown[] = [];
+    await cluster.start(id, { lostDisk: "refuse", onFatal: (error) => void fatal.push(error) });
+    await until(() => fatal.length === 1, "it is refused");
+    expect(String(fatal[0])).toContain("must not start");
+  });
+});
+
+describe("options", () => {
+  const good = { id: "n1", directory: "/nowhere", machine: inMemory(() => new Words()) };
+  const three = { n1: "127.0.0.1:7101", n2: "127.0.0.1:7102" };
+
+  test.each([
+    [undefined, "options must be an object"],
+    [{ ...good, id: 7 }, "id must be a text"],
+    [{ ...good, directory: "" }, "directory must be a text"],
+    [{ ...good, machine: undefined }, "machine must be an object"],
+    [{ ...good, machine: { open: "no" } }, "machine.open must be a function"],
+    [{ ...good, cluster: three, join: ["127.0.0.1:7103"] }, "cluster and join are both given"],
+    [{ ...good, id: "n9", cluster: three }, "cluster names n1, n2, but not this member, n9"],
+    [{ ...good, cluster: { n1: "nowhere" } }, "cluster.n1 must be host:port"],
+    [{ ...good, cluster: three, advertise: "127.0.0.1:9" }, "advertise is 127.0.0.1:9"],
+    [{ ...good, join: [] }, "join must be a list"],
+    [{ ...good, join: ["nowhere"] }, "join must be host:port"],
+    [{ ...good, lostDisk: "maybe" }, "lostDisk must be"],
+    [{ ...good, lagEntries: -1 }, "lagEntries must be"],
+    [{ ...good, onEvent: 1 }, "onEvent must be a function"],
+    [{ ...good, tickMs: 0 }, "tickMs must be"],
+  ])("%j is refused by name", async (options, text) => {
+    await failure("INVALID_ARGUMENT", CairnMember.start(options as never), text);
+  });
+
+  test("a machine must be described by functions", async () => {
+    await failure("INVALID_ARGUMENT", () => inMemory(7 as never), "make must be a function");
+    await failure("INVALID_ARGUMENT", () => ownMachine(7 as never), "open must be a function");
+  });
+});

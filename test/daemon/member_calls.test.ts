@@ -1,0 +1,288 @@
+import * as grpc from "@grpc/grpc-js";
+import { expect, onTestFinished, test } from "vitest";
+import { MachineService } from "../../gen/cairn/v1/machine_pb.js";
+import { MemberCalls } from "../../src/daemon/member_calls.js";
+import { CairnError } from "../../src/errors.js";
+import type { InMemoryMachine } from "../../src/machine/in_memory_machine.js";
+import { inMemory } from "../../src/server/own_machine.js";
+import { addService, type ServiceImplementation } from "../../src/transport/bridge_server.js";
+import { serverOptions } from "../../src/transport/grpc_options.js";
+import { deferred, failure, isSettled } from "../support/conditions.js";
+import { answer, command, Words } from "../support/words.js";
+import { listen } from "../transport/support.js";
+
+// A member that follows a leader which is a script: it fails at the moment that a test wants.
+
+type Script = ServiceImplementation<typeof MachineService>;
+
+class ScriptedLeader {
+  private constructor(
+    private readonly server: grpc.Server,
+    readonly address: string,
+  ) {}
+
+  static async start(script: Script): Promise<ScriptedLeader> {
+    const server = new grpc.Server(serverOptions);
+    addService(server, MachineService, script);
+    const leader = new ScriptedLeader(server, await listen(server, "127.0.0.1:0"));
+    onTestFinished(() => leader.die());
+    return leader;
+  }
+
+  /** As if its process had been killed. */
+  die(): void {
+    this.server.forceShutdown();
+  }
+}
+
+/** The follower n1, and what its application calls. `follow` says who leads. */
+function follower() {
+  const state = { address: "", term: 1, over: undefined as CairnError | undefined, asked: 0 };
+  const waiters = new Set<() => void>();
+  const notLeader = async () => {
+    state.asked++;
+    throw new CairnError("NOT_LEADER", "n1 is not the leader", { leaderHint: state.address === "" ? undefined : "n2" });
+  };
+  const words = new Words();
+  const node = {
+    id: "n1",
+    clusterId: "c1",
+    get raft() {
+      return { membership: { members: [{ id: "n2", address: state.address, role: "voter" }] } };
+    },
+    machine: { state: words } as unknown as InMemoryMachine<Words>,
+    propose: notLeader,
+    linearizableRead: notLeader,
+    waitApplied: async (index: number) => void words.words.push(`waited for ${index}`),
+  };
+  const member = {
+    node: node as never,
+    assertRunning: () => {
+      if (state.over !== undefined) throw state.over;
+    },
+    onceLeaderChanges: (changed: () => void) => {
+      waiters.add(changed);
+      return () => void waiters.delete(changed);
+    },
+  };
+  const calls = new MemberCalls<Uint8Array, InMemoryMachine<Words>, Words>(
+    member,
+    inMemory(() => new Words()),
+    undefined,
+  );
+  onTestFinished(() => calls.close());
+  const changed = () => {
+    for (const wake of [...waiters]) wake();
+  };
+  return {
+    calls,
+    state,
+    follow: ({ address }: { readonly address: string }) => {
+      state.address = address;
+      changed();
+    },
+    end: () => {
+      state.over = new CairnError("STOPPED", "n1 has stopped");
+      changed();
+    },
+    get waiters() {
+      return waiters.size;
+    },
+  };
+}
+
+test("a leader that dies between a proposal and its answer leaves its outcome unknown, and it is not sent again", async () => {
+  const { calls, follow, state } = follower();
+  let taken = 0;
+  const leader: ScriptedLeader = await ScriptedLeader.start({
+    async propose() {
+      taken++;
+      leader.die();
+      return new Promise(() => {});
+    },
+  });
+  follow(leader);
+  const error = await failure("OUTCOME_UNKNOWN", calls.propose(command("a"), {}), "broke during");
+  expect(error.retryable).toBe(false);
+  expect(taken).toBe(1);
+  expect(state.asked).toBe(1);
+});
+
+test("a command that is idempotent is proposed to the next leader", async () => {
+  const { calls, follow } = follower();
+  const leader: ScriptedLeader = await ScriptedLeader.start({
+    async propose() {
+      leader.die();
+      return new Promise(() => {});
+    },
+  });
+  const next = await ScriptedLeader.start({
+    propose: async (request) => ({ index: 7n, result: Buffer.from(`took ${Buffer.from(request.command)}`) }),
+  });
+  follow(leader);
+  const proposed = calls.propose(command("a"), { isIdempotent: true });
+  follow(next);
+  const { index, result } = await proposed;
+  expect([index, answer(result)]).toEqual([7, "took a"]);
+});
+
+test("an idempotent command whose outcome is unknown when the time is over says so", async () => {
+  const { calls, follow } = follower();
+  const leader = await ScriptedLeader.start({
+    async propose() {
+      throw new CairnError("OUTCOME_UNKNOWN", "another leader's log took the place of this node's");
+    },
+  });
+  follow(leader);
+  const settings = { isIdempotent: true, timeoutMs: 200 };
+  await failure("OUTCOME_UNKNOWN", calls.propose(command("a"), settings), "another leader's log");
+});
+
+test("a leader that cannot be reached has done nothing: the proposal waits for another one", async () => {
+  const { calls, follow, waiters } = follower();
+  const gone = await ScriptedLeader.start({});
+  gone.die();
+  follow(gone);
+  const proposed = calls.propose(command("a"), {});
+  expect(await isSettled(proposed)).toBe(false);
+  follow(await ScriptedLeader.start({ propose: async () => ({ index: 3n, result: Buffer.from("1") }) }));
+  expect(await proposed).toEqual({ index: 3, result: Buffer.from("1") });
+  expect(waiters).toBe(0);
+});
+
+test.each([
+  ["NOT_LEADER", 1],
+  ["BUSY", 1],
+  ["STOPPED", 1],
+] as const)("%s of the leader is no end: nothing has happened", async (code, times) => {
+  const { calls, follow } = follower();
+  let refused = 0;
+  follow(
+    await ScriptedLeader.start({
+      async propose() {
+        if (refused++ < times) throw new CairnError(code, "not now");
+        return { index: 3n, result: Buffer.from("1") };
+      },
+    }),
+  );
+  expect((await calls.propose(command("a"), {})).index).toBe(3);
+  expect(refused).toBe(times + 1);
+});
+
+test.each(["DISK_FULL", "LIMIT_EXCEEDED", "INTERNAL", "UNIMPLEMENTED"] as const)(
+  "%s of the leader is told",
+  async (code) => {
+    const { calls, follow } = follower();
+    follow(
+      await ScriptedLeader.start({
+        async propose() {
+          throw new CairnError(code, "as it is");
+        },
+      }),
+    );
+    await failure(code, calls.propose(command("a"), {}), "as it is");
+  },
+);
+
+test("a leader that hangs: the outcome of a proposal is unknown when its caller gives up, or its time is over", async () => {
+  const { calls, follow } = follower();
+  const reached = deferred();
+  follow(
+    await ScriptedLeader.start({
+      async propose() {
+        reached.resolve();
+        return new Promise(() => {});
+      },
+    }),
+  );
+  const caller = new AbortController();
+  const proposed = failure("OUTCOME_UNKNOWN", calls.propose(command("a"), { signal: caller.signal }));
+  await reached.promise;
+  caller.abort();
+  await proposed;
+  await failure("OUTCOME_UNKNOWN", calls.propose(command("b"), { timeoutMs: 200 }));
+});
+
+test("a read does not wait for a leader that hangs when there is another one", async () => {
+  const { calls, follow } = follower();
+  const reached = deferred();
+  const hanging = await ScriptedLeader.start({
+    async readIndex() {
+      reached.resolve();
+      return new Promise(() => {});
+    },
+  });
+  follow(hanging);
+  const read = calls.read(({ words }) => words, {});
+  await reached.promise;
+  expect(await isSettled(read)).toBe(false);
+  follow(await ScriptedLeader.start({ readIndex: async () => ({ index: 12n }) }));
+  expect(await read).toEqual(["waited for 12"]);
+});
+
+test("a read goes on when the leader dies under it", async () => {
+  const { calls, follow } = follower();
+  const leader: ScriptedLeader = await ScriptedLeader.start({
+    async readIndex() {
+      leader.die();
+      return new Promise(() => {});
+    },
+  });
+  const next = await ScriptedLeader.start({ readIndex: async () => ({ index: 5n }) });
+  follow(leader);
+  const read = calls.read(({ words }) => words, {});
+  follow(next);
+  expect(await read).toEqual(["waited for 5"]);
+});
+
+test("a member that ends lets nobody wait, and says of a command that was under way that its outcome is unknown", async () => {
+  const { calls, end, follow } = follower();
+  const waiting = failure("STOPPED", calls.propose(command("a"), {}));
+  const reading = failure(
+    "STOPPED",
+    calls.read(() => 1, {}),
+  );
+  expect(await isSettled(waiting)).toBe(false);
+  end();
+  await Promise.all([waiting, reading]);
+
+  const other = follower();
+  const reached = deferred();
+  const leader = await ScriptedLeader.start({
+    async propose() {
+      reached.resolve();
+      return new Promise(() => {});
+    },
+  });
+  other.follow(leader);
+  follow(leader);
+  const proposed = failure("OUTCOME_UNKNOWN", other.calls.propose(command("a"), { isIdempotent: true }));
+  await reached.promise;
+  other.end();
+  other.calls.close();
+  await proposed;
+});
+
+test("a result that cannot be decoded belongs to a command that has taken effect", async () => {
+  const { follow, state } = follower();
+  const leader = await ScriptedLeader.start({ propose: async () => ({ index: 4n, result: Buffer.from("?") }) });
+  follow(leader);
+  const machine = {
+    ...inMemory(() => new Words()),
+    decodeResult: () => {
+      throw new SyntaxError("no result of mine");
+    },
+  };
+  const node = {
+    id: "n1",
+    clusterId: "c1",
+    raft: { membership: { members: [{ id: "n2", address: state.address, role: "voter" }] } },
+    propose: async () => {
+      throw new CairnError("NOT_LEADER", "n1 is not the leader", { leaderHint: "n2" });
+    },
+  };
+  const member = { node: node as never, assertRunning: () => {}, onceLeaderChanges: () => () => {} };
+  const calls = new MemberCalls<Uint8Array, InMemoryMachine<Words>, Words>(member, machine, undefined);
+  onTestFinished(() => calls.close());
+  await failure("INTERNAL", calls.propose(command("a"), {}), "index 4 has taken effect");
+});

@@ -1,0 +1,171 @@
+import { describe, expect, test } from "vitest";
+import { limits } from "../../src/core/limits.js";
+import type { Entry, SnapshotMeta } from "../../src/core/types.js";
+import { InMemoryMachine } from "../../src/machine/in_memory_machine.js";
+import { failure } from "../support/conditions.js";
+import { answer, command, Words } from "../support/words.js";
+
+function entry(index: number, word: string, term = 1): Entry {
+  return { index, term, type: "command", data: command(word) };
+}
+
+function metaAt(index: number, term = 1): SnapshotMeta {
+  return { index, term, membership: { index: 0, members: [] } };
+}
+
+function machineOf(...words: string[]): InMemoryMachine<Words> {
+  const machine = new InMemoryMachine(() => new Words());
+  if (words.length > 0) machine.apply(words.map((word, at) => entry(at + 1, word)));
+  return machine;
+}
+
+async function payloadOf(machine: InMemoryMachine<Words>): Promise<Buffer> {
+  const view = await machine.capture();
+  const pieces = [];
+  for await (const piece of view.payload()) pieces.push(Buffer.from(piece));
+  return Buffer.concat(pieces);
+}
+
+/** Bytes in pieces of this size, in one buffer that is used again and again. */
+async function* lent(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array> {
+  const buffer = new Uint8Array(size);
+  for (let start = 0; start < bytes.byteLength; start += size) {
+    const piece = bytes.subarray(start, start + size);
+    buffer.set(piece);
+    yield buffer.subarray(0, piece.byteLength);
+  }
+}
+
+describe("applying", () => {
+  test("commands are applied in order, and answered; other entries only move the applied index", () => {
+    const machine = machineOf();
+    const results = machine.apply([
+      { index: 1, term: 1, type: "no-op", data: new Uint8Array(0) },
+      entry(2, "a"),
+      { index: 3, term: 1, type: "configuration", data: command("no word") },
+      entry(4, "quiet"),
+    ]);
+    expect(results.map(({ index, result }) => [index, result && answer(result)])).toEqual([
+      [1, undefined],
+      [2, "1"],
+      [3, undefined],
+      [4, ""],
+    ]);
+    expect(machine.state.words).toEqual(["a", "quiet"]);
+    expect(machine.appliedIndex).toBe(4);
+  });
+
+  test("entries that do not follow are a bug", () => {
+    expect(() => machineOf("a").apply([entry(3, "c")])).toThrow(/entries follow/);
+  });
+
+  test("a machine that throws is used no more: it may show half a command", async () => {
+    const machine = machineOf("a");
+    const text = "command at index 3: Error: this command is not for me";
+    await failure("INTERNAL", () => machine.apply([entry(2, "b"), entry(3, "throw")]), text);
+    expect(machine.appliedIndex).toBe(1);
+    await failure("INTERNAL", () => machine.apply([entry(2, "b")]), "index 3");
+    await failure("INTERNAL", () => machine.capture(), "index 3");
+    await failure("INTERNAL", () => machine.state, "index 3");
+  });
+
+  test.each([
+    ["a promise", async () => Buffer.from("1")],
+    ["a text", () => "1"],
+  ])("an answer that is %s stops the machine", async (_, apply) => {
+    const machine = new InMemoryMachine(() => Object.assign(new Words(), { apply: apply as never }));
+    await failure("INTERNAL", () => machine.apply([entry(1, "a")]), "must return a Uint8Array");
+  });
+});
+
+describe("snapshots", () => {
+  test("a snapshot brings the state to another machine, in lent pieces of any size", async () => {
+    const payload = await payloadOf(machineOf("a", "b"));
+    for (const size of [1, 7, payload.byteLength]) {
+      const other = machineOf("x", "y", "z");
+      await other.restore(lent(payload, size), metaAt(2));
+      expect(other.state.words).toEqual(["a", "b"]);
+      expect(other.appliedIndex).toBe(2);
+      expect(answer(other.apply([entry(3, "c")])[0]!.result)).toBe("3");
+    }
+  });
+
+  test("the payload is the same for the same commands, and in pieces of a bounded size", async () => {
+    const word = "w".repeat(3 * limits.payloadPieceBytes);
+    expect(await payloadOf(machineOf("a", word))).toEqual(await payloadOf(machineOf("a", word)));
+    const view = await machineOf(word).capture();
+    for await (const piece of view.payload()) expect(piece.byteLength).toBeLessThanOrEqual(limits.payloadPieceBytes);
+  });
+
+  test("a capture shows the state at its call, whatever is applied meanwhile", async () => {
+    const machine = machineOf("a");
+    const view = await machine.capture();
+    machine.apply([entry(2, "b")]);
+    const pieces = [];
+    for await (const piece of view.payload()) pieces.push(Buffer.from(piece));
+    expect(view.appliedIndex).toBe(1);
+    expect(Buffer.concat(pieces).toString("latin1")).toContain('["a"]');
+  });
+
+  test("a state may be serialized in pieces, which are asked for while further commands are applied", async () => {
+    class InPieces extends Words {
+      override async *serialize() {
+        const words = [...this.words];
+        yield Buffer.from("[");
+        yield Buffer.from(words.map((word) => JSON.stringify(word)).join(","));
+        yield Buffer.from("]");
+      }
+    }
+    const machine = new InMemoryMachine(() => new InPieces());
+    machine.apply([entry(1, "a"), entry(2, "b")]);
+    const payload = await payloadOf(machine);
+    const other = machineOf();
+    await other.restore(lent(payload, 5), metaAt(2));
+    expect(other.state.words).toEqual(["a", "b"]);
+  });
+
+  test("a payload that is read after its view was released ends with an error", async () => {
+    const view = await machineOf("a").capture();
+    const pieces = view.payload()[Symbol.asyncIterator]();
+    await pieces.next();
+    view.release();
+    await failure("FAILED_PRECONDITION", pieces.next());
+  });
+
+  test("a payload that the machine cannot read is refused, and the old state stays", async () => {
+    const payload = await payloadOf(machineOf("a", "b"));
+    const machine = machineOf("x");
+    await failure("CORRUPT", machine.restore(lent(payload.subarray(0, -1), 9), metaAt(2)), "cannot restore");
+    expect(machine.state.words).toEqual(["x"]);
+    expect(machine.appliedIndex).toBe(1);
+  });
+
+  test.each([
+    ["of another index", metaAt(3), (payload: Buffer) => payload, "another index or term"],
+    ["of another term", metaAt(2, 2), (payload: Buffer) => payload, "another index or term"],
+    ["of another machine", metaAt(2), () => Buffer.from("CAIRNKV1 and so on, and so on"), "another kind of machine"],
+    ["that is empty", metaAt(2), () => Buffer.alloc(0), "another kind of machine"],
+  ])("a payload %s is refused, also as it arrives", async (_, at, change, text) => {
+    const payload = change(await payloadOf(machineOf("a", "b")));
+    await failure("CORRUPT", machineOf().restore(lent(payload, 10), at), text);
+    const check = InMemoryMachine.checkPayload(at);
+    for await (const piece of lent(payload, 10)) check.push(piece);
+    await failure("CORRUPT", () => check.finish(), text);
+  });
+
+  test("a good payload passes the check as it arrives", async () => {
+    const check = InMemoryMachine.checkPayload(metaAt(2));
+    for await (const piece of lent(await payloadOf(machineOf("a", "b")), 3)) check.push(piece);
+    check.finish();
+  });
+});
+
+test("a machine that is closed can do nothing", async () => {
+  const machine = machineOf("a");
+  const payload = await payloadOf(machine);
+  await machine.close();
+  await failure("STOPPED", () => machine.apply([entry(2, "b")]));
+  await failure("STOPPED", () => machine.state);
+  await failure("STOPPED", machine.capture());
+  await failure("STOPPED", machine.restore(lent(payload, 9), metaAt(1)));
+});
