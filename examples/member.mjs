@@ -21,11 +21,25 @@ export const options = {
 /** Pause between two things that the process does, in milliseconds. */
 export const everyMs = Number(values["every-ms"]);
 
-/** Stops the member, which hands leadership over, when the process is to end. */
-export function stopOnSignal(member) {
+/** Runs a program until a signal comes. The member stops then, which ends the calls that wait for it, and hands leadership over. */
+export async function run(member, program) {
+  const stopping = new AbortController();
   for (const event of ["SIGINT", "SIGTERM", "disconnect"]) {
-    process.once(event, () => void member.stop().finally(() => process.exit()));
+    process.once(event, () => {
+      stopping.abort();
+      void member.stop();
+    });
   }
+  member.on("leader", ({ leader, term }) => {
+    console.log(leader === undefined ? "no leader" : `${leader} leads term ${term}`);
+  });
+  try {
+    await program(stopping.signal);
+  } catch (error) {
+    if (!stopping.signal.aborted) throw error;
+  }
+  await member.stop();
+  process.exit();
 }
 
 /** Commands and answers of the examples are JSON. */

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnMember, inMemory } from "cairn";
-import { decode, encode, everyMs, options, stopOnSignal } from "../member.mjs";
+import { decode, encode, everyMs, options, run } from "../member.mjs";
 
 /** Adds one for each request, however often the request comes. */
 class Counter {
@@ -29,15 +29,13 @@ class Counter {
 }
 
 const member = await CairnMember.start({ ...options, machine: inMemory(() => new Counter()) });
-stopOnSignal(member);
-member.on("leader", ({ leader, term }) =>
-  console.log(leader === undefined ? "no leader" : `${leader} leads term ${term}`),
-);
-
 const from = randomUUID();
-for (let sequence = 1; ; sequence++) {
-  // The counter knows a request that it has counted, so it may be sent again when its outcome is unknown.
-  const { result } = await member.propose(encode({ from, sequence }), { isIdempotent: true, timeoutMs: 60_000 });
-  console.log(`count ${decode(result)}`);
-  await sleep(everyMs);
-}
+
+await run(member, async () => {
+  for (let sequence = 1; ; sequence++) {
+    // The counter knows a request that it has counted, so it may be sent again when its outcome is unknown.
+    const { result } = await member.propose(encode({ from, sequence }), { isIdempotent: true, timeoutMs: 60_000 });
+    console.log(`count ${decode(result)}`);
+    await sleep(everyMs);
+  }
+});

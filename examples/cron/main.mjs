@@ -1,8 +1,9 @@
 // Runs a job once a tick in the whole fleet. The leader proposes ticks, and the cluster decides who runs one: two members may take
 // themselves for the leader for a moment, and a member may die between its tick and the next.
 import { randomUUID } from "node:crypto";
+import { once } from "node:events";
 import { CairnMember, inMemory } from "cairn";
-import { decode, encode, everyMs, options, stopOnSignal } from "../member.mjs";
+import { decode, encode, everyMs, options, run } from "../member.mjs";
 
 /** Gives each tick to the first proposal that names it. */
 class Ticks {
@@ -25,16 +26,13 @@ class Ticks {
 }
 
 const member = await CairnMember.start({ ...options, machine: inMemory(() => new Ticks()) });
-stopOnSignal(member);
-
 let timer;
-member.on("leader", ({ leader, term, isSelf }) => {
-  console.log(leader === undefined ? "no leader" : `${leader} leads term ${term}`);
+let lastProposed = 0;
+
+member.on("leader", ({ isSelf }) => {
   clearInterval(timer);
   if (isSelf) timer = setInterval(tick, everyMs / 4);
 });
-
-let lastProposed = 0;
 
 async function tick() {
   // The time is in the command: a machine has no clock.
@@ -50,3 +48,6 @@ async function tick() {
     console.log(`skipped tick ${now}: ${error.message}`);
   }
 }
+
+// The timer does the work.
+await run(member, (signal) => once(signal, "abort"));

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnMember, inMemory } from "cairn";
-import { decode, encode, everyMs, options, stopOnSignal } from "../member.mjs";
+import { decode, encode, everyMs, options, run } from "../member.mjs";
 
 class JobQueue {
   /** By name: { state: "waiting" | "running" | "done" | "interrupted", worker, run }, in the order in which they came. */
@@ -48,10 +48,7 @@ class JobQueue {
 }
 
 const member = await CairnMember.start({ ...options, machine: inMemory(() => new JobQueue()) });
-stopOnSignal(member);
-member.on("leader", ({ leader, term }) =>
-  console.log(leader === undefined ? "no leader" : `${leader} leads term ${term}`),
-);
+const worker = { worker: member.id, run: randomUUID() };
 
 /** Every command may come twice: the queue takes the second for the first. */
 async function ask(command) {
@@ -59,16 +56,17 @@ async function ask(command) {
   return decode(result);
 }
 
-for (let at = 1; at <= 60; at++) await ask({ type: "add", name: `job-${at}` });
-const worker = { worker: member.id, run: randomUUID() };
-for (;;) {
-  const name = await ask({ type: "claim", ...worker });
-  if (name !== null) {
-    console.log(`run ${name}`);
-    await ask({ type: "finish", name, run: worker.run });
-  } else {
-    const text = await member.read((queue) => `${queue.count("done")} done, ${queue.count("interrupted")} interrupted`);
-    console.log(`nothing to do: ${text}`);
+await run(member, async () => {
+  for (let at = 1; at <= 60; at++) await ask({ type: "add", name: `job-${at}` });
+  for (;;) {
+    const name = await ask({ type: "claim", ...worker });
+    if (name !== null) {
+      console.log(`run ${name}`);
+      await ask({ type: "finish", name, run: worker.run });
+    } else {
+      const count = (state) => member.read((queue) => queue.count(state));
+      console.log(`nothing to do: ${await count("done")} done, ${await count("interrupted")} interrupted`);
+    }
+    await sleep(everyMs);
   }
-  await sleep(everyMs);
-}
+});

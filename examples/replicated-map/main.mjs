@@ -1,7 +1,7 @@
 // A Map that all members share, and that survives them all: what set() has answered is on the disks of a majority.
 import { setTimeout as sleep } from "node:timers/promises";
 import { CairnMember, inMemory } from "cairn";
-import { decode, encode, everyMs, options, stopOnSignal } from "../member.mjs";
+import { decode, encode, everyMs, options, run } from "../member.mjs";
 
 class MapMachine {
   entries = new Map();
@@ -47,22 +47,20 @@ class ReplicatedMap {
 }
 
 const map = await ReplicatedMap.open(options);
-stopOnSignal(map.member);
-map.member.on("leader", ({ leader, term }) =>
-  console.log(leader === undefined ? "no leader" : `${leader} leads term ${term}`),
-);
-
 const { id } = map.member;
-console.log(`before this start, ${id} was ${(await map.get(id)) ?? 0}`);
-for (;;) {
-  const next = ((await map.get(id)) ?? 0) + 1;
-  try {
-    await map.set(id, next);
-    console.log(`${id} is ${next}`);
-  } catch (error) {
-    // Nobody else writes this key, so a look at it tells what became of the write.
-    if (error.code !== "OUTCOME_UNKNOWN") throw error;
-    console.log(error.message);
+
+await run(map.member, async () => {
+  console.log(`before this start, ${id} was ${(await map.get(id)) ?? 0}`);
+  for (;;) {
+    const next = ((await map.get(id)) ?? 0) + 1;
+    try {
+      await map.set(id, next);
+      console.log(`${id} is ${next}`);
+    } catch (error) {
+      // Nobody else writes this key: the next look at it tells what became of the write.
+      if (error.code !== "OUTCOME_UNKNOWN") throw error;
+      console.log(error.message);
+    }
+    await sleep(everyMs);
   }
-  await sleep(everyMs);
-}
+});

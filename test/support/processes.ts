@@ -168,7 +168,7 @@ export class RunningCommand {
 
   /** The next line of its standard output that was not handed out yet. */
   nextLine(): Promise<string> {
-    return this.#until("a line of standard output", () => {
+    return this.until("a line of standard output", () => {
       const end = this.stdout.indexOf("\n", this.#lineStart);
       if (end < 0) return undefined;
       const line = this.stdout.slice(this.#lineStart, end);
@@ -179,7 +179,7 @@ export class RunningCommand {
 
   /** Waits until what it has printed, on standard output or standard error, matches. */
   waitFor(pattern: RegExp): Promise<RegExpExecArray> {
-    return this.#until(`${pattern}`, () => pattern.exec(this.stdout) ?? pattern.exec(this.stderr) ?? undefined);
+    return this.until(`${pattern}`, () => pattern.exec(this.stdout) ?? pattern.exec(this.stderr) ?? undefined);
   }
 
   /** Waits until a node, started with --json, has told of such an event, and returns the first one. */
@@ -201,11 +201,11 @@ export class RunningCommand {
 
   /** Waits for its end; a process that does not end in time is an error. */
   ended(): Promise<Exit> {
-    return this.#until("its end", () => this.#exit);
+    return this.until("its end", () => this.#exit);
   }
 
   /** Waits until `look` finds something. */
-  async #until<Found>(what: string, look: () => Found | undefined): Promise<Found> {
+  async until<Found>(what: string, look: () => Found | undefined): Promise<Found> {
     let watcher = () => {};
     let timer: NodeJS.Timeout | undefined;
     try {
