@@ -1,6 +1,6 @@
 import type { Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
-import { checkKeyValuePayload } from "../machine/payload_check.js";
+import { checkKnownPayload } from "../machine/known_payloads.js";
 import { checkMembers } from "../storage/data_dir.js";
 import { nodeFileSystem } from "../storage/fs.js";
 import { examineSnapshot, restoreDirectory, verifySnapshotFile } from "../storage/snapshot_backup.js";
@@ -27,7 +27,7 @@ export interface InspectedFile {
 
 /** Reads a whole snapshot file. @throws CairnError NOT_FOUND when it cannot be read */
 export async function inspectFile(file: string): Promise<InspectedFile> {
-  const { fileBytes, header, measure, damage } = await examineSnapshot(nodeFileSystem, file, checkKeyValuePayload);
+  const { fileBytes, header, measure, damage } = await examineSnapshot(nodeFileSystem, file, checkKnownPayload);
   return {
     file,
     verified: damage === undefined,
@@ -70,14 +70,14 @@ export async function restoreFile(
   if (!cluster.has(id)) {
     throw new CairnError("INVALID_ARGUMENT", `--cluster names ${[...cluster.keys()].join(", ")}, but not ${id}`);
   }
-  const { header, measure } = await verifySnapshotFile(nodeFileSystem, file, checkKeyValuePayload);
+  const { header, measure } = await verifySnapshotFile(nodeFileSystem, file, checkKnownPayload);
   // The same on every host on which the same file is restored for the same founders: they can only found a cluster with one base.
   const baseId = derivedClusterId("base", [hex(measure.sha256), ...memberList(members)]);
   const where = {
     fs: nodeFileSystem,
     file,
     at: header.meta,
-    checkPayload: checkKeyValuePayload,
+    checkPayload: checkKnownPayload,
     path: data,
     nodeId: id,
     baseId,

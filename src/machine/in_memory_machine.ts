@@ -105,6 +105,11 @@ export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachi
     return this.close();
   }
 
+  /** Whether the first eight bytes of a payload say that it is of such a machine. */
+  static isPayload(head: Uint8Array): boolean {
+    return MAGIC.equals(head.subarray(0, MAGIC.byteLength));
+  }
+
   /** Refuses payloads of another kind of machine, or of another index, before they are taken from a peer. */
   static checkPayload(at: LogPosition) {
     let head = NO_BYTES;
@@ -178,7 +183,7 @@ function preamble({ index, term }: LogPosition): Buffer {
 /** @throws CairnError CORRUPT */
 function checkPreamble(bytes: Uint8Array, at: LogPosition): void {
   if (preamble(at).equals(bytes.subarray(0, PREAMBLE_BYTES))) return;
-  const is = MAGIC.equals(bytes.subarray(0, MAGIC.byteLength)) ? "another index or term" : "another kind of machine";
+  const is = InMemoryMachine.isPayload(bytes) ? "another index or term" : "another kind of machine";
   throw new CairnError("CORRUPT", `the payload of the snapshot at index ${at.index} is of ${is}`);
 }
 

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { limits } from "../../src/core/limits.js";
 import type { Entry, SnapshotMeta } from "../../src/core/types.js";
 import { InMemoryMachine } from "../../src/machine/in_memory_machine.js";
+import { checkKnownPayload } from "../../src/machine/known_payloads.js";
 import { failure } from "../support/conditions.js";
 import { answer, command, Words } from "../support/words.js";
 
@@ -158,6 +159,21 @@ describe("snapshots", () => {
     for await (const piece of lent(await payloadOf(machineOf("a", "b")), 3)) check.push(piece);
     check.finish();
   });
+});
+
+test("what checks files of any machine tells these payloads from the key-value store's", async () => {
+  const payload = await payloadOf(machineOf("a", "b"));
+  for (const size of [3, payload.byteLength]) {
+    const check = checkKnownPayload(metaAt(2));
+    for await (const piece of lent(payload, size)) check.push(piece);
+    check.finish();
+    const other = checkKnownPayload(metaAt(3));
+    for await (const piece of lent(payload, size)) other.push(piece);
+    await failure("CORRUPT", () => other.finish(), "another index or term");
+  }
+  // What is of neither is judged as the store's.
+  await failure("CORRUPT", () => checkKnownPayload(metaAt(2)).push(Buffer.from("CAIRNXX1 and so on and on")));
+  await failure("CORRUPT", () => checkKnownPayload(metaAt(2)).finish());
 });
 
 test("a machine that is closed can do nothing", async () => {

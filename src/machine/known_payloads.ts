@@ -1,0 +1,30 @@
+import type { LogPosition } from "../core/types.js";
+import { InMemoryMachine } from "./in_memory_machine.js";
+import { checkKeyValuePayload } from "./payload_check.js";
+
+type Check = ReturnType<typeof InMemoryMachine.checkPayload>;
+
+/** A payload says what machine it is of in so many bytes. */
+const KIND_BYTES = 8;
+
+/**
+ * Begins a check of a payload of the key-value machine, or of a machine in memory: of the former everything is checked, of the latter
+ * where it belongs. An application that has its own format on disk checks its payloads itself.
+ */
+export function checkKnownPayload(at: LogPosition): Check {
+  let head: Uint8Array = Buffer.alloc(0);
+  let check: Check | undefined;
+  const begin = (): Check => {
+    check = InMemoryMachine.isPayload(head) ? InMemoryMachine.checkPayload(at) : checkKeyValuePayload(at);
+    check.push(head);
+    return check;
+  };
+  return {
+    push(piece) {
+      if (check !== undefined) return check.push(piece);
+      head = Buffer.concat([head, piece]);
+      if (head.byteLength >= KIND_BYTES) begin();
+    },
+    finish: () => (check ?? begin()).finish(),
+  };
+}
