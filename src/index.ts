@@ -1,5 +1,6 @@
 /**
- * Cairn as a library: the client of a cluster, a Raft node for a state machine of your own, and the key-value node with its gRPC server.
+ * Cairn as a library: a member of a cluster with a state machine of your own, the Raft node below it, the client of a key-value cluster, and
+ * the key-value node with its gRPC server.
  * Nothing that is not exported here is public.
  */
 
@@ -18,6 +19,7 @@ export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js"
 export type { Clock } from "./clock.js";
 export { limits } from "./core/limits.js";
 export type { MembershipChange } from "./core/membership_change.js";
+export type { LostData } from "./core/state.js";
 export type { ElectionMode, ReadMode } from "./core/timing.js";
 export type {
   Entry,
@@ -48,8 +50,11 @@ export type { MachineOpener, NodeOptions } from "./node/options.js";
 export type { Committed } from "./node/proposals.js";
 export type { LastSnapshot, SnapshotReason } from "./node/snapshot_reason.js";
 export type { LogSync } from "./node/write_watch.js";
+export type { MachineServices } from "./server/machine_services.js";
 export { openKeyValueMachine } from "./server/open_machine.js";
 export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/own_machine.js";
-export { CairnServer, type ServerOptions } from "./server/server.js";
+export { ownMachineServices } from "./server/own_machine_services.js";
+export type { ServedNode } from "./server/served_node.js";
+export { CairnServer, type OwnServerOptions, type ServerOptions } from "./server/server.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export { version } from "./version.js";

@@ -1,8 +1,10 @@
 import { rm } from "node:fs/promises";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
+import type { Entry, SnapshotMeta } from "../../src/core/types.js";
 import { CairnMember } from "../../src/daemon/cairn_member.js";
 import type { ClusterEvent } from "../../src/daemon/cluster_events.js";
 import type { MemberEvent } from "../../src/daemon/events.js";
+import type { ApplyResult, StateMachine } from "../../src/machine/state_machine.js";
 import { inMemory, ownMachine } from "../../src/server/own_machine.js";
 import { failure, isSettled, until } from "../support/conditions.js";
 import { answer, command, Words } from "../support/words.js";
@@ -95,6 +97,61 @@ describe("proposals and reads", () => {
     };
     await expect(cluster.get("n1").read(query)).rejects.toThrow(RangeError);
   });
+});
+
+/** A state machine that does everything itself; its results are numbers. */
+class Sum implements StateMachine<number> {
+  appliedIndex = 0;
+  sum = 0;
+
+  apply(entries: readonly Entry[]): ApplyResult<number>[] {
+    return entries.map(({ index, type, data }) => {
+      this.appliedIndex = index;
+      if (type === "command") this.sum += Number(Buffer.from(data));
+      return { index, result: type === "command" ? this.sum : undefined };
+    });
+  }
+
+  async capture() {
+    const { appliedIndex, sum } = this;
+    return {
+      appliedIndex,
+      async *payload() {
+        yield Buffer.from(`${sum}`);
+      },
+      release() {},
+    };
+  }
+
+  async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta) {
+    let text = "";
+    for await (const piece of payload) text += Buffer.from(piece);
+    this.sum = Number(text);
+    this.appliedIndex = at.index;
+  }
+
+  async close() {}
+  async crash() {}
+}
+
+test("a state machine with its own kind of results has them at every member", async () => {
+  const cluster = await OwnCluster.prepare(THREE);
+  const results = {
+    encodeResult: (result: number) => Buffer.from(`${result}`),
+    decodeResult: (bytes: Uint8Array) => Number(Buffer.from(bytes)),
+  };
+  const machine = ownMachine(async () => new Sum(), results);
+  const start = (id: string) =>
+    CairnMember.start({ id, directory: cluster.dataOf(id), cluster: cluster.addresses, machine, tickMs: 20 });
+  const members = await Promise.all(THREE.map(start));
+  onTestFinished(async () => void (await Promise.all(members.map((member) => member.stop()))));
+  let sum = 0;
+  for (const member of members) {
+    const { result } = await member.propose(command("5"));
+    sum += 5;
+    expect(result).toBe(sum);
+    expect(await member.read((view) => view.sum)).toBe(sum);
+  }
 });
 
 describe("the disk", () => {

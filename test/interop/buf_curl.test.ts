@@ -1,5 +1,6 @@
 import { inRepository } from "../support/processes.js";
 import { clusterSuite } from "./cluster_suite.js";
+import { ownMachineSuite } from "./own_machine_suite.js";
 import { interopSuite } from "./suite.js";
 import { linesOf, parseObjects, printObjects, run, type Tool } from "./tool.js";
 
@@ -25,3 +26,4 @@ const bufCurl: Tool = {
 
 interopSuite(bufCurl);
 clusterSuite(bufCurl);
+ownMachineSuite(bufCurl);

@@ -2,6 +2,7 @@ import { status as grpcStatus } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { clusterSuite } from "./cluster_suite.js";
 import { findGrpcurl } from "./grpcurl.js";
+import { ownMachineSuite } from "./own_machine_suite.js";
 import { interopNode, interopSuite } from "./suite.js";
 import { linesOf, parseObjects, printObjects, run, type Tool } from "./tool.js";
 
@@ -35,6 +36,7 @@ const grpcurl: Tool = {
 
 interopSuite(grpcurl, { skip: found === undefined });
 clusterSuite(grpcurl, { skip: found === undefined });
+ownMachineSuite(grpcurl, { skip: found === undefined });
 
 test.skipIf(found === undefined)("grpcurl describes a service and a message", async () => {
   await using node = await interopNode();

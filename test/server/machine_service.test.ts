@@ -1,3 +1,4 @@
+import * as grpc from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
@@ -5,6 +6,7 @@ import { MachineService } from "../../gen/cairn/v1/machine_pb.js";
 import { limits } from "../../src/core/limits.js";
 import type { Membership } from "../../src/core/types.js";
 import { CairnNode } from "../../src/node/node.js";
+import { healthService } from "../../src/server/health.js";
 import { inMemory, type ResultCodec } from "../../src/server/own_machine.js";
 import { ownMachineServices } from "../../src/server/own_machine_services.js";
 import { CairnServer } from "../../src/server/server.js";
@@ -135,6 +137,23 @@ describe("what every node has", () => {
     const parts = [];
     for await (const { data } of leader.admin.downloadSnapshot({ index: 2n })) parts.push(Buffer.from(data));
     expect(Buffer.concat(parts).toString("latin1")).toContain('["a"]');
+  });
+
+  test("health is told of each service, and of no other", async () => {
+    const { server } = await serve("n1", "127.0.0.1:0", [{ id: "n1", address: "", role: "voter" }]);
+    const Client = grpc.makeClientConstructor(healthService, "Health");
+    const client = new Client(server.address, grpc.credentials.createInsecure());
+    onTestFinished(() => client.close());
+    const check = (service: string) =>
+      new Promise((resolve) => {
+        client.check!({ service }, (error: grpc.ServiceError | null, answer: { status: string }) =>
+          resolve(error === null ? answer.status : grpc.status[error.code]),
+        );
+      });
+    for (const service of ["", "cairn.v1.MachineService", "cairn.v1.AdminService", "cairn.v1.RaftService"]) {
+      expect(await check(service)).toBe("SERVING");
+    }
+    expect(await check("cairn.v1.KeyValueService")).toBe("NOT_FOUND");
   });
 
   test("the key-value service is not offered", async () => {
