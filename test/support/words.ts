@@ -17,6 +17,8 @@ export class Words implements SimpleMachine {
   }
 
   restore(bytes: Uint8Array): void {
+    // Half done when it throws, as others are.
+    this.words = [];
     this.words = JSON.parse(Buffer.from(bytes).toString());
   }
 }
