@@ -156,6 +156,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
     const isBroken = this.#over !== undefined;
     this.#over ??= stopped;
     this.#watch.stop();
+    this.#wakeLeaderWaiters();
     try {
       if (!isBroken) await handOver(this.node, this.#options);
       await this.#member.stop();

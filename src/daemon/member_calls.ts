@@ -141,7 +141,8 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
           if (answer !== undefined) return answer;
         } catch (error) {
           last = CairnError.from(error);
-          if (!PASSING.includes(last.code)) throw error;
+          // That this attempt did nothing says nothing of an earlier one; a bug is told as it is.
+          if (!PASSING.includes(last.code)) throw last.code === "INTERNAL" ? error : (unknown() ?? error);
         }
         this.#assertRunning(unknown());
         await this.#pause(Math.max(pauseMs, last?.retryAfterMs ?? 0), patience.signal);

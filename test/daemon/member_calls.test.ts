@@ -138,6 +138,21 @@ test("an idempotent command whose outcome is unknown when the time is over says 
   await failure("OUTCOME_UNKNOWN", calls.propose(command("a"), settings), "another leader's log");
 });
 
+test("an idempotent command whose first attempt may take effect is not said to have failed by a later one", async () => {
+  const { calls, follow } = follower();
+  let attempts = 0;
+  const leader = await ScriptedLeader.start({
+    async propose() {
+      throw ++attempts === 1
+        ? new CairnError("OUTCOME_UNKNOWN", "another leader's log took the place of this node's")
+        : new CairnError("DISK_FULL", "nothing happened");
+    },
+  });
+  follow(leader);
+  await failure("OUTCOME_UNKNOWN", calls.propose(command("a"), { isIdempotent: true }), "another leader's log");
+  expect(attempts).toBe(2);
+});
+
 test("a leader that cannot be reached has done nothing: the proposal waits for another one", async () => {
   const { calls, follow, waiters } = follower();
   const gone = await ScriptedLeader.start({});
