@@ -5,7 +5,18 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
  * Folders in the order in which they are run: what takes longest begins first, so that no core is idle at the end. What shares a process
  * comes last, in small pieces. Vitest by itself goes by the size of files when it has not run them before.
  */
-const ORDER = ["sim", "integration", "cli", "readme.test.ts", "gateway", "client", "machine", "interop", "support"];
+const ORDER = [
+  "sim",
+  "integration",
+  "examples",
+  "cli",
+  "readme.test.ts",
+  "gateway",
+  "client",
+  "machine",
+  "interop",
+  "support",
+];
 
 export class SlowFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
