@@ -1,4 +1,4 @@
-// What the main files of the examples share: their command line, and how they stop.
+// Shared by the main files of the examples: their command line, and their end.
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 

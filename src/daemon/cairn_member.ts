@@ -15,9 +15,10 @@ import { type CairnMemberOptions, checkMemberOptions, launchOptions } from "./me
 type Listener = (event: ClusterEvent) => void;
 
 /**
- * A member of a cluster that runs an application's own state machine: the node, its server for peers and operators, and all that keeps it
- * a member. It finds or founds its cluster, comes back when its disk was lost, and takes, sends and installs snapshots. Start it with
- * {@link start}; end it with {@link stop}.
+ * A member of a cluster that runs an application's own state machine: the node, its server for
+ * peers and operators, and all that keeps it a member. It finds or founds its cluster, comes back
+ * when its disk was lost, and takes, sends and installs snapshots. Start it with {@link start}; end
+ * it with {@link stop}.
  */
 export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   readonly #options: CairnMemberOptions<Result, Machine, View>;
@@ -27,7 +28,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #leaderWaiters = new Set<() => void>();
   #member!: Member<CairnNode<Result, Machine>>;
-  /** Why it takes no calls any more. */
+  /** The reason to refuse calls; undefined while the member runs. */
   #over: CairnError | undefined;
   #stopping: Promise<void> | undefined;
 
@@ -48,9 +49,11 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * Starts a member on its data directory, which is made when it is not there. On return it serves; it may still wait for its cluster to be
-   * founded, or for a leader, as {@link propose} and {@link read} do.
-   * @throws CairnError INVALID_ARGUMENT, naming the option; DATA_DIRECTORY or CORRUPT when the directory cannot be used
+   * Starts a member on its data directory, which is made when it is not there. On return it serves;
+   * it may still wait for its cluster to be founded, or for a leader, as {@link propose} and {@link
+   * read} do.
+   * @throws CairnError INVALID_ARGUMENT, naming the option; DATA_DIRECTORY or CORRUPT when the
+   * directory cannot be used
    */
   static async start<Result, Machine extends StateMachine<Result>, View>(
     options: CairnMemberOptions<Result, Machine, View>,
@@ -66,33 +69,41 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
     return this.#options.id;
   }
 
-  /** Where it listens: host:port with the real port. */
+  /** The address that it listens on: host:port with the real port. */
   get address(): string {
     return this.#member.address;
   }
 
-  /** The node, with all that an operator may ask of it. Another one after the directory has changed its identity. */
+  /**
+   * The node, with all that an operator may ask of it. Another one after the directory has changed
+   * its identity.
+   */
   get node(): CairnNode<Result, Machine> {
     return this.#member.node;
   }
 
-  /** Who leads, as the last `leader` event has told. */
+  /** The leader, as the last `leader` event has told. */
   get leader(): Omit<LeaderEvent, "kind"> {
     const { leader, term, isSelf } = this.#watch.leader;
     return { leader, term, isSelf };
   }
 
-  /** Committed entries that this member knows of and has not applied: how far it is behind the leader. */
+  /**
+   * Committed entries that this member knows of and has not applied: how far it is behind the
+   * leader.
+   */
   get lag(): number {
     return lagOf(this.node);
   }
 
   /**
-   * Has the cluster carry out a command, whichever member leads. On return it is durable on a majority and applied by the leader; this
-   * member may apply it later (read with `minAppliedIndex`). The result is what the machine answered.
-   * @throws CairnError OUTCOME_UNKNOWN when the command may or may not take effect: it is not proposed again unless `isIdempotent`. TIMEOUT,
-   * CANCELLED, STOPPED, DISK_FULL, LIMIT_EXCEEDED, INVALID_ARGUMENT: nothing happened. INTERNAL when it has taken effect, and its result
-   * cannot be told
+   * Has the cluster carry out a command, whichever member leads. On return it is durable on a
+   * majority and applied by the leader; this member may apply it later (read with
+   * `minAppliedIndex`). The result is what the machine answered.
+   * @throws CairnError OUTCOME_UNKNOWN when the command may or may not take effect: it is not
+   * proposed again unless `isIdempotent`. TIMEOUT, CANCELLED, STOPPED, DISK_FULL, LIMIT_EXCEEDED,
+   * INVALID_ARGUMENT: nothing happened. INTERNAL when it has taken effect, and its result cannot be
+   * told
    */
   async propose(command: Uint8Array, options: ProposeOptions = {}): Promise<Committed<Result>> {
     checkCall(options);
@@ -100,8 +111,9 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * Reads the state of this member's machine. It shows every command that was answered, at any member, before the call; a `stale` read
-   * shows what this member has applied. The query must look at the state before its first await: it changes afterwards.
+   * Reads the state of this member's machine. It shows every command that was answered, at any
+   * member, before the call; a `stale` read shows what this member has applied. The query must look
+   * at the state before its first await: it changes afterwards.
    * @throws CairnError TIMEOUT, CANCELLED, STOPPED, DISK_FULL; and what the query throws
    */
   async read<Answer>(query: (view: View) => Answer, options: QueryOptions = {}): Promise<Answer> {
@@ -112,8 +124,8 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * Calls a listener with each event of a kind from now on, one after the other, soon after it came about. Returns a function that ends
-   * this. What a listener throws is logged.
+   * Calls a listener with each event of a kind from now on, one after the other, soon after it came
+   * about. Returns a function that ends this. What a listener throws is logged.
    */
   on<Kind extends ClusterEvent["kind"]>(
     kind: Kind,
@@ -130,8 +142,9 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * Stops: hands leadership over if it leads, lets the calls of others end, and closes the data directory. Its own proposals that are not
-   * answered by then fail with OUTCOME_UNKNOWN. May be called more than once.
+   * Stops: hands leadership over if it leads, lets the calls of others end, and closes the data
+   * directory. Its own proposals that are not answered by then fail with OUTCOME_UNKNOWN. May be
+   * called more than once.
    */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();

@@ -10,8 +10,8 @@ export interface LeaderEvent {
   readonly leader: string | undefined;
   readonly term: number;
   /**
-   * This member leads, and has committed an entry of its term. It learns late that another one leads by now: let the log decide what must
-   * happen once.
+   * This member leads, and has committed an entry of its term. It learns late that another one
+   * leads by now: let the log decide what must happen once.
    */
   readonly isSelf: boolean;
 }
@@ -24,12 +24,17 @@ export interface MembershipEvent {
   readonly members: Membership;
 }
 
-/** Tells that this member took a snapshot, or installed one that a leader sent (reason `installed`). */
+/**
+ * Tells that this member took a snapshot, or installed one that a leader sent (reason `installed`).
+ */
 export interface SnapshotEvent extends LastSnapshot {
   readonly kind: "snapshot";
 }
 
-/** Tells that this member lacks more than `lagEntries` entries that it knows to be committed, or does so no more. */
+/**
+ * Tells that this member lacks more than `lagEntries` entries that it knows to be committed, or has
+ * caught up.
+ */
 export interface LagEvent {
   readonly kind: "lag";
   /** Committed entries that are not applied here, at this moment. */
@@ -37,7 +42,9 @@ export interface LagEvent {
   readonly isBehind: boolean;
 }
 
-/** What an application can be told. Changes that follow each other within one turn of the node's work are told as one. */
+/**
+ * All events. Changes that follow each other within one turn of the node's work are told as one.
+ */
 export type ClusterEvent = MemberEvent | LeaderEvent | MembershipEvent | SnapshotEvent | LagEvent;
 
 /** A node as this file sees it. */
@@ -47,7 +54,9 @@ export type WatchedNode = Pick<MemberNode, "id" | "clusterId" | "raft"> & {
   readonly snapshotting: { readonly last: LastSnapshot | undefined };
 };
 
-/** Tells what has changed about a node since it looked last. The node may be another one each time. */
+/**
+ * Tells what has changed about a node since it looked last. The node may be another one each time.
+ */
 export class NodeWatch {
   #leader: LeaderEvent = { kind: "leader", leader: undefined, term: 0, isSelf: false };
   #membership = "";
@@ -55,7 +64,10 @@ export class NodeWatch {
   #isBehind = false;
 
   constructor(
-    /** A member is behind when it lacks more entries than this; no longer when it lacks half as many. */
+    /**
+     * A member is behind when it lacks more entries than this; no longer when it lacks half as
+     * many.
+     */
     private readonly lagEntries: number,
     private readonly emit: (event: ClusterEvent) => void,
   ) {}

@@ -10,24 +10,28 @@ import { peerLog } from "./peer_log.js";
 import { peerSnapshotSource } from "./snapshot_source.js";
 import type { MemberNode } from "./world.js";
 
-/** How many election timeouts a leader that stops takes at most to hand over, and how many milliseconds. */
+/** Limits of a handover at a stop, in election timeouts and in milliseconds. */
 const HANDOVER_TIMEOUTS = 2;
 const HANDOVER_MS_MAX = 5_000;
 
-/** How to run a member that serves gRPC. */
+/** Options of a member that serves gRPC. */
 export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly member: Omit<MemberOptions<MemberNode>, "world" | "directory" | "peerAddresses">;
   readonly node: Omit<MemberNodeOptions<Result, Machine>, "transport" | "snapshotSource">;
   /** Makes the services of the node's state machine. */
   readonly servicesOf: (node: CairnNode<Result, Machine>) => MachineServices;
-  /** For how many milliseconds a member that lacks a snapshot asks the others for one before its start fails. */
+  /**
+   * Milliseconds for which a member that lacks a snapshot asks the others for one before its start
+   * fails.
+   */
   readonly healTimeoutMs: number;
   /** Ends a start that waits for another member's snapshot. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Starts a member with its node, its server, its connections to the others, and what heals it from them.
+ * Starts a member with its node, its server, its connections to the others, and what heals it from
+ * them.
  * @throws CairnError as {@link Member.start} does
  */
 export function launch<Result, Machine extends StateMachine<Result>>(
@@ -50,8 +54,8 @@ export function launch<Result, Machine extends StateMachine<Result>>(
 }
 
 /**
- * Hands leadership over, if the node leads others: a cluster whose leader is just gone waits for an election timeout. Never rejects; gives
- * up after two election timeouts, or 5 s.
+ * Hands leadership over, if the node leads others: a cluster whose leader is just gone waits for an
+ * election timeout. Never rejects; gives up after two election timeouts, or 5 s.
  */
 export async function handOver(
   node: Pick<CairnNode<unknown, StateMachine>, "id" | "raft" | "transferLeadership">,

@@ -16,8 +16,8 @@ export interface ProposeOptions {
   /** Milliseconds to wait for a leader and for its answer, in all. Default 10,000. */
   readonly timeoutMs?: number | undefined;
   /**
-   * The machine takes this command a second time for the same one, and gives the same answer: while its outcome is unknown, it is proposed
-   * again. Default false.
+   * The machine takes this command a second time for the same one, and gives the same answer: while
+   * its outcome is unknown, it is proposed again. Default false.
    */
   readonly isIdempotent?: boolean | undefined;
 }
@@ -26,7 +26,10 @@ export interface QueryOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds to wait for a leader and for the state, in all. Default 10,000. */
   readonly timeoutMs?: number | undefined;
-  /** Read the state of this member as it is, without asking the leader: it may be older than answered commands. Default false. */
+  /**
+   * Read the state of this member as it is, without asking the leader: it may be older than
+   * answered commands. Default false.
+   */
   readonly stale?: boolean | undefined;
   /** Wait until this index is applied here: a member's own command, for one. Default 0. */
   readonly minAppliedIndex?: number | undefined;
@@ -34,7 +37,10 @@ export interface QueryOptions {
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 
-/** Pause before another attempt in milliseconds, unless a leader turns up; it doubles up to the greatest. */
+/**
+ * Pause before another attempt in milliseconds, unless a leader turns up; it doubles up to the
+ * greatest.
+ */
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 500;
 
@@ -43,17 +49,23 @@ const PASSING: readonly CairnErrorCode[] = ["NOT_LEADER", "UNREACHABLE", "STOPPE
 /** A command that was on its way to the leader may take effect. */
 const UNKNOWN: readonly CairnErrorCode[] = ["OUTCOME_UNKNOWN", "TIMEOUT", "CANCELLED"];
 
-/** What calls need of their member. */
+/** The part of a member that its calls need. */
 export interface CallingMember<Result, Machine extends StateMachine<Result>> {
   /** Another one after a change of the directory's identity. */
   readonly node: CairnNode<Result, Machine>;
   /** @throws CairnError STOPPED when the member is over */
   assertRunning(): void;
-  /** Calls back once when another member leads, or none, or the member is over. Returns how to call that off. */
+  /**
+   * Calls back once when another member leads, or none, or the member is over. Returns how to call
+   * that off.
+   */
   onceLeaderChanges(changed: () => void): () => void;
 }
 
-/** Proposals and linearizable reads of a member's application, carried out by whichever member leads. */
+/**
+ * Proposals and linearizable reads of a member's application, carried out by whichever member
+ * leads.
+ */
 export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
   readonly #forwarding: Forwarding<typeof MachineService>;
 
@@ -122,8 +134,8 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * Makes attempts until one has an answer. One that ends with undefined, or with an error that says that nothing has happened, is followed
-   * by another.
+   * Makes attempts until one has an answer. One that ends with undefined, or with an error that
+   * says that nothing has happened, is followed by another.
    */
   async #patiently<Answer extends object>(
     { signal, timeoutMs = DEFAULT_TIMEOUT_MS }: Pick<ProposeOptions, "signal" | "timeoutMs">,
@@ -173,7 +185,10 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
     );
   }
 
-  /** Asks for an index until another member leads: one that hangs is not waited for when it has a successor. */
+  /**
+   * Asks for an index until another member leads: one that hangs is not waited for when it has a
+   * successor.
+   */
   async #readIndex(node: CairnNode<Result, Machine>, { signal, deadlineMs }: Patience): Promise<number> {
     const attempt = new AbortController();
     const end = () => attempt.abort();

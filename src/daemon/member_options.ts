@@ -11,7 +11,7 @@ import type { ClusterEvent } from "./cluster_events.js";
 import type { MemberEvent } from "./events.js";
 import type { LaunchOptions } from "./launch.js";
 
-/** How long a member that lacks a snapshot asks the others for one, in milliseconds. */
+/** Milliseconds for which a member that lacks a snapshot asks the others for one. */
 const HEAL_TIMEOUT_MS = 60_000;
 
 const COPIED = [
@@ -31,42 +31,61 @@ const COPIED = [
   "logger",
 ] as const;
 
-/** How to run a member of a cluster. Options that are not described here are those of the node; see {@link NodeOptions}. */
+/** Options of a member of a cluster; {@link NodeOptions} describes those that are not described here. */
 export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>, View>
   extends Pick<NodeOptions<Result, Machine>, (typeof COPIED)[number]> {
   /** Name of this member in its cluster: 1 to 64 characters of A-Z a-z 0-9 . _ - */
   readonly id: string;
-  /** Where its data lives; made when it is not there. One process at a time. */
+  /** The data directory; made when it is not there. One process at a time. */
   readonly directory: string;
-  /** The application's state machine: `inMemory(() => new Counter())`, or `ownMachine(open, codec)`. */
+  /**
+   * The application's state machine: `inMemory(() => new Counter())`, or `ownMachine(open, codec)`.
+   */
   readonly machine: OwnMachine<Result, Machine, View>;
   /**
-   * The members that found the cluster, host:port by name, this one among them; the same on all of them. The cluster is founded when all
-   * have been started. Later starts may give it again. Left out, and no `join`: this member founds a cluster alone.
+   * The members that found the cluster, host:port by name, this one among them; the same on all of
+   * them. The cluster is founded when all have been started. Later starts may give it again. Left
+   * out, and no `join`: this member founds a cluster alone.
    */
   readonly cluster?: Readonly<Record<string, string>> | undefined;
-  /** host:port of members of the cluster that this member joins. It comes as a learner; `cairn member promote` lets it vote. */
+  /**
+   * host:port of members of the cluster that this member joins. It comes as a learner; `cairn
+   * member promote` lets it vote.
+   */
   readonly join?: readonly string[] | undefined;
-  /** host:port to listen on; port 0 takes a free one. Default: this member's address in `cluster`, else 127.0.0.1:7101. */
+  /**
+   * host:port to listen on; port 0 takes a free one. Default: this member's address in `cluster`,
+   * else 127.0.0.1:7101.
+   */
   readonly listen?: string | undefined;
-  /** host:port at which the others reach it. Default: its address in `cluster`, else where it listens. */
+  /**
+   * host:port at which the others reach it. Default: its address in `cluster`, else where it
+   * listens.
+   */
   readonly advertise?: string | undefined;
   /**
-   * What a member does that has lost data which it acknowledged, or whose directory is new although its cluster knows its name. `rejoin`, the
-   * default: it keeps aside what it has, comes back as a learner, and votes when it has caught up. `refuse`: it does not start, or stops.
+   * The conduct of a member that lost data which it acknowledged, or whose directory is new
+   * although its cluster knows its name. `rejoin`, the default: it keeps aside what it has, comes
+   * back as a learner, and votes when it has caught up. `refuse`: it does not start, or stops.
    */
   readonly lostDisk?: "rejoin" | "refuse" | undefined;
-  /** For how many milliseconds a member whose snapshots are damaged asks the others for one; 0: not at all. Default 60,000. */
+  /**
+   * Milliseconds for which a member whose snapshots are damaged asks the others for one; 0: not at
+   * all. Default 60,000.
+   */
   readonly healTimeoutMs?: number | undefined;
-  /** A member is told to be behind when it lacks more committed entries than this. Default 1,000. */
+  /**
+   * A member is told to be behind when it lacks more committed entries than this. Default 1,000.
+   */
   readonly lagEntries?: number | undefined;
   /** Told of every event, from the start on; see `CairnMember.on` for one kind of them. */
   readonly onEvent?: ((event: ClusterEvent) => void) | undefined;
   /** Ends a start that waits for another member's snapshot. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * Called once when the member cannot go on: a broken invariant, a machine that threw, a disk whose contents are no longer known, or a
-   * cluster that refuses it. The process should end. Default: throws, which ends it.
+   * Called once when the member cannot go on: a broken invariant, a machine that threw, a disk
+   * whose contents are no longer known, or a cluster that refuses it. The process should end.
+   * Default: throws, which ends it.
    */
   readonly onFatal?: ((error: unknown) => void) | undefined;
 }
@@ -113,7 +132,10 @@ export function launchOptions<Result, Machine extends StateMachine<Result>, View
   };
 }
 
-/** Checks the options of a member; its node checks those that it is given. @throws CairnError INVALID_ARGUMENT */
+/**
+ * Checks the options of a member; its node checks those that it is given. @throws CairnError
+ * INVALID_ARGUMENT
+ */
 export function checkMemberOptions<Result, Machine extends StateMachine<Result>, View>(
   options: CairnMemberOptions<Result, Machine, View>,
 ): void {

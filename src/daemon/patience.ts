@@ -3,7 +3,10 @@ import { setMaxListeners } from "node:events";
 /** Longest time that a timer can wait, in milliseconds: 24 days. */
 const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
-/** How long a caller waits: until its signal is aborted, or its time is over. Must be ended. */
+/**
+ * Ends a wait when the caller's signal is aborted, or its time is over. Call {@link end} when the
+ * wait is over.
+ */
 export class Patience {
   readonly #over = new AbortController();
   readonly #timer: NodeJS.Timeout;
@@ -34,7 +37,7 @@ export class Patience {
     return this.#over.signal.aborted;
   }
 
-  /** Why it is over. */
+  /** The reason for the end. */
   get code(): "CANCELLED" | "TIMEOUT" {
     return this.caller?.aborted === true ? "CANCELLED" : "TIMEOUT";
   }

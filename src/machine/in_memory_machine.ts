@@ -6,43 +6,51 @@ import { CairnError } from "../errors.js";
 import type { ApplyResult, StateMachine, StateView } from "./state_machine.js";
 
 /**
- * A replicated state that fits in memory. Cairn keeps it durable with its log and its snapshots, and builds it anew from both at each
- * start: the machine itself writes nothing.
- *
- * Deterministic: the state, and each answer, is a function of the commands applied before, with no clock, no random number and nothing
- * local. Whatever differs from member to member goes into the command.
+ * A replicated state that fits in memory. Cairn keeps it durable with its log and its snapshots,
+ * and builds it anew from both at each start: the machine itself writes nothing. Deterministic: the
+ * state, and each answer, is a function of the commands applied before, with no clock, no random
+ * number and nothing local. Whatever differs from member to member goes into the command.
  */
 export interface SimpleMachine {
   /**
-   * Applies one command, and returns its answer; undefined is the same as no bytes. `at` is the command's place in the log. The bytes are
-   * lent for the call: copy what you keep. Must not throw, and must not be asynchronous: answer that a command is refused. A machine that
-   * throws stops its node, as every other member's will that comes to that command.
+   * Applies one command, and returns its answer; undefined is the same as no bytes. `at` is the
+   * command's place in the log. The bytes are lent for the call: copy what you keep. Must not
+   * throw, and must not be asynchronous: answer that a command is refused. A machine that throws
+   * stops its node, as every other member's will that comes to that command.
    */
   apply(command: Uint8Array, at: LogPosition): Uint8Array | undefined;
   /**
-   * Returns the whole state as bytes, the same on every member for the same commands applied. Nothing is applied during the call, and it
-   * holds the event loop up: writes and heartbeats wait. Pieces may be returned instead, which are asked for while further commands are
-   * applied: they must show the state as it was at the call.
+   * Returns the whole state as bytes, the same on every member for the same commands applied.
+   * Nothing is applied during the call, and it holds the event loop up: writes and heartbeats wait.
+   * Pieces may be returned instead, which are asked for while further commands are applied: they
+   * must show the state as it was at the call.
    */
   serialize(): Uint8Array | AsyncIterable<Uint8Array>;
-  /** Takes the state from the bytes that {@link serialize} returned. Called once, on a new machine. It may throw for bytes that are none. */
+  /**
+   * Takes the state from the bytes that {@link serialize} returned. Called once, on a new machine.
+   * It may throw for bytes that are none.
+   */
   restore(bytes: Uint8Array): void;
 }
 
-/** The payload of a snapshot: these eight bytes, then applied index and term, 8 bytes each, little-endian, then the machine's bytes. */
+/**
+ * The payload of a snapshot: these eight bytes, then applied index and term, 8 bytes each,
+ * little-endian, then the machine's bytes.
+ */
 const MAGIC = Buffer.from("CAIRNMM1", "latin1");
 const PREAMBLE_BYTES = MAGIC.byteLength + 16;
 
 const NO_BYTES = new Uint8Array(0);
 
 /**
- * Runs a {@link SimpleMachine} as a {@link StateMachine}. A capture takes as long as serialize() does, and its bytes stay in memory until
- * the snapshot is written. A snapshot that is loaded is in memory twice for a moment: its bytes, and the state made of them.
+ * Runs a {@link SimpleMachine} as a {@link StateMachine}. A capture takes as long as serialize()
+ * does, and its bytes stay in memory until the snapshot is written. A snapshot that is loaded is in
+ * memory twice for a moment: its bytes, and the state made of them.
  */
 export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachine<Uint8Array> {
   #state: Simple;
   #applied: LogPosition = LOG_START;
-  /** Why nothing more may be applied: the state may show half a command. */
+  /** Set when nothing more may be applied: the state may show half a command. */
   #broken: CairnError | undefined;
   #isClosed = false;
 
@@ -110,7 +118,10 @@ export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachi
     return MAGIC.equals(head.subarray(0, MAGIC.byteLength));
   }
 
-  /** Refuses payloads of another kind of machine, or of another index, before they are taken from a peer. */
+  /**
+   * Refuses payloads of another kind of machine, or of another index, before they are taken from a
+   * peer.
+   */
   static checkPayload(at: LogPosition) {
     let head = NO_BYTES;
     return {
@@ -143,7 +154,7 @@ export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachi
   }
 }
 
-/** What serialize() returned, as a snapshot's payload. */
+/** The result of serialize(), as a snapshot's payload. */
 class SerializedState implements StateView {
   #released = false;
 

@@ -8,8 +8,9 @@ type Check = ReturnType<typeof InMemoryMachine.checkPayload>;
 const KIND_BYTES = 8;
 
 /**
- * Begins a check of a payload of the key-value machine, or of a machine in memory: of the former everything is checked, of the latter
- * where it belongs. An application that has its own format on disk checks its payloads itself.
+ * Begins a check of a payload of the key-value machine, or of a machine in memory: of the former
+ * everything is checked, of the latter where it belongs. An application that has its own format on
+ * disk checks its payloads itself.
  */
 export function checkKnownPayload(at: LogPosition): Check {
   let head: Uint8Array = Buffer.alloc(0);

@@ -17,7 +17,10 @@ export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
   turn(): void;
 }
 
-/** Tells a node's parts what its loop has done: callers get their answers, the snapshot policy its counts. */
+/**
+ * Tells a node's parts what its loop has done: callers get their answers, the snapshot policy its
+ * counts.
+ */
 export function observerOf<Result, Machine extends StateMachine<Result>>(
   parts: ObservingParts<Result, Machine>,
 ): ReadyObserver<Result> {

@@ -9,8 +9,8 @@ export interface MachineServices {
   readonly services: readonly DescService[];
   addTo(server: Pick<grpc.Server, "addService">, options: AddServiceOptions): void;
   /**
-   * Has the cluster commit an entry that leaves the state as it is. The entry goes in here, or through `leader`, a channel to the member
-   * that leads.
+   * Has the cluster commit an entry that leaves the state as it is. The entry goes in here, or
+   * through `leader`, a channel to the member that leads.
    */
   advance(leader: SharedChannel | undefined, signal: AbortSignal): Promise<void>;
   /** Reads no more calls of streams that are open; those that are read are answered. */

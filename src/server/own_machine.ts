@@ -6,17 +6,20 @@ import { InMemoryMachine, type SimpleMachine } from "../machine/in_memory_machin
 import type { StateMachine } from "../machine/state_machine.js";
 import type { MachineOpener } from "../node/options.js";
 
-/** How the result of a command travels from the leader to the member whose caller has proposed it. */
+/** Carries the result of a command from the leader to the member whose caller proposed it. */
 export interface ResultCodec<Result> {
   /** At most `limits.machineResultBytes`. */
   encodeResult(result: Result): Uint8Array;
   decodeResult(bytes: Uint8Array): Result;
 }
 
-/** An application's own state machine, as a member of a cluster runs it. Made by {@link ownMachine} and {@link inMemory}. */
+/**
+ * An application's own state machine, as a member of a cluster runs it. Made by {@link ownMachine}
+ * and {@link inMemory}.
+ */
 export interface OwnMachine<Result, Machine extends StateMachine<Result>, View> extends ResultCodec<Result> {
   readonly open: MachineOpener<Machine>;
-  /** What queries are given to read. */
+  /** Returns the object that queries read. */
   view(machine: Machine): View;
 }
 
@@ -48,8 +51,9 @@ export function ownMachine<Machine extends StateMachine<Uint8Array>>(
 }
 
 /**
- * Describes a state that fits in memory to a member. `make` returns a new, empty machine; it is called at the start, for each snapshot that
- * is loaded, and when an earlier state is built, so machines must share nothing.
+ * Describes a state that fits in memory to a member. `make` returns a new, empty machine; it is
+ * called at the start, for each snapshot that is loaded, and when an earlier state is built, so
+ * machines must share nothing.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function inMemory<Simple extends SimpleMachine>(
@@ -70,7 +74,10 @@ export function checkOwnMachine<Result, Machine extends StateMachine<Result>, Vi
   }
 }
 
-/** The bytes of a result. @throws CairnError INTERNAL: the command has taken effect, and its result cannot be told */
+/**
+ * The bytes of a result. @throws CairnError INTERNAL: the command has taken effect, and its result
+ * cannot be told
+ */
 export function encodedResult<Result>(codec: ResultCodec<Result>, index: number, result: Result): Uint8Array {
   const bytes = told(index, "encoded", () => codec.encodeResult(result));
   if (!isUint8Array(bytes)) throw untold(index, "encoded", "encodeResult returned no Uint8Array");

@@ -23,7 +23,7 @@ export class OwnCluster {
     private readonly settings: WordsOptions,
   ) {}
 
-  /** Where founders with these names will be. Nobody is started. */
+  /** Gives founders with these names their addresses, and starts none. */
   static async prepare(ids: readonly string[], settings: WordsOptions = {}): Promise<OwnCluster> {
     const ports = await freePorts(ids.length);
     const addresses = Object.fromEntries(ids.map((id, at) => [id, `127.0.0.1:${ports[at]}`]));

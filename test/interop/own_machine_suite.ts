@@ -7,7 +7,7 @@ import { inMemory } from "../../src/server/own_machine.js";
 import { Words } from "../support/words.js";
 import type { Tool } from "./tool.js";
 
-/** What a tool can do with a member that runs an application's own machine, by reflection alone. */
+/** Tests a tool, by reflection alone, on a member that runs an application's own machine. */
 export function ownMachineSuite(tool: Tool, { skip = false }: { readonly skip?: boolean } = {}): void {
   describe.skipIf(skip)(`${tool.name} and a machine of an application's own`, () => {
     test("its services are listed, and take proposals and operators' calls", async () => {

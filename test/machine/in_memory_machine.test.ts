@@ -171,7 +171,7 @@ test("what checks files of any machine tells these payloads from the key-value s
     for await (const piece of lent(payload, size)) other.push(piece);
     await failure("CORRUPT", () => other.finish(), "another index or term");
   }
-  // What is of neither is judged as the store's.
+  // A payload of neither is judged as the store's.
   await failure("CORRUPT", () => checkKnownPayload(metaAt(2)).push(Buffer.from("CAIRNXX1 and so on and on")));
   await failure("CORRUPT", () => checkKnownPayload(metaAt(2)).finish());
 });
