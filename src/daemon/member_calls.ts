@@ -4,11 +4,13 @@ import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
 import type { Committed } from "../node/proposals.js";
 import { checkFitsEntry } from "../node/refusals.js";
+import { waitFor } from "../node/waiter.js";
 import { Forwarding } from "../server/forwarding.js";
 import { decodedResult, type OwnMachine } from "../server/own_machine.js";
 import { toIndex } from "../transport/counters.js";
 import { peerChannelSettings } from "../transport/grpc_options.js";
 import { Patience } from "./patience.js";
+import { SharedIndex } from "./shared_index.js";
 
 export interface ProposeOptions {
   /** Gives up when it is aborted. */
@@ -68,6 +70,7 @@ export interface CallingMember<Result, Machine extends StateMachine<Result>> {
  */
 export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
   readonly #forwarding: Forwarding<typeof MachineService>;
+  readonly #indexes: SharedIndex;
 
   constructor(
     private readonly member: CallingMember<Result, Machine>,
@@ -85,6 +88,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
         return member.node.raft;
       },
     };
+    this.#indexes = new SharedIndex((changed) => member.onceLeaderChanges(changed));
     this.#forwarding = new Forwarding(node, MachineService, { peerAddresses, channels: peerChannelSettings });
   }
 
@@ -121,7 +125,8 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
         return node;
       } catch (error) {
         // A new leader answers where the old one does not.
-        if (CairnError.from(error).code === "CANCELLED" || patience.isOver) return undefined;
+        const { code } = CairnError.from(error);
+        if (code === "CANCELLED" || code === "TIMEOUT" || patience.isOver) return undefined;
         throw error;
       }
     });
@@ -198,7 +203,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
       return await this.#forwarding.once(
         { signal: attempt.signal, deadlineMs, metadata: NO_METADATA },
         () => node.linearizableRead(attempt.signal),
-        async (leader, settings) => toIndex((await leader.readIndex({}, settings)).index, "index"),
+        (leader, { metadata }) => untilAborted(attempt.signal, this.#indexes.get(leader, metadata)),
       );
     } finally {
       forget();
@@ -221,6 +226,15 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
       else signal.addEventListener("abort", done, { once: true });
     });
   }
+}
+
+/** Settles as a promise that other callers share; rejects when this caller gives up. */
+function untilAborted<Value>(signal: AbortSignal, shared: Promise<Value>): Promise<Value> {
+  return waitFor<Value>(
+    signal,
+    (waiter) => void shared.then(waiter.resolve, waiter.reject),
+    (waiter) => waiter.reject(new CairnError("CANCELLED", "the caller gave up waiting for the leader's index")),
+  );
 }
 
 const NO_METADATA = { get: () => undefined };

@@ -7,7 +7,7 @@ import type { InMemoryMachine } from "../../src/machine/in_memory_machine.js";
 import { inMemory } from "../../src/server/own_machine.js";
 import { addService, type ServiceImplementation } from "../../src/transport/bridge_server.js";
 import { serverOptions } from "../../src/transport/grpc_options.js";
-import { deferred, failure, isSettled } from "../support/conditions.js";
+import { deferred, failure, isSettled, until } from "../support/conditions.js";
 import { answer, command, Words } from "../support/words.js";
 import { listen } from "../transport/support.js";
 
@@ -233,6 +233,36 @@ test("a read does not wait for a leader that hangs when there is another one", a
   expect(await isSettled(read)).toBe(false);
   follow(await ScriptedLeader.start({ readIndex: async () => ({ index: 12n }) }));
   expect(await read).toEqual(["waited for 12"]);
+});
+
+test("reads share a call to the leader, but never one that was begun before them", async () => {
+  const { calls, follow } = follower();
+  const asked: ((index: bigint) => void)[] = [];
+  follow(
+    await ScriptedLeader.start({
+      readIndex: () =>
+        new Promise((resolve) => {
+          asked.push((index) => resolve({ index }));
+        }),
+    }),
+  );
+  const read = () => calls.read(({ words }) => words.at(-1), {});
+  const first = [read(), read(), read()];
+  await until(() => asked.length === 1, "the leader is asked");
+  const caller = new AbortController();
+  const later = [read(), read()];
+  const given = failure(
+    "CANCELLED",
+    calls.read(() => 1, { signal: caller.signal }),
+  );
+  caller.abort();
+  await given;
+  asked[0]!(5n);
+  expect(await Promise.all(first)).toEqual(["waited for 5", "waited for 5", "waited for 5"]);
+  await until(() => asked.length === 2, "the leader is asked again");
+  asked[1]!(8n);
+  expect(await Promise.all(later)).toEqual(["waited for 8", "waited for 8"]);
+  expect(asked).toHaveLength(2);
 });
 
 test("a read goes on when the leader dies under it", async () => {
