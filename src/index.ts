@@ -32,11 +32,17 @@ export type {
   Membership,
   SnapshotMeta,
 } from "./core/types.js";
-export { CairnMember } from "./daemon/cairn_member.js";
-export type { ClusterEvent, LagEvent, LeaderEvent, MembershipEvent, SnapshotEvent } from "./daemon/cluster_events.js";
+export { CairnMember } from "./daemon/application/cairn_member.js";
+export type {
+  ClusterEvent,
+  LagEvent,
+  LeaderEvent,
+  MembershipEvent,
+  SnapshotEvent,
+} from "./daemon/application/cluster_events.js";
+export type { ProposeOptions, QueryOptions } from "./daemon/application/member_calls.js";
+export type { CairnMemberOptions } from "./daemon/application/member_options.js";
 export type { MemberEvent } from "./daemon/events.js";
-export type { ProposeOptions, QueryOptions } from "./daemon/member_calls.js";
-export type { CairnMemberOptions } from "./daemon/member_options.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./errors.js";
 export { InMemoryMachine, type SimpleMachine } from "./machine/in_memory_machine.js";
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";

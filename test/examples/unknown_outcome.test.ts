@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { CairnMember } from "../../src/daemon/cairn_member.js";
+import { CairnMember } from "../../src/daemon/application/cairn_member.js";
 import { inMemory } from "../../src/server/own_machine.js";
 import { failure, until } from "../support/conditions.js";
 import { freePorts } from "../support/process_cluster.js";

@@ -1,15 +1,15 @@
-import { checkFunction, checkObject, checkOneOf, checkText, checkWholeNumber, invalid } from "../arguments.js";
-import { CairnError } from "../errors.js";
-import type { StateMachine } from "../machine/state_machine.js";
-import type { CairnNode } from "../node/node.js";
-import type { NodeOptions } from "../node/options.js";
-import type { MachineServices } from "../server/machine_services.js";
-import { checkOwnMachine, type OwnMachine } from "../server/own_machine.js";
-import { isAddress } from "../transport/addresses.js";
-import type { Claim } from "./claim.js";
+import { checkFunction, checkObject, checkOneOf, checkText, checkWholeNumber, invalid } from "../../arguments.js";
+import { CairnError } from "../../errors.js";
+import type { StateMachine } from "../../machine/state_machine.js";
+import type { CairnNode } from "../../node/node.js";
+import type { NodeOptions } from "../../node/options.js";
+import type { MachineServices } from "../../server/machine_services.js";
+import { checkOwnMachine, type OwnMachine } from "../../server/own_machine.js";
+import { isAddress } from "../../transport/addresses.js";
+import type { Claim } from "../claim.js";
+import type { MemberEvent } from "../events.js";
+import type { LaunchOptions } from "../launch.js";
 import type { ClusterEvent } from "./cluster_events.js";
-import type { MemberEvent } from "./events.js";
-import type { LaunchOptions } from "./launch.js";
 
 /** Milliseconds for which a member that lacks a snapshot asks the others for one. */
 const HEAL_TIMEOUT_MS = 60_000;

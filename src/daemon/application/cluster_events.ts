@@ -1,7 +1,7 @@
-import type { Membership } from "../core/types.js";
-import type { LastSnapshot } from "../node/snapshot_reason.js";
-import type { MemberEvent } from "./events.js";
-import type { MemberNode } from "./world.js";
+import type { Membership } from "../../core/types.js";
+import type { LastSnapshot } from "../../node/snapshot_reason.js";
+import type { MemberEvent } from "../events.js";
+import type { MemberNode } from "../world.js";
 
 /** Tells who leads, as far as a member knows. */
 export interface LeaderEvent {
