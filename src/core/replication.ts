@@ -5,7 +5,7 @@ import { limits } from "./limits.js";
 import type { PeerAppendAnswer } from "./messages.js";
 import { Progress } from "./progress.js";
 import type { RaftState } from "./state.js";
-import { type Entry, entryBytes } from "./types.js";
+import { type Entry, entryBytes, type Member } from "./types.js";
 
 /** Limits on what a leader sends. */
 export type FlowLimits = {
@@ -124,6 +124,7 @@ export class Replication {
   /** Sends whatever may be sent now. */
   fill(): void {
     for (const progress of this.#progress.values()) {
+      if (!this.#mayHear(progress.id)) continue;
       this.#fillOne(progress);
       const { reads, log } = this.state;
       const isBehind = progress.state.kind === "replicate" && progress.sentCommit < log.commit;
@@ -135,7 +136,21 @@ export class Replication {
 
   /** Raft section 5.2. Also sends again what may have been lost. */
   heartbeats(): void {
-    for (const progress of this.#progress.values()) this.#heartbeat(progress);
+    for (const progress of this.#progress.values()) if (this.#mayHear(progress.id)) this.#heartbeat(progress);
+  }
+
+  /**
+   * T1: nothing goes to a directory that joins before the entry that makes it a learner is committed. With a crash in between, it
+   * would have a log, so it would no longer ask for a place, and no membership would name it. A voter is sent everything at once,
+   * because its acknowledgement may be needed to commit the entry.
+   */
+  #mayHear(key: string): boolean {
+    const { memberships, log } = this.state;
+    if (memberships.after(log.commit).length === 0) return true;
+    const isNamed = (each: Member) => memberKey(each) === key;
+    const member = memberships.latest.members.find(isNamed);
+    if (member?.role !== "learner" || member.incarnation === undefined) return true;
+    return memberships.at(log.commit).members.some(isNamed);
   }
 
   /** Counts the time until a snapshot is sent again. */

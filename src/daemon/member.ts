@@ -168,6 +168,7 @@ export class Member<Node extends MemberNode = MemberNode> {
       listen: this.#listen,
       refusesReturn: !replacesLostData,
       warnings: () => this.#warnings(),
+      contactOf: (node, name) => this.#contactsOf({ node }).find((each) => each.name === name),
       lastFounder: this.#lastFounder,
     });
     this.#listen = session.address;
@@ -232,7 +233,7 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   /** All others that are known, wherever from; an address that was given for a name counts. */
-  #contactsOf({ node }: Session<Node>): Contact[] {
+  #contactsOf({ node }: Pick<Session<Node>, "node">): Contact[] {
     const { claim, join = [], peerAddresses = {} } = this.#options;
     const known = new Map(claim.founders?.map(({ name, address }) => [name, address]));
     for (const { id, address } of [...node.identity.members, ...node.raft.membership.members]) known.set(id, address);

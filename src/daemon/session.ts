@@ -13,6 +13,7 @@ import { CairnError } from "../errors.js";
 import { memberStanding } from "../server/introducer.js";
 import type { Identity } from "../storage/identity.js";
 import { Serial } from "../storage/serial.js";
+import type { Contact } from "./arrival.js";
 import { turnDirectory } from "./claim.js";
 import type { MemberNode, Served, World } from "./world.js";
 
@@ -23,6 +24,8 @@ export interface SessionOptions<Node extends MemberNode> {
   readonly refusesReturn: boolean;
   /** What an operator should see to, besides what the node says. */
   readonly warnings: () => readonly string[];
+  /** Returns the contact of that name that this node knows. */
+  readonly contactOf: (node: Node, name: string) => Contact | undefined;
   /** The founder that has asked last, over all sessions (T1). */
   readonly lastFounder: { incarnation: string | undefined };
 }
@@ -138,13 +141,26 @@ export class Session<Node extends MemberNode> {
       if (asked.founder !== "" && !asked.askPromise) lastFounder.incarnation = asked.founder;
       const decision = promiseOf(own, asked, lastFounder.incarnation);
       if (decision.kind === "answer") return introduced(own, { kind: "new", promised: decision.promised });
-      const identity = await this.#turn(decision.turn);
+      const identity = (await this.#isPresent(own, asked)) ? await this.#turn(decision.turn) : undefined;
       if (identity === undefined) return introduced(own, { kind: "new", promised: false });
       return introduced(
         { ...own, incarnation: identity.incarnation, base: identity.base },
         { kind: "new", promised: true },
       );
     });
+  }
+
+  /**
+   * T1: whether the founder that asks for a promise is still there, under that incarnation. The request may have been under way for long: the
+   * founder's directory may be lost by now, and its successor may have founded a cluster with this node's promise.
+   */
+  async #isPresent({ name, founders, base }: OwnFacts, asked: Introduction): Promise<boolean> {
+    const question = { name, receiver: asked.name, founders, base, founder: "", askPromise: false };
+    const { world, contactOf } = this.options;
+    const contact = contactOf(this.#node, asked.name);
+    const found = contact && (await world.ask(contact, question));
+    if (this.#hasEnded) return false;
+    return found?.standing.kind === "new" && found.name === asked.name && found.incarnation === asked.founder;
   }
 
   /**

@@ -201,6 +201,20 @@ function tooShort(request: PeerAppend, last: number): PeerAppendAnswer {
   return { type: "append_entries_answer", from: request.to, term, lastIndex: last, rejection, request: asked };
 }
 
+test("T1: the leader sends nothing to a directory that joins before its entry is committed, and all of it afterwards", () => {
+  const raft = leader();
+  const join = { type: "join", id: "n4", incarnation: inc("d"), address: "n4:1", cameBy: "join" } as const;
+  expect(raft.changeMembership(join)).toMatchObject({ accepted: {} });
+  const index = raft.log.last.index;
+  const toN4 = (requests: readonly PeerAppend[]) => requests.filter(({ to }) => to === key("n4", "d"));
+  const sent = appendsOf(settle(raft));
+  ticks(raft, 3);
+  expect(toN4([...sent, ...appendsOf(settle(raft))])).toEqual([]);
+  for (const request of sent) raft.receive(accept(request));
+  expect(raft.log.commit).toBe(index);
+  expect(toN4(appendsOf(settle(raft)))).not.toEqual([]);
+});
+
 describe("T3: the leader", () => {
   test("proves a loss by an answer that has less than was acknowledged when it was asked, and counts that member no more", () => {
     const raft = leader();

@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from "vitest";
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import type { Introduction } from "../../src/core/introduction.js";
+import type { Introduced, Introduction, Standing } from "../../src/core/introduction.js";
 import { claimDirectory } from "../../src/daemon/claim.js";
 import { Session } from "../../src/daemon/session.js";
 import type { World } from "../../src/daemon/world.js";
@@ -27,8 +27,17 @@ const plain: Introduction = {
 };
 const asking: Introduction = { ...plain, askPromise: true };
 
-/** A session of the new node n2, with what it serves. */
-async function opened() {
+/** n1 as it is when it has asked. */
+const present: Introduced = {
+  name: "n1",
+  incarnation: FOUNDER,
+  founders,
+  base: undefined,
+  standing: { kind: "new", promised: false },
+};
+
+/** A session of the new node n2, with what it serves. `n1`: what that says of itself. */
+async function opened(n1: () => Introduced | undefined = () => present) {
   const fs = new FaultyFileSystem(["/data"]);
   await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] }, true);
   let introducer!: Introducer;
@@ -41,7 +50,7 @@ async function opened() {
       introducer = served;
       return { address: listen, stop: async () => {} };
     },
-    ask: nothing,
+    ask: async ({ name }) => (name === "n1" ? n1() : undefined),
     join: nothing,
     pause: nothing,
     now: () => 0,
@@ -53,6 +62,7 @@ async function opened() {
     listen: "n2:1",
     refusesReturn: false,
     warnings: () => [],
+    contactOf: (_node, name) => ({ name, address: `${name}:1` }),
     lastFounder: { incarnation: undefined },
   });
   onTestFinished(() => session.node.crash().catch(() => {}));
@@ -78,6 +88,27 @@ test("T1: nothing is promised to a founder that has not asked before, or not las
   expect((await introducer.introduce(asking)).standing).toEqual({ kind: "new", promised: false });
   expect((await identity()).clusterId).toBe("");
 });
+
+const others: readonly (readonly [string, Introduced | undefined])[] = [
+  ["does not answer", undefined],
+  ["has another directory by now", { ...present, incarnation: "e".repeat(32) }],
+  ["has founded another cluster", { ...present, standing: memberOf("e".repeat(32)) }],
+];
+
+function memberOf(clusterId: string): Standing {
+  return { kind: "member", clusterId, membership: [], membershipIndex: 1, leader: undefined };
+}
+
+test.each(others)(
+  "T1: a request for a promise that comes late, from a founder that %s, is given none",
+  async (_, n1) => {
+    const { session, introducer, identity } = await opened(() => n1);
+    await introducer.introduce(plain);
+    expect((await introducer.introduce(asking)).standing).toEqual({ kind: "new", promised: false });
+    expect((await identity()).clusterId).toBe("");
+    expect(session.facts()).toBeDefined();
+  },
+);
 
 test("T1: a session whose directory cannot turn fails, so that its process ends: its node has stopped", async () => {
   const { fs, session, introducer } = await opened();
@@ -107,8 +138,8 @@ test("T2: a session that is stopped while its directory turns lets that end: the
   expect(isStopped).toBe(false);
   held.resolve();
   await stopping;
-  const present = await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] }, true);
-  expect(present).toEqual(await identity());
-  expect(present.clusterId).toBe(FOUNDER);
+  const claimed = await claimDirectory(fs, PATH, { name: "n2", cameBy: "cluster", founders, alone: [] }, true);
+  expect(claimed).toEqual(await identity());
+  expect(claimed.clusterId).toBe(FOUNDER);
   expect((await answering).standing).toEqual({ kind: "new", promised: true });
 });

@@ -1,4 +1,5 @@
 import type { PeerRequest, Response } from "../../../src/core/messages.js";
+import type { Raft } from "../../../src/core/raft.js";
 import type { LogPosition } from "../../../src/core/types.js";
 import type { Directories, Taken } from "../directories.js";
 import type { SimNode } from "../sim_node.js";
@@ -48,7 +49,8 @@ export class Losses implements Checker {
     if (raft.role === "follower") return;
     const { taken, clusterId } = this.directories.of(id);
     if (taken === undefined || raft.role === "pre-candidate") return;
-    if (forgets(taken, { term: raft.term, last: raft.log.last })) this.excuse(clusterId, `${place.id} elects itself`);
+    if (forgets(taken, { term: raft.term, last: lastAtElection(raft) }))
+      this.excuse(clusterId, `${place.id} elects itself`);
   }
 
   /** Somebody takes a member for one that has lost data. */
@@ -56,6 +58,13 @@ export class Losses implements Checker {
     const { taken, isGone } = this.directories.of(key);
     demand(taken !== undefined || isGone, "T3: a healthy node is never taken for lost", { key, by });
   }
+}
+
+/** Returns where the log ended when the node campaigned. The only voter is a leader, with an entry of its term, before anybody sees it campaign. */
+function lastAtElection({ term, log }: Pick<Raft, "term" | "log">): LogPosition {
+  let { index } = log.last;
+  while (index > log.boundary.index && log.termAt(index) === term) index--;
+  return { index, term: log.termAt(index) ?? 0 };
 }
 
 /** Whether somebody who remembers all might not vote so, or not in that term. */
