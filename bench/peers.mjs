@@ -22,6 +22,7 @@ const WINDOW_BYTES = 8 * MiB;
 async function follow() {
   const node = {
     id: "n1",
+    incarnation: "",
     clusterId: CLUSTER,
     appendEntries: async ({ from, term, prev, entries }) => {
       const matchIndex = prev.index + entries.length;

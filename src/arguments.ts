@@ -1,3 +1,4 @@
+import { idProblem, isId } from "./core/ids.js";
 import { CairnError } from "./errors.js";
 
 // Callers may come from JavaScript: types alone do not keep a wrong argument out. Each check throws INVALID_ARGUMENT, and names the argument.
@@ -27,6 +28,11 @@ export function checkNumber(what: string, value: number, least: number, expected
 export function checkText(what: string, value: string, leastCharacters = 1): string {
   if (typeof value === "string" && value.length >= leastCharacters) return value;
   throw invalid(what, leastCharacters > 0 ? "a text that is not empty" : "a text", value);
+}
+
+/** Checks the name of a node or cluster. @throws CairnError INVALID_ARGUMENT */
+export function checkId(id: string, what: string): void {
+  if (!isId(id)) throw new CairnError("INVALID_ARGUMENT", idProblem(what, id));
 }
 
 /** @throws CairnError INVALID_ARGUMENT */

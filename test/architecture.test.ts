@@ -14,11 +14,13 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "errors.ts": [],
   "version.ts": [],
   "clock.ts": [],
-  "arguments.ts": ["errors.ts"],
+  "key_checks.ts": ["core", "errors.ts"],
+  "arguments.ts": ["core", "errors.ts"],
   // The file system is an interface that everything which writes files takes, so that tests can break it.
   // The format of snapshot files is there for the thread that makes a whole file of a captured state.
   machine: [
     "core",
+    "key_checks.ts",
     "storage/fs.ts",
     "storage/snapshots/file_encoder.ts",
     "storage/snapshots/header.ts",
@@ -27,20 +29,21 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   ],
   storage: ["core", "errors.ts", "gen"],
   // Entries have the same bytes in the log as between peers.
-  transport: ["core", "storage/wal/codec.ts", "errors.ts", "gen"],
+  transport: ["core", "storage/wal/codec.ts", "arguments.ts", "errors.ts", "gen"],
   node: ["core", "machine", "storage", "transport", "arguments.ts", "errors.ts", "version.ts", "clock.ts"],
-  server: ["core", "machine", "storage", "transport", "node", "arguments.ts", "errors.ts", "version.ts", "gen"],
-  client: [
+  server: [
     "core",
     "machine",
-    "storage/snapshots",
+    "storage",
     "transport",
+    "node",
     "arguments.ts",
+    "key_checks.ts",
     "errors.ts",
     "version.ts",
-    "clock.ts",
     "gen",
   ],
+  client: ["core", "key_checks.ts", "transport", "arguments.ts", "errors.ts", "version.ts", "clock.ts", "gen"],
   gateway: [
     "core",
     "machine",

@@ -9,6 +9,12 @@ export function isId(text: string): boolean {
   return typeof text === "string" && ID.test(text);
 }
 
+/** Describes why a text names no node or cluster. */
+export function idProblem(what: string, id: string): string {
+  const shown = JSON.stringify(id.slice(0, 2 * limits.idCharacters));
+  return `${what} ${shown} must be 1 to ${limits.idCharacters} characters (idCharacters) of A-Z a-z 0-9 . _ -`;
+}
+
 /** Whether a text may name an incarnation: 16 random bytes in hexadecimal digits, or nothing for a given identity. */
 export function isIncarnation(text: string): boolean {
   return text === "" || INCARNATION.test(text);

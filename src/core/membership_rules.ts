@@ -1,5 +1,5 @@
 import { counterProblem } from "./counters.js";
-import { isId, isIncarnation, memberKey } from "./ids.js";
+import { idProblem, isId, isIncarnation, memberKey } from "./ids.js";
 import { limits } from "./limits.js";
 import type { Member, Membership, SnapshotMeta } from "./types.js";
 
@@ -24,12 +24,6 @@ export function membersProblem(members: Membership): string | undefined {
   }
   if (members.some(({ role }) => role === "voter")) return undefined;
   return "the members have no voter among them: at least one is needed";
-}
-
-/** Describes why a text names no node or cluster. */
-export function idProblem(what: string, id: string): string {
-  const shown = JSON.stringify(id.slice(0, 2 * limits.idCharacters));
-  return `${what} ${shown} must be 1 to ${limits.idCharacters} characters (idCharacters) of A-Z a-z 0-9 . _ -`;
 }
 
 /** Describes why no snapshot can say this of itself; undefined when one can. */

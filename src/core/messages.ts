@@ -6,6 +6,9 @@ import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
  * carries it back, so that it can be matched. It means nothing to the core.
  */
 export type Request = AppendEntries | InstallSnapshot | RequestVote | TimeoutNow;
+
+/** A request before it has its number. */
+export type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
 export type Response = AppendEntriesAnswer | InstallSnapshotAnswer | RequestVoteAnswer | TimeoutNowAnswer;
 
 interface RequestBase {

@@ -1,8 +1,7 @@
-import { checkText } from "../arguments.js";
+import { checkId, checkText } from "../arguments.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import type { IndexedMembership } from "../core/types.js";
 import { CairnError } from "../errors.js";
-import { checkId } from "../storage/data_dir.js";
 import { checkMembershipChange } from "./check_options.js";
 import type { Conditions } from "./conditions.js";
 import type { NodeHost } from "./host.js";

@@ -11,6 +11,7 @@ import {
   type Response,
   type TimeoutNow,
   type TimeoutNowAnswer,
+  type Unaddressed,
 } from "../core/messages.js";
 import type { Raft } from "../core/raft.js";
 import type { ElectionMode } from "../core/timing.js";
@@ -30,7 +31,7 @@ import type { NodeHost, RaftView } from "./host.js";
 import { Leadership } from "./leadership.js";
 import { type Logger, silentLogger } from "./logger.js";
 import type { NodeOptions } from "./options.js";
-import { PeerRequests, type Unaddressed } from "./peer_requests.js";
+import { PeerRequests } from "./peer_requests.js";
 import { Peers } from "./peers.js";
 import { type Committed, Proposals } from "./proposals.js";
 import { ProtocolWatch } from "./protocol_watch.js";

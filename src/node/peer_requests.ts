@@ -10,6 +10,7 @@ import {
   type Response,
   type TimeoutNow,
   type TimeoutNowAnswer,
+  type Unaddressed,
 } from "../core/messages.js";
 import { CairnError } from "../errors.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
@@ -19,9 +20,6 @@ import { PendingAnswers } from "./pending_answers.js";
 import type { ProtocolWatch } from "./protocol_watch.js";
 import { checkFitsEntry, checkSender, outOfRoom } from "./refusals.js";
 import type { RoomKeeper } from "./room.js";
-
-/** A request before it has its number. */
-export type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
 
 /** What peers ask of this node, from its arrival to its answer. The doc comments are at {@link CairnNode}'s methods. */
 export class PeerRequests {

@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
+import { checkId } from "../arguments.js";
 import { memberKey } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import { Raft } from "../core/raft.js";
 import type { StateMachine } from "../machine/state_machine.js";
-import { checkId, checkMembers } from "../storage/data_dir.js";
+import { checkMembers } from "../storage/data_dir.js";
 import { nodeFileSystem } from "../storage/fs.js";
 import type { Identity } from "../storage/identity.js";
 import { membershipCodec } from "../storage/membership_message.js";

@@ -1,12 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SnapshotInfoSchema } from "../../gen/cairn/v1/admin_pb.js";
-import type { PeerHeader } from "../../gen/cairn/v1/raft_pb.js";
-import { incarnationText, isIncarnation, memberKey } from "../core/ids.js";
-import { misdirected } from "../core/recipient.js";
-import { CairnError } from "../errors.js";
-import { checkId } from "../storage/data_dir.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
 
 export function snapshotInfoToMessage(info: SnapshotInfo): MessageInitShape<typeof SnapshotInfoSchema> {
   return {
@@ -16,36 +10,4 @@ export function snapshotInfoToMessage(info: SnapshotInfo): MessageInitShape<type
     fileBytes: BigInt(info.fileBytes),
     sha256: info.sha256,
   };
-}
-
-/**
- * Checks that a peer's message is meant for this node.
- * @returns the sender's member key
- * @throws CairnError INVALID_ARGUMENT when there is no header, WRONG_CLUSTER when it names another protocol, cluster, node or incarnation
- */
-export function checkPeer(
-  header: PeerHeader | undefined,
-  node: { readonly id: string; readonly incarnation: string; readonly clusterId: string },
-): string {
-  if (header === undefined)
-    throw new CairnError("INVALID_ARGUMENT", "header is missing: it is required in this message");
-  const mismatch = (what: string, expected: string | number, got: string | number) =>
-    new CairnError("WRONG_CLUSTER", `header.${what} is ${JSON.stringify(got)}, expected ${JSON.stringify(expected)}`);
-  if (header.protocolVersion !== PROTOCOL_VERSION) {
-    throw mismatch("protocol_version", PROTOCOL_VERSION, header.protocolVersion);
-  }
-  const incarnation = incarnationText(header.receiverIncarnation);
-  const wrong = misdirected({ clusterId: header.clusterId, id: header.receiverId, incarnation }, node);
-  if (wrong !== undefined) {
-    if ("isNew" in wrong) {
-      throw new CairnError("WRONG_CLUSTER", `node ${node.id} is new, and belongs to no cluster yet`);
-    }
-    throw mismatch(wrong.what, wrong.expected, wrong.got);
-  }
-  const sender = { id: header.senderId, incarnation: incarnationText(header.senderIncarnation) };
-  checkId(sender.id, "header.sender_id");
-  if (!isIncarnation(sender.incarnation)) {
-    throw new CairnError("INVALID_ARGUMENT", "header.sender_incarnation must have 16 bytes, or none");
-  }
-  return memberKey(sender);
 }

@@ -11,13 +11,13 @@ import {
   type NamedAddress as NamedAddressMessage,
 } from "../../gen/cairn/v1/raft_pb.js";
 import type { Membership as MembershipMessage } from "../../gen/cairn/v1/storage_pb.js";
+import { checkId } from "../arguments.js";
 import { incarnationBytes, incarnationText, isIncarnation } from "../core/ids.js";
 import type { Base, Introduced, Introduction, NamedAddress, Standing } from "../core/introduction.js";
 import type { MembershipChange } from "../core/membership_change.js";
 import { membersProblem } from "../core/membership_rules.js";
 import type { Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
-import { checkId } from "../storage/data_dir.js";
 import { membershipFromMessage, membershipToMessage } from "../storage/membership_message.js";
 import { isAddress } from "../transport/addresses.js";
 import { toIndex, toTerm } from "../transport/counters.js";

@@ -19,6 +19,8 @@ import type { ServiceImplementation } from "../transport/bridge_server.js";
 import { toCount, toIndex, toTerm } from "../transport/counters.js";
 import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
 import { orderedAnswers } from "../transport/ordered.js";
+import type { PeerEndpoint } from "../transport/peer_endpoint.js";
+import { checkPeer } from "../transport/peer_header.js";
 import {
   compressionMessage,
   refusalMessages,
@@ -26,35 +28,22 @@ import {
   toCompression,
   toEntry,
 } from "../transport/peer_messages.js";
-import { checkPeer } from "./convert.js";
-import { type Introducer, memberIntroducer } from "./introducer.js";
 import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./introductions.js";
-import { explained } from "./leader_hint.js";
-import type { ServedNode } from "./served_node.js";
 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
 type InstallResponse = MessageInitShape<typeof InstallSnapshotResponseSchema>;
 
-/** The peer-to-peer service of a node. */
-export function raftService(
-  node: ServedNode,
-  introducer: Introducer = memberIntroducer(node),
-): ServiceImplementation<typeof RaftService> {
+/** Serves the protocol between peers to other nodes. */
+export function raftService(node: PeerEndpoint): ServiceImplementation<typeof RaftService> {
   return {
     async introduce(request) {
-      return introduceResponse(await introducer.introduce(toIntroduction(request)));
+      return introduceResponse(await node.introduce(toIntroduction(request)));
     },
 
     async join(request, { signal }) {
-      const change = toJoin(request, node.clusterId);
-      try {
-        const { index, members } = await node.changeMembership(change, signal);
-        const { base } = introducer;
-        const membership = membershipToMessage(members);
-        return { index: BigInt(index), membership, ...(base !== undefined && { base: baseToMessage(base) }) };
-      } catch (error) {
-        throw explained(error, node);
-      }
+      const { index, members, base } = await node.join(toJoin(request, node.clusterId), signal);
+      const membership = membershipToMessage(members);
+      return { index: BigInt(index), membership, ...(base !== undefined && { base: baseToMessage(base) }) };
     },
 
     async requestVote(request) {
@@ -90,7 +79,7 @@ export function raftService(
   };
 }
 
-async function append(node: ServedNode, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
+async function append(node: PeerEndpoint, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
   const answer = await node.appendEntries(judged(node, from, () => toAppend(from, request)));
   const { rejection } = answer;
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
@@ -137,11 +126,11 @@ function toAppend(from: string, request: AppendEntriesRequest) {
 }
 
 /** Reads a peer's message; the operator is told of one that no correct peer sends. */
-function judged<Message>(node: ServedNode, from: string, read: () => Message): Message {
+function judged<Message>(node: PeerEndpoint, from: string, read: () => Message): Message {
   try {
     return read();
   } catch (error) {
-    if (error instanceof CairnError) node.protocol.violated(nameOf(from), error.text);
+    if (error instanceof CairnError) node.violated(nameOf(from), error.text);
     throw error;
   }
 }
@@ -159,7 +148,7 @@ function leaderTerm(value: bigint): number {
 
 async function* fromRequests(
   requests: AsyncIterable<InstallSnapshotRequest>,
-  node: ServedNode,
+  node: PeerEndpoint,
 ): AsyncGenerator<InstallMessage, void, undefined> {
   let from: string | undefined;
   for await (const { message } of requests) {

@@ -13,6 +13,7 @@ import type { Introducer } from "./introducer.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import { keyValueServices } from "./key_value_services.js";
 import type { MachineServices } from "./machine_services.js";
+import { peerEndpoint } from "./peer_endpoint.js";
 import { raftService } from "./raft_service.js";
 import type { ServedNode } from "./served_node.js";
 import { StateComparison } from "./verify_state.js";
@@ -69,7 +70,7 @@ export class CairnServer {
     const machine = options.machineServices ?? keyValueServices(node as KeyValueNode);
     const comparison = new StateComparison(node, machine, options.peerAddresses);
     // A peer's stream would go on for ever.
-    addService(server, RaftService, raftService(node, options.introducer), {
+    addService(server, RaftService, raftService(peerEndpoint(node, options.introducer)), {
       onUnexpectedError,
       stopping: stopping.signal,
     });

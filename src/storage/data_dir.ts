@@ -1,7 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { crc32 } from "node:zlib";
-import { isId } from "../core/ids.js";
-import { idProblem, membersProblem } from "../core/membership_rules.js";
+import { membersProblem } from "../core/membership_rules.js";
 import type { LogPosition, Membership } from "../core/types.js";
 import { CairnError } from "../errors.js";
 import { DAMAGED_MEMBER } from "./advice.js";
@@ -233,11 +232,6 @@ export class DataDirectory {
     await fs.removeAll(directory.scratch);
     return directory;
   }
-}
-
-/** Checks the name of a node or cluster. @throws CairnError INVALID_ARGUMENT */
-export function checkId(id: string, what: string): void {
-  if (!isId(id)) throw new CairnError("INVALID_ARGUMENT", idProblem(what, id));
 }
 
 /**

@@ -1,9 +1,9 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
-import { isId } from "../../core/ids.js";
+import { idProblem, isId } from "../../core/ids.js";
 import { assert } from "../../core/invariants.js";
 import { limits } from "../../core/limits.js";
-import { idProblem, snapshotProblem } from "../../core/membership_rules.js";
+import { snapshotProblem } from "../../core/membership_rules.js";
 import type { SnapshotMeta } from "../../core/types.js";
 import { CairnError } from "../../errors.js";
 import { membershipFromMessage, membershipToMessage } from "../membership_message.js";

@@ -1,8 +1,7 @@
 import { limits } from "../../../src/core/limits.js";
-import type { AppendEntries, RequestVote } from "../../../src/core/messages.js";
+import type { AppendEntries, RequestVote, Unaddressed } from "../../../src/core/messages.js";
 import type { Entry, Membership } from "../../../src/core/types.js";
 import { encodeCommand } from "../../../src/machine/command.js";
-import type { Unaddressed } from "../../../src/node/peer_requests.js";
 import { membershipCodec } from "../../../src/storage/membership_message.js";
 import type { InstallMessage } from "../../../src/transport/install_messages.js";
 import { type HostileKind, hostileKinds, hostileSnapshot } from "../../support/hostile_snapshots.js";

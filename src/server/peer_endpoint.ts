@@ -1,0 +1,32 @@
+import type { PeerEndpoint } from "../transport/peer_endpoint.js";
+import { type Introducer, memberIntroducer } from "./introducer.js";
+import { explained } from "./leader_hint.js";
+import type { ServedNode } from "./served_node.js";
+
+/** Returns a node as its peers see it. */
+export function peerEndpoint(node: ServedNode, introducer: Introducer = memberIntroducer(node)): PeerEndpoint {
+  return {
+    get id() {
+      return node.id;
+    },
+    get incarnation() {
+      return node.incarnation;
+    },
+    get clusterId() {
+      return node.clusterId;
+    },
+    introduce: (asked) => introducer.introduce(asked),
+    async join(change, signal) {
+      try {
+        return { ...(await node.changeMembership(change, signal)), base: introducer.base };
+      } catch (error) {
+        throw explained(error, node);
+      }
+    },
+    requestVote: (message) => node.requestVote(message),
+    appendEntries: (message) => node.appendEntries(message),
+    receiveSnapshot: (messages) => node.receiveSnapshot(messages),
+    timeoutNow: (message) => node.timeoutNow(message),
+    violated: (from, detail) => node.protocol.violated(from, detail),
+  };
+}

@@ -1,0 +1,40 @@
+import type { Base, Introduced, Introduction } from "../core/introduction.js";
+import type { MembershipChange } from "../core/membership_change.js";
+import type {
+  AppendEntries,
+  AppendEntriesAnswer,
+  RequestVote,
+  RequestVoteAnswer,
+  TimeoutNow,
+  TimeoutNowAnswer,
+  Unaddressed,
+} from "../core/messages.js";
+import type { IndexedMembership } from "../core/types.js";
+import type { InstallMessage, InstallReply } from "./install_messages.js";
+
+/** The membership that a node has become part of. */
+export interface Joined extends IndexedMembership {
+  /** The snapshot that the cluster began with; undefined when it began empty. */
+  readonly base: Base | undefined;
+}
+
+/** A node as its peers see it: the peer service is built on these methods alone. */
+export interface PeerEndpoint {
+  readonly id: string;
+  /** Empty for a given identity. */
+  readonly incarnation: string;
+  /** Empty while the node belongs to no cluster. */
+  readonly clusterId: string;
+  /** Tells another node, of any cluster or of none, what this one is. */
+  introduce(asked: Introduction): Promise<Introduced>;
+  /** Makes another node a member, as its leader. @throws CairnError NOT_LEADER, with the leader's address where it is known */
+  join(change: MembershipChange & { readonly type: "join" }, signal: AbortSignal): Promise<Joined>;
+  /** Resolves when the vote is durable. */
+  requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer>;
+  /** Resolves when the entries are durable. */
+  appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer>;
+  receiveSnapshot(messages: AsyncIterable<InstallMessage>): AsyncIterable<InstallReply>;
+  timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer>;
+  /** Notes that a peer has sent a message that no correct peer sends. */
+  violated(from: string, detail: string): void;
+}
