@@ -14,7 +14,7 @@ export {
   type StatusOptions,
 } from "./client/client.js";
 export type { CallOptions, ClientOptions } from "./client/options.js";
-export type { NodeStatus } from "./client/status.js";
+export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
 export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
 export type { Clock } from "./clock.js";
 export { limits } from "./core/limits.js";

@@ -9,7 +9,7 @@ import { CairnError } from "../errors.js";
 import { membershipFromMessage } from "../storage/membership_message.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
 import { type HealthReport, healthOf, type LogSyncReport, logSyncOf, logSyncText } from "./member_health.js";
-import { table } from "./operator.js";
+import { table } from "./table.js";
 
 /** How long a node may take to describe its log, in milliseconds. */
 const LOG_TIMEOUT_MS = 2_000;

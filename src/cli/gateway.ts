@@ -1,7 +1,8 @@
 import { once } from "node:events";
 import { Command, Option } from "commander";
 import { exitCodes } from "./exit_codes.js";
-import { type LogLevel, logLevelOption, namedAddresses, wholeNumber } from "./options.js";
+import type { LogLevel } from "./log.js";
+import { logLevelOption, namedAddresses, wholeNumber } from "./options.js";
 import { untilSignal } from "./signals.js";
 
 interface GatewayCommandOptions {

@@ -1,6 +1,10 @@
 import { createRequire } from "node:module";
 import type { Logger } from "../node/logger.js";
-import { type LogLevel, logLevels } from "./options.js";
+
+/** What a log on standard error holds: each level also what those before it hold. */
+export const logLevels = ["silent", "error", "warn", "info", "debug"] as const;
+
+export type LogLevel = (typeof logLevels)[number];
 
 /** A logger whose writer can be loaded before there is anything to write. */
 export interface StandardErrorLogger extends Logger {

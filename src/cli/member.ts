@@ -1,8 +1,9 @@
 import { Command } from "commander";
-import type { Membership } from "../core/types.js";
+import type { ClusterMember } from "../client/status.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
-import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
+import { type OperatorOptions, operatorCommand, printResult, withCluster } from "./operator.js";
 import { address, idText, wholeNumber } from "./options.js";
+import { table } from "./table.js";
 
 type Members = typeof import("./members.js");
 
@@ -42,7 +43,7 @@ export function memberCommand(): Command {
 /** Does `work` and prints the members that there are then. */
 async function show(
   options: OperatorOptions,
-  work: (cluster: ClusterAdmin, members: Members) => Promise<Membership>,
+  work: (cluster: ClusterAdmin, members: Members) => Promise<ClusterMember[]>,
 ): Promise<void> {
   const members = await withCluster(options, async (cluster) => work(cluster, await import("./members.js")));
   const rows = members.map(({ id, address: at, role }) => [id, at, role]);

@@ -1,23 +1,22 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { Membership as MembershipMessage } from "../../gen/cairn/v1/storage_pb.js";
-import type { Membership } from "../core/types.js";
+import type { Membership } from "../../gen/cairn/v1/storage_pb.js";
+import { type ClusterMember, membersOf } from "../client/status.js";
 import { hasCode } from "../errors.js";
-import { membershipFromMessage } from "../storage/membership_message.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
 
 /** Pause between two looks at a learner that is catching up, in milliseconds. */
 const RETRY_MS = 250;
 
 /** The members, as the endpoint that knows most has them. */
-export async function members(cluster: ClusterAdmin): Promise<Membership> {
-  return membershipFromMessage((await cluster.look()).newest.membership);
+export async function members(cluster: ClusterAdmin): Promise<ClusterMember[]> {
+  return membersOf((await cluster.look()).newest.membership);
 }
 
-export function addLearner(cluster: ClusterAdmin, id: string, address: string): Promise<Membership> {
+export function addLearner(cluster: ClusterAdmin, id: string, address: string): Promise<ClusterMember[]> {
   return change(cluster.onLeader((leader) => leader.addLearner({ nodeId: id, address })));
 }
 
-export function remove(cluster: ClusterAdmin, id: string): Promise<Membership> {
+export function remove(cluster: ClusterAdmin, id: string): Promise<ClusterMember[]> {
   return change(cluster.onLeader((leader) => leader.removeMember({ nodeId: id })));
 }
 
@@ -25,7 +24,7 @@ export function remove(cluster: ClusterAdmin, id: string): Promise<Membership> {
  * Waits for up to `waitMs` until a learner has caught up, and makes it a voter.
  * @throws CairnError FAILED_PRECONDITION when it is none, or has not caught up in time
  */
-export async function promote(cluster: ClusterAdmin, id: string, waitMs: number): Promise<Membership> {
+export async function promote(cluster: ClusterAdmin, id: string, waitMs: number): Promise<ClusterMember[]> {
   const deadline = performance.now() + waitMs;
   for (;;) {
     try {
@@ -40,6 +39,6 @@ export async function promote(cluster: ClusterAdmin, id: string, waitMs: number)
   }
 }
 
-async function change(asked: Promise<{ readonly membership?: MembershipMessage | undefined }>): Promise<Membership> {
-  return membershipFromMessage((await asked).membership);
+async function change(asked: Promise<{ readonly membership?: Membership | undefined }>): Promise<ClusterMember[]> {
+  return membersOf((await asked).membership);
 }

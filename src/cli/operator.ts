@@ -41,14 +41,3 @@ export async function printResult(
 export function note({ json }: Pick<OperatorOptions, "json">, result: object, text: string): void {
   process.stderr.write(`${json ? JSON.stringify(result) : text}\n`);
 }
-
-/** Columns of text, each as wide as its widest cell. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((title, at) => Math.max(title.length, ...rows.map((row) => (row[at] ?? "").length)));
-  const line = (cells: readonly string[]) =>
-    cells
-      .map((cell, at) => cell.padEnd(widths[at]!))
-      .join("  ")
-      .trimEnd();
-  return [head, ...rows].map(line).join("\n");
-}

@@ -2,6 +2,7 @@ import { InvalidArgumentError, Option } from "commander";
 import { isId } from "../core/ids.js";
 import { limits } from "../core/limits.js";
 import { isAddress } from "../transport/addresses.js";
+import { type LogLevel, logLevels } from "./log.js";
 
 /** A whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number): (text: string) => number {
@@ -99,11 +100,6 @@ export function endpointsOption(): Option {
     .argParser(addressList)
     .default(["127.0.0.1:7101"], "127.0.0.1:7101");
 }
-
-/** What a log on standard error holds: each level also what those before it hold. */
-export const logLevels = ["silent", "error", "warn", "info", "debug"] as const;
-
-export type LogLevel = (typeof logLevels)[number];
 
 export function logLevelOption(preset: LogLevel): Option {
   return new Option("--log-level <level>", "what to log on standard error").choices(logLevels).default(preset);

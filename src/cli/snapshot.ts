@@ -1,13 +1,14 @@
 import { Command } from "commander";
 import { limits } from "../core/limits.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
-import { note, type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
+import { note, type OperatorOptions, operatorCommand, printResult, withCluster } from "./operator.js";
 import { idText, nonEmpty, wholeNumber } from "./options.js";
 import { noProgress, progressOn } from "./progress.js";
 import { untilInterrupted } from "./signals.js";
 import { addOfflineCommands } from "./snapshot_offline.js";
 import { STANDARD_OUTPUT } from "./snapshot_target.js";
 import type { Snapshot } from "./snapshots.js";
+import { table } from "./table.js";
 
 type Snapshots = typeof import("./snapshots.js");
 

@@ -6,7 +6,7 @@ import type { SnapshotPolicy } from "../node/auto_snapshot.js";
 import type { SnapshotCompression } from "../transport/install_messages.js";
 import { derivedClusterId, memberList } from "./cluster_ids.js";
 import { applyConfigFile } from "./config_file.js";
-import type { LogLevel } from "./options.js";
+import type { LogLevel } from "./log.js";
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 

@@ -1,8 +1,9 @@
 import { Command } from "commander";
 import { hex } from "../storage/snapshots/format.js";
 import { exitCodes } from "./exit_codes.js";
-import { type OperatorOptions, operatorCommand, printResult, table, withCluster } from "./operator.js";
+import { type OperatorOptions, operatorCommand, printResult, withCluster } from "./operator.js";
 import { idText } from "./options.js";
+import { table } from "./table.js";
 
 interface VerifyOptions extends OperatorOptions {
   readonly node?: string;

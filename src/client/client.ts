@@ -11,7 +11,7 @@ import {
 } from "../arguments.js";
 import { type Clock, systemClock } from "../clock.js";
 import { CairnError } from "../errors.js";
-import { checkKey, checkKeyStart, checkValue } from "../machine/command.js";
+import { checkKey, checkKeyStart, checkValue } from "../key_checks.js";
 import { ChannelPool } from "../transport/channel_pool.js";
 import { AnyNode } from "./any_node.js";
 import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";

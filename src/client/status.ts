@@ -1,8 +1,17 @@
 import { ElectionMode, type GetStatusResponse, NodeRole } from "../../gen/cairn/v1/admin_pb.js";
-import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
-import type { Role } from "../core/state.js";
-import type { ElectionMode as Elections } from "../core/timing.js";
-import type { Member } from "../core/types.js";
+import { MemberRole, type Membership } from "../../gen/cairn/v1/storage_pb.js";
+
+/** A member of the cluster, as a node knows it. */
+export interface ClusterMember {
+  readonly id: string;
+  /** host:port at which the other members reach it; empty for a node that runs alone. */
+  readonly address: string;
+  /** A learner gets the log, and does not vote. */
+  readonly role: "voter" | "learner";
+}
+
+/** `pre-candidate`: asks whether it would be elected, before it begins a new term. */
+export type NodeStanding = "follower" | "pre-candidate" | "candidate" | "leader";
 
 /** What a node is and where it stands. */
 export interface NodeStatus {
@@ -10,7 +19,7 @@ export interface NodeStatus {
   readonly nodeId: string;
   /** Version of Cairn. */
   readonly version: string;
-  readonly role: Role;
+  readonly role: NodeStanding;
   readonly term: number;
   /** The leader as this node knows it; undefined when it knows none. */
   readonly leaderId: string | undefined;
@@ -19,13 +28,13 @@ export interface NodeStatus {
   readonly lastLogIndex: number;
   /** Index of the newest snapshot; 0 without one. */
   readonly snapshotIndex: number;
-  readonly members: readonly Member[];
-  readonly elections: Elections;
+  readonly members: readonly ClusterMember[];
+  readonly elections: "automatic" | "manual";
   /** Writes are refused because the disk is full. */
   readonly isDiskFull: boolean;
 }
 
-const roles: Readonly<Record<NodeRole, Role>> = {
+const roles: Readonly<Record<NodeRole, NodeStanding>> = {
   [NodeRole.UNSPECIFIED]: "follower",
   [NodeRole.FOLLOWER]: "follower",
   [NodeRole.CANDIDATE]: "candidate",
@@ -45,12 +54,17 @@ export function statusOf(message: GetStatusResponse): NodeStatus {
     appliedIndex: Number(message.appliedIndex),
     lastLogIndex: Number(message.lastLogIndex),
     snapshotIndex: Number(message.snapshotIndex),
-    members: (message.membership?.members ?? []).map(({ id, address, role }) => ({
-      id,
-      address,
-      role: role === MemberRole.LEARNER ? "learner" : "voter",
-    })),
+    members: membersOf(message.membership),
     elections: message.electionMode === ElectionMode.MANUAL ? "manual" : "automatic",
     isDiskFull: message.diskFull,
   };
+}
+
+/** Returns the members that a message names. */
+export function membersOf(membership: Membership | undefined): ClusterMember[] {
+  return (membership?.members ?? []).map(({ id, address, role }) => ({
+    id,
+    address,
+    role: role === MemberRole.LEARNER ? "learner" : "voter",
+  }));
 }

@@ -11,7 +11,8 @@ import {
 } from "../../gen/cairn/v1/storage_pb.js";
 import { counterProblem } from "../core/counters.js";
 import { limits } from "../core/limits.js";
-import { CairnError, type CairnErrorCode } from "../errors.js";
+import { CairnError } from "../errors.js";
+import { type Problem, problemOfKey, problemOfValue, tooLong } from "../key_checks.js";
 import { NEWEST_RULES } from "./session_limits.js";
 
 /**
@@ -32,25 +33,6 @@ export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uin
     );
   }
   return bytes;
-}
-
-/** Throws CairnError LIMIT_EXCEEDED or INVALID_ARGUMENT for what no key can be: for reads, which are no commands. */
-export function checkKey(key: Uint8Array): void {
-  const problem = problemOfKey(key);
-  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
-}
-
-/** Throws CairnError LIMIT_EXCEEDED for what no value can be. */
-export function checkValue(value: Uint8Array): void {
-  const problem = problemOfValue(value);
-  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
-}
-
-/** Throws CairnError LIMIT_EXCEEDED for what no key can start with. */
-export function checkKeyStart(bytes: Uint8Array, what: "prefix" | "after"): void {
-  if (bytes.byteLength <= limits.keyBytes) return;
-  const problem = tooLong(what, bytes.byteLength, "keyBytes");
-  throw new CairnError(problem.code, problem.text);
 }
 
 /** The command in an entry, or undefined when the bytes are none that may be carried out. Byte fields point into `data`. */
@@ -89,12 +71,6 @@ export function decodeResult(bytes: Uint8Array): CommandResult {
 }
 
 const NO_BYTES = new Uint8Array(0);
-
-/** Why a command may not be carried out. */
-interface Problem {
-  readonly code: CairnErrorCode;
-  readonly text: string;
-}
 
 /** One judgement for the server and for every replica: what the server lets pass, no replica calls invalid. */
 function problemOf(command: Command): Problem | undefined {
@@ -137,16 +113,6 @@ function problemOfRequestId({ clientId, sequence, acknowledgedThrough, since }: 
   return undefined;
 }
 
-function problemOfKey(key: Uint8Array): Problem | undefined {
-  if (key.byteLength === 0) return invalid("the key is empty: keys have at least one byte");
-  if (key.byteLength > limits.keyBytes) return tooLong("the key", key.byteLength, "keyBytes");
-  return undefined;
-}
-
-function problemOfValue(value: Uint8Array): Problem | undefined {
-  return value.byteLength > limits.valueBytes ? tooLong("the value", value.byteLength, "valueBytes") : undefined;
-}
-
 function problemOfCompareAndSet({ key, expected, newValue }: CompareAndSetOperation): Problem | undefined {
   const problem = problemOfKey(key) ?? problemOfValue(newValue);
   if (problem !== undefined) return problem;
@@ -169,8 +135,4 @@ function problemOfLoad({ pairs }: LoadOperation): Problem | undefined {
 
 function invalid(text: string): Problem {
   return { code: "INVALID_ARGUMENT", text };
-}
-
-function tooLong(what: string, bytes: number, limit: "keyBytes" | "valueBytes" | "clientIdBytes"): Problem {
-  return { code: "LIMIT_EXCEEDED", text: `${what} has ${bytes} bytes; the limit ${limit} is ${limits[limit]}` };
 }

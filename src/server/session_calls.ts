@@ -2,7 +2,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../gen/cairn/v1/kv_pb.js";
 import type { CommandResult, CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../errors.js";
-import { checkKey } from "../machine/command.js";
+import { checkKey } from "../key_checks.js";
 import { sendableText } from "../transport/status.js";
 import {
   compareAndSetAnswer,

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/core/limits.js";
-import { checkKey, decodeCommand, encodeCommand } from "../../src/machine/command.js";
+import { checkKey } from "../../src/key_checks.js";
+import { decodeCommand, encodeCommand } from "../../src/machine/command.js";
 import {
   applyBytes,
   applyCommand,
