@@ -3,9 +3,9 @@
 //
 // In each turn the leader is given some proposals and sends them; the followers write and answer; the leader commits. An entry counts when all
 // nodes have applied it. A row is the median of its rounds, after a warm-up.
-import { isAnswer } from "../dist/src/core/messages.js";
-import { Raft } from "../dist/src/core/raft.js";
-import { INITIAL_HARD_STATE, LOG_START } from "../dist/src/core/types.js";
+import { isAnswer } from "../dist/src/raft/messages.js";
+import { Raft } from "../dist/src/raft/raft.js";
+import { INITIAL_HARD_STATE, LOG_START } from "../dist/src/raft/types.js";
 
 const ROUNDS = 7;
 const seconds = Number(process.argv[2] ?? 2);

@@ -6,11 +6,11 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import * as grpc from "@grpc/grpc-js";
 import { RaftService } from "../dist/gen/cairn/v1/raft_pb.js";
-import { raftService } from "../dist/src/server/raft_service.js";
-import { addService } from "../dist/src/transport/bridge_server.js";
-import { serverOptions } from "../dist/src/transport/grpc_options.js";
-import { grpcTransport } from "../dist/src/transport/grpc_transport.js";
-import { widenWindows } from "../dist/src/transport/server_windows.js";
+import { grpcTransport } from "../dist/src/peers/grpc_transport.js";
+import { raftService } from "../dist/src/peers/peer_service.js";
+import { serverOptions } from "../dist/src/rpc/grpc_options.js";
+import { addService } from "../dist/src/rpc/server.js";
+import { widenWindows } from "../dist/src/rpc/server_windows.js";
 
 const CLUSTER = "bench";
 const MiB = 1024 * 1024;

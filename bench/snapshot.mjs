@@ -9,7 +9,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
-import { openChannel } from "../dist/src/transport/bridge_client.js";
+import { openChannel } from "../dist/src/rpc/client.js";
 import { add, emptyPhase, longest, median, megabytes, percentile, row, seconds, sleep } from "./support/figures.mjs";
 import { startLoad } from "./support/load.mjs";
 import { watchMemory } from "./support/memory.mjs";

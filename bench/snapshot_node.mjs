@@ -4,13 +4,13 @@
 //   node bench/snapshot_node.mjs '{"id": "n1", "directory": "...", "members": [...]}', started with an IPC channel
 import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { encodeCommand } from "../dist/src/machine/command.js";
+import { encodeCommand } from "../dist/src/machine/kv/command.js";
 import { LmdbMachine } from "../dist/src/machine/lmdb_machine.js";
 import { CairnNode } from "../dist/src/node/node.js";
-import { openKeyValueMachine } from "../dist/src/server/open_machine.js";
+import { grpcTransport } from "../dist/src/peers/grpc_transport.js";
+import { openKeyValueMachine } from "../dist/src/server/kv/open_machine.js";
 import { CairnServer } from "../dist/src/server/server.js";
-import { nodeFileSystem } from "../dist/src/storage/fs.js";
-import { grpcTransport } from "../dist/src/transport/grpc_transport.js";
+import { nodeFileSystem } from "../dist/src/system/fs.js";
 import { writeBare } from "./support/bare_write.mjs";
 import { delayTasks, serveTasks } from "./support/tasks.mjs";
 

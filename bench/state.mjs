@@ -8,7 +8,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { encodeCommand } from "../dist/src/machine/command.js";
+import { encodeCommand } from "../dist/src/machine/kv/command.js";
 import { LmdbMachine } from "../dist/src/machine/lmdb_machine.js";
 import { median } from "./support/figures.mjs";
 

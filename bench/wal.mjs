@@ -3,9 +3,9 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { INITIAL_HARD_STATE, LOG_START } from "../dist/src/core/types.js";
-import { nodeFileSystem } from "../dist/src/storage/fs.js";
+import { INITIAL_HARD_STATE, LOG_START } from "../dist/src/raft/types.js";
 import { WriteAheadLog } from "../dist/src/storage/wal/wal.js";
+import { nodeFileSystem } from "../dist/src/system/fs.js";
 
 const MiB = 1024 * 1024;
 

@@ -4,6 +4,9 @@
  * Nothing that is not exported here is public.
  */
 
+export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
+export { limits } from "./base/limits.js";
+export { version } from "./base/version.js";
 export {
   CairnClient,
   type CompareAndSetOptions,
@@ -16,22 +19,6 @@ export {
 export type { CallOptions, ClientOptions } from "./client/options.js";
 export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
 export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
-export type { Clock } from "./clock.js";
-export { limits } from "./core/limits.js";
-export type { MembershipChange } from "./core/membership_change.js";
-export type { LostData } from "./core/state.js";
-export type { ElectionMode, ReadMode } from "./core/timing.js";
-export type {
-  Entry,
-  EntryType,
-  HardState,
-  IndexedMembership,
-  LogPosition,
-  Member,
-  MemberRole,
-  Membership,
-  SnapshotMeta,
-} from "./core/types.js";
 export { CairnMember } from "./daemon/application/cairn_member.js";
 export type {
   ClusterEvent,
@@ -43,24 +30,37 @@ export type {
 export type { ProposeOptions, QueryOptions } from "./daemon/application/member_calls.js";
 export type { CairnMemberOptions } from "./daemon/application/member_options.js";
 export type { MemberEvent } from "./daemon/events.js";
-export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./errors.js";
 export { InMemoryMachine, type SimpleMachine } from "./machine/in_memory_machine.js";
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
-export type { SnapshotPolicy } from "./node/auto_snapshot.js";
-export type { SnapshotOutcome, SnapshotRequest } from "./node/compaction.js";
-export type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "./node/healing.js";
-export type { HealthVerdict, MemberHealth } from "./node/health.js";
-export type { Logger } from "./node/logger.js";
+export type { HealthVerdict, MemberHealth } from "./node/health/health.js";
+export type { LogSync } from "./node/health/write_watch.js";
 export { CairnNode } from "./node/node.js";
+export type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "./node/open/healing.js";
 export type { MachineOpener, NodeOptions } from "./node/options.js";
-export type { Committed } from "./node/proposals.js";
-export type { LastSnapshot, SnapshotReason } from "./node/snapshot_reason.js";
-export type { LogSync } from "./node/write_watch.js";
+export type { Committed } from "./node/requests/proposals.js";
+export type { SnapshotOutcome, SnapshotRequest } from "./node/snapshots/compaction.js";
+export type { SnapshotPolicy } from "./node/snapshots/policy.js";
+export type { LastSnapshot, SnapshotReason } from "./node/snapshots/reason.js";
+export type { MembershipChange } from "./raft/membership/membership_change.js";
+export type { LostData } from "./raft/state.js";
+export type { ElectionMode, ReadMode } from "./raft/timing.js";
+export type {
+  Entry,
+  EntryType,
+  HardState,
+  IndexedMembership,
+  LogPosition,
+  Member,
+  MemberRole,
+  Membership,
+  SnapshotMeta,
+} from "./raft/types.js";
+export { openKeyValueMachine } from "./server/kv/open_machine.js";
+export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/machine/own_machine.js";
+export { ownMachineServices } from "./server/machine/services.js";
 export type { MachineServices } from "./server/machine_services.js";
-export { openKeyValueMachine } from "./server/open_machine.js";
-export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/own_machine.js";
-export { ownMachineServices } from "./server/own_machine_services.js";
 export type { ServedNode } from "./server/served_node.js";
 export { CairnServer, type OwnServerOptions, type ServerOptions } from "./server/server.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
-export { version } from "./version.js";
+export type { Clock } from "./system/clock.js";
+export type { Logger } from "./system/logger.js";

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, posix, relative, resolve, sep } from "node:path";
 import { describe, expect, test } from "vitest";
-import { importsOf } from "./core/source_text.js";
+import { importsOf } from "./support/source_text.js";
 
 const root = resolve(import.meta.dirname, "..");
 
@@ -21,15 +21,15 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   machine: [
     "core",
     "key_checks.ts",
-    "storage/fs.ts",
-    "storage/snapshots/file_encoder.ts",
-    "storage/snapshots/header.ts",
+    "system/fs.ts",
+    "encoding/snapshot_file.ts",
+    "encoding/snapshot_header.ts",
     "errors.ts",
     "gen",
   ],
   storage: ["core", "errors.ts", "gen"],
   // Entries have the same bytes in the log as between peers.
-  transport: ["core", "storage/wal/codec.ts", "arguments.ts", "errors.ts", "gen"],
+  transport: ["core", "encoding/entry.ts", "arguments.ts", "errors.ts", "gen"],
   node: ["core", "machine", "storage", "transport", "arguments.ts", "errors.ts", "version.ts", "clock.ts"],
   server: [
     "core",
@@ -48,7 +48,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "core",
     "machine",
     "storage/snapshots",
-    "storage/membership_message.ts",
+    "encoding/membership.ts",
     "transport",
     "node",
     "server",
@@ -90,7 +90,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 };
 
 interface SourceFile {
-  /** Below the repository, with slashes: src/core/raft.ts. */
+  /** Below the repository, with slashes: src/raft/raft.ts. */
   readonly path: string;
   readonly source: string;
 }
@@ -172,9 +172,9 @@ const edges = edgesOf(files);
 
 describe("import direction", () => {
   test("the files and their imports are found", () => {
-    expect(files.map((file) => file.path)).toContain("src/core/raft.ts");
-    expect(edges).toContainEqual({ from: "src/core/raft.ts", to: "src/core/log.ts", typeOnly: false });
-    expect(edges).toContainEqual({ from: "src/storage/fs.ts", to: "src/errors.ts", typeOnly: false });
+    expect(files.map((file) => file.path)).toContain("src/raft/raft.ts");
+    expect(edges).toContainEqual({ from: "src/raft/raft.ts", to: "src/raft/log.ts", typeOnly: false });
+    expect(edges).toContainEqual({ from: "src/system/fs.ts", to: "src/base/errors.ts", typeOnly: false });
   });
 
   test("every folder of src has its rule", () => {
@@ -221,8 +221,8 @@ describe("the rules can be broken", () => {
   const edge = (from: string, to: string): Edge => ({ from: `src/${from}`, to: `src/${to}`, typeOnly: false });
 
   test.each([
-    [edge("core/raft.ts", "errors.ts")],
-    [edge("core/raft.ts", "storage/fs.ts")],
+    [edge("raft/raft.ts", "errors.ts")],
+    [edge("raft/raft.ts", "system/fs.ts")],
     [edge("machine/kv.ts", "storage/wal/wal.ts")],
     [edge("storage/wal/wal.ts", "machine/kv.ts")],
     [edge("transport/peers.ts", "node/node.ts")],
@@ -230,21 +230,21 @@ describe("the rules can be broken", () => {
     [edge("node/node.ts", "server/server.ts")],
     [edge("server/server.ts", "gateway/gateway.ts")],
     [edge("client/client.ts", "node/node.ts")],
-    [edge("client/client.ts", "storage/fs.ts")],
+    [edge("client/client.ts", "system/fs.ts")],
     [edge("gateway/gateway.ts", "storage/wal/wal.ts")],
     [edge("index.ts", "cli/main.ts")],
-    [edge("errors.ts", "core/limits.ts")],
-    [edge("unknown/file.ts", "core/limits.ts")],
-    [{ from: "src/core/types.ts", to: "gen/cairn/v1/raft_pb.ts", typeOnly: true }],
+    [edge("errors.ts", "base/limits.ts")],
+    [edge("unknown/file.ts", "base/limits.ts")],
+    [{ from: "src/raft/types.ts", to: "gen/cairn/v1/raft_pb.ts", typeOnly: true }],
   ])("$from must not import $to", (wrong) => {
     expect(isAllowed(wrong)).toBe(false);
   });
 
   test("imports are found in source text, resolved from where they stand", () => {
     const source = 'import { a } from "../errors.js";\nimport type { B } from "./deep/b.js";\nimport "node:fs";';
-    expect(edgesOf([{ path: "src/core/made_up.ts", source }])).toEqual([
-      { from: "src/core/made_up.ts", to: "src/errors.ts", typeOnly: false },
-      { from: "src/core/made_up.ts", to: "src/core/deep/b.ts", typeOnly: true },
+    expect(edgesOf([{ path: "src/raft/made_up.ts", source }])).toEqual([
+      { from: "src/raft/made_up.ts", to: "src/base/errors.ts", typeOnly: false },
+      { from: "src/raft/made_up.ts", to: "src/core/deep/b.ts", typeOnly: true },
     ]);
   });
 

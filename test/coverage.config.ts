@@ -8,14 +8,14 @@ import { defineConfig } from "vitest/config";
  */
 export default defineConfig({
   test: {
-    include: ["test/core/**/*.test.ts"],
+    include: ["test/raft/**/*.test.ts"],
     pool: "forks",
     maxWorkers: 2,
     testTimeout: 60_000,
     coverage: {
       enabled: true,
       provider: "v8",
-      include: ["src/core/**/*.ts"],
+      include: ["src/raft/**/*.ts"],
       reporter: ["text"],
       thresholds: { lines: 98, branches: 98 },
     },

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
-import { channelOptions, serverOptions } from "../../dist/src/transport/grpc_options.js";
+import { channelOptions, serverOptions } from "../../dist/src/rpc/grpc_options.js";
 import { writeBare } from "./bare_write.mjs";
 
 const CHUNK_BYTES = 256 * 1024;

@@ -1,4 +1,4 @@
-import { nodeFileSystem } from "../../dist/src/storage/fs.js";
+import { nodeFileSystem } from "../../dist/src/system/fs.js";
 
 /** Writes chunks to a new file and syncs it, and does nothing else. The next chunk is awaited while one is being written. */
 export async function writeBare(path, chunks) {

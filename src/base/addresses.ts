@@ -1,4 +1,4 @@
-import { limits } from "../core/limits.js";
+import { limits } from "./limits.js";
 
 /** Whether a text is host:port, with a port that can be connected to, and not longer than limits.addressCharacters. */
 export function isAddress(text: string): boolean {

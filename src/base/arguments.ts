@@ -1,5 +1,5 @@
-import { idProblem, isId } from "./core/ids.js";
 import { CairnError } from "./errors.js";
+import { idProblem, isId } from "./ids.js";
 
 // Callers may come from JavaScript: types alone do not keep a wrong argument out. Each check throws INVALID_ARGUMENT, and names the argument.
 

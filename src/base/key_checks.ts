@@ -1,5 +1,5 @@
-import { limits } from "./core/limits.js";
 import { CairnError, type CairnErrorCode } from "./errors.js";
+import { limits } from "./limits.js";
 
 // Keys and values of the key-value store: the client checks them before it sends them, the server and every replica judge them again.
 

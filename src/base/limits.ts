@@ -1,4 +1,4 @@
-import { assert } from "./invariants.js";
+import { assert } from "./assert.js";
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -93,7 +93,7 @@ export const limits = Object.freeze({
   /** Highest sequence of a client's request. Nothing counts on from it, so a clock's microseconds may serve as one. */
   sequenceMax: 2 ** 52,
   /**
-   * Terms that one message may raise a node's term by; see core/admission.ts. One wild message costs a 65,536th of all terms at
+   * Terms that one message may raise a node's term by; see raft/admission.ts. One wild message costs a 65,536th of all terms at
    * most.
    */
   termJump: 2 ** 32,
@@ -103,7 +103,7 @@ export const limits = Object.freeze({
   violationShownMs: 3_600_000,
   /**
    * Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes first. This and the next six are part of
-   * the log's meaning: another number needs another version of the rules in machine/session_limits.ts.
+   * the log's meaning: another number needs another version of the rules in machine/kv/session_limits.ts.
    */
   sessions: 10_000,
   /** Answers remembered for each session; the oldest goes first. */

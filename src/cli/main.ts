@@ -1,18 +1,18 @@
 #!/usr/bin/env node
 import { Command } from "commander";
-import { version } from "../version.js";
-import { CLUSTER_HINT, clusterCommand } from "./cluster.js";
-import { exitCodes } from "./exit_codes.js";
-import { gatewayCommand } from "./gateway.js";
-import { kvCommand } from "./kv.js";
-import { leaderCommand } from "./leader.js";
-import { memberCommand } from "./member.js";
-import { ignoreBrokenStreams } from "./output.js";
-import { report, reportsJson, UsageError } from "./report.js";
-import { snapshotCommand } from "./snapshot.js";
-import { startCommand } from "./start.js";
-import { statusCommand } from "./status.js";
-import { verifyCommand } from "./verify.js";
+import { version } from "../base/version.js";
+import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
+import { gatewayCommand } from "./commands/gateway.js";
+import { kvCommand } from "./commands/kv.js";
+import { leaderCommand } from "./commands/leader.js";
+import { memberCommand } from "./commands/member.js";
+import { snapshotCommand } from "./commands/snapshot/snapshot.js";
+import { startCommand } from "./commands/start.js";
+import { statusCommand } from "./commands/status.js";
+import { verifyCommand } from "./commands/verify.js";
+import { exitCodes } from "./output/exit_codes.js";
+import { ignoreBrokenStreams } from "./output/output.js";
+import { report, reportsJson, UsageError } from "./output/report.js";
 
 const program = new Command("cairn")
   .description("Strongly consistent, replicated key-value store whose log compacts itself.")

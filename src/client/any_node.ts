@@ -1,9 +1,9 @@
-import type { Clock } from "../clock.js";
-import { limits } from "../core/limits.js";
-import { CairnError, type CairnErrorCode } from "../errors.js";
-import type { SharedChannel } from "../transport/bridge_client.js";
-import type { CallSettings } from "../transport/channel.js";
-import type { ChannelPool } from "../transport/channel_pool.js";
+import { CairnError, type CairnErrorCode } from "../base/errors.js";
+import { limits } from "../base/limits.js";
+import type { CallSettings } from "../rpc/channel.js";
+import type { ChannelPool } from "../rpc/channel_pool.js";
+import type { SharedChannel } from "../rpc/client.js";
+import type { Clock } from "../system/clock.js";
 import { AbortWatch } from "./abort_watch.js";
 import { closedDuringCall, gaveUp } from "./call.js";
 import type { QueueRoom } from "./call_queue.js";

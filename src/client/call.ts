@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SessionAnswer, SessionCallSchema, SessionError } from "../../gen/cairn/v1/kv_pb.js";
-import { CairnError, type CairnErrorCode, errorCodeOf } from "../errors.js";
+import { CairnError, type CairnErrorCode, errorCodeOf } from "../base/errors.js";
 import type { Place } from "./call_queue.js";
 
 export type CallRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;

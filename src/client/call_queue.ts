@@ -1,5 +1,5 @@
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
+import { limits } from "../base/limits.js";
 
 /** Counts the calls that wait in one client, over all of its queues, and refuses those that are too many. */
 export class QueueRoom {

@@ -8,15 +8,14 @@ import {
   checkSignal,
   checkWholeNumber,
   invalid,
-} from "../arguments.js";
-import { type Clock, systemClock } from "../clock.js";
-import { CairnError } from "../errors.js";
-import { checkKey, checkKeyStart, checkValue } from "../key_checks.js";
-import { ChannelPool } from "../transport/channel_pool.js";
+} from "../base/arguments.js";
+import { CairnError } from "../base/errors.js";
+import { checkKey, checkKeyStart, checkValue } from "../base/key_checks.js";
+import { ChannelPool } from "../rpc/channel_pool.js";
+import { type Clock, systemClock } from "../system/clock.js";
 import { AnyNode } from "./any_node.js";
 import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
 import { QueueRoom } from "./call_queue.js";
-import { newIdentity } from "./identity.js";
 import { LeaderSearch } from "./leader_search.js";
 import {
   type CallOptions,
@@ -26,8 +25,9 @@ import {
   checkTimeout,
   DEFAULT_TIMEOUT_MS,
 } from "./options.js";
-import { Pipeline } from "./pipeline.js";
 import { inPages, oneView } from "./range.js";
+import { newIdentity } from "./session/identity.js";
+import { Pipeline } from "./session/pipeline.js";
 import { type NodeStatus, statusOf } from "./status.js";
 import {
   type Key,

@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
 
 /** First and longest pause between attempts, in ms. Short: a leader that was lost is replaced in one or two seconds. */
 const PAUSE_MS = 25;

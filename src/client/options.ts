@@ -1,7 +1,7 @@
-import { invalid } from "../arguments.js";
-import type { Clock } from "../clock.js";
-import { CairnError } from "../errors.js";
-import { isAddress } from "../transport/addresses.js";
+import { isAddress } from "../base/addresses.js";
+import { invalid } from "../base/arguments.js";
+import { CairnError } from "../base/errors.js";
+import type { Clock } from "../system/clock.js";
 
 /** How long a call may take, unless its caller says otherwise, in ms: enough for a cluster to elect another leader, twice. */
 export const DEFAULT_TIMEOUT_MS = 10_000;

@@ -1,4 +1,4 @@
-import type { Clock } from "../clock.js";
+import type { Clock } from "../system/clock.js";
 
 /** A timer that comes later than this was held up, together with everything else in this process, in ms. */
 const HELD_UP_MS = 100;

@@ -1,7 +1,7 @@
 import { KeyValueService, type RangeResponse } from "../../gen/cairn/v1/kv_pb.js";
-import type { Clock } from "../clock.js";
-import { CairnError } from "../errors.js";
-import type { SharedChannel } from "../transport/bridge_client.js";
+import { CairnError } from "../base/errors.js";
+import type { SharedChannel } from "../rpc/client.js";
+import type { Clock } from "../system/clock.js";
 import type { AnyNode } from "./any_node.js";
 import type { CallOptions } from "./options.js";
 import { afterAwake } from "./patient_timer.js";

@@ -1,5 +1,5 @@
-import type { Clock } from "../clock.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
+import type { Clock } from "../system/clock.js";
 import { CallQueue, type Place, type QueueRoom } from "./call_queue.js";
 import { afterAwake } from "./patient_timer.js";
 

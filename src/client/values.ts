@@ -1,7 +1,7 @@
 import { isUint8Array } from "node:util/types";
 import type { KeyValue as Message } from "../../gen/cairn/v1/kv_pb.js";
-import { checkedUtf8, invalid } from "../arguments.js";
-import { CairnError } from "../errors.js";
+import { checkedUtf8, invalid } from "../base/arguments.js";
+import { CairnError } from "../base/errors.js";
 
 /** A key: 1 to 1,024 bytes. A string stands for its UTF-8. */
 export type Key = string | Uint8Array;

@@ -7,8 +7,8 @@ import {
   nextStep,
   type OwnFacts,
   type Turn,
-} from "../core/introduction.js";
-import type { Membership } from "../core/types.js";
+} from "../raft/membership/introduction.js";
+import type { Membership } from "../raft/types.js";
 
 /** How the leader answered a node that wants to be a member. */
 export type JoinAnswer =

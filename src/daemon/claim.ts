@@ -1,12 +1,12 @@
 import { randomUUID } from "node:crypto";
-import { founderOf, type NamedAddress, type Turn } from "../core/introduction.js";
-import type { CameBy } from "../core/membership_change.js";
-import type { Member, Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
+import { founderOf, type NamedAddress, type Turn } from "../raft/membership/introduction.js";
+import type { CameBy } from "../raft/membership/membership_change.js";
+import type { Member, Membership } from "../raft/types.js";
 import { DataDirectory } from "../storage/data_dir.js";
-import type { FileSystem } from "../storage/fs.js";
 import { drawIncarnation, drawnIdentity, givenIdentity, type Identity, writeIdentity } from "../storage/identity.js";
 import type { LockOptions } from "../storage/lock.js";
+import type { FileSystem } from "../system/fs.js";
 
 // What a daemon does to its data directory while no node has it open. All of it is durable on return, all or nothing.
 

@@ -1,11 +1,11 @@
 import { CameBy as CameByMessage, RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
-import { incarnationBytes } from "../core/ids.js";
-import type { Introduced, Introduction, NamedAddress } from "../core/introduction.js";
-import { CairnError } from "../errors.js";
-import { introduceRequest, toIntroduced } from "../server/introductions.js";
-import { openChannel, type SharedChannel } from "../transport/bridge_client.js";
-import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
+import { CairnError } from "../base/errors.js";
+import { incarnationBytes } from "../base/ids.js";
+import { introduceRequest, toIntroduced } from "../peers/introductions.js";
+import { PROTOCOL_VERSION } from "../peers/protocol.js";
+import type { Introduced, Introduction, NamedAddress } from "../raft/membership/introduction.js";
+import { openChannel, type SharedChannel } from "../rpc/client.js";
 import type { Contact, JoinAnswer } from "./arrival.js";
 import type { Joiner } from "./world.js";
 

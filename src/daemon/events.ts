@@ -1,5 +1,5 @@
-import type { LostData } from "../core/state.js";
-import type { Membership } from "../core/types.js";
+import type { LostData } from "../raft/state.js";
+import type { Membership } from "../raft/types.js";
 
 /** What comes to pass around a member's node, for whoever runs it to tell. */
 export type MemberEvent =

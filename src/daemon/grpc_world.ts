@@ -4,7 +4,7 @@ import { CairnNode } from "../node/node.js";
 import type { NodeOptions } from "../node/options.js";
 import type { MachineServices } from "../server/machine_services.js";
 import { CairnServer } from "../server/server.js";
-import { nodeFileSystem } from "../storage/fs.js";
+import { nodeFileSystem } from "../system/fs.js";
 import { Contacts } from "./contacts.js";
 import type { World } from "./world.js";
 

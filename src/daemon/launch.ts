@@ -1,9 +1,9 @@
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
-import { type Logger, silentLogger } from "../node/logger.js";
 import type { CairnNode } from "../node/node.js";
+import { grpcTransport } from "../peers/grpc_transport.js";
 import type { MachineServices } from "../server/machine_services.js";
-import { grpcTransport } from "../transport/grpc_transport.js";
+import { type Logger, silentLogger } from "../system/logger.js";
 import { grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
 import { Member, type MemberOptions } from "./member.js";
 import { peerLog } from "./peer_log.js";

@@ -1,7 +1,7 @@
-import type { LostData } from "../core/state.js";
-import type { Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import { LostDataError } from "../node/lost_data.js";
+import { CairnError } from "../base/errors.js";
+import { LostDataError } from "../node/open/lost_data.js";
+import type { LostData } from "../raft/state.js";
+import type { Membership } from "../raft/types.js";
 import { arrive, type Contact } from "./arrival.js";
 import {
   type Claim,

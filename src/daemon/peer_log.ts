@@ -1,7 +1,7 @@
-import { nameOf } from "../core/ids.js";
-import type { CairnError } from "../errors.js";
-import type { Logger } from "../node/logger.js";
-import type { Peer } from "../transport/transport.js";
+import type { CairnError } from "../base/errors.js";
+import { nameOf } from "../base/ids.js";
+import type { Peer } from "../peers/transport.js";
+import type { Logger } from "../system/logger.js";
 
 /** A reason that is the same is not said again within so many milliseconds: a full disk, for one, breaks streams again and again. */
 const SILENCE_MS = 60_000;

@@ -1,4 +1,4 @@
-import { memberKey } from "../core/ids.js";
+import { memberKey } from "../base/ids.js";
 import type { Contact } from "./arrival.js";
 import type { MemberEvent } from "./events.js";
 import type { MemberNode, World } from "./world.js";

@@ -1,3 +1,4 @@
+import { CairnError } from "../base/errors.js";
 import {
   type Introduced,
   type Introduction,
@@ -6,13 +7,12 @@ import {
   promiseOf,
   type Standing,
   type Turn,
-} from "../core/introduction.js";
-import type { LostData } from "../core/state.js";
-import type { Member as MemberOfList, Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
+} from "../raft/membership/introduction.js";
+import type { LostData } from "../raft/state.js";
+import type { Member as MemberOfList, Membership } from "../raft/types.js";
 import { memberStanding } from "../server/introducer.js";
 import type { Identity } from "../storage/identity.js";
-import { Serial } from "../storage/serial.js";
+import { Serial } from "../system/serial.js";
 import type { Contact } from "./arrival.js";
 import { turnDirectory } from "./claim.js";
 import type { MemberNode, Served, World } from "./world.js";

@@ -1,11 +1,11 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService, type SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
-import { limits } from "../core/limits.js";
-import { CairnError, hasCode } from "../errors.js";
-import type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "../node/healing.js";
-import type { Logger } from "../node/logger.js";
-import type { Client } from "../transport/bridge_client.js";
-import { ChannelPool } from "../transport/channel_pool.js";
+import { CairnError, hasCode } from "../base/errors.js";
+import { limits } from "../base/limits.js";
+import type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "../node/open/healing.js";
+import { ChannelPool } from "../rpc/channel_pool.js";
+import type { Client } from "../rpc/client.js";
+import type { Logger } from "../system/logger.js";
 
 type AdminClient = Client<typeof AdminService>;
 

@@ -1,10 +1,10 @@
-import type { Introduced, Introduction, NamedAddress } from "../core/introduction.js";
-import type { CameBy } from "../core/membership_change.js";
-import type { LostData } from "../core/state.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
+import type { Introduced, Introduction, NamedAddress } from "../raft/membership/introduction.js";
+import type { CameBy } from "../raft/membership/membership_change.js";
+import type { LostData } from "../raft/state.js";
 import type { Introducer } from "../server/introducer.js";
-import type { FileSystem } from "../storage/fs.js";
+import type { FileSystem } from "../system/fs.js";
 import type { Contact, JoinAnswer } from "./arrival.js";
 
 /** What a member needs of its node. */

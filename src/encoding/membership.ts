@@ -4,10 +4,10 @@ import {
   type Membership as Message,
   MemberRole as RoleMessage,
 } from "../../gen/cairn/v1/storage_pb.js";
-import { incarnationBytes, incarnationText } from "../core/ids.js";
-import type { MembershipCodec } from "../core/membership.js";
-import { membersProblem } from "../core/membership_rules.js";
-import type { MemberRole, Membership } from "../core/types.js";
+import { incarnationBytes, incarnationText } from "../base/ids.js";
+import type { MembershipCodec } from "../raft/membership/membership.js";
+import { membersProblem } from "../raft/membership/membership_rules.js";
+import type { MemberRole, Membership } from "../raft/types.js";
 
 const roleMessages: Readonly<Record<MemberRole, RoleMessage>> = {
   voter: RoleMessage.VOTER,

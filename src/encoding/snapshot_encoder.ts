@@ -1,6 +1,6 @@
 import { setImmediate } from "node:timers/promises";
-import { encodeFile, type SnapshotMeasure } from "./file_encoder.js";
-import { encodeHeader, type SnapshotHeader } from "./header.js";
+import { encodeFile, type SnapshotMeasure } from "./snapshot_file.js";
+import { encodeHeader, type SnapshotHeader } from "./snapshot_header.js";
 
 /**
  * Yields the bytes of a snapshot file: the header, one piece for each chunk, the trailer. Returns the file's measure. The same header

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from "node:crypto";
-import { CHUNK_HEAD_BYTES, encodeOpening, encodeTrailer, TRAILER_BYTES, writeChunkHead } from "./format.js";
+import { CHUNK_HEAD_BYTES, encodeOpening, encodeTrailer, TRAILER_BYTES, writeChunkHead } from "./snapshot_format.js";
 
 // What needs nothing but the header's bytes, so that a worker thread can do it without loading what encodes messages.
 

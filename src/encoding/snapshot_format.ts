@@ -1,7 +1,7 @@
 import { crc32 } from "node:zlib";
-import { counterProblem } from "../../core/counters.js";
-import { limits } from "../../core/limits.js";
-import { CairnError } from "../../errors.js";
+import { counterProblem } from "../base/counters.js";
+import { CairnError } from "../base/errors.js";
+import { limits } from "../base/limits.js";
 
 /**
  * The fixed parts of a snapshot file; src/storage/README.md, "Snapshots", draws the whole of it. All numbers are little-endian.

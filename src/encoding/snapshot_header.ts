@@ -1,13 +1,13 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
-import { idProblem, isId } from "../../core/ids.js";
-import { assert } from "../../core/invariants.js";
-import { limits } from "../../core/limits.js";
-import { snapshotProblem } from "../../core/membership_rules.js";
-import type { SnapshotMeta } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
-import { membershipFromMessage, membershipToMessage } from "../membership_message.js";
-import { corrupt, PREAMBLE_BYTES } from "./format.js";
+import { SnapshotHeaderSchema } from "../../gen/cairn/v1/storage_pb.js";
+import { assert } from "../base/assert.js";
+import { CairnError } from "../base/errors.js";
+import { idProblem, isId } from "../base/ids.js";
+import { limits } from "../base/limits.js";
+import { snapshotProblem } from "../raft/membership/membership_rules.js";
+import type { SnapshotMeta } from "../raft/types.js";
+import { membershipFromMessage, membershipToMessage } from "./membership.js";
+import { corrupt, PREAMBLE_BYTES } from "./snapshot_format.js";
 
 /** What the first part of a snapshot file says: a function of the log up to the snapshot's index, with nothing local. */
 export interface SnapshotHeader {

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import { assert } from "../../core/invariants.js";
-import { CairnError } from "../../errors.js";
-import type { SnapshotMeasure } from "./file_encoder.js";
+import { assert } from "../base/assert.js";
+import { CairnError } from "../base/errors.js";
+import { Gatherer } from "./gatherer.js";
+import type { SnapshotMeasure } from "./snapshot_file.js";
 import {
   asBuffer,
   CHUNK_HEAD_BYTES,
@@ -13,9 +14,8 @@ import {
   PREAMBLE_BYTES,
   sameBytes,
   TRAILER_BYTES,
-} from "./format.js";
-import { Gatherer } from "./gatherer.js";
-import { decodeHeader, type SnapshotHeader } from "./header.js";
+} from "./snapshot_format.js";
+import { decodeHeader, type SnapshotHeader } from "./snapshot_header.js";
 
 /** The element that the parser waits for. */
 type Expected =

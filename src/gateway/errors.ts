@@ -1,4 +1,4 @@
-import { CairnError, type CairnErrorCode } from "../errors.js";
+import { CairnError, type CairnErrorCode } from "../base/errors.js";
 
 /** The error codes of the gateway's protocol. */
 export const gatewayCodes = {

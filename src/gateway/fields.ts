@@ -1,6 +1,6 @@
 import { LosslessNumber } from "lossless-json";
-import { type CounterLimit, counterProblem } from "../core/counters.js";
-import { limits } from "../core/limits.js";
+import { type CounterLimit, counterProblem } from "../base/counters.js";
+import { limits } from "../base/limits.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
 /** The fields of a JSON object, read with their types. What is missing or mistyped is error 12, and the text names the field. */

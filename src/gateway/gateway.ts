@@ -1,5 +1,5 @@
-import { limits } from "../core/limits.js";
-import type { Logger } from "../node/logger.js";
+import { limits } from "../base/limits.js";
+import type { Logger } from "../system/logger.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import { Fields, isObject } from "./fields.js";
 import { type JsonStyle, parseJson, printJson } from "./json.js";

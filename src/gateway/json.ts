@@ -1,5 +1,5 @@
 import { isSafeNumber, LosslessNumber, parse } from "lossless-json";
-import { limits } from "../core/limits.js";
+import { limits } from "../base/limits.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
 /** Where a number of many digits or with an exponent may be, which JavaScript's own numbers could change. */

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ResponseHeader } from "../../gen/cairn/v1/kv_pb.js";
 import type { RequestIdSchema } from "../../gen/cairn/v1/storage_pb.js";
-import { CairnError, hasCode } from "../errors.js";
+import { CairnError, hasCode } from "../base/errors.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import type { Fields } from "./fields.js";
 import { encodeValue, StoredJson } from "./json.js";

@@ -1,11 +1,11 @@
 import type { GetLogInfoResponse, TakeSnapshotResponse } from "../../gen/cairn/v1/admin_pb.js";
-import { limits } from "../core/limits.js";
-import type { LogPosition } from "../core/types.js";
-import { CairnError, hasCode } from "../errors.js";
-import { encodeCommand } from "../machine/command.js";
-import { PayloadDecoder } from "../machine/payload_decoder.js";
-import { DEFAULT_SESSION_LIMITS } from "../machine/session_limits.js";
-import { SnapshotParser } from "../storage/snapshots/parser.js";
+import { CairnError, hasCode } from "../base/errors.js";
+import { limits } from "../base/limits.js";
+import { SnapshotParser } from "../encoding/snapshot_parser.js";
+import { encodeCommand } from "../machine/kv/command.js";
+import { PayloadDecoder } from "../machine/kv/payload_decoder.js";
+import { DEFAULT_SESSION_LIMITS } from "../machine/kv/session_limits.js";
+import type { LogPosition } from "../raft/types.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import type { Fields } from "./fields.js";
 import { encodeValue, OrderedObject, StoredJson } from "./json.js";

@@ -5,14 +5,14 @@ import { join, resolve } from "node:path";
 import { AdminService, ElectionMode } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { CairnError } from "../errors.js";
-import type { Logger } from "../node/logger.js";
+import { CairnError } from "../base/errors.js";
 import { CairnNode } from "../node/node.js";
-import type { KeyValueNode } from "../server/key_value_node.js";
-import { openKeyValueMachine } from "../server/open_machine.js";
+import { grpcTransport } from "../peers/grpc_transport.js";
+import { type Client, openChannel, type SharedChannel } from "../rpc/client.js";
+import type { KeyValueNode } from "../server/kv/key_value_node.js";
+import { openKeyValueMachine } from "../server/kv/open_machine.js";
 import { CairnServer } from "../server/server.js";
-import { type Client, openChannel, type SharedChannel } from "../transport/bridge_client.js";
-import { grpcTransport } from "../transport/grpc_transport.js";
+import type { Logger } from "../system/logger.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
 /** A node as the gateway uses it: over gRPC only, but for starting and stopping it. */

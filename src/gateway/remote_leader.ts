@@ -13,14 +13,14 @@ import {
   type SnapshotRefused,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { type EntrySchema, EntryType } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../core/limits.js";
-import type { LogPosition, SnapshotMeta } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import { encodePairsPayload } from "../machine/payload.js";
-import { membershipFromMessage } from "../storage/membership_message.js";
-import { encodeSnapshot, measureSnapshot } from "../storage/snapshots/encoder.js";
-import type { BidiStream } from "../transport/bridge_client.js";
-import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
+import { CairnError } from "../base/errors.js";
+import { limits } from "../base/limits.js";
+import { membershipFromMessage } from "../encoding/membership.js";
+import { encodeSnapshot, measureSnapshot } from "../encoding/snapshot_encoder.js";
+import { encodePairsPayload } from "../machine/kv/payload.js";
+import { PROTOCOL_VERSION } from "../peers/protocol.js";
+import type { LogPosition, SnapshotMeta } from "../raft/types.js";
+import type { BidiStream } from "../rpc/client.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import type { GatewayNode } from "./nodes.js";
 

@@ -1,4 +1,4 @@
-import { limits } from "../core/limits.js";
+import { limits } from "../base/limits.js";
 
 /**
  * The clients that name their requests, as far as the gateway must know them. The store forgets clients that are unused for long, and then

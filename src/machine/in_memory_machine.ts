@@ -1,8 +1,8 @@
 import { isUint8Array } from "node:util/types";
-import { assert } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
-import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { assert } from "../base/assert.js";
+import { CairnError } from "../base/errors.js";
+import { limits } from "../base/limits.js";
+import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../raft/types.js";
 import type { ApplyResult, StateMachine, StateView } from "./state_machine.js";
 
 /**

@@ -1,6 +1,6 @@
-import type { LogPosition } from "../core/types.js";
+import type { LogPosition } from "../raft/types.js";
 import { InMemoryMachine } from "./in_memory_machine.js";
-import { checkKeyValuePayload } from "./payload_check.js";
+import { checkKeyValuePayload } from "./kv/payload_check.js";
 
 type Check = ReturnType<typeof InMemoryMachine.checkPayload>;
 

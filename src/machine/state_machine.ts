@@ -1,6 +1,6 @@
-import type { Entry, SnapshotMeta } from "../core/types.js";
-import type { SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
-import type { SnapshotHeader } from "../storage/snapshots/header.js";
+import type { SnapshotMeasure } from "../encoding/snapshot_file.js";
+import type { SnapshotHeader } from "../encoding/snapshot_header.js";
+import type { Entry, SnapshotMeta } from "../raft/types.js";
 
 /** What the state machine answered to one entry. */
 export interface ApplyResult<Result> {

@@ -8,13 +8,13 @@ import {
   checkText,
   checkWholeNumber,
   invalid,
-} from "../arguments.js";
-import type { MembershipChange } from "../core/membership_change.js";
-import type { Member } from "../core/types.js";
+} from "../base/arguments.js";
 import type { StateMachine } from "../machine/state_machine.js";
-import type { SnapshotPolicy } from "./auto_snapshot.js";
-import type { SnapshotRequest } from "./compaction.js";
+import type { MembershipChange } from "../raft/membership/membership_change.js";
+import type { Member } from "../raft/types.js";
 import type { NodeOptions } from "./options.js";
+import type { SnapshotRequest } from "./snapshots/compaction.js";
+import type { SnapshotPolicy } from "./snapshots/policy.js";
 
 /**
  * Checks what a node is started with, before anything is made on disk. What names may consist of is checked where they are used.

@@ -1,5 +1,5 @@
-import { CairnError, isShortage } from "../errors.js";
-import type { Clock } from "./clock.js";
+import { CairnError, isShortage } from "../base/errors.js";
+import type { Clock } from "../system/clock.js";
 
 const RETRY_MS = 250;
 

@@ -1,6 +1,6 @@
-import { InvariantViolation } from "../core/invariants.js";
-import type { Raft } from "../core/raft.js";
-import { CairnError, hasCode } from "../errors.js";
+import { InvariantViolation } from "../base/assert.js";
+import { CairnError, hasCode } from "../base/errors.js";
+import type { Raft } from "../raft/raft.js";
 
 /** What the loop ends with when it is stopped in the midst of something that may take long. */
 export function isInterruption(error: unknown): boolean {

@@ -1,4 +1,4 @@
-import type { Raft } from "../core/raft.js";
+import type { Raft } from "../raft/raft.js";
 
 /** What the parts of a node need of it. */
 export interface NodeHost {

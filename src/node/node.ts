@@ -1,6 +1,9 @@
-import { checkSignal, checkWholeNumber } from "../arguments.js";
-import { memberKey } from "../core/ids.js";
-import type { MembershipChange } from "../core/membership_change.js";
+import { checkSignal, checkWholeNumber } from "../base/arguments.js";
+import { CairnError, hasCode } from "../base/errors.js";
+import { memberKey } from "../base/ids.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { InstallMessage, InstallReply } from "../peers/install/install_messages.js";
+import type { MembershipChange } from "../raft/membership/membership_change.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
@@ -12,43 +15,40 @@ import {
   type TimeoutNow,
   type TimeoutNowAnswer,
   type Unaddressed,
-} from "../core/messages.js";
-import type { Raft } from "../core/raft.js";
-import type { ElectionMode } from "../core/timing.js";
-import type { IndexedMembership, Membership } from "../core/types.js";
-import { CairnError, hasCode } from "../errors.js";
-import type { StateMachine } from "../machine/state_machine.js";
+} from "../raft/messages.js";
+import type { Raft } from "../raft/raft.js";
+import type { ElectionMode } from "../raft/timing.js";
+import type { IndexedMembership, Membership } from "../raft/types.js";
 import type { Identity } from "../storage/identity.js";
-import type { InstallMessage, InstallReply } from "../transport/install_messages.js";
-import { Alarms } from "./alarms.js";
+import { type Clock, systemClock } from "../system/clock.js";
+import { type Logger, silentLogger } from "../system/logger.js";
 import { checkNodeOptions } from "./check_options.js";
-import { type Clock, systemClock } from "./clock.js";
-import type { SnapshotOutcome, SnapshotRequest } from "./compaction.js";
-import { Conditions } from "./conditions.js";
+import { RoomKeeper } from "./disk_full.js";
 import { guarded, isInterruption, rethrow, watched } from "./ending.js";
-import { Fitness } from "./fitness.js";
+import { Alarms } from "./health/alarms.js";
+import { Fitness } from "./health/fitness.js";
 import type { NodeHost, RaftView } from "./host.js";
-import { Leadership } from "./leadership.js";
-import { type Logger, silentLogger } from "./logger.js";
+import type { Recovered, RecoveryReport } from "./open/recovery.js";
+import { coreOf, isNewDirectory, recoverNode } from "./open/starting.js";
+import { abandonStorage, closeStorage, type NodeStorage } from "./open/storage.js";
 import type { NodeOptions } from "./options.js";
-import { PeerRequests } from "./peer_requests.js";
 import { Peers } from "./peers.js";
-import { type Committed, Proposals } from "./proposals.js";
 import { ProtocolWatch } from "./protocol_watch.js";
-import { Reads } from "./reads.js";
 import { ReadyLoop } from "./ready_loop.js";
 import { observerOf } from "./ready_observer.js";
-import type { Recovered, RecoveryReport } from "./recovery.js";
-import { checkFitsEntry, refusal } from "./refusals.js";
-import { RoomKeeper } from "./room.js";
-import { SnapshotInbox } from "./snapshot_inbox.js";
-import { receiveSnapshot } from "./snapshot_reception.js";
-import { Snapshotting } from "./snapshotting.js";
-import { coreOf, isNewDirectory, recoverNode } from "./starting.js";
-import { abandonStorage, closeStorage, type NodeStorage } from "./storage.js";
+import { Conditions } from "./requests/conditions.js";
+import { Leadership } from "./requests/leadership.js";
+import { PeerRequests } from "./requests/peer_requests.js";
+import { type Committed, Proposals } from "./requests/proposals.js";
+import { Reads } from "./requests/reads.js";
+import { checkFitsEntry, refusal } from "./requests/refusals.js";
+import { AppliedWaiters } from "./requests/waiters.js";
+import type { SnapshotOutcome, SnapshotRequest } from "./snapshots/compaction.js";
+import { receiveSnapshot } from "./snapshots/receive_protocol.js";
+import { SnapshotInbox } from "./snapshots/receiver.js";
+import { Snapshotting } from "./snapshots/snapshotting.js";
 import { Ticker } from "./ticker.js";
 import { Turns } from "./turns.js";
-import { AppliedWaiters } from "./waiters.js";
 
 /**
  * A member of a cluster: the core, its disk and its state machine, joined. Start it with {@link start}; end it with {@link stop}.

@@ -1,16 +1,16 @@
-import type { RaftLimits } from "../core/raft.js";
-import type { LostData } from "../core/state.js";
-import type { ElectionMode, ReadMode } from "../core/timing.js";
-import type { Membership } from "../core/types.js";
 import type { StateMachine } from "../machine/state_machine.js";
-import type { FileSystem } from "../storage/fs.js";
+import type { SnapshotCompression } from "../peers/install/install_messages.js";
+import type { TransportFactory } from "../peers/transport.js";
+import type { RaftLimits } from "../raft/raft.js";
+import type { LostData } from "../raft/state.js";
+import type { ElectionMode, ReadMode } from "../raft/timing.js";
+import type { Membership } from "../raft/types.js";
 import type { PayloadChecker } from "../storage/snapshots/payload_check.js";
-import type { SnapshotCompression } from "../transport/install_messages.js";
-import type { TransportFactory } from "../transport/transport.js";
-import type { SnapshotPolicy } from "./auto_snapshot.js";
-import type { Clock } from "./clock.js";
-import type { SnapshotSource } from "./healing.js";
-import type { Logger } from "./logger.js";
+import type { Clock } from "../system/clock.js";
+import type { FileSystem } from "../system/fs.js";
+import type { Logger } from "../system/logger.js";
+import type { SnapshotSource } from "./open/healing.js";
+import type { SnapshotPolicy } from "./snapshots/policy.js";
 
 /** Opens a state machine on a directory, which is made when it is not there. */
 export interface MachineOpener<Machine> {

@@ -1,21 +1,21 @@
-import { memberKey, nameOf } from "../core/ids.js";
-import { limits } from "../core/limits.js";
-import type { PeerRequest } from "../core/messages.js";
-import type { LogRead, SnapshotOutcome, SnapshotSend } from "../core/replication.js";
-import type { IndexedMembership } from "../core/types.js";
-import { hasCode } from "../errors.js";
+import { hasCode } from "../base/errors.js";
+import { memberKey, nameOf } from "../base/ids.js";
+import { limits } from "../base/limits.js";
 import type { StateMachine } from "../machine/state_machine.js";
+import type { Peer, Transport, TransportEvents } from "../peers/transport.js";
+import type { LogRead, SnapshotOutcome, SnapshotSend } from "../raft/leader/replication.js";
+import type { PeerRequest } from "../raft/messages.js";
+import type { IndexedMembership } from "../raft/types.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
 import type { WriteAheadLog } from "../storage/wal/wal.js";
-import type { Peer, Transport, TransportEvents } from "../transport/transport.js";
-import { Bandwidth } from "./bandwidth.js";
-import type { Clock } from "./clock.js";
+import type { Clock } from "../system/clock.js";
+import type { Logger } from "../system/logger.js";
 import type { NodeHost } from "./host.js";
-import type { Logger } from "./logger.js";
 import type { NodeOptions } from "./options.js";
 import type { ProtocolWatch } from "./protocol_watch.js";
-import { type OutgoingTransfer, SnapshotOutbox } from "./snapshot_outbox.js";
+import { Bandwidth } from "./snapshots/bandwidth.js";
+import { type OutgoingTransfer, SnapshotOutbox } from "./snapshots/send_queue.js";
 
 /** What of a node's options says how it reaches the others. */
 export type PeerSettings = Pick<

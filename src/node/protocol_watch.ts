@@ -1,9 +1,9 @@
-import { exhaustion } from "../core/counters.js";
-import { nameOf } from "../core/ids.js";
-import { limits } from "../core/limits.js";
-import type { Raft } from "../core/raft.js";
-import type { Clock } from "./clock.js";
-import type { Logger } from "./logger.js";
+import { exhaustion } from "../base/counters.js";
+import { nameOf } from "../base/ids.js";
+import { limits } from "../base/limits.js";
+import type { Raft } from "../raft/raft.js";
+import type { Clock } from "../system/clock.js";
+import type { Logger } from "../system/logger.js";
 
 /**
  * Tells an operator when members do not understand each other: one sends what no correct member sends, or refuses this node's

@@ -1,17 +1,17 @@
-import { assert } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
-import type { PeerRequest, Response } from "../core/messages.js";
-import type { Raft } from "../core/raft.js";
-import type { Ready } from "../core/ready.js";
-import type { Entry, HardState, SnapshotMeta } from "../core/types.js";
+import { assert } from "../base/assert.js";
+import { limits } from "../base/limits.js";
 import type { ApplyResult, StateMachine } from "../machine/state_machine.js";
+import type { PeerRequest, Response } from "../raft/messages.js";
+import type { Raft } from "../raft/raft.js";
+import type { Ready } from "../raft/ready.js";
+import type { Entry, HardState, SnapshotMeta } from "../raft/types.js";
 import { abortable } from "../storage/snapshots/abortable.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
-import type { Clock } from "./clock.js";
-import type { RoomKeeper } from "./room.js";
-import type { NodeStorage } from "./storage.js";
-import type { WriteWatch } from "./write_watch.js";
+import type { Clock } from "../system/clock.js";
+import type { RoomKeeper } from "./disk_full.js";
+import type { WriteWatch } from "./health/write_watch.js";
+import type { NodeStorage } from "./open/storage.js";
 
 /** Whom the loop tells what it has done. */
 export interface ReadyObserver<Result> {
@@ -157,7 +157,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Publish, then the log, then the state: at whatever point a crash comes, recovery finds a snapshot that is newer than the log or the
-   * state, and goes on from there (rule 8). Returns how the last is done.
+   * state, and goes on from there (R8). Returns how the last is done.
    */
   async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<() => Promise<void>> {
     const { log } = this.storage;
@@ -170,7 +170,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const info = await this.room.untilRoom(() => staged.publish());
     // The commit index may be above the snapshot already, by entries that are not in the log before the next write.
     const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };
-    // Where the core has nothing behind the snapshot, the disk may: entries that others had replaced that were not written yet (rule 4).
+    // Where the core has nothing behind the snapshot, the disk may: entries that others had replaced that were not written yet (R4).
     const keepsEntries = this.raft.log.last.index > meta.index;
     await this.#write(true, () =>
       keepsEntries && log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),

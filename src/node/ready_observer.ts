@@ -1,10 +1,10 @@
-import type { PeerRequest, Response } from "../core/messages.js";
 import type { StateMachine } from "../machine/state_machine.js";
-import type { PeerRequests } from "./peer_requests.js";
-import type { Proposals } from "./proposals.js";
+import type { PeerRequest, Response } from "../raft/messages.js";
 import type { ReadyObserver } from "./ready_loop.js";
-import type { Snapshotting } from "./snapshotting.js";
-import type { AppliedWaiters } from "./waiters.js";
+import type { PeerRequests } from "./requests/peer_requests.js";
+import type { Proposals } from "./requests/proposals.js";
+import type { AppliedWaiters } from "./requests/waiters.js";
+import type { Snapshotting } from "./snapshots/snapshotting.js";
 
 /** The parts of a node that learn from the loop what it has done. */
 export interface ObservingParts<Result, Machine extends StateMachine<Result>> {

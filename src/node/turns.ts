@@ -1,4 +1,4 @@
-import type { Clock } from "./clock.js";
+import type { Clock } from "../system/clock.js";
 
 /** Does the node's work soon after it was asked for, with all else that comes in the same turn of the event loop. */
 export class Turns {

@@ -1,11 +1,11 @@
-import { nameOf } from "../core/ids.js";
-import type { PeerRequest } from "../core/messages.js";
-import { CairnError } from "../errors.js";
-import type { ChannelSettings } from "./channel.js";
-import { peerChannelSettings } from "./grpc_options.js";
-import { failedInstall } from "./install_stream.js";
+import { CairnError } from "../base/errors.js";
+import { nameOf } from "../base/ids.js";
+import type { PeerRequest } from "../raft/messages.js";
+import type { ChannelSettings } from "../rpc/channel.js";
+import { peerChannelSettings } from "../rpc/grpc_options.js";
+import { failedInstall } from "./install/install_stream.js";
 import { PeerConnection } from "./peer_connection.js";
-import type { Self } from "./peer_messages.js";
+import type { Self } from "./protocol.js";
 import type { InstallStream, Peer, Transport, TransportEvents, TransportFactory } from "./transport.js";
 
 export interface GrpcTransportOptions {

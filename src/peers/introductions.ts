@@ -11,19 +11,19 @@ import {
   type NamedAddress as NamedAddressMessage,
 } from "../../gen/cairn/v1/raft_pb.js";
 import type { Membership as MembershipMessage } from "../../gen/cairn/v1/storage_pb.js";
-import { checkId } from "../arguments.js";
-import { incarnationBytes, incarnationText, isIncarnation } from "../core/ids.js";
-import type { Base, Introduced, Introduction, NamedAddress, Standing } from "../core/introduction.js";
-import type { MembershipChange } from "../core/membership_change.js";
-import { membersProblem } from "../core/membership_rules.js";
-import type { Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import { membershipFromMessage, membershipToMessage } from "../storage/membership_message.js";
-import { isAddress } from "../transport/addresses.js";
-import { toIndex, toTerm } from "../transport/counters.js";
-import { PROTOCOL_VERSION } from "../transport/peer_messages.js";
+import { isAddress } from "../base/addresses.js";
+import { checkId } from "../base/arguments.js";
+import { CairnError } from "../base/errors.js";
+import { incarnationBytes, incarnationText, isIncarnation } from "../base/ids.js";
+import { membershipFromMessage, membershipToMessage } from "../encoding/membership.js";
+import type { Base, Introduced, Introduction, NamedAddress, Standing } from "../raft/membership/introduction.js";
+import type { MembershipChange } from "../raft/membership/membership_change.js";
+import { membersProblem } from "../raft/membership/membership_rules.js";
+import type { Membership } from "../raft/types.js";
+import { toIndex, toTerm } from "../rpc/message_counters.js";
+import { PROTOCOL_VERSION } from "./protocol.js";
 
-// Introductions, as the rules have them (core/introduction.ts) and as raft.proto has them.
+// Introductions, as the rules have them (raft/membership/introduction.ts) and as raft.proto has them.
 
 /** Most founders that an introduction may name. */
 const FOUNDERS_MAX = 1_000;

@@ -1,13 +1,13 @@
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { limits } from "../core/limits.js";
-import type { PeerAnswer, PeerAppend, PeerRequest } from "../core/messages.js";
-import type { CairnError } from "../errors.js";
-import { AppendStream } from "./append_stream.js";
-import { type Client, clientOf } from "./bridge_client.js";
-import { Channel, type ChannelSettings } from "./channel.js";
-import { toTerm } from "./counters.js";
-import { GrpcInstallStream } from "./install_stream.js";
-import { headerTo, type Self, toVoteAnswer, voteRequest } from "./peer_messages.js";
+import type { CairnError } from "../base/errors.js";
+import { limits } from "../base/limits.js";
+import type { PeerAnswer, PeerAppend, PeerRequest } from "../raft/messages.js";
+import { Channel, type ChannelSettings } from "../rpc/channel.js";
+import { type Client, clientOf } from "../rpc/client.js";
+import { toTerm } from "../rpc/message_counters.js";
+import { AppendStream } from "./append/append_stream.js";
+import { GrpcInstallStream } from "./install/install_stream.js";
+import { headerTo, type Self, toVoteAnswer, voteRequest } from "./protocol.js";
 import type { InstallStream, Peer } from "./transport.js";
 
 export interface PeerConnectionEvents {

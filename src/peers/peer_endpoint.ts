@@ -1,5 +1,5 @@
-import type { Base, Introduced, Introduction } from "../core/introduction.js";
-import type { MembershipChange } from "../core/membership_change.js";
+import type { Base, Introduced, Introduction } from "../raft/membership/introduction.js";
+import type { MembershipChange } from "../raft/membership/membership_change.js";
 import type {
   AppendEntries,
   AppendEntriesAnswer,
@@ -8,9 +8,9 @@ import type {
   TimeoutNow,
   TimeoutNowAnswer,
   Unaddressed,
-} from "../core/messages.js";
-import type { IndexedMembership } from "../core/types.js";
-import type { InstallMessage, InstallReply } from "./install_messages.js";
+} from "../raft/messages.js";
+import type { IndexedMembership } from "../raft/types.js";
+import type { InstallMessage, InstallReply } from "./install/install_messages.js";
 
 /** The membership that a node has become part of. */
 export interface Joined extends IndexedMembership {

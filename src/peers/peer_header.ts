@@ -1,9 +1,9 @@
 import type { PeerHeader } from "../../gen/cairn/v1/raft_pb.js";
-import { checkId } from "../arguments.js";
-import { incarnationText, isIncarnation, memberKey } from "../core/ids.js";
-import { misdirected } from "../core/recipient.js";
-import { CairnError } from "../errors.js";
-import { PROTOCOL_VERSION } from "./peer_messages.js";
+import { checkId } from "../base/arguments.js";
+import { CairnError } from "../base/errors.js";
+import { incarnationText, isIncarnation, memberKey } from "../base/ids.js";
+import { misdirected } from "../raft/membership/recipient.js";
+import { PROTOCOL_VERSION } from "./protocol.js";
 
 /**
  * Checks that a peer's message is meant for this node.

@@ -11,24 +11,18 @@ import type {
   SnapshotChunk,
   SnapshotOffer,
 } from "../../gen/cairn/v1/raft_pb.js";
-import { nameOf } from "../core/ids.js";
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import { membershipToMessage } from "../storage/membership_message.js";
-import type { ServiceImplementation } from "../transport/bridge_server.js";
-import { toCount, toIndex, toTerm } from "../transport/counters.js";
-import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "../transport/install_messages.js";
-import { orderedAnswers } from "../transport/ordered.js";
-import type { PeerEndpoint } from "../transport/peer_endpoint.js";
-import { checkPeer } from "../transport/peer_header.js";
-import {
-  compressionMessage,
-  refusalMessages,
-  rejectionMessages,
-  toCompression,
-  toEntry,
-} from "../transport/peer_messages.js";
+import { CairnError } from "../base/errors.js";
+import { nameOf } from "../base/ids.js";
+import { limits } from "../base/limits.js";
+import { membershipToMessage } from "../encoding/membership.js";
+import { toCount, toIndex, toTerm } from "../rpc/message_counters.js";
+import { orderedAnswers } from "../rpc/ordered.js";
+import type { ServiceImplementation } from "../rpc/server.js";
+import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "./install/install_messages.js";
 import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./introductions.js";
+import type { PeerEndpoint } from "./peer_endpoint.js";
+import { checkPeer } from "./peer_header.js";
+import { compressionMessage, refusalMessages, rejectionMessages, toCompression, toEntry } from "./protocol.js";
 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
 type InstallResponse = MessageInitShape<typeof InstallSnapshotResponseSchema>;

@@ -11,18 +11,18 @@ import {
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { type Entry as EntryMessage, EntryType as EntryTypeMessage } from "../../gen/cairn/v1/storage_pb.js";
-import { incarnationBytes, incarnationOf, nameOf } from "../core/ids.js";
-import type { AppendRejection, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../core/messages.js";
-import type { Entry, EntryType } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import { toCount, toIndex, toTerm } from "./counters.js";
+import { CairnError } from "../base/errors.js";
+import { incarnationBytes, incarnationOf, nameOf } from "../base/ids.js";
+import type { AppendRejection, PeerAppendAnswer, PeerRequest, PeerVoteAnswer } from "../raft/messages.js";
+import type { Entry, EntryType } from "../raft/types.js";
+import { toCount, toIndex, toTerm } from "../rpc/message_counters.js";
 import type {
   InstallChoice,
   InstallMessage,
   InstallReply,
   OfferRefusal,
   SnapshotCompression,
-} from "./install_messages.js";
+} from "./install/install_messages.js";
 
 // What peers say to each other, as the core has it and as raft.proto has it.
 

@@ -1,5 +1,5 @@
-import type { PeerAnswer, PeerRequest } from "../core/messages.js";
-import type { InstallMessage, InstallReply } from "./install_messages.js";
+import type { PeerAnswer, PeerRequest } from "../raft/messages.js";
+import type { InstallMessage, InstallReply } from "./install/install_messages.js";
 
 /** A member of the cluster, as another one reaches it. */
 export interface Peer {

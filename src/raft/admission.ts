@@ -1,5 +1,5 @@
-import { nameOf } from "./ids.js";
-import { limits } from "./limits.js";
+import { nameOf } from "../base/ids.js";
+import { limits } from "../base/limits.js";
 import type { Request, Response } from "./messages.js";
 import type { RaftState } from "./state.js";
 

@@ -1,8 +1,8 @@
-import { exhaustion } from "./counters.js";
-import { nameOf } from "./ids.js";
-import { votersOf } from "./membership.js";
+import { exhaustion } from "../base/counters.js";
+import { nameOf } from "../base/ids.js";
+import { votersOf } from "./membership/membership.js";
+import { majority } from "./membership/quorum.js";
 import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
-import { majority } from "./quorum.js";
 import type { RaftState } from "./state.js";
 import type { LogPosition } from "./types.js";
 

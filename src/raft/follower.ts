@@ -1,5 +1,5 @@
-import { assert } from "./invariants.js";
-import { changeProblem, snapshotProblem } from "./membership_rules.js";
+import { assert } from "../base/assert.js";
+import { changeProblem, snapshotProblem } from "./membership/membership_rules.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
@@ -107,7 +107,7 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
     return violation(`the snapshot's term ${snapshot.term} is above the leader's term ${message.term}`);
   }
   state.becomeFollower(message.term, message.from);
-  // Rule 3. What is committed here is in every later leader's log (Raft section 5.4).
+  // R3. What is committed here is in every later leader's log (Raft section 5.4).
   if (snapshot.index <= log.commit) {
     return answer(
       "already_committed",
@@ -153,13 +153,13 @@ function decoded(state: RaftState, { data }: Entry): Membership | undefined {
   }
 }
 
-/** Rule 1: what lies at or below the boundary is committed, here and at every leader. Skip it and take the rest. */
+/** R1: what lies at or below the boundary is committed, here and at every leader. Skip it and take the rest. */
 function skipTrimmed(message: AppendEntries, boundary: LogPosition): { prev: LogPosition; entries: readonly Entry[] } {
   const { prev, entries } = message;
   if (prev.index >= boundary.index) return { prev, entries };
   const covered = Math.min(boundary.index - prev.index, entries.length);
   const atBoundary = entries[boundary.index - prev.index - 1];
-  // Rule 2: where the message has an entry at the boundary, it must be the one that was trimmed.
+  // R2: where the message has an entry at the boundary, it must be the one that was trimmed.
   return { prev: atBoundary ?? boundary, entries: entries.slice(covered) };
 }
 

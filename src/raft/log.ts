@@ -1,5 +1,5 @@
-import { assert } from "./invariants.js";
-import { limits } from "./limits.js";
+import { assert } from "../base/assert.js";
+import { limits } from "../base/limits.js";
 import { type TermRange, TermRanges } from "./term_ranges.js";
 import { type Entry, entryBytes, type LogPosition } from "./types.js";
 
@@ -46,7 +46,7 @@ export class RaftLog {
     private readonly bounds: LogLimits = limits,
   ) {
     const firstRange = start.ranges[0]?.firstIndex ?? start.boundary.index + 1;
-    assert(firstRange <= start.boundary.index + 1, "there is no hole between the boundary and the log (rule 9)", {
+    assert(firstRange <= start.boundary.index + 1, "there is no hole between the boundary and the log (R9)", {
       boundary: start.boundary.index,
       firstIndex: firstRange,
     });
@@ -79,7 +79,7 @@ export class RaftLog {
     this.#assertUnappliedInMemory();
   }
 
-  /** The place right before the first entry; its term stays known after trimming (rule 6). */
+  /** The place right before the first entry; its term stays known after trimming (R6). */
   get boundary(): LogPosition {
     return this.#terms.boundary;
   }
@@ -232,7 +232,7 @@ export class RaftLog {
   }
 
   /**
-   * Goes on from a snapshot that is ahead of the commit index (rule 4): the entries behind it stay when the log has the snapshot's last
+   * Goes on from a snapshot that is ahead of the commit index (R4): the entries behind it stay when the log has the snapshot's last
    * entry with the same term, else the whole log goes. The state machine gets there when the snapshot is installed.
    */
   restoreTo(snapshot: LogPosition): void {

@@ -1,4 +1,4 @@
-import { counterProblem } from "./counters.js";
+import { counterProblem } from "../base/counters.js";
 import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
 
 /**

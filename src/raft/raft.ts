@@ -1,3 +1,6 @@
+import { assert } from "../base/assert.js";
+import { nameOf } from "../base/ids.js";
+import { limits } from "../base/limits.js";
 import { reachableTerm, refuseViolation, violationOf } from "./admission.js";
 import {
   campaign,
@@ -10,20 +13,17 @@ import {
   preCampaign,
 } from "./election.js";
 import { answerInstalled, onAppendEntries, onInstallSnapshot } from "./follower.js";
-import { nameOf } from "./ids.js";
-import { assert } from "./invariants.js";
-import { Leader, type LeaderLimits } from "./leader.js";
-import { limits } from "./limits.js";
+import { Leader, type LeaderLimits } from "./leader/leader.js";
+import { infoOf, type ProgressInfo } from "./leader/progress.js";
+import type { ReadState } from "./leader/read_index.js";
+import type { LogRead, SendSizes, SnapshotOutcome, SnapshotSend } from "./leader/replication.js";
 import { type LogLimits, type LogStart, RaftLog } from "./log.js";
-import { type MembershipCodec, MembershipHistory, votersOf } from "./membership.js";
-import type { MembershipChange } from "./membership_change.js";
+import { type MembershipCodec, MembershipHistory, votersOf } from "./membership/membership.js";
+import type { MembershipChange } from "./membership/membership_change.js";
 import type { InstallSnapshot, PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
-import { infoOf, type ProgressInfo } from "./progress.js";
 import type { ChangeProposal, Proposal } from "./raft_answers.js";
-import type { ReadState } from "./read_index.js";
 import type { Ready } from "./ready.js";
 import { ReadyStage } from "./ready_stage.js";
-import type { LogRead, SendSizes, SnapshotOutcome, SnapshotSend } from "./replication.js";
 import { type DiskState, type LostData, RaftState, type Role, type Violations } from "./state.js";
 import { Timing, type TimingOptions } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, Membership, SnapshotMeta } from "./types.js";
@@ -353,7 +353,7 @@ export class Raft {
 
   /**
    * A snapshot was taken here and is durable: the log forgets the entries up to `trimTo`, at most the snapshot's index. A snapshot that
-   * is older than the newest one changes nothing (rule 5). Returns whether it is the newest one now.
+   * is older than the newest one changes nothing (R5). Returns whether it is the newest one now.
    */
   snapshotTaken(snapshot: LogPosition, trimTo: number): boolean {
     const state = this.#state;

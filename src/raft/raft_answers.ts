@@ -1,4 +1,4 @@
-import type { ProposalRefusal } from "./leader.js";
+import type { ProposalRefusal } from "./leader/leader.js";
 import type { LogPosition } from "./types.js";
 
 // The answers of Raft to whoever embeds it.

@@ -9,7 +9,7 @@ export interface Ready {
    * A snapshot that is to become this node's state. It lies on disk, verified, under a temporary name. First of all: publish it, then
    * make the log start at it (keeping the entries behind it when the log has its last entry with the same term, and the core has any), each
    * durable before the next. Then the state machine is to be switched: that may take long, is no part of this Ready, and is reported with
-   * `snapshotInstalled`; until then no Ready holds anything to apply. A crash between any two of these is mended at the next start (rule 8).
+   * `snapshotInstalled`; until then no Ready holds anything to apply. A crash between any two of these is mended at the next start (R8).
    * The term of the leader that sent it is durable already: an earlier Ready held it.
    */
   readonly snapshot: SnapshotMeta | undefined;

@@ -1,4 +1,4 @@
-import { assert } from "./invariants.js";
+import { assert } from "../base/assert.js";
 import type { Ready } from "./ready.js";
 import type { RaftState } from "./state.js";
 import type { Entry, HardState, SnapshotMeta } from "./types.js";

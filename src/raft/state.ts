@@ -1,9 +1,9 @@
-import { assert } from "./invariants.js";
+import { assert } from "../base/assert.js";
+import { ReadQueue } from "./leader/read_index.js";
 import type { RaftLog } from "./log.js";
-import { type MembershipCodec, type MembershipHistory, votersOf } from "./membership.js";
+import { type MembershipCodec, type MembershipHistory, votersOf } from "./membership/membership.js";
 import type { PeerRequest, Response } from "./messages.js";
 import { Outbox } from "./outbox.js";
-import { ReadQueue } from "./read_index.js";
 import type { Timing } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
 
@@ -46,7 +46,7 @@ export class RaftState {
   termStart = 0;
   /** Newest snapshot, taken here or installed; undefined when there is none. */
   snapshot: LogPosition | undefined;
-  /** Accepted, and not yet the node's state. While there is one, nothing is applied and this node does not campaign (rule 13). */
+  /** Accepted, and not yet the node's state. While there is one, nothing is applied and this node does not campaign (R13). */
   pendingSnapshot: SnapshotMeta | undefined;
   /**
    * Whether this node's disk takes what is to be written, as the node that runs this core measures
@@ -57,7 +57,7 @@ export class RaftState {
   isSnapshotDurable = false;
   /** This node has less than it acknowledged (T3): it votes, acknowledges and campaigns no more. */
   lost: LostData | undefined;
-  /** A membership that leaves this node out is committed at this index, as a member has told: it does not campaign (rule 9 of T1). */
+  /** A membership that leaves this node out is committed at this index, as a member has told: it does not campaign (T1). */
   removedAt: number | undefined;
   /**
    * The highest index that each member has acknowledged to this node and that was committed then, by key. No later leader replaces those

@@ -1,4 +1,4 @@
-import { assert } from "./invariants.js";
+import { assert } from "../base/assert.js";
 import type { LogPosition } from "./types.js";
 
 /** Consecutive entries that share a term: from `firstIndex` to right before the next range. */

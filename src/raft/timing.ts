@@ -1,4 +1,4 @@
-import { assert } from "./invariants.js";
+import { assert } from "../base/assert.js";
 
 /** How a node comes to campaign: by its timer, or only when told to. */
 export type ElectionMode = "automatic" | "manual";

@@ -1,5 +1,5 @@
 import type * as grpc from "@grpc/grpc-js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
 import { textValue } from "./status.js";
 
 /** What a handler may know of the call that it answers. */

@@ -1,9 +1,9 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import { CairnError } from "../errors.js";
-import { BackgroundCredentials } from "./background.js";
+import { CairnError } from "../base/errors.js";
 import { methodName, methodPath } from "./codec.js";
-import { TimedCredentials } from "./connect_timeout.js";
+import { BackgroundCredentials } from "./credentials/background.js";
+import { TimedCredentials } from "./credentials/connect_timeout.js";
 import { channelOptions } from "./grpc_options.js";
 import { errorFromStatus } from "./status.js";
 

@@ -1,6 +1,6 @@
-import { CairnError } from "../errors.js";
-import { openChannel, type SharedChannel } from "./bridge_client.js";
+import { CairnError } from "../base/errors.js";
 import type { ChannelSettings } from "./channel.js";
+import { openChannel, type SharedChannel } from "./client.js";
 
 /** Channels by address: each is opened when it is first asked for, and kept. */
 export class ChannelPool {

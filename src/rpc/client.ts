@@ -9,11 +9,11 @@ import type {
   MessageInitShape,
   MessageShape,
 } from "@bufbuild/protobuf";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
 import { type CallSettings, Channel, type ChannelSettings, type ClientCall, cancelledByCaller } from "./channel.js";
 import { decodeMessage, encodeMessage, methodName } from "./codec.js";
-import { IncomingMessages } from "./incoming.js";
-import { OutgoingMessages } from "./outgoing.js";
+import { IncomingMessages } from "./incoming_messages.js";
+import { OutgoingMessages } from "./outgoing_messages.js";
 
 /**
  * The methods of a service, as functions. Whatever fails is a CairnError. The error of a stream may overtake messages that were sent

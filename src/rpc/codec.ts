@@ -7,8 +7,8 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
+import { limits } from "../base/limits.js";
 
 /** A method as errors name it: `cairn.v1.KeyValueService/Put`. */
 export function methodName(method: DescMethod): string {

@@ -1,5 +1,5 @@
 import type * as grpc from "@grpc/grpc-js";
-import { limits } from "../core/limits.js";
+import { limits } from "../base/limits.js";
 import type { ChannelSettings } from "./channel.js";
 import { nameMessageLimit } from "./status.js";
 

@@ -1,5 +1,5 @@
-import { assert } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
+import { assert } from "../base/assert.js";
+import { limits } from "../base/limits.js";
 import { bufferedBytes } from "./codec.js";
 
 /** Where messages come from: each `startRead` asks for one more. */

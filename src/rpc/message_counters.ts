@@ -1,5 +1,5 @@
-import { type CounterLimit, counterProblem } from "../core/counters.js";
-import { CairnError } from "../errors.js";
+import { type CounterLimit, counterProblem } from "../base/counters.js";
+import { CairnError } from "../base/errors.js";
 
 // The one way of counters from messages into the program (T6): 64 bits outside, a number inside.
 

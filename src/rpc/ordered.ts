@@ -1,4 +1,4 @@
-import { assert } from "../core/invariants.js";
+import { assert } from "../base/assert.js";
 
 /**
  * Answers a stream of requests with several of them in the works: starts to handle each request as it arrives, with at most

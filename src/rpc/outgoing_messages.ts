@@ -1,4 +1,4 @@
-import { limits } from "../core/limits.js";
+import { limits } from "../base/limits.js";
 import { bufferedBytes } from "./codec.js";
 
 /** Writes one message; calls `written` when the network has taken it, or never when the stream breaks before that. */

@@ -11,11 +11,11 @@ import type {
   MessageShape,
 } from "@bufbuild/protobuf";
 import type * as grpc from "@grpc/grpc-js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
 import { type CallContext, ServerCallContext } from "./call_context.js";
 import { decodeMessage, encodeMessage, methodName, methodPath } from "./codec.js";
-import { IncomingMessages } from "./incoming.js";
-import { OutgoingMessages } from "./outgoing.js";
+import { IncomingMessages } from "./incoming_messages.js";
+import { OutgoingMessages } from "./outgoing_messages.js";
 import { statusFromError } from "./status.js";
 
 /** The methods of a service, as functions. A method that is not there answers UNIMPLEMENTED. */

@@ -1,6 +1,6 @@
 import type { Http2Server } from "node:http2";
 import type * as grpc from "@grpc/grpc-js";
-import { limits } from "../core/limits.js";
+import { limits } from "../base/limits.js";
 
 /** What of grpc-js's server is no part of its interface. */
 interface Inside {

@@ -1,8 +1,8 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
-import { limits } from "../core/limits.js";
-import { CairnError, type CairnErrorCode, errorCodeOf, errorCodes } from "../errors.js";
+import { CairnError, type CairnErrorCode, errorCodeOf, errorCodes } from "../base/errors.js";
+import { limits } from "../base/limits.js";
 import { methodName } from "./codec.js";
 
 /** Trailing metadata that carries what a gRPC status has no place for. */

@@ -1,9 +1,9 @@
 import type { DescService } from "@bufbuild/protobuf";
-import { CairnError, hasCode } from "../errors.js";
-import type { Client } from "../transport/bridge_client.js";
-import type { CallContext } from "../transport/call_context.js";
-import type { CallSettings, ChannelSettings } from "../transport/channel.js";
-import { ChannelPool } from "../transport/channel_pool.js";
+import { CairnError, hasCode } from "../base/errors.js";
+import type { CallContext } from "../rpc/call_context.js";
+import type { CallSettings, ChannelSettings } from "../rpc/channel.js";
+import { ChannelPool } from "../rpc/channel_pool.js";
+import type { Client } from "../rpc/client.js";
 import { addressOf, explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 

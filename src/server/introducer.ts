@@ -1,4 +1,4 @@
-import type { Base, Introduced, Introduction, Standing } from "../core/introduction.js";
+import type { Base, Introduced, Introduction, Standing } from "../raft/membership/introduction.js";
 import { addressOf } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 

@@ -1,4 +1,4 @@
-import { CairnError, type CairnErrorOptions } from "../errors.js";
+import { CairnError, type CairnErrorOptions } from "../base/errors.js";
 import type { ServedNode } from "./served_node.js";
 
 /** What a caller is advised to wait when too much is waiting, in ms: about as long as a slow disk takes to write what waits. */

@@ -1,7 +1,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type * as grpc from "@grpc/grpc-js";
-import type { SharedChannel } from "../transport/bridge_client.js";
-import type { AddServiceOptions } from "../transport/bridge_server.js";
+import type { SharedChannel } from "../rpc/client.js";
+import type { AddServiceOptions } from "../rpc/server.js";
 
 /** The services of a node's state machine, beside those that every node has. */
 export interface MachineServices {

@@ -1,4 +1,4 @@
-import type { PeerEndpoint } from "../transport/peer_endpoint.js";
+import type { PeerEndpoint } from "../peers/peer_endpoint.js";
 import { type Introducer, memberIntroducer } from "./introducer.js";
 import { explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";

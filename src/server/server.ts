@@ -2,21 +2,21 @@ import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { checkObject, checkText } from "../arguments.js";
-import { CairnError } from "../errors.js";
-import { type Logger, silentLogger } from "../node/logger.js";
-import { addService } from "../transport/bridge_server.js";
-import { serverOptions } from "../transport/grpc_options.js";
-import { widenWindows } from "../transport/server_windows.js";
-import { adminService } from "./admin_service.js";
+import { checkObject, checkText } from "../base/arguments.js";
+import { CairnError } from "../base/errors.js";
+import { raftService } from "../peers/peer_service.js";
+import { serverOptions } from "../rpc/grpc_options.js";
+import { addService } from "../rpc/server.js";
+import { widenWindows } from "../rpc/server_windows.js";
+import { type Logger, silentLogger } from "../system/logger.js";
+import { adminService } from "./admin/admin_service.js";
+import { StateComparison } from "./admin/verify_state.js";
 import type { Introducer } from "./introducer.js";
-import type { KeyValueNode } from "./key_value_node.js";
-import { keyValueServices } from "./key_value_services.js";
+import type { KeyValueNode } from "./kv/key_value_node.js";
+import { keyValueServices } from "./kv/key_value_services.js";
 import type { MachineServices } from "./machine_services.js";
 import { peerEndpoint } from "./peer_endpoint.js";
-import { raftService } from "./raft_service.js";
 import type { ServedNode } from "./served_node.js";
-import { StateComparison } from "./verify_state.js";
 
 /** How long calls that are being answered may take to end when the server stops, in milliseconds. */
 const STOP_GRACE_MS = 2_000;
@@ -114,8 +114,8 @@ async function addDiscovery(
   services: readonly DescService[],
 ): Promise<(serving: boolean) => void> {
   const [{ Health, healthService }, { addReflection }] = await Promise.all([
-    import("./health.js"),
-    import("./reflection.js"),
+    import("./discovery/health.js"),
+    import("./discovery/reflection.js"),
   ]);
   const names = ["", ...services.map((service) => service.typeName)];
   const health = new Health(names);

@@ -1,10 +1,10 @@
 import { dirname, resolve } from "node:path";
 import { crc32 } from "node:zlib";
-import { membersProblem } from "../core/membership_rules.js";
-import type { LogPosition, Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
+import { membersProblem } from "../raft/membership/membership_rules.js";
+import type { LogPosition, Membership } from "../raft/types.js";
+import { type FileSystem, readSmallFile, writeSmallFile } from "../system/fs.js";
 import { DAMAGED_MEMBER } from "./advice.js";
-import { type FileSystem, readSmallFile, writeSmallFile } from "./fs.js";
 import { givenIdentity, IDENTITY_FILE, type Identity, readIdentity, writeIdentity } from "./identity.js";
 import { DirectoryLock, type LockOptions } from "./lock.js";
 

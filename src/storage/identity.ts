@@ -1,13 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { crc32 } from "node:zlib";
-import { type CounterLimit, counterProblem } from "../core/counters.js";
-import { isId, isIncarnation } from "../core/ids.js";
-import type { Base } from "../core/introduction.js";
-import type { CameBy } from "../core/membership_change.js";
-import type { Member, Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { type CounterLimit, counterProblem } from "../base/counters.js";
+import { CairnError } from "../base/errors.js";
+import { isId, isIncarnation } from "../base/ids.js";
+import type { Base } from "../raft/membership/introduction.js";
+import type { CameBy } from "../raft/membership/membership_change.js";
+import type { Member, Membership } from "../raft/types.js";
+import { type FileSystem, readSmallFile, writeSmallFile } from "../system/fs.js";
 import { DAMAGED_MEMBER } from "./advice.js";
-import { type FileSystem, readSmallFile, writeSmallFile } from "./fs.js";
 
 /** The file in a data directory that says whose it is. */
 export const IDENTITY_FILE = "cairn.json";

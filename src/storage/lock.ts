@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
-import { CairnError, hasCode } from "../errors.js";
-import { type FileSystem, readSmallFile } from "./fs.js";
-import { bootId, type Holder, type Shown, startOf } from "./liveness.js";
+import { CairnError, hasCode } from "../base/errors.js";
+import { type FileSystem, readSmallFile } from "../system/fs.js";
+import { bootId, type Holder, type Shown, startOf } from "../system/liveness.js";
 
 /** Tokens of the locks that this process holds, or is about to take. */
 const heldHere = new Set<string>();

@@ -4,7 +4,7 @@ import { constants as system } from "node:os";
 import { dirname } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../base/errors.js";
 import { type Liveness, systemLiveness } from "./liveness.js";
 
 /**

@@ -4,7 +4,7 @@ import { promises as fsp } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { hostname } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
-import { limits } from "../core/limits.js";
+import { limits } from "../base/limits.js";
 
 // How a process shows others that it lives, and how they tell. Neither host names nor bare process ids will do: a container that is made anew
 // on the same volume has another host name, and the ids of another container's processes mean nothing in this one. So, in this order:

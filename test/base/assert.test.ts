@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { assert, assertCount, InvariantViolation } from "../../src/core/invariants.js";
+import { assert, assertCount, InvariantViolation } from "../../src/base/assert.js";
 
 test("what holds is passed over", () => {
   expect(() => assert(true, "never said", { fact: 1 })).not.toThrow();

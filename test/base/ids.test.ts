@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { isId } from "../../src/core/ids.js";
-import { limits } from "../../src/core/limits.js";
+import { isId } from "../../src/base/ids.js";
+import { limits } from "../../src/base/limits.js";
 
 test.each(["n1", "a", "node-1.example_com", "0", "A".repeat(limits.idCharacters)])("a node may be called %s", (id) => {
   expect(isId(id)).toBe(true);

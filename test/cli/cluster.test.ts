@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { createClient } from "../../src/transport/bridge_client.js";
+import { createClient } from "../../src/rpc/client.js";
 import { until } from "../support/conditions.js";
 import { freePortRange } from "../support/ports.js";
 import { repository, runCommand, startCommand, startProcess } from "../support/processes.js";

@@ -2,8 +2,8 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { CairnError } from "../../src/errors.js";
-import { createClient } from "../../src/transport/bridge_client.js";
+import { CairnError } from "../../src/base/errors.js";
+import { createClient } from "../../src/rpc/client.js";
 import { startNode } from "../support/processes.js";
 import { temporaryDirectory } from "./support.js";
 

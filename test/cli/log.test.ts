@@ -6,7 +6,7 @@ async function logged(spoil: string): Promise<Record<string, unknown>[]> {
   const program = `
     import { createRequire } from "node:module";
     import Module from "node:module";
-    const { standardErrorLogger } = await import("./dist/src/cli/log.js");
+    const { standardErrorLogger } = await import("./dist/src/cli/output/log.js");
     const logger = standardErrorLogger("warn");
     ${spoil}
     logger.info({ no: 1 }, "not at this level");

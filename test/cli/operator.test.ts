@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { ClusterAdmin } from "../../src/cli/cluster_admin.js";
-import { clusterStatus, statusText } from "../../src/cli/cluster_status.js";
-import { addLearner, members, promote, remove } from "../../src/cli/members.js";
-import { list, save, take } from "../../src/cli/snapshots.js";
-import { SnapshotParser } from "../../src/storage/snapshots/parser.js";
+import { list, save, take } from "../../src/cli/commands/snapshot/snapshots.js";
+import { clusterStatus, statusText } from "../../src/cli/output/cluster_status.js";
+import { ClusterAdmin } from "../../src/client/admin/cluster_admin.js";
+import { addLearner, members, promote, remove } from "../../src/client/admin/members.js";
+import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
 import { Cluster } from "../server/cluster.js";
 import { serve } from "../server/support.js";
 import { putCommand } from "../support/acting_leader.js";

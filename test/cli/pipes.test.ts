@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { freePortRange } from "../support/ports.js";
 import { runCommand, startCommand, startNode } from "../support/processes.js";
 import { temporaryDirectory } from "./support.js";

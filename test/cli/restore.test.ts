@@ -222,7 +222,7 @@ describe("cairn snapshot inspect", () => {
 test("T5: a file with good checksums that is no state of this program is found out, and nothing is made of it", async () => {
   const directory = await temporaryDirectory();
   const hostile = await hostileSnapshots({ index: 300, term: 4 }, "cluster-1");
-  const { inspectFile, restoreFile } = await import("../../src/cli/snapshot_files.js");
+  const { inspectFile, restoreFile } = await import("../../src/cli/commands/snapshot/snapshot_files.js");
   for (const { what, file: bytes } of hostile) {
     // What a cluster begins with: only a node can tell that it is not its own cluster's.
     if (what === "no members, as what a cluster begins with") continue;

@@ -3,15 +3,15 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { ClusterAdmin } from "../../src/cli/cluster_admin.js";
-import { type Progress, progressOn, progressText } from "../../src/cli/progress.js";
-import { toStandardOutput } from "../../src/cli/snapshot_target.js";
-import { save } from "../../src/cli/snapshots.js";
-import { addService } from "../../src/transport/bridge_server.js";
+import { save } from "../../src/cli/commands/snapshot/snapshots.js";
+import { type Progress, progressOn, progressText } from "../../src/cli/output/progress.js";
+import { toStandardOutput } from "../../src/cli/output/snapshot_target.js";
+import { ClusterAdmin } from "../../src/client/admin/cluster_admin.js";
+import { addService } from "../../src/rpc/server.js";
+import { loopback } from "../rpc/support.js";
 import { putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, until } from "../support/conditions.js";
 import { runCommand, startCommand } from "../support/processes.js";
-import { loopback } from "../transport/support.js";
 import { temporaryDirectory } from "./support.js";
 
 /** A node that sends a snapshot in pieces of 100 bytes: all of it, or only the first so many pieces, and then nothing for ever. */

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { createClient } from "../../src/transport/bridge_client.js";
+import { createClient } from "../../src/rpc/client.js";
 import { freePorts } from "../support/process_cluster.js";
 import { type RunningCommand, runCommand, startCommand, startNode } from "../support/processes.js";
 import { temporaryDirectory } from "./support.js";

@@ -2,9 +2,9 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { CommanderError } from "commander";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { startCommand } from "../../src/cli/start.js";
-import { type StartOptions, type StartSettings, settingsOf } from "../../src/cli/start_settings.js";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
+import { startCommand } from "../../src/cli/commands/start.js";
+import { type StartOptions, type StartSettings, settingsOf } from "../../src/cli/options/start_settings.js";
 import { temporaryDirectory } from "./support.js";
 
 /** What a command line comes to. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { version } from "../../src/version.js";
+import { version } from "../../src/base/version.js";
 import { runCommand } from "../support/processes.js";
 
 describe("help", () => {

@@ -1,8 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { LmdbEnvironment } from "../../src/machine/lmdb_environment.js";
-import { nodeFileSystem } from "../../src/storage/fs.js";
+import { LmdbEnvironment } from "../../src/machine/lmdb/environment.js";
+import { nodeFileSystem } from "../../src/system/fs.js";
 import { ProcessCluster } from "../support/process_cluster.js";
 import { runCommand } from "../support/processes.js";
 import { temporaryDirectory } from "./support.js";

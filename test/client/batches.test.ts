@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { manyTurns, until } from "../support/conditions.js";
 import { acknowledge, clientOf, FakeNode } from "./support.js";
 

@@ -1,8 +1,8 @@
 import { getEventListeners } from "node:events";
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { limits } from "../../src/base/limits.js";
 import { CairnClient } from "../../src/client/client.js";
-import { limits } from "../../src/core/limits.js";
 import * as cairn from "../../src/index.js";
 import { CairnServer } from "../../src/server/server.js";
 import { serve } from "../server/support.js";

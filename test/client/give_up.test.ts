@@ -1,7 +1,7 @@
 import { getEventListeners } from "node:events";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { failure, isSettled, ManualClock, manyTurns, until } from "../support/conditions.js";
 import { acknowledge, clientOf, deadAddress, FakeNode } from "./support.js";
 

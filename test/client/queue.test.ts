@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
+import type { CairnError } from "../../src/base/errors.js";
+import { limits } from "../../src/base/limits.js";
 import { CallQueue, QueueRoom } from "../../src/client/call_queue.js";
-import { limits } from "../../src/core/limits.js";
-import type { CairnError } from "../../src/errors.js";
 import { deferred, failure, isSettled, ManualClock, manyTurns, until } from "../support/conditions.js";
 import { acknowledge, clientOf, FakeNode } from "./support.js";
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { DEFAULT_SESSION_LIMITS } from "../../src/machine/session_limits.js";
+import { limits } from "../../src/base/limits.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import { DEFAULT_SESSION_LIMITS } from "../../src/machine/kv/session_limits.js";
 import { serve } from "../server/support.js";
 import { readValue } from "../support/acting_leader.js";
 import { failure, isSettled, manyTurns, until } from "../support/conditions.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { Random } from "../integration/random.js";
 import { serve, serveNode } from "../server/support.js";
 import { readValue } from "../support/acting_leader.js";

@@ -10,14 +10,14 @@ import {
   type SessionCall,
   type SessionRequest,
 } from "../../gen/cairn/v1/kv_pb.js";
+import { CairnError, type CairnErrorCode } from "../../src/base/errors.js";
 import { CairnClient } from "../../src/client/client.js";
 import type { ClientOptions } from "../../src/client/options.js";
-import { CairnError, type CairnErrorCode } from "../../src/errors.js";
-import { addService } from "../../src/transport/bridge_server.js";
-import { serverOptions } from "../../src/transport/grpc_options.js";
+import { serverOptions } from "../../src/rpc/grpc_options.js";
+import { addService } from "../../src/rpc/server.js";
+import { listen } from "../rpc/support.js";
 import { deferred } from "../support/conditions.js";
 import { CLUSTER } from "../support/nodes.js";
-import { listen } from "../transport/support.js";
 
 export type AnswerInit = MessageInitShape<typeof SessionAnswerSchema>;
 type Answer = NonNullable<AnswerInit["answer"]>;

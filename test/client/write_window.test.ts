@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
-import { WriteWindow } from "../../src/client/write_window.js";
-import { limits } from "../../src/core/limits.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { limits } from "../../src/base/limits.js";
+import { WriteWindow } from "../../src/client/session/write_window.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { entry, put, request, uncheckedBytes } from "../machine/support.js";
 
 test("acknowledges up to the oldest that is not done", () => {

@@ -1,7 +1,14 @@
 import { expect, test } from "vitest";
-import type { Introduced, Introduction, NamedAddress, OwnFacts, Standing, Turn } from "../../src/core/introduction.js";
-import type { Membership } from "../../src/core/types.js";
 import { arrive, type JoinAnswer, type Surroundings } from "../../src/daemon/arrival.js";
+import type {
+  Introduced,
+  Introduction,
+  NamedAddress,
+  OwnFacts,
+  Standing,
+  Turn,
+} from "../../src/raft/membership/introduction.js";
+import type { Membership } from "../../src/raft/types.js";
 
 const founders = ["n1", "n2", "n3"].map((name) => ({ name, address: `${name}:1` }));
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
+import { CairnError } from "../../src/base/errors.js";
 import { peerLog } from "../../src/daemon/peer_log.js";
-import { CairnError } from "../../src/errors.js";
-import { silentLogger } from "../../src/node/logger.js";
+import { silentLogger } from "../../src/system/logger.js";
 
 test("a peer that is lost and answers again is said once for each reason, and again after a minute", () => {
   const said: string[] = [];

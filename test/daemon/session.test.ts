@@ -1,11 +1,11 @@
 import { expect, onTestFinished, test } from "vitest";
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import type { Introduced, Introduction, Standing } from "../../src/core/introduction.js";
 import { claimDirectory } from "../../src/daemon/claim.js";
 import { Session } from "../../src/daemon/session.js";
 import type { World } from "../../src/daemon/world.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { CairnNode } from "../../src/node/node.js";
+import type { Introduced, Introduction, Standing } from "../../src/raft/membership/introduction.js";
 import type { Introducer } from "../../src/server/introducer.js";
 import { DataDirectory } from "../../src/storage/data_dir.js";
 import type { Identity } from "../../src/storage/identity.js";

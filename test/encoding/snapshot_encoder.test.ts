@@ -1,11 +1,19 @@
 import { setTimeout } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../../src/core/limits.js";
-import { encodeSnapshot, measureSnapshot } from "../../../src/storage/snapshots/encoder.js";
-import type { SnapshotHeader } from "../../../src/storage/snapshots/header.js";
-import { SnapshotParser } from "../../../src/storage/snapshots/parser.js";
-import { collect, encodeToBuffer, failure, headerAt, inPieces, metaAt, patterned } from "./support.js";
+import { limits } from "../../src/base/limits.js";
+import { encodeSnapshot, measureSnapshot } from "../../src/encoding/snapshot_encoder.js";
+import type { SnapshotHeader } from "../../src/encoding/snapshot_header.js";
+import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
+import {
+  collect,
+  encodeToBuffer,
+  failure,
+  headerAt,
+  inPieces,
+  metaAt,
+  patterned,
+} from "../storage/snapshots/support.js";
 
 /** Put together by another program from the format's description alone. */
 const GOLDEN_HEADER: SnapshotHeader = {

@@ -2,10 +2,10 @@ import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { beforeAll, describe, expect, test } from "vitest";
-import { SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../../src/core/limits.js";
-import { SnapshotParser } from "../../../src/storage/snapshots/parser.js";
-import { CLUSTER, encodeToBuffer, failure, headerAt, inPieces, patterned } from "./support.js";
+import { SnapshotHeaderSchema } from "../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../src/base/limits.js";
+import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
+import { CLUSTER, encodeToBuffer, failure, headerAt, inPieces, patterned } from "../storage/snapshots/support.js";
 
 const CHUNK = 16;
 const PAYLOAD = patterned(3 * CHUNK + 5);

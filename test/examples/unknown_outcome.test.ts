@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { CairnMember } from "../../src/daemon/application/cairn_member.js";
-import { inMemory } from "../../src/server/own_machine.js";
+import { inMemory } from "../../src/server/machine/own_machine.js";
 import { failure, until } from "../support/conditions.js";
 import { freePorts } from "../support/process_cluster.js";
 import { inRepository, type RunningCommand, startProcess } from "../support/processes.js";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { type Conversation, del, get, oks, put, puts, startNodes } from "./support.js";
 
 const apply = (entries: readonly object[]) => ({ type: "apply_entries", entries });

@@ -1,6 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { put, puts, startGateway, startNodes, temporaryDirectory } from "./support.js";
 
 const INIT = { type: "init", node_id: "n1", node_ids: ["n1"] };

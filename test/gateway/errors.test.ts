@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { CairnError, type CairnErrorCode, errorCodes } from "../../src/errors.js";
+import { CairnError, type CairnErrorCode, errorCodes } from "../../src/base/errors.js";
 import { GatewayError } from "../../src/gateway/errors.js";
 
 describe("errors of the protocol", () => {

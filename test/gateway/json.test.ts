@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { encodeValue, OrderedObject, parseJson, printJson, StoredJson } from "../../src/gateway/json.js";
 
 const compact = (value: unknown) => printJson(value, "compact");

@@ -1,14 +1,14 @@
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { type NodeSource, RunningNodes } from "../../src/gateway/nodes.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { DEFAULT_SESSION_LIMITS } from "../../src/machine/session_limits.js";
-import { silentLogger } from "../../src/node/logger.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import { DEFAULT_SESSION_LIMITS } from "../../src/machine/kv/session_limits.js";
 import { CairnNode } from "../../src/node/node.js";
-import type { KeyValueNode } from "../../src/server/key_value_node.js";
-import { openKeyValueMachine } from "../../src/server/open_machine.js";
+import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
+import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { CairnServer } from "../../src/server/server.js";
+import { silentLogger } from "../../src/system/logger.js";
 import { puts, startNodes, temporaryDirectory } from "./support.js";
 
 const write = (key: unknown, value: unknown, request: object = {}) => ({ type: "write", key, value, ...request });

@@ -3,13 +3,13 @@ import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { CairnError } from "../../src/errors.js";
+import { CairnError } from "../../src/base/errors.js";
 import { type NodeSource, OwnNodes, RunningNodes } from "../../src/gateway/nodes.js";
-import { silentLogger } from "../../src/node/logger.js";
 import { CairnNode } from "../../src/node/node.js";
-import type { KeyValueNode } from "../../src/server/key_value_node.js";
-import { openKeyValueMachine } from "../../src/server/open_machine.js";
+import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
+import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { CairnServer } from "../../src/server/server.js";
+import { silentLogger } from "../../src/system/logger.js";
 import { ownNodes, startGateway, startNodes, temporaryDirectory } from "./support.js";
 
 const settings = { logger: silentLogger, onFatal: () => {} };

@@ -1,7 +1,7 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { type Conversation, del, get, oks, put, puts, startNodes, temporaryDirectory } from "./support.js";
 
 const apply = (entries: readonly object[]) => ({ type: "apply_entries", entries });

@@ -6,7 +6,7 @@ import { expect, onTestFinished } from "vitest";
 import { Gateway } from "../../src/gateway/gateway.js";
 import type { JsonStyle } from "../../src/gateway/json.js";
 import { type NodeSource, OwnNodes } from "../../src/gateway/nodes.js";
-import { silentLogger } from "../../src/node/logger.js";
+import { silentLogger } from "../../src/system/logger.js";
 
 export type Body = Readonly<Record<string, unknown>> & { readonly type: string };
 

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type { KeyValue } from "../../gen/cairn/v1/kv_pb.js";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 
 /** Facts that contradict each other: what the node did is not what it had promised. */
 export class CrashFailure extends Error {

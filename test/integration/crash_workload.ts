@@ -7,8 +7,8 @@ import {
   type PutRequestSchema,
   type ResponseHeader,
 } from "../../gen/cairn/v1/kv_pb.js";
-import { CairnError } from "../../src/errors.js";
-import { type Client, openChannel } from "../../src/transport/bridge_client.js";
+import { CairnError } from "../../src/base/errors.js";
+import { type Client, openChannel } from "../../src/rpc/client.js";
 import {
   bytesOf,
   CrashFailure,

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { AdminService, NodeRole } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
-import { CairnError } from "../../src/errors.js";
+import { CairnError } from "../../src/base/errors.js";
 import { type ClusterProcess, ProcessCluster } from "../support/process_cluster.js";
 import { ProcessCluster as LinkedCluster } from "./torture/cluster.js";
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnMember } from "../../src/daemon/application/cairn_member.js";
-import { inMemory } from "../../src/server/own_machine.js";
+import { inMemory } from "../../src/server/machine/own_machine.js";
 import { Words } from "../support/words.js";
 import type { Tool } from "./tool.js";
 

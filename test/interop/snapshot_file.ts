@@ -1,7 +1,7 @@
 import { crc32 } from "node:zlib";
-import { limits } from "../../src/core/limits.js";
-import { encodePairsPayload } from "../../src/machine/payload.js";
-import { encodeSnapshot, measureSnapshot } from "../../src/storage/snapshots/encoder.js";
+import { limits } from "../../src/base/limits.js";
+import { encodeSnapshot, measureSnapshot } from "../../src/encoding/snapshot_encoder.js";
+import { encodePairsPayload } from "../../src/machine/kv/payload.js";
 import type { Json } from "./tool.js";
 
 /** A key and its value. */

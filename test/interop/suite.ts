@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
 import { startNode } from "../support/processes.js";
 import { makeSnapshotFile, offerAndChunks, statePairs } from "./snapshot_file.js";

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Entry } from "../../src/core/types.js";
-import { decodeCommand } from "../../src/machine/command.js";
-import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
+import { decodeCommand } from "../../src/machine/kv/command.js";
+import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { LmdbMachine } from "../../src/machine/lmdb_machine.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import type { Entry } from "../../src/raft/types.js";
 import {
   type CommandInit,
   cas,

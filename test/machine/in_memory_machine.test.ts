@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { Entry, SnapshotMeta } from "../../src/core/types.js";
+import { limits } from "../../src/base/limits.js";
 import { InMemoryMachine } from "../../src/machine/in_memory_machine.js";
 import { checkKnownPayload } from "../../src/machine/known_payloads.js";
+import type { Entry, SnapshotMeta } from "../../src/raft/types.js";
 import { failure } from "../support/conditions.js";
 import { answer, command, Words } from "../support/words.js";
 

@@ -1,12 +1,12 @@
 import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import { CairnError } from "../../src/errors.js";
-import type { KeyRange } from "../../src/machine/key_value_machine.js";
-import { LmdbEnvironment } from "../../src/machine/lmdb_environment.js";
+import { CairnError } from "../../src/base/errors.js";
+import { limits } from "../../src/base/limits.js";
+import type { KeyRange } from "../../src/machine/kv/key_value_machine.js";
+import { LmdbEnvironment } from "../../src/machine/lmdb/environment.js";
 import type { LmdbMachine } from "../../src/machine/lmdb_machine.js";
-import { type FileSystem, nodeFileSystem } from "../../src/storage/fs.js";
+import { type FileSystem, nodeFileSystem } from "../../src/system/fs.js";
 import { untilAsync } from "../support/conditions.js";
 import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
 import {

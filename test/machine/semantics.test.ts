@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import {
   applyBytes,
   applyCommand,

@@ -4,12 +4,12 @@ import { join } from "node:path";
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { onTestFinished } from "vitest";
 import { type CommandResult, CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
-import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../src/core/types.js";
-import { encodeResult } from "../../src/machine/command.js";
-import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
+import { encodeResult } from "../../src/machine/kv/command.js";
+import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import { NEWEST_RULES, type SessionLimits } from "../../src/machine/kv/session_limits.js";
 import { LmdbMachine, type LmdbMachineOptions } from "../../src/machine/lmdb_machine.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { NEWEST_RULES, type SessionLimits } from "../../src/machine/session_limits.js";
+import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../src/raft/types.js";
 
 export type CommandInit = MessageInitShape<typeof CommandSchema>;
 type Operation = NonNullable<CommandInit["operation"]>;

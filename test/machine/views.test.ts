@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
+import { limits } from "../../src/base/limits.js";
+import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js";
 import {
   applyOperation,
   bytes,

@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { Entry } from "../../src/core/types.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { limits } from "../../src/base/limits.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import type { Entry } from "../../src/raft/types.js";
 import { ActingLeader, putEntries } from "../support/acting_leader.js";
 import { nextTurn } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";

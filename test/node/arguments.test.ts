@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { CairnNode } from "../../src/node/node.js";
-import { openKeyValueMachine } from "../../src/server/open_machine.js";
+import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { CairnServer } from "../../src/server/server.js";
 import { temporaryDirectory } from "../cli/support.js";
 import { failure } from "../support/conditions.js";

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { InstallReply } from "../../src/transport/install_messages.js";
-import type { InstallStream, TransportEvents, TransportFactory } from "../../src/transport/transport.js";
-import { refuse } from "../core/support.js";
+import { limits } from "../../src/base/limits.js";
+import type { InstallReply } from "../../src/peers/install/install_messages.js";
+import type { InstallStream, TransportEvents, TransportFactory } from "../../src/peers/transport.js";
+import { refuse } from "../raft/support.js";
 import { putCommand } from "../support/acting_leader.js";
 import { ManualClock, manyTurns } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";

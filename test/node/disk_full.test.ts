@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { CairnError } from "../../src/errors.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { RoomKeeper } from "../../src/node/room.js";
+import { CairnError } from "../../src/base/errors.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import { RoomKeeper } from "../../src/node/disk_full.js";
 import { ActingLeader, contentsOf, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { failure, ManualClock, until } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";

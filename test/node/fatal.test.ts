@@ -1,11 +1,11 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
-import { InvariantViolation } from "../../src/core/invariants.js";
-import { CairnError } from "../../src/errors.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import type { KeyValueNode } from "../../src/server/key_value_node.js";
-import { membershipCodec } from "../../src/storage/membership_message.js";
+import { InvariantViolation } from "../../src/base/assert.js";
+import { CairnError } from "../../src/base/errors.js";
+import { membershipCodec } from "../../src/encoding/membership.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { ActingLeader, bytes, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { failure, ManualClock, manyTurns, until } from "../support/conditions.js";
 import { type MemoryHome, memoryHome } from "../support/nodes.js";

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { TRAILER_BYTES } from "../../src/storage/snapshots/format.js";
+import { TRAILER_BYTES } from "../../src/encoding/snapshot_format.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { ActingLeader, contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, until } from "../support/conditions.js";
 import { holdCalls } from "../support/held_calls.js";

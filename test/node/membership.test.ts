@@ -1,8 +1,8 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { MemberRole, MembershipSchema } from "../../gen/cairn/v1/storage_pb.js";
-import type { Membership } from "../../src/core/types.js";
-import { SnapshotParser } from "../../src/storage/snapshots/parser.js";
+import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
+import type { Membership } from "../../src/raft/types.js";
 import { ActingLeader, ALONE, configurationEntry, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
 import { homes, memoryHome } from "../support/nodes.js";
@@ -21,7 +21,7 @@ function membershipIn(file: Uint8Array) {
   return parser.header!.meta.membership;
 }
 
-describe.each(homes)("rule 10, with the $kind machine", ({ make }) => {
+describe.each(homes)("R10, with the $kind machine", ({ make }) => {
   test("a configuration is in force at once, and survives trimming, a restart and the next snapshot", async () => {
     const home = await make();
     const node = await home.start();

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { systemClock } from "../../src/clock.js";
-import { limits } from "../../src/core/limits.js";
-import { CairnError } from "../../src/errors.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import type { Clock } from "../../src/node/clock.js";
+import { CairnError } from "../../src/base/errors.js";
+import { limits } from "../../src/base/limits.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { ProtocolWatch } from "../../src/node/protocol_watch.js";
-import { receiveSnapshot } from "../../src/node/snapshot_reception.js";
+import { receiveSnapshot } from "../../src/node/snapshots/receive_protocol.js";
 import { WriteAheadLog } from "../../src/storage/wal/wal.js";
+import type { Clock } from "../../src/system/clock.js";
+import { systemClock } from "../../src/system/clock.js";
 import { ActingLeader, configurationEntry, contentsOf, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
 import { hostileSnapshots } from "../support/hostile_snapshots.js";

@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { AppendEntriesRequestSchema, PeerHeaderSchema } from "../../gen/cairn/v1/raft_pb.js";
 import { EntryType as EntryTypeMessage } from "../../gen/cairn/v1/storage_pb.js";
-import { nameOf } from "../../src/core/ids.js";
-import type { Entry } from "../../src/core/types.js";
-import { type AppendFields, encodeAppend } from "../../src/transport/append_codec.js";
+import { nameOf } from "../../src/base/ids.js";
+import { type AppendFields, encodeAppend } from "../../src/peers/append/append_codec.js";
+import type { Entry } from "../../src/raft/types.js";
 
 const types = {
   command: EntryTypeMessage.COMMAND,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { PeerAppend } from "../../src/core/messages.js";
-import { AppendQueue } from "../../src/transport/append_queue.js";
+import { AppendQueue } from "../../src/peers/append/append_queue.js";
+import type { PeerAppend } from "../../src/raft/messages.js";
 import { heartbeat, withEntries } from "./peers.js";
 
 function roundsIn(queue: AppendQueue): number[] {

@@ -3,7 +3,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { InstallSnapshotRequestSchema } from "../../gen/cairn/v1/raft_pb.js";
-import { encodeChunk } from "../../src/transport/chunk_codec.js";
+import { encodeChunk } from "../../src/peers/install/chunk_codec.js";
 
 const anyNumber = fc.oneof(fc.nat(300), fc.nat(), fc.maxSafeNat(), fc.constant(Number.MAX_SAFE_INTEGER));
 /** CRC-32 of these is 0, which protobuf leaves out. */

@@ -6,15 +6,15 @@ import {
   type AppendEntriesRequest,
   RequestVoteResponseSchema,
 } from "../../gen/cairn/v1/raft_pb.js";
-import { limits } from "../../src/core/limits.js";
-import { CairnError } from "../../src/errors.js";
-import { serverOptions } from "../../src/transport/grpc_options.js";
-import { toVoteAnswer } from "../../src/transport/peer_messages.js";
+import { CairnError } from "../../src/base/errors.js";
+import { limits } from "../../src/base/limits.js";
+import { toVoteAnswer } from "../../src/peers/protocol.js";
+import { serverOptions } from "../../src/rpc/grpc_options.js";
+import { listen, loopback, settled } from "../rpc/support.js";
 import { serve } from "../server/support.js";
 import { awakeMs, deferred, until } from "../support/conditions.js";
 import { TcpProxy } from "../support/tcp_proxy.js";
 import { accepted, CLUSTER, heartbeat, Sender, scriptedPeer, withEntries } from "./peers.js";
-import { listen, loopback, settled } from "./support.js";
 
 /** Answers all, and keeps what it was asked. */
 function acceptAll(seen: AppendEntriesRequest[] = []) {

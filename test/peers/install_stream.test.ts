@@ -1,12 +1,12 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { SnapshotRefusal } from "../../gen/cairn/v1/raft_pb.js";
-import { limits } from "../../src/core/limits.js";
-import type { InstallMessage, InstallReply } from "../../src/transport/install_messages.js";
+import { limits } from "../../src/base/limits.js";
+import type { InstallMessage, InstallReply } from "../../src/peers/install/install_messages.js";
+import { collect, loopback, settled } from "../rpc/support.js";
 import { serve } from "../server/support.js";
 import { putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
 import { accepted, heartbeat, Sender, scriptedPeer } from "./peers.js";
-import { collect, loopback, settled } from "./support.js";
 
 const CHUNK_BYTES = 64 * 1024;
 

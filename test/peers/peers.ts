@@ -6,10 +6,10 @@ import {
   type AppendEntriesResponseSchema,
   RaftService,
 } from "../../gen/cairn/v1/raft_pb.js";
-import type { PeerAnswer, PeerAppend } from "../../src/core/messages.js";
-import { addService, type ServiceImplementation } from "../../src/transport/bridge_server.js";
-import { type GrpcTransportOptions, grpcTransport } from "../../src/transport/grpc_transport.js";
-import type { Peer, Transport } from "../../src/transport/transport.js";
+import { type GrpcTransportOptions, grpcTransport } from "../../src/peers/grpc_transport.js";
+import type { Peer, Transport } from "../../src/peers/transport.js";
+import type { PeerAnswer, PeerAppend } from "../../src/raft/messages.js";
+import { addService, type ServiceImplementation } from "../../src/rpc/server.js";
 import { putEntries } from "../support/acting_leader.js";
 
 export const CLUSTER = "cluster-1";

@@ -1,3 +1,4 @@
+import type { LogRead, SnapshotSend } from "../../src/raft/leader/replication.js";
 import {
   type AppendEntries,
   type InstallSnapshot,
@@ -8,11 +9,10 @@ import {
   type Request,
   type RequestVote,
   type Response,
-} from "../../src/core/messages.js";
-import { Raft } from "../../src/core/raft.js";
-import type { Ready } from "../../src/core/ready.js";
-import type { LogRead, SnapshotSend } from "../../src/core/replication.js";
-import type { Entry, IndexedMembership, Membership } from "../../src/core/types.js";
+} from "../../src/raft/messages.js";
+import { Raft } from "../../src/raft/raft.js";
+import type { Ready } from "../../src/raft/ready.js";
+import type { Entry, IndexedMembership, Membership } from "../../src/raft/types.js";
 import { Disk } from "./model/disk.js";
 import { codec, logStart, type NodeSetup, voters } from "./support.js";
 

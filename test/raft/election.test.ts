@@ -193,7 +193,7 @@ describe("automatic elections", () => {
 });
 
 describe("who does not campaign", () => {
-  test("rule 13: a node with an unapplied snapshot, by its timer or when told to", () => {
+  test("R13: a node with an unapplied snapshot, by its timer or when told to", () => {
     const raft = startNode({ elections: "automatic", electionTicks: 2 });
     raft.step(install([5, 1]));
     for (let tick = 0; tick < 100; tick++) raft.tick();

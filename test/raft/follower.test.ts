@@ -146,7 +146,7 @@ describe("what no correct leader does", () => {
 describe("AppendEntries and the snapshot boundary", () => {
   const trimmed = { boundary: { index: 5, term: 2 }, terms: [2, 3] };
 
-  test("rule 1: AppendEntries whose prev lies below the snapshot boundary skips what the snapshot covers", () => {
+  test("R1: AppendEntries whose prev lies below the snapshot boundary skips what the snapshot covers", () => {
     const raft = startNode(trimmed);
     const answer = ask(raft, append({ prev: [3, 1], entries: commands(4, [1, 2, 2, 3, 3]), commit: 8 }));
     expect(answer).toMatchObject({ matchIndex: 8, lastIndex: 8 });
@@ -154,7 +154,7 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(raft.log.commit).toBe(8);
   });
 
-  test("rule 1: one that ends below the boundary is accepted up to the boundary, and changes nothing", () => {
+  test("R1: one that ends below the boundary is accepted up to the boundary, and changes nothing", () => {
     const raft = startNode(trimmed);
     const before = logFacts(raft);
     expect(ask(raft, append({ prev: [1, 1], entries: commands(2, [1]), term: 3, commit: 99 }))).toMatchObject({
@@ -164,7 +164,7 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("rule 1: one that ends at the boundary likewise", () => {
+  test("R1: one that ends at the boundary likewise", () => {
     const raft = startNode(trimmed);
     const before = logFacts(raft);
     expect(ask(raft, append({ prev: [4, 1], entries: commands(5, [2]), term: 3, commit: 5 }))).toMatchObject({
@@ -173,13 +173,13 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("rule 1: a conflict above the boundary is found in the rest", () => {
+  test("R1: a conflict above the boundary is found in the rest", () => {
     const raft = startNode(trimmed);
     ask(raft, append({ prev: [4, 1], entries: commands(5, [2, 4]) }));
     expect(termsOf(raft)).toEqual([4]);
   });
 
-  test("rule 1: the entry at the boundary must be the one that was trimmed", () => {
+  test("R1: the entry at the boundary must be the one that was trimmed", () => {
     const raft = startNode(trimmed);
     const before = logFacts(raft);
     const answer = ask(raft, append({ prev: [4, 1], entries: [command(5, 3), command(6, 3)] }));
@@ -187,7 +187,7 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("rule 2: prev exactly at the boundary is compared with the snapshot's term", () => {
+  test("R2: prev exactly at the boundary is compared with the snapshot's term", () => {
     const raft = startNode(trimmed);
     expect(ask(raft, append({ prev: [5, 2], entries: commands(6, [2, 3, 3]) }))).toMatchObject({ matchIndex: 8 });
     const before = logFacts(raft);
@@ -195,7 +195,7 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("rule 2: also when the whole log is trimmed away", () => {
+  test("R2: also when the whole log is trimmed away", () => {
     const raft = startNode({ boundary: { index: 5, term: 2 } });
     expect(ask(raft, append({ prev: [5, 2], entries: commands(6, [2]) }))).toMatchObject({ matchIndex: 6 });
   });
@@ -215,7 +215,7 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("rule 3: a snapshot at or below commit is ignored, and its sender told the true position", () => {
+  test("R3: a snapshot at or below commit is ignored, and its sender told the true position", () => {
     const raft = startNode({ terms: [1, 1, 1, 1], commit: 3, applied: 3 });
     const before = logFacts(raft);
     for (const index of [1, 3]) {
@@ -225,7 +225,7 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect(raft.snapshot).toBeUndefined();
   });
 
-  test("rule 4: local entry at the snapshot's index with the same term: the suffix behind it stays", () => {
+  test("R4: local entry at the snapshot's index with the same term: the suffix behind it stays", () => {
     const raft = startNode({ terms: [1, 1, 2, 2], commit: 1, applied: 1 });
     expect(ask(raft, install([3, 2]))).toMatchObject({ outcome: "installed", matchIndex: 3 });
     expect(raft.log.boundary).toEqual({ index: 3, term: 2 });
@@ -233,14 +233,14 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect([raft.log.applied, raft.log.commit]).toEqual([3, 3]);
   });
 
-  test("rule 4: a different term: the whole log is dropped, and the entry that conflicted does not come back", () => {
+  test("R4: a different term: the whole log is dropped, and the entry that conflicted does not come back", () => {
     const raft = startNode({ terms: [1, 1, 1, 1], commit: 1, applied: 1 });
     expect(ask(raft, install([3, 2]))).toMatchObject({ outcome: "installed", matchIndex: 3 });
     expect(raft.log.last).toEqual({ index: 3, term: 2 });
     expect(ask(raft, append({ prev: [3, 2], entries: commands(4, [2]) }))).toMatchObject({ matchIndex: 4 });
   });
 
-  test("rule 6: the term at the boundary answers the entries that follow the snapshot", () => {
+  test("R6: the term at the boundary answers the entries that follow the snapshot", () => {
     const raft = startNode();
     ask(raft, install([50, 7]));
     expect(raft.log.termAt(50)).toBe(7);
@@ -276,7 +276,7 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("rule 12, the core's part: a deposed leader's uncommitted proposals are gone with the log", () => {
+  test("R12, the core's part: a deposed leader's uncommitted proposals are gone with the log", () => {
     const raft = startLeader();
     raft.propose(new TextEncoder().encode("lost"));
     settle(raft);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import { RaftLog } from "../../src/core/log.js";
-import { type Entry, entryBytes } from "../../src/core/types.js";
+import { limits } from "../../src/base/limits.js";
+import { RaftLog } from "../../src/raft/log.js";
+import { type Entry, entryBytes } from "../../src/raft/types.js";
 import { command, commands, logStart } from "./support.js";
 
 function logOf(setup: Parameters<typeof logStart>[0] = {}): RaftLog {
@@ -44,7 +44,7 @@ describe("a log at its start", () => {
     expect(indexesOf(log.takeUnapplied())).toEqual([8]);
   });
 
-  test("rule 9: a hole between the snapshot and the first entry refuses to start, with the two numbers in the message", () => {
+  test("R9: a hole between the snapshot and the first entry refuses to start, with the two numbers in the message", () => {
     const start = logStart({ boundary: { index: 10, term: 1 }, terms: [1, 1] });
     const hole = { ...start, boundary: { index: 5, term: 1 }, commit: 5, applied: 5 };
     expect(() => new RaftLog(hole)).toThrow(/hole .*boundary 5, firstIndex 11/);
@@ -183,7 +183,7 @@ describe("commit and truncation", () => {
 });
 
 describe("the log and snapshots", () => {
-  test("rule 6: the term at the boundary stays answerable after trimming", () => {
+  test("R6: the term at the boundary stays answerable after trimming", () => {
     const log = logOf({ terms: [1, 2, 2], commit: 3, applied: 3 });
     log.trimTo(2);
     expect(log.boundary).toEqual({ index: 2, term: 2 });
@@ -205,7 +205,7 @@ describe("the log and snapshots", () => {
     expect(() => log.trimTo(2)).toThrow("only applied entries are trimmed");
   });
 
-  test("rule 4: with the same term at the snapshot's index the suffix behind it stays, and is written and applied as ever", () => {
+  test("R4: with the same term at the snapshot's index the suffix behind it stays, and is written and applied as ever", () => {
     const log = logOf({ terms: [1, 1], commit: 1, applied: 1 });
     for (const entry of commands(3, [2, 2, 2])) log.append(entry);
     log.restoreTo({ index: 4, term: 2 });
@@ -219,7 +219,7 @@ describe("the log and snapshots", () => {
     expect(indexesOf(log.takeUnapplied())).toEqual([5]);
   });
 
-  test("rule 4: with a different term at the snapshot's index the whole log goes", () => {
+  test("R4: with a different term at the snapshot's index the whole log goes", () => {
     const log = logOf({ terms: [1, 1, 1, 1], commit: 1, applied: 1 });
     log.restoreTo({ index: 3, term: 2 });
     expect(log.boundary).toEqual({ index: 3, term: 2 });
@@ -230,7 +230,7 @@ describe("the log and snapshots", () => {
     expect(log.takeUnpersisted()).toEqual([command(4, 2)]);
   });
 
-  test("rule 4: a snapshot beyond the log's end replaces the whole log", () => {
+  test("R4: a snapshot beyond the log's end replaces the whole log", () => {
     const log = logOf({ terms: [1, 1], commit: 1, applied: 1 });
     log.restoreTo({ index: 9, term: 1 });
     expect(log.boundary).toEqual({ index: 9, term: 1 });
@@ -249,7 +249,7 @@ describe("the log and snapshots", () => {
     expect(log.takeUnpersisted()).toEqual(commands(3, [2, 2]));
   });
 
-  test("rule 3: a snapshot at or below the commit index never gets this far", () => {
+  test("R3: a snapshot at or below the commit index never gets this far", () => {
     const log = logOf({ terms: [1, 1], commit: 2 });
     expect(() => log.restoreTo({ index: 2, term: 1 })).toThrow("at or below the commit index is ignored");
   });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { malformedAppend } from "../../src/core/messages.js";
+import { malformedAppend } from "../../src/raft/messages.js";
 import { append, command, commands, startNode } from "./support.js";
 
 describe("AppendEntries that no correct peer sends", () => {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Entry } from "../../src/core/types.js";
+import type { Entry } from "../../src/raft/types.js";
 import { type ModelLeader, membershipAt } from "./model/cluster.js";
 import { type Counts, Harness } from "./model/harness.js";
 
@@ -228,7 +228,7 @@ test("the same for known stories, which get everywhere", () => {
   expect(reached.filter((what) => counts[what] === undefined)).toEqual([]);
 });
 
-describe("rule 8: a crash between any two steps of installing a snapshot recovers", () => {
+describe("R8: a crash between any two steps of installing a snapshot recovers", () => {
   /** Steps from the arrival of the snapshot to its answer: more than enough. */
   const STEPS = 14;
 

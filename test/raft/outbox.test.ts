@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Response } from "../../src/core/messages.js";
-import { Outbox } from "../../src/core/outbox.js";
+import type { Response } from "../../src/raft/messages.js";
+import { Outbox } from "../../src/raft/outbox.js";
 
 const message = (requestId: number): Response => ({ type: "timeout_now_answer", to: "n2", requestId, term: 1 });
 

@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { describe, expect, test } from "vitest";
-import { importsOf, withoutComments } from "./source_text.js";
+import { importsOf, withoutComments } from "../support/source_text.js";
 
-const core = resolve(import.meta.dirname, "../../src/core");
+const core = resolve(import.meta.dirname, "../../src/raft");
 
 /** What would let time, chance, other threads or the machine into the core. Type names such as ReadonlySet are not concerned. */
 const impure = [

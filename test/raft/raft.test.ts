@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import {
   append,
   ask,
@@ -216,7 +216,7 @@ describe("a snapshot to install", () => {
     raft.step(append({ prev: [7, 1], term: 1 }));
     expect(raft.takeMessages()).toMatchObject([{ matchIndex: 7 }]);
     for (let tick = 0; tick < 100; tick++) raft.tick();
-    // Rule 13.
+    // R13.
     expect([raft.role, raft.term]).toEqual(["follower", 1]);
     raft.step(requestVote(2, [7, 1]));
     expect(settle(raft).messages).toMatchObject([{ type: "request_vote_answer", granted: true }]);
@@ -257,7 +257,7 @@ describe("a snapshot to install", () => {
     expect(raft.log.windowBytes).toBeLessThanOrEqual(200);
   });
 
-  test("rule 8: comes after its sender's term is durable, and then with all else", () => {
+  test("R8: comes after its sender's term is durable, and then with all else", () => {
     const raft = startNode({ terms: [1, 1], commit: 1, applied: 1 });
     raft.step(append({ prev: [2, 1], entries: commands(3, [1]) }));
     raft.step(install([9, 2], { leaderTerm: 7 }));
@@ -314,7 +314,7 @@ describe("a snapshot taken here", () => {
     expect(raft.log.last).toEqual({ index: 4, term: 2 });
   });
 
-  test("rule 5: one that finishes after a newer one was installed never moves the boundary back", () => {
+  test("R5: one that finishes after a newer one was installed never moves the boundary back", () => {
     const raft = startNode({ terms: [1, 1, 1, 1], commit: 4, applied: 4 });
     raft.step(install([9, 2]));
     expect(raft.snapshotTaken({ index: 4, term: 1 }, 4)).toBe(false);
@@ -358,7 +358,7 @@ describe("a start", () => {
     expect(settle(raft).committed).toEqual([command(5, 1)]);
   });
 
-  test("rule 9: refuses a hole between the snapshot and the first log entry", () => {
+  test("R9: refuses a hole between the snapshot and the first log entry", () => {
     expect(() => startNode({ boundary: { index: 3, term: 1 }, terms: [1], applied: 2 })).toThrow(
       /boundary <= applied.*boundary 3, applied 2/,
     );
@@ -372,7 +372,7 @@ describe("a start", () => {
     expect(() => startNode({ memberships: [] })).toThrow("a membership is given");
   });
 
-  test("rule 10: knows the membership that a snapshot brought, and the later ones", () => {
+  test("R10: knows the membership that a snapshot brought, and the later ones", () => {
     const [at3, at6] = [
       { index: 3, members: voters("n1", "n2") },
       { index: 6, members: voters("n1", "n3") },

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { TermRanges } from "../../src/core/term_ranges.js";
+import { TermRanges } from "../../src/raft/term_ranges.js";
 
 function rangesOf(boundary: { index: number; term: number }, terms: readonly number[]): TermRanges {
   const ranges = new TermRanges(boundary);
@@ -31,7 +31,7 @@ describe("term ranges", () => {
     expect(ranges.termAt(8)).toBeUndefined();
   });
 
-  test("rule 6: the term at the boundary stays answerable after trimming, and nothing below it", () => {
+  test("R6: the term at the boundary stays answerable after trimming, and nothing below it", () => {
     const ranges = rangesOf({ index: 0, term: 0 }, [1, 1, 2, 2]);
     ranges.trimTo(3);
     expect(ranges.boundary).toEqual({ index: 3, term: 2 });

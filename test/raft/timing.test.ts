@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Timing, type TimingOptions } from "../../src/core/timing.js";
+import { Timing, type TimingOptions } from "../../src/raft/timing.js";
 
 const timing = (options: Partial<TimingOptions> = {}) =>
   new Timing({ elections: "automatic", electionTicks: 10, random: () => 0, ...options });

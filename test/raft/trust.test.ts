@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { counterProblem, exhaustion } from "../../src/core/counters.js";
-import { limits } from "../../src/core/limits.js";
-import { changeProblem, membersProblem, snapshotProblem } from "../../src/core/membership_rules.js";
-import { malformed, malformedAppend } from "../../src/core/messages.js";
-import type { Member, Membership } from "../../src/core/types.js";
+import { counterProblem, exhaustion } from "../../src/base/counters.js";
+import { limits } from "../../src/base/limits.js";
+import { changeProblem, membersProblem, snapshotProblem } from "../../src/raft/membership/membership_rules.js";
+import { malformed, malformedAppend } from "../../src/raft/messages.js";
+import type { Member, Membership } from "../../src/raft/types.js";
 import {
   append,
   ask,

@@ -10,10 +10,10 @@ import {
   PutResponseSchema,
 } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { addService } from "../../src/transport/bridge_server.js";
-import type { CallContext } from "../../src/transport/call_context.js";
-import { decodeMessage, encodeMessage } from "../../src/transport/codec.js";
-import { orderedAnswers } from "../../src/transport/ordered.js";
+import type { CallContext } from "../../src/rpc/call_context.js";
+import { decodeMessage, encodeMessage } from "../../src/rpc/codec.js";
+import { orderedAnswers } from "../../src/rpc/ordered.js";
+import { addService } from "../../src/rpc/server.js";
 import { collect, loopback, text } from "./support.js";
 
 /** cairn.v1 has no client-streaming method, so this declares a service with one. */

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { openChannel } from "../../src/transport/bridge_client.js";
+import { openChannel } from "../../src/rpc/client.js";
 import { awakeMs, failure, until } from "../support/conditions.js";
 import { startProcess } from "../support/processes.js";
 

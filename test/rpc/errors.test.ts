@@ -4,12 +4,12 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService, PutRequestSchema } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { limits } from "../../src/core/limits.js";
-import { CairnError, type CairnErrorCode, errorCodes } from "../../src/errors.js";
-import { createClient, openChannel } from "../../src/transport/bridge_client.js";
-import { addService } from "../../src/transport/bridge_server.js";
-import { serverOptions } from "../../src/transport/grpc_options.js";
-import { errorFromStatus } from "../../src/transport/status.js";
+import { CairnError, type CairnErrorCode, errorCodes } from "../../src/base/errors.js";
+import { limits } from "../../src/base/limits.js";
+import { createClient, openChannel } from "../../src/rpc/client.js";
+import { serverOptions } from "../../src/rpc/grpc_options.js";
+import { addService } from "../../src/rpc/server.js";
+import { errorFromStatus } from "../../src/rpc/status.js";
 import { collect, deferred, listen, loopback, shutDown } from "./support.js";
 
 async function failure(promise: Promise<unknown>): Promise<CairnError> {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { orderedAnswers } from "../../src/transport/ordered.js";
+import { orderedAnswers } from "../../src/rpc/ordered.js";
 import { collect, deferred } from "./support.js";
 
 async function* from<Value>(values: Iterable<Value>): AsyncGenerator<Value> {

@@ -2,9 +2,9 @@ import { once } from "node:events";
 import { connect } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import { serverOptions } from "../../src/transport/grpc_options.js";
-import { widenWindows } from "../../src/transport/server_windows.js";
+import { limits } from "../../src/base/limits.js";
+import { serverOptions } from "../../src/rpc/grpc_options.js";
+import { widenWindows } from "../../src/rpc/server_windows.js";
 import { until } from "../support/conditions.js";
 
 test("a client has a wide window to a server, on each stream and on the connection", async () => {

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { limits } from "../../src/core/limits.js";
-import { CairnError } from "../../src/errors.js";
-import { addService } from "../../src/transport/bridge_server.js";
+import { CairnError } from "../../src/base/errors.js";
+import { limits } from "../../src/base/limits.js";
+import { addService } from "../../src/rpc/server.js";
 import { collect, deferred, loopback, settled } from "./support.js";
 
 describe("a client that goes away", () => {

@@ -1,8 +1,8 @@
 import * as grpc from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
-import { openChannel, type SharedChannel } from "../../src/transport/bridge_client.js";
-import { serverOptions } from "../../src/transport/grpc_options.js";
-import { widenWindows } from "../../src/transport/server_windows.js";
+import { openChannel, type SharedChannel } from "../../src/rpc/client.js";
+import { serverOptions } from "../../src/rpc/grpc_options.js";
+import { widenWindows } from "../../src/rpc/server_windows.js";
 
 export { deferred } from "../support/conditions.js";
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { ElectionMode, NodeRole, SnapshotReason } from "../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../src/core/limits.js";
-import { version } from "../../src/version.js";
+import { limits } from "../../src/base/limits.js";
+import { version } from "../../src/base/version.js";
 import { ActingLeader, putCommand, putEntries } from "../support/acting_leader.js";
 import { failure, isLasting, isSettled, ManualClock, until } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";

@@ -1,5 +1,5 @@
-import type { Membership } from "../../src/core/types.js";
-import { grpcTransport } from "../../src/transport/grpc_transport.js";
+import { grpcTransport } from "../../src/peers/grpc_transport.js";
+import type { Membership } from "../../src/raft/types.js";
 import { until } from "../support/conditions.js";
 import { type MemoryHome, memoryHome, type NodeSettings } from "../support/nodes.js";
 import { InstallTap } from "./install_tap.js";

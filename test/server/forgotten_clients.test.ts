@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { CairnError } from "../../src/errors.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { DEFAULT_SESSION_LIMITS } from "../../src/machine/session_limits.js";
+import type { CairnError } from "../../src/base/errors.js";
+import { limits } from "../../src/base/limits.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import { DEFAULT_SESSION_LIMITS } from "../../src/machine/kv/session_limits.js";
 import { ActingLeader, bytes, readValue } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
 import { putCall, RawSession } from "./session_support.js";

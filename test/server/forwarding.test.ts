@@ -1,16 +1,16 @@
 import * as grpc from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { CairnError } from "../../src/errors.js";
+import { CairnError } from "../../src/base/errors.js";
+import type { CallContext } from "../../src/rpc/call_context.js";
+import { openChannel } from "../../src/rpc/client.js";
+import { serverOptions } from "../../src/rpc/grpc_options.js";
+import { addService, type ServiceImplementation } from "../../src/rpc/server.js";
 import { CairnServer } from "../../src/server/server.js";
-import { openChannel } from "../../src/transport/bridge_client.js";
-import { addService, type ServiceImplementation } from "../../src/transport/bridge_server.js";
-import type { CallContext } from "../../src/transport/call_context.js";
-import { serverOptions } from "../../src/transport/grpc_options.js";
+import { listen } from "../rpc/support.js";
 import { ActingLeader, bytes, readValue, text } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";
-import { listen } from "../transport/support.js";
 import { collect, serve, serveNode } from "./support.js";
 
 const key = bytes("key");

@@ -7,9 +7,9 @@ import {
   type InstallSnapshotResponse,
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
-import { limits } from "../../src/core/limits.js";
-import type { CairnErrorCode } from "../../src/errors.js";
-import type { KeyValueNode } from "../../src/server/key_value_node.js";
+import type { CairnErrorCode } from "../../src/base/errors.js";
+import { limits } from "../../src/base/limits.js";
+import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, nextTurn, until, untilAsync } from "../support/conditions.js";
 import { holdCalls } from "../support/held_calls.js";

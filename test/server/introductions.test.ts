@@ -6,15 +6,15 @@ import {
   IntroduceResponseSchema,
   JoinRequestSchema,
 } from "../../gen/cairn/v1/raft_pb.js";
-import type { Introduced } from "../../src/core/introduction.js";
 import {
   introduceRequest,
   introduceResponse,
   toIntroduced,
   toIntroduction,
   toJoin,
-} from "../../src/server/introductions.js";
-import { PROTOCOL_VERSION } from "../../src/transport/peer_messages.js";
+} from "../../src/peers/introductions.js";
+import { PROTOCOL_VERSION } from "../../src/peers/protocol.js";
+import type { Introduced } from "../../src/raft/membership/introduction.js";
 
 const incarnation = "0a".repeat(16);
 const founders = [

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { RangeResponse } from "../../gen/cairn/v1/kv_pb.js";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
 import { ActingLeader, bytes, putEntries, text } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, ManualClock, until } from "../support/conditions.js";
 import { holdCalls } from "../support/held_calls.js";

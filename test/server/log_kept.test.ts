@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { SnapshotReason } from "../../gen/cairn/v1/admin_pb.js";
-import type { Logger } from "../../src/node/logger.js";
+import type { Logger } from "../../src/system/logger.js";
 import { putCommand } from "../support/acting_leader.js";
 import { deferred, isLasting, until } from "../support/conditions.js";
 import type { NodeSettings } from "../support/nodes.js";

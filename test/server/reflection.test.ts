@@ -12,9 +12,9 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminService, GetStatusResponseSchema } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { healthService } from "../../src/server/health.js";
-import { addReflection } from "../../src/server/reflection.js";
-import { loopback } from "../transport/support.js";
+import { healthService } from "../../src/server/discovery/health.js";
+import { addReflection } from "../../src/server/discovery/reflection.js";
+import { loopback } from "../rpc/support.js";
 
 const services = [KeyValueService, AdminService, RaftService];
 

@@ -1,8 +1,8 @@
 import * as grpc from "@grpc/grpc-js";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { openChannel } from "../../src/rpc/client.js";
 import { CairnServer } from "../../src/server/server.js";
-import { openChannel } from "../../src/transport/bridge_client.js";
 import { bytes, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, isSettled, until } from "../support/conditions.js";
 import { holdCalls } from "../support/held_calls.js";

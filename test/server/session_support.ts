@@ -7,7 +7,7 @@ import type {
   SessionRequestSchema,
   SessionResponse,
 } from "../../gen/cairn/v1/kv_pb.js";
-import type { BidiStream, Client } from "../../src/transport/bridge_client.js";
+import type { BidiStream, Client } from "../../src/rpc/client.js";
 import { bytes } from "../support/acting_leader.js";
 
 type Request = MessageInitShape<typeof SessionRequestSchema>;

@@ -1,12 +1,12 @@
 import { crc32, deflateRawSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { SnapshotCompression, SnapshotRefusal } from "../../gen/cairn/v1/raft_pb.js";
-import { limits } from "../../src/core/limits.js";
+import { limits } from "../../src/base/limits.js";
+import { settled } from "../rpc/support.js";
 import { patterned } from "../storage/snapshots/support.js";
 import { contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
 import type { NodeSettings } from "../support/nodes.js";
-import { settled } from "../transport/support.js";
 import { Cluster, type ServedMember } from "./cluster.js";
 import { headerTo, serve } from "./support.js";
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { VerifyStateResponse } from "../../gen/cairn/v1/admin_pb.js";
-import type { Entry } from "../../src/core/types.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import type { Entry } from "../../src/raft/types.js";
 import { putCommand, putEntry } from "../support/acting_leader.js";
 import { failure, until } from "../support/conditions.js";
 import { Cluster } from "./cluster.js";

@@ -12,7 +12,7 @@ const REPLACED = /^node:(timers\/promises|fs\/promises|os|crypto)$/;
  * Snapshots in the simulator are small. So are the chunks that their files are made of: a transfer resumes only behind a whole one.
  */
 const SMALL_CHUNKS = {
-  file: "src/core/limits.ts",
+  file: "src/base/limits.ts",
   find: "snapshotChunkBytes: 256 * KiB,",
   replace: "snapshotChunkBytes: 150,",
 };

@@ -1,10 +1,10 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import type { Introduced, Introduction } from "../../src/core/introduction.js";
-import type { PeerAnswer, PeerRequest, Response } from "../../src/core/messages.js";
-import type { Entry, Membership, SnapshotMeta } from "../../src/core/types.js";
-import { CairnError } from "../../src/errors.js";
-import type { SessionLimits } from "../../src/machine/session_limits.js";
+import { CairnError } from "../../src/base/errors.js";
+import type { SessionLimits } from "../../src/machine/kv/session_limits.js";
 import type { ApplyResult } from "../../src/machine/state_machine.js";
+import type { Introduced, Introduction } from "../../src/raft/membership/introduction.js";
+import type { PeerAnswer, PeerRequest, Response } from "../../src/raft/messages.js";
+import type { Entry, Membership, SnapshotMeta } from "../../src/raft/types.js";
 import type { Call } from "../support/faulty_fs.js";
 import { AppliedOrder } from "./checkers/applied_order.js";
 import { Changes } from "./checkers/changes.js";

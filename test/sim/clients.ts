@@ -1,6 +1,6 @@
 import { CommandOutcome, type CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import { CairnError } from "../../src/errors.js";
-import { encodeCommand } from "../../src/machine/command.js";
+import { CairnError } from "../../src/base/errors.js";
+import { encodeCommand } from "../../src/machine/kv/command.js";
 import type { Operation } from "../support/history.js";
 import { demand } from "./checkers/checker.js";
 import type { SimCluster } from "./cluster.js";

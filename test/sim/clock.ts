@@ -1,4 +1,4 @@
-import type { Clock } from "../../src/node/clock.js";
+import type { Clock } from "../../src/system/clock.js";
 import type { Place, Scheduler, SimEvent } from "./scheduler.js";
 
 interface Timer {

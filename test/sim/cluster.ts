@@ -1,5 +1,5 @@
-import type { Member } from "../../src/core/types.js";
 import type { MemberEvent } from "../../src/daemon/events.js";
+import type { Member } from "../../src/raft/types.js";
 import { Violation } from "./checkers/checker.js";
 import { Checks } from "./checks.js";
 import { SimClient } from "./clients.js";

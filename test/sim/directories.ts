@@ -1,6 +1,6 @@
-import { nameOf } from "../../src/core/ids.js";
-import { majority } from "../../src/core/quorum.js";
-import type { IndexedMembership, LogPosition, Membership } from "../../src/core/types.js";
+import { nameOf } from "../../src/base/ids.js";
+import { majority } from "../../src/raft/membership/quorum.js";
+import type { IndexedMembership, LogPosition, Membership } from "../../src/raft/types.js";
 import { demand } from "./checkers/checker.js";
 import { getOrAdd } from "./maps.js";
 import type { RunningNode } from "./sim_node.js";

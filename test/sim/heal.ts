@@ -1,8 +1,8 @@
 import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
-import { memberKey } from "../../src/core/ids.js";
-import { limits } from "../../src/core/limits.js";
-import type { Membership } from "../../src/core/types.js";
-import { encodeCommand } from "../../src/machine/command.js";
+import { memberKey } from "../../src/base/ids.js";
+import { limits } from "../../src/base/limits.js";
+import { encodeCommand } from "../../src/machine/kv/command.js";
+import type { Membership } from "../../src/raft/types.js";
 import { checkLinearizable, describe as describeVerdict } from "../support/linearizability.js";
 import { demand, Violation } from "./checkers/checker.js";
 import type { SimCluster } from "./cluster.js";

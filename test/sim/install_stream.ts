@@ -1,8 +1,8 @@
-import { nameOf } from "../../src/core/ids.js";
-import { CairnError, hasCode } from "../../src/errors.js";
-import type { InstallMessage, InstallReply } from "../../src/transport/install_messages.js";
-import type { Self } from "../../src/transport/peer_messages.js";
-import type { InstallStream } from "../../src/transport/transport.js";
+import { CairnError, hasCode } from "../../src/base/errors.js";
+import { nameOf } from "../../src/base/ids.js";
+import type { InstallMessage, InstallReply } from "../../src/peers/install/install_messages.js";
+import type { Self } from "../../src/peers/protocol.js";
+import type { InstallStream } from "../../src/peers/transport.js";
 import { demand } from "./checkers/checker.js";
 import type { SimCluster } from "./cluster.js";
 import type { SimNetwork } from "./network.js";

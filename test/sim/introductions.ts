@@ -1,7 +1,7 @@
-import type { Introduced, Introduction, NamedAddress } from "../../src/core/introduction.js";
+import { CairnError } from "../../src/base/errors.js";
 import type { Contact, JoinAnswer } from "../../src/daemon/arrival.js";
 import type { Joiner } from "../../src/daemon/world.js";
-import { CairnError } from "../../src/errors.js";
+import type { Introduced, Introduction, NamedAddress } from "../../src/raft/membership/introduction.js";
 import type { SimCluster } from "./cluster.js";
 import type { SimNetwork } from "./network.js";
 import type { SimNode } from "./sim_node.js";

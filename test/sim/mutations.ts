@@ -18,7 +18,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft figure 2: persistent state is updated before responding",
     patches: [
       {
-        file: "src/core/state.ts",
+        file: "src/raft/state.ts",
         find: "const isDurable = this.#durable.term === this.#term && this.#durable.vote === this.#vote;",
         replace: "const isDurable = true;",
       },
@@ -29,7 +29,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft figure 2: persistent state is updated before responding",
     patches: [
       {
-        file: "src/core/state.ts",
+        file: "src/raft/state.ts",
         find: "const isLogDurable = index === 0 || (this.unwrittenSnapshot === undefined && index <= this.log.persisted);",
         replace: "const isLogDurable = true;",
       },
@@ -40,7 +40,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Ready.mustSync",
     patches: [
       {
-        file: "src/core/ready_stage.ts",
+        file: "src/raft/ready_stage.ts",
         find: "mustSync: termChanged || voteChanged || entries.length > 0",
         replace: "mustSync: entries.length > 0",
       },
@@ -51,7 +51,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft section 5.4.1",
     patches: [
       {
-        file: "src/core/election.ts",
+        file: "src/raft/election.ts",
         find: "  return isUpToDate(message.last, state.log.last);\n}",
         replace: "  return true;\n}",
       },
@@ -62,12 +62,12 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft section 5.2",
     patches: [
       {
-        file: "src/core/election.ts",
+        file: "src/raft/election.ts",
         find: "  if (state.vote !== undefined && state.vote !== message.from) return false;\n",
         replace: "",
       },
       {
-        file: "src/core/state.ts",
+        file: "src/raft/state.ts",
         find: '    assert(this.#vote === undefined || this.#vote === candidate, "one vote a term", { vote: this.#vote, candidate });\n',
         replace: "",
       },
@@ -78,7 +78,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft section 5.2: one vote for each term",
     patches: [
       {
-        file: "src/core/state.ts",
+        file: "src/raft/state.ts",
         find: "      this.#term = term;\n      this.#vote = undefined;\n",
         replace: "      this.#term = term;\n",
       },
@@ -89,7 +89,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft section 5.4.2, figure 8",
     patches: [
       {
-        file: "src/core/leader.ts",
+        file: "src/raft/leader/leader.ts",
         find: "reached <= state.log.commit || state.log.termAt(reached) !== state.term",
         replace: "reached <= state.log.commit",
       },
@@ -100,7 +100,7 @@ export const mutations: readonly Mutation[] = [
     rule: "thesis section 10.2.1",
     patches: [
       {
-        file: "src/core/leader.ts",
+        file: "src/raft/leader/leader.ts",
         find: "const reached = this.#ofMajority(state.log.persisted,",
         replace: "const reached = this.#ofMajority(state.log.last.index,",
       },
@@ -111,7 +111,7 @@ export const mutations: readonly Mutation[] = [
     rule: "thesis section 4.2.1",
     patches: [
       {
-        file: "src/core/membership.ts",
+        file: "src/raft/membership/membership.ts",
         find: 'members.filter((member) => member.role === "voter").map(memberKey)',
         replace: "members.map(memberKey)",
       },
@@ -122,7 +122,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft figure 2: commitIndex = min(leaderCommit, index of last new entry)",
     patches: [
       {
-        file: "src/core/follower.ts",
+        file: "src/raft/follower.ts",
         find: "log.commitTo(Math.min(message.leaderCommit, last.index));",
         replace: "log.commitTo(Math.min(message.leaderCommit, log.last.index));",
       },
@@ -133,7 +133,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft section 5.3",
     patches: [
       {
-        file: "src/core/follower.ts",
+        file: "src/raft/follower.ts",
         find: "entries.findIndex((entry) => log.termAt(entry.index) !== entry.term)",
         replace: "entries.findIndex((entry) => log.termAt(entry.index) === undefined)",
       },
@@ -144,7 +144,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft section 5.3: the consistency check",
     patches: [
       {
-        file: "src/core/follower.ts",
+        file: "src/raft/follower.ts",
         find: "if (prevTerm !== prev.term) return refusePrev",
         replace: "if (prevTerm === undefined) return refusePrev",
       },
@@ -152,10 +152,10 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "the term at the boundary is forgotten",
-    rule: "rules 2 and 6",
+    rule: "R2 and R6",
     patches: [
       {
-        file: "src/core/term_ranges.ts",
+        file: "src/raft/term_ranges.ts",
         find: "this.#ranges = [{ firstIndex: index, term: this.#ranges[at]!.term },",
         replace: "this.#ranges = [{ firstIndex: index, term: 1 },",
       },
@@ -163,10 +163,10 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "the suffix behind a conflicting snapshot stays",
-    rule: "rule 4",
+    rule: "R4",
     patches: [
       {
-        file: "src/core/log.ts",
+        file: "src/raft/log.ts",
         find: "if (this.termAt(snapshot.index) === snapshot.term) {",
         replace: "if (this.termAt(snapshot.index) !== undefined) {",
       },
@@ -179,15 +179,15 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a snapshot at or below the commit index is installed",
-    rule: "rule 3",
+    rule: "R3",
     patches: [
       {
-        file: "src/core/follower.ts",
+        file: "src/raft/follower.ts",
         find: "if (snapshot.index <= log.commit) {",
         replace: "if (snapshot.index <= 0) {",
       },
       {
-        file: "src/node/snapshot_inbox.ts",
+        file: "src/node/snapshots/receiver.ts",
         find: "if (offer.index <= log.commit) {",
         replace: "if (offer.index <= 0) {",
       },
@@ -195,15 +195,15 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "entries are handed out to be applied while a snapshot is loaded",
-    rule: "rule 13: nothing is applied before the snapshot",
+    rule: "R13: nothing is applied before the snapshot",
     patches: [
       {
-        file: "src/core/ready_stage.ts",
+        file: "src/raft/ready_stage.ts",
         find: "committed: pendingSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),",
         replace: "committed: unwrittenSnapshot !== undefined || termChanged ? [] : log.takeUnapplied(),",
       },
       {
-        file: "src/core/ready_stage.ts",
+        file: "src/raft/ready_stage.ts",
         find: "(log.hasUnapplied && this.#state.pendingSnapshot === undefined) ||",
         replace: "log.hasUnapplied ||",
       },
@@ -211,10 +211,10 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a node campaigns while it loads a snapshot",
-    rule: "rule 13",
+    rule: "R13",
     patches: [
       {
-        file: "src/core/election.ts",
+        file: "src/raft/election.ts",
         find: "if (state.pendingSnapshot !== undefined) {",
         replace: "if (state.pendingSnapshot !== undefined && !state.isSnapshotDurable) {",
       },
@@ -230,7 +230,7 @@ export const mutations: readonly Mutation[] = [
         replace: "return;",
       },
       {
-        file: "src/core/log.ts",
+        file: "src/raft/log.ts",
         find: "    this.appliedTo(index);\n    this.#assert",
         replace: "    this.appliedTo(Math.max(index, this.firstInMemory - 1));\n    this.#assert",
       },
@@ -240,9 +240,9 @@ export const mutations: readonly Mutation[] = [
     name: "an entry is applied again after a snapshot was installed",
     rule: "each committed entry is applied once",
     patches: [
-      { file: "src/core/log.ts", find: "    this.#applying = snapshot.index;\n", replace: "" },
+      { file: "src/raft/log.ts", find: "    this.#applying = snapshot.index;\n", replace: "" },
       {
-        file: "src/core/log.ts",
+        file: "src/raft/log.ts",
         find: "    this.#applied = index;\n    this.#applying = Math.max(this.#applying, index);\n",
         replace: "    this.#applied = index;\n",
       },
@@ -253,7 +253,7 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft section 5.3",
     patches: [
       {
-        file: "src/core/log.ts",
+        file: "src/raft/log.ts",
         find: "const end = Math.min(this.#commit, this.#persisted, this.#applying",
         replace: "const end = Math.min(this.#persisted, this.#applying",
       },
@@ -261,10 +261,10 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "the log is trimmed before the snapshot is durable",
-    rule: "rule 8",
+    rule: "R8",
     patches: [
       {
-        file: "src/node/compaction.ts",
+        file: "src/node/snapshots/compaction.ts",
         find: "    const info = await this.#unlessStopped(this.#write(request.index));\n",
         replace:
           "    await this.storage.log.trim(index);\n    const info = await this.#unlessStopped(this.#write(request.index));\n",
@@ -273,7 +273,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a snapshot is published without its name being durable",
-    rule: "DESIGN section 6: renamed, directory synced, and only then published",
+    rule: "R8: renamed, directory synced, and only then published",
     patches: [
       {
         file: "src/storage/snapshots/snapshot_store.ts",
@@ -287,7 +287,7 @@ export const mutations: readonly Mutation[] = [
     rule: "etcd#13973",
     patches: [
       {
-        file: "src/node/compaction.ts",
+        file: "src/node/snapshots/compaction.ts",
         find: "const meta = this.#metaAt(view.appliedIndex);",
         replace: "const meta = this.#metaAt(this.raft.log.commit);",
       },
@@ -298,7 +298,7 @@ export const mutations: readonly Mutation[] = [
     rule: "dragonboat#414",
     patches: [
       {
-        file: "src/node/compaction.ts",
+        file: "src/node/snapshots/compaction.ts",
         find: "return { index, term, membership: this.raft.membershipAt(index) };",
         replace: "return { index, term, membership: { ...this.raft.membershipAt(index), index } };",
       },
@@ -306,10 +306,10 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "a snapshot holds the latest membership instead of the one at its index",
-    rule: "rule 10",
+    rule: "R10",
     patches: [
       {
-        file: "src/node/compaction.ts",
+        file: "src/node/snapshots/compaction.ts",
         find: "return { index, term, membership: this.raft.membershipAt(index) };",
         replace: "return { index, term, membership: this.raft.membership };",
       },
@@ -320,7 +320,7 @@ export const mutations: readonly Mutation[] = [
     rule: "thesis section 6.3",
     patches: [
       {
-        file: "src/machine/memory_machine.ts",
+        file: "src/machine/kv/memory_machine.ts",
         find: "sessions: () => sessions };",
         replace: "sessions: () => [] };",
       },
@@ -331,7 +331,7 @@ export const mutations: readonly Mutation[] = [
     rule: "thesis section 6.3",
     patches: [
       {
-        file: "src/machine/sessions.ts",
+        file: "src/machine/kv/sessions.ts",
         find: "if (holds(session.sequences, sequence)) return",
         replace: "if (sequence === 0) return",
       },
@@ -340,14 +340,14 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a forgotten client's late retry is carried out",
     rule: "T6: the horizon rises with each session that is forgotten",
-    patches: [{ file: "src/machine/sessions.ts", find: "      this.#horizon = session.lastUsed;\n", replace: "" }],
+    patches: [{ file: "src/machine/kv/sessions.ts", find: "      this.#horizon = session.lastUsed;\n", replace: "" }],
   },
   {
     name: "the client that came first is forgotten first, however busy it is",
     rule: "T6: sessions are forgotten in the order of their last use",
     patches: [
       {
-        file: "src/machine/sessions.ts",
+        file: "src/machine/kv/sessions.ts",
         find: "    this.#sessions.delete(clientId);\n    this.#sessions.set(",
         replace: "    this.#sessions.set(",
       },
@@ -358,7 +358,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T6: the horizon is part of the state",
     patches: [
       {
-        file: "src/machine/memory_machine.ts",
+        file: "src/machine/kv/memory_machine.ts",
         find: "sessionsHead: this.sessionsHead, sessions: () => sessions };",
         replace: "sessionsHead: { ...this.sessionsHead, horizon: 0 }, sessions: () => sessions };",
       },
@@ -369,7 +369,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T6: the limit of bytes is of what is remembered",
     patches: [
       {
-        file: "src/machine/sessions.ts",
+        file: "src/machine/kv/sessions.ts",
         find: "for (const size of session.sizes.splice(0, forgotten.length)) this.#bytes -= answerBytes(size);",
         replace: "session.sizes.splice(0, forgotten.length);",
       },
@@ -380,7 +380,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T6: an answer is bounded in bytes",
     patches: [
       {
-        file: "src/machine/sessions.ts",
+        file: "src/machine/kv/sessions.ts",
         find: "const answer = encodeResult(this.#shortened(result));",
         replace: "const answer = encodeResult(result);",
       },
@@ -391,13 +391,13 @@ export const mutations: readonly Mutation[] = [
     rule: "thesis section 6.4",
     patches: [
       {
-        file: "src/core/leader.ts",
+        file: "src/raft/leader/leader.ts",
         find: "if (index !== undefined && this.#hasLease) {",
         replace: "if (index !== undefined) {",
       },
       // Else a deposed leader is found out too soon to show it.
       {
-        file: "src/core/leader.ts",
+        file: "src/raft/leader/leader.ts",
         find: "return isHeard || !this.state.timing.isAutomatic;",
         replace: "return true;",
       },
@@ -408,12 +408,12 @@ export const mutations: readonly Mutation[] = [
     rule: "Raft section 8",
     patches: [
       {
-        file: "src/core/leader.ts",
+        file: "src/raft/leader/leader.ts",
         find: "const index = this.isEstablished ? log.commit : undefined;",
         replace: "const index = log.commit;",
       },
       {
-        file: "src/core/leader.ts",
+        file: "src/raft/leader/leader.ts",
         find: "if (reads.wantedRound === 0 || !this.isEstablished) return;",
         replace: "if (reads.wantedRound === 0) return;",
       },
@@ -424,12 +424,12 @@ export const mutations: readonly Mutation[] = [
     rule: "thesis section 6.4.1",
     patches: [
       {
-        file: "src/core/timing.ts",
+        file: "src/raft/timing.ts",
         find: "return Math.floor((this.electionTicks - 1) * 0.9);",
         replace: "return this.electionTicks * 6;",
       },
       {
-        file: "src/core/leader.ts",
+        file: "src/raft/leader/leader.ts",
         find: "return isHeard || !this.state.timing.isAutomatic;",
         replace: "return true;",
       },
@@ -438,14 +438,14 @@ export const mutations: readonly Mutation[] = [
   {
     name: "a snapshot that could not be sent is never sent again",
     rule: "a follower is never stuck in the state snapshot",
-    patches: [{ file: "src/core/leader.ts", find: "    replication.tick();\n", replace: "" }],
+    patches: [{ file: "src/raft/leader/leader.ts", find: "    replication.tick();\n", replace: "" }],
   },
   {
     name: "a leader whose disk is stuck leads on",
     rule: "T8",
     patches: [
       {
-        file: "src/core/resignation.ts",
+        file: "src/raft/leader/resignation.ts",
         find: 'return disk === "stuck" && timing.isAutomatic && log.commit > log.persisted;',
         replace: 'return disk === "stuck" && !timing.isAutomatic && log.commit > log.persisted;',
       },
@@ -456,7 +456,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T8: a disk that hangs ends nothing",
     patches: [
       {
-        file: "src/node/write_watch.ts",
+        file: "src/node/health/write_watch.ts",
         find: 'if ((this.#underWay(now) ?? 0) >= this.electionMs) return "stuck";',
         replace: 'if (this.#lastMs >= this.electionMs) return "stuck";',
       },
@@ -467,19 +467,19 @@ export const mutations: readonly Mutation[] = [
     rule: "T8",
     patches: [
       {
-        file: "src/core/handover.ts",
+        file: "src/raft/leader/handover.ts",
         find: 'state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term });',
         replace:
           'state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term }, state.log.last.index);',
       },
-      { file: "src/core/resignation.ts", find: "return this.#ticksLeft <= 0;", replace: "return false;" },
+      { file: "src/raft/leader/resignation.ts", find: "return this.#ticksLeft <= 0;", replace: "return false;" },
     ],
   },
   {
     name: "a node does not say that its disk is stuck",
     rule: "T8",
     patches: [
-      { file: "src/node/health.ts", find: "if (underWayMs >= electionMs) {", replace: "if (underWayMs < 0) {" },
+      { file: "src/node/health/health.ts", find: "if (underWayMs >= electionMs) {", replace: "if (underWayMs < 0) {" },
     ],
   },
   {
@@ -487,12 +487,12 @@ export const mutations: readonly Mutation[] = [
     rule: "a state is recovered from a log that reaches as far",
     patches: [
       {
-        file: "src/core/log.ts",
+        file: "src/raft/log.ts",
         find: "return this.#applying < Math.min(this.#commit, this.#persisted);",
         replace: "return this.#applying < this.#commit;",
       },
       {
-        file: "src/core/log.ts",
+        file: "src/raft/log.ts",
         find: "const end = Math.min(this.#commit, this.#persisted, this.#applying",
         replace: "const end = Math.min(this.#commit, this.#applying",
       },
@@ -500,7 +500,7 @@ export const mutations: readonly Mutation[] = [
   },
   {
     name: "the log is not synced",
-    rule: "DESIGN section 5",
+    rule: "R8: what is acknowledged is durable",
     patches: [{ file: "src/storage/wal/wal.ts", find: "    if (sync) await segment.sync();\n", replace: "" }],
   },
   {
@@ -508,7 +508,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T5, Raft section 5.2",
     patches: [
       {
-        file: "src/core/admission.ts",
+        file: "src/raft/admission.ts",
         find: "if (termLeader === undefined || termLeader === from) return undefined;",
         replace: "if (termLeader !== state.id) return undefined;",
       },
@@ -518,7 +518,7 @@ export const mutations: readonly Mutation[] = [
     name: "a message from oneself is taken",
     rule: "T5",
     patches: [
-      { file: "src/core/admission.ts", find: "if (from === state.id) return", replace: "if (from === '') return" },
+      { file: "src/raft/admission.ts", find: "if (from === state.id) return", replace: "if (from === '') return" },
     ],
   },
   {
@@ -526,7 +526,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T5, thesis section 4.1",
     patches: [
       {
-        file: "src/core/follower.ts",
+        file: "src/raft/follower.ts",
         find: "const problem = changeProblem(before, after);",
         replace: "const problem = changeProblem([], after);",
       },
@@ -537,7 +537,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T6",
     patches: [
       {
-        file: "src/core/admission.ts",
+        file: "src/raft/admission.ts",
         find: "const next = state.term + limits.termJump;",
         replace: "const next = limits.termMax;",
       },
@@ -548,7 +548,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T6",
     patches: [
       {
-        file: "src/core/counters.ts",
+        file: "src/base/counters.ts",
         find: "if (isWhole && value >= least && value <= limits[limit]) return undefined;",
         replace: "if (isWhole && value >= least) return undefined;",
       },
@@ -570,7 +570,7 @@ export const mutations: readonly Mutation[] = [
     rule: "T5",
     patches: [
       {
-        file: "src/core/membership_rules.ts",
+        file: "src/raft/membership/membership_rules.ts",
         find: 'if (members.some(({ role }) => role === "voter")) return undefined;',
         replace: "if (members.length >= 0) return undefined;",
       },
@@ -582,7 +582,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/introduction.ts",
+        file: "src/raft/membership/introduction.ts",
         find: "if ([...answers.values()].some((each) => each === undefined)) {",
         replace: "if (given.length < Math.floor((answers.size + 1) / 2)) {",
       },
@@ -594,7 +594,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/recipient.ts",
+        file: "src/raft/membership/recipient.ts",
         find: "if (meant.incarnation !== own.incarnation) {",
         replace: "if (meant.incarnation === undefined) {",
       },
@@ -606,12 +606,12 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/recipient.ts",
+        file: "src/raft/membership/recipient.ts",
         find: "if (meant.clusterId !== own.clusterId)",
         replace: "if (meant.clusterId === undefined)",
       },
       {
-        file: "src/core/recipient.ts",
+        file: "src/raft/membership/recipient.ts",
         find: "if (meant.incarnation !== own.incarnation) {",
         replace: "if (meant.incarnation === undefined) {",
       },
@@ -623,7 +623,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/introduction.ts",
+        file: "src/raft/membership/introduction.ts",
         find: 'return { kind: "turn", turn: turnTo(own, founder, base) };',
         replace: 'return { kind: "answer", promised: true };',
       },
@@ -635,7 +635,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/introduction.ts",
+        file: "src/raft/membership/introduction.ts",
         find: 'founder === "" || founder !== lastFounder || !fits',
         replace: 'founder === "" || !fits',
       },
@@ -647,7 +647,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/node/recovery.ts",
+        file: "src/node/open/recovery.ts",
         find: 'members: cameBy === "given" ? members : [] };',
         replace: "members };",
       },
@@ -659,12 +659,12 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/replication.ts",
-        find: 'import { memberKey } from "./ids.js";',
-        replace: 'import { memberKey, nameOf } from "./ids.js";',
+        file: "src/raft/leader/replication.ts",
+        find: 'import { memberKey } from "../../base/ids.js";',
+        replace: 'import { memberKey, nameOf } from "../../base/ids.js";',
       },
       {
-        file: "src/core/replication.ts",
+        file: "src/raft/leader/replication.ts",
         find: "this.#progress.set(key, new Progress(key, inflight, state.log.last.index + 1));",
         replace: `const former = [...this.#progress.values()].find((each) => nameOf(each.id) === nameOf(key));
       const made = new Progress(key, inflight, state.log.last.index + 1);
@@ -691,7 +691,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/membership_change.ts",
+        file: "src/raft/membership/membership_change.ts",
         find: "if (facts.answers(memberKey(former))) {",
         replace: "if (facts.answers(former.address)) {",
       },
@@ -703,12 +703,12 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/follower.ts",
+        file: "src/raft/follower.ts",
         find: "if (has < acknowledged) state.lost ??= { acknowledged, has };",
         replace: "",
       },
       {
-        file: "src/core/replication.ts",
+        file: "src/raft/leader/replication.ts",
         find: "if (this.#hasLost(progress, answer)) return;",
         replace: "",
       },
@@ -720,7 +720,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/election.ts",
+        file: "src/raft/election.ts",
         find: "const acknowledged = state.acknowledged.get(from) ?? 0;",
         replace: "const acknowledged = (state.acknowledged.get(from) ?? 0) + 1;",
       },
@@ -732,7 +732,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/replication.ts",
+        file: "src/raft/leader/replication.ts",
         find: "acknowledged: Math.max(progress.match, state.acknowledged.get(progress.id) ?? 0),",
         replace: "acknowledged: Math.max(progress.next - 1, state.acknowledged.get(progress.id) ?? 0),",
       },
@@ -742,7 +742,7 @@ export const mutations: readonly Mutation[] = [
     name: "a node that has lost data does not come back",
     rule: "T3: it comes back as a new incarnation",
     identities: "drawn",
-    patches: [{ file: "src/node/alarms.ts", find: "() => onLost?.(lost),", replace: "() => {}," }],
+    patches: [{ file: "src/node/health/alarms.ts", find: "() => onLost?.(lost),", replace: "() => {}," }],
   },
   {
     name: "the mark of a log's end outlives the log",
@@ -756,7 +756,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/leader.ts",
+        file: "src/raft/leader/leader.ts",
         find: 'return state.kind === "replicate" && match >= index && ackedRound >= round;',
         replace: "return true;",
       },
@@ -768,7 +768,7 @@ export const mutations: readonly Mutation[] = [
     identities: "drawn",
     patches: [
       {
-        file: "src/core/membership_change.ts",
+        file: "src/raft/membership/membership_change.ts",
         find: 'const wantsVote = former.role === "voter" || former.wantsVote === true;',
         replace: "const wantsVote = former.wantsVote === true;",
       },
@@ -778,6 +778,6 @@ export const mutations: readonly Mutation[] = [
     name: "the leader makes nobody a voter",
     rule: "T4: the leader promotes",
     identities: "drawn",
-    patches: [{ file: "src/core/leader.ts", find: "    this.#promoteNext();\n", replace: "" }],
+    patches: [{ file: "src/raft/leader/leader.ts", find: "    this.#promoteNext();\n", replace: "" }],
   },
 ];

@@ -1,9 +1,9 @@
-import { incarnationOf, nameOf } from "../../src/core/ids.js";
-import type { PeerAnswer, PeerRequest, Response } from "../../src/core/messages.js";
-import { misdirected } from "../../src/core/recipient.js";
-import { CairnError } from "../../src/errors.js";
-import type { Self } from "../../src/transport/peer_messages.js";
-import type { Peer, Transport, TransportEvents } from "../../src/transport/transport.js";
+import { CairnError } from "../../src/base/errors.js";
+import { incarnationOf, nameOf } from "../../src/base/ids.js";
+import type { Self } from "../../src/peers/protocol.js";
+import type { Peer, Transport, TransportEvents } from "../../src/peers/transport.js";
+import { misdirected } from "../../src/raft/membership/recipient.js";
+import type { PeerAnswer, PeerRequest, Response } from "../../src/raft/messages.js";
 import type { SimCluster } from "./cluster.js";
 import { SimInstall } from "./install_stream.js";
 import { SimIntroductions } from "./introductions.js";

@@ -1,8 +1,8 @@
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import type { Entry, SnapshotMeta } from "../../src/core/types.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import type { SessionLimits } from "../../src/machine/session_limits.js";
+import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import type { SessionLimits } from "../../src/machine/kv/session_limits.js";
 import type { ApplyResult } from "../../src/machine/state_machine.js";
+import type { Entry, SnapshotMeta } from "../../src/raft/types.js";
 
 /** Who is told what happens to a state. */
 export interface MachineObserver {

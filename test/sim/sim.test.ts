@@ -189,7 +189,7 @@ describe("one seed is one run", () => {
 });
 
 test("what is patched is what runs, and a patch that does not fit is refused", async () => {
-  const patch = { file: "src/core/quorum.ts", find: "voters / 2) + 1", replace: "voters / 2)" };
+  const patch = { file: "src/raft/membership/quorum.ts", find: "voters / 2) + 1", replace: "voters / 2)" };
   const results = await runSimulation({ patches: [patch], seeds: 10 });
   expect(failures(results).length).toBeGreaterThan(0);
   const unfit = { ...patch, find: "nothing that is there" };

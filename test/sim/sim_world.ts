@@ -1,5 +1,5 @@
-import type { LostData } from "../../src/core/state.js";
 import type { World } from "../../src/daemon/world.js";
+import type { LostData } from "../../src/raft/state.js";
 import type { Introducer } from "../../src/server/introducer.js";
 import type { SimNetwork } from "./network.js";
 import type { RunningNode, SimNode } from "./sim_node.js";

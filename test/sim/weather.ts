@@ -1,5 +1,9 @@
-import { limits } from "../../src/core/limits.js";
-import { DEFAULT_SESSION_LIMITS, largestSessionBytes, type SessionLimits } from "../../src/machine/session_limits.js";
+import { limits } from "../../src/base/limits.js";
+import {
+  DEFAULT_SESSION_LIMITS,
+  largestSessionBytes,
+  type SessionLimits,
+} from "../../src/machine/kv/session_limits.js";
 import type { ClientWeather } from "./clients.js";
 import type { DiskWeather } from "./disk.js";
 import type { NetworkWeather } from "./network.js";

@@ -2,11 +2,11 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { checkId } from "../../src/arguments.js";
+import { checkId } from "../../src/base/arguments.js";
+import { membershipCodec } from "../../src/encoding/membership.js";
 import { CairnNode } from "../../src/node/node.js";
-import { openKeyValueMachine } from "../../src/server/open_machine.js";
+import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { checkMembers, DataDirectory } from "../../src/storage/data_dir.js";
-import { membershipCodec } from "../../src/storage/membership_message.js";
 import { failure } from "../support/conditions.js";
 import { FaultyFileSystem } from "../support/faulty_fs.js";
 

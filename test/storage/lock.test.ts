@@ -5,10 +5,10 @@ import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import type { CairnError } from "../../src/errors.js";
-import { type FileSystem, nodeFileSystem } from "../../src/storage/fs.js";
-import { livenessAt, systemBoot } from "../../src/storage/liveness.js";
+import type { CairnError } from "../../src/base/errors.js";
 import { DirectoryLock } from "../../src/storage/lock.js";
+import { type FileSystem, nodeFileSystem } from "../../src/system/fs.js";
+import { livenessAt, systemBoot } from "../../src/system/liveness.js";
 import { deferred, failure } from "../support/conditions.js";
 import { FaultyFileSystem } from "../support/faulty_fs.js";
 

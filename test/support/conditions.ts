@@ -1,6 +1,6 @@
 import { expect } from "vitest";
-import { CairnError, type CairnErrorCode } from "../../src/errors.js";
-import type { Clock } from "../../src/node/clock.js";
+import { CairnError, type CairnErrorCode } from "../../src/base/errors.js";
+import type { Clock } from "../../src/system/clock.js";
 
 /** How long a condition may take to come true before the test fails, in milliseconds. */
 const PATIENCE_MS = 20_000;

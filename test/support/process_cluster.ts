@@ -6,8 +6,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import { AdminService, type GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
-import { CairnError } from "../../src/errors.js";
-import { type Client, openChannel, type SharedChannel } from "../../src/transport/bridge_client.js";
+import { CairnError } from "../../src/base/errors.js";
+import { type Client, openChannel, type SharedChannel } from "../../src/rpc/client.js";
 import { type Exit, type RunningNode, startNode } from "./processes.js";
 
 /** How long something may take to come about in a cluster, in milliseconds. A bound, not a pause. */

@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/pro
 import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { fromWriteError, nodeFileSystem as fs, writeSmallFile } from "../../src/storage/fs.js";
+import { fromWriteError, nodeFileSystem as fs, writeSmallFile } from "../../src/system/fs.js";
 import { failure } from "../support/conditions.js";
 
 async function temporaryDirectory(): Promise<string> {

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { nonEmpty, wholeNumber } from "./options.js";
+import { nonEmpty, wholeNumber } from "../options/options.js";
 
 export interface ClusterOptions {
   readonly data: string;

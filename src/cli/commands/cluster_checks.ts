@@ -1,12 +1,12 @@
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import type { Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import { DataDirectory } from "../storage/data_dir.js";
-import { nodeFileSystem } from "../storage/fs.js";
+import { CairnError } from "../../base/errors.js";
+import type { Membership } from "../../raft/types.js";
+import { DataDirectory } from "../../storage/data_dir.js";
+import { nodeFileSystem } from "../../system/fs.js";
+import { memberList } from "../options/cluster_ids.js";
 import type { ClusterOptions } from "./cluster.js";
-import { memberList } from "./cluster_ids.js";
 
 // The complaints of a node speak of its own flags. `cairn cluster` finds what a person can get wrong before it starts any.
 

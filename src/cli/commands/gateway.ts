@@ -1,9 +1,9 @@
 import { once } from "node:events";
 import { Command, Option } from "commander";
-import { exitCodes } from "./exit_codes.js";
-import type { LogLevel } from "./log.js";
-import { logLevelOption, namedAddresses, wholeNumber } from "./options.js";
-import { untilSignal } from "./signals.js";
+import { logLevelOption, namedAddresses, wholeNumber } from "../options/options.js";
+import { exitCodes } from "../output/exit_codes.js";
+import type { LogLevel } from "../output/log.js";
+import { untilSignal } from "../output/signals.js";
 
 interface GatewayCommandOptions {
   dataDir?: string;
@@ -35,9 +35,9 @@ export function gatewayCommand(): Command {
 
 async function gateway(options: GatewayCommandOptions): Promise<void> {
   const [{ Gateway }, { OwnNodes, RunningNodes }, { standardErrorLogger }] = await Promise.all([
-    import("../gateway/gateway.js"),
-    import("../gateway/nodes.js"),
-    import("./log.js"),
+    import("../../gateway/gateway.js"),
+    import("../../gateway/nodes.js"),
+    import("../output/log.js"),
   ]);
   const logger = standardErrorLogger(options.logLevel);
   const complain = (text: string) => void process.stderr.write(`cairn gateway: ${text}\n`);

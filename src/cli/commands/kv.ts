@@ -1,11 +1,11 @@
 import { Command, Option } from "commander";
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import type { CairnClient, Expected, KeyValue, StoredValue } from "../index.js";
-import { exitCodes } from "./exit_codes.js";
-import { endpointsOption, wholeNumber } from "./options.js";
-import { print } from "./output.js";
-import { no } from "./report.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { CairnClient, Expected, KeyValue, StoredValue } from "../../index.js";
+import { endpointsOption, wholeNumber } from "../options/options.js";
+import { exitCodes } from "../output/exit_codes.js";
+import { print } from "../output/output.js";
+import { no } from "../output/report.js";
 
 interface Common {
   readonly endpoints: readonly string[];
@@ -88,7 +88,7 @@ async function withClient(
   { endpoints, timeoutMs }: Common,
   act: (client: CairnClient) => Promise<number>,
 ): Promise<void> {
-  const { CairnClient } = await import("../client/client.js");
+  const { CairnClient } = await import("../../client/client.js");
   const client = new CairnClient({ endpoints, timeoutMs });
   try {
     process.exitCode = await act(client);

@@ -1,8 +1,8 @@
 import { Command } from "commander";
-import { CairnError } from "../errors.js";
-import type { AdminClient } from "./cluster_admin.js";
-import { type OperatorOptions, operatorCommand, printResult, withCluster } from "./operator.js";
-import { idText } from "./options.js";
+import { CairnError } from "../../base/errors.js";
+import type { AdminClient } from "../../client/admin/cluster_admin.js";
+import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
+import { idText } from "../options/options.js";
 
 /** How long the leader may take to say that it leads, in milliseconds. */
 const ANSWER_MS = 2_000;

@@ -1,11 +1,11 @@
 import { Command } from "commander";
-import type { ClusterMember } from "../client/status.js";
-import type { ClusterAdmin } from "./cluster_admin.js";
-import { type OperatorOptions, operatorCommand, printResult, withCluster } from "./operator.js";
-import { address, idText, wholeNumber } from "./options.js";
-import { table } from "./table.js";
+import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
+import type { ClusterMember } from "../../client/status.js";
+import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
+import { address, idText, wholeNumber } from "../options/options.js";
+import { table } from "../output/table.js";
 
-type Members = typeof import("./members.js");
+type Members = typeof import("../../client/admin/members.js");
 
 interface PromoteOptions extends OperatorOptions {
   readonly waitMs: number;
@@ -45,7 +45,9 @@ async function show(
   options: OperatorOptions,
   work: (cluster: ClusterAdmin, members: Members) => Promise<ClusterMember[]>,
 ): Promise<void> {
-  const members = await withCluster(options, async (cluster) => work(cluster, await import("./members.js")));
+  const members = await withCluster(options, async (cluster) =>
+    work(cluster, await import("../../client/admin/members.js")),
+  );
   const rows = members.map(({ id, address: at, role }) => [id, at, role]);
   await printResult(options, { members }, table(["ID", "ADDRESS", "ROLE"], rows));
 }

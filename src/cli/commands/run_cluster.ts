@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { ClusterAdmin } from "../../client/admin/cluster_admin.js";
+import { memberList } from "../options/cluster_ids.js";
+import { exitCodes } from "../output/exit_codes.js";
+import { type StopReason, untilSignal } from "../output/signals.js";
 import type { ClusterOptions } from "./cluster.js";
-import { ClusterAdmin } from "./cluster_admin.js";
 import { checkCluster, clusterMembers, dataOf } from "./cluster_checks.js";
-import { memberList } from "./cluster_ids.js";
-import { exitCodes } from "./exit_codes.js";
-import { type StopReason, untilSignal } from "./signals.js";
 
 /** How long a node may take to stop before it is killed, in milliseconds. */
 const STOP_PATIENCE_MS = 10_000;

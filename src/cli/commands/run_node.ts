@@ -1,18 +1,18 @@
-import type { Claim } from "../daemon/claim.js";
-import type { MemberEvent } from "../daemon/events.js";
-import { handOver, launch } from "../daemon/launch.js";
-import type { Member } from "../daemon/member.js";
-import { CairnError } from "../errors.js";
-import type { Logger } from "../node/logger.js";
-import type { KeyValueNode } from "../server/key_value_node.js";
-import { keyValueServices } from "../server/key_value_services.js";
-import { openKeyValueMachine } from "../server/open_machine.js";
-import { exitCodes } from "./exit_codes.js";
-import { standardErrorLogger } from "./log.js";
-import { type EventContext, eventJson, eventText, isTrouble } from "./member_events.js";
-import { reportFatal } from "./report.js";
-import { untilSignal } from "./signals.js";
-import type { StartSettings } from "./start_settings.js";
+import { CairnError } from "../../base/errors.js";
+import type { Claim } from "../../daemon/claim.js";
+import type { MemberEvent } from "../../daemon/events.js";
+import { handOver, launch } from "../../daemon/launch.js";
+import type { Member } from "../../daemon/member.js";
+import type { KeyValueNode } from "../../server/kv/key_value_node.js";
+import { keyValueServices } from "../../server/kv/key_value_services.js";
+import { openKeyValueMachine } from "../../server/kv/open_machine.js";
+import type { Logger } from "../../system/logger.js";
+import type { StartSettings } from "../options/start_settings.js";
+import { exitCodes } from "../output/exit_codes.js";
+import { standardErrorLogger } from "../output/log.js";
+import { type EventContext, eventJson, eventText, isTrouble } from "../output/member_events.js";
+import { reportFatal } from "../output/report.js";
+import { untilSignal } from "../output/signals.js";
 
 /** How long a start that a signal is to end may still take, in milliseconds. */
 const START_PATIENCE_MS = 2_000;

@@ -1,5 +1,5 @@
 import { Command, Option } from "commander";
-import { limits } from "../core/limits.js";
+import { limits } from "../../base/limits.js";
 import {
   address,
   addressList,
@@ -12,9 +12,9 @@ import {
   nonEmpty,
   wholeNumber,
   wholeNumberOrOff,
-} from "./options.js";
-import { reportAsJson } from "./report.js";
-import { lostDiskModes, type StartOptions, settingsOf } from "./start_settings.js";
+} from "../options/options.js";
+import { lostDiskModes, type StartOptions, settingsOf } from "../options/start_settings.js";
+import { reportAsJson } from "../output/report.js";
 
 const ANY = limits.countMax;
 

@@ -1,12 +1,12 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { Command } from "commander";
-import { CairnError } from "../errors.js";
-import { exitCodes } from "./exit_codes.js";
-import { type OperatorOptions, operatorCommand, withCluster } from "./operator.js";
-import { wholeNumber } from "./options.js";
-import { print } from "./output.js";
-import { report } from "./report.js";
-import { untilSignal } from "./signals.js";
+import { CairnError } from "../../base/errors.js";
+import { type OperatorOptions, operatorCommand, withCluster } from "../options/operator.js";
+import { wholeNumber } from "../options/options.js";
+import { exitCodes } from "../output/exit_codes.js";
+import { print } from "../output/output.js";
+import { report } from "../output/report.js";
+import { untilSignal } from "../output/signals.js";
 
 interface StatusOptions extends OperatorOptions {
   readonly watch?: true;
@@ -27,7 +27,7 @@ export function statusCommand(): Command {
     .option("--interval-ms <n>", "pause between two looks", wholeNumber(100, 3_600_000), 1_000)
     .addHelpText("after", HELP)
     .action(async (options: StatusOptions) => {
-      const { clusterStatus, statusText } = await import("./cluster_status.js");
+      const { clusterStatus, statusText } = await import("../output/cluster_status.js");
       const hasLeader = await withCluster(options, async (cluster) => {
         const look = async () => {
           const status = await clusterStatus(cluster);

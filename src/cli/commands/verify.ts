@@ -1,9 +1,9 @@
 import { Command } from "commander";
-import { hex } from "../storage/snapshots/format.js";
-import { exitCodes } from "./exit_codes.js";
-import { type OperatorOptions, operatorCommand, printResult, withCluster } from "./operator.js";
-import { idText } from "./options.js";
-import { table } from "./table.js";
+import { hex } from "../../encoding/snapshot_format.js";
+import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
+import { idText } from "../options/options.js";
+import { exitCodes } from "../output/exit_codes.js";
+import { table } from "../output/table.js";
 
 interface VerifyOptions extends OperatorOptions {
   readonly node?: string;

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Membership } from "../core/types.js";
+import type { Membership } from "../../raft/types.js";
 
 /** Members as --cluster names them: n1=host:port. */
 export function memberList(members: Membership): string[] {

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
-import type { ClusterAdmin } from "./cluster_admin.js";
+import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
+import { print } from "../output/output.js";
 import { endpointsOption } from "./options.js";
-import { print } from "./output.js";
 
 /** What every command that talks to a running cluster takes. */
 export interface OperatorOptions {
@@ -19,7 +19,7 @@ export async function withCluster<Result>(
   { endpoints }: OperatorOptions,
   work: (cluster: ClusterAdmin) => Promise<Result>,
 ): Promise<Result> {
-  const { ClusterAdmin } = await import("./cluster_admin.js");
+  const { ClusterAdmin } = await import("../../client/admin/cluster_admin.js");
   const cluster = new ClusterAdmin(endpoints);
   try {
     return await work(cluster);

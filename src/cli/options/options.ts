@@ -1,8 +1,8 @@
 import { InvalidArgumentError, Option } from "commander";
-import { isId } from "../core/ids.js";
-import { limits } from "../core/limits.js";
-import { isAddress } from "../transport/addresses.js";
-import { type LogLevel, logLevels } from "./log.js";
+import { isAddress } from "../../base/addresses.js";
+import { isId } from "../../base/ids.js";
+import { limits } from "../../base/limits.js";
+import { type LogLevel, logLevels } from "../output/log.js";
 
 /** A whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number): (text: string) => number {

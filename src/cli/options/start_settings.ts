@@ -1,12 +1,12 @@
 import type { Command } from "commander";
-import { isId } from "../core/ids.js";
-import type { ElectionMode, ReadMode } from "../core/timing.js";
-import type { Membership } from "../core/types.js";
-import type { SnapshotPolicy } from "../node/auto_snapshot.js";
-import type { SnapshotCompression } from "../transport/install_messages.js";
+import { isId } from "../../base/ids.js";
+import type { SnapshotPolicy } from "../../node/snapshots/policy.js";
+import type { SnapshotCompression } from "../../peers/install/install_messages.js";
+import type { ElectionMode, ReadMode } from "../../raft/timing.js";
+import type { Membership } from "../../raft/types.js";
+import type { LogLevel } from "../output/log.js";
 import { derivedClusterId, memberList } from "./cluster_ids.js";
 import { applyConfigFile } from "./config_file.js";
-import type { LogLevel } from "./log.js";
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 

@@ -4,10 +4,10 @@ import {
   NodeRole,
   ProgressState,
   SnapshotReason,
-} from "../../gen/cairn/v1/admin_pb.js";
-import { CairnError } from "../errors.js";
-import { membershipFromMessage } from "../storage/membership_message.js";
-import type { ClusterAdmin } from "./cluster_admin.js";
+} from "../../../gen/cairn/v1/admin_pb.js";
+import { CairnError } from "../../base/errors.js";
+import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
+import { membershipFromMessage } from "../../encoding/membership.js";
 import { type HealthReport, healthOf, type LogSyncReport, logSyncOf, logSyncText } from "./member_health.js";
 import { table } from "./table.js";
 

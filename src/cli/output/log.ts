@@ -1,5 +1,5 @@
 import { createRequire } from "node:module";
-import type { Logger } from "../node/logger.js";
+import type { Logger } from "../../system/logger.js";
 
 /** What a log on standard error holds: each level also what those before it hold. */
 export const logLevels = ["silent", "error", "warn", "info", "debug"] as const;

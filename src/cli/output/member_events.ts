@@ -1,4 +1,4 @@
-import type { MemberEvent } from "../daemon/events.js";
+import type { MemberEvent } from "../../daemon/events.js";
 
 /** Of whom an event tells. */
 export interface EventContext {

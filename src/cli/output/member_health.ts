@@ -1,5 +1,5 @@
-import { type GetStatusResponse, HealthVerdict } from "../../gen/cairn/v1/admin_pb.js";
-import { healthVerdicts, type HealthVerdict as Verdict } from "../node/health.js";
+import { type GetStatusResponse, HealthVerdict } from "../../../gen/cairn/v1/admin_pb.js";
+import { healthVerdicts, type HealthVerdict as Verdict } from "../../node/health/health.js";
 
 /** How a member does, as it and its leader say. */
 export interface HealthReport {

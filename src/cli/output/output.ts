@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
 
 // Standard output and standard error may be closed at any time: `cairn kv range | head` is no failure.
 

@@ -1,5 +1,5 @@
 import type { CommanderError } from "commander";
-import { CairnError, type CairnErrorCode, hasCode } from "../errors.js";
+import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
 import { exitCodes } from "./exit_codes.js";
 
 /** What a user can do about an error of this code. Messages say more where more is known. */

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
 import { print } from "./output.js";
 
 /** Stands for standard output where a file is asked for. */

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { CairnError } from "../errors.js";
-import { type Client, openChannel, type SharedChannel } from "../transport/bridge_client.js";
+import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { type Client, openChannel, type SharedChannel } from "../../rpc/client.js";
 import { ClusterView, type StatusAnswer } from "./cluster_view.js";
 
 /** How long a node may take to say where it stands, in milliseconds. */

@@ -1,5 +1,5 @@
-import type { GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
-import { CairnError } from "../errors.js";
+import type { GetStatusResponse } from "../../../gen/cairn/v1/admin_pb.js";
+import { CairnError } from "../../base/errors.js";
 
 /** What a node says of itself, or why it does not. */
 export type StatusAnswer =

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
-import type { Membership } from "../../gen/cairn/v1/storage_pb.js";
-import { type ClusterMember, membersOf } from "../client/status.js";
-import { hasCode } from "../errors.js";
+import type { Membership } from "../../../gen/cairn/v1/storage_pb.js";
+import { hasCode } from "../../base/errors.js";
+import { type ClusterMember, membersOf } from "../status.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
 
 /** Pause between two looks at a learner that is catching up, in milliseconds. */

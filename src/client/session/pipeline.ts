@@ -1,10 +1,10 @@
-import type { ResponseHeader, SessionAnswer } from "../../gen/cairn/v1/kv_pb.js";
-import type { Clock } from "../clock.js";
-import { limits } from "../core/limits.js";
-import { CairnError, type CairnErrorCode } from "../errors.js";
-import type { SharedChannel } from "../transport/bridge_client.js";
-import type { ChannelPool } from "../transport/channel_pool.js";
-import { AbortWatch } from "./abort_watch.js";
+import type { ResponseHeader, SessionAnswer } from "../../../gen/cairn/v1/kv_pb.js";
+import { CairnError, type CairnErrorCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { ChannelPool } from "../../rpc/channel_pool.js";
+import type { SharedChannel } from "../../rpc/client.js";
+import type { Clock } from "../../system/clock.js";
+import { AbortWatch } from "../abort_watch.js";
 import {
   Call,
   type CallAnswer,
@@ -15,12 +15,12 @@ import {
   gaveUp,
   sentByForgotten,
   type Turn,
-} from "./call.js";
-import { CallQueue, type QueueRoom } from "./call_queue.js";
+} from "../call.js";
+import { CallQueue, type QueueRoom } from "../call_queue.js";
+import { hintOf, type LeaderSearch, notLeader } from "../leader_search.js";
+import type { CallOptions } from "../options.js";
+import { afterAwake } from "../patient_timer.js";
 import { type ClientIdentity, identitySince } from "./identity.js";
-import { hintOf, type LeaderSearch, notLeader } from "./leader_search.js";
-import type { CallOptions } from "./options.js";
-import { afterAwake } from "./patient_timer.js";
 import { SessionLink } from "./session_link.js";
 import { WriteWindow } from "./write_window.js";
 

@@ -1,19 +1,19 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
+import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import {
   KeyValueService,
   type ResponseHeader,
   type SessionAnswer,
   type SessionRequestSchema,
   type SessionResponse,
-} from "../../gen/cairn/v1/kv_pb.js";
-import type { Clock } from "../clock.js";
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import type { BidiStream, SharedChannel } from "../transport/bridge_client.js";
-import type { Call } from "./call.js";
-import { notLeader } from "./leader_search.js";
-import { afterAwake } from "./patient_timer.js";
+} from "../../../gen/cairn/v1/kv_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { BidiStream, SharedChannel } from "../../rpc/client.js";
+import type { Clock } from "../../system/clock.js";
+import type { Call } from "../call.js";
+import { notLeader } from "../leader_search.js";
+import { afterAwake } from "../patient_timer.js";
 
 /** A node that has been asked and says nothing for so long, in ms, is asked whether it still leads: it may hang, or have lost the cluster. */
 const SILENCE_MS = 1_000;

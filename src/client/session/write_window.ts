@@ -1,4 +1,4 @@
-import { limits } from "../core/limits.js";
+import { limits } from "../../base/limits.js";
 
 /**
  * The writes of a client that the cluster must remember the answers to: from the oldest that is not done on. The cluster remembers the

@@ -1,11 +1,11 @@
-import { checkFunction, checkObject, checkSignal, checkText, checkWholeNumber } from "../../arguments.js";
-import { CairnError } from "../../errors.js";
+import { checkFunction, checkObject, checkSignal, checkText, checkWholeNumber } from "../../base/arguments.js";
+import { CairnError } from "../../base/errors.js";
 import type { StateMachine } from "../../machine/state_machine.js";
 import { rethrow } from "../../node/ending.js";
-import { type Logger, silentLogger } from "../../node/logger.js";
 import type { CairnNode } from "../../node/node.js";
-import type { Committed } from "../../node/proposals.js";
-import { ownMachineServices } from "../../server/own_machine_services.js";
+import type { Committed } from "../../node/requests/proposals.js";
+import { ownMachineServices } from "../../server/machine/services.js";
+import { type Logger, silentLogger } from "../../system/logger.js";
 import { handOver, launch } from "../launch.js";
 import type { Member } from "../member.js";
 import { type ClusterEvent, type LeaderEvent, lagOf, NodeWatch } from "./cluster_events.js";

@@ -1,5 +1,5 @@
-import type { Membership } from "../../core/types.js";
-import type { LastSnapshot } from "../../node/snapshot_reason.js";
+import type { LastSnapshot } from "../../node/snapshots/reason.js";
+import type { Membership } from "../../raft/types.js";
 import type { MemberEvent } from "../events.js";
 import type { MemberNode } from "../world.js";
 

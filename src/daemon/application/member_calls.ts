@@ -1,14 +1,14 @@
 import { MachineService } from "../../../gen/cairn/v1/machine_pb.js";
-import { CairnError, type CairnErrorCode } from "../../errors.js";
+import { CairnError, type CairnErrorCode } from "../../base/errors.js";
 import type { StateMachine } from "../../machine/state_machine.js";
 import type { CairnNode } from "../../node/node.js";
-import type { Committed } from "../../node/proposals.js";
-import { checkFitsEntry } from "../../node/refusals.js";
-import { waitFor } from "../../node/waiter.js";
+import type { Committed } from "../../node/requests/proposals.js";
+import { checkFitsEntry } from "../../node/requests/refusals.js";
+import { waitFor } from "../../node/requests/waiter.js";
+import { peerChannelSettings } from "../../rpc/grpc_options.js";
+import { toIndex } from "../../rpc/message_counters.js";
 import { Forwarding } from "../../server/forwarding.js";
-import { decodedResult, type OwnMachine } from "../../server/own_machine.js";
-import { toIndex } from "../../transport/counters.js";
-import { peerChannelSettings } from "../../transport/grpc_options.js";
+import { decodedResult, type OwnMachine } from "../../server/machine/own_machine.js";
 import { Patience } from "./patience.js";
 import { SharedIndex } from "./shared_index.js";
 

@@ -1,11 +1,11 @@
-import { checkFunction, checkObject, checkOneOf, checkText, checkWholeNumber, invalid } from "../../arguments.js";
-import { CairnError } from "../../errors.js";
+import { isAddress } from "../../base/addresses.js";
+import { checkFunction, checkObject, checkOneOf, checkText, checkWholeNumber, invalid } from "../../base/arguments.js";
+import { CairnError } from "../../base/errors.js";
 import type { StateMachine } from "../../machine/state_machine.js";
 import type { CairnNode } from "../../node/node.js";
 import type { NodeOptions } from "../../node/options.js";
+import { checkOwnMachine, type OwnMachine } from "../../server/machine/own_machine.js";
 import type { MachineServices } from "../../server/machine_services.js";
-import { checkOwnMachine, type OwnMachine } from "../../server/own_machine.js";
-import { isAddress } from "../../transport/addresses.js";
 import type { Claim } from "../claim.js";
 import type { MemberEvent } from "../events.js";
 import type { LaunchOptions } from "../launch.js";

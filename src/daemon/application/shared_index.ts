@@ -1,8 +1,8 @@
 import type { MachineService } from "../../../gen/cairn/v1/machine_pb.js";
-import { limits } from "../../core/limits.js";
-import type { Client } from "../../transport/bridge_client.js";
-import type { CallSettings } from "../../transport/channel.js";
-import { toIndex } from "../../transport/counters.js";
+import { limits } from "../../base/limits.js";
+import type { CallSettings } from "../../rpc/channel.js";
+import type { Client } from "../../rpc/client.js";
+import { toIndex } from "../../rpc/message_counters.js";
 
 /**
  * Asks the leader for the index of linearizable reads: one call at a time, which serves all reads

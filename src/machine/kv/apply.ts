@@ -1,12 +1,12 @@
-import { type Command, CommandOutcome, type CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import { assert } from "../core/invariants.js";
-import type { Entry, LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { type Command, CommandOutcome, type CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import { assert } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
+import type { Entry, LogPosition } from "../../raft/types.js";
+import type { ApplyResult } from "../state_machine.js";
 import { commandResult, decodeCommand } from "./command.js";
 import { evaluate, type RecordStore } from "./evaluate.js";
 import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
-import type { ApplyResult } from "./state_machine.js";
 
 /** Applies entries to a key-value state, in order; the caller has checked them with {@link assertFollow} and keeps it all or nothing. */
 export function applyEntries(

@@ -8,11 +8,11 @@ import {
   type CompareAndSetOperation,
   type LoadOperation,
   type RequestId,
-} from "../../gen/cairn/v1/storage_pb.js";
-import { counterProblem } from "../core/counters.js";
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import { type Problem, problemOfKey, problemOfValue, tooLong } from "../key_checks.js";
+} from "../../../gen/cairn/v1/storage_pb.js";
+import { counterProblem } from "../../base/counters.js";
+import { CairnError } from "../../base/errors.js";
+import { type Problem, problemOfKey, problemOfValue, tooLong } from "../../base/key_checks.js";
+import { limits } from "../../base/limits.js";
 import { NEWEST_RULES } from "./session_limits.js";
 
 /**

@@ -4,7 +4,7 @@ import {
   type CommandResult,
   type CompareAndSetOperation,
   type LoadPair,
-} from "../../gen/cairn/v1/storage_pb.js";
+} from "../../../gen/cairn/v1/storage_pb.js";
 import { commandResult } from "./command.js";
 
 /** What the state holds for a key. */

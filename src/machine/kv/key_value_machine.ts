@@ -1,6 +1,6 @@
-import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
+import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import type { StateMachine } from "../state_machine.js";
 import type { KeyRecord } from "./evaluate.js";
-import type { StateMachine } from "./state_machine.js";
 
 /** A key with its record. */
 export interface KeyEntry extends KeyRecord {

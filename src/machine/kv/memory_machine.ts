@@ -1,6 +1,7 @@
-import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../../raft/types.js";
+import type { ApplyResult } from "../state_machine.js";
 import { applyEntries, assertFollow } from "./apply.js";
 import type { KeyRecord, RecordStore } from "./evaluate.js";
 import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from "./key_value_machine.js";
@@ -9,7 +10,6 @@ import { PayloadDecoder } from "./payload_decoder.js";
 import { PayloadView } from "./payload_view.js";
 import { DEFAULT_SESSION_LIMITS, FIRST_HEAD, type SessionLimits, type SessionsHead } from "./session_limits.js";
 import { type SessionHead, type SessionStore, SessionTable } from "./sessions.js";
-import type { ApplyResult } from "./state_machine.js";
 
 /** The key-value machine in memory: the reference that others are compared with, and the simulator's. Nothing of it is durable. */
 export class MemoryMachine implements KeyValueMachine {

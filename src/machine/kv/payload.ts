@@ -32,10 +32,10 @@
 // sessionValueBytes, and all sessions together count for at most sessionBytes. The applied index stands inside the payload so that a snapshot labelled with another
 // index than its state's is refused (etcd#13973).
 
-import { assertCount } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
-import type { LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { assertCount } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { LogPosition } from "../../raft/types.js";
 import type { KeyRecord } from "./evaluate.js";
 import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js";
 import type { SessionHead } from "./sessions.js";

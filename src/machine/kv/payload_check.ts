@@ -1,5 +1,5 @@
-import type { LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
+import type { LogPosition } from "../../raft/types.js";
 import { decodeResult } from "./command.js";
 import { PayloadDecoder } from "./payload_decoder.js";
 import { DEFAULT_SESSION_LIMITS } from "./session_limits.js";

@@ -1,6 +1,6 @@
-import { limits } from "../core/limits.js";
-import type { LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { LogPosition } from "../../raft/types.js";
 import type { KeyRecord } from "./evaluate.js";
 import { PAYLOAD_MAGIC, PREAMBLE_BYTES, partTag } from "./payload.js";
 import {

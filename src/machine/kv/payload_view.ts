@@ -1,10 +1,10 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { assert } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
-import type { LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { assert } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { LogPosition } from "../../raft/types.js";
+import type { StateView } from "../state_machine.js";
 import { encodePayload, type PayloadSource } from "./payload.js";
-import type { StateView } from "./state_machine.js";
 
 /** A captured key-value state. Its payload is made while it is read, a slice to a turn of the event loop. */
 export class PayloadView implements StateView {

@@ -1,4 +1,4 @@
-import { limits } from "../core/limits.js";
+import { limits } from "../../base/limits.js";
 
 // How much the cluster remembers of its clients, and by which rules: both are part of the log's meaning. Replicas that differ in them
 // drift apart.

@@ -1,5 +1,5 @@
-import { CommandOutcome, type CommandResult, type RequestId } from "../../gen/cairn/v1/storage_pb.js";
-import { assert } from "../core/invariants.js";
+import { CommandOutcome, type CommandResult, type RequestId } from "../../../gen/cairn/v1/storage_pb.js";
+import { assert } from "../../base/assert.js";
 import { commandResult, decodeResult, encodeResult, withoutValue } from "./command.js";
 import {
   answerBytes,

@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
 
 // Each row of the state's tables starts with a CRC32 over its kind, the length of its key, its key
 // and the rest of the row. So a flipped bit is noticed when the row is read, and so is a good row

@@ -1,10 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { crc32 } from "node:zlib";
-import { assert } from "../core/invariants.js";
-import { limits } from "../core/limits.js";
-import { hasCode, isShortage } from "../errors.js";
-import { type FileSystem, overwriteSmallFile, readSmallFile, writeSmallFile } from "../storage/fs.js";
-import { dataBytes, syncData } from "./lmdb_files.js";
+import { assert } from "../../base/assert.js";
+import { hasCode, isShortage } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { type FileSystem, overwriteSmallFile, readSmallFile, writeSmallFile } from "../../system/fs.js";
+import { dataBytes, syncData } from "./files.js";
 
 // What is in the directory of the state:
 //

@@ -1,6 +1,6 @@
 import { statfsSync } from "node:fs";
-import type { Entry } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
+import type { Entry } from "../../raft/types.js";
 
 /** Share of the free space that transactions may take until it is measured again, and for how long that holds, in milliseconds. */
 const SHARE = 1 / 8;

@@ -1,16 +1,16 @@
 import { statfsSync } from "node:fs";
 import { open, type RootDatabase, type Transaction } from "lmdb";
-import { limits } from "../core/limits.js";
-import type { LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import type { FileSystem } from "../storage/fs.js";
-import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./lmdb_checksums.js";
-import { LMDB_READERS, prepareExisting, prepareNew } from "./lmdb_files.js";
-import { decodeMark, encodeMark, MARK_KEY, type StateMark } from "./lmdb_mark.js";
-import { LmdbRecords } from "./lmdb_records.js";
-import { LmdbRoom } from "./lmdb_room.js";
-import { LmdbSessions } from "./lmdb_sessions.js";
-import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./lmdb_table.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { LogPosition } from "../../raft/types.js";
+import type { FileSystem } from "../../system/fs.js";
+import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./checksums.js";
+import { LmdbRoom } from "./disk_space.js";
+import { LMDB_READERS, prepareExisting, prepareNew } from "./files.js";
+import { decodeMark, encodeMark, MARK_KEY, type StateMark } from "./mark.js";
+import { LmdbRecords } from "./records.js";
+import { LmdbSessions } from "./sessions.js";
+import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./table.js";
 
 /**
  * One LMDB environment with a key-value state: tables for keys, sessions, answers, and the applied

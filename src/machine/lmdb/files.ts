@@ -1,6 +1,6 @@
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import type { File, FileSystem } from "../storage/fs.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { File, FileSystem } from "../../system/fs.js";
 
 /** File of an environment that holds everything. */
 const DATA_FILE = "data.mdb";

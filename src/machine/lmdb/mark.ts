@@ -1,5 +1,5 @@
-import type { LogPosition } from "../core/types.js";
-import { CHECKSUM_BYTES, DIGEST_BYTES, damagedState, StateDigest } from "./lmdb_checksums.js";
+import type { LogPosition } from "../../raft/types.js";
+import { CHECKSUM_BYTES, DIGEST_BYTES, damagedState, StateDigest } from "./checksums.js";
 
 /** How far a state is applied, and the digest of all that it holds at that point. */
 export interface StateMark extends LogPosition {

@@ -1,10 +1,10 @@
-import { LOG_START } from "../core/types.js";
-import { hasCode } from "../errors.js";
-import type { FileSystem } from "../storage/fs.js";
-import type { LmdbDirectory } from "./lmdb_directory.js";
-import { LmdbEnvironment } from "./lmdb_environment.js";
-import { dataFileOf, prepareExisting } from "./lmdb_files.js";
-import { proveData } from "./lmdb_proof.js";
+import { hasCode } from "../../base/errors.js";
+import { LOG_START } from "../../raft/types.js";
+import type { FileSystem } from "../../system/fs.js";
+import type { LmdbDirectory } from "./directory.js";
+import { LmdbEnvironment } from "./environment.js";
+import { dataFileOf, prepareExisting } from "./files.js";
+import { proveData } from "./proof.js";
 
 /** The view in force. */
 export interface OpenView {

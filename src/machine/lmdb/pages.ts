@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { damagedState } from "./lmdb_checksums.js";
+import { damagedState } from "./checksums.js";
 
 // LMDB's data file, as the version in use writes it (liblmdb/mdb.c: MDB_page_header, MDB_node,
 // MDB_ovpage, MDB_meta, MDB_db). All numbers are little-endian.

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { CHECKSUM_BYTES, keyChecksum, type RowKind, rowChecksum, rowKind, StateDigest } from "./lmdb_checksums.js";
-import { decodeMark, MARK_KEY, type StateMark } from "./lmdb_mark.js";
+import { CHECKSUM_BYTES, keyChecksum, type RowKind, rowChecksum, rowKind, StateDigest } from "./checksums.js";
+import { decodeMark, MARK_KEY, type StateMark } from "./mark.js";
 import {
   check,
   LARGE_BYTES,
@@ -13,7 +13,7 @@ import {
   TREE_BYTES,
   type Tree,
   treeOf,
-} from "./lmdb_pages.js";
+} from "./pages.js";
 
 /** Pages that are looked at before the event loop gets its turn. */
 const PAGES_PER_TURN = 256;

@@ -1,9 +1,9 @@
 import type { Transaction } from "lmdb";
-import { limits } from "../core/limits.js";
-import type { KeyRecord, RecordStore } from "./evaluate.js";
-import type { KeyEntry } from "./key_value_machine.js";
-import { CHECKSUM_BYTES, type Tally } from "./lmdb_checksums.js";
-import type { SealedTable } from "./lmdb_table.js";
+import { limits } from "../../base/limits.js";
+import type { KeyRecord, RecordStore } from "../kv/evaluate.js";
+import type { KeyEntry } from "../kv/key_value_machine.js";
+import { CHECKSUM_BYTES, type Tally } from "./checksums.js";
+import type { SealedTable } from "./table.js";
 
 /** A key's row: checksum, create version and version as little-endian doubles, then the value. */
 const CREATE_VERSION_AT = CHECKSUM_BYTES;

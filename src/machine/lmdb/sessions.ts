@@ -1,9 +1,9 @@
 import type { Transaction } from "lmdb";
-import { CHECKSUM_BYTES, type StateDigest } from "./lmdb_checksums.js";
-import type { SealedTable } from "./lmdb_table.js";
-import type { PayloadAnswer, PayloadSession } from "./payload.js";
-import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js";
-import type { SessionHead, SessionStore, StoredSession, StoredSessions } from "./sessions.js";
+import type { PayloadAnswer, PayloadSession } from "../kv/payload.js";
+import { FIRST_HEAD, type SessionsHead, sessionRules } from "../kv/session_limits.js";
+import type { SessionHead, SessionStore, StoredSession, StoredSessions } from "../kv/sessions.js";
+import { CHECKSUM_BYTES, type StateDigest } from "./checksums.js";
+import type { SealedTable } from "./table.js";
 
 // Rows of the two tables, each behind its checksum; numbers in keys are big-endian so that they
 // sort:

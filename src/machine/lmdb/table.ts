@@ -1,6 +1,6 @@
 import type { Database, Transaction } from "lmdb";
-import { CairnError } from "../errors.js";
-import { CHECKSUM_BYTES, damagedState, keyChecksum, type RowKind, rowChecksum, type Tally } from "./lmdb_checksums.js";
+import { CairnError } from "../../base/errors.js";
+import { CHECKSUM_BYTES, damagedState, keyChecksum, type RowKind, rowChecksum, type Tally } from "./checksums.js";
 
 export type LmdbTable = Database<Buffer, Uint8Array>;
 

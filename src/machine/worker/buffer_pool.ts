@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.js";
+import { CairnError } from "../../base/errors.js";
 
 /** Buffers that go out full and come back used up. There are never more than so many; who wants one when all are out waits. */
 export class BufferPool {

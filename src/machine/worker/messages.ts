@@ -1,8 +1,8 @@
-import { InvariantViolation } from "../../core/invariants.js";
-import type { LogPosition } from "../../core/types.js";
-import { CairnError, type CairnErrorCode } from "../../errors.js";
-import type { EncodedHeader, SnapshotMeasure } from "../../storage/snapshots/file_encoder.js";
-import type { SessionLimits } from "../session_limits.js";
+import { InvariantViolation } from "../../base/assert.js";
+import { CairnError, type CairnErrorCode } from "../../base/errors.js";
+import type { EncodedHeader, SnapshotMeasure } from "../../encoding/snapshot_file.js";
+import type { LogPosition } from "../../raft/types.js";
+import type { SessionLimits } from "../kv/session_limits.js";
 
 // What the main thread and the worker thread say to each other. All that is said about one thing to do has its number.
 //

@@ -1,10 +1,10 @@
-import { assert } from "../../core/invariants.js";
-import type { LogPosition } from "../../core/types.js";
-import { LmdbEnvironment } from "../lmdb_environment.js";
-import { roomForBlock } from "../lmdb_room.js";
-import { PayloadDecoder, type PayloadSink } from "../payload_decoder.js";
-import type { SessionLimits } from "../session_limits.js";
-import type { SessionHead } from "../sessions.js";
+import { assert } from "../../base/assert.js";
+import type { LogPosition } from "../../raft/types.js";
+import { PayloadDecoder, type PayloadSink } from "../kv/payload_decoder.js";
+import type { SessionLimits } from "../kv/session_limits.js";
+import type { SessionHead } from "../kv/sessions.js";
+import { roomForBlock } from "../lmdb/disk_space.js";
+import { LmdbEnvironment } from "../lmdb/environment.js";
 import { sentError, type TaskRequest } from "./messages.js";
 import type { Reply, ServedTask } from "./served_task.js";
 

@@ -1,10 +1,10 @@
-import { assert } from "../../core/invariants.js";
-import { limits } from "../../core/limits.js";
-import { type EncodedHeader, encodeFile, type SnapshotMeasure } from "../../storage/snapshots/file_encoder.js";
-import { damagedState, StateDigest } from "../lmdb_checksums.js";
-import { LmdbEnvironment, type LmdbSnapshot } from "../lmdb_environment.js";
-import type { StateMark } from "../lmdb_mark.js";
-import { encodePayload } from "../payload.js";
+import { assert } from "../../base/assert.js";
+import { limits } from "../../base/limits.js";
+import { type EncodedHeader, encodeFile, type SnapshotMeasure } from "../../encoding/snapshot_file.js";
+import { encodePayload } from "../kv/payload.js";
+import { damagedState, StateDigest } from "../lmdb/checksums.js";
+import { LmdbEnvironment, type LmdbSnapshot } from "../lmdb/environment.js";
+import type { StateMark } from "../lmdb/mark.js";
 import { BufferPool } from "./buffer_pool.js";
 import { sentError, type TaskRequest } from "./messages.js";
 import type { Reply, ServedTask } from "./served_task.js";

@@ -1,5 +1,5 @@
-import { assert } from "../../core/invariants.js";
-import { CairnError } from "../../errors.js";
+import { assert } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
 import { Exchange } from "./exchange.js";
 import { type RestoreTarget, restoreInWorker } from "./worker_restore.js";
 import { WorkerThread } from "./worker_thread.js";

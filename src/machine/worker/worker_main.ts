@@ -3,7 +3,7 @@
 
 import { setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
-import { assert } from "../../core/invariants.js";
+import { assert } from "../../base/assert.js";
 import { sentError, type TaskReply, type TaskRequest, type ToWorker } from "./messages.js";
 import { ServedRestore } from "./served_restore.js";
 import type { Reply, ServedTask } from "./served_task.js";

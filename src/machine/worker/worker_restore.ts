@@ -1,8 +1,8 @@
-import { assert } from "../../core/invariants.js";
-import { limits } from "../../core/limits.js";
-import type { LogPosition } from "../../core/types.js";
-import { blocksOf, unlessAborted } from "../payload_blocks.js";
-import type { SessionLimits } from "../session_limits.js";
+import { assert } from "../../base/assert.js";
+import { limits } from "../../base/limits.js";
+import type { LogPosition } from "../../raft/types.js";
+import { blocksOf, unlessAborted } from "../kv/payload_blocks.js";
+import type { SessionLimits } from "../kv/session_limits.js";
 import type { Exchange } from "./exchange.js";
 import type { TaskReply } from "./messages.js";
 

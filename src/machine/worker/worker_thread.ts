@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import { CairnError } from "../../errors.js";
+import { CairnError } from "../../base/errors.js";
 import type { FromWorker, TaskReply, ToWorker } from "./messages.js";
 
 /** The worker's file is beside this one in all that the build makes; beside the sources, which tests run, there is none to run. */

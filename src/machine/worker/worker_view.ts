@@ -1,8 +1,8 @@
-import { assert } from "../../core/invariants.js";
-import type { LogPosition } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
-import type { EncodedHeader, SnapshotMeasure } from "../../storage/snapshots/file_encoder.js";
-import { encodeHeader, type SnapshotHeader } from "../../storage/snapshots/header.js";
+import { assert } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
+import type { EncodedHeader, SnapshotMeasure } from "../../encoding/snapshot_file.js";
+import { encodeHeader, type SnapshotHeader } from "../../encoding/snapshot_header.js";
+import type { LogPosition } from "../../raft/types.js";
 import type { StateView } from "../state_machine.js";
 import type { Exchange } from "./exchange.js";
 

@@ -1,12 +1,12 @@
-import type { LostData } from "../core/state.js";
-import { type CairnError, hasCode } from "../errors.js";
-import type { DataDirectory } from "../storage/data_dir.js";
-import type { NodeHost } from "./host.js";
-import type { Logger } from "./logger.js";
-import type { Proposals } from "./proposals.js";
-import { outOfRoom } from "./refusals.js";
-import type { RoomKeeper } from "./room.js";
-import type { AppliedWaiters } from "./waiters.js";
+import { type CairnError, hasCode } from "../../base/errors.js";
+import type { LostData } from "../../raft/state.js";
+import type { DataDirectory } from "../../storage/data_dir.js";
+import type { Logger } from "../../system/logger.js";
+import type { RoomKeeper } from "../disk_full.js";
+import type { NodeHost } from "../host.js";
+import type { Proposals } from "../requests/proposals.js";
+import { outOfRoom } from "../requests/refusals.js";
+import type { AppliedWaiters } from "../requests/waiters.js";
 
 export interface AlarmSurroundings {
   readonly logger: Logger;

@@ -1,16 +1,16 @@
-import { CairnError } from "../errors.js";
-import type { StateMachine } from "../machine/state_machine.js";
-import type { Clock } from "./clock.js";
+import { CairnError } from "../../base/errors.js";
+import type { StateMachine } from "../../machine/state_machine.js";
+import type { Clock } from "../../system/clock.js";
+import type { Logger } from "../../system/logger.js";
+import type { RoomKeeper } from "../disk_full.js";
+import type { NodeHost } from "../host.js";
+import type { NodeOptions } from "../options.js";
+import type { Proposals } from "../requests/proposals.js";
+import type { AppliedWaiters } from "../requests/waiters.js";
+import type { OutgoingTransfer } from "../snapshots/send_queue.js";
 import { healthOf, type MemberHealth, memberFindings, ownFindings, type Pace } from "./health.js";
-import type { NodeHost } from "./host.js";
-import type { Logger } from "./logger.js";
 import { MemberWatch } from "./member_watch.js";
-import type { NodeOptions } from "./options.js";
-import type { Proposals } from "./proposals.js";
 import { RecentTimes } from "./recent_times.js";
-import type { RoomKeeper } from "./room.js";
-import type { OutgoingTransfer } from "./snapshot_outbox.js";
-import type { AppliedWaiters } from "./waiters.js";
 import { type LogSync, WriteWatch } from "./write_watch.js";
 
 export interface FitnessSurroundings {

@@ -1,8 +1,8 @@
-import { limits } from "../core/limits.js";
-import type { LostData } from "../core/state.js";
-import type { CairnError } from "../errors.js";
+import type { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { LostData } from "../../raft/state.js";
+import { outOfRoom } from "../requests/refusals.js";
 import type { MemberTimes } from "./member_watch.js";
-import { outOfRoom } from "./refusals.js";
 import type { LogSync } from "./write_watch.js";
 
 /**

@@ -1,6 +1,6 @@
-import type { ProgressInfo } from "../core/raft.js";
-import type { Clock } from "./clock.js";
-import type { OutgoingTransfer } from "./snapshot_outbox.js";
+import type { ProgressInfo } from "../../raft/raft.js";
+import type { Clock } from "../../system/clock.js";
+import type { OutgoingTransfer } from "../snapshots/send_queue.js";
 
 /** How a member has been doing, as its leader sees it. Times in milliseconds. */
 export interface MemberTimes {

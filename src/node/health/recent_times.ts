@@ -1,4 +1,4 @@
-import { limits } from "../core/limits.js";
+import { limits } from "../../base/limits.js";
 
 /** Slots that the time of {@link RecentTimes} is cut into. */
 const SLOTS = 12;

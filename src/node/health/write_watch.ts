@@ -1,6 +1,6 @@
-import { limits } from "../core/limits.js";
-import type { DiskState } from "../core/state.js";
-import type { Clock } from "./clock.js";
+import { limits } from "../../base/limits.js";
+import type { DiskState } from "../../raft/state.js";
+import type { Clock } from "../../system/clock.js";
 import { RecentTimes } from "./recent_times.js";
 
 /** How long the syncs of a node's log take, in milliseconds. */

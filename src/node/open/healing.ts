@@ -1,8 +1,8 @@
-import type { Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import type { SnapshotOffer } from "../storage/snapshots/snapshot_info.js";
-import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
-import type { WriteAheadLog } from "../storage/wal/wal.js";
+import { CairnError } from "../../base/errors.js";
+import type { Membership } from "../../raft/types.js";
+import type { SnapshotOffer } from "../../storage/snapshots/snapshot_info.js";
+import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
+import type { WriteAheadLog } from "../../storage/wal/wal.js";
 
 /** What a node lacks whose log does not go on from any good snapshot that it has. */
 export interface MissingSnapshot {
@@ -25,7 +25,7 @@ export type SnapshotTaker = (offer: SnapshotOffer, pieces: AsyncIterable<Uint8Ar
 /** Gets a snapshot from another member, and returns when one was taken. @throws CairnError, with which the start ends */
 export type SnapshotSource = (missing: MissingSnapshot, take: SnapshotTaker) => Promise<void>;
 
-/** There is a hole between the newest good snapshot and the log (rule 9). */
+/** There is a hole between the newest good snapshot and the log (R9). */
 export class HoleError extends CairnError {}
 
 /**
@@ -36,7 +36,7 @@ export class HoleError extends CairnError {}
  * is whole. What lies before that was committed when the log was trimmed, and a snapshot of any member holds committed entries only: of
  * two such snapshots at one index each stands for the other, and one at a higher index holds what one at a lower does. That the log begins
  * within or right behind the snapshot is checked before it is taken; where the log has less than the snapshot, or other entries, none of those was
- * committed, and the installation is finished as one is that a leader has sent (rules 4 and 8). The node takes no part in the cluster
+ * committed, and the installation is finished as one is that a leader has sent (R4 and R8). The node takes no part in the cluster
  * before all this is done.
  */
 export async function withoutHole<Result>(

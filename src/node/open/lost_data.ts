@@ -1,6 +1,6 @@
-import type { LostData } from "../core/state.js";
-import type { Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
+import type { LostData } from "../../raft/state.js";
+import type { Membership } from "../../raft/types.js";
 
 /**
  * A directory holds less than its node acknowledged (T3). The node must not take part in its cluster with it: a vote may be forgotten, too. It may

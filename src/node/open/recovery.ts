@@ -1,6 +1,9 @@
-import { limits } from "../core/limits.js";
-import type { LogStart } from "../core/log.js";
-import { changeProblem } from "../core/membership_rules.js";
+import { CairnError, hasCode, isShortage } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { membershipCodec } from "../../encoding/membership.js";
+import type { StateMachine } from "../../machine/state_machine.js";
+import type { LogStart } from "../../raft/log.js";
+import { changeProblem } from "../../raft/membership/membership_rules.js";
 import {
   INITIAL_HARD_STATE,
   type IndexedMembership,
@@ -9,21 +12,18 @@ import {
   type Member,
   type Membership,
   type SnapshotMeta,
-} from "../core/types.js";
-import { CairnError, hasCode, isShortage } from "../errors.js";
-import type { StateMachine } from "../machine/state_machine.js";
-import { DAMAGED_MEMBER } from "../storage/advice.js";
-import { type DataDirectory, DataDirectory as Directory } from "../storage/data_dir.js";
-import type { FileSystem } from "../storage/fs.js";
-import type { Identity } from "../storage/identity.js";
-import { membershipCodec } from "../storage/membership_message.js";
-import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
-import { type OpenedLog, WriteAheadLog } from "../storage/wal/wal.js";
+} from "../../raft/types.js";
+import { DAMAGED_MEMBER } from "../../storage/advice.js";
+import { type DataDirectory, DataDirectory as Directory } from "../../storage/data_dir.js";
+import type { Identity } from "../../storage/identity.js";
+import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
+import { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
+import { type OpenedLog, WriteAheadLog } from "../../storage/wal/wal.js";
+import type { FileSystem } from "../../system/fs.js";
+import type { Logger } from "../../system/logger.js";
+import type { MachineOpener } from "../options.js";
 import { HoleError, type MissingSnapshot, type SnapshotSource, snapshotTaker, withoutHole } from "./healing.js";
-import type { Logger } from "./logger.js";
 import { LostDataError } from "./lost_data.js";
-import type { MachineOpener } from "./options.js";
 import { pointInState, type StartingPoint } from "./starting_point.js";
 import type { NodeStorage } from "./storage.js";
 
@@ -161,7 +161,7 @@ async function checkStopMark(
 }
 
 /**
- * Where the node starts: at its newest snapshot, if the log goes on from that without a hole (rule 9), else in the state that fills it.
+ * Where the node starts: at its newest snapshot, if the log goes on from that without a hole (R9), else in the state that fills it.
  * @throws HoleError
  */
 async function startingPoint<Machine extends StateMachine>(
@@ -239,7 +239,7 @@ function addMembers(known: Map<string, Member>, members: Membership): void {
   for (const member of members) known.set(member.id, member);
 }
 
-/** A crash may have come between publishing an installed snapshot and making the log start at it (rules 4 and 8). */
+/** A crash may have come between publishing an installed snapshot and making the log start at it (R4 and R8). */
 async function finishInstall<Machine extends StateMachine>(
   storage: NodeStorage<Machine>,
   logger: Logger,

@@ -1,15 +1,15 @@
 import { randomUUID } from "node:crypto";
-import { checkId } from "../arguments.js";
-import { memberKey } from "../core/ids.js";
-import { limits } from "../core/limits.js";
-import { Raft } from "../core/raft.js";
-import type { StateMachine } from "../machine/state_machine.js";
-import { checkMembers } from "../storage/data_dir.js";
-import { nodeFileSystem } from "../storage/fs.js";
-import type { Identity } from "../storage/identity.js";
-import { membershipCodec } from "../storage/membership_message.js";
-import { silentLogger } from "./logger.js";
-import type { NodeOptions } from "./options.js";
+import { checkId } from "../../base/arguments.js";
+import { memberKey } from "../../base/ids.js";
+import { limits } from "../../base/limits.js";
+import { membershipCodec } from "../../encoding/membership.js";
+import type { StateMachine } from "../../machine/state_machine.js";
+import { Raft } from "../../raft/raft.js";
+import { checkMembers } from "../../storage/data_dir.js";
+import type { Identity } from "../../storage/identity.js";
+import { nodeFileSystem } from "../../system/fs.js";
+import { silentLogger } from "../../system/logger.js";
+import type { NodeOptions } from "../options.js";
 import { type Recovered, recover } from "./recovery.js";
 
 /** Brings a node's data back, by its options. @throws CairnError as {@link recover}, INVALID_ARGUMENT for options that no node can have */

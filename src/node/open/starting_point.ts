@@ -1,5 +1,5 @@
-import type { IndexedMembership, LogPosition, SnapshotMeta } from "../core/types.js";
-import type { WriteAheadLog } from "../storage/wal/wal.js";
+import type { IndexedMembership, LogPosition, SnapshotMeta } from "../../raft/types.js";
+import type { WriteAheadLog } from "../../storage/wal/wal.js";
 
 /** A place at or behind the log's start whose state and membership are known. */
 export interface StartingPoint {

@@ -1,8 +1,8 @@
-import { isShortage } from "../errors.js";
-import type { StateMachine } from "../machine/state_machine.js";
-import type { DataDirectory } from "../storage/data_dir.js";
-import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
-import type { WriteAheadLog } from "../storage/wal/wal.js";
+import { isShortage } from "../../base/errors.js";
+import type { StateMachine } from "../../machine/state_machine.js";
+import type { DataDirectory } from "../../storage/data_dir.js";
+import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
+import type { WriteAheadLog } from "../../storage/wal/wal.js";
 
 /** All that a node has on disk. */
 export interface NodeStorage<Machine extends StateMachine> {

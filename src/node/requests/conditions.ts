@@ -1,4 +1,4 @@
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
 /** Callers that wait for the node to be in some state. */

@@ -1,10 +1,10 @@
-import { checkId, checkText } from "../arguments.js";
-import type { MembershipChange } from "../core/membership_change.js";
-import type { IndexedMembership } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import { checkMembershipChange } from "./check_options.js";
+import { checkId, checkText } from "../../base/arguments.js";
+import { CairnError } from "../../base/errors.js";
+import type { MembershipChange } from "../../raft/membership/membership_change.js";
+import type { IndexedMembership } from "../../raft/types.js";
+import { checkMembershipChange } from "../check_options.js";
+import type { NodeHost } from "../host.js";
 import type { Conditions } from "./conditions.js";
-import type { NodeHost } from "./host.js";
 import type { Proposals } from "./proposals.js";
 import { refusal } from "./refusals.js";
 

@@ -1,4 +1,6 @@
-import { nameOf } from "../core/ids.js";
+import { CairnError } from "../../base/errors.js";
+import { nameOf } from "../../base/ids.js";
+import type { InstallOffer } from "../../peers/install/install_messages.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
@@ -11,15 +13,13 @@ import {
   type TimeoutNow,
   type TimeoutNowAnswer,
   type Unaddressed,
-} from "../core/messages.js";
-import { CairnError } from "../errors.js";
-import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
-import type { InstallOffer } from "../transport/install_messages.js";
-import type { NodeHost } from "./host.js";
+} from "../../raft/messages.js";
+import type { StagedSnapshot } from "../../storage/snapshots/staged_snapshot.js";
+import type { RoomKeeper } from "../disk_full.js";
+import type { NodeHost } from "../host.js";
+import type { ProtocolWatch } from "../protocol_watch.js";
 import { PendingAnswers } from "./pending_answers.js";
-import type { ProtocolWatch } from "./protocol_watch.js";
 import { checkFitsEntry, checkSender, outOfRoom } from "./refusals.js";
-import type { RoomKeeper } from "./room.js";
 
 /** What peers ask of this node, from its arrival to its answer. The doc comments are at {@link CairnNode}'s methods. */
 export class PeerRequests {

@@ -1,6 +1,6 @@
-import type { Entry, LogPosition } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import type { ApplyResult } from "../machine/state_machine.js";
+import { CairnError } from "../../base/errors.js";
+import type { ApplyResult } from "../../machine/state_machine.js";
+import type { Entry, LogPosition } from "../../raft/types.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
 /** What became of a proposal. */
@@ -59,7 +59,7 @@ export class Proposals<Result> {
     this.#failWhere((pending) => pending > index, "another leader's log took the place of this node's");
   }
 
-  /** Rule 12: a snapshot up to `index` took the place of the log; whether proposals below it are in there cannot be told. */
+  /** R12: a snapshot up to `index` took the place of the log; whether proposals below it are in there cannot be told. */
   overtaken(index: number): void {
     this.#failWhere((pending) => pending <= index, `a snapshot up to ${index} was installed over it`);
   }

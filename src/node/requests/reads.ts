@@ -1,7 +1,7 @@
-import type { NodeHost } from "./host.js";
+import type { NodeHost } from "../host.js";
+import type { Ticker } from "../ticker.js";
 import { PendingAnswers } from "./pending_answers.js";
 import { refusal } from "./refusals.js";
-import type { Ticker } from "./ticker.js";
 
 /** Linearizable reads that wait for the index at which they may be answered. */
 export class Reads {

@@ -1,10 +1,10 @@
 import { isUint8Array } from "node:util/types";
-import { invalid } from "../arguments.js";
-import { isMemberKey } from "../core/ids.js";
-import type { ProposalRefusal } from "../core/leader.js";
-import { limits } from "../core/limits.js";
-import type { Raft } from "../core/raft.js";
-import { CairnError } from "../errors.js";
+import { invalid } from "../../base/arguments.js";
+import { CairnError } from "../../base/errors.js";
+import { isMemberKey } from "../../base/ids.js";
+import { limits } from "../../base/limits.js";
+import type { ProposalRefusal } from "../../raft/leader/leader.js";
+import type { Raft } from "../../raft/raft.js";
 
 /** The state of a node that has to be said to those whom it refuses. */
 export type RefusingNode = Pick<Raft, "leader" | "lost" | "removedAt" | "membership">;

@@ -1,4 +1,4 @@
-import type { Clock } from "./clock.js";
+import type { Clock } from "../../system/clock.js";
 
 /** What was not used lately may be made up for, so that a timer that is late does not cost anything, in milliseconds. */
 const BURST_MS = 100;

@@ -1,6 +1,6 @@
 import { promisify } from "node:util";
 import { constants, deflateRaw, type InputType, inflateRaw, type ZlibOptions } from "node:zlib";
-import { CairnError } from "../errors.js";
+import { CairnError } from "../../base/errors.js";
 
 // Chunks of a snapshot are compressed each by itself (raft.proto, SnapshotChunk), in the thread pool.
 

@@ -1,16 +1,16 @@
-import { limits } from "../core/limits.js";
-import type { Raft } from "../core/raft.js";
-import type { SnapshotMeta } from "../core/types.js";
-import { CairnError, hasCode } from "../errors.js";
-import type { StateMachine, StateView } from "../machine/state_machine.js";
-import { Serial } from "../storage/serial.js";
-import { abortable } from "../storage/snapshots/abortable.js";
-import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import type { Clock } from "./clock.js";
-import type { Logger } from "./logger.js";
-import type { MachineOpener } from "./options.js";
-import type { SnapshotDone, SnapshotReason } from "./snapshot_reason.js";
-import type { NodeStorage } from "./storage.js";
+import { CairnError, hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { StateMachine, StateView } from "../../machine/state_machine.js";
+import type { Raft } from "../../raft/raft.js";
+import type { SnapshotMeta } from "../../raft/types.js";
+import { abortable } from "../../storage/snapshots/abortable.js";
+import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
+import type { Clock } from "../../system/clock.js";
+import type { Logger } from "../../system/logger.js";
+import { Serial } from "../../system/serial.js";
+import type { NodeStorage } from "../open/storage.js";
+import type { MachineOpener } from "../options.js";
+import type { SnapshotDone, SnapshotReason } from "./reason.js";
 
 /** When to take a snapshot, and how much log to keep behind it. */
 export interface SnapshotRequest {
@@ -220,7 +220,7 @@ export class Compactor<Machine extends StateMachine> {
   /** Returns the number of entries that left the log. `isNewest`: called when the core knows the snapshot to be the newest one. */
   async #trim(info: SnapshotInfo, keepLogBytes: number | undefined, isNewest: () => void): Promise<number> {
     const before = this.raft.log.boundary.index;
-    // The boundary may be above this snapshot by now: a newer one was installed meanwhile (rule 5).
+    // The boundary may be above this snapshot by now: a newer one was installed meanwhile (R5).
     const trimTo = Math.min(info.index, Math.max(before, this.#unpinned(this.#wanted(keepLogBytes, info.index))));
     if (!this.raft.snapshotTaken(info, trimTo)) return 0;
     isNewest();

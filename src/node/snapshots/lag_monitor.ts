@@ -1,10 +1,10 @@
-import { nameOf } from "../core/ids.js";
-import { limits } from "../core/limits.js";
-import type { ProgressInfo } from "../core/raft.js";
-import type { Clock } from "./clock.js";
-import type { Logger } from "./logger.js";
-import { sizeText } from "./sizes.js";
-import type { OutgoingTransfer } from "./snapshot_outbox.js";
+import { nameOf } from "../../base/ids.js";
+import { limits } from "../../base/limits.js";
+import type { ProgressInfo } from "../../raft/raft.js";
+import type { Clock } from "../../system/clock.js";
+import type { Logger } from "../../system/logger.js";
+import { sizeText } from "../sizes.js";
+import type { OutgoingTransfer } from "./send_queue.js";
 
 /** What {@link CatchUp} looks at. */
 export interface CatchUpOptions {

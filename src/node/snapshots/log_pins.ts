@@ -1,5 +1,5 @@
-import type { NodeHost } from "./host.js";
-import type { OutgoingTransfer } from "./snapshot_outbox.js";
+import type { NodeHost } from "../host.js";
+import type { OutgoingTransfer } from "./send_queue.js";
 
 /**
  * What of the log followers will need that are brought back by snapshot: what lies behind that snapshot. It is kept from when the transfer

@@ -1,8 +1,8 @@
-import { limits } from "../core/limits.js";
-import { CairnError, hasCode } from "../errors.js";
-import type { Clock } from "./clock.js";
-import type { Logger } from "./logger.js";
-import type { SnapshotTrigger } from "./snapshot_reason.js";
+import { CairnError, hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { Clock } from "../../system/clock.js";
+import type { Logger } from "../../system/logger.js";
+import type { SnapshotTrigger } from "./reason.js";
 
 /** When a node takes a snapshot without being asked: whatever comes first. `false` turns one off. */
 export interface SnapshotPolicy {

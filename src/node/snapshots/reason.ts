@@ -1,4 +1,4 @@
-import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
+import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 
 /**
  * What makes a node take a snapshot without being asked: see {@link SnapshotPolicy}. `missing`: the log goes on from no good snapshot,

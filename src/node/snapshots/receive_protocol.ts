@@ -1,10 +1,10 @@
-import type { InstallSnapshotAnswer } from "../core/messages.js";
-import type { Raft } from "../core/raft.js";
-import { CairnError } from "../errors.js";
-import type { InstallMessage, InstallOffer, InstallReply, OfferRefusal } from "../transport/install_messages.js";
+import { CairnError } from "../../base/errors.js";
+import type { InstallMessage, InstallOffer, InstallReply, OfferRefusal } from "../../peers/install/install_messages.js";
+import type { InstallSnapshotAnswer } from "../../raft/messages.js";
+import type { Raft } from "../../raft/raft.js";
+import type { Clock } from "../../system/clock.js";
 import { inflateChunk } from "./chunk_compression.js";
-import type { Clock } from "./clock.js";
-import { CANCELLED, IncomingSnapshot, type SnapshotInbox } from "./snapshot_inbox.js";
+import { CANCELLED, IncomingSnapshot, type SnapshotInbox } from "./receiver.js";
 
 /** How often the sender is told that what takes long is still under way, in milliseconds. */
 const STILL_BUSY_MS = 2_000;

@@ -1,12 +1,12 @@
-import { nameOf } from "../core/ids.js";
-import { type InstallSnapshotAnswer, leaderTermProblem } from "../core/messages.js";
-import type { Raft } from "../core/raft.js";
-import { CairnError, hasCode } from "../errors.js";
-import type { SnapshotReceiver } from "../storage/snapshots/receiver.js";
-import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
-import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
-import type { InstallChoice, InstallOffer, OfferRefusal } from "../transport/install_messages.js";
-import { checkSender } from "./refusals.js";
+import { CairnError, hasCode } from "../../base/errors.js";
+import { nameOf } from "../../base/ids.js";
+import type { InstallChoice, InstallOffer, OfferRefusal } from "../../peers/install/install_messages.js";
+import { type InstallSnapshotAnswer, leaderTermProblem } from "../../raft/messages.js";
+import type { Raft } from "../../raft/raft.js";
+import type { SnapshotReceiver } from "../../storage/snapshots/receiver.js";
+import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
+import type { StagedSnapshot } from "../../storage/snapshots/staged_snapshot.js";
+import { checkSender } from "../requests/refusals.js";
 
 /** What the inbox needs of its node. */
 export interface InboxNode {
@@ -217,7 +217,7 @@ export class IncomingSnapshot {
 
   /**
    * Takes the next bytes, sent in `leaderTerm`.
-   * @throws CairnError STALE_TERM when that is not the offer's term or a newer term has begun (rule 7); INVALID_ARGUMENT, CORRUPT,
+   * @throws CairnError STALE_TERM when that is not the offer's term or a newer term has begun (R7); INVALID_ARGUMENT, CORRUPT,
    * WRONG_CLUSTER or DISK_FULL as the receiver; CANCELLED when the transfer was ended
    */
   async write(leaderTerm: number, offset: number, data: Uint8Array): Promise<void> {

@@ -1,7 +1,7 @@
-import { nameOf } from "../core/ids.js";
-import type { SnapshotOutcome, SnapshotSend } from "../core/replication.js";
-import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./outgoing_snapshot.js";
+import { nameOf } from "../../base/ids.js";
+import type { SnapshotOutcome, SnapshotSend } from "../../raft/leader/replication.js";
+import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
+import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./sender.js";
 
 export interface SnapshotOutboxOptions extends OutgoingSnapshotOptions {
   /** The snapshot of a transfer that was interrupted is kept for so long, in milliseconds. */

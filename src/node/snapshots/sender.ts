@@ -1,15 +1,15 @@
-import { nameOf } from "../core/ids.js";
-import type { SnapshotOutcome, SnapshotSend } from "../core/replication.js";
-import { CairnError, type CairnErrorCode, hasCode } from "../errors.js";
-import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import type { SnapshotStore } from "../storage/snapshots/snapshot_store.js";
-import type { InstallReply, SnapshotCompression } from "../transport/install_messages.js";
-import type { InstallStream } from "../transport/transport.js";
+import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
+import { nameOf } from "../../base/ids.js";
+import type { InstallReply, SnapshotCompression } from "../../peers/install/install_messages.js";
+import type { InstallStream } from "../../peers/transport.js";
+import type { SnapshotOutcome, SnapshotSend } from "../../raft/leader/replication.js";
+import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
+import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
+import type { Clock } from "../../system/clock.js";
+import type { Logger } from "../../system/logger.js";
 import type { Bandwidth } from "./bandwidth.js";
 import { deflateChunk } from "./chunk_compression.js";
-import type { Clock } from "./clock.js";
-import type { Logger } from "./logger.js";
-import type { OutgoingTransfer } from "./snapshot_outbox.js";
+import type { OutgoingTransfer } from "./send_queue.js";
 
 export interface OutgoingSnapshotOptions {
   readonly id: string;

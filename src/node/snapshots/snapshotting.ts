@@ -1,21 +1,21 @@
-import { checkWholeNumber } from "../arguments.js";
-import { limits } from "../core/limits.js";
-import type { SnapshotOutcome as TransferOutcome } from "../core/replication.js";
-import { hasCode } from "../errors.js";
-import type { StateMachine } from "../machine/state_machine.js";
-import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import { AutoSnapshot, type SinceSnapshot } from "./auto_snapshot.js";
-import { CatchUp } from "./catch_up.js";
-import { checkSnapshotRequest } from "./check_options.js";
-import type { Clock } from "./clock.js";
+import { checkWholeNumber } from "../../base/arguments.js";
+import { hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { StateMachine } from "../../machine/state_machine.js";
+import type { SnapshotOutcome as TransferOutcome } from "../../raft/leader/replication.js";
+import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
+import type { Clock } from "../../system/clock.js";
+import type { Logger } from "../../system/logger.js";
+import { checkSnapshotRequest } from "../check_options.js";
+import type { NodeHost } from "../host.js";
+import type { NodeStorage } from "../open/storage.js";
+import type { NodeOptions } from "../options.js";
 import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
-import type { NodeHost } from "./host.js";
+import { CatchUp } from "./lag_monitor.js";
 import { LogPins } from "./log_pins.js";
-import type { Logger } from "./logger.js";
-import type { NodeOptions } from "./options.js";
-import type { OutgoingTransfer } from "./snapshot_outbox.js";
-import type { LastSnapshot, SnapshotReason } from "./snapshot_reason.js";
-import type { NodeStorage } from "./storage.js";
+import { AutoSnapshot, type SinceSnapshot } from "./policy.js";
+import type { LastSnapshot, SnapshotReason } from "./reason.js";
+import type { OutgoingTransfer } from "./send_queue.js";
 
 /** What of a node's options concerns snapshots. */
 export type SnapshottingOptions<Machine extends StateMachine> = Pick<

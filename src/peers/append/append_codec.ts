@@ -1,6 +1,6 @@
-import { nameOf } from "../core/ids.js";
-import type { Entry } from "../core/types.js";
-import { encodedEntryBytes, encodeEntry, fieldBytes, putField } from "../storage/wal/codec.js";
+import { nameOf } from "../../base/ids.js";
+import { encodedEntryBytes, encodeEntry, fieldBytes, putField } from "../../encoding/entry.js";
+import type { Entry } from "../../raft/types.js";
 
 // The protobuf message cairn.v1.AppendEntriesRequest, written out by hand: nothing is allocated per entry. The bytes are those that
 // protobuf-es writes.

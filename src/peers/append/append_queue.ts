@@ -1,6 +1,6 @@
-import { limits } from "../core/limits.js";
-import type { PeerAppend } from "../core/messages.js";
-import { entryBytes } from "../core/types.js";
+import { limits } from "../../base/limits.js";
+import type { PeerAppend } from "../../raft/messages.js";
+import { entryBytes } from "../../raft/types.js";
 
 interface Waiting {
   readonly message: PeerAppend;

@@ -1,13 +1,13 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { type AppendEntriesResponse, PeerHeaderSchema, RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { nameOf } from "../core/ids.js";
-import type { PeerAppend, PeerAppendAnswer } from "../core/messages.js";
-import { CairnError } from "../errors.js";
+import { type AppendEntriesResponse, PeerHeaderSchema, RaftService } from "../../../gen/cairn/v1/raft_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { nameOf } from "../../base/ids.js";
+import type { PeerAppend, PeerAppendAnswer } from "../../raft/messages.js";
+import type { Channel, ClientCall } from "../../rpc/channel.js";
+import { decodeMessage } from "../../rpc/codec.js";
+import { headerTo, type Self, toAppendAnswer } from "../protocol.js";
 import { encodeAppend } from "./append_codec.js";
 import { AppendQueue } from "./append_queue.js";
-import type { Channel, ClientCall } from "./channel.js";
-import { decodeMessage } from "./codec.js";
-import { headerTo, type Self, toAppendAnswer } from "./peer_messages.js";
 
 export interface AppendStreamEvents {
   answer(answer: PeerAppendAnswer): void;

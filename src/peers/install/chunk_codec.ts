@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { fieldBytes, putField } from "../storage/wal/codec.js";
+import { fieldBytes, putField } from "../../encoding/entry.js";
 import type { InstallMessage } from "./install_messages.js";
 
 // The protobuf message cairn.v1.InstallSnapshotRequest with a chunk, written out by hand: its data is copied once. The bytes are those that

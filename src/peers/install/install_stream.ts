@@ -1,10 +1,10 @@
-import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { openChannel } from "./bridge_client.js";
-import type { ChannelSettings } from "./channel.js";
+import { RaftService } from "../../../gen/cairn/v1/raft_pb.js";
+import type { ChannelSettings } from "../../rpc/channel.js";
+import { openChannel } from "../../rpc/client.js";
+import { offerRequest, type Self, toInstallReply } from "../protocol.js";
+import type { InstallStream, Peer } from "../transport.js";
 import { encodeChunk } from "./chunk_codec.js";
 import type { InstallMessage, InstallReply } from "./install_messages.js";
-import { offerRequest, type Self, toInstallReply } from "./peer_messages.js";
-import type { InstallStream, Peer } from "./transport.js";
 
 /**
  * A snapshot's transfer over a connection of its own: a heartbeat must never wait behind its chunks, neither here nor in the network. The

@@ -1,6 +1,6 @@
-import { nameOf } from "./ids.js";
+import { nameOf } from "../../base/ids.js";
+import type { RaftState } from "../state.js";
 import type { Replication } from "./replication.js";
-import type { RaftState } from "./state.js";
 
 /**
  * Leadership transfer (thesis section 3.10): the leader takes no more proposals, brings the target's log up to its own, and tells it to

@@ -1,17 +1,22 @@
-import { logExhaustion } from "./counters.js";
+import { logExhaustion } from "../../base/counters.js";
+import { memberKey } from "../../base/ids.js";
+import { limits } from "../../base/limits.js";
+import {
+  type ChangedMembership,
+  changedMembership,
+  type MembershipChange,
+  promoted,
+} from "../membership/membership_change.js";
+import { membersProblem } from "../membership/membership_rules.js";
+import { majorityIndex } from "../membership/quorum.js";
+import type { PeerAppendAnswer } from "../messages.js";
+import type { RaftState } from "../state.js";
+import { type EntryType, entryBytes, type LogPosition, type Membership } from "../types.js";
 import { Handover } from "./handover.js";
-import { memberKey } from "./ids.js";
 import { Lease } from "./lease.js";
-import { limits } from "./limits.js";
-import { type ChangedMembership, changedMembership, type MembershipChange, promoted } from "./membership_change.js";
-import { membersProblem } from "./membership_rules.js";
-import type { PeerAppendAnswer } from "./messages.js";
 import type { Progress } from "./progress.js";
-import { majorityIndex } from "./quorum.js";
 import { type FlowLimits, Replication, type SendSizes } from "./replication.js";
 import { Resignation } from "./resignation.js";
-import type { RaftState } from "./state.js";
-import { type EntryType, entryBytes, type LogPosition, type Membership } from "./types.js";
 import { Uncommitted } from "./uncommitted.js";
 
 /** Why a leader does not take a proposal. */

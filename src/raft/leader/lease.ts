@@ -1,4 +1,4 @@
-import type { Timing } from "./timing.js";
+import type { Timing } from "../timing.js";
 
 /**
  * A leader's lease (thesis section 6.4.1): as long as a majority has answered messages so young that none of it votes for anybody yet, nobody

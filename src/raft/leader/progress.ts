@@ -1,6 +1,6 @@
-import { nameOf } from "./ids.js";
+import { nameOf } from "../../base/ids.js";
+import type { LostData } from "../state.js";
 import type { Inflight } from "./inflight.js";
-import type { LostData } from "./state.js";
 
 /**
  * One member as the leader sees it (etcd-io/raft's design, after Raft section 5.3):

@@ -1,11 +1,11 @@
-import { memberKey } from "./ids.js";
+import { assert } from "../../base/assert.js";
+import { memberKey } from "../../base/ids.js";
+import { limits } from "../../base/limits.js";
+import type { PeerAppendAnswer } from "../messages.js";
+import type { RaftState } from "../state.js";
+import { type Entry, entryBytes, type Member } from "../types.js";
 import { Inflight } from "./inflight.js";
-import { assert } from "./invariants.js";
-import { limits } from "./limits.js";
-import type { PeerAppendAnswer } from "./messages.js";
 import { Progress } from "./progress.js";
-import type { RaftState } from "./state.js";
-import { type Entry, entryBytes, type Member } from "./types.js";
 
 /** Limits on what a leader sends. */
 export type FlowLimits = {
@@ -250,7 +250,7 @@ export class Replication {
     // Less is the answer to something older, or of one that is installing a snapshot.
     if (progress.state.kind === "probe" && isProbed) this.#agreed(progress);
     if (progress.state.kind !== "snapshot") return;
-    // Rule 14: however it got past the boundary, it goes on from there. One that would have had enough with the log waits for its snapshot.
+    // R14: however it got past the boundary, it goes on from there. One that would have had enough with the log waits for its snapshot.
     const { isChosen, index } = progress.state;
     if (progress.match >= (isChosen ? Math.max(index, log.boundary.index) : log.boundary.index))
       progress.becomeReplicate();

@@ -1,5 +1,5 @@
+import type { RaftState } from "../state.js";
 import type { Handover } from "./handover.js";
-import type { RaftState } from "./state.js";
 
 /**
  * Gives up the leadership of a node whose disk is stuck (T8): hands over to the voter that is most

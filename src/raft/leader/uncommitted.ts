@@ -1,4 +1,4 @@
-import { ENTRY_OVERHEAD_BYTES } from "./types.js";
+import { ENTRY_OVERHEAD_BYTES } from "../types.js";
 
 /** Sizes of the entries above the commit index that a leader appended: a queue that refuses rather than grow. */
 export class Uncommitted {

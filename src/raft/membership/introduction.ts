@@ -1,4 +1,4 @@
-import type { LogPosition, Membership } from "./types.js";
+import type { LogPosition, Membership } from "../types.js";
 
 // The rules by which nodes without a cluster in common find out what they are to each other (T1, T2): pure, so that the simulator runs them, too.
 

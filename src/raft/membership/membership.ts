@@ -1,6 +1,6 @@
-import { memberKey } from "./ids.js";
-import { assert } from "./invariants.js";
-import type { IndexedMembership, Membership } from "./types.js";
+import { assert } from "../../base/assert.js";
+import { memberKey } from "../../base/ids.js";
+import type { IndexedMembership, Membership } from "../types.js";
 
 /** Bytes of a membership, as they stand in configuration entries. Injected, so that the core need not know the encoding. */
 export interface MembershipCodec {
@@ -11,7 +11,7 @@ export interface MembershipCodec {
 
 /**
  * The memberships of a log: the one in force at its boundary, and those set by configuration entries above it. A membership is in
- * force as soon as its entry is in the log (Raft section 6), and stays so when the entry is trimmed away (rule 10).
+ * force as soon as its entry is in the log (Raft section 6), and stays so when the entry is trimmed away (R10).
  */
 export class MembershipHistory {
   /** Ascending by index; the first one is in force at the boundary. */

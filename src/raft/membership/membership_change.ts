@@ -1,5 +1,5 @@
-import { memberKey } from "./ids.js";
-import type { Member, Membership } from "./types.js";
+import { memberKey } from "../../base/ids.js";
+import type { Member, Membership } from "../types.js";
 
 /** How a new member came to its cluster: named by `--cluster`, or told to join one. */
 export type CameBy = "cluster" | "join";

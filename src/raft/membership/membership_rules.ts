@@ -1,7 +1,7 @@
-import { counterProblem } from "./counters.js";
-import { idProblem, isId, isIncarnation, memberKey } from "./ids.js";
-import { limits } from "./limits.js";
-import type { Member, Membership, SnapshotMeta } from "./types.js";
+import { counterProblem } from "../../base/counters.js";
+import { idProblem, isId, isIncarnation, memberKey } from "../../base/ids.js";
+import { limits } from "../../base/limits.js";
+import type { Member, Membership, SnapshotMeta } from "../types.js";
 
 // The one validator of memberships (T5), whoever says them: a flag, a peer's entry, a snapshot's header, a file of this node.
 

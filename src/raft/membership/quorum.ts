@@ -1,4 +1,4 @@
-import { assert } from "./invariants.js";
+import { assert } from "../../base/assert.js";
 
 /** How many of `voters` members make a majority. */
 export function majority(voters: number): number {

@@ -1,18 +1,18 @@
-import type { AdminService, TakeSnapshotRequest } from "../../gen/cairn/v1/admin_pb.js";
-import { limits } from "../core/limits.js";
-import type { MembershipChange } from "../core/membership_change.js";
-import { CairnError } from "../errors.js";
-import type { SnapshotRequest } from "../node/compaction.js";
-import { membershipToMessage } from "../storage/membership_message.js";
-import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
-import { isAddress } from "../transport/addresses.js";
-import type { ServiceImplementation } from "../transport/bridge_server.js";
-import { toCount, toIndex } from "../transport/counters.js";
+import type { AdminService, TakeSnapshotRequest } from "../../../gen/cairn/v1/admin_pb.js";
+import { isAddress } from "../../base/addresses.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { membershipToMessage } from "../../encoding/membership.js";
+import type { SnapshotRequest } from "../../node/snapshots/compaction.js";
+import type { MembershipChange } from "../../raft/membership/membership_change.js";
+import { toCount, toIndex } from "../../rpc/message_counters.js";
+import type { ServiceImplementation } from "../../rpc/server.js";
+import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
+import { snapshotInfoToMessage } from "../convert.js";
+import type { Introducer } from "../introducer.js";
+import type { ServedNode } from "../served_node.js";
 import { logInfoOf, statusOf } from "./admin_status.js";
 import { cancelTransfer, transfersOf } from "./admin_transfers.js";
-import { snapshotInfoToMessage } from "./convert.js";
-import type { Introducer } from "./introducer.js";
-import type { ServedNode } from "./served_node.js";
 import type { StateComparison } from "./verify_state.js";
 
 /** The operators' service of a node. */

@@ -8,16 +8,16 @@ import {
   NodeRole,
   ProgressState,
   SnapshotReason,
-} from "../../gen/cairn/v1/admin_pb.js";
-import { incarnationBytes } from "../core/ids.js";
-import { limits } from "../core/limits.js";
-import type { ProgressInfo } from "../core/raft.js";
-import type { Role } from "../core/state.js";
-import type { HealthVerdict as Verdict } from "../node/health.js";
-import type { LastSnapshot, SnapshotReason as Reason } from "../node/snapshot_reason.js";
-import { membershipToMessage } from "../storage/membership_message.js";
-import { version } from "../version.js";
-import type { ServedNode } from "./served_node.js";
+} from "../../../gen/cairn/v1/admin_pb.js";
+import { incarnationBytes } from "../../base/ids.js";
+import { limits } from "../../base/limits.js";
+import { version } from "../../base/version.js";
+import { membershipToMessage } from "../../encoding/membership.js";
+import type { HealthVerdict as Verdict } from "../../node/health/health.js";
+import type { LastSnapshot, SnapshotReason as Reason } from "../../node/snapshots/reason.js";
+import type { ProgressInfo } from "../../raft/raft.js";
+import type { Role } from "../../raft/state.js";
+import type { ServedNode } from "../served_node.js";
 
 const roles: Readonly<Record<Role, NodeRole>> = {
   follower: NodeRole.FOLLOWER,

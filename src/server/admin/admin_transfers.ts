@@ -1,10 +1,10 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { TransferSchema } from "../../gen/cairn/v1/admin_pb.js";
-import { nameOf } from "../core/ids.js";
-import { CairnError } from "../errors.js";
-import type { IncomingTransfer } from "../node/snapshot_inbox.js";
-import type { OutgoingTransfer } from "../node/snapshot_outbox.js";
-import type { ServedNode } from "./served_node.js";
+import type { TransferSchema } from "../../../gen/cairn/v1/admin_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { nameOf } from "../../base/ids.js";
+import type { IncomingTransfer } from "../../node/snapshots/receiver.js";
+import type { OutgoingTransfer } from "../../node/snapshots/send_queue.js";
+import type { ServedNode } from "../served_node.js";
 
 type TransferInit = MessageInitShape<typeof TransferSchema>;
 

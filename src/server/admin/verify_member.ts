@@ -1,9 +1,9 @@
-import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { limits } from "../core/limits.js";
-import { CairnError, hasCode } from "../errors.js";
-import { type Client, openChannel, type SharedChannel } from "../transport/bridge_client.js";
-import { toIndex } from "../transport/counters.js";
-import type { ServedNode } from "./served_node.js";
+import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
+import { CairnError, hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { type Client, openChannel, type SharedChannel } from "../../rpc/client.js";
+import { toIndex } from "../../rpc/message_counters.js";
+import type { ServedNode } from "../served_node.js";
 
 /** How far a member is. */
 export interface Standing {

@@ -1,10 +1,10 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { MemberDigestSchema, VerifyStateResponseSchema } from "../../gen/cairn/v1/admin_pb.js";
-import { limits } from "../core/limits.js";
-import { CairnError, hasCode } from "../errors.js";
-import { hex } from "../storage/snapshots/format.js";
-import type { MachineServices } from "./machine_services.js";
-import type { ServedNode } from "./served_node.js";
+import type { MemberDigestSchema, VerifyStateResponseSchema } from "../../../gen/cairn/v1/admin_pb.js";
+import { CairnError, hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { hex } from "../../encoding/snapshot_format.js";
+import type { MachineServices } from "../machine_services.js";
+import type { ServedNode } from "../served_node.js";
 import { type Comparable, Here, type Standing, There } from "./verify_member.js";
 
 type MemberDigest = MessageInitShape<typeof MemberDigestSchema>;

@@ -1,12 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { KeyValueSchema, ResponseHeaderSchema } from "../../gen/cairn/v1/kv_pb.js";
-import { CommandOutcome, type CommandResult, type CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
-import { CairnError } from "../errors.js";
-import { encodeCommand } from "../machine/command.js";
-import type { KeyRecord } from "../machine/evaluate.js";
-import { toIndex } from "../transport/counters.js";
+import type { KeyValueSchema, ResponseHeaderSchema } from "../../../gen/cairn/v1/kv_pb.js";
+import { CommandOutcome, type CommandResult, type CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { encodeCommand } from "../../machine/kv/command.js";
+import type { KeyRecord } from "../../machine/kv/evaluate.js";
+import { toIndex } from "../../rpc/message_counters.js";
+import { addressOf } from "../leader_hint.js";
 import type { KeyValueNode } from "./key_value_node.js";
-import { addressOf } from "./leader_hint.js";
 
 // What unary calls and the calls of a session share: how each is carried out on a node, and what it answers but for the header.
 

@@ -1,11 +1,11 @@
-import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { limits } from "../core/limits.js";
-import { addService } from "../transport/bridge_server.js";
-import { Forwarding } from "./forwarding.js";
+import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
+import { limits } from "../../base/limits.js";
+import { addService } from "../../rpc/server.js";
+import { Forwarding } from "../forwarding.js";
+import type { MachineServices } from "../machine_services.js";
 import { execute } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import { keyValueService } from "./kv_service.js";
-import type { MachineServices } from "./machine_services.js";
 import { Sessions } from "./session_service.js";
 
 /** A comparison with this version cannot succeed, whatever is under the key. */

@@ -1,12 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../gen/cairn/v1/kv_pb.js";
-import type { CommandResult, CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../core/limits.js";
-import { checkKey, checkKeyStart } from "../key_checks.js";
-import type { KeyEntry } from "../machine/key_value_machine.js";
-import type { ServiceImplementation } from "../transport/bridge_server.js";
-import { toCount } from "../transport/counters.js";
-import type { Forwarding } from "./forwarding.js";
+import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
+import type { CommandResult, CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { checkKey, checkKeyStart } from "../../base/key_checks.js";
+import { limits } from "../../base/limits.js";
+import type { KeyEntry } from "../../machine/kv/key_value_machine.js";
+import { toCount } from "../../rpc/message_counters.js";
+import type { ServiceImplementation } from "../../rpc/server.js";
+import type { Forwarding } from "../forwarding.js";
 import {
   compareAndSetAnswer,
   deleteAnswer,

@@ -1,7 +1,7 @@
-import type { KeyValueMachine } from "../machine/key_value_machine.js";
-import { LmdbMachine } from "../machine/lmdb_machine.js";
-import { checkKeyValuePayload } from "../machine/payload_check.js";
-import type { MachineOpener } from "../node/options.js";
+import type { KeyValueMachine } from "../../machine/kv/key_value_machine.js";
+import { checkKeyValuePayload } from "../../machine/kv/payload_check.js";
+import { LmdbMachine } from "../../machine/lmdb_machine.js";
+import type { MachineOpener } from "../../node/options.js";
 
 /** Opens the key-value machine for a node, and knows its payloads. */
 export const openKeyValueMachine: MachineOpener<KeyValueMachine> = Object.assign(

@@ -1,9 +1,10 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../gen/cairn/v1/kv_pb.js";
-import type { CommandResult, CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
-import { CairnError } from "../errors.js";
-import { checkKey } from "../key_checks.js";
-import { sendableText } from "../transport/status.js";
+import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../../gen/cairn/v1/kv_pb.js";
+import type { CommandResult, CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { checkKey } from "../../base/key_checks.js";
+import { sendableText } from "../../rpc/status.js";
+import { explained } from "../leader_hint.js";
 import {
   compareAndSetAnswer,
   deleteAnswer,
@@ -14,7 +15,6 @@ import {
   readable,
 } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
-import { explained } from "./leader_hint.js";
 
 export type SessionAnswer = MessageInitShape<typeof SessionAnswerSchema>;
 type Answer = NonNullable<SessionAnswer["answer"]>;

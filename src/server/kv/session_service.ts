@@ -1,9 +1,9 @@
 import { setMaxListeners } from "node:events";
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { SessionRequest, SessionResponseSchema } from "../../gen/cairn/v1/kv_pb.js";
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import type { CallContext } from "../transport/call_context.js";
+import type { SessionRequest, SessionResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { CallContext } from "../../rpc/call_context.js";
 import { headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import { answerBytes, type PendingAnswer, SessionCalls, type SessionIdentity } from "./session_calls.js";

@@ -1,10 +1,10 @@
 import { isUint8Array } from "node:util/types";
-import { checkFunction, checkObject } from "../arguments.js";
-import { limits } from "../core/limits.js";
-import { CairnError } from "../errors.js";
-import { InMemoryMachine, type SimpleMachine } from "../machine/in_memory_machine.js";
-import type { StateMachine } from "../machine/state_machine.js";
-import type { MachineOpener } from "../node/options.js";
+import { checkFunction, checkObject } from "../../base/arguments.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { InMemoryMachine, type SimpleMachine } from "../../machine/in_memory_machine.js";
+import type { StateMachine } from "../../machine/state_machine.js";
+import type { MachineOpener } from "../../node/options.js";
 
 /** Carries the result of a command from the leader to the member whose caller proposed it. */
 export interface ResultCodec<Result> {

@@ -1,10 +1,10 @@
-import { MachineService } from "../../gen/cairn/v1/machine_pb.js";
-import { limits } from "../core/limits.js";
-import type { StateMachine } from "../machine/state_machine.js";
-import type { CairnNode } from "../node/node.js";
-import { addService, type ServiceImplementation } from "../transport/bridge_server.js";
-import { Forwarding } from "./forwarding.js";
-import type { MachineServices } from "./machine_services.js";
+import { MachineService } from "../../../gen/cairn/v1/machine_pb.js";
+import { limits } from "../../base/limits.js";
+import type { StateMachine } from "../../machine/state_machine.js";
+import type { CairnNode } from "../../node/node.js";
+import { addService, type ServiceImplementation } from "../../rpc/server.js";
+import { Forwarding } from "../forwarding.js";
+import type { MachineServices } from "../machine_services.js";
 import { encodedResult, type ResultCodec } from "./own_machine.js";
 
 /** The services of a node whose state machine is an application's own. */

@@ -1,4 +1,4 @@
-import { CairnError } from "../../errors.js";
+import { CairnError } from "../../base/errors.js";
 
 /** Throws CANCELLED when the signal is set. */
 export function checkNotAborted(signal: AbortSignal | undefined): void {

@@ -1,4 +1,4 @@
-import type { LogPosition } from "../../core/types.js";
+import type { LogPosition } from "../../raft/types.js";
 import type { DamagedSnapshot, SnapshotInfo } from "./snapshot_info.js";
 
 /** The files of a snapshot directory: each is a snapshot or damaged, never both. */

@@ -1,5 +1,5 @@
-import type { LogPosition } from "../../core/types.js";
-import { hex } from "./format.js";
+import { hex } from "../../encoding/snapshot_format.js";
+import type { LogPosition } from "../../raft/types.js";
 
 /** Enough for 2^53 - 1, so that names sort as their numbers do. */
 const DIGITS = 16;

@@ -1,8 +1,8 @@
-import { CairnError } from "../../errors.js";
-import type { File, FileSystem } from "../fs.js";
-import { corrupt, hex, sameBytes } from "./format.js";
+import { CairnError } from "../../base/errors.js";
+import { corrupt, hex, sameBytes } from "../../encoding/snapshot_format.js";
+import { SnapshotParser } from "../../encoding/snapshot_parser.js";
+import type { File, FileSystem } from "../../system/fs.js";
 import { nameOf } from "./inspect.js";
-import { SnapshotParser } from "./parser.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
 /** A piece of a snapshot file, and the payload chunks that it completes. Both are valid until the next one is asked for. */

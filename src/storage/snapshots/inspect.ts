@@ -1,9 +1,5 @@
 import { basename } from "node:path";
-import type { Base } from "../../core/introduction.js";
-import type { SnapshotMeta } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
-import type { File, FileSystem } from "../fs.js";
-import { parseSnapshotFileName } from "./file_names.js";
+import { CairnError } from "../../base/errors.js";
 import {
   CHUNK_HEAD_BYTES,
   checkCrc,
@@ -16,8 +12,12 @@ import {
   SMALLEST_FILE_BYTES,
   TRAILER_BYTES,
   type Trailer,
-} from "./format.js";
-import { decodeHeader, type SnapshotHeader } from "./header.js";
+} from "../../encoding/snapshot_format.js";
+import { decodeHeader, type SnapshotHeader } from "../../encoding/snapshot_header.js";
+import type { Base } from "../../raft/membership/introduction.js";
+import type { SnapshotMeta } from "../../raft/types.js";
+import type { File, FileSystem } from "../../system/fs.js";
+import { parseSnapshotFileName } from "./file_names.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
 /**

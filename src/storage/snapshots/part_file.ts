@@ -1,7 +1,7 @@
 import { dirname } from "node:path";
-import { limits } from "../../core/limits.js";
-import { CairnError } from "../../errors.js";
-import type { File, FileSystem } from "../fs.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { File, FileSystem } from "../../system/fs.js";
 
 /**
  * A snapshot file that is being written under a name that says so. Gathers what is appended into writes of limits.snapshotWriteBytes;

@@ -1,8 +1,8 @@
 import { join } from "node:path";
-import type { LogPosition } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
-import type { FileSystem } from "../fs.js";
-import { Serial } from "../serial.js";
+import { CairnError } from "../../base/errors.js";
+import type { LogPosition } from "../../raft/types.js";
+import type { FileSystem } from "../../system/fs.js";
+import { Serial } from "../../system/serial.js";
 import { parseReceivedPartName, partFileName } from "./file_names.js";
 import { type OnReleased, PartFile } from "./part_file.js";
 import type { SnapshotOffer, StoreLogger } from "./snapshot_info.js";

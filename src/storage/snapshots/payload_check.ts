@@ -1,4 +1,4 @@
-import type { LogPosition } from "../../core/types.js";
+import type { LogPosition } from "../../raft/types.js";
 
 /**
  * Checks the payload of one snapshot while it goes by, before anything is done with the snapshot (T5): checksums say only that

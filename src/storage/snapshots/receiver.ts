@@ -1,11 +1,11 @@
-import { counterProblem } from "../../core/counters.js";
-import type { SnapshotMeta } from "../../core/types.js";
-import { CairnError, type CairnErrorCode } from "../../errors.js";
-import { Serial } from "../serial.js";
-import { hex, SHA256_BYTES, SMALLEST_FILE_BYTES, sameBytes, TRAILER_BYTES } from "./format.js";
-import type { SnapshotHeader } from "./header.js";
+import { counterProblem } from "../../base/counters.js";
+import { CairnError, type CairnErrorCode } from "../../base/errors.js";
+import { hex, SHA256_BYTES, SMALLEST_FILE_BYTES, sameBytes, TRAILER_BYTES } from "../../encoding/snapshot_format.js";
+import type { SnapshotHeader } from "../../encoding/snapshot_header.js";
+import { SnapshotParser } from "../../encoding/snapshot_parser.js";
+import type { SnapshotMeta } from "../../raft/types.js";
+import { Serial } from "../../system/serial.js";
 import { checkCluster, type SnapshotOwner } from "./inspect.js";
-import { SnapshotParser } from "./parser.js";
 import type { PartFile } from "./part_file.js";
 import type { PayloadCheck, PayloadChecker } from "./payload_check.js";
 import type { SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";

@@ -1,4 +1,4 @@
-import type { SnapshotMeta } from "../../core/types.js";
+import type { SnapshotMeta } from "../../raft/types.js";
 
 /** A snapshot file on disk. */
 export interface SnapshotInfo extends SnapshotMeta {

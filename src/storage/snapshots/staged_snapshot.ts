@@ -1,6 +1,6 @@
-import type { SnapshotMeta } from "../../core/types.js";
-import { CairnError, hasCode } from "../../errors.js";
-import { Serial } from "../serial.js";
+import { CairnError, hasCode } from "../../base/errors.js";
+import type { SnapshotMeta } from "../../raft/types.js";
+import { Serial } from "../../system/serial.js";
 import { nameOf } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
 import type { SnapshotInfo } from "./snapshot_info.js";

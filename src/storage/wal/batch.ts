@@ -1,7 +1,7 @@
-import { limits } from "../../core/limits.js";
-import type { Entry, HardState, LogPosition } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
-import { checkCounter, encodedEntryBytes, encodeEntry, encodeHardState } from "./codec.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { checkCounter, encodedEntryBytes, encodeEntry, encodeHardState } from "../../encoding/entry.js";
+import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 import { RECORD_HEADER_BYTES, type RecordPlace, RecordType, recordBytes, sealRecord } from "./record.js";
 
 /** Records to be written in one piece, before it is known where. The hard state goes first: no entry is of a term beyond it. */

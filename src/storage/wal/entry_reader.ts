@@ -1,7 +1,7 @@
-import { assert } from "../../core/invariants.js";
-import { type Entry, entryBytes } from "../../core/types.js";
-import type { CairnError } from "../../errors.js";
-import { decodeEntry } from "./codec.js";
+import { assert } from "../../base/assert.js";
+import type { CairnError } from "../../base/errors.js";
+import { decodeEntry } from "../../encoding/entry.js";
+import { type Entry, entryBytes } from "../../raft/types.js";
 import { plausibleHeader, RECORD_HEADER_BYTES, RecordType, recordBytes, recordIsIntact } from "./record.js";
 import type { Segment } from "./segment.js";
 import { corruptLog } from "./segment_header.js";

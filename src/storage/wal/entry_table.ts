@@ -1,4 +1,4 @@
-import { assert } from "../../core/invariants.js";
+import { assert } from "../../base/assert.js";
 
 /** Where the live entries of a segment stand: consecutive indexes, ascending offsets, eight bytes each. */
 export class EntryTable {

@@ -1,5 +1,5 @@
 import { crc32 } from "node:zlib";
-import { limits } from "../../core/limits.js";
+import { limits } from "../../base/limits.js";
 
 /** Kinds of records. A number is never reused. */
 export const RecordType = { entry: 1, hardState: 2, trim: 3 } as const;

@@ -1,9 +1,9 @@
-import { assert } from "../../core/invariants.js";
-import type { TermRanges } from "../../core/term_ranges.js";
-import type { HardState } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
+import { assert } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
+import type { TermRanges } from "../../raft/term_ranges.js";
+import type { HardState } from "../../raft/types.js";
+import type { File } from "../../system/fs.js";
 import { DAMAGED_MEMBER } from "../advice.js";
-import type { File } from "../fs.js";
 import { Replay } from "./replay.js";
 import { Segment, type SegmentOptions, zeros } from "./segment.js";
 import {

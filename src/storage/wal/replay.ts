@@ -1,9 +1,9 @@
-import { assertCount } from "../../core/invariants.js";
-import { TermRanges } from "../../core/term_ranges.js";
-import type { Entry, HardState, LogPosition } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
+import { assertCount } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
+import { decodeEntry, decodeHardState } from "../../encoding/entry.js";
+import { TermRanges } from "../../raft/term_ranges.js";
+import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 import { decodeTrim } from "./batch.js";
-import { decodeEntry, decodeHardState } from "./codec.js";
 import { RecordType } from "./record.js";
 import type { Segment } from "./segment.js";
 import { corruptLog } from "./segment_header.js";

@@ -1,7 +1,7 @@
-import { assert, assertCount } from "../../core/invariants.js";
-import { limits } from "../../core/limits.js";
-import type { TermRanges } from "../../core/term_ranges.js";
-import type { Entry, HardState, LogPosition } from "../../core/types.js";
+import { assert, assertCount } from "../../base/assert.js";
+import { limits } from "../../base/limits.js";
+import type { TermRanges } from "../../raft/term_ranges.js";
+import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 
 /** Asserts that entries may be appended to a log: consecutive, above its boundary, without a hole, their terms never falling. */
 export function checkEntries(terms: TermRanges, entries: readonly Entry[]): void {

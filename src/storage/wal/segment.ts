@@ -1,7 +1,7 @@
-import { assert } from "../../core/invariants.js";
-import { limits } from "../../core/limits.js";
-import { hasCode } from "../../errors.js";
-import type { File, FileSystem } from "../fs.js";
+import { assert } from "../../base/assert.js";
+import { hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import type { File, FileSystem } from "../../system/fs.js";
 import { EntryTable } from "./entry_table.js";
 import {
   encodeSegmentHeader,

@@ -1,11 +1,11 @@
 import { crc32 } from "node:zlib";
-import { type CounterLimit, counterProblem } from "../../core/counters.js";
-import { assert } from "../../core/invariants.js";
-import { limits } from "../../core/limits.js";
-import type { HardState, LogPosition } from "../../core/types.js";
-import { CairnError } from "../../errors.js";
+import { assert } from "../../base/assert.js";
+import { type CounterLimit, counterProblem } from "../../base/counters.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { decodeHardState, encodeHardState } from "../../encoding/entry.js";
+import type { HardState, LogPosition } from "../../raft/types.js";
 import { DAMAGED_MEMBER } from "../advice.js";
-import { decodeHardState, encodeHardState } from "./codec.js";
 
 /** What a segment says of itself: enough to go on from here when the segments before it are gone. */
 export interface SegmentHeader {

@@ -1,4 +1,4 @@
-import type { File } from "../fs.js";
+import type { File } from "../../system/fs.js";
 import { plausibleHeader, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, type RecordHeader, recordIsIntact } from "./record.js";
 import { SEGMENT_HEADER_BYTES } from "./segment_header.js";
 

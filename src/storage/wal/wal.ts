@@ -1,11 +1,11 @@
 import { dirname } from "node:path";
-import { assert, assertCount, InvariantViolation } from "../../core/invariants.js";
-import { limits } from "../../core/limits.js";
-import { type TermRange, TermRanges } from "../../core/term_ranges.js";
-import type { Entry, HardState, LogPosition } from "../../core/types.js";
-import { CairnError, isShortage } from "../../errors.js";
-import type { FileSystem } from "../fs.js";
-import { Serial } from "../serial.js";
+import { assert, assertCount, InvariantViolation } from "../../base/assert.js";
+import { CairnError, isShortage } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { type TermRange, TermRanges } from "../../raft/term_ranges.js";
+import type { Entry, HardState, LogPosition } from "../../raft/types.js";
+import type { FileSystem } from "../../system/fs.js";
+import { Serial } from "../../system/serial.js";
 import { Batch, encodeTrim } from "./batch.js";
 import { readEntries } from "./entry_reader.js";
 import { listLog, type RecoveredLog, recoverLog, removeFiles } from "./recovery.js";

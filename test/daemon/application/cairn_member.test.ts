@@ -1,11 +1,11 @@
 import { rm } from "node:fs/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
-import type { Entry, SnapshotMeta } from "../../../src/core/types.js";
 import { CairnMember } from "../../../src/daemon/application/cairn_member.js";
 import type { ClusterEvent } from "../../../src/daemon/application/cluster_events.js";
 import type { MemberEvent } from "../../../src/daemon/events.js";
 import type { ApplyResult, StateMachine } from "../../../src/machine/state_machine.js";
-import { inMemory, ownMachine } from "../../../src/server/own_machine.js";
+import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
+import { inMemory, ownMachine } from "../../../src/server/machine/own_machine.js";
 import { failure, isSettled, until } from "../../support/conditions.js";
 import { answer, command, Words } from "../../support/words.js";
 import { OwnCluster, type WordsMember } from "./own_cluster.js";

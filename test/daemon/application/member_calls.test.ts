@@ -1,15 +1,15 @@
 import * as grpc from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import { MachineService } from "../../../gen/cairn/v1/machine_pb.js";
+import { CairnError } from "../../../src/base/errors.js";
 import { MemberCalls } from "../../../src/daemon/application/member_calls.js";
-import { CairnError } from "../../../src/errors.js";
 import type { InMemoryMachine } from "../../../src/machine/in_memory_machine.js";
-import { inMemory } from "../../../src/server/own_machine.js";
-import { addService, type ServiceImplementation } from "../../../src/transport/bridge_server.js";
-import { serverOptions } from "../../../src/transport/grpc_options.js";
+import { serverOptions } from "../../../src/rpc/grpc_options.js";
+import { addService, type ServiceImplementation } from "../../../src/rpc/server.js";
+import { inMemory } from "../../../src/server/machine/own_machine.js";
+import { listen } from "../../rpc/support.js";
 import { deferred, failure, isSettled, until } from "../../support/conditions.js";
 import { answer, command, Words } from "../../support/words.js";
-import { listen } from "../../transport/support.js";
 
 // A member that follows a leader which is a script: it fails at the moment that a test wants.
 

@@ -5,7 +5,7 @@ import { onTestFinished } from "vitest";
 import { CairnMember } from "../../../src/daemon/application/cairn_member.js";
 import type { CairnMemberOptions } from "../../../src/daemon/application/member_options.js";
 import type { InMemoryMachine } from "../../../src/machine/in_memory_machine.js";
-import { inMemory } from "../../../src/server/own_machine.js";
+import { inMemory } from "../../../src/server/machine/own_machine.js";
 import { until } from "../../support/conditions.js";
 import { freePorts } from "../../support/process_cluster.js";
 import { Words } from "../../support/words.js";

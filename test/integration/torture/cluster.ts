@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { AdminService, type GetStatusResponse, NodeRole } from "../../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
-import { openChannel, type SharedChannel } from "../../../src/transport/bridge_client.js";
+import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { type RunningCommand, startCommand, startCommandOnHost } from "../../support/processes.js";
 import { TcpProxy } from "../../support/tcp_proxy.js";
 

@@ -1,7 +1,7 @@
 import { rm } from "node:fs/promises";
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
-import type { Client } from "../../../src/transport/bridge_client.js";
+import type { Client } from "../../../src/rpc/client.js";
 import { loseLogTail } from "../../support/log_tail.js";
 import { canRenameHost } from "../../support/processes.js";
 import type { LinkFaults } from "../../support/tcp_proxy.js";

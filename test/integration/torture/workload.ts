@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
+import { CairnError } from "../../../src/base/errors.js";
 import { CairnClient } from "../../../src/client/client.js";
-import { CairnError } from "../../../src/errors.js";
 import type { Operation } from "../../support/history.js";
 import type { Random } from "../random.js";
 

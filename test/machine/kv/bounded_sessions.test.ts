@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../src/core/limits.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { DEFAULT_SESSION_LIMITS, largestSessionBytes } from "../../src/machine/session_limits.js";
+import { CommandOutcome } from "../../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../../src/base/limits.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import { DEFAULT_SESSION_LIMITS, largestSessionBytes } from "../../../src/machine/kv/session_limits.js";
 import {
   applyCommand,
   applyOperation,
@@ -21,7 +21,7 @@ import {
   request,
   text,
   uncheckedBytes,
-} from "./support.js";
+} from "../support.js";
 
 const { OK, MISMATCH, NOT_FOUND, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 

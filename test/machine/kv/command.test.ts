@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../src/core/limits.js";
-import { checkKey } from "../../src/key_checks.js";
-import { decodeCommand, encodeCommand } from "../../src/machine/command.js";
+import { CommandOutcome } from "../../../gen/cairn/v1/storage_pb.js";
+import { checkKey } from "../../../src/base/key_checks.js";
+import { limits } from "../../../src/base/limits.js";
+import { decodeCommand, encodeCommand } from "../../../src/machine/kv/command.js";
 import {
   applyBytes,
   applyCommand,
@@ -16,7 +16,7 @@ import {
   put,
   request,
   uncheckedBytes,
-} from "./support.js";
+} from "../support.js";
 
 const longKey = "k".repeat(limits.keyBytes + 1);
 const longValue = new Uint8Array(limits.valueBytes + 1);

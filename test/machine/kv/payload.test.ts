@@ -1,10 +1,15 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../src/core/limits.js";
-import { encodePairsPayload, encodePayload, type PayloadKey, type PayloadSession } from "../../src/machine/payload.js";
-import { PayloadDecoder } from "../../src/machine/payload_decoder.js";
-import { FIRST_HEAD, type SessionsHead } from "../../src/machine/session_limits.js";
+import { CommandOutcome } from "../../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../../src/base/limits.js";
+import {
+  encodePairsPayload,
+  encodePayload,
+  type PayloadKey,
+  type PayloadSession,
+} from "../../../src/machine/kv/payload.js";
+import { PayloadDecoder } from "../../../src/machine/kv/payload_decoder.js";
+import { FIRST_HEAD, type SessionsHead } from "../../../src/machine/kv/session_limits.js";
 import {
   applyCommand,
   applyOperation,
@@ -18,7 +23,7 @@ import {
   request,
   skipTo,
   text,
-} from "./support.js";
+} from "../support.js";
 
 const BOUNDS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 700 };
 const MAX = Number.MAX_SAFE_INTEGER;

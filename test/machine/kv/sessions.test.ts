@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
-import { DEFAULT_SESSION_LIMITS } from "../../src/machine/session_limits.js";
+import { CommandOutcome } from "../../../gen/cairn/v1/storage_pb.js";
+import { DEFAULT_SESSION_LIMITS } from "../../../src/machine/kv/session_limits.js";
 import {
   applyCommand,
   applyOperation,
@@ -17,7 +17,7 @@ import {
   resultHex,
   text,
   uncheckedBytes,
-} from "./support.js";
+} from "../support.js";
 
 const { OK, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 

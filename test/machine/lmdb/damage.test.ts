@@ -4,14 +4,14 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Database, open as openLmdbItself } from "lmdb";
 import { beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { Entry } from "../../src/core/types.js";
-import { CairnError } from "../../src/errors.js";
-import type { KeyValueMachine } from "../../src/machine/key_value_machine.js";
-import { LmdbMachine } from "../../src/machine/lmdb_machine.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import { nodeFileSystem } from "../../src/storage/fs.js";
-import { startProcess } from "../support/processes.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { limits } from "../../../src/base/limits.js";
+import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
+import type { Entry } from "../../../src/raft/types.js";
+import { nodeFileSystem } from "../../../src/system/fs.js";
+import { startProcess } from "../../support/processes.js";
 import {
   applyOperation,
   bytes,
@@ -26,7 +26,7 @@ import {
   temporaryDirectory,
   text,
   uncheckedBytes,
-} from "./support.js";
+} from "../support.js";
 
 const PAGE_BYTES = 4096;
 const DATA = "view-1/data.mdb";
@@ -419,7 +419,7 @@ test("T7: a state of the format before, without checksums, is thrown away, and s
 });
 
 /** Opens the state and dies of reading it, if it was not rebuilt. */
-const CHILD = fileURLToPath(new URL("../support/unreadable_state_child.mjs", import.meta.url));
+const CHILD = fileURLToPath(new URL("../../support/unreadable_state_child.mjs", import.meta.url));
 
 type Rows = Database<Buffer, Uint8Array>;
 

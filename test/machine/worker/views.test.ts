@@ -6,14 +6,14 @@ import type { Worker } from "node:worker_threads";
 import fc from "fast-check";
 import { open } from "lmdb";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../../src/core/limits.js";
-import type { Entry } from "../../../src/core/types.js";
-import type { KeyValueMachine } from "../../../src/machine/key_value_machine.js";
+import { limits } from "../../../src/base/limits.js";
+import { encodeSnapshot, measureSnapshot } from "../../../src/encoding/snapshot_encoder.js";
+import type { SnapshotHeader } from "../../../src/encoding/snapshot_header.js";
+import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
-import { MemoryMachine } from "../../../src/machine/memory_machine.js";
 import type { FromWorker } from "../../../src/machine/worker/messages.js";
-import { encodeSnapshot, measureSnapshot } from "../../../src/storage/snapshots/encoder.js";
-import type { SnapshotHeader } from "../../../src/storage/snapshots/header.js";
+import type { Entry } from "../../../src/raft/types.js";
 import { UPSET, upset } from "../../support/upset.js";
 import {
   applyOperation,

@@ -1,13 +1,19 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { ProgressInfo } from "../../src/core/raft.js";
-import { CairnError } from "../../src/errors.js";
-import { healthOf, healthVerdicts, memberFindings, type OwnFacts, ownFindings } from "../../src/node/health.js";
-import { MemberWatch } from "../../src/node/member_watch.js";
-import { RecentTimes } from "../../src/node/recent_times.js";
-import type { OutgoingTransfer } from "../../src/node/snapshot_outbox.js";
-import { WriteWatch } from "../../src/node/write_watch.js";
-import { deferred, ManualClock } from "../support/conditions.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { limits } from "../../../src/base/limits.js";
+import {
+  healthOf,
+  healthVerdicts,
+  memberFindings,
+  type OwnFacts,
+  ownFindings,
+} from "../../../src/node/health/health.js";
+import { MemberWatch } from "../../../src/node/health/member_watch.js";
+import { RecentTimes } from "../../../src/node/health/recent_times.js";
+import { WriteWatch } from "../../../src/node/health/write_watch.js";
+import type { OutgoingTransfer } from "../../../src/node/snapshots/send_queue.js";
+import type { ProgressInfo } from "../../../src/raft/raft.js";
+import { deferred, ManualClock } from "../../support/conditions.js";
 
 const PACE = { tickMs: 100, electionMs: 1_000 };
 const QUICK = { lastMs: 1, maxMs: 2, p99Ms: 2, underWayMs: undefined };

@@ -1,10 +1,10 @@
 import { expect, onTestFinished, test } from "vitest";
-import type { PeerAppend, PeerRequest } from "../../src/core/messages.js";
-import type { TransportEvents, TransportFactory } from "../../src/transport/transport.js";
-import { accept, vote, voters } from "../core/support.js";
-import { putCommand, readValue } from "../support/acting_leader.js";
-import { deferred, during, failure, isSettled, ManualClock, manyTurns, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import type { TransportEvents, TransportFactory } from "../../../src/peers/transport.js";
+import type { PeerAppend, PeerRequest } from "../../../src/raft/messages.js";
+import { accept, vote, voters } from "../../raft/support.js";
+import { putCommand, readValue } from "../../support/acting_leader.js";
+import { deferred, during, failure, isSettled, ManualClock, manyTurns, until } from "../../support/conditions.js";
+import { memoryHome } from "../../support/nodes.js";
 
 /**
  * The members n2 and n3 as n1 reaches them: they grant their votes, and answer entries when told

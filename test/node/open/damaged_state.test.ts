@@ -2,11 +2,11 @@ import { open, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { open as openLmdb } from "lmdb";
 import { expect, test } from "vitest";
-import { silentLogger } from "../../src/node/logger.js";
-import type { KeyValueNode } from "../../src/server/key_value_node.js";
-import { bytes, putCommand, readValue } from "../support/acting_leader.js";
-import { failure, until } from "../support/conditions.js";
-import { type DiskHome, diskHome } from "../support/nodes.js";
+import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import { silentLogger } from "../../../src/system/logger.js";
+import { bytes, putCommand, readValue } from "../../support/acting_leader.js";
+import { failure, until } from "../../support/conditions.js";
+import { type DiskHome, diskHome } from "../../support/nodes.js";
 
 const VALUE = "a value that stands out";
 

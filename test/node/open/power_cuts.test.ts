@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import type { Entry } from "../../src/core/types.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import type { KeyValueNode } from "../../src/server/key_value_node.js";
-import { seededRandom } from "../storage/wal/support.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import type { Entry } from "../../../src/raft/types.js";
+import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import { seededRandom } from "../../storage/wal/support.js";
 import {
   ActingLeader,
   contentsOf,
@@ -11,9 +11,9 @@ import {
   putEntry,
   readValue,
   snapshotOf,
-} from "../support/acting_leader.js";
-import type { Call, Keep } from "../support/faulty_fs.js";
-import { MemoryHome, memoryHome, type NodeSettings } from "../support/nodes.js";
+} from "../../support/acting_leader.js";
+import type { Call, Keep } from "../../support/faulty_fs.js";
+import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes.js";
 
 /** The log that is committed in the end: entries of term 1 up to 37, of term 3 up to 100, of term 4 behind. */
 const committedLog: readonly Entry[] = Array.from({ length: 120 }, (_, at) => {
@@ -167,7 +167,7 @@ describe(`power cuts at each of the ${changes} calls that change the disk`, () =
 describe.each([
   ["dropping the log", await snapshotOf(between(1, 100))],
   ["keeping the entries behind it", await snapshotOf(between(1, 25))],
-] as const)("rule 8: a crash during an installation, %s", (_kind, snapshot) => {
+] as const)("R8: a crash during an installation, %s", (_kind, snapshot) => {
   const leaderTerm = 6;
 
   async function installUntil(gap: { at?: (call: Call, isRenamed: boolean) => boolean; inRestore?: boolean }) {

@@ -1,10 +1,10 @@
 import { cp, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import type { Entry } from "../../src/core/types.js";
-import { CairnError } from "../../src/errors.js";
-import { MemoryMachine } from "../../src/machine/memory_machine.js";
-import type { KeyValueNode } from "../../src/server/key_value_node.js";
-import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import type { Entry } from "../../../src/raft/types.js";
+import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import { snapshotFileName } from "../../../src/storage/snapshots/file_names.js";
 import {
   ActingLeader,
   configurationEntry,
@@ -14,9 +14,9 @@ import {
   putEntry,
   readValue,
   snapshotOf,
-} from "../support/acting_leader.js";
-import { failure, until } from "../support/conditions.js";
-import { diskHome, type Home, homes, memoryHome } from "../support/nodes.js";
+} from "../../support/acting_leader.js";
+import { failure, until } from "../../support/conditions.js";
+import { diskHome, type Home, homes, memoryHome } from "../../support/nodes.js";
 
 describe.each(homes)("with the $kind machine", ({ make }) => {
   test("term, vote, log, membership and state are there again after a clean stop", async () => {
@@ -243,7 +243,7 @@ describe("damaged snapshots", () => {
   });
 });
 
-test("rule 9: a hole between the snapshot and the log refuses to start, with the two numbers", async () => {
+test("R9: a hole between the snapshot and the log refuses to start, with the two numbers", async () => {
   const { home, newest } = await stoppedNode(0);
   await home.disk.unlink(newest.path);
   await failure("CORRUPT", home.start(), /ends at index 20, and the log, which starts at index 41:/);
@@ -361,7 +361,7 @@ test("the members of a new cluster are put in order, and must make sense", async
   expect((await node.takeSnapshot({})).taken).toBe(true);
 });
 
-test("rule 8: a configuration that went with the log when the installation of a snapshot was finished is not looked for", async () => {
+test("R8: a configuration that went with the log when the installation of a snapshot was finished is not looked for", async () => {
   const home = memoryHome();
   const node = await home.start({ onFatal: () => {} });
   const members = [

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { type RefusingNode, refusal } from "../../src/node/refusals.js";
+import { type RefusingNode, refusal } from "../../../src/node/requests/refusals.js";
 
 const founded = { index: 1, members: [{ id: "n1", address: "n1:1", role: "voter" }] } as const;
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { Bandwidth } from "../../src/node/bandwidth.js";
-import { ManualClock, manyTurns } from "../support/conditions.js";
+import { Bandwidth } from "../../../src/node/snapshots/bandwidth.js";
+import { ManualClock, manyTurns } from "../../support/conditions.js";
 
 const never = new AbortController().signal;
 

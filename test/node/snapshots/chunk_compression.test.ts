@@ -1,9 +1,9 @@
 import { deflateRawSync } from "node:zlib";
 import { expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import { deflateChunk, inflateChunk } from "../../src/node/chunk_compression.js";
-import { patterned } from "../storage/snapshots/support.js";
-import { failure } from "../support/conditions.js";
+import { limits } from "../../../src/base/limits.js";
+import { deflateChunk, inflateChunk } from "../../../src/node/snapshots/chunk_compression.js";
+import { patterned } from "../../storage/snapshots/support.js";
+import { failure } from "../../support/conditions.js";
 
 const TEXT = Buffer.from("a value like many others, ".repeat(1_000));
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { CairnError } from "../../src/errors.js";
-import { IncomingSnapshot } from "../../src/node/snapshot_inbox.js";
-import { TRAILER_BYTES } from "../../src/storage/snapshots/format.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
+import { IncomingSnapshot } from "../../../src/node/snapshots/receiver.js";
 import {
   ActingLeader,
   contentsOf,
@@ -10,10 +10,10 @@ import {
   readValue,
   type SnapshotFile,
   snapshotOf,
-} from "../support/acting_leader.js";
-import { deferred, during, failure, isSettled, nextTurn } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { homes, MemoryHome, memoryHome } from "../support/nodes.js";
+} from "../../support/acting_leader.js";
+import { deferred, during, failure, isSettled, nextTurn } from "../../support/conditions.js";
+import { holdCalls } from "../../support/held_calls.js";
+import { homes, MemoryHome, memoryHome } from "../../support/nodes.js";
 
 const source = await snapshotOf(putEntries(1, 500, 2));
 /** What a node holds after it has installed the source. */
@@ -43,7 +43,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     await again.snapshots.verify(again.snapshots.newest()!);
   });
 
-  test("rule 4: entries behind the snapshot stay when the log has its last one with the same term", async () => {
+  test("R4: entries behind the snapshot stay when the log has its last one with the same term", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -60,7 +60,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     expect(readValue(restarted, "k520")).toBe("2.520");
   });
 
-  test("rule 4: the whole log goes when it has another term there", async () => {
+  test("R4: the whole log goes when it has another term there", async () => {
     const home = await make();
     const node = await home.start();
     await new ActingLeader(node, 1).append(putEntries(1, 520, 1), 0);
@@ -129,7 +129,7 @@ describe("offers that are refused", () => {
     await expectUnharmed(home, leader);
   });
 
-  test("rule 3: of an index that is committed here, with the true position", async () => {
+  test("R3: of an index that is committed here, with the true position", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -278,7 +278,7 @@ describe("chunks that end the transfer, before the first chunk of the file is wh
     await expectUnharmed(home, leader);
   });
 
-  test("rule 7: of a leader that is deposed in the middle of it", async () => {
+  test("R7: of a leader that is deposed in the middle of it", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -355,7 +355,7 @@ test("a snapshot that is being installed does not make way, and abort waits for 
   expect((await new ActingLeader(node, 3, "n8").install(larger)).outcome).toBe("installed");
 });
 
-test("rule 12: proposals that a snapshot is installed over are answered as unknown", async () => {
+test("R12: proposals that a snapshot is installed over are answered as unknown", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const hold = deferred();
@@ -406,7 +406,7 @@ test("entries that arrive while a snapshot is being installed are kept and appli
   expect(restarted.machine.appliedIndex).toBeGreaterThanOrEqual(510);
 });
 
-test("rule 13: a node does not campaign while it installs a snapshot", async () => {
+test("R13: a node does not campaign while it installs a snapshot", async () => {
   const home = memoryHome();
   const node = await home.start();
   const hold = holdCalls(home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { ProgressInfo } from "../../src/core/raft.js";
-import { CatchUp } from "../../src/node/catch_up.js";
-import { sizeText } from "../../src/node/sizes.js";
-import type { OutgoingTransfer } from "../../src/node/snapshot_outbox.js";
-import { ManualClock } from "../support/conditions.js";
+import { limits } from "../../../src/base/limits.js";
+import { sizeText } from "../../../src/node/sizes.js";
+import { CatchUp } from "../../../src/node/snapshots/lag_monitor.js";
+import type { OutgoingTransfer } from "../../../src/node/snapshots/send_queue.js";
+import type { ProgressInfo } from "../../../src/raft/raft.js";
+import { ManualClock } from "../../support/conditions.js";
 
 const MiB = 1024 * 1024;
 const KEPT = 100 * MiB;

@@ -1,8 +1,8 @@
 import { expect, onTestFinished, test } from "vitest";
-import { ActingLeader, contentsOf, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
-import { failure, isSettled, until } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { MemoryHome, memoryHome, type NodeSettings } from "../support/nodes.js";
+import { ActingLeader, contentsOf, putEntries, readValue, snapshotOf } from "../../support/acting_leader.js";
+import { failure, isSettled, until } from "../../support/conditions.js";
+import { holdCalls } from "../../support/held_calls.js";
+import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes.js";
 
 // A snapshot of a large state takes long to be loaded. It is durable, and the log starts at it: only the state machine is not there yet.
 
@@ -25,7 +25,7 @@ async function loading(home: MemoryHome, settings: NodeSettings = {}) {
   return { node, leader, installed, load, breakDisk };
 }
 
-test("meanwhile the node votes, but does not campaign (rule 13); its state is still the old one", async () => {
+test("meanwhile the node votes, but does not campaign (R13); its state is still the old one", async () => {
   const { node, installed, load } = await loading(memoryHome());
   expect([node.machine.appliedIndex, node.raft.log.boundary.index]).toEqual([10, 500]);
   expect(readValue(node, "k10")).toBe("1.10");

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import { CairnError } from "../../src/errors.js";
-import { AutoSnapshot, type SnapshotPolicy } from "../../src/node/auto_snapshot.js";
-import { silentLogger } from "../../src/node/logger.js";
-import type { SnapshotTrigger } from "../../src/node/snapshot_reason.js";
-import { deferred, ManualClock, nextTurn } from "../support/conditions.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { limits } from "../../../src/base/limits.js";
+import { AutoSnapshot, type SnapshotPolicy } from "../../../src/node/snapshots/policy.js";
+import type { SnapshotTrigger } from "../../../src/node/snapshots/reason.js";
+import { silentLogger } from "../../../src/system/logger.js";
+import { deferred, ManualClock, nextTurn } from "../../support/conditions.js";
 
 /** A node that only counts. A snapshot has the size of the state, and holds what was applied when it was begun. */
 class Counted {

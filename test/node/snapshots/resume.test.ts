@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import type { IncomingSnapshot } from "../../src/node/snapshot_inbox.js";
-import type { KeyValueNode } from "../../src/server/key_value_node.js";
-import { TRAILER_BYTES } from "../../src/storage/snapshots/format.js";
-import type { InstallMessage, InstallReply } from "../../src/transport/install_messages.js";
-import { ActingLeader, putCommand, putEntries, type SnapshotFile, snapshotOf } from "../support/acting_leader.js";
-import { deferred, isSettled, ManualClock, until } from "../support/conditions.js";
-import { type MemoryHome, memoryHome } from "../support/nodes.js";
+import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
+import type { IncomingSnapshot } from "../../../src/node/snapshots/receiver.js";
+import type { InstallMessage, InstallReply } from "../../../src/peers/install/install_messages.js";
+import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import { ActingLeader, putCommand, putEntries, type SnapshotFile, snapshotOf } from "../../support/acting_leader.js";
+import { deferred, isSettled, ManualClock, until } from "../../support/conditions.js";
+import { type MemoryHome, memoryHome } from "../../support/nodes.js";
 
 /** Of several chunks. */
 async function largeSnapshot(index: number): Promise<SnapshotFile> {

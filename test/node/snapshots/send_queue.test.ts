@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
-import type { SnapshotOutcome } from "../../src/core/replication.js";
-import { systemClock } from "../../src/node/clock.js";
-import { silentLogger } from "../../src/node/logger.js";
-import { SnapshotOutbox, type SnapshotOutboxOptions } from "../../src/node/snapshot_outbox.js";
-import type { SnapshotInfo } from "../../src/storage/snapshots/snapshot_info.js";
-import type { SnapshotStore } from "../../src/storage/snapshots/snapshot_store.js";
-import type { InstallReply } from "../../src/transport/install_messages.js";
-import type { InstallStream } from "../../src/transport/transport.js";
-import { ManualClock, manyTurns, until } from "../support/conditions.js";
+import { SnapshotOutbox, type SnapshotOutboxOptions } from "../../../src/node/snapshots/send_queue.js";
+import type { InstallReply } from "../../../src/peers/install/install_messages.js";
+import type { InstallStream } from "../../../src/peers/transport.js";
+import type { SnapshotOutcome } from "../../../src/raft/leader/replication.js";
+import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
+import type { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
+import { systemClock } from "../../../src/system/clock.js";
+import { silentLogger } from "../../../src/system/logger.js";
+import { ManualClock, manyTurns, until } from "../../support/conditions.js";
 
 const info = { index: 5, term: 1, fileBytes: 3, sha256: new Uint8Array(32) } as SnapshotInfo;
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { SnapshotInfo } from "../../src/storage/snapshots/snapshot_info.js";
-import { ActingLeader, ALONE, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
-import { deferred, during, failure, nextTurn, until } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { type Home, homes, MemoryHome, memoryHome } from "../support/nodes.js";
+import { limits } from "../../../src/base/limits.js";
+import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
+import { ActingLeader, ALONE, putCommand, putEntries, snapshotOf } from "../../support/acting_leader.js";
+import { deferred, during, failure, nextTurn, until } from "../../support/conditions.js";
+import { holdCalls } from "../../support/held_calls.js";
+import { type Home, homes, MemoryHome, memoryHome } from "../../support/nodes.js";
 
 /** A snapshot's file must be exactly that of the state at its index. */
 async function expectStateOf(home: Home, info: SnapshotInfo, term = 1): Promise<void> {
@@ -230,7 +230,7 @@ test("one that fails does not keep the next from being taken", async () => {
   expect([bad.status, good.status]).toEqual(["rejected", "fulfilled"]);
 });
 
-test("rule 5: a local snapshot that finishes after a newer one was installed never moves the boundary back", async () => {
+test("R5: a local snapshot that finishes after a newer one was installed never moves the boundary back", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 1);
@@ -256,7 +256,7 @@ test("rule 5: a local snapshot that finishes after a newer one was installed nev
   expect(again.machine.appliedIndex).toBe(60);
 });
 
-test("rule 5: one that is begun while a newer one is being installed is refused, and leaves nothing", async () => {
+test("R5: one that is begun while a newer one is being installed is refused, and leaves nothing", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 1);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Inflight } from "../../src/core/inflight.js";
+import { Inflight } from "../../../src/raft/leader/inflight.js";
 
 const facts = ({ messages, bytes, isEmpty, isFull }: Inflight) => ({ messages, bytes, isEmpty, isFull });
 

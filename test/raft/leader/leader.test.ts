@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import { isAnswer } from "../../src/core/messages.js";
+import { limits } from "../../../src/base/limits.js";
+import { isAnswer } from "../../../src/raft/messages.js";
 import {
   accept,
   append,
@@ -20,7 +20,7 @@ import {
   startNode,
   toN2,
   voters,
-} from "./support.js";
+} from "../support.js";
 
 describe("proposals", () => {
   test("get the next index and the leader's term, and commit when they are durable", () => {

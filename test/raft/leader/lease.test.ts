@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { Lease } from "../../src/core/lease.js";
-import { Timing } from "../../src/core/timing.js";
+import { Lease } from "../../../src/raft/leader/lease.js";
+import { Timing } from "../../../src/raft/timing.js";
 
 /** A lease of so many ticks, at its beginning. */
 function leaseOf(ticks: number): Lease {

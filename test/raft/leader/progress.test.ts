@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { Inflight } from "../../src/core/inflight.js";
-import { Progress } from "../../src/core/progress.js";
+import { Inflight } from "../../../src/raft/leader/inflight.js";
+import { Progress } from "../../../src/raft/leader/progress.js";
 
 function progress(): Progress {
   return new Progress("n2", new Inflight(2, 100), 8);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ReadQueue } from "../../src/core/read_index.js";
+import { ReadQueue } from "../../../src/raft/leader/read_index.js";
 
 describe("reads that wait", () => {
   test("want a message that is sent after they came", () => {

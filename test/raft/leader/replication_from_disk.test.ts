@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Raft } from "../../src/core/raft.js";
-import { Cluster } from "./cluster.js";
+import type { Raft } from "../../../src/raft/raft.js";
+import { Cluster } from "../cluster.js";
 import {
   accept,
   append,
@@ -14,7 +14,7 @@ import {
   refuse,
   settle,
   toN2,
-} from "./support.js";
+} from "../support.js";
 
 describe("entries that are no longer in memory", () => {
   /** n1 leads with ten entries that it has only on disk, and n2 lacks all but the first one. */
@@ -140,7 +140,7 @@ describe("a member that needs what is trimmed", () => {
     return { raft, send: send! };
   }
 
-  test("rule 11: a leader whose whole log is trimmed can still serve a follower that it knows nothing about", () => {
+  test("R11: a leader whose whole log is trimmed can still serve a follower that it knows nothing about", () => {
     const cluster = new Cluster(
       ["n1", "n2", "n3"],
       {},
@@ -190,7 +190,7 @@ describe("a member that needs what is trimmed", () => {
     expect(progressOf(raft, "n2")).toMatchObject({ state: "replicate", match: 8 });
   });
 
-  test("rule 14: goes on likewise when an AppendEntries answer reports it, and not the stream's end", () => {
+  test("R14: goes on likewise when an AppendEntries answer reports it, and not the stream's end", () => {
     const { raft, send } = leading();
     raft.tick();
     raft.receive(accept(toN2(raft)[0]!, 6));

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { isAnswer } from "../../src/core/messages.js";
-import type { Raft } from "../../src/core/raft.js";
+import { isAnswer } from "../../../src/raft/messages.js";
+import type { Raft } from "../../../src/raft/raft.js";
 import {
   accept,
   appendsOf,
@@ -14,7 +14,7 @@ import {
   startNode,
   timeoutNow,
   voters,
-} from "./support.js";
+} from "../support.js";
 
 const TICKS = 5;
 const THREE = [{ index: 0, members: voters("n1", "n2", "n3") }];

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../src/core/limits.js";
-import type { Raft } from "../../src/core/raft.js";
-import { accept, appendsOf, elected, type NodeSetup, progressOf, propose, refuse, settle, toN2 } from "./support.js";
+import { limits } from "../../../src/base/limits.js";
+import type { Raft } from "../../../src/raft/raft.js";
+import { accept, appendsOf, elected, type NodeSetup, progressOf, propose, refuse, settle, toN2 } from "../support.js";
 
 const MiB = 1024 * 1024;
 

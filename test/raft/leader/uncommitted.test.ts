@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { ENTRY_OVERHEAD_BYTES, entryBytes } from "../../src/core/types.js";
-import { Uncommitted } from "../../src/core/uncommitted.js";
-import { command } from "./support.js";
+import { Uncommitted } from "../../../src/raft/leader/uncommitted.js";
+import { ENTRY_OVERHEAD_BYTES, entryBytes } from "../../../src/raft/types.js";
+import { command } from "../support.js";
 
 /** Data that fills an entry to so many bytes. */
 const dataFor = (bytes: number) => bytes - ENTRY_OVERHEAD_BYTES;

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Raft } from "../../src/core/raft.js";
-import { accept, startLeaderOf, toN2 } from "./support.js";
+import type { Raft } from "../../../src/raft/raft.js";
+import { accept, startLeaderOf, toN2 } from "../support.js";
 
 const ELECTION_TICKS = 10;
 

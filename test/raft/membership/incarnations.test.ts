@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { changedMembership, type MembershipChange } from "../../src/core/membership_change.js";
-import type { PeerAppend, PeerAppendAnswer } from "../../src/core/messages.js";
-import type { Raft } from "../../src/core/raft.js";
-import type { Member, Membership } from "../../src/core/types.js";
+import { changedMembership, type MembershipChange } from "../../../src/raft/membership/membership_change.js";
+import type { PeerAppend, PeerAppendAnswer } from "../../../src/raft/messages.js";
+import type { Raft } from "../../../src/raft/raft.js";
+import type { Member, Membership } from "../../../src/raft/types.js";
 import {
   accept,
   append,
@@ -19,7 +19,7 @@ import {
   startNode,
   termsOf,
   vote,
-} from "./support.js";
+} from "../support.js";
 
 // The rules of trust as the core has them. Member keys: a name, and the first letters of an incarnation.
 

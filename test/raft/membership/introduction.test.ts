@@ -9,8 +9,8 @@ import {
   promiseOf,
   type Standing,
   turnTo,
-} from "../../src/core/introduction.js";
-import type { Membership } from "../../src/core/types.js";
+} from "../../../src/raft/membership/introduction.js";
+import type { Membership } from "../../../src/raft/types.js";
 
 const founders = ["n1", "n2", "n3"].map((name) => ({ name, address: `${name}:1` }));
 const base: Base = { index: 7, term: 2, sha256: "ab".repeat(32) };

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { MembershipHistory, votersOf } from "../../src/core/membership.js";
-import { append, configuration, install, settle, startNode, voters } from "./support.js";
+import { MembershipHistory, votersOf } from "../../../src/raft/membership/membership.js";
+import { append, configuration, install, settle, startNode, voters } from "../support.js";
 
 const base = { index: 0, members: voters("n1") };
 const second = { index: 4, members: voters("n1", "n2") };
@@ -37,7 +37,7 @@ describe("the memberships of a log", () => {
     expect(memberships.latest).toBe(base);
   });
 
-  test("rule 10: one inside the trimmed range stays in force", () => {
+  test("R10: one inside the trimmed range stays in force", () => {
     const memberships = history();
     memberships.trimTo(3);
     expect(memberships.at(3)).toBe(base);
@@ -73,7 +73,7 @@ describe("the membership of a node", () => {
     expect(raft.membership).toEqual({ index: 1, members: voters("n1", "n3") });
   });
 
-  test("rule 10: a configuration entry inside the trimmed range stays in force; the next snapshot inherits it", () => {
+  test("R10: a configuration entry inside the trimmed range stays in force; the next snapshot inherits it", () => {
     const raft = startNode();
     const members = voters("n1", "n2");
     raft.step(append({ entries: [configuration(1, 1, members), ...noOps(2, 3)], commit: 3 }));

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { majority, majorityIndex } from "../../src/core/quorum.js";
+import { majority, majorityIndex } from "../../../src/raft/membership/quorum.js";
 
 test("more than half of the voters make a majority", () => {
   expect([1, 2, 3, 4, 5, 6, 7].map(majority)).toEqual([1, 2, 2, 3, 3, 4, 4]);

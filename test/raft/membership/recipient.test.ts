@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { misdirected } from "../../src/core/recipient.js";
+import { misdirected } from "../../../src/raft/membership/recipient.js";
 
 const own = { clusterId: "c1", id: "n1", incarnation: "a1" };
 

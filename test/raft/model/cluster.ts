@@ -1,5 +1,5 @@
-import { assert } from "../../../src/core/invariants.js";
-import type { Entry, IndexedMembership, Membership } from "../../../src/core/types.js";
+import { assert } from "../../../src/base/assert.js";
+import type { Entry, IndexedMembership, Membership } from "../../../src/raft/types.js";
 import { codec, command, configuration, voters } from "../support.js";
 
 /** A leader other than the node under test, as that one may hear of it, also long after its term is over. */

@@ -1,6 +1,6 @@
-import { assert } from "../../../src/core/invariants.js";
-import type { RaftOptions } from "../../../src/core/raft.js";
-import type { Ready } from "../../../src/core/ready.js";
+import { assert } from "../../../src/base/assert.js";
+import type { RaftOptions } from "../../../src/raft/raft.js";
+import type { Ready } from "../../../src/raft/ready.js";
 import {
   type Entry,
   type HardState,
@@ -9,7 +9,7 @@ import {
   LOG_START,
   type LogPosition,
   type SnapshotMeta,
-} from "../../../src/core/types.js";
+} from "../../../src/raft/types.js";
 import { decode, initialMembership } from "./cluster.js";
 
 /** What a node's disk holds: log, hard state, newest snapshot, and the state with the index that it has applied. */
@@ -74,7 +74,7 @@ export class Disk {
     this.boundary = { index, term };
   }
 
-  /** What a start finds, mended as src/node/recovery.ts mends it. Without power the state on disk cannot be trusted. */
+  /** What a start finds, mended as src/node/open/recovery.ts mends it. Without power the state on disk cannot be trusted. */
   recover(powerFailed: boolean): Pick<RaftOptions, "hardState" | "log" | "snapshot" | "memberships"> {
     if (powerFailed) [this.hardState, this.applied] = [this.synced, 0];
     this.#finishInstall();

@@ -1,9 +1,9 @@
 import { expect } from "vitest";
-import { assert } from "../../../src/core/invariants.js";
-import { isAnswer, type PeerRequest, type Request, type Response } from "../../../src/core/messages.js";
-import { Raft } from "../../../src/core/raft.js";
-import type { Ready } from "../../../src/core/ready.js";
-import type { Entry, SnapshotMeta } from "../../../src/core/types.js";
+import { assert } from "../../../src/base/assert.js";
+import { isAnswer, type PeerRequest, type Request, type Response } from "../../../src/raft/messages.js";
+import { Raft } from "../../../src/raft/raft.js";
+import type { Ready } from "../../../src/raft/ready.js";
+import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
 import { codec } from "../support.js";
 import { ModelCluster, type ModelLeader } from "./cluster.js";
 import { Disk } from "./disk.js";
@@ -114,7 +114,7 @@ export class Harness {
       const before = { boundary: raft.log.boundary, snapshot: raft.snapshot };
       const isNewest = raft.snapshotTaken(taking.meta, taking.trimTo);
       this.count(isNewest ? "snapshot taken" : "snapshot outdated when taken");
-      // Rule 5.
+      // R5.
       if (!isNewest) expect({ boundary: raft.log.boundary, snapshot: raft.snapshot }).toEqual(before);
       taking.stage = "told";
       if (!isNewest) this.#taking = undefined;
@@ -140,7 +140,7 @@ export class Harness {
     assert(this.isInstalling || boundary.index <= applied, "boundary <= applied, unless a snapshot is pending", facts);
     assert(boundary.index <= commit && applied <= commit && commit <= last.index, "applied <= commit <= last", facts);
     assert(applied <= disk.applied, "what the core takes for applied is applied", facts);
-    // Rule 6; and nothing is committed here that is not committed there.
+    // R6; and nothing is committed here that is not committed there.
     expect(raft.log.termAt(boundary.index)).toBe(
       boundary.index === 0 ? 0 : cluster.committed[boundary.index - 1]?.term,
     );

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Request } from "../../../src/core/messages.js";
+import type { Request } from "../../../src/raft/messages.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 import {
   accept,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { majority } from "../../../src/core/quorum.js";
-import type { Membership } from "../../../src/core/types.js";
+import { majority } from "../../../src/raft/membership/quorum.js";
+import type { Membership } from "../../../src/raft/types.js";
 import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 import {
   append,

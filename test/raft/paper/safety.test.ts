@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { Entry } from "../../../src/core/types.js";
+import type { Entry } from "../../../src/raft/types.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 import { append, ask, commands, requestVote, settle, startNode, termsOf, voters } from "../support.js";
 

@@ -1,5 +1,5 @@
-import { assert } from "../../../src/core/invariants.js";
-import type { Entry } from "../../../src/core/types.js";
+import { assert } from "../../../src/base/assert.js";
+import type { Entry } from "../../../src/raft/types.js";
 import type { ScenarioNode } from "./node.js";
 import { entryText } from "./words.js";
 

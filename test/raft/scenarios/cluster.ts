@@ -1,12 +1,12 @@
+import type { SnapshotOutcome } from "../../../src/raft/leader/replication.js";
 import {
   isAnswer,
   type PeerAnswer,
   type PeerRequest,
   type Request,
   type Response,
-} from "../../../src/core/messages.js";
-import type { SnapshotOutcome } from "../../../src/core/replication.js";
-import type { Entry } from "../../../src/core/types.js";
+} from "../../../src/raft/messages.js";
+import type { Entry } from "../../../src/raft/types.js";
 import type { Disk } from "../model/disk.js";
 import { Checks } from "./checks.js";
 import { linkOf, type Message, Network, type Payload, type SnapshotTransfer } from "./network.js";
@@ -160,7 +160,7 @@ export class ScenarioCluster implements Surroundings {
     }
   }
 
-  /** As src/node/snapshot_inbox.ts does: most refusals come before the core sees anything of the snapshot. */
+  /** As src/node/snapshots/receiver.ts does: most refusals come before the core sees anything of the snapshot. */
   #receiveSnapshot(receiver: ScenarioNode, from: string, transfer: SnapshotTransfer): void {
     const { send, snapshot } = transfer;
     const { term, log, isInstalling } = receiver.raft;

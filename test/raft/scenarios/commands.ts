@@ -1,6 +1,6 @@
-import type { MembershipChange } from "../../../src/core/membership_change.js";
-import type { RaftLimits } from "../../../src/core/raft.js";
-import type { Entry, LogPosition, Member, Membership, SnapshotMeta } from "../../../src/core/types.js";
+import type { MembershipChange } from "../../../src/raft/membership/membership_change.js";
+import type { RaftLimits } from "../../../src/raft/raft.js";
+import type { Entry, LogPosition, Member, Membership, SnapshotMeta } from "../../../src/raft/types.js";
 import { Disk } from "../model/disk.js";
 import { commands as entriesOf } from "../support.js";
 import { Arguments, parseCount, parsePosition, parseTerms } from "./arguments.js";

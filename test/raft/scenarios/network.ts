@@ -1,6 +1,6 @@
-import type { PeerAnswer, Request } from "../../../src/core/messages.js";
-import type { SnapshotOutcome, SnapshotSend } from "../../../src/core/replication.js";
-import type { SnapshotMeta } from "../../../src/core/types.js";
+import type { SnapshotOutcome, SnapshotSend } from "../../../src/raft/leader/replication.js";
+import type { PeerAnswer, Request } from "../../../src/raft/messages.js";
+import type { SnapshotMeta } from "../../../src/raft/types.js";
 
 /** A snapshot on its way: all of its file in one piece. */
 export interface SnapshotTransfer {

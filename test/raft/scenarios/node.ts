@@ -1,10 +1,10 @@
-import { assert } from "../../../src/core/invariants.js";
-import type { PeerRequest, Response } from "../../../src/core/messages.js";
-import { Raft, type RaftLimits } from "../../../src/core/raft.js";
-import type { Ready } from "../../../src/core/ready.js";
-import type { LogRead, SnapshotSend } from "../../../src/core/replication.js";
-import type { TimingOptions } from "../../../src/core/timing.js";
-import { type Entry, entryBytes, type LogPosition, type SnapshotMeta } from "../../../src/core/types.js";
+import { assert } from "../../../src/base/assert.js";
+import type { LogRead, SnapshotSend } from "../../../src/raft/leader/replication.js";
+import type { PeerRequest, Response } from "../../../src/raft/messages.js";
+import { Raft, type RaftLimits } from "../../../src/raft/raft.js";
+import type { Ready } from "../../../src/raft/ready.js";
+import type { TimingOptions } from "../../../src/raft/timing.js";
+import { type Entry, entryBytes, type LogPosition, type SnapshotMeta } from "../../../src/raft/types.js";
 import type { Disk } from "../model/disk.js";
 import { codec } from "../support.js";
 import type { SnapshotTransfer } from "./network.js";

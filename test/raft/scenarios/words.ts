@@ -1,7 +1,7 @@
-import type { PeerAnswer, PeerRequest, Request, Response } from "../../../src/core/messages.js";
-import type { ProgressInfo, Raft } from "../../../src/core/raft.js";
-import type { SnapshotOutcome } from "../../../src/core/replication.js";
-import type { Entry, HardState, LogPosition, Membership, SnapshotMeta } from "../../../src/core/types.js";
+import type { SnapshotOutcome } from "../../../src/raft/leader/replication.js";
+import type { PeerAnswer, PeerRequest, Request, Response } from "../../../src/raft/messages.js";
+import type { ProgressInfo, Raft } from "../../../src/raft/raft.js";
+import type { Entry, HardState, LogPosition, Membership, SnapshotMeta } from "../../../src/raft/types.js";
 import { codec } from "../support.js";
 
 /** How traces word things. */

@@ -1,4 +1,4 @@
-import type { Entry, SnapshotMeta } from "../../../src/core/types.js";
+import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 

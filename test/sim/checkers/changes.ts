@@ -1,6 +1,6 @@
-import { memberKey, nameOf } from "../../../src/core/ids.js";
-import type { PeerAnswer, PeerRequest, Response } from "../../../src/core/messages.js";
-import type { IndexedMembership, Member } from "../../../src/core/types.js";
+import { memberKey, nameOf } from "../../../src/base/ids.js";
+import type { PeerAnswer, PeerRequest, Response } from "../../../src/raft/messages.js";
+import type { IndexedMembership, Member } from "../../../src/raft/types.js";
 import type { SimCluster } from "../cluster.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";

@@ -1,7 +1,7 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
-import type { PeerAnswer, PeerRequest, Response } from "../../../src/core/messages.js";
-import type { Entry, SnapshotMeta } from "../../../src/core/types.js";
 import type { ApplyResult } from "../../../src/machine/state_machine.js";
+import type { PeerAnswer, PeerRequest, Response } from "../../../src/raft/messages.js";
+import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
 import type { Call } from "../../support/faulty_fs.js";
 import type { RunningNode, SimNode } from "../sim_node.js";
 

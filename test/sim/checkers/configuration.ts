@@ -1,10 +1,10 @@
-import { membershipCodec } from "../../../src/storage/membership_message.js";
+import { membershipCodec } from "../../../src/encoding/membership.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 import type { CommittedLog } from "./committed_log.js";
 import type { Reference } from "./reference.js";
 
-/** The membership in force at a node is the last one in its log, committed or not; else its snapshot's (Raft section 6, rule 10). */
+/** The membership in force at a node is the last one in its log, committed or not; else its snapshot's (Raft section 6, R10). */
 export class Configuration implements Checker {
   readonly #looked = new Map<SimNode, string>();
 

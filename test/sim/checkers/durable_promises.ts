@@ -1,5 +1,5 @@
-import type { PeerRequest, Response } from "../../../src/core/messages.js";
-import type { HardState } from "../../../src/core/types.js";
+import type { PeerRequest, Response } from "../../../src/raft/messages.js";
+import type { HardState } from "../../../src/raft/types.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import { type OpenedLog, WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import type { SimNode } from "../sim_node.js";

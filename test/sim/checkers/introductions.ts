@@ -1,6 +1,6 @@
-import { memberKey } from "../../../src/core/ids.js";
-import type { Introduced, Introduction } from "../../../src/core/introduction.js";
-import type { Membership } from "../../../src/core/types.js";
+import { memberKey } from "../../../src/base/ids.js";
+import type { Introduced, Introduction } from "../../../src/raft/membership/introduction.js";
+import type { Membership } from "../../../src/raft/types.js";
 import type { Directories } from "../directories.js";
 import type { RunningNode, SimNode } from "../sim_node.js";
 import { demand } from "./checker.js";

@@ -1,6 +1,6 @@
-import type { PeerRequest, Response } from "../../../src/core/messages.js";
-import type { Raft } from "../../../src/core/raft.js";
-import type { LogPosition } from "../../../src/core/types.js";
+import type { PeerRequest, Response } from "../../../src/raft/messages.js";
+import type { Raft } from "../../../src/raft/raft.js";
+import type { LogPosition } from "../../../src/raft/types.js";
 import type { Directories, Taken } from "../directories.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";

@@ -1,9 +1,9 @@
-import { limits } from "../../../src/core/limits.js";
-import type { Entry, IndexedMembership, Membership, SnapshotMeta } from "../../../src/core/types.js";
-import { MemoryMachine } from "../../../src/machine/memory_machine.js";
-import type { SessionLimits } from "../../../src/machine/session_limits.js";
-import { membershipCodec } from "../../../src/storage/membership_message.js";
-import { measureSnapshot } from "../../../src/storage/snapshots/encoder.js";
+import { limits } from "../../../src/base/limits.js";
+import { membershipCodec } from "../../../src/encoding/membership.js";
+import { measureSnapshot } from "../../../src/encoding/snapshot_encoder.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import type { SessionLimits } from "../../../src/machine/kv/session_limits.js";
+import type { Entry, IndexedMembership, Membership, SnapshotMeta } from "../../../src/raft/types.js";
 import { payloadOf, piecesOf, type SavedState } from "../observed_machine.js";
 import type { CommittedLog } from "./committed_log.js";
 

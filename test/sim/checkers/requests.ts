@@ -7,10 +7,10 @@ import {
   CommandSchema,
   type RequestId,
 } from "../../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../../src/core/limits.js";
-import type { Entry } from "../../../src/core/types.js";
-import type { SessionLimits } from "../../../src/machine/session_limits.js";
+import { limits } from "../../../src/base/limits.js";
+import type { SessionLimits } from "../../../src/machine/kv/session_limits.js";
 import type { ApplyResult } from "../../../src/machine/state_machine.js";
+import type { Entry } from "../../../src/raft/types.js";
 import { getOrAdd } from "../maps.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand } from "./checker.js";

@@ -1,4 +1,4 @@
-import { limits } from "../../../src/core/limits.js";
+import { limits } from "../../../src/base/limits.js";
 import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";

@@ -1,4 +1,4 @@
-import type { SnapshotMeta } from "../../../src/core/types.js";
+import type { SnapshotMeta } from "../../../src/raft/types.js";
 import { payloadOf } from "../observed_machine.js";
 import type { SimNode } from "../sim_node.js";
 import { type Checker, demand, type Observed } from "./checker.js";

@@ -1,5 +1,5 @@
-import type { PeerRequest, Response } from "../../../src/core/messages.js";
-import { majority } from "../../../src/core/quorum.js";
+import { majority } from "../../../src/raft/membership/quorum.js";
+import type { PeerRequest, Response } from "../../../src/raft/messages.js";
 import { getOrAdd } from "../maps.js";
 import type { SimNode } from "../sim_node.js";
 import { votersOf } from "../voters.js";

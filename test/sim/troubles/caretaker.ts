@@ -1,7 +1,7 @@
-import { nameOf } from "../../../src/core/ids.js";
-import { majority } from "../../../src/core/quorum.js";
-import type { Membership } from "../../../src/core/types.js";
+import { nameOf } from "../../../src/base/ids.js";
 import type { MemberEvent } from "../../../src/daemon/events.js";
+import { majority } from "../../../src/raft/membership/quorum.js";
+import type { Membership } from "../../../src/raft/types.js";
 import type { SimCluster } from "../cluster.js";
 import type { SimNode } from "../sim_node.js";
 import { votersOf } from "../voters.js";

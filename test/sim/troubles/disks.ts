@@ -1,4 +1,4 @@
-import { CairnError } from "../../../src/errors.js";
+import { CairnError } from "../../../src/base/errors.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import type { FaultyFileSystem } from "../../support/faulty_fs.js";
 import type { SimCluster } from "../cluster.js";

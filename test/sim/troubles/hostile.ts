@@ -1,9 +1,9 @@
-import { limits } from "../../../src/core/limits.js";
-import type { AppendEntries, RequestVote, Unaddressed } from "../../../src/core/messages.js";
-import type { Entry, Membership } from "../../../src/core/types.js";
-import { encodeCommand } from "../../../src/machine/command.js";
-import { membershipCodec } from "../../../src/storage/membership_message.js";
-import type { InstallMessage } from "../../../src/transport/install_messages.js";
+import { limits } from "../../../src/base/limits.js";
+import { membershipCodec } from "../../../src/encoding/membership.js";
+import { encodeCommand } from "../../../src/machine/kv/command.js";
+import type { InstallMessage } from "../../../src/peers/install/install_messages.js";
+import type { AppendEntries, RequestVote, Unaddressed } from "../../../src/raft/messages.js";
+import type { Entry, Membership } from "../../../src/raft/types.js";
 import { type HostileKind, hostileKinds, hostileSnapshot } from "../../support/hostile_snapshots.js";
 import type { SimCluster } from "../cluster.js";
 import type { SimRandom } from "../random.js";

@@ -1,6 +1,6 @@
-import type { LogPosition } from "../../../src/core/types.js";
+import { CairnError } from "../../../src/base/errors.js";
 import type { MemberEvent } from "../../../src/daemon/events.js";
-import { CairnError } from "../../../src/errors.js";
+import type { LogPosition } from "../../../src/raft/types.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import type { FaultyFileSystem } from "../../support/faulty_fs.js";
 import type { SimCluster } from "../cluster.js";

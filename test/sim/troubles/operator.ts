@@ -1,6 +1,6 @@
-import type { MembershipChange } from "../../../src/core/membership_change.js";
-import type { Membership } from "../../../src/core/types.js";
-import { CairnError } from "../../../src/errors.js";
+import { CairnError } from "../../../src/base/errors.js";
+import type { MembershipChange } from "../../../src/raft/membership/membership_change.js";
+import type { Membership } from "../../../src/raft/types.js";
 import type { SimCluster } from "../cluster.js";
 import type { SimRandom } from "../random.js";
 import type { RunningNode, SimNode } from "../sim_node.js";

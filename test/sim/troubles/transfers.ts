@@ -1,6 +1,6 @@
-import { nameOf } from "../../../src/core/ids.js";
-import { hasCode } from "../../../src/errors.js";
-import type { OutgoingTransfer } from "../../../src/node/snapshot_outbox.js";
+import { hasCode } from "../../../src/base/errors.js";
+import { nameOf } from "../../../src/base/ids.js";
+import type { OutgoingTransfer } from "../../../src/node/snapshots/send_queue.js";
 import type { Keep } from "../../support/faulty_fs.js";
 import type { SimCluster } from "../cluster.js";
 import type { SimRandom } from "../random.js";

@@ -1,10 +1,10 @@
 import { basename } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../../src/core/limits.js";
-import { CairnError } from "../../../src/errors.js";
-import type { FileSystem } from "../../../src/storage/fs.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { limits } from "../../../src/base/limits.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
+import type { FileSystem } from "../../../src/system/fs.js";
 import { type CallKind, FaultyFileSystem } from "../../support/faulty_fs.js";
 import {
   CLUSTER,

@@ -2,9 +2,9 @@ import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { crc32 } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { nodeFileSystem } from "../../../src/storage/fs.js";
 import { snapshotFileName } from "../../../src/storage/snapshots/file_names.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
+import { nodeFileSystem } from "../../../src/system/fs.js";
 import {
   CLUSTER,
   encodeToBuffer,

@@ -1,6 +1,6 @@
 import { truncate, unlink, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../../src/core/limits.js";
+import { limits } from "../../../src/base/limits.js";
 import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
 import {
   bytesOf,

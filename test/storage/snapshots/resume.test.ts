@@ -1,8 +1,8 @@
 import { readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { limits } from "../../../src/core/limits.js";
-import { TRAILER_BYTES } from "../../../src/storage/snapshots/format.js";
+import { limits } from "../../../src/base/limits.js";
+import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
 import type { SnapshotReceiver } from "../../../src/storage/snapshots/receiver.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import { FaultyFileSystem } from "../../support/faulty_fs.js";

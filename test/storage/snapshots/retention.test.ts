@@ -1,7 +1,7 @@
 import { unlink, writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { InvariantViolation } from "../../../src/core/invariants.js";
-import { limits } from "../../../src/core/limits.js";
+import { InvariantViolation } from "../../../src/base/assert.js";
+import { limits } from "../../../src/base/limits.js";
 import type { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import {
   collect,

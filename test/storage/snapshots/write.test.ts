@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { limits } from "../../../src/core/limits.js";
-import { CairnError } from "../../../src/errors.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { limits } from "../../../src/base/limits.js";
 import {
   bytesOf,
   encodeToBuffer,

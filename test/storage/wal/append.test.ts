@@ -2,10 +2,10 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { limits } from "../../../src/core/limits.js";
-import { INITIAL_HARD_STATE, LOG_START } from "../../../src/core/types.js";
-import { nodeFileSystem } from "../../../src/storage/fs.js";
+import { limits } from "../../../src/base/limits.js";
+import { INITIAL_HARD_STATE, LOG_START } from "../../../src/raft/types.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
+import { nodeFileSystem } from "../../../src/system/fs.js";
 import {
   createLog,
   DIRECTORY,

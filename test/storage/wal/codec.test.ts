@@ -2,16 +2,16 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { EntrySchema, EntryType, HardStateSchema } from "../../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../../src/core/limits.js";
-import type { Entry } from "../../../src/core/types.js";
-import { decodeTrim, encodeTrim } from "../../../src/storage/wal/batch.js";
+import { limits } from "../../../src/base/limits.js";
 import {
   decodeEntry,
   decodeHardState,
   encodedEntryBytes,
   encodeEntry,
   encodeHardState,
-} from "../../../src/storage/wal/codec.js";
+} from "../../../src/encoding/entry.js";
+import type { Entry } from "../../../src/raft/types.js";
+import { decodeTrim, encodeTrim } from "../../../src/storage/wal/batch.js";
 import { RECORD_HEADER_BYTES } from "../../../src/storage/wal/record.js";
 import { expectError } from "./support.js";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { CairnError } from "../../../src/errors.js";
+import { CairnError } from "../../../src/base/errors.js";
 import type { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import {
   createLog,

@@ -6,7 +6,7 @@ import {
   INITIAL_HARD_STATE,
   LOG_START,
   type LogPosition,
-} from "../../../src/core/types.js";
+} from "../../../src/raft/types.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import { FaultyFileSystem } from "../../support/faulty_fs.js";
 import { DIRECTORY, readAll, seededRandom } from "./support.js";

@@ -1,13 +1,13 @@
 import { crc32 } from "node:zlib";
 import { expect, onTestFinished } from "vitest";
+import type { CairnErrorCode } from "../../../src/base/errors.js";
 import {
   type Entry,
   type HardState,
   INITIAL_HARD_STATE,
   LOG_START,
   type LogPosition,
-} from "../../../src/core/types.js";
-import type { CairnErrorCode } from "../../../src/errors.js";
+} from "../../../src/raft/types.js";
 import { WriteAheadLog, type WriteAheadLogOptions } from "../../../src/storage/wal/wal.js";
 import { FaultyFileSystem } from "../../support/faulty_fs.js";
 

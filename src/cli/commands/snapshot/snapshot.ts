@@ -1,14 +1,14 @@
 import { Command } from "commander";
-import { limits } from "../core/limits.js";
-import type { ClusterAdmin } from "./cluster_admin.js";
-import { note, type OperatorOptions, operatorCommand, printResult, withCluster } from "./operator.js";
-import { idText, nonEmpty, wholeNumber } from "./options.js";
-import { noProgress, progressOn } from "./progress.js";
-import { untilInterrupted } from "./signals.js";
+import { limits } from "../../../base/limits.js";
+import type { ClusterAdmin } from "../../../client/admin/cluster_admin.js";
+import { note, type OperatorOptions, operatorCommand, printResult, withCluster } from "../../options/operator.js";
+import { idText, nonEmpty, wholeNumber } from "../../options/options.js";
+import { noProgress, progressOn } from "../../output/progress.js";
+import { untilInterrupted } from "../../output/signals.js";
+import { STANDARD_OUTPUT } from "../../output/snapshot_target.js";
+import { table } from "../../output/table.js";
 import { addOfflineCommands } from "./snapshot_offline.js";
-import { STANDARD_OUTPUT } from "./snapshot_target.js";
 import type { Snapshot } from "./snapshots.js";
-import { table } from "./table.js";
 
 type Snapshots = typeof import("./snapshots.js");
 

@@ -1,11 +1,11 @@
-import type { Membership } from "../core/types.js";
-import { CairnError } from "../errors.js";
-import { checkKnownPayload } from "../machine/known_payloads.js";
-import { checkMembers } from "../storage/data_dir.js";
-import { nodeFileSystem } from "../storage/fs.js";
-import { examineSnapshot, restoreDirectory, verifySnapshotFile } from "../storage/snapshot_backup.js";
-import { hex } from "../storage/snapshots/format.js";
-import { derivedClusterId, memberList } from "./cluster_ids.js";
+import { CairnError } from "../../../base/errors.js";
+import { hex } from "../../../encoding/snapshot_format.js";
+import { checkKnownPayload } from "../../../machine/known_payloads.js";
+import type { Membership } from "../../../raft/types.js";
+import { checkMembers } from "../../../storage/data_dir.js";
+import { examineSnapshot, restoreDirectory, verifySnapshotFile } from "../../../storage/snapshot_backup.js";
+import { nodeFileSystem } from "../../../system/fs.js";
+import { derivedClusterId, memberList } from "../../options/cluster_ids.js";
 
 /** A snapshot file as it is printed; without what damage keeps from being known. */
 export interface InspectedFile {

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { exitCodes } from "./exit_codes.js";
-import { printResult } from "./operator.js";
-import { idText, namedAddresses, nonEmpty } from "./options.js";
+import { printResult } from "../../options/operator.js";
+import { idText, namedAddresses, nonEmpty } from "../../options/options.js";
+import { exitCodes } from "../../output/exit_codes.js";
 import type { InspectedFile, RestoredDirectory } from "./snapshot_files.js";
 
 // What works on files alone, whether any node runs or not.

@@ -1,11 +1,11 @@
-import type { SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
-import { CairnError } from "../errors.js";
-import type { SnapshotMeasure } from "../storage/snapshots/file_encoder.js";
-import { hex, sameBytes } from "../storage/snapshots/format.js";
-import { SnapshotParser } from "../storage/snapshots/parser.js";
-import type { ClusterAdmin } from "./cluster_admin.js";
-import { noProgress, type Progress } from "./progress.js";
-import { STANDARD_OUTPUT, toFile, toStandardOutput } from "./snapshot_target.js";
+import type { SnapshotInfo } from "../../../../gen/cairn/v1/admin_pb.js";
+import { CairnError } from "../../../base/errors.js";
+import type { ClusterAdmin } from "../../../client/admin/cluster_admin.js";
+import type { SnapshotMeasure } from "../../../encoding/snapshot_file.js";
+import { hex, sameBytes } from "../../../encoding/snapshot_format.js";
+import { SnapshotParser } from "../../../encoding/snapshot_parser.js";
+import { noProgress, type Progress } from "../../output/progress.js";
+import { STANDARD_OUTPUT, toFile, toStandardOutput } from "../../output/snapshot_target.js";
 
 /** A snapshot as it is printed. */
 export interface Snapshot {
