@@ -39,7 +39,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "gen",
   ],
   gateway: ["base", "system", "raft", "encoding", "rpc", "machine", "peers", "node", "server", "client", "gen"],
-  "index.ts": ["base", "system", "raft", "storage", "machine", "node", "server", "client"],
+  "index.ts": ["base", "system", "raft", "storage", "machine", "node", "server", "client", "daemon"],
   cli: [
     "base",
     "system",
@@ -75,7 +75,9 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "node/snapshots": ["node/open", "node/requests"],
   "node/health": ["node/requests", "node/snapshots"],
   "server/discovery": [],
+  "daemon/application": [],
   "server/kv": [],
+  "server/machine": [],
   "server/admin": ["server/kv"],
   "client/session": [],
   "client/admin": [],
