@@ -10,7 +10,6 @@ import { inRepository } from "./support/processes.js";
 const documents = documentPaths();
 
 /** The documents name the folders that come with src/raft. */
-const hasNewFolders = existsSync(inRepository("src/raft"));
 
 /** All files and folders of the repository that a document may name. */
 const files = ["src", "test", "proto", "docs", "bench", ".github"].flatMap((folder) => [
@@ -40,14 +39,13 @@ describe.each(documents)("%s", (path) => {
       if (/^https?:/.test(link!)) return [];
       const [file = "", anchor] = link!.split("#");
       const target = file === "" ? path : posix.join(posix.dirname(path), file);
-      const isNew = !hasNewFolders && target.startsWith("src/");
-      if (!isNew && !existsSync(inRepository(target))) return [link];
+      if (!existsSync(inRepository(target))) return [link];
       return anchor === undefined || anchorsOf(target).includes(anchor) ? [] : [link];
     });
     expect(broken).toEqual([]);
   });
 
-  test.runIf(hasNewFolders)("files and folders that it names exist", () => {
+  test("files and folders that it names exist", () => {
     const named = [...prose(path).matchAll(/`([\w./-]+)`/g)].map((match) => match[1]!);
     const missing = named.filter((name) => {
       if (/^(src|test|proto|docs|bench)\//.test(name)) return !files.includes(name.replace(/\/$/, ""));
@@ -66,7 +64,7 @@ describe("the rules", () => {
 
   test("are all there, in order", () => expect(rows.map(([, rule]) => rule)).toEqual(names));
 
-  test.runIf(hasNewFolders)("are cited by the tests that hold them", () => {
+  test("are cited by the tests that hold them", () => {
     const silent = rows.flatMap(([, rule, , tests]) => {
       const held = [...tests!.matchAll(/`([^`]+)`/g)].map((match) => match[1]!);
       expect(held, rule).not.toEqual([]);

@@ -228,7 +228,6 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#snapshotting;
   }
 
-  /** Writes are refused because the disk is full. */
   get isDiskFull(): boolean {
     return hasCode(this.#room.shortage, "DISK_FULL");
   }
