@@ -1,7 +1,7 @@
 /**
- * Cairn as a library: a member of a cluster with a state machine of your own, the Raft node below it, the client of a key-value cluster, and
- * the key-value node with its gRPC server.
- * Nothing that is not exported here is public.
+ * Cairn as a library: a member of a cluster with a state machine of your own, the Raft node below
+ * it, the client of a key-value cluster, and the key-value node with its gRPC server. Nothing that
+ * is not exported here is public.
  */
 
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";

@@ -1,7 +1,8 @@
 import { CairnError } from "./errors.js";
 import { idProblem, isId } from "./ids.js";
 
-// Callers may come from JavaScript: types alone do not keep a wrong argument out. Each check throws INVALID_ARGUMENT, and names the argument.
+// Callers may come from JavaScript: types alone do not keep a wrong argument out. Each check throws
+// INVALID_ARGUMENT, and names the argument.
 
 /** Longest text of a refused value in a message, in characters. */
 const SHOWN_CHARACTERS = 80;
@@ -55,7 +56,10 @@ export function checkSignal(signal: AbortSignal | undefined): AbortSignal | unde
   throw invalid("signal", "an AbortSignal", signal);
 }
 
-/** Checks an object that is given in place of one of Cairn's own, such as a clock. @throws CairnError INVALID_ARGUMENT */
+/**
+ * Checks an object that is given in place of one of Cairn's own, such as a clock.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 export function checkMethods<Type extends object>(what: string, value: Type, methods: readonly (keyof Type)[]): Type {
   checkObject(what, value);
   for (const method of methods) {
@@ -70,7 +74,10 @@ export function checkFunction<Type>(what: string, value: Type): Type {
   throw invalid(what, "a function", value);
 }
 
-/** The UTF-8 of a text. A lone surrogate has none: texts that differ would become equal. @throws CairnError INVALID_ARGUMENT */
+/**
+ * The UTF-8 of a text. A lone surrogate has none: texts that differ would become equal.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 export function checkedUtf8(what: string, text: string): Uint8Array {
   if (text.isWellFormed()) return Buffer.from(text, "utf8");
   throw new CairnError("INVALID_ARGUMENT", `${what} has a lone surrogate, which UTF-8 cannot hold: give bytes instead`);

@@ -1,4 +1,7 @@
-/** A broken invariant: a bug, or data that cannot be trusted. The process must stop; nothing may be built on its state. */
+/**
+ * A broken invariant: a bug, or data that cannot be trusted. The process must stop; nothing may be
+ * built on its state.
+ */
 export class InvariantViolation extends Error {
   override readonly name = "InvariantViolation";
 

@@ -1,13 +1,14 @@
 import { limits } from "./limits.js";
 
-// The one check of counters that come from outside (T6): peers, files, callers. Rules are added to it, not beside it.
+// The one check of counters that come from outside (T6): peers, files, callers. Rules are added to
+// it, not beside it.
 
 /** The limits that counters are held to. */
 export type CounterLimit = "termMax" | "indexMax" | "countMax" | "sequenceMax";
 
 /**
- * Describes why a number from outside must not be counted with: "7, expected 8 to 281474976710656 (indexMax)". Undefined when it
- * may.
+ * Describes why a number from outside must not be counted with: "7, expected 8 to 281474976710656
+ * (indexMax)". Undefined when it may.
  */
 export function counterProblem(value: number | bigint, limit: CounterLimit, least = 0): string | undefined {
   const isWhole = typeof value === "bigint" || Number.isSafeInteger(value);
@@ -16,8 +17,8 @@ export function counterProblem(value: number | bigint, limit: CounterLimit, leas
 }
 
 /**
- * Describes why a node with this term and this last index must not campaign: one step further, and it would leave the range that
- * its peers take. Undefined while there is room.
+ * Describes why a node with this term and this last index must not campaign: one step further, and
+ * it would leave the range that its peers take. Undefined while there is room.
  */
 export function exhaustion(term: number, lastIndex: number): string | undefined {
   if (term >= limits.termMax) {

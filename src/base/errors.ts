@@ -1,6 +1,6 @@
 /**
- * The codes of every error that Cairn reports: how each maps to gRPC, and whether the same request may be sent again.
- * A code is never reused for something else.
+ * The codes of every error that Cairn reports: how each maps to gRPC, and whether the same request
+ * may be sent again. A code is never reused for something else.
  */
 export const errorCodes = {
   /** A field is missing or out of its range. Nothing happened. */
@@ -21,24 +21,37 @@ export const errorCodes = {
   NOT_LEADER: { grpc: "UNAVAILABLE", retryable: true },
   /** The node is stopping or has stopped. Nothing happened. */
   STOPPED: { grpc: "UNAVAILABLE", retryable: true },
-  /** There is no connection to the node, or it broke during a call that changes nothing. Nothing happened. */
+  /**
+   * There is no connection to the node, or it broke during a call that changes nothing. Nothing
+   * happened.
+   */
   UNREACHABLE: { grpc: "UNAVAILABLE", retryable: true },
   /** Too much is waiting. Nothing happened; try later. */
   BUSY: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
-  /** Too many calls wait in this client; the text names the limit. Nothing happened; try again when some have ended. */
+  /**
+   * Too many calls wait in this client; the text names the limit. Nothing happened; try again when
+   * some have ended.
+   */
   QUEUE_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** The disk is full. Nothing happened; try later. */
   DISK_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** A write may or may not take effect. Only a request with a request id may be sent again. */
   OUTCOME_UNKNOWN: { grpc: "ABORTED", retryable: false },
   /**
-   * The cluster cannot tell the client id of a request from one that it has forgotten. Nothing happened now; an earlier try of the same
-   * request may have taken effect. `since` is an index for a new client id.
+   * The cluster cannot tell the client id of a request from one that it has forgotten. Nothing
+   * happened now; an earlier try of the same request may have taken effect. `since` is an index for
+   * a new client id.
    */
   SESSION_EXPIRED: { grpc: "ABORTED", retryable: false },
-  /** No answer in time. A write may or may not take effect; where CairnClient says it, nothing happened. */
+  /**
+   * No answer in time. A write may or may not take effect; where CairnClient says it, nothing
+   * happened.
+   */
   TIMEOUT: { grpc: "DEADLINE_EXCEEDED", retryable: false },
-  /** The caller gave up. A write may or may not take effect; where CairnClient says it, nothing happened. */
+  /**
+   * The caller gave up. A write may or may not take effect; where CairnClient says it, nothing
+   * happened.
+   */
   CANCELLED: { grpc: "CANCELLED", retryable: false },
   /** Bytes on disk or from a peer are not what their checksum says. */
   CORRUPT: { grpc: "DATA_LOSS", retryable: false },
@@ -105,12 +118,18 @@ export class CairnError extends Error {
   }
 }
 
-/** A word that came over the network as an error's code; undefined when this version does not know it. */
+/**
+ * A word that came over the network as an error's code; undefined when this version does not know
+ * it.
+ */
 export function errorCodeOf(word: string | undefined): CairnErrorCode | undefined {
   return word !== undefined && Object.hasOwn(errorCodes, word) ? (word as CairnErrorCode) : undefined;
 }
 
-/** Whether something was refused for want of room or of descriptors: nothing has changed, and the same may be tried again at any time. */
+/**
+ * Whether something was refused for want of room or of descriptors: nothing has changed, and the
+ * same may be tried again at any time.
+ */
 export function isShortage(error: unknown): error is CairnError {
   return hasCode(error, "DISK_FULL") || hasCode(error, "BUSY");
 }

@@ -15,14 +15,18 @@ export function idProblem(what: string, id: string): string {
   return `${what} ${shown} must be 1 to ${limits.idCharacters} characters (idCharacters) of A-Z a-z 0-9 . _ -`;
 }
 
-/** Whether a text may name an incarnation: 16 random bytes in hexadecimal digits, or nothing for a given identity. */
+/**
+ * Whether a text may name an incarnation: 16 random bytes in hexadecimal digits, or nothing for a
+ * given identity.
+ */
 export function isIncarnation(text: string): boolean {
   return text === "" || INCARNATION.test(text);
 }
 
 /**
- * Returns the key by which the core counts a member: its name and its incarnation, `n1/0123...`, or the name alone for a given
- * identity. Votes, progress, read rounds and leases go by keys, so a new directory under an old name is another member (T1).
+ * Returns the key by which the core counts a member: its name and its incarnation, `n1/0123...`, or
+ * the name alone for a given identity. Votes, progress, read rounds and leases go by keys, so a new
+ * directory under an old name is another member (T1).
  */
 export function memberKey({
   id,

@@ -1,7 +1,8 @@
 import { CairnError, type CairnErrorCode } from "./errors.js";
 import { limits } from "./limits.js";
 
-// Keys and values of the key-value store: the client checks them before it sends them, the server and every replica judge them again.
+// Keys and values of the key-value store: the client checks them before it sends them, the server
+// and every replica judge them again.
 
 /** Why a request may not be carried out. */
 export interface Problem {
@@ -9,7 +10,10 @@ export interface Problem {
   readonly text: string;
 }
 
-/** Throws CairnError LIMIT_EXCEEDED or INVALID_ARGUMENT for what no key can be: for reads, which are no commands. */
+/**
+ * Throws CairnError LIMIT_EXCEEDED or INVALID_ARGUMENT for what no key can be: for reads, which are
+ * no commands.
+ */
 export function checkKey(key: Uint8Array): void {
   const problem = problemOfKey(key);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);

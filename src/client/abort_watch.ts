@@ -1,4 +1,7 @@
-/** Watches signals with one listener on each, however many calls share it: Node takes more than ten for a leak, and says so. */
+/**
+ * Watches signals with one listener on each, however many calls share it: Node takes more than ten
+ * for a leak, and says so.
+ */
 export class AbortWatch {
   readonly #watched = new Map<AbortSignal, { readonly calls: Set<() => void>; readonly listener: () => void }>();
 

@@ -17,14 +17,20 @@ const ATTEMPT_MS = 2_000;
 /** Failures after which another node, or the same one later, may do better. */
 const PASSING: ReadonlySet<CairnErrorCode> = new Set(["NOT_LEADER", "STOPPED", "UNREACHABLE", "BUSY", "TIMEOUT"]);
 
-/** What may end a call from outside: its caller's signal, or the end of the client. Must be ended when the call has. */
+/**
+ * What may end a call from outside: its caller's signal, or the end of the client. Must be ended
+ * when the call has.
+ */
 export interface CallScope {
   /** Its reason is the CairnError that the call ends with. */
   readonly signal: AbortSignal;
   end(): void;
 }
 
-/** Calls that change nothing and that any node may answer: at one node after the other until one does. */
+/**
+ * Calls that change nothing and that any node may answer: at one node after the other until one
+ * does.
+ */
 export class AnyNode {
   readonly #signals = new AbortWatch();
   readonly #running = new Set<AbortController>();
@@ -52,7 +58,10 @@ export class AnyNode {
     return { signal: controller.signal, end };
   }
 
-  /** {@link askWithin} a scope of its own, when it is its turn. `bytes`: about how many the question takes. */
+  /**
+   * {@link askWithin} a scope of its own, when it is its turn. `bytes`: about how many the question
+   * takes.
+   */
   async ask<Answer>(
     bytes: number,
     { signal, timeoutMs }: CallOptions & { readonly timeoutMs: number },
@@ -75,8 +84,10 @@ export class AnyNode {
   }
 
   /**
-   * Resolves with what `call` does. `first`: which node to ask first. `startedAt`: from when the time limit counts.
-   * @throws CairnError TIMEOUT when no node answers in time (its cause is the last failure), CANCELLED, or what is no passing failure
+   * Resolves with what `call` does. `first`: which node to ask first. `startedAt`: from when the
+   * time limit counts.
+   * @throws CairnError TIMEOUT when no node answers in time (its cause is the last failure),
+   * CANCELLED, or what is no passing failure
    */
   async askWithin<Answer>(
     { signal }: CallScope,

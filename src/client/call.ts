@@ -18,13 +18,18 @@ export class Call {
   readonly isWrite: boolean;
   /** Its number within the client; 0 until it gets its turn. */
   sequence = 0;
-  /** When the leader last answered any call, as of this one's begin; undefined while it waits behind others. */
+  /**
+   * When the leader last answered any call, as of this one's begin; undefined while it waits behind
+   * others.
+   */
   answeredBefore: number | undefined;
   /** Where it waits. */
   place: Place<Call> | undefined;
   /** Whoever holds it back for a while before it is sent again can be called off here. */
   cancelPause: () => void = NOTHING_TO_CANCEL;
-  /** Times that it was sent and neither answered, nor refused with the word that nothing happened. */
+  /**
+   * Times that it was sent and neither answered, nor refused with the word that nothing happened.
+   */
   #openSends = 0;
   #isSettled = false;
   #cancelTimer: (() => void) | undefined;
@@ -67,7 +72,10 @@ export class Call {
     if (this.#end()) this.onAnswer(answer);
   }
 
-  /** `error` says that nothing happened; when that is not known, because the call was sent, its caller is told so. */
+  /**
+   * `error` says that nothing happened; when that is not known, because the call was sent, its
+   * caller is told so.
+   */
   reject(error: CairnError): void {
     if (this.#end()) this.onError(this.mayHappen ? outcomeUnknown(error) : error);
   }
@@ -94,7 +102,10 @@ function outcomeUnknown(cause: CairnError): CairnError {
   return new CairnError("OUTCOME_UNKNOWN", text, { cause, leaderHint, leaderAddress });
 }
 
-/** What a node answered to one call, as the error that its caller gets. A code that this version does not know is INTERNAL. */
+/**
+ * What a node answered to one call, as the error that its caller gets. A code that this version
+ * does not know is INTERNAL.
+ */
 export function errorOf({
   code: word,
   message,

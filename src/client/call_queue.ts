@@ -1,7 +1,10 @@
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 
-/** Counts the calls that wait in one client, over all of its queues, and refuses those that are too many. */
+/**
+ * Counts the calls that wait in one client, over all of its queues, and refuses those that are too
+ * many.
+ */
 export class QueueRoom {
   #calls = 0;
   #bytes = 0;
@@ -35,8 +38,9 @@ export interface Place<Item> {
 }
 
 /**
- * Queue in order of arrival. An item leaves the head or the middle in constant time, however long the queue is. (A Set does not: its
- * iterator walks over everything that was removed from its head.)
+ * Queue in order of arrival. An item leaves the head or the middle in constant time, however long
+ * the queue is. (A Set does not: its iterator walks over everything that was removed from its
+ * head.)
  */
 export class CallQueue<Item extends Sized> {
   #head: Place<Item> | undefined;

@@ -43,11 +43,15 @@ import {
 /** What may be said about a read. */
 export interface ReadOptions extends CallOptions {
   /**
-   * Read what any node has, which may be behind: also when there is no leader. Default false: the read is linearizable, so it sees every
-   * write that was answered before it was made, whoever made it.
+   * Read what any node has, which may be behind: also when there is no leader. Default false: the
+   * read is linearizable, so it sees every write that was answered before it was made, whoever made
+   * it.
    */
   readonly stale?: boolean | undefined;
-  /** With `stale`: wait until the node has applied this index, such as a version that a write has returned. Default 0: do not wait. */
+  /**
+   * With `stale`: wait until the node has applied this index, such as a version that a write has
+   * returned. Default 0: do not wait.
+   */
   readonly minAppliedIndex?: number | undefined;
 }
 
@@ -59,8 +63,9 @@ export interface RangeOptions extends ReadOptions {
   /** At most so many keys, 1 or more. Default: all. */
   readonly limit?: number | undefined;
   /**
-   * Read so many keys at a time, each time the state as it is then. Default: all keys are from one state, which the server holds on to
-   * while they are read. Give it when that takes minutes: it costs the server nothing between pages, and a page that fails is read again.
+   * Read so many keys at a time, each time the state as it is then. Default: all keys are from one
+   * state, which the server holds on to while they are read. Give it when that takes minutes: it
+   * costs the server nothing between pages, and a page that fails is read again.
    */
   readonly pageSize?: number | undefined;
 }
@@ -73,7 +78,9 @@ export interface CompareAndSetOptions extends CallOptions {
   readonly createIfMissing?: boolean | undefined;
 }
 
-/** Set, with the key's new version; or not, with what is there (undefined: the key does not exist). */
+/**
+ * Set, with the key's new version; or not, with what is there (undefined: the key does not exist).
+ */
 export type CompareAndSetResult =
   | { readonly swapped: true; readonly version: number }
   | { readonly swapped: false; readonly current: StoredValue | undefined };
@@ -87,18 +94,23 @@ export interface StatusOptions extends CallOptions {
 const CALL_BYTES = 64;
 
 /**
- * A client of a Cairn cluster. It finds the leader and follows it, sends all calls of one turn of the event loop in one message, and sends
- * again what a broken connection or a change of leader has left unanswered: each write has its effect once, however often it was sent.
+ * A client of a Cairn cluster. It finds the leader and follows it, sends all calls of one turn of
+ * the event loop in one message, and sends again what a broken connection or a change of leader has
+ * left unanswered: each write has its effect once, however often it was sent.
  *
- * One client serves a whole process: make as many calls at a time as you like. Calls that are not awaited one after the other are carried
- * out concurrently, in any order. Beyond 128 writes or 512 reads under way, or 16 MiB of writes, calls wait here for their turn; 131,072 of
- * them, or 128 MiB, at most. A client that has no call under way does not keep its process alive; {@link close} lets go of the cluster at once.
+ * One client serves a whole process: make as many calls at a time as you like. Calls that are not
+ * awaited one after the other are carried out concurrently, in any order. Beyond 128 writes or 512
+ * reads under way, or 16 MiB of writes, calls wait here for their turn; 131,072 of them, or 128
+ * MiB, at most. A client that has no call under way does not keep its process alive; {@link close}
+ * lets go of the cluster at once.
  *
- * Every method rejects with a CairnError. INVALID_ARGUMENT and LIMIT_EXCEEDED: the call can never succeed. TIMEOUT and CANCELLED: time was
- * up, or the caller gave up, and nothing happened. OUTCOME_UNKNOWN: the same for a write that was sent by then: it may or may not take
- * effect, once, even now. DISK_FULL: the leader has no room, and nothing happened. QUEUE_FULL: too many calls wait here, and nothing happened. FAILED_PRECONDITION: the client is closed.
- * The error's `cause` says what kept the client from an answer, and `retryable` whether the same call may be made again without having
- * a second effect.
+ * Every method rejects with a CairnError. INVALID_ARGUMENT and LIMIT_EXCEEDED: the call can never
+ * succeed. TIMEOUT and CANCELLED: time was up, or the caller gave up, and nothing happened.
+ * OUTCOME_UNKNOWN: the same for a write that was sent by then: it may or may not take effect, once,
+ * even now. DISK_FULL: the leader has no room, and nothing happened. QUEUE_FULL: too many calls
+ * wait here, and nothing happened. FAILED_PRECONDITION: the client is closed. The error's `cause`
+ * says what kept the client from an answer, and `retryable` whether the same call may be made again
+ * without having a second effect.
  *
  * ```ts
  * await using client = new CairnClient({ endpoints: ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"] });
@@ -114,7 +126,10 @@ export class CairnClient implements AsyncDisposable {
   readonly #nodes: AnyNode;
   #isClosed = false;
 
-  /** Connects when the first call needs it. @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED for options that are none */
+  /**
+   * Connects when the first call needs it.
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED for options that are none
+   */
   constructor(options: ClientOptions) {
     checkObject("options", options);
     const endpoints = checkEndpoints(options.endpoints);
@@ -133,7 +148,10 @@ export class CairnClient implements AsyncDisposable {
     this.#nodes = new AnyNode(endpoints, this.#channels, room, this.#clock, random);
   }
 
-  /** The name under which the cluster remembers this client's writes. It changes when the cluster has forgotten the client. */
+  /**
+   * The name under which the cluster remembers this client's writes. It changes when the cluster
+   * has forgotten the client.
+   */
   get clientId(): string {
     return this.#pipeline.clientId;
   }
@@ -166,7 +184,10 @@ export class CairnClient implements AsyncDisposable {
     return answerTo("delete", answer).deleted;
   }
 
-  /** Sets a key if it is as expected. Resolves when that is durable on a majority, or with what is there instead. */
+  /**
+   * Sets a key if it is as expected. Resolves when that is durable on a majority, or with what is
+   * there instead.
+   */
   async compareAndSet(
     key: Key,
     expected: Expected,
@@ -191,8 +212,9 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Reads keys in the order of their bytes. What is read was one state of the store, unless a `pageSize` is given. A time limit holds for
-   * each step that waits for the network. When the connection breaks on the way, the loop throws UNREACHABLE: read on with `after`.
+   * Reads keys in the order of their bytes. What is read was one state of the store, unless a
+   * `pageSize` is given. A time limit holds for each step that waits for the network. When the
+   * connection breaks on the way, the loop throws UNREACHABLE: read on with `after`.
    *
    * ```ts
    * for await (const { key, version } of client.range({ prefix: "user:" })) console.log(key, version);
@@ -231,8 +253,8 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Closes all connections. Calls under way end at once, with CANCELLED or, for writes that were sent, OUTCOME_UNKNOWN: await them before.
-   * May be called more than once.
+   * Closes all connections. Calls under way end at once, with CANCELLED or, for writes that were
+   * sent, OUTCOME_UNKNOWN: await them before. May be called more than once.
    */
   async close(): Promise<void> {
     this.#isClosed = true;
@@ -255,8 +277,8 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * When it was sent twice, the cluster may remember that it did not match, and not what was there. Nothing was changed then, so it is made
-   * once more, as another write.
+   * When it was sent twice, the cluster may remember that it did not match, and not what was there.
+   * Nothing was changed then, so it is made once more, as another write.
    */
   async #compareAndSet(
     call: CallRequest & { case: "compareAndSet" },

@@ -1,6 +1,9 @@
 import { CairnError } from "../base/errors.js";
 
-/** First and longest pause between attempts, in ms. Short: a leader that was lost is replaced in one or two seconds. */
+/**
+ * First and longest pause between attempts, in ms. Short: a leader that was lost is replaced in one
+ * or two seconds.
+ */
 const PAUSE_MS = 25;
 const PAUSE_MS_MAX = 400;
 
@@ -36,11 +39,17 @@ export class LeaderSearch {
   #misses = 0;
   /** The preferred address is news, and not to be waited with. */
   #isNews = false;
-  /** Leaders that were hinted at since the last pause. Two nodes that each name the other must not keep this client busy. */
+  /**
+   * Leaders that were hinted at since the last pause. Two nodes that each name the other must not
+   * keep this client busy.
+   */
   readonly #hinted = new Set<string>();
   /** Could not be connected to at the last attempt there. */
   #unreachable: string | undefined;
-  /** By node id: the address at which it has answered, which is better than one at which its peers reach it. */
+  /**
+   * By node id: the address at which it has answered, which is better than one at which its peers
+   * reach it.
+   */
   readonly #known = new Map<string, string>();
 
   constructor(

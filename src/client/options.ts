@@ -3,7 +3,10 @@ import { invalid } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
 
-/** How long a call may take, unless its caller says otherwise, in ms: enough for a cluster to elect another leader, twice. */
+/**
+ * How long a call may take, unless its caller says otherwise, in ms: enough for a cluster to elect
+ * another leader, twice.
+ */
 export const DEFAULT_TIMEOUT_MS = 10_000;
 
 /** Longest time that a timer can wait, in ms. */
@@ -12,13 +15,15 @@ const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 /** How to reach a cluster. */
 export interface ClientOptions {
   /**
-   * Where nodes of the cluster listen, as host:port. The client finds the leader through any of them, and follows it when it changes. Name
-   * all members: those that are named are all that can be asked when the leader is gone.
+   * Where nodes of the cluster listen, as host:port. The client finds the leader through any of
+   * them, and follows it when it changes. Name all members: those that are named are all that can
+   * be asked when the leader is gone.
    */
   readonly endpoints: readonly string[];
   /**
-   * How long the cluster may take to answer a call, in ms: above 0 and up to 2^31 - 1. Default 10,000. A call that waits for its turn
-   * behind others of this client has its full time as long as those are answered. A `signal` bounds both together.
+   * How long the cluster may take to answer a call, in ms: above 0 and up to 2^31 - 1. Default
+   * 10,000. A call that waits for its turn behind others of this client has its full time as long
+   * as those are answered. A `signal` bounds both together.
    */
   readonly timeoutMs?: number | undefined;
   readonly clock?: Clock | undefined;
@@ -29,11 +34,16 @@ export interface ClientOptions {
 /** What may be said about one call. */
 export interface CallOptions {
   /**
-   * Gives the call up. Before a write was sent: CANCELLED, and nothing happened. Afterwards: OUTCOME_UNKNOWN, for it may still take
-   * effect. The reason is the error's cause. `AbortSignal.timeout(ms)` is a deadline that counts from this moment, whatever the call waits for.
+   * Gives the call up. Before a write was sent: CANCELLED, and nothing happened. Afterwards:
+   * OUTCOME_UNKNOWN, for it may still take effect. The reason is the error's cause.
+   * `AbortSignal.timeout(ms)` is a deadline that counts from this moment, whatever the call waits
+   * for.
    */
   readonly signal?: AbortSignal | undefined;
-  /** In place of the client's own `timeoutMs`. Gives the call up with TIMEOUT or OUTCOME_UNKNOWN, as for `signal`. */
+  /**
+   * In place of the client's own `timeoutMs`. Gives the call up with TIMEOUT or OUTCOME_UNKNOWN, as
+   * for `signal`.
+   */
   readonly timeoutMs?: number | undefined;
 }
 

@@ -1,15 +1,19 @@
 import type { Clock } from "../system/clock.js";
 
-/** A timer that comes later than this was held up, together with everything else in this process, in ms. */
+/**
+ * A timer that comes later than this was held up, together with everything else in this process, in
+ * ms.
+ */
 const HELD_UP_MS = 100;
 
 /**
- * Calls `run` after `ms` milliseconds of the process's own time. When the process was suspended, or its event loop was busy, timers are due
- * before the network is looked at: an answer that has been there for long would come too late. So a timer that was held up waits again for
- * as long as it was late, `ms` at most. Returns a function that calls it off.
+ * Calls `run` after `ms` milliseconds of the process's own time. When the process was suspended, or
+ * its event loop was busy, timers are due before the network is looked at: an answer that has been
+ * there for long would come too late. So a timer that was held up waits again for as long as it was
+ * late, `ms` at most. Returns a function that calls it off.
  *
- * `startedAt` says from when the time counts, if that may move while the timer runs. Default: from this call. The process need not stay
- * alive for one that `isBackground`.
+ * `startedAt` says from when the time counts, if that may move while the timer runs. Default: from
+ * this call. The process need not stay alive for one that `isBackground`.
  */
 export function afterAwake(
   clock: Clock,

@@ -27,7 +27,10 @@ export interface RangeSource {
 
 type Limits = CallOptions & { readonly timeoutMs: number };
 
-/** Keys in order, as one view of the state: from one stream, which is opened again only while nothing has come from it. */
+/**
+ * Keys in order, as one view of the state: from one stream, which is opened again only while
+ * nothing has come from it.
+ */
 export async function* oneView(source: RangeSource, query: RangeQuery, limits: Limits): AsyncGenerator<KeyValue, void> {
   const scope = source.nodes.begin(limits.signal);
   try {
@@ -42,7 +45,10 @@ export async function* oneView(source: RangeSource, query: RangeQuery, limits: L
   }
 }
 
-/** Keys in order, in pages of `pageSize` keys, each of which is a view of its own and asked for again when that fails. */
+/**
+ * Keys in order, in pages of `pageSize` keys, each of which is a view of its own and asked for
+ * again when that fails.
+ */
 export async function* inPages(
   source: RangeSource,
   query: RangeQuery,
@@ -87,7 +93,10 @@ async function readPage({ nodes, first, clock }: RangeSource, query: RangeQuery,
   }
 }
 
-/** The parts of one answer. A time limit holds for the next part, not for all of them: a slow reader has as long as it likes. */
+/**
+ * The parts of one answer. A time limit holds for the next part, not for all of them: a slow reader
+ * has as long as it likes.
+ */
 class RangeParts {
   /** Undefined only for a server that sends none. */
   #first: RangeResponse | undefined;

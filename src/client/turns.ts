@@ -25,8 +25,8 @@ export class Turns {
   }
 
   /**
-   * Waits for a turn, which {@link end} must end. Resolves with the moment from which the call's time limit counts: while it waits, an
-   * answer to any other call starts its time anew.
+   * Waits for a turn, which {@link end} must end. Resolves with the moment from which the call's
+   * time limit counts: while it waits, an answer to any other call starts its time anew.
    * @throws CairnError QUEUE_FULL; TIMEOUT when no call has an answer in time; the signal's reason
    */
   async begin(bytes: number, timeoutMs: number, signal: AbortSignal): Promise<number> {

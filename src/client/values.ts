@@ -6,7 +6,10 @@ import { CairnError } from "../base/errors.js";
 /** A key: 1 to 1,024 bytes. A string stands for its UTF-8. */
 export type Key = string | Uint8Array;
 
-/** A value: up to 1.5 MiB. A string stands for its UTF-8, `{ json }` for the UTF-8 of its JSON. Bytes are copied at once. */
+/**
+ * A value: up to 1.5 MiB. A string stands for its UTF-8, `{ json }` for the UTF-8 of its JSON.
+ * Bytes are copied at once.
+ */
 export type Value = string | Uint8Array | { readonly json: unknown };
 
 /** What a key has been set to. */
@@ -54,7 +57,8 @@ export function keyToBytes(key: Key, what = "key"): Uint8Array {
 }
 
 /**
- * Returns a value's bytes, copied, because they may be sent more than once and long after the caller has changed them.
+ * Returns a value's bytes, copied, because they may be sent more than once and long after the
+ * caller has changed them.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function valueToBytes(value: Value, what = "value"): Uint8Array {
@@ -81,7 +85,10 @@ function copyOf(what: string, data: string | Uint8Array): Uint8Array {
   return typeof data === "string" ? checkedUtf8(what, data) : Buffer.from(data);
 }
 
-/** Copies: what a message holds are views of all its bytes, which one small value must not keep in memory. */
+/**
+ * Copies: what a message holds are views of all its bytes, which one small value must not keep in
+ * memory.
+ */
 export function keyValueOf({ key, value, version, createVersion }: Message): KeyValue {
   return new KeyValue(Buffer.from(key), Buffer.from(value), Number(version), Number(createVersion));
 }

@@ -43,13 +43,17 @@ export interface Surroundings {
   pause(ms: number): Promise<void>;
 }
 
-/** Pause between two rounds of questions in milliseconds. It doubles up to the greatest while nothing comes of them. */
+/**
+ * Pause between two rounds of questions in milliseconds. It doubles up to the greatest while
+ * nothing comes of them.
+ */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1_000;
 
 /**
- * Brings a node with a new directory into its cluster (T1): it asks all others what they are, again and again, and goes by what they say, never by
- * their silence. Resolves when the node has the log of a cluster, or when the signal is aborted; with the reason when it must not come in at all.
+ * Brings a node with a new directory into its cluster (T1): it asks all others what they are, again
+ * and again, and goes by what they say, never by their silence. Resolves when the node has the log
+ * of a cluster, or when the signal is aborted; with the reason when it must not come in at all.
  */
 export async function arrive(
   world: Surroundings,
@@ -72,7 +76,10 @@ export async function arrive(
   return undefined;
 }
 
-/** Asks all others, and does what follows from their answers alone. Returns what is left to do; undefined when the node is new no more. */
+/**
+ * Asks all others, and does what follows from their answers alone. Returns what is left to do;
+ * undefined when the node is new no more.
+ */
 async function look(world: Surroundings): Promise<NextStep | undefined> {
   const own = world.facts();
   if (own === undefined) return undefined;

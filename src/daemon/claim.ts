@@ -8,7 +8,8 @@ import { drawIncarnation, drawnIdentity, givenIdentity, type Identity, writeIden
 import type { LockOptions } from "../storage/lock.js";
 import type { FileSystem } from "../system/fs.js";
 
-// What a daemon does to its data directory while no node has it open. All of it is durable on return, all or nothing.
+// What a daemon does to its data directory while no node has it open. All of it is durable on
+// return, all or nothing.
 
 /** How a directory comes to its cluster. */
 export type Claim = {
@@ -18,7 +19,10 @@ export type Claim = {
 } & (
   | {
       readonly cameBy: CameBy;
-      /** The only founder of a new directory for which neither founders nor a cluster to join are given. */
+      /**
+       * The only founder of a new directory for which neither founders nor a cluster to join are
+       * given.
+       */
       readonly alone: Membership;
       /** The cluster that the directory must belong to already. */
       readonly clusterId?: string | undefined;
@@ -28,10 +32,11 @@ export type Claim = {
 );
 
 /**
- * Gives a new directory an identity, and returns whose it is. One that belongs to somebody stays as it is. It may have to wait for the
- * directory's lock; see {@link DirectoryLock.acquire}.
- * @throws CairnError DATA_DIRECTORY when it belongs to another node or cluster; INVALID_ARGUMENT when a cluster id is given for a new directory;
- * FAILED_PRECONDITION when it has lost data, and that is left to an operator
+ * Gives a new directory an identity, and returns whose it is. One that belongs to somebody stays as
+ * it is. It may have to wait for the directory's lock; see {@link DirectoryLock.acquire}.
+ * @throws CairnError DATA_DIRECTORY when it belongs to another node or cluster; INVALID_ARGUMENT
+ * when a cluster id is given for a new directory; FAILED_PRECONDITION when it has lost data, and
+ * that is left to an operator
  */
 export async function claimDirectory(
   fs: FileSystem,
@@ -105,8 +110,8 @@ function checkOwner(directory: string, found: Identity, claim: Claim): void {
 }
 
 /**
- * Notes how a directory that is still new comes to its cluster, when it was started otherwise before: a mistake in an earlier command line can be
- * mended. Not while a node has it open.
+ * Notes how a directory that is still new comes to its cluster, when it was started otherwise
+ * before: a mistake in an earlier command line can be mended. Not while a node has it open.
  */
 export async function restateDirectory(fs: FileSystem, directory: string, claim: Claim): Promise<void> {
   await DataDirectory.identify(fs, directory, async (found) => restatedIdentity(found!, claim));
@@ -135,7 +140,8 @@ function listOf(members: Membership): string {
 }
 
 /**
- * Checks the founders of a node that is new no more: `--cluster` says who founds a cluster, not who its members are.
+ * Checks the founders of a node that is new no more: `--cluster` says who founds a cluster, not who
+ * its members are.
  * @throws CairnError DATA_DIRECTORY
  */
 export function checkFounders(directory: string, found: Identity, founders: readonly NamedAddress[] | undefined): void {
@@ -159,9 +165,9 @@ export async function turnDirectory(fs: FileSystem, directory: string, turn: Tur
 }
 
 /**
- * A directory that has less than it acknowledged is set aside, undeleted, and a new one takes its place, under another incarnation (T3). It asks
- * `contacts` about its cluster. Returns where the old data is. {@link claimDirectory} makes up for a crash in
- * between.
+ * A directory that has less than it acknowledged is set aside, undeleted, and a new one takes its
+ * place, under another incarnation (T3). It asks `contacts` about its cluster. Returns where the
+ * old data is. {@link claimDirectory} makes up for a crash in between.
  */
 export async function replaceDirectory(fs: FileSystem, directory: string, contacts: Membership): Promise<string> {
   let aside = "";
@@ -175,7 +181,10 @@ export async function replaceDirectory(fs: FileSystem, directory: string, contac
   return aside;
 }
 
-/** A directory that takes the place of one that has lost data: it founds nothing, and belongs to the same cluster. */
+/**
+ * A directory that takes the place of one that has lost data: it founds nothing, and belongs to the
+ * same cluster.
+ */
 function successor({ nodeId, clusterId, members, base }: Identity): Identity {
   return drawnIdentity({ nodeId, cameBy: "return", members, clusterId, base });
 }

@@ -9,7 +9,10 @@ import { openChannel, type SharedChannel } from "../rpc/client.js";
 import type { Contact, JoinAnswer } from "./arrival.js";
 import type { Joiner } from "./world.js";
 
-/** How long another node may take to introduce itself, and a leader to commit a join, in milliseconds. */
+/**
+ * How long another node may take to introduce itself, and a leader to commit a join, in
+ * milliseconds.
+ */
 const ASK_TIMEOUT_MS = 1_000;
 const JOIN_TIMEOUT_MS = 10_000;
 /** How long a connection may take, in milliseconds. */
@@ -19,7 +22,10 @@ const CONNECT_TIMEOUT_MS = 1_000;
 export class Contacts {
   readonly #channels = new Map<string, SharedChannel>();
 
-  /** Resolves with undefined when the node does not answer, is another one than was meant, or says what no correct node says. */
+  /**
+   * Resolves with undefined when the node does not answer, is another one than was meant, or says
+   * what no correct node says.
+   */
   async ask({ name, address }: Contact, asked: Introduction): Promise<Introduced | undefined> {
     try {
       const response = await this.#at(address).introduce(introduceRequest(asked), { timeoutMs: ASK_TIMEOUT_MS });
@@ -62,7 +68,10 @@ export class Contacts {
   }
 }
 
-/** A leader whose address no membership has is reached where it has introduced itself; another one cannot be reached. */
+/**
+ * A leader whose address no membership has is reached where it has introduced itself; another one
+ * cannot be reached.
+ */
 function withLeaderAt(address: string, introduced: Introduced): Introduced {
   const { name, standing } = introduced;
   if (standing.kind !== "member" || standing.leader?.address !== "") return introduced;

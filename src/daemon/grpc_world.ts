@@ -14,7 +14,10 @@ export type MemberNodeOptions<Result, Machine extends StateMachine<Result>> = Om
   "clusterId" | "newClusterId" | "members" | "onLost" | "fs" | "clock"
 >;
 
-/** The world of a member that serves gRPC. `servicesOf` makes the services of a node's state machine. */
+/**
+ * The world of a member that serves gRPC. `servicesOf` makes the services of a node's state
+ * machine.
+ */
 export function grpcWorld<Result, Machine extends StateMachine<Result>>(
   options: MemberNodeOptions<Result, Machine>,
   servicesOf: (node: CairnNode<Result, Machine>) => MachineServices,

@@ -30,18 +30,25 @@ export interface MemberOptions<Node extends MemberNode> {
   readonly listen: string;
   /** host:port at which the others reach it. Default: where it listens. */
   readonly advertise?: string | undefined;
-  /** host:port at which members are to be reached from here, by name, where that is not what the founders' list or the membership says. */
+  /**
+   * host:port at which members are to be reached from here, by name, where that is not what the
+   * founders' list or the membership says.
+   */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   /** host:port of members of the cluster to join. */
   readonly join?: readonly string[] | undefined;
-  /** False: a directory that has lost data, or is new although its cluster knows it, is left to an operator. */
+  /**
+   * False: a directory that has lost data, or is new although its cluster knows it, is left to an
+   * operator.
+   */
   readonly replacesLostData: boolean;
   readonly onEvent: (event: MemberEvent) => void;
 }
 
 /**
- * A member with all that it does around its node (T1 to T4): it finds or founds its cluster, comes back under another incarnation when it has
- * lost data, and notices that it was removed. Node and server are started anew when the directory changes its identity.
+ * A member with all that it does around its node (T1 to T4): it finds or founds its cluster, comes
+ * back under another incarnation when it has lost data, and notices that it was removed. Node and
+ * server are started anew when the directory changes its identity.
  */
 export class Member<Node extends MemberNode = MemberNode> {
   readonly #options: MemberOptions<Node>;
@@ -66,8 +73,10 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   /**
-   * Starts a member on its directory, which is made when it is not there. On return it listens; what it comes to is told by events.
-   * @throws CairnError as {@link World.startNode} and {@link World.serve}; DATA_DIRECTORY, FAILED_PRECONDITION
+   * Starts a member on its directory, which is made when it is not there. On return it listens;
+   * what it comes to is told by events.
+   * @throws CairnError as {@link World.startNode} and {@link World.serve}; DATA_DIRECTORY,
+   * FAILED_PRECONDITION
    */
   static async start<Node extends MemberNode>(options: MemberOptions<Node>): Promise<Member<Node>> {
     const member = new Member(options);

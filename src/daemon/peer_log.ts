@@ -3,7 +3,10 @@ import { nameOf } from "../base/ids.js";
 import type { Peer } from "../peers/transport.js";
 import type { Logger } from "../system/logger.js";
 
-/** A reason that is the same is not said again within so many milliseconds: a full disk, for one, breaks streams again and again. */
+/**
+ * A reason that is the same is not said again within so many milliseconds: a full disk, for one,
+ * breaks streams again and again.
+ */
 const SILENCE_MS = 60_000;
 
 /** Says in the log when a peer is lost, and when it answers again. */

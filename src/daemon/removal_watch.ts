@@ -3,12 +3,16 @@ import type { Contact } from "./arrival.js";
 import type { MemberEvent } from "./events.js";
 import type { MemberNode, World } from "./world.js";
 
-/** How often to look whether a leader is heard from, in milliseconds, and how many looks in a row without one make the node ask. */
+/**
+ * How often to look whether a leader is heard from, in milliseconds, and how many looks in a row
+ * without one make the node ask.
+ */
 const LOOK_MS = 500;
 const LOOKS_WITHOUT_LEADER = 6;
 
 /**
- * Finds out that a node was removed: nobody sends to it any more, so it asks. And tells when a node that has arrived as a learner votes.
+ * Finds out that a node was removed: nobody sends to it any more, so it asks. And tells when a node
+ * that has arrived as a learner votes.
  */
 export class RemovalWatch {
   #silentLooks = 0;

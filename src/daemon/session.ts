@@ -30,7 +30,10 @@ export interface SessionOptions<Node extends MemberNode> {
   readonly lastFounder: { incarnation: string | undefined };
 }
 
-/** Why a session has ended. `failed`: its node has stopped on the way to another identity, and the directory may have either. */
+/**
+ * Why a session has ended. `failed`: its node has stopped on the way to another identity, and the
+ * directory may have either.
+ */
 export type SessionEnd =
   | { readonly kind: "turned" }
   | { readonly kind: "lost"; readonly lost: LostData }
@@ -78,19 +81,28 @@ export class Session<Node extends MemberNode> {
     return this.#server.address;
   }
 
-  /** What the node knows about itself as long as it is new; undefined when it is so no more, or when the session has ended. */
+  /**
+   * What the node knows about itself as long as it is new; undefined when it is so no more, or when
+   * the session has ended.
+   */
   facts(): OwnFacts | undefined {
     return this.#hasEnded || !this.#node.isNew ? undefined : this.#facts();
   }
 
-  /** Changes the directory's cluster, and ends the session. Does nothing when the log of the present cluster has come meanwhile. */
+  /**
+   * Changes the directory's cluster, and ends the session. Does nothing when the log of the present
+   * cluster has come meanwhile.
+   */
   turn(turn: Turn): Promise<void> {
     return this.#changes.run(async () => {
       if (!this.#hasEnded && this.#node.isNew) await this.#turn(turn);
     });
   }
 
-  /** Founds a cluster, if the node is still what it was when the others promised. Returns whether it has. */
+  /**
+   * Founds a cluster, if the node is still what it was when the others promised. Returns whether it
+   * has.
+   */
   found(members: Membership, own: OwnFacts): Promise<boolean> {
     return this.#changes.run(async () => {
       const isSame = !this.#hasEnded && this.#node.isNew && this.#node.incarnation === own.incarnation;
@@ -129,7 +141,10 @@ export class Session<Node extends MemberNode> {
     };
   }
 
-  /** Says what the node is, and gives a founder its promise. One at a time: a promise is for one founder alone. */
+  /**
+   * Says what the node is, and gives a founder its promise. One at a time: a promise is for one
+   * founder alone.
+   */
   #introduce(asked: Introduction): Promise<Introduced> {
     return this.#changes.run(async () => {
       const { raft, isNew } = this.#node;
@@ -151,8 +166,9 @@ export class Session<Node extends MemberNode> {
   }
 
   /**
-   * T1: whether the founder that asks for a promise is still there, under that incarnation. The request may have been under way for long: the
-   * founder's directory may be lost by now, and its successor may have founded a cluster with this node's promise.
+   * T1: whether the founder that asks for a promise is still there, under that incarnation. The
+   * request may have been under way for long: the founder's directory may be lost by now, and its
+   * successor may have founded a cluster with this node's promise.
    */
   async #isPresent({ name, founders, base }: OwnFacts, asked: Introduction): Promise<boolean> {
     const question = { name, receiver: asked.name, founders, base, founder: "", askPromise: false };
@@ -164,8 +180,8 @@ export class Session<Node extends MemberNode> {
   }
 
   /**
-   * The node stops first: what it has written decides, and nothing comes to it afterwards. Returns the directory's new identity; undefined when it
-   * was new no more.
+   * The node stops first: what it has written decides, and nothing comes to it afterwards. Returns
+   * the directory's new identity; undefined when it was new no more.
    */
   async #turn(turn: Turn): Promise<Identity | undefined> {
     try {

@@ -19,8 +19,9 @@ const ADVICE =
   "Start the other members, or give their addresses with --peer-addresses, and start this node again. docs/operations.md, 'A damaged disk', has more.";
 
 /**
- * Gets a snapshot from whichever other member has one that will do, and has one take it when none has. Asks all of them again and again for up to
- * `patienceMs`; a transfer under way is not counted.
+ * Gets a snapshot from whichever other member has one that will do, and has one take it when none
+ * has. Asks all of them again and again for up to `patienceMs`; a transfer under way is not
+ * counted.
  */
 export function peerSnapshotSource(options: {
   /** Where members are, by id, besides those that the disk knows; these addresses count. */

@@ -1,6 +1,9 @@
 import type { MemberEvent } from "./events.js";
 
-/** A start in which the nodes come one after the other says nothing before so many milliseconds have passed. */
+/**
+ * A start in which the nodes come one after the other says nothing before so many milliseconds have
+ * passed.
+ */
 const SILENT_MS = 2_000;
 /** The same reason is told again after so many milliseconds. */
 const AGAIN_MS = 10_000;

@@ -34,11 +34,17 @@ export interface Served {
 /** All that a member does outside itself, so that the simulator can run it. */
 export interface World<Node extends MemberNode = MemberNode> {
   readonly fs: FileSystem;
-  /** Starts the node on the directory, whosever that is now. @throws CairnError as {@link CairnNode.start} */
+  /**
+   * Starts the node on the directory, whosever that is now.
+   * @throws CairnError as {@link CairnNode.start}
+   */
   startNode(onLost: (lost: LostData) => void): Promise<Node>;
   /** Starts to serve it. @throws CairnError when the address cannot be listened on */
   serve(node: Node, listen: string, introducer: Introducer): Promise<Served>;
-  /** Resolves with undefined when the node does not answer, is another one than was meant, or says what no correct node says. Never rejects. */
+  /**
+   * Resolves with undefined when the node does not answer, is another one than was meant, or says
+   * what no correct node says. Never rejects.
+   */
   ask(contact: Contact, asked: Introduction): Promise<Introduced | undefined>;
   /** Asks the leader for a place. Never rejects. */
   join(leader: NamedAddress, joiner: Joiner): Promise<JoinAnswer>;

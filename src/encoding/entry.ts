@@ -2,8 +2,9 @@ import { type CounterLimit, counterProblem } from "../base/counters.js";
 import { CairnError } from "../base/errors.js";
 import type { Entry, EntryType, HardState } from "../raft/types.js";
 
-// The protobuf messages cairn.v1.Entry and cairn.v1.HardState, written out by hand: one buffer takes a whole batch, nothing is
-// allocated per entry. The bytes are those that protobuf-es writes, so that they can be shared with messages that carry entries.
+// The protobuf messages cairn.v1.Entry and cairn.v1.HardState, written out by hand: one buffer
+// takes a whole batch, nothing is allocated per entry. The bytes are those that protobuf-es writes,
+// so that they can be shared with messages that carry entries.
 
 const typeNumbers = { command: 1, "no-op": 2, configuration: 3 } as const satisfies Record<EntryType, number>;
 const typesByNumber: readonly (EntryType | undefined)[] = [undefined, "command", "no-op", "configuration"];

@@ -1,8 +1,14 @@
-/** Cuts a stream of pieces of any size into elements of known length, copying only the elements that two pieces share. */
+/**
+ * Cuts a stream of pieces of any size into elements of known length, copying only the elements that
+ * two pieces share.
+ */
 export class Gatherer {
   #wanted: number;
   #gathered = 0;
-  /** Two, used in turn, so that an element stays valid while the beginning of the next one is gathered. */
+  /**
+   * Two, used in turn, so that an element stays valid while the beginning of the next one is
+   * gathered.
+   */
   #buffer = Buffer.alloc(0);
   #spare = Buffer.alloc(0);
 
@@ -21,7 +27,9 @@ export class Gatherer {
     return this.#gathered;
   }
 
-  /** Sets the length of the next element, 1 byte or more. Call it when the one before was returned. */
+  /**
+   * Sets the length of the next element, 1 byte or more. Call it when the one before was returned.
+   */
   want(bytes: number): void {
     this.#wanted = bytes;
     this.#gathered = 0;
@@ -34,8 +42,9 @@ export class Gatherer {
   }
 
   /**
-   * Takes bytes up to the end of the wanted element; returns how many, and the element when it is complete. The element is valid
-   * until the next but one is asked for, and no longer than `piece` is.
+   * Takes bytes up to the end of the wanted element; returns how many, and the element when it is
+   * complete. The element is valid until the next but one is asked for, and no longer than `piece`
+   * is.
    */
   take(piece: Buffer): { readonly element: Buffer | undefined; readonly taken: number } {
     if (this.#gathered === 0 && piece.byteLength >= this.#wanted) {

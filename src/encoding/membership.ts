@@ -44,12 +44,15 @@ export function membershipFromMessage(message: Message | undefined): Membership 
   });
 }
 
-/** How configuration entries hold a membership. What {@link membersProblem} refuses is not decoded. */
+/**
+ * How configuration entries hold a membership. What {@link membersProblem} refuses is not decoded.
+ */
 export const membershipCodec: MembershipCodec = {
   encode: (members) => toBinary(MembershipSchema, create(MembershipSchema, membershipToMessage(members))),
   decode(data) {
     const members = membershipFromMessage(fromBinary(MembershipSchema, data));
-    // No snapshot could be taken with such members, so an entry that says so must never get into a log.
+    // No snapshot could be taken with such members, so an entry that says so must never get into a
+    // log.
     const problem = membersProblem(members);
     if (problem !== undefined) throw new Error(problem);
     return members;

@@ -1,7 +1,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { CHUNK_HEAD_BYTES, encodeOpening, encodeTrailer, TRAILER_BYTES, writeChunkHead } from "./snapshot_format.js";
 
-// What needs nothing but the header's bytes, so that a worker thread can do it without loading what encodes messages.
+// What needs nothing but the header's bytes, so that a worker thread can do it without loading what
+// encodes messages.
 
 /** A snapshot's header as it stands in the file. */
 export interface EncodedHeader {

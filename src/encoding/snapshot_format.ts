@@ -4,7 +4,8 @@ import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 
 /**
- * The fixed parts of a snapshot file; src/storage/README.md, "Snapshots", draws the whole of it. All numbers are little-endian.
+ * The fixed parts of a snapshot file; src/storage/README.md, "Snapshots", draws the whole of it.
+ * All numbers are little-endian.
  */
 export const FORMAT_VERSION = 1;
 /** Magic, format version, header length, header CRC32. */
@@ -39,7 +40,10 @@ export function fileBytesOf(headerBytes: number, trailer: Pick<Trailer, "chunks"
   return PREAMBLE_BYTES + headerBytes + trailer.chunks * CHUNK_HEAD_BYTES + trailer.payloadBytes + TRAILER_BYTES;
 }
 
-/** The error for bytes that are not as they were written; `name` is the file or transfer, `offset` the place in the file. */
+/**
+ * The error for bytes that are not as they were written; `name` is the file or transfer, `offset`
+ * the place in the file.
+ */
 export function corrupt(name: string, offset: number, what: string): CairnError {
   return new CairnError("CORRUPT", `${name} is damaged at offset ${offset}: ${what}; use another copy of the snapshot`);
 }
@@ -55,7 +59,10 @@ export function encodeOpening(header: Uint8Array): Buffer {
   return opening;
 }
 
-/** Throws CORRUPT unless `bytes`, the first {@link PREAMBLE_BYTES} of the file, are a preamble of a known version. */
+/**
+ * Throws CORRUPT unless `bytes`, the first {@link PREAMBLE_BYTES} of the file, are a preamble of a
+ * known version.
+ */
 export function decodePreamble(bytes: Uint8Array, name: string): Preamble {
   const buffer = asBuffer(bytes);
   if (!buffer.subarray(0, 8).equals(MAGIC)) {

@@ -9,11 +9,17 @@ import type { SnapshotMeta } from "../raft/types.js";
 import { membershipFromMessage, membershipToMessage } from "./membership.js";
 import { corrupt, PREAMBLE_BYTES } from "./snapshot_format.js";
 
-/** What the first part of a snapshot file says: a function of the log up to the snapshot's index, with nothing local. */
+/**
+ * What the first part of a snapshot file says: a function of the log up to the snapshot's index,
+ * with nothing local.
+ */
 export interface SnapshotHeader {
   readonly clusterId: string;
   readonly meta: SnapshotMeta;
-  /** Bytes of each payload chunk but the last; 1 to limits.snapshotChunkBytesMax. Cairn writes limits.snapshotChunkBytes. */
+  /**
+   * Bytes of each payload chunk but the last; 1 to limits.snapshotChunkBytesMax. Cairn writes
+   * limits.snapshotChunkBytes.
+   */
   readonly chunkBytes: number;
 }
 

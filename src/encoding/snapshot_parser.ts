@@ -27,11 +27,12 @@ type Expected =
   | { readonly element: "end of file" };
 
 /**
- * Reads and verifies a snapshot file that comes in pieces of any size; memory: at most two chunks. Whatever is wrong throws
- * CairnError CORRUPT with the name and the offset in the file; from then on every call throws the same error.
+ * Reads and verifies a snapshot file that comes in pieces of any size; memory: at most two chunks.
+ * Whatever is wrong throws CairnError CORRUPT with the name and the offset in the file; from then
+ * on every call throws the same error.
  *
- * A chunk that is handed out is verified by its own CRC32 only. The payload as a whole is verified when {@link finish} returns:
- * nothing may be built on it before.
+ * A chunk that is handed out is verified by its own CRC32 only. The payload as a whole is verified
+ * when {@link finish} returns: nothing may be built on it before.
  */
 export class SnapshotParser {
   readonly #name: string;
@@ -53,8 +54,8 @@ export class SnapshotParser {
 
   /**
    * @param name what errors call the bytes: "snapshot file /path", "the snapshot that n1 sends".
-   * @param checkChunk is lent each chunk of the payload that has passed its CRC32, before it counts as verified; what it throws ends
-   * the reading
+   * @param checkChunk is lent each chunk of the payload that has passed its CRC32, before it counts
+   * as verified; what it throws ends the reading
    */
   constructor(name: string, checkChunk: (chunk: Uint8Array) => void = () => {}) {
     this.#name = name;
@@ -67,8 +68,9 @@ export class SnapshotParser {
   }
 
   /**
-   * How much of the file, up to the end of a chunk, is as it was written: each part has passed its CRC32. 0 before the end of the first
-   * chunk, and when the SHA-256 shows that the whole is not good although its parts are.
+   * How much of the file, up to the end of a chunk, is as it was written: each part has passed its
+   * CRC32. 0 before the end of the first chunk, and when the SHA-256 shows that the whole is not
+   * good although its parts are.
    */
   get verifiedBytes(): number {
     return this.#verifiedBytes;
@@ -80,8 +82,9 @@ export class SnapshotParser {
   }
 
   /**
-   * Takes the file's next bytes; returns the payload chunks that they complete. The chunks may share memory with `bytes` and with
-   * the parser: they are valid until `bytes` changes or the next call.
+   * Takes the file's next bytes; returns the payload chunks that they complete. The chunks may
+   * share memory with `bytes` and with the parser: they are valid until `bytes` changes or the next
+   * call.
    */
   push(bytes: Uint8Array): Uint8Array[] {
     return this.#failing(() => {
@@ -98,7 +101,10 @@ export class SnapshotParser {
     });
   }
 
-  /** Call when there are no more bytes: throws CORRUPT when the file is not complete. Now the payload is good. */
+  /**
+   * Call when there are no more bytes: throws CORRUPT when the file is not complete. Now the
+   * payload is good.
+   */
   finish(): SnapshotMeasure {
     return this.#failing(() => {
       if (this.#measure !== undefined) return this.#measure;
@@ -113,8 +119,8 @@ export class SnapshotParser {
   }
 
   /**
-   * Forgets what came behind {@link verifiedBytes}, be it incomplete or what made it fail: the next bytes belong there. Not to be called when
-   * that is 0, nor behind the trailer.
+   * Forgets what came behind {@link verifiedBytes}, be it incomplete or what made it fail: the next
+   * bytes belong there. Not to be called when that is 0, nor behind the trailer.
    */
   rewind(): void {
     assert(this.#verifiedBytes > 0 && !this.done, "there is a verified chunk to go back to");
@@ -157,7 +163,10 @@ export class SnapshotParser {
     this.#expect({ element: "chunk head" }, CHUNK_HEAD_BYTES);
   }
 
-  /** A chunk's length and CRC32, or the start of the trailer, which has 0 in the place of the length. */
+  /**
+   * A chunk's length and CRC32, or the start of the trailer, which has 0 in the place of the
+   * length.
+   */
   #acceptChunkHead(bytes: Buffer): void {
     const length = bytes.readUInt32LE(0);
     if (length === 0) {
@@ -177,7 +186,8 @@ export class SnapshotParser {
       throw corrupt(this.#name, this.#offset, `chunk ${this.#chunks} follows a short one, expected the trailer`);
     }
     this.#offset += CHUNK_HEAD_BYTES;
-    // Counts for nothing before the chunk is verified, so that there is nothing to undo when it is not.
+    // Counts for nothing before the chunk is verified, so that there is nothing to undo when it is
+    // not.
     this.#expect({ element: "chunk", crc: bytes.readUInt32LE(4), head: Buffer.from(bytes) }, length);
   }
 

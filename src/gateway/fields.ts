@@ -3,7 +3,10 @@ import { type CounterLimit, counterProblem } from "../base/counters.js";
 import { limits } from "../base/limits.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
-/** The fields of a JSON object, read with their types. What is missing or mistyped is error 12, and the text names the field. */
+/**
+ * The fields of a JSON object, read with their types. What is missing or mistyped is error 12, and
+ * the text names the field.
+ */
 export class Fields {
   constructor(
     private readonly fields: Readonly<Record<string, unknown>>,

@@ -65,7 +65,10 @@ class ServedNode {
   }
 }
 
-/** Reads requests from a stream of lines, turns each into calls on the services of nodes, and prints the replies in order. */
+/**
+ * Reads requests from a stream of lines, turns each into calls on the services of nodes, and prints
+ * the replies in order.
+ */
 export class Gateway {
   /** Undefined before init. */
   #nodes: Map<string, ServedNode> | undefined;
@@ -75,7 +78,9 @@ export class Gateway {
 
   constructor(private readonly options: GatewayOptions) {}
 
-  /** Answers all of `input`, or what has come of it until {@link close}; then lets go of the nodes. */
+  /**
+   * Answers all of `input`, or what has come of it until {@link close}; then lets go of the nodes.
+   */
   async run(input: AsyncIterable<Uint8Array>): Promise<void> {
     try {
       for await (const line of readLines(input, limits.gatewayLineBytes)) {
@@ -88,7 +93,10 @@ export class Gateway {
     }
   }
 
-  /** Takes no more requests, and stops the nodes that it started; the request that is under way fails. May be called more than once. */
+  /**
+   * Takes no more requests, and stops the nodes that it started; the request that is under way
+   * fails. May be called more than once.
+   */
   async close(): Promise<void> {
     this.#closed = true;
     for (const { log } of this.#nodes?.values() ?? []) log.close();

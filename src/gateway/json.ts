@@ -2,10 +2,16 @@ import { isSafeNumber, LosslessNumber, parse } from "lossless-json";
 import { limits } from "../base/limits.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
-/** Where a number of many digits or with an exponent may be, which JavaScript's own numbers could change. */
+/**
+ * Where a number of many digits or with an exponent may be, which JavaScript's own numbers could
+ * change.
+ */
 const MAYBE_UNSAFE = /[\d.]{16}|\d[eE][+-]?\d/;
 
-/** Parses JSON, keeping numbers that JavaScript cannot hold exactly as they are written. @throws SyntaxError and others */
+/**
+ * Parses JSON, keeping numbers that JavaScript cannot hold exactly as they are written.
+ * @throws SyntaxError and others
+ */
 export function parseJson(text: string): unknown {
   if (!MAYBE_UNSAFE.test(text)) return JSON.parse(text);
   return parse(text, undefined, {
@@ -15,7 +21,10 @@ export function parseJson(text: string): unknown {
   });
 }
 
-/** A value as the store keeps it: its JSON text. @throws GatewayError 12 when it is nested too deeply */
+/**
+ * A value as the store keeps it: its JSON text.
+ * @throws GatewayError 12 when it is nested too deeply
+ */
 export function encodeValue(value: unknown): Buffer {
   return Buffer.from(printJson(value, "compact"), "utf8");
 }

@@ -95,7 +95,10 @@ export class KeyValue {
     return request(await this.#makeLeader());
   }
 
-  /** This node, if the others vote for it; else whoever they do vote for: one whose log is behind is not elected. */
+  /**
+   * This node, if the others vote for it; else whoever they do vote for: one whose log is behind is
+   * not elected.
+   */
   async #makeLeader(): Promise<GatewayNode> {
     const candidates = [this.node, ...this.nodes().filter(({ id }) => id !== this.node.id)];
     const reasons: string[] = [];
@@ -113,7 +116,10 @@ export class KeyValue {
   }
 }
 
-/** What came of a request, unless the node does not lead: then who does, as far as it knows. Nothing happened then. */
+/**
+ * What came of a request, unless the node does not lead: then who does, as far as it knows. Nothing
+ * happened then.
+ */
 async function unlessNotLeader<Answer>(
   request: () => Promise<Answer>,
 ): Promise<{ readonly answer: Answer } | { readonly leaderHint: string | undefined }> {

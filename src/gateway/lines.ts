@@ -9,8 +9,9 @@ const LF = 0x0a;
 const CR = 0x0d;
 
 /**
- * Splits a stream into lines of UTF-8, ended by LF or CRLF; the last one needs no end. Blank lines are left out but counted. Of a line of
- * more than `limitBytes` (gatewayLineBytes) the bytes are dropped as they come.
+ * Splits a stream into lines of UTF-8, ended by LF or CRLF; the last one needs no end. Blank lines
+ * are left out but counted. Of a line of more than `limitBytes` (gatewayLineBytes) the bytes are
+ * dropped as they come.
  */
 export async function* readLines(input: AsyncIterable<Uint8Array>, limitBytes: number): AsyncGenerator<Line> {
   const line = new LineBuffer(limitBytes);
@@ -53,7 +54,8 @@ class LineBuffer {
     if (bytes > this.limitBytes + 1 || content.byteLength > this.limitBytes) {
       return { number, fault: `it is longer than gatewayLineBytes (${this.limitBytes})` };
     }
-    // Decoding would put replacement characters in place of what is not UTF-8, and values must be kept as they are.
+    // Decoding would put replacement characters in place of what is not UTF-8, and values must be
+    // kept as they are.
     if (!isUtf8(content)) return { number, fault: "it is not UTF-8" };
     const text = content.toString("utf8");
     return text.trim() === "" ? undefined : { number, text };

@@ -32,7 +32,10 @@ type GetResults = ReadonlyMap<number, GetResult>;
 /** Results of get entries that are remembered for repeated requests. */
 const REMEMBERED_RESULTS = 10_000;
 
-/** Reads of one request that are under way at a time. The time of each counts from its own start, not from that of the first. */
+/**
+ * Reads of one request that are under way at a time. The time of each counts from its own start,
+ * not from that of the first.
+ */
 const READS_UNDER_WAY = 256;
 
 /** The messages of the log-compaction tasks, for one node. */
@@ -192,7 +195,10 @@ export class LogCompaction {
     return this.node.admin.takeSnapshot({ trigger, keepLogBytes: 0n }, { timeoutMs: this.timeoutMs });
   }
 
-  /** For entries that are in the log already: whatever goes wrong now, it is not true that nothing happened. */
+  /**
+   * For entries that are in the log already: whatever goes wrong now, it is not true that nothing
+   * happened.
+   */
   async #untilApplied(index: number): Promise<GetLogInfoResponse> {
     try {
       return await this.#logInfo(index);
@@ -212,8 +218,9 @@ export class LogCompaction {
   }
 
   /**
-   * Makes new entries durable, then commits them. A get in the log returns the value at its place, and only the leader decides when the
-   * log is committed up to there: before an entry changes a key that gets wait for, those are answered.
+   * Makes new entries durable, then commits them. A get in the log returns the value at its place,
+   * and only the leader decides when the log is committed up to there: before an entry changes a
+   * key that gets wait for, those are answered.
    */
   async #applyInOrder(fresh: readonly RequestedEntry[], info: GetLogInfoResponse): Promise<GetResults> {
     const read = new Map<number, GetResult>();
@@ -346,7 +353,10 @@ function checkTerm(entry: LogPosition, info: GetLogInfoResponse): void {
   throw new GatewayError(gatewayCodes.preconditionFailed, text);
 }
 
-/** Terms never fall along a log: no leader has a snapshot of a lower term than an entry below it that is committed here. */
+/**
+ * Terms never fall along a log: no leader has a snapshot of a lower term than an entry below it
+ * that is committed here.
+ */
 function checkSnapshotTerm({ index, term }: LogPosition, info: GetLogInfoResponse): void {
   const commit = Number(info.commitIndex);
   const committed = termAt(commit, info);
@@ -359,7 +369,10 @@ function misplaced(what: string, expected: number): GatewayError {
   return new GatewayError(gatewayCodes.preconditionFailed, `${what}: expected index ${expected}`);
 }
 
-/** Term of the entry before a batch. Where the log is trimmed it is not known, and the node does not ask. */
+/**
+ * Term of the entry before a batch. Where the log is trimmed it is not known, and the node does not
+ * ask.
+ */
 function prevTerm(first: LogPosition, info: GetLogInfoResponse): number {
   if (first.index === 1) return 0;
   return termAt(first.index - 1, info) ?? first.term;

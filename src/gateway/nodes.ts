@@ -27,13 +27,19 @@ export interface GatewayNode {
 export interface NodeSource {
   /** Names that `init` may use; undefined: any. */
   readonly names: readonly string[] | undefined;
-  /** Whether the nodes that are open were made for this gateway, so that nobody has used them before. */
+  /**
+   * Whether the nodes that are open were made for this gateway, so that nobody has used them
+   * before.
+   */
   readonly areNew: boolean;
   /** Starts or connects the nodes of a cluster: all of them, or none. */
   open(ids: readonly string[]): Promise<GatewayNode[]>;
   /** Stops a node without warning, and starts it from its disk. */
   restart(node: GatewayNode): Promise<GatewayNode>;
-  /** Lets go of all nodes, and stops those that it started, also those that are just being started. May be called more than once. */
+  /**
+   * Lets go of all nodes, and stops those that it started, also those that are just being started.
+   * May be called more than once.
+   */
   close(): Promise<void>;
 }
 
@@ -90,7 +96,10 @@ interface OwnNode {
   readonly channel: SharedChannel;
 }
 
-/** Nodes that the gateway runs itself, in this process, each with a port and a data directory of its own. */
+/**
+ * Nodes that the gateway runs itself, in this process, each with a port and a data directory of its
+ * own.
+ */
 export class OwnNodes implements NodeSource {
   readonly names = undefined;
   readonly #running = new Map<string, OwnNode>();
@@ -99,7 +108,10 @@ export class OwnNodes implements NodeSource {
   #directory: string | undefined;
   #isTemporary = false;
   #areNew = false;
-  /** What is under way. One thing is done at a time, so that a close() during a start leaves nothing behind. */
+  /**
+   * What is under way. One thing is done at a time, so that a close() during a start leaves nothing
+   * behind.
+   */
   #underWay: Promise<unknown> = Promise.resolve();
   #closed = false;
 
@@ -224,7 +236,9 @@ export class OwnNodes implements NodeSource {
   }
 }
 
-/** Node ids become names of folders below the data directory. The rest is the node's own to check. */
+/**
+ * Node ids become names of folders below the data directory. The rest is the node's own to check.
+ */
 function checkFolderName(id: string): void {
   if (id !== "." && id !== "..") return;
   throw new GatewayError(

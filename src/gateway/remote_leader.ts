@@ -55,7 +55,8 @@ export class RemoteLeader {
   ) {}
 
   /**
-   * Sends entries, in as many messages as they need; `commitTo` is told with the last one. Returns when they are durable.
+   * Sends entries, in as many messages as they need; `commitTo` is told with the last one. Returns
+   * when they are durable.
    * @throws GatewayError 22 when the node refuses them
    */
   async append(term: number, prev: LogPosition, entries: readonly OutgoingEntry[], commitTo: number): Promise<void> {
@@ -76,7 +77,8 @@ export class RemoteLeader {
   }
 
   /**
-   * Sends a snapshot of a state. Returns what the node says at the end; undefined when it has committed that index already.
+   * Sends a snapshot of a state. Returns what the node says at the end; undefined when it has
+   * committed that index already.
    * @throws GatewayError 22 when it refuses for another reason
    */
   async install(position: LogPosition, pairs: readonly Pair[]): Promise<SnapshotInstalled | undefined> {
@@ -233,7 +235,10 @@ function metaOf(position: LogPosition, { membership, membershipIndex }: GetStatu
   return { ...position, membership: { index, members: membershipFromMessage(membership) } };
 }
 
-/** The term of a leader that may send this snapshot now: not below the node's own, and not one in which the node itself leads. */
+/**
+ * The term of a leader that may send this snapshot now: not below the node's own, and not one in
+ * which the node itself leads.
+ */
 function termFor(position: LogPosition, { term, leaderId, nodeId }: GetStatusResponse): number {
   const current = Number(term);
   return Math.max(position.term, leaderId === nodeId ? current + 1 : current);

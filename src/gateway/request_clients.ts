@@ -1,9 +1,10 @@
 import { limits } from "../base/limits.js";
 
 /**
- * The clients that name their requests, as far as the gateway must know them. The store forgets clients that are unused for long, and then
- * wants an index from each that is new: one that the log had reached before the client came. Requests of the gateway have none, so the
- * gateway notes it when it sees a client for the first time.
+ * The clients that name their requests, as far as the gateway must know them. The store forgets
+ * clients that are unused for long, and then wants an index from each that is new: one that the log
+ * had reached before the client came. Requests of the gateway have none, so the gateway notes it
+ * when it sees a client for the first time.
  */
 export class RequestClients {
   /** By client id: how far the log had come at the client's first request. */
@@ -11,7 +12,10 @@ export class RequestClients {
   #reached = 0;
 
   constructor(
-    /** Whether the nodes have had no clients before this gateway. Else one that is new here may be one that the store has forgotten. */
+    /**
+     * Whether the nodes have had no clients before this gateway. Else one that is new here may be
+     * one that the store has forgotten.
+     */
     private readonly areNodesNew: boolean,
   ) {}
 

@@ -17,7 +17,8 @@ import type { SnapshotRequest } from "./snapshots/compaction.js";
 import type { SnapshotPolicy } from "./snapshots/policy.js";
 
 /**
- * Checks what a node is started with, before anything is made on disk. What names may consist of is checked where they are used.
+ * Checks what a node is started with, before anything is made on disk. What names may consist of is
+ * checked where they are used.
  * @throws CairnError INVALID_ARGUMENT, naming the option
  */
 export function checkNodeOptions<Result, Machine extends StateMachine<Result>>(

@@ -4,11 +4,15 @@ import type { Clock } from "../system/clock.js";
 const RETRY_MS = 250;
 
 /**
- * Does what a full disk, or a process with too many open files, may refuse. That is not the end of a node: it stops taking writes, goes on
- * answering reads, and resumes by itself when there is room again.
+ * Does what a full disk, or a process with too many open files, may refuse. That is not the end of
+ * a node: it stops taking writes, goes on answering reads, and resumes by itself when there is room
+ * again.
  */
 export class RoomKeeper {
-  /** Pieces of work that were refused and not done since. The log and the state can both be among them. */
+  /**
+   * Pieces of work that were refused and not done since. The log and the state can both be among
+   * them.
+   */
   #refused = 0;
   /** Why the first of them was refused. */
   #cause: CairnError | undefined;
@@ -26,7 +30,10 @@ export class RoomKeeper {
     return this.#cause;
   }
 
-  /** Does `work`, again and again while it is refused. Rejects with STOPPED when the node stops while it waits. */
+  /**
+   * Does `work`, again and again while it is refused. Rejects with STOPPED when the node stops
+   * while it waits.
+   */
   async untilRoom<Result>(work: () => Result | Promise<Result>): Promise<Result> {
     let wasRefused = false;
     for (;;) {

@@ -24,7 +24,10 @@ export function guarded<Result>(raft: Raft, change: (raft: Raft) => Result, fail
   }
 }
 
-/** Waits for work of the node. What breaks an invariant, or leaves a disk whose contents are not known, ends the node, whoever comes across it. */
+/**
+ * Waits for work of the node. What breaks an invariant, or leaves a disk whose contents are not
+ * known, ends the node, whoever comes across it.
+ */
 export async function watched<Result>(work: Promise<Result>, fail: (error: unknown) => void): Promise<Result> {
   try {
     return await work;

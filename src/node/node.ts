@@ -51,8 +51,8 @@ import { Ticker } from "./ticker.js";
 import { Turns } from "./turns.js";
 
 /**
- * A member of a cluster: the core, its disk and its state machine, joined. Start it with {@link start}; end it with {@link stop}.
- * Every method rejects with STOPPED when the node has stopped.
+ * A member of a cluster: the core, its disk and its state machine, joined. Start it with {@link
+ * start}; end it with {@link stop}. Every method rejects with STOPPED when the node has stopped.
  */
 export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /** The node's name. */
@@ -89,8 +89,10 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   #stopping: Promise<void> | undefined;
 
   /**
-   * Starts a node on its data directory, which is made when it is not there. On return the node has recovered and answers.
-   * @throws CairnError INVALID_ARGUMENT for a bad id, DATA_DIRECTORY or CORRUPT when the directory cannot be used: the text says why
+   * Starts a node on its data directory, which is made when it is not there. On return the node has
+   * recovered and answers.
+   * @throws CairnError INVALID_ARGUMENT for a bad id, DATA_DIRECTORY or CORRUPT when the directory
+   * cannot be used: the text says why
    */
   static async start<Result, Machine extends StateMachine<Result>>(
     options: NodeOptions<Result, Machine>,
@@ -188,7 +190,10 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#storage.directory.identity;
   }
 
-  /** Whether the node's directory holds nothing but what its cluster begins with: it knows no membership. Also when the node has stopped. */
+  /**
+   * Whether the node's directory holds nothing but what its cluster begins with: it knows no
+   * membership. Also when the node has stopped.
+   */
   get isNew(): boolean {
     return isNewDirectory(this.identity, this.#raft);
   }
@@ -198,7 +203,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#raft;
   }
 
-  /** Highest index that this node knows to be committed, whether its own log reaches so far or not. */
+  /**
+   * Highest index that this node knows to be committed, whether its own log reaches so far or not.
+   */
   get knownCommit(): number {
     return Math.max(this.#raft.log.commit, this.#requests.leaderCommit);
   }
@@ -234,7 +241,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Puts a command into the log and waits until it is applied: it is then durable on a majority.
-   * @throws CairnError NOT_LEADER, BUSY, DISK_FULL, LIMIT_EXCEEDED: nothing happened. OUTCOME_UNKNOWN: it may still take effect.
+   * @throws CairnError NOT_LEADER, BUSY, DISK_FULL, LIMIT_EXCEEDED: nothing happened.
+   * OUTCOME_UNKNOWN: it may still take effect.
    */
   async propose(data: Uint8Array, signal?: AbortSignal): Promise<Committed<Result>> {
     this.#assertRunning(signal);
@@ -249,8 +257,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Waits until the state machine may be read linearizably: its state is then at least as new as any write answered before the call.
-   * Returns the index that makes it so: another member that has applied it may be read as well.
+   * Waits until the state machine may be read linearizably: its state is then at least as new as
+   * any write answered before the call. Returns the index that makes it so: another member that has
+   * applied it may be read as well.
    * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
   async linearizableRead(signal?: AbortSignal): Promise<number> {
@@ -262,14 +271,20 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return index;
   }
 
-  /** Commits an entry that changes nothing, and returns its index when it is applied. @throws CairnError as {@link propose} does */
+  /**
+   * Commits an entry that changes nothing, and returns its index when it is applied.
+   * @throws CairnError as {@link propose} does
+   */
   async barrier(signal?: AbortSignal): Promise<number> {
     this.#assertRunning(signal);
     this.#alarms.assertRoom();
     return this.#leadership.barrier(signal);
   }
 
-  /** Waits until this node has applied `index`. @throws CairnError CANCELLED; DISK_FULL when it cannot apply anything now */
+  /**
+   * Waits until this node has applied `index`.
+   * @throws CairnError CANCELLED; DISK_FULL when it cannot apply anything now
+   */
   async waitApplied(index: number, signal?: AbortSignal): Promise<void> {
     this.#assertRunning(signal);
     checkWholeNumber("index", index, 0);
@@ -280,18 +295,25 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Takes in a leader's entries; resolves when what the answer promises is durable.
-   * @throws CairnError DISK_FULL; INVALID_ARGUMENT, LIMIT_EXCEEDED for a message that no correct peer sends
+   * @throws CairnError DISK_FULL; INVALID_ARGUMENT, LIMIT_EXCEEDED for a message that no correct
+   * peer sends
    */
   async appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer> {
     return this.#requests.appendEntries(message);
   }
 
-  /** Takes in a candidate's request; resolves when the vote is durable. @throws CairnError INVALID_ARGUMENT */
+  /**
+   * Takes in a candidate's request; resolves when the vote is durable.
+   * @throws CairnError INVALID_ARGUMENT
+   */
   async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {
     return this.#requests.requestVote(message);
   }
 
-  /** Takes in a leader's wish to hand over; this node has begun an election on return. @throws CairnError INVALID_ARGUMENT */
+  /**
+   * Takes in a leader's wish to hand over; this node has begun an election on return.
+   * @throws CairnError INVALID_ARGUMENT
+   */
   async timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer> {
     return this.#requests.timeoutNow(message);
   }
@@ -314,7 +336,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Campaigns now; resolves with the term when this node leads and has committed an entry of its own.
+   * Campaigns now; resolves with the term when this node leads and has committed an entry of its
+   * own.
    * @throws CairnError FAILED_PRECONDITION when it cannot; NOT_LEADER when it has lost; CANCELLED
    */
   async campaign(signal?: AbortSignal): Promise<number> {
@@ -325,10 +348,10 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Hands leadership over to a voter, the most caught-up one when none is named. Resolves with the new leader's id as soon as this node knows
-   * of it.
-   * @throws CairnError NOT_LEADER; FAILED_PRECONDITION when it cannot, or when the other did not take over within an election timeout: this
-   * node leads on then; CANCELLED
+   * Hands leadership over to a voter, the most caught-up one when none is named. Resolves with the
+   * new leader's id as soon as this node knows of it.
+   * @throws CairnError NOT_LEADER; FAILED_PRECONDITION when it cannot, or when the other did not
+   * take over within an election timeout: this node leads on then; CANCELLED
    */
   async transferLeadership(to?: string, signal?: AbortSignal): Promise<string> {
     this.#assertRunning(signal);
@@ -336,8 +359,10 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Changes the membership by one member; resolves with the new one when it is committed and applied.
-   * @throws CairnError NOT_LEADER, DISK_FULL, FAILED_PRECONDITION with the reason: nothing happened. OUTCOME_UNKNOWN
+   * Changes the membership by one member; resolves with the new one when it is committed and
+   * applied.
+   * @throws CairnError NOT_LEADER, DISK_FULL, FAILED_PRECONDITION with the reason: nothing
+   * happened. OUTCOME_UNKNOWN
    */
   async changeMembership(change: MembershipChange, signal?: AbortSignal): Promise<IndexedMembership> {
     this.#assertRunning(signal);
@@ -345,14 +370,20 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#leadership.changeMembership(change, signal);
   }
 
-  /** Founds a cluster of these members, this node among them; see {@link Raft.found}. The others must have promised it. */
+  /**
+   * Founds a cluster of these members, this node among them; see {@link Raft.found}. The others
+   * must have promised it.
+   */
   found(members: Membership): void {
     this.#assertRunning();
     this.#core((raft) => raft.found(members));
     this.#turns.wake();
   }
 
-  /** A member has told that a membership is committed at `index` that leaves this node out; see {@link Raft.removed}. */
+  /**
+   * A member has told that a membership is committed at `index` that leaves this node out; see
+   * {@link Raft.removed}.
+   */
   removed(index: number): void {
     this.#assertRunning();
     this.#core((raft) => raft.removed(index));
@@ -360,15 +391,19 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Stops cleanly: what is being written is finished, and everything that the disk has is synced. May be called more than once.
-   * Rejects when something went wrong on the way; the node has stopped all the same, and is recovered at its next start.
+   * Stops cleanly: what is being written is finished, and everything that the disk has is synced.
+   * May be called more than once. Rejects when something went wrong on the way; the node has
+   * stopped all the same, and is recovered at its next start.
    */
   stop(): Promise<void> {
     this.#stopping ??= this.#end(closeStorage);
     return this.#stopping;
   }
 
-  /** Stops as if the process had been killed: nothing more is written, and nothing is reported. For tests of recovery. */
+  /**
+   * Stops as if the process had been killed: nothing more is written, and nothing is reported. For
+   * tests of recovery.
+   */
   crash(): Promise<void> {
     this.#stopping ??= this.#end(abandonStorage).catch(() => {});
     return this.#stopping;

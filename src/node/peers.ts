@@ -42,7 +42,10 @@ export interface PeersOptions {
   readonly logger: Logger;
 }
 
-/** The other members, as this node reaches them: carries out what the core wants sent, read and transferred. */
+/**
+ * The other members, as this node reaches them: carries out what the core wants sent, read and
+ * transferred.
+ */
 export class Peers {
   readonly #transport: Transport | undefined;
   readonly #outbox: SnapshotOutbox;
@@ -88,7 +91,10 @@ export class Peers {
     return this.#outbox.list();
   }
 
-  /** Followers that are being sent a snapshot, or soon will be again, need the log from behind this index on. */
+  /**
+   * Followers that are being sent a snapshot, or soon will be again, need the log from behind this
+   * index on.
+   */
   get wantedIndex(): number | undefined {
     return this.#outbox.lowestIndex;
   }
@@ -127,7 +133,9 @@ export class Peers {
     await this.#transport?.close();
   }
 
-  /** Only a leader resumes transfers, and only to followers that have not caught up in another way. */
+  /**
+   * Only a leader resumes transfers, and only to followers that have not caught up in another way.
+   */
   #letGo(): void {
     const { role, progress } = this.host.raft;
     const needing = role === "leader" ? progress.filter(({ state }) => state === "snapshot").map(({ key }) => key) : [];
@@ -156,8 +164,8 @@ export class Peers {
   }
 
   /**
-   * Those that the log goes on from, newest first. It does not go on from any when a newer one was found to be damaged: then there has to be
-   * another.
+   * Those that the log goes on from, newest first. It does not go on from any when a newer one was
+   * found to be damaged: then there has to be another.
    */
   async #snapshotsToSend(snapshots: SnapshotStore): Promise<readonly SnapshotInfo[]> {
     const fitting = snapshots.list().filter(({ index }) => index >= this.host.raft.log.boundary.index);

@@ -6,9 +6,10 @@ import type { Clock } from "../system/clock.js";
 import type { Logger } from "../system/logger.js";
 
 /**
- * Tells an operator when members do not understand each other: one sends what no correct member sends, or refuses this node's
- * entries for safety. Either may come thousands of times a minute, so the log gets the first and then a count now and then, and
- * the node's status a warning for as long as it is fresh.
+ * Tells an operator when members do not understand each other: one sends what no correct member
+ * sends, or refuses this node's entries for safety. Either may come thousands of times a minute, so
+ * the log gets the first and then a count now and then, and the node's status a warning for as long
+ * as it is fresh.
  */
 export class ProtocolWatch {
   readonly #violations: Repeated;
@@ -44,7 +45,10 @@ export class ProtocolWatch {
     this.#violations.report(from, detail, 1);
   }
 
-  /** A member has refused this node's entries, because they contradict what it knows to be committed. */
+  /**
+   * A member has refused this node's entries, because they contradict what it knows to be
+   * committed.
+   */
   refusedBy(from: string, detail: string): void {
     this.#refusals.report(from, detail, 1);
   }

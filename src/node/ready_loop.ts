@@ -28,8 +28,9 @@ export interface ReadyObserver<Result> {
 }
 
 /**
- * Where effects meet the core: takes one Ready after the other from it, carries it out (persist, apply, answer) in the order that
- * {@link Ready} asks for, and reports back. Entries proposed while one batch is being written form the next one.
+ * Where effects meet the core: takes one Ready after the other from it, carries it out (persist,
+ * apply, answer) in the order that {@link Ready} asks for, and reports back. Entries proposed while
+ * one batch is being written form the next one.
  */
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
@@ -48,7 +49,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     private readonly clock: Clock,
   ) {}
 
-  /** Something was given to the core: looks whether there is a Ready, unless one is being carried out, which comes first. */
+  /**
+   * Something was given to the core: looks whether there is a Ready, unless one is being carried
+   * out, which comes first.
+   */
   wake(): void {
     this.#wake?.();
   }
@@ -68,8 +72,9 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * {@link run} ends when what is under way is done. Loading a snapshot into the state is not waited for, which may take minutes: it is
-   * broken off, {@link run} rejects with CANCELLED, and the next start finishes it.
+   * {@link run} ends when what is under way is done. Loading a snapshot into the state is not
+   * waited for, which may take minutes: it is broken off, {@link run} rejects with CANCELLED, and
+   * the next start finishes it.
    */
   stop(): void {
     this.#stopped.abort();
@@ -86,7 +91,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     });
   }
 
-  /** Lets the event loop have its turn. Only {@link stop} cuts that short: callers of this process may wake the loop without one. */
+  /**
+   * Lets the event loop have its turn. Only {@link stop} cuts that short: callers of this process
+   * may wake the loop without one.
+   */
   #pause(): Promise<void> {
     return new Promise((resolve) => {
       this.#endPause = resolve;
@@ -156,8 +164,9 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Publish, then the log, then the state: at whatever point a crash comes, recovery finds a snapshot that is newer than the log or the
-   * state, and goes on from there (R8). Returns how the last is done.
+   * Publish, then the log, then the state: at whatever point a crash comes, recovery finds a
+   * snapshot that is newer than the log or the state, and goes on from there (R8). Returns how the
+   * last is done.
    */
   async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<() => Promise<void>> {
     const { log } = this.storage;
@@ -168,9 +177,11 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
       staged: staged?.meta.index,
     });
     const info = await this.room.untilRoom(() => staged.publish());
-    // The commit index may be above the snapshot already, by entries that are not in the log before the next write.
+    // The commit index may be above the snapshot already, by entries that are not in the log before
+    // the next write.
     const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };
-    // Where the core has nothing behind the snapshot, the disk may: entries that others had replaced that were not written yet (R4).
+    // Where the core has nothing behind the snapshot, the disk may: entries that others had
+    // replaced that were not written yet (R4).
     const keepsEntries = this.raft.log.last.index > meta.index;
     await this.#write(true, () =>
       keepsEntries && log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),
@@ -178,7 +189,9 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     return () => this.#load(info, meta, startedMs);
   }
 
-  /** Makes the snapshot the state, while the loop goes on: votes and the log do not wait for that. */
+  /**
+   * Makes the snapshot the state, while the loop goes on: votes and the log do not wait for that.
+   */
   async #load(info: SnapshotInfo, meta: SnapshotMeta, startedMs: number): Promise<void> {
     const { machine, snapshots } = this.storage;
     const { signal } = this.#stopped;
@@ -196,7 +209,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     }
   }
 
-  /** Applies what was committed while the snapshot was loaded, as far as it is not in memory any more. */
+  /**
+   * Applies what was committed while the snapshot was loaded, as far as it is not in memory any
+   * more.
+   */
   async #applyFromDisk(): Promise<void> {
     const { log, machine } = this.storage;
     while (!this.#stopped.signal.aborted) {

@@ -1,6 +1,9 @@
 import type { Clock } from "../system/clock.js";
 
-/** Ticks at a steady pace. A tick that comes late is not made up for: a node that was paused must not take that for its leader's silence. */
+/**
+ * Ticks at a steady pace. A tick that comes late is not made up for: a node that was paused must
+ * not take that for its leader's silence.
+ */
 export class Ticker {
   #cancel: () => void = () => {};
   #last: number;

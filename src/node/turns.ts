@@ -1,6 +1,9 @@
 import type { Clock } from "../system/clock.js";
 
-/** Does the node's work soon after it was asked for, with all else that comes in the same turn of the event loop. */
+/**
+ * Does the node's work soon after it was asked for, with all else that comes in the same turn of
+ * the event loop.
+ */
 export class Turns {
   #isDue = false;
 

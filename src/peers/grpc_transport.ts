@@ -9,7 +9,9 @@ import type { Self } from "./protocol.js";
 import type { InstallStream, Peer, Transport, TransportEvents, TransportFactory } from "./transport.js";
 
 export interface GrpcTransportOptions {
-  /** Where a peer is; undefined: not known now. Default: at the address that the membership gives. */
+  /**
+   * Where a peer is; undefined: not known now. Default: at the address that the membership gives.
+   */
   readonly addressOf?: ((peer: Peer) => string | undefined) | undefined;
   /** Told when the stream to a peer breaks, with the reason, and when the peer answers again. */
   readonly onChange?: ((peer: Peer, error: CairnError | undefined) => void) | undefined;

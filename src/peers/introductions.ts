@@ -23,7 +23,8 @@ import type { Membership } from "../raft/types.js";
 import { toIndex, toTerm } from "../rpc/message_counters.js";
 import { PROTOCOL_VERSION } from "./protocol.js";
 
-// Introductions, as the rules have them (raft/membership/introduction.ts) and as raft.proto has them.
+// Introductions, as the rules have them (raft/membership/introduction.ts) and as raft.proto has
+// them.
 
 /** Most founders that an introduction may name. */
 const FOUNDERS_MAX = 1_000;

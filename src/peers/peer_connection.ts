@@ -18,7 +18,10 @@ export interface PeerConnectionEvents {
   mended(): void;
 }
 
-/** Everything that is sent to one peer: AppendEntries over one long-lived stream, votes and TimeoutNow as calls of their own, snapshots apart. */
+/**
+ * Everything that is sent to one peer: AppendEntries over one long-lived stream, votes and
+ * TimeoutNow as calls of their own, snapshots apart.
+ */
 export class PeerConnection {
   readonly #self: Self;
   readonly #settings: ChannelSettings;
@@ -96,7 +99,8 @@ export class PeerConnection {
   #streamEnded(error: CairnError): void {
     this.#stream = undefined;
     if (this.#closed) return;
-    // Without a connection grpc-js makes its own pauses; a peer that refuses would be asked at once again.
+    // Without a connection grpc-js makes its own pauses; a peer that refuses would be asked at once
+    // again.
     this.#isRefused = !isConnectionLost(error);
     if (this.#isRefused) this.#pausedUntil = performance.now() + limits.peerPauseMs;
     const wasBroken = this.#isBroken;

@@ -27,7 +27,10 @@ export interface PeerEndpoint {
   readonly clusterId: string;
   /** Tells another node, of any cluster or of none, what this one is. */
   introduce(asked: Introduction): Promise<Introduced>;
-  /** Makes another node a member, as its leader. @throws CairnError NOT_LEADER, with the leader's address where it is known */
+  /**
+   * Makes another node a member, as its leader.
+   * @throws CairnError NOT_LEADER, with the leader's address where it is known
+   */
   join(change: MembershipChange & { readonly type: "join" }, signal: AbortSignal): Promise<Joined>;
   /** Resolves when the vote is durable. */
   requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer>;

@@ -8,7 +8,8 @@ import { PROTOCOL_VERSION } from "./protocol.js";
 /**
  * Checks that a peer's message is meant for this node.
  * @returns the sender's member key
- * @throws CairnError INVALID_ARGUMENT when there is no header, WRONG_CLUSTER when it names another protocol, cluster, node or incarnation
+ * @throws CairnError INVALID_ARGUMENT when there is no header, WRONG_CLUSTER when it names another
+ * protocol, cluster, node or incarnation
  */
 export function checkPeer(
   header: PeerHeader | undefined,

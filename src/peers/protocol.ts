@@ -27,8 +27,9 @@ import type {
 // What peers say to each other, as the core has it and as raft.proto has it.
 
 /**
- * Version of the protocol between peers. A member of version 1 applies commands by the first rules for remembered answers, whatever they
- * say, and would drift apart silently: so neither side takes the other's messages.
+ * Version of the protocol between peers. A member of version 1 applies commands by the first rules
+ * for remembered answers, whatever they say, and would drift apart silently: so neither side takes
+ * the other's messages.
  */
 export const PROTOCOL_VERSION = 2;
 
@@ -82,7 +83,10 @@ const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection | unde
   [AppendEntriesRejection.LOST]: "lost",
 };
 
-/** A peer's answer to an AppendEntries. @throws CairnError INVALID_ARGUMENT for one that no correct peer gives */
+/**
+ * A peer's answer to an AppendEntries.
+ * @throws CairnError INVALID_ARGUMENT for one that no correct peer gives
+ */
 export function toAppendAnswer(
   from: string,
   { term, round, prevIndex, acknowledged }: PeerAppendAnswer["request"],
@@ -178,7 +182,10 @@ export function toCompression(message: SnapshotCompressionMessage): SnapshotComp
   return message === SnapshotCompressionMessage.DEFLATE ? "deflate" : undefined;
 }
 
-/** What the receiver of a snapshot says. @throws CairnError INVALID_ARGUMENT for what no correct one says */
+/**
+ * What the receiver of a snapshot says.
+ * @throws CairnError INVALID_ARGUMENT for what no correct one says
+ */
 export function toInstallReply({ message }: InstallSnapshotResponse): InstallReply {
   switch (message.case) {
     case "accepted": {

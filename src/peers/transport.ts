@@ -10,13 +10,13 @@ export interface Peer {
 }
 
 /**
- * How a node reaches its peers. Messages may be lost, and the node copes with that; they must not be changed, and an answer must be the one
- * to the request that it is handed in for.
+ * How a node reaches its peers. Messages may be lost, and the node copes with that; they must not
+ * be changed, and an answer must be the one to the request that it is handed in for.
  */
 export interface Transport {
   /**
-   * Sends a request. Never waits and never throws: what cannot be sent now is dropped. The answer, if one comes, goes to
-   * {@link TransportEvents.answer}.
+   * Sends a request. Never waits and never throws: what cannot be sent now is dropped. The answer,
+   * if one comes, goes to {@link TransportEvents.answer}.
    */
   send(to: Peer, request: PeerRequest): void;
   /** Opens a stream for a snapshot. It does not delay the other messages to that peer. */
@@ -30,7 +30,10 @@ export interface Transport {
 /** Whom a transport tells what comes in. */
 export interface TransportEvents {
   answer(answer: PeerAnswer): void;
-  /** What was sent to this peer and is not answered may be lost. Told once for each break of a connection, not for each message. */
+  /**
+   * What was sent to this peer and is not answered may be lost. Told once for each break of a
+   * connection, not for each message.
+   */
   unreachable(peer: string): void;
 }
 
@@ -42,7 +45,10 @@ export type TransportFactory = (
 
 /** The sender's end of a snapshot's transfer. */
 export interface InstallStream {
-  /** Resolves when there is room for the next message; rejects when the stream has failed or the receiver has ended it. */
+  /**
+   * Resolves when there is room for the next message; rejects when the stream has failed or the
+   * receiver has ended it.
+   */
   send(message: InstallMessage): Promise<void>;
   /** What the receiver says, for one reader; throws what the stream has failed with. */
   readonly replies: AsyncIterable<InstallReply>;

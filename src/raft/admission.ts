@@ -3,12 +3,13 @@ import { limits } from "../base/limits.js";
 import type { Request, Response } from "./messages.js";
 import type { RaftState } from "./state.js";
 
-// Requests that no correct member sends are refused here, before any role acts on them (T5, T6): each rule is a proof that the
-// sender, or somebody between, is wrong. They change nothing but, at most, this node's term, which may rise at any time.
+// Requests that no correct member sends are refused here, before any role acts on them (T5, T6):
+// each rule is a proof that the sender, or somebody between, is wrong. They change nothing but, at
+// most, this node's term, which may rise at any time.
 
 /**
- * Refuses a request that breaks the protocol, and remembers that. Returns whether it did: then the request is answered, and must
- * not be looked at any further.
+ * Refuses a request that breaks the protocol, and remembers that. Returns whether it did: then the
+ * request is answered, and must not be looked at any further.
  */
 export function refuseViolation(state: RaftState, request: Request): boolean {
   const violation = violationOf(state, request) ?? climb(state, request);
@@ -27,25 +28,29 @@ export function violationOf(
   // A vote is asked for by a candidate, not by a leader.
   if (type === "request_vote" || term !== state.term) return undefined;
   const { termLeader } = state;
-  // Raft section 5.2, election safety: at most one leader in a term. Which of the two is the true one cannot be told from here;
-  // the first one was followed, so its entries may be committed with this node's help.
+  // Raft section 5.2, election safety: at most one leader in a term. Which of the two is the true
+  // one cannot be told from here; the first one was followed, so its entries may be committed with
+  // this node's help.
   if (termLeader === undefined || termLeader === from) return undefined;
   if (termLeader === state.id) return `this node itself leads in term ${term}`;
   return `${nameOf(from)} acts as leader of term ${term}, but ${nameOf(termLeader)} leads in that term`;
 }
 
 /**
- * Takes a term that is far above this node's in steps of `termJump`. Returns why the request is refused, undefined when its term
- * is near.
+ * Takes a term that is far above this node's in steps of `termJump`. Returns why the request is
+ * refused, undefined when its term is near.
  *
- * A wild term must not be taken whole: a term only rises, so a single message could use up all terms of a cluster. It must not be
- * ignored either: a member that is behind by so many terms, because others were led astray while it was away, or because it
- * joins, would be shut out for good. So the node raises its term by one step, and refuses.
+ * A wild term must not be taken whole: a term only rises, so a single message could use up all
+ * terms of a cluster. It must not be ignored either: a member that is behind by so many terms,
+ * because others were led astray while it was away, or because it joins, would be shut out for
+ * good. So the node raises its term by one step, and refuses.
  *
- * That is safe: a node may raise its term at any time, as if it had campaigned; it gives no vote, follows no leader and takes no
- * entry by it. And it shuts nobody out: leaders and candidates repeat themselves, and after at most termMax / termJump steps
- * (65,536), in fact after as many steps as wild messages have lifted the others, the terms are near. A pre-vote changes no term
- * and promises nothing, so it is not refused: its sender must be let to go on to the vote, by which this node climbs.
+ * That is safe: a node may raise its term at any time, as if it had campaigned; it gives no vote,
+ * follows no leader and takes no entry by it. And it shuts nobody out: leaders and candidates
+ * repeat themselves, and after at most termMax / termJump steps (65,536), in fact after as many
+ * steps as wild messages have lifted the others, the terms are near. A pre-vote changes no term and
+ * promises nothing, so it is not refused: its sender must be let to go on to the vote, by which
+ * this node climbs.
  *
  * Where elections are by hand, whoever drives the node chooses its terms.
  */
@@ -78,7 +83,10 @@ function refusalOf(state: RaftState, { type, from: to, requestId }: Request, det
   }
 }
 
-/** The term that an answer may raise this node's to; see {@link climb}. Its sender is asked again, and answers again. */
+/**
+ * The term that an answer may raise this node's to; see {@link climb}. Its sender is asked again,
+ * and answers again.
+ */
 export function reachableTerm(state: RaftState, term: number): number {
   return state.timing.isAutomatic ? Math.min(term, state.term + limits.termJump) : term;
 }

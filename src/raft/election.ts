@@ -9,7 +9,10 @@ import type { LogPosition } from "./types.js";
 /** How far an election has come. */
 export type ElectionResult = "won" | "lost" | "undecided";
 
-/** The receiver's side of RequestVote (Raft figure 2, sections 5.2 and 5.4.1) and of pre-vote (thesis section 9.6). */
+/**
+ * The receiver's side of RequestVote (Raft figure 2, sections 5.2 and 5.4.1) and of pre-vote
+ * (thesis section 9.6).
+ */
 export function onRequestVote(state: RaftState, message: RequestVote): void {
   const { from, requestId, preVote } = message;
   const granted = isGranted(state, message);
@@ -26,7 +29,8 @@ export function onRequestVote(state: RaftState, message: RequestVote): void {
 function isGranted(state: RaftState, message: RequestVote): boolean {
   // T3: the vote may be forgotten as well as the entries.
   if (state.lost !== undefined) return false;
-  // Thesis section 4.2.3: who hears from a leader does not even take over the term, or a removed member could depose it.
+  // Thesis section 4.2.3: who hears from a leader does not even take over the term, or a removed
+  // member could depose it.
   if (state.hearsLeader && !message.leadershipTransfer) return false;
   if (message.preVote) return wouldVote(state, message);
   if (message.term > state.term) state.becomeFollower(message.term, undefined);
@@ -50,7 +54,10 @@ function wouldVote(state: RaftState, message: RequestVote): boolean {
   return state.disk !== "stuck" && message.term > state.term && isUpToDate(message.last, state.log.last);
 }
 
-/** Raft section 5.4.1: the log with the later last term is more up-to-date; with equal terms the longer one. */
+/**
+ * Raft section 5.4.1: the log with the later last term is more up-to-date; with equal terms the
+ * longer one.
+ */
 function isUpToDate(candidate: LogPosition, own: LogPosition): boolean {
   return candidate.term > own.term || (candidate.term === own.term && candidate.index >= own.index);
 }
@@ -84,9 +91,10 @@ function cannotLead(state: RaftState): string | undefined {
 }
 
 /**
- * Voters campaign: those whose own directory is a voter by a membership in their own log or snapshot (T1). So does a node that was one
- * until a change that may not be committed yet, because it may be the only one that can commit it (thesis section 4.2.2, figure 4.6). Its
- * own vote does not count then.
+ * Voters campaign: those whose own directory is a voter by a membership in their own log or
+ * snapshot (T1). So does a node that was one until a change that may not be committed yet, because
+ * it may be the only one that can commit it (thesis section 4.2.2, figure 4.6). Its own vote does
+ * not count then.
  */
 function mayBeNeeded({ id, memberships, log }: RaftState): boolean {
   const inForce = [memberships.at(log.commit), ...memberships.after(log.commit)];
@@ -104,7 +112,10 @@ export function cannotCampaignNow(state: RaftState): string | undefined {
   return cannotLead(state);
 }
 
-/** Asks the voters whether they would elect this node; {@link cannotCampaign} must have said nothing. */
+/**
+ * Asks the voters whether they would elect this node; {@link cannotCampaign} must have said
+ * nothing.
+ */
 export function preCampaign(state: RaftState): ElectionResult {
   state.becomePreCandidate();
   askForVotes(state, { term: state.term + 1, preVote: true, leadershipTransfer: false });
@@ -129,13 +140,17 @@ function askForVotes(state: RaftState, how: Pick<RequestVote, "term" | "preVote"
   }
 }
 
-/** A vote, or its denial. Its term is not above this node's, unless it is a pre-vote that was granted. */
+/**
+ * A vote, or its denial. Its term is not above this node's, unless it is a pre-vote that was
+ * granted.
+ */
 export function onVoteAnswer(state: RaftState, answer: PeerVoteAnswer): ElectionResult {
   const { request } = answer;
   const isCandidate = state.role === "pre-candidate" || state.role === "candidate";
   const [has, acknowledged] = [state.log.last.index, answer.acknowledged ?? 0];
   if (isCandidate && has < acknowledged) {
-    // T3: a leader of the past knows better. This node must not be elected by voters that lag behind.
+    // T3: a leader of the past knows better. This node must not be elected by voters that lag
+    // behind.
     state.lost ??= { acknowledged, has };
     return "lost";
   }
@@ -157,7 +172,9 @@ function resultOf(state: RaftState): ElectionResult {
   return said(false) >= majority(voters.length) ? "lost" : "undecided";
 }
 
-/** The leader hands over (thesis section 3.10). Returns whether this node is to campaign at once. */
+/**
+ * The leader hands over (thesis section 3.10). Returns whether this node is to campaign at once.
+ */
 export function onTimeoutNow(state: RaftState, message: TimeoutNow): boolean {
   const { from, requestId, term } = message;
   if (term > state.term) state.becomeFollower(term, from);

@@ -11,7 +11,10 @@ import {
 import type { LostData, RaftState } from "./state.js";
 import type { Entry, LogPosition, Membership } from "./types.js";
 
-/** The follower's side of AppendEntries (Raft figure 2). Its answer is sent when what it promises is durable. */
+/**
+ * The follower's side of AppendEntries (Raft figure 2). Its answer is sent when what it promises is
+ * durable.
+ */
 export function onAppendEntries(state: RaftState, message: AppendEntries): void {
   const malformed = malformedAppend(message);
   assert(malformed === undefined, `AppendEntries is well-formed: ${malformed}`, { from: message.from });
@@ -56,8 +59,9 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
 }
 
 /**
- * T3: this node has less than it acknowledged. A log does not shrink below what it acknowledged to the leader of its term, nor below what it
- * acknowledged and was committed then. From now on this node neither acknowledges nor votes: its vote may be lost, too.
+ * T3: this node has less than it acknowledged. A log does not shrink below what it acknowledged to
+ * the leader of its term, nor below what it acknowledged and was committed then. From now on this
+ * node neither acknowledges nor votes: its vote may be lost, too.
  */
 function lostData(state: RaftState, { acknowledged = 0 }: AppendEntries): LostData | undefined {
   const has = state.log.last.index;
@@ -66,8 +70,8 @@ function lostData(state: RaftState, { acknowledged = 0 }: AppendEntries): LostDa
 }
 
 /**
- * A snapshot whose file has arrived (Raft figure 13). Returns whether it is to be installed: it is then the state's pendingSnapshot, and
- * {@link answerInstalled} is due when it is installed.
+ * A snapshot whose file has arrived (Raft figure 13). Returns whether it is to be installed: it is
+ * then the state's pendingSnapshot, and {@link answerInstalled} is due when it is installed.
  */
 export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): boolean {
   const refusal = refuseInstall(state, message);
@@ -126,9 +130,10 @@ export function answerInstalled(state: RaftState, message: InstallSnapshot): voi
 }
 
 /**
- * Describes the first configuration among new entries that no correct leader appends; undefined when there is none. Found out
- * before anything is changed (T5): a configuration is in force as soon as it is in the log, and one that leaves out all members
- * whom this node knows would keep it from ever hearing of another.
+ * Describes the first configuration among new entries that no correct leader appends; undefined
+ * when there is none. Found out before anything is changed (T5): a configuration is in force as
+ * soon as it is in the log, and one that leaves out all members whom this node knows would keep it
+ * from ever hearing of another.
  */
 function configurationProblem(state: RaftState, fresh: readonly Entry[]): string | undefined {
   let before: Membership | undefined;
@@ -153,7 +158,10 @@ function decoded(state: RaftState, { data }: Entry): Membership | undefined {
   }
 }
 
-/** R1: what lies at or below the boundary is committed, here and at every leader. Skip it and take the rest. */
+/**
+ * R1: what lies at or below the boundary is committed, here and at every leader. Skip it and take
+ * the rest.
+ */
 function skipTrimmed(message: AppendEntries, boundary: LogPosition): { prev: LogPosition; entries: readonly Entry[] } {
   const { prev, entries } = message;
   if (prev.index >= boundary.index) return { prev, entries };
@@ -182,7 +190,8 @@ function refusePrev(
     );
   }
   if (prev.index <= log.commit) return refuse(state, message, "safety", describeConflict(state, prev));
-  // Fast backtracking (end of Raft section 5.3): skip the whole term, but nothing that is committed.
+  // Fast backtracking (end of Raft section 5.3): skip the whole term, but nothing that is
+  // committed.
   const next = Math.max(log.firstIndexOfTermAt(prev.index), log.commit + 1);
   const detail = `entry ${prev.index} has term ${present} here, not ${prev.term}: send entries from ${next}`;
   return refuse(state, message, "log_mismatch", detail, present, next);

@@ -25,8 +25,9 @@ export type LogLimits = { readonly [Name in "applyEntries" | "applyBytes" | "win
  *     boundary < ... applied <= commit <= last
  *                    persisted (durable up to here) <= last
  *
- * It knows the term of every entry and of the boundary, but keeps the entries themselves only in a window at the end: those that are not
- * yet durable or not yet applied, and some recent ones. Older ones are in the log on disk.
+ * It knows the term of every entry and of the boundary, but keeps the entries themselves only in a
+ * window at the end: those that are not yet durable or not yet applied, and some recent ones. Older
+ * ones are in the log on disk.
  */
 export class RaftLog {
   readonly #terms: TermRanges;
@@ -119,8 +120,9 @@ export class RaftLog {
   }
 
   /**
-   * The entries from `first` on that a message may hold: at least one, and no more than `maxEntries` or `maxBytes`. Undefined when the first
-   * one is no longer in memory; it is in the log on disk then, unless it is trimmed.
+   * The entries from `first` on that a message may hold: at least one, and no more than
+   * `maxEntries` or `maxBytes`. Undefined when the first one is no longer in memory; it is in the
+   * log on disk then, unless it is trimmed.
    */
   entriesFrom(first: number, maxEntries: number, maxBytes: number): Entry[] | undefined {
     const start = this.firstInMemory;
@@ -136,7 +138,10 @@ export class RaftLog {
     return entries;
   }
 
-  /** The highest index of the log, boundary included, whose term is at most `term`; undefined when even the boundary's is above. */
+  /**
+   * The highest index of the log, boundary included, whose term is at most `term`; undefined when
+   * even the boundary's is above.
+   */
   lastIndexOfTermAtMost(term: number): number | undefined {
     return this.#terms.lastIndexOfTermAtMost(term);
   }
@@ -177,8 +182,9 @@ export class RaftLog {
   }
 
   /**
-   * What was handed out up to `index` is durable now. Entries that were replaced meanwhile have to be handed out again, and count only then:
-   * also when they came back with the same term, because writing their replacement takes them from the disk for a moment.
+   * What was handed out up to `index` is durable now. Entries that were replaced meanwhile have to
+   * be handed out again, and count only then: also when they came back with the same term, because
+   * writing their replacement takes them from the disk for a moment.
    */
   persistedTo(index: number): void {
     this.#persisted = Math.max(this.#persisted, Math.min(index, this.#persisting));
@@ -190,7 +196,10 @@ export class RaftLog {
     return this.#applying < Math.min(this.#commit, this.#persisted);
   }
 
-  /** The next entries to apply that were not handed out before, within the limits applyEntries and applyBytes. */
+  /**
+   * The next entries to apply that were not handed out before, within the limits applyEntries and
+   * applyBytes.
+   */
   takeUnapplied(): Entry[] {
     const end = Math.min(this.#commit, this.#persisted, this.#applying + this.bounds.applyEntries);
     const entries: Entry[] = [];
@@ -205,7 +214,8 @@ export class RaftLog {
   }
 
   /**
-   * The state machine has got from the snapshot of {@link restoreTo} to `index`. What it needs next must be in memory; see {@link firstInMemory}.
+   * The state machine has got from the snapshot of {@link restoreTo} to `index`. What it needs next
+   * must be in memory; see {@link firstInMemory}.
    */
   restored(index: number): void {
     this.appliedTo(index);
@@ -232,8 +242,9 @@ export class RaftLog {
   }
 
   /**
-   * Goes on from a snapshot that is ahead of the commit index (R4): the entries behind it stay when the log has the snapshot's last
-   * entry with the same term, else the whole log goes. The state machine gets there when the snapshot is installed.
+   * Goes on from a snapshot that is ahead of the commit index (R4): the entries behind it stay when
+   * the log has the snapshot's last entry with the same term, else the whole log goes. The state
+   * machine gets there when the snapshot is installed.
    */
   restoreTo(snapshot: LogPosition): void {
     assert(snapshot.index > this.#commit, "a snapshot at or below the commit index is ignored", {
@@ -283,10 +294,14 @@ export class RaftLog {
     this.#windowBytes += entryBytes(entry);
   }
 
-  /** Lets go of entries that nothing needs in memory any more, when there are more than windowBytes of them. */
+  /**
+   * Lets go of entries that nothing needs in memory any more, when there are more than windowBytes
+   * of them.
+   */
   #evict(): void {
     if (this.#windowBytes <= this.bounds.windowBytes) return;
-    // What is committed while a snapshot is loaded may be much: the state machine then takes it from the log on disk.
+    // What is committed while a snapshot is loaded may be much: the state machine then takes it
+    // from the log on disk.
     const isLoading = this.#applied < this.boundary.index;
     const needed = Math.min(isLoading ? this.#commit : this.#applied, this.#persisted) + 1;
     let keepFrom = this.firstInMemory;

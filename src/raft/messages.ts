@@ -2,8 +2,9 @@ import { counterProblem } from "../base/counters.js";
 import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
 
 /**
- * What peers ask of this node, as the core sees it. `requestId` is chosen by whoever delivers a request to {@link Raft.step}; the answer
- * carries it back, so that it can be matched. It means nothing to the core.
+ * What peers ask of this node, as the core sees it. `requestId` is chosen by whoever delivers a
+ * request to {@link Raft.step}; the answer carries it back, so that it can be matched. It means
+ * nothing to the core.
  */
 export type Request = AppendEntries | InstallSnapshot | RequestVote | TimeoutNow;
 
@@ -35,21 +36,26 @@ export interface AppendEntries extends RequestBase {
   readonly entries: readonly Entry[];
   readonly leaderCommit: number;
   /**
-   * The receiver has said to this leader that its log agrees with the leader's up to here, durably: in this term, or in an earlier one of
-   * entries that were committed then. No later leader replaces those, so a receiver whose log ends before that has lost data (T3). Left out: 0.
+   * The receiver has said to this leader that its log agrees with the leader's up to here, durably:
+   * in this term, or in an earlier one of entries that were committed then. No later leader
+   * replaces those, so a receiver whose log ends before that has lost data (T3). Left out: 0.
    */
   readonly acknowledged?: number | undefined;
 }
 
 /**
- * Why entries were refused. `safety`: the sender does what no correct leader does; see the proto's comment. `lost`: this node has less than it
- * acknowledged, and neither votes nor acknowledges any more (T3).
+ * Why entries were refused. `safety`: the sender does what no correct leader does; see the proto's
+ * comment. `lost`: this node has less than it acknowledged, and neither votes nor acknowledges any
+ * more (T3).
  */
 export type AppendRejection = "stale_term" | "log_mismatch" | "safety" | "lost";
 
 export interface AppendEntriesAnswer extends ResponseBase {
   readonly type: "append_entries_answer";
-  /** Accepted: the log agrees with the leader's up to here, durably. 0 before a received snapshot is durable: nothing can be promised. */
+  /**
+   * Accepted: the log agrees with the leader's up to here, durably. 0 before a received snapshot is
+   * durable: nothing can be promised.
+   */
   readonly matchIndex?: number;
   /** Refused. */
   readonly rejection?: {
@@ -63,7 +69,10 @@ export interface AppendEntriesAnswer extends ResponseBase {
   readonly lastIndex: number;
 }
 
-/** Raft figure 13, when the whole snapshot has arrived, is verified and durable under a temporary name. */
+/**
+ * Raft figure 13, when the whole snapshot has arrived, is verified and durable under a temporary
+ * name.
+ */
 export interface InstallSnapshot extends RequestBase {
   readonly type: "install_snapshot";
   readonly snapshot: SnapshotMeta;
@@ -71,7 +80,10 @@ export interface InstallSnapshot extends RequestBase {
 
 export interface InstallSnapshotAnswer extends ResponseBase {
   readonly type: "install_snapshot_answer";
-  /** installed: it is now the node's state. already_committed: the node is past it. stale_term: its sender no longer leads. */
+  /**
+   * installed: it is now the node's state. already_committed: the node is past it. stale_term: its
+   * sender no longer leads.
+   */
   readonly outcome: "installed" | "already_committed" | "stale_term" | "safety";
   /** The log agrees with the leader's up to here (not for stale_term). */
   readonly matchIndex: number;
@@ -84,18 +96,25 @@ export interface RequestVote extends RequestBase {
   /** The candidate's last log entry. */
   readonly last: LogPosition;
   readonly preVote: boolean;
-  /** To be considered although a leader is alive: that leader itself has asked for it, or an operator (thesis sections 3.10 and 4.2.3). */
+  /**
+   * To be considered although a leader is alive: that leader itself has asked for it, or an
+   * operator (thesis sections 3.10 and 4.2.3).
+   */
   readonly leadershipTransfer: boolean;
 }
 
 export interface RequestVoteAnswer extends ResponseBase {
   readonly type: "request_vote_answer";
   readonly granted: boolean;
-  /** Last index of the voter's log: a candidate that knows it acknowledged more does not count its vote (T3). Left out: not known. */
+  /**
+   * Last index of the voter's log: a candidate that knows it acknowledged more does not count its
+   * vote (T3). Left out: not known.
+   */
   readonly lastIndex?: number | undefined;
   /**
-   * The candidate has acknowledged entries up to here to the voter, as {@link AppendEntries.acknowledged} says. A
-   * candidate whose log ends before that has lost data (T3). Left out or 0: the voter knows of none.
+   * The candidate has acknowledged entries up to here to the voter, as {@link
+   * AppendEntries.acknowledged} says. A candidate whose log ends before that has lost data (T3).
+   * Left out or 0: the voter knows of none.
    */
   readonly acknowledged?: number | undefined;
 }
@@ -109,7 +128,10 @@ export interface TimeoutNowAnswer extends ResponseBase {
   readonly type: "timeout_now_answer";
 }
 
-/** What this node asks of a peer. Whoever sends it hands the answer to {@link Raft.receive}; a request that is lost needs no report. */
+/**
+ * What this node asks of a peer. Whoever sends it hands the answer to {@link Raft.receive}; a
+ * request that is lost needs no report.
+ */
 export type PeerRequest = PeerAppend | Addressed<RequestVote> | Addressed<TimeoutNow>;
 
 type Addressed<Message extends Request> = Omit<Message, "requestId"> & { readonly to: string };
@@ -124,7 +146,10 @@ export function isAnswer(message: Response | PeerRequest): message is Response {
   return "requestId" in message;
 }
 
-/** What a peer answered to a {@link PeerRequest}. Everything about the request comes from the sender's own memory of it. */
+/**
+ * What a peer answered to a {@link PeerRequest}. Everything about the request comes from the
+ * sender's own memory of it.
+ */
 export type PeerAnswer = PeerAppendAnswer | PeerVoteAnswer | PeerTimeoutNowAnswer;
 
 export interface PeerAppendAnswer extends Omit<AppendEntriesAnswer, "to" | "requestId"> {
@@ -148,8 +173,9 @@ export interface PeerTimeoutNowAnswer extends Omit<TimeoutNowAnswer, "to" | "req
 }
 
 /**
- * Describes what is wrong with a request that no correct peer sends; undefined when nothing is. Whoever receives messages from
- * outside checks this before {@link Raft.step}: counters there are within their bounds (T6).
+ * Describes what is wrong with a request that no correct peer sends; undefined when nothing is.
+ * Whoever receives messages from outside checks this before {@link Raft.step}: counters there are
+ * within their bounds (T6).
  */
 export function malformed(request: Unnumbered<Request>): string | undefined {
   const problem = leaderTermProblem(request.term);

@@ -1,6 +1,9 @@
 import type { PeerRequest, Response } from "./messages.js";
 
-/** Messages on their way out: those that may go at once, and those that promise something which is still to be written. */
+/**
+ * Messages on their way out: those that may go at once, and those that promise something which is
+ * still to be written.
+ */
 export class Outbox {
   #now: (Response | PeerRequest)[] = [];
   #later: (Response | PeerRequest)[] = [];

@@ -40,19 +40,26 @@ export interface RaftOptions extends TimingOptions {
   readonly log: LogStart;
   /** Newest snapshot, if there is one. */
   readonly snapshot: LogPosition | undefined;
-  /** Membership in force at the log's boundary or the newest snapshot, and those set by entries above, ascending by index. */
+  /**
+   * Membership in force at the log's boundary or the newest snapshot, and those set by entries
+   * above, ascending by index.
+   */
   readonly memberships: readonly IndexedMembership[];
   /** In place of those in limits.ts. */
   readonly limits?: Partial<RaftLimits> | undefined;
-  /** Left out: a follower gets a snapshot only when the log does not have what it lacks any more. */
+  /**
+   * Left out: a follower gets a snapshot only when the log does not have what it lacks any more.
+   */
   readonly sizes?: SendSizes | undefined;
 }
 
 /**
- * Raft as a machine. {@link step} and {@link receive} take in what peers ask and answer, {@link tick}, {@link propose},
- * {@link changeMembership}, {@link campaign}, {@link transferLeadership} and {@link readIndex} change it too. What must happen in the world
- * comes out of {@link ready}, whose end {@link advance} reports, and of the take... methods, which depend on nothing that is still to be
- * written. Nothing here waits, reads a clock, draws a random number of its own or does I/O.
+ * Raft as a machine. {@link step} and {@link receive} take in what peers ask and answer, {@link
+ * tick}, {@link propose}, {@link changeMembership}, {@link campaign}, {@link transferLeadership}
+ * and {@link readIndex} change it too. What must happen in the world comes out of {@link ready},
+ * whose end {@link advance} reports, and of the take... methods, which depend on nothing that is
+ * still to be written. Nothing here waits, reads a clock, draws a random number of its own or does
+ * I/O.
  */
 export class Raft {
   readonly #state: RaftState;
@@ -96,7 +103,9 @@ export class Raft {
     return leader === undefined ? undefined : nameOf(leader);
   }
 
-  /** Why this node has neither a vote nor a word any more: it has less than it acknowledged (T3). */
+  /**
+   * Why this node has neither a vote nor a word any more: it has less than it acknowledged (T3).
+   */
   get lost(): LostData | undefined {
     return this.#state.lost;
   }
@@ -107,8 +116,9 @@ export class Raft {
   }
 
   /**
-   * A member tells that a membership is committed at `index` that leaves this node out. It no longer campaigns, until it hears from a leader
-   * again. Changes nothing when this node knows of a later membership.
+   * A member tells that a membership is committed at `index` that leaves this node out. It no
+   * longer campaigns, until it hears from a leader again. Changes nothing when this node knows of a
+   * later membership.
    */
   removed(index: number): void {
     const state = this.#state;
@@ -137,7 +147,10 @@ export class Raft {
     return this.#state.memberships.at(index);
   }
 
-  /** Whether this node leads and has committed an entry of its own term, so that it can answer reads. */
+  /**
+   * Whether this node leads and has committed an entry of its own term, so that it can answer
+   * reads.
+   */
   get isEstablishedLeader(): boolean {
     return this.#leader?.isEstablished === true;
   }
@@ -153,7 +166,9 @@ export class Raft {
     return this.#state.pendingSnapshot !== undefined;
   }
 
-  /** How far the other members are, as far as this leader knows; empty when this node does not lead. */
+  /**
+   * How far the other members are, as far as this leader knows; empty when this node does not lead.
+   */
   get progress(): ProgressInfo[] {
     return [...(this.#leader?.replication.peers ?? [])].map(infoOf);
   }
@@ -163,12 +178,17 @@ export class Raft {
     return this.#state.violations;
   }
 
-  /** Describes why `from` cannot be the leader of `term`; undefined when it may be. Changes nothing. */
+  /**
+   * Describes why `from` cannot be the leader of `term`; undefined when it may be. Changes nothing.
+   */
   leaderProblem(from: string, term: number): string | undefined {
     return violationOf(this.#state, { type: "install_snapshot", from, term });
   }
 
-  /** Takes in a request of a peer. Its answer comes out of {@link takeMessages} or a later {@link ready}. */
+  /**
+   * Takes in a request of a peer. Its answer comes out of {@link takeMessages} or a later {@link
+   * ready}.
+   */
   step(request: Request): void {
     const state = this.#state;
     if (!refuseViolation(state, request)) this.#take(request);
@@ -224,8 +244,9 @@ export class Raft {
   }
 
   /**
-   * Starts an election whatever the timers say, and although a leader may be alive; with leases, which stand on nobody doing that, only when
-   * none was heard from within an election timeout. Returns why it cannot, or undefined; a leader stays one.
+   * Starts an election whatever the timers say, and although a leader may be alive; with leases,
+   * which stand on nobody doing that, only when none was heard from within an election timeout.
+   * Returns why it cannot, or undefined; a leader stays one.
    */
   campaign(): string | undefined {
     if (this.#state.role === "leader") return undefined;
@@ -235,8 +256,9 @@ export class Raft {
   }
 
   /**
-   * Founds a cluster: the first entry of its log says who the members are, this node among them as a voter, and this node campaigns. Call it
-   * once all others have promised to take part in this cluster and in no other (T1); no other node of it knows a membership before.
+   * Founds a cluster: the first entry of its log says who the members are, this node among them as
+   * a voter, and this node campaigns. Call it once all others have promised to take part in this
+   * cluster and in no other (T1); no other node of it knows a membership before.
    */
   found(members: Membership): void {
     const state = this.#state;
@@ -255,7 +277,10 @@ export class Raft {
     return this.#state.hearsLeader;
   }
 
-  /** Appends a command to the log, if this node leads. It is committed when {@link ready} hands it out among `committed`. */
+  /**
+   * Appends a command to the log, if this node leads. It is committed when {@link ready} hands it
+   * out among `committed`.
+   */
   propose(data: Uint8Array, type: "command" | "no-op" = "command"): Proposal {
     const proposed = this.#leader?.propose(data, type) ?? "not_leader";
     return typeof proposed === "string" ? { refused: proposed } : { accepted: proposed };
@@ -271,31 +296,36 @@ export class Raft {
   }
 
   /**
-   * Begins to hand leadership over, to the voter of that name, or to the one that is most caught up. Done when another node leads; given up, with
-   * this node still leading, when {@link transferTarget} is undefined again. Returns why it cannot.
+   * Begins to hand leadership over, to the voter of that name, or to the one that is most caught
+   * up. Done when another node leads; given up, with this node still leading, when {@link
+   * transferTarget} is undefined again. Returns why it cannot.
    */
   transferLeadership(to: string | undefined): string | undefined {
     if (this.#leader === undefined) return `node ${this.#state.id} does not lead`;
     return this.#leader.handover.begin(to);
   }
 
-  /** Asks for the index at which a linearizable read may be answered; it comes out of {@link takeReads}, now or later. */
+  /**
+   * Asks for the index at which a linearizable read may be answered; it comes out of {@link
+   * takeReads}, now or later.
+   */
   readIndex(requestId: number): void {
     if (this.#leader === undefined) this.#state.reads.answer(requestId, undefined);
     else this.#leader.readIndex(requestId);
   }
 
   /**
-   * The answers to {@link readIndex} that are known by now. They promise nothing that is still to be written, so they need not wait
-   * for a Ready: reads go on while the disk is full.
+   * The answers to {@link readIndex} that are known by now. They promise nothing that is still to
+   * be written, so they need not wait for a Ready: reads go on while the disk is full.
    */
   takeReads(): readonly ReadState[] {
     return this.#state.reads.takeAnswers();
   }
 
   /**
-   * What may be sent at once: it promises nothing that is not durable. A leader's AppendEntries are among it though its own entries are still
-   * being written (thesis section 10.2.1): it counts itself only when they are.
+   * What may be sent at once: it promises nothing that is not durable. A leader's AppendEntries are
+   * among it though its own entries are still being written (thesis section 10.2.1): it counts
+   * itself only when they are.
    */
   takeMessages(): readonly (Response | PeerRequest)[] {
     this.#leader?.replication.fill();
@@ -352,8 +382,9 @@ export class Raft {
   }
 
   /**
-   * A snapshot was taken here and is durable: the log forgets the entries up to `trimTo`, at most the snapshot's index. A snapshot that
-   * is older than the newest one changes nothing (R5). Returns whether it is the newest one now.
+   * A snapshot was taken here and is durable: the log forgets the entries up to `trimTo`, at most
+   * the snapshot's index. A snapshot that is older than the newest one changes nothing (R5).
+   * Returns whether it is the newest one now.
    */
   snapshotTaken(snapshot: LogPosition, trimTo: number): boolean {
     const state = this.#state;
@@ -365,14 +396,18 @@ export class Raft {
       entry: state.log.termAt(snapshot.index),
     });
     state.snapshot = snapshot;
-    // That it was taken proves that its entries are applied, though the Ready that handed them out may still be under way.
+    // That it was taken proves that its entries are applied, though the Ready that handed them out
+    // may still be under way.
     state.log.appliedTo(Math.max(state.log.applied, snapshot.index));
     state.log.trimTo(trimTo);
     state.memberships.trimTo(trimTo);
     return true;
   }
 
-  /** Log that was kept behind the newest snapshot, which covers it, is to be kept no longer: the log forgets the entries up to `index`. */
+  /**
+   * Log that was kept behind the newest snapshot, which covers it, is to be kept no longer: the log
+   * forgets the entries up to `index`.
+   */
   trimLog(index: number): void {
     const { snapshot, log, memberships } = this.#state;
     assert(index <= (snapshot?.index ?? 0), "only what the snapshot covers is trimmed", { index, snapshot });
@@ -386,7 +421,10 @@ export class Raft {
     return this.#stage.hasReady;
   }
 
-  /** What must happen next. Each Ready must be given to {@link advance} before the next one is taken. */
+  /**
+   * What must happen next. Each Ready must be given to {@link advance} before the next one is
+   * taken.
+   */
   ready(): Ready {
     return this.#stage.take();
   }
@@ -405,7 +443,10 @@ export class Raft {
     this.#stage.applied(entries);
   }
 
-  /** All of `ready` was carried out: its writes and its snapshot are durable, its entries are applied. */
+  /**
+   * All of `ready` was carried out: its writes and its snapshot are durable, its entries are
+   * applied.
+   */
   advance(ready: Ready): void {
     this.#stage.done(ready);
     this.#leader?.proceed();
@@ -413,9 +454,10 @@ export class Raft {
   }
 
   /**
-   * The state machine has loaded the snapshot that a {@link Ready} held, and is at `applied`: what came meanwhile it has taken from the log on
-   * disk, at least up to {@link RaftLog.firstInMemory}. To be called after {@link advance} with that Ready. Until then other ones may be
-   * taken, which hold nothing to apply: a node that loads a large state goes on to vote and to write its log.
+   * The state machine has loaded the snapshot that a {@link Ready} held, and is at `applied`: what
+   * came meanwhile it has taken from the log on disk, at least up to {@link RaftLog.firstInMemory}.
+   * To be called after {@link advance} with that Ready. Until then other ones may be taken, which
+   * hold nothing to apply: a node that loads a large state goes on to vote and to write its log.
    */
   snapshotInstalled(snapshot: SnapshotMeta, applied: number): void {
     const state = this.#state;
@@ -441,7 +483,10 @@ export class Raft {
     }
   }
 
-  /** Whoever changed the role or the commit index: a node that leads no more forgets what it kept as a leader, and one that is removed gives up. */
+  /**
+   * Whoever changed the role or the commit index: a node that leads no more forgets what it kept as
+   * a leader, and one that is removed gives up.
+   */
   #leadOrNot(): void {
     const state = this.#state;
     if (this.#leader?.stepsDownRemoved() === true) state.becomeFollower(state.term, undefined);

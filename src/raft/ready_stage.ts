@@ -3,7 +3,10 @@ import type { Ready } from "./ready.js";
 import type { RaftState } from "./state.js";
 import type { Entry, HardState, SnapshotMeta } from "./types.js";
 
-/** Gathers what must happen in the world into one {@link Ready} after the other, and notes when it has. */
+/**
+ * Gathers what must happen in the world into one {@link Ready} after the other, and notes when it
+ * has.
+ */
 export class ReadyStage {
   readonly #state: RaftState;
   #lastHardState: HardState;
@@ -27,7 +30,9 @@ export class ReadyStage {
     );
   }
 
-  /** What must happen next. Each Ready must be given to {@link done} before the next one is taken. */
+  /**
+   * What must happen next. Each Ready must be given to {@link done} before the next one is taken.
+   */
   take(): Ready {
     assert(this.#taken === undefined, "one Ready at a time", {});
     const termChanged = this.#state.term !== this.#lastHardState.term;
@@ -55,9 +60,10 @@ export class ReadyStage {
   }
 
   /**
-   * The term alone, ahead of a snapshot. What a leader says is committed must not outlast its term: a node that came back with the snapshot
-   * but in an older term would listen to leaders that were deposed before the snapshot's sender, and tell them that its log agrees with
-   * theirs up to a boundary that they never reached.
+   * The term alone, ahead of a snapshot. What a leader says is committed must not outlast its term:
+   * a node that came back with the snapshot but in an older term would listen to leaders that were
+   * deposed before the snapshot's sender, and tell them that its log agrees with theirs up to a
+   * boundary that they never reached.
    */
   #termOnly(): Ready {
     const { term, vote } = this.#state.hardState;
@@ -84,7 +90,10 @@ export class ReadyStage {
     if (last !== undefined) this.#state.log.appliedTo(Math.max(last.index, this.#state.log.applied));
   }
 
-  /** All of `ready` was carried out: its writes and its snapshot are durable, its entries are applied. */
+  /**
+   * All of `ready` was carried out: its writes and its snapshot are durable, its entries are
+   * applied.
+   */
   done(ready: Ready): void {
     assert(ready === this.#taken, "the Ready that was taken is the one that is done", {});
     this.#taken = undefined;

@@ -7,7 +7,10 @@ import { Outbox } from "./outbox.js";
 import type { Timing } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
 
-/** `pre-candidate`: asks whether it would be elected, before it disturbs anybody with a new term (thesis section 9.6). */
+/**
+ * `pre-candidate`: asks whether it would be elected, before it disturbs anybody with a new term
+ * (thesis section 9.6).
+ */
 export type Role = "follower" | "pre-candidate" | "candidate" | "leader";
 
 /** Messages that no correct member sends. */
@@ -22,7 +25,10 @@ export interface Violations {
  */
 export type DiskState = "fit" | "stuck" | "suspect";
 
-/** What the roles share: Raft figure 2's state, and the transitions between roles. The rules themselves are in the files named after the roles. */
+/**
+ * What the roles share: Raft figure 2's state, and the transitions between roles. The rules
+ * themselves are in the files named after the roles.
+ */
 export class RaftState {
   /** Member key of this node (see ids.ts). */
   readonly id: string;
@@ -36,7 +42,10 @@ export class RaftState {
   role: Role = "follower";
   /** The leader of the present term, as far as this node knows. */
   leader: string | undefined;
-  /** The one member that has acted as leader of the present term before this node, which counts as that for the whole term. */
+  /**
+   * The one member that has acted as leader of the present term before this node, which counts as
+   * that for the whole term.
+   */
   termLeader: string | undefined;
   /** Messages that no correct member sends, since the start, and the last of them. */
   violations: Violations = { count: 0, latest: undefined };
@@ -46,22 +55,32 @@ export class RaftState {
   termStart = 0;
   /** Newest snapshot, taken here or installed; undefined when there is none. */
   snapshot: LogPosition | undefined;
-  /** Accepted, and not yet the node's state. While there is one, nothing is applied and this node does not campaign (R13). */
+  /**
+   * Accepted, and not yet the node's state. While there is one, nothing is applied and this node
+   * does not campaign (R13).
+   */
   pendingSnapshot: SnapshotMeta | undefined;
   /**
    * Whether this node's disk takes what is to be written, as the node that runs this core measures
    * it.
    */
   disk: DiskState = "fit";
-  /** Whether the snapshot that is pending is durable, and the log that starts at it: only the state machine is not there yet. */
+  /**
+   * Whether the snapshot that is pending is durable, and the log that starts at it: only the state
+   * machine is not there yet.
+   */
   isSnapshotDurable = false;
   /** This node has less than it acknowledged (T3): it votes, acknowledges and campaigns no more. */
   lost: LostData | undefined;
-  /** A membership that leaves this node out is committed at this index, as a member has told: it does not campaign (T1). */
+  /**
+   * A membership that leaves this node out is committed at this index, as a member has told: it
+   * does not campaign (T1).
+   */
   removedAt: number | undefined;
   /**
-   * The highest index that each member has acknowledged to this node and that was committed then, by key. No later leader replaces those
-   * entries, so a member whose log ends before that has lost data (T3). In memory only: a restart forgets it.
+   * The highest index that each member has acknowledged to this node and that was committed then,
+   * by key. No later leader replaces those entries, so a member whose log ends before that has lost
+   * data (T3). In memory only: a restart forgets it.
    */
   readonly acknowledged = new Map<string, number>();
 
@@ -95,7 +114,8 @@ export class RaftState {
     this.#vote = options.hardState.vote;
     this.#durable = options.hardState;
     this.#timeoutTicks = this.timing.drawTimeout();
-    // With leases, a restart must not make this node forget that it may have promised a leader not to vote.
+    // With leases, a restart must not make this node forget that it may have promised a leader not
+    // to vote.
     this.#silentTicks = this.timing.hasLeases ? 0 : this.timing.electionTicks;
     assert(this.#term >= this.log.last.term, "the term is at least that of the last entry", {
       term: this.#term,
@@ -115,7 +135,9 @@ export class RaftState {
     return { term: this.#term, vote: this.#vote, commit: this.log.commit };
   }
 
-  /** A pending snapshot that is still to be made durable: until then no promise about the log holds. */
+  /**
+   * A pending snapshot that is still to be made durable: until then no promise about the log holds.
+   */
   get unwrittenSnapshot(): SnapshotMeta | undefined {
     return this.isSnapshotDurable ? undefined : this.pendingSnapshot;
   }
@@ -137,15 +159,19 @@ export class RaftState {
   }
 
   /**
-   * Whether a leader is alive as far as this node knows: it leads itself, or has heard from one within the smallest election timeout. Then it
-   * gives no vote (thesis section 4.2.3). Leases stand on that, so learning of a higher term from somebody else does not end it.
+   * Whether a leader is alive as far as this node knows: it leads itself, or has heard from one
+   * within the smallest election timeout. Then it gives no vote (thesis section 4.2.3). Leases
+   * stand on that, so learning of a higher term from somebody else does not end it.
    */
   get hearsLeader(): boolean {
     if (!this.timing.isAutomatic) return false;
     return this.role === "leader" || this.#silentTicks < this.timing.electionTicks;
   }
 
-  /** Raft section 5.1: a higher term makes anyone a follower in it; hearing from the present term's leader ends a candidacy. */
+  /**
+   * Raft section 5.1: a higher term makes anyone a follower in it; hearing from the present term's
+   * leader ends a candidacy.
+   */
   becomeFollower(term: number, leader: string | undefined): void {
     assert(term >= this.#term, "terms never fall", { term, current: this.#term });
     if (leader !== undefined) this.removedAt = undefined;
@@ -161,7 +187,8 @@ export class RaftState {
     this.role = "follower";
     this.leader = leader;
     if (leader !== undefined) this.termLeader = leader;
-    // Figure 2: a candidate that does not get this node's vote must not keep it from campaigning itself.
+    // Figure 2: a candidate that does not get this node's vote must not keep it from campaigning
+    // itself.
     if (leader !== undefined) this.#elapsedTicks = this.#silentTicks = 0;
     this.reads.fail();
   }
@@ -231,8 +258,9 @@ export class RaftState {
   }
 
   /**
-   * Sends a message that promises this node's present term and vote (a leader's or candidate's request does: it acts in that term), and the
-   * log up to `index`: now if all that is durable, else with the Ready that makes it so.
+   * Sends a message that promises this node's present term and vote (a leader's or candidate's
+   * request does: it acts in that term), and the log up to `index`: now if all that is durable,
+   * else with the Ready that makes it so.
    */
   send(message: Response | PeerRequest, index = 0): void {
     const isDurable = this.#durable.term === this.#term && this.#durable.vote === this.#vote;

@@ -8,8 +8,9 @@ export interface TermRange {
 }
 
 /**
- * The terms of a log's entries, without the entries. Terms never fall along a log and change only with a leader, so a log of any
- * length has few ranges. The boundary is the place right before the first entry: trimming moves it up, and its term stays known.
+ * The terms of a log's entries, without the entries. Terms never fall along a log and change only
+ * with a leader, so a log of any length has few ranges. The boundary is the place right before the
+ * first entry: trimming moves it up, and its term stays known.
  */
 export class TermRanges {
   /** The first one starts at the boundary; ascending in both fields. */
@@ -43,14 +44,20 @@ export class TermRanges {
     return this.#ranges[this.#rangeAt(index)]?.term;
   }
 
-  /** First index above the boundary whose term is `index`'s own; `index` must be above the boundary and in the log. */
+  /**
+   * First index above the boundary whose term is `index`'s own; `index` must be above the boundary
+   * and in the log.
+   */
   firstIndexOfTermAt(index: number): number {
     const at = this.#rangeAt(index);
     assert(at >= 0 && index > this.boundary.index && index <= this.#lastIndex, "the index is in the log", { index });
     return Math.max(this.#ranges[at]!.firstIndex, this.boundary.index + 1);
   }
 
-  /** The highest index, boundary included, whose term is at most `term`; undefined when even the boundary's is above. */
+  /**
+   * The highest index, boundary included, whose term is at most `term`; undefined when even the
+   * boundary's is above.
+   */
   lastIndexOfTermAtMost(term: number): number | undefined {
     for (let at = this.#ranges.length - 1; at >= 0; at--) {
       if (this.#ranges[at]!.term <= term) return (this.#ranges[at + 1]?.firstIndex ?? this.#lastIndex + 1) - 1;

@@ -3,12 +3,18 @@ import { assert } from "../base/assert.js";
 /** How a node comes to campaign: by its timer, or only when told to. */
 export type ElectionMode = "automatic" | "manual";
 
-/** How linearizable reads are confirmed: by a majority's answers to each (thesis section 6.4), or by a lease (section 6.4.1). */
+/**
+ * How linearizable reads are confirmed: by a majority's answers to each (thesis section 6.4), or by
+ * a lease (section 6.4.1).
+ */
 export type ReadMode = "quorum" | "lease";
 
 export interface TimingOptions {
   readonly elections: ElectionMode;
-  /** A follower campaigns after electionTicks to 2 * electionTicks - 1 ticks without hearing from a leader. 2 or more. */
+  /**
+   * A follower campaigns after electionTicks to 2 * electionTicks - 1 ticks without hearing from a
+   * leader. 2 or more.
+   */
   readonly electionTicks: number;
   /** A leader sends heartbeats after so many ticks. At least 1, below electionTicks. Default 1. */
   readonly heartbeatTicks?: number | undefined;
@@ -45,8 +51,10 @@ export class Timing {
   }
 
   /**
-   * For how many ticks after it was sent an answered message keeps the leader's lease; 0, so never, with electionTicks 2. Assumption: while a follower's clock counts
-   * electionTicks - 1 ticks (the first one may come at once), no leader's counts less than nine tenths of that, and neither stands still unnoticed.
+   * For how many ticks after it was sent an answered message keeps the leader's lease; 0, so never,
+   * with electionTicks 2. Assumption: while a follower's clock counts electionTicks - 1 ticks (the
+   * first one may come at once), no leader's counts less than nine tenths of that, and neither
+   * stands still unnoticed.
    */
   get leaseTicks(): number {
     return Math.floor((this.electionTicks - 1) * 0.9);

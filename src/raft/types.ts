@@ -7,11 +7,16 @@ export interface Entry {
   readonly index: number;
   readonly term: number;
   readonly type: EntryType;
-  /** command: the state machine's own encoding. configuration: an encoded membership. no-op: empty. */
+  /**
+   * command: the state machine's own encoding. configuration: an encoded membership. no-op: empty.
+   */
   readonly data: Uint8Array;
 }
 
-/** Bytes that an entry is counted with in every limit on entries: its data, and an allowance for what is around it. */
+/**
+ * Bytes that an entry is counted with in every limit on entries: its data, and an allowance for
+ * what is around it.
+ */
 export function entryBytes(entry: Entry): number {
   return entry.data.byteLength + ENTRY_OVERHEAD_BYTES;
 }
@@ -47,8 +52,8 @@ export interface Member {
   readonly address: string;
   readonly role: MemberRole;
   /**
-   * Random name of the data directory that is the member (T1), in hexadecimal digits. Left out: an identity that somebody else
-   * has given, and keeps unique.
+   * Random name of the data directory that is the member (T1), in hexadecimal digits. Left out: an
+   * identity that somebody else has given, and keeps unique.
    */
   readonly incarnation?: string | undefined;
   /** A learner that the leader makes a voter as soon as it has caught up (T4). */

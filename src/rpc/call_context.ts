@@ -4,7 +4,10 @@ import { textValue } from "./status.js";
 
 /** What a handler may know of the call that it answers. */
 export interface CallContext {
-  /** Aborted when nobody waits for the answer any more; its reason is a CairnError, CANCELLED or TIMEOUT. */
+  /**
+   * Aborted when nobody waits for the answer any more; its reason is a CairnError, CANCELLED or
+   * TIMEOUT.
+   */
   readonly signal: AbortSignal;
   /** What the client sent along; of several values of one key, the first. */
   readonly metadata: { get(key: string): string | undefined };
@@ -25,7 +28,9 @@ export interface ServerCall {
 /** A timer may fire this much before the clock shows its time, in ms. */
 const TIMER_SLACK_MS = 2;
 
-/** One call on the server, from its arrival until its answer is handed over or its client is gone. */
+/**
+ * One call on the server, from its arrival until its answer is handed over or its client is gone.
+ */
 export class ServerCallContext implements CallContext {
   readonly #call: ServerCall;
   readonly #listeners: ((error: CairnError) => void)[] = [];
@@ -69,7 +74,10 @@ export class ServerCallContext implements CallContext {
     this.#answered = true;
   }
 
-  /** Calls the listener when the call is cancelled before it is answered; at once when it already is. */
+  /**
+   * Calls the listener when the call is cancelled before it is answered; at once when it already
+   * is.
+   */
   onCancelled(listener: (error: CairnError) => void): void {
     if (this.#cancellation === undefined) this.#listeners.push(listener);
     else listener(this.#cancellation);

@@ -12,7 +12,10 @@ export interface ChannelSettings {
   readonly credentials?: grpc.ChannelCredentials;
   /** All options of the channel; default {@link channelOptions}. */
   readonly options?: grpc.ChannelOptions;
-  /** An attempt to connect that takes longer, in ms, is given up and begun anew; default: it may take for ever. */
+  /**
+   * An attempt to connect that takes longer, in ms, is given up and begun anew; default: it may
+   * take for ever.
+   */
   readonly connectTimeoutMs?: number;
   /** Its connection does not keep the process alive, whatever runs on it. Default false. */
   readonly isBackground?: boolean;
@@ -43,7 +46,10 @@ const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 const NO_METADATA = new grpc.Metadata();
 const WAIT_FOR_READY = new grpc.Metadata({ waitForReady: true });
 
-/** A connection to one node, which is made when the first call needs it, and again whenever it broke. */
+/**
+ * A connection to one node, which is made when the first call needs it, and again whenever it
+ * broke.
+ */
 export class Channel {
   /** host:port */
   readonly address: string;
@@ -57,8 +63,8 @@ export class Channel {
   }
 
   /**
-   * Starts a call; throws when it cannot. grpc-js's own client is left out: its Node streams bring a buffer of 16 messages of any
-   * size, and every unary call a stack trace.
+   * Starts a call; throws when it cannot. grpc-js's own client is left out: its Node streams bring
+   * a buffer of 16 messages of any size, and every unary call a stack trace.
    */
   startCall(method: DescMethod, settings: CallSettings, events: CallEvents): ClientCall {
     if (this.#closed) throw new CairnError("FAILED_PRECONDITION", `the channel to ${this.address} is closed`);
@@ -78,7 +84,10 @@ export class Channel {
     return running;
   }
 
-  /** Ends the calls that are running with CANCELLED, and the connection. May be called more than once. */
+  /**
+   * Ends the calls that are running with CANCELLED, and the connection. May be called more than
+   * once.
+   */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -9,7 +9,10 @@ export class ChannelPool {
 
   constructor(private readonly settings: ChannelSettings = {}) {}
 
-  /** @throws CairnError FAILED_PRECONDITION when the pool is closed, INVALID_ARGUMENT when the address is none */
+  /**
+   * @throws CairnError FAILED_PRECONDITION when the pool is closed, INVALID_ARGUMENT when the
+   * address is none
+   */
   get(address: string): SharedChannel {
     if (this.#closed) throw new CairnError("FAILED_PRECONDITION", "the channels are closed");
     const open = this.#channels.get(address);
@@ -19,7 +22,10 @@ export class ChannelPool {
     return channel;
   }
 
-  /** Closes all, with the calls that run on them, and opens none any more. May be called more than once. */
+  /**
+   * Closes all, with the calls that run on them, and opens none any more. May be called more than
+   * once.
+   */
   close(): void {
     this.#closed = true;
     for (const channel of this.#channels.values()) channel.close();

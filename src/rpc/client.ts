@@ -16,8 +16,9 @@ import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
 
 /**
- * The methods of a service, as functions. Whatever fails is a CairnError. The error of a stream may overtake messages that were sent
- * before it and are not read yet; the good end of a stream never does.
+ * The methods of a service, as functions. Whatever fails is a CairnError. The error of a stream may
+ * overtake messages that were sent before it and are not read yet; the good end of a stream never
+ * does.
  */
 export type Client<Service extends DescService> = {
   [Name in keyof Service["method"]]: ClientMethod<Service["method"][Name]>;
@@ -37,11 +38,14 @@ export type ClientMethod<Method extends DescMethod> =
 /** The sending half of a call. */
 export interface RequestSender<Request> {
   /**
-   * Sends a message. Resolves when there is room for the next one, which does not mean that this one has arrived; rejects when the
-   * call has failed or the server has ended it.
+   * Sends a message. Resolves when there is room for the next one, which does not mean that this
+   * one has arrived; rejects when the call has failed or the server has ended it.
    */
   send(request: Request): Promise<void>;
-  /** The same with a message that is encoded already. Its memory is free again when `written` is called, which a broken call never does. */
+  /**
+   * The same with a message that is encoded already. Its memory is free again when `written` is
+   * called, which a broken call never does.
+   */
   sendEncoded(request: Buffer, written?: () => void): Promise<void>;
   /** No more messages will be sent. */
   end(): void;
@@ -70,7 +74,10 @@ export interface SharedChannel {
   close(): void;
 }
 
-/** Opens a channel to host:port. It connects when the first call needs it, and again whenever the connection broke. */
+/**
+ * Opens a channel to host:port. It connects when the first call needs it, and again whenever the
+ * connection broke.
+ */
 export function openChannel(address: string, settings: ChannelSettings = {}): SharedChannel {
   const channel = new Channel(address, settings);
   return {
@@ -128,7 +135,8 @@ function callServerStreaming(channel: Channel, method: DescMethod, request: Mess
 function callClientStreaming(channel: Channel, method: DescMethod, settings: CallSettings = {}) {
   const sender = new Sender(method);
   const response = oneAnswer(channel, method, settings, sender);
-  // Also when the call cannot start at all. Whoever sends learns it from send(), and may never come to look at the response.
+  // Also when the call cannot start at all. Whoever sends learns it from send(), and may never come
+  // to look at the response.
   response.catch((error) => sender.ended(error));
   return { ...sender.methods(), response } satisfies ClientStream<Message, Answer>;
 }
@@ -186,7 +194,9 @@ function settle<Value>(value: () => Value, resolve: (value: Value) => void, reje
   }
 }
 
-/** Starts a call with a stream of answers. What goes wrong at the start is the stream's error, too. */
+/**
+ * Starts a call with a stream of answers. What goes wrong at the start is the stream's error, too.
+ */
 function manyAnswers(channel: Channel, method: DescMethod, settings: CallSettings, sending: SendingHalf) {
   let call: ClientCall | undefined;
   const answers = new IncomingMessages<Answer>({

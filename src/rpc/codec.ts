@@ -21,8 +21,9 @@ export function methodPath(method: DescMethod): string {
 }
 
 /**
- * The encoded message, in the memory that the encoder made. A message that is given whole is encoded as it is; the fields of a
- * message make a message first. Throws LIMIT_EXCEEDED above `messageBytes`.
+ * The encoded message, in the memory that the encoder made. A message that is given whole is
+ * encoded as it is; the fields of a message make a message first. Throws LIMIT_EXCEEDED above
+ * `messageBytes`.
  */
 export function encodeMessage<Schema extends DescMessage>(schema: Schema, message: MessageInitShape<Schema>): Buffer {
   const bytes = toBinary(schema, create(schema, message));
@@ -30,12 +31,18 @@ export function encodeMessage<Schema extends DescMessage>(schema: Schema, messag
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** The message that the bytes encode. Its `bytes` fields are views of the same memory. Throws whatever the decoder throws. */
+/**
+ * The message that the bytes encode. Its `bytes` fields are views of the same memory. Throws
+ * whatever the decoder throws.
+ */
 export function decodeMessage<Schema extends DescMessage>(schema: Schema, bytes: Buffer): MessageShape<Schema> {
   return fromBinary(schema, bytes);
 }
 
-/** What a message that waits is counted with: its bytes, and an allowance for what is around it, so that empty ones count too. */
+/**
+ * What a message that waits is counted with: its bytes, and an allowance for what is around it, so
+ * that empty ones count too.
+ */
 export function bufferedBytes(message: Buffer): number {
   return message.byteLength + MESSAGE_OVERHEAD_BYTES;
 }

@@ -7,7 +7,10 @@ import { nameMessageLimit } from "./status.js";
 const connectionOptions = {
   "grpc.max_send_message_length": limits.messageBytes,
   "grpc.max_receive_message_length": limits.messageBytes,
-  /** A silent connection is probed after this many ms, and given up when the probe is not answered in time. */
+  /**
+   * A silent connection is probed after this many ms, and given up when the probe is not answered
+   * in time.
+   */
   "grpc.keepalive_time_ms": 10_000,
   "grpc.keepalive_timeout_ms": 10_000,
 } as const;
@@ -16,7 +19,9 @@ const connectionOptions = {
 export const serverOptions: grpc.ServerOptions = {
   ...connectionOptions,
   "grpc.max_concurrent_streams": limits.streamsPerConnection,
-  /** Without this bookkeeping, forceShutdown() does not know the connections that it has to close. */
+  /**
+   * Without this bookkeeping, forceShutdown() does not know the connections that it has to close.
+   */
   "grpc.enable_channelz": 1,
   interceptors: [nameMessageLimit],
 };
@@ -27,7 +32,10 @@ export const channelOptions: grpc.ChannelOptions = {
   "grpc.keepalive_permit_without_calls": 1,
   /** Bookkeeping for a debugging service that is not offered. */
   "grpc.enable_channelz": 0,
-  /** grpc-js waits up to two minutes between attempts by default; a restarted peer must be found sooner. */
+  /**
+   * grpc-js waits up to two minutes between attempts by default; a restarted peer must be found
+   * sooner.
+   */
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 1_000,
   "grpc.dns_min_time_between_resolutions_ms": 1_000,
@@ -35,15 +43,24 @@ export const channelOptions: grpc.ChannelOptions = {
   "grpc.enable_http_proxy": 0,
   /** Who may send again is decided above: a repeated write must carry a request id. */
   "grpc.enable_retries": 0,
-  /** With a retry buffer, a write counts as done when it is in that buffer, and a slow receiver does not slow its sender. */
+  /**
+   * With a retry buffer, a write counts as done when it is in that buffer, and a slow receiver does
+   * not slow its sender.
+   */
   "grpc.per_rpc_retry_buffer_size": 0,
-  /** A channel's connection is its own: its attempts and their backoff do not depend on other channels to the same address. */
+  /**
+   * A channel's connection is its own: its attempts and their backoff do not depend on other
+   * channels to the same address.
+   */
   "grpc.use_local_subchannel_pool": 1,
   /** Bytes in flight to a client that has not read yet, for each stream and for the connection. */
   "grpc-node.flow_control_window": 1024 * 1024,
 };
 
-/** How a node reaches a peer: whether it is there is to be known within seconds, and it is to be found within one when it returns. */
+/**
+ * How a node reaches a peer: whether it is there is to be known within seconds, and it is to be
+ * found within one when it returns.
+ */
 export const peerChannelSettings: ChannelSettings = {
   connectTimeoutMs: limits.peerConnectMs,
   options: {

@@ -11,8 +11,9 @@ export interface MessageSource<Message> {
 }
 
 /**
- * The messages of a stream in the order of their arrival, for one consumer. Reads ahead by at most `streamBufferBytes` and
- * one message, and then asks for no more until the consumer has taken some: so HTTP/2 flow control holds the sender back.
+ * The messages of a stream in the order of their arrival, for one consumer. Reads ahead by at most
+ * `streamBufferBytes` and one message, and then asks for no more until the consumer has taken some:
+ * so HTTP/2 flow control holds the sender back.
  */
 export class IncomingMessages<Message> implements AsyncIterableIterator<Message> {
   readonly #source: MessageSource<Message>;
@@ -28,7 +29,10 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     this.#source = source;
   }
 
-  /** Reads the next message as soon as there is room for it; an abandoned stream is read on to its end. */
+  /**
+   * Reads the next message as soon as there is room for it; an abandoned stream is read on to its
+   * end.
+   */
   readNext(): void {
     if (this.#state.is === "ended" || this.#state.is === "failed") return;
     if (this.#queuedBytes > limits.streamBufferBytes) this.#readHeldBack = true;
@@ -60,7 +64,10 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     if (this.#waiting !== undefined) this.#takeWaiting().reject(error);
   }
 
-  /** The stream is over for its consumer: it gets the error next, and the messages that have arrived are thrown away. */
+  /**
+   * The stream is over for its consumer: it gets the error next, and the messages that have arrived
+   * are thrown away.
+   */
   abort(error: unknown): void {
     this.#discard();
     if (this.#state.is === "ended") this.#state = { is: "open" };

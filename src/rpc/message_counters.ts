@@ -13,7 +13,10 @@ export function toIndex(value: bigint, field: string): number {
   return checked(value, field, "indexMax");
 }
 
-/** Any other number of a message: a size in bytes, an offset, a count. @throws CairnError INVALID_ARGUMENT above countMax */
+/**
+ * Any other number of a message: a size in bytes, an offset, a count.
+ * @throws CairnError INVALID_ARGUMENT above countMax
+ */
 export function toCount(value: bigint, field: string): number {
   return checked(value, field, "countMax");
 }

@@ -1,11 +1,13 @@
 import { assert } from "../base/assert.js";
 
 /**
- * Answers a stream of requests with several of them in the works: starts to handle each request as it arrives, with at most
- * `maxInFlight` (1 or more) whose answers have not been taken yet, and yields the answers in the order of the requests.
+ * Answers a stream of requests with several of them in the works: starts to handle each request as
+ * it arrives, with at most `maxInFlight` (1 or more) whose answers have not been taken yet, and
+ * yields the answers in the order of the requests.
  *
- * When a request fails, or the stream of requests does, the answers before it are yielded, then the error is thrown; no further
- * request is started once the failure is known. Answers to requests that were started after it are dropped.
+ * When a request fails, or the stream of requests does, the answers before it are yielded, then the
+ * error is thrown; no further request is started once the failure is known. Answers to requests
+ * that were started after it are dropped.
  */
 export async function* orderedAnswers<Request, Answer>(
   requests: AsyncIterable<Request>,
@@ -25,7 +27,10 @@ export async function* orderedAnswers<Request, Answer>(
   }
 }
 
-/** The requests that were started and not yet answered to the consumer, oldest first, and the reader that starts them. */
+/**
+ * The requests that were started and not yet answered to the consumer, oldest first, and the reader
+ * that starts them.
+ */
 class Window<Request, Answer> {
   readonly #requests: AsyncIterator<Request>;
   readonly #handle: (request: Request) => Promise<Answer>;
@@ -44,7 +49,10 @@ class Window<Request, Answer> {
     this.#readOn();
   }
 
-  /** The next answer in order; undefined at the end. Its place is free for another request when it is taken. */
+  /**
+   * The next answer in order; undefined at the end. Its place is free for another request when it
+   * is taken.
+   */
   async take(): Promise<{ value: Answer } | undefined> {
     while (this.#answers.length === 0 && !this.#readingEnded) {
       await new Promise<void>((resolve) => {
@@ -89,7 +97,8 @@ class Window<Request, Answer> {
       this.#failure = { error };
       this.#endReading();
     } finally {
-      // In the same turn in which the loop saw the window full: a take() right after it must find no reader and start one.
+      // In the same turn in which the loop saw the window full: a take() right after it must find
+      // no reader and start one.
       this.#reading = false;
     }
   }

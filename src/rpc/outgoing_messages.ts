@@ -1,7 +1,10 @@
 import { limits } from "../base/limits.js";
 import { bufferedBytes } from "./codec.js";
 
-/** Writes one message; calls `written` when the network has taken it, or never when the stream breaks before that. */
+/**
+ * Writes one message; calls `written` when the network has taken it, or never when the stream
+ * breaks before that.
+ */
 export type WriteMessage = (bytes: Buffer, written: () => void) => void;
 
 /** A message that waits until it can be written. */
@@ -11,9 +14,10 @@ interface Waiting {
 }
 
 /**
- * The messages that go out on a stream, one write at a time, in order. Holds its callers back while more than
- * `streamBufferBytes` wait behind the one that is being written: so a slow receiver slows the sender instead of filling its memory, and
- * the next message is made while the network takes the last one, however large they are.
+ * The messages that go out on a stream, one write at a time, in order. Holds its callers back while
+ * more than `streamBufferBytes` wait behind the one that is being written: so a slow receiver slows
+ * the sender instead of filling its memory, and the next message is made while the network takes
+ * the last one, however large they are.
  */
 export class OutgoingMessages {
   readonly #write: WriteMessage;
@@ -30,8 +34,9 @@ export class OutgoingMessages {
   }
 
   /**
-   * Sends a message. Resolves when there is room for the next one; rejects when the stream has failed. `written` is called when the network has
-   * taken this one: nothing uses its memory any more.
+   * Sends a message. Resolves when there is room for the next one; rejects when the stream has
+   * failed. `written` is called when the network has taken this one: nothing uses its memory any
+   * more.
    */
   send(bytes: Buffer, written: () => void = () => {}): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
@@ -49,7 +54,10 @@ export class OutgoingMessages {
     this.#writeNext();
   }
 
-  /** The stream is over: what waits is thrown away, and who waits gets the error, as does every send() from now on. */
+  /**
+   * The stream is over: what waits is thrown away, and who waits gets the error, as does every
+   * send() from now on.
+   */
   fail(error: unknown): void {
     if (this.#failure !== undefined) return;
     this.#failure = { error };

@@ -23,7 +23,10 @@ export type ServiceImplementation<Service extends DescService> = {
   [Name in keyof Service["method"]]?: MethodImplementation<Service["method"][Name]>;
 };
 
-/** How a method is implemented. A thrown CairnError becomes the call's status; anything else becomes INTERNAL. */
+/**
+ * How a method is implemented. A thrown CairnError becomes the call's status; anything else becomes
+ * INTERNAL.
+ */
 export type MethodImplementation<Method extends DescMethod> =
   Method extends DescMethodUnary<infer Request, infer Response>
     ? (request: MessageShape<Request>, context: CallContext) => Promise<MessageInitShape<Response>>
@@ -39,7 +42,10 @@ export type MethodImplementation<Method extends DescMethod> =
           : never;
 
 export interface AddServiceOptions {
-  /** When it is aborted, every stream of requests fails with its reason, a CairnError, after the requests that have arrived. */
+  /**
+   * When it is aborted, every stream of requests fails with its reason, a CairnError, after the
+   * requests that have arrived.
+   */
   readonly stopping?: AbortSignal | undefined;
   /** Told of every error of a handler that is no CairnError: a bug. The caller gets INTERNAL. */
   readonly onUnexpectedError?: (error: unknown, method: string) => void;
@@ -48,9 +54,10 @@ export interface AddServiceOptions {
 /**
  * Makes a grpc-js server answer the methods of a service.
  *
- * Messages that wait are bounded in both directions by `streamBufferBytes`. When a call is cancelled, runs out of time or loses its
- * connection, `context.signal` is aborted, the stream of requests ends with that error, and the stream of answers is return()ed.
- * A handler of a stream may end before its requests do: the rest of them is thrown away.
+ * Messages that wait are bounded in both directions by `streamBufferBytes`. When a call is
+ * cancelled, runs out of time or loses its connection, `context.signal` is aborted, the stream of
+ * requests ends with that error, and the stream of answers is return()ed. A handler of a stream may
+ * end before its requests do: the rest of them is thrown away.
  */
 export function addService<Service extends DescService>(
   server: Pick<grpc.Server, "addService">,
@@ -73,7 +80,10 @@ export function addService<Service extends DescService>(
 type Handler = (input: never, context: CallContext) => Promise<Message> | AsyncIterable<Message>;
 type Message = MessageInitShape<DescMessage>;
 
-/** Messages stay bytes inside grpc-js: it would report what fails in encoding and decoding in its own way. */
+/**
+ * Messages stay bytes inside grpc-js: it would report what fails in encoding and decoding in its
+ * own way.
+ */
 function methodDefinition(method: DescMethod): grpc.MethodDefinition<Buffer, Buffer> {
   const asItIs = (bytes: Buffer) => bytes;
   return {
@@ -187,7 +197,8 @@ class ServedMethod {
 
   async #sendAll(answers: AsyncIterable<Message>, outgoing: OutgoingMessages, context: ServerCallContext) {
     const iterator = answers[Symbol.asyncIterator]();
-    // Not awaited: a generator that waits for something sees this only when it goes on; the signal is there to make it.
+    // Not awaited: a generator that waits for something sees this only when it goes on; the signal
+    // is there to make it.
     const stop = () => void iterator.return?.()?.then(undefined, () => {});
     context.onCancelled(stop);
     for (;;) {
@@ -221,8 +232,9 @@ interface AnswerStream {
 type RequestStream = Pick<Readable, "_read" | "on">;
 
 /**
- * The requests of a streaming call. A grpc-js stream reads up to 16 messages ahead, whatever their size; its `_read` is the place
- * where it asks the network for one more, and there the number of bytes that wait decides instead.
+ * The requests of a streaming call. A grpc-js stream reads up to 16 messages ahead, whatever their
+ * size; its `_read` is the place where it asks the network for one more, and there the number of
+ * bytes that wait decides instead.
  */
 function incomingRequests(
   call: RequestStream,
@@ -233,7 +245,8 @@ function incomingRequests(
   const requests = new IncomingMessages({
     startRead: () => read(1),
     decode: (bytes) => method.decode(bytes),
-    // The stream goes on to be read, and what arrives is dropped: the client must not wait for room that never comes.
+    // The stream goes on to be read, and what arrives is dropped: the client must not wait for room
+    // that never comes.
     abandoned: () => {},
   });
   call._read = () => requests.readNext();
@@ -252,9 +265,10 @@ function incomingRequests(
 }
 
 /**
- * Ends the requests, unless the client has reset the call. A Node client that cancels sends the end of its stream right before the
- * reset, and the two are told one after the other: half a stream of requests would look like a whole one. So this waits until what
- * the socket has read is dealt with; `look` then makes grpc-js notice a reset, which it tells of in the next tick.
+ * Ends the requests, unless the client has reset the call. A Node client that cancels sends the end
+ * of its stream right before the reset, and the two are told one after the other: half a stream of
+ * requests would look like a whole one. So this waits until what the socket has read is dealt with;
+ * `look` then makes grpc-js notice a reset, which it tells of in the next tick.
  */
 function endUnlessCancelled(requests: IncomingMessages<unknown>, look: () => void): void {
   setImmediate(() => {

@@ -23,7 +23,10 @@ export function statusFromError(error: CairnError): { code: grpc.status; details
   return { code: grpc.status[errorCodes[error.code].grpc], details: sendableText(error.message), metadata };
 }
 
-/** A failed call's status as the error that its caller gets. `address` is the server's, for the text. */
+/**
+ * A failed call's status as the error that its caller gets. `address` is the server's, for the
+ * text.
+ */
 export function errorFromStatus(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
   const { metadata } = status;
   const code = errorCodeOf(textValue(metadata, CODE_KEY));
@@ -45,8 +48,8 @@ export function textValue(metadata: grpc.Metadata, key: string): string | undefi
 }
 
 /**
- * Server interceptor: grpc-js refuses a message that is too large before any handler sees it, and in its own words. This says which
- * limit it is, as every other refusal does.
+ * Server interceptor: grpc-js refuses a message that is too large before any handler sees it, and
+ * in its own words. This says which limit it is, as every other refusal does.
  */
 export const nameMessageLimit: grpc.ServerInterceptor = (_method, call) => {
   const sendStatus = call.sendStatus.bind(call);
@@ -58,7 +61,10 @@ export const nameMessageLimit: grpc.ServerInterceptor = (_method, call) => {
   return call as unknown as grpc.ServerInterceptingCall;
 };
 
-/** Codes for statuses without a cairn-code: of another server, or of grpc-js itself. What is not here is INTERNAL. */
+/**
+ * Codes for statuses without a cairn-code: of another server, or of grpc-js itself. What is not
+ * here is INTERNAL.
+ */
 const foreignCodes: Partial<Record<grpc.status, CairnErrorCode>> = {
   [grpc.status.CANCELLED]: "CANCELLED",
   [grpc.status.INVALID_ARGUMENT]: "INVALID_ARGUMENT",
@@ -86,7 +92,10 @@ function errorFromForeignStatus(status: grpc.StatusObject, method: DescMethod, a
   return new CairnError(foreignCodes[code] ?? "INTERNAL", `${name} on ${address}: ${details} (${grpc.status[code]})`);
 }
 
-/** UNAVAILABLE, or a stream that ended without any gRPC status; "Call cancelled" is a reset that came from the server. */
+/**
+ * UNAVAILABLE, or a stream that ended without any gRPC status; "Call cancelled" is a reset that
+ * came from the server.
+ */
 function isConnectionLost({ code, details }: grpc.StatusObject): boolean {
   if (code === grpc.status.UNAVAILABLE) return true;
   if (code === grpc.status.CANCELLED) return details === "Call cancelled";
@@ -94,13 +103,17 @@ function isConnectionLost({ code, details }: grpc.StatusObject): boolean {
 }
 
 /**
- * What grpc-js says when a request cannot have been acted upon: there was no connection, or the server refused the stream unseen
- * (RFC 9113 section 8.7). Any other broken connection may have broken after the request arrived.
+ * What grpc-js says when a request cannot have been acted upon: there was no connection, or the
+ * server refused the stream unseen (RFC 9113 section 8.7). Any other broken connection may have
+ * broken after the request arrived.
  */
 const NEVER_SENT =
   /^(No connection established|Name resolution failed|Channel closed before call started|Stream refused by server)/;
 
-/** Never claims that nothing happened unless that is certain: a write of unknown fate must not look like one that failed. */
+/**
+ * Never claims that nothing happened unless that is certain: a write of unknown fate must not look
+ * like one that failed.
+ */
 function connectionLost(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
   if (NEVER_SENT.test(status.details)) {
     const reason = status.details.replace(/\. Resolution note: $/, "");
@@ -139,7 +152,10 @@ function indexIn(text: string | undefined): number | undefined {
 
 const PRINTABLE_ASCII = /^[\x20-\x7e]+$/;
 
-/** An error's text as it may travel: bounded, because it goes into a header; well-formed, because encoders throw otherwise. */
+/**
+ * An error's text as it may travel: bounded, because it goes into a header; well-formed, because
+ * encoders throw otherwise.
+ */
 export function sendableText(text: string): string {
   const cut = text.length > limits.errorTextCharacters ? `${text.slice(0, limits.errorTextCharacters)}...` : text;
   return Buffer.from(cut, "utf8").toString("utf8");

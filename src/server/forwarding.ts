@@ -7,7 +7,10 @@ import type { Client } from "../rpc/client.js";
 import { addressOf, explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 
-/** Metadata of a call that a member passes on: who does, and of which cluster. A call that has it is not passed on again. */
+/**
+ * Metadata of a call that a member passes on: who does, and of which cluster. A call that has it is
+ * not passed on again.
+ */
 const FORWARDED_BY_KEY = "cairn-forwarded-by";
 const CLUSTER_KEY = "cairn-cluster";
 
@@ -18,7 +21,10 @@ export type ForwardingNode = Pick<ServedNode, "id" | "clusterId" | "raft">;
 export type ForwardedCall = Pick<CallContext, "signal" | "metadata" | "deadlineMs">;
 
 export interface ForwardingOptions {
-  /** host:port at which members are to be reached from here, by id, where that is not what the membership says. */
+  /**
+   * host:port at which members are to be reached from here, by id, where that is not what the
+   * membership says.
+   */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   readonly channels?: ChannelSettings | undefined;
 }
@@ -32,8 +38,9 @@ interface Forward<Service extends DescService> {
 }
 
 /**
- * Passes calls of one service that reach a node which does not lead on to the leader, once, with what is left of their time and their cancellation. A
- * write during which the connection to the leader breaks is of unknown outcome; one that could not be sent at all has not happened.
+ * Passes calls of one service that reach a node which does not lead on to the leader, once, with
+ * what is left of their time and their cancellation. A write during which the connection to the
+ * leader breaks is of unknown outcome; one that could not be sent at all has not happened.
  */
 export class Forwarding<Service extends DescService> {
   readonly #channels: ChannelPool;
@@ -68,7 +75,10 @@ export class Forwarding<Service extends DescService> {
     }
   }
 
-  /** The same for an answer in parts. Nothing of it may come from `here` when this node does not lead. */
+  /**
+   * The same for an answer in parts. Nothing of it may come from `here` when this node does not
+   * lead.
+   */
   async *stream<Here, There>(
     context: ForwardedCall,
     here: () => AsyncIterable<Here>,
@@ -93,7 +103,9 @@ export class Forwarding<Service extends DescService> {
     this.#channels.close();
   }
 
-  /** An address may have come to belong to a member of another cluster since it was written down. */
+  /**
+   * An address may have come to belong to a member of another cluster since it was written down.
+   */
   #checkCluster({ metadata }: ForwardedCall): void {
     const cluster = metadata.get(CLUSTER_KEY);
     if (cluster === undefined || cluster === this.node.clusterId) return;

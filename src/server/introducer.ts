@@ -11,7 +11,10 @@ export interface Introducer {
   introduce(asked: Introduction): Promise<Introduced>;
 }
 
-/** Introduces a node that was given its identity: it has a cluster from its beginning, and promises nothing. */
+/**
+ * Introduces a node that was given its identity: it has a cluster from its beginning, and promises
+ * nothing.
+ */
 export function memberIntroducer(node: ServedNode): Introducer {
   return {
     base: undefined,
@@ -23,7 +26,10 @@ export function memberIntroducer(node: ServedNode): Introducer {
   };
 }
 
-/** Returns what a member says about its cluster: the newest membership that it knows to be committed, and the leader. */
+/**
+ * Returns what a member says about its cluster: the newest membership that it knows to be
+ * committed, and the leader.
+ */
 export function memberStanding(node: Pick<ServedNode, "raft" | "clusterId">): Standing & { kind: "member" } {
   const { raft, clusterId } = node;
   const { index, members } = raft.membershipAt(raft.log.commit);

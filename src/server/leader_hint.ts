@@ -1,7 +1,10 @@
 import { CairnError, type CairnErrorOptions } from "../base/errors.js";
 import type { ServedNode } from "./served_node.js";
 
-/** What a caller is advised to wait when too much is waiting, in ms: about as long as a slow disk takes to write what waits. */
+/**
+ * What a caller is advised to wait when too much is waiting, in ms: about as long as a slow disk
+ * takes to write what waits.
+ */
 const RETRY_AFTER_MS = 50;
 
 /** host:port of a member as its peers reach it; undefined when it is none, or runs alone. */

@@ -18,7 +18,9 @@ import type { MachineServices } from "./machine_services.js";
 import { peerEndpoint } from "./peer_endpoint.js";
 import type { ServedNode } from "./served_node.js";
 
-/** How long calls that are being answered may take to end when the server stops, in milliseconds. */
+/**
+ * How long calls that are being answered may take to end when the server stops, in milliseconds.
+ */
 const STOP_GRACE_MS = 2_000;
 
 export interface ServerOptions {
@@ -26,9 +28,15 @@ export interface ServerOptions {
   readonly listen: string;
   /** Offer health and reflection, for grpcurl and load balancers. Default true. */
   readonly discoverable?: boolean | undefined;
-  /** host:port at which members are to be reached from here, by id, where that is not what the membership says. */
+  /**
+   * host:port at which members are to be reached from here, by id, where that is not what the
+   * membership says.
+   */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
-  /** Says what the node is to those that have no cluster in common with it. Left out: a member of its cluster. */
+  /**
+   * Says what the node is to those that have no cluster in common with it. Left out: a member of
+   * its cluster.
+   */
   readonly introducer?: Introducer | undefined;
   readonly logger?: Logger | undefined;
 }
@@ -51,8 +59,8 @@ export class CairnServer {
   ) {}
 
   /**
-   * Starts to serve a node of the key-value store, or of another state machine with its own services. @throws CairnError INVALID_ARGUMENT
-   * when the address cannot be listened on
+   * Starts to serve a node of the key-value store, or of another state machine with its own
+   * services. @throws CairnError INVALID_ARGUMENT when the address cannot be listened on
    */
   static start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer>;
   static start(node: ServedNode, options: OwnServerOptions): Promise<CairnServer>;
@@ -84,7 +92,10 @@ export class CairnServer {
     return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison);
   }
 
-  /** Stops: takes no more calls, lets those under way end, and cuts off those that do not end in time. Peers' streams end at once. */
+  /**
+   * Stops: takes no more calls, lets those under way end, and cuts off those that do not end in
+   * time. Peers' streams end at once.
+   */
   async stop(): Promise<void> {
     this.setServing(false);
     this.stopping.abort(new CairnError("STOPPED", "the node is stopping"));
@@ -108,7 +119,10 @@ export class CairnServer {
   }
 }
 
-/** Health and reflection; loaded only where they are wanted, because they bring a second protobuf library along. */
+/**
+ * Health and reflection; loaded only where they are wanted, because they bring a second protobuf
+ * library along.
+ */
 async function addDiscovery(
   server: grpc.Server,
   services: readonly DescService[],

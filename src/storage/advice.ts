@@ -1,6 +1,7 @@
 /**
- * The end of every message that refuses to start on a member's damaged or incomplete directory: what is safe, and what is not. An old copy of
- * the directory is never safe: it has forgotten votes and entries that other members count on.
+ * The end of every message that refuses to start on a member's damaged or incomplete directory:
+ * what is safe, and what is not. An old copy of the directory is never safe: it has forgotten votes
+ * and entries that other members count on.
  */
 export const DAMAGED_MEMBER =
   "Never put back an old copy of it: that would forget votes and writes which the other members count on. While a majority of the " +

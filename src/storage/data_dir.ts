@@ -49,8 +49,9 @@ export class DataDirectory {
 
   /**
    * Opens a directory, or makes it. A new one is complete only after {@link complete}.
-   * @throws CairnError DATA_DIRECTORY when another process has it open, when it belongs to another node or cluster, when it was made by a
-   * newer version, or when it holds data but not the file that says whose.
+   * @throws CairnError DATA_DIRECTORY when another process has it open, when it belongs to another
+   * node or cluster, when it was made by a newer version, or when it holds data but not the file
+   * that says whose.
    */
   static async open(options: {
     fs: FileSystem;
@@ -93,10 +94,12 @@ export class DataDirectory {
   }
 
   /**
-   * Makes a directory around data that comes from elsewhere: `fill` puts it into the log and the snapshots, and returns what is to be added to the
-   * identity. The file that says whose data this is comes last, so that a directory which was not finished is nobody's, and {@link open} refuses
+   * Makes a directory around data that comes from elsewhere: `fill` puts it into the log and the
+   * snapshots, and returns what is to be added to the identity. The file that says whose data this
+   * is comes last, so that a directory which was not finished is nobody's, and {@link open} refuses
    * it. Durable on return, and not locked.
-   * @throws CairnError DATA_DIRECTORY when there is data; and what `fill` throws, then there is none
+   * @throws CairnError DATA_DIRECTORY when there is data; and what `fill` throws, then there is
+   * none
    */
   static async make(
     fs: FileSystem,
@@ -126,15 +129,20 @@ export class DataDirectory {
     }
   }
 
-  /** Whose data a directory holds, without opening it; undefined while nobody's. @throws CairnError DATA_DIRECTORY when it is damaged */
+  /**
+   * Whose data a directory holds, without opening it; undefined while nobody's.
+   * @throws CairnError DATA_DIRECTORY when it is damaged
+   */
   static identityAt(fs: FileSystem, path: string): Promise<Identity | undefined> {
     return readIdentity(fs, resolve(path));
   }
 
   /**
-   * Changes whose data a directory holds, while no node has it open. `change` gets what is there, undefined for a new directory, and returns
-   * what is to be there: undefined leaves it as it is. Durable on return, all or nothing.
-   * @throws CairnError DATA_DIRECTORY when another process has it open, when it is damaged, or when it holds data but not the file that says whose
+   * Changes whose data a directory holds, while no node has it open. `change` gets what is there,
+   * undefined for a new directory, and returns what is to be there: undefined leaves it as it is.
+   * Durable on return, all or nothing.
+   * @throws CairnError DATA_DIRECTORY when another process has it open, when it is damaged, or when
+   * it holds data but not the file that says whose
    */
   static async identify(
     fs: FileSystem,
@@ -159,15 +167,18 @@ export class DataDirectory {
   }
 
   /**
-   * Notes that the directory has less than its node acknowledged (T3), so that it is never started on again as if nothing were lost. `members`: whom
-   * to ask for the way back. Durable on return.
+   * Notes that the directory has less than its node acknowledged (T3), so that it is never started
+   * on again as if nothing were lost. `members`: whom to ask for the way back. Durable on return.
    */
   async retire(members: Membership): Promise<void> {
     const identity = { ...this.identity, retired: true };
     await writeIdentity(this.fs, this.path, identity.cameBy === "given" ? identity : { ...identity, members });
   }
 
-  /** Moves all data of a directory into one within it, undeleted, and returns where; within {@link identify}. Durable on return. */
+  /**
+   * Moves all data of a directory into one within it, undeleted, and returns where; within {@link
+   * identify}. Durable on return.
+   */
   static async setAside(fs: FileSystem, path: string, incarnation: string): Promise<string> {
     const names = await fs.list(path);
     const stem = `lost-${incarnation === "" ? "given" : incarnation.slice(0, 8)}`;
@@ -190,15 +201,19 @@ export class DataDirectory {
     return new DataDirectory(this.fs, this.path, this.lock, identity);
   }
 
-  /** The log ends at `last` and the node stops cleanly: a log that ends before that at the next start has lost data (T3). Durable on return. */
+  /**
+   * The log ends at `last` and the node stops cleanly: a log that ends before that at the next
+   * start has lost data (T3). Durable on return.
+   */
   async markStopped({ index, term }: LogPosition): Promise<void> {
     const text = JSON.stringify({ index, term });
     await writeSmallFile(this.fs, this.path, STOP_MARK, Buffer.from(`${text} ${crcText(text)}\n`));
   }
 
   /**
-   * Where the log ended when the node last stopped cleanly; undefined when it did not. Forgets it, durably: from here on the log may get shorter,
-   * when a later leader replaces what was not committed.
+   * Where the log ended when the node last stopped cleanly; undefined when it did not. Forgets it,
+   * durably: from here on the log may get shorter, when a later leader replaces what was not
+   * committed.
    */
   async takeStopMark(): Promise<number | undefined> {
     const file = `${this.path}/${STOP_MARK}`;

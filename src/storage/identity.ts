@@ -12,13 +12,17 @@ import { DAMAGED_MEMBER } from "./advice.js";
 /** The file in a data directory that says whose it is. */
 export const IDENTITY_FILE = "cairn.json";
 
-/** Version of the layout of a data directory. Format 1 knew given identities only, and had no checksum. */
+/**
+ * Version of the layout of a data directory. Format 1 knew given identities only, and had no
+ * checksum.
+ */
 const FORMAT = 2;
 const FORMAT_WITHOUT_CHECKSUM = 1;
 
 /**
- * Whose data a directory holds (T1, T2). `given`: whoever started the node keeps its identity unique, and `members` is the membership that
- * the log starts with. Otherwise the directory has drawn an incarnation: no membership is in force before one is in the log or in a snapshot.
+ * Whose data a directory holds (T1, T2). `given`: whoever started the node keeps its identity
+ * unique, and `members` is the membership that the log starts with. Otherwise the directory has
+ * drawn an incarnation: no membership is in force before one is in the log or in a snapshot.
  */
 export interface Identity {
   readonly format: number;
@@ -30,8 +34,8 @@ export interface Identity {
   readonly clusterId: string;
   readonly cameBy: CameBy | "given" | "return";
   /**
-   * given: the first membership. cluster: the founders. return: the members that were known when the directory before this one lost data (T3).
-   * join: none.
+   * given: the first membership. cluster: the founders. return: the members that were known when
+   * the directory before this one lost data (T3). join: none.
    */
   readonly members: Membership;
   readonly base: Base | undefined;

@@ -16,12 +16,14 @@ export interface LockOptions {
 }
 
 /**
- * A lock on a directory, held by one process, taken over from a process that is dead; liveness.ts has how that is told.
+ * A lock on a directory, held by one process, taken over from a process that is dead; liveness.ts
+ * has how that is told.
  *
- * Locks are symbolic links named `lock.<n>`, whose text says who holds it; the one with the highest number counts. To take the lock is to make
- * the link with the next number, which only one process can do, and which is complete from the start. The highest one is never removed,
- * only marked as released, so numbers never come back, and whoever acted on an old listing sees a higher number afterwards and gives way.
- * A link needs no room: a node can be started on a full disk.
+ * Locks are symbolic links named `lock.<n>`, whose text says who holds it; the one with the highest
+ * number counts. To take the lock is to make the link with the next number, which only one process
+ * can do, and which is complete from the start. The highest one is never removed, only marked as
+ * released, so numbers never come back, and whoever acted on an old listing sees a higher number
+ * afterwards and gives way. A link needs no room: a node can be started on a full disk.
  */
 export class DirectoryLock {
   #released = false;
@@ -39,7 +41,8 @@ export class DirectoryLock {
   }
 
   /**
-   * May take limits.lockStandstillMs, when the lock is of a process that only its standstill can show to be dead.
+   * May take limits.lockStandstillMs, when the lock is of a process that only its standstill can
+   * show to be dead.
    * @throws CairnError DATA_DIRECTORY when a living process holds the lock; DISK_FULL
    */
   static async acquire(fs: FileSystem, directory: string, { say }: LockOptions = {}): Promise<DirectoryLock> {
@@ -61,8 +64,8 @@ export class DirectoryLock {
   }
 
   /**
-   * Calls back once when the lock turns out to be another process's: this one has stood still for so long that it was taken for dead. It must
-   * not go on.
+   * Calls back once when the lock turns out to be another process's: this one has stood still for
+   * so long that it was taken for dead. It must not go on.
    */
   onLost(callback: (error: CairnError) => void): void {
     this.#onLost = callback;
@@ -89,7 +92,10 @@ export class DirectoryLock {
     }
   }
 
-  /** Forgets the lock without giving it back, as a crash does: it stays, and its holder counts as dead. */
+  /**
+   * Forgets the lock without giving it back, as a crash does: it stays, and its holder counts as
+   * dead.
+   */
   abandon(): void {
     this.#released = true;
     forget(this.token, this.shown);
@@ -136,7 +142,9 @@ async function take(
   }
 }
 
-/** Fields in as few bytes as can be: a link of fewer than 60 takes no room. Numbers are in base 36. */
+/**
+ * Fields in as few bytes as can be: a link of fewer than 60 takes no room. Numbers are in base 36.
+ */
 function textOf({ boot, token, pid, pidNamespace, started, listens }: Holder): string {
   const short = (text: string) => (text === "" ? "" : Number(text).toString(36));
   return ["2", boot, token, pid, short(pidNamespace), short(started), listens ? "s" : ""].join(":");
@@ -232,7 +240,10 @@ async function removeOld(fs: FileSystem, directory: string, own: number): Promis
   }
 }
 
-/** A lock of version 0.1: a file with the holder's pid and host name, and no more than these to go by. */
+/**
+ * A lock of version 0.1: a file with the holder's pid and host name, and no more than these to go
+ * by.
+ */
 async function assertOldDead(fs: FileSystem, directory: string, file: string): Promise<void> {
   const holder = parsed((await readSmallFile(fs, file)).toString());
   const { pid, host, started = "", released } = holder;

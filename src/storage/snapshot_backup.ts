@@ -28,7 +28,10 @@ export interface ExaminedSnapshot {
   readonly damage: string | undefined;
 }
 
-/** Reads a whole file, and verifies it with its payload. @throws CairnError NOT_FOUND when it cannot be read */
+/**
+ * Reads a whole file, and verifies it with its payload.
+ * @throws CairnError NOT_FOUND when it cannot be read
+ */
 export async function examineSnapshot(
   fs: FileSystem,
   path: string,
@@ -67,10 +70,12 @@ export async function verifySnapshotFile(
 }
 
 /**
- * Makes the data directory of a founder of a new cluster that begins with the state of a snapshot file (T2). The directory belongs to no
- * cluster yet: its members found one when they are first started, with this snapshot as its base. The snapshot's header is written anew, as
- * a function of the file and the founders, so that all founders have the same base. The payload is taken as it is, clients' sessions included: a write that it holds is answered again
- * rather than carried out twice, and of what came after it nothing is remembered.
+ * Makes the data directory of a founder of a new cluster that begins with the state of a snapshot
+ * file (T2). The directory belongs to no cluster yet: its members found one when they are first
+ * started, with this snapshot as its base. The snapshot's header is written anew, as a function of
+ * the file and the founders, so that all founders have the same base. The payload is taken as it
+ * is, clients' sessions included: a write that it holds is answered again rather than carried out
+ * twice, and of what came after it nothing is remembered.
  * @throws CairnError NOT_FOUND, CORRUPT; DATA_DIRECTORY when the directory has data
  */
 export async function restoreDirectory(options: {
@@ -105,7 +110,10 @@ export async function restoreDirectory(options: {
   return restored!;
 }
 
-/** The chunks of the payload, each valid until the next one is asked for. The payload is good when the iteration has ended. */
+/**
+ * The chunks of the payload, each valid until the next one is asked for. The payload is good when
+ * the iteration has ended.
+ */
 async function* payloadOf(fs: FileSystem, path: string, check: PayloadCheck): AsyncGenerator<Uint8Array, void, void> {
   const parser = new SnapshotParser(nameOf(path), (chunk) => check.push(chunk));
   for await (const piece of piecesOf(fs, path)) yield* parser.push(piece);

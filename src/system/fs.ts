@@ -8,28 +8,35 @@ import { CairnError } from "../base/errors.js";
 import { type Liveness, systemLiveness } from "./liveness.js";
 
 /**
- * The file system as the log, the snapshots and the data directory see it. Everything that Cairn itself writes goes through this
- * interface, so that tests can tear writes, lose what was not synced, fill the disk and flip bits. Paths are absolute. What it makes is for
- * its user alone: directories have the mode 0700, files 0600.
+ * The file system as the log, the snapshots and the data directory see it. Everything that Cairn
+ * itself writes goes through this interface, so that tests can tear writes, lose what was not
+ * synced, fill the disk and flip bits. Paths are absolute. What it makes is for its user alone:
+ * directories have the mode 0700, files 0600.
  *
- * Errors: {@link CairnError} DISK_FULL when there is no room, or a quota is used up (nothing is known about the bytes of that write); BUSY
- * when the process or the system has too many files open (nothing happened); DATA_DIRECTORY when a file stands where a directory is
- * wanted; any other error is the operating system's own.
+ * Errors: {@link CairnError} DISK_FULL when there is no room, or a quota is used up (nothing is
+ * known about the bytes of that write); BUSY when the process or the system has too many files open
+ * (nothing happened); DATA_DIRECTORY when a file stands where a directory is wanted; any other
+ * error is the operating system's own.
  */
 export interface FileSystem {
   /**
-   * Opens a file. `read`: must exist. `update`: must exist, read and write. `create`: must not exist, read and write.
+   * Opens a file. `read`: must exist. `update`: must exist, read and write. `create`: must not
+   * exist, read and write.
    */
   open(path: string, mode: "read" | "update" | "create"): Promise<File>;
   /** Names in a directory, in no order. */
   list(path: string): Promise<string[]>;
-  /** Makes a directory, and those above it that are missing, one after the other; does nothing when it is there. */
+  /**
+   * Makes a directory, and those above it that are missing, one after the other; does nothing when
+   * it is there.
+   */
   makeDirectory(path: string): Promise<void>;
   /** Renames a file, replacing what is at `to`. Durable only after {@link syncDirectory}. */
   rename(from: string, to: string): Promise<void>;
   /**
-   * Makes a symbolic link that says `text`, which need not be a path: a note that is there as a whole or not at all, and that takes no room on
-   * the disk when it has fewer than 60 bytes. Fails with EEXIST when the name is taken.
+   * Makes a symbolic link that says `text`, which need not be a path: a note that is there as a
+   * whole or not at all, and that takes no room on the disk when it has fewer than 60 bytes. Fails
+   * with EEXIST when the name is taken.
    */
   symlink(text: string, path: string): Promise<void>;
   /** The text of a symbolic link. Fails with EINVAL for a file. */
@@ -42,19 +49,32 @@ export interface FileSystem {
   removeAll(path: string): Promise<void>;
   /** Bytes that files on the file system of a directory may still grow by, in all. */
   availableBytes(path: string): Promise<number>;
-  /** Makes the names in a directory durable. A failure is STORAGE_FAILED: what is on disk is no longer known. */
+  /**
+   * Makes the names in a directory durable. A failure is STORAGE_FAILED: what is on disk is no
+   * longer known.
+   */
   syncDirectory(path: string): Promise<void>;
-  /** Tells living processes that use it from dead ones; left out where this process alone can use it, as in tests. */
+  /**
+   * Tells living processes that use it from dead ones; left out where this process alone can use
+   * it, as in tests.
+   */
   readonly liveness?: Liveness | undefined;
 }
 
 /** An open file. */
 export interface File {
-  /** Reads up to `buffer.byteLength` bytes at `position`; returns how many: fewer only at the end of the file. */
+  /**
+   * Reads up to `buffer.byteLength` bytes at `position`; returns how many: fewer only at the end of
+   * the file.
+   */
   read(buffer: Uint8Array, position: number): Promise<number>;
-  /** Writes all of `parts`, one after the other, at `position`. Not durable before {@link datasync}. */
+  /**
+   * Writes all of `parts`, one after the other, at `position`. Not durable before {@link datasync}.
+   */
   write(parts: readonly Uint8Array[], position: number): Promise<void>;
-  /** Makes the contents and the size durable. A failure is STORAGE_FAILED and must never be retried. */
+  /**
+   * Makes the contents and the size durable. A failure is STORAGE_FAILED and must never be retried.
+   */
   datasync(): Promise<void>;
   /** Cuts the file, or extends it with zeros. */
   truncate(bytes: number): Promise<void>;
@@ -166,7 +186,8 @@ export const nodeFileSystem: FileSystem = {
   },
   async makeDirectory(path) {
     const missing: string[] = [];
-    // Node's own recursive mkdir never ends where the system says that the directory above is missing although it is there, as in /proc.
+    // Node's own recursive mkdir never ends where the system says that the directory above is
+    // missing although it is there, as in /proc.
     for (let at = path; !(await isDirectory(at)); at = dirname(at)) missing.push(at);
     for (const directory of missing.toReversed()) await makeOneDirectory(directory);
   },
@@ -251,8 +272,9 @@ function setDescriptorAside(): void {
 }
 
 /**
- * Opens a directory, however many files are open: a name that was given and cannot be made durable would leave the caller between two states.
- * Where there is no descriptor, the one set aside is given up for it, in one turn of the event loop, so that nobody else takes it.
+ * Opens a directory, however many files are open: a name that was given and cannot be made durable
+ * would leave the caller between two states. Where there is no descriptor, the one set aside is
+ * given up for it, in one turn of the event loop, so that nobody else takes it.
  */
 async function openToSync(path: string): Promise<number> {
   for (;;) {
@@ -287,7 +309,10 @@ export async function readSmallFile(fs: FileSystem, path: string): Promise<Buffe
   }
 }
 
-/** Writes a whole small file so that after a crash there is the old one or the new one. Durable on return. */
+/**
+ * Writes a whole small file so that after a crash there is the old one or the new one. Durable on
+ * return.
+ */
 export async function writeSmallFile(fs: FileSystem, directory: string, name: string, data: Uint8Array): Promise<void> {
   const temporary = `${directory}/${name}.tmp`;
   if (await fs.exists(temporary)) await fs.unlink(temporary);
@@ -307,8 +332,8 @@ export async function writeSmallFile(fs: FileSystem, directory: string, name: st
 }
 
 /**
- * Writes a whole small file over the one that is there, which takes no room on most file systems. After a crash there may be a mixture of both.
- * Durable on return.
+ * Writes a whole small file over the one that is there, which takes no room on most file systems.
+ * After a crash there may be a mixture of both. Durable on return.
  */
 export async function overwriteSmallFile(fs: FileSystem, path: string, data: Uint8Array): Promise<void> {
   const file = await fs.open(path, "update");

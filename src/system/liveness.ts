@@ -6,27 +6,38 @@ import { hostname } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import { limits } from "../base/limits.js";
 
-// How a process shows others that it lives, and how they tell. Neither host names nor bare process ids will do: a container that is made anew
-// on the same volume has another host name, and the ids of another container's processes mean nothing in this one. So, in this order:
+// How a process shows others that it lives, and how they tell. Neither host names nor bare process
+// ids will do: a container that is made anew on the same volume has another host name, and the ids
+// of another container's processes mean nothing in this one. So, in this order:
 //
-// - One run of one kernel (the same boot id), and one namespace of process ids: the process id, together with when that process was started.
-// - One run of one kernel, and different namespaces, as containers have: a living process listens on a socket in the directory. The kernel
+// - One run of one kernel (the same boot id), and one namespace of process ids: the process id,
+//   together with when that process was started.
+// - One run of one kernel, and different namespaces, as containers have: a living process listens
+//   on a socket in the directory. The kernel
 //   refuses a connection from the moment that the process is gone, however it went, and accepts one as long as it is there, also while it
 //   is stopped.
-// - All else (another machine, this one before it was started anew, a file system without sockets): a living process touches a file every
+// - All else (another machine, this one before it was started anew, a file system without sockets):
+//   a living process touches a file every
 //   limits.lockBeatMs. One that is not touched for limits.lockStandstillMs is a dead process's.
 //
-// The first two are certain. The third assumes that a directory is not in use on two machines at a time, or at least that a machine which
-// stands still for so long does not go on. A process that does go on finds that it has lost its lock, and stops.
+// The first two are certain. The third assumes that a directory is not in use on two machines at a
+// time, or at least that a machine which stands still for so long does not go on. A process that
+// does go on finds that it has lost its lock, and stops.
 
 /** What a lock says of the process that holds it. */
 export interface Holder {
-  /** Of the kernel's run that the process belongs to; where the system has no such id, of the host's name. */
+  /**
+   * Of the kernel's run that the process belongs to; where the system has no such id, of the host's
+   * name.
+   */
   readonly boot: string;
   /** Of this one lock. */
   readonly token: string;
   readonly pid: number;
-  /** The namespace that the pid counts in, and when the process was started: both empty where the system does not say. */
+  /**
+   * The namespace that the pid counts in, and when the process was started: both empty where the
+   * system does not say.
+   */
   readonly pidNamespace: string;
   readonly started: string;
   /** Whether it listens on a socket. */
@@ -59,7 +70,9 @@ export interface Liveness {
 export interface Whereabouts {
   readonly boot: string;
   readonly pidNamespace: string;
-  /** When a process was started; undefined when there is none, empty where the system does not say. */
+  /**
+   * When a process was started; undefined when there is none, empty where the system does not say.
+   */
   started(pid: number): string | undefined;
 }
 
@@ -136,7 +149,10 @@ function isOneNamespace(a: string, b: string): boolean {
   return a === b && (a !== "" || process.platform !== "linux");
 }
 
-/** Whether a process is the one that was started then. Where the system does not say when, it may be. */
+/**
+ * Whether a process is the one that was started then. Where the system does not say when, it may
+ * be.
+ */
 function isSame(started: string, now: string | undefined): boolean {
   return now !== undefined && (now === started || now === "" || started === "");
 }
@@ -225,7 +241,10 @@ async function touchedAt(path: string): Promise<bigint | undefined> {
 /** A socket that one process listens on. */
 class Socket {
   #server: Server | undefined;
-  /** On Linux the directory stays open: a socket's whole path may have no more than 107 bytes, and this way it has few. */
+  /**
+   * On Linux the directory stays open: a socket's whole path may have no more than 107 bytes, and
+   * this way it has few.
+   */
   #directory: number | undefined;
 
   constructor(
@@ -274,7 +293,10 @@ class Socket {
 /** What a socket's path may have on every system. */
 const SOCKET_PATH_BYTES = 103;
 
-/** A path of a socket that is short enough; through an open directory, which the caller closes, where the system has /proc. */
+/**
+ * A path of a socket that is short enough; through an open directory, which the caller closes,
+ * where the system has /proc.
+ */
 function shortPath(directory: string, token: string): { text: string | undefined; descriptor: number | undefined } {
   const whole = socketFile(directory, token);
   if (Buffer.byteLength(whole) <= SOCKET_PATH_BYTES) return { text: whole, descriptor: undefined };
@@ -287,7 +309,9 @@ function shortPath(directory: string, token: string): { text: string | undefined
   }
 }
 
-/** Whether a process listens on the socket of this token. Unknown: there is none, or no way to ask. */
+/**
+ * Whether a process listens on the socket of this token. Unknown: there is none, or no way to ask.
+ */
 async function answers(directory: string, token: string): Promise<"yes" | "no" | "unknown"> {
   const { text, descriptor } = shortPath(directory, token);
   if (text === undefined) return "unknown";
@@ -296,7 +320,8 @@ async function answers(directory: string, token: string): Promise<"yes" | "no" |
       const connection = connect({ path: text });
       connection.once("connect", () => resolve("yes"));
       connection.once("error", ({ code }: NodeJS.ErrnoException) => {
-        // Anything else (no permission, too many that wait to be accepted) says that somebody may be there.
+        // Anything else (no permission, too many that wait to be accepted) says that somebody may
+        // be there.
         resolve(code === "ECONNREFUSED" ? "no" : code === "ENOENT" ? "unknown" : "yes");
       });
       connection.once("connect", () => connection.destroy());
@@ -316,7 +341,10 @@ export const systemLiveness: Liveness = livenessAt({
   started: startOf,
 });
 
-/** Linux always has a boot id, unless it is none: then nothing is known, and no other process belongs to this run. Others have no containers. */
+/**
+ * Linux always has a boot id, unless it is none: then nothing is known, and no other process
+ * belongs to this run. Others have no containers.
+ */
 function bootSubstitute(): string {
   return process.platform === "linux" ? randomUUID() : hostname();
 }
@@ -347,7 +375,8 @@ export function startOf(pid: number): string | undefined {
   if (!hasOwnProc()) return isAlive(pid) ? "" : undefined;
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
-    // Fields are counted behind the command's name, which may hold anything; the start time is the 22nd field.
+    // Fields are counted behind the command's name, which may hold anything; the start time is the
+    // 22nd field.
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
   } catch {
     // No such process, or one that this user may not look at.

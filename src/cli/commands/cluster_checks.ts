@@ -8,7 +8,8 @@ import { nodeFileSystem } from "../../system/fs.js";
 import { memberList } from "../options/cluster_ids.js";
 import type { ClusterOptions } from "./cluster.js";
 
-// The complaints of a node speak of its own flags. `cairn cluster` finds what a person can get wrong before it starts any.
+// The complaints of a node speak of its own flags. `cairn cluster` finds what a person can get
+// wrong before it starts any.
 
 /** Flags that each node must have of its own. */
 const OWN_FLAGS = ["--id", "--data", "--cluster", "--listen", "--advertise", "--join", "--cluster-id", "--config"];

@@ -13,7 +13,10 @@ const STOP_PATIENCE_MS = 10_000;
 /** Settings of the environment that would make the nodes of another cluster of these. */
 const NOT_FOR_NODES = ["CAIRN_JOIN", "CAIRN_ADVERTISE", "CAIRN_CLUSTER_ID", "CAIRN_PEER_ADDRESSES", "CAIRN_CONFIG"];
 
-/** Runs the nodes until a signal comes, and then ends the process. None of them outlives it, however it ends. */
+/**
+ * Runs the nodes until a signal comes, and then ends the process. None of them outlives it, however
+ * it ends.
+ */
 export async function runCluster(options: ClusterOptions, flags: readonly string[]): Promise<void> {
   await checkCluster(options, flags);
   const signal = untilSignal();
@@ -68,7 +71,8 @@ class ClusterNode {
     const further = ["--log-level", "error"];
     this.#process = spawn(process.execPath, [process.argv[1]!, ...this.#arguments, ...further], {
       env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_FOR_NODES.includes(name))),
-      // With a channel, a node knows when this process is gone. Not in its group, so that Ctrl-C comes to the nodes by way of here alone.
+      // With a channel, a node knows when this process is gone. Not in its group, so that Ctrl-C
+      // comes to the nodes by way of here alone.
       stdio: ["ignore", "pipe", "inherit", "ipc"],
       detached: true,
     });

@@ -26,7 +26,8 @@ export async function runNode(settings: StartSettings): Promise<void> {
   let giveUp: NodeJS.Timeout | undefined;
   void signal.then(() => {
     starting.abort();
-    // A start may wait for long, or be in the midst of much work; ending it is no worse than a crash.
+    // A start may wait for long, or be in the midst of much work; ending it is no worse than a
+    // crash.
     if (!isStarted) giveUp = setTimeout(() => process.exit(exitCodes.ok), START_PATIENCE_MS);
   });
   const member = await startMember(settings, logger, starting.signal).catch((error: unknown) => {

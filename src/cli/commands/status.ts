@@ -42,7 +42,10 @@ export function statusCommand(): Command {
     });
 }
 
-/** Shows it until a signal comes or the reader is gone, over what was there before on a terminal. Returns true. */
+/**
+ * Shows it until a signal comes or the reader is gone, over what was there before on a terminal.
+ * Returns true.
+ */
 async function watch({ intervalMs, json }: StatusOptions, look: () => Promise<string>): Promise<boolean> {
   const stopping = new AbortController();
   void untilSignal().then(() => stopping.abort());

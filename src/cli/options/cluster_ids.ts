@@ -6,7 +6,10 @@ export function memberList(members: Membership): string[] {
   return members.map(({ id, address }) => `${id}=${address}`);
 }
 
-/** A cluster id that is the same for the same parts, and different for others: nodes of two clusters must not talk to each other. */
+/**
+ * A cluster id that is the same for the same parts, and different for others: nodes of two clusters
+ * must not talk to each other.
+ */
 export function derivedClusterId(prefix: string, parts: readonly string[]): string {
   return `${prefix}-${createHash("sha256").update(parts.join(",")).digest("hex").slice(0, 16)}`;
 }

@@ -2,8 +2,9 @@ import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, type Option } from "commander";
 
 /**
- * Fills in from a JSON file what neither the command line nor the environment says. Keys are the names of the flags, without the dashes.
- * What is not right in the file is an error of the command line.
+ * Fills in from a JSON file what neither the command line nor the environment says. Keys are the
+ * names of the flags, without the dashes. What is not right in the file is an error of the command
+ * line.
  */
 export function applyConfigFile(command: Command, path: string): void {
   try {

@@ -10,7 +10,10 @@ import { applyConfigFile } from "./config_file.js";
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
-/** What a node does that has lost data which it acknowledged, or whose directory is new although its cluster knows its name. */
+/**
+ * What a node does that has lost data which it acknowledged, or whose directory is new although its
+ * cluster knows its name.
+ */
 export const lostDiskModes = ["rejoin", "refuse"] as const;
 
 export type LostDiskMode = (typeof lostDiskModes)[number];
@@ -69,7 +72,10 @@ export interface StartSettings
   /** Where others reach it; undefined: where it turns out to listen. */
   readonly advertise: string | undefined;
   readonly clusterId: string | undefined;
-  /** Whose the cluster is, if it is created now: the members as --cluster gives them, or this node alone. */
+  /**
+   * Whose the cluster is, if it is created now: the members as --cluster gives them, or this node
+   * alone.
+   */
   readonly members: Membership;
   /** Id of a cluster that --cluster creates, unless clusterId is given. */
   readonly derivedClusterId: string | undefined;
@@ -80,7 +86,10 @@ export interface StartSettings
   readonly json: boolean;
 }
 
-/** Brings the options together with the config file, and checks what one cannot check alone. What is wrong is an error of the command line. */
+/**
+ * Brings the options together with the config file, and checks what one cannot check alone. What is
+ * wrong is an error of the command line.
+ */
 export function settingsOf(given: StartOptions, command: Command): StartSettings {
   if (given.config !== undefined) applyConfigFile(command, given.config);
   const options = command.opts<StartOptions>();

@@ -12,9 +12,10 @@ export interface StandardErrorLogger extends Logger {
 }
 
 /**
- * A logger to standard error, which loses nothing when the process ends. What it writes with is loaded when there is something to write, or
- * at {@link StandardErrorLogger.load}: a process that is going to run for long should have it before it runs out of descriptors. Where it
- * cannot be loaded, lines are written without it.
+ * A logger to standard error, which loses nothing when the process ends. What it writes with is
+ * loaded when there is something to write, or at {@link StandardErrorLogger.load}: a process that
+ * is going to run for long should have it before it runs out of descriptors. Where it cannot be
+ * loaded, lines are written without it.
  */
 export function standardErrorLogger(level: LogLevel): StandardErrorLogger {
   let pinoLogger: Logger | undefined;

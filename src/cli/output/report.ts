@@ -58,7 +58,10 @@ export function report(error: unknown): number {
   return exitCodes.failed;
 }
 
-/** Says that the answer is no: a script sees that by the exit code, a person by the text. `facts` go into the JSON. */
+/**
+ * Says that the answer is no: a script sees that by the exit code, a person by the text. `facts` go
+ * into the JSON.
+ */
 export function no(code: CairnErrorCode, message: string, facts: object = {}): number {
   if (isJson) writeJson({ code, message, advice: advice[code], ...facts });
   else writeText(message);
@@ -94,7 +97,10 @@ function jsonOf(error: unknown): object {
   return { code: "INTERNAL", message, advice: advice.INTERNAL, ...(error.cause === undefined && { stack }) };
 }
 
-/** The message of an error that the system or Cairn reports; of anything else, which is a bug, where it happened too. */
+/**
+ * The message of an error that the system or Cairn reports; of anything else, which is a bug, where
+ * it happened too.
+ */
 function textOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (hasCode(error, "DISK_FULL")) return `${error.message}. ${advice.DISK_FULL}`;

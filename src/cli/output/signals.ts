@@ -1,6 +1,9 @@
 import { exitCodes } from "./exit_codes.js";
 
-/** Within so many milliseconds a second signal is taken for the first one once more: npm passes on what the terminal has sent already. */
+/**
+ * Within so many milliseconds a second signal is taken for the first one once more: npm passes on
+ * what the terminal has sent already.
+ */
 const ECHO_MS = 500;
 
 /** How often to look whether the process that started this one is there, in milliseconds. */
@@ -10,8 +13,8 @@ const PARENT_LOOK_MS = 500;
 export type StopReason = "SIGINT" | "SIGTERM" | "disconnect";
 
 /**
- * Resolves with the first reason to stop; a signal that comes later ends the process at once. `cairn cluster` starts its nodes with a channel, so
- * that none outlives it, however it ends.
+ * Resolves with the first reason to stop; a signal that comes later ends the process at once.
+ * `cairn cluster` starts its nodes with a channel, so that none outlives it, however it ends.
  */
 export function untilSignal(): Promise<StopReason> {
   return new Promise((resolve) => {
@@ -29,8 +32,8 @@ export function untilSignal(): Promise<StopReason> {
 }
 
 /**
- * Does something that SIGINT and SIGTERM end early: they set the signal that it is given. When it has tidied up and failed because of that, the
- * process ends.
+ * Does something that SIGINT and SIGTERM end early: they set the signal that it is given. When it
+ * has tidied up and failed because of that, the process ends.
  */
 export async function untilInterrupted<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
   const interrupted = new AbortController();
@@ -44,8 +47,9 @@ export async function untilInterrupted<Result>(work: (signal: AbortSignal) => Pr
 }
 
 /**
- * Calls `gone` when the process that started this one has ended, if npm did: it starts scripts through a shell that passes no signal on.
- * Anybody else may well go and leave this process running.
+ * Calls `gone` when the process that started this one has ended, if npm did: it starts scripts
+ * through a shell that passes no signal on. Anybody else may well go and leave this process
+ * running.
  */
 function onNpmGone(gone: () => void): void {
   if (process.env.npm_lifecycle_event === undefined) return;

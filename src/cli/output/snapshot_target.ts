@@ -7,7 +7,10 @@ import { print } from "./output.js";
 /** Stands for standard output where a file is asked for. */
 export const STANDARD_OUTPUT = "-";
 
-/** Takes the bytes of a snapshot that is being saved. One of {@link finish} and {@link discard} ends it. */
+/**
+ * Takes the bytes of a snapshot that is being saved. One of {@link finish} and {@link discard} ends
+ * it.
+ */
 export interface SnapshotTarget {
   write(data: Uint8Array): Promise<void>;
   /** All bytes are there, and good. Resolves when they are durable, if the target can say so. */
@@ -15,7 +18,10 @@ export interface SnapshotTarget {
   discard(): Promise<void>;
 }
 
-/** A file that has its name only when it is finished. @throws CairnError FAILED_PRECONDITION when one of that name is there */
+/**
+ * A file that has its name only when it is finished.
+ * @throws CairnError FAILED_PRECONDITION when one of that name is there
+ */
 export async function toFile(path: string): Promise<SnapshotTarget> {
   const unfinished = `${path}.part`;
   const file = await create(path, unfinished);

@@ -30,7 +30,10 @@ export class ClusterAdmin {
     return new ClusterView(await Promise.all(this.endpoints.map((address) => this.#ask(address))));
   }
 
-  /** A member by its id; without one, the first endpoint that answers. @throws CairnError UNREACHABLE, NOT_FOUND */
+  /**
+   * A member by its id; without one, the first endpoint that answers.
+   * @throws CairnError UNREACHABLE, NOT_FOUND
+   */
   async member(id: string | undefined): Promise<{ readonly node: string; readonly admin: AdminClient }> {
     const view = await this.look();
     if (id !== undefined) return { node: id, admin: this.at(view.addressOf(id)) };
@@ -39,7 +42,8 @@ export class ClusterAdmin {
   }
 
   /**
-   * Has the leader do something, wherever it is. Where the cluster has none, or another one by now, looks again for a while.
+   * Has the leader do something, wherever it is. Where the cluster has none, or another one by now,
+   * looks again for a while.
    * @throws CairnError what the call throws; UNREACHABLE or NOT_LEADER when no leader is found
    */
   async onLeader<Answer>(

@@ -23,7 +23,10 @@ export class ClusterView {
     this.#known = known.sort((one, other) => compare(other.status, one.status));
   }
 
-  /** The status of the endpoint that is in the highest term, and of those in it the one that has committed most. */
+  /**
+   * The status of the endpoint that is in the highest term, and of those in it the one that has
+   * committed most.
+   */
   get newest(): GetStatusResponse {
     return this.#known[0]!.status;
   }
@@ -41,7 +44,10 @@ export class ClusterView {
     return answered.find((each) => each !== undefined)!;
   }
 
-  /** Where a member is: the endpoint that it is, or else where the others reach it. @throws CairnError NOT_FOUND */
+  /**
+   * Where a member is: the endpoint that it is, or else where the others reach it.
+   * @throws CairnError NOT_FOUND
+   */
   addressOf(id: string): string {
     const itself = this.#known.find(({ status }) => status.nodeId === id);
     const member = this.newest.membership?.members.find((each) => each.id === id);

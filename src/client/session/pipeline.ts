@@ -27,7 +27,10 @@ import { WriteWindow } from "./write_window.js";
 /** Pause before a write is sent again to a node that does not know what became of it, in ms. */
 const RETRY_MS = 50;
 
-/** Refusals that depend on what was sent alone: every node refuses it, also where it was sent before. */
+/**
+ * Refusals that depend on what was sent alone: every node refuses it, also where it was sent
+ * before.
+ */
 const FINAL: ReadonlySet<CairnErrorCode> = new Set(["INVALID_ARGUMENT", "LIMIT_EXCEEDED", "UNIMPLEMENTED"]);
 
 export interface PipelineOptions {
@@ -41,11 +44,13 @@ export interface PipelineOptions {
 }
 
 /**
- * All calls of a client that the leader answers, over one Session stream to it. When the stream breaks, or another node leads, it is opened
- * anew and what is not answered is sent again, with the same sequences: so every write has its effect once.
+ * All calls of a client that the leader answers, over one Session stream to it. When the stream
+ * breaks, or another node leads, it is opened anew and what is not answered is sent again, with the
+ * same sequences: so every write has its effect once.
  *
- * When the cluster has forgotten the client, it refuses all writes under that name. The pipeline then waits for the answers to what it has
- * sent, takes a new name, and sends again those writes that were sent once and refused. A write that was sent twice is of unknown outcome.
+ * When the cluster has forgotten the client, it refuses all writes under that name. The pipeline
+ * then waits for the answers to what it has sent, takes a new name, and sends again those writes
+ * that were sent once and refused. A write that was sent twice is of unknown outcome.
  */
 export class Pipeline {
   /** Calls that wait for their turn. */
@@ -88,8 +93,9 @@ export class Pipeline {
   }
 
   /**
-   * Carries a call out. `bytes`: about how many it takes in a message. The time limit is for the leader: while a call waits here behind
-   * others, it runs out only if none of those is answered either.
+   * Carries a call out. `bytes`: about how many it takes in a message. The time limit is for the
+   * leader: while a call waits here behind others, it runs out only if none of those is answered
+   * either.
    */
   submit(
     request: CallRequest,
@@ -188,8 +194,9 @@ export class Pipeline {
   };
 
   /**
-   * From when a call's time limit counts: from the end of the turn in which it was made, however long that takes. While it waits behind
-   * others, each answer to one of them starts it anew. The turn that comes when others were given up does not.
+   * From when a call's time limit counts: from the end of the turn in which it was made, however
+   * long that takes. While it waits behind others, each answer to one of them starts it anew. The
+   * turn that comes when others were given up does not.
    */
   #startOf({ turn, answeredBefore = this.#answeredAt }: Call): number {
     return Math.max(turn.endedAt ?? this.options.clock.now(), answeredBefore);
@@ -317,7 +324,10 @@ export class Pipeline {
     this.#reconnect(new CairnError("SESSION_EXPIRED", "the cluster has forgotten this client, which takes a new name"));
   }
 
-  /** Takes the new name, if there is one. A write that was sent under the old one must not be sent under another. */
+  /**
+   * Takes the new name, if there is one. A write that was sent under the old one must not be sent
+   * under another.
+   */
   #takeName(): void {
     if (this.#successor === undefined) return;
     this.#identity = this.#successor;

@@ -15,7 +15,10 @@ import type { Call } from "../call.js";
 import { notLeader } from "../leader_search.js";
 import { afterAwake } from "../patient_timer.js";
 
-/** A node that has been asked and says nothing for so long, in ms, is asked whether it still leads: it may hang, or have lost the cluster. */
+/**
+ * A node that has been asked and says nothing for so long, in ms, is asked whether it still leads:
+ * it may hang, or have lost the cluster.
+ */
 const SILENCE_MS = 1_000;
 
 /** How long it may take to say so, in ms. */
@@ -26,13 +29,16 @@ export interface LinkEvents {
   /** The node has answered. Calls are sent once {@link SessionLink.begin} is called. */
   greeted(header: ResponseHeader): void;
   answered(answers: readonly SessionAnswer[]): void;
-  /** The link is of no more use; nothing comes after this. Not called when {@link SessionLink.close} ends it. */
+  /**
+   * The link is of no more use; nothing comes after this. Not called when {@link SessionLink.close}
+   * ends it.
+   */
   ended(error: CairnError): void;
 }
 
 /**
- * One Session stream to one node: sends the calls that are given to it, as many to a message as there are in a turn of the event loop or
- * while the network is busy, and hands out answers.
+ * One Session stream to one node: sends the calls that are given to it, as many to a message as
+ * there are in a turn of the event loop or while the network is busy, and hands out answers.
  */
 export class SessionLink {
   readonly #channel: SharedChannel;
@@ -161,7 +167,10 @@ export class SessionLink {
     return { calls, acknowledgedThrough: BigInt(acknowledgedThrough), since: BigInt(since) };
   }
 
-  /** Resolves when there is room for another message, or there never will be: the receiving half tells why. */
+  /**
+   * Resolves when there is room for another message, or there never will be: the receiving half
+   * tells why.
+   */
   #send(message: MessageInitShape<typeof SessionRequestSchema>): Promise<void> {
     return this.#stream.send(message).catch(() => {});
   }
@@ -185,8 +194,8 @@ export class SessionLink {
   }
 
   /**
-   * Goes on waiting when the node says that it leads. It does so past what is being sent or received, so that a large value on a slow
-   * network is no reason to begin again elsewhere.
+   * Goes on waiting when the node says that it leads. It does so past what is being sent or
+   * received, so that a large value on a slow network is no reason to begin again elsewhere.
    */
   async #probe(since: number): Promise<void> {
     const settings = { timeoutMs: PROBE_MS, signal: this.#closing.signal };

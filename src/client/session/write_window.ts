@@ -1,8 +1,9 @@
 import { limits } from "../../base/limits.js";
 
 /**
- * The writes of a client that the cluster must remember the answers to: from the oldest that is not done on. The cluster remembers the
- * newest `sessionAnswers` of them; so a write may begin only when it is among as many.
+ * The writes of a client that the cluster must remember the answers to: from the oldest that is not
+ * done on. The cluster remembers the newest `sessionAnswers` of them; so a write may begin only
+ * when it is among as many.
  */
 export class WriteWindow {
   /** In order of sequence. */
@@ -10,7 +11,9 @@ export class WriteWindow {
   #bytes = 0;
   #acknowledgedThrough = 0;
 
-  /** Every write up to this sequence is done: its answer is known, or nobody will ask for it again. */
+  /**
+   * Every write up to this sequence is done: its answer is known, or nobody will ask for it again.
+   */
   get acknowledgedThrough(): number {
     return this.#acknowledgedThrough;
   }

@@ -31,7 +31,10 @@ const COPIED = [
   "logger",
 ] as const;
 
-/** Options of a member of a cluster; {@link NodeOptions} describes those that are not described here. */
+/**
+ * Options of a member of a cluster; {@link NodeOptions} describes those that are not described
+ * here.
+ */
 export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>, View>
   extends Pick<NodeOptions<Result, Machine>, (typeof COPIED)[number]> {
   /** Name of this member in its cluster: 1 to 64 characters of A-Z a-z 0-9 . _ - */

@@ -14,7 +14,9 @@ export class SharedIndex {
   /** Ends with the call under way. */
   #running: Promise<unknown> = Promise.resolve();
 
-  /** `onceLeaderChanges` as in `CallingMember`: a leader that hangs is given up for its successor. */
+  /**
+   * `onceLeaderChanges` as in `CallingMember`: a leader that hangs is given up for its successor.
+   */
   constructor(private readonly onceLeaderChanges: (changed: () => void) => () => void) {}
 
   /** @throws CairnError as the call does; TIMEOUT, CANCELLED when the leader has not answered */

@@ -8,7 +8,10 @@ import { evaluate, type RecordStore } from "./evaluate.js";
 import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
 
-/** Applies entries to a key-value state, in order; the caller has checked them with {@link assertFollow} and keeps it all or nothing. */
+/**
+ * Applies entries to a key-value state, in order; the caller has checked them with {@link
+ * assertFollow} and keeps it all or nothing.
+ */
 export function applyEntries(
   entries: readonly Entry[],
   records: RecordStore,
@@ -57,7 +60,10 @@ function applyCommand(
   return sessions.answer(requestId, index, () => evaluate(operation, index, records));
 }
 
-/** To apply a command by older rules than the other replicas would let this one drift apart from them. */
+/**
+ * To apply a command by older rules than the other replicas would let this one drift apart from
+ * them.
+ */
 function checkRules(rules: number, index: number): void {
   if (rules <= NEWEST_RULES) return;
   const text =

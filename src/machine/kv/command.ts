@@ -16,8 +16,8 @@ import { limits } from "../../base/limits.js";
 import { NEWEST_RULES } from "./session_limits.js";
 
 /**
- * Encodes a command for the log. The server calls this before it proposes; what it returns, every replica can carry out.
- * Throws CairnError LIMIT_EXCEEDED, naming the limit, or INVALID_ARGUMENT.
+ * Encodes a command for the log. The server calls this before it proposes; what it returns, every
+ * replica can carry out. Throws CairnError LIMIT_EXCEEDED, naming the limit, or INVALID_ARGUMENT.
  */
 export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uint8Array {
   const command = create(CommandSchema, init);
@@ -35,7 +35,10 @@ export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uin
   return bytes;
 }
 
-/** The command in an entry, or undefined when the bytes are none that may be carried out. Byte fields point into `data`. */
+/**
+ * The command in an entry, or undefined when the bytes are none that may be carried out. Byte
+ * fields point into `data`.
+ */
 export function decodeCommand(data: Uint8Array): Command | undefined {
   try {
     const command = fromBinary(CommandSchema, data);
@@ -72,7 +75,10 @@ export function decodeResult(bytes: Uint8Array): CommandResult {
 
 const NO_BYTES = new Uint8Array(0);
 
-/** One judgement for the server and for every replica: what the server lets pass, no replica calls invalid. */
+/**
+ * One judgement for the server and for every replica: what the server lets pass, no replica calls
+ * invalid.
+ */
 function problemOf(command: Command): Problem | undefined {
   const { requestId, operation } = command;
   if (requestId !== undefined) {

@@ -9,14 +9,20 @@ import { commandResult } from "./command.js";
 
 /** What the state holds for a key. */
 export interface KeyRecord {
-  /** Index of the entry that created the key. Kept while the key is overwritten, new after it was deleted. */
+  /**
+   * Index of the entry that created the key. Kept while the key is overwritten, new after it was
+   * deleted.
+   */
   readonly createVersion: number;
   /** Index of the entry that wrote the value. */
   readonly version: number;
   readonly value: Uint8Array;
 }
 
-/** The keys, as far as commands need them. Bytes are lent in both directions: they are good until the next call, no longer. */
+/**
+ * The keys, as far as commands need them. Bytes are lent in both directions: they are good until
+ * the next call, no longer.
+ */
 export interface RecordStore {
   get(key: Uint8Array): KeyRecord | undefined;
   put(key: Uint8Array, record: KeyRecord): void;
@@ -27,8 +33,8 @@ export interface RecordStore {
 }
 
 /**
- * Carries out the command of the entry at `index`. This is the one place that says what put, delete, compare-and-set, get and load
- * mean. The command must be one that decodeCommand let pass.
+ * Carries out the command of the entry at `index`. This is the one place that says what put,
+ * delete, compare-and-set, get and load mean. The command must be one that decodeCommand let pass.
  */
 export function evaluate(operation: Command["operation"], index: number, records: RecordStore): CommandResult {
   switch (operation.case) {

@@ -16,19 +16,25 @@ export interface RangeOptions {
   readonly limit?: number | undefined;
 }
 
-/** Cairn's own state machine: keys with values and versions, and the sessions of clients. Entries carry a cairn.v1.Command. */
+/**
+ * Cairn's own state machine: keys with values and versions, and the sessions of clients. Entries
+ * carry a cairn.v1.Command.
+ */
 export interface KeyValueMachine extends StateMachine<CommandResult> {
   /** The key in the present state. What it returns is the caller's to keep. */
   get(key: Uint8Array): KeyRecord | undefined;
-  /** Keys in ascending order of their bytes, all as they are at this call, however long the reading takes. */
+  /**
+   * Keys in ascending order of their bytes, all as they are at this call, however long the reading
+   * takes.
+   */
   range(options?: RangeOptions): KeyRange;
   readonly keyCount: number;
   readonly sessionCount: number;
 }
 
 /**
- * Keys being read. It holds on to the state as it was, so its owner must read it to its end, or leave the `for...of` loop over it,
- * or close it. Entries are the caller's to keep.
+ * Keys being read. It holds on to the state as it was, so its owner must read it to its end, or
+ * leave the `for...of` loop over it, or close it. Entries are the caller's to keep.
  */
 export class KeyRange implements IterableIterator<KeyEntry> {
   #ended = false;
@@ -40,7 +46,10 @@ export class KeyRange implements IterableIterator<KeyEntry> {
     private readonly release: (range: KeyRange) => void,
   ) {}
 
-  /** Throws when the range was cut short by {@link fail}: a partial answer must not look like a whole one. */
+  /**
+   * Throws when the range was cut short by {@link fail}: a partial answer must not look like a
+   * whole one.
+   */
   next(): IteratorResult<KeyEntry, undefined> {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#ended) return DONE;

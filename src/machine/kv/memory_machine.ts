@@ -11,7 +11,10 @@ import { PayloadView } from "./payload_view.js";
 import { DEFAULT_SESSION_LIMITS, FIRST_HEAD, type SessionLimits, type SessionsHead } from "./session_limits.js";
 import { type SessionHead, type SessionStore, SessionTable } from "./sessions.js";
 
-/** The key-value machine in memory: the reference that others are compared with, and the simulator's. Nothing of it is durable. */
+/**
+ * The key-value machine in memory: the reference that others are compared with, and the
+ * simulator's. Nothing of it is durable.
+ */
 export class MemoryMachine implements KeyValueMachine {
   #state: MemoryState;
   #applied: LogPosition = LOG_START;
@@ -170,7 +173,9 @@ class MemoryState implements RecordStore, SessionStore {
     this.table = new SessionTable(this, this.sessionLimits, { head: this.sessionsHead, sessions });
   }
 
-  /** The state as it is now, in order. Records and answers are never changed, so they are shared. */
+  /**
+   * The state as it is now, in order. Records and answers are never changed, so they are shared.
+   */
   copy(): PayloadSource {
     const keys: PayloadKey[] = [...this.records.keys()].sort().map((name) => {
       return { key: bytesOf(name), ...this.records.get(name)! };

@@ -1,5 +1,6 @@
-// The snapshot payload of the key-value machine: a pure function of the applied prefix, so that replicas at the same index write the
-// same bytes. Nothing local, no clock, no order but that of the bytes themselves.
+// The snapshot payload of the key-value machine: a pure function of the applied prefix, so that
+// replicas at the same index write the same bytes. Nothing local, no clock, no order but that of
+// the bytes themselves.
 //
 //   part      | bytes                  | field
 //   ----------+------------------------+----------------------------------------------------------------------------------
@@ -27,10 +28,11 @@
 //   end mark  | 1                      | 4
 //             | varint, varint, varint | number of keys, sessions, answers. Nothing follows.
 //
-// A varint has 7 bits a byte, lowest first, the top bit set on all bytes but the last; at most 8 bytes (2^53 - 1) and no more than
-// needed. All keys come before the sessions' head, and that before all sessions. In version 2 an answer carries a value of at most
-// sessionValueBytes, and all sessions together count for at most sessionBytes. The applied index stands inside the payload so that a snapshot labelled with another
-// index than its state's is refused (etcd#13973).
+// A varint has 7 bits a byte, lowest first, the top bit set on all bytes but the last; at most 8
+// bytes (2^53 - 1) and no more than needed. All keys come before the sessions' head, and that
+// before all sessions. In version 2 an answer carries a value of at most sessionValueBytes, and all
+// sessions together count for at most sessionBytes. The applied index stands inside the payload so
+// that a snapshot labelled with another index than its state's is refused (etcd#13973).
 
 import { assertCount } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
@@ -69,11 +71,17 @@ export interface PayloadSource {
   readonly sessionsHead: SessionsHead;
   /** Ascending by the bytes of the key. */
   keys(): Iterable<PayloadKey>;
-  /** Ascending by the bytes of the client id. Each session's answers are read before the next session is asked for. */
+  /**
+   * Ascending by the bytes of the client id. Each session's answers are read before the next
+   * session is asked for.
+   */
   sessions(): Iterable<PayloadSession>;
 }
 
-/** The payload of a state at `at`, in pieces of at most limits.payloadPieceBytes, each good until the next one is asked for. */
+/**
+ * The payload of a state at `at`, in pieces of at most limits.payloadPieceBytes, each good until
+ * the next one is asked for.
+ */
 export function* encodePayload(at: LogPosition, source: PayloadSource): Generator<Uint8Array, void, undefined> {
   const block = new PayloadBlock();
   block.preamble(at, source.sessionsHead);
@@ -99,8 +107,9 @@ export function* encodePayload(at: LogPosition, source: PayloadSource): Generato
 }
 
 /**
- * The payload of a state that holds these keys, written at `at`, and no sessions: for a program that makes a snapshot from a state
- * of its own. Pairs ascend by key. Throws CairnError INVALID_ARGUMENT or LIMIT_EXCEEDED.
+ * The payload of a state that holds these keys, written at `at`, and no sessions: for a program
+ * that makes a snapshot from a state of its own. Pairs ascend by key. Throws CairnError
+ * INVALID_ARGUMENT or LIMIT_EXCEEDED.
  */
 export function encodePairsPayload(
   pairs: Iterable<{ readonly key: Uint8Array; readonly value: Uint8Array }>,
@@ -143,7 +152,10 @@ function checkPair(key: Uint8Array, value: Uint8Array, before: Uint8Array | unde
   }
 }
 
-/** Bytes on their way out, in one buffer that is used again and again and grows to the largest part seen. */
+/**
+ * Bytes on their way out, in one buffer that is used again and again and grows to the largest part
+ * seen.
+ */
 class PayloadBlock {
   #bytes = Buffer.allocUnsafeSlow(limits.payloadPieceBytes + 4 * limits.keyBytes);
   #used = 0;

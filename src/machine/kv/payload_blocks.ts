@@ -1,6 +1,6 @@
 /**
- * The same bytes in blocks of at most `bytes`: what comes in crumbs is gathered, what comes in one is cut. A block is good until the
- * next one is asked for.
+ * The same bytes in blocks of at most `bytes`: what comes in crumbs is gathered, what comes in one
+ * is cut. A block is good until the next one is asked for.
  */
 export async function* blocksOf(
   pieces: AsyncIterable<Uint8Array>,
@@ -22,7 +22,10 @@ export async function* blocksOf(
   if (used > 0) yield block.subarray(0, used);
 }
 
-/** The same pieces, until the signal: then it throws the signal's reason, even while the next piece is awaited. */
+/**
+ * The same pieces, until the signal: then it throws the signal's reason, even while the next piece
+ * is awaited.
+ */
 export async function* unlessAborted<T>(
   pieces: AsyncIterable<T>,
   signal: AbortSignal,

@@ -26,8 +26,9 @@ export interface PayloadSink {
 }
 
 /**
- * Reads a payload from pieces of any size, in memory for the largest part and one piece. Whatever is not exactly a payload of the
- * expected position throws CairnError CORRUPT, before a length in it is believed.
+ * Reads a payload from pieces of any size, in memory for the largest part and one piece. Whatever
+ * is not exactly a payload of the expected position throws CairnError CORRUPT, before a length in
+ * it is believed.
  */
 export class PayloadDecoder {
   /** Bytes of a part whose end has not come yet. */

@@ -6,7 +6,10 @@ import type { LogPosition } from "../../raft/types.js";
 import type { StateView } from "../state_machine.js";
 import { encodePayload, type PayloadSource } from "./payload.js";
 
-/** A captured key-value state. Its payload is made while it is read, a slice to a turn of the event loop. */
+/**
+ * A captured key-value state. Its payload is made while it is read, a slice to a turn of the event
+ * loop.
+ */
 export class PayloadView implements StateView {
   #pieces: Generator<Uint8Array, void, undefined> | undefined;
   #failure: Error | undefined;
@@ -42,7 +45,8 @@ export class PayloadView implements StateView {
   fail(failure: Error): void {
     if (this.#failure !== undefined) return;
     this.#failure = failure;
-    // Ends what the payload reads from before that is freed: an open cursor must not outlive its read transaction.
+    // Ends what the payload reads from before that is freed: an open cursor must not outlive its
+    // read transaction.
     this.#pieces?.return();
     this.letGo(this);
   }

@@ -1,11 +1,11 @@
 import { limits } from "../../base/limits.js";
 
-// How much the cluster remembers of its clients, and by which rules: both are part of the log's meaning. Replicas that differ in them
-// drift apart.
+// How much the cluster remembers of its clients, and by which rules: both are part of the log's
+// meaning. Replicas that differ in them drift apart.
 
 /**
- * Versions of the rules for remembered answers. A state begins with the first, and changes to newer ones at the first command that names
- * them, so all replicas change at the same entry.
+ * Versions of the rules for remembered answers. A state begins with the first, and changes to newer
+ * ones at the first command that names them, so all replicas change at the same entry.
  *
  *   1  sessions and their answers are bounded in number
  *   2  (T6) also in bytes: a long value is not remembered; the horizon tells a new client from a forgotten one
@@ -24,7 +24,10 @@ export interface SessionLimits {
   readonly answers: number;
   /** Longest value that is remembered with an answer; of a longer one only the version is. */
   readonly valueBytes: number;
-  /** All sessions as {@link sessionBytes} and {@link answerBytes} count them; the session unused for longest goes first. */
+  /**
+   * All sessions as {@link sessionBytes} and {@link answerBytes} count them; the session unused for
+   * longest goes first.
+   */
   readonly bytes: number;
 }
 

@@ -57,12 +57,14 @@ interface Session {
 }
 
 /**
- * The table of client sessions, which makes retries exactly-once (thesis section 6.3). Part of the replicated state: what it does
- * is a function of the entries alone. Answers stay in the store; only their sequences and sizes are held in memory.
+ * The table of client sessions, which makes retries exactly-once (thesis section 6.3). Part of the
+ * replicated state: what it does is a function of the entries alone. Answers stay in the store;
+ * only their sequences and sizes are held in memory.
  *
- * Sessions are forgotten in the order of their last use, so `lastUsed` of every session is above the horizon. A session is made only by a
- * request whose `since` is below its own index and not below the horizon. When that session is forgotten, it was last used above its
- * `since`, and the horizon rises to there: the same client id can never be taken for a new one again.
+ * Sessions are forgotten in the order of their last use, so `lastUsed` of every session is above
+ * the horizon. A session is made only by a request whose `since` is below its own index and not
+ * below the horizon. When that session is forgotten, it was last used above its `since`, and the
+ * horizon rises to there: the same client id can never be taken for a new one again.
  */
 export class SessionTable {
   /** In order of last use, oldest first. */
@@ -101,8 +103,9 @@ export class SessionTable {
   }
 
   /**
-   * Answers the command of the entry at `index`: from memory when it is a retry, else by carrying it out. A request id counts as a
-   * use of the session, and its acknowledgement takes effect, whatever the answer. A client that may be a forgotten one changes nothing.
+   * Answers the command of the entry at `index`: from memory when it is a retry, else by carrying
+   * it out. A request id counts as a use of the session, and its acknowledgement takes effect,
+   * whatever the answer. A client that may be a forgotten one changes nothing.
    */
   answer(requestId: RequestId, index: number, carryOut: () => CommandResult): CommandResult {
     const session = this.#use(requestId, index);
@@ -124,7 +127,10 @@ export class SessionTable {
     this.#evictSessions();
   }
 
-  /** Writes what was changed since the last call, but for answers. Comes before the end of the store's transaction. */
+  /**
+   * Writes what was changed since the last call, but for answers. Comes before the end of the
+   * store's transaction.
+   */
   flush(): void {
     if (this.#hasNewHead) this.store.putSessionsHead({ rules: this.#rules, horizon: this.#horizon });
     this.#hasNewHead = false;
@@ -146,7 +152,10 @@ export class SessionTable {
     return decodeResult(Uint8Array.prototype.slice.call(answer));
   }
 
-  /** The session, from now on the one used last; undefined when the client may be one that is forgotten. */
+  /**
+   * The session, from now on the one used last; undefined when the client may be one that is
+   * forgotten.
+   */
   #use({ clientId, since }: RequestId, index: number): Session | undefined {
     let session = this.#sessions.get(clientId);
     if (session === undefined) {
@@ -182,7 +191,9 @@ export class SessionTable {
     return isKept ? result : withoutValue(result);
   }
 
-  /** Forgets the answers up to a sequence, and with them whether those requests were carried out. */
+  /**
+   * Forgets the answers up to a sequence, and with them whether those requests were carried out.
+   */
   #forgetThrough(session: Session, sequence: number): void {
     if (sequence <= session.floor) return;
     session.floor = sequence;
@@ -210,7 +221,10 @@ export class SessionTable {
     return this.#rules !== sessionRules.counted && this.#bytes > this.bounds.bytes;
   }
 
-  /** A horizon above all sessions that were forgotten by the first rules: they forgot one only when there were too many. */
+  /**
+   * A horizon above all sessions that were forgotten by the first rules: they forgot one only when
+   * there were too many.
+   */
   #horizonOfCounted(): number {
     const [oldest] = this.#sessions.values();
     return oldest === undefined || this.#sessions.size < this.bounds.sessions ? 0 : oldest.lastUsed - 1;
@@ -242,7 +256,10 @@ function holds(sequences: readonly number[], sequence: number): boolean {
   return sequences[placeOf(sequences, sequence)] === sequence;
 }
 
-/** Where a sequence is, or belongs, in ascending order: mostly at the end, where a client's newest request goes. */
+/**
+ * Where a sequence is, or belongs, in ascending order: mostly at the end, where a client's newest
+ * request goes.
+ */
 function placeOf(sequences: readonly number[], sequence: number): number {
   let low = 0;
   let high = sequences.length;

@@ -198,7 +198,8 @@ export class LmdbDirectory {
     try {
       return await syncData(this.fs, this.pathOf(name));
     } catch (error) {
-      // Pages that failed to reach the disk may be gone from the kernel's memory too. When the file could not even be opened, none has.
+      // Pages that failed to reach the disk may be gone from the kernel's memory too. When the file
+      // could not even be opened, none has.
       if (!isShortage(error)) await this.fs.unlink(`${this.path}/${POINTER_FILE}`);
       throw error;
     }

@@ -2,7 +2,10 @@ import { statfsSync } from "node:fs";
 import { CairnError } from "../../base/errors.js";
 import type { Entry } from "../../raft/types.js";
 
-/** Share of the free space that transactions may take until it is measured again, and for how long that holds, in milliseconds. */
+/**
+ * Share of the free space that transactions may take until it is measured again, and for how long
+ * that holds, in milliseconds.
+ */
 const SHARE = 1 / 8;
 const HOLDS_MS = 200;
 
@@ -12,14 +15,17 @@ const ENTRY_BYTES = 3 * 4096;
 const TRANSACTION_BYTES = 64 * 1024;
 
 /**
- * Refuses a transaction that the disk may have no room for, before LMDB tries. When a write of LMDB's fails, its C code prints to standard
- * error, into the midst of the process's own log; nothing in the process can keep it from that.
+ * Refuses a transaction that the disk may have no room for, before LMDB tries. When a write of
+ * LMDB's fails, its C code prints to standard error, into the midst of the process's own log;
+ * nothing in the process can keep it from that.
  */
 export class LmdbRoom {
   #budget = 0;
   #holdsUntil = 0;
 
-  /** `freeBytes`: what LMDB has free within its data file. Asked only when the disk has too little. */
+  /**
+   * `freeBytes`: what LMDB has free within its data file. Asked only when the disk has too little.
+   */
   constructor(
     private readonly path: string,
     private readonly freeBytes: () => number,
@@ -49,8 +55,9 @@ export class LmdbRoom {
 }
 
 /**
- * Bytes by which applying entries may make the state grow, generously. None for a leader's no-ops, which the pages that LMDB has free are
- * enough for: so a leader can be established on a full disk, and answer reads.
+ * Bytes by which applying entries may make the state grow, generously. None for a leader's no-ops,
+ * which the pages that LMDB has free are enough for: so a leader can be established on a full disk,
+ * and answer reads.
  */
 export function roomFor(entries: readonly Entry[]): number {
   const commands = entries.filter(({ type }) => type !== "no-op");

@@ -7,10 +7,14 @@ const DATA_FILE = "data.mdb";
 /** File through which its users meet; of no use once the last one has let go. */
 const LOCK_FILE = "lock.mdb";
 
-// Here is what LMDB's binding cannot cope with itself: it ends the whole process when the lock file has no room on the disk (it is
-// a memory map), when a new data file has none for its first pages, and when a data file is not one. So all three are seen to before.
+// Here is what LMDB's binding cannot cope with itself: it ends the whole process when the lock file
+// has no room on the disk (it is a memory map), when a new data file has none for its first pages,
+// and when a data file is not one. So all three are seen to before.
 
-/** Read transactions that an environment has room for: all that are allowed, and the one that single reads share. */
+/**
+ * Read transactions that an environment has room for: all that are allowed, and the one that single
+ * reads share.
+ */
 export const LMDB_READERS = limits.stateReaders + 8;
 
 /** A slot for each reader, and some for what is in front of them. */
@@ -22,12 +26,15 @@ const META_PAGE_HEAD_BYTES = 64;
 const META_MAGIC = Buffer.from("dec0efbe", "hex");
 const META_VERSION = 2;
 
-/** Makes the directory of a new environment, with room for its files. Throws CairnError DISK_FULL. */
+/**
+ * Makes the directory of a new environment, with room for its files. Throws CairnError DISK_FULL.
+ */
 export async function prepareNew(fs: FileSystem, path: string): Promise<void> {
   await fs.makeDirectory(path);
   await prepareLockFile(fs, path);
   await withFile(fs, `${path}/${DATA_FILE}`, "create", async (file) => {
-    // The write shows that there is room. Then it is free again for LMDB, which takes an empty file for a new one.
+    // The write shows that there is room. Then it is free again for LMDB, which takes an empty file
+    // for a new one.
     await file.write([Buffer.alloc(NEW_DATA_BYTES)], 0);
     await file.truncate(0);
   });
@@ -37,7 +44,10 @@ export function dataFileOf(path: string): string {
   return `${path}/${DATA_FILE}`;
 }
 
-/** Makes ready to open what is there. Throws CairnError CORRUPT when it cannot be an environment, or DISK_FULL. */
+/**
+ * Makes ready to open what is there. Throws CairnError CORRUPT when it cannot be an environment, or
+ * DISK_FULL.
+ */
 export async function prepareExisting(fs: FileSystem, path: string): Promise<void> {
   const file = `${path}/${DATA_FILE}`;
   if (!(await fs.exists(file))) throw new CairnError("CORRUPT", `${file} is missing`);

@@ -1,6 +1,9 @@
 import { CairnError } from "../../base/errors.js";
 
-/** Buffers that go out full and come back used up. There are never more than so many; who wants one when all are out waits. */
+/**
+ * Buffers that go out full and come back used up. There are never more than so many; who wants one
+ * when all are out waits.
+ */
 export class BufferPool {
   readonly #free: ArrayBuffer[] = [];
   #made = 0;

@@ -2,8 +2,8 @@ import { receivedError, type TaskReply, type TaskRequest } from "./messages.js";
 import type { TaskClient, WorkerThread } from "./worker_thread.js";
 
 /**
- * One thing that the worker does for the main thread, as the main thread sees it: requests go out, answers come in, in order, until it
- * fails or is released.
+ * One thing that the worker does for the main thread, as the main thread sees it: requests go out,
+ * answers come in, in order, until it fails or is released.
  */
 export class Exchange implements TaskClient {
   /** Resolves when the worker has nothing open for it any more. */
@@ -43,7 +43,10 @@ export class Exchange implements TaskClient {
     return this.#replies.shift() ?? this.thread.wait(this.#arrival());
   }
 
-  /** Ends it, unless it has ended: who waits for an answer gets the error. The worker lets go soon; see {@link ended}. */
+  /**
+   * Ends it, unless it has ended: who waits for an answer gets the error. The worker lets go soon;
+   * see {@link ended}.
+   */
   fail(error: Error): void {
     if (this.failed.aborted) return;
     this.post({ type: "release" });

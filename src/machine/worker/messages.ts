@@ -4,7 +4,8 @@ import type { EncodedHeader, SnapshotMeasure } from "../../encoding/snapshot_fil
 import type { LogPosition } from "../../raft/types.js";
 import type { SessionLimits } from "../kv/session_limits.js";
 
-// What the main thread and the worker thread say to each other. All that is said about one thing to do has its number.
+// What the main thread and the worker thread say to each other. All that is said about one thing to
+// do has its number.
 //
 //   to capture a state, and to read it      | to restore one
 //   ----------------------------------------+----------------------------------------
@@ -15,9 +16,10 @@ import type { SessionLimits } from "../kv/session_limits.js";
 //   ->  taken: the piece's buffer           | <-  restored
 //   <-  end                                 |
 //
-// At any time, the main thread may say release; the worker then closes what it has open for that number, and its last word on it is
-// released. Instead of any other answer there may come: failed. Buffers are handed over, not copied; there are limits.workerBuffers of
-// them for each number, so no more can be on their way.
+// At any time, the main thread may say release; the worker then closes what it has open for that
+// number, and its last word on it is released. Instead of any other answer there may come: failed.
+// Buffers are handed over, not copied; there are limits.workerBuffers of them for each number, so
+// no more can be on their way.
 
 /** What the main thread wants done. */
 export type TaskRequest =
@@ -71,7 +73,10 @@ export function sentError(error: unknown): SentError {
   return { code, text };
 }
 
-/** The error again. What must end the node when the main thread comes across it, must do so when the worker does. */
+/**
+ * The error again. What must end the node when the main thread comes across it, must do so when the
+ * worker does.
+ */
 export function receivedError({ code, text }: SentError): Error {
   return code === undefined ? new InvariantViolation(text, { thread: "worker" }) : new CairnError(code, text);
 }

@@ -8,7 +8,10 @@ import { LmdbEnvironment } from "../lmdb/environment.js";
 import { sentError, type TaskRequest } from "./messages.js";
 import type { Reply, ServedTask } from "./served_task.js";
 
-/** A state that is being restored, as the worker has it: a new environment into which blocks of a payload go, one to a transaction. */
+/**
+ * A state that is being restored, as the worker has it: a new environment into which blocks of a
+ * payload go, one to a transaction.
+ */
 export class ServedRestore implements ServedTask {
   readonly #decoder: PayloadDecoder;
   #hasFailed = false;

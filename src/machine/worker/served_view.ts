@@ -9,7 +9,10 @@ import { BufferPool } from "./buffer_pool.js";
 import { sentError, type TaskRequest } from "./messages.js";
 import type { Reply, ServedTask } from "./served_task.js";
 
-/** A captured state as the worker has it: an environment that is open, and a read transaction, until it is released. */
+/**
+ * A captured state as the worker has it: an environment that is open, and a read transaction, until
+ * it is released.
+ */
 export class ServedView implements ServedTask {
   readonly #pool = new BufferPool(limits.workerBuffers, limits.snapshotWriteBytes);
   #reading: Promise<void> = Promise.resolve();
@@ -26,7 +29,8 @@ export class ServedView implements ServedTask {
     const environment = LmdbEnvironment.openShared(path);
     try {
       const snapshot = environment.snapshot();
-      // Read in the transaction whose state it is about: what is applied meanwhile does not count (etcd#13973).
+      // Read in the transaction whose state it is about: what is applied meanwhile does not count
+      // (etcd#13973).
       const { mark } = snapshot;
       assert(mark !== undefined, "an open state has an applied position", { path });
       reply({ type: "captured", at: { index: mark.index, term: mark.term } });
@@ -55,14 +59,19 @@ export class ServedView implements ServedTask {
     if (!this.#pool.isClosed) this.reply({ type: "failed", error: sentError(error) });
   }
 
-  /** Sends the payload, or the whole snapshot file with this header, as far as there are buffers; goes on as they come back. */
+  /**
+   * Sends the payload, or the whole snapshot file with this header, as far as there are buffers;
+   * goes on as they come back.
+   */
   async #read(header: EncodedHeader | undefined): Promise<void> {
     const payload = this.#payload();
     const measure = await this.#send(header === undefined ? withoutMeasure(payload) : encodeFile(header, payload));
     this.reply({ type: "end", measure });
   }
 
-  /** Throws CairnError CORRUPT, at its end at the latest, when it is not the state that was written. */
+  /**
+   * Throws CairnError CORRUPT, at its end at the latest, when it is not the state that was written.
+   */
   async *#payload(): AsyncGenerator<Uint8Array, void, undefined> {
     const { records, sessions, transaction } = this.snapshot;
     const walked = new StateDigest();
@@ -75,7 +84,10 @@ export class ServedView implements ServedTask {
     if (difference !== undefined) throw damagedState(difference);
   }
 
-  /** Fills one buffer after the other, and sends each when it is full. Waits for those that are on their way. */
+  /**
+   * Fills one buffer after the other, and sends each when it is full. Waits for those that are on
+   * their way.
+   */
   async #send<Measure>(pieces: AsyncGenerator<Uint8Array, Measure, void>): Promise<Measure> {
     let block = new Uint8Array(await this.#pool.take());
     let filled = 0;

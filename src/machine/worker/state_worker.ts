@@ -5,15 +5,19 @@ import { type RestoreTarget, restoreInWorker } from "./worker_restore.js";
 import { WorkerThread } from "./worker_thread.js";
 import { WorkerView } from "./worker_view.js";
 
-/** The thread that works for all machines of this process: one is enough, and starting one costs ~0.1 s. */
+/**
+ * The thread that works for all machines of this process: one is enough, and starting one costs
+ * ~0.1 s.
+ */
 let thread: WorkerThread | undefined;
 
 /** Machines that may want something of it. */
 let machines = 0;
 
 /**
- * The worker thread as one machine has it. The thread is started when it is first needed, and ended when no machine is left. When it
- * dies, all that it does fails with INTERNAL, and the next call starts another.
+ * The worker thread as one machine has it. The thread is started when it is first needed, and ended
+ * when no machine is left. When it dies, all that it does fails with INTERNAL, and the next call
+ * starts another.
  */
 export class StateWorker {
   readonly #exchanges = new Set<Exchange>();
@@ -24,8 +28,8 @@ export class StateWorker {
   }
 
   /**
-   * Captures the state in the environment at `path`, as it is at the call or somewhat later. The environment must stay open until
-   * `letGo` is called: once, also when the capture fails.
+   * Captures the state in the environment at `path`, as it is at the call or somewhat later. The
+   * environment must stay open until `letGo` is called: once, also when the capture fails.
    */
   capture(path: string, letGo: () => void): Promise<WorkerView> {
     const exchange = this.#begin();
@@ -34,8 +38,8 @@ export class StateWorker {
   }
 
   /**
-   * Puts a payload into a new environment; nobody has it open on return. Throws CairnError CORRUPT, DISK_FULL, or what the payload or the
-   * signal throws; the environment is then of no use.
+   * Puts a payload into a new environment; nobody has it open on return. Throws CairnError CORRUPT,
+   * DISK_FULL, or what the payload or the signal throws; the environment is then of no use.
    */
   async restore(target: RestoreTarget, payload: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const exchange = this.#begin();
@@ -47,7 +51,10 @@ export class StateWorker {
     }
   }
 
-  /** Ends all that is done for this machine; who waits for it gets `reason`. The worker has let go of everything on return. Call it once. */
+  /**
+   * Ends all that is done for this machine; who waits for it gets `reason`. The worker has let go
+   * of everything on return. Call it once.
+   */
   async stop(reason: Error): Promise<void> {
     assert(!this.#isStopped, "a worker is stopped once");
     this.#isStopped = true;

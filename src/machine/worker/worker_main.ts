@@ -1,5 +1,6 @@
-// The worker thread of LmdbMachine: it makes snapshots of captured states (reads, encodes, checksums, hashes) and puts snapshots into
-// new states, so that all this costs the main thread no more than handing over full buffers.
+// The worker thread of LmdbMachine: it makes snapshots of captured states (reads, encodes,
+// checksums, hashes) and puts snapshots into new states, so that all this costs the main thread no
+// more than handing over full buffers.
 
 import { setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
@@ -16,11 +17,12 @@ assert(parentPort !== null, "this file is started as a worker thread");
 const port = parentPort;
 const tasks = new Map<number, ServedTask>();
 
-// A snapshot has time, the main thread has none. Only on Linux is a priority a thread's own; elsewhere it is the whole process's.
+// A snapshot has time, the main thread has none. Only on Linux is a priority a thread's own;
+// elsewhere it is the whole process's.
 if (process.platform === "linux") setPriority(NICE);
 
-// The thread lives on after an error that nobody has expected: one that ends with LMDB open may take the process with it. Each task fails, and
-// the main thread then has it released.
+// The thread lives on after an error that nobody has expected: one that ends with LMDB open may
+// take the process with it. Each task fails, and the main thread then has it released.
 process.on("uncaughtException", (error) => {
   for (const task of tasks.keys()) replyTo(task)({ type: "failed", error: sentError(error) });
 });

@@ -14,7 +14,10 @@ export interface RestoreTarget {
   readonly sessionLimits: SessionLimits;
 }
 
-/** Has the worker put a payload into a new environment. Throws what the payload, the exchange or the signal throws. */
+/**
+ * Has the worker put a payload into a new environment. Throws what the payload, the exchange or the
+ * signal throws.
+ */
 export async function restoreInWorker(
   target: RestoreTarget,
   payload: AsyncIterable<Uint8Array>,

@@ -2,7 +2,10 @@ import { Worker } from "node:worker_threads";
 import { CairnError } from "../../base/errors.js";
 import type { FromWorker, TaskReply, ToWorker } from "./messages.js";
 
-/** The worker's file is beside this one in all that the build makes; beside the sources, which tests run, there is none to run. */
+/**
+ * The worker's file is beside this one in all that the build makes; beside the sources, which tests
+ * run, there is none to run.
+ */
 const WORKER_FILE = import.meta.url.endsWith(".ts")
   ? "../../../dist/src/machine/worker/worker_main.js"
   : "./worker_main.js";
@@ -26,7 +29,8 @@ export class WorkerThread {
 
   constructor() {
     let failure: unknown;
-    // Not with the process's own options, some of which are for its main program only (--input-type).
+    // Not with the process's own options, some of which are for its main program only
+    // (--input-type).
     this.#worker = new Worker(new URL(WORKER_FILE, import.meta.url), { execArgv: [] });
     this.#worker.unref();
     this.#worker.on("message", ({ task, reply }: FromWorker) => {
@@ -75,7 +79,10 @@ export class WorkerThread {
     }
   }
 
-  /** One that has never begun lacked something that it may find the next time: descriptors, for a start. */
+  /**
+   * One that has never begun lacked something that it may find the next time: descriptors, for a
+   * start.
+   */
   #death(code: number, cause: unknown): CairnError {
     const reason = cause instanceof Error ? cause.message : `exit code ${code}`;
     const options = cause === undefined ? {} : { cause };
@@ -86,7 +93,10 @@ export class WorkerThread {
     return new CairnError("INTERNAL", `the worker thread of the state has ended: ${reason}; try again`, options);
   }
 
-  /** Ends the thread, when it has no tasks any more: by itself and not by force, which LMDB's binding does not expect. */
+  /**
+   * Ends the thread, when it has no tasks any more: by itself and not by force, which LMDB's
+   * binding does not expect.
+   */
   async stop(): Promise<void> {
     this.post("stop");
     await this.wait(this.#exited);

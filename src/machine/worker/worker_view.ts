@@ -15,7 +15,10 @@ export class WorkerView implements StateView {
     private readonly exchange: Exchange,
   ) {}
 
-  /** Captures the state in the environment at `path`, which must be open until the exchange has ended. */
+  /**
+   * Captures the state in the environment at `path`, which must be open until the exchange has
+   * ended.
+   */
   static async capture(path: string, exchange: Exchange): Promise<WorkerView> {
     exchange.post({ type: "capture", path });
     const reply = await exchange.next();

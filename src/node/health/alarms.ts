@@ -19,7 +19,9 @@ export interface AlarmSurroundings {
   readonly onLost: ((lost: LostData) => void) | undefined;
 }
 
-/** Tells whoever must know when the node runs out of room, loses data, or finds its state damaged. */
+/**
+ * Tells whoever must know when the node runs out of room, loses data, or finds its state damaged.
+ */
 export class Alarms {
   #isLostTold = false;
 

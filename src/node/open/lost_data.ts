@@ -3,8 +3,9 @@ import type { LostData } from "../../raft/state.js";
 import type { Membership } from "../../raft/types.js";
 
 /**
- * A directory holds less than its node acknowledged (T3). The node must not take part in its cluster with it: a vote may be forgotten, too. It may
- * come back with a new directory, as a new incarnation, while a majority of the others runs.
+ * A directory holds less than its node acknowledged (T3). The node must not take part in its
+ * cluster with it: a vote may be forgotten, too. It may come back with a new directory, as a new
+ * incarnation, while a majority of the others runs.
  */
 export class LostDataError extends CairnError {
   constructor(

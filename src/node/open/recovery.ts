@@ -64,9 +64,11 @@ export interface Recovered<Machine extends StateMachine> {
 }
 
 /**
- * Brings a node back from its disk, or makes a new one: newest snapshot, then the log behind it up to what is known to be committed. The
- * state on disk is used when it may be trusted. Mends what a crash can leave (a torn record, a snapshot that was published but whose log and
- * state were not switched yet); anything else that does not fit together is refused with the file's name and what to do.
+ * Brings a node back from its disk, or makes a new one: newest snapshot, then the log behind it up
+ * to what is known to be committed. The state on disk is used when it may be trusted. Mends what a
+ * crash can leave (a torn record, a snapshot that was published but whose log and state were not
+ * switched yet); anything else that does not fit together is refused with the file's name and what
+ * to do.
  * @throws CairnError DATA_DIRECTORY, CORRUPT, DISK_FULL
  */
 export async function recover<Machine extends StateMachine>(
@@ -161,7 +163,8 @@ async function checkStopMark(
 }
 
 /**
- * Where the node starts: at its newest snapshot, if the log goes on from that without a hole (R9), else in the state that fills it.
+ * Where the node starts: at its newest snapshot, if the log goes on from that without a hole (R9),
+ * else in the state that fills it.
  * @throws HoleError
  */
 async function startingPoint<Machine extends StateMachine>(
@@ -239,7 +242,10 @@ function addMembers(known: Map<string, Member>, members: Membership): void {
   for (const member of members) known.set(member.id, member);
 }
 
-/** A crash may have come between publishing an installed snapshot and making the log start at it (R4 and R8). */
+/**
+ * A crash may have come between publishing an installed snapshot and making the log start at it (R4
+ * and R8).
+ */
 async function finishInstall<Machine extends StateMachine>(
   storage: NodeStorage<Machine>,
   logger: Logger,
@@ -312,8 +318,8 @@ async function restoreState<Machine extends StateMachine>(
 }
 
 /**
- * Applies what is committed and not applied yet, as far as the disk has room: the node applies the rest when there is some. Returns the
- * number of entries.
+ * Applies what is committed and not applied yet, as far as the disk has room: the node applies the
+ * rest when there is some. Returns the number of entries.
  */
 async function replay<Machine extends StateMachine>(
   { log, machine }: NodeStorage<Machine>,
@@ -339,7 +345,8 @@ async function membershipsFrom<Machine extends StateMachine>(
 ): Promise<IndexedMembership[]> {
   const memberships = [first];
   for (const index of configurations) {
-    // Not those that went with the rest of the log when the installation of the snapshot was finished.
+    // Not those that went with the rest of the log when the installation of the snapshot was
+    // finished.
     if (index <= (snapshot?.index ?? 0) || index > log.last.index) continue;
     const members = await configurationAt(log, index);
     const problem = changeProblem(memberships.at(-1)!.members, members);
@@ -352,7 +359,10 @@ async function membershipsFrom<Machine extends StateMachine>(
   return memberships;
 }
 
-/** T1: a directory that has drawn its incarnation believes no list of members but one in its log, or in a snapshot of its cluster. */
+/**
+ * T1: a directory that has drawn its incarnation believes no list of members but one in its log, or
+ * in a snapshot of its cluster.
+ */
 function membershipAtBase({ cameBy, members, base }: Identity, snapshot: SnapshotInfo | undefined): IndexedMembership {
   const isOfCluster = snapshot !== undefined && (base === undefined || snapshot.index > base.index);
   if (isOfCluster) return snapshot.membership;

@@ -12,7 +12,10 @@ import { silentLogger } from "../../system/logger.js";
 import type { NodeOptions } from "../options.js";
 import { type Recovered, recover } from "./recovery.js";
 
-/** Brings a node's data back, by its options. @throws CairnError as {@link recover}, INVALID_ARGUMENT for options that no node can have */
+/**
+ * Brings a node's data back, by its options.
+ * @throws CairnError as {@link recover}, INVALID_ARGUMENT for options that no node can have
+ */
 export async function recoverNode<Result, Machine extends StateMachine<Result>>(
   options: NodeOptions<Result, Machine>,
 ): Promise<Recovered<Machine>> {
@@ -61,7 +64,9 @@ export function coreOf<Result, Machine extends StateMachine<Result>>(
   });
 }
 
-/** Whether a directory holds nothing but what its cluster begins with: its node knows no membership. */
+/**
+ * Whether a directory holds nothing but what its cluster begins with: its node knows no membership.
+ */
 export function isNewDirectory({ cameBy, base }: Identity, { log, snapshot }: Pick<Raft, "log" | "snapshot">): boolean {
   const first = base?.index ?? 0;
   return cameBy !== "given" && log.last.index <= first && (snapshot?.index ?? 0) <= first;

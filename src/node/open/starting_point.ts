@@ -9,11 +9,14 @@ export interface StartingPoint {
 }
 
 /**
- * Finds where a node can start whose snapshots all end below the log's start: a state that may be trusted, and that is applied up to the
- * log's start or further, fills the hole (T7). The membership must be known as well. It stands in the header of a damaged snapshot if
- * the damage is elsewhere (`headers`), or in a configuration entry that the state has applied. Undefined when there is no such place.
+ * Finds where a node can start whose snapshots all end below the log's start: a state that may be
+ * trusted, and that is applied up to the log's start or further, fills the hole (T7). The
+ * membership must be known as well. It stands in the header of a damaged snapshot if the damage is
+ * elsewhere (`headers`), or in a configuration entry that the state has applied. Undefined when
+ * there is no such place.
  *
- * The core then takes the place for its newest snapshot, although no file covers it; the node takes a snapshot as soon as it runs.
+ * The core then takes the place for its newest snapshot, although no file covers it; the node takes
+ * a snapshot as soon as it runs.
  */
 export async function pointInState(
   log: WriteAheadLog,

@@ -12,7 +12,10 @@ export interface NodeStorage<Machine extends StateMachine> {
   readonly machine: Machine;
 }
 
-/** Closes all, with everything durable. When one part fails, the others are let go of all the same, and the first error is thrown. */
+/**
+ * Closes all, with everything durable. When one part fails, the others are let go of all the same,
+ * and the first error is thrown.
+ */
 export async function closeStorage(storage: NodeStorage<StateMachine>): Promise<void> {
   const { machine, log, directory } = storage;
   try {
@@ -30,7 +33,10 @@ export async function closeStorage(storage: NodeStorage<StateMachine>): Promise<
   }
 }
 
-/** Lets go of all as a crash would: nothing more is written. Never rejects: a process that dies reports nothing either. */
+/**
+ * Lets go of all as a crash would: nothing more is written. Never rejects: a process that dies
+ * reports nothing either.
+ */
 export async function abandonStorage({ machine, log, directory }: NodeStorage<StateMachine>): Promise<void> {
   await machine.crash().catch(() => {});
   await log.crash().catch(() => {});

@@ -9,8 +9,9 @@ export class Conditions {
   constructor(private readonly observer?: () => void) {}
 
   /**
-   * Resolves with the first answer of `look` that is not undefined; rejects with what it throws. It is asked now, and whenever something has
-   * changed. Rejects with CANCELLED when the signal is aborted first.
+   * Resolves with the first answer of `look` that is not undefined; rejects with what it throws. It
+   * is asked now, and whenever something has changed. Rejects with CANCELLED when the signal is
+   * aborted first.
    */
   wait<Answer>(look: () => Answer | undefined, what: string, signal?: AbortSignal): Promise<Answer> {
     return waitFor<Answer>(

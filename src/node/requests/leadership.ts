@@ -10,7 +10,10 @@ import { refusal } from "./refusals.js";
 
 const NOTHING = new Uint8Array(0);
 
-/** Who leads, and who the members are: what an operator may ask of a node. The doc comments are at {@link CairnNode}'s methods. */
+/**
+ * Who leads, and who the members are: what an operator may ask of a node. The doc comments are at
+ * {@link CairnNode}'s methods.
+ */
 export class Leadership {
   constructor(
     private readonly host: NodeHost,

@@ -21,11 +21,17 @@ import type { ProtocolWatch } from "../protocol_watch.js";
 import { PendingAnswers } from "./pending_answers.js";
 import { checkFitsEntry, checkSender, outOfRoom } from "./refusals.js";
 
-/** What peers ask of this node, from its arrival to its answer. The doc comments are at {@link CairnNode}'s methods. */
+/**
+ * What peers ask of this node, from its arrival to its answer. The doc comments are at {@link
+ * CairnNode}'s methods.
+ */
 export class PeerRequests {
   readonly #answers = new PendingAnswers<Response>();
   #nextRequest = 1;
-  /** Highest commit index that a leader has told this node of: how far the cluster is, as far as this node knows. */
+  /**
+   * Highest commit index that a leader has told this node of: how far the cluster is, as far as
+   * this node knows.
+   */
   leaderCommit = 0;
   /** The received snapshot that a Ready may ask to be installed. */
   staged: StagedSnapshot | undefined;

@@ -1,11 +1,17 @@
 import { CairnError } from "../../base/errors.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
-/** Callers that wait for an answer that comes out of the core, by the id that the core carries along. */
+/**
+ * Callers that wait for an answer that comes out of the core, by the id that the core carries
+ * along.
+ */
 export class PendingAnswers<Answer> {
   readonly #waiting = new Map<number, Waiter<Answer>>();
 
-  /** Resolves with the answer to `requestId`; rejects with CANCELLED when the signal is aborted first. */
+  /**
+   * Resolves with the answer to `requestId`; rejects with CANCELLED when the signal is aborted
+   * first.
+   */
   wait(requestId: number, signal?: AbortSignal): Promise<Answer> {
     return waitFor<Answer>(
       signal,

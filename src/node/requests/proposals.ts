@@ -22,12 +22,14 @@ export class Proposals<Result> {
   #highest = 0;
 
   /**
-   * Resolves when the entry at `position` is applied. Rejects with NOT_LEADER when another entry took its place (nothing happened), and
-   * with OUTCOME_UNKNOWN when the caller gives up or this node cannot tell: the proposal may still take effect.
+   * Resolves when the entry at `position` is applied. Rejects with NOT_LEADER when another entry
+   * took its place (nothing happened), and with OUTCOME_UNKNOWN when the caller gives up or this
+   * node cannot tell: the proposal may still take effect.
    */
   wait(position: LogPosition, signal?: AbortSignal): Promise<Committed<Result>> {
     const { index, term } = position;
-    // A proposal of an earlier term that is no longer in this node's log: another member may still bring it through.
+    // A proposal of an earlier term that is no longer in this node's log: another member may still
+    // bring it through.
     this.#pending.get(index)?.reject(outcomeUnknown(index, "this node has put another entry in its place"));
     this.#highest = Math.max(this.#highest, index);
     return waitFor<Committed<Result>>(
@@ -52,14 +54,20 @@ export class Proposals<Result> {
     });
   }
 
-  /** The log ends at `index`: what was proposed above is gone from this node, but another member may still bring it through. */
+  /**
+   * The log ends at `index`: what was proposed above is gone from this node, but another member may
+   * still bring it through.
+   */
   truncated(index: number): void {
     if (index >= this.#highest) return;
     this.#highest = index;
     this.#failWhere((pending) => pending > index, "another leader's log took the place of this node's");
   }
 
-  /** R12: a snapshot up to `index` took the place of the log; whether proposals below it are in there cannot be told. */
+  /**
+   * R12: a snapshot up to `index` took the place of the log; whether proposals below it are in
+   * there cannot be told.
+   */
   overtaken(index: number): void {
     this.#failWhere((pending) => pending <= index, `a snapshot up to ${index} was installed over it`);
   }

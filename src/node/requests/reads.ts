@@ -13,7 +13,10 @@ export class Reads {
     private readonly ticker: Ticker,
   ) {}
 
-  /** Resolves with the index that must be applied before the state may be read. Rejects with NOT_LEADER, CANCELLED. */
+  /**
+   * Resolves with the index that must be applied before the state may be read. Rejects with
+   * NOT_LEADER, CANCELLED.
+   */
   index(signal?: AbortSignal): Promise<number> {
     const read = this.#nextRead++;
     const answer = this.#answers.wait(read, signal);

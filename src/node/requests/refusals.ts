@@ -41,7 +41,10 @@ export function outOfRoom(shortage: CairnError): CairnError {
   return new CairnError(shortage.code, `${what}. Writes, and reads of what is not applied yet, resume by themselves`);
 }
 
-/** What the log would refuse must not get into the core, which cannot take it back. @throws CairnError LIMIT_EXCEEDED */
+/**
+ * What the log would refuse must not get into the core, which cannot take it back.
+ * @throws CairnError LIMIT_EXCEEDED
+ */
 export function checkFitsEntry(data: Uint8Array, what: string): void {
   if (!isUint8Array(data)) throw invalid(what, "a Uint8Array", data);
   const { byteLength } = data;

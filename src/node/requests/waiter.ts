@@ -1,12 +1,16 @@
-/** A caller that waits for something: settled once, after which it no longer listens to its caller's signal. */
+/**
+ * A caller that waits for something: settled once, after which it no longer listens to its caller's
+ * signal.
+ */
 export interface Waiter<Answer> {
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
 }
 
 /**
- * A promise that somebody else settles, through the waiter that `begin` is given at once. `giveUp` is called if the signal is aborted
- * before that, or was so already: it forgets the waiter and rejects it.
+ * A promise that somebody else settles, through the waiter that `begin` is given at once. `giveUp`
+ * is called if the signal is aborted before that, or was so already: it forgets the waiter and
+ * rejects it.
  */
 export function waitFor<Answer>(
   signal: AbortSignal | undefined,

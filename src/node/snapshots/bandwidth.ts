@@ -1,6 +1,9 @@
 import type { Clock } from "../../system/clock.js";
 
-/** What was not used lately may be made up for, so that a timer that is late does not cost anything, in milliseconds. */
+/**
+ * What was not used lately may be made up for, so that a timer that is late does not cost anything,
+ * in milliseconds.
+ */
 const BURST_MS = 100;
 
 /** Bytes per second, shared by all who ask. */
@@ -14,7 +17,10 @@ export class Bandwidth {
     private readonly clock: Clock,
   ) {}
 
-  /** Resolves when so many bytes may be sent, in the order of the calls; at once when the signal is set. */
+  /**
+   * Resolves when so many bytes may be sent, in the order of the calls; at once when the signal is
+   * set.
+   */
   take(bytes: number, signal: AbortSignal): Promise<void> {
     const now = this.clock.now();
     const atMs = Math.max(this.#freeAtMs, now - BURST_MS);

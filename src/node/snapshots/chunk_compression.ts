@@ -2,7 +2,8 @@ import { promisify } from "node:util";
 import { constants, deflateRaw, type InputType, inflateRaw, type ZlibOptions } from "node:zlib";
 import { CairnError } from "../../base/errors.js";
 
-// Chunks of a snapshot are compressed each by itself (raft.proto, SnapshotChunk), in the thread pool.
+// Chunks of a snapshot are compressed each by itself (raft.proto, SnapshotChunk), in the thread
+// pool.
 
 const compress = promisify<InputType, ZlibOptions, Buffer>(deflateRaw);
 
@@ -14,7 +15,8 @@ export async function deflateChunk(data: Uint8Array): Promise<Uint8Array | undef
 
 /**
  * The `fileBytes` bytes that were compressed. Takes no more memory than that, whatever `data` is.
- * @throws CairnError INVALID_ARGUMENT when they are not so many; CORRUPT when `data` is no raw DEFLATE
+ * @throws CairnError INVALID_ARGUMENT when they are not so many; CORRUPT when `data` is no raw
+ * DEFLATE
  */
 export function inflateChunk(data: Uint8Array, fileBytes: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {

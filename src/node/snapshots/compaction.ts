@@ -19,8 +19,8 @@ export interface SnapshotRequest {
   /** At exactly this index instead of the last applied one. */
   readonly index?: number | undefined;
   /**
-   * Bytes of log to keep although the snapshot covers them. Left out: the node's setting, and all behind the second newest snapshot, so
-   * that a damaged newest one can be replaced (T7).
+   * Bytes of log to keep although the snapshot covers them. Left out: the node's setting, and all
+   * behind the second newest snapshot, so that a damaged newest one can be replaced (T7).
    */
   readonly keepLogBytes?: number | undefined;
   /** Why. Default `requested`. */
@@ -35,7 +35,10 @@ export interface SnapshotOutcome {
   readonly logEntriesTrimmed: number;
 }
 
-/** Takes snapshots, one at a time, and trims the log behind them. Entries go on being applied meanwhile. */
+/**
+ * Takes snapshots, one at a time, and trims the log behind them. Entries go on being applied
+ * meanwhile.
+ */
 export class Compactor<Machine extends StateMachine> {
   readonly #turns = new Serial();
   readonly #stopped = new AbortController();
@@ -48,7 +51,9 @@ export class Compactor<Machine extends StateMachine> {
     private readonly options: {
       readonly openMachine: MachineOpener<Machine>;
       readonly trailingLogBytes: number;
-      /** Followers that are brought back by snapshot will need the log from behind this index on. */
+      /**
+       * Followers that are brought back by snapshot will need the log from behind this index on.
+       */
       readonly pinnedIndex: () => number | undefined;
       /** So much of it is kept for them, at most. */
       readonly pinnedLogBytes: number;
@@ -60,17 +65,20 @@ export class Compactor<Machine extends StateMachine> {
   ) {}
 
   /**
-   * Takes a snapshot if the request's condition holds. It is durable and the log is trimmed on return.
-   * @throws CairnError OUT_OF_RANGE when the index is not applied yet or the log no longer reaches back to it; FAILED_PRECONDITION when a newer
-   * snapshot was installed meanwhile; DISK_FULL; STOPPED
+   * Takes a snapshot if the request's condition holds. It is durable and the log is trimmed on
+   * return.
+   * @throws CairnError OUT_OF_RANGE when the index is not applied yet or the log no longer reaches
+   * back to it; FAILED_PRECONDITION when a newer snapshot was installed meanwhile; DISK_FULL;
+   * STOPPED
    */
   take(request: SnapshotRequest): Promise<SnapshotOutcome> {
     return this.#turns.run(() => this.#take(request));
   }
 
   /**
-   * Trims the log up to `index` (0: all that the newest snapshot covers), whatever is to be kept for slow followers or in case that snapshot
-   * is damaged, but not what followers need that are being brought back. Durable on return. Returns the first index that is left.
+   * Trims the log up to `index` (0: all that the newest snapshot covers), whatever is to be kept
+   * for slow followers or in case that snapshot is damaged, but not what followers need that are
+   * being brought back. Durable on return. Returns the first index that is left.
    * @throws CairnError OUT_OF_RANGE when no snapshot on disk covers that index; DISK_FULL; STOPPED
    */
   compact(index: number): Promise<number> {
@@ -89,7 +97,10 @@ export class Compactor<Machine extends StateMachine> {
     });
   }
 
-  /** What was kept for followers is not needed any more: trims the log again, and removes old snapshots. */
+  /**
+   * What was kept for followers is not needed any more: trims the log again, and removes old
+   * snapshots.
+   */
   trimAgain(): Promise<void> {
     return this.#turns.run(async () => {
       this.#assertRunning();
@@ -217,7 +228,10 @@ export class Compactor<Machine extends StateMachine> {
     return { index, term, membership: this.raft.membershipAt(index) };
   }
 
-  /** Returns the number of entries that left the log. `isNewest`: called when the core knows the snapshot to be the newest one. */
+  /**
+   * Returns the number of entries that left the log. `isNewest`: called when the core knows the
+   * snapshot to be the newest one.
+   */
   async #trim(info: SnapshotInfo, keepLogBytes: number | undefined, isNewest: () => void): Promise<number> {
     const before = this.raft.log.boundary.index;
     // The boundary may be above this snapshot by now: a newer one was installed meanwhile (R5).
@@ -241,8 +255,9 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   /**
-   * Up to where to trim when the snapshot at `covered` is there, and so many bytes are to stay. By default no further than the second
-   * newest snapshot: it and the log replace the newest one, should that be damaged.
+   * Up to where to trim when the snapshot at `covered` is there, and so many bytes are to stay. By
+   * default no further than the second newest snapshot: it and the log replace the newest one,
+   * should that be damaged.
    */
   #wanted(keepLogBytes: number | undefined, covered = this.#covered): number {
     const { log } = this.storage;
@@ -257,8 +272,9 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   /**
-   * Without what followers need that are being brought back by snapshot: it would be outdated before they have it. Up to a limit: the disk
-   * must stay bounded though one of them never gets anywhere.
+   * Without what followers need that are being brought back by snapshot: it would be outdated
+   * before they have it. Up to a limit: the disk must stay bounded though one of them never gets
+   * anywhere.
    */
   #unpinned(trimTo: number): number {
     const pinned = this.options.pinnedIndex();

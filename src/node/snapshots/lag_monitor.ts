@@ -38,8 +38,9 @@ interface Measure {
 const MEASURABLE_MS = 5_000;
 
 /**
- * Whether followers can catch up, as the leader measures it. A snapshot takes its time to arrive and to be installed; when more log is
- * written meanwhile than is kept, it is outdated when it is there, and so is the next one: nobody notices but by what is said here.
+ * Whether followers can catch up, as the leader measures it. A snapshot takes its time to arrive
+ * and to be installed; when more log is written meanwhile than is kept, it is outdated when it is
+ * there, and so is the next one: nobody notices but by what is said here.
  */
 export class CatchUp {
   readonly #runs = new Map<string, Run>();
@@ -69,7 +70,10 @@ export class CatchUp {
     this.#runs.set(to, { startedMs: clock.now(), startedBytes: writtenBytes() });
   }
 
-  /** A transfer has ended. `installed`: what it has brought; the log starts behind `boundary` by now. */
+  /**
+   * A transfer has ended. `installed`: what it has brought; the log starts behind `boundary` by
+   * now.
+   */
   ended(to: string, installed: { index: number; fileBytes: number } | undefined, boundary: number): void {
     const run = this.#runs.get(to);
     this.#runs.delete(to);

@@ -2,8 +2,9 @@ import type { NodeHost } from "../host.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
 /**
- * What of the log followers will need that are brought back by snapshot: what lies behind that snapshot. It is kept from when the transfer
- * begins until the follower has caught up with the newest snapshot (what follows that one is not trimmed anyway), or does not answer any more.
+ * What of the log followers will need that are brought back by snapshot: what lies behind that
+ * snapshot. It is kept from when the transfer begins until the follower has caught up with the
+ * newest snapshot (what follows that one is not trimmed anyway), or does not answer any more.
  */
 export class LogPins {
   /** The log behind this index, by follower. */
@@ -14,7 +15,10 @@ export class LogPins {
   constructor(
     private readonly host: NodeHost,
     private readonly transfers: () => readonly OutgoingTransfer[],
-    /** The log is needed from behind this index on for snapshots that are on offer, or kept for a transfer that was interrupted. */
+    /**
+     * The log is needed from behind this index on for snapshots that are on offer, or kept for a
+     * transfer that was interrupted.
+     */
     private readonly wanted: () => number | undefined,
     /** Something that was kept need not be any more. */
     private readonly released: () => void,

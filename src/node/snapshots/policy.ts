@@ -4,21 +4,30 @@ import type { Clock } from "../../system/clock.js";
 import type { Logger } from "../../system/logger.js";
 import type { SnapshotTrigger } from "./reason.js";
 
-/** When a node takes a snapshot without being asked: whatever comes first. `false` turns one off. */
+/**
+ * When a node takes a snapshot without being asked: whatever comes first. `false` turns one off.
+ */
 export interface SnapshotPolicy {
   /**
-   * Entries applied since the last one, 1 or more: a number that is given is obeyed exactly. Left out: 100,000, and no fewer than
-   * {@link logRatio} asks for.
+   * Entries applied since the last one, 1 or more: a number that is given is obeyed exactly. Left
+   * out: 100,000, and no fewer than {@link logRatio} asks for.
    */
   readonly entries?: number | false | undefined;
-  /** Bytes of log since the last one, 1 or more. Default 64 MiB; more when {@link logRatio} asks for more. */
+  /**
+   * Bytes of log since the last one, 1 or more. Default 64 MiB; more when {@link logRatio} asks for
+   * more.
+   */
   readonly logBytes?: number | false | undefined;
   /**
-   * The log since the last one has to be at least so many times as large as that one before its size counts. However large the state is,
-   * all snapshots but the last are then together at most 1 / logRatio of the log. Default 1.
+   * The log since the last one has to be at least so many times as large as that one before its
+   * size counts. However large the state is, all snapshots but the last are then together at most 1
+   * / logRatio of the log. Default 1.
    */
   readonly logRatio?: number | false | undefined;
-  /** Milliseconds since the last one (or since the node started), if anything was applied since. Default false. */
+  /**
+   * Milliseconds since the last one (or since the node started), if anything was applied since.
+   * Default false.
+   */
   readonly ageMs?: number | false | undefined;
 }
 
@@ -37,7 +46,10 @@ export interface AutoSnapshotOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   since(): SinceSnapshot;
-  /** The log begins behind every good snapshot: only the state keeps the node, and one is due whatever the policy says (T7). */
+  /**
+   * The log begins behind every good snapshot: only the state keeps the node, and one is due
+   * whatever the policy says (T7).
+   */
   isMissing(): boolean;
   /** Whether this node leads, and others follow closely. */
   leadsOthers(): boolean;
@@ -49,11 +61,13 @@ export interface AutoSnapshotOptions {
 const LEADER_PATIENCE = 1.25;
 
 /**
- * Takes snapshots by the policy, one at a time. A trigger that comes while one is being taken is not lost: what was applied meanwhile is
- * looked at when it is done. One that fails is tried again after a while.
+ * Takes snapshots by the policy, one at a time. A trigger that comes while one is being taken is
+ * not lost: what was applied meanwhile is looked at when it is done. One that fails is tried again
+ * after a while.
  *
- * A leader lets its followers go first, so that the whole cluster is seldom busy with snapshots at the same time: it waits until it is due by
- * a quarter more than they, or for limits.snapshotPatienceMs, whichever comes first.
+ * A leader lets its followers go first, so that the whole cluster is seldom busy with snapshots at
+ * the same time: it waits until it is due by a quarter more than they, or for
+ * limits.snapshotPatienceMs, whichever comes first.
  */
 export class AutoSnapshot {
   readonly #options: AutoSnapshotOptions;
@@ -165,7 +179,8 @@ export class AutoSnapshot {
       this.#failed(error);
     }
     this.#taking = false;
-    // One that was not taken is not taken a moment later either: the next entries lead to another look.
+    // One that was not taken is not taken a moment later either: the next entries lead to another
+    // look.
     if (taken) this.#look();
   }
 

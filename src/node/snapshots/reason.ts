@@ -1,14 +1,15 @@
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 
 /**
- * What makes a node take a snapshot without being asked: see {@link SnapshotPolicy}. `missing`: the log goes on from no good snapshot,
- * because the one that it begins behind was lost or damaged.
+ * What makes a node take a snapshot without being asked: see {@link SnapshotPolicy}. `missing`: the
+ * log goes on from no good snapshot, because the one that it begins behind was lost or damaged.
  */
 export type SnapshotTrigger = "entries" | "log_bytes" | "log_ratio" | "age" | "missing";
 
 /**
- * Why there is a snapshot. `requested`: somebody asked for it. `follower`: a follower needs one, and there was none that the log goes on from.
- * `installed`: it was not taken here, but sent by a leader.
+ * Why there is a snapshot. `requested`: somebody asked for it. `follower`: a follower needs one,
+ * and there was none that the log goes on from. `installed`: it was not taken here, but sent by a
+ * leader.
  */
 export type SnapshotReason = SnapshotTrigger | "requested" | "follower" | "installed";
 

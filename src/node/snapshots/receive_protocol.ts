@@ -12,9 +12,10 @@ const STILL_BUSY_MS = 2_000;
 type Position = Pick<Raft, "term" | "log">;
 
 /**
- * The receiver's side of a transfer, from the offer to the end: what comes in, and what is answered. Whatever way it ends, nothing is left
- * under way.
- * @throws CairnError INVALID_ARGUMENT for what no correct sender says, and all that {@link IncomingSnapshot} throws
+ * The receiver's side of a transfer, from the offer to the end: what comes in, and what is
+ * answered. Whatever way it ends, nothing is left under way.
+ * @throws CairnError INVALID_ARGUMENT for what no correct sender says, and all that {@link
+ * IncomingSnapshot} throws
  */
 export async function* receiveSnapshot(
   inbox: SnapshotInbox,
@@ -39,7 +40,8 @@ export async function* receiveSnapshot(
       await incoming.abort();
     }
   } finally {
-    // Not waited for: when an operator has ended the transfer, the sender may never say anything more.
+    // Not waited for: when an operator has ended the transfer, the sender may never say anything
+    // more.
     iterator.return?.().catch(() => {});
   }
 }
@@ -69,7 +71,9 @@ async function* accept(
   return undefined;
 }
 
-/** Takes in chunks; returns whether the file is whole: otherwise an operator has ended the transfer. */
+/**
+ * Takes in chunks; returns whether the file is whole: otherwise an operator has ended the transfer.
+ */
 async function* receiveChunks(
   incoming: IncomingSnapshot,
   raft: Position,

@@ -38,8 +38,9 @@ interface Opening {
 }
 
 /**
- * Takes in snapshots that leaders send, one at a time. A transfer that was begun by the leader of an older term makes way for a newer
- * leader's: its own sender may hang for ever. What was received of a snapshot is kept when its transfer ends early.
+ * Takes in snapshots that leaders send, one at a time. A transfer that was begun by the leader of
+ * an older term makes way for a newer leader's: its own sender may hang for ever. What was received
+ * of a snapshot is kept when its transfer ends early.
  */
 export class SnapshotInbox {
   #opening: Opening | undefined;
@@ -62,9 +63,11 @@ export class SnapshotInbox {
   }
 
   /**
-   * Says where the transfer begins, or why it does not. What an earlier one has left is verified before, unless the signal ends that.
-   * @throws CairnError INVALID_ARGUMENT for an offer that no file can fulfil, FAILED_PRECONDITION for one of a member that cannot be
-   * the leader: before all of the file is sent for nothing; CANCELLED; STOPPED
+   * Says where the transfer begins, or why it does not. What an earlier one has left is verified
+   * before, unless the signal ends that.
+   * @throws CairnError INVALID_ARGUMENT for an offer that no file can fulfil, FAILED_PRECONDITION
+   * for one of a member that cannot be the leader: before all of the file is sent for nothing;
+   * CANCELLED; STOPPED
    */
   async accept(offer: InstallOffer, signal?: AbortSignal): Promise<IncomingSnapshot | OfferRefusal> {
     this.#assertRunning();
@@ -77,8 +80,10 @@ export class SnapshotInbox {
   }
 
   /**
-   * Ends the transfer under way for an operator: its sender is told so. What was received is kept. `transfer` is the one that is meant.
-   * @throws CairnError NOT_FOUND when it is not under way any more; FAILED_PRECONDITION when it is being installed: that cannot be undone
+   * Ends the transfer under way for an operator: its sender is told so. What was received is kept.
+   * `transfer` is the one that is meant.
+   * @throws CairnError NOT_FOUND when it is not under way any more; FAILED_PRECONDITION when it is
+   * being installed: that cannot be undone
    */
   async cancel({ from, index }: Pick<IncomingTransfer, "from" | "index">): Promise<void> {
     const { transfer } = this;
@@ -165,7 +170,10 @@ export class SnapshotInbox {
     return { chosen, receiver: await this.snapshots.receive(chosen, { signal }) };
   }
 
-  /** The offered snapshot, or that of the others of which so much is here already that less of it has to be sent. */
+  /**
+   * The offered snapshot, or that of the others of which so much is here already that less of it
+   * has to be sent.
+   */
   async #choose({ others = [], ...offered }: InstallOffer): Promise<InstallChoice> {
     let best: InstallChoice = offered;
     let missing = offered.fileBytes - (await this.snapshots.receivedBytes(offered));
@@ -183,7 +191,9 @@ export class SnapshotInbox {
   }
 }
 
-/** A snapshot that is arriving. End it with {@link finish} or {@link abort}; any error ends it too. */
+/**
+ * A snapshot that is arriving. End it with {@link finish} or {@link abort}; any error ends it too.
+ */
 export class IncomingSnapshot {
   /** Bytes that were there from an earlier transfer. */
   readonly resumedBytes: number;
@@ -217,8 +227,9 @@ export class IncomingSnapshot {
 
   /**
    * Takes the next bytes, sent in `leaderTerm`.
-   * @throws CairnError STALE_TERM when that is not the offer's term or a newer term has begun (R7); INVALID_ARGUMENT, CORRUPT,
-   * WRONG_CLUSTER or DISK_FULL as the receiver; CANCELLED when the transfer was ended
+   * @throws CairnError STALE_TERM when that is not the offer's term or a newer term has begun (R7);
+   * INVALID_ARGUMENT, CORRUPT, WRONG_CLUSTER or DISK_FULL as the receiver; CANCELLED when the
+   * transfer was ended
    */
   async write(leaderTerm: number, offset: number, data: Uint8Array): Promise<void> {
     if (leaderTerm !== this.offer.leaderTerm) {
@@ -241,7 +252,10 @@ export class IncomingSnapshot {
     return this.#finishing;
   }
 
-  /** Gives the transfer up; may be called at any time. What {@link finish} has begun is waited for: it cannot be undone. */
+  /**
+   * Gives the transfer up; may be called at any time. What {@link finish} has begun is waited for:
+   * it cannot be undone.
+   */
   async abort(): Promise<void> {
     await this.giveWay();
     await this.#finishing?.catch(() => {});
@@ -264,7 +278,10 @@ export class IncomingSnapshot {
     return true;
   }
 
-  /** Calls `run`, in place of what was given before, when an operator ends the transfer; at once when that has happened. */
+  /**
+   * Calls `run`, in place of what was given before, when an operator ends the transfer; at once
+   * when that has happened.
+   */
   onCancel(run: () => void): void {
     this.#onCancel = run;
     if (this.#isCancelled) run();
@@ -288,7 +305,10 @@ export class IncomingSnapshot {
     }
   }
 
-  /** Takes in what the receiver found out about the file: whoever sends it is told, and so is this node's operator (T5). */
+  /**
+   * Takes in what the receiver found out about the file: whoever sends it is told, and so is this
+   * node's operator (T5).
+   */
   async #judged<Result>(work: Promise<Result>): Promise<Result> {
     try {
       return await this.node.watch(work);

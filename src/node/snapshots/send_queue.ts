@@ -34,11 +34,17 @@ interface Kept {
   readonly release: () => void;
 }
 
-/** Sends snapshots to followers, at most one to each, and few at a time; who asked first comes first. */
+/**
+ * Sends snapshots to followers, at most one to each, and few at a time; who asked first comes
+ * first.
+ */
 export class SnapshotOutbox {
   /** By receiver, also those that wait for their turn. */
   readonly #transfers = new Map<string, OutgoingSnapshot>();
-  /** Those that have begun, until nothing is under way any more, although others have taken their place. */
+  /**
+   * Those that have begun, until nothing is under way any more, although others have taken their
+   * place.
+   */
   readonly #running = new Set<OutgoingSnapshot>();
   /** By receiver. */
   readonly #kept = new Map<string, Kept>();
@@ -68,7 +74,10 @@ export class SnapshotOutbox {
     });
   }
 
-  /** Receivers need the log from behind this index on; undefined when nothing is on its way, nor likely to be again soon. */
+  /**
+   * Receivers need the log from behind this index on; undefined when nothing is on its way, nor
+   * likely to be again soon.
+   */
   get lowestIndex(): number | undefined {
     const sending = [...this.#transfers.values()].flatMap(({ lowestIndex }) => lowestIndex ?? []);
     const indexes = [...sending, ...[...this.#kept.values()].map(({ index }) => index)];
@@ -127,7 +136,10 @@ export class SnapshotOutbox {
     this.options.ended(send, outcome);
   }
 
-  /** Keeps the snapshot of an interrupted transfer for the next one to the same receiver, which may go on where this one has ended. */
+  /**
+   * Keeps the snapshot of an interrupted transfer for the next one to the same receiver, which may
+   * go on where this one has ended.
+   */
   #keep(to: string, info: SnapshotInfo): void {
     const { snapshots, clock, resumeMs } = this.options;
     this.#kept.get(to)?.release();

@@ -51,7 +51,10 @@ export class OutgoingSnapshot {
   #cancelIdle: () => void = () => {};
   settled: Promise<unknown> = Promise.resolve();
 
-  /** @param onAccepted told what the receiver wants: it has no use for any other one that was kept for it */
+  /**
+   * @param onAccepted told what the receiver wants: it has no use for any other one that was kept
+   * for it
+   */
   constructor(
     send: SnapshotSend,
     options: OutgoingSnapshotOptions,
@@ -78,7 +81,9 @@ export class OutgoingSnapshot {
     };
   }
 
-  /** The receiver needs the log from behind this index on; undefined when nothing is offered yet. */
+  /**
+   * The receiver needs the log from behind this index on; undefined when nothing is offered yet.
+   */
   get lowestIndex(): number | undefined {
     return this.#offered.at(-1)?.index;
   }
@@ -88,7 +93,10 @@ export class OutgoingSnapshot {
     return this.#isAccepted ? this.#info : undefined;
   }
 
-  /** Whether a part has arrived that the receiver keeps. Of one that is whole and was not installed it keeps nothing. */
+  /**
+   * Whether a part has arrived that the receiver keeps. Of one that is whole and was not installed
+   * it keeps nothing.
+   */
   #hasProgressed(failure: CairnErrorCode): boolean {
     if (this.#cancelled || this.#info === undefined || !BROKEN_OFF.has(failure)) return false;
     return this.#doneBytes > this.#firstByte && this.#doneBytes < this.#info.fileBytes;
@@ -193,7 +201,8 @@ export class OutgoingSnapshot {
     info: SnapshotInfo,
     replies: AsyncIterator<InstallReply>,
   ): Promise<SnapshotOutcome> {
-    // The replies are read while the chunks are sent: the receiver may end the transfer at any time.
+    // The replies are read while the chunks are sent: the receiver may end the transfer at any
+    // time.
     const ended = this.#untilEnd(replies);
     const sent = this.#sendChunks(stream, info, this.#firstByte);
     sent.catch(() => {});
@@ -231,7 +240,10 @@ export class OutgoingSnapshot {
     return stream.send({ kind: "chunk", leaderTerm, offset, data: compressed, fileBytes: data.byteLength });
   }
 
-  /** A limited bandwidth is used evenly, and waiting for it is never taken for standing still: a chunk is that of a second at most. */
+  /**
+   * A limited bandwidth is used evenly, and waiting for it is never taken for standing still: a
+   * chunk is that of a second at most.
+   */
   get #chunkBytes(): number {
     const { chunkBytes, bandwidth } = this.#options;
     return Math.min(chunkBytes, bandwidth?.bytesPerSecond ?? chunkBytes);
@@ -261,8 +273,9 @@ export class OutgoingSnapshot {
   }
 
   /**
-   * The receiver, which verifies everything, found bytes that are not as they were written. They are sent unseen: if they are damaged on this
-   * node's disk, the snapshot must not be sent again and again.
+   * The receiver, which verifies everything, found bytes that are not as they were written. They
+   * are sent unseen: if they are damaged on this node's disk, the snapshot must not be sent again
+   * and again.
    */
   async #findDamage(error: unknown): Promise<void> {
     const { snapshots } = this.#options;
@@ -272,7 +285,9 @@ export class OutgoingSnapshot {
     if (snapshots.list().includes(info)) await snapshots.verify(info).catch(() => {});
   }
 
-  /** The limit is on standing still, not on the whole: else it would limit the size of the state. */
+  /**
+   * The limit is on standing still, not on the whole: else it would limit the size of the state.
+   */
   #moved(): void {
     const { clock, idleMs } = this.#options;
     this.#cancelIdle();

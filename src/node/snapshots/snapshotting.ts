@@ -28,7 +28,10 @@ export interface SnapshottingSurroundings {
   readonly logger: Logger;
   /** Snapshots on their way to followers. */
   transfers(): readonly OutgoingTransfer[];
-  /** Snapshots that are on offer, or kept for the next offer, need the log from behind this index on. */
+  /**
+   * Snapshots that are on offer, or kept for the next offer, need the log from behind this index
+   * on.
+   */
   wantedIndex(): number | undefined;
   /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node. */
   watch<Result>(work: Promise<Result>): Promise<Result>;
@@ -37,7 +40,10 @@ export interface SnapshottingSurroundings {
 /** The policy of a node that takes snapshots only when asked. */
 const NEVER = { entries: false, logBytes: false, ageMs: false } as const;
 
-/** When a node takes snapshots, what of its log it keeps, and whether its followers can keep up with that. */
+/**
+ * When a node takes snapshots, what of its log it keeps, and whether its followers can keep up with
+ * that.
+ */
 export class Snapshotting<Machine extends StateMachine> {
   readonly #compactor: Compactor<Machine>;
   readonly #auto: AutoSnapshot;
@@ -166,7 +172,10 @@ export class Snapshotting<Machine extends StateMachine> {
     };
   }
 
-  /** Not while a snapshot is being loaded into the state, which is still behind the log's start then. */
+  /**
+   * Not while a snapshot is being loaded into the state, which is still behind the log's start
+   * then.
+   */
   #isMissing(): boolean {
     const { log, machine, snapshots } = this.storage;
     const start = log.boundary.index;

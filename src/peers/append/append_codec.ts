@@ -2,8 +2,8 @@ import { nameOf } from "../../base/ids.js";
 import { encodedEntryBytes, encodeEntry, fieldBytes, putField } from "../../encoding/entry.js";
 import type { Entry } from "../../raft/types.js";
 
-// The protobuf message cairn.v1.AppendEntriesRequest, written out by hand: nothing is allocated per entry. The bytes are those that
-// protobuf-es writes.
+// The protobuf message cairn.v1.AppendEntriesRequest, written out by hand: nothing is allocated per
+// entry. The bytes are those that protobuf-es writes.
 
 const HEADER = 0x0a;
 const TERM = 0x10;

@@ -28,8 +28,9 @@ export class AppendQueue {
   }
 
   /**
-   * Takes in a message, and throws away what it makes pointless: whatever an earlier term's leader wanted to say, and heartbeats that
-   * would say less than this one. Returns whether there was room for it.
+   * Takes in a message, and throws away what it makes pointless: whatever an earlier term's leader
+   * wanted to say, and heartbeats that would say less than this one. Returns whether there was room
+   * for it.
    */
   add(message: PeerAppend): boolean {
     const isHeartbeat = message.entries.length === 0;

@@ -27,8 +27,9 @@ interface Sent {
 const METHOD = RaftService.method.appendEntries;
 
 /**
- * One AppendEntries stream to a peer, from its first message to its end. Messages follow each other without waiting for answers; the
- * answers come in the same order. At most one message at a time is handed to the network, so that a peer that does not read is noticed here.
+ * One AppendEntries stream to a peer, from its first message to its end. Messages follow each other
+ * without waiting for answers; the answers come in the same order. At most one message at a time is
+ * handed to the network, so that a peer that does not read is noticed here.
  */
 export class AppendStream {
   readonly #to: string;
@@ -45,7 +46,8 @@ export class AppendStream {
   #ended = false;
 
   /**
-   * @param isCautious the peer has refused the stream before this one, as one whose disk is full does: not to send it much in vain
+   * @param isCautious the peer has refused the stream before this one, as one whose disk is full
+   * does: not to send it much in vain
    * @throws CairnError when the call cannot be started at all
    */
   constructor(channel: Channel, to: string, self: Self, isCautious: boolean, events: AppendStreamEvents) {

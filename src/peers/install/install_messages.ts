@@ -9,7 +9,10 @@ export type InstallMessage =
       readonly offset: number;
       /** Must not be changed before `send` resolves. */
       readonly data: Uint8Array;
-      /** Of a compressed chunk: how many bytes of the file it holds. Left out: `data` is what the file holds. */
+      /**
+       * Of a compressed chunk: how many bytes of the file it holds. Left out: `data` is what the
+       * file holds.
+       */
       readonly fileBytes?: number | undefined;
     };
 
@@ -44,7 +47,10 @@ export interface OfferRefusal {
 
 /** What the receiver says: accepted or refused, then progress now and then, then installed. */
 export type InstallReply =
-  /** `offset`: where to begin. `index`: of the one of `others` that is to be sent instead; left out: the one that was offered. */
+  /**
+   * `offset`: where to begin. `index`: of the one of `others` that is to be sent instead; left out:
+   * the one that was offered.
+   */
   | {
       readonly kind: "accepted";
       readonly offset: number;
@@ -60,8 +66,8 @@ export type InstallReply =
       readonly lastLogIndex: number;
     } & OfferRefusal)
   /**
-   * `receivedBytes` of the file are there and checked. Said again and again while the whole file is being installed, and before `accepted`
-   * while what was received earlier is being checked.
+   * `receivedBytes` of the file are there and checked. Said again and again while the whole file is
+   * being installed, and before `accepted` while what was received earlier is being checked.
    */
   | { readonly kind: "progress"; readonly receivedBytes: number }
   | { readonly kind: "installed"; readonly term: number; readonly matchIndex: number; readonly applied: boolean };

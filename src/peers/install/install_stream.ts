@@ -7,8 +7,8 @@ import { encodeChunk } from "./chunk_codec.js";
 import type { InstallMessage, InstallReply } from "./install_messages.js";
 
 /**
- * A snapshot's transfer over a connection of its own: a heartbeat must never wait behind its chunks, neither here nor in the network. The
- * connection ends with the stream.
+ * A snapshot's transfer over a connection of its own: a heartbeat must never wait behind its
+ * chunks, neither here nor in the network. The connection ends with the stream.
  */
 export class GrpcInstallStream implements InstallStream {
   readonly replies: AsyncIterable<InstallReply>;
@@ -18,7 +18,8 @@ export class GrpcInstallStream implements InstallStream {
   constructor({ id, address }: Peer, self: Self, settings: ChannelSettings, onEnd: (stream: InstallStream) => void) {
     const channel = openChannel(address, settings);
     const call = channel.client(RaftService).installSnapshot();
-    // What a transfer allocates is what the garbage collector stops the node for: chunks are encoded into the same few buffers.
+    // What a transfer allocates is what the garbage collector stops the node for: chunks are
+    // encoded into the same few buffers.
     const spare: Buffer[] = [];
     this.#send = (message) => {
       if (message.kind === "chunk") {

@@ -3,8 +3,9 @@ import type { RaftState } from "../state.js";
 import type { Replication } from "./replication.js";
 
 /**
- * Leadership transfer (thesis section 3.10): the leader takes no more proposals, brings the target's log up to its own, and tells it to
- * start an election. If that has not deposed this leader within an election timeout, it goes on leading.
+ * Leadership transfer (thesis section 3.10): the leader takes no more proposals, brings the
+ * target's log up to its own, and tells it to start an election. If that has not deposed this
+ * leader within an election timeout, it goes on leading.
  */
 export class Handover {
   #target: string | undefined;
@@ -22,14 +23,17 @@ export class Handover {
     return this.#target;
   }
 
-  /** Whether any target was told: it may still act on that, however late, so this leader's lease is worth nothing for the rest of its term. */
+  /**
+   * Whether any target was told: it may still act on that, however late, so this leader's lease is
+   * worth nothing for the rest of its term.
+   */
   get hasTold(): boolean {
     return this.#hasTold;
   }
 
   /**
-   * Begins, in place of a transfer that is under way, to the voter of that name. Without a name: to the voter that is most caught up. Returns
-   * why it cannot.
+   * Begins, in place of a transfer that is under way, to the voter of that name. Without a name: to
+   * the voter that is most caught up. Returns why it cannot.
    */
   begin(name: string | undefined): string | undefined {
     const { state } = this;

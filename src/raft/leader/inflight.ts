@@ -1,4 +1,7 @@
-/** Messages with entries that a follower was sent and has not answered: at most so many, and of so many bytes. */
+/**
+ * Messages with entries that a follower was sent and has not answered: at most so many, and of so
+ * many bytes.
+ */
 export class Inflight {
   #messages: { readonly round: number; readonly bytes: number }[] = [];
   #bytes = 0;
@@ -12,7 +15,9 @@ export class Inflight {
     return this.#messages.length === 0;
   }
 
-  /** One message may exceed the limit of bytes: else an entry larger than it could never be sent. */
+  /**
+   * One message may exceed the limit of bytes: else an entry larger than it could never be sent.
+   */
   get isFull(): boolean {
     return this.#messages.length >= this.maxMessages || this.#bytes >= this.maxBytes;
   }

@@ -38,7 +38,10 @@ export class Leader {
   readonly #lease: Lease;
   readonly #resignation: Resignation;
   #ticks = 0;
-  /** Where this leader was one election timeout ago, or up to two, and where it was when the present one began. */
+  /**
+   * Where this leader was one election timeout ago, or up to two, and where it was when the present
+   * one began.
+   */
   #earlierMark: Mark;
   #mark: Mark;
   /**
@@ -78,8 +81,9 @@ export class Leader {
   }
 
   /**
-   * Appends a configuration. One change at a time, and only when an entry of this leader's own term is committed: else it might not know
-   * of one that an earlier leader has begun (Raft section 6; thesis section 4.1, and the correction to it on the raft-dev list).
+   * Appends a configuration. One change at a time, and only when an entry of this leader's own term
+   * is committed: else it might not know of one that an earlier leader has begun (Raft section 6;
+   * thesis section 4.1, and the correction to it on the raft-dev list).
    */
   changeMembership(
     change: MembershipChange,
@@ -142,8 +146,9 @@ export class Leader {
   }
 
   /**
-   * Advances the commit index to what a majority has made durable, if that is an entry of this leader's own term (Raft section 5.4.2).
-   * The leader counts itself with what is durable in its own log, like any other; and not at all when it is no voter any more.
+   * Advances the commit index to what a majority has made durable, if that is an entry of this
+   * leader's own term (Raft section 5.4.2). The leader counts itself with what is durable in its
+   * own log, like any other; and not at all when it is no voter any more.
    */
   #advanceCommit(): void {
     const { state } = this;
@@ -154,8 +159,9 @@ export class Leader {
   }
 
   /**
-   * Whether this leader is to step down now, because the membership that is committed leaves it out (thesis section 4.2.2). Before that it
-   * hands over, so that nobody has to wait for an election timeout: the target may lack entries that are still on their way.
+   * Whether this leader is to step down now, because the membership that is committed leaves it out
+   * (thesis section 4.2.2). Before that it hands over, so that nobody has to wait for an election
+   * timeout: the target may lack entries that are still on their way.
    */
   stepsDownRemoved(): boolean {
     const { state, handover } = this;
@@ -206,7 +212,9 @@ export class Leader {
     return true;
   }
 
-  /** This node's clock may have stood still: what was answered before does not count for its lease. */
+  /**
+   * This node's clock may have stood still: what was answered before does not count for its lease.
+   */
   distrustClock(): void {
     this.#lease.distrustBefore(this.replication.nextRound);
   }
@@ -240,7 +248,10 @@ export class Leader {
     return isHeard || !this.state.timing.isAutomatic;
   }
 
-  /** Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election timeout's worth of entries, and answers. */
+  /**
+   * Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election
+   * timeout's worth of entries, and answers.
+   */
   #isCaughtUp(key: string): boolean {
     const { state, match, ackedRound } = this.replication.progressOf(key);
     const { index, round } = this.#earlierMark;
@@ -253,8 +264,8 @@ export class Leader {
   }
 
   /**
-   * The highest value that a majority of the voters has reached: this leader, if it is a voter, has reached `own`. One that has lost data
-   * has reached nothing (T3).
+   * The highest value that a majority of the voters has reached: this leader, if it is a voter, has
+   * reached `own`. One that has lost data has reached nothing (T3).
    */
   #ofMajority(own: number, reached: (progress: Progress) => number): number {
     const { state, replication } = this;

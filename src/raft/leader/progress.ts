@@ -18,12 +18,16 @@ import type { Inflight } from "./inflight.js";
  *      next is trimmed, or a probe matches and
  *      the snapshot is less than the log
  *
- * - probe: where the logs agree is not known. One message at a time, at `next`; another only on its answer or with a heartbeat.
- * - replicate: they agree up to right before `next`. Messages follow each other without waiting for answers, as far as
+ * - probe: where the logs agree is not known. One message at a time, at `next`; another only on its
+ *   answer or with a heartbeat.
+ * - replicate: they agree up to right before `next`. Messages follow each other without waiting for
+ *   answers, as far as
  *   {@link Inflight} allows.
- * - lost: the member has less than it acknowledged (T3). It counts for nothing and gets nothing but heartbeats, which tell it so, until
+ * - lost: the member has less than it acknowledged (T3). It counts for nothing and gets nothing but
+ *   heartbeats, which tell it so, until
  *   another directory takes its place.
- * - snapshot: what the member needs next is trimmed, or is more than the snapshot in its place. It gets no entries, only heartbeats, until it
+ * - snapshot: what the member needs next is trimmed, or is more than the snapshot in its place. It
+ *   gets no entries, only heartbeats, until it
  *   is past the boundary (or the snapshot).
  */
 export type ProgressState =
@@ -81,11 +85,16 @@ export class Progress {
   ackedRound = 0;
   /** Commit index that was sent to it last. */
   sentCommit = 0;
-  /** It was decided that it gets the log up to here rather than a snapshot; that stands until it is there, or until the log is trimmed. */
+  /**
+   * It was decided that it gets the log up to here rather than a snapshot; that stands until it is
+   * there, or until the log is trimmed.
+   */
   byLogUpTo = 0;
   /** Entries for it are being read from the log on disk. */
   isReading = false;
-  /** Transfers of snapshots to it that have failed in a row, since one that has brought it anything. */
+  /**
+   * Transfers of snapshots to it that have failed in a row, since one that has brought it anything.
+   */
   failedTransfers = 0;
 
   constructor(
@@ -97,7 +106,10 @@ export class Progress {
     this.next = next;
   }
 
-  /** Whether it has answered since the last look or right before it: a moment after a look nobody has yet. */
+  /**
+   * Whether it has answered since the last look or right before it: a moment after a look nobody
+   * has yet.
+   */
   get answers(): boolean {
     return this.isActive || this.#wasActive;
   }
@@ -130,7 +142,10 @@ export class Progress {
     this.failedTransfers = 0;
   }
 
-  /** It has less than it acknowledged, and does not come back from that: its directory is to be replaced. */
+  /**
+   * It has less than it acknowledged, and does not come back from that: its directory is to be
+   * replaced.
+   */
   becomeLost(lost: LostData): void {
     this.inflight.clear();
     this.state = { kind: "lost", ...lost };

@@ -1,15 +1,17 @@
 /**
- * Linearizable reads by ReadIndex (thesis section 6.4): a read may be answered from the state at an index that was committed when the
- * read arrived, once this node is known to have led at that moment: a majority has answered a message that was sent after it.
- * Reads that arrive before such a message is sent share it.
+ * Linearizable reads by ReadIndex (thesis section 6.4): a read may be answered from the state at an
+ * index that was committed when the read arrived, once this node is known to have led at that
+ * moment: a majority has answered a message that was sent after it. Reads that arrive before such a
+ * message is sent share it.
  */
 export class ReadQueue {
   #batches: Batch[] = [];
   #answered: ReadState[] = [];
 
   /**
-   * Takes in a read that is confirmed by answers to messages from `round` on. `index`: what was committed when it arrived; undefined
-   * while the leader does not know, before it has committed an entry of its own term (Raft section 8).
+   * Takes in a read that is confirmed by answers to messages from `round` on. `index`: what was
+   * committed when it arrived; undefined while the leader does not know, before it has committed an
+   * entry of its own term (Raft section 8).
    */
   add(requestId: number, round: number, index: number | undefined): void {
     const last = this.#batches.at(-1);
@@ -22,7 +24,10 @@ export class ReadQueue {
     return this.#batches.at(-1)?.round ?? 0;
   }
 
-  /** A majority has answered messages of `round` or later, and everything up to `commit` is known to be committed. */
+  /**
+   * A majority has answered messages of `round` or later, and everything up to `commit` is known to
+   * be committed.
+   */
   confirm(round: number, commit: number): void {
     let count = 0;
     for (; count < this.#batches.length && this.#batches[count]!.round <= round; count++) {
@@ -60,6 +65,8 @@ interface Batch {
 /** The answer to a read request. */
 export interface ReadState {
   readonly requestId: number;
-  /** Answer the read when this index is applied; undefined: this node does not lead, ask elsewhere. */
+  /**
+   * Answer the read when this index is applied; undefined: this node does not lead, ask elsewhere.
+   */
   readonly index: number | undefined;
 }

@@ -17,7 +17,10 @@ export type FlowLimits = {
     | "snapshotInsteadBytes"]: number;
 };
 
-/** How much there would be to send to a follower. The core knows indexes only; what it asks here must depend on nothing else than them. */
+/**
+ * How much there would be to send to a follower. The core knows indexes only; what it asks here
+ * must depend on nothing else than them.
+ */
 export interface SendSizes {
   /** Bytes that the log's entries from `first` to `last`, both included, take. */
   logBytes(first: number, last: number): number;
@@ -25,7 +28,10 @@ export interface SendSizes {
   snapshotBytes(index: number): number | undefined;
 }
 
-/** Entries that are to be read from the log on disk for a follower; hand them to {@link Raft.entriesRead}. */
+/**
+ * Entries that are to be read from the log on disk for a follower; hand them to {@link
+ * Raft.entriesRead}.
+ */
 export interface LogRead {
   readonly to: string;
   /** The leader's term: a later one has another log. */
@@ -46,7 +52,10 @@ export interface SnapshotSend {
 export type SnapshotOutcome =
   /** The follower's log agrees up to here, durably. */
   | { readonly kind: "installed"; readonly matchIndex: number }
-  /** It was refused: the follower has committed this index already. Where its log agrees durably remains to be asked. */
+  /**
+   * It was refused: the follower has committed this index already. Where its log agrees durably
+   * remains to be asked.
+   */
   | { readonly kind: "ahead"; readonly commitIndex: number }
   | {
       readonly kind: "failed";
@@ -56,7 +65,10 @@ export type SnapshotOutcome =
 
 type Conflict = Pick<NonNullable<PeerAppendAnswer["rejection"]>, "conflictTerm" | "conflictIndex">;
 
-/** How many election timeouts to wait at most before a snapshot is sent again that could not be sent. */
+/**
+ * How many election timeouts to wait at most before a snapshot is sent again that could not be
+ * sent.
+ */
 const RETRY_TIMEOUTS_MAX = 8;
 
 /** The leader's sending side: what each other member gets, and when. */
@@ -111,7 +123,8 @@ export class Replication {
   /** The membership has changed: from now on its members are sent to, and nobody else. */
   followMembership(): void {
     const { state, bounds } = this;
-    // By key: another directory under the same name is another member, of which nothing is known (T1).
+    // By key: another directory under the same name is another member, of which nothing is known
+    // (T1).
     const keys = new Set(state.memberships.latest.members.map(memberKey));
     for (const key of keys) {
       if (key === state.id || this.#progress.has(key)) continue;
@@ -140,9 +153,10 @@ export class Replication {
   }
 
   /**
-   * T1: nothing goes to a directory that joins before the entry that makes it a learner is committed. With a crash in between, it
-   * would have a log, so it would no longer ask for a place, and no membership would name it. A voter is sent everything at once,
-   * because its acknowledgement may be needed to commit the entry.
+   * T1: nothing goes to a directory that joins before the entry that makes it a learner is
+   * committed. With a crash in between, it would have a log, so it would no longer ask for a place,
+   * and no membership would name it. A voter is sent everything at once, because its
+   * acknowledgement may be needed to commit the entry.
    */
   #mayHear(key: string): boolean {
     const { memberships, log } = this.state;
@@ -171,13 +185,14 @@ export class Replication {
     if (this.#hasLost(progress, answer)) return;
     if (rejection === undefined) this.#accepted(progress, answer.matchIndex ?? 0);
     else if (rejection.reason === "log_mismatch") this.#refused(progress, request.prevIndex, rejection);
-    // Nothing that a correct leader's message can meet with: leave it until the next heartbeat, rather than turn in circles.
+    // Nothing that a correct leader's message can meet with: leave it until the next heartbeat,
+    // rather than turn in circles.
     else if (progress.state.kind === "probe") progress.state = { kind: "probe", isWaiting: true };
   }
 
   /**
-   * T3: whether a member has less than it had acknowledged when the request was sent. Its answer proves that when its log ends before that, or does
-   * not agree there.
+   * T3: whether a member has less than it had acknowledged when the request was sent. Its answer
+   * proves that when its log ends before that, or does not agree there.
    */
   #hasLost(progress: Progress, { request, rejection, matchIndex = 0, lastIndex }: PeerAppendAnswer): boolean {
     if (progress.state.kind === "lost") return true;
@@ -196,7 +211,10 @@ export class Replication {
     if (progress?.state.kind === "replicate") progress.becomeProbe(progress.match + 1);
   }
 
-  /** Entries that {@link LogRead} asked for; none when they could not be read: trimmed meanwhile, or not now. */
+  /**
+   * Entries that {@link LogRead} asked for; none when they could not be read: trimmed meanwhile, or
+   * not now.
+   */
   entriesRead(to: string, entries: readonly Entry[]): void {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
@@ -224,13 +242,17 @@ export class Replication {
     if (outcome.kind === "installed") progress.matched(reached);
     if (progress.state.kind !== "snapshot") return;
     const isEnough = reached >= log.boundary.index;
-    // It needs a newer one. When the one that was sent is the newest that is known of, the file was older than it should be.
+    // It needs a newer one. When the one that was sent is the newest that is known of, the file was
+    // older than it should be.
     if (!isEnough && snapshot?.index === progress.state.index) this.#retryLater(progress);
     else if (isEnough && outcome.kind === "installed") progress.becomeReplicate();
     else progress.becomeProbe(reached + 1);
   }
 
-  /** Retries that come to nothing are spaced out: a follower that has no room, or a leader that has no good snapshot, will not have any a moment later. */
+  /**
+   * Retries that come to nothing are spaced out: a follower that has no room, or a leader that has
+   * no good snapshot, will not have any a moment later.
+   */
   #retryLater(progress: Progress): void {
     const { timing } = this.state;
     const ticks = timing.heartbeatTicks * 2 ** Math.min(progress.failedTransfers, 30);
@@ -250,13 +272,17 @@ export class Replication {
     // Less is the answer to something older, or of one that is installing a snapshot.
     if (progress.state.kind === "probe" && isProbed) this.#agreed(progress);
     if (progress.state.kind !== "snapshot") return;
-    // R14: however it got past the boundary, it goes on from there. One that would have had enough with the log waits for its snapshot.
+    // R14: however it got past the boundary, it goes on from there. One that would have had enough
+    // with the log waits for its snapshot.
     const { isChosen, index } = progress.state;
     if (progress.match >= (isChosen ? Math.max(index, log.boundary.index) : log.boundary.index))
       progress.becomeReplicate();
   }
 
-  /** It is known where the logs agree. Decides once how the follower gets what it lacks: until it has that, another look changes nothing. */
+  /**
+   * It is known where the logs agree. Decides once how the follower gets what it lacks: until it
+   * has that, another look changes nothing.
+   */
   #agreed(progress: Progress): void {
     if (progress.match >= progress.byLogUpTo) {
       if (this.#isSnapshotSmaller(progress.match)) {
@@ -269,8 +295,9 @@ export class Replication {
   }
 
   /**
-   * Whether the newest snapshot is less to send than the part of the log in its place. What follows the snapshot has to be sent either way,
-   * and loading a snapshot costs a follower about as much as applying a log of that size.
+   * Whether the newest snapshot is less to send than the part of the log in its place. What follows
+   * the snapshot has to be sent either way, and loading a snapshot costs a follower about as much
+   * as applying a log of that size.
    */
   #isSnapshotSmaller(match: number): boolean {
     const { snapshot } = this.state;
@@ -290,8 +317,9 @@ export class Replication {
   }
 
   /**
-   * The follower has an entry of conflictTerm at `prevIndex`, and of lower terms before conflictIndex; 0: its log is shorter. Where this
-   * leader's terms are above conflictTerm, the logs cannot agree; where they are below it, they cannot agree from conflictIndex on.
+   * The follower has an entry of conflictTerm at `prevIndex`, and of lower terms before
+   * conflictIndex; 0: its log is shorter. Where this leader's terms are above conflictTerm, the
+   * logs cannot agree; where they are below it, they cannot agree from conflictIndex on.
    */
   #nextAfter({ conflictTerm, conflictIndex }: Conflict, prevIndex: number): number {
     if (conflictTerm === 0) return conflictIndex;
@@ -309,7 +337,10 @@ export class Replication {
     }
   }
 
-  /** What to send next; undefined when it is something else than entries that are at hand: then that is seen to. */
+  /**
+   * What to send next; undefined when it is something else than entries that are at hand: then that
+   * is seen to.
+   */
   #nextEntries(progress: Progress): readonly Entry[] | undefined {
     const { log } = this.state;
     if (progress.next <= log.boundary.index) this.#sendSnapshot(progress);
@@ -360,8 +391,8 @@ export class Replication {
   }
 
   /**
-   * Without entries. Asks whether the logs agree up to where this leader believes, so that a loss is found out; or only whether the member is
-   * alive, when that lies in the trimmed range.
+   * Without entries. Asks whether the logs agree up to where this leader believes, so that a loss
+   * is found out; or only whether the member is alive, when that lies in the trimmed range.
    */
   #heartbeat(progress: Progress): void {
     const { boundary } = this.state.log;

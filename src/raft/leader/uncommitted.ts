@@ -1,6 +1,9 @@
 import { ENTRY_OVERHEAD_BYTES } from "../types.js";
 
-/** Sizes of the entries above the commit index that a leader appended: a queue that refuses rather than grow. */
+/**
+ * Sizes of the entries above the commit index that a leader appended: a queue that refuses rather
+ * than grow.
+ */
 export class Uncommitted {
   #entries: { readonly index: number; readonly bytes: number }[] = [];
   #bytes = 0;

@@ -1,8 +1,12 @@
 import type { LogPosition, Membership } from "../types.js";
 
-// The rules by which nodes without a cluster in common find out what they are to each other (T1, T2): pure, so that the simulator runs them, too.
+// The rules by which nodes without a cluster in common find out what they are to each other (T1,
+// T2): pure, so that the simulator runs them, too.
 
-/** The state that a cluster begins with when it is founded from a backup: a snapshot, known by its digest. */
+/**
+ * The state that a cluster begins with when it is founded from a backup: a snapshot, known by its
+ * digest.
+ */
 export interface Base extends LogPosition {
   /** SHA-256 of the snapshot file up to its trailer, in hexadecimal digits. */
   readonly sha256: string;
@@ -26,7 +30,10 @@ export interface Introduced {
 }
 
 export type Standing =
-  /** Its directory holds nothing but the base. `promised`: it takes part in the asker's cluster and in no other; durable. */
+  /**
+   * Its directory holds nothing but the base. `promised`: it takes part in the asker's cluster and
+   * in no other; durable.
+   */
   | { readonly kind: "new"; readonly promised: boolean }
   | {
       readonly kind: "member";
@@ -34,10 +41,15 @@ export type Standing =
       /** The newest membership that it knows to be committed. */
       readonly membership: Membership;
       readonly membershipIndex: number;
-      /** The leader as it knows it. The address is empty where the membership has none, as of a node that was founded alone on port 0. */
+      /**
+       * The leader as it knows it. The address is empty where the membership has none, as of a node
+       * that was founded alone on port 0.
+       */
       readonly leader: NamedAddress | undefined;
     }
-  /** It has lost data that it acknowledged (T3), and is about to come back as another incarnation. */
+  /**
+   * It has lost data that it acknowledged (T3), and is about to come back as another incarnation.
+   */
   | { readonly kind: "retired" };
 
 /** A node introduces itself to another one, and asks what that is. */
@@ -46,7 +58,9 @@ export interface Introduction {
   readonly receiver: string;
   readonly founders: readonly NamedAddress[];
   readonly base: Base | undefined;
-  /** The asker founds: its incarnation, the id of the cluster to come. Empty: it only wants to know. */
+  /**
+   * The asker founds: its incarnation, the id of the cluster to come. Empty: it only wants to know.
+   */
   readonly founder: string;
   readonly askPromise: boolean;
 }
@@ -59,7 +73,9 @@ export interface OwnFacts {
   /** None when it was told to join, or comes back after a loss: it founds nothing. */
   readonly founders: readonly NamedAddress[];
   readonly base: Base | undefined;
-  /** Whoever started it wants to see to a lost disk first: it must not come back as a new member. */
+  /**
+   * Whoever started it wants to see to a lost disk first: it must not come back as a new member.
+   */
   readonly refusesReturn: boolean;
   /** It has taken part in elections: a change of its cluster makes another incarnation of it. */
   readonly hasTerm: boolean;
@@ -86,8 +102,9 @@ export type PromiseDecision =
   | { readonly kind: "turn"; readonly turn: Turn };
 
 /**
- * Returns how a new node answers an introduction. It promises only to the founder that has asked last, of the same founders, with the same base:
- * two founders at work at the same time must not each get a promise of every other node.
+ * Returns how a new node answers an introduction. It promises only to the founder that has asked
+ * last, of the same founders, with the same base: two founders at work at the same time must not
+ * each get a promise of every other node.
  */
 export function promiseOf(own: OwnFacts, asked: Introduction, lastFounder: string | undefined): PromiseDecision {
   const { askPromise, founder, founders, base } = asked;
@@ -183,7 +200,10 @@ function towards(own: OwnFacts, members: readonly KnownCluster[]): NextStep {
   return { kind: "join", leader };
 }
 
-/** It founds nothing: the data of its cluster may be in a directory that was set aside, and nowhere else. */
+/**
+ * It founds nothing: the data of its cluster may be in a directory that was set aside, and nowhere
+ * else.
+ */
 function whyAlone({ name, clusterId }: OwnFacts, answers: Answers): string {
   const others = [...answers.keys()].join(", ");
   return `${name} belongs to cluster ${clusterId}, but ${others} know of no cluster: its data may be lost. Restore a snapshot of it; or, to begin an empty cluster, remove the data directory of ${name} and start it with --cluster`;

@@ -2,7 +2,10 @@ import { assert } from "../../base/assert.js";
 import { memberKey } from "../../base/ids.js";
 import type { IndexedMembership, Membership } from "../types.js";
 
-/** Bytes of a membership, as they stand in configuration entries. Injected, so that the core need not know the encoding. */
+/**
+ * Bytes of a membership, as they stand in configuration entries. Injected, so that the core need
+ * not know the encoding.
+ */
 export interface MembershipCodec {
   encode(members: Membership): Uint8Array;
   /** Throws when the bytes are not a membership. */
@@ -10,8 +13,9 @@ export interface MembershipCodec {
 }
 
 /**
- * The memberships of a log: the one in force at its boundary, and those set by configuration entries above it. A membership is in
- * force as soon as its entry is in the log (Raft section 6), and stays so when the entry is trimmed away (R10).
+ * The memberships of a log: the one in force at its boundary, and those set by configuration
+ * entries above it. A membership is in force as soon as its entry is in the log (Raft section 6),
+ * and stays so when the entry is trimmed away (R10).
  */
 export class MembershipHistory {
   /** Ascending by index; the first one is in force at the boundary. */

@@ -5,15 +5,19 @@ import type { Member, Membership } from "../types.js";
 export type CameBy = "cluster" | "join";
 
 /**
- * A change of the membership: one member at a time, so that any majority before it and any after it share a member (thesis section 4.1).
- * New members come as learners, which do not count while they catch up (section 4.2.1).
+ * A change of the membership: one member at a time, so that any majority before it and any after it
+ * share a member (thesis section 4.1). New members come as learners, which do not count while they
+ * catch up (section 4.2.1).
  */
 export type MembershipChange =
   | { readonly type: "add_learner"; readonly id: string; readonly address: string }
   | { readonly type: "promote"; readonly id: string }
   | { readonly type: "remove"; readonly id: string }
   | {
-      /** A directory comes into the cluster, or takes the place of the lost one that had its name (T1, T4). */
+      /**
+       * A directory comes into the cluster, or takes the place of the lost one that had its name
+       * (T1, T4).
+       */
       readonly type: "join";
       readonly id: string;
       readonly incarnation: string;
@@ -73,8 +77,9 @@ export function promoted(members: Membership, learner: Member): Membership {
 }
 
 /**
- * T1: a directory under a name that another one has takes its place in one entry, as a learner, once that one no longer answers. The
- * leader makes it a voter again if the other one was to vote (T4): so says the membership, not a disk that may be lost a second time.
+ * T1: a directory under a name that another one has takes its place in one entry, as a learner,
+ * once that one no longer answers. The leader makes it a voter again if the other one was to vote
+ * (T4): so says the membership, not a disk that may be lost a second time.
  */
 function joined(
   members: Membership,

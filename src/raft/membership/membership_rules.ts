@@ -3,9 +3,13 @@ import { idProblem, isId, isIncarnation, memberKey } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
 import type { Member, Membership, SnapshotMeta } from "../types.js";
 
-// The one validator of memberships (T5), whoever says them: a flag, a peer's entry, a snapshot's header, a file of this node.
+// The one validator of memberships (T5), whoever says them: a flag, a peer's entry, a snapshot's
+// header, a file of this node.
 
-/** Describes why no cluster has these members; undefined when one can. They must be in the order of their ids. */
+/**
+ * Describes why no cluster has these members; undefined when one can. They must be in the order of
+ * their ids.
+ */
 export function membersProblem(members: Membership): string | undefined {
   if (members.length > limits.members) {
     return `there are ${members.length} members; the limit members is ${limits.members}`;
@@ -43,9 +47,10 @@ export function snapshotProblem({ index, term, membership }: SnapshotMeta): stri
 }
 
 /**
- * Describes why no correct leader replaces `before` by `after`; undefined when one may. A leader changes one member at a time, so
- * that any majority before a change and any after it share a member (thesis section 4.1): it adds one, removes one, or changes
- * what is said of one, its role, its address, or which server it is. No members before means that they are not known here: then
+ * Describes why no correct leader replaces `before` by `after`; undefined when one may. A leader
+ * changes one member at a time, so that any majority before a change and any after it share a
+ * member (thesis section 4.1): it adds one, removes one, or changes what is said of one, its role,
+ * its address, or which server it is. No members before means that they are not known here: then
  * only `after` itself is judged.
  */
 export function changeProblem(before: Membership, after: Membership): string | undefined {

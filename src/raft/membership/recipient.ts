@@ -18,8 +18,9 @@ export type Misdirection =
     };
 
 /**
- * Returns why a member's message is not meant for this node; undefined when it is. What was meant for another cluster, or for the directory that had
- * this name before, must change nothing here, not even the term (T1).
+ * Returns why a member's message is not meant for this node; undefined when it is. What was meant
+ * for another cluster, or for the directory that had this name before, must change nothing here,
+ * not even the term (T1).
  */
 export function misdirected(meant: Recipient, own: Recipient): Misdirection | undefined {
   if (own.clusterId === "") return { isNew: true };

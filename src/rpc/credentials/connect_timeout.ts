@@ -3,8 +3,9 @@ import type * as grpc from "@grpc/grpc-js";
 import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 
 /**
- * Credentials that bound how long a connection may take to come about. grpc-js itself waits without end, for the TCP handshake as for the
- * server's first HTTP/2 frame: an attempt that begins while a link is cut or a process stands still would outlast that by minutes, or for ever.
+ * Credentials that bound how long a connection may take to come about. grpc-js itself waits without
+ * end, for the TCP handshake as for the server's first HTTP/2 frame: an attempt that begins while a
+ * link is cut or a process stands still would outlast that by minutes, or for ever.
  */
 export class TimedCredentials extends WrappedCredentials {
   constructor(
@@ -30,7 +31,10 @@ export class TimedCredentials extends WrappedCredentials {
   }
 }
 
-/** Connects and hangs up: whether the address takes connections is known in time, and nothing is left of an attempt that is not answered. */
+/**
+ * Connects and hangs up: whether the address takes connections is known in time, and nothing is
+ * left of an attempt that is not answered.
+ */
 function knock(address: string, timeoutMs: number): Promise<void> {
   const colon = address.lastIndexOf(":");
   const host = address.slice(0, colon).replace(/^\[|\]$/g, "");

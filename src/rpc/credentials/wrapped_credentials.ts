@@ -2,7 +2,10 @@ import * as grpc from "@grpc/grpc-js";
 
 export type Connector = grpc.experimental.SecureConnector;
 
-/** Credentials that do as others do, but for how they connect. The hooks of a connector are the only places where grpc-js lets a client in. */
+/**
+ * Credentials that do as others do, but for how they connect. The hooks of a connector are the only
+ * places where grpc-js lets a client in.
+ */
 export abstract class WrappedCredentials extends grpc.ChannelCredentials {
   constructor(private readonly inner: grpc.ChannelCredentials) {
     super();

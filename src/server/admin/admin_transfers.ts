@@ -14,7 +14,10 @@ export function transfersOf(node: ServedNode): TransferInit[] {
   return [...node.transfers.map(outgoing), ...(transfer === undefined ? [] : [incoming(transfer)])];
 }
 
-/** Ends the transfer with this id. @throws CairnError NOT_FOUND; FAILED_PRECONDITION when it is being installed here */
+/**
+ * Ends the transfer with this id.
+ * @throws CairnError NOT_FOUND; FAILED_PRECONDITION when it is being installed here
+ */
 export async function cancelTransfer(node: ServedNode, id: string): Promise<void> {
   const { transfer } = node.inbox;
   const sent = node.transfers.find((each) => idOfOutgoing(each) === id);

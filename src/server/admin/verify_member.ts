@@ -19,7 +19,10 @@ export interface Comparable {
   standing(signal: AbortSignal): Promise<Standing>;
   /** Waits until it has applied `index`, for up to `ms`; where it stands then. */
   appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing>;
-  /** Returns when it has a snapshot at an index, or a newer one. @throws OUT_OF_RANGE when it can have none there */
+  /**
+   * Returns when it has a snapshot at an index, or a newer one.
+   * @throws OUT_OF_RANGE when it can have none there
+   */
   takeSnapshot(index: number, signal: AbortSignal): Promise<void>;
   /** Digest of the snapshot at an index; undefined when there is none. */
   digestAt(index: number, signal: AbortSignal): Promise<Uint8Array | undefined>;
@@ -88,7 +91,10 @@ export class There implements Comparable {
     return this.standing(signal);
   }
 
-  /** A snapshot takes as long as the state is large, so this waits for as long as the member answers at all. */
+  /**
+   * A snapshot takes as long as the state is large, so this waits for as long as the member answers
+   * at all.
+   */
   async takeSnapshot(index: number, signal: AbortSignal): Promise<void> {
     const silent = new AbortController();
     const look = setInterval(() => {

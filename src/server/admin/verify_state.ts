@@ -9,13 +9,16 @@ import { type Comparable, Here, type Standing, There } from "./verify_member.js"
 
 type MemberDigest = MessageInitShape<typeof MemberDigestSchema>;
 
-/** What became of a member's part. `moved`: it has no state at that index any more, but a newer one. */
+/**
+ * What became of a member's part. `moved`: it has no state at that index any more, but a newer one.
+ */
 type Outcome = { readonly sha256: Uint8Array } | { readonly error: CairnError } | { readonly moved: CairnError };
 
 /**
- * Compares the members' states by the digests of their snapshots at one index. The index is one that is committed, and above every
- * snapshot that is there: a file that was written before would say nothing of the state that a member has now. A member that has applied more by
- * then builds the state at the index from its snapshot and its log.
+ * Compares the members' states by the digests of their snapshots at one index. The index is one
+ * that is committed, and above every snapshot that is there: a file that was written before would
+ * say nothing of the state that a member has now. A member that has applied more by then builds the
+ * state at the index from its snapshot and its log.
  */
 export class StateComparison {
   readonly #members = new Map<string, There>();
@@ -23,7 +26,10 @@ export class StateComparison {
   constructor(
     private readonly node: ServedNode,
     private readonly machine: Pick<MachineServices, "advance">,
-    /** host:port at which members are to be reached from here, where that is not what the membership says. */
+    /**
+     * host:port at which members are to be reached from here, where that is not what the membership
+     * says.
+     */
     private readonly addresses: Readonly<Record<string, string>> = {},
   ) {}
 
@@ -31,7 +37,8 @@ export class StateComparison {
   async run(signal: AbortSignal): Promise<MessageInitShape<typeof VerifyStateResponseSchema>> {
     for (let attempt = 1; ; attempt++) {
       const { index, outcomes } = await this.#attempt(signal);
-      // One that has gone on to a newer snapshot meanwhile must be compared at a newer index, together with all others.
+      // One that has gone on to a newer snapshot meanwhile must be compared at a newer index,
+      // together with all others.
       const hasMoved = [...outcomes.values()].some((outcome) => "moved" in outcome);
       if (!hasMoved || attempt === limits.verifyAttempts) return answerOf(index, outcomes);
     }
@@ -74,8 +81,9 @@ export class StateComparison {
   }
 
   /**
-   * Has the cluster commit something that changes nothing, so that there is an index that no snapshot is at yet. Without a leader that is not to
-   * be had, and what there is can be compared all the same.
+   * Has the cluster commit something that changes nothing, so that there is an index that no
+   * snapshot is at yet. Without a leader that is not to be had, and what there is can be compared
+   * all the same.
    */
   async #advance(signal: AbortSignal): Promise<void> {
     const { leader, membership } = this.node.raft;
@@ -139,7 +147,10 @@ async function waitApplied(member: Comparable, index: number, signal: AbortSigna
   }
 }
 
-/** An error that is the member's, to be told along with the others' digests. Throws when it is the caller who has given up. */
+/**
+ * An error that is the member's, to be told along with the others' digests. Throws when it is the
+ * caller who has given up.
+ */
 function reported(error: unknown, signal: AbortSignal): CairnError {
   if (signal.aborted) throw error;
   return CairnError.from(error);

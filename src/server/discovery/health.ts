@@ -4,11 +4,17 @@ import { HealthImplementation, service } from "grpc-health-check";
 /** Definition of grpc.health.v1.Health, with the file that declares it. */
 export const healthService = service as unknown as grpc.ServiceDefinition;
 
-/** The health service: what load balancers and `grpc_health_probe` ask. Services that were never named are unknown to it. */
+/**
+ * The health service: what load balancers and `grpc_health_probe` ask. Services that were never
+ * named are unknown to it.
+ */
 export class Health {
   readonly #implementation: HealthImplementation;
 
-  /** `services`: full names, such as cairn.v1.KeyValueService; "" is the whole server. All start as not serving. */
+  /**
+   * `services`: full names, such as cairn.v1.KeyValueService; "" is the whole server. All start as
+   * not serving.
+   */
   constructor(services: readonly string[]) {
     this.#implementation = new HealthImplementation(
       Object.fromEntries(services.map((name) => [name, "NOT_SERVING" as const])),

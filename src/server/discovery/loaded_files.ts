@@ -3,9 +3,10 @@ import { type DescriptorProto, type FileDescriptorProto, FileDescriptorProtoSche
 import type * as grpc from "@grpc/grpc-js";
 
 /**
- * The encoded files of a service that proto-loader has loaded, as a protobuf compiler would have written them. proto-loader's own
- * are not quite valid: names of types are relative, and the types of map entries are named after the map. Strict clients, such as
- * `buf curl`, refuse all services of such a file. Each of these files declares all that it uses.
+ * The encoded files of a service that proto-loader has loaded, as a protobuf compiler would have
+ * written them. proto-loader's own are not quite valid: names of types are relative, and the types
+ * of map entries are named after the map. Strict clients, such as `buf curl`, refuse all services
+ * of such a file. Each of these files declares all that it uses.
  */
 export function filesOfLoadedService(definition: grpc.ServiceDefinition): Buffer[] {
   return Object.values(definition).flatMap((method) => {
@@ -56,7 +57,10 @@ function makeNamesAbsolute(file: FileDescriptorProto): void {
   });
 }
 
-/** Looks a name up from the innermost scope outwards, as the language does; leaves alone what is not found. */
+/**
+ * Looks a name up from the innermost scope outwards, as the language does; leaves alone what is not
+ * found.
+ */
 function absolute(name: string, from: string, declared: ReadonlySet<string>): string {
   if (name === "" || name.startsWith(".")) return name;
   for (let scope = from; scope !== ""; scope = scope.slice(0, scope.lastIndexOf("."))) {

@@ -5,8 +5,9 @@ import { ReflectionService } from "@grpc/reflection";
 import { filesOfLoadedService } from "./loaded_files.js";
 
 /**
- * Adds grpc.reflection.v1 and v1alpha to a server, so that grpcurl can list and describe its services without .proto files: the given
- * ones and reflection itself. `others` are services that another library defines, such as the health service.
+ * Adds grpc.reflection.v1 and v1alpha to a server, so that grpcurl can list and describe its
+ * services without .proto files: the given ones and reflection itself. `others` are services that
+ * another library defines, such as the health service.
  *
  * Loads a second protobuf library: import this file only where reflection is wanted.
  */

@@ -33,7 +33,10 @@ export interface WriteIdentity extends SessionIdentity {
 
 /** An answer that may be sent. */
 export interface PendingAnswer {
-  /** Makes it. A read is carried out here and not before, so that values that wait for a slow client take no memory. */
+  /**
+   * Makes it. A read is carried out here and not before, so that values that wait for a slow client
+   * take no memory.
+   */
   take(): SessionAnswer;
 }
 
@@ -43,7 +46,10 @@ interface Write {
   readonly answerOf: (result: CommandResult) => Answer;
 }
 
-/** Carries out the calls of one Session stream. Each gets its answer through `onAnswer`, once, whatever happens. */
+/**
+ * Carries out the calls of one Session stream. Each gets its answer through `onAnswer`, once,
+ * whatever happens.
+ */
 export class SessionCalls {
   constructor(
     private readonly node: KeyValueNode,
@@ -52,7 +58,9 @@ export class SessionCalls {
     private readonly onAnswer: (answer: PendingAnswer) => void,
   ) {}
 
-  /** Starts the calls of one message. Its writes are proposed in their order before this returns. */
+  /**
+   * Starts the calls of one message. Its writes are proposed in their order before this returns.
+   */
   start(calls: readonly SessionCall[], session: WriteIdentity): void {
     const reads: SessionCall[] = [];
     for (const call of calls) {

@@ -33,7 +33,10 @@ export class Sessions {
   }
 }
 
-/** One stream: reads calls, up to a number whose answers are not sent yet, and gathers the answers that are ready. */
+/**
+ * One stream: reads calls, up to a number whose answers are not sent yet, and gathers the answers
+ * that are ready.
+ */
 class SessionStream {
   readonly #requests: AsyncIterator<SessionRequest>;
   readonly #calls: SessionCalls;
@@ -64,7 +67,10 @@ class SessionStream {
     });
   }
 
-  /** The stream of responses; ends when there are no more calls and all are answered, or nobody reads it. */
+  /**
+   * The stream of responses; ends when there are no more calls and all are answered, or nobody
+   * reads it.
+   */
   async *responses(): AsyncGenerator<Response, void, undefined> {
     const onAbort = () => this.stopReading();
     this.signal.addEventListener("abort", onAbort, { once: true });
@@ -120,7 +126,9 @@ class SessionStream {
     }
   }
 
-  /** Starts the calls of a message: at once when there is room for all of them, else as room comes. */
+  /**
+   * Starts the calls of a message: at once when there is room for all of them, else as room comes.
+   */
   async #start({ calls, acknowledgedThrough, since }: SessionRequest, { clientId }: SessionIdentity): Promise<void> {
     const most = limits.sessionCallsInFlight;
     for (let at = 0; at < calls.length; at += most) {

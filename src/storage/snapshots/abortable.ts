@@ -6,8 +6,8 @@ export function checkNotAborted(signal: AbortSignal | undefined): void {
 }
 
 /**
- * The pieces of `source`, and what it returns, until the signal is set, which throws CANCELLED at once, even while `source` is still busy
- * with the next piece.
+ * The pieces of `source`, and what it returns, until the signal is set, which throws CANCELLED at
+ * once, even while `source` is still busy with the next piece.
  */
 export async function* abortable<Piece, Result>(
   source: AsyncIterable<Piece, Result, void>,
@@ -22,7 +22,8 @@ export async function* abortable<Piece, Result>(
       yield step.value;
     }
   } finally {
-    // A source that is busy, perhaps for ever, cleans up when it comes to that; nobody waits for it.
+    // A source that is busy, perhaps for ever, cleans up when it comes to that; nobody waits for
+    // it.
     const closing = Promise.resolve(iterator.return?.());
     if (signal.aborted) closing.catch(() => undefined);
     else await closing;

@@ -5,15 +5,19 @@ import type { File, FileSystem } from "../../system/fs.js";
 import { nameOf } from "./inspect.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
-/** A piece of a snapshot file, and the payload chunks that it completes. Both are valid until the next one is asked for. */
+/**
+ * A piece of a snapshot file, and the payload chunks that it completes. Both are valid until the
+ * next one is asked for.
+ */
 export interface VerifiedPiece {
   readonly bytes: Uint8Array;
   readonly chunks: readonly Uint8Array[];
 }
 
 /**
- * Reads a snapshot file from its start in pieces of `pieceBytes`, verifying on the way: throws CORRUPT before it hands out a piece
- * in which something is wrong. The whole is verified when the last piece is handed out.
+ * Reads a snapshot file from its start in pieces of `pieceBytes`, verifying on the way: throws
+ * CORRUPT before it hands out a piece in which something is wrong. The whole is verified when the
+ * last piece is handed out.
  */
 export async function* readVerified(
   fs: FileSystem,
@@ -30,8 +34,9 @@ export async function* readVerified(
 }
 
 /**
- * Reads a snapshot file from `offset` to its end in pieces of `pieceBytes`; reads one piece ahead. A piece is valid until the next one
- * is asked for. Throws NOT_FOUND when the file is gone, CORRUPT when it has not the size it should have. Contents are not checked.
+ * Reads a snapshot file from `offset` to its end in pieces of `pieceBytes`; reads one piece ahead.
+ * A piece is valid until the next one is asked for. Throws NOT_FOUND when the file is gone, CORRUPT
+ * when it has not the size it should have. Contents are not checked.
  */
 export async function* readPieces(
   fs: FileSystem,
@@ -70,7 +75,10 @@ async function* readAhead(file: File, info: SnapshotInfo, offset: number, pieceB
   }
 }
 
-/** Starts a read; empty at the end of the file. Its failure is no unhandled rejection before it is awaited. */
+/**
+ * Starts a read; empty at the end of the file. Its failure is no unhandled rejection before it is
+ * awaited.
+ */
 function read(file: File, info: SnapshotInfo, buffer: Buffer, at: number): Promise<Buffer> {
   const wanted = buffer.subarray(0, info.fileBytes - at);
   const reading = readFully(file, info, wanted, at);

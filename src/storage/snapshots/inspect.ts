@@ -21,8 +21,9 @@ import { parseSnapshotFileName } from "./file_names.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
 /**
- * Reads what a snapshot file says of itself: its header and trailer, each checked by its CRC32, and the size that they imply. The
- * payload is not read. Throws CORRUPT for a file that is damaged or misnamed, WRONG_CLUSTER for another cluster's.
+ * Reads what a snapshot file says of itself: its header and trailer, each checked by its CRC32, and
+ * the size that they imply. The payload is not read. Throws CORRUPT for a file that is damaged or
+ * misnamed, WRONG_CLUSTER for another cluster's.
  */
 export async function inspectSnapshot(fs: FileSystem, path: string, owner: SnapshotOwner): Promise<SnapshotInfo> {
   const file = await fs.open(path, "read");
@@ -33,7 +34,10 @@ export async function inspectSnapshot(fs: FileSystem, path: string, owner: Snaps
   }
 }
 
-/** Reads what the header of a snapshot file says; undefined when it is damaged, misnamed or another cluster's. */
+/**
+ * Reads what the header of a snapshot file says; undefined when it is damaged, misnamed or another
+ * cluster's.
+ */
 export async function inspectHeader(
   fs: FileSystem,
   path: string,
@@ -86,15 +90,18 @@ async function headerOf(
   return { header, headerBytes };
 }
 
-/** Whose snapshots a store takes: those of its cluster, and the one that the cluster began with, which names no cluster that there is. */
+/**
+ * Whose snapshots a store takes: those of its cluster, and the one that the cluster began with,
+ * which names no cluster that there is.
+ */
 export interface SnapshotOwner {
   readonly clusterId: string;
   readonly base?: Base | undefined;
 }
 
 /**
- * Throws WRONG_CLUSTER unless the header names this cluster, or the file is the one that the cluster began with; CORRUPT for one without
- * members that is not that one.
+ * Throws WRONG_CLUSTER unless the header names this cluster, or the file is the one that the
+ * cluster began with; CORRUPT for one without members that is not that one.
  */
 export function checkCluster(
   name: string,

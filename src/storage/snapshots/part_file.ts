@@ -4,8 +4,9 @@ import { limits } from "../../base/limits.js";
 import type { File, FileSystem } from "../../system/fs.js";
 
 /**
- * A snapshot file that is being written under a name that says so. Gathers what is appended into writes of limits.snapshotWriteBytes;
- * one buffer is being written while the next one fills. Memory: two such buffers.
+ * A snapshot file that is being written under a name that says so. Gathers what is appended into
+ * writes of limits.snapshotWriteBytes; one buffer is being written while the next one fills.
+ * Memory: two such buffers.
  */
 export class PartFile {
   readonly path: string;
@@ -34,8 +35,8 @@ export class PartFile {
   }
 
   /**
-   * Creates the file, in place of one that was left behind. `onReleased` is called once nothing here uses its name any more, and told whether there
-   * is a file of that name.
+   * Creates the file, in place of one that was left behind. `onReleased` is called once nothing
+   * here uses its name any more, and told whether there is a file of that name.
    */
   static async create(fs: FileSystem, path: string, onReleased: OnReleased): Promise<PartFile> {
     if (await fs.exists(path)) await fs.unlink(path);
@@ -55,8 +56,9 @@ export class PartFile {
   }
 
   /**
-   * Opens one that was kept. Say with {@link goOnAt} how much of it is of use. `isProven`: all of it was synced; the disk may lack what
-   * another process has left, though it is read back from memory.
+   * Opens one that was kept. Say with {@link goOnAt} how much of it is of use. `isProven`: all of
+   * it was synced; the disk may lack what another process has left, though it is read back from
+   * memory.
    */
   static async reopen(fs: FileSystem, path: string, onReleased: OnReleased, isProven: boolean): Promise<PartFile> {
     const part = new PartFile(fs, path, await fs.open(path, "update"), onReleased);
@@ -71,8 +73,9 @@ export class PartFile {
   }
 
   /**
-   * The first `bytes` bytes that an earlier use has left, or fewer, in pieces that are valid until the next one is asked for. Where they are
-   * not proven to be on the disk, each is written again: a sync that failed has marked its pages clean, and the next one would pass them over.
+   * The first `bytes` bytes that an earlier use has left, or fewer, in pieces that are valid until
+   * the next one is asked for. Where they are not proven to be on the disk, each is written again:
+   * a sync that failed has marked its pages clean, and the next one would pass them over.
    */
   async *leftOver(bytes: number): AsyncGenerator<Uint8Array, void, void> {
     const file = this.#file!;
@@ -86,14 +89,20 @@ export class PartFile {
     }
   }
 
-  /** Cuts off what lies behind the first `bytes` bytes: what is appended goes there. To be called before that. */
+  /**
+   * Cuts off what lies behind the first `bytes` bytes: what is appended goes there. To be called
+   * before that.
+   */
   async goOnAt(bytes: number): Promise<void> {
     if ((await this.#file!.size()) !== bytes) await this.#file!.truncate(bytes);
     this.#position = bytes;
     this.#isLeftOver = false;
   }
 
-  /** Takes the next bytes; they may be reused on return. An error of an earlier write may come out here. */
+  /**
+   * Takes the next bytes; they may be reused on return. An error of an earlier write may come out
+   * here.
+   */
   async append(bytes: Uint8Array): Promise<void> {
     for (let rest = bytes; rest.byteLength > 0; ) {
       const taken = Math.min(rest.byteLength, this.#filling.byteLength - this.#filled);
@@ -118,15 +127,18 @@ export class PartFile {
     await this.#close();
   }
 
-  /** Gives the sealed file its final name, in place of what has that name. Durable once the directory is synced. */
+  /**
+   * Gives the sealed file its final name, in place of what has that name. Durable once the
+   * directory is synced.
+   */
   async rename(path: string): Promise<void> {
     await this.#fs.rename(this.path, path);
     this.#release(false);
   }
 
   /**
-   * Leaves the file for later, with all that was appended, durably; never throws. One that cannot be written is removed: whether all of it is
-   * on the disk is not known.
+   * Leaves the file for later, with all that was appended, durably; never throws. One that cannot
+   * be written is removed: whether all of it is on the disk is not known.
    */
   async keep(): Promise<void> {
     if (this.#released) return;
@@ -142,10 +154,14 @@ export class PartFile {
     }
   }
 
-  /** Removes the file; never throws. A file that cannot be removed goes when the store is opened next. */
+  /**
+   * Removes the file; never throws. A file that cannot be removed goes when the store is opened
+   * next.
+   */
   async remove(): Promise<void> {
     if (this.#released) return;
-    // A write under way would fail on a closed descriptor, or hit a file that has the same descriptor by then.
+    // A write under way would fail on a closed descriptor, or hit a file that has the same
+    // descriptor by then.
     await Promise.allSettled([this.#writing, this.#syncing]);
     await this.#close().catch(() => undefined);
     await this.#fs.unlink(this.path).catch(() => undefined);

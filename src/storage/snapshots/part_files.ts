@@ -8,8 +8,8 @@ import { type OnReleased, PartFile } from "./part_file.js";
 import type { SnapshotOffer, StoreLogger } from "./snapshot_info.js";
 
 /**
- * The part files of a snapshot directory: those that are being written, and at most one that a transfer has left, for the next offer of the same
- * snapshot to go on with.
+ * The part files of a snapshot directory: those that are being written, and at most one that a
+ * transfer has left, for the next offer of the same snapshot to go on with.
  */
 export class PartFiles {
   readonly #fs: FileSystem;
@@ -17,7 +17,10 @@ export class PartFiles {
   readonly #logger: StoreLogger | undefined;
   /** Names of those that are being written. */
   readonly #inUse = new Set<string>();
-  /** Names of those that transfers have left, and whether this process has synced all that they hold. */
+  /**
+   * Names of those that transfers have left, and whether this process has synced all that they
+   * hold.
+   */
   readonly #left = new Map<string, boolean>();
   /** A name must not be taken while the file of that name is being removed. */
   readonly #turns = new Serial();
@@ -33,7 +36,10 @@ export class PartFiles {
     return this.#claiming(partFileName(position), (path, onReleased) => PartFile.create(this.#fs, path, onReleased));
   }
 
-  /** For a snapshot that is offered: what was left of it, or a new file, in place of what was left of any other. Throws BUSY. */
+  /**
+   * For a snapshot that is offered: what was left of it, or a new file, in place of what was left
+   * of any other. Throws BUSY.
+   */
   open(offer: SnapshotOffer): Promise<PartFile> {
     const name = partFileName(offer, offer.sha256);
     return this.#claiming(name, async (path, onReleased) => {
@@ -57,7 +63,10 @@ export class PartFiles {
     }
   }
 
-  /** A snapshot at `index` is there: what was left of others up to that one is worth nothing any more. */
+  /**
+   * A snapshot at `index` is there: what was left of others up to that one is worth nothing any
+   * more.
+   */
   removeUpTo(index: number): Promise<void> {
     return this.#turns.run(async () => {
       for (const name of this.#left.keys()) {
@@ -66,7 +75,10 @@ export class PartFiles {
     });
   }
 
-  /** When the directory is opened: removes all of `names` but the received one that has come furthest, if that is above `newestIndex`. */
+  /**
+   * When the directory is opened: removes all of `names` but the received one that has come
+   * furthest, if that is above `newestIndex`.
+   */
   async tidy(names: readonly string[], newestIndex: number): Promise<void> {
     const received = names.filter((name) => (parseReceivedPartName(name)?.index ?? 0) > newestIndex).sort();
     const kept = received.at(-1);

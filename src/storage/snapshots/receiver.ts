@@ -37,9 +37,10 @@ export function checkOffer({ index, term, fileBytes, sha256 }: SnapshotOffer): v
 }
 
 /**
- * Takes a snapshot file from another node, verifying every piece before it goes to disk. Any error ends the transfer; later calls throw the
- * same error. What was received is kept for the next transfer of the same snapshot, if that can go on with it; else the file is removed.
- * Calls may overlap: they are carried out one after the other.
+ * Takes a snapshot file from another node, verifying every piece before it goes to disk. Any error
+ * ends the transfer; later calls throw the same error. What was received is kept for the next
+ * transfer of the same snapshot, if that can go on with it; else the file is removed. Calls may
+ * overlap: they are carried out one after the other.
  */
 export class SnapshotReceiver {
   readonly #offer: SnapshotOffer;
@@ -63,14 +64,18 @@ export class SnapshotReceiver {
     this.#parser = this.#newParser();
   }
 
-  /** How much of the file was received and checked: where the next bytes belong. Not durable before {@link finish}. */
+  /**
+   * How much of the file was received and checked: where the next bytes belong. Not durable before
+   * {@link finish}.
+   */
   get offset(): number {
     return this.#offset;
   }
 
   /**
-   * Goes on with what an earlier transfer has left, up to the last chunk that is whole and good: what lies behind it may be torn. The trailer
-   * is received again in any case, so that each transfer has an end. Call it first. Throws CANCELLED when the signal is set or it is aborted.
+   * Goes on with what an earlier transfer has left, up to the last chunk that is whole and good:
+   * what lies behind it may be torn. The trailer is received again in any case, so that each
+   * transfer has an end. Call it first. Throws CANCELLED when the signal is set or it is aborted.
    */
   resume(signal?: AbortSignal): Promise<void> {
     return this.#run(async () => {
@@ -84,9 +89,11 @@ export class SnapshotReceiver {
   }
 
   /**
-   * Takes the bytes at `offset`, which must be {@link offset}. They must not change until the promise is settled. Throws
-   * INVALID_ARGUMENT for another offset, for more bytes than were offered and for another index or term, WRONG_CLUSTER, CORRUPT for
-   * bytes that are not as they were written and for a payload that is not this state machine's, DISK_FULL, and the file system's errors.
+   * Takes the bytes at `offset`, which must be {@link offset}. They must not change until the
+   * promise is settled. Throws INVALID_ARGUMENT for another offset, for more bytes than were
+   * offered and for another index or term, WRONG_CLUSTER, CORRUPT for bytes that are not as they
+   * were written and for a payload that is not this state machine's, DISK_FULL, and the file
+   * system's errors.
    */
   write(offset: number, data: Uint8Array): Promise<void> {
     return this.#run(async () => {
@@ -97,7 +104,10 @@ export class SnapshotReceiver {
     });
   }
 
-  /** Call it after the last byte. The whole file is verified and its bytes are durable on return; it is not published. An error removes it. */
+  /**
+   * Call it after the last byte. The whole file is verified and its bytes are durable on return; it
+   * is not published. An error removes it.
+   */
   finish(): Promise<StagedSnapshot> {
     return this.#run(async () => {
       this.#isWorthless = true;
@@ -142,7 +152,8 @@ export class SnapshotReceiver {
     } catch (error) {
       const { code } = CairnError.from(error);
       if (code === "CANCELLED") throw error;
-      // Another snapshot's, or not this machine's. Anything else, damage or a place that the disk cannot read, is where it is cut off.
+      // Another snapshot's, or not this machine's. Anything else, damage or a place that the disk
+      // cannot read, is where it is cut off.
       if (this.#header === undefined || this.#isWorthless) return false;
     }
     return this.#parser.verifiedBytes > 0 && !this.#parser.done;

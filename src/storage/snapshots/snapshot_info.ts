@@ -5,13 +5,19 @@ export interface SnapshotInfo extends SnapshotMeta {
   /** Size of the state machine's payload. */
   readonly payloadBytes: number;
   readonly fileBytes: number;
-  /** SHA-256 of the file up to its trailer: 32 bytes. Equal on every replica that wrote a snapshot at this index. */
+  /**
+   * SHA-256 of the file up to its trailer: 32 bytes. Equal on every replica that wrote a snapshot
+   * at this index.
+   */
   readonly sha256: Uint8Array;
   /** Absolute path of the file. */
   readonly path: string;
 }
 
-/** A file that is named like a snapshot and must not be used. It is kept for whoever wants to find out why. */
+/**
+ * A file that is named like a snapshot and must not be used. It is kept for whoever wants to find
+ * out why.
+ */
 export interface DamagedSnapshot {
   readonly path: string;
   readonly reason: string;

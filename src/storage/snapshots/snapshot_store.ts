@@ -28,15 +28,19 @@ export interface SnapshotStoreOptions {
   readonly clusterId: string;
   /** What the cluster began with: accepted by its digest, whatever cluster it names. */
   readonly base?: Base | undefined;
-  /** Checks the payloads of snapshots that are received. Left out: a state machine's affair when it loads them. */
+  /**
+   * Checks the payloads of snapshots that are received. Left out: a state machine's affair when it
+   * loads them.
+   */
   readonly checkPayload?: PayloadChecker | undefined;
   /** Told of what an operator may want to know: files removed, damage found. */
   readonly logger?: StoreLogger;
 }
 
 /**
- * The snapshots of one node: a directory of immutable, verified files. A file is one of its snapshots from when it has its final name,
- * durably, until it is found damaged or retention removes it. Any number of calls may run at the same time.
+ * The snapshots of one node: a directory of immutable, verified files. A file is one of its
+ * snapshots from when it has its final name, durably, until it is found damaged or retention
+ * removes it. Any number of calls may run at the same time.
  */
 export class SnapshotStore {
   readonly #fs: FileSystem;
@@ -61,8 +65,9 @@ export class SnapshotStore {
   }
 
   /**
-   * Opens a directory: removes what was left half-written, except one received part that {@link receive} may go on with, and looks at the
-   * header and trailer of every snapshot. Payloads are not read; see {@link verify}.
+   * Opens a directory: removes what was left half-written, except one received part that {@link
+   * receive} may go on with, and looks at the header and trailer of every snapshot. Payloads are
+   * not read; see {@link verify}.
    */
   static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
     const store = new SnapshotStore(options);
@@ -85,15 +90,19 @@ export class SnapshotStore {
     return this.#catalog.snapshots[0];
   }
 
-  /** Files found damaged, when the store was opened or since. They are kept until the same snapshot is published again. */
+  /**
+   * Files found damaged, when the store was opened or since. They are kept until the same snapshot
+   * is published again.
+   */
   damaged(): readonly DamagedSnapshot[] {
     return this.#catalog.damaged;
   }
 
   /**
-   * Writes a snapshot and publishes it: it is durable on return. Any error, the payload's own included, leaves the store as it was.
-   * Throws DISK_FULL; CANCELLED when the signal is set before it is published; BUSY when one at this index and term is being written;
-   * CORRUPT when the store has a snapshot of this index and term with another digest; STORAGE_FAILED.
+   * Writes a snapshot and publishes it: it is durable on return. Any error, the payload's own
+   * included, leaves the store as it was. Throws DISK_FULL; CANCELLED when the signal is set before
+   * it is published; BUSY when one at this index and term is being written; CORRUPT when the store
+   * has a snapshot of this index and term with another digest; STORAGE_FAILED.
    */
   async write(
     meta: SnapshotMeta,
@@ -103,7 +112,10 @@ export class SnapshotStore {
     return this.writeEncoded(meta, (header) => encodeSnapshot(header, payload), options);
   }
 
-  /** The same with a file that comes encoded already: `encode` must do as {@link encodeSnapshot} does. Called once. */
+  /**
+   * The same with a file that comes encoded already: `encode` must do as {@link encodeSnapshot}
+   * does. Called once.
+   */
   async writeEncoded(
     meta: SnapshotMeta,
     encode: (header: SnapshotHeader) => AsyncGenerator<Uint8Array, SnapshotMeasure, void>,
@@ -126,10 +138,13 @@ export class SnapshotStore {
   }
 
   /**
-   * Starts to take a snapshot file from another node, or goes on: what an earlier transfer of the same snapshot has left is verified, which
-   * takes a second for some hundred MB, and {@link SnapshotReceiver.offset} says where the next bytes belong. What was left of another snapshot
-   * is removed. What the store's `checkPayload` refuses is not received. Throws INVALID_ARGUMENT for a bad offer, BUSY when the same snapshot is being received already: abort that transfer first;
-   * CANCELLED when the signal is set before it is verified; DISK_FULL when there is no room for the rest of it.
+   * Starts to take a snapshot file from another node, or goes on: what an earlier transfer of the
+   * same snapshot has left is verified, which takes a second for some hundred MB, and {@link
+   * SnapshotReceiver.offset} says where the next bytes belong. What was left of another snapshot is
+   * removed. What the store's `checkPayload` refuses is not received. Throws INVALID_ARGUMENT for a
+   * bad offer, BUSY when the same snapshot is being received already: abort that transfer first;
+   * CANCELLED when the signal is set before it is verified; DISK_FULL when there is no room for the
+   * rest of it.
    */
   async receive(offer: SnapshotOffer, options: { readonly signal?: AbortSignal } = {}): Promise<SnapshotReceiver> {
     checkOffer(offer);
@@ -151,7 +166,10 @@ export class SnapshotStore {
     }
   }
 
-  /** Bytes that a transfer of this snapshot has left, for {@link receive} to go on with as far as they are good. */
+  /**
+   * Bytes that a transfer of this snapshot has left, for {@link receive} to go on with as far as
+   * they are good.
+   */
   async receivedBytes(offer: SnapshotOffer): Promise<number> {
     checkOffer(offer);
     return this.#parts.bytesOf(offer);
@@ -163,8 +181,9 @@ export class SnapshotStore {
   }
 
   /**
-   * The payload's chunks, read with constant memory. A chunk is valid until the next one is asked for. The payload is good only when
-   * the iteration has ended: it throws CORRUPT at any point up to its end. NOT_FOUND when retention has removed the file.
+   * The payload's chunks, read with constant memory. A chunk is valid until the next one is asked
+   * for. The payload is good only when the iteration has ended: it throws CORRUPT at any point up
+   * to its end. NOT_FOUND when retention has removed the file.
    */
   async *openPayload(info: SnapshotInfo): AsyncGenerator<Uint8Array, void, void> {
     const pieces = readVerified(this.#fs, info, limits.snapshotWriteBytes);
@@ -172,8 +191,9 @@ export class SnapshotStore {
   }
 
   /**
-   * The file's bytes from `offset` on, as they are on the disk, in pieces of `chunkBytes` (1 to limits.transferChunkBytes; the last one may
-   * be shorter), for a receiver that verifies them. A piece is valid until the next one is asked for.
+   * The file's bytes from `offset` on, as they are on the disk, in pieces of `chunkBytes` (1 to
+   * limits.transferChunkBytes; the last one may be shorter), for a receiver that verifies them. A
+   * piece is valid until the next one is asked for.
    */
   async *readFile(info: SnapshotInfo, offset: number, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
     checkRange("offset", offset, 0, info.fileBytes);
@@ -181,15 +201,17 @@ export class SnapshotStore {
     yield* this.#reading(info, readPieces(this.#fs, info, offset, chunkBytes));
   }
 
-  /** The whole file in the same way, verified: CORRUPT is thrown before a bad piece is handed out. */
+  /**
+   * The whole file in the same way, verified: CORRUPT is thrown before a bad piece is handed out.
+   */
   async *readGoodFile(info: SnapshotInfo, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
     checkRange("chunkBytes", chunkBytes, 1, limits.transferChunkBytes);
     for await (const { bytes } of this.#reading(info, readVerified(this.#fs, info, chunkBytes))) yield bytes;
   }
 
   /**
-   * Removes all but the newest `count` snapshots and those that are pinned; returns the ones removed. Durable on return. Damaged files
-   * stay and do not count.
+   * Removes all but the newest `count` snapshots and those that are pinned; returns the ones
+   * removed. Durable on return. Damaged files stay and do not count.
    */
   retain(count: number = limits.snapshotsKept): Promise<readonly SnapshotInfo[]> {
     assert(Number.isSafeInteger(count) && count >= 1, "at least one snapshot is kept", { count });
@@ -203,7 +225,10 @@ export class SnapshotStore {
     });
   }
 
-  /** Keeps {@link retain} from removing a snapshot until the returned function is called; it may be called more than once. */
+  /**
+   * Keeps {@link retain} from removing a snapshot until the returned function is called; it may be
+   * called more than once.
+   */
   pin(info: SnapshotInfo): () => void {
     this.#pins.set(info.path, (this.#pins.get(info.path) ?? 0) + 1);
     let pinned = true;
@@ -239,7 +264,10 @@ export class SnapshotStore {
     }
   }
 
-  /** Takes what is damaged off the list of snapshots; throws any error that says nothing about the file. */
+  /**
+   * Takes what is damaged off the list of snapshots; throws any error that says nothing about the
+   * file.
+   */
   #markDamaged(path: string, error: unknown, meta: SnapshotMeta | undefined): void {
     const reason = damageReason(error);
     if (reason === undefined) throw error;
@@ -247,7 +275,10 @@ export class SnapshotStore {
     this.#logger?.warn({ path, reason }, "found a snapshot that must not be used");
   }
 
-  /** Reads of a snapshot: it is pinned meanwhile, and leaves the list when it is found to be corrupt or gone. */
+  /**
+   * Reads of a snapshot: it is pinned meanwhile, and leaves the list when it is found to be corrupt
+   * or gone.
+   */
   async *#reading<Piece>(info: SnapshotInfo, pieces: AsyncIterable<Piece>): AsyncGenerator<Piece, void, void> {
     const release = this.pin(info);
     try {

@@ -6,7 +6,8 @@ import type { PartFile } from "./part_file.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
 /**
- * A received snapshot: verified, its bytes durable, not yet among the store's snapshots. A crash leaves it as one that was received in part.
+ * A received snapshot: verified, its bytes durable, not yet among the store's snapshots. A crash
+ * leaves it as one that was received in part.
  */
 export class StagedSnapshot {
   /** As it will be once published; until then there is no file at its path. */
@@ -28,9 +29,10 @@ export class StagedSnapshot {
   }
 
   /**
-   * Makes it one of the store's snapshots; durable on return. A second call returns the same. DISK_FULL: nothing has changed, try again
-   * later. Any other error removes the file; CORRUPT when the store has a snapshot of this index and term with another digest,
-   * FAILED_PRECONDITION when it was discarded.
+   * Makes it one of the store's snapshots; durable on return. A second call returns the same.
+   * DISK_FULL: nothing has changed, try again later. Any other error removes the file; CORRUPT when
+   * the store has a snapshot of this index and term with another digest, FAILED_PRECONDITION when
+   * it was discarded.
    */
   publish(): Promise<SnapshotInfo> {
     return this.#calls.run(async () => {
@@ -53,7 +55,10 @@ export class StagedSnapshot {
     return this.#end(() => this.#part.remove());
   }
 
-  /** Leaves the file for another transfer of the same snapshot. Does nothing once it is published, discarded or kept. */
+  /**
+   * Leaves the file for another transfer of the same snapshot. Does nothing once it is published,
+   * discarded or kept.
+   */
   keep(): Promise<void> {
     return this.#end(() => this.#part.keep());
   }

@@ -4,7 +4,10 @@ import { checkCounter, encodedEntryBytes, encodeEntry, encodeHardState } from ".
 import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 import { RECORD_HEADER_BYTES, type RecordPlace, RecordType, recordBytes, sealRecord } from "./record.js";
 
-/** Records to be written in one piece, before it is known where. The hard state goes first: no entry is of a term beyond it. */
+/**
+ * Records to be written in one piece, before it is known where. The hard state goes first: no entry
+ * is of a term beyond it.
+ */
 export class Batch {
   readonly #hardState: Uint8Array | undefined;
   readonly #payloadBytes: Uint32Array;

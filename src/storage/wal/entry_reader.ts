@@ -26,9 +26,10 @@ interface Run {
 }
 
 /**
- * Reads the entries from `low` to `high`: at least one, stopping before their {@link entryBytes} exceed `maxBytes`.
- * Where they stand is looked up before the first wait, so what is appended, truncated or trimmed meanwhile does not matter.
- * Throws CairnError CORRUPT when a record is not as it was written.
+ * Reads the entries from `low` to `high`: at least one, stopping before their {@link entryBytes}
+ * exceed `maxBytes`. Where they stand is looked up before the first wait, so what is appended,
+ * truncated or trimmed meanwhile does not matter. Throws CairnError CORRUPT when a record is not as
+ * it was written.
  */
 export async function readEntries(
   segments: readonly Segment[],
@@ -54,7 +55,10 @@ export async function readEntries(
   }
 }
 
-/** An entry's payload is smaller than what the entry counts for, so this takes enough, and not much too much. */
+/**
+ * An entry's payload is smaller than what the entry counts for, so this takes enough, and not much
+ * too much.
+ */
 function planReads(segments: readonly Segment[], low: number, high: number, maxBytes: number): Run[] {
   const runs: Run[] = [];
   let left = maxBytes;

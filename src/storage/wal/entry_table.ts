@@ -1,6 +1,9 @@
 import { assert } from "../../base/assert.js";
 
-/** Where the live entries of a segment stand: consecutive indexes, ascending offsets, eight bytes each. */
+/**
+ * Where the live entries of a segment stand: consecutive indexes, ascending offsets, eight bytes
+ * each.
+ */
 export class EntryTable {
   #first = 0;
   #count = 0;
@@ -43,7 +46,9 @@ export class EntryTable {
     return this.#payloadBytes[this.#slot(index)]!;
   }
 
-  /** The highest index whose record starts at or before `offset`; the first index when none does. */
+  /**
+   * The highest index whose record starts at or before `offset`; the first index when none does.
+   */
   indexAtOrBefore(offset: number): number {
     let low = 0;
     let high = this.#count;
@@ -55,7 +60,10 @@ export class EntryTable {
     return this.#first + Math.max(0, low - 1);
   }
 
-  /** From the start of the first of these entries that is here to the end of the last one; `end` is that of the table's last entry. */
+  /**
+   * From the start of the first of these entries that is here to the end of the last one; `end` is
+   * that of the table's last entry.
+   */
   bytesBetween(first: number, last: number, end: number): number {
     const from = Math.max(first, this.#first);
     const to = Math.min(last, this.lastIndex);

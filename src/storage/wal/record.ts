@@ -22,7 +22,10 @@ export interface RecordPlace {
   readonly position: number;
   /** The segment's records up to this offset were durable. */
   readonly synced: number;
-  /** The segment's seed: the CRC of its header, so that records of other segments never pass for its own. */
+  /**
+   * The segment's seed: the CRC of its header, so that records of other segments never pass for its
+   * own.
+   */
   readonly seed: number;
 }
 
@@ -39,7 +42,9 @@ export function recordBytes(payloadBytes: number): number {
   return (RECORD_HEADER_BYTES + payloadBytes + RECORD_ALIGNMENT - 1) & -RECORD_ALIGNMENT;
 }
 
-/** Completes a record at `at`, whose payload is already in place. Returns the position behind it. */
+/**
+ * Completes a record at `at`, whose payload is already in place. Returns the position behind it.
+ */
 export function sealRecord(
   buffer: Buffer,
   at: number,
@@ -57,7 +62,8 @@ export function sealRecord(
 }
 
 /**
- * The header at `at` if it could be one, judged by its fields only. `position` is its offset in the file, `limit` the end of the file.
+ * The header at `at` if it could be one, judged by its fields only. `position` is its offset in the
+ * file, `limit` the end of the file.
  */
 export function plausibleHeader(buffer: Buffer, at: number, position: number, limit: number): RecordHeader | undefined {
   const type = buffer[at + TYPE_AT]!;
@@ -81,7 +87,10 @@ export function recordIsIntact(
   return buffer.readUInt32LE(at) === checksum(buffer, at, at + bytes, place);
 }
 
-/** For the same bytes, CRCs that start from different numbers are different: so a record is valid at its own place only. */
+/**
+ * For the same bytes, CRCs that start from different numbers are different: so a record is valid at
+ * its own place only.
+ */
 function checksum(buffer: Buffer, at: number, end: number, place: Pick<RecordPlace, "position" | "seed">): number {
   return crc32(buffer.subarray(at + LENGTH_AT, end), (place.seed ^ place.position) >>> 0);
 }

@@ -48,8 +48,9 @@ interface Replayed {
 }
 
 /**
- * Reads a log. What is found is durable on return, whatever the last process had not synced. Throws CairnError DATA_DIRECTORY when
- * there is no log, CORRUPT when it cannot be trusted; then nothing on the disk has been changed.
+ * Reads a log. What is found is durable on return, whatever the last process had not synced. Throws
+ * CairnError DATA_DIRECTORY when there is no log, CORRUPT when it cannot be trusted; then nothing
+ * on the disk has been changed.
  */
 export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog> {
   const names = await listLog(options);
@@ -70,7 +71,9 @@ export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog>
   }
 }
 
-/** Names of the files of a log, segments in order of their sequence. A missing directory has none. */
+/**
+ * Names of the files of a log, segments in order of their sequence. A missing directory has none.
+ */
 export async function listLog({ fs, directory }: SegmentOptions): Promise<{ segments: string[]; temporary: string[] }> {
   const names = (await fs.exists(directory)) ? (await fs.list(directory)).sort() : [];
   return {
@@ -87,8 +90,8 @@ export async function removeFiles({ fs, directory }: SegmentOptions, names: read
 }
 
 /**
- * Opens the newest segments, as far back as their sequence has no gap and the log reaches. Whether what is older is missed, or was
- * about to be removed, shows when the log is put together.
+ * Opens the newest segments, as far back as their sequence has no gap and the log reaches. Whether
+ * what is older is missed, or was about to be removed, shows when the log is put together.
  */
 async function openConnected(options: SegmentOptions, names: readonly string[], found: FoundSegment[]): Promise<void> {
   if (names.length === 0) throw missingLog(options.directory);
@@ -144,7 +147,10 @@ async function replaySegments(options: SegmentOptions, found: readonly FoundSegm
   return { replay: replay!, proven, tornBytes };
 }
 
-/** A write that a crash interrupted leaves a torn tail. But where a later write had followed a sync, this one had been whole. */
+/**
+ * A write that a crash interrupted leaves a torn tail. But where a later write had followed a sync,
+ * this one had been whole.
+ */
 async function measureTornTail({ path }: FoundSegment, scan: SegmentScan, used: number): Promise<number> {
   const { end, proof } = await scan.tail(used);
   if (proof === undefined) return end - used;
@@ -154,12 +160,14 @@ async function measureTornTail({ path }: FoundSegment, scan: SegmentScan, used: 
 }
 
 /**
- * Wipes out the torn tail, so that it is never read behind a shorter write, and makes durable what the last process may only have
- * written: its entries are about to be acknowledged, and its segment's name relied upon.
+ * Wipes out the torn tail, so that it is never read behind a shorter write, and makes durable what
+ * the last process may only have written: its entries are about to be acknowledged, and its
+ * segment's name relied upon.
  *
- * A sync alone does not do that. When a sync fails, Linux keeps the pages in memory and marks them clean: they are read back as if they
- * were on the disk, and the next sync succeeds without having written them. So all records that are not proven to have been durable are
- * written again first. These are the last batch, and what had been appended before it without a sync.
+ * A sync alone does not do that. When a sync fails, Linux keeps the pages in memory and marks them
+ * clean: they are read back as if they were on the disk, and the next sync succeeds without having
+ * written them. So all records that are not proven to have been durable are written again first.
+ * These are the last batch, and what had been appended before it without a sync.
  */
 async function settle(
   { fs, directory }: SegmentOptions,
@@ -187,7 +195,10 @@ async function rewrite(file: File, from: number, to: number): Promise<void> {
 /** Read and written again at a time. */
 const REWRITE_BYTES = 1024 * 1024;
 
-/** A hard state stands before the entries of its batch, so these may have been torn off from a commit that counts on them. */
+/**
+ * A hard state stands before the entries of its batch, so these may have been torn off from a
+ * commit that counts on them.
+ */
 function withinLog(state: HardState, terms: TermRanges): HardState {
   return { ...state, commit: Math.min(state.commit, terms.last.index) };
 }

@@ -9,7 +9,10 @@ import type { Segment } from "./segment.js";
 import { corruptLog } from "./segment_header.js";
 import type { ScannedRecord } from "./segment_scan.js";
 
-/** Term of the place before the first segment that is there, until an entry or a trim tells. Real terms are higher. */
+/**
+ * Term of the place before the first segment that is there, until an entry or a trim tells. Real
+ * terms are higher.
+ */
 const UNKNOWN_TERM = 0;
 
 /** Builds the log in memory from its segments' headers and records. */
@@ -18,7 +21,10 @@ export class Replay {
   #hardState: HardState;
   /** The logical start of the log. */
   #boundary: LogPosition;
-  /** Starts at the oldest place that the segments tell of, which may be below the logical start, or above it for a while. */
+  /**
+   * Starts at the oldest place that the segments tell of, which may be below the logical start, or
+   * above it for a while.
+   */
   #terms: TermRanges;
   /** Ascending. */
   #configurations: number[] = [];
@@ -67,7 +73,10 @@ export class Replay {
     }
   }
 
-  /** The terms of the whole log. Throws CairnError CORRUPT when a part of it is missing. `before`: segments that were left out. */
+  /**
+   * The terms of the whole log. Throws CairnError CORRUPT when a part of it is missing. `before`:
+   * segments that were left out.
+   */
   finish(before: readonly string[]): TermRanges {
     const known = this.#terms.boundary;
     if (this.#boundary.index < known.index) {

@@ -3,7 +3,10 @@ import { limits } from "../../base/limits.js";
 import type { TermRanges } from "../../raft/term_ranges.js";
 import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 
-/** Asserts that entries may be appended to a log: consecutive, above its boundary, without a hole, their terms never falling. */
+/**
+ * Asserts that entries may be appended to a log: consecutive, above its boundary, without a hole,
+ * their terms never falling.
+ */
 export function checkEntries(terms: TermRanges, entries: readonly Entry[]): void {
   const first = entries[0];
   if (first === undefined) return;

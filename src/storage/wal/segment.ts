@@ -17,7 +17,10 @@ export interface SegmentOptions {
   readonly fs: FileSystem;
   /** Absolute path. */
   readonly directory: string;
-  /** Size from which a new segment is started; one batch larger than this still goes into one segment. */
+  /**
+   * Size from which a new segment is started; one batch larger than this still goes into one
+   * segment.
+   */
   readonly segmentBytes: number;
   /** Step in which segments are filled with zeros ahead of the records; 0 turns it off. */
   readonly fillBytes: number;
@@ -50,7 +53,10 @@ export class Segment {
   #readers = 0;
   #onIdle: (() => void) | undefined;
 
-  /** A segment whose records are not known yet, if there are any; `fileBytes` is the size of the file. */
+  /**
+   * A segment whose records are not known yet, if there are any; `fileBytes` is the size of the
+   * file.
+   */
   constructor(
     private readonly options: SegmentOptions,
     readonly header: SegmentHeader,
@@ -64,8 +70,9 @@ export class Segment {
   }
 
   /**
-   * Makes a segment under a temporary name: header and reserve, durable on return, so that a segment never has half a header.
-   * Throws CairnError DISK_FULL, and then leaves no file behind if it can.
+   * Makes a segment under a temporary name: header and reserve, durable on return, so that a
+   * segment never has half a header. Throws CairnError DISK_FULL, and then leaves no file behind if
+   * it can.
    */
   static async prepare(options: SegmentOptions, header: SegmentHeader): Promise<Segment> {
     const { fs, directory } = options;
@@ -113,20 +120,26 @@ export class Segment {
     return this.#filled;
   }
 
-  /** Says where the records that were found in the file end. Whether they are durable is not known. */
+  /**
+   * Says where the records that were found in the file end. Whether they are durable is not known.
+   */
   recordsEndAt(used: number): void {
     this.#used = used;
   }
 
-  /** Whether records fit that keep `reserve` zeros behind them; the ones that keep none may use up the reserve of others. */
+  /**
+   * Whether records fit that keep `reserve` zeros behind them; the ones that keep none may use up
+   * the reserve of others.
+   */
   hasRoomFor(bytes: number, reserve: number): boolean {
     const limit = this.options.segmentBytes + limits.segmentReserveBytes;
     return this.#used === SEGMENT_HEADER_BYTES || this.#used + bytes + reserve <= limit;
   }
 
   /**
-   * Writes records behind the others; not durable before {@link sync}. `reserve`: zeros to keep behind them.
-   * Throws CairnError DISK_FULL, and then nothing has changed: the same place is written to next time.
+   * Writes records behind the others; not durable before {@link sync}. `reserve`: zeros to keep
+   * behind them. Throws CairnError DISK_FULL, and then nothing has changed: the same place is
+   * written to next time.
    */
   async write(records: Uint8Array, reserve: number): Promise<void> {
     if (this.#tainted) await this.#repair();
@@ -181,8 +194,8 @@ export class Segment {
   }
 
   /**
-   * How many zeros to write behind records that end at `end`. Filling ahead makes the next syncs cheaper, but writes each byte twice,
-   * which does not pay for large batches.
+   * How many zeros to write behind records that end at `end`. Filling ahead makes the next syncs
+   * cheaper, but writes each byte twice, which does not pay for large batches.
    */
   #zerosBehind(end: number, bytes: number, reserve: number): number {
     const least = end + reserve;
@@ -194,9 +207,10 @@ export class Segment {
   }
 
   /**
-   * Wipes out what a failed write left behind the records, durably: it was refused, and must not come back; were it still there behind
-   * a later, shorter write, it could be read as records. Overwriting what was filled before needs no room on most file systems; the
-   * rest is cut off. Where it does need some, the next write tries again.
+   * Wipes out what a failed write left behind the records, durably: it was refused, and must not
+   * come back; were it still there behind a later, shorter write, it could be read as records.
+   * Overwriting what was filled before needs no room on most file systems; the rest is cut off.
+   * Where it does need some, the next write tries again.
    */
   async #repair(): Promise<void> {
     await this.file.write(zeros(this.#filled - this.#used), this.#used);

@@ -7,7 +7,9 @@ import { decodeHardState, encodeHardState } from "../../encoding/entry.js";
 import type { HardState, LogPosition } from "../../raft/types.js";
 import { DAMAGED_MEMBER } from "../advice.js";
 
-/** What a segment says of itself: enough to go on from here when the segments before it are gone. */
+/**
+ * What a segment says of itself: enough to go on from here when the segments before it are gone.
+ */
 export interface SegmentHeader {
   /** From 1, without gaps. */
   readonly sequence: number;
@@ -71,8 +73,9 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
 }
 
 /**
- * Decodes a header. Throws CairnError CORRUPT when the bytes are no whole header, DATA_DIRECTORY when its format is not ours.
- * The magic, the version and the CRC are at the same place in every version. `path` is for the message.
+ * Decodes a header. Throws CairnError CORRUPT when the bytes are no whole header, DATA_DIRECTORY
+ * when its format is not ours. The magic, the version and the CRC are at the same place in every
+ * version. `path` is for the message.
  */
 export function decodeSegmentHeader(bytes: Buffer, path: string): SegmentHeader {
   if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, MAGIC.byteLength).equals(MAGIC)) {

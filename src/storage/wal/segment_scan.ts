@@ -13,7 +13,10 @@ export type ScannedRecord = RecordHeader & { readonly position: number; readonly
 export interface Tail {
   /** End of the bytes that are not zero; the place itself when all are. */
   readonly end: number;
-  /** Offset of a valid record that was written after the place had been durable: then the place was damaged later. */
+  /**
+   * Offset of a valid record that was written after the place had been durable: then the place was
+   * damaged later.
+   */
   readonly proof: number | undefined;
 }
 
@@ -29,7 +32,10 @@ export class SegmentScan {
     private readonly seed: number,
   ) {}
 
-  /** Hands the valid records to `visit`, from the first to the last one that follows without a gap. Returns where they end. */
+  /**
+   * Hands the valid records to `visit`, from the first to the last one that follows without a gap.
+   * Returns where they end.
+   */
   async forEachRecord(visit: (record: ScannedRecord) => void): Promise<number> {
     let position = SEGMENT_HEADER_BYTES;
     for (;;) {

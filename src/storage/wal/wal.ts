@@ -20,19 +20,25 @@ export interface WriteAheadLogOptions {
   readonly directory: string;
   /** Size from which a new segment is started, in bytes. Default: limits.segmentBytes. */
   readonly segmentBytes?: number;
-  /** Step in which a segment is filled with zeros ahead of its records, in bytes; 0: never. Default: limits.segmentFillBytes. */
+  /**
+   * Step in which a segment is filled with zeros ahead of its records, in bytes; 0: never. Default:
+   * limits.segmentFillBytes.
+   */
   readonly fillBytes?: number;
 }
 
 export interface AppendBatch {
   /**
-   * Consecutive, from an index above the boundary up to the one behind the last entry. An index that is there already removes the
-   * entries from there on.
+   * Consecutive, from an index above the boundary up to the one behind the last entry. An index
+   * that is there already removes the entries from there on.
    */
   readonly entries: readonly Entry[];
   /** Written only if it is another than the present one. Its term never falls. */
   readonly hardState?: HardState | undefined;
-  /** Whether all that was appended so far is durable on return. Without it, later appends or a power failure decide. */
+  /**
+   * Whether all that was appended so far is durable on return. Without it, later appends or a power
+   * failure decide.
+   */
   readonly sync: boolean;
 }
 
@@ -42,16 +48,16 @@ export interface OpenedLog extends Pick<RecoveredLog, "tornBytes" | "configurati
 }
 
 /**
- * The log and the hard state on disk: a directory of segment files (their format is in ../README.md). Memory holds eight bytes
- * for an entry, and none of its data.
+ * The log and the hard state on disk: a directory of segment files (their format is in
+ * ../README.md). Memory holds eight bytes for an entry, and none of its data.
  *
- * Changes (append, trim, reset, close) are carried out one after the other, in the order of the calls; what the getters and
- * {@link entries} show changes when a change ends.
+ * Changes (append, trim, reset, close) are carried out one after the other, in the order of the
+ * calls; what the getters and {@link entries} show changes when a change ends.
  *
- * Errors of all changes: CairnError DISK_FULL, or BUSY when too many files are open: nothing has changed, and the same or another change
- * may be tried at any time.
- * STORAGE_FAILED: what is on the disk is not known; every later call fails the same way, and the process must stop. STOPPED: the log
- * is closed. A broken rule of the log is an InvariantViolation, and nothing has changed.
+ * Errors of all changes: CairnError DISK_FULL, or BUSY when too many files are open: nothing has
+ * changed, and the same or another change may be tried at any time. STORAGE_FAILED: what is on the
+ * disk is not known; every later call fails the same way, and the process must stop. STOPPED: the
+ * log is closed. A broken rule of the log is an InvariantViolation, and nothing has changed.
  */
 export class WriteAheadLog {
   readonly #options: SegmentOptions;
@@ -73,8 +79,8 @@ export class WriteAheadLog {
   }
 
   /**
-   * Makes an empty log that goes on after `boundary`. Durable on return, with its directory. Throws CairnError DATA_DIRECTORY when
-   * the directory holds a log.
+   * Makes an empty log that goes on after `boundary`. Durable on return, with its directory. Throws
+   * CairnError DATA_DIRECTORY when the directory holds a log.
    */
   static async create(
     options: WriteAheadLogOptions,
@@ -101,9 +107,10 @@ export class WriteAheadLog {
   }
 
   /**
-   * Opens the log. All that it then shows is durable. `tornBytes`: what a crash had left of a write that never ended, now removed.
-   * `configurations`: indexes of the configuration entries that the log holds, ascending.
-   * Throws CairnError DATA_DIRECTORY when there is no log; CORRUPT when it is damaged or a part is missing, with nothing changed.
+   * Opens the log. All that it then shows is durable. `tornBytes`: what a crash had left of a write
+   * that never ended, now removed. `configurations`: indexes of the configuration entries that the
+   * log holds, ascending. Throws CairnError DATA_DIRECTORY when there is no log; CORRUPT when it is
+   * damaged or a part is missing, with nothing changed.
    */
   static async open(options: WriteAheadLogOptions): Promise<OpenedLog> {
     const segmentOptions = withDefaults(options);
@@ -150,8 +157,8 @@ export class WriteAheadLog {
   }
 
   /**
-   * The highest index from which on the log takes `bytes` bytes on disk, or the log's first index when all of it takes less: what to
-   * keep so that a follower may lag that far behind.
+   * The highest index from which on the log takes `bytes` bytes on disk, or the log's first index
+   * when all of it takes less: what to keep so that a follower may lag that far behind.
    */
   firstIndexKeeping(bytes: number): number {
     let left = bytes;
@@ -164,15 +171,19 @@ export class WriteAheadLog {
     return left <= 0 ? this.last.index + 1 : this.boundary.index + 1;
   }
 
-  /** Bytes that the entries from `first` to `last`, both included, take on disk with what stands among them: as far as the log holds them. */
+  /**
+   * Bytes that the entries from `first` to `last`, both included, take on disk with what stands
+   * among them: as far as the log holds them.
+   */
   bytesBetween(first: number, last: number): number {
     const low = Math.max(first, this.boundary.index + 1);
     return this.#segments.reduce((sum, { entries, used }) => sum + entries.bytesBetween(low, last, used), 0);
   }
 
   /**
-   * Appends entries and the hard state, in one write. Durable on return when `sync` is set. Throws CairnError LIMIT_EXCEEDED when an
-   * entry is larger than limit entryBytes; nothing has changed then.
+   * Appends entries and the hard state, in one write. Durable on return when `sync` is set. Throws
+   * CairnError LIMIT_EXCEEDED when an entry is larger than limit entryBytes; nothing has changed
+   * then.
    */
   append(batch: AppendBatch): Promise<void> {
     return this.#change(async () => {
@@ -188,8 +199,9 @@ export class WriteAheadLog {
   }
 
   /**
-   * Drops the entries up to `index`, one of the log's; below the boundary it does nothing. Segments that hold only such entries are removed.
-   * A trim that removes no segment may be undone by a power failure.
+   * Drops the entries up to `index`, one of the log's; below the boundary it does nothing. Segments
+   * that hold only such entries are removed. A trim that removes no segment may be undone by a
+   * power failure.
    */
   trim(index: number): Promise<void> {
     return this.#change(async () => {
@@ -205,8 +217,8 @@ export class WriteAheadLog {
   }
 
   /**
-   * Drops all entries; the log goes on after `position`, which is not below the boundary. Durable on return, with the hard state if
-   * one is given. The files of the old log are removed.
+   * Drops all entries; the log goes on after `position`, which is not below the boundary. Durable
+   * on return, with the hard state if one is given. The files of the old log are removed.
    */
   reset(position: LogPosition, hardState: HardState = this.#hardState): Promise<void> {
     return this.#change(async () => {
@@ -228,8 +240,9 @@ export class WriteAheadLog {
   }
 
   /**
-   * Reads the entries from `low` to `high`, both included: at least the first one, and no more than count `maxBytes` ({@link entryBytes}).
-   * Throws CairnError OUT_OF_RANGE when the log does not hold both, CORRUPT when a record has been damaged.
+   * Reads the entries from `low` to `high`, both included: at least the first one, and no more than
+   * count `maxBytes` ({@link entryBytes}). Throws CairnError OUT_OF_RANGE when the log does not
+   * hold both, CORRUPT when a record has been damaged.
    */
   async entries(low: number, high: number, maxBytes: number): Promise<Entry[]> {
     this.#checkUsable();
@@ -255,7 +268,10 @@ export class WriteAheadLog {
     }
   }
 
-  /** Closes the files without writing anything; the change under way, if any, ends first, and those that wait fail. */
+  /**
+   * Closes the files without writing anything; the change under way, if any, ends first, and those
+   * that wait fail.
+   */
   async crash(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -335,8 +351,9 @@ export class WriteAheadLog {
   }
 
   /**
-   * Starts a new segment. One that it continues is complete and durable before the new one has its name: so only the last segment of a
-   * log can have a torn tail. The new one is made first, because it may not fit the disk.
+   * Starts a new segment. One that it continues is complete and durable before the new one has its
+   * name: so only the last segment of a log can have a torn tail. The new one is made first,
+   * because it may not fit the disk.
    */
   async #startSegment(header: SegmentHeader): Promise<void> {
     const segment = await Segment.prepare(this.#options, header);
@@ -351,7 +368,8 @@ export class WriteAheadLog {
   }
 
   /**
-   * Says on disk where the log starts from now on. Durable on return if segments can go then: with the entries gone, nothing else tells.
+   * Says on disk where the log starts from now on. Durable on return if segments can go then: with
+   * the entries gone, nothing else tells.
    */
   async #writeTrim(position: LogPosition): Promise<void> {
     if (await this.#rolledToTrim(position)) return;
@@ -403,8 +421,8 @@ export class WriteAheadLog {
 }
 
 /**
- * Bytes to keep filled behind a batch. A hard state may take all of them. A leader's no-op may take half, so that a leader can be
- * established on a full disk, and answer reads.
+ * Bytes to keep filled behind a batch. A hard state may take all of them. A leader's no-op may take
+ * half, so that a leader can be established on a full disk, and answer reads.
  */
 function reserveBehind(entries: readonly Entry[]): number {
   if (entries.length === 0) return 0;

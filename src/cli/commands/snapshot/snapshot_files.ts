@@ -55,7 +55,8 @@ export interface RestoredDirectory {
 
 /**
  * Makes a data directory from a snapshot file.
- * @throws CairnError NOT_FOUND, CORRUPT; INVALID_ARGUMENT when the node is not among the members; DATA_DIRECTORY when there is data
+ * @throws CairnError NOT_FOUND, CORRUPT; INVALID_ARGUMENT when the node is not among the members;
+ * DATA_DIRECTORY when there is data
  */
 export async function restoreFile(
   file: string,
@@ -71,7 +72,8 @@ export async function restoreFile(
     throw new CairnError("INVALID_ARGUMENT", `--cluster names ${[...cluster.keys()].join(", ")}, but not ${id}`);
   }
   const { header, measure } = await verifySnapshotFile(nodeFileSystem, file, checkKnownPayload);
-  // The same on every host on which the same file is restored for the same founders: they can only found a cluster with one base.
+  // The same on every host on which the same file is restored for the same founders: they can only
+  // found a cluster with one base.
   const baseId = derivedClusterId("base", [hex(measure.sha256), ...memberList(members)]);
   const where = {
     fs: nodeFileSystem,

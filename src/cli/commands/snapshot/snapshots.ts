@@ -30,9 +30,11 @@ export async function list(cluster: ClusterAdmin, id: string | undefined) {
 }
 
 /**
- * Saves a snapshot, 0: the newest one. A file of that name is there only when it is whole, verified and durable; when the signal is set before,
- * nothing is left. Standard output has no such way back: what was written to it is good only if this resolves.
- * @throws CairnError NOT_FOUND, CORRUPT, CANCELLED; FAILED_PRECONDITION when the file is there already
+ * Saves a snapshot, 0: the newest one. A file of that name is there only when it is whole, verified
+ * and durable; when the signal is set before, nothing is left. Standard output has no such way
+ * back: what was written to it is good only if this resolves.
+ * @throws CairnError NOT_FOUND, CORRUPT, CANCELLED; FAILED_PRECONDITION when the file is there
+ * already
  */
 export async function save(
   cluster: ClusterAdmin,
