@@ -17,9 +17,8 @@ import type { SnapshotRequest } from "./snapshots/compaction.js";
 import type { SnapshotPolicy } from "./snapshots/policy.js";
 
 /**
- * Checks what a node is started with, before anything is made on disk. What names may consist of is
- * checked where they are used.
- * @throws CairnError INVALID_ARGUMENT, naming the option
+ * Checks the options of a node before anything is written to disk. Characters of names are checked
+ * where the names are used.
  */
 export function checkNodeOptions<Result, Machine extends StateMachine<Result>>(
   options: NodeOptions<Result, Machine>,
@@ -62,7 +61,7 @@ export function checkSnapshotRequest(request: SnapshotRequest): void {
   }
 }
 
-/** All of them: the compiler misses one that is left out. */
+/** All types of change. The compiler reports a missing one. */
 const CHANGES: Readonly<Record<MembershipChange["type"], true>> = {
   add_learner: true,
   promote: true,

@@ -4,20 +4,20 @@ import type { Clock } from "../system/clock.js";
 const RETRY_MS = 250;
 
 /**
- * Does what a full disk, or a process with too many open files, may refuse. That is not the end of
- * a node: it stops taking writes, goes on answering reads, and resumes by itself when there is room
- * again.
+ * Retries work that a full disk, or a process with too many open files, may refuse. A shortage does
+ * not end a node: the node stops taking writes, keeps answering reads, and resumes automatically
+ * once there is room.
  */
 export class RoomKeeper {
   /**
-   * Pieces of work that were refused and not done since. The log and the state can both be among
-   * them.
+   * Number of pieces of work that were refused and are not done yet. The log and the state can both
+   * be among them.
    */
   #refused = 0;
-  /** Why the first of them was refused. */
+  /** The reason why the first of them was refused. */
   #cause: CairnError | undefined;
   #stopped = false;
-  /** Ends of the pauses that are under way. */
+  /** Functions that end the pauses that are under way. */
   readonly #pauses = new Set<() => void>();
 
   constructor(
@@ -25,14 +25,17 @@ export class RoomKeeper {
     private readonly onChange: (shortage: CairnError | undefined) => void,
   ) {}
 
-  /** Why something waits for room on the disk, or for descriptors; undefined when nothing does. */
+  /**
+   * The reason why work is waiting for room on the disk, or for file descriptors; undefined when
+   * nothing waits.
+   */
   get shortage(): CairnError | undefined {
     return this.#cause;
   }
 
   /**
-   * Does `work`, again and again while it is refused. Rejects with STOPPED when the node stops
-   * while it waits.
+   * Does `work`, and retries it as long as it is refused. Rejects with STOPPED when the node stops
+   * during the wait.
    */
   async untilRoom<Result>(work: () => Result | Promise<Result>): Promise<Result> {
     let wasRefused = false;
@@ -51,7 +54,7 @@ export class RoomKeeper {
     }
   }
 
-  /** Ends the waiting. */
+  /** Ends all waits. */
   stop(): void {
     this.#stopped = true;
     for (const end of [...this.#pauses]) end();

@@ -2,19 +2,24 @@ import { InvariantViolation } from "../base/assert.js";
 import { CairnError, hasCode } from "../base/errors.js";
 import type { Raft } from "../raft/raft.js";
 
-/** What the loop ends with when it is stopped in the midst of something that may take long. */
+// Errors that end a node, and errors that only show that it is being stopped.
+
+/**
+ * Returns whether the loop ended with this error because it was stopped during work that may take
+ * long.
+ */
 export function isInterruption(error: unknown): boolean {
   return error instanceof CairnError && (error.code === "STOPPED" || error.code === "CANCELLED");
 }
 
-/** Ends the process. */
+/** Throws the error outside any promise, which ends the process. */
 export function rethrow(error: unknown): void {
   queueMicrotask(() => {
     throw error;
   });
 }
 
-/** Lets the core do something. It throws only when it is broken, which ends the node. */
+/** Runs a change on the core. The core throws only when it is broken, and that ends the node. */
 export function guarded<Result>(raft: Raft, change: (raft: Raft) => Result, fail: (error: unknown) => void): Result {
   try {
     return change(raft);
@@ -25,8 +30,8 @@ export function guarded<Result>(raft: Raft, change: (raft: Raft) => Result, fail
 }
 
 /**
- * Waits for work of the node. What breaks an invariant, or leaves a disk whose contents are not
- * known, ends the node, whoever comes across it.
+ * Waits for work of the node. An error that breaks an invariant, or that leaves the contents of the
+ * disk unknown, ends the node, no matter which part runs into it.
  */
 export async function watched<Result>(work: Promise<Result>, fail: (error: unknown) => void): Promise<Result> {
   try {

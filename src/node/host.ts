@@ -1,24 +1,24 @@
 import type { Raft } from "../raft/raft.js";
 
-/** What the parts of a node need of it. */
+/** The view of a node that its parts use. */
 export interface NodeHost {
   /** The node's name. */
   readonly id: string;
   /** Its member key (see ids.ts). */
   readonly key: string;
-  /** To look at; change it through {@link core}. */
+  /** For reading only; change it through {@link core}. */
   readonly raft: Raft;
-  /** Lets the core do something. It throws only when it is broken, which ends the node. */
+  /** Runs a change on the core. The core throws only when it is broken, and that ends the node. */
   core<Result>(change: (raft: Raft) => Result): Result;
-  /** Something was given to the core: what comes of it is seen to soon. */
+  /** Schedules a turn of the node's work. Call this after giving anything to the core. */
   wake(): void;
   /** @throws CairnError STOPPED */
   assertRunning(): void;
-  /** The node cannot go on. */
+  /** Ends the node: it cannot continue. */
   fail(error: unknown): void;
 }
 
-/** What of the core everybody may look at. */
+/** The part of the core that everybody may read. */
 export type RaftView = Pick<
   Raft,
   | "term"

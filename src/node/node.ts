@@ -51,7 +51,7 @@ import { Ticker } from "./ticker.js";
 import { Turns } from "./turns.js";
 
 /**
- * A member of a cluster: the core, its disk and its state machine, joined. Start it with {@link
+ * A member of a cluster: joins the core, its disk and its state machine. Start it with {@link
  * start}; end it with {@link stop}. Every method rejects with STOPPED when the node has stopped.
  */
 export class CairnNode<Result, Machine extends StateMachine<Result>> {
@@ -62,7 +62,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly elections: ElectionMode;
   readonly recovery: RecoveryReport & { readonly durationMs: number };
   readonly inbox: SnapshotInbox;
-  /** Told of what peers send that no correct member sends. */
+  /** Counts messages from peers that no correct member sends. */
   readonly protocol: ProtocolWatch;
   readonly #raft: Raft;
   readonly #storage: NodeStorage<Machine>;
@@ -80,17 +80,17 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #reads: Reads;
   readonly #ticker: Ticker;
   readonly #turns: Turns;
-  /** How this node's disk and event loop do, and the other members: what of it is the matter. */
+  /** The condition of this node's disk and event loop and of the other members, with warnings. */
   readonly fitness: Pick<Fitness, "logSync" | "health" | "warnings">;
   readonly #onFatal: (error: unknown) => void;
   readonly #alarms: Alarms;
-  /** Ends with what the loop ended with; undefined when it was stopped. */
+  /** Resolves with the error that ended the loop; undefined when the loop was stopped. */
   readonly #running: Promise<unknown>;
   #stopping: Promise<void> | undefined;
 
   /**
-   * Starts a node on its data directory, which is made when it is not there. On return the node has
-   * recovered and answers.
+   * Starts a node on its data directory, which is created if it does not exist. On return the node
+   * has recovered and answers.
    * @throws CairnError INVALID_ARGUMENT for a bad id, DATA_DIRECTORY or CORRUPT when the directory
    * cannot be used: the text says why
    */
@@ -175,7 +175,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       this.#fail(error);
       return error;
     });
-    // A node that is alone need not wait for anybody.
+    // A node that is the only member need not wait for anybody.
     if (this.elections === "automatic" && this.#raft.membership.members.length === 1) this.#raft.campaign();
     this.#turns.wake();
     this.#alarms.watchMachine(storage.machine.damaged);
@@ -185,32 +185,30 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.identity.clusterId;
   }
 
-  /** Whose data its directory holds. */
+  /** The identity of the node that owns the data directory. */
   get identity(): Identity {
     return this.#storage.directory.identity;
   }
 
   /**
-   * Whether the node's directory holds nothing but what its cluster begins with: it knows no
-   * membership. Also when the node has stopped.
+   * Whether the directory holds only the data that its cluster begins with: the node knows no
+   * membership. Also answers after the node has stopped.
    */
   get isNew(): boolean {
     return isNewDirectory(this.identity, this.#raft);
   }
 
-  /** The core, to be read only. */
+  /** The core, for reading only. */
   get raft(): RaftView {
     return this.#raft;
   }
 
-  /**
-   * Highest index that this node knows to be committed, whether its own log reaches so far or not.
-   */
+  /** Highest index that this node knows to be committed, even if its own log ends before it. */
   get knownCommit(): number {
     return Math.max(this.#raft.log.commit, this.#requests.leaderCommit);
   }
 
-  /** The state machine, to be read only. */
+  /** The state machine, for reading only. */
   get machine(): Machine {
     return this.#storage.machine;
   }
@@ -220,17 +218,17 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#storage.snapshots;
   }
 
-  /** What the log takes on disk. */
+  /** Number of segments and bytes on disk of the log. */
   get logStats(): { readonly segments: number; readonly diskBytes: number } {
     return this.#storage.log.stats();
   }
 
-  /** Snapshots on their way from here to followers. */
+  /** Snapshot transfers from this node to followers. */
   get transfers(): Peers["transfers"] {
     return this.#peers.transfers;
   }
 
-  /** The newest snapshot since the start, and what an operator should see to. */
+  /** The newest snapshot since the start, and warnings for an operator. */
   get snapshotting(): Pick<Snapshotting<Machine>, "last" | "warnings"> {
     return this.#snapshotting;
   }
@@ -240,7 +238,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Puts a command into the log and waits until it is applied: it is then durable on a majority.
+   * Appends a command to the log and waits until it is applied: it is then durable on a majority.
    * @throws CairnError NOT_LEADER, BUSY, DISK_FULL, LIMIT_EXCEEDED: nothing happened.
    * OUTCOME_UNKNOWN: it may still take effect.
    */
@@ -257,14 +255,14 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Waits until the state machine may be read linearizably: its state is then at least as new as
-   * any write answered before the call. Returns the index that makes it so: another member that has
-   * applied it may be read as well.
+   * Waits until a read of the state machine is linearizable: its state is then at least as new as
+   * any write answered before the call. Returns the read index. Another member may be read as well
+   * once it has applied that index.
    * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
   async linearizableRead(signal?: AbortSignal): Promise<number> {
     this.#assertRunning(signal);
-    // A leader that cannot commit an entry of its own term knows of no index to read at.
+    // A leader that cannot commit an entry of its own term has no read index.
     if (this.#raft.role === "leader" && !this.#raft.isEstablishedLeader) this.#alarms.assertRoom();
     const index = await this.#reads.index(signal);
     await this.waitApplied(index, signal);
@@ -283,7 +281,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Waits until this node has applied `index`.
-   * @throws CairnError CANCELLED; DISK_FULL when it cannot apply anything now
+   * @throws CairnError CANCELLED; DISK_FULL when it cannot apply entries now
    */
   async waitApplied(index: number, signal?: AbortSignal): Promise<void> {
     this.#assertRunning(signal);
@@ -294,7 +292,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Takes in a leader's entries; resolves when what the answer promises is durable.
+   * Handles a leader's AppendEntries; resolves when everything that the answer promises is durable.
    * @throws CairnError DISK_FULL; INVALID_ARGUMENT, LIMIT_EXCEEDED for a message that no correct
    * peer sends
    */
@@ -303,7 +301,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Takes in a candidate's request; resolves when the vote is durable.
+   * Handles a candidate's request; resolves when the vote is durable.
    * @throws CairnError INVALID_ARGUMENT
    */
   async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {
@@ -311,14 +309,14 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Takes in a leader's wish to hand over; this node has begun an election on return.
+   * Handles a leader's request to take over; this node has begun an election on return.
    * @throws CairnError INVALID_ARGUMENT
    */
   async timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer> {
     return this.#requests.timeoutNow(message);
   }
 
-  /** Takes in a snapshot that a leader sends; see {@link receiveSnapshot}. */
+  /** Receives a snapshot from a leader; see {@link receiveSnapshot}. */
   receiveSnapshot(messages: AsyncIterable<InstallMessage>): AsyncIterable<InstallReply> {
     return receiveSnapshot(this.inbox, this.#raft, this.#clock, messages);
   }
@@ -336,8 +334,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Campaigns now; resolves with the term when this node leads and has committed an entry of its
-   * own.
+   * Campaigns now; resolves with the term when this node leads and has committed an entry of that
+   * term.
    * @throws CairnError FAILED_PRECONDITION when it cannot; NOT_LEADER when it has lost; CANCELLED
    */
   async campaign(signal?: AbortSignal): Promise<number> {
@@ -348,10 +346,10 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Hands leadership over to a voter, the most caught-up one when none is named. Resolves with the
-   * new leader's id as soon as this node knows of it.
+   * Hands leadership over to a voter; by default to the most caught-up one. Resolves with the new
+   * leader's id as soon as this node knows it.
    * @throws CairnError NOT_LEADER; FAILED_PRECONDITION when it cannot, or when the other did not
-   * take over within an election timeout: this node leads on then; CANCELLED
+   * take over within an election timeout: this node keeps leading then; CANCELLED
    */
   async transferLeadership(to?: string, signal?: AbortSignal): Promise<string> {
     this.#assertRunning(signal);
@@ -359,7 +357,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Changes the membership by one member; resolves with the new one when it is committed and
+   * Changes the membership by one member; resolves with the new membership when it is committed and
    * applied.
    * @throws CairnError NOT_LEADER, DISK_FULL, FAILED_PRECONDITION with the reason: nothing
    * happened. OUTCOME_UNKNOWN
@@ -371,8 +369,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Founds a cluster of these members, this node among them; see {@link Raft.found}. The others
-   * must have promised it.
+   * Founds a cluster of these members, which include this node; see {@link Raft.found}. The others
+   * must have promised to take part.
    */
   found(members: Membership): void {
     this.#assertRunning();
@@ -381,8 +379,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * A member has told that a membership is committed at `index` that leaves this node out; see
-   * {@link Raft.removed}.
+   * Tells the core that this node was removed: a member reported that a membership without this
+   * node is committed at `index`; see {@link Raft.removed}.
    */
   removed(index: number): void {
     this.#assertRunning();
@@ -391,9 +389,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Stops cleanly: what is being written is finished, and everything that the disk has is synced.
-   * May be called more than once. Rejects when something went wrong on the way; the node has
-   * stopped all the same, and is recovered at its next start.
+   * Stops cleanly: finishes writes that are under way, and syncs everything on the disk. May be
+   * called more than once. Rejects when an error occurred on the way; the node has stopped all the
+   * same, and recovers at its next start.
    */
   stop(): Promise<void> {
     this.#stopping ??= this.#end(closeStorage);
@@ -401,8 +399,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Stops as if the process had been killed: nothing more is written, and nothing is reported. For
-   * tests of recovery.
+   * Stops as if the process had been killed: writes nothing more, and reports nothing. For tests of
+   * recovery.
    */
   crash(): Promise<void> {
     this.#stopping ??= this.#end(abandonStorage).catch(() => {});
@@ -414,7 +412,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     const othersStopped = Promise.all([this.#peers.stop(), this.inbox.stop()]);
     await this.#snapshotting.stop();
     const failure = await this.#running;
-    // A transfer that is being installed waits for its answer.
+    // A transfer that is being installed waits for its answer, so fail the waiting callers first.
     this.#proposals.failAll("the node stopped");
     const stopped = new CairnError("STOPPED", `node ${this.id} has stopped`);
     for (const waiting of [this.#waiters, this.#conditions, this.#requests, this.#reads]) waiting.failAll(stopped);
@@ -424,7 +422,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     throw failure;
   }
 
-  /** The node cannot go on: nothing may be built on its state any more. */
+  /** Ends a node that cannot continue: nothing may build on its state. */
   #fail(error: unknown): void {
     if (this.#stopping !== undefined) return;
     this.#logger.error({ err: error }, "the node cannot go on and stops");
@@ -432,7 +430,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     void this.#stopping.then(() => this.#onFatal(error));
   }
 
-  /** Lets the core do something. It throws only when it is broken. */
+  /** Runs a change on the core. The core throws only when it is broken, and that ends the node. */
   #core<Result>(change: (raft: Raft) => Result): Result {
     return guarded(this.#raft, change, (error) => this.#fail(error));
   }
@@ -449,7 +447,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     };
   }
 
-  /** Carries out what depends on nothing that is being written, and lets the loop look for more. */
+  /** Carries out the work that does not depend on pending writes, and wakes the loop. */
   #turn(): void {
     this.#reads.answer();
     this.protocol.look();
@@ -473,7 +471,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       this.#snapshotting.tick();
       this.#turns.wake();
     } catch (error) {
-      // Nobody called this who could be told.
+      // A timer calls this, so there is no caller to report to.
       this.#fail(error);
     }
   }

@@ -17,7 +17,7 @@ import type { ProtocolWatch } from "./protocol_watch.js";
 import { Bandwidth } from "./snapshots/bandwidth.js";
 import { type OutgoingTransfer, SnapshotOutbox } from "./snapshots/send_queue.js";
 
-/** What of a node's options says how it reaches the others. */
+/** Options of a node that configure its connections to other members. */
 export type PeerSettings = Pick<
   NodeOptions<unknown, StateMachine>,
   | "transport"
@@ -33,9 +33,9 @@ export interface PeersOptions {
   readonly settings: PeerSettings;
   /** Takes a snapshot of the present state. */
   readonly takeSnapshot: () => Promise<SnapshotInfo | undefined>;
-  /** A snapshot is going to be sent. */
+  /** The sending of a snapshot is about to begin. */
   readonly transferBegun: (to: string) => void;
-  /** The sending of a snapshot has ended, as the core knows. */
+  /** The sending of a snapshot has ended, and the core has been told. */
   readonly transferEnded: (to: string, outcome: SnapshotOutcome) => void;
   readonly protocol: Pick<ProtocolWatch, "refusedBy">;
   readonly clock: Clock;
@@ -43,14 +43,14 @@ export interface PeersOptions {
 }
 
 /**
- * The other members, as this node reaches them: carries out what the core wants sent, read and
- * transferred.
+ * Reaches the other members: sends the core's messages, reads log entries for them, and transfers
+ * snapshots.
  */
 export class Peers {
   readonly #transport: Transport | undefined;
   readonly #outbox: SnapshotOutbox;
   #membership: IndexedMembership | undefined;
-  /** By member key. */
+  /** Peers by member key. */
   #addresses = new Map<string, Peer>();
   #stopped = false;
 
@@ -86,20 +86,20 @@ export class Peers {
     this.followMembership();
   }
 
-  /** Snapshots on their way to followers. */
+  /** Snapshot transfers to followers that are under way. */
   get transfers(): OutgoingTransfer[] {
     return this.#outbox.list();
   }
 
   /**
-   * Followers that are being sent a snapshot, or soon will be again, need the log from behind this
-   * index on.
+   * Lowest index behind which the log must be retained for followers that are being sent a
+   * snapshot, or soon will be again; undefined when there are none.
    */
   get wantedIndex(): number | undefined {
     return this.#outbox.lowestIndex;
   }
 
-  /** The membership may have changed. */
+  /** Adopts the core's membership if it has changed. */
   followMembership(): void {
     const { membership } = this.host.raft;
     if (membership === this.#membership) return;
@@ -117,7 +117,7 @@ export class Peers {
     if (peer !== undefined) this.#transport?.send(peer, request);
   }
 
-  /** Carries out what else the core wants for its followers. */
+  /** Carries out the log reads and the snapshot transfers that the core wants for its followers. */
   serve(): void {
     for (const read of this.host.raft.takeLogReads()) void this.#read(read);
     for (const send of this.host.raft.takeSnapshotSends()) {
@@ -134,7 +134,8 @@ export class Peers {
   }
 
   /**
-   * Only a leader resumes transfers, and only to followers that have not caught up in another way.
+   * Releases snapshots that were retained for interrupted transfers and are no longer needed: only
+   * a leader resumes transfers, and only to followers that have not caught up in another way.
    */
   #letGo(): void {
     const { role, progress } = this.host.raft;
@@ -164,8 +165,8 @@ export class Peers {
   }
 
   /**
-   * Those that the log goes on from, newest first. It does not go on from any when a newer one was
-   * found to be damaged: then there has to be another.
+   * Returns the snapshots that the log continues from, newest first. There are none if a newer one
+   * turned out to be damaged: then this takes another one.
    */
   async #snapshotsToSend(snapshots: SnapshotStore): Promise<readonly SnapshotInfo[]> {
     const fitting = snapshots.list().filter(({ index }) => index >= this.host.raft.log.boundary.index);
@@ -181,7 +182,7 @@ export class Peers {
       this.host.core((raft) => raft.entriesRead(read, entries));
       this.host.wake();
     } catch (error) {
-      // A log that cannot be read any more is none to lead with.
+      // A node whose log cannot be read must not lead.
       if (!this.#stopped) this.host.fail(error);
     }
   }

@@ -6,15 +6,15 @@ import type { Clock } from "../system/clock.js";
 import type { Logger } from "../system/logger.js";
 
 /**
- * Tells an operator when members do not understand each other: one sends what no correct member
- * sends, or refuses this node's entries for safety. Either may come thousands of times a minute, so
- * the log gets the first and then a count now and then, and the node's status a warning for as long
- * as it is fresh.
+ * Tells an operator when members do not understand each other: a member sends messages that no
+ * correct member sends, or refuses this node's entries for safety. Either may happen thousands of
+ * times a minute, so the log gets the first one and then a count from time to time, and the node's
+ * status shows a warning while the event is recent.
  */
 export class ProtocolWatch {
   readonly #violations: Repeated;
   readonly #refusals: Repeated;
-  /** Violations of the core's count that were told. */
+  /** Violations counted by the core that were reported so far. */
   #seen = 0;
   #toldExhaustion = false;
 
@@ -29,7 +29,7 @@ export class ProtocolWatch {
     this.#refusals = new Repeated(clock, (facts) => logger.error(facts, "a member refused entries for safety"));
   }
 
-  /** What an operator should see to, in words. */
+  /** Warnings for an operator, as text. */
   get warnings(): string[] {
     const violations = this.#violations.inWords(
       (times, last) => `${times} message(s) that no correct member sends were refused, the last ${last}`,
@@ -40,20 +40,25 @@ export class ProtocolWatch {
     return [this.#exhaustion, violations, refusals].filter((text) => text !== undefined);
   }
 
-  /** A peer has sent what no correct member sends, and it was refused before the core saw it. */
+  /**
+   * Counts a message that no correct member sends and that was refused before it reached the core.
+   */
   violated(from: string, detail: string): void {
     this.#violations.report(from, detail, 1);
   }
 
   /**
-   * A member has refused this node's entries, because they contradict what it knows to be
-   * committed.
+   * Counts a refusal: a member rejected this node's entries because they contradict entries that it
+   * knows to be committed.
    */
   refusedBy(from: string, detail: string): void {
     this.#refusals.report(from, detail, 1);
   }
 
-  /** Takes in what the core has refused since the last call. */
+  /**
+   * Reports the violations that the core has counted since the last call, and a nearly exhausted
+   * counter once.
+   */
   look(): void {
     const { count, latest } = this.raft.violations;
     if (latest !== undefined && count > this.#seen)
@@ -69,7 +74,7 @@ export class ProtocolWatch {
   }
 }
 
-/** One kind of event that may come very often. */
+/** A kind of event that may come very often. */
 class Repeated {
   #times = 0;
   #untold = 0;
@@ -92,7 +97,7 @@ class Repeated {
     this.#untold = 0;
   }
 
-  /** Says what happened; undefined when that is long ago. */
+  /** Describes the latest event; undefined when it is not recent. */
   inWords(say: (times: number, last: string) => string): string | undefined {
     const latest = this.#latest;
     if (latest === undefined || this.clock.now() - latest.ms >= limits.violationShownMs) return undefined;

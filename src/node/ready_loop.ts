@@ -13,30 +13,33 @@ import type { RoomKeeper } from "./disk_full.js";
 import type { WriteWatch } from "./health/write_watch.js";
 import type { NodeStorage } from "./open/storage.js";
 
-/** Whom the loop tells what it has done. */
+/** Receives what the loop has done with each Ready. */
 export interface ReadyObserver<Result> {
-  /** The received snapshot that a Ready may ask to be installed. */
+  /** Returns the received snapshot that a Ready may ask to install. */
   staged(): StagedSnapshot | undefined;
   /** Entries are applied, with these results. */
   applied(entries: readonly Entry[], results: readonly ApplyResult<Result>[]): void;
-  /** A snapshot is installed: the state is at its index. That took so many milliseconds. */
+  /** A snapshot is installed, and the state is at its index. `durationMs`: time that this took. */
   installed(snapshot: SnapshotInfo, durationMs: number): void;
-  /** What this message promises is durable: send it. */
+  /** Sends a message. Everything that the message promises is durable. */
   send(message: Response | PeerRequest): void;
-  /** A Ready is done: reads and waiting callers may go on. */
+  /** A Ready is carried out: pending reads and waiting callers may continue. */
   advanced(): void;
 }
 
 /**
- * Where effects meet the core: takes one Ready after the other from it, carries it out (persist,
+ * Carries out the effects of the core: takes one Ready after the other, carries it out (persist,
  * apply, answer) in the order that {@link Ready} asks for, and reports back. Entries proposed while
- * one batch is being written form the next one.
+ * one batch is being written form the next batch.
  */
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
   #endPause: (() => void) | undefined;
   readonly #stopped = new AbortController();
-  /** A snapshot that is being loaded into the state machine, beside the loop. Never rejects. */
+  /**
+   * A snapshot that is being loaded into the state machine, in parallel with the loop. Never
+   * rejects.
+   */
   #loading: Promise<void> | undefined;
   #loadFailure: { readonly error: unknown } | undefined;
 
@@ -50,8 +53,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   ) {}
 
   /**
-   * Something was given to the core: looks whether there is a Ready, unless one is being carried
-   * out, which comes first.
+   * Takes the next Ready, if the core has one. Call this after giving anything to the core. A Ready
+   * that is being carried out comes first.
    */
   wake(): void {
     this.#wake?.();
@@ -72,9 +75,9 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * {@link run} ends when what is under way is done. Loading a snapshot into the state is not
-   * waited for, which may take minutes: it is broken off, {@link run} rejects with CANCELLED, and
-   * the next start finishes it.
+   * Makes {@link run} end after the Ready in hand. It does not wait for a snapshot that is being
+   * loaded into the state, which may take minutes: it aborts the load, {@link run} rejects with
+   * CANCELLED, and the next start finishes the load.
    */
   stop(): void {
     this.#stopped.abort();
@@ -92,8 +95,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Lets the event loop have its turn. Only {@link stop} cuts that short: callers of this process
-   * may wake the loop without one.
+   * Yields to the event loop. Only {@link stop} cuts the pause short: callers in this process may
+   * wake the loop without letting the event loop run.
    */
   #pause(): Promise<void> {
     return new Promise((resolve) => {
@@ -107,14 +110,14 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const before = this.raft.log.applied;
     await this.#carryOut(ready);
     const { applied, commit } = this.raft.log;
-    // A backlog is applied without a wait for the disk in between.
+    // Backlogged entries are applied without waiting for the disk in between, so yield here.
     if (applied > before && ready.entries.length === 0 && applied < commit) await this.#pause();
   }
 
   async #carryOut(ready: Ready): Promise<void> {
     const load = ready.snapshot === undefined ? undefined : await this.#install(ready.snapshot, ready.hardState);
     const written = this.#persist(ready);
-    // What is committed is durable already, so it is applied while the write is under way.
+    // Committed entries are durable already, so apply them while the write is under way.
     const applied = this.#apply(ready.committed);
     await Promise.all([written, applied.then(() => this.#applyDuring(written))]);
     this.raft.advance(ready);
@@ -124,8 +127,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Applies what is committed until the write has ended. A disk that takes its time must not hold
-   * up answers, and reads, of entries that are durable already.
+   * Applies committed entries until the write has ended. A slow disk must not delay answers and
+   * reads of entries that are durable already.
    */
   async #applyDuring(written: Promise<void>): Promise<void> {
     let isWritten = false;
@@ -135,7 +138,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     };
     written.then(end, end);
     for (;;) {
-      // Where nothing was to be written, it has ended by now.
+      // If there was nothing to write, the write has ended by now.
       await undefined;
       if (isWritten) return;
       await (this.raft.hasCommitted ? this.#pause() : this.#sleep());
@@ -152,7 +155,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     await this.#write(mustSync, () => this.storage.log.append(batch));
   }
 
-  /** Writes to the log, again and again while the disk is full, which is not taken for slowness. */
+  /**
+   * Writes to the log, and retries while the disk is full. The wait for room does not count as slow
+   * writing.
+   */
   #write(isSynced: boolean, write: () => Promise<void>): Promise<void> {
     return this.room.untilRoom(() => this.writes.measure(isSynced, write));
   }
@@ -164,9 +170,9 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Publish, then the log, then the state: at whatever point a crash comes, recovery finds a
-   * snapshot that is newer than the log or the state, and goes on from there (R8). Returns how the
-   * last is done.
+   * Publishes the snapshot, then switches the log; returns the function that loads the state. After
+   * a crash at any point, recovery finds a snapshot that is newer than the log or the state, and
+   * continues from that snapshot (R8).
    */
   async #install(meta: SnapshotMeta, hardState: HardState | undefined): Promise<() => Promise<void>> {
     const { log } = this.storage;
@@ -177,11 +183,11 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
       staged: staged?.meta.index,
     });
     const info = await this.room.untilRoom(() => staged.publish());
-    // The commit index may be above the snapshot already, by entries that are not in the log before
-    // the next write.
+    // The core's commit index may be above the snapshot already, through entries that only the next
+    // write puts into the log.
     const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };
-    // Where the core has nothing behind the snapshot, the disk may: entries that others had
-    // replaced that were not written yet (R4).
+    // The disk may hold entries behind the snapshot although the core holds none: entries that the
+    // core has replaced, while their replacements were not written yet (R4).
     const keepsEntries = this.raft.log.last.index > meta.index;
     await this.#write(true, () =>
       keepsEntries && log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),
@@ -190,7 +196,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Makes the snapshot the state, while the loop goes on: votes and the log do not wait for that.
+   * Loads the snapshot into the state while the loop keeps running: votes and the log do not wait
+   * for the load.
    */
   async #load(info: SnapshotInfo, meta: SnapshotMeta, startedMs: number): Promise<void> {
     const { machine, snapshots } = this.storage;
@@ -210,8 +217,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   }
 
   /**
-   * Applies what was committed while the snapshot was loaded, as far as it is not in memory any
-   * more.
+   * Applies the entries that were committed while the snapshot was loaded and that are no longer in
+   * memory.
    */
   async #applyFromDisk(): Promise<void> {
     const { log, machine } = this.storage;

@@ -6,7 +6,7 @@ import type { Proposals } from "./requests/proposals.js";
 import type { AppliedWaiters } from "./requests/waiters.js";
 import type { Snapshotting } from "./snapshots/snapshotting.js";
 
-/** The parts of a node that learn from the loop what it has done. */
+/** The parts of a node that the loop reports to. */
 export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
   readonly machine: Machine;
   readonly proposals: Proposals<Result>;
@@ -18,8 +18,8 @@ export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
 }
 
 /**
- * Tells a node's parts what its loop has done: callers get their answers, the snapshot policy its
- * counts.
+ * Returns an observer that reports the loop's work to a node's parts: callers get their answers,
+ * and the snapshot policy gets its counts.
  */
 export function observerOf<Result, Machine extends StateMachine<Result>>(
   parts: ObservingParts<Result, Machine>,

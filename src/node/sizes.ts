@@ -1,6 +1,6 @@
 const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"] as const;
 
-/** A number of bytes for people: 1.2 GiB. */
+/** Formats a number of bytes for people: 1.2 GiB. */
 export function sizeText(bytes: number): string {
   const at = Math.max(0, Math.min(UNITS.length - 1, Math.floor(Math.log2(Math.max(bytes, 1)) / 10)));
   const value = bytes / 1024 ** at;

@@ -1,8 +1,8 @@
 import type { Clock } from "../system/clock.js";
 
 /**
- * Ticks at a steady pace. A tick that comes late is not made up for: a node that was paused must
- * not take that for its leader's silence.
+ * Ticks at a steady pace. It does not make up for late ticks: a node that was paused must not
+ * mistake its own pause for its leader's silence.
  */
 export class Ticker {
   #cancel: () => void = () => {};
@@ -12,8 +12,8 @@ export class Ticker {
     private readonly clock: Clock,
     private readonly tickMs: number,
     /**
-     * Told the milliseconds since the tick before, and whether the clock may have stood still
-     * since.
+     * Called on each tick with the milliseconds since the previous tick, and with whether the clock
+     * may have stood still since.
      */
     private readonly tick: (elapsedMs: number, isLate: boolean) => void,
   ) {
@@ -21,7 +21,7 @@ export class Ticker {
     this.#schedule();
   }
 
-  /** Whether a tick is overdue by so much that the clock may have stood still. */
+  /** Whether a tick is so overdue that the clock may have stood still. */
   get isLate(): boolean {
     return this.clock.now() - this.#last > 1.5 * this.tickMs;
   }

@@ -1,8 +1,8 @@
 import type { Clock } from "../system/clock.js";
 
 /**
- * Does the node's work soon after it was asked for, with all else that comes in the same turn of
- * the event loop.
+ * Runs the node's work soon after a request, once for all requests in the same turn of the event
+ * loop.
  */
 export class Turns {
   #isDue = false;
@@ -12,7 +12,7 @@ export class Turns {
     private readonly work: () => void,
   ) {}
 
-  /** Something was given to the core: what comes of it is seen to soon. */
+  /** Schedules a turn of the node's work. Call this after giving anything to the core. */
   wake(): void {
     if (this.#isDue) return;
     this.#isDue = true;

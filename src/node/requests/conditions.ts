@@ -1,16 +1,16 @@
 import { CairnError } from "../../base/errors.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
-/** Callers that wait for the node to be in some state. */
+/** Callers that wait until the node reaches some state. */
 export class Conditions {
   readonly #waiting = new Map<Waiter<never>, () => unknown>();
 
-  /** `observer`: told of every change, after those who wait. */
+  /** `observer`: called after every change, after the waiting callers. */
   constructor(private readonly observer?: () => void) {}
 
   /**
-   * Resolves with the first answer of `look` that is not undefined; rejects with what it throws. It
-   * is asked now, and whenever something has changed. Rejects with CANCELLED when the signal is
+   * Resolves with the first answer of `look` that is not undefined; rejects with the error that it
+   * throws. `look` is called now, and after each change. Rejects with CANCELLED when the signal is
    * aborted first.
    */
   wait<Answer>(look: () => Answer | undefined, what: string, signal?: AbortSignal): Promise<Answer> {
@@ -27,7 +27,7 @@ export class Conditions {
     );
   }
 
-  /** Something has changed. */
+  /** Asks the waiting callers' conditions again, because the node's state has changed. */
   changed(): void {
     for (const [waiter, look] of this.#waiting) this.#lookFor(waiter, look);
     this.observer?.();

@@ -11,7 +11,7 @@ import { refusal } from "./refusals.js";
 const NOTHING = new Uint8Array(0);
 
 /**
- * Who leads, and who the members are: what an operator may ask of a node. The doc comments are at
+ * Carries out an operator's requests about leadership and membership. The doc comments are at
  * {@link CairnNode}'s methods.
  */
 export class Leadership {

@@ -22,18 +22,18 @@ import { PendingAnswers } from "./pending_answers.js";
 import { checkFitsEntry, checkSender, outOfRoom } from "./refusals.js";
 
 /**
- * What peers ask of this node, from its arrival to its answer. The doc comments are at {@link
- * CairnNode}'s methods.
+ * Handles requests from peers, from arrival to answer. The doc comments are at {@link CairnNode}'s
+ * methods.
  */
 export class PeerRequests {
   readonly #answers = new PendingAnswers<Response>();
   #nextRequest = 1;
   /**
-   * Highest commit index that a leader has told this node of: how far the cluster is, as far as
-   * this node knows.
+   * Highest commit index that a leader has sent to this node: how far the cluster is, to this
+   * node's knowledge.
    */
   leaderCommit = 0;
-  /** The received snapshot that a Ready may ask to be installed. */
+  /** The received snapshot that a Ready may ask to install. */
   staged: StagedSnapshot | undefined;
 
   constructor(
@@ -47,7 +47,7 @@ export class PeerRequests {
     for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
     if (message.entries.length > 0 && this.room.shortage !== undefined) throw outOfRoom(this.room.shortage);
     const answer = this.#step(message);
-    // Of a leader whose term is over, too: what is committed stays so.
+    // This counts even if the leader's term is over: committed entries stay committed.
     this.leaderCommit = Math.max(this.leaderCommit, message.leaderCommit);
     return (await answer) as AppendEntriesAnswer;
   }
@@ -62,7 +62,7 @@ export class PeerRequests {
     return (await this.#step(message)) as TimeoutNowAnswer;
   }
 
-  /** Makes a received snapshot the node's state, if it still should be. */
+  /** Makes a received snapshot the node's state, unless it is outdated by now. */
   async install({ from, leaderTerm }: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer> {
     this.staged = staged;
     try {
@@ -81,7 +81,10 @@ export class PeerRequests {
     this.#answers.rejectAll(error);
   }
 
-  /** The core takes well-formed messages only (T5, T6). @throws CairnError INVALID_ARGUMENT */
+  /**
+   * Rejects malformed messages, which the core must not get (T5, T6).
+   * @throws CairnError INVALID_ARGUMENT
+   */
   #check(message: Unaddressed<AppendEntries> | Unaddressed<RequestVote> | Unaddressed<TimeoutNow>): void {
     checkSender(message.from);
     const problem = malformed(message);

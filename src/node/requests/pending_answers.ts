@@ -1,10 +1,7 @@
 import { CairnError } from "../../base/errors.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
-/**
- * Callers that wait for an answer that comes out of the core, by the id that the core carries
- * along.
- */
+/** Callers that wait for an answer from the core, by the request id that the core carries along. */
 export class PendingAnswers<Answer> {
   readonly #waiting = new Map<number, Waiter<Answer>>();
 
@@ -20,12 +17,12 @@ export class PendingAnswers<Answer> {
     );
   }
 
-  /** Does nothing when nobody waits for it. */
+  /** Does nothing when no caller waits for this id. */
   resolve(requestId: number, answer: Answer): void {
     this.#take(requestId)?.resolve(answer);
   }
 
-  /** Does nothing when nobody waits for it. */
+  /** Does nothing when no caller waits for this id. */
   reject(requestId: number, error: unknown): void {
     this.#take(requestId)?.reject(error);
   }

@@ -3,11 +3,11 @@ import type { ApplyResult } from "../../machine/state_machine.js";
 import type { Entry, LogPosition } from "../../raft/types.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
-/** What became of a proposal. */
+/** The result of a proposal that was committed and applied. */
 export interface Committed<Result> {
-  /** Its place in the log. */
+  /** Its index in the log. */
   readonly index: number;
-  /** What the state machine answered. */
+  /** The state machine's answer. */
   readonly result: Result;
 }
 
@@ -18,7 +18,7 @@ interface Pending<Result> extends Waiter<Committed<Result>> {
 /** Proposals that are in the log of this node and whose callers wait for them to be applied. */
 export class Proposals<Result> {
   readonly #pending = new Map<number, Pending<Result>>();
-  /** Highest index that was waited for since the log ended below it. */
+  /** Highest index that a caller has waited for since the log last ended below it. */
   #highest = 0;
 
   /**
@@ -28,8 +28,8 @@ export class Proposals<Result> {
    */
   wait(position: LogPosition, signal?: AbortSignal): Promise<Committed<Result>> {
     const { index, term } = position;
-    // A proposal of an earlier term that is no longer in this node's log: another member may still
-    // bring it through.
+    // A proposal of an earlier term is no longer in this node's log, but another member may still
+    // commit it.
     this.#pending.get(index)?.reject(outcomeUnknown(index, "this node has put another entry in its place"));
     this.#highest = Math.max(this.#highest, index);
     return waitFor<Committed<Result>>(
@@ -42,7 +42,7 @@ export class Proposals<Result> {
     );
   }
 
-  /** `entries` are applied, with these results. */
+  /** Answers the callers whose entries were applied, with these results. */
   applied(entries: readonly Entry[], results: readonly ApplyResult<Result>[]): void {
     if (this.#pending.size === 0) return;
     entries.forEach((entry, at) => {
@@ -55,8 +55,8 @@ export class Proposals<Result> {
   }
 
   /**
-   * The log ends at `index`: what was proposed above is gone from this node, but another member may
-   * still bring it through.
+   * Fails proposals above `index`, where the log ends now: they are gone from this node, but
+   * another member may still commit them.
    */
   truncated(index: number): void {
     if (index >= this.#highest) return;
@@ -65,8 +65,8 @@ export class Proposals<Result> {
   }
 
   /**
-   * R12: a snapshot up to `index` took the place of the log; whether proposals below it are in
-   * there cannot be told.
+   * R12: fails proposals at or below `index`, where a snapshot has replaced the log. Nobody can
+   * tell whether the snapshot contains them.
    */
   overtaken(index: number): void {
     this.#failWhere((pending) => pending <= index, `a snapshot up to ${index} was installed over it`);

@@ -21,7 +21,7 @@ export class Reads {
     const read = this.#nextRead++;
     const answer = this.#answers.wait(read, signal);
     this.host.core((raft) => {
-      // With leases, a clock that stood still would vouch for what is over.
+      // A lease would seem valid beyond its end if the clock had stood still.
       if (this.ticker.isLate) raft.distrustClock();
       raft.readIndex(read);
     });
@@ -30,7 +30,7 @@ export class Reads {
     return answer;
   }
 
-  /** Answers those that the core has answered. */
+  /** Answers the reads for which the core has an index. */
   answer(): void {
     const { id, raft } = this.host;
     for (const { requestId, index } of raft.takeReads()) {

@@ -6,10 +6,10 @@ import { limits } from "../../base/limits.js";
 import type { ProposalRefusal } from "../../raft/leader/leader.js";
 import type { Raft } from "../../raft/raft.js";
 
-/** The state of a node that has to be said to those whom it refuses. */
+/** The state that a node reports to callers when it refuses them. */
 export type RefusingNode = Pick<Raft, "leader" | "lost" | "removedAt" | "membership">;
 
-/** Returns the error of a node that does not take a request. Nothing happened. */
+/** Returns the error with which a node refuses a request. Nothing happened. */
 export function refusal(reason: ProposalRefusal, id: string, node: RefusingNode): CairnError {
   if (reason === "queue_full") {
     const text = `too many writes are waiting to be committed: uncommittedBytes is ${limits.uncommittedBytes}. Try later.`;
@@ -32,7 +32,7 @@ function leaderOf(id: string, { leader, lost, removedAt, membership }: RefusingN
   return "no leader is known";
 }
 
-/** For callers of a node that cannot write at present. */
+/** Returns the error for callers of a node that cannot write at present. */
 export function outOfRoom(shortage: CairnError): CairnError {
   const what =
     shortage.code === "DISK_FULL"
@@ -42,7 +42,8 @@ export function outOfRoom(shortage: CairnError): CairnError {
 }
 
 /**
- * What the log would refuse must not get into the core, which cannot take it back.
+ * Checks that the log can hold an entry with this data. The core must not get data that the log
+ * would refuse, because the core cannot undo an append.
  * @throws CairnError LIMIT_EXCEEDED
  */
 export function checkFitsEntry(data: Uint8Array, what: string): void {

@@ -1,5 +1,5 @@
 /**
- * A caller that waits for something: settled once, after which it no longer listens to its caller's
+ * A caller that waits for an answer. It is settled once; then it stops listening to the caller's
  * signal.
  */
 export interface Waiter<Answer> {
@@ -8,9 +8,9 @@ export interface Waiter<Answer> {
 }
 
 /**
- * A promise that somebody else settles, through the waiter that `begin` is given at once. `giveUp`
- * is called if the signal is aborted before that, or was so already: it forgets the waiter and
- * rejects it.
+ * Returns a promise that is settled through a waiter. `begin` gets the waiter at once. `giveUp` is
+ * called if the signal is aborted before the promise settles, or was aborted already: it must
+ * forget the waiter and reject it.
  */
 export function waitFor<Answer>(
   signal: AbortSignal | undefined,

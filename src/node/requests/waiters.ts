@@ -3,7 +3,7 @@ import { type Waiter, waitFor } from "./waiter.js";
 
 /** Callers that wait until an index is applied. */
 export class AppliedWaiters {
-  /** With the index that each waits for. */
+  /** The index that each caller waits for. */
   readonly #waiting = new Map<Waiter<void>, number>();
 
   /** Resolves when `index` is applied; rejects with CANCELLED when the signal is aborted first. */
@@ -18,7 +18,7 @@ export class AppliedWaiters {
     );
   }
 
-  /** Everything up to `index` is applied. */
+  /** Resolves the callers that wait for `index` or below, which is applied now. */
   reached(index: number): void {
     for (const [waiter, wanted] of this.#waiting) {
       if (wanted > index) continue;
