@@ -1,14 +1,13 @@
 import type { Clock } from "../../system/clock.js";
 
 /**
- * What was not used lately may be made up for, so that a timer that is late does not cost anything,
- * in milliseconds.
+ * Unused time that may be made up for, in milliseconds, so that a late timer costs no bandwidth.
  */
 const BURST_MS = 100;
 
-/** Bytes per second, shared by all who ask. */
+/** Limits the bytes per second of all callers together. */
 export class Bandwidth {
-  /** When all that was granted has had its time. */
+  /** Time at which the bytes granted so far have used up their share. */
   #freeAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(
@@ -18,8 +17,8 @@ export class Bandwidth {
   ) {}
 
   /**
-   * Resolves when so many bytes may be sent, in the order of the calls; at once when the signal is
-   * set.
+   * Resolves when `bytes` bytes may be sent, in the order of the calls; at once when the signal is
+   * aborted.
    */
   take(bytes: number, signal: AbortSignal): Promise<void> {
     const now = this.clock.now();

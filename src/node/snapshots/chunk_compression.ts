@@ -2,27 +2,28 @@ import { promisify } from "node:util";
 import { constants, deflateRaw, type InputType, inflateRaw, type ZlibOptions } from "node:zlib";
 import { CairnError } from "../../base/errors.js";
 
-// Chunks of a snapshot are compressed each by itself (raft.proto, SnapshotChunk), in the thread
-// pool.
+// Compresses and decompresses chunks of snapshots in the thread pool. Each chunk is compressed
+// separately (raft.proto, SnapshotChunk).
 
 const compress = promisify<InputType, ZlibOptions, Buffer>(deflateRaw);
 
-/** The data as raw DEFLATE; undefined when that is not shorter. */
+/** Returns the data as raw DEFLATE; undefined when that is not shorter. */
 export async function deflateChunk(data: Uint8Array): Promise<Uint8Array | undefined> {
   const compressed = await compress(data, { level: constants.Z_BEST_SPEED });
   return compressed.byteLength < data.byteLength ? compressed : undefined;
 }
 
 /**
- * The `fileBytes` bytes that were compressed. Takes no more memory than that, whatever `data` is.
- * @throws CairnError INVALID_ARGUMENT when they are not so many; CORRUPT when `data` is no raw
- * DEFLATE
+ * Returns the `fileBytes` bytes that were compressed. Uses no more memory than that, whatever
+ * `data` is.
+ * @throws CairnError INVALID_ARGUMENT when the number of bytes differs; CORRUPT when `data` is no
+ * raw DEFLATE
  */
 export function inflateChunk(data: Uint8Array, fileBytes: number): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     inflateRaw(data, { maxOutputLength: fileBytes, info: true }, (error, result) => {
       if (error !== null) return reject(inflateError(error, fileBytes));
-      // With `info`, there is more than the bytes; the types do not know.
+      // With `info`, the result is an object; the types do not say so.
       const { buffer, engine } = result as unknown as { buffer: Buffer; engine: { bytesWritten: number } };
       if (buffer.byteLength !== fileBytes) return reject(wrongSize(`${buffer.byteLength}`, fileBytes));
       if (engine.bytesWritten !== data.byteLength) {

@@ -12,37 +12,37 @@ import type { NodeStorage } from "../open/storage.js";
 import type { MachineOpener } from "../options.js";
 import type { SnapshotDone, SnapshotReason } from "./reason.js";
 
-/** When to take a snapshot, and how much log to keep behind it. */
+/** Says when to take a snapshot, and how much log to retain behind it. */
 export interface SnapshotRequest {
-  /** Only if the log holds at least so many entries behind the newest snapshot. Default 0. */
+  /** Only if the log holds at least this many entries behind the newest snapshot. Default 0. */
   readonly thresholdEntries?: number | undefined;
-  /** At exactly this index instead of the last applied one. */
+  /** Takes the snapshot at exactly this index. Default: the last applied index. */
   readonly index?: number | undefined;
   /**
-   * Bytes of log to keep although the snapshot covers them. Left out: the node's setting, and all
-   * behind the second newest snapshot, so that a damaged newest one can be replaced (T7).
+   * Bytes of log to retain although the snapshot covers them. Default: the node's setting, and all
+   * entries behind the second newest snapshot, so that a damaged newest one can be replaced (T7).
    */
   readonly keepLogBytes?: number | undefined;
-  /** Why. Default `requested`. */
+  /** Reason for the snapshot. Default `requested`. */
   readonly reason?: SnapshotReason | undefined;
 }
 
 export interface SnapshotOutcome {
-  /** False when none was asked for, or there was nothing new to put into one. */
+  /** False when the condition did not hold, or there was nothing new to put into a snapshot. */
   readonly taken: boolean;
-  /** The newest snapshot there is now. */
+  /** The newest snapshot now. */
   readonly snapshot: SnapshotInfo | undefined;
   readonly logEntriesTrimmed: number;
 }
 
 /**
- * Takes snapshots, one at a time, and trims the log behind them. Entries go on being applied
+ * Takes snapshots, one at a time, and trims the log behind them. The node keeps applying entries
  * meanwhile.
  */
 export class Compactor<Machine extends StateMachine> {
   readonly #turns = new Serial();
   readonly #stopped = new AbortController();
-  /** The pinned index that the log was trimmed beyond last. */
+  /** The pinned index past which the log was trimmed last. */
   #outgrown: number | undefined;
 
   constructor(
@@ -51,13 +51,11 @@ export class Compactor<Machine extends StateMachine> {
     private readonly options: {
       readonly openMachine: MachineOpener<Machine>;
       readonly trailingLogBytes: number;
-      /**
-       * Followers that are brought back by snapshot will need the log from behind this index on.
-       */
+      /** Index behind which followers that are catching up by snapshot will need the log. */
       readonly pinnedIndex: () => number | undefined;
-      /** So much of it is kept for them, at most. */
+      /** Maximum bytes of log retained for these followers. */
       readonly pinnedLogBytes: number;
-      /** A snapshot was taken, and is durable. */
+      /** Called when a snapshot was taken and is durable. */
       readonly taken: SnapshotDone;
       readonly clock: Clock;
       readonly logger: Logger;
@@ -65,8 +63,8 @@ export class Compactor<Machine extends StateMachine> {
   ) {}
 
   /**
-   * Takes a snapshot if the request's condition holds. It is durable and the log is trimmed on
-   * return.
+   * Takes a snapshot if the request's condition holds. On return it is durable and the log is
+   * trimmed.
    * @throws CairnError OUT_OF_RANGE when the index is not applied yet or the log no longer reaches
    * back to it; FAILED_PRECONDITION when a newer snapshot was installed meanwhile; DISK_FULL;
    * STOPPED
@@ -76,9 +74,10 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   /**
-   * Trims the log up to `index` (0: all that the newest snapshot covers), whatever is to be kept
-   * for slow followers or in case that snapshot is damaged, but not what followers need that are
-   * being brought back. Durable on return. Returns the first index that is left.
+   * Trims the log up to `index` (0: up to the newest snapshot), including entries that are normally
+   * retained for slow followers or in case that snapshot is damaged, but not the entries pinned for
+   * followers that are catching up by snapshot. Durable on return. Returns the first index that is
+   * left.
    * @throws CairnError OUT_OF_RANGE when no snapshot on disk covers that index; DISK_FULL; STOPPED
    */
   compact(index: number): Promise<number> {
@@ -91,15 +90,15 @@ export class Compactor<Machine extends StateMachine> {
         throw new CairnError("OUT_OF_RANGE", `the log cannot be trimmed up to index ${index}: ${there}`);
       }
       await this.#trimTo(this.#unpinned(index === 0 ? covered : index));
-      // A trim that removes no segment is not durable by itself.
+      // A trim that removes no segment is not durable without a sync.
       await log.append({ entries: [], sync: true });
       return log.boundary.index + 1;
     });
   }
 
   /**
-   * What was kept for followers is not needed any more: trims the log again, and removes old
-   * snapshots.
+   * Trims the log again and removes old snapshots, after followers no longer need what was retained
+   * for them.
    */
   trimAgain(): Promise<void> {
     return this.#turns.run(async () => {
@@ -109,7 +108,7 @@ export class Compactor<Machine extends StateMachine> {
     });
   }
 
-  /** Gives up what is being written, and waits until nothing is. */
+  /** Aborts snapshots that are being written, and waits until none is. */
   async stop(): Promise<void> {
     this.#stopped.abort();
     await this.#turns.settled();
@@ -123,7 +122,7 @@ export class Compactor<Machine extends StateMachine> {
     const index = request.index ?? machine.appliedIndex;
     const unsnapshotted = this.raft.log.last.index - newest;
     const due = request.index !== undefined || unsnapshotted >= (request.thresholdEntries ?? 0);
-    // One that was found damaged since is no longer in the store, and is worth being written again.
+    // A snapshot that was found damaged since is not in the store, and is worth writing again.
     const isThere = index <= (snapshots.newest()?.index ?? 0);
     if (!due || isThere) return { taken: false, snapshot: snapshots.newest(), logEntriesTrimmed: 0 };
     const { clock, taken, logger } = this.options;
@@ -155,13 +154,13 @@ export class Compactor<Machine extends StateMachine> {
     }
   }
 
-  /** Without an index: the state as it is now. */
+  /** Writes a snapshot at `index`; without an index, of the present state. */
   async #write(index: number | undefined): Promise<SnapshotInfo> {
     const { machine } = this.storage;
     if (index !== undefined && index !== machine.appliedIndex) return this.#writeEarlierState(index);
     const view = await machine.capture();
     if (index === undefined || view.appliedIndex === index) return this.#writeView(view);
-    // A state machine that takes its time to capture has gone on.
+    // A slow capture: the state machine has applied more entries meanwhile.
     view.release();
     return this.#writeEarlierState(index);
   }
@@ -185,7 +184,7 @@ export class Compactor<Machine extends StateMachine> {
   /** Builds the state at an index below the applied one from the snapshot before it and the log. */
   async #writeEarlierState(index: number): Promise<SnapshotInfo> {
     const { directory, snapshots } = this.storage;
-    // Not simply the newest: one above the index may be installed at any time.
+    // Not just the newest: one above the index may be installed at any time.
     const base = snapshots.list().find((info) => info.index <= index);
     let scratch: Machine | undefined;
     try {
@@ -229,8 +228,8 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   /**
-   * Returns the number of entries that left the log. `isNewest`: called when the core knows the
-   * snapshot to be the newest one.
+   * Trims the log behind a new snapshot, and returns the number of entries that left the log.
+   * `isNewest`: called when the core knows the snapshot as its newest one.
    */
   async #trim(info: SnapshotInfo, keepLogBytes: number | undefined, isNewest: () => void): Promise<number> {
     const before = this.raft.log.boundary.index;
@@ -242,7 +241,10 @@ export class Compactor<Machine extends StateMachine> {
     return trimTo - before;
   }
 
-  /** Without a new snapshot. A snapshot that is being installed does that, and more, itself. */
+  /**
+   * Trims the log without a new snapshot. An installation in progress trims at least as far, so
+   * this leaves the log alone then.
+   */
   async #trimTo(index: number): Promise<void> {
     if (this.raft.isInstalling || index <= this.storage.log.boundary.index) return;
     this.raft.trimLog(index);
@@ -255,9 +257,9 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   /**
-   * Up to where to trim when the snapshot at `covered` is there, and so many bytes are to stay. By
-   * default no further than the second newest snapshot: it and the log replace the newest one,
-   * should that be damaged.
+   * Returns the index up to which to trim behind the snapshot at `covered`, retaining
+   * `keepLogBytes`. By default not beyond the second newest snapshot: it and the log replace the
+   * newest one if that is damaged.
    */
   #wanted(keepLogBytes: number | undefined, covered = this.#covered): number {
     const { log } = this.storage;
@@ -265,16 +267,19 @@ export class Compactor<Machine extends StateMachine> {
     return keepLogBytes === undefined ? Math.min(wanted, this.#secondNewest(covered)) : wanted;
   }
 
-  /** Index of the newest good snapshot below `covered`; without one, the log stays as it is. */
+  /**
+   * Returns the index of the newest good snapshot below `covered`; without one, the log's boundary,
+   * so that the log stays as it is.
+   */
   #secondNewest(covered: number): number {
     const { log, snapshots } = this.storage;
     return snapshots.list().find(({ index }) => index < covered)?.index ?? log.boundary.index;
   }
 
   /**
-   * Without what followers need that are being brought back by snapshot: it would be outdated
-   * before they have it. Up to a limit: the disk must stay bounded though one of them never gets
-   * anywhere.
+   * Caps the trim point at the pinned log, up to `pinnedLogBytes`: without that log, a snapshot
+   * would be outdated before its follower has it. The limit keeps the disk bounded even if a
+   * follower never catches up.
    */
   #unpinned(trimTo: number): number {
     const pinned = this.options.pinnedIndex();
@@ -291,7 +296,7 @@ export class Compactor<Machine extends StateMachine> {
     return Math.min(trimTo, most);
   }
 
-  /** What was broken off because the node stops says so. */
+  /** Turns the CANCELLED of work that was aborted because the node stops into STOPPED. */
   async #unlessStopped<Result>(work: Promise<Result>): Promise<Result> {
     try {
       return await work;

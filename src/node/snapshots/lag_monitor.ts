@@ -6,13 +6,13 @@ import type { Logger } from "../../system/logger.js";
 import { sizeText } from "../sizes.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
-/** What {@link CatchUp} looks at. */
+/** The surroundings of {@link CatchUp}. */
 export interface CatchUpOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Log that is kept behind a snapshot for a follower that is receiving it, at most. */
+  /** Maximum bytes of log retained behind a snapshot for a follower that is receiving it. */
   readonly keptBytes: number;
-  /** Bytes of log written since some moment. */
+  /** Bytes of log written since a fixed moment. */
   writtenBytes(): number;
   transfers(): readonly OutgoingTransfer[];
   /** The other members; none when this node does not lead. */
@@ -20,59 +20,59 @@ export interface CatchUpOptions {
   lastIndex(): number;
 }
 
-/** A transfer to a follower, from its beginning. */
+/** A transfer to a follower, since its beginning. */
 interface Run {
   readonly startedMs: number;
-  /** Of {@link CatchUpOptions.writtenBytes}. */
+  /** Value of {@link CatchUpOptions.writtenBytes} at the beginning. */
   readonly startedBytes: number;
 }
 
-/** What a transfer comes to: how long, and how much log is written meanwhile. */
+/** Size and duration of a transfer, and the log written meanwhile. */
 interface Measure {
   readonly fileBytes: number;
   readonly ms: number;
   readonly grownBytes: number;
 }
 
-/** A transfer says nothing about its speed before so many milliseconds have passed. */
+/** Do not estimate a transfer's duration before this many milliseconds have passed. */
 const MEASURABLE_MS = 5_000;
 
 /**
- * Whether followers can catch up, as the leader measures it. A snapshot takes its time to arrive
- * and to be installed; when more log is written meanwhile than is kept, it is outdated when it is
- * there, and so is the next one: nobody notices but by what is said here.
+ * Tells whether followers can catch up, from the leader's measurements. A snapshot takes time to
+ * arrive and to be installed. When more log is written meanwhile than is retained, the snapshot is
+ * outdated on arrival, and so is the next one. Nothing but these warnings shows that.
  */
 export class CatchUp {
   readonly #runs = new Map<string, Run>();
-  /** Followers that cannot catch up, and why. */
+  /** Followers that cannot catch up, with the reason. */
   readonly #hopeless = new Map<string, string>();
-  /** Snapshots in a row that were outdated when they were installed. */
+  /** Number of consecutive snapshots that were outdated when they were installed. */
   readonly #futile = new Map<string, number>();
-  /** Since when a member does not answer. */
+  /** Time since which a member does not answer. */
   readonly #silentSince = new Map<string, number>();
   readonly #silent = new Map<string, string>();
 
   constructor(private readonly options: CatchUpOptions) {}
 
-  /** What is the matter, in words. */
+  /** Warnings for an operator, as text. */
   get warnings(): readonly string[] {
     return [...this.#hopeless.values(), ...this.#silent.values()];
   }
 
-  /** Why a follower cannot catch up; undefined when it can. */
+  /** Returns the reason why a follower cannot catch up; undefined when it can. */
   hopeless(key: string): string | undefined {
     return this.#hopeless.get(key);
   }
 
-  /** A snapshot is going to be sent. */
+  /** Starts to measure a transfer. */
   begun(to: string): void {
     const { clock, writtenBytes } = this.options;
     this.#runs.set(to, { startedMs: clock.now(), startedBytes: writtenBytes() });
   }
 
   /**
-   * A transfer has ended. `installed`: what it has brought; the log starts behind `boundary` by
-   * now.
+   * Judges a transfer that has ended. `installed`: the snapshot that it has brought. The log starts
+   * behind `boundary` by now.
    */
   ended(to: string, installed: { index: number; fileBytes: number } | undefined, boundary: number): void {
     const run = this.#runs.get(to);
@@ -86,7 +86,7 @@ export class CatchUp {
     else this.#hopeless.delete(to);
   }
 
-  /** Time has passed. */
+  /** Judges the transfers under way and the silent members. Call this on each tick. */
   tick(): void {
     const progress = this.options.progress();
     for (const transfer of this.options.transfers()) {
@@ -102,7 +102,7 @@ export class CatchUp {
     return { fileBytes, ms: clock.now() - startedMs, grownBytes: writtenBytes() - startedBytes };
   }
 
-  /** What it will come to if it goes on like this; undefined when that cannot be told yet. */
+  /** Extrapolates a transfer to its end; undefined when it is too early to tell. */
   #foreseen({ to, totalBytes, doneBytes, bytesPerSecond }: OutgoingTransfer): Measure | undefined {
     const run = this.#runs.get(to);
     if (run === undefined || bytesPerSecond === 0) return undefined;
@@ -130,7 +130,7 @@ export class CatchUp {
     this.options.logger.warn(facts, "a snapshot was outdated when it was installed: sending a newer one");
   }
 
-  /** Forgets what was the matter with those that have caught up, or are of no concern any more. */
+  /** Drops warnings about members that have caught up, that answer again, or that left. */
   #forget(progress: readonly ProgressInfo[]): void {
     for (const id of [...this.#hopeless.keys(), ...this.#futile.keys(), ...this.#runs.keys()]) {
       const member = progress.find((each) => each.key === id);

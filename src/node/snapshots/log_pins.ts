@@ -2,29 +2,29 @@ import type { NodeHost } from "../host.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
 /**
- * What of the log followers will need that are brought back by snapshot: what lies behind that
- * snapshot. It is kept from when the transfer begins until the follower has caught up with the
- * newest snapshot (what follows that one is not trimmed anyway), or does not answer any more.
+ * Log entries retained for followers that are catching up by snapshot: the entries behind that
+ * snapshot. They are retained from the beginning of the transfer until the follower has caught up
+ * with the newest snapshot (entries behind that one are not trimmed anyway), or stops answering.
  */
 export class LogPins {
-  /** The log behind this index, by follower. */
+  /** The index behind which the log is retained, by follower. */
   readonly #pins = new Map<string, number>();
-  /** As it was found last. */
+  /** The result of the last call of `wanted`. */
   #wanted: number | undefined;
 
   constructor(
     private readonly host: NodeHost,
     private readonly transfers: () => readonly OutgoingTransfer[],
     /**
-     * The log is needed from behind this index on for snapshots that are on offer, or kept for a
-     * transfer that was interrupted.
+     * Lowest index behind which the log is needed for snapshots that are on offer, or retained for
+     * an interrupted transfer.
      */
     private readonly wanted: () => number | undefined,
-    /** Something that was kept need not be any more. */
+    /** Called when some retained log is no longer needed. */
     private readonly released: () => void,
   ) {}
 
-  /** The log is needed from behind this index on; undefined when nobody needs it. */
+  /** Lowest index behind which the log is needed; undefined when nobody needs it. */
   get lowest(): number | undefined {
     this.#followTransfers();
     this.#wanted = this.wanted();
@@ -32,12 +32,12 @@ export class LogPins {
     return indexes.length === 0 ? undefined : Math.min(...indexes);
   }
 
-  /** A snapshot has brought a follower's log up to `matchIndex`: it goes on from there. */
+  /** Moves a follower's pin to `matchIndex`: a snapshot has brought its log up to there. */
   installed(to: string, matchIndex: number): void {
     this.#pins.set(to, matchIndex);
   }
 
-  /** Time has passed, or a transfer has ended: lets go of what nobody needs any more. */
+  /** Releases the pins that nobody needs. Call this on each tick, and after a transfer. */
   look(): void {
     const running = this.#followTransfers();
     const before = this.#wanted;

@@ -5,68 +5,69 @@ import type { Logger } from "../../system/logger.js";
 import type { SnapshotTrigger } from "./reason.js";
 
 /**
- * When a node takes a snapshot without being asked: whatever comes first. `false` turns one off.
+ * Conditions under which a node takes a snapshot without being asked; the first one that holds
+ * counts. `false` turns a condition off.
  */
 export interface SnapshotPolicy {
   /**
-   * Entries applied since the last one, 1 or more: a number that is given is obeyed exactly. Left
-   * out: 100,000, and no fewer than {@link logRatio} asks for.
+   * Entries applied since the last snapshot, 1 or more: a given number is obeyed exactly. Default:
+   * 100,000, but no fewer than {@link logRatio} asks for.
    */
   readonly entries?: number | false | undefined;
   /**
-   * Bytes of log since the last one, 1 or more. Default 64 MiB; more when {@link logRatio} asks for
-   * more.
+   * Bytes of log since the last snapshot, 1 or more. Default 64 MiB; more when {@link logRatio}
+   * asks for more.
    */
   readonly logBytes?: number | false | undefined;
   /**
-   * The log since the last one has to be at least so many times as large as that one before its
-   * size counts. However large the state is, all snapshots but the last are then together at most 1
-   * / logRatio of the log. Default 1.
+   * Minimum ratio of the log since the last snapshot to the size of that snapshot, before the log's
+   * size counts. Whatever the size of the state, all snapshots but the last are then together at
+   * most 1 / logRatio of the log. Default 1.
    */
   readonly logRatio?: number | false | undefined;
   /**
-   * Milliseconds since the last one (or since the node started), if anything was applied since.
-   * Default false.
+   * Milliseconds since the last snapshot (or since the node started), if any entry was applied
+   * since. Default false.
    */
   readonly ageMs?: number | false | undefined;
 }
 
-/** What was applied since the newest snapshot. */
+/** Totals of the entries applied since the newest snapshot. */
 export interface SinceSnapshot {
   readonly entries: number;
-  /** Bytes that they take in the log. */
+  /** Bytes of these entries in the log. */
   readonly bytes: number;
   /** Size of the newest snapshot; 0 when there is none. */
   readonly snapshotBytes: number;
 }
 
-/** What {@link AutoSnapshot} sees and does. */
+/** The surroundings of {@link AutoSnapshot}. */
 export interface AutoSnapshotOptions {
   readonly policy: SnapshotPolicy;
   readonly clock: Clock;
   readonly logger: Logger;
   since(): SinceSnapshot;
   /**
-   * The log begins behind every good snapshot: only the state keeps the node, and one is due
-   * whatever the policy says (T7).
+   * Whether the log begins above every good snapshot. Only the state keeps the node usable then,
+   * and a snapshot is due whatever the policy says (T7).
    */
   isMissing(): boolean;
-  /** Whether this node leads, and others follow closely. */
+  /** Whether this node leads, and other voters follow closely. */
   leadsOthers(): boolean;
-  /** Takes one; resolves with whether one was taken. */
+  /** Takes a snapshot; resolves with whether one was taken. */
   take(reason: SnapshotTrigger): Promise<boolean>;
 }
 
-/** A leader with followers waits until there is so many times as much as they wait for. */
+/** A leader with followers waits until it exceeds a follower's thresholds by this factor. */
 const LEADER_PATIENCE = 1.25;
 
 /**
- * Takes snapshots by the policy, one at a time. A trigger that comes while one is being taken is
- * not lost: what was applied meanwhile is looked at when it is done. One that fails is tried again
- * after a while.
+ * Takes snapshots by the policy, one at a time. A trigger during a snapshot is not lost: when the
+ * snapshot is done, this checks again what was applied meanwhile. A failed snapshot is retried
+ * after a pause.
  *
  * A leader lets its followers go first, so that the whole cluster is seldom busy with snapshots at
- * the same time: it waits until it is due by a quarter more than they, or for
+ * the same time: it waits until it exceeds their thresholds by a quarter, or for
  * limits.snapshotPatienceMs, whichever comes first.
  */
 export class AutoSnapshot {
@@ -75,9 +76,9 @@ export class AutoSnapshot {
   #taking = false;
   #stopped = false;
   #failures = 0;
-  /** Why the last try has failed. */
+  /** The reason why the last attempt failed. */
   #failure: string | undefined;
-  /** Ends the wait after a failure. */
+  /** Ends the pause after a failure. */
   #endPause: (() => void) | undefined;
   /** Ends the leader's wait for its followers. */
   #endPatience: (() => void) | undefined;
@@ -90,22 +91,22 @@ export class AutoSnapshot {
     this.#waitForAge();
   }
 
-  /** Why there is no new snapshot although one is due; undefined when all is well. */
+  /** The reason why a snapshot is due and was not taken; undefined when all is well. */
   get failure(): string | undefined {
     return this.#failure;
   }
 
-  /** Entries were applied: takes a snapshot if one is due. */
+  /** Takes a snapshot if one is due, after entries were applied. */
   applied(): void {
     this.#look();
   }
 
-  /** Time has passed: a snapshot may have been lost. */
+  /** Takes a snapshot if the last good one was lost. Call this from time to time. */
   tick(): void {
     if (this.#options.isMissing()) this.#look();
   }
 
-  /** There is a new snapshot, wherever it came from. */
+  /** Starts the count anew, after a snapshot was taken or installed. */
   done(): void {
     this.#lastMs = this.#options.clock.now();
     this.#failure = undefined;
@@ -128,7 +129,10 @@ export class AutoSnapshot {
     else void this.#take(reason);
   }
 
-  /** What makes one due when `factor` times as much is waited for. */
+  /**
+   * Returns the condition under which a snapshot is due when all thresholds are multiplied by
+   * `factor`.
+   */
   #dueReason(factor: number): SnapshotTrigger | undefined {
     const { policy, since, isMissing, clock } = this.#options;
     if (isMissing()) return "missing";
@@ -179,8 +183,8 @@ export class AutoSnapshot {
       this.#failed(error);
     }
     this.#taking = false;
-    // One that was not taken is not taken a moment later either: the next entries lead to another
-    // look.
+    // If none was taken, a retry at once would not take one either: the next entries trigger
+    // another check.
     if (taken) this.#look();
   }
 

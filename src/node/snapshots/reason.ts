@@ -1,15 +1,15 @@
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 
 /**
- * What makes a node take a snapshot without being asked: see {@link SnapshotPolicy}. `missing`: the
- * log goes on from no good snapshot, because the one that it begins behind was lost or damaged.
+ * Trigger of a snapshot that a node takes without being asked: see {@link SnapshotPolicy}.
+ * `missing`: the log continues from no good snapshot, because the one that it begins behind was
+ * lost or damaged.
  */
 export type SnapshotTrigger = "entries" | "log_bytes" | "log_ratio" | "age" | "missing";
 
 /**
- * Why there is a snapshot. `requested`: somebody asked for it. `follower`: a follower needs one,
- * and there was none that the log goes on from. `installed`: it was not taken here, but sent by a
- * leader.
+ * Reason for a snapshot. `requested`: a caller asked for it. `follower`: a follower needs one, and
+ * the log continued from none. `installed`: it was not taken here, but sent by a leader.
  */
 export type SnapshotReason = SnapshotTrigger | "requested" | "follower" | "installed";
 
@@ -17,12 +17,12 @@ export type SnapshotReason = SnapshotTrigger | "requested" | "follower" | "insta
 export interface LastSnapshot {
   readonly index: number;
   readonly reason: SnapshotReason;
-  /** When it was done, in milliseconds since 1970. */
+  /** Time at which it was done, in milliseconds since 1970. */
   readonly finishedUnixMs: number;
   readonly durationMs: number;
   /** Size of the file. */
   readonly fileBytes: number;
 }
 
-/** A snapshot is there now; it took so many milliseconds. */
+/** Called when a snapshot is complete, with the milliseconds that it took. */
 export type SnapshotDone = (info: SnapshotInfo, reason: SnapshotReason, durationMs: number) => void;

@@ -6,16 +6,16 @@ import type { Clock } from "../../system/clock.js";
 import { inflateChunk } from "./chunk_compression.js";
 import { CANCELLED, IncomingSnapshot, type SnapshotInbox } from "./receiver.js";
 
-/** How often the sender is told that what takes long is still under way, in milliseconds. */
+/** Interval in milliseconds at which the sender is told that slow work is still under way. */
 const STILL_BUSY_MS = 2_000;
 
 type Position = Pick<Raft, "term" | "log">;
 
 /**
- * The receiver's side of a transfer, from the offer to the end: what comes in, and what is
- * answered. Whatever way it ends, nothing is left under way.
- * @throws CairnError INVALID_ARGUMENT for what no correct sender says, and all that {@link
- * IncomingSnapshot} throws
+ * Runs the receiver's side of a transfer: takes the sender's messages and yields the replies, from
+ * the offer to the end. No work is left under way when it ends, however it ends.
+ * @throws CairnError INVALID_ARGUMENT for messages that no correct sender sends, and every error of
+ * {@link IncomingSnapshot}
  */
 export async function* receiveSnapshot(
   inbox: SnapshotInbox,
@@ -40,13 +40,13 @@ export async function* receiveSnapshot(
       await incoming.abort();
     }
   } finally {
-    // Not waited for: when an operator has ended the transfer, the sender may never say anything
-    // more.
+    // Not awaited: when an operator has ended the transfer, the sender may never send anything
+    // again.
     iterator.return?.().catch(() => {});
   }
 }
 
-/** Begins the transfer; undefined when the offer was refused. */
+/** Begins the transfer; returns undefined when the offer was refused. */
 async function* accept(
   inbox: SnapshotInbox,
   raft: Position,
@@ -72,7 +72,8 @@ async function* accept(
 }
 
 /**
- * Takes in chunks; returns whether the file is whole: otherwise an operator has ended the transfer.
+ * Receives chunks; returns whether the file is complete. If it is not, an operator has ended the
+ * transfer.
  */
 async function* receiveChunks(
   incoming: IncomingSnapshot,
@@ -95,7 +96,7 @@ async function* receiveChunks(
   }
 }
 
-/** The bytes of the file that a chunk holds. */
+/** Returns the bytes of the file that a chunk holds. */
 async function contentsOf({ data, fileBytes }: InstallMessage & { kind: "chunk" }, offer: InstallOffer) {
   if (fileBytes === undefined) return data;
   if (offer.compression === undefined) {
@@ -107,7 +108,7 @@ async function contentsOf({ data, fileBytes }: InstallMessage & { kind: "chunk" 
   return inflateChunk(data, fileBytes);
 }
 
-/** The next message; throws when an operator ends the transfer before it comes. */
+/** Returns the next message; throws when an operator ends the transfer before it comes. */
 function unlessCancelled<Next>(next: Promise<Next>, incoming: IncomingSnapshot): Promise<Next> {
   return new Promise((resolve, reject) => {
     incoming.onCancel(() => reject(new CairnError("CANCELLED", CANCELLED.detail)));
@@ -124,7 +125,9 @@ async function* finish(
   yield reply(answer, raft);
 }
 
-/** Waits for what may take long; the sender is told now and then that it is under way. */
+/**
+ * Waits for work that may take long, and tells the sender from time to time that it is under way.
+ */
 async function* patiently<Result extends object>(
   work: Promise<Result>,
   clock: Clock,
@@ -138,7 +141,7 @@ async function* patiently<Result extends object>(
   }
 }
 
-/** The answer, or undefined when it takes its time. */
+/** Returns the answer, or undefined when none comes within {@link STILL_BUSY_MS}. */
 async function firstOf<Answer>(answer: Promise<Answer>, clock: Clock): Promise<Answer | undefined> {
   let cancel = () => {};
   const pause = new Promise<undefined>((resolve) => {

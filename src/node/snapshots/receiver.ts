@@ -8,13 +8,13 @@ import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
 import type { StagedSnapshot } from "../../storage/snapshots/staged_snapshot.js";
 import { checkSender } from "../requests/refusals.js";
 
-/** What the inbox needs of its node. */
+/** The view of a node that its inbox uses. */
 export interface InboxNode {
-  /** Makes a received snapshot the node's state, if it still should be. */
+  /** Makes a received snapshot the node's state, unless it is outdated by now. */
   install(offer: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer>;
-  /** A peer has sent what no correct member sends. */
+  /** Counts a message that no correct member sends. */
   violated(from: string, detail: string): void;
-  /** Is shown all work on the disk, whose failure may be the node's. */
+  /** Watches work on the disk: some of its failures end the node. */
   watch<Result>(work: Promise<Result>): Promise<Result>;
 }
 
@@ -23,13 +23,13 @@ export interface IncomingTransfer {
   readonly from: string;
   readonly index: number;
   readonly totalBytes: number;
-  /** Bytes that are there. */
+  /** Bytes received so far. */
   readonly doneBytes: number;
-  /** How many of them were there when the transfer began. */
+  /** Bytes of these that were there when the transfer began. */
   readonly resumedBytes: number;
 }
 
-/** A transfer that is about to begin: what an earlier one has left is being verified. */
+/** A transfer that is about to begin, while the part file of an earlier one is verified. */
 interface Opening {
   readonly offer: InstallOffer;
   readonly abort: AbortController;
@@ -38,9 +38,9 @@ interface Opening {
 }
 
 /**
- * Takes in snapshots that leaders send, one at a time. A transfer that was begun by the leader of
- * an older term makes way for a newer leader's: its own sender may hang for ever. What was received
- * of a snapshot is kept when its transfer ends early.
+ * Receives snapshots from leaders, one at a time. A transfer from the leader of an older term gives
+ * way to a newer leader's: the older sender may hang for ever. When a transfer ends early, the
+ * received part is kept.
  */
 export class SnapshotInbox {
   #opening: Opening | undefined;
@@ -63,11 +63,11 @@ export class SnapshotInbox {
   }
 
   /**
-   * Says where the transfer begins, or why it does not. What an earlier one has left is verified
-   * before, unless the signal ends that.
+   * Returns the transfer, which knows its first offset, or the refusal. The part file of an earlier
+   * transfer is verified first, unless the signal ends that.
    * @throws CairnError INVALID_ARGUMENT for an offer that no file can fulfil, FAILED_PRECONDITION
-   * for one of a member that cannot be the leader: before all of the file is sent for nothing;
-   * CANCELLED; STOPPED
+   * for an offer of a member that cannot be the leader, before the file is sent in vain; CANCELLED;
+   * STOPPED
    */
   async accept(offer: InstallOffer, signal?: AbortSignal): Promise<IncomingSnapshot | OfferRefusal> {
     this.#assertRunning();
@@ -75,14 +75,14 @@ export class SnapshotInbox {
     const refusal = this.#refusal(offer);
     if (refusal === undefined) return this.#open(offer, signal);
     if (refusal.reason !== "busy" || !(await this.#makesWay(offer))) return refusal;
-    // Much may have happened meanwhile.
+    // The node's state may have changed meanwhile, so check again.
     return this.accept(offer, signal);
   }
 
   /**
-   * Ends the transfer under way for an operator: its sender is told so. What was received is kept.
-   * `transfer` is the one that is meant.
-   * @throws CairnError NOT_FOUND when it is not under way any more; FAILED_PRECONDITION when it is
+   * Ends the transfer under way for an operator, and tells its sender. The received part is kept.
+   * `transfer` names the transfer to end.
+   * @throws CairnError NOT_FOUND when it is no longer under way; FAILED_PRECONDITION when it is
    * being installed: that cannot be undone
    */
   async cancel({ from, index }: Pick<IncomingTransfer, "from" | "index">): Promise<void> {
@@ -95,7 +95,7 @@ export class SnapshotInbox {
     throw new CairnError("FAILED_PRECONDITION", `the snapshot up to index ${index} is whole, and is being installed`);
   }
 
-  /** Ends the transfer under way and takes no more. Returns when nothing is left to be written. */
+  /** Ends the transfer under way and accepts no more. Returns when no write is pending. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#opening?.abort.abort();
@@ -127,7 +127,7 @@ export class SnapshotInbox {
     return { reason: "busy", detail };
   }
 
-  /** Ends the transfer under way if it is that of an older leader. Returns whether it has ended. */
+  /** Ends the transfer under way if it is an older leader's. Returns whether it has ended. */
   async #makesWay(offer: InstallOffer): Promise<boolean> {
     const present = this.#current?.offer ?? this.#opening?.offer;
     if (present === undefined || present.leaderTerm >= offer.leaderTerm) return false;
@@ -171,8 +171,8 @@ export class SnapshotInbox {
   }
 
   /**
-   * The offered snapshot, or that of the others of which so much is here already that less of it
-   * has to be sent.
+   * Returns the snapshot that lacks the fewest bytes here: the offered one, or one of the others
+   * whose part file is on disk.
    */
   async #choose({ others = [], ...offered }: InstallOffer): Promise<InstallChoice> {
     let best: InstallChoice = offered;
@@ -195,7 +195,7 @@ export class SnapshotInbox {
  * A snapshot that is arriving. End it with {@link finish} or {@link abort}; any error ends it too.
  */
 export class IncomingSnapshot {
-  /** Bytes that were there from an earlier transfer. */
+  /** Bytes that were on disk from an earlier transfer. */
   readonly resumedBytes: number;
   #finishing: Promise<InstallSnapshotAnswer> | undefined;
   #isCancelled = false;
@@ -211,7 +211,7 @@ export class IncomingSnapshot {
     this.resumedBytes = receiver.offset;
   }
 
-  /** Bytes of the file that are there. */
+  /** Bytes of the file received so far. */
   get offset(): number {
     return this.receiver.offset;
   }
@@ -226,7 +226,7 @@ export class IncomingSnapshot {
   }
 
   /**
-   * Takes the next bytes, sent in `leaderTerm`.
+   * Writes the next bytes, sent in `leaderTerm`.
    * @throws CairnError STALE_TERM when that is not the offer's term or a newer term has begun (R7);
    * INVALID_ARGUMENT, CORRUPT, WRONG_CLUSTER or DISK_FULL as the receiver; CANCELLED when the
    * transfer was ended
@@ -246,22 +246,22 @@ export class IncomingSnapshot {
     }
   }
 
-  /** The whole file has arrived: verifies and installs it. */
+  /** Verifies and installs the file, which has arrived completely. */
   finish(): Promise<InstallSnapshotAnswer> {
     this.#finishing ??= this.#finish();
     return this.#finishing;
   }
 
   /**
-   * Gives the transfer up; may be called at any time. What {@link finish} has begun is waited for:
-   * it cannot be undone.
+   * Ends the transfer; may be called at any time. Waits for {@link finish} if that has begun: it
+   * cannot be undone.
    */
   async abort(): Promise<void> {
     await this.giveWay();
     await this.#finishing?.catch(() => {});
   }
 
-  /** Gives the transfer up, unless it is being installed already. Returns whether it has ended. */
+  /** Ends the transfer, unless it is being installed already. Returns whether it has ended. */
   async giveWay(): Promise<boolean> {
     if (this.#finishing !== undefined) return false;
     await this.receiver.abort();
@@ -269,7 +269,7 @@ export class IncomingSnapshot {
     return true;
   }
 
-  /** As {@link giveWay}, because an operator wants it. */
+  /** Ends the transfer for an operator, as {@link giveWay}. */
   async cancel(): Promise<boolean> {
     if (this.#finishing !== undefined) return false;
     this.#isCancelled = true;
@@ -279,8 +279,8 @@ export class IncomingSnapshot {
   }
 
   /**
-   * Calls `run`, in place of what was given before, when an operator ends the transfer; at once
-   * when that has happened.
+   * Calls `run` when an operator ends the transfer; at once if that has happened. Replaces the
+   * function of an earlier call.
    */
   onCancel(run: () => void): void {
     this.#onCancel = run;
@@ -305,10 +305,7 @@ export class IncomingSnapshot {
     }
   }
 
-  /**
-   * Takes in what the receiver found out about the file: whoever sends it is told, and so is this
-   * node's operator (T5).
-   */
+  /** Reports a bad file to this node's operator (T5). The error also reaches the sender. */
   async #judged<Result>(work: Promise<Result>): Promise<Result> {
     try {
       return await this.node.watch(work);
@@ -325,7 +322,7 @@ export class IncomingSnapshot {
   }
 }
 
-/** What the sender of a transfer is told that an operator has ended. */
+/** The refusal that the sender gets when an operator has ended its transfer. */
 export const CANCELLED: OfferRefusal = {
   reason: "cancelled",
   detail: "an operator of the receiving node has ended the transfer; what was received is kept",

@@ -4,11 +4,11 @@ import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./sender.js";
 
 export interface SnapshotOutboxOptions extends OutgoingSnapshotOptions {
-  /** The snapshot of a transfer that was interrupted is kept for so long, in milliseconds. */
+  /** Milliseconds for which the snapshot of an interrupted transfer is retained. */
   readonly resumeMs: number;
-  /** So many are sent at a time, 1 or more. */
+  /** Number of concurrent transfers, 1 or more. */
   readonly atOnce: number;
-  /** A transfer has ended. */
+  /** Called when a transfer has ended. */
   ended(send: SnapshotSend, outcome: SnapshotOutcome): void;
 }
 
@@ -18,45 +18,45 @@ export interface OutgoingTransfer {
   readonly to: string;
   readonly index: number;
   readonly totalBytes: number;
-  /** Bytes that the peer has, as it has told. */
+  /** Bytes that the peer has, by its own report. */
   readonly doneBytes: number;
-  /** How many of them it had when the transfer began. */
+  /** Bytes of these that the peer had when the transfer began. */
   readonly resumedBytes: number;
-  /** How many it got in a second, since the transfer began; 0 at the very beginning. */
+  /** Average transfer rate since the beginning; 0 at the very beginning. */
   readonly bytesPerSecond: number;
-  /** Ends it; the leader tries again later. Does nothing when it has ended. */
+  /** Ends the transfer; the leader retries later. Does nothing when the transfer has ended. */
   cancel(): void;
 }
 
-/** A snapshot that is kept because its transfer was interrupted. */
+/** A snapshot that is retained because its transfer was interrupted. */
 interface Kept {
   readonly index: number;
   readonly release: () => void;
 }
 
 /**
- * Sends snapshots to followers, at most one to each, and few at a time; who asked first comes
- * first.
+ * Sends snapshots to followers: at most one to each, and a limited number at a time, in the order
+ * of the requests.
  */
 export class SnapshotOutbox {
-  /** By receiver, also those that wait for their turn. */
+  /** Transfers by receiver, including those that wait for their turn. */
   readonly #transfers = new Map<string, OutgoingSnapshot>();
   /**
-   * Those that have begun, until nothing is under way any more, although others have taken their
+   * Transfers that have begun, until all their work has ended, even if others have taken their
    * place.
    */
   readonly #running = new Set<OutgoingSnapshot>();
-  /** By receiver. */
+  /** Retained snapshots by receiver. */
   readonly #kept = new Map<string, Kept>();
   #stopped = false;
 
   constructor(private readonly options: SnapshotOutboxOptions) {}
 
-  /** Sends a snapshot, in place of one that is on its way there. */
+  /** Sends a snapshot. It replaces a transfer to the same receiver that is under way. */
   send(send: SnapshotSend): void {
     if (this.#stopped) return;
     this.#transfers.get(send.to)?.cancel();
-    // Behind those that wait already.
+    // Requeue at the end, behind the transfers that wait already.
     this.#transfers.delete(send.to);
     const transfer = new OutgoingSnapshot(send, this.options, ({ index }) => {
       const kept = this.#kept.get(send.to);
@@ -66,7 +66,7 @@ export class SnapshotOutbox {
     this.#beginNext();
   }
 
-  /** Of one that waits for its turn: what would be sent now. */
+  /** Lists the transfers. One that waits for its turn shows the snapshot that it would send now. */
   list(): OutgoingTransfer[] {
     return [...this.#transfers.values()].flatMap((transfer) => {
       const { state } = transfer;
@@ -75,8 +75,8 @@ export class SnapshotOutbox {
   }
 
   /**
-   * Receivers need the log from behind this index on; undefined when nothing is on its way, nor
-   * likely to be again soon.
+   * Lowest index behind which receivers need the log; undefined when no transfer is under way or
+   * likely to resume soon.
    */
   get lowestIndex(): number | undefined {
     const sending = [...this.#transfers.values()].flatMap(({ lowestIndex }) => lowestIndex ?? []);
@@ -84,17 +84,17 @@ export class SnapshotOutbox {
     return indexes.length === 0 ? undefined : Math.min(...indexes);
   }
 
-  /** Lets go of what is kept for receivers that do not need it any more. */
+  /** Releases the snapshots retained for receivers that no longer need them. */
   letGo(isNeeded: (to: string) => boolean): void {
     for (const [to, { release }] of this.#kept) if (!isNeeded(to)) release();
   }
 
-  /** Whether anything is kept for a transfer that was interrupted. */
+  /** Whether a snapshot is retained for an interrupted transfer. */
   get keeps(): boolean {
     return this.#kept.size > 0;
   }
 
-  /** Ends all transfers, and waits until nothing is read any more. */
+  /** Ends all transfers, and waits until none reads from disk. */
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const transfer of this.#transfers.values()) transfer.cancel();
@@ -105,7 +105,7 @@ export class SnapshotOutbox {
   #cancel(transfer: OutgoingSnapshot): void {
     this.options.logger.info({ to: nameOf(transfer.send.to) }, "the sending of a snapshot is ended on request");
     transfer.cancel();
-    // The others say by themselves that they have ended.
+    // Running transfers report their own end.
     if (!this.#running.has(transfer)) this.#ended(transfer, { kind: "failed" });
   }
 
@@ -127,7 +127,7 @@ export class SnapshotOutbox {
 
   #ended(transfer: OutgoingSnapshot, outcome: SnapshotOutcome): void {
     const { send, interrupted } = transfer;
-    // The end of one that another has taken the place of says nothing about that one.
+    // If another transfer has taken its place, the end of this one says nothing about that one.
     if (this.#transfers.get(send.to) !== transfer) return;
     this.#transfers.delete(send.to);
     if (this.#stopped) return;
@@ -137,8 +137,8 @@ export class SnapshotOutbox {
   }
 
   /**
-   * Keeps the snapshot of an interrupted transfer for the next one to the same receiver, which may
-   * go on where this one has ended.
+   * Retains the snapshot of an interrupted transfer, so that the next transfer to the same receiver
+   * can resume.
    */
   #keep(to: string, info: SnapshotInfo): void {
     const { snapshots, clock, resumeMs } = this.options;

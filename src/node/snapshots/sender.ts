@@ -16,44 +16,44 @@ export interface OutgoingSnapshotOptions {
   readonly snapshots: SnapshotStore;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** A transfer in which nothing moves for so long is given up, in milliseconds. */
+  /** A transfer without progress for this long is given up, in milliseconds. */
   readonly idleMs: number;
-  /** Bytes of a chunk. */
+  /** Bytes per chunk. */
   readonly chunkBytes: number;
-  /** What all transfers together may send; undefined: as much as they can. */
+  /** Bandwidth that all transfers share; undefined: unlimited. */
   readonly bandwidth: Bandwidth | undefined;
   readonly compression: SnapshotCompression | undefined;
   /** Whether the snapshot is still wanted: it may have waited long for its turn. */
   isWanted(send: SnapshotSend): boolean;
-  /** The snapshots that will do, best first; none when there is none. */
+  /** Returns the suitable snapshots, best first; empty when there are none. */
   choices(): Promise<readonly SnapshotInfo[]>;
   /** Opens a stream to a peer; undefined when its address is not known. */
   open(to: string): InstallStream | undefined;
 }
 
-/** The sending of a snapshot to a peer, from the offer to the end. */
+/** Sends one snapshot to a peer, from the offer to the end. */
 export class OutgoingSnapshot {
   readonly send: SnapshotSend;
   readonly #options: OutgoingSnapshotOptions;
   readonly #over = new AbortController();
   #stream: InstallStream | undefined;
   #cancelled = false;
-  /** What was offered; only the one that the receiver wants as soon as it has said so. */
+  /** The offered snapshots; after the receiver's choice, only the chosen one. */
   #offered: readonly SnapshotInfo[] = [];
   #info: SnapshotInfo | undefined;
   #isAccepted = false;
-  /** As the receiver wants it. */
+  /** The compression that the receiver has agreed to. */
   #compression: SnapshotCompression | undefined;
   #doneBytes = 0;
-  /** Where the transfer has begun, and when. */
+  /** Offset and time at which the transfer began. */
   #firstByte = 0;
   #startedMs = 0;
   #cancelIdle: () => void = () => {};
   settled: Promise<unknown> = Promise.resolve();
 
   /**
-   * @param onAccepted told what the receiver wants: it has no use for any other one that was kept
-   * for it
+   * @param onAccepted called with the receiver's choice: other snapshots that were retained for
+   * this receiver are of no use to it
    */
   constructor(
     send: SnapshotSend,
@@ -64,7 +64,7 @@ export class OutgoingSnapshot {
     this.#options = options;
   }
 
-  /** Before it has begun: what it would send now. */
+  /** Progress of the transfer. Before it begins, this shows the snapshot that it would send now. */
   get state(): Omit<OutgoingTransfer, "cancel"> | undefined {
     const info = this.#info ?? this.#options.snapshots.newest();
     if (info === undefined) return undefined;
@@ -81,35 +81,33 @@ export class OutgoingSnapshot {
     };
   }
 
-  /**
-   * The receiver needs the log from behind this index on; undefined when nothing is offered yet.
-   */
+  /** Lowest index behind which the receiver needs the log; undefined before the offer. */
   get lowestIndex(): number | undefined {
     return this.#offered.at(-1)?.index;
   }
 
-  /** After a failure: what the receiver has a part of, perhaps. */
+  /** After a failure: the snapshot of which the receiver may have a part. */
   get interrupted(): SnapshotInfo | undefined {
     return this.#isAccepted ? this.#info : undefined;
   }
 
   /**
-   * Whether a part has arrived that the receiver keeps. Of one that is whole and was not installed
-   * it keeps nothing.
+   * Whether the receiver has got a part that it keeps. It keeps nothing of a complete file that was
+   * not installed.
    */
   #hasProgressed(failure: CairnErrorCode): boolean {
     if (this.#cancelled || this.#info === undefined || !BROKEN_OFF.has(failure)) return false;
     return this.#doneBytes > this.#firstByte && this.#doneBytes < this.#info.fileBytes;
   }
 
-  /** Ends it; {@link run} says that it has failed. */
+  /** Ends the transfer; {@link run} then reports a failure. */
   cancel(): void {
     this.#cancelled = true;
     this.#over.abort();
     this.#stream?.cancel();
   }
 
-  /** Never rejects. */
+  /** Carries the transfer out. Never rejects. */
   run(): Promise<SnapshotOutcome> {
     const { logger } = this.#options;
     const running = this.#run().catch((error): SnapshotOutcome => {
@@ -138,7 +136,7 @@ export class OutgoingSnapshot {
     try {
       const accepted = await this.#offer(stream, choices);
       if ("outcome" in accepted) return accepted.outcome;
-      // Not before: while offers wait for their answers, all snapshots would stay.
+      // Not pinned earlier: all offered snapshots would stay on disk while offers wait for answers.
       unpin = this.#pinned(accepted.info);
       this.onAccepted(accepted.info);
       return await this.#converse(stream, accepted.info, accepted.replies);
@@ -158,7 +156,7 @@ export class OutgoingSnapshot {
     throw new CairnError("NOT_FOUND", `the snapshot at index ${info.index} has gone since it was offered`);
   }
 
-  /** Returns what the receiver wants, or how it has refused. */
+  /** Makes the offer; returns the receiver's choice, or its refusal. */
   async #offer(stream: InstallStream, [info, ...others]: readonly SnapshotInfo[]) {
     const { logger, id, clock, compression } = this.#options;
     const { to, term: leaderTerm } = this.send;
@@ -188,7 +186,10 @@ export class OutgoingSnapshot {
     return { info: wanted, replies };
   }
 
-  /** The receiver may have to look through what it has. */
+  /**
+   * Returns the first reply that is no progress report. The receiver may have to verify its part
+   * file first.
+   */
   async #firstAnswer(replies: AsyncIterator<InstallReply>): Promise<InstallReply> {
     for (;;) {
       const reply = await this.#next(replies);
@@ -201,12 +202,11 @@ export class OutgoingSnapshot {
     info: SnapshotInfo,
     replies: AsyncIterator<InstallReply>,
   ): Promise<SnapshotOutcome> {
-    // The replies are read while the chunks are sent: the receiver may end the transfer at any
-    // time.
+    // Replies are read while chunks are sent: the receiver may end the transfer at any time.
     const ended = this.#untilEnd(replies);
     const sent = this.#sendChunks(stream, info, this.#firstByte);
     sent.catch(() => {});
-    // When sending fails, the replies say why.
+    // If sending fails, the replies say why.
     try {
       return await ended;
     } finally {
@@ -226,7 +226,7 @@ export class OutgoingSnapshot {
         this.#moved();
       }
     } catch (error) {
-      // A file that is damaged or gone: the receiver must not wait for the rest of it.
+      // The file is damaged or gone: the receiver must not wait for the rest of it.
       if (hasCode(error, "CORRUPT") || hasCode(error, "NOT_FOUND")) stream.cancel();
       throw error;
     }
@@ -241,8 +241,8 @@ export class OutgoingSnapshot {
   }
 
   /**
-   * A limited bandwidth is used evenly, and waiting for it is never taken for standing still: a
-   * chunk is that of a second at most.
+   * Limits a chunk to the bytes of one second, so that a limited bandwidth is used evenly, and
+   * waiting for bandwidth never counts as idle time.
    */
   get #chunkBytes(): number {
     const { chunkBytes, bandwidth } = this.#options;
@@ -273,20 +273,21 @@ export class OutgoingSnapshot {
   }
 
   /**
-   * The receiver, which verifies everything, found bytes that are not as they were written. They
-   * are sent unseen: if they are damaged on this node's disk, the snapshot must not be sent again
-   * and again.
+   * Verifies the file on this node after the receiver has found damaged bytes. The sender does not
+   * check the bytes that it sends: if they are damaged on this node's disk, the snapshot must not
+   * be sent over and over.
    */
   async #findDamage(error: unknown): Promise<void> {
     const { snapshots } = this.#options;
     const info = this.#info;
     if (!hasCode(error, "CORRUPT") || this.#cancelled || info === undefined) return;
-    // What it finds, the store takes note of.
+    // The store records the damage that it finds.
     if (snapshots.list().includes(info)) await snapshots.verify(info).catch(() => {});
   }
 
   /**
-   * The limit is on standing still, not on the whole: else it would limit the size of the state.
+   * Restarts the idle timer. The limit is on idle time, not on the duration of the transfer: that
+   * would limit the size of the state.
    */
   #moved(): void {
     const { clock, idleMs } = this.#options;
@@ -295,7 +296,7 @@ export class OutgoingSnapshot {
   }
 }
 
-/** What ends a transfer on its way, and leaves what has arrived. */
+/** Errors that interrupt a transfer and leave the received part with the receiver. */
 const BROKEN_OFF: ReadonlySet<CairnErrorCode> = new Set(["UNREACHABLE", "CORRUPT"]);
 
 function choiceOf({ index, term, fileBytes, sha256 }: SnapshotInfo) {

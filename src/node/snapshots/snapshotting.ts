@@ -17,7 +17,7 @@ import { AutoSnapshot, type SinceSnapshot } from "./policy.js";
 import type { LastSnapshot, SnapshotReason } from "./reason.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
-/** What of a node's options concerns snapshots. */
+/** Options of a node that concern snapshots. */
 export type SnapshottingOptions<Machine extends StateMachine> = Pick<
   NodeOptions<unknown, Machine>,
   "openMachine" | "snapshots" | "trailingLogBytes" | "pinnedLogBytes" | "unixMs"
@@ -29,11 +29,14 @@ export interface SnapshottingSurroundings {
   /** Snapshots on their way to followers. */
   transfers(): readonly OutgoingTransfer[];
   /**
-   * Snapshots that are on offer, or kept for the next offer, need the log from behind this index
-   * on.
+   * Lowest index behind which the log is needed for snapshots that are on offer, or retained for
+   * the next offer.
    */
   wantedIndex(): number | undefined;
-  /** What breaks an invariant, or leaves a disk whose contents are not known, ends the node. */
+  /**
+   * Watches work: an error that breaks an invariant, or that leaves the contents of the disk
+   * unknown, ends the node.
+   */
   watch<Result>(work: Promise<Result>): Promise<Result>;
 }
 
@@ -41,8 +44,8 @@ export interface SnapshottingSurroundings {
 const NEVER = { entries: false, logBytes: false, ageMs: false } as const;
 
 /**
- * When a node takes snapshots, what of its log it keeps, and whether its followers can keep up with
- * that.
+ * Decides when a node takes snapshots and how much log it retains, and watches whether its
+ * followers can keep up.
  */
 export class Snapshotting<Machine extends StateMachine> {
   readonly #compactor: Compactor<Machine>;
@@ -97,7 +100,7 @@ export class Snapshotting<Machine extends StateMachine> {
     return this.#last;
   }
 
-  /** What an operator should see to about snapshots, in words. */
+  /** Warnings for an operator about snapshots, as text. */
   get warnings(): string[] {
     const damaged = this.storage.snapshots.damaged().map(({ path, reason }) => `${path} must not be used: ${reason}`);
     const failure = this.#auto.failure;
@@ -105,7 +108,7 @@ export class Snapshotting<Machine extends StateMachine> {
     return [...failed, ...damaged, ...this.#catchUp.warnings];
   }
 
-  /** Why a follower cannot catch up by snapshots; undefined when it can. */
+  /** Returns the reason why a follower cannot catch up by snapshots; undefined when it can. */
   hopeless(key: string): string | undefined {
     return this.#catchUp.hopeless(key);
   }
@@ -122,13 +125,13 @@ export class Snapshotting<Machine extends StateMachine> {
     return this.surroundings.watch(this.#compactor.compact(index));
   }
 
-  /** Entries up to `last` were applied, from `first` on. */
+  /** Counts the entries from `first` to `last`, which were applied. */
   applied(first: number, last: number): void {
     this.#writtenBytes += this.storage.log.bytesBetween(first, last);
     this.#auto.applied();
   }
 
-  /** A snapshot that was sent here is installed. */
+  /** Records a snapshot that a leader has sent and that is installed now. */
   installed(info: SnapshotInfo, durationMs: number): void {
     const { logger } = this.surroundings;
     const facts = { index: info.index, bytes: info.fileBytes, durationMs: Math.round(durationMs) };
@@ -136,26 +139,26 @@ export class Snapshotting<Machine extends StateMachine> {
     this.#done(info, "installed", durationMs);
   }
 
-  /** A snapshot is going to be sent. */
+  /** The sending of a snapshot is about to begin. */
   transferBegun(to: string): void {
     this.#catchUp.begun(to);
   }
 
-  /** A transfer has ended, as the core knows. */
+  /** The sending of a snapshot has ended, and the core has been told. */
   transferEnded(to: string, outcome: TransferOutcome): void {
     if (outcome.kind === "installed") this.#pins.installed(to, outcome.matchIndex);
     this.#catchUp.ended(to, this.#arrived(outcome), this.host.raft.log.boundary.index);
     this.#pins.look();
   }
 
-  /** Time has passed. */
+  /** Checks pins, followers and the policy. Call this on each tick. */
   tick(): void {
     this.#pins.look();
     this.#catchUp.tick();
     this.#auto.tick();
   }
 
-  /** Gives up what is being written, and waits until nothing is. */
+  /** Aborts snapshots that are being written, and waits until none is. */
   async stop(): Promise<void> {
     this.#auto.stop();
     await this.#compactor.stop();
@@ -173,8 +176,8 @@ export class Snapshotting<Machine extends StateMachine> {
   }
 
   /**
-   * Not while a snapshot is being loaded into the state, which is still behind the log's start
-   * then.
+   * Whether the log begins above every good snapshot. False while a snapshot is being loaded: the
+   * state is still behind the log's start then.
    */
   #isMissing(): boolean {
     const { log, machine, snapshots } = this.storage;
@@ -201,7 +204,7 @@ export class Snapshotting<Machine extends StateMachine> {
 
   #trimAgain(): void {
     this.surroundings.watch(this.#compactor.trimAgain()).catch((error) => {
-      // The next snapshot trims as well.
+      // The next snapshot trims the log as well.
       if (!hasCode(error, "STOPPED")) this.surroundings.logger.warn({ err: error }, "the log could not be trimmed");
     });
   }
