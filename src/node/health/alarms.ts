@@ -12,15 +12,16 @@ export interface AlarmSurroundings {
   readonly logger: Logger;
   readonly directory: DataDirectory;
   readonly room: RoomKeeper;
-  /** Callers that are told. */
+  /** Waiting callers, which fail when the node cannot serve them. */
   readonly proposals: Pick<Proposals<unknown>, "failAll">;
   readonly waiters: Pick<AppliedWaiters, "failAll">;
-  /** The node has less than it acknowledged; that is on the disk. */
+  /** Called when the node has less than it acknowledged, and a note of that is durable. */
   readonly onLost: ((lost: LostData) => void) | undefined;
 }
 
 /**
- * Tells whoever must know when the node runs out of room, loses data, or finds its state damaged.
+ * Reports that the node ran out of room, lost data, or found its state damaged: to the log, to the
+ * waiting callers and to the node's owner.
  */
 export class Alarms {
   #isLostTold = false;
@@ -36,7 +37,7 @@ export class Alarms {
     if (shortage !== undefined) throw outOfRoom(shortage);
   }
 
-  /** There is no room from now on, or there is again. */
+  /** Reports a shortage of room, or its end. */
   room(shortage: CairnError | undefined): void {
     const { logger, proposals, waiters } = this.surroundings;
     if (shortage === undefined) {
@@ -49,14 +50,14 @@ export class Alarms {
     waiters.failAll(outOfRoom(shortage));
   }
 
-  /** The core may have found that this node has less than it acknowledged (T3). */
+  /** Reports that this node has less than it acknowledged, once the core has found that (T3). */
   look(): void {
     const { lost, membership } = this.host.raft;
     if (lost === undefined || this.#isLostTold) return;
     this.#isLostTold = true;
     const { logger, directory, room, onLost } = this.surroundings;
     logger.error({ ...lost }, "this node has less than it acknowledged: it neither votes nor acknowledges any more");
-    // The vote may be forgotten, too: a restart must not make this node forget that.
+    // A vote may be lost as well, so a restart must not make this node forget the loss.
     room
       .untilRoom(() => directory.retire(membership.members))
       .then(
@@ -65,7 +66,10 @@ export class Alarms {
       );
   }
 
-  /** A state that is not what was written must not be served, nor become a snapshot (T7). */
+  /**
+   * Ends the node when the state is found damaged: damaged state must not be served, nor become a
+   * snapshot (T7).
+   */
   watchMachine(damaged: AbortSignal | undefined): void {
     if (damaged?.aborted) this.host.fail(damaged.reason);
     damaged?.addEventListener("abort", () => this.host.fail(damaged.reason));

@@ -17,25 +17,28 @@ export interface FitnessSurroundings {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly room: Pick<RoomKeeper, "shortage">;
-  /** Snapshots on their way to followers. */
+  /** Snapshot transfers to followers. */
   transfers(): readonly OutgoingTransfer[];
-  /** Why the follower of this member key cannot catch up by snapshots; undefined when it can. */
+  /**
+   * Returns the reason why the follower with this member key cannot catch up by snapshots;
+   * undefined when it can.
+   */
   hopeless(key: string): string | undefined;
-  /** Callers that are told when this node cannot answer them. */
+  /** Waiting callers, which fail when this node cannot answer them. */
   readonly proposals: Pick<Proposals<unknown>, "failAll">;
   readonly waiters: Pick<AppliedWaiters, "failAll">;
 }
 
 /**
- * Whether this node can do its work, and what it sees of the others: measures its disk and its
- * event loop, tells the core of them at each tick, and says what is the matter (T8).
+ * Judges whether this node can do its work, and how the others do: measures its disk and its event
+ * loop, tells the core about them at each tick, and reports problems (T8).
  */
 export class Fitness {
   readonly writes: WriteWatch;
   readonly #pace: Pace;
   readonly #late = new RecentTimes();
   readonly #members: MemberWatch;
-  /** Of the last tick, to log changes. */
+  /** State of the disk at the last tick, to log changes. */
   #disk: WriteWatch["disk"] = "fit";
 
   constructor(
@@ -52,7 +55,7 @@ export class Fitness {
     return this.writes.sync;
   }
 
-  /** This node, and on the leader every other member. */
+  /** Health of this node and, on the leader, of every other member. */
   get health(): readonly MemberHealth[] {
     const { id, raft } = this.host;
     const { progress } = raft;
@@ -64,14 +67,14 @@ export class Fitness {
     return [healthOf(id, this.#ownFindings()), ...others];
   }
 
-  /** What is the matter with this node itself, in words. */
+  /** Problems of this node, as text. */
   get warnings(): string[] {
     return this.#ownFindings().map(({ text }) => text);
   }
 
   /**
-   * Lets the core have its tick, so many milliseconds after the one before; `isLate`: the clock may
-   * have stood still.
+   * Ticks the core, `elapsedMs` milliseconds after the previous tick. `isLate`: the clock may have
+   * stood still.
    */
   tick(elapsedMs: number, isLate: boolean): void {
     const { raft } = this.host;
@@ -100,7 +103,8 @@ export class Fitness {
     if (disk !== this.#disk) this.#logDisk(disk);
     this.#disk = disk;
     if (disk !== "stuck" || raft.role === "leader") return;
-    // Nothing that waits here will be answered soon. Another node may lead by now.
+    // The log will not be written soon, so the callers here would wait long. Another node may lead
+    // by now.
     this.surroundings.proposals.failAll("this node leads no more, and its disk does not take the log");
     const text = `node ${id} does not lead, and its disk does not take the log: ask another node`;
     this.surroundings.waiters.failAll(new CairnError("NOT_LEADER", text, { leaderHint: raft.leader }));

@@ -6,7 +6,7 @@ import type { MemberTimes } from "./member_watch.js";
 import type { LogSync } from "./write_watch.js";
 
 /**
- * Verdicts on a member, worst first. All verdicts are derived in this file, from facts that others
+ * Verdicts on a member, worst first. This file derives all verdicts, from facts that others
  * measure. To add one: name it here, in admin.proto, and in the tables that map the two.
  */
 export const healthVerdicts = [
@@ -28,19 +28,19 @@ export type HealthVerdict = (typeof healthVerdicts)[number];
 
 export interface MemberHealth {
   readonly id: string;
-  /** The worst. */
+  /** The worst verdict. */
   readonly verdict: HealthVerdict;
-  /** All that is the matter, in words, worst first; empty when healthy. */
+  /** All findings as text, worst first; empty when healthy. */
   readonly reason: string;
 }
 
-/** Something that is the matter with a member. */
+/** A problem of a member. */
 export interface Finding {
   readonly verdict: HealthVerdict;
   readonly text: string;
 }
 
-/** Time spans of the node that judges, in milliseconds. */
+/** Intervals of the node that judges, in milliseconds. */
 export interface Pace {
   readonly tickMs: number;
   readonly electionMs: number;
@@ -48,11 +48,11 @@ export interface Pace {
 
 export interface OwnFacts {
   readonly sync: LogSync;
-  /** By how much the event loop was late at most, recently. */
+  /** Largest recent delay of the event loop. */
   readonly lateMs: number;
-  /** Why it refuses writes; undefined when it takes them. */
+  /** Reason why it refuses writes; undefined when it takes them. */
   readonly shortage: CairnError | undefined;
-  /** It has less than it acknowledged. */
+  /** Set when it has less than it acknowledged. */
   readonly lost: LostData | undefined;
   /** Index of the change that removed it from its cluster. */
   readonly removedAt: number | undefined;
@@ -60,15 +60,15 @@ export interface OwnFacts {
 
 export interface MemberFacts {
   readonly times: MemberTimes;
-  /** Why snapshots do not help it; undefined when they do. */
+  /** Reason why snapshots do not help it; undefined when they do. */
   readonly hopeless: string | undefined;
-  /** It has less than it acknowledged. */
+  /** Set when it has less than it acknowledged. */
   readonly lost: LostData | undefined;
 }
 
 /**
- * After so many election timeouts without progress a member is falling behind; one that gets a
- * snapshot has more patience.
+ * A member without progress is falling behind after this many election timeouts. A member that is
+ * receiving a snapshot gets more time.
  */
 const IDLE_TIMEOUTS = 5;
 const IDLE_TIMEOUTS_BY_SNAPSHOT = 30;
@@ -80,8 +80,8 @@ export function healthOf(id: string, findings: readonly Finding[]): MemberHealth
 }
 
 /**
- * What is the matter with the node itself. A disk or a loop that takes half an election timeout is
- * near to costing leadership.
+ * Returns the problems of this node. A disk or an event loop that takes half an election timeout
+ * may soon cost leadership.
  */
 export function ownFindings(facts: OwnFacts, { electionMs }: Pace): Finding[] {
   const { sync, lateMs, shortage, lost, removedAt } = facts;
@@ -114,7 +114,7 @@ export function ownFindings(facts: OwnFacts, { electionMs }: Pace): Finding[] {
   return findings;
 }
 
-/** What is the matter with another member, as its leader sees it. */
+/** Returns the problems of another member, as its leader sees them. */
 export function memberFindings({ times, hopeless, lost }: MemberFacts, { tickMs, electionMs }: Pace): Finding[] {
   const { silentMs, answerMs, idleMs, bySnapshot } = times;
   const findings: Finding[] = [];
@@ -129,7 +129,7 @@ export function memberFindings({ times, hopeless, lost }: MemberFacts, { tickMs,
     const text = `it answers, but has taken nothing of what it lacks for ${duration(idleMs)}`;
     findings.push({ verdict: "falling_behind", text });
   }
-  // Answers are looked for once a tick.
+  // The leader checks for answers once a tick.
   if (answerMs >= Math.max(limits.slowMs, electionMs / 2) + 2 * tickMs) {
     const text = `its answers take ${duration(answerMs)}: its disk, or the network to it, is slow`;
     findings.push({ verdict: "slow_answers", text });

@@ -2,34 +2,36 @@ import type { ProgressInfo } from "../../raft/raft.js";
 import type { Clock } from "../../system/clock.js";
 import type { OutgoingTransfer } from "../snapshots/send_queue.js";
 
-/** How a member has been doing, as its leader sees it. Times in milliseconds. */
+/** Timings of a member, as its leader measures them, in milliseconds. */
 export interface MemberTimes {
   readonly id: string;
   /** Its member key: a new directory under an old name is another member (T1). */
   readonly key: string;
-  /** Since it answered last. */
+  /** Time since its last answer. */
   readonly silentMs: number;
   /**
-   * How long its answer to an AppendEntries takes: the last one, or the one that is awaited if that
-   * is longer.
+   * Duration of its last answer to an AppendEntries; or the wait for the next answer so far, if
+   * that is longer.
    */
   readonly answerMs: number;
   /**
-   * Since its log, or its part of a snapshot, grew last while there was something for it to take; 0
-   * when there is nothing.
+   * Time since its log, or its part of a snapshot, last grew while there was something for it to
+   * take; 0 when there is nothing.
    */
   readonly idleMs: number;
-  /** Whether it is brought back by a snapshot. */
+  /** Whether it is catching up by snapshot. */
   readonly bySnapshot: boolean;
 }
 
 interface Watched {
   ackedRound: number;
   answeredAtMs: number;
-  /** A round that was sent, and when that was seen. */
+  /** A round that was sent and is not answered, and the time at which it was noticed. */
   awaited: { readonly round: number; readonly sinceMs: number } | undefined;
   answerMs: number;
-  /** Its match index and the bytes of a snapshot that it has: grows as long as it gets anywhere. */
+  /**
+   * Its match index plus the bytes of a snapshot that it has: grows as long as it makes progress.
+   */
   reached: number;
   progressAtMs: number;
 }
@@ -39,12 +41,12 @@ interface Watched {
  * member may answer and take nothing.
  */
 export class MemberWatch {
-  /** By member key. */
+  /** Timings by member key. */
   readonly #members = new Map<string, Watched>();
 
   constructor(private readonly clock: Clock) {}
 
-  /** Looks at the members; none when this node does not lead. */
+  /** Updates the timings of the members. `progress` is empty when this node does not lead. */
   tick(progress: readonly ProgressInfo[], lastIndex: number, transfers: readonly OutgoingTransfer[]): void {
     const now = this.clock.now();
     for (const key of this.#members.keys()) if (!progress.some((each) => each.key === key)) this.#members.delete(key);
@@ -54,7 +56,7 @@ export class MemberWatch {
     }
   }
 
-  /** The process stood still for so long: nobody else could do anything about that. */
+  /** Excludes a time during which this process stood still: the members are not to blame for it. */
   stoodStill(ms: number): void {
     for (const watched of this.#members.values()) {
       watched.answeredAtMs += ms;
@@ -86,7 +88,7 @@ export class MemberWatch {
     const reached = match + (transfer?.doneBytes ?? 0);
     const watched = this.#members.get(key);
     if (watched === undefined || ackedRound < watched.ackedRound) {
-      // A member that is new, or new to this leader.
+      // The member is new, or new to this leader.
       const fresh = { ackedRound, answeredAtMs: now, awaited: undefined, answerMs: 0, reached, progressAtMs: now };
       this.#members.set(key, fresh);
       return;
@@ -98,7 +100,7 @@ export class MemberWatch {
       watched.awaited = undefined;
     }
     if (watched.awaited === undefined && sentRound > ackedRound) watched.awaited = { round: sentRound, sinceMs: now };
-    // A snapshot that has arrived is being loaded, however long that takes.
+    // A complete snapshot is being loaded, and that may take any time.
     const isLoading = transfer !== undefined && transfer.doneBytes === transfer.totalBytes;
     if (reached !== watched.reached || match >= lastIndex || isLoading) watched.progressAtMs = now;
     watched.reached = reached;

@@ -1,12 +1,12 @@
 import { limits } from "../../base/limits.js";
 
-/** Slots that the time of {@link RecentTimes} is cut into. */
+/** Number of slots into which the window of {@link RecentTimes} is divided. */
 const SLOTS = 12;
-/** Buckets of the histogram: bucket n holds times below 2^n / 8 milliseconds. */
+/** Number of histogram buckets: bucket n holds times below 2^n / 8 milliseconds. */
 const BUCKETS = 32;
 
 interface Slot {
-  /** Number of its interval since the clock began. */
+  /** Number of its interval since the clock's zero. */
   number: number;
   maxMs: number;
   readonly buckets: Uint32Array;
@@ -35,14 +35,14 @@ export class RecentTimes {
     slot.buckets[bucketOf(ms)]! += 1;
   }
 
-  /** The longest; 0 when there is none. */
+  /** The longest duration; 0 when there is none. */
   maxMs(nowMs: number): number {
     return this.#recent(nowMs).reduce((max, slot) => Math.max(max, slot.maxMs), 0);
   }
 
   /**
-   * A time that 99 of 100 do not exceed, rounded up to a power of two of 1/8 ms, and no more than
-   * the longest; 0 when there is none.
+   * The 99th percentile, rounded up to a power of two of 1/8 ms, but no more than the longest
+   * duration; 0 when there is none.
    */
   p99Ms(nowMs: number): number {
     const slots = this.#recent(nowMs);

@@ -3,32 +3,32 @@ import type { DiskState } from "../../raft/state.js";
 import type { Clock } from "../../system/clock.js";
 import { RecentTimes } from "./recent_times.js";
 
-/** How long the syncs of a node's log take, in milliseconds. */
+/** Durations of the syncs of a node's log, in milliseconds. */
 export interface LogSync {
   /** The last one that has ended; 0 before the first. */
   readonly lastMs: number;
   /**
-   * The longest one within the last limits.healthWindowMs. One under way counts with the time that
-   * it has taken so far.
+   * The longest one within the last limits.healthWindowMs. One under way counts with its duration
+   * so far.
    */
   readonly maxMs: number;
-  /** 99 of 100 within that time took no longer. */
+  /** The 99th percentile within that time. */
   readonly p99Ms: number;
-  /** How long the write that is under way has taken so far; undefined when none is. */
+  /** Duration so far of the write that is under way; undefined when none is. */
   readonly underWayMs: number | undefined;
 }
 
 /**
- * Measures how long writes of the log take until they are durable, the one under way included: a
- * disk that hangs ends nothing (T8).
+ * Measures how long writes of the log take until they are durable, including the one under way: a
+ * write to a disk that hangs never ends (T8).
  */
 export class WriteWatch {
   readonly #times = new RecentTimes();
   #lastMs = 0;
   #startedMs: number | undefined;
   /**
-   * When a write ended that had taken longer than an election timeout; undefined once a quick one
-   * has shown that this is over.
+   * Time at which a write ended that had taken longer than an election timeout; undefined once a
+   * quick write has shown that the disk works again.
    */
   #stuckUntilMs: number | undefined;
 
@@ -38,7 +38,7 @@ export class WriteWatch {
     private readonly electionMs: number,
   ) {}
 
-  /** Does one write; one at a time. `isSynced`: it is durable when it ends. */
+  /** Does one write at a time, and measures it. `isSynced`: it is durable when it ends. */
   async measure(isSynced: boolean, write: () => Promise<void>): Promise<void> {
     this.#startedMs = this.clock.now();
     try {
@@ -63,7 +63,7 @@ export class WriteWatch {
     return isOver ? "fit" : "suspect";
   }
 
-  /** The process stood still for so long: that is not the disk's doing. */
+  /** Excludes a time during which this process stood still: the disk is not to blame for it. */
   stoodStill(ms: number): void {
     if (this.#startedMs !== undefined) this.#startedMs += ms;
   }

@@ -4,31 +4,31 @@ import type { SnapshotOffer } from "../../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
 import type { WriteAheadLog } from "../../storage/wal/wal.js";
 
-/** What a node lacks whose log does not go on from any good snapshot that it has. */
+/**
+ * Describes the snapshot that a node must fetch before it can start: its log continues from none of
+ * its good snapshots.
+ */
 export interface MissingSnapshot {
   readonly nodeId: string;
   readonly clusterId: string;
-  /** Where the log begins: a snapshot below this index is of no use. */
+  /** The log's boundary: a snapshot below this index is of no use. */
   readonly leastIndex: number;
-  /**
-   * The members, as far as what is left on the disk says: each of them may have a snapshot that
-   * will do.
-   */
+  /** The members known from the rest of the disk: each of them may have a suitable snapshot. */
   readonly members: Membership;
-  /** Why the node does not start without it. */
+  /** The error with which the node refuses to start without the snapshot. */
   readonly refusal: CairnError;
 }
 
 /**
- * Takes a snapshot file in; when it resolves, the file is verified and one of the node's own.
- * @throws CairnError CORRUPT, WRONG_CLUSTER, INVALID_ARGUMENT for one that is not good or will not
- * do, and what `pieces` throws: another one may be tried. DISK_FULL, STORAGE_FAILED
+ * Takes a snapshot file into the store. When it resolves, the file is verified and stored.
+ * @throws CairnError CORRUPT, WRONG_CLUSTER, INVALID_ARGUMENT for a bad or unsuitable file, and any
+ * error of `pieces`: another file may be tried. DISK_FULL, STORAGE_FAILED
  */
 export type SnapshotTaker = (offer: SnapshotOffer, pieces: AsyncIterable<Uint8Array>) => Promise<void>;
 
 /**
- * Gets a snapshot from another member, and returns when one was taken.
- * @throws CairnError, with which the start ends
+ * Fetches a snapshot from another member; resolves when one was taken.
+ * @throws CairnError, with which the start fails
  */
 export type SnapshotSource = (missing: MissingSnapshot, take: SnapshotTaker) => Promise<void>;
 
@@ -36,19 +36,18 @@ export type SnapshotSource = (missing: MissingSnapshot, take: SnapshotTaker) => 
 export class HoleError extends CairnError {}
 
 /**
- * Does `work`, which a hole between snapshot and log may end; then has `source` fill the hole, and
- * does it once more.
+ * Does `work`; if a hole between snapshot and log ends it, has `source` fill the hole, and does the
+ * work once more.
  *
- * A node may start on a snapshot of another member because nothing that it has promised is in the
- * file that it lacks. Its promises are term and vote, and that the entries which it has
- * acknowledged are durable: the former, and the entries behind the log's beginning, are in the log,
- * which is whole. What lies before that was committed when the log was trimmed, and a snapshot of
- * any member holds committed entries only: of two such snapshots at one index each stands for the
- * other, and one at a higher index holds what one at a lower does. That the log begins within or
- * right behind the snapshot is checked before it is taken; where the log has less than the
- * snapshot, or other entries, none of those was committed, and the installation is finished as one
- * is that a leader has sent (R4 and R8). The node takes no part in the cluster before all this is
- * done.
+ * A node may start from a snapshot of another member because the missing file holds nothing that
+ * the node has promised. A node promises its term, its vote, and that acknowledged entries are
+ * durable. Term, vote and the entries behind the log's start are in the log, which is whole. The
+ * entries before that were committed when the log was trimmed, and a snapshot of any member holds
+ * only committed entries. So two such snapshots at one index are interchangeable, and one at a
+ * higher index includes one at a lower index. Before the snapshot is taken, this checks that the
+ * log begins within or right behind it. If the log has less than the snapshot, or other entries,
+ * none of those was committed, and the installation is finished like that of a leader's snapshot
+ * (R4 and R8). The node takes no part in the cluster until all this is done.
  */
 export async function withoutHole<Result>(
   work: () => Promise<Result>,
@@ -65,14 +64,13 @@ export async function withoutHole<Result>(
   }
 }
 
-/** Takes snapshots into a store, for a log. */
+/** Returns a function that takes snapshots into a store, if they fit a log. */
 export function snapshotTaker(snapshots: SnapshotStore, log: WriteAheadLog): SnapshotTaker {
   return async (offer, pieces) => {
     checkFits(offer, log);
     const receiver = await snapshots.receive(offer);
     try {
-      // An earlier try may have left a part of the file; the pieces begin at its beginning all the
-      // same.
+      // An earlier attempt may have left a part of the file, but the pieces start at the beginning.
       let known = receiver.offset;
       for await (const piece of pieces) {
         const rest = piece.subarray(Math.min(known, piece.byteLength));
@@ -81,7 +79,7 @@ export function snapshotTaker(snapshots: SnapshotStore, log: WriteAheadLog): Sna
       }
       await (await receiver.finish()).publish();
     } finally {
-      // Nothing is left to be given up when it was taken.
+      // Does nothing after the snapshot was taken.
       await receiver.abort();
     }
   };
@@ -93,8 +91,8 @@ function checkFits({ index, term }: SnapshotOffer, log: WriteAheadLog): void {
     throw new CairnError("INVALID_ARGUMENT", text);
   }
   const own = log.termAt(index);
-  // The boundary was committed whatever the hint says. Above it, another term only means that the
-  // entry here never was.
+  // The boundary was committed, whatever the hard state's commit index says. Above that index,
+  // another term only means that the entry here was never committed.
   const isCommitted = index === log.boundary.index || index <= log.hardState.commit;
   if (own === undefined || own === term || !isCommitted) return;
   throw new CairnError(

@@ -41,11 +41,11 @@ export interface RecoveryOptions<Machine> {
   readonly logger: Logger;
 }
 
-/** How a node's state came to be at its start. */
+/** Reports how a node's state was recovered at its start. */
 export interface RecoveryReport {
-  /** Newest good snapshot; 0 without one. */
+  /** Index of the newest good snapshot; 0 without one. */
   readonly snapshotIndex: number;
-  /** Whether the state was loaded from it; else the state on disk was kept. */
+  /** Whether the state was loaded from that snapshot; otherwise the state on disk was kept. */
   readonly stateRebuilt: boolean;
   /** Entries applied during the start. */
   readonly replayedEntries: number;
@@ -56,19 +56,22 @@ export interface RecoveryReport {
 export interface Recovered<Machine extends StateMachine> {
   readonly storage: NodeStorage<Machine>;
   readonly start: LogStart;
-  /** The newest snapshot, or the place in the state that stands for one that is lost. */
+  /** The newest snapshot, or the position in the state that stands in for a lost one. */
   readonly snapshot: LogPosition | undefined;
-  /** In force there (or at the log's start), then those set by entries behind it. */
+  /**
+   * The membership in force at the snapshot (or at the log's start), then those set by later
+   * entries.
+   */
   readonly memberships: readonly IndexedMembership[];
   readonly report: RecoveryReport;
 }
 
 /**
- * Brings a node back from its disk, or makes a new one: newest snapshot, then the log behind it up
- * to what is known to be committed. The state on disk is used when it may be trusted. Mends what a
- * crash can leave (a torn record, a snapshot that was published but whose log and state were not
- * switched yet); anything else that does not fit together is refused with the file's name and what
- * to do.
+ * Recovers a node from its disk, or creates a new one: loads the newest snapshot, then applies the
+ * log behind it up to the known commit index. Uses the state on disk when it may be trusted.
+ * Repairs the results of a crash (a torn record; a snapshot that was published before log and state
+ * were switched). Refuses anything else that does not fit together, with the file's name and
+ * advice.
  * @throws CairnError DATA_DIRECTORY, CORRUPT, DISK_FULL
  */
 export async function recover<Machine extends StateMachine>(
@@ -130,7 +133,7 @@ export async function recover<Machine extends StateMachine>(
       report: { snapshotIndex: snapshots.newest()?.index ?? 0, stateRebuilt, replayedEntries, tornBytes },
     };
   } catch (error) {
-    // The error that ended it is the one to report.
+    // Errors of closing are ignored: the first error is the one to report.
     for (const part of opened.reverse()) await part.crash().catch(() => {});
     await directory.close().catch(() => {});
     throw error;
@@ -149,7 +152,7 @@ async function openLog(options: RecoveryOptions<unknown>, directory: DataDirecto
   return opened;
 }
 
-/** T3: a log that was closed cleanly does not end before the place that was noted then. */
+/** T3: checks that a log that was closed cleanly does not end before the index noted then. */
 async function checkStopMark(
   directory: DataDirectory,
   log: WriteAheadLog,
@@ -163,8 +166,8 @@ async function checkStopMark(
 }
 
 /**
- * Where the node starts: at its newest snapshot, if the log goes on from that without a hole (R9),
- * else in the state that fills it.
+ * Returns the position at which the node starts: at its newest snapshot if the log continues from
+ * it without a hole (R9), otherwise in the state that fills the hole.
  * @throws HoleError
  */
 async function startingPoint<Machine extends StateMachine>(
@@ -192,7 +195,7 @@ async function startingPoint<Machine extends StateMachine>(
   return point;
 }
 
-/** T1: of damaged snapshots, whose membership may be believed. */
+/** T1: returns the headers of damaged snapshots whose membership may be believed. */
 function headersOf(snapshots: SnapshotStore, { base }: Identity): SnapshotMeta[] {
   const headers = snapshots.damaged().flatMap(({ meta }) => (meta === undefined ? [] : [meta]));
   return headers.filter(({ index }) => base === undefined || index > base.index);
@@ -220,7 +223,7 @@ async function missingSnapshot(
   return { nodeId, clusterId, leastIndex: log.boundary.index, members, refusal };
 }
 
-/** All members that the disk knows of, each with its newest address. */
+/** Returns all members that the disk knows of, each with its newest address. */
 async function knownMembers(
   directory: DataDirectory,
   log: WriteAheadLog,
@@ -231,20 +234,21 @@ async function knownMembers(
   const headers = snapshots.damaged().flatMap(({ meta }) => (meta === undefined ? [] : [meta]));
   const ascending = [...headers, ...snapshots.list()].sort((a, b) => a.index - b.index);
   for (const { membership } of ascending) addMembers(known, membership.members);
-  // Not those that went when the log was made to start at a snapshot, which has their membership.
+  // Skip entries that went when the log was made to start at a snapshot: that snapshot has their
+  // membership.
   const present = configurations.filter((index) => index > log.boundary.index && index <= log.last.index);
   for (const index of present) addMembers(known, await configurationAt(log, index));
   return [...known.values()];
 }
 
-/** Those that are there already get the newer address. */
+/** Adds members; for a known id, the newer address wins. */
 function addMembers(known: Map<string, Member>, members: Membership): void {
   for (const member of members) known.set(member.id, member);
 }
 
 /**
- * A crash may have come between publishing an installed snapshot and making the log start at it (R4
- * and R8).
+ * Finishes an installation that a crash has interrupted between publishing the snapshot and making
+ * the log start at it (R4 and R8).
  */
 async function finishInstall<Machine extends StateMachine>(
   storage: NodeStorage<Machine>,
@@ -255,7 +259,7 @@ async function finishInstall<Machine extends StateMachine>(
   const snapshot = snapshots.newest();
   if (snapshot === undefined || snapshot.index < log.boundary.index) return;
   if (log.termAt(snapshot.index) === snapshot.term) return;
-  // The log is about to be thrown away for it.
+  // The log is about to be discarded in favor of the snapshot.
   if (machine.appliedIndex > snapshot.index) throw await lostEntries(storage, snapshot.index, known);
   if (!(await isGood(snapshots, snapshot))) return finishInstall(storage, logger, known);
   logger.warn({ snapshot: snapshot.index, logEnd: log.last.index }, "finishing the installation of a snapshot");
@@ -268,7 +272,7 @@ async function finishInstall<Machine extends StateMachine>(
   });
 }
 
-/** One that is not leaves the list of snapshots. */
+/** Returns whether a snapshot is good. A damaged one is dropped from the list of snapshots. */
 async function isGood(snapshots: SnapshotStore, info: SnapshotInfo): Promise<boolean> {
   try {
     await snapshots.verify(info);
@@ -318,8 +322,8 @@ async function restoreState<Machine extends StateMachine>(
 }
 
 /**
- * Applies what is committed and not applied yet, as far as the disk has room: the node applies the
- * rest when there is some. Returns the number of entries.
+ * Applies committed entries that are not applied yet, as far as the disk has room: the node applies
+ * the rest once there is room. Returns the number of entries.
  */
 async function replay<Machine extends StateMachine>(
   { log, machine }: NodeStorage<Machine>,
@@ -336,7 +340,7 @@ async function replay<Machine extends StateMachine>(
   return machine.appliedIndex - from;
 }
 
-/** `first`, and those that entries behind the snapshot have set. */
+/** Returns `first`, and the memberships set by entries behind the snapshot. */
 async function membershipsFrom<Machine extends StateMachine>(
   first: IndexedMembership,
   { log, directory }: NodeStorage<Machine>,
@@ -345,7 +349,7 @@ async function membershipsFrom<Machine extends StateMachine>(
 ): Promise<IndexedMembership[]> {
   const memberships = [first];
   for (const index of configurations) {
-    // Not those that went with the rest of the log when the installation of the snapshot was
+    // Skip entries that went with the rest of the log when the installation of the snapshot was
     // finished.
     if (index <= (snapshot?.index ?? 0) || index > log.last.index) continue;
     const members = await configurationAt(log, index);
@@ -360,8 +364,8 @@ async function membershipsFrom<Machine extends StateMachine>(
 }
 
 /**
- * T1: a directory that has drawn its incarnation believes no list of members but one in its log, or
- * in a snapshot of its cluster.
+ * T1: returns the membership at the base of the log. A directory that has drawn its incarnation
+ * believes only a list of members in its log, or in a snapshot of its cluster.
  */
 function membershipAtBase({ cameBy, members, base }: Identity, snapshot: SnapshotInfo | undefined): IndexedMembership {
   const isOfCluster = snapshot !== undefined && (base === undefined || snapshot.index > base.index);

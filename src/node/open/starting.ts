@@ -13,7 +13,7 @@ import type { NodeOptions } from "../options.js";
 import { type Recovered, recover } from "./recovery.js";
 
 /**
- * Brings a node's data back, by its options.
+ * Recovers a node's data, by its options.
  * @throws CairnError as {@link recover}, INVALID_ARGUMENT for options that no node can have
  */
 export async function recoverNode<Result, Machine extends StateMachine<Result>>(
@@ -36,7 +36,7 @@ export async function recoverNode<Result, Machine extends StateMachine<Result>>(
   });
 }
 
-/** The core of a node whose data was brought back. */
+/** Builds the core of a node from its recovered data. */
 export function coreOf<Result, Machine extends StateMachine<Result>>(
   options: NodeOptions<Result, Machine>,
   { storage, start, snapshot, memberships }: Recovered<Machine>,
@@ -65,7 +65,8 @@ export function coreOf<Result, Machine extends StateMachine<Result>>(
 }
 
 /**
- * Whether a directory holds nothing but what its cluster begins with: its node knows no membership.
+ * Returns whether a directory holds only the data that its cluster begins with: its node knows no
+ * membership.
  */
 export function isNewDirectory({ cameBy, base }: Identity, { log, snapshot }: Pick<Raft, "log" | "snapshot">): boolean {
   const first = base?.index ?? 0;

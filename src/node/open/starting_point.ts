@@ -1,7 +1,7 @@
 import type { IndexedMembership, LogPosition, SnapshotMeta } from "../../raft/types.js";
 import type { WriteAheadLog } from "../../storage/wal/wal.js";
 
-/** A place at or behind the log's start whose state and membership are known. */
+/** A position at or behind the log's start whose state and membership are known. */
 export interface StartingPoint {
   /** Undefined at the beginning of a log that was never trimmed. */
   readonly snapshot: LogPosition | undefined;
@@ -9,14 +9,14 @@ export interface StartingPoint {
 }
 
 /**
- * Finds where a node can start whose snapshots all end below the log's start: a state that may be
- * trusted, and that is applied up to the log's start or further, fills the hole (T7). The
+ * Finds a position at which a node can start although all its snapshots end below the log's start:
+ * a trusted state that is applied up to the log's start or further fills the hole (T7). The
  * membership must be known as well. It stands in the header of a damaged snapshot if the damage is
- * elsewhere (`headers`), or in a configuration entry that the state has applied. Undefined when
- * there is no such place.
+ * elsewhere (`headers`), or in a configuration entry that the state has applied. Returns undefined
+ * when there is no such position.
  *
- * The core then takes the place for its newest snapshot, although no file covers it; the node takes
- * a snapshot as soon as it runs.
+ * The core then takes this position for its newest snapshot, although no file covers it; the node
+ * takes a snapshot as soon as it runs.
  */
 export async function pointInState(
   log: WriteAheadLog,

@@ -13,8 +13,8 @@ export interface NodeStorage<Machine extends StateMachine> {
 }
 
 /**
- * Closes all, with everything durable. When one part fails, the others are let go of all the same,
- * and the first error is thrown.
+ * Closes all parts, with everything durable. When one part fails, the others are released all the
+ * same, and the first error is thrown.
  */
 export async function closeStorage(storage: NodeStorage<StateMachine>): Promise<void> {
   const { machine, log, directory } = storage;
@@ -22,7 +22,7 @@ export async function closeStorage(storage: NodeStorage<StateMachine>): Promise<
     await machine.close();
     const { last } = log;
     await log.close();
-    // Without room for it the next start has one proof less.
+    // Without room for the mark, the next start has one proof less.
     await directory.markStopped(last).catch((error: unknown) => {
       if (!isShortage(error)) throw error;
     });
@@ -34,7 +34,7 @@ export async function closeStorage(storage: NodeStorage<StateMachine>): Promise<
 }
 
 /**
- * Lets go of all as a crash would: nothing more is written. Never rejects: a process that dies
+ * Releases all parts as a crash would: writes nothing more. Never rejects: a process that dies
  * reports nothing either.
  */
 export async function abandonStorage({ machine, log, directory }: NodeStorage<StateMachine>): Promise<void> {
