@@ -10,50 +10,54 @@ import {
 } from "../raft/membership/introduction.js";
 import type { Membership } from "../raft/types.js";
 
-/** How the leader answered a node that wants to be a member. */
+/** The leader's answer to a node that wants to be a member. */
 export type JoinAnswer =
-  /** `isVoter`: it was a member already, a founder that did not know yet. Left out: a learner. */
+  /**
+   * `isVoter`: it was a member already, a founder that did not know that yet. Absent: a learner.
+   */
   | { readonly kind: "joined"; readonly isVoter?: boolean }
-  /** Not now: nothing has happened. */
+  /** Not now; nothing has happened. */
   | { readonly kind: "later"; readonly reason: string }
-  /** Never, as it was started. */
+  /** Never, with its present options. */
   | { readonly kind: "refused"; readonly reason: string };
 
-/** Someone to ask. The name is not known of those that `--join` gives. */
+/** A node to ask. The name is unknown for an address given by `--join`. */
 export interface Contact {
   readonly name: string | undefined;
   readonly address: string;
 }
 
-/** What a new node needs of its surroundings: the network, its directory, the time. */
+/** The surroundings that a new node depends on: the network, its directory, the time. */
 export interface Surroundings {
-  /** What the node knows about itself now; undefined once it is new no more. */
+  /** Returns the facts about the node now; undefined once it is no longer new. */
   facts(): OwnFacts | undefined;
   contacts(): readonly Contact[];
   /** Resolves with undefined when there is no answer, or one that makes no sense. Never rejects. */
   ask(contact: Contact, asked: Introduction): Promise<Introduced | undefined>;
   /** Asks the leader to make this node a member. Never rejects. */
   join(leader: NamedAddress): Promise<JoinAnswer>;
-  /** Changes the directory's cluster, durably, and begins anew with it. */
+  /** Changes the directory's cluster durably, and restarts the node with it. */
   turn(turn: Turn): Promise<void>;
-  /** Founds the cluster, unless the node has become another one, or a member, since `own`. */
+  /**
+   * Founds the cluster, unless since `own` the node has changed its identity or become a member.
+   */
   found(members: Membership, own: OwnFacts): Promise<void>;
-  /** Says why it does not go on. The same reason comes again and again. */
+  /** Reports the reason why the node waits. The same reason is reported many times. */
   waits(reason: string): void;
   pause(ms: number): Promise<void>;
 }
 
 /**
- * Pause between two rounds of questions in milliseconds. It doubles up to the greatest while
- * nothing comes of them.
+ * Pause between two rounds of questions in milliseconds: it doubles up to the longest while a round
+ * changes nothing.
  */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 1_000;
 
 /**
- * Brings a node with a new directory into its cluster (T1): it asks all others what they are, again
- * and again, and goes by what they say, never by their silence. Resolves when the node has the log
- * of a cluster, or when the signal is aborted; with the reason when it must not come in at all.
+ * Brings a node with a new directory into its cluster (T1): asks all others about themselves in
+ * rounds, and acts on their answers, never on their silence. Resolves when the node has the log of
+ * a cluster, or when the signal is aborted; with the reason when the node must not join at all.
  */
 export async function arrive(
   world: Surroundings,
@@ -77,8 +81,8 @@ export async function arrive(
 }
 
 /**
- * Asks all others, and does what follows from their answers alone. Returns what is left to do;
- * undefined when the node is new no more.
+ * Asks all others, and acts on their answers alone. Returns the step that is left to the caller;
+ * undefined when the node is no longer new.
  */
 async function look(world: Surroundings): Promise<NextStep | undefined> {
   const own = world.facts();

@@ -8,32 +8,33 @@ import { drawIncarnation, drawnIdentity, givenIdentity, type Identity, writeIden
 import type { LockOptions } from "../storage/lock.js";
 import type { FileSystem } from "../system/fs.js";
 
-// What a daemon does to its data directory while no node has it open. All of it is durable on
-// return, all or nothing.
+// Changes of a data directory while no node has it open. Each change is durable on return, all or
+// nothing.
 
-/** How a directory comes to its cluster. */
+/** Claims a directory for a member: its name, and its way into a cluster. */
 export type Claim = {
   readonly name: string;
-  /** Those that `--cluster` names; undefined when it was left out. */
+  /** The founders that `--cluster` names; undefined without `--cluster`. */
   readonly founders: readonly NamedAddress[] | undefined;
 } & (
   | {
       readonly cameBy: CameBy;
       /**
-       * The only founder of a new directory for which neither founders nor a cluster to join are
-       * given.
+       * The only founder of a new directory, if neither founders nor a cluster to join are given.
        */
       readonly alone: Membership;
       /** The cluster that the directory must belong to already. */
       readonly clusterId?: string | undefined;
     }
-  /** Whoever starts the node keeps its identity unique: it has a membership from its beginning. */
+  /**
+   * A given identity, which the caller must keep unique: it has a membership from its beginning.
+   */
   | { readonly given: { readonly clusterId: string | undefined; readonly members: Membership } }
 );
 
 /**
- * Gives a new directory an identity, and returns whose it is. One that belongs to somebody stays as
- * it is. It may have to wait for the directory's lock; see {@link DirectoryLock.acquire}.
+ * Gives a new directory an identity, and returns the directory's identity. A directory that has an
+ * owner stays as it is. This may wait for the directory's lock; see {@link DirectoryLock.acquire}.
  * @throws CairnError DATA_DIRECTORY when it belongs to another node or cluster; INVALID_ARGUMENT
  * when a cluster id is given for a new directory; FAILED_PRECONDITION when it has lost data, and
  * that is left to an operator
@@ -57,7 +58,7 @@ export async function claimDirectory(
   return identity!;
 }
 
-/** A directory that has lost data is left to an operator, as it is. */
+/** Returns the error that leaves a directory with lost data to an operator, as it is. */
 export function mustNotReplace(text: string): CairnError {
   const advice = "--lost-disk is set to refuse. With rejoin it comes back as a new member.";
   return new CairnError("FAILED_PRECONDITION", `${text}: ${advice}`);
@@ -110,20 +111,24 @@ function checkOwner(directory: string, found: Identity, claim: Claim): void {
 }
 
 /**
- * Notes how a directory that is still new comes to its cluster, when it was started otherwise
- * before: a mistake in an earlier command line can be mended. Not while a node has it open.
+ * Corrects the way in which a directory that is still new comes to its cluster, after a start with
+ * other options: a mistake in an earlier command line can be repaired. No node may have the
+ * directory open.
  */
 export async function restateDirectory(fs: FileSystem, directory: string, claim: Claim): Promise<void> {
   await DataDirectory.identify(fs, directory, async (found) => restatedIdentity(found!, claim));
 }
 
-/** Whether the claim says of a new directory that it comes otherwise than its identity says. */
+/**
+ * Returns whether the claim gives a new directory another way to its cluster than its identity
+ * does.
+ */
 export function isRestated(found: Identity, claim: Claim): boolean {
   return restatedIdentity(found, claim) !== undefined;
 }
 
 function restatedIdentity(found: Identity, claim: Claim): Identity | undefined {
-  // A directory that follows one that lost data founds nothing, whatever it is started with (T3).
+  // A directory that replaces one with lost data founds nothing, whatever its options are (T3).
   if ("given" in claim || found.cameBy === "given" || found.cameBy === "return") return undefined;
   if (claim.cameBy === "join") return found.cameBy === "join" ? undefined : { ...found, cameBy: "join", members: [] };
   if (claim.founders === undefined) return undefined;
@@ -140,8 +145,8 @@ function listOf(members: Membership): string {
 }
 
 /**
- * Checks the founders of a node that is new no more: `--cluster` says who founds a cluster, not who
- * its members are.
+ * Checks the founders of a node that is no longer new: `--cluster` says who founds a cluster, not
+ * who its members are.
  * @throws CairnError DATA_DIRECTORY
  */
 export function checkFounders(directory: string, found: Identity, founders: readonly NamedAddress[] | undefined): void {
@@ -155,7 +160,7 @@ export function checkFounders(directory: string, found: Identity, founders: read
   throw new CairnError("DATA_DIRECTORY", `${text}. ${advice}`);
 }
 
-/** A directory that knows no membership turns to a cluster (T2). Returns its new identity. */
+/** Turns a directory that knows no membership to a cluster (T2). Returns its new identity. */
 export async function turnDirectory(fs: FileSystem, directory: string, turn: Turn): Promise<Identity> {
   const identity = await DataDirectory.identify(fs, directory, async (found) => {
     const incarnation = turn.isRenewed ? drawIncarnation() : found!.incarnation;
@@ -165,9 +170,9 @@ export async function turnDirectory(fs: FileSystem, directory: string, turn: Tur
 }
 
 /**
- * A directory that has less than it acknowledged is set aside, undeleted, and a new one takes its
- * place, under another incarnation (T3). It asks `contacts` about its cluster. Returns where the
- * old data is. {@link claimDirectory} makes up for a crash in between.
+ * Sets aside a directory that has less than it acknowledged, undeleted, and puts a new one in its
+ * place, under another incarnation (T3). The new one asks `contacts` about its cluster. Returns the
+ * path of the old data. {@link claimDirectory} finishes this after a crash in between.
  */
 export async function replaceDirectory(fs: FileSystem, directory: string, contacts: Membership): Promise<string> {
   let aside = "";
@@ -182,8 +187,8 @@ export async function replaceDirectory(fs: FileSystem, directory: string, contac
 }
 
 /**
- * A directory that takes the place of one that has lost data: it founds nothing, and belongs to the
- * same cluster.
+ * Returns the identity of a directory that replaces one with lost data: it founds nothing, and
+ * belongs to the same cluster.
  */
 function successor({ nodeId, clusterId, members, base }: Identity): Identity {
   return drawnIdentity({ nodeId, cameBy: "return", members, clusterId, base });

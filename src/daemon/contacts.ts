@@ -10,21 +10,21 @@ import type { Contact, JoinAnswer } from "./arrival.js";
 import type { Joiner } from "./world.js";
 
 /**
- * How long another node may take to introduce itself, and a leader to commit a join, in
- * milliseconds.
+ * Timeouts in milliseconds: for another node to introduce itself, and for a leader to commit a
+ * join.
  */
 const ASK_TIMEOUT_MS = 1_000;
 const JOIN_TIMEOUT_MS = 10_000;
-/** How long a connection may take, in milliseconds. */
+/** Timeout of a connection, in milliseconds. */
 const CONNECT_TIMEOUT_MS = 1_000;
 
-/** Other nodes, as one reaches them that has no cluster in common with them yet. */
+/** Connections to nodes that do not share a cluster with this one yet. */
 export class Contacts {
   readonly #channels = new Map<string, SharedChannel>();
 
   /**
-   * Resolves with undefined when the node does not answer, is another one than was meant, or says
-   * what no correct node says.
+   * Resolves with undefined when the node does not answer, is not the one asked for, or gives an
+   * answer that no correct node gives.
    */
   async ask({ name, address }: Contact, asked: Introduction): Promise<Introduced | undefined> {
     try {
@@ -69,8 +69,8 @@ export class Contacts {
 }
 
 /**
- * A leader whose address no membership has is reached where it has introduced itself; another one
- * cannot be reached.
+ * Fills in the address of a leader that has none in the membership. A leader that introduced itself
+ * is reached at the address that it answered at; any other such leader cannot be reached.
  */
 function withLeaderAt(address: string, introduced: Introduced): Introduced {
   const { name, standing } = introduced;

@@ -8,15 +8,15 @@ import { nodeFileSystem } from "../system/fs.js";
 import { Contacts } from "./contacts.js";
 import type { World } from "./world.js";
 
-/** How to run the node of a member; whose it is comes from its directory. */
+/** Options of a member's node; its identity comes from its directory. */
 export type MemberNodeOptions<Result, Machine extends StateMachine<Result>> = Omit<
   NodeOptions<Result, Machine>,
   "clusterId" | "newClusterId" | "members" | "onLost" | "fs" | "clock"
 >;
 
 /**
- * The world of a member that serves gRPC. `servicesOf` makes the services of a node's state
- * machine.
+ * Returns the world of a member that serves gRPC. `servicesOf` creates the services of a node's
+ * state machine.
  */
 export function grpcWorld<Result, Machine extends StateMachine<Result>>(
   options: MemberNodeOptions<Result, Machine>,

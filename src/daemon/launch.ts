@@ -10,7 +10,7 @@ import { peerLog } from "./peer_log.js";
 import { peerSnapshotSource } from "./snapshot_source.js";
 import type { MemberNode } from "./world.js";
 
-/** Limits of a handover at a stop, in election timeouts and in milliseconds. */
+/** Limits of a hand-over at a stop, in election timeouts and in milliseconds. */
 const HANDOVER_TIMEOUTS = 2;
 const HANDOVER_MS_MAX = 5_000;
 
@@ -18,7 +18,7 @@ const HANDOVER_MS_MAX = 5_000;
 export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly member: Omit<MemberOptions<MemberNode>, "world" | "directory" | "peerAddresses">;
   readonly node: Omit<MemberNodeOptions<Result, Machine>, "transport" | "snapshotSource">;
-  /** Makes the services of the node's state machine. */
+  /** Creates the services of the node's state machine. */
   readonly servicesOf: (node: CairnNode<Result, Machine>) => MachineServices;
   /**
    * Milliseconds for which a member that lacks a snapshot asks the others for one before its start
@@ -30,8 +30,8 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
 }
 
 /**
- * Starts a member with its node, its server, its connections to the others, and what heals it from
- * them.
+ * Starts a member with its node, its server, its connections to the others, and its healing from
+ * their snapshots.
  * @throws CairnError as {@link Member.start} does
  */
 export function launch<Result, Machine extends StateMachine<Result>>(
@@ -39,7 +39,7 @@ export function launch<Result, Machine extends StateMachine<Result>>(
 ): Promise<Member<CairnNode<Result, Machine>>> {
   const { member, node, servicesOf, healTimeoutMs: patienceMs, signal } = options;
   const { peerAddresses = {}, logger = silentLogger } = node;
-  // An address that is given for a name counts more than the founders' list.
+  // An address given for a name takes precedence over the founders' list.
   const founders = member.claim.founders?.map(({ name, address }) => [name, address] as const) ?? [];
   const addresses = { ...Object.fromEntries(founders), ...peerAddresses };
   const world = grpcWorld<Result, Machine>(
@@ -54,8 +54,8 @@ export function launch<Result, Machine extends StateMachine<Result>>(
 }
 
 /**
- * Hands leadership over, if the node leads others: a cluster whose leader is just gone waits for an
- * election timeout. Never rejects; gives up after two election timeouts, or 5 s.
+ * Hands leadership over if the node leads others: a cluster whose leader just disappears waits for
+ * an election timeout. Never rejects; gives up after two election timeouts, or 5 s.
  */
 export async function handOver(
   node: Pick<CairnNode<unknown, StateMachine>, "id" | "raft" | "transferLeadership">,

@@ -18,7 +18,7 @@ import { Session, type SessionEnd, type SessionOptions } from "./session.js";
 import { Waiting } from "./waiting.js";
 import type { MemberNode, World } from "./world.js";
 
-/** How often a founder looks whether the first membership is durable, in milliseconds. */
+/** Interval in milliseconds at which a founder checks whether the first membership is durable. */
 const DURABLE_LOOK_MS = 10;
 
 export interface MemberOptions<Node extends MemberNode> {
@@ -26,29 +26,29 @@ export interface MemberOptions<Node extends MemberNode> {
   /** The data directory. */
   readonly directory: string;
   readonly claim: Claim;
-  /** host:port; port 0 takes a free one. */
+  /** host:port to listen on; port 0 takes a free one. */
   readonly listen: string;
-  /** host:port at which the others reach it. Default: where it listens. */
+  /** host:port at which the others reach it. Default: the address that it listens on. */
   readonly advertise?: string | undefined;
   /**
-   * host:port at which members are to be reached from here, by name, where that is not what the
-   * founders' list or the membership says.
+   * Addresses (host:port) of members as seen from here, by name, when they differ from those in the
+   * founders' list or the membership.
    */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   /** host:port of members of the cluster to join. */
   readonly join?: readonly string[] | undefined;
   /**
-   * False: a directory that has lost data, or is new although its cluster knows it, is left to an
-   * operator.
+   * False: a directory that has lost data, or that is new although its cluster knows its name, is
+   * left to an operator.
    */
   readonly replacesLostData: boolean;
   readonly onEvent: (event: MemberEvent) => void;
 }
 
 /**
- * A member with all that it does around its node (T1 to T4): it finds or founds its cluster, comes
- * back under another incarnation when it has lost data, and notices that it was removed. Node and
- * server are started anew when the directory changes its identity.
+ * Runs a member around its node (T1 to T4): it finds or founds its cluster, returns under another
+ * incarnation when it has lost data, and notices that it was removed. When the directory changes
+ * its identity, node and server are started again.
  */
 export class Member<Node extends MemberNode = MemberNode> {
   readonly #options: MemberOptions<Node>;
@@ -58,7 +58,7 @@ export class Member<Node extends MemberNode = MemberNode> {
   #session!: Session<Node>;
   #listen: string;
   #running: Promise<void> = Promise.resolve();
-  /** Rejects when the member cannot go on. */
+  /** Rejects when the member cannot continue. */
   readonly failed: Promise<never>;
   #fail!: (error: unknown) => void;
 
@@ -73,8 +73,8 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   /**
-   * Starts a member on its directory, which is made when it is not there. On return it listens;
-   * what it comes to is told by events.
+   * Starts a member on its directory, which is created if it does not exist. On return it listens;
+   * events report everything that follows.
    * @throws CairnError as {@link World.startNode} and {@link World.serve}; DATA_DIRECTORY,
    * FAILED_PRECONDITION
    */
@@ -96,17 +96,17 @@ export class Member<Node extends MemberNode = MemberNode> {
     return member;
   }
 
-  /** The node; another one after a change of the directory's identity. */
+  /** The node. It is another one after the directory has changed its identity. */
   get node(): Node {
     return this.#session.node;
   }
 
-  /** Where it listens: host:port with the real port. */
+  /** The address that it listens on: host:port with the real port. */
   get address(): string {
     return this.#session.address;
   }
 
-  /** Stops taking calls, then stops the node. */
+  /** Stops accepting calls, then stops the node. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#running;
@@ -130,7 +130,7 @@ export class Member<Node extends MemberNode = MemberNode> {
     }
   }
 
-  /** What the member does around a session's node. */
+  /** Runs the member's work around a session's node: the arrival, then the watch for a removal. */
   async #around(session: Session<Node>, signal: AbortSignal): Promise<void> {
     const hasJoined = session.node.isNew && (await this.#arrive(session, signal));
     const contacts = () => this.#contactsOf(session);
@@ -138,7 +138,7 @@ export class Member<Node extends MemberNode = MemberNode> {
     await new RemovalWatch(session.node, world, contacts, onEvent).run(hasJoined, signal);
   }
 
-  /** The directory has another identity, or must get one. */
+  /** Opens the next session, after the directory has got another identity or must get one. */
   async #next(end: Exclude<SessionEnd, { kind: "failed" }>): Promise<void> {
     const { onEvent } = this.#options;
     const members = this.#session.node.raft.membership.members;
@@ -149,7 +149,7 @@ export class Member<Node extends MemberNode = MemberNode> {
     if (end.kind === "turned") onEvent({ kind: "turned", clusterId });
   }
 
-  /** The command line decides as long as the directory is new. */
+  /** Applies the command line to a directory that is still new. */
   async #restate(): Promise<void> {
     const { world, directory, claim } = this.#options;
     const { node } = this.#session;
@@ -203,7 +203,7 @@ export class Member<Node extends MemberNode = MemberNode> {
     onEvent({ kind: "lost", lost, aside });
   }
 
-  /** Returns whether it came as a learner. */
+  /** Brings the node into its cluster; returns whether it came as a learner. */
   async #arrive(session: Session<Node>, signal: AbortSignal): Promise<boolean> {
     const { world, join, onEvent } = this.#options;
     let hasJoined = false;
@@ -227,7 +227,7 @@ export class Member<Node extends MemberNode = MemberNode> {
         found: async (members, own) => {
           if (!(await session.found(members, own))) return;
           const { log } = session.node.raft;
-          // Told when it can no longer be taken back.
+          // Reported only when it can no longer be undone.
           while (!signal.aborted && log.persisted <= (own.base?.index ?? 0)) await world.pause(DURABLE_LOOK_MS, signal);
           if (!signal.aborted) onEvent({ kind: "founded", clusterId, members });
         },
@@ -241,7 +241,7 @@ export class Member<Node extends MemberNode = MemberNode> {
     throw new CairnError("FAILED_PRECONDITION", `${session.node.id} must not start as it is: ${refused.refused}`);
   }
 
-  /** All others that are known, wherever from; an address that was given for a name counts. */
+  /** Returns all other members that are known from any source; a given address takes precedence. */
   #contactsOf({ node }: Pick<Session<Node>, "node">): Contact[] {
     const { claim, join = [], peerAddresses = {} } = this.#options;
     const known = new Map(claim.founders?.map(({ name, address }) => [name, address]));

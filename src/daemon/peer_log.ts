@@ -4,12 +4,12 @@ import type { Peer } from "../peers/transport.js";
 import type { Logger } from "../system/logger.js";
 
 /**
- * A reason that is the same is not said again within so many milliseconds: a full disk, for one,
- * breaks streams again and again.
+ * Milliseconds for which the same reason is not logged again: a full disk, for one, breaks streams
+ * over and over.
  */
 const SILENCE_MS = 60_000;
 
-/** Says in the log when a peer is lost, and when it answers again. */
+/** Returns a function that logs when a peer is lost, and when it answers again. */
 export function peerLog(
   logger: Logger,
   now: () => number = () => performance.now(),

@@ -4,15 +4,15 @@ import type { MemberEvent } from "./events.js";
 import type { MemberNode, World } from "./world.js";
 
 /**
- * How often to look whether a leader is heard from, in milliseconds, and how many looks in a row
- * without one make the node ask.
+ * Interval in milliseconds between checks for a leader, and number of consecutive checks without a
+ * leader after which the node asks the other members.
  */
 const LOOK_MS = 500;
 const LOOKS_WITHOUT_LEADER = 6;
 
 /**
- * Finds out that a node was removed: nobody sends to it any more, so it asks. And tells when a node
- * that has arrived as a learner votes.
+ * Finds out that a node was removed: the members no longer send to it, so it asks them. Also
+ * reports when a node that arrived as a learner becomes a voter.
  */
 export class RemovalWatch {
   #silentLooks = 0;
@@ -26,7 +26,10 @@ export class RemovalWatch {
     private readonly onEvent: (event: MemberEvent) => void,
   ) {}
 
-  /** @param isLearner it has come as a learner: the leader may have made it a voter already */
+  /**
+   * Runs until the signal is aborted.
+   * @param isLearner whether it came as a learner; the leader may have made it a voter already
+   */
   async run(isLearner: boolean, signal: AbortSignal): Promise<void> {
     this.#isLearner = isLearner;
     this.#lookForVote();

@@ -22,17 +22,17 @@ export interface SessionOptions<Node extends MemberNode> {
   readonly directory: string;
   readonly listen: string;
   readonly refusesReturn: boolean;
-  /** What an operator should see to, besides what the node says. */
+  /** Warnings for an operator, besides the node's own. */
   readonly warnings: () => readonly string[];
-  /** Returns the contact of that name that this node knows. */
+  /** Returns the contact with this name, if the node knows one. */
   readonly contactOf: (node: Node, name: string) => Contact | undefined;
-  /** The founder that has asked last, over all sessions (T1). */
+  /** The founder that asked last, over all sessions (T1). */
   readonly lastFounder: { incarnation: string | undefined };
 }
 
 /**
- * Why a session has ended. `failed`: its node has stopped on the way to another identity, and the
- * directory may have either.
+ * Reason for the end of a session. `failed`: its node has stopped on the way to another identity,
+ * and the directory may have either.
  */
 export type SessionEnd =
   | { readonly kind: "turned" }
@@ -53,7 +53,10 @@ export class Session<Node extends MemberNode> {
 
   private constructor(private readonly options: SessionOptions<Node>) {}
 
-  /** @throws CairnError as {@link World.startNode} and {@link World.serve} */
+  /**
+   * Starts the node and its server.
+   * @throws CairnError as {@link World.startNode} and {@link World.serve}
+   */
   static async open<Node extends MemberNode>(options: SessionOptions<Node>): Promise<Session<Node>> {
     const session = new Session(options);
     const { world, listen } = options;
@@ -82,16 +85,16 @@ export class Session<Node extends MemberNode> {
   }
 
   /**
-   * What the node knows about itself as long as it is new; undefined when it is so no more, or when
-   * the session has ended.
+   * Returns the facts about this node while it is new; undefined when it is no longer new, or the
+   * session has ended.
    */
   facts(): OwnFacts | undefined {
     return this.#hasEnded || !this.#node.isNew ? undefined : this.#facts();
   }
 
   /**
-   * Changes the directory's cluster, and ends the session. Does nothing when the log of the present
-   * cluster has come meanwhile.
+   * Changes the directory's cluster, and ends the session. Does nothing if the log of the present
+   * cluster has arrived meanwhile.
    */
   turn(turn: Turn): Promise<void> {
     return this.#changes.run(async () => {
@@ -100,8 +103,8 @@ export class Session<Node extends MemberNode> {
   }
 
   /**
-   * Founds a cluster, if the node is still what it was when the others promised. Returns whether it
-   * has.
+   * Founds a cluster, if the node has not changed since the others promised. Returns whether it has
+   * founded one.
    */
   found(members: Membership, own: OwnFacts): Promise<boolean> {
     return this.#changes.run(async () => {
@@ -111,7 +114,7 @@ export class Session<Node extends MemberNode> {
     });
   }
 
-  /** Lets calls under way end, then stops server and node. On return nobody uses the directory. */
+  /** Lets calls under way end, then stops server and node. On return nothing uses the directory. */
   async stop(): Promise<void> {
     this.#hasEnded = true;
     try {
@@ -142,7 +145,7 @@ export class Session<Node extends MemberNode> {
   }
 
   /**
-   * Says what the node is, and gives a founder its promise. One at a time: a promise is for one
+   * Introduces the node, and gives a founder its promise. One at a time: a promise is for one
    * founder alone.
    */
   #introduce(asked: Introduction): Promise<Introduced> {
@@ -166,7 +169,7 @@ export class Session<Node extends MemberNode> {
   }
 
   /**
-   * T1: whether the founder that asks for a promise is still there, under that incarnation. The
+   * T1: returns whether the founder that asks for a promise still runs, under that incarnation. Its
    * request may have been under way for long: the founder's directory may be lost by now, and its
    * successor may have founded a cluster with this node's promise.
    */
@@ -180,8 +183,9 @@ export class Session<Node extends MemberNode> {
   }
 
   /**
-   * The node stops first: what it has written decides, and nothing comes to it afterwards. Returns
-   * the directory's new identity; undefined when it was new no more.
+   * Stops the node, then changes the directory's cluster. The node stops first: its writes so far
+   * decide, and nothing reaches it afterwards. Returns the directory's new identity; undefined when
+   * the node was no longer new.
    */
   async #turn(turn: Turn): Promise<Identity | undefined> {
     try {
@@ -191,7 +195,7 @@ export class Session<Node extends MemberNode> {
       this.#end({ kind: "turned" });
       return identity;
     } catch (error) {
-      // The node has stopped: whoever runs it must not take it for one that is there and waits.
+      // The node has stopped: nobody must mistake it for a node that is running and waiting.
       this.#end({ kind: "failed", error });
       throw error;
     }

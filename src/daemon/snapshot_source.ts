@@ -9,9 +9,9 @@ import type { Logger } from "../system/logger.js";
 
 type AdminClient = Client<typeof AdminService>;
 
-/** How long a member may take to say what it has, in milliseconds. */
+/** Timeout of a question to a member about its snapshots, in milliseconds. */
 const LOOK_TIMEOUT_MS = 2_000;
-/** Pause before all are asked again, in milliseconds; it doubles up to the greatest. */
+/** Pause before all members are asked again, in milliseconds; it doubles up to the longest. */
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 4_000;
 
@@ -19,12 +19,12 @@ const ADVICE =
   "Start the other members, or give their addresses with --peer-addresses, and start this node again. docs/operations.md, 'A damaged disk', has more.";
 
 /**
- * Gets a snapshot from whichever other member has one that will do, and has one take it when none
- * has. Asks all of them again and again for up to `patienceMs`; a transfer under way is not
- * counted.
+ * Returns a source that fetches a suitable snapshot from any other member, or has one take a
+ * snapshot if none has a suitable one. Asks all members repeatedly for up to `patienceMs`; a
+ * transfer under way is not cut off.
  */
 export function peerSnapshotSource(options: {
-  /** Where members are, by id, besides those that the disk knows; these addresses count. */
+  /** Addresses of members by id, besides those known from the disk; these take precedence. */
   readonly addresses: Readonly<Record<string, string>>;
   readonly patienceMs: number;
   readonly logger: Logger;
@@ -69,7 +69,7 @@ function peersOf({ nodeId, members }: MissingSnapshot, given: Readonly<Record<st
   return [...all].filter(([id, address]) => id !== nodeId && address !== "");
 }
 
-/** Returns the index of the snapshot that was taken. */
+/** Fetches a snapshot from one member; returns its index. */
 async function fetchFrom(
   peer: AdminClient,
   { nodeId, clusterId, leastIndex }: MissingSnapshot,
@@ -100,7 +100,7 @@ async function haveOneTaken(peer: AdminClient, leastIndex: number, signal: Abort
   throw new CairnError("NOT_FOUND", text);
 }
 
-/** The file's bytes. However long it takes, as long as something comes. */
+/** Returns the file's bytes. The duration is unlimited as long as bytes keep coming. */
 async function* download(peer: AdminClient, index: bigint, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const idle = new AbortController();
   const text = `nothing has come for ${limits.transferIdleMs} ms`;
@@ -116,7 +116,7 @@ async function* download(peer: AdminClient, index: bigint, signal: AbortSignal):
   }
 }
 
-/** Trouble that no other member can help with. */
+/** Returns whether an error is this node's own trouble, which no other member can help with. */
 function isOwnDisk(error: unknown): boolean {
   return hasCode(error, "DISK_FULL") || hasCode(error, "STORAGE_FAILED") || !(error instanceof CairnError);
 }

@@ -1,14 +1,17 @@
 import type { MemberEvent } from "./events.js";
 
 /**
- * A start in which the nodes come one after the other says nothing before so many milliseconds have
- * passed.
+ * Milliseconds before the first report: while nodes are started one after the other, waiting is
+ * normal.
  */
 const SILENT_MS = 2_000;
-/** The same reason is told again after so many milliseconds. */
+/** Milliseconds before the same reason is reported again. */
 const AGAIN_MS = 10_000;
 
-/** Why a new node does not go on, and since when: told when it lasts, and again now and then. */
+/**
+ * Tracks why a new node waits, and since when. Reports the reason when it lasts, and again from
+ * time to time.
+ */
 export class Waiting {
   #reason: string | undefined;
   #sinceMs = 0;
@@ -19,7 +22,7 @@ export class Waiting {
     private readonly now: () => number = () => performance.now(),
   ) {}
 
-  /** Undefined when it does not wait. */
+  /** The reason; undefined when the node does not wait. */
   get reason(): string | undefined {
     return this.#reason;
   }

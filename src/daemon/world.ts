@@ -7,13 +7,13 @@ import type { Introducer } from "../server/introducer.js";
 import type { FileSystem } from "../system/fs.js";
 import type { Contact, JoinAnswer } from "./arrival.js";
 
-/** What a member needs of its node. */
+/** The part of a node that its member uses. */
 export type MemberNode = Pick<
   CairnNode<unknown, StateMachine>,
   "id" | "incarnation" | "clusterId" | "identity" | "elections" | "isNew" | "raft" | "found" | "removed" | "stop"
 >;
 
-/** Who asks to become a member. */
+/** A node that asks to become a member. */
 export interface Joiner {
   readonly clusterId: string;
   readonly name: string;
@@ -25,33 +25,39 @@ export interface Joiner {
 
 /** A server while it runs. */
 export interface Served {
-  /** Where it listens: host:port with the real port. */
+  /** The address that it listens on: host:port with the real port. */
   readonly address: string;
-  /** Lets the calls under way end, and takes no more. */
+  /** Accepts no more calls, and lets the calls under way end. */
   stop(): Promise<void>;
 }
 
-/** All that a member does outside itself, so that the simulator can run it. */
+/**
+ * Everything that a member does outside itself, behind one interface so that the simulator can run
+ * it.
+ */
 export interface World<Node extends MemberNode = MemberNode> {
   readonly fs: FileSystem;
   /**
-   * Starts the node on the directory, whosever that is now.
+   * Starts the node on the directory, with the identity that the directory has now.
    * @throws CairnError as {@link CairnNode.start}
    */
   startNode(onLost: (lost: LostData) => void): Promise<Node>;
-  /** Starts to serve it. @throws CairnError when the address cannot be listened on */
+  /**
+   * Starts to serve the node.
+   * @throws CairnError when the address cannot be listened on
+   */
   serve(node: Node, listen: string, introducer: Introducer): Promise<Served>;
   /**
-   * Resolves with undefined when the node does not answer, is another one than was meant, or says
-   * what no correct node says. Never rejects.
+   * Resolves with undefined when the node does not answer, is not the one asked for, or gives an
+   * answer that no correct node gives. Never rejects.
    */
   ask(contact: Contact, asked: Introduction): Promise<Introduced | undefined>;
-  /** Asks the leader for a place. Never rejects. */
+  /** Asks the leader to make this node a member. Never rejects. */
   join(leader: NamedAddress, joiner: Joiner): Promise<JoinAnswer>;
   /** Resolves after a while, or when the signal is aborted. */
   pause(ms: number, signal: AbortSignal): Promise<void>;
-  /** Milliseconds from some moment on. */
+  /** Milliseconds since a fixed moment. */
   now(): number;
-  /** Ends connections to others. */
+  /** Closes the connections to others. */
   close(): void;
 }

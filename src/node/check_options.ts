@@ -53,7 +53,10 @@ export function checkNodeOptions<Result, Machine extends StateMachine<Result>>(
   ifGiven(options, "logger", (what, value) => checkMethods(what, value, ["debug", "info", "warn", "error"]));
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/**
+ * Checks a request for a snapshot.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 export function checkSnapshotRequest(request: SnapshotRequest): void {
   checkObject("request", request);
   for (const name of ["thresholdEntries", "index", "keepLogBytes"] as const) {
@@ -69,7 +72,10 @@ const CHANGES: Readonly<Record<MembershipChange["type"], true>> = {
   join: true,
 };
 
-/** @throws CairnError INVALID_ARGUMENT */
+/**
+ * Checks a change of the membership.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 export function checkMembershipChange(change: MembershipChange): void {
   checkObject("change", change);
   checkOneOf("change.type", change.type, Object.keys(CHANGES) as (keyof typeof CHANGES)[]);

@@ -17,7 +17,7 @@ import type { NodeStorage } from "./open/storage.js";
 export interface ReadyObserver<Result> {
   /** Returns the received snapshot that a Ready may ask to install. */
   staged(): StagedSnapshot | undefined;
-  /** Entries are applied, with these results. */
+  /** These entries are applied, with these results. */
   applied(entries: readonly Entry[], results: readonly ApplyResult<Result>[]): void;
   /** A snapshot is installed, and the state is at its index. `durationMs`: time that this took. */
   installed(snapshot: SnapshotInfo, durationMs: number): void;
@@ -60,7 +60,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     this.#wake?.();
   }
 
-  /** Runs until {@link stop}; rejects when the node cannot go on. */
+  /** Runs until {@link stop}; rejects when the node cannot continue. */
   async run(): Promise<void> {
     try {
       while (!this.#stopped.signal.aborted) {

@@ -16,9 +16,9 @@ type Listener = (event: ClusterEvent) => void;
 
 /**
  * A member of a cluster that runs an application's own state machine: the node, its server for
- * peers and operators, and all that keeps it a member. It finds or founds its cluster, comes back
- * when its disk was lost, and takes, sends and installs snapshots. Start it with {@link start}; end
- * it with {@link stop}.
+ * peers and operators, and the work that keeps it a member. It finds or founds its cluster, returns
+ * after a lost disk, and takes, sends and installs snapshots. Start it with {@link start}; end it
+ * with {@link stop}.
  */
 export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   readonly #options: CairnMemberOptions<Result, Machine, View>;
@@ -28,7 +28,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #leaderWaiters = new Set<() => void>();
   #member!: Member<CairnNode<Result, Machine>>;
-  /** The reason to refuse calls; undefined while the member runs. */
+  /** The error with which calls are refused; undefined while the member runs. */
   #over: CairnError | undefined;
   #stopping: Promise<void> | undefined;
 
@@ -49,9 +49,9 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * Starts a member on its data directory, which is made when it is not there. On return it serves;
-   * it may still wait for its cluster to be founded, or for a leader, as {@link propose} and {@link
-   * read} do.
+   * Starts a member on its data directory, which is created if it does not exist. On return it
+   * serves; it may still wait for its cluster to be founded, or for a leader, as {@link propose}
+   * and {@link read} do.
    * @throws CairnError INVALID_ARGUMENT, naming the option; DATA_DIRECTORY or CORRUPT when the
    * directory cannot be used
    */
@@ -75,35 +75,34 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * The node, with all that an operator may ask of it. Another one after the directory has changed
-   * its identity.
+   * The node, for an operator's requests. It is another one after the directory has changed its
+   * identity.
    */
   get node(): CairnNode<Result, Machine> {
     return this.#member.node;
   }
 
-  /** The leader, as the last `leader` event has told. */
+  /** The leader, as reported by the last `leader` event. */
   get leader(): Omit<LeaderEvent, "kind"> {
     const { leader, term, isSelf } = this.#watch.leader;
     return { leader, term, isSelf };
   }
 
   /**
-   * Committed entries that this member knows of and has not applied: how far it is behind the
-   * leader.
+   * Number of committed entries that this member knows of and has not applied: its distance behind
+   * the leader.
    */
   get lag(): number {
     return lagOf(this.node);
   }
 
   /**
-   * Has the cluster carry out a command, whichever member leads. On return it is durable on a
+   * Has the cluster carry out a command, no matter which member leads. On return it is durable on a
    * majority and applied by the leader; this member may apply it later (read with
-   * `minAppliedIndex`). The result is what the machine answered.
+   * `minAppliedIndex`). The result is the machine's answer.
    * @throws CairnError OUTCOME_UNKNOWN when the command may or may not take effect: it is not
    * proposed again unless `isIdempotent`. TIMEOUT, CANCELLED, STOPPED, DISK_FULL, LIMIT_EXCEEDED,
-   * INVALID_ARGUMENT: nothing happened. INTERNAL when it has taken effect, and its result cannot be
-   * told
+   * INVALID_ARGUMENT: nothing happened. INTERNAL when it has taken effect, but its result is lost
    */
   async propose(command: Uint8Array, options: ProposeOptions = {}): Promise<Committed<Result>> {
     checkCall(options);
@@ -112,9 +111,9 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
 
   /**
    * Reads the state of this member's machine. It shows every command that was answered, at any
-   * member, before the call; a `stale` read shows what this member has applied. The query must look
-   * at the state before its first await: it changes afterwards.
-   * @throws CairnError TIMEOUT, CANCELLED, STOPPED, DISK_FULL; and what the query throws
+   * member, before the call; a `stale` read shows the entries that this member has applied. The
+   * query must look at the state before its first await: the state changes afterwards.
+   * @throws CairnError TIMEOUT, CANCELLED, STOPPED, DISK_FULL; and any error that the query throws
    */
   async read<Answer>(query: (view: View) => Answer, options: QueryOptions = {}): Promise<Answer> {
     checkFunction("query", query);
@@ -124,8 +123,8 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * Calls a listener with each event of a kind from now on, one after the other, soon after it came
-   * about. Returns a function that ends this. What a listener throws is logged.
+   * Calls a listener with each event of a kind from now on, one after the other, soon after it
+   * happened. Returns a function that ends this. Errors of a listener are logged.
    */
   on<Kind extends ClusterEvent["kind"]>(
     kind: Kind,
@@ -135,7 +134,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
     checkFunction("listener", listener);
     const listeners = this.#listeners.get(kind) ?? new Set();
     this.#listeners.set(kind, listeners);
-    // Each registration is one of its own.
+    // A listener that is registered twice is called twice.
     const each: Listener = (event) => listener(event as never);
     listeners.add(each);
     return () => void listeners.delete(each);
@@ -178,7 +177,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
     }
   }
 
-  /** The node may have changed. */
+  /** Looks for changes of the node, after its turn. */
   #look(): void {
     // A node may have its first turn before its member has it.
     if (this.#member !== undefined && this.#over === undefined) this.#watch.look(this.#member.node);
@@ -207,7 +206,10 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
     for (const wake of waiters) wake();
   }
 
-  /** Not at once: a listener may ask something of the node, which is in the midst of its work. */
+  /**
+   * Calls the listeners in a microtask, not at once: a listener may call the node, which is in the
+   * middle of its work.
+   */
   #emit(event: ClusterEvent): void {
     if (event.kind === "leader") this.#wakeLeaderWaiters();
     queueMicrotask(() => {
@@ -226,7 +228,10 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   }
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/**
+ * Checks the options of a call.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 function checkCall(options: ProposeOptions | QueryOptions): void {
   const { signal, timeoutMs } = checkObject("options", options);
   checkSignal(signal);

@@ -3,60 +3,56 @@ import type { Membership } from "../../raft/types.js";
 import type { MemberEvent } from "../events.js";
 import type { MemberNode } from "../world.js";
 
-/** Tells who leads, as far as a member knows. */
+/** Reports the leader, as this member knows it. */
 export interface LeaderEvent {
   readonly kind: "leader";
   /** Name of the leader that this member follows, or its own; undefined while it knows of none. */
   readonly leader: string | undefined;
   readonly term: number;
   /**
-   * This member leads, and has committed an entry of its term. It learns late that another one
-   * leads by now: let the log decide what must happen once.
+   * This member leads, and has committed an entry of its term. It may learn late that another
+   * member leads by now: let the log decide when something must happen only once.
    */
   readonly isSelf: boolean;
 }
 
-/** Tells the newest membership that is known to be committed. */
+/** Reports the newest membership that is known to be committed. */
 export interface MembershipEvent {
   readonly kind: "membership";
-  /** Place of the membership in the log. */
+  /** Index of the membership in the log. */
   readonly index: number;
   readonly members: Membership;
 }
 
 /**
- * Tells that this member took a snapshot, or installed one that a leader sent (reason `installed`).
+ * Reports that this member took a snapshot, or installed one from a leader (reason `installed`).
  */
 export interface SnapshotEvent extends LastSnapshot {
   readonly kind: "snapshot";
 }
 
 /**
- * Tells that this member lacks more than `lagEntries` entries that it knows to be committed, or has
- * caught up.
+ * Reports that this member lacks more than `lagEntries` entries that it knows to be committed, or
+ * has caught up.
  */
 export interface LagEvent {
   readonly kind: "lag";
-  /** Committed entries that are not applied here, at this moment. */
+  /** Number of committed entries that are not applied here, at this moment. */
   readonly entries: number;
   readonly isBehind: boolean;
 }
 
-/**
- * All events. Changes that follow each other within one turn of the node's work are told as one.
- */
+/** All events. Consecutive changes within one turn of the node's work are reported as one. */
 export type ClusterEvent = MemberEvent | LeaderEvent | MembershipEvent | SnapshotEvent | LagEvent;
 
-/** A node as this file sees it. */
+/** The part of a node that this file uses. */
 export type WatchedNode = Pick<MemberNode, "id" | "clusterId" | "raft"> & {
   readonly knownCommit: number;
   readonly machine: { readonly appliedIndex: number };
   readonly snapshotting: { readonly last: LastSnapshot | undefined };
 };
 
-/**
- * Tells what has changed about a node since it looked last. The node may be another one each time.
- */
+/** Reports changes of a node since the last look. The node may be another one each time. */
 export class NodeWatch {
   #leader: LeaderEvent = { kind: "leader", leader: undefined, term: 0, isSelf: false };
   #membership = "";
@@ -65,8 +61,8 @@ export class NodeWatch {
 
   constructor(
     /**
-     * A member is behind when it lacks more entries than this; no longer when it lacks half as
-     * many.
+     * A member is behind when it lacks more entries than this, and no longer behind when it lacks
+     * half as many.
      */
     private readonly lagEntries: number,
     private readonly emit: (event: ClusterEvent) => void,
@@ -83,7 +79,7 @@ export class NodeWatch {
     this.#lookAtLag(node);
   }
 
-  /** The member stops: it follows nobody from now on. */
+  /** Reports that the member follows no leader from now on, because it stops. */
   stop(): void {
     this.#tellLeader({ kind: "leader", leader: undefined, term: this.#leader.term, isSelf: false });
   }
@@ -91,14 +87,14 @@ export class NodeWatch {
   #lookAtLeader({ id, raft }: WatchedNode): void {
     const leads = raft.role === "leader";
     const isSelf = leads && raft.isEstablishedLeader;
-    // Until it has committed an entry of its term, a leader can answer nobody.
+    // A leader can answer nobody until it has committed an entry of its term.
     const leader = leads && !isSelf ? undefined : raft.leader;
     this.#tellLeader({ kind: "leader", leader: isSelf ? id : leader, term: raft.term, isSelf });
   }
 
   #tellLeader(event: LeaderEvent): void {
     const { leader, term } = this.#leader;
-    // A term without a leader is no news.
+    // A new term without a leader is not reported.
     if (event.leader === leader && (event.term === term || leader === undefined)) return;
     this.#leader = event;
     this.emit(event);
@@ -128,7 +124,7 @@ export class NodeWatch {
   }
 }
 
-/** Committed entries that a node knows of and has not applied. */
+/** Returns the number of committed entries that a node knows of and has not applied. */
 export function lagOf({ knownCommit, machine }: Pick<WatchedNode, "knownCommit" | "machine">): number {
   return Math.max(0, knownCommit - machine.appliedIndex);
 }

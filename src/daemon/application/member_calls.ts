@@ -13,59 +13,65 @@ import { Patience } from "./patience.js";
 import { SharedIndex } from "./shared_index.js";
 
 export interface ProposeOptions {
-  /** Gives up when it is aborted. */
+  /** Ends the wait when it is aborted. */
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds to wait for a leader and for its answer, in all. Default 10,000. */
+  /** Milliseconds to wait for a leader and its answer, in total. Default 10,000. */
   readonly timeoutMs?: number | undefined;
   /**
-   * The machine takes this command a second time for the same one, and gives the same answer: while
-   * its outcome is unknown, it is proposed again. Default false.
+   * The machine accepts a repetition of this command and gives the same answer, without a second
+   * effect. While its outcome is unknown, it is proposed again. Default false.
    */
   readonly isIdempotent?: boolean | undefined;
 }
 
 export interface QueryOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds to wait for a leader and for the state, in all. Default 10,000. */
+  /** Milliseconds to wait for a leader and for the state, in total. Default 10,000. */
   readonly timeoutMs?: number | undefined;
   /**
-   * Read the state of this member as it is, without asking the leader: it may be older than
-   * answered commands. Default false.
+   * Reads the present state of this member without asking the leader: it may be older than answered
+   * commands. Default false.
    */
   readonly stale?: boolean | undefined;
-  /** Wait until this index is applied here: a member's own command, for one. Default 0. */
+  /**
+   * Waits until this index is applied here, for example that of the member's own command. Default
+   * 0.
+   */
   readonly minAppliedIndex?: number | undefined;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 
 /**
- * Pause before another attempt in milliseconds, unless a leader turns up; it doubles up to the
- * greatest.
+ * Pause before another attempt in milliseconds, unless a leader appears earlier; it doubles up to
+ * the longest.
  */
 const FIRST_PAUSE_MS = 20;
 const LONGEST_PAUSE_MS = 500;
 
-/** Nothing happened, and another attempt may find another leader, or the same one less busy. */
+/**
+ * Errors after which nothing has happened, and another attempt may find another leader, or the same
+ * one less busy.
+ */
 const PASSING: readonly CairnErrorCode[] = ["NOT_LEADER", "UNREACHABLE", "STOPPED", "BUSY"];
-/** A command that was on its way to the leader may take effect. */
+/** Errors after which a command that was on its way to the leader may take effect. */
 const UNKNOWN: readonly CairnErrorCode[] = ["OUTCOME_UNKNOWN", "TIMEOUT", "CANCELLED"];
 
-/** The part of a member that its calls need. */
+/** The part of a member that its calls use. */
 export interface CallingMember<Result, Machine extends StateMachine<Result>> {
-  /** Another one after a change of the directory's identity. */
+  /** The node. It is another one after the directory has changed its identity. */
   readonly node: CairnNode<Result, Machine>;
-  /** @throws CairnError STOPPED when the member is over */
+  /** @throws CairnError STOPPED when the member has ended */
   assertRunning(): void;
   /**
-   * Calls back once when another member leads, or none, or the member is over. Returns how to call
-   * that off.
+   * Calls `changed` once when another member leads, or none, or the member has ended. Returns a
+   * function that cancels that.
    */
   onceLeaderChanges(changed: () => void): () => void;
 }
 
 /**
- * Proposals and linearizable reads of a member's application, carried out by whichever member
+ * Carries out proposals and linearizable reads of a member's application, no matter which member
  * leads.
  */
 export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
@@ -133,14 +139,14 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
     return query(this.machine.view(node.machine));
   }
 
-  /** Ends the calls under way at the leader. */
+  /** Ends the calls to the leader that are under way. */
   close(): void {
     this.#forwarding.close();
   }
 
   /**
-   * Makes attempts until one has an answer. One that ends with undefined, or with an error that
-   * says that nothing has happened, is followed by another.
+   * Makes attempts until one has an answer. An attempt that ends with undefined, or with an error
+   * after which nothing has happened, is followed by another.
    */
   async #patiently<Answer extends object>(
     { signal, timeoutMs = DEFAULT_TIMEOUT_MS }: Pick<ProposeOptions, "signal" | "timeoutMs">,
@@ -158,7 +164,8 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
           if (answer !== undefined) return answer;
         } catch (error) {
           last = CairnError.from(error);
-          // That this attempt did nothing says nothing of an earlier one; a bug is told as it is.
+          // If this attempt did nothing, an earlier one may still have done something; a bug is
+          // reported as it is.
           if (!PASSING.includes(last.code)) throw last.code === "INTERNAL" ? error : (unknown() ?? error);
         }
         this.#assertRunning(unknown());
@@ -191,8 +198,8 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
   }
 
   /**
-   * Asks for an index until another member leads: one that hangs is not waited for when it has a
-   * successor.
+   * Asks for a read index, until another member leads: a leader that hangs is abandoned once it has
+   * a successor.
    */
   async #readIndex(node: CairnNode<Result, Machine>, { signal, deadlineMs }: Patience): Promise<number> {
     const attempt = new AbortController();
@@ -211,7 +218,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
     }
   }
 
-  /** Resolves when there may be a leader to ask. */
+  /** Resolves after the pause, or earlier when there may be a leader to ask. */
   #pause(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
@@ -228,7 +235,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
   }
 }
 
-/** Settles as a promise that other callers share; rejects when this caller gives up. */
+/** Settles like a promise that other callers share; rejects when this caller gives up. */
 function untilAborted<Value>(signal: AbortSignal, shared: Promise<Value>): Promise<Value> {
   return waitFor<Value>(
     signal,
@@ -246,7 +253,7 @@ function outcomeUnknown(error: CairnError): CairnError {
   return new CairnError("OUTCOME_UNKNOWN", said, { cause: error, leaderHint, leaderAddress });
 }
 
-/** Nothing happened. */
+/** Returns the error of a call that was given up. Nothing happened. */
 function givenUp({ code }: Patience, timeoutMs: number, last: CairnError | undefined): CairnError {
   const what = code === "CANCELLED" ? "the caller gave up" : `there was no answer in ${timeoutMs} ms`;
   const why = last === undefined ? "" : `: ${last.text}`;

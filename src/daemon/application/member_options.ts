@@ -39,16 +39,16 @@ export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>
   extends Pick<NodeOptions<Result, Machine>, (typeof COPIED)[number]> {
   /** Name of this member in its cluster: 1 to 64 characters of A-Z a-z 0-9 . _ - */
   readonly id: string;
-  /** The data directory; made when it is not there. One process at a time. */
+  /** The data directory; created if it does not exist. One process may use it at a time. */
   readonly directory: string;
   /**
    * The application's state machine: `inMemory(() => new Counter())`, or `ownMachine(open, codec)`.
    */
   readonly machine: OwnMachine<Result, Machine, View>;
   /**
-   * The members that found the cluster, host:port by name, this one among them; the same on all of
-   * them. The cluster is founded when all have been started. Later starts may give it again. Left
-   * out, and no `join`: this member founds a cluster alone.
+   * The members that found the cluster, host:port by name, including this one; the same on all of
+   * them. The cluster is founded when all have been started. Later starts may repeat it. Without
+   * `cluster` and `join`, this member founds a cluster alone.
    */
   readonly cluster?: Readonly<Record<string, string>> | undefined;
   /**
@@ -58,35 +58,36 @@ export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>
   readonly join?: readonly string[] | undefined;
   /**
    * host:port to listen on; port 0 takes a free one. Default: this member's address in `cluster`,
-   * else 127.0.0.1:7101.
+   * or 127.0.0.1:7101.
    */
   readonly listen?: string | undefined;
   /**
-   * host:port at which the others reach it. Default: its address in `cluster`, else where it
-   * listens.
+   * host:port at which the others reach it. Default: its address in `cluster`, or the one that it
+   * listens on.
    */
   readonly advertise?: string | undefined;
   /**
-   * The conduct of a member that lost data which it acknowledged, or whose directory is new
-   * although its cluster knows its name. `rejoin`, the default: it keeps aside what it has, comes
-   * back as a learner, and votes when it has caught up. `refuse`: it does not start, or stops.
+   * Behavior of a member that lost data which it acknowledged, or whose directory is new although
+   * its cluster knows its name. `rejoin`, the default: it sets its old data aside, returns as a
+   * learner, and votes when it has caught up. `refuse`: it does not start, or stops.
    */
   readonly lostDisk?: "rejoin" | "refuse" | undefined;
   /**
-   * Milliseconds for which a member whose snapshots are damaged asks the others for one; 0: not at
-   * all. Default 60,000.
+   * Milliseconds for which a member whose snapshots are damaged asks the others for one; 0: it does
+   * not ask. Default 60,000.
    */
   readonly healTimeoutMs?: number | undefined;
   /**
-   * A member is told to be behind when it lacks more committed entries than this. Default 1,000.
+   * A member is reported to be behind when it lacks more committed entries than this. Default
+   * 1,000.
    */
   readonly lagEntries?: number | undefined;
-  /** Told of every event, from the start on; see `CairnMember.on` for one kind of them. */
+  /** Called with every event, from the start on; see `CairnMember.on` for events of one kind. */
   readonly onEvent?: ((event: ClusterEvent) => void) | undefined;
   /** Ends a start that waits for another member's snapshot. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * Called once when the member cannot go on: a broken invariant, a machine that threw, a disk
+   * Called once when the member cannot continue: a broken invariant, a machine that threw, a disk
    * whose contents are no longer known, or a cluster that refuses it. The process should end.
    * Default: throws, which ends it.
    */
@@ -102,7 +103,7 @@ interface Hooks<Result, Machine extends StateMachine<Result>> {
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
-/** Turns the options of a member, which must be in order, into those of its parts. */
+/** Turns the options of a member, which must be valid, into those of its parts. */
 export function launchOptions<Result, Machine extends StateMachine<Result>, View>(
   options: CairnMemberOptions<Result, Machine, View>,
   { servicesOf, onEvent, onTurn, onFatal }: Hooks<Result, Machine>,
@@ -136,8 +137,8 @@ export function launchOptions<Result, Machine extends StateMachine<Result>, View
 }
 
 /**
- * Checks the options of a member; its node checks those that it is given. @throws CairnError
- * INVALID_ARGUMENT
+ * Checks the options of a member; its node checks the options that are passed on to it.
+ * @throws CairnError INVALID_ARGUMENT
  */
 export function checkMemberOptions<Result, Machine extends StateMachine<Result>, View>(
   options: CairnMemberOptions<Result, Machine, View>,

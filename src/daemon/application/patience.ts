@@ -1,11 +1,11 @@
 import { setMaxListeners } from "node:events";
 
-/** Longest time that a timer can wait, in milliseconds: 24 days. */
+/** Maximum delay of a timer, in milliseconds: 24 days. */
 const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 /**
- * Ends a wait when the caller's signal is aborted, or its time is over. Call {@link end} when the
- * wait is over.
+ * Ends a wait when the caller's signal is aborted, or the timeout has passed. Call {@link end} when
+ * the wait is over.
  */
 export class Patience {
   readonly #over = new AbortController();
@@ -23,12 +23,12 @@ export class Patience {
     else caller?.addEventListener("abort", this.#giveUp, { once: true });
   }
 
-  /** Aborted when the caller waits no more. */
+  /** Aborted when the caller no longer waits. */
   get signal(): AbortSignal {
     return this.#over.signal;
   }
 
-  /** In milliseconds since 1970. */
+  /** Deadline in milliseconds since 1970. */
   get deadlineMs(): number {
     return this.#deadlineMs;
   }
@@ -42,7 +42,7 @@ export class Patience {
     return this.caller?.aborted === true ? "CANCELLED" : "TIMEOUT";
   }
 
-  /** The caller has its answer. */
+  /** Releases timer and listener, after the caller has its answer. */
   end(): void {
     clearTimeout(this.#timer);
     this.caller?.removeEventListener("abort", this.#giveUp);

@@ -5,21 +5,25 @@ import type { Client } from "../../rpc/client.js";
 import { toIndex } from "../../rpc/message_counters.js";
 
 /**
- * Asks the leader for the index of linearizable reads: one call at a time, which serves all reads
- * that were begun before it. A call under way never serves a read that comes later.
+ * Asks the leader for the index of linearizable reads, in one call at a time. A call serves all
+ * reads that came before it began, and never a read that comes later.
  */
 export class SharedIndex {
-  /** The next call, which the reads share that have come since the last one was begun. */
+  /** The next call, shared by the reads that came since the last one began. */
   #next: Promise<number> | undefined;
-  /** Ends with the call under way. */
+  /** Settles when the call under way ends. */
   #running: Promise<unknown> = Promise.resolve();
 
   /**
-   * `onceLeaderChanges` as in `CallingMember`: a leader that hangs is given up for its successor.
+   * `onceLeaderChanges` as in `CallingMember`: ends the call to a leader that hangs when it has a
+   * successor.
    */
   constructor(private readonly onceLeaderChanges: (changed: () => void) => () => void) {}
 
-  /** @throws CairnError as the call does; TIMEOUT, CANCELLED when the leader has not answered */
+  /**
+   * Returns the index.
+   * @throws CairnError as the call does; TIMEOUT, CANCELLED when the leader has not answered
+   */
   get(leader: Client<typeof MachineService>, metadata: CallSettings["metadata"]): Promise<number> {
     this.#next ??= this.#running.then(() => {
       this.#next = undefined;

@@ -31,7 +31,10 @@ export class Alarms {
     private readonly surroundings: AlarmSurroundings,
   ) {}
 
-  /** @throws CairnError DISK_FULL, BUSY while nothing can be written */
+  /**
+   * Rejects a caller while there is no room.
+   * @throws CairnError DISK_FULL, BUSY while nothing can be written
+   */
   assertRoom(): void {
     const { shortage } = this.surroundings.room;
     if (shortage !== undefined) throw outOfRoom(shortage);

@@ -32,7 +32,7 @@ export type SnapshotTaker = (offer: SnapshotOffer, pieces: AsyncIterable<Uint8Ar
  */
 export type SnapshotSource = (missing: MissingSnapshot, take: SnapshotTaker) => Promise<void>;
 
-/** There is a hole between the newest good snapshot and the log (R9). */
+/** Thrown when there is a hole between the newest good snapshot and the log (R9). */
 export class HoleError extends CairnError {}
 
 /**

@@ -259,7 +259,7 @@ async function finishInstall<Machine extends StateMachine>(
   const snapshot = snapshots.newest();
   if (snapshot === undefined || snapshot.index < log.boundary.index) return;
   if (log.termAt(snapshot.index) === snapshot.term) return;
-  // The log is about to be discarded in favor of the snapshot.
+  // The log is about to be discarded for this snapshot.
   if (machine.appliedIndex > snapshot.index) throw await lostEntries(storage, snapshot.index, known);
   if (!(await isGood(snapshots, snapshot))) return finishInstall(storage, logger, known);
   logger.warn({ snapshot: snapshot.index, logEnd: log.last.index }, "finishing the installation of a snapshot");

@@ -55,7 +55,10 @@ export function checkFitsEntry(data: Uint8Array, what: string): void {
   throw new CairnError("LIMIT_EXCEEDED", `${text} for the entry around it`);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/**
+ * Checks the sender of a message.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 export function checkSender(from: string): void {
   if (!isMemberKey(from)) throw new CairnError("INVALID_ARGUMENT", `sender ${JSON.stringify(from)} is no member key`);
 }

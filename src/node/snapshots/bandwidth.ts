@@ -11,7 +11,7 @@ export class Bandwidth {
   #freeAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(
-    /** 1 or more. */
+    /** Bytes per second, 1 or more. */
     readonly bytesPerSecond: number,
     private readonly clock: Clock,
   ) {}

@@ -106,7 +106,7 @@ export class AutoSnapshot {
     if (this.#options.isMissing()) this.#look();
   }
 
-  /** Starts the count anew, after a snapshot was taken or installed. */
+  /** Restarts the counts, after a snapshot was taken or installed. */
   done(): void {
     this.#lastMs = this.#options.clock.now();
     this.#failure = undefined;

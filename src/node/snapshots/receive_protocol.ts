@@ -60,7 +60,7 @@ async function* accept(
     accepted = yield* patiently(accepting, clock, () => 0);
   } finally {
     if (accepted === undefined) {
-      // The sender has gone.
+      // The sender has disconnected.
       given.abort();
       const late = await accepting.catch(() => undefined);
       if (late instanceof IncomingSnapshot) await late.abort();
