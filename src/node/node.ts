@@ -370,7 +370,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /**
    * Founds a cluster of these members, which include this node; see {@link Raft.found}. The others
-   * must have promised to take part.
+   * must have given their promise (T1).
    */
   found(members: Membership): void {
     this.#assertRunning();
