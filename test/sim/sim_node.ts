@@ -285,8 +285,11 @@ export class SimNode implements Place {
   /** The data is lost; and the machine with it, unless its directory draws its own identity. */
   wipe(): void {
     this.kill("none");
+    // It may have promised under a new name already, and not have started again with it.
+    const { incarnation = "" } = this.disk.durableIdentity<{ incarnation?: string }>() ?? {};
+    const key = memberKey({ id: this.id, incarnation });
     this.disk.wipe();
-    this.cluster.directories.gone(this.key);
+    for (const each of new Set([this.key, key])) this.cluster.directories.gone(each);
     if (this.comesBy === "given") this.isGone = true;
     else this.#hasNoData();
   }

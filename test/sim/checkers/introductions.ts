@@ -36,10 +36,15 @@ export class Introductions {
       last: this.#founders.get(life),
     });
     const promised = this.#promises.get(incarnation);
-    demand(promised === undefined || promised === asked.founder, "T1: an incarnation promises itself once", {
-      ...facts,
-      promised,
-    });
+    // One that was put back from an older copy does not know what it has promised.
+    demand(
+      !isWhole || promised === undefined || promised === asked.founder,
+      "T1: an incarnation promises itself once",
+      {
+        ...facts,
+        promised,
+      },
+    );
     this.#promises.set(incarnation, asked.founder);
     const { clusterId, incarnation: present } = place.disk.durableIdentity<FoundIdentity>() ?? {};
     const isDurable = clusterId === asked.founder && present === incarnation;
