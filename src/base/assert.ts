@@ -7,7 +7,7 @@ export class InvariantViolation extends Error {
 
   constructor(
     what: string,
-    /** What was seen, for the person who has to find out why. */
+    /** The observed values, for the engineer who investigates. */
     readonly facts: Readonly<Record<string, unknown>>,
   ) {
     super(`broken invariant: ${what} (${describe(facts)})`);

@@ -67,7 +67,7 @@ export const errorCodes = {
 
 export type CairnErrorCode = keyof typeof errorCodes;
 
-/** What an error may say besides its code and text. */
+/** The optional details of an error besides its code and text. */
 export interface CairnErrorOptions {
   readonly cause?: unknown;
   readonly leaderHint?: string | undefined;

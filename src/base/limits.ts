@@ -33,8 +33,8 @@ export const limits = Object.freeze({
   /** Longest text of an error that goes over the network, in characters; the rest is cut. */
   errorTextCharacters: 2048,
   /**
-   * What a sender may put into one AppendEntries message: leaves room for the fields around the
-   * entries.
+   * Caps the entries in one AppendEntries message that a sender may build; it leaves room for the
+   * fields around the entries.
    */
   appendBytes: 4 * MiB - 64 * KiB,
   /** Most entries in one AppendEntries message. */
@@ -66,7 +66,7 @@ export const limits = Object.freeze({
    */
   peerPingMs: 1_000,
   peerPingTimeoutMs: 2_000,
-  /** How long a peer may take to answer RequestVote or TimeoutNow, in milliseconds. */
+  /** Timeout for a peer's answer to RequestVote or TimeoutNow, in milliseconds. */
   peerCallMs: 2_000,
   /** A peer that has refused an AppendEntries stream gets a new one after so many milliseconds. */
   peerPauseMs: 250,
@@ -142,7 +142,7 @@ export const limits = Object.freeze({
    * milliseconds.
    */
   violationLogMs: 60_000,
-  /** How long after the last one the status of a node warns of it, in milliseconds. */
+  /** A node's status warns of a violation for this long after the last one, in milliseconds. */
   violationShownMs: 3_600_000,
   /**
    * Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes
@@ -226,8 +226,9 @@ export const limits = Object.freeze({
    */
   lockBeatMs: 1_000,
   /**
-   * Where nothing else tells a dead process from a living one (another machine, or this one before
-   * it was started anew), one that has not shown itself for so many milliseconds is dead.
+   * A lock holder that has shown no beat for this long, in milliseconds, counts as dead. This
+   * decides only when nothing else tells a dead process from a living one: the holder ran on
+   * another machine, or on this one before it was rebooted.
    */
   lockStandstillMs: 15_000,
   /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */
@@ -247,8 +248,8 @@ export const limits = Object.freeze({
    */
   verifyAttempts: 5,
   /**
-   * How long a member may take to say where it stands, in milliseconds, and how long it may not get
-   * on.
+   * Timeout for a member's report of its position, and for a member that makes no progress, in
+   * milliseconds.
    */
   verifyLookMs: 2_000,
   verifyIdleMs: 10_000,
@@ -291,7 +292,7 @@ export const limits = Object.freeze({
    * Neither counts before the log since the last snapshot is so many times as large as that one.
    */
   snapshotLogRatio: 1,
-  /** How long a leader lets its followers go first with a snapshot, in milliseconds. */
+  /** Delay for which a leader lets its followers take a snapshot first, in milliseconds. */
   snapshotPatienceMs: 5_000,
   /**
    * A snapshot that failed is tried again after so many milliseconds, then after twice as many, and

@@ -22,7 +22,7 @@ export class Gatherer {
     return this.#wanted;
   }
 
-  /** How much of it is there. */
+  /** Bytes gathered of that element. */
   get gathered(): number {
     return this.#gathered;
   }

@@ -45,7 +45,8 @@ export function membershipFromMessage(message: Message | undefined): Membership 
 }
 
 /**
- * How configuration entries hold a membership. What {@link membersProblem} refuses is not decoded.
+ * Encodes and decodes the membership in a configuration entry. It refuses to decode a membership
+ * that {@link membersProblem} rejects.
  */
 export const membershipCodec: MembershipCodec = {
   encode: (members) => toBinary(MembershipSchema, create(MembershipSchema, membershipToMessage(members))),

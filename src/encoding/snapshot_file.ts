@@ -1,8 +1,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { CHUNK_HEAD_BYTES, encodeOpening, encodeTrailer, TRAILER_BYTES, writeChunkHead } from "./snapshot_format.js";
 
-// What needs nothing but the header's bytes, so that a worker thread can do it without loading what
-// encodes messages.
+// Writes a snapshot file around an encoded header. A worker thread can use this file without
+// loading the code that encodes messages.
 
 /** A snapshot's header as it stands in the file. */
 export interface EncodedHeader {
@@ -11,7 +11,7 @@ export interface EncodedHeader {
   readonly chunkBytes: number;
 }
 
-/** What is known of a snapshot file once all of it was encoded. */
+/** The sizes and the digest of a snapshot file, known once all of it is encoded. */
 export interface SnapshotMeasure {
   readonly fileBytes: number;
   readonly payloadBytes: number;

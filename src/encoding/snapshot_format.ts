@@ -20,14 +20,14 @@ export const SMALLEST_FILE_BYTES = PREAMBLE_BYTES + 1 + TRAILER_BYTES;
 
 const MAGIC = Buffer.from("CAIRNSNP", "latin1");
 
-/** What the first bytes of a file say. */
+/** The decoded preamble of a snapshot file. */
 export interface Preamble {
   /** Length of the header in bytes, 1 to limits.snapshotHeaderBytes. */
   readonly headerBytes: number;
   readonly headerCrc: number;
 }
 
-/** What the last bytes of a file say. */
+/** The decoded trailer of a snapshot file. */
 export interface Trailer {
   readonly chunks: number;
   readonly payloadBytes: number;

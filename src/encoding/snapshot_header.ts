@@ -10,7 +10,7 @@ import { membershipFromMessage, membershipToMessage } from "./membership.js";
 import { corrupt, PREAMBLE_BYTES } from "./snapshot_format.js";
 
 /**
- * What the first part of a snapshot file says: a function of the log up to the snapshot's index,
+ * The metadata at the start of a snapshot file: a function of the log up to the snapshot's index,
  * with nothing local.
  */
 export interface SnapshotHeader {
@@ -74,7 +74,7 @@ function toHeader(bytes: Uint8Array, name: string): SnapshotHeader {
   }
 }
 
-/** What is wrong with a header, if anything. */
+/** Describes what is wrong with a header; undefined when nothing is. */
 function problemOf({ clusterId, meta, chunkBytes }: SnapshotHeader): string | undefined {
   if (!isId(clusterId)) return idProblem("cluster id", clusterId);
   const { snapshotChunkBytesMax } = limits;

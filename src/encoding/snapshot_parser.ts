@@ -68,9 +68,9 @@ export class SnapshotParser {
   }
 
   /**
-   * How much of the file, up to the end of a chunk, is as it was written: each part has passed its
-   * CRC32. 0 before the end of the first chunk, and when the SHA-256 shows that the whole is not
-   * good although its parts are.
+   * Length of the verified prefix of the file, up to the end of a chunk, in bytes: each part has
+   * passed its CRC32. 0 before the end of the first chunk, and when the SHA-256 shows that the
+   * whole is damaged although its parts passed.
    */
   get verifiedBytes(): number {
     return this.#verifiedBytes;

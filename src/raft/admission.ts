@@ -37,22 +37,22 @@ export function violationOf(
 }
 
 /**
- * Takes a term that is far above this node's in steps of `termJump`. Returns why the request is
- * refused, undefined when its term is near.
+ * Raises this node's term towards a far higher one by one step of `termJump`. Returns the reason to
+ * refuse the request; undefined when its term is near.
  *
- * A wild term must not be taken whole: a term only rises, so a single message could use up all
- * terms of a cluster. It must not be ignored either: a member that is behind by so many terms,
- * because others were led astray while it was away, or because it joins, would be shut out for
- * good. So the node raises its term by one step, and refuses.
+ * A node must not adopt a wild term at once: a term only rises, so a single message could use up
+ * all terms of a cluster. Nor may it ignore the term: a member could lag by that many terms because
+ * others were led astray while it was away, or because it is joining, and would be shut out for
+ * good. So the node raises its term by one step, and refuses the request.
  *
- * That is safe: a node may raise its term at any time, as if it had campaigned; it gives no vote,
- * follows no leader and takes no entry by it. And it shuts nobody out: leaders and candidates
- * repeat themselves, and after at most termMax / termJump steps (65,536), in fact after as many
- * steps as wild messages have lifted the others, the terms are near. A pre-vote changes no term and
- * promises nothing, so it is not refused: its sender must be let to go on to the vote, by which
- * this node climbs.
+ * That is safe: a node may raise its term at any time, as if it had campaigned. It grants no vote,
+ * follows no leader and takes no entry by it. It also shuts nobody out: leaders and candidates
+ * repeat their requests, so the terms are near after at most termMax / termJump steps (65,536); in
+ * practice, after as many steps as wild messages have raised the others. A pre-vote changes no term
+ * and promises nothing, so it is not refused: its sender must be able to proceed to the real vote,
+ * by which this node climbs.
  *
- * Where elections are by hand, whoever drives the node chooses its terms.
+ * With manual elections the embedder chooses the terms, so this limit does not apply.
  */
 function climb(state: RaftState, request: Request): string | undefined {
   const { from, term } = request;

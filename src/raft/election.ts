@@ -6,7 +6,7 @@ import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import type { RaftState } from "./state.js";
 import type { LogPosition } from "./types.js";
 
-/** How far an election has come. */
+/** The state of an election: `undecided` until a majority has granted or denied its vote. */
 export type ElectionResult = "won" | "lost" | "undecided";
 
 /**

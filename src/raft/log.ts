@@ -3,7 +3,7 @@ import { limits } from "../base/limits.js";
 import { type TermRange, TermRanges } from "./term_ranges.js";
 import { type Entry, entryBytes, type LogPosition } from "./types.js";
 
-/** What a log is when a node starts. */
+/** The state of a log when a node starts. */
 export interface LogStart {
   /** The place right before the first entry. */
   readonly boundary: LogPosition;
@@ -182,9 +182,9 @@ export class RaftLog {
   }
 
   /**
-   * What was handed out up to `index` is durable now. Entries that were replaced meanwhile have to
-   * be handed out again, and count only then: also when they came back with the same term, because
-   * writing their replacement takes them from the disk for a moment.
+   * Records that the entries handed out up to `index` are durable. Entries that were replaced
+   * meanwhile must be handed out again, and count only then. That holds even when an entry returned
+   * with the same term, because writing its replacement removes it from disk for a moment.
    */
   persistedTo(index: number): void {
     this.#persisted = Math.max(this.#persisted, Math.min(index, this.#persisting));
@@ -300,7 +300,7 @@ export class RaftLog {
    */
   #evict(): void {
     if (this.#windowBytes <= this.bounds.windowBytes) return;
-    // What is committed while a snapshot is loaded may be much: the state machine then takes it
+    // Much may be committed while a snapshot is loading. The state machine then reads those entries
     // from the log on disk.
     const isLoading = this.#applied < this.boundary.index;
     const needed = Math.min(isLoading ? this.#commit : this.#applied, this.#persisted) + 1;

@@ -2,9 +2,8 @@ import { counterProblem } from "../base/counters.js";
 import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
 
 /**
- * What peers ask of this node, as the core sees it. `requestId` is chosen by whoever delivers a
- * request to {@link Raft.step}; the answer carries it back, so that it can be matched. It means
- * nothing to the core.
+ * A peer's request, as the core sees it. The caller of {@link Raft.step} chooses `requestId`, and
+ * the answer carries it back so that the caller can match the two. The core does not interpret it.
  */
 export type Request = AppendEntries | InstallSnapshot | RequestVote | TimeoutNow;
 
@@ -129,8 +128,8 @@ export interface TimeoutNowAnswer extends ResponseBase {
 }
 
 /**
- * What this node asks of a peer. Whoever sends it hands the answer to {@link Raft.receive}; a
- * request that is lost needs no report.
+ * A request of this node to a peer. The sender hands the answer to {@link Raft.receive}, and need
+ * not report a lost request.
  */
 export type PeerRequest = PeerAppend | Addressed<RequestVote> | Addressed<TimeoutNow>;
 
@@ -147,8 +146,8 @@ export function isAnswer(message: Response | PeerRequest): message is Response {
 }
 
 /**
- * What a peer answered to a {@link PeerRequest}. Everything about the request comes from the
- * sender's own memory of it.
+ * A peer's answer to a {@link PeerRequest}. Everything in `request` comes from the sender's own
+ * record of its request.
  */
 export type PeerAnswer = PeerAppendAnswer | PeerVoteAnswer | PeerTimeoutNowAnswer;
 
@@ -173,9 +172,9 @@ export interface PeerTimeoutNowAnswer extends Omit<TimeoutNowAnswer, "to" | "req
 }
 
 /**
- * Describes what is wrong with a request that no correct peer sends; undefined when nothing is.
- * Whoever receives messages from outside checks this before {@link Raft.step}: counters there are
- * within their bounds (T6).
+ * Describes what is wrong with a request that no correct peer sends; undefined when nothing is. The
+ * receiver of outside messages checks this before {@link Raft.step}, and thereby holds every
+ * counter to its bounds (T6).
  */
 export function malformed(request: Unnumbered<Request>): string | undefined {
   const problem = leaderTermProblem(request.term);

@@ -167,7 +167,8 @@ export class Raft {
   }
 
   /**
-   * How far the other members are, as far as this leader knows; empty when this node does not lead.
+   * Returns the progress of each other member, as this leader knows it; empty when this node does
+   * not lead.
    */
   get progress(): ProgressInfo[] {
     return [...(this.#leader?.replication.peers ?? [])].map(infoOf);
@@ -323,9 +324,9 @@ export class Raft {
   }
 
   /**
-   * What may be sent at once: it promises nothing that is not durable. A leader's AppendEntries are
-   * among it though its own entries are still being written (thesis section 10.2.1): it counts
-   * itself only when they are.
+   * Takes the messages that may be sent at once, because they promise nothing that is not durable.
+   * They include a leader's AppendEntries, even while its own entries are being written (thesis
+   * section 10.2.1): it counts itself only when they are durable.
    */
   takeMessages(): readonly (Response | PeerRequest)[] {
     this.#leader?.replication.fill();
@@ -374,8 +375,8 @@ export class Raft {
   }
 
   /**
-   * How this node's disk takes what is to be written. A node whose disk is stuck does not lead for
-   * long, and does not campaign (T8).
+   * Sets whether this node's disk keeps up with its writes. A node whose disk is stuck resigns as
+   * leader after a while, and does not campaign (T8).
    */
   diskIs(disk: DiskState): void {
     this.#state.disk = disk;
@@ -422,8 +423,8 @@ export class Raft {
   }
 
   /**
-   * What must happen next. Each Ready must be given to {@link advance} before the next one is
-   * taken.
+   * Returns the work to carry out next. The caller hands each Ready to {@link advance} before it
+   * takes the next one.
    */
   ready(): Ready {
     return this.#stage.take();
@@ -484,8 +485,8 @@ export class Raft {
   }
 
   /**
-   * Whoever changed the role or the commit index: a node that leads no more forgets what it kept as
-   * a leader, and one that is removed gives up.
+   * Follows a change of role or commit index: a removed leader steps down, and a node that no
+   * longer leads drops its leader state.
    */
   #leadOrNot(): void {
     const state = this.#state;

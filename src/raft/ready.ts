@@ -2,8 +2,8 @@ import type { PeerRequest, Response } from "./messages.js";
 import type { Entry, HardState, SnapshotMeta } from "./types.js";
 
 /**
- * What must happen next, and in which order. The node takes one Ready, carries it out, and calls
- * `advance` with it before it takes the next one.
+ * Describes the work that the node must carry out next, and its order. The node takes one Ready,
+ * carries it out, and calls `advance` with it before it takes the next one.
  */
 export interface Ready {
   /**

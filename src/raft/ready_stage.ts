@@ -31,7 +31,8 @@ export class ReadyStage {
   }
 
   /**
-   * What must happen next. Each Ready must be given to {@link done} before the next one is taken.
+   * Returns the work to carry out next. The caller hands each Ready to {@link done} before it takes
+   * the next one.
    */
   take(): Ready {
     assert(this.#taken === undefined, "one Ready at a time", {});

@@ -26,8 +26,8 @@ export interface Violations {
 export type DiskState = "fit" | "stuck" | "suspect";
 
 /**
- * What the roles share: Raft figure 2's state, and the transitions between roles. The rules
- * themselves are in the files named after the roles.
+ * The state that all roles share: Raft figure 2's state, and the transitions between roles. The
+ * files named after the roles hold the rules.
  */
 export class RaftState {
   /** Member key of this node (see ids.ts). */

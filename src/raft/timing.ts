@@ -1,11 +1,11 @@
 import { assert } from "../base/assert.js";
 
-/** How a node comes to campaign: by its timer, or only when told to. */
+/** Selects when a node campaigns: when its election timer expires, or only on command. */
 export type ElectionMode = "automatic" | "manual";
 
 /**
- * How linearizable reads are confirmed: by a majority's answers to each (thesis section 6.4), or by
- * a lease (section 6.4.1).
+ * Selects how the leader confirms a linearizable read: by a majority's answers to each read (thesis
+ * section 6.4), or by a lease (section 6.4.1).
  */
 export type ReadMode = "quorum" | "lease";
 

@@ -1,4 +1,4 @@
-/** What an entry carries. */
+/** The kind of an entry's data. */
 export type EntryType = "command" | "no-op" | "configuration";
 
 /** One entry of the replicated log. Immutable: log, window and messages share it. */
@@ -31,7 +31,10 @@ export interface LogPosition {
 
 export const LOG_START: LogPosition = { index: 0, term: 0 };
 
-/** What a node must remember besides its log (Raft figure 2, "persistent state"). */
+/**
+ * The state besides the log that a node must keep across restarts (Raft figure 2, "persistent
+ * state").
+ */
 export interface HardState {
   /** Latest term seen. */
   readonly term: number;
@@ -69,7 +72,7 @@ export interface IndexedMembership {
   readonly members: Membership;
 }
 
-/** What a snapshot says of itself. */
+/** A snapshot's metadata. */
 export interface SnapshotMeta {
   /** Last index whose effect the snapshot holds ("lastIncludedIndex"). */
   readonly index: number;

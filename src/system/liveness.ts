@@ -6,25 +6,26 @@ import { hostname } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import { limits } from "../base/limits.js";
 
-// How a process shows others that it lives, and how they tell. Neither host names nor bare process
-// ids will do: a container that is made anew on the same volume has another host name, and the ids
-// of another container's processes mean nothing in this one. So, in this order:
+// Shows other processes that this one lives, and tells whether another one does. Neither host names
+// nor bare process ids suffice: a container that is recreated on the same volume has another host
+// name, and the process ids of another container mean nothing in this one. The checks, in this
+// order:
 //
-// - One run of one kernel (the same boot id), and one namespace of process ids: the process id,
-//   together with when that process was started.
-// - One run of one kernel, and different namespaces, as containers have: a living process listens
-//   on a socket in the directory. The kernel
-//   refuses a connection from the moment that the process is gone, however it went, and accepts one as long as it is there, also while it
-//   is stopped.
-// - All else (another machine, this one before it was started anew, a file system without sockets):
-//   a living process touches a file every
-//   limits.lockBeatMs. One that is not touched for limits.lockStandstillMs is a dead process's.
+// - Same kernel run (same boot id) and same namespace of process ids: compare the process id
+//   together with the start time of that process.
+// - Same kernel run and different namespaces, as containers have: a living process listens on a
+//   socket in the directory. The kernel refuses a connection from the moment that the process is
+//   gone, whatever ended it, and accepts one as long as the process exists, even while it is
+//   stopped.
+// - Everything else (another machine, this one before a reboot, a file system without sockets): a
+//   living process touches a file every limits.lockBeatMs. A file that is not touched for
+//   limits.lockStandstillMs belongs to a dead process.
 //
-// The first two are certain. The third assumes that a directory is not in use on two machines at a
-// time, or at least that a machine which stands still for so long does not go on. A process that
-// does go on finds that it has lost its lock, and stops.
+// The first two are certain. The third assumes that no two machines use a directory at the same
+// time, or at least that a machine which pauses for that long does not resume. A process that does
+// resume finds that it has lost its lock, and stops.
 
-/** What a lock says of the process that holds it. */
+/** A lock's record of the process that holds it. */
 export interface Holder {
   /**
    * Of the kernel's run that the process belongs to; where the system has no such id, of the host's
@@ -62,11 +63,14 @@ export interface Liveness {
   lives(directory: string, holder: Holder, waits: (ms: number) => void): Promise<boolean>;
   /** Removes what dead processes have left in a directory. */
   tidy(directory: string, own: string): Promise<void>;
-  /** Where a holder says that it runs; undefined when it does not say. */
+  /** Returns the host that a holder says it runs on; undefined when it does not say. */
   hostOf(directory: string, holder: Pick<Holder, "token">): Promise<string | undefined>;
 }
 
-/** Where this process runs, as others can compare it. Tests stand in for other machines here. */
+/**
+ * The location of this process, in terms that other processes can compare. Tests substitute other
+ * machines here.
+ */
 export interface Whereabouts {
   readonly boot: string;
   readonly pidNamespace: string;
@@ -290,7 +294,7 @@ class Socket {
   }
 }
 
-/** What a socket's path may have on every system. */
+/** Longest path of a socket, in bytes, that every system accepts. */
 const SOCKET_PATH_BYTES = 103;
 
 /**

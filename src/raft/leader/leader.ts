@@ -30,7 +30,10 @@ interface Mark {
   readonly round: number;
 }
 
-/** What a leader keeps besides the state that all roles share, and what it does with it. */
+/**
+ * The leader's role: its state beyond the state that all roles share, and the rules that it acts
+ * by.
+ */
 export class Leader {
   readonly replication: Replication;
   readonly handover: Handover;
@@ -39,8 +42,8 @@ export class Leader {
   readonly #resignation: Resignation;
   #ticks = 0;
   /**
-   * Where this leader was one election timeout ago, or up to two, and where it was when the present
-   * one began.
+   * Marks the log and the round as they were one to two election timeouts ago (`#earlierMark`), and
+   * at the start of the current election timeout (`#mark`).
    */
   #earlierMark: Mark;
   #mark: Mark;

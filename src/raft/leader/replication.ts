@@ -18,8 +18,8 @@ export type FlowLimits = {
 };
 
 /**
- * How much there would be to send to a follower. The core knows indexes only; what it asks here
- * must depend on nothing else than them.
+ * Measures the bytes that a follower would need. The core knows indexes only, so an answer must
+ * depend on the given indexes alone.
  */
 export interface SendSizes {
   /** Bytes that the log's entries from `first` to `last`, both included, take. */
@@ -48,7 +48,7 @@ export interface SnapshotSend {
   readonly term: number;
 }
 
-/** How the sending of a snapshot has ended. */
+/** The result of a snapshot transfer. */
 export type SnapshotOutcome =
   /** The follower's log agrees up to here, durably. */
   | { readonly kind: "installed"; readonly matchIndex: number }
@@ -65,10 +65,7 @@ export type SnapshotOutcome =
 
 type Conflict = Pick<NonNullable<PeerAppendAnswer["rejection"]>, "conflictTerm" | "conflictIndex">;
 
-/**
- * How many election timeouts to wait at most before a snapshot is sent again that could not be
- * sent.
- */
+/** Caps the delay before a failed snapshot transfer is retried, in election timeouts. */
 const RETRY_TIMEOUTS_MAX = 8;
 
 /** The leader's sending side: what each other member gets, and when. */
@@ -205,7 +202,7 @@ export class Replication {
     return true;
   }
 
-  /** What was sent to it last may be lost. */
+  /** Reports that the latest messages to this member may be lost. */
   unreachable(id: string): void {
     const progress = this.#progress.get(id);
     if (progress?.state.kind === "replicate") progress.becomeProbe(progress.match + 1);
@@ -219,7 +216,7 @@ export class Replication {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
     progress.isReading = false;
-    // What lies below the boundary now cannot be sent: the term before it is not known any more.
+    // Entries below the boundary cannot be sent: the term before them is no longer known.
     const isNext = entries[0]?.index === progress.next && progress.next > this.state.log.boundary.index;
     if (isNext && progress.maySend) this.#sendEntries(progress, entries);
   }
@@ -338,8 +335,8 @@ export class Replication {
   }
 
   /**
-   * What to send next; undefined when it is something else than entries that are at hand: then that
-   * is seen to.
+   * Returns the next entries to send. Returns undefined when the follower needs a snapshot, a read
+   * from disk or a probe instead, and starts that.
    */
   #nextEntries(progress: Progress): readonly Entry[] | undefined {
     const { log } = this.state;
@@ -400,7 +397,7 @@ export class Replication {
       this.#append(progress, 0, []);
       return;
     }
-    // What it was asked about is trimmed. Whether it has that all the same, the boundary shows.
+    // The probed position is trimmed. A probe at the boundary shows whether the follower has it.
     if (progress.state.kind === "probe") progress.next = Math.max(progress.next, boundary.index + 1);
     const prev = progress.next - 1;
     this.#append(progress, prev < boundary.index ? 0 : prev, []);

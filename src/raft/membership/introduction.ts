@@ -65,7 +65,7 @@ export interface Introduction {
   readonly askPromise: boolean;
 }
 
-/** What a node knows about itself. */
+/** The facts that a node knows about itself. */
 export interface OwnFacts {
   readonly name: string;
   readonly incarnation: string;
@@ -74,7 +74,8 @@ export interface OwnFacts {
   readonly founders: readonly NamedAddress[];
   readonly base: Base | undefined;
   /**
-   * Whoever started it wants to see to a lost disk first: it must not come back as a new member.
+   * The operator set `--lost-disk refuse`: after a lost disk this node must not return as a new
+   * member until the operator has looked into the loss.
    */
   readonly refusesReturn: boolean;
   /** It has taken part in elections: a change of its cluster makes another incarnation of it. */
@@ -95,7 +96,7 @@ export function turnTo(own: OwnFacts, clusterId: string, base: Base | undefined)
   return { clusterId, base: own.base ?? base, isRenewed: own.clusterId !== "" || own.hasTerm };
 }
 
-/** How a new node answers a founder. */
+/** A new node's answer to a founder. */
 export type PromiseDecision =
   | { readonly kind: "answer"; readonly promised: boolean }
   /** Turn first, durably; then promise. */
@@ -114,7 +115,7 @@ export function promiseOf(own: OwnFacts, asked: Introduction, lastFounder: strin
   return { kind: "turn", turn: turnTo(own, founder, base) };
 }
 
-/** What a new node does next. */
+/** The next step of a new node. */
 export type NextStep =
   /** Nothing can be decided now. `reason`: for whom it waits, in words. */
   | { readonly kind: "wait"; readonly reason: string }
@@ -127,7 +128,10 @@ export type NextStep =
   /** Its directory is new, but the cluster knows its name. */
   | { readonly kind: "refused"; readonly reason: string };
 
-/** What the others have said: undefined for one that did not answer. Silence decides nothing. */
+/**
+ * The answers of the other nodes; undefined for a node that did not answer. Silence decides
+ * nothing.
+ */
 export type Answers = ReadonlyMap<string, Introduced | undefined>;
 
 /** The founder of a list: the first one by name, whatever the order in which it is given. */

@@ -1,7 +1,10 @@
 import { memberKey } from "../../base/ids.js";
 import type { Member, Membership } from "../types.js";
 
-/** How a new member came to its cluster: named by `--cluster`, or told to join one. */
+/**
+ * The flag that brought a new member to its cluster: `--cluster` named it, or `--join` told it to
+ * join.
+ */
 export type CameBy = "cluster" | "join";
 
 /**
@@ -25,7 +28,7 @@ export type MembershipChange =
       readonly cameBy: CameBy;
     };
 
-/** What the leader knows about its members that decides a change. */
+/** The leader's knowledge of its members, as far as it decides a change. */
 export interface MemberFacts {
   /** Whether a learner has nearly all of the log. */
   isCaughtUp(key: string): boolean;

@@ -1,6 +1,6 @@
 import { assert } from "../../base/assert.js";
 
-/** How many of `voters` members make a majority. */
+/** Returns the size of a majority of `voters` members. */
 export function majority(voters: number): number {
   assert(voters >= 1, "a cluster has a voter", { voters });
   return Math.floor(voters / 2) + 1;
