@@ -3,13 +3,13 @@ import { limits } from "../base/limits.js";
 import type { Request, Response } from "./messages.js";
 import type { RaftState } from "./state.js";
 
-// Requests that no correct member sends are refused here, before any role acts on them (T5, T6):
-// each rule is a proof that the sender, or somebody between, is wrong. They change nothing but, at
-// most, this node's term, which may rise at any time.
+// Refuses requests that no correct member sends, before any role acts on them (T5, T6). Each rule
+// proves that the sender, or something between, is faulty. Such a request changes at most this
+// node's term, which may rise at any time.
 
 /**
- * Refuses a request that breaks the protocol, and remembers that. Returns whether it did: then the
- * request is answered, and must not be looked at any further.
+ * Refuses, answers and records a request that breaks the protocol. Returns whether it did; the
+ * caller then ignores the request.
  */
 export function refuseViolation(state: RaftState, request: Request): boolean {
   const violation = violationOf(state, request) ?? climb(state, request);
@@ -19,18 +19,20 @@ export function refuseViolation(state: RaftState, request: Request): boolean {
   return true;
 }
 
-/** Describes how a request breaks the protocol; undefined when it need not. Changes nothing. */
+/**
+ * Describes how a request breaks the protocol; undefined when it may be correct. Changes nothing.
+ */
 export function violationOf(
   state: RaftState,
   { type, from, term }: Pick<Request, "type" | "from" | "term">,
 ): string | undefined {
   if (from === state.id) return `the message is said to be from this node, ${nameOf(from)}, itself`;
-  // A vote is asked for by a candidate, not by a leader.
+  // A candidate asks for votes, not a leader.
   if (type === "request_vote" || term !== state.term) return undefined;
   const { termLeader } = state;
-  // Raft section 5.2, election safety: at most one leader in a term. Which of the two is the true
-  // one cannot be told from here; the first one was followed, so its entries may be committed with
-  // this node's help.
+  // Raft section 5.2, election safety: at most one leader in a term. This node cannot tell which of
+  // the two is the true one. It followed the first one, whose entries may be committed with its
+  // help.
   if (termLeader === undefined || termLeader === from) return undefined;
   if (termLeader === state.id) return `this node itself leads in term ${term}`;
   return `${nameOf(from)} acts as leader of term ${term}, but ${nameOf(termLeader)} leads in that term`;
@@ -84,8 +86,8 @@ function refusalOf(state: RaftState, { type, from: to, requestId }: Request, det
 }
 
 /**
- * The term that an answer may raise this node's to; see {@link climb}. Its sender is asked again,
- * and answers again.
+ * Returns the term that an answer may raise this node's term to; see {@link climb}. This node asks
+ * again, and the sender answers again.
  */
 export function reachableTerm(state: RaftState, term: number): number {
   return state.timing.isAutomatic ? Math.min(term, state.term + limits.termJump) : term;
