@@ -1,5 +1,7 @@
 import { limits } from "./limits.js";
 
+// Names of nodes and clusters, incarnations of data directories, and the member keys made of both.
+
 const ID = new RegExp(`^[A-Za-z0-9._-]{1,${limits.idCharacters}}$`);
 
 const INCARNATION = /^[0-9a-f]{32}$/;

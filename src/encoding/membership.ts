@@ -9,6 +9,8 @@ import type { MembershipCodec } from "../raft/membership/membership.js";
 import { membersProblem } from "../raft/membership/membership_rules.js";
 import type { MemberRole, Membership } from "../raft/types.js";
 
+// Encodes memberships for configuration entries and snapshot headers.
+
 const roleMessages: Readonly<Record<MemberRole, RoleMessage>> = {
   voter: RoleMessage.VOTER,
   learner: RoleMessage.LEARNER,

@@ -9,6 +9,8 @@ import type { SnapshotMeta } from "../raft/types.js";
 import { membershipFromMessage, membershipToMessage } from "./membership.js";
 import { corrupt, PREAMBLE_BYTES } from "./snapshot_format.js";
 
+// Encodes and decodes the header of a snapshot file.
+
 /**
  * The metadata at the start of a snapshot file: a function of the log up to the snapshot's index,
  * with nothing local.

@@ -6,6 +6,8 @@ import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import type { RaftState } from "./state.js";
 import type { LogPosition } from "./types.js";
 
+// Elections: votes, pre-votes and candidacies (Raft section 5.2; thesis chapter 4 and section 9.6).
+
 /** The state of an election: `undecided` until a majority has granted or denied its vote. */
 export type ElectionResult = "won" | "lost" | "undecided";
 

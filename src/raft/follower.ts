@@ -11,6 +11,8 @@ import {
 import type { LostData, RaftState } from "./state.js";
 import type { Entry, LogPosition, Membership } from "./types.js";
 
+// The follower's rules: AppendEntries and InstallSnapshot, as their receiver handles them.
+
 /**
  * Handles AppendEntries as a follower (Raft figure 2). The answer leaves once its promise is
  * durable.

@@ -1,6 +1,8 @@
 import { counterProblem } from "../base/counters.js";
 import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
 
+// The messages of Raft: the requests and answers that peers exchange, and the checks of their form.
+
 /**
  * A peer's request, as the core sees it. The caller of {@link Raft.step} chooses `requestId`, and
  * the answer carries it back so that the caller can match the two. The core does not interpret it.

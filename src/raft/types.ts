@@ -1,3 +1,6 @@
+// The data types of Raft: entries, positions in the log, hard state, memberships and snapshot
+// metadata.
+
 /** The kind of an entry's data. */
 export type EntryType = "command" | "no-op" | "configuration";
 

@@ -1,6 +1,8 @@
 import { memberKey } from "../../base/ids.js";
 import type { Member, Membership } from "../types.js";
 
+// Changes of the membership: one member at a time, new members as learners first.
+
 /**
  * The flag that brought a new member to its cluster: `--cluster` named it, or `--join` told it to
  * join.

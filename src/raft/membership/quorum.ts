@@ -1,5 +1,7 @@
 import { assert } from "../../base/assert.js";
 
+// Counts majorities.
+
 /** Returns the size of a majority of `voters` members. */
 export function majority(voters: number): number {
   assert(voters >= 1, "a cluster has a voter", { voters });
