@@ -1,10 +1,10 @@
 import { CairnError } from "./errors.js";
 import { idProblem, isId } from "./ids.js";
 
-// Callers may come from JavaScript: types alone do not keep a wrong argument out. Each check throws
-// INVALID_ARGUMENT, and names the argument.
+// Checks the arguments of callers, which may be JavaScript without types. Each check throws
+// INVALID_ARGUMENT and names the argument.
 
-/** Longest text of a refused value in a message, in characters. */
+/** Longest excerpt of a refused value in an error text, in characters. */
 const SHOWN_CHARACTERS = 80;
 
 /** @throws CairnError INVALID_ARGUMENT */
@@ -19,7 +19,7 @@ export function checkFlag(what: string, value: boolean | undefined): boolean {
   throw invalid(what, "true or false", value);
 }
 
-/** Infinity is a number here. @throws CairnError INVALID_ARGUMENT */
+/** Accepts Infinity as a number. @throws CairnError INVALID_ARGUMENT */
 export function checkNumber(what: string, value: number, least: number, expected = `a number from ${least}`): number {
   if (typeof value === "number" && value >= least) return value;
   throw invalid(what, expected, value);
@@ -57,7 +57,7 @@ export function checkSignal(signal: AbortSignal | undefined): AbortSignal | unde
 }
 
 /**
- * Checks an object that is given in place of one of Cairn's own, such as a clock.
+ * Checks an object that replaces one of Cairn's own, such as a clock.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function checkMethods<Type extends object>(what: string, value: Type, methods: readonly (keyof Type)[]): Type {
@@ -75,7 +75,7 @@ export function checkFunction<Type>(what: string, value: Type): Type {
 }
 
 /**
- * The UTF-8 of a text. A lone surrogate has none: texts that differ would become equal.
+ * Encodes a text as UTF-8. A lone surrogate has no encoding: texts that differ would become equal.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function checkedUtf8(what: string, text: string): Uint8Array {
@@ -87,7 +87,7 @@ export function invalid(what: string, expected: string, value: unknown): CairnEr
   return new CairnError("INVALID_ARGUMENT", `${what} must be ${expected}, not ${shown(value)}`);
 }
 
-/** A value in a few words; never fails, whatever it is. */
+/** Describes any value in a few words; never throws. */
 function shown(value: unknown): string {
   if (typeof value === "string") return cut(JSON.stringify(value));
   if (typeof value === "function") return "a function";

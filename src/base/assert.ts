@@ -1,6 +1,6 @@
 /**
- * A broken invariant: a bug, or data that cannot be trusted. The process must stop; nothing may be
- * built on its state.
+ * Reports a broken invariant: a bug, or data that cannot be trusted. The process must stop; nothing
+ * may build on its state.
  */
 export class InvariantViolation extends Error {
   override readonly name = "InvariantViolation";

@@ -106,8 +106,8 @@ export class Progress {
   }
 
   /**
-   * Whether the member has answered since the last check, or between the two checks before: right
-   * after a check no member has answered yet.
+   * Whether the member has answered since the last check or in the period before it: right after a
+   * check no member has answered yet.
    */
   get answers(): boolean {
     return this.isActive || this.#wasActive;

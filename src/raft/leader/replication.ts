@@ -324,8 +324,8 @@ export class Replication {
   /**
    * Returns the next index to probe after a conflict. The follower has an entry of conflictTerm at
    * `prevIndex`, and of lower terms before conflictIndex; conflictTerm 0 means that its log is
-   * shorter. The logs cannot agree at indexes with a leader's term above conflictTerm; with lower
-   * leader's terms, they cannot agree from conflictIndex on.
+   * shorter. The logs cannot agree at an index where this leader's term is above conflictTerm. If
+   * this leader's term is below conflictTerm there, they cannot agree from conflictIndex on.
    */
   #nextAfter({ conflictTerm, conflictIndex }: Conflict, prevIndex: number): number {
     if (conflictTerm === 0) return conflictIndex;

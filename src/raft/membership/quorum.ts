@@ -8,7 +8,10 @@ export function majority(voters: number): number {
   return Math.floor(voters / 2) + 1;
 }
 
-/** The highest index that a majority has reached, given the index that each voter has reached. */
+/**
+ * Returns the highest index that a majority has reached, given the index that each voter has
+ * reached.
+ */
 export function majorityIndex(matchIndexes: readonly number[]): number {
   const descending = [...matchIndexes].sort((a, b) => b - a);
   return descending[majority(matchIndexes.length) - 1]!;
