@@ -249,8 +249,8 @@ export const limits = Object.freeze({
    */
   transferResumeMs: 60_000,
   /**
-   * Restarts of a comparison of members' states, each at a newer index because a member has
-   * advanced.
+   * Attempts at a comparison of members' states. Each restarts at a newer index, because a member
+   * has advanced.
    */
   verifyAttempts: 5,
   /**
