@@ -19,13 +19,15 @@ export interface SnapshotHeader {
   readonly clusterId: string;
   readonly meta: SnapshotMeta;
   /**
-   * Bytes of each payload chunk but the last; 1 to limits.snapshotChunkBytesMax. Cairn writes
-   * limits.snapshotChunkBytes.
+   * Size of each payload chunk but the last, in bytes; 1 to limits.snapshotChunkBytesMax. Cairn
+   * writes limits.snapshotChunkBytes.
    */
   readonly chunkBytes: number;
 }
 
-/** Throws INVALID_ARGUMENT for a header that no reader would accept. */
+/**
+ * Encodes a header. @throws CairnError INVALID_ARGUMENT for a header that no reader would accept
+ */
 export function encodeHeader(header: SnapshotHeader): Uint8Array {
   const problem = problemOf(header);
   if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", `snapshot header: ${problem}`);
@@ -48,7 +50,10 @@ export function encodeHeader(header: SnapshotHeader): Uint8Array {
   return bytes;
 }
 
-/** Throws CORRUPT for bytes that are no header. Their CRC32 must have been checked before. */
+/**
+ * Decodes a header whose CRC32 the caller has checked. @throws CairnError CORRUPT when the bytes
+ * are not a header
+ */
 export function decodeHeader(bytes: Uint8Array, name: string): SnapshotHeader {
   const header = toHeader(bytes, name);
   const problem = problemOf(header);

@@ -254,8 +254,8 @@ async function touchedAt(path: string): Promise<bigint | undefined> {
 class Socket {
   #server: Server | undefined;
   /**
-   * Descriptor of the directory, held open on Linux: the whole path of a socket may have at most
-   * 107 bytes, and a path through the descriptor is short.
+   * Descriptor of the directory, held open on Linux when the path of the socket is too long: it may
+   * have at most 107 bytes, and a path through the descriptor is short.
    */
   #directory: number | undefined;
 
@@ -355,9 +355,8 @@ export const systemLiveness: Liveness = livenessAt({
 });
 
 /**
- * Returns a substitute for the boot id. On Linux the id is missing only when /proc is hidden: then
- * nothing is known, and no other process counts as part of this run. Other systems have no
- * containers.
+ * Returns a substitute for the boot id. Linux always provides one; if it is missing there, nothing
+ * is known, and no other process counts as part of this run. Other systems have no containers.
  */
 function bootSubstitute(): string {
   return process.platform === "linux" ? randomUUID() : hostname();
