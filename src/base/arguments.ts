@@ -7,25 +7,25 @@ import { idProblem, isId } from "./ids.js";
 /** Longest excerpt of a refused value in an error text, in characters. */
 const SHOWN_CHARACTERS = 80;
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks an object that is not an array. @throws CairnError INVALID_ARGUMENT */
 export function checkObject<Type extends object>(what: string, value: Type): Type {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
   throw invalid(what, "an object", value);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks a boolean; undefined counts as false. @throws CairnError INVALID_ARGUMENT */
 export function checkFlag(what: string, value: boolean | undefined): boolean {
   if (value === undefined || typeof value === "boolean") return value === true;
   throw invalid(what, "true or false", value);
 }
 
-/** Accepts Infinity as a number. @throws CairnError INVALID_ARGUMENT */
+/** Checks a number from `least`, Infinity included. @throws CairnError INVALID_ARGUMENT */
 export function checkNumber(what: string, value: number, least: number, expected = `a number from ${least}`): number {
   if (typeof value === "number" && value >= least) return value;
   throw invalid(what, expected, value);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks a text of at least `leastCharacters`. @throws CairnError INVALID_ARGUMENT */
 export function checkText(what: string, value: string, leastCharacters = 1): string {
   if (typeof value === "string" && value.length >= leastCharacters) return value;
   throw invalid(what, leastCharacters > 0 ? "a text that is not empty" : "a text", value);
@@ -36,19 +36,19 @@ export function checkId(id: string, what: string): void {
   if (!isId(id)) throw new CairnError("INVALID_ARGUMENT", idProblem(what, id));
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks that a value is one of `words`. @throws CairnError INVALID_ARGUMENT */
 export function checkOneOf<Word extends string>(what: string, value: Word, words: readonly Word[]): Word {
   if (words.includes(value)) return value;
   throw invalid(what, words.map((word) => JSON.stringify(word)).join(" or "), value);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks a safe integer from `least`. @throws CairnError INVALID_ARGUMENT */
 export function checkWholeNumber(what: string, value: number, least: number): number {
   if (Number.isSafeInteger(value) && value >= least) return value;
   throw invalid(what, `a whole number from ${least}`, value);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks an optional AbortSignal. @throws CairnError INVALID_ARGUMENT */
 export function checkSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
   if (signal === undefined) return undefined;
   const { aborted, addEventListener } = Object(signal) as Partial<AbortSignal>;
@@ -68,7 +68,7 @@ export function checkMethods<Type extends object>(what: string, value: Type, met
   return value;
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks a function. @throws CairnError INVALID_ARGUMENT */
 export function checkFunction<Type>(what: string, value: Type): Type {
   if (typeof value === "function") return value;
   throw invalid(what, "a function", value);

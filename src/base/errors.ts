@@ -17,7 +17,7 @@ export const errorCodes = {
   OUT_OF_RANGE: { grpc: "OUT_OF_RANGE", retryable: false },
   /** The named object does not exist. */
   NOT_FOUND: { grpc: "NOT_FOUND", retryable: false },
-  /** This node does not lead, or there is no leader. Nothing happened. */
+  /** This node does not lead, or no leader is known. Nothing happened. */
   NOT_LEADER: { grpc: "UNAVAILABLE", retryable: true },
   /** The node is stopping or has stopped. Nothing happened. */
   STOPPED: { grpc: "UNAVAILABLE", retryable: true },

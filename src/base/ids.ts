@@ -18,8 +18,8 @@ export function idProblem(what: string, id: string): string {
 }
 
 /**
- * Whether a text is a valid incarnation: 16 random bytes in hexadecimal digits, or empty for an
- * identity that the embedder gave.
+ * Whether a text is a valid incarnation: 16 random bytes in hexadecimal digits, or empty for a
+ * given identity.
  */
 export function isIncarnation(text: string): boolean {
   return text === "" || INCARNATION.test(text);
@@ -27,8 +27,8 @@ export function isIncarnation(text: string): boolean {
 
 /**
  * Returns the key by which the core identifies a member: its name and its incarnation,
- * `n1/0123...`, or the name alone for an identity that the embedder gave. Votes, progress, read
- * rounds and leases are kept by key, so a new directory under an old name is another member (T1).
+ * `n1/0123...`, or the name alone for a given identity. Votes, progress, read rounds and leases are
+ * kept by key, so a new directory under an old name is another member (T1).
  */
 export function memberKey({
   id,
@@ -46,7 +46,7 @@ export function nameOf(key: string): string {
   return end < 0 ? key : key.slice(0, end);
 }
 
-/** Returns the incarnation in a member key; empty for an identity that the embedder gave. */
+/** Returns the incarnation in a member key; empty for a given identity. */
 export function incarnationOf(key: string): string {
   const end = key.indexOf("/");
   return end < 0 ? "" : key.slice(end + 1);
@@ -57,10 +57,7 @@ export function isMemberKey(key: string): boolean {
   return isId(nameOf(key)) && isIncarnation(incarnationOf(key)) && !key.endsWith("/");
 }
 
-/**
- * Converts an incarnation to the bytes in a message: 16 bytes, or none for an identity that the
- * embedder gave.
- */
+/** Converts an incarnation to the bytes in a message: 16 bytes, or none for a given identity. */
 export function incarnationBytes(incarnation: string): Uint8Array {
   const bytes = new Uint8Array(incarnation.length / 2);
   for (let at = 0; at < bytes.length; at++) bytes[at] = Number.parseInt(incarnation.slice(2 * at, 2 * at + 2), 16);

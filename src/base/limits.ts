@@ -61,7 +61,7 @@ export const limits = Object.freeze({
    */
   peerConnectMs: 1_000,
   /**
-   * Interval of the probes of a peer's connection, and timeout after which an unanswered probe
+   * Interval between probes of a peer's connection, and the timeout after which an unanswered probe
    * closes it, in milliseconds.
    */
   peerPingMs: 1_000,

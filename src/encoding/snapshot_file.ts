@@ -4,7 +4,7 @@ import { CHUNK_HEAD_BYTES, encodeOpening, encodeTrailer, TRAILER_BYTES, writeChu
 // Writes a snapshot file around an encoded header. A worker thread can use this module without
 // loading the code that encodes messages.
 
-/** A snapshot's header as it stands in the file. */
+/** The encoded header of a snapshot file. */
 export interface EncodedHeader {
   readonly bytes: Uint8Array;
   /** Chunk size that the header names. */

@@ -3,11 +3,10 @@ import { counterProblem } from "../base/counters.js";
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 
-/**
- * Encodes and decodes the fixed parts of a snapshot file; src/storage/README.md, "Snapshots", draws
- * the whole file. All numbers are little-endian. This is the format version that this program
- * writes and reads.
- */
+// Encodes and decodes the fixed parts of a snapshot file; src/storage/README.md, "Snapshots", draws
+// the whole file. All numbers are little-endian.
+
+/** The format version that this program writes and reads. */
 export const FORMAT_VERSION = 1;
 /** Magic, format version, header length, header CRC32. */
 export const PREAMBLE_BYTES = 20;
@@ -61,8 +60,8 @@ export function encodeOpening(header: Uint8Array): Buffer {
 }
 
 /**
- * Throws CORRUPT unless `bytes`, the first {@link PREAMBLE_BYTES} of the file, are a preamble of a
- * known version.
+ * Decodes the first {@link PREAMBLE_BYTES} of a file.
+ * @throws CairnError CORRUPT unless they are a preamble of a known version
  */
 export function decodePreamble(bytes: Uint8Array, name: string): Preamble {
   const buffer = asBuffer(bytes);

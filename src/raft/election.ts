@@ -118,7 +118,7 @@ export function cannotCampaignNow(state: RaftState): string | undefined {
 
 /**
  * Starts a pre-vote: asks the voters whether they would elect this node. The caller has checked
- * {@link cannotCampaign}.
+ * that this node can campaign; see {@link cannotCampaign}.
  */
 export function preCampaign(state: RaftState): ElectionResult {
   state.becomePreCandidate();
@@ -126,7 +126,7 @@ export function preCampaign(state: RaftState): ElectionResult {
   return resultOf(state);
 }
 
-/** Starts an election (Raft section 5.2). The caller has checked {@link cannotCampaign}. */
+/** Starts an election (Raft section 5.2). The caller has checked that this node can campaign. */
 export function campaign(state: RaftState, { isTransfer }: { isTransfer: boolean }): ElectionResult {
   state.becomeCandidate();
   askForVotes(state, { term: state.term, preVote: false, leadershipTransfer: isTransfer });

@@ -381,8 +381,8 @@ export class Raft {
   }
 
   /**
-   * Sets whether this node's disk keeps up with its writes. A node whose disk is stuck resigns as
-   * leader after a while, and does not campaign (T8).
+   * Sets whether this node's disk keeps up with its writes. A node whose disk is stuck does not
+   * lead for long, and does not campaign (T8).
    */
   diskIs(disk: DiskState): void {
     this.#state.disk = disk;

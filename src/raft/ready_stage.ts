@@ -74,8 +74,8 @@ export class ReadyStage {
 
   /**
    * Takes the entries that became committed and durable since the current Ready was taken. The node
-   * applies them without waiting for that Ready, and reports them to {@link applied} before it
-   * ends.
+   * applies them without waiting for that Ready, and reports them to {@link applied} before that
+   * Ready is done.
    */
   takeCommitted(): readonly Entry[] {
     return this.hasCommitted ? this.#state.log.takeUnapplied() : [];

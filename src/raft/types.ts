@@ -58,8 +58,8 @@ export interface Member {
   readonly address: string;
   readonly role: MemberRole;
   /**
-   * Random name of the data directory that is the member (T1), in hexadecimal digits. Left out: the
-   * embedder gave the node its identity, and keeps it unique.
+   * Random name of the data directory that is the member (T1), in hexadecimal digits. Left out for
+   * a given identity, which is assigned from outside and kept unique there.
    */
   readonly incarnation?: string | undefined;
   /** Marks a learner that the leader promotes to voter as soon as it has caught up (T4). */

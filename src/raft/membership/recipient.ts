@@ -3,7 +3,7 @@ export interface Recipient {
   readonly clusterId: string;
   /** The node's name. */
   readonly id: string;
-  /** The directory's incarnation; empty for an identity that the embedder gave. */
+  /** The directory's incarnation; empty for a given identity. */
   readonly incarnation: string;
 }
 
