@@ -13,7 +13,7 @@ export interface TimingOptions {
   readonly elections: ElectionMode;
   /**
    * A follower campaigns after it has heard from no leader for electionTicks to 2 * electionTicks -
-   * 1 ticks. At least 2.
+   * 1 ticks. The value is at least 2.
    */
   readonly electionTicks: number;
   /** Ticks between a leader's heartbeats. At least 1, below electionTicks. Default 1. */
@@ -57,10 +57,10 @@ export class Timing {
   }
 
   /**
-   * Length of the lease: ticks after it was sent for which an answered message keeps the leader's
-   * lease. 0, and thus never, with electionTicks 2. Assumption: while a follower's clock counts
-   * electionTicks - 1 ticks (the first may come at once), no leader's clock counts less than nine
-   * tenths of that, and neither clock stops unnoticed.
+   * Length of a lease: the number of ticks for which an answered message keeps the leader's lease,
+   * counted from the tick in which it was sent. 0, so no lease, with electionTicks 2. Assumption:
+   * while a follower's clock counts electionTicks - 1 ticks (the first may come at once), no
+   * leader's clock counts less than nine tenths of that, and neither clock stops unnoticed.
    */
   get leaseTicks(): number {
     return Math.floor((this.electionTicks - 1) * 0.9);

@@ -28,8 +28,8 @@ import { limits } from "../base/limits.js";
 /** A lock's record of the process that holds it. */
 export interface Holder {
   /**
-   * Id of the kernel run that the process belongs to, or of the host name on a system without such
-   * an id.
+   * Hash of the id of the kernel run that the process belongs to, or of the host name on a system
+   * without such an id.
    */
   readonly boot: string;
   /** Random id of this one lock. */
@@ -150,8 +150,8 @@ export function livenessAt(
 }
 
 /**
- * Whether two namespaces of process ids are the same. Linux has many; when it does not name one,
- * they do not compare as equal.
+ * Whether two namespaces of process ids are the same. Linux has many; when it does not name this
+ * process's namespace, they do not compare as equal.
  */
 function isOneNamespace(a: string, b: string): boolean {
   return a === b && (a !== "" || process.platform !== "linux");
