@@ -1,8 +1,8 @@
 import { limits } from "./limits.js";
 
 /**
- * Whether a text is host:port, with a port that can be connected to, and not longer than
- * limits.addressCharacters.
+ * Whether a text is host:port, with a port that a client can connect to, and at most
+ * limits.addressCharacters long.
  */
 export function isAddress(text: string): boolean {
   if (text.length > limits.addressCharacters) return false;

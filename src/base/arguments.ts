@@ -1,31 +1,31 @@
 import { CairnError } from "./errors.js";
 import { idProblem, isId } from "./ids.js";
 
-// Callers may come from JavaScript: types alone do not keep a wrong argument out. Each check throws
-// INVALID_ARGUMENT, and names the argument.
+// Checks the arguments of callers, which may be JavaScript without types. Each check throws
+// INVALID_ARGUMENT and names the argument.
 
-/** Longest text of a refused value in a message, in characters. */
+/** Longest excerpt of a refused value in an error text, in characters. */
 const SHOWN_CHARACTERS = 80;
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks an object that is not an array. @throws CairnError INVALID_ARGUMENT */
 export function checkObject<Type extends object>(what: string, value: Type): Type {
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
   throw invalid(what, "an object", value);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks a boolean; undefined counts as false. @throws CairnError INVALID_ARGUMENT */
 export function checkFlag(what: string, value: boolean | undefined): boolean {
   if (value === undefined || typeof value === "boolean") return value === true;
   throw invalid(what, "true or false", value);
 }
 
-/** Infinity is a number here. @throws CairnError INVALID_ARGUMENT */
+/** Checks a number from `least`, Infinity included. @throws CairnError INVALID_ARGUMENT */
 export function checkNumber(what: string, value: number, least: number, expected = `a number from ${least}`): number {
   if (typeof value === "number" && value >= least) return value;
   throw invalid(what, expected, value);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks a text of at least `leastCharacters`. @throws CairnError INVALID_ARGUMENT */
 export function checkText(what: string, value: string, leastCharacters = 1): string {
   if (typeof value === "string" && value.length >= leastCharacters) return value;
   throw invalid(what, leastCharacters > 0 ? "a text that is not empty" : "a text", value);
@@ -36,19 +36,19 @@ export function checkId(id: string, what: string): void {
   if (!isId(id)) throw new CairnError("INVALID_ARGUMENT", idProblem(what, id));
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks that a value is one of `words`. @throws CairnError INVALID_ARGUMENT */
 export function checkOneOf<Word extends string>(what: string, value: Word, words: readonly Word[]): Word {
   if (words.includes(value)) return value;
   throw invalid(what, words.map((word) => JSON.stringify(word)).join(" or "), value);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks a safe integer from `least`. @throws CairnError INVALID_ARGUMENT */
 export function checkWholeNumber(what: string, value: number, least: number): number {
   if (Number.isSafeInteger(value) && value >= least) return value;
   throw invalid(what, `a whole number from ${least}`, value);
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks an optional AbortSignal. @throws CairnError INVALID_ARGUMENT */
 export function checkSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
   if (signal === undefined) return undefined;
   const { aborted, addEventListener } = Object(signal) as Partial<AbortSignal>;
@@ -57,7 +57,7 @@ export function checkSignal(signal: AbortSignal | undefined): AbortSignal | unde
 }
 
 /**
- * Checks an object that is given in place of one of Cairn's own, such as a clock.
+ * Checks an object that replaces one of Cairn's own, such as a clock.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function checkMethods<Type extends object>(what: string, value: Type, methods: readonly (keyof Type)[]): Type {
@@ -68,14 +68,14 @@ export function checkMethods<Type extends object>(what: string, value: Type, met
   return value;
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/** Checks a function. @throws CairnError INVALID_ARGUMENT */
 export function checkFunction<Type>(what: string, value: Type): Type {
   if (typeof value === "function") return value;
   throw invalid(what, "a function", value);
 }
 
 /**
- * The UTF-8 of a text. A lone surrogate has none: texts that differ would become equal.
+ * Encodes a text as UTF-8. A lone surrogate has no encoding: texts that differ would become equal.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function checkedUtf8(what: string, text: string): Uint8Array {
@@ -87,7 +87,7 @@ export function invalid(what: string, expected: string, value: unknown): CairnEr
   return new CairnError("INVALID_ARGUMENT", `${what} must be ${expected}, not ${shown(value)}`);
 }
 
-/** A value in a few words; never fails, whatever it is. */
+/** Describes any value in a few words; never throws. */
 function shown(value: unknown): string {
   if (typeof value === "string") return cut(JSON.stringify(value));
   if (typeof value === "function") return "a function";

@@ -1,13 +1,13 @@
 /**
- * A broken invariant: a bug, or data that cannot be trusted. The process must stop; nothing may be
- * built on its state.
+ * Reports a broken invariant: a bug, or data that cannot be trusted. The process must stop; nothing
+ * may build on its state.
  */
 export class InvariantViolation extends Error {
   override readonly name = "InvariantViolation";
 
   constructor(
     what: string,
-    /** What was seen, for the person who has to find out why. */
+    /** The observed values, for the engineer who investigates. */
     readonly facts: Readonly<Record<string, unknown>>,
   ) {
     super(`broken invariant: ${what} (${describe(facts)})`);

@@ -1,14 +1,14 @@
 import { limits } from "./limits.js";
 
-// The one check of counters that come from outside (T6): peers, files, callers. Rules are added to
-// it, not beside it.
+// The one check of counters from outside (T6): peers, files, callers. Add rules to it, not beside
+// it.
 
-/** The limits that counters are held to. */
+/** The limits that bound counters. */
 export type CounterLimit = "termMax" | "indexMax" | "countMax" | "sequenceMax";
 
 /**
- * Describes why a number from outside must not be counted with: "7, expected 8 to 281474976710656
- * (indexMax)". Undefined when it may.
+ * Describes why a number from outside is not acceptable as a counter: "7, expected 8 to
+ * 281474976710656 (indexMax)". Undefined when it is.
  */
 export function counterProblem(value: number | bigint, limit: CounterLimit, least = 0): string | undefined {
   const isWhole = typeof value === "bigint" || Number.isSafeInteger(value);
@@ -17,8 +17,8 @@ export function counterProblem(value: number | bigint, limit: CounterLimit, leas
 }
 
 /**
- * Describes why a node with this term and this last index must not campaign: one step further, and
- * it would leave the range that its peers take. Undefined while there is room.
+ * Describes why a node with this term and this last index must not campaign: one step further would
+ * leave the range that its peers accept. Undefined while there is room.
  */
 export function exhaustion(term: number, lastIndex: number): string | undefined {
   if (term >= limits.termMax) {
@@ -27,7 +27,7 @@ export function exhaustion(term: number, lastIndex: number): string | undefined 
   return logExhaustion(lastIndex);
 }
 
-/** The same for the log alone, of a node that leads already. */
+/** Describes why a leader with this last index must not append; undefined while there is room. */
 export function logExhaustion(lastIndex: number): string | undefined {
   if (lastIndex < limits.indexMax) return undefined;
   return `the log has reached index ${lastIndex}, the highest there is (indexMax): it takes no more entries; ${ADVICE}`;

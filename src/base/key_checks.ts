@@ -1,31 +1,33 @@
 import { CairnError, type CairnErrorCode } from "./errors.js";
 import { limits } from "./limits.js";
 
-// Keys and values of the key-value store: the client checks them before it sends them, the server
-// and every replica judge them again.
+// Checks keys and values of the key-value store. The client checks them before it sends them; the
+// server and every replica check them again.
 
-/** Why a request may not be carried out. */
+/** The reason why a request must not be executed. */
 export interface Problem {
   readonly code: CairnErrorCode;
   readonly text: string;
 }
 
 /**
- * Throws CairnError LIMIT_EXCEEDED or INVALID_ARGUMENT for what no key can be: for reads, which are
- * no commands.
+ * Checks the key of a read, which is no command.
+ * @throws CairnError LIMIT_EXCEEDED or INVALID_ARGUMENT when no key has these bytes
  */
 export function checkKey(key: Uint8Array): void {
   const problem = problemOfKey(key);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
 }
 
-/** Throws CairnError LIMIT_EXCEEDED for what no value can be. */
+/** Checks a value. @throws CairnError LIMIT_EXCEEDED when no value has these bytes */
 export function checkValue(value: Uint8Array): void {
   const problem = problemOfValue(value);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
 }
 
-/** Throws CairnError LIMIT_EXCEEDED for what no key can start with. */
+/**
+ * Checks the start of a key. @throws CairnError LIMIT_EXCEEDED when no key starts with these bytes
+ */
 export function checkKeyStart(bytes: Uint8Array, what: "prefix" | "after"): void {
   if (bytes.byteLength <= limits.keyBytes) return;
   const problem = tooLong(what, bytes.byteLength, "keyBytes");
@@ -46,7 +48,7 @@ export function problemOfValue(value: Uint8Array): Problem | undefined {
   return value.byteLength > limits.valueBytes ? tooLong("the value", value.byteLength, "valueBytes") : undefined;
 }
 
-/** Says that something exceeds a limit, and names it. */
+/** Returns the problem that a value exceeds a limit; the text names the limit. */
 export function tooLong(what: string, bytes: number, limit: "keyBytes" | "valueBytes" | "clientIdBytes"): Problem {
   return { code: "LIMIT_EXCEEDED", text: `${what} has ${bytes} bytes; the limit ${limit} is ${limits[limit]}` };
 }

@@ -4,8 +4,8 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 
 /**
- * Every limit of Cairn, in bytes or counts. A message that refuses something because of a limit
- * names the limit as here. Their relations are asserted below, when this file is loaded.
+ * Lists every limit of Cairn. An error text names the limit by the name used here. Assertions below
+ * check their relations when this file is loaded.
  */
 export const limits = Object.freeze({
   /** Longest key. Keys have at least one byte. */
@@ -14,321 +14,330 @@ export const limits = Object.freeze({
   valueBytes: 1.5 * MiB,
   /** Largest encoded log entry. */
   entryBytes: 2 * MiB,
-  /** Set aside in an entry for what is around its data. */
+  /** Reserved in an entry for the fields around its data. */
   entryAllowanceBytes: 64,
   /** Largest gRPC message, sent or received. */
   messageBytes: 4 * MiB,
   /**
-   * Encoded messages that wait at one end of a gRPC stream, for each direction: a sender waits, and
-   * a receiver stops reading, when they are more. One message always fits.
+   * Encoded messages queued at one end of a gRPC stream, per direction. Above this the sender
+   * waits, or the receiver stops reading. One message always fits.
    */
   streamBufferBytes: 256 * KiB,
   /**
-   * Bytes on their way to a server that it has not read yet, on one connection: what a sender need
-   * not wait for a word of the receiver for.
+   * HTTP/2 receive window of a server, per connection: bytes sent to it that it has not read yet.
    */
   serverWindowBytes: 1 * MiB,
-  /** Calls and streams at a time on one connection; a client holds further ones back. */
+  /** Concurrent calls and streams on one connection; the client holds further ones back. */
   streamsPerConnection: 4096,
-  /** Longest text of an error that goes over the network, in characters; the rest is cut. */
+  /** Longest error text sent over the network, in characters; the rest is cut. */
   errorTextCharacters: 2048,
   /**
-   * What a sender may put into one AppendEntries message: leaves room for the fields around the
-   * entries.
+   * Caps the entries in one AppendEntries message that a sender may build; it leaves room for the
+   * fields around the entries.
    */
   appendBytes: 4 * MiB - 64 * KiB,
   /** Most entries in one AppendEntries message. */
   appendEntries: 16 * KiB,
-  /** AppendEntries requests of one stream that are in the works; the sender is held back beyond. */
+  /**
+   * AppendEntries requests of one stream in progress; beyond that the receiver holds the sender
+   * back.
+   */
   appendsInFlight: 256,
   /**
-   * Entries that a leader puts into one AppendEntries message count no more than this, unless one
-   * entry alone does.
+   * A leader fills an AppendEntries message up to this many bytes; a single larger entry is sent
+   * alone.
    */
   appendBatchBytes: 1 * MiB,
-  /**
-   * AppendEntries messages with entries that a leader has sent to one follower without having the
-   * answer.
-   */
+  /** AppendEntries messages with entries that one follower has not answered yet. */
   peerAppendsInFlight: 64,
-  /** Entries in them. One message may exceed it. */
+  /** Bytes of the entries in those messages. One message may exceed it. */
   peerBytesInFlight: 8 * MiB,
   /**
-   * Messages that wait until a peer reads its AppendEntries stream; when they are more, the stream
-   * is given up.
+   * Messages queued until a peer reads its AppendEntries stream; the stream is closed above this.
    */
   peerQueueBytes: 16 * MiB,
-  /** An attempt to connect to a peer is given up and begun anew after so many milliseconds. */
+  /**
+   * An attempt to connect to a peer is abandoned and restarted after this time, in milliseconds.
+   */
   peerConnectMs: 1_000,
   /**
-   * A peer's connection is probed after so many milliseconds, and given up when the probe is not
-   * answered in the time below.
+   * Interval between probes of a peer's connection, and the timeout after which an unanswered probe
+   * closes it, in milliseconds.
    */
   peerPingMs: 1_000,
   peerPingTimeoutMs: 2_000,
-  /** How long a peer may take to answer RequestVote or TimeoutNow, in milliseconds. */
+  /** Timeout for a peer's answer to RequestVote or TimeoutNow, in milliseconds. */
   peerCallMs: 2_000,
-  /** A peer that has refused an AppendEntries stream gets a new one after so many milliseconds. */
+  /** Pause before a new AppendEntries stream to a peer that refused one, in milliseconds. */
   peerPauseMs: 250,
   /**
-   * Longest encoded result of a command to an application's own machine, for callers of other
-   * members.
+   * Longest encoded result of a command to an application's machine that another member's caller
+   * gets.
    */
   machineResultBytes: 4 * MiB - 64 * KiB,
-  /** A part of a Range answer holds about so many bytes. */
+  /** Approximate size of one part of a Range answer. */
   rangePartBytes: 256 * KiB,
   /**
-   * Calls of one Session stream that are in the works or whose answers wait to be sent; the server
-   * reads no further meanwhile.
+   * Calls of one Session stream that are in progress or whose answers wait to be sent; above this
+   * the server stops reading.
    */
   sessionCallsInFlight: 1024,
-  /** Calls, or answers, that one end puts into one Session message. */
+  /** Calls, or answers, in one Session message. */
   sessionMessageCalls: 1024,
-  /** A Session message holds about so many bytes; what is larger by itself goes alone. */
+  /** Approximate size of a Session message; a larger call or answer is sent alone. */
   sessionMessageBytes: 256 * KiB,
   /**
-   * Writes of one client that are under way or wait for the answers to earlier ones; further ones
-   * wait for their turn.
+   * Writes of one client that are in progress or wait for answers to earlier ones; further writes
+   * queue.
    */
   clientWritesInFlight: 128,
   /** The same limit in bytes; one write of any size always fits. */
   clientWriteBytesInFlight: 16 * MiB,
-  /** Reads of one client that are under way; further ones wait for their turn. */
+  /** Reads of one client in progress; further reads queue. */
   clientReadsInFlight: 512,
-  /** Calls of one client that wait for their turn; further ones fail at once with QUEUE_FULL. */
+  /** Queued calls of one client; further calls fail at once with QUEUE_FULL. */
   clientQueueCalls: 128 * KiB,
   /** The same limit in bytes of keys and values. */
   clientQueueBytes: 128 * MiB,
-  /** Longest client id of a request id. */
+  /** Longest client id in a request id. */
   clientIdBytes: 256,
   /** Longest node id or cluster id, in characters. */
   idCharacters: 64,
   /**
-   * Longest address of a member, in characters: the longest DNS name (253) and a port fit, with
-   * room to spare.
+   * Longest address of a member, in characters: room for the longest DNS name (253), a port and
+   * some more.
    */
   addressCharacters: 320,
   /**
-   * Members of a cluster. So many, with longest ids and addresses, still fit the header of a
+   * Members of a cluster. This many, with the longest ids and addresses, still fit the header of a
    * snapshot.
    */
   members: 1_000,
   /**
-   * Highest term that is taken from a peer, a file or a caller, and that a node campaigns in (T6).
-   * 2^48 elections, one each millisecond, take 8,900 years; and a number that is a little above the
-   * bound is still exact, so that comparing, adding and printing it is safe. At 2^53 - 1 the next
-   * term would no longer be a number of its own.
+   * Highest term that a node accepts from a peer, a file or a caller, or campaigns in (T6). 2^48
+   * elections, one each millisecond, take 8,900 years. A number slightly above the bound is still
+   * exact, so comparing, adding and printing it is safe. At 2^53 - 1 the next term would no longer
+   * be a distinct number.
    */
   termMax: 2 ** 48,
   /**
-   * Highest index of a log, taken from outside or reached. At a million entries a second it lasts
-   * 8.9 years.
+   * Highest index of a log, whether accepted from outside or reached. It lasts 8.9 years at a
+   * million entries a second.
    */
   indexMax: 2 ** 48,
-  /** Highest of all other counters from outside: sizes in bytes, offsets, numbers of things. */
+  /**
+   * Highest value of all other counters from outside: sizes in bytes, offsets, numbers of things.
+   */
   countMax: 2 ** 48,
   /**
-   * Highest sequence of a client's request. Nothing counts on from it, so a clock's microseconds
-   * may serve as one.
+   * Highest sequence of a client's request. Nothing counts up from it, so a clock's microseconds
+   * may serve as a sequence.
    */
   sequenceMax: 2 ** 52,
   /**
-   * Terms that one message may raise a node's term by; see raft/admission.ts. One wild message
-   * costs a 65,536th of all terms at most.
+   * Caps the terms by which one message may raise a node's term; see raft/admission.ts. One wild
+   * message costs at most a 65,536th of all terms.
    */
   termJump: 2 ** 32,
   /**
-   * After a peer's violation of the protocol is logged, further ones are only counted for so many
+   * After a peer's protocol violation is logged, further ones are only counted for this time, in
    * milliseconds.
    */
   violationLogMs: 60_000,
-  /** How long after the last one the status of a node warns of it, in milliseconds. */
+  /** A node's status warns of a violation for this long after the last one, in milliseconds. */
   violationShownMs: 3_600_000,
   /**
-   * Sessions (clients with request ids) that the cluster remembers; the one unused for longest goes
-   * first. This and the next six are part of the log's meaning: another number needs another
+   * Sessions (clients with request ids) that the cluster remembers; it evicts the least recently
+   * used. This and the next six limits are part of the log's meaning: another number needs another
    * version of the rules in machine/kv/session_limits.ts.
    */
   sessions: 10_000,
-  /** Answers remembered for each session; the oldest goes first. */
+  /** Answers remembered for each session; the oldest is evicted first. */
   sessionAnswers: 128,
   /**
-   * Longest value that is remembered with an answer; of a longer one the cluster remembers the
-   * version.
+   * Longest value that is remembered with an answer; for a longer one the cluster remembers only
+   * the version.
    */
   sessionValueBytes: 1 * KiB,
-  /** All that is remembered of sessions; the one unused for longest goes first. Counts as below. */
+  /**
+   * Bytes remembered for all sessions; the least recently used is evicted first. Counted as below.
+   */
   sessionBytes: 64 * MiB,
-  /** Counted for a session besides its client id, and for an answer besides its encoding. */
+  /**
+   * Overhead counted for a session besides its client id, and for an answer besides its encoding.
+   */
   sessionOverheadBytes: 64,
   answerOverheadBytes: 32,
-  /** Most bytes of an encoded answer besides its value. */
+  /** Largest encoding of an answer, without its value. */
   answerFieldsBytes: 64,
-  /** Proposals waiting for their commit, in bytes; more are refused. */
+  /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,
   /**
    * Entries handed to the state machine at a time, so that applying never holds up the event loop
-   * for long: one that has to be read from disk first may take 0.1 ms.
+   * for long: an entry that must be read from disk first may take 0.1 ms.
    */
   applyEntries: 256,
   /** The same limit in bytes. */
   applyBytes: 256 * KiB,
   /**
-   * Entries above the applied index and recent ones that the core keeps in memory, in bytes, before
-   * it relies on the log on disk.
+   * Bytes of recent entries, and entries above the applied index, that the core keeps in memory
+   * before it relies on the log on disk.
    */
   windowBytes: 8 * MiB,
   /** Payload chunk of a snapshot file. */
   snapshotChunkBytes: 256 * KiB,
   /** Largest payload chunk that a reader accepts. */
   snapshotChunkBytesMax: 1 * MiB,
-  /** Piece in which a state machine hands out its snapshot payload. */
+  /** Size of the pieces in which a state machine hands out its snapshot payload. */
   payloadPieceBytes: 64 * KiB,
-  /** Payload that is written, or put into a restored state, before the event loop gets its turn. */
+  /** Payload bytes written to a file or a restored state before the event loop gets its turn. */
   payloadSliceBytes: 256 * KiB,
   /**
-   * Buffers in which the worker thread of the state hands out a snapshot, or is handed one; when
-   * all are in use, the sender waits.
+   * Buffers in which the state's worker thread hands out or receives a snapshot; when all are in
+   * use, the sender waits.
    */
   workerBuffers: 4,
-  /**
-   * Reads of the state on disk (ranges, snapshots being written) under way at a time; more are
-   * refused.
-   */
+  /** Concurrent reads of the state on disk (ranges, snapshots being written); more are refused. */
   stateReaders: 1024,
   /**
-   * A state on disk is rebuilt when the process has opened it so many times and each time ended
-   * soon, without closing it: damage in LMDB's file can end the process.
+   * Openings of a state on disk after which it is rebuilt, when each of them ended soon and without
+   * closing it: damage in LMDB's file can end the process.
    */
   stateOpenings: 2,
-  /** An opening of the state has lasted, and counts no more, after so many milliseconds. */
+  /**
+   * An opening of the state that lasts this long, in milliseconds, no longer counts towards a
+   * rebuild.
+   */
   stateOpeningMs: 30_000,
   /** Largest header of a snapshot file. */
   snapshotHeaderBytes: 1 * MiB,
-  /** One write to a snapshot file, and one read from it. */
+  /** Bytes of one write to a snapshot file, and of one read from it. */
   snapshotWriteBytes: 512 * KiB,
   /**
-   * Bytes written to a snapshot file after which they are synced. A sync of the log waits behind
-   * one of these, so they are short.
+   * Bytes written to a snapshot file between two syncs. A sync of the log waits behind one of
+   * these, so they are short.
    */
   snapshotSyncBytes: 2 * MiB,
-  /** Chunk of a snapshot on its way to a follower, unless the caller says otherwise. */
+  /** Chunk of a snapshot sent to a follower, unless the caller sets another size. */
   installChunkBytes: 512 * KiB,
   /** Largest chunk of an InstallSnapshot or DownloadSnapshot stream. */
   transferChunkBytes: 1 * MiB,
   /**
-   * A snapshot is received only if so many bytes stay free on the disk behind it: the log must go
-   * on.
+   * A node receives a snapshot only if this many bytes stay free on the disk afterwards, so that
+   * the log can continue.
    */
   receiveReserveBytes: 16 * MiB,
   /**
-   * A process that holds a data directory's lock shows every so many milliseconds that it lives.
+   * Interval at which the holder of a data directory's lock shows that it lives, in milliseconds.
    */
   lockBeatMs: 1_000,
   /**
-   * Where nothing else tells a dead process from a living one (another machine, or this one before
-   * it was started anew), one that has not shown itself for so many milliseconds is dead.
+   * A lock holder that has shown no beat for this long, in milliseconds, counts as dead. This
+   * decides only when nothing else tells a dead process from a living one: the holder ran on
+   * another machine, or on this one before it was rebooted.
    */
   lockStandstillMs: 15_000,
-  /** A transfer of a snapshot in which nothing moves for so many milliseconds is given up. */
+  /** A snapshot transfer without progress for this long, in milliseconds, is abandoned. */
   transferIdleMs: 30_000,
-  /** Least bandwidth that snapshots on their way may be limited to, in bytes per second. */
+  /** Lowest bandwidth limit that may be set for snapshot transfers, in bytes per second. */
   transferBandwidthLeast: 1 * KiB,
-  /** Snapshots that a node sends at a time; further followers wait for their turn. */
+  /** Snapshots that a node sends at a time; further followers wait. */
   outgoingTransfers: 2,
   /**
-   * After a transfer was interrupted, its snapshot and the log behind it are kept for so many
-   * milliseconds, for the next one to go on with; but no more log than pinnedLogBytes.
+   * After an interrupted transfer, the sender retains the snapshot and the log above it for this
+   * long, in milliseconds, so that the next transfer can resume; at most pinnedLogBytes of log.
    */
   transferResumeMs: 60_000,
   /**
-   * When members' states are compared: how often it begins anew, at a newer index, because a member
-   * has gone on.
+   * Attempts at a comparison of members' states. Each restarts at a newer index, because a member
+   * has advanced.
    */
   verifyAttempts: 5,
   /**
-   * How long a member may take to say where it stands, in milliseconds, and how long it may not get
-   * on.
+   * Timeout for a member's report of its position, and for a member that makes no progress, in
+   * milliseconds.
    */
   verifyLookMs: 2_000,
   verifyIdleMs: 10_000,
   /**
-   * Snapshots kept on disk. The log reaches back to the second newest, so that it and the log
-   * replace a damaged newest one.
+   * Snapshots retained on disk. The log reaches back to the second newest, which together with the
+   * log replaces a damaged newest one.
    */
   snapshotsKept: 2,
-  /** Segment of the log. */
+  /** Size of a segment of the log. */
   segmentBytes: 64 * MiB,
   /**
-   * Step in which a segment is filled with zeros ahead of its records: overwriting is faster to
-   * sync than growing a file.
+   * Step by which a segment is filled with zeros ahead of its records: overwriting syncs faster
+   * than growing a file.
    */
   segmentFillBytes: 256 * KiB,
   /**
-   * Kept filled behind the records, so that a full disk still takes what trims the log, or a vote.
+   * Zeros kept behind the records, so that a full disk still accepts a vote or the records that
+   * trim the log.
    */
   segmentReserveBytes: 4 * KiB,
-  /** Log kept behind a snapshot for slow followers, unless the caller says otherwise. */
+  /** Log retained behind a snapshot for slow followers, unless the caller sets another size. */
   trailingLogBytes: 64 * MiB,
   /**
-   * Log kept for followers that are receiving a snapshot, at most: they will need what was written
-   * meanwhile.
+   * Log retained at most for followers that are receiving a snapshot: they will need the entries
+   * written meanwhile.
    */
   pinnedLogBytes: 1024 * MiB,
   /**
-   * A follower that lacks more bytes of log than this gets the newest snapshot instead, although
-   * the log still has all that it lacks, when the snapshot is the smaller of the two.
+   * A follower that lacks more bytes of log than this gets the newest snapshot instead, even when
+   * the log still has every entry that it lacks, if the snapshot is the smaller of the two.
    */
   snapshotInsteadBytes: 4 * MiB,
   /**
-   * A snapshot is taken by itself when so many entries were applied since the last one, unless the
-   * caller says otherwise.
+   * Entries applied since the last snapshot after which a node takes one automatically, unless the
+   * caller sets another number.
    */
   snapshotEntries: 100_000,
-  /** The same in bytes of log. */
+  /** The same limit in bytes of log. */
   snapshotLogBytes: 64 * MiB,
   /**
-   * Neither counts before the log since the last snapshot is so many times as large as that one.
+   * Neither limit counts until the log since the last snapshot is this many times as large as that
+   * snapshot.
    */
   snapshotLogRatio: 1,
-  /** How long a leader lets its followers go first with a snapshot, in milliseconds. */
+  /** Delay for which a leader lets its followers take a snapshot first, in milliseconds. */
   snapshotPatienceMs: 5_000,
   /**
-   * A snapshot that failed is tried again after so many milliseconds, then after twice as many, and
-   * so on up to the second number.
+   * Delay before a failed snapshot is retried, in milliseconds; it doubles with each failure up to
+   * the second number.
    */
   snapshotRetryMs: 1_000,
   snapshotRetryMsMax: 60_000,
   /**
-   * A member that has not answered for so many milliseconds, and lacks so many entries, is
-   * something that an operator is told of.
+   * The node warns an operator of a member that has not answered for this many milliseconds and
+   * lacks this many entries.
    */
   silentMs: 60_000,
   silentEntries: 10_000,
-  /** Health goes by the longest durations within so many milliseconds. */
+  /** Health is judged by the longest durations within this time, in milliseconds. */
   healthWindowMs: 60_000,
   /**
-   * A sync of the log, a pause of the process or an answer is slow from half an election timeout
-   * on, and no sooner than this.
+   * A sync of the log, a pause of the process or an answer counts as slow from half an election
+   * timeout on, but not below this, in milliseconds.
    */
   slowMs: 500,
   /**
-   * After a write of the log that was stuck, a node does not campaign for so many election
-   * timeouts, unless a quick write ends it.
+   * After a stuck write of the log, a node does not campaign for this many election timeouts,
+   * unless a quick write ends that.
    */
   stuckTimeouts: 5,
-  /** Term ranges named by GetLogInfo. */
+  /** Term ranges in an answer of GetLogInfo. */
   termRanges: 1000,
-  /** A line of the gateway's input. */
+  /** Longest line of the gateway's input. */
   gatewayLineBytes: 64 * MiB,
-  /** Objects and lists within each other in a value of the gateway's input. */
+  /** Nesting of objects and lists in a value of the gateway's input. */
   gatewayJsonDepth: 1000,
   /**
-   * Clients of requests with `client_id` that a gateway knows; to it, further ones may be such as
-   * the store has forgotten.
+   * Clients of requests with `client_id` that a gateway knows; it treats further ones as clients
+   * that the store may have forgotten.
    */
   gatewayClients: 100_000,
-  /** Entries that one seed_state of the gateway may put into a log. */
+  /** Entries that one seed_state of the gateway may write to a log. */
   gatewaySeedEntries: 10_000_000,
 } as const);
 

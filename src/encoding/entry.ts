@@ -2,9 +2,9 @@ import { type CounterLimit, counterProblem } from "../base/counters.js";
 import { CairnError } from "../base/errors.js";
 import type { Entry, EntryType, HardState } from "../raft/types.js";
 
-// The protobuf messages cairn.v1.Entry and cairn.v1.HardState, written out by hand: one buffer
-// takes a whole batch, nothing is allocated per entry. The bytes are those that protobuf-es writes,
-// so that they can be shared with messages that carry entries.
+// Encodes and decodes the protobuf messages cairn.v1.Entry and cairn.v1.HardState by hand: one
+// buffer takes a whole batch, and nothing is allocated per entry. The bytes equal those of
+// protobuf-es, so that messages that carry entries can share them.
 
 const typeNumbers = { command: 1, "no-op": 2, configuration: 3 } as const satisfies Record<EntryType, number>;
 const typesByNumber: readonly (EntryType | undefined)[] = [undefined, "command", "no-op", "configuration"];
@@ -18,13 +18,16 @@ const HARD_STATE_TERM = 0x08;
 const HARD_STATE_VOTE = 0x12;
 const HARD_STATE_COMMIT = 0x18;
 
-/** Bytes of an entry when encoded. */
+/** Returns the encoded size of an entry, in bytes. */
 export function encodedEntryBytes(entry: Entry): number {
   const data = entry.data.byteLength;
   return fieldBytes(entry.index) + fieldBytes(entry.term) + 2 + fieldBytes(data) + data;
 }
 
-/** Encodes an entry at `at`; returns the position behind it. `buffer` has room. */
+/**
+ * Encodes an entry into `buffer` at `at`; returns the position after it. The caller provides enough
+ * room.
+ */
 export function encodeEntry(entry: Entry, buffer: Uint8Array, at: number): number {
   at = putField(ENTRY_INDEX, entry.index, buffer, at);
   at = putField(ENTRY_TERM, entry.term, buffer, at);
@@ -36,7 +39,7 @@ export function encodeEntry(entry: Entry, buffer: Uint8Array, at: number): numbe
 
 /**
  * Decodes an entry. Its data shares memory with `bytes`.
- * Throws CairnError CORRUPT when the bytes are no entry that this version knows.
+ * @throws CairnError CORRUPT when the bytes are not an entry that this version knows
  */
 export function decodeEntry(bytes: Uint8Array): Entry {
   let index = 0;
@@ -69,7 +72,10 @@ export function encodeHardState(state: HardState): Uint8Array {
   return buffer.subarray(0, at);
 }
 
-/** Throws CairnError CORRUPT when the bytes are no hard state that this version knows. */
+/**
+ * Decodes a hard state. @throws CairnError CORRUPT when the bytes are not one that this version
+ * knows
+ */
 export function decodeHardState(bytes: Uint8Array): HardState {
   let term = 0;
   let vote: string | undefined;
@@ -118,7 +124,10 @@ class Cursor {
   }
 }
 
-/** Bytes of a field with a one-byte tag and a number, which is left out when it is 0. */
+/**
+ * Returns the size of a field with a one-byte tag and a number, in bytes. A field of value 0 is
+ * left out.
+ */
 export function fieldBytes(value: number): number {
   if (value === 0) return 0;
   let bytes = 2;
@@ -129,7 +138,10 @@ export function fieldBytes(value: number): number {
   return bytes;
 }
 
-/** Writes such a field at `at`; returns the position behind it. */
+/**
+ * Writes a field with a one-byte tag and a number at `at`; returns the position after it. A field
+ * of value 0 is left out.
+ */
 export function putField(tag: number, value: number, buffer: Uint8Array, at: number): number {
   if (value === 0) return at;
   buffer[at++] = tag;
@@ -146,7 +158,10 @@ export function putField(tag: number, value: number, buffer: Uint8Array, at: num
   return at;
 }
 
-/** Throws CairnError CORRUPT for a number that no log of this cluster can have reached. */
+/**
+ * Checks a number. @throws CairnError CORRUPT for a number that no log of this cluster can have
+ * reached
+ */
 export function checkCounter(what: string, value: number | bigint, limit: CounterLimit, least = 0): void {
   const problem = counterProblem(value, limit, least);
   if (problem !== undefined) throw undecodable(`the ${what} is ${problem}`);

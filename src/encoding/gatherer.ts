@@ -6,8 +6,8 @@ export class Gatherer {
   #wanted: number;
   #gathered = 0;
   /**
-   * Two, used in turn, so that an element stays valid while the beginning of the next one is
-   * gathered.
+   * Two buffers, used alternately, so that an element stays valid while the start of the next one
+   * is gathered.
    */
   #buffer = Buffer.alloc(0);
   #spare = Buffer.alloc(0);
@@ -17,34 +17,35 @@ export class Gatherer {
     this.#wanted = wanted;
   }
 
-  /** Length of the element that is being gathered, in bytes. */
+  /** Length of the current element, in bytes. */
   get wanted(): number {
     return this.#wanted;
   }
 
-  /** How much of it is there. */
+  /** Bytes gathered of the current element. */
   get gathered(): number {
     return this.#gathered;
   }
 
   /**
-   * Sets the length of the next element, 1 byte or more. Call it when the one before was returned.
+   * Sets the length of the next element, 1 byte or more. Call it after {@link take} has returned
+   * the previous element.
    */
   want(bytes: number): void {
     this.#wanted = bytes;
     this.#gathered = 0;
   }
 
-  /** Makes the element just returned the beginning of one that is `bytes` long. */
+  /** Turns the element just returned into the start of one that is `bytes` long. */
   extend(beginning: Buffer, bytes: number): void {
     this.want(bytes);
     this.#gather(beginning);
   }
 
   /**
-   * Takes bytes up to the end of the wanted element; returns how many, and the element when it is
-   * complete. The element is valid until the next but one is asked for, and no longer than `piece`
-   * is.
+   * Takes bytes up to the end of the current element; returns their number, and the element when it
+   * is complete. The element stays valid until the caller asks for the next but one, and no longer
+   * than `piece` does.
    */
   take(piece: Buffer): { readonly element: Buffer | undefined; readonly taken: number } {
     if (this.#gathered === 0 && piece.byteLength >= this.#wanted) {

@@ -9,6 +9,8 @@ import type { MembershipCodec } from "../raft/membership/membership.js";
 import { membersProblem } from "../raft/membership/membership_rules.js";
 import type { MemberRole, Membership } from "../raft/types.js";
 
+// Encodes memberships for configuration entries and snapshot headers.
+
 const roleMessages: Readonly<Record<MemberRole, RoleMessage>> = {
   voter: RoleMessage.VOTER,
   learner: RoleMessage.LEARNER,
@@ -20,7 +22,7 @@ const roles: Readonly<Record<RoleMessage, MemberRole | undefined>> = {
   [RoleMessage.LEARNER]: "learner",
 };
 
-/** A membership as a protobuf message. */
+/** Converts a membership to a protobuf message. */
 export function membershipToMessage(members: Membership): MessageInitShape<typeof MembershipSchema> {
   return {
     members: members.map(({ id, address, role, incarnation = "", wantsVote = false }) => {
@@ -29,7 +31,10 @@ export function membershipToMessage(members: Membership): MessageInitShape<typeo
   };
 }
 
-/** Throws when a member's role is none that this version knows. */
+/**
+ * Converts a protobuf message to a membership. @throws when this version does not know a member's
+ * role
+ */
 export function membershipFromMessage(message: Message | undefined): Membership {
   return (message?.members ?? []).map(({ id, address, role, incarnation, wantsVote }) => {
     const name = roles[role];
@@ -45,14 +50,14 @@ export function membershipFromMessage(message: Message | undefined): Membership 
 }
 
 /**
- * How configuration entries hold a membership. What {@link membersProblem} refuses is not decoded.
+ * Encodes and decodes the membership in a configuration entry. It refuses to decode a membership
+ * that {@link membersProblem} rejects.
  */
 export const membershipCodec: MembershipCodec = {
   encode: (members) => toBinary(MembershipSchema, create(MembershipSchema, membershipToMessage(members))),
   decode(data) {
     const members = membershipFromMessage(fromBinary(MembershipSchema, data));
-    // No snapshot could be taken with such members, so an entry that says so must never get into a
-    // log.
+    // No snapshot could hold such members, so an entry with them must never enter a log.
     const problem = membersProblem(members);
     if (problem !== undefined) throw new Error(problem);
     return members;

@@ -3,13 +3,14 @@ import { encodeFile, type SnapshotMeasure } from "./snapshot_file.js";
 import { encodeHeader, type SnapshotHeader } from "./snapshot_header.js";
 
 /**
- * Yields the bytes of a snapshot file: the header, one piece for each chunk, the trailer. Returns
- * the file's measure. The same header and payload give the same bytes, whatever the pieces the
- * payload comes in. Memory: one chunk.
+ * Encodes a snapshot: yields the bytes of its file (the header, one piece for each chunk, the
+ * trailer) and returns the file's measure. The same header and payload give the same bytes, in
+ * whatever pieces the payload arrives. Memory: one chunk.
  *
- * A piece is valid until the next one is asked for: copy what is to be kept. Throws
- * INVALID_ARGUMENT or LIMIT_EXCEEDED for a bad header before the payload is touched, and whatever
- * the payload throws.
+ * A piece stays valid until the caller asks for the next one, so the caller copies the bytes that
+ * it keeps.
+ * @throws CairnError INVALID_ARGUMENT or LIMIT_EXCEEDED for an invalid header, before the payload
+ * is read; and any error of the payload
  */
 export async function* encodeSnapshot(
   header: SnapshotHeader,
@@ -19,7 +20,7 @@ export async function* encodeSnapshot(
 }
 
 /**
- * Encodes a snapshot to learn its size and digest, which an offer must name before the first byte
+ * Measures a snapshot by encoding it: an offer must name its size and digest before the first byte
  * is sent.
  */
 export async function measureSnapshot(
@@ -30,7 +31,7 @@ export async function measureSnapshot(
   for (;;) {
     const step = await encoder.next();
     if (step.done) return step.value;
-    // A payload that is in memory never waits: let others run between two chunks.
+    // A payload in memory never waits: let other work run between two chunks.
     await setImmediate();
   }
 }

@@ -1,21 +1,21 @@
 import { createHash, type Hash } from "node:crypto";
 import { CHUNK_HEAD_BYTES, encodeOpening, encodeTrailer, TRAILER_BYTES, writeChunkHead } from "./snapshot_format.js";
 
-// What needs nothing but the header's bytes, so that a worker thread can do it without loading what
-// encodes messages.
+// Writes a snapshot file around an encoded header. A worker thread can use this module without
+// loading the code that encodes messages.
 
-/** A snapshot's header as it stands in the file. */
+/** The encoded header of a snapshot file. */
 export interface EncodedHeader {
   readonly bytes: Uint8Array;
-  /** The chunk size that it names. */
+  /** Chunk size that the header names. */
   readonly chunkBytes: number;
 }
 
-/** What is known of a snapshot file once all of it was encoded. */
+/** The sizes and the digest of a snapshot file, known once all of it is encoded. */
 export interface SnapshotMeasure {
   readonly fileBytes: number;
   readonly payloadBytes: number;
-  /** SHA-256 of the file up to its trailer, as the trailer holds it. */
+  /** SHA-256 of the file up to its trailer, as in the trailer. */
   readonly sha256: Uint8Array;
 }
 
@@ -52,7 +52,7 @@ export async function* encodeFile(
   return { fileBytes, payloadBytes, sha256 };
 }
 
-/** One chunk that is being filled, with room for its head in front. */
+/** Collects one chunk, with room for its head in front. */
 class ChunkBuffer {
   readonly #bytes: Buffer;
   #filled = CHUNK_HEAD_BYTES;
@@ -69,7 +69,7 @@ class ChunkBuffer {
     return this.#filled === this.#bytes.byteLength;
   }
 
-  /** Takes what fits; returns the rest. */
+  /** Takes as many bytes as fit; returns the rest. */
   fill(piece: Uint8Array): Uint8Array {
     const taken = Math.min(piece.byteLength, this.#bytes.byteLength - this.#filled);
     this.#bytes.set(piece.subarray(0, taken), this.#filled);
@@ -77,7 +77,7 @@ class ChunkBuffer {
     return piece.subarray(taken);
   }
 
-  /** The chunk as it stands in the file; starts the next one. */
+  /** Returns the chunk as it is in the file, and starts the next one. */
   seal(hash: Hash): Uint8Array {
     const sealed = this.#bytes.subarray(0, this.#filled);
     writeChunkHead(sealed, sealed.subarray(CHUNK_HEAD_BYTES));

@@ -3,10 +3,10 @@ import { counterProblem } from "../base/counters.js";
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 
-/**
- * The fixed parts of a snapshot file; src/storage/README.md, "Snapshots", draws the whole of it.
- * All numbers are little-endian.
- */
+// Encodes and decodes the fixed parts of a snapshot file; src/storage/README.md, "Snapshots", draws
+// the whole file. All numbers are little-endian.
+
+/** The format version that this program writes and reads. */
 export const FORMAT_VERSION = 1;
 /** Magic, format version, header length, header CRC32. */
 export const PREAMBLE_BYTES = 20;
@@ -20,14 +20,14 @@ export const SMALLEST_FILE_BYTES = PREAMBLE_BYTES + 1 + TRAILER_BYTES;
 
 const MAGIC = Buffer.from("CAIRNSNP", "latin1");
 
-/** What the first bytes of a file say. */
+/** The decoded preamble of a snapshot file. */
 export interface Preamble {
   /** Length of the header in bytes, 1 to limits.snapshotHeaderBytes. */
   readonly headerBytes: number;
   readonly headerCrc: number;
 }
 
-/** What the last bytes of a file say. */
+/** The decoded trailer of a snapshot file. */
 export interface Trailer {
   readonly chunks: number;
   readonly payloadBytes: number;
@@ -35,20 +35,20 @@ export interface Trailer {
   readonly sha256: Uint8Array;
 }
 
-/** Size in bytes of the file with this header and trailer. */
+/** Returns the size of a file with this header and trailer, in bytes. */
 export function fileBytesOf(headerBytes: number, trailer: Pick<Trailer, "chunks" | "payloadBytes">): number {
   return PREAMBLE_BYTES + headerBytes + trailer.chunks * CHUNK_HEAD_BYTES + trailer.payloadBytes + TRAILER_BYTES;
 }
 
 /**
- * The error for bytes that are not as they were written; `name` is the file or transfer, `offset`
- * the place in the file.
+ * Returns the error for bytes that differ from those written; `name` is the file or transfer,
+ * `offset` the position in the file.
  */
 export function corrupt(name: string, offset: number, what: string): CairnError {
   return new CairnError("CORRUPT", `${name} is damaged at offset ${offset}: ${what}; use another copy of the snapshot`);
 }
 
-/** Preamble and header of a file. */
+/** Encodes the preamble and the header of a file. */
 export function encodeOpening(header: Uint8Array): Buffer {
   const opening = Buffer.allocUnsafe(PREAMBLE_BYTES + header.byteLength);
   MAGIC.copy(opening, 0);
@@ -60,8 +60,8 @@ export function encodeOpening(header: Uint8Array): Buffer {
 }
 
 /**
- * Throws CORRUPT unless `bytes`, the first {@link PREAMBLE_BYTES} of the file, are a preamble of a
- * known version.
+ * Decodes the first {@link PREAMBLE_BYTES} of a file.
+ * @throws CairnError CORRUPT unless they are a preamble of a known version
  */
 export function decodePreamble(bytes: Uint8Array, name: string): Preamble {
   const buffer = asBuffer(bytes);
@@ -97,7 +97,7 @@ export function encodeTrailer(trailer: Trailer): Buffer {
   return bytes;
 }
 
-/** Throws CORRUPT unless `bytes`, found at `offset`, are a trailer. The SHA-256 is a copy. */
+/** Decodes a trailer found at `offset`. The SHA-256 is a copy. @throws CairnError CORRUPT */
 export function decodeTrailer(bytes: Uint8Array, name: string, offset: number): Trailer {
   const buffer = asBuffer(bytes);
   const endMark = buffer.readUInt32LE(0);
@@ -110,7 +110,7 @@ export function decodeTrailer(bytes: Uint8Array, name: string, offset: number): 
   };
 }
 
-/** Throws CORRUPT unless the CRC32 of `bytes` is `expected`. */
+/** Checks the CRC32 of `bytes`. @throws CairnError CORRUPT unless it is `expected` */
 export function checkCrc(bytes: Uint8Array, expected: number, name: string, offset: number, what: string): void {
   const actual = crc32(bytes);
   if (actual !== expected) {
@@ -127,7 +127,7 @@ export function hex(bytes: Uint8Array): string {
   return asBuffer(bytes).toString("hex");
 }
 
-/** A view of the same memory with Buffer's methods. */
+/** Returns a view of the same memory with Buffer's methods. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -9,21 +9,25 @@ import type { SnapshotMeta } from "../raft/types.js";
 import { membershipFromMessage, membershipToMessage } from "./membership.js";
 import { corrupt, PREAMBLE_BYTES } from "./snapshot_format.js";
 
+// Encodes and decodes the header of a snapshot file.
+
 /**
- * What the first part of a snapshot file says: a function of the log up to the snapshot's index,
+ * The metadata at the start of a snapshot file: a function of the log up to the snapshot's index,
  * with nothing local.
  */
 export interface SnapshotHeader {
   readonly clusterId: string;
   readonly meta: SnapshotMeta;
   /**
-   * Bytes of each payload chunk but the last; 1 to limits.snapshotChunkBytesMax. Cairn writes
-   * limits.snapshotChunkBytes.
+   * Size of each payload chunk but the last, in bytes; 1 to limits.snapshotChunkBytesMax. Cairn
+   * writes limits.snapshotChunkBytes.
    */
   readonly chunkBytes: number;
 }
 
-/** Throws INVALID_ARGUMENT for a header that no reader would accept. */
+/**
+ * Encodes a header. @throws CairnError INVALID_ARGUMENT for a header that no reader would accept
+ */
 export function encodeHeader(header: SnapshotHeader): Uint8Array {
   const problem = problemOf(header);
   if (problem !== undefined) throw new CairnError("INVALID_ARGUMENT", `snapshot header: ${problem}`);
@@ -46,7 +50,10 @@ export function encodeHeader(header: SnapshotHeader): Uint8Array {
   return bytes;
 }
 
-/** Throws CORRUPT for bytes that are no header. Their CRC32 must have been checked before. */
+/**
+ * Decodes a header whose CRC32 the caller has checked. @throws CairnError CORRUPT when the bytes
+ * are not a header
+ */
 export function decodeHeader(bytes: Uint8Array, name: string): SnapshotHeader {
   const header = toHeader(bytes, name);
   const problem = problemOf(header);
@@ -74,7 +81,7 @@ function toHeader(bytes: Uint8Array, name: string): SnapshotHeader {
   }
 }
 
-/** What is wrong with a header, if anything. */
+/** Describes what is wrong with a header; undefined when nothing is. */
 function problemOf({ clusterId, meta, chunkBytes }: SnapshotHeader): string | undefined {
   if (!isId(clusterId)) return idProblem("cluster id", clusterId);
   const { snapshotChunkBytesMax } = limits;

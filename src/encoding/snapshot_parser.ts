@@ -17,7 +17,7 @@ import {
 } from "./snapshot_format.js";
 import { decodeHeader, type SnapshotHeader } from "./snapshot_header.js";
 
-/** The element that the parser waits for. */
+/** The next element that the parser expects. */
 type Expected =
   | { readonly element: "preamble" }
   | { readonly element: "header"; readonly crc: number }
@@ -27,12 +27,12 @@ type Expected =
   | { readonly element: "end of file" };
 
 /**
- * Reads and verifies a snapshot file that comes in pieces of any size; memory: at most two chunks.
- * Whatever is wrong throws CairnError CORRUPT with the name and the offset in the file; from then
- * on every call throws the same error.
+ * Reads and verifies a snapshot file that arrives in pieces of any size. Memory: at most two
+ * chunks. Any error throws CairnError CORRUPT with the name and the offset in the file, and every
+ * later call throws the same error.
  *
- * A chunk that is handed out is verified by its own CRC32 only. The payload as a whole is verified
- * when {@link finish} returns: nothing may be built on it before.
+ * A chunk is verified by its own CRC32 when it is handed out. The payload as a whole is verified
+ * only when {@link finish} returns: nothing may build on it before.
  */
 export class SnapshotParser {
   readonly #name: string;
@@ -40,12 +40,12 @@ export class SnapshotParser {
   readonly #gatherer = new Gatherer(PREAMBLE_BYTES);
   readonly #hash = createHash("sha256");
   #expected: Expected = { element: "preamble" };
-  /** Place in the file of the element that is expected. */
+  /** Offset in the file of the expected element. */
   #offset = 0;
   #header: SnapshotHeader | undefined;
   #chunks = 0;
   #payloadBytes = 0;
-  /** End of the last chunk that was verified; 0 before the first one. */
+  /** End of the last verified chunk; 0 before the first one. */
   #verifiedBytes = 0;
   /** Only the last chunk may be shorter than the header says. */
   #shortChunkSeen = false;
@@ -53,38 +53,38 @@ export class SnapshotParser {
   #failure: CairnError | undefined;
 
   /**
-   * @param name what errors call the bytes: "snapshot file /path", "the snapshot that n1 sends".
-   * @param checkChunk is lent each chunk of the payload that has passed its CRC32, before it counts
-   * as verified; what it throws ends the reading
+   * @param name names the bytes in error texts: "snapshot file /path", "the snapshot that n1 sends"
+   * @param checkChunk receives each chunk of the payload that has passed its CRC32, before it
+   * counts as verified, and must not keep it; an error that it throws ends the reading
    */
   constructor(name: string, checkChunk: (chunk: Uint8Array) => void = () => {}) {
     this.#name = name;
     this.#checkChunk = checkChunk;
   }
 
-  /** The header, as soon as it was read. */
+  /** The header, once it is read. */
   get header(): SnapshotHeader | undefined {
     return this.#header;
   }
 
   /**
-   * How much of the file, up to the end of a chunk, is as it was written: each part has passed its
-   * CRC32. 0 before the end of the first chunk, and when the SHA-256 shows that the whole is not
-   * good although its parts are.
+   * Length of the verified prefix of the file, up to the end of a chunk, in bytes: each part has
+   * passed its CRC32. 0 before the end of the first chunk, and when the SHA-256 shows that the
+   * whole is damaged although its parts passed.
    */
   get verifiedBytes(): number {
     return this.#verifiedBytes;
   }
 
-  /** Whether the whole file was read, and is good. */
+  /** Whether the whole file is read and verified. */
   get done(): boolean {
     return this.#measure !== undefined;
   }
 
   /**
    * Takes the file's next bytes; returns the payload chunks that they complete. The chunks may
-   * share memory with `bytes` and with the parser: they are valid until `bytes` changes or the next
-   * call.
+   * share memory with `bytes` and with the parser: they stay valid until `bytes` changes or the
+   * next call.
    */
   push(bytes: Uint8Array): Uint8Array[] {
     return this.#failing(() => {
@@ -102,8 +102,8 @@ export class SnapshotParser {
   }
 
   /**
-   * Call when there are no more bytes: throws CORRUPT when the file is not complete. Now the
-   * payload is good.
+   * Ends the file and returns its measure; on return the payload is verified. @throws CairnError
+   * CORRUPT when the file is incomplete
    */
   finish(): SnapshotMeasure {
     return this.#failing(() => {
@@ -119,8 +119,8 @@ export class SnapshotParser {
   }
 
   /**
-   * Forgets what came behind {@link verifiedBytes}, be it incomplete or what made it fail: the next
-   * bytes belong there. Not to be called when that is 0, nor behind the trailer.
+   * Discards the bytes after {@link verifiedBytes}, whether incomplete or damaged: the next bytes
+   * belong there. The caller must not call it when that is 0, nor after the trailer.
    */
   rewind(): void {
     assert(this.#verifiedBytes > 0 && !this.done, "there is a verified chunk to go back to");
@@ -164,7 +164,7 @@ export class SnapshotParser {
   }
 
   /**
-   * A chunk's length and CRC32, or the start of the trailer, which has 0 in the place of the
+   * Handles a chunk's length and CRC32, or the start of the trailer, which has 0 in place of the
    * length.
    */
   #acceptChunkHead(bytes: Buffer): void {
@@ -186,8 +186,7 @@ export class SnapshotParser {
       throw corrupt(this.#name, this.#offset, `chunk ${this.#chunks} follows a short one, expected the trailer`);
     }
     this.#offset += CHUNK_HEAD_BYTES;
-    // Counts for nothing before the chunk is verified, so that there is nothing to undo when it is
-    // not.
+    // The head counts only once the chunk is verified, so that a failure leaves nothing to undo.
     this.#expect({ element: "chunk", crc: bytes.readUInt32LE(4), head: Buffer.from(bytes) }, length);
   }
 

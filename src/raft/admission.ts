@@ -3,13 +3,13 @@ import { limits } from "../base/limits.js";
 import type { Request, Response } from "./messages.js";
 import type { RaftState } from "./state.js";
 
-// Requests that no correct member sends are refused here, before any role acts on them (T5, T6):
-// each rule is a proof that the sender, or somebody between, is wrong. They change nothing but, at
-// most, this node's term, which may rise at any time.
+// Refuses requests that no correct member sends, before any role acts on them (T5, T6). Each rule
+// proves that the sender, or something between, is faulty. Such a request changes at most this
+// node's term, which may rise at any time.
 
 /**
- * Refuses a request that breaks the protocol, and remembers that. Returns whether it did: then the
- * request is answered, and must not be looked at any further.
+ * Refuses, answers and records a request that breaks the protocol. Returns whether it did; the
+ * caller then ignores the request.
  */
 export function refuseViolation(state: RaftState, request: Request): boolean {
   const violation = violationOf(state, request) ?? climb(state, request);
@@ -19,40 +19,42 @@ export function refuseViolation(state: RaftState, request: Request): boolean {
   return true;
 }
 
-/** Describes how a request breaks the protocol; undefined when it need not. Changes nothing. */
+/**
+ * Describes how a request breaks the protocol; undefined when it may be correct. Changes nothing.
+ */
 export function violationOf(
   state: RaftState,
   { type, from, term }: Pick<Request, "type" | "from" | "term">,
 ): string | undefined {
   if (from === state.id) return `the message is said to be from this node, ${nameOf(from)}, itself`;
-  // A vote is asked for by a candidate, not by a leader.
+  // A candidate asks for votes, not a leader.
   if (type === "request_vote" || term !== state.term) return undefined;
   const { termLeader } = state;
-  // Raft section 5.2, election safety: at most one leader in a term. Which of the two is the true
-  // one cannot be told from here; the first one was followed, so its entries may be committed with
-  // this node's help.
+  // Raft section 5.2, election safety: at most one leader in a term. This node cannot tell which of
+  // the two is the true one. It followed the first one, whose entries may be committed with its
+  // help.
   if (termLeader === undefined || termLeader === from) return undefined;
   if (termLeader === state.id) return `this node itself leads in term ${term}`;
   return `${nameOf(from)} acts as leader of term ${term}, but ${nameOf(termLeader)} leads in that term`;
 }
 
 /**
- * Takes a term that is far above this node's in steps of `termJump`. Returns why the request is
- * refused, undefined when its term is near.
+ * Raises this node's term towards a far higher one by one step of `termJump`. Returns the reason to
+ * refuse the request; undefined when its term is near.
  *
- * A wild term must not be taken whole: a term only rises, so a single message could use up all
- * terms of a cluster. It must not be ignored either: a member that is behind by so many terms,
- * because others were led astray while it was away, or because it joins, would be shut out for
- * good. So the node raises its term by one step, and refuses.
+ * A node must not adopt a wild term at once: a term only rises, so a single message could use up
+ * all terms of a cluster. Nor may it ignore the term: a member could lag by that many terms because
+ * others were led astray while it was away, or because it is joining, and would be shut out for
+ * good. So the node raises its term by one step, and refuses the request.
  *
- * That is safe: a node may raise its term at any time, as if it had campaigned; it gives no vote,
- * follows no leader and takes no entry by it. And it shuts nobody out: leaders and candidates
- * repeat themselves, and after at most termMax / termJump steps (65,536), in fact after as many
- * steps as wild messages have lifted the others, the terms are near. A pre-vote changes no term and
- * promises nothing, so it is not refused: its sender must be let to go on to the vote, by which
- * this node climbs.
+ * That is safe: a node may raise its term at any time, as if it had campaigned. It grants no vote,
+ * follows no leader and takes no entry by it. It also shuts nobody out: leaders and candidates
+ * repeat their requests, so the terms are near after at most termMax / termJump steps (65,536); in
+ * practice, after as many steps as wild messages have raised the others. A pre-vote changes no term
+ * and promises nothing, so it is not refused: its sender must be able to proceed to the real vote,
+ * by which this node climbs.
  *
- * Where elections are by hand, whoever drives the node chooses its terms.
+ * With manual elections the embedder chooses the terms, so this limit does not apply.
  */
 function climb(state: RaftState, request: Request): string | undefined {
   const { from, term } = request;
@@ -84,8 +86,8 @@ function refusalOf(state: RaftState, { type, from: to, requestId }: Request, det
 }
 
 /**
- * The term that an answer may raise this node's to; see {@link climb}. Its sender is asked again,
- * and answers again.
+ * Returns the term that an answer may raise this node's term to; see {@link climb}. This node asks
+ * again, and the sender answers again.
  */
 export function reachableTerm(state: RaftState, term: number): number {
   return state.timing.isAutomatic ? Math.min(term, state.term + limits.termJump) : term;

@@ -6,17 +6,18 @@ import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import type { RaftState } from "./state.js";
 import type { LogPosition } from "./types.js";
 
-/** How far an election has come. */
+// Elections: votes, pre-votes and candidacies (Raft section 5.2; thesis chapter 4 and section 9.6).
+
+/** The state of an election: `undecided` until a majority has granted or denied its vote. */
 export type ElectionResult = "won" | "lost" | "undecided";
 
 /**
- * The receiver's side of RequestVote (Raft figure 2, sections 5.2 and 5.4.1) and of pre-vote
- * (thesis section 9.6).
+ * Answers a RequestVote (Raft figure 2, sections 5.2 and 5.4.1) or a pre-vote (thesis section 9.6).
  */
 export function onRequestVote(state: RaftState, message: RequestVote): void {
   const { from, requestId, preVote } = message;
   const granted = isGranted(state, message);
-  // A granted pre-vote carries the term that it is for.
+  // A granted pre-vote carries the term that it asks for.
   const term = granted ? message.term : state.term;
   const lastIndex = state.log.last.index;
   const acknowledged = state.acknowledged.get(from) ?? 0;
@@ -27,10 +28,10 @@ export function onRequestVote(state: RaftState, message: RequestVote): void {
 }
 
 function isGranted(state: RaftState, message: RequestVote): boolean {
-  // T3: the vote may be forgotten as well as the entries.
+  // T3: this node may have lost its vote as well as its entries.
   if (state.lost !== undefined) return false;
-  // Thesis section 4.2.3: who hears from a leader does not even take over the term, or a removed
-  // member could depose it.
+  // Thesis section 4.2.3: a node that hears from a leader does not even adopt the term, or a
+  // removed member could depose that leader.
   if (state.hearsLeader && !message.leadershipTransfer) return false;
   if (message.preVote) return wouldVote(state, message);
   if (message.term > state.term) state.becomeFollower(message.term, undefined);
@@ -46,26 +47,26 @@ function canVote(state: RaftState, message: RequestVote): boolean {
 }
 
 /**
- * A node whose disk is stuck says no: its vote could not be made durable, so the candidate would
- * raise the term, wait for a vote that does not come, and raise it again. As soon as the write
- * under way has ended, the next pre-vote is granted.
+ * Whether this node grants a pre-vote. A node whose disk is stuck denies it: its vote could not
+ * become durable, so the candidate would raise the term, wait in vain for the vote, and raise the
+ * term again. It grants the next pre-vote after the stuck write has ended.
  */
 function wouldVote(state: RaftState, message: RequestVote): boolean {
   return state.disk !== "stuck" && message.term > state.term && isUpToDate(message.last, state.log.last);
 }
 
 /**
- * Raft section 5.4.1: the log with the later last term is more up-to-date; with equal terms the
- * longer one.
+ * Whether the candidate's log is at least as up-to-date as this node's: the later last term wins;
+ * with equal terms, the longer log (Raft section 5.4.1).
  */
 function isUpToDate(candidate: LogPosition, own: LogPosition): boolean {
   return candidate.term > own.term || (candidate.term === own.term && candidate.index >= own.index);
 }
 
 /**
- * Why this node cannot campaign now; undefined when it can. A leader that has given up because of
- * its disk must not win leadership back while the disk is slow (T8), neither by its own timer nor
- * because a leader hands over to it.
+ * Returns the reason why this node cannot campaign now; undefined when it can. A leader that
+ * resigned because of its disk must not regain leadership while the disk is slow (T8), neither by
+ * its own timer nor because a leader hands over to it.
  */
 export function cannotCampaign(state: RaftState): string | undefined {
   if (state.disk === "suspect" && state.timing.isAutomatic) return "a write to its log was stuck a moment ago";
@@ -83,7 +84,7 @@ function cannotLead(state: RaftState): string | undefined {
   if (state.removedAt !== undefined) return `node ${id} was removed from this cluster at index ${state.removedAt}`;
   const exhausted = exhaustion(state.term, state.log.last.index);
   if (exhausted !== undefined) return exhausted;
-  // It would have to write its vote, and its first entry.
+  // A candidate must write its vote, and a leader its first entry.
   if (state.disk === "stuck" && state.timing.isAutomatic)
     return "a write to its log has not ended for longer than an election timeout";
   if (!mayBeNeeded(state)) return `node ${id} is not a voter of this cluster`;
@@ -91,30 +92,33 @@ function cannotLead(state: RaftState): string | undefined {
 }
 
 /**
- * Voters campaign: those whose own directory is a voter by a membership in their own log or
- * snapshot (T1). So does a node that was one until a change that may not be committed yet, because
- * it may be the only one that can commit it (thesis section 4.2.2, figure 4.6). Its own vote does
- * not count then.
+ * Whether this node's candidacy may be needed. Voters campaign: nodes whose own directory is a
+ * voter by a membership in their own log or snapshot (T1). So does a node that a change removes as
+ * a voter, as long as that change may be uncommitted, because it may be the only node that can
+ * commit it (thesis section 4.2.2, figure 4.6). Its own vote does not count then.
  */
 function mayBeNeeded({ id, memberships, log }: RaftState): boolean {
   const inForce = [memberships.at(log.commit), ...memberships.after(log.commit)];
   return inForce.some(({ members }) => votersOf(members).includes(id));
 }
 
-/** Why this node cannot campaign before its time, at an operator's wish; undefined when it can. */
+/**
+ * Returns the reason why this node cannot campaign at once on an operator's command; undefined when
+ * it can.
+ */
 export function cannotCampaignNow(state: RaftState): string | undefined {
   const hasPeers = state.voters.some((id) => id !== state.id);
-  // Its own vote, too, is promised not to be given.
+  // This node has promised to withhold its own vote, too.
   if (state.timing.hasLeases && state.hearsLeader && hasPeers) {
     return "the cluster uses leases, and a leader may be alive: hand leadership over, or wait for an election timeout";
   }
-  // An operator who insists may know that the disk is well again.
+  // The operator may know that the disk has recovered.
   return cannotLead(state);
 }
 
 /**
- * Asks the voters whether they would elect this node; {@link cannotCampaign} must have said
- * nothing.
+ * Starts a pre-vote: asks the voters whether they would elect this node. The caller has checked
+ * that this node can campaign; see {@link cannotCampaign}.
  */
 export function preCampaign(state: RaftState): ElectionResult {
   state.becomePreCandidate();
@@ -122,7 +126,7 @@ export function preCampaign(state: RaftState): ElectionResult {
   return resultOf(state);
 }
 
-/** Starts an election (Raft section 5.2); {@link cannotCampaign} must have said nothing. */
+/** Starts an election (Raft section 5.2). The caller has checked that this node can campaign. */
 export function campaign(state: RaftState, { isTransfer }: { isTransfer: boolean }): ElectionResult {
   state.becomeCandidate();
   askForVotes(state, { term: state.term, preVote: false, leadershipTransfer: isTransfer });
@@ -134,23 +138,22 @@ function askForVotes(state: RaftState, how: Pick<RequestVote, "term" | "preVote"
   for (const to of state.voters) {
     if (to === state.id) continue;
     const request = { type: "request_vote", from: state.id, to, last: { index, term }, ...how } as const;
-    // A candidate's own vote is a promise like any other; a pre-candidate promises nothing.
+    // A candidate's own vote is a promise and must be durable; a pre-candidate promises nothing.
     if (how.preVote) state.outbox.now(request);
     else state.send(request);
   }
 }
 
 /**
- * A vote, or its denial. Its term is not above this node's, unless it is a pre-vote that was
- * granted.
+ * Counts a granted or denied vote. Its term is not above this node's, except for a granted
+ * pre-vote.
  */
 export function onVoteAnswer(state: RaftState, answer: PeerVoteAnswer): ElectionResult {
   const { request } = answer;
   const isCandidate = state.role === "pre-candidate" || state.role === "candidate";
   const [has, acknowledged] = [state.log.last.index, answer.acknowledged ?? 0];
   if (isCandidate && has < acknowledged) {
-    // T3: a leader of the past knows better. This node must not be elected by voters that lag
-    // behind.
+    // T3: a former leader knows that this node had more. Voters that lag behind must not elect it.
     state.lost ??= { acknowledged, has };
     return "lost";
   }
@@ -158,13 +161,17 @@ export function onVoteAnswer(state: RaftState, answer: PeerVoteAnswer): Election
     ? state.role === "pre-candidate" && request.term === state.term + 1
     : state.role === "candidate" && request.term === state.term;
   if (!isPresent) return "undecided";
-  // T3: a voter that has less than it acknowledged may elect a leader that lacks it, too.
+  // T3: a voter that has less than it acknowledged may elect a leader that lacks those entries,
+  // too.
   const hasLost = answer.lastIndex !== undefined && answer.lastIndex < (state.acknowledged.get(answer.from) ?? 0);
   state.votes.set(answer.from, answer.granted && !hasLost);
   return resultOf(state);
 }
 
-/** Only voters of the membership in force count, however many others have answered. */
+/**
+ * Returns the state of the election. Only voters of the membership in force count, even when other
+ * members have answered.
+ */
 function resultOf(state: RaftState): ElectionResult {
   const { voters } = state;
   const said = (vote: boolean) => voters.filter((id) => state.votes.get(id) === vote).length;
@@ -173,7 +180,8 @@ function resultOf(state: RaftState): ElectionResult {
 }
 
 /**
- * The leader hands over (thesis section 3.10). Returns whether this node is to campaign at once.
+ * Answers the leader's TimeoutNow (thesis section 3.10). Returns whether this node must campaign at
+ * once.
  */
 export function onTimeoutNow(state: RaftState, message: TimeoutNow): boolean {
   const { from, requestId, term } = message;

@@ -11,15 +11,18 @@ import {
 import type { LostData, RaftState } from "./state.js";
 import type { Entry, LogPosition, Membership } from "./types.js";
 
+// The follower's rules: AppendEntries and InstallSnapshot, as their receiver handles them.
+
 /**
- * The follower's side of AppendEntries (Raft figure 2). Its answer is sent when what it promises is
+ * Handles AppendEntries as a follower (Raft figure 2). The answer leaves once its promise is
  * durable.
  */
 export function onAppendEntries(state: RaftState, message: AppendEntries): void {
   const malformed = malformedAppend(message);
   assert(malformed === undefined, `AppendEntries is well-formed: ${malformed}`, { from: message.from });
   const answer = answerAppend(state, message);
-  // Heartbeats are answered before a snapshot is durable, without a promise: the log is not either.
+  // Answer heartbeats before the snapshot is durable, but promise nothing: the log is not durable
+  // either.
   const isAlive =
     state.unwrittenSnapshot !== undefined && message.entries.length === 0 && answer.matchIndex !== undefined;
   if (isAlive) state.send({ ...answer, matchIndex: 0 });
@@ -50,18 +53,19 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
   }
   const problem = configurationProblem(state, fresh);
   if (problem !== undefined) return refuse(state, message, "safety", problem);
-  // Raft section 5.3: an entry that conflicts with the leader's goes, with all that follow it.
+  // Raft section 5.3: remove an entry that conflicts with the leader's, and all that follow it.
   if (conflict !== undefined) state.truncateAfter(conflict.index - 1);
   for (const entry of fresh) state.append(entry);
-  // Entries behind `last` may not be the leader's: commit only what this message vouches for.
+  // Entries above `last` may not be the leader's, so commit only what this message vouches for.
   log.commitTo(Math.min(message.leaderCommit, last.index));
   return { ...answerTo(state, message), matchIndex: last.index };
 }
 
 /**
- * T3: this node has less than it acknowledged. A log does not shrink below what it acknowledged to
- * the leader of its term, nor below what it acknowledged and was committed then. From now on this
- * node neither acknowledges nor votes: its vote may be lost, too.
+ * Returns the data that this node has lost (T3): its log is shorter than it acknowledged. A log
+ * does not shrink below what it acknowledged to the leader of its term, nor below what it
+ * acknowledged and was committed then. From now on this node neither acknowledges nor votes: its
+ * vote may be lost, too.
  */
 function lostData(state: RaftState, { acknowledged = 0 }: AppendEntries): LostData | undefined {
   const has = state.log.last.index;
@@ -70,8 +74,9 @@ function lostData(state: RaftState, { acknowledged = 0 }: AppendEntries): LostDa
 }
 
 /**
- * A snapshot whose file has arrived (Raft figure 13). Returns whether it is to be installed: it is
- * then the state's pendingSnapshot, and {@link answerInstalled} is due when it is installed.
+ * Accepts or refuses a snapshot whose file has arrived (Raft figure 13). Returns whether to install
+ * it: it is then the state's pendingSnapshot, and {@link answerInstalled} is due once it is
+ * installed.
  */
 export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): boolean {
   const refusal = refuseInstall(state, message);
@@ -104,14 +109,14 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
     return answer("stale_term", 0, `term ${message.term} is over, this node is in term ${state.term}`);
   }
   if (state.lost !== undefined) return answer("safety", 0, "this node has lost data that it acknowledged");
-  // Checked where its file was read already; nothing of it is taken back once it is accepted.
+  // The file's reader has checked this already. Check again: an accepted snapshot cannot be undone.
   const problem = snapshotProblem(snapshot);
   if (problem !== undefined) return violation(`the snapshot says of itself: ${problem}`);
   if (snapshot.term > message.term) {
     return violation(`the snapshot's term ${snapshot.term} is above the leader's term ${message.term}`);
   }
   state.becomeFollower(message.term, message.from);
-  // R3. What is committed here is in every later leader's log (Raft section 5.4).
+  // R3: every later leader's log has the entries that are committed here (Raft section 5.4).
   if (snapshot.index <= log.commit) {
     return answer(
       "already_committed",
@@ -122,7 +127,7 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
   return undefined;
 }
 
-/** Answers a snapshot that is installed now. */
+/** Answers the request whose snapshot is now installed. */
 export function answerInstalled(state: RaftState, message: InstallSnapshot): void {
   const { index } = message.snapshot;
   const outcome = { outcome: "installed", matchIndex: index, detail: `installed up to ${index}` } as const;
@@ -130,16 +135,16 @@ export function answerInstalled(state: RaftState, message: InstallSnapshot): voi
 }
 
 /**
- * Describes the first configuration among new entries that no correct leader appends; undefined
- * when there is none. Found out before anything is changed (T5): a configuration is in force as
- * soon as it is in the log, and one that leaves out all members whom this node knows would keep it
- * from ever hearing of another.
+ * Describes the first new configuration that no correct leader appends; undefined when all are
+ * legal. Checked before any change of state (T5): a configuration takes effect as soon as it is in
+ * the log, and one that leaves out every member known here would cut this node off from any later
+ * one.
  */
 function configurationProblem(state: RaftState, fresh: readonly Entry[]): string | undefined {
   let before: Membership | undefined;
   for (const entry of fresh) {
     if (entry.type !== "configuration") continue;
-    // Not that of entries which these are going to replace.
+    // The new entries may replace configurations of the log; those do not count.
     before ??= state.memberships.at(fresh[0]!.index - 1).members;
     const after = decoded(state, entry);
     if (after === undefined) return `entry ${entry.index} is a configuration whose bytes are no membership`;
@@ -159,15 +164,15 @@ function decoded(state: RaftState, { data }: Entry): Membership | undefined {
 }
 
 /**
- * R1: what lies at or below the boundary is committed, here and at every leader. Skip it and take
- * the rest.
+ * Skips the entries at or below the boundary, and returns the rest (R1): they are committed, here
+ * and at every leader.
  */
 function skipTrimmed(message: AppendEntries, boundary: LogPosition): { prev: LogPosition; entries: readonly Entry[] } {
   const { prev, entries } = message;
   if (prev.index >= boundary.index) return { prev, entries };
   const covered = Math.min(boundary.index - prev.index, entries.length);
   const atBoundary = entries[boundary.index - prev.index - 1];
-  // R2: where the message has an entry at the boundary, it must be the one that was trimmed.
+  // R2: an entry of the message at the boundary must be the one that was trimmed.
   return { prev: atBoundary ?? boundary, entries: entries.slice(covered) };
 }
 
@@ -190,8 +195,7 @@ function refusePrev(
     );
   }
   if (prev.index <= log.commit) return refuse(state, message, "safety", describeConflict(state, prev));
-  // Fast backtracking (end of Raft section 5.3): skip the whole term, but nothing that is
-  // committed.
+  // Fast backtracking (end of Raft section 5.3): skip the whole term, but no committed entry.
   const next = Math.max(log.firstIndexOfTermAt(prev.index), log.commit + 1);
   const detail = `entry ${prev.index} has term ${present} here, not ${prev.term}: send entries from ${next}`;
   return refuse(state, message, "log_mismatch", detail, present, next);

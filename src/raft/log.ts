@@ -3,9 +3,9 @@ import { limits } from "../base/limits.js";
 import { type TermRange, TermRanges } from "./term_ranges.js";
 import { type Entry, entryBytes, type LogPosition } from "./types.js";
 
-/** What a log is when a node starts. */
+/** The state of a log when a node starts. */
 export interface LogStart {
-  /** The place right before the first entry. */
+  /** The position right before the first entry. */
   readonly boundary: LogPosition;
   /** Terms of the log, oldest first. */
   readonly ranges: readonly TermRange[];
@@ -16,18 +16,18 @@ export interface LogStart {
   readonly applied: number;
 }
 
-/** Limits that a log keeps to. */
+/** The limits that a log observes. */
 export type LogLimits = { readonly [Name in "applyEntries" | "applyBytes" | "windowBytes"]: number };
 
 /**
- * The log as the core sees it:
+ * Tracks the log as the core sees it:
  *
  *     boundary < ... applied <= commit <= last
  *                    persisted (durable up to here) <= last
  *
- * It knows the term of every entry and of the boundary, but keeps the entries themselves only in a
- * window at the end: those that are not yet durable or not yet applied, and some recent ones. Older
- * ones are in the log on disk.
+ * It knows the term of every entry and of the boundary, but holds only a window of entries at the
+ * end: those that are not yet durable or not yet applied, and some recent ones. The log on disk
+ * holds the older ones.
  */
 export class RaftLog {
   readonly #terms: TermRanges;
@@ -36,10 +36,10 @@ export class RaftLog {
   #windowBytes = 0;
   #commit: number;
   #applied: number;
-  /** Handed out to be applied, up to here. */
+  /** Last index handed out to be applied. */
   #applying: number;
   #persisted: number;
-  /** Handed out to be made durable, up to here. */
+  /** Last index handed out to be made durable. */
   #persisting: number;
 
   constructor(
@@ -80,12 +80,12 @@ export class RaftLog {
     this.#assertUnappliedInMemory();
   }
 
-  /** The place right before the first entry; its term stays known after trimming (R6). */
+  /** The position right before the first entry. Its term stays known after trimming (R6). */
   get boundary(): LogPosition {
     return this.#terms.boundary;
   }
 
-  /** The last entry, or the boundary when there is none. */
+  /** Position of the last entry, or the boundary when the log is empty. */
   get last(): LogPosition {
     return this.#terms.last;
   }
@@ -104,12 +104,12 @@ export class RaftLog {
     return this.#persisted;
   }
 
-  /** Term of the entry at `index`, or of the boundary; undefined outside. */
+  /** Returns the term of the entry at `index`, or of the boundary; undefined outside the log. */
   termAt(index: number): number | undefined {
     return this.#terms.termAt(index);
   }
 
-  /** First index of the term that the entry at `index` has. */
+  /** Returns the first index of the term that the entry at `index` has. */
   firstIndexOfTermAt(index: number): number {
     return this.#terms.firstIndexOfTermAt(index);
   }
@@ -120,9 +120,9 @@ export class RaftLog {
   }
 
   /**
-   * The entries from `first` on that a message may hold: at least one, and no more than
-   * `maxEntries` or `maxBytes`. Undefined when the first one is no longer in memory; it is in the
-   * log on disk then, unless it is trimmed.
+   * Returns the entries from `first` on that one message may hold: at least one, and no more than
+   * `maxEntries` or `maxBytes`. Undefined when the first one is no longer in memory; then it is in
+   * the log on disk, unless it is trimmed.
    */
   entriesFrom(first: number, maxEntries: number, maxBytes: number): Entry[] | undefined {
     const start = this.firstInMemory;
@@ -139,8 +139,8 @@ export class RaftLog {
   }
 
   /**
-   * The highest index of the log, boundary included, whose term is at most `term`; undefined when
-   * even the boundary's is above.
+   * Returns the highest index of the log, boundary included, whose term is at most `term`;
+   * undefined when even the boundary's term is above it.
    */
   lastIndexOfTermAtMost(term: number): number | undefined {
     return this.#terms.lastIndexOfTermAtMost(term);
@@ -174,7 +174,7 @@ export class RaftLog {
     return this.#persisting < this.last.index;
   }
 
-  /** Entries to make durable that were not handed out before. */
+  /** Takes the entries to make durable that were not handed out before. */
   takeUnpersisted(): Entry[] {
     const entries = this.#slice(this.#persisting + 1, this.last.index);
     this.#persisting = this.last.index;
@@ -182,9 +182,9 @@ export class RaftLog {
   }
 
   /**
-   * What was handed out up to `index` is durable now. Entries that were replaced meanwhile have to
-   * be handed out again, and count only then: also when they came back with the same term, because
-   * writing their replacement takes them from the disk for a moment.
+   * Records that the entries handed out up to `index` are durable. Entries that were replaced
+   * meanwhile must be handed out again, and count only then. That holds even when an entry returned
+   * with the same term, because writing its replacement removes it from disk for a moment.
    */
   persistedTo(index: number): void {
     this.#persisted = Math.max(this.#persisted, Math.min(index, this.#persisting));
@@ -197,8 +197,8 @@ export class RaftLog {
   }
 
   /**
-   * The next entries to apply that were not handed out before, within the limits applyEntries and
-   * applyBytes.
+   * Takes the next entries to apply that were not handed out before, within the limits applyEntries
+   * and applyBytes.
    */
   takeUnapplied(): Entry[] {
     const end = Math.min(this.#commit, this.#persisted, this.#applying + this.bounds.applyEntries);
@@ -214,8 +214,8 @@ export class RaftLog {
   }
 
   /**
-   * The state machine has got from the snapshot of {@link restoreTo} to `index`. What it needs next
-   * must be in memory; see {@link firstInMemory}.
+   * Records that the state machine has advanced from the snapshot of {@link restoreTo} to `index`.
+   * The next entries that it needs must be in memory; see {@link firstInMemory}.
    */
   restored(index: number): void {
     this.appliedTo(index);
@@ -233,7 +233,7 @@ export class RaftLog {
     this.#evict();
   }
 
-  /** Forgets the entries up to `index`, all of which a durable snapshot covers. */
+  /** Discards the entries up to `index`, all of which a durable snapshot covers. */
   trimTo(index: number): void {
     assert(index <= this.#applied, "only applied entries are trimmed", { index, applied: this.#applied });
     if (index <= this.boundary.index) return;
@@ -242,9 +242,9 @@ export class RaftLog {
   }
 
   /**
-   * Goes on from a snapshot that is ahead of the commit index (R4): the entries behind it stay when
-   * the log has the snapshot's last entry with the same term, else the whole log goes. The state
-   * machine gets there when the snapshot is installed.
+   * Restarts the log at a snapshot that is ahead of the commit index (R4): retains the later
+   * entries when the log has the snapshot's last entry with the same term, otherwise discards the
+   * whole log. The state machine reaches the snapshot when it is installed.
    */
   restoreTo(snapshot: LogPosition): void {
     assert(snapshot.index > this.#commit, "a snapshot at or below the commit index is ignored", {
@@ -266,7 +266,7 @@ export class RaftLog {
     this.#applying = snapshot.index;
   }
 
-  /** Size of the entries that are kept in memory. */
+  /** Bytes of the entries in memory. */
   get windowBytes(): number {
     return this.#windowBytes;
   }
@@ -294,19 +294,16 @@ export class RaftLog {
     this.#windowBytes += entryBytes(entry);
   }
 
-  /**
-   * Lets go of entries that nothing needs in memory any more, when there are more than windowBytes
-   * of them.
-   */
+  /** Evicts entries that nothing needs in memory, once they exceed windowBytes. */
   #evict(): void {
     if (this.#windowBytes <= this.bounds.windowBytes) return;
-    // What is committed while a snapshot is loaded may be much: the state machine then takes it
+    // Much may be committed while a snapshot is loading. The state machine then reads those entries
     // from the log on disk.
     const isLoading = this.#applied < this.boundary.index;
     const needed = Math.min(isLoading ? this.#commit : this.#applied, this.#persisted) + 1;
     let keepFrom = this.firstInMemory;
     let bytes = this.#windowBytes;
-    // Down to half of the limit, so that the window is not moved at every entry.
+    // Evict down to half of the limit, so that the window is not shifted at every entry.
     while (keepFrom < needed && bytes > this.bounds.windowBytes / 2) {
       bytes -= entryBytes(this.#window[keepFrom - this.firstInMemory]!);
       keepFrom++;

@@ -1,14 +1,15 @@
 import { counterProblem } from "../base/counters.js";
 import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
 
+// The messages of Raft: the requests and answers that peers exchange, and the checks of their form.
+
 /**
- * What peers ask of this node, as the core sees it. `requestId` is chosen by whoever delivers a
- * request to {@link Raft.step}; the answer carries it back, so that it can be matched. It means
- * nothing to the core.
+ * A peer's request, as the core sees it. The caller of {@link Raft.step} chooses `requestId`, and
+ * the answer carries it back so that the caller can match the two. The core does not interpret it.
  */
 export type Request = AppendEntries | InstallSnapshot | RequestVote | TimeoutNow;
 
-/** A request before it has its number. */
+/** A request without its request id. */
 export type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
 export type Response = AppendEntriesAnswer | InstallSnapshotAnswer | RequestVoteAnswer | TimeoutNowAnswer;
 
@@ -30,48 +31,49 @@ interface ResponseBase {
 /** Raft figure 2, AppendEntries. */
 export interface AppendEntries extends RequestBase {
   readonly type: "append_entries";
-  /** The entry right before `entries`. */
+  /** Position of the entry that precedes `entries`. */
   readonly prev: LogPosition;
   /** Consecutive, from prev.index + 1. */
   readonly entries: readonly Entry[];
   readonly leaderCommit: number;
   /**
-   * The receiver has said to this leader that its log agrees with the leader's up to here, durably:
-   * in this term, or in an earlier one of entries that were committed then. No later leader
-   * replaces those, so a receiver whose log ends before that has lost data (T3). Left out: 0.
+   * The receiver has told this leader that its log agrees with the leader's up to this index,
+   * durably: in this term, or in an earlier term for entries that were committed then. No later
+   * leader replaces those, so a receiver whose log ends below this index has lost data (T3). Left
+   * out: 0.
    */
   readonly acknowledged?: number | undefined;
 }
 
 /**
- * Why entries were refused. `safety`: the sender does what no correct leader does; see the proto's
- * comment. `lost`: this node has less than it acknowledged, and neither votes nor acknowledges any
- * more (T3).
+ * The reason to reject entries. `safety`: the sender does something that no correct leader does;
+ * see the proto's comment. `lost`: this node has less than it acknowledged, and no longer votes or
+ * acknowledges (T3).
  */
 export type AppendRejection = "stale_term" | "log_mismatch" | "safety" | "lost";
 
 export interface AppendEntriesAnswer extends ResponseBase {
   readonly type: "append_entries_answer";
   /**
-   * Accepted: the log agrees with the leader's up to here, durably. 0 before a received snapshot is
-   * durable: nothing can be promised.
+   * Accepted: the log agrees with the leader's up to this index, durably. 0 while a received
+   * snapshot is not durable: the follower can promise nothing then.
    */
   readonly matchIndex?: number;
-  /** Refused. */
+  /** Set when the entries are rejected. */
   readonly rejection?: {
     readonly reason: AppendRejection;
     readonly detail: string;
     /** log_mismatch: term of the entry at prev.index, 0 when the log is shorter. */
     readonly conflictTerm: number;
-    /** log_mismatch: the first index to try next. */
+    /** log_mismatch: the first index that the leader should try next. */
     readonly conflictIndex: number;
   };
   readonly lastIndex: number;
 }
 
 /**
- * Raft figure 13, when the whole snapshot has arrived, is verified and durable under a temporary
- * name.
+ * Raft figure 13, in one request: the whole snapshot has arrived, is verified, and is durable under
+ * a temporary name.
  */
 export interface InstallSnapshot extends RequestBase {
   readonly type: "install_snapshot";
@@ -81,11 +83,11 @@ export interface InstallSnapshot extends RequestBase {
 export interface InstallSnapshotAnswer extends ResponseBase {
   readonly type: "install_snapshot_answer";
   /**
-   * installed: it is now the node's state. already_committed: the node is past it. stale_term: its
-   * sender no longer leads.
+   * installed: the snapshot is now the node's state. already_committed: the node has committed that
+   * index already. stale_term: the sender no longer leads.
    */
   readonly outcome: "installed" | "already_committed" | "stale_term" | "safety";
-  /** The log agrees with the leader's up to here (not for stale_term). */
+  /** The log agrees with the leader's up to this index (not for stale_term). */
   readonly matchIndex: number;
   readonly detail: string;
 }
@@ -97,8 +99,8 @@ export interface RequestVote extends RequestBase {
   readonly last: LogPosition;
   readonly preVote: boolean;
   /**
-   * To be considered although a leader is alive: that leader itself has asked for it, or an
-   * operator (thesis sections 3.10 and 4.2.3).
+   * The receiver must consider this request even while a leader is alive: that leader has asked for
+   * it, or an operator has (thesis sections 3.10 and 4.2.3).
    */
   readonly leadershipTransfer: boolean;
 }
@@ -107,19 +109,19 @@ export interface RequestVoteAnswer extends ResponseBase {
   readonly type: "request_vote_answer";
   readonly granted: boolean;
   /**
-   * Last index of the voter's log: a candidate that knows it acknowledged more does not count its
-   * vote (T3). Left out: not known.
+   * Last index of the voter's log. A candidate that knows that the voter acknowledged more does not
+   * count its vote (T3). Left out: not known.
    */
   readonly lastIndex?: number | undefined;
   /**
-   * The candidate has acknowledged entries up to here to the voter, as {@link
-   * AppendEntries.acknowledged} says. A candidate whose log ends before that has lost data (T3).
-   * Left out or 0: the voter knows of none.
+   * The candidate has acknowledged entries up to this index to the voter, as
+   * {@link AppendEntries.acknowledged} says. A candidate whose log ends below this index has lost
+   * data (T3). Left out or 0: the voter knows of none.
    */
   readonly acknowledged?: number | undefined;
 }
 
-/** Thesis section 3.10: the leader hands over. The receiver starts an election at once. */
+/** Leadership transfer (thesis section 3.10): the receiver starts an election at once. */
 export interface TimeoutNow extends RequestBase {
   readonly type: "timeout_now";
 }
@@ -129,8 +131,8 @@ export interface TimeoutNowAnswer extends ResponseBase {
 }
 
 /**
- * What this node asks of a peer. Whoever sends it hands the answer to {@link Raft.receive}; a
- * request that is lost needs no report.
+ * A request of this node to a peer. The sender hands the answer to {@link Raft.receive}, and need
+ * not report a lost request.
  */
 export type PeerRequest = PeerAppend | Addressed<RequestVote> | Addressed<TimeoutNow>;
 
@@ -147,8 +149,8 @@ export function isAnswer(message: Response | PeerRequest): message is Response {
 }
 
 /**
- * What a peer answered to a {@link PeerRequest}. Everything about the request comes from the
- * sender's own memory of it.
+ * A peer's answer to a {@link PeerRequest}. Everything in `request` comes from the sender's own
+ * record of its request.
  */
 export type PeerAnswer = PeerAppendAnswer | PeerVoteAnswer | PeerTimeoutNowAnswer;
 
@@ -173,9 +175,9 @@ export interface PeerTimeoutNowAnswer extends Omit<TimeoutNowAnswer, "to" | "req
 }
 
 /**
- * Describes what is wrong with a request that no correct peer sends; undefined when nothing is.
- * Whoever receives messages from outside checks this before {@link Raft.step}: counters there are
- * within their bounds (T6).
+ * Describes what is wrong with a request that no correct peer sends; undefined when nothing is. The
+ * receiver of outside messages checks this before {@link Raft.step}, and thereby holds every
+ * counter to its bounds (T6).
  */
 export function malformed(request: Unnumbered<Request>): string | undefined {
   const problem = leaderTermProblem(request.term);
@@ -192,7 +194,7 @@ export function malformed(request: Unnumbered<Request>): string | undefined {
 
 type Unnumbered<Message extends Request> = Message extends Request ? Omit<Message, "requestId"> : never;
 
-/** Describes why no leader or candidate acts in this term. */
+/** Describes why no leader or candidate acts in this term; undefined when one may. */
 export function leaderTermProblem(term: number): string | undefined {
   if (term === 0) return "the leader's term must be above 0";
   const problem = counterProblem(term, "termMax", 1);
@@ -206,7 +208,10 @@ function positionProblem({ index, term }: LogPosition, name: string): string | u
   return wrongTerm === undefined ? undefined : `${name}_term is ${wrongTerm}`;
 }
 
-/** The same for an AppendEntries; {@link Raft.step} asserts it. */
+/**
+ * Describes what is wrong with an AppendEntries; undefined when nothing is. {@link Raft.step}
+ * asserts it.
+ */
 export function malformedAppend(
   message: Pick<AppendEntries, "term" | "prev" | "entries" | "leaderCommit" | "acknowledged">,
 ): string | undefined {
@@ -228,7 +233,7 @@ export function malformedAppend(
     ({ index, term } = entry);
   }
   if (term > message.term) return `term ${term} of entry ${index} is above the leader's term ${message.term}`;
-  // No entry's term is above the leader's, so only their number is left to be bounded.
+  // No entry's term is above the leader's, so only the last index is still unchecked.
   const wrongLast = counterProblem(index, "indexMax");
   return wrongLast === undefined ? undefined : `the last entry's index is ${wrongLast}`;
 }

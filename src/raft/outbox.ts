@@ -1,8 +1,8 @@
 import type { PeerRequest, Response } from "./messages.js";
 
 /**
- * Messages on their way out: those that may go at once, and those that promise something which is
- * still to be written.
+ * Holds outgoing messages: those that may leave at once, and those that promise something not yet
+ * durable.
  */
 export class Outbox {
   #now: (Response | PeerRequest)[] = [];
@@ -16,7 +16,7 @@ export class Outbox {
     this.#later.push(message);
   }
 
-  /** Whether something waits for a Ready. */
+  /** Whether a message waits for a Ready. */
   get isWaiting(): boolean {
     return this.#later.length > 0;
   }

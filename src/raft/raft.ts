@@ -38,35 +38,36 @@ export interface RaftOptions extends TimingOptions {
   readonly codec: MembershipCodec;
   readonly hardState: HardState;
   readonly log: LogStart;
-  /** Newest snapshot, if there is one. */
+  /** Newest snapshot; undefined when the node has none. */
   readonly snapshot: LogPosition | undefined;
   /**
-   * Membership in force at the log's boundary or the newest snapshot, and those set by entries
-   * above, ascending by index.
+   * The membership in force at the log's boundary or at the newest snapshot, then those that
+   * entries above it set, ascending by index.
    */
   readonly memberships: readonly IndexedMembership[];
-  /** In place of those in limits.ts. */
+  /** Overrides limits of limits.ts. */
   readonly limits?: Partial<RaftLimits> | undefined;
   /**
-   * Left out: a follower gets a snapshot only when the log does not have what it lacks any more.
+   * Without it, a follower gets a snapshot only when the log no longer has the entries that it
+   * lacks.
    */
   readonly sizes?: SendSizes | undefined;
 }
 
 /**
- * Raft as a machine. {@link step} and {@link receive} take in what peers ask and answer, {@link
- * tick}, {@link propose}, {@link changeMembership}, {@link campaign}, {@link transferLeadership}
- * and {@link readIndex} change it too. What must happen in the world comes out of {@link ready},
- * whose end {@link advance} reports, and of the take... methods, which depend on nothing that is
- * still to be written. Nothing here waits, reads a clock, draws a random number of its own or does
- * I/O.
+ * Runs Raft as a state machine. {@link step} and {@link receive} take in the requests and answers
+ * of peers; {@link tick}, {@link propose}, {@link changeMembership}, {@link campaign},
+ * {@link transferLeadership} and {@link readIndex} change its state too. {@link ready} hands out
+ * the work that the node must carry out, and {@link advance} reports that it is done. The take...
+ * methods hand out work that depends on no pending write. Nothing here waits, reads a clock, draws
+ * a random number except by {@link RaftOptions.random}, or does I/O.
  */
 export class Raft {
   readonly #state: RaftState;
   readonly #limits: RaftLimits;
   readonly #sizes: SendSizes | undefined;
   #leader: Leader | undefined;
-  /** The request whose snapshot is being installed. */
+  /** The InstallSnapshot request whose snapshot is being installed. */
   #installing: InstallSnapshot | undefined;
   readonly #stage: ReadyStage;
 
@@ -97,27 +98,28 @@ export class Raft {
     return this.#state.role;
   }
 
-  /** Name of the present term's leader, as far as this node knows. */
+  /** Name of the current term's leader, as far as this node knows. */
   get leader(): string | undefined {
     const { leader } = this.#state;
     return leader === undefined ? undefined : nameOf(leader);
   }
 
   /**
-   * Why this node has neither a vote nor a word any more: it has less than it acknowledged (T3).
+   * The data that this node acknowledged and lost; while it is set, the node neither votes nor
+   * acknowledges (T3).
    */
   get lost(): LostData | undefined {
     return this.#state.lost;
   }
 
-  /** Index of the committed membership that leaves this node out, as a member has told. */
+  /** Index of the committed membership that leaves this node out, as reported by a member. */
   get removedAt(): number | undefined {
     return this.#state.removedAt;
   }
 
   /**
-   * A member tells that a membership is committed at `index` that leaves this node out. It no
-   * longer campaigns, until it hears from a leader again. Changes nothing when this node knows of a
+   * Records a member's report that a membership committed at `index` leaves this node out. The node
+   * stops campaigning until it hears from a leader again. Changes nothing when this node knows of a
    * later membership.
    */
   removed(index: number): void {
@@ -127,7 +129,7 @@ export class Raft {
     if (state.role !== "follower") state.becomeFollower(state.term, undefined);
   }
 
-  /** Read it; change it only through this class. */
+  /** The log. Callers read it, and change it only through this class. */
   get log(): RaftLog {
     return this.#state.log;
   }
@@ -137,12 +139,12 @@ export class Raft {
     return this.#state.snapshot;
   }
 
-  /** The membership in force. */
+  /** The membership in force: the latest one in the log. */
   get membership(): IndexedMembership {
     return this.#state.memberships.latest;
   }
 
-  /** The membership in force at an index of the log. */
+  /** Returns the membership in force at an index of the log. */
   membershipAt(index: number): IndexedMembership {
     return this.#state.memberships.at(index);
   }
@@ -155,25 +157,26 @@ export class Raft {
     return this.#leader?.isEstablished === true;
   }
 
-  /** Name of the voter that leadership is being handed over to. */
+  /** Name of the voter that this leader is handing leadership over to. */
   get transferTarget(): string | undefined {
     const target = this.#leader?.handover.target;
     return target === undefined ? undefined : nameOf(target);
   }
 
-  /** A snapshot that is accepted and not installed yet. */
+  /** Whether a snapshot is accepted and not installed yet. */
   get isInstalling(): boolean {
     return this.#state.pendingSnapshot !== undefined;
   }
 
   /**
-   * How far the other members are, as far as this leader knows; empty when this node does not lead.
+   * Returns the progress of each other member, as this leader knows it; empty when this node does
+   * not lead.
    */
   get progress(): ProgressInfo[] {
     return [...(this.#leader?.replication.peers ?? [])].map(infoOf);
   }
 
-  /** Messages of peers that were refused because no correct member sends them. */
+  /** Messages of peers that this node refused because no correct member sends them. */
   get violations(): Violations {
     return this.#state.violations;
   }
@@ -186,8 +189,8 @@ export class Raft {
   }
 
   /**
-   * Takes in a request of a peer. Its answer comes out of {@link takeMessages} or a later {@link
-   * ready}.
+   * Takes in a peer's request. The answer comes out of {@link takeMessages} or a later
+   * {@link ready}.
    */
   step(request: Request): void {
     const state = this.#state;
@@ -225,7 +228,7 @@ export class Raft {
     this.#leadOrNot();
   }
 
-  /** A unit of time has passed. */
+  /** Advances the time by one tick. */
   tick(): void {
     const state = this.#state;
     if (this.#leader !== undefined) {
@@ -239,14 +242,14 @@ export class Raft {
     state.tick();
     if (!state.isTimedOut) return;
     if (state.timing.isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
-    // Told to campaign, and not elected: it is told again or not.
+    // A manual campaign that times out is not retried.
     else if (state.role !== "follower") state.becomeFollower(state.term, undefined);
   }
 
   /**
-   * Starts an election whatever the timers say, and although a leader may be alive; with leases,
-   * which stand on nobody doing that, only when none was heard from within an election timeout.
-   * Returns why it cannot, or undefined; a leader stays one.
+   * Starts an election regardless of the timers, even while a leader may be alive. With leases it
+   * does so only when this node has heard from no leader within an election timeout, because leases
+   * rely on that. Returns the reason when it cannot campaign. Does nothing on a leader.
    */
   campaign(): string | undefined {
     if (this.#state.role === "leader") return undefined;
@@ -256,9 +259,9 @@ export class Raft {
   }
 
   /**
-   * Founds a cluster: the first entry of its log says who the members are, this node among them as
-   * a voter, and this node campaigns. Call it once all others have promised to take part in this
-   * cluster and in no other (T1); no other node of it knows a membership before.
+   * Founds a cluster: appends a first entry that lists the members, this node among them as a
+   * voter, and campaigns. The caller must first have every other node's promise to take part in
+   * this cluster and in no other (T1), and no other node may know a membership yet.
    */
   found(members: Membership): void {
     const state = this.#state;
@@ -272,14 +275,14 @@ export class Raft {
     this.#campaign(false);
   }
 
-  /** Whether this node has heard from a leader within the smallest election timeout, or leads. */
+  /** Whether this node leads, or has heard from a leader within the smallest election timeout. */
   get hearsLeader(): boolean {
     return this.#state.hearsLeader;
   }
 
   /**
-   * Appends a command to the log, if this node leads. It is committed when {@link ready} hands it
-   * out among `committed`.
+   * Appends a command to the log, if this node leads. The command is committed when {@link ready}
+   * hands it out in `committed`.
    */
   propose(data: Uint8Array, type: "command" | "no-op" = "command"): Proposal {
     const proposed = this.#leader?.propose(data, type) ?? "not_leader";
@@ -287,7 +290,8 @@ export class Raft {
   }
 
   /**
-   * Appends a changed membership to the log; it is in force at once, and done when it is committed.
+   * Appends a changed membership to the log. The change takes effect at once, and is complete when
+   * the entry is committed.
    */
   changeMembership(change: MembershipChange): ChangeProposal {
     if (this.#leader === undefined) return { refused: "not_leader" };
@@ -296,9 +300,9 @@ export class Raft {
   }
 
   /**
-   * Begins to hand leadership over, to the voter of that name, or to the one that is most caught
-   * up. Done when another node leads; given up, with this node still leading, when {@link
-   * transferTarget} is undefined again. Returns why it cannot.
+   * Starts to hand leadership over to the named voter, or to the most caught-up one. The transfer
+   * is complete when another node leads; it has failed when {@link transferTarget} is undefined
+   * again and this node still leads. Returns the reason when it cannot start.
    */
   transferLeadership(to: string | undefined): string | undefined {
     if (this.#leader === undefined) return `node ${this.#state.id} does not lead`;
@@ -306,8 +310,8 @@ export class Raft {
   }
 
   /**
-   * Asks for the index at which a linearizable read may be answered; it comes out of {@link
-   * takeReads}, now or later.
+   * Requests the index at which a linearizable read may be answered. The index comes out of
+   * {@link takeReads}, now or later.
    */
   readIndex(requestId: number): void {
     if (this.#leader === undefined) this.#state.reads.answer(requestId, undefined);
@@ -315,39 +319,39 @@ export class Raft {
   }
 
   /**
-   * The answers to {@link readIndex} that are known by now. They promise nothing that is still to
-   * be written, so they need not wait for a Ready: reads go on while the disk is full.
+   * Takes the answers to {@link readIndex} that are known by now. They promise nothing that is not
+   * durable, so they need not wait for a Ready: reads continue while the disk is full.
    */
   takeReads(): readonly ReadState[] {
     return this.#state.reads.takeAnswers();
   }
 
   /**
-   * What may be sent at once: it promises nothing that is not durable. A leader's AppendEntries are
-   * among it though its own entries are still being written (thesis section 10.2.1): it counts
-   * itself only when they are.
+   * Takes the messages that may be sent at once, because they promise nothing that is not durable.
+   * They include a leader's AppendEntries, even while its own entries are being written (thesis
+   * section 10.2.1): it counts itself only when they are durable.
    */
   takeMessages(): readonly (Response | PeerRequest)[] {
     this.#leader?.replication.fill();
     return this.#state.outbox.takeNow();
   }
 
-  /** Entries that are to be read from disk for a follower. */
+  /** Takes the reads from the log on disk that followers need. */
   takeLogReads(): readonly LogRead[] {
     return this.#leader?.replication.takeLogReads() ?? [];
   }
 
-  /** The entries that a {@link LogRead} asked for; none when they could not be read. */
+  /** Hands over the entries that a {@link LogRead} asked for; none when they could not be read. */
   entriesRead({ to, term }: LogRead, entries: readonly Entry[]): void {
     if (term === this.#state.term) this.#leader?.replication.entriesRead(to, entries);
   }
 
-  /** Followers that the newest snapshot is to be sent to. */
+  /** Takes the followers that the newest snapshot is to be sent to. */
   takeSnapshotSends(): readonly SnapshotSend[] {
     return this.#leader?.replication.takeSnapshotSends() ?? [];
   }
 
-  /** The sending of a snapshot has ended. */
+  /** Reports the result of a snapshot transfer. */
   snapshotSent({ to, term }: SnapshotSend, outcome: SnapshotOutcome): void {
     if (term !== this.#state.term) return;
     this.#leader?.replication.snapshotSent(to, outcome);
@@ -355,36 +359,39 @@ export class Raft {
     this.#leadOrNot();
   }
 
-  /** The connection to a peer broke: what was sent to it last may be lost. */
+  /** Reports that the connection to a peer broke: the latest messages to it may be lost. */
   unreachable(peer: string): void {
     this.#leader?.replication.unreachable(peer);
   }
 
-  /** This node's clock may have stood still for longer than its ticks show: leases do not count. */
+  /**
+   * Reports that this node's clock may have stopped for longer than its ticks show: leases do not
+   * count.
+   */
   distrustClock(): void {
     this.#leader?.distrustClock();
   }
 
   /**
-   * This node stood still for longer than an election timeout: a leader has to be confirmed, or
-   * steps down (T8).
+   * Reports that this node paused for longer than an election timeout: a leader must be confirmed
+   * by a majority, or it steps down (T8).
    */
   stoodStill(): void {
     this.#leader?.stoodStill();
   }
 
   /**
-   * How this node's disk takes what is to be written. A node whose disk is stuck does not lead for
-   * long, and does not campaign (T8).
+   * Sets whether this node's disk keeps up with its writes. A node whose disk is stuck does not
+   * lead for long, and does not campaign (T8).
    */
   diskIs(disk: DiskState): void {
     this.#state.disk = disk;
   }
 
   /**
-   * A snapshot was taken here and is durable: the log forgets the entries up to `trimTo`, at most
-   * the snapshot's index. A snapshot that is older than the newest one changes nothing (R5).
-   * Returns whether it is the newest one now.
+   * Records that a snapshot of this node is durable: the log discards the entries up to `trimTo`,
+   * at most the snapshot's index. A snapshot that is older than the newest one changes nothing
+   * (R5). Returns whether it is the newest one now.
    */
   snapshotTaken(snapshot: LogPosition, trimTo: number): boolean {
     const state = this.#state;
@@ -396,18 +403,15 @@ export class Raft {
       entry: state.log.termAt(snapshot.index),
     });
     state.snapshot = snapshot;
-    // That it was taken proves that its entries are applied, though the Ready that handed them out
-    // may still be under way.
+    // The snapshot proves that its entries are applied, although the Ready that handed them out may
+    // still be under way.
     state.log.appliedTo(Math.max(state.log.applied, snapshot.index));
     state.log.trimTo(trimTo);
     state.memberships.trimTo(trimTo);
     return true;
   }
 
-  /**
-   * Log that was kept behind the newest snapshot, which covers it, is to be kept no longer: the log
-   * forgets the entries up to `index`.
-   */
+  /** Discards the log up to `index`, which was retained although the newest snapshot covers it. */
   trimLog(index: number): void {
     const { snapshot, log, memberships } = this.#state;
     assert(index <= (snapshot?.index ?? 0), "only what the snapshot covers is trimmed", { index, snapshot });
@@ -416,20 +420,23 @@ export class Raft {
     memberships.trimTo(index);
   }
 
-  /** Whether {@link ready} has anything to say. */
+  /** Whether {@link ready} has work to hand out. */
   get hasReady(): boolean {
     return this.#stage.hasReady;
   }
 
   /**
-   * What must happen next. Each Ready must be given to {@link advance} before the next one is
-   * taken.
+   * Returns the work to carry out next. The caller hands each Ready to {@link advance} before it
+   * takes the next one.
    */
   ready(): Ready {
     return this.#stage.take();
   }
 
-  /** See {@link ReadyStage.takeCommitted}. */
+  /**
+   * Takes the entries to apply without waiting for the current Ready; see
+   * {@link ReadyStage.takeCommitted}.
+   */
   takeCommitted(): readonly Entry[] {
     return this.#stage.takeCommitted();
   }
@@ -438,14 +445,14 @@ export class Raft {
     return this.#stage.hasCommitted;
   }
 
-  /** What {@link takeCommitted} gave is applied. */
+  /** Reports that the entries from {@link takeCommitted} are applied. */
   applied(entries: readonly Entry[]): void {
     this.#stage.applied(entries);
   }
 
   /**
-   * All of `ready` was carried out: its writes and its snapshot are durable, its entries are
-   * applied.
+   * Reports that `ready` is carried out: its writes and its snapshot are durable, and its entries
+   * are applied.
    */
   advance(ready: Ready): void {
     this.#stage.done(ready);
@@ -454,10 +461,11 @@ export class Raft {
   }
 
   /**
-   * The state machine has loaded the snapshot that a {@link Ready} held, and is at `applied`: what
-   * came meanwhile it has taken from the log on disk, at least up to {@link RaftLog.firstInMemory}.
-   * To be called after {@link advance} with that Ready. Until then other ones may be taken, which
-   * hold nothing to apply: a node that loads a large state goes on to vote and to write its log.
+   * Reports that the state machine has loaded the snapshot of a {@link Ready}, and is at `applied`:
+   * it has read the later entries from the log on disk, at least up to
+   * {@link RaftLog.firstInMemory}. The caller calls this after {@link advance} with that Ready.
+   * Until then it may take further Readies, which hold nothing to apply: a node that is loading a
+   * large state keeps voting and writing its log.
    */
   snapshotInstalled(snapshot: SnapshotMeta, applied: number): void {
     const state = this.#state;
@@ -484,8 +492,8 @@ export class Raft {
   }
 
   /**
-   * Whoever changed the role or the commit index: a node that leads no more forgets what it kept as
-   * a leader, and one that is removed gives up.
+   * Follows a change of role or commit index: a removed leader steps down, and a node that no
+   * longer leads drops its leader state.
    */
   #leadOrNot(): void {
     const state = this.#state;

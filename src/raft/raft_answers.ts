@@ -1,16 +1,16 @@
 import type { ProposalRefusal } from "./leader/leader.js";
 import type { LogPosition } from "./types.js";
 
-// The answers of Raft to whoever embeds it.
+// The answers of Raft to its embedder.
 
-/** What `Raft.propose` answers. */
+/** The answer of `Raft.propose`. */
 export type Proposal = { readonly accepted: LogPosition } | { readonly refused: ProposalRefusal };
 
-/** What `Raft.changeMembership` answers. */
+/** The answer of `Raft.changeMembership`. */
 export type ChangeProposal =
   | { readonly accepted: LogPosition }
-  /** The committed membership is as the change asks for already. */
+  /** The committed membership already is as the change asks. */
   | { readonly unchanged: true }
   | { readonly refused: "not_leader" }
-  /** `isFinal`: it will not become possible by waiting. */
+  /** The change is impossible. `isFinal`: waiting will not make it possible. */
   | { readonly impossible: string; readonly isFinal?: boolean };

@@ -4,8 +4,8 @@ import type { RaftState } from "./state.js";
 import type { Entry, HardState, SnapshotMeta } from "./types.js";
 
 /**
- * Gathers what must happen in the world into one {@link Ready} after the other, and notes when it
- * has.
+ * Gathers the core's pending work into one {@link Ready} after another, and records when each is
+ * carried out.
  */
 export class ReadyStage {
   readonly #state: RaftState;
@@ -17,7 +17,7 @@ export class ReadyStage {
     this.#lastHardState = state.hardState;
   }
 
-  /** Whether {@link take} has anything to say. */
+  /** Whether {@link take} has work to hand out. */
   get hasReady(): boolean {
     const { log, outbox } = this.#state;
     return (
@@ -31,7 +31,8 @@ export class ReadyStage {
   }
 
   /**
-   * What must happen next. Each Ready must be given to {@link done} before the next one is taken.
+   * Returns the work to carry out next. The caller hands each Ready to {@link done} before it takes
+   * the next one.
    */
   take(): Ready {
     assert(this.#taken === undefined, "one Ready at a time", {});
@@ -60,10 +61,10 @@ export class ReadyStage {
   }
 
   /**
-   * The term alone, ahead of a snapshot. What a leader says is committed must not outlast its term:
-   * a node that came back with the snapshot but in an older term would listen to leaders that were
-   * deposed before the snapshot's sender, and tell them that its log agrees with theirs up to a
-   * boundary that they never reached.
+   * Returns a Ready with the term alone, ahead of a snapshot. A leader's commit index must not
+   * outlast its term on disk: a node that restarted with the snapshot but in an older term would
+   * listen to leaders deposed before the snapshot's sender, and tell them that its log agrees with
+   * theirs up to a boundary that they never reached.
    */
   #termOnly(): Ready {
     const { term, vote } = this.#state.hardState;
@@ -72,8 +73,9 @@ export class ReadyStage {
   }
 
   /**
-   * Committed and durable since the Ready under way was taken: applied without a wait for it, and
-   * reported to {@link applied} before its end.
+   * Takes the entries that became committed and durable since the current Ready was taken. The node
+   * applies them without waiting for that Ready, and reports them to {@link applied} before that
+   * Ready is done.
    */
   takeCommitted(): readonly Entry[] {
     return this.hasCommitted ? this.#state.log.takeUnapplied() : [];
@@ -84,15 +86,15 @@ export class ReadyStage {
     return this.#taken !== undefined && pendingSnapshot === undefined && isTermDurable && log.hasUnapplied;
   }
 
-  /** What {@link takeCommitted} gave is applied. */
+  /** Records that the entries from {@link takeCommitted} are applied. */
   applied(entries: readonly Entry[]): void {
     const last = entries.at(-1);
     if (last !== undefined) this.#state.log.appliedTo(Math.max(last.index, this.#state.log.applied));
   }
 
   /**
-   * All of `ready` was carried out: its writes and its snapshot are durable, its entries are
-   * applied.
+   * Records that `ready` is carried out: its writes and its snapshot are durable, and its entries
+   * are applied.
    */
   done(ready: Ready): void {
     assert(ready === this.#taken, "the Ready that was taken is the one that is done", {});

@@ -8,26 +8,26 @@ import type { Timing } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
 
 /**
- * `pre-candidate`: asks whether it would be elected, before it disturbs anybody with a new term
- * (thesis section 9.6).
+ * The role of a node. A `pre-candidate` asks whether it would be elected before it disturbs the
+ * others with a new term (thesis section 9.6).
  */
 export type Role = "follower" | "pre-candidate" | "candidate" | "leader";
 
-/** Messages that no correct member sends. */
+/** Counts the messages received that no correct member sends. */
 export interface Violations {
   readonly count: number;
   readonly latest: { readonly from: string; readonly detail: string } | undefined;
 }
 /**
- * Whether a node's disk takes what the core hands out to be written. `stuck`: a write has been
- * under way for longer than an election timeout. `suspect`: it was stuck a moment ago, and no quick
- * write has shown since that it recovered.
+ * Whether a node's disk keeps up with the writes that the core hands out. `stuck`: a write has been
+ * under way for longer than an election timeout. `suspect`: the disk was stuck a moment ago, and no
+ * quick write has yet shown that it recovered.
  */
 export type DiskState = "fit" | "stuck" | "suspect";
 
 /**
- * What the roles share: Raft figure 2's state, and the transitions between roles. The rules
- * themselves are in the files named after the roles.
+ * The state that all roles share: Raft figure 2's state, and the transitions between roles. The
+ * files named after the roles hold the rules.
  */
 export class RaftState {
   /** Member key of this node (see ids.ts). */
@@ -40,58 +40,60 @@ export class RaftState {
   readonly outbox = new Outbox();
 
   role: Role = "follower";
-  /** The leader of the present term, as far as this node knows. */
+  /** The leader of the current term, as far as this node knows. */
   leader: string | undefined;
   /**
-   * The one member that has acted as leader of the present term before this node, which counts as
-   * that for the whole term.
+   * The one member that has acted as leader of the current term towards this node. It counts as the
+   * leader for the whole term.
    */
   termLeader: string | undefined;
-  /** Messages that no correct member sends, since the start, and the last of them. */
+  /** Messages since the start that no correct member sends, and the last of them. */
   violations: Violations = { count: 0, latest: undefined };
-  /** Candidate, pre-candidate: who said what. */
+  /** Candidate, pre-candidate: the vote that each member gave or denied. */
   votes = new Map<string, boolean>();
   /** Leader: index of the first entry of its own term. */
   termStart = 0;
-  /** Newest snapshot, taken here or installed; undefined when there is none. */
+  /** Newest snapshot, taken here or installed; undefined when this node has none. */
   snapshot: LogPosition | undefined;
   /**
-   * Accepted, and not yet the node's state. While there is one, nothing is applied and this node
-   * does not campaign (R13).
+   * A snapshot that is accepted and not yet the node's state. While it is pending, the node applies
+   * nothing and does not campaign (R13).
    */
   pendingSnapshot: SnapshotMeta | undefined;
   /**
-   * Whether this node's disk takes what is to be written, as the node that runs this core measures
-   * it.
+   * Whether this node's disk keeps up with its writes, as measured by the node that runs this core.
    */
   disk: DiskState = "fit";
   /**
-   * Whether the snapshot that is pending is durable, and the log that starts at it: only the state
-   * machine is not there yet.
+   * Whether the pending snapshot is durable, and with it the log that starts at it; then only the
+   * state machine has yet to load it.
    */
   isSnapshotDurable = false;
-  /** This node has less than it acknowledged (T3): it votes, acknowledges and campaigns no more. */
+  /**
+   * Set when this node has less than it acknowledged (T3): it no longer votes, acknowledges or
+   * campaigns.
+   */
   lost: LostData | undefined;
   /**
-   * A membership that leaves this node out is committed at this index, as a member has told: it
+   * Index of a committed membership that leaves this node out, as reported by a member: this node
    * does not campaign (T1).
    */
   removedAt: number | undefined;
   /**
-   * The highest index that each member has acknowledged to this node and that was committed then,
-   * by key. No later leader replaces those entries, so a member whose log ends before that has lost
-   * data (T3). In memory only: a restart forgets it.
+   * The highest index, by member key, that each member has acknowledged to this node and that was
+   * committed then. No later leader replaces those entries, so a member whose log ends below that
+   * index has lost data (T3). Kept in memory only: a restart forgets it.
    */
   readonly acknowledged = new Map<string, number>();
 
   #term: number;
   #vote: string | undefined;
-  /** Term and vote as they are on disk. */
+  /** The durable term and vote. */
   #durable: Pick<HardState, "term" | "vote">;
   /** Ticks since this node last heard from a leader, or voted, or campaigned. */
   #elapsedTicks = 0;
   #timeoutTicks: number;
-  /** Ticks since it last heard from a leader, of whatever term. */
+  /** Ticks since this node last heard from a leader of any term. */
   #silentTicks: number;
   #votersOf: { readonly latest: IndexedMembership | undefined; readonly voters: readonly string[] } = NO_VOTERS;
 
@@ -114,8 +116,8 @@ export class RaftState {
     this.#vote = options.hardState.vote;
     this.#durable = options.hardState;
     this.#timeoutTicks = this.timing.drawTimeout();
-    // With leases, a restart must not make this node forget that it may have promised a leader not
-    // to vote.
+    // With leases, a restart must not make this node forget that it may have promised a leader to
+    // withhold its vote.
     this.#silentTicks = this.timing.hasLeases ? 0 : this.timing.electionTicks;
     assert(this.#term >= this.log.last.term, "the term is at least that of the last entry", {
       term: this.#term,
@@ -135,14 +137,12 @@ export class RaftState {
     return { term: this.#term, vote: this.#vote, commit: this.log.commit };
   }
 
-  /**
-   * A pending snapshot that is still to be made durable: until then no promise about the log holds.
-   */
+  /** The pending snapshot while it is not durable: until it is, no promise about the log holds. */
   get unwrittenSnapshot(): SnapshotMeta | undefined {
     return this.isSnapshotDurable ? undefined : this.pendingSnapshot;
   }
 
-  /** Keys of the members that vote, by the membership in force. */
+  /** Keys of the voters in the membership in force. */
   get voters(): readonly string[] {
     const { latest } = this.memberships;
     if (this.#votersOf.latest !== latest) this.#votersOf = { latest, voters: votersOf(latest.members) };
@@ -159,9 +159,9 @@ export class RaftState {
   }
 
   /**
-   * Whether a leader is alive as far as this node knows: it leads itself, or has heard from one
-   * within the smallest election timeout. Then it gives no vote (thesis section 4.2.3). Leases
-   * stand on that, so learning of a higher term from somebody else does not end it.
+   * Whether a leader is alive as far as this node knows: it leads itself, or has heard from a
+   * leader within the smallest election timeout. Then it grants no vote (thesis section 4.2.3).
+   * Leases rely on that, so a higher term learnt from another member does not end it.
    */
   get hearsLeader(): boolean {
     if (!this.timing.isAutomatic) return false;
@@ -169,8 +169,8 @@ export class RaftState {
   }
 
   /**
-   * Raft section 5.1: a higher term makes anyone a follower in it; hearing from the present term's
-   * leader ends a candidacy.
+   * Makes this node a follower. A higher term does that to any role (Raft section 5.1), and a
+   * message of the current term's leader ends a candidacy.
    */
   becomeFollower(term: number, leader: string | undefined): void {
     assert(term >= this.#term, "terms never fall", { term, current: this.#term });
@@ -193,18 +193,18 @@ export class RaftState {
     this.reads.fail();
   }
 
-  /** Time has passed, and this node does not lead. */
+  /** Counts a tick on a node that does not lead. */
   tick(): void {
     this.#elapsedTicks += 1;
     this.#silentTicks += 1;
   }
 
-  /** Asks for votes without a new term. */
+  /** Starts a pre-vote, without a new term (thesis section 9.6). */
   becomePreCandidate(): void {
     this.#beginCandidacy("pre-candidate");
   }
 
-  /** Raft section 5.2: a new term, with this node's own vote. */
+  /** Starts a candidacy in a new term, with this node's own vote (Raft section 5.2). */
   becomeCandidate(): void {
     this.#term += 1;
     this.#vote = this.id;
@@ -222,7 +222,10 @@ export class RaftState {
     this.#timeoutTicks = this.timing.drawTimeout();
   }
 
-  /** The winner of an election. Its first act is to append a no-op (Raft section 8). */
+  /**
+   * Makes the winner of an election the leader. Its first act is to append a no-op (Raft section
+   * 8).
+   */
   becomeLeader(): void {
     assert(this.role === "candidate", "only a candidate becomes leader", { role: this.role });
     this.role = "leader";
@@ -231,19 +234,19 @@ export class RaftState {
     this.termStart = this.log.last.index + 1;
   }
 
-  /** Gives this node's vote for the present term (Raft section 5.2: at most one). */
+  /** Grants this node's vote in the current term, at most once (Raft section 5.2). */
   voteFor(candidate: string): void {
     assert(this.#vote === undefined || this.#vote === candidate, "one vote a term", { vote: this.#vote, candidate });
     this.#vote = candidate;
     this.#elapsedTicks = 0;
   }
 
-  /** A member has sent a message that no correct member sends; it was refused. */
+  /** Counts a refused message that no correct member sends. */
   violated(from: string, detail: string): void {
     this.violations = { count: this.violations.count + 1, latest: { from, detail } };
   }
 
-  /** Adds an entry to the log; a configuration is in force from here on (Raft section 6). */
+  /** Appends an entry to the log. A configuration takes effect at once (Raft section 6). */
   append(entry: Entry): void {
     this.log.append(entry);
     if (entry.type === "configuration") {
@@ -258,9 +261,9 @@ export class RaftState {
   }
 
   /**
-   * Sends a message that promises this node's present term and vote (a leader's or candidate's
-   * request does: it acts in that term), and the log up to `index`: now if all that is durable,
-   * else with the Ready that makes it so.
+   * Sends a message that promises this node's current term and vote, and the log up to `index`. (A
+   * leader's or candidate's request promises its term, because it acts in it.) The message goes out
+   * now if all that is durable, otherwise with the Ready that makes it durable.
    */
   send(message: Response | PeerRequest, index = 0): void {
     const isDurable = this.#durable.term === this.#term && this.#durable.vote === this.#vote;
@@ -273,17 +276,17 @@ export class RaftState {
     return this.#durable.term === this.#term;
   }
 
-  /** Term and vote are on disk. */
+  /** Records that term and vote are durable. */
   hardStatePersisted({ term, vote }: HardState): void {
     this.#durable = { term, vote };
   }
 }
 
-/** A member has less than it acknowledged. */
+/** The record of a member that has less than it acknowledged (T3). */
 export interface LostData {
-  /** It said that its log agrees with a leader's up to here, durably. */
+  /** The member said that its log agrees with a leader's up to this index, durably. */
   readonly acknowledged: number;
-  /** Its log ends here. */
+  /** Last index of its log. */
   readonly has: number;
 }
 

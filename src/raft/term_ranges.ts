@@ -1,19 +1,22 @@
 import { assert } from "../base/assert.js";
 import type { LogPosition } from "./types.js";
 
-/** Consecutive entries that share a term: from `firstIndex` to right before the next range. */
+/**
+ * A run of consecutive entries with the same term, from `firstIndex` to right before the next
+ * range.
+ */
 export interface TermRange {
   readonly firstIndex: number;
   readonly term: number;
 }
 
 /**
- * The terms of a log's entries, without the entries. Terms never fall along a log and change only
- * with a leader, so a log of any length has few ranges. The boundary is the place right before the
- * first entry: trimming moves it up, and its term stays known.
+ * Tracks the terms of a log's entries, without the entries. Terms never fall along a log and change
+ * only with a leader, so a log of any length has few ranges. The boundary is the position right
+ * before the first entry: trimming moves it up, and its term stays known.
  */
 export class TermRanges {
-  /** The first one starts at the boundary; ascending in both fields. */
+  /** Ascending in both fields; the first range starts at the boundary. */
   #ranges: TermRange[];
   #lastIndex: number;
 
@@ -22,13 +25,13 @@ export class TermRanges {
     this.#lastIndex = boundary.index;
   }
 
-  /** The place right before the first entry. */
+  /** The position right before the first entry. */
   get boundary(): LogPosition {
     const first = this.#ranges[0]!;
     return { index: first.firstIndex, term: first.term };
   }
 
-  /** The last entry, or the boundary when there is none. */
+  /** Position of the last entry, or the boundary when the log is empty. */
   get last(): LogPosition {
     return { index: this.#lastIndex, term: this.#ranges.at(-1)!.term };
   }
@@ -38,15 +41,15 @@ export class TermRanges {
     return this.#ranges;
   }
 
-  /** Term of the entry at `index`, also at the boundary; undefined outside. */
+  /** Returns the term of the entry at `index`, or of the boundary; undefined outside the log. */
   termAt(index: number): number | undefined {
     if (index > this.#lastIndex) return undefined;
     return this.#ranges[this.#rangeAt(index)]?.term;
   }
 
   /**
-   * First index above the boundary whose term is `index`'s own; `index` must be above the boundary
-   * and in the log.
+   * Returns the first index above the boundary with the term of the entry at `index`, which must be
+   * above the boundary and in the log.
    */
   firstIndexOfTermAt(index: number): number {
     const at = this.#rangeAt(index);
@@ -55,8 +58,8 @@ export class TermRanges {
   }
 
   /**
-   * The highest index, boundary included, whose term is at most `term`; undefined when even the
-   * boundary's is above.
+   * Returns the highest index, boundary included, whose term is at most `term`; undefined when even
+   * the boundary's term is above it.
    */
   lastIndexOfTermAtMost(term: number): number | undefined {
     for (let at = this.#ranges.length - 1; at >= 0; at--) {
@@ -81,7 +84,7 @@ export class TermRanges {
     this.#lastIndex = lastIndex;
   }
 
-  /** Drops all entries and goes on after `boundary`. */
+  /** Discards all entries; the log continues after `boundary`. */
   reset(boundary: LogPosition): void {
     this.#ranges = [{ firstIndex: boundary.index, term: boundary.term }];
     this.#lastIndex = boundary.index;
@@ -109,7 +112,7 @@ export class TermRanges {
     this.#ranges = [{ firstIndex: index, term: this.#ranges[at]!.term }, ...this.#ranges.slice(at + 1)];
   }
 
-  /** Index into the ranges of the one that holds `index`; -1 below the boundary. */
+  /** Returns the position in `#ranges` of the range that holds `index`; -1 below the boundary. */
   #rangeAt(index: number): number {
     let low = 0;
     let high = this.#ranges.length;

@@ -1,30 +1,33 @@
 import { assert } from "../base/assert.js";
 
-/** How a node comes to campaign: by its timer, or only when told to. */
+/** Selects when a node campaigns: when its election timer expires, or only on command. */
 export type ElectionMode = "automatic" | "manual";
 
 /**
- * How linearizable reads are confirmed: by a majority's answers to each (thesis section 6.4), or by
- * a lease (section 6.4.1).
+ * Selects how the leader confirms a linearizable read: by a majority's answers to each read (thesis
+ * section 6.4), or by a lease (section 6.4.1).
  */
 export type ReadMode = "quorum" | "lease";
 
 export interface TimingOptions {
   readonly elections: ElectionMode;
   /**
-   * A follower campaigns after electionTicks to 2 * electionTicks - 1 ticks without hearing from a
-   * leader. 2 or more.
+   * A follower campaigns after it has heard from no leader for electionTicks to 2 * electionTicks -
+   * 1 ticks. The value is at least 2.
    */
   readonly electionTicks: number;
-  /** A leader sends heartbeats after so many ticks. At least 1, below electionTicks. Default 1. */
+  /** Ticks between a leader's heartbeats. At least 1, below electionTicks. Default 1. */
   readonly heartbeatTicks?: number | undefined;
-  /** The same on all members: leases stand on what every voter does. Default `quorum`. */
+  /**
+   * Must be the same on all members, because leases rely on the behaviour of every voter. Default
+   * `quorum`.
+   */
   readonly reads?: ReadMode | undefined;
-  /** Random numbers from 0 to below 1. */
+  /** Returns random numbers from 0 to below 1. */
   readonly random: () => number;
 }
 
-/** All that is counted in ticks. */
+/** Holds every duration that the core counts in ticks. */
 export class Timing {
   readonly isAutomatic: boolean;
   readonly electionTicks: number;
@@ -45,16 +48,19 @@ export class Timing {
     this.#random = random;
   }
 
-  /** Randomised, so that voters do not split their votes for ever (Raft section 5.2). */
+  /**
+   * Returns an election timeout in ticks. It is random, so that voters do not split their votes for
+   * ever (Raft section 5.2).
+   */
   drawTimeout(): number {
     return this.electionTicks + Math.floor(this.#random() * this.electionTicks);
   }
 
   /**
-   * For how many ticks after it was sent an answered message keeps the leader's lease; 0, so never,
-   * with electionTicks 2. Assumption: while a follower's clock counts electionTicks - 1 ticks (the
-   * first one may come at once), no leader's counts less than nine tenths of that, and neither
-   * stands still unnoticed.
+   * Length of a lease: the number of ticks for which an answered message keeps the leader's lease,
+   * counted from the tick in which it was sent. 0, so no lease, with electionTicks 2. Assumption:
+   * while a follower's clock counts electionTicks - 1 ticks (the first may come at once), no
+   * leader's clock counts less than nine tenths of that, and neither clock stops unnoticed.
    */
   get leaseTicks(): number {
     return Math.floor((this.electionTicks - 1) * 0.9);

@@ -1,21 +1,24 @@
-/** What an entry carries. */
+// The data types of Raft: entries, positions in the log, hard state, memberships and snapshot
+// metadata.
+
+/** The kind of an entry's data. */
 export type EntryType = "command" | "no-op" | "configuration";
 
-/** One entry of the replicated log. Immutable: log, window and messages share it. */
+/** An entry of the replicated log. It is immutable: log, window and messages share it. */
 export interface Entry {
   /** Position in the log, from 1. */
   readonly index: number;
   readonly term: number;
   readonly type: EntryType;
   /**
-   * command: the state machine's own encoding. configuration: an encoded membership. no-op: empty.
+   * command: the application's own encoding. configuration: an encoded membership. no-op: empty.
    */
   readonly data: Uint8Array;
 }
 
 /**
- * Bytes that an entry is counted with in every limit on entries: its data, and an allowance for
- * what is around it.
+ * Returns the bytes that every limit counts for an entry: its data, and an allowance for the fields
+ * around it.
  */
 export function entryBytes(entry: Entry): number {
   return entry.data.byteLength + ENTRY_OVERHEAD_BYTES;
@@ -23,7 +26,7 @@ export function entryBytes(entry: Entry): number {
 
 export const ENTRY_OVERHEAD_BYTES = 32;
 
-/** A place in the log. Index 0 with term 0 is the place before the first entry. */
+/** A position in the log. Index 0 with term 0 is the position before the first entry. */
 export interface LogPosition {
   readonly index: number;
   readonly term: number;
@@ -31,13 +34,16 @@ export interface LogPosition {
 
 export const LOG_START: LogPosition = { index: 0, term: 0 };
 
-/** What a node must remember besides its log (Raft figure 2, "persistent state"). */
+/**
+ * The state besides the log that a node must keep across restarts (Raft figure 2, "persistent
+ * state").
+ */
 export interface HardState {
   /** Latest term seen. */
   readonly term: number;
   /** Member key (see ids.ts) of the candidate that got this node's vote in `term`. */
   readonly vote: string | undefined;
-  /** Highest index known to be committed; a hint that may lag behind. */
+  /** Highest index known to be committed; a hint that may lag. */
   readonly commit: number;
 }
 
@@ -52,15 +58,15 @@ export interface Member {
   readonly address: string;
   readonly role: MemberRole;
   /**
-   * Random name of the data directory that is the member (T1), in hexadecimal digits. Left out: an
-   * identity that somebody else has given, and keeps unique.
+   * Random name of the data directory that is the member (T1), in hexadecimal digits. Left out for
+   * a given identity, which is assigned from outside and kept unique there.
    */
   readonly incarnation?: string | undefined;
-  /** A learner that the leader makes a voter as soon as it has caught up (T4). */
+  /** Marks a learner that the leader promotes to voter as soon as it has caught up (T4). */
   readonly wantsVote?: boolean | undefined;
 }
 
-/** The members of a cluster, ordered by id. Empty before a cluster is founded. */
+/** The members of a cluster, ordered by id. Empty before the cluster is founded. */
 export type Membership = readonly Member[];
 
 /** A membership and the index of the entry that set it (0: given at the start, or none yet). */
@@ -69,9 +75,9 @@ export interface IndexedMembership {
   readonly members: Membership;
 }
 
-/** What a snapshot says of itself. */
+/** A snapshot's metadata. */
 export interface SnapshotMeta {
-  /** Last index whose effect the snapshot holds ("lastIncludedIndex"). */
+  /** Last index whose effect the snapshot includes ("lastIncludedIndex"). */
   readonly index: number;
   /** Term of that entry ("lastIncludedTerm"). */
   readonly term: number;

@@ -1,16 +1,15 @@
 /**
- * Time as a node or a client sees it. Injected, so that a simulator or a test can hold it in its
- * hand.
+ * Provides the time to a node or a client. Injected, so that a simulator or a test can control it.
  */
 export interface Clock {
-  /** Milliseconds since some moment; never goes back. */
+  /** Returns the milliseconds since some fixed moment; never decreases. */
   now(): number;
   /**
-   * Calls `run` once after `ms` milliseconds; returns a function that calls it off. `isBackground`:
-   * the process need not stay alive for it.
+   * Calls `run` once after `ms` milliseconds; returns a function that cancels the call.
+   * `isBackground`: the timer does not keep the process alive.
    */
   after(ms: number, run: () => void, isBackground?: boolean): () => void;
-  /** Calls `run` soon, when the events that are at hand have been dealt with. */
+  /** Calls `run` soon, after the events that are already due. */
   soon(run: () => void): void;
 }
 

@@ -8,15 +8,15 @@ import { CairnError } from "../base/errors.js";
 import { type Liveness, systemLiveness } from "./liveness.js";
 
 /**
- * The file system as the log, the snapshots and the data directory see it. Everything that Cairn
- * itself writes goes through this interface, so that tests can tear writes, lose what was not
- * synced, fill the disk and flip bits. Paths are absolute. What it makes is for its user alone:
+ * The file system as the log, the snapshots and the data directory see it. Cairn writes all its own
+ * files through this interface, so that tests can tear writes, lose unsynced data, fill the disk
+ * and flip bits. Paths are absolute. New directories and files belong to their user alone:
  * directories have the mode 0700, files 0600.
  *
- * Errors: {@link CairnError} DISK_FULL when there is no room, or a quota is used up (nothing is
- * known about the bytes of that write); BUSY when the process or the system has too many files open
- * (nothing happened); DATA_DIRECTORY when a file stands where a directory is wanted; any other
- * error is the operating system's own.
+ * Errors: {@link CairnError} DISK_FULL when there is no room or a quota is used up (the bytes of
+ * that write are then unknown); BUSY when the process or the system has too many files open
+ * (nothing happened); DATA_DIRECTORY when a file occupies the path of a directory; any other error
+ * is the operating system's own.
  */
 export interface FileSystem {
   /**
@@ -24,39 +24,39 @@ export interface FileSystem {
    * exist, read and write.
    */
   open(path: string, mode: "read" | "update" | "create"): Promise<File>;
-  /** Names in a directory, in no order. */
+  /** Returns the names in a directory, in no order. */
   list(path: string): Promise<string[]>;
   /**
-   * Makes a directory, and those above it that are missing, one after the other; does nothing when
-   * it is there.
+   * Creates a directory and its missing parents, one after the other; does nothing when the
+   * directory exists.
    */
   makeDirectory(path: string): Promise<void>;
-  /** Renames a file, replacing what is at `to`. Durable only after {@link syncDirectory}. */
+  /** Renames a file, replacing any file at `to`. Durable only after {@link syncDirectory}. */
   rename(from: string, to: string): Promise<void>;
   /**
-   * Makes a symbolic link that says `text`, which need not be a path: a note that is there as a
-   * whole or not at all, and that takes no room on the disk when it has fewer than 60 bytes. Fails
-   * with EEXIST when the name is taken.
+   * Creates a symbolic link with the target `text`, which need not be a path: a note that exists as
+   * a whole or not at all, and that takes no room on the disk when it has fewer than 60 bytes.
+   * Fails with EEXIST when the name is taken.
    */
   symlink(text: string, path: string): Promise<void>;
-  /** The text of a symbolic link. Fails with EINVAL for a file. */
+  /** Returns the text of a symbolic link. Fails with EINVAL for a file. */
   readLink(path: string): Promise<string>;
   /** Removes a file or a symbolic link. Durable only after {@link syncDirectory}. */
   unlink(path: string): Promise<void>;
-  /** Whether there is a file or directory with this name. */
+  /** Whether a file or directory with this name exists. */
   exists(path: string): Promise<boolean>;
-  /** Removes a directory with all it holds, or does nothing when it is not there. */
+  /** Removes a directory and its contents; does nothing when it does not exist. */
   removeAll(path: string): Promise<void>;
-  /** Bytes that files on the file system of a directory may still grow by, in all. */
+  /** Returns the bytes by which files on a directory's file system may still grow, in all. */
   availableBytes(path: string): Promise<number>;
   /**
-   * Makes the names in a directory durable. A failure is STORAGE_FAILED: what is on disk is no
-   * longer known.
+   * Makes the names in a directory durable. A failure is STORAGE_FAILED: the contents of the disk
+   * are no longer known.
    */
   syncDirectory(path: string): Promise<void>;
   /**
-   * Tells living processes that use it from dead ones; left out where this process alone can use
-   * it, as in tests.
+   * Tells living users of a directory from dead ones. Left out when only this process can use the
+   * file system, as in tests.
    */
   readonly liveness?: Liveness | undefined;
 }
@@ -64,23 +64,21 @@ export interface FileSystem {
 /** An open file. */
 export interface File {
   /**
-   * Reads up to `buffer.byteLength` bytes at `position`; returns how many: fewer only at the end of
-   * the file.
+   * Reads up to `buffer.byteLength` bytes at `position`; returns the number read, which is smaller
+   * only at the end of the file.
    */
   read(buffer: Uint8Array, position: number): Promise<number>;
-  /**
-   * Writes all of `parts`, one after the other, at `position`. Not durable before {@link datasync}.
-   */
+  /** Writes all of `parts` in order at `position`. Not durable before {@link datasync}. */
   write(parts: readonly Uint8Array[], position: number): Promise<void>;
   /**
    * Makes the contents and the size durable. A failure is STORAGE_FAILED and must never be retried.
    */
   datasync(): Promise<void>;
-  /** Cuts the file, or extends it with zeros. */
+  /** Truncates the file to `bytes`, or extends it with zeros. */
   truncate(bytes: number): Promise<void>;
-  /** Size in bytes. */
+  /** Returns the size in bytes. */
   size(): Promise<number>;
-  /** The file has got another name: errors tell that one. */
+  /** Notes the file's new name, which errors then show. */
   renamed(path: string): void;
   close(): Promise<void>;
 }
@@ -94,14 +92,16 @@ const fsync = promisify(fs.fsync);
 const open = promisify(fs.open);
 const close = promisify(fs.close);
 
-/** For what Cairn makes: it holds its users' data. */
+/** Modes of new directories and files, which hold the users' data. */
 const DIRECTORY_MODE = 0o700;
 const FILE_MODE = 0o600;
 
-/** Between two attempts to open a directory while too many files are open. */
+/**
+ * Pause between two attempts to open a directory while too many files are open, in milliseconds.
+ */
 const DESCRIPTOR_PAUSE_MS = 20;
 
-/** Most buffers that one writev takes on any system that Node runs on. */
+/** Most buffers in one writev on every system that Node runs on. */
 const PARTS_PER_WRITE = 1024;
 
 class NodeFile implements File {
@@ -162,7 +162,7 @@ class NodeFile implements File {
   }
 }
 
-/** The operating system's files. */
+/** The file system of the operating system. */
 export const nodeFileSystem: FileSystem = {
   async open(path, mode) {
     const flags =
@@ -186,8 +186,8 @@ export const nodeFileSystem: FileSystem = {
   },
   async makeDirectory(path) {
     const missing: string[] = [];
-    // Node's own recursive mkdir never ends where the system says that the directory above is
-    // missing although it is there, as in /proc.
+    // Node's own recursive mkdir never ends when the system reports that the parent directory is
+    // missing although it exists, as in /proc.
     for (let at = path; !(await isDirectory(at)); at = dirname(at)) missing.push(at);
     for (const directory of missing.toReversed()) await makeOneDirectory(directory);
   },
@@ -233,12 +233,15 @@ export const nodeFileSystem: FileSystem = {
   liveness: systemLiveness,
 };
 
-/** False when nothing is there. @throws CairnError DATA_DIRECTORY when it is something else */
+/**
+ * Whether a directory exists at this path; false when nothing does.
+ * @throws CairnError DATA_DIRECTORY when something else occupies the path
+ */
 async function isDirectory(path: string): Promise<boolean> {
   try {
     if ((await fsp.stat(path)).isDirectory()) return true;
   } catch (error) {
-    // ENOTDIR: what is in the way shows further up.
+    // ENOTDIR: the caller finds the file that is in the way further up.
     if (hasSystemCode(error, "ENOENT") || hasSystemCode(error, "ENOTDIR")) return false;
     throw error;
   }
@@ -249,7 +252,7 @@ async function makeOneDirectory(path: string): Promise<void> {
   try {
     await fsp.mkdir(path, { mode: DIRECTORY_MODE });
   } catch (error) {
-    // Another process may have been quicker.
+    // Another process may have created it first.
     if (hasSystemCode(error, "EEXIST") && (await isDirectory(path))) return;
     throw fromWriteError(error, `making directory ${path}`);
   }
@@ -260,21 +263,21 @@ function fileInTheWay(path: string): CairnError {
   return new CairnError("DATA_DIRECTORY", text);
 }
 
-/** A descriptor that nothing needs, to be given up when there is no other. */
+/** A spare descriptor, released when no other is free. */
 let aside: number | undefined;
 
 function setDescriptorAside(): void {
   try {
     aside ??= fs.openSync("/dev/null", constants.O_RDONLY);
   } catch {
-    // There is none left, or no such device: then a sync waits until there is one.
+    // No descriptor is free, or the device is missing: then a sync waits for a free descriptor.
   }
 }
 
 /**
- * Opens a directory, however many files are open: a name that was given and cannot be made durable
- * would leave the caller between two states. Where there is no descriptor, the one set aside is
- * given up for it, in one turn of the event loop, so that nobody else takes it.
+ * Opens a directory even while too many files are open: a new name that cannot be made durable
+ * would leave the caller between two states. If no descriptor is free, this function releases the
+ * spare one and opens the directory in one turn of the event loop, so that no other code takes it.
  */
 async function openToSync(path: string): Promise<number> {
   for (;;) {
@@ -310,8 +313,7 @@ export async function readSmallFile(fs: FileSystem, path: string): Promise<Buffe
 }
 
 /**
- * Writes a whole small file so that after a crash there is the old one or the new one. Durable on
- * return.
+ * Writes a whole small file: a crash leaves either the old file or the new one. Durable on return.
  */
 export async function writeSmallFile(fs: FileSystem, directory: string, name: string, data: Uint8Array): Promise<void> {
   const temporary = `${directory}/${name}.tmp`;
@@ -321,7 +323,7 @@ export async function writeSmallFile(fs: FileSystem, directory: string, name: st
     await file.write([data], 0);
     await file.datasync();
   } catch (error) {
-    // It may hold what little room there is. The error that ended it is the one to report.
+    // The temporary file may occupy the last free space. Report the first error.
     await fs.unlink(temporary).catch(() => {});
     throw error;
   } finally {
@@ -332,8 +334,8 @@ export async function writeSmallFile(fs: FileSystem, directory: string, name: st
 }
 
 /**
- * Writes a whole small file over the one that is there, which takes no room on most file systems.
- * After a crash there may be a mixture of both. Durable on return.
+ * Overwrites a small file in place, which takes no room on most file systems. A crash may leave a
+ * mixture of both contents. Durable on return.
  */
 export async function overwriteSmallFile(fs: FileSystem, path: string, data: Uint8Array): Promise<void> {
   const file = await fs.open(path, "update");
@@ -354,7 +356,10 @@ function dropBytes(parts: Uint8Array[], bytes: number): Uint8Array[] {
   return rest;
 }
 
-/** An error that Cairn knows what to do about. */
+/**
+ * Converts an error of a write to a CairnError when it reports a lack of space or descriptors;
+ * returns any other error unchanged.
+ */
 export function fromWriteError(error: unknown, doing: string): unknown {
   if (hasSystemCode(error, "ENOSPC")) {
     return new CairnError("DISK_FULL", `${doing}: no space left on the device`, { cause: error });

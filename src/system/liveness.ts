@@ -6,72 +6,77 @@ import { hostname } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import { limits } from "../base/limits.js";
 
-// How a process shows others that it lives, and how they tell. Neither host names nor bare process
-// ids will do: a container that is made anew on the same volume has another host name, and the ids
-// of another container's processes mean nothing in this one. So, in this order:
+// Shows other processes that this one lives, and tells whether another one does. Neither host names
+// nor bare process ids suffice: a container that is recreated on the same volume has another host
+// name, and the process ids of another container mean nothing in this one. The checks, in this
+// order:
 //
-// - One run of one kernel (the same boot id), and one namespace of process ids: the process id,
-//   together with when that process was started.
-// - One run of one kernel, and different namespaces, as containers have: a living process listens
-//   on a socket in the directory. The kernel
-//   refuses a connection from the moment that the process is gone, however it went, and accepts one as long as it is there, also while it
-//   is stopped.
-// - All else (another machine, this one before it was started anew, a file system without sockets):
-//   a living process touches a file every
-//   limits.lockBeatMs. One that is not touched for limits.lockStandstillMs is a dead process's.
+// - Same kernel run (same boot id) and same namespace of process ids: compare the process id
+//   together with the start time of that process.
+// - Same kernel run and different namespaces, as containers have: a living process listens on a
+//   socket in the directory. The kernel refuses a connection from the moment that the process is
+//   gone, whatever ended it, and accepts one as long as the process exists, even while it is
+//   stopped.
+// - Everything else (another machine, this one before a reboot, a file system without sockets): a
+//   living process touches a file every limits.lockBeatMs. A file that is not touched for
+//   limits.lockStandstillMs belongs to a dead process.
 //
-// The first two are certain. The third assumes that a directory is not in use on two machines at a
-// time, or at least that a machine which stands still for so long does not go on. A process that
-// does go on finds that it has lost its lock, and stops.
+// The first two are certain. The third assumes that no two machines use a directory at the same
+// time, or at least that a machine which pauses for that long does not resume. A process that does
+// resume finds that it has lost its lock, and stops.
 
-/** What a lock says of the process that holds it. */
+/** A lock's record of the process that holds it. */
 export interface Holder {
   /**
-   * Of the kernel's run that the process belongs to; where the system has no such id, of the host's
-   * name.
+   * Hash of the id of the kernel run that the process belongs to, or of the host name on a system
+   * without such an id.
    */
   readonly boot: string;
-  /** Of this one lock. */
+  /** Random id of this one lock. */
   readonly token: string;
   readonly pid: number;
   /**
-   * The namespace that the pid counts in, and when the process was started: both empty where the
-   * system does not say.
+   * The namespace of the pid, and the start time of the process; both empty when the system does
+   * not provide them.
    */
   readonly pidNamespace: string;
   readonly started: string;
-  /** Whether it listens on a socket. */
+  /** Whether the process listens on a socket. */
   readonly listens: boolean;
 }
 
-/** A process on show. */
+/** The signs of life of this process in a directory. */
 export interface Shown {
   readonly holder: Holder;
   /** Calls back at every beat. */
   onBeat: (() => void) | undefined;
-  /** Listens again if somebody has removed the socket. */
+  /** Listens again if the socket was removed. */
   refresh(): Promise<void>;
-  /** Ends the show, as the end of the process would. */
+  /** Removes the signs of life, as the end of the process would. */
   hide(): void;
 }
 
 export interface Liveness {
   /** Shows in a directory that this process lives. */
   show(directory: string, token: string): Promise<Shown>;
-  /** Whether a holder lives. May take limits.lockStandstillMs; `waits` is told when it does. */
+  /** Whether a holder lives. May take limits.lockStandstillMs; it calls `waits` when it does. */
   lives(directory: string, holder: Holder, waits: (ms: number) => void): Promise<boolean>;
-  /** Removes what dead processes have left in a directory. */
+  /** Removes the files that dead processes have left in a directory. */
   tidy(directory: string, own: string): Promise<void>;
-  /** Where a holder says that it runs; undefined when it does not say. */
+  /** Returns the host that a holder says it runs on; undefined when it does not say. */
   hostOf(directory: string, holder: Pick<Holder, "token">): Promise<string | undefined>;
 }
 
-/** Where this process runs, as others can compare it. Tests stand in for other machines here. */
+/**
+ * The location of this process, in terms that other processes can compare. Tests substitute other
+ * machines here.
+ */
 export interface Whereabouts {
   readonly boot: string;
   readonly pidNamespace: string;
   /**
-   * When a process was started; undefined when there is none, empty where the system does not say.
+   * Returns the start time of a process; undefined when it does not exist, empty when the system
+   * does not provide it.
    */
   started(pid: number): string | undefined;
 }
@@ -131,7 +136,7 @@ export function livenessAt(
     async tidy(directory, own) {
       for (const name of await fsp.readdir(directory)) {
         const [, token = own] = NAME.exec(name) ?? [];
-        // A process that has no socket makes its file anew at the next beat.
+        // A process without a socket recreates its file at the next beat.
         const isInUse = token === own || (await answers(directory, token)) === "yes";
         if (!isInUse) await fsp.rm(`${directory}/${name}`, { force: true });
       }
@@ -144,14 +149,16 @@ export function livenessAt(
   };
 }
 
-/** Linux has many; where it does not say which one this is, they are not compared. */
+/**
+ * Whether two namespaces of process ids are the same. Linux has many; when it does not name this
+ * process's namespace, they do not compare as equal.
+ */
 function isOneNamespace(a: string, b: string): boolean {
   return a === b && (a !== "" || process.platform !== "linux");
 }
 
 /**
- * Whether a process is the one that was started then. Where the system does not say when, it may
- * be.
+ * Whether a process is the one with the start time `started`. Without a known start time it may be.
  */
 function isSame(started: string, now: string | undefined): boolean {
   return now !== undefined && (now === started || now === "" || started === "");
@@ -165,7 +172,7 @@ function socketFile(directory: string, token: string): string {
   return `${directory}/lock-${token}.sock`;
 }
 
-/** A file that is touched again and again. */
+/** Touches a file at regular intervals. */
 class Beat {
   onBeat: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -179,7 +186,7 @@ class Beat {
   async begin(): Promise<void> {
     await this.#touch();
     this.#timer = setInterval(() => {
-      // Failing to touch it is no cause to stop: within one machine, nobody looks at it.
+      // A failure to touch the file is no reason to stop: within one machine no process reads it.
       void this.#touch().catch(() => {});
       this.onBeat?.();
     }, this.beatMs);
@@ -207,14 +214,16 @@ class Beat {
     try {
       await file.writeFile(hostname());
     } catch {
-      // A full disk: it is there, and can be touched.
+      // The disk is full. The empty file exists, and can be touched.
     } finally {
       await file.close();
     }
   }
 }
 
-/** Whether a file is touched within so many milliseconds. One that is not there is not. */
+/**
+ * Whether a file is touched within `standstillMs`, checked every `lookMs`. A missing file is not.
+ */
 async function beats(path: string, standstillMs: number, lookMs: number): Promise<boolean> {
   const first = await touchedAt(path);
   for (let waited = 0; waited < standstillMs; waited += lookMs) {
@@ -224,7 +233,10 @@ async function beats(path: string, standstillMs: number, lookMs: number): Promis
   return false;
 }
 
-/** Opened for it: a network file system asks its server then. */
+/**
+ * Returns the time of the last touch; undefined when the file is missing. It opens the file,
+ * because a network file system then asks its server.
+ */
 async function touchedAt(path: string): Promise<bigint | undefined> {
   try {
     const file = await fsp.open(path, "r");
@@ -238,12 +250,12 @@ async function touchedAt(path: string): Promise<bigint | undefined> {
   }
 }
 
-/** A socket that one process listens on. */
+/** Listens on a socket in the directory. */
 class Socket {
   #server: Server | undefined;
   /**
-   * On Linux the directory stays open: a socket's whole path may have no more than 107 bytes, and
-   * this way it has few.
+   * Descriptor of the directory, held open on Linux when the path of the socket is too long: it may
+   * have at most 107 bytes, and a path through the descriptor is short.
    */
   #directory: number | undefined;
 
@@ -252,7 +264,7 @@ class Socket {
     private readonly token: string,
   ) {}
 
-  /** Returns false where there are no sockets. */
+  /** Starts to listen. Returns false on a file system without sockets. */
   async listen(): Promise<boolean> {
     const path = this.#openPath();
     if (path === undefined) return false;
@@ -264,14 +276,14 @@ class Socket {
     });
     if (isListening) {
       this.#server = server;
-      // A broken connection is nobody's concern.
+      // Ignore broken connections.
       server.on("error", () => {});
       await fsp.chmod(socketFile(this.directory, this.token), 0o600).catch(() => {});
     } else this.#closeDirectory();
     return isListening;
   }
 
-  /** Nobody is listening on return, and the file is gone. */
+  /** Stops listening. On return no process listens, and the file is gone. */
   close(): void {
     this.#server?.close();
     this.#server = undefined;
@@ -290,12 +302,12 @@ class Socket {
   }
 }
 
-/** What a socket's path may have on every system. */
+/** Longest path of a socket, in bytes, that every system accepts. */
 const SOCKET_PATH_BYTES = 103;
 
 /**
- * A path of a socket that is short enough; through an open directory, which the caller closes,
- * where the system has /proc.
+ * Returns a path of the socket that is short enough. On a system with /proc it may go through an
+ * open directory, which the caller closes.
  */
 function shortPath(directory: string, token: string): { text: string | undefined; descriptor: number | undefined } {
   const whole = socketFile(directory, token);
@@ -310,7 +322,8 @@ function shortPath(directory: string, token: string): { text: string | undefined
 }
 
 /**
- * Whether a process listens on the socket of this token. Unknown: there is none, or no way to ask.
+ * Whether a process listens on the socket of this token. Unknown: the socket is missing, or cannot
+ * be reached by a short path.
  */
 async function answers(directory: string, token: string): Promise<"yes" | "no" | "unknown"> {
   const { text, descriptor } = shortPath(directory, token);
@@ -320,8 +333,8 @@ async function answers(directory: string, token: string): Promise<"yes" | "no" |
       const connection = connect({ path: text });
       connection.once("connect", () => resolve("yes"));
       connection.once("error", ({ code }: NodeJS.ErrnoException) => {
-        // Anything else (no permission, too many that wait to be accepted) says that somebody may
-        // be there.
+        // Any other error (no permission, too many waiting connections) means that a process may be
+        // listening.
         resolve(code === "ECONNREFUSED" ? "no" : code === "ENOENT" ? "unknown" : "yes");
       });
       connection.once("connect", () => connection.destroy());
@@ -331,10 +344,10 @@ async function answers(directory: string, token: string): Promise<"yes" | "no" |
   }
 }
 
-/** Of this machine's kernel, since it was started. */
+/** Id of the current run of this machine's kernel. */
 export const systemBoot = shortHash(bootId() ?? bootSubstitute());
 
-/** The machine that this process runs on. */
+/** Liveness on the machine that this process runs on. */
 export const systemLiveness: Liveness = livenessAt({
   boot: systemBoot,
   pidNamespace: pidNamespace(),
@@ -342,8 +355,8 @@ export const systemLiveness: Liveness = livenessAt({
 });
 
 /**
- * Linux always has a boot id, unless it is none: then nothing is known, and no other process
- * belongs to this run. Others have no containers.
+ * Returns a substitute for the boot id. Linux always provides one; if it is missing there, nothing
+ * is known, and no other process counts as part of this run. Other systems have no containers.
  */
 function bootSubstitute(): string {
   return process.platform === "linux" ? randomUUID() : hostname();
@@ -353,7 +366,7 @@ function shortHash(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 12);
 }
 
-/** Id of the kernel's run; undefined where there is none to be had. */
+/** Returns the id of the kernel run; undefined when the system does not provide one. */
 export function bootId(): string | undefined {
   try {
     return fs.readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim();
@@ -370,21 +383,27 @@ function pidNamespace(): string {
   }
 }
 
-/** In the system's own terms. */
+/**
+ * Returns the start time of a process, in the system's own units; undefined when it does not exist,
+ * empty when the system does not provide it.
+ */
 export function startOf(pid: number): string | undefined {
   if (!hasOwnProc()) return isAlive(pid) ? "" : undefined;
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
-    // Fields are counted behind the command's name, which may hold anything; the start time is the
+    // Count the fields after the command's name, which may contain anything; the start time is the
     // 22nd field.
     return stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
   } catch {
-    // No such process, or one that this user may not look at.
+    // The process does not exist, or this user may not inspect it.
     return isAlive(pid) ? "" : undefined;
   }
 }
 
-/** Whether /proc counts processes as this process does: after "unshare --pid" it does not. */
+/**
+ * Whether /proc shows the process ids of this process's namespace; after "unshare --pid" it does
+ * not.
+ */
 function hasOwnProc(): boolean {
   try {
     return fs.readlinkSync("/proc/self") === String(process.pid);

@@ -1,4 +1,4 @@
-/** Where a node writes what it does; a pino logger is one. */
+/** Receives a node's log messages; a pino logger fits. */
 export interface Logger {
   debug(facts: object, message: string): void;
   info(facts: object, message: string): void;

@@ -1,4 +1,4 @@
-/** Runs tasks one after the other, in the order they came in. */
+/** Runs tasks one at a time, in the order of their arrival. */
 export class Serial {
   #last: Promise<unknown> = Promise.resolve();
 
@@ -8,7 +8,7 @@ export class Serial {
     return result;
   }
 
-  /** Resolves when the tasks that were there at the call have ended, well or not. */
+  /** Resolves when the tasks queued before this call have ended, in success or failure. */
   async settled(): Promise<void> {
     await this.#last;
   }

@@ -3,9 +3,9 @@ import type { RaftState } from "../state.js";
 import type { Replication } from "./replication.js";
 
 /**
- * Leadership transfer (thesis section 3.10): the leader takes no more proposals, brings the
- * target's log up to its own, and tells it to start an election. If that has not deposed this
- * leader within an election timeout, it goes on leading.
+ * Transfers leadership (thesis section 3.10): the leader takes no more proposals, brings the
+ * target's log up to its own, and tells the target to start an election. If that has not deposed
+ * this leader within an election timeout, it resumes its leadership.
  */
 export class Handover {
   #target: string | undefined;
@@ -18,22 +18,22 @@ export class Handover {
     private readonly replication: Replication,
   ) {}
 
-  /** Key of the voter that is to lead. */
+  /** Key of the voter that is to become leader. */
   get target(): string | undefined {
     return this.#target;
   }
 
   /**
-   * Whether any target was told: it may still act on that, however late, so this leader's lease is
-   * worth nothing for the rest of its term.
+   * Whether this leader has sent TimeoutNow to any target. The target may act on it at any later
+   * time, so this leader's lease is void for the rest of its term.
    */
   get hasTold(): boolean {
     return this.#hasTold;
   }
 
   /**
-   * Begins, in place of a transfer that is under way, to the voter of that name. Without a name: to
-   * the voter that is most caught up. Returns why it cannot.
+   * Starts a transfer to the named voter, or without a name to the most caught-up voter. Replaces a
+   * transfer that is under way. Returns the reason when it cannot start.
    */
   begin(name: string | undefined): string | undefined {
     const { state } = this;
@@ -51,7 +51,7 @@ export class Handover {
     return undefined;
   }
 
-  /** Tells the target, once it has the whole log. */
+  /** Sends TimeoutNow to the target once it has the whole log. */
   proceed(): void {
     const { state } = this;
     if (this.#target === undefined || this.#isTold) return;
@@ -67,7 +67,10 @@ export class Handover {
     this.#target = undefined;
   }
 
-  /** Whether nothing is left to be done for the transfer: its target was told, or there is none. */
+  /**
+   * Whether the transfer needs no further step: the target has its TimeoutNow, or there is no
+   * target.
+   */
   get isDone(): boolean {
     return this.#isTold || this.#target === undefined;
   }

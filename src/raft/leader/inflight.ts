@@ -1,6 +1,6 @@
 /**
- * Messages with entries that a follower was sent and has not answered: at most so many, and of so
- * many bytes.
+ * Bounds the messages with entries that a follower was sent and has not answered, by number and by
+ * bytes.
  */
 export class Inflight {
   #messages: { readonly round: number; readonly bytes: number }[] = [];
@@ -16,7 +16,8 @@ export class Inflight {
   }
 
   /**
-   * One message may exceed the limit of bytes: else an entry larger than it could never be sent.
+   * Whether no further message may be sent now. One message may exceed the limit of bytes, so that
+   * an entry of any size can be sent.
    */
   get isFull(): boolean {
     return this.#messages.length >= this.maxMessages || this.#bytes >= this.maxBytes;
@@ -35,7 +36,10 @@ export class Inflight {
     this.#bytes += bytes;
   }
 
-  /** The message of this round is answered: those before it are too, or lost. */
+  /**
+   * Removes the message of this round, which is answered, and all earlier ones, which are answered
+   * or lost.
+   */
   answered(round: number): void {
     let count = 0;
     for (; count < this.#messages.length && this.#messages[count]!.round <= round; count++) {

@@ -19,18 +19,21 @@ import { type FlowLimits, Replication, type SendSizes } from "./replication.js";
 import { Resignation } from "./resignation.js";
 import { Uncommitted } from "./uncommitted.js";
 
-/** Why a leader does not take a proposal. */
+/** The reason why a leader refuses a proposal. */
 export type ProposalRefusal = "not_leader" | "queue_full" | "transferring" | "log_exhausted";
 
 export type LeaderLimits = FlowLimits & { readonly uncommittedBytes: number };
 
-/** Last index of a leader's log, and the number of its next message, at one moment. */
+/** A leader's last index, and the number of its next message, at one moment. */
 interface Mark {
   readonly index: number;
   readonly round: number;
 }
 
-/** What a leader keeps besides the state that all roles share, and what it does with it. */
+/**
+ * The leader's role: its state beyond the state that all roles share, and the rules that it acts
+ * by.
+ */
 export class Leader {
   readonly replication: Replication;
   readonly handover: Handover;
@@ -39,17 +42,17 @@ export class Leader {
   readonly #resignation: Resignation;
   #ticks = 0;
   /**
-   * Where this leader was one election timeout ago, or up to two, and where it was when the present
-   * one began.
+   * Marks the log and the round as they were one to two election timeouts ago (`#earlierMark`), and
+   * at the start of the current election timeout (`#mark`).
    */
   #earlierMark: Mark;
   #mark: Mark;
   /**
-   * The clock stood still: this leader steps down unless a majority answers a message from this
-   * round on before the ticks are over.
+   * Set after this node paused: the leader steps down unless a majority answers a message from this
+   * round on before the ticks run out.
    */
   #doubt: { readonly round: number; ticksLeft: number } | undefined;
-  /** It is removed, and hands over. */
+  /** Whether this leader is removed and is handing over. */
   #isLeaving = false;
 
   constructor(
@@ -67,7 +70,7 @@ export class Leader {
     this.#earlierMark = this.#mark = { index: state.log.last.index, round: 1 };
   }
 
-  /** Whether it has committed an entry of its own term. */
+  /** Whether this leader has committed an entry of its own term. */
   get isEstablished(): boolean {
     return this.state.log.commit >= this.state.termStart;
   }
@@ -81,9 +84,10 @@ export class Leader {
   }
 
   /**
-   * Appends a configuration. One change at a time, and only when an entry of this leader's own term
-   * is committed: else it might not know of one that an earlier leader has begun (Raft section 6;
-   * thesis section 4.1, and the correction to it on the raft-dev list).
+   * Appends a configuration. Changes are made one at a time, and only after an entry of this
+   * leader's own term is committed: otherwise the leader might not know of a change that an earlier
+   * leader began (Raft section 6; thesis section 4.1, and the correction to it on the raft-dev
+   * list).
    */
   changeMembership(
     change: MembershipChange,
@@ -101,13 +105,16 @@ export class Leader {
     return problem === undefined ? this.#setMembership(changed.members) : { impossible: problem };
   }
 
-  /** One that has lost data (T3) answers, but is no member to wait for. */
+  /**
+   * Whether a member answers and counts as alive. A member that has lost data (T3) answers, but
+   * nothing waits for it.
+   */
   #answers(key: string): boolean {
     const progress = this.replication.find(key);
     return progress?.answers === true && progress.state.kind !== "lost";
   }
 
-  /** Why no change of the membership can begin now; undefined when one can. */
+  /** Returns the reason why no membership change can begin now; undefined when one can. */
   get #cannotChangeMembership(): string | undefined {
     const { memberships, log } = this.state;
     const { index } = memberships.latest;
@@ -123,7 +130,7 @@ export class Leader {
     return position;
   }
 
-  /** T4: the leader makes a learner a voter that is to vote, as soon as it has caught up. */
+  /** Promotes a learner that is to vote as soon as it has caught up (T4). */
   #promoteNext(): void {
     const { members } = this.state.memberships.latest;
     const waiting = members.filter(({ role, wantsVote }) => role === "learner" && wantsVote === true);
@@ -132,13 +139,15 @@ export class Leader {
     if (ready !== undefined) this.#setMembership(promoted(members, ready));
   }
 
-  /** A member's answer in this term. */
+  /** Handles a member's answer in this term. */
   answered(answer: PeerAppendAnswer): void {
     this.replication.answered(answer);
     this.proceed();
   }
 
-  /** Goes on with what a member's answer, or the end of a write here, may have made possible. */
+  /**
+   * Takes the steps that a member's answer, or the end of a local write, may have made possible.
+   */
   proceed(): void {
     this.#advanceCommit();
     this.handover.proceed();
@@ -146,9 +155,9 @@ export class Leader {
   }
 
   /**
-   * Advances the commit index to what a majority has made durable, if that is an entry of this
-   * leader's own term (Raft section 5.4.2). The leader counts itself with what is durable in its
-   * own log, like any other; and not at all when it is no voter any more.
+   * Advances the commit index to the highest index that a majority has made durable, if its entry
+   * is of this leader's own term (Raft section 5.4.2). The leader counts itself by the durable part
+   * of its own log, like any other voter, and not at all when it is no longer a voter.
    */
   #advanceCommit(): void {
     const { state } = this;
@@ -159,9 +168,9 @@ export class Leader {
   }
 
   /**
-   * Whether this leader is to step down now, because the membership that is committed leaves it out
-   * (thesis section 4.2.2). Before that it hands over, so that nobody has to wait for an election
-   * timeout: the target may lack entries that are still on their way.
+   * Whether this leader must step down now, because the committed membership leaves it out (thesis
+   * section 4.2.2). It first hands over, so that the cluster need not wait for an election timeout:
+   * the target may lack entries that are still in flight.
    */
   stepsDownRemoved(): boolean {
     const { state, handover } = this;
@@ -182,7 +191,7 @@ export class Leader {
     this.#confirmReads();
   }
 
-  /** Answers the reads after whose arrival a majority has answered. */
+  /** Answers the reads that a majority has confirmed by answers to later messages. */
   #confirmReads(): void {
     const { reads, log } = this.state;
     if (reads.wantedRound === 0 || !this.isEstablished) return;
@@ -191,7 +200,7 @@ export class Leader {
   }
 
   /**
-   * Time has passed. Returns false when this leader must step down: it has lost touch with a
+   * Counts a tick. Returns false when this leader must step down: it has lost contact with a
    * majority (thesis section 6.2), or it cannot do a leader's work (T8).
    */
   tick(): boolean {
@@ -213,17 +222,18 @@ export class Leader {
   }
 
   /**
-   * This node's clock may have stood still: what was answered before does not count for its lease.
+   * Reports that this node's clock may have stopped: answers to earlier messages do not count for
+   * its lease.
    */
   distrustClock(): void {
     this.#lease.distrustBefore(this.replication.nextRound);
   }
 
   /**
-   * This node stood still for longer than an election timeout, so another may lead (T8). Answers
-   * that came meanwhile are as old as the pause: check-quorum and the lease must not go by them.
-   * The leader asks at once, and has an election timeout to be answered. Proposals are still taken:
-   * an entry that no majority writes has no effect.
+   * Reports that this node paused for longer than an election timeout, so another may lead (T8).
+   * Answers that arrived meanwhile are as old as the pause: check-quorum and the lease must not
+   * rely on them. The leader asks at once, and steps down unless a majority answers within an
+   * election timeout. It still accepts proposals: an entry that no majority writes has no effect.
    */
   stoodStill(): void {
     const { timing } = this.state;
@@ -233,7 +243,7 @@ export class Leader {
     this.replication.heartbeats();
   }
 
-  /** Returns false when nobody has confirmed in time that this node still leads. */
+  /** Returns false when no majority has confirmed in time that this node still leads. */
   #doubtResolved(): boolean {
     const doubt = this.#doubt;
     if (doubt === undefined) return true;
@@ -249,8 +259,8 @@ export class Leader {
   }
 
   /**
-   * Thesis section 4.2.1: a learner has caught up when it lags behind by no more than an election
-   * timeout's worth of entries, and answers.
+   * Whether a learner has caught up (thesis section 4.2.1): it answers, and lags by no more than an
+   * election timeout's worth of entries.
    */
   #isCaughtUp(key: string): boolean {
     const { state, match, ackedRound } = this.replication.progressOf(key);
@@ -264,8 +274,8 @@ export class Leader {
   }
 
   /**
-   * The highest value that a majority of the voters has reached: this leader, if it is a voter, has
-   * reached `own`. One that has lost data has reached nothing (T3).
+   * Returns the highest value that a majority of the voters has reached. This leader, if it is a
+   * voter, has reached `own`. A member that has lost data has reached nothing (T3).
    */
   #ofMajority(own: number, reached: (progress: Progress) => number): number {
     const { state, replication } = this;
@@ -282,7 +292,8 @@ export class Leader {
     const entry = { index: state.log.last.index + 1, term: state.term, type, data };
     state.append(entry);
     this.#uncommitted.add(entry.index, entryBytes(entry));
-    // Not the entry: whoever waits for its commit would keep its data in memory.
+    // Return the position only: a caller that waits for the commit would keep the entry's data in
+    // memory.
     return { index: entry.index, term: entry.term };
   }
 }

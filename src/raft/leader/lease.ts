@@ -1,28 +1,27 @@
 import type { Timing } from "../timing.js";
 
 /**
- * A leader's lease (thesis section 6.4.1): as long as a majority has answered messages so young
- * that none of it votes for anybody yet, nobody else leads. The clocks' part in this is in {@link
- * Timing.leaseTicks}.
+ * Tracks a leader's lease (thesis section 6.4.1): as long as a majority has answered messages so
+ * recent that none of those voters grants a vote yet, no other node leads.
+ * {@link Timing.leaseTicks} states the assumption about clocks.
  */
 export class Lease {
   #now = 0;
-  /** First round of each of the last ticks: tells when a message was sent. */
+  /** First round of each recent tick; it tells when a message was sent. */
   #firstRounds: { readonly tick: number; readonly round: number }[] = [{ tick: 0, round: 1 }];
   /**
-   * Answers to messages before this round say nothing: this node's clock may have stood still
-   * since.
+   * Answers to messages before this round do not count: this node's clock may have stopped since.
    */
   #trustedRound = 1;
 
   constructor(private readonly timing: Timing) {}
 
-  /** Ticks since the beginning of this leadership. */
+  /** Ticks since this leadership began. */
   get now(): number {
     return this.#now;
   }
 
-  /** Time has passed; `round` is that of the next message. */
+  /** Counts a tick; `round` is that of the next message. */
   tick(round: number): void {
     this.#now += 1;
     if (!this.timing.hasLeases) return;
@@ -30,14 +29,14 @@ export class Lease {
     if (this.#firstRounds.length > this.timing.leaseTicks) this.#firstRounds.shift();
   }
 
-  /** Only messages from this round on count. */
+  /** Lets only messages from this round on count. */
   distrustBefore(round: number): void {
     this.#trustedRound = round;
   }
 
   /**
-   * The tick in which a message was sent, or an earlier one; -Infinity when it must not count, or
-   * is too old to.
+   * Returns the tick in which a message was sent, or an earlier one; -Infinity when the message
+   * must not count or is too old.
    */
   sentAt(round: number): number {
     if (round < this.#trustedRound) return Number.NEGATIVE_INFINITY;
@@ -45,7 +44,7 @@ export class Lease {
   }
 
   /**
-   * Whether it lasts still, when a majority has answered messages that were sent at `tick` or
+   * Whether the lease still holds, given that a majority has answered messages sent at `tick` or
    * later.
    */
   lasts(tick: number): boolean {

@@ -3,7 +3,7 @@ import type { LostData } from "../state.js";
 import type { Inflight } from "./inflight.js";
 
 /**
- * One member as the leader sees it (etcd-io/raft's design, after Raft section 5.3):
+ * The leader's view of one member (etcd-io/raft's design, after Raft section 5.3):
  *
  *              a probe matches
  *     probe ---------------------> replicate
@@ -16,19 +16,17 @@ import type { Inflight } from "./inflight.js";
  *      |             ^    ^             |
  *      +-------------+    +-------------+
  *      next is trimmed, or a probe matches and
- *      the snapshot is less than the log
+ *      the snapshot is smaller than the log
  *
- * - probe: where the logs agree is not known. One message at a time, at `next`; another only on its
- *   answer or with a heartbeat.
- * - replicate: they agree up to right before `next`. Messages follow each other without waiting for
- *   answers, as far as
- *   {@link Inflight} allows.
- * - lost: the member has less than it acknowledged (T3). It counts for nothing and gets nothing but
- *   heartbeats, which tell it so, until
- *   another directory takes its place.
- * - snapshot: what the member needs next is trimmed, or is more than the snapshot in its place. It
- *   gets no entries, only heartbeats, until it
- *   is past the boundary (or the snapshot).
+ * - probe: the leader does not know where the logs agree. It sends one message at a time, at
+ *   `next`, and another only on an answer or with a heartbeat.
+ * - replicate: the logs agree up to right before `next`. Messages follow each other without waiting
+ *   for answers, as far as {@link Inflight} allows.
+ * - lost: the member has less than it acknowledged (T3). It counts for nothing and receives only
+ *   heartbeats, which tell it so, until another directory takes its place.
+ * - snapshot: the entries that the member needs next are trimmed, or are larger than the snapshot
+ *   that replaces them. It receives no entries, only heartbeats, until it is past the boundary (or
+ *   the snapshot).
  */
 export type ProgressState =
   | { readonly kind: "probe"; readonly isWaiting: boolean }
@@ -36,24 +34,27 @@ export type ProgressState =
   | ({ readonly kind: "lost" } & LostData)
   | {
       readonly kind: "snapshot";
-      /** The newest snapshot when it was decided that one is to be sent. */
+      /** Index of the newest snapshot at the time of the decision to send one. */
       readonly index: number;
-      /** The log has all that the member lacks, and the snapshot is less to send. */
+      /**
+       * Whether the leader chose the snapshot because it is smaller, although the log has every
+       * entry that the member lacks.
+       */
       readonly isChosen: boolean;
-      /** Undefined while it is being sent; else how many ticks to wait before it is sent again. */
+      /** Ticks until the transfer is retried; undefined while the transfer is under way. */
       readonly retryTicks: number | undefined;
     };
 
-/** One member as its leader sees it. */
+/** A report of the leader's view of one member. */
 export type ProgressInfo = Pick<Progress, "match" | "next" | "sentRound" | "ackedRound"> & {
-  /** Its name. */
+  /** The member's name. */
   readonly id: string;
-  /** Its member key. */
+  /** The member key. */
   readonly key: string;
-  /** It has less than it acknowledged (T3). */
+  /** Set when the member has less than it acknowledged (T3). */
   readonly lost?: LostData;
   readonly state: ProgressState["kind"];
-  /** Whether it has answered within the last election timeout, or a little longer. */
+  /** Whether the member has answered within the last election timeout, or a little longer. */
   readonly isActive: boolean;
 };
 
@@ -72,33 +73,31 @@ export function infoOf({ id, match, next, sentRound, ackedRound, answers, state 
 }
 
 export class Progress {
-  /** Its log agrees with the leader's up to here, durably. */
+  /** The member's log agrees with the leader's up to this index, durably. */
   match = 0;
-  /** Next index to send. */
+  /** Index of the next entry to send. */
   next: number;
   state: ProgressState = { kind: "probe", isWaiting: false };
-  /** Whether it has answered since the last look (check-quorum, thesis section 6.2). */
+  /** Whether the member has answered since the last check (check-quorum, thesis section 6.2). */
   isActive = true;
   #wasActive = true;
-  /** Highest round sent, and answered, in this term. */
+  /** Highest round sent (`sentRound`) and answered (`ackedRound`) in this term. */
   sentRound = 0;
   ackedRound = 0;
-  /** Commit index that was sent to it last. */
+  /** Commit index in the latest message to this member. */
   sentCommit = 0;
   /**
-   * It was decided that it gets the log up to here rather than a snapshot; that stands until it is
-   * there, or until the log is trimmed.
+   * The leader has decided to send the log up to this index rather than a snapshot. The decision
+   * stands until the member has reached it, or until the log is trimmed.
    */
   byLogUpTo = 0;
-  /** Entries for it are being read from the log on disk. */
+  /** Whether entries for this member are being read from the log on disk. */
   isReading = false;
-  /**
-   * Transfers of snapshots to it that have failed in a row, since one that has brought it anything.
-   */
+  /** Snapshot transfers to this member that failed in a row without any progress. */
   failedTransfers = 0;
 
   constructor(
-    /** Its member key. */
+    /** The member key. */
     readonly id: string,
     readonly inflight: Inflight,
     next: number,
@@ -107,14 +106,14 @@ export class Progress {
   }
 
   /**
-   * Whether it has answered since the last look or right before it: a moment after a look nobody
-   * has yet.
+   * Whether the member has answered since the last check or in the period before it: right after a
+   * check no member has answered yet.
    */
   get answers(): boolean {
     return this.isActive || this.#wasActive;
   }
 
-  /** check-quorum has looked, and will look again. */
+  /** Ends a period of check-quorum and begins the next one. */
   looked(): void {
     this.#wasActive = this.isActive;
     this.isActive = false;
@@ -127,14 +126,14 @@ export class Progress {
     return state.kind === "probe" ? !state.isWaiting : !this.inflight.isFull;
   }
 
-  /** It is not known any more where the logs agree, except up to `match`. */
+  /** Returns to probing: the leader no longer knows where the logs agree, except up to `match`. */
   becomeProbe(next: number): void {
     this.next = Math.max(next, this.match + 1);
     this.inflight.clear();
     this.state = { kind: "probe", isWaiting: false };
   }
 
-  /** The logs agree up to `match`. */
+  /** Starts to replicate: the logs agree up to `match`. */
   becomeReplicate(): void {
     this.next = this.match + 1;
     this.inflight.clear();
@@ -143,8 +142,8 @@ export class Progress {
   }
 
   /**
-   * It has less than it acknowledged, and does not come back from that: its directory is to be
-   * replaced.
+   * Marks the member as lost: it has less than it acknowledged, and cannot recover from that. Its
+   * directory must be replaced.
    */
   becomeLost(lost: LostData): void {
     this.inflight.clear();
@@ -156,7 +155,10 @@ export class Progress {
     this.state = { kind: "snapshot", index, isChosen, retryTicks: undefined };
   }
 
-  /** The transfer of the snapshot has not brought it past the boundary. */
+  /**
+   * Waits `ticks` before the next transfer, because the last one did not bring the member past the
+   * boundary.
+   */
   awaitRetry(ticks: number): void {
     if (this.state.kind !== "snapshot") return;
     this.failedTransfers += 1;
@@ -171,7 +173,7 @@ export class Progress {
     return retryTicks <= 0;
   }
 
-  /** It has told that its log agrees up to `index`. */
+  /** Records the member's answer that its log agrees up to `index`. */
   matched(index: number): void {
     this.match = Math.max(this.match, index);
     this.next = Math.max(this.next, this.match + 1);

@@ -1,17 +1,17 @@
 /**
- * Linearizable reads by ReadIndex (thesis section 6.4): a read may be answered from the state at an
- * index that was committed when the read arrived, once this node is known to have led at that
- * moment: a majority has answered a message that was sent after it. Reads that arrive before such a
- * message is sent share it.
+ * Queues linearizable reads by ReadIndex (thesis section 6.4). A read may be answered from the
+ * state at an index that was committed when the read arrived, once this node is known to have led
+ * at that moment: a majority has answered a message that was sent afterwards. Reads that arrive
+ * before such a message is sent share it.
  */
 export class ReadQueue {
   #batches: Batch[] = [];
   #answered: ReadState[] = [];
 
   /**
-   * Takes in a read that is confirmed by answers to messages from `round` on. `index`: what was
-   * committed when it arrived; undefined while the leader does not know, before it has committed an
-   * entry of its own term (Raft section 8).
+   * Adds a read that is confirmed by answers to messages from `round` on. `index` is the commit
+   * index when the read arrived; undefined while the leader does not know it, before it has
+   * committed an entry of its own term (Raft section 8).
    */
   add(requestId: number, round: number, index: number | undefined): void {
     const last = this.#batches.at(-1);
@@ -19,14 +19,14 @@ export class ReadQueue {
     else this.#batches.push({ requestIds: [requestId], round, index });
   }
 
-  /** The round that has to be sent for the reads that wait; 0 when none does. */
+  /** Round that must be sent for the waiting reads; 0 when none waits. */
   get wantedRound(): number {
     return this.#batches.at(-1)?.round ?? 0;
   }
 
   /**
-   * A majority has answered messages of `round` or later, and everything up to `commit` is known to
-   * be committed.
+   * Answers the reads up to `round`: a majority has answered messages of that round or later, and
+   * everything up to `commit` is known to be committed.
    */
   confirm(round: number, commit: number): void {
     let count = 0;
@@ -41,7 +41,7 @@ export class ReadQueue {
     this.#answered.push({ requestId, index });
   }
 
-  /** This node no longer leads: none of the waiting reads can be answered here. */
+  /** Answers all waiting reads with undefined, because this node no longer leads. */
   fail(): void {
     for (const { requestIds } of this.#batches) {
       for (const requestId of requestIds) this.answer(requestId, undefined);
@@ -66,7 +66,8 @@ interface Batch {
 export interface ReadState {
   readonly requestId: number;
   /**
-   * Answer the read when this index is applied; undefined: this node does not lead, ask elsewhere.
+   * The index that must be applied before the read is answered; undefined when this node does not
+   * lead, so that the caller must ask elsewhere.
    */
   readonly index: number | undefined;
 }

@@ -18,63 +18,68 @@ export type FlowLimits = {
 };
 
 /**
- * How much there would be to send to a follower. The core knows indexes only; what it asks here
- * must depend on nothing else than them.
+ * Measures the bytes that a follower would need. The core knows indexes only, so an answer must
+ * depend on the given indexes alone.
  */
 export interface SendSizes {
-  /** Bytes that the log's entries from `first` to `last`, both included, take. */
+  /** Returns the bytes of the log's entries from `first` to `last`, both included. */
   logBytes(first: number, last: number): number;
-  /** Size of the newest snapshot, the one at `index`; undefined when it cannot be sent. */
+  /**
+   * Returns the bytes of the newest snapshot, the one at `index`; undefined when it cannot be sent.
+   */
   snapshotBytes(index: number): number | undefined;
 }
 
 /**
- * Entries that are to be read from the log on disk for a follower; hand them to {@link
- * Raft.entriesRead}.
+ * A read from the log on disk that a follower needs. The node hands the entries to
+ * {@link Raft.entriesRead}.
  */
 export interface LogRead {
   readonly to: string;
-  /** The leader's term: a later one has another log. */
+  /** The leader's term. The log may differ in a later term. */
   readonly term: number;
-  /** Both included. Read at least the first one, and no more than count `maxBytes`. */
+  /**
+   * First index to read. `first` and `last` are both included; read at least the first entry, and
+   * count no more than `maxBytes`.
+   */
   readonly first: number;
   readonly last: number;
   readonly maxBytes: number;
 }
 
-/** The newest snapshot is to be sent to a follower; report the end to {@link Raft.snapshotSent}. */
+/**
+ * A request to send the newest snapshot to a follower. The node reports the result to
+ * {@link Raft.snapshotSent}.
+ */
 export interface SnapshotSend {
   readonly to: string;
   readonly term: number;
 }
 
-/** How the sending of a snapshot has ended. */
+/** The result of a snapshot transfer. */
 export type SnapshotOutcome =
-  /** The follower's log agrees up to here, durably. */
+  /** The follower's log agrees with the leader's up to this index, durably. */
   | { readonly kind: "installed"; readonly matchIndex: number }
   /**
-   * It was refused: the follower has committed this index already. Where its log agrees durably
-   * remains to be asked.
+   * The follower refused the snapshot: it has committed this index already. The leader must still
+   * probe up to which index the follower's log agrees durably.
    */
   | { readonly kind: "ahead"; readonly commitIndex: number }
   | {
       readonly kind: "failed";
-      /** The next one has less to send: part of the snapshot has arrived, and was kept. */
+      /** Part of the snapshot arrived and is retained, so the next transfer has less to send. */
       readonly hasProgressed?: boolean;
     };
 
 type Conflict = Pick<NonNullable<PeerAppendAnswer["rejection"]>, "conflictTerm" | "conflictIndex">;
 
-/**
- * How many election timeouts to wait at most before a snapshot is sent again that could not be
- * sent.
- */
+/** Caps the delay before a failed snapshot transfer is retried, in election timeouts. */
 const RETRY_TIMEOUTS_MAX = 8;
 
-/** The leader's sending side: what each other member gets, and when. */
+/** Sends log entries, heartbeats and snapshots to each other member: decides which, and when. */
 export class Replication {
   readonly #progress = new Map<string, Progress>();
-  /** Rounds sent so far. */
+  /** Number of rounds sent. */
   #round = 0;
   #logReads: LogRead[] = [];
   #snapshotSends: SnapshotSend[] = [];
@@ -91,19 +96,19 @@ export class Replication {
     return this.#progress.values();
   }
 
-  /** A member's; this node itself has none. */
+  /** Returns a member's progress. This node itself has none. */
   progressOf(key: string): Progress {
     const progress = this.#progress.get(key);
     assert(progress !== undefined, "each other member is followed", { key });
     return progress;
   }
 
-  /** A member's; undefined for this node itself, and for others than members. */
+  /** Returns a member's progress; undefined for this node itself and for non-members. */
   find(key: string): Progress | undefined {
     return this.#progress.get(key);
   }
 
-  /** Number of the next message. */
+  /** Round of the next message. */
   get nextRound(): number {
     return this.#round + 1;
   }
@@ -120,11 +125,11 @@ export class Replication {
     return taken;
   }
 
-  /** The membership has changed: from now on its members are sent to, and nobody else. */
+  /** Follows a change of the membership: from now on only its members receive messages. */
   followMembership(): void {
     const { state, bounds } = this;
-    // By key: another directory under the same name is another member, of which nothing is known
-    // (T1).
+    // By key: another directory under the same name is another member, and nothing is known of it
+    // yet (T1).
     const keys = new Set(state.memberships.latest.members.map(memberKey));
     for (const key of keys) {
       if (key === state.id || this.#progress.has(key)) continue;
@@ -134,7 +139,7 @@ export class Replication {
     for (const key of this.#progress.keys()) if (!keys.has(key)) this.#progress.delete(key);
   }
 
-  /** Sends whatever may be sent now. */
+  /** Sends all messages that may be sent now. */
   fill(): void {
     for (const progress of this.#progress.values()) {
       if (!this.#mayHear(progress.id)) continue;
@@ -142,21 +147,21 @@ export class Replication {
       const { reads, log } = this.state;
       const isBehind = progress.state.kind === "replicate" && progress.sentCommit < log.commit;
       const isQuiet = progress.inflight.isEmpty && !progress.isReading;
-      // So that a follower learns of a commit without waiting for the next entry or heartbeat.
+      // Lets a follower learn of a commit before the next entry or heartbeat.
       if (progress.sentRound < reads.wantedRound || (isBehind && isQuiet)) this.#heartbeat(progress);
     }
   }
 
-  /** Raft section 5.2. Also sends again what may have been lost. */
+  /** Sends heartbeats (Raft section 5.2). They also repeat messages that may have been lost. */
   heartbeats(): void {
     for (const progress of this.#progress.values()) if (this.#mayHear(progress.id)) this.#heartbeat(progress);
   }
 
   /**
-   * T1: nothing goes to a directory that joins before the entry that makes it a learner is
-   * committed. With a crash in between, it would have a log, so it would no longer ask for a place,
-   * and no membership would name it. A voter is sent everything at once, because its
-   * acknowledgement may be needed to commit the entry.
+   * Whether messages may go to a member (T1): none goes to a joining directory before the entry
+   * that makes it a learner is committed. After a crash in between, the directory would have a log,
+   * so it would no longer ask to join, and no membership would name it. A voter receives everything
+   * at once, because its acknowledgement may be needed to commit the entry.
    */
   #mayHear(key: string): boolean {
     const { memberships, log } = this.state;
@@ -167,14 +172,14 @@ export class Replication {
     return memberships.at(log.commit).members.some(isNamed);
   }
 
-  /** Counts the time until a snapshot is sent again. */
+  /** Counts a tick, and retries snapshot transfers that are due. */
   tick(): void {
     for (const progress of this.#progress.values()) {
       if (progress.tickRetry()) this.#sendSnapshot(progress);
     }
   }
 
-  /** A follower's answer, of this leader's term. */
+  /** Handles a follower's answer of this leader's term. */
   answered(answer: PeerAppendAnswer): void {
     const progress = this.#progress.get(answer.from);
     if (progress === undefined) return;
@@ -185,14 +190,14 @@ export class Replication {
     if (this.#hasLost(progress, answer)) return;
     if (rejection === undefined) this.#accepted(progress, answer.matchIndex ?? 0);
     else if (rejection.reason === "log_mismatch") this.#refused(progress, request.prevIndex, rejection);
-    // Nothing that a correct leader's message can meet with: leave it until the next heartbeat,
-    // rather than turn in circles.
+    // A correct leader's message meets no such rejection. Wait for the next heartbeat rather than
+    // loop.
     else if (progress.state.kind === "probe") progress.state = { kind: "probe", isWaiting: true };
   }
 
   /**
-   * T3: whether a member has less than it had acknowledged when the request was sent. Its answer
-   * proves that when its log ends before that, or does not agree there.
+   * Whether a member has less than it had acknowledged when the request was sent (T3). An answer
+   * proves that when the member's log ends below that index, or disagrees at or below it.
    */
   #hasLost(progress: Progress, { request, rejection, matchIndex = 0, lastIndex }: PeerAppendAnswer): boolean {
     if (progress.state.kind === "lost") return true;
@@ -205,33 +210,33 @@ export class Replication {
     return true;
   }
 
-  /** What was sent to it last may be lost. */
+  /** Reports that the latest messages to this member may be lost. */
   unreachable(id: string): void {
     const progress = this.#progress.get(id);
     if (progress?.state.kind === "replicate") progress.becomeProbe(progress.match + 1);
   }
 
   /**
-   * Entries that {@link LogRead} asked for; none when they could not be read: trimmed meanwhile, or
-   * not now.
+   * Sends the entries that a {@link LogRead} asked for; none when they could not be read, because
+   * they were trimmed meanwhile or the read failed.
    */
   entriesRead(to: string, entries: readonly Entry[]): void {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
     progress.isReading = false;
-    // What lies below the boundary now cannot be sent: the term before it is not known any more.
+    // Entries below the boundary cannot be sent: the term before them is no longer known.
     const isNext = entries[0]?.index === progress.next && progress.next > this.state.log.boundary.index;
     if (isNext && progress.maySend) this.#sendEntries(progress, entries);
   }
 
-  /** The sending of a snapshot has ended. */
+  /** Handles the result of a snapshot transfer. */
   snapshotSent(to: string, outcome: SnapshotOutcome): void {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
     const { log, snapshot } = this.state;
     const reached =
       outcome.kind === "installed" ? outcome.matchIndex : outcome.kind === "ahead" ? outcome.commitIndex : -1;
-    // No correct member has more than this leader.
+    // No correct member has a longer log than this leader.
     if (reached < 0 || reached > log.last.index) {
       if (outcome.kind === "failed" && outcome.hasProgressed === true) progress.failedTransfers = 0;
       this.#retryLater(progress);
@@ -242,7 +247,7 @@ export class Replication {
     if (outcome.kind === "installed") progress.matched(reached);
     if (progress.state.kind !== "snapshot") return;
     const isEnough = reached >= log.boundary.index;
-    // It needs a newer one. When the one that was sent is the newest that is known of, the file was
+    // The follower needs a newer snapshot. If the one sent is the newest known, then its file was
     // older than it should be.
     if (!isEnough && snapshot?.index === progress.state.index) this.#retryLater(progress);
     else if (isEnough && outcome.kind === "installed") progress.becomeReplicate();
@@ -250,8 +255,8 @@ export class Replication {
   }
 
   /**
-   * Retries that come to nothing are spaced out: a follower that has no room, or a leader that has
-   * no good snapshot, will not have any a moment later.
+   * Schedules a retry with growing delays: a follower without room, or a leader without a good
+   * snapshot, is unlikely to recover a moment later.
    */
   #retryLater(progress: Progress): void {
     const { timing } = this.state;
@@ -269,19 +274,19 @@ export class Replication {
     if (acknowledged > (this.state.acknowledged.get(progress.id) ?? 0)) {
       this.state.acknowledged.set(progress.id, acknowledged);
     }
-    // Less is the answer to something older, or of one that is installing a snapshot.
+    // A lower match is a stale answer, or comes from a follower mid-install.
     if (progress.state.kind === "probe" && isProbed) this.#agreed(progress);
     if (progress.state.kind !== "snapshot") return;
-    // R14: however it got past the boundary, it goes on from there. One that would have had enough
-    // with the log waits for its snapshot.
+    // R14: once past the boundary, by whatever means, the follower resumes from the log. A follower
+    // that could have had the log alone waits for its snapshot.
     const { isChosen, index } = progress.state;
     if (progress.match >= (isChosen ? Math.max(index, log.boundary.index) : log.boundary.index))
       progress.becomeReplicate();
   }
 
   /**
-   * It is known where the logs agree. Decides once how the follower gets what it lacks: until it
-   * has that, another look changes nothing.
+   * Handles the end of a probe. Decides once whether the follower gets log or snapshot; the
+   * decision stands until the follower has what it lacked.
    */
   #agreed(progress: Progress): void {
     if (progress.match >= progress.byLogUpTo) {
@@ -295,9 +300,9 @@ export class Replication {
   }
 
   /**
-   * Whether the newest snapshot is less to send than the part of the log in its place. What follows
-   * the snapshot has to be sent either way, and loading a snapshot costs a follower about as much
-   * as applying a log of that size.
+   * Whether the newest snapshot is smaller than the log that it replaces. The log above the
+   * snapshot is sent in either case, and loading a snapshot costs a follower about as much as
+   * applying a log of that size.
    */
   #isSnapshotSmaller(match: number): boolean {
     const { snapshot } = this.state;
@@ -308,18 +313,19 @@ export class Replication {
     return logBytes > Math.max(snapshotBytes, this.bounds.snapshotInsteadBytes);
   }
 
-  /** Fast backtracking (end of Raft section 5.3). */
+  /** Handles a mismatch: probes further back (fast backtracking, end of Raft section 5.3). */
   #refused(progress: Progress, prevIndex: number, conflict: Conflict): void {
-    // An answer to something older.
+    // A stale answer.
     if (prevIndex <= progress.match || progress.state.kind === "snapshot") return;
     if (progress.state.kind === "probe" && prevIndex !== progress.next - 1) return;
     progress.becomeProbe(Math.min(this.#nextAfter(conflict, prevIndex), prevIndex));
   }
 
   /**
-   * The follower has an entry of conflictTerm at `prevIndex`, and of lower terms before
-   * conflictIndex; 0: its log is shorter. Where this leader's terms are above conflictTerm, the
-   * logs cannot agree; where they are below it, they cannot agree from conflictIndex on.
+   * Returns the next index to probe after a conflict. The follower has an entry of conflictTerm at
+   * `prevIndex`, and of lower terms before conflictIndex; conflictTerm 0 means that its log is
+   * shorter. The logs cannot agree at an index where this leader's term is above conflictTerm. If
+   * this leader's term is below conflictTerm there, they cannot agree from conflictIndex on.
    */
   #nextAfter({ conflictTerm, conflictIndex }: Conflict, prevIndex: number): number {
     if (conflictTerm === 0) return conflictIndex;
@@ -338,8 +344,8 @@ export class Replication {
   }
 
   /**
-   * What to send next; undefined when it is something else than entries that are at hand: then that
-   * is seen to.
+   * Returns the next entries to send. Returns undefined when the follower needs a snapshot, a read
+   * from disk or a probe instead, and starts that.
    */
   #nextEntries(progress: Progress): readonly Entry[] | undefined {
     const { log } = this.state;
@@ -353,7 +359,7 @@ export class Replication {
     return undefined;
   }
 
-  /** Finds out where the logs agree when there is no entry to ask with. */
+  /** Probes where the logs agree when the leader has no entry to send. */
   #probe(progress: Progress): void {
     this.#append(progress, progress.next - 1, []);
     progress.state = { kind: "probe", isWaiting: true };
@@ -391,8 +397,9 @@ export class Replication {
   }
 
   /**
-   * Without entries. Asks whether the logs agree up to where this leader believes, so that a loss
-   * is found out; or only whether the member is alive, when that lies in the trimmed range.
+   * Sends an AppendEntries without entries. It asks whether the logs agree up to the index that
+   * this leader assumes, so that it detects a loss; if that index lies in the trimmed range, it
+   * only asks whether the member is alive.
    */
   #heartbeat(progress: Progress): void {
     const { boundary } = this.state.log;
@@ -400,7 +407,7 @@ export class Replication {
       this.#append(progress, 0, []);
       return;
     }
-    // What it was asked about is trimmed. Whether it has that all the same, the boundary shows.
+    // The probed position is trimmed. A probe at the boundary shows whether the follower has it.
     if (progress.state.kind === "probe") progress.next = Math.max(progress.next, boundary.index + 1);
     const prev = progress.next - 1;
     this.#append(progress, prev < boundary.index ? 0 : prev, []);

@@ -2,17 +2,17 @@ import type { RaftState } from "../state.js";
 import type { Handover } from "./handover.js";
 
 /**
- * Gives up the leadership of a node whose disk is stuck (T8): hands over to the voter that is most
- * caught up, and steps down when nobody has taken over within an election timeout. The handover
- * does not wait for this node's disk: entries and TimeoutNow promise nothing that is still to be
- * written.
+ * Resigns the leadership of a node whose disk is stuck (T8): hands over to the most caught-up
+ * voter, and steps down when no other node has taken over within an election timeout. The handover
+ * does not wait for this node's disk: entries and TimeoutNow promise nothing that is not yet
+ * durable.
  *
- * A leader gives up only when a majority of the others has made durable what its own disk has not
- * taken. Without that majority nobody else could be elected and commit: then leaving would replace
- * a slow leader by none, which is what happens when all disks are one disk.
+ * A leader resigns only when a majority of the others has made durable an entry that its own disk
+ * has not written. Without that majority no other node could be elected and commit. Resigning would
+ * then replace a slow leader by none, as happens when all nodes share one disk.
  */
 export class Resignation {
-  /** Undefined: it is not giving up. */
+  /** Ticks until this leader steps down; undefined while it is not resigning. */
   #ticksLeft: number | undefined;
 
   constructor(
@@ -35,7 +35,8 @@ export class Resignation {
   }
 
   /**
-   * Elections by hand are an operator's: nobody else would campaign when this leader steps down.
+   * Whether this leader must resign. With manual elections it never does: no other node would
+   * campaign when it steps down.
    */
   get #isDue(): boolean {
     const { disk, log, timing } = this.state;

@@ -1,8 +1,8 @@
 import { ENTRY_OVERHEAD_BYTES } from "../types.js";
 
 /**
- * Sizes of the entries above the commit index that a leader appended: a queue that refuses rather
- * than grow.
+ * Bounds the bytes of the uncommitted entries that a leader has appended: a queue that refuses
+ * entries rather than grow.
  */
 export class Uncommitted {
   #entries: { readonly index: number; readonly bytes: number }[] = [];
@@ -10,7 +10,9 @@ export class Uncommitted {
 
   constructor(private readonly maxBytes: number) {}
 
-  /** Whether there is no room for one more entry with so much data. An empty queue takes any. */
+  /**
+   * Whether an entry with this much data has no room. An empty queue takes an entry of any size.
+   */
   isFull(dataBytes: number): boolean {
     return this.#bytes > 0 && this.#bytes + dataBytes + ENTRY_OVERHEAD_BYTES > this.maxBytes;
   }

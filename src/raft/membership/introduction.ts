@@ -1,29 +1,29 @@
 import type { LogPosition, Membership } from "../types.js";
 
-// The rules by which nodes without a cluster in common find out what they are to each other (T1,
-// T2): pure, so that the simulator runs them, too.
+// The rules by which nodes that share no cluster yet found or join one (T1, T2). They are pure, so
+// that the simulator runs them, too.
 
 /**
- * The state that a cluster begins with when it is founded from a backup: a snapshot, known by its
- * digest.
+ * The state that a cluster starts from when it is founded from a backup: a snapshot, identified by
+ * its digest.
  */
 export interface Base extends LogPosition {
   /** SHA-256 of the snapshot file up to its trailer, in hexadecimal digits. */
   readonly sha256: string;
 }
 
-/** A founder or contact: where a node of that name is expected. */
+/** A founder or contact: the name of a node and the address where it is expected. */
 export interface NamedAddress {
   readonly name: string;
   /** host:port */
   readonly address: string;
 }
 
-/** A node as it introduces itself. */
+/** A node's description of itself to another node. */
 export interface Introduced {
   readonly name: string;
   readonly incarnation: string;
-  /** The founders that it was started with; none when it was told to join. */
+  /** The founders named at its start; empty when it was told to join. */
   readonly founders: readonly NamedAddress[];
   readonly base: Base | undefined;
   readonly standing: Standing;
@@ -31,80 +31,91 @@ export interface Introduced {
 
 export type Standing =
   /**
-   * Its directory holds nothing but the base. `promised`: it takes part in the asker's cluster and
-   * in no other; durable.
+   * The node's directory holds nothing but the base. `promised`: the node has promised, durably, to
+   * take part in the asker's cluster and in no other.
    */
   | { readonly kind: "new"; readonly promised: boolean }
   | {
       readonly kind: "member";
       readonly clusterId: string;
-      /** The newest membership that it knows to be committed. */
+      /** The newest membership that the node knows to be committed. */
       readonly membership: Membership;
       readonly membershipIndex: number;
       /**
-       * The leader as it knows it. The address is empty where the membership has none, as of a node
-       * that was founded alone on port 0.
+       * The leader, as far as the node knows. The address is empty when the membership has none, as
+       * for a node that was founded alone on port 0.
        */
       readonly leader: NamedAddress | undefined;
     }
   /**
-   * It has lost data that it acknowledged (T3), and is about to come back as another incarnation.
+   * The node has lost data that it acknowledged (T3), and is about to return as another
+   * incarnation.
    */
   | { readonly kind: "retired" };
 
-/** A node introduces itself to another one, and asks what that is. */
+/** A node's introduction to another node, with the request that the other introduce itself. */
 export interface Introduction {
   readonly name: string;
   readonly receiver: string;
   readonly founders: readonly NamedAddress[];
   readonly base: Base | undefined;
   /**
-   * The asker founds: its incarnation, the id of the cluster to come. Empty: it only wants to know.
+   * Incarnation of an asker that founds a cluster: the id of the cluster to come. Empty: the asker
+   * only asks.
    */
   readonly founder: string;
   readonly askPromise: boolean;
 }
 
-/** What a node knows about itself. */
+/** The facts that a node knows about itself. */
 export interface OwnFacts {
   readonly name: string;
   readonly incarnation: string;
   readonly clusterId: string;
-  /** None when it was told to join, or comes back after a loss: it founds nothing. */
+  /** Empty when the node was told to join, or returns after a loss: it founds nothing. */
   readonly founders: readonly NamedAddress[];
   readonly base: Base | undefined;
   /**
-   * Whoever started it wants to see to a lost disk first: it must not come back as a new member.
+   * Whether an empty directory under a known name must not return as a new member, because the
+   * operator wants to look into the lost disk first.
    */
   readonly refusesReturn: boolean;
-  /** It has taken part in elections: a change of its cluster makes another incarnation of it. */
+  /**
+   * Whether the node has taken part in elections: then it needs another incarnation to change its
+   * cluster.
+   */
   readonly hasTerm: boolean;
 }
 
-/** A change of a directory that belongs to nobody yet (T2). */
+/** A change of the cluster of a directory that is not a member yet (T2). */
 export interface Turn {
-  /** Empty: it founds, so the cluster is named after its incarnation. */
+  /**
+   * Id of the new cluster. Empty: the node founds the cluster, which takes its incarnation as id.
+   */
   readonly clusterId: string;
   readonly base: Base | undefined;
-  /** Draw another incarnation: the present one has belonged to a cluster, or may have voted. */
+  /**
+   * Whether to draw another incarnation, because the current one has belonged to a cluster or may
+   * have voted.
+   */
   readonly isRenewed: boolean;
 }
 
-/** Returns how a directory turns to a cluster; its earlier votes are void. */
+/** Returns the change by which a directory turns to a cluster; its earlier votes are void. */
 export function turnTo(own: OwnFacts, clusterId: string, base: Base | undefined): Turn {
   return { clusterId, base: own.base ?? base, isRenewed: own.clusterId !== "" || own.hasTerm };
 }
 
-/** How a new node answers a founder. */
+/** A new node's answer to a founder. */
 export type PromiseDecision =
   | { readonly kind: "answer"; readonly promised: boolean }
-  /** Turn first, durably; then promise. */
+  /** Turn first, durably, then promise. */
   | { readonly kind: "turn"; readonly turn: Turn };
 
 /**
- * Returns how a new node answers an introduction. It promises only to the founder that has asked
- * last, of the same founders, with the same base: two founders at work at the same time must not
- * each get a promise of every other node.
+ * Returns a new node's answer to an introduction. It promises only to the latest founder that
+ * asked, with the same founders and the same base. Two founders at work at the same time must not
+ * each collect a promise of every other node.
  */
 export function promiseOf(own: OwnFacts, asked: Introduction, lastFounder: string | undefined): PromiseDecision {
   const { askPromise, founder, founders, base } = asked;
@@ -114,31 +125,34 @@ export function promiseOf(own: OwnFacts, asked: Introduction, lastFounder: strin
   return { kind: "turn", turn: turnTo(own, founder, base) };
 }
 
-/** What a new node does next. */
+/** The next step of a new node. */
 export type NextStep =
-  /** Nothing can be decided now. `reason`: for whom it waits, in words. */
+  /** The node cannot decide now. `reason` names the nodes that it waits for. */
   | { readonly kind: "wait"; readonly reason: string }
-  /** It founds, and begins with an identity of its own again. */
+  /** The node founds, and first takes a new identity. */
   | { readonly kind: "turn"; readonly turn: Turn }
   | { readonly kind: "ask_promises" }
   | { readonly kind: "found"; readonly members: Membership }
-  /** It belongs to that cluster, and asks its leader to become a member. */
+  /** The node belongs to that cluster, and asks its leader for membership. */
   | { readonly kind: "join"; readonly leader: NamedAddress }
-  /** Its directory is new, but the cluster knows its name. */
+  /** The node's directory is new, but the cluster knows its name. */
   | { readonly kind: "refused"; readonly reason: string };
 
-/** What the others have said: undefined for one that did not answer. Silence decides nothing. */
+/**
+ * The answers of the other nodes; undefined for a node that did not answer. Silence decides
+ * nothing.
+ */
 export type Answers = ReadonlyMap<string, Introduced | undefined>;
 
-/** The founder of a list: the first one by name, whatever the order in which it is given. */
+/** Returns the founder of a list: the first node by name, in whatever order the list is given. */
 export function founderOf(founders: readonly NamedAddress[]): string | undefined {
   return founders.map(({ name }) => name).sort()[0];
 }
 
 /**
- * Returns what a new node does when the others have answered.
- * @param answers by name, or by address where the name is not known
- * @param isSecondRound the answers are those to a request for promises
+ * Returns the next step of a new node, given the answers of the others.
+ * @param answers by name, or by address when the name is not known
+ * @param isSecondRound whether these are the answers to the request for promises
  */
 export function nextStep(own: OwnFacts, answers: Answers, isSecondRound: boolean): NextStep {
   const given = [...answers.values()].filter((each) => each !== undefined);
@@ -153,7 +167,7 @@ export function nextStep(own: OwnFacts, answers: Answers, isSecondRound: boolean
   }
   if (founderOf(own.founders) !== own.name)
     return waitFor(own, answers, `${founderOf(own.founders)} founds the cluster; waiting for`);
-  // T1: a majority does not suffice. Who does not answer may know of a cluster.
+  // T1: a majority does not suffice, because a node that does not answer may know of a cluster.
   if ([...answers.values()].some((each) => each === undefined)) {
     return waitFor(own, answers, "to found the cluster it must hear from");
   }
@@ -175,7 +189,7 @@ interface KnownCluster extends Omit<Extract<Standing, { kind: "member" }>, "kind
   readonly base: Base | undefined;
 }
 
-/** There is a cluster: the node turns to it, and joins. */
+/** Returns the step towards a cluster that exists: the node turns to it, and joins. */
 function towards(own: OwnFacts, members: readonly KnownCluster[]): NextStep {
   const ids = [...new Set(members.map(({ clusterId }) => clusterId))];
   const clusterId = ids.includes(own.clusterId) ? own.clusterId : ids[0]!;
@@ -201,8 +215,8 @@ function towards(own: OwnFacts, members: readonly KnownCluster[]): NextStep {
 }
 
 /**
- * It founds nothing: the data of its cluster may be in a directory that was set aside, and nowhere
- * else.
+ * Explains why a node that belongs to a cluster unknown to all others waits. It must not found a
+ * cluster: the only copy of its cluster's data may be in a directory that was set aside.
  */
 function whyAlone({ name, clusterId }: OwnFacts, answers: Answers): string {
   const others = [...answers.keys()].join(", ");
@@ -215,7 +229,7 @@ function waitFor(own: OwnFacts, answers: Answers, what: string): NextStep {
   return { kind: "wait", reason: `${own.name} is new; ${what} ${whom}` };
 }
 
-/** Why another node cannot found a cluster with this one; undefined when it can. */
+/** Describes why another node cannot found a cluster with this one; undefined when it can. */
 function whyUnfit(own: OwnFacts, { name, founders, base, standing }: Introduced): string | undefined {
   if (standing.kind === "retired") return `${name} has lost data, and is on its way back`;
   if (!sameFounders(own.founders, founders)) {

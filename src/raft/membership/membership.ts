@@ -3,34 +3,34 @@ import { memberKey } from "../../base/ids.js";
 import type { IndexedMembership, Membership } from "../types.js";
 
 /**
- * Bytes of a membership, as they stand in configuration entries. Injected, so that the core need
- * not know the encoding.
+ * Encodes memberships for configuration entries. Injected, so that the core need not know the
+ * encoding.
  */
 export interface MembershipCodec {
   encode(members: Membership): Uint8Array;
-  /** Throws when the bytes are not a membership. */
+  /** Decodes a membership. @throws when the bytes are not a membership */
   decode(data: Uint8Array): Membership;
 }
 
 /**
- * The memberships of a log: the one in force at its boundary, and those set by configuration
- * entries above it. A membership is in force as soon as its entry is in the log (Raft section 6),
- * and stays so when the entry is trimmed away (R10).
+ * Tracks the memberships of a log: the one in force at its boundary, and those that configuration
+ * entries above it set. A membership takes effect as soon as its entry is in the log (Raft section
+ * 6), and stays in force after the entry is trimmed (R10).
  */
 export class MembershipHistory {
-  /** Ascending by index; the first one is in force at the boundary. */
+  /** Ascending by index; the first membership is in force at the boundary. */
   #history: IndexedMembership[];
 
   constructor(base: IndexedMembership) {
     this.#history = [base];
   }
 
-  /** The membership in force: the last one in the log, committed or not. */
+  /** The membership in force: the latest one in the log, committed or not. */
   get latest(): IndexedMembership {
     return this.#history.at(-1)!;
   }
 
-  /** The membership in force at an index of the log. */
+  /** Returns the membership in force at an index of the log. */
   at(index: number): IndexedMembership {
     const found = this.#history.findLast((membership) => membership.index <= index);
     assert(found !== undefined, "a membership is known at every index of the log", {
@@ -40,7 +40,7 @@ export class MembershipHistory {
     return found;
   }
 
-  /** Those set by entries above `index`. */
+  /** Returns the memberships that entries above `index` set. */
   after(index: number): readonly IndexedMembership[] {
     return this.#history.filter((membership) => membership.index > index);
   }
@@ -53,17 +53,17 @@ export class MembershipHistory {
     this.#history.push(membership);
   }
 
-  /** Forgets those set by entries above `index`: the one before is in force again. */
+  /** Discards the memberships that entries above `index` set: the one before is in force again. */
   truncateAfter(index: number): void {
     while (this.#history.length > 1 && this.latest.index > index) this.#history.pop();
   }
 
-  /** Forgets those that were replaced at or below `index`. */
+  /** Discards the memberships that were replaced at or below `index`. */
   trimTo(index: number): void {
     while (this.#history.length > 1 && this.#history[1]!.index <= index) this.#history.shift();
   }
 
-  /** Starts again from a snapshot's membership. */
+  /** Restarts the history at a snapshot's membership. */
   reset(base: IndexedMembership): void {
     this.#history = [base];
   }

@@ -1,23 +1,25 @@
 import { memberKey } from "../../base/ids.js";
 import type { Member, Membership } from "../types.js";
 
-/** How a new member came to its cluster: named by `--cluster`, or told to join one. */
+// Changes of the membership: one member at a time, new members as learners first.
+
+/**
+ * The flag that brought a new member to its cluster: `--cluster` named it, or `--join` told it to
+ * join.
+ */
 export type CameBy = "cluster" | "join";
 
 /**
- * A change of the membership: one member at a time, so that any majority before it and any after it
- * share a member (thesis section 4.1). New members come as learners, which do not count while they
- * catch up (section 4.2.1).
+ * A change of the membership: one member at a time, so that any majority before it and any majority
+ * after it share a member (thesis section 4.1). New members join as learners, which do not count
+ * while they catch up (section 4.2.1).
  */
 export type MembershipChange =
   | { readonly type: "add_learner"; readonly id: string; readonly address: string }
   | { readonly type: "promote"; readonly id: string }
   | { readonly type: "remove"; readonly id: string }
   | {
-      /**
-       * A directory comes into the cluster, or takes the place of the lost one that had its name
-       * (T1, T4).
-       */
+      /** A directory joins the cluster, or replaces the lost one that had its name (T1, T4). */
       readonly type: "join";
       readonly id: string;
       readonly incarnation: string;
@@ -25,22 +27,25 @@ export type MembershipChange =
       readonly cameBy: CameBy;
     };
 
-/** What the leader knows about its members that decides a change. */
+/** The leader's knowledge of its members, as far as it decides a change. */
 export interface MemberFacts {
   /** Whether a learner has nearly all of the log. */
   isCaughtUp(key: string): boolean;
-  /** Whether a member has answered within an election timeout. The leader itself has. */
+  /**
+   * Whether a member has answered within an election timeout. The leader itself counts as having
+   * answered.
+   */
   answers(key: string): boolean;
 }
 
-/** `unchanged`: the membership is already what the change asks for. */
+/** The result of a change. `unchanged`: the membership already is as the change asks. */
 export type ChangedMembership =
   | { readonly members: Membership }
   | { readonly unchanged: true }
-  /** `isFinal`: it will not become possible by waiting. */
+  /** The change is impossible. `isFinal`: waiting will not make it possible. */
   | { readonly impossible: string; readonly isFinal?: boolean };
 
-/** Returns the membership after a change, or why there is none. */
+/** Returns the membership after a change, or the reason why the change is impossible. */
 export function changedMembership(
   members: Membership,
   change: MembershipChange,
@@ -70,16 +75,17 @@ export function changedMembership(
   }
 }
 
-/** Returns the membership in which a learner votes. It no longer wants what it has. */
+/** Returns the membership in which the learner is a voter, and so no longer wants a vote. */
 export function promoted(members: Membership, learner: Member): Membership {
   const { wantsVote: _, ...rest } = learner;
   return members.map((each) => (each === learner ? { ...rest, role: "voter" } : each));
 }
 
 /**
- * T1: a directory under a name that another one has takes its place in one entry, as a learner,
- * once that one no longer answers. The leader makes it a voter again if the other one was to vote
- * (T4): so says the membership, not a disk that may be lost a second time.
+ * Lets a directory join. If another directory has its name, the new one replaces it in one entry,
+ * as a learner, once the former no longer answers (T1). The leader promotes the learner again if
+ * the former was a voter or was to become one (T4). The membership records that, and not a disk
+ * that may be lost a second time.
  */
 function joined(
   members: Membership,

@@ -3,12 +3,11 @@ import { idProblem, isId, isIncarnation, memberKey } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
 import type { Member, Membership, SnapshotMeta } from "../types.js";
 
-// The one validator of memberships (T5), whoever says them: a flag, a peer's entry, a snapshot's
+// The one validator of memberships (T5), from any source: a flag, a peer's entry, a snapshot's
 // header, a file of this node.
 
 /**
- * Describes why no cluster has these members; undefined when one can. They must be in the order of
- * their ids.
+ * Describes why no cluster has these members; undefined when one can. They must be ordered by id.
  */
 export function membersProblem(members: Membership): string | undefined {
   if (members.length > limits.members) {
@@ -30,7 +29,7 @@ export function membersProblem(members: Membership): string | undefined {
   return "the members have no voter among them: at least one is needed";
 }
 
-/** Describes why no snapshot can say this of itself; undefined when one can. */
+/** Describes why no snapshot can have this metadata; undefined when one can. */
 export function snapshotProblem({ index, term, membership }: SnapshotMeta): string | undefined {
   const wrongIndex = counterProblem(index, "indexMax", 1);
   if (wrongIndex !== undefined) return `index ${wrongIndex}`;
@@ -41,17 +40,18 @@ export function snapshotProblem({ index, term, membership }: SnapshotMeta): stri
   if (membership.index > index) {
     return `membership index ${membership.index}, expected 0 to the snapshot's index ${index}`;
   }
-  // T1: before a cluster is founded it has no members, and what it begins with says so.
+  // T1: a cluster has no members before it is founded, and the snapshot that it is founded from
+  // records that.
   if (membership.index === 0 && membership.members.length === 0) return undefined;
   return membersProblem(membership.members);
 }
 
 /**
  * Describes why no correct leader replaces `before` by `after`; undefined when one may. A leader
- * changes one member at a time, so that any majority before a change and any after it share a
- * member (thesis section 4.1): it adds one, removes one, or changes what is said of one, its role,
- * its address, or which server it is. No members before means that they are not known here: then
- * only `after` itself is judged.
+ * changes one member at a time, so that any majority before a change and any majority after it
+ * share a member (thesis section 4.1): it adds one, removes one, or changes one member's role,
+ * address or incarnation. An empty `before` means that this node does not know the members; then
+ * only `after` is judged.
  */
 export function changeProblem(before: Membership, after: Membership): string | undefined {
   const problem = membersProblem(after);
@@ -66,7 +66,7 @@ export function changeProblem(before: Membership, after: Membership): string | u
   return `it changes ${touched.length} members at once (${shown}), and a leader changes one at a time`;
 }
 
-/** Whether two members are the same in all that is said of them. */
+/** Whether two members are equal in every field. */
 function isSame(one: Member | undefined, other: Member): boolean {
   return (
     one !== undefined &&

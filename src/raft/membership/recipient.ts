@@ -1,13 +1,13 @@
-/** A directory, as a message between members names it. */
+/** The data directory that a message between members addresses. */
 export interface Recipient {
   readonly clusterId: string;
   /** The node's name. */
   readonly id: string;
-  /** Empty for a given identity. */
+  /** The directory's incarnation; empty for a given identity. */
   readonly incarnation: string;
 }
 
-/** Why a message is not meant for a node. */
+/** The reason why a message is not meant for a node. */
 export type Misdirection =
   /** The node belongs to no cluster yet. */
   | { readonly isNew: true }
@@ -18,9 +18,9 @@ export type Misdirection =
     };
 
 /**
- * Returns why a member's message is not meant for this node; undefined when it is. What was meant
- * for another cluster, or for the directory that had this name before, must change nothing here,
- * not even the term (T1).
+ * Returns the reason why a member's message is not meant for this node; undefined when it is. A
+ * message for another cluster, or for the directory that had this name before, must change nothing
+ * here, not even the term (T1).
  */
 export function misdirected(meant: Recipient, own: Recipient): Misdirection | undefined {
   if (own.clusterId === "") return { isNew: true };
