@@ -3,7 +3,9 @@ import type { SessionAnswer, SessionCallSchema, SessionError } from "../../gen/c
 import { CairnError, type CairnErrorCode, errorCodeOf } from "../base/errors.js";
 import type { Place } from "./call_queue.js";
 
+/** The request of one call that goes over a session. */
 export type CallRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;
+/** The answer to such a call, if it is not an error. */
 export type CallAnswer = Exclude<SessionAnswer["answer"], { case: "error" } | { case: undefined }>;
 
 /** A turn of the event loop in which calls are made. The calls are sent when the turn ends. */

@@ -115,7 +115,9 @@ const CALL_BYTES = 64;
  * call may be made again without a second effect.
  *
  * ```ts
- * await using client = new CairnClient({ endpoints: ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"] });
+ * await using client = new CairnClient({
+ *   endpoints: ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"],
+ * });
  * await client.put("greeting", "hello");
  * console.log((await client.get("greeting"))?.text());
  * ```
@@ -219,7 +221,8 @@ export class CairnClient implements AsyncDisposable {
    * connection breaks, the loop throws UNREACHABLE: resume with `after`.
    *
    * ```ts
-   * for await (const { key, version } of client.range({ prefix: "user:" })) console.log(key, version);
+   * const users = client.range({ prefix: "user:" });
+   * for await (const { key, version } of users) console.log(key, version);
    * ```
    */
   async *range(options: RangeOptions = {}): AsyncGenerator<KeyValue, void, undefined> {

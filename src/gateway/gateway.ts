@@ -9,6 +9,7 @@ import { LogCompaction, type Reply } from "./log_compaction.js";
 import type { GatewayNode, NodeSource } from "./nodes.js";
 import { RequestClients } from "./request_clients.js";
 
+/** Nodes, limits and output of a gateway. */
 export interface GatewayOptions {
   readonly nodes: NodeSource;
   readonly style: JsonStyle;
