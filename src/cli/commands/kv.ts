@@ -157,8 +157,8 @@ function noKey(key: string): number {
 }
 
 /**
- * Reads all of standard input. @throws CairnError LIMIT_EXCEEDED as soon as it is larger than a
- * value may be
+ * Reads all of standard input.
+ * @throws CairnError LIMIT_EXCEEDED as soon as it is larger than a value may be
  */
 async function valueFromInput(): Promise<Buffer> {
   const pieces: Buffer[] = [];

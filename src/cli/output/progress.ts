@@ -34,10 +34,7 @@ export function progressOn(stream: NodeJS.WriteStream): Progress {
   };
 }
 
-/**
- * Formats per cent, megabytes, rate and time left: ` 42 %  420.0 of 1000.0 MB  105.0 MB/s  6 s
- * left`.
- */
+/** Formats the progress line: ` 42 %  420.0 of 1000.0 MB  105.0 MB/s  6 s left`. */
 export function progressText(doneBytes: number, totalBytes: number, elapsedMs: number): string {
   const percent = totalBytes === 0 ? 100 : Math.floor((doneBytes * 100) / totalBytes);
   const parts = [

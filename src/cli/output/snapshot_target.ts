@@ -8,8 +8,8 @@ import { print } from "./output.js";
 export const STANDARD_OUTPUT = "-";
 
 /**
- * Takes the bytes of a snapshot that is being saved. {@link SnapshotTarget.finish} or {@link
- * SnapshotTarget.discard} must end it.
+ * Takes the bytes of a snapshot that is being saved. The caller must end it with `finish` or
+ * `discard`.
  */
 export interface SnapshotTarget {
   write(data: Uint8Array): Promise<void>;

@@ -32,7 +32,8 @@ export class ClusterView {
   }
 
   /**
-   * The leader's address. @throws CairnError NOT_LEADER; NOT_FOUND when its address is not known
+   * The leader's address.
+   * @throws CairnError NOT_LEADER; NOT_FOUND when its address is not known
    */
   get leaderAddress(): string {
     const { leaderId } = this.#known.find(({ status }) => status.leaderId !== "")?.status ?? {};
