@@ -1,6 +1,6 @@
-// Checks the comments of the sources, and the citations of the rules. `node test/support/check_text.mjs`
-// prints each problem with its file and line, and exits with 1 if there is any.
-import { readdirSync, readFileSync } from "node:fs";
+// Checks the comments of the sources, and the citations of the rules. As a program, it prints each
+// problem with its file and line, and exits with 1 if there is any.
+import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -127,7 +127,8 @@ function checkedFiles() {
   return ["README.md", ...["src", "test", "proto", "docs"].flatMap(below).sort()];
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+// The path may lead through a symbolic link, which Node resolves in import.meta.url.
+if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const files = checkedFiles();
   const problems = files.flatMap((path) => problemsOf(path, readFileSync(join(root, path), "utf8")));
   for (const problem of problems) console.error(problem);
