@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+/** The `cairn` command: parses the command line, runs one command and reports its failure. */
+
 import { Command } from "commander";
 import { version } from "../base/version.js";
 import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
@@ -42,19 +44,19 @@ for (const command of withSubcommands(program)) {
     throw new UsageError(error, fullName(command));
   });
   command.showHelpAfterError(command.name() === "cluster" ? CLUSTER_HINT : "(see --help)");
-  // The report is a JSON line then, and nothing else.
+  // With --json, an error is one line of JSON and nothing else.
   if (reportsJson()) command.configureOutput({ outputError: () => {}, writeErr: () => {} });
 }
 
 ignoreBrokenStreams();
-// grpc-js would print by itself what is said in the errors anyway.
+// grpc-js would print problems that the errors already report.
 process.env.GRPC_VERBOSITY ??= "NONE";
 
 try {
   await program.parseAsync();
 } catch (error) {
   process.exitCode = report(error);
-  // What a failed command has left open must not keep the process.
+  // Connections that a failed command has left open must not keep the process alive.
   if (!(error instanceof UsageError)) process.exit();
 }
 

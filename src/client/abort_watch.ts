@@ -1,11 +1,11 @@
 /**
- * Watches signals with one listener on each, however many calls share it: Node takes more than ten
- * for a leak, and says so.
+ * Watches abort signals with one listener for each signal, however many calls share it: Node
+ * reports more than ten listeners on one signal as a leak.
  */
 export class AbortWatch {
   readonly #watched = new Map<AbortSignal, { readonly calls: Set<() => void>; readonly listener: () => void }>();
 
-  /** Calls `onAbort` when the signal is aborted. Returns a function that calls it off. */
+  /** Calls `onAbort` when the signal is aborted. Returns a function that stops the watch. */
   add(signal: AbortSignal, onAbort: () => void): () => void {
     const { calls } = this.#watched.get(signal) ?? this.#watch(signal);
     calls.add(onAbort);

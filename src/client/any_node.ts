@@ -11,15 +11,15 @@ import { hintOf, LeaderSearch } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
 import { Turns } from "./turns.js";
 
-/** How long one node may take to answer, at least, before another one is asked, in ms. */
+/** Shortest time that one node has to answer before another one is asked, in ms. */
 const ATTEMPT_MS = 2_000;
 
-/** Failures after which another node, or the same one later, may do better. */
+/** Failures after which another node, or the same node later, may succeed. */
 const PASSING: ReadonlySet<CairnErrorCode> = new Set(["NOT_LEADER", "STOPPED", "UNREACHABLE", "BUSY", "TIMEOUT"]);
 
 /**
- * What may end a call from outside: its caller's signal, or the end of the client. Must be ended
- * when the call has.
+ * Lets the caller's signal, or the end of the client, end a call. {@link CallScope.end} must
+ * be called when the call has ended.
  */
 export interface CallScope {
   /** Its reason is the CairnError that the call ends with. */
@@ -28,8 +28,8 @@ export interface CallScope {
 }
 
 /**
- * Calls that change nothing and that any node may answer: at one node after the other until one
- * does.
+ * Makes calls that change nothing and that any node may answer: asks one node after the other until
+ * one answers.
  */
 export class AnyNode {
   readonly #signals = new AbortWatch();
@@ -59,8 +59,8 @@ export class AnyNode {
   }
 
   /**
-   * {@link askWithin} a scope of its own, when it is its turn. `bytes`: about how many the question
-   * takes.
+   * Waits for a turn, then asks within a new scope: see {@link askWithin}. `bytes` is the
+   * approximate size of the request.
    */
   async ask<Answer>(
     bytes: number,
@@ -84,10 +84,10 @@ export class AnyNode {
   }
 
   /**
-   * Resolves with what `call` does. `first`: which node to ask first. `startedAt`: from when the
-   * time limit counts.
+   * Resolves with the result of `call`. `first` is the node to ask first; `startedAt` is the moment
+   * from which the time limit counts.
    * @throws CairnError TIMEOUT when no node answers in time (its cause is the last failure),
-   * CANCELLED, or what is no passing failure
+   * CANCELLED, or any failure that is not passing
    */
   async askWithin<Answer>(
     { signal }: CallScope,
@@ -99,7 +99,7 @@ export class AnyNode {
     const search = new LeaderSearch(this.#inTurn(), this.random);
     if (first !== undefined) search.found(first);
     const deadline = startedAt + timeoutMs;
-    // Who has much time wants large values over slow networks, too.
+    // A caller with a long time limit expects large values over slow networks.
     const attemptMs = Math.max(ATTEMPT_MS, timeoutMs / (this.endpoints.length + 1));
     for (let problem: CairnError | undefined; ; ) {
       const { address, pauseMs } = search.next();
@@ -119,12 +119,12 @@ export class AnyNode {
     }
   }
 
-  /** Ends the calls that are under way. */
+  /** Ends the calls in flight. */
   close(): void {
     for (const controller of this.#running) controller.abort(closedDuringCall());
   }
 
-  /** The endpoints, beginning anywhere, so that reads spread over the nodes. */
+  /** Returns the endpoints from a random start, so that reads spread over the nodes. */
   #inTurn(): string[] {
     const start = Math.floor(this.random() * this.endpoints.length);
     return [...this.endpoints.slice(start), ...this.endpoints.slice(0, start)];

@@ -3,10 +3,12 @@ import type { SessionAnswer, SessionCallSchema, SessionError } from "../../gen/c
 import { CairnError, type CairnErrorCode, errorCodeOf } from "../base/errors.js";
 import type { Place } from "./call_queue.js";
 
+/** The request of one call that goes over a session. */
 export type CallRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;
+/** The answer to such a call, if it is not an error. */
 export type CallAnswer = Exclude<SessionAnswer["answer"], { case: "error" } | { case: undefined }>;
 
-/** A turn of the event loop in which calls are made. They are sent when it ends. */
+/** A turn of the event loop in which calls are made. The calls are sent when the turn ends. */
 export interface Turn {
   endedAt: number | undefined;
 }
@@ -16,19 +18,20 @@ const NOTHING_TO_CANCEL = () => {};
 /** One call of a session, from the moment it is made until its caller has the answer. */
 export class Call {
   readonly isWrite: boolean;
-  /** Its number within the client; 0 until it gets its turn. */
+  /** The call's number within the client; 0 while the call waits in a queue. */
   sequence = 0;
   /**
-   * When the leader last answered any call, as of this one's begin; undefined while it waits behind
-   * others.
+   * When the leader had last answered any call at the moment this call became active; undefined
+   * while this call waits in a queue.
    */
   answeredBefore: number | undefined;
-  /** Where it waits. */
+  /** The call's place in its queue. */
   place: Place<Call> | undefined;
-  /** Whoever holds it back for a while before it is sent again can be called off here. */
+  /** Cancels the pause before the call is sent again. */
   cancelPause: () => void = NOTHING_TO_CANCEL;
   /**
-   * Times that it was sent and neither answered, nor refused with the word that nothing happened.
+   * Number of times the call was sent without an answer and without a refusal that proves that
+   * nothing happened.
    */
   #openSends = 0;
   #isSettled = false;
@@ -37,24 +40,24 @@ export class Call {
 
   constructor(
     readonly request: CallRequest,
-    /** About how many bytes it takes in a message. */
+    /** Approximate number of bytes that the call takes in a message. */
     readonly bytes: number,
     readonly turn: Turn,
     private readonly onAnswer: (answer: CallAnswer) => void,
     private readonly onError: (error: CairnError) => void,
-    /** Called before either. */
+    /** Called before `onAnswer` or `onError`. */
     private readonly onEnd: (call: Call) => void,
   ) {
     this.isWrite = request.case !== "get";
   }
 
-  /** Says how to call off what may end the call: its timer, and its caller's signal. */
+  /** Sets the functions that cancel the call's timer and its watch on the caller's signal. */
   watch(cancelTimer: () => void, stopWatching: (() => void) | undefined): void {
     this.#cancelTimer = cancelTimer;
     this.#stopWatching = stopWatching;
   }
 
-  /** It is a write that was sent, and whether it takes effect is not known. */
+  /** Tells whether this is a write that was sent and whose outcome is unknown. */
   get mayHappen(): boolean {
     return this.isWrite && this.#openSends > 0;
   }
@@ -63,7 +66,7 @@ export class Call {
     this.#openSends++;
   }
 
-  /** A node has refused it: nothing happened there. */
+  /** A node refused the call, so nothing happened there. */
   refused(): void {
     this.#openSends--;
   }
@@ -73,14 +76,14 @@ export class Call {
   }
 
   /**
-   * `error` says that nothing happened; when that is not known, because the call was sent, its
-   * caller is told so.
+   * Ends the call with an error which says that nothing happened. When the call is a write that may
+   * have taken effect, its caller gets OUTCOME_UNKNOWN instead.
    */
   reject(error: CairnError): void {
     if (this.#end()) this.onError(this.mayHappen ? outcomeUnknown(error) : error);
   }
 
-  /** `error` holds whatever became of the call. */
+  /** Ends the call with an error that holds whether or not the call took effect. */
   rejectAsItIs(error: CairnError): void {
     if (this.#end()) this.onError(error);
   }
@@ -103,8 +106,8 @@ function outcomeUnknown(cause: CairnError): CairnError {
 }
 
 /**
- * What a node answered to one call, as the error that its caller gets. A code that this version
- * does not know is INTERNAL.
+ * Converts a node's error answer to the error that the caller gets. A code that this version does
+ * not know becomes INTERNAL.
  */
 export function errorOf({
   code: word,
@@ -124,7 +127,9 @@ export function errorOf({
   });
 }
 
-/** The error of a write whose session was forgotten after it had been sent before. */
+/**
+ * Returns the error of a write that was sent more than once before the cluster forgot its session.
+ */
 export function sentByForgotten(cause: CairnError): CairnError {
   const text = `the write was sent, and the cluster no longer knows what became of it: ${cause.text}`;
   return new CairnError("OUTCOME_UNKNOWN", text, { cause });
@@ -138,7 +143,7 @@ export function closedDuringCall(): CairnError {
   return new CairnError("CANCELLED", "the client was closed during the call");
 }
 
-/** The error of a call whose caller gave up. */
+/** Returns the error of a call whose caller gave up. */
 export function gaveUp(signal: AbortSignal): CairnError {
   return new CairnError("CANCELLED", "the caller gave up", { cause: signal.reason });
 }

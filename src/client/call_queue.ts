@@ -1,10 +1,7 @@
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 
-/**
- * Counts the calls that wait in one client, over all of its queues, and refuses those that are too
- * many.
- */
+/** Counts the calls that wait in all queues of one client, and refuses calls above the limits. */
 export class QueueRoom {
   #calls = 0;
   #bytes = 0;
@@ -23,24 +20,24 @@ export class QueueRoom {
   }
 }
 
-/** Something that waits. Its size is about how many bytes it takes in a message. */
+/** An item that waits. Its size is the approximate number of bytes that it takes in a message. */
 interface Sized {
   readonly bytes: number;
 }
 
-/** Place of one item in a {@link CallQueue}. */
+/** The place of one item in a {@link CallQueue}. */
 export interface Place<Item> {
   readonly item: Item;
-  /** Becomes false when the item has left. */
+  /** Becomes false when the item leaves the queue. */
   isTaken: boolean;
   before: Place<Item> | undefined;
   behind: Place<Item> | undefined;
 }
 
 /**
- * Queue in order of arrival. An item leaves the head or the middle in constant time, however long
- * the queue is. (A Set does not: its iterator walks over everything that was removed from its
- * head.)
+ * Queues items in order of arrival. Removal from the head or the middle takes constant time,
+ * whatever the length. (A Set does not give that: its iterator walks over every item that was
+ * removed from its head.)
  */
 export class CallQueue<Item extends Sized> {
   #head: Place<Item> | undefined;
@@ -63,7 +60,7 @@ export class CallQueue<Item extends Sized> {
     return place;
   }
 
-  /** May be called more than once. */
+  /** Removes an item. May be called more than once. */
   remove(place: Place<Item>): void {
     if (!place.isTaken) return;
     place.isTaken = false;

@@ -40,12 +40,12 @@ import {
   valueToBytes,
 } from "./values.js";
 
-/** What may be said about a read. */
+/** Options of a read. */
 export interface ReadOptions extends CallOptions {
   /**
-   * Read what any node has, which may be behind: also when there is no leader. Default false: the
-   * read is linearizable, so it sees every write that was answered before it was made, whoever made
-   * it.
+   * Reads the state of any node, which may be behind; works also without a leader. Default false:
+   * the read is linearizable, so it sees every write that was answered before the read was made, by
+   * any client.
    */
   readonly stale?: boolean | undefined;
   /**
@@ -60,26 +60,28 @@ export interface RangeOptions extends ReadOptions {
   readonly prefix?: Key | undefined;
   /** Only keys above this one, in the order of their bytes. Default: all. */
   readonly after?: Key | undefined;
-  /** At most so many keys, 1 or more. Default: all. */
+  /** Largest number of keys, 1 or more. Default: all. */
   readonly limit?: number | undefined;
   /**
-   * Read so many keys at a time, each time the state as it is then. Default: all keys are from one
-   * state, which the server holds on to while they are read. Give it when that takes minutes: it
-   * costs the server nothing between pages, and a page that fails is read again.
+   * Number of keys to read at a time; each page shows the state at its own moment. Default: all
+   * keys come from one state, which the server retains while they are read. Set a page size when
+   * the read takes minutes: it costs the server nothing between pages, and a page that fails is
+   * read again.
    */
   readonly pageSize?: number | undefined;
 }
 
-/** What a key must be for {@link CairnClient.compareAndSet} to set it. */
+/** The condition under which {@link CairnClient.compareAndSet} sets a key. */
 export type Expected = { readonly value: Value } | { readonly version: number } | { readonly absent: true };
 
 export interface CompareAndSetOptions extends CallOptions {
-  /** A missing key counts as being as expected, and is created. Default false. */
+  /** A missing key counts as expected, and is created. Default false. */
   readonly createIfMissing?: boolean | undefined;
 }
 
 /**
- * Set, with the key's new version; or not, with what is there (undefined: the key does not exist).
+ * Swapped, with the key's new version; or not swapped, with the current value (undefined: the key
+ * does not exist).
  */
 export type CompareAndSetResult =
   | { readonly swapped: true; readonly version: number }
@@ -90,30 +92,32 @@ export interface StatusOptions extends CallOptions {
   readonly endpoint?: string | undefined;
 }
 
-/** What is around key and value in a message, in bytes, about. */
+/** Approximate number of bytes that a message adds to the key and the value of one call. */
 const CALL_BYTES = 64;
 
 /**
  * A client of a Cairn cluster. It finds the leader and follows it, sends all calls of one turn of
- * the event loop in one message, and sends again what a broken connection or a change of leader has
- * left unanswered: each write has its effect once, however often it was sent.
+ * the event loop in one message, and repeats calls that a broken connection or a change of leader
+ * left unanswered. Each write takes effect once, however often it was sent.
  *
- * One client serves a whole process: make as many calls at a time as you like. Calls that are not
+ * One client serves a whole process, with any number of concurrent calls. Calls that are not
  * awaited one after the other are carried out concurrently, in any order. Beyond 128 writes or 512
- * reads under way, or 16 MiB of writes, calls wait here for their turn; 131,072 of them, or 128
- * MiB, at most. A client that has no call under way does not keep its process alive; {@link close}
- * lets go of the cluster at once.
+ * reads in flight, or 16 MiB of writes, calls wait in the client for their turn: at most 131,072 of
+ * them, or 128 MiB. A client with no call in flight does not keep its process alive; {@link close}
+ * closes its connections immediately.
  *
  * Every method rejects with a CairnError. INVALID_ARGUMENT and LIMIT_EXCEEDED: the call can never
  * succeed. TIMEOUT and CANCELLED: time was up, or the caller gave up, and nothing happened.
- * OUTCOME_UNKNOWN: the same for a write that was sent by then: it may or may not take effect, once,
+ * OUTCOME_UNKNOWN: the same for a write that had been sent: it may or may not take effect, once,
  * even now. DISK_FULL: the leader has no room, and nothing happened. QUEUE_FULL: too many calls
- * wait here, and nothing happened. FAILED_PRECONDITION: the client is closed. The error's `cause`
- * says what kept the client from an answer, and `retryable` whether the same call may be made again
- * without having a second effect.
+ * wait in the client, and nothing happened. FAILED_PRECONDITION: the client is closed. The error's
+ * `cause` names the problem that kept the client from an answer; `retryable` tells whether the same
+ * call may be made again without a second effect.
  *
  * ```ts
- * await using client = new CairnClient({ endpoints: ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"] });
+ * await using client = new CairnClient({
+ *   endpoints: ["127.0.0.1:7101", "127.0.0.1:7102", "127.0.0.1:7103"],
+ * });
  * await client.put("greeting", "hello");
  * console.log((await client.get("greeting"))?.text());
  * ```
@@ -128,7 +132,7 @@ export class CairnClient implements AsyncDisposable {
 
   /**
    * Connects when the first call needs it.
-   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED for options that are none
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED for invalid options
    */
   constructor(options: ClientOptions) {
     checkObject("options", options);
@@ -176,7 +180,7 @@ export class CairnClient implements AsyncDisposable {
     return Number(answerTo("put", answer).version);
   }
 
-  /** Removes a key. Resolves with whether it was there, when that is durable on a majority. */
+  /** Removes a key. Resolves when that is durable on a majority, with true if the key existed. */
   async delete(key: Key, options: CallOptions = {}): Promise<boolean> {
     const request = { key: keyToBytes(key) };
     checkKey(request.key);
@@ -185,8 +189,8 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Sets a key if it is as expected. Resolves when that is durable on a majority, or with what is
-   * there instead.
+   * Sets a key if it is as expected. Resolves when that is durable on a majority, or with the
+   * current value if the key was not as expected.
    */
   async compareAndSet(
     key: Key,
@@ -212,12 +216,13 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Reads keys in the order of their bytes. What is read was one state of the store, unless a
-   * `pageSize` is given. A time limit holds for each step that waits for the network. When the
-   * connection breaks on the way, the loop throws UNREACHABLE: read on with `after`.
+   * Reads keys in the order of their bytes. All keys come from one state of the store, unless a
+   * `pageSize` is given. The time limit applies to each step that waits for the network. When the
+   * connection breaks, the loop throws UNREACHABLE: resume with `after`.
    *
    * ```ts
-   * for await (const { key, version } of client.range({ prefix: "user:" })) console.log(key, version);
+   * const users = client.range({ prefix: "user:" });
+   * for await (const { key, version } of users) console.log(key, version);
    * ```
    */
   async *range(options: RangeOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
@@ -239,7 +244,7 @@ export class CairnClient implements AsyncDisposable {
     else yield* inPages(source, query, checkWholeNumber("pageSize", pageSize, 1), limits);
   }
 
-  /** What a node is and where it stands. */
+  /** Returns a node's identity, role and log positions. */
   async status(options: StatusOptions = {}): Promise<NodeStatus> {
     const limits = this.#limits(options);
     const { endpoint } = options;
@@ -253,8 +258,8 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Closes all connections. Calls under way end at once, with CANCELLED or, for writes that were
-   * sent, OUTCOME_UNKNOWN: await them before. May be called more than once.
+   * Closes all connections. Calls in flight end immediately, with CANCELLED or, for writes that
+   * were sent, OUTCOME_UNKNOWN: await them first. May be called more than once.
    */
   async close(): Promise<void> {
     this.#isClosed = true;
@@ -263,7 +268,7 @@ export class CairnClient implements AsyncDisposable {
     this.#channels.close();
   }
 
-  /** {@link close}, for `await using` (TypeScript 5.2; JavaScript from Node 24 on). */
+  /** {@link close}, for `await using` (TypeScript 5.2; JavaScript from Node 24). */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
@@ -277,8 +282,8 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * When it was sent twice, the cluster may remember that it did not match, and not what was there.
-   * Nothing was changed then, so it is made once more, as another write.
+   * When a call was sent twice, the cluster may remember that the key did not match, but not its
+   * value. Nothing was changed then, so the call is made once more, as another write.
    */
   async #compareAndSet(
     call: CallRequest & { case: "compareAndSet" },
@@ -295,7 +300,7 @@ export class CairnClient implements AsyncDisposable {
     throw new CairnError("TIMEOUT", `nothing was swapped, and what was there was not to be had in ${timeoutMs} ms`);
   }
 
-  /** Has a call carried out by the leader. */
+  /** Has the leader carry out a call. */
   #submit(request: CallRequest, bytes: number, options: CallOptions): Promise<CallAnswer> {
     return this.#pipeline.submit(request, bytes + CALL_BYTES, this.#limits(options));
   }
@@ -312,7 +317,7 @@ export class CairnClient implements AsyncDisposable {
 
 type AnswerTo<Kind extends CallAnswer["case"]> = Extract<CallAnswer, { readonly case: Kind }>["value"];
 
-/** Returns what an answer of this kind holds. */
+/** Returns the content of an answer of this kind. */
 function answerTo<Kind extends CallAnswer["case"]>(kind: Kind, answer: CallAnswer): AnswerTo<Kind> {
   if (answer.case === kind) return answer.value as AnswerTo<Kind>;
   throw new CairnError("INTERNAL", `the answer to a ${kind} is a ${answer.case}`);

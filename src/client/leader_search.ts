@@ -1,13 +1,13 @@
 import { CairnError } from "../base/errors.js";
 
 /**
- * First and longest pause between attempts, in ms. Short: a leader that was lost is replaced in one
- * or two seconds.
+ * First and longest pause between attempts, in ms. Both are short: a lost leader is replaced within
+ * one or two seconds.
  */
 const PAUSE_MS = 25;
 const PAUSE_MS_MAX = 400;
 
-/** What a node says about who leads. */
+/** The leader that a node names. */
 export interface LeaderHint {
   /** Empty when no leader is known. */
   readonly id: string;
@@ -15,7 +15,7 @@ export interface LeaderHint {
   readonly address: string;
 }
 
-/** Why a node that was asked is not the one to ask. */
+/** Returns the error for a node that was asked and does not lead. */
 export function notLeader(nodeId: string, { id, address }: LeaderHint): CairnError {
   const text = id === "" ? "no leader is known" : `the leader is ${id}`;
   return new CairnError("NOT_LEADER", `node ${nodeId} is not the leader: ${text}`, {
@@ -24,31 +24,31 @@ export function notLeader(nodeId: string, { id, address }: LeaderHint): CairnErr
   });
 }
 
-/** The hint in an error. */
+/** Returns the leader that an error names. */
 export function hintOf({ leaderHint = "", leaderAddress = "" }: CairnError): LeaderHint {
   return { id: leaderHint, address: leaderAddress };
 }
 
-/** Where to look for the leader, and when. */
+/** Decides which address to try next for the leader, and after which pause. */
 export class LeaderSearch {
-  /** Next endpoint to ask, of those that are asked in turn. */
+  /** Next endpoint in the round over all endpoints. */
   #turn = 0;
-  /** To ask before that one: where the leader was last, or is said to be. */
+  /** Address to try before that one: the last known or the hinted address of the leader. */
   #preferred: string | undefined;
-  /** Attempts in vain since the leader was last found. */
+  /** Failed attempts since the leader was last found. */
   #misses = 0;
-  /** The preferred address is news, and not to be waited with. */
+  /** The preferred address is new, so it is tried without a pause. */
   #isNews = false;
   /**
-   * Leaders that were hinted at since the last pause. Two nodes that each name the other must not
-   * keep this client busy.
+   * Leaders that were hinted at since the last pause. Two nodes that name each other must not keep
+   * this client busy.
    */
   readonly #hinted = new Set<string>();
-  /** Could not be connected to at the last attempt there. */
+  /** The address at which the last attempt found no connection. */
   #unreachable: string | undefined;
   /**
-   * By node id: the address at which it has answered, which is better than one at which its peers
-   * reach it.
+   * By node id: the address at which the node has answered. It is better than the address at which
+   * the node's peers reach it.
    */
   readonly #known = new Map<string, string>();
 
@@ -57,7 +57,7 @@ export class LeaderSearch {
     private readonly random: () => number,
   ) {}
 
-  /** Where to try, and after how long a pause in ms. */
+  /** Returns the address to try next, and the pause before it in ms. */
   next(): { readonly address: string; readonly pauseMs: number } {
     const address = this.#preferred ?? this.endpoints[this.#turn++ % this.endpoints.length]!;
     const pauseMs = this.#isNews ? 0 : this.#pauseMs();
@@ -67,12 +67,12 @@ export class LeaderSearch {
     return { address, pauseMs };
   }
 
-  /** A node has answered at this address. */
+  /** Notes that a node has answered at this address. */
   met(nodeId: string, address: string): void {
     this.#known.set(nodeId, address);
   }
 
-  /** The leader is here: if it is lost, ask here first. */
+  /** Notes that the leader is at this address, which is tried first if the leader is lost. */
   found(address: string): void {
     this.#preferred = address;
     this.#misses = 0;
@@ -80,12 +80,12 @@ export class LeaderSearch {
     this.#unreachable = undefined;
   }
 
-  /** The node at this address does not lead; it may know who does. */
+  /** Notes that the node at this address does not lead; its hint may name the leader. */
   notLeader(address: string, hint: LeaderHint): void {
     this.#misses++;
     this.#preferred = undefined;
     const target = this.#known.get(hint.id) ?? hint.address;
-    // Followers go on naming a leader that is dead until they elect another.
+    // Followers continue to name a dead leader until they elect another.
     const wasUnreachable = target === this.#unreachable;
     this.#unreachable = undefined;
     if (target === "" || target === address || wasUnreachable) return;
@@ -94,7 +94,7 @@ export class LeaderSearch {
     this.#hinted.add(hint.id);
   }
 
-  /** There is no answer at this address. */
+  /** Notes that there is no answer at this address. */
   unreachable(address: string): void {
     this.#misses++;
     this.#preferred = undefined;
@@ -104,7 +104,7 @@ export class LeaderSearch {
     }
   }
 
-  /** None before every endpoint was asked once. */
+  /** Returns 0 until every endpoint was asked once. */
   #pauseMs(): number {
     const repeated = this.#misses - this.endpoints.length;
     if (repeated <= 0) return 0;

@@ -3,46 +3,43 @@ import { invalid } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
 
-/**
- * How long a call may take, unless its caller says otherwise, in ms: enough for a cluster to elect
- * another leader, twice.
- */
+/** Default time limit of a call, in ms: enough for a cluster to elect a leader twice. */
 export const DEFAULT_TIMEOUT_MS = 10_000;
 
-/** Longest time that a timer can wait, in ms. */
+/** Longest time that a timer can be set to, in ms. */
 const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
-/** How to reach a cluster. */
+/** Tells a client how to reach its cluster. */
 export interface ClientOptions {
   /**
-   * Where nodes of the cluster listen, as host:port. The client finds the leader through any of
-   * them, and follows it when it changes. Name all members: those that are named are all that can
-   * be asked when the leader is gone.
+   * Addresses of nodes of the cluster, as host:port. The client finds the leader through any of
+   * them, and follows it when it changes. Name all members: when the leader is gone, the client can
+   * ask only those that are named.
    */
   readonly endpoints: readonly string[];
   /**
-   * How long the cluster may take to answer a call, in ms: above 0 and up to 2^31 - 1. Default
-   * 10,000. A call that waits for its turn behind others of this client has its full time as long
-   * as those are answered. A `signal` bounds both together.
+   * Time limit for the cluster to answer a call, in ms: above 0 and up to 2^31 - 1. Default 10,000.
+   * A call that waits in this client behind others keeps its full time while the cluster answers
+   * those. A `signal` bounds both together.
    */
   readonly timeoutMs?: number | undefined;
   readonly clock?: Clock | undefined;
-  /** Random numbers from 0 to below 1, for the pauses between attempts. */
+  /** Returns random numbers from 0 to below 1, for the pauses between attempts. */
   readonly random?: (() => number) | undefined;
 }
 
-/** What may be said about one call. */
+/** Options of one call. */
 export interface CallOptions {
   /**
    * Gives the call up. Before a write was sent: CANCELLED, and nothing happened. Afterwards:
-   * OUTCOME_UNKNOWN, for it may still take effect. The reason is the error's cause.
-   * `AbortSignal.timeout(ms)` is a deadline that counts from this moment, whatever the call waits
-   * for.
+   * OUTCOME_UNKNOWN, because the write may still take effect. The signal's reason is the error's
+   * cause. `AbortSignal.timeout(ms)` sets a deadline that counts from the moment the signal is
+   * made, and includes the time that the call waits in this client.
    */
   readonly signal?: AbortSignal | undefined;
   /**
-   * In place of the client's own `timeoutMs`. Gives the call up with TIMEOUT or OUTCOME_UNKNOWN, as
-   * for `signal`.
+   * Overrides the client's `timeoutMs`. Gives the call up with TIMEOUT or OUTCOME_UNKNOWN, as for
+   * `signal`.
    */
   readonly timeoutMs?: number | undefined;
 }

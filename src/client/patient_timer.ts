@@ -1,19 +1,19 @@
 import type { Clock } from "../system/clock.js";
 
-/**
- * A timer that comes later than this was held up, together with everything else in this process, in
- * ms.
- */
+/** A timer that fires later than this, in ms, was held up together with the whole process. */
 const HELD_UP_MS = 100;
 
 /**
- * Calls `run` after `ms` milliseconds of the process's own time. When the process was suspended, or
- * its event loop was busy, timers are due before the network is looked at: an answer that has been
- * there for long would come too late. So a timer that was held up waits again for as long as it was
- * late, `ms` at most. Returns a function that calls it off.
+ * Calls `run` after `ms` milliseconds of the process's own time. Returns a function that cancels
+ * it.
  *
- * `startedAt` says from when the time counts, if that may move while the timer runs. Default: from
- * this call. The process need not stay alive for one that `isBackground`.
+ * After the process was suspended, or its event loop was busy, timers fire before the event loop
+ * reads the network: an answer that has already arrived would come too late. So a timer that was
+ * held up waits again for as long as it was late, `ms` at most.
+ *
+ * `startedAt` returns the moment from which the time counts, if that moment may move while the
+ * timer runs. Default: the moment of this call. A timer that `isBackground` does not keep the
+ * process alive.
  */
 export function afterAwake(
   clock: Clock,

@@ -7,20 +7,20 @@ import type { CallOptions } from "./options.js";
 import { afterAwake } from "./patient_timer.js";
 import { type KeyValue, keyValueOf } from "./values.js";
 
-/** Which keys to read, as the server is asked. */
+/** The keys to read, as the request to the server names them. */
 export interface RangeQuery {
   readonly prefix: Uint8Array;
   readonly after: Uint8Array;
-  /** At most so many keys; infinite: all. */
+  /** Largest number of keys; infinite: all. */
   readonly limit: number;
   readonly stale: boolean;
   readonly minAppliedIndex: number;
 }
 
-/** Who answers a range. */
+/** The nodes that answer a range. */
 export interface RangeSource {
   readonly nodes: AnyNode;
-  /** Which node to ask first. */
+  /** Returns the node to ask first. */
   readonly first: () => string | undefined;
   readonly clock: Clock;
 }
@@ -28,8 +28,8 @@ export interface RangeSource {
 type Limits = CallOptions & { readonly timeoutMs: number };
 
 /**
- * Keys in order, as one view of the state: from one stream, which is opened again only while
- * nothing has come from it.
+ * Reads keys in order from one view of the state. All keys come from one stream; after a failure it
+ * is opened again only while no key has come from it.
  */
 export async function* oneView(source: RangeSource, query: RangeQuery, limits: Limits): AsyncGenerator<KeyValue, void> {
   const scope = source.nodes.begin(limits.signal);
@@ -46,7 +46,7 @@ export async function* oneView(source: RangeSource, query: RangeQuery, limits: L
 }
 
 /**
- * Keys in order, in pages of `pageSize` keys, each of which is a view of its own and asked for
+ * Reads keys in order, in pages of `pageSize` keys. Each page is a view of its own, and is read
  * again when that fails.
  */
 export async function* inPages(
@@ -64,14 +64,14 @@ export async function* inPages(
     const last = page.keys.at(-1);
     if (!page.more || limit === 0 || last === undefined) return;
     after = last.keyBytes;
-    // Another node may be asked next, and what was read must not be undone by what it has.
+    // The next page may come from another node, whose state must not be older than this page.
     minAppliedIndex = Math.max(minAppliedIndex, page.appliedIndex);
   }
 }
 
 interface Page {
   readonly keys: KeyValue[];
-  /** There are keys behind it. */
+  /** Further keys follow this page. */
   more: boolean;
   appliedIndex: number;
 }
@@ -94,11 +94,11 @@ async function readPage({ nodes, first, clock }: RangeSource, query: RangeQuery,
 }
 
 /**
- * The parts of one answer. A time limit holds for the next part, not for all of them: a slow reader
- * has as long as it likes.
+ * Reads the parts of one answer. The time limit applies to each part, not to all of them: a slow
+ * reader may take any time.
  */
 class RangeParts {
-  /** Undefined only for a server that sends none. */
+  /** Undefined only when the server sends no part. */
   #first: RangeResponse | undefined;
   readonly #parts: AsyncIterator<RangeResponse>;
   readonly #controller = new AbortController();
@@ -121,7 +121,9 @@ class RangeParts {
     this.#parts = answer[Symbol.asyncIterator]();
   }
 
-  /** Waits for the first part. `outside` ends the stream, as long as it is not closed. */
+  /**
+   * Opens the stream and waits for the first part. `outside` ends the stream until it is closed.
+   */
   static async open(
     channel: SharedChannel,
     query: RangeQuery,
@@ -144,7 +146,7 @@ class RangeParts {
     return Number(this.#first?.header?.appliedIndex ?? 0);
   }
 
-  /** All parts. @throws CairnError TIMEOUT when one does not come within `timeoutMs` */
+  /** Yields all parts. @throws CairnError TIMEOUT when one does not come within `timeoutMs` */
   async *read(timeoutMs: number | undefined): AsyncGenerator<RangeResponse, void, undefined> {
     try {
       for (let part = this.#first; part !== undefined; part = await this.#next(timeoutMs)) yield part;

@@ -10,14 +10,17 @@ export interface ClusterMember {
   readonly role: "voter" | "learner";
 }
 
-/** `pre-candidate`: asks whether it would be elected, before it begins a new term. */
+/**
+ * A node's Raft role. A `pre-candidate` asks whether it would be elected before it starts a new
+ * term.
+ */
 export type NodeStanding = "follower" | "pre-candidate" | "candidate" | "leader";
 
-/** What a node is and where it stands. */
+/** A node's identity, role and log positions. */
 export interface NodeStatus {
   readonly clusterId: string;
   readonly nodeId: string;
-  /** Version of Cairn. */
+  /** Version of Cairn that the node runs. */
   readonly version: string;
   readonly role: NodeStanding;
   readonly term: number;
@@ -30,7 +33,7 @@ export interface NodeStatus {
   readonly snapshotIndex: number;
   readonly members: readonly ClusterMember[];
   readonly elections: "automatic" | "manual";
-  /** Writes are refused because the disk is full. */
+  /** The node refuses writes because its disk is full. */
   readonly isDiskFull: boolean;
 }
 

@@ -9,7 +9,7 @@ interface Waiter {
   readonly begin: () => void;
 }
 
-/** Lets a fixed number of calls run at a time; further ones wait in order. */
+/** Lets a fixed number of calls run at a time; further calls wait in order. */
 export class Turns {
   readonly #waiting: CallQueue<Waiter>;
   #running = 0;
@@ -26,7 +26,7 @@ export class Turns {
 
   /**
    * Waits for a turn, which {@link end} must end. Resolves with the moment from which the call's
-   * time limit counts: while it waits, an answer to any other call starts its time anew.
+   * time limit counts: while the call waits, an answer to any other call restarts its time.
    * @throws CairnError QUEUE_FULL; TIMEOUT when no call has an answer in time; the signal's reason
    */
   async begin(bytes: number, timeoutMs: number, signal: AbortSignal): Promise<number> {
@@ -38,7 +38,7 @@ export class Turns {
     return startedAt();
   }
 
-  /** A call that had its turn is over. */
+  /** Ends a turn, and starts the next call that waits. */
   end(isAnswered: boolean): void {
     if (isAnswered) this.#answeredAt = this.clock.now();
     const next = this.#waiting.first;

@@ -7,32 +7,32 @@ import { CairnError } from "../base/errors.js";
 export type Key = string | Uint8Array;
 
 /**
- * A value: up to 1.5 MiB. A string stands for its UTF-8, `{ json }` for the UTF-8 of its JSON.
- * Bytes are copied at once.
+ * A value: up to 1.5 MiB. A string stands for its UTF-8, `{ json }` for the UTF-8 of its JSON. The
+ * bytes are copied immediately.
  */
 export type Value = string | Uint8Array | { readonly json: unknown };
 
-/** What a key has been set to. */
+/** A key's value and version. */
 export class StoredValue {
   constructor(
-    /** The value. It is yours: nobody else changes it or minds your changing it. */
+    /** The value. The caller owns these bytes and may change them. */
     readonly bytes: Uint8Array,
-    /** Index of the write that set it, which is the key's version: versions only grow. */
+    /** Index of the write that set the value, which is the key's version: versions only grow. */
     readonly version: number,
   ) {}
 
-  /** The value as UTF-8; bytes that are not UTF-8 become U+FFFD. */
+  /** Returns the value as UTF-8; bytes that are not UTF-8 become U+FFFD. */
   text(): string {
     return Buffer.from(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength).toString("utf8");
   }
 
-  /** The value as JSON. @throws SyntaxError when it is none */
+  /** Returns the value parsed as JSON. @throws SyntaxError when it is not JSON */
   json<Json = unknown>(): Json {
     return JSON.parse(this.text()) as Json;
   }
 }
 
-/** A key with what it has been set to. */
+/** A key with its value and versions. */
 export class KeyValue extends StoredValue {
   constructor(
     readonly keyBytes: Uint8Array,
@@ -44,21 +44,21 @@ export class KeyValue extends StoredValue {
     super(bytes, version);
   }
 
-  /** The key as UTF-8; for keys that are not, there is {@link keyBytes}. */
+  /** The key as UTF-8; for a key that is not UTF-8, use {@link keyBytes}. */
   get key(): string {
     return Buffer.from(this.keyBytes.buffer, this.keyBytes.byteOffset, this.keyBytes.byteLength).toString("utf8");
   }
 }
 
-/** Returns a key's bytes, copied. @throws CairnError INVALID_ARGUMENT */
+/** Returns a copy of a key's bytes. @throws CairnError INVALID_ARGUMENT */
 export function keyToBytes(key: Key, what = "key"): Uint8Array {
   if (typeof key === "string" || isUint8Array(key)) return copyOf(what, key);
   throw invalid(what, "a string or a Uint8Array", key);
 }
 
 /**
- * Returns a value's bytes, copied, because they may be sent more than once and long after the
- * caller has changed them.
+ * Returns a copy of a value's bytes: the client may send them more than once, and long after the
+ * caller has changed the original.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function valueToBytes(value: Value, what = "value"): Uint8Array {
@@ -86,8 +86,8 @@ function copyOf(what: string, data: string | Uint8Array): Uint8Array {
 }
 
 /**
- * Copies: what a message holds are views of all its bytes, which one small value must not keep in
- * memory.
+ * Copies the fields of a message. They are views of the whole message, which one small value must
+ * not keep in memory.
  */
 export function keyValueOf({ key, value, version, createVersion }: Message): KeyValue {
   return new KeyValue(Buffer.from(key), Buffer.from(value), Number(version), Number(createVersion));

@@ -14,7 +14,7 @@ export const gatewayCodes = {
 
 export type GatewayCode = (typeof gatewayCodes)[keyof typeof gatewayCodes];
 
-/** A request that gets an error for an answer. */
+/** A request that is answered with an error. */
 export class GatewayError extends Error {
   override readonly name = "GatewayError";
 

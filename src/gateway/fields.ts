@@ -4,13 +4,15 @@ import { limits } from "../base/limits.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
 /**
- * The fields of a JSON object, read with their types. What is missing or mistyped is error 12, and
+ * Reads the fields of a JSON object with their types. A missing or mistyped field is error 12, and
  * the text names the field.
  */
 export class Fields {
   constructor(
     private readonly fields: Readonly<Record<string, unknown>>,
-    /** Name of the object in texts, with its dot: `entries[0].`; empty for the body itself. */
+    /**
+     * Name of the object in error texts, with its dot: `entries[0].`; empty for the body itself.
+     */
     private readonly path = "",
   ) {}
 
@@ -18,7 +20,7 @@ export class Fields {
     return this.fields[name] !== undefined;
   }
 
-  /** Any JSON value, null included. */
+  /** Returns any JSON value, null included. */
   value(name: string): unknown {
     return this.has(name) ? this.fields[name] : this.#fail(name, "is missing");
   }
@@ -38,7 +40,7 @@ export class Fields {
     return typeof value === "boolean" ? value : this.#fail(name, "must be true or false");
   }
 
-  /** A whole number from `least`, up to a limit if one is named. */
+  /** Returns a whole number from `least`, up to a limit if one is named. */
   count(name: string, least = 0, limit?: CounterLimit): number {
     const value = this.value(name);
     const isWhole = typeof value === "number" && Number.isSafeInteger(value) && value >= least;
@@ -47,14 +49,14 @@ export class Fields {
     return this.#fail(name, `must be a whole number from ${least}${most}`);
   }
 
-  /** A whole number of any sign: whether it is in its place is for the node to say. */
+  /** Returns a whole number of any sign: the node checks its range. */
   integer(name: string): number {
     const value = this.value(name);
     if (typeof value === "number" && Number.isSafeInteger(value)) return value;
     return this.#fail(name, "must be a whole number");
   }
 
-  /** A name: a string or a number, as text. */
+  /** Returns a name, which is a string or a number, as text. */
   name(name: string): string {
     const value = this.value(name);
     if (typeof value === "string" && value.isWellFormed()) return value;
@@ -62,7 +64,7 @@ export class Fields {
     return this.#fail(name, "must be a string of whole characters, or a number");
   }
 
-  /** A key: a string or a number, as bytes. */
+  /** Returns a key, which is a string or a number, as bytes. */
   key(name: string): Buffer {
     const key = Buffer.from(this.name(name), "utf8");
     return key.byteLength > 0 ? key : this.#fail(name, "must not be empty");
@@ -73,7 +75,7 @@ export class Fields {
     return isObject(value) ? new Fields(value, `${this.path}${name}.`) : this.#fail(name, "must be an object");
   }
 
-  /** An object as names and values. */
+  /** Returns an object as names and values. */
   entries(name: string): [string, unknown][] {
     const value = this.value(name);
     return isObject(value) ? Object.entries(value) : this.#fail(name, "must be an object");

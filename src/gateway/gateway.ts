@@ -9,19 +9,20 @@ import { LogCompaction, type Reply } from "./log_compaction.js";
 import type { GatewayNode, NodeSource } from "./nodes.js";
 import { RequestClients } from "./request_clients.js";
 
+/** Nodes, limits and output of a gateway. */
 export interface GatewayOptions {
   readonly nodes: NodeSource;
   readonly style: JsonStyle;
-  /** How long a node may take to answer, in milliseconds. */
+  /** Time limit for a node's answer, in milliseconds. */
   readonly timeoutMs: number;
   readonly logger: Logger;
   /** Writes a line of output; resolves when there is room for more. */
   readonly print: (line: string) => Promise<void>;
-  /** Says something to the person at the keyboard. */
+  /** Shows a message to the person at the keyboard. */
   readonly complain: (text: string) => void;
 }
 
-/** A request: who asks whom for what. */
+/** A request: sender, receiver, type and body. */
 interface Envelope {
   readonly src: string;
   readonly dest: string;
@@ -32,7 +33,7 @@ interface Envelope {
 
 type Handler = (served: ServedNode, body: Fields) => Promise<Reply>;
 
-/** What is done for each type of message, but for init and restart. */
+/** The handler of each message type, except init and restart. */
 const handlers: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ["apply_entries", ({ log }, body) => log.applyEntries(body)],
   ["seed_state", ({ log }, body) => log.seedState(body)],
@@ -49,7 +50,7 @@ const handlers: ReadonlyMap<string, Handler> = new Map<string, Handler>([
 
 const knownTypes = ["init", ...handlers.keys(), "restart"];
 
-/** A node and what is done with it. */
+/** A node with the handlers that serve it. */
 class ServedNode {
   readonly log: LogCompaction;
   readonly kv: KeyValue;
@@ -79,7 +80,7 @@ export class Gateway {
   constructor(private readonly options: GatewayOptions) {}
 
   /**
-   * Answers all of `input`, or what has come of it until {@link close}; then lets go of the nodes.
+   * Answers all of `input`, or all that has arrived before {@link close}; then releases the nodes.
    */
   async run(input: AsyncIterable<Uint8Array>): Promise<void> {
     try {
@@ -94,8 +95,8 @@ export class Gateway {
   }
 
   /**
-   * Takes no more requests, and stops the nodes that it started; the request that is under way
-   * fails. May be called more than once.
+   * Stops taking requests, and stops the nodes that the gateway started; the current request fails.
+   * May be called more than once.
    */
   async close(): Promise<void> {
     this.#closed = true;
@@ -193,7 +194,7 @@ export class Gateway {
   }
 }
 
-/** The request in a line, or what is wrong with it. */
+/** Returns the request in a line, or the reason why the line holds none. */
 function toEnvelope(text: string): Envelope | string {
   let message: unknown;
   try {

@@ -2,14 +2,11 @@ import { isSafeNumber, LosslessNumber, parse } from "lossless-json";
 import { limits } from "../base/limits.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
-/**
- * Where a number of many digits or with an exponent may be, which JavaScript's own numbers could
- * change.
- */
+/** Finds numbers with many digits or an exponent, which JavaScript's own numbers could change. */
 const MAYBE_UNSAFE = /[\d.]{16}|\d[eE][+-]?\d/;
 
 /**
- * Parses JSON, keeping numbers that JavaScript cannot hold exactly as they are written.
+ * Parses JSON. Numbers that JavaScript cannot hold exactly are kept as they are written.
  * @throws SyntaxError and others
  */
 export function parseJson(text: string): unknown {
@@ -22,18 +19,18 @@ export function parseJson(text: string): unknown {
 }
 
 /**
- * A value as the store keeps it: its JSON text.
+ * Returns a value in the form that the store keeps: its JSON text.
  * @throws GatewayError 12 when it is nested too deeply
  */
 export function encodeValue(value: unknown): Buffer {
   return Buffer.from(printJson(value, "compact"), "utf8");
 }
 
-/** JSON text that is to be printed as it is, but for white space. */
+/** JSON text that is printed unchanged, except for white space. */
 export class StoredJson {
   constructor(readonly text: string) {}
 
-  /** What the store holds; bytes that are no JSON (another client wrote them) become a string. */
+  /** Wraps a stored value; bytes that are not JSON (another client wrote them) become a string. */
   static from(bytes: Uint8Array): StoredJson {
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
     return new StoredJson(isJson(text) ? text : JSON.stringify(text));
@@ -48,7 +45,7 @@ export class OrderedObject {
 /** compact: no white space. spaced: a space after each comma and colon. */
 export type JsonStyle = "compact" | "spaced";
 
-/** @throws GatewayError 12 when the value is nested too deeply */
+/** Prints a value as JSON. @throws GatewayError 12 when the value is nested too deeply */
 export function printJson(value: unknown, style: JsonStyle): string {
   const [comma, colon] = style === "compact" ? [",", ":"] : [", ", ": "];
   const print = (item: unknown, depth: number): string => {
@@ -70,10 +67,10 @@ export function printJson(value: unknown, style: JsonStyle): string {
   return print(value, 0);
 }
 
-/** A string, or what may stand between values. */
+/** Matches a string, a separator, or white space. */
 const STRING_OR_SEPARATOR = /("[^"\\]*(?:\\.[^"\\]*)*")|([,:])|\s+/g;
 
-/** JSON text in another style: on one line, whoever wrote it, and with its numbers as they are. */
+/** Prints JSON text in another style: on one line, whoever wrote it, with its numbers unchanged. */
 function restyle(text: string, style: JsonStyle): string {
   // The gateway's own values are compact. Within strings a line end is always escaped.
   if (style === "compact" && !/[\r\n]/.test(text)) return text;

@@ -15,12 +15,12 @@ interface Headed {
   readonly header?: ResponseHeader | undefined;
 }
 
-/** The messages of the key-value workload, for one node. They go through consensus. */
+/** Serves the messages of the key-value workload for one node. They go through consensus. */
 export class KeyValue {
   constructor(
     private readonly node: GatewayNode,
     private readonly timeoutMs: number,
-    /** All nodes of the cluster. */
+    /** Returns all nodes of the cluster. */
     private readonly nodes: () => readonly GatewayNode[],
     private readonly clients: RequestClients,
   ) {}
@@ -58,7 +58,7 @@ export class KeyValue {
     throw new GatewayError(gatewayCodes.preconditionFailed, text);
   }
 
-  /** Has a request carried out once, however often it comes, if it has a client and a number. */
+  /** Carries out a request once, however often it comes, if it names a client and a number. */
   async #once<Answer extends Headed>(
     body: Fields,
     send: (id: RequestIdentity, node: GatewayNode) => Promise<Answer>,
@@ -79,7 +79,7 @@ export class KeyValue {
     }
   }
 
-  /** Has the leader carry out a request; where there is none, makes a node lead first. */
+  /** Has the leader carry out a request; if there is no leader, makes a node lead first. */
   async #byLeader<Answer extends Headed>(request: (node: GatewayNode) => Promise<Answer>): Promise<Answer> {
     const answer = await this.#answerOfLeader(request);
     this.clients.reached(answer.header?.appliedIndex ?? 0n);
@@ -96,8 +96,8 @@ export class KeyValue {
   }
 
   /**
-   * This node, if the others vote for it; else whoever they do vote for: one whose log is behind is
-   * not elected.
+   * Makes this node the leader if the others vote for it; otherwise the first other node that is
+   * elected: a node whose log is behind is not elected.
    */
   async #makeLeader(): Promise<GatewayNode> {
     const candidates = [this.node, ...this.nodes().filter(({ id }) => id !== this.node.id)];
@@ -117,8 +117,8 @@ export class KeyValue {
 }
 
 /**
- * What came of a request, unless the node does not lead: then who does, as far as it knows. Nothing
- * happened then.
+ * Returns the answer to a request, or, if the node does not lead, the leader that it names. In the
+ * second case nothing happened.
  */
 async function unlessNotLeader<Answer>(
   request: () => Promise<Answer>,

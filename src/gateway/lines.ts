@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 
-/** A line of the input, or why it cannot be read. */
+/** A line of the input, or the reason why it cannot be read. */
 export type Line =
   | { readonly number: number; readonly text: string }
   | { readonly number: number; readonly fault: string };
@@ -9,9 +9,9 @@ const LF = 0x0a;
 const CR = 0x0d;
 
 /**
- * Splits a stream into lines of UTF-8, ended by LF or CRLF; the last one needs no end. Blank lines
- * are left out but counted. Of a line of more than `limitBytes` (gatewayLineBytes) the bytes are
- * dropped as they come.
+ * Splits a stream into lines of UTF-8, ended by LF or CRLF; the last line needs no end. Blank lines
+ * are counted but not returned. The bytes of a line longer than `limitBytes` (gatewayLineBytes) are
+ * dropped as they arrive.
  */
 export async function* readLines(input: AsyncIterable<Uint8Array>, limitBytes: number): AsyncGenerator<Line> {
   const line = new LineBuffer(limitBytes);
@@ -38,12 +38,12 @@ class LineBuffer {
 
   add(part: Uint8Array): void {
     this.#bytes += part.byteLength;
-    // One byte of grace for a CR.
+    // One extra byte for a CR.
     if (this.#bytes > this.limitBytes + 1) this.#parts = [];
     else this.#parts.push(part);
   }
 
-  /** The line so far, and a new one begins; undefined when it is blank. */
+  /** Returns the line so far, and starts a new one; undefined when the line is blank. */
   take(): Line | undefined {
     const number = ++this.#number;
     const bytes = this.#bytes;
@@ -54,8 +54,7 @@ class LineBuffer {
     if (bytes > this.limitBytes + 1 || content.byteLength > this.limitBytes) {
       return { number, fault: `it is longer than gatewayLineBytes (${this.limitBytes})` };
     }
-    // Decoding would put replacement characters in place of what is not UTF-8, and values must be
-    // kept as they are.
+    // Decoding would replace bytes that are not UTF-8, and values must be kept unchanged.
     if (!isUtf8(content)) return { number, fault: "it is not UTF-8" };
     const text = content.toString("utf8");
     return text.trim() === "" ? undefined : { number, text };

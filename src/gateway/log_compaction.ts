@@ -21,7 +21,7 @@ interface RequestedEntry extends OutgoingEntry {
   readonly key: Buffer;
 }
 
-/** What a get entry returned. */
+/** The result of a get entry. */
 interface GetResult {
   readonly result: StoredJson | null;
 }
@@ -29,19 +29,19 @@ interface GetResult {
 /** By index. */
 type GetResults = ReadonlyMap<number, GetResult>;
 
-/** Results of get entries that are remembered for repeated requests. */
+/** Number of results of get entries that are remembered for repeated requests. */
 const REMEMBERED_RESULTS = 10_000;
 
 /**
- * Reads of one request that are under way at a time. The time of each counts from its own start,
- * not from that of the first.
+ * Number of concurrent reads for one request. The time limit of each read counts from its own
+ * start, not from the start of the first.
  */
 const READS_UNDER_WAY = 256;
 
-/** The messages of the log-compaction tasks, for one node. */
+/** Serves the messages of the log-compaction tasks for one node. */
 export class LogCompaction {
   readonly #leader: RemoteLeader;
-  /** What get entries returned when they were applied. */
+  /** Results of get entries, as of the moment when they were applied. */
   readonly #results = new Map<number, GetResult>();
 
   constructor(
@@ -51,7 +51,7 @@ export class LogCompaction {
     this.#leader = new RemoteLeader(node, timeoutMs);
   }
 
-  /** Lets go of its streams. */
+  /** Closes the node's streams. */
   close(): void {
     this.#leader.close();
   }
@@ -196,8 +196,8 @@ export class LogCompaction {
   }
 
   /**
-   * For entries that are in the log already: whatever goes wrong now, it is not true that nothing
-   * happened.
+   * Waits until entries that are in the log are applied. A failure at this point must not claim
+   * that nothing happened.
    */
   async #untilApplied(index: number): Promise<GetLogInfoResponse> {
     try {
@@ -219,8 +219,8 @@ export class LogCompaction {
 
   /**
    * Makes new entries durable, then commits them. A get in the log returns the value at its place,
-   * and only the leader decides when the log is committed up to there: before an entry changes a
-   * key that gets wait for, those are answered.
+   * and only the leader decides how far the log is committed: so before an entry changes a key, the
+   * gets of that key that wait are answered.
    */
   async #applyInOrder(fresh: readonly RequestedEntry[], info: GetLogInfoResponse): Promise<GetResults> {
     const read = new Map<number, GetResult>();
@@ -243,7 +243,7 @@ export class LogCompaction {
     return read;
   }
 
-  /** Commits up to `position`, and reads what the gets return there. */
+  /** Commits up to `position`, and reads the results of the gets at that point. */
   async #readAt(
     term: number,
     position: LogPosition,
@@ -311,7 +311,7 @@ function requestedEntry(fields: Fields): RequestedEntry {
   return { index, term, op, key, data: encodeCommand({ operation }) };
 }
 
-/** The state of a request, in the order of the store's keys. */
+/** Returns the state in a request, in the order of the store's keys. */
 function pairsOf(body: Fields): Pair[] {
   const pairs = body.entries("state").map(([name, value]) => {
     if (name === "" || !name.isWellFormed()) {
@@ -323,7 +323,7 @@ function pairsOf(body: Fields): Pair[] {
   return pairs.sort((a, b) => Buffer.compare(a.key, b.key));
 }
 
-/** Checks all of a batch before any of it is sent: a batch with a bad entry changes nothing. */
+/** Checks a whole batch before any of it is sent: a batch with a bad entry changes nothing. */
 function checkPlaces(entries: readonly RequestedEntry[], info: GetLogInfoResponse): void {
   const next = Number(info.lastIndex) + 1;
   const first = entries[0]!;
@@ -346,7 +346,7 @@ function checkPlaces(entries: readonly RequestedEntry[], info: GetLogInfoRespons
   });
 }
 
-/** A new entry must not be of a term that is over. */
+/** Checks that a new entry is not of a term that has ended. */
 function checkTerm(entry: LogPosition, info: GetLogInfoResponse): void {
   if (entry.term >= Number(info.term)) return;
   const text = `entry ${entry.index} has term ${entry.term}, older than the node's term ${info.term}`;
@@ -354,8 +354,8 @@ function checkTerm(entry: LogPosition, info: GetLogInfoResponse): void {
 }
 
 /**
- * Terms never fall along a log: no leader has a snapshot of a lower term than an entry below it
- * that is committed here.
+ * Checks that terms never fall along the log: no leader has a snapshot of a lower term than an
+ * entry below it that is committed here.
  */
 function checkSnapshotTerm({ index, term }: LogPosition, info: GetLogInfoResponse): void {
   const commit = Number(info.commitIndex);
@@ -370,15 +370,15 @@ function misplaced(what: string, expected: number): GatewayError {
 }
 
 /**
- * Term of the entry before a batch. Where the log is trimmed it is not known, and the node does not
- * ask.
+ * Returns the term of the entry before a batch. If the log is trimmed there, the term is not known,
+ * and the node does not check it.
  */
 function prevTerm(first: LogPosition, info: GetLogInfoResponse): number {
   if (first.index === 1) return 0;
   return termAt(first.index - 1, info) ?? first.term;
 }
 
-/** Term at an index of the node's log, or of its boundary. */
+/** Returns the term at an index of the node's log, or of its boundary. */
 function termAt(index: number, { terms, lastIndex }: GetLogInfoResponse): number | undefined {
   if (index > Number(lastIndex)) return undefined;
   const range = terms.findLast(({ firstIndex }) => Number(firstIndex) <= index);

@@ -15,7 +15,7 @@ import { CairnServer } from "../server/server.js";
 import type { Logger } from "../system/logger.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 
-/** A node as the gateway uses it: over gRPC only, but for starting and stopping it. */
+/** A node as the gateway uses it: over gRPC only, except to start and stop it. */
 export interface GatewayNode {
   readonly id: string;
   readonly raft: Client<typeof RaftService>;
@@ -23,27 +23,24 @@ export interface GatewayNode {
   readonly admin: Client<typeof AdminService>;
 }
 
-/** Where the gateway's nodes come from. */
+/** Supplies the gateway's nodes. */
 export interface NodeSource {
   /** Names that `init` may use; undefined: any. */
   readonly names: readonly string[] | undefined;
-  /**
-   * Whether the nodes that are open were made for this gateway, so that nobody has used them
-   * before.
-   */
+  /** The open nodes were made for this gateway, so no client has used them before. */
   readonly areNew: boolean;
   /** Starts or connects the nodes of a cluster: all of them, or none. */
   open(ids: readonly string[]): Promise<GatewayNode[]>;
   /** Stops a node without warning, and starts it from its disk. */
   restart(node: GatewayNode): Promise<GatewayNode>;
   /**
-   * Lets go of all nodes, and stops those that it started, also those that are just being started.
-   * May be called more than once.
+   * Releases all nodes, and stops those that it started, including those whose start is not
+   * complete. May be called more than once.
    */
   close(): Promise<void>;
 }
 
-/** Nodes that run already, by name. */
+/** Connects to nodes that run already, by name. */
 export class RunningNodes implements NodeSource {
   readonly areNew = false;
   readonly #channels: SharedChannel[] = [];
@@ -89,28 +86,25 @@ export class RunningNodes implements NodeSource {
   }
 }
 
-/** What belongs to a node that runs in this process. */
+/** The parts of a node that runs in this process. */
 interface OwnNode {
   readonly node: KeyValueNode;
   readonly server: CairnServer;
   readonly channel: SharedChannel;
 }
 
-/**
- * Nodes that the gateway runs itself, in this process, each with a port and a data directory of its
- * own.
- */
+/** Runs nodes in this process, each with its own port and data directory. */
 export class OwnNodes implements NodeSource {
   readonly names = undefined;
   readonly #running = new Map<string, OwnNode>();
   #members: readonly string[] = [];
-  /** Where the nodes' data directories are. */
+  /** The directory that holds the nodes' data directories. */
   #directory: string | undefined;
   #isTemporary = false;
   #areNew = false;
   /**
-   * What is under way. One thing is done at a time, so that a close() during a start leaves nothing
-   * behind.
+   * The current operation. Operations run one at a time, so that a close() during a start leaves
+   * nothing behind.
    */
   #underWay: Promise<unknown> = Promise.resolve();
   #closed = false;
@@ -153,7 +147,8 @@ export class OwnNodes implements NodeSource {
       running?.server.kill();
       running?.channel.close();
       await running?.node.crash();
-      // The hardest crash there is: what the disk had not promised to keep is not relied upon.
+      // Simulates the hardest crash: the node must not rely on state whose durability the disk had
+      // not confirmed.
       return this.#start(id, false);
     });
   }
@@ -175,7 +170,7 @@ export class OwnNodes implements NodeSource {
     return turn;
   }
 
-  /** All or none. */
+  /** Starts all nodes or none. */
   async #startAll(ids: readonly string[]): Promise<GatewayNode[]> {
     const started = await Promise.allSettled(ids.map((id) => this.#start(id, true)));
     const nodes = started.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
@@ -195,16 +190,16 @@ export class OwnNodes implements NodeSource {
       elections: "manual",
       segmentBytes,
       trailingLogBytes: 0,
-      // The messages say when; what they are told of the log depends on it.
+      // Only requests take snapshots, because the log positions that they report depend on it.
       snapshots: false,
-      // Where a node listens changes with every start, so the membership cannot say it.
+      // A node's port changes with every start, so the membership cannot hold its address.
       transport: grpcTransport({ addressOf: (peer) => this.#running.get(peer.id)?.server.address }),
       trustState,
       logger,
       onFatal,
     });
     try {
-      // Nobody looks around on these ports, and what answers those who do takes long to load.
+      // No client needs discovery on these ports, and the services for it take long to load.
       const server = await CairnServer.start(node, { listen: "127.0.0.1:0", discoverable: false, logger });
       logger.info({ node: id, address: server.address }, "node listens");
       const channel = openChannel(server.address);
@@ -237,7 +232,8 @@ export class OwnNodes implements NodeSource {
 }
 
 /**
- * Node ids become names of folders below the data directory. The rest is the node's own to check.
+ * Checks a node id as the name of a folder below the data directory. The node itself checks the
+ * rest.
  */
 function checkFolderName(id: string): void {
   if (id !== "." && id !== "..") return;

@@ -36,7 +36,7 @@ export interface Pair {
   readonly value: Uint8Array;
 }
 
-/** A request but for its header. */
+/** A request without its header. */
 type AppendRequest = Omit<Exclude<MessageInitShape<typeof AppendEntriesRequestSchema>, AppendEntriesRequest>, "header">;
 
 interface AppendStream {
@@ -45,7 +45,7 @@ interface AppendStream {
   readonly header: ReturnType<typeof headerFor>;
 }
 
-/** Plays the part of a node's leader: AppendEntries over one stream, and InstallSnapshot. */
+/** Acts as a node's leader: AppendEntries over one stream, and InstallSnapshot. */
 export class RemoteLeader {
   #stream: AppendStream | undefined;
 
@@ -55,8 +55,8 @@ export class RemoteLeader {
   ) {}
 
   /**
-   * Sends entries, in as many messages as they need; `commitTo` is told with the last one. Returns
-   * when they are durable.
+   * Sends entries, in as many messages as they need; the last one carries `commitTo`. Resolves when
+   * the entries are durable.
    * @throws GatewayError 22 when the node refuses them
    */
   async append(term: number, prev: LogPosition, entries: readonly OutgoingEntry[], commitTo: number): Promise<void> {
@@ -77,8 +77,8 @@ export class RemoteLeader {
   }
 
   /**
-   * Sends a snapshot of a state. Returns what the node says at the end; undefined when it has
-   * committed that index already.
+   * Sends a snapshot of a state. Returns the node's final answer; undefined when the node has
+   * already committed that index.
    * @throws GatewayError 22 when it refuses for another reason
    */
   async install(position: LogPosition, pairs: readonly Pair[]): Promise<SnapshotInstalled | undefined> {
@@ -116,7 +116,10 @@ export class RemoteLeader {
     }
   }
 
-  /** What follows while the node verifies what it has of the snapshot is no answer yet. */
+  /**
+   * Returns the first answer, after the progress messages that the node sends while it verifies the
+   * part of the snapshot that it has.
+   */
   async #firstAnswer(answers: AsyncIterator<InstallSnapshotResponse>): Promise<InstallSnapshotResponse["message"]> {
     for (;;) {
       const { message } = await this.#next(answers);
@@ -124,7 +127,7 @@ export class RemoteLeader {
     }
   }
 
-  /** Lets go of the stream; the next message opens a new one. */
+  /** Closes the stream; the next message opens a new one. */
   close(): void {
     this.#stream?.call.cancel();
     this.#stream = undefined;
@@ -156,7 +159,7 @@ export class RemoteLeader {
     }
   }
 
-  /** The next answer of a stream, or TIMEOUT. */
+  /** Returns the next answer of a stream. @throws CairnError TIMEOUT, OUTCOME_UNKNOWN */
   async #next<Answer>(answers: AsyncIterator<Answer>): Promise<Answer> {
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<never>((_, reject) => {
@@ -173,7 +176,7 @@ export class RemoteLeader {
   }
 }
 
-/** Sends a file from an offset on, which the node chooses: it may have the beginning already. */
+/** Sends a file from the offset that the node chooses: the node may have the first part already. */
 async function sendFile(
   call: BidiStream<MessageInitShape<typeof InstallSnapshotRequestSchema>, unknown>,
   term: bigint,
@@ -191,7 +194,7 @@ async function sendFile(
   call.end();
 }
 
-/** Messages within the limits; one without entries when there are none. */
+/** Splits entries into messages within the limits; without entries, returns one empty message. */
 function inMessages(entries: readonly OutgoingEntry[]): OutgoingEntry[][] {
   const messages: OutgoingEntry[][] = [[]];
   let bytes = 0;
@@ -230,14 +233,14 @@ function headerFor({ clusterId, nodeId }: GetStatusResponse) {
 }
 
 function metaOf(position: LogPosition, { membership, membershipIndex }: GetStatusResponse): SnapshotMeta {
-  // A snapshot cannot hold a membership that was set behind it.
+  // A snapshot cannot hold a membership that was set after the snapshot's index.
   const index = Math.min(Number(membershipIndex), position.index);
   return { ...position, membership: { index, members: membershipFromMessage(membership) } };
 }
 
 /**
- * The term of a leader that may send this snapshot now: not below the node's own, and not one in
- * which the node itself leads.
+ * Returns the term of a leader that may send this snapshot now: not below the node's own, and not a
+ * term in which the node itself leads.
  */
 function termFor(position: LogPosition, { term, leaderId, nodeId }: GetStatusResponse): number {
   const current = Number(term);

@@ -125,7 +125,8 @@ export type GetRequest = Message<"cairn.v1.GetRequest"> & {
   stale: boolean;
 
   /**
-   * With `stale`: wait until this node has applied at least this index (0: do not wait). Give the call a deadline.
+   * With `stale`: wait until this node has applied at least this index (0: do not wait). Give the
+   * call a deadline.
    *
    * @generated from field: uint64 min_applied_index = 3;
    */
@@ -347,15 +348,17 @@ export type CompareAndSetResponse = Message<"cairn.v1.CompareAndSetResponse"> & 
   version: bigint;
 
   /**
-   * When not swapped: what is there, without its create_version; absent when the key does not exist.
+   * When not swapped: the current value and version, without create_version; absent when the key
+   * does not exist.
    *
    * @generated from field: cairn.v1.KeyValue current = 4;
    */
   current?: KeyValue | undefined;
 
   /**
-   * Only in the answer to a retry: `current` has the version that was there, but its value was over 1 KiB and is forgotten. Nothing was
-   * changed. To learn a value, read the key, or send the compare-and-set again as a new request.
+   * Only in the answer to a retry: `current` has the version that the key had, but its value was
+   * over 1 KiB and is forgotten. Nothing was changed. To learn a value, read the key, or send the
+   * compare-and-set again as a new request.
    *
    * @generated from field: bool current_forgotten = 5;
    */
@@ -381,7 +384,7 @@ export type RangeRequest = Message<"cairn.v1.RangeRequest"> & {
   prefix: Uint8Array;
 
   /**
-   * At most so many keys; 0: all.
+   * Largest number of keys; 0: all.
    *
    * @generated from field: uint64 limit = 2;
    */
@@ -402,7 +405,8 @@ export type RangeRequest = Message<"cairn.v1.RangeRequest"> & {
   minAppliedIndex: bigint;
 
   /**
-   * Only keys above this one. To read page by page, give a limit, and then the last key of the page before.
+   * Only keys above this one. To read page by page, set a limit, and pass the last key of the
+   * previous page.
    *
    * @generated from field: bytes after = 5;
    */
@@ -417,7 +421,8 @@ export const RangeRequestSchema: GenMessage<RangeRequest> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 10);
 
 /**
- * Part of the answer, about 256 KiB. The stream holds at least one; together they hold the keys in ascending order of their bytes.
+ * Part of the answer, about 256 KiB. The stream holds at least one; together they hold the keys in
+ * ascending order of their bytes.
  *
  * @generated from message cairn.v1.RangeResponse
  */
@@ -435,7 +440,7 @@ export type RangeResponse = Message<"cairn.v1.RangeResponse"> & {
   kvs: KeyValue[];
 
   /**
-   * In the last part: there are keys beyond the limit.
+   * In the last part: further keys exist beyond the limit.
    *
    * @generated from field: bool more = 3;
    */
@@ -454,7 +459,7 @@ export const RangeResponseSchema: GenMessage<RangeResponse> = /*@__PURE__*/
  */
 export type TxnRequest = Message<"cairn.v1.TxnRequest"> & {
   /**
-   * All must hold for `then` to be done, else `otherwise` is.
+   * When all comparisons hold, the operations in `then` are carried out, else those in `otherwise`.
    *
    * @generated from field: repeated cairn.v1.Comparison compare = 1;
    */
@@ -577,7 +582,7 @@ export type TxnResponse = Message<"cairn.v1.TxnResponse"> & {
   succeeded: boolean;
 
   /**
-   * One for each operation that was done.
+   * One for each operation that was carried out.
    *
    * @generated from field: repeated cairn.v1.CommandResult results = 3;
    */
@@ -603,8 +608,8 @@ export type WatchRequest = Message<"cairn.v1.WatchRequest"> & {
   prefix: Uint8Array;
 
   /**
-   * First index to report; 0: from now on. When the log no longer reaches back to it, the watch ends with OUT_OF_RANGE and the
-   * oldest index that works.
+   * First index to report; 0: from now on. When the log no longer reaches back to it, the watch
+   * ends with OUT_OF_RANGE and the oldest index that works.
    *
    * @generated from field: uint64 start_index = 2;
    */
@@ -678,7 +683,8 @@ export const WatchEventSchema: GenMessage<WatchEvent> = /*@__PURE__*/
  */
 export type SessionRequest = Message<"cairn.v1.SessionRequest"> & {
   /**
-   * The client, 1 to 256 bytes; see RequestId. Required in the first message; in later ones empty, or the same.
+   * The client, 1 to 256 bytes; see RequestId. Required in the first message; in later ones empty,
+   * or the same.
    *
    * @generated from field: string client_id = 1;
    */
@@ -692,22 +698,25 @@ export type SessionRequest = Message<"cairn.v1.SessionRequest"> & {
   calls: SessionCall[];
 
   /**
-   * The client has the answers to all its writes up to this sequence, or has given up on them, and will not ask for them again: the cluster
-   * forgets them. Goes into the request id of each write of this message, and must be below their sequences.
+   * The client has the answers to all its writes up to this sequence, or has given up on them, and
+   * will not ask for them again: the cluster forgets them. It becomes part of the request id of
+   * each write of this message, and must be below their sequences.
    *
    * @generated from field: uint64 acknowledged_through = 3;
    */
   acknowledgedThrough: bigint;
 
   /**
-   * When given, the stream is refused unless the node belongs to this cluster. In the first message.
+   * When given, the node refuses the stream unless it belongs to this cluster. In the first
+   * message.
    *
    * @generated from field: string cluster_id = 4;
    */
   clusterId: string;
 
   /**
-   * Goes into the request id of each write of this message; see RequestId. A client may take the applied_index of the first header.
+   * Becomes part of the request id of each write of this message; see RequestId. A client may take
+   * the applied_index of the first header.
    *
    * @generated from field: uint64 since = 5;
    */
@@ -728,9 +737,11 @@ export const SessionRequestSchema: GenMessage<SessionRequest> = /*@__PURE__*/
  */
 export type SessionCall = Message<"cairn.v1.SessionCall"> & {
   /**
-   * Number of the call within its client, from 1, one higher for each new call; the answer carries it back. For a write it is the sequence
-   * of its request id: sent again with the same number, over any stream and to any node, it has no second effect and gets the same answer.
-   * The cluster remembers the newest 128 answers of a client: have no more writes than that above `acknowledged_through`.
+   * Number of the call within its client, from 1, one higher for each new call; the answer carries
+   * it back. For a write it is the sequence of its request id: sent again with the same number,
+   * over any stream and to any node, the write has no second effect and gets the same answer. The
+   * cluster remembers the newest 128 answers of a client: keep at most that many writes above
+   * `acknowledged_through`.
    *
    * @generated from field: uint64 sequence = 1;
    */
@@ -743,7 +754,7 @@ export type SessionCall = Message<"cairn.v1.SessionCall"> & {
    */
   call: {
     /**
-     * A stale read with min_applied_index may wait for as long as the stream lasts.
+     * A stale read with min_applied_index may wait until the stream ends.
      *
      * @generated from field: cairn.v1.GetRequest get = 2;
      */
@@ -790,7 +801,7 @@ export const SessionCallSchema: GenMessage<SessionCall> = /*@__PURE__*/
  */
 export type SessionResponse = Message<"cairn.v1.SessionResponse"> & {
   /**
-   * Holds for all answers, which have none of their own.
+   * Applies to all answers, which have no header themselves.
    *
    * @generated from field: cairn.v1.ResponseHeader header = 1;
    */
@@ -818,7 +829,7 @@ export const SessionResponseSchema: GenMessage<SessionResponse> = /*@__PURE__*/
  */
 export type SessionAnswer = Message<"cairn.v1.SessionAnswer"> & {
   /**
-   * That of the call.
+   * The sequence of the call.
    *
    * @generated from field: uint64 sequence = 1;
    */
@@ -874,7 +885,7 @@ export const SessionAnswerSchema: GenMessage<SessionAnswer> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 22);
 
 /**
- * Why one call of a session was not carried out, or is not known to be.
+ * The failure of one call of a session: it was not carried out, or its outcome is unknown.
  *
  * @generated from message cairn.v1.SessionError
  */
@@ -892,8 +903,9 @@ export type SessionError = Message<"cairn.v1.SessionError"> & {
   message: string;
 
   /**
-   * Whether the same call may be sent again, with its sequence, here or to another node. True for a write whose outcome is unknown
-   * (OUTCOME_UNKNOWN): sent again, it is carried out or found to be done. False when that was so long ago that its answer is forgotten.
+   * Whether the same call may be sent again, with its sequence, to this node or another. True for a
+   * write whose outcome is unknown (OUTCOME_UNKNOWN): the retry carries it out or finds that it was
+   * done. False when the write is so old that its answer is forgotten.
    *
    * @generated from field: bool retryable = 3;
    */
@@ -914,7 +926,7 @@ export type SessionError = Message<"cairn.v1.SessionError"> & {
   leaderAddress: string;
 
   /**
-   * Try again after this many milliseconds; 0: no advice.
+   * Retry after this many milliseconds; 0: no advice.
    *
    * @generated from field: uint32 retry_after_ms = 6;
    */
@@ -938,30 +950,39 @@ export const SessionErrorSchema: GenMessage<SessionError> = /*@__PURE__*/
 /**
  * Keys are 1 to 1,024 bytes, values 0 bytes to 1.5 MiB. (In grpcurl's JSON, bytes are base64.)
  *
- * A write is durable on a majority when it is answered. Each write has a place in the log, its index; a key's version is the index
- * of the write that set it, so versions only grow.
+ * A write is durable on a majority when it is answered. Each write has a place in the log, its
+ * index; a key's version is the index of the write that set it, so versions only grow.
  *
- * Any member may be asked: one that does not lead passes a unary call or a Range on to the leader, once. `stale` reads are answered where
- * they arrive, and a Session only by the leader, which it names.
+ * Any member may be asked. A member that does not lead forwards a unary call or a Range to the
+ * leader, once. `stale` reads are answered by the member that is asked, and a Session only by the
+ * leader, which the other members name.
  *
- * Errors of every method: INVALID_ARGUMENT when a limit is exceeded or a field is missing (nothing happened); UNAVAILABLE when there
- * is no leader, or it cannot be reached (nothing happened); RESOURCE_EXHAUSTED when too much is waiting or the disk is full (nothing
- * happened: try later; reads fail so only when a committed write cannot be applied, and `stale` ones never do);
- * ABORTED, CANCELLED or DEADLINE_EXCEEDED when the outcome of a write is unknown: it may still take effect. Give a request_id to be able
- * to retry without a second effect. A call that is cancelled or out of time before its write is begun has no effect.
+ * Errors of every method: INVALID_ARGUMENT when a limit is exceeded or a field is missing (nothing
+ * happened); UNAVAILABLE when there is no leader, or it cannot be reached (nothing happened);
+ * RESOURCE_EXHAUSTED when too many calls wait or the disk is full (nothing happened: try later;
+ * reads fail with it only when a committed write cannot be applied, and `stale` ones never do);
+ * ABORTED, CANCELLED or DEADLINE_EXCEEDED when the outcome of a write is unknown: it may still take
+ * effect. Give a request_id to be able to retry without a second effect. A call that is cancelled
+ * or out of time before its write begins has no effect.
  *
- * Retries. The cluster remembers what it answered to requests with a request_id, so that a retry gets the same answer and has no second
- * effect. What it remembers is bounded: the newest 128 answers of a client, 10,000 clients, 64 MiB in all. The client unused for longest
- * is forgotten first. A retry whose answer is forgotten is not carried out:
- * - Of a client that is known: ABORTED with the code OUTCOME_UNKNOWN. It was carried out before, or acknowledged.
- * - Of a client that is not known: ABORTED with the code SESSION_EXPIRED, unless `since` shows that the client id is new. Nothing happened
- *   now. If the request was sent only once, nothing happened at all: choose a new client id, with the index in the error as its `since`,
- *   and send it again. If it was sent before, its outcome is unknown.
- * A failed compare-and-set is remembered with the value that it found if that has at most 1 KiB, else with its version alone.
+ * Retries. The cluster remembers its answers to requests with a request_id, so that a retry gets
+ * the same answer and has no second effect. Its memory is bounded: the newest 128 answers of a
+ * client, 10,000 clients, 64 MiB in all. The client that was unused for longest is forgotten first.
+ * A retry whose answer is forgotten is not carried out:
+ * - Known client: ABORTED with the code OUTCOME_UNKNOWN. The request was carried out before, or
+ *   acknowledged.
+ * - Unknown client: ABORTED with the code SESSION_EXPIRED, unless `since` shows that the client id
+ *   is new. Nothing happened now. If the request was sent only once, nothing happened at all:
+ *   choose a new client id, with the index in the error as its `since`, and send it again. If it
+ *   was sent before, its outcome is unknown.
  *
- * Trailing metadata of an error: `cairn-code` (Cairn's own code, as in src/base/errors.ts), `cairn-leader` and `cairn-leader-address` (the
- * leader, when the error is about leadership and it is known), `retry-after-ms` (when too much is waiting: try again after so long),
- * `cairn-since` (with SESSION_EXPIRED: an index to give as `since` with a new client id).
+ * A failed compare-and-set is remembered with the value that it found if that has at most 1 KiB,
+ * else with its version alone.
+ *
+ * Trailing metadata of an error: `cairn-code` (Cairn's own code, as in src/base/errors.ts),
+ * `cairn-leader` and `cairn-leader-address` (the leader, when the error is about leadership and it
+ * is known), `retry-after-ms` (when too many calls wait: retry after this time), `cairn-since`
+ * (with SESSION_EXPIRED: an index to give as `since` with a new client id).
  *
  * @generated from service cairn.v1.KeyValueService
  */
@@ -1007,7 +1028,7 @@ export const KeyValueService: GenService<{
     output: typeof CompareAndSetResponseSchema;
   },
   /**
-   * Reads keys in order, as one consistent view however long it takes.
+   * Reads keys in order, from one consistent view however long the read takes.
    *
    * @generated from rpc cairn.v1.KeyValueService.Range
    */
@@ -1017,7 +1038,8 @@ export const KeyValueService: GenService<{
     output: typeof RangeResponseSchema;
   },
   /**
-   * Compares, then does one list of operations or the other, all at once. Not implemented yet: answers UNIMPLEMENTED.
+   * Compares, then carries out one of two lists of operations atomically. Not implemented yet:
+   * answers UNIMPLEMENTED.
    *
    * @generated from rpc cairn.v1.KeyValueService.Txn
    */
@@ -1027,7 +1049,7 @@ export const KeyValueService: GenService<{
     output: typeof TxnResponseSchema;
   },
   /**
-   * Follows changes from an index on. Not implemented yet: answers UNIMPLEMENTED.
+   * Follows changes from a given index. Not implemented yet: answers UNIMPLEMENTED.
    *
    * @generated from rpc cairn.v1.KeyValueService.Watch
    */
@@ -1037,15 +1059,19 @@ export const KeyValueService: GenService<{
     output: typeof WatchResponseSchema;
   },
   /**
-   * Many calls over one stream to the leader, several to a message in both directions: far cheaper than unary calls.
+   * Carries many calls over one stream to the leader, several to a message in both directions: far
+   * cheaper than unary calls.
    *
-   * The first message is answered at once, by a header that says who leads. Calls are carried out concurrently and answered in any order,
-   * each as soon as its answer is known. The writes of a stream get places in the log in the order in which they were sent, but for those
-   * that fail; a read sees every write that was answered before it was sent. The reads of one message are confirmed together.
+   * The node answers the first message immediately, with a header that names the leader. Calls are
+   * carried out concurrently and answered in any order, each as soon as its answer is known. The
+   * writes of a stream take places in the log in the order in which they were sent, except those
+   * that fail; a read sees every write that was answered before it was sent. The reads of one
+   * message are confirmed together.
    *
-   * A call that fails gets a SessionError. The stream itself ends with an error only when the client breaks its rules
-   * (INVALID_ARGUMENT, WRONG_CLUSTER), and with OK when the server stops: send what is not answered to another node, writes with their
-   * sequences. The server reads no further while 1,024 calls are in the works or wait to be sent: read the answers.
+   * A call that fails gets a SessionError. The stream itself ends with an error only when the
+   * client breaks its rules (INVALID_ARGUMENT, WRONG_CLUSTER), and with OK when the server stops:
+   * send unanswered calls to another node, writes with their sequences. The server stops reading
+   * while 1,024 calls are in progress or wait to be sent: read the answers.
    *
    * @generated from rpc cairn.v1.KeyValueService.Session
    */

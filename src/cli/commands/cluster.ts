@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { nonEmpty, wholeNumber } from "../options/options.js";
 
+/** Options of `cairn cluster`. */
 export interface ClusterOptions {
   readonly data: string;
   readonly basePort: number;
@@ -11,11 +12,11 @@ const HELP = `
 The nodes n1, n2, ... listen on the base port and the ports after it. Stop them with Ctrl-C; start again on the same data to go on.
 What stands after -- is given to each node: cairn cluster -- --snapshot-entries 1000`;
 
-/** Stands below a complaint about its command line. */
+/** Shown below an error about the command line. */
 export const CLUSTER_HINT =
   "(flags of cairn start stand after --: cairn cluster -- --snapshot-entries 1000; see --help)";
 
-/** `cairn cluster` */
+/** Defines `cairn cluster`, which runs a whole cluster on this machine. */
 export function clusterCommand(): Command {
   return new Command("cluster")
     .description("Run a whole cluster on this machine, each node a process of its own, until SIGINT or SIGTERM.")

@@ -8,13 +8,13 @@ import { nodeFileSystem } from "../../system/fs.js";
 import { memberList } from "../options/cluster_ids.js";
 import type { ClusterOptions } from "./cluster.js";
 
-// The complaints of a node speak of its own flags. `cairn cluster` finds what a person can get
-// wrong before it starts any.
+// Checks the settings of `cairn cluster` before it starts any node: the error messages of a node
+// name the node's own flags, which the user did not give.
 
-/** Flags that each node must have of its own. */
+/** Flags that each node must have for itself. */
 const OWN_FLAGS = ["--id", "--data", "--cluster", "--listen", "--advertise", "--join", "--cluster-id", "--config"];
 
-/** The nodes of a cluster on this machine, in order. */
+/** Returns the nodes of a cluster on this machine, in order. */
 export function clusterMembers({ basePort, nodes }: ClusterOptions): Membership {
   return Array.from({ length: nodes }, (_, at) => ({
     id: `n${at + 1}`,
@@ -27,7 +27,10 @@ export function dataOf({ data }: ClusterOptions, at: number): string {
   return join(data, `n${at + 1}`);
 }
 
-/** @throws CairnError INVALID_ARGUMENT or DATA_DIRECTORY, in words of `cairn cluster` */
+/**
+ * Checks flags, data directories and ports.
+ * @throws CairnError INVALID_ARGUMENT or DATA_DIRECTORY, in the terms of `cairn cluster`
+ */
 export async function checkCluster(options: ClusterOptions, flags: readonly string[]): Promise<void> {
   const own = flags.find((flag) => OWN_FLAGS.includes(flag.split("=", 1)[0]!));
   if (own !== undefined) {
@@ -48,7 +51,7 @@ async function checkData(options: ClusterOptions, at: number): Promise<void> {
   throw new CairnError("DATA_DIRECTORY", `${text}: start it like that, or give another --data`);
 }
 
-/** The flags that make these members, if any do. */
+/** Returns the flags that produce these members, if any do. */
 function flagsOf(members: Membership): string | undefined {
   const first = members.find(({ id }) => id === "n1");
   const basePort = Number(first?.address.split(":").at(-1));

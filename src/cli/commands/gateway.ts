@@ -13,7 +13,7 @@ interface GatewayCommandOptions {
   logLevel: LogLevel;
 }
 
-/** `cairn gateway` */
+/** Defines `cairn gateway`, which turns lines of JSON into calls. */
 export function gatewayCommand(): Command {
   return new Command("gateway")
     .description("Read JSON requests from standard input, a line each, and print the replies.")
@@ -52,11 +52,11 @@ async function gateway(options: GatewayCommandOptions): Promise<void> {
   const { jsonStyle: style, timeoutMs } = options;
   const running = new Gateway({ nodes, style, timeoutMs, logger, print, complain });
   const outputFailed = new Promise<NodeJS.ErrnoException>((resolve) => process.stdout.on("error", resolve));
-  // Then nobody can be told anything.
+  // When standard error fails, no complaint can be shown.
   process.stderr.on("error", () => {});
   const end = await Promise.race([running.run(process.stdin), untilSignal(), outputFailed]);
   await running.close();
-  // A reader that has gone wants no more answers.
+  // EPIPE is no failure: the reader wants no more replies.
   if (end instanceof Error && end.code !== "EPIPE") {
     throw new Error(`cannot write the replies: ${end.message}`, { cause: end });
   }

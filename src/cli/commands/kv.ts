@@ -29,7 +29,7 @@ interface RangeFlags extends ReadFlags {
   readonly keysOnly?: true;
 }
 
-/** `cairn kv` */
+/** Defines `cairn kv`, which reads and writes keys. */
 export function kvCommand(): Command {
   return new Command("kv")
     .description("Read and write keys. Keys and values are UTF-8; `get` prints a value's bytes as they are.")
@@ -103,7 +103,7 @@ async function get(client: CairnClient, key: string, { stale, json }: ReadFlags)
   if (json) await print(`${JSON.stringify(jsonOf(found))}\n`);
   else {
     await print(found.bytes);
-    // A terminal's next prompt gets a line of its own; a pipe gets the value and nothing else.
+    // On a terminal, the next prompt starts on a new line; a pipe gets the value and nothing else.
     if (process.stdout.isTTY) await print("\n");
   }
   return exitCodes.ok;
@@ -156,7 +156,10 @@ function noKey(key: string): number {
   return no("NOT_FOUND", `there is no key ${JSON.stringify(key)}`);
 }
 
-/** All of standard input, unless it is larger than a value may be: then it need not be read. */
+/**
+ * Reads all of standard input.
+ * @throws CairnError LIMIT_EXCEEDED as soon as it is larger than a value may be
+ */
 async function valueFromInput(): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let bytes = 0;

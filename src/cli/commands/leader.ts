@@ -4,10 +4,10 @@ import type { AdminClient } from "../../client/admin/cluster_admin.js";
 import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
 import { idText } from "../options/options.js";
 
-/** How long the leader may take to say that it leads, in milliseconds. */
+/** Time limit for the leader to confirm that it leads, in milliseconds. */
 const ANSWER_MS = 2_000;
 
-/** `cairn leader` */
+/** Defines `cairn leader`, which shows the leader or transfers leadership. */
 export function leaderCommand(): Command {
   const leader = new Command("leader")
     .description("Say who leads, or hand leadership over.")
@@ -33,7 +33,7 @@ export function leaderCommand(): Command {
   return leader;
 }
 
-/** Asks the leader itself: a node that names it may be behind. */
+/** Asks the leader itself: another node that names it may be behind. */
 function show(options: OperatorOptions): Promise<void> {
   return withCluster(options, async (cluster) => {
     const ask = async (admin: AdminClient, address: string) => {

@@ -11,7 +11,7 @@ interface PromoteOptions extends OperatorOptions {
   readonly waitMs: number;
 }
 
-/** `cairn member` */
+/** Defines `cairn member`, which shows and changes the membership. */
 export function memberCommand(): Command {
   const member = new Command("member").description("See and change who the members are, one at a time.");
   operatorCommand(member.command("list"))
@@ -40,7 +40,7 @@ export function memberCommand(): Command {
   return member;
 }
 
-/** Does `work` and prints the members that there are then. */
+/** Does `work` and prints the resulting members. */
 async function show(
   options: OperatorOptions,
   work: (cluster: ClusterAdmin, members: Members) => Promise<ClusterMember[]>,

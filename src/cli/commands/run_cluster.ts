@@ -7,15 +7,15 @@ import { type StopReason, untilSignal } from "../output/signals.js";
 import type { ClusterOptions } from "./cluster.js";
 import { checkCluster, clusterMembers, dataOf } from "./cluster_checks.js";
 
-/** How long a node may take to stop before it is killed, in milliseconds. */
+/** Time limit for a node to stop before it is killed, in milliseconds. */
 const STOP_PATIENCE_MS = 10_000;
 
-/** Settings of the environment that would make the nodes of another cluster of these. */
+/** Environment variables that would give the nodes settings of another cluster. */
 const NOT_FOR_NODES = ["CAIRN_JOIN", "CAIRN_ADVERTISE", "CAIRN_CLUSTER_ID", "CAIRN_PEER_ADDRESSES", "CAIRN_CONFIG"];
 
 /**
- * Runs the nodes until a signal comes, and then ends the process. None of them outlives it, however
- * it ends.
+ * Runs the nodes until a signal comes, then ends the process. No node outlives this process,
+ * however it ends.
  */
 export async function runCluster(options: ClusterOptions, flags: readonly string[]): Promise<void> {
   await checkCluster(options, flags);
@@ -55,9 +55,9 @@ export async function runCluster(options: ClusterOptions, flags: readonly string
 class ClusterNode {
   readonly id: string;
   readonly address: string;
-  /** How it ended, in words. */
+  /** Resolves with the way in which it ended, in words. */
   readonly exited: Promise<string>;
-  /** Rejects when it ended before. */
+  /** Rejects when the node ends before it listens. */
   readonly listening: Promise<void>;
   readonly #arguments: readonly string[];
   readonly #process: ChildProcess;
@@ -67,12 +67,12 @@ class ClusterNode {
     ({ id: this.id, address: this.address } = members[at]!);
     const data = dataOf(options, at);
     this.#arguments = ["start", "--id", this.id, "--data", data, "--cluster", memberList(members).join(","), ...flags];
-    // Errors are for a person to read: no --json.
+    // Standard error is for people, so the node's errors are text: no --json.
     const further = ["--log-level", "error"];
     this.#process = spawn(process.execPath, [process.argv[1]!, ...this.#arguments, ...further], {
       env: Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_FOR_NODES.includes(name))),
-      // With a channel, a node knows when this process is gone. Not in its group, so that Ctrl-C
-      // comes to the nodes by way of here alone.
+      // Over the channel, a node notices when this process is gone. The node is not in this
+      // process's group, so Ctrl-C reaches it only through this process.
       stdio: ["ignore", "pipe", "inherit", "ipc"],
       detached: true,
     });
@@ -91,7 +91,7 @@ class ClusterNode {
     this.listening.catch(() => {});
   }
 
-  /** How a person starts it. */
+  /** The command line with which a person starts this node. */
   get commandLine(): string {
     return ["cairn", ...this.#arguments].join(" ");
   }

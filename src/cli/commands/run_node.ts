@@ -14,10 +14,10 @@ import { type EventContext, eventJson, eventText, isTrouble } from "../output/me
 import { reportFatal } from "../output/report.js";
 import { untilSignal } from "../output/signals.js";
 
-/** How long a start that a signal is to end may still take, in milliseconds. */
+/** Time limit for a start that a signal interrupts, in milliseconds. */
 const START_PATIENCE_MS = 2_000;
 
-/** Runs a node until a signal comes, and then ends the process. */
+/** Runs a node until a signal comes, then ends the process. */
 export async function runNode(settings: StartSettings): Promise<void> {
   const logger = standardErrorLogger(settings.logLevel);
   const signal = untilSignal();
@@ -26,8 +26,7 @@ export async function runNode(settings: StartSettings): Promise<void> {
   let giveUp: NodeJS.Timeout | undefined;
   void signal.then(() => {
     starting.abort();
-    // A start may wait for long, or be in the midst of much work; ending it is no worse than a
-    // crash.
+    // A start may wait for a long time, or be busy; ending it is no worse than a crash.
     if (!isStarted) giveUp = setTimeout(() => process.exit(exitCodes.ok), START_PATIENCE_MS);
   });
   const member = await startMember(settings, logger, starting.signal).catch((error: unknown) => {
@@ -39,7 +38,7 @@ export async function runNode(settings: StartSettings): Promise<void> {
   logger.load();
   try {
     const reason = await Promise.race([signal, member.failed]);
-    // Of a cluster that stops as a whole there is nobody to hand over to.
+    // On "disconnect" the whole cluster stops, so no member can take over.
     if (reason !== "disconnect") await handOver(member.node, { ...settings, logger });
   } finally {
     await member.stop();

@@ -30,7 +30,7 @@ Later, the data directory says who the node is and whom it belongs to; --cluster
 A node that lost its disk is started on an empty directory with the command line of its first start, and comes back by itself; one that was removed, with --join.
 Without --cluster and --join, a new directory founds a cluster of one. Never put an old copy of a member's directory back: see docs/operations.md.`;
 
-/** `cairn start` */
+/** Defines `cairn start`, which runs a node. */
 export function startCommand(): Command {
   return new Command("start")
     .description("Run a node until SIGINT or SIGTERM. A node that leads hands its leadership over before it stops.")
@@ -190,12 +190,12 @@ export function startCommand(): Command {
     });
 }
 
-/** An option that the environment may set, too: CAIRN_CLUSTER_ID for --cluster-id. */
+/** Returns an option that the environment may set, too: CAIRN_CLUSTER_ID for --cluster-id. */
 function setting(name: string, argument: string, description: string): Option {
   return new Option(`--${name} ${argument}`, description).env(`CAIRN_${name.toUpperCase().replaceAll("-", "_")}`);
 }
 
-/** What makes a node take a snapshot; `off` turns it off. */
+/** Returns an option that makes a node take a snapshot; `off` turns it off. */
 function trigger(name: string, argument: string, description: string, parse: (text: string) => number | false): Option {
   return setting(name, argument.replace(">", "|off>"), description).argParser(parse);
 }

@@ -19,7 +19,7 @@ the place where the logs agree) or snapshot. SYNC is how long syncs of its log t
 HEALTH is the worse of two verdicts, its own and its leader's; the reasons are below the table.
 Exits with 1 when there is no leader, or when nobody answers.`;
 
-/** `cairn status` */
+/** Defines `cairn status`, which shows all members of a cluster. */
 export function statusCommand(): Command {
   return operatorCommand(new Command("status"))
     .description("Show all members of the cluster, as far as they answer.")
@@ -43,8 +43,8 @@ export function statusCommand(): Command {
 }
 
 /**
- * Shows it until a signal comes or the reader is gone, over what was there before on a terminal.
- * Returns true.
+ * Shows the status again and again until a signal comes or the reader is gone. On a terminal, each
+ * one replaces the one before. Returns true.
  */
 async function watch({ intervalMs, json }: StatusOptions, look: () => Promise<string>): Promise<boolean> {
   const stopping = new AbortController();
@@ -54,7 +54,8 @@ async function watch({ intervalMs, json }: StatusOptions, look: () => Promise<st
     try {
       if (!(await print(`${clear}${await look()}\n`))) return true;
     } catch (error) {
-      // The next look may be better. A person sees it in its place, a program beside the JSON.
+      // The next look may succeed. A person sees the error in place of the status, a program on
+      // standard error.
       if (json) report(error);
       else await print(`${clear}${CairnError.from(error).message}\n`);
     }

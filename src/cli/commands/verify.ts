@@ -9,16 +9,16 @@ interface VerifyOptions extends OperatorOptions {
   readonly node?: string;
 }
 
-/** What was found, as it is printed. */
+/** The comparison of the members' states, as it is printed. */
 interface Verified {
   /** All members have answered, and all digests are the same. */
   readonly equal: boolean;
-  /** Where the states were compared. */
+  /** Index at which the states were compared. */
   readonly index: number;
   readonly members: readonly {
     readonly id: string;
     readonly sha256?: string;
-    /** It is not what most of the members have. */
+    /** The digest is not the one that most members have. */
     readonly differs?: true;
     readonly error?: string;
   }[];
@@ -29,7 +29,7 @@ All members take a snapshot at one index, and its SHA-256 must be the same on al
 by then builds the state at that index from its newest snapshot and its log.
 Exits with 3 when a member has another state than most, and with 1 when only the digest of a member could not be had.`;
 
-/** `cairn verify` */
+/** Defines `cairn verify`, which compares the states of all members. */
 export function verifyCommand(): Command {
   return operatorCommand(new Command("verify"))
     .description("Compare the states of all members.")
@@ -37,7 +37,7 @@ export function verifyCommand(): Command {
     .addHelpText("after", HELP)
     .action(async (options: VerifyOptions) => {
       const found = await withCluster(options, async (cluster): Promise<Verified> => {
-        // The leader knows who is a member: one that was removed may not.
+        // The leader knows the members: a node that was removed may not.
         const { index, digests, allEqual } =
           options.node === undefined
             ? await cluster.onLeader((leader) => leader.verifyState({}))

@@ -2,9 +2,9 @@ import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError, type Option } from "commander";
 
 /**
- * Fills in from a JSON file what neither the command line nor the environment says. Keys are the
- * names of the flags, without the dashes. What is not right in the file is an error of the command
- * line.
+ * Takes from a JSON file the options that neither the command line nor the environment sets. Keys
+ * are the names of the flags, without the dashes. An error in the file is reported as an error of
+ * the command line.
  */
 export function applyConfigFile(command: Command, path: string): void {
   try {
@@ -54,7 +54,7 @@ function parseValue(option: Option, value: unknown): unknown {
   }
 }
 
-/** A value as it would stand on the command line. */
+/** Returns a value in the form that it has on the command line. */
 function textOf(value: unknown): string {
   if (typeof value === "string" || typeof value === "number") return String(value);
   if (Array.isArray(value)) return value.map(textOf).join(",");

@@ -3,7 +3,7 @@ import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import { print } from "../output/output.js";
 import { endpointsOption } from "./options.js";
 
-/** What every command that talks to a running cluster takes. */
+/** Options of every command that talks to a running cluster. */
 export interface OperatorOptions {
   readonly endpoints: readonly string[];
   readonly json?: true;
@@ -14,7 +14,7 @@ export function operatorCommand(command: Command): Command {
   return command.addOption(endpointsOption()).option("--json", "print JSON");
 }
 
-/** Does `work` with the cluster, and lets go of it. */
+/** Does `work` with the cluster, and closes its connections. */
 export async function withCluster<Result>(
   { endpoints }: OperatorOptions,
   work: (cluster: ClusterAdmin) => Promise<Result>,
@@ -28,7 +28,7 @@ export async function withCluster<Result>(
   }
 }
 
-/** Prints what a command has found: as JSON on one line, or as text. */
+/** Prints the result of a command: as JSON on one line, or as text. */
 export async function printResult(
   { json }: Pick<OperatorOptions, "json">,
   result: object,
@@ -37,7 +37,7 @@ export async function printResult(
   await print(`${json ? JSON.stringify(result) : text}\n`);
 }
 
-/** The same on standard error, where standard output holds something else. */
+/** Writes the result to standard error instead, when standard output holds data. */
 export function note({ json }: Pick<OperatorOptions, "json">, result: object, text: string): void {
   process.stderr.write(`${json ? JSON.stringify(result) : text}\n`);
 }

@@ -4,7 +4,7 @@ import { isId } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
 import { type LogLevel, logLevels } from "../output/log.js";
 
-/** A whole number from `least` to `most`. */
+/** Parses a whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
@@ -13,12 +13,12 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
   };
 }
 
-/** The same, or `off` (0 means that, too): then false. */
+/** Parses a whole number, or `off` or 0, which give false. */
 export function wholeNumberOrOff(least: number, most: number): (text: string) => number | false {
   return orOff(wholeNumber(least, most), `expected off, or a whole number from ${least} to ${most}`);
 }
 
-/** A number above 0, with or without decimals, or `off`. */
+/** Parses a number above 0, with or without decimals, or `off`. */
 export const factorOrOff = orOff((text) => {
   const value = Number(text);
   if (/^\d+(\.\d+)?$/.test(text) && value > 0 && value <= 1_000_000) return value;
@@ -27,10 +27,10 @@ export const factorOrOff = orOff((text) => {
 
 const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
-/** The longest that a timer can be set to, in milliseconds. */
+/** Longest time that a timer can be set to, in milliseconds. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
-/** A time as 500ms, 30s, 15m, 1h or 1d, in milliseconds, or `off`. */
+/** Parses a time such as 500ms, 30s, 15m, 1h or 1d to milliseconds, or `off`. */
 export const durationOrOff = orOff((text) => {
   const [, digits, unit] = /^(\d+)(ms|s|m|h|d)$/.exec(text) ?? [];
   const value = Number(digits) * UNIT_MS[unit as keyof typeof UNIT_MS];
@@ -49,37 +49,37 @@ function orOff(parse: (text: string) => number, expected: string): (text: string
   };
 }
 
-/** A text that is not empty. */
+/** Parses a text that is not empty. */
 export function nonEmpty(text: string): string {
   if (text !== "") return text;
   throw new InvalidArgumentError("must not be empty");
 }
 
-/** A name as nodes and clusters have them. */
+/** Parses the name of a node or a cluster. */
 export function idText(text: string): string {
   if (isId(text)) return text;
   throw new InvalidArgumentError(`expected 1 to ${limits.idCharacters} characters of A-Z a-z 0-9 . _ -`);
 }
 
-/** host:port, as something to listen on. */
+/** Parses host:port as an address to listen on. */
 export function listenAddress(text: string): string {
   const port = Number(/^.+:(\d{1,5})$/.exec(text)?.[1] ?? Number.NaN);
   if (port <= 65535) return text;
   throw new InvalidArgumentError("expected host:port with a port from 0 to 65535");
 }
 
-/** host:port, as something to connect to. */
+/** Parses host:port as an address to connect to. */
 export function address(text: string): string {
   if (isAddress(text)) return text;
   throw new InvalidArgumentError(`${JSON.stringify(text)} must be host:port`);
 }
 
-/** host:port,host:port */
+/** Parses a list of addresses: host:port,host:port */
 export function addressList(text: string): string[] {
   return text.split(",").map((part) => address(part.trim()));
 }
 
-/** Nodes with their addresses: n1=host:port,n2=host:port */
+/** Parses nodes with their addresses: n1=host:port,n2=host:port */
 export function namedAddresses(text: string): ReadonlyMap<string, string> {
   const nodes = new Map<string, string>();
   for (const part of text.split(",")) {
@@ -93,7 +93,7 @@ export function namedAddresses(text: string): ReadonlyMap<string, string> {
   return nodes;
 }
 
-/** Where a command finds the cluster that it talks to. */
+/** Returns the option with the addresses of the cluster that a command talks to. */
 export function endpointsOption(): Option {
   return new Option("--endpoints <list>", "members of the cluster: host:port,host:port")
     .env("CAIRN_ENDPOINTS")

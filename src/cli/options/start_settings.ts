@@ -11,8 +11,8 @@ import { applyConfigFile } from "./config_file.js";
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
 /**
- * What a node does that has lost data which it acknowledged, or whose directory is new although its
- * cluster knows its name.
+ * Choices for a node that has lost data which it acknowledged, or whose directory is new although
+ * its cluster knows its name.
  */
 export const lostDiskModes = ["rejoin", "refuse"] as const;
 
@@ -48,7 +48,7 @@ export interface StartOptions {
   readonly json?: boolean;
 }
 
-/** What they come to. */
+/** The settings that result from the options. */
 export interface StartSettings
   extends Pick<
     StartOptions,
@@ -69,13 +69,10 @@ export interface StartSettings
   readonly id: string;
   readonly data: string;
   readonly listen: string;
-  /** Where others reach it; undefined: where it turns out to listen. */
+  /** Address at which others reach the node; undefined: the address on which it listens. */
   readonly advertise: string | undefined;
   readonly clusterId: string | undefined;
-  /**
-   * Whose the cluster is, if it is created now: the members as --cluster gives them, or this node
-   * alone.
-   */
+  /** Members of the cluster, if it is created now: as --cluster gives them, or this node alone. */
   readonly members: Membership;
   /** Id of a cluster that --cluster creates, unless clusterId is given. */
   readonly derivedClusterId: string | undefined;
@@ -87,8 +84,8 @@ export interface StartSettings
 }
 
 /**
- * Brings the options together with the config file, and checks what one cannot check alone. What is
- * wrong is an error of the command line.
+ * Merges the options with the config file, and checks rules that involve several options. An
+ * invalid combination is reported as an error of the command line.
  */
 export function settingsOf(given: StartOptions, command: Command): StartSettings {
   if (given.config !== undefined) applyConfigFile(command, given.config);
@@ -140,7 +137,7 @@ function membersOf(cluster: ReadonlyMap<string, string>): Membership {
   return members.sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
-/** False when nothing makes the node take a snapshot by itself. */
+/** Returns false when no option makes the node take a snapshot automatically. */
 function policyOf(options: StartOptions): SnapshotPolicy | false {
   const {
     snapshotEntries: entries,
@@ -151,7 +148,7 @@ function policyOf(options: StartOptions): SnapshotPolicy | false {
   return entries === false && logBytes === false && ageMs === false ? false : { entries, logBytes, logRatio, ageMs };
 }
 
-/** Whether others can reach what listens there at the same address. */
+/** Tells whether others can reach a listener on this address at the same address. */
 function isFixed(listen: string): boolean {
   return !isWildcard(listen) && !listen.endsWith(":0");
 }

@@ -11,10 +11,10 @@ import { membershipFromMessage } from "../../encoding/membership.js";
 import { type HealthReport, healthOf, type LogSyncReport, logSyncOf, logSyncText } from "./member_health.js";
 import { table } from "./table.js";
 
-/** How long a node may take to describe its log, in milliseconds. */
+/** Time limit for a node to describe its log, in milliseconds. */
 const LOG_TIMEOUT_MS = 2_000;
 
-/** A cluster as its members describe it. */
+/** The status of a cluster, as its members describe it. */
 export interface ClusterStatus {
   readonly cluster: string;
   readonly leader: string | undefined;
@@ -27,7 +27,7 @@ export interface MemberStatus {
   readonly address: string;
   /** voter or learner. */
   readonly member: string;
-  /** Why it does not answer; then nothing of what follows is known. */
+  /** Why the member does not answer; if so, the fields from `role` to `warnings` are left out. */
   readonly error?: string;
   readonly role?: string;
   readonly term?: number;
@@ -37,23 +37,23 @@ export interface MemberStatus {
   readonly log?: { readonly first: number; readonly last: number };
   /** Index of its newest snapshot; 0 without one. */
   readonly snapshot?: number;
-  /** Entries that the leader has committed and it has not applied. */
+  /** Number of entries that the leader has committed and this member has not applied. */
   readonly lag?: number;
   readonly diskFull?: boolean;
   /** The newest snapshot that it took or installed since it was started. */
   readonly lastSnapshot?: LastSnapshot;
-  /** What an operator should see to, in words. */
+  /** Problems that need an operator, in words. */
   readonly warnings?: readonly string[];
-  /** How the leader sends to it, as the leader says. */
+  /** Mode in which the leader replicates to this member, as the leader reports it. */
   readonly how?: string;
-  /** How it does; left out when nobody says. */
+  /** The member's health; left out when no node reports it. */
   readonly health?: HealthReport;
   readonly logSync?: LogSyncReport;
 }
 
 export interface LastSnapshot {
   readonly index: number;
-  /** Why: see SnapshotReason in admin.proto. */
+  /** See SnapshotReason in admin.proto. */
   readonly reason: string;
   /** ISO 8601 */
   readonly finished: string;
@@ -106,7 +106,7 @@ function describe(status: GetStatusResponse, log: GetLogInfoResponse, leader: Ge
     applied,
     log: { first: Number(log.firstIndex), last: Number(log.lastIndex) },
     snapshot: Number(status.snapshotIndex),
-    // The leader was not asked at the same moment.
+    // The leader was asked at another moment, so the difference may be negative.
     ...(leader !== undefined && { lag: Math.max(0, Number(leader.commitIndex) - applied) }),
     diskFull: status.diskFull,
     ...(status.lastSnapshot !== undefined && { lastSnapshot: lastSnapshotOf(status.lastSnapshot) }),
@@ -131,7 +131,7 @@ function sending(leader: GetStatusResponse | undefined, id: string): { how?: str
   return { how: progress.active ? states[progress.state] : `${states[progress.state]}, silent` };
 }
 
-/** The status as a table. */
+/** Formats the status as a table. */
 export function statusText({ cluster, leader, term, members }: ClusterStatus): string {
   const head = [
     "ID",

@@ -3,10 +3,10 @@ export const exitCodes = {
   ok: 0,
   failed: 1,
   usage: 2,
-  /** It was carried out, and the answer is no. */
+  /** The command was carried out, and the answer is no. */
   no: 3,
   /** EX_SOFTWARE of sysexits. */
   fatal: 70,
-  /** SIGINT has ended what was under way, as shells report it. */
+  /** SIGINT has interrupted the command: the code that shells report. */
   interrupted: 130,
 } as const;

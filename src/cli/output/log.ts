@@ -1,21 +1,20 @@
 import { createRequire } from "node:module";
 import type { Logger } from "../../system/logger.js";
 
-/** What a log on standard error holds: each level also what those before it hold. */
+/** Levels of the log on standard error: each level includes the ones before it. */
 export const logLevels = ["silent", "error", "warn", "info", "debug"] as const;
 
 export type LogLevel = (typeof logLevels)[number];
 
-/** A logger whose writer can be loaded before there is anything to write. */
+/** A logger whose writer can be loaded before the first line is written. */
 export interface StandardErrorLogger extends Logger {
   load(): void;
 }
 
 /**
- * A logger to standard error, which loses nothing when the process ends. What it writes with is
- * loaded when there is something to write, or at {@link StandardErrorLogger.load}: a process that
- * is going to run for long should have it before it runs out of descriptors. Where it cannot be
- * loaded, lines are written without it.
+ * Returns a logger to standard error that loses nothing when the process ends. It loads its writer
+ * for the first line, or at {@link StandardErrorLogger.load}: a long-running process should load it
+ * before it runs out of descriptors. If the writer cannot be loaded, lines are written without it.
  */
 export function standardErrorLogger(level: LogLevel): StandardErrorLogger {
   let pinoLogger: Logger | undefined;
@@ -45,7 +44,7 @@ function loadPino(level: LogLevel): Logger {
   return pino({ level, base: null }, pino.destination({ dest: 2, sync: true }));
 }
 
-/** Lines like pino's. */
+/** Writes lines in pino's format. */
 const plainLogger: Logger = {
   error: plainMethod(50),
   warn: plainMethod(40),

@@ -1,6 +1,6 @@
 import type { MemberEvent } from "../../daemon/events.js";
 
-/** Of whom an event tells. */
+/** Describes the node that an event is about. */
 export interface EventContext {
   readonly node: string;
   readonly data: string;
@@ -10,19 +10,19 @@ export interface EventContext {
   readonly isAlone: boolean;
 }
 
-/** What is told on standard output, and what on standard error. */
+/** Tells whether an event belongs on standard error. */
 export function isTrouble({ kind }: MemberEvent): boolean {
   return kind === "locked" || kind === "waiting" || kind === "lost" || kind === "removed";
 }
 
-/** An event as a line of JSON. */
+/** Formats an event as a line of JSON. */
 export function eventJson({ kind, ...facts }: MemberEvent, { node, data }: EventContext): string {
   if (!("clusterId" in facts)) return JSON.stringify({ event: kind, node, ...facts });
   const { clusterId, ...rest } = facts;
   return JSON.stringify({ event: kind, node, cluster: clusterId, ...rest, ...(kind === "listening" && { data }) });
 }
 
-/** An event in words. */
+/** Formats an event in words. */
 export function eventText(event: MemberEvent, { node, data, join, isAlone }: EventContext): string {
   switch (event.kind) {
     case "listening": {

@@ -1,17 +1,19 @@
 import { type GetStatusResponse, HealthVerdict } from "../../../gen/cairn/v1/admin_pb.js";
 import { healthVerdicts, type HealthVerdict as Verdict } from "../../node/health/health.js";
 
-/** How a member does, as it and its leader say. */
+/** Health of a member, as the member and its leader report it. */
 export interface HealthReport {
-  /** The worse of the two; a verdict of a newer version of Cairn goes by its number. */
+  /**
+   * The worse of the two verdicts; a verdict of a newer version of Cairn is shown by its number.
+   */
   readonly verdict: string;
-  /** In words; empty when it is healthy. */
+  /** In words; empty when the member is healthy. */
   readonly reason: string;
-  /** The part of it that the leader says. */
+  /** The leader's part of the reason. */
   readonly leaderSays: string;
 }
 
-/** How long the syncs of a member's log take, in milliseconds: see LogSync in admin.proto. */
+/** Durations of a member's log syncs, in milliseconds: see LogSync in admin.proto. */
 export interface LogSyncReport {
   readonly lastMs: number;
   readonly maxMs: number;
@@ -19,7 +21,10 @@ export interface LogSyncReport {
   readonly underWayMs?: number;
 }
 
-/** Undefined when it is not known: the member does not answer, and no leader knows more. */
+/**
+ * Returns a member's health; undefined when it is not known: the member does not answer, and no
+ * leader reports a problem.
+ */
 export function healthOf(
   id: string,
   own: GetStatusResponse | undefined,
@@ -32,7 +37,7 @@ export function healthOf(
       .at(0),
   );
   const [worst] = said.flatMap((each) => (each === undefined ? [] : [each.verdict])).sort((a, b) => rank(a) - rank(b));
-  // A leader has not noticed yet that a member is gone.
+  // The leader has not noticed yet that the member is gone.
   if (worst === undefined || (own === undefined && worst === HealthVerdict.HEALTHY)) return undefined;
   const leaderSays = said[1]?.reason ?? "";
   const seen = leaderSays === "" ? [] : [`its leader says: ${leaderSays}`];
@@ -46,12 +51,12 @@ export function logSyncOf({ logSync }: GetStatusResponse): { logSync?: LogSyncRe
   return { logSync: { lastMs, maxMs, p99Ms, ...(underWayMs !== undefined && { underWayMs }) } };
 }
 
-/** The last sync and the longest of the last minute. */
+/** Formats the last sync and the longest of the last minute. */
 export function logSyncText(sync: LogSyncReport | undefined): string {
   return sync === undefined ? "-" : `${msText(sync.lastMs)}/${msText(sync.maxMs)}`;
 }
 
-/** Worst first; one that this version does not know is worse than all. */
+/** Ranks the worst verdict first; a verdict that this version does not know counts as the worst. */
 function rank(verdict: HealthVerdict): number {
   return healthVerdicts.indexOf(nameOf(verdict) as Verdict);
 }

@@ -1,24 +1,21 @@
 import { CairnError } from "../../base/errors.js";
 
-// Standard output and standard error may be closed at any time: `cairn kv range | head` is no
+// Writes to standard output, which may be closed at any time: `cairn kv range | head` is no
 // failure.
 
-/** What a write says when nobody reads any more. */
+/** Error codes of a write whose reader is gone. */
 const GONE: ReadonlySet<string | undefined> = new Set(["EPIPE", "ERR_STREAM_DESTROYED", "ECONNRESET"]);
 
 let isReaderGone = false;
 
-/**
- * Keeps a stream that nobody reads from ending the process. A failed write is known by its
- * callback.
- */
+/** Keeps a closed stream from ending the process. A failed write is reported to its callback. */
 export function ignoreBrokenStreams(): void {
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 }
 
 /**
- * Writes to standard output, and waits until there is room for more: a slow reader of a pipe must
- * not make this process hold what it has not read. Resolves with false when the reader is gone, and
+ * Writes to standard output, and waits until there is room for more: with a slow reader of a pipe,
+ * this process must not hold the unread output. Resolves with false when the reader is gone and
  * wants no more.
  * @throws CairnError DISK_FULL or FAILED_PRECONDITION when the output cannot be written for another
  * reason

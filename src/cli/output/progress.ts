@@ -1,22 +1,22 @@
-/** How often the line is drawn again at most, in milliseconds. */
+/** Shortest time between two redraws of the line, in milliseconds. */
 const REDRAW_MS = 100;
 
-/** Of a rate and what is left before there is something to go by, in milliseconds. */
+/** Do not show a rate or a time left before this much time has passed, in milliseconds. */
 const SETTLE_MS = 500;
 
 const MB = 1e6;
 
-/** How far something has come. */
+/** Shows the progress of a transfer. */
 export interface Progress {
-  /** Bytes that are done, of how many. */
+  /** Updates the number of bytes that are done, and the total. */
   update(doneBytes: number, totalBytes: number): void;
-  /** It is over, well or not: leaves an empty line behind for what is printed next. */
+  /** Ends the display, after success or failure, and leaves an empty line for further output. */
   end(): void;
 }
 
 export const noProgress: Progress = { update() {}, end() {} };
 
-/** A line that is drawn again and again, on a terminal; anywhere else nothing. */
+/** Redraws one line on a terminal; does nothing on any other stream. */
 export function progressOn(stream: NodeJS.WriteStream): Progress {
   if (!stream.isTTY) return noProgress;
   const started = performance.now();
@@ -34,7 +34,7 @@ export function progressOn(stream: NodeJS.WriteStream): Progress {
   };
 }
 
-/** Per cent, megabytes, rate and time left: ` 42 %  420.0 of 1000.0 MB  105.0 MB/s  6 s left`. */
+/** Formats the progress line: ` 42 %  420.0 of 1000.0 MB  105.0 MB/s  6 s left`. */
 export function progressText(doneBytes: number, totalBytes: number, elapsedMs: number): string {
   const percent = totalBytes === 0 ? 100 : Math.floor((doneBytes * 100) / totalBytes);
   const parts = [

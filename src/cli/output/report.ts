@@ -2,7 +2,7 @@ import type { CommanderError } from "commander";
 import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
 import { exitCodes } from "./exit_codes.js";
 
-/** What a user can do about an error of this code. Messages say more where more is known. */
+/** Advice to the user for each error code. The error's message is more specific where possible. */
 const advice: Readonly<Record<CairnErrorCode, string>> = {
   INVALID_ARGUMENT: "Correct the argument that the message names.",
   LIMIT_EXCEEDED: "Stay within the limit that the message names.",
@@ -30,17 +30,17 @@ const advice: Readonly<Record<CairnErrorCode, string>> = {
 
 let isJson = asksForJson(process.argv.slice(2));
 
-/** Errors are JSON from now on, as the config file says. */
+/** Reports errors as JSON from now on, because the config file asks for it. */
 export function reportAsJson(): void {
   isJson = true;
 }
 
-/** Whether errors are JSON: one line with `code`, `message` and `advice`. */
+/** Tells whether errors are reported as JSON: one line with `code`, `message` and `advice`. */
 export function reportsJson(): boolean {
   return isJson;
 }
 
-/** The command line could not be understood. `command`: the command that it was meant for. */
+/** The command line could not be understood. `command` is the command that it was meant for. */
 export class UsageError extends Error {
   constructor(
     override readonly cause: CommanderError,
@@ -50,7 +50,7 @@ export class UsageError extends Error {
   }
 }
 
-/** Reports why a command has failed, on standard error. Returns the exit code. */
+/** Reports on standard error why a command has failed. Returns the exit code. */
 export function report(error: unknown): number {
   if (error instanceof UsageError) return reportUsage(error);
   if (isJson) writeJson(jsonOf(error));
@@ -59,8 +59,8 @@ export function report(error: unknown): number {
 }
 
 /**
- * Says that the answer is no: a script sees that by the exit code, a person by the text. `facts` go
- * into the JSON.
+ * Reports that the answer is no: a script sees it in the exit code, a person in the text. `facts`
+ * go into the JSON.
  */
 export function no(code: CairnErrorCode, message: string, facts: object = {}): number {
   if (isJson) writeJson({ code, message, advice: advice[code], ...facts });
@@ -68,7 +68,7 @@ export function no(code: CairnErrorCode, message: string, facts: object = {}): n
   return exitCodes.no;
 }
 
-/** Reports what ends the process at once. */
+/** Reports an error that ends the process immediately. */
 export function reportFatal(message: string, error: unknown): void {
   const { code } = CairnError.from(error);
   if (isJson) writeJson({ code, message: `${message}: ${String(error)}`, advice: advice[code] });
@@ -92,14 +92,14 @@ function jsonOf(error: unknown): object {
   }
   if (!(error instanceof Error)) return { code: "INTERNAL", message: String(error), advice: advice.INTERNAL };
   const { message, stack } = error;
-  // Of an error that the system reports, its own code says most.
+  // For an error of the system, its own code is the most specific.
   if (isOfSystem(error)) return { code: error.code, message, advice: "See to what the message names, and try again." };
   return { code: "INTERNAL", message, advice: advice.INTERNAL, ...(error.cause === undefined && { stack }) };
 }
 
 /**
- * The message of an error that the system or Cairn reports; of anything else, which is a bug, where
- * it happened too.
+ * Returns the message of an error that the system or Cairn reports. Any other error is a bug, so
+ * its stack is returned.
  */
 function textOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

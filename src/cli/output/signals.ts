@@ -1,20 +1,20 @@
 import { exitCodes } from "./exit_codes.js";
 
 /**
- * Within so many milliseconds a second signal is taken for the first one once more: npm passes on
- * what the terminal has sent already.
+ * A second signal within this time, in milliseconds, counts as a repetition of the first: npm
+ * passes on signals that the terminal has already sent.
  */
 const ECHO_MS = 500;
 
-/** How often to look whether the process that started this one is there, in milliseconds. */
+/** Interval between two checks whether the parent process is still running, in milliseconds. */
 const PARENT_LOOK_MS = 500;
 
-/** Why a process is to stop: a signal, or that the process is gone which wanted it. */
+/** The reason to stop: a signal, or the end of the process that started this one. */
 export type StopReason = "SIGINT" | "SIGTERM" | "disconnect";
 
 /**
- * Resolves with the first reason to stop; a signal that comes later ends the process at once.
- * `cairn cluster` starts its nodes with a channel, so that none outlives it, however it ends.
+ * Resolves with the first reason to stop; a signal that comes later ends the process immediately.
+ * `cairn cluster` starts its nodes with a channel, so that no node outlives it, however it ends.
  */
 export function untilSignal(): Promise<StopReason> {
   return new Promise((resolve) => {
@@ -32,8 +32,8 @@ export function untilSignal(): Promise<StopReason> {
 }
 
 /**
- * Does something that SIGINT and SIGTERM end early: they set the signal that it is given. When it
- * has tidied up and failed because of that, the process ends.
+ * Does `work`, which SIGINT and SIGTERM interrupt through the signal that it gets. When the work
+ * has cleaned up and failed because of that, the process ends.
  */
 export async function untilInterrupted<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
   const interrupted = new AbortController();
@@ -47,9 +47,8 @@ export async function untilInterrupted<Result>(work: (signal: AbortSignal) => Pr
 }
 
 /**
- * Calls `gone` when the process that started this one has ended, if npm did: it starts scripts
- * through a shell that passes no signal on. Anybody else may well go and leave this process
- * running.
+ * Calls `gone` when the parent process has ended, if npm was the parent: npm starts scripts through
+ * a shell that passes no signal on. Any other parent may end and leave this process running.
  */
 function onNpmGone(gone: () => void): void {
   if (process.env.npm_lifecycle_event === undefined) return;

@@ -4,23 +4,23 @@ import { dirname } from "node:path";
 import { CairnError } from "../../base/errors.js";
 import { print } from "./output.js";
 
-/** Stands for standard output where a file is asked for. */
+/** Stands for standard output in place of a file name. */
 export const STANDARD_OUTPUT = "-";
 
 /**
- * Takes the bytes of a snapshot that is being saved. One of {@link finish} and {@link discard} ends
- * it.
+ * Takes the bytes of a snapshot that is being saved. The caller must end it with `finish` or
+ * `discard`.
  */
 export interface SnapshotTarget {
   write(data: Uint8Array): Promise<void>;
-  /** All bytes are there, and good. Resolves when they are durable, if the target can say so. */
+  /** All bytes are written and verified. Resolves when they are durable, if the target can tell. */
   finish(): Promise<void>;
   discard(): Promise<void>;
 }
 
 /**
- * A file that has its name only when it is finished.
- * @throws CairnError FAILED_PRECONDITION when one of that name is there
+ * Returns a target that gives the file its name only when it is finished.
+ * @throws CairnError FAILED_PRECONDITION when a file of that name exists
  */
 export async function toFile(path: string): Promise<SnapshotTarget> {
   const unfinished = `${path}.part`;
@@ -40,7 +40,10 @@ export async function toFile(path: string): Promise<SnapshotTarget> {
   };
 }
 
-/** @throws CairnError FAILED_PRECONDITION when it is a terminal, which cannot show a snapshot */
+/**
+ * Returns a target that writes to standard output.
+ * @throws CairnError FAILED_PRECONDITION when it is a terminal, which cannot show a snapshot
+ */
 export function toStandardOutput(isTerminal = process.stdout.isTTY): SnapshotTarget {
   if (isTerminal) {
     const text = "standard output is a terminal, and a snapshot is no text";
@@ -65,7 +68,7 @@ async function syncDirectory(path: string): Promise<void> {
 /** A saved snapshot holds all of the users' data. */
 const FILE_MODE = 0o600;
 
-/** Opens the file to write to, unless something would be overwritten. */
+/** Opens the file to write to, unless that would overwrite a file. */
 async function create(path: string, unfinished: string): Promise<FileHandle> {
   if (existsSync(path)) throw new CairnError("FAILED_PRECONDITION", `${path} is there already: give another name`);
   try {

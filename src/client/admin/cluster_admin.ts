@@ -4,34 +4,34 @@ import { CairnError } from "../../base/errors.js";
 import { type Client, openChannel, type SharedChannel } from "../../rpc/client.js";
 import { ClusterView, type StatusAnswer } from "./cluster_view.js";
 
-/** How long a node may take to say where it stands, in milliseconds. */
+/** Time limit for a node's status, in milliseconds. */
 const STATUS_TIMEOUT_MS = 2_000;
-/** How long to look for a leader. An election takes about as long as a few timeouts. */
+/** Time limit for finding a leader, in milliseconds. An election takes a few election timeouts. */
 const LEADER_PATIENCE_MS = 10_000;
 const LEADER_PAUSE_MS = 200;
 
 export type AdminClient = Client<typeof AdminService>;
 
-/** A cluster as its operator reaches it: by the addresses of some of its members. */
+/** Gives an operator access to a cluster through the addresses of some of its members. */
 export class ClusterAdmin {
   readonly #channels = new Map<string, SharedChannel>();
 
   constructor(readonly endpoints: readonly string[]) {}
 
-  /** A client of the node at an address. */
+  /** Returns a client of the node at an address. */
   at(address: string): AdminClient {
     const channel = this.#channels.get(address) ?? openChannel(address, { connectTimeoutMs: STATUS_TIMEOUT_MS });
     this.#channels.set(address, channel);
     return channel.client(AdminService);
   }
 
-  /** What the endpoints say now. @throws CairnError UNREACHABLE when none answers */
+  /** Asks all endpoints for their status. @throws CairnError UNREACHABLE when none answers */
   async look(): Promise<ClusterView> {
     return new ClusterView(await Promise.all(this.endpoints.map((address) => this.#ask(address))));
   }
 
   /**
-   * A member by its id; without one, the first endpoint that answers.
+   * Returns the member with this id; without an id, the first endpoint that answers.
    * @throws CairnError UNREACHABLE, NOT_FOUND
    */
   async member(id: string | undefined): Promise<{ readonly node: string; readonly admin: AdminClient }> {
@@ -42,9 +42,9 @@ export class ClusterAdmin {
   }
 
   /**
-   * Has the leader do something, wherever it is. Where the cluster has none, or another one by now,
-   * looks again for a while.
-   * @throws CairnError what the call throws; UNREACHABLE or NOT_LEADER when no leader is found
+   * Makes a call to the leader. When the cluster has no leader, or leadership has moved, looks for
+   * the leader again, for up to `patienceMs`.
+   * @throws CairnError the call's own error; UNREACHABLE or NOT_LEADER when no leader is found
    */
   async onLeader<Answer>(
     call: (leader: AdminClient, address: string) => Promise<Answer>,
@@ -58,7 +58,7 @@ export class ClusterAdmin {
         return await call(this.at(leaderAddress), leaderAddress);
       } catch (error) {
         const { code } = CairnError.from(error);
-        // Neither has done anything.
+        // Both errors mean that the call had no effect, so it is safe to repeat.
         const isPassing = code === "NOT_LEADER" || code === "UNREACHABLE";
         if (!isPassing || performance.now() > deadline) throw error;
       }

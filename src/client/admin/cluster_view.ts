@@ -1,16 +1,16 @@
 import type { GetStatusResponse } from "../../../gen/cairn/v1/admin_pb.js";
 import { CairnError } from "../../base/errors.js";
 
-/** What a node says of itself, or why it does not. */
+/** A node's status, or the reason why the node did not answer. */
 export type StatusAnswer =
   | { readonly address: string; readonly status: GetStatusResponse }
   | { readonly address: string; readonly error: CairnError };
 
 type Known = StatusAnswer & { readonly status: GetStatusResponse };
 
-/** A cluster as its endpoints describe it at one moment. */
+/** Describes a cluster from the answers that its endpoints gave at one moment. */
 export class ClusterView {
-  /** Those that know most come first. */
+  /** Sorted: the most advanced node comes first. */
   readonly #known: readonly Known[];
 
   /** @throws CairnError UNREACHABLE when none has answered */
@@ -24,28 +24,32 @@ export class ClusterView {
   }
 
   /**
-   * The status of the endpoint that is in the highest term, and of those in it the one that has
-   * committed most.
+   * The status of the endpoint in the highest term; among those in that term, the one with the
+   * highest commit index.
    */
   get newest(): GetStatusResponse {
     return this.#known[0]!.status;
   }
 
-  /** Where the leader is. @throws CairnError NOT_LEADER, NOT_FOUND when its address is not known */
+  /**
+   * The leader's address.
+   * @throws CairnError NOT_LEADER; NOT_FOUND when its address is not known
+   */
   get leaderAddress(): string {
     const { leaderId } = this.#known.find(({ status }) => status.leaderId !== "")?.status ?? {};
     if (leaderId === undefined) throw new CairnError("NOT_LEADER", "the cluster has no leader now");
     return this.addressOf(leaderId);
   }
 
-  /** The first of these endpoints that has answered. */
+  /** Returns the first of these endpoints that has answered. */
   firstOf(endpoints: readonly string[]): Known {
     const answered = endpoints.map((endpoint) => this.#known.find(({ address }) => address === endpoint));
     return answered.find((each) => each !== undefined)!;
   }
 
   /**
-   * Where a member is: the endpoint that it is, or else where the others reach it.
+   * Returns a member's address: the endpoint that is this member, or else the address that the
+   * membership has.
    * @throws CairnError NOT_FOUND
    */
   addressOf(id: string): string {

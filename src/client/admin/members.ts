@@ -4,10 +4,10 @@ import { hasCode } from "../../base/errors.js";
 import { type ClusterMember, membersOf } from "../status.js";
 import type { ClusterAdmin } from "./cluster_admin.js";
 
-/** Pause between two looks at a learner that is catching up, in milliseconds. */
+/** Pause between two attempts to promote a learner that is catching up, in milliseconds. */
 const RETRY_MS = 250;
 
-/** The members, as the endpoint that knows most has them. */
+/** Returns the members as the most advanced endpoint knows them. */
 export async function members(cluster: ClusterAdmin): Promise<ClusterMember[]> {
   return membersOf((await cluster.look()).newest.membership);
 }
@@ -21,8 +21,9 @@ export function remove(cluster: ClusterAdmin, id: string): Promise<ClusterMember
 }
 
 /**
- * Waits for up to `waitMs` until a learner has caught up, and makes it a voter.
- * @throws CairnError FAILED_PRECONDITION when it is none, or has not caught up in time
+ * Waits up to `waitMs` until a learner has caught up, then makes it a voter.
+ * @throws CairnError FAILED_PRECONDITION when the member is not a learner, or has not caught up in
+ * time
  */
 export async function promote(cluster: ClusterAdmin, id: string, waitMs: number): Promise<ClusterMember[]> {
   const deadline = performance.now() + waitMs;
@@ -31,7 +32,7 @@ export async function promote(cluster: ClusterAdmin, id: string, waitMs: number)
       return await change(cluster.onLeader((leader) => leader.promoteLearner({ nodeId: id })));
     } catch (error) {
       if (!hasCode(error, "FAILED_PRECONDITION") || performance.now() > deadline) throw error;
-      // For a learner it is only a matter of time.
+      // A learner will catch up; for any other member the refusal is final.
       const present = (await members(cluster)).find((member) => member.id === id);
       if (present?.role !== "learner") throw error;
     }

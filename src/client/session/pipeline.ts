@@ -24,12 +24,11 @@ import { type ClientIdentity, identitySince } from "./identity.js";
 import { SessionLink } from "./session_link.js";
 import { WriteWindow } from "./write_window.js";
 
-/** Pause before a write is sent again to a node that does not know what became of it, in ms. */
+/** Pause before a write is sent again to a node that does not know its outcome, in ms. */
 const RETRY_MS = 50;
 
 /**
- * Refusals that depend on what was sent alone: every node refuses it, also where it was sent
- * before.
+ * Refusals that depend only on the request: every node refuses it, also where it was sent before.
  */
 const FINAL: ReadonlySet<CairnErrorCode> = new Set(["INVALID_ARGUMENT", "LIMIT_EXCEEDED", "UNIMPLEMENTED"]);
 
@@ -39,38 +38,40 @@ export interface PipelineOptions {
   readonly search: LeaderSearch;
   readonly clock: Clock;
   readonly random: () => number;
-  /** For the calls that wait for their turn. */
+  /** Bounds the calls that wait for their turn. */
   readonly room: QueueRoom;
 }
 
 /**
- * All calls of a client that the leader answers, over one Session stream to it. When the stream
- * breaks, or another node leads, it is opened anew and what is not answered is sent again, with the
- * same sequences: so every write has its effect once.
+ * Carries all calls of a client that the leader answers, over one Session stream. When the stream
+ * breaks, or another node leads, the pipeline opens a new stream and sends the unanswered calls
+ * again with the same sequences: so every write takes effect once.
  *
  * When the cluster has forgotten the client, it refuses all writes under that name. The pipeline
- * then waits for the answers to what it has sent, takes a new name, and sends again those writes
- * that were sent once and refused. A write that was sent twice is of unknown outcome.
+ * then waits for the answers to the writes that it has sent, takes a new name, and sends again
+ * those writes that were sent once and refused. A write that was sent twice has an unknown outcome.
  */
 export class Pipeline {
   /** Calls that wait for their turn. */
   readonly #waitingWrites: CallQueue<Call>;
   readonly #waitingReads: CallQueue<Call>;
-  /** Calls that have got it, by sequence, in its order. */
+  /** Calls that have their turn, by sequence and in its order. */
   readonly #active = new Map<number, Call>();
   readonly #writes = new WriteWindow();
   readonly #signals = new AbortWatch();
   #identity: ClientIdentity;
-  /** The name to take when the link that uses the forgotten one has brought its last answer. */
+  /**
+   * The next name; taken when the link that uses the forgotten name has received its last answer.
+   */
   #successor: ClientIdentity | undefined;
   #activeReads = 0;
   #lastSequence = 0;
   #link: SessionLink | undefined;
-  /** Calls off the opening of a link after a pause. */
+  /** Cancels the opening of a link after a pause. */
   #cancelOpening: (() => void) | undefined;
-  /** Known once a node has answered; then no other cluster's node will do. */
+  /** Known once a node has answered; from then on, nodes of other clusters are refused. */
   #clusterId = "";
-  /** Why the leader was not reached at the last attempt. */
+  /** The failure of the last attempt to reach the leader. */
   #problem: CairnError | undefined;
   /** When the leader last answered a call; 0: never. */
   #answeredAt = 0;
@@ -87,15 +88,15 @@ export class Pipeline {
     return this.#identity.clientId;
   }
 
-  /** Where the leader is, as far as is known. */
+  /** The leader's address, as far as it is known. */
   get leaderAddress(): string | undefined {
     return this.#link?.address;
   }
 
   /**
-   * Carries a call out. `bytes`: about how many it takes in a message. The time limit is for the
-   * leader: while a call waits here behind others, it runs out only if none of those is answered
-   * either.
+   * Carries out a call. `bytes` is the approximate size of the call in a message. The time limit
+   * applies to the leader: while a call waits here behind others, it expires only if the leader
+   * answers none of those either.
    */
   submit(
     request: CallRequest,
@@ -133,7 +134,7 @@ export class Pipeline {
     this.#link = undefined;
   }
 
-  /** The turn of the event loop that runs now. */
+  /** Returns the current turn of the event loop. */
   #turn(): Turn {
     if (this.#currentTurn !== undefined) return this.#currentTurn;
     const turn: Turn = { endedAt: undefined };
@@ -145,7 +146,7 @@ export class Pipeline {
     return turn;
   }
 
-  /** Lets a call begin, now or after those that wait. @throws CairnError QUEUE_FULL */
+  /** Starts a call, now or after those that wait. @throws CairnError QUEUE_FULL */
   #begin(call: Call): void {
     const queue = call.isWrite ? this.#waitingWrites : this.#waitingReads;
     if (queue.first !== undefined || !this.#hasRoom(call)) {
@@ -156,7 +157,7 @@ export class Pipeline {
     this.#connect();
   }
 
-  /** Gives calls their turn while there is room. */
+  /** Gives waiting calls their turn while there is room. */
   #admit(): void {
     this.#admitFrom(this.#waitingWrites);
     this.#admitFrom(this.#waitingReads);
@@ -183,7 +184,7 @@ export class Pipeline {
     this.#link?.push(call);
   }
 
-  /** A call has its answer, or its caller does not wait for it any more. */
+  /** A call has its answer, or its caller has given up. */
   readonly #ended = (call: Call): void => {
     if (call.place !== undefined) (call.isWrite ? this.#waitingWrites : this.#waitingReads).remove(call.place);
     if (!this.#active.delete(call.sequence)) return;
@@ -194,9 +195,9 @@ export class Pipeline {
   };
 
   /**
-   * From when a call's time limit counts: from the end of the turn in which it was made, however
-   * long that takes. While it waits behind others, each answer to one of them starts it anew. The
-   * turn that comes when others were given up does not.
+   * Returns the moment from which a call's time limit counts: the end of the turn in which the call
+   * was made, however long that turn takes. While the call waits behind others, each answer to one
+   * of them restarts its time. A turn that comes because others were given up does not.
    */
   #startOf({ turn, answeredBefore = this.#answeredAt }: Call): number {
     return Math.max(turn.endedAt ?? this.options.clock.now(), answeredBefore);
@@ -210,7 +211,7 @@ export class Pipeline {
     this.#renewWhenDrained();
   }
 
-  /** Opens a link, now or after a pause, unless there is one or nobody needs it. */
+  /** Opens a link, now or after a pause, unless a link exists or no call needs one. */
   #connect(): void {
     if (this.#isClosed || this.#link !== undefined || this.#cancelOpening !== undefined) return;
     if (this.#active.size === 0) return;
@@ -229,7 +230,7 @@ export class Pipeline {
     try {
       channel = channels.get(address);
     } catch (error) {
-      // An address that a node has named, and that is none.
+      // A node has named an address that is not valid.
       this.options.search.unreachable(address);
       this.#reconnect(CairnError.from(error));
       return;
@@ -279,7 +280,9 @@ export class Pipeline {
     else this.#renewWhenDrained();
   }
 
-  /** Deals with the failure of one call. Returns it when it means that the leader is elsewhere. */
+  /**
+   * Handles the failure of one call. Returns the error when it means that the leader is elsewhere.
+   */
   #failed(link: SessionLink, call: Call, error: CairnError, isRetryable: boolean): CairnError | undefined {
     switch (error.code) {
       case "NOT_LEADER":
@@ -308,13 +311,13 @@ export class Pipeline {
     }
   }
 
-  /** The cluster does not know this client any more. */
+  /** The cluster has forgotten this client. */
   #forgotten(link: SessionLink, index: number): void {
     this.#successor = identitySince(Math.max(index, this.#successor?.since ?? 0));
     link.drain();
   }
 
-  /** Goes on under the new name when no write under the old one is without its answer. */
+  /** Continues under the new name once every write under the old name has its answer. */
   #renewWhenDrained(): void {
     const link = this.#link;
     if (link === undefined || this.#successor === undefined) return;
@@ -325,7 +328,7 @@ export class Pipeline {
   }
 
   /**
-   * Takes the new name, if there is one. A write that was sent under the old one must not be sent
+   * Takes the new name, if there is one. A write that was sent under the old name must not be sent
    * under another.
    */
   #takeName(): void {
@@ -336,7 +339,7 @@ export class Pipeline {
     for (const call of [...this.#active.values()]) if (call.mayHappen) call.rejectAsItIs(sentByForgotten(cause));
   }
 
-  /** Sends a call again after a pause, to whoever leads then. */
+  /** Sends a call again after a pause, to the node that leads then. */
   #sendAgain(call: Call, ms: number): void {
     const pauseMs = ms * (1 + this.options.random());
     call.cancelPause = this.options.clock.after(pauseMs, () => this.#link?.push(call));

@@ -16,29 +16,30 @@ import { notLeader } from "../leader_search.js";
 import { afterAwake } from "../patient_timer.js";
 
 /**
- * A node that has been asked and says nothing for so long, in ms, is asked whether it still leads:
- * it may hang, or have lost the cluster.
+ * When a node owes an answer and has been silent for this time, in ms, the client asks it whether
+ * it still leads: the node may hang, or have lost the cluster.
  */
 const SILENCE_MS = 1_000;
 
-/** How long it may take to say so, in ms. */
+/** Time limit for that probe, in ms. */
 const PROBE_MS = 1_000;
 
-/** What happens on a link. */
+/** Receives the events of a link. */
 export interface LinkEvents {
-  /** The node has answered. Calls are sent once {@link SessionLink.begin} is called. */
+  /** The node has greeted. Calls are sent once {@link SessionLink.begin} is called. */
   greeted(header: ResponseHeader): void;
   answered(answers: readonly SessionAnswer[]): void;
   /**
-   * The link is of no more use; nothing comes after this. Not called when {@link SessionLink.close}
-   * ends it.
+   * The link has failed; no further event follows. Not called when {@link SessionLink.close} ends
+   * the link.
    */
   ended(error: CairnError): void;
 }
 
 /**
- * One Session stream to one node: sends the calls that are given to it, as many to a message as
- * there are in a turn of the event loop or while the network is busy, and hands out answers.
+ * Runs one Session stream to one node: sends calls in batches and hands out the answers. A message
+ * carries all calls that gathered in one turn of the event loop, or while the network was busy, up
+ * to the limits of a message.
  */
 export class SessionLink {
   readonly #channel: SharedChannel;
@@ -59,7 +60,7 @@ export class SessionLink {
   constructor(
     channel: SharedChannel,
     hello: { readonly clientId: string; readonly clusterId: string },
-    /** What goes with the writes of a message. */
+    /** Returns the fields that go with the writes of a message. */
     private readonly writeIdentity: () => { readonly acknowledgedThrough: number; readonly since: number },
     private readonly clock: Clock,
     private readonly events: LinkEvents,
@@ -75,30 +76,30 @@ export class SessionLink {
     return this.#channel.address;
   }
 
-  /** Sends a call, after those that were given before. */
+  /** Sends a call, after all calls that were pushed before it. */
   push(call: Call): void {
     this.#outbox.add(call);
     this.#flushSoon();
   }
 
-  /** Nobody waits for this call any more. */
+  /** Drops a call whose caller no longer waits. */
   drop(call: Call): void {
     this.#outbox.delete(call);
     this.#unanswered.delete(call.sequence);
   }
 
-  /** The node leads: calls may be sent. */
+  /** Starts to send calls. To be called when the node has said that it leads. */
   begin(): void {
     this.#hasBegun = true;
     this.#flushSoon();
   }
 
-  /** Sends nothing more, and goes on receiving answers. */
+  /** Stops sending, and continues to receive answers. */
   drain(): void {
     this.#isDraining = true;
   }
 
-  /** Whether this call was sent here, and has no answer yet. */
+  /** Tells whether a call was sent here and has no answer yet. */
   owes(call: Call): boolean {
     return this.#unanswered.has(call.sequence);
   }
@@ -120,7 +121,8 @@ export class SessionLink {
       this.#end(new CairnError("UNREACHABLE", `${this.address} has ended the session`));
     } catch (error) {
       const { code, text } = CairnError.from(error);
-      // That is said of every broken stream. What it means for each call is known here.
+      // The RPC layer reports OUTCOME_UNKNOWN for every broken stream; here the outcome of each
+      // call is known more precisely.
       this.#end(new CairnError(code === "OUTCOME_UNKNOWN" ? "UNREACHABLE" : code, text, { cause: error }));
     }
   }
@@ -168,8 +170,8 @@ export class SessionLink {
   }
 
   /**
-   * Resolves when there is room for another message, or there never will be: the receiving half
-   * tells why.
+   * Resolves when there is room for another message, or when the stream has failed: the receiving
+   * half reports the reason.
    */
   #send(message: MessageInitShape<typeof SessionRequestSchema>): Promise<void> {
     return this.#stream.send(message).catch(() => {});
@@ -189,13 +191,14 @@ export class SessionLink {
       if (silentMs < SILENCE_MS) this.#watch(SILENCE_MS - silentMs);
       else void this.#probe(since);
     };
-    // A call that waits for an answer has a timer of its own.
+    // A call that waits for an answer has its own timer, which keeps the process alive.
     this.#cancelWatch = afterAwake(this.clock, ms, look, { isBackground: true });
   }
 
   /**
-   * Goes on waiting when the node says that it leads. It does so past what is being sent or
-   * received, so that a large value on a slow network is no reason to begin again elsewhere.
+   * Asks the node whether it leads, and keeps the link when it does. The question overtakes
+   * messages in transit, so a large value on a slow network does not make the client start again
+   * elsewhere.
    */
   async #probe(since: number): Promise<void> {
     const settings = { timeoutMs: PROBE_MS, signal: this.#closing.signal };

@@ -1,9 +1,9 @@
 import { limits } from "../../base/limits.js";
 
 /**
- * The writes of a client that the cluster must remember the answers to: from the oldest that is not
- * done on. The cluster remembers the newest `sessionAnswers` of them; so a write may begin only
- * when it is among as many.
+ * Tracks the writes whose answers the cluster must remember: all writes from the oldest unfinished
+ * one. The cluster remembers a client's newest `sessionAnswers` writes, so only that many may be in
+ * the window at a time.
  */
 export class WriteWindow {
   /** In order of sequence. */
@@ -12,19 +12,20 @@ export class WriteWindow {
   #acknowledgedThrough = 0;
 
   /**
-   * Every write up to this sequence is done: its answer is known, or nobody will ask for it again.
+   * Highest sequence up to which every write is done: its answer is known, or no caller will ask
+   * for it again.
    */
   get acknowledgedThrough(): number {
     return this.#acknowledgedThrough;
   }
 
-  /** Whether one more write, of so many bytes, may begin. */
+  /** Tells whether one more write, of this size, may begin. */
   hasRoom(bytes: number): boolean {
     if (this.#writes.size >= limits.clientWritesInFlight) return false;
     return this.#bytes === 0 || this.#bytes + bytes <= limits.clientWriteBytesInFlight;
   }
 
-  /** A write begins; its sequence is above all earlier ones. */
+  /** Adds a write. Its sequence must be above all earlier ones. */
   begin(sequence: number, bytes: number): void {
     this.#writes.set(sequence, { bytes, isDone: false });
     this.#bytes += bytes;

@@ -21,7 +21,7 @@ interface SaveOptions extends NodeOptions {
   readonly quiet?: true;
 }
 
-/** `cairn snapshot` */
+/** Defines `cairn snapshot`, which takes, lists and saves the snapshots of a node. */
 export function snapshotCommand(): Command {
   const snapshot = new Command("snapshot").description(
     "Take, list and save the snapshots of a node; inspect and restore saved ones.",
@@ -55,7 +55,7 @@ export function snapshotCommand(): Command {
       );
       const where = file === STANDARD_OUTPUT ? "standard output" : file;
       const text = `saved to ${where}, from ${saved.node}\n${describe(saved.snapshot)}`;
-      // Standard output holds the snapshot then.
+      // Standard output holds the snapshot itself.
       if (file === STANDARD_OUTPUT) note(options, { ...saved, file }, text);
       else await printResult(options, { ...saved, file }, text);
     });

@@ -7,11 +7,11 @@ import { examineSnapshot, restoreDirectory, verifySnapshotFile } from "../../../
 import { nodeFileSystem } from "../../../system/fs.js";
 import { derivedClusterId, memberList } from "../../options/cluster_ids.js";
 
-/** A snapshot file as it is printed; without what damage keeps from being known. */
+/** Describes a snapshot file as it is printed; fields that damage makes unreadable are left out. */
 export interface InspectedFile {
   readonly file: string;
   readonly verified: boolean;
-  /** Where it is damaged, and how. */
+  /** Position and kind of the damage. */
   readonly damage?: string;
   readonly bytes: number;
   readonly cluster?: string;
@@ -21,7 +21,9 @@ export interface InspectedFile {
   readonly membersIndex?: number;
   readonly members?: Membership;
   readonly payloadBytes?: number;
-  /** Of the file up to its trailer, in hexadecimal: equal on all nodes for the same index. */
+  /**
+   * SHA-256 of the file up to its trailer, in hexadecimal: equal on all nodes for the same index.
+   */
   readonly sha256?: string;
 }
 
@@ -56,7 +58,7 @@ export interface RestoredDirectory {
 /**
  * Makes a data directory from a snapshot file.
  * @throws CairnError NOT_FOUND, CORRUPT; INVALID_ARGUMENT when the node is not among the members;
- * DATA_DIRECTORY when there is data
+ * DATA_DIRECTORY when the directory holds data
  */
 export async function restoreFile(
   file: string,
@@ -72,8 +74,8 @@ export async function restoreFile(
     throw new CairnError("INVALID_ARGUMENT", `--cluster names ${[...cluster.keys()].join(", ")}, but not ${id}`);
   }
   const { header, measure } = await verifySnapshotFile(nodeFileSystem, file, checkKnownPayload);
-  // The same on every host on which the same file is restored for the same founders: they can only
-  // found a cluster with one base.
+  // The same on every host that restores the same file for the same founders: they can only found a
+  // cluster with one base.
   const baseId = derivedClusterId("base", [hex(measure.sha256), ...memberList(members)]);
   const where = {
     fs: nodeFileSystem,

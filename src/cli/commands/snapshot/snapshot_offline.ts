@@ -4,7 +4,7 @@ import { idText, namedAddresses, nonEmpty } from "../../options/options.js";
 import { exitCodes } from "../../output/exit_codes.js";
 import type { InspectedFile, RestoredDirectory } from "./snapshot_files.js";
 
-// What works on files alone, whether any node runs or not.
+// Defines the commands that work on snapshot files alone; no node needs to run.
 
 interface InspectOptions {
   readonly json?: true;
@@ -61,7 +61,7 @@ export function addOfflineCommands(snapshot: Command): void {
     });
 }
 
-/** A snapshot is verified before it is used, so a pipe does not do. */
+/** Checks a file name. A pipe is refused, because a snapshot is verified before it is used. */
 function fileName(text: string): string {
   if (text !== "-") return nonEmpty(text);
   throw new InvalidArgumentError("needs a file, and cannot read standard input (./- is a file of that name)");

@@ -7,7 +7,7 @@ import { SnapshotParser } from "../../../encoding/snapshot_parser.js";
 import { noProgress, type Progress } from "../../output/progress.js";
 import { STANDARD_OUTPUT, toFile, toStandardOutput } from "../../output/snapshot_target.js";
 
-/** A snapshot as it is printed. */
+/** Describes a snapshot as it is printed. */
 export interface Snapshot {
   readonly index: number;
   readonly term: number;
@@ -30,11 +30,10 @@ export async function list(cluster: ClusterAdmin, id: string | undefined) {
 }
 
 /**
- * Saves a snapshot, 0: the newest one. A file of that name is there only when it is whole, verified
- * and durable; when the signal is set before, nothing is left. Standard output has no such way
- * back: what was written to it is good only if this resolves.
- * @throws CairnError NOT_FOUND, CORRUPT, CANCELLED; FAILED_PRECONDITION when the file is there
- * already
+ * Saves the snapshot at `index`, or the newest one for 0. The file gets its name only when it is
+ * whole, verified and durable; when the signal is set before that, no file remains. Bytes written
+ * to standard output cannot be taken back: they are good only if this resolves.
+ * @throws CairnError NOT_FOUND, CORRUPT, CANCELLED; FAILED_PRECONDITION when the file exists
  */
 export async function save(
   cluster: ClusterAdmin,
@@ -67,7 +66,7 @@ export async function save(
   }
 }
 
-/** The file is good in itself; it must also be the one that the node has announced. */
+/** Checks that the file, which is sound in itself, is the one that the node announced. */
 function checkAnnounced(node: string, info: SnapshotInfo | undefined, { sha256 }: SnapshotMeasure): void {
   if (info !== undefined && sameBytes(info.sha256, sha256)) return;
   const announced = info === undefined ? "nothing" : `SHA-256 ${hex(info.sha256)}`;
