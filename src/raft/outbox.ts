@@ -16,6 +16,11 @@ export class Outbox {
     this.#later.push(message);
   }
 
+  /** Replaces messages that wait for a Ready. */
+  revise(change: (message: Response | PeerRequest) => Response | PeerRequest): void {
+    this.#later = this.#later.map(change);
+  }
+
   /** Whether a message waits for a Ready. */
   get isWaiting(): boolean {
     return this.#later.length > 0;

@@ -47,6 +47,20 @@ describe("AppendEntries, receiver (Raft figure 2)", () => {
     expect(termsOf(raft)).toEqual([1, 2]);
   });
 
+  test("3. an answer that waits for entries to be durable promises none that a later leader replaces meanwhile", () => {
+    const raft = startNode({ terms: [1, 1] });
+    const first = append({ term: 2, prev: [2, 1], entries: commands(3, [2, 2]) });
+    const kept = append({ term: 2, prev: [1, 1], entries: [command(2, 1)] });
+    const second = append({ term: 3, prev: [2, 1], entries: commands(3, [3]) });
+    for (const message of [kept, first, second]) raft.step(message);
+    const answers = settle(raft).messages;
+    const answerTo = ({ requestId }: { requestId: number }) => answers.find((each) => each.requestId === requestId);
+    expect(answerTo(first)).toMatchObject({ term: 3, lastIndex: 2, rejection: { reason: "stale_term" } });
+    expect(answerTo(first)).not.toHaveProperty("matchIndex");
+    expect(answerTo(kept)).toMatchObject({ matchIndex: 2 });
+    expect(answerTo(second)).toMatchObject({ term: 3, matchIndex: 3 });
+  });
+
   test("3. entries that do not conflict stay, also those behind what an old message brings", () => {
     const raft = startNode({ terms: [1, 1, 1, 1] });
     const answer = ask(raft, append({ prev: [1, 1], entries: commands(2, [1, 1]) }));
