@@ -273,7 +273,7 @@ export class LmdbMachine implements KeyValueMachine {
     try {
       if (!this.#crashed) await this.directory.remove(name);
     } catch {
-      // What is left is removed when the state is opened next.
+      // The next opening of the state removes the rest.
     }
   }
 

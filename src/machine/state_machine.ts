@@ -2,7 +2,7 @@ import type { SnapshotMeasure } from "../encoding/snapshot_file.js";
 import type { SnapshotHeader } from "../encoding/snapshot_header.js";
 import type { Entry, SnapshotMeta } from "../raft/types.js";
 
-/** What the state machine answered to one entry. */
+/** Answer of the state machine to one entry. */
 export interface ApplyResult<Result> {
   readonly index: number;
   /** Undefined for entries that are not commands. */
@@ -19,9 +19,9 @@ export interface StateView {
    */
   payload(): AsyncIterable<Uint8Array>;
   /**
-   * Where the view can do that elsewhere than on the main thread: the bytes of the whole snapshot
-   * file with this header, the same as {@link encodeSnapshot} makes of the payload, and their
-   * measure. In place of {@link payload}, and as that is.
+   * Returns the bytes of the whole snapshot file with this header, and their measure: the same
+   * bytes as {@link encodeSnapshot} makes of the payload. For views that can make them off the main
+   * thread. Called in place of {@link payload}, under the same rules.
    */
   snapshotFile?(header: SnapshotHeader): AsyncGenerator<Uint8Array, SnapshotMeasure, void>;
   /**

@@ -10,7 +10,8 @@ import type { InstallStream, Peer, Transport, TransportEvents, TransportFactory 
 
 export interface GrpcTransportOptions {
   /**
-   * Where a peer is; undefined: not known now. Default: at the address that the membership gives.
+   * Returns the address of a peer; undefined when it is not known now. Default: the address that
+   * the membership gives.
    */
   readonly addressOf?: ((peer: Peer) => string | undefined) | undefined;
   /** Told when the stream to a peer breaks, with the reason, and when the peer answers again. */

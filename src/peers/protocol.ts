@@ -24,7 +24,7 @@ import type {
   SnapshotCompression,
 } from "./install/install_messages.js";
 
-// What peers say to each other, as the core has it and as raft.proto has it.
+// Translates the messages between peers: from the core's types to raft.proto, and back.
 
 /**
  * Version of the protocol between peers. A member of version 1 applies commands by the first rules
@@ -183,8 +183,8 @@ export function toCompression(message: SnapshotCompressionMessage): SnapshotComp
 }
 
 /**
- * What the receiver of a snapshot says.
- * @throws CairnError INVALID_ARGUMENT for what no correct one says
+ * Translates a message of a snapshot's receiver.
+ * @throws CairnError INVALID_ARGUMENT for a message that no correct receiver sends
  */
 export function toInstallReply({ message }: InstallSnapshotResponse): InstallReply {
   switch (message.case) {

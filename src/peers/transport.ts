@@ -10,8 +10,8 @@ export interface Peer {
 }
 
 /**
- * How a node reaches its peers. Messages may be lost, and the node copes with that; they must not
- * be changed, and an answer must be the one to the request that it is handed in for.
+ * Carries a node's messages to its peers. A transport may lose messages, and the node copes with
+ * that. It must not change them, and must hand in each answer with the request that it belongs to.
  */
 export interface Transport {
   /**
@@ -31,8 +31,8 @@ export interface Transport {
 export interface TransportEvents {
   answer(answer: PeerAnswer): void;
   /**
-   * What was sent to this peer and is not answered may be lost. Told once for each break of a
-   * connection, not for each message.
+   * Reports that requests to this peer which are not answered may be lost. Called once for each
+   * break of a connection, not for each message.
    */
   unreachable(peer: string): void;
 }
@@ -50,7 +50,7 @@ export interface InstallStream {
    * receiver has ended it.
    */
   send(message: InstallMessage): Promise<void>;
-  /** What the receiver says, for one reader; throws what the stream has failed with. */
+  /** Messages of the receiver, for one reader. Throws the error that the stream has failed with. */
   readonly replies: AsyncIterable<InstallReply>;
   /** Ends the stream at both ends; may be called more than once. */
   cancel(): void;

@@ -2,14 +2,14 @@ import type * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../base/errors.js";
 import { textValue } from "./status.js";
 
-/** What a handler may know of the call that it answers. */
+/** Describes a call to the handler that answers it. */
 export interface CallContext {
   /**
    * Aborted when nobody waits for the answer any more; its reason is a CairnError, CANCELLED or
    * TIMEOUT.
    */
   readonly signal: AbortSignal;
-  /** What the client sent along; of several values of one key, the first. */
+  /** Metadata that the client sent; of several values of one key, the first. */
   readonly metadata: { get(key: string): string | undefined };
   /** When the client stops waiting, in ms since 1970; undefined when it never does. */
   readonly deadlineMs: number | undefined;
@@ -17,7 +17,7 @@ export interface CallContext {
   readonly peer: string;
 }
 
-/** What every kind of grpc-js server call has. */
+/** Common part of every kind of grpc-js server call. */
 export interface ServerCall {
   readonly metadata: grpc.Metadata;
   getPeer(): string;

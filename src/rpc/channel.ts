@@ -21,7 +21,7 @@ export interface ChannelSettings {
   readonly isBackground?: boolean;
 }
 
-/** What a caller may say about one call. */
+/** Options of one call. */
 export interface CallSettings {
   /** Ends the call with CANCELLED, or with the signal's reason when that is a CairnError. */
   readonly signal?: AbortSignal | undefined;
@@ -33,7 +33,7 @@ export interface CallSettings {
   readonly waitForReady?: boolean | undefined;
 }
 
-/** What happens to a call. */
+/** Events of a call. */
 export interface CallEvents {
   message(bytes: Buffer): void;
   /** Exactly once, and nothing after it. */

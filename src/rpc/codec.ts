@@ -40,8 +40,8 @@ export function decodeMessage<Schema extends DescMessage>(schema: Schema, bytes:
 }
 
 /**
- * What a message that waits is counted with: its bytes, and an allowance for what is around it, so
- * that empty ones count too.
+ * Returns the bytes that a waiting message counts for: its own, and an allowance for the objects
+ * around it, so that empty messages count too.
  */
 export function bufferedBytes(message: Buffer): number {
   return message.byteLength + MESSAGE_OVERHEAD_BYTES;

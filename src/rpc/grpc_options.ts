@@ -3,7 +3,7 @@ import { limits } from "../base/limits.js";
 import type { ChannelSettings } from "./channel.js";
 import { nameMessageLimit } from "./status.js";
 
-/** What holds for both ends of a connection. */
+/** Options of both ends of a connection. */
 const connectionOptions = {
   "grpc.max_send_message_length": limits.messageBytes,
   "grpc.max_receive_message_length": limits.messageBytes,
@@ -41,7 +41,7 @@ export const channelOptions: grpc.ChannelOptions = {
   "grpc.dns_min_time_between_resolutions_ms": 1_000,
   "grpc.service_config_disable_resolution": 1,
   "grpc.enable_http_proxy": 0,
-  /** Who may send again is decided above: a repeated write must carry a request id. */
+  /** The code above decides about retries: a repeated write must carry a request id. */
   "grpc.enable_retries": 0,
   /**
    * With a retry buffer, a write counts as done when it is in that buffer, and a slow receiver does
@@ -58,8 +58,8 @@ export const channelOptions: grpc.ChannelOptions = {
 };
 
 /**
- * How a node reaches a peer: whether it is there is to be known within seconds, and it is to be
- * found within one when it returns.
+ * Settings of a channel to a peer. The node notices within seconds whether a peer is reachable, and
+ * finds a peer within a second of its return.
  */
 export const peerChannelSettings: ChannelSettings = {
   connectTimeoutMs: limits.peerConnectMs,

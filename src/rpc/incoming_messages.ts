@@ -2,7 +2,7 @@ import { assert } from "../base/assert.js";
 import { limits } from "../base/limits.js";
 import { bufferedBytes } from "./codec.js";
 
-/** Where messages come from: each `startRead` asks for one more. */
+/** Source of messages: each `startRead` asks for one more. */
 export interface MessageSource<Message> {
   startRead(): void;
   decode(bytes: Buffer): Message;

@@ -24,7 +24,7 @@ export type ServiceImplementation<Service extends DescService> = {
 };
 
 /**
- * How a method is implemented. A thrown CairnError becomes the call's status; anything else becomes
+ * Implements a method. A thrown CairnError becomes the call's status; any other error becomes
  * INTERNAL.
  */
 export type MethodImplementation<Method extends DescMethod> =

@@ -2,7 +2,7 @@ import type { Http2Server } from "node:http2";
 import type * as grpc from "@grpc/grpc-js";
 import { limits } from "../base/limits.js";
 
-/** What of grpc-js's server is no part of its interface. */
+/** Parts of grpc-js's server that are not in its interface. */
 interface Inside {
   commonServerOptions?: { settings?: object };
   createHttp2Server?(credentials: grpc.ServerCredentials): Http2Server;

@@ -103,9 +103,9 @@ function isConnectionLost({ code, details }: grpc.StatusObject): boolean {
 }
 
 /**
- * What grpc-js says when a request cannot have been acted upon: there was no connection, or the
- * server refused the stream unseen (RFC 9113 section 8.7). Any other broken connection may have
- * broken after the request arrived.
+ * Matches the texts of grpc-js for a request that cannot have been acted upon: there was no
+ * connection, or the server refused the stream unseen (RFC 9113 section 8.7). Any other broken
+ * connection may have broken after the request arrived.
  */
 const NEVER_SENT =
   /^(No connection established|Name resolution failed|Channel closed before call started|Stream refused by server)/;
@@ -136,7 +136,7 @@ function messageTooLarge(details: string): CairnError {
   );
 }
 
-/** What a header cannot hold is left out: it is only a hint. */
+/** Sets a header. Skips a value that a header cannot hold: it is only a hint. */
 function setText(metadata: grpc.Metadata, key: string, value: string | undefined): void {
   if (value !== undefined && PRINTABLE_ASCII.test(value)) metadata.set(key, value);
 }

@@ -113,7 +113,10 @@ export class Forwarding<Service extends DescService> {
     throw new CairnError("WRONG_CLUSTER", text);
   }
 
-  /** Where a call goes that has failed here; throws the failure when it goes nowhere. */
+  /**
+   * Returns the leader to pass a failed call on to; throws the failure when the call is not passed
+   * on.
+   */
   #forwardOf(error: unknown, { metadata, deadlineMs, signal }: ForwardedCall): Forward<Service> {
     const id = hasCode(error, "NOT_LEADER") ? error.leaderHint : undefined;
     const address = id === this.node.id ? undefined : this.#addressOf(id);

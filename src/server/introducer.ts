@@ -4,9 +4,9 @@ import type { ServedNode } from "./served_node.js";
 
 /** Says what a node is to those that have no cluster in common with it. */
 export interface Introducer {
-  /** What the node's cluster began with. */
+  /** Snapshot that the node's cluster began with; undefined when it began empty. */
   readonly base: Base | undefined;
-  /** What an operator should see to, in words. */
+  /** Warnings for the operator, in words. */
   readonly warnings: readonly string[];
   introduce(asked: Introduction): Promise<Introduced>;
 }

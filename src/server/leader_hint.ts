@@ -2,8 +2,8 @@ import { CairnError, type CairnErrorOptions } from "../base/errors.js";
 import type { ServedNode } from "./served_node.js";
 
 /**
- * What a caller is advised to wait when too much is waiting, in ms: about as long as a slow disk
- * takes to write what waits.
+ * Wait that a caller is advised to make when too much is waiting, in ms: about as long as a slow
+ * disk takes to write the backlog.
  */
 const RETRY_AFTER_MS = 50;
 

@@ -18,9 +18,7 @@ import type { MachineServices } from "./machine_services.js";
 import { peerEndpoint } from "./peer_endpoint.js";
 import type { ServedNode } from "./served_node.js";
 
-/**
- * How long calls that are being answered may take to end when the server stops, in milliseconds.
- */
+/** Time that running calls have to end when the server stops, in milliseconds. */
 const STOP_GRACE_MS = 2_000;
 
 export interface ServerOptions {
@@ -50,7 +48,7 @@ export interface OwnServerOptions extends ServerOptions {
 export class CairnServer {
   private constructor(
     private readonly server: grpc.Server,
-    /** Where it listens: host:port with the real port. */
+    /** Address that the server listens on: host:port with the real port. */
     readonly address: string,
     private readonly setServing: (serving: boolean) => void,
     private readonly stopping: AbortController,

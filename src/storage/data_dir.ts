@@ -9,7 +9,7 @@ import { givenIdentity, IDENTITY_FILE, type Identity, readIdentity, writeIdentit
 import { DirectoryLock, type LockOptions } from "./lock.js";
 
 const DATA = ["wal", "snapshots", "state"];
-/** Where the log ended at a clean stop. Only while the node is stopped. */
+/** File with the end of the log at a clean stop. It exists only while the node is stopped. */
 const STOP_MARK = "stopped.json";
 const STOP_MARK_TEXT = /^(\{"index":(\d+),"term":\d+\}) ([0-9a-f]{8})\n$/;
 
@@ -211,9 +211,9 @@ export class DataDirectory {
   }
 
   /**
-   * Where the log ended when the node last stopped cleanly; undefined when it did not. Forgets it,
-   * durably: from here on the log may get shorter, when a later leader replaces what was not
-   * committed.
+   * Returns the index at which the log ended at the last clean stop; undefined when the last stop
+   * was not clean. Removes the mark, durably: from now on the log may get shorter, when a later
+   * leader replaces uncommitted entries.
    */
   async takeStopMark(): Promise<number | undefined> {
     const file = `${this.path}/${STOP_MARK}`;

@@ -98,7 +98,7 @@ export async function writeIdentity(fs: FileSystem, directory: string, identity:
   await writeSmallFile(fs, directory, IDENTITY_FILE, Buffer.from(`${text}\n`));
 }
 
-/** What a file says, of which nothing is known yet. */
+/** Fields of an identity file before any of them is checked. */
 type Fields = { [Name in keyof Identity | "crc32"]?: unknown };
 
 function parsed(text: string): Fields | undefined {

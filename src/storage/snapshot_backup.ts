@@ -16,7 +16,7 @@ import { WriteAheadLog } from "./wal/wal.js";
 
 // A snapshot file that lies anywhere, under any name: a backup.
 
-/** What a snapshot file holds. */
+/** Holds the findings about a snapshot file. */
 export interface ExaminedSnapshot {
   /** Size of the file as it is. */
   readonly fileBytes: number;
@@ -24,7 +24,7 @@ export interface ExaminedSnapshot {
   readonly header: SnapshotHeader | undefined;
   /** Undefined when the file is damaged, or its payload is not one of this program. */
   readonly measure: SnapshotMeasure | undefined;
-  /** Where it is damaged, and how. */
+  /** Describes the damage and its place; undefined when the file is good. */
   readonly damage: string | undefined;
 }
 
@@ -82,7 +82,7 @@ export async function restoreDirectory(options: {
   readonly fs: FileSystem;
   /** The snapshot file. */
   readonly file: string;
-  /** Where it ends, as {@link verifySnapshotFile} has found. */
+  /** Position of the snapshot, as {@link verifySnapshotFile} returned it. */
   readonly at: LogPosition;
   readonly path: string;
   readonly nodeId: string;

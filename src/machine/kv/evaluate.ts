@@ -7,7 +7,7 @@ import {
 } from "../../../gen/cairn/v1/storage_pb.js";
 import { commandResult } from "./command.js";
 
-/** What the state holds for a key. */
+/** Record of a key in the state. */
 export interface KeyRecord {
   /**
    * Index of the entry that created the key. Kept while the key is overwritten, new after it was

@@ -15,7 +15,7 @@ import {
 } from "./session_limits.js";
 import type { SessionHead } from "./sessions.js";
 
-/** Where a payload's contents go, in the payload's order. Bytes are lent for the call. */
+/** Receives a payload's contents, in the payload's order. Bytes are lent for the call. */
 export interface PayloadSink {
   key(key: Uint8Array, record: KeyRecord): void;
   /** Comes before all sessions, unless it is that of a new state. */

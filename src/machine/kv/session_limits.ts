@@ -1,7 +1,7 @@
 import { limits } from "../../base/limits.js";
 
-// How much the cluster remembers of its clients, and by which rules: both are part of the log's
-// meaning. Replicas that differ in them drift apart.
+// Bounds the memory that the cluster keeps of its clients, and names the versions of the rules for
+// it. Both are part of the log's meaning: replicas that differ in them drift apart.
 
 /**
  * Versions of the rules for remembered answers. A state begins with the first, and changes to newer
@@ -38,7 +38,7 @@ export const DEFAULT_SESSION_LIMITS: SessionLimits = {
   bytes: limits.sessionBytes,
 };
 
-/** What the state knows of all its sessions together. */
+/** Data about all sessions of a state together. */
 export interface SessionsHead {
   readonly rules: SessionRules;
   /** Highest index at which a session that is forgotten was last used; 0 when none is forgotten. */

@@ -14,7 +14,7 @@ import {
   sessionRules,
 } from "./session_limits.js";
 
-/** What is remembered of a client besides its answers. */
+/** Data remembered of a client, apart from its answers. */
 export interface SessionHead {
   readonly clientId: string;
   /** Highest sequence whose answer is forgotten; 0 when none is. */
@@ -23,7 +23,7 @@ export interface SessionHead {
   readonly lastUsed: number;
 }
 
-/** Where sessions are kept. The table above it decides what is kept. */
+/** Stores sessions. The table above it decides which ones are kept. */
 export interface SessionStore {
   putSessionsHead(head: SessionsHead): void;
   putSession(head: SessionHead): void;
@@ -257,8 +257,8 @@ function holds(sequences: readonly number[], sequence: number): boolean {
 }
 
 /**
- * Where a sequence is, or belongs, in ascending order: mostly at the end, where a client's newest
- * request goes.
+ * Returns the position of a sequence in ascending order, or the position to insert it at. That is
+ * mostly the end, since a client's newest request has the highest sequence.
  */
 function placeOf(sequences: readonly number[], sequence: number): number {
   let low = 0;

@@ -12,7 +12,7 @@ import { CairnError } from "../../base/errors.js";
 /** Bytes of the checksum in front of each row. */
 export const CHECKSUM_BYTES = 4;
 
-/** What a row is. The numbers are on disk. */
+/** Kinds of rows. The numbers are on disk. */
 export const rowKind = { meta: 1, key: 2, session: 3, answer: 4 } as const;
 
 export type RowKind = (typeof rowKind)[keyof typeof rowKind];
@@ -116,7 +116,7 @@ export class StateDigest {
     return copy;
   }
 
-  /** How another digest differs from this one, in words; undefined when it does not. */
+  /** Describes how another digest differs from this one; undefined when it does not. */
   difference(found: StateDigest): string | undefined {
     for (const table of ["keys", "sessions", "answers"] as const) {
       const [expected, walked] = [this[table], found[table]];

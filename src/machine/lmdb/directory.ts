@@ -6,7 +6,7 @@ import { limits } from "../../base/limits.js";
 import { type FileSystem, overwriteSmallFile, readSmallFile, writeSmallFile } from "../../system/fs.js";
 import { dataBytes, syncData } from "./files.js";
 
-// What is in the directory of the state:
+// Keeps the files around the LMDB environments of a state. Its directory holds:
 //
 //   CURRENT     which view is in force, and how far it can be trusted; replaced as a whole, durably:
 //                   cairn-state 2
@@ -232,9 +232,9 @@ export class LmdbDirectory {
 interface Pointer {
   /** Of the view in force. */
   readonly name: string;
-  /** How far it can be trusted. */
+  /** Says how far the view can be trusted; see the table above for its forms. */
   readonly mark: string;
-  /** How often it was opened without that having lasted, or ended well. */
+  /** Openings of the view that neither lasted nor ended with a clean close. */
   readonly openings: number;
 }
 

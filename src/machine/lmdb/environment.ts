@@ -245,7 +245,7 @@ export class LmdbSnapshot {
   }
 
   /**
-   * How far this state is applied, and its digest; undefined when it was never written. Throws
+   * Applied position of this state, and its digest; undefined when none was ever written. Throws
    * CairnError CORRUPT.
    */
   get mark(): StateMark | undefined {

@@ -1,7 +1,7 @@
 import type { LogPosition } from "../../raft/types.js";
 import { CHECKSUM_BYTES, DIGEST_BYTES, damagedState, StateDigest } from "./checksums.js";
 
-/** How far a state is applied, and the digest of all that it holds at that point. */
+/** Applied position of a state, and the digest of all rows at that position. */
 export interface StateMark extends LogPosition {
   readonly digest: StateDigest;
 }

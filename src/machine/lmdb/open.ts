@@ -49,7 +49,7 @@ async function openTrusted(fs: FileSystem, path: string): Promise<LmdbEnvironmen
 async function newView(fs: FileSystem, directory: LmdbDirectory, reason: string): Promise<OpenView> {
   const { name, environment } = await createView(fs, directory).catch(async (error) => {
     if (!hasCode(error, "DISK_FULL")) throw error;
-    // What may not be trusted is worth nothing, and takes the room that the new one needs.
+    // A view that is not trusted is worth nothing, and takes the room that the new one needs.
     await directory.removeOthers("");
     return createView(fs, directory);
   });

@@ -23,7 +23,7 @@ const META_BYTES = PAGE_HEADER_BYTES + 24 + 2 * TREE_BYTES + 16;
 const TRANSACTION_MAX = 2 ** 48;
 const MAP_BYTES_MAX = 2 ** 44;
 
-/** What is known of a tree besides its pages. */
+/** Describes a tree, as the data file does apart from the tree's pages. */
 export interface Tree {
   readonly flags: number;
   readonly depth: number;

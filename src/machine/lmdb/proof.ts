@@ -53,7 +53,7 @@ export async function proveData(path: string): Promise<StateMark> {
 /** Gets a row of a tree. Both are good until it returns. */
 type OnRow = (key: Buffer, data: Buffer, isTable: boolean) => void;
 
-/** Where a walk through a tree is. */
+/** Tracks a walk through a tree: its last key, and the pages and entries seen so far. */
 class Walk {
   branchPages = 0;
   leafPages = 0;
@@ -248,7 +248,10 @@ function compareNumbers(one: Buffer, other: Buffer): number {
   return number8(one, 0) - number8(other, 0);
 }
 
-/** Where the nodes of a page are, in their order. They fill it from its upper bound to its end. */
+/**
+ * Returns the offsets of a page's nodes, in their order. Checks that the nodes fill the page from
+ * its upper bound to its end.
+ */
 function nodesOf(page: Buffer, flags: number): number[] {
   const [lower, upper] = [page.readUInt16LE(20), page.readUInt16LE(22)];
   const end = page.byteLength - PAGE_HEADER_BYTES;

@@ -102,8 +102,8 @@ export class LmdbRecords implements RecordStore {
 const NO_BYTES = new Uint8Array(0);
 
 /**
- * Where such a range starts; undefined: at the first key. No key is between `after` and the same
- * with a zero byte behind it.
+ * Returns the key at which such a range starts; undefined for the first key. No key lies between
+ * `after` and `after` with a zero byte behind it.
  */
 function startOf(prefix: Uint8Array, after: Uint8Array): Uint8Array | undefined {
   if (after.byteLength > 0 && Buffer.compare(after, prefix) >= 0) return Buffer.concat([after, Buffer.alloc(1)]);

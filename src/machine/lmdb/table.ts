@@ -5,8 +5,8 @@ import { CHECKSUM_BYTES, damagedState, keyChecksum, type RowKind, rowChecksum, t
 export type LmdbTable = Database<Buffer, Uint8Array>;
 
 /**
- * How every table is opened: rows read in a range are lent, since copying each costs more than all
- * the rest.
+ * Encoding of every table: a range lends its rows, since copying each one costs more than all the
+ * rest.
  */
 export const TABLE_ENCODING = {
   keyEncoding: "binary",
@@ -86,7 +86,7 @@ export class SealedTable {
     return expected;
   }
 
-  /** What a row at `key` adds to the tally of answers. */
+  /** Returns the mark that a row at `key` adds to the tally of answers. */
   keyMark(key: Uint8Array): number {
     return keyChecksum(this.kind, key);
   }
@@ -100,7 +100,7 @@ export class SealedTable {
   }
 
   /**
-   * What reading has failed with, as Cairn's error. A length that makes no sense fails in many
+   * Translates the error of a read into Cairn's error. A length that makes no sense fails in many
    * ways.
    */
   failure(error: unknown): CairnError {

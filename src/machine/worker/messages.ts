@@ -4,8 +4,8 @@ import type { EncodedHeader, SnapshotMeasure } from "../../encoding/snapshot_fil
 import type { LogPosition } from "../../raft/types.js";
 import type { SessionLimits } from "../kv/session_limits.js";
 
-// What the main thread and the worker thread say to each other. All that is said about one thing to
-// do has its number.
+// Messages between the main thread and the worker thread. All messages about one task carry its
+// number.
 //
 //   to capture a state, and to read it      | to restore one
 //   ----------------------------------------+----------------------------------------
@@ -21,7 +21,7 @@ import type { SessionLimits } from "../kv/session_limits.js";
 // Buffers are handed over, not copied; there are limits.workerBuffers of them for each number, so
 // no more can be on their way.
 
-/** What the main thread wants done. */
+/** Request of the main thread. */
 export type TaskRequest =
   /** Captures the state in the environment at `path`. */
   | { readonly type: "capture"; readonly path: string }
@@ -37,7 +37,7 @@ export type TaskRequest =
   | { readonly type: "finish" }
   | { readonly type: "release" };
 
-/** What the worker answers. */
+/** Answer of the worker. */
 export type TaskReply =
   | { readonly type: "captured"; readonly at: LogPosition }
   /** The next bytes: the first `bytes` of the buffer. */

@@ -77,7 +77,7 @@ export class StateWorker {
   }
 }
 
-/** What fails on this side has failed on the other. */
+/** Fails the exchange when the work on this side fails, so that the worker gives up too. */
 async function failingWith<Result>(exchange: Exchange, work: Promise<Result>): Promise<Result> {
   try {
     return await work;

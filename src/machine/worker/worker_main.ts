@@ -41,7 +41,7 @@ port.on("message", (message: ToWorker) => {
 function carryOut(task: number, request: TaskRequest): void {
   if (request.type === "capture") tasks.set(task, ServedView.open(request, replyTo(task)));
   else if (request.type === "restore") tasks.set(task, ServedRestore.open(request, replyTo(task)));
-  // What comes after a failure, or a release, is for nobody.
+  // After a failed opening or a release there is no task: the request is dropped.
   else tasks.get(task)?.handle(request);
 }
 

@@ -6,7 +6,7 @@ import type { SessionLimits } from "../kv/session_limits.js";
 import type { Exchange } from "./exchange.js";
 import type { TaskReply } from "./messages.js";
 
-/** Where a payload goes. */
+/** Destination of a payload. */
 export interface RestoreTarget {
   /** Of the environment, whose files are made but which was never opened. */
   readonly path: string;

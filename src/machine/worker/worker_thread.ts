@@ -10,7 +10,7 @@ const WORKER_FILE = import.meta.url.endsWith(".ts")
   ? "../../../dist/src/machine/worker/worker_main.js"
   : "./worker_main.js";
 
-/** Who is told of the answers about one task. */
+/** Receives the answers about one task. */
 export interface TaskClient {
   deliver(reply: TaskReply): void;
   /** There is no thread any more. */

@@ -7,7 +7,7 @@ interface Waiting {
   readonly bytes: number;
 }
 
-/** What a message counts for besides its entries. */
+/** Bytes that a message counts for on top of its entries. */
 const MESSAGE_OVERHEAD_BYTES = 256;
 
 /** The messages of an AppendEntries stream that wait until the peer reads. */

@@ -1,4 +1,4 @@
-/** What the sender of a snapshot says (Raft figure 13): one offer, then chunks. */
+/** Message of a snapshot's sender (Raft figure 13): one offer, then chunks. */
 export type InstallMessage =
   | ({ readonly kind: "offer" } & InstallOffer)
   | {
@@ -16,7 +16,7 @@ export type InstallMessage =
       readonly fileBytes?: number | undefined;
     };
 
-/** How chunks may be compressed, each by itself. */
+/** Compression of chunks. Each chunk is compressed on its own. */
 export type SnapshotCompression = "deflate";
 
 /** A snapshot that can be sent. */
@@ -45,7 +45,7 @@ export interface OfferRefusal {
   readonly detail: string;
 }
 
-/** What the receiver says: accepted or refused, then progress now and then, then installed. */
+/** Message of the receiver: accepted or refused, then progress now and then, then installed. */
 export type InstallReply =
   /**
    * `offset`: where to begin. `index`: of the one of `others` that is to be sent instead; left out:
@@ -55,7 +55,7 @@ export type InstallReply =
       readonly kind: "accepted";
       readonly offset: number;
       readonly index?: number | undefined;
-      /** What chunks may be compressed with. */
+      /** Compression that the receiver accepts for chunks. */
       readonly compression?: SnapshotCompression | undefined;
     }
   | ({

@@ -18,8 +18,8 @@ export class GrpcInstallStream implements InstallStream {
   constructor({ id, address }: Peer, self: Self, settings: ChannelSettings, onEnd: (stream: InstallStream) => void) {
     const channel = openChannel(address, settings);
     const call = channel.client(RaftService).installSnapshot();
-    // What a transfer allocates is what the garbage collector stops the node for: chunks are
-    // encoded into the same few buffers.
+    // Chunks are encoded into the same few buffers: the garbage of a transfer would make the
+    // collector stop the node.
     const spare: Buffer[] = [];
     this.#send = (message) => {
       if (message.kind === "chunk") {

@@ -59,7 +59,7 @@ const verdicts: Readonly<Record<Verdict, HealthVerdict>> = {
   cannot_catch_up: HealthVerdict.CANNOT_CATCH_UP,
 };
 
-/** What a node is and where it stands. */
+/** Returns the status of a node, for GetStatus. `further`: warnings beyond the node's own. */
 export function statusOf(
   node: ServedNode,
   further: readonly string[] = [],

@@ -5,7 +5,7 @@ import { type Client, openChannel, type SharedChannel } from "../../rpc/client.j
 import { toIndex } from "../../rpc/message_counters.js";
 import type { ServedNode } from "../served_node.js";
 
-/** How far a member is. */
+/** Progress of a member. */
 export interface Standing {
   /** Last index that it has applied. */
   readonly applied: number;

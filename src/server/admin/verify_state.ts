@@ -10,7 +10,8 @@ import { type Comparable, Here, type Standing, There } from "./verify_member.js"
 type MemberDigest = MessageInitShape<typeof MemberDigestSchema>;
 
 /**
- * What became of a member's part. `moved`: it has no state at that index any more, but a newer one.
+ * Outcome of the comparison for one member. `moved`: the member no longer has a state at that
+ * index, but a newer one.
  */
 type Outcome = { readonly sha256: Uint8Array } | { readonly error: CairnError } | { readonly moved: CairnError };
 
@@ -112,7 +113,10 @@ function known(standings: ReadonlyMap<string, Standing | CairnError>): Standing[
   return [...standings.values()].filter((standing) => !(standing instanceof CairnError)) as Standing[];
 }
 
-/** What one member has applied is committed: all others get there. */
+/**
+ * Returns the highest index that any member has applied. That entry is committed, so all others get
+ * there.
+ */
 function highestApplied(standings: ReadonlyMap<string, Standing | CairnError>): number {
   return Math.max(0, ...known(standings).map(({ applied }) => applied));
 }

@@ -8,8 +8,8 @@ import { toIndex } from "../../rpc/message_counters.js";
 import { addressOf } from "../leader_hint.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
-// What unary calls and the calls of a session share: how each is carried out on a node, and what it
-// answers but for the header.
+// Carries out key-value operations on a node, and makes their answers without the header. Unary
+// calls and the calls of a session share this.
 
 export type KeyValue = MessageInitShape<typeof KeyValueSchema>;
 export type Header = MessageInitShape<typeof ResponseHeaderSchema>;

@@ -25,7 +25,7 @@ export interface SessionIdentity {
   readonly clientId: string;
 }
 
-/** What the request ids of one message's writes have in common. */
+/** Common part of the request ids of one message's writes. */
 export interface WriteIdentity extends SessionIdentity {
   readonly acknowledgedThrough: bigint;
   readonly since: bigint;

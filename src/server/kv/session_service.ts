@@ -79,7 +79,7 @@ class SessionStream {
       for (;;) {
         await this.#untilSomethingIsReady();
         if (this.signal.aborted || this.#isDone) break;
-        // What becomes ready in this turn of the event loop goes along.
+        // Answers that become ready in this turn of the event loop go into the same message.
         await new Promise<void>((resolve) => setImmediate(resolve));
         const answers = this.#takeAnswers();
         this.#greet = false;

@@ -11,7 +11,7 @@ import type { PayloadCheck, PayloadChecker } from "./payload_check.js";
 import type { SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
 import { StagedSnapshot } from "./staged_snapshot.js";
 
-/** Where a receiver's file goes. */
+/** Destination of a received file, and the checks that the file must pass. */
 export interface ReceiverTarget {
   readonly owner: SnapshotOwner;
   readonly part: PartFile;
@@ -54,7 +54,7 @@ export class SnapshotReceiver {
   /** Why no more bytes are taken. */
   #ended: CairnError | undefined;
   #isAborted = false;
-  /** What was received is of no use to a later transfer. */
+  /** The received bytes are of no use to a later transfer. */
   #isWorthless = false;
 
   constructor(offer: SnapshotOffer, target: ReceiverTarget) {
@@ -65,8 +65,8 @@ export class SnapshotReceiver {
   }
 
   /**
-   * How much of the file was received and checked: where the next bytes belong. Not durable before
-   * {@link finish}.
+   * Bytes of the file that are received and checked, which is also the offset of the next bytes.
+   * Not durable before {@link finish}.
    */
   get offset(): number {
     return this.#offset;
@@ -241,7 +241,10 @@ export class SnapshotReceiver {
   }
 }
 
-/** What says nothing about the bytes that came before. A full disk gets its room back. */
+/**
+ * Codes of errors that do not discredit the bytes received before them. DISK_FULL is not one:
+ * removing the part frees its room.
+ */
 const KEPT_ON: ReadonlySet<CairnErrorCode> = new Set(["CANCELLED", "CORRUPT", "INVALID_ARGUMENT"]);
 
 function invalid(text: string): CairnError {

@@ -25,7 +25,7 @@ export interface DamagedSnapshot {
   readonly meta: SnapshotMeta | undefined;
 }
 
-/** What a sender says of a snapshot file before its first byte. */
+/** Describes a snapshot file to its receiver, before the first byte. */
 export interface SnapshotOffer {
   readonly index: number;
   readonly term: number;
@@ -34,7 +34,7 @@ export interface SnapshotOffer {
   readonly sha256: Uint8Array;
 }
 
-/** Where the store says what it did. */
+/** Receives the log messages of the store. */
 export interface StoreLogger {
   info(facts: object, message: string): void;
   warn(facts: object, message: string): void;

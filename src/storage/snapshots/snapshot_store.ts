@@ -26,7 +26,7 @@ export interface SnapshotStoreOptions {
   /** Absolute path; made when it is not there. Nobody else may write in it. */
   readonly directory: string;
   readonly clusterId: string;
-  /** What the cluster began with: accepted by its digest, whatever cluster it names. */
+  /** Snapshot that the cluster began with: accepted by its digest, whatever cluster it names. */
   readonly base?: Base | undefined;
   /**
    * Checks the payloads of snapshots that are received. Left out: a state machine's affair when it
@@ -49,10 +49,10 @@ export class SnapshotStore {
   readonly #logger: StoreLogger | undefined;
   readonly #checkPayload: PayloadChecker | undefined;
   readonly #catalog = new SnapshotCatalog();
-  /** What changes the directory's snapshots: one at a time. */
+  /** Runs the changes of the directory's snapshots one at a time. */
   readonly #changes = new Serial();
   readonly #parts: PartFiles;
-  /** How many readers each path has. */
+  /** Number of readers of each path. */
   readonly #pins = new Map<string, number>();
 
   private constructor(options: SnapshotStoreOptions) {

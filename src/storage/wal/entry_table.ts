@@ -1,8 +1,8 @@
 import { assert } from "../../base/assert.js";
 
 /**
- * Where the live entries of a segment stand: consecutive indexes, ascending offsets, eight bytes
- * each.
+ * Tracks the records of a segment's live entries: consecutive indexes, ascending offsets, eight
+ * bytes for each entry.
  */
 export class EntryTable {
   #first = 0;

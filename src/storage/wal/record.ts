@@ -5,7 +5,7 @@ import { limits } from "../../base/limits.js";
 export const RecordType = { entry: 1, hardState: 2, trim: 3 } as const;
 export type RecordType = (typeof RecordType)[keyof typeof RecordType];
 
-/** What precedes a record's payload. The byte table is in ../README.md. */
+/** Bytes of the header in front of a record's payload. The byte table is in ../README.md. */
 export const RECORD_HEADER_BYTES = 16;
 
 /** Records start at multiples of this. */
@@ -16,7 +16,7 @@ const SYNCED_AT = 8;
 const TYPE_AT = 12;
 const RESERVED_AT = 13;
 
-/** Where a record stands, and what was durable when it was written. */
+/** Position of a record, and the part of its segment that was durable when it was written. */
 export interface RecordPlace {
   /** Offset of the record in its segment. */
   readonly position: number;

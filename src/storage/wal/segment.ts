@@ -12,7 +12,7 @@ import {
   TEMPORARY_SUFFIX,
 } from "./segment_header.js";
 
-/** What all segments of a log share. */
+/** Options shared by all segments of a log. */
 export interface SegmentOptions {
   readonly fs: FileSystem;
   /** Absolute path. */
@@ -194,8 +194,8 @@ export class Segment {
   }
 
   /**
-   * How many zeros to write behind records that end at `end`. Filling ahead makes the next syncs
-   * cheaper, but writes each byte twice, which does not pay for large batches.
+   * Returns the number of zeros to write behind records that end at `end`. Filling ahead makes the
+   * next syncs cheaper, but writes each byte twice, which does not pay off for large batches.
    */
   #zerosBehind(end: number, bytes: number, reserve: number): number {
     const least = end + reserve;
@@ -207,10 +207,10 @@ export class Segment {
   }
 
   /**
-   * Wipes out what a failed write left behind the records, durably: it was refused, and must not
-   * come back; were it still there behind a later, shorter write, it could be read as records.
-   * Overwriting what was filled before needs no room on most file systems; the rest is cut off.
-   * Where it does need some, the next write tries again.
+   * Wipes out the bytes that a failed write left behind the records, durably. That write was
+   * refused and must not come back: behind a later, shorter write, its bytes could be read as
+   * records. Overwriting space that was filled before needs no room on most file systems; the rest
+   * is cut off. On a file system that does need room for it, the next write tries again.
    */
   async #repair(): Promise<void> {
     await this.file.write(zeros(this.#filled - this.#used), this.#used);

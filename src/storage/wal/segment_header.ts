@@ -8,7 +8,7 @@ import type { HardState, LogPosition } from "../../raft/types.js";
 import { DAMAGED_MEMBER } from "../advice.js";
 
 /**
- * What a segment says of itself: enough to go on from here when the segments before it are gone.
+ * Header of a segment: enough to resume the log at this segment when the ones before it are gone.
  */
 export interface SegmentHeader {
   /** From 1, without gaps. */

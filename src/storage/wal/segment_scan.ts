@@ -9,7 +9,7 @@ const ZERO_BLOCK = Buffer.alloc(4096);
 /** A record and its payload, which is valid until the next one is asked for. */
 export type ScannedRecord = RecordHeader & { readonly position: number; readonly payload: Buffer };
 
-/** What stands behind the first place in a segment that holds no valid record. */
+/** Describes a segment from the first place that holds no valid record to the end of the file. */
 export interface Tail {
   /** End of the bytes that are not zero; the place itself when all are. */
   readonly end: number;

@@ -392,7 +392,7 @@ export class WriteAheadLog {
     }
   }
 
-  /** How many of the oldest segments, without the last one, hold no live entry above `index`. */
+  /** Counts the oldest segments, the last one excluded, that hold no live entry above `index`. */
   #coveredBy(index: number): number {
     const first = this.#segments.findIndex(({ entries }) => entries.lastIndex > index);
     return first === -1 ? this.#segments.length - 1 : Math.min(first, this.#segments.length - 1);
