@@ -14,10 +14,10 @@ const STOP_MARK = "stopped.json";
 const STOP_MARK_TEXT = /^(\{"index":(\d+),"term":\d+\}) ([0-9a-f]{8})\n$/;
 
 /**
- * A node's data directory, locked:
+ * Opens, locks and marks a node's data directory:
  *
- *     cairn.json   whose data this is
- *     lock.<n>     who has it open
+ *     cairn.json   the node and the cluster that the data belongs to
+ *     lock.<n>     the process that has it open
  *     wal/         the log
  *     snapshots/   snapshot files
  *     state/       the state machine's view, which snapshot and log can rebuild
@@ -42,26 +42,25 @@ export class DataDirectory {
     return `${this.path}/state`;
   }
 
-  /** For a state machine that is needed for a while only. Emptied at every start. */
+  /** Directory of a state machine that is needed only for a while. Emptied at every start. */
   get scratch(): string {
     return `${this.path}/scratch`;
   }
 
   /**
-   * Opens a directory, or makes it. A new one is complete only after {@link complete}.
+   * Opens a directory, or makes one. A new directory is complete only after {@link complete}.
    * @throws CairnError DATA_DIRECTORY when another process has it open, when it belongs to another
-   * node or cluster, when it was made by a newer version, or when it holds data but not the file
-   * that says whose.
+   * node or cluster, when a newer version made it, or when it holds data but no identity file.
    */
   static async open(options: {
     fs: FileSystem;
     path: string;
     nodeId: string;
-    /** Undefined: any cluster; a new directory gets `newClusterId`. */
+    /** Undefined accepts any cluster; a new directory gets `newClusterId`. */
     clusterId: string | undefined;
     newClusterId: () => string;
     members: Membership;
-    /** Told in words when the start has to wait; see {@link DirectoryLock.acquire}. */
+    /** Receives a text when the start has to wait; see {@link DirectoryLock.acquire}. */
     say?: ((text: string) => void) | undefined;
   }): Promise<DataDirectory> {
     const { fs, nodeId, say } = options;
@@ -76,10 +75,11 @@ export class DataDirectory {
       // A directory that was never completed is made again from the start.
       if (found?.complete) return await DataDirectory.#opened(fs, path, lock, found);
       if (found === undefined) await refuseStrangeData(fs, path);
-      // It may be there because of an attempt that ended before this.
+      // An earlier attempt may have made the directory, and ended before this sync.
       await fs.syncDirectory(dirname(path));
       const clusterId = options.clusterId ?? options.newClusterId();
-      // A drawn identity is written before the node is opened, so one is there already, unfinished.
+      // A drawn identity is written before the node is opened, so the file has it already,
+      // unfinished.
       const identity = found ?? givenIdentity({ nodeId, clusterId, members: options.members });
       await writeIdentity(fs, path, identity);
       const directory = await DataDirectory.#opened(fs, path, lock, identity);
@@ -94,12 +94,12 @@ export class DataDirectory {
   }
 
   /**
-   * Makes a directory around data that comes from elsewhere: `fill` puts it into the log and the
-   * snapshots, and returns what is to be added to the identity. The file that says whose data this
-   * is comes last, so that a directory which was not finished is nobody's, and {@link open} refuses
-   * it. Durable on return, and not locked.
-   * @throws CairnError DATA_DIRECTORY when there is data; and what `fill` throws, then there is
-   * none
+   * Makes a directory around data from elsewhere: `fill` puts the data into the log and the
+   * snapshots, and returns the fields to add to the identity. The identity file comes last: an
+   * unfinished directory belongs to nobody, and {@link open} refuses it. Durable on return, and not
+   * locked.
+   * @throws CairnError DATA_DIRECTORY when the directory holds data; and any error of `fill`, which
+   * leaves no data behind
    */
   static async make(
     fs: FileSystem,
@@ -130,19 +130,19 @@ export class DataDirectory {
   }
 
   /**
-   * Whose data a directory holds, without opening it; undefined while nobody's.
-   * @throws CairnError DATA_DIRECTORY when it is damaged
+   * Returns the identity in a directory without opening it; undefined while it belongs to nobody.
+   * @throws CairnError DATA_DIRECTORY when the identity file is damaged
    */
   static identityAt(fs: FileSystem, path: string): Promise<Identity | undefined> {
     return readIdentity(fs, resolve(path));
   }
 
   /**
-   * Changes whose data a directory holds, while no node has it open. `change` gets what is there,
-   * undefined for a new directory, and returns what is to be there: undefined leaves it as it is.
-   * Durable on return, all or nothing.
-   * @throws CairnError DATA_DIRECTORY when another process has it open, when it is damaged, or when
-   * it holds data but not the file that says whose
+   * Changes the identity in a directory that no node has open. `change` gets the present identity,
+   * undefined for a new directory, and returns the new one; undefined leaves it unchanged. Durable
+   * on return, all or nothing.
+   * @throws CairnError DATA_DIRECTORY when another process has the directory open, when it is
+   * damaged, or when it holds data but no identity file
    */
   static async identify(
     fs: FileSystem,
@@ -158,7 +158,7 @@ export class DataDirectory {
       if (found === undefined) await refuseStrangeData(fs, path);
       const changed = await change(found, path);
       if (changed !== undefined) await writeIdentity(fs, path, changed);
-      // It may be there because of an attempt that ended before this.
+      // An earlier attempt may have made the directory, and ended before this sync.
       await fs.syncDirectory(dirname(path));
       return changed ?? found;
     } finally {
@@ -167,8 +167,8 @@ export class DataDirectory {
   }
 
   /**
-   * Notes that the directory has less than its node acknowledged (T3), so that it is never started
-   * on again as if nothing were lost. `members`: whom to ask for the way back. Durable on return.
+   * Marks the directory as holding less than its node acknowledged (T3), so that no later start
+   * treats it as whole. `members`: the members to ask for the way back. Durable on return.
    */
   async retire(members: Membership): Promise<void> {
     const identity = { ...this.identity, retired: true };
@@ -176,8 +176,8 @@ export class DataDirectory {
   }
 
   /**
-   * Moves all data of a directory into one within it, undeleted, and returns where; within {@link
-   * identify}. Durable on return.
+   * Moves all data of a directory into a new directory within it, undeleted, and returns its path.
+   * Call it within {@link identify}. Durable on return.
    */
   static async setAside(fs: FileSystem, path: string, incarnation: string): Promise<string> {
     const names = await fs.list(path);
@@ -185,7 +185,7 @@ export class DataDirectory {
     let aside = stem;
     for (let n = 2; names.includes(aside) && (await hasData(fs, `${path}/${aside}`)); n++) aside = `${stem}-${n}`;
     await fs.makeDirectory(`${path}/${aside}`);
-    // The stop mark belongs to the log that goes: the next one is shorter, and has lost nothing.
+    // The stop mark goes with its log: the next log is shorter, and has lost nothing.
     for (const name of [...DATA, STOP_MARK].filter((each) => names.includes(each))) {
       await fs.rename(`${path}/${name}`, `${path}/${aside}/${name}`);
     }
@@ -194,7 +194,7 @@ export class DataDirectory {
     return `${path}/${aside}`;
   }
 
-  /** A new directory is ready for use. Durable on return. */
+  /** Marks a new directory as ready for use. Durable on return. */
   async complete(): Promise<DataDirectory> {
     const identity = { ...this.identity, complete: true };
     await writeIdentity(this.fs, this.path, identity);
@@ -202,8 +202,8 @@ export class DataDirectory {
   }
 
   /**
-   * The log ends at `last` and the node stops cleanly: a log that ends before that at the next
-   * start has lost data (T3). Durable on return.
+   * Notes that the node stops cleanly with the log's end at this position: a log that ends before
+   * it at the next start has lost data (T3). Durable on return.
    */
   async markStopped({ index, term }: LogPosition): Promise<void> {
     const text = JSON.stringify({ index, term });
@@ -217,13 +217,13 @@ export class DataDirectory {
    */
   async takeStopMark(): Promise<number | undefined> {
     const file = `${this.path}/${STOP_MARK}`;
-    // The power may have failed while it was written.
+    // The power may have failed during the write.
     if (await this.fs.exists(`${file}.tmp`)) await this.fs.unlink(`${file}.tmp`);
     if (!(await this.fs.exists(file))) return undefined;
     const found = STOP_MARK_TEXT.exec((await readSmallFile(this.fs, file)).toString());
     await this.fs.unlink(file);
     await this.fs.syncDirectory(this.path);
-    // A damaged one is no proof.
+    // A damaged mark proves nothing.
     return found === null || found[3] !== crcText(found[1]!) ? undefined : Number(found[2]);
   }
 
@@ -232,7 +232,7 @@ export class DataDirectory {
     this.lock.onLost(callback);
   }
 
-  /** Lets other processes open it. */
+  /** Releases the lock, so that other processes can open the directory. */
   async close(): Promise<void> {
     await this.lock.release();
   }
@@ -250,7 +250,7 @@ export class DataDirectory {
 }
 
 /**
- * Checks the members of a cluster, and puts them in order: everywhere else they are ordered by id.
+ * Checks the members of a cluster, and returns them in order of id, the order in all other code.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function checkMembers(members: Membership): Membership {
@@ -268,7 +268,7 @@ async function hasData(fs: FileSystem, path: string): Promise<boolean> {
   return (await fs.list(path)).some((name) => DATA.includes(name));
 }
 
-/** So that a power failure does not take the directory away with what it holds. */
+/** Makes a directory so that no power failure can take it away together with its contents. */
 async function makeDirectoryDurably(fs: FileSystem, path: string): Promise<void> {
   const missing: string[] = [];
   for (let at = path; !(await fs.exists(at)); at = dirname(at)) missing.push(at);

@@ -9,20 +9,18 @@ import type { Member, Membership } from "../raft/types.js";
 import { type FileSystem, readSmallFile, writeSmallFile } from "../system/fs.js";
 import { DAMAGED_MEMBER } from "./advice.js";
 
-/** The file in a data directory that says whose it is. */
+/** File in a data directory that names the owner of the data. */
 export const IDENTITY_FILE = "cairn.json";
 
-/**
- * Version of the layout of a data directory. Format 1 knew given identities only, and had no
- * checksum.
- */
+/** Version of a data directory's layout. Format 1 had only given identities, and no checksum. */
 const FORMAT = 2;
 const FORMAT_WITHOUT_CHECKSUM = 1;
 
 /**
- * Whose data a directory holds (T1, T2). `given`: whoever started the node keeps its identity
- * unique, and `members` is the membership that the log starts with. Otherwise the directory has
- * drawn an incarnation: no membership is in force before one is in the log or in a snapshot.
+ * Identity of a data directory: the node, the cluster and the incarnation that its data belongs to
+ * (T1, T2). `given`: the operator keeps the identity unique, and `members` is the membership that
+ * the log starts with. Otherwise the directory has drawn an incarnation, and no membership is in
+ * force before one is in the log or in a snapshot.
  */
 export interface Identity {
   readonly format: number;
@@ -30,18 +28,18 @@ export interface Identity {
   readonly nodeId: string;
   /** Random name of this directory, in hexadecimal digits; empty for a given identity. */
   readonly incarnation: string;
-  /** Empty as long as the directory belongs to no cluster. */
+  /** Empty while the directory belongs to no cluster. */
   readonly clusterId: string;
   readonly cameBy: CameBy | "given" | "return";
   /**
    * given: the first membership. cluster: the founders. return: the members that were known when
-   * the directory before this one lost data (T3). join: none.
+   * the previous directory lost data (T3). join: none.
    */
   readonly members: Membership;
   readonly base: Base | undefined;
-  /** The directory has less than it acknowledged (T3), and is about to be replaced. */
+  /** The directory holds less than its node acknowledged (T3), and is about to be replaced. */
   readonly retired: boolean;
-  /** False while the directory is being made: it holds nothing yet that anyone was promised. */
+  /** False while the directory is being made: it holds nothing yet that anyone relies on. */
   readonly complete: boolean;
 }
 
@@ -50,7 +48,7 @@ export function drawIncarnation(): string {
   return randomBytes(16).toString("hex");
 }
 
-/** Returns the identity of a directory that somebody else has named. */
+/** Returns an identity that the operator gave. */
 export function givenIdentity(options: {
   readonly nodeId: string;
   readonly clusterId: string;
@@ -60,7 +58,7 @@ export function givenIdentity(options: {
   return { format: FORMAT, ...options, ...rest };
 }
 
-/** Returns the identity of a new directory, with an incarnation of its own. */
+/** Returns the identity of a new directory, with a newly drawn incarnation unless one is passed. */
 export function drawnIdentity(options: {
   readonly nodeId: string;
   readonly cameBy: CameBy | "return";
@@ -74,8 +72,8 @@ export function drawnIdentity(options: {
 }
 
 /**
- * Reads whose data a directory holds; undefined when nobody has said so.
- * @throws CairnError DATA_DIRECTORY when the file is damaged, or was written by a newer version
+ * Reads the identity in a directory; undefined when there is no identity file.
+ * @throws CairnError DATA_DIRECTORY when the file is damaged, or a newer version wrote it
  */
 export async function readIdentity(fs: FileSystem, directory: string): Promise<Identity | undefined> {
   const file = `${directory}/${IDENTITY_FILE}`;
@@ -91,7 +89,7 @@ export async function readIdentity(fs: FileSystem, directory: string): Promise<I
   throw new CairnError("DATA_DIRECTORY", `${file} is damaged. ${DAMAGED_MEMBER}`);
 }
 
-/** Writes whose data a directory holds. Durable on return, all or nothing. */
+/** Writes the identity in a directory. Durable on return, all or nothing. */
 export async function writeIdentity(fs: FileSystem, directory: string, identity: Identity): Promise<void> {
   const fields = { ...identity, format: FORMAT };
   const text = JSON.stringify({ ...fields, crc32: checksumOf(fields) }, undefined, 2);
@@ -116,7 +114,7 @@ function identityOf(found: Fields): Identity | undefined {
   return sum === checksumOf(fields) && isIdentity(fields) ? fields : undefined;
 }
 
-/** A directory of format 1 has a given identity. */
+/** Converts an identity of format 1, which is always a given one. */
 function earlierIdentity({ nodeId, clusterId, members, complete }: Fields): Identity | undefined {
   if (typeof nodeId !== "string" || typeof clusterId !== "string" || !isMemberList(members)) return undefined;
   if (typeof complete !== "boolean") return undefined;
@@ -159,7 +157,7 @@ function isCounter(value: unknown, limit: CounterLimit): boolean {
   return typeof value === "number" && counterProblem(value, limit) === undefined;
 }
 
-/** Of the fields in one order, whatever order the file has them in. */
+/** Computes a checksum that does not depend on the order of the fields in the file. */
 function checksumOf(fields: object): string {
   const canonical = Object.entries(fields)
     .filter(([, value]) => value !== undefined)

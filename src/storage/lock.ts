@@ -7,23 +7,23 @@ import { bootId, type Holder, type Shown, startOf } from "../system/liveness.js"
 /** Tokens of the locks that this process holds, or is about to take. */
 const heldHere = new Set<string>();
 
-/** Tokens of those that it had, and may have left in a directory as a crash would. */
+/** Tokens of locks that this process held, and may have left in a directory as a crash would. */
 const abandonedHere = new Set<string>();
 
 export interface LockOptions {
-  /** Told in words what a wait is for. */
+  /** Receives a text that explains a wait. */
   readonly say?: ((text: string) => void) | undefined;
 }
 
 /**
- * A lock on a directory, held by one process, taken over from a process that is dead; liveness.ts
- * has how that is told.
+ * A lock on a directory, held by one process. A process takes it over from a dead one; liveness.ts
+ * tells the dead from the living.
  *
- * Locks are symbolic links named `lock.<n>`, whose text says who holds it; the one with the highest
- * number counts. To take the lock is to make the link with the next number, which only one process
- * can do, and which is complete from the start. The highest one is never removed, only marked as
- * released, so numbers never come back, and whoever acted on an old listing sees a higher number
- * afterwards and gives way. A link needs no room: a node can be started on a full disk.
+ * Locks are symbolic links named `lock.<n>`, whose text names the holder; the highest number
+ * counts. A process takes the lock by making the link with the next number: only one process can do
+ * that, and the link is complete from the start. The highest link is never removed, only marked as
+ * released, so no number is used twice: a process that acted on an old listing sees a higher number
+ * afterwards and gives way. A link needs no room: a node can start on a full disk.
  */
 export class DirectoryLock {
   #released = false;
@@ -41,8 +41,8 @@ export class DirectoryLock {
   }
 
   /**
-   * May take limits.lockStandstillMs, when the lock is of a process that only its standstill can
-   * show to be dead.
+   * Takes the lock. Waits for up to limits.lockStandstillMs when only a standstill can show that
+   * the holder is dead.
    * @throws CairnError DATA_DIRECTORY when a living process holds the lock; DISK_FULL
    */
   static async acquire(fs: FileSystem, directory: string, { say }: LockOptions = {}): Promise<DirectoryLock> {
@@ -64,28 +64,28 @@ export class DirectoryLock {
   }
 
   /**
-   * Calls back once when the lock turns out to be another process's: this one has stood still for
-   * so long that it was taken for dead. It must not go on.
+   * Calls back once when the lock turns out to be another process's: this process stood still for
+   * so long that it was taken for dead. It must stop.
    */
   onLost(callback: (error: CairnError) => void): void {
     this.#onLost = callback;
     if (this.#lost !== undefined) callback(this.#lost);
   }
 
-  /** Gives the lock back; may be called more than once. */
+  /** Releases the lock; may be called more than once. */
   async release(): Promise<void> {
     if (this.#released) return;
     this.#released = true;
     const file = this.#file;
     const marked = `${file}.released`;
     try {
-      // Not once it is another's.
+      // The lock is another process's now, and not this one's to release.
       if (this.#lost !== undefined) return;
       await this.fs.unlink(marked).catch(ignoreMissing);
       await this.fs.symlink(RELEASED, marked);
       await this.fs.rename(marked, file);
     } catch (error) {
-      // The lock stays as it is, and its holder counts as dead when this process has ended.
+      // The lock stays as it is; its holder counts as dead once this process has ended.
       if (!hasCode(error, "DISK_FULL")) throw error;
     } finally {
       this.abandon();
@@ -93,8 +93,8 @@ export class DirectoryLock {
   }
 
   /**
-   * Forgets the lock without giving it back, as a crash does: it stays, and its holder counts as
-   * dead.
+   * Abandons the lock without releasing it, as a crash does: the link stays, and its holder counts
+   * as dead.
    */
   abandon(): void {
     this.#released = true;
@@ -118,7 +118,7 @@ export class DirectoryLock {
 /** Text of a lock that nobody holds. */
 const RELEASED = "2:released";
 
-/** Of a process that nobody else can meet. */
+/** Describes a process that no other process can meet. */
 const NOWHERE: Omit<Holder, "token"> = { boot: "", pid: process.pid, pidNamespace: "", started: "", listens: false };
 
 async function take(
@@ -142,15 +142,13 @@ async function take(
   }
 }
 
-/**
- * Fields in as few bytes as can be: a link of fewer than 60 takes no room. Numbers are in base 36.
- */
+/** Encodes a holder in few bytes: a link of fewer than 60 takes no room. Numbers are in base 36. */
 function textOf({ boot, token, pid, pidNamespace, started, listens }: Holder): string {
   const short = (text: string) => (text === "" ? "" : Number(text).toString(36));
   return ["2", boot, token, pid, short(pidNamespace), short(started), listens ? "s" : ""].join(":");
 }
 
-/** Undefined for what is no lock of this kind. */
+/** Decodes a holder; undefined for a text that is no lock of this version. */
 function holderIn(text: string): Holder | undefined {
   const [version, boot, token, pid, pidNamespace, started, listens] = text.split(":");
   if (version !== "2" || boot === undefined || token === undefined || pidNamespace === undefined) return undefined;
@@ -211,7 +209,7 @@ function inUse(directory: string, holder: string, advice: string): CairnError {
   return new CairnError("DATA_DIRECTORY", `data directory ${directory} is in use by ${holder}. ${advice}`);
 }
 
-/** Text of a lock; empty when it is gone, undefined when it is a file. */
+/** Returns the text of a lock; empty when the lock is gone, undefined when it is a file. */
 async function readText(fs: FileSystem, file: string): Promise<string | undefined> {
   try {
     return await fs.readLink(file);
@@ -231,7 +229,7 @@ async function highest(fs: FileSystem, directory: string): Promise<number> {
   );
 }
 
-/** Removes the locks below this process's own, and what version 0.1 has left half-done. */
+/** Removes the locks below this process's own, and the drafts that version 0.1 left. */
 async function removeOld(fs: FileSystem, directory: string, own: number): Promise<void> {
   for (const name of await fs.list(directory)) {
     const [, number] = /^lock\.(\d+)(?:\.released)?$/.exec(name) ?? [];
@@ -241,13 +239,13 @@ async function removeOld(fs: FileSystem, directory: string, own: number): Promis
 }
 
 /**
- * A lock of version 0.1: a file with the holder's pid and host name, and no more than these to go
- * by.
+ * Throws unless the holder of a version 0.1 lock is dead. Such a lock is a file, and its pid, host
+ * name and start time are the only evidence.
  */
 async function assertOldDead(fs: FileSystem, directory: string, file: string): Promise<void> {
   const holder = parsed((await readSmallFile(fs, file)).toString());
   const { pid, host, started = "", released } = holder;
-  // Half of one is what a power failure may leave.
+  // A power failure may leave half a file.
   if (typeof pid !== "number" || typeof host !== "string" || released) return;
   if (host !== hostname()) {
     throw inUse(

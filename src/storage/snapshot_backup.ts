@@ -14,13 +14,13 @@ import type { SnapshotInfo } from "./snapshots/snapshot_info.js";
 import { SnapshotStore } from "./snapshots/snapshot_store.js";
 import { WriteAheadLog } from "./wal/wal.js";
 
-// A snapshot file that lies anywhere, under any name: a backup.
+// Verifies a backup, which is a snapshot file at any path and under any name, and restores from it.
 
 /** Holds the findings about a snapshot file. */
 export interface ExaminedSnapshot {
-  /** Size of the file as it is. */
+  /** Size of the file on disk. */
   readonly fileBytes: number;
-  /** Undefined when not even that much of the file is good. */
+  /** Undefined when the file is damaged before its header ends. */
   readonly header: SnapshotHeader | undefined;
   /** Undefined when the file is damaged, or its payload is not one of this program. */
   readonly measure: SnapshotMeasure | undefined;
@@ -29,8 +29,8 @@ export interface ExaminedSnapshot {
 }
 
 /**
- * Reads a whole file, and verifies it with its payload.
- * @throws CairnError NOT_FOUND when it cannot be read
+ * Reads a whole file, and verifies it and its payload.
+ * @throws CairnError NOT_FOUND when the file cannot be read
  */
 export async function examineSnapshot(
   fs: FileSystem,
@@ -58,7 +58,10 @@ export async function examineSnapshot(
   return { fileBytes, header: parser.header, measure, damage };
 }
 
-/** The header and measure of a file that is good. @throws CairnError NOT_FOUND, CORRUPT */
+/**
+ * Returns the header and the measure of a good file.
+ * @throws CairnError NOT_FOUND, CORRUPT
+ */
 export async function verifySnapshotFile(
   fs: FileSystem,
   path: string,
@@ -71,11 +74,11 @@ export async function verifySnapshotFile(
 
 /**
  * Makes the data directory of a founder of a new cluster that begins with the state of a snapshot
- * file (T2). The directory belongs to no cluster yet: its members found one when they are first
- * started, with this snapshot as its base. The snapshot's header is written anew, as a function of
- * the file and the founders, so that all founders have the same base. The payload is taken as it
- * is, clients' sessions included: a write that it holds is answered again rather than carried out
- * twice, and of what came after it nothing is remembered.
+ * file (T2). The directory belongs to no cluster yet: its members found one at their first start,
+ * with this snapshot as its base. The snapshot's header is written anew, as a function of the file
+ * and the founders, so that all founders have the same base. The payload is kept as it is, clients'
+ * sessions included: a retry of a write in it gets the remembered answer, and nothing is remembered
+ * of later writes.
  * @throws CairnError NOT_FOUND, CORRUPT; DATA_DIRECTORY when the directory has data
  */
 export async function restoreDirectory(options: {
@@ -86,7 +89,7 @@ export async function restoreDirectory(options: {
   readonly at: LogPosition;
   readonly path: string;
   readonly nodeId: string;
-  /** A name for the base, which no cluster has. */
+  /** Name of the base in the place of a cluster id; no cluster has it. */
   readonly baseId: string;
   readonly checkPayload: PayloadChecker;
   /** The founders. */
@@ -98,12 +101,12 @@ export async function restoreDirectory(options: {
   const identity = drawnIdentity({ nodeId, cameBy: "cluster", members });
   await DataDirectory.make(fs, path, identity, async (directory) => {
     const log = { fs, directory: directory.log };
-    // Nobody has voted in this cluster, nor been promised anything.
+    // Nobody has voted in this cluster, or been promised anything.
     await (await WriteAheadLog.create(log, { index, term }, { term, vote: undefined, commit: index })).close();
     const snapshots = await SnapshotStore.open({ fs, directory: directory.snapshots, clusterId: baseId });
     // T1: nobody is a member of the new cluster before its first entry says so.
     const meta = { index, term, membership: { index: 0, members: [] } };
-    // Verified once more on the way: nothing says that the file has not changed since.
+    // Verified again during the copy: the file may have changed since the first check.
     restored = await snapshots.write(meta, payloadOf(fs, file, options.checkPayload(options.at)));
     return { base: { index, term, sha256: hex(restored.sha256) } };
   });
@@ -111,8 +114,8 @@ export async function restoreDirectory(options: {
 }
 
 /**
- * The chunks of the payload, each valid until the next one is asked for. The payload is good when
- * the iteration has ended.
+ * Yields the chunks of the payload, each valid until the caller asks for the next. The payload is
+ * good only when the iteration has ended.
  */
 async function* payloadOf(fs: FileSystem, path: string, check: PayloadCheck): AsyncGenerator<Uint8Array, void, void> {
   const parser = new SnapshotParser(nameOf(path), (chunk) => check.push(chunk));

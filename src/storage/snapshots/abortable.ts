@@ -1,13 +1,15 @@
 import { CairnError } from "../../base/errors.js";
 
+// Ends the writing of a snapshot when an AbortSignal is set.
+
 /** Throws CANCELLED when the signal is set. */
 export function checkNotAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw cancelled(signal);
 }
 
 /**
- * The pieces of `source`, and what it returns, until the signal is set, which throws CANCELLED at
- * once, even while `source` is still busy with the next piece.
+ * Yields the pieces of `source`, and returns its result. Throws CANCELLED as soon as the signal is
+ * set, even while `source` is still busy with the next piece.
  */
 export async function* abortable<Piece, Result>(
   source: AsyncIterable<Piece, Result, void>,
@@ -22,8 +24,7 @@ export async function* abortable<Piece, Result>(
       yield step.value;
     }
   } finally {
-    // A source that is busy, perhaps for ever, cleans up when it comes to that; nobody waits for
-    // it.
+    // Not awaited: a source that is busy, perhaps for ever, cleans up when it can.
     const closing = Promise.resolve(iterator.return?.());
     if (signal.aborted) closing.catch(() => undefined);
     else await closing;

@@ -1,7 +1,7 @@
 import type { LogPosition } from "../../raft/types.js";
 import type { DamagedSnapshot, SnapshotInfo } from "./snapshot_info.js";
 
-/** The files of a snapshot directory: each is a snapshot or damaged, never both. */
+/** Tracks the files of a snapshot directory: each is a snapshot or damaged, never both. */
 export class SnapshotCatalog {
   #snapshots: readonly SnapshotInfo[] = [];
   #damaged: readonly DamagedSnapshot[] = [];
@@ -19,7 +19,7 @@ export class SnapshotCatalog {
     return this.#snapshots.find((info) => info.index === index && info.term === term);
   }
 
-  /** Adds a snapshot, in place of what its path held before. */
+  /** Adds a snapshot, and forgets the file that its path held before. */
   add(info: SnapshotInfo): void {
     this.#forget(info.path);
     this.#snapshots = [...this.#snapshots, info].sort(newestFirst);

@@ -1,7 +1,9 @@
 import { hex } from "../../encoding/snapshot_format.js";
 import type { LogPosition } from "../../raft/types.js";
 
-/** Enough for 2^53 - 1, so that names sort as their numbers do. */
+// Names of the files in a snapshot directory.
+
+/** Digits of 2^53 - 1, so that names sort by their numbers. */
 const DIGITS = 16;
 const SNAPSHOT_NAME = /^(\d{16})-(\d{16})\.snap$/;
 const RECEIVED_PART_NAME = /^(\d{16})-(\d{16})-[0-9a-f]{8}\.part$/;
@@ -13,18 +15,18 @@ export function snapshotFileName(position: LogPosition): string {
   return `${stem(position)}${SNAPSHOT_EXTENSION}`;
 }
 
-/** Name of a file that is being written; the digest is known when it comes from another node. */
+/** Returns the name of a file that is being written; `sha256` when it comes from another node. */
 export function partFileName(position: LogPosition, sha256?: Uint8Array): string {
   const digest = sha256 === undefined ? "" : `-${hex(sha256.subarray(0, 4))}`;
   return `${stem(position)}${digest}${PART_EXTENSION}`;
 }
 
-/** Index and term that a snapshot file's name says; undefined for any other name. */
+/** Returns the index and term in a snapshot file's name; undefined for any other name. */
 export function parseSnapshotFileName(name: string): LogPosition | undefined {
   return positionIn(SNAPSHOT_NAME.exec(name));
 }
 
-/** The same for a part file that comes from another node. */
+/** Returns the same for a part file that comes from another node. */
 export function parseReceivedPartName(name: string): LogPosition | undefined {
   return positionIn(RECEIVED_PART_NAME.exec(name));
 }

@@ -7,7 +7,7 @@ import type { SnapshotInfo } from "./snapshot_info.js";
 
 /**
  * A piece of a snapshot file, and the payload chunks that it completes. Both are valid until the
- * next one is asked for.
+ * caller asks for the next piece.
  */
 export interface VerifiedPiece {
   readonly bytes: Uint8Array;
@@ -15,9 +15,8 @@ export interface VerifiedPiece {
 }
 
 /**
- * Reads a snapshot file from its start in pieces of `pieceBytes`, verifying on the way: throws
- * CORRUPT before it hands out a piece in which something is wrong. The whole is verified when the
- * last piece is handed out.
+ * Reads a snapshot file from its start in pieces of `pieceBytes`, and verifies each: throws CORRUPT
+ * before it yields a bad piece. The whole file is verified when it yields the last one.
  */
 export async function* readVerified(
   fs: FileSystem,
@@ -34,9 +33,9 @@ export async function* readVerified(
 }
 
 /**
- * Reads a snapshot file from `offset` to its end in pieces of `pieceBytes`; reads one piece ahead.
- * A piece is valid until the next one is asked for. Throws NOT_FOUND when the file is gone, CORRUPT
- * when it has not the size it should have. Contents are not checked.
+ * Reads a snapshot file from `offset` to its end in pieces of `pieceBytes`, one piece ahead. A
+ * piece is valid until the caller asks for the next. Does not check the contents. Throws NOT_FOUND
+ * when the file is gone, CORRUPT when its size is wrong.
  */
 export async function* readPieces(
   fs: FileSystem,
@@ -70,14 +69,14 @@ async function* readAhead(file: File, info: SnapshotInfo, offset: number, pieceB
       yield piece;
     }
   } finally {
-    // The file must not be closed, nor the buffer forgotten, under a read.
+    // The read under way needs the open file and its buffer.
     await ahead.catch(() => undefined);
   }
 }
 
 /**
- * Starts a read; empty at the end of the file. Its failure is no unhandled rejection before it is
- * awaited.
+ * Starts a read; empty at the end of the file. The caller awaits it later, so its failure counts as
+ * handled until then.
  */
 function read(file: File, info: SnapshotInfo, buffer: Buffer, at: number): Promise<Buffer> {
   const wanted = buffer.subarray(0, info.fileBytes - at);

@@ -21,9 +21,9 @@ import { parseSnapshotFileName } from "./file_names.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
 /**
- * Reads what a snapshot file says of itself: its header and trailer, each checked by its CRC32, and
- * the size that they imply. The payload is not read. Throws CORRUPT for a file that is damaged or
- * misnamed, WRONG_CLUSTER for another cluster's.
+ * Reads a snapshot file's header and trailer, and checks them by their CRC32s and by the size that
+ * they imply. Does not read the payload. Throws CORRUPT for a file that is damaged or misnamed,
+ * WRONG_CLUSTER for another cluster's.
  */
 export async function inspectSnapshot(fs: FileSystem, path: string, owner: SnapshotOwner): Promise<SnapshotInfo> {
   const file = await fs.open(path, "read");
@@ -35,8 +35,7 @@ export async function inspectSnapshot(fs: FileSystem, path: string, owner: Snaps
 }
 
 /**
- * Reads what the header of a snapshot file says; undefined when it is damaged, misnamed or another
- * cluster's.
+ * Reads the header of a snapshot file; undefined when it is damaged, misnamed or another cluster's.
  */
 export async function inspectHeader(
   fs: FileSystem,
@@ -49,14 +48,14 @@ export async function inspectHeader(
     const { header } = await headerOf(file, path);
     return header.clusterId === clusterId ? header.meta : undefined;
   } catch {
-    // The reason for which the file must not be used is known already.
+    // The caller knows already why the file must not be used.
     return undefined;
   } finally {
     await file?.close();
   }
 }
 
-/** The name that errors call a snapshot file. */
+/** Returns the name that errors give a snapshot file. */
 export function nameOf(path: string): string {
   return `snapshot file ${path}`;
 }
@@ -76,7 +75,7 @@ async function inspect(file: File, path: string, owner: SnapshotOwner): Promise<
   return { ...header.meta, payloadBytes, fileBytes, sha256, path };
 }
 
-/** The header, checked: it is this file's. */
+/** Reads the header, and checks that it belongs to this file. */
 async function headerOf(
   file: File,
   path: string,
@@ -91,8 +90,7 @@ async function headerOf(
 }
 
 /**
- * Whose snapshots a store takes: those of its cluster, and the one that the cluster began with,
- * which names no cluster that there is.
+ * Cluster whose snapshots a store accepts: its own, and its base, which names no existing cluster.
  */
 export interface SnapshotOwner {
   readonly clusterId: string;
@@ -100,8 +98,8 @@ export interface SnapshotOwner {
 }
 
 /**
- * Throws WRONG_CLUSTER unless the header names this cluster, or the file is the one that the
- * cluster began with; CORRUPT for one without members that is not that one.
+ * Throws WRONG_CLUSTER unless the header names this cluster, or the file is the cluster's base;
+ * CORRUPT for a file without members that is not the base.
  */
 export function checkCluster(
   name: string,

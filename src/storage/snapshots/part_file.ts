@@ -4,9 +4,9 @@ import { limits } from "../../base/limits.js";
 import type { File, FileSystem } from "../../system/fs.js";
 
 /**
- * A snapshot file that is being written under a name that says so. Gathers what is appended into
- * writes of limits.snapshotWriteBytes; one buffer is being written while the next one fills.
- * Memory: two such buffers.
+ * A snapshot file that is being written, under a name that marks it as unfinished. Gathers the
+ * appended bytes into writes of limits.snapshotWriteBytes; while one buffer is being written, the
+ * next one fills. Memory: two such buffers.
  */
 export class PartFile {
   readonly path: string;
@@ -15,13 +15,13 @@ export class PartFile {
   #file: File | undefined;
   #released = false;
   #isLeftOver = false;
-  /** All that the file held when it was opened is known to have been synced. */
+  /** Everything that the file held when it was opened is known to be synced. */
   #isProven = true;
 
   #filling = Buffer.allocUnsafe(limits.snapshotWriteBytes);
   #spare = Buffer.allocUnsafe(limits.snapshotWriteBytes);
   #filled = 0;
-  /** Place in the file where the filling buffer goes. */
+  /** Offset in the file of the filling buffer. */
   #position = 0;
   #unsynced = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -36,14 +36,14 @@ export class PartFile {
 
   /**
    * Creates the file, in place of one that was left behind. `onReleased` is called once nothing
-   * here uses its name any more, and told whether there is a file of that name.
+   * here uses the name, and told whether a file of that name remains.
    */
   static async create(fs: FileSystem, path: string, onReleased: OnReleased): Promise<PartFile> {
     if (await fs.exists(path)) await fs.unlink(path);
     return new PartFile(fs, path, await fs.open(path, "create"), onReleased);
   }
 
-  /** The same; its name is durable on return. */
+  /** Creates the file as {@link create} does; its name is durable on return. */
   static async createDurably(fs: FileSystem, path: string, onReleased: OnReleased): Promise<PartFile> {
     const part = await PartFile.create(fs, path, onReleased);
     try {
@@ -56,9 +56,9 @@ export class PartFile {
   }
 
   /**
-   * Opens one that was kept. Say with {@link goOnAt} how much of it is of use. `isProven`: all of
-   * it was synced; the disk may lack what another process has left, though it is read back from
-   * memory.
+   * Opens a file that was kept. Call {@link goOnAt} next with the number of useful bytes.
+   * `isProven`: the whole file was synced. The disk may lack bytes that another process left,
+   * although reads return them from memory.
    */
   static async reopen(fs: FileSystem, path: string, onReleased: OnReleased, isProven: boolean): Promise<PartFile> {
     const part = new PartFile(fs, path, await fs.open(path, "update"), onReleased);
@@ -67,15 +67,15 @@ export class PartFile {
     return part;
   }
 
-  /** It is as an earlier use has left it: nothing was cut off or appended yet. */
+  /** The file is as an earlier use left it: nothing was cut off or appended yet. */
   get isLeftOver(): boolean {
     return this.#isLeftOver;
   }
 
   /**
-   * The first `bytes` bytes that an earlier use has left, or fewer, in pieces that are valid until
-   * the next one is asked for. Where they are not proven to be on the disk, each is written again:
-   * a sync that failed has marked its pages clean, and the next one would pass them over.
+   * Yields the first `bytes` bytes that an earlier use left, or fewer, in pieces that are valid
+   * until the caller asks for the next. Unless they are proven to be on the disk, writes each piece
+   * again: a failed sync marks its pages clean, and the next sync would skip them.
    */
   async *leftOver(bytes: number): AsyncGenerator<Uint8Array, void, void> {
     const file = this.#file!;
@@ -90,8 +90,8 @@ export class PartFile {
   }
 
   /**
-   * Cuts off what lies behind the first `bytes` bytes: what is appended goes there. To be called
-   * before that.
+   * Cuts the file off after `bytes` bytes; later bytes are appended there. Call it before
+   * {@link append}.
    */
   async goOnAt(bytes: number): Promise<void> {
     if ((await this.#file!.size()) !== bytes) await this.#file!.truncate(bytes);
@@ -100,8 +100,8 @@ export class PartFile {
   }
 
   /**
-   * Takes the next bytes; they may be reused on return. An error of an earlier write may come out
-   * here.
+   * Takes the next bytes; the caller may reuse them on return. May throw the error of an earlier
+   * write.
    */
   async append(bytes: Uint8Array): Promise<void> {
     for (let rest = bytes; rest.byteLength > 0; ) {
@@ -113,7 +113,7 @@ export class PartFile {
     }
   }
 
-  /** Writes what is left and closes the file. All bytes are durable on return, the name is not. */
+  /** Writes the rest and closes the file. All bytes are durable on return, the name is not. */
   async seal(): Promise<void> {
     const file = this.#file!;
     if (this.#filled > 0) await this.#flush();
@@ -128,7 +128,7 @@ export class PartFile {
   }
 
   /**
-   * Gives the sealed file its final name, in place of what has that name. Durable once the
+   * Gives the sealed file its final name, in place of the file that has it. Durable once the
    * directory is synced.
    */
   async rename(path: string): Promise<void> {
@@ -137,8 +137,8 @@ export class PartFile {
   }
 
   /**
-   * Leaves the file for later, with all that was appended, durably; never throws. One that cannot
-   * be written is removed: whether all of it is on the disk is not known.
+   * Keeps the file for a later transfer, with all appended bytes, durably; never throws. Removes a
+   * file that cannot be written: nobody knows how much of it is on the disk.
    */
   async keep(): Promise<void> {
     if (this.#released) return;
@@ -155,12 +155,11 @@ export class PartFile {
   }
 
   /**
-   * Removes the file; never throws. A file that cannot be removed goes when the store is opened
-   * next.
+   * Removes the file; never throws. The next opening of the store removes a file that this cannot.
    */
   async remove(): Promise<void> {
     if (this.#released) return;
-    // A write under way would fail on a closed descriptor, or hit a file that has the same
+    // A write under way would fail on a closed descriptor, or hit another file that has the same
     // descriptor by then.
     await Promise.allSettled([this.#writing, this.#syncing]);
     await this.#close().catch(() => undefined);
@@ -206,10 +205,13 @@ export class PartFile {
   }
 }
 
-/** `isProven`: all that the file holds was synced. */
+/**
+ * Reports that a part file is no longer in use. `isLeft`: the file remains. `isProven`: all of it
+ * was synced.
+ */
 export type OnReleased = (isLeft: boolean, isProven: boolean) => void;
 
-/** A promise that is awaited later: its failure is no unhandled rejection until then. */
+/** Marks a promise that is awaited later as handled, so that its failure is not reported before. */
 function handled(promise: Promise<void>): Promise<void> {
   promise.catch(() => undefined);
   return promise;

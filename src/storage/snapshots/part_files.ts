@@ -8,21 +8,18 @@ import { type OnReleased, PartFile } from "./part_file.js";
 import type { SnapshotOffer, StoreLogger } from "./snapshot_info.js";
 
 /**
- * The part files of a snapshot directory: those that are being written, and at most one that a
- * transfer has left, for the next offer of the same snapshot to go on with.
+ * Tracks the part files of a snapshot directory: those being written, and at most one that a
+ * transfer left, for the next offer of the same snapshot to resume with.
  */
 export class PartFiles {
   readonly #fs: FileSystem;
   readonly #directory: string;
   readonly #logger: StoreLogger | undefined;
-  /** Names of those that are being written. */
+  /** Names of the files being written. */
   readonly #inUse = new Set<string>();
-  /**
-   * Names of those that transfers have left, and whether this process has synced all that they
-   * hold.
-   */
+  /** Names of the files that transfers left, and whether this process synced all of their bytes. */
   readonly #left = new Map<string, boolean>();
-  /** A name must not be taken while the file of that name is being removed. */
+  /** Runs calls one at a time: a name must not be taken while its file is being removed. */
   readonly #turns = new Serial();
 
   constructor(fs: FileSystem, directory: string, logger: StoreLogger | undefined) {
@@ -31,14 +28,16 @@ export class PartFiles {
     this.#logger = logger;
   }
 
-  /** For a snapshot that this node writes itself. Throws BUSY when it is being written. */
+  /**
+   * Creates the file of a snapshot that this node writes. Throws BUSY while that is being written.
+   */
   create(position: LogPosition): Promise<PartFile> {
     return this.#claiming(partFileName(position), (path, onReleased) => PartFile.create(this.#fs, path, onReleased));
   }
 
   /**
-   * For a snapshot that is offered: what was left of it, or a new file, in place of what was left
-   * of any other. Throws BUSY.
+   * Opens the file of an offered snapshot: the part that was left of it, or a new file. Removes the
+   * parts of all other snapshots. Throws BUSY.
    */
   open(offer: SnapshotOffer): Promise<PartFile> {
     const name = partFileName(offer, offer.sha256);
@@ -51,7 +50,7 @@ export class PartFiles {
     });
   }
 
-  /** Bytes that were left of a snapshot, not verified. */
+  /** Returns the bytes that were left of a snapshot, not verified. */
   async bytesOf(offer: SnapshotOffer): Promise<number> {
     const name = partFileName(offer, offer.sha256);
     if (!this.#left.has(name)) return 0;
@@ -63,10 +62,7 @@ export class PartFiles {
     }
   }
 
-  /**
-   * A snapshot at `index` is there: what was left of others up to that one is worth nothing any
-   * more.
-   */
+  /** Removes the parts of snapshots up to `index`: a snapshot at `index` makes them worthless. */
   removeUpTo(index: number): Promise<void> {
     return this.#turns.run(async () => {
       for (const name of this.#left.keys()) {
@@ -76,8 +72,8 @@ export class PartFiles {
   }
 
   /**
-   * When the directory is opened: removes all of `names` but the received one that has come
-   * furthest, if that is above `newestIndex`.
+   * Removes the files in `names` when the directory is opened, except the received part with the
+   * highest index, if that is above `newestIndex`.
    */
   async tidy(names: readonly string[], newestIndex: number): Promise<void> {
     const received = names.filter((name) => (parseReceivedPartName(name)?.index ?? 0) > newestIndex).sort();

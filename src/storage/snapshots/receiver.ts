@@ -37,10 +37,10 @@ export function checkOffer({ index, term, fileBytes, sha256 }: SnapshotOffer): v
 }
 
 /**
- * Takes a snapshot file from another node, verifying every piece before it goes to disk. Any error
- * ends the transfer; later calls throw the same error. What was received is kept for the next
- * transfer of the same snapshot, if that can go on with it; else the file is removed. Calls may
- * overlap: they are carried out one after the other.
+ * Receives a snapshot file from another node, and verifies every piece before it goes to disk. Any
+ * error ends the transfer; later calls throw the same error. Keeps the received bytes when the next
+ * transfer of the same snapshot can resume with them; otherwise removes the file. Calls may
+ * overlap: they run one after the other.
  */
 export class SnapshotReceiver {
   readonly #offer: SnapshotOffer;
@@ -51,7 +51,7 @@ export class SnapshotReceiver {
   #offset = 0;
   #header: SnapshotHeader | undefined;
   #payload: PayloadCheck | undefined;
-  /** Why no more bytes are taken. */
+  /** Reason why the receiver takes no more bytes. */
   #ended: CairnError | undefined;
   #isAborted = false;
   /** The received bytes are of no use to a later transfer. */
@@ -73,9 +73,9 @@ export class SnapshotReceiver {
   }
 
   /**
-   * Goes on with what an earlier transfer has left, up to the last chunk that is whole and good:
-   * what lies behind it may be torn. The trailer is received again in any case, so that each
-   * transfer has an end. Call it first. Throws CANCELLED when the signal is set or it is aborted.
+   * Resumes with the bytes of an earlier transfer, up to the last chunk that is whole and good:
+   * bytes behind it may be torn. The trailer is always received again, so that each transfer has an
+   * end. Call it first. Throws CANCELLED when the signal is set or the transfer is aborted.
    */
   resume(signal?: AbortSignal): Promise<void> {
     return this.#run(async () => {
@@ -89,11 +89,10 @@ export class SnapshotReceiver {
   }
 
   /**
-   * Takes the bytes at `offset`, which must be {@link offset}. They must not change until the
-   * promise is settled. Throws INVALID_ARGUMENT for another offset, for more bytes than were
-   * offered and for another index or term, WRONG_CLUSTER, CORRUPT for bytes that are not as they
-   * were written and for a payload that is not this state machine's, DISK_FULL, and the file
-   * system's errors.
+   * Writes the bytes at `offset`, which must be {@link offset}. The caller must not change them
+   * until the promise is settled. Throws INVALID_ARGUMENT for another offset, for more bytes than
+   * were offered and for another index or term, WRONG_CLUSTER, CORRUPT for damaged bytes and for a
+   * payload that is not this state machine's, DISK_FULL, and the file system's errors.
    */
   write(offset: number, data: Uint8Array): Promise<void> {
     return this.#run(async () => {
@@ -105,8 +104,8 @@ export class SnapshotReceiver {
   }
 
   /**
-   * Call it after the last byte. The whole file is verified and its bytes are durable on return; it
-   * is not published. An error removes it.
+   * Verifies the whole file; call it after the last byte. The bytes are durable on return, and the
+   * snapshot is not published. An error removes the file.
    */
   finish(): Promise<StagedSnapshot> {
     return this.#run(async () => {
@@ -142,7 +141,9 @@ export class SnapshotReceiver {
     });
   }
 
-  /** Reads and checks what was left; returns whether there is anything to go on with. */
+  /**
+   * Reads and checks the bytes that were left; returns whether the transfer can resume with them.
+   */
   async #takesLeftOver(signal: AbortSignal | undefined): Promise<boolean> {
     try {
       for await (const bytes of this.#target.part.leftOver(this.#offer.fileBytes - TRAILER_BYTES)) {
@@ -152,8 +153,8 @@ export class SnapshotReceiver {
     } catch (error) {
       const { code } = CairnError.from(error);
       if (code === "CANCELLED") throw error;
-      // Another snapshot's, or not this machine's. Anything else, damage or a place that the disk
-      // cannot read, is where it is cut off.
+      // The part is another snapshot's, or not this machine's. After any other error (damage, or a
+      // place that the disk cannot read) the part is cut off there.
       if (this.#header === undefined || this.#isWorthless) return false;
     }
     return this.#parser.verifiedBytes > 0 && !this.#parser.done;
@@ -206,7 +207,7 @@ export class SnapshotReceiver {
     }
   }
 
-  /** Reads the next bytes, and checks all that they say before anybody relies on it. */
+  /** Reads the next bytes, and checks everything that they say before anything relies on it. */
   #take(bytes: Uint8Array): void {
     this.#parser.push(bytes);
     this.#checkHeader();
@@ -217,7 +218,7 @@ export class SnapshotReceiver {
     try {
       this.#payloadOf(this.#header!)?.push(chunk);
     } catch (error) {
-      // As it was written by its sender: no other transfer of it can be better.
+      // The sender wrote these bytes: no other transfer of the file can be better.
       this.#isWorthless = true;
       throw error;
     }

@@ -1,6 +1,6 @@
 import type { SnapshotMeta } from "../../raft/types.js";
 
-/** A snapshot file on disk. */
+/** Describes a snapshot file on disk. */
 export interface SnapshotInfo extends SnapshotMeta {
   /** Size of the state machine's payload. */
   readonly payloadBytes: number;
@@ -15,13 +15,13 @@ export interface SnapshotInfo extends SnapshotMeta {
 }
 
 /**
- * A file that is named like a snapshot and must not be used. It is kept for whoever wants to find
- * out why.
+ * A file that is named like a snapshot and must not be used. It is kept so that an operator can
+ * find out why.
  */
 export interface DamagedSnapshot {
   readonly path: string;
   readonly reason: string;
-  /** As the file's header says it, if that passes its CRC32: the damage is elsewhere. */
+  /** Meta data from the file's header, if that passes its CRC32: the damage is then elsewhere. */
   readonly meta: SnapshotMeta | undefined;
 }
 

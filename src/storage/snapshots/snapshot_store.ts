@@ -23,23 +23,23 @@ import type { DamagedSnapshot, SnapshotInfo, SnapshotOffer, StoreLogger } from "
 
 export interface SnapshotStoreOptions {
   readonly fs: FileSystem;
-  /** Absolute path; made when it is not there. Nobody else may write in it. */
+  /** Absolute path; made when it is missing. No other process may write in it. */
   readonly directory: string;
   readonly clusterId: string;
   /** Snapshot that the cluster began with: accepted by its digest, whatever cluster it names. */
   readonly base?: Base | undefined;
   /**
-   * Checks the payloads of snapshots that are received. Left out: a state machine's affair when it
-   * loads them.
+   * Checks the payloads of received snapshots. Without it, a bad payload shows only when the state
+   * machine loads it.
    */
   readonly checkPayload?: PayloadChecker | undefined;
-  /** Told of what an operator may want to know: files removed, damage found. */
+  /** Receives messages for the operator: files removed, damage found. */
   readonly logger?: StoreLogger;
 }
 
 /**
  * The snapshots of one node: a directory of immutable, verified files. A file is one of its
- * snapshots from when it has its final name, durably, until it is found damaged or retention
+ * snapshots from the moment its final name is durable until it is found damaged or retention
  * removes it. Any number of calls may run at the same time.
  */
 export class SnapshotStore {
@@ -65,9 +65,9 @@ export class SnapshotStore {
   }
 
   /**
-   * Opens a directory: removes what was left half-written, except one received part that {@link
-   * receive} may go on with, and looks at the header and trailer of every snapshot. Payloads are
-   * not read; see {@link verify}.
+   * Opens a directory: reads the header and trailer of every snapshot, and removes unfinished
+   * files, except one received part that {@link receive} may resume with. Does not read payloads;
+   * see {@link verify}.
    */
   static async open(options: SnapshotStoreOptions): Promise<SnapshotStore> {
     const store = new SnapshotStore(options);
@@ -81,7 +81,7 @@ export class SnapshotStore {
     return store;
   }
 
-  /** All snapshots, newest first: by index, then by term. */
+  /** Returns all snapshots, newest first: by index, then by term. */
   list(): readonly SnapshotInfo[] {
     return this.#catalog.snapshots;
   }
@@ -91,8 +91,8 @@ export class SnapshotStore {
   }
 
   /**
-   * Files found damaged, when the store was opened or since. They are kept until the same snapshot
-   * is published again.
+   * Returns the files found damaged, when the store was opened or since. A file is kept until the
+   * same snapshot is published again.
    */
   damaged(): readonly DamagedSnapshot[] {
     return this.#catalog.damaged;
@@ -100,7 +100,7 @@ export class SnapshotStore {
 
   /**
    * Writes a snapshot and publishes it: it is durable on return. Any error, the payload's own
-   * included, leaves the store as it was. Throws DISK_FULL; CANCELLED when the signal is set before
+   * included, leaves the store unchanged. Throws DISK_FULL; CANCELLED when the signal is set before
    * it is published; BUSY when one at this index and term is being written; CORRUPT when the store
    * has a snapshot of this index and term with another digest; STORAGE_FAILED.
    */
@@ -113,8 +113,8 @@ export class SnapshotStore {
   }
 
   /**
-   * The same with a file that comes encoded already: `encode` must do as {@link encodeSnapshot}
-   * does. Called once.
+   * Writes a snapshot as {@link write} does, from a file that is encoded already: `encode` must do
+   * as {@link encodeSnapshot} does. Calls it once.
    */
   async writeEncoded(
     meta: SnapshotMeta,
@@ -138,13 +138,13 @@ export class SnapshotStore {
   }
 
   /**
-   * Starts to take a snapshot file from another node, or goes on: what an earlier transfer of the
-   * same snapshot has left is verified, which takes a second for some hundred MB, and {@link
-   * SnapshotReceiver.offset} says where the next bytes belong. What was left of another snapshot is
-   * removed. What the store's `checkPayload` refuses is not received. Throws INVALID_ARGUMENT for a
-   * bad offer, BUSY when the same snapshot is being received already: abort that transfer first;
-   * CANCELLED when the signal is set before it is verified; DISK_FULL when there is no room for the
-   * rest of it.
+   * Starts or resumes receiving a snapshot file from another node. Verifies the bytes that an
+   * earlier transfer of the same snapshot left, which takes a second for some hundred MB;
+   * {@link SnapshotReceiver.offset} then says where the next bytes belong. Removes the parts of
+   * other snapshots. Rejects a payload that the store's `checkPayload` refuses. Throws
+   * INVALID_ARGUMENT for a bad offer, BUSY when the same snapshot is being received already: abort
+   * that transfer first; CANCELLED when the signal is set before the bytes are verified; DISK_FULL
+   * when there is no room for the rest.
    */
   async receive(offer: SnapshotOffer, options: { readonly signal?: AbortSignal } = {}): Promise<SnapshotReceiver> {
     checkOffer(offer);
@@ -167,23 +167,25 @@ export class SnapshotStore {
   }
 
   /**
-   * Bytes that a transfer of this snapshot has left, for {@link receive} to go on with as far as
-   * they are good.
+   * Returns the bytes that a transfer of this snapshot left. {@link receive} resumes with those
+   * that are good.
    */
   async receivedBytes(offer: SnapshotOffer): Promise<number> {
     checkOffer(offer);
     return this.#parts.bytesOf(offer);
   }
 
-  /** Reads the whole file; throws CORRUPT with its name and the offset of what is wrong. */
+  /**
+   * Reads and verifies the whole file. Throws CORRUPT with its name and the offset of the damage.
+   */
   async verify(info: SnapshotInfo): Promise<void> {
     for await (const _ of this.#reading(info, readVerified(this.#fs, info, limits.snapshotWriteBytes)));
   }
 
   /**
-   * The payload's chunks, read with constant memory. A chunk is valid until the next one is asked
-   * for. The payload is good only when the iteration has ended: it throws CORRUPT at any point up
-   * to its end. NOT_FOUND when retention has removed the file.
+   * Yields the payload's chunks in constant memory. A chunk is valid until the caller asks for the
+   * next. The payload is good only when the iteration has ended: it may throw CORRUPT at any point
+   * up to its end. Throws NOT_FOUND when retention has removed the file.
    */
   async *openPayload(info: SnapshotInfo): AsyncGenerator<Uint8Array, void, void> {
     const pieces = readVerified(this.#fs, info, limits.snapshotWriteBytes);
@@ -191,9 +193,9 @@ export class SnapshotStore {
   }
 
   /**
-   * The file's bytes from `offset` on, as they are on the disk, in pieces of `chunkBytes` (1 to
+   * Yields the file's bytes from `offset` on, not verified, in pieces of `chunkBytes` (1 to
    * limits.transferChunkBytes; the last one may be shorter), for a receiver that verifies them. A
-   * piece is valid until the next one is asked for.
+   * piece is valid until the caller asks for the next.
    */
   async *readFile(info: SnapshotInfo, offset: number, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
     checkRange("offset", offset, 0, info.fileBytes);
@@ -202,7 +204,7 @@ export class SnapshotStore {
   }
 
   /**
-   * The whole file in the same way, verified: CORRUPT is thrown before a bad piece is handed out.
+   * Yields the whole file in the same way, verified: throws CORRUPT before it yields a bad piece.
    */
   async *readGoodFile(info: SnapshotInfo, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
     checkRange("chunkBytes", chunkBytes, 1, limits.transferChunkBytes);
@@ -210,8 +212,8 @@ export class SnapshotStore {
   }
 
   /**
-   * Removes all but the newest `count` snapshots and those that are pinned; returns the ones
-   * removed. Durable on return. Damaged files stay and do not count.
+   * Removes all but the newest `count` snapshots and the pinned ones; returns the removed ones.
+   * Durable on return. Damaged files stay and do not count.
    */
   retain(count: number = limits.snapshotsKept): Promise<readonly SnapshotInfo[]> {
     assert(Number.isSafeInteger(count) && count >= 1, "at least one snapshot is kept", { count });
@@ -226,8 +228,8 @@ export class SnapshotStore {
   }
 
   /**
-   * Keeps {@link retain} from removing a snapshot until the returned function is called; it may be
-   * called more than once.
+   * Keeps {@link retain} from removing a snapshot until the returned function is called; that may
+   * happen more than once.
    */
   pin(info: SnapshotInfo): () => void {
     this.#pins.set(info.path, (this.#pins.get(info.path) ?? 0) + 1);
@@ -241,7 +243,7 @@ export class SnapshotStore {
     };
   }
 
-  /** Better to refuse now than to fill the disk and fail. */
+  /** Refuses a transfer now that would fill the disk later. */
   async #checkRoom(neededBytes: number): Promise<void> {
     const available = await this.#fs.availableBytes(this.#directory);
     if (neededBytes + limits.receiveReserveBytes <= available) return;
@@ -255,7 +257,7 @@ export class SnapshotStore {
     await this.#fs.syncDirectory(dirname(this.#directory));
   }
 
-  /** Takes a file found on disk into the catalog, as a snapshot or as damaged. */
+  /** Adds a file found on disk to the catalog, as a snapshot or as damaged. */
   async #take(path: string): Promise<void> {
     try {
       this.#catalog.add(await inspectSnapshot(this.#fs, path, this.#owner));
@@ -265,8 +267,8 @@ export class SnapshotStore {
   }
 
   /**
-   * Takes what is damaged off the list of snapshots; throws any error that says nothing about the
-   * file.
+   * Moves a file from the snapshots to the damaged ones; rethrows an error that says nothing about
+   * the file.
    */
   #markDamaged(path: string, error: unknown, meta: SnapshotMeta | undefined): void {
     const reason = damageReason(error);
@@ -276,15 +278,15 @@ export class SnapshotStore {
   }
 
   /**
-   * Reads of a snapshot: it is pinned meanwhile, and leaves the list when it is found to be corrupt
-   * or gone.
+   * Runs a read of a snapshot. Pins it meanwhile, and takes it off the list when it is found to be
+   * corrupt or gone.
    */
   async *#reading<Piece>(info: SnapshotInfo, pieces: AsyncIterable<Piece>): AsyncGenerator<Piece, void, void> {
     const release = this.pin(info);
     try {
       yield* pieces;
     } catch (error) {
-      // Damaged, or gone though nobody here has removed it.
+      // The file is damaged, or gone although this process did not remove it.
       const isLost = hasCode(error, "CORRUPT") || hasCode(error, "NOT_FOUND");
       // A file that was published again since is not the one that was read.
       if (isLost && this.list().includes(info)) this.#markDamaged(info.path, error, metaOf(info));
@@ -294,24 +296,24 @@ export class SnapshotStore {
     }
   }
 
-  /** Gives a sealed file its final name, and makes it one of the snapshots once that is durable. */
+  /** Gives a sealed file its final name, and adds it to the snapshots once that is durable. */
   #publish(part: PartFile, info: SnapshotInfo): Promise<SnapshotInfo> {
     return this.#changes.run(async () => {
       try {
         checkSameDigest(this.#catalog.find(info), info);
-        // Also when it is there: the bytes are the same, and these ones were written just now.
+        // Also over the same snapshot: the bytes are equal, and these were just written.
         await part.rename(info.path);
       } catch (error) {
-        // When there is room again, the same file can still be published.
+        // The same file can be published later, when there is room.
         if (!hasCode(error, "DISK_FULL")) await part.remove();
         throw error;
       }
       await this.#fs.syncDirectory(this.#directory);
-      // Looked up only now: a reader may meanwhile have found the one before to be damaged.
+      // Looked up only now: a reader may have found the previous file to be damaged meanwhile.
       const existing = this.#catalog.find(info);
       if (existing !== undefined) return existing;
       this.#catalog.add(info);
-      // One that cannot be removed goes when the store is opened next.
+      // The next opening of the store removes a part that this cannot.
       await this.#parts.removeUpTo(info.index).catch(() => undefined);
       return info;
     });
@@ -350,7 +352,7 @@ async function appendAll(
   }
 }
 
-/** Equal positions have equal files; anything else means that replicas or runs have diverged. */
+/** Throws CORRUPT for two digests at one position: replicas, or runs, have diverged. */
 function checkSameDigest(existing: SnapshotInfo | undefined, info: SnapshotInfo): void {
   if (existing === undefined || sameBytes(existing.sha256, info.sha256)) return;
   throw new CairnError(
@@ -360,13 +362,13 @@ function checkSameDigest(existing: SnapshotInfo | undefined, info: SnapshotInfo)
   );
 }
 
-/** Why a file must not be used; undefined when the error says nothing about the file. */
+/** Returns why a file must not be used; undefined when the error says nothing about the file. */
 function damageReason(error: unknown): string | undefined {
   if (error instanceof CairnError) {
     return ["CORRUPT", "WRONG_CLUSTER", "NOT_FOUND"].includes(error.code) ? error.text : undefined;
   }
   const { code, message } = error as NodeJS.ErrnoException;
-  // A file that the disk cannot read, that is gone, or that is a directory.
+  // The disk cannot read the file, or the file is gone or a directory.
   return code !== undefined && ["EIO", "ENOENT", "EISDIR"].includes(code) ? message : undefined;
 }
 

@@ -6,11 +6,11 @@ import type { PartFile } from "./part_file.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
 /**
- * A received snapshot: verified, its bytes durable, not yet among the store's snapshots. A crash
- * leaves it as one that was received in part.
+ * A received snapshot: verified, its bytes durable, not yet among the store's snapshots. After a
+ * crash it counts as received in part.
  */
 export class StagedSnapshot {
-  /** As it will be once published; until then there is no file at its path. */
+  /** Describes the snapshot once it is published; until then no file is at its path. */
   readonly info: SnapshotInfo;
   readonly #part: PartFile;
   readonly #publish: (info: SnapshotInfo) => Promise<SnapshotInfo>;
@@ -29,10 +29,10 @@ export class StagedSnapshot {
   }
 
   /**
-   * Makes it one of the store's snapshots; durable on return. A second call returns the same.
+   * Publishes the snapshot in the store; durable on return. A second call returns the same. Throws
    * DISK_FULL: nothing has changed, try again later. Any other error removes the file; CORRUPT when
    * the store has a snapshot of this index and term with another digest, FAILED_PRECONDITION when
-   * it was discarded.
+   * this one was discarded.
    */
   publish(): Promise<SnapshotInfo> {
     return this.#calls.run(async () => {
@@ -56,7 +56,7 @@ export class StagedSnapshot {
   }
 
   /**
-   * Leaves the file for another transfer of the same snapshot. Does nothing once it is published,
+   * Keeps the file for another transfer of the same snapshot. Does nothing once it is published,
    * discarded or kept.
    */
   keep(): Promise<void> {

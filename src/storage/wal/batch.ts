@@ -5,13 +5,13 @@ import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 import { RECORD_HEADER_BYTES, type RecordPlace, RecordType, recordBytes, sealRecord } from "./record.js";
 
 /**
- * Records to be written in one piece, before it is known where. The hard state goes first: no entry
- * is of a term beyond it.
+ * Records to write in one piece, encoded before their place is known. The hard state goes first: no
+ * entry has a term beyond it.
  */
 export class Batch {
   readonly #hardState: Uint8Array | undefined;
   readonly #payloadBytes: Uint32Array;
-  /** The whole batch, in bytes. */
+  /** Size of the whole batch. */
   readonly bytes: number;
 
   /** Throws CairnError LIMIT_EXCEEDED when an entry is too large. */
@@ -31,7 +31,7 @@ export class Batch {
     this.bytes = bytes;
   }
 
-  /** Encodes the batch to the start of `buffer`, as it shall stand from `place` on. */
+  /** Encodes the batch into the start of `buffer`, as it will stand from `place` on. */
   encode(buffer: Buffer, place: RecordPlace): void {
     let at = 0;
     if (this.#hardState !== undefined) {
@@ -46,7 +46,7 @@ export class Batch {
     }
   }
 
-  /** Each entry with its record's offset, for a batch that starts at `position`. */
+  /** Visits each entry with its record's offset, for a batch that starts at `position`. */
   forEachEntry(position: number, visit: (entry: Entry, offset: number, payloadBytes: number) => void): void {
     let offset = position + (this.#hardState === undefined ? 0 : recordBytes(this.#hardState.byteLength));
     this.entries.forEach((entry, at) => {
@@ -58,7 +58,7 @@ export class Batch {
 
 const TRIM_PAYLOAD_BYTES = 16;
 
-/** A record that says: the log starts behind `position`. */
+/** Encodes a record that says that the log starts behind `position`. */
 export function encodeTrim(position: LogPosition, place: RecordPlace): Buffer {
   const buffer = Buffer.alloc(recordBytes(TRIM_PAYLOAD_BYTES));
   buffer.writeBigUInt64LE(BigInt(position.index), RECORD_HEADER_BYTES);

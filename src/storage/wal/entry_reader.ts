@@ -6,30 +6,29 @@ import { plausibleHeader, RECORD_HEADER_BYTES, RecordType, recordBytes, recordIs
 import type { Segment } from "./segment.js";
 import { corruptLog } from "./segment_header.js";
 
-/** One read takes at most this much (or one record), so that memory stays bounded. */
+/** One read takes at most this many bytes (or one record), so that memory stays bounded. */
 const READ_BYTES_MAX = 4 * 1024 * 1024;
-/** Dead records between live ones that are read along rather than skipped. */
+/** Dead records up to this size between live ones are read rather than skipped. */
 const GAP_BYTES_MAX = 64 * 1024;
 
-/** A record that holds an entry. */
+/** Record of an entry. */
 interface Place {
   readonly index: number;
   readonly offset: number;
-  /** The whole record. */
+  /** Size of the whole record. */
   readonly bytes: number;
 }
 
-/** Records that are read at once, in ascending order. */
+/** Records that one read takes, in ascending order. */
 interface Run {
   readonly segment: Segment;
   readonly places: Place[];
 }
 
 /**
- * Reads the entries from `low` to `high`: at least one, stopping before their {@link entryBytes}
- * exceed `maxBytes`. Where they stand is looked up before the first wait, so what is appended,
- * truncated or trimmed meanwhile does not matter. Throws CairnError CORRUPT when a record is not as
- * it was written.
+ * Reads the entries from `low` to `high`: at least one, and stops before their {@link entryBytes}
+ * exceed `maxBytes`. Looks up their records before the first wait, so that later appends,
+ * truncations and trims do not matter. Throws CairnError CORRUPT when a record is damaged.
  */
 export async function readEntries(
   segments: readonly Segment[],
@@ -56,8 +55,8 @@ export async function readEntries(
 }
 
 /**
- * An entry's payload is smaller than what the entry counts for, so this takes enough, and not much
- * too much.
+ * Plans the reads of enough records, and few too many: an entry's payload is smaller than the bytes
+ * that the entry counts for.
  */
 function planReads(segments: readonly Segment[], low: number, high: number, maxBytes: number): Run[] {
   const runs: Run[] = [];
@@ -103,7 +102,7 @@ function entryAt(segment: Segment, buffer: Buffer, at: number, place: Place): En
   const header = plausibleHeader(buffer, at, place.offset, place.offset + place.bytes);
   if (header?.type !== RecordType.entry || header.bytes !== place.bytes) return undefined;
   if (!recordIsIntact(buffer, at, place.bytes, { position: place.offset, seed: segment.seed })) return undefined;
-  // Plain, as data is everywhere else; a part of a Buffer would be a Buffer.
+  // A plain Uint8Array, as everywhere else; a part of a Buffer would be a Buffer.
   return decodeEntry(new Uint8Array(buffer.buffer, buffer.byteOffset + at + RECORD_HEADER_BYTES, header.payloadBytes));
 }
 

@@ -14,12 +14,12 @@ export class EntryTable {
     return this.#count;
   }
 
-  /** Meaningless when there are no entries. */
+  /** Meaningless when the table is empty. */
   get firstIndex(): number {
     return this.#first;
   }
 
-  /** Index of the last entry; -1 when there are none. */
+  /** Index of the last entry; -1 when the table is empty. */
   get lastIndex(): number {
     return this.#count === 0 ? -1 : this.#first + this.#count - 1;
   }
@@ -47,7 +47,8 @@ export class EntryTable {
   }
 
   /**
-   * The highest index whose record starts at or before `offset`; the first index when none does.
+   * Returns the highest index whose record starts at or before `offset`; the first index when none
+   * does.
    */
   indexAtOrBefore(offset: number): number {
     let low = 0;
@@ -61,8 +62,8 @@ export class EntryTable {
   }
 
   /**
-   * From the start of the first of these entries that is here to the end of the last one; `end` is
-   * that of the table's last entry.
+   * Returns the bytes from the first of these entries in the table to the end of the last one;
+   * `end` is the end of the table's last entry.
    */
   bytesBetween(first: number, last: number, end: number): number {
     const from = Math.max(first, this.#first);

@@ -1,6 +1,8 @@
 import { crc32 } from "node:zlib";
 import { limits } from "../../base/limits.js";
 
+// Encodes and checks the records of a log segment.
+
 /** Kinds of records. A number is never reused. */
 export const RecordType = { entry: 1, hardState: 2, trim: 3 } as const;
 export type RecordType = (typeof RecordType)[keyof typeof RecordType];
@@ -23,8 +25,7 @@ export interface RecordPlace {
   /** The segment's records up to this offset were durable. */
   readonly synced: number;
   /**
-   * The segment's seed: the CRC of its header, so that records of other segments never pass for its
-   * own.
+   * Seed of the segment: the CRC of its header. Records of other segments never pass for its own.
    */
   readonly seed: number;
 }
@@ -33,17 +34,17 @@ export interface RecordHeader {
   readonly type: RecordType;
   readonly synced: number;
   readonly payloadBytes: number;
-  /** The whole record, padding included. */
+  /** Size of the whole record, padding included. */
   readonly bytes: number;
 }
 
-/** Bytes of a whole record: header, payload, and zeros up to the next multiple of 8. */
+/** Returns the size of a whole record: header, payload, and zeros up to the next multiple of 8. */
 export function recordBytes(payloadBytes: number): number {
   return (RECORD_HEADER_BYTES + payloadBytes + RECORD_ALIGNMENT - 1) & -RECORD_ALIGNMENT;
 }
 
 /**
- * Completes a record at `at`, whose payload is already in place. Returns the position behind it.
+ * Completes the record at `at`, whose payload is already in place. Returns the position behind it.
  */
 export function sealRecord(
   buffer: Buffer,
@@ -62,8 +63,8 @@ export function sealRecord(
 }
 
 /**
- * The header at `at` if it could be one, judged by its fields only. `position` is its offset in the
- * file, `limit` the end of the file.
+ * Returns the header at `at` if its fields are plausible. `position` is its offset in the file,
+ * `limit` the end of the file.
  */
 export function plausibleHeader(buffer: Buffer, at: number, position: number, limit: number): RecordHeader | undefined {
   const type = buffer[at + TYPE_AT]!;
@@ -77,7 +78,7 @@ export function plausibleHeader(buffer: Buffer, at: number, position: number, li
   return { type: type as RecordType, synced, payloadBytes, bytes };
 }
 
-/** Whether the record of `bytes` bytes at `at` is as it was written, at this place and no other. */
+/** Returns whether the record of `bytes` bytes at `at` is intact, at this place and no other. */
 export function recordIsIntact(
   buffer: Buffer,
   at: number,
@@ -88,8 +89,8 @@ export function recordIsIntact(
 }
 
 /**
- * For the same bytes, CRCs that start from different numbers are different: so a record is valid at
- * its own place only.
+ * Computes the CRC of a record. For the same bytes, CRCs that start from different numbers differ,
+ * so a record is valid at its own place only.
  */
 function checksum(buffer: Buffer, at: number, end: number, place: Pick<RecordPlace, "position" | "seed">): number {
   return crc32(buffer.subarray(at + LENGTH_AT, end), (place.seed ^ place.position) >>> 0);

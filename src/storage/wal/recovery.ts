@@ -17,7 +17,7 @@ import {
 } from "./segment_header.js";
 import { SegmentScan } from "./segment_scan.js";
 
-/** A log as it was found and made whole. */
+/** A log as it was found and repaired. */
 export interface RecoveredLog {
   /** Oldest first; the last one is written to. */
   readonly segments: Segment[];
@@ -25,7 +25,7 @@ export interface RecoveredLog {
   readonly hardState: HardState;
   /** Indexes of the configuration entries, ascending. */
   readonly configurations: readonly number[];
-  /** Bytes of a write that the crash had interrupted, which were wiped out. */
+  /** Bytes of a write that the crash interrupted; they were wiped out. */
   readonly tornBytes: number;
 }
 
@@ -38,19 +38,19 @@ interface FoundSegment {
   readonly seed: number;
 }
 
-/** What {@link replaySegments} learns about the end of the log. */
+/** Findings of {@link replaySegments} about the log and its end. */
 interface Replayed {
   readonly replay: Replay;
-  /** The last segment's records up to here were durable once, as later records say. */
+  /** End of the last segment's records that were durable once, as later records say. */
   readonly proven: number;
   /** Bytes behind the last segment's records that are not zero. */
   readonly tornBytes: number;
 }
 
 /**
- * Reads a log. What is found is durable on return, whatever the last process had not synced. Throws
- * CairnError DATA_DIRECTORY when there is no log, CORRUPT when it cannot be trusted; then nothing
- * on the disk has been changed.
+ * Reads a log and repairs its end. All of it is durable on return, even bytes that the last process
+ * had not synced. Throws CairnError DATA_DIRECTORY when there is no log, CORRUPT when the log
+ * cannot be trusted; nothing on the disk has changed then.
  */
 export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog> {
   const names = await listLog(options);
@@ -65,14 +65,15 @@ export async function recoverLog(options: SegmentOptions): Promise<RecoveredLog>
     const { segments, configurations } = replay;
     return { segments, terms, hardState: withinLog(replay.hardState, terms), configurations, tornBytes };
   } catch (error) {
-    // The error that ended it is the one to report.
+    // The caller gets the error that ended the recovery.
     for (const { file } of found) await file.close().catch(() => {});
     throw error;
   }
 }
 
 /**
- * Names of the files of a log, segments in order of their sequence. A missing directory has none.
+ * Returns the names of a log's files, segments in order of their sequence. A missing directory has
+ * none.
  */
 export async function listLog({ fs, directory }: SegmentOptions): Promise<{ segments: string[]; temporary: string[] }> {
   const names = (await fs.exists(directory)) ? (await fs.list(directory)).sort() : [];
@@ -90,8 +91,8 @@ export async function removeFiles({ fs, directory }: SegmentOptions, names: read
 }
 
 /**
- * Opens the newest segments, as far back as their sequence has no gap and the log reaches. Whether
- * what is older is missed, or was about to be removed, shows when the log is put together.
+ * Opens the newest segments, as far back as their sequence has no gap and the log reaches. The
+ * replay shows whether older segments are missing, or were about to be removed.
  */
 async function openConnected(options: SegmentOptions, names: readonly string[], found: FoundSegment[]): Promise<void> {
   if (names.length === 0) throw missingLog(options.directory);
@@ -148,8 +149,8 @@ async function replaySegments(options: SegmentOptions, found: readonly FoundSegm
 }
 
 /**
- * A write that a crash interrupted leaves a torn tail. But where a later write had followed a sync,
- * this one had been whole.
+ * Returns the bytes of a torn tail, which a write leaves that a crash interrupted. Throws CORRUPT
+ * when a later record was written after a sync: the bytes here had been durable, so this is damage.
  */
 async function measureTornTail({ path }: FoundSegment, scan: SegmentScan, used: number): Promise<number> {
   const { end, proof } = await scan.tail(used);
@@ -160,14 +161,14 @@ async function measureTornTail({ path }: FoundSegment, scan: SegmentScan, used: 
 }
 
 /**
- * Wipes out the torn tail, so that it is never read behind a shorter write, and makes durable what
- * the last process may only have written: its entries are about to be acknowledged, and its
+ * Wipes out the torn tail, so that it is never read behind a shorter write, and makes durable all
+ * that the last process may only have written: its entries are about to be acknowledged, and its
  * segment's name relied upon.
  *
- * A sync alone does not do that. When a sync fails, Linux keeps the pages in memory and marks them
- * clean: they are read back as if they were on the disk, and the next sync succeeds without having
- * written them. So all records that are not proven to have been durable are written again first.
- * These are the last batch, and what had been appended before it without a sync.
+ * A sync alone is not enough. When a sync fails, Linux keeps the pages in memory and marks them
+ * clean: reads return them as if they were on the disk, and the next sync succeeds without writing
+ * them. So this first writes again all records that are not proven durable: the last batch, and the
+ * records that were appended before it without a sync.
  */
 async function settle(
   { fs, directory }: SegmentOptions,
@@ -181,7 +182,7 @@ async function settle(
   await fs.syncDirectory(directory);
 }
 
-/** Writes a part of a file again, as it is, so that the next sync writes it to the disk. */
+/** Writes a part of a file again, unchanged, so that the next sync writes it to the disk. */
 async function rewrite(file: File, from: number, to: number): Promise<void> {
   const buffer = Buffer.allocUnsafeSlow(Math.min(REWRITE_BYTES, Math.max(0, to - from)));
   for (let at = from; at < to; ) {
@@ -192,12 +193,12 @@ async function rewrite(file: File, from: number, to: number): Promise<void> {
   }
 }
 
-/** Read and written again at a time. */
+/** Bytes that are read and written again at a time. */
 const REWRITE_BYTES = 1024 * 1024;
 
 /**
- * A hard state stands before the entries of its batch, so these may have been torn off from a
- * commit that counts on them.
+ * Lowers the commit index to the last entry. A hard state stands before the entries of its batch,
+ * so these may have been torn off from a commit that counts on them.
  */
 function withinLog(state: HardState, terms: TermRanges): HardState {
   return { ...state, commit: Math.min(state.commit, terms.last.index) };

@@ -10,19 +10,19 @@ import { corruptLog } from "./segment_header.js";
 import type { ScannedRecord } from "./segment_scan.js";
 
 /**
- * Term of the place before the first segment that is there, until an entry or a trim tells. Real
- * terms are higher.
+ * Stands for the term of the place before the oldest segment, until an entry or a trim tells it.
+ * Real terms are higher.
  */
 const UNKNOWN_TERM = 0;
 
-/** Builds the log in memory from its segments' headers and records. */
+/** Builds the log in memory from the headers and records of its segments. */
 export class Replay {
   readonly segments: Segment[] = [];
   #hardState: HardState;
   /** The logical start of the log. */
   #boundary: LogPosition;
   /**
-   * Starts at the oldest place that the segments tell of, which may be below the logical start, or
+   * Starts at the oldest place that the segments know of, which may be below the logical start, or
    * above it for a while.
    */
   #terms: TermRanges;
@@ -59,7 +59,7 @@ export class Replay {
     this.#boundary = boundary;
   }
 
-  /** Takes the next record of the segment started last. */
+  /** Replays the next record of the segment that was started last. */
   record(record: ScannedRecord): void {
     try {
       if (record.type === RecordType.entry) this.#entry(decodeEntry(record.payload), record);
@@ -74,8 +74,8 @@ export class Replay {
   }
 
   /**
-   * The terms of the whole log. Throws CairnError CORRUPT when a part of it is missing. `before`:
-   * segments that were left out.
+   * Returns the terms of the whole log. `before`: segments that were left out. Throws CairnError
+   * CORRUPT when a part of the log is missing.
    */
   finish(before: readonly string[]): TermRanges {
     const known = this.#terms.boundary;
@@ -89,7 +89,7 @@ export class Replay {
     return startingAt(this.#boundary, this.#terms);
   }
 
-  /** An entry at or below the last index replaces it and all behind it. */
+  /** Replays an entry. One at or below the last index replaces that entry and all behind it. */
   #entry(entry: Entry, { position, payloadBytes }: ScannedRecord): void {
     const { index, term } = entry;
     const last = this.#terms.last;
@@ -123,7 +123,7 @@ export class Replay {
   }
 }
 
-/** Forgets where the entries from `index` on stand. */
+/** Forgets the records of the entries from `index` on. */
 export function truncateSegments(segments: readonly Segment[], index: number): void {
   for (let at = segments.length - 1; at >= 0; at--) {
     const { entries } = segments[at]!;
@@ -133,7 +133,7 @@ export function truncateSegments(segments: readonly Segment[], index: number): v
   }
 }
 
-/** The terms above `boundary`, and its own. */
+/** Returns the terms above `boundary`, and its own. */
 function startingAt(boundary: LogPosition, terms: TermRanges): TermRanges {
   const result = new TermRanges(boundary);
   const { ranges, last } = terms;

@@ -3,9 +3,11 @@ import { limits } from "../../base/limits.js";
 import type { TermRanges } from "../../raft/term_ranges.js";
 import type { Entry, HardState, LogPosition } from "../../raft/types.js";
 
+// Rules for the entries and the hard state that a log takes.
+
 /**
  * Asserts that entries may be appended to a log: consecutive, above its boundary, without a hole,
- * their terms never falling.
+ * with terms that never fall.
  */
 export function checkEntries(terms: TermRanges, entries: readonly Entry[]): void {
   const first = entries[0];
@@ -30,7 +32,7 @@ export function checkEntries(terms: TermRanges, entries: readonly Entry[]): void
   }
 }
 
-/** `next` if it is to be written: a valid hard state other than the present one. */
+/** Returns `next` if it must be written: a valid hard state that differs from the present one. */
 export function changedHardState(present: HardState, next: HardState | undefined): HardState | undefined {
   if (next === undefined) return undefined;
   const sameVote = (next.vote ?? "") === (present.vote ?? "");

@@ -17,12 +17,9 @@ export interface SegmentOptions {
   readonly fs: FileSystem;
   /** Absolute path. */
   readonly directory: string;
-  /**
-   * Size from which a new segment is started; one batch larger than this still goes into one
-   * segment.
-   */
+  /** Size at which a new segment starts; a batch larger than this still goes into one segment. */
   readonly segmentBytes: number;
-  /** Step in which segments are filled with zeros ahead of the records; 0 turns it off. */
+  /** Step in which segments are filled with zeros ahead of the records; 0 turns filling off. */
   readonly fillBytes: number;
 }
 
@@ -38,7 +35,7 @@ const SEGMENT_BYTES_MAX = 0xffff_ffff;
  * Only the last segment of a log is written to, by one caller at a time.
  */
 export class Segment {
-  /** The CRCs of the records start from this. */
+  /** Start of the CRCs of the records. */
   readonly seed: number;
   /** The live entries. */
   readonly entries = new EntryTable();
@@ -46,15 +43,15 @@ export class Segment {
   #used = SEGMENT_HEADER_BYTES;
   #synced = SEGMENT_HEADER_BYTES;
   #filled: number;
-  /** A write failed part way: what stands behind `used` is not known. */
+  /** A write failed part way: the bytes behind `used` are unknown. */
   #tainted = false;
-  /** The disk is, or was, too full to fill ahead. */
+  /** False when filling is off, or a write has failed. */
   #fillsAhead: boolean;
   #readers = 0;
   #onIdle: (() => void) | undefined;
 
   /**
-   * A segment whose records are not known yet, if there are any; `fileBytes` is the size of the
+   * Makes a segment whose records, if it has any, are not known yet; `fileBytes` is the size of the
    * file.
    */
   constructor(
@@ -70,9 +67,9 @@ export class Segment {
   }
 
   /**
-   * Makes a segment under a temporary name: header and reserve, durable on return, so that a
-   * segment never has half a header. Throws CairnError DISK_FULL, and then leaves no file behind if
-   * it can.
+   * Makes a segment under a temporary name. Header and reserve are durable on return, so that a
+   * segment never has half a header. Throws CairnError DISK_FULL, and then removes the file if it
+   * can.
    */
   static async prepare(options: SegmentOptions, header: SegmentHeader): Promise<Segment> {
     const { fs, directory } = options;
@@ -99,7 +96,7 @@ export class Segment {
     await fs.syncDirectory(directory);
   }
 
-  /** Undoes {@link prepare}, if it can: what it leaves behind is removed at the next start. */
+  /** Undoes {@link prepare} if it can; the next start removes the rest. */
   async discard(): Promise<void> {
     await this.file.close().catch(() => {});
     await this.options.fs.unlink(this.path + TEMPORARY_SUFFIX).catch(() => {});
@@ -110,7 +107,7 @@ export class Segment {
     return this.#used;
   }
 
-  /** The records up to here are durable. */
+  /** End of the durable records. */
   get synced(): number {
     return this.#synced;
   }
@@ -120,16 +117,14 @@ export class Segment {
     return this.#filled;
   }
 
-  /**
-   * Says where the records that were found in the file end. Whether they are durable is not known.
-   */
+  /** Sets the end of the records that were found in the file. They may not be durable. */
   recordsEndAt(used: number): void {
     this.#used = used;
   }
 
   /**
-   * Whether records fit that keep `reserve` zeros behind them; the ones that keep none may use up
-   * the reserve of others.
+   * Returns whether records fit that keep `reserve` zeros behind them. Records that keep none may
+   * use up the reserve of others.
    */
   hasRoomFor(bytes: number, reserve: number): boolean {
     const limit = this.options.segmentBytes + limits.segmentReserveBytes;
@@ -137,9 +132,9 @@ export class Segment {
   }
 
   /**
-   * Writes records behind the others; not durable before {@link sync}. `reserve`: zeros to keep
-   * behind them. Throws CairnError DISK_FULL, and then nothing has changed: the same place is
-   * written to next time.
+   * Writes records behind the others; {@link sync} makes them durable. `reserve`: zeros to keep
+   * behind them. Throws CairnError DISK_FULL: nothing has changed then, and the next write goes to
+   * the same place.
    */
   async write(records: Uint8Array, reserve: number): Promise<void> {
     if (this.#tainted) await this.#repair();
@@ -173,7 +168,7 @@ export class Segment {
     this.#tainted = false;
   }
 
-  /** Keeps the file open until {@link release}, also when it is retired. */
+  /** Keeps the file open until {@link release}, even after it is retired. */
   retain(): void {
     this.#readers++;
   }
@@ -183,7 +178,7 @@ export class Segment {
     if (this.#readers === 0) this.#onIdle?.();
   }
 
-  /** Closes the file, once nobody reads it any more. */
+  /** Closes the file, once nobody reads it. */
   async retire(): Promise<void> {
     if (this.#readers > 0) {
       await new Promise<void>((resolve) => {
@@ -226,7 +221,7 @@ function ignoreDiskFull(error: unknown): void {
 
 const ZERO_BLOCK = new Uint8Array(64 * 1024);
 
-/** Parts of a write that are `bytes` zeros. */
+/** Returns the parts of a write of `bytes` zeros. */
 export function zeros(bytes: number): Uint8Array[] {
   const parts: Uint8Array[] = [];
   for (let left = bytes; left > 0; left -= ZERO_BLOCK.byteLength) parts.push(ZERO_BLOCK.subarray(0, left));

@@ -46,7 +46,7 @@ export function segmentName(sequence: number, firstIndex: number): string {
   return `${String(sequence).padStart(10, "0")}-${String(firstIndex).padStart(16, "0")}.wal`;
 }
 
-/** The numbers in a segment's name; undefined for other names. */
+/** Returns the numbers in a segment's name; undefined for other names. */
 export function parseSegmentName(name: string): { sequence: number; firstIndex: number } | undefined {
   const match = NAME.exec(name);
   return match === null ? undefined : { sequence: Number(match[1]), firstIndex: Number(match[2]) };
@@ -74,7 +74,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
 
 /**
  * Decodes a header. Throws CairnError CORRUPT when the bytes are no whole header, DATA_DIRECTORY
- * when its format is not ours. The magic, the version and the CRC are at the same place in every
+ * when the format is unknown. The magic, the version and the CRC are at the same place in every
  * version. `path` is for the message.
  */
 export function decodeSegmentHeader(bytes: Buffer, path: string): SegmentHeader {
@@ -95,7 +95,7 @@ export function decodeSegmentHeader(bytes: Buffer, path: string): SegmentHeader 
     if (problem !== undefined) throw corruptLog(`${path}: number ${at} of the segment header is ${problem}`);
     return Number(value);
   };
-  // The first index lies one above the last one of the log.
+  // The first index is one above the log's last index, and so is its limit.
   const [sequence, firstIndex, previousTerm] = [number(0, "countMax"), number(1, "indexMax", 1n), number(2, "termMax")];
   const [index, term] = [number(3, "indexMax"), number(4, "termMax")];
   const hardStateEnd = HARD_STATE_AT + bytes.readUInt32LE(HARD_STATE_LENGTH_AT);
@@ -109,12 +109,15 @@ export function decodeSegmentHeader(bytes: Buffer, path: string): SegmentHeader 
   };
 }
 
-/** CRC of a header but for the CRC itself. Also the seed of the segment's records. */
+/**
+ * Returns the CRC of a header, the CRC field left out. It is also the seed of the segment's
+ * records.
+ */
 export function headerCrc(bytes: Buffer): number {
   return crc32(bytes.subarray(CRC_AT + 4, SEGMENT_HEADER_BYTES), crc32(bytes.subarray(0, CRC_AT)));
 }
 
-/** The log cannot be trusted; nothing on the disk was changed. */
+/** Returns the error of a log that cannot be trusted; nothing on the disk was changed. */
 export function corruptLog(text: string): CairnError {
   return new CairnError("CORRUPT", `${text}. Nothing was changed. ${DAMAGED_MEMBER}`);
 }

@@ -2,20 +2,20 @@ import type { File } from "../../system/fs.js";
 import { plausibleHeader, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, type RecordHeader, recordIsIntact } from "./record.js";
 import { SEGMENT_HEADER_BYTES } from "./segment_header.js";
 
-/** Read at a time; more than a largest record. */
+/** Bytes read at a time; more than the largest record takes. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
 const ZERO_BLOCK = Buffer.alloc(4096);
 
-/** A record and its payload, which is valid until the next one is asked for. */
+/** A record and its payload, which is valid until the next record is read. */
 export type ScannedRecord = RecordHeader & { readonly position: number; readonly payload: Buffer };
 
 /** Describes a segment from the first place that holds no valid record to the end of the file. */
 export interface Tail {
-  /** End of the bytes that are not zero; the place itself when all are. */
+  /** End of the bytes that are not zero; the place itself when all are zero. */
   readonly end: number;
   /**
-   * Offset of a valid record that was written after the place had been durable: then the place was
-   * damaged later.
+   * Offset of a valid record that was written after the place was durable: the place was damaged
+   * later.
    */
   readonly proof: number | undefined;
 }
@@ -33,8 +33,8 @@ export class SegmentScan {
   ) {}
 
   /**
-   * Hands the valid records to `visit`, from the first to the last one that follows without a gap.
-   * Returns where they end.
+   * Passes the valid records to `visit`, from the first to the last that follows without a gap.
+   * Returns the end of the last one.
    */
   async forEachRecord(visit: (record: ScannedRecord) => void): Promise<number> {
     let position = SEGMENT_HEADER_BYTES;
@@ -46,7 +46,7 @@ export class SegmentScan {
     }
   }
 
-  /** Looks at all that stands from `torn` on. */
+  /** Examines the segment from `torn` on. */
   async tail(torn: number): Promise<Tail> {
     let end = torn;
     let position = torn;
@@ -71,14 +71,17 @@ export class SegmentScan {
     return this.#recordInWindow(position) !== undefined;
   }
 
-  /** Bytes up to the end of the zero block at `position`; 0 when the block has something else. */
+  /**
+   * Returns the bytes to the end of the zero block at `position`; 0 when the block is not all
+   * zeros.
+   */
   #zerosAt(position: number): number {
     const at = position - this.#start;
     const bytes = Math.min(ZERO_BLOCK.byteLength, this.#window.byteLength - at);
     return this.#window.compare(ZERO_BLOCK, 0, bytes, at, at + bytes) === 0 ? bytes : 0;
   }
 
-  /** End of the last of the eight bytes at `position` that is not zero; 0 when all are. */
+  /** Returns the end of the last non-zero byte of the eight at `position`; 0 when all are zero. */
   #endOfWordAt(position: number): number {
     const at = position - this.#start;
     for (let byte = Math.min(at + RECORD_ALIGNMENT, this.#window.byteLength) - 1; byte >= at; byte--) {
@@ -97,7 +100,7 @@ export class SegmentScan {
     return this.#recordInWindow(position);
   }
 
-  /** The record at `position` if it is valid and wholly in the window. */
+  /** Returns the record at `position` if it is valid and wholly in the window. */
   #recordInWindow(position: number): ScannedRecord | undefined {
     const header = this.#headerAt(position);
     if (header === undefined || !this.#holds(position, position + header.bytes)) return undefined;

@@ -18,7 +18,7 @@ export interface WriteAheadLogOptions {
   readonly fs: FileSystem;
   /** Absolute path of a directory that holds nothing else. */
   readonly directory: string;
-  /** Size from which a new segment is started, in bytes. Default: limits.segmentBytes. */
+  /** Size at which a new segment starts, in bytes. Default: limits.segmentBytes. */
   readonly segmentBytes?: number;
   /**
    * Step in which a segment is filled with zeros ahead of its records, in bytes; 0: never. Default:
@@ -30,34 +30,35 @@ export interface WriteAheadLogOptions {
 export interface AppendBatch {
   /**
    * Consecutive, from an index above the boundary up to the one behind the last entry. An index
-   * that is there already removes the entries from there on.
+   * that the log has already removes the entries from there on.
    */
   readonly entries: readonly Entry[];
-  /** Written only if it is another than the present one. Its term never falls. */
+  /** Written only if it differs from the present one. Its term never falls. */
   readonly hardState?: HardState | undefined;
   /**
-   * Whether all that was appended so far is durable on return. Without it, later appends or a power
+   * Whether everything appended so far is durable on return. Without it, later appends or a power
    * failure decide.
    */
   readonly sync: boolean;
 }
 
-/** A log that was there, and what was found in it. */
+/** A log that existed, and the findings of its recovery. */
 export interface OpenedLog extends Pick<RecoveredLog, "tornBytes" | "configurations"> {
   readonly log: WriteAheadLog;
 }
 
 /**
- * The log and the hard state on disk: a directory of segment files (their format is in
- * ../README.md). Memory holds eight bytes for an entry, and none of its data.
+ * The log and the hard state on disk: a directory of segment files (../README.md has their format).
+ * Memory holds eight bytes for an entry, and none of its data.
  *
- * Changes (append, trim, reset, close) are carried out one after the other, in the order of the
- * calls; what the getters and {@link entries} show changes when a change ends.
+ * Changes (append, trim, reset, close) run one after the other, in the order of the calls. The
+ * getters and {@link entries} show a change once it has ended.
  *
  * Errors of all changes: CairnError DISK_FULL, or BUSY when too many files are open: nothing has
- * changed, and the same or another change may be tried at any time. STORAGE_FAILED: what is on the
- * disk is not known; every later call fails the same way, and the process must stop. STOPPED: the
- * log is closed. A broken rule of the log is an InvariantViolation, and nothing has changed.
+ * changed, and the caller may try the same or another change at any time. STORAGE_FAILED: the
+ * contents of the disk are unknown; every later call fails the same way, and the process must stop.
+ * STOPPED: the log is closed. A broken rule of the log is an InvariantViolation, and nothing has
+ * changed.
  */
 export class WriteAheadLog {
   readonly #options: SegmentOptions;
@@ -68,7 +69,7 @@ export class WriteAheadLog {
   #failure: CairnError | undefined;
   #closed = false;
   readonly #changes = new Serial();
-  /** Small batches are encoded here; only one change is under way at a time. */
+  /** Encodes small batches; only one change runs at a time. */
   readonly #scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
 
   private constructor(options: SegmentOptions, log: Pick<RecoveredLog, "segments" | "terms" | "hardState">) {
@@ -79,7 +80,7 @@ export class WriteAheadLog {
   }
 
   /**
-   * Makes an empty log that goes on after `boundary`. Durable on return, with its directory. Throws
+   * Makes an empty log that starts after `boundary`. Durable on return, with its directory. Throws
    * CairnError DATA_DIRECTORY when the directory holds a log.
    */
   static async create(
@@ -107,10 +108,10 @@ export class WriteAheadLog {
   }
 
   /**
-   * Opens the log. All that it then shows is durable. `tornBytes`: what a crash had left of a write
-   * that never ended, now removed. `configurations`: indexes of the configuration entries that the
-   * log holds, ascending. Throws CairnError DATA_DIRECTORY when there is no log; CORRUPT when it is
-   * damaged or a part is missing, with nothing changed.
+   * Opens the log. Everything that it then shows is durable. `tornBytes`: bytes of a write that a
+   * crash interrupted, now removed. `configurations`: indexes of the log's configuration entries,
+   * ascending. Throws CairnError DATA_DIRECTORY when there is no log; CORRUPT when it is damaged or
+   * a part is missing, with nothing changed.
    */
   static async open(options: WriteAheadLogOptions): Promise<OpenedLog> {
     const segmentOptions = withDefaults(options);
@@ -130,35 +131,37 @@ export class WriteAheadLog {
     return this.#hardState;
   }
 
-  /** The place right before the first entry. */
+  /** Position right before the first entry. */
   get boundary(): LogPosition {
     return this.#terms.boundary;
   }
 
-  /** The last entry, or the boundary when there is none. */
+  /** Position of the last entry, or the boundary when the log is empty. */
   get last(): LogPosition {
     return this.#terms.last;
   }
 
-  /** Term of the entry at `index`, also at the boundary; undefined outside. */
+  /** Returns the term of the entry at `index`, or at the boundary; undefined outside. */
   termAt(index: number): number | undefined {
     return this.#terms.termAt(index);
   }
 
-  /** The terms of the entries, oldest first; the first range starts at the boundary. */
+  /** Returns the terms of the entries, oldest first; the first range starts at the boundary. */
   termRanges(): readonly TermRange[] {
     return this.#terms.ranges;
   }
 
-  /** `diskBytes`: size of all segment files, including what they are filled with ahead. */
+  /**
+   * Returns the log's size on disk. `diskBytes` counts all segment files, filled zeros included.
+   */
   stats(): { segments: number; diskBytes: number } {
     const diskBytes = this.#segments.reduce((sum, segment) => sum + segment.fileBytes, 0);
     return { segments: this.#segments.length, diskBytes };
   }
 
   /**
-   * The highest index from which on the log takes `bytes` bytes on disk, or the log's first index
-   * when all of it takes less: what to keep so that a follower may lag that far behind.
+   * Returns the highest index from which the log takes `bytes` bytes on disk, or the log's first
+   * index when all of it takes less. A log kept from there lets a follower lag that far behind.
    */
   firstIndexKeeping(bytes: number): number {
     let left = bytes;
@@ -172,8 +175,8 @@ export class WriteAheadLog {
   }
 
   /**
-   * Bytes that the entries from `first` to `last`, both included, take on disk with what stands
-   * among them: as far as the log holds them.
+   * Returns the bytes on disk of the entries from `first` to `last`, both included, and of the
+   * records between them, as far as the log holds them.
    */
   bytesBetween(first: number, last: number): number {
     const low = Math.max(first, this.boundary.index + 1);
@@ -181,7 +184,7 @@ export class WriteAheadLog {
   }
 
   /**
-   * Appends entries and the hard state, in one write. Durable on return when `sync` is set. Throws
+   * Appends entries and the hard state in one write. Durable on return when `sync` is set. Throws
    * CairnError LIMIT_EXCEEDED when an entry is larger than limit entryBytes; nothing has changed
    * then.
    */
@@ -199,9 +202,8 @@ export class WriteAheadLog {
   }
 
   /**
-   * Drops the entries up to `index`, one of the log's; below the boundary it does nothing. Segments
-   * that hold only such entries are removed. A trim that removes no segment may be undone by a
-   * power failure.
+   * Drops the entries up to `index`, one of the log's; does nothing below the boundary. Removes the
+   * segments that hold only such entries. A power failure may undo a trim that removes no segment.
    */
   trim(index: number): Promise<void> {
     return this.#change(async () => {
@@ -217,8 +219,8 @@ export class WriteAheadLog {
   }
 
   /**
-   * Drops all entries; the log goes on after `position`, which is not below the boundary. Durable
-   * on return, with the hard state if one is given. The files of the old log are removed.
+   * Drops all entries; the log then starts after `position`, which is not below the boundary.
+   * Durable on return, with the hard state if one is given. Removes the files of the old log.
    */
   reset(position: LogPosition, hardState: HardState = this.#hardState): Promise<void> {
     return this.#change(async () => {
@@ -240,9 +242,9 @@ export class WriteAheadLog {
   }
 
   /**
-   * Reads the entries from `low` to `high`, both included: at least the first one, and no more than
-   * count `maxBytes` ({@link entryBytes}). Throws CairnError OUT_OF_RANGE when the log does not
-   * hold both, CORRUPT when a record has been damaged.
+   * Reads the entries from `low` to `high`, both included: at least the first one, and then no more
+   * than `maxBytes` as {@link entryBytes} counts. Throws CairnError OUT_OF_RANGE when the log does
+   * not hold both, CORRUPT when a record has been damaged.
    */
   async entries(low: number, high: number, maxBytes: number): Promise<Entry[]> {
     this.#checkUsable();
@@ -256,7 +258,7 @@ export class WriteAheadLog {
     return readEntries(this.#segments, low, high, maxBytes);
   }
 
-  /** Makes all durable, and closes the files. Does nothing when the log is closed. */
+  /** Makes everything durable, and closes the files. Does nothing when the log is closed. */
   async close(): Promise<void> {
     if (this.#closed) return;
     const synced = this.append({ entries: [], sync: true });
@@ -269,8 +271,7 @@ export class WriteAheadLog {
   }
 
   /**
-   * Closes the files without writing anything; the change under way, if any, ends first, and those
-   * that wait fail.
+   * Closes the files without writing anything. A change under way ends first; waiting changes fail.
    */
   async crash(): Promise<void> {
     if (this.#closed) return;
@@ -283,7 +284,7 @@ export class WriteAheadLog {
     return this.#segments.at(-1)!;
   }
 
-  /** Carries out a change when the earlier ones have ended. */
+  /** Runs a change when the earlier ones have ended. */
   #change<Result>(change: () => Promise<Result>): Promise<Result> {
     if (this.#closed) return Promise.reject(this.#failure ?? stopped());
     return this.#changes.run(async () => {
@@ -292,7 +293,7 @@ export class WriteAheadLog {
     });
   }
 
-  /** Runs what writes: after any failure but a full disk, what is on the disk is not known. */
+  /** Runs a write. After any failure but a shortage, the contents of the disk are unknown. */
   async #storing(write: () => Promise<void>): Promise<void> {
     try {
       await write();
@@ -351,9 +352,9 @@ export class WriteAheadLog {
   }
 
   /**
-   * Starts a new segment. One that it continues is complete and durable before the new one has its
-   * name: so only the last segment of a log can have a torn tail. The new one is made first,
-   * because it may not fit the disk.
+   * Starts a new segment. The segment that it continues is complete and durable before the new one
+   * has its name, so only the last segment of a log can have a torn tail. The new one is made
+   * first, because it may not fit the disk.
    */
   async #startSegment(header: SegmentHeader): Promise<void> {
     const segment = await Segment.prepare(this.#options, header);
@@ -368,8 +369,8 @@ export class WriteAheadLog {
   }
 
   /**
-   * Says on disk where the log starts from now on. Durable on return if segments can go then: with
-   * the entries gone, nothing else tells.
+   * Writes the log's new start to the disk. Durable on return if segments can go then: once the
+   * entries are gone, no other record says it.
    */
   async #writeTrim(position: LogPosition): Promise<void> {
     if (await this.#rolledToTrim(position)) return;
@@ -378,7 +379,7 @@ export class WriteAheadLog {
     if (this.#coveredBy(position.index) > 0) await this.#active.sync();
   }
 
-  /** Rolls when that lets the active segment go, and it is worth it. */
+  /** Rolls when that lets the active segment go and it is worth it; returns whether it did. */
   async #rolledToTrim(position: LogPosition): Promise<boolean> {
     const isCovered = this.last.index <= position.index;
     if (!isCovered || this.#active.used <= this.#options.segmentBytes / 2) return false;
@@ -402,7 +403,7 @@ export class WriteAheadLog {
     return this.#removeOldest(this.#coveredBy(this.boundary.index));
   }
 
-  /** Oldest first, so that a crash leaves no gap. */
+  /** Removes segments, oldest first, so that a crash leaves no gap. */
   async #removeOldest(count: number): Promise<void> {
     if (count === 0) return;
     for (let removed = 0; removed < count; removed++) {
@@ -421,8 +422,8 @@ export class WriteAheadLog {
 }
 
 /**
- * Bytes to keep filled behind a batch. A hard state may take all of them. A leader's no-op may take
- * half, so that a leader can be established on a full disk, and answer reads.
+ * Returns the bytes to keep filled behind a batch. A hard state may use all of them. A leader's
+ * no-op may use half, so that a leader can be established on a full disk, and answer reads.
  */
 function reserveBehind(entries: readonly Entry[]): number {
   if (entries.length === 0) return 0;
@@ -439,7 +440,7 @@ function withDefaults(options: WriteAheadLogOptions): SegmentOptions {
   return { fs, directory, segmentBytes, fillBytes };
 }
 
-/** Header of a segment that nothing before counts for. */
+/** Returns the header of a segment that starts the log: no segment before it counts. */
 function firstHeader(sequence: number, boundary: LogPosition, hardState: HardState): SegmentHeader {
   return {
     sequence,
