@@ -7,28 +7,29 @@ import type { ApplyResult, StateMachine, StateView } from "./state_machine.js";
 
 /**
  * A replicated state that fits in memory. Cairn keeps it durable with its log and its snapshots,
- * and builds it anew from both at each start: the machine itself writes nothing. Deterministic: the
- * state, and each answer, is a function of the commands applied before, with no clock, no random
- * number and nothing local. Whatever differs from member to member goes into the command.
+ * and builds it anew from both at each start: the machine itself writes nothing. It must be
+ * deterministic: the state and each answer are a function of the commands applied before, with no
+ * clock, no random number and nothing local. Put anything that differs between members into the
+ * command.
  */
 export interface SimpleMachine {
   /**
    * Applies one command, and returns its answer; undefined is the same as no bytes. `at` is the
-   * command's place in the log. The bytes are lent for the call: copy what you keep. Must not
-   * throw, and must not be asynchronous: answer that a command is refused. A machine that throws
-   * stops its node, as every other member's will that comes to that command.
+   * command's place in the log. The bytes are lent for the call: copy them to keep them. Must not
+   * throw, and must not be asynchronous: to refuse a command, answer that it is refused. A machine
+   * that throws stops its node, and every other member that comes to that command.
    */
   apply(command: Uint8Array, at: LogPosition): Uint8Array | undefined;
   /**
    * Returns the whole state as bytes, the same on every member for the same commands applied.
-   * Nothing is applied during the call, and it holds the event loop up: writes and heartbeats wait.
-   * Pieces may be returned instead, which are asked for while further commands are applied: they
-   * must show the state as it was at the call.
+   * Nothing is applied during the call, and it blocks the event loop: writes and heartbeats wait.
+   * It may return pieces instead, which are taken while further commands are applied: they must
+   * show the state as it was at the call.
    */
   serialize(): Uint8Array | AsyncIterable<Uint8Array>;
   /**
    * Takes the state from the bytes that {@link serialize} returned. Called once, on a new machine.
-   * It may throw for bytes that are none.
+   * May throw for bytes that it cannot read.
    */
   restore(bytes: Uint8Array): void;
 }
@@ -44,13 +45,13 @@ const NO_BYTES = new Uint8Array(0);
 
 /**
  * Runs a {@link SimpleMachine} as a {@link StateMachine}. A capture takes as long as serialize()
- * does, and its bytes stay in memory until the snapshot is written. A snapshot that is loaded is in
- * memory twice for a moment: its bytes, and the state made of them.
+ * does, and its bytes stay in memory until the snapshot is written. A snapshot being loaded is
+ * briefly in memory twice: as bytes, and as the state made of them.
  */
 export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachine<Uint8Array> {
   #state: Simple;
   #applied: LogPosition = LOG_START;
-  /** Set when nothing more may be applied: the state may show half a command. */
+  /** Set once nothing more may be applied: the state may show half a command. */
   #broken: CairnError | undefined;
   #isClosed = false;
 
@@ -59,7 +60,7 @@ export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachi
     this.#state = make();
   }
 
-  /** The machine as it is now; another one when a snapshot was loaded. */
+  /** The present machine; loading a snapshot replaces it. */
   get state(): Simple {
     this.#assertUsable();
     return this.#state;
@@ -88,7 +89,7 @@ export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachi
 
   async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void> {
     const pieces: Uint8Array[] = [];
-    // A piece is lent until the next one is asked for.
+    // A piece is lent until the next one is taken.
     for await (const piece of payload) pieces.push(Uint8Array.prototype.slice.call(piece));
     if (this.#isClosed) throw stopped();
     const bytes = Buffer.concat(pieces);
@@ -113,14 +114,14 @@ export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachi
     return this.close();
   }
 
-  /** Whether the first eight bytes of a payload say that it is of such a machine. */
+  /** Returns whether the first eight bytes of a payload name this kind of machine. */
   static isPayload(head: Uint8Array): boolean {
     return MAGIC.equals(head.subarray(0, MAGIC.byteLength));
   }
 
   /**
-   * Refuses payloads of another kind of machine, or of another index, before they are taken from a
-   * peer.
+   * Begins a check that refuses a payload of another kind of machine, or of another index, before
+   * it is taken from a peer.
    */
   static checkPayload(at: LogPosition) {
     let head = NO_BYTES;
@@ -154,7 +155,7 @@ export class InMemoryMachine<Simple extends SimpleMachine> implements StateMachi
   }
 }
 
-/** The result of serialize(), as a snapshot's payload. */
+/** Serves the result of serialize() as a snapshot's payload. */
 class SerializedState implements StateView {
   #released = false;
 

@@ -4,12 +4,12 @@ import { checkKeyValuePayload } from "./kv/payload_check.js";
 
 type Check = ReturnType<typeof InMemoryMachine.checkPayload>;
 
-/** A payload says what machine it is of in so many bytes. */
+/** The first bytes of a payload name its kind of machine. */
 const KIND_BYTES = 8;
 
 /**
- * Begins a check of a payload of the key-value machine, or of a machine in memory: of the former
- * everything is checked, of the latter where it belongs. An application that has its own format on
+ * Begins a check of a payload of the key-value machine, or of a machine in memory. Checks all of
+ * the former; of the latter, only its kind and its position. An application with its own format on
  * disk checks its payloads itself.
  */
 export function checkKnownPayload(at: LogPosition): Check {

@@ -20,11 +20,11 @@ import type { WorkerView } from "./worker/worker_view.js";
 
 export interface LmdbMachineOptions {
   /**
-   * Directory of the state, made when it is not there. Nothing else may be in it, and one machine
-   * has it open at a time.
+   * Directory of the state, made when it is missing. Nothing else may be in it, and only one
+   * machine may have it open.
    */
   readonly directory: string;
-  /** The disk that the directory is on, for the few files that are not LMDB's. */
+  /** File system of the directory, for the few files that are not LMDB's. */
   readonly fs?: FileSystem | undefined;
   /**
    * "auto" reuses the state after a clean close or a crash of the process; "rebuild" throws it
@@ -33,29 +33,30 @@ export interface LmdbMachineOptions {
   readonly trust?: "auto" | "rebuild" | undefined;
   readonly bootId?: BootId | undefined;
   readonly sessionLimits?: SessionLimits | undefined;
-  /** An opening has lasted after so many milliseconds. Default limits.stateOpeningMs. */
+  /** Milliseconds after which an opening has lasted. Default limits.stateOpeningMs. */
   readonly openingMs?: number | undefined;
 }
 
 /**
- * The key-value machine on LMDB: state larger than memory, reopened as fast as it can be read. What
- * it has on disk is a view of what snapshot and log say: commits are not synced, and after a power
- * failure it opens empty, to be restored and replayed. So it does after it was found damaged (T7).
+ * The key-value machine on LMDB. Its state may be larger than memory, and reopens as fast as it can
+ * be read. The state on disk is a view of snapshot and log: commits are not synced, and after a
+ * power failure the machine opens empty, to be restored and replayed. So it does after damage was
+ * found (T7).
  */
 export class LmdbMachine implements KeyValueMachine {
   #applied: LogPosition;
-  /** Undefined when a transaction has failed: it is then read anew from what is there. */
+  /** Undefined after a transaction has failed: it is then read again from the state. */
   #sessions: SessionTable | undefined;
   #restoring: Promise<void> | undefined;
-  /** Ranges that are not ended yet. */
+  /** Ranges that have not ended yet. */
   readonly #ranges = new Set<KeyRange>();
-  /** Reads captured states, and puts snapshots into new ones. */
+  /** Reads captured states, and writes snapshots into new ones. */
   readonly #worker = new StateWorker();
-  /** Replaced environments on their way out. */
+  /** Removals of replaced environments that are under way. */
   readonly #removals = new Set<Promise<void>>();
   readonly #stop = new AbortController();
   readonly #damaged = new AbortController();
-  /** Ends the wait until the opening has lasted. */
+  /** Timer of the present opening, which runs until the opening has lasted. */
   #opening: NodeJS.Timeout | undefined;
   #closed: Promise<void> | undefined;
   #crashed = false;
@@ -69,8 +70,8 @@ export class LmdbMachine implements KeyValueMachine {
     private name: string,
     private environment: LmdbEnvironment,
     /**
-     * Why the machine opened empty: the node restores a snapshot and replays the log. Undefined
-     * when the state was reused.
+     * Reason why the machine opened empty: the node then restores a snapshot and replays the log.
+     * Undefined when the state was reused.
      */
     readonly rebuildReason: string | undefined,
   ) {
@@ -81,7 +82,7 @@ export class LmdbMachine implements KeyValueMachine {
   }
 
   /**
-   * Opens the state, empty when what is there cannot be trusted. Throws CairnError DISK_FULL or
+   * Opens the state, empty when the one on disk cannot be trusted. Throws CairnError DISK_FULL or
    * STORAGE_FAILED.
    */
   static async open(options: LmdbMachineOptions): Promise<LmdbMachine> {
@@ -102,10 +103,7 @@ export class LmdbMachine implements KeyValueMachine {
     return this.rebuildReason !== undefined;
   }
 
-  /**
-   * As StateMachine says: whoever reads or applies, and comes across damage, gets it as an error
-   * too.
-   */
+  /** Implements StateMachine. A read or an apply that finds damage also throws the error. */
   get damaged(): AbortSignal {
     return this.#damaged.signal;
   }
@@ -127,7 +125,7 @@ export class LmdbMachine implements KeyValueMachine {
     if (last === undefined) return [];
     const { environment } = this;
     const sessions = this.#table();
-    // Put back at the end: a transaction that fails takes the table's changes with it.
+    // Set again at the end: a transaction that fails takes the table's changes with it.
     this.#sessions = undefined;
     const results = this.#noticing(() =>
       environment.transaction(() => {
@@ -159,8 +157,8 @@ export class LmdbMachine implements KeyValueMachine {
   }
 
   /**
-   * As StateMachine says. Throws CairnError BUSY when too many read the state, INTERNAL when the
-   * worker thread dies.
+   * Implements StateMachine. Throws CairnError BUSY when there are too many readers, INTERNAL when
+   * the worker thread dies.
    */
   async capture(): Promise<WorkerView> {
     this.#assertRunning();
@@ -176,8 +174,8 @@ export class LmdbMachine implements KeyValueMachine {
   }
 
   /**
-   * As StateMachine says. Needs room for both states. One at a time; entries applied meanwhile are
-   * replaced with the rest.
+   * Implements StateMachine. Needs room for both states. One restore at a time; it also replaces
+   * entries that are applied meanwhile.
    */
   async restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void> {
     this.#assertRunning();
@@ -192,7 +190,7 @@ export class LmdbMachine implements KeyValueMachine {
   }
 
   /**
-   * Syncs the state and marks it clean, so that it is trusted whatever happens next. Throws
+   * Syncs the state and marks it clean, so that the next opening trusts it in any case. Throws
    * CairnError STORAGE_FAILED.
    */
   close(): Promise<void> {
@@ -201,7 +199,7 @@ export class LmdbMachine implements KeyValueMachine {
   }
 
   crash(): Promise<void> {
-    // A close that has failed has let go of everything all the same.
+    // A close that failed has released everything all the same.
     if (this.#closed !== undefined) return this.#closed.catch(() => undefined);
     this.#crashed = true;
     this.#closed = this.#letGo();
@@ -214,13 +212,12 @@ export class LmdbMachine implements KeyValueMachine {
     try {
       await this.directory.markClean(this.name);
     } catch (error) {
-      // The mark that stands says as much as after a crash, which is enough: the state is only a
-      // view.
+      // The present mark says as much as after a crash, which is enough: the state is only a view.
       if (!isShortage(error)) throw error;
     }
   }
 
-  /** Ends all that is under way and closes the files. */
+  /** Ends all work under way and closes the files. */
   async #letGo(): Promise<void> {
     this.#stop.abort(stopped());
     clearTimeout(this.#opening);
@@ -289,7 +286,7 @@ export class LmdbMachine implements KeyValueMachine {
     return this.#sessions;
   }
 
-  /** Does what reads or changes the view in force. */
+  /** Runs a read or a change of the view in force, and notes its failure. */
   #noticing<Result>(action: () => Result): Result {
     try {
       return action();
@@ -300,7 +297,7 @@ export class LmdbMachine implements KeyValueMachine {
   }
 
   /**
-   * Something has failed on a view: remembers the damage, if it is that and the view is still in
+   * Handles a failure on a view: remembers the damage, if it is damage and the view is still in
    * force.
    */
   #notice(error: unknown, name: string): void {
@@ -309,7 +306,9 @@ export class LmdbMachine implements KeyValueMachine {
     this.#damaged.abort(error);
   }
 
-  /** The process may still end, as a damaged page makes it do, by what is read first. */
+  /**
+   * Starts the timer of this opening. The first reads may still end the process at a damaged page.
+   */
   #awaitOpened(): void {
     clearTimeout(this.#opening);
     const { name } = this;
@@ -330,7 +329,7 @@ export class LmdbMachine implements KeyValueMachine {
 
 const NO_BYTES = new Uint8Array(0);
 
-/** The first of the entries, each with a value to keep. */
+/** Yields the first `limit` entries, each with a value that the caller may keep. */
 function* copies(
   limit: number,
   entries: Iterable<KeyEntry>,
@@ -351,8 +350,8 @@ function* copies(
 }
 
 /**
- * Whether what has failed speaks of the state itself, and not of room, of too many readers, or of
- * an end.
+ * Returns whether a failure is about the state itself, and not about room, too many readers or an
+ * end.
  */
 function isDamage(error: unknown): boolean {
   return !(error instanceof CairnError) || error.code === "CORRUPT" || error.code === "STORAGE_FAILED";

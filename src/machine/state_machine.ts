@@ -9,13 +9,14 @@ export interface ApplyResult<Result> {
   readonly result: Result | undefined;
 }
 
-/** A state machine as it was at one index. Its owner must release it. */
+/** State of a machine as it was at one index. Its owner must release it. */
 export interface StateView {
   /** Last index whose effect the view shows. */
   readonly appliedIndex: number;
   /**
-   * The snapshot payload: the same bytes on every replica for the same applied prefix, whatever the
-   * pieces. A piece is valid until the next one is asked for. May be called once.
+   * Returns the snapshot payload: the same bytes on every replica for the same applied prefix,
+   * however they are cut into pieces. A piece is valid until the caller asks for the next. May be
+   * called once.
    */
   payload(): AsyncIterable<Uint8Array>;
   /**
@@ -32,41 +33,41 @@ export interface StateView {
 
 /**
  * The state that committed entries build: Cairn's key-value store, or an application's own.
- * Deterministic: the state is a function of the entries applied, with nothing local and no clock.
+ * Deterministic: the state is a function of the applied entries, with nothing local and no clock.
  */
 export interface StateMachine<Result = unknown> {
-  /** Index of the last entry applied; 0 when none is. */
+  /** Index of the last entry applied; 0 when there is none. */
   readonly appliedIndex: number;
   /**
-   * Why the machine has opened empty, in words; undefined when it uses what its directory held. For
-   * the log.
+   * Reason why the machine opened empty, in words, for the log; undefined when it uses the state
+   * that its directory held.
    */
   readonly rebuildReason?: string | undefined;
   /**
    * Aborted, with the reason, when the machine has found its state damaged, and remembers that on
-   * disk: the node then stops, and its next start builds the state anew from snapshot and log.
-   * Machines that cannot find that out leave it away.
+   * disk: the node then stops, and its next start rebuilds the state from snapshot and log. Absent
+   * on machines that cannot find damage.
    */
   readonly damaged?: AbortSignal;
   /**
    * Applies consecutive committed entries, the first of which is appliedIndex + 1; returns one
    * result for each. Entries that are not commands only move appliedIndex. All or nothing: when it
    * throws, no entry is applied. Throws CairnError DISK_FULL when there is no room; the same
-   * entries may be applied later. Not durable on return: the durable truth is snapshot + log.
+   * entries may be applied later. Not durable on return: snapshot and log are the durable truth.
    */
   apply(entries: readonly Entry[]): readonly ApplyResult<Result>[];
   /**
-   * The state as it is at the call, or at an index that is applied before the answer: the view says
-   * which. In O(1), and unaffected by entries applied later.
+   * Captures the state as it is at the call, or at a later index that is applied before the answer:
+   * the view says which. Takes O(1), and entries applied later do not affect the view.
    */
   capture(): Promise<StateView>;
   /**
    * Replaces the state by a snapshot's. All or nothing: readers see the old state or the new one,
-   * and when it throws the old one stays. A payload that is not in order throws CairnError CORRUPT.
+   * and an error leaves the old one. Throws CairnError CORRUPT for a damaged payload.
    */
   restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void>;
-  /** Makes the state durable where it can be, and lets go of all resources. */
+  /** Makes the state durable where it can be, and releases all resources. */
   close(): Promise<void>;
-  /** Lets go of all resources as a crash would: nothing more is written. */
+  /** Releases all resources as a crash would: writes nothing more. */
   crash(): Promise<void>;
 }

@@ -9,8 +9,8 @@ import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
 
 /**
- * Applies entries to a key-value state, in order; the caller has checked them with {@link
- * assertFollow} and keeps it all or nothing.
+ * Applies entries to a key-value state, in order. The caller has checked them with
+ * {@link assertFollow}, and makes the change all or nothing.
  */
 export function applyEntries(
   entries: readonly Entry[],
@@ -18,7 +18,7 @@ export function applyEntries(
   sessions: SessionTable,
 ): ApplyResult<CommandResult>[] {
   const commands = entries.map(({ type, data }) => (type === "command" ? decodeCommand(data) : undefined));
-  // Before the first is applied: all are, or none.
+  // Checked before the first command is applied: all are, or none.
   for (const [at, command] of commands.entries()) checkRules(command?.rules ?? 0, entries[at]!.index);
   const results = entries.map(({ type, index }, at) => ({
     index,
@@ -28,7 +28,7 @@ export function applyEntries(
   return results;
 }
 
-/** Asserts that entries follow each other, and what is applied. */
+/** Asserts that the entries follow each other, and the applied position. */
 export function assertFollow(entries: readonly Entry[], applied: LogPosition): void {
   let { index, term } = applied;
   for (const entry of entries) {
@@ -46,7 +46,9 @@ export function assertFollow(entries: readonly Entry[], applied: LogPosition): v
   }
 }
 
-/** Bytes that are no command have no effect, not even on the session that they name. */
+/**
+ * Applies a command. Bytes that are no command have no effect, even on the session that they name.
+ */
 function applyCommand(
   command: Command | undefined,
   index: number,
@@ -61,8 +63,8 @@ function applyCommand(
 }
 
 /**
- * To apply a command by older rules than the other replicas would let this one drift apart from
- * them.
+ * Throws for a command with newer rules than this program knows: applied by older rules, it would
+ * let this replica drift apart from the others.
  */
 function checkRules(rules: number, index: number): void {
   if (rules <= NEWEST_RULES) return;

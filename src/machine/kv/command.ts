@@ -15,9 +15,11 @@ import { type Problem, problemOfKey, problemOfValue, tooLong } from "../../base/
 import { limits } from "../../base/limits.js";
 import { NEWEST_RULES } from "./session_limits.js";
 
+// Encodes, decodes and judges the commands of the key-value machine.
+
 /**
- * Encodes a command for the log. The server calls this before it proposes; what it returns, every
- * replica can carry out. Throws CairnError LIMIT_EXCEEDED, naming the limit, or INVALID_ARGUMENT.
+ * Encodes a command for the log. The server calls this before it proposes; every replica can carry
+ * out the returned bytes. Throws CairnError LIMIT_EXCEEDED, naming the limit, or INVALID_ARGUMENT.
  */
 export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uint8Array {
   const command = create(CommandSchema, init);
@@ -36,8 +38,8 @@ export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uin
 }
 
 /**
- * The command in an entry, or undefined when the bytes are none that may be carried out. Byte
- * fields point into `data`.
+ * Decodes the command in an entry; undefined when the bytes hold no valid command. Byte fields
+ * point into `data`.
  */
 export function decodeCommand(data: Uint8Array): Command | undefined {
   try {
@@ -48,7 +50,7 @@ export function decodeCommand(data: Uint8Array): Command | undefined {
   }
 }
 
-/** A command's result. `value` and `version` stay empty where the outcome has none. */
+/** Makes a command's result. `value` and `version` stay empty when the outcome has none. */
 export function commandResult(
   outcome: CommandOutcome,
   index: number,
@@ -58,17 +60,17 @@ export function commandResult(
   return create(CommandResultSchema, { outcome, index: BigInt(index), value, version: BigInt(version) });
 }
 
-/** The result as it is remembered when its value is too long for that. */
+/** Returns the result as it is remembered when its value is too long to keep. */
 export function withoutValue({ outcome, index, version }: CommandResult): CommandResult {
   return create(CommandResultSchema, { outcome, index, version, valueForgotten: true });
 }
 
-/** The bytes that a session keeps of a result; the same on every replica. */
+/** Encodes a result for a session to keep; the bytes are the same on every replica. */
 export function encodeResult(result: CommandResult): Uint8Array {
   return toBinary(CommandResultSchema, result);
 }
 
-/** The result in a session's answer. Its value points into `bytes`. */
+/** Decodes the result in a session's answer. Its value points into `bytes`. */
 export function decodeResult(bytes: Uint8Array): CommandResult {
   return fromBinary(CommandResultSchema, bytes);
 }
@@ -76,8 +78,8 @@ export function decodeResult(bytes: Uint8Array): CommandResult {
 const NO_BYTES = new Uint8Array(0);
 
 /**
- * One judgement for the server and for every replica: what the server lets pass, no replica calls
- * invalid.
+ * Judges a command for the server and for every replica: no replica calls a command invalid that
+ * the server let pass.
  */
 function problemOf(command: Command): Problem | undefined {
   const { requestId, operation } = command;

@@ -10,8 +10,8 @@ import { commandResult } from "./command.js";
 /** Record of a key in the state. */
 export interface KeyRecord {
   /**
-   * Index of the entry that created the key. Kept while the key is overwritten, new after it was
-   * deleted.
+   * Index of the entry that created the key. Overwriting keeps it; creating the key again after a
+   * delete sets a new one.
    */
   readonly createVersion: number;
   /** Index of the entry that wrote the value. */
@@ -20,21 +20,21 @@ export interface KeyRecord {
 }
 
 /**
- * The keys, as far as commands need them. Bytes are lent in both directions: they are good until
- * the next call, no longer.
+ * Stores the keys, as far as commands need them. Bytes are lent in both directions: they are valid
+ * until the next call.
  */
 export interface RecordStore {
   get(key: Uint8Array): KeyRecord | undefined;
   put(key: Uint8Array, record: KeyRecord): void;
-  /** Returns whether the key was there. */
+  /** Removes a key; returns whether it existed. */
   delete(key: Uint8Array): boolean;
   /** Removes all keys. */
   clear(): void;
 }
 
 /**
- * Carries out the command of the entry at `index`. This is the one place that says what put,
- * delete, compare-and-set, get and load mean. The command must be one that decodeCommand let pass.
+ * Carries out the command of the entry at `index`. This is the one place that defines put, delete,
+ * compare-and-set, get and load. {@link decodeCommand} must have let the command pass.
  */
 export function evaluate(operation: Command["operation"], index: number, records: RecordStore): CommandResult {
   switch (operation.case) {
@@ -92,7 +92,7 @@ function load(pairs: readonly LoadPair[], index: number, records: RecordStore): 
   return commandResult(CommandOutcome.OK, index);
 }
 
-/** A result with the value that is there: copied, since the record is only lent. */
+/** Returns a result with the present value, copied because the record is only lent. */
 function withPresent(outcome: CommandOutcome, index: number, present: KeyRecord): CommandResult {
   return commandResult(outcome, index, Uint8Array.prototype.slice.call(present.value), present.version);
 }

@@ -12,7 +12,7 @@ export interface RangeOptions {
   readonly prefix?: Uint8Array | undefined;
   /** Only keys above this; empty: all. */
   readonly after?: Uint8Array | undefined;
-  /** At most so many keys, from 1; absent: all. */
+  /** At most this many keys, from 1; absent: all. */
   readonly limit?: number | undefined;
 }
 
@@ -21,11 +21,11 @@ export interface RangeOptions {
  * carry a cairn.v1.Command.
  */
 export interface KeyValueMachine extends StateMachine<CommandResult> {
-  /** The key in the present state. What it returns is the caller's to keep. */
+  /** Returns a key's record in the present state; the caller may keep it. */
   get(key: Uint8Array): KeyRecord | undefined;
   /**
-   * Keys in ascending order of their bytes, all as they are at this call, however long the reading
-   * takes.
+   * Yields keys in ascending order of their bytes, all as they are at this call, however long the
+   * reading takes.
    */
   range(options?: RangeOptions): KeyRange;
   readonly keyCount: number;
@@ -33,22 +33,21 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
 }
 
 /**
- * Keys being read. It holds on to the state as it was, so its owner must read it to its end, or
- * leave the `for...of` loop over it, or close it. Entries are the caller's to keep.
+ * Keys being read. A range keeps the state as it was, so its owner must read it to its end, leave
+ * the `for...of` loop over it, or close it. The caller may keep the entries.
  */
 export class KeyRange implements IterableIterator<KeyEntry> {
   #ended = false;
   #failure: Error | undefined;
 
-  /** `release` lets go of what the entries come from; called once. */
+  /** `release` frees the source of the entries; called once. */
   constructor(
     private readonly entries: Iterator<KeyEntry>,
     private readonly release: (range: KeyRange) => void,
   ) {}
 
   /**
-   * Throws when the range was cut short by {@link fail}: a partial answer must not look like a
-   * whole one.
+   * Throws when {@link fail} cut the range short: a partial answer must not look like a whole one.
    */
   next(): IteratorResult<KeyEntry, undefined> {
     if (this.#failure !== undefined) throw this.#failure;
@@ -81,7 +80,7 @@ export class KeyRange implements IterableIterator<KeyEntry> {
     this.release(this);
   }
 
-  /** Ends the reading for its reader too, who gets `failure` at the next entry. */
+  /** Ends the reading, and gives its reader `failure` in place of the next entry. */
   fail(failure: Error): void {
     if (this.#ended) return;
     this.#failure = failure;

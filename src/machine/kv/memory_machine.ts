@@ -12,8 +12,8 @@ import { DEFAULT_SESSION_LIMITS, FIRST_HEAD, type SessionLimits, type SessionsHe
 import { type SessionHead, type SessionStore, SessionTable } from "./sessions.js";
 
 /**
- * The key-value machine in memory: the reference that others are compared with, and the
- * simulator's. Nothing of it is durable.
+ * The key-value machine in memory: the reference that other machines are compared with, and the
+ * machine of the simulator. None of its state is durable.
  */
 export class MemoryMachine implements KeyValueMachine {
   #state: MemoryState;
@@ -98,7 +98,7 @@ export class MemoryMachine implements KeyValueMachine {
   }
 }
 
-/** Keys and sessions, each key under its bytes as Latin-1: such strings sort as the bytes do. */
+/** Keeps keys and sessions; each key is stored as Latin-1 text, which sorts as its bytes do. */
 class MemoryState implements RecordStore, SessionStore {
   readonly records = new Map<string, KeyRecord>();
   readonly sessions = new Map<string, { head: SessionHead; answers: Map<number, Uint8Array> }>();
@@ -164,7 +164,7 @@ class MemoryState implements RecordStore, SessionStore {
     };
   }
 
-  /** Makes the table anew from the sessions that are stored. */
+  /** Rebuilds the table from the stored sessions. */
   loadTable(): void {
     const sessions = [...this.sessions.values()].map(({ head, answers }) => {
       const sequences = [...answers.keys()].sort((a, b) => a - b);
@@ -174,7 +174,7 @@ class MemoryState implements RecordStore, SessionStore {
   }
 
   /**
-   * The state as it is now, in order. Records and answers are never changed, so they are shared.
+   * Returns the present state, in order. Records and answers never change, so the copy shares them.
    */
   copy(): PayloadSource {
     const keys: PayloadKey[] = [...this.records.keys()].sort().map((name) => {

@@ -1,11 +1,12 @@
-// The snapshot payload of the key-value machine: a pure function of the applied prefix, so that
-// replicas at the same index write the same bytes. Nothing local, no clock, no order but that of
-// the bytes themselves.
+// Encodes the snapshot payload of the key-value machine. The payload is a pure function of the
+// applied prefix, so that replicas at the same index write the same bytes: nothing local, no clock,
+// and the order of the bytes themselves.
 //
 //   part      | bytes                  | field
-//   ----------+------------------------+----------------------------------------------------------------------------------
+//   ----------+------------------------+--------------------------------------------------------
 //   preamble  | 7                      | "CAIRNKV"
-//             | 1                      | format version: that of the rules for remembered answers, 1 or 2
+//             | 1                      | format version: that of the rules for remembered
+//             |                        | answers, 1 or 2
 //             | 8, little-endian       | applied index
 //             | 8, little-endian       | term of that entry; 0 at index 0
 //   key       | 1                      | 1
@@ -14,8 +15,9 @@
 //             | varint                 | version, from the create version to the applied index
 //             | varint                 | length of the value, to limits.valueBytes
 //             |                        | the key, then the value. Keys ascend.
-//   sessions' | 1                      | 5. There in version 2, and not in version 1.
-//   head      | varint                 | horizon: highest index at which a forgotten session was last used; 0: none is forgotten
+//   sessions' | 1                      | 5. Present in version 2, absent in version 1.
+//   head      | varint                 | horizon: highest index at which a forgotten session
+//             |                        | was last used; 0: no session is forgotten
 //   session   | 1                      | 2
 //   (each)    | varint                 | length of the client id, 1 to limits.clientIdBytes
 //             | varint                 | floor: highest sequence whose answer is forgotten
@@ -28,11 +30,11 @@
 //   end mark  | 1                      | 4
 //             | varint, varint, varint | number of keys, sessions, answers. Nothing follows.
 //
-// A varint has 7 bits a byte, lowest first, the top bit set on all bytes but the last; at most 8
-// bytes (2^53 - 1) and no more than needed. All keys come before the sessions' head, and that
-// before all sessions. In version 2 an answer carries a value of at most sessionValueBytes, and all
-// sessions together count for at most sessionBytes. The applied index stands inside the payload so
-// that a snapshot labelled with another index than its state's is refused (etcd#13973).
+// A varint has 7 bits a byte, lowest first, with the top bit set on all bytes but the last; at most
+// 8 bytes (2^53 - 1) and no more than needed. All keys come before the sessions' head, and that
+// comes before all sessions. In version 2 an answer carries a value of at most sessionValueBytes,
+// and all sessions together count for at most sessionBytes. The payload holds the applied index so
+// that a snapshot with another index than its state's is refused (etcd#13973).
 
 import { assertCount } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
@@ -48,16 +50,16 @@ export const PREAMBLE_BYTES = 24;
 /** First byte of each part after the preamble. */
 export const partTag = { key: 1, session: 2, answer: 3, end: 4, sessionsHead: 5 } as const;
 
-/** Most bytes of a part without the bytes that it carries. */
+/** Largest size of a part, without the bytes that it carries. */
 const PART_HEADER_BYTES = 1 + 4 * 8;
 
-/** A key as a payload source gives it; its bytes are good until the next one is asked for. */
+/** A key from a payload source; its bytes are valid until the caller asks for the next. */
 export interface PayloadKey extends KeyRecord {
   readonly key: Uint8Array;
 }
 
 export interface PayloadSession extends SessionHead {
-  /** Ascending by sequence; bytes are good until the next one is asked for. */
+  /** Ascending by sequence; bytes are valid until the caller asks for the next. */
   readonly answers: Iterable<PayloadAnswer>;
 }
 
@@ -66,21 +68,21 @@ export interface PayloadAnswer {
   readonly answer: Uint8Array;
 }
 
-/** A state at rest, to be written down. */
+/** A state at rest that can be written as a payload. */
 export interface PayloadSource {
   readonly sessionsHead: SessionsHead;
   /** Ascending by the bytes of the key. */
   keys(): Iterable<PayloadKey>;
   /**
-   * Ascending by the bytes of the client id. Each session's answers are read before the next
-   * session is asked for.
+   * Ascending by the bytes of the client id. Read each session's answers before asking for the next
+   * session.
    */
   sessions(): Iterable<PayloadSession>;
 }
 
 /**
- * The payload of a state at `at`, in pieces of at most limits.payloadPieceBytes, each good until
- * the next one is asked for.
+ * Yields the payload of a state at `at`, in pieces of at most limits.payloadPieceBytes, each valid
+ * until the caller asks for the next.
  */
 export function* encodePayload(at: LogPosition, source: PayloadSource): Generator<Uint8Array, void, undefined> {
   const block = new PayloadBlock();
@@ -107,9 +109,9 @@ export function* encodePayload(at: LogPosition, source: PayloadSource): Generato
 }
 
 /**
- * The payload of a state that holds these keys, written at `at`, and no sessions: for a program
- * that makes a snapshot from a state of its own. Pairs ascend by key. Throws CairnError
- * INVALID_ARGUMENT or LIMIT_EXCEEDED.
+ * Yields the payload of a state with these keys, written at `at`, and no sessions, for a program
+ * that makes a snapshot from its own data. Pairs ascend by key. Throws CairnError INVALID_ARGUMENT
+ * or LIMIT_EXCEEDED.
  */
 export function encodePairsPayload(
   pairs: Iterable<{ readonly key: Uint8Array; readonly value: Uint8Array }>,
@@ -152,10 +154,7 @@ function checkPair(key: Uint8Array, value: Uint8Array, before: Uint8Array | unde
   }
 }
 
-/**
- * Bytes on their way out, in one buffer that is used again and again and grows to the largest part
- * seen.
- */
+/** Gathers outgoing bytes in one buffer, which is reused and grows to the largest part seen. */
 class PayloadBlock {
   #bytes = Buffer.allocUnsafeSlow(limits.payloadPieceBytes + 4 * limits.keyBytes);
   #used = 0;
@@ -216,7 +215,7 @@ class PayloadBlock {
     this.#varint(answers);
   }
 
-  /** Hands out all bytes and starts anew once they have been taken. */
+  /** Yields all bytes, and starts anew once they have been taken. */
   *take(): Generator<Uint8Array, void, undefined> {
     for (let from = 0; from < this.#used; from += limits.payloadPieceBytes) {
       yield this.#bytes.subarray(from, Math.min(from + limits.payloadPieceBytes, this.#used));

@@ -1,6 +1,8 @@
+// Cuts a payload into blocks, and ends it on a signal.
+
 /**
- * The same bytes in blocks of at most `bytes`: what comes in crumbs is gathered, what comes in one
- * is cut. A block is good until the next one is asked for.
+ * Yields the same bytes in blocks of at most `bytes`: gathers small pieces and cuts large ones. A
+ * block is valid until the caller asks for the next.
  */
 export async function* blocksOf(
   pieces: AsyncIterable<Uint8Array>,
@@ -23,8 +25,8 @@ export async function* blocksOf(
 }
 
 /**
- * The same pieces, until the signal: then it throws the signal's reason, even while the next piece
- * is awaited.
+ * Yields the same pieces until the signal is set; then throws the signal's reason, even while the
+ * next piece is awaited.
  */
 export async function* unlessAborted<T>(
   pieces: AsyncIterable<T>,
@@ -40,7 +42,7 @@ export async function* unlessAborted<T>(
       yield result.value;
     }
   } finally {
-    // Not awaited: an iterator that is stuck in next() would not answer before that.
+    // Not awaited: an iterator that is stuck in next() would not answer before it returns.
     if (!ended) iterator.return?.()?.catch(() => undefined);
   }
 }

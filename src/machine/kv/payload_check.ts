@@ -5,10 +5,11 @@ import { PayloadDecoder } from "./payload_decoder.js";
 import { DEFAULT_SESSION_LIMITS } from "./session_limits.js";
 
 /**
- * Begins a check of a payload of the key-value machine, which must hold the state at `at`: reads it
- * as {@link PayloadDecoder} does when the state is loaded, keeps nothing, and looks into remembered
- * answers as well, which loading does not. It takes about 1 us of CPU a key, on the thread that
- * receives: 0.9 s for a GB of values of 1 KiB, 2.9 s of 256 bytes; a chunk takes a few ms.
+ * Begins a check of a payload of the key-value machine, which must hold the state at `at`. Reads
+ * the payload as {@link PayloadDecoder} does when the state is loaded, and keeps nothing. Also
+ * decodes the remembered answers, which loading does not. Takes about 1 us of CPU a key, on the
+ * thread that receives: 0.9 s for a GB of values of 1 KiB, 2.9 s of 256 bytes; a chunk takes a few
+ * ms.
  */
 export function checkKeyValuePayload(at: LogPosition): PayloadDecoder {
   return new PayloadDecoder(at, DEFAULT_SESSION_LIMITS, {
@@ -20,8 +21,8 @@ export function checkKeyValuePayload(at: LogPosition): PayloadDecoder {
 }
 
 /**
- * One that cannot be read would be found out only when its client repeats the request, and would
- * end every replica then.
+ * Throws CORRUPT for an answer that cannot be read. Otherwise it would be found only when its
+ * client repeats the request, and would then end every replica.
  */
 function checkAnswer({ index, term }: LogPosition, sequence: number, answer: Uint8Array): void {
   try {

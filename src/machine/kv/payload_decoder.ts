@@ -18,7 +18,7 @@ import type { SessionHead } from "./sessions.js";
 /** Receives a payload's contents, in the payload's order. Bytes are lent for the call. */
 export interface PayloadSink {
   key(key: Uint8Array, record: KeyRecord): void;
-  /** Comes before all sessions, unless it is that of a new state. */
+  /** Precedes all sessions; not called for a payload of the first rules. */
   sessionsHead(head: SessionsHead): void;
   session(head: SessionHead): void;
   /** An answer of the last session. */
@@ -26,20 +26,20 @@ export interface PayloadSink {
 }
 
 /**
- * Reads a payload from pieces of any size, in memory for the largest part and one piece. Whatever
- * is not exactly a payload of the expected position throws CairnError CORRUPT, before a length in
- * it is believed.
+ * Decodes a payload from pieces of any size. Memory: the largest part and one piece. Throws
+ * CairnError CORRUPT for anything that is not exactly a payload of the expected position, before it
+ * trusts a length in it.
  */
 export class PayloadDecoder {
-  /** Bytes of a part whose end has not come yet. */
+  /** Bytes of a part whose end has not arrived yet. */
   #carry: Buffer = Buffer.allocUnsafeSlow(4 * limits.keyBytes);
   #carried = 0;
-  /** Bytes of the payload before those being looked at, for messages. */
+  /** Bytes of the payload before the ones being parsed, for messages. */
   #done = 0;
   #stage: "preamble" | "keys" | "sessions" | "ended" = "preamble";
   #rules: SessionRules = sessionRules.counted;
   #horizon = 0;
-  /** Of all sessions so far, as their limit counts them. */
+  /** Bytes of all sessions so far, as their limit counts them. */
   #sessionBytes = 0;
   readonly #counts = { keys: 0, sessions: 0, answers: 0 };
   readonly #lastKey = new LastBytes(limits.keyBytes);
@@ -65,7 +65,7 @@ export class PayloadDecoder {
     this.#carried -= read;
   }
 
-  /** Throws unless the payload has come to its end mark. */
+  /** Throws unless the payload has ended with its end mark. */
   finish(): void {
     if (this.#stage !== "ended") throw this.#corrupt(this.#carried, "it ends before its end mark");
   }
@@ -85,7 +85,7 @@ export class PayloadDecoder {
     this.#carried = needed;
   }
 
-  /** Reads all parts that are there whole; returns how many bytes they take. */
+  /** Reads all whole parts; returns their bytes. */
   #parse(bytes: Uint8Array): number {
     const scan = new Scan(bytes);
     let read = 0;
@@ -94,7 +94,7 @@ export class PayloadDecoder {
     return read;
   }
 
-  /** Reads the part at `scan`; false when its end is not there yet. */
+  /** Reads the part at `scan`; returns false when its end has not arrived yet. */
   #part(scan: Scan): boolean {
     const start = scan.at;
     if (this.#stage === "ended") throw this.#corrupt(start, "bytes follow its end mark");
@@ -213,7 +213,7 @@ export class PayloadDecoder {
     return true;
   }
 
-  /** The first rules remember values of any length. */
+  /** Largest answer; the first rules remember values of any length. */
   get #answerBytesMax(): number {
     const isCounted = this.#rules === sessionRules.counted;
     return encodedAnswerBytesMax(isCounted ? limits.valueBytes : this.bounds.valueBytes);
@@ -240,7 +240,7 @@ export class PayloadDecoder {
     return true;
   }
 
-  /** Whether the numbers just read were all there and well-formed. */
+  /** Returns whether all numbers just read were present; throws when one is malformed. */
   #hasHeader(scan: Scan, start: number): boolean {
     if (scan.malformed) throw this.#corrupt(start, "a number is not in its shortest form, or too large");
     return !scan.short;
@@ -264,12 +264,12 @@ export class PayloadDecoder {
   }
 }
 
-/** Refuses what is not UTF-8, and keeps a byte order mark as the character that it is. */
+/** Rejects bytes that are not UTF-8, and keeps a byte order mark as a character. */
 const UTF_8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 const VARINT_BYTES_MAX = 8;
 
-/** A place in bytes, moved by reading. What is read past the end is 0 and leaves `short` set. */
+/** A cursor over bytes. Reading past the end returns 0 and sets `short`. */
 class Scan {
   readonly #bytes: Buffer;
   at = 0;
@@ -312,7 +312,7 @@ class Scan {
   }
 }
 
-/** A copy of the bytes that came last, to see that the next ones are above them. */
+/** Keeps a copy of the last bytes, to check that the next ones are above them. */
 class LastBytes {
   readonly #bytes: Buffer;
   #length = 0;

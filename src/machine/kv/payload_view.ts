@@ -7,14 +7,14 @@ import type { StateView } from "../state_machine.js";
 import { encodePayload, type PayloadSource } from "./payload.js";
 
 /**
- * A captured key-value state. Its payload is made while it is read, a slice to a turn of the event
- * loop.
+ * A captured key-value state. It makes its payload while that is read, one slice in each turn of
+ * the event loop.
  */
 export class PayloadView implements StateView {
   #pieces: Generator<Uint8Array, void, undefined> | undefined;
   #failure: Error | undefined;
 
-  /** `letGo` frees what the source reads from; called once. */
+  /** `letGo` releases the source of the payload; called once. */
   constructor(
     private readonly at: LogPosition,
     private readonly source: PayloadSource,
@@ -41,12 +41,12 @@ export class PayloadView implements StateView {
     this.fail(new CairnError("FAILED_PRECONDITION", "the view of the state was released while its payload was read"));
   }
 
-  /** Releases the view; who reads its payload gets `failure`. */
+  /** Releases the view; a reader of its payload gets `failure`. */
   fail(failure: Error): void {
     if (this.#failure !== undefined) return;
     this.#failure = failure;
-    // Ends what the payload reads from before that is freed: an open cursor must not outlive its
-    // read transaction.
+    // Ends the cursors of the payload before their source is released: an open cursor must not
+    // outlive its read transaction.
     this.#pieces?.return();
     this.letGo(this);
   }

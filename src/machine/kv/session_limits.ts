@@ -4,29 +4,30 @@ import { limits } from "../../base/limits.js";
 // it. Both are part of the log's meaning: replicas that differ in them drift apart.
 
 /**
- * Versions of the rules for remembered answers. A state begins with the first, and changes to newer
+ * Versions of the rules for remembered answers. A state begins with the first, and adopts newer
  * ones at the first command that names them, so all replicas change at the same entry.
  *
  *   1  sessions and their answers are bounded in number
- *   2  (T6) also in bytes: a long value is not remembered; the horizon tells a new client from a forgotten one
+ *   2  (T6) also in bytes: a long value is not remembered; the horizon tells a new client from a
+ *      forgotten one
  */
 export const sessionRules = { counted: 1, bounded: 2 } as const;
 
 export type SessionRules = (typeof sessionRules)[keyof typeof sessionRules];
 
-/** The rules that servers of this version ask for. */
+/** Rules that servers of this version ask for. */
 export const NEWEST_RULES: SessionRules = sessionRules.bounded;
 
 export interface SessionLimits {
-  /** Sessions; the one unused for longest goes first. */
+  /** Number of sessions; the one unused for longest goes first. */
   readonly sessions: number;
-  /** Answers of one session; the lowest sequence goes first. */
+  /** Number of answers of one session; the lowest sequence goes first. */
   readonly answers: number;
-  /** Longest value that is remembered with an answer; of a longer one only the version is. */
+  /** Longest value that is remembered with an answer; of a longer one, only the version is kept. */
   readonly valueBytes: number;
   /**
-   * All sessions as {@link sessionBytes} and {@link answerBytes} count them; the session unused for
-   * longest goes first.
+   * Bytes of all sessions, as {@link sessionBytes} and {@link answerBytes} count them; the session
+   * unused for longest goes first.
    */
   readonly bytes: number;
 }
@@ -41,28 +42,28 @@ export const DEFAULT_SESSION_LIMITS: SessionLimits = {
 /** Data about all sessions of a state together. */
 export interface SessionsHead {
   readonly rules: SessionRules;
-  /** Highest index at which a session that is forgotten was last used; 0 when none is forgotten. */
+  /** Highest index at which a forgotten session was last used; 0 when no session was forgotten. */
   readonly horizon: number;
 }
 
 export const FIRST_HEAD: SessionsHead = { rules: sessionRules.counted, horizon: 0 };
 
-/** Bytes that a session counts for, without its answers. */
+/** Returns the bytes that a session counts for, without its answers. */
 export function sessionBytes(clientId: string): number {
   return limits.sessionOverheadBytes + Buffer.byteLength(clientId);
 }
 
-/** Bytes that an answer counts for, from the length of its encoding. */
+/** Returns the bytes that an answer counts for, from the length of its encoding. */
 export function answerBytes(encodedBytes: number): number {
   return limits.answerOverheadBytes + encodedBytes;
 }
 
-/** Most bytes of an encoded answer whose value has at most so many. */
+/** Returns the largest size of an encoded answer whose value has at most `valueBytes`. */
 export function encodedAnswerBytesMax(valueBytes: number): number {
   return valueBytes + limits.answerFieldsBytes;
 }
 
-/** Most bytes that one session counts for. */
+/** Returns the most bytes that one session can count for. */
 export function largestSessionBytes({ answers, valueBytes }: SessionLimits): number {
   const answer = answerBytes(encodedAnswerBytesMax(valueBytes));
   return limits.sessionOverheadBytes + limits.clientIdBytes + answers * answer;

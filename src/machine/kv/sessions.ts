@@ -17,9 +17,9 @@ import {
 /** Data remembered of a client, apart from its answers. */
 export interface SessionHead {
   readonly clientId: string;
-  /** Highest sequence whose answer is forgotten; 0 when none is. */
+  /** Highest sequence whose answer is forgotten; 0 when there is none. */
   readonly floor: number;
-  /** Index of the last entry that named the session, also as a retry. */
+  /** Index of the last entry that named the session, retries included. */
   readonly lastUsed: number;
 }
 
@@ -28,21 +28,21 @@ export interface SessionStore {
   putSessionsHead(head: SessionsHead): void;
   putSession(head: SessionHead): void;
   deleteSession(clientId: string): void;
-  /** The answer's bytes; they may be good only until the next call. */
+  /** Returns the answer's bytes, which may be valid only until the next call. */
   getAnswer(clientId: string, sequence: number): Uint8Array | undefined;
   putAnswer(clientId: string, sequence: number, answer: Uint8Array): void;
   deleteAnswer(clientId: string, sequence: number): void;
 }
 
-/** A session as it is read back from where it is kept. */
+/** A session as it is read back from its store. */
 export interface StoredSession extends SessionHead {
   /** Sequences of the remembered answers, ascending. */
   readonly sequences: number[];
-  /** Encoded bytes of each of them. */
+  /** Encoded size of each of them. */
   readonly sizes: number[];
 }
 
-/** All that is read back. */
+/** All sessions as they are read back. */
 export interface StoredSessions {
   readonly head: SessionsHead;
   readonly sessions: Iterable<StoredSession>;
@@ -57,14 +57,14 @@ interface Session {
 }
 
 /**
- * The table of client sessions, which makes retries exactly-once (thesis section 6.3). Part of the
- * replicated state: what it does is a function of the entries alone. Answers stay in the store;
- * only their sequences and sizes are held in memory.
+ * The table of client sessions, which makes retries exactly-once (thesis section 6.3). It is
+ * replicated state: its behaviour is a function of the entries alone. Answers stay in the store;
+ * only their sequences and sizes are in memory.
  *
  * Sessions are forgotten in the order of their last use, so `lastUsed` of every session is above
- * the horizon. A session is made only by a request whose `since` is below its own index and not
- * below the horizon. When that session is forgotten, it was last used above its `since`, and the
- * horizon rises to there: the same client id can never be taken for a new one again.
+ * the horizon. Only a request whose `since` is below its own index and not below the horizon makes
+ * a session. When that session is forgotten, it was last used above its `since`, and the horizon
+ * rises to that use: the same client id can never be taken for a new one again.
  */
 export class SessionTable {
   /** In order of last use, oldest first. */
@@ -74,7 +74,7 @@ export class SessionTable {
   #rules: SessionRules;
   #horizon: number;
   #hasNewHead = false;
-  /** Of all sessions, as the limit counts them. */
+  /** Bytes of all sessions, as the limit counts them. */
   #bytes = 0;
 
   constructor(
@@ -103,9 +103,9 @@ export class SessionTable {
   }
 
   /**
-   * Answers the command of the entry at `index`: from memory when it is a retry, else by carrying
-   * it out. A request id counts as a use of the session, and its acknowledgement takes effect,
-   * whatever the answer. A client that may be a forgotten one changes nothing.
+   * Answers the command of the entry at `index`: from memory when it is a retry, otherwise by
+   * carrying it out. A request id counts as a use of the session, and its acknowledgement takes
+   * effect, whatever the answer is. A client that may be a forgotten one changes nothing.
    */
   answer(requestId: RequestId, index: number, carryOut: () => CommandResult): CommandResult {
     const session = this.#use(requestId, index);
@@ -116,7 +116,9 @@ export class SessionTable {
     return result;
   }
 
-  /** Changes to the rules that a command names, unless they are in force. They must be known. */
+  /**
+   * Adopts the rules that a command names, unless they are in force. This program must know them.
+   */
   adopt(rules: number): void {
     if (rules <= this.#rules) return;
     assert(rules <= NEWEST_RULES, "the rules are known", { rules });
@@ -128,8 +130,8 @@ export class SessionTable {
   }
 
   /**
-   * Writes what was changed since the last call, but for answers. Comes before the end of the
-   * store's transaction.
+   * Writes the changes since the last call, except for answers. Call it before the store's
+   * transaction ends.
    */
   flush(): void {
     if (this.#hasNewHead) this.store.putSessionsHead({ rules: this.#rules, horizon: this.#horizon });
@@ -153,8 +155,8 @@ export class SessionTable {
   }
 
   /**
-   * The session, from now on the one used last; undefined when the client may be one that is
-   * forgotten.
+   * Marks the session as the one used last, and returns it; undefined when the client may be a
+   * forgotten one.
    */
   #use({ clientId, since }: RequestId, index: number): Session | undefined {
     let session = this.#sessions.get(clientId);
@@ -170,7 +172,7 @@ export class SessionTable {
     return session;
   }
 
-  /** Whether a client that has no session now never had one. */
+  /** Returns whether a client without a session never had one. */
   #isNew(since: number, index: number): boolean {
     if (this.#rules === sessionRules.counted) return true;
     return since >= this.#horizon && since < index;
@@ -222,7 +224,7 @@ export class SessionTable {
   }
 
   /**
-   * A horizon above all sessions that were forgotten by the first rules: they forgot one only when
+   * Returns a horizon above all sessions that the first rules forgot: they forgot one only when
    * there were too many.
    */
   #horizonOfCounted(): number {
@@ -230,7 +232,7 @@ export class SessionTable {
     return oldest === undefined || this.#sessions.size < this.bounds.sessions ? 0 : oldest.lastUsed - 1;
   }
 
-  /** Takes long values out of answers that the first rules have kept. */
+  /** Removes long values from answers that the first rules kept. */
   #shorten(session: Session): void {
     const most = encodedAnswerBytesMax(this.bounds.valueBytes);
     session.sequences.forEach((sequence, at) => {
@@ -239,7 +241,7 @@ export class SessionTable {
       const answer = encodeResult(this.#shortened(this.#remembered(session, sequence)));
       assert(answer.byteLength <= most, "a shortened answer is short", { bytes: answer.byteLength });
       if (answer.byteLength === size) return;
-      // A store takes an answer once: one that is written over may be a sign of damage.
+      // A store takes an answer once: overwriting one may be a sign of damage.
       this.store.deleteAnswer(session.clientId, sequence);
       this.store.putAnswer(session.clientId, sequence, answer);
       session.sizes[at] = answer.byteLength;

@@ -1,13 +1,15 @@
 import { crc32 } from "node:zlib";
 import { CairnError } from "../../base/errors.js";
 
-// Each row of the state's tables starts with a CRC32 over its kind, the length of its key, its key
-// and the rest of the row. So a flipped bit is noticed when the row is read, and so is a good row
-// that stands at another key or in another table.
+// Computes the checksums of rows and the digest of a state.
 //
-// A row that is gone has no checksum. Therefore the state keeps a digest of all rows beside its
-// applied position, in the same transaction: for each table the number of rows and the sum of a
-// mark of each, in no order. Whoever has walked through all rows compares.
+// Each row of the state's tables starts with a CRC32 over its kind, the length of its key, its key
+// and the rest of the row. So a read notices a flipped bit, and a good row at another key or in
+// another table.
+//
+// A missing row has no checksum. Therefore the state keeps a digest of all rows beside its applied
+// position, in the same transaction: for each table, the number of rows and the sum of their marks,
+// in no order. A walk through all rows ends with a comparison.
 
 /** Bytes of the checksum in front of each row. */
 export const CHECKSUM_BYTES = 4;
@@ -17,7 +19,7 @@ export const rowKind = { meta: 1, key: 2, session: 3, answer: 4 } as const;
 
 export type RowKind = (typeof rowKind)[keyof typeof rowKind];
 
-/** The state holds something else than was written (T7). */
+/** Returns the error of a state that differs from the one that was written (T7). */
 export function damagedState(what: string): CairnError {
   return new CairnError(
     "CORRUPT",
@@ -25,22 +27,19 @@ export function damagedState(what: string): CairnError {
   );
 }
 
-/** Checksum of a row's kind and key: where that of its contents goes on. */
+/** Computes the checksum of a row's kind and key; that of its contents continues from it. */
 export function keyChecksum(kind: RowKind, key: Uint8Array): number {
   return checksum(key, (kind << 16) | key.byteLength);
 }
 
-/** The checksum that belongs in front of a row, which are the first `bytes` of the buffer. */
+/** Computes the checksum in front of a row, which is in the first `bytes` of the buffer. */
 export function rowChecksum(kind: RowKind, key: Uint8Array, row: Uint8Array, bytes: number): number {
   // Not `subarray`, which takes twice as long.
   const content = new Uint8Array(row.buffer, row.byteOffset + CHECKSUM_BYTES, bytes - CHECKSUM_BYTES);
   return checksum(content, keyChecksum(kind, key));
 }
 
-/**
- * Goes on with the checksum of what comes before `bytes`. The same as crc32, which is slow to call
- * for few bytes.
- */
+/** Continues a checksum over `bytes`. Equal to crc32, which is slow to call for few bytes. */
 export function checksum(bytes: Uint8Array, before: number): number {
   const { byteLength } = bytes;
   if (byteLength > SHORT_BYTES) return crc32(bytes, before);
@@ -51,16 +50,14 @@ export function checksum(bytes: Uint8Array, before: number): number {
 
 const SHORT_BYTES = 40;
 
-/** Of each byte, for the polynomial of zlib's CRC32. */
+/** Entry for each byte, for the polynomial of zlib's CRC32. */
 const TABLE = Int32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;
   for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
   return crc;
 });
 
-/**
- * Rows of one table, counted, and the sum of their marks modulo 2^32, in whatever order they came.
- */
+/** Counts the rows of one table, and sums their marks modulo 2^32, in any order. */
 export class Tally {
   constructor(
     public count = 0,
@@ -94,13 +91,13 @@ export class Tally {
 
 /** Tallies of all tables of a state. */
 export class StateDigest {
-  /** Marked by their rows' checksums. */
+  /** The mark of a row is its checksum. */
   readonly keys = new Tally();
-  /** Marked by their rows' checksums. */
+  /** The mark of a row is its checksum. */
   readonly sessions = new Tally();
   /**
-   * Marked by the checksums of their keys alone: an answer is never overwritten, so one can be
-   * removed without being read.
+   * The mark of a row is the checksum of its key alone: an answer is never overwritten, so it can
+   * be removed without being read.
    */
   readonly answers = new Tally();
 
@@ -128,7 +125,10 @@ export class StateDigest {
     return undefined;
   }
 
-  /** @param at where its {@link DIGEST_BYTES} go */
+  /**
+   * Writes the digest.
+   * @param at position of its {@link DIGEST_BYTES}
+   */
   write(row: Buffer, at: number): void {
     for (const { count, sum } of [this.keys, this.sessions, this.answers]) {
       row.writeDoubleLE(count, at);

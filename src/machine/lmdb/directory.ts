@@ -8,32 +8,33 @@ import { dataBytes, syncData } from "./files.js";
 
 // Keeps the files around the LMDB environments of a state. Its directory holds:
 //
-//   CURRENT     which view is in force, and how far it can be trusted; replaced as a whole, durably:
-//                   cairn-state 2
-//                   <name of the view>
-//                   clean <bytes of its data file> | boot <boot id> | unknown-boot | damaged <why>
-//                   openings <count>
-//                   <CRC32 of the lines above, 8 hexadecimal digits>
-//   view-<n>    an LMDB environment. Those that CURRENT does not name are leftovers of a restore, and removed.
+//   CURRENT   the view in force, and how far it can be trusted; replaced as a whole, durably:
+//                 cairn-state 2
+//                 <name of the view>
+//                 clean <bytes of its data file> | boot <boot id> | unknown-boot | damaged <why>
+//                 openings <count>
+//                 <CRC32 of the lines above, 8 hexadecimal digits>
+//   view-<n>  an LMDB environment. One that CURRENT does not name is left from a restore, and is
+//             removed.
 //
 // Commits are not synced. After a crash of the process alone the kernel still has every page, so
-// the view is good as long as the kernel is the one that had it: same boot id. After a clean close
-// all pages were synced before CURRENT says "clean". In every other case pages may be missing, and
-// the view must not be looked at.
+// the view is good under the same kernel, which the boot id shows. At a clean close all pages are
+// synced before CURRENT says "clean". In every other case pages may be missing, and nothing may
+// read the view.
 //
-// Damage is remembered (T7): a view that was found damaged says so, whatever else speaks for it.
-// LMDB may also end the whole process when it comes across a damaged page. So the openings of a
-// view are counted until one has lasted for a while, or has ended with a clean close; when
-// limits.stateOpenings did neither, the view is not opened again.
+// Damage is remembered (T7): a view that was found damaged stays marked, whatever else speaks for
+// it. LMDB may also end the whole process when it meets a damaged page. So the openings of a view
+// are counted until one has lasted for a while, or has ended with a clean close; after
+// limits.stateOpenings that did neither, the view is not opened again.
 //
-// Format 1 was without openings, and its views without checksums; it is not read.
+// Format 1 had no openings, and its views had no checksums; it is not read.
 
 const POINTER_FILE = "CURRENT";
 const POINTER_FORMAT = "cairn-state 2";
 const POINTER_FORMATS_BEFORE = /^cairn-state 1\n/;
 const VIEW_NAME = /^view-[0-9]+$/;
 
-/** Id of the running kernel, new at each boot; undefined where there is none to be had. */
+/** Returns the id of the running kernel, new at each boot; undefined on a system without one. */
 export type BootId = () => Promise<string | undefined>;
 
 export const linuxBootId: BootId = async () => {
@@ -44,16 +45,16 @@ export const linuxBootId: BootId = async () => {
   }
 };
 
-/** The view that CURRENT names, or why it cannot be trusted. */
+/** The view that CURRENT names, or the reason why it cannot be trusted. */
 export type TrustedView = { readonly name: string; readonly reason?: undefined } | { readonly reason: string };
 
-/** The files around the LMDB environments of a state. */
+/** Manages the files around the LMDB environments of a state. */
 export class LmdbDirectory {
-  /** Names that are taken: in force, being filled, or still being removed. */
+  /** Names in use: in force, being filled, or still being removed. */
   readonly #names = new Set<string>();
-  /** What CURRENT says, where that is known. */
+  /** Contents of CURRENT; undefined when they are not known. */
   #pointer: Pointer | undefined;
-  /** The change of CURRENT that came last; they are made one after the other. */
+  /** The last change of CURRENT; changes run one after the other. */
   #lastChange: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -73,7 +74,7 @@ export class LmdbDirectory {
     return `${this.path}/${name}`;
   }
 
-  /** The view in force, if its pages can be trusted. */
+  /** Returns the view in force, or the reason why its pages cannot be trusted. */
   async trusted(): Promise<TrustedView> {
     const file = `${this.path}/${POINTER_FILE}`;
     if (!(await this.fs.exists(file))) return { reason: "there is no state yet" };
@@ -98,8 +99,8 @@ export class LmdbDirectory {
   }
 
   /**
-   * Counts an opening of the trusted view, and lets it be changed. Durable on return; comes before
-   * LMDB looks at the view.
+   * Counts an opening of the trusted view, and lets commits change the view. Durable on return.
+   * Call it before LMDB looks at the view.
    */
   async beginOpening(name: string): Promise<void> {
     const pointer = this.#pointer;
@@ -108,23 +109,23 @@ export class LmdbDirectory {
     try {
       await this.#inTurn(() => this.#writePointer({ name, mark, openings: pointer.openings + 1 }));
     } catch (error) {
-      // The mark that stands allows commits too. A full disk must not hinder the start.
+      // The present mark allows commits too, and a full disk must not prevent the start.
       if (!hasCode(error, "DISK_FULL") || mark !== pointer.mark) throw error;
       this.#pointer = pointer;
     }
   }
 
   /**
-   * Puts a new view in force, its pages not synced, and its first opening counted. Durable on
-   * return; comes before the view's first commit as the one in force.
+   * Puts a new view in force, with its pages not synced and its first opening counted. Durable on
+   * return. Call it before the view's first commit as the one in force.
    */
   pointTo(name: string): Promise<void> {
     return this.#inTurn(() => this.#writePointer({ name, mark: this.#bootMark(), openings: 1 }));
   }
 
   /**
-   * The present opening of a view has lasted: it counts no more. Does nothing when that cannot be
-   * written.
+   * Resets the count of openings: the present opening of the view has lasted. Does nothing when the
+   * disk does not take that.
    */
   async endOpening(name: string): Promise<void> {
     await this.#inTurn(async () => {
@@ -137,8 +138,8 @@ export class LmdbDirectory {
   }
 
   /**
-   * Has the view never be opened again, if it is still in force. Does as much as the disk lets it
-   * do: the next opening has its own means to find damage.
+   * Prevents all later openings of the view, if it is still in force. Does as much as the disk
+   * allows: the next opening has its own checks for damage.
    */
   async distrust(name: string, reason: string): Promise<void> {
     await this.#inTurn(async () => {
@@ -161,14 +162,14 @@ export class LmdbDirectory {
     });
   }
 
-  /** Waits until nothing is being written. */
+  /** Waits until no change of CURRENT is under way. */
   async settled(): Promise<void> {
     await this.#lastChange;
   }
 
   /**
-   * A name that nothing has, for a new view. Names are used again, since LMDB's binding never
-   * forgets one.
+   * Reserves an unused name for a new view. Reuses old names, since LMDB's binding never forgets a
+   * name.
    */
   reserve(): string {
     let n = 1;
@@ -199,13 +200,16 @@ export class LmdbDirectory {
       return await syncData(this.fs, this.pathOf(name));
     } catch (error) {
       // Pages that failed to reach the disk may be gone from the kernel's memory too. When the file
-      // could not even be opened, none has.
+      // could not even be opened, no page is lost.
       if (!isShortage(error)) await this.fs.unlink(`${this.path}/${POINTER_FILE}`);
       throw error;
     }
   }
 
-  /** On a full disk in place: half of it fails its CRC, and means a state that is not trusted. */
+  /**
+   * Writes CURRENT. On a full disk it writes in place: a file that is half written fails its CRC,
+   * and the state is not trusted.
+   */
   async #writeFile(bytes: Buffer): Promise<void> {
     try {
       await writeSmallFile(this.fs, this.path, POINTER_FILE, bytes);
@@ -230,7 +234,7 @@ export class LmdbDirectory {
 }
 
 interface Pointer {
-  /** Of the view in force. */
+  /** Name of the view in force. */
   readonly name: string;
   /** Says how far the view can be trusted; see the table above for its forms. */
   readonly mark: string;
@@ -239,7 +243,7 @@ interface Pointer {
 }
 
 const DAMAGED = "damaged ";
-/** Of the reason why a view is damaged. */
+/** Longest reason for damage that CURRENT holds. */
 const REASON_CHARACTERS = 500;
 
 function formatPointer({ name, mark, openings }: Pointer): string {

@@ -3,28 +3,32 @@ import { CairnError } from "../../base/errors.js";
 import type { Entry } from "../../raft/types.js";
 
 /**
- * Share of the free space that transactions may take until it is measured again, and for how long
- * that holds, in milliseconds.
+ * Share of the free space that transactions may take before it is measured again, and the time for
+ * which a measurement holds, in milliseconds.
  */
 const SHARE = 1 / 8;
 const HOLDS_MS = 200;
 
-/** Pages that one entry may have copied, its own bytes apart: its leaf, and branches above it. */
+/**
+ * Pages that one entry may cause to be copied, apart from its own bytes: its leaf, and the branches
+ * above it.
+ */
 const ENTRY_BYTES = 3 * 4096;
-/** The same for what every transaction writes. */
+/** Bytes that every transaction writes. */
 const TRANSACTION_BYTES = 64 * 1024;
 
 /**
- * Refuses a transaction that the disk may have no room for, before LMDB tries. When a write of
- * LMDB's fails, its C code prints to standard error, into the midst of the process's own log;
- * nothing in the process can keep it from that.
+ * Refuses a transaction that may not fit the disk, before LMDB tries it. When LMDB fails to write,
+ * its C code prints to standard error, into the midst of the process's own log, and the process
+ * cannot prevent that.
  */
 export class LmdbRoom {
   #budget = 0;
   #holdsUntil = 0;
 
   /**
-   * `freeBytes`: what LMDB has free within its data file. Asked only when the disk has too little.
+   * `freeBytes` returns the bytes that LMDB has free within its data file. Called only when the
+   * disk has too little.
    */
   constructor(
     private readonly path: string,
@@ -55,9 +59,9 @@ export class LmdbRoom {
 }
 
 /**
- * Bytes by which applying entries may make the state grow, generously. None for a leader's no-ops,
- * which the pages that LMDB has free are enough for: so a leader can be established on a full disk,
- * and answer reads.
+ * Returns the bytes by which applying entries may make the state grow, generously. A leader's
+ * no-ops count for none, since the free pages of LMDB are enough for them: so a leader can be
+ * established on a full disk, and answer reads.
  */
 export function roomFor(entries: readonly Entry[]): number {
   const commands = entries.filter(({ type }) => type !== "no-op");
@@ -65,7 +69,7 @@ export function roomFor(entries: readonly Entry[]): number {
   return commands.reduce((sum, { data }) => sum + 2 * data.byteLength + ENTRY_BYTES, TRANSACTION_BYTES);
 }
 
-/** The same for a block of a snapshot's payload, whose keys are put one behind the other. */
+/** Returns the same for a block of a snapshot's payload, whose keys are written in order. */
 export function roomForBlock(bytes: number): number {
   return 2 * bytes + TRANSACTION_BYTES;
 }

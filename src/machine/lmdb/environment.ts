@@ -14,9 +14,9 @@ import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./table.js";
 
 /**
  * One LMDB environment with a key-value state: tables for keys, sessions, answers, and the applied
- * position with the digest of them all. Every row has a checksum. Commits are not synced; see
- * LmdbDirectory for when the files can be trusted. It counts its readers, and lives on until the
- * last one is gone.
+ * position with the digest of all rows. Every row has a checksum. Commits are not synced;
+ * LmdbDirectory says when the files can be trusted. The environment counts its readers, and stays
+ * open until the last one has ended.
  */
 export class LmdbEnvironment {
   readonly records: LmdbRecords;
@@ -27,35 +27,36 @@ export class LmdbEnvironment {
   readonly #heads: SealedTable;
   readonly #tables: { getStats(): unknown }[] = [];
   readonly #room: LmdbRoom;
-  /**
-   * Of the rows as the transaction that is under way has them, or as the last one has left them.
-   */
+  /** Digest of the rows in the transaction under way, or after the last one. */
   readonly #digest = new StateDigest();
   #readers = 0;
   #whenIdle: (() => void) | undefined;
 
-  /** Makes a new environment in a directory that is not there yet. Throws CairnError DISK_FULL. */
+  /**
+   * Makes a new environment in a directory that does not exist yet. Throws CairnError DISK_FULL.
+   */
   static async create(fs: FileSystem, path: string): Promise<LmdbEnvironment> {
     await prepareNew(fs, path);
     return new LmdbEnvironment(path);
   }
 
   /**
-   * Opens the environment in a directory. Throws CairnError CORRUPT when it is none, or DISK_FULL.
+   * Opens the environment in a directory. Throws CairnError CORRUPT for files that are no
+   * environment, or DISK_FULL.
    */
   static async open(fs: FileSystem, path: string): Promise<LmdbEnvironment> {
     await prepareExisting(fs, path);
     return new LmdbEnvironment(path);
   }
 
-  /** Opens an environment whose files {@link prepareNew} has made. Throws CairnError DISK_FULL. */
+  /** Opens an environment whose files {@link prepareNew} made. Throws CairnError DISK_FULL. */
   static openPrepared(path: string): LmdbEnvironment {
     return new LmdbEnvironment(path);
   }
 
   /**
-   * Opens, for reading only, the environment that another thread of this process has open
-   * meanwhile. Throws CairnError.
+   * Opens for reading the environment that another thread of this process has open. Throws
+   * CairnError.
    */
   static openShared(path: string): LmdbEnvironment {
     return new LmdbEnvironment(path, true);
@@ -66,7 +67,7 @@ export class LmdbEnvironment {
     readOnly = false,
   ) {
     this.#room = new LmdbRoom(path, () => this.#freeBytes());
-    // Not "writemap", though its commits are faster: on a full disk it ends the process with SIGBUS
+    // Not "writemap", though it commits faster: on a full disk it ends the process with SIGBUS
     // instead of an error.
     const options = { ...TABLE_ENCODING, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
     this.#root = this.#guarded(() => open<Buffer, Uint8Array>({ path, ...options }));
@@ -86,8 +87,8 @@ export class LmdbEnvironment {
   }
 
   /**
-   * Runs `action` as one transaction: all that it wrote is there afterwards, or nothing when it
-   * throws. Readers see it at once; nothing is synced. `bytes`: how much it may grow by. Throws
+   * Runs `action` as one transaction: all of its writes take effect, or none when it throws.
+   * Readers see them at once; nothing is synced. `bytes`: largest growth of the state. Throws
    * CairnError DISK_FULL, BUSY, CORRUPT or STORAGE_FAILED.
    */
   transaction<T>(action: () => T, bytes = 0): T {
@@ -104,22 +105,25 @@ export class LmdbEnvironment {
   }
 
   /**
-   * Position of the last entry whose effect is in the state, and the digest of the rows, now or as
-   * a transaction sees them; undefined when none was ever written. Throws CairnError CORRUPT.
+   * Returns the position of the last applied entry, and the digest of the rows, now or as a
+   * transaction sees them; undefined when none was ever written. Throws CairnError CORRUPT.
    */
   readMark(transaction?: Transaction): StateMark | undefined {
     const row = this.#meta.getCopy(MARK_KEY, transaction);
     return row && decodeMark(row);
   }
 
-  /** Sets the applied position; at the end of a transaction, since the digest goes with it. */
+  /**
+   * Sets the applied position. Call it at the end of a transaction, since it also writes the
+   * digest.
+   */
   writeApplied(position: LogPosition): void {
     this.#meta.put(MARK_KEY, encodeMark({ ...position, digest: this.#digest }));
   }
 
   /**
-   * The state as it is now, for reading over time. Throws CairnError BUSY when too many are being
-   * read.
+   * Captures the present state for reading over time. Throws CairnError BUSY when there are too
+   * many readers.
    */
   snapshot(): LmdbSnapshot {
     const letGo = this.retain();
@@ -148,7 +152,7 @@ export class LmdbEnvironment {
     return () => this.#letGo();
   }
 
-  /** Reads the state as it is now, at once; not a reader that is counted. */
+  /** Reads the present state at once; does not count as a reader. */
   read<T>(action: (transaction: Transaction) => T): T {
     const transaction = this.#guarded(() => this.#root.useReadTransaction());
     try {
@@ -158,7 +162,7 @@ export class LmdbEnvironment {
     }
   }
 
-  /** Resolves when nobody reads any more. Call it once, when no new reader can come. */
+  /** Resolves when nobody reads. Call it once, when no new reader can come. */
   idle(): Promise<void> {
     return new Promise((resolve) => {
       if (this.#readers === 0) resolve();
@@ -166,7 +170,7 @@ export class LmdbEnvironment {
     });
   }
 
-  /** Lets go of the files without syncing them. Nobody may be reading. */
+  /** Closes the files without syncing them. Nobody may be reading. */
   close(): Promise<void> {
     return this.#root.close();
   }
@@ -181,7 +185,10 @@ export class LmdbEnvironment {
     for (const table of [this.#meta, this.#keys, this.#heads]) table.forgetReads();
   }
 
-  /** Pages of the data file that no table uses. A reader may still hold some of them. */
+  /**
+   * Returns the bytes of the data file's pages that no table uses. A reader may still hold some of
+   * them.
+   */
   #freeBytes(): number {
     const { lastPageNumber, pageSize, root, free } = statsOf(this.#tables[0]!);
     const used = [...this.#tables.map(statsOf), root, free].reduce((sum, stats) => sum + pagesOf(stats), META_PAGES);
@@ -226,7 +233,7 @@ export class LmdbEnvironment {
   }
 }
 
-/** An environment's state at one transaction, until it is closed. */
+/** The state of an environment at one transaction, until it is closed. */
 export class LmdbSnapshot {
   #closed = false;
 
@@ -253,8 +260,8 @@ export class LmdbSnapshot {
   }
 
   /**
-   * Ends the read transaction; may be called more than once. Whatever iterates over it must have
-   * been ended.
+   * Ends the read transaction; may be called more than once. All iterations over it must have
+   * ended.
    */
   close(): void {
     if (this.#closed) return;
@@ -264,7 +271,7 @@ export class LmdbSnapshot {
   }
 }
 
-/** As LMDB counts the pages of a table. */
+/** Counts of a table's pages, as LMDB makes them. */
 interface PageCounts {
   readonly treeBranchPageCount: number;
   readonly treeLeafPageCount: number;
@@ -295,8 +302,8 @@ const FULL_CODES: ReadonlySet<number> = new Set([28, 122, 69, 27]);
 /** ENFILE, EMFILE. */
 const DESCRIPTOR_CODES: ReadonlySet<number> = new Set([23, 24]);
 /**
- * MDB_PAGE_NOTFOUND, MDB_CORRUPTED, MDB_VERSION_MISMATCH, MDB_INVALID; and what only a damaged tree
- * can bring about here: MDB_CURSOR_FULL, MDB_PAGE_FULL, MDB_INCOMPATIBLE, MDB_BAD_VALSIZE,
+ * MDB_PAGE_NOTFOUND, MDB_CORRUPTED, MDB_VERSION_MISMATCH, MDB_INVALID; and the codes that only a
+ * damaged tree can cause here: MDB_CURSOR_FULL, MDB_PAGE_FULL, MDB_INCOMPATIBLE, MDB_BAD_VALSIZE,
  * MDB_PROBLEM, MDB_BAD_CHECKSUM.
  */
 const DAMAGE_CODES: ReadonlySet<number> = new Set([

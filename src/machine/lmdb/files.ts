@@ -2,14 +2,14 @@ import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { File, FileSystem } from "../../system/fs.js";
 
-/** File of an environment that holds everything. */
+/** File of an environment that holds all of its data. */
 const DATA_FILE = "data.mdb";
-/** File through which its users meet; of no use once the last one has let go. */
+/** File through which the users of an environment meet; useless once the last one has closed it. */
 const LOCK_FILE = "lock.mdb";
 
-// Here is what LMDB's binding cannot cope with itself: it ends the whole process when the lock file
-// has no room on the disk (it is a memory map), when a new data file has none for its first pages,
-// and when a data file is not one. So all three are seen to before.
+// Prepares the files of an environment for LMDB's binding, which ends the whole process in three
+// cases: when the lock file has no room on the disk (it is a memory map), when a new data file has
+// no room for its first pages, and when a file is no data file.
 
 /**
  * Read transactions that an environment has room for: all that are allowed, and the one that single
@@ -17,9 +17,9 @@ const LOCK_FILE = "lock.mdb";
  */
 export const LMDB_READERS = limits.stateReaders + 8;
 
-/** A slot for each reader, and some for what is in front of them. */
+/** A slot for each reader, and some for the header in front of them. */
 const LOCK_FILE_BYTES = (LMDB_READERS + 64) * 64;
-/** More than an environment without keys takes. */
+/** More bytes than an environment without keys takes. */
 const NEW_DATA_BYTES = 128 * 1024;
 
 const META_PAGE_HEAD_BYTES = 64;
@@ -33,8 +33,8 @@ export async function prepareNew(fs: FileSystem, path: string): Promise<void> {
   await fs.makeDirectory(path);
   await prepareLockFile(fs, path);
   await withFile(fs, `${path}/${DATA_FILE}`, "create", async (file) => {
-    // The write shows that there is room. Then it is free again for LMDB, which takes an empty file
-    // for a new one.
+    // The write shows that there is room. The truncation frees it for LMDB, which takes an empty
+    // file for a new one.
     await file.write([Buffer.alloc(NEW_DATA_BYTES)], 0);
     await file.truncate(0);
   });
@@ -45,8 +45,8 @@ export function dataFileOf(path: string): string {
 }
 
 /**
- * Makes ready to open what is there. Throws CairnError CORRUPT when it cannot be an environment, or
- * DISK_FULL.
+ * Prepares an existing environment for its opening. Throws CairnError CORRUPT when the files cannot
+ * be one, or DISK_FULL.
  */
 export async function prepareExisting(fs: FileSystem, path: string): Promise<void> {
   const file = `${path}/${DATA_FILE}`;
@@ -71,7 +71,7 @@ export async function syncData(fs: FileSystem, path: string): Promise<number> {
   return bytes;
 }
 
-/** Size of an environment's data file; 0 when it is not there. */
+/** Returns the size of an environment's data file; 0 when the file is missing. */
 export async function dataBytes(fs: FileSystem, path: string): Promise<number> {
   const file = `${path}/${DATA_FILE}`;
   return (await fs.exists(file)) ? withFile(fs, file, "read", (data) => data.size()) : 0;

@@ -19,7 +19,7 @@ const TERM_AT = INDEX_AT + 8;
 const DIGEST_AT = TERM_AT + 8;
 const MARK_BYTES = DIGEST_AT + DIGEST_BYTES;
 
-/** The row, without its checksum. */
+/** Encodes the row, without its checksum. */
 export function encodeMark({ index, term, digest }: StateMark): Buffer {
   const row = Buffer.allocUnsafe(MARK_BYTES);
   row[FORMAT_AT] = FORMAT;
@@ -29,7 +29,7 @@ export function encodeMark({ index, term, digest }: StateMark): Buffer {
   return row;
 }
 
-/** Of a row whose checksum is good. Throws CairnError CORRUPT. */
+/** Decodes a row whose checksum is good. Throws CairnError CORRUPT. */
 export function decodeMark(row: Buffer): StateMark {
   if (row.byteLength !== MARK_BYTES || row[FORMAT_AT] !== FORMAT) {
     throw damagedState("its applied position has another format");

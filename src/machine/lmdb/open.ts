@@ -6,17 +6,17 @@ import { LmdbEnvironment } from "./environment.js";
 import { dataFileOf, prepareExisting } from "./files.js";
 import { proveData } from "./proof.js";
 
-/** The view in force. */
+/** The view in force, opened. */
 export interface OpenView {
   readonly name: string;
   readonly environment: LmdbEnvironment;
-  /** Why it is a new one; undefined when it was there. */
+  /** Reason why the view is a new one; undefined when it existed. */
   readonly reason: string | undefined;
 }
 
 /**
- * The view in force when it can be trusted, and its data proven (T7), else a new and empty one. In
- * both cases the mark on disk allows commits.
+ * Opens the view in force when it can be trusted and its data is proven (T7), otherwise a new and
+ * empty one. In both cases the mark on disk allows commits.
  */
 export async function openView(fs: FileSystem, directory: LmdbDirectory, trust: "auto" | "rebuild"): Promise<OpenView> {
   const trusted = trust === "rebuild" ? { reason: "the caller wants it rebuilt" } : await directory.trusted();
@@ -38,7 +38,7 @@ async function openTrusted(fs: FileSystem, path: string): Promise<LmdbEnvironmen
     if (isSame && proven.digest.difference(mark.digest) === undefined) return environment;
   } catch (error) {
     await environment?.close();
-    // Anything but damage may be over soon, and is no cause to throw a good state away.
+    // Anything but damage may pass soon, and is no reason to throw a good state away.
     if (!hasCode(error, "CORRUPT")) throw error;
     return { reason: error.text };
   }
@@ -65,7 +65,9 @@ async function createView(fs: FileSystem, directory: LmdbDirectory): Promise<Pic
   return { name, environment: await LmdbEnvironment.create(fs, directory.pathOf(name)) };
 }
 
-/** Does what may fail while an environment is open. */
+/**
+ * Runs an action that may fail while an environment is open, and closes the environment if it does.
+ */
 export async function closedOnError(environment: LmdbEnvironment, action: () => Promise<void>): Promise<void> {
   try {
     await action();

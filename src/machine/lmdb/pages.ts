@@ -1,15 +1,20 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { damagedState } from "./checksums.js";
 
-// LMDB's data file, as the version in use writes it (liblmdb/mdb.c: MDB_page_header, MDB_node,
+// Reads LMDB's data file as the version in use writes it (liblmdb/mdb.c: MDB_page_header, MDB_node,
 // MDB_ovpage, MDB_meta, MDB_db). All numbers are little-endian.
 //
-//   page      | page number 8, transaction 8, padding 2, flags 2, then for trees: lower 2, upper 2, an offset of 2 bytes for each node;
-//             | nodes lie between upper and the page's end, without gaps. All offsets count from behind the header.
-//   node      | data size 4 (or, in branches, child page 6), flags 2, key size 2, key, data; rounded up to an even size
-//   large     | data of a node with F_BIGDATA: page 8, transaction 8, number of pages 8; the data lies behind the header of those pages
-//   meta page | magic 4, version 4, address 8, map size 8, tree of free pages 48, tree of tables 48, last page 8, transaction 8
-//   tree      | page size 4, flags 2, depth 2, branch pages 8, leaf pages 8, large pages 8, entries 8, root 8 (all ones: none)
+//   page      | page number 8, transaction 8, padding 2, flags 2, then for trees: lower 2, upper 2,
+//             | an offset of 2 bytes for each node; nodes lie between upper and the page's end,
+//             | without gaps. All offsets count from behind the header.
+//   node      | data size 4 (or, in branches, child page 6), flags 2, key size 2, key, data;
+//             | rounded up to an even size
+//   large     | data of a node with F_BIGDATA: page 8, transaction 8, number of pages 8; the data
+//             | lies behind the header of those pages
+//   meta page | magic 4, version 4, address 8, map size 8, tree of free pages 48, tree of tables 48,
+//             | last page 8, transaction 8
+//   tree      | page size 4, flags 2, depth 2, branch pages 8, leaf pages 8, large pages 8,
+//             | entries 8, root 8 (all ones: none)
 
 export const PAGE_HEADER_BYTES = 24;
 export const NODE_HEADER_BYTES = 8;
@@ -31,7 +36,7 @@ export interface Tree {
   readonly leafPages: number;
   readonly largePages: number;
   readonly entries: number;
-  /** Undefined: it is empty. */
+  /** Undefined when the tree is empty. */
   readonly root: number | undefined;
 }
 
@@ -45,12 +50,12 @@ export interface Meta {
 }
 
 /**
- * An LMDB data file, read page by page beside LMDB. Reads are synchronous: what LMDB has written is
- * in the kernel's memory, or soon is.
+ * Reads an LMDB data file page by page, without LMDB. Reads are synchronous: the pages that LMDB
+ * wrote are in the kernel's memory, or soon will be.
  */
 export class PageFile {
   readonly meta: Meta;
-  /** Whole pages. */
+  /** Number of whole pages. */
   readonly pages: number;
 
   static open(path: string): PageFile {
@@ -79,7 +84,7 @@ export class PageFile {
     this.pages = Math.floor(fstatSync(descriptor).size / pageBytes);
   }
 
-  /** Fills the buffer from a page on. */
+  /** Fills the buffer with the file's bytes from the start of a page on. */
   read(page: number, buffer: Buffer): void {
     this.#read(buffer, page * this.meta.pageBytes);
   }
@@ -111,7 +116,7 @@ export function check(isSo: boolean, otherwise: string): asserts isSo {
   if (!isSo) throw damagedState(otherwise);
 }
 
-/** A number of 8 bytes. One above 2^53 loses digits, and is too large wherever it is compared. */
+/** Reads a number of 8 bytes. One above 2^53 loses digits, and is too large in every comparison. */
 export function number8(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at + 4) * 2 ** 32 + bytes.readUInt32LE(at);
 }

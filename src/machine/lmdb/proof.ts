@@ -15,9 +15,9 @@ import {
   treeOf,
 } from "./pages.js";
 
-/** Pages that are looked at before the event loop gets its turn. */
+/** Pages that are checked in one turn of the event loop. */
 const PAGES_PER_TURN = 256;
-/** Deepest tree that LMDB can walk. */
+/** Depth of the deepest tree that LMDB can walk. */
 const DEPTH_MAX = 32;
 const FREE_PAGES_FLAGS = 8;
 
@@ -29,12 +29,12 @@ const TABLES: Readonly<Record<string, RowKind>> = {
 };
 
 /**
- * Proves that LMDB's data file holds what was written, before LMDB opens it (T7): LMDB believes all
- * that it reads, and ends the process at a page that makes no sense. Walks through all trees: each
- * page is what it says, and stands in one place; keys ascend, and a search from the root finds
- * each; free pages are free; each row's checksum is good, and the rows are those of the digest.
- * Returns that, with the applied position. It costs about as much as reading the file. Throws
- * CairnError CORRUPT with the first thing that is not so.
+ * Proves that LMDB's data file holds the state that was written, before LMDB opens it (T7): LMDB
+ * trusts all that it reads, and ends the process at a page that makes no sense. Walks through all
+ * trees: each page is of the right kind and is used once; keys ascend, and a search from the root
+ * finds each one; free pages are free; each row's checksum is good, and the rows match the digest.
+ * Returns the digest and the applied position. Takes about as long as reading the file. Throws
+ * CairnError CORRUPT with the first violation.
  */
 export async function proveData(path: string): Promise<StateMark> {
   const file = PageFile.open(path);
@@ -50,7 +50,7 @@ export async function proveData(path: string): Promise<StateMark> {
   }
 }
 
-/** Gets a row of a tree. Both are good until it returns. */
+/** Receives a row of a tree. Key and data are valid until it returns. */
 type OnRow = (key: Buffer, data: Buffer, isTable: boolean) => void;
 
 /** Tracks a walk through a tree: its last key, and the pages and entries seen so far. */
@@ -60,12 +60,12 @@ class Walk {
   largePages = 0;
   entries = 0;
   #last: Buffer | undefined;
-  /** The next key is not below this one. */
+  /** Lower bound of the next key. */
   #floor: Buffer | undefined;
 
   constructor(private readonly compare: (one: Buffer, other: Buffer) => number) {}
 
-  /** A branch has come to a child whose keys are not below this one, and all before it are. */
+  /** Notes a branch's child whose keys are not below this one, while all keys before it are. */
   separator(key: Buffer): void {
     check(this.#last === undefined || this.compare(this.#last, key) < 0, "a search would miss a row");
     this.#floor = Buffer.from(key);
@@ -79,7 +79,7 @@ class Walk {
     this.#last = key;
   }
 
-  /** The page of the last key is about to be overwritten. */
+  /** Copies the last key, because its page is about to be overwritten. */
   keepLast(): void {
     this.#last = this.#last && Buffer.from(this.#last);
   }
@@ -88,7 +88,7 @@ class Walk {
 class Proof {
   /** A bit for each page of the file. */
   readonly #seen: Uint8Array;
-  /** One for each depth. */
+  /** One page for each depth. */
   readonly #pages: Buffer[];
   #large = Buffer.alloc(0);
   #looked = 0;
@@ -135,7 +135,7 @@ class Proof {
     }
   }
 
-  /** Pages that LMDB will write to must not hold anything. */
+  /** Checks that the pages that LMDB will write to hold nothing. */
   *#freePages(tree: Tree): Generator<void, void, void> {
     const { meta, pages } = this.file;
     const lists: Buffer[] = [];
@@ -234,7 +234,7 @@ class Proof {
     check(number8(page, 8) <= this.file.meta.transaction, `page ${number} is of the future`);
   }
 
-  /** Each page has one use. */
+  /** Claims a page; throws when it has a use already. */
   #take(page: number): void {
     const bit = 1 << (page & 7);
     check((this.#seen[page >>> 3]! & bit) === 0, `page ${page} has two uses`);
@@ -242,7 +242,7 @@ class Proof {
   }
 }
 
-/** Keys of the tree of free pages are transactions. */
+/** Compares two keys of the tree of free pages, which are transactions. */
 function compareNumbers(one: Buffer, other: Buffer): number {
   check(one.byteLength === 8 && other.byteLength === 8, "a list of free pages is none");
   return number8(one, 0) - number8(other, 0);
@@ -271,7 +271,7 @@ function nodesOf(page: Buffer, flags: number): number[] {
   return nodes;
 }
 
-/** Even, as they are laid out. */
+/** Returns the size of a node: even, as LMDB lays them out. */
 function nodeBytes(page: Buffer, node: number, flags: number): number {
   let bytes = NODE_HEADER_BYTES + page.readUInt16LE(node + 6);
   if (flags === pageFlag.leaf) {
@@ -286,8 +286,8 @@ function keyOf(page: Buffer, node: number): Buffer {
 }
 
 /**
- * A list of free pages: the number of its numbers, then each page, or a negative count and the
- * first of so many pages. Zeros are places where something was taken out.
+ * Yields the runs in a list of free pages. The list has the number of its numbers, then for each
+ * run its page, or a negative count and the first page. Zeros are places of removed pages.
  */
 function* runsOf(list: Buffer): Generator<{ first: number; count: number }, void, void> {
   check(list.byteLength >= 8 && list.byteLength % 8 === 0, "a list of free pages is none");

@@ -10,9 +10,9 @@ const CREATE_VERSION_AT = CHECKSUM_BYTES;
 const VERSION_AT = CREATE_VERSION_AT + 8;
 const VALUE_AT = VERSION_AT + 8;
 
-/** The table of keys. What writes must be within a transaction of its environment. */
+/** The table of keys. Writes must be within a transaction of its environment. */
 export class LmdbRecords implements RecordStore {
-  /** Rows on their way in: LMDB copies them at once, so one buffer serves all. */
+  /** Buffer for rows to write: LMDB copies them at once, so one buffer serves all. */
   #row = Buffer.allocUnsafeSlow(64 * limits.keyBytes);
 
   constructor(
@@ -24,13 +24,13 @@ export class LmdbRecords implements RecordStore {
     return this.tally.count;
   }
 
-  /** The record's value is good until the next read of any table. */
+  /** Returns a record, whose value is valid until the next read of any table. */
   get(key: Uint8Array): KeyRecord | undefined {
     const row = this.table.get(key);
     return row === undefined ? undefined : this.#recordOf(row);
   }
 
-  /** The record, with a value to keep. */
+  /** Returns a record with a value that the caller may keep. */
   getCopy(key: Uint8Array): KeyRecord | undefined {
     const row = this.table.getCopy(key);
     return row === undefined ? undefined : this.#recordOf(row);
@@ -41,8 +41,8 @@ export class LmdbRecords implements RecordStore {
   }
 
   /**
-   * Adds a key above all that are there, which is faster and packs the pages full. Returns false
-   * when it is not above.
+   * Adds a key above all present ones, which is faster and packs the pages full. Returns false when
+   * it is not above them.
    */
   append(key: Uint8Array, record: KeyRecord): boolean {
     return this.table.append(key, this.#rowOf(record));
@@ -57,8 +57,8 @@ export class LmdbRecords implements RecordStore {
   }
 
   /**
-   * The keys that start with `prefix` and are above `after` (empty: all), as the transaction sees
-   * them. Values are good until the next read of any table. `walked` is told of each row.
+   * Yields the keys that start with `prefix` and are above `after` (empty: all), as the transaction
+   * sees them. Values are valid until the next read of any table. `walked` counts each row.
    */
   *entries(
     transaction: Transaction,

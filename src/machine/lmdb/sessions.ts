@@ -5,12 +5,15 @@ import type { SessionHead, SessionStore, StoredSession, StoredSessions } from ".
 import { CHECKSUM_BYTES, type StateDigest } from "./checksums.js";
 import type { SealedTable } from "./table.js";
 
-// Rows of the two tables, each behind its checksum; numbers in keys are big-endian so that they
-// sort:
-//   sessions: client id in UTF-8                              -> floor, last-used index (doubles, little-endian)
-//             0xff, which no text begins with                 -> rules, horizon (doubles, little-endian); none in a new state
+// Stores sessions in two tables, each row behind its checksum. Numbers in keys are big-endian so
+// that they sort:
+//
+//   sessions: client id in UTF-8          -> floor, last-used index (doubles, little-endian)
+//             0xff, which begins no text -> rules, horizon (doubles, little-endian); absent in a
+//                                          new state
 //   answers:  length of the client id (2), client id,
-//             sequence (8)                                    -> the answer
+//             sequence (8)                -> the answer
+//
 // The length in front keeps the answers of one client apart from those of another whose id starts
 // the same.
 
@@ -22,8 +25,7 @@ const LENGTH_BYTES = 2;
 const SEQUENCE_BYTES = 8;
 
 /**
- * The tables of sessions and their answers. What writes must be within a transaction of its
- * environment.
+ * The tables of sessions and their answers. Writes must be within a transaction of its environment.
  */
 export class LmdbSessions implements SessionStore {
   constructor(
@@ -57,12 +59,12 @@ export class LmdbSessions implements SessionStore {
     this.answers.remove(answerKey(clientId, sequence));
   }
 
-  /** All sessions, as the transaction sees them, to fill a session table with. */
+  /** Returns all sessions, as the transaction sees them, to fill a session table with. */
   stored(transaction: Transaction): StoredSessions {
     return { head: this.head(transaction), sessions: this.#storedSessions(transaction) };
   }
 
-  /** Throws CairnError CORRUPT. */
+  /** Returns the data about all sessions together. Throws CairnError CORRUPT. */
   head(transaction: Transaction): SessionsHead {
     const row = this.heads.getCopy(ALL_SESSIONS_KEY, transaction);
     if (row === undefined) return FIRST_HEAD;
@@ -72,8 +74,8 @@ export class LmdbSessions implements SessionStore {
   }
 
   /**
-   * All sessions with their answers, as the transaction sees them, in the order of a payload.
-   * `walked` is told of each row.
+   * Yields all sessions with their answers, as the transaction sees them, in the order of a
+   * payload. `walked` counts each row.
    */
   *entries(transaction: Transaction, walked?: StateDigest): Generator<PayloadSession, void, undefined> {
     for (const head of this.#heads(transaction, walked)) {

@@ -26,18 +26,18 @@ interface BinaryReader {
 
 /**
  * A table whose rows carry a checksum, which every read verifies, and that keeps the tally of its
- * rows. What writes must be within a transaction of its environment. Rows and contents that are
- * read are lent: they are good until the next read of any table.
+ * rows. Writes must be within a transaction of its environment. Rows and contents are lent: they
+ * are valid until the next read of any table.
  */
 export class SealedTable {
   /**
-   * The row that was read last, if nothing was written since: most rows are read before they are
-   * overwritten.
+   * Key of the row that was read last, if nothing was written since: most rows are read before they
+   * are overwritten.
    */
   #lastKey: Uint8Array | undefined;
   #lastMark: number | undefined;
 
-  /** `translate` makes LMDB's errors Cairn's. */
+  /** `translate` turns LMDB's errors into Cairn's. */
   constructor(
     private readonly table: LmdbTable,
     private readonly name: string,
@@ -47,8 +47,8 @@ export class SealedTable {
   ) {}
 
   /**
-   * The row at `key`, its checksum verified, or undefined. The buffer is longer than the row:
-   * `length` is the row's. Throws CairnError CORRUPT.
+   * Returns the row at `key`, its checksum verified, or undefined. The buffer is longer than the
+   * row: `length` is the row's. Throws CairnError CORRUPT.
    */
   get(key: Uint8Array): Buffer | undefined {
     this.#lastKey = key;
@@ -63,9 +63,9 @@ export class SealedTable {
     return row;
   }
 
-  /** As {@link get}, with a row to keep. */
+  /** Returns the row at `key` as {@link get} does, for the caller to keep. */
   getCopy(key: Uint8Array, transaction?: Transaction): Buffer | undefined {
-    // Its typings lack the options, which it takes as `get` does.
+    // The typings of getBinary lack the options, which it takes as `get` does.
     const table: BinaryReader = this.table;
     let row: Buffer | undefined;
     try {
@@ -92,8 +92,8 @@ export class SealedTable {
   }
 
   /**
-   * Rows in ascending order of key, to be given to {@link verify}. What the iteration throws is for
-   * {@link failure}.
+   * Yields rows in ascending order of key, for the caller to {@link verify}. Pass the errors of the
+   * iteration to {@link failure}.
    */
   range(range: RowRange): Iterable<{ readonly key: Buffer; readonly value: Buffer }> {
     return this.table.getRange(range) as Iterable<{ key: Buffer; value: Buffer }>;
@@ -109,7 +109,7 @@ export class SealedTable {
     return this.damaged(`a row cannot be read: ${error instanceof Error ? error.message : String(error)}`);
   }
 
-  /** Writes a row, whose first {@link CHECKSUM_BYTES} are filled in. */
+  /** Writes a row, and fills in its first {@link CHECKSUM_BYTES}. */
   put(key: Uint8Array, row: Buffer): void {
     const old = this.#markAt(key);
     if (old !== undefined) this.tally.remove(old);
@@ -118,17 +118,17 @@ export class SealedTable {
   }
 
   /**
-   * Adds a row above all that are there, which is faster and packs the pages full. Returns false
-   * when it is not above.
+   * Adds a row above all present ones, which is faster and packs the pages full. Returns false when
+   * it is not above them.
    */
   append(key: Uint8Array, row: Buffer): boolean {
     this.tally.add(this.#seal(key, row));
-    // Its typings know no result of a put with options, but it is that of any put.
+    // The typings of putSync have no result for a put with options, but it is that of any put.
     const written: unknown = this.table.putSync(key, row, { append: true });
     return written === true;
   }
 
-  /** Removes a row; returns whether it was there. */
+  /** Removes a row; returns whether it existed. */
   delete(key: Uint8Array): boolean {
     const old = this.#markAt(key);
     if (old === undefined) return false;
@@ -138,8 +138,8 @@ export class SealedTable {
   }
 
   /**
-   * Adds a row that is not there, and is never overwritten; its mark is that of its key. Throws
-   * CairnError CORRUPT when it is there.
+   * Adds a new row, which is never overwritten; its mark is that of its key. Throws CairnError
+   * CORRUPT when the row exists.
    */
   add(key: Uint8Array, row: Buffer): void {
     this.#seal(key, row);
@@ -149,8 +149,8 @@ export class SealedTable {
   }
 
   /**
-   * Removes a row that {@link add} has put there, without reading it. Throws CairnError CORRUPT
-   * when it is gone.
+   * Removes a row that {@link add} wrote, without reading it. Throws CairnError CORRUPT when it is
+   * gone.
    */
   remove(key: Uint8Array): void {
     this.#lastKey = undefined;
@@ -164,7 +164,7 @@ export class SealedTable {
     this.table.clearSync();
   }
 
-  /** Something else may have changed the table. */
+  /** Forgets the last row read: another writer may have changed the table. */
   forgetReads(): void {
     this.#lastKey = undefined;
   }
@@ -173,7 +173,7 @@ export class SealedTable {
     return damagedState(`in the table "${this.name}" ${what}`);
   }
 
-  /** Mark of the row that is at `key` now. */
+  /** Returns the mark of the present row at `key`. */
   #markAt(key: Uint8Array): number | undefined {
     if (this.#lastKey !== key) this.get(key);
     this.#lastKey = undefined;

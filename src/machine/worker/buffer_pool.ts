@@ -1,8 +1,8 @@
 import { CairnError } from "../../base/errors.js";
 
 /**
- * Buffers that go out full and come back used up. There are never more than so many; who wants one
- * when all are out waits.
+ * Lends buffers that leave full and return used up. Makes at most `count` of them; when all are
+ * out, the caller waits.
  */
 export class BufferPool {
   readonly #free: ArrayBuffer[] = [];
@@ -12,7 +12,7 @@ export class BufferPool {
 
   constructor(
     private readonly count: number,
-    /** Of each buffer. */
+    /** Size of each buffer. */
     private readonly bytes: number,
   ) {}
 
@@ -20,7 +20,9 @@ export class BufferPool {
     return this.#closed;
   }
 
-  /** A buffer to fill. One caller at a time. Rejects with CANCELLED when the pool is closed. */
+  /**
+   * Takes a buffer to fill. One caller at a time. Rejects with CANCELLED when the pool is closed.
+   */
   async take(): Promise<ArrayBuffer> {
     if (this.#closed) throw closed();
     const free = this.#free.pop();
@@ -34,7 +36,7 @@ export class BufferPool {
     });
   }
 
-  /** A buffer comes back. */
+  /** Returns a buffer to the pool. */
   put(buffer: ArrayBuffer): void {
     const waiter = this.#waiter;
     this.#waiter = undefined;
@@ -42,7 +44,7 @@ export class BufferPool {
     else waiter.resolve(buffer);
   }
 
-  /** Nobody gets a buffer any more. */
+  /** Closes the pool: nobody gets a buffer from now on. */
   close(): void {
     this.#closed = true;
     this.#waiter?.reject(closed());

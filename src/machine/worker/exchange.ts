@@ -2,15 +2,15 @@ import { receivedError, type TaskReply, type TaskRequest } from "./messages.js";
 import type { TaskClient, WorkerThread } from "./worker_thread.js";
 
 /**
- * One thing that the worker does for the main thread, as the main thread sees it: requests go out,
- * answers come in, in order, until it fails or is released.
+ * One task of the worker, as the main thread sees it: requests go out and answers come in, in
+ * order, until it fails or is released.
  */
 export class Exchange implements TaskClient {
-  /** Resolves when the worker has nothing open for it any more. */
+  /** Resolves when the worker has closed everything that it had open for the task. */
   readonly ended: Promise<void>;
   readonly #task: number;
   readonly #failed = new AbortController();
-  /** Answers that nobody has asked for yet. */
+  /** Answers that were not taken yet. */
   readonly #replies: TaskReply[] = [];
   #waiter: { resolve(reply: TaskReply): void; reject(error: Error): void } | undefined;
   #markEnded: () => void = () => {};
@@ -22,30 +22,30 @@ export class Exchange implements TaskClient {
     this.#task = thread.add(this);
   }
 
-  /** Aborted when it has failed or was released, with the reason. */
+  /** Aborted when the task has failed or was released, with the reason. */
   get failed(): AbortSignal {
     return this.#failed.signal;
   }
 
-  /** Whether {@link next} would not have to wait. */
+  /** Whether {@link next} returns without waiting. */
   get hasReply(): boolean {
     return this.#replies.length > 0;
   }
 
-  /** Sends a request; the buffers go with it. Does nothing once it has failed. */
+  /** Sends a request, and transfers the buffers with it. Does nothing once the task has failed. */
   post(request: TaskRequest, buffers: readonly ArrayBuffer[] = []): void {
     if (!this.failed.aborted) this.thread.post({ task: this.#task, request }, buffers);
   }
 
-  /** The next answer. Throws what it has failed with. */
+  /** Returns the next answer. Throws the error that the task has failed with. */
   async next(): Promise<TaskReply> {
     this.failed.throwIfAborted();
     return this.#replies.shift() ?? this.thread.wait(this.#arrival());
   }
 
   /**
-   * Ends it, unless it has ended: who waits for an answer gets the error. The worker lets go soon;
-   * see {@link ended}.
+   * Ends the task, unless it has ended: a caller that waits for an answer gets the error. The
+   * worker closes its resources soon; see {@link ended}.
    */
   fail(error: Error): void {
     if (this.failed.aborted) return;
@@ -53,19 +53,19 @@ export class Exchange implements TaskClient {
     this.#end(error);
   }
 
-  /** Waits until it has ended, which must be under way. */
+  /** Waits until the task has ended; call it when the end is under way. */
   settled(): Promise<void> {
     return this.thread.wait(this.ended);
   }
 
-  /** For the thread: an answer is there. */
+  /** Called by the thread when an answer arrives. */
   deliver(reply: TaskReply): void {
     if (reply.type === "released") this.#markAsEnded();
     else if (reply.type === "failed") this.fail(receivedError(reply.error));
     else this.#answer(reply);
   }
 
-  /** For the thread: it is no more. */
+  /** Called by the thread when it has ended. */
   abandon(error: Error): void {
     this.#end(error);
     this.#markAsEnded();

@@ -10,59 +10,59 @@ import type { SessionLimits } from "../kv/session_limits.js";
 //   to capture a state, and to read it      | to restore one
 //   ----------------------------------------+----------------------------------------
 //   ->  capture                             | ->  restore
-//   <-  captured: the position that it has  | ->  block, while buffers are there
+//   <-  captured: the position that it has  | ->  block, while there are buffers
 //   ->  read                                | <-  taken: the block's buffer
-//   <-  piece, while buffers are there      | ->  finish
+//   <-  piece, while there are buffers      | ->  finish
 //   ->  taken: the piece's buffer           | <-  restored
 //   <-  end                                 |
 //
-// At any time, the main thread may say release; the worker then closes what it has open for that
-// number, and its last word on it is released. Instead of any other answer there may come: failed.
-// Buffers are handed over, not copied; there are limits.workerBuffers of them for each number, so
-// no more can be on their way.
+// The main thread may send release at any time; the worker then closes everything that it has open
+// for that number, and sends released as its last message about it. Failed may come in place of any
+// other answer. Buffers are transferred, not copied; each number has limits.workerBuffers of them,
+// so no more can be on their way.
 
 /** Request of the main thread. */
 export type TaskRequest =
   /** Captures the state in the environment at `path`. */
   | { readonly type: "capture"; readonly path: string }
-  /** Sends the captured state's payload, or, with a header, its whole snapshot file. Once. */
+  /** Asks for the captured state's payload or, with a header, for its whole snapshot file. Once. */
   | { readonly type: "read"; readonly header: EncodedHeader | undefined }
-  /** A piece was used up: its buffer may be filled again. */
+  /** Returns the buffer of a piece that was used up: it may be filled again. */
   | { readonly type: "taken"; readonly buffer: ArrayBuffer }
-  /** Puts the payload that follows into the environment at `path`, which is new. */
+  /** Restores the payload that follows into the environment at `path`, which is new. */
   | { readonly type: "restore"; readonly path: string; readonly at: LogPosition; readonly sessionLimits: SessionLimits }
   /** The next bytes of the payload: the first `bytes` of the buffer. */
   | { readonly type: "block"; readonly buffer: ArrayBuffer; readonly bytes: number }
-  /** The payload has no more. */
+  /** Ends the payload. */
   | { readonly type: "finish" }
   | { readonly type: "release" };
 
 /** Answer of the worker. */
 export type TaskReply =
   | { readonly type: "captured"; readonly at: LogPosition }
-  /** The next bytes: the first `bytes` of the buffer. */
+  /** Carries the next bytes: the first `bytes` of the buffer. */
   | { readonly type: "piece"; readonly buffer: ArrayBuffer; readonly bytes: number }
-  /** There is no more. `measure`: of the snapshot file, if that was read. */
+  /** Ends the pieces. `measure`: of the snapshot file, if that was read. */
   | { readonly type: "end"; readonly measure: SnapshotMeasure | undefined }
-  /** A block is in the environment: its buffer may be filled again. */
+  /** Returns the buffer of a block that is in the environment: it may be filled again. */
   | { readonly type: "taken"; readonly buffer: ArrayBuffer }
-  /** The whole payload is in the environment, and the environment closed. */
+  /** The whole payload is in the environment, and the environment is closed. */
   | { readonly type: "restored" }
   | { readonly type: "failed"; readonly error: SentError }
   | { readonly type: "released" };
 
-/** A message to the worker. `stop`: to release all, and end. */
+/** A message to the worker. `stop`: release all tasks, and end. */
 export type ToWorker = { readonly task: number; readonly request: TaskRequest } | "stop";
 
-/** A message from it. */
+/** A message from the worker. */
 export interface FromWorker {
   readonly task: number;
   readonly reply: TaskReply;
 }
 
-/** An error on its way from thread to thread, where it would lose its class. */
+/** An error on its way between threads, where it would lose its class. */
 export interface SentError {
-  /** Undefined: a broken invariant. */
+  /** Undefined for a broken invariant. */
   readonly code: CairnErrorCode | undefined;
   readonly text: string;
 }
@@ -74,8 +74,8 @@ export function sentError(error: unknown): SentError {
 }
 
 /**
- * The error again. What must end the node when the main thread comes across it, must do so when the
- * worker does.
+ * Rebuilds the error. One that must end the node on the main thread must also do so when the worker
+ * meets it.
  */
 export function receivedError({ code, text }: SentError): Error {
   return code === undefined ? new InvariantViolation(text, { thread: "worker" }) : new CairnError(code, text);

@@ -9,8 +9,8 @@ import { sentError, type TaskRequest } from "./messages.js";
 import type { Reply, ServedTask } from "./served_task.js";
 
 /**
- * A state that is being restored, as the worker has it: a new environment into which blocks of a
- * payload go, one to a transaction.
+ * A state that is being restored, on the worker's side: a new environment that takes the blocks of
+ * a payload, one in each transaction.
  */
 export class ServedRestore implements ServedTask {
   readonly #decoder: PayloadDecoder;
@@ -31,7 +31,10 @@ export class ServedRestore implements ServedTask {
     return new ServedRestore(request.at, request.sessionLimits, LmdbEnvironment.openPrepared(request.path), reply);
   }
 
-  /** Throws CairnError CORRUPT or DISK_FULL, once; the environment is then of no use. */
+  /**
+   * Takes a block, or the end of the payload. Throws CairnError CORRUPT or DISK_FULL, once; the
+   * environment is then useless.
+   */
   handle(request: TaskRequest): void {
     if (this.#hasFailed) return;
     try {

@@ -1,11 +1,11 @@
 import type { TaskReply, TaskRequest } from "./messages.js";
 
-/** Sends an answer to the main thread; the buffers go with it. */
+/** Sends an answer to the main thread, and transfers the buffers with it. */
 export type Reply = (reply: TaskReply, buffers?: readonly ArrayBuffer[]) => void;
 
-/** Something that the worker has open for the main thread. */
+/** A task that the worker has open for the main thread. */
 export interface ServedTask {
-  /** Carries out a request; what it throws goes to the main thread. */
+  /** Carries out a request; the main thread gets the error that it throws. */
   handle(request: TaskRequest): void;
   /** Closes all that is open. */
   release(): Promise<void>;

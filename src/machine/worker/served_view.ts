@@ -10,8 +10,8 @@ import { sentError, type TaskRequest } from "./messages.js";
 import type { Reply, ServedTask } from "./served_task.js";
 
 /**
- * A captured state as the worker has it: an environment that is open, and a read transaction, until
- * it is released.
+ * A captured state on the worker's side: an open environment, and a read transaction, until it is
+ * released.
  */
 export class ServedView implements ServedTask {
   readonly #pool = new BufferPool(limits.workerBuffers, limits.snapshotWriteBytes);
@@ -29,7 +29,7 @@ export class ServedView implements ServedTask {
     const environment = LmdbEnvironment.openShared(path);
     try {
       const snapshot = environment.snapshot();
-      // Read in the transaction whose state it is about: what is applied meanwhile does not count
+      // Read in the same transaction as the state: entries that are applied meanwhile do not count
       // (etcd#13973).
       const { mark } = snapshot;
       assert(mark !== undefined, "an open state has an applied position", { path });
@@ -46,7 +46,7 @@ export class ServedView implements ServedTask {
     else if (request.type === "taken") this.#pool.put(request.buffer);
   }
 
-  /** Ends the transaction: the pages that it has kept may be used again. */
+  /** Ends the transaction, so that the pages that it kept may be reused. */
   async release(): Promise<void> {
     this.#pool.close();
     await this.#reading;
@@ -55,13 +55,13 @@ export class ServedView implements ServedTask {
   }
 
   #fail(error: unknown): void {
-    // After a release nobody listens any more.
+    // After a release nobody listens.
     if (!this.#pool.isClosed) this.reply({ type: "failed", error: sentError(error) });
   }
 
   /**
-   * Sends the payload, or the whole snapshot file with this header, as far as there are buffers;
-   * goes on as they come back.
+   * Sends the payload or, with a header, the whole snapshot file, as far as there are buffers;
+   * resumes as they come back.
    */
   async #read(header: EncodedHeader | undefined): Promise<void> {
     const payload = this.#payload();
@@ -70,7 +70,8 @@ export class ServedView implements ServedTask {
   }
 
   /**
-   * Throws CairnError CORRUPT, at its end at the latest, when it is not the state that was written.
+   * Yields the payload. Throws CairnError CORRUPT, at the end at the latest, when the state differs
+   * from the one that was written.
    */
   async *#payload(): AsyncGenerator<Uint8Array, void, undefined> {
     const { records, sessions, transaction } = this.snapshot;
@@ -85,7 +86,7 @@ export class ServedView implements ServedTask {
   }
 
   /**
-   * Fills one buffer after the other, and sends each when it is full. Waits for those that are on
+   * Fills one buffer after the other, and sends each when it is full. Waits for buffers that are on
    * their way.
    */
   async #send<Measure>(pieces: AsyncGenerator<Uint8Array, Measure, void>): Promise<Measure> {

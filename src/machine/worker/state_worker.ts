@@ -6,17 +6,16 @@ import { WorkerThread } from "./worker_thread.js";
 import { WorkerView } from "./worker_view.js";
 
 /**
- * The thread that works for all machines of this process: one is enough, and starting one costs
- * ~0.1 s.
+ * The thread that works for all machines of this process: one is enough, and a start takes ~0.1 s.
  */
 let thread: WorkerThread | undefined;
 
-/** Machines that may want something of it. */
+/** Number of machines that may use the thread. */
 let machines = 0;
 
 /**
- * The worker thread as one machine has it. The thread is started when it is first needed, and ended
- * when no machine is left. When it dies, all that it does fails with INTERNAL, and the next call
+ * The worker thread as one machine uses it. The thread starts when it is first needed, and ends
+ * when no machine is left. When it dies, all of its tasks fail with INTERNAL, and the next call
  * starts another.
  */
 export class StateWorker {
@@ -38,8 +37,8 @@ export class StateWorker {
   }
 
   /**
-   * Puts a payload into a new environment; nobody has it open on return. Throws CairnError CORRUPT,
-   * DISK_FULL, or what the payload or the signal throws; the environment is then of no use.
+   * Restores a payload into a new environment; nobody has it open on return. Throws CairnError
+   * CORRUPT, DISK_FULL, or the error of the payload or the signal; the environment is then useless.
    */
   async restore(target: RestoreTarget, payload: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     const exchange = this.#begin();
@@ -52,8 +51,8 @@ export class StateWorker {
   }
 
   /**
-   * Ends all that is done for this machine; who waits for it gets `reason`. The worker has let go
-   * of everything on return. Call it once.
+   * Ends all tasks of this machine; callers that wait for one get `reason`. The worker has closed
+   * everything on return. Call it once.
    */
   async stop(reason: Error): Promise<void> {
     assert(!this.#isStopped, "a worker is stopped once");

@@ -1,6 +1,6 @@
-// The worker thread of LmdbMachine: it makes snapshots of captured states (reads, encodes,
-// checksums, hashes) and puts snapshots into new states, so that all this costs the main thread no
-// more than handing over full buffers.
+// The worker thread of LmdbMachine. It makes snapshots of captured states (reads, encodes,
+// checksums, hashes) and writes snapshots into new states, so that the main thread only hands over
+// full buffers.
 
 import { setPriority } from "node:os";
 import { parentPort } from "node:worker_threads";
@@ -10,19 +10,19 @@ import { ServedRestore } from "./served_restore.js";
 import type { Reply, ServedTask } from "./served_task.js";
 import { ServedView } from "./served_view.js";
 
-/** Where 0 is the main thread's priority and 19 the lowest. */
+/** On a scale on which the main thread has 0, and 19 is the lowest priority. */
 const NICE = 10;
 
 assert(parentPort !== null, "this file is started as a worker thread");
 const port = parentPort;
 const tasks = new Map<number, ServedTask>();
 
-// A snapshot has time, the main thread has none. Only on Linux is a priority a thread's own;
-// elsewhere it is the whole process's.
+// A snapshot has time, the main thread has none. Only Linux gives each thread its own priority;
+// elsewhere the priority is the whole process's.
 if (process.platform === "linux") setPriority(NICE);
 
-// The thread lives on after an error that nobody has expected: one that ends with LMDB open may
-// take the process with it. Each task fails, and the main thread then has it released.
+// The thread survives an unexpected error: a thread that ends with LMDB open may take the process
+// with it. Each task fails, and the main thread then has it released.
 process.on("uncaughtException", (error) => {
   for (const task of tasks.keys()) replyTo(task)({ type: "failed", error: sentError(error) });
 });
@@ -52,7 +52,7 @@ async function release(task: number): Promise<void> {
   replyTo(task)({ type: "released" });
 }
 
-/** The thread ends by itself once nothing is left to do. */
+/** Releases all tasks. The thread then ends, because nothing is left to do. */
 async function stop(): Promise<void> {
   await Promise.all([...tasks.keys()].map(release));
   port.close();

@@ -8,15 +8,15 @@ import type { TaskReply } from "./messages.js";
 
 /** Destination of a payload. */
 export interface RestoreTarget {
-  /** Of the environment, whose files are made but which was never opened. */
+  /** Path of the environment, whose files are made but which was never opened. */
   readonly path: string;
   readonly at: LogPosition;
   readonly sessionLimits: SessionLimits;
 }
 
 /**
- * Has the worker put a payload into a new environment. Throws what the payload, the exchange or the
- * signal throws.
+ * Has the worker restore a payload into a new environment. Throws the error of the payload, the
+ * exchange or the signal.
  */
 export async function restoreInWorker(
   target: RestoreTarget,
@@ -29,11 +29,11 @@ export async function restoreInWorker(
   const pieces = unlessAborted(payload, AbortSignal.any([signal, exchange.failed]));
   for await (const block of blocksOf(pieces, limits.payloadSliceBytes)) await sender.send(block);
   exchange.post({ type: "finish" });
-  // Until then, buffers come back.
+  // Buffers come back until then.
   while ((await exchange.next()).type !== "restored");
 }
 
-/** Sends blocks as far as there are buffers, and goes on as they come back. */
+/** Sends blocks as far as there are buffers, and resumes as they come back. */
 class BlockSender {
   readonly #free: ArrayBuffer[] = [];
   #made = 0;

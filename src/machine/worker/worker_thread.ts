@@ -3,8 +3,8 @@ import { CairnError } from "../../base/errors.js";
 import type { FromWorker, TaskReply, ToWorker } from "./messages.js";
 
 /**
- * The worker's file is beside this one in all that the build makes; beside the sources, which tests
- * run, there is none to run.
+ * The build puts the worker's file beside this one. Tests run the sources, which have no such file
+ * beside them.
  */
 const WORKER_FILE = import.meta.url.endsWith(".ts")
   ? "../../../dist/src/machine/worker/worker_main.js"
@@ -13,11 +13,13 @@ const WORKER_FILE = import.meta.url.endsWith(".ts")
 /** Receives the answers about one task. */
 export interface TaskClient {
   deliver(reply: TaskReply): void;
-  /** There is no thread any more. */
+  /** The thread has ended. */
   abandon(error: Error): void;
 }
 
-/** The worker thread. It does not keep the process alive, unless somebody waits for an answer. */
+/**
+ * The worker thread. It does not keep the process alive, except while a caller waits for an answer.
+ */
 export class WorkerThread {
   readonly #worker: Worker;
   readonly #clients = new Map<number, TaskClient>();
@@ -29,7 +31,7 @@ export class WorkerThread {
 
   constructor() {
     let failure: unknown;
-    // Not with the process's own options, some of which are for its main program only
+    // Without the process's own options, some of which are for its main program only
     // (--input-type).
     this.#worker = new Worker(new URL(WORKER_FILE, import.meta.url), { execArgv: [] });
     this.#worker.unref();
@@ -53,23 +55,23 @@ export class WorkerThread {
     return this.#isGone;
   }
 
-  /** Gives a task its number. */
+  /** Adds a task, and returns its number. */
   add(client: TaskClient): number {
     this.#clients.set(++this.#lastTask, client);
     return this.#lastTask;
   }
 
-  /** The task has ended: no answer comes for it any more. */
+  /** Removes a task that has ended: no answer comes for it. */
   remove(task: number): void {
     this.#clients.delete(task);
   }
 
-  /** Sends a message; the buffers go with it. */
+  /** Sends a message, and transfers the buffers with it. */
   post(message: ToWorker, buffers: readonly ArrayBuffer[] = []): void {
     this.#worker.postMessage(message, buffers);
   }
 
-  /** Waits for what only an answer of the thread can bring about. */
+  /** Waits for a result that only an answer of the thread can bring. */
   async wait<Result>(result: Promise<Result>): Promise<Result> {
     if (this.#waiting++ === 0) this.#worker.ref();
     try {
@@ -80,8 +82,8 @@ export class WorkerThread {
   }
 
   /**
-   * One that has never begun lacked something that it may find the next time: descriptors, for a
-   * start.
+   * Returns the error of a thread that has ended. One that never began lacked something that it may
+   * find the next time, such as descriptors.
    */
   #death(code: number, cause: unknown): CairnError {
     const reason = cause instanceof Error ? cause.message : `exit code ${code}`;
@@ -94,8 +96,8 @@ export class WorkerThread {
   }
 
   /**
-   * Ends the thread, when it has no tasks any more: by itself and not by force, which LMDB's
-   * binding does not expect.
+   * Ends the thread, which must have no tasks. The thread ends on request and not by force, which
+   * LMDB's binding does not expect.
    */
   async stop(): Promise<void> {
     this.post("stop");

@@ -6,7 +6,7 @@ import type { LogPosition } from "../../raft/types.js";
 import type { StateView } from "../state_machine.js";
 import type { Exchange } from "./exchange.js";
 
-/** A captured state that the worker reads. */
+/** A captured state that the worker reads for the main thread. */
 export class WorkerView implements StateView {
   #isRead = false;
 
@@ -16,7 +16,7 @@ export class WorkerView implements StateView {
   ) {}
 
   /**
-   * Captures the state in the environment at `path`, which must be open until the exchange has
+   * Captures the state in the environment at `path`, which must stay open until the exchange has
    * ended.
    */
   static async capture(path: string, exchange: Exchange): Promise<WorkerView> {
@@ -35,12 +35,12 @@ export class WorkerView implements StateView {
     return this.at.term;
   }
 
-  /** Resolves when the worker has let go of the state. */
+  /** Resolves when the worker has released the state. */
   get ended(): Promise<void> {
     return this.exchange.ended;
   }
 
-  /** Aborted when it was released or has failed, with the reason. */
+  /** Aborted when the view was released or has failed, with the reason. */
   get failed(): AbortSignal {
     return this.exchange.failed;
   }
