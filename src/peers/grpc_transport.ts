@@ -14,11 +14,11 @@ export interface GrpcTransportOptions {
    * the membership gives.
    */
   readonly addressOf?: ((peer: Peer) => string | undefined) | undefined;
-  /** Told when the stream to a peer breaks, with the reason, and when the peer answers again. */
+  /** Called when the stream to a peer breaks, with the reason, and when the peer answers again. */
   readonly onChange?: ((peer: Peer, error: CairnError | undefined) => void) | undefined;
 }
 
-/** Reaches peers over gRPC: calls the RaftService of each. */
+/** Makes a transport that reaches peers over gRPC: it calls the RaftService of each. */
 export function grpcTransport(options: GrpcTransportOptions = {}): TransportFactory {
   return (self, events) => new GrpcTransport(self, events, options);
 }
@@ -82,7 +82,7 @@ class GrpcTransport implements Transport {
         mended: () => this.#options.onChange?.(peer, undefined),
       });
     } catch (error) {
-      // An address that is none.
+      // The address is not valid.
       this.#options.onChange?.(peer, CairnError.from(error));
       return undefined;
     }

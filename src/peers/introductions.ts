@@ -23,10 +23,10 @@ import type { Membership } from "../raft/types.js";
 import { toIndex, toTerm } from "../rpc/message_counters.js";
 import { PROTOCOL_VERSION } from "./protocol.js";
 
-// Introductions, as the rules have them (raft/membership/introduction.ts) and as raft.proto has
-// them.
+// Translates introductions: from the types of the rules (raft/membership/introduction.ts) to
+// raft.proto, and back.
 
-/** Most founders that an introduction may name. */
+/** Largest number of founders that an introduction may name. */
 const FOUNDERS_MAX = 1_000;
 
 export function introduceRequest(asked: Introduction): MessageInitShape<typeof IntroduceRequestSchema> {
@@ -42,7 +42,10 @@ export function introduceRequest(asked: Introduction): MessageInitShape<typeof I
   };
 }
 
-/** @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER for another protocol */
+/**
+ * Translates a request.
+ * @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER for another protocol
+ */
 export function toIntroduction(request: IntroduceRequest): Introduction {
   checkProtocol(request.protocolVersion);
   checkId(request.name, "name");
@@ -67,7 +70,10 @@ export function introduceResponse(introduced: Introduced): MessageInitShape<type
   };
 }
 
-/** @throws CairnError INVALID_ARGUMENT for what no correct node says */
+/**
+ * Translates an answer.
+ * @throws CairnError INVALID_ARGUMENT for an answer that no correct node gives
+ */
 export function toIntroduced(response: IntroduceResponse): Introduced {
   checkId(response.name, "name");
   return {
@@ -79,7 +85,10 @@ export function toIntroduced(response: IntroduceResponse): Introduced {
   };
 }
 
-/** @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER */
+/**
+ * Translates a request to join, and checks that it names this cluster.
+ * @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER
+ */
 export function toJoin(request: JoinRequest, clusterId: string): MembershipChange & { type: "join" } {
   checkProtocol(request.protocolVersion);
   checkId(request.name, "name");
@@ -148,7 +157,7 @@ function toStanding({ standing }: IntroduceResponse): Standing {
   }
 }
 
-/** The members that a peer says its cluster has; none when it does not know them yet. */
+/** Returns the members of a peer's cluster; none when the peer does not know them yet. */
 function toMembership(message: MembershipMessage | undefined): Membership {
   const members = membershipFromMessage(message);
   const problem = members.length === 0 ? undefined : membersProblem(members);
@@ -163,7 +172,10 @@ function toFounders(founders: readonly NamedAddressMessage[]): NamedAddress[] {
   return founders.map(toNamedAddress);
 }
 
-/** The address is empty for a node that was founded alone on a port that the system chose. */
+/**
+ * Translates a founder. A node that was founded alone, on a port that the system chose, has no
+ * address.
+ */
 function toNamedAddress({ name, address }: NamedAddress): NamedAddress {
   checkId(name, "name");
   if (address !== "" && !isAddress(address)) {

@@ -12,15 +12,15 @@ import type { InstallStream, Peer } from "./transport.js";
 
 export interface PeerConnectionEvents {
   answer(answer: PeerAnswer): void;
-  /** The AppendEntries stream has broken; told once until the peer answers again. */
+  /** The AppendEntries stream has broken. Called once until the peer answers again. */
   broken(error: CairnError): void;
   /** The peer answers again. */
   mended(): void;
 }
 
 /**
- * Everything that is sent to one peer: AppendEntries over one long-lived stream, votes and
- * TimeoutNow as calls of their own, snapshots apart.
+ * Sends everything to one peer: AppendEntries over one long-lived stream, votes and TimeoutNow as
+ * separate calls, snapshots over their own connections.
  */
 export class PeerConnection {
   readonly #self: Self;
@@ -30,11 +30,11 @@ export class PeerConnection {
   readonly #client: Client<typeof RaftService>;
   readonly #installs = new Set<InstallStream>();
   #stream: AppendStream | undefined;
-  /** Whether the last stream broke and no later one was answered. */
+  /** True when the last stream broke and no later one was answered. */
   #isBroken = false;
-  /** Whether the peer itself has ended the last stream. */
+  /** True when the peer itself ended the last stream. */
   #isRefused = false;
-  /** No stream is opened before this moment. */
+  /** Time before which no stream is opened. */
   #pausedUntil = 0;
   #closed = false;
 
@@ -99,8 +99,8 @@ export class PeerConnection {
   #streamEnded(error: CairnError): void {
     this.#stream = undefined;
     if (this.#closed) return;
-    // Without a connection grpc-js makes its own pauses; a peer that refuses would be asked at once
-    // again.
+    // grpc-js pauses by its own rules when there is no connection. A peer that refuses would be
+    // called again at once.
     this.#isRefused = !isConnectionLost(error);
     if (this.#isRefused) this.#pausedUntil = performance.now() + limits.peerPauseMs;
     const wasBroken = this.#isBroken;
@@ -108,7 +108,7 @@ export class PeerConnection {
     if (!wasBroken) this.#events.broken(error);
   }
 
-  /** A request that is not answered is a lost one: nobody has to be told. */
+  /** Sends a request. One that is not answered counts as lost: nobody needs to know. */
   #ask(asked: Promise<PeerAnswer>): void {
     asked.then(
       (answer) => {
@@ -129,10 +129,10 @@ export class PeerConnection {
   }
 }
 
-/** An election must not fail because a peer has just come back and is not connected again. */
+/** An election must not fail because a peer has just come back and is not connected yet. */
 const CALL = { timeoutMs: limits.peerCallMs, waitForReady: true };
 
-/** Or about to be. */
+/** Returns whether an error means that the connection is lost, or about to be. */
 function isConnectionLost({ code }: CairnError): boolean {
   return code === "UNREACHABLE" || code === "OUTCOME_UNKNOWN" || code === "STOPPED";
 }

@@ -12,24 +12,24 @@ import type {
 import type { IndexedMembership } from "../raft/types.js";
 import type { InstallMessage, InstallReply } from "./install/install_messages.js";
 
-/** The membership that a node has become part of. */
+/** The membership that a node has joined. */
 export interface Joined extends IndexedMembership {
-  /** The snapshot that the cluster began with; undefined when it began empty. */
+  /** Snapshot that the cluster began with; undefined when it began empty. */
   readonly base: Base | undefined;
 }
 
-/** A node as its peers see it: the peer service is built on these methods alone. */
+/** A node as its peers see it: the peer service uses these methods alone. */
 export interface PeerEndpoint {
   readonly id: string;
   /** Empty for a given identity. */
   readonly incarnation: string;
   /** Empty while the node belongs to no cluster. */
   readonly clusterId: string;
-  /** Tells another node, of any cluster or of none, what this one is. */
+  /** Tells another node, of any cluster or of none, the identity and the standing of this one. */
   introduce(asked: Introduction): Promise<Introduced>;
   /**
-   * Makes another node a member, as its leader.
-   * @throws CairnError NOT_LEADER, with the leader's address where it is known
+   * Makes another node a member. Only the leader can.
+   * @throws CairnError NOT_LEADER, with the leader's address if it is known
    */
   join(change: MembershipChange & { readonly type: "join" }, signal: AbortSignal): Promise<Joined>;
   /** Resolves when the vote is durable. */
@@ -38,6 +38,6 @@ export interface PeerEndpoint {
   appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer>;
   receiveSnapshot(messages: AsyncIterable<InstallMessage>): AsyncIterable<InstallReply>;
   timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer>;
-  /** Notes that a peer has sent a message that no correct peer sends. */
+  /** Notes that a peer sent a message that no correct peer sends. */
   violated(from: string, detail: string): void;
 }

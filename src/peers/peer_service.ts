@@ -119,7 +119,7 @@ function toAppend(from: string, request: AppendEntriesRequest) {
   } as const;
 }
 
-/** Reads a peer's message; the operator is told of one that no correct peer sends. */
+/** Reads a peer's message, and tells the operator of one that no correct peer sends. */
 function judged<Message>(node: PeerEndpoint, from: string, read: () => Message): Message {
   try {
     return read();
@@ -134,7 +134,7 @@ function anotherSender(field: string, named: string, from: string): CairnError {
   return new CairnError("INVALID_ARGUMENT", text);
 }
 
-/** A term that a peer acts in: above 0. */
+/** Translates the term of a sender, which must be above 0. */
 function leaderTerm(value: bigint): number {
   if (value === 0n) throw new CairnError("INVALID_ARGUMENT", "term is missing: it must be above 0");
   return toTerm(value, "term");
@@ -183,7 +183,10 @@ function toChoice(choice: SnapshotOffer | SnapshotChoice): InstallChoice {
   };
 }
 
-/** @throws CairnError CORRUPT when the bytes are not what their checksum says */
+/**
+ * Translates a chunk, and checks its bytes.
+ * @throws CairnError CORRUPT when the bytes do not match their checksum
+ */
 function toChunk(chunk: SnapshotChunk) {
   const { byteLength } = chunk.data;
   if (byteLength === 0) throw new CairnError("INVALID_ARGUMENT", `the chunk at offset ${chunk.offset} is empty`);

@@ -28,19 +28,19 @@ import type {
 
 /**
  * Version of the protocol between peers. A member of version 1 applies commands by the first rules
- * for remembered answers, whatever they say, and would drift apart silently: so neither side takes
- * the other's messages.
+ * for remembered answers, whatever they say, and would silently drift apart: so neither side
+ * accepts the other's messages.
  */
 export const PROTOCOL_VERSION = 2;
 
-/** A node of a cluster, as it names itself to others. */
+/** Names a node of a cluster to other nodes. */
 export interface Self {
   /** Its member key (see ids.ts). */
   readonly id: string;
   readonly clusterId: string;
 }
 
-/** The header of a message to a member, by its key. */
+/** Returns the header of a message to a member, which is named by its key. */
 export function headerTo(receiver: string, { id, clusterId }: Self): MessageInitShape<typeof PeerHeaderSchema> {
   return {
     protocolVersion: PROTOCOL_VERSION,
@@ -59,7 +59,10 @@ const entryTypes: Readonly<Record<EntryTypeMessage, EntryType | undefined>> = {
   [EntryTypeMessage.CONFIGURATION]: "configuration",
 };
 
-/** @throws CairnError INVALID_ARGUMENT */
+/**
+ * Translates an entry.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 export function toEntry(message: EntryMessage): Entry {
   const type = entryTypes[message.type];
   if (type === undefined) {
@@ -84,8 +87,8 @@ const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection | unde
 };
 
 /**
- * A peer's answer to an AppendEntries.
- * @throws CairnError INVALID_ARGUMENT for one that no correct peer gives
+ * Translates a peer's answer to an AppendEntries.
+ * @throws CairnError INVALID_ARGUMENT for an answer that no correct peer gives
  */
 export function toAppendAnswer(
   from: string,
@@ -123,7 +126,10 @@ export function voteRequest(request: VoteRequest, self: Self): MessageInitShape<
   };
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/**
+ * Translates a peer's answer to a RequestVote.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 export function toVoteAnswer({ to, term, preVote }: VoteRequest, response: RequestVoteResponse): PeerVoteAnswer {
   return {
     type: "request_vote_answer",
@@ -177,7 +183,7 @@ export function compressionMessage(compression: SnapshotCompression | undefined)
   return compression === "deflate" ? SnapshotCompressionMessage.DEFLATE : SnapshotCompressionMessage.UNSPECIFIED;
 }
 
-/** One that this version does not know is none. */
+/** Translates a compression; undefined for one that this version does not know. */
 export function toCompression(message: SnapshotCompressionMessage): SnapshotCompression | undefined {
   return message === SnapshotCompressionMessage.DEFLATE ? "deflate" : undefined;
 }

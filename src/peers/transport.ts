@@ -1,7 +1,7 @@
 import type { PeerAnswer, PeerRequest } from "../raft/messages.js";
 import type { InstallMessage, InstallReply } from "./install/install_messages.js";
 
-/** A member of the cluster, as another one reaches it. */
+/** A member of the cluster, as other members reach it. */
 export interface Peer {
   /** Its member key (see ids.ts). */
   readonly id: string;
@@ -15,19 +15,19 @@ export interface Peer {
  */
 export interface Transport {
   /**
-   * Sends a request. Never waits and never throws: what cannot be sent now is dropped. The answer,
-   * if one comes, goes to {@link TransportEvents.answer}.
+   * Sends a request. Never waits and never throws: drops a request that cannot be sent now. The
+   * answer, if one comes, goes to {@link TransportEvents.answer}.
    */
   send(to: Peer, request: PeerRequest): void;
-  /** Opens a stream for a snapshot. It does not delay the other messages to that peer. */
+  /** Opens a stream for a snapshot. The stream does not delay other messages to that peer. */
   openInstall(to: Peer): InstallStream;
-  /** These are the peers from now on: connections to others may be closed. */
+  /** Sets the peers: the transport may close connections to all others. */
   retain(peers: readonly Peer[]): void;
-  /** Ends all calls and connections. Nothing is reported any more. */
+  /** Ends all calls and connections. Nothing is reported afterwards. */
   close(): Promise<void>;
 }
 
-/** Whom a transport tells what comes in. */
+/** Receives the events of a transport. */
 export interface TransportEvents {
   answer(answer: PeerAnswer): void;
   /**
@@ -43,7 +43,7 @@ export type TransportFactory = (
   events: TransportEvents,
 ) => Transport;
 
-/** The sender's end of a snapshot's transfer. */
+/** Sends the messages of one snapshot transfer. */
 export interface InstallStream {
   /**
    * Resolves when there is room for the next message; rejects when the stream has failed or the

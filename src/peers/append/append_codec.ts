@@ -2,8 +2,8 @@ import { nameOf } from "../../base/ids.js";
 import { encodedEntryBytes, encodeEntry, fieldBytes, putField } from "../../encoding/entry.js";
 import type { Entry } from "../../raft/types.js";
 
-// The protobuf message cairn.v1.AppendEntriesRequest, written out by hand: nothing is allocated per
-// entry. The bytes are those that protobuf-es writes.
+// Encodes the protobuf message cairn.v1.AppendEntriesRequest by hand, so that nothing is allocated
+// for each entry. The bytes are those that protobuf-es writes.
 
 const HEADER = 0x0a;
 const TERM = 0x10;
@@ -15,7 +15,7 @@ const LEADER_COMMIT = 0x38;
 const ROUND = 0x40;
 const ACKNOWLEDGED_INDEX = 0x48;
 
-/** An AppendEntries request, but for its header. */
+/** Fields of an AppendEntries request, without its header. */
 export interface AppendFields {
   /** Member key of the leader. */
   readonly from: string;
@@ -27,7 +27,7 @@ export interface AppendFields {
   readonly acknowledged?: number | undefined;
 }
 
-/** Encodes a request; `header` is an encoded PeerHeader, for the first message of a stream. */
+/** Encodes a request. `header` is an encoded PeerHeader, for the first message of a stream. */
 export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer {
   const { term, prev, entries, leaderCommit, round, acknowledged = 0 } = request;
   const from = Buffer.from(nameOf(request.from), "utf8");
@@ -53,7 +53,7 @@ export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer
   return buffer.subarray(0, at);
 }
 
-/** Bytes of a field with a one-byte tag that holds so many bytes. */
+/** Returns the bytes of a field with a one-byte tag that holds this many bytes. */
 function lengthDelimitedBytes(bytes: number): number {
   return fieldBytes(bytes) + bytes;
 }

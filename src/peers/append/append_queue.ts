@@ -10,27 +10,26 @@ interface Waiting {
 /** Bytes that a message counts for on top of its entries. */
 const MESSAGE_OVERHEAD_BYTES = 256;
 
-/** The messages of an AppendEntries stream that wait until the peer reads. */
+/** Queues the messages of an AppendEntries stream until the peer reads. */
 export class AppendQueue {
   #waiting: Waiting[] = [];
   #bytes = 0;
 
-  /** One message of any size fits. */
+  /** A single message of any size fits. */
   constructor(private readonly maxBytes: number = limits.peerQueueBytes) {}
 
   get length(): number {
     return this.#waiting.length;
   }
 
-  /** Bytes that wait, as limits count entries. */
+  /** Bytes in the queue, as limits count entries. */
   get bytes(): number {
     return this.#bytes;
   }
 
   /**
-   * Takes in a message, and throws away what it makes pointless: whatever an earlier term's leader
-   * wanted to say, and heartbeats that would say less than this one. Returns whether there was room
-   * for it.
+   * Adds a message, and drops the messages that it makes pointless: those of a leader of an earlier
+   * term, and heartbeats that would say less than this one. Returns false when there is no room.
    */
   add(message: PeerAppend): boolean {
     const isHeartbeat = message.entries.length === 0;
@@ -42,7 +41,7 @@ export class AppendQueue {
     return true;
   }
 
-  /** The message that waits for longest. */
+  /** Takes the message that has waited longest. */
   take(): PeerAppend | undefined {
     const first = this.#waiting.shift();
     if (first === undefined) return undefined;

@@ -11,7 +11,7 @@ import { AppendQueue } from "./append_queue.js";
 
 export interface AppendStreamEvents {
   answer(answer: PeerAppendAnswer): void;
-  /** Once, and nothing after it: what was sent and is not answered may be lost. */
+  /** Called once, as the last event: messages that were sent and are not answered may be lost. */
   ended(error: CairnError): void;
 }
 
@@ -27,27 +27,28 @@ interface Sent {
 const METHOD = RaftService.method.appendEntries;
 
 /**
- * One AppendEntries stream to a peer, from its first message to its end. Messages follow each other
- * without waiting for answers; the answers come in the same order. At most one message at a time is
- * handed to the network, so that a peer that does not read is noticed here.
+ * One AppendEntries stream to a peer, from its first message to its end. The stream is pipelined:
+ * messages do not wait for answers, which come in the same order. It hands at most one message at a
+ * time to the network, so that it notices a peer that does not read.
  */
 export class AppendStream {
   readonly #to: string;
   readonly #self: Self;
   readonly #events: AppendStreamEvents;
   readonly #queue = new AppendQueue();
-  /** Those that were written, oldest first. */
+  /** Messages that were written and not answered, oldest first. */
   readonly #unanswered: Sent[] = [];
   readonly #call: ClientCall;
-  /** Whether the peer is to accept entries once before it is sent more than one message of them. */
+  /** True while the peer must accept entries before it is sent a second message with entries. */
   #isCautious: boolean;
   #isFirst = true;
   #isWriting = false;
   #ended = false;
 
   /**
-   * @param isCautious the peer has refused the stream before this one, as one whose disk is full
-   * does: not to send it much in vain
+   * Starts the call.
+   * @param isCautious the peer refused the previous stream, as one with a full disk does: send it
+   * little until it accepts entries
    * @throws CairnError when the call cannot be started at all
    */
   constructor(channel: Channel, to: string, self: Self, isCautious: boolean, events: AppendStreamEvents) {
@@ -115,7 +116,7 @@ export class AppendStream {
     this.#writeNext();
   }
 
-  /** Undefined when the stream was ended for what came. */
+  /** Decodes an answer; undefined when the answer has ended the stream. */
   #decode(bytes: Buffer, request: Sent | undefined): PeerAppendAnswer | undefined {
     try {
       return this.#checked(request, decodeMessage(METHOD.output, bytes));
@@ -128,7 +129,7 @@ export class AppendStream {
     }
   }
 
-  /** The k-th answer is the one to the k-th request, and names its round. */
+  /** Checks that the k-th answer names the round of the k-th request. */
   #checked(request: Sent | undefined, response: AppendEntriesResponse): PeerAppendAnswer {
     if (request !== undefined && BigInt(request.round) === response.round) {
       return toAppendAnswer(this.#to, request, response);

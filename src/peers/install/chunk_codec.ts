@@ -2,8 +2,8 @@ import { crc32 } from "node:zlib";
 import { fieldBytes, putField } from "../../encoding/entry.js";
 import type { InstallMessage } from "./install_messages.js";
 
-// The protobuf message cairn.v1.InstallSnapshotRequest with a chunk, written out by hand: its data
-// is copied once. The bytes are those that protobuf-es writes.
+// Encodes the protobuf message cairn.v1.InstallSnapshotRequest with a chunk by hand, so that its
+// data is copied only once. The bytes are those that protobuf-es writes.
 
 const CHUNK = 0x12;
 const TERM = 0x08;
@@ -12,12 +12,11 @@ const CRC32 = 0x1d;
 const DATA = 0x22;
 const FILE_BYTES = 0x28;
 
-/** Bytes of the crc32 field: a tag and a fixed32. */
+/** Size of the crc32 field: a tag and a fixed32. */
 const CRC32_BYTES = 5;
 
 /**
- * Encodes a chunk, as a request of an InstallSnapshot stream; into `memory` if that is large
- * enough.
+ * Encodes a chunk as a request of an InstallSnapshot stream, into `memory` if that is large enough.
  */
 export function encodeChunk(
   { leaderTerm, offset, data, fileBytes = 0 }: InstallMessage & { kind: "chunk" },

@@ -3,23 +3,20 @@ export type InstallMessage =
   | ({ readonly kind: "offer" } & InstallOffer)
   | {
       readonly kind: "chunk";
-      /** The offer's leaderTerm, so that a chunk of a deposed leader is recognised. */
+      /** The offer's leaderTerm, so that the receiver recognises a chunk of a deposed leader. */
       readonly leaderTerm: number;
-      /** Place of `data` in the file. */
+      /** Offset of `data` in the file. */
       readonly offset: number;
-      /** Must not be changed before `send` resolves. */
+      /** The caller must not change it before `send` resolves. */
       readonly data: Uint8Array;
-      /**
-       * Of a compressed chunk: how many bytes of the file it holds. Left out: `data` is what the
-       * file holds.
-       */
+      /** Bytes of the file in a compressed chunk. Absent when `data` is not compressed. */
       readonly fileBytes?: number | undefined;
     };
 
 /** Compression of chunks. Each chunk is compressed on its own. */
 export type SnapshotCompression = "deflate";
 
-/** A snapshot that can be sent. */
+/** A snapshot that the sender can send. */
 export interface InstallChoice {
   readonly index: number;
   readonly term: number;
@@ -28,18 +25,18 @@ export interface InstallChoice {
   readonly sha256: Uint8Array;
 }
 
-/** A leader's announcement of a snapshot. */
+/** Offer of a snapshot by a leader. */
 export interface InstallOffer extends InstallChoice {
   readonly from: string;
   /** The leader's term; `term` is that of the snapshot's last entry. */
   readonly leaderTerm: number;
-  /** Others that would do as well, newest first. */
+  /** Other snapshots that would do as well, newest first. */
   readonly others?: readonly InstallChoice[] | undefined;
-  /** Chunks would be compressed if the receiver takes them so. */
+  /** The sender compresses chunks this way if the receiver accepts it. */
   readonly compression?: SnapshotCompression | undefined;
 }
 
-/** Why an offer is refused. */
+/** Reason why an offer is refused. */
 export interface OfferRefusal {
   readonly reason: "stale_term" | "already_committed" | "busy" | "no_space" | "cancelled";
   readonly detail: string;
@@ -48,8 +45,8 @@ export interface OfferRefusal {
 /** Message of the receiver: accepted or refused, then progress now and then, then installed. */
 export type InstallReply =
   /**
-   * `offset`: where to begin. `index`: of the one of `others` that is to be sent instead; left out:
-   * the one that was offered.
+   * `offset`: first byte to send. `index`: the one of `others` to send instead; absent for the
+   * snapshot that was offered.
    */
   | {
       readonly kind: "accepted";
@@ -60,14 +57,14 @@ export type InstallReply =
     }
   | ({
       readonly kind: "refused";
-      /** The receiver's true position. */
+      /** True position of the receiver. */
       readonly term: number;
       readonly commitIndex: number;
       readonly lastLogIndex: number;
     } & OfferRefusal)
   /**
-   * `receivedBytes` of the file are there and checked. Said again and again while the whole file is
-   * being installed, and before `accepted` while what was received earlier is being checked.
+   * The receiver holds `receivedBytes` of the file, checked. Repeated while the whole file is being
+   * installed, and before `accepted` while earlier bytes are being checked.
    */
   | { readonly kind: "progress"; readonly receivedBytes: number }
   | { readonly kind: "installed"; readonly term: number; readonly matchIndex: number; readonly applied: boolean };

@@ -7,8 +7,8 @@ import { encodeChunk } from "./chunk_codec.js";
 import type { InstallMessage, InstallReply } from "./install_messages.js";
 
 /**
- * A snapshot's transfer over a connection of its own: a heartbeat must never wait behind its
- * chunks, neither here nor in the network. The connection ends with the stream.
+ * Sends a snapshot over a connection of its own: a heartbeat must never wait behind the chunks,
+ * neither here nor in the network. The connection ends with the stream.
  */
 export class GrpcInstallStream implements InstallStream {
   readonly replies: AsyncIterable<InstallReply>;
@@ -31,7 +31,7 @@ export class GrpcInstallStream implements InstallStream {
     };
     this.replies = repliesOf(call.responses);
     this.#cancel = () => {
-      // The call ends with its channel, but only by cancel() as its caller's doing.
+      // Closing the channel also ends the call, but only cancel() reports that its caller ended it.
       call.cancel();
       channel.close();
       onEnd(this);
@@ -55,7 +55,7 @@ async function* repliesOf(
 
 const NO_MEMORY = Buffer.alloc(0);
 
-/** A transfer that cannot begin. */
+/** Returns a transfer that has failed already. */
 export function failedInstall(error: Error): InstallStream {
   return {
     send: () => Promise.reject(error),
