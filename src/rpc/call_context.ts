@@ -5,13 +5,12 @@ import { textValue } from "./status.js";
 /** Describes a call to the handler that answers it. */
 export interface CallContext {
   /**
-   * Aborted when nobody waits for the answer any more; its reason is a CairnError, CANCELLED or
-   * TIMEOUT.
+   * Aborted when the client has stopped waiting; its reason is a CairnError, CANCELLED or TIMEOUT.
    */
   readonly signal: AbortSignal;
   /** Metadata that the client sent; of several values of one key, the first. */
   readonly metadata: { get(key: string): string | undefined };
-  /** When the client stops waiting, in ms since 1970; undefined when it never does. */
+  /** Time at which the client stops waiting, in ms since 1970; undefined when it never does. */
   readonly deadlineMs: number | undefined;
   /** Address and port of the client; "unknown" when its connection is gone. */
   readonly peer: string;
@@ -25,7 +24,7 @@ export interface ServerCall {
   on(event: "cancelled", listener: () => void): unknown;
 }
 
-/** A timer may fire this much before the clock shows its time, in ms. */
+/** A timer may fire this many ms before the clock shows its time. */
 const TIMER_SLACK_MS = 2;
 
 /**
@@ -34,7 +33,7 @@ const TIMER_SLACK_MS = 2;
 export class ServerCallContext implements CallContext {
   readonly #call: ServerCall;
   readonly #listeners: ((error: CairnError) => void)[] = [];
-  /** Made when somebody asks: most unary handlers never do. */
+  /** Made on first use: most unary handlers never need it. */
   #controller: AbortController | undefined;
   #cancellation: CairnError | undefined;
   #answered = false;
@@ -64,12 +63,12 @@ export class ServerCallContext implements CallContext {
     return this.#call.getPeer();
   }
 
-  /** Why nobody waits for the answer any more; undefined while somebody does. */
+  /** Reason why the client no longer waits for the answer; undefined while it waits. */
   get cancellation(): CairnError | undefined {
     return this.#cancellation;
   }
 
-  /** The answer is handed over: from now on the end of the call is no cancellation. */
+  /** Notes that the answer is handed over: the end of the call is no cancellation from now on. */
   answered(): void {
     this.#answered = true;
   }

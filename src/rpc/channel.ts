@@ -8,16 +8,16 @@ import { channelOptions } from "./grpc_options.js";
 import { errorFromStatus } from "./status.js";
 
 export interface ChannelSettings {
-  /** Without them the connection is not encrypted. */
+  /** Without credentials the connection is not encrypted. */
   readonly credentials?: grpc.ChannelCredentials;
-  /** All options of the channel; default {@link channelOptions}. */
+  /** All options of the channel. Default {@link channelOptions}. */
   readonly options?: grpc.ChannelOptions;
   /**
-   * An attempt to connect that takes longer, in ms, is given up and begun anew; default: it may
-   * take for ever.
+   * Time for one attempt to connect, in ms; a slower attempt is abandoned and a new one begins.
+   * Default: no limit.
    */
   readonly connectTimeoutMs?: number;
-  /** Its connection does not keep the process alive, whatever runs on it. Default false. */
+  /** The connection never keeps the process alive, whatever runs on it. Default false. */
   readonly isBackground?: boolean;
 }
 
@@ -27,16 +27,16 @@ export interface CallSettings {
   readonly signal?: AbortSignal | undefined;
   /** Ends the call with TIMEOUT after this many ms, 0 to 2^31 - 1. */
   readonly timeoutMs?: number | undefined;
-  /** Sent along. Keys are lower case. */
+  /** Metadata to send. Keys are lower case. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
-  /** While there is no connection, wait for one rather than fail. Give such a call a timeout. */
+  /** Waits for a connection while there is none, rather than fail. Give such a call a timeout. */
   readonly waitForReady?: boolean | undefined;
 }
 
 /** Events of a call. */
 export interface CallEvents {
   message(bytes: Buffer): void;
-  /** Exactly once, and nothing after it. */
+  /** Called exactly once, as the last event. */
   ended(error: CairnError | undefined): void;
 }
 
@@ -47,8 +47,7 @@ const NO_METADATA = new grpc.Metadata();
 const WAIT_FOR_READY = new grpc.Metadata({ waitForReady: true });
 
 /**
- * A connection to one node, which is made when the first call needs it, and again whenever it
- * broke.
+ * A connection to one node. It is made when the first call needs it, and again whenever it broke.
  */
 export class Channel {
   /** host:port */
@@ -63,8 +62,9 @@ export class Channel {
   }
 
   /**
-   * Starts a call; throws when it cannot. grpc-js's own client is left out: its Node streams bring
-   * a buffer of 16 messages of any size, and every unary call a stack trace.
+   * Starts a call; throws when it cannot. It bypasses grpc-js's own client, which adds a Node
+   * stream with a buffer of 16 messages of any size to a call, and a stack trace to every unary
+   * call.
    */
   startCall(method: DescMethod, settings: CallSettings, events: CallEvents): ClientCall {
     if (this.#closed) throw new CairnError("FAILED_PRECONDITION", `the channel to ${this.address} is closed`);
@@ -85,8 +85,7 @@ export class Channel {
   }
 
   /**
-   * Ends the calls that are running with CANCELLED, and the connection. May be called more than
-   * once.
+   * Ends the running calls with CANCELLED, and closes the connection. May be called more than once.
    */
   close(): void {
     if (this.#closed) return;
@@ -98,12 +97,12 @@ export class Channel {
   }
 }
 
-/** The error of a call that its own caller ended. */
+/** Returns the error of a call that its own caller ended. */
 export function cancelledByCaller(method: DescMethod, cause?: unknown): CairnError {
   return new CairnError("CANCELLED", `${methodName(method)} was cancelled by its caller`, { cause });
 }
 
-/** One call, as bytes. At most one write may be under way at a time. */
+/** One call, in bytes. At most one write may be under way at a time. */
 export class ClientCall {
   readonly #call: ReturnType<grpc.ChannelInterface["createCall"]>;
   readonly #method: DescMethod;
@@ -140,12 +139,12 @@ export class ClientCall {
     });
   }
 
-  /** Sends a message; `written` is called when the network has taken it. */
+  /** Sends a message; calls `written` when the network has taken it. */
   write(bytes: Buffer, written: () => void): void {
     this.#call.sendMessageWithContext({ callback: written }, bytes);
   }
 
-  /** No more messages will be sent. */
+  /** Ends the sending: no more messages follow. */
   halfClose(): void {
     this.#call.halfClose();
   }

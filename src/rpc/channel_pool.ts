@@ -2,7 +2,7 @@ import { CairnError } from "../base/errors.js";
 import type { ChannelSettings } from "./channel.js";
 import { openChannel, type SharedChannel } from "./client.js";
 
-/** Channels by address: each is opened when it is first asked for, and kept. */
+/** Keeps channels by address: each is opened when it is first needed. */
 export class ChannelPool {
   readonly #channels = new Map<string, SharedChannel>();
   #closed = false;
@@ -10,8 +10,9 @@ export class ChannelPool {
   constructor(private readonly settings: ChannelSettings = {}) {}
 
   /**
-   * @throws CairnError FAILED_PRECONDITION when the pool is closed, INVALID_ARGUMENT when the
-   * address is none
+   * Returns the channel to an address, and opens it if necessary.
+   * @throws CairnError FAILED_PRECONDITION when the pool is closed, INVALID_ARGUMENT for an invalid
+   * address
    */
   get(address: string): SharedChannel {
     if (this.#closed) throw new CairnError("FAILED_PRECONDITION", "the channels are closed");
@@ -23,8 +24,8 @@ export class ChannelPool {
   }
 
   /**
-   * Closes all, with the calls that run on them, and opens none any more. May be called more than
-   * once.
+   * Closes all channels with the calls that run on them; later calls of {@link get} throw. May be
+   * called more than once.
    */
   close(): void {
     this.#closed = true;

@@ -16,9 +16,9 @@ import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
 
 /**
- * The methods of a service, as functions. Whatever fails is a CairnError. The error of a stream may
- * overtake messages that were sent before it and are not read yet; the good end of a stream never
- * does.
+ * The methods of a service, as functions. They fail with CairnErrors only. The error of a stream
+ * may overtake messages that were sent before it and are not read yet; the good end of a stream
+ * never does.
  */
 export type Client<Service extends DescService> = {
   [Name in keyof Service["method"]]: ClientMethod<Service["method"][Name]>;
@@ -43,24 +43,24 @@ export interface RequestSender<Request> {
    */
   send(request: Request): Promise<void>;
   /**
-   * The same with a message that is encoded already. Its memory is free again when `written` is
-   * called, which a broken call never does.
+   * Sends a message that is encoded already. Its memory is free again when `written` is called,
+   * which a broken call never does.
    */
   sendEncoded(request: Buffer, written?: () => void): Promise<void>;
-  /** No more messages will be sent. */
+  /** Ends the sending: no more messages follow. */
   end(): void;
   /** Ends the call with CANCELLED, at both sides. */
   cancel(): void;
 }
 
-/** Many requests, one response. */
+/** A call with many requests and one response. */
 export interface ClientStream<Request, Response> extends RequestSender<Request> {
   readonly response: Promise<Response>;
 }
 
-/** Many requests, many responses. */
+/** A call with many requests and many responses. */
 export interface BidiStream<Request, Response> extends RequestSender<Request> {
-  /** For one consumer. Leaving the loop early cancels the call, with both its halves. */
+  /** Responses for one consumer. Leaving the loop early cancels both halves of the call. */
   readonly responses: AsyncIterable<Response>;
 }
 
@@ -68,9 +68,11 @@ export interface BidiStream<Request, Response> extends RequestSender<Request> {
 export interface SharedChannel {
   /** host:port */
   readonly address: string;
-  /** A client of a service. */
+  /** Makes a client of a service. */
   client<Service extends DescService>(service: Service): Client<Service>;
-  /** Ends all running calls with CANCELLED, and the connection. May be called more than once. */
+  /**
+   * Ends all running calls with CANCELLED, and closes the connection. May be called more than once.
+   */
   close(): void;
 }
 
@@ -87,7 +89,7 @@ export function openChannel(address: string, settings: ChannelSettings = {}): Sh
   };
 }
 
-/** A client of one service over a channel of its own, which close() ends. */
+/** Makes a client of one service with its own channel, which close() ends. */
 export function createClient<Service extends DescService>(
   service: Service,
   address: string,
@@ -97,13 +99,13 @@ export function createClient<Service extends DescService>(
   return Object.assign(channel.client(service), { close: () => channel.close() });
 }
 
-/** A client of a service over a channel. */
+/** Makes a client of a service over a channel. */
 export function clientOf<Service extends DescService>(service: Service, channel: Channel): Client<Service> {
   const methods = service.methods.map((method) => [method.localName, clientMethod(method, channel)]);
   return Object.fromEntries(methods) as Client<Service>;
 }
 
-/** Messages of any type. */
+/** A message of any type. */
 type Message = MessageInitShape<DescMessage>;
 type Answer = MessageShape<DescMessage>;
 
@@ -135,8 +137,8 @@ function callServerStreaming(channel: Channel, method: DescMethod, request: Mess
 function callClientStreaming(channel: Channel, method: DescMethod, settings: CallSettings = {}) {
   const sender = new Sender(method);
   const response = oneAnswer(channel, method, settings, sender);
-  // Also when the call cannot start at all. Whoever sends learns it from send(), and may never come
-  // to look at the response.
+  // Covers a call that cannot start, too. The sender learns of a failure from send(), and may never
+  // look at the response.
   response.catch((error) => sender.ended(error));
   return { ...sender.methods(), response } satisfies ClientStream<Message, Answer>;
 }
@@ -147,7 +149,7 @@ function callBidi(channel: Channel, method: DescMethod, settings: CallSettings =
   return { ...sender.methods(), responses } satisfies BidiStream<Message, Answer>;
 }
 
-/** The sending half of a call as its receiving half sees it. */
+/** The sending half of a call, as its receiving half sees it. */
 interface SendingHalf {
   started(call: ClientCall): void;
   ended(error: CairnError | undefined): void;
@@ -171,7 +173,7 @@ function oneAnswer(
     const call = channel.startCall(method, settings, {
       message(bytes) {
         answer = bytes;
-        // The status comes behind the message, and the stream has to be read on to see it.
+        // The status comes behind the message, and only another read shows it.
         call.startRead();
       },
       ended(error) {
@@ -194,9 +196,7 @@ function settle<Value>(value: () => Value, resolve: (value: Value) => void, reje
   }
 }
 
-/**
- * Starts a call with a stream of answers. What goes wrong at the start is the stream's error, too.
- */
+/** Starts a call with a stream of answers. An error at the start becomes the stream's error. */
 function manyAnswers(channel: Channel, method: DescMethod, settings: CallSettings, sending: SendingHalf) {
   let call: ClientCall | undefined;
   const answers = new IncomingMessages<Answer>({

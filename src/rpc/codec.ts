@@ -10,20 +10,21 @@ import {
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 
-/** A method as errors name it: `cairn.v1.KeyValueService/Put`. */
+// Encodes and decodes messages, and names methods.
+
+/** Returns a method's name as errors show it: `cairn.v1.KeyValueService/Put`. */
 export function methodName(method: DescMethod): string {
   return `${method.parent.typeName}/${method.name}`;
 }
 
-/** A method's path in HTTP/2. */
+/** Returns a method's path in HTTP/2. */
 export function methodPath(method: DescMethod): string {
   return `/${methodName(method)}`;
 }
 
 /**
- * The encoded message, in the memory that the encoder made. A message that is given whole is
- * encoded as it is; the fields of a message make a message first. Throws LIMIT_EXCEEDED above
- * `messageBytes`.
+ * Encodes a message, and returns the memory that the encoder made. A whole message is encoded as it
+ * is; the fields of a message are made into one first. Throws LIMIT_EXCEEDED above `messageBytes`.
  */
 export function encodeMessage<Schema extends DescMessage>(schema: Schema, message: MessageInitShape<Schema>): Buffer {
   const bytes = toBinary(schema, create(schema, message));
@@ -32,8 +33,7 @@ export function encodeMessage<Schema extends DescMessage>(schema: Schema, messag
 }
 
 /**
- * The message that the bytes encode. Its `bytes` fields are views of the same memory. Throws
- * whatever the decoder throws.
+ * Decodes a message. Its `bytes` fields are views of the same memory. Throws the decoder's errors.
  */
 export function decodeMessage<Schema extends DescMessage>(schema: Schema, bytes: Buffer): MessageShape<Schema> {
   return fromBinary(schema, bytes);

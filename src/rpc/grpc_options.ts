@@ -8,32 +8,30 @@ const connectionOptions = {
   "grpc.max_send_message_length": limits.messageBytes,
   "grpc.max_receive_message_length": limits.messageBytes,
   /**
-   * A silent connection is probed after this many ms, and given up when the probe is not answered
-   * in time.
+   * A silent connection is probed after this many ms, and closed when the probe is not answered in
+   * time.
    */
   "grpc.keepalive_time_ms": 10_000,
   "grpc.keepalive_timeout_ms": 10_000,
 } as const;
 
-/** Every option of a Cairn server. */
+/** All options of a Cairn server. */
 export const serverOptions: grpc.ServerOptions = {
   ...connectionOptions,
   "grpc.max_concurrent_streams": limits.streamsPerConnection,
-  /**
-   * Without this bookkeeping, forceShutdown() does not know the connections that it has to close.
-   */
+  /** forceShutdown() needs this bookkeeping to know the connections that it must close. */
   "grpc.enable_channelz": 1,
   interceptors: [nameMessageLimit],
 };
 
-/** Every option of a Cairn client's channel. */
+/** All options of a Cairn client's channel. */
 export const channelOptions: grpc.ChannelOptions = {
   ...connectionOptions,
   "grpc.keepalive_permit_without_calls": 1,
-  /** Bookkeeping for a debugging service that is not offered. */
+  /** Bookkeeping for a debugging service that Cairn does not offer. */
   "grpc.enable_channelz": 0,
   /**
-   * grpc-js waits up to two minutes between attempts by default; a restarted peer must be found
+   * By default grpc-js waits up to two minutes between attempts; a restarted peer must be found
    * sooner.
    */
   "grpc.initial_reconnect_backoff_ms": 100,
@@ -44,12 +42,12 @@ export const channelOptions: grpc.ChannelOptions = {
   /** The code above decides about retries: a repeated write must carry a request id. */
   "grpc.enable_retries": 0,
   /**
-   * With a retry buffer, a write counts as done when it is in that buffer, and a slow receiver does
+   * With a retry buffer, a write counts as done once it is in that buffer, and a slow receiver does
    * not slow its sender.
    */
   "grpc.per_rpc_retry_buffer_size": 0,
   /**
-   * A channel's connection is its own: its attempts and their backoff do not depend on other
+   * A channel does not share its connection: its attempts and their backoff do not depend on other
    * channels to the same address.
    */
   "grpc.use_local_subchannel_pool": 1,

@@ -6,20 +6,20 @@ import { bufferedBytes } from "./codec.js";
 export interface MessageSource<Message> {
   startRead(): void;
   decode(bytes: Buffer): Message;
-  /** The consumer stopped before the end. What still arrives is thrown away. */
+  /** The consumer stopped before the end. Messages that still arrive are dropped. */
   abandoned(): void;
 }
 
 /**
- * The messages of a stream in the order of their arrival, for one consumer. Reads ahead by at most
- * `streamBufferBytes` and one message, and then asks for no more until the consumer has taken some:
- * so HTTP/2 flow control holds the sender back.
+ * Queues the messages of a stream in the order of their arrival, for one consumer. Reads ahead by
+ * at most `streamBufferBytes` and one message, and then asks for no more until the consumer has
+ * taken some: so HTTP/2 flow control holds the sender back.
  */
 export class IncomingMessages<Message> implements AsyncIterableIterator<Message> {
   readonly #source: MessageSource<Message>;
   #queue: Buffer[] = [];
   #queuedBytes = 0;
-  /** A read that waits for room. */
+  /** True when a read waits for room. */
   #readHeldBack = false;
   /** The consumer's call of next() that waits for a message. */
   #waiting: { resolve(result: IteratorResult<Message>): void; reject(error: unknown): void } | undefined;
@@ -30,8 +30,7 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
   }
 
   /**
-   * Reads the next message as soon as there is room for it; an abandoned stream is read on to its
-   * end.
+   * Reads the next message as soon as there is room for it. Reads an abandoned stream to its end.
    */
   readNext(): void {
     if (this.#state.is === "ended" || this.#state.is === "failed") return;
@@ -39,7 +38,7 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     else this.#source.startRead();
   }
 
-  /** A message has arrived. */
+  /** Takes a message that has arrived. */
   push(bytes: Buffer): void {
     if (this.#state.is !== "open") return;
     if (this.#waiting !== undefined) {
@@ -50,14 +49,14 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     this.#queuedBytes += bufferedBytes(bytes);
   }
 
-  /** There are no more messages. */
+  /** Ends the stream: there are no more messages. */
   end(): void {
     if (this.#state.is !== "open") return;
     this.#state = { is: "ended" };
     if (this.#waiting !== undefined) this.#takeWaiting().resolve({ done: true, value: undefined });
   }
 
-  /** The stream broke: the consumer gets the messages that have arrived, then the error. */
+  /** Fails the stream: the consumer gets the messages that have arrived, then the error. */
   fail(error: unknown): void {
     if (this.#state.is !== "open") return;
     this.#state = { is: "failed", error };
@@ -65,8 +64,8 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
   }
 
   /**
-   * The stream is over for its consumer: it gets the error next, and the messages that have arrived
-   * are thrown away.
+   * Ends the stream for its consumer, who gets the error next; drops the messages that have
+   * arrived.
    */
   abort(error: unknown): void {
     this.#discard();
@@ -85,7 +84,7 @@ export class IncomingMessages<Message> implements AsyncIterableIterator<Message>
     });
   }
 
-  /** Stops: the rest of the stream is thrown away. */
+  /** Stops the consumer: the rest of the stream is dropped. */
   return(): Promise<IteratorResult<Message>> {
     const wasOpen = this.#state.is === "open";
     this.#discard();

@@ -1,20 +1,27 @@
 import { type CounterLimit, counterProblem } from "../base/counters.js";
 import { CairnError } from "../base/errors.js";
 
-// The one way of counters from messages into the program (T6): 64 bits outside, a number inside.
+// Converts counters of messages, the one way of counters into the program (T6): 64 bits outside, a
+// number inside.
 
-/** A term of a message. @throws CairnError INVALID_ARGUMENT above termMax */
+/**
+ * Converts a term.
+ * @throws CairnError INVALID_ARGUMENT above termMax
+ */
 export function toTerm(value: bigint, field: string): number {
   return checked(value, field, "termMax");
 }
 
-/** A log index of a message. @throws CairnError INVALID_ARGUMENT above indexMax */
+/**
+ * Converts a log index.
+ * @throws CairnError INVALID_ARGUMENT above indexMax
+ */
 export function toIndex(value: bigint, field: string): number {
   return checked(value, field, "indexMax");
 }
 
 /**
- * Any other number of a message: a size in bytes, an offset, a count.
+ * Converts any other number: a size in bytes, an offset, a count.
  * @throws CairnError INVALID_ARGUMENT above countMax
  */
 export function toCount(value: bigint, field: string): number {

@@ -1,13 +1,13 @@
 import { assert } from "../base/assert.js";
 
 /**
- * Answers a stream of requests with several of them in the works: starts to handle each request as
- * it arrives, with at most `maxInFlight` (1 or more) whose answers have not been taken yet, and
- * yields the answers in the order of the requests.
+ * Answers a stream of requests, several at a time: starts each request as it arrives, with at most
+ * `maxInFlight` (1 or more) answers that the consumer has not taken yet, and yields the answers in
+ * the order of the requests.
  *
- * When a request fails, or the stream of requests does, the answers before it are yielded, then the
- * error is thrown; no further request is started once the failure is known. Answers to requests
- * that were started after it are dropped.
+ * When a request fails, or the stream of requests does, yields the answers before it, then throws
+ * the error. Starts no further request once the failure is known, and drops the answers to requests
+ * that were started after the failed one.
  */
 export async function* orderedAnswers<Request, Answer>(
   requests: AsyncIterable<Request>,
@@ -28,8 +28,8 @@ export async function* orderedAnswers<Request, Answer>(
 }
 
 /**
- * The requests that were started and not yet answered to the consumer, oldest first, and the reader
- * that starts them.
+ * The requests that were started and whose answers the consumer has not taken, oldest first, and
+ * the reader that starts them.
  */
 class Window<Request, Answer> {
   readonly #requests: AsyncIterator<Request>;
@@ -50,8 +50,8 @@ class Window<Request, Answer> {
   }
 
   /**
-   * The next answer in order; undefined at the end. Its place is free for another request when it
-   * is taken.
+   * Returns the next answer in order; undefined at the end. Taking an answer makes room for another
+   * request.
    */
   async take(): Promise<{ value: Answer } | undefined> {
     while (this.#answers.length === 0 && !this.#readingEnded) {
@@ -70,11 +70,11 @@ class Window<Request, Answer> {
     return { value };
   }
 
-  /** No request is read or started any more. Does not wait for those that were. */
+  /** Stops reading and starting requests. Does not wait for those that were started. */
   stop(): void {
     if (this.#readingEnded) return;
     this.#endReading();
-    // Not awaited: a source that hangs must not hold up its consumer's end.
+    // Not awaited: a source that hangs must not delay its consumer's end.
     this.#requests.return?.().catch(() => {});
   }
 
@@ -98,14 +98,14 @@ class Window<Request, Answer> {
       this.#endReading();
     } finally {
       // In the same turn in which the loop saw the window full: a take() right after it must find
-      // no reader and start one.
+      // no reader, and start one.
       this.#reading = false;
     }
   }
 
   #start(request: Request): void {
     const answer = this.#run(request);
-    // The failure itself is thrown by take(), in its turn; here it only stops the reading.
+    // take() throws the failure itself, in its turn; here it only stops the reading.
     answer.catch(() => this.stop());
     this.#answers.push(answer);
     this.#wakeUp();

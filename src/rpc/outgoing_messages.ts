@@ -14,10 +14,10 @@ interface Waiting {
 }
 
 /**
- * The messages that go out on a stream, one write at a time, in order. Holds its callers back while
- * more than `streamBufferBytes` wait behind the one that is being written: so a slow receiver slows
- * the sender instead of filling its memory, and the next message is made while the network takes
- * the last one, however large they are.
+ * Sends the messages of a stream, one write at a time, in order. Holds its callers back while more
+ * than `streamBufferBytes` wait behind the write under way. So a slow receiver slows the sender
+ * instead of filling its memory, and the sender makes the next message while the network takes the
+ * last one, however large they are.
  */
 export class OutgoingMessages {
   readonly #write: WriteMessage;
@@ -35,8 +35,7 @@ export class OutgoingMessages {
 
   /**
    * Sends a message. Resolves when there is room for the next one; rejects when the stream has
-   * failed. `written` is called when the network has taken this one: nothing uses its memory any
-   * more.
+   * failed. `written` is called when the network has taken this one, and nothing uses its memory.
    */
   send(bytes: Buffer, written: () => void = () => {}): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure.error);
@@ -47,7 +46,10 @@ export class OutgoingMessages {
     return new Promise((resolve, reject) => this.#callers.push({ resolve, reject }));
   }
 
-  /** Calls `ended` when all that was sent has been written; never when the stream fails before. */
+  /**
+   * Calls `ended` when everything that was sent has been written; never when the stream fails
+   * before.
+   */
   end(ended: () => void): void {
     if (this.#failure !== undefined) return;
     this.#ended = ended;
@@ -55,8 +57,8 @@ export class OutgoingMessages {
   }
 
   /**
-   * The stream is over: what waits is thrown away, and who waits gets the error, as does every
-   * send() from now on.
+   * Fails the stream: drops waiting messages, and rejects waiting callers and every later send()
+   * with the error.
    */
   fail(error: unknown): void {
     if (this.#failure !== undefined) return;

@@ -18,7 +18,7 @@ import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
 import { statusFromError } from "./status.js";
 
-/** The methods of a service, as functions. A method that is not there answers UNIMPLEMENTED. */
+/** The methods of a service, as functions. A missing method answers UNIMPLEMENTED. */
 export type ServiceImplementation<Service extends DescService> = {
   [Name in keyof Service["method"]]?: MethodImplementation<Service["method"][Name]>;
 };
@@ -47,17 +47,19 @@ export interface AddServiceOptions {
    * requests that have arrived.
    */
   readonly stopping?: AbortSignal | undefined;
-  /** Told of every error of a handler that is no CairnError: a bug. The caller gets INTERNAL. */
+  /**
+   * Called with every error of a handler that is no CairnError: a bug. The caller gets INTERNAL.
+   */
   readonly onUnexpectedError?: (error: unknown, method: string) => void;
 }
 
 /**
  * Makes a grpc-js server answer the methods of a service.
  *
- * Messages that wait are bounded in both directions by `streamBufferBytes`. When a call is
- * cancelled, runs out of time or loses its connection, `context.signal` is aborted, the stream of
- * requests ends with that error, and the stream of answers is return()ed. A handler of a stream may
- * end before its requests do: the rest of them is thrown away.
+ * `streamBufferBytes` bounds the waiting messages in both directions. When a call is cancelled,
+ * runs out of time or loses its connection, `context.signal` is aborted, the stream of requests
+ * ends with that error, and the stream of answers is return()ed. A handler of a stream may end
+ * before its requests do: the rest of them is dropped.
  */
 export function addService<Service extends DescService>(
   server: Pick<grpc.Server, "addService">,
@@ -81,8 +83,8 @@ type Handler = (input: never, context: CallContext) => Promise<Message> | AsyncI
 type Message = MessageInitShape<DescMessage>;
 
 /**
- * Messages stay bytes inside grpc-js: it would report what fails in encoding and decoding in its
- * own way.
+ * Defines a method whose messages stay bytes inside grpc-js, which would otherwise report errors of
+ * encoding and decoding in its own way.
  */
 function methodDefinition(method: DescMethod): grpc.MethodDefinition<Buffer, Buffer> {
   const asItIs = (bytes: Buffer) => bytes;
@@ -130,7 +132,7 @@ function handleCall(method: ServedMethod): grpc.UntypedHandleCall {
   }
 }
 
-/** A method with its handler: how one call of it is answered. */
+/** A method and its handler: answers the calls of the method. */
 class ServedMethod {
   readonly kind: DescMethod["methodKind"];
   readonly #method: DescMethod;
@@ -173,7 +175,7 @@ class ServedMethod {
   async answerMany(input: () => unknown, context: ServerCallContext, call: AnswerStream): Promise<void> {
     const outgoing = new OutgoingMessages((bytes, written) => {
       call.write(bytes, (error?: Error | null) => {
-        // A write that failed ends the call, and that fails all that waits.
+        // A failed write ends the call, and that fails everything that waits.
         if (error === undefined || error === null) written();
       });
     });
@@ -197,8 +199,8 @@ class ServedMethod {
 
   async #sendAll(answers: AsyncIterable<Message>, outgoing: OutgoingMessages, context: ServerCallContext) {
     const iterator = answers[Symbol.asyncIterator]();
-    // Not awaited: a generator that waits for something sees this only when it goes on; the signal
-    // is there to make it.
+    // Not awaited: a generator that is waiting sees this only when it resumes, and the signal makes
+    // it resume.
     const stop = () => void iterator.return?.()?.then(undefined, () => {});
     context.onCancelled(stop);
     for (;;) {
@@ -232,9 +234,9 @@ interface AnswerStream {
 type RequestStream = Pick<Readable, "_read" | "on">;
 
 /**
- * The requests of a streaming call. A grpc-js stream reads up to 16 messages ahead, whatever their
- * size; its `_read` is the place where it asks the network for one more, and there the number of
- * bytes that wait decides instead.
+ * Reads the requests of a streaming call. A grpc-js stream reads up to 16 messages ahead, whatever
+ * their size. Its `_read` asks the network for one more; in its place, the number of waiting bytes
+ * decides.
  */
 function incomingRequests(
   call: RequestStream,
@@ -245,8 +247,8 @@ function incomingRequests(
   const requests = new IncomingMessages({
     startRead: () => read(1),
     decode: (bytes) => method.decode(bytes),
-    // The stream goes on to be read, and what arrives is dropped: the client must not wait for room
-    // that never comes.
+    // The stream is still read, and arriving messages are dropped: the client must not wait for
+    // room that never comes.
     abandoned: () => {},
   });
   call._read = () => requests.readNext();
@@ -266,9 +268,10 @@ function incomingRequests(
 
 /**
  * Ends the requests, unless the client has reset the call. A Node client that cancels sends the end
- * of its stream right before the reset, and the two are told one after the other: half a stream of
- * requests would look like a whole one. So this waits until what the socket has read is dealt with;
- * `look` then makes grpc-js notice a reset, which it tells of in the next tick.
+ * of its stream right before the reset, and grpc-js reports the two one after the other: half a
+ * stream of requests would look like a whole one. So this waits until everything that the socket
+ * has read is processed; `look` then makes grpc-js notice a reset, which it reports in the next
+ * tick.
  */
 function endUnlessCancelled(requests: IncomingMessages<unknown>, look: () => void): void {
   setImmediate(() => {
@@ -277,7 +280,7 @@ function endUnlessCancelled(requests: IncomingMessages<unknown>, look: () => voi
   });
 }
 
-/** A handler that stopped because its signal told it to. */
+/** Returns whether a handler stopped because its signal told it to. */
 function isAbort(error: unknown, context: ServerCallContext): boolean {
   return context.cancellation !== undefined && error instanceof Error && error.name === "AbortError";
 }

@@ -10,10 +10,10 @@ interface Inside {
 
 /**
  * Lets clients have limits.serverWindowBytes on their way to this server, on a stream and on a
- * connection. HTTP/2 begins with 64 KiB, after which a sender waits for a word of the receiver: a
- * snapshot goes less than half as fast, even on one machine. grpc-js has an option for the windows
- * of a client and none for those of a server, so this reaches inside. Call it before the server is
- * bound. Returns false, and has done nothing, when a version of grpc-js is built differently.
+ * connection. HTTP/2 begins with 64 KiB, after which a sender waits for its receiver: a snapshot
+ * then takes more than twice as long, even on one machine. grpc-js has an option for the windows of
+ * a client and none for those of a server, so this reaches inside. Call it before the server is
+ * bound. Returns false, and does nothing, when a version of grpc-js is built differently.
  */
 export function widenWindows(server: grpc.Server): boolean {
   const inside = server as unknown as Inside;

@@ -5,14 +5,16 @@ import { CairnError, type CairnErrorCode, errorCodeOf, errorCodes } from "../bas
 import { limits } from "../base/limits.js";
 import { methodName } from "./codec.js";
 
-/** Trailing metadata that carries what a gRPC status has no place for. */
+// Translates between Cairn's errors and gRPC statuses.
+
+/** Trailing metadata for the fields of an error that a gRPC status has no place for. */
 const CODE_KEY = "cairn-code";
 const LEADER_KEY = "cairn-leader";
 const LEADER_ADDRESS_KEY = "cairn-leader-address";
 const RETRY_AFTER_KEY = "retry-after-ms";
 const SINCE_KEY = "cairn-since";
 
-/** An error as the gRPC status that a server sends. */
+/** Returns an error as the gRPC status that a server sends. */
 export function statusFromError(error: CairnError): { code: grpc.status; details: string; metadata: grpc.Metadata } {
   const metadata = new grpc.Metadata();
   metadata.set(CODE_KEY, error.code);
@@ -24,8 +26,8 @@ export function statusFromError(error: CairnError): { code: grpc.status; details
 }
 
 /**
- * A failed call's status as the error that its caller gets. `address` is the server's, for the
- * text.
+ * Returns a failed call's status as the error that its caller gets. `address` is the server's, for
+ * the text.
  */
 export function errorFromStatus(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
   const { metadata } = status;
@@ -41,15 +43,15 @@ export function errorFromStatus(status: grpc.StatusObject, method: DescMethod, a
   });
 }
 
-/** First value of a key of the metadata, as text. */
+/** Returns the first value of a key of the metadata, as text. */
 export function textValue(metadata: grpc.Metadata, key: string): string | undefined {
   const value = metadata.get(key)[0];
   return value === undefined ? undefined : value.toString();
 }
 
 /**
- * Server interceptor: grpc-js refuses a message that is too large before any handler sees it, and
- * in its own words. This says which limit it is, as every other refusal does.
+ * Names the limit when a message is too large, as every other refusal does. grpc-js refuses such a
+ * message before any handler sees it, and in its own words.
  */
 export const nameMessageLimit: grpc.ServerInterceptor = (_method, call) => {
   const sendStatus = call.sendStatus.bind(call);
@@ -62,8 +64,8 @@ export const nameMessageLimit: grpc.ServerInterceptor = (_method, call) => {
 };
 
 /**
- * Codes for statuses without a cairn-code: of another server, or of grpc-js itself. What is not
- * here is INTERNAL.
+ * Codes for statuses without a cairn-code, which come from another server or from grpc-js itself.
+ * All other statuses are INTERNAL.
  */
 const foreignCodes: Partial<Record<grpc.status, CairnErrorCode>> = {
   [grpc.status.CANCELLED]: "CANCELLED",
@@ -93,8 +95,8 @@ function errorFromForeignStatus(status: grpc.StatusObject, method: DescMethod, a
 }
 
 /**
- * UNAVAILABLE, or a stream that ended without any gRPC status; "Call cancelled" is a reset that
- * came from the server.
+ * Returns whether the connection was lost: UNAVAILABLE, or a stream that ended without any gRPC
+ * status. "Call cancelled" is a reset that came from the server.
  */
 function isConnectionLost({ code, details }: grpc.StatusObject): boolean {
   if (code === grpc.status.UNAVAILABLE) return true;
@@ -111,8 +113,8 @@ const NEVER_SENT =
   /^(No connection established|Name resolution failed|Channel closed before call started|Stream refused by server)/;
 
 /**
- * Never claims that nothing happened unless that is certain: a write of unknown fate must not look
- * like one that failed.
+ * Returns the error of a lost connection. It says that nothing happened only when that is certain:
+ * a write of unknown fate must not look like one that failed.
  */
 function connectionLost(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
   if (NEVER_SENT.test(status.details)) {
@@ -153,8 +155,8 @@ function indexIn(text: string | undefined): number | undefined {
 const PRINTABLE_ASCII = /^[\x20-\x7e]+$/;
 
 /**
- * An error's text as it may travel: bounded, because it goes into a header; well-formed, because
- * encoders throw otherwise.
+ * Returns an error's text as it may travel: bounded, because it goes into a header; well-formed,
+ * because encoders throw otherwise.
  */
 export function sendableText(text: string): string {
   const cut = text.length > limits.errorTextCharacters ? `${text.slice(0, limits.errorTextCharacters)}...` : text;

@@ -3,8 +3,8 @@ import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 
 /**
  * Credentials whose connections do not keep the process alive. grpc-js keeps it alive for every
- * call, and so for a stream that is open although nobody waits for anything on it. Whoever waits
- * must hold a timer, which all calls with a time limit do.
+ * call, even for an open stream on which nobody waits for anything. A caller that waits must hold a
+ * timer, as all calls with a time limit do.
  */
 export class BackgroundCredentials extends WrappedCredentials {
   protected override hooks(inner: Connector): Partial<Connector> {
@@ -19,8 +19,8 @@ export class BackgroundCredentials extends WrappedCredentials {
 }
 
 /**
- * grpc-js takes hold of the socket again, by way of its HTTP/2 session, when a call begins: that
- * must do nothing.
+ * Releases a socket for good. grpc-js refs the socket again, through its HTTP/2 session, when a
+ * call begins: that must have no effect.
  */
 function letGo(socket: Socket): void {
   socket.unref();

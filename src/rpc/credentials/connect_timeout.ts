@@ -3,9 +3,9 @@ import type * as grpc from "@grpc/grpc-js";
 import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 
 /**
- * Credentials that bound how long a connection may take to come about. grpc-js itself waits without
- * end, for the TCP handshake as for the server's first HTTP/2 frame: an attempt that begins while a
- * link is cut or a process stands still would outlast that by minutes, or for ever.
+ * Credentials that bound the time to connect. grpc-js itself waits without end, both for the TCP
+ * handshake and for the server's first HTTP/2 frame: an attempt that begins while a link is cut or
+ * a process stands still would outlast that by minutes, or for ever.
  */
 export class TimedCredentials extends WrappedCredentials {
   constructor(
@@ -32,8 +32,8 @@ export class TimedCredentials extends WrappedCredentials {
 }
 
 /**
- * Connects and hangs up: whether the address takes connections is known in time, and nothing is
- * left of an attempt that is not answered.
+ * Connects and hangs up. This shows in time whether the address accepts connections, and an attempt
+ * that is not answered leaves nothing behind.
  */
 function knock(address: string, timeoutMs: number): Promise<void> {
   const colon = address.lastIndexOf(":");
@@ -55,7 +55,10 @@ function knock(address: string, timeoutMs: number): Promise<void> {
   });
 }
 
-/** The first bytes that come in are the server's HTTP/2 settings. */
+/**
+ * Destroys a socket that has received nothing in time. The first bytes are the server's HTTP/2
+ * settings.
+ */
 function destroyUnlessAnswered(socket: Socket, timeoutMs: number): void {
   const timer = setTimeout(() => {
     if (socket.bytesRead === 0) socket.destroy(new Error(`connected, but no answer in ${timeoutMs} ms`));

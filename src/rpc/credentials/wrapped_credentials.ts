@@ -3,15 +3,15 @@ import * as grpc from "@grpc/grpc-js";
 export type Connector = grpc.experimental.SecureConnector;
 
 /**
- * Credentials that do as others do, but for how they connect. The hooks of a connector are the only
- * places where grpc-js lets a client in.
+ * Credentials that act as others do, except when they connect. The hooks of a connector are the
+ * only places at which grpc-js lets a client intervene.
  */
 export abstract class WrappedCredentials extends grpc.ChannelCredentials {
   constructor(private readonly inner: grpc.ChannelCredentials) {
     super();
   }
 
-  /** Returns what is done in place of the connector's own hooks. */
+  /** Returns the hooks that replace the connector's own. */
   protected abstract hooks(inner: Connector): Partial<Connector>;
 
   override _isSecure(): boolean {
