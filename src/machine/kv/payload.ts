@@ -1,6 +1,6 @@
 // Encodes the snapshot payload of the key-value machine. The payload is a pure function of the
 // applied prefix, so that replicas at the same index write the same bytes: nothing local, no clock,
-// and the order of the bytes themselves.
+// no order but that of the bytes.
 //
 //   part      | bytes                  | field
 //   ----------+------------------------+--------------------------------------------------------

@@ -11,8 +11,8 @@ import { damagedState } from "./checksums.js";
 //             | rounded up to an even size
 //   large     | data of a node with F_BIGDATA: page 8, transaction 8, number of pages 8; the data
 //             | lies behind the header of those pages
-//   meta page | magic 4, version 4, address 8, map size 8, tree of free pages 48, tree of tables 48,
-//             | last page 8, transaction 8
+//   meta page | magic 4, version 4, address 8, map size 8, tree of free pages 48,
+//             | tree of tables 48, last page 8, transaction 8
 //   tree      | page size 4, flags 2, depth 2, branch pages 8, leaf pages 8, large pages 8,
 //             | entries 8, root 8 (all ones: none)
 
