@@ -8,8 +8,8 @@ import { addressOf, explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 
 /**
- * Metadata of a call that a member passes on: who does, and of which cluster. A call that has it is
- * not passed on again.
+ * Metadata of a call that a member passes on: the member's id, and its cluster. A call that has it
+ * is not passed on again.
  */
 const FORWARDED_BY_KEY = "cairn-forwarded-by";
 const CLUSTER_KEY = "cairn-cluster";
@@ -22,14 +22,14 @@ export type ForwardedCall = Pick<CallContext, "signal" | "metadata" | "deadlineM
 
 export interface ForwardingOptions {
   /**
-   * host:port at which members are to be reached from here, by id, where that is not what the
-   * membership says.
+   * host:port of members as this node reaches them, by id, if it differs from the address in the
+   * membership.
    */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   readonly channels?: ChannelSettings | undefined;
 }
 
-/** The leader that a call is passed on to, and what to say along. */
+/** The leader that a call is passed on to, and the settings of that call. */
 interface Forward<Service extends DescService> {
   readonly id: string;
   readonly address: string;
@@ -38,13 +38,13 @@ interface Forward<Service extends DescService> {
 }
 
 /**
- * Passes calls of one service that reach a node which does not lead on to the leader, once, with
- * what is left of their time and their cancellation. A write during which the connection to the
- * leader breaks is of unknown outcome; one that could not be sent at all has not happened.
+ * Passes the calls of one service that reach a follower on to the leader, once, with the rest of
+ * their time and with their cancellation. A write has an unknown outcome when the connection to the
+ * leader breaks during it; a write that could not be sent has not happened.
  */
 export class Forwarding<Service extends DescService> {
   readonly #channels: ChannelPool;
-  /** By address: one for each leader that this node has followed. */
+  /** Clients by address: one for each leader that this node has followed. */
   readonly #leaders = new Map<string, Client<Service>>();
 
   constructor(
@@ -55,7 +55,7 @@ export class Forwarding<Service extends DescService> {
     this.#channels = new ChannelPool(options.channels);
   }
 
-  /** Answers `here`, or else `there`. */
+  /** Answers with `here`, or else with `there`. */
   async once<Here, There>(
     context: ForwardedCall,
     here: () => Promise<Here>,
@@ -75,10 +75,7 @@ export class Forwarding<Service extends DescService> {
     }
   }
 
-  /**
-   * The same for an answer in parts. Nothing of it may come from `here` when this node does not
-   * lead.
-   */
+  /** Answers in parts in the same way. `here` must yield nothing when this node does not lead. */
   async *stream<Here, There>(
     context: ForwardedCall,
     here: () => AsyncIterable<Here>,
@@ -104,7 +101,8 @@ export class Forwarding<Service extends DescService> {
   }
 
   /**
-   * An address may have come to belong to a member of another cluster since it was written down.
+   * Throws when the call comes from another cluster: the address of a leader may have come to
+   * belong to a member of this one.
    */
   #checkCluster({ metadata }: ForwardedCall): void {
     const cluster = metadata.get(CLUSTER_KEY);

@@ -2,7 +2,7 @@ import type { Base, Introduced, Introduction, Standing } from "../raft/membershi
 import { addressOf } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 
-/** Says what a node is to those that have no cluster in common with it. */
+/** Introduces a node to nodes that have no cluster in common with it. */
 export interface Introducer {
   /** Snapshot that the node's cluster began with; undefined when it began empty. */
   readonly base: Base | undefined;
@@ -12,7 +12,7 @@ export interface Introducer {
 }
 
 /**
- * Introduces a node that was given its identity: it has a cluster from its beginning, and promises
+ * Introduces a node with a given identity: it has had a cluster from its beginning, and promises
  * nothing.
  */
 export function memberIntroducer(node: ServedNode): Introducer {
@@ -27,7 +27,7 @@ export function memberIntroducer(node: ServedNode): Introducer {
 }
 
 /**
- * Returns what a member says about its cluster: the newest membership that it knows to be
+ * Returns a member's information about its cluster: the newest membership that it knows to be
  * committed, and the leader.
  */
 export function memberStanding(node: Pick<ServedNode, "raft" | "clusterId">): Standing & { kind: "member" } {

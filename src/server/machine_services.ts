@@ -5,16 +5,16 @@ import type { AddServiceOptions } from "../rpc/server.js";
 
 /** The services of a node's state machine, beside those that every node has. */
 export interface MachineServices {
-  /** All of them, for health and reflection. */
+  /** All of the services, for health and reflection. */
   readonly services: readonly DescService[];
   addTo(server: Pick<grpc.Server, "addService">, options: AddServiceOptions): void;
   /**
-   * Has the cluster commit an entry that leaves the state as it is. The entry goes in here, or
+   * Has the cluster commit an entry that leaves the state unchanged. Proposes the entry here, or
    * through `leader`, a channel to the member that leads.
    */
   advance(leader: SharedChannel | undefined, signal: AbortSignal): Promise<void>;
-  /** Reads no more calls of streams that are open; those that are read are answered. */
+  /** Stops reading calls of open streams; those that were read are answered. */
   stop(): void;
-  /** Ends the calls that are under way at the leader. */
+  /** Ends the calls under way at the leader. */
   close(): void;
 }

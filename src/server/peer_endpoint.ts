@@ -3,7 +3,7 @@ import { type Introducer, memberIntroducer } from "./introducer.js";
 import { explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 
-/** Returns a node as its peers see it. */
+/** Returns the endpoint through which peers see a node. */
 export function peerEndpoint(node: ServedNode, introducer: Introducer = memberIntroducer(node)): PeerEndpoint {
   return {
     get id() {

@@ -1,7 +1,7 @@
 import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
 
-/** A node as the services see it that every node has, whatever its state machine is. */
+/** The part of a node that its services use, whatever its state machine is. */
 export type ServedNode = Pick<
   CairnNode<unknown, StateMachine>,
   | "id"

@@ -24,22 +24,22 @@ const STOP_GRACE_MS = 2_000;
 export interface ServerOptions {
   /** host:port; port 0 takes a free one. */
   readonly listen: string;
-  /** Offer health and reflection, for grpcurl and load balancers. Default true. */
+  /** Serve health and reflection, for grpcurl and load balancers. Default true. */
   readonly discoverable?: boolean | undefined;
   /**
-   * host:port at which members are to be reached from here, by id, where that is not what the
-   * membership says.
+   * host:port of members as this node reaches them, by id, if it differs from the address in the
+   * membership.
    */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   /**
-   * Says what the node is to those that have no cluster in common with it. Left out: a member of
+   * Introduces the node to nodes that have no cluster in common with it. Default: as a member of
    * its cluster.
    */
   readonly introducer?: Introducer | undefined;
   readonly logger?: Logger | undefined;
 }
 
-/** For a node whose state machine is not the key-value store. */
+/** Options for a node whose state machine is not the key-value store. */
 export interface OwnServerOptions extends ServerOptions {
   readonly machineServices: MachineServices;
 }
@@ -58,7 +58,8 @@ export class CairnServer {
 
   /**
    * Starts to serve a node of the key-value store, or of another state machine with its own
-   * services. @throws CairnError INVALID_ARGUMENT when the address cannot be listened on
+   * services.
+   * @throws CairnError INVALID_ARGUMENT when the server cannot listen on the address
    */
   static start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer>;
   static start(node: ServedNode, options: OwnServerOptions): Promise<CairnServer>;
@@ -75,7 +76,7 @@ export class CairnServer {
     const stopping = new AbortController();
     const machine = options.machineServices ?? keyValueServices(node as KeyValueNode);
     const comparison = new StateComparison(node, machine, options.peerAddresses);
-    // A peer's stream would go on for ever.
+    // A peer's stream would never end.
     addService(server, RaftService, raftService(peerEndpoint(node, options.introducer)), {
       onUnexpectedError,
       stopping: stopping.signal,
@@ -91,8 +92,8 @@ export class CairnServer {
   }
 
   /**
-   * Stops: takes no more calls, lets those under way end, and cuts off those that do not end in
-   * time. Peers' streams end at once.
+   * Stops: takes no more calls, lets running calls end, and cuts off those that do not end in time.
+   * Peers' streams end at once.
    */
   async stop(): Promise<void> {
     this.setServing(false);
@@ -118,8 +119,8 @@ export class CairnServer {
 }
 
 /**
- * Health and reflection; loaded only where they are wanted, because they bring a second protobuf
- * library along.
+ * Adds health and reflection. Loads them only when they are wanted, because they bring a second
+ * protobuf library.
  */
 async function addDiscovery(
   server: grpc.Server,

@@ -15,7 +15,7 @@ import { logInfoOf, statusOf } from "./admin_status.js";
 import { cancelTransfer, transfersOf } from "./admin_transfers.js";
 import type { StateComparison } from "./verify_state.js";
 
-/** The operators' service of a node. */
+/** Implements the operators' service of a node. */
 export function adminService(
   node: ServedNode,
   comparison: StateComparison,
@@ -50,7 +50,7 @@ export function adminService(
 
     async *downloadSnapshot({ index }) {
       const info = findSnapshot(node, toIndex(index, "index"));
-      // A slow reader must not lose the file to retention between the two.
+      // A slow reader must not lose the file to retention between the lookup and the first read.
       const unpin = node.snapshots.pin(info);
       try {
         yield { info: snapshotInfoToMessage(info) };

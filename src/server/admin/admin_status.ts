@@ -115,7 +115,7 @@ function lastSnapshotToMessage(last: LastSnapshot): MessageInitShape<typeof Last
   };
 }
 
-/** The extent of a node's log. */
+/** Returns the extent of a node's log, for GetLogInfo. */
 export function logInfoOf(node: ServedNode): MessageInitShape<typeof GetLogInfoResponseSchema> {
   const { log, snapshot, term } = node.raft;
   const { segments, diskBytes } = node.logStats;

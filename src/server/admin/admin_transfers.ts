@@ -8,7 +8,7 @@ import type { ServedNode } from "../served_node.js";
 
 type TransferInit = MessageInitShape<typeof TransferSchema>;
 
-/** Snapshots that a node sends or receives, as ListTransfers names them. */
+/** Returns the snapshots that a node sends or receives, as ListTransfers names them. */
 export function transfersOf(node: ServedNode): TransferInit[] {
   const { transfer } = node.inbox;
   return [...node.transfers.map(outgoing), ...(transfer === undefined ? [] : [incoming(transfer)])];
@@ -16,7 +16,7 @@ export function transfersOf(node: ServedNode): TransferInit[] {
 
 /**
  * Ends the transfer with this id.
- * @throws CairnError NOT_FOUND; FAILED_PRECONDITION when it is being installed here
+ * @throws CairnError NOT_FOUND; FAILED_PRECONDITION when the snapshot is being installed here
  */
 export async function cancelTransfer(node: ServedNode, id: string): Promise<void> {
   const { transfer } = node.inbox;

@@ -17,18 +17,18 @@ export interface Standing {
 export interface Comparable {
   readonly id: string;
   standing(signal: AbortSignal): Promise<Standing>;
-  /** Waits until it has applied `index`, for up to `ms`; where it stands then. */
+  /** Waits until the member has applied `index`, for up to `ms`; returns its progress then. */
   appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing>;
   /**
-   * Returns when it has a snapshot at an index, or a newer one.
+   * Makes the member take a snapshot at an index. Returns when it has that one, or a newer one.
    * @throws OUT_OF_RANGE when it can have none there
    */
   takeSnapshot(index: number, signal: AbortSignal): Promise<void>;
-  /** Digest of the snapshot at an index; undefined when there is none. */
+  /** Returns the digest of the snapshot at an index; undefined when there is none. */
   digestAt(index: number, signal: AbortSignal): Promise<Uint8Array | undefined>;
 }
 
-/** The node that was asked. */
+/** The node that received the request. */
 export class Here implements Comparable {
   constructor(private readonly node: ServedNode) {}
 
@@ -57,7 +57,7 @@ export class Here implements Comparable {
   }
 }
 
-/** Another member, over its services. */
+/** Another member, reached over its services. */
 export class There implements Comparable {
   readonly #channel: SharedChannel;
   readonly #admin: Client<typeof AdminService>;
@@ -74,7 +74,7 @@ export class There implements Comparable {
   async standing(signal: AbortSignal): Promise<Standing> {
     const status = await this.#admin.getStatus({}, { signal, timeoutMs: limits.verifyLookMs });
     const { clusterId, nodeId, appliedIndex, snapshotIndex } = status;
-    // An address may have come to belong to somebody else since it was written down.
+    // The address may belong to another node by now.
     if (clusterId !== this.clusterId || nodeId !== this.id) {
       const text = `at ${this.address} there is node ${nodeId} of cluster ${clusterId}, not ${this.id} of ${this.clusterId}`;
       throw new CairnError("WRONG_CLUSTER", text);
@@ -91,10 +91,7 @@ export class There implements Comparable {
     return this.standing(signal);
   }
 
-  /**
-   * A snapshot takes as long as the state is large, so this waits for as long as the member answers
-   * at all.
-   */
+  /** Takes as long as the state is large, so this waits while the member answers at all. */
   async takeSnapshot(index: number, signal: AbortSignal): Promise<void> {
     const silent = new AbortController();
     const look = setInterval(() => {
@@ -113,7 +110,7 @@ export class There implements Comparable {
     return snapshots.find((info) => info.index === BigInt(index))?.sha256;
   }
 
-  /** For calls of other services. */
+  /** Channel for calls of other services. */
   get channel(): SharedChannel {
     return this.#channel;
   }

@@ -16,10 +16,10 @@ type MemberDigest = MessageInitShape<typeof MemberDigestSchema>;
 type Outcome = { readonly sha256: Uint8Array } | { readonly error: CairnError } | { readonly moved: CairnError };
 
 /**
- * Compares the members' states by the digests of their snapshots at one index. The index is one
- * that is committed, and above every snapshot that is there: a file that was written before would
- * say nothing of the state that a member has now. A member that has applied more by then builds the
- * state at the index from its snapshot and its log.
+ * Compares the members' states by the digests of their snapshots at one index. The index is
+ * committed, and above every existing snapshot: a file that was written before would say nothing of
+ * a member's present state. A member that has applied more by then builds the state at the index
+ * from its snapshot and its log.
  */
 export class StateComparison {
   readonly #members = new Map<string, There>();
@@ -28,17 +28,20 @@ export class StateComparison {
     private readonly node: ServedNode,
     private readonly machine: Pick<MachineServices, "advance">,
     /**
-     * host:port at which members are to be reached from here, where that is not what the membership
-     * says.
+     * host:port of members as this node reaches them, if it differs from the address in the
+     * membership.
      */
     private readonly addresses: Readonly<Record<string, string>> = {},
   ) {}
 
-  /** @throws CairnError CANCELLED, STOPPED */
+  /**
+   * Runs a comparison.
+   * @throws CairnError CANCELLED, STOPPED
+   */
   async run(signal: AbortSignal): Promise<MessageInitShape<typeof VerifyStateResponseSchema>> {
     for (let attempt = 1; ; attempt++) {
       const { index, outcomes } = await this.#attempt(signal);
-      // One that has gone on to a newer snapshot meanwhile must be compared at a newer index,
+      // A member that has taken a newer snapshot meanwhile must be compared at a newer index,
       // together with all others.
       const hasMoved = [...outcomes.values()].some((outcome) => "moved" in outcome);
       if (!hasMoved || attempt === limits.verifyAttempts) return answerOf(index, outcomes);
@@ -82,9 +85,8 @@ export class StateComparison {
   }
 
   /**
-   * Has the cluster commit something that changes nothing, so that there is an index that no
-   * snapshot is at yet. Without a leader that is not to be had, and what there is can be compared
-   * all the same.
+   * Has the cluster commit an entry that changes nothing, so that there is an index without a
+   * snapshot. That needs a leader; without one, the present states are compared all the same.
    */
   async #advance(signal: AbortSignal): Promise<void> {
     const { leader, membership } = this.node.raft;
@@ -138,7 +140,7 @@ async function digestOf(member: Comparable, index: number, signal: AbortSignal):
   }
 }
 
-/** Waits for as long as the member gets on: how far behind one may be is not limited. */
+/** Waits while the member makes progress, however far behind it is. */
 async function waitApplied(member: Comparable, index: number, signal: AbortSignal): Promise<void> {
   let { applied } = await member.standing(signal);
   while (applied < index) {
@@ -152,8 +154,8 @@ async function waitApplied(member: Comparable, index: number, signal: AbortSigna
 }
 
 /**
- * An error that is the member's, to be told along with the others' digests. Throws when it is the
- * caller who has given up.
+ * Returns an error of a member, to report beside the others' digests. Throws when the caller has
+ * given up.
  */
 function reported(error: unknown, signal: AbortSignal): CairnError {
   if (signal.aborted) throw error;

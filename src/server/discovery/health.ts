@@ -5,8 +5,8 @@ import { HealthImplementation, service } from "grpc-health-check";
 export const healthService = service as unknown as grpc.ServiceDefinition;
 
 /**
- * The health service: what load balancers and `grpc_health_probe` ask. Services that were never
- * named are unknown to it.
+ * Serves health checks, for load balancers and `grpc_health_probe`. Services that were never named
+ * are unknown to it.
  */
 export class Health {
   readonly #implementation: HealthImplementation;
@@ -25,7 +25,7 @@ export class Health {
     this.#implementation.addToServer(server as Parameters<HealthImplementation["addToServer"]>[0]);
   }
 
-  /** Says whether a service answers; who watches it is told at once. */
+  /** Sets whether a service answers; its watchers are told at once. */
   setServing(service: string, serving: boolean): void {
     this.#implementation.setStatus(service, serving ? "SERVING" : "NOT_SERVING");
   }

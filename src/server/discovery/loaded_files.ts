@@ -3,14 +3,14 @@ import { type DescriptorProto, type FileDescriptorProto, FileDescriptorProtoSche
 import type * as grpc from "@grpc/grpc-js";
 
 /**
- * The encoded files of a service that proto-loader has loaded, as a protobuf compiler would have
- * written them. proto-loader's own are not quite valid: names of types are relative, and the types
- * of map entries are named after the map. Strict clients, such as `buf curl`, refuse all services
- * of such a file. Each of these files declares all that it uses.
+ * Returns the encoded files of a service that proto-loader has loaded, as a protobuf compiler would
+ * have written them. The files of proto-loader are not quite valid: names of types are relative,
+ * and the types of map entries are named after the map. Strict clients, such as `buf curl`, refuse
+ * all services of such a file. Each of these files declares everything that it uses.
  */
 export function filesOfLoadedService(definition: grpc.ServiceDefinition): Buffer[] {
   return Object.values(definition).flatMap((method) => {
-    // proto-loader keeps them with the types of each method; grpc-js does not know of them.
+    // proto-loader keeps the files with the types of each method; grpc-js does not know of them.
     const { requestType } = method as { requestType?: { fileDescriptorProtos?: Buffer[] } };
     return (requestType?.fileDescriptorProtos ?? []).map(corrected);
   });
@@ -23,7 +23,7 @@ function corrected(encoded: Buffer): Buffer {
   return Buffer.from(toBinary(FileDescriptorProtoSchema, file));
 }
 
-/** The entry type of a map `all_names` is called AllNamesEntry. */
+/** Renames the entry types of maps: that of a map `all_names` is called AllNamesEntry. */
 function renameMapEntries(message: DescriptorProto): void {
   for (const nested of message.nestedType) {
     renameMapEntries(nested);
@@ -58,8 +58,8 @@ function makeNamesAbsolute(file: FileDescriptorProto): void {
 }
 
 /**
- * Looks a name up from the innermost scope outwards, as the language does; leaves alone what is not
- * found.
+ * Resolves a name from the innermost scope outwards, as the language does; leaves a name unchanged
+ * that it does not find.
  */
 function absolute(name: string, from: string, declared: ReadonlySet<string>): string {
   if (name === "" || name.startsWith(".")) return name;

@@ -6,10 +6,10 @@ import { filesOfLoadedService } from "./loaded_files.js";
 
 /**
  * Adds grpc.reflection.v1 and v1alpha to a server, so that grpcurl can list and describe its
- * services without .proto files: the given ones and reflection itself. `others` are services that
- * another library defines, such as the health service.
+ * services without .proto files: the given services and reflection itself. `others` are services
+ * that another library defines, such as the health service.
  *
- * Loads a second protobuf library: import this file only where reflection is wanted.
+ * Loads a second protobuf library: import this file only for a server with reflection.
  */
 export function addReflection(
   server: Pick<grpc.Server, "addService">,
@@ -22,7 +22,7 @@ export function addReflection(
   reflectionOf(files, names).addToServer(server);
 }
 
-/** The definitions of the reflection services themselves, which they do not list by default. */
+/** Returns the definitions of the reflection services, which do not list themselves by default. */
 function reflectionServices(): grpc.ServiceDefinition[] {
   const definitions: grpc.ServiceDefinition[] = [];
   const recorder = { addService: (definition: grpc.ServiceDefinition) => void definitions.push(definition) };
@@ -30,18 +30,24 @@ function reflectionServices(): grpc.ServiceDefinition[] {
   return definitions;
 }
 
-/** The library looks at nothing in a package but the encoded files of its members. */
+/**
+ * Makes a reflection service. The library reads nothing of a package but the encoded files of its
+ * members.
+ */
 function reflectionOf(fileDescriptorProtos: Buffer[], services: string[]): ReflectionService {
   const format = "Protocol Buffer 3 DescriptorProto";
   return new ReflectionService({ files: { format, type: {}, fileDescriptorProtos } }, { services });
 }
 
-/** Full name of a service, from the path of one of its methods: /grpc.health.v1.Health/Check. */
+/**
+ * Returns the full name of a service, from the path of one of its methods:
+ * /grpc.health.v1.Health/Check.
+ */
 function serviceName(definition: grpc.ServiceDefinition): string {
   return Object.values(definition)[0]?.path.split("/")[1] ?? "";
 }
 
-/** The files that declare the services, and those that they import. */
+/** Returns the files that declare the services, and the files that they import. */
 function encodedFiles(services: readonly DescService[]): Buffer[] {
   const files = new Set<DescFile>();
   const add = (file: DescFile) => {

@@ -16,7 +16,7 @@ export type Header = MessageInitShape<typeof ResponseHeaderSchema>;
 
 /**
  * Carries a command out through consensus: on return it is applied, and durable on a majority.
- * @throws CairnError what {@link encodeCommand} and the node's propose() do
+ * @throws CairnError the errors of {@link encodeCommand} and of the node's propose()
  */
 export async function execute(
   node: KeyValueNode,
@@ -27,7 +27,10 @@ export async function execute(
   return result;
 }
 
-/** Why a result is no answer: the cluster has forgotten what it would take to give one. */
+/**
+ * Returns the error for a result without an answer: the cluster has forgotten the answer or the
+ * client.
+ */
 export function forgotten({ outcome, index }: CommandResult): CairnError | undefined {
   if (outcome === CommandOutcome.RETRY_TOO_OLD) {
     return new CairnError(
@@ -62,13 +65,13 @@ export function compareAndSetAnswer(
     : { swapped: false, current: { key, value, version }, currentForgotten: valueForgotten };
 }
 
-/** The key in the node's present state, which must be {@link readable}. */
+/** Returns the answer to a get, from the node's present state, which must be {@link readable}. */
 export function getAnswer(node: KeyValueNode, key: Uint8Array): { kv?: KeyValue } {
   const record = node.machine.get(key);
   return record === undefined ? {} : { kv: keyValue(key, record) };
 }
 
-/** Returns when the node's state may be read. */
+/** Resolves when the node's state may be read. */
 export async function readable(
   node: KeyValueNode,
   { stale, minAppliedIndex }: { readonly stale: boolean; readonly minAppliedIndex: bigint },

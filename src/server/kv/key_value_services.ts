@@ -8,11 +8,11 @@ import type { KeyValueNode } from "./key_value_node.js";
 import { keyValueService } from "./kv_service.js";
 import { Sessions } from "./session_service.js";
 
-/** A comparison with this version cannot succeed, whatever is under the key. */
+/** Key and version of a comparison that cannot succeed, whatever the key holds. */
 const ANY_KEY = Buffer.from("cairn");
 const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);
 
-/** The services of a node whose state machine is the key-value store. */
+/** Returns the services of a node whose state machine is the key-value store. */
 export function keyValueServices(node: KeyValueNode): MachineServices {
   const sessions = new Sessions(node);
   const forwarding = new Forwarding(node, KeyValueService);

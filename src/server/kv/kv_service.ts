@@ -25,7 +25,7 @@ import type { Sessions } from "./session_service.js";
 
 type Command = MessageInitShape<typeof CommandSchema>;
 
-/** The clients' service of a node. */
+/** Implements the clients' service of a node. */
 export function keyValueService(
   node: KeyValueNode,
   forwarding: Forwarding<typeof KeyValueService>,
@@ -108,7 +108,7 @@ async function* range(node: KeyValueNode, request: RangeRequest, signal: AbortSi
   const most = limit === 0n ? Number.MAX_SAFE_INTEGER - 1 : toCount(limit, "limit");
   await readable(node, request, signal);
   const header = headerOf(node);
-  // One key more than asked for tells whether there are more.
+  // One key more than requested shows whether more keys follow.
   const entries = node.machine.range({ prefix, after, limit: most + 1 });
   try {
     yield* inParts(entries, most, header);
@@ -117,7 +117,7 @@ async function* range(node: KeyValueNode, request: RangeRequest, signal: AbortSi
   }
 }
 
-/** At least one part; each but the last about as large as a chunk. */
+/** Yields at least one part; each but the last is about as large as a chunk. */
 function* inParts(
   entries: Iterable<KeyEntry>,
   most: number,

@@ -20,7 +20,7 @@ export type SessionAnswer = MessageInitShape<typeof SessionAnswerSchema>;
 type Answer = NonNullable<SessionAnswer["answer"]>;
 type Command = MessageInitShape<typeof CommandSchema>;
 
-/** Whose calls they are. */
+/** Identifies the client that makes the calls. */
 export interface SessionIdentity {
   readonly clientId: string;
 }
@@ -31,36 +31,34 @@ export interface WriteIdentity extends SessionIdentity {
   readonly since: bigint;
 }
 
-/** An answer that may be sent. */
+/** An answer that is ready to be sent. */
 export interface PendingAnswer {
   /**
-   * Makes it. A read is carried out here and not before, so that values that wait for a slow client
-   * take no memory.
+   * Makes the answer. A read is carried out here and not before, so that values that wait for a
+   * slow client take no memory.
    */
   take(): SessionAnswer;
 }
 
-/** A write, and how its result is told. */
+/** A write, and the answer for its result. */
 interface Write {
   readonly operation: NonNullable<Command["operation"]>;
   readonly answerOf: (result: CommandResult) => Answer;
 }
 
 /**
- * Carries out the calls of one Session stream. Each gets its answer through `onAnswer`, once,
- * whatever happens.
+ * Carries out the calls of one Session stream. Passes exactly one answer for each call to
+ * `onAnswer`, whatever happens.
  */
 export class SessionCalls {
   constructor(
     private readonly node: KeyValueNode,
-    /** Ends the waiting of reads. Writes go on: they are in the log. */
+    /** Ends waiting reads. Writes continue, since they are in the log. */
     private readonly signal: AbortSignal,
     private readonly onAnswer: (answer: PendingAnswer) => void,
   ) {}
 
-  /**
-   * Starts the calls of one message. Its writes are proposed in their order before this returns.
-   */
+  /** Starts the calls of one message. Proposes its writes in their order before it returns. */
   start(calls: readonly SessionCall[], session: WriteIdentity): void {
     const reads: SessionCall[] = [];
     for (const call of calls) {
@@ -80,12 +78,12 @@ export class SessionCalls {
         if (problem !== undefined) this.#failed(sequence, problem);
         else this.onAnswer({ take: () => ({ sequence, answer: answerOf(result) }) });
       },
-      // Whatever became of it, with its sequence it can be sent again.
+      // Whatever became of the write, the client can send it again under its sequence.
       (error) => this.#failed(sequence, error, isUnknown(error)),
     );
   }
 
-  /** Answers reads when the node's state may be read. */
+  /** Answers reads once the node's state may be read. */
   #read(calls: readonly SessionCall[], confirmed: Promise<unknown>): void {
     confirmed.then(
       () => {
@@ -128,7 +126,7 @@ export class SessionCalls {
   }
 }
 
-/** About how many bytes an answer takes in a message. */
+/** Returns about how many bytes an answer takes in a message. */
 export function answerBytes({ answer }: SessionAnswer): number {
   switch (answer?.case) {
     case "get":
@@ -142,14 +140,14 @@ export function answerBytes({ answer }: SessionAnswer): number {
   }
 }
 
-/** For what is around keys, values and texts. */
+/** Allowance for everything but keys, values and texts. */
 const ANSWER_BYTES = 64;
 
 function keyValueBytes(kv: { key?: Uint8Array; value?: Uint8Array } | undefined): number {
   return (kv?.key?.byteLength ?? 0) + (kv?.value?.byteLength ?? 0);
 }
 
-/** The write that a call asks for; undefined for a read, an error for what cannot be done. */
+/** Returns the write that a call asks for; undefined for a read, an error for an invalid call. */
 function writeOf({ call }: SessionCall): Write | CairnError | undefined {
   switch (call.case) {
     case "get":
@@ -185,7 +183,7 @@ function writeOf({ call }: SessionCall): Write | CairnError | undefined {
   }
 }
 
-/** The request of a call for which {@link writeOf} says that it is a read. */
+/** Returns the request of a call for which {@link writeOf} says that it is a read. */
 function requestOf({ call }: SessionCall): GetRequest {
   return call.value as GetRequest;
 }

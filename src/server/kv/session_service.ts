@@ -10,7 +10,7 @@ import { answerBytes, type PendingAnswer, SessionCalls, type SessionIdentity } f
 
 type Response = MessageInitShape<typeof SessionResponseSchema>;
 
-/** The Session streams of a node. */
+/** Serves the Session streams of a node. */
 export class Sessions {
   readonly #streams = new Set<SessionStream>();
 
@@ -27,30 +27,30 @@ export class Sessions {
     }
   }
 
-  /** Reads no more calls. Each stream ends when the calls that it has read are answered. */
+  /** Stops reading calls. Each stream ends once the calls that it has read are answered. */
   stop(): void {
     for (const stream of this.#streams) stream.stopReading();
   }
 }
 
 /**
- * One stream: reads calls, up to a number whose answers are not sent yet, and gathers the answers
+ * Serves one stream: reads calls, with a bounded number of unsent answers, and gathers the answers
  * that are ready.
  */
 class SessionStream {
   readonly #requests: AsyncIterator<SessionRequest>;
   readonly #calls: SessionCalls;
-  /** Answers that are known and not sent, in the order in which they came to be known. */
+  /** Answers that are ready and not sent, in the order in which they became ready. */
   #ready: PendingAnswer[] = [];
-  /** Calls that were read and whose answers are not sent. */
+  /** Number of calls that were read and whose answers are not sent. */
   #inFlight = 0;
-  /** The client waits for the answer to its first message. */
+  /** True while the client waits for the answer to its first message. */
   #greet = false;
   #readingEnded = false;
   #failure: unknown;
-  /** Wakes who waits for an answer, or for the end. */
+  /** Wakes the writer, which waits for an answer or for the end. */
   #wakeWriter: (() => void) | undefined;
-  /** Wakes who waits for calls to be answered. */
+  /** Wakes the reader, which waits until answers are sent. */
   #wakeReader: (() => void) | undefined;
 
   constructor(
@@ -59,7 +59,7 @@ class SessionStream {
     private readonly signal: AbortSignal,
   ) {
     this.#requests = requests[Symbol.asyncIterator]();
-    // Every read that waits listens to it, and Node takes more than ten for a leak.
+    // Every waiting read listens to this signal, and Node takes more than ten listeners for a leak.
     setMaxListeners(0, signal);
     this.#calls = new SessionCalls(node, signal, (answer) => {
       this.#ready.push(answer);
@@ -68,8 +68,8 @@ class SessionStream {
   }
 
   /**
-   * The stream of responses; ends when there are no more calls and all are answered, or nobody
-   * reads it.
+   * Yields the responses. Ends when there are no more calls and all are answered, or when the call
+   * is cancelled.
    */
   async *responses(): AsyncGenerator<Response, void, undefined> {
     const onAbort = () => this.stopReading();
@@ -97,7 +97,7 @@ class SessionStream {
   stopReading(): void {
     if (this.#readingEnded) return;
     this.#endReading();
-    // Not awaited: a reader that waits for room comes to see it by itself.
+    // Not awaited: a reader that waits for room notices the end without it.
     this.#requests.return?.().then(undefined, () => {});
   }
 
@@ -127,7 +127,8 @@ class SessionStream {
   }
 
   /**
-   * Starts the calls of a message: at once when there is room for all of them, else as room comes.
+   * Starts the calls of a message: at once if there is room for all of them, otherwise as room
+   * comes.
    */
   async #start({ calls, acknowledgedThrough, since }: SessionRequest, { clientId }: SessionIdentity): Promise<void> {
     const most = limits.sessionCallsInFlight;
@@ -140,7 +141,10 @@ class SessionStream {
     }
   }
 
-  /** @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER */
+  /**
+   * Reads the client's identity from the first message.
+   * @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER
+   */
   #identify({ clientId, clusterId }: SessionRequest): SessionIdentity {
     const bytes = Buffer.byteLength(clientId);
     if (bytes === 0 || bytes > limits.clientIdBytes) {
@@ -154,7 +158,7 @@ class SessionStream {
     return { clientId };
   }
 
-  /** As many ready answers as one message holds. */
+  /** Takes as many ready answers as one message holds. */
   #takeAnswers() {
     const answers = [];
     let bytes = 0;

@@ -8,14 +8,14 @@ import type { MachineOpener } from "../../node/options.js";
 
 /** Carries the result of a command from the leader to the member whose caller proposed it. */
 export interface ResultCodec<Result> {
-  /** At most `limits.machineResultBytes`. */
+  /** Encodes a result, in at most `limits.machineResultBytes`. */
   encodeResult(result: Result): Uint8Array;
   decodeResult(bytes: Uint8Array): Result;
 }
 
 /**
- * An application's own state machine, as a member of a cluster runs it. Made by {@link ownMachine}
- * and {@link inMemory}.
+ * An application's own state machine, as a member of a cluster runs it. {@link ownMachine} and
+ * {@link inMemory} make it.
  */
 export interface OwnMachine<Result, Machine extends StateMachine<Result>, View> extends ResultCodec<Result> {
   readonly open: MachineOpener<Machine>;
@@ -23,7 +23,7 @@ export interface OwnMachine<Result, Machine extends StateMachine<Result>, View> 
   view(machine: Machine): View;
 }
 
-/** Results that are bytes already. */
+/** Passes results through that are bytes already. */
 const asTheyAre: ResultCodec<Uint8Array> = { encodeResult: (result) => result, decodeResult: (bytes) => bytes };
 
 /**
@@ -51,9 +51,9 @@ export function ownMachine<Machine extends StateMachine<Uint8Array>>(
 }
 
 /**
- * Describes a state that fits in memory to a member. `make` returns a new, empty machine; it is
- * called at the start, for each snapshot that is loaded, and when an earlier state is built, so
- * machines must share nothing.
+ * Describes a state machine that fits in memory to a member. `make` returns a new, empty machine.
+ * It is called at the start, for each snapshot that is loaded, and when an earlier state is built,
+ * so machines must share nothing.
  * @throws CairnError INVALID_ARGUMENT
  */
 export function inMemory<Simple extends SimpleMachine>(
@@ -64,7 +64,10 @@ export function inMemory<Simple extends SimpleMachine>(
   return { ...asTheyAre, open, view: (machine) => machine.state };
 }
 
-/** @throws CairnError INVALID_ARGUMENT */
+/**
+ * Checks the parts of an application's machine.
+ * @throws CairnError INVALID_ARGUMENT
+ */
 export function checkOwnMachine<Result, Machine extends StateMachine<Result>, View>(
   machine: OwnMachine<Result, Machine, View>,
 ): void {
@@ -75,8 +78,8 @@ export function checkOwnMachine<Result, Machine extends StateMachine<Result>, Vi
 }
 
 /**
- * The bytes of a result. @throws CairnError INTERNAL: the command has taken effect, and its result
- * cannot be told
+ * Encodes a result.
+ * @throws CairnError INTERNAL: the command has taken effect, and its result cannot be returned
  */
 export function encodedResult<Result>(codec: ResultCodec<Result>, index: number, result: Result): Uint8Array {
   const bytes = told(index, "encoded", () => codec.encodeResult(result));
@@ -86,7 +89,10 @@ export function encodedResult<Result>(codec: ResultCodec<Result>, index: number,
   throw untold(index, "sent", text);
 }
 
-/** @throws CairnError INTERNAL: the command has taken effect, and its result cannot be told */
+/**
+ * Decodes a result.
+ * @throws CairnError INTERNAL: the command has taken effect, and its result cannot be returned
+ */
 export function decodedResult<Result>(codec: ResultCodec<Result>, index: number, bytes: Uint8Array): Result {
   return told(index, "decoded", () => codec.decodeResult(bytes));
 }

@@ -7,7 +7,7 @@ import { Forwarding } from "../forwarding.js";
 import type { MachineServices } from "../machine_services.js";
 import { encodedResult, type ResultCodec } from "./own_machine.js";
 
-/** The services of a node whose state machine is an application's own. */
+/** Returns the services of a node whose state machine is an application's own. */
 export function ownMachineServices<Result, Machine extends StateMachine<Result>>(
   node: CairnNode<Result, Machine>,
   codec: ResultCodec<Result>,
