@@ -3,6 +3,8 @@ import { limits } from "../base/limits.js";
 import type { ChannelSettings } from "./channel.js";
 import { nameMessageLimit } from "./status.js";
 
+// Options of grpc-js for Cairn's servers and channels.
+
 /** Options of both ends of a connection. */
 const connectionOptions = {
   "grpc.max_send_message_length": limits.messageBytes,

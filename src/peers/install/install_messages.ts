@@ -1,3 +1,5 @@
+// Messages of a snapshot transfer, independent of their encoding.
+
 /** Message of a snapshot's sender (Raft figure 13): one offer, then chunks. */
 export type InstallMessage =
   | ({ readonly kind: "offer" } & InstallOffer)
