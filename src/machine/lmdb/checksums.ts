@@ -9,7 +9,7 @@ import { CairnError } from "../../base/errors.js";
 //
 // A missing row has no checksum. Therefore the state keeps a digest of all rows beside its applied
 // position, in the same transaction: for each table, the number of rows and the sum of their marks,
-// in no order. A walk through all rows ends with a comparison.
+// in no order. A walk through all rows makes a digest to compare with it.
 
 /** Bytes of the checksum in front of each row. */
 export const CHECKSUM_BYTES = 4;

@@ -286,8 +286,8 @@ function keyOf(page: Buffer, node: number): Buffer {
 }
 
 /**
- * Yields the runs in a list of free pages. The list has the number of its numbers, then for each
- * run its page, or a negative count and the first page. Zeros are places of removed pages.
+ * Yields the runs in a list of free pages. The list starts with the count of its numbers. A run is
+ * one page, or a negative count and the first page. Zeros are places of removed pages.
  */
 function* runsOf(list: Buffer): Generator<{ first: number; count: number }, void, void> {
   check(list.byteLength >= 8 && list.byteLength % 8 === 0, "a list of free pages is none");

@@ -8,11 +8,11 @@ import type { SealedTable } from "./table.js";
 // Stores sessions in two tables, each row behind its checksum. Numbers in keys are big-endian so
 // that they sort:
 //
-//   sessions: client id in UTF-8           -> floor, last-used index (doubles, little-endian)
-//             0xff, which begins no text  -> rules, horizon (doubles, little-endian); absent in a
-//                                            new state
+//   sessions: client id in UTF-8            -> floor, last-used index (doubles, little-endian)
+//             0xff, which begins no text    -> rules, horizon (doubles, little-endian); absent
+//                                              in a new state
 //   answers:  length of the client id (2), client id,
-//             sequence (8)                 -> the answer
+//             sequence (8)                  -> the answer
 //
 // The length in front keeps the answers of one client apart from those of another whose id starts
 // the same.

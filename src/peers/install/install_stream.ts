@@ -7,7 +7,7 @@ import { encodeChunk } from "./chunk_codec.js";
 import type { InstallMessage, InstallReply } from "./install_messages.js";
 
 /**
- * Sends a snapshot over a connection of its own: a heartbeat must never wait behind the chunks,
+ * Sends a snapshot over a separate connection: a heartbeat must never wait behind the chunks,
  * neither here nor in the network. The connection ends with the stream.
  */
 export class GrpcInstallStream implements InstallStream {
