@@ -2,6 +2,8 @@ import type { LogPosition } from "../raft/types.js";
 import { InMemoryMachine } from "./in_memory_machine.js";
 import { checkKeyValuePayload } from "./kv/payload_check.js";
 
+// Checks snapshot payloads of Cairn's own state machines.
+
 type Check = ReturnType<typeof InMemoryMachine.checkPayload>;
 
 /** The first bytes of a payload name its kind of machine. */

@@ -18,6 +18,8 @@ import type { ApplyResult } from "./state_machine.js";
 import { StateWorker } from "./worker/state_worker.js";
 import type { WorkerView } from "./worker/worker_view.js";
 
+// The key-value state machine of a running node, with its state in LMDB.
+
 export interface LmdbMachineOptions {
   /**
    * Directory of the state, made when it is missing. Nothing else may be in it, and only one

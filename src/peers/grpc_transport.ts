@@ -8,6 +8,8 @@ import { PeerConnection } from "./peer_connection.js";
 import type { Self } from "./protocol.js";
 import type { InstallStream, Peer, Transport, TransportEvents, TransportFactory } from "./transport.js";
 
+// Implements Transport over gRPC.
+
 export interface GrpcTransportOptions {
   /**
    * Returns the address of a peer; undefined when it is not known now. Default: the address that

@@ -10,6 +10,8 @@ import { GrpcInstallStream } from "./install/install_stream.js";
 import { headerTo, type Self, toVoteAnswer, voteRequest } from "./protocol.js";
 import type { InstallStream, Peer } from "./transport.js";
 
+// Holds the connection to one peer, with its streams and calls.
+
 export interface PeerConnectionEvents {
   answer(answer: PeerAnswer): void;
   /** The AppendEntries stream has broken. Called once until the peer answers again. */

@@ -12,6 +12,8 @@ import type {
 import type { IndexedMembership } from "../raft/types.js";
 import type { InstallMessage, InstallReply } from "./install/install_messages.js";
 
+// The interface through which a node serves its peers.
+
 /** The membership that a node has joined. */
 export interface Joined extends IndexedMembership {
   /** Snapshot that the cluster began with; undefined when it began empty. */

@@ -1,6 +1,8 @@
 import type { PeerAnswer, PeerRequest } from "../raft/messages.js";
 import type { InstallMessage, InstallReply } from "./install/install_messages.js";
 
+// The interface through which a node sends to its peers.
+
 /** A member of the cluster, as other members reach it. */
 export interface Peer {
   /** Its member key (see ids.ts). */

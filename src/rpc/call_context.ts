@@ -2,6 +2,8 @@ import type * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../base/errors.js";
 import { textValue } from "./status.js";
 
+// Tracks a call on the server until it is answered or cancelled.
+
 /** Describes a call to the handler that answers it. */
 export interface CallContext {
   /**

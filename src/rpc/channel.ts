@@ -7,6 +7,8 @@ import { TimedCredentials } from "./credentials/connect_timeout.js";
 import { channelOptions } from "./grpc_options.js";
 import { errorFromStatus } from "./status.js";
 
+// Starts gRPC calls to one node, on the level of bytes.
+
 export interface ChannelSettings {
   /** Without credentials the connection is not encrypted. */
   readonly credentials?: grpc.ChannelCredentials;

@@ -15,6 +15,8 @@ import { decodeMessage, encodeMessage, methodName } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
 
+// Makes typed clients of protobuf services.
+
 /**
  * The methods of a service, as functions. They fail with CairnErrors only. The error of a stream
  * may overtake messages that were sent before it and are not read yet; the good end of a stream

@@ -2,6 +2,8 @@ import { assert } from "../base/assert.js";
 import { limits } from "../base/limits.js";
 import { bufferedBytes } from "./codec.js";
 
+// Receives the messages of a stream with back-pressure.
+
 /** Source of messages: each `startRead` asks for one more. */
 export interface MessageSource<Message> {
   startRead(): void;

@@ -1,6 +1,8 @@
 import { limits } from "../base/limits.js";
 import { bufferedBytes } from "./codec.js";
 
+// Sends the messages of a stream with back-pressure.
+
 /**
  * Writes one message; calls `written` when the network has taken it, or never when the stream
  * breaks before that.

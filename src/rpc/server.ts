@@ -18,6 +18,8 @@ import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
 import { statusFromError } from "./status.js";
 
+// Serves protobuf services from typed handlers.
+
 /** The methods of a service, as functions. A missing method answers UNIMPLEMENTED. */
 export type ServiceImplementation<Service extends DescService> = {
   [Name in keyof Service["method"]]?: MethodImplementation<Service["method"][Name]>;

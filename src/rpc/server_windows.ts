@@ -2,6 +2,8 @@ import type { Http2Server } from "node:http2";
 import type * as grpc from "@grpc/grpc-js";
 import { limits } from "../base/limits.js";
 
+// Sets the HTTP/2 receive windows of a server.
+
 /** Parts of grpc-js's server that are not in its interface. */
 interface Inside {
   commonServerOptions?: { settings?: object };

@@ -7,6 +7,8 @@ import type { Client } from "../rpc/client.js";
 import { addressOf, explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 
+// Passes calls that reach a follower on to the leader.
+
 /**
  * Metadata of a call that a member passes on: the member's id, and its cluster. A call that has it
  * is not passed on again.

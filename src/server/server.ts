@@ -18,6 +18,8 @@ import type { MachineServices } from "./machine_services.js";
 import { peerEndpoint } from "./peer_endpoint.js";
 import type { ServedNode } from "./served_node.js";
 
+// Serves all gRPC services of a node on one port.
+
 /** Time that running calls have to end when the server stops, in milliseconds. */
 const STOP_GRACE_MS = 2_000;
 

@@ -8,6 +8,8 @@ import { DAMAGED_MEMBER } from "./advice.js";
 import { givenIdentity, IDENTITY_FILE, type Identity, readIdentity, writeIdentity } from "./identity.js";
 import { DirectoryLock, type LockOptions } from "./lock.js";
 
+// Opens a data directory, and protects it from other processes and from data of another node.
+
 const DATA = ["wal", "snapshots", "state"];
 /** File with the end of the log at a clean stop. It exists only while the node is stopped. */
 const STOP_MARK = "stopped.json";

@@ -9,6 +9,8 @@ import type { Member, Membership } from "../raft/types.js";
 import { type FileSystem, readSmallFile, writeSmallFile } from "../system/fs.js";
 import { DAMAGED_MEMBER } from "./advice.js";
 
+// Reads and writes the identity file of a data directory.
+
 /** File in a data directory that names the owner of the data. */
 export const IDENTITY_FILE = "cairn.json";
 

@@ -4,6 +4,8 @@ import { CairnError, hasCode } from "../base/errors.js";
 import { type FileSystem, readSmallFile } from "../system/fs.js";
 import { bootId, type Holder, type Shown, startOf } from "../system/liveness.js";
 
+// Locks a data directory, so that one process at a time uses it.
+
 /** Tokens of the locks that this process holds, or is about to take. */
 const heldHere = new Set<string>();
 

@@ -7,6 +7,8 @@ import {
 } from "../../../gen/cairn/v1/storage_pb.js";
 import { commandResult } from "./command.js";
 
+// Carries out the operations of the key-value store.
+
 /** Record of a key in the state. */
 export interface KeyRecord {
   /**

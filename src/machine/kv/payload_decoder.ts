@@ -15,6 +15,8 @@ import {
 } from "./session_limits.js";
 import type { SessionHead } from "./sessions.js";
 
+// Decodes the snapshot payload of the key-value machine, and checks every byte of it.
+
 /** Receives a payload's contents, in the payload's order. Bytes are lent for the call. */
 export interface PayloadSink {
   key(key: Uint8Array, record: KeyRecord): void;

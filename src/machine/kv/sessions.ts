@@ -14,6 +14,8 @@ import {
   sessionRules,
 } from "./session_limits.js";
 
+// Remembers the answers to clients, so that a retried write takes effect once.
+
 /** Data remembered of a client, apart from its answers. */
 export interface SessionHead {
   readonly clientId: string;

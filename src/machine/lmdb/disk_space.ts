@@ -2,6 +2,8 @@ import { statfsSync } from "node:fs";
 import { CairnError } from "../../base/errors.js";
 import type { Entry } from "../../raft/types.js";
 
+// Checks that the disk has room for a transaction.
+
 /**
  * Share of the free space that transactions may take before it is measured again, and the time for
  * which a measurement holds, in milliseconds.

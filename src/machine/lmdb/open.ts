@@ -6,6 +6,8 @@ import { LmdbEnvironment } from "./environment.js";
 import { dataFileOf, prepareExisting } from "./files.js";
 import { proveData } from "./proof.js";
 
+// Opens the state on disk when it can be trusted, or makes a new one.
+
 /** The view in force, opened. */
 export interface OpenView {
   readonly name: string;

@@ -15,6 +15,8 @@ import {
   treeOf,
 } from "./pages.js";
 
+// Proves an LMDB data file before LMDB opens it.
+
 /** Pages that are checked in one turn of the event loop. */
 const PAGES_PER_TURN = 256;
 /** Depth of the deepest tree that LMDB can walk. */

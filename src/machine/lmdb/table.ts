@@ -2,6 +2,8 @@ import type { Database, Transaction } from "lmdb";
 import { CairnError } from "../../base/errors.js";
 import { CHECKSUM_BYTES, damagedState, keyChecksum, type RowKind, rowChecksum, type Tally } from "./checksums.js";
 
+// Reads and writes checksummed rows of an LMDB table.
+
 export type LmdbTable = Database<Buffer, Uint8Array>;
 
 /**

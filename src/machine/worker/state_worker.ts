@@ -5,6 +5,8 @@ import { type RestoreTarget, restoreInWorker } from "./worker_restore.js";
 import { WorkerThread } from "./worker_thread.js";
 import { WorkerView } from "./worker_view.js";
 
+// Gives each machine its share of the one worker thread.
+
 /**
  * The thread that works for all machines of this process: one is enough, and a start takes ~0.1 s.
  */

@@ -6,6 +6,8 @@ import type { SessionLimits } from "../kv/session_limits.js";
 import type { Exchange } from "./exchange.js";
 import type { TaskReply } from "./messages.js";
 
+// Restores a snapshot through the worker thread.
+
 /** Destination of a payload. */
 export interface RestoreTarget {
   /** Path of the environment, whose files are made but which was never opened. */

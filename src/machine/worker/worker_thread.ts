@@ -2,6 +2,8 @@ import { Worker } from "node:worker_threads";
 import { CairnError } from "../../base/errors.js";
 import type { FromWorker, TaskReply, ToWorker } from "./messages.js";
 
+// Starts and ends the worker thread, and routes its answers.
+
 /**
  * The build puts the worker's file beside this one. Tests run the sources, which have no such file
  * beside them.

@@ -2,6 +2,8 @@ import { limits } from "../../base/limits.js";
 import type { PeerAppend } from "../../raft/messages.js";
 import { entryBytes } from "../../raft/types.js";
 
+// Bounds the AppendEntries messages that wait for a slow peer.
+
 interface Waiting {
   readonly message: PeerAppend;
   readonly bytes: number;

@@ -9,6 +9,8 @@ import { headerTo, type Self, toAppendAnswer } from "../protocol.js";
 import { encodeAppend } from "./append_codec.js";
 import { AppendQueue } from "./append_queue.js";
 
+// Sends AppendEntries to one peer over a stream, and matches the answers to the requests.
+
 export interface AppendStreamEvents {
   answer(answer: PeerAppendAnswer): void;
   /** Called once, as the last event: messages that were sent and are not answered may be lost. */

@@ -1,5 +1,7 @@
 import * as grpc from "@grpc/grpc-js";
 
+// Base class for credentials that change the way in which a channel connects.
+
 export type Connector = grpc.experimental.SecureConnector;
 
 /**

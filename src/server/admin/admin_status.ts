@@ -19,6 +19,8 @@ import type { ProgressInfo } from "../../raft/raft.js";
 import type { Role } from "../../raft/state.js";
 import type { ServedNode } from "../served_node.js";
 
+// Translates a node's status and log extent to the messages of the operators' service.
+
 const roles: Readonly<Record<Role, NodeRole>> = {
   follower: NodeRole.FOLLOWER,
   "pre-candidate": NodeRole.PRE_CANDIDATE,

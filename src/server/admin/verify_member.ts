@@ -5,6 +5,8 @@ import { type Client, openChannel, type SharedChannel } from "../../rpc/client.j
 import { toIndex } from "../../rpc/message_counters.js";
 import type { ServedNode } from "../served_node.js";
 
+// Gives the comparison of states one interface to local and remote members.
+
 /** Progress of a member. */
 export interface Standing {
   /** Last index that it has applied. */

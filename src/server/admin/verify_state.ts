@@ -7,6 +7,8 @@ import type { MachineServices } from "../machine_services.js";
 import type { ServedNode } from "../served_node.js";
 import { type Comparable, Here, type Standing, There } from "./verify_member.js";
 
+// Compares the states of a cluster's members.
+
 type MemberDigest = MessageInitShape<typeof MemberDigestSchema>;
 
 /**

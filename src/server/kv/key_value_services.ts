@@ -8,6 +8,8 @@ import type { KeyValueNode } from "./key_value_node.js";
 import { keyValueService } from "./kv_service.js";
 import { Sessions } from "./session_service.js";
 
+// Assembles the services of the key-value store.
+
 /** Key and version of a comparison that cannot succeed, whatever the key holds. */
 const ANY_KEY = Buffer.from("cairn");
 const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);

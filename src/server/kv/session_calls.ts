@@ -16,6 +16,8 @@ import {
 } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
+// Carries out the calls of a Session stream.
+
 export type SessionAnswer = MessageInitShape<typeof SessionAnswerSchema>;
 type Answer = NonNullable<SessionAnswer["answer"]>;
 type Command = MessageInitShape<typeof CommandSchema>;

@@ -6,6 +6,8 @@ import { InMemoryMachine, type SimpleMachine } from "../../machine/in_memory_mac
 import type { StateMachine } from "../../machine/state_machine.js";
 import type { MachineOpener } from "../../node/options.js";
 
+// Describes applications' own state machines to a member.
+
 /** Carries the result of a command from the leader to the member whose caller proposed it. */
 export interface ResultCodec<Result> {
   /** Encodes a result, in at most `limits.machineResultBytes`. */

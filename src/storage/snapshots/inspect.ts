@@ -20,6 +20,8 @@ import type { File, FileSystem } from "../../system/fs.js";
 import { parseSnapshotFileName } from "./file_names.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
+// Reads and checks the header and the trailer of a snapshot file.
+
 /**
  * Reads a snapshot file's header and trailer, and checks them by their CRC32s and by the size that
  * they imply. Does not read the payload. Throws CORRUPT for a file that is damaged or misnamed,

@@ -11,6 +11,8 @@ import type { PayloadCheck, PayloadChecker } from "./payload_check.js";
 import type { SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
 import { StagedSnapshot } from "./staged_snapshot.js";
 
+// Receives a snapshot file from another node.
+
 /** Destination of a received file, and the checks that the file must pass. */
 export interface ReceiverTarget {
   readonly owner: SnapshotOwner;

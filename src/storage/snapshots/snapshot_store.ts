@@ -21,6 +21,8 @@ import type { PayloadChecker } from "./payload_check.js";
 import { checkOffer, SnapshotReceiver } from "./receiver.js";
 import type { DamagedSnapshot, SnapshotInfo, SnapshotOffer, StoreLogger } from "./snapshot_info.js";
 
+// Writes, receives, reads and removes the snapshot files of one node.
+
 export interface SnapshotStoreOptions {
   readonly fs: FileSystem;
   /** Absolute path; made when it is missing. No other process may write in it. */

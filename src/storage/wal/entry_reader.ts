@@ -6,6 +6,8 @@ import { plausibleHeader, RECORD_HEADER_BYTES, RecordType, recordBytes, recordIs
 import type { Segment } from "./segment.js";
 import { corruptLog } from "./segment_header.js";
 
+// Reads entries from the segments of the log.
+
 /** One read takes at most this many bytes (or one record), so that memory stays bounded. */
 const READ_BYTES_MAX = 4 * 1024 * 1024;
 /** Dead records up to this size between live ones are read rather than skipped. */

@@ -17,6 +17,8 @@ import {
 } from "./segment_header.js";
 import { SegmentScan } from "./segment_scan.js";
 
+// Opens the log after a stop or a crash: reads its segments, judges them, and repairs the end.
+
 /** A log as it was found and repaired. */
 export interface RecoveredLog {
   /** Oldest first; the last one is written to. */

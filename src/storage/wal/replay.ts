@@ -9,6 +9,8 @@ import type { Segment } from "./segment.js";
 import { corruptLog } from "./segment_header.js";
 import type { ScannedRecord } from "./segment_scan.js";
 
+// Rebuilds the log in memory while its segments are read.
+
 /**
  * Stands for the term of the place before the oldest segment, until an entry or a trim tells it.
  * Real terms are higher.

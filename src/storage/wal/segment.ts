@@ -12,6 +12,8 @@ import {
   TEMPORARY_SUFFIX,
 } from "./segment_header.js";
 
+// Writes one segment file of the log.
+
 /** Options shared by all segments of a log. */
 export interface SegmentOptions {
   readonly fs: FileSystem;

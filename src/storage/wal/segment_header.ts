@@ -7,6 +7,8 @@ import { decodeHardState, encodeHardState } from "../../encoding/entry.js";
 import type { HardState, LogPosition } from "../../raft/types.js";
 import { DAMAGED_MEMBER } from "../advice.js";
 
+// Encodes and decodes the header of a segment file.
+
 /**
  * Header of a segment: enough to resume the log at this segment when the ones before it are gone.
  */

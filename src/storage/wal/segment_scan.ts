@@ -2,6 +2,8 @@ import type { File } from "../../system/fs.js";
 import { plausibleHeader, RECORD_ALIGNMENT, RECORD_HEADER_BYTES, type RecordHeader, recordIsIntact } from "./record.js";
 import { SEGMENT_HEADER_BYTES } from "./segment_header.js";
 
+// Reads the records of a segment whose end is not known yet.
+
 /** Bytes read at a time; more than the largest record takes. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
 const ZERO_BLOCK = Buffer.alloc(4096);

@@ -14,6 +14,9 @@ import { changedHardState, checkEntries } from "./rules.js";
 import { Segment, type SegmentOptions } from "./segment.js";
 import { SEGMENT_HEADER_BYTES, type SegmentHeader } from "./segment_header.js";
 
+// The write-ahead log: appends, trims, resets and reads the entries of one node, and keeps its hard
+// state.
+
 export interface WriteAheadLogOptions {
   readonly fs: FileSystem;
   /** Absolute path of a directory that holds nothing else. */
