@@ -17,6 +17,7 @@ import type { Contact } from "./arrival.js";
 import { turnDirectory } from "./claim.js";
 import type { MemberNode, Served, World } from "./world.js";
 
+/** Options of a session: a node and its server, while the data directory keeps its identity. */
 export interface SessionOptions<Node extends MemberNode> {
   readonly world: World<Node>;
   readonly directory: string;

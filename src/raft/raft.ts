@@ -28,8 +28,10 @@ import { type DiskState, type LostData, RaftState, type Role, type Violations } 
 import { Timing, type TimingOptions } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, Membership, SnapshotMeta } from "./types.js";
 
+/** Raft as a pure state machine, and the answers that it gives to its embedder. */
 export type { ChangeProposal, ProgressInfo, Proposal };
 
+/** Limits of the core: those of a leader, and those of its log in memory. */
 export type RaftLimits = LeaderLimits & LogLimits;
 
 export interface RaftOptions extends TimingOptions {

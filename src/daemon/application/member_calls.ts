@@ -12,6 +12,7 @@ import { decodedResult, type OwnMachine } from "../../server/machine/own_machine
 import { Patience } from "./patience.js";
 import { SharedIndex } from "./shared_index.js";
 
+/** Options of a proposal at any member; this file carries proposals and reads to the leader. */
 export interface ProposeOptions {
   /** Ends the wait when it is aborted. */
   readonly signal?: AbortSignal | undefined;

@@ -8,6 +8,7 @@ import type { Proposals } from "../requests/proposals.js";
 import { outOfRoom } from "../requests/refusals.js";
 import type { AppliedWaiters } from "../requests/waiters.js";
 
+/** The parts of a node that its alarms watch: disk room, lost data, a damaged state. */
 export interface AlarmSurroundings {
   readonly logger: Logger;
   readonly directory: DataDirectory;

@@ -13,6 +13,7 @@ import { MemberWatch } from "./member_watch.js";
 import { RecentTimes } from "./recent_times.js";
 import { type LogSync, WriteWatch } from "./write_watch.js";
 
+/** The parts of a node that say how fit it is to lead, and how the other members are (T8). */
 export interface FitnessSurroundings {
   readonly clock: Clock;
   readonly logger: Logger;

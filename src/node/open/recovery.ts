@@ -27,6 +27,7 @@ import { LostDataError } from "./lost_data.js";
 import { pointInState, type StartingPoint } from "./starting_point.js";
 import type { NodeStorage } from "./storage.js";
 
+/** Options for bringing a node back from its disk: snapshot, log and state. */
 export interface RecoveryOptions<Machine> {
   readonly fs: FileSystem;
   readonly path: string;

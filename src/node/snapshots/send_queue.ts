@@ -3,6 +3,7 @@ import type { SnapshotOutcome, SnapshotSend } from "../../raft/leader/replicatio
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./sender.js";
 
+/** Options of the queue of snapshots to send, which limits how many go out at a time. */
 export interface SnapshotOutboxOptions extends OutgoingSnapshotOptions {
   /** Milliseconds for which the snapshot of an interrupted transfer is retained. */
   readonly resumeMs: number;

@@ -11,6 +11,7 @@ import type { Bandwidth } from "./bandwidth.js";
 import { deflateChunk } from "./chunk_compression.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
+/** Options for sending one snapshot to one follower. */
 export interface OutgoingSnapshotOptions {
   readonly id: string;
   readonly snapshots: SnapshotStore;
