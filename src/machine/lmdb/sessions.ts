@@ -77,7 +77,7 @@ export class LmdbSessions implements SessionStore {
    * Yields all sessions with their answers, as the transaction sees them, in the order of a
    * payload. `walked` counts each row.
    */
-  *entries(transaction: Transaction, walked?: StateDigest): Generator<PayloadSession, void, undefined> {
+  *entries(transaction: Transaction, walked?: StateDigest): Generator<PayloadSession, void> {
     for (const head of this.#heads(transaction, walked)) {
       yield { ...head, answers: this.#answersOf(head.clientId, transaction, walked) };
     }
