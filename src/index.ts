@@ -1,24 +1,12 @@
 /**
- * Cairn as a library: a member of a cluster with a state machine of your own, the Raft node below
- * it, the client of a key-value cluster, and the key-value node with its gRPC server. Nothing that
- * is not exported here is public.
+ * The entry `cairn-raft`: a member of a cluster with a state machine of your own, and the Raft node
+ * below it. Clients import `cairn-raft/client`; the key-value node's server is `cairn-raft/server`.
+ * Nothing that these three entries do not export is public.
  */
 
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { limits } from "./base/limits.js";
 export { version } from "./base/version.js";
-export {
-  CairnClient,
-  type CompareAndSetOptions,
-  type CompareAndSetResult,
-  type Expected,
-  type RangeOptions,
-  type ReadOptions,
-  type StatusOptions,
-} from "./client/client.js";
-export type { CallOptions, ClientOptions } from "./client/options.js";
-export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
-export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
 export { CairnMember } from "./daemon/application/cairn_member.js";
 export type {
   ClusterEvent,
@@ -55,12 +43,7 @@ export type {
   Membership,
   SnapshotMeta,
 } from "./raft/types.js";
-export { openKeyValueMachine } from "./server/kv/open_machine.js";
 export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/machine/own_machine.js";
-export { ownMachineServices } from "./server/machine/services.js";
-export type { MachineServices } from "./server/machine_services.js";
-export type { ServedNode } from "./server/served_node.js";
-export { CairnServer, type OwnServerOptions, type ServerOptions } from "./server/server.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export type { Clock } from "./system/clock.js";
 export type { Logger } from "./system/logger.js";

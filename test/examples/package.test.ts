@@ -28,7 +28,7 @@ function program(): string {
 function makeProject(directory: string, source: string): string {
   const project = join(directory, "project");
   const modules = join(project, "node_modules");
-  const installed = join(modules, "cairn");
+  const installed = join(modules, "cairn-raft");
   mkdirSync(installed, { recursive: true });
   run(inRepository(), "npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", directory);
   const [tarball] = readdirSync(directory).filter((name) => name.endsWith(".tgz"));
