@@ -16,21 +16,62 @@ export type {
   SnapshotEvent,
 } from "./daemon/application/cluster_events.js";
 export type { ProposeOptions, QueryOptions } from "./daemon/application/member_calls.js";
-export type { CairnMemberOptions } from "./daemon/application/member_options.js";
+export type { CairnMemberOptions, PassedOption } from "./daemon/application/member_options.js";
 export type { MemberEvent } from "./daemon/events.js";
+export type { SnapshotMeasure } from "./encoding/snapshot_file.js";
+export type { SnapshotHeader } from "./encoding/snapshot_header.js";
 export { InMemoryMachine, type SimpleMachine } from "./machine/in_memory_machine.js";
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
-export type { HealthVerdict, MemberHealth } from "./node/health/health.js";
+export { type HealthVerdict, healthVerdicts, type MemberHealth } from "./node/health/health.js";
 export type { LogSync } from "./node/health/write_watch.js";
 export { CairnNode } from "./node/node.js";
 export type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "./node/open/healing.js";
+export type { RecoveryReport } from "./node/open/recovery.js";
 export type { MachineOpener, NodeOptions } from "./node/options.js";
 export type { Committed } from "./node/requests/proposals.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/snapshots/compaction.js";
 export type { SnapshotPolicy } from "./node/snapshots/policy.js";
-export type { LastSnapshot, SnapshotReason } from "./node/snapshots/reason.js";
-export type { MembershipChange } from "./raft/membership/membership_change.js";
-export type { LostData } from "./raft/state.js";
+export type { LastSnapshot, SnapshotReason, SnapshotTrigger } from "./node/snapshots/reason.js";
+export type { OutgoingTransfer } from "./node/snapshots/send_queue.js";
+export type { FitnessView, LogView, RaftView, SnapshottingView } from "./node/views.js";
+export type {
+  InstallChoice,
+  InstallMessage,
+  InstallOffer,
+  InstallReply,
+  OfferRefusal,
+  SnapshotCompression,
+} from "./peers/install/install_messages.js";
+export type { InstallStream, Peer, Transport, TransportEvents, TransportFactory } from "./peers/transport.js";
+export type { LeaderLimits } from "./raft/leader/leader.js";
+export type { ProgressInfo } from "./raft/leader/progress.js";
+export type { FlowLimits } from "./raft/leader/replication.js";
+export type { LogLimits } from "./raft/log.js";
+export type { CameBy, MembershipChange } from "./raft/membership/membership_change.js";
+export type {
+  Addressed,
+  AppendEntries,
+  AppendEntriesAnswer,
+  AppendRejection,
+  InstallSnapshot,
+  PeerAnswer,
+  PeerAppend,
+  PeerAppendAnswer,
+  PeerRequest,
+  PeerTimeoutNowAnswer,
+  PeerVoteAnswer,
+  Request,
+  RequestBase,
+  RequestVote,
+  RequestVoteAnswer,
+  ResponseBase,
+  TimeoutNow,
+  TimeoutNowAnswer,
+  Unaddressed,
+} from "./raft/messages.js";
+export type { RaftLimits } from "./raft/raft.js";
+export type { LostData, Role } from "./raft/state.js";
+export type { TermRange } from "./raft/term_ranges.js";
 export type { ElectionMode, ReadMode } from "./raft/timing.js";
 export type {
   Entry,
@@ -44,6 +85,9 @@ export type {
   SnapshotMeta,
 } from "./raft/types.js";
 export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/machine/own_machine.js";
+export type { PayloadCheck, PayloadChecker } from "./storage/snapshots/payload_check.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export type { Clock } from "./system/clock.js";
+export { type File, type FileSystem, nodeFileSystem } from "./system/fs.js";
+export type { Holder, Liveness, Shown } from "./system/liveness.js";
 export type { Logger } from "./system/logger.js";

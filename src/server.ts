@@ -3,10 +3,18 @@
  * state machine, and the key-value store itself.
  */
 
+export type { CommandOutcome, CommandResult } from "../gen/cairn/v1/storage_pb.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
+export type { KeyRecord } from "./machine/kv/evaluate.js";
+export type {
+  KeyEntry,
+  KeyRange,
+  KeyValueMachine,
+  RangeOptions as KeyRangeOptions,
+} from "./machine/kv/key_value_machine.js";
+export type { KeyValueNode } from "./server/kv/key_value_node.js";
 export { openKeyValueMachine } from "./server/kv/open_machine.js";
 export { ownMachineServices } from "./server/machine/services.js";
 export type { MachineServices } from "./server/machine_services.js";
-export type { ServedNode } from "./server/served_node.js";
 export { CairnServer, type OwnServerOptions, type ServerOptions } from "./server/server.js";
 export type { Logger } from "./system/logger.js";

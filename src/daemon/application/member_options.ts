@@ -14,29 +14,47 @@ import type { ClusterEvent } from "./cluster_events.js";
 /** Milliseconds for which a member that lacks a snapshot asks the others for one. */
 const HEAL_TIMEOUT_MS = 60_000;
 
-const COPIED = [
-  "reads",
-  "tickMs",
-  "electionTicks",
-  "heartbeatTicks",
-  "peerAddresses",
-  "snapshots",
-  "snapshotChunkBytes",
-  "snapshotBandwidth",
-  "snapshotCompression",
-  "transferResumeMs",
-  "segmentBytes",
-  "trailingLogBytes",
-  "pinnedLogBytes",
-  "logger",
-] as const;
+/** Options of a node that a member passes on to it. */
+export type PassedOption =
+  | "reads"
+  | "tickMs"
+  | "electionTicks"
+  | "heartbeatTicks"
+  | "peerAddresses"
+  | "snapshots"
+  | "snapshotChunkBytes"
+  | "snapshotBandwidth"
+  | "snapshotCompression"
+  | "transferResumeMs"
+  | "segmentBytes"
+  | "trailingLogBytes"
+  | "pinnedLogBytes"
+  | "logger";
+
+/** Names each option, so that the compiler finds one that is missing. */
+const PASSED: Readonly<Record<PassedOption, true>> = {
+  reads: true,
+  tickMs: true,
+  electionTicks: true,
+  heartbeatTicks: true,
+  peerAddresses: true,
+  snapshots: true,
+  snapshotChunkBytes: true,
+  snapshotBandwidth: true,
+  snapshotCompression: true,
+  transferResumeMs: true,
+  segmentBytes: true,
+  trailingLogBytes: true,
+  pinnedLogBytes: true,
+  logger: true,
+};
 
 /**
  * Options of a member of a cluster; {@link NodeOptions} describes those that are not described
  * here.
  */
 export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>, View>
-  extends Pick<NodeOptions<Result, Machine>, (typeof COPIED)[number]> {
+  extends Pick<NodeOptions<Result, Machine>, PassedOption> {
   /** Name of this member in its cluster: 1 to 64 characters of A-Z a-z 0-9 . _ - */
   readonly id: string;
   /** The data directory; created if it does not exist. One process may use it at a time. */
@@ -119,10 +137,10 @@ export function launchOptions<Result, Machine extends StateMachine<Result>, View
     founders,
     alone: [{ id, address: advertise ?? "", role: "voter" }],
   };
-  const copied = Object.fromEntries(COPIED.map((name) => [name, options[name]]));
+  const passed = Object.keys(PASSED).map((name) => [name, options[name as PassedOption]]);
   return {
     node: {
-      ...(copied as Pick<typeof options, (typeof COPIED)[number]>),
+      ...(Object.fromEntries(passed) as Pick<typeof options, PassedOption>),
       id,
       directory,
       openMachine: machine.open,
