@@ -112,6 +112,7 @@ export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>
   readonly onFatal?: ((error: unknown) => void) | undefined;
 }
 
+/** @internal */
 interface Hooks<Result, Machine extends StateMachine<Result>> {
   readonly onEvent: (event: MemberEvent) => void;
   readonly onTurn: () => void;
@@ -121,7 +122,7 @@ interface Hooks<Result, Machine extends StateMachine<Result>> {
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
-/** Turns the options of a member, which must be valid, into those of its parts. */
+/** Turns the options of a member, which must be valid, into those of its parts. @internal */
 export function launchOptions<Result, Machine extends StateMachine<Result>, View>(
   options: CairnMemberOptions<Result, Machine, View>,
   { servicesOf, onEvent, onTurn, onFatal }: Hooks<Result, Machine>,
