@@ -60,7 +60,7 @@ export type {
   PeerRequest,
   PeerTimeoutNowAnswer,
   PeerVoteAnswer,
-  Request,
+  Request as RaftRequest,
   RequestBase,
   RequestVote,
   RequestVoteAnswer,
@@ -88,6 +88,6 @@ export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./serve
 export type { PayloadCheck, PayloadChecker } from "./storage/snapshots/payload_check.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export type { Clock } from "./system/clock.js";
-export { type File, type FileSystem, nodeFileSystem } from "./system/fs.js";
+export { type File as OpenFile, type FileSystem, nodeFileSystem } from "./system/fs.js";
 export type { Holder, Liveness, Shown } from "./system/liveness.js";
 export type { Logger } from "./system/logger.js";
