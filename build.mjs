@@ -12,13 +12,13 @@ process.chdir(import.meta.dirname);
 // The first npx in a checkout makes npm prepare the package again: that must not take long, or pull dist/ from under a running command.
 const ifNeeded = process.argv.includes("--if-needed");
 if (ifNeeded && isUpToDate()) process.exit();
-const esbuild = await import("esbuild").catch(() => undefined);
-if (esbuild === undefined) {
-  // Without its development dependencies a checkout keeps what it has.
+const esbuild = await import("esbuild").catch((error) => {
+  if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
+  // `npm ci --omit=dev` prepares the package, too, and a checkout that was built keeps its dist/.
   if (ifNeeded && existsSync(COMMAND)) process.exit();
   console.error("dist/ is not built, and esbuild is not installed: run `npm ci` here first");
   process.exit(1);
-}
+});
 rmSync("dist", { recursive: true, force: true });
 
 const typescript = dirname(createRequire(import.meta.url).resolve("typescript/package.json"));

@@ -103,6 +103,19 @@ test("the key-value server of the page compiles, with the declarations of all en
   expect(run(project, process.execPath, "main.js")).toBe("hello\n");
 });
 
+test("the log that a node shows cannot be changed, and members for Cairn's own parts are not declared", () => {
+  const source = `
+    import type { CairnNode, RaftView, StateMachine } from "cairn-raft";
+    export function look(raft: RaftView, node: CairnNode<unknown, StateMachine>): number {
+      // @ts-expect-error: the core alone cuts the log
+      raft.log.truncateAfter(1);
+      // @ts-expect-error
+      node.inbox;
+      return node.raft.log.commit;
+    }`;
+  compile(project, source);
+});
+
 const ENTRIES = ["cairn-raft", "cairn-raft/client", "cairn-raft/server"];
 const SHOWS = ["CairnMember", "CairnClient", "CairnServer"];
 
