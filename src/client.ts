@@ -1,6 +1,6 @@
 /**
- * The entry `cairn-raft/client`: the client of a key-value cluster. It loads neither the storage nor
- * the server, and nothing native, so a bundler can put it into one file.
+ * The entry `cairn-raft/client`: the client of a key-value cluster. It loads neither the storage
+ * nor the server, and nothing native, so a bundler can put it into one file.
  */
 
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
