@@ -2,6 +2,7 @@
  * The entry `cairn-raft/client`: the client of a key-value cluster. It loads neither the storage
  * nor the server, and nothing native, so a bundler can put it into one file.
  */
+/// <reference types="node" preserve="true" />
 
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export {

@@ -3,6 +3,7 @@
  * below it. Clients import `cairn-raft/client`; the key-value node's server is `cairn-raft/server`.
  * Nothing that these three entries do not export is public.
  */
+/// <reference types="node" preserve="true" />
 
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { limits } from "./base/limits.js";

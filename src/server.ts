@@ -2,6 +2,7 @@
  * The entry `cairn-raft/server`: the gRPC server of a node that runs the key-value store or another
  * state machine, and the key-value store itself.
  */
+/// <reference types="node" preserve="true" />
 
 export type { CommandOutcome, CommandResult } from "../gen/cairn/v1/storage_pb.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";

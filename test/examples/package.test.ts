@@ -45,7 +45,7 @@ function makeProject(directory: string): string {
     symlinkSync(inRepository("node_modules", name), join(modules, name));
   }
   writeFileSync(join(project, "package.json"), JSON.stringify({ name: "empty", type: "module" }));
-  const compilerOptions = { strict: true, module: "nodenext", target: "es2022", types: ["node"], skipLibCheck: false };
+  const compilerOptions = { strict: true, module: "nodenext", target: "es2022", skipLibCheck: false };
   writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions }));
   return project;
 }
