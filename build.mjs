@@ -2,16 +2,23 @@
 // The bundle is there for the start-up time: 190 small modules, ours and protobuf-es's, become a few files. What is native or
 // CommonJS stays in node_modules.
 import { spawnSync } from "node:child_process";
-import { chmodSync, readdirSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, readdirSync, rmSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { build } from "esbuild";
 
 const COMMAND = "dist/cli/main.js";
 
 process.chdir(import.meta.dirname);
 // The first npx in a checkout makes npm prepare the package again: that must not take long, or pull dist/ from under a running command.
-if (process.argv.includes("--if-needed") && isUpToDate()) process.exit();
+const ifNeeded = process.argv.includes("--if-needed");
+if (ifNeeded && isUpToDate()) process.exit();
+const esbuild = await import("esbuild").catch((error) => {
+  if (error.code !== "ERR_MODULE_NOT_FOUND") throw error;
+  // `npm ci --omit=dev` prepares the package, too, and a checkout that was built keeps its dist/.
+  if (ifNeeded && existsSync(COMMAND)) process.exit();
+  console.error("dist/ is not built, and esbuild is not installed: run `npm ci` here first");
+  process.exit(1);
+});
 rmSync("dist", { recursive: true, force: true });
 
 const typescript = dirname(createRequire(import.meta.url).resolve("typescript/package.json"));
@@ -20,7 +27,7 @@ const compiled = spawnSync(process.execPath, [compiler, "-p", "tsconfig.json"], 
 if (compiled.error) throw compiled.error;
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
-await build({
+await esbuild.build({
   // A worker thread is started from a file of its own, which lies beside the code that starts it, as in dist/src/machine/worker/.
   entryPoints: { main: "dist/src/cli/main.js", worker_main: "dist/src/machine/worker/worker_main.js" },
   outdir: "dist/cli",

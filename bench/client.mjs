@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { KeyValueService } from "../dist/gen/cairn/v1/kv_pb.js";
-import { CairnClient } from "../dist/src/index.js";
+import { CairnClient } from "../dist/src/client.js";
 import { openChannel } from "../dist/src/rpc/client.js";
 
 const COMMAND = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));

@@ -1,24 +1,13 @@
 /**
- * Cairn as a library: a member of a cluster with a state machine of your own, the Raft node below
- * it, the client of a key-value cluster, and the key-value node with its gRPC server. Nothing that
- * is not exported here is public.
+ * The entry `cairn-raft`: a member of a cluster with a state machine of your own, and the Raft node
+ * below it. Clients import `cairn-raft/client`; the key-value node's server is `cairn-raft/server`.
+ * Nothing that these three entries do not export is public.
  */
+/// <reference types="node" preserve="true" />
 
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { limits } from "./base/limits.js";
 export { version } from "./base/version.js";
-export {
-  CairnClient,
-  type CompareAndSetOptions,
-  type CompareAndSetResult,
-  type Expected,
-  type RangeOptions,
-  type ReadOptions,
-  type StatusOptions,
-} from "./client/client.js";
-export type { CallOptions, ClientOptions } from "./client/options.js";
-export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
-export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
 export { CairnMember } from "./daemon/application/cairn_member.js";
 export type {
   ClusterEvent,
@@ -28,21 +17,62 @@ export type {
   SnapshotEvent,
 } from "./daemon/application/cluster_events.js";
 export type { ProposeOptions, QueryOptions } from "./daemon/application/member_calls.js";
-export type { CairnMemberOptions } from "./daemon/application/member_options.js";
+export type { CairnMemberOptions, PassedOption } from "./daemon/application/member_options.js";
 export type { MemberEvent } from "./daemon/events.js";
+export type { SnapshotMeasure } from "./encoding/snapshot_file.js";
+export type { SnapshotHeader } from "./encoding/snapshot_header.js";
 export { InMemoryMachine, type SimpleMachine } from "./machine/in_memory_machine.js";
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
-export type { HealthVerdict, MemberHealth } from "./node/health/health.js";
+export { type HealthVerdict, healthVerdicts, type MemberHealth } from "./node/health/health.js";
 export type { LogSync } from "./node/health/write_watch.js";
 export { CairnNode } from "./node/node.js";
 export type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "./node/open/healing.js";
+export type { RecoveryReport } from "./node/open/recovery.js";
 export type { MachineOpener, NodeOptions } from "./node/options.js";
 export type { Committed } from "./node/requests/proposals.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/snapshots/compaction.js";
 export type { SnapshotPolicy } from "./node/snapshots/policy.js";
-export type { LastSnapshot, SnapshotReason } from "./node/snapshots/reason.js";
-export type { MembershipChange } from "./raft/membership/membership_change.js";
-export type { LostData } from "./raft/state.js";
+export type { LastSnapshot, SnapshotReason, SnapshotTrigger } from "./node/snapshots/reason.js";
+export type { OutgoingTransfer } from "./node/snapshots/send_queue.js";
+export type { FitnessView, LogView, RaftView, SnapshottingView } from "./node/views.js";
+export type {
+  InstallChoice,
+  InstallMessage,
+  InstallOffer,
+  InstallReply,
+  OfferRefusal,
+  SnapshotCompression,
+} from "./peers/install/install_messages.js";
+export type { InstallStream, Peer, Transport, TransportEvents, TransportFactory } from "./peers/transport.js";
+export type { LeaderLimits } from "./raft/leader/leader.js";
+export type { ProgressInfo } from "./raft/leader/progress.js";
+export type { FlowLimits } from "./raft/leader/replication.js";
+export type { LogLimits } from "./raft/log.js";
+export type { CameBy, MembershipChange } from "./raft/membership/membership_change.js";
+export type {
+  Addressed,
+  AppendEntries,
+  AppendEntriesAnswer,
+  AppendRejection,
+  InstallSnapshot,
+  PeerAnswer,
+  PeerAppend,
+  PeerAppendAnswer,
+  PeerRequest,
+  PeerTimeoutNowAnswer,
+  PeerVoteAnswer,
+  Request as RaftRequest,
+  RequestBase,
+  RequestVote,
+  RequestVoteAnswer,
+  ResponseBase,
+  TimeoutNow,
+  TimeoutNowAnswer,
+  Unaddressed,
+} from "./raft/messages.js";
+export type { RaftLimits } from "./raft/raft.js";
+export type { LostData, Role } from "./raft/state.js";
+export type { TermRange } from "./raft/term_ranges.js";
 export type { ElectionMode, ReadMode } from "./raft/timing.js";
 export type {
   Entry,
@@ -55,12 +85,10 @@ export type {
   Membership,
   SnapshotMeta,
 } from "./raft/types.js";
-export { openKeyValueMachine } from "./server/kv/open_machine.js";
 export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/machine/own_machine.js";
-export { ownMachineServices } from "./server/machine/services.js";
-export type { MachineServices } from "./server/machine_services.js";
-export type { ServedNode } from "./server/served_node.js";
-export { CairnServer, type OwnServerOptions, type ServerOptions } from "./server/server.js";
+export type { PayloadCheck, PayloadChecker } from "./storage/snapshots/payload_check.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
 export type { Clock } from "./system/clock.js";
+export { type File as OpenFile, type FileSystem, nodeFileSystem } from "./system/fs.js";
+export type { Holder, Liveness, Shown } from "./system/liveness.js";
 export type { Logger } from "./system/logger.js";

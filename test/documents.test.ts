@@ -12,7 +12,7 @@ const documents = documentPaths();
 /** The documents name the folders that come with src/raft. */
 
 /** All files and folders of the repository that a document may name. */
-const files = ["src", "test", "proto", "docs", "bench", ".github"].flatMap((folder) => [
+const files = ["src", "test", "proto", "docs", "bench", "api", ".github"].flatMap((folder) => [
   folder,
   ...readdirSync(inRepository(folder), { recursive: true }).map((name) => `${folder}/${name}`),
 ]);

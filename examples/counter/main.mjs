@@ -1,7 +1,7 @@
 // A counter that all members share: each adds one now and then, and prints what the counter came to.
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnMember, inMemory } from "cairn";
+import { CairnMember, inMemory } from "cairn-raft";
 import { decode, encode, everyMs, options, run } from "../member.mjs";
 
 /** Adds one for each request, however often the request comes. */

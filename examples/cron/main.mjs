@@ -2,7 +2,7 @@
 // themselves for the leader for a moment, and a member may die between its tick and the next.
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { CairnMember, inMemory } from "cairn";
+import { CairnMember, inMemory } from "cairn-raft";
 import { decode, encode, everyMs, options, run } from "../member.mjs";
 
 /** Gives each tick to the first proposal that names it. */

@@ -1,7 +1,7 @@
 // A queue that runs each job once: a worker runs a job after the cluster has given it to that worker, and to nobody else.
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnMember, inMemory } from "cairn";
+import { CairnMember, inMemory } from "cairn-raft";
 import { decode, encode, everyMs, options, run } from "../member.mjs";
 
 class JobQueue {

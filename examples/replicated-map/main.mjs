@@ -1,6 +1,6 @@
 // A Map that all members share, and that survives them all: what set() has answered is on the disks of a majority.
 import { setTimeout as sleep } from "node:timers/promises";
-import { CairnMember, inMemory } from "cairn";
+import { CairnMember, inMemory } from "cairn-raft";
 import { decode, encode, everyMs, options, run } from "../member.mjs";
 
 class MapMachine {

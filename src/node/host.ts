@@ -17,22 +17,3 @@ export interface NodeHost {
   /** Ends the node: it cannot continue. */
   fail(error: unknown): void;
 }
-
-/** The part of the core that everybody may read. */
-export type RaftView = Pick<
-  Raft,
-  | "term"
-  | "role"
-  | "leader"
-  | "log"
-  | "snapshot"
-  | "membership"
-  | "isEstablishedLeader"
-  | "transferTarget"
-  | "isInstalling"
-  | "progress"
-  | "lost"
-  | "removedAt"
-  | "hearsLeader"
-  | "membershipAt"
->;

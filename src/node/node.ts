@@ -27,7 +27,7 @@ import { RoomKeeper } from "./disk_full.js";
 import { guarded, isInterruption, rethrow, watched } from "./ending.js";
 import { Alarms } from "./health/alarms.js";
 import { Fitness } from "./health/fitness.js";
-import type { NodeHost, RaftView } from "./host.js";
+import type { NodeHost } from "./host.js";
 import type { Recovered, RecoveryReport } from "./open/recovery.js";
 import { coreOf, isNewDirectory, recoverNode } from "./open/starting.js";
 import { abandonStorage, closeStorage, type NodeStorage } from "./open/storage.js";
@@ -46,9 +46,11 @@ import { AppliedWaiters } from "./requests/waiters.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./snapshots/compaction.js";
 import { receiveSnapshot } from "./snapshots/receive_protocol.js";
 import { SnapshotInbox } from "./snapshots/receiver.js";
+import type { OutgoingTransfer } from "./snapshots/send_queue.js";
 import { Snapshotting } from "./snapshots/snapshotting.js";
 import { Ticker } from "./ticker.js";
 import { Turns } from "./turns.js";
+import type { FitnessView, RaftView, SnapshottingView } from "./views.js";
 
 /**
  * A member of a cluster: joins the core, its disk and its state machine. Start it with {@link
@@ -61,8 +63,9 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly incarnation: string;
   readonly elections: ElectionMode;
   readonly recovery: RecoveryReport & { readonly durationMs: number };
+  /** @internal */
   readonly inbox: SnapshotInbox;
-  /** Counts messages from peers that no correct member sends. */
+  /** Counts messages from peers that no correct member sends. @internal */
   readonly protocol: ProtocolWatch;
   readonly #raft: Raft;
   readonly #storage: NodeStorage<Machine>;
@@ -81,7 +84,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly #ticker: Ticker;
   readonly #turns: Turns;
   /** The condition of this node's disk and event loop and of the other members, with warnings. */
-  readonly fitness: Pick<Fitness, "logSync" | "health" | "warnings">;
+  readonly fitness: FitnessView;
   readonly #onFatal: (error: unknown) => void;
   readonly #alarms: Alarms;
   /** Resolves with the error that ended the loop; undefined when the loop was stopped. */
@@ -185,7 +188,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.identity.clusterId;
   }
 
-  /** The identity of the node that owns the data directory. */
+  /** The identity of the node that owns the data directory. @internal */
   get identity(): Identity {
     return this.#storage.directory.identity;
   }
@@ -213,7 +216,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#storage.machine;
   }
 
-  /** The snapshots on disk. */
+  /** The snapshots on disk. @internal */
   get snapshots(): NodeStorage<Machine>["snapshots"] {
     return this.#storage.snapshots;
   }
@@ -224,12 +227,12 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   /** Snapshot transfers from this node to followers. */
-  get transfers(): Peers["transfers"] {
+  get transfers(): readonly OutgoingTransfer[] {
     return this.#peers.transfers;
   }
 
   /** The newest snapshot since the start, and warnings for an operator. */
-  get snapshotting(): Pick<Snapshotting<Machine>, "last" | "warnings"> {
+  get snapshotting(): SnapshottingView {
     return this.#snapshotting;
   }
 
@@ -371,6 +374,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /**
    * Founds a cluster of these members, which include this node; see {@link Raft.found}. The others
    * must have given their promise (T1).
+   * @internal
    */
   found(members: Membership): void {
     this.#assertRunning();
@@ -381,6 +385,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /**
    * Tells the core that this node was removed: a member reported that a membership without this
    * node is committed at `index`; see {@link Raft.removed}.
+   * @internal
    */
   removed(index: number): void {
     this.#assertRunning();

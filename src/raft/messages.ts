@@ -13,7 +13,7 @@ export type Request = AppendEntries | InstallSnapshot | RequestVote | TimeoutNow
 export type Unaddressed<Message extends Request> = Omit<Message, "requestId">;
 export type Response = AppendEntriesAnswer | InstallSnapshotAnswer | RequestVoteAnswer | TimeoutNowAnswer;
 
-interface RequestBase {
+export interface RequestBase {
   /** Member key of the sender (see ids.ts). */
   readonly from: string;
   readonly requestId: number;
@@ -21,7 +21,7 @@ interface RequestBase {
   readonly term: number;
 }
 
-interface ResponseBase {
+export interface ResponseBase {
   readonly to: string;
   readonly requestId: number;
   /** The receiver's term. */
@@ -136,7 +136,7 @@ export interface TimeoutNowAnswer extends ResponseBase {
  */
 export type PeerRequest = PeerAppend | Addressed<RequestVote> | Addressed<TimeoutNow>;
 
-type Addressed<Message extends Request> = Omit<Message, "requestId"> & { readonly to: string };
+export type Addressed<Message extends Request> = Omit<Message, "requestId"> & { readonly to: string };
 
 export interface PeerAppend extends Addressed<AppendEntries> {
   /** Number of this message among all that this leader has sent in its term, from 1. */

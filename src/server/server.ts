@@ -4,6 +4,8 @@ import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { checkObject, checkText } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
+import type { StateMachine } from "../machine/state_machine.js";
+import type { CairnNode } from "../node/node.js";
 import { raftService } from "../peers/peer_service.js";
 import { serverOptions } from "../rpc/grpc_options.js";
 import { addService } from "../rpc/server.js";
@@ -36,6 +38,7 @@ export interface ServerOptions {
   /**
    * Introduces the node to nodes that have no cluster in common with it. Default: as a member of
    * its cluster.
+   * @internal
    */
   readonly introducer?: Introducer | undefined;
   readonly logger?: Logger | undefined;
@@ -64,7 +67,10 @@ export class CairnServer {
    * @throws CairnError INVALID_ARGUMENT when the server cannot listen on the address
    */
   static start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer>;
-  static start(node: ServedNode, options: OwnServerOptions): Promise<CairnServer>;
+  static start<Result, Machine extends StateMachine<Result>>(
+    node: CairnNode<Result, Machine>,
+    options: OwnServerOptions,
+  ): Promise<CairnServer>;
   static async start(
     node: ServedNode,
     options: ServerOptions & { readonly machineServices?: MachineServices },

@@ -2,8 +2,9 @@ import { getEventListeners } from "node:events";
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { limits } from "../../src/base/limits.js";
+import { version } from "../../src/base/version.js";
 import { CairnClient } from "../../src/client/client.js";
-import * as cairn from "../../src/index.js";
+import * as entry from "../../src/client.js";
 import { CairnServer } from "../../src/server/server.js";
 import { serve } from "../server/support.js";
 import { ActingLeader, bytes, putEntries } from "../support/acting_leader.js";
@@ -18,7 +19,7 @@ async function start(settings: NodeSettings = {}) {
 }
 
 test("is what the package exports", () => {
-  expect(cairn.CairnClient).toBe(CairnClient);
+  expect(entry.CairnClient).toBe(CairnClient);
 });
 
 describe("keys and values", () => {
@@ -251,7 +252,7 @@ describe("status", () => {
     expect(status).toEqual({
       clusterId: CLUSTER,
       nodeId: "n1",
-      version: cairn.version,
+      version,
       role: "follower",
       term: 3,
       leaderId: "n7",

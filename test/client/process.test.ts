@@ -13,7 +13,7 @@ async function node(id = "n1") {
 
 /** Starts a module that imports the built package. */
 function start(source: string) {
-  const library = JSON.stringify(inRepository("dist/src/index.js"));
+  const library = JSON.stringify(inRepository("dist/src/client.js"));
   const text = `import { once } from "node:events"; import { setImmediate as nextTurn } from "node:timers/promises"; ${source.replace("cairn", library)}`;
   return startProcess(process.execPath, ["--input-type=module", "--eval", text]);
 }

@@ -1,11 +1,13 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { build } from "esbuild";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { blocksOf } from "../support/documents.js";
 import { freePortRange } from "../support/ports.js";
-import { inRepository, type RunningCommand, startProcess } from "../support/processes.js";
+import { inRepository, type RunningCommand, startNode, startProcess } from "../support/processes.js";
 
 // The package as npm would publish it, installed in an empty TypeScript project. Its dependencies are those of this repository, so that the
 // test needs no registry; what the package does not declare, it does not get.
@@ -18,42 +20,57 @@ function run(cwd: string, file: string, ...args: string[]): string {
   return stdout;
 }
 
-/** The program of the page on embedding. */
-function program(): string {
-  const page = readFileSync(inRepository("docs/embedding.md"), "utf8");
-  return /^```ts\n(.*?)^```$/ms.exec(page)![1]!;
+/** The programs of the page on embedding. */
+function programs(): string[] {
+  return blocksOf("docs/embedding.md").flatMap(({ language, text }) => (language === "ts" ? [text] : []));
 }
 
-/** Makes the project, with the package in its node_modules, and compiles the program as main.ts. */
-function makeProject(directory: string, source: string): string {
-  const project = join(directory, "project");
-  const modules = join(project, "node_modules");
-  const installed = join(modules, "cairn");
-  mkdirSync(installed, { recursive: true });
+/** Packs the package, and returns the tarball. */
+function pack(directory: string): string {
   run(inRepository(), "npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", directory);
   const [tarball] = readdirSync(directory).filter((name) => name.endsWith(".tgz"));
-  run(directory, "tar", "-xzf", tarball!, "-C", installed, "--strip-components", "1");
+  return join(directory, tarball!);
+}
+
+/** Makes the project, with the package in its node_modules. */
+function makeProject(directory: string): string {
+  const project = join(directory, "project");
+  const modules = join(project, "node_modules");
+  const installed = join(modules, "cairn-raft");
+  mkdirSync(installed, { recursive: true });
+  run(directory, "tar", "-xzf", pack(directory), "-C", installed, "--strip-components", "1");
   const { dependencies } = JSON.parse(readFileSync(join(installed, "package.json"), "utf8"));
   for (const name of [...Object.keys(dependencies), "@types/node"]) {
     mkdirSync(dirname(join(modules, name)), { recursive: true });
     symlinkSync(inRepository("node_modules", name), join(modules, name));
   }
   writeFileSync(join(project, "package.json"), JSON.stringify({ name: "empty", type: "module" }));
-  const compilerOptions = { strict: true, module: "nodenext", target: "es2022", types: ["node"], skipLibCheck: true };
+  const compilerOptions = { strict: true, module: "nodenext", target: "es2022", skipLibCheck: false };
   writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions }));
-  writeFileSync(join(project, "main.ts"), source);
-  run(project, process.execPath, inRepository("node_modules/typescript/bin/tsc"), "-p", ".");
   return project;
 }
 
+/** Compiles a program of the project as main.ts, and the declarations of the package with it. */
+function compile(project: string, source: string): void {
+  writeFileSync(join(project, "main.ts"), source);
+  run(project, process.execPath, inRepository("node_modules/typescript/bin/tsc"), "-p", ".");
+}
+
+let directory: string;
+let project: string;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "cairn-package-"));
+  project = makeProject(directory);
+});
+afterAll(() => rm(directory, { recursive: true, force: true }));
+
 test("the package runs the counter of its page on three members, also when the leader is killed", async () => {
-  const directory = await mkdtemp(join(tmpdir(), "cairn-package-"));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
   const port = await freePortRange(2);
-  const source = program()
+  const source = programs()[0]!
     .replaceAll(/127\.0\.0\.1:710(\d)/g, (_, last) => `127.0.0.1:${port + Number(last) - 1}`)
     .replace("sleep(1_000)", "sleep(20)");
-  const project = makeProject(directory, source);
+  compile(project, source);
   const members = new Map<string, RunningCommand>();
   const start = (id: string) => {
     const member = startProcess(process.execPath, ["main.js", id], { cwd: project });
@@ -80,3 +97,117 @@ test("the package runs the counter of its page on three members, also when the l
 function countsOf(members: readonly RunningCommand[]): number[] {
   return members.flatMap(({ stdout }) => [...stdout.matchAll(/^count (\d+)$/gm)].map(([, count]) => Number(count)));
 }
+
+test("the key-value server of the page compiles, with the declarations of all entries, and runs", () => {
+  compile(project, `${programs()[2]!}${ENTRIES.map((entry) => `import ${JSON.stringify(entry)};`).join("\n")}`);
+  expect(run(project, process.execPath, "main.js")).toBe("hello\n");
+});
+
+test("the log that a node shows cannot be changed, and members for Cairn's own parts are not declared", () => {
+  const source = `
+    import type { CairnNode, RaftView, StateMachine } from "cairn-raft";
+    export function look(raft: RaftView, node: CairnNode<unknown, StateMachine>): number {
+      // @ts-expect-error: the core alone cuts the log
+      raft.log.truncateAfter(1);
+      // @ts-expect-error
+      node.inbox;
+      return node.raft.log.commit;
+    }`;
+  compile(project, source);
+});
+
+const ENTRIES = ["cairn-raft", "cairn-raft/client", "cairn-raft/server"];
+const SHOWS = ["CairnMember", "CairnClient", "CairnServer"];
+
+describe("the entries", () => {
+  const names = `[${ENTRIES.map((entry) => JSON.stringify(entry)).join(", ")}]`;
+  const shown = (modules: string, at: string) =>
+    `const shows = ${JSON.stringify(SHOWS)}; ${modules}.forEach((entry, at) => console.log(typeof entry[shows[${at}]]));`;
+  const functions = "function\nfunction\nfunction\n";
+
+  test("load by import", () => {
+    const imports = ENTRIES.map((entry, at) => `import * as entry${at} from ${JSON.stringify(entry)};`).join(" ");
+    const code = `${imports} ${shown("[entry0, entry1, entry2]", "at")}`;
+    expect(run(project, process.execPath, "--input-type=module", "--eval", code)).toBe(functions);
+  });
+
+  test("load from CommonJS by import()", () => {
+    const code = `Promise.all(${names}.map((name) => import(name))).then((all) => { ${shown("all", "at")} });`;
+    expect(run(project, process.execPath, "--input-type=commonjs", "--eval", code)).toBe(functions);
+  });
+
+  const canRequire = (process.features as { readonly require_module?: boolean }).require_module === true;
+  test.skipIf(!canRequire)("load from CommonJS by require, where Node allows it", () => {
+    const code = shown(`${names}.map((name) => require(name))`, "at");
+    expect(run(project, process.execPath, "--no-warnings", "--input-type=commonjs", "--eval", code)).toBe(functions);
+  });
+
+  test("offer the same classes", () => {
+    const code = `Promise.all(${names}.map((name) => import(name)))
+      .then((all) => console.log(new Set(all.map(({ CairnError }) => CairnError)).size));`;
+    expect(run(project, process.execPath, "--eval", code)).toBe("1\n");
+  });
+
+  test("hold nothing else of the package", () => {
+    const code = 'import("cairn-raft/dist/src/index.js").catch(({ code }) => console.log(code));';
+    expect(run(project, process.execPath, "--eval", code)).toBe("ERR_PACKAGE_PATH_NOT_EXPORTED\n");
+  });
+});
+
+describe("an application that bundles the client", () => {
+  test.each([
+    ["CommonJS", { format: "cjs" }, "main.cjs"],
+    ["an ES module", { format: "esm", banner: { js: esbuildBanner() } }, "main.mjs"],
+  ] as const)("as %s holds neither LMDB nor the server, and works", async (kind, options, name) => {
+    const data = join(directory, `data-${name}`);
+    const { address } = await startNode({ id: "n1", data });
+    const source = `
+      import { CairnClient } from "cairn-raft/client";
+      const client = new CairnClient({ endpoints: ["${address}"] });
+      client.put("a", "1").then(() => client.get("a")).then((found) => console.log(found.text())).finally(() => client.close());`;
+    const outfile = join(directory, name);
+    const { metafile } = await build({
+      stdin: { contents: source, resolveDir: project },
+      outfile,
+      bundle: true,
+      platform: "node",
+      metafile: true,
+      logLevel: "error",
+      ...options,
+    });
+    const held = Object.keys(metafile.inputs);
+    expect(held.filter((path) => /cairn-raft\/dist\/src\/client\//.test(path))).not.toEqual([]);
+    expect(
+      held.filter((path) => /\/(lmdb|pino|commander)\/|dist\/src\/(server|node|storage|machine)\//.test(path)),
+    ).toEqual([]);
+    const { bytes } = Object.values(metafile.outputs)[0]!;
+    console.info(`the client, bundled as ${kind}: ${Math.round(bytes / 1024)} KiB`);
+    // There is no node_modules beside it.
+    expect(run(directory, process.execPath, outfile)).toBe("1\n");
+  });
+});
+
+/** The banner of the page on the client: grpc-js requires modules of Node, which an ES module cannot do without it. */
+function esbuildBanner(): string {
+  return /--banner:js='(.*?)'/.exec(readFileSync(inRepository("docs/client.md"), "utf8"))![1]!;
+}
+
+test("an installation runs no script of the package", () => {
+  const installed = join(project, "node_modules/cairn-raft");
+  const manifest = JSON.parse(readFileSync(join(installed, "package.json"), "utf8"));
+  // Without its dependencies, which npm would look for in a registry.
+  const bare = join(directory, "bare");
+  cpSync(installed, bare, { recursive: true });
+  writeFileSync(join(bare, "package.json"), JSON.stringify({ ...manifest, dependencies: {} }));
+  const tarballs = join(directory, "tarballs");
+  const consumer = join(directory, "consumer");
+  for (const path of [tarballs, consumer]) mkdirSync(path);
+  run(bare, "npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", tarballs);
+  writeFileSync(join(consumer, "package.json"), "{}");
+  const tarball = join(tarballs, readdirSync(tarballs)[0]!);
+  const output = run(consumer, "npm", "install", "--offline", "--no-audit", "--foreground-scripts", tarball);
+  expect(output).toMatch(/added 1 package/);
+  expect(output).not.toMatch(/build\.mjs/);
+  const command = "node_modules/cairn-raft/dist/cli/main.js";
+  expect(readFileSync(join(consumer, command))).toEqual(readFileSync(join(installed, "dist/cli/main.js")));
+});

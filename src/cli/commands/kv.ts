@@ -1,7 +1,7 @@
 import { Command, Option } from "commander";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import type { CairnClient, Expected, KeyValue, StoredValue } from "../../index.js";
+import type { CairnClient, Expected, KeyValue, StoredValue } from "../../client.js";
 import { endpointsOption, wholeNumber } from "../options/options.js";
 import { exitCodes } from "../output/exit_codes.js";
 import { print } from "../output/output.js";

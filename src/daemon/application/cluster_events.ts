@@ -1,7 +1,7 @@
 import type { LastSnapshot } from "../../node/snapshots/reason.js";
+import type { RaftView } from "../../node/views.js";
 import type { Membership } from "../../raft/types.js";
 import type { MemberEvent } from "../events.js";
-import type { MemberNode } from "../world.js";
 
 /** Reports the leader, as this member knows it. */
 export interface LeaderEvent {
@@ -46,11 +46,14 @@ export interface LagEvent {
 export type ClusterEvent = MemberEvent | LeaderEvent | MembershipEvent | SnapshotEvent | LagEvent;
 
 /** The part of a node that this file uses. */
-export type WatchedNode = Pick<MemberNode, "id" | "clusterId" | "raft"> & {
+export interface WatchedNode {
+  readonly id: string;
+  readonly clusterId: string;
+  readonly raft: Pick<RaftView, "term" | "role" | "leader" | "isEstablishedLeader" | "log" | "membershipAt">;
   readonly knownCommit: number;
   readonly machine: { readonly appliedIndex: number };
   readonly snapshotting: { readonly last: LastSnapshot | undefined };
-};
+}
 
 /** Reports changes of a node since the last look. The node may be another one each time. */
 export class NodeWatch {

@@ -14,29 +14,47 @@ import type { ClusterEvent } from "./cluster_events.js";
 /** Milliseconds for which a member that lacks a snapshot asks the others for one. */
 const HEAL_TIMEOUT_MS = 60_000;
 
-const COPIED = [
-  "reads",
-  "tickMs",
-  "electionTicks",
-  "heartbeatTicks",
-  "peerAddresses",
-  "snapshots",
-  "snapshotChunkBytes",
-  "snapshotBandwidth",
-  "snapshotCompression",
-  "transferResumeMs",
-  "segmentBytes",
-  "trailingLogBytes",
-  "pinnedLogBytes",
-  "logger",
-] as const;
+/** Options of a node that a member passes on to it. */
+export type PassedOption =
+  | "reads"
+  | "tickMs"
+  | "electionTicks"
+  | "heartbeatTicks"
+  | "peerAddresses"
+  | "snapshots"
+  | "snapshotChunkBytes"
+  | "snapshotBandwidth"
+  | "snapshotCompression"
+  | "transferResumeMs"
+  | "segmentBytes"
+  | "trailingLogBytes"
+  | "pinnedLogBytes"
+  | "logger";
+
+/** Names each option, so that the compiler finds one that is missing. */
+const PASSED: Readonly<Record<PassedOption, true>> = {
+  reads: true,
+  tickMs: true,
+  electionTicks: true,
+  heartbeatTicks: true,
+  peerAddresses: true,
+  snapshots: true,
+  snapshotChunkBytes: true,
+  snapshotBandwidth: true,
+  snapshotCompression: true,
+  transferResumeMs: true,
+  segmentBytes: true,
+  trailingLogBytes: true,
+  pinnedLogBytes: true,
+  logger: true,
+};
 
 /**
  * Options of a member of a cluster; {@link NodeOptions} describes those that are not described
  * here.
  */
 export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>, View>
-  extends Pick<NodeOptions<Result, Machine>, (typeof COPIED)[number]> {
+  extends Pick<NodeOptions<Result, Machine>, PassedOption> {
   /** Name of this member in its cluster: 1 to 64 characters of A-Z a-z 0-9 . _ - */
   readonly id: string;
   /** The data directory; created if it does not exist. One process may use it at a time. */
@@ -94,6 +112,7 @@ export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>
   readonly onFatal?: ((error: unknown) => void) | undefined;
 }
 
+/** @internal */
 interface Hooks<Result, Machine extends StateMachine<Result>> {
   readonly onEvent: (event: MemberEvent) => void;
   readonly onTurn: () => void;
@@ -103,7 +122,7 @@ interface Hooks<Result, Machine extends StateMachine<Result>> {
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
-/** Turns the options of a member, which must be valid, into those of its parts. */
+/** Turns the options of a member, which must be valid, into those of its parts. @internal */
 export function launchOptions<Result, Machine extends StateMachine<Result>, View>(
   options: CairnMemberOptions<Result, Machine, View>,
   { servicesOf, onEvent, onTurn, onFatal }: Hooks<Result, Machine>,
@@ -119,10 +138,10 @@ export function launchOptions<Result, Machine extends StateMachine<Result>, View
     founders,
     alone: [{ id, address: advertise ?? "", role: "voter" }],
   };
-  const copied = Object.fromEntries(COPIED.map((name) => [name, options[name]]));
+  const passed = Object.keys(PASSED).map((name) => [name, options[name as PassedOption]]);
   return {
     node: {
-      ...(copied as Pick<typeof options, (typeof COPIED)[number]>),
+      ...(Object.fromEntries(passed) as Pick<typeof options, PassedOption>),
       id,
       directory,
       openMachine: machine.open,

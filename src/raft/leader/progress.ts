@@ -46,17 +46,24 @@ export type ProgressState =
     };
 
 /** A report of the leader's view of one member. */
-export type ProgressInfo = Pick<Progress, "match" | "next" | "sentRound" | "ackedRound"> & {
+export interface ProgressInfo {
   /** The member's name. */
   readonly id: string;
   /** The member key. */
   readonly key: string;
   /** Set when the member has less than it acknowledged (T3). */
   readonly lost?: LostData;
-  readonly state: ProgressState["kind"];
+  /** The member's log is known to agree with the leader's up to here, durably. */
+  readonly match: number;
+  /** Index of the next entry to send. */
+  readonly next: number;
+  /** Highest round sent, and answered, in this term. */
+  readonly sentRound: number;
+  readonly ackedRound: number;
+  readonly state: "probe" | "replicate" | "snapshot" | "lost";
   /** Whether the member has answered within the last election timeout, or a little longer. */
   readonly isActive: boolean;
-};
+}
 
 export function infoOf({ id, match, next, sentRound, ackedRound, answers, state }: Progress): ProgressInfo {
   return {

@@ -1,5 +1,5 @@
+import type { RaftView } from "../../../src/node/views.js";
 import type { PeerRequest, Response } from "../../../src/raft/messages.js";
-import type { Raft } from "../../../src/raft/raft.js";
 import type { LogPosition } from "../../../src/raft/types.js";
 import type { Directories, Taken } from "../directories.js";
 import type { SimNode } from "../sim_node.js";
@@ -61,7 +61,7 @@ export class Losses implements Checker {
 }
 
 /** Returns where the log ended when the node campaigned. The only voter is a leader, with an entry of its term, before anybody sees it campaign. */
-function lastAtElection({ term, log }: Pick<Raft, "term" | "log">): LogPosition {
+function lastAtElection({ term, log }: Pick<RaftView, "term" | "log">): LogPosition {
   let { index } = log.last;
   while (index > log.boundary.index && log.termAt(index) === term) index--;
   return { index, term: log.termAt(index) ?? 0 };

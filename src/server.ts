@@ -1,0 +1,21 @@
+/**
+ * The entry `cairn-raft/server`: the gRPC server of a node that runs the key-value store or another
+ * state machine, and the key-value store itself.
+ */
+/// <reference types="node" preserve="true" />
+
+export type { CommandOutcome, CommandResult } from "../gen/cairn/v1/storage_pb.js";
+export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
+export type { KeyRecord } from "./machine/kv/evaluate.js";
+export type {
+  KeyEntry,
+  KeyRange,
+  KeyValueMachine,
+  RangeOptions as KeyRangeOptions,
+} from "./machine/kv/key_value_machine.js";
+export type { KeyValueNode } from "./server/kv/key_value_node.js";
+export { openKeyValueMachine } from "./server/kv/open_machine.js";
+export { ownMachineServices } from "./server/machine/services.js";
+export type { MachineServices } from "./server/machine_services.js";
+export { CairnServer, type OwnServerOptions, type ServerOptions } from "./server/server.js";
+export type { Logger } from "./system/logger.js";
