@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Random } from "../../integration/random.js";
+import { Random } from "../../support/random.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 import { append, ask, bytes, requestVote, settle, startLeaderOf, startNode, vote, voters } from "../support.js";
 
