@@ -28,3 +28,9 @@ export class Random {
     return choices[this.whole(0, choices.length - 1)]!;
   }
 }
+
+/** Returns a function that draws numbers from 0 to below 1, the same ones for the same seed. */
+export function seededRandom(seed: number): () => number {
+  const random = new Random(seed);
+  return () => random.fraction();
+}

@@ -1,9 +1,9 @@
 import { grpcTransport } from "../../src/peers/grpc_transport.js";
 import type { Membership } from "../../src/raft/types.js";
-import { until } from "../support/conditions.js";
-import { type MemoryHome, memoryHome, type NodeSettings } from "../support/nodes.js";
+import { until } from "./conditions.js";
 import { InstallTap } from "./install_tap.js";
-import { serveNode } from "./support.js";
+import { type MemoryHome, memoryHome, type NodeSettings } from "./nodes.js";
+import { serveNode } from "./served_node.js";
 
 export type ServedMember = Awaited<ReturnType<typeof serveNode>> &
   Pick<Cluster, "home"> & { readonly id: string } & {

@@ -2,7 +2,9 @@ import { crc32 } from "node:zlib";
 import { limits } from "../../src/base/limits.js";
 import { encodeSnapshot, measureSnapshot } from "../../src/encoding/snapshot_encoder.js";
 import { encodePairsPayload } from "../../src/machine/kv/payload.js";
-import type { Json } from "./tool.js";
+
+/** A JSON object. */
+type Json = Readonly<Record<string, unknown>>;
 
 /** A key and its value. */
 export interface Pair {

@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { onTestFinished } from "vitest";
 import { type CommandResult, CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
@@ -10,6 +7,7 @@ import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { NEWEST_RULES, type SessionLimits } from "../../src/machine/kv/session_limits.js";
 import { LmdbMachine, type LmdbMachineOptions } from "../../src/machine/lmdb_machine.js";
 import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../src/raft/types.js";
+import { temporaryDirectory } from "./temporary_directory.js";
 
 export type CommandInit = MessageInitShape<typeof CommandSchema>;
 type Operation = NonNullable<CommandInit["operation"]>;
@@ -27,13 +25,6 @@ export async function openLmdb(options: LmdbMachineOptions): Promise<LmdbMachine
   const machine = await LmdbMachine.open(options);
   onTestFinished(() => machine.crash());
   return machine;
-}
-
-/** A directory that is removed when the test ends: after what was registered later, such as the machine in it. */
-export async function temporaryDirectory(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "cairn-machine-"));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
-  return directory;
 }
 
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

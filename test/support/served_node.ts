@@ -5,7 +5,7 @@ import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { openChannel } from "../../src/rpc/client.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { CairnServer } from "../../src/server/server.js";
-import { CLUSTER, type MemoryHome, memoryHome, type NodeSettings } from "../support/nodes.js";
+import { CLUSTER, type MemoryHome, memoryHome, type NodeSettings } from "./nodes.js";
 
 /** A node that is served on the loopback interface, and clients of its services. */
 export async function serve(settings: NodeSettings & { lead?: boolean } = {}, home: MemoryHome = memoryHome()) {

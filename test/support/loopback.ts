@@ -4,7 +4,7 @@ import { openChannel, type SharedChannel } from "../../src/rpc/client.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { widenWindows } from "../../src/rpc/server_windows.js";
 
-export { deferred } from "../support/conditions.js";
+export { deferred } from "./conditions.js";
 
 /** A server on a free port of the loopback interface, and a channel to it. */
 export interface Loopback {
