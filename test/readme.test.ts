@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { transform } from "esbuild";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { findGrpcurl } from "./interop/grpcurl.js";
 import { blocksOf, commandsOf } from "./support/documents.js";
+import { findGrpcurl } from "./support/grpcurl.js";
 import { freePortRange } from "./support/ports.js";
 import { inRepository, type RunningCommand, startCommand, startProcess } from "./support/processes.js";
 

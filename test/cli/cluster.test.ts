@@ -7,7 +7,7 @@ import { createClient } from "../../src/rpc/client.js";
 import { until } from "../support/conditions.js";
 import { freePortRange } from "../support/ports.js";
 import { repository, runCommand, startCommand, startProcess } from "../support/processes.js";
-import { temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 /** Ids of the processes that have this text on their command line, but for those that are given. */
 function processesWith(text: string, besides: readonly number[]): number[] {

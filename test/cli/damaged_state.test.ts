@@ -5,7 +5,7 @@ import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../src/base/errors.js";
 import { createClient } from "../../src/rpc/client.js";
 import { startNode } from "../support/processes.js";
-import { temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 const VALUE = "a value that stands out";
 

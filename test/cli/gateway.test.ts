@@ -3,7 +3,8 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runCommand, startCommand, startNode, startProcess } from "../support/processes.js";
-import { bodyOf, INIT, request, temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
+import { bodyOf, INIT, request } from "./support.js";
 
 /** An environment whose temporary folder is the test's own. */
 async function ownTemporaryFolder() {

@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { freePortRange } from "../support/ports.js";
 import { runCommand, startCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 // `cairn ... | head`: the reader of standard output goes away when it has seen enough.
 

@@ -7,7 +7,7 @@ import { failure } from "../support/conditions.js";
 import { hostileSnapshots } from "../support/hostile_snapshots.js";
 import { freePorts, ProcessCluster } from "../support/process_cluster.js";
 import { runCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 const QUICK = ["--tick-ms", "30"];
 

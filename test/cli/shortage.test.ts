@@ -6,7 +6,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnClient } from "../../src/client/client.js";
 import { startNode } from "../support/processes.js";
 import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
-import { temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 function clientOf(address: string): CairnClient {
   const client = new CairnClient({ endpoints: [address] });

@@ -6,7 +6,7 @@ import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { createClient } from "../../src/rpc/client.js";
 import { freePorts } from "../support/process_cluster.js";
 import { type RunningCommand, runCommand, startCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 /** A node with slow ticks does not warn on standard error when a busy machine holds it up for a second. */
 const PATIENT = ["--tick-ms", "1000"];

@@ -5,7 +5,7 @@ import { LmdbEnvironment } from "../../src/machine/lmdb/environment.js";
 import { nodeFileSystem } from "../../src/system/fs.js";
 import { ProcessCluster } from "../support/process_cluster.js";
 import { runCommand } from "../support/processes.js";
-import { temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 test("cairn verify names the member on whose disk a value was changed, and exits 3", async () => {
   const directory = await temporaryDirectory();

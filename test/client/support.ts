@@ -15,8 +15,8 @@ import { CairnClient } from "../../src/client/client.js";
 import type { ClientOptions } from "../../src/client/options.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { addService } from "../../src/rpc/server.js";
-import { listen } from "../rpc/support.js";
 import { deferred } from "../support/conditions.js";
+import { listen } from "../support/loopback.js";
 import { CLUSTER } from "../support/nodes.js";
 
 export type AnswerInit = MessageInitShape<typeof SessionAnswerSchema>;

@@ -1,7 +1,8 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { ownNodes, put, startNodes, temporaryDirectory } from "./support.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
+import { ownNodes, put, startNodes } from "./support.js";
 
 const SEGMENT_BYTES = 384 * 1024;
 const REQUESTS = 300;

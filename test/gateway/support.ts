@@ -1,21 +1,12 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { expect, onTestFinished } from "vitest";
 import { Gateway } from "../../src/gateway/gateway.js";
 import type { JsonStyle } from "../../src/gateway/json.js";
 import { type NodeSource, OwnNodes } from "../../src/gateway/nodes.js";
 import { silentLogger } from "../../src/system/logger.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 export type Body = Readonly<Record<string, unknown>> & { readonly type: string };
-
-/** A directory that is removed when the test ends. */
-export async function temporaryDirectory(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "cairn-test-gateway-"));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
-  return directory;
-}
 
 /** Nodes in this process. Whatever stops one of them by itself fails the test. */
 export async function ownNodes(dataDir?: string, segmentBytes?: number): Promise<OwnNodes> {

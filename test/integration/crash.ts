@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type RunningCommand, startCommand } from "../support/processes.js";
+import { Random } from "../support/random.js";
 import { checkRetention, checkSnapshotFiles, checkStarted, filesIn, type Started } from "./crash_checks.js";
 import { CrashFailure, CrashModel, check } from "./crash_model.js";
 import { CrashWorkload, type WorkloadCounts } from "./crash_workload.js";
-import { Random } from "./random.js";
 
 /** Longest time between a node's first word and its death, in ms. */
 const LIFE_MS = 400;

@@ -9,6 +9,7 @@ import {
 } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../src/base/errors.js";
 import { type Client, openChannel } from "../../src/rpc/client.js";
+import type { Random } from "../support/random.js";
 import {
   bytesOf,
   CrashFailure,
@@ -21,7 +22,6 @@ import {
   type Value,
   type WriteAnswer,
 } from "./crash_model.js";
-import type { Random } from "./random.js";
 
 /** No call of the workload takes this long unless the node hangs, in ms. */
 export const CALL_TIMEOUT_MS = 30_000;

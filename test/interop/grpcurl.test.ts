@@ -1,7 +1,7 @@
 import { status as grpcStatus } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
+import { findGrpcurl } from "../support/grpcurl.js";
 import { clusterSuite } from "./cluster_suite.js";
-import { findGrpcurl } from "./grpcurl.js";
 import { ownMachineSuite } from "./own_machine_suite.js";
 import { interopNode, interopSuite } from "./suite.js";
 import { linesOf, parseObjects, printObjects, run, type Tool } from "./tool.js";

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
 import { startNode } from "../support/processes.js";
-import { makeSnapshotFile, offerAndChunks, statePairs } from "./snapshot_file.js";
+import { makeSnapshotFile, offerAndChunks, statePairs } from "../support/snapshot_stream.js";
 import type { Json, Tool } from "./tool.js";
 
 const CLUSTER = "interop";

@@ -21,9 +21,9 @@ import {
   put,
   request,
   resultHex,
-  temporaryDirectory,
   uncheckedBytes,
-} from "./support.js";
+} from "../support/machines.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 /** The bytes are those of a largest session, and a little less than those of four common ones. */
 const SESSION_LIMITS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 632 };

@@ -8,7 +8,6 @@ import { LmdbEnvironment } from "../../src/machine/lmdb/environment.js";
 import type { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import { type FileSystem, nodeFileSystem } from "../../src/system/fs.js";
 import { untilAsync } from "../support/conditions.js";
-import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
 import {
   applyCommand,
   applyOperation,
@@ -24,9 +23,10 @@ import {
   request,
   resultHex,
   skipTo,
-  temporaryDirectory,
   uncheckedBytes,
-} from "./support.js";
+} from "../support/machines.js";
+import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
+import { temporaryDirectory } from "../support/temporary_directory.js";
 
 const boot = (id: string | undefined) => async () => id;
 

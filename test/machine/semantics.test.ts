@@ -20,7 +20,7 @@ import {
   skipTo,
   text,
   uncheckedBytes,
-} from "./support.js";
+} from "../support/machines.js";
 
 const { OK, NOT_FOUND, MISMATCH } = CommandOutcome;
 

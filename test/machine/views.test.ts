@@ -16,7 +16,7 @@ import {
   skipTo,
   text,
   uncheckedBytes,
-} from "./support.js";
+} from "../support/machines.js";
 
 /** Puts `count` keys of ~1 KB in batches of 100; `salt` makes other values. */
 function fill(machine: KeyValueMachine, count: number, salt: string): void {

@@ -2,9 +2,9 @@ import { expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import type { InstallReply } from "../../src/peers/install/install_messages.js";
 import type { InstallStream, TransportEvents, TransportFactory } from "../../src/peers/transport.js";
-import { refuse } from "../raft/support.js";
 import { putCommand } from "../support/acting_leader.js";
 import { ManualClock, manyTurns } from "../support/conditions.js";
+import { refuse } from "../support/core.js";
 import { memoryHome } from "../support/nodes.js";
 
 const SECONDS = 3_600;

@@ -10,9 +10,9 @@ import { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import { toVoteAnswer } from "../../src/peers/protocol.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
-import { listen, loopback, settled } from "../rpc/support.js";
-import { serve } from "../server/support.js";
 import { awakeMs, deferred, until } from "../support/conditions.js";
+import { listen, loopback, settled } from "../support/loopback.js";
+import { serve } from "../support/served_node.js";
 import { TcpProxy } from "../support/tcp_proxy.js";
 import { accepted, CLUSTER, heartbeat, Sender, scriptedPeer, withEntries } from "./peers.js";
 

@@ -13,8 +13,8 @@ import {
 import { Raft } from "../../src/raft/raft.js";
 import type { Ready } from "../../src/raft/ready.js";
 import type { Entry, IndexedMembership, Membership } from "../../src/raft/types.js";
+import { codec, logStart, type NodeSetup, voters } from "../support/core.js";
 import { Disk } from "./model/disk.js";
-import { codec, logStart, type NodeSetup, voters } from "./support.js";
 
 /** On its way from one node to another. `snapshot`: the stream of a snapshot; lost when the receiver gets nothing, or its end does not come back. */
 export type Flight = { readonly from: string; readonly to: string } & (

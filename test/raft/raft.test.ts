@@ -12,7 +12,7 @@ import {
   startNode,
   termsOf,
   voters,
-} from "./support.js";
+} from "../support/core.js";
 
 describe("Ready", () => {
   test("there is none when nothing has happened", () => {

@@ -13,7 +13,7 @@ import {
   timeoutNow,
   vote,
   voters,
-} from "./support.js";
+} from "../support/core.js";
 
 const memberships = [{ index: 0, members: voters("n1", "n2", "n3") }];
 

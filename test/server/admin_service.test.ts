@@ -6,7 +6,7 @@ import { version } from "../../src/base/version.js";
 import { ActingLeader, putCommand, putEntries } from "../support/acting_leader.js";
 import { failure, isLasting, isSettled, ManualClock, until } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";
-import { collect, serve } from "./support.js";
+import { collect, serve } from "../support/served_node.js";
 
 test("GetStatus: what the node is and where it stands", async () => {
   const { admin, node } = await serve();

@@ -5,8 +5,8 @@ import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { DEFAULT_SESSION_LIMITS } from "../../src/machine/kv/session_limits.js";
 import { ActingLeader, bytes, readValue } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
+import { serve } from "../support/served_node.js";
 import { putCall, RawSession } from "./session_support.js";
-import { serve } from "./support.js";
 
 /** Remembers one client. */
 const openMachine = async () => new MemoryMachine({ ...DEFAULT_SESSION_LIMITS, sessions: 1 });

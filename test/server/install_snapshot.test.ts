@@ -13,7 +13,7 @@ import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, nextTurn, until, untilAsync } from "../support/conditions.js";
 import { holdCalls } from "../support/held_calls.js";
-import { headerTo, serve } from "./support.js";
+import { headerTo, serve } from "../support/served_node.js";
 
 type InstallInit = MessageInitShape<typeof InstallSnapshotRequestSchema>;
 type Served = Awaited<ReturnType<typeof serve>>;

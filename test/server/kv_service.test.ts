@@ -4,7 +4,7 @@ import { limits } from "../../src/base/limits.js";
 import { ActingLeader, bytes, putEntries, text } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, ManualClock, until } from "../support/conditions.js";
 import { holdCalls } from "../support/held_calls.js";
-import { collect, serve } from "./support.js";
+import { collect, serve } from "../support/served_node.js";
 
 const key = bytes("key");
 

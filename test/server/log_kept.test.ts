@@ -4,7 +4,7 @@ import type { Logger } from "../../src/system/logger.js";
 import { putCommand } from "../support/acting_leader.js";
 import { deferred, isLasting, until } from "../support/conditions.js";
 import type { NodeSettings } from "../support/nodes.js";
-import { Cluster, type ServedMember } from "./cluster.js";
+import { Cluster, type ServedMember } from "../support/served_cluster.js";
 
 const CHUNK = 16 * 1024;
 

@@ -7,7 +7,7 @@ import { bytes, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, isSettled, until } from "../support/conditions.js";
 import { holdCalls } from "../support/held_calls.js";
 import { memoryHome } from "../support/nodes.js";
-import { collect, headerTo, serve } from "./support.js";
+import { collect, headerTo, serve } from "../support/served_node.js";
 
 test("addresses that cannot be listened on are refused by name", async () => {
   const { node, server } = await serve();

@@ -4,8 +4,8 @@ import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../src/raft/types.js";
 import { putCommand, putEntry } from "../support/acting_leader.js";
 import { failure, until } from "../support/conditions.js";
-import { Cluster } from "./cluster.js";
-import { serve } from "./support.js";
+import { Cluster } from "../support/served_cluster.js";
+import { serve } from "../support/served_node.js";
 
 const THREE = ["n1", "n2", "n3"];
 

@@ -4,8 +4,8 @@ import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import type { Client } from "../../../src/rpc/client.js";
 import { loseLogTail } from "../../support/log_tail.js";
 import { canRenameHost } from "../../support/processes.js";
+import type { Random } from "../../support/random.js";
 import type { LinkFaults } from "../../support/tcp_proxy.js";
-import type { Random } from "../random.js";
 import type { NodeProcess, ProcessCluster } from "./cluster.js";
 
 /** How long one fault lasts, in ms. */

@@ -5,7 +5,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import { type Operation, writeHistory } from "../../support/history.js";
 import { checkLinearizable, describe } from "../../support/linearizability.js";
-import { Random } from "../random.js";
+import { Random } from "../../support/random.js";
 import { type NodeProcess, ProcessCluster } from "./cluster.js";
 import { Nemesis } from "./nemesis.js";
 import { type OperationCounts, TortureClient } from "./workload.js";

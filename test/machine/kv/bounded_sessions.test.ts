@@ -21,7 +21,7 @@ import {
   request,
   text,
   uncheckedBytes,
-} from "../support.js";
+} from "../../support/machines.js";
 
 const { OK, MISMATCH, NOT_FOUND, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 

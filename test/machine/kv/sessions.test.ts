@@ -17,7 +17,7 @@ import {
   resultHex,
   text,
   uncheckedBytes,
-} from "../support.js";
+} from "../../support/machines.js";
 
 const { OK, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 

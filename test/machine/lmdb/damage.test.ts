@@ -11,7 +11,6 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
 import type { Entry } from "../../../src/raft/types.js";
 import { nodeFileSystem } from "../../../src/system/fs.js";
-import { startProcess } from "../../support/processes.js";
 import {
   applyOperation,
   bytes,
@@ -23,10 +22,11 @@ import {
   payloadOf,
   put,
   request,
-  temporaryDirectory,
   text,
   uncheckedBytes,
-} from "../support.js";
+} from "../../support/machines.js";
+import { startProcess } from "../../support/processes.js";
+import { temporaryDirectory } from "../../support/temporary_directory.js";
 
 const PAGE_BYTES = 4096;
 const DATA = "view-1/data.mdb";

@@ -10,17 +10,9 @@ import { Exchange } from "../../../src/machine/worker/exchange.js";
 import type { TaskRequest, ToWorker } from "../../../src/machine/worker/messages.js";
 import { restoreInWorker } from "../../../src/machine/worker/worker_restore.js";
 import type { TaskClient, WorkerThread } from "../../../src/machine/worker/worker_thread.js";
+import { applyOperation, contents, inPieces, metaAt, openLmdb, payloadOf, put } from "../../support/machines.js";
+import { temporaryDirectory } from "../../support/temporary_directory.js";
 import { UPSET, upset } from "../../support/upset.js";
-import {
-  applyOperation,
-  contents,
-  inPieces,
-  metaAt,
-  openLmdb,
-  payloadOf,
-  put,
-  temporaryDirectory,
-} from "../support.js";
 
 /** The payload of a state with `keys` keys of 100,000 bytes, at index `keys` of term 1. */
 async function payloadWith(keys: number): Promise<Buffer> {

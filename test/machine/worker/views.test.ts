@@ -14,7 +14,6 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
 import type { FromWorker } from "../../../src/machine/worker/messages.js";
 import type { Entry } from "../../../src/raft/types.js";
-import { UPSET, upset } from "../../support/upset.js";
 import {
   applyOperation,
   bytes,
@@ -24,9 +23,10 @@ import {
   payloadOf,
   put,
   request,
-  temporaryDirectory,
   uncheckedBytes,
-} from "../support.js";
+} from "../../support/machines.js";
+import { temporaryDirectory } from "../../support/temporary_directory.js";
+import { UPSET, upset } from "../../support/upset.js";
 
 /** One entry that puts a value of `valueBytes`. */
 function putEntry(index: number, key: string, valueBytes: number): Entry {

@@ -1,9 +1,9 @@
 import { expect, onTestFinished, test } from "vitest";
 import type { TransportEvents, TransportFactory } from "../../../src/peers/transport.js";
 import type { PeerAppend, PeerRequest } from "../../../src/raft/messages.js";
-import { accept, vote, voters } from "../../raft/support.js";
 import { putCommand, readValue } from "../../support/acting_leader.js";
 import { deferred, during, failure, isSettled, ManualClock, manyTurns, until } from "../../support/conditions.js";
+import { accept, vote, voters } from "../../support/core.js";
 import { memoryHome } from "../../support/nodes.js";
 
 /**

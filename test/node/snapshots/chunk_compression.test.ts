@@ -2,8 +2,8 @@ import { deflateRawSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import { deflateChunk, inflateChunk } from "../../../src/node/snapshots/chunk_compression.js";
-import { patterned } from "../../storage/snapshots/support.js";
 import { failure } from "../../support/conditions.js";
+import { patterned } from "../../support/snapshot_files.js";
 
 const TEXT = Buffer.from("a value like many others, ".repeat(1_000));
 

@@ -1,5 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { accept, appendsOf, elected, progressOf, propose, refuse, settle, startLeaderOf, toN2 } from "../support.js";
+import {
+  accept,
+  appendsOf,
+  elected,
+  progressOf,
+  propose,
+  refuse,
+  settle,
+  startLeaderOf,
+  toN2,
+} from "../../support/core.js";
 
 describe("a member that is probed", () => {
   test("is sent one message, and another one only when it has answered or with a heartbeat", () => {

@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import type { Raft } from "../../../src/raft/raft.js";
-import { Cluster } from "../cluster.js";
 import {
   accept,
   append,
@@ -14,7 +13,8 @@ import {
   refuse,
   settle,
   toN2,
-} from "../support.js";
+} from "../../support/core.js";
+import { Cluster } from "../cluster.js";
 
 describe("entries that are no longer in memory", () => {
   /** n1 leads with ten entries that it has only on disk, and n2 lacks all but the first one. */

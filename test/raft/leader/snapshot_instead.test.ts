@@ -1,7 +1,17 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import type { Raft } from "../../../src/raft/raft.js";
-import { accept, appendsOf, elected, type NodeSetup, progressOf, propose, refuse, settle, toN2 } from "../support.js";
+import {
+  accept,
+  appendsOf,
+  elected,
+  type NodeSetup,
+  progressOf,
+  propose,
+  refuse,
+  settle,
+  toN2,
+} from "../../support/core.js";
 
 const MiB = 1024 * 1024;
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { Random } from "../../integration/random.js";
+import { append, ask, bytes, requestVote, settle, startLeaderOf, startNode, vote, voters } from "../../support/core.js";
+import { Random } from "../../support/random.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
-import { append, ask, bytes, requestVote, settle, startLeaderOf, startNode, vote, voters } from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
 const five = ["n1", "n2", "n3", "n4", "n5"];

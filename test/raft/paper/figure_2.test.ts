@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import type { Request } from "../../../src/raft/messages.js";
-import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 import {
   accept,
   append,
@@ -19,7 +18,8 @@ import {
   termsOf,
   vote,
   voters,
-} from "../support.js";
+} from "../../support/core.js";
+import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
 describe("Raft figure 2, state", () => {

@@ -1,7 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { majority } from "../../../src/raft/membership/quorum.js";
 import type { Membership } from "../../../src/raft/types.js";
-import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 import {
   append,
   ask,
@@ -13,7 +12,8 @@ import {
   startNode,
   termsOf,
   voters,
-} from "../support.js";
+} from "../../support/core.js";
+import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
 const learner = (id: string) => ({ id, address: "", role: "learner" }) as const;

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
 import {
   accept,
   append,
@@ -12,7 +11,8 @@ import {
   settle,
   startLeaderOf,
   startNode,
-} from "../support.js";
+} from "../../support/core.js";
+import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
 function led() {

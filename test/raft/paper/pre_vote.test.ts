@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { append, ask, requestVote, settle, startNode, vote, voters } from "../../support/core.js";
 import { Cluster, isAppend, isFrom, isVoteRequest } from "../cluster.js";
-import { append, ask, requestVote, settle, startNode, vote, voters } from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
 const memberships = [{ index: 0, members: voters(...ids) }];

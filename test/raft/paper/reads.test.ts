@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 import {
   accept,
   append,
@@ -11,7 +10,8 @@ import {
   startLeaderOf,
   startNode,
   voters,
-} from "../support.js";
+} from "../../support/core.js";
+import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
 const memberships = [{ index: 0, members: voters(...ids) }];

@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
 import {
   append,
   appendsOf,
@@ -12,7 +11,8 @@ import {
   settle,
   startNode,
   termsOf,
-} from "../support.js";
+} from "../../support/core.js";
+import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
 describe("Raft section 5.3, replication", () => {

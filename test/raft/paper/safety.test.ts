@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Entry } from "../../../src/raft/types.js";
+import { append, ask, commands, requestVote, settle, startNode, termsOf, voters } from "../../support/core.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
-import { append, ask, commands, requestVote, settle, startNode, termsOf, voters } from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
 const five = ["s1", "s2", "s3", "s4", "s5"];

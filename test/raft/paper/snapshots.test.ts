@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { Cluster, isAppend, isFrom, type MemberSetup } from "../cluster.js";
 import {
   append,
   ask,
@@ -12,7 +11,8 @@ import {
   startNode,
   termsOf,
   voters,
-} from "../support.js";
+} from "../../support/core.js";
+import { Cluster, isAppend, isFrom, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
 const isSnapshot = ({ kind }: { kind: string }) => kind === "snapshot";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { append, ask, bytes, settle, startLeaderOf, startNode, timeoutNow, voters } from "../../support/core.js";
 import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
-import { append, ask, bytes, settle, startLeaderOf, startNode, timeoutNow, voters } from "../support.js";
 
 const ids = ["n1", "n2", "n3"];
 function led(setup: MemberSetup = {}) {

@@ -17,7 +17,7 @@ import {
   offered,
   patterned,
   receiveAll,
-} from "./support.js";
+} from "../../support/snapshot_files.js";
 
 const DIRECTORY = "/data/snapshots";
 const PAYLOAD = patterned(limits.snapshotWriteBytes + 5000);

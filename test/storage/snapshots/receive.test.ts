@@ -16,7 +16,7 @@ import {
   patterned,
   RecordingFileSystem,
   receiveAll,
-} from "./support.js";
+} from "../../support/snapshot_files.js";
 
 const PAYLOAD = patterned(limits.snapshotChunkBytes + 1000);
 

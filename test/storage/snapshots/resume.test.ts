@@ -20,7 +20,7 @@ import {
   openStore,
   patterned,
   RecordingFileSystem,
-} from "./support.js";
+} from "../../support/snapshot_files.js";
 
 const CHUNK = limits.snapshotChunkBytes;
 /** Ten chunks and a short one. */

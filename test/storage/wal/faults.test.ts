@@ -1,17 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { CairnError } from "../../../src/base/errors.js";
 import type { WriteAheadLog } from "../../../src/storage/wal/wal.js";
-import {
-  createLog,
-  entriesFrom,
-  entry,
-  expectError,
-  files,
-  newFileSystem,
-  openLog,
-  readAll,
-  seededRandom,
-} from "./support.js";
+import { seededRandom } from "../../support/random.js";
+import { createLog, entriesFrom, entry, expectError, files, newFileSystem, openLog, readAll } from "./support.js";
 
 const SIZES = { segmentBytes: 20_000, fillBytes: 4096 };
 

@@ -9,7 +9,8 @@ import {
 } from "../../../src/raft/types.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import { FaultyFileSystem } from "../../support/faulty_fs.js";
-import { DIRECTORY, readAll, seededRandom } from "./support.js";
+import { seededRandom } from "../../support/random.js";
+import { DIRECTORY, readAll } from "./support.js";
 
 const SIZES = { segmentBytes: 2000, fillBytes: 512 };
 

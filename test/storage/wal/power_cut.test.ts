@@ -8,7 +8,8 @@ import {
 } from "../../../src/raft/types.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
 import { FaultyFileSystem } from "../../support/faulty_fs.js";
-import { DIRECTORY, entriesFrom, entry, openLog, readAll, seededRandom } from "./support.js";
+import { seededRandom } from "../../support/random.js";
+import { DIRECTORY, entriesFrom, entry, openLog, readAll } from "./support.js";
 
 const SIZES = { segmentBytes: 1500, fillBytes: 512 };
 

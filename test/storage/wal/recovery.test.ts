@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { RecordType, sealRecord } from "../../../src/storage/wal/record.js";
 import { headerCrc } from "../../../src/storage/wal/segment_header.js";
 import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { seededRandom } from "../../support/random.js";
 import {
   createLog,
   DIRECTORY,
@@ -13,7 +14,6 @@ import {
   newFileSystem,
   openLog,
   readAll,
-  seededRandom,
 } from "./support.js";
 
 const SIZES = { segmentBytes: 1 << 20, fillBytes: 4096 };

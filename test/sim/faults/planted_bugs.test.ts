@@ -1,0 +1,33 @@
+import { expect, test } from "vitest";
+import { runSimulation } from "../run/launch.mjs";
+import { readSeeds } from "../run/plant.mjs";
+import { plantedBugs } from "./planted_bugs.js";
+
+/** Within so many seeds each bug is found. Most are by the first, because the search begins at one that has found it before. */
+const SEEDS = 30;
+
+const kept = await readSeeds();
+
+test("there are twenty bugs or more, each with a name of its own", () => {
+  expect(new Set(plantedBugs.map(({ name }) => name)).size).toBe(plantedBugs.length);
+  expect(plantedBugs.length).toBeGreaterThanOrEqual(20);
+});
+
+test("each bug has a seed, and no seed is kept for a bug that is gone", () => {
+  expect(Object.keys(kept).sort()).toEqual(plantedBugs.map(({ name }) => name).sort());
+});
+
+test.each(plantedBugs)(
+  "the simulator finds: $name ($rule)",
+  async ({ name, patches, identities = "given" as const }) => {
+    const seed = kept[name] ?? 1;
+    const results = await runSimulation({ patches, identities, start: seed, seeds: SEEDS, workers: 1 });
+    if (results[0]?.failure === undefined)
+      console.warn(`seed ${seed} does not find "${name}" any more: npm run plant looks for one that does`);
+    const failed = results.find(({ failure }) => failure !== undefined);
+    expect(
+      failed?.failure?.invariant,
+      `in seeds ${seed} to ${seed + SEEDS - 1}; npm run plant looks further`,
+    ).toBeDefined();
+  },
+);

@@ -1,0 +1,330 @@
+import { CommandOutcome, type CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { encodeCommand } from "../../../src/machine/kv/command.js";
+import type { Operation } from "../../support/history.js";
+import { demand } from "../checks/checkers/checker.js";
+import type { SimCluster } from "./cluster.js";
+import { getOrAdd } from "./maps.js";
+import type { RunningNode, SimNode } from "./node.js";
+import type { SimRandom } from "./random.js";
+
+/** How clients behave. Times in milliseconds. */
+export interface ClientWeather {
+  readonly clients: number;
+  readonly keys: number;
+  readonly thinkMs: number;
+  readonly timeoutMs: number;
+  /** Bytes of a value, at most. */
+  readonly valueBytes: number;
+  /** Share of the requests, and of the answers, that get lost. */
+  readonly loss: number;
+}
+
+/** How many of its writes a client may see come in again, from somewhere on the network where they were held up. */
+const HELD_UP = 8;
+
+/** Attempts after which a client leaves a request whose fate it does not know. */
+const ATTEMPTS = 12;
+
+type Write = {
+  readonly op: "put" | "delete" | "cas";
+  readonly key: string;
+  readonly value?: string;
+  readonly from?: string | null;
+};
+type Command = Parameters<typeof encodeCommand>[0];
+
+/** A client: one request at a time, to whom it takes for the leader, again with the same number when it has no answer. */
+export class SimClient {
+  /** What it has done, by cluster. */
+  readonly #histories = new Map<string, Operation[]>();
+  /** The cluster that it uses. */
+  #cluster: string | undefined;
+  /** The write that is under way. */
+  #pending: Operation | undefined;
+  #sequence = 0;
+  /** The name under which the cluster knows it, and the index that the cluster had reached when it chose that. */
+  #identity: { readonly name: string; readonly since: number };
+  #names = 0;
+  /** Writes that it has the answer to, as they were sent. */
+  readonly #settled: Uint8Array[] = [];
+  #values = 0;
+  #leader: string | undefined;
+  /** What it last knew of each key: what a compare-and-set is tried with. */
+  readonly #seen = new Map<string, string | null>();
+  #isStopped = false;
+  /** Share of its requests that are reads, and of its attempts that go to any node instead of the one that it takes for the leader. */
+  readonly #reads: number;
+  readonly #strays: number;
+  /** How likely it is that a write that was answered long ago comes in once more. */
+  readonly #late: number;
+
+  constructor(
+    private readonly cluster: SimCluster,
+    readonly id: string,
+    private readonly weather: ClientWeather,
+    private readonly random: SimRandom,
+  ) {
+    this.#reads = random.pick([0.1, 0.5, 0.95]);
+    this.#strays = random.pick([0.02, 0.5]);
+    this.#late = random.fork("late").pick([0, 0.05, 0.3]);
+    this.#identity = { name: id, since: 0 };
+  }
+
+  /** What it has done in a cluster. A write that is still under way may take effect. */
+  history(clusterId: string): readonly Operation[] {
+    const history = this.#histories.get(clusterId) ?? [];
+    return this.#pending === undefined || this.#cluster !== clusterId ? history : [...history, this.#pending];
+  }
+
+  async run(): Promise<void> {
+    while (!this.#isStopped) {
+      await this.cluster.scheduler.sleep(this.random.waiting(this.weather.thinkMs), `${this.id} thinks`);
+      if (this.#isStopped) return;
+      if (this.cluster.main !== this.#cluster) this.#moveOn();
+      if (this.#cluster === undefined) continue;
+      if (this.random.chance(this.#reads)) await this.#read();
+      else await this.#write();
+      if (this.#settled.length > 0 && this.random.chance(this.#late)) await this.#sendLate();
+    }
+  }
+
+  /** Begins nothing new. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /** Another cluster has taken the place of the one that it used, and knows nothing of it. */
+  #moveOn(): void {
+    if (this.#cluster !== undefined) this.#identity = { name: `${this.id}.${++this.#names}`, since: 0 };
+    this.#settled.length = 0;
+    this.#cluster = this.cluster.main;
+    this.#leader = undefined;
+    this.#seen.clear();
+    // Not sent to another cluster, even late: a session names its cluster.
+    this.#settled.length = 0;
+  }
+
+  async #read(): Promise<void> {
+    const key = this.#key();
+    const call = this.cluster.scheduler.now;
+    for (let attempt = 1; attempt <= ATTEMPTS && !this.#isStopped; attempt++) {
+      const answer = await this.#ask((node, signal) => readAt(node, key, signal));
+      if ("value" in answer) {
+        this.#seen.set(key, answer.value);
+        this.cluster.count("read");
+        const found = answer.value !== null;
+        this.#record({ op: "get", key, out: answer.value, found, status: "ok", call, ret: this.cluster.scheduler.now });
+        return;
+      }
+      await this.#backOff();
+    }
+  }
+
+  async #write(): Promise<void> {
+    const write = this.#draw();
+    let sequence = ++this.#sequence;
+    const call = this.cluster.scheduler.now;
+    let isUnknown = false;
+    this.#pending = { client: this.id, ...write, status: "info", call, ret: null };
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+      const data = this.#encode(write, sequence);
+      const answer = await this.#ask(async (node, signal) => (await node.propose(data, signal)).result);
+      if ("value" in answer) {
+        const { outcome, index, valueForgotten } = answer.value;
+        if (outcome === CommandOutcome.SESSION_EXPIRED) {
+          this.#takeName(Number(index));
+          // Sent before, it may have been carried out under the old name.
+          if (isUnknown) break;
+        } else if (valueForgotten) {
+          // It did not match, and that is all that is known: another request may find out what is there.
+          sequence = ++this.#sequence;
+          isUnknown = false;
+          this.cluster.count("value of a retried compare-and-set forgotten");
+        } else {
+          this.#answered(write, sequence, call, answer.value);
+          this.#keep(data);
+          return;
+        }
+        continue;
+      }
+      if (!isHarmless(answer.error)) isUnknown = true;
+      if (attempt > 1) this.cluster.count("write tried again");
+      if ((this.#isStopped && !isUnknown) || this.cluster.main !== this.#cluster) break;
+      await this.#backOff();
+    }
+    this.cluster.count(isUnknown ? "write of unknown fate" : "write that failed");
+    const { now } = this.cluster.scheduler;
+    this.#record(
+      isUnknown ? { ...write, status: "info", call, ret: null } : { ...write, status: "fail", call, ret: now },
+    );
+  }
+
+  /** The cluster has forgotten it. */
+  #takeName(since: number): void {
+    this.#identity = { name: `${this.id}.${++this.#names}`, since };
+    this.cluster.count("client forgotten");
+  }
+
+  #keep(data: Uint8Array): void {
+    if (this.#settled.length === HELD_UP) this.#settled.shift();
+    this.#settled.push(data);
+  }
+
+  /** A write that has its answer comes in again, late. It must have no effect, and its answer is of no interest. */
+  async #sendLate(): Promise<void> {
+    const data = this.random.pick(this.#settled);
+    const answer = await this.#ask(async (node, signal) => (await node.propose(data, signal)).result);
+    if ("value" in answer) this.cluster.count(`late retry answered ${CommandOutcome[answer.value.outcome]}`);
+  }
+
+  #answered(write: Write, sequence: number, call: number, result: CommandResult): void {
+    const { outcome, index } = result;
+    const met = outcome === CommandOutcome.MISMATCH ? Buffer.from(result.value).toString("latin1") : "";
+    demand(outcome !== CommandOutcome.RETRY_TOO_OLD, "a request that was not acknowledged is remembered", {
+      client: this.id,
+      sequence,
+    });
+    this.cluster.checks
+      .of(this.#cluster!)
+      .requests.told(this.#identity.name, sequence, { outcome, index: Number(index), value: met });
+    this.cluster.count("write");
+    const { now } = this.cluster.scheduler;
+    const found = outcome === CommandOutcome.OK;
+    const done = { ...write, status: "ok", call, ret: now } as const;
+    if (write.op === "put") this.#record(done);
+    else if (write.op === "delete") this.#record({ ...done, found });
+    else this.#record({ ...done, found, ...(!found && { out: outcome === CommandOutcome.MISMATCH ? met : null }) });
+    const present = found ? (write.value ?? null) : outcome === CommandOutcome.MISMATCH ? met : null;
+    this.#seen.set(write.key, write.op === "put" ? write.value! : present);
+  }
+
+  #draw(): Write {
+    const key = this.#key();
+    const kind = this.random.fraction();
+    if (kind < 0.15) return { op: "delete", key };
+    const value = this.#value();
+    if (kind < 0.6) return { op: "put", key, value };
+    return { op: "cas", key, value, from: this.#seen.get(key) ?? null };
+  }
+
+  #key(): string {
+    return `k${this.random.whole(1, this.weather.keys)}`;
+  }
+
+  #value(): string {
+    const name = `${this.id}-${++this.#values}`;
+    return name.padEnd(this.random.whole(1, this.weather.valueBytes), ".");
+  }
+
+  #encode(write: Write, sequence: number): Uint8Array {
+    const { name, since } = this.#identity;
+    return encodeCommand({
+      requestId: {
+        clientId: name,
+        sequence: BigInt(sequence),
+        acknowledgedThrough: BigInt(sequence - 1),
+        since: BigInt(since),
+      },
+      operation: operationOf(write),
+    });
+  }
+
+  /** One attempt at the node that is taken for the leader, or at any. */
+  async #ask<Value>(
+    work: (node: RunningNode, signal: AbortSignal) => Promise<Value>,
+  ): Promise<{ readonly value: Value } | { readonly error: CairnError }> {
+    const { cluster, random, weather } = this;
+    const known = this.#leader === undefined ? undefined : cluster.node(this.#leader);
+    const target = known !== undefined && !random.chance(this.#strays) ? known : random.pick(cluster.nodes);
+    try {
+      const value = await this.#call(target, work);
+      if (random.chance(weather.loss)) throw lost("the answer was lost");
+      this.#leader = target.id;
+      return { value };
+    } catch (caught) {
+      const error = CairnError.from(caught);
+      if (error.code === "INTERNAL")
+        cluster.fail("a client meets with none but the errors that are written down", describe(caught));
+      this.#leader = error.code === "NOT_LEADER" ? error.leaderHint : undefined;
+      cluster.count(`client told ${error.code}`);
+      return { error };
+    }
+  }
+
+  /** A call over the network: it may not arrive, its process may die, and it ends when the client's patience does. */
+  #call<Value>(target: SimNode, work: (node: RunningNode, signal: AbortSignal) => Promise<Value>): Promise<Value> {
+    const { scheduler } = this.cluster;
+    const { random, weather } = this;
+    const controller = new AbortController();
+    return new Promise<Value>((resolve, reject) => {
+      const patience = scheduler.after(
+        random.between(0.2, 1) * weather.timeoutMs,
+        undefined,
+        `${this.id} gives up waiting`,
+        () => {
+          reject(lost("the client gave up"));
+          scheduler.arrive(1, target, `${this.id} hangs up`, () => controller.abort());
+        },
+      );
+      const settle = (end: () => void) => {
+        scheduler.after(random.between(0.1, 2), undefined, `${this.id} has its answer`, () => {
+          scheduler.cancel(patience);
+          end();
+        });
+      };
+      if (random.chance(weather.loss)) return;
+      scheduler.arrive(random.between(0.1, 2), target, `is asked by ${this.id}`, () => {
+        const { cairn, life } = target;
+        if (cairn === undefined || cairn.clusterId !== this.#cluster) return settle(() => reject(unreachable(target)));
+        work(cairn, controller.signal).then(
+          (value) => target.life === life && settle(() => resolve(value)),
+          (error) => target.life === life && settle(() => reject(error)),
+        );
+      });
+    });
+  }
+
+  #backOff(): Promise<void> {
+    return this.cluster.scheduler.sleep(this.random.between(20, 300), `${this.id} waits before it asks again`);
+  }
+
+  #record(operation: Omit<Operation, "client">): void {
+    this.#pending = undefined;
+    getOrAdd(this.#histories, this.#cluster!, () => []).push({ client: this.id, ...operation });
+  }
+}
+
+async function readAt(node: RunningNode, key: string, signal: AbortSignal): Promise<string | null> {
+  const led = node.raft.role === "leader";
+  await node.linearizableRead(signal);
+  demand(led, "only a leader answers linearizable reads", { node: node.id });
+  const record = node.machine.get(Buffer.from(key));
+  return record === undefined ? null : Buffer.from(record.value).toString("latin1");
+}
+
+function operationOf({ op, key, value, from }: Write): NonNullable<Command["operation"]> {
+  const bytes = Buffer.from(key);
+  if (op === "put") return { case: "put", value: { key: bytes, value: Buffer.from(value!) } };
+  if (op === "delete") return { case: "delete", value: { key: bytes } };
+  const expected =
+    from === null ? ({ case: "version", value: 0n } as const) : ({ case: "value", value: Buffer.from(from!) } as const);
+  return { case: "compareAndSet", value: { key: bytes, newValue: Buffer.from(value!), expected } };
+}
+
+/** Errors that say that nothing has happened. */
+function isHarmless({ code }: CairnError): boolean {
+  return ["NOT_LEADER", "BUSY", "DISK_FULL", "STOPPED", "UNREACHABLE", "FAILED_PRECONDITION"].includes(code);
+}
+
+function lost(text: string): CairnError {
+  return new CairnError("TIMEOUT", text);
+}
+
+function unreachable({ id }: SimNode): CairnError {
+  return new CairnError("UNREACHABLE", `${id} is down`);
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
