@@ -10,8 +10,8 @@ export type { KeyRecord } from "./machine/kv/evaluate.js";
 export type {
   KeyEntry,
   KeyRange,
+  KeyRangeOptions,
   KeyValueMachine,
-  RangeOptions as KeyRangeOptions,
 } from "./machine/kv/key_value_machine.js";
 export type { KeyValueNode } from "./server/kv/key_value_node.js";
 export { openKeyValueMachine } from "./server/kv/open_machine.js";

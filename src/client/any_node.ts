@@ -6,10 +6,10 @@ import type { SharedChannel } from "../rpc/client.js";
 import type { Clock } from "../system/clock.js";
 import { AbortWatch } from "./abort_watch.js";
 import { closedDuringCall, gaveUp } from "./call.js";
+import { CallLimiter } from "./call_limiter.js";
 import type { QueueRoom } from "./call_queue.js";
 import { hintOf, LeaderSearch } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
-import { Turns } from "./turns.js";
 
 /** Shortest time that one node has to answer before another one is asked, in ms. */
 const ATTEMPT_MS = 2_000;
@@ -34,7 +34,7 @@ export interface CallScope {
 export class AnyNode {
   readonly #signals = new AbortWatch();
   readonly #running = new Set<AbortController>();
-  readonly #turns: Turns;
+  readonly #limiter: CallLimiter;
 
   constructor(
     private readonly endpoints: readonly string[],
@@ -43,7 +43,7 @@ export class AnyNode {
     private readonly clock: Clock,
     private readonly random: () => number,
   ) {
-    this.#turns = new Turns(limits.clientReadsInFlight, room, clock);
+    this.#limiter = new CallLimiter(limits.clientReadsInFlight, room, clock);
   }
 
   begin(own: AbortSignal | undefined): CallScope {
@@ -69,14 +69,14 @@ export class AnyNode {
   ): Promise<Answer> {
     const scope = this.begin(signal);
     try {
-      const startedAt = await this.#turns.begin(bytes, timeoutMs, scope.signal);
+      const startedAt = await this.#limiter.begin(bytes, timeoutMs, scope.signal);
       let isAnswered = false;
       try {
         const answer = await this.askWithin(scope, undefined, timeoutMs, call, startedAt);
         isAnswered = true;
         return answer;
       } finally {
-        this.#turns.end(isAnswered);
+        this.#limiter.end(isAnswered);
       }
     } finally {
       scope.end();

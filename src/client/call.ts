@@ -9,7 +9,7 @@ export type CallRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>
 export type CallAnswer = Exclude<SessionAnswer["answer"], { case: "error" } | { case: undefined }>;
 
 /** A turn of the event loop in which calls are made. The calls are sent when the turn ends. */
-export interface Turn {
+export interface EventLoopTurn {
   endedAt: number | undefined;
 }
 
@@ -42,7 +42,7 @@ export class Call {
     readonly request: CallRequest,
     /** Approximate number of bytes that the call takes in a message. */
     readonly bytes: number,
-    readonly turn: Turn,
+    readonly turn: EventLoopTurn,
     private readonly onAnswer: (answer: CallAnswer) => void,
     private readonly onError: (error: CairnError) => void,
     /** Called before `onAnswer` or `onError`. */

@@ -5,7 +5,7 @@ import { grpcTransport } from "../peers/grpc_transport.js";
 import type { MachineServices } from "../server/machine_services.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
-import { Member, type MemberOptions } from "./member.js";
+import { type MemberOptions, RunningMember } from "./member.js";
 import { peerLog } from "./peer_log.js";
 import { peerSnapshotSource } from "./snapshot_source.js";
 import type { MemberNode } from "./world.js";
@@ -32,11 +32,11 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
 /**
  * Starts a member with its node, its server, its connections to the others, and its healing from
  * their snapshots.
- * @throws CairnError as {@link Member.start} does
+ * @throws CairnError as {@link RunningMember.start} does
  */
 export function launch<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
-): Promise<Member<CairnNode<Result, Machine>>> {
+): Promise<RunningMember<CairnNode<Result, Machine>>> {
   const { member, node, servicesOf, healTimeoutMs: patienceMs, signal } = options;
   const { peerAddresses = {}, logger = silentLogger } = node;
   // An address given for a name takes precedence over the founders' list.
@@ -50,7 +50,7 @@ export function launch<Result, Machine extends StateMachine<Result>>(
     },
     servicesOf,
   );
-  return Member.start({ ...member, world, directory: node.directory, peerAddresses });
+  return RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
 }
 
 /**

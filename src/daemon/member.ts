@@ -13,8 +13,8 @@ import {
   restateDirectory,
 } from "./claim.js";
 import type { MemberEvent } from "./events.js";
+import { NodeSession, type NodeSessionEnd, type NodeSessionOptions } from "./node_session.js";
 import { RemovalWatch } from "./removal_watch.js";
-import { Session, type SessionEnd, type SessionOptions } from "./session.js";
 import { Waiting } from "./waiting.js";
 import type { MemberNode, World } from "./world.js";
 
@@ -50,12 +50,12 @@ export interface MemberOptions<Node extends MemberNode> {
  * incarnation when it has lost data, and notices that it was removed. When the directory changes
  * its identity, node and server are started again.
  */
-export class Member<Node extends MemberNode = MemberNode> {
+export class RunningMember<Node extends MemberNode = MemberNode> {
   readonly #options: MemberOptions<Node>;
   readonly #stopping = new AbortController();
   readonly #waiting: Waiting;
-  readonly #lastFounder: SessionOptions<Node>["lastFounder"] = { incarnation: undefined };
-  #session!: Session<Node>;
+  readonly #lastFounder: NodeSessionOptions<Node>["lastFounder"] = { incarnation: undefined };
+  #session!: NodeSession<Node>;
   #listen: string;
   #running: Promise<void> = Promise.resolve();
   /** Rejects when the member cannot continue. */
@@ -78,8 +78,8 @@ export class Member<Node extends MemberNode = MemberNode> {
    * @throws CairnError as {@link World.startNode} and {@link World.serve}; DATA_DIRECTORY,
    * FAILED_PRECONDITION
    */
-  static async start<Node extends MemberNode>(options: MemberOptions<Node>): Promise<Member<Node>> {
-    const member = new Member(options);
+  static async start<Node extends MemberNode>(options: MemberOptions<Node>): Promise<RunningMember<Node>> {
+    const member = new RunningMember(options);
     const say = (text: string) => options.onEvent({ kind: "locked", text });
     await claimDirectory(options.world.fs, options.directory, options.claim, options.replacesLostData, { say });
     member.#session = await member.#openReplacing();
@@ -131,7 +131,7 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   /** Runs the member's work around a session's node: the arrival, then the watch for a removal. */
-  async #around(session: Session<Node>, signal: AbortSignal): Promise<void> {
+  async #around(session: NodeSession<Node>, signal: AbortSignal): Promise<void> {
     const hasJoined = session.node.isNew && (await this.#arrive(session, signal));
     const contacts = () => this.#contactsOf(session);
     const { world, onEvent } = this.#options;
@@ -139,7 +139,7 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   /** Opens the next session, after the directory has got another identity or must get one. */
-  async #next(end: Exclude<SessionEnd, { kind: "failed" }>): Promise<void> {
+  async #next(end: Exclude<NodeSessionEnd, { kind: "failed" }>): Promise<void> {
     const { onEvent } = this.#options;
     const members = this.#session.node.raft.membership.members;
     await this.#session.stop();
@@ -159,7 +159,7 @@ export class Member<Node extends MemberNode = MemberNode> {
     this.#session = await this.#openReplacing();
   }
 
-  async #openReplacing(): Promise<Session<Node>> {
+  async #openReplacing(): Promise<NodeSession<Node>> {
     try {
       return await this.#open();
     } catch (error) {
@@ -169,9 +169,9 @@ export class Member<Node extends MemberNode = MemberNode> {
     }
   }
 
-  async #open(): Promise<Session<Node>> {
+  async #open(): Promise<NodeSession<Node>> {
     const { world, directory, replacesLostData } = this.#options;
-    const session = await Session.open({
+    const session = await NodeSession.open({
       world,
       directory,
       listen: this.#listen,
@@ -204,7 +204,7 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   /** Brings the node into its cluster; returns whether it came as a learner. */
-  async #arrive(session: Session<Node>, signal: AbortSignal): Promise<boolean> {
+  async #arrive(session: NodeSession<Node>, signal: AbortSignal): Promise<boolean> {
     const { world, join, onEvent } = this.#options;
     let hasJoined = false;
     const { clusterId, incarnation, identity } = session.node;
@@ -242,7 +242,7 @@ export class Member<Node extends MemberNode = MemberNode> {
   }
 
   /** Returns all other members that are known from any source; a given address takes precedence. */
-  #contactsOf({ node }: Pick<Session<Node>, "node">): Contact[] {
+  #contactsOf({ node }: Pick<NodeSession<Node>, "node">): Contact[] {
     const { claim, join = [], peerAddresses = {} } = this.#options;
     const known = new Map(claim.founders?.map(({ name, address }) => [name, address]));
     for (const { id, address } of [...node.identity.members, ...node.raft.membership.members]) known.set(id, address);

@@ -7,8 +7,6 @@ import { ChannelPool } from "../rpc/channel_pool.js";
 import type { Client } from "../rpc/client.js";
 import type { Logger } from "../system/logger.js";
 
-type AdminClient = Client<typeof AdminService>;
-
 /** Timeout of a question to a member about its snapshots, in milliseconds. */
 const LOOK_TIMEOUT_MS = 2_000;
 /** Pause before all members are asked again, in milliseconds; it doubles up to the longest. */
@@ -71,7 +69,7 @@ function peersOf({ nodeId, members }: MissingSnapshot, given: Readonly<Record<st
 
 /** Fetches a snapshot from one member; returns its index. */
 async function fetchFrom(
-  peer: AdminClient,
+  peer: Client<typeof AdminService>,
   { nodeId, clusterId, leastIndex }: MissingSnapshot,
   take: SnapshotTaker,
   signal: AbortSignal,
@@ -88,12 +86,20 @@ async function fetchFrom(
   return index;
 }
 
-async function newestOf(peer: AdminClient, leastIndex: number, signal: AbortSignal): Promise<SnapshotInfo | undefined> {
+async function newestOf(
+  peer: Client<typeof AdminService>,
+  leastIndex: number,
+  signal: AbortSignal,
+): Promise<SnapshotInfo | undefined> {
   const { snapshots } = await peer.listSnapshots({}, { signal, timeoutMs: LOOK_TIMEOUT_MS });
   return snapshots.find(({ index }) => index >= leastIndex);
 }
 
-async function haveOneTaken(peer: AdminClient, leastIndex: number, signal: AbortSignal): Promise<SnapshotInfo> {
+async function haveOneTaken(
+  peer: Client<typeof AdminService>,
+  leastIndex: number,
+  signal: AbortSignal,
+): Promise<SnapshotInfo> {
   const { snapshot } = await peer.takeSnapshot({}, { signal });
   if (snapshot !== undefined && snapshot.index >= leastIndex) return snapshot;
   const text = `its newest snapshot is at index ${snapshot?.index ?? 0}, and one at ${leastIndex} or above is needed`;
@@ -101,7 +107,11 @@ async function haveOneTaken(peer: AdminClient, leastIndex: number, signal: Abort
 }
 
 /** Returns the file's bytes. The duration is unlimited as long as bytes keep coming. */
-async function* download(peer: AdminClient, index: bigint, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* download(
+  peer: Client<typeof AdminService>,
+  index: bigint,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
   const idle = new AbortController();
   const text = `nothing has come for ${limits.transferIdleMs} ms`;
   const timer = setTimeout(() => idle.abort(new CairnError("TIMEOUT", text)), limits.transferIdleMs);

@@ -18,7 +18,7 @@ import {
 import { decodeHeader, type SnapshotHeader } from "./snapshot_header.js";
 
 /** The next element that the parser expects. */
-type Expected =
+type NextElement =
   | { readonly element: "preamble" }
   | { readonly element: "header"; readonly crc: number }
   | { readonly element: "chunk head" }
@@ -39,7 +39,7 @@ export class SnapshotParser {
   readonly #checkChunk: (chunk: Uint8Array) => void;
   readonly #gatherer = new Gatherer(PREAMBLE_BYTES);
   readonly #hash = createHash("sha256");
-  #expected: Expected = { element: "preamble" };
+  #expected: NextElement = { element: "preamble" };
   /** Offset in the file of the expected element. */
   #offset = 0;
   #header: SnapshotHeader | undefined;
@@ -190,7 +190,7 @@ export class SnapshotParser {
     this.#expect({ element: "chunk", crc: bytes.readUInt32LE(4), head: Buffer.from(bytes) }, length);
   }
 
-  #acceptChunk(bytes: Buffer, { crc, head }: Expected & { element: "chunk" }): Uint8Array {
+  #acceptChunk(bytes: Buffer, { crc, head }: NextElement & { element: "chunk" }): Uint8Array {
     checkCrc(bytes, crc, this.#name, this.#offset, `chunk ${this.#chunks}`);
     this.#checkChunk(bytes);
     this.#hash.update(head).update(bytes);
@@ -222,7 +222,7 @@ export class SnapshotParser {
     throw corrupt(this.#name, this.#offset, `it holds ${actual} ${what}, expected ${expected} as the trailer says`);
   }
 
-  #expect(expected: Expected, bytes: number): void {
+  #expect(expected: NextElement, bytes: number): void {
     this.#expected = expected;
     this.#gatherer.want(bytes);
   }

@@ -3,7 +3,7 @@ import type { Logger } from "../system/logger.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import { Fields, isObject } from "./fields.js";
 import { type JsonStyle, parseJson, printJson } from "./json.js";
-import { KeyValue } from "./key_value.js";
+import { KeyValueHandlers } from "./key_value.js";
 import { readLines } from "./lines.js";
 import { LogCompaction, type Reply } from "./log_compaction.js";
 import type { GatewayNode, NodeSource } from "./nodes.js";
@@ -31,10 +31,10 @@ interface Envelope {
   readonly body: Fields;
 }
 
-type Handler = (served: ServedNode, body: Fields) => Promise<Reply>;
+type RequestHandler = (served: NodeHandlers, body: Fields) => Promise<Reply>;
 
 /** The handler of each message type, except init and restart. */
-const handlers: ReadonlyMap<string, Handler> = new Map<string, Handler>([
+const handlers: ReadonlyMap<string, RequestHandler> = new Map<string, RequestHandler>([
   ["apply_entries", ({ log }, body) => log.applyEntries(body)],
   ["seed_state", ({ log }, body) => log.seedState(body)],
   ["take_snapshot", ({ log }, body) => log.takeSnapshot(body)],
@@ -51,9 +51,9 @@ const handlers: ReadonlyMap<string, Handler> = new Map<string, Handler>([
 const knownTypes = ["init", ...handlers.keys(), "restart"];
 
 /** A node with the handlers that serve it. */
-class ServedNode {
+class NodeHandlers {
   readonly log: LogCompaction;
-  readonly kv: KeyValue;
+  readonly kv: KeyValueHandlers;
 
   constructor(
     readonly node: GatewayNode,
@@ -62,7 +62,7 @@ class ServedNode {
     clients: RequestClients,
   ) {
     this.log = new LogCompaction(node, timeoutMs);
-    this.kv = new KeyValue(node, timeoutMs, nodes, clients);
+    this.kv = new KeyValueHandlers(node, timeoutMs, nodes, clients);
   }
 }
 
@@ -72,7 +72,7 @@ class ServedNode {
  */
 export class Gateway {
   /** Undefined before init. */
-  #nodes: Map<string, ServedNode> | undefined;
+  #nodes: Map<string, NodeHandlers> | undefined;
   #clients: RequestClients | undefined;
   readonly #replies = new Map<string, number>();
   #closed = false;
@@ -134,7 +134,7 @@ export class Gateway {
     return handler === undefined ? this.#restart(served) : handler(served, body);
   }
 
-  #find(dest: string): ServedNode {
+  #find(dest: string): NodeHandlers {
     if (this.#nodes === undefined) {
       throw new GatewayError(gatewayCodes.temporarilyUnavailable, "not initialised: send init first");
     }
@@ -157,13 +157,13 @@ export class Gateway {
     return ["init_ok", {}];
   }
 
-  #serve(node: GatewayNode): ServedNode {
+  #serve(node: GatewayNode): NodeHandlers {
     const all = () => [...(this.#nodes?.values() ?? [])].map((served) => served.node);
     this.#clients ??= new RequestClients(this.options.nodes.areNew);
-    return new ServedNode(node, this.options.timeoutMs, all, this.#clients);
+    return new NodeHandlers(node, this.options.timeoutMs, all, this.#clients);
   }
 
-  async #restart({ node, log }: ServedNode): Promise<Reply> {
+  async #restart({ node, log }: NodeHandlers): Promise<Reply> {
     log.close();
     const restarted = this.#serve(await this.options.nodes.restart(node));
     this.#nodes!.set(node.id, restarted);

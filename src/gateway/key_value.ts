@@ -16,7 +16,7 @@ interface Headed {
 }
 
 /** Serves the messages of the key-value workload for one node. They go through consensus. */
-export class KeyValue {
+export class KeyValueHandlers {
   constructor(
     private readonly node: GatewayNode,
     private readonly timeoutMs: number,

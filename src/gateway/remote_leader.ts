@@ -39,7 +39,7 @@ export interface Pair {
 /** A request without its header. */
 type AppendRequest = Omit<Exclude<MessageInitShape<typeof AppendEntriesRequestSchema>, AppendEntriesRequest>, "header">;
 
-interface AppendStream {
+interface LeaderStream {
   readonly call: BidiStream<MessageInitShape<typeof AppendEntriesRequestSchema>, AppendEntriesResponse>;
   readonly answers: AsyncIterator<AppendEntriesResponse>;
   readonly header: ReturnType<typeof headerFor>;
@@ -47,7 +47,7 @@ interface AppendStream {
 
 /** Acts as a node's leader: AppendEntries over one stream, and InstallSnapshot. */
 export class RemoteLeader {
-  #stream: AppendStream | undefined;
+  #stream: LeaderStream | undefined;
 
   constructor(
     private readonly node: GatewayNode,
@@ -145,7 +145,7 @@ export class RemoteLeader {
     }
   }
 
-  async #open(): Promise<AppendStream> {
+  async #open(): Promise<LeaderStream> {
     const status = await this.node.admin.getStatus({}, { timeoutMs: this.timeoutMs });
     const call = this.node.raft.appendEntries();
     return { call, answers: call.responses[Symbol.asyncIterator](), header: headerFor(status) };

@@ -6,7 +6,7 @@ import type { Entry, LogPosition, SnapshotMeta } from "../raft/types.js";
 import { type FileSystem, nodeFileSystem } from "../system/fs.js";
 import { applyEntries, assertFollow } from "./kv/apply.js";
 import type { KeyRecord } from "./kv/evaluate.js";
-import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from "./kv/key_value_machine.js";
+import { type KeyEntry, KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb/directory.js";
@@ -146,7 +146,7 @@ export class LmdbMachine implements KeyValueMachine {
     return this.#noticing(() => this.environment.records.getCopy(key));
   }
 
-  range({ prefix = NO_BYTES, after = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
+  range({ prefix = NO_BYTES, after = NO_BYTES, limit = Number.POSITIVE_INFINITY }: KeyRangeOptions = {}): KeyRange {
     this.#assertRunning();
     const snapshot = this.environment.snapshot();
     const { name } = this;

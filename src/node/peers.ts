@@ -3,7 +3,7 @@ import { memberKey, nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { Peer, Transport, TransportEvents } from "../peers/transport.js";
-import type { LogRead, SnapshotOutcome, SnapshotSend } from "../raft/leader/replication.js";
+import type { LogRead, SnapshotSend, TransferOutcome } from "../raft/leader/replication.js";
 import type { PeerRequest } from "../raft/messages.js";
 import type { IndexedMembership } from "../raft/types.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
@@ -36,7 +36,7 @@ export interface PeersOptions {
   /** The sending of a snapshot is about to begin. */
   readonly transferBegun: (to: string) => void;
   /** The sending of a snapshot has ended, and the core has been told. */
-  readonly transferEnded: (to: string, outcome: SnapshotOutcome) => void;
+  readonly transferEnded: (to: string, outcome: TransferOutcome) => void;
   readonly protocol: Pick<ProtocolWatch, "refusedBy">;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -187,7 +187,7 @@ export class Peers {
     }
   }
 
-  #transferEnded(send: SnapshotSend, outcome: SnapshotOutcome): void {
+  #transferEnded(send: SnapshotSend, outcome: TransferOutcome): void {
     if (this.#stopped) return;
     this.host.core((raft) => raft.snapshotSent(send, outcome));
     this.options.transferEnded(send.to, outcome);

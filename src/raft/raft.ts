@@ -16,7 +16,7 @@ import { answerInstalled, onAppendEntries, onInstallSnapshot } from "./follower.
 import { Leader, type LeaderLimits } from "./leader/leader.js";
 import { infoOf, type ProgressInfo } from "./leader/progress.js";
 import type { ReadState } from "./leader/read_index.js";
-import type { LogRead, SendSizes, SnapshotOutcome, SnapshotSend } from "./leader/replication.js";
+import type { LogRead, SendSizes, SnapshotSend, TransferOutcome } from "./leader/replication.js";
 import { type LogLimits, type LogStart, RaftLog } from "./log.js";
 import { type MembershipCodec, MembershipHistory, votersOf } from "./membership/membership.js";
 import type { MembershipChange } from "./membership/membership_change.js";
@@ -354,7 +354,7 @@ export class Raft {
   }
 
   /** Reports the result of a snapshot transfer. */
-  snapshotSent({ to, term }: SnapshotSend, outcome: SnapshotOutcome): void {
+  snapshotSent({ to, term }: SnapshotSend, outcome: TransferOutcome): void {
     if (term !== this.#state.term) return;
     this.#leader?.replication.snapshotSent(to, outcome);
     this.#leader?.proceed();

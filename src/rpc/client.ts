@@ -11,7 +11,7 @@ import type {
 } from "@bufbuild/protobuf";
 import { CairnError } from "../base/errors.js";
 import { type CallSettings, Channel, type ChannelSettings, type ClientCall, cancelledByCaller } from "./channel.js";
-import { decodeMessage, encodeMessage, methodName } from "./codec.js";
+import { type AnyMessage, decodeMessage, encodeMessage, methodName } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
 
@@ -107,16 +107,15 @@ export function clientOf<Service extends DescService>(service: Service, channel:
   return Object.fromEntries(methods) as Client<Service>;
 }
 
-/** A message of any type. */
-type Message = MessageInitShape<DescMessage>;
-type Answer = MessageShape<DescMessage>;
+/** An answer of any type. */
+type AnyAnswer = MessageShape<DescMessage>;
 
 function clientMethod(method: DescMethod, channel: Channel): unknown {
   switch (method.methodKind) {
     case "unary":
-      return (request: Message, settings?: CallSettings) => callUnary(channel, method, request, settings);
+      return (request: AnyMessage, settings?: CallSettings) => callUnary(channel, method, request, settings);
     case "server_streaming":
-      return (request: Message, settings?: CallSettings) => callServerStreaming(channel, method, request, settings);
+      return (request: AnyMessage, settings?: CallSettings) => callServerStreaming(channel, method, request, settings);
     case "client_streaming":
       return (settings?: CallSettings) => callClientStreaming(channel, method, settings);
     case "bidi_streaming":
@@ -124,12 +123,12 @@ function clientMethod(method: DescMethod, channel: Channel): unknown {
   }
 }
 
-async function callUnary(channel: Channel, method: DescMethod, request: Message, settings: CallSettings = {}) {
+async function callUnary(channel: Channel, method: DescMethod, request: AnyMessage, settings: CallSettings = {}) {
   const bytes = encodeMessage(method.input, request);
   return oneAnswer(channel, method, settings, { started: (call) => sendOnly(call, bytes), ended: () => {} });
 }
 
-function callServerStreaming(channel: Channel, method: DescMethod, request: Message, settings: CallSettings = {}) {
+function callServerStreaming(channel: Channel, method: DescMethod, request: AnyMessage, settings: CallSettings = {}) {
   return manyAnswers(channel, method, settings, {
     started: (call) => sendOnly(call, encodeMessage(method.input, request)),
     ended: () => {},
@@ -142,13 +141,13 @@ function callClientStreaming(channel: Channel, method: DescMethod, settings: Cal
   // Covers a call that cannot start, too. The sender learns of a failure from send(), and may never
   // look at the response.
   response.catch((error) => sender.ended(error));
-  return { ...sender.methods(), response } satisfies ClientStream<Message, Answer>;
+  return { ...sender.methods(), response } satisfies ClientStream<AnyMessage, AnyAnswer>;
 }
 
 function callBidi(channel: Channel, method: DescMethod, settings: CallSettings = {}) {
   const sender = new Sender(method);
   const responses = manyAnswers(channel, method, settings, sender);
-  return { ...sender.methods(), responses } satisfies BidiStream<Message, Answer>;
+  return { ...sender.methods(), responses } satisfies BidiStream<AnyMessage, AnyAnswer>;
 }
 
 /** The sending half of a call, as its receiving half sees it. */
@@ -169,7 +168,7 @@ function oneAnswer(
   method: DescMethod,
   settings: CallSettings,
   sending: SendingHalf,
-): Promise<Answer> {
+): Promise<AnyAnswer> {
   return new Promise((resolve, reject) => {
     let answer: Buffer | undefined;
     const call = channel.startCall(method, settings, {
@@ -201,7 +200,7 @@ function settle<Value>(value: () => Value, resolve: (value: Value) => void, reje
 /** Starts a call with a stream of answers. An error at the start becomes the stream's error. */
 function manyAnswers(channel: Channel, method: DescMethod, settings: CallSettings, sending: SendingHalf) {
   let call: ClientCall | undefined;
-  const answers = new IncomingMessages<Answer>({
+  const answers = new IncomingMessages<AnyAnswer>({
     startRead: () => call?.startRead(),
     decode: (bytes) => decodeAnswer(method, bytes),
     abandoned: () => call?.cancel(cancelledByCaller(method)),
@@ -229,7 +228,7 @@ function manyAnswers(channel: Channel, method: DescMethod, settings: CallSetting
   return answers;
 }
 
-function decodeAnswer(method: DescMethod, bytes: Buffer | undefined): Answer {
+function decodeAnswer(method: DescMethod, bytes: Buffer | undefined): AnyAnswer {
   const name = methodName(method);
   if (bytes === undefined) throw new CairnError("INTERNAL", `${name}: the server said OK without an answer`);
   try {
@@ -261,7 +260,7 @@ class Sender implements SendingHalf {
     this.#outgoing.fail(error ?? new CairnError("FAILED_PRECONDITION", `${name}: the server has ended the call`));
   }
 
-  methods(): RequestSender<Message> {
+  methods(): RequestSender<AnyMessage> {
     return {
       send: (request) => this.#send(() => encodeMessage(this.#method.input, request)),
       sendEncoded: (request, written) => this.#send(() => request, written),

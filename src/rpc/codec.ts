@@ -12,6 +12,9 @@ import { limits } from "../base/limits.js";
 
 // Encodes and decodes messages, and names methods.
 
+/** A message to send, of any type. */
+export type AnyMessage = MessageInitShape<DescMessage>;
+
 /** Returns a method's name as errors show it: `cairn.v1.KeyValueService/Put`. */
 export function methodName(method: DescMethod): string {
   return `${method.parent.typeName}/${method.name}`;

@@ -10,7 +10,7 @@ import { bufferedBytes } from "./codec.js";
 export type WriteMessage = (bytes: Buffer, written: () => void) => void;
 
 /** A message that waits until it can be written. */
-interface Waiting {
+interface QueuedMessage {
   readonly bytes: Buffer;
   readonly written: () => void;
 }
@@ -23,7 +23,7 @@ interface Waiting {
  */
 export class OutgoingMessages {
   readonly #write: WriteMessage;
-  readonly #queue: Waiting[] = [];
+  readonly #queue: QueuedMessage[] = [];
   #waitingBytes = 0;
   #writing = false;
   #failure: { error: unknown } | undefined;

@@ -13,7 +13,7 @@ import type {
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../base/errors.js";
 import { type CallContext, ServerCallContext } from "./call_context.js";
-import { decodeMessage, encodeMessage, methodName, methodPath } from "./codec.js";
+import { type AnyMessage, decodeMessage, encodeMessage, methodName, methodPath } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
 import { statusFromError } from "./status.js";
@@ -81,8 +81,7 @@ export function addService<Service extends DescService>(
 }
 
 /** A method's implementation without its types. */
-type Handler = (input: never, context: CallContext) => Promise<Message> | AsyncIterable<Message>;
-type Message = MessageInitShape<DescMessage>;
+type Handler = (input: never, context: CallContext) => Promise<AnyMessage> | AsyncIterable<AnyMessage>;
 
 /**
  * Defines a method whose messages stay bytes inside grpc-js, which would otherwise report errors of
@@ -162,7 +161,7 @@ class ServedMethod {
   /** Answers with one message. Never rejects. */
   async answerOnce(input: () => unknown, context: ServerCallContext, callback: grpc.sendUnaryData<Buffer>) {
     try {
-      const answer = await (this.#run(input(), context) as Promise<Message>);
+      const answer = await (this.#run(input(), context) as Promise<AnyMessage>);
       const bytes = encodeMessage(this.#method.output, answer);
       context.answered();
       callback(null, bytes);
@@ -183,7 +182,7 @@ class ServedMethod {
     });
     context.onCancelled((error) => outgoing.fail(error));
     try {
-      const answers = this.#run(input(), context) as AsyncIterable<Message>;
+      const answers = this.#run(input(), context) as AsyncIterable<AnyMessage>;
       await this.#sendAll(answers, outgoing, context);
       context.answered();
       outgoing.end(() => call.end());
@@ -195,11 +194,11 @@ class ServedMethod {
     }
   }
 
-  #run(input: unknown, context: CallContext): Promise<Message> | AsyncIterable<Message> {
+  #run(input: unknown, context: CallContext): Promise<AnyMessage> | AsyncIterable<AnyMessage> {
     return this.#handler(input as never, context);
   }
 
-  async #sendAll(answers: AsyncIterable<Message>, outgoing: OutgoingMessages, context: ServerCallContext) {
+  async #sendAll(answers: AsyncIterable<AnyMessage>, outgoing: OutgoingMessages, context: ServerCallContext) {
     const iterator = answers[Symbol.asyncIterator]();
     // Not awaited: a generator that is waiting sees this only when it resumes, and the signal makes
     // it resume.

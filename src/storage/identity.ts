@@ -99,31 +99,31 @@ export async function writeIdentity(fs: FileSystem, directory: string, identity:
 }
 
 /** Fields of an identity file before any of them is checked. */
-type Fields = { [Name in keyof Identity | "crc32"]?: unknown };
+type IdentityFields = { [Name in keyof Identity | "crc32"]?: unknown };
 
-function parsed(text: string): Fields | undefined {
+function parsed(text: string): IdentityFields | undefined {
   try {
     const found: unknown = JSON.parse(text);
-    return typeof found === "object" && found !== null ? (found as Fields) : undefined;
+    return typeof found === "object" && found !== null ? (found as IdentityFields) : undefined;
   } catch {
     return undefined;
   }
 }
 
-function identityOf(found: Fields): Identity | undefined {
+function identityOf(found: IdentityFields): Identity | undefined {
   if (found.format === FORMAT_WITHOUT_CHECKSUM) return earlierIdentity(found);
   const { crc32: sum, ...fields } = found;
   return sum === checksumOf(fields) && isIdentity(fields) ? fields : undefined;
 }
 
 /** Converts an identity of format 1, which is always a given one. */
-function earlierIdentity({ nodeId, clusterId, members, complete }: Fields): Identity | undefined {
+function earlierIdentity({ nodeId, clusterId, members, complete }: IdentityFields): Identity | undefined {
   if (typeof nodeId !== "string" || typeof clusterId !== "string" || !isMemberList(members)) return undefined;
   if (typeof complete !== "boolean") return undefined;
   return { ...givenIdentity({ nodeId, clusterId, members }), complete };
 }
 
-function isIdentity(found: Fields): found is Identity {
+function isIdentity(found: IdentityFields): found is Identity {
   const { nodeId, incarnation, clusterId, cameBy, members, base, retired, complete } = found;
   return (
     typeof nodeId === "string" &&

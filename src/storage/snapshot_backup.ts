@@ -8,7 +8,7 @@ import type { LogPosition, Membership } from "../raft/types.js";
 import type { FileSystem } from "../system/fs.js";
 import { DataDirectory } from "./data_dir.js";
 import { drawnIdentity } from "./identity.js";
-import { nameOf } from "./snapshots/inspect.js";
+import { snapshotLabel } from "./snapshots/inspect.js";
 import type { PayloadCheck, PayloadChecker } from "./snapshots/payload_check.js";
 import type { SnapshotInfo } from "./snapshots/snapshot_info.js";
 import { SnapshotStore } from "./snapshots/snapshot_store.js";
@@ -42,7 +42,7 @@ export async function examineSnapshot(
     payload ??= checkPayload(parser.header!.meta);
     return payload;
   };
-  const parser = new SnapshotParser(nameOf(path), (chunk) => payloadOf().push(chunk));
+  const parser = new SnapshotParser(snapshotLabel(path), (chunk) => payloadOf().push(chunk));
   let fileBytes = 0;
   let damage: string | undefined;
   for await (const piece of piecesOf(fs, path)) {
@@ -118,7 +118,7 @@ export async function restoreDirectory(options: {
  * good only when the iteration has ended.
  */
 async function* payloadOf(fs: FileSystem, path: string, check: PayloadCheck): AsyncGenerator<Uint8Array, void, void> {
-  const parser = new SnapshotParser(nameOf(path), (chunk) => check.push(chunk));
+  const parser = new SnapshotParser(snapshotLabel(path), (chunk) => check.push(chunk));
   for await (const piece of piecesOf(fs, path)) yield* parser.push(piece);
   parser.finish();
   check.finish();

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { save } from "../../src/cli/commands/snapshot/snapshots.js";
-import { type Progress, progressOn, progressText } from "../../src/cli/output/progress.js";
+import { type ProgressDisplay, progressOn, progressText } from "../../src/cli/output/progress.js";
 import { toStandardOutput } from "../../src/cli/output/snapshot_target.js";
 import { ClusterAdmin } from "../../src/client/admin/cluster_admin.js";
 import { addService } from "../../src/rpc/server.js";
@@ -41,7 +41,7 @@ test("the file has the digest that was announced, and progress is told up to the
   const admin = new ClusterAdmin([address]);
   const seen: number[] = [];
   let ended = 0;
-  const progress: Progress = {
+  const progress: ProgressDisplay = {
     update(doneBytes, totalBytes) {
       expect(totalBytes).toBe(file.byteLength);
       seen.push(doneBytes);

@@ -2,7 +2,7 @@ import { CairnError } from "../../base/errors.js";
 import type { Claim } from "../../daemon/claim.js";
 import type { MemberEvent } from "../../daemon/events.js";
 import { handOver, launch } from "../../daemon/launch.js";
-import type { Member } from "../../daemon/member.js";
+import type { RunningMember } from "../../daemon/member.js";
 import type { KeyValueNode } from "../../server/kv/key_value_node.js";
 import { keyValueServices } from "../../server/kv/key_value_services.js";
 import { openKeyValueMachine } from "../../server/kv/open_machine.js";
@@ -46,7 +46,11 @@ export async function runNode(settings: StartSettings): Promise<void> {
   process.exit(exitCodes.ok);
 }
 
-function startMember(settings: StartSettings, logger: Logger, signal: AbortSignal): Promise<Member<KeyValueNode>> {
+function startMember(
+  settings: StartSettings,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<RunningMember<KeyValueNode>> {
   const { id, data, listen, advertise, join, json, lostDisk } = settings;
   const context: EventContext = {
     node: id,

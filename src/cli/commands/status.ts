@@ -8,7 +8,7 @@ import { print } from "../output/output.js";
 import { report } from "../output/report.js";
 import { untilSignal } from "../output/signals.js";
 
-interface StatusOptions extends OperatorOptions {
+interface StatusCommandOptions extends OperatorOptions {
   readonly watch?: true;
   readonly intervalMs: number;
 }
@@ -26,7 +26,7 @@ export function statusCommand(): Command {
     .option("--watch", "show it again and again, until SIGINT")
     .option("--interval-ms <n>", "pause between two looks", wholeNumber(100, 3_600_000), 1_000)
     .addHelpText("after", HELP)
-    .action(async (options: StatusOptions) => {
+    .action(async (options: StatusCommandOptions) => {
       const { clusterStatus, statusText } = await import("../output/cluster_status.js");
       const hasLeader = await withCluster(options, async (cluster) => {
         const look = async () => {
@@ -46,7 +46,7 @@ export function statusCommand(): Command {
  * Shows the status again and again until a signal comes or the reader is gone. On a terminal, each
  * one replaces the one before. Returns true.
  */
-async function watch({ intervalMs, json }: StatusOptions, look: () => Promise<string>): Promise<boolean> {
+async function watch({ intervalMs, json }: StatusCommandOptions, look: () => Promise<string>): Promise<boolean> {
   const stopping = new AbortController();
   void untilSignal().then(() => stopping.abort());
   const clear = process.stdout.isTTY && !json ? "\x1b[H\x1b[2J" : "";

@@ -8,7 +8,7 @@ import {
 import { CairnError } from "../../base/errors.js";
 import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import { membershipFromMessage } from "../../encoding/membership.js";
-import { type HealthReport, healthOf, type LogSyncReport, logSyncOf, logSyncText } from "./member_health.js";
+import { type HealthReport, healthReportOf, type LogSyncReport, logSyncOf, logSyncText } from "./member_health.js";
 import { table } from "./table.js";
 
 /** Time limit for a node to describe its log, in milliseconds. */
@@ -41,7 +41,7 @@ export interface MemberStatus {
   readonly lag?: number;
   readonly diskFull?: boolean;
   /** The newest snapshot that it took or installed since it was started. */
-  readonly lastSnapshot?: LastSnapshot;
+  readonly lastSnapshot?: LastSnapshotReport;
   /** Problems that need an operator, in words. */
   readonly warnings?: readonly string[];
   /** Mode in which the leader replicates to this member, as the leader reports it. */
@@ -51,7 +51,7 @@ export interface MemberStatus {
   readonly logSync?: LogSyncReport;
 }
 
-export interface LastSnapshot {
+export interface LastSnapshotReport {
   readonly index: number;
   /** See SnapshotReason in admin.proto. */
   readonly reason: string;
@@ -85,7 +85,7 @@ export async function clusterStatus(cluster: ClusterAdmin): Promise<ClusterStatu
     term: Number(newest.term),
     members: members.map(({ id, address, role }, at) => {
       const answer = answers[at]!;
-      const health = healthOf(id, "status" in answer ? answer.status : undefined, leader);
+      const health = healthReportOf(id, "status" in answer ? answer.status : undefined, leader);
       const member = { id, address, member: role, ...sending(leader, id), ...(health !== undefined && { health }) };
       if (!("status" in answer)) return { ...member, error: answer.text };
       return { ...member, ...describe(answer.status, answer.log, leader) };
@@ -115,7 +115,7 @@ function describe(status: GetStatusResponse, log: GetLogInfoResponse, leader: Ge
   };
 }
 
-function lastSnapshotOf(message: NonNullable<GetStatusResponse["lastSnapshot"]>): LastSnapshot {
+function lastSnapshotOf(message: NonNullable<GetStatusResponse["lastSnapshot"]>): LastSnapshotReport {
   return {
     index: Number(message.index),
     reason: SnapshotReason[message.reason]?.toLowerCase() ?? "unknown",

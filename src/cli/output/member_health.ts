@@ -25,7 +25,7 @@ export interface LogSyncReport {
  * Returns a member's health; undefined when it is not known: the member does not answer, and no
  * leader reports a problem.
  */
-export function healthOf(
+export function healthReportOf(
   id: string,
   own: GetStatusResponse | undefined,
   leader: GetStatusResponse | undefined,

@@ -7,17 +7,17 @@ const SETTLE_MS = 500;
 const MB = 1e6;
 
 /** Shows the progress of a transfer. */
-export interface Progress {
+export interface ProgressDisplay {
   /** Updates the number of bytes that are done, and the total. */
   update(doneBytes: number, totalBytes: number): void;
   /** Ends the display, after success or failure, and leaves an empty line for further output. */
   end(): void;
 }
 
-export const noProgress: Progress = { update() {}, end() {} };
+export const noProgress: ProgressDisplay = { update() {}, end() {} };
 
 /** Redraws one line on a terminal; does nothing on any other stream. */
-export function progressOn(stream: NodeJS.WriteStream): Progress {
+export function progressOn(stream: NodeJS.WriteStream): ProgressDisplay {
   if (!stream.isTTY) return noProgress;
   const started = performance.now();
   let drawn = Number.NEGATIVE_INFINITY;

@@ -11,10 +11,10 @@ import {
   type CallRequest,
   clientIsClosed,
   closedDuringCall,
+  type EventLoopTurn,
   errorOf,
   gaveUp,
   sentByForgotten,
-  type Turn,
 } from "../call.js";
 import { CallQueue, type QueueRoom } from "../call_queue.js";
 import { hintOf, type LeaderSearch, notLeader } from "../leader_search.js";
@@ -75,7 +75,7 @@ export class Pipeline {
   #problem: CairnError | undefined;
   /** When the leader last answered a call; 0: never. */
   #answeredAt = 0;
-  #currentTurn: Turn | undefined;
+  #currentTurn: EventLoopTurn | undefined;
   #isClosed = false;
 
   constructor(private readonly options: PipelineOptions) {
@@ -135,9 +135,9 @@ export class Pipeline {
   }
 
   /** Returns the current turn of the event loop. */
-  #turn(): Turn {
+  #turn(): EventLoopTurn {
     if (this.#currentTurn !== undefined) return this.#currentTurn;
-    const turn: Turn = { endedAt: undefined };
+    const turn: EventLoopTurn = { endedAt: undefined };
     this.#currentTurn = turn;
     this.options.clock.soon(() => {
       turn.endedAt = this.options.clock.now();

@@ -7,7 +7,7 @@ export interface KeyEntry extends KeyRecord {
   readonly key: Uint8Array;
 }
 
-export interface RangeOptions {
+export interface KeyRangeOptions {
   /** Only keys that start with this; empty: all. */
   readonly prefix?: Uint8Array | undefined;
   /** Only keys above this; empty: all. */
@@ -27,7 +27,7 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
    * Yields keys in ascending order of their bytes, all as they are at this call, however long the
    * reading takes.
    */
-  range(options?: RangeOptions): KeyRange;
+  range(options?: KeyRangeOptions): KeyRange;
   readonly keyCount: number;
   readonly sessionCount: number;
 }

@@ -4,7 +4,7 @@ import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../.
 import type { ApplyResult } from "../state_machine.js";
 import { applyEntries, assertFollow } from "./apply.js";
 import type { KeyRecord, RecordStore } from "./evaluate.js";
-import { type KeyEntry, KeyRange, type KeyValueMachine, type RangeOptions } from "./key_value_machine.js";
+import { type KeyEntry, KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./key_value_machine.js";
 import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
 import { PayloadDecoder } from "./payload_decoder.js";
 import { PayloadView } from "./payload_view.js";
@@ -51,7 +51,7 @@ export class MemoryMachine implements KeyValueMachine {
     return record === undefined ? undefined : { ...record, value: record.value.slice() };
   }
 
-  range({ prefix = NO_BYTES, after = NO_BYTES, limit = Number.POSITIVE_INFINITY }: RangeOptions = {}): KeyRange {
+  range({ prefix = NO_BYTES, after = NO_BYTES, limit = Number.POSITIVE_INFINITY }: KeyRangeOptions = {}): KeyRange {
     this.#assertRunning();
     const start = nameOf(prefix);
     const last = nameOf(after);

@@ -45,7 +45,7 @@ import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js
 import type { SessionHead } from "./sessions.js";
 
 export const PAYLOAD_MAGIC = "CAIRNKV";
-export const PREAMBLE_BYTES = 24;
+export const PAYLOAD_PREAMBLE_BYTES = 24;
 
 /** First byte of each part after the preamble. */
 export const partTag = { key: 1, session: 2, answer: 3, end: 4, sessionsHead: 5 } as const;
@@ -164,7 +164,7 @@ class PayloadBlock {
   }
 
   preamble({ index, term }: LogPosition, { rules }: SessionsHead): void {
-    this.#reserve(PREAMBLE_BYTES);
+    this.#reserve(PAYLOAD_PREAMBLE_BYTES);
     this.#used += this.#bytes.write(PAYLOAD_MAGIC, this.#used, "latin1");
     this.#used = this.#bytes.writeUInt8(rules, this.#used);
     this.#used = this.#bytes.writeBigUInt64LE(BigInt(index), this.#used);

@@ -2,7 +2,7 @@ import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
 import type { KeyRecord } from "./evaluate.js";
-import { PAYLOAD_MAGIC, PREAMBLE_BYTES, partTag } from "./payload.js";
+import { PAYLOAD_MAGIC, PAYLOAD_PREAMBLE_BYTES, partTag } from "./payload.js";
 import {
   answerBytes,
   encodedAnswerBytesMax,
@@ -112,7 +112,7 @@ export class PayloadDecoder {
   }
 
   #preamble(scan: Scan): boolean {
-    const bytes = scan.take(PREAMBLE_BYTES);
+    const bytes = scan.take(PAYLOAD_PREAMBLE_BYTES);
     if (bytes === undefined) return false;
     if (bytes.toString("latin1", 0, PAYLOAD_MAGIC.length) !== PAYLOAD_MAGIC)
       throw this.#corrupt(0, "it is not Cairn's");

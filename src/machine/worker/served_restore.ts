@@ -6,7 +6,7 @@ import type { SessionHead } from "../kv/sessions.js";
 import { roomForBlock } from "../lmdb/disk_space.js";
 import { LmdbEnvironment } from "../lmdb/environment.js";
 import { sentError, type TaskRequest } from "./messages.js";
-import type { Reply, ServedTask } from "./served_task.js";
+import type { SendReply, ServedTask } from "./served_task.js";
 
 /**
  * A state that is being restored, on the worker's side: a new environment that takes the blocks of
@@ -21,13 +21,13 @@ export class ServedRestore implements ServedTask {
     private readonly at: LogPosition,
     sessionLimits: SessionLimits,
     private readonly environment: LmdbEnvironment,
-    private readonly reply: Reply,
+    private readonly reply: SendReply,
   ) {
     this.#decoder = new PayloadDecoder(at, sessionLimits, sinkInto(environment));
   }
 
   /** Throws CairnError DISK_FULL. */
-  static open(request: TaskRequest & { type: "restore" }, reply: Reply): ServedRestore {
+  static open(request: TaskRequest & { type: "restore" }, reply: SendReply): ServedRestore {
     return new ServedRestore(request.at, request.sessionLimits, LmdbEnvironment.openPrepared(request.path), reply);
   }
 

@@ -1,7 +1,7 @@
 import type { TaskReply, TaskRequest } from "./messages.js";
 
 /** Sends an answer to the main thread, and transfers the buffers with it. */
-export type Reply = (reply: TaskReply, buffers?: readonly ArrayBuffer[]) => void;
+export type SendReply = (reply: TaskReply, buffers?: readonly ArrayBuffer[]) => void;
 
 /** A task that the worker has open for the main thread. */
 export interface ServedTask {

@@ -7,7 +7,7 @@ import { LmdbEnvironment, type LmdbSnapshot } from "../lmdb/environment.js";
 import type { StateMark } from "../lmdb/mark.js";
 import { BufferPool } from "./buffer_pool.js";
 import { sentError, type TaskRequest } from "./messages.js";
-import type { Reply, ServedTask } from "./served_task.js";
+import type { SendReply, ServedTask } from "./served_task.js";
 
 /**
  * A captured state on the worker's side: an open environment, and a read transaction, until it is
@@ -21,11 +21,11 @@ export class ServedView implements ServedTask {
     private readonly mark: StateMark,
     private readonly environment: LmdbEnvironment,
     private readonly snapshot: LmdbSnapshot,
-    private readonly reply: Reply,
+    private readonly reply: SendReply,
   ) {}
 
   /** Captures the state in an environment that the main thread has open. */
-  static open({ path }: TaskRequest & { type: "capture" }, reply: Reply): ServedView {
+  static open({ path }: TaskRequest & { type: "capture" }, reply: SendReply): ServedView {
     const environment = LmdbEnvironment.openShared(path);
     try {
       const snapshot = environment.snapshot();

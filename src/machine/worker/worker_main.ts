@@ -7,7 +7,7 @@ import { parentPort } from "node:worker_threads";
 import { assert } from "../../base/assert.js";
 import { sentError, type TaskReply, type TaskRequest, type ToWorker } from "./messages.js";
 import { ServedRestore } from "./served_restore.js";
-import type { Reply, ServedTask } from "./served_task.js";
+import type { SendReply, ServedTask } from "./served_task.js";
 import { ServedView } from "./served_view.js";
 
 /** On a scale on which the main thread has 0, and 19 is the lowest priority. */
@@ -58,6 +58,6 @@ async function stop(): Promise<void> {
   port.close();
 }
 
-function replyTo(task: number): Reply {
+function replyTo(task: number): SendReply {
   return (reply: TaskReply, buffers: readonly ArrayBuffer[] = []) => port.postMessage({ task, reply }, buffers);
 }

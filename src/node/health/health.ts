@@ -46,7 +46,7 @@ export interface Pace {
   readonly electionMs: number;
 }
 
-export interface OwnFacts {
+export interface OwnHealthFacts {
   readonly sync: LogSync;
   /** Largest recent delay of the event loop. */
   readonly lateMs: number;
@@ -58,7 +58,7 @@ export interface OwnFacts {
   readonly removedAt: number | undefined;
 }
 
-export interface MemberFacts {
+export interface PeerHealthFacts {
   readonly times: MemberTimes;
   /** Reason why snapshots do not help it; undefined when they do. */
   readonly hopeless: string | undefined;
@@ -83,7 +83,7 @@ export function healthOf(id: string, findings: readonly Finding[]): MemberHealth
  * Returns the problems of this node. A disk or an event loop that takes half an election timeout
  * may soon cost leadership.
  */
-export function ownFindings(facts: OwnFacts, { electionMs }: Pace): Finding[] {
+export function ownFindings(facts: OwnHealthFacts, { electionMs }: Pace): Finding[] {
   const { sync, lateMs, shortage, lost, removedAt } = facts;
   const findings: Finding[] = [];
   if (lost !== undefined) findings.push(lostData(lost));
@@ -115,7 +115,7 @@ export function ownFindings(facts: OwnFacts, { electionMs }: Pace): Finding[] {
 }
 
 /** Returns the problems of another member, as its leader sees them. */
-export function memberFindings({ times, hopeless, lost }: MemberFacts, { tickMs, electionMs }: Pace): Finding[] {
+export function memberFindings({ times, hopeless, lost }: PeerHealthFacts, { tickMs, electionMs }: Pace): Finding[] {
   const { silentMs, answerMs, idleMs, bySnapshot } = times;
   const findings: Finding[] = [];
   if (lost !== undefined) findings.push(lostData(lost));

@@ -21,7 +21,7 @@ export interface CatchUpOptions {
 }
 
 /** A transfer to a follower, since its beginning. */
-interface Run {
+interface TransferStart {
   readonly startedMs: number;
   /** Value of {@link CatchUpOptions.writtenBytes} at the beginning. */
   readonly startedBytes: number;
@@ -43,7 +43,7 @@ const MEASURABLE_MS = 5_000;
  * outdated on arrival, and so is the next one. Nothing but these warnings shows that.
  */
 export class CatchUp {
-  readonly #runs = new Map<string, Run>();
+  readonly #runs = new Map<string, TransferStart>();
   /** Followers that cannot catch up, with the reason. */
   readonly #hopeless = new Map<string, string>();
   /** Number of consecutive snapshots that were outdated when they were installed. */
@@ -97,7 +97,7 @@ export class CatchUp {
     for (const member of progress) this.#lookForSilence(member);
   }
 
-  #soFar({ startedMs, startedBytes }: Run, fileBytes: number): Measure {
+  #soFar({ startedMs, startedBytes }: TransferStart, fileBytes: number): Measure {
     const { clock, writtenBytes } = this.options;
     return { fileBytes, ms: clock.now() - startedMs, grownBytes: writtenBytes() - startedBytes };
   }

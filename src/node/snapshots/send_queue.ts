@@ -1,5 +1,5 @@
 import { nameOf } from "../../base/ids.js";
-import type { SnapshotOutcome, SnapshotSend } from "../../raft/leader/replication.js";
+import type { SnapshotSend, TransferOutcome } from "../../raft/leader/replication.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./sender.js";
 
@@ -10,7 +10,7 @@ export interface SnapshotOutboxOptions extends OutgoingSnapshotOptions {
   /** Number of concurrent transfers, 1 or more. */
   readonly atOnce: number;
   /** Called when a transfer has ended. */
-  ended(send: SnapshotSend, outcome: SnapshotOutcome): void;
+  ended(send: SnapshotSend, outcome: TransferOutcome): void;
 }
 
 /** A snapshot on its way to a peer. */
@@ -126,7 +126,7 @@ export class SnapshotOutbox {
     });
   }
 
-  #ended(transfer: OutgoingSnapshot, outcome: SnapshotOutcome): void {
+  #ended(transfer: OutgoingSnapshot, outcome: TransferOutcome): void {
     const { send, interrupted } = transfer;
     // If another transfer has taken its place, the end of this one says nothing about that one.
     if (this.#transfers.get(send.to) !== transfer) return;

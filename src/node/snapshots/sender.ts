@@ -2,7 +2,7 @@ import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
 import type { InstallReply, SnapshotCompression } from "../../peers/install/install_messages.js";
 import type { InstallStream } from "../../peers/transport.js";
-import type { SnapshotOutcome, SnapshotSend } from "../../raft/leader/replication.js";
+import type { SnapshotSend, TransferOutcome } from "../../raft/leader/replication.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
 import type { Clock } from "../../system/clock.js";
@@ -109,9 +109,9 @@ export class OutgoingSnapshot {
   }
 
   /** Carries the transfer out. Never rejects. */
-  run(): Promise<SnapshotOutcome> {
+  run(): Promise<TransferOutcome> {
     const { logger } = this.#options;
-    const running = this.#run().catch((error): SnapshotOutcome => {
+    const running = this.#run().catch((error): TransferOutcome => {
       const { code, text } = CairnError.from(error);
       const facts = { to: nameOf(this.send.to), index: this.#info?.index, reason: text };
       if (!this.#cancelled) logger.warn(facts, "sending a snapshot failed");
@@ -121,7 +121,7 @@ export class OutgoingSnapshot {
     return running;
   }
 
-  async #run(): Promise<SnapshotOutcome> {
+  async #run(): Promise<TransferOutcome> {
     const { open } = this.#options;
     if (!this.#options.isWanted(this.send)) throw new CairnError("CANCELLED", "this node does not lead any more");
     const choices = await this.#options.choices();
@@ -202,7 +202,7 @@ export class OutgoingSnapshot {
     stream: InstallStream,
     info: SnapshotInfo,
     replies: AsyncIterator<InstallReply>,
-  ): Promise<SnapshotOutcome> {
+  ): Promise<TransferOutcome> {
     // Replies are read while chunks are sent: the receiver may end the transfer at any time.
     const ended = this.#untilEnd(replies);
     const sent = this.#sendChunks(stream, info, this.#firstByte);
@@ -250,7 +250,7 @@ export class OutgoingSnapshot {
     return Math.min(chunkBytes, bandwidth?.bytesPerSecond ?? chunkBytes);
   }
 
-  async #untilEnd(replies: AsyncIterator<InstallReply>): Promise<SnapshotOutcome> {
+  async #untilEnd(replies: AsyncIterator<InstallReply>): Promise<TransferOutcome> {
     for (;;) {
       const reply = await this.#next(replies);
       if (reply.kind === "installed") return { kind: "installed", matchIndex: reply.matchIndex };
@@ -267,7 +267,7 @@ export class OutgoingSnapshot {
     return value;
   }
 
-  #refused(reply: InstallReply & { kind: "refused" }): SnapshotOutcome {
+  #refused(reply: InstallReply & { kind: "refused" }): TransferOutcome {
     const { reason, detail, commitIndex } = reply;
     this.#options.logger.info({ to: nameOf(this.send.to), reason, detail }, "a snapshot was refused");
     return reason === "already_committed" ? { kind: "ahead", commitIndex } : { kind: "failed" };

@@ -2,7 +2,7 @@ import { checkWholeNumber } from "../../base/arguments.js";
 import { hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { StateMachine } from "../../machine/state_machine.js";
-import type { SnapshotOutcome as TransferOutcome } from "../../raft/leader/replication.js";
+import type { TransferOutcome } from "../../raft/leader/replication.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import type { Clock } from "../../system/clock.js";
 import type { Logger } from "../../system/logger.js";

@@ -4,7 +4,7 @@ import { entryBytes } from "../../raft/types.js";
 
 // Bounds the AppendEntries messages that wait for a slow peer.
 
-interface Waiting {
+interface QueuedAppend {
   readonly message: PeerAppend;
   readonly bytes: number;
 }
@@ -14,7 +14,7 @@ const MESSAGE_OVERHEAD_BYTES = 256;
 
 /** Queues the messages of an AppendEntries stream until the peer reads. */
 export class AppendQueue {
-  #waiting: Waiting[] = [];
+  #waiting: QueuedAppend[] = [];
   #bytes = 0;
 
   /** A single message of any size fits. */

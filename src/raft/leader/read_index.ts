@@ -5,7 +5,7 @@
  * before such a message is sent share it.
  */
 export class ReadQueue {
-  #batches: Batch[] = [];
+  #batches: ReadBatch[] = [];
   #answered: ReadState[] = [];
 
   /**
@@ -56,7 +56,7 @@ export class ReadQueue {
   }
 }
 
-interface Batch {
+interface ReadBatch {
   readonly requestIds: number[];
   readonly round: number;
   readonly index: number | undefined;

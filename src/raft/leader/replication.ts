@@ -57,7 +57,7 @@ export interface SnapshotSend {
 }
 
 /** The result of a snapshot transfer. */
-export type SnapshotOutcome =
+export type TransferOutcome =
   /** The follower's log agrees with the leader's up to this index, durably. */
   | { readonly kind: "installed"; readonly matchIndex: number }
   /**
@@ -230,7 +230,7 @@ export class Replication {
   }
 
   /** Handles the result of a snapshot transfer. */
-  snapshotSent(to: string, outcome: SnapshotOutcome): void {
+  snapshotSent(to: string, outcome: TransferOutcome): void {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
     const { log, snapshot } = this.state;

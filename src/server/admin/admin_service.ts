@@ -11,7 +11,7 @@ import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import { snapshotInfoToMessage } from "../convert.js";
 import type { Introducer } from "../introducer.js";
 import type { ServedNode } from "../served_node.js";
-import { logInfoOf, statusOf } from "./admin_status.js";
+import { logInfoOf, statusToMessage } from "./admin_status.js";
 import { cancelTransfer, transfersOf } from "./admin_transfers.js";
 import type { StateComparison } from "./verify_state.js";
 
@@ -27,7 +27,7 @@ export function adminService(
   };
   return {
     async getStatus() {
-      return statusOf(node, introducer?.warnings);
+      return statusToMessage(node, introducer?.warnings);
     },
 
     async getLogInfo({ minAppliedIndex }, { signal }) {

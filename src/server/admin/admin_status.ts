@@ -62,7 +62,7 @@ const verdicts: Readonly<Record<Verdict, HealthVerdict>> = {
 };
 
 /** Returns the status of a node, for GetStatus. `further`: warnings beyond the node's own. */
-export function statusOf(
+export function statusToMessage(
   node: ServedNode,
   further: readonly string[] = [],
 ): MessageInitShape<typeof GetStatusResponseSchema> {

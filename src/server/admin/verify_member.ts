@@ -8,7 +8,7 @@ import type { ServedNode } from "../served_node.js";
 // Gives the comparison of states one interface to local and remote members.
 
 /** Progress of a member. */
-export interface Standing {
+export interface AppliedProgress {
   /** Last index that it has applied. */
   readonly applied: number;
   /** Index of its newest snapshot; 0 without one. */
@@ -18,9 +18,9 @@ export interface Standing {
 /** A member whose state can be compared with the others'. All methods throw CairnError. */
 export interface Comparable {
   readonly id: string;
-  standing(signal: AbortSignal): Promise<Standing>;
+  progress(signal: AbortSignal): Promise<AppliedProgress>;
   /** Waits until the member has applied `index`, for up to `ms`; returns its progress then. */
-  appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing>;
+  appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<AppliedProgress>;
   /**
    * Makes the member take a snapshot at an index. Returns when it has that one, or a newer one.
    * @throws OUT_OF_RANGE when it can have none there
@@ -38,16 +38,16 @@ export class Here implements Comparable {
     return this.node.id;
   }
 
-  async standing(): Promise<Standing> {
+  async progress(): Promise<AppliedProgress> {
     return { applied: this.node.machine.appliedIndex, snapshot: this.node.raft.snapshot?.index ?? 0 };
   }
 
-  async appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing> {
+  async appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<AppliedProgress> {
     const over = AbortSignal.timeout(ms);
     await this.node.waitApplied(index, AbortSignal.any([signal, over])).catch((error: unknown) => {
       if (!over.aborted) throw error;
     });
-    return this.standing();
+    return this.progress();
   }
 
   async takeSnapshot(index: number): Promise<void> {
@@ -73,7 +73,7 @@ export class There implements Comparable {
     this.#admin = this.#channel.client(AdminService);
   }
 
-  async standing(signal: AbortSignal): Promise<Standing> {
+  async progress(signal: AbortSignal): Promise<AppliedProgress> {
     const status = await this.#admin.getStatus({}, { signal, timeoutMs: limits.verifyLookMs });
     const { clusterId, nodeId, appliedIndex, snapshotIndex } = status;
     // The address may belong to another node by now.
@@ -84,20 +84,20 @@ export class There implements Comparable {
     return { applied: toIndex(appliedIndex, "applied_index"), snapshot: toIndex(snapshotIndex, "snapshot_index") };
   }
 
-  async appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<Standing> {
+  async appliedWithin(index: number, ms: number, signal: AbortSignal): Promise<AppliedProgress> {
     try {
       await this.#admin.getLogInfo({ minAppliedIndex: BigInt(index) }, { signal, timeoutMs: ms });
     } catch (error) {
       if (!hasCode(error, "TIMEOUT")) throw error;
     }
-    return this.standing(signal);
+    return this.progress(signal);
   }
 
   /** Takes as long as the state is large, so this waits while the member answers at all. */
   async takeSnapshot(index: number, signal: AbortSignal): Promise<void> {
     const silent = new AbortController();
     const look = setInterval(() => {
-      this.standing(signal).catch((error: unknown) => silent.abort(CairnError.from(error)));
+      this.progress(signal).catch((error: unknown) => silent.abort(CairnError.from(error)));
     }, limits.verifyIdleMs);
     try {
       const settings = { signal: AbortSignal.any([signal, silent.signal]) };

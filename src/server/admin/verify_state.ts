@@ -5,7 +5,7 @@ import { limits } from "../../base/limits.js";
 import { hex } from "../../encoding/snapshot_format.js";
 import type { MachineServices } from "../machine_services.js";
 import type { ServedNode } from "../served_node.js";
-import { type Comparable, Here, type Standing, There } from "./verify_member.js";
+import { type AppliedProgress, type Comparable, Here, There } from "./verify_member.js";
 
 // Compares the states of a cluster's members.
 
@@ -57,18 +57,18 @@ export class StateComparison {
 
   async #attempt(signal: AbortSignal): Promise<{ index: number; outcomes: Map<string, Outcome> }> {
     const members = this.node.raft.membership.members.map(({ id, address }) => this.#memberOf(id, address));
-    let standings = await lookAt(members, signal);
-    if (newestSnapshot(standings) >= highestApplied(standings)) {
+    let progressById = await lookAt(members, signal);
+    if (newestSnapshot(progressById) >= highestApplied(progressById)) {
       await this.#advance(signal);
-      standings = await lookAt(members, signal);
+      progressById = await lookAt(members, signal);
     }
-    const index = highestApplied(standings);
+    const index = highestApplied(progressById);
     const outcomes = await Promise.all(
       members.map(async (member): Promise<[string, Outcome]> => {
-        const standing = standings.get(member.id)!;
+        const progress = progressById.get(member.id)!;
         return [
           member.id,
-          standing instanceof CairnError ? { error: standing } : await digestOf(member, index, signal),
+          progress instanceof CairnError ? { error: progress } : await digestOf(member, index, signal),
         ];
       }),
     );
@@ -105,28 +105,28 @@ export class StateComparison {
 async function lookAt(
   members: readonly Comparable[],
   signal: AbortSignal,
-): Promise<Map<string, Standing | CairnError>> {
+): Promise<Map<string, AppliedProgress | CairnError>> {
   const looks = members.map(async (member) => {
-    const standing = await member.standing(signal).catch((error: unknown) => reported(error, signal));
-    return [member.id, standing] as const;
+    const progress = await member.progress(signal).catch((error: unknown) => reported(error, signal));
+    return [member.id, progress] as const;
   });
   return new Map(await Promise.all(looks));
 }
 
-function known(standings: ReadonlyMap<string, Standing | CairnError>): Standing[] {
-  return [...standings.values()].filter((standing) => !(standing instanceof CairnError)) as Standing[];
+function known(progressById: ReadonlyMap<string, AppliedProgress | CairnError>): AppliedProgress[] {
+  return [...progressById.values()].filter((progress) => !(progress instanceof CairnError)) as AppliedProgress[];
 }
 
 /**
  * Returns the highest index that any member has applied. That entry is committed, so all others get
  * there.
  */
-function highestApplied(standings: ReadonlyMap<string, Standing | CairnError>): number {
-  return Math.max(0, ...known(standings).map(({ applied }) => applied));
+function highestApplied(progressById: ReadonlyMap<string, AppliedProgress | CairnError>): number {
+  return Math.max(0, ...known(progressById).map(({ applied }) => applied));
 }
 
-function newestSnapshot(standings: ReadonlyMap<string, Standing | CairnError>): number {
-  return Math.max(0, ...known(standings).map(({ snapshot }) => snapshot));
+function newestSnapshot(progressById: ReadonlyMap<string, AppliedProgress | CairnError>): number {
+  return Math.max(0, ...known(progressById).map(({ snapshot }) => snapshot));
 }
 
 async function digestOf(member: Comparable, index: number, signal: AbortSignal): Promise<Outcome> {
@@ -144,7 +144,7 @@ async function digestOf(member: Comparable, index: number, signal: AbortSignal):
 
 /** Waits while the member makes progress, however far behind it is. */
 async function waitApplied(member: Comparable, index: number, signal: AbortSignal): Promise<void> {
-  let { applied } = await member.standing(signal);
+  let { applied } = await member.progress(signal);
   while (applied < index) {
     const { applied: now } = await member.appliedWithin(index, limits.verifyIdleMs, signal);
     if (now < index && now === applied) {

@@ -11,18 +11,15 @@ import type { KeyValueNode } from "./key_value_node.js";
 // Carries out key-value operations on a node, and makes their answers without the header. Unary
 // calls and the calls of a session share this.
 
-export type KeyValue = MessageInitShape<typeof KeyValueSchema>;
+export type KeyValueInit = MessageInitShape<typeof KeyValueSchema>;
+export type CommandInit = MessageInitShape<typeof CommandSchema>;
 export type Header = MessageInitShape<typeof ResponseHeaderSchema>;
 
 /**
  * Carries a command out through consensus: on return it is applied, and durable on a majority.
  * @throws CairnError the errors of {@link encodeCommand} and of the node's propose()
  */
-export async function execute(
-  node: KeyValueNode,
-  command: MessageInitShape<typeof CommandSchema>,
-  signal?: AbortSignal,
-): Promise<CommandResult> {
+export async function execute(node: KeyValueNode, command: CommandInit, signal?: AbortSignal): Promise<CommandResult> {
   const { result } = await node.propose(encodeCommand(command), signal);
   return result;
 }
@@ -58,7 +55,7 @@ export function deleteAnswer({ outcome }: CommandResult): { deleted: boolean } {
 export function compareAndSetAnswer(
   key: Uint8Array,
   { outcome, index, value, version, valueForgotten }: CommandResult,
-): { swapped: boolean; version?: bigint; current?: KeyValue; currentForgotten?: boolean } {
+): { swapped: boolean; version?: bigint; current?: KeyValueInit; currentForgotten?: boolean } {
   if (outcome === CommandOutcome.OK) return { swapped: true, version: index };
   return outcome === CommandOutcome.NOT_FOUND
     ? { swapped: false }
@@ -66,7 +63,7 @@ export function compareAndSetAnswer(
 }
 
 /** Returns the answer to a get, from the node's present state, which must be {@link readable}. */
-export function getAnswer(node: KeyValueNode, key: Uint8Array): { kv?: KeyValue } {
+export function getAnswer(node: KeyValueNode, key: Uint8Array): { kv?: KeyValueInit } {
   const record = node.machine.get(key);
   return record === undefined ? {} : { kv: keyValue(key, record) };
 }
@@ -81,7 +78,7 @@ export async function readable(
   else await node.linearizableRead(signal);
 }
 
-export function keyValue(key: Uint8Array, { value, version, createVersion }: KeyRecord): KeyValue {
+export function keyValue(key: Uint8Array, { value, version, createVersion }: KeyRecord): KeyValueInit {
   return { key, value, version: BigInt(version), createVersion: BigInt(createVersion) };
 }
 

@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
-import type { CommandResult, CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import type { KeyEntry } from "../../machine/kv/key_value_machine.js";
@@ -8,6 +8,7 @@ import { toCount } from "../../rpc/message_counters.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
 import type { Forwarding } from "../forwarding.js";
 import {
+  type CommandInit,
   compareAndSetAnswer,
   deleteAnswer,
   execute,
@@ -15,15 +16,13 @@ import {
   getAnswer,
   type Header,
   headerOf,
-  type KeyValue,
+  type KeyValueInit,
   keyValue,
   putAnswer,
   readable,
 } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import type { Sessions } from "./session_service.js";
-
-type Command = MessageInitShape<typeof CommandSchema>;
 
 /** Implements the clients' service of a node. */
 export function keyValueService(
@@ -90,11 +89,11 @@ export function keyValueService(
   };
 }
 
-function commandOf(operation: NonNullable<Command["operation"]>, requestId: Command["requestId"]): Command {
+function commandOf(operation: NonNullable<CommandInit["operation"]>, requestId: CommandInit["requestId"]): CommandInit {
   return requestId === undefined ? { operation } : { operation, requestId };
 }
 
-async function executeOnce(node: KeyValueNode, command: Command, signal: AbortSignal): Promise<CommandResult> {
+async function executeOnce(node: KeyValueNode, command: CommandInit, signal: AbortSignal): Promise<CommandResult> {
   const result = await execute(node, command, signal);
   const problem = forgotten(result);
   if (problem !== undefined) throw problem;
@@ -124,7 +123,7 @@ function* inParts(
   header: Header,
 ): Generator<MessageInitShape<typeof RangeResponseSchema>> {
   let first: { header?: Header } = { header };
-  let kvs: KeyValue[] = [];
+  let kvs: KeyValueInit[] = [];
   let bytes = 0;
   let count = 0;
   for (const entry of entries) {

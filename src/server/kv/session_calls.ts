@@ -1,11 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../../gen/cairn/v1/kv_pb.js";
-import type { CommandResult, CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { checkKey } from "../../base/key_checks.js";
 import { sendableText } from "../../rpc/status.js";
 import { explained } from "../leader_hint.js";
 import {
+  type CommandInit,
   compareAndSetAnswer,
   deleteAnswer,
   execute,
@@ -19,8 +20,7 @@ import type { KeyValueNode } from "./key_value_node.js";
 // Carries out the calls of a Session stream.
 
 export type SessionAnswer = MessageInitShape<typeof SessionAnswerSchema>;
-type Answer = NonNullable<SessionAnswer["answer"]>;
-type Command = MessageInitShape<typeof CommandSchema>;
+type SessionAnswerBody = NonNullable<SessionAnswer["answer"]>;
 
 /** Identifies the client that makes the calls. */
 export interface SessionIdentity {
@@ -44,8 +44,8 @@ export interface PendingAnswer {
 
 /** A write, and the answer for its result. */
 interface Write {
-  readonly operation: NonNullable<Command["operation"]>;
-  readonly answerOf: (result: CommandResult) => Answer;
+  readonly operation: NonNullable<CommandInit["operation"]>;
+  readonly answerOf: (result: CommandResult) => SessionAnswerBody;
 }
 
 /**
@@ -73,7 +73,7 @@ export class SessionCalls {
     if (reads.length > 0) this.#read(reads, this.node.linearizableRead(this.signal));
   }
 
-  #write(sequence: bigint, { operation, answerOf }: Write, requestId: Command["requestId"] & object): void {
+  #write(sequence: bigint, { operation, answerOf }: Write, requestId: CommandInit["requestId"] & object): void {
     execute(this.node, { operation, requestId }).then(
       (result) => {
         const problem = forgotten(result);
@@ -113,7 +113,7 @@ export class SessionCalls {
     this.onAnswer({ take: () => ({ sequence, answer }) });
   }
 
-  #errorAnswer(cause: unknown, retryable?: boolean): Answer {
+  #errorAnswer(cause: unknown, retryable?: boolean): SessionAnswerBody {
     const error = CairnError.from(explained(cause, this.node));
     const value = {
       code: error.code,
@@ -129,7 +129,7 @@ export class SessionCalls {
 }
 
 /** Returns about how many bytes an answer takes in a message. */
-export function answerBytes({ answer }: SessionAnswer): number {
+export function sessionAnswerBytes({ answer }: SessionAnswer): number {
   switch (answer?.case) {
     case "get":
       return ANSWER_BYTES + keyValueBytes(answer.value.kv);

@@ -6,9 +6,9 @@ import { limits } from "../../base/limits.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import { headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
-import { answerBytes, type PendingAnswer, SessionCalls, type SessionIdentity } from "./session_calls.js";
+import { type PendingAnswer, SessionCalls, type SessionIdentity, sessionAnswerBytes } from "./session_calls.js";
 
-type Response = MessageInitShape<typeof SessionResponseSchema>;
+type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
 
 /** Serves the Session streams of a node. */
 export class Sessions {
@@ -17,7 +17,10 @@ export class Sessions {
   constructor(private readonly node: KeyValueNode) {}
 
   /** Answers one stream until its client ends it, or {@link stop} does. */
-  async *serve(requests: AsyncIterable<SessionRequest>, { signal }: CallContext): AsyncGenerator<Response, void> {
+  async *serve(
+    requests: AsyncIterable<SessionRequest>,
+    { signal }: CallContext,
+  ): AsyncGenerator<SessionResponseInit, void> {
     const stream = new SessionStream(this.node, requests, signal);
     this.#streams.add(stream);
     try {
@@ -71,7 +74,7 @@ class SessionStream {
    * Yields the responses. Ends when there are no more calls and all are answered, or when the call
    * is cancelled.
    */
-  async *responses(): AsyncGenerator<Response, void, undefined> {
+  async *responses(): AsyncGenerator<SessionResponseInit, void, undefined> {
     const onAbort = () => this.stopReading();
     this.signal.addEventListener("abort", onAbort, { once: true });
     void this.#read();
@@ -165,7 +168,7 @@ class SessionStream {
     for (const pending of this.#ready) {
       if (answers.length === limits.sessionMessageCalls) break;
       const answer = pending.take();
-      bytes += answerBytes(answer);
+      bytes += sessionAnswerBytes(answer);
       if (answers.length > 0 && bytes > limits.sessionMessageBytes) break;
       answers.push(answer);
     }

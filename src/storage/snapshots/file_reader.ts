@@ -2,7 +2,7 @@ import { CairnError } from "../../base/errors.js";
 import { corrupt, hex, sameBytes } from "../../encoding/snapshot_format.js";
 import { SnapshotParser } from "../../encoding/snapshot_parser.js";
 import type { File, FileSystem } from "../../system/fs.js";
-import { nameOf } from "./inspect.js";
+import { snapshotLabel } from "./inspect.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
 /**
@@ -23,7 +23,7 @@ export async function* readVerified(
   info: SnapshotInfo,
   pieceBytes: number,
 ): AsyncGenerator<VerifiedPiece, void, void> {
-  const parser = new SnapshotParser(nameOf(info.path));
+  const parser = new SnapshotParser(snapshotLabel(info.path));
   for await (const bytes of readPieces(fs, info, 0, pieceBytes)) {
     const chunks = parser.push(bytes);
     if (parser.done) checkDigest(info, parser.finish().sha256);
@@ -47,7 +47,7 @@ export async function* readPieces(
   try {
     const size = await file.size();
     if (size !== info.fileBytes) {
-      throw corrupt(nameOf(info.path), size, `the file ends here, expected ${info.fileBytes} bytes`);
+      throw corrupt(snapshotLabel(info.path), size, `the file ends here, expected ${info.fileBytes} bytes`);
     }
     yield* readAhead(file, info, offset, pieceBytes);
   } finally {
@@ -89,7 +89,7 @@ async function readFully(file: File, info: SnapshotInfo, wanted: Buffer, at: num
   if (wanted.byteLength === 0) return wanted;
   const got = await file.read(wanted, at);
   if (got === wanted.byteLength) return wanted;
-  throw corrupt(nameOf(info.path), at + got, `the file ends here, expected ${info.fileBytes} bytes`);
+  throw corrupt(snapshotLabel(info.path), at + got, `the file ends here, expected ${info.fileBytes} bytes`);
 }
 
 async function openFile(fs: FileSystem, path: string): Promise<File> {
@@ -97,7 +97,7 @@ async function openFile(fs: FileSystem, path: string): Promise<File> {
     return await fs.open(path, "read");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    throw new CairnError("NOT_FOUND", `${nameOf(path)} is gone; use a newer snapshot`, { cause: error });
+    throw new CairnError("NOT_FOUND", `${snapshotLabel(path)} is gone; use a newer snapshot`, { cause: error });
   }
 }
 
@@ -105,6 +105,6 @@ function checkDigest(info: SnapshotInfo, sha256: Uint8Array): void {
   if (sameBytes(sha256, info.sha256)) return;
   throw new CairnError(
     "CORRUPT",
-    `${nameOf(info.path)} was replaced: its SHA-256 is ${hex(sha256)}, expected ${hex(info.sha256)}`,
+    `${snapshotLabel(info.path)} was replaced: its SHA-256 is ${hex(sha256)}, expected ${hex(info.sha256)}`,
   );
 }

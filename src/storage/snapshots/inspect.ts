@@ -58,12 +58,12 @@ export async function inspectHeader(
 }
 
 /** Returns the name that errors give a snapshot file. */
-export function nameOf(path: string): string {
+export function snapshotLabel(path: string): string {
   return `snapshot file ${path}`;
 }
 
 async function inspect(file: File, path: string, owner: SnapshotOwner): Promise<SnapshotInfo> {
-  const name = nameOf(path);
+  const name = snapshotLabel(path);
   const fileBytes = await file.size();
   if (fileBytes < SMALLEST_FILE_BYTES) {
     throw corrupt(name, fileBytes, `the file ends here, expected ${SMALLEST_FILE_BYTES} bytes or more`);
@@ -72,7 +72,7 @@ async function inspect(file: File, path: string, owner: SnapshotOwner): Promise<
   const trailerOffset = fileBytes - TRAILER_BYTES;
   const trailer = decodeTrailer(await readAt(file, name, trailerOffset, TRAILER_BYTES), name, trailerOffset);
   checkLayout(name, fileBytes, headerBytes, header, trailer);
-  checkCluster(name, header, owner, trailer.sha256);
+  checkSnapshotCluster(name, header, owner, trailer.sha256);
   const { payloadBytes, sha256 } = trailer;
   return { ...header.meta, payloadBytes, fileBytes, sha256, path };
 }
@@ -82,7 +82,7 @@ async function headerOf(
   file: File,
   path: string,
 ): Promise<{ readonly header: SnapshotHeader; readonly headerBytes: number }> {
-  const name = nameOf(path);
+  const name = snapshotLabel(path);
   const { headerBytes, headerCrc } = decodePreamble(await readAt(file, name, 0, PREAMBLE_BYTES), name);
   const bytes = await readAt(file, name, PREAMBLE_BYTES, headerBytes);
   checkCrc(bytes, headerCrc, name, PREAMBLE_BYTES, "the header");
@@ -103,7 +103,7 @@ export interface SnapshotOwner {
  * Throws WRONG_CLUSTER unless the header names this cluster, or the file is the cluster's base;
  * CORRUPT for a file without members that is not the base.
  */
-export function checkCluster(
+export function checkSnapshotCluster(
   name: string,
   header: SnapshotHeader,
   { clusterId, base }: SnapshotOwner,
@@ -138,7 +138,7 @@ function checkName(path: string, { meta }: SnapshotHeader): void {
   if (named?.index === meta.index && named.term === meta.term) return;
   throw new CairnError(
     "CORRUPT",
-    `${nameOf(path)} holds the snapshot at index ${meta.index} of term ${meta.term}, which its name does not say; ` +
+    `${snapshotLabel(path)} holds the snapshot at index ${meta.index} of term ${meta.term}, which its name does not say; ` +
       "find out who renamed it",
   );
 }

@@ -5,7 +5,7 @@ import type { SnapshotHeader } from "../../encoding/snapshot_header.js";
 import { SnapshotParser } from "../../encoding/snapshot_parser.js";
 import type { SnapshotMeta } from "../../raft/types.js";
 import { Serial } from "../../system/serial.js";
-import { checkCluster, type SnapshotOwner } from "./inspect.js";
+import { checkSnapshotCluster, type SnapshotOwner } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
 import type { PayloadCheck, PayloadChecker } from "./payload_check.js";
 import type { SnapshotInfo, SnapshotOffer } from "./snapshot_info.js";
@@ -233,7 +233,7 @@ export class SnapshotReceiver {
 
   #checkHeader(): void {
     if (this.#header !== undefined || this.#parser.header === undefined) return;
-    checkCluster(this.#name, this.#parser.header, this.#target.owner, this.#offer.sha256);
+    checkSnapshotCluster(this.#name, this.#parser.header, this.#target.owner, this.#offer.sha256);
     this.#checkPosition(this.#parser.header.meta);
     this.#header = this.#parser.header;
   }

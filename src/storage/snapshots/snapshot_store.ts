@@ -14,7 +14,7 @@ import { abortable, checkNotAborted } from "./abortable.js";
 import { SnapshotCatalog } from "./catalog.js";
 import { PART_EXTENSION, SNAPSHOT_EXTENSION, snapshotFileName } from "./file_names.js";
 import { readPieces, readVerified } from "./file_reader.js";
-import { inspectHeader, inspectSnapshot, nameOf, type SnapshotOwner } from "./inspect.js";
+import { inspectHeader, inspectSnapshot, type SnapshotOwner, snapshotLabel } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
 import { PartFiles } from "./part_files.js";
 import type { PayloadChecker } from "./payload_check.js";
@@ -359,7 +359,7 @@ function checkSameDigest(existing: SnapshotInfo | undefined, info: SnapshotInfo)
   if (existing === undefined || sameBytes(existing.sha256, info.sha256)) return;
   throw new CairnError(
     "CORRUPT",
-    `a snapshot with SHA-256 ${hex(info.sha256)} was to become ${nameOf(info.path)}, which is there with SHA-256 ` +
+    `a snapshot with SHA-256 ${hex(info.sha256)} was to become ${snapshotLabel(info.path)}, which is there with SHA-256 ` +
       `${hex(existing.sha256)}: the state is not the same function of the log; compare the members' snapshots`,
   );
 }

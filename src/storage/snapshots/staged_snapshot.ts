@@ -1,7 +1,7 @@
 import { CairnError, hasCode } from "../../base/errors.js";
 import type { SnapshotMeta } from "../../raft/types.js";
 import { Serial } from "../../system/serial.js";
-import { nameOf } from "./inspect.js";
+import { snapshotLabel } from "./inspect.js";
 import type { PartFile } from "./part_file.js";
 import type { SnapshotInfo } from "./snapshot_info.js";
 
@@ -38,7 +38,7 @@ export class StagedSnapshot {
     return this.#calls.run(async () => {
       if (this.#published !== undefined) return this.#published;
       if (this.#discarded) {
-        throw new CairnError("FAILED_PRECONDITION", `${nameOf(this.info.path)} was discarded; receive it again`);
+        throw new CairnError("FAILED_PRECONDITION", `${snapshotLabel(this.info.path)} was discarded; receive it again`);
       }
       try {
         this.#published = await this.#publish(this.info);

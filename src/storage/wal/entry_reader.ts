@@ -14,7 +14,7 @@ const READ_BYTES_MAX = 4 * 1024 * 1024;
 const GAP_BYTES_MAX = 64 * 1024;
 
 /** Record of an entry. */
-interface Place {
+interface EntryPlace {
   readonly index: number;
   readonly offset: number;
   /** Size of the whole record. */
@@ -22,9 +22,9 @@ interface Place {
 }
 
 /** Records that one read takes, in ascending order. */
-interface Run {
+interface EntryRun {
   readonly segment: Segment;
-  readonly places: Place[];
+  readonly places: EntryPlace[];
 }
 
 /**
@@ -60,8 +60,8 @@ export async function readEntries(
  * Plans the reads of enough records, and few too many: an entry's payload is smaller than the bytes
  * that the entry counts for.
  */
-function planReads(segments: readonly Segment[], low: number, high: number, maxBytes: number): Run[] {
-  const runs: Run[] = [];
+function planReads(segments: readonly Segment[], low: number, high: number, maxBytes: number): EntryRun[] {
+  const runs: EntryRun[] = [];
   let left = maxBytes;
   let index = low;
   for (const segment of segments) {
@@ -80,14 +80,14 @@ function planReads(segments: readonly Segment[], low: number, high: number, maxB
   return runs;
 }
 
-function fits(run: Run, place: Place): boolean {
+function fits(run: EntryRun, place: EntryPlace): boolean {
   const first = run.places[0]!;
   const last = run.places.at(-1)!;
   const gap = place.offset - (last.offset + last.bytes);
   return gap <= GAP_BYTES_MAX && place.offset + place.bytes - first.offset <= READ_BYTES_MAX;
 }
 
-async function readRun({ segment, places }: Run): Promise<Entry[]> {
+async function readRun({ segment, places }: EntryRun): Promise<Entry[]> {
   const start = places[0]!.offset;
   const last = places.at(-1)!;
   const buffer = Buffer.allocUnsafeSlow(last.offset + last.bytes - start);
@@ -100,7 +100,7 @@ async function readRun({ segment, places }: Run): Promise<Entry[]> {
   });
 }
 
-function entryAt(segment: Segment, buffer: Buffer, at: number, place: Place): Entry | undefined {
+function entryAt(segment: Segment, buffer: Buffer, at: number, place: EntryPlace): Entry | undefined {
   const header = plausibleHeader(buffer, at, place.offset, place.offset + place.bytes);
   if (header?.type !== RecordType.entry || header.bytes !== place.bytes) return undefined;
   if (!recordIsIntact(buffer, at, place.bytes, { position: place.offset, seed: segment.seed })) return undefined;
@@ -108,6 +108,6 @@ function entryAt(segment: Segment, buffer: Buffer, at: number, place: Place): En
   return decodeEntry(new Uint8Array(buffer.buffer, buffer.byteOffset + at + RECORD_HEADER_BYTES, header.payloadBytes));
 }
 
-function damaged(segment: Segment, place: Place): CairnError {
+function damaged(segment: Segment, place: EntryPlace): CairnError {
   return corruptLog(`${segment.path}: the record at offset ${place.offset} (entry ${place.index}) fails its CRC`);
 }

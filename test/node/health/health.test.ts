@@ -5,7 +5,7 @@ import {
   healthOf,
   healthVerdicts,
   memberFindings,
-  type OwnFacts,
+  type OwnHealthFacts,
   ownFindings,
 } from "../../../src/node/health/health.js";
 import { MemberWatch } from "../../../src/node/health/member_watch.js";
@@ -98,7 +98,7 @@ describe("T8: writes of the log", () => {
 
 describe("a node judges itself", () => {
   const facts = { sync: QUICK, lateMs: 0, shortage: undefined, lost: undefined, removedAt: undefined };
-  const judge = (change: Partial<OwnFacts>) => healthOf("n1", ownFindings({ ...facts, ...change }, PACE));
+  const judge = (change: Partial<OwnHealthFacts>) => healthOf("n1", ownFindings({ ...facts, ...change }, PACE));
 
   test("healthy", () => expect(judge({})).toEqual({ id: "n1", verdict: "healthy", reason: "" }));
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { SnapshotOutbox, type SnapshotOutboxOptions } from "../../../src/node/snapshots/send_queue.js";
 import type { InstallReply } from "../../../src/peers/install/install_messages.js";
 import type { InstallStream } from "../../../src/peers/transport.js";
-import type { SnapshotOutcome } from "../../../src/raft/leader/replication.js";
+import type { TransferOutcome } from "../../../src/raft/leader/replication.js";
 import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import { systemClock } from "../../../src/system/clock.js";
@@ -56,7 +56,7 @@ class FakeStream implements InstallStream {
 function outboxOf(change: Partial<SnapshotOutboxOptions> = {}) {
   const streams = new Map<string, FakeStream>();
   const opened: string[] = [];
-  const ended: [to: string, outcome: SnapshotOutcome][] = [];
+  const ended: [to: string, outcome: TransferOutcome][] = [];
   const outbox = new SnapshotOutbox({
     id: "n1",
     snapshots,

@@ -1,4 +1,4 @@
-import type { SnapshotOutcome } from "../../../src/raft/leader/replication.js";
+import type { TransferOutcome } from "../../../src/raft/leader/replication.js";
 import {
   isAnswer,
   type PeerAnswer,
@@ -164,7 +164,7 @@ export class ScenarioCluster implements Surroundings {
   #receiveSnapshot(receiver: ScenarioNode, from: string, transfer: SnapshotTransfer): void {
     const { send, snapshot } = transfer;
     const { term, log, isInstalling } = receiver.raft;
-    const answer = (outcome: SnapshotOutcome, detail = "") =>
+    const answer = (outcome: TransferOutcome, detail = "") =>
       this.#answerTransfer(receiver.id, from, transfer, outcome, detail);
     if (send.term < term) answer({ kind: "failed" }, `term ${send.term} is over, ${receiver.id} is in term ${term}`);
     else if (snapshot.index <= log.commit) answer({ kind: "ahead", commitIndex: log.commit });
@@ -192,7 +192,7 @@ export class ScenarioCluster implements Surroundings {
     from: string,
     to: string,
     { send }: SnapshotTransfer,
-    outcome: SnapshotOutcome,
+    outcome: TransferOutcome,
     detail: string,
   ): void {
     this.#post({ from, to, text: outcomeText(outcome, detail), payload: { kind: "snapshot-answer", send, outcome } });
@@ -239,7 +239,7 @@ function peerAnswer(from: string, response: Response, request: PeerRequest): Pee
   throw new Error(`${request.type} was answered by ${answer.type}`);
 }
 
-function outcomeOf(answer: Response & { type: "install_snapshot_answer" }): SnapshotOutcome {
+function outcomeOf(answer: Response & { type: "install_snapshot_answer" }): TransferOutcome {
   const isThere = answer.outcome === "installed" || answer.outcome === "already_committed";
   return isThere ? { kind: "installed", matchIndex: answer.matchIndex } : { kind: "failed" };
 }

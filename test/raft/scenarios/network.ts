@@ -1,4 +1,4 @@
-import type { SnapshotOutcome, SnapshotSend } from "../../../src/raft/leader/replication.js";
+import type { SnapshotSend, TransferOutcome } from "../../../src/raft/leader/replication.js";
 import type { PeerAnswer, Request } from "../../../src/raft/messages.js";
 import type { SnapshotMeta } from "../../../src/raft/types.js";
 
@@ -12,7 +12,7 @@ export type Payload =
   | { readonly kind: "request"; readonly request: Request }
   | { readonly kind: "answer"; readonly answer: PeerAnswer }
   | { readonly kind: "snapshot"; readonly transfer: SnapshotTransfer }
-  | { readonly kind: "snapshot-answer"; readonly send: SnapshotSend; readonly outcome: SnapshotOutcome };
+  | { readonly kind: "snapshot-answer"; readonly send: SnapshotSend; readonly outcome: TransferOutcome };
 
 export interface Message {
   readonly from: string;

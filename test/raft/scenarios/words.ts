@@ -1,4 +1,4 @@
-import type { SnapshotOutcome } from "../../../src/raft/leader/replication.js";
+import type { TransferOutcome } from "../../../src/raft/leader/replication.js";
 import type { PeerAnswer, PeerRequest, Request, Response } from "../../../src/raft/messages.js";
 import type { ProgressInfo, Raft } from "../../../src/raft/raft.js";
 import type { Entry, HardState, LogPosition, Membership, SnapshotMeta } from "../../../src/raft/types.js";
@@ -83,7 +83,7 @@ export function answerText(answer: PeerAnswer | Response): string {
 }
 
 /** How the transfer of a snapshot has ended, as its sender hears of it. */
-export function outcomeText(outcome: SnapshotOutcome, detail: string): string {
+export function outcomeText(outcome: TransferOutcome, detail: string): string {
   switch (outcome.kind) {
     case "installed":
       return `snapshot-answer installed match=${outcome.matchIndex}`;

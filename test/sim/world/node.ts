@@ -3,7 +3,7 @@ import { CairnError } from "../../../src/base/errors.js";
 import { memberKey } from "../../../src/base/ids.js";
 import type { Claim } from "../../../src/daemon/claim.js";
 import type { MemberEvent } from "../../../src/daemon/events.js";
-import { Member } from "../../../src/daemon/member.js";
+import { RunningMember } from "../../../src/daemon/member.js";
 import { checkKeyValuePayload } from "../../../src/machine/kv/payload_check.js";
 import { CairnNode } from "../../../src/node/node.js";
 import type { MachineOpener, NodeOptions } from "../../../src/node/options.js";
@@ -68,7 +68,7 @@ export class SimNode implements Place {
   /** It will not be used again. */
   isGone = false;
   /** The daemon, when it has started. */
-  member: Member<RunningNode> | undefined;
+  member: RunningMember<RunningNode> | undefined;
   /** What the daemon serves now. */
   serving: Serving | undefined;
   /** Whose data the node has that was started last: its member key, and its cluster. */
@@ -150,7 +150,7 @@ export class SimNode implements Place {
       startNode: (onLost) => this.#startServed(life, onLost),
       serve: (node, introducer) => this.#serve(life, { node, introducer }),
     });
-    Member.start<RunningNode>({
+    RunningMember.start<RunningNode>({
       world,
       directory: this.disk.directory,
       claim,

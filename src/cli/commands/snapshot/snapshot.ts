@@ -12,11 +12,11 @@ import type { Snapshot } from "./snapshots.js";
 
 type Snapshots = typeof import("./snapshots.js");
 
-interface NodeOptions extends OperatorOptions {
+interface NodeTargetOptions extends OperatorOptions {
   readonly node?: string;
 }
 
-interface SaveOptions extends NodeOptions {
+interface SaveOptions extends NodeTargetOptions {
   readonly index?: number;
   readonly quiet?: true;
 }
@@ -28,7 +28,7 @@ export function snapshotCommand(): Command {
   );
   nodeCommand(snapshot.command("take"))
     .description("Take a snapshot now, and trim the log behind it.")
-    .action(async (options: NodeOptions) => {
+    .action(async (options: NodeTargetOptions) => {
       const found = await ask(options, (cluster, { take }) => take(cluster, options.node));
       const { node, taken, trimmed, snapshot: newest } = found;
       const text = taken ? `took a snapshot, and trimmed ${trimmed} entries` : "has nothing new to put into a snapshot";
@@ -36,7 +36,7 @@ export function snapshotCommand(): Command {
     });
   nodeCommand(snapshot.command("list"))
     .description("List the snapshots on a node's disk, newest first.")
-    .action(async (options: NodeOptions) => {
+    .action(async (options: NodeTargetOptions) => {
       const found = await ask(options, (cluster, { list }) => list(cluster, options.node));
       const rows = found.snapshots.map(({ index, term, bytes, sha256 }) => [index, term, bytes, sha256].map(String));
       await printResult(options, found, table(["INDEX", "TERM", "BYTES", "SHA-256"], rows));

@@ -4,7 +4,7 @@ import type { ClusterAdmin } from "../../../client/admin/cluster_admin.js";
 import type { SnapshotMeasure } from "../../../encoding/snapshot_file.js";
 import { hex, sameBytes } from "../../../encoding/snapshot_format.js";
 import { SnapshotParser } from "../../../encoding/snapshot_parser.js";
-import { noProgress, type Progress } from "../../output/progress.js";
+import { noProgress, type ProgressDisplay } from "../../output/progress.js";
 import { STANDARD_OUTPUT, toFile, toStandardOutput } from "../../output/snapshot_target.js";
 
 /** Describes a snapshot as it is printed. */
@@ -40,7 +40,7 @@ export async function save(
   id: string | undefined,
   index: number,
   path: string,
-  { progress = noProgress, signal }: { readonly progress?: Progress; readonly signal?: AbortSignal } = {},
+  { progress = noProgress, signal }: { readonly progress?: ProgressDisplay; readonly signal?: AbortSignal } = {},
 ) {
   const { node, admin } = await cluster.member(id);
   const target = path === STANDARD_OUTPUT ? toStandardOutput() : await toFile(path);

@@ -18,7 +18,7 @@ import { turnDirectory } from "./claim.js";
 import type { MemberNode, Served, World } from "./world.js";
 
 /** Options of a session: a node and its server, while the data directory keeps its identity. */
-export interface SessionOptions<Node extends MemberNode> {
+export interface NodeSessionOptions<Node extends MemberNode> {
   readonly world: World<Node>;
   readonly directory: string;
   readonly listen: string;
@@ -35,31 +35,31 @@ export interface SessionOptions<Node extends MemberNode> {
  * Reason for the end of a session. `failed`: its node has stopped on the way to another identity,
  * and the directory may have either.
  */
-export type SessionEnd =
+export type NodeSessionEnd =
   | { readonly kind: "turned" }
   | { readonly kind: "lost"; readonly lost: LostData }
   | { readonly kind: "failed"; readonly error: unknown };
 
 /** A node and its server, for as long as the data directory keeps its identity. */
-export class Session<Node extends MemberNode> {
+export class NodeSession<Node extends MemberNode> {
   readonly #changes = new Serial();
   #node!: Node;
   #server!: Served;
-  #resolveEnd!: (end: SessionEnd) => void;
+  #resolveEnd!: (end: NodeSessionEnd) => void;
   #hasEnded = false;
   /** Resolves when the directory has another identity, or must get one. */
-  readonly ended = new Promise<SessionEnd>((resolve) => {
+  readonly ended = new Promise<NodeSessionEnd>((resolve) => {
     this.#resolveEnd = resolve;
   });
 
-  private constructor(private readonly options: SessionOptions<Node>) {}
+  private constructor(private readonly options: NodeSessionOptions<Node>) {}
 
   /**
    * Starts the node and its server.
    * @throws CairnError as {@link World.startNode} and {@link World.serve}
    */
-  static async open<Node extends MemberNode>(options: SessionOptions<Node>): Promise<Session<Node>> {
-    const session = new Session(options);
+  static async open<Node extends MemberNode>(options: NodeSessionOptions<Node>): Promise<NodeSession<Node>> {
+    const session = new NodeSession(options);
     const { world, listen } = options;
     session.#node = await world.startNode((lost) => session.#end({ kind: "lost", lost }));
     try {
@@ -127,7 +127,7 @@ export class Session<Node extends MemberNode> {
     }
   }
 
-  #end(end: SessionEnd): void {
+  #end(end: NodeSessionEnd): void {
     this.#hasEnded = true;
     this.#resolveEnd(end);
   }

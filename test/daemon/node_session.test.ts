@@ -1,7 +1,7 @@
 import { expect, onTestFinished, test } from "vitest";
 import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
 import { claimDirectory } from "../../src/daemon/claim.js";
-import { Session } from "../../src/daemon/session.js";
+import { NodeSession } from "../../src/daemon/node_session.js";
 import type { World } from "../../src/daemon/world.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { CairnNode } from "../../src/node/node.js";
@@ -56,7 +56,7 @@ async function opened(n1: () => Introduced | undefined = () => present) {
     now: () => 0,
     close: () => {},
   };
-  const session = await Session.open<Node>({
+  const session = await NodeSession.open<Node>({
     world,
     directory: PATH,
     listen: "n2:1",

@@ -4,14 +4,14 @@ import { CallQueue, type Place, type QueueRoom } from "./call_queue.js";
 import { afterAwake } from "./patient_timer.js";
 
 /** A call that waits for its turn. */
-interface Waiter {
+interface WaitingCall {
   readonly bytes: number;
   readonly begin: () => void;
 }
 
 /** Lets a fixed number of calls run at a time; further calls wait in order. */
-export class Turns {
-  readonly #waiting: CallQueue<Waiter>;
+export class CallLimiter {
+  readonly #waiting: CallQueue<WaitingCall>;
   #running = 0;
   /** When a call last had its answer; 0: never. */
   #answeredAt = 0;
@@ -52,7 +52,7 @@ export class Turns {
 
   #wait(bytes: number, timeoutMs: number, signal: AbortSignal, startedAt: () => number): Promise<void> {
     return new Promise((resolve, reject) => {
-      let place: Place<Waiter>;
+      let place: Place<WaitingCall>;
       const stop = () => {
         cancelTimer();
         signal.removeEventListener("abort", giveUp);
