@@ -31,8 +31,8 @@ export type { RecoveryReport } from "./node/open/recovery.js";
 export type { MachineOpener, NodeOptions } from "./node/options.js";
 export type { Committed } from "./node/requests/proposals.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/snapshots/compaction.js";
-export type { SnapshotPolicy } from "./node/snapshots/policy.js";
 export type { LastSnapshot, SnapshotReason, SnapshotTrigger } from "./node/snapshots/reason.js";
+export type { SnapshotPolicy } from "./node/snapshots/scheduler.js";
 export type { OutgoingTransfer } from "./node/snapshots/send_queue.js";
 export type { FitnessView, LogView, RaftView, SnapshottingView } from "./node/views.js";
 export type {

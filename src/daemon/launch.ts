@@ -11,8 +11,8 @@ import { peerSnapshotSource } from "./snapshot_source.js";
 import type { MemberNode } from "./world.js";
 
 /** Limits of a hand-over at a stop, in election timeouts and in milliseconds. */
-const HANDOVER_TIMEOUTS = 2;
-const HANDOVER_MS_MAX = 5_000;
+const LEADERSHIP_TRANSFER_TIMEOUTS = 2;
+const LEADERSHIP_TRANSFER_MS_MAX = 5_000;
 
 /** Options of a member that serves gRPC. */
 export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
@@ -57,13 +57,13 @@ export function launch<Result, Machine extends StateMachine<Result>>(
  * Hands leadership over if the node leads others: a cluster whose leader just disappears waits for
  * an election timeout. Never rejects; gives up after two election timeouts, or 5 s.
  */
-export async function handOver(
+export async function transferLeadershipBeforeStop(
   node: Pick<CairnNode<unknown, StateMachine>, "id" | "raft" | "transferLeadership">,
-  { tickMs = 100, electionTicks = 10, logger = silentLogger }: HandoverOptions,
+  { tickMs = 100, electionTicks = 10, logger = silentLogger }: LeadershipTransferOptions,
 ): Promise<void> {
   const { role, membership } = node.raft;
   if (role !== "leader" || !membership.members.some((each) => each.role === "voter" && each.id !== node.id)) return;
-  const ms = Math.min(HANDOVER_TIMEOUTS * electionTicks * tickMs, HANDOVER_MS_MAX);
+  const ms = Math.min(LEADERSHIP_TRANSFER_TIMEOUTS * electionTicks * tickMs, LEADERSHIP_TRANSFER_MS_MAX);
   try {
     const leader = await node.transferLeadership(undefined, AbortSignal.timeout(ms));
     logger.info({ leader }, "handed leadership over");
@@ -72,7 +72,7 @@ export async function handOver(
   }
 }
 
-export interface HandoverOptions {
+export interface LeadershipTransferOptions {
   readonly tickMs?: number | undefined;
   readonly electionTicks?: number | undefined;
   readonly logger?: Logger | undefined;

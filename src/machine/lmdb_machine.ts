@@ -10,7 +10,7 @@ import { type KeyEntry, KeyRange, type KeyRangeOptions, type KeyValueMachine } f
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb/directory.js";
-import { roomFor } from "./lmdb/disk_space.js";
+import { spaceFor } from "./lmdb/disk_space.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb/environment.js";
 import { prepareNew } from "./lmdb/files.js";
 import { closedOnError, openView } from "./lmdb/open.js";
@@ -134,7 +134,7 @@ export class LmdbMachine implements KeyValueMachine {
         const results = applyEntries(entries, environment.records, sessions);
         environment.writeApplied(last);
         return results;
-      }, roomFor(entries)),
+      }, spaceFor(entries)),
     );
     this.#sessions = sessions;
     this.#applied = { index: last.index, term: last.term };

@@ -14,7 +14,7 @@ import type { MembershipChange } from "../raft/membership/membership_change.js";
 import type { Member } from "../raft/types.js";
 import type { NodeOptions } from "./options.js";
 import type { SnapshotRequest } from "./snapshots/compaction.js";
-import type { SnapshotPolicy } from "./snapshots/policy.js";
+import type { SnapshotPolicy } from "./snapshots/scheduler.js";
 
 /**
  * Checks the options of a node before anything is written to disk. Characters of names are checked

@@ -8,7 +8,7 @@ const RETRY_MS = 250;
  * not end a node: the node stops taking writes, keeps answering reads, and resumes automatically
  * once there is room.
  */
-export class RoomKeeper {
+export class DiskFullRetry {
   /**
    * Number of pieces of work that were refused and are not done yet. The log and the state can both
    * be among them.

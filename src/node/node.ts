@@ -23,7 +23,7 @@ import type { Identity } from "../storage/identity.js";
 import { type Clock, systemClock } from "../system/clock.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { checkNodeOptions } from "./check_options.js";
-import { RoomKeeper } from "./disk_full.js";
+import { DiskFullRetry } from "./disk_full.js";
 import { guarded, isInterruption, rethrow, watched } from "./ending.js";
 import { Alarms } from "./health/alarms.js";
 import { Fitness } from "./health/fitness.js";
@@ -45,7 +45,7 @@ import { checkFitsEntry, refusal } from "./requests/refusals.js";
 import { AppliedWaiters } from "./requests/waiters.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./snapshots/compaction.js";
 import { receiveSnapshot } from "./snapshots/receive_protocol.js";
-import { SnapshotInbox } from "./snapshots/receiver.js";
+import { TransferReceiver } from "./snapshots/receiver.js";
 import type { OutgoingTransfer } from "./snapshots/send_queue.js";
 import { Snapshotting } from "./snapshots/snapshotting.js";
 import { Ticker } from "./ticker.js";
@@ -64,14 +64,14 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly elections: ElectionMode;
   readonly recovery: RecoveryReport & { readonly durationMs: number };
   /** @internal */
-  readonly inbox: SnapshotInbox;
+  readonly receiver: TransferReceiver;
   /** Counts messages from peers that no correct member sends. @internal */
   readonly protocol: ProtocolWatch;
   readonly #raft: Raft;
   readonly #storage: NodeStorage<Machine>;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #room: RoomKeeper;
+  readonly #diskFull: DiskFullRetry;
   readonly #loop: ReadyLoop<Result, Machine>;
   readonly #snapshotting: Snapshotting<Machine>;
   readonly #peers: Peers;
@@ -128,36 +128,36 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.#logger = options.logger ?? silentLogger;
     this.#onFatal = options.onFatal ?? rethrow;
     this.#raft = coreOf(options, recovered);
-    this.#room = new RoomKeeper(clock, (shortage) => this.#alarms.room(shortage));
+    this.#diskFull = new DiskFullRetry(clock, (shortage) => this.#alarms.shortageChanged(shortage));
     this.#turns = new Turns(clock, () => {
       if (this.#stopping === undefined) this.#turn();
     });
     this.#conditions = new Conditions(options.onTurn);
     const host = this.#host();
     this.protocol = new ProtocolWatch(this.#raft, clock, this.#logger);
-    this.#requests = new PeerRequests(host, this.#room, this.protocol);
+    this.#requests = new PeerRequests(host, this.#diskFull, this.protocol);
     this.#leadership = new Leadership(host, this.#conditions, this.#proposals);
     const watch = <Work>(work: Promise<Work>) => watched(work, host.fail);
     const tools = { clock, logger: this.#logger };
     const callers = { proposals: this.#proposals, waiters: this.#waiters };
-    const told = { ...tools, room: this.#room, directory: storage.directory, onLost: options.onLost };
+    const told = { ...tools, diskFull: this.#diskFull, directory: storage.directory, onLost: options.onLost };
     this.#alarms = new Alarms(host, { ...told, ...callers });
     const transfers = () => this.#peers.transfers;
     const hopeless = (key: string) => this.#snapshotting.hopeless(key);
-    const seen = { ...tools, room: this.#room, transfers, hopeless, ...callers };
+    const seen = { ...tools, diskFull: this.#diskFull, transfers, hopeless, ...callers };
     const fitness = new Fitness(host, options, seen);
     this.fitness = fitness;
     this.#ticker = new Ticker(clock, options.tickMs ?? 100, (...elapsed) => this.#tick(() => fitness.tick(...elapsed)));
     this.#reads = new Reads(host, this.#ticker);
-    const wantedIndex = () => this.#peers.wantedIndex;
-    this.#snapshotting = new Snapshotting(host, storage, options, { ...tools, transfers, wantedIndex, watch });
+    const pinnedIndex = () => this.#peers.pinnedIndex;
+    this.#snapshotting = new Snapshotting(host, storage, options, { ...tools, transfers, pinnedIndex, watch });
     const observer = observerOf<Result, Machine>({
       ...callers,
       ...{ machine: storage.machine, requests: this.#requests, snapshotting: this.#snapshotting },
       send: (message) => this.#send(message),
       turn: () => this.#turn(),
     });
-    this.#loop = new ReadyLoop(this.#raft, storage, this.#room, fitness.writes, observer, clock);
+    this.#loop = new ReadyLoop(this.#raft, storage, this.#diskFull, fitness.writes, observer, clock);
     this.#peers = new Peers(host, storage.log, storage.snapshots, {
       clusterId: storage.directory.identity.clusterId,
       settings: options,
@@ -167,7 +167,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
       transferEnded: (to, outcome) => this.#snapshotting.transferEnded(to, outcome),
       ...tools,
     });
-    this.inbox = new SnapshotInbox(this.#raft, storage.snapshots, {
+    this.receiver = new TransferReceiver(this.#raft, storage.snapshots, {
       install: (offer, staged) => this.#requests.install(offer, staged),
       violated: (from, detail) => this.protocol.violated(from, detail),
       watch,
@@ -237,7 +237,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   get isDiskFull(): boolean {
-    return hasCode(this.#room.shortage, "DISK_FULL");
+    return hasCode(this.#diskFull.shortage, "DISK_FULL");
   }
 
   /**
@@ -321,7 +321,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
 
   /** Receives a snapshot from a leader; see {@link receiveSnapshot}. */
   receiveSnapshot(messages: AsyncIterable<InstallMessage>): AsyncIterable<InstallReply> {
-    return receiveSnapshot(this.inbox, this.#raft, this.#clock, messages);
+    return receiveSnapshot(this.receiver, this.#raft, this.#clock, messages);
   }
 
   /** Takes a snapshot and trims the log; see {@link Snapshotting.take}. */
@@ -413,8 +413,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   }
 
   async #end(close: (storage: NodeStorage<Machine>) => Promise<void>): Promise<void> {
-    for (const part of [this.#ticker, this.#loop, this.#room]) part.stop();
-    const othersStopped = Promise.all([this.#peers.stop(), this.inbox.stop()]);
+    for (const part of [this.#ticker, this.#loop, this.#diskFull]) part.stop();
+    const othersStopped = Promise.all([this.#peers.stop(), this.receiver.stop()]);
     await this.#snapshotting.stop();
     const failure = await this.#running;
     // A transfer that is being installed waits for its answer, so fail the waiting callers first.

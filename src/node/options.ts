@@ -10,7 +10,7 @@ import type { Clock } from "../system/clock.js";
 import type { FileSystem } from "../system/fs.js";
 import type { Logger } from "../system/logger.js";
 import type { SnapshotSource } from "./open/healing.js";
-import type { SnapshotPolicy } from "./snapshots/policy.js";
+import type { SnapshotPolicy } from "./snapshots/scheduler.js";
 
 /** Opens a state machine on a directory, and creates the directory if it does not exist. */
 export interface MachineOpener<Machine> {

@@ -15,7 +15,7 @@ import type { NodeHost } from "./host.js";
 import type { NodeOptions } from "./options.js";
 import type { ProtocolWatch } from "./protocol_watch.js";
 import { Bandwidth } from "./snapshots/bandwidth.js";
-import { type OutgoingTransfer, SnapshotOutbox } from "./snapshots/send_queue.js";
+import { type OutgoingTransfer, SendQueue } from "./snapshots/send_queue.js";
 
 /** Options of a node that configure its connections to other members. */
 export type PeerSettings = Pick<
@@ -48,7 +48,7 @@ export interface PeersOptions {
  */
 export class Peers {
   readonly #transport: Transport | undefined;
-  readonly #outbox: SnapshotOutbox;
+  readonly #sendQueue: SendQueue;
   #membership: IndexedMembership | undefined;
   /** Peers by member key. */
   #addresses = new Map<string, Peer>();
@@ -64,7 +64,7 @@ export class Peers {
     const { key: id } = host;
     const { snapshotChunkBytes, snapshotBandwidth, snapshotCompression } = settings;
     this.#transport = settings.transport?.({ id, clusterId }, this.#events());
-    this.#outbox = new SnapshotOutbox({
+    this.#sendQueue = new SendQueue({
       id,
       snapshots,
       clock,
@@ -88,15 +88,15 @@ export class Peers {
 
   /** Snapshot transfers to followers that are under way. */
   get transfers(): OutgoingTransfer[] {
-    return this.#outbox.list();
+    return this.#sendQueue.list();
   }
 
   /**
    * Lowest index behind which the log must be retained for followers that are being sent a
    * snapshot, or soon will be again; undefined when there are none.
    */
-  get wantedIndex(): number | undefined {
-    return this.#outbox.lowestIndex;
+  get pinnedIndex(): number | undefined {
+    return this.#sendQueue.pinnedIndex;
   }
 
   /** Adopts the core's membership if it has changed. */
@@ -122,14 +122,14 @@ export class Peers {
     for (const read of this.host.raft.takeLogReads()) void this.#read(read);
     for (const send of this.host.raft.takeSnapshotSends()) {
       this.options.transferBegun(send.to);
-      this.#outbox.send(send);
+      this.#sendQueue.send(send);
     }
-    if (this.#outbox.keeps) this.#letGo();
+    if (this.#sendQueue.keeps) this.#letGo();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    await this.#outbox.stop();
+    await this.#sendQueue.stop();
     await this.#transport?.close();
   }
 
@@ -140,7 +140,7 @@ export class Peers {
   #letGo(): void {
     const { role, progress } = this.host.raft;
     const needing = role === "leader" ? progress.filter(({ state }) => state === "snapshot").map(({ key }) => key) : [];
-    this.#outbox.letGo((to) => needing.includes(to));
+    this.#sendQueue.letGo((to) => needing.includes(to));
   }
 
   #peer(key: string): Peer | undefined {

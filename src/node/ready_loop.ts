@@ -9,7 +9,7 @@ import { abortable } from "../storage/snapshots/abortable.js";
 import type { SnapshotInfo } from "../storage/snapshots/snapshot_info.js";
 import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
 import type { Clock } from "../system/clock.js";
-import type { RoomKeeper } from "./disk_full.js";
+import type { DiskFullRetry } from "./disk_full.js";
 import type { WriteWatch } from "./health/write_watch.js";
 import type { NodeStorage } from "./open/storage.js";
 
@@ -46,7 +46,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   constructor(
     private readonly raft: Raft,
     private readonly storage: NodeStorage<Machine>,
-    private readonly room: RoomKeeper,
+    private readonly diskFull: DiskFullRetry,
     private readonly writes: WriteWatch,
     private readonly observer: ReadyObserver<Result>,
     private readonly clock: Clock,
@@ -160,12 +160,12 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    * writing.
    */
   #write(isSynced: boolean, write: () => Promise<void>): Promise<void> {
-    return this.room.untilRoom(() => this.writes.measure(isSynced, write));
+    return this.diskFull.untilRoom(() => this.writes.measure(isSynced, write));
   }
 
   async #apply(entries: readonly Entry[]): Promise<void> {
     if (entries.length === 0) return;
-    const results = await this.room.untilRoom(() => this.storage.machine.apply(entries));
+    const results = await this.diskFull.untilRoom(() => this.storage.machine.apply(entries));
     this.observer.applied(entries, results);
   }
 
@@ -182,7 +182,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
       pending: meta.index,
       staged: staged?.meta.index,
     });
-    const info = await this.room.untilRoom(() => staged.publish());
+    const info = await this.diskFull.untilRoom(() => staged.publish());
     // The core's commit index may be above the snapshot already, through entries that only the next
     // write puts into the log.
     const atSnapshot = { ...(hardState ?? log.hardState), commit: meta.index };
@@ -203,8 +203,8 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const { machine, snapshots } = this.storage;
     const { signal } = this.#stopped;
     try {
-      await this.room.untilRoom(() => machine.restore(abortable(snapshots.openPayload(info), signal), meta));
-      await this.room.untilRoom(() => snapshots.retain());
+      await this.diskFull.untilRoom(() => machine.restore(abortable(snapshots.openPayload(info), signal), meta));
+      await this.diskFull.untilRoom(() => snapshots.retain());
       this.observer.installed(info, this.clock.now() - startedMs);
       await this.#applyFromDisk();
       if (signal.aborted) return;

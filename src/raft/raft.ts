@@ -161,7 +161,7 @@ export class Raft {
 
   /** Name of the voter that this leader is handing leadership over to. */
   get transferTarget(): string | undefined {
-    const target = this.#leader?.handover.target;
+    const target = this.#leader?.leadershipTransfer.target;
     return target === undefined ? undefined : nameOf(target);
   }
 
@@ -308,7 +308,7 @@ export class Raft {
    */
   transferLeadership(to: string | undefined): string | undefined {
     if (this.#leader === undefined) return `node ${this.#state.id} does not lead`;
-    return this.#leader.handover.begin(to);
+    return this.#leader.leadershipTransfer.begin(to);
   }
 
   /**

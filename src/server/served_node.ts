@@ -10,7 +10,7 @@ export type ServedNode = Pick<
   | "identity"
   | "elections"
   | "recovery"
-  | "inbox"
+  | "receiver"
   | "protocol"
   | "fitness"
   | "raft"

@@ -110,7 +110,7 @@ test("the log that a node shows cannot be changed, and members for Cairn's own p
       // @ts-expect-error: the core alone cuts the log
       raft.log.truncateAfter(1);
       // @ts-expect-error
-      node.inbox;
+      node.receiver;
       return node.raft.log.commit;
     }`;
   compile(project, source);

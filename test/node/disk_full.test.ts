@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { CairnError } from "../../src/base/errors.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
-import { RoomKeeper } from "../../src/node/disk_full.js";
+import { DiskFullRetry } from "../../src/node/disk_full.js";
 import { ActingLeader, contentsOf, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { failure, ManualClock, until } from "../support/conditions.js";
 import { memoryHome } from "../support/nodes.js";
@@ -135,7 +135,7 @@ test("a transfer: fails as DISK_FULL and leaves nothing; the next one works", as
     await begun.finish();
   });
   expect(await home.snapshotFiles()).toEqual([]);
-  expect(await node.inbox.accept(leader.offerOf(snapshot))).toMatchObject({ reason: "no_space" });
+  expect(await node.receiver.accept(leader.offerOf(snapshot))).toMatchObject({ reason: "no_space" });
   expect(await home.snapshotFiles()).toEqual([]);
   home.disk.capacityBytes = Number.POSITIVE_INFINITY;
   expect((await leader.install(snapshot)).outcome).toBe("installed");
@@ -189,14 +189,14 @@ test("stopping on a full disk is no failure", async () => {
 test("log and state wait for room at the same time: both are ended by a stop, and full is only over when both have room", async () => {
   const clock = new ManualClock();
   const changes: boolean[] = [];
-  const room = new RoomKeeper(clock, (shortage) => changes.push(shortage !== undefined));
+  const retry = new DiskFullRetry(clock, (shortage) => changes.push(shortage !== undefined));
   let logIsFull = true;
   let stateIsFull = true;
-  const log = room.untilRoom(() => {
+  const log = retry.untilRoom(() => {
     if (logIsFull) throw full();
     return "log";
   });
-  const state = room.untilRoom(() => {
+  const state = retry.untilRoom(() => {
     if (stateIsFull) throw full();
     return "state";
   });
@@ -204,7 +204,7 @@ test("log and state wait for room at the same time: both are ended by a stop, an
   logIsFull = false;
   clock.advance(RETRY_MS);
   expect(await log).toBe("log");
-  expect(room.shortage).toMatchObject({ code: "DISK_FULL" });
+  expect(retry.shortage).toMatchObject({ code: "DISK_FULL" });
   stateIsFull = false;
   await until(() => clock.pending === 1, "the state waits again");
   clock.advance(RETRY_MS);
@@ -214,19 +214,19 @@ test("log and state wait for room at the same time: both are ended by a stop, an
   const waiting = [1, 2, 3].map(() =>
     failure(
       "STOPPED",
-      room.untilRoom(() => Promise.reject(full())),
+      retry.untilRoom(() => Promise.reject(full())),
     ),
   );
   await until(() => clock.pending === 3, "three wait");
-  room.stop();
+  retry.stop();
   await Promise.all(waiting);
   expect(clock.pending).toBe(0);
   // Once stopped it does not wait any more.
   await failure(
     "STOPPED",
-    room.untilRoom(() => Promise.reject(full())),
+    retry.untilRoom(() => Promise.reject(full())),
   );
-  await expect(room.untilRoom(() => Promise.reject(new Error("other")))).rejects.toThrow("other");
+  await expect(retry.untilRoom(() => Promise.reject(new Error("other")))).rejects.toThrow("other");
 });
 
 test("a snapshot can still be taken while the log waits for room, so that trimming can make some", async () => {

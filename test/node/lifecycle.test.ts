@@ -14,7 +14,7 @@ test("stop may be called more than once, and after it every call says STOPPED", 
   const node = await home.startLeader();
   await Promise.all([node.stop(), node.stop(), node.crash()]);
   await failure("STOPPED", node.propose(putCommand("a", "1")), "node n1 has stopped");
-  await failure("STOPPED", node.inbox.accept(new ActingLeader(node, 3).offerOf(source)));
+  await failure("STOPPED", node.receiver.accept(new ActingLeader(node, 3).offerOf(source)));
   await home.stop(node);
 });
 
@@ -81,7 +81,7 @@ describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
     const home = memoryHome();
     const node = await home.start();
     const hold = holdCalls(home.disk, ({ kind, path }) => kind === "open" && path.endsWith(".part"));
-    const accepted = failure("STOPPED", node.inbox.accept(new ActingLeader(node, 2).offerOf(source)));
+    const accepted = failure("STOPPED", node.receiver.accept(new ActingLeader(node, 2).offerOf(source)));
     await hold.reached("the file is being opened");
     const ended = home[end](node);
     expect(await isSettled(ended)).toBe(false);

@@ -156,9 +156,9 @@ describe("T6: counters that no correct member sends", () => {
     await failure("INVALID_ARGUMENT", leader.append([], 0, { index, term: 2 }), "indexMax");
     await failure("INVALID_ARGUMENT", leader.append([], index), "indexMax");
     const good = await snapshotOf(putEntries(1, 9));
-    await failure("INVALID_ARGUMENT", node.inbox.accept({ ...leader.offerOf(good), index }), "indexMax");
+    await failure("INVALID_ARGUMENT", node.receiver.accept({ ...leader.offerOf(good), index }), "indexMax");
     const others = [{ ...leader.offerOf(good), index }];
-    await failure("INVALID_ARGUMENT", node.inbox.accept({ ...leader.offerOf(good), others }), "indexMax");
+    await failure("INVALID_ARGUMENT", node.receiver.accept({ ...leader.offerOf(good), others }), "indexMax");
     expect(node.raft.log.last.index).toBe(3);
   });
 
@@ -169,7 +169,7 @@ describe("T6: counters that no correct member sends", () => {
     async function* messages() {
       yield { kind: "offer", ...offer } as const;
     }
-    const replies = receiveSnapshot(node.inbox, node.raft as never, systemClock, messages());
+    const replies = receiveSnapshot(node.receiver, node.raft as never, systemClock, messages());
     await failure("FAILED_PRECONDITION", replies.next(), "n9 leads in that term");
   });
 });

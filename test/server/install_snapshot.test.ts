@@ -254,7 +254,7 @@ describe("InstallSnapshot", () => {
       await sent;
     }
     const free = async () => {
-      const accepted = await served.node.inbox.accept(new ActingLeader(served.node, 2).offerOf(source));
+      const accepted = await served.node.receiver.accept(new ActingLeader(served.node, 2).offerOf(source));
       if ("abort" in accepted) await accepted.abort();
       return "abort" in accepted;
     };

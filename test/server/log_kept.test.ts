@@ -20,7 +20,7 @@ async function heldTransfer(settings: NodeSettings) {
   cluster.home.disk.onCall = ({ kind, path }) =>
     kind === "write" && path.startsWith(`/data/${id}/snapshots/`) ? hold.promise : undefined;
   const follower = await cluster.start(id, { trailingLogBytes: 0 });
-  await until(() => follower.node.inbox.transfer !== undefined, "the transfer has begun");
+  await until(() => follower.node.receiver.transfer !== undefined, "the transfer has begun");
   return { leader, follower, index, release: hold.resolve };
 }
 

@@ -129,7 +129,7 @@ test("ListTransfers: a snapshot on its way, at both ends", async () => {
   cluster.home.disk.onCall = ({ kind, path }) =>
     kind === "write" && path.startsWith(`/data/${id}/snapshots/`) ? hold.promise : undefined;
   const back = await cluster.start(id, { trailingLogBytes: 0 });
-  await until(() => back.node.inbox.transfer !== undefined, "the transfer has begun");
+  await until(() => back.node.receiver.transfer !== undefined, "the transfer has begun");
   expect(await admin.listTransfers({})).toMatchObject({
     transfers: [{ id: `to-${id}-${snapshot!.index}`, peerId: id, sending: true, index: snapshot!.index }],
   });
@@ -139,6 +139,6 @@ test("ListTransfers: a snapshot on its way, at both ends", async () => {
   });
   hold.resolve();
   await until(() => back.node.machine.appliedIndex >= Number(snapshot!.index), "it is installed");
-  await until(() => node.transfers.length === 0 && back.node.inbox.transfer === undefined, "the transfer has ended");
+  await until(() => node.transfers.length === 0 && back.node.receiver.transfer === undefined, "the transfer has ended");
   expect((await admin.listTransfers({})).transfers).toEqual([]);
 });

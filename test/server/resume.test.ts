@@ -38,7 +38,7 @@ async function breakAt90(cluster: Cluster, down: string, info: SnapshotInfo): Pr
   cluster.tap.breakAt = info.fileBytes * 0.9;
   const third = await cluster.start(down, SETTINGS);
   await until(() => cluster.tap.broken > 0, "the link is broken");
-  await until(() => third.node.inbox.transfer === undefined, "the receiver has noticed");
+  await until(() => third.node.receiver.transfer === undefined, "the receiver has noticed");
   return third;
 }
 

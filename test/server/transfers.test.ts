@@ -71,7 +71,7 @@ describe("CancelTransfer", () => {
       const cancelled = admin.cancelTransfer({ id: transfer!.id });
       hold.resolve();
       await cancelled;
-      await until(() => (third.node.inbox.transfer?.resumedBytes ?? 0) > 0, "the next transfer has begun");
+      await until(() => (third.node.receiver.transfer?.resumedBytes ?? 0) > 0, "the next transfer has begun");
       expect((await third.admin.listTransfers({})).transfers[0]?.resumedBytes).toBeGreaterThan(0.3 * info.fileBytes);
       await expectCaughtUp(leader, third, cluster.tap, info);
       await failure("NOT_FOUND", admin.cancelTransfer({ id: transfer!.id }));
@@ -92,7 +92,7 @@ describe("CancelTransfer", () => {
     const { value } = await answers.next();
     expect(value?.message).toMatchObject({ case: "refused", value: { reason: SnapshotRefusal.CANCELLED } });
     expect((await answers.next()).done).toBe(true);
-    expect(node.inbox.transfer).toBeUndefined();
+    expect(node.receiver.transfer).toBeUndefined();
   });
 });
 
@@ -138,7 +138,7 @@ describe("compression", () => {
       message: { case: "chunk", value: { term: 2n, offset: 0n, crc32: crc32(data), data, fileBytes } },
     });
     await failure(code, answers.next());
-    await until(() => node.inbox.transfer === undefined, "the transfer has ended");
+    await until(() => node.receiver.transfer === undefined, "the transfer has ended");
   });
 });
 

@@ -112,7 +112,7 @@ export class ActingLeader {
 
   /** Begins a transfer, which must be accepted. */
   async offer(snapshot: SnapshotFile): Promise<IncomingSnapshot> {
-    const accepted = await this.node.inbox.accept(this.offerOf(snapshot));
+    const accepted = await this.node.receiver.accept(this.offerOf(snapshot));
     if (!(accepted instanceof IncomingSnapshot)) throw new Error(`refused: ${accepted.reason}: ${accepted.detail}`);
     return accepted;
   }

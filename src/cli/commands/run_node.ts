@@ -1,7 +1,7 @@
 import { CairnError } from "../../base/errors.js";
 import type { Claim } from "../../daemon/claim.js";
 import type { MemberEvent } from "../../daemon/events.js";
-import { handOver, launch } from "../../daemon/launch.js";
+import { launch, transferLeadershipBeforeStop } from "../../daemon/launch.js";
 import type { RunningMember } from "../../daemon/member.js";
 import type { KeyValueNode } from "../../server/kv/key_value_node.js";
 import { keyValueServices } from "../../server/kv/key_value_services.js";
@@ -39,7 +39,7 @@ export async function runNode(settings: StartSettings): Promise<void> {
   try {
     const reason = await Promise.race([signal, member.failed]);
     // On "disconnect" the whole cluster stops, so no member can take over.
-    if (reason !== "disconnect") await handOver(member.node, { ...settings, logger });
+    if (reason !== "disconnect") await transferLeadershipBeforeStop(member.node, { ...settings, logger });
   } finally {
     await member.stop();
   }

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { isId } from "../../base/ids.js";
-import type { SnapshotPolicy } from "../../node/snapshots/policy.js";
+import type { SnapshotPolicy } from "../../node/snapshots/scheduler.js";
 import type { SnapshotCompression } from "../../peers/install/install_messages.js";
 import type { ElectionMode, ReadMode } from "../../raft/timing.js";
 import type { Membership } from "../../raft/types.js";

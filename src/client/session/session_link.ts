@@ -45,7 +45,7 @@ export class SessionLink {
   readonly #channel: SharedChannel;
   readonly #stream: BidiStream<MessageInitShape<typeof SessionRequestSchema>, SessionResponse>;
   /** Calls that are not sent yet, in order. */
-  readonly #outbox = new Set<Call>();
+  readonly #unsent = new Set<Call>();
   /** Sequences of calls that were sent here and are not answered. */
   readonly #unanswered = new Set<number>();
   #isGreeted = false;
@@ -78,13 +78,13 @@ export class SessionLink {
 
   /** Sends a call, after all calls that were pushed before it. */
   push(call: Call): void {
-    this.#outbox.add(call);
+    this.#unsent.add(call);
     this.#flushSoon();
   }
 
   /** Drops a call whose caller no longer waits. */
   drop(call: Call): void {
-    this.#outbox.delete(call);
+    this.#unsent.delete(call);
     this.#unanswered.delete(call.sequence);
   }
 
@@ -139,13 +139,13 @@ export class SessionLink {
   }
 
   #flushSoon(): void {
-    if (this.#isFlushing || !this.#hasBegun || this.#isClosed || this.#isDraining || this.#outbox.size === 0) return;
+    if (this.#isFlushing || !this.#hasBegun || this.#isClosed || this.#isDraining || this.#unsent.size === 0) return;
     this.#isFlushing = true;
     this.clock.soon(() => void this.#flush());
   }
 
   async #flush(): Promise<void> {
-    while (this.#outbox.size > 0 && !this.#isClosed && !this.#isDraining) {
+    while (this.#unsent.size > 0 && !this.#isClosed && !this.#isDraining) {
       const sent = this.#send(this.#nextMessage());
       this.#expectAnswer();
       await sent;
@@ -156,11 +156,11 @@ export class SessionLink {
   #nextMessage(): MessageInitShape<typeof SessionRequestSchema> {
     const calls = [];
     let bytes = 0;
-    for (const call of this.#outbox) {
+    for (const call of this.#unsent) {
       bytes += call.bytes;
       const isFull = calls.length === limits.sessionMessageCalls || bytes > limits.sessionMessageBytes;
       if (isFull && calls.length > 0) break;
-      this.#outbox.delete(call);
+      this.#unsent.delete(call);
       this.#unanswered.add(call.sequence);
       call.sent();
       calls.push({ sequence: BigInt(call.sequence), call: call.request });

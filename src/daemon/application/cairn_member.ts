@@ -6,7 +6,7 @@ import type { CairnNode } from "../../node/node.js";
 import type { Committed } from "../../node/requests/proposals.js";
 import { ownMachineServices } from "../../server/machine/services.js";
 import { type Logger, silentLogger } from "../../system/logger.js";
-import { handOver, launch } from "../launch.js";
+import { launch, transferLeadershipBeforeStop } from "../launch.js";
 import type { RunningMember } from "../member.js";
 import { type ClusterEvent, type LeaderEvent, lagOf, NodeWatch } from "./cluster_events.js";
 import { MemberCalls, type ProposeOptions, type QueryOptions } from "./member_calls.js";
@@ -170,7 +170,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
     this.#watch.stop();
     this.#wakeLeaderWaiters();
     try {
-      if (!isBroken) await handOver(this.node, this.#options);
+      if (!isBroken) await transferLeadershipBeforeStop(this.node, this.#options);
       await this.#member.stop();
     } finally {
       this.#calls.close();

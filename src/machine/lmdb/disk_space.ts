@@ -24,7 +24,7 @@ const TRANSACTION_BYTES = 64 * 1024;
  * its C code prints to standard error, into the midst of the process's own log, and the process
  * cannot prevent that.
  */
-export class LmdbRoom {
+export class DiskSpace {
   #budget = 0;
   #holdsUntil = 0;
 
@@ -65,13 +65,13 @@ export class LmdbRoom {
  * no-ops count for none, since the free pages of LMDB are enough for them: so a leader can be
  * established on a full disk, and answer reads.
  */
-export function roomFor(entries: readonly Entry[]): number {
+export function spaceFor(entries: readonly Entry[]): number {
   const commands = entries.filter(({ type }) => type !== "no-op");
   if (commands.length === 0) return 0;
   return commands.reduce((sum, { data }) => sum + 2 * data.byteLength + ENTRY_BYTES, TRANSACTION_BYTES);
 }
 
 /** Returns the same for a block of a snapshot's payload, whose keys are written in order. */
-export function roomForBlock(bytes: number): number {
+export function spaceForBlock(bytes: number): number {
   return 2 * bytes + TRANSACTION_BYTES;
 }

@@ -5,7 +5,7 @@ import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
 import type { FileSystem } from "../../system/fs.js";
 import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./checksums.js";
-import { LmdbRoom } from "./disk_space.js";
+import { DiskSpace } from "./disk_space.js";
 import { LMDB_READERS, prepareExisting, prepareNew } from "./files.js";
 import { decodeMark, encodeMark, MARK_KEY, type StateMark } from "./mark.js";
 import { LmdbRecords } from "./records.js";
@@ -26,7 +26,7 @@ export class LmdbEnvironment {
   readonly #keys: SealedTable;
   readonly #heads: SealedTable;
   readonly #tables: { getStats(): unknown }[] = [];
-  readonly #room: LmdbRoom;
+  readonly #diskSpace: DiskSpace;
   /** Digest of the rows in the transaction under way, or after the last one. */
   readonly #digest = new StateDigest();
   #readers = 0;
@@ -66,7 +66,7 @@ export class LmdbEnvironment {
     readonly path: string,
     readOnly = false,
   ) {
-    this.#room = new LmdbRoom(path, () => this.#freeBytes());
+    this.#diskSpace = new DiskSpace(path, () => this.#freeBytes());
     // Not "writemap", though it commits faster: on a full disk it ends the process with SIGBUS
     // instead of an error.
     const options = { ...TABLE_ENCODING, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
@@ -92,7 +92,7 @@ export class LmdbEnvironment {
    * CairnError DISK_FULL, BUSY, CORRUPT or STORAGE_FAILED.
    */
   transaction<T>(action: () => T, bytes = 0): T {
-    if (bytes > 0) this.#room.check(bytes);
+    if (bytes > 0) this.#diskSpace.check(bytes);
     const before = this.#digest.copy();
     this.#forgetReads();
     try {

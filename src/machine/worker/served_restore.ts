@@ -3,7 +3,7 @@ import type { LogPosition } from "../../raft/types.js";
 import { PayloadDecoder, type PayloadSink } from "../kv/payload_decoder.js";
 import type { SessionLimits } from "../kv/session_limits.js";
 import type { SessionHead } from "../kv/sessions.js";
-import { roomForBlock } from "../lmdb/disk_space.js";
+import { spaceForBlock } from "../lmdb/disk_space.js";
 import { LmdbEnvironment } from "../lmdb/environment.js";
 import { sentError, type TaskRequest } from "./messages.js";
 import type { SendReply, ServedTask } from "./served_task.js";
@@ -53,7 +53,7 @@ export class ServedRestore implements ServedTask {
 
   #put(buffer: ArrayBuffer, bytes: number): void {
     const block = new Uint8Array(buffer, 0, bytes);
-    this.environment.transaction(() => this.#decoder.push(block), roomForBlock(bytes));
+    this.environment.transaction(() => this.#decoder.push(block), spaceForBlock(bytes));
     this.reply({ type: "taken", buffer }, [buffer]);
   }
 

@@ -2,7 +2,7 @@ import { type CairnError, hasCode } from "../../base/errors.js";
 import type { LostData } from "../../raft/state.js";
 import type { DataDirectory } from "../../storage/data_dir.js";
 import type { Logger } from "../../system/logger.js";
-import type { RoomKeeper } from "../disk_full.js";
+import type { DiskFullRetry } from "../disk_full.js";
 import type { NodeHost } from "../host.js";
 import type { Proposals } from "../requests/proposals.js";
 import { outOfRoom } from "../requests/refusals.js";
@@ -12,7 +12,7 @@ import type { AppliedWaiters } from "../requests/waiters.js";
 export interface AlarmSurroundings {
   readonly logger: Logger;
   readonly directory: DataDirectory;
-  readonly room: RoomKeeper;
+  readonly diskFull: DiskFullRetry;
   /** Waiting callers, which fail when the node cannot serve them. */
   readonly proposals: Pick<Proposals<unknown>, "failAll">;
   readonly waiters: Pick<AppliedWaiters, "failAll">;
@@ -37,12 +37,12 @@ export class Alarms {
    * @throws CairnError DISK_FULL, BUSY while nothing can be written
    */
   assertRoom(): void {
-    const { shortage } = this.surroundings.room;
+    const { shortage } = this.surroundings.diskFull;
     if (shortage !== undefined) throw outOfRoom(shortage);
   }
 
   /** Reports a shortage of room, or its end. */
-  room(shortage: CairnError | undefined): void {
+  shortageChanged(shortage: CairnError | undefined): void {
     const { logger, proposals, waiters } = this.surroundings;
     if (shortage === undefined) {
       logger.info({}, "there is room again: taking writes");
@@ -59,10 +59,10 @@ export class Alarms {
     const { lost, membership } = this.host.raft;
     if (lost === undefined || this.#isLostTold) return;
     this.#isLostTold = true;
-    const { logger, directory, room, onLost } = this.surroundings;
+    const { logger, directory, diskFull, onLost } = this.surroundings;
     logger.error({ ...lost }, "this node has less than it acknowledged: it neither votes nor acknowledges any more");
     // A vote may be lost as well, so a restart must not make this node forget the loss.
-    room
+    diskFull
       .untilRoom(() => directory.retire(membership.members))
       .then(
         () => onLost?.(lost),

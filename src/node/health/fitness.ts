@@ -2,7 +2,7 @@ import { CairnError } from "../../base/errors.js";
 import type { StateMachine } from "../../machine/state_machine.js";
 import type { Clock } from "../../system/clock.js";
 import type { Logger } from "../../system/logger.js";
-import type { RoomKeeper } from "../disk_full.js";
+import type { DiskFullRetry } from "../disk_full.js";
 import type { NodeHost } from "../host.js";
 import type { NodeOptions } from "../options.js";
 import type { Proposals } from "../requests/proposals.js";
@@ -17,7 +17,7 @@ import { type LogSync, WriteWatch } from "./write_watch.js";
 export interface FitnessSurroundings {
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly room: Pick<RoomKeeper, "shortage">;
+  readonly diskFull: Pick<DiskFullRetry, "shortage">;
   /** Snapshot transfers to followers. */
   transfers(): readonly OutgoingTransfer[];
   /**
@@ -119,10 +119,10 @@ export class Fitness {
   }
 
   #ownFindings() {
-    const { clock, room } = this.surroundings;
+    const { clock, diskFull } = this.surroundings;
     const { lost, removedAt } = this.host.raft;
     const lateMs = this.#late.maxMs(clock.now());
-    const facts = { sync: this.logSync, lateMs, shortage: room.shortage, lost, removedAt };
+    const facts = { sync: this.logSync, lateMs, shortage: diskFull.shortage, lost, removedAt };
     return ownFindings(facts, this.#pace);
   }
 }

@@ -15,7 +15,7 @@ import {
   type Unaddressed,
 } from "../../raft/messages.js";
 import type { StagedSnapshot } from "../../storage/snapshots/staged_snapshot.js";
-import type { RoomKeeper } from "../disk_full.js";
+import type { DiskFullRetry } from "../disk_full.js";
 import type { NodeHost } from "../host.js";
 import type { ProtocolWatch } from "../protocol_watch.js";
 import { PendingAnswers } from "./pending_answers.js";
@@ -38,14 +38,14 @@ export class PeerRequests {
 
   constructor(
     private readonly host: NodeHost,
-    private readonly room: RoomKeeper,
+    private readonly diskFull: DiskFullRetry,
     private readonly protocol: Pick<ProtocolWatch, "violated">,
   ) {}
 
   async appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer> {
     this.#check(message);
     for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
-    if (message.entries.length > 0 && this.room.shortage !== undefined) throw outOfRoom(this.room.shortage);
+    if (message.entries.length > 0 && this.diskFull.shortage !== undefined) throw outOfRoom(this.diskFull.shortage);
     const answer = this.#step(message);
     // This counts even if the leader's term is over: committed entries stay committed.
     this.leaderCommit = Math.max(this.leaderCommit, message.leaderCommit);

@@ -282,17 +282,17 @@ export class Compactor<Machine extends StateMachine> {
    * follower never catches up.
    */
   #unpinned(trimTo: number): number {
-    const pinned = this.options.pinnedIndex();
-    if (pinned === undefined || trimTo <= pinned) return trimTo;
+    const pinnedIndex = this.options.pinnedIndex();
+    if (pinnedIndex === undefined || trimTo <= pinnedIndex) return trimTo;
     const { pinnedLogBytes, logger } = this.options;
     const most = this.storage.log.firstIndexKeeping(pinnedLogBytes) - 1;
-    if (most <= pinned) return pinned;
-    if (this.#outgrown !== pinned) {
+    if (most <= pinnedIndex) return pinnedIndex;
+    if (this.#outgrown !== pinnedIndex) {
       const text =
         "the log that a follower will need has outgrown the bytes kept for it: it will be sent a newer snapshot";
-      logger.warn({ snapshot: pinned, pinnedLogBytes }, text);
+      logger.warn({ snapshot: pinnedIndex, pinnedLogBytes }, text);
     }
-    this.#outgrown = pinned;
+    this.#outgrown = pinnedIndex;
     return Math.min(trimTo, most);
   }
 

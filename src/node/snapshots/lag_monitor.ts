@@ -6,8 +6,8 @@ import type { Logger } from "../../system/logger.js";
 import { sizeText } from "../sizes.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
-/** The surroundings of {@link CatchUp}. */
-export interface CatchUpOptions {
+/** The surroundings of {@link LagMonitor}. */
+export interface LagMonitorOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** Maximum bytes of log retained behind a snapshot for a follower that is receiving it. */
@@ -23,7 +23,7 @@ export interface CatchUpOptions {
 /** A transfer to a follower, since its beginning. */
 interface TransferStart {
   readonly startedMs: number;
-  /** Value of {@link CatchUpOptions.writtenBytes} at the beginning. */
+  /** Value of {@link LagMonitorOptions.writtenBytes} at the beginning. */
   readonly startedBytes: number;
 }
 
@@ -42,7 +42,7 @@ const MEASURABLE_MS = 5_000;
  * arrive and to be installed. When more log is written meanwhile than is retained, the snapshot is
  * outdated on arrival, and so is the next one. Nothing but these warnings shows that.
  */
-export class CatchUp {
+export class LagMonitor {
   readonly #runs = new Map<string, TransferStart>();
   /** Followers that cannot catch up, with the reason. */
   readonly #hopeless = new Map<string, string>();
@@ -52,7 +52,7 @@ export class CatchUp {
   readonly #silentSince = new Map<string, number>();
   readonly #silent = new Map<string, string>();
 
-  constructor(private readonly options: CatchUpOptions) {}
+  constructor(private readonly options: LagMonitorOptions) {}
 
   /** Warnings for an operator, as text. */
   get warnings(): readonly string[] {

@@ -9,8 +9,8 @@ import type { OutgoingTransfer } from "./send_queue.js";
 export class LogPins {
   /** The index behind which the log is retained, by follower. */
   readonly #pins = new Map<string, number>();
-  /** The result of the last call of `wanted`. */
-  #wanted: number | undefined;
+  /** The result of the last call of `pinnedByTransfers`. */
+  #pinnedByTransfers: number | undefined;
 
   constructor(
     private readonly host: NodeHost,
@@ -19,16 +19,19 @@ export class LogPins {
      * Lowest index behind which the log is needed for snapshots that are on offer, or retained for
      * an interrupted transfer.
      */
-    private readonly wanted: () => number | undefined,
+    private readonly pinnedByTransfers: () => number | undefined,
     /** Called when some retained log is no longer needed. */
     private readonly released: () => void,
   ) {}
 
   /** Lowest index behind which the log is needed; undefined when nobody needs it. */
-  get lowest(): number | undefined {
+  get pinnedIndex(): number | undefined {
     this.#followTransfers();
-    this.#wanted = this.wanted();
-    const indexes = [...this.#pins.values(), ...(this.#wanted === undefined ? [] : [this.#wanted])];
+    this.#pinnedByTransfers = this.pinnedByTransfers();
+    const indexes = [
+      ...this.#pins.values(),
+      ...(this.#pinnedByTransfers === undefined ? [] : [this.#pinnedByTransfers]),
+    ];
     return indexes.length === 0 ? undefined : Math.min(...indexes);
   }
 
@@ -40,9 +43,10 @@ export class LogPins {
   /** Releases the pins that nobody needs. Call this on each tick, and after a transfer. */
   look(): void {
     const running = this.#followTransfers();
-    const before = this.#wanted;
-    this.#wanted = this.wanted();
-    let isReleased = before !== undefined && (this.#wanted === undefined || this.#wanted > before);
+    const before = this.#pinnedByTransfers;
+    this.#pinnedByTransfers = this.pinnedByTransfers();
+    let isReleased =
+      before !== undefined && (this.#pinnedByTransfers === undefined || this.#pinnedByTransfers > before);
     for (const id of [...this.#pins.keys()]) {
       if (running.has(id) || this.#isComing(id)) continue;
       this.#pins.delete(id);

@@ -4,7 +4,7 @@ import type { InstallSnapshotAnswer } from "../../raft/messages.js";
 import type { Raft } from "../../raft/raft.js";
 import type { Clock } from "../../system/clock.js";
 import { inflateChunk } from "./chunk_compression.js";
-import { CANCELLED, IncomingSnapshot, type SnapshotInbox } from "./receiver.js";
+import { CANCELLED, IncomingSnapshot, type TransferReceiver } from "./receiver.js";
 
 /** Interval in milliseconds at which the sender is told that slow work is still under way. */
 const STILL_BUSY_MS = 2_000;
@@ -18,7 +18,7 @@ type Position = Pick<Raft, "term" | "log">;
  * {@link IncomingSnapshot}
  */
 export async function* receiveSnapshot(
-  inbox: SnapshotInbox,
+  receiver: TransferReceiver,
   raft: Position,
   clock: Clock,
   messages: AsyncIterable<InstallMessage>,
@@ -28,7 +28,7 @@ export async function* receiveSnapshot(
     const first = await iterator.next();
     if (first.done) throw new CairnError("INVALID_ARGUMENT", "the InstallSnapshot stream ended without an offer");
     const offer = asOffer(first.value);
-    const incoming = yield* accept(inbox, raft, clock, offer);
+    const incoming = yield* accept(receiver, raft, clock, offer);
     if (incoming === undefined) return;
     try {
       const { index } = incoming.offer;
@@ -48,13 +48,13 @@ export async function* receiveSnapshot(
 
 /** Begins the transfer; returns undefined when the offer was refused. */
 async function* accept(
-  inbox: SnapshotInbox,
+  receiver: TransferReceiver,
   raft: Position,
   clock: Clock,
   offer: InstallOffer,
 ): AsyncGenerator<InstallReply, IncomingSnapshot | undefined, undefined> {
   const given = new AbortController();
-  const accepting = inbox.accept(offer, given.signal);
+  const accepting = receiver.accept(offer, given.signal);
   let accepted: IncomingSnapshot | OfferRefusal | undefined;
   try {
     accepted = yield* patiently(accepting, clock, () => 0);

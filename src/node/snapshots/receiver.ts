@@ -8,8 +8,8 @@ import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
 import type { StagedSnapshot } from "../../storage/snapshots/staged_snapshot.js";
 import { checkSender } from "../requests/refusals.js";
 
-/** The view of a node that its inbox uses. */
-export interface InboxNode {
+/** The view of a node that its receiver of snapshots uses. */
+export interface ReceivingNode {
   /** Makes a received snapshot the node's state, unless it is outdated by now. */
   install(offer: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer>;
   /** Counts a message that no correct member sends. */
@@ -42,7 +42,7 @@ interface Opening {
  * way to a newer leader's: the older sender may hang for ever. When a transfer ends early, the
  * received part is kept.
  */
-export class SnapshotInbox {
+export class TransferReceiver {
   #opening: Opening | undefined;
   #current: IncomingSnapshot | undefined;
   #stopped = false;
@@ -50,7 +50,7 @@ export class SnapshotInbox {
   constructor(
     private readonly raft: Raft,
     private readonly snapshots: SnapshotStore,
-    private readonly node: InboxNode,
+    private readonly node: ReceivingNode,
   ) {}
 
   /** The transfer that is under way. */
@@ -205,7 +205,7 @@ export class IncomingSnapshot {
     readonly offer: InstallOffer,
     private readonly raft: Raft,
     private readonly receiver: SnapshotReceiver,
-    private readonly node: InboxNode,
+    private readonly node: ReceivingNode,
     private readonly onEnd: (ended: IncomingSnapshot) => void,
   ) {
     this.resumedBytes = receiver.offset;

@@ -1,10 +1,10 @@
 import { nameOf } from "../../base/ids.js";
 import type { SnapshotSend, TransferOutcome } from "../../raft/leader/replication.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
-import { OutgoingSnapshot, type OutgoingSnapshotOptions } from "./sender.js";
+import { TransferSender, type TransferSenderOptions } from "./sender.js";
 
 /** Options of the queue of snapshots to send, which limits how many go out at a time. */
-export interface SnapshotOutboxOptions extends OutgoingSnapshotOptions {
+export interface SendQueueOptions extends TransferSenderOptions {
   /** Milliseconds for which the snapshot of an interrupted transfer is retained. */
   readonly resumeMs: number;
   /** Number of concurrent transfers, 1 or more. */
@@ -39,19 +39,19 @@ interface Kept {
  * Sends snapshots to followers: at most one to each, and a limited number at a time, in the order
  * of the requests.
  */
-export class SnapshotOutbox {
+export class SendQueue {
   /** Transfers by receiver, including those that wait for their turn. */
-  readonly #transfers = new Map<string, OutgoingSnapshot>();
+  readonly #transfers = new Map<string, TransferSender>();
   /**
    * Transfers that have begun, until all their work has ended, even if others have taken their
    * place.
    */
-  readonly #running = new Set<OutgoingSnapshot>();
+  readonly #running = new Set<TransferSender>();
   /** Retained snapshots by receiver. */
   readonly #kept = new Map<string, Kept>();
   #stopped = false;
 
-  constructor(private readonly options: SnapshotOutboxOptions) {}
+  constructor(private readonly options: SendQueueOptions) {}
 
   /** Sends a snapshot. It replaces a transfer to the same receiver that is under way. */
   send(send: SnapshotSend): void {
@@ -59,7 +59,7 @@ export class SnapshotOutbox {
     this.#transfers.get(send.to)?.cancel();
     // Requeue at the end, behind the transfers that wait already.
     this.#transfers.delete(send.to);
-    const transfer = new OutgoingSnapshot(send, this.options, ({ index }) => {
+    const transfer = new TransferSender(send, this.options, ({ index }) => {
       const kept = this.#kept.get(send.to);
       if (kept?.index !== index) kept?.release();
     });
@@ -79,8 +79,8 @@ export class SnapshotOutbox {
    * Lowest index behind which receivers need the log; undefined when no transfer is under way or
    * likely to resume soon.
    */
-  get lowestIndex(): number | undefined {
-    const sending = [...this.#transfers.values()].flatMap(({ lowestIndex }) => lowestIndex ?? []);
+  get pinnedIndex(): number | undefined {
+    const sending = [...this.#transfers.values()].flatMap(({ pinnedIndex }) => pinnedIndex ?? []);
     const indexes = [...sending, ...[...this.#kept.values()].map(({ index }) => index)];
     return indexes.length === 0 ? undefined : Math.min(...indexes);
   }
@@ -103,7 +103,7 @@ export class SnapshotOutbox {
     await Promise.all([...this.#running].map((transfer) => transfer.settled));
   }
 
-  #cancel(transfer: OutgoingSnapshot): void {
+  #cancel(transfer: TransferSender): void {
     this.options.logger.info({ to: nameOf(transfer.send.to) }, "the sending of a snapshot is ended on request");
     transfer.cancel();
     // Running transfers report their own end.
@@ -117,7 +117,7 @@ export class SnapshotOutbox {
     }
   }
 
-  #begin(transfer: OutgoingSnapshot): void {
+  #begin(transfer: TransferSender): void {
     this.#running.add(transfer);
     void transfer.run().then((outcome) => {
       this.#running.delete(transfer);
@@ -126,7 +126,7 @@ export class SnapshotOutbox {
     });
   }
 
-  #ended(transfer: OutgoingSnapshot, outcome: TransferOutcome): void {
+  #ended(transfer: TransferSender, outcome: TransferOutcome): void {
     const { send, interrupted } = transfer;
     // If another transfer has taken its place, the end of this one says nothing about that one.
     if (this.#transfers.get(send.to) !== transfer) return;

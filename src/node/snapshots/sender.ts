@@ -12,7 +12,7 @@ import { deflateChunk } from "./chunk_compression.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
 /** Options for sending one snapshot to one follower. */
-export interface OutgoingSnapshotOptions {
+export interface TransferSenderOptions {
   readonly id: string;
   readonly snapshots: SnapshotStore;
   readonly clock: Clock;
@@ -33,9 +33,9 @@ export interface OutgoingSnapshotOptions {
 }
 
 /** Sends one snapshot to a peer, from the offer to the end. */
-export class OutgoingSnapshot {
+export class TransferSender {
   readonly send: SnapshotSend;
-  readonly #options: OutgoingSnapshotOptions;
+  readonly #options: TransferSenderOptions;
   readonly #over = new AbortController();
   #stream: InstallStream | undefined;
   #cancelled = false;
@@ -58,7 +58,7 @@ export class OutgoingSnapshot {
    */
   constructor(
     send: SnapshotSend,
-    options: OutgoingSnapshotOptions,
+    options: TransferSenderOptions,
     private readonly onAccepted: (info: SnapshotInfo) => void,
   ) {
     this.send = send;
@@ -83,7 +83,7 @@ export class OutgoingSnapshot {
   }
 
   /** Lowest index behind which the receiver needs the log; undefined before the offer. */
-  get lowestIndex(): number | undefined {
+  get pinnedIndex(): number | undefined {
     return this.#offered.at(-1)?.index;
   }
 

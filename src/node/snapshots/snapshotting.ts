@@ -11,10 +11,10 @@ import type { NodeHost } from "../host.js";
 import type { NodeStorage } from "../open/storage.js";
 import type { NodeOptions } from "../options.js";
 import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
-import { CatchUp } from "./lag_monitor.js";
+import { LagMonitor } from "./lag_monitor.js";
 import { LogPins } from "./log_pins.js";
-import { AutoSnapshot, type SinceSnapshot } from "./policy.js";
 import type { LastSnapshot, SnapshotReason } from "./reason.js";
+import { type SinceSnapshot, SnapshotScheduler } from "./scheduler.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
 /** Options of a node that concern snapshots. */
@@ -32,7 +32,7 @@ export interface SnapshottingSurroundings {
    * Lowest index behind which the log is needed for snapshots that are on offer, or retained for
    * the next offer.
    */
-  wantedIndex(): number | undefined;
+  pinnedIndex(): number | undefined;
   /**
    * Watches work: an error that breaks an invariant, or that leaves the contents of the disk
    * unknown, ends the node.
@@ -49,9 +49,9 @@ const NEVER = { entries: false, logBytes: false, ageMs: false } as const;
  */
 export class Snapshotting<Machine extends StateMachine> {
   readonly #compactor: Compactor<Machine>;
-  readonly #auto: AutoSnapshot;
+  readonly #scheduler: SnapshotScheduler;
   readonly #pins: LogPins;
-  readonly #catchUp: CatchUp;
+  readonly #lagMonitor: LagMonitor;
   readonly #unixMs: () => number;
   #last: LastSnapshot | undefined;
   /** Bytes of log applied since the node started. */
@@ -66,17 +66,17 @@ export class Snapshotting<Machine extends StateMachine> {
     const { clock, logger } = surroundings;
     const { trailingLogBytes = limits.trailingLogBytes, pinnedLogBytes = limits.pinnedLogBytes } = options;
     this.#unixMs = options.unixMs ?? Date.now;
-    this.#pins = new LogPins(host, surroundings.transfers, surroundings.wantedIndex, () => this.#trimAgain());
+    this.#pins = new LogPins(host, surroundings.transfers, surroundings.pinnedIndex, () => this.#trimAgain());
     this.#compactor = new Compactor(host.raft, storage, {
       openMachine: options.openMachine,
       trailingLogBytes,
-      pinnedIndex: () => this.#pins.lowest,
+      pinnedIndex: () => this.#pins.pinnedIndex,
       pinnedLogBytes,
       taken: (info, reason, durationMs) => this.#done(info, reason, durationMs),
       clock,
       logger,
     });
-    this.#catchUp = new CatchUp({
+    this.#lagMonitor = new LagMonitor({
       clock,
       logger,
       keptBytes: Math.max(trailingLogBytes, pinnedLogBytes),
@@ -85,7 +85,7 @@ export class Snapshotting<Machine extends StateMachine> {
       progress: () => host.raft.progress,
       lastIndex: () => host.raft.log.last.index,
     });
-    this.#auto = new AutoSnapshot({
+    this.#scheduler = new SnapshotScheduler({
       policy: options.snapshots === false ? NEVER : (options.snapshots ?? {}),
       clock,
       logger,
@@ -103,14 +103,14 @@ export class Snapshotting<Machine extends StateMachine> {
   /** Warnings for an operator about snapshots, as text. */
   get warnings(): string[] {
     const damaged = this.storage.snapshots.damaged().map(({ path, reason }) => `${path} must not be used: ${reason}`);
-    const failure = this.#auto.failure;
+    const failure = this.#scheduler.failure;
     const failed = failure === undefined ? [] : [`a snapshot is due and could not be taken: ${failure}`];
-    return [...failed, ...damaged, ...this.#catchUp.warnings];
+    return [...failed, ...damaged, ...this.#lagMonitor.warnings];
   }
 
   /** Returns the reason why a follower cannot catch up by snapshots; undefined when it can. */
   hopeless(key: string): string | undefined {
-    return this.#catchUp.hopeless(key);
+    return this.#lagMonitor.hopeless(key);
   }
 
   /** See {@link Compactor.take}. */
@@ -128,7 +128,7 @@ export class Snapshotting<Machine extends StateMachine> {
   /** Counts the entries from `first` to `last`, which were applied. */
   applied(first: number, last: number): void {
     this.#writtenBytes += this.storage.log.bytesBetween(first, last);
-    this.#auto.applied();
+    this.#scheduler.applied();
   }
 
   /** Records a snapshot that a leader has sent and that is installed now. */
@@ -141,26 +141,26 @@ export class Snapshotting<Machine extends StateMachine> {
 
   /** The sending of a snapshot is about to begin. */
   transferBegun(to: string): void {
-    this.#catchUp.begun(to);
+    this.#lagMonitor.begun(to);
   }
 
   /** The sending of a snapshot has ended, and the core has been told. */
   transferEnded(to: string, outcome: TransferOutcome): void {
     if (outcome.kind === "installed") this.#pins.installed(to, outcome.matchIndex);
-    this.#catchUp.ended(to, this.#arrived(outcome), this.host.raft.log.boundary.index);
+    this.#lagMonitor.ended(to, this.#arrived(outcome), this.host.raft.log.boundary.index);
     this.#pins.look();
   }
 
   /** Checks pins, followers and the policy. Call this on each tick. */
   tick(): void {
     this.#pins.look();
-    this.#catchUp.tick();
-    this.#auto.tick();
+    this.#lagMonitor.tick();
+    this.#scheduler.tick();
   }
 
   /** Aborts snapshots that are being written, and waits until none is. */
   async stop(): Promise<void> {
-    this.#auto.stop();
+    this.#scheduler.stop();
     await this.#compactor.stop();
   }
 
@@ -199,7 +199,7 @@ export class Snapshotting<Machine extends StateMachine> {
 
   #done({ index, fileBytes }: SnapshotInfo, reason: SnapshotReason, durationMs: number): void {
     this.#last = { index, reason, finishedUnixMs: this.#unixMs(), durationMs, fileBytes };
-    this.#auto.done();
+    this.#scheduler.done();
   }
 
   #trimAgain(): void {

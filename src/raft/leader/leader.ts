@@ -12,7 +12,7 @@ import { majorityIndex } from "../membership/quorum.js";
 import type { PeerAppendAnswer } from "../messages.js";
 import type { RaftState } from "../state.js";
 import { type EntryType, entryBytes, type LogPosition, type Membership } from "../types.js";
-import { Handover } from "./handover.js";
+import { LeadershipTransfer } from "./leadership_transfer.js";
 import { Lease } from "./lease.js";
 import type { Progress } from "./progress.js";
 import { type FlowLimits, Replication, type SendSizes } from "./replication.js";
@@ -36,7 +36,7 @@ interface Mark {
  */
 export class Leader {
   readonly replication: Replication;
-  readonly handover: Handover;
+  readonly leadershipTransfer: LeadershipTransfer;
   readonly #uncommitted: Uncommitted;
   readonly #lease: Lease;
   readonly #resignation: Resignation;
@@ -61,10 +61,10 @@ export class Leader {
     sizes?: SendSizes,
   ) {
     this.replication = new Replication(state, bounds, sizes);
-    this.handover = new Handover(state, this.replication);
+    this.leadershipTransfer = new LeadershipTransfer(state, this.replication);
     this.#uncommitted = new Uncommitted(bounds.uncommittedBytes);
     this.#lease = new Lease(state.timing);
-    this.#resignation = new Resignation(state, this.handover);
+    this.#resignation = new Resignation(state, this.leadershipTransfer);
     // Raft section 8: a new leader commits an entry of its own term to learn what is committed.
     this.#append("no-op", new Uint8Array());
     this.#earlierMark = this.#mark = { index: state.log.last.index, round: 1 };
@@ -77,7 +77,7 @@ export class Leader {
 
   /** Appends a command to the log (Raft section 5.3). */
   propose(data: Uint8Array, type: "command" | "no-op"): LogPosition | ProposalRefusal {
-    if (this.handover.target !== undefined) return "transferring";
+    if (this.leadershipTransfer.target !== undefined) return "transferring";
     if (this.#uncommitted.isFull(data.byteLength)) return "queue_full";
     if (logExhaustion(this.state.log.last.index) !== undefined) return "log_exhausted";
     return this.#append(type, data);
@@ -118,7 +118,7 @@ export class Leader {
   get #cannotChangeMembership(): string | undefined {
     const { memberships, log } = this.state;
     const { index } = memberships.latest;
-    if (this.handover.target !== undefined) return "leadership is being handed over";
+    if (this.leadershipTransfer.target !== undefined) return "leadership is being handed over";
     if (!this.isEstablished) return "this leader has not committed an entry of its term yet";
     if (index > log.commit) return `the change at index ${index} is not committed yet`;
     return logExhaustion(log.last.index);
@@ -150,7 +150,7 @@ export class Leader {
    */
   proceed(): void {
     this.#advanceCommit();
-    this.handover.proceed();
+    this.leadershipTransfer.proceed();
     this.#confirmReads();
   }
 
@@ -173,11 +173,11 @@ export class Leader {
    * the target may lack entries that are still in flight.
    */
   stepsDownRemoved(): boolean {
-    const { state, handover } = this;
+    const { state, leadershipTransfer } = this;
     if (state.isVoter || state.memberships.latest.index > state.log.commit) return false;
-    if (!this.#isLeaving) handover.begin(undefined);
+    if (!this.#isLeaving) leadershipTransfer.begin(undefined);
     this.#isLeaving = true;
-    return handover.isDone;
+    return leadershipTransfer.isDone;
   }
 
   readIndex(requestId: number): void {
@@ -214,7 +214,7 @@ export class Leader {
       if (!this.#checkQuorum()) return false;
     }
     if (!this.#doubtResolved() || this.#resignation.tick()) return false;
-    this.handover.tick();
+    this.leadershipTransfer.tick();
     replication.tick();
     this.#promoteNext();
     if (this.#ticks % timing.heartbeatTicks === 0) replication.heartbeats();
@@ -269,7 +269,7 @@ export class Leader {
   }
 
   get #hasLease(): boolean {
-    if (this.handover.hasTold) return false;
+    if (this.leadershipTransfer.hasTold) return false;
     return this.#lease.lasts(this.#ofMajority(this.#lease.now, ({ ackedRound }) => this.#lease.sentAt(ackedRound)));
   }
 

@@ -1,9 +1,9 @@
 import type { RaftState } from "../state.js";
-import type { Handover } from "./handover.js";
+import type { LeadershipTransfer } from "./leadership_transfer.js";
 
 /**
  * Resigns the leadership of a node whose disk is stuck (T8): hands over to the most caught-up
- * voter, and steps down when no other node has taken over within an election timeout. The handover
+ * voter, and steps down when no other node has taken over within an election timeout. The transfer
  * does not wait for this node's disk: entries and TimeoutNow promise nothing that is not yet
  * durable.
  *
@@ -17,7 +17,7 @@ export class Resignation {
 
   constructor(
     private readonly state: RaftState,
-    private readonly handover: Handover,
+    private readonly leadershipTransfer: LeadershipTransfer,
   ) {}
 
   /** Counts a tick. Returns whether the leader steps down now. */
@@ -28,7 +28,7 @@ export class Resignation {
     }
     if (this.#ticksLeft === undefined) {
       this.#ticksLeft = this.state.timing.electionTicks;
-      this.handover.begin(undefined);
+      this.leadershipTransfer.begin(undefined);
     }
     this.#ticksLeft -= 1;
     return this.#ticksLeft <= 0;

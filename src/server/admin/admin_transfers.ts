@@ -10,7 +10,7 @@ type TransferInit = MessageInitShape<typeof TransferSchema>;
 
 /** Returns the snapshots that a node sends or receives, as ListTransfers names them. */
 export function transfersOf(node: ServedNode): TransferInit[] {
-  const { transfer } = node.inbox;
+  const { transfer } = node.receiver;
   return [...node.transfers.map(outgoing), ...(transfer === undefined ? [] : [incoming(transfer)])];
 }
 
@@ -19,10 +19,10 @@ export function transfersOf(node: ServedNode): TransferInit[] {
  * @throws CairnError NOT_FOUND; FAILED_PRECONDITION when the snapshot is being installed here
  */
 export async function cancelTransfer(node: ServedNode, id: string): Promise<void> {
-  const { transfer } = node.inbox;
+  const { transfer } = node.receiver;
   const sent = node.transfers.find((each) => idOfOutgoing(each) === id);
   if (sent !== undefined) sent.cancel();
-  else if (transfer !== undefined && idOfIncoming(transfer) === id) await node.inbox.cancel(transfer);
+  else if (transfer !== undefined && idOfIncoming(transfer) === id) await node.receiver.cancel(transfer);
   else
     throw new CairnError(
       "NOT_FOUND",

@@ -122,7 +122,7 @@ describe("offers that are refused", () => {
     const node = await home.start();
     const leader = new ActingLeader(node, 5);
     await leader.replicate(putEntries(1, 3, 5));
-    expect(await node.inbox.accept(new ActingLeader(node, 4).offerOf(source))).toMatchObject({
+    expect(await node.receiver.accept(new ActingLeader(node, 4).offerOf(source))).toMatchObject({
       reason: "stale_term",
       detail: "term 4 is over, this node is in term 5",
     });
@@ -134,7 +134,7 @@ describe("offers that are refused", () => {
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
     await leader.replicate(putEntries(1, 500, 2));
-    const refusal = await node.inbox.accept(leader.offerOf(source));
+    const refusal = await node.receiver.accept(leader.offerOf(source));
     expect(refusal).toMatchObject({
       reason: "already_committed",
       detail: "index 500 is committed here already, up to 500",
@@ -147,7 +147,7 @@ describe("offers that are refused", () => {
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
     const first = await leader.offer(source);
-    expect(await node.inbox.accept(leader.offerOf(source))).toMatchObject({
+    expect(await node.receiver.accept(leader.offerOf(source))).toMatchObject({
       reason: "busy",
       detail: "this node is receiving a snapshot up to index 500 from n9",
     });
@@ -160,8 +160,8 @@ describe("offers that are refused", () => {
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
     const answers = await Promise.all([
-      node.inbox.accept(leader.offerOf(source)),
-      node.inbox.accept(leader.offerOf(source)),
+      node.receiver.accept(leader.offerOf(source)),
+      node.receiver.accept(leader.offerOf(source)),
     ]);
     expect(answers.map((answer) => answer instanceof IncomingSnapshot)).toEqual([true, false]);
     await (answers[0] as IncomingSnapshot).abort();
@@ -173,7 +173,7 @@ describe("offers that are refused", () => {
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
     for (const wrong of [{ fileBytes: 1 }, { sha256: new Uint8Array(31) }, { term: 0 }]) {
-      await failure("INVALID_ARGUMENT", node.inbox.accept({ ...leader.offerOf(source), ...wrong }));
+      await failure("INVALID_ARGUMENT", node.receiver.accept({ ...leader.offerOf(source), ...wrong }));
     }
     await expectUnharmed(home, leader);
   });
@@ -183,7 +183,7 @@ describe("offers that are refused", () => {
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
     home.disk.failCall("open", 1, new CairnError("DISK_FULL", "no space left"));
-    expect(await node.inbox.accept(leader.offerOf(source))).toMatchObject({
+    expect(await node.receiver.accept(leader.offerOf(source))).toMatchObject({
       reason: "no_space",
       detail: "no space left",
     });
@@ -347,7 +347,7 @@ test("a snapshot that is being installed does not make way, and abort waits for 
   await hold.reached("the snapshot is being published");
   const aborted = incoming.abort();
   const larger = await snapshotOf(putEntries(1, 510, 2));
-  expect(await node.inbox.accept(new ActingLeader(node, 3, "n8").offerOf(larger))).toMatchObject({ reason: "busy" });
+  expect(await node.receiver.accept(new ActingLeader(node, 3, "n8").offerOf(larger))).toMatchObject({ reason: "busy" });
   expect(await isSettled(aborted)).toBe(false);
   hold.resolve();
   expect((await finished).outcome).toBe("installed");

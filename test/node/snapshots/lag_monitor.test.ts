@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import { sizeText } from "../../../src/node/sizes.js";
-import { CatchUp } from "../../../src/node/snapshots/lag_monitor.js";
+import { LagMonitor } from "../../../src/node/snapshots/lag_monitor.js";
 import type { OutgoingTransfer } from "../../../src/node/snapshots/send_queue.js";
 import type { ProgressInfo } from "../../../src/raft/raft.js";
 import { ManualClock } from "../../support/conditions.js";
@@ -14,7 +14,7 @@ const SNAPSHOT = 300 * MiB;
 class Leading {
   readonly clock = new ManualClock();
   readonly logged: string[] = [];
-  readonly catchUp: CatchUp;
+  readonly monitor: LagMonitor;
   transfer: OutgoingTransfer | undefined;
   members: ProgressInfo[] = [
     { id: "n2", key: "n2", match: 0, next: 1, sentRound: 0, ackedRound: 0, state: "snapshot", isActive: true },
@@ -25,7 +25,7 @@ class Leading {
 
   constructor() {
     const warn = (facts: object, message: string) => this.logged.push((facts as { detail?: string }).detail ?? message);
-    this.catchUp = new CatchUp({
+    this.monitor = new LagMonitor({
       clock: this.clock,
       logger: { debug: () => {}, info: () => {}, warn, error: () => {} },
       keptBytes: KEPT,
@@ -37,7 +37,7 @@ class Leading {
   }
 
   begin(): void {
-    this.catchUp.begun("n2");
+    this.monitor.begun("n2");
     this.transfer = { to: "n2", index: 50, totalBytes: SNAPSHOT, doneBytes: 0, bytesPerSecond: 0 } as OutgoingTransfer;
   }
 
@@ -50,13 +50,13 @@ class Leading {
         const doneBytes = this.transfer.doneBytes + transferRate;
         this.transfer = { ...this.transfer, doneBytes, bytesPerSecond: transferRate };
       }
-      this.catchUp.tick();
+      this.monitor.tick();
     }
   }
 
   end(boundary = 50): void {
     this.transfer = undefined;
-    this.catchUp.ended("n2", { index: 50, fileBytes: SNAPSHOT }, boundary);
+    this.monitor.ended("n2", { index: 50, fileBytes: SNAPSHOT }, boundary);
   }
 
   become(change: Partial<ProgressInfo>): void {
@@ -70,14 +70,14 @@ describe("a follower that gets a snapshot", () => {
     node.writeRate = 20 * MiB;
     node.begin();
     node.pass(4, 15 * MiB);
-    expect(node.catchUp.warnings).toEqual([]);
+    expect(node.monitor.warnings).toEqual([]);
     node.pass(1, 15 * MiB);
     const text =
       "n2 cannot catch up: a snapshot of 300 MiB takes 20 s to arrive and be installed, at 15 MiB/s, and the log grows by 20 MiB/s " +
       "meanwhile, more than the 100 MiB kept for it; slow the writes down, or raise the bandwidth or --pinned-log-bytes";
-    expect(node.catchUp.warnings).toEqual([text]);
+    expect(node.monitor.warnings).toEqual([text]);
     node.pass(10, 15 * MiB);
-    expect(node.catchUp.warnings).toEqual([text]);
+    expect(node.monitor.warnings).toEqual([text]);
     expect(node.logged).toEqual([text]);
   });
 
@@ -87,7 +87,7 @@ describe("a follower that gets a snapshot", () => {
     node.begin();
     node.pass(20, 15 * MiB);
     node.end();
-    expect([node.catchUp.warnings, node.logged]).toEqual([[], []]);
+    expect([node.monitor.warnings, node.logged]).toEqual([[], []]);
   });
 
   test("is judged by what it has taken in the end, installation included", () => {
@@ -98,7 +98,7 @@ describe("a follower that gets a snapshot", () => {
     // All has arrived, and is being installed.
     node.pass(20);
     node.end();
-    expect(node.catchUp.warnings[0]).toMatch(
+    expect(node.monitor.warnings[0]).toMatch(
       "takes 40 s to arrive and be installed, at 7.5 MiB/s, and the log grows by 4.9 MiB/s",
     );
   });
@@ -112,10 +112,10 @@ describe("a follower that gets a snapshot", () => {
       node.pass(20, 15 * MiB);
       node.end();
       node.pass(1);
-      expect(node.catchUp.warnings).toHaveLength(1);
+      expect(node.monitor.warnings).toHaveLength(1);
       node.become({ state: "replicate" });
       node.pass(1);
-      expect(node.catchUp.warnings).toEqual([]);
+      expect(node.monitor.warnings).toEqual([]);
       expect(node.logged).toHaveLength(time);
     }
   });
@@ -129,14 +129,14 @@ describe("a follower that gets a snapshot", () => {
     node.begin();
     node.pass(3, 100 * MiB);
     node.end();
-    expect(node.catchUp.warnings).toEqual([]);
+    expect(node.monitor.warnings).toEqual([]);
     node.begin();
     node.pass(20, 15 * MiB);
-    expect(node.catchUp.warnings).toHaveLength(1);
+    expect(node.monitor.warnings).toHaveLength(1);
     node.members = [];
     node.transfer = undefined;
     node.pass(1);
-    expect(node.catchUp.warnings).toEqual([]);
+    expect(node.monitor.warnings).toEqual([]);
   });
 
   test("whose snapshot was outdated when it was installed is reported each time, with the number of times in a row", () => {
@@ -147,19 +147,19 @@ describe("a follower that gets a snapshot", () => {
       node.end(51);
       expect(node.logged.filter((text) => text === futile)).toHaveLength(time);
     }
-    expect(node.catchUp.warnings).toHaveLength(1);
+    expect(node.monitor.warnings).toHaveLength(1);
     node.begin();
     node.end(50);
     expect(node.logged.filter((text) => text === futile)).toHaveLength(3);
-    expect(node.catchUp.warnings).toEqual([]);
+    expect(node.monitor.warnings).toEqual([]);
   });
 
   test("says nothing when its transfer failed, or began under another leader", () => {
     const node = new Leading();
     node.begin();
-    node.catchUp.ended("n2", undefined, 99);
-    node.catchUp.ended("n2", { index: 50, fileBytes: SNAPSHOT }, 99);
-    expect([node.catchUp.warnings, node.logged]).toEqual([[], []]);
+    node.monitor.ended("n2", undefined, 99);
+    node.monitor.ended("n2", { index: 50, fileBytes: SNAPSHOT }, 99);
+    expect([node.monitor.warnings, node.logged]).toEqual([[], []]);
   });
 });
 
@@ -168,19 +168,19 @@ describe("a member that does not answer", () => {
     const node = new Leading();
     node.become({ state: "probe", isActive: false, match: 990_001 });
     node.pass(100);
-    expect(node.catchUp.warnings).toEqual([]);
+    expect(node.monitor.warnings).toEqual([]);
     node.lastIndex += 1;
     node.pass(1);
-    expect(node.catchUp.warnings).toEqual(["n2 has not answered for 100 s, and lacks 10000 entries"]);
+    expect(node.monitor.warnings).toEqual(["n2 has not answered for 100 s, and lacks 10000 entries"]);
     node.pass(1);
     expect(node.logged).toEqual(["a member does not answer"]);
     node.become({ isActive: true });
     node.pass(1);
     node.become({ isActive: false });
     node.pass(limits.silentMs / 1_000);
-    expect(node.catchUp.warnings).toEqual([]);
+    expect(node.monitor.warnings).toEqual([]);
     node.pass(1);
-    expect(node.catchUp.warnings).toHaveLength(1);
+    expect(node.monitor.warnings).toHaveLength(1);
   });
 });
 

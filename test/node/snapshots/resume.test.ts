@@ -47,7 +47,7 @@ describe("of several snapshots, the one is taken of which less is missing", () =
   const choose = async (node: KeyValueNode, offered: SnapshotFile, others: readonly SnapshotFile[]) => {
     const leader = new ActingLeader(node, 3);
     const offer = { ...leader.offerOf(offered), others: others.map((other) => leader.offerOf(other)) };
-    return (await node.inbox.accept(offer)) as IncomingSnapshot;
+    return (await node.receiver.accept(offer)) as IncomingSnapshot;
   };
 
   test("an older one that is nearly there", async () => {
@@ -112,7 +112,7 @@ describe("while what is there is being verified", () => {
       clock.advance(2_000);
       expect((await next).value).toEqual({ kind: "progress", receivedBytes: 0 });
     }
-    expect(node.inbox.transfer).toMatchObject({ from: "n9", index: 40, doneBytes: 0 });
+    expect(node.receiver.transfer).toMatchObject({ from: "n9", index: 40, doneBytes: 0 });
     reading.release();
     expect((await replies.next()).value).toEqual({ kind: "accepted", offset: NEARLY });
     end.resolve();
@@ -127,7 +127,7 @@ describe("while what is there is being verified", () => {
     const { replies, end } = conversation(node, 2);
     const first = replies.next();
     await until(() => reading.isReading, "the part is being read");
-    await node.inbox.cancel({ from: "n9", index: 40 });
+    await node.receiver.cancel({ from: "n9", index: 40 });
     reading.release();
     expect((await first).value).toMatchObject({ kind: "refused", reason: "cancelled" });
     expect((await replies.next()).done).toBe(true);
@@ -142,7 +142,7 @@ describe("while what is there is being verified", () => {
     await receiveMost(node);
     const reading = holdReading(home);
     const older = new ActingLeader(node, 2);
-    const given = node.inbox.accept(older.offerOf(source)).then(
+    const given = node.receiver.accept(older.offerOf(source)).then(
       () => "accepted",
       (error) => error.code as string,
     );

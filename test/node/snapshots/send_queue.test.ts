@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { SnapshotOutbox, type SnapshotOutboxOptions } from "../../../src/node/snapshots/send_queue.js";
+import { SendQueue, type SendQueueOptions } from "../../../src/node/snapshots/send_queue.js";
 import type { InstallReply } from "../../../src/peers/install/install_messages.js";
 import type { InstallStream } from "../../../src/peers/transport.js";
 import type { TransferOutcome } from "../../../src/raft/leader/replication.js";
@@ -52,12 +52,12 @@ class FakeStream implements InstallStream {
   };
 }
 
-/** An outbox, and what comes of it. */
-function outboxOf(change: Partial<SnapshotOutboxOptions> = {}) {
+/** A send queue, and what comes of it. */
+function queueOf(change: Partial<SendQueueOptions> = {}) {
   const streams = new Map<string, FakeStream>();
   const opened: string[] = [];
   const ended: [to: string, outcome: TransferOutcome][] = [];
-  const outbox = new SnapshotOutbox({
+  const queue = new SendQueue({
     id: "n1",
     snapshots,
     choices: async () => [info],
@@ -80,7 +80,7 @@ function outboxOf(change: Partial<SnapshotOutboxOptions> = {}) {
     ...change,
   });
   const waits = (to: string) => until(() => streams.get(to)?.isWaiting === true, `the transfer to ${to} waits`);
-  return { outbox, streams, opened, ended, waits };
+  return { queue, streams, opened, ended, waits };
 }
 
 const AHEAD: InstallReply = {
@@ -93,30 +93,30 @@ const AHEAD: InstallReply = {
 };
 
 test("the end of a transfer that another has taken the place of is not reported: it would be taken for the end of that one", async () => {
-  const { outbox, streams, opened, ended, waits } = outboxOf();
+  const { queue, streams, opened, ended, waits } = queueOf();
   const send = { to: "n2", term: 1 };
-  outbox.send(send);
+  queue.send(send);
   await waits("n2");
-  outbox.send(send);
+  queue.send(send);
   await until(() => opened.length === 2 && streams.get("n2")!.isWaiting, "the second transfer waits for its answer");
   await manyTurns();
   expect(ended).toEqual([]);
   streams.get("n2")!.reply(AHEAD);
   await until(() => ended.length > 0, "the second transfer has ended");
   expect(ended).toEqual([["n2", { kind: "ahead", commitIndex: 7 }]]);
-  expect(outbox.list()).toEqual([]);
-  await outbox.stop();
+  expect(queue.list()).toEqual([]);
+  await queue.stop();
 });
 
 describe("more followers than are served at a time", () => {
   test("wait for their turn, the oldest first, and are listed meanwhile", async () => {
-    const { outbox, streams, opened, waits } = outboxOf();
-    for (const to of ["n2", "n3", "n4", "n5"]) outbox.send({ to, term: 1 });
+    const { queue, streams, opened, waits } = queueOf();
+    for (const to of ["n2", "n3", "n4", "n5"]) queue.send({ to, term: 1 });
     await waits("n2");
     await waits("n3");
     await manyTurns();
     expect(opened).toEqual(["n2", "n3"]);
-    expect(outbox.list().map(({ to, index, doneBytes }) => [to, index, doneBytes])).toEqual(
+    expect(queue.list().map(({ to, index, doneBytes }) => [to, index, doneBytes])).toEqual(
       ["n2", "n3", "n4", "n5"].map((to) => [to, 5, 0]),
     );
     streams.get("n3")!.reply(AHEAD);
@@ -124,37 +124,37 @@ describe("more followers than are served at a time", () => {
     streams.get("n2")!.reply(AHEAD);
     await waits("n5");
     expect(opened).toEqual(["n2", "n3", "n4", "n5"]);
-    await outbox.stop();
+    await queue.stop();
   });
 
   test("no longer wait when they are cancelled, which is reported, nor when the node stops", async () => {
-    const { outbox, opened, ended, waits } = outboxOf({ atOnce: 1 });
-    for (const to of ["n2", "n3", "n4"]) outbox.send({ to, term: 1 });
+    const { queue, opened, ended, waits } = queueOf({ atOnce: 1 });
+    for (const to of ["n2", "n3", "n4"]) queue.send({ to, term: 1 });
     await waits("n2");
-    outbox.list()[1]!.cancel();
+    queue.list()[1]!.cancel();
     expect(ended).toEqual([["n3", { kind: "failed" }]]);
-    outbox.list()[0]!.cancel();
+    queue.list()[0]!.cancel();
     await waits("n4");
     expect(ended.map(([to]) => to)).toEqual(["n3", "n2"]);
-    outbox.send({ to: "n3", term: 1 });
-    await outbox.stop();
+    queue.send({ to: "n3", term: 1 });
+    await queue.stop();
     expect(opened).toEqual(["n2", "n4"]);
   });
 
   test("get nothing when the leader is none any more by then, or has got another term", async () => {
     let term = 1;
-    const { outbox, streams, opened, ended, waits } = outboxOf({ atOnce: 1, isWanted: (send) => send.term === term });
-    outbox.send({ to: "n2", term: 1 });
-    outbox.send({ to: "n3", term: 1 });
-    outbox.send({ to: "n4", term: 1 });
+    const { queue, streams, opened, ended, waits } = queueOf({ atOnce: 1, isWanted: (send) => send.term === term });
+    queue.send({ to: "n2", term: 1 });
+    queue.send({ to: "n3", term: 1 });
+    queue.send({ to: "n4", term: 1 });
     await waits("n2");
     term = 2;
-    outbox.send({ to: "n4", term: 2 });
+    queue.send({ to: "n4", term: 2 });
     streams.get("n2")!.reply(AHEAD);
     await waits("n4");
     expect(opened).toEqual(["n2", "n4"]);
     expect(ended.map(([to, { kind }]) => `${to} ${kind}`)).toEqual(["n2 ahead", "n3 failed"]);
-    await outbox.stop();
+    await queue.stop();
   });
 });
 
@@ -180,34 +180,34 @@ describe("the snapshot of a transfer that was interrupted", () => {
     pins.clear();
     const clock = new ManualClock();
     const list = [at(9), at(5)];
-    const { outbox, streams, ended, waits } = outboxOf({
+    const { queue, streams, ended, waits } = queueOf({
       snapshots: pinning(list),
       choices: async () => list,
       clock,
     });
-    outbox.send({ to: "n2", term: 1 });
+    queue.send({ to: "n2", term: 1 });
     await waits("n2");
-    expect(outbox.lowestIndex).toBe(5);
+    expect(queue.pinnedIndex).toBe(5);
     // While offers wait for their answers, old snapshots go all the same.
     expect(pinned()).toEqual([]);
     // The receiver wants the older one, of which it has more.
     streams.get("n2")!.reply({ kind: "accepted", offset: 1, index: 5 });
     await waits("n2");
-    expect(outbox.list()).toMatchObject([{ index: 5, doneBytes: 1, resumedBytes: 1 }]);
+    expect(queue.list()).toMatchObject([{ index: 5, doneBytes: 1, resumedBytes: 1 }]);
     expect(pinned()).toEqual([5]);
     streams.get("n2")!.cancel();
     await until(() => ended.length === 1, "the transfer has failed");
     // One that gets nowhere changes nothing.
-    outbox.send({ to: "n2", term: 1 });
+    queue.send({ to: "n2", term: 1 });
     await waits("n2");
     streams.get("n2")!.cancel();
     await until(() => ended.length === 2, "the next one has failed, too");
-    expect([outbox.lowestIndex, pinned()]).toEqual([5, [5]]);
+    expect([queue.pinnedIndex, pinned()]).toEqual([5, [5]]);
     clock.advance(999);
-    expect(outbox.lowestIndex).toBe(5);
+    expect(queue.pinnedIndex).toBe(5);
     clock.advance(1);
-    expect([outbox.lowestIndex, pinned(), clock.pending]).toEqual([undefined, [], 0]);
-    await outbox.stop();
+    expect([queue.pinnedIndex, pinned(), clock.pending]).toEqual([undefined, [], 0]);
+    await queue.stop();
   });
 
   test("is let go when the follower wants another one; and what has gone by then is not sent", async () => {
@@ -215,9 +215,9 @@ describe("the snapshot of a transfer that was interrupted", () => {
     let list = [at(5)];
     const store = { ...pinning([]), list: () => list } as unknown as SnapshotStore;
     const offered = { snapshots: store, choices: async () => list, clock: new ManualClock() };
-    const { outbox, streams, ended, waits } = outboxOf(offered);
+    const { queue, streams, ended, waits } = queueOf(offered);
     const offer = async () => {
-      outbox.send({ to: "n2", term: 1 });
+      queue.send({ to: "n2", term: 1 });
       await waits("n2");
     };
     const interrupt = async (index: number) => {
@@ -238,16 +238,16 @@ describe("the snapshot of a transfer that was interrupted", () => {
     streams.get("n2")!.reply({ kind: "accepted", offset: 0 });
     await until(() => ended.length === 3, "the one that it wants is gone");
     expect(ended.at(-1)).toEqual(["n2", { kind: "failed", hasProgressed: false }]);
-    await outbox.stop();
+    await queue.stop();
   });
 
   test("is let go when the follower needs it no more, and when the node stops", async () => {
     pins.clear();
     const clock = new ManualClock();
     const list = [at(9)];
-    const { outbox, streams, ended, waits } = outboxOf({ snapshots: pinning(list), choices: async () => list, clock });
+    const { queue, streams, ended, waits } = queueOf({ snapshots: pinning(list), choices: async () => list, clock });
     const interrupt = async (to: string) => {
-      outbox.send({ to, term: 1 });
+      queue.send({ to, term: 1 });
       await waits(to);
       streams.get(to)!.reply({ kind: "accepted", offset: 0 });
       await waits(to);
@@ -256,25 +256,25 @@ describe("the snapshot of a transfer that was interrupted", () => {
       await until(() => ended.length > before, "the transfer has failed");
     };
     await interrupt("n2");
-    expect(outbox.lowestIndex).toBe(9);
-    outbox.send({ to: "n2", term: 1 });
+    expect(queue.pinnedIndex).toBe(9);
+    queue.send({ to: "n2", term: 1 });
     await waits("n2");
     streams.get("n2")!.reply(AHEAD);
     await until(() => ended.length === 2, "the follower is ahead");
-    expect([outbox.lowestIndex, clock.pending]).toEqual([undefined, 0]);
+    expect([queue.pinnedIndex, clock.pending]).toEqual([undefined, 0]);
     await interrupt("n3");
     await interrupt("n4");
-    outbox.letGo((to) => to === "n4");
+    queue.letGo((to) => to === "n4");
     expect(clock.pending).toBe(1);
-    await outbox.stop();
+    await queue.stop();
     expect([pinned(), clock.pending]).toEqual([[], 0]);
   });
 });
 
 test("a receiver that looks through what it has is waited for, and one that says nothing is not", async () => {
   const clock = new ManualClock();
-  const { outbox, streams, ended, waits } = outboxOf({ clock, idleMs: 100 });
-  outbox.send({ to: "n2", term: 1 });
+  const { queue, streams, ended, waits } = queueOf({ clock, idleMs: 100 });
+  queue.send({ to: "n2", term: 1 });
   for (let round = 0; round < 5; round++) {
     await waits("n2");
     clock.advance(90);
@@ -284,5 +284,5 @@ test("a receiver that looks through what it has is waited for, and one that says
   expect(ended).toEqual([]);
   clock.advance(100);
   await until(() => ended.length === 1, "it is given up");
-  await outbox.stop();
+  await queue.stop();
 });

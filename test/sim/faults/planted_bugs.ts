@@ -467,7 +467,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     rule: "T8",
     patches: [
       {
-        file: "src/raft/leader/handover.ts",
+        file: "src/raft/leader/leadership_transfer.ts",
         find: 'state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term });',
         replace:
           'state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term }, state.log.last.index);',

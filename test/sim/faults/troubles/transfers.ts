@@ -54,9 +54,9 @@ export class TransferTroubles {
     },
     "cancelled at its sender": ({ transfer }) => transfer.cancel(),
     "cancelled at its receiver": ({ to }) => {
-      const incoming = to.isUp ? to.cairn!.inbox.transfer : undefined;
+      const incoming = to.isUp ? to.cairn!.receiver.transfer : undefined;
       // Refused when it is being installed already.
-      if (incoming !== undefined) this.cluster.watch(to.cairn!.inbox.cancel(incoming).catch(unlessRefused));
+      if (incoming !== undefined) this.cluster.watch(to.cairn!.receiver.cancel(incoming).catch(unlessRefused));
     },
     superseded: ({ from }) => this.operator.takeSnapshotOf(from),
     "disk of the receiver full": ({ to }) => this.disks.fullDiskOf(to),

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { CairnError } from "../../../src/base/errors.js";
 import { limits } from "../../../src/base/limits.js";
-import { AutoSnapshot, type SnapshotPolicy } from "../../../src/node/snapshots/policy.js";
 import type { SnapshotTrigger } from "../../../src/node/snapshots/reason.js";
+import { type SnapshotPolicy, SnapshotScheduler } from "../../../src/node/snapshots/scheduler.js";
 import { silentLogger } from "../../../src/system/logger.js";
 import { deferred, ManualClock, nextTurn } from "../../support/conditions.js";
 
@@ -10,7 +10,7 @@ import { deferred, ManualClock, nextTurn } from "../../support/conditions.js";
 class Counted {
   readonly clock = new ManualClock();
   readonly taken: SnapshotTrigger[] = [];
-  readonly auto: AutoSnapshot;
+  readonly auto: SnapshotScheduler;
   leadsOthers = false;
   stateBytes = 0;
   snapshotBytes = 0;
@@ -23,7 +23,7 @@ class Counted {
   #bytes = 0;
 
   constructor(policy: SnapshotPolicy) {
-    this.auto = new AutoSnapshot({
+    this.auto = new SnapshotScheduler({
       policy,
       clock: this.clock,
       logger: silentLogger,

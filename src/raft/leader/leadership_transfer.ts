@@ -7,7 +7,7 @@ import type { Replication } from "./replication.js";
  * target's log up to its own, and tells the target to start an election. If that has not deposed
  * this leader within an election timeout, it resumes its leadership.
  */
-export class Handover {
+export class LeadershipTransfer {
   #target: string | undefined;
   #ticksLeft = 0;
   #isTold = false;

@@ -41,8 +41,8 @@ export interface SinceSnapshot {
   readonly snapshotBytes: number;
 }
 
-/** The surroundings of {@link AutoSnapshot}. */
-export interface AutoSnapshotOptions {
+/** The surroundings of {@link SnapshotScheduler}. */
+export interface SnapshotSchedulerOptions {
   readonly policy: SnapshotPolicy;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -70,8 +70,8 @@ const LEADER_PATIENCE = 1.25;
  * the same time: it waits until it exceeds their thresholds by a quarter, or for
  * limits.snapshotPatienceMs, whichever comes first.
  */
-export class AutoSnapshot {
-  readonly #options: AutoSnapshotOptions;
+export class SnapshotScheduler {
+  readonly #options: SnapshotSchedulerOptions;
   #lastMs: number;
   #taking = false;
   #stopped = false;
@@ -85,7 +85,7 @@ export class AutoSnapshot {
   #isImpatient = false;
   #endAge: (() => void) | undefined;
 
-  constructor(options: AutoSnapshotOptions) {
+  constructor(options: SnapshotSchedulerOptions) {
     this.#options = options;
     this.#lastMs = options.clock.now();
     this.#waitForAge();
