@@ -167,6 +167,21 @@ function cyclesOf(edges: readonly Edge[]): string[][] {
   return [...groups.keys()].map((group) => group.split(" "));
 }
 
+/** The names of the types that a file declares, and of the functions and constants that it exports. */
+function namesOf(source: string): string[] {
+  const types = source.matchAll(/^(?:export )?(?:abstract )?(?:interface|type|class|enum) ([A-Z]\w*)/gm);
+  const values = source.matchAll(/^export (?:async )?(?:function\*?|const) (\w+)/gm);
+  return [...new Set([...types, ...values].map(([, name]) => name!))];
+}
+
+/** The names that more than one file declares, each with these files. */
+function sharedNamesOf(sources: readonly SourceFile[]): string[] {
+  const declared = sources.flatMap(({ path, source }) => namesOf(source).map((name) => ({ name, path })));
+  return [...groupBy(declared, ({ name }) => name)]
+    .filter(([, places]) => places.length > 1)
+    .map(([name, places]) => `${name}: ${places.map(({ path }) => path).join(", ")}`);
+}
+
 function sourceFiles(): SourceFile[] {
   return readdirSync(resolve(root, "src"), { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts"))
@@ -251,6 +266,11 @@ test(`no folder of src holds more than ${MAX_FILES} files`, () => {
   expect([...folders].filter(([, held]) => held.length > MAX_FILES).map(([folder]) => folder)).toEqual([]);
 });
 
+test("each type, exported function and exported constant has a name that no other file declares", () => {
+  expect(files.flatMap(({ source }) => namesOf(source)).length).toBeGreaterThan(500);
+  expect(sharedNamesOf(files)).toEqual([]);
+});
+
 describe("the rules can be broken", () => {
   const edge = (from: string, to: string): Edge => ({ from: `src/${from}`, to: `src/${to}`, typeOnly: false });
 
@@ -296,6 +316,17 @@ describe("the rules can be broken", () => {
     [{ from: "src/client/client.ts", to: "gen/cairn/v1/kv_pb.ts", typeOnly: false }],
   ])("$from may import $to", (right) => {
     expect(isAllowed(right)).toBe(true);
+  });
+
+  test("a name that two files declare is found, whether a type is exported or not", () => {
+    const sources = [
+      {
+        path: "a.ts",
+        source: "export type Both<A> = A;\nexport function one(): void;\nexport function one() {}\nconst own = 1;",
+      },
+      { path: "b.ts", source: "class Both {}\nexport const one = 1;\nconst own = 2;\nconst Kind = 1;\ntype Kind = 2;" },
+    ];
+    expect(sharedNamesOf(sources)).toEqual(["Both: a.ts, b.ts", "one: a.ts, b.ts"]);
   });
 
   test("imports are found in source text, resolved from where they stand", () => {

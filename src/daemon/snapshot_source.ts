@@ -2,9 +2,9 @@ import { setTimeout as pause } from "node:timers/promises";
 import { AdminService, type SnapshotInfo } from "../../gen/cairn/v1/admin_pb.js";
 import { CairnError, hasCode } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import type { AdminClient } from "../client/admin/cluster_admin.js";
 import type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "../node/open/healing.js";
 import { ChannelPool } from "../rpc/channel_pool.js";
-import type { Client } from "../rpc/client.js";
 import type { Logger } from "../system/logger.js";
 
 /** Timeout of a question to a member about its snapshots, in milliseconds. */
@@ -69,7 +69,7 @@ function peersOf({ nodeId, members }: MissingSnapshot, given: Readonly<Record<st
 
 /** Fetches a snapshot from one member; returns its index. */
 async function fetchFrom(
-  peer: Client<typeof AdminService>,
+  peer: AdminClient,
   { nodeId, clusterId, leastIndex }: MissingSnapshot,
   take: SnapshotTaker,
   signal: AbortSignal,
@@ -86,20 +86,12 @@ async function fetchFrom(
   return index;
 }
 
-async function newestOf(
-  peer: Client<typeof AdminService>,
-  leastIndex: number,
-  signal: AbortSignal,
-): Promise<SnapshotInfo | undefined> {
+async function newestOf(peer: AdminClient, leastIndex: number, signal: AbortSignal): Promise<SnapshotInfo | undefined> {
   const { snapshots } = await peer.listSnapshots({}, { signal, timeoutMs: LOOK_TIMEOUT_MS });
   return snapshots.find(({ index }) => index >= leastIndex);
 }
 
-async function haveOneTaken(
-  peer: Client<typeof AdminService>,
-  leastIndex: number,
-  signal: AbortSignal,
-): Promise<SnapshotInfo> {
+async function haveOneTaken(peer: AdminClient, leastIndex: number, signal: AbortSignal): Promise<SnapshotInfo> {
   const { snapshot } = await peer.takeSnapshot({}, { signal });
   if (snapshot !== undefined && snapshot.index >= leastIndex) return snapshot;
   const text = `its newest snapshot is at index ${snapshot?.index ?? 0}, and one at ${leastIndex} or above is needed`;
@@ -107,11 +99,7 @@ async function haveOneTaken(
 }
 
 /** Returns the file's bytes. The duration is unlimited as long as bytes keep coming. */
-async function* download(
-  peer: Client<typeof AdminService>,
-  index: bigint,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
+async function* download(peer: AdminClient, index: bigint, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const idle = new AbortController();
   const text = `nothing has come for ${limits.transferIdleMs} ms`;
   const timer = setTimeout(() => idle.abort(new CairnError("TIMEOUT", text)), limits.transferIdleMs);
