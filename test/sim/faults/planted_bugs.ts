@@ -9,6 +9,11 @@ export interface PlantedBug {
   readonly patches: readonly Patch[];
   /** How the nodes come to their identity. Default: it is given. */
   readonly identities?: "drawn";
+  /**
+   * Less than one seed in fifty meets the situation. The test tries the kept seed only, and is
+   * skipped when a change has made it stale, until `npm run plant` has found another one.
+   */
+  readonly isRare?: true;
 }
 
 /** Bugs that the simulator must find. Each breaks one rule and leaves everything else as it is. */
@@ -164,6 +169,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "the suffix behind a conflicting snapshot stays",
     rule: "R4",
+    isRare: true,
     patches: [
       {
         file: "src/raft/log.ts",
@@ -212,6 +218,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a node campaigns while it loads a snapshot",
     rule: "R13",
+    isRare: true,
     patches: [
       {
         file: "src/raft/election.ts",
@@ -406,6 +413,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "reads are answered before the leader knows what is committed",
     rule: "Raft section 8",
+    isRare: true,
     patches: [
       {
         file: "src/raft/leader/leader.ts",
@@ -438,6 +446,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     name: "a snapshot that could not be sent is never sent again",
     rule: "a follower is never stuck in the state snapshot",
+    isRare: true,
     patches: [{ file: "src/raft/leader/leader.ts", find: "    replication.tick();\n", replace: "" }],
   },
   {
