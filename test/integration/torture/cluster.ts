@@ -1,9 +1,13 @@
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AdminService, type GetStatusResponse, NodeRole } from "../../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
 import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { type RunningCommand, startCommand, startCommandOnHost } from "../../support/processes.js";
 import { TcpProxy } from "../../support/tcp_proxy.js";
+
+/** Preloaded into each process, so that its disk can be made slow. */
+const SLOW_SYNCS = new URL("../../support/slow_syncs.mjs", import.meta.url).href;
 
 /** How long a node may take to answer the harness itself, in ms. */
 const STATUS_TIMEOUT_MS = 1_000;
@@ -71,6 +75,17 @@ export class NodeProcess {
     this.#channel?.close();
     this.#channel = undefined;
     if (signal === "SIGTERM" && exit.code !== 0) throw new Error(`${this.id} did not stop cleanly:\n${command.stderr}`);
+  }
+
+  /** Not in the data directory, which may be lost. */
+  get syncDelayFile(): string {
+    return `${this.data}.sync-delay`;
+  }
+
+  /** From now on each sync of a file takes at least so many milliseconds, also one that is under way; 0: as long as it takes. */
+  async delaySyncs(ms: number): Promise<void> {
+    if (ms === 0) await rm(this.syncDelayFile, { force: true });
+    else await writeFile(this.syncDelayFile, String(ms));
   }
 
   pause(): void {
@@ -179,7 +194,8 @@ export class ProcessCluster {
     const settings = ["--json", "--log-level", "info", ...this.options.args];
     const args = ["start", ...where, "--advertise", node.front.address, ...members];
     args.push("--peer-addresses", peers.join(","), ...settings);
-    await node.started(host === undefined ? startCommand(args) : startCommandOnHost(host, args));
+    const env = { NODE_OPTIONS: `--import ${SLOW_SYNCS}`, CAIRN_TEST_SYNC_DELAY: node.syncDelayFile };
+    await node.started(host === undefined ? startCommand(args, { env }) : startCommandOnHost(host, args, { env }));
   }
 
   get founders(): NodeProcess[] {
@@ -216,6 +232,7 @@ export class ProcessCluster {
   async heal(): Promise<void> {
     for (const link of [...this.links, ...this.nodes.map(({ front }) => front)]) link.set({});
     for (const node of this.nodes) if (node.isPaused) node.resume();
+    await Promise.all(this.nodes.map((node) => node.delaySyncs(0)));
     await Promise.all(this.nodes.filter((node) => !node.isRunning).map((node) => this.launch(node)));
   }
 

@@ -13,6 +13,11 @@ const FAULT_MS = { least: 300, most: 4_000 };
 /** Between two faults. */
 const CALM_MS = { least: 100, most: 1_500 };
 
+/** Time that each sync of a slow disk takes, in ms. */
+const SLOW_MS = { least: 20, most: 500 };
+/** A sync that takes longer than any fault lasts, in ms. */
+const STUCK_MS = 60_000;
+
 /** How long the rest of the cluster may take to make up for a loss. A bound, not a pause. */
 const PATIENCE_MS = 60_000;
 
@@ -55,8 +60,12 @@ export class Nemesis {
     }
   }
 
-  async #wait({ least, most }: { least: number; most: number }): Promise<void> {
-    await pause(this.random.whole(least, most));
+  async #wait(range: { least: number; most: number }): Promise<void> {
+    await pause(this.between(range));
+  }
+
+  between({ least, most }: { least: number; most: number }): number {
+    return this.random.whole(least, most);
   }
 
   during(): Promise<void> {
@@ -82,6 +91,12 @@ export class Nemesis {
     for (const link of links) link.set(faults);
     await this.during();
     for (const link of links) link.set({});
+  }
+
+  async diskFails(node: NodeProcess, syncMs: number): Promise<void> {
+    await node.delaySyncs(syncMs);
+    await this.during();
+    await node.delaySyncs(0);
   }
 
   /** Both ways between a node and all others, and its clients' way. */
@@ -227,6 +242,14 @@ const faults = {
   },
   async "delay a pair"() {
     await this.linksFail(this.pairOfLinks(), { delayMs: 150 });
+  },
+  async "slow disk"() {
+    const node = await (this.oneIn(2) ? this.leaderOrAny() : this.any());
+    if (node !== undefined) await this.diskFails(node, this.between(SLOW_MS));
+  },
+  async "stuck disk"() {
+    const node = await (this.oneIn(2) ? this.leaderOrAny() : this.any());
+    if (node !== undefined) await this.diskFails(node, STUCK_MS);
   },
   async "hand leadership over"() {
     await this.onLeader((admin) => admin.transferLeadership({}));
