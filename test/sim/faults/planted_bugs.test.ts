@@ -6,7 +6,14 @@ import { plantedBugs } from "./planted_bugs.js";
 /** Within so many seeds each bug is found. Most are by the first, because the search begins at one that has found it before. */
 const SEEDS = 30;
 
+/** A run tries one bug in so many, others each time, unless CAIRN_PLANTED_BUGS is "all": so it is in `.ci/run`. */
+const ONE_IN = 3;
+
 const kept = await readSeeds();
+const turn = process.env.CAIRN_PLANTED_BUGS === "all" ? undefined : Math.floor(Date.now() / 1000) % ONE_IN;
+const tried = plantedBugs.filter((_, at) => turn === undefined || at % ONE_IN === turn);
+if (tried.length < plantedBugs.length)
+  console.log(`tries ${tried.length} of ${plantedBugs.length} planted bugs; npm run plant tries all`);
 
 test("there are twenty bugs or more, each with a name of its own", () => {
   expect(new Set(plantedBugs.map(({ name }) => name)).size).toBe(plantedBugs.length);
@@ -17,7 +24,7 @@ test("each bug has a seed, and no seed is kept for a bug that is gone", () => {
   expect(Object.keys(kept).sort()).toEqual(plantedBugs.map(({ name }) => name).sort());
 });
 
-test.for(plantedBugs)(
+test.for(tried)(
   "the simulator finds: $name ($rule)",
   async ({ name, patches, identities = "given" as const, isRare }, { skip }) => {
     const seed = kept[name] ?? 1;
