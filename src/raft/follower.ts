@@ -54,7 +54,7 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
   const problem = configurationProblem(state, fresh);
   if (problem !== undefined) return refuse(state, message, "safety", problem);
   // Raft section 5.3: remove an entry that conflicts with the leader's, and all that follow it.
-  if (conflict !== undefined) state.truncateAfter(conflict.index - 1);
+  if (conflict !== undefined) truncateAfter(state, conflict.index - 1);
   for (const entry of fresh) state.append(entry);
   // Entries above `last` may not be the leader's, so commit only what this message vouches for.
   log.commitTo(Math.min(message.leaderCommit, last.index));
@@ -209,9 +209,23 @@ function describeConflict(state: RaftState, position: LogPosition): string {
   );
 }
 
+/**
+ * Removes the entries above `index`. An answer that waits for them to be durable would promise an
+ * earlier leader entries that are gone: it becomes a rejection.
+ */
+function truncateAfter(state: RaftState, index: number): void {
+  state.truncateAfter(index);
+  const detail = `a leader of term ${state.term} has replaced the entries`;
+  state.outbox.revise((message) => {
+    if (message.type !== "append_entries_answer" || (message.matchIndex ?? 0) <= index) return message;
+    const { to: from, requestId } = message;
+    return refuse(state, { from, requestId }, "stale_term", detail);
+  });
+}
+
 function refuse(
   state: RaftState,
-  message: AppendEntries,
+  message: Requester,
   reason: AppendRejection,
   detail: string,
   conflictTerm = 0,
@@ -221,10 +235,13 @@ function refuse(
   return { ...answerTo(state, message), rejection: { reason, detail, conflictTerm, conflictIndex } };
 }
 
-function answerTo(state: RaftState, message: AppendEntries) {
+function answerTo(state: RaftState, message: Requester) {
   return { ...base(state, message), type: "append_entries_answer", lastIndex: state.log.last.index } as const;
 }
 
-function base(state: RaftState, message: { from: string; requestId: number }) {
+/** The sender of a request, and the request that the answer is for. */
+type Requester = Pick<AppendEntries, "from" | "requestId">;
+
+function base(state: RaftState, message: Requester) {
   return { to: message.from, requestId: message.requestId, term: state.term };
 }

@@ -2,7 +2,7 @@ import { assert } from "../base/assert.js";
 import { ReadQueue } from "./leader/read_index.js";
 import type { RaftLog } from "./log.js";
 import { type MembershipCodec, type MembershipHistory, votersOf } from "./membership/membership.js";
-import type { AppendEntriesAnswer, PeerRequest, Response } from "./messages.js";
+import type { PeerRequest, Response } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import type { Timing } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
@@ -254,25 +254,10 @@ export class RaftState {
     }
   }
 
-  /**
-   * Removes the entries above `index`, and the configurations among them. An answer that waits for
-   * them to be durable would promise an earlier leader entries that are gone: it becomes a
-   * rejection.
-   */
+  /** Removes the entries above `index`, and the configurations among them. */
   truncateAfter(index: number): void {
     this.log.truncateAfter(index);
     this.memberships.truncateAfter(index);
-    this.outbox.revise((message) => {
-      const isLost = message.type === "append_entries_answer" && (message.matchIndex ?? 0) > index;
-      return isLost ? this.#withdrawn(message) : message;
-    });
-  }
-
-  #withdrawn({ to, requestId }: AppendEntriesAnswer): AppendEntriesAnswer {
-    const detail = `a leader of term ${this.term} has replaced the entries`;
-    const rejection = { reason: "stale_term", detail, conflictTerm: 0, conflictIndex: 0 } as const;
-    const { term, log } = this;
-    return { type: "append_entries_answer", to, requestId, term, lastIndex: log.last.index, rejection };
   }
 
   /**
