@@ -165,7 +165,7 @@ export class Replication {
    */
   #mayHear(key: string): boolean {
     const { memberships, log } = this.state;
-    if (memberships.after(log.commit).length === 0) return true;
+    if (memberships.latest.index <= log.commit) return true;
     const isNamed = (each: Member) => memberKey(each) === key;
     const member = memberships.latest.members.find(isNamed);
     if (member?.role !== "learner" || member.incarnation === undefined) return true;
