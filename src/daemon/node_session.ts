@@ -4,6 +4,7 @@ import {
   type Introduction,
   type NamedAddress,
   type OwnFacts,
+  plainQuestion,
   promiseOf,
   type Standing,
   type Turn,
@@ -160,7 +161,7 @@ export class NodeSession<Node extends MemberNode> {
       if (asked.founder !== "" && !asked.askPromise) lastFounder.incarnation = asked.founder;
       const decision = promiseOf(own, asked, lastFounder.incarnation);
       if (decision.kind === "answer") return introduced(own, { kind: "new", promised: decision.promised });
-      const identity = (await this.#isPresent(own, asked)) ? await this.#turn(decision.turn) : undefined;
+      const identity = (await this.#isPresent(asked)) ? await this.#turn(decision.turn) : undefined;
       if (identity === undefined) return introduced(own, { kind: "new", promised: false });
       return introduced(
         { ...own, incarnation: identity.incarnation, base: identity.base },
@@ -174,11 +175,10 @@ export class NodeSession<Node extends MemberNode> {
    * request may have been under way for long: the founder's directory may be lost by now, and its
    * successor may have founded a cluster with this node's promise.
    */
-  async #isPresent({ name, founders, base }: OwnFacts, asked: Introduction): Promise<boolean> {
-    const question = { name, receiver: asked.name, founders, base, founder: "", askPromise: false };
+  async #isPresent(asked: Introduction): Promise<boolean> {
     const { world, contactOf } = this.options;
     const contact = contactOf(this.#node, asked.name);
-    const found = contact && (await world.ask(contact, question));
+    const found = contact && (await world.ask(contact, plainQuestion(this.#node.id, asked.name)));
     if (this.#hasEnded) return false;
     return found?.standing.kind === "new" && found.name === asked.name && found.incarnation === asked.founder;
   }

@@ -1,4 +1,5 @@
 import { memberKey } from "../base/ids.js";
+import { plainQuestion } from "../raft/membership/introduction.js";
 import type { Contact } from "./arrival.js";
 import type { MemberEvent } from "./events.js";
 import type { MemberNode, World } from "./world.js";
@@ -52,11 +53,10 @@ export class RemovalWatch {
   }
 
   async #ask(signal: AbortSignal): Promise<void> {
-    const { id: name, clusterId, raft } = this.node;
+    const { id, clusterId, raft } = this.node;
     const key = memberKey(this.node);
-    const asked = { name, founders: [], base: undefined, founder: "", askPromise: false };
     const answers = await Promise.all(
-      this.contacts().map((contact) => this.world.ask(contact, { ...asked, receiver: contact.name ?? "" })),
+      this.contacts().map((contact) => this.world.ask(contact, plainQuestion(id, contact.name ?? ""))),
     );
     if (signal.aborted) return;
     for (const answer of answers) {

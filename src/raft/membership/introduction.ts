@@ -67,6 +67,11 @@ export interface Introduction {
   readonly askPromise: boolean;
 }
 
+/** Returns the introduction of a node that only wants to know; it founds nothing. */
+export function plainQuestion(name: string, receiver: string): Introduction {
+  return { name, receiver, founders: [], base: undefined, founder: "", askPromise: false };
+}
+
 /** The facts that a node knows about itself. */
 export interface OwnFacts {
   readonly name: string;
@@ -160,17 +165,16 @@ export function nextStep(own: OwnFacts, answers: Answers, isSecondRound: boolean
     standing.kind === "member" ? [{ name, base, ...standing }] : [],
   );
   if (members.length > 0) return towards(own, members);
+  const haveAllAnswered = given.length === answers.size;
   if (own.founders.length === 0) {
-    const haveAllAnswered = answers.size > 0 && given.length === answers.size;
-    if (haveAllAnswered && own.clusterId !== "") return { kind: "wait", reason: whyAlone(own, answers) };
+    if (haveAllAnswered && answers.size > 0 && own.clusterId !== "")
+      return { kind: "wait", reason: whyAlone(own, answers) };
     return waitFor(own, answers, "to join its cluster it must hear from");
   }
   if (founderOf(own.founders) !== own.name)
     return waitFor(own, answers, `${founderOf(own.founders)} founds the cluster; waiting for`);
   // T1: a majority does not suffice, because a node that does not answer may know of a cluster.
-  if ([...answers.values()].some((each) => each === undefined)) {
-    return waitFor(own, answers, "to found the cluster it must hear from");
-  }
+  if (!haveAllAnswered) return waitFor(own, answers, "to found the cluster it must hear from");
   const unfit = given.map((each) => whyUnfit(own, each)).find((reason) => reason !== undefined);
   if (unfit !== undefined) return { kind: "wait", reason: `${own.name} is new; ${unfit}` };
   if (own.clusterId !== own.incarnation) {
