@@ -4,6 +4,9 @@ import { idProblem, isId } from "./ids.js";
 // Checks the arguments of callers, which may be JavaScript without types. Each check throws
 // INVALID_ARGUMENT and names the argument.
 
+/** Maximum delay of a timer, in milliseconds: 24 days. */
+export const TIMER_MS_MAX = 2 ** 31 - 1;
+
 /** Longest excerpt of a refused value in an error text, in characters. */
 const SHOWN_CHARACTERS = 80;
 

@@ -1,13 +1,10 @@
 import { isAddress } from "../base/addresses.js";
-import { invalid } from "../base/arguments.js";
+import { invalid, TIMER_MS_MAX } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
 
 /** Default time limit of a call, in ms: enough for a cluster to elect a leader twice. */
 export const DEFAULT_TIMEOUT_MS = 10_000;
-
-/** Longest time that a timer can be set to, in ms. */
-const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 /** Tells a client how to reach its cluster. */
 export interface ClientOptions {
@@ -46,8 +43,8 @@ export interface CallOptions {
 
 /** @throws CairnError INVALID_ARGUMENT */
 export function checkTimeout(timeoutMs: number): number {
-  if (typeof timeoutMs === "number" && timeoutMs > 0 && timeoutMs <= TIMEOUT_MS_MAX) return timeoutMs;
-  throw invalid("timeoutMs", `above 0 and up to ${TIMEOUT_MS_MAX}`, timeoutMs);
+  if (typeof timeoutMs === "number" && timeoutMs > 0 && timeoutMs <= TIMER_MS_MAX) return timeoutMs;
+  throw invalid("timeoutMs", `above 0 and up to ${TIMER_MS_MAX}`, timeoutMs);
 }
 
 /** @throws CairnError INVALID_ARGUMENT */

@@ -1,5 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { TIMER_MS_MAX } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import { methodName, methodPath } from "./codec.js";
 import { BackgroundCredentials } from "./credentials/background.js";
@@ -41,9 +42,6 @@ export interface CallEvents {
   /** Called exactly once, as the last event. */
   ended(error: CairnError | undefined): void;
 }
-
-/** Longest time that a timer can wait, in ms. */
-const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 const NO_METADATA = new grpc.Metadata();
 const WAIT_FOR_READY = new grpc.Metadata({ waitForReady: true });
@@ -194,8 +192,8 @@ function cancellation(signal: AbortSignal, method: DescMethod): CairnError {
 
 function deadline({ timeoutMs }: CallSettings): number {
   if (timeoutMs === undefined) return Number.POSITIVE_INFINITY;
-  if (timeoutMs >= 0 && timeoutMs <= TIMEOUT_MS_MAX) return Date.now() + timeoutMs;
-  throw new CairnError("INVALID_ARGUMENT", `timeoutMs must be 0 to ${TIMEOUT_MS_MAX}, not ${timeoutMs}`);
+  if (timeoutMs >= 0 && timeoutMs <= TIMER_MS_MAX) return Date.now() + timeoutMs;
+  throw new CairnError("INVALID_ARGUMENT", `timeoutMs must be 0 to ${TIMER_MS_MAX}, not ${timeoutMs}`);
 }
 
 function grpcMetadata({ metadata, waitForReady = false }: CallSettings): grpc.Metadata {

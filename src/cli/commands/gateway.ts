@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { Command, Option } from "commander";
+import { TIMER_MS_MAX } from "../../base/arguments.js";
 import { logLevelOption, namedAddresses, wholeNumber } from "../options/options.js";
 import { exitCodes } from "../output/exit_codes.js";
 import type { LogLevel } from "../output/log.js";
@@ -28,7 +29,7 @@ export function gatewayCommand(): Command {
         .choices(["compact", "spaced"])
         .default("compact"),
     )
-    .option("--timeout-ms <n>", "how long a node may take to answer", wholeNumber(1, 2 ** 31 - 1), 30_000)
+    .option("--timeout-ms <n>", "how long a node may take to answer", wholeNumber(1, TIMER_MS_MAX), 30_000)
     .addOption(logLevelOption("warn"))
     .action(gateway);
 }

@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { TIMER_MS_MAX } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { CairnClient, Expected, KeyValue, StoredValue } from "../../client.js";
@@ -76,7 +77,7 @@ function common(usage: string, description: string): Command {
     .arguments(usage.slice(usage.indexOf(" ") + 1))
     .description(description)
     .addOption(endpointsOption())
-    .option("--timeout-ms <n>", "how long it may take", wholeNumber(1, 2 ** 31 - 1), 10_000)
+    .option("--timeout-ms <n>", "how long it may take", wholeNumber(1, TIMER_MS_MAX), 10_000)
     .option("--json", "print JSON objects, a line each; values that are not UTF-8 as valueBase64");
 }
 

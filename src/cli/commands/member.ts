@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { TIMER_MS_MAX } from "../../base/arguments.js";
 import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import type { ClusterMember } from "../../client/status.js";
 import { type OperatorOptions, operatorCommand, printResult, withCluster } from "../options/operator.js";
@@ -29,7 +30,7 @@ export function memberCommand(): Command {
   operatorCommand(member.command("promote"))
     .description("Let a learner vote; waits until it has caught up with the log.")
     .argument("<id>", "name of the node", idText)
-    .option("--wait-ms <n>", "how long to wait for it", wholeNumber(0, 2 ** 31 - 1), 60_000)
+    .option("--wait-ms <n>", "how long to wait for it", wholeNumber(0, TIMER_MS_MAX), 60_000)
     .action((id: string, options: PromoteOptions) =>
       show(options, (cluster, { promote }) => promote(cluster, id, options.waitMs)),
     );

@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { TIMER_MS_MAX } from "../../base/arguments.js";
 import { limits } from "../../base/limits.js";
 import {
   address,
@@ -174,7 +175,7 @@ export function startCommand(): Command {
         "heal-timeout-ms",
         "how long to ask the other members for a snapshot when those on disk are damaged; 0: not at all",
         0,
-        2 ** 31 - 1,
+        TIMER_MS_MAX,
         60_000,
       ),
     )

@@ -1,5 +1,6 @@
 import { InvalidArgumentError, Option } from "commander";
 import { isAddress } from "../../base/addresses.js";
+import { TIMER_MS_MAX } from "../../base/arguments.js";
 import { isId } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
 import { type LogLevel, logLevels } from "../output/log.js";
@@ -26,9 +27,6 @@ export const factorOrOff = orOff((text) => {
 }, "expected off, or a number above 0 as 1 or 0.5");
 
 const UNIT_MS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
-
-/** Longest time that a timer can be set to, in milliseconds. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /** Parses a time such as 500ms, 30s, 15m, 1h or 1d to milliseconds, or `off`. */
 export const durationOrOff = orOff((text) => {

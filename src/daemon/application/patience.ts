@@ -1,7 +1,5 @@
 import { setMaxListeners } from "node:events";
-
-/** Maximum delay of a timer, in milliseconds: 24 days. */
-const TIMEOUT_MS_MAX = 2 ** 31 - 1;
+import { TIMER_MS_MAX } from "../../base/arguments.js";
 
 /**
  * Ends a wait when the caller's signal is aborted, or the timeout has passed. Call {@link end} when
@@ -18,7 +16,7 @@ export class Patience {
   ) {
     setMaxListeners(0, this.#over.signal);
     this.#deadlineMs = Date.now() + timeoutMs;
-    this.#timer = setTimeout(this.#giveUp, Math.min(timeoutMs, TIMEOUT_MS_MAX));
+    this.#timer = setTimeout(this.#giveUp, Math.min(timeoutMs, TIMER_MS_MAX));
     if (caller?.aborted) this.#giveUp();
     else caller?.addEventListener("abort", this.#giveUp, { once: true });
   }
