@@ -592,8 +592,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/raft/membership/introduction.ts",
-        find: "if ([...answers.values()].some((each) => each === undefined)) {",
-        replace: "if (given.length < Math.floor((answers.size + 1) / 2)) {",
+        find: "if (!haveAllAnswered) return waitFor(",
+        replace: "if (given.length < Math.floor((answers.size + 1) / 2)) return waitFor(",
       },
     ],
   },
