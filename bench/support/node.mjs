@@ -11,7 +11,8 @@ export function startIdle() {
   return startProcess("idle.mjs", []);
 }
 
-async function startProcess(file, args) {
+/** Starts a program that serves tasks (see tasks.mjs); `file` is relative to this folder, or a URL. */
+export async function startProcess(file, args) {
   const child = fork(fileURLToPath(new URL(file, import.meta.url)), args);
   let answered;
   child.on("message", ({ result, error }) => {

@@ -1,0 +1,71 @@
+// Drives a cluster with calls: through the load generator, or through a client library in a process
+// of its own.
+import { startProcess } from "../support/node.mjs";
+
+/** Keys of different sizes of values are different keys. */
+export function prefixOf(valueBytes) {
+  return `v${valueBytes}-`;
+}
+
+/** The drivers of one cluster. Close them before the cluster stops. */
+export class Drivers {
+  #processes;
+  #cluster;
+  #sources;
+  #clients = new Map();
+
+  constructor(processes, cluster, sources) {
+    this.#processes = processes;
+    this.#cluster = cluster;
+    this.#sources = sources;
+  }
+
+  /** Makes the calls of a cell (see rows.mjs) and returns the figures that the load generator names. */
+  async run(cell, times) {
+    const plan = { ...cell, ...times, prefix: prefixOf(cell.valueBytes) };
+    return cell.driver === "load" ? this.#load(plan) : (await this.#client(cell.driver)).ask("run", plan);
+  }
+
+  /** Puts each key once, then waits until all nodes have applied that. */
+  async fill({ keys, valueBytes, callers = 512 }) {
+    const driver = this.#sources.load.path !== undefined ? "load" : "cairn";
+    const cell = { driver, op: "fill", route: "all", callers, valueBytes };
+    const result = await this.run(cell, { keys, seconds: 1, warm: 0 });
+    await this.#cluster.inSync();
+    return result;
+  }
+
+  close() {
+    for (const client of this.#clients.values()) client.kill();
+    this.#clients.clear();
+  }
+
+  async #load({ op, route, callers, valueBytes, keys, rate = 0, seconds, warm, prefix }) {
+    const endpoints = route === "leader" ? [await this.#cluster.leader()] : this.#cluster.running;
+    const options = {
+      system: this.#cluster.system,
+      endpoints: endpoints.map(({ address }) => address).join(","),
+      op,
+      callers,
+      seconds,
+      warm,
+      value: valueBytes,
+      keys,
+      prefix,
+      rate,
+    };
+    const args = Object.entries(options).map(([name, value]) => `-${name}=${value}`);
+    return JSON.parse(await this.#processes.run(this.#sources.load.path, args));
+  }
+
+  async #client(name) {
+    let client = this.#clients.get(name);
+    if (client === undefined) {
+      // It ends with this process: its channel closes then.
+      client = await startProcess(new URL("client_driver.mjs", import.meta.url), []);
+      this.#clients.set(name, client);
+      await client.ask("open", { name, endpoints: this.#cluster.addresses, packageFile: this.#sources.etcd3.path });
+    }
+    return client;
+  }
+}

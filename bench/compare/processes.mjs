@@ -1,0 +1,97 @@
+// Starts processes and directories that end with the comparison.
+import { fork, spawn } from "node:child_process";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** Owns processes: a keeper kills those that run when this process ends, also by SIGKILL. */
+export class Processes {
+  #keeper;
+
+  constructor() {
+    const file = fileURLToPath(new URL("keeper.mjs", import.meta.url));
+    this.#keeper = fork(file, [], { detached: true, stdio: ["ignore", "ignore", "inherit", "ipc"] });
+    this.#keeper.unref();
+    this.#keeper.channel.unref();
+  }
+
+  /** Makes a directory that is removed at the end. */
+  directory(parent, prefix) {
+    const directory = mkdtempSync(join(parent, prefix));
+    this.#keeper.send({ directory });
+    return directory;
+  }
+
+  /** Removes such a directory. Nothing writes to it any longer. */
+  remove(directory) {
+    rmSync(directory, { recursive: true, force: true });
+  }
+
+  /** Starts a process whose output goes to the end of a file. */
+  start(command, args, logFile) {
+    const log = openSync(logFile, "a");
+    const child = spawn(command, args, { stdio: ["ignore", log, log] });
+    closeSync(log);
+    return this.#own(child, logFile);
+  }
+
+  /**
+   * Runs a program to its end and returns its standard output.
+   * @throws Error with the end of its standard error, when it fails
+   */
+  async run(command, args, options = {}) {
+    const child = spawn(command, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+    const output = { stdout: "", stderr: "" };
+    for (const name of ["stdout", "stderr"]) {
+      child[name].setEncoding("utf8").on("data", (text) => {
+        output[name] += text;
+      });
+    }
+    const { ended } = this.#own(child);
+    const code = await ended;
+    // The process may end before its output has been read.
+    if (code === 0) return output.stdout;
+    throw new Error(`${command} has ended with ${code}: ${output.stderr.trim().split("\n").slice(-6).join("\n")}`);
+  }
+
+  #own(child, logFile) {
+    const ended = new Promise((resolve, reject) => {
+      child.once("error", reject);
+      child.once("close", (code, signal) => {
+        this.#keeper.send({ ended: child.pid });
+        resolve(code ?? signal);
+      });
+    });
+    // Some nobody waits for.
+    ended.catch(() => {});
+    if (child.pid !== undefined) this.#keeper.send({ started: child.pid });
+    return new OwnedProcess(child, ended, logFile);
+  }
+}
+
+class OwnedProcess {
+  constructor(child, ended, logFile) {
+    this.child = child;
+    this.ended = ended;
+    this.logFile = logFile;
+  }
+
+  get pid() {
+    return this.child.pid;
+  }
+
+  get runs() {
+    return this.child.exitCode === null && this.child.signalCode === null && this.pid !== undefined;
+  }
+
+  /** Kills it with SIGKILL and waits for its end. */
+  async kill() {
+    this.child.kill("SIGKILL");
+    await this.ended;
+  }
+
+  /** The end of its output, to go into an error. */
+  lastWords() {
+    return readFileSync(this.logFile, "utf8").slice(-2_000);
+  }
+}

@@ -1,0 +1,127 @@
+// Speaks to both systems in the same way: unary gRPC calls whose few messages it encodes itself.
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { createWriteStream } from "node:fs";
+import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import grpc from "@grpc/grpc-js";
+
+const bytesAsTheyAre = (bytes) => bytes;
+
+const CHANNEL_OPTIONS = {
+  // A node that starts is found at once.
+  "grpc.initial_reconnect_backoff_ms": 5,
+  "grpc.min_reconnect_backoff_ms": 5,
+  "grpc.max_reconnect_backoff_ms": 20,
+  // Another client's backoff does not count.
+  "grpc.use_local_subchannel_pool": 1,
+  "grpc.max_receive_message_length": -1,
+};
+
+/** A connection to one node of either system. */
+export class NodeConnection {
+  #client;
+  #system;
+
+  constructor(system, address) {
+    this.#system = PROTOCOLS[system];
+    this.#client = new grpc.Client(address, grpc.credentials.createInsecure(), CHANNEL_OPTIONS);
+  }
+
+  /** Says who the node is, who leads, and how far it has come: `{ id, leader, applied, committed }`. */
+  async status() {
+    const { method, decode } = this.#system.status;
+    return decode(await this.#unary(method, new Uint8Array(), 1_000));
+  }
+
+  /** Reads a key linearizably. @throws when it is not there, or after the time limit */
+  async get(key, timeoutMs) {
+    const request = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(Buffer.from(key)).finish();
+    const response = fieldsOf(await this.#unary(this.#system.get, request, timeoutMs));
+    if (response[2] === undefined) throw new Error(`${key} is not there`);
+  }
+
+  /** Saves a snapshot of the present state to a new file. Resolves to its size once it is durable. */
+  async saveSnapshot(file) {
+    const { take, download, data } = this.#system.snapshot;
+    if (take !== undefined) await this.#unary(take, new Uint8Array(), 600_000);
+    const parts = this.#client.makeServerStreamRequest(download, bytesAsTheyAre, bytesAsTheyAre, Buffer.alloc(0));
+    const target = createWriteStream(file, { flags: "wx", flush: true });
+    // The tools of both systems check what they save.
+    const hash = createHash("sha256");
+    for await (const part of parts) {
+      const chunk = fieldsOf(part)[data] ?? new Uint8Array();
+      hash.update(chunk);
+      if (!target.write(chunk)) await once(target, "drain");
+    }
+    hash.digest();
+    target.end();
+    await once(target, "close");
+    return target.bytesWritten;
+  }
+
+  close() {
+    this.#client.close();
+  }
+
+  #unary(method, request, timeoutMs) {
+    const options = { deadline: Date.now() + timeoutMs };
+    const metadata = new grpc.Metadata({ waitForReady: true });
+    return new Promise((resolve, reject) => {
+      const answered = (error, response) => (error === null ? resolve(response) : reject(error));
+      const body = Buffer.from(request);
+      this.#client.makeUnaryRequest(method, bytesAsTheyAre, bytesAsTheyAre, body, metadata, options, answered);
+    });
+  }
+}
+
+const PROTOCOLS = {
+  etcd: {
+    get: "/etcdserverpb.KV/Range",
+    status: {
+      method: "/etcdserverpb.Maintenance/Status",
+      decode(response) {
+        const { 1: header, 4: leader = "0", 5: committed = "0", 7: applied = "0" } = fieldsOf(response);
+        return {
+          id: fieldsOf(header)[2],
+          leader: leader === "0" ? undefined : leader,
+          applied: Number(applied),
+          committed: Number(committed),
+        };
+      },
+    },
+    snapshot: { take: undefined, download: "/etcdserverpb.Maintenance/Snapshot", data: 3 },
+  },
+  cairn: {
+    get: "/cairn.v1.KeyValueService/Get",
+    status: {
+      method: "/cairn.v1.AdminService/GetStatus",
+      decode(response) {
+        const { 2: id, 6: leader = "", 7: committed = "0", 8: applied = "0" } = fieldsOf(response);
+        return {
+          id: Buffer.from(id).toString(),
+          leader: Buffer.from(leader).toString() || undefined,
+          applied: Number(applied),
+          committed: Number(committed),
+        };
+      },
+    },
+    snapshot: {
+      take: "/cairn.v1.AdminService/TakeSnapshot",
+      download: "/cairn.v1.AdminService/DownloadSnapshot",
+      data: 2,
+    },
+  },
+};
+
+/** Decodes the fields of a message by number: varints as decimal strings, the rest as bytes. */
+function fieldsOf(message) {
+  const reader = new BinaryReader(message);
+  const fields = {};
+  while (reader.pos < reader.len) {
+    const [number, type] = reader.tag();
+    if (type === WireType.Varint) fields[number] = String(reader.uint64());
+    else if (type === WireType.LengthDelimited) fields[number] = reader.bytes();
+    else reader.skip(type, number);
+  }
+  return fields;
+}

@@ -1,0 +1,171 @@
+// Prints a result of the comparison as Markdown tables, aligned for a terminal.
+import { median } from "./statistics.mjs";
+
+const BEGIN = "<!-- compare:begin -->";
+const END = "<!-- compare:end -->";
+const NONE = "-";
+
+/** The tables of a whole result. */
+export function report(result) {
+  const { rows, processes } = result;
+  const load = rows.filter(({ kind }) => kind === "load");
+  const life = rows.filter(({ kind }) => kind === "life");
+  const parts = [heading(result)];
+  for (const [group, members] of groupsOf(load)) parts.push(`**${capitalized(group)}**`, speedTable(members));
+  if (load.length > 0) {
+    parts.push(
+      "**Cost**: CPU time of the three servers and of the caller, and bytes written by all three",
+      costTable(load),
+    );
+  }
+  if (processes.length > 0) {
+    parts.push("**Each process**, after all of the above", processTable(processes), callsServed(processes));
+  }
+  if (life.length > 0) parts.push(`**Life of a cluster** with ${lifeInWords(result.settings)}`, lifeTable(life));
+  const remarks = remarksOn(rows);
+  if (remarks.length > 0) parts.push("**Remarks**", remarks.map((remark) => `- ${remark}`).join("\n"));
+  return parts.join("\n\n");
+}
+
+/** Returns a page with the report between its marks, in place of an earlier one. */
+export function withReport(page, text) {
+  const [begin, end] = [page.indexOf(BEGIN), page.indexOf(END)];
+  if (begin < 0 || end < begin) throw new Error(`the page has no ${BEGIN} followed by ${END}`);
+  return `${page.slice(0, begin + BEGIN.length)}\n\n${text}\n\n${page.slice(end)}`;
+}
+
+/** A Markdown table whose columns are aligned: the first one left, the others right. */
+export function table(head, body) {
+  const widths = head.map((title, at) => Math.max(3, title.length, ...body.map((cells) => cells[at].length)));
+  const line = (cells) => {
+    const padded = cells.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at])));
+    return `| ${padded.join(" | ")} |`;
+  };
+  const rule = widths.map((width, at) => (at === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`));
+  return [line(head), `| ${rule.join(" | ")} |`, ...body.map(line)].join("\n");
+}
+
+/** A figure with three significant digits or more, thousands apart. */
+export function figure(value, unit = "") {
+  if (value === undefined || !Number.isFinite(value)) return NONE;
+  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+  const text = value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return unit === "" ? text : `${text} ${unit}`;
+}
+
+function heading({ command, at, machine, cairn, sources, settings }) {
+  const { processor, memoryBytes, system, node, fileSystem, syncMs } = machine;
+  const memory = `${Math.round(memoryBytes / 2 ** 30)} GiB`;
+  const etcd = sources.etcd.version === undefined ? "etcd not measured" : `etcd ${sources.etcd.version}`;
+  const rounds = `${settings.rounds} ${settings.rounds === 1 ? "round" : "rounds"} of ${settings.seconds} s a figure`;
+  return [
+    `Made by \`${command}\` on ${at.slice(0, 10)}: Cairn ${cairn}, ${etcd}, ${rounds}.`,
+    `${processor}, ${memory}, ${system}, Node.js ${node}; ${fileSystem}, 4 KiB appended and synced in ${figure(syncMs)} ms.`,
+  ].join("\n");
+}
+
+function groupsOf(rows) {
+  const groups = new Map();
+  for (const row of rows) groups.set(row.group, [...(groups.get(row.group) ?? []), row]);
+  return groups;
+}
+
+function speedTable(rows) {
+  const head = ["work", "etcd /s", "Cairn /s", "ratio", "etcd p50, p99, max ms", "Cairn p50, p99, max ms", "p99 ratio"];
+  const latency = (figures) =>
+    figures === undefined ? NONE : [figures.p50, figures.p99, figures.max].map((value) => figure(value)).join(", ");
+  const body = rows.map(({ title, summary: { etcd, cairn, ratio } }) => [
+    title,
+    figure(etcd?.rate),
+    figure(cairn?.rate),
+    figure(ratio.rate),
+    latency(etcd),
+    latency(cairn),
+    figure(ratio.p99),
+  ]);
+  return table(head, body);
+}
+
+function costTable(rows) {
+  const head = [
+    "us a call, bytes a byte put",
+    ...["etcd servers", "Cairn servers", "ratio"],
+    ...["etcd caller", "Cairn caller"],
+    ...["etcd written", "Cairn written", "ratio"],
+  ];
+  const body = rows.map(({ name, summary: { etcd, cairn, ratio } }) => [
+    name,
+    ...[figure(etcd?.serverMicros), figure(cairn?.serverMicros), figure(ratio.serverMicros)],
+    ...[figure(etcd?.callerMicros), figure(cairn?.callerMicros)],
+    ...[figure(etcd?.writtenPerByte), figure(cairn?.writtenPerByte), figure(ratio.writtenPerByte)],
+  ]);
+  return table(head, body);
+}
+
+function processTable(rounds) {
+  const head = ["process", "CPU s", "anonymous memory, peak MiB", "file-backed, peak MiB", "written MiB"];
+  const body = systemsOf(rounds).flatMap((system) =>
+    ["leader", "follower 1", "follower 2"].map((role, at) => {
+      const of = (name) => median(rounds.map((taken) => taken[system].nodes[at][name]));
+      const sizes = ["anonymousBytes", "fileBytes", "writtenBytes"].map((name) => figure(of(name) / 2 ** 20));
+      return [`${nameOf(system)}, ${role}`, figure(of("cpuSeconds")), ...sizes];
+    }),
+  );
+  return table(head, body);
+}
+
+function callsServed(rounds) {
+  const each = systemsOf(rounds).map((system) => {
+    const [calls, puts] = ["calls", "puts"].map((name) => median(rounds.map((taken) => taken[system][name])));
+    return `${nameOf(system)} ${calls.toLocaleString("en-US")} calls, of them ${puts.toLocaleString("en-US")} puts`;
+  });
+  return `Answered for that, beside what filled the clusters: ${each.join("; ")}.`;
+}
+
+function lifeTable(rows) {
+  const inWords = (figures) => {
+    if (figures === undefined) return NONE;
+    const size = figures.bytes === undefined ? "" : `, ${figure(figures.bytes / 2 ** 20, "MiB")}`;
+    return `${figure(figures.ms, "ms")}${size}`;
+  };
+  const body = rows.map(({ title, summary: { etcd, cairn, ratio } }) => [
+    title,
+    inWords(etcd),
+    inWords(cairn),
+    figure(ratio.ms),
+  ]);
+  return table(["what (less is better)", "etcd", "Cairn", "ratio"], body);
+}
+
+function lifeInWords({ lifeKeys, behind }) {
+  return `${lifeKeys.toLocaleString("en-US")} values of 1 KiB; the follower misses ${behind.toLocaleString("en-US")} writes`;
+}
+
+/** Tells of cells that failed, calls that failed, and calls that an open loop could not send. */
+function remarksOn(rows) {
+  return rows.flatMap(({ name, rounds }) =>
+    rounds.flatMap((pair) =>
+      Object.entries(pair).flatMap(([system, figures]) => {
+        const where = `${name}, ${nameOf(system)}`;
+        if (figures === undefined) return [];
+        if (figures.failed !== undefined) return [`${where}: not measured: ${figures.failed.split("\n")[0]}`];
+        const remarks = [];
+        if (figures.errors > 0) remarks.push(`${where}: ${figures.errors} calls failed: ${figures.firstError}`);
+        if (figures.unsent > 0) remarks.push(`${where}: ${figures.unsent} calls could not be sent in time`);
+        return remarks;
+      }),
+    ),
+  );
+}
+
+function systemsOf(rounds) {
+  return ["etcd", "cairn"].filter((system) => rounds[0]?.[system] !== undefined);
+}
+
+function nameOf(system) {
+  return system === "cairn" ? "Cairn" : system;
+}
+
+function capitalized(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}

@@ -1,0 +1,84 @@
+// Finds or makes the programs that the comparison needs besides Cairn: etcd, the load generator,
+// and the npm package etcd3. They are built from public sources into a folder and used again.
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const GO_MODULE = fileURLToPath(new URL("go", import.meta.url));
+/** The newest one when this was written. It is no dependency of Cairn. */
+const ETCD3 = "1.1.2";
+
+export function defaultCache() {
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "cairn-compare");
+}
+
+/**
+ * Returns `{ path, version }` or `{ missing: reason }` for each of `etcd`, `load` and `etcd3`.
+ * `wanted` says which of them the rows need; `etcd` may be the path of a binary.
+ */
+export async function findSources(processes, { cache, etcd, wanted, say }) {
+  mkdirSync(cache, { recursive: true });
+  const attempt = async (name, find) => {
+    if (!wanted[name]) return { missing: "not asked for" };
+    try {
+      return await find();
+    } catch (error) {
+      return { missing: error.message };
+    }
+  };
+  const build = (program) => buildGo(processes, cache, program, say);
+  const etcdFound = await attempt("etcd", async () => {
+    const path = etcd ?? (await build("etcd"));
+    const [, version = "unknown"] = /etcd Version: (\S+)/.exec(await processes.run(path, ["--version"])) ?? [];
+    return { path, version };
+  });
+  return {
+    etcd: etcdFound,
+    load: await attempt("load", async () => ({ path: await build("load"), version: await goVersion(processes) })),
+    etcd3:
+      etcdFound.path === undefined
+        ? { missing: "there is no etcd" }
+        : await attempt("etcd3", () => installEtcd3(processes, cache, say)),
+  };
+}
+
+function goVersion(processes) {
+  return processes.run("go", ["env", "GOVERSION"]).then(
+    (version) => version.trim(),
+    (error) => {
+      throw new Error(error.code === "ENOENT" ? "this machine has no Go" : error.message);
+    },
+  );
+}
+
+/** Builds one program of the Go module, unless the same sources were built with the same Go. */
+async function buildGo(processes, cache, program, say) {
+  const hash = createHash("sha256").update(await goVersion(processes));
+  const own = readdirSync(join(GO_MODULE, program)).sort();
+  for (const file of ["go.mod", "go.sum", ...own.map((name) => join(program, name))]) {
+    hash.update(readFileSync(join(GO_MODULE, file)));
+  }
+  const path = join(cache, `${program}-${hash.digest("hex").slice(0, 12)}`);
+  if (existsSync(path)) return path;
+  say(`building ${program} (the first time this takes minutes)`);
+  const unfinished = `${path}.${process.pid}`;
+  const args = ["build", "-mod=readonly", "-trimpath", "-o", unfinished, `./${program}`];
+  await processes.run("go", args, { cwd: GO_MODULE, env: { ...process.env, GOWORK: "off" } });
+  renameSync(unfinished, path);
+  return path;
+}
+
+/** Installs the package without its install scripts, which it does not need. */
+async function installEtcd3(processes, cache, say) {
+  const directory = join(cache, `etcd3-${ETCD3}`);
+  const packageFile = join(directory, "node_modules", "etcd3", "package.json");
+  if (!existsSync(packageFile)) {
+    say(`installing the npm package etcd3 ${ETCD3}`);
+    mkdirSync(directory, { recursive: true });
+    const quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-save"];
+    await processes.run("npm", ["install", "--prefix", directory, ...quiet, `etcd3@${ETCD3}`], { cwd: directory });
+  }
+  return { path: packageFile, version: ETCD3 };
+}
