@@ -30,11 +30,18 @@ export class Cluster {
     for (const node of cluster.nodes) cluster.startNode(node);
     try {
       await cluster.leader();
+      cluster.checkWhole();
     } catch (error) {
       await cluster.stop();
       throw error;
     }
     return cluster;
+  }
+
+  /** @throws when a node has ended that nobody killed */
+  checkWhole() {
+    const ended = this.nodes.find(({ process }) => !process.runs);
+    if (ended !== undefined) throw new Error(`${ended.name} of ${this.system} has ended: ${ended.process.lastWords()}`);
   }
 
   get addresses() {

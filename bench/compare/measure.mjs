@@ -99,6 +99,7 @@ async function measureCell({ settings, say }, side, cell, name) {
   try {
     const { seconds, warm, keys } = settings;
     const result = await side.drivers.run(cell, { seconds, warm, keys });
+    side.cluster.checkWhole();
     const after = nodes.map(({ usage }) => usage.read());
     const spent = (what) => after.reduce((sum, usage, at) => sum + usage[what] - before[at][what], 0);
     side.calls += result.calls;

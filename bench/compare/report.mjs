@@ -56,7 +56,8 @@ export function figure(value, unit = "") {
 function heading({ command, at, machine, cairn, sources, settings }) {
   const { processor, memoryBytes, system, node, fileSystem, syncMs } = machine;
   const memory = `${Math.round(memoryBytes / 2 ** 30)} GiB`;
-  const etcd = sources.etcd.version === undefined ? "etcd not measured" : `etcd ${sources.etcd.version}`;
+  const { version, missing } = sources.etcd;
+  const etcd = version === undefined ? `etcd not measured (${firstLine(missing)})` : `etcd ${version}`;
   const rounds = `${settings.rounds} ${settings.rounds === 1 ? "round" : "rounds"} of ${settings.seconds} s a figure`;
   return [
     `Made by \`${command}\` on ${at.slice(0, 10)}: Cairn ${cairn}, ${etcd}, ${rounds}.`,
@@ -148,7 +149,7 @@ function remarksOn(rows) {
       Object.entries(pair).flatMap(([system, figures]) => {
         const where = `${name}, ${nameOf(system)}`;
         if (figures === undefined) return [];
-        if (figures.failed !== undefined) return [`${where}: not measured: ${figures.failed.split("\n")[0]}`];
+        if (figures.failed !== undefined) return [`${where}: not measured: ${firstLine(figures.failed)}`];
         const remarks = [];
         if (figures.errors > 0) remarks.push(`${where}: ${figures.errors} calls failed: ${figures.firstError}`);
         if (figures.unsent > 0) remarks.push(`${where}: ${figures.unsent} calls could not be sent in time`);
@@ -156,6 +157,10 @@ function remarksOn(rows) {
       }),
     ),
   );
+}
+
+function firstLine(text) {
+  return text.split("\n", 1)[0];
 }
 
 function systemsOf(rounds) {

@@ -6,7 +6,7 @@ import { inRepository } from "./processes.js";
 /** The pages that a reader is sent to, below the repository. */
 export function documentPaths(): string[] {
   const top = readdirSync(inRepository("."));
-  const pages = [...top, ...below("docs"), ...below(".github"), ...below("src"), ...below("test")];
+  const pages = [...top, ...below("docs"), ...below(".github"), ...below("src"), ...below("test"), ...below("bench")];
   return pages.filter((path) => path.endsWith(".md"));
 }
 
