@@ -61,7 +61,7 @@ export class Cluster {
   }
 
   async stop() {
-    await Promise.all(this.running.map((node) => this.kill(node)));
+    await Promise.all(this.nodes.map((node) => this.kill(node)));
   }
 
   /** Waits until all nodes that run name the same leader, and returns that node. */

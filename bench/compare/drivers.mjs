@@ -28,7 +28,8 @@ export class Drivers {
 
   /** Puts each key once, then waits until all nodes have applied that. */
   async fill({ keys, valueBytes, callers = 512 }) {
-    const driver = this.#sources.load.path !== undefined ? "load" : "cairn";
+    const client = { etcd: "etcd3", cairn: "cairn" }[this.#cluster.system];
+    const driver = this.#sources.load.path !== undefined ? "load" : client;
     const cell = { driver, op: "fill", route: "all", callers, valueBytes };
     const result = await this.run(cell, { keys, seconds: 1, warm: 0 });
     await this.#cluster.inSync();

@@ -20,10 +20,9 @@ if (settings.list) {
   const result =
     settings.from === undefined ? await run(rowsOrExit()) : JSON.parse(readFileSync(settings.from, "utf8"));
   print(result);
-  const failed = result.rows.some(({ rounds }) =>
-    rounds.some((pair) => Object.values(pair).some((figures) => figures?.failed !== undefined)),
-  );
-  if (failed) process.exitCode = 1;
+  const failed = ({ rounds }) =>
+    rounds.some((pair) => Object.values(pair).some((figures) => figures?.failed !== undefined));
+  if (result.unfinished !== undefined || result.rows.some(failed)) process.exitCode = 1;
 }
 
 function rowsOrExit() {
@@ -41,14 +40,10 @@ async function run(wantedRows) {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
     process.once(signal, () => process.exit(signal === "SIGINT" ? 130 : 143));
   const { cache, etcd, data } = settings;
-  const wanted = {
-    etcd: etcd !== false,
-    load: true,
-    etcd3: wantedRows.some((row) => row.etcd?.driver === "etcd3"),
-  };
-  const sources = await findSources(processes, { cache, etcd: etcd || undefined, wanted, say });
+  const etcd3 = wantedRows.some((row) => row.etcd?.driver === "etcd3");
+  const sources = await findSources(processes, { cache, etcd, etcd3, say });
   const systems = sources.etcd.path === undefined ? ["cairn"] : ["etcd", "cairn"];
-  if (wanted.etcd && sources.etcd.path === undefined) {
+  if (etcd !== false && sources.etcd.path === undefined) {
     say(`etcd cannot be had, so Cairn is measured alone: ${sources.etcd.missing}`);
   }
   const rows = possibleRows(wantedRows, systems, sources);

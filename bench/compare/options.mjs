@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
 import { defaultCache } from "./sources.mjs";
 
-const QUICK = { seconds: 1, warm: 0.25, lifeKeys: 20_000, behind: 10_000 };
+const QUICK = { seconds: 1, warm: 0.2, lifeKeys: 20_000, behind: 10_000 };
 const FULL = { seconds: 3, warm: 1, lifeKeys: 300_000, behind: 50_000 };
 
 /** Returns the settings of a run: those of the command line, then those of the quick or the full run. */
@@ -17,12 +17,12 @@ function command() {
   return new Command("bench:compare")
     .description("Measures Cairn beside etcd: both clusters of three on this machine, the same load, in turn.")
     .usage("[options]   (npm run bench:compare -- [options])")
-    .option("--quick", "the rows of one page, in about two minutes")
+    .option("--quick", "the rows of one page, in two to three minutes")
     .option("--only <rows>", "only these rows: put/leader,*/client/128,restart", list)
     .option("--list", "print the names of the rows and measure nothing")
     .option("--rounds <n>", "rounds; the figures are medians over them", count, 3)
     .option("--seconds <s>", "time that counts, for each figure (default: 3, quick: 1)", positive)
-    .option("--warm <s>", "time before it that does not count (default: 1, quick: 0.25)", number)
+    .option("--warm <s>", "time before it that does not count (default: 1, quick: 0.2)", number)
     .option("--callers <list>", "concurrent callers (not with --quick)", counts, [1, 32, 128, 512])
     .option("--values <list>", "bytes of a value (not with --quick)", counts, [256, 4096])
     .option("--rates <list>", "open loop: calls a second (not with --quick)", counts, [500, 1000, 2000])

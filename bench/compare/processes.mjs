@@ -84,10 +84,10 @@ class OwnedProcess {
     return this.child.exitCode === null && this.child.signalCode === null && this.pid !== undefined;
   }
 
-  /** Kills it with SIGKILL and waits for its end. */
+  /** Kills it with SIGKILL, unless it has ended, and waits for its end. */
   async kill() {
     this.child.kill("SIGKILL");
-    await this.ended;
+    await this.ended.catch(() => {});
   }
 
   /** The end of its output, to go into an error. */

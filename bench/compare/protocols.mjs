@@ -1,7 +1,6 @@
 // Speaks to both systems in the same way: unary gRPC calls whose few messages it encodes itself.
-import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { createWriteStream } from "node:fs";
+import { pipeline } from "node:stream/promises";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import grpc from "@grpc/grpc-js";
 
@@ -46,16 +45,7 @@ export class NodeConnection {
     if (take !== undefined) await this.#unary(take, new Uint8Array(), 600_000);
     const parts = this.#client.makeServerStreamRequest(download, bytesAsTheyAre, bytesAsTheyAre, Buffer.alloc(0));
     const target = createWriteStream(file, { flags: "wx", flush: true });
-    // The tools of both systems check what they save.
-    const hash = createHash("sha256");
-    for await (const part of parts) {
-      const chunk = fieldsOf(part)[data] ?? new Uint8Array();
-      hash.update(chunk);
-      if (!target.write(chunk)) await once(target, "drain");
-    }
-    hash.digest();
-    target.end();
-    await once(target, "close");
+    await pipeline(parts, (messages) => payloads(messages, data), target);
     return target.bytesWritten;
   }
 
@@ -112,6 +102,10 @@ const PROTOCOLS = {
     },
   },
 };
+
+async function* payloads(messages, field) {
+  for await (const message of messages) yield fieldsOf(message)[field] ?? new Uint8Array();
+}
 
 /** Decodes the fields of a message by number: varints as decimal strings, the rest as bytes. */
 function fieldsOf(message) {

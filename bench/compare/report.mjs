@@ -23,6 +23,7 @@ export function report(result) {
   }
   if (life.length > 0) parts.push(`**Life of a cluster** with ${lifeInWords(result.settings)}`, lifeTable(life));
   const remarks = remarksOn(rows);
+  if (result.unfinished !== undefined) remarks.push(`the run ended early: ${firstLine(result.unfinished)}`);
   if (remarks.length > 0) parts.push("**Remarks**", remarks.map((remark) => `- ${remark}`).join("\n"));
   return parts.join("\n\n");
 }
@@ -48,7 +49,7 @@ export function table(head, body) {
 /** A figure with three significant digits or more, thousands apart. */
 export function figure(value, unit = "") {
   if (value === undefined || !Number.isFinite(value)) return NONE;
-  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+  const digits = Math.abs(value) >= 99.95 ? 0 : Math.abs(value) >= 9.995 ? 1 : 2;
   const text = value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   return unit === "" ? text : `${text} ${unit}`;
 }

@@ -15,33 +15,25 @@ export function defaultCache() {
 }
 
 /**
- * Returns `{ path, version }` or `{ missing: reason }` for each of `etcd`, `load` and `etcd3`.
- * `wanted` says which of them the rows need; `etcd` may be the path of a binary.
+ * Returns `{ path, version }` or `{ missing: reason }` for each of `load`, `etcd` and `etcd3`. `etcd`
+ * may be the path of a binary, or false for none; `etcd3` says whether a row needs that client.
  */
-export async function findSources(processes, { cache, etcd, wanted, say }) {
+export async function findSources(processes, { cache, etcd, etcd3, say }) {
   mkdirSync(cache, { recursive: true });
-  const attempt = async (name, find) => {
-    if (!wanted[name]) return { missing: "not asked for" };
-    try {
-      return await find();
-    } catch (error) {
-      return { missing: error.message };
-    }
-  };
+  const attempt = (find) => find().catch((error) => ({ missing: error.message }));
   const build = (program) => buildGo(processes, cache, program, say);
-  const etcdFound = await attempt("etcd", async () => {
+  const load = await attempt(async () => ({ path: await build("load"), version: await goVersion(processes) }));
+  if (etcd === false) return { load, etcd: { missing: "not wanted" }, etcd3: { missing: "not wanted" } };
+  const server = await attempt(async () => {
     const path = etcd ?? (await build("etcd"));
     const [, version = "unknown"] = /etcd Version: (\S+)/.exec(await processes.run(path, ["--version"])) ?? [];
     return { path, version };
   });
-  return {
-    etcd: etcdFound,
-    load: await attempt("load", async () => ({ path: await build("load"), version: await goVersion(processes) })),
-    etcd3:
-      etcdFound.path === undefined
-        ? { missing: "there is no etcd" }
-        : await attempt("etcd3", () => installEtcd3(processes, cache, say)),
-  };
+  // Without the load generator, the client fills the cluster.
+  const isUseful = server.path !== undefined && (etcd3 || load.path === undefined);
+  const client = isUseful ? await attempt(() => installEtcd3(processes, cache, say)) : { missing: "not needed" };
+  if (load.path !== undefined || client.path !== undefined) return { load, etcd: server, etcd3: client };
+  return { load, etcd: { missing: server.missing ?? "nothing here can drive it" }, etcd3: client };
 }
 
 function goVersion(processes) {

@@ -3,7 +3,7 @@
 
 /** The middle one, or the mean of the two in the middle; NaN for none. */
 export function median(numbers) {
-  const sorted = numbers.filter((number) => !Number.isNaN(number)).sort((a, b) => a - b);
+  const sorted = numbers.filter(Number.isFinite).sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   if (sorted.length === 0) return Number.NaN;
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;

@@ -1,7 +1,7 @@
 // Reads how much CPU, memory and disk a process has taken, from /proc.
 import { readFileSync } from "node:fs";
 
-const SAMPLE_MS = 50;
+const SAMPLE_MS = 100;
 /** Of the CPU times in /proc, on every architecture that Linux runs Node.js on. */
 const TICKS_A_SECOND = 100;
 
