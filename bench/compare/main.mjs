@@ -2,13 +2,13 @@
 //
 //   npm run bench:compare -- --quick        (--help lists the options)
 import { readFileSync, writeFileSync } from "node:fs";
-import { describeMachine } from "./machine.mjs";
-import { measure } from "./measure.mjs";
 import { readOptions } from "./options.mjs";
-import { Processes } from "./processes.mjs";
 import { report, withReport } from "./report.mjs";
 import { rowsOf } from "./rows.mjs";
-import { findSources } from "./sources.mjs";
+import { describeMachine } from "./run/machine.mjs";
+import { measure } from "./run/measure.mjs";
+import { Processes } from "./run/processes.mjs";
+import { findSources } from "./run/sources.mjs";
 
 /** Progress goes to standard error, the result to standard output. */
 const say = (text) => console.error(text);
@@ -37,8 +37,8 @@ function rowsOrExit() {
 async function run(wantedRows) {
   const processes = new Processes();
   // The keeper ends what runs.
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
-    process.once(signal, () => process.exit(signal === "SIGINT" ? 130 : 143));
+  process.once("SIGINT", () => process.exit(130));
+  process.once("SIGTERM", () => process.exit(143));
   const { cache, etcd, data } = settings;
   const etcd3 = wantedRows.some((row) => row.etcd?.driver === "etcd3");
   const sources = await findSources(processes, { cache, etcd, etcd3, say });
@@ -48,8 +48,7 @@ async function run(wantedRows) {
   }
   const rows = possibleRows(wantedRows, systems, sources);
   const machine = describeMachine(data);
-  if (machine.fileSystem === "tmpfs")
-    say(`${data} is in memory, where a sync costs nothing: choose a disk with --data`);
+  if (machine.fileSystem === "tmpfs") say(`${data} is in memory: choose a disk with --data`);
   const measured = await measure({ rows, settings, systems, sources, processes, say });
   return {
     command: ["npm run bench:compare --", ...process.argv.slice(2)].join(" "),

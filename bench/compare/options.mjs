@@ -1,12 +1,12 @@
 // Reads the command line of the comparison.
 import { tmpdir } from "node:os";
 import { Command, InvalidArgumentError } from "commander";
-import { defaultCache } from "./sources.mjs";
+import { defaultCache } from "./run/sources.mjs";
 
 const QUICK = { seconds: 1, warm: 0.2, lifeKeys: 20_000, behind: 10_000 };
 const FULL = { seconds: 3, warm: 1, lifeKeys: 300_000, behind: 50_000 };
 
-/** Returns the settings of a run: those of the command line, then those of the quick or the full run. */
+/** Returns the settings of a run: the command line's, then those of the quick or the full run. */
 export function readOptions(argv) {
   const options = command().parse(argv, { from: "user" }).opts();
   const settings = { ...(options.quick ? QUICK : FULL), ...options };

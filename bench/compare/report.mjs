@@ -113,7 +113,17 @@ function processTable(rounds) {
       return [`${nameOf(system)}, ${role}`, figure(of("cpuSeconds")), ...sizes];
     }),
   );
+  if (systemsOf(rounds).length === 2) {
+    const ratios = ["anonymousBytes", "fileBytes"].map((name) => figure(ratioOfSums(rounds, name)));
+    body.push(["ratio of the sums", NONE, ...ratios, NONE]);
+  }
   return table(head, body);
+}
+
+/** Of memory only: CPU time and bytes written depend on how many calls were answered. */
+function ratioOfSums(rounds, name) {
+  const sum = ({ nodes }) => nodes.reduce((total, node) => total + node[name], 0);
+  return median(rounds.map(({ etcd, cairn }) => sum(cairn) / sum(etcd)));
 }
 
 function callsServed(rounds) {
@@ -139,8 +149,9 @@ function lifeTable(rows) {
   return table(["what (less is better)", "etcd", "Cairn", "ratio"], body);
 }
 
-function lifeInWords({ lifeKeys, behind }) {
-  return `${lifeKeys.toLocaleString("en-US")} values of 1 KiB; the follower misses ${behind.toLocaleString("en-US")} writes`;
+function lifeInWords({ lifeKeys, behind, lifeRounds }) {
+  const missed = `the follower misses ${behind.toLocaleString("en-US")} writes`;
+  return `${lifeKeys.toLocaleString("en-US")} values of 1 KiB; ${missed}; rounds: ${lifeRounds}`;
 }
 
 /** Tells of cells that failed, calls that failed, and calls that an open loop could not send. */

@@ -5,7 +5,7 @@
 // Node.js process), `op`, `route` (through the leader, or spread over all nodes), `callers`,
 // `valueBytes`, and `rate` for an open loop. Rows that need the same cell share one measurement.
 
-export const QUICK_VALUE_BYTES = 256;
+const QUICK_VALUE_BYTES = 256;
 
 const OPS = {
   put: "put",
@@ -14,7 +14,7 @@ const OPS = {
   mixed: "9 gets to 1 put",
 };
 
-/** Which routes each operation is measured through. A linearizable get is the leader's. */
+/** The routes that each operation is measured through. A stale get has no use for the leader. */
 const ROUTES = {
   put: ["leader", "all", "client"],
   get: ["leader", "all", "client"],
@@ -29,7 +29,7 @@ const ROUTE_WORDS = {
   node: "CairnClient beside npm etcd3, one Node.js process each",
 };
 
-/** What happens to a whole cluster, in this order. */
+/** The life of a whole cluster, in this order. */
 const LIFE = {
   snapshot: "save a snapshot of the present state to a file",
   return: "a killed follower is started again and catches up",
@@ -44,7 +44,10 @@ const QUICK = new Set([
   ...["put/node/128", "get/node/128", "snapshot", "return", "restart"],
 ]);
 
-/** Returns the rows of a run: `callers`, `values` (bytes) and `rates` (calls a second) span the full one. */
+/**
+ * Returns the rows of a run. `callers`, `values` (bytes) and `rates` (calls a second) span the full
+ * one; `only` picks rows by patterns.
+ */
 export function rowsOf({ quick, callers, values, rates, only }) {
   const all = quick ? quickRows() : fullRows({ callers, values, rates });
   if (only === undefined) return all;
@@ -97,7 +100,7 @@ function loadRow(op, route, callers, valueBytes) {
 }
 
 function openRow(op, rate, valueBytes) {
-  // As many callers as a slow second needs: a call waits for none.
+  // So many that no call waits for a caller, unless answers take seconds.
   const cell = { driver: "load", op, route: "leader", callers: 1024, valueBytes, rate };
   const title = `${OPS[op]}, ${rate} calls a second, ${bytesInWords(valueBytes)}`;
   const name = [op, "open", rate, sizeInName(valueBytes)].join("/");

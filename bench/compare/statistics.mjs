@@ -1,5 +1,5 @@
-// Reduces the figures of several rounds to one: medians of each system, and medians of the ratios of
-// pairs that were measured one right after the other.
+// Reduces the figures of several rounds to one: medians of each system, and medians of the ratios
+// of pairs that were measured one right after the other.
 
 /** The middle one, or the mean of the two in the middle; NaN for none. */
 export function median(numbers) {

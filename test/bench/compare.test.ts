@@ -4,7 +4,7 @@ import { cellKey, matches, type RowOptions, rowsOf } from "../../bench/compare/r
 import { median, summarize } from "../../bench/compare/statistics.mjs";
 import { readDocument } from "../support/documents.js";
 
-// The parts of the comparison with etcd that only compute: which rows it has, its statistics and its tables.
+// The parts of the comparison with etcd that only compute: its rows, statistics and tables.
 
 const full: RowOptions = { callers: [1, 128], values: [256, 4096], rates: [500] };
 

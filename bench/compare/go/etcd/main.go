@@ -1,4 +1,4 @@
-// Command etcd is the etcd server as its project releases it, built from the module that go.mod pins.
+// Command etcd is the etcd server as its project releases it, of the version that go.mod pins.
 package main
 
 import (

@@ -1,8 +1,8 @@
-// Command load makes the same unary gRPC calls to an etcd or a Cairn cluster and prints, as one line of
-// JSON, how many were answered and how long they took.
+// Command load makes the same unary gRPC calls to an etcd or a Cairn cluster. It prints, as one line
+// of JSON, the number of answers and the time that they took.
 //
-// It encodes the few messages itself and uses the same connections, keys and loops for both systems, so
-// that only the servers differ.
+// It encodes the few messages itself, and uses the same connections, keys and loops for both
+// systems, so that only the servers differ.
 package main
 
 import (

@@ -46,8 +46,8 @@ type result struct {
 	CallerMicros float64 `json:"callerMicros"`
 	Errors       int     `json:"errors"`
 	FirstError   string  `json:"firstError,omitempty"`
-	// Open loop: calls that no caller was free to make before the run ended. Each counts with the time
-	// that it had waited by then.
+	// Open loop: calls that no caller was free to make before the run ended. Each counts with the
+	// time that it had waited by then.
 	Unsent int `json:"unsent"`
 }
 
@@ -103,8 +103,8 @@ func connectionCount(callers, connections, endpoints int) int {
 }
 
 // call is one caller: it makes its next call when it has the answer to the last one, on the next
-// connection. It returns how long the calls took that began, or in an open loop were to begin, in the time
-// that counts.
+// connection. It returns how long the calls took that began, or in an open loop were to begin, in
+// the time that counts.
 func (r *run) call(caller int) []time.Duration {
 	var took []time.Duration
 	for turn := caller; ; turn++ {
@@ -134,8 +134,8 @@ func (r *run) call(caller int) []time.Duration {
 	}
 }
 
-// nextCall returns a key and when its call begins. In an open loop it waits for that moment, which may be
-// past: such a call has waited for a caller.
+// nextCall returns a key and when its call begins. In an open loop it waits for that moment, which
+// may be past: such a call has waited for a caller.
 func (r *run) nextCall() (key []byte, began time.Time, more bool) {
 	number := int(r.next.Add(1)) - 1
 	key = fmt.Appendf(nil, "%s%08d", r.prefix, mathrand.IntN(r.keys))

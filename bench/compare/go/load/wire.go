@@ -25,9 +25,9 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// protocol names the two methods of a system and the field that asks for a stale read. Both systems have
-// the key in field 1 of each request, the value in field 2 of a put, a header in field 1 of each response,
-// and the keys found in field 2 of a read's response.
+// protocol names the two methods of a system and the field that asks for a stale read. In both
+// systems, the key is in field 1 of each request, the value in field 2 of a put, a header in field 1
+// of each response, and the keys found in field 2 of a read's response.
 type protocol struct {
 	put, get string
 	stale    protowire.Number

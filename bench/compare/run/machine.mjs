@@ -2,7 +2,7 @@
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from "node:fs";
 import { cpus, release, totalmem, type } from "node:os";
 import { join } from "node:path";
-import { median } from "./statistics.mjs";
+import { median } from "../statistics.mjs";
 
 const SYNCS = 100;
 const FILE_SYSTEMS = new Map([

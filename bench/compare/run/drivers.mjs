@@ -1,6 +1,6 @@
 // Drives a cluster with calls: through the load generator, or through a client library in a process
 // of its own.
-import { startProcess } from "../support/node.mjs";
+import { startProcess } from "../../support/node.mjs";
 
 /** Keys of different sizes of values are different keys. */
 export function prefixOf(valueBytes) {
@@ -32,6 +32,7 @@ export class Drivers {
     const driver = this.#sources.load.path !== undefined ? "load" : client;
     const cell = { driver, op: "fill", route: "all", callers, valueBytes };
     const result = await this.run(cell, { keys, seconds: 1, warm: 0 });
+    if (result.errors > 0) throw new Error(`${result.errors} of ${keys} keys were not put: ${result.firstError}`);
     await this.#cluster.inSync();
     return result;
   }

@@ -49,7 +49,6 @@ export class Processes {
     }
     const { ended } = this.#own(child);
     const code = await ended;
-    // The process may end before its output has been read.
     if (code === 0) return output.stdout;
     throw new Error(`${command} has ended with ${code}: ${output.stderr.trim().split("\n").slice(-6).join("\n")}`);
   }
@@ -57,6 +56,7 @@ export class Processes {
   #own(child, logFile) {
     const ended = new Promise((resolve, reject) => {
       child.once("error", reject);
+      // Not at its exit, when some of its output may be unread.
       child.once("close", (code, signal) => {
         this.#keeper.send({ ended: child.pid });
         resolve(code ?? signal);

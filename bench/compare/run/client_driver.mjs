@@ -1,6 +1,6 @@
 // Makes calls through a client library from one process: CairnClient, or the npm package etcd3.
 import { createRequire } from "node:module";
-import { serveTasks } from "../support/tasks.mjs";
+import { serveTasks } from "../../support/tasks.mjs";
 
 let library;
 
@@ -16,7 +16,7 @@ serveTasks({
 });
 
 async function openCairn(endpoints) {
-  const { CairnClient } = await import("../../dist/src/client.js");
+  const { CairnClient } = await import("../../../dist/src/client.js");
   const client = new CairnClient({ endpoints });
   return {
     put: (key, value) => client.put(key, value),

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { NodeConnection } from "./protocols.mjs";
 import { Usage } from "./usage.mjs";
 
-const CAIRN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const CAIRN = fileURLToPath(new URL("../../../dist/cli/main.js", import.meta.url));
 const NODES = 3;
 /** Bound on everything that a cluster is waited for. */
 const PATIENCE_MS = 180_000;

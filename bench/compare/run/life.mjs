@@ -6,7 +6,10 @@ import { Drivers, prefixOf } from "./drivers.mjs";
 
 export const LIFE_VALUE_BYTES = 1024;
 
-/** Returns `{ ms }` for each row that is wanted, with `bytes` for a snapshot. */
+/**
+ * Returns `{ ms }` for each row that is wanted, with `bytes` for a snapshot, or `{ failed }` for one
+ * that failed.
+ */
 export async function measureLife({ settings, sources, processes, say }, system, directory, wanted) {
   const cluster = await Cluster.start(system, processes, directory, { etcd: sources.etcd.path });
   const drivers = new Drivers(processes, cluster, sources);
@@ -20,8 +23,9 @@ export async function measureLife({ settings, sources, processes, say }, system,
     const { rate } = await drivers.fill({ keys: settings.lifeKeys, valueBytes: LIFE_VALUE_BYTES });
     say(`  ${system} filled with ${settings.lifeKeys} values of 1 KiB: ${Math.round(rate)} a second`);
     for (const name of wanted) {
-      measured[name] = await steps[name]();
-      say(`  ${name} ${system}: ${Math.round(measured[name].ms)} ms`);
+      measured[name] = await steps[name]().catch((error) => ({ failed: error.message }));
+      const { ms, failed } = measured[name];
+      say(`  ${name} ${system}${failed === undefined ? `: ${Math.round(ms)} ms` : ` failed: ${failed}`}`);
     }
     return measured;
   } finally {

@@ -6,7 +6,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const GO_MODULE = fileURLToPath(new URL("go", import.meta.url));
+const GO_MODULE = fileURLToPath(new URL("../go", import.meta.url));
 /** The newest one when this was written. It is no dependency of Cairn. */
 const ETCD3 = "1.1.2";
 

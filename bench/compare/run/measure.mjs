@@ -1,11 +1,12 @@
-// Measures all rows, round by round: etcd and Cairn in turn, and the other one first in the next row.
+// Measures all rows, round by round: etcd and Cairn in turn, and the other first in the next row.
+
+import { cellKey } from "../rows.mjs";
+import { summarize } from "../statistics.mjs";
 import { Cluster } from "./clusters.mjs";
 import { Drivers } from "./drivers.mjs";
 import { measureLife } from "./life.mjs";
-import { cellKey } from "./rows.mjs";
-import { summarize } from "./statistics.mjs";
 
-/** Before anything counts, each kind of call is made for this time, so that V8 has compiled its path. */
+/** Each kind of call is made for this time before anything counts, so that V8 compiles its path. */
 const WARM_UP_SECONDS = 0.3;
 const WARM_UP_CALLERS = 64;
 
@@ -51,20 +52,13 @@ async function loadRound(context, rows, round) {
   try {
     for (const system of systems) {
       const cluster = await Cluster.start(system, processes, directory, { etcd: sources.etcd.path });
-      sides[system] = {
-        cluster,
-        drivers: new Drivers(processes, cluster, sources),
-        cells: new Map(),
-        calls: 0,
-        puts: 0,
-      };
+      const drivers = new Drivers(processes, cluster, sources);
+      sides[system] = { cluster, drivers, cells: new Map(), calls: 0, puts: 0 };
     }
-    for (const system of systems)
-      await prepare(
-        context,
-        sides[system],
-        rows.map((row) => row[system]),
-      );
+    for (const system of systems) {
+      const cells = rows.map((row) => row[system]);
+      await prepare(context, sides[system], cells);
+    }
     const figures = new Map();
     for (const [at, row] of rows.entries()) {
       const pair = {};
@@ -91,7 +85,7 @@ async function prepare({ settings, say }, { cluster, drivers }, cells) {
     const { rate } = await drivers.fill({ keys: settings.keys, valueBytes });
     say(`  ${cluster.system} filled with ${settings.keys} values of ${valueBytes} bytes: ${Math.round(rate)} a second`);
   }
-  const kinds = new Map(cells.map((cell) => [[cell.driver, cell.op, cell.route].join(), cell]));
+  const kinds = new Map(cells.map((cell) => [[cell.driver, cell.op, cell.route].join(" "), cell]));
   for (const { driver, op, route, valueBytes } of kinds.values()) {
     const cell = { driver, op, route, valueBytes, callers: WARM_UP_CALLERS };
     await drivers.run(cell, { keys: settings.keys, seconds: WARM_UP_SECONDS, warm: 0 });
