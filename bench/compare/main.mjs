@@ -80,7 +80,9 @@ function print(result) {
   const json = JSON.stringify(result, undefined, 2);
   if (typeof settings.json === "string") writeFileSync(settings.json, `${json}\n`);
   console.log(settings.json === true ? json : tables);
-  if (settings.markdown !== undefined) {
+  if (settings.markdown === undefined) return;
+  if (result.unfinished !== undefined) say(`${settings.markdown} stays as it is`);
+  else {
     writeFileSync(settings.markdown, withReport(readFileSync(settings.markdown, "utf8"), tables));
   }
 }
