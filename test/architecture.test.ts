@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, posix, relative, resolve, sep } from "node:path";
 import { describe, expect, test } from "vitest";
-import { importsOf } from "./support/source_text.js";
+import { importsOf } from "./support/repository/source_text.js";
 
 const root = resolve(import.meta.dirname, "..");
 

@@ -2,8 +2,8 @@ import { existsSync, readdirSync } from "node:fs";
 import { posix } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "../src/index.js";
-import { documentPaths, readDocument } from "./support/documents.js";
-import { inRepository } from "./support/processes.js";
+import { inRepository } from "./support/processes/processes.js";
+import { documentPaths, readDocument } from "./support/repository/documents.js";
 
 // Holds the documents to the repository: links lead somewhere, files and folders exist, figures are those of the code.
 

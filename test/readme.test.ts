@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { transform } from "esbuild";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { blocksOf, commandsOf } from "./support/documents.js";
-import { findGrpcurl } from "./support/grpcurl.js";
-import { freePortRange } from "./support/ports.js";
-import { inRepository, type RunningCommand, startCommand, startProcess } from "./support/processes.js";
+import { findGrpcurl } from "./support/processes/grpcurl.js";
+import { freePortRange } from "./support/processes/ports.js";
+import { inRepository, type RunningCommand, startCommand, startProcess } from "./support/processes/processes.js";
+import { blocksOf, commandsOf } from "./support/repository/documents.js";
 
 // The commands and examples of the README and the documents run here as they stand there. Only ports and places of files differ, and
 // `npx` is left out, which would only cost time.

@@ -5,9 +5,9 @@ import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { createClient } from "../../src/rpc/client.js";
 import { until } from "../support/conditions.js";
-import { freePortRange } from "../support/ports.js";
-import { repository, runCommand, startCommand, startProcess } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { freePortRange } from "../support/processes/ports.js";
+import { repository, runCommand, startCommand, startProcess } from "../support/processes/processes.js";
 
 /** Ids of the processes that have this text on their command line, but for those that are given. */
 function processesWith(text: string, besides: readonly number[]): number[] {

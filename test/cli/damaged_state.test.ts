@@ -4,8 +4,8 @@ import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../src/base/errors.js";
 import { createClient } from "../../src/rpc/client.js";
-import { startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { startNode } from "../support/processes/processes.js";
 
 const VALUE = "a value that stands out";
 

@@ -2,8 +2,8 @@ import { closeSync, openSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { runCommand, startCommand, startNode, startProcess } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { runCommand, startCommand, startNode, startProcess } from "../support/processes/processes.js";
 import { bodyOf, INIT, request } from "./support.js";
 
 /** An environment whose temporary folder is the test's own. */

@@ -2,8 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { runCommand, startCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 let endpoint: string;
 

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { runCommand, startNode } from "../support/processes.js";
+import { runCommand, startNode } from "../support/processes/processes.js";
 
 /** One node for all of the file; each test has keys of its own. */
 let endpoint: string;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { startProcess } from "../support/processes.js";
+import { startProcess } from "../support/processes/processes.js";
 
 /** A process that logs with a logger of the command, and has spoilt what it writes with before. */
 async function logged(spoil: string): Promise<Record<string, unknown>[]> {

@@ -6,12 +6,12 @@ import { clusterStatus, statusText } from "../../src/cli/output/cluster_status.j
 import { ClusterAdmin } from "../../src/client/admin/cluster_admin.js";
 import { addLearner, members, promote, remove } from "../../src/client/admin/members.js";
 import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
-import { putCommand } from "../support/acting_leader.js";
 import { failure, isLasting, until } from "../support/conditions.js";
-import { runCommand, startCommand } from "../support/processes.js";
-import { Cluster } from "../support/served_cluster.js";
-import { serve } from "../support/served_node.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { putCommand } from "../support/nodes/acting_leader.js";
+import { Cluster } from "../support/nodes/served_cluster.js";
+import { serve } from "../support/nodes/served_node.js";
+import { runCommand, startCommand } from "../support/processes/processes.js";
 
 const THREE = ["n1", "n2", "n3"];
 

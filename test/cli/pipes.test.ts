@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { freePortRange } from "../support/ports.js";
-import { runCommand, startCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { freePortRange } from "../support/processes/ports.js";
+import { runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 // `cairn ... | head`: the reader of standard output goes away when it has seen enough.
 

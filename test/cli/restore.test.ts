@@ -2,12 +2,12 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
-import { putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { hostileSnapshots } from "../support/hostile_snapshots.js";
-import { freePorts, ProcessCluster } from "../support/process_cluster.js";
-import { runCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { freePorts, ProcessCluster } from "../support/processes/process_cluster.js";
+import { runCommand, startNode } from "../support/processes/processes.js";
+import { hostileSnapshots } from "../support/snapshots/hostile_snapshots.js";
 
 const QUICK = ["--tick-ms", "30"];
 

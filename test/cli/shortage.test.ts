@@ -4,9 +4,9 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnClient } from "../../src/client/client.js";
-import { startNode } from "../support/processes.js";
-import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { fillDisk, mountSmallDisk } from "../support/disk/small_disk.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { startNode } from "../support/processes/processes.js";
 
 function clientOf(address: string): CairnClient {
   const client = new CairnClient({ endpoints: [address] });

@@ -8,11 +8,11 @@ import { type ProgressDisplay, progressOn, progressText } from "../../src/cli/ou
 import { toStandardOutput } from "../../src/cli/output/snapshot_target.js";
 import { ClusterAdmin } from "../../src/client/admin/cluster_admin.js";
 import { addService } from "../../src/rpc/server.js";
-import { putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, until } from "../support/conditions.js";
-import { loopback } from "../support/loopback.js";
-import { runCommand, startCommand } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { loopback } from "../support/nodes/loopback.js";
+import { runCommand, startCommand } from "../support/processes/processes.js";
 
 /** A node that sends a snapshot in pieces of 100 bytes: all of it, or only the first so many pieces, and then nothing for ever. */
 async function sender(settings: { readonly pieces?: number; readonly announced?: Uint8Array } = {}) {

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { createClient } from "../../src/rpc/client.js";
-import { freePorts } from "../support/process_cluster.js";
-import { type RunningCommand, runCommand, startCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { freePorts } from "../support/processes/process_cluster.js";
+import { type RunningCommand, runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 /** A node with slow ticks does not warn on standard error when a busy machine holds it up for a second. */
 const PATIENT = ["--tick-ms", "1000"];

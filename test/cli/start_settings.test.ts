@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { startCommand } from "../../src/cli/commands/start.js";
 import { type StartOptions, type StartSettings, settingsOf } from "../../src/cli/options/start_settings.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 
 /** What a command line comes to. */
 function settings(args: readonly string[]): StartSettings {

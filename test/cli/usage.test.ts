@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { version } from "../../src/base/version.js";
-import { runCommand } from "../support/processes.js";
+import { runCommand } from "../support/processes/processes.js";
 
 describe("help", () => {
   test.each([

@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { LmdbEnvironment } from "../../src/machine/lmdb/environment.js";
 import { nodeFileSystem } from "../../src/system/fs.js";
-import { ProcessCluster } from "../support/process_cluster.js";
-import { runCommand } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
+import { runCommand } from "../support/processes/processes.js";
 
 test("cairn verify names the member on whose disk a value was changed, and exits 3", async () => {
   const directory = await temporaryDirectory();

@@ -6,10 +6,10 @@ import { version } from "../../src/base/version.js";
 import { CairnClient } from "../../src/client/client.js";
 import * as entry from "../../src/client.js";
 import { CairnServer } from "../../src/server/server.js";
-import { ActingLeader, bytes, putEntries } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, ManualClock, until } from "../support/conditions.js";
-import { CLUSTER, memoryHome, type NodeSettings } from "../support/nodes.js";
-import { serve } from "../support/served_node.js";
+import { ActingLeader, bytes, putEntries } from "../support/nodes/acting_leader.js";
+import { CLUSTER, memoryHome, type NodeSettings } from "../support/nodes/nodes.js";
+import { serve } from "../support/nodes/served_node.js";
 import { clientOf, deadAddress, FakeNode } from "./support.js";
 
 /** A node that leads alone, and a client of it. */

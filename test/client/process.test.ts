@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { inRepository, startNode, startProcess } from "../support/processes.js";
+import { inRepository, startNode, startProcess } from "../support/processes/processes.js";
 import { clientOf, deadAddress, Relay } from "./support.js";
 
 async function node(id = "n1") {

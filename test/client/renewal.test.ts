@@ -2,9 +2,9 @@ import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { DEFAULT_SESSION_LIMITS } from "../../src/machine/kv/session_limits.js";
-import { readValue } from "../support/acting_leader.js";
 import { failure, isSettled, manyTurns, until } from "../support/conditions.js";
-import { serve } from "../support/served_node.js";
+import { readValue } from "../support/nodes/acting_leader.js";
+import { serve } from "../support/nodes/served_node.js";
 import { acknowledge, clientOf, FakeNode, Relay, refuse } from "./support.js";
 
 /** Remembers one client. */

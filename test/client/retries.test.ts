@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { readValue } from "../support/acting_leader.js";
 import { failure, isSettled, ManualClock, manyTurns, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import { readValue } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
+import { serve, serveNode } from "../support/nodes/served_node.js";
 import { Random } from "../support/random.js";
-import { serve, serveNode } from "../support/served_node.js";
 import { acknowledge, clientOf, deadAddress, FakeNode, Relay, refuse } from "./support.js";
 
 describe("a connection that breaks after a call was delivered and before its answer", () => {

@@ -4,7 +4,7 @@ import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { WriteWindow } from "../../src/client/session/write_window.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
-import { entry, put, request, uncheckedBytes } from "../support/machines.js";
+import { entry, put, request, uncheckedBytes } from "../support/machines/machines.js";
 
 test("acknowledges up to the oldest that is not done", () => {
   const window = new WriteWindow();

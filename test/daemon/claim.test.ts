@@ -3,7 +3,7 @@ import { type Claim, checkFounders, claimDirectory, replaceDirectory, turnDirect
 import { DataDirectory } from "../../src/storage/data_dir.js";
 import type { Identity } from "../../src/storage/identity.js";
 import { failure } from "../support/conditions.js";
-import { FaultyFileSystem, type Keep } from "../support/faulty_fs.js";
+import { FaultyFileSystem, type Keep } from "../support/disk/faulty_fs.js";
 
 const PATH = "/data/n1";
 const founders = ["n1", "n2"].map((name) => ({ name, address: `${name}:1` }));

@@ -10,7 +10,7 @@ import type { Introducer } from "../../src/server/introducer.js";
 import { DataDirectory } from "../../src/storage/data_dir.js";
 import type { Identity } from "../../src/storage/identity.js";
 import { deferred } from "../support/conditions.js";
-import { FaultyFileSystem } from "../support/faulty_fs.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
 
 type Node = CairnNode<CommandResult, MemoryMachine>;
 

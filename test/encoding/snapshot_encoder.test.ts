@@ -5,7 +5,15 @@ import { limits } from "../../src/base/limits.js";
 import { encodeSnapshot, measureSnapshot } from "../../src/encoding/snapshot_encoder.js";
 import type { SnapshotHeader } from "../../src/encoding/snapshot_header.js";
 import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
-import { collect, encodeToBuffer, failure, headerAt, inPieces, metaAt, patterned } from "../support/snapshot_files.js";
+import {
+  collect,
+  encodeToBuffer,
+  failure,
+  headerAt,
+  inPieces,
+  metaAt,
+  patterned,
+} from "../support/snapshots/snapshot_files.js";
 
 /** Put together by another program from the format's description alone. */
 const GOLDEN_HEADER: SnapshotHeader = {

@@ -5,7 +5,14 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { SnapshotHeaderSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
-import { CLUSTER, encodeToBuffer, failure, headerAt, inPieces, patterned } from "../support/snapshot_files.js";
+import {
+  CLUSTER,
+  encodeToBuffer,
+  failure,
+  headerAt,
+  inPieces,
+  patterned,
+} from "../support/snapshots/snapshot_files.js";
 
 const CHUNK = 16;
 const PAYLOAD = patterned(3 * CHUNK + 5);

@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { blocksOf } from "../support/documents.js";
-import { freePortRange } from "../support/ports.js";
-import { inRepository, type RunningCommand, startNode, startProcess } from "../support/processes.js";
+import { freePortRange } from "../support/processes/ports.js";
+import { inRepository, type RunningCommand, startNode, startProcess } from "../support/processes/processes.js";
+import { blocksOf } from "../support/repository/documents.js";
 
 // The package as npm would publish it, installed in an empty TypeScript project. Its dependencies are those of this repository, so that the
 // test needs no registry; what the package does not declare, it does not get.

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { runCommand, startNode } from "../support/processes/processes.js";
 
 /** A conversation in two files: NAME.in.jsonl is fed to the gateway, and NAME.out.jsonl has an expected reply a line. */
 interface Case {

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { put, puts, startGateway, startNodes } from "./support.js";
 
 const INIT = { type: "init", node_id: "n1", node_ids: ["n1"] };

@@ -9,7 +9,7 @@ import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { CairnServer } from "../../src/server/server.js";
 import { silentLogger } from "../../src/system/logger.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { puts, startNodes } from "./support.js";
 
 const write = (key: unknown, value: unknown, request: object = {}) => ({ type: "write", key, value, ...request });

@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { test } from "vitest";
-import { inRepository } from "../support/processes.js";
+import { inRepository } from "../support/processes/processes.js";
 import { testCases } from "./case_runner.js";
 
 // Cases of the contract, which may lie beside the checkout.

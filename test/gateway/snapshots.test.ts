@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { type Conversation, del, get, oks, put, puts, startNodes } from "./support.js";
 
 const apply = (entries: readonly object[]) => ({ type: "apply_entries", entries });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { hasCode } from "../../src/base/errors.js";
-import { ProcessCluster } from "../support/process_cluster.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
 
 const TICK_MS = 30;
 

@@ -6,7 +6,7 @@ import { AdminService, NodeRole } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../src/base/errors.js";
-import { type ClusterProcess, ProcessCluster } from "../support/process_cluster.js";
+import { type ClusterProcess, ProcessCluster } from "../support/processes/process_cluster.js";
 import { ProcessCluster as LinkedCluster } from "./torture/cluster.js";
 
 // Bounds for a machine that does much else: each test starts several processes.

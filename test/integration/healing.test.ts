@@ -2,8 +2,8 @@ import { mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { ProcessCluster } from "../support/process_cluster.js";
-import { runCommand, startNode } from "../support/processes.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
+import { runCommand, startNode } from "../support/processes/processes.js";
 
 // Bounds for a machine that does much else: each test starts several processes.
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });

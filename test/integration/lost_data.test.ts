@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { NodeRole } from "../../gen/cairn/v1/admin_pb.js";
-import { loseLogTail } from "../support/log_tail.js";
-import { ProcessCluster } from "../support/process_cluster.js";
-import { runCommand } from "../support/processes.js";
+import { loseLogTail } from "../support/disk/log_tail.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
+import { runCommand } from "../support/processes/processes.js";
 
 // Bounds for a machine that does much else: each test starts several processes.
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });

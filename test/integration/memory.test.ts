@@ -8,8 +8,8 @@ import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { openChannel, type SharedChannel } from "../../src/rpc/client.js";
-import { type RunningNode, startNode } from "../support/processes.js";
-import { makeSnapshotFile, type SnapshotFile, statePairs } from "../support/snapshot_stream.js";
+import { type RunningNode, startNode } from "../support/processes/processes.js";
+import { makeSnapshotFile, type SnapshotFile, statePairs } from "../support/snapshots/snapshot_stream.js";
 import { type FilesInUse, filesInUse, hasProc, NO_PROC, peakResidentBytes } from "./process_usage.js";
 
 const CLUSTER = "memory";

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ProcessCluster } from "../support/process_cluster.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
 import { base64, onlyAnswer } from "./suite.js";
 import type { Json, Tool } from "./tool.js";
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnMember } from "../../src/daemon/application/cairn_member.js";
 import { inMemory } from "../../src/server/machine/own_machine.js";
-import { Words } from "../support/words.js";
+import { Words } from "../support/machines/words.js";
 import type { Tool } from "./tool.js";
 
 /** Tests a tool, by reflection alone, on a member that runs an application's own machine. */

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
-import { startNode } from "../support/processes.js";
-import { makeSnapshotFile, offerAndChunks, statePairs } from "../support/snapshot_stream.js";
+import { startNode } from "../support/processes/processes.js";
+import { makeSnapshotFile, offerAndChunks, statePairs } from "../support/snapshots/snapshot_stream.js";
 import type { Json, Tool } from "./tool.js";
 
 const CLUSTER = "interop";

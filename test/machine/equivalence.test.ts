@@ -5,6 +5,7 @@ import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js"
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import type { Entry } from "../../src/raft/types.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import {
   type CommandInit,
   cas,
@@ -22,8 +23,7 @@ import {
   request,
   resultHex,
   uncheckedBytes,
-} from "../support/machines.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+} from "../support/machines/machines.js";
 
 /** The bytes are those of a largest session, and a little less than those of four common ones. */
 const SESSION_LIMITS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 632 };

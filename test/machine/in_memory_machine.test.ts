@@ -4,7 +4,7 @@ import { InMemoryMachine } from "../../src/machine/in_memory_machine.js";
 import { checkKnownPayload } from "../../src/machine/known_payloads.js";
 import type { Entry, SnapshotMeta } from "../../src/raft/types.js";
 import { failure } from "../support/conditions.js";
-import { answer, command, Words } from "../support/words.js";
+import { answer, command, Words } from "../support/machines/words.js";
 
 function entry(index: number, word: string, term = 1): Entry {
   return { index, term, type: "command", data: command(word) };

@@ -8,6 +8,8 @@ import { LmdbEnvironment } from "../../src/machine/lmdb/environment.js";
 import type { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import { type FileSystem, nodeFileSystem } from "../../src/system/fs.js";
 import { untilAsync } from "../support/conditions.js";
+import { fillDisk, mountSmallDisk } from "../support/disk/small_disk.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import {
   applyCommand,
   applyOperation,
@@ -24,9 +26,7 @@ import {
   resultHex,
   skipTo,
   uncheckedBytes,
-} from "../support/machines.js";
-import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+} from "../support/machines/machines.js";
 
 const boot = (id: string | undefined) => async () => id;
 

@@ -20,7 +20,7 @@ import {
   skipTo,
   text,
   uncheckedBytes,
-} from "../support/machines.js";
+} from "../support/machines/machines.js";
 
 const { OK, NOT_FOUND, MISMATCH } = CommandOutcome;
 

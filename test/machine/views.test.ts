@@ -16,7 +16,7 @@ import {
   skipTo,
   text,
   uncheckedBytes,
-} from "../support/machines.js";
+} from "../support/machines/machines.js";
 
 /** Puts `count` keys of ~1 KB in batches of 100; `salt` makes other values. */
 function fill(machine: KeyValueMachine, count: number, salt: string): void {

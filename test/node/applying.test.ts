@@ -2,9 +2,9 @@ import { expect, onTestFinished, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../src/raft/types.js";
-import { ActingLeader, putEntries } from "../support/acting_leader.js";
 import { nextTurn } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import { ActingLeader, putEntries } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 // Applying is done on the main thread: who has much to apply must not be deaf meanwhile.
 

@@ -4,8 +4,8 @@ import { CairnNode } from "../../src/node/node.js";
 import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { CairnServer } from "../../src/server/server.js";
 import { failure } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 /** Whatever an embedder may pass from JavaScript. */
 // biome-ignore lint/suspicious/noExplicitAny: what no type allows is what this file is about

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { ActingLeader, putCommand, putEntries, putEntry } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import { ActingLeader, putCommand, putEntries, putEntry } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 test("a barrier is committed behind all that was proposed before it, and changes nothing", async () => {
   const home = memoryHome();

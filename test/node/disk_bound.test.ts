@@ -2,10 +2,10 @@ import { expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import type { InstallReply } from "../../src/peers/install/install_messages.js";
 import type { InstallStream, TransportEvents, TransportFactory } from "../../src/peers/transport.js";
-import { putCommand } from "../support/acting_leader.js";
 import { ManualClock, manyTurns } from "../support/conditions.js";
-import { refuse } from "../support/core.js";
-import { memoryHome } from "../support/nodes.js";
+import { putCommand } from "../support/nodes/acting_leader.js";
+import { refuse } from "../support/nodes/core.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 const SECONDS = 3_600;
 const WRITES_PER_SECOND = 10;

@@ -2,9 +2,16 @@ import { expect, test } from "vitest";
 import { CairnError } from "../../src/base/errors.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { DiskFullRetry } from "../../src/node/disk_full.js";
-import { ActingLeader, contentsOf, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { failure, ManualClock, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import {
+  ActingLeader,
+  contentsOf,
+  putCommand,
+  putEntries,
+  readValue,
+  snapshotOf,
+} from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 const RETRY_MS = 250;
 const full = () => new CairnError("DISK_FULL", "no space left on the device");

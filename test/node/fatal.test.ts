@@ -6,9 +6,9 @@ import { CairnError } from "../../src/base/errors.js";
 import { membershipCodec } from "../../src/encoding/membership.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
-import { ActingLeader, bytes, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { failure, ManualClock, manyTurns, until } from "../support/conditions.js";
-import { type MemoryHome, memoryHome } from "../support/nodes.js";
+import { ActingLeader, bytes, putCommand, putEntries, readValue, snapshotOf } from "../support/nodes/acting_leader.js";
+import { type MemoryHome, memoryHome } from "../support/nodes/nodes.js";
 
 async function nodeWith(home: MemoryHome, settings: object = {}) {
   const errors: unknown[] = [];

@@ -2,10 +2,10 @@ import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { TRAILER_BYTES } from "../../src/encoding/snapshot_format.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
-import { ActingLeader, contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, until } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { diskHome, homes, memoryHome } from "../support/nodes.js";
+import { holdCalls } from "../support/disk/held_calls.js";
+import { ActingLeader, contentsOf, putCommand, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { diskHome, homes, memoryHome } from "../support/nodes/nodes.js";
 
 const source = await snapshotOf(putEntries(1, 500, 2));
 

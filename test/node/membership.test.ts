@@ -3,9 +3,9 @@ import { describe, expect, test } from "vitest";
 import { MemberRole, MembershipSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
 import type { Membership } from "../../src/raft/types.js";
-import { ActingLeader, ALONE, configurationEntry, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { homes, memoryHome } from "../support/nodes.js";
+import { ActingLeader, ALONE, configurationEntry, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { homes, memoryHome } from "../support/nodes/nodes.js";
 
 const three: Membership = [
   ...ALONE.members,

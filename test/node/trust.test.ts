@@ -7,10 +7,16 @@ import { receiveSnapshot } from "../../src/node/snapshots/receive_protocol.js";
 import { WriteAheadLog } from "../../src/storage/wal/wal.js";
 import type { Clock } from "../../src/system/clock.js";
 import { systemClock } from "../../src/system/clock.js";
-import { ActingLeader, configurationEntry, contentsOf, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { hostileSnapshots } from "../support/hostile_snapshots.js";
-import { CLUSTER, homes, memoryHome } from "../support/nodes.js";
+import {
+  ActingLeader,
+  configurationEntry,
+  contentsOf,
+  putEntries,
+  snapshotOf,
+} from "../support/nodes/acting_leader.js";
+import { CLUSTER, homes, memoryHome } from "../support/nodes/nodes.js";
+import { hostileSnapshots } from "../support/snapshots/hostile_snapshots.js";
 
 const hostile = await hostileSnapshots({ index: 500, term: 2 }, CLUSTER);
 const HUGE = [limits.termMax + 1, Number.MAX_SAFE_INTEGER, 2 ** 60];

@@ -11,9 +11,9 @@ import { limits } from "../../src/base/limits.js";
 import { toVoteAnswer } from "../../src/peers/protocol.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { awakeMs, deferred, until } from "../support/conditions.js";
-import { listen, loopback, settled } from "../support/loopback.js";
-import { serve } from "../support/served_node.js";
-import { TcpProxy } from "../support/tcp_proxy.js";
+import { listen, loopback, settled } from "../support/nodes/loopback.js";
+import { serve } from "../support/nodes/served_node.js";
+import { TcpProxy } from "../support/processes/tcp_proxy.js";
 import { accepted, CLUSTER, heartbeat, Sender, scriptedPeer, withEntries } from "./peers.js";
 
 /** Answers all, and keeps what it was asked. */

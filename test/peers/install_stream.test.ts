@@ -2,10 +2,10 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { SnapshotRefusal } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../../src/base/limits.js";
 import type { InstallMessage, InstallReply } from "../../src/peers/install/install_messages.js";
-import { putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { collect, loopback, settled } from "../support/loopback.js";
-import { serve } from "../support/served_node.js";
+import { putEntries, readValue, snapshotOf } from "../support/nodes/acting_leader.js";
+import { collect, loopback, settled } from "../support/nodes/loopback.js";
+import { serve } from "../support/nodes/served_node.js";
 import { accepted, heartbeat, Sender, scriptedPeer } from "./peers.js";
 
 const CHUNK_BYTES = 64 * 1024;

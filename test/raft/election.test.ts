@@ -11,7 +11,7 @@ import {
   startNode,
   vote,
   voters,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
 describe("RequestVote, receiver (Raft figure 2)", () => {
   test("1. replies false if term < currentTerm", () => {

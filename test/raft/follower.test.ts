@@ -10,7 +10,7 @@ import {
   startLeader,
   startNode,
   termsOf,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
 describe("AppendEntries, receiver (Raft figure 2)", () => {
   test("1. replies false if term < currentTerm", () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { RaftLog } from "../../src/raft/log.js";
 import { type Entry, entryBytes } from "../../src/raft/types.js";
-import { command, commands, logStart } from "../support/core.js";
+import { command, commands, logStart } from "../support/nodes/core.js";
 
 function logOf(setup: Parameters<typeof logStart>[0] = {}): RaftLog {
   return new RaftLog(logStart(setup));

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { malformedAppend } from "../../src/raft/messages.js";
-import { append, command, commands, startNode } from "../support/core.js";
+import { append, command, commands, startNode } from "../support/nodes/core.js";
 
 describe("AppendEntries that no correct peer sends", () => {
   test("is told from what is well-formed", () => {

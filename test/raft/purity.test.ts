@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { describe, expect, test } from "vitest";
-import { importsOf, withoutComments } from "../support/source_text.js";
+import { importsOf, withoutComments } from "../support/repository/source_text.js";
 
 const src = resolve(import.meta.dirname, "../../src");
 const raft = join(src, "raft");

@@ -12,7 +12,7 @@ import {
   startNode,
   termsOf,
   voters,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
 describe("Ready", () => {
   test("there is none when nothing has happened", () => {

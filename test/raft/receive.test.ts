@@ -13,7 +13,7 @@ import {
   timeoutNow,
   vote,
   voters,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
 const memberships = [{ index: 0, members: voters("n1", "n2", "n3") }];
 

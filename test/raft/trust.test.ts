@@ -19,7 +19,7 @@ import {
   startNode,
   timeoutNow,
   voters,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
 const { termMax, indexMax, termJump } = limits;
 const BEYOND = [termMax + 1, Number.MAX_SAFE_INTEGER, 2 ** 60];

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { IncomingMessages } from "../../src/rpc/incoming_messages.js";
 import { OutgoingMessages } from "../../src/rpc/outgoing_messages.js";
-import { collect } from "../support/loopback.js";
+import { collect } from "../support/nodes/loopback.js";
 
 /** Messages whose source delivers one of `size` bytes for each read, at once, up to `most` of them. */
 function incoming(size: number, most = Number.POSITIVE_INFINITY) {

@@ -14,7 +14,7 @@ import type { CallContext } from "../../src/rpc/call_context.js";
 import { decodeMessage, encodeMessage } from "../../src/rpc/codec.js";
 import { orderedAnswers } from "../../src/rpc/ordered.js";
 import { addService } from "../../src/rpc/server.js";
-import { collect, loopback, text } from "../support/loopback.js";
+import { collect, loopback, text } from "../support/nodes/loopback.js";
 
 /** cairn.v1 has no client-streaming method, so this declares a service with one. */
 const GatherService = gatherService() as unknown as GenService<{

@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { openChannel } from "../../src/rpc/client.js";
 import { awakeMs, failure, until } from "../support/conditions.js";
-import { startProcess } from "../support/processes.js";
+import { startProcess } from "../support/processes/processes.js";
 
 const TIMEOUT_MS = 200;
 

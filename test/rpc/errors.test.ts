@@ -10,7 +10,7 @@ import { createClient, openChannel } from "../../src/rpc/client.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { addService } from "../../src/rpc/server.js";
 import { errorFromStatus } from "../../src/rpc/status.js";
-import { collect, deferred, listen, loopback, shutDown } from "../support/loopback.js";
+import { collect, deferred, listen, loopback, shutDown } from "../support/nodes/loopback.js";
 
 async function failure(promise: Promise<unknown>): Promise<CairnError> {
   const error = await promise.then(

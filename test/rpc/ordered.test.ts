@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { orderedAnswers } from "../../src/rpc/ordered.js";
-import { collect, deferred } from "../support/loopback.js";
+import { collect, deferred } from "../support/nodes/loopback.js";
 
 async function* from<Value>(values: Iterable<Value>): AsyncGenerator<Value> {
   yield* values;

@@ -4,7 +4,7 @@ import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import { addService } from "../../src/rpc/server.js";
-import { collect, deferred, loopback, settled } from "../support/loopback.js";
+import { collect, deferred, loopback, settled } from "../support/nodes/loopback.js";
 
 describe("a client that goes away", () => {
   test("a unary handler's signal is aborted", async () => {

@@ -3,10 +3,10 @@ import { ElectionMode, NodeRole, SnapshotReason } from "../../gen/cairn/v1/admin
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { version } from "../../src/base/version.js";
-import { ActingLeader, putCommand, putEntries } from "../support/acting_leader.js";
 import { failure, isLasting, isSettled, ManualClock, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
-import { collect, serve } from "../support/served_node.js";
+import { ActingLeader, putCommand, putEntries } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
+import { collect, serve } from "../support/nodes/served_node.js";
 
 test("GetStatus: what the node is and where it stands", async () => {
   const { admin, node } = await serve();

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { contentsOf, putCommand } from "../support/acting_leader.js";
 import { until } from "../support/conditions.js";
-import type { MemoryHome } from "../support/nodes.js";
-import { Cluster } from "../support/served_cluster.js";
+import { contentsOf, putCommand } from "../support/nodes/acting_leader.js";
+import type { MemoryHome } from "../support/nodes/nodes.js";
+import { Cluster } from "../support/nodes/served_cluster.js";
 
 /** A leader whose only snapshot, which its log begins behind, goes bad while it runs, without anybody having noticed. */
 async function leaderOfBadSnapshot(spoil: (home: MemoryHome, path: string) => unknown) {

@@ -3,9 +3,9 @@ import type { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { DEFAULT_SESSION_LIMITS } from "../../src/machine/kv/session_limits.js";
-import { ActingLeader, bytes, readValue } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { serve } from "../support/served_node.js";
+import { ActingLeader, bytes, readValue } from "../support/nodes/acting_leader.js";
+import { serve } from "../support/nodes/served_node.js";
 import { putCall, RawSession } from "./session_support.js";
 
 /** Remembers one client. */

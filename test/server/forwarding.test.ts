@@ -7,11 +7,11 @@ import { openChannel } from "../../src/rpc/client.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { addService, type ServiceImplementation } from "../../src/rpc/server.js";
 import { CairnServer } from "../../src/server/server.js";
-import { ActingLeader, bytes, readValue, text } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { listen } from "../support/loopback.js";
-import { memoryHome } from "../support/nodes.js";
-import { collect, serve, serveNode } from "../support/served_node.js";
+import { ActingLeader, bytes, readValue, text } from "../support/nodes/acting_leader.js";
+import { listen } from "../support/nodes/loopback.js";
+import { memoryHome } from "../support/nodes/nodes.js";
+import { collect, serve, serveNode } from "../support/nodes/served_node.js";
 
 const key = bytes("key");
 

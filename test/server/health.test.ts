@@ -1,7 +1,7 @@
 import * as grpc from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import { Health, healthService } from "../../src/server/discovery/health.js";
-import { deferred, loopback } from "../support/loopback.js";
+import { deferred, loopback } from "../support/nodes/loopback.js";
 
 type Answer = { status: string };
 const KV = "cairn.v1.KeyValueService";

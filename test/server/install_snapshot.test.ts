@@ -10,10 +10,10 @@ import {
 import type { CairnErrorCode } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
-import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, nextTurn, until, untilAsync } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { headerTo, serve } from "../support/served_node.js";
+import { holdCalls } from "../support/disk/held_calls.js";
+import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { headerTo, serve } from "../support/nodes/served_node.js";
 
 type InstallInit = MessageInitShape<typeof InstallSnapshotRequestSchema>;
 type Served = Awaited<ReturnType<typeof serve>>;

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import type { RangeResponse } from "../../gen/cairn/v1/kv_pb.js";
 import { limits } from "../../src/base/limits.js";
-import { ActingLeader, bytes, putEntries, text } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, ManualClock, until } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { collect, serve } from "../support/served_node.js";
+import { holdCalls } from "../support/disk/held_calls.js";
+import { ActingLeader, bytes, putEntries, text } from "../support/nodes/acting_leader.js";
+import { collect, serve } from "../support/nodes/served_node.js";
 
 const key = bytes("key");
 

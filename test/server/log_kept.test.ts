@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { SnapshotReason } from "../../gen/cairn/v1/admin_pb.js";
 import type { Logger } from "../../src/system/logger.js";
-import { putCommand } from "../support/acting_leader.js";
 import { deferred, isLasting, until } from "../support/conditions.js";
-import type { NodeSettings } from "../support/nodes.js";
-import { Cluster, type ServedMember } from "../support/served_cluster.js";
+import { putCommand } from "../support/nodes/acting_leader.js";
+import type { NodeSettings } from "../support/nodes/nodes.js";
+import { Cluster, type ServedMember } from "../support/nodes/served_cluster.js";
 
 const CHUNK = 16 * 1024;
 

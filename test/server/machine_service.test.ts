@@ -13,10 +13,10 @@ import { inMemory, type ResultCodec } from "../../src/server/machine/own_machine
 import { ownMachineServices } from "../../src/server/machine/services.js";
 import { CairnServer } from "../../src/server/server.js";
 import { failure, until } from "../support/conditions.js";
-import { FaultyFileSystem } from "../support/faulty_fs.js";
-import { CLUSTER } from "../support/nodes.js";
-import { freePorts } from "../support/process_cluster.js";
-import { answer, command, Words } from "../support/words.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
+import { answer, command, Words } from "../support/machines/words.js";
+import { CLUSTER } from "../support/nodes/nodes.js";
+import { freePorts } from "../support/processes/process_cluster.js";
 
 const machine = inMemory(() => new Words());
 

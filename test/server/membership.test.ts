@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { ProgressState } from "../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
-import { contentsOf, putCommand } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { Cluster } from "../support/served_cluster.js";
-import { serve } from "../support/served_node.js";
+import { contentsOf, putCommand } from "../support/nodes/acting_leader.js";
+import { Cluster } from "../support/nodes/served_cluster.js";
+import { serve } from "../support/nodes/served_node.js";
 
 const THREE = ["n1", "n2", "n3"];
 

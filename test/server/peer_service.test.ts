@@ -6,9 +6,9 @@ import type { CairnErrorCode } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import type { Entry } from "../../src/raft/types.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
-import { ActingLeader, contentsOf, putEntries } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { collect, headerTo, serve } from "../support/served_node.js";
+import { ActingLeader, contentsOf, putEntries } from "../support/nodes/acting_leader.js";
+import { collect, headerTo, serve } from "../support/nodes/served_node.js";
 
 type AppendInit = MessageInitShape<typeof AppendEntriesRequestSchema>;
 type Served = Awaited<ReturnType<typeof serve>>;

@@ -14,7 +14,7 @@ import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { healthService } from "../../src/server/discovery/health.js";
 import { addReflection } from "../../src/server/discovery/reflection.js";
-import { loopback } from "../support/loopback.js";
+import { loopback } from "../support/nodes/loopback.js";
 
 const services = [KeyValueService, AdminService, RaftService];
 

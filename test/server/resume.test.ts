@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import type { SnapshotInfo } from "../../src/storage/snapshots/snapshot_info.js";
-import { contentsOf, putCommand } from "../support/acting_leader.js";
 import { until } from "../support/conditions.js";
-import { Cluster, type ServedMember } from "../support/served_cluster.js";
+import { contentsOf, putCommand } from "../support/nodes/acting_leader.js";
+import { Cluster, type ServedMember } from "../support/nodes/served_cluster.js";
 
 const SETTINGS = { trailingLogBytes: 0, snapshotChunkBytes: 64 * 1024 };
 

@@ -3,11 +3,11 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { openChannel } from "../../src/rpc/client.js";
 import { CairnServer } from "../../src/server/server.js";
-import { bytes, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, isSettled, until } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { memoryHome } from "../support/nodes.js";
-import { collect, headerTo, serve } from "../support/served_node.js";
+import { holdCalls } from "../support/disk/held_calls.js";
+import { bytes, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
+import { collect, headerTo, serve } from "../support/nodes/served_node.js";
 
 test("addresses that cannot be listened on are refused by name", async () => {
   const { node, server } = await serve();

@@ -2,11 +2,11 @@ import * as grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
-import { ActingLeader, bytes, readValue, text } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, manyTurns, until } from "../support/conditions.js";
-import { settled } from "../support/loopback.js";
-import { CLUSTER, memoryHome } from "../support/nodes.js";
-import { serve, serveNode } from "../support/served_node.js";
+import { ActingLeader, bytes, readValue, text } from "../support/nodes/acting_leader.js";
+import { settled } from "../support/nodes/loopback.js";
+import { CLUSTER, memoryHome } from "../support/nodes/nodes.js";
+import { serve, serveNode } from "../support/nodes/served_node.js";
 import { deleteCall, getCall, putCall, RawSession } from "./session_support.js";
 
 afterEach(() => {

@@ -1,8 +1,8 @@
 import { expect, onTestFinished, test } from "vitest";
 import { HealthVerdict } from "../../gen/cairn/v1/admin_pb.js";
-import { putCommand, readValue } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { Cluster, type ServedMember } from "../support/served_cluster.js";
+import { putCommand, readValue } from "../support/nodes/acting_leader.js";
+import { Cluster, type ServedMember } from "../support/nodes/served_cluster.js";
 
 // Members over real gRPC, one of which has a disk whose syncs do not end.
 

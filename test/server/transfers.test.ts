@@ -2,13 +2,13 @@ import { crc32, deflateRawSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { SnapshotCompression, SnapshotRefusal } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../../src/base/limits.js";
-import { contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { settled } from "../support/loopback.js";
-import type { NodeSettings } from "../support/nodes.js";
-import { Cluster, type ServedMember } from "../support/served_cluster.js";
-import { headerTo, serve } from "../support/served_node.js";
-import { patterned } from "../support/snapshot_files.js";
+import { contentsOf, putCommand, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { settled } from "../support/nodes/loopback.js";
+import type { NodeSettings } from "../support/nodes/nodes.js";
+import { Cluster, type ServedMember } from "../support/nodes/served_cluster.js";
+import { headerTo, serve } from "../support/nodes/served_node.js";
+import { patterned } from "../support/snapshots/snapshot_files.js";
 
 /** HTTP/2 windows and the buffers of sockets. */
 const NETWORK_BYTES = 1024 * 1024;

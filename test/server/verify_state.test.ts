@@ -2,10 +2,10 @@ import { expect, test } from "vitest";
 import type { VerifyStateResponse } from "../../gen/cairn/v1/admin_pb.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../src/raft/types.js";
-import { putCommand, putEntry } from "../support/acting_leader.js";
 import { failure, until } from "../support/conditions.js";
-import { Cluster } from "../support/served_cluster.js";
-import { serve } from "../support/served_node.js";
+import { putCommand, putEntry } from "../support/nodes/acting_leader.js";
+import { Cluster } from "../support/nodes/served_cluster.js";
+import { serve } from "../support/nodes/served_node.js";
 
 const THREE = ["n1", "n2", "n3"];
 

@@ -8,7 +8,7 @@ import { CairnNode } from "../../src/node/node.js";
 import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { checkMembers, DataDirectory } from "../../src/storage/data_dir.js";
 import { failure } from "../support/conditions.js";
-import { FaultyFileSystem } from "../support/faulty_fs.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
 
 const members = [{ id: "n1", address: "", role: "voter" as const }];
 

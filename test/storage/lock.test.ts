@@ -10,7 +10,7 @@ import { DirectoryLock } from "../../src/storage/lock.js";
 import { type FileSystem, nodeFileSystem } from "../../src/system/fs.js";
 import { livenessAt, systemBoot } from "../../src/system/liveness.js";
 import { deferred, failure } from "../support/conditions.js";
-import { FaultyFileSystem } from "../support/faulty_fs.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
 
 const root = resolve(import.meta.dirname, "../..");
 let compiled: string;
@@ -20,7 +20,7 @@ beforeAll(async () => {
   compiled = await mkdtemp(join(tmpdir(), "cairn-lock-child-"));
   await writeFile(join(compiled, "package.json"), '{ "type": "module" }');
   const options = ["--ignoreConfig", "--module", "nodenext", "--target", "es2023", "--types", "node", "--skipLibCheck"];
-  const child = join(root, "test/support/lock_child.ts");
+  const child = join(root, "test/support/processes/lock_child.ts");
   await promisify(execFile)(
     process.execPath,
     [join(root, "node_modules/typescript/bin/tsc"), ...options, "--rootDir", root, "--outDir", compiled, child],
@@ -52,7 +52,12 @@ class Child {
 
   /** `within`: a command that runs the one that follows it. */
   constructor(directory: string, within: readonly string[] = []) {
-    const [command, ...rest] = [...within, process.execPath, join(compiled, "test/support/lock_child.js"), directory];
+    const [command, ...rest] = [
+      ...within,
+      process.execPath,
+      join(compiled, "test/support/processes/lock_child.js"),
+      directory,
+    ];
     this.#process = spawn(command!, rest);
     this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
     onTestFinished(() => this.kill());

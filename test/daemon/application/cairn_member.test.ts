@@ -7,7 +7,7 @@ import type { ApplyResult, StateMachine } from "../../../src/machine/state_machi
 import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
 import { inMemory, ownMachine } from "../../../src/server/machine/own_machine.js";
 import { failure, isSettled, until } from "../../support/conditions.js";
-import { answer, command, Words } from "../../support/words.js";
+import { answer, command, Words } from "../../support/machines/words.js";
 import { OwnCluster, type WordsMember } from "./own_cluster.js";
 
 const THREE = ["n1", "n2", "n3"];

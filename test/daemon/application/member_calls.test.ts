@@ -8,8 +8,8 @@ import { serverOptions } from "../../../src/rpc/grpc_options.js";
 import { addService, type ServiceImplementation } from "../../../src/rpc/server.js";
 import { inMemory } from "../../../src/server/machine/own_machine.js";
 import { deferred, failure, isSettled, until } from "../../support/conditions.js";
-import { listen } from "../../support/loopback.js";
-import { answer, command, Words } from "../../support/words.js";
+import { answer, command, Words } from "../../support/machines/words.js";
+import { listen } from "../../support/nodes/loopback.js";
 
 // A member that follows a leader which is a script: it fails at the moment that a test wants.
 

@@ -21,7 +21,7 @@ import {
   request,
   text,
   uncheckedBytes,
-} from "../../support/machines.js";
+} from "../../support/machines/machines.js";
 
 const { OK, MISMATCH, NOT_FOUND, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 

@@ -16,7 +16,7 @@ import {
   put,
   request,
   uncheckedBytes,
-} from "../../support/machines.js";
+} from "../../support/machines/machines.js";
 
 const longKey = "k".repeat(limits.keyBytes + 1);
 const longValue = new Uint8Array(limits.valueBytes + 1);

@@ -23,7 +23,7 @@ import {
   request,
   skipTo,
   text,
-} from "../../support/machines.js";
+} from "../../support/machines/machines.js";
 
 const BOUNDS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 700 };
 const MAX = Number.MAX_SAFE_INTEGER;

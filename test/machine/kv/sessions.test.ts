@@ -17,7 +17,7 @@ import {
   resultHex,
   text,
   uncheckedBytes,
-} from "../../support/machines.js";
+} from "../../support/machines/machines.js";
 
 const { OK, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 

@@ -11,6 +11,7 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
 import type { Entry } from "../../../src/raft/types.js";
 import { nodeFileSystem } from "../../../src/system/fs.js";
+import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
 import {
   applyOperation,
   bytes,
@@ -24,9 +25,8 @@ import {
   request,
   text,
   uncheckedBytes,
-} from "../../support/machines.js";
-import { startProcess } from "../../support/processes.js";
-import { temporaryDirectory } from "../../support/temporary_directory.js";
+} from "../../support/machines/machines.js";
+import { startProcess } from "../../support/processes/processes.js";
 
 const PAGE_BYTES = 4096;
 const DATA = "view-1/data.mdb";
@@ -419,7 +419,7 @@ test("T7: a state of the format before, without checksums, is thrown away, and s
 });
 
 /** Opens the state and dies of reading it, if it was not rebuilt. */
-const CHILD = fileURLToPath(new URL("../../support/unreadable_state_child.mjs", import.meta.url));
+const CHILD = fileURLToPath(new URL("../../support/machines/unreadable_state_child.mjs", import.meta.url));
 
 type Rows = Database<Buffer, Uint8Array>;
 

@@ -10,9 +10,17 @@ import { Exchange } from "../../../src/machine/worker/exchange.js";
 import type { TaskRequest, ToWorker } from "../../../src/machine/worker/messages.js";
 import { restoreInWorker } from "../../../src/machine/worker/worker_restore.js";
 import type { TaskClient, WorkerThread } from "../../../src/machine/worker/worker_thread.js";
-import { applyOperation, contents, inPieces, metaAt, openLmdb, payloadOf, put } from "../../support/machines.js";
-import { temporaryDirectory } from "../../support/temporary_directory.js";
-import { UPSET, upset } from "../../support/upset.js";
+import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
+import {
+  applyOperation,
+  contents,
+  inPieces,
+  metaAt,
+  openLmdb,
+  payloadOf,
+  put,
+} from "../../support/machines/machines.js";
+import { UPSET, upset } from "../../support/machines/upset.js";
 
 /** The payload of a state with `keys` keys of 100,000 bytes, at index `keys` of term 1. */
 async function payloadWith(keys: number): Promise<Buffer> {

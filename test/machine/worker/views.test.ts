@@ -14,6 +14,7 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
 import type { FromWorker } from "../../../src/machine/worker/messages.js";
 import type { Entry } from "../../../src/raft/types.js";
+import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
 import {
   applyOperation,
   bytes,
@@ -24,9 +25,8 @@ import {
   put,
   request,
   uncheckedBytes,
-} from "../../support/machines.js";
-import { temporaryDirectory } from "../../support/temporary_directory.js";
-import { UPSET, upset } from "../../support/upset.js";
+} from "../../support/machines/machines.js";
+import { UPSET, upset } from "../../support/machines/upset.js";
 
 /** One entry that puts a value of `valueBytes`. */
 function putEntry(index: number, key: string, valueBytes: number): Entry {

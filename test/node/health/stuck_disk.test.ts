@@ -1,10 +1,10 @@
 import { expect, onTestFinished, test } from "vitest";
 import type { TransportEvents, TransportFactory } from "../../../src/peers/transport.js";
 import type { PeerAppend, PeerRequest } from "../../../src/raft/messages.js";
-import { putCommand, readValue } from "../../support/acting_leader.js";
 import { deferred, during, failure, isSettled, ManualClock, manyTurns, until } from "../../support/conditions.js";
-import { accept, vote, voters } from "../../support/core.js";
-import { memoryHome } from "../../support/nodes.js";
+import { putCommand, readValue } from "../../support/nodes/acting_leader.js";
+import { accept, vote, voters } from "../../support/nodes/core.js";
+import { memoryHome } from "../../support/nodes/nodes.js";
 
 /**
  * The members n2 and n3 as n1 reaches them: they grant their votes, and answer entries when told

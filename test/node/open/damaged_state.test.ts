@@ -4,9 +4,9 @@ import { open as openLmdb } from "lmdb";
 import { expect, test } from "vitest";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
 import { silentLogger } from "../../../src/system/logger.js";
-import { bytes, putCommand, readValue } from "../../support/acting_leader.js";
 import { failure, until } from "../../support/conditions.js";
-import { type DiskHome, diskHome } from "../../support/nodes.js";
+import { bytes, putCommand, readValue } from "../../support/nodes/acting_leader.js";
+import { type DiskHome, diskHome } from "../../support/nodes/nodes.js";
 
 const VALUE = "a value that stands out";
 

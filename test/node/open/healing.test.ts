@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { MissingSnapshot, SnapshotSource } from "../../../src/node/open/healing.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import { failure } from "../../support/conditions.js";
 import {
   ActingLeader,
   configurationEntry,
@@ -8,9 +9,8 @@ import {
   putEntries,
   type SnapshotFile,
   snapshotOf,
-} from "../../support/acting_leader.js";
-import { failure } from "../../support/conditions.js";
-import { memoryHome } from "../../support/nodes.js";
+} from "../../support/nodes/acting_leader.js";
+import { memoryHome } from "../../support/nodes/nodes.js";
 
 /** A node that has stopped with snapshots at 20 and 40 and a log from 41 to 60; it has voted for n7 in term 5. */
 async function stoppedNode() {

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../../src/raft/types.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import type { Call, Keep } from "../../support/disk/faulty_fs.js";
 import {
   ActingLeader,
   contentsOf,
@@ -10,9 +11,8 @@ import {
   putEntry,
   readValue,
   snapshotOf,
-} from "../../support/acting_leader.js";
-import type { Call, Keep } from "../../support/faulty_fs.js";
-import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes.js";
+} from "../../support/nodes/acting_leader.js";
+import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes/nodes.js";
 import { seededRandom } from "../../support/random.js";
 
 /** The log that is committed in the end: entries of term 1 up to 37, of term 3 up to 100, of term 4 behind. */

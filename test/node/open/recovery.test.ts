@@ -5,6 +5,7 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../../src/raft/types.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
 import { snapshotFileName } from "../../../src/storage/snapshots/file_names.js";
+import { failure, until } from "../../support/conditions.js";
 import {
   ActingLeader,
   configurationEntry,
@@ -14,9 +15,8 @@ import {
   putEntry,
   readValue,
   snapshotOf,
-} from "../../support/acting_leader.js";
-import { failure, until } from "../../support/conditions.js";
-import { diskHome, type Home, homes, memoryHome } from "../../support/nodes.js";
+} from "../../support/nodes/acting_leader.js";
+import { diskHome, type Home, homes, memoryHome } from "../../support/nodes/nodes.js";
 
 describe.each(homes)("with the $kind machine", ({ make }) => {
   test("term, vote, log, membership and state are there again after a clean stop", async () => {

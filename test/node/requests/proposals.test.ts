@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import { encodeCommand } from "../../../src/machine/kv/command.js";
-import { ActingLeader, bytes, isOk, putCommand, putEntries, readValue } from "../../support/acting_leader.js";
 import { deferred, failure, isSettled, until } from "../../support/conditions.js";
-import { homes, memoryHome } from "../../support/nodes.js";
+import { ActingLeader, bytes, isOk, putCommand, putEntries, readValue } from "../../support/nodes/acting_leader.js";
+import { homes, memoryHome } from "../../support/nodes/nodes.js";
 
 describe.each(homes)("with the $kind machine", ({ make }) => {
   test("proposals take effect in the order of their calls, and each gets its own result", async () => {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import { ActingLeader, putCommand, putEntries, readValue } from "../../support/acting_leader.js";
 import { deferred, failure, isSettled } from "../../support/conditions.js";
-import { memoryHome } from "../../support/nodes.js";
+import { ActingLeader, putCommand, putEntries, readValue } from "../../support/nodes/acting_leader.js";
+import { memoryHome } from "../../support/nodes/nodes.js";
 
 test("a linearizable read sees every write that was answered before it was asked for", async () => {
   const node = await memoryHome().startLeader();

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import { deflateChunk, inflateChunk } from "../../../src/node/snapshots/chunk_compression.js";
 import { failure } from "../../support/conditions.js";
-import { patterned } from "../../support/snapshot_files.js";
+import { patterned } from "../../support/snapshots/snapshot_files.js";
 
 const TEXT = Buffer.from("a value like many others, ".repeat(1_000));
 

@@ -2,6 +2,8 @@ import { describe, expect, test } from "vitest";
 import { CairnError } from "../../../src/base/errors.js";
 import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
 import { IncomingSnapshot } from "../../../src/node/snapshots/receiver.js";
+import { deferred, during, failure, isSettled, nextTurn } from "../../support/conditions.js";
+import { holdCalls } from "../../support/disk/held_calls.js";
 import {
   ActingLeader,
   contentsOf,
@@ -10,10 +12,8 @@ import {
   readValue,
   type SnapshotFile,
   snapshotOf,
-} from "../../support/acting_leader.js";
-import { deferred, during, failure, isSettled, nextTurn } from "../../support/conditions.js";
-import { holdCalls } from "../../support/held_calls.js";
-import { homes, MemoryHome, memoryHome } from "../../support/nodes.js";
+} from "../../support/nodes/acting_leader.js";
+import { homes, MemoryHome, memoryHome } from "../../support/nodes/nodes.js";
 
 const source = await snapshotOf(putEntries(1, 500, 2));
 /** What a node holds after it has installed the source. */

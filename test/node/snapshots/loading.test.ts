@@ -1,8 +1,8 @@
 import { expect, onTestFinished, test } from "vitest";
-import { ActingLeader, contentsOf, putEntries, readValue, snapshotOf } from "../../support/acting_leader.js";
 import { failure, isSettled, until } from "../../support/conditions.js";
-import { holdCalls } from "../../support/held_calls.js";
-import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes.js";
+import { holdCalls } from "../../support/disk/held_calls.js";
+import { ActingLeader, contentsOf, putEntries, readValue, snapshotOf } from "../../support/nodes/acting_leader.js";
+import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes/nodes.js";
 
 // A snapshot of a large state takes long to be loaded. It is durable, and the log starts at it: only the state machine is not there yet.
 

@@ -3,9 +3,15 @@ import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
 import type { IncomingSnapshot } from "../../../src/node/snapshots/receiver.js";
 import type { InstallMessage, InstallReply } from "../../../src/peers/install/install_messages.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
-import { ActingLeader, putCommand, putEntries, type SnapshotFile, snapshotOf } from "../../support/acting_leader.js";
 import { deferred, isSettled, ManualClock, until } from "../../support/conditions.js";
-import { type MemoryHome, memoryHome } from "../../support/nodes.js";
+import {
+  ActingLeader,
+  putCommand,
+  putEntries,
+  type SnapshotFile,
+  snapshotOf,
+} from "../../support/nodes/acting_leader.js";
+import { type MemoryHome, memoryHome } from "../../support/nodes/nodes.js";
 
 /** Of several chunks. */
 async function largeSnapshot(index: number): Promise<SnapshotFile> {

@@ -4,10 +4,10 @@ import { expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import type { Entry } from "../../../src/raft/types.js";
 import { type FileSystem, nodeFileSystem } from "../../../src/system/fs.js";
-import { ActingLeader, putCommand, putEntries } from "../../support/acting_leader.js";
 import { failure } from "../../support/conditions.js";
-import { diskHome } from "../../support/nodes.js";
-import { UPSET, upset } from "../../support/upset.js";
+import { UPSET, upset } from "../../support/machines/upset.js";
+import { ActingLeader, putCommand, putEntries } from "../../support/nodes/acting_leader.js";
+import { diskHome } from "../../support/nodes/nodes.js";
 
 /** The real disk; `onWrite` is awaited before each write to a snapshot that is being made. */
 function diskWith(onWrite: () => unknown): FileSystem {

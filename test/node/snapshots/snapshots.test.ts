@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
-import { ActingLeader, ALONE, putCommand, putEntries, snapshotOf } from "../../support/acting_leader.js";
 import { deferred, during, failure, nextTurn, until } from "../../support/conditions.js";
-import { holdCalls } from "../../support/held_calls.js";
-import { type Home, homes, MemoryHome, memoryHome } from "../../support/nodes.js";
+import { holdCalls } from "../../support/disk/held_calls.js";
+import { ActingLeader, ALONE, putCommand, putEntries, snapshotOf } from "../../support/nodes/acting_leader.js";
+import { type Home, homes, MemoryHome, memoryHome } from "../../support/nodes/nodes.js";
 
 /** A snapshot's file must be exactly that of the state at its index. */
 async function expectStateOf(home: Home, info: SnapshotInfo, term = 1): Promise<void> {

@@ -20,7 +20,7 @@ import {
   startNode,
   toN2,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
 describe("proposals", () => {
   test("get the next index and the leader's term, and commit when they are durable", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Raft } from "../../../src/raft/raft.js";
-import { accept, appendsOf, bytes, settle, startLeaderOf, startNode, voters } from "../../support/core.js";
+import { accept, appendsOf, bytes, settle, startLeaderOf, startNode, voters } from "../../support/nodes/core.js";
 
 /** n1 leads n1, n2, n3 and the learner n4. */
 function leader(setup: Parameters<typeof startNode>[0] = {}): Raft {

@@ -9,7 +9,7 @@ import {
   settle,
   startLeaderOf,
   toN2,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
 describe("a member that is probed", () => {
   test("is sent one message, and another one only when it has answered or with a heartbeat", () => {

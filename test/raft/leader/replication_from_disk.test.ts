@@ -13,7 +13,7 @@ import {
   refuse,
   settle,
   toN2,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster } from "../cluster.js";
 
 describe("entries that are no longer in memory", () => {

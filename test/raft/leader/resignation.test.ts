@@ -14,7 +14,7 @@ import {
   startNode,
   timeoutNow,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
 const TICKS = 5;
 const THREE = [{ index: 0, members: voters("n1", "n2", "n3") }];

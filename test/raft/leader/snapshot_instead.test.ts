@@ -11,7 +11,7 @@ import {
   refuse,
   settle,
   toN2,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
 const MiB = 1024 * 1024;
 

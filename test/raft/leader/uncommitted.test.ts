@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Uncommitted } from "../../../src/raft/leader/uncommitted.js";
 import { ENTRY_OVERHEAD_BYTES, entryBytes } from "../../../src/raft/types.js";
-import { command } from "../../support/core.js";
+import { command } from "../../support/nodes/core.js";
 
 /** Data that fills an entry to so many bytes. */
 const dataFor = (bytes: number) => bytes - ENTRY_OVERHEAD_BYTES;

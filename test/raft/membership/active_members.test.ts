@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Raft } from "../../../src/raft/raft.js";
-import { accept, startLeaderOf, toN2 } from "../../support/core.js";
+import { accept, startLeaderOf, toN2 } from "../../support/nodes/core.js";
 
 const ELECTION_TICKS = 10;
 

@@ -19,7 +19,7 @@ import {
   startNode,
   termsOf,
   vote,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
 // The rules of trust as the core has them. Member keys: a name, and the first letters of an incarnation.
 

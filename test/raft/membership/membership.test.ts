@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { MembershipHistory, votersOf } from "../../../src/raft/membership/membership.js";
-import { append, configuration, install, settle, startNode, voters } from "../../support/core.js";
+import { append, configuration, install, settle, startNode, voters } from "../../support/nodes/core.js";
 
 const base = { index: 0, members: voters("n1") };
 const second = { index: 4, members: voters("n1", "n2") };

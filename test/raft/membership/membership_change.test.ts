@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { changedMembership, type MembershipChange } from "../../../src/raft/membership/membership_change.js";
 import type { Membership } from "../../../src/raft/types.js";
-import { voters } from "../../support/core.js";
+import { voters } from "../../support/nodes/core.js";
 
 const learner = (id: string, address = "") => ({ id, address, role: "learner" }) as const;
 const members: Membership = [...voters("n1", "n2"), learner("n3")];

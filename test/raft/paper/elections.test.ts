@@ -1,5 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { append, ask, bytes, requestVote, settle, startLeaderOf, startNode, vote, voters } from "../../support/core.js";
+import {
+  append,
+  ask,
+  bytes,
+  requestVote,
+  settle,
+  startLeaderOf,
+  startNode,
+  vote,
+  voters,
+} from "../../support/nodes/core.js";
 import { Random } from "../../support/random.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 

@@ -18,7 +18,7 @@ import {
   termsOf,
   vote,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];

@@ -11,7 +11,7 @@ import {
   settle,
   startLeaderOf,
   startNode,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];

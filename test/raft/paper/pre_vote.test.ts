@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { append, ask, requestVote, settle, startNode, vote, voters } from "../../support/core.js";
+import { append, ask, requestVote, settle, startNode, vote, voters } from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isVoteRequest } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];

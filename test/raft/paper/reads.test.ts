@@ -10,7 +10,7 @@ import {
   startLeaderOf,
   startNode,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];

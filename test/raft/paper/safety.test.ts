@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Entry } from "../../../src/raft/types.js";
-import { append, ask, commands, requestVote, settle, startNode, termsOf, voters } from "../../support/core.js";
+import { append, ask, commands, requestVote, settle, startNode, termsOf, voters } from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];

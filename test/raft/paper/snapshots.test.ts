@@ -11,7 +11,7 @@ import {
   startNode,
   termsOf,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];

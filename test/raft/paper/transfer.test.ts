@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { append, ask, bytes, settle, startLeaderOf, startNode, timeoutNow, voters } from "../../support/core.js";
+import { append, ask, bytes, settle, startLeaderOf, startNode, timeoutNow, voters } from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];

@@ -5,7 +5,7 @@ import { CairnError } from "../../../src/base/errors.js";
 import { limits } from "../../../src/base/limits.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import type { FileSystem } from "../../../src/system/fs.js";
-import { type CallKind, FaultyFileSystem } from "../../support/faulty_fs.js";
+import { type CallKind, FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import {
   CLUSTER,
   collect,
@@ -17,7 +17,7 @@ import {
   offered,
   patterned,
   receiveAll,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const DIRECTORY = "/data/snapshots";
 const PAYLOAD = patterned(limits.snapshotWriteBytes + 5000);

@@ -20,7 +20,7 @@ import {
   patterned,
   RecordingFileSystem,
   receiveAll,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(300_000);
 

@@ -15,7 +15,7 @@ import {
   openStore,
   patterned,
   RecordingFileSystem,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(3 * limits.snapshotChunkBytes + 321);
 

@@ -16,7 +16,7 @@ import {
   patterned,
   RecordingFileSystem,
   receiveAll,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(limits.snapshotChunkBytes + 1000);
 

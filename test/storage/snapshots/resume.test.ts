@@ -5,7 +5,7 @@ import { limits } from "../../../src/base/limits.js";
 import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
 import type { SnapshotReceiver } from "../../../src/storage/snapshots/receiver.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
-import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import {
   bytesOf,
   CLUSTER,
@@ -20,7 +20,7 @@ import {
   openStore,
   patterned,
   RecordingFileSystem,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const CHUNK = limits.snapshotChunkBytes;
 /** Ten chunks and a short one. */

@@ -13,7 +13,7 @@ import {
   openStore,
   patterned,
   RecordingFileSystem,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(limits.snapshotWriteBytes * 3);
 

@@ -8,7 +8,7 @@ import {
   type LogPosition,
 } from "../../../src/raft/types.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
-import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import { seededRandom } from "../../support/random.js";
 import { DIRECTORY, readAll } from "./support.js";
 

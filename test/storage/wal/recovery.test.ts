@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { RecordType, sealRecord } from "../../../src/storage/wal/record.js";
 import { headerCrc } from "../../../src/storage/wal/segment_header.js";
-import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import { seededRandom } from "../../support/random.js";
 import {
   createLog,

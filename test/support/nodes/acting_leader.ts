@@ -1,14 +1,14 @@
-import { CommandOutcome, type CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../src/base/limits.js";
-import { membershipCodec } from "../../src/encoding/membership.js";
-import { encodeSnapshot, measureSnapshot } from "../../src/encoding/snapshot_encoder.js";
-import { encodeCommand } from "../../src/machine/kv/command.js";
-import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
-import { IncomingSnapshot } from "../../src/node/snapshots/receiver.js";
-import type { InstallOffer } from "../../src/peers/install/install_messages.js";
-import type { AppendEntriesAnswer, InstallSnapshotAnswer } from "../../src/raft/messages.js";
-import type { Entry, IndexedMembership, LogPosition, Membership } from "../../src/raft/types.js";
-import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
+import { CommandOutcome, type CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../../src/base/limits.js";
+import { membershipCodec } from "../../../src/encoding/membership.js";
+import { encodeSnapshot, measureSnapshot } from "../../../src/encoding/snapshot_encoder.js";
+import { encodeCommand } from "../../../src/machine/kv/command.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import { IncomingSnapshot } from "../../../src/node/snapshots/receiver.js";
+import type { InstallOffer } from "../../../src/peers/install/install_messages.js";
+import type { AppendEntriesAnswer, InstallSnapshotAnswer } from "../../../src/raft/messages.js";
+import type { Entry, IndexedMembership, LogPosition, Membership } from "../../../src/raft/types.js";
+import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
 import { CLUSTER } from "./nodes.js";
 
 export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { inRepository } from "./processes.js";
+import { inRepository } from "../processes/processes.js";
 
 /** Reads the documents of the repository, for tests that hold them to the code. */
 

@@ -1,5 +1,5 @@
-import type { LogStart } from "../../src/raft/log.js";
-import type { MembershipCodec } from "../../src/raft/membership/membership.js";
+import type { LogStart } from "../../../src/raft/log.js";
+import type { MembershipCodec } from "../../../src/raft/membership/membership.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
@@ -16,16 +16,16 @@ import {
   type RequestVoteAnswer,
   type Response,
   type TimeoutNow,
-} from "../../src/raft/messages.js";
-import { type ProgressInfo, Raft, type RaftOptions } from "../../src/raft/raft.js";
-import type { Ready } from "../../src/raft/ready.js";
+} from "../../../src/raft/messages.js";
+import { type ProgressInfo, Raft, type RaftOptions } from "../../../src/raft/raft.js";
+import type { Ready } from "../../../src/raft/ready.js";
 import {
   type Entry,
   type IndexedMembership,
   LOG_START,
   type LogPosition,
   type Membership,
-} from "../../src/raft/types.js";
+} from "../../../src/raft/types.js";
 
 /** Memberships as JSON: the core does not care. */
 export const codec: MembershipCodec = {

@@ -1,7 +1,7 @@
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { plausibleHeader, RecordType } from "../../src/storage/wal/record.js";
-import { SEGMENT_HEADER_BYTES } from "../../src/storage/wal/segment_header.js";
+import { plausibleHeader, RecordType } from "../../../src/storage/wal/record.js";
+import { SEGMENT_HEADER_BYTES } from "../../../src/storage/wal/segment_header.js";
 
 /** Zeroes the log's last segment from its last `entries` entries on, as a disk does that has lied about what was durable. */
 export async function loseLogTail(data: string, entries: number): Promise<void> {

@@ -1,11 +1,11 @@
 import { create, toBinary } from "@bufbuild/protobuf";
-import { MemberRole, SnapshotHeaderSchema } from "../../gen/cairn/v1/storage_pb.js";
-import { limits } from "../../src/base/limits.js";
-import { encodeFile } from "../../src/encoding/snapshot_file.js";
-import { encodePairsPayload, encodePayload } from "../../src/machine/kv/payload.js";
-import { FIRST_HEAD } from "../../src/machine/kv/session_limits.js";
-import type { LogPosition } from "../../src/raft/types.js";
-import type { SnapshotFile } from "./acting_leader.js";
+import { MemberRole, SnapshotHeaderSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../../src/base/limits.js";
+import { encodeFile } from "../../../src/encoding/snapshot_file.js";
+import { encodePairsPayload, encodePayload } from "../../../src/machine/kv/payload.js";
+import { FIRST_HEAD } from "../../../src/machine/kv/session_limits.js";
+import type { LogPosition } from "../../../src/raft/types.js";
+import type { SnapshotFile } from "../nodes/acting_leader.js";
 
 // Snapshot files whose every checksum is right, and which no correct member writes.
 

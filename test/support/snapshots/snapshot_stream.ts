@@ -1,7 +1,7 @@
 import { crc32 } from "node:zlib";
-import { limits } from "../../src/base/limits.js";
-import { encodeSnapshot, measureSnapshot } from "../../src/encoding/snapshot_encoder.js";
-import { encodePairsPayload } from "../../src/machine/kv/payload.js";
+import { limits } from "../../../src/base/limits.js";
+import { encodeSnapshot, measureSnapshot } from "../../../src/encoding/snapshot_encoder.js";
+import { encodePairsPayload } from "../../../src/machine/kv/payload.js";
 
 /** A JSON object. */
 type Json = Readonly<Record<string, unknown>>;

@@ -1,5 +1,5 @@
-import { DirectoryLock } from "../../src/storage/lock.js";
-import { nodeFileSystem } from "../../src/system/fs.js";
+import { DirectoryLock } from "../../../src/storage/lock.js";
+import { nodeFileSystem } from "../../../src/system/fs.js";
 
 // Takes the lock on a directory when told to on standard input ("go"), says how that ended on standard output ("held" or the error), and
 // then holds it until it is told to release it ("release"), or is killed.

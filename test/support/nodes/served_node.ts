@@ -1,10 +1,10 @@
 import { onTestFinished } from "vitest";
-import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
-import { openChannel } from "../../src/rpc/client.js";
-import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
-import { CairnServer } from "../../src/server/server.js";
+import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
+import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
+import { RaftService } from "../../../gen/cairn/v1/raft_pb.js";
+import { openChannel } from "../../../src/rpc/client.js";
+import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import { CairnServer } from "../../../src/server/server.js";
 import { CLUSTER, type MemoryHome, memoryHome, type NodeSettings } from "./nodes.js";
 
 /** A node that is served on the loopback interface, and clients of its services. */

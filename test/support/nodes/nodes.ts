@@ -3,15 +3,15 @@ import { mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished } from "vitest";
-import type { CommandResult } from "../../gen/cairn/v1/storage_pb.js";
-import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js";
-import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
-import { checkKeyValuePayload } from "../../src/machine/kv/payload_check.js";
-import { CairnNode } from "../../src/node/node.js";
-import type { MachineOpener, NodeOptions } from "../../src/node/options.js";
-import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
-import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
-import { type Call, FaultyFileSystem, type Keep } from "./faulty_fs.js";
+import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import { checkKeyValuePayload } from "../../../src/machine/kv/payload_check.js";
+import { CairnNode } from "../../../src/node/node.js";
+import type { MachineOpener, NodeOptions } from "../../../src/node/options.js";
+import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import { openKeyValueMachine } from "../../../src/server/kv/open_machine.js";
+import { type Call, FaultyFileSystem, type Keep } from "../disk/faulty_fs.js";
 
 export const CLUSTER = "cluster-1";
 

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, onTestFinished } from "vitest";
 
 /** The command under test; global_setup.ts builds it. */
-const COMMAND = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const COMMAND = fileURLToPath(new URL("../../../dist/cli/main.js", import.meta.url));
 
 /** How long a process may take to print what a test waits for, or to end, in milliseconds. A bound, not a pause. */
 const PATIENCE_MS = 60_000;
@@ -252,7 +252,7 @@ function tail(text: string): string {
 }
 
 /** The folder of the repository. */
-export const repository = fileURLToPath(new URL("../..", import.meta.url));
+export const repository = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** A file of the repository. */
 export function inRepository(...parts: string[]): string {

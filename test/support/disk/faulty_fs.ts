@@ -1,5 +1,5 @@
-import { CairnError } from "../../src/base/errors.js";
-import type { File, FileSystem } from "../../src/system/fs.js";
+import { CairnError } from "../../../src/base/errors.js";
+import type { File, FileSystem } from "../../../src/system/fs.js";
 import { Inode, type Keep } from "./faulty_inode.js";
 
 export type { Keep } from "./faulty_inode.js";

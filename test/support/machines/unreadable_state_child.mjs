@@ -2,7 +2,7 @@
 // sectors that the disk cannot read: the kernel ends a process that looks at them in LMDB's map.
 // Says on standard output how far it came.
 import { truncate } from "node:fs/promises";
-import { LmdbMachine } from "../../dist/src/machine/lmdb_machine.js";
+import { LmdbMachine } from "../../../dist/src/machine/lmdb_machine.js";
 
 const directory = process.argv[2];
 const machine = await LmdbMachine.open({ directory });

@@ -2,14 +2,14 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
-import { CairnError, type CairnErrorCode } from "../../src/base/errors.js";
-import { limits } from "../../src/base/limits.js";
-import { encodeSnapshot } from "../../src/encoding/snapshot_encoder.js";
-import type { SnapshotHeader } from "../../src/encoding/snapshot_header.js";
-import type { SnapshotMeta } from "../../src/raft/types.js";
-import type { SnapshotInfo, SnapshotOffer } from "../../src/storage/snapshots/snapshot_info.js";
-import { SnapshotStore } from "../../src/storage/snapshots/snapshot_store.js";
-import { type File, type FileSystem, nodeFileSystem } from "../../src/system/fs.js";
+import { CairnError, type CairnErrorCode } from "../../../src/base/errors.js";
+import { limits } from "../../../src/base/limits.js";
+import { encodeSnapshot } from "../../../src/encoding/snapshot_encoder.js";
+import type { SnapshotHeader } from "../../../src/encoding/snapshot_header.js";
+import type { SnapshotMeta } from "../../../src/raft/types.js";
+import type { SnapshotInfo, SnapshotOffer } from "../../../src/storage/snapshots/snapshot_info.js";
+import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
+import { type File, type FileSystem, nodeFileSystem } from "../../../src/system/fs.js";
 
 export const CLUSTER = "cluster-1";
 

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
-import { until } from "./conditions.js";
+import { until } from "../conditions.js";
 import { TcpProxy } from "./tcp_proxy.js";
 
 /** A server that sends back what it gets, a proxy before it, and clients of the proxy. */

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 
 /** Builds dist/ before any test if it is older than what it is built from, so that tests of the real command never run stale output. */
 export default function buildDist(): void {
-  const script = fileURLToPath(new URL("../../build.mjs", import.meta.url));
+  const script = fileURLToPath(new URL("../../../build.mjs", import.meta.url));
   const { status, error } = spawnSync(process.execPath, [script, "--if-needed"], {
     stdio: ["ignore", "inherit", "inherit"],
   });

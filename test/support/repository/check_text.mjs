@@ -15,7 +15,7 @@ const BARE_CITATION = /\brules?(?:[^\S\n]+|\s*\n\s*(?:\*|\/\/)?\s*)\d+\b/gi;
 /** Text that is for a tool, and opens no file. */
 const DIRECTIVE = /^(@|biome-ignore|eslint|prettier|<reference)/;
 
-const root = fileURLToPath(new URL("../../", import.meta.url));
+const root = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** Returns the problems of one file; `path` is below the repository, with forward slashes. */
 export function problemsOf(path, text) {

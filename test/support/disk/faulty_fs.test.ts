@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { File } from "../../src/system/fs.js";
+import type { File } from "../../../src/system/fs.js";
 import { FaultyFileSystem, PowerCutError } from "./faulty_fs.js";
 
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");

@@ -88,7 +88,7 @@ describe("a source file", () => {
   const missing = ["src/room/file.ts:1: the file has no opening sentence that says what it is for"];
 
   test("opens at its head, before or after its imports", () => {
-    const imports = 'import { a } from "./a.js";\nimport {\n  b,\n  c,\n} from "./b.js";\nimport "./c.js";\n';
+    const imports = 'import { a } from "../a.js";\nimport {\n  b,\n  c,\n} from "../b.js";\nimport "../c.js";\n';
     expect(opening(`/** Adds. */\n\n${imports}\nconst sum = a + b;\n`)).toEqual([]);
     expect(opening(`#!/usr/bin/env node\n// Adds.\n${imports}\nconst sum = a + b;\n`)).toEqual([]);
     expect(opening(`${imports}\n// Adds.\n\nconst sum = a + b;\n`)).toEqual([]);

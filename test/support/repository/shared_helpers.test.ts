@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { posix } from "node:path";
 import { expect, test } from "vitest";
-import { inRepository } from "./processes.js";
+import { inRepository } from "../processes/processes.js";
 import { importsOf } from "./source_text.js";
 
 /** The folder of test/ that holds a file; for a file right in test/, its own path. */
@@ -21,7 +21,7 @@ const files = readdirSync(inRepository("test"), { recursive: true, encoding: "ut
 
 test("helpers that two folders share are in test/support", () => {
   const imports = files.flatMap((from) => importedBy(from).map((to) => ({ from, to })));
-  expect(imports).toContainEqual({ from: "test/support/served_node.ts", to: "test/support/nodes.ts" });
+  expect(imports).toContainEqual({ from: "test/support/nodes/served_node.ts", to: "test/support/nodes/nodes.ts" });
   const wrong = imports.filter(({ from, to }) => folderOf(to) !== "support" && folderOf(from) !== folderOf(to));
   expect(wrong).toEqual([]);
 });

@@ -1,5 +1,5 @@
-import type { SimpleMachine } from "../../src/machine/in_memory_machine.js";
-import type { LogPosition } from "../../src/raft/types.js";
+import type { SimpleMachine } from "../../../src/machine/in_memory_machine.js";
+import type { LogPosition } from "../../../src/raft/types.js";
 
 /** A simple machine for tests: remembers the words that it was given, in order, and answers how many they are. */
 export class Words implements SimpleMachine {

@@ -1,10 +1,10 @@
 import * as grpc from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
-import { openChannel, type SharedChannel } from "../../src/rpc/client.js";
-import { serverOptions } from "../../src/rpc/grpc_options.js";
-import { widenWindows } from "../../src/rpc/server_windows.js";
+import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
+import { serverOptions } from "../../../src/rpc/grpc_options.js";
+import { widenWindows } from "../../../src/rpc/server_windows.js";
 
-export { deferred } from "./conditions.js";
+export { deferred } from "../conditions.js";
 
 /** A server on a free port of the loopback interface, and a channel to it. */
 export interface Loopback {

@@ -1,4 +1,4 @@
-import { deferred, until } from "./conditions.js";
+import { deferred, until } from "../conditions.js";
 import type { Call, FaultyFileSystem } from "./faulty_fs.js";
 
 /** Lets each of these calls of the disk wait until `resolve` or `reject` is called; later ones do not wait. */

@@ -1,13 +1,13 @@
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { onTestFinished } from "vitest";
-import { type CommandResult, CommandSchema } from "../../gen/cairn/v1/storage_pb.js";
-import { encodeResult } from "../../src/machine/kv/command.js";
-import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js";
-import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
-import { NEWEST_RULES, type SessionLimits } from "../../src/machine/kv/session_limits.js";
-import { LmdbMachine, type LmdbMachineOptions } from "../../src/machine/lmdb_machine.js";
-import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../src/raft/types.js";
-import { temporaryDirectory } from "./temporary_directory.js";
+import { type CommandResult, CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { encodeResult } from "../../../src/machine/kv/command.js";
+import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import { NEWEST_RULES, type SessionLimits } from "../../../src/machine/kv/session_limits.js";
+import { LmdbMachine, type LmdbMachineOptions } from "../../../src/machine/lmdb_machine.js";
+import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../../src/raft/types.js";
+import { temporaryDirectory } from "../disk/temporary_directory.js";
 
 export type CommandInit = MessageInitShape<typeof CommandSchema>;
 type Operation = NonNullable<CommandInit["operation"]>;

@@ -1,7 +1,7 @@
-import { grpcTransport } from "../../src/peers/grpc_transport.js";
-import type { Membership } from "../../src/raft/types.js";
-import { until } from "./conditions.js";
-import { InstallTap } from "./install_tap.js";
+import { grpcTransport } from "../../../src/peers/grpc_transport.js";
+import type { Membership } from "../../../src/raft/types.js";
+import { until } from "../conditions.js";
+import { InstallTap } from "../snapshots/install_tap.js";
 import { type MemoryHome, memoryHome, type NodeSettings } from "./nodes.js";
 import { serveNode } from "./served_node.js";
 

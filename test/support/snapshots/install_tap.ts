@@ -1,5 +1,5 @@
-import type { InstallMessage } from "../../src/peers/install/install_messages.js";
-import type { InstallStream, TransportFactory } from "../../src/peers/transport.js";
+import type { InstallMessage } from "../../../src/peers/install/install_messages.js";
+import type { InstallStream, TransportFactory } from "../../../src/peers/transport.js";
 
 /** Listens in on the snapshots that nodes send, and breaks their streams. */
 export class InstallTap {

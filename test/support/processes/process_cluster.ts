@@ -3,11 +3,11 @@ import { rm } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { AdminService, type GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
-import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
-import { CairnError } from "../../src/base/errors.js";
-import { type Client, openChannel, type SharedChannel } from "../../src/rpc/client.js";
+import { AdminService, type GetStatusResponse } from "../../../gen/cairn/v1/admin_pb.js";
+import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
+import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../../../src/base/errors.js";
+import { type Client, openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { type Exit, type RunningNode, startNode } from "./processes.js";
 
 /** How long something may take to come about in a cluster, in milliseconds. A bound, not a pause. */
