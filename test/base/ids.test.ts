@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { isId } from "../../src/base/ids.js";
 import { limits } from "../../src/base/limits.js";
 
-test.each(["n1", "a", "node-1.example_com", "0", "A".repeat(limits.idCharacters)])("a node may be called %s", (id) => {
+test.each(["n1", "a", "node-1.example_com", "0", "A".repeat(limits.idCharacters)])("a node id may be %s", (id) => {
   expect(isId(id)).toBe(true);
 });
 
@@ -13,6 +13,6 @@ test.each([
   ["a blank", "n 1"],
   ["a line's end", "n1\n"],
   ["letters beyond ASCII", "knöten"],
-])("but not by %s", (_, id) => {
+])("a node id may not be %s", (_, id) => {
   expect(isId(id)).toBe(false);
 });

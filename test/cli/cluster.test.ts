@@ -26,7 +26,7 @@ function commandLineOf(pid: string): string {
   }
 }
 
-test("runs three nodes that go on from their data, and leaves none behind, however it ends", async () => {
+test("cairn cluster runs three nodes, restarts them from their data, and leaves none behind, however it ends", async () => {
   const data = await temporaryDirectory();
   const port = await freePortRange(2);
   const start = () => startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--", "--tick-ms", "50"]);
@@ -64,7 +64,7 @@ test("runs three nodes that go on from their data, and leaves none behind, howev
   await until(() => processesWith(data, []).length === 0, "its nodes have noticed");
 });
 
-test("npm start leaves none behind when npm alone is ended, whose shell passes no signal on", async () => {
+test("npm start leaves no node behind when only npm is ended, whose shell passes no signal on", async () => {
   const data = await temporaryDirectory();
   const args = ["start", "--", "--data", data, "--base-port", `${await freePortRange(2)}`, "--nodes", "1"];
   const npm = startProcess("npm", args, { cwd: repository });
@@ -74,7 +74,7 @@ test("npm start leaves none behind when npm alone is ended, whose shell passes n
   await until(() => processesWith(data, []).length === 0, "they have noticed");
 });
 
-test("what it cannot do, it says in its own words, before it starts any node", async () => {
+test("cairn cluster says in its own words why it cannot run, before it starts any node", async () => {
   const data = await temporaryDirectory();
   const port = await freePortRange(2);
   const run = async (...args: string[]) => {
@@ -108,7 +108,7 @@ test("what it cannot do, it says in its own words, before it starts any node", a
   expect(wrong.stderr).toContain("flags of cairn start stand after --");
 });
 
-test("a node that cannot be started ends it, and the others with it", async () => {
+test("a node that cannot be started ends cairn cluster and the other nodes", async () => {
   const data = await temporaryDirectory();
   const args = ["cluster", "--data", data, "--base-port", `${await freePortRange(2)}`, "--", "--tick-ms", "none"];
   const { code, stdout, stderr } = await runCommand(args);

@@ -34,7 +34,7 @@ async function rangeOf(address: string): Promise<string[]> {
 
 const expected = Array.from({ length: 200 }, (_, n) => `${VALUE} ${n}`).sort();
 
-test("T7: a node whose state has zeroed pages starts, says that it rebuilds the state, and has all keys", async () => {
+test("a node whose state has zeroed pages starts, says that it rebuilds the state, and has all keys (T7)", async () => {
   const data = await temporaryDirectory();
   const node = await startNode({ id: "a", data });
   await put(node.address);
@@ -52,7 +52,7 @@ test("T7: a node whose state has zeroed pages starts, says that it rebuilds the 
   expect(again.command.stderr).toMatch(/the state on disk is damaged.*building it anew from snapshot and log/);
 });
 
-test("T7: a node that comes across a flipped bit exits 70, and its next start rebuilds the state", async () => {
+test("a node that reads a flipped bit exits 70, and its next start rebuilds the state (T7)", async () => {
   const data = await temporaryDirectory();
   const node = await startNode({ id: "a", data });
   await put(node.address);

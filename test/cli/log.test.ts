@@ -25,7 +25,7 @@ test.each([
   ["with what it writes with at hand", ""],
   ["loaded before it is needed", "logger.load(); Module._load = () => { throw new Error('EMFILE'); };"],
   ["that cannot be loaded any more", "Module._load = () => { throw new Error('Cannot find module'); };"],
-])("a logger, %s, writes a JSON object a line", async (_how, spoil) => {
+])("a logger, %s, writes one JSON object a line", async (_how, spoil) => {
   const lines = await logged(spoil);
   expect(lines).toMatchObject([
     { level: 40, node: "n1", msg: "something" },

@@ -33,7 +33,7 @@ class Counter {
 
 const command = (sequence: number) => Buffer.from(JSON.stringify({ from: "test", sequence }));
 
-test("a leader's process is killed with a proposal in it: the outcome is unknown, unless the command is idempotent", async () => {
+test("a proposal whose leader's process is killed has an unknown outcome, unless its command is idempotent", async () => {
   const directory = await mkdtemp(join(tmpdir(), "cairn-unknown-"));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
   const ports = await freePorts(4);

@@ -46,8 +46,8 @@ const wrong: readonly [name: string, read: () => unknown, text: string][] = [
   ],
 ];
 
-describe("fields of a request", () => {
-  test("come with their types", () => {
+describe("a field of a request", () => {
+  test("is read with its type", () => {
     expect(fields.string("s")).toBe("x");
     expect(fields.count("n")).toBe(7);
     expect(fields.count("zero")).toBe(0);
@@ -63,12 +63,12 @@ describe("fields of a request", () => {
     expect(fields.has("none")).toBe(false);
   });
 
-  test("a key is the text of a string or a number", () => {
+  test("is the text of a string or a number when it is a key", () => {
     const keys = ["s", "n", "minus", "half", "big", "exp"].map((name) => fields.key(name).toString());
     expect(keys).toEqual(["x", "7", "-1", "1.5", "12345678901234567890", "1e400"]);
   });
 
-  test.each(wrong)("%s is error 12, and the text names it", (_, read, text) => {
+  test.each(wrong)("is error 12 and named in the text for %s", (_, read, text) => {
     expect(read).toThrow(expect.objectContaining({ code: 12, text }));
   });
 });

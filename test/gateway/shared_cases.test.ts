@@ -9,5 +9,5 @@ const shared = inRepository("../shared/gateway/cases");
 if (existsSync(shared)) testCases(shared);
 else {
   console.log(`the shared cases are skipped: there is no ${shared}`);
-  test.skip("the shared cases are not beside this checkout", () => {});
+  test.skip("the shared cases are skipped because they are not beside this checkout", () => {});
 }

@@ -95,7 +95,7 @@ async function withMachines(body: (open: (name: string) => Promise<LmdbMachine>)
   }
 }
 
-test("however a prefix was reached, results and payload are the same to the byte", async () => {
+test("a prefix of the log gives the same results and payload, to the byte, however it was reached", async () => {
   // With one machine open all the time, the worker thread is not started anew for each of the others.
   await openLmdb({ directory: await temporaryDirectory() });
   await fc.assert(
@@ -144,7 +144,7 @@ test("however a prefix was reached, results and payload are the same to the byte
   );
 });
 
-test("in memory, results are the same however the log is cut into batches", () => {
+test("a log gives the same results in memory however it is cut into batches", () => {
   fc.assert(
     fc.property(log, sizes, (entries, batches) => {
       const one = new MemoryMachine(SESSION_LIMITS);

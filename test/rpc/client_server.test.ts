@@ -44,8 +44,8 @@ function gatherService() {
   return createFileRegistry(file, () => file_cairn_v1_kv).getService("cairn.test.GatherService");
 }
 
-describe("all four kinds of method", () => {
-  test("unary", async () => {
+describe("a call over gRPC", () => {
+  test("can be unary", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
         get: async (request) => ({ kv: { key: request.key, value: text("value"), version: 7n } }),
@@ -58,7 +58,7 @@ describe("all four kinds of method", () => {
     expect(answer.kv!.version).toBe(7n);
   });
 
-  test("server streaming", async () => {
+  test("can stream its answers", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
         async *range({ limit }) {
@@ -70,7 +70,7 @@ describe("all four kinds of method", () => {
     expect(answers.map((answer) => answer.kvs[0]!.version)).toEqual(Array.from({ length: 100 }, (_, i) => BigInt(i)));
   });
 
-  test("client streaming", async () => {
+  test("can stream its requests", async () => {
     const { channel } = await loopback((server) =>
       addService(server, GatherService, {
         async gather(requests) {
@@ -86,7 +86,7 @@ describe("all four kinds of method", () => {
     expect((await call.response).version).toBe(50_000n);
   });
 
-  test("client streaming that is answered early", async () => {
+  test("can stream its requests and be answered early", async () => {
     const { channel } = await loopback((server) =>
       addService(server, GatherService, {
         async gather(requests) {
@@ -103,7 +103,7 @@ describe("all four kinds of method", () => {
     expect((await call.response).version).toBe(1n);
   });
 
-  test("bidirectional, pipelined, in order", async () => {
+  test("can be bidirectional and pipelined, with answers in order", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         appendEntries: (requests) =>
@@ -119,7 +119,7 @@ describe("all four kinds of method", () => {
     );
   });
 
-  test("bidirectional, question by question", async () => {
+  test("can be bidirectional, one question at a time", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         async *appendEntries(requests) {
@@ -140,7 +140,7 @@ describe("all four kinds of method", () => {
     await expect(call.send({ round: 0n })).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
   });
 
-  test("messages without any field", async () => {
+  test("can have messages without any field", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         timeoutNow: async () => ({}),
@@ -158,8 +158,8 @@ describe("all four kinds of method", () => {
   });
 });
 
-describe("what is around a call", () => {
-  test("a handler is a method of its object, and sees metadata, deadline and peer", async () => {
+describe("the environment of a call", () => {
+  test("is a method of its object that sees metadata, deadline and peer", async () => {
     class KeyValue {
       seen: { tenant: string | undefined; none: string | undefined; peer: string; context: CallContext } | undefined;
       async get(_request: unknown, context: CallContext) {
@@ -185,7 +185,7 @@ describe("what is around a call", () => {
     expect(implementation.seen!.context.deadlineMs).toBeUndefined();
   });
 
-  test("several services share a channel", async () => {
+  test("is a channel that several services share", async () => {
     const { channel } = await loopback((server) => {
       addService(server, KeyValueService, { get: async () => ({}) });
       addService(server, RaftService, { timeoutNow: async () => ({ term: 3n }) });
@@ -194,7 +194,7 @@ describe("what is around a call", () => {
     expect((await channel.client(RaftService).timeoutNow({})).term).toBe(3n);
   });
 
-  test("64 unary calls at once", async () => {
+  test("is a connection that carries 64 unary calls at once", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, { put: async ({ key }) => ({ version: BigInt(key.length) }) }),
     );
@@ -205,8 +205,8 @@ describe("what is around a call", () => {
   });
 });
 
-describe("bytes are not copied", () => {
-  test("bytes fields of a decoded message are views of the received buffer", () => {
+describe("the bytes of a message are not copied", () => {
+  test("in bytes fields of a decoded message, which are views of the received buffer", () => {
     const received = encodeMessage(GetResponseSchema, { kv: { key: text("k"), value: text("v".repeat(50)) } });
     const message = decodeMessage(GetResponseSchema, received);
     expect(message.kv!.value.buffer).toBe(received.buffer);
@@ -214,14 +214,14 @@ describe("bytes are not copied", () => {
     expect(message.kv!.value.at(-1)).toBe("w".charCodeAt(0));
   });
 
-  test("the encoded message is the encoder's own memory", () => {
+  test("in the encoded message, which is the encoder's own memory", () => {
     const encoded = encodeMessage(PutResponseSchema, { version: 1n });
     // A copy into a Buffer this small would come from Node's shared pool.
     expect(encoded.buffer.byteLength).toBe(encoded.byteLength);
     expect(encoded.byteOffset).toBe(0);
   });
 
-  test("a handler's bytes are views of one buffer for each request", async () => {
+  test("in the fields that a handler gets, which are views of one buffer for each request", async () => {
     const buffers: ArrayBufferLike[] = [];
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {

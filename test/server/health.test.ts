@@ -14,7 +14,7 @@ async function healthClient(health: Health): Promise<grpc.Client & Record<string
   return client as unknown as grpc.Client & Record<string, CallableFunction>;
 }
 
-test("Check says what setServing said, for the server and for each service", async () => {
+test("Check returns the state that was set, for the server and for each service", async () => {
   const health = new Health(["", KV]);
   const client = await healthClient(health);
   const check = (service: string) =>
@@ -34,7 +34,7 @@ test("Check says what setServing said, for the server and for each service", asy
   expect(await check("cairn.v1.Unknown")).toBe("NOT_FOUND");
 });
 
-test("Watch is told of a change", async () => {
+test("Watch reports a change", async () => {
   const health = new Health([KV]);
   const client = await healthClient(health);
   const watch = client.watch!({ service: KV }) as grpc.ClientReadableStream<Answer>;

@@ -32,13 +32,13 @@ const standings = [
   { kind: "member", clusterId: "c1", membership: [], membershipIndex: 0, leader: undefined },
 ] as const;
 
-describe("T5: what a node says about itself", () => {
-  test.each(standings)("arrives as it was said: $kind", (standing) => {
+describe("what a node says about itself on request (T5)", () => {
+  test.each(standings)("arrives unchanged: $kind", (standing) => {
     const said: Introduced = { ...rest, standing };
     expect(toIntroduced(create(IntroduceResponseSchema, introduceResponse(said)))).toEqual(said);
   });
 
-  test("arrives as it was asked", () => {
+  test("answers a question that arrives unchanged", () => {
     const asked = { name: "n1", receiver: "n2", founders, base, founder: incarnation, askPromise: true };
     expect(toIntroduction(create(IntroduceRequestSchema, introduceRequest(asked)))).toEqual(asked);
   });
@@ -79,7 +79,7 @@ describe("T5: what a node says about itself", () => {
   });
 });
 
-describe("T5: a request to join", () => {
+describe("a request to join (T5)", () => {
   const request = {
     protocolVersion: PROTOCOL_VERSION,
     clusterId: "c1",
@@ -89,7 +89,7 @@ describe("T5: a request to join", () => {
     cameBy: CameBy.JOIN,
   };
 
-  test("names who joins, and where it is reached", () => {
+  test("names the directory that joins, and its address", () => {
     const expected = { type: "join", id: "n4", incarnation, address: "n4:1", cameBy: "join" };
     expect(toJoin(create(JoinRequestSchema, request), "c1")).toEqual(expected);
   });

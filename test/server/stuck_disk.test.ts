@@ -34,7 +34,7 @@ function successor(cluster: Cluster, { id }: ServedMember): ServedMember | undef
   return [...cluster.members.values()].find((member) => member.id !== id && member.node.raft.isEstablishedLeader);
 }
 
-test("T8: a leader whose disk is stuck says so and hands over; writes go on, and it does not win leadership back", async () => {
+test("a leader whose disk is stuck says so and hands over; writes continue, and it does not win leadership back (T8)", async () => {
   const cluster = await Cluster.of(THREE);
   const leader = await cluster.leader();
   await leader.node.propose(putCommand("before", "1"));
@@ -70,7 +70,7 @@ test("T8: a leader whose disk is stuck says so and hands over; writes go on, and
   expect((await statusOf(leader)).own?.verdict).not.toBe(HealthVerdict.STUCK_DISK);
 });
 
-test("T8: a follower whose disk is stuck says so, and its leader says that it does not answer", async () => {
+test("a follower whose disk is stuck says so, and its leader says that it does not answer (T8)", async () => {
   const cluster = await Cluster.of(THREE);
   const leader = await cluster.leader();
   const follower = await cluster.follower();

@@ -70,7 +70,7 @@ class SilentThread implements Pick<WorkerThread, "add" | "post" | "remove" | "wa
   }
 }
 
-test("a slow worker has no more than limits.workerBuffers blocks before it, and the payload waits", async () => {
+test("a slow worker has at most limits.workerBuffers blocks queued, and the payload waits", async () => {
   const thread = new SilentThread();
   const exchange = new Exchange(thread as unknown as WorkerThread);
   let asked = 0;
@@ -91,7 +91,7 @@ test("a slow worker has no more than limits.workerBuffers blocks before it, and 
   await restored;
 });
 
-test("what the worker fails with ends the restore, though the payload never goes on", async () => {
+test("an error of the worker ends the restore even when the payload never continues", async () => {
   const payload = await payloadWith(10);
   payload[24]! = 0xff;
   const machine = await openLmdb({ directory: await temporaryDirectory() });
@@ -101,7 +101,7 @@ test("what the worker fails with ends the restore, though the payload never goes
   expect(contents(machine)).toEqual(["old=1@1"]);
 });
 
-test("an unexpected error of the thread half-way fails the restore and leaves the old state; the next one succeeds", async () => {
+test("an unexpected error of the thread fails the restore half-way and keeps the old state, and the next restore succeeds", async () => {
   const payload = await payloadWith(100);
   const directory = await temporaryDirectory();
   const machine = await openLmdb({ directory });
@@ -119,7 +119,7 @@ test("an unexpected error of the thread half-way fails the restore and leaves th
   expect((await payloadOf(machine)).equals(payload)).toBe(true);
 });
 
-test("an error of the payload comes out as it is, and nothing of the restore is left", async () => {
+test("an error of the payload is passed on unchanged, and nothing of the restore is left", async () => {
   const payload = await payloadWith(20);
   const directory = await temporaryDirectory();
   const machine = await openLmdb({ directory });

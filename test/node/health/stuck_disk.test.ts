@@ -66,7 +66,7 @@ function holdSyncs({ disk }: ReturnType<typeof memoryHome>) {
   return { release: hold.resolve, reached: () => until(() => isReached, "a sync is under way") };
 }
 
-test("T8: what is durable and committed is answered, and can be read, while a sync is under way", async () => {
+test("entries that are durable and committed are answered and can be read while a sync is in progress (T8)", async () => {
   const { home, others, clock, node } = await leadingNode();
   others.answersAll = false;
   const first = node.propose(putCommand("k", "1"));
@@ -91,7 +91,7 @@ test("T8: what is durable and committed is answered, and can be read, while a sy
   await second;
 });
 
-test("T8: a leader whose sync takes an election timeout hands over, and its callers are not left waiting", async () => {
+test("a leader whose sync takes an election timeout hands over, and its callers are released (T8)", async () => {
   const { home, others, clock, node } = await leadingNode("automatic");
   const sync = holdSyncs(home);
   const write = failure("OUTCOME_UNKNOWN", node.propose(putCommand("k", "1")), "its disk does not take the log");
@@ -124,7 +124,7 @@ test("T8: a leader whose sync takes an election timeout hands over, and its call
   expect(node.raft.role).toBe("leader");
 });
 
-test("a full disk is not taken for a stuck one: the leader stays, and refuses writes", async () => {
+test("a leader on a full disk refuses writes and keeps leading, because a full disk is not a stuck one", async () => {
   const { home, others, clock, node } = await leadingNode("automatic");
   home.disk.capacityBytes = home.disk.usedBytes;
   await failure("OUTCOME_UNKNOWN", node.propose(putCommand("k", new Uint8Array(1_000_000))), "there is room again");
@@ -139,7 +139,7 @@ test("a full disk is not taken for a stuck one: the leader stays, and refuses wr
   await until(() => !node.isDiskFull, "there is room");
 });
 
-test("T8: a leader whose process stood still is confirmed by the others, or steps down", async () => {
+test("a leader whose process was paused is confirmed by the others, or steps down (T8)", async () => {
   const { others, clock, node } = await leadingNode("automatic");
   const pass = async (ms: number) => {
     clock.advance(ms);

@@ -40,7 +40,7 @@ function largeEntries(): Entry[] {
   });
 }
 
-test("when the thread that makes a snapshot fails unexpectedly, so does the snapshot, and the node and its next snapshot do not", async () => {
+test("an unexpected error of the snapshot thread fails its snapshot, but not the node or its next snapshot", async () => {
   const started = once(process, "worker");
   let kill = true;
   const fs = diskWith(async () => {
@@ -64,7 +64,7 @@ test("when the thread that makes a snapshot fails unexpectedly, so does the snap
   await node.snapshots.verify(snapshot!);
 });
 
-test("a node that stops does not wait for the snapshot that is being made, and leaves nothing of it", async () => {
+test("a node that stops abandons the snapshot that is being made, and leaves nothing of it", async () => {
   let stopping: Promise<void> | undefined;
   const home = await diskHome();
   const fs = diskWith(() => {

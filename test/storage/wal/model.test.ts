@@ -227,7 +227,7 @@ function expectSame(found: readonly Entry[], expected: readonly Entry[]): void {
   expect(plain(found)).toEqual(plain(expected));
 }
 
-test("any sequence of operations, restarts and power failures leaves what an array would hold", async () => {
+test("any sequence of operations, restarts and power failures leaves the entries that an array would hold", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(operation, { minLength: 1, maxLength: 60 }), fc.nat(), async (operations, seed) => {
       const pair = new Pair(seededRandom(seed));

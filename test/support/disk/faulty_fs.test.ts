@@ -14,8 +14,8 @@ async function withFile(contents: string): Promise<{ fs: FaultyFileSystem; file:
   return { fs, file };
 }
 
-describe("a power loss", () => {
-  test("takes contents that were not synced, or leaves them", async () => {
+describe("a power loss on the faulty disk", () => {
+  test("takes unsynced contents, or leaves them", async () => {
     const { fs, file } = await withFile("first");
     await file.write([bytes("sec"), bytes("ond!")], 2);
     expect(text(fs.contents("/data/a"))).toBe("fisecond!");
@@ -23,7 +23,7 @@ describe("a power loss", () => {
     expect(text(fs.crash({ keep: "all" }).contents("/data/a"))).toBe("fisecond!");
   });
 
-  test("takes names that were not synced, or leaves them", async () => {
+  test("takes unsynced names, or leaves them", async () => {
     const { fs, file } = await withFile("kept");
     await fs.rename("/data/a", "/data/b");
     await fs.symlink("a note", "/data/c");
@@ -47,7 +47,7 @@ describe("a power loss", () => {
     expect(await fs.crash({ keep: "all" }).exists("/data/sub/a")).toBe(true);
   });
 
-  test("takes what a sync has failed to write, although later syncs succeed, unless it was written again", async () => {
+  test("takes bytes that a sync has failed to write, even after later syncs, unless they were written again", async () => {
     const { fs, file } = await withFile("first---");
     await file.write([bytes("second--")], 0);
     fs.failCall("datasync");
@@ -59,7 +59,7 @@ describe("a power loss", () => {
     expect(text(fs.crash({ keep: "none" }).contents("/data/a"))).toBe("first-++");
   });
 
-  test("leaves what a sync has failed to write when it was written again and synced", async () => {
+  test("leaves bytes that a sync has failed to write when they were written again and synced", async () => {
     const { fs, file } = await withFile("first");
     await file.write([bytes("second")], 0);
     fs.failCall("datasync");
@@ -84,7 +84,7 @@ describe("a power loss", () => {
     expect(seen.size).toBeGreaterThan(25);
   });
 
-  test("ends every call, also on files that are open", async () => {
+  test("ends every call, even on files that are open", async () => {
     const { fs, file } = await withFile("x");
     fs.crash({ keep: "all" });
     await expect(file.size()).rejects.toThrow(PowerCutError);
@@ -93,7 +93,7 @@ describe("a power loss", () => {
 });
 
 describe("cutPowerAfter", () => {
-  test("lets so many changing calls end, and cuts the next one in the middle", async () => {
+  test("lets a number of changing calls finish, and cuts the next one in the middle", async () => {
     const { fs, file } = await withFile("....");
     fs.cutPowerAfter(1);
     await file.write([bytes("1")], 0);
@@ -105,7 +105,7 @@ describe("cutPowerAfter", () => {
     expect(text(fs.crash({ keep: "none" }).contents("/data/a"))).toBe("....");
   });
 
-  test("a sync that is cut makes nothing durable", async () => {
+  test("makes nothing durable by a sync that it cuts", async () => {
     const { fs, file } = await withFile("old");
     await file.write([bytes("new")], 0);
     fs.cutPowerAfter(0);
@@ -114,8 +114,8 @@ describe("cutPowerAfter", () => {
   });
 });
 
-describe("faults", () => {
-  test("a full disk takes a part of a write, and overwriting needs no room", async () => {
+describe("a fault of the faulty disk", () => {
+  test("takes a part of a write when the disk is full, and overwriting needs no room", async () => {
     const { fs, file } = await withFile("12345");
     fs.capacityBytes = 8;
     await expect(file.write([bytes("abcdef")], 4)).rejects.toMatchObject({ code: "DISK_FULL" });
@@ -128,7 +128,7 @@ describe("faults", () => {
     expect(fs.usedBytes).toBe(8);
   });
 
-  test("the nth call of a kind fails, once and without an effect", async () => {
+  test("fails the nth call of a kind once, without an effect", async () => {
     const { fs, file } = await withFile("a");
     fs.failCall("write", 2);
     fs.failCall("datasync");
@@ -141,13 +141,13 @@ describe("faults", () => {
     expect(fs.calls.datasync).toBe(3);
   });
 
-  test("a flipped bit is on the disk too", async () => {
+  test("changes the disk when it is a flipped bit", async () => {
     const { fs } = await withFile("a");
     fs.flipBit("/data/a", 0, 1);
     expect(text(fs.crash({ keep: "none" }).contents("/data/a"))).toBe("c");
   });
 
-  test("errors and open files are those of an operating system", async () => {
+  test("gives errors and open files as an operating system does", async () => {
     const { fs, file } = await withFile("a");
     await expect(fs.open("/data/a", "create")).rejects.toMatchObject({ code: "EEXIST" });
     await expect(fs.open("/data/b", "read")).rejects.toMatchObject({ code: "ENOENT" });

@@ -30,19 +30,19 @@ const wellFormed: readonly Operation[] = [
   { ...common, op: "cas", from: "1", value: "2", found: false, out: "3", status: "ok", call: 5 },
 ];
 
-test("a history is one line for each operation, and comes back as it was", () => {
+test("a history is written as one line for each operation, and read back unchanged", () => {
   const text = formatHistory(wellFormed);
   expect(text.split("\n")).toHaveLength(wellFormed.length + 1);
   expect(parseHistory(text)).toEqual(wellFormed);
   expect(formatHistory([])).toBe("");
 });
 
-test("blank lines are left out, and the last line needs no end", () => {
+test("blank lines of a history are skipped, and its last line needs no end", () => {
   const [first, second] = wellFormed.map((operation) => JSON.stringify(operation));
   expect(parseHistory(`\n${first}\r\n  \n${second}`)).toEqual(wellFormed.slice(0, 2));
 });
 
-test("a history goes to a file and back", async () => {
+test("a history is written to a file and read back", async () => {
   const directory = await mkdtemp(join(tmpdir(), "cairn-history-"));
   try {
     await writeHistory(join(directory, "history.jsonl"), wellFormed);
@@ -52,7 +52,7 @@ test("a history goes to a file and back", async () => {
   }
 });
 
-test("a line that is torn or malformed is named", () => {
+test("a torn or malformed line of a history is named", () => {
   const line = JSON.stringify(wellFormed[0]);
   expect(() => parseHistory(`${line}\n${line.slice(0, 20)}`)).toThrow("line 2: not JSON");
   expect(() => parseHistory(`\n\n{"op":"get"}\n`)).toThrow(/^line 3: client is not a string: \{"op":"get"\}$/);
@@ -85,6 +85,6 @@ test.each<[unknown, string]>([
   [{ ...cas, value: null }, "value is not a string"],
   [{ ...cas, found: undefined }, "found is not a boolean"],
   [{ ...cas, out: 1 }, "out is neither a string nor null"],
-])("%j is refused: %s", (operation, fault) => {
+])("the history line %j is refused: %s", (operation, fault) => {
   expect(() => assertOperation(operation, "here")).toThrow(`here: ${fault}`);
 });

@@ -37,7 +37,7 @@ function client(proxy: TcpProxy) {
   return state;
 }
 
-test("passes bytes both ways, and counts them", async () => {
+test("the proxy passes bytes both ways, and counts them", async () => {
   const { proxy, client } = await echo();
   const one = client();
   one.socket.write(Buffer.alloc(1_000_000, 1));
@@ -45,7 +45,7 @@ test("passes bytes both ways, and counts them", async () => {
   expect([proxy.forwardedBytes, proxy.returnedBytes]).toEqual([1_000_000, 1_000_000]);
 });
 
-test("an end on one side ends the other", async () => {
+test("the proxy passes the end of one side to the other", async () => {
   const { proxy, client } = await echo();
   const one = client();
   await until(() => proxy.connections === 1, "it is connected");
@@ -53,7 +53,7 @@ test("an end on one side ends the other", async () => {
   await until(() => one.closed && proxy.connections === 0, "it has ended");
 });
 
-test("cut: what is connected ends, and nothing new gets through until it is healed", async () => {
+test("a cut proxy ends its connections, and passes nothing new until it is healed", async () => {
   const { proxy, client } = await echo();
   const one = client();
   await until(() => proxy.connections === 1, "it is connected");
@@ -67,7 +67,7 @@ test("cut: what is connected ends, and nothing new gets through until it is heal
   await until(() => three.received === 1, "it is healed");
 });
 
-test("silent: nothing passes and nothing ends, and what waited comes when it is healed", async () => {
+test("a silent proxy passes nothing and ends nothing, and delivers the queued bytes when it is healed", async () => {
   const { proxy, client } = await echo();
   const one = client();
   one.socket.write("a");
@@ -82,7 +82,7 @@ test("silent: nothing passes and nothing ends, and what waited comes when it is 
   await until(() => one.received === 2 && other.received === 1, "both are answered");
 });
 
-test("delayed and throttled: a byte comes no sooner, and a slow reader's sender is held back", async () => {
+test("a delayed and throttled proxy passes no byte sooner, and makes a slow reader's sender wait", async () => {
   const { proxy, client } = await echo();
   proxy.set({ delayMs: 40 });
   const one = client();

@@ -31,7 +31,7 @@ describe("the opening of a comment", () => {
     expect(source("/**\n * Ends it.\n * What follows is not looked at.\n */\nconst end = 1;")).toEqual([]);
   });
 
-  test("is that of a comment, not of code", () => {
+  test("is looked for in comments, not in code", () => {
     expect(source('const text = "// What it says";\nconst product = 2\n  * What (3);')).toEqual([]);
   });
 
@@ -59,12 +59,12 @@ describe("the lines of a comment", () => {
   });
 });
 
-describe("a rule", () => {
+describe("a citation of a rule", () => {
   // In two parts, because this file is checked as well.
   const rule = ["ru", "le"].join("");
 
   test.each(["src/raft/log.md", "test/raft/log.test.ts", "proto/cairn/v1/raft.proto", "docs/raft.md", "README.md"])(
-    "is cited by its tag in %s",
+    "must be its tag in %s",
     (path) => {
       expect(problemsOf(path, `# Log\n\nKeeps ${rule} 7.\n`)).toEqual([
         `${path}:3: "${rule} 7" cites no rule: cite its tag, as R7 or T3`,
@@ -73,21 +73,21 @@ describe("a rule", () => {
     },
   );
 
-  test("is found in the plural, at the head of a sentence, and over a line end", () => {
+  test("is found in the plural, at the head of a sentence, and across a line end", () => {
     expect(linesOf(source(`/** Keeps ${rule}s 1 and 2. */\nconst a = "${rule.replace("r", "R")} 3";`))).toEqual([3, 4]);
     expect(linesOf(source(`/**\n * Keeps ${rule}\n * 7.\n */\nconst a = 1;\n// A ${rule}\n// 8.`))).toEqual([4, 8]);
   });
 
-  test("may be cited as the reader likes outside these places", () => {
+  test("may have any form outside these places", () => {
     expect(problemsOf("CHANGELOG.md", `Keeps ${rule} 7.`)).toEqual([]);
   });
 });
 
-describe("a source file", () => {
+describe("a source file is described", () => {
   const opening = (text: string) => problemsOf("src/room/file.ts", text);
   const missing = ["src/room/file.ts:1: the file has no opening sentence that says what it is for"];
 
-  test("opens at its head, before or after its imports", () => {
+  test("at its head, before or after its imports", () => {
     const imports = 'import { a } from "../a.js";\nimport {\n  b,\n  c,\n} from "../b.js";\nimport "../c.js";\n';
     expect(opening(`/** Adds. */\n\n${imports}\nconst sum = a + b;\n`)).toEqual([]);
     expect(opening(`#!/usr/bin/env node\n// Adds.\n${imports}\nconst sum = a + b;\n`)).toEqual([]);
@@ -95,7 +95,7 @@ describe("a source file", () => {
     expect(opening(`${imports}\nconst sum = a + b;\n`)).toEqual(missing);
   });
 
-  test("opens with the doc comment of its first declaration or of its first export", () => {
+  test("by the doc comment of its first declaration or of its first export", () => {
     expect(opening("/** A sum. */\nexport const sum = 1;\n")).toEqual([]);
     expect(opening("const one = 1;\n\n/** A sum. */\nexport const sum = one;\n")).toEqual([]);
     expect(opening("const one = 1;\n\n// A sum.\nexport const sum = one;\n")).toEqual(missing);
@@ -103,7 +103,7 @@ describe("a source file", () => {
     expect(opening("export const one = 1;\n\n/** A sum. */\nexport const sum = one;\n")).toEqual(missing);
   });
 
-  test("does not open with a directive or a tag", () => {
+  test("but not by a directive or a tag", () => {
     expect(opening("// biome-ignore lint/style/useConst: it changes\nexport let sum = 1;\n")).toEqual(missing);
     expect(opening("/** @throws CairnError */\nexport function sum() {}\n")).toEqual(missing);
   });

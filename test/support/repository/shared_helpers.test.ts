@@ -19,7 +19,7 @@ const files = readdirSync(inRepository("test"), { recursive: true, encoding: "ut
   .filter((name) => /\.m?ts$|\.mjs$/.test(name))
   .map((name) => `test/${name}`);
 
-test("helpers that two folders share are in test/support", () => {
+test("a helper that two folders share stands in test/support", () => {
   const imports = files.flatMap((from) => importedBy(from).map((to) => ({ from, to })));
   expect(imports).toContainEqual({ from: "test/support/nodes/served_node.ts", to: "test/support/nodes/nodes.ts" });
   const wrong = imports.filter(({ from, to }) => folderOf(to) !== "support" && folderOf(from) !== folderOf(to));

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { importsOf, withoutComments } from "./source_text.js";
 
-describe("source text without comments", () => {
+describe("the source text without its comments", () => {
   test.each([
     ["a // b\nc", "a  \nc"],
     ["a /* b\n */ c", "a  \n c"],
@@ -18,7 +18,7 @@ describe("source text without comments", () => {
   });
 });
 
-describe("imports", () => {
+describe("the imports in a source text", () => {
   test.each([
     ['import a from "x";', false],
     ['import { a, type B } from "x";', false],
@@ -36,7 +36,7 @@ describe("imports", () => {
     expect(importsOf(source)).toEqual([{ specifier: "x", typeOnly }]);
   });
 
-  test("nothing else is one", () => {
+  test("are nothing else", () => {
     const source = 'export const a = "x";\n// import "y";\nexport class From { from = "z"; }\nreport("import w");\n';
     expect(importsOf(source)).toEqual([]);
   });

@@ -36,7 +36,7 @@ function answers(operation: Operation): Operation[] {
   }
 }
 
-describe("the verdict is that of all orders tried", () => {
+describe("the verdict equals that of trying all orders", () => {
   /** Checks that the verdicts are the same, and that both come often enough for that to mean anything. */
   function compare(histories: fc.Arbitrary<readonly Operation[]>, numRuns: number): void {
     const seen = { ok: 0, violation: 0 };
@@ -55,14 +55,14 @@ describe("the verdict is that of all orders tried", () => {
     compare(fc.array(anyOperation(fewValues, 10), { minLength: 2, maxLength: 7 }), 6000);
   });
 
-  test("for answers at random, all at once and mostly unknown", () => {
+  test("for answers at random, with all calls at once and mostly unknown", () => {
     const operation = fc.tuple(anyOperation(fewValues, 2), fc.nat(2)).map(([each, kind]): Operation => {
       return kind === 0 || each.op === "get" ? each : { ...each, status: "info", ret: null };
     });
     compare(fc.array(operation, { minLength: 4, maxLength: 7 }), 3000);
   });
 
-  test("for a register that works but for one answer", () => {
+  test("for a register with one wrong answer", () => {
     const history = fc
       .tuple(simulated(tiny, { minLength: 3, maxLength: 8 }), fc.nat(), fc.nat())
       .map(([operations, at, choice]) => {
@@ -77,7 +77,7 @@ describe("the verdict is that of all orders tried", () => {
 });
 
 describe("a register that works", () => {
-  test("is accepted, however few values and however many unknown outcomes there are", () => {
+  test("is accepted, however few values and however many unknown outcomes its history has", () => {
     fc.assert(
       fc.property(simulated(tiny, { minLength: 1, maxLength: 60 }), (history) => {
         expect(checkLinearizable(history).outcome).toBe("ok");
@@ -95,7 +95,7 @@ describe("a register that works", () => {
     );
   });
 
-  test("is rejected when one read is of a value that was overwritten before it began, or never written", () => {
+  test("is rejected when one read returns a value that was overwritten before the read, or never written", () => {
     fc.assert(
       fc.property(uniquePlans(60, tiny), fc.nat(), fc.nat(), (all, at, choice) => {
         const history = runPlans(all);
@@ -132,7 +132,7 @@ function uniquePlans(count: number, traffic: Traffic): fc.Arbitrary<Plan[]> {
   );
 }
 
-describe("an explanation", () => {
+describe("the explanation of a violation", () => {
   const rejected = fc
     .array(anyOperation(fewValues, 10), { minLength: 2, maxLength: 7 })
     .map((history) => ({ history, verdict: checkLinearizable(history) }))
@@ -152,7 +152,7 @@ describe("an explanation", () => {
       .map((each) => (returned.includes(each) ? each : { ...each, status: "info", ret: null }));
   }
 
-  test("blames the first return behind which no order is left", () => {
+  test("blames the first return after which no order is left", () => {
     fc.assert(
       fc.property(rejected, ({ history, verdict: { culprit } }) => {
         const before = returnedBefore(history, culprit);
@@ -163,7 +163,7 @@ describe("an explanation", () => {
     );
   });
 
-  test("has an order of all that returned before, and says what the key can hold behind it", () => {
+  test("orders all operations that returned before, and says what the key can hold after them", () => {
     fc.assert(
       fc.property(rejected, ({ history, verdict: { prefix, states, culprit, inFlight } }) => {
         const before = returnedBefore(history, culprit);
@@ -199,7 +199,7 @@ describe("many operations on one key", () => {
     return runPlans(fc.sample(plansOf, { seed, numRuns: 1 })[0]!);
   }
 
-  test.each([1, 2, 3])("take hardly more steps than there are operations (seed %i)", (seed) => {
+  test.each([1, 2, 3])("take hardly more steps than their number (seed %i)", (seed) => {
     const history = sample(seed, uniquePlans(OPERATIONS, traffic));
     const unknown = history.filter(({ status, op }) => status === "info" && op !== "get").length;
     expect(unknown).toBeGreaterThan(OPERATIONS / 40);
@@ -208,7 +208,7 @@ describe("many operations on one key", () => {
     expect(steps).toBeLessThan(3 * OPERATIONS);
   });
 
-  test.each([1, 2, 3])("take some more when the last read is wrong (seed %i)", (seed) => {
+  test.each([1, 2, 3])("take a few more steps when the last read is wrong (seed %i)", (seed) => {
     const history = sample(seed, uniquePlans(OPERATIONS, traffic));
     const at = history.findLastIndex(({ op, status }) => op === "get" && status === "ok");
     const wrong = { ...history[at]!, found: true, out: "never written" };
