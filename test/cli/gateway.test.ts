@@ -83,7 +83,7 @@ describe("cairn gateway", () => {
     expect(await left()).toEqual([]);
   });
 
-  test("ends without an error in the shell when its reader takes one line only", async () => {
+  test("ends without an error in the shell when its reader takes only one line", async () => {
     const command = `yes '${request("get_log_info")}' | node dist/cli/main.js gateway 2>&1 | head -n 1`;
     const shell = startProcess("bash", ["-c", `set -o pipefail; ${command}; echo "\${PIPESTATUS[1]}"`]);
     expect(await shell.ended()).toEqual({ code: 0, signal: null });

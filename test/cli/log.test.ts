@@ -22,9 +22,9 @@ async function logged(spoil: string): Promise<Record<string, unknown>[]> {
 }
 
 test.each([
-  ["with what it writes with at hand", ""],
-  ["loaded before it is needed", "logger.load(); Module._load = () => { throw new Error('EMFILE'); };"],
-  ["that cannot be loaded any more", "Module._load = () => { throw new Error('Cannot find module'); };"],
+  ["with its writer at hand", ""],
+  ["whose writer was loaded early", "logger.load(); Module._load = () => { throw new Error('EMFILE'); };"],
+  ["whose writer can no longer be loaded", "Module._load = () => { throw new Error('Cannot find module'); };"],
 ])("a logger, %s, writes one JSON object a line", async (_how, spoil) => {
   const lines = await logged(spoil);
   expect(lines).toMatchObject([

@@ -119,7 +119,7 @@ describe("cairn snapshot save to standard output (-)", () => {
   test.each([
     ["inspect", []],
     ["restore", ["--id", "n1", "--data", "./n1", "--cluster", "n1=127.0.0.1:1"]],
-  ])("is not matched by %s, which does not take - for a file of that name", async (command, more) => {
+  ])("has no counterpart in %s, which refuses to read standard input", async (command, more) => {
     const { code, stderr } = await runCommand(["snapshot", command, "-", ...more]);
     expect(code).toBe(2);
     expect(stderr).toContain("cannot read standard input");

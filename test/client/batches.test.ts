@@ -16,7 +16,7 @@ describe("calls of one turn of the event loop", () => {
     expect(node.messages.length - before).toBe(2);
   });
 
-  test("callers that each await their calls share messages", async () => {
+  test("share messages when their callers each await them", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     const caller = async (name: string) => {

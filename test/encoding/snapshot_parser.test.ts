@@ -120,7 +120,7 @@ describe("damage of a snapshot file", () => {
 });
 
 /** Files whose every checksum is right, and which are wrong all the same. */
-describe("a file that was written wrong", () => {
+describe("a snapshot file that was written wrong", () => {
   const chunk = (bytes: Uint8Array, length = bytes.byteLength) => Buffer.concat([words(length, crc32(bytes)), bytes]);
   const trailer = (before: Buffer, chunks: number, payloadBytes: number) => {
     const rest = Buffer.alloc(48);

@@ -71,7 +71,7 @@ describe("apply_entries", () => {
     expect(await gateway.ask({ type: "take_snapshot" })).toMatchObject({ snapshot_index: 3, snapshot_term: 3 });
   });
 
-  test("takes any term first", async () => {
+  test("takes any term as the first one", async () => {
     const gateway = await startNodes();
     await gateway.replies(apply(puts(1, 2, 7)), "apply_entries_ok", applied(oks(1, 2), 2));
   });

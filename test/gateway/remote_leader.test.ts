@@ -103,7 +103,7 @@ describe("a snapshot stream", () => {
     [SnapshotRefusal.BUSY, 11],
     [SnapshotRefusal.NO_SPACE, 11],
     [SnapshotRefusal.STALE_TERM, 22],
-  ])("gets error %s with the node's text for a refusal %s", async (reason, code) => {
+  ])("that is refused with %s gets error %s with the node's text", async (reason, code) => {
     const { leader } = scripted(async () => ({ case: "refused", value: { reason, detail: "why" } }) as Message);
     await expect(leader.install(position, pairs)).rejects.toMatchObject({ code, text: "why" });
   });

@@ -146,7 +146,7 @@ describe("a snapshot of an in-memory machine", () => {
     ["of another term", metaAt(2, 2), (payload: Buffer) => payload, "another index or term"],
     ["of another machine", metaAt(2), () => Buffer.from("CAIRNKV1 and so on, and so on"), "another kind of machine"],
     ["that is empty", metaAt(2), () => Buffer.alloc(0), "another kind of machine"],
-  ])("is refused while it arrives when its payload is %s", async (_, at, change, text) => {
+  ])("is refused while it arrives with a payload %s", async (_, at, change, text) => {
     const payload = change(await payloadOf(machineOf("a", "b")));
     await failure("CORRUPT", machineOf().restore(lent(payload, 10), at), text);
     const check = InMemoryMachine.checkPayload(at);

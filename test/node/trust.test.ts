@@ -130,7 +130,7 @@ describe("the status and the log of a node that refuses messages (T5)", () => {
     expect(watch.warnings).toEqual([]);
   });
 
-  test("a node whose terms are used up warns of it, and says so when it is told to campaign (T6)", async () => {
+  test("warn of terms that are used up, and the node says so when it is told to campaign (T6)", async () => {
     const node = await memoryHome().start();
     await new ActingLeader(node, limits.termMax).replicate(putEntries(1, 1));
     await failure("FAILED_PRECONDITION", node.campaign(), "is the highest there is (termMax)");
@@ -139,8 +139,8 @@ describe("the status and the log of a node that refuses messages (T5)", () => {
   });
 });
 
-describe("a counter that no correct member sends (T6)", () => {
-  test.each(HUGE)("is refused in every request as a term of %d, and changes nothing", async (term) => {
+describe("a message that no correct member sends (T6)", () => {
+  test.each(HUGE)("is refused in every request with a term of %d, and changes nothing", async (term) => {
     const node = await memoryHome().start();
     await new ActingLeader(node, 2).replicate(putEntries(1, 3, 2));
     const last = { index: 9, term: 9 };
@@ -155,7 +155,7 @@ describe("a counter that no correct member sends (T6)", () => {
     expect(node.protocol.warnings).toEqual([expect.stringContaining("5 message(s)")]);
   });
 
-  test.each(HUGE)("is refused in every request as an index of %d, and changes nothing", async (index) => {
+  test.each(HUGE)("is refused in every request with an index of %d, and changes nothing", async (index) => {
     const node = await memoryHome().start();
     const leader = new ActingLeader(node, 2);
     await leader.replicate(putEntries(1, 3, 2));
@@ -168,7 +168,7 @@ describe("a counter that no correct member sends (T6)", () => {
     expect(node.raft.log.last.index).toBe(3);
   });
 
-  test("makes the offer of a snapshot by a second leader fail", async () => {
+  test("is refused when it is a second leader's offer of a snapshot", async () => {
     const node = await memoryHome().start();
     await new ActingLeader(node, 2).replicate(putEntries(1, 3, 2));
     const offer = new ActingLeader(node, 2, "n8").offerOf(await snapshotOf(putEntries(1, 9, 2)));

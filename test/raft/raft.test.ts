@@ -96,7 +96,7 @@ describe("entries that were replaced while a Ready was outstanding", () => {
     expect(termsOf(raft)).toEqual([1, 2]);
   });
 
-  test("are not applied from entries that will be overwritten, even when they came back with the same term", () => {
+  test("are not applied from the log that is about to be overwritten, even when they came back with the same term", () => {
     const raft = startNode();
     raft.step(append({ entries: commands(1, [1, 1, 1]) }));
     const first = raft.ready();

@@ -134,7 +134,7 @@ describe("an election", () => {
   });
 });
 
-describe("an event that concerns a leader does nothing to a node that is none", () => {
+describe("an event that concerns a leader changes nothing at a follower", () => {
   test.each([
     ["a broken connection", (raft: ReturnType<typeof startNode>) => raft.unreachable("n2")],
     ["a clock that stood still", (raft: ReturnType<typeof startNode>) => raft.distrustClock()],
@@ -154,7 +154,7 @@ describe("an event that concerns a leader does nothing to a node that is none", 
     expect([raft.takeLogReads(), raft.takeSnapshotSends()]).toEqual([[], []]);
   });
 
-  test("and a change of the membership is refused", () => {
+  test("such as a change of the membership, which is refused", () => {
     expect(startNode({ memberships }).changeMembership({ type: "remove", id: "n2" })).toEqual({
       refused: "not_leader",
     });

@@ -158,8 +158,8 @@ describe("a call over gRPC", () => {
   });
 });
 
-describe("the environment of a call", () => {
-  test("is a method of its object that sees metadata, deadline and peer", async () => {
+describe("the environment of a call:", () => {
+  test("a handler is called as a method of its object, and sees metadata, deadline and peer", async () => {
     class KeyValue {
       seen: { tenant: string | undefined; none: string | undefined; peer: string; context: CallContext } | undefined;
       async get(_request: unknown, context: CallContext) {
@@ -185,7 +185,7 @@ describe("the environment of a call", () => {
     expect(implementation.seen!.context.deadlineMs).toBeUndefined();
   });
 
-  test("is a channel that several services share", async () => {
+  test("several services share a channel", async () => {
     const { channel } = await loopback((server) => {
       addService(server, KeyValueService, { get: async () => ({}) });
       addService(server, RaftService, { timeoutNow: async () => ({ term: 3n }) });
@@ -194,7 +194,7 @@ describe("the environment of a call", () => {
     expect((await channel.client(RaftService).timeoutNow({})).term).toBe(3n);
   });
 
-  test("is a connection that carries 64 unary calls at once", async () => {
+  test("one connection carries 64 unary calls at once", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, { put: async ({ key }) => ({ version: BigInt(key.length) }) }),
     );
@@ -205,8 +205,8 @@ describe("the environment of a call", () => {
   });
 });
 
-describe("the bytes of a message are not copied", () => {
-  test("in bytes fields of a decoded message, which are views of the received buffer", () => {
+describe("bytes are not copied:", () => {
+  test("bytes fields of a decoded message are views of the received buffer", () => {
     const received = encodeMessage(GetResponseSchema, { kv: { key: text("k"), value: text("v".repeat(50)) } });
     const message = decodeMessage(GetResponseSchema, received);
     expect(message.kv!.value.buffer).toBe(received.buffer);
@@ -214,14 +214,14 @@ describe("the bytes of a message are not copied", () => {
     expect(message.kv!.value.at(-1)).toBe("w".charCodeAt(0));
   });
 
-  test("in the encoded message, which is the encoder's own memory", () => {
+  test("the encoded message is the encoder's own memory", () => {
     const encoded = encodeMessage(PutResponseSchema, { version: 1n });
     // A copy into a Buffer this small would come from Node's shared pool.
     expect(encoded.buffer.byteLength).toBe(encoded.byteLength);
     expect(encoded.byteOffset).toBe(0);
   });
 
-  test("in the fields that a handler gets, which are views of one buffer for each request", async () => {
+  test("a handler's bytes are views of one buffer for each request", async () => {
     const buffers: ArrayBufferLike[] = [];
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {

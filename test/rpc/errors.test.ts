@@ -284,7 +284,7 @@ describe("a failure between client and server", () => {
     });
   });
 
-  test("ends a stream at its deadline", async () => {
+  test("is TIMEOUT for a stream at its deadline", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         async *appendEntries(requests) {
@@ -300,7 +300,7 @@ describe("a failure between client and server", () => {
     expect(await failure(call.send({}))).toMatchObject({ code: "TIMEOUT" });
   });
 
-  test("ends the calls of a closed channel, which refuses further ones", async () => {
+  test("is an error for calls to a closed channel, which also ends its running calls", async () => {
     const { channel, address } = await loopback((server) =>
       addService(server, KeyValueService, { get: () => new Promise(() => {}) }),
     );
@@ -346,14 +346,14 @@ describe("a failure between client and server", () => {
     ["INTERNAL", "INTERNAL"],
     ["UNAVAILABLE", "OUTCOME_UNKNOWN"],
     ["DATA_LOSS", "CORRUPT"],
-  ] as const)("is %s from another server when it arrives as %s", (status, code) => {
+  ] as const)("that is a bare %s of another server becomes %s", (status, code) => {
     const bare = { code: grpc.status[status], details: "why", metadata: new grpc.Metadata() };
     const error = errorFromStatus(bare, KeyValueService.method.put, "host:1");
     expect(error.code).toBe(code);
     expect(error.text).toMatch(/why/);
   });
 
-  test("falls back to the gRPC status when this version does not know the code", () => {
+  test("is named by the gRPC status when this version does not know the code", () => {
     const metadata = new grpc.Metadata();
     metadata.set("cairn-code", "toString");
     const status = { code: grpc.status.NOT_FOUND, details: "[toString] why", metadata };

@@ -59,13 +59,13 @@ describe("what a node says about itself on request (T5)", () => {
     ["with an index above the limit", asMember({ membershipIndex: 2n ** 60n }), /membership_index/],
     ["with a base of no digest", { ...member, base: { index: 7n, term: 2n, sha256: new Uint8Array(3) } }, /sha256/],
     ["with a founder of no name", { ...member, founders: [{ name: "", address: "n1:1" }] }, /name/],
-    ["with a founder that no address is of", { ...member, founders: [{ name: "n1", address: "n1" }] }, /address of n1/],
+    ["with a founder without an address", { ...member, founders: [{ name: "n1", address: "n1" }] }, /address of n1/],
     [
       "with an address that is too long",
       { ...member, founders: [{ name: "n1", address: `${"n".repeat(9000)}:1` }] },
       /address of n1/,
     ],
-    ["with a leader that no address is of", asMember({ leaderAddress: "nowhere" }), /address of n1/],
+    ["with a leader without an address", asMember({ leaderAddress: "nowhere" }), /address of n1/],
     [
       "with more founders than there may be",
       { ...member, founders: Array.from({ length: 1001 }, () => leader) },

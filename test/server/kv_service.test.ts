@@ -204,13 +204,13 @@ test("a write takes effect even when its caller leaves", async () => {
   expect(text(node.machine.get(key)?.value)).toBe("a");
 });
 
-test("a planned call answers UNIMPLEMENTED", async () => {
+test("a call that is planned answers UNIMPLEMENTED", async () => {
   const { kv } = await serve({ lead: true });
   await failure("UNIMPLEMENTED", kv.txn({}), "KeyValueService/Txn is not implemented yet");
   await failure("UNIMPLEMENTED", collect(kv.watch({})));
 });
 
-test("a stopped node answers STOPPED", async () => {
+test("a node that was stopped answers STOPPED", async () => {
   const { kv, admin, home, node } = await serve({ lead: true });
   await home.stop(node);
   await failure("STOPPED", kv.put({ key }));

@@ -96,7 +96,7 @@ test("a server that stops ends the streams of peers at once, after the answers t
   await refused;
 });
 
-test("a server whose node stops first answers the calls in progress", async () => {
+test("a server whose node stops first still answers the calls in progress", async () => {
   const { kv, admin, home, node } = await serve();
   const read = failure("STOPPED", kv.get({ key: bytes("a"), stale: true, minAppliedIndex: 5n }));
   const info = failure("STOPPED", admin.getLogInfo({ minAppliedIndex: 5n }));

@@ -65,7 +65,7 @@ describe("an error of the operating system", () => {
     ["EDQUOT", systemError(`Unknown system error -${EDQUOT}`, EDQUOT), "DISK_FULL", "the disk quota is used up"],
     ["EMFILE", systemError("EMFILE", EMFILE), "BUSY", "too many open files"],
     ["ENFILE", systemError("ENFILE", ENFILE), "BUSY", "too many open files"],
-  ])("%s becomes %s", (_name, error, code, text) => {
+  ])("%s, which is %s, gets a code of Cairn", (_name, error, code, text) => {
     expect(fromWriteError(error, "writing /x")).toMatchObject({ code, text: expect.stringContaining(text) });
   });
 

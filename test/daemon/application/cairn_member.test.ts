@@ -50,7 +50,7 @@ describe("a cluster of CairnMembers", () => {
     expect(await words(first)).toEqual(["early"]);
   });
 
-  test("does nothing without a leader by the time limit or the caller's abort, while stale reads go through", async () => {
+  test("reports a proposal without a leader as not done at the time limit or the caller's abort, and serves stale reads", async () => {
     const cluster = await OwnCluster.of(THREE);
     const follower = await cluster.follower();
     const { index } = await follower.propose(command("a"));

@@ -149,7 +149,7 @@ await scenario(whole, { term: 0, vote: undefined, agreed: 0, snapshot: 0 });
 const changes = whole.disk.changes;
 
 describe(`a node survives power cuts at each of the ${changes} calls that change the disk`, () => {
-  test.each(["none", "all", "random"] as const)("when %s of the unsynced data is kept", async (keep: Keep) => {
+  test.each(["none", "all", "random"] as const)("with this part of the unsynced data kept: %s", async (keep: Keep) => {
     for (let cut = 0; cut <= changes; cut++) {
       const { home, promises } = await runUntilCut(cut);
       const after = await home.powerCut(keep, seededRandom(cut));

@@ -222,7 +222,7 @@ describe("a start with damaged snapshots", () => {
   test.each([
     ["cut short", (bytes: Uint8Array) => bytes.subarray(0, bytes.length - 100)],
     ["with a flipped bit in its header", (bytes: Uint8Array) => bytes.with(24, bytes[24]! ^ 1)],
-  ])("replaces the newest automatic one that is damaged %s by the older one and the log (T7)", async (_how, spoil) => {
+  ])("replaces the newest automatic one, %s, by the older one and the log (T7)", async (_how, spoil) => {
     const home = memoryHome();
     const node = await home.start({ snapshots: { entries: 20 }, trailingLogBytes: 0 });
     const leader = new ActingLeader(node, 2);

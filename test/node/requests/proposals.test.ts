@@ -18,7 +18,7 @@ describe.each(homes)("proposals with the $kind machine", ({ make }) => {
   });
 });
 
-test("share a write and a sync of the log when many callers make them at once", async () => {
+test("proposals of many callers at once share a write and a sync of the log", async () => {
   const home = memoryHome();
   // A new segment would be more calls.
   const node = await home.startLeader({ segmentBytes: 1024 * 1024 });
@@ -29,7 +29,7 @@ test("share a write and a sync of the log when many callers make them at once", 
   expect(node.machine.appliedIndex).toBe(1001);
 });
 
-test("form the next batch while a batch is being synced", async () => {
+test("proposals that are made while a batch is being synced form the next batch", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const sync = deferred();
@@ -49,7 +49,7 @@ test("form the next batch while a batch is being synced", async () => {
   expect(syncs).toHaveLength(2);
 });
 
-test("have an unknown outcome for a caller that gives up, and still take effect", async () => {
+test("a proposal whose caller gives up has an unknown outcome, and still takes effect", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const controller = new AbortController();
@@ -63,7 +63,7 @@ test("have an unknown outcome for a caller that gives up, and still take effect"
   expect(readValue(node, "b")).toBeUndefined();
 });
 
-test("are refused as BUSY beyond uncommittedBytes, and accepted again later", async () => {
+test("proposals beyond uncommittedBytes are refused as BUSY, and accepted again later", async () => {
   const home = memoryHome();
   const node = await home.startLeader({ segmentBytes: limits.segmentBytes });
   const hold = deferred();
@@ -79,7 +79,7 @@ test("are refused as BUSY beyond uncommittedBytes, and accepted again later", as
   expect(node.raft.log.last.index).toBe(fits + 2);
 });
 
-test("are refused with the limit's name beyond entryBytes, and nothing happens", async () => {
+test("a proposal beyond entryBytes is refused with the limit's name, and nothing happens", async () => {
   const node = await memoryHome().startLeader();
   await failure(
     "LIMIT_EXCEEDED",
@@ -90,7 +90,7 @@ test("are refused with the limit's name beyond entryBytes, and nothing happens",
   await node.propose(new Uint8Array(limits.entryBytes - 64));
 });
 
-test("are refused by a follower, which names the leader that it knows", async () => {
+test("a proposal to a follower is refused, and the follower names the leader that it knows", async () => {
   const node = await memoryHome().start();
   const unknown = await failure("NOT_LEADER", node.propose(putCommand("a", "1")), "no leader is known");
   expect(unknown.leaderHint).toBeUndefined();

@@ -254,7 +254,7 @@ describe("a transfer that ends before the first whole chunk leaves no file", () 
     },
   ];
 
-  test.each(cases)("when a chunk comes with $what", async ({ code, text, offered, send }) => {
+  test.each(cases)("when a chunk comes $what", async ({ code, text, offered, send }) => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);

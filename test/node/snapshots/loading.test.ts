@@ -43,7 +43,7 @@ test("a node that loads a snapshot votes with the old state, but does not campai
 
 test.each([
   ["that are still in memory", {}],
-  ["that are not in memory any more", { limits: { windowBytes: 1_000 } }],
+  ["that have left the memory", { limits: { windowBytes: 1_000 } }],
 ])(
   "entries %s are durable when they are answered during a load, and applied behind the snapshot",
   async (_, settings) => {

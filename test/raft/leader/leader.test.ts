@@ -126,7 +126,7 @@ describe("reads at a leader (thesis section 6.4)", () => {
     expect(raft.takeReads()).toEqual([]);
   });
 
-  test("of a single voter are answered at once with the commit index after that, without a Ready", () => {
+  test("of a single voter are answered at once with the commit index, without a Ready", () => {
     const raft = startLeader();
     raft.propose(bytes("a"));
     raft.readIndex(1);

@@ -70,12 +70,12 @@ describe("the promise of a new node (T1)", () => {
 
   test.each([
     ["when it is not asked to", asked({ askPromise: false }), "inc-n1"],
-    ["to who does not found", asked({ founder: "" }), ""],
+    ["to a node that founds nothing", asked({ founder: "" }), ""],
     ["when another founder has asked since", asked(), "inc-other"],
     ["when no founder has asked before", asked(), undefined],
-    ["when the founders are others", asked({ founders: founders.slice(0, 2) }), "inc-n1"],
+    ["when the lists of founders differ", asked({ founders: founders.slice(0, 2) }), "inc-n1"],
     [
-      "when a founder is elsewhere",
+      "when a founder has another address",
       asked({ founders: founders.map((each) => ({ ...each, address: "x:1" })) }),
       "inc-n1",
     ],
@@ -216,7 +216,7 @@ describe("a node that finds a cluster (T1)", () => {
     });
   });
 
-  test("refuses to return as it was told when its name is known under another incarnation", () => {
+  test("refuses to return, if it was told so, when its name is known under another incarnation", () => {
     const former: Membership = [{ ...voters("n1")[0]!, incarnation: "former" }];
     const known = answers({ n2: said("n2", member({ membership: former })) });
     expect(nextStep(own({ refusesReturn: true }), known, false)).toMatchObject({ kind: "refused" });

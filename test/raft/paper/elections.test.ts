@@ -24,7 +24,7 @@ describe("Raft section 5.1, terms and roles", () => {
     expect(five.map((id) => cluster.raft(id).leader)).toEqual(Array(5).fill("n4"));
   });
 
-  test("followers are passive: they issue no requests of their own", () => {
+  test("followers are passive, and issue no requests of their own", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.propose("n1", "a");

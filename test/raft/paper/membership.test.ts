@@ -96,7 +96,7 @@ describe("Raft section 6, cluster membership changes", () => {
     expect([cluster.raft("n1").role, cluster.raft("n1").log.commit]).toEqual(["follower", 2]);
   });
 
-  test("a removed leader leads a cluster without itself until then, and replicates entries without counting itself", () => {
+  test("a removed leader replicates entries until its removal is committed, without counting itself", () => {
     const cluster = led();
     cluster.act("n1", (raft) => raft.changeMembership(remove("n1")));
     cluster.propose("n1", "a");
@@ -117,7 +117,7 @@ describe("Raft section 6, cluster membership changes", () => {
     expect([raft.term, raft.leader]).toEqual([1, "n2"]);
   });
 
-  test("that rule does not hinder normal elections, for which each server has waited as long itself", () => {
+  test("the rule against disruptive servers does not hinder normal elections, as each server has waited as long itself", () => {
     const cluster = new Cluster(ids, { elections: "automatic" }, { n3: { random: () => 0.5 } });
     cluster.elect("n1");
     cluster.crash("n1");

@@ -76,7 +76,7 @@ describe("thesis section 6.2, finding the leader", () => {
     expect(cluster.leaders).toEqual(["n1"]);
   });
 
-  test("learners do not count for that majority", () => {
+  test("learners do not count for the majority that a leader must hear from", () => {
     const members = [...voters("n1", "n2"), { id: "n3", address: "", role: "learner" } as const];
     const cluster = new Cluster(ids, { elections: "automatic", electionTicks: 5 }, {}, members);
     cluster.elect("n1");
@@ -132,7 +132,7 @@ describe("thesis section 6.4, linearizable reads", () => {
     expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: 1 }]);
   });
 
-  test("3. such heartbeats are sent at once, and again when they are lost", () => {
+  test("3. the heartbeats of a read are sent at once, and again when they are lost", () => {
     const cluster = led();
     cluster.act("n1", (raft) => raft.readIndex(1));
     expect(cluster.drop(isAppend).map(({ to }) => to)).toEqual(["n2", "n3"]);

@@ -117,7 +117,7 @@ describe("Raft section 5.3, log matching", () => {
     expect(requests[0]).toMatchObject({ prev: { index: 2, term: 3 }, entries: [{ index: 3, term: 4 }] });
   });
 
-  test("a follower that has no such entry refuses the new ones", () => {
+  test("a follower that lacks the entry before the new ones refuses them", () => {
     const raft = startNode({ terms: [1, 1] });
     expect(ask(raft, append({ prev: [2, 2], entries: commands(3, [2]) })).rejection?.reason).toBe("log_mismatch");
     expect(termsOf(raft)).toEqual([1, 1]);
@@ -183,7 +183,7 @@ describe("Raft section 5.3, figure 7: a leader makes followers' logs duplicates 
     expect(cluster.applied("n1")).toHaveLength(11);
   });
 
-  test("after a message for each differing term, not for each entry", () => {
+  test("after one message for each differing term, not for each entry", () => {
     const cluster = newLeader();
     const refusals = (id: string) => {
       let count = 0;

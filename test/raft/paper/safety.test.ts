@@ -61,7 +61,7 @@ describe("Raft section 5.4.2, committing entries of earlier terms", () => {
     expect(cluster.raft("n1").log.commit).toBe(0);
   });
 
-  test("earlier entries are then committed too, without being counted", () => {
+  test("earlier entries are committed with an entry of the leader's own term, without being counted", () => {
     const cluster = new Cluster(ids, { terms: [1, 1] });
     cluster.elect("n1");
     expect(cluster.raft("n1").log.commit).toBe(3);

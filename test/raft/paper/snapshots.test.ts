@@ -137,7 +137,7 @@ describe("Raft figure 13, InstallSnapshot RPC", () => {
     expect(termsOf(raft)).toEqual([1]);
   });
 
-  test("receiver 7 discards the whole log otherwise", () => {
+  test("receiver 7 discards the whole log when the log does not have that entry", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 1, applied: 1 });
     ask(raft, install([2, 2]));
     expect(termsOf(raft)).toEqual([]);

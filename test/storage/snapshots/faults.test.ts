@@ -102,7 +102,7 @@ describe("a power cut at every call that changes the disk", () => {
   }
 });
 
-test("right after an acknowledgement loses nothing acknowledged", async () => {
+test("a power cut right after an acknowledgement loses nothing that was acknowledged", async () => {
   for (const scenario of [writeThenPublish, receiveThenPublish, writeThenRetain]) {
     const fs = new FaultyFileSystem(["/data"]);
     const promised: Promised = { durable: [], possible: [] };

@@ -109,7 +109,7 @@ describe("opening a snapshot store", () => {
 describe("a snapshot file that must not be used is listed as damaged, with the reason, and kept", () => {
   const NAME = snapshotFileName({ index: 20, term: 3 });
   const PLACES: [string, (file: Buffer) => Buffer | undefined, RegExp][] = [
-    ["empty", () => Buffer.alloc(0), /offset 0: the file ends here, expected 77 bytes or more/],
+    ["no bytes", () => Buffer.alloc(0), /offset 0: the file ends here, expected 77 bytes or more/],
     ["a flipped bit in the magic", (file) => flip(file, 0), /offset 0: it starts with/],
     ["a flipped bit in the header", (file) => flip(file, 22), /offset 20: the header has CRC32/],
     ["a flipped bit in the trailer", (file) => flip(file, file.byteLength - 1), /the trailer has CRC32/],
@@ -122,7 +122,7 @@ describe("a snapshot file that must not be used is listed as damaged, with the r
     ["a byte too many", (file) => Buffer.concat([file, Buffer.alloc(1)]), /no end mark|the trailer has/],
   ];
 
-  test.each(PLACES)("for damage in %s", (_, change, reason) =>
+  test.each(PLACES)("for %s", (_, change, reason) =>
     inDirectory(async (directory) => {
       await (await openStore(directory)).write(metaAt(10), inPieces(PAYLOAD));
       const file = await encodeToBuffer(headerAt(20), PAYLOAD);

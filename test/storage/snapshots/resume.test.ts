@@ -129,7 +129,7 @@ describe("a transfer resumes", () => {
       await completes(store);
     }));
 
-  test("the file in which it was given up, however often, and repeats only the incomplete chunk", () =>
+  test("in the file in which it was given up, however often, and repeats only the incomplete chunk", () =>
     inDirectory(async (directory) => {
       let sent = 0;
       for (let end = 150_000; end < file.byteLength; end += 150_000) {
@@ -144,7 +144,7 @@ describe("a transfer resumes", () => {
       await completes(await openStore(directory));
     }));
 
-  test("no file in which another cluster's file, or another position, is found", () =>
+  test("in no file in which another cluster's file, or another position, is found", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const other = await offered(20, PAYLOAD, headerAt(20, { clusterId: "cluster-2" }));

@@ -290,7 +290,7 @@ describe("creating, opening and closing a log", () => {
   });
 });
 
-test("works on the operating system's files", async () => {
+test("the log works on the operating system's files", async () => {
   const directory = await mkdtemp(join(tmpdir(), "cairn-wal-"));
   onTestFinished(() => rm(directory, { recursive: true }));
   const options = { fs: nodeFileSystem, directory: join(directory, "log"), segmentBytes: 20_000, fillBytes: 4096 };

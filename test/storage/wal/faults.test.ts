@@ -88,7 +88,7 @@ describe("a full disk under the log", () => {
     }
   });
 
-  test("accepts votes, and trims, which make room", async () => {
+  test("accepts votes, and trims that make room", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 8000, fillBytes: 1024 });
     for (let index = 1; index <= 30; index++) await log.append({ entries: [entry(index, 1, 1000)], sync: true });
@@ -150,7 +150,7 @@ describe("a disk that fails under the log", () => {
   }
 
   for (const kind of ["datasync", "write"] as const) {
-    test(`ends the log by an error in a ${kind}: nothing is retried, and the files are closed`, async () => {
+    test(`ends the log when it fails in a ${kind}: nothing is retried, and the files are closed`, async () => {
       const fs = newFileSystem();
       const log = await createLog(fs, SIZES);
       await log.append({ entries: entriesFrom(1, 3), sync: true });

@@ -209,7 +209,7 @@ const bad: Readonly<Record<string, readonly [culprit: number, history: readonly 
   ],
 };
 
-suite("accepted:", () => {
+suite("the checker accepts", () => {
   test.each(Object.entries(good))("%s", (_, history) => {
     expect(isLinearizable(history)).toBe(true);
     expect(checkLinearizable(history)).toEqual({ outcome: "ok", steps: expect.any(Number) });
@@ -217,7 +217,7 @@ suite("accepted:", () => {
   });
 });
 
-suite("rejected:", () => {
+suite("the checker rejects", () => {
   test.each(Object.entries(bad))("%s", (_, [culprit, history]) => {
     expect(isLinearizable(history)).toBe(false);
     expect(checkLinearizable(history)).toMatchObject({ outcome: "violation", key: "k", culprit: history[culprit] });
@@ -225,7 +225,7 @@ suite("rejected:", () => {
   });
 });
 
-suite("keys", () => {
+suite("the keys of a history", () => {
   const stale = [put("a", [0, 1]), put("b", [2, 3]), get("a", [4, 5])];
   const at = (key: string, history: readonly Operation[]) => history.map((operation) => ({ ...operation, key }));
 
@@ -238,12 +238,12 @@ suite("keys", () => {
     expect(checkLinearizable(history.map((operation) => ({ ...operation, key: "x" }))).outcome).toBe("violation");
   });
 
-  test("the one at fault is named", () => {
+  test("are named when they are at fault", () => {
     const history = [...at("x", [put("a", [0, 1])]), ...at("__proto__", stale)];
     expect(checkLinearizable(history)).toMatchObject({ outcome: "violation", key: "__proto__" });
   });
 
-  test("a violation counts for more than a key that was not decided", () => {
+  test("make a violation count for more than a key that was not decided", () => {
     const many = Array.from({ length: 20 }, (_, at) => put(`${at}`, [2 * at, 2 * at + 1]));
     const verdict = checkLinearizable([...at("x", many), ...at("y", stale)], { stepLimit: 10 });
     expect(verdict).toMatchObject({ outcome: "violation", key: "y" });
@@ -254,7 +254,7 @@ suite("keys", () => {
   });
 });
 
-test("at its step limit it says neither yes nor no", () => {
+test("the checker says neither yes nor no at its step limit", () => {
   for (const [name, history] of [
     ...Object.entries(good),
     ...Object.entries(bad).map(([n, [, h]]) => [n, h] as const),
@@ -273,8 +273,8 @@ test("a malformed history is refused, not judged", () => {
   );
 });
 
-suite("a description", () => {
-  test("of a violation shows how far an order goes, and what has no place in it", () => {
+suite("the description of a verdict", () => {
+  test("shows for a violation how far an order goes, and the operation that has no place in it", () => {
     const history: Operation[] = [
       put("a", [0, 10]),
       { ...put("b", [12, 20]), client: "c2" },
@@ -305,7 +305,7 @@ suite("a description", () => {
     ]);
   });
 
-  test("of a violation leaves out what is long past", () => {
+  test("leaves out the distant past of a violation", () => {
     const puts = Array.from({ length: 30 }, (_, at) => put(`${at}`, [2 * at, 2 * at + 1]));
     const lines = describe(checkLinearizable([...puts, get("27", [98, 99])])).split("\n");
     expect(lines).toContain("  ... 18 more");
@@ -313,7 +313,7 @@ suite("a description", () => {
     expect(lines).toHaveLength(2 + 1 + 12 + 1 + 1 + 1);
   });
 
-  test("names all that the key can hold", () => {
+  test("names all values that the key can hold", () => {
     const verdict = checkLinearizable([
       put("a", [0, 10]),
       put("b", [0, 10]),
@@ -324,7 +324,7 @@ suite("a description", () => {
     expect(held!.split(" or ").sort()).toEqual(['"a"', '"b"', "nothing"]);
   });
 
-  test("of the first operation being impossible has no order", () => {
+  test("has no order when the first operation is impossible", () => {
     expect(
       describe(checkLinearizable([get("a", [0, 1])]))
         .split("\n")
@@ -332,7 +332,7 @@ suite("a description", () => {
     ).toEqual(["then the key held nothing", "no place is left for:", '  0..1                     c1       get: "a"']);
   });
 
-  test("of the other verdicts is a line", () => {
+  test("is one line for every other verdict", () => {
     expect(describe({ outcome: "ok", steps: 7 })).toBe("linearizable (7 steps)");
     expect(describe({ outcome: "unknown", keys: ["x", "y"], steps: 7 })).toBe('not decided in 7 steps: "x", "y"');
   });

@@ -6,13 +6,13 @@ const source = (sample: string) => problemsOf("src/room/file.ts", `/** Holds a s
 const linesOf = (problems: readonly string[]) => problems.map((each) => Number(each.split(":")[1]));
 
 describe("the opening of a comment", () => {
-  test.each(["What", "Who", "Whoever", "Where", "How"])("is not %s with a clause", (word) => {
+  test.each(["What", "Who", "Whoever", "Where", "How"])("may not be %s with a clause", (word) => {
     const [problem, ...others] = source(`/** ${word} leads the cluster. */\nconst leader = 1;`);
     expect(problem).toMatch(new RegExp(`^src/room/file\\.ts:3: .*"${word}"`));
     expect(others).toEqual([]);
   });
 
-  test("is looked at in line comments, blocks, paragraphs and list items", () => {
+  test("is checked in line comments, blocks, paragraphs and list items", () => {
     expect(linesOf(source("  // How it ends.\n  const end = 1;"))).toEqual([3]);
     expect(linesOf(source("/**\n * Ends.\n *\n * Where it ends.\n * - What it ends.\n */\nconst end = 1;"))).toEqual([
       6, 7,
