@@ -32,7 +32,7 @@ const standings = [
   { kind: "member", clusterId: "c1", membership: [], membershipIndex: 0, leader: undefined },
 ] as const;
 
-describe("what a node says about itself on request (T5)", () => {
+describe("the description that a node gives of itself on request (T5)", () => {
   test.each(standings)("arrives unchanged: $kind", (standing) => {
     const said: Introduced = { ...rest, standing };
     expect(toIntroduced(create(IntroduceResponseSchema, introduceResponse(said)))).toEqual(said);

@@ -75,7 +75,7 @@ describe("a transfer resumes", () => {
     }),
   );
 
-  test("where the bytes on disk stop being good", () =>
+  test("at the place where the bytes on disk stop being good", () =>
     inDirectory(async (directory) => {
       const part = async () => join(directory, (await filesIn(directory))[0]!);
       const damages: [what: string, damage: (path: string) => Promise<void>, from: number][] = [
@@ -103,7 +103,7 @@ describe("a transfer resumes", () => {
       await completes(await openStore(directory));
     }));
 
-  test("where the disk cannot be read", async () => {
+  test("at the place that the disk cannot read", async () => {
     const fs = new FaultyFileSystem(["/data"]);
     const open = () => SnapshotStore.open({ fs, directory: "/data/snapshots", clusterId: CLUSTER });
     await receivePart(await open(), startOf(8));

@@ -1,8 +1,9 @@
-// Checks the comments of the sources, and the citations of the rules. As a program, it prints each
-// problem with its file and line, and exits with 1 if there is any.
+// Checks the comments of the sources, the titles of the tests, and the citations of the rules. As a
+// program, it prints each problem with its file and line, and exits with 1 if there is any.
 import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { citedRules, titleProblems } from "./test_titles.mjs";
 
 const MAX_COLUMNS = 100;
 
@@ -26,8 +27,20 @@ export function problemsOf(path, text) {
     problems.push(...comments.flatMap(nounClauses));
     if (isSource) problems.push(...comments.flatMap(longLines), ...missingOpening(comments, code));
   }
+  if (isTest(path)) problems.push(...titleProblems(text));
   if (/^(src|test|proto|docs)\/|^README\.md$/.test(path)) problems.push(...bareCitations(text));
   return problems.sort((a, b) => a.line - b.line).map(({ line, problem }) => `${path}:${line}: ${problem}`);
+}
+
+/** Returns a problem for each rule of ARCHITECTURE.md that no title of these texts of tests cites. */
+export function untestedRules(architecture, texts) {
+  const cited = citedRules(texts);
+  const rules = [...architecture.matchAll(/^\| ([RT]\d+) \|/gm)].map((match) => match[1]);
+  return rules.filter((rule) => !cited.has(rule)).map((rule) => `no title of a test cites (${rule})`);
+}
+
+function isTest(path) {
+  return path.startsWith("test/") && path.endsWith(".ts");
 }
 
 /**
@@ -130,7 +143,9 @@ function checkedFiles() {
 // The path may lead through a symbolic link, which Node resolves in import.meta.url.
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const files = checkedFiles();
-  const problems = files.flatMap((path) => problemsOf(path, readFileSync(join(root, path), "utf8")));
+  const read = (path) => readFileSync(join(root, path), "utf8");
+  const problems = files.flatMap((path) => problemsOf(path, read(path)));
+  problems.push(...untestedRules(read("ARCHITECTURE.md"), files.filter(isTest).map(read)));
   for (const problem of problems) console.error(problem);
   if (problems.length > 0) {
     console.error(`${problems.length} problems in ${files.length} files`);

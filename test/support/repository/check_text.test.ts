@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { problemsOf } from "./check_text.mjs";
+import { problemsOf, untestedRules } from "./check_text.mjs";
 
 /** A source file that opens as it should, so that only the sample can be wrong. It begins in line 3. */
 const source = (sample: string) => problemsOf("src/room/file.ts", `/** Holds a sample. */\n\n${sample}\n`);
@@ -107,4 +107,43 @@ describe("a source file is described", () => {
     expect(opening("// biome-ignore lint/style/useConst: it changes\nexport let sum = 1;\n")).toEqual(missing);
     expect(opening("/** @throws CairnError */\nexport function sum() {}\n")).toEqual(missing);
   });
+});
+
+describe("the title of a test", () => {
+  const problemsOfTest = (text: string) => problemsOf("test/raft/log.test.ts", text);
+
+  test.each([
+    ["a sentence", 'test("a log keeps its entries", () => {});'],
+    ["a sentence that its group begins", 'describe("a log", () => { test("is kept", () => {}); });'],
+    ["the name of a call", 'test("AppendEntries are answered in order", () => {});'],
+    ["a table's row behind its group", 'describe("a log is refused", () => { test.each(rows)("for %s", () => {}); });'],
+    ["several rules", 'test("a directory is one member (T1, T3)", () => {});'],
+    ["a title in two groups", `${group("a log", "holds one entry")}\n${group("a disk", "holds one entry")}`],
+  ])("may be %s", (_, text) => expect(problemsOfTest(text)).toEqual([]));
+
+  test.each([
+    ["two words", 'test("damaged log", () => {});', "is no sentence"],
+    ["a row alone", 'test.each(rows)("%s %s", () => {});', "is no sentence"],
+    ["half a sentence", 'test("also when the log is empty", () => {});', "opens half a sentence"],
+    ["a clause", 'describe("what is committed", () => {});', "opens half a sentence"],
+    ["a translated turn", 'test("a log goes on behind a snapshot", () => {});', "reads as translated"],
+    ["a capital word", 'test("Entries are kept in order", () => {});', "begins with a capital"],
+    ["closed by a full stop", 'test("a log keeps its entries.", () => {});', "ends with a full stop"],
+    ["headed by a rule", 'test("T3: a lost log is refused", () => {});', "outside of parentheses"],
+    ["that of another test", group("a log", "is kept", "is kept"), "stands in line 1 already"],
+    ["behind a modifier", 'test.skipIf(slow)("damaged log", () => {});', "is no sentence"],
+  ])("may not be %s", (_, text, problem) => {
+    expect(problemsOfTest(text)).toEqual([expect.stringContaining(problem)]);
+  });
+
+  function group(name: string, ...titles: string[]): string {
+    return `describe("${name}", () => { ${titles.map((title) => `test("${title}", () => {});`).join(" ")} });`;
+  }
+});
+
+test("a rule without a title that cites it is reported", () => {
+  const architecture =
+    "| R1 | skip | `a.ts` | `b.ts` |\n| R2 | compare | `a.ts` | `b.ts` |\n| T1 | one | `a.ts` | `b.ts` |";
+  const tests = ['test("a prev below is skipped (R1)", () => {});', 'describe("a directory (T1)", () => {}); // R2'];
+  expect(untestedRules(architecture, tests)).toEqual(["no title of a test cites (R2)"]);
 });
