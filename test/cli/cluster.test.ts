@@ -57,7 +57,7 @@ test("cairn cluster runs three nodes, restarts them from their data, and leaves 
   const nodes = processesWith(data, [second.pid]);
   const victim = nodes.find((pid) => commandLineOf(`${pid}`).includes("\0n2\0"))!;
   process.kill(victim, "SIGKILL");
-  await second.waitFor(/cairn cluster: n2 was ended by SIGKILL\. It is not started again by itself/);
+  await second.waitFor(/cairn cluster: n2 was ended by SIGKILL\. It is not restarted automatically/);
   expect(second.stderr).toContain(`cairn start --id n2 --data ${data}/n2 --cluster n1=127.0.0.1:${port},`);
   expect(processesWith(data, [second.pid])).toHaveLength(2);
   await second.kill("SIGKILL");
@@ -98,7 +98,7 @@ test("cairn cluster says in its own words why it cannot run, before it starts an
   const first = startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--nodes", "1"]);
   await first.waitFor(/Ctrl-C stops all/);
   await first.kill("SIGINT");
-  const made = `${data} holds a cluster that was made with --base-port ${port} --nodes 1: start it like that`;
+  const made = `${data} holds a cluster that was created with --base-port ${port} --nodes 1: start it the same way`;
   expect(await run("--base-port", `${port}`, "--nodes", "3")).toContain(made);
   expect(await run("--base-port", `${port + 1}`, "--nodes", "1")).toContain(made);
   expect(readdirSync(data)).toEqual(["n1"]);

@@ -49,7 +49,7 @@ test("a node whose state has zeroed pages starts, says that it rebuilds the stat
   await writeFile(path, bytes);
   const again = await startNode({ id: "a", data });
   expect(await rangeOf(again.address)).toEqual(expected);
-  expect(again.command.stderr).toMatch(/the state on disk is damaged.*building it anew from snapshot and log/);
+  expect(again.command.stderr).toMatch(/the state on disk is damaged.*rebuilding it from snapshot and log/);
 });
 
 test("a node that reads a flipped bit exits 70, and its next start rebuilds the state (T7)", async () => {
@@ -67,5 +67,5 @@ test("a node that reads a flipped bit exits 70, and its next start rebuilds the 
   expect(node.command.stderr).toContain("the state on disk is damaged");
   const again = await startNode({ id: "a", data });
   expect(await rangeOf(again.address)).toEqual(expected);
-  expect(again.command.stderr).toMatch(/found damaged before.*building it anew from snapshot and log/);
+  expect(again.command.stderr).toMatch(/found damaged before.*rebuilding it from snapshot and log/);
 });

@@ -147,7 +147,7 @@ describe("cairn snapshot", () => {
     const parser = new SnapshotParser(file);
     parser.push(await readFile(file));
     expect(Buffer.from(parser.finish().sha256).toString("hex")).toBe(taken.snapshot!.sha256);
-    await failure("FAILED_PRECONDITION", save(admin, undefined, 0, file), "is there already");
+    await failure("FAILED_PRECONDITION", save(admin, undefined, 0, file), "exists already");
     const other = `${file}.other`;
     await failure("NOT_FOUND", save(admin, undefined, 99, other), "there is no snapshot at index 99");
     await expect(readFile(other)).rejects.toMatchObject({ code: "ENOENT" });

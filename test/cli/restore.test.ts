@@ -144,7 +144,10 @@ describe("cairn snapshot restore", () => {
     expect(await restore("n1", "--cluster", "n1=127.0.0.1:1")).toMatchObject({ code: 0 });
     const before = await readFile(join(directory, "n1", "cairn.json"), "utf8");
     const again = await restore("n1", "--cluster", "n1=127.0.0.1:2");
-    expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/holds .*nothing is written over data/) });
+    expect(again).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/holds .*existing data is never overwritten/),
+    });
     expect(await readFile(join(directory, "n1", "cairn.json"), "utf8")).toBe(before);
     // As a crash before the last step leaves it.
     await mkdir(join(directory, "n2", "wal"), { recursive: true });

@@ -170,7 +170,7 @@ describe("cairn start", () => {
 
     test("when a cluster id is given for a new directory (T2)", async () => {
       const args = ["--id", "a", "--data", await temporaryDirectory(), "--cluster-id", "c1"];
-      await fails(args, /data directory is new: a cluster's id is drawn when it is founded\. Leave --cluster-id out/);
+      await fails(args, /data directory is new: a cluster's id is drawn when it is founded\. Leave it out/);
     });
 
     test("when the cluster was founded with other members", async () => {
@@ -180,7 +180,7 @@ describe("cairn start", () => {
       await node.kill("SIGTERM");
       await fails(
         ["--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--cluster", "a=127.0.0.1:1,b=127.0.0.1:3"],
-        /created with a=127\.0\.0\.1:1, not with a=127\.0\.0\.1:1,b=127\.0\.0\.1:3\. .*leave it out, or give that list/,
+        /created with a=127\.0\.0\.1:1, not with a=127\.0\.0\.1:1,b=127\.0\.0\.1:3\. .*leave them out, or give that list/,
       );
     });
 
@@ -242,7 +242,7 @@ describe("cairn start", () => {
     const second = await startNode({ id: "a", data: await temporaryDirectory(), args: ["--join", node.address] });
     const { reason } = await second.event("waiting");
     expect(reason).toMatch(
-      /another node runs under the name a, at .*, and answers: stop it, or give this one another --id/,
+      /another node runs under the name a, at .*, and answers: stop it, or give this one another id/,
     );
     expect(await second.kill("SIGTERM")).toEqual({ code: 0, signal: null });
   });

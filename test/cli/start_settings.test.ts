@@ -144,8 +144,8 @@ describe("a cluster that cairn start creates", () => {
   });
 
   test.each<[readonly string[], RegExp]>([
-    [["--cluster", "n2=h2:1"], /names n2, but not this node, n1\. A node that comes later is started with --join/],
-    [["--cluster", "n1=h1:1,n 2=h2:1"], /"n 2" is no name of a node/],
+    [["--cluster", "n2=h2:1"], /names n2, but not this node, n1\. Start a node that joins later with --join/],
+    [["--cluster", "n1=h1:1,n 2=h2:1"], /"n 2" is not the name of a node/],
     [["--cluster", "n1=h1:1,n1=h2:1"], /n1 comes twice/],
     [["--cluster", "n1=h1"], /"n1=h1" must be name=host:port/],
     [["--cluster", "n1=h1:0"], /"n1=h1:0" must be name=host:port/],

@@ -45,6 +45,6 @@ test("cairn verify names the member on whose disk a value was changed, and exits
   expect(members.filter((each: { differs?: true }) => each.differs).map((each: { id: string }) => each.id)).toEqual([
     id,
   ]);
-  expect((await verify()).stdout).toMatch(new RegExp(`another state than most have: ${id}\n`));
+  expect((await verify()).stdout).toMatch(new RegExp(`a different state from the majority's: ${id}\n`));
   await cluster.close();
 });

@@ -112,7 +112,7 @@ describe("a key and its value", () => {
     await failure("LIMIT_EXCEEDED", client.compareAndSet("a", { value: tooLarge }, ""), "valueBytes");
     await failure("LIMIT_EXCEEDED", client.compareAndSet("a", { absent: true }, tooLarge), "valueBytes");
     await failure("INVALID_ARGUMENT", client.compareAndSet("a", { version: -1 }, ""), "version must be a whole number");
-    await failure("INVALID_ARGUMENT", client.put("a", { json: undefined }), "no JSON");
+    await failure("INVALID_ARGUMENT", client.put("a", { json: undefined }), "cannot be written as JSON");
     await failure("INVALID_ARGUMENT", client.put("a", "", { timeoutMs: 0 }), "timeoutMs must be above 0");
     await failure("INVALID_ARGUMENT", client.get("a", { stale: true, minAppliedIndex: 0.5 }), "minAppliedIndex");
     await failure("LIMIT_EXCEEDED", client.range({ prefix: tooLong }).next(), "prefix has 1025 bytes");

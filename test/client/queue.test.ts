@@ -105,7 +105,7 @@ describe("reads of any node", () => {
     const client = clientOf(node.address, { clock, timeoutMs: 1000 });
     const first = Array.from({ length: limits.clientReadsInFlight }, () => client.get("a", { stale: true }));
     const running = outcomes(first);
-    const waiting = failure("TIMEOUT", client.get("a", { stale: true }), "no turn for this call");
+    const waiting = failure("TIMEOUT", client.get("a", { stale: true }), "this one was still queued");
     await until(() => node.gets === limits.clientReadsInFlight, "they have arrived");
     clock.advance(1000);
     await waiting;

@@ -79,7 +79,7 @@ describe("a new directory", () => {
 
   test("refuses a given cluster id", async () => {
     const claimed = claimDirectory(newDisk(), PATH, { ...byList, clusterId: "c1" }, true);
-    await failure("INVALID_ARGUMENT", claimed, "Leave --cluster-id out");
+    await failure("INVALID_ARGUMENT", claimed, "Leave it out");
   });
 
   test("has one incarnation or none, wherever the power fails during the claim, and the next claim completes it (T1)", async () => {

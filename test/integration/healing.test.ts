@@ -104,7 +104,7 @@ describe("a node that has lost its disk", () => {
     expect(refused).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(
-        /knows n\d from before, and --lost-disk is set to refuse\. With rejoin it comes back/,
+        /knows n\d from before, and lostDisk \(--lost-disk on the command line\) is set to refuse\. With rejoin, the node comes back/,
       ),
     });
     await cluster.until("it is removed", () =>
@@ -144,9 +144,7 @@ test("a node whose only snapshot is damaged, with the log trimmed behind it, fet
   // So that the state must be built from it.
   await rm(join(data, "state"), { recursive: true });
   await cluster.startFounder(id);
-  expect(cluster.get(id).node.output()).toMatch(
-    /took a snapshot of another member in place of the one that is missing/,
-  );
+  expect(cluster.get(id).node.output()).toMatch(/fetched a snapshot from another member to replace the missing one/);
   await write("c");
   await expectEqual();
   // A file that has vanished, too; then nobody answers, and the node says so.

@@ -89,13 +89,15 @@ describe("a voter whose log has lost its acknowledged tail (T3)", () => {
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(
       new RegExp(
-        `acknowledged entries up to \\d+, and has entries up to ${Number(last) - 2}: --lost-disk is set to refuse`,
+        `acknowledged entries up to \\d+, and has entries up to ${Number(last) - 2}: lostDisk \\(--lost-disk on the command line\\) is set to refuse`,
       ),
     );
     // Whether it is told so now, or knows it from before.
     const again = await runCommand([...args, "--lost-disk", "refuse"]);
     expect(again).toMatchObject({ code: 1, stdout: "" });
-    expect(again.stderr).toMatch(/less than its node acknowledged: --lost-disk is set to refuse/);
+    expect(again.stderr).toMatch(
+      /less than its node acknowledged: lostDisk \(--lost-disk on the command line\) is set to refuse/,
+    );
     expect([await setAside(id), await readdir(data)]).toEqual([[], expect.arrayContaining(["wal"])]);
     const { id: leader } = await cluster.leader();
     expect(await statusText(leader)).toMatch(new RegExp(`^${id} .*lost data`, "m"));

@@ -73,7 +73,7 @@ describe("opening the state on disk", () => {
     await machine.crash();
     const again = await openLmdb({ directory, bootId: boot("second") });
     expect(again).toMatchObject({ rebuilt: true, appliedIndex: 0, keyCount: 0, sessionCount: 0 });
-    expect(again.rebuildReason).toContain("started anew");
+    expect(again.rebuildReason).toContain("rebooted without a clean stop");
     expect(await views(directory)).toHaveLength(1);
     skipTo(again, 1);
     await again.crash();
@@ -176,7 +176,7 @@ describe("opening the state on disk", () => {
     await bare.close();
     const again = await openLmdb({ directory });
     expect(again).toMatchObject({ rebuilt: true, appliedIndex: 0, keyCount: 0 });
-    expect(again.rebuildReason).toContain("how far it is applied");
+    expect(again.rebuildReason).toContain("record its applied index");
   });
 
   test("removes the leftovers of a restore", async () => {

@@ -82,7 +82,7 @@ test("a log whose memberships no correct leader has set is refused at the start,
   await log.append({ entries: [configurationEntry(4, 2, strangers)], sync: true });
   await log.close();
   for (const _attempt of [1, 2])
-    await failure("CORRUPT", home.start(), "entry 4 of the log in /data/n1/wal is no legal");
+    await failure("CORRUPT", home.start(), "entry 4 of the log in /data/n1/wal is not a legal");
 });
 
 describe("the status and the log of a node that refuses messages (T5)", () => {
@@ -133,8 +133,8 @@ describe("the status and the log of a node that refuses messages (T5)", () => {
   test("warn of terms that are used up, and the node says so when it is told to campaign (T6)", async () => {
     const node = await memoryHome().start();
     await new ActingLeader(node, limits.termMax).replicate(putEntries(1, 1));
-    await failure("FAILED_PRECONDITION", node.campaign(), "is the highest there is (termMax)");
-    expect(node.protocol.warnings).toEqual([expect.stringContaining("no election can be held any more")]);
+    await failure("FAILED_PRECONDITION", node.campaign(), "is the highest possible (termMax)");
+    expect(node.protocol.warnings).toEqual([expect.stringContaining("no further election can be held")]);
     expect(node.raft.term).toBe(limits.termMax);
   });
 });

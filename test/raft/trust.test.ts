@@ -74,7 +74,7 @@ describe("a counter from outside (T6)", () => {
 
   test("that has reached the last term keeps the node from campaigning, which says why", () => {
     const raft = startNode({ terms: [1], term: termMax });
-    expect(raft.campaign()).toContain("is the highest there is (termMax)");
+    expect(raft.campaign()).toContain("is the highest possible (termMax)");
     expect([raft.role, raft.term]).toEqual(["follower", termMax]);
     expect(exhaustion(termMax - 1, indexMax - 1)).toBeUndefined();
   });
@@ -154,7 +154,7 @@ describe("a counter from outside (T6)", () => {
 });
 
 describe("a message that no correct member sends (T5)", () => {
-  const fromItself = "is said to be from this node, n1, itself";
+  const fromItself = "claims to be from this node, n1, itself";
 
   test("is refused when it comes from the node itself, whatever its term", () => {
     for (const term of [1, 2, termMax]) {
@@ -231,7 +231,7 @@ describe("a message that no correct member sends (T5)", () => {
     const answer = ask(raft, append({ term: 2, prev: [1, 1], entries }));
     expect(answer.rejection).toMatchObject({
       reason: "safety",
-      detail: expect.stringContaining("entry 3 is no legal"),
+      detail: expect.stringContaining("entry 3 is not a legal"),
     });
     expect(logFacts(raft)).toEqual(before);
     expect(raft.violations.count).toBe(1);

@@ -41,7 +41,11 @@ test("a leader whose disk is stuck says so and hands over; writes continue, and 
   const { term } = leader.node.raft;
   const disk = hang(cluster, leader);
   // The write is committed by the others; the caller is not left waiting for this disk.
-  const write = failure("OUTCOME_UNKNOWN", leader.node.propose(putCommand("k", "1")), "its disk does not take the log");
+  const write = failure(
+    "OUTCOME_UNKNOWN",
+    leader.node.propose(putCommand("k", "1")),
+    "its disk does not complete writes of the log",
+  );
   await disk.reached();
   await until(() => successor(cluster, leader) !== undefined, "another one leads");
   const next = successor(cluster, leader)!;
@@ -53,8 +57,8 @@ test("a leader whose disk is stuck says so and hands over; writes continue, and 
 
   const { own, warnings, logSync } = await statusOf(leader);
   expect(own).toMatchObject({ verdict: HealthVerdict.STUCK_DISK });
-  expect(own!.reason).toMatch(/^a write of the log has been under way for \d+ m?s: the disk does not take it/);
-  expect(warnings[0]).toMatch(/^a write of the log has been under way for \d+ m?s/);
+  expect(own!.reason).toMatch(/^a write of the log has been in progress for \d+ m?s: the disk does not complete it/);
+  expect(warnings[0]).toMatch(/^a write of the log has been in progress for \d+ m?s/);
   expect(logSync!.underWayMs).toBeGreaterThanOrEqual(200);
   expect(logSync!.maxMs).toBeGreaterThanOrEqual(200);
   // It cannot be made the leader while it is so.

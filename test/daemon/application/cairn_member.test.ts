@@ -304,7 +304,7 @@ describe("a CairnMember that ends", () => {
     await failure("OUTCOME_UNKNOWN", member.propose(command("throw")));
     await until(() => fatal.length === 1, "the application is told");
     expect(String(fatal[0])).toContain("could not apply the command");
-    await failure("STOPPED", member.propose(command("a")), "cannot go on");
+    await failure("STOPPED", member.propose(command("a")), "failed and stopped");
     expect(member.leader.leader).toBeUndefined();
   });
 

@@ -295,7 +295,7 @@ test("a thread that dies before its first view fails that capture, and the next 
   // Told in the turn in which the thread is made: it is nowhere near LMDB.
   process.once("worker", (worker: Worker) => void worker.terminate());
   await expect(machine.capture()).rejects.toThrow(
-    expect.objectContaining({ code: "BUSY", message: expect.stringContaining("could not begin") }),
+    expect.objectContaining({ code: "BUSY", message: expect.stringContaining("could not start") }),
   );
   expect(openTransactions(path)).toBe(0);
   expect((await payloadOf(machine)).byteLength).toBeGreaterThan(10_000);

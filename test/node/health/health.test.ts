@@ -106,7 +106,7 @@ describe("a node's verdict on itself", () => {
   test("names a write that does not end (T8)", () => {
     const { verdict, reason } = judge({ sync: { ...QUICK, underWayMs: 15_000, maxMs: 15_000 } as never });
     expect(verdict).toBe("stuck_disk");
-    expect(reason).toBe("a write of the log has been under way for 15 s: the disk does not take it");
+    expect(reason).toBe("a write of the log has been in progress for 15 s: the disk does not complete it");
   });
 
   test("is slow from half an election timeout on", () => {
@@ -126,7 +126,7 @@ describe("a node's verdict on itself", () => {
   test("is the worst of several problems, and all are named", () => {
     const { verdict, reason } = judge({ lateMs: 800, shortage: new CairnError("DISK_FULL", "no space left") });
     expect(verdict).toBe("disk_full");
-    expect(reason).toMatch(/^the disk is full: .*; the process stood still for 800 ms/);
+    expect(reason).toMatch(/^the disk is full: .*; the process stalled for 800 ms/);
     expect(healthVerdicts.at(-1)).toBe("healthy");
   });
 });

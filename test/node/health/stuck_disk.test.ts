@@ -94,7 +94,11 @@ test("entries that are durable and committed are answered and can be read while 
 test("a leader whose sync takes an election timeout hands over, and its callers are released (T8)", async () => {
   const { home, others, clock, node } = await leadingNode("automatic");
   const sync = holdSyncs(home);
-  const write = failure("OUTCOME_UNKNOWN", node.propose(putCommand("k", "1")), "its disk does not take the log");
+  const write = failure(
+    "OUTCOME_UNKNOWN",
+    node.propose(putCommand("k", "1")),
+    "its disk does not complete writes of the log",
+  );
   await sync.reached();
   await until(() => node.raft.log.commit === 2, "the others have committed it");
   const read = failure("NOT_LEADER", node.linearizableRead());
@@ -112,7 +116,7 @@ test("a leader whose sync takes an election timeout hands over, and its callers 
   await write;
   await read;
   expect(node.fitness.health[0]).toMatchObject({ id: "n1", verdict: "stuck_disk" });
-  expect(node.fitness.warnings[0]).toMatch(/^a write of the log has been under way for 2\d00 ms/);
+  expect(node.fitness.warnings[0]).toMatch(/^a write of the log has been in progress for 2\d00 ms/);
   // It does not win leadership back: not while the sync hangs, nor at once when it has ended.
   for (let tick = 0; tick < 50; tick++) await pass();
   expect(node.raft.role).toBe("follower");

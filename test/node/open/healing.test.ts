@@ -127,7 +127,7 @@ test("a replacement snapshot is refused when it is too old, damaged, or of anoth
   await refuses(
     "INVALID_ARGUMENT",
     await snapshotOf(putEntries(1, 39, 2)),
-    /at index 39 does not reach up to the log, .* index 40/,
+    /at index 39 does not reach the log, .* index 40/,
   );
   await refuses(
     "CORRUPT",

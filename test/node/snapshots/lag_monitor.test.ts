@@ -74,7 +74,7 @@ describe("a follower that receives a snapshot", () => {
     node.pass(1, 15 * MiB);
     const text =
       "n2 cannot catch up: a snapshot of 300 MiB takes 20 s to arrive and be installed, at 15 MiB/s, and the log grows by 20 MiB/s " +
-      "meanwhile, more than the 100 MiB kept for it; slow the writes down, or raise the bandwidth or --pinned-log-bytes";
+      "meanwhile, more than the 100 MiB kept for it; slow the writes down, or raise snapshotBandwidth (--snapshot-bandwidth) or pinnedLogBytes (--pinned-log-bytes)";
     expect(node.monitor.warnings).toEqual([text]);
     node.pass(10, 15 * MiB);
     expect(node.monitor.warnings).toEqual([text]);

@@ -170,7 +170,7 @@ describe("a snapshot file that must not be used is listed as damaged, with the r
       expect(store.list()).toEqual([]);
       expect(store.damaged()).toHaveLength(3);
       for (const { reason } of store.damaged()) {
-        expect(reason).toContain("holds the snapshot at index 20 of term 3, which its name does not say");
+        expect(reason).toContain("holds the snapshot at index 20 of term 3, which contradicts its name");
       }
     }));
 

@@ -154,7 +154,7 @@ describe("damage that is no torn tail is refused with file and offset, and nothi
     const cases: [string, Uint8Array, string][] = [
       [paths[1]!, bytes.subarray(0, bytes.byteLength - 8), "damaged at offset"],
       [paths[1]!, Uint8Array.from([...bytes, ...new Uint8Array(8)]), `damaged at offset ${bytes.byteLength}`],
-      [paths[1]!, bytes.subarray(0, bytes.byteLength - 48), "goes on after index"],
+      [paths[1]!, bytes.subarray(0, bytes.byteLength - 48), "continues after index"],
       [paths[1]!, bytes.slice().fill(0, 600, 601), "damaged at offset"],
       [paths[0]!, bytes, "has another name than its header says"],
       [paths.at(-1)!, fs.contents(paths.at(-1)!).subarray(0, 500), "header is missing"],
@@ -182,7 +182,7 @@ describe("damage that is no torn tail is refused with file and offset, and nothi
       await expectError(
         openLog(left),
         "CORRUPT",
-        new RegExp(`starts at index 1, .* goes on after index ${first - 1}:`),
+        new RegExp(`starts at index 1, .* continues after index ${first - 1}:`),
       );
       expect(digests(left)).toEqual(before);
     }
