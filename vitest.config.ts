@@ -1,5 +1,5 @@
 import { configDefaults, defineConfig } from "vitest/config";
-import { SlowFirst } from "./test/support/slow_first.js";
+import { SlowFirst } from "./test/support/run/slow_first.js";
 
 const common = {
   pool: "forks",
@@ -20,7 +20,7 @@ const shared = ["base", "encoding", "node", "peers", "raft", "rpc", "server", "s
 export default defineConfig({
   test: {
     ...common,
-    globalSetup: ["test/support/global_setup.ts"],
+    globalSetup: ["test/support/run/global_setup.ts"],
     sequence: { sequencer: SlowFirst },
     projects: [
       { test: { ...common, name: "shared", include: shared, isolate: false } },

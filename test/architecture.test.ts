@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, posix, relative, resolve, sep } from "node:path";
 import { describe, expect, test } from "vitest";
-import { importsOf } from "./support/source_text.js";
+import { importsOf } from "./support/repository/source_text.js";
 
 const root = resolve(import.meta.dirname, "..");
 
@@ -196,25 +196,25 @@ function sourceFiles(): SourceFile[] {
 const files = sourceFiles();
 const edges = edgesOf(files);
 
-describe("import direction", () => {
-  test("the files and their imports are found", () => {
+describe("imports between the folders of src", () => {
+  test("include those of every room", () => {
     expect(files.map((file) => file.path)).toContain("src/raft/raft.ts");
     expect(edges).toContainEqual({ from: "src/raft/raft.ts", to: "src/raft/log.ts", typeOnly: false });
     expect(edges).toContainEqual({ from: "src/system/fs.ts", to: "src/base/errors.ts", typeOnly: false });
   });
 
-  test("every import leads to a file that is there", () => {
+  test("all lead to files that exist", () => {
     const known = new Set(files.map((file) => file.path));
     expect(edges.filter(({ to }) => to.startsWith("src/") && !known.has(to))).toEqual([]);
   });
 
-  test("every folder of src has its rule", () => {
+  test("are ruled in every folder of src", () => {
     expect([...new Set(files.map((file) => partOf(file.path)))].filter((part) => !(part in mayImport))).toEqual([]);
     const within = [...new Set(files.map((file) => folderOf(file.path)))].filter((folder) => folder.includes("/"));
     expect(within.sort()).toEqual(Object.keys(mayImportBeside).sort());
   });
 
-  test("the rules make no circle: each room imports only rooms that come before it", () => {
+  test("follow rules without a circle: each room imports only rooms that come before it", () => {
     for (const rules of [mayImport, mayImportBeside]) {
       const order = Object.keys(rules);
       const wrong = Object.entries(rules).flatMap(([part, allowed]) =>
@@ -224,12 +224,12 @@ describe("import direction", () => {
     }
   });
 
-  test.each(Object.entries(mayImport))("%s imports only itself and %j", (part) => {
+  test.each(Object.entries(mayImport))("let %s import only itself and %j", (part) => {
     const wrong = edges.filter((edge) => partOf(edge.from) === part && !isAllowed(edge));
     expect(wrong.map(({ from, to }) => `${from} imports ${to}`)).toEqual([]);
   });
 
-  test("raft imports no package either", () => {
+  test("let raft import no package", () => {
     const packages = files
       .filter((file) => partOf(file.path) === "raft")
       .flatMap(({ path, source }) => importsOf(source).map(({ specifier }) => `${path} imports ${specifier}`))
@@ -237,17 +237,17 @@ describe("import direction", () => {
     expect(packages).toEqual([]);
   });
 
-  test("nothing imports cli", () => {
+  test("let nothing import cli", () => {
     expect(edges.filter(({ from, to }) => partOf(to) === "cli" && partOf(from) !== "cli")).toEqual([]);
   });
 });
 
-describe("cycles", () => {
-  test("no files import each other in a circle", () => {
+describe("circles of imports", () => {
+  test("do not exist between files", () => {
     expect(cyclesOf(edges.filter((edge) => !edge.typeOnly))).toEqual([]);
   });
 
-  test("with types counted, circles stay within one folder", () => {
+  test("stay within one folder when types are counted", () => {
     const cycles = cyclesOf(edges);
     if (cycles.length > 0)
       console.info(`files whose types are circular: ${cycles.map((c) => c.join(", ")).join("; ")}`);
@@ -271,7 +271,7 @@ test("each type, exported function and exported constant has a name that no othe
   expect(sharedNamesOf(files)).toEqual([]);
 });
 
-describe("the rules can be broken", () => {
+describe("the checks of the architecture", () => {
   const edge = (from: string, to: string): Edge => ({ from: `src/${from}`, to: `src/${to}`, typeOnly: false });
 
   test.each([
@@ -303,7 +303,7 @@ describe("the rules can be broken", () => {
     [edge("server.ts", "client/client.ts")],
     [edge("unknown/file.ts", "base/limits.ts")],
     [{ from: "src/raft/types.ts", to: "gen/cairn/v1/raft_pb.ts", typeOnly: true }],
-  ])("$from must not import $to", (wrong) => {
+  ])("reject that $from imports $to", (wrong) => {
     expect(isAllowed(wrong)).toBe(false);
   });
 
@@ -314,11 +314,11 @@ describe("the rules can be broken", () => {
     [edge("cli/commands/snapshot/snapshot.ts", "cli/commands/status.ts")],
     [edge("machine/kv/command.ts", "base/errors.ts")],
     [{ from: "src/client/client.ts", to: "gen/cairn/v1/kv_pb.ts", typeOnly: false }],
-  ])("$from may import $to", (right) => {
+  ])("accept that $from imports $to", (right) => {
     expect(isAllowed(right)).toBe(true);
   });
 
-  test("a name that two files declare is found, whether a type is exported or not", () => {
+  test("find a name that two files declare, whether a type is exported or not", () => {
     const sources = [
       {
         path: "a.ts",
@@ -329,7 +329,7 @@ describe("the rules can be broken", () => {
     expect(sharedNamesOf(sources)).toEqual(["Both: a.ts, b.ts", "one: a.ts, b.ts"]);
   });
 
-  test("imports are found in source text, resolved from where they stand", () => {
+  test("find imports in source text, resolved from the file that holds them", () => {
     const source = 'import { a } from "../base/errors.js";\nimport type { B } from "./deep/b.js";\nimport "node:fs";';
     expect(edgesOf([{ path: "src/raft/made_up.ts", source }])).toEqual([
       { from: "src/raft/made_up.ts", to: "src/base/errors.ts", typeOnly: false },
@@ -337,7 +337,7 @@ describe("the rules can be broken", () => {
     ]);
   });
 
-  test("circles are found", () => {
+  test("find circles", () => {
     const circle = [edge("a.ts", "b.ts"), edge("b.ts", "c.ts"), edge("c.ts", "a.ts"), edge("d.ts", "a.ts")];
     expect(cyclesOf(circle)).toEqual([["src/a.ts", "src/b.ts", "src/c.ts"]]);
     expect(cyclesOf([edge("a.ts", "b.ts"), edge("d.ts", "a.ts")])).toEqual([]);

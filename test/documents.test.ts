@@ -2,8 +2,8 @@ import { existsSync, readdirSync } from "node:fs";
 import { posix } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "../src/index.js";
-import { documentPaths, readDocument } from "./support/documents.js";
-import { inRepository } from "./support/processes.js";
+import { inRepository } from "./support/processes/processes.js";
+import { documentPaths, readDocument } from "./support/repository/documents.js";
 
 // Holds the documents to the repository: links lead somewhere, files and folders exist, figures are those of the code.
 
@@ -34,7 +34,7 @@ function anchorsOf(path: string): string[] {
 }
 
 describe.each(documents)("%s", (path) => {
-  test("links lead somewhere", () => {
+  test("has links that lead somewhere", () => {
     const broken = [...prose(path).matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, link]) => {
       if (/^https?:/.test(link!)) return [];
       const [file = "", anchor] = link!.split("#");
@@ -45,7 +45,7 @@ describe.each(documents)("%s", (path) => {
     expect(broken).toEqual([]);
   });
 
-  test("files and folders that it names exist", () => {
+  test("names files and folders that exist", () => {
     const named = [...prose(path).matchAll(/`([\w./-]+)`/g)].map((match) => match[1]!);
     const missing = named.filter((name) => {
       if (/^(src|test|proto|docs|bench)\//.test(name)) return !files.includes(name.replace(/\/$/, ""));
@@ -55,14 +55,14 @@ describe.each(documents)("%s", (path) => {
   });
 });
 
-describe("the rules", () => {
+describe("the rules of ARCHITECTURE.md", () => {
   const names = [
     ...Array.from({ length: 14 }, (_, at) => `R${at + 1}`),
     ...Array.from({ length: 8 }, (_, at) => `T${at + 1}`),
   ];
   const rows = [...readDocument("ARCHITECTURE.md").matchAll(/^\| ([RT]\d+) \| .* \| (.*) \| (.*) \|$/gm)];
 
-  test("are all there, in order", () => expect(rows.map(([, rule]) => rule)).toEqual(names));
+  test("are complete and in order", () => expect(rows.map(([, rule]) => rule)).toEqual(names));
 
   test("are cited by the tests that hold them", () => {
     const silent = rows.flatMap(([, rule, , tests]) => {
@@ -80,9 +80,9 @@ describe("the rules", () => {
 describe("docs/limits.md", () => {
   const rows = [...readDocument("docs/limits.md").matchAll(/^\| `(\w+)` \| ([^|]+) \|/gm)];
 
-  test("has limits", () => expect(rows.length).toBeGreaterThan(30));
+  test("lists limits", () => expect(rows.length).toBeGreaterThan(30));
 
-  test.each(rows.map(([, name, figure]) => [name!, figure!]))("%s is %s", (name, figure) => {
+  test.each(rows.map(([, name, figure]) => [name!, figure!]))("says that %s is %s", (name, figure) => {
     expect((limits as Readonly<Record<string, number>>)[name]).toBe(numberOf(figure));
   });
 });
@@ -94,8 +94,8 @@ function numberOf(figure: string): number {
   return Number(digits?.replaceAll(",", "")) ** Number(power ?? 1) * (factor ?? Number.NaN);
 }
 
-describe("a reader finds", () => {
-  test.each(["README.md", "docs/decisions/README.md"])("every page beside those that %s names", (path) => {
+describe("a reader of the documents", () => {
+  test.each(["README.md", "docs/decisions/README.md"])("finds every page beside those that %s names", (path) => {
     const folder = path === "README.md" ? "docs" : "docs/decisions";
     const pages = readdirSync(inRepository(folder)).filter((name) => name.endsWith(".md") && name !== "README.md");
     const page = readDocument(path);

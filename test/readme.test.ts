@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { transform } from "esbuild";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
-import { blocksOf, commandsOf } from "./support/documents.js";
-import { findGrpcurl } from "./support/grpcurl.js";
-import { freePortRange } from "./support/ports.js";
-import { inRepository, type RunningCommand, startCommand, startProcess } from "./support/processes.js";
+import { findGrpcurl } from "./support/processes/grpcurl.js";
+import { freePortRange } from "./support/processes/ports.js";
+import { inRepository, type RunningCommand, startCommand, startProcess } from "./support/processes/processes.js";
+import { blocksOf, commandsOf } from "./support/repository/documents.js";
 
 // The commands and examples of the README and the documents run here as they stand there. Only ports and places of files differ, and
 // `npx` is left out, which would only cost time.
@@ -16,7 +16,7 @@ const PORT = 7101;
 const CAIRN = `${process.execPath} ${inRepository("dist/cli/main.js")}`;
 const grpcurl = findGrpcurl();
 
-describe("input of the gateway", () => {
+describe("the examples of the gateway's input", () => {
   const examples = ["README.md", "docs/gateway.md"].flatMap((path) => {
     const all = blocksOf(path);
     return all.flatMap(({ text }, at) =>
@@ -24,10 +24,10 @@ describe("input of the gateway", () => {
     );
   });
 
-  test("has examples", () =>
+  test("are found in the documents", () =>
     expect(examples.map(([path]) => path)).toEqual(["README.md", ...Array(2).fill("docs/gateway.md")]));
 
-  test.each(examples)("is answered as %s says: %#", async (_, command, answers) => {
+  test.each(examples)("are answered as %s says: %#", async (_, command, answers) => {
     const shell = startProcess("sh", ["-c", command.replaceAll("npx cairn", CAIRN)]);
     shell.stdin.end();
     expect(await shell.ended()).toEqual({ code: 0, signal: null });
@@ -35,7 +35,7 @@ describe("input of the gateway", () => {
   });
 });
 
-describe("commands and examples for a cluster", () => {
+describe("the commands and examples for a cluster", () => {
   let directory: string;
   let port: number;
   let endpoints: string;
@@ -92,7 +92,7 @@ describe("commands and examples for a cluster", () => {
   test.each([
     ["README.md", "Ways in"],
     ["docs/quickstart.md", "A cluster on this machine"],
-  ])("%s: %s", async (path, chapter) => {
+  ])("work in %s: %s", async (path, chapter) => {
     for (const line of commandsOf(path, chapter)) {
       if (line.startsWith("grpcurl") && grpcurl === undefined) {
         console.log(`skipped, there is no grpcurl: ${line}`);
@@ -108,7 +108,7 @@ describe("commands and examples for a cluster", () => {
   test.each([
     ["README.md", /^\{ name: 'Ada' \}\n$/],
     ["docs/client.md", /^\{ name: 'Ada' \}\nuser:1 \d+\n$/],
-  ])("the client of %s", async (path, output) => {
+  ])("work as the client of %s", async (path, output) => {
     const code = blocksOf(path).find(({ language }) => language === "ts");
     expect(await outputOfScript(here(code!.text))).toMatch(output);
   });
@@ -118,13 +118,13 @@ describe("commands and examples for a cluster", () => {
   test.each([
     [2, "1\n1\n"],
     [3, "hello\n"],
-  ])("example %i of docs/embedding.md compiles, and runs", async (number, output) => {
+  ])("compile and run as example %i of docs/embedding.md", async (number, output) => {
     const code = here(embedded[number - 1]!.text);
     await compile(code);
     expect(await outputOfScript((await transform(code, { loader: "ts", target: "es2022" })).code)).toBe(output);
   });
 
-  test("docs/operations.md: everyday commands, then backup and restore", async () => {
+  test("work as the everyday commands, backup and restore of docs/operations.md", async () => {
     for (const line of commandsOf("docs/operations.md", "Everyday commands")) {
       const isEndless = / --watch$/.test(line) || line.includes(" start ");
       if (!isEndless) {

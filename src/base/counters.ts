@@ -22,7 +22,7 @@ export function counterProblem(value: number | bigint, limit: CounterLimit, leas
  */
 export function exhaustion(term: number, lastIndex: number): string | undefined {
   if (term >= limits.termMax) {
-    return `the term ${term} is the highest there is (termMax): no election can be held any more; ${ADVICE}`;
+    return `the term ${term} is the highest possible (termMax), so no further election can be held: ${ADVICE}`;
   }
   return logExhaustion(lastIndex);
 }
@@ -30,7 +30,7 @@ export function exhaustion(term: number, lastIndex: number): string | undefined 
 /** Describes why a leader with this last index must not append; undefined while there is room. */
 export function logExhaustion(lastIndex: number): string | undefined {
   if (lastIndex < limits.indexMax) return undefined;
-  return `the log has reached index ${lastIndex}, the highest there is (indexMax): it takes no more entries; ${ADVICE}`;
+  return `the log has reached index ${lastIndex}, the highest possible (indexMax), and accepts no more entries: ${ADVICE}`;
 }
 
 const ADVICE = "save the newest snapshot and restore it as a new cluster (cairn snapshot restore)";

@@ -27,7 +27,7 @@ Exit codes:
   ${exitCodes.failed}   the command failed; standard error says why
   ${exitCodes.usage}   the command line is wrong
   ${exitCodes.no}   the answer is no: there is no such key, or it is not as expected; states differ; a file is damaged
-  ${exitCodes.fatal}  a broken invariant, or a disk that cannot be trusted any more: the process stopped itself
+  ${exitCodes.fatal}  a broken invariant, or a disk that can no longer be trusted: the process stopped itself
   ${exitCodes.interrupted} SIGINT has ended the command before it was done`,
   )
   .addCommand(startCommand())

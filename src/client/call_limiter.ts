@@ -64,7 +64,9 @@ export class CallLimiter {
       };
       const late = () => {
         stop();
-        reject(new CairnError("TIMEOUT", `there was no answer in ${timeoutMs} ms, and no turn for this call`));
+        reject(
+          new CairnError("TIMEOUT", `earlier calls had no answer in ${timeoutMs} ms, and this one was still queued`),
+        );
       };
       const begin = () => {
         stop();

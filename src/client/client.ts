@@ -297,7 +297,7 @@ export class CairnClient implements AsyncDisposable {
       const value = answerTo("compareAndSet", answer);
       if (!value.currentForgotten) return value;
     }
-    throw new CairnError("TIMEOUT", `nothing was swapped, and what was there was not to be had in ${timeoutMs} ms`);
+    throw new CairnError("TIMEOUT", `nothing was swapped, and the present value could not be read in ${timeoutMs} ms`);
   }
 
   /** Has the leader carry out a call. */
@@ -320,7 +320,7 @@ type AnswerTo<Kind extends CallAnswer["case"]> = Extract<CallAnswer, { readonly 
 /** Returns the content of an answer of this kind. */
 function answerTo<Kind extends CallAnswer["case"]>(kind: Kind, answer: CallAnswer): AnswerTo<Kind> {
   if (answer.case === kind) return answer.value as AnswerTo<Kind>;
-  throw new CairnError("INTERNAL", `the answer to a ${kind} is a ${answer.case}`);
+  throw new CairnError("INTERNAL", `the node answered a ${kind} with a ${answer.case}`);
 }
 
 function readsStale(options: ReadOptions): boolean {

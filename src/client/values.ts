@@ -75,10 +75,13 @@ function jsonText(what: string, json: unknown): string {
     text = JSON.stringify(json);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new CairnError("INVALID_ARGUMENT", `${what}.json has no JSON: ${why}`, { cause: error });
+    throw new CairnError("INVALID_ARGUMENT", `${what}.json cannot be written as JSON: ${why}`, { cause: error });
   }
   if (text !== undefined) return text;
-  throw new CairnError("INVALID_ARGUMENT", `${what}.json has no JSON: it is undefined, a function or a symbol`);
+  throw new CairnError(
+    "INVALID_ARGUMENT",
+    `${what}.json cannot be written as JSON: it is undefined, a function or a symbol`,
+  );
 }
 
 function copyOf(what: string, data: string | Uint8Array): Uint8Array {

@@ -60,7 +60,8 @@ export async function claimDirectory(
 
 /** Returns the error that leaves a directory with lost data to an operator, as it is. */
 export function mustNotReplace(text: string): CairnError {
-  const advice = "--lost-disk is set to refuse. With rejoin it comes back as a new member.";
+  const advice =
+    "lostDisk (--lost-disk on the command line) is set to refuse. With rejoin, the node comes back as a new member.";
   return new CairnError("FAILED_PRECONDITION", `${text}: ${advice}`);
 }
 
@@ -71,11 +72,8 @@ function newIdentity(claim: Claim): Identity {
     return givenIdentity({ nodeId: name, clusterId, members });
   }
   if (claim.clusterId !== undefined) {
-    const text = `--cluster-id is ${claim.clusterId}, but the data directory is new`;
-    throw new CairnError(
-      "INVALID_ARGUMENT",
-      `${text}: a cluster's id is drawn when it is founded. Leave --cluster-id out.`,
-    );
+    const text = `the cluster id ${claim.clusterId} (--cluster-id on the command line) is given, but the data directory is new`;
+    throw new CairnError("INVALID_ARGUMENT", `${text}: a cluster's id is drawn when it is founded. Leave it out.`);
   }
   const members = claim.cameBy === "join" ? [] : foundersOf(claim);
   const incarnation = drawIncarnation();
@@ -156,7 +154,7 @@ export function checkFounders(directory: string, found: Identity, founders: read
   if (was === is) return;
   const text = `${directory} holds data of a cluster that was created with ${was}, not with ${is}`;
   const advice =
-    "--cluster says who creates a cluster: leave it out, or give that list. Members change with 'cairn member'.";
+    "The founders (cluster, or --cluster on the command line) only create a cluster: leave them out, or give that list. To change members, use 'cairn member'.";
   throw new CairnError("DATA_DIRECTORY", `${text}. ${advice}`);
 }
 

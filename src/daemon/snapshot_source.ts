@@ -14,7 +14,7 @@ const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 4_000;
 
 const ADVICE =
-  "Start the other members, or give their addresses with --peer-addresses, and start this node again. docs/operations.md, 'A damaged disk', has more.";
+  "Start the other members, or give their addresses (peerAddresses, or --peer-addresses on the command line), and start this node again. docs/operations.md, 'A damaged disk', has more.";
 
 /**
  * Returns a source that fetches a suitable snapshot from any other member, or has one take a
@@ -44,7 +44,7 @@ export function peerSnapshotSource(options: {
         for (const [id, address] of peers) {
           try {
             const index = await fetchFrom(channels.get(address).client(AdminService), missing, take, signal);
-            logger.warn({ from: id, index }, "took a snapshot of another member in place of the one that is missing");
+            logger.warn({ from: id, index }, "fetched a snapshot from another member to replace the missing one");
             return;
           } catch (error) {
             if (signal.aborted || isOwnDisk(error)) throw error;
@@ -76,7 +76,7 @@ async function fetchFrom(
 ): Promise<number> {
   const status = await peer.getStatus({}, { signal, timeoutMs: LOOK_TIMEOUT_MS });
   if (status.clusterId !== clusterId || status.nodeId === nodeId) {
-    const text = `node ${status.nodeId} of cluster ${status.clusterId} answers there, which is no other member of ${clusterId}`;
+    const text = `node ${status.nodeId} of cluster ${status.clusterId} answers there, which is not another member of ${clusterId}`;
     throw new CairnError("WRONG_CLUSTER", text);
   }
   const info = (await newestOf(peer, leastIndex, signal)) ?? (await haveOneTaken(peer, leastIndex, signal));
@@ -101,7 +101,7 @@ async function haveOneTaken(peer: AdminClient, leastIndex: number, signal: Abort
 /** Returns the file's bytes. The duration is unlimited as long as bytes keep coming. */
 async function* download(peer: AdminClient, index: bigint, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const idle = new AbortController();
-  const text = `nothing has come for ${limits.transferIdleMs} ms`;
+  const text = `no data has arrived for ${limits.transferIdleMs} ms`;
   const timer = setTimeout(() => idle.abort(new CairnError("TIMEOUT", text)), limits.transferIdleMs);
   try {
     const settings = { signal: AbortSignal.any([signal, idle.signal]) };

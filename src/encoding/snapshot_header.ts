@@ -77,7 +77,7 @@ function toHeader(bytes: Uint8Array, name: string): SnapshotHeader {
       chunkBytes: message.chunkBytes,
     };
   } catch (error) {
-    throw corrupt(name, PREAMBLE_BYTES, `the header is no SnapshotHeader message: ${String(error)}`);
+    throw corrupt(name, PREAMBLE_BYTES, `the header is not a SnapshotHeader message: ${String(error)}`);
   }
 }
 

@@ -430,7 +430,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /** Ends a node that cannot continue: nothing may build on its state. */
   #fail(error: unknown): void {
     if (this.#stopping !== undefined) return;
-    this.#logger.error({ err: error }, "the node cannot go on and stops");
+    this.#logger.error({ err: error }, "the node has failed and stops");
     this.#stopping = this.#end(abandonStorage).catch(() => {});
     void this.#stopping.then(() => this.#onFatal(error));
   }

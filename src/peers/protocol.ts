@@ -225,6 +225,6 @@ export function toInstallReply({ message }: InstallSnapshotResponse): InstallRep
       };
     }
     case undefined:
-      throw new CairnError("INVALID_ARGUMENT", "a message of the receiver of a snapshot that says nothing");
+      throw new CairnError("INVALID_ARGUMENT", "an empty message of the receiver of a snapshot");
   }
 }

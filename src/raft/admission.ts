@@ -26,7 +26,7 @@ export function violationOf(
   state: RaftState,
   { type, from, term }: Pick<Request, "type" | "from" | "term">,
 ): string | undefined {
-  if (from === state.id) return `the message is said to be from this node, ${nameOf(from)}, itself`;
+  if (from === state.id) return `the message claims to be from this node, ${nameOf(from)}, itself`;
   // A candidate asks for votes, not a leader.
   if (type === "request_vote" || term !== state.term) return undefined;
   const { termLeader } = state;
@@ -66,7 +66,7 @@ function climb(state: RaftState, request: Request): string | undefined {
   }
   const before = state.term;
   state.becomeFollower(next, undefined);
-  return `${nameOf(from)} speaks of term ${term}, more than termJump (${limits.termJump}) above this node's term ${before}: it goes to term ${next} only`;
+  return `${nameOf(from)} speaks of term ${term}, more than termJump (${limits.termJump}) above this node's term ${before}: this node moves to term ${next} only`;
 }
 
 function refusalOf(state: RaftState, { type, from: to, requestId }: Request, detail: string): Response {

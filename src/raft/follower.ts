@@ -147,9 +147,9 @@ function configurationProblem(state: RaftState, fresh: readonly Entry[]): string
     // The new entries may replace configurations of the log; those do not count.
     before ??= state.memberships.at(fresh[0]!.index - 1).members;
     const after = decoded(state, entry);
-    if (after === undefined) return `entry ${entry.index} is a configuration whose bytes are no membership`;
+    if (after === undefined) return `entry ${entry.index} is a configuration whose bytes are not a membership`;
     const problem = changeProblem(before, after);
-    if (problem !== undefined) return `entry ${entry.index} is no legal change of the membership: ${problem}`;
+    if (problem !== undefined) return `entry ${entry.index} is not a legal change of the membership: ${problem}`;
     before = after;
   }
   return undefined;

@@ -234,7 +234,7 @@ function decodeAnswer(method: DescMethod, bytes: Buffer | undefined): AnyAnswer 
   try {
     return decodeMessage(method.output, bytes);
   } catch (error) {
-    const text = `${name}: the answer is no ${method.output.typeName}: ${String(error)}`;
+    const text = `${name}: the answer is not a valid ${method.output.typeName}: ${String(error)}`;
     throw new CairnError("INTERNAL", text, { cause: error });
   }
 }

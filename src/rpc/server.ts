@@ -153,7 +153,7 @@ class ServedMethod {
     try {
       return decodeMessage(this.#method.input, bytes);
     } catch (error) {
-      const text = `${methodName(this.#method)}: the request is no ${this.#method.input.typeName}: ${String(error)}`;
+      const text = `${methodName(this.#method)}: the request is not a valid ${this.#method.input.typeName}: ${String(error)}`;
       throw new CairnError("INVALID_ARGUMENT", text, { cause: error });
     }
   }

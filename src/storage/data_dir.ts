@@ -308,6 +308,6 @@ async function refuseStrangeData(fs: FileSystem, path: string): Promise<void> {
 async function refuseAnyData(fs: FileSystem, path: string): Promise<void> {
   const found = (await fs.list(path)).filter((name) => [IDENTITY_FILE, ...DATA].includes(name));
   if (found.length === 0) return;
-  const text = `data directory ${path} holds ${found.join(", ")}: nothing is written over data`;
+  const text = `data directory ${path} holds ${found.join(", ")}: existing data is never overwritten`;
   throw new CairnError("DATA_DIRECTORY", `${text}. Give another directory, or move what is there away.`);
 }

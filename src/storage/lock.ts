@@ -111,7 +111,7 @@ export class DirectoryLock {
     if (this.#released || this.#lost !== undefined) return;
     const top = await highest(this.fs, this.directory).catch(() => this.number);
     if (top === this.number || this.#released) return;
-    const text = `another process has taken ${this.directory} over, because this one has stood still for a long time`;
+    const text = `another process has taken ${this.directory} over, because this one was paused for a long time`;
     this.#lost = new CairnError("DATA_DIRECTORY", `${text}: it stops`);
     this.#onLost?.(this.#lost);
   }
@@ -177,7 +177,7 @@ async function assertDead(
   if (holder === undefined) {
     if (text === RELEASED || text === "") return;
     const advice = `If no process uses the directory, remove ${file} and start again.`;
-    throw inUse(directory, `whoever wrote ${file}, which this version of Cairn cannot read`, advice);
+    throw inUse(directory, `the process that wrote ${file}, which this version of Cairn cannot read`, advice);
   }
   const { liveness } = fs;
   if (heldHere.has(holder.token)) {
@@ -191,7 +191,7 @@ async function assertDead(
     hasWaited = true;
     say?.(
       `data directory ${directory} was last in use by ${name}, which cannot be seen from here: waiting for up to ${ms / 1_000} s to see ` +
-        "whether it shows that it lives",
+        "whether it is alive",
     );
   });
   if (lives) throw inUse(directory, name, "Stop that process, or choose another directory.");

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { assert, assertCount, InvariantViolation } from "../../src/base/assert.js";
 
-test("what holds is passed over", () => {
+test("an invariant that holds throws nothing", () => {
   expect(() => assert(true, "never said", { fact: 1 })).not.toThrow();
 });
 
-test("a broken invariant names itself and what was seen", () => {
+test("a broken invariant names itself and the facts that were seen", () => {
   const facts = { commit: 3, last: undefined, members: [{ id: "n1" }] };
   const broken = () => assert(false, "commit <= last", facts);
   expect(broken).toThrow(InvariantViolation);
@@ -13,7 +13,7 @@ test("a broken invariant names itself and what was seen", () => {
   expect(() => assert(false, "nothing to add")).toThrow("broken invariant: nothing to add ()");
 });
 
-test("the facts can be read", () => {
+test("the facts of a broken invariant can be read", () => {
   expect(new InvariantViolation("x", { term: 4 })).toMatchObject({ name: "InvariantViolation", facts: { term: 4 } });
 });
 

@@ -5,9 +5,9 @@ import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { createClient } from "../../src/rpc/client.js";
 import { until } from "../support/conditions.js";
-import { freePortRange } from "../support/ports.js";
-import { repository, runCommand, startCommand, startProcess } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { freePortRange } from "../support/processes/ports.js";
+import { repository, runCommand, startCommand, startProcess } from "../support/processes/processes.js";
 
 /** Ids of the processes that have this text on their command line, but for those that are given. */
 function processesWith(text: string, besides: readonly number[]): number[] {
@@ -26,7 +26,7 @@ function commandLineOf(pid: string): string {
   }
 }
 
-test("runs three nodes that go on from their data, and leaves none behind, however it ends", async () => {
+test("cairn cluster runs three nodes, restarts them from their data, and leaves none behind, however it ends", async () => {
   const data = await temporaryDirectory();
   const port = await freePortRange(2);
   const start = () => startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--", "--tick-ms", "50"]);
@@ -57,14 +57,14 @@ test("runs three nodes that go on from their data, and leaves none behind, howev
   const nodes = processesWith(data, [second.pid]);
   const victim = nodes.find((pid) => commandLineOf(`${pid}`).includes("\0n2\0"))!;
   process.kill(victim, "SIGKILL");
-  await second.waitFor(/cairn cluster: n2 was ended by SIGKILL\. It is not started again by itself/);
+  await second.waitFor(/cairn cluster: n2 was ended by SIGKILL\. It is not restarted automatically/);
   expect(second.stderr).toContain(`cairn start --id n2 --data ${data}/n2 --cluster n1=127.0.0.1:${port},`);
   expect(processesWith(data, [second.pid])).toHaveLength(2);
   await second.kill("SIGKILL");
   await until(() => processesWith(data, []).length === 0, "its nodes have noticed");
 });
 
-test("npm start leaves none behind when npm alone is ended, whose shell passes no signal on", async () => {
+test("npm start leaves no node behind when only npm is ended, whose shell passes no signal on", async () => {
   const data = await temporaryDirectory();
   const args = ["start", "--", "--data", data, "--base-port", `${await freePortRange(2)}`, "--nodes", "1"];
   const npm = startProcess("npm", args, { cwd: repository });
@@ -74,7 +74,7 @@ test("npm start leaves none behind when npm alone is ended, whose shell passes n
   await until(() => processesWith(data, []).length === 0, "they have noticed");
 });
 
-test("what it cannot do, it says in its own words, before it starts any node", async () => {
+test("cairn cluster says in its own words why it cannot run, before it starts any node", async () => {
   const data = await temporaryDirectory();
   const port = await freePortRange(2);
   const run = async (...args: string[]) => {
@@ -98,7 +98,7 @@ test("what it cannot do, it says in its own words, before it starts any node", a
   const first = startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--nodes", "1"]);
   await first.waitFor(/Ctrl-C stops all/);
   await first.kill("SIGINT");
-  const made = `${data} holds a cluster that was made with --base-port ${port} --nodes 1: start it like that`;
+  const made = `${data} holds a cluster that was created with --base-port ${port} --nodes 1: start it the same way`;
   expect(await run("--base-port", `${port}`, "--nodes", "3")).toContain(made);
   expect(await run("--base-port", `${port + 1}`, "--nodes", "1")).toContain(made);
   expect(readdirSync(data)).toEqual(["n1"]);
@@ -108,7 +108,7 @@ test("what it cannot do, it says in its own words, before it starts any node", a
   expect(wrong.stderr).toContain("flags of cairn start stand after --");
 });
 
-test("a node that cannot be started ends it, and the others with it", async () => {
+test("a node that cannot be started ends cairn cluster and the other nodes", async () => {
   const data = await temporaryDirectory();
   const args = ["cluster", "--data", data, "--base-port", `${await freePortRange(2)}`, "--", "--tick-ms", "none"];
   const { code, stdout, stderr } = await runCommand(args);

@@ -4,8 +4,8 @@ import { expect, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../src/base/errors.js";
 import { createClient } from "../../src/rpc/client.js";
-import { startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { startNode } from "../support/processes/processes.js";
 
 const VALUE = "a value that stands out";
 
@@ -34,7 +34,7 @@ async function rangeOf(address: string): Promise<string[]> {
 
 const expected = Array.from({ length: 200 }, (_, n) => `${VALUE} ${n}`).sort();
 
-test("T7: a node whose state has zeroed pages starts, says that it rebuilds the state, and has all keys", async () => {
+test("a node whose state has zeroed pages starts, says that it rebuilds the state, and has all keys (T7)", async () => {
   const data = await temporaryDirectory();
   const node = await startNode({ id: "a", data });
   await put(node.address);
@@ -49,10 +49,10 @@ test("T7: a node whose state has zeroed pages starts, says that it rebuilds the 
   await writeFile(path, bytes);
   const again = await startNode({ id: "a", data });
   expect(await rangeOf(again.address)).toEqual(expected);
-  expect(again.command.stderr).toMatch(/the state on disk is damaged.*building it anew from snapshot and log/);
+  expect(again.command.stderr).toMatch(/the state on disk is damaged.*rebuilding it from snapshot and log/);
 });
 
-test("T7: a node that comes across a flipped bit exits 70, and its next start rebuilds the state", async () => {
+test("a node that reads a flipped bit exits 70, and its next start rebuilds the state (T7)", async () => {
   const data = await temporaryDirectory();
   const node = await startNode({ id: "a", data });
   await put(node.address);
@@ -67,5 +67,5 @@ test("T7: a node that comes across a flipped bit exits 70, and its next start re
   expect(node.command.stderr).toContain("the state on disk is damaged");
   const again = await startNode({ id: "a", data });
   expect(await rangeOf(again.address)).toEqual(expected);
-  expect(again.command.stderr).toMatch(/found damaged before.*building it anew from snapshot and log/);
+  expect(again.command.stderr).toMatch(/found damaged before.*rebuilding it from snapshot and log/);
 });

@@ -2,8 +2,8 @@ import { closeSync, openSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { runCommand, startCommand, startNode, startProcess } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { runCommand, startCommand, startNode, startProcess } from "../support/processes/processes.js";
 import { bodyOf, INIT, request } from "./support.js";
 
 /** An environment whose temporary folder is the test's own. */
@@ -13,7 +13,7 @@ async function ownTemporaryFolder() {
 }
 
 describe("cairn gateway", () => {
-  test("prints nothing but replies to standard output, and ends with 0 at the end of input", async () => {
+  test("prints nothing but replies to standard output, and exits 0 at the end of input", async () => {
     const { env, left } = await ownTemporaryFolder();
     const input = [INIT, "nonsense", request("write", { key: "x", value: 1 }), request("get_state")].join("\n");
     const { code, stdout, stderr } = await runCommand(["gateway"], { input, env });
@@ -27,11 +27,11 @@ describe("cairn gateway", () => {
     expect(await left()).toEqual([]);
   });
 
-  test("no input at all ends with 0", async () => {
+  test("exits 0 without any input", async () => {
     expect(await runCommand(["gateway"])).toEqual({ code: 0, signal: null, stdout: "", stderr: "" });
   });
 
-  test("replies while the input is open", async () => {
+  test("replies while its input is open", async () => {
     const gateway = startCommand(["gateway"]);
     await gateway.send(INIT);
     expect(bodyOf(await gateway.nextLine())).toMatchObject({ type: "init_ok" });
@@ -41,12 +41,12 @@ describe("cairn gateway", () => {
     expect(await gateway.ended()).toEqual({ code: 0, signal: null });
   });
 
-  test("--json-style spaced", async () => {
+  test("prints Python's separators with --json-style spaced", async () => {
     const { stdout } = await runCommand(["gateway", "--json-style", "spaced"], { input: INIT });
     expect(stdout).toBe('{"src": "n1", "dest": "c0", "body": {"type": "init_ok", "in_reply_to": 1, "msg_id": 0}}\n');
   });
 
-  test.each(["SIGINT", "SIGTERM"] as const)("%s ends it with 0, and leaves nothing behind", async (signal) => {
+  test.each(["SIGINT", "SIGTERM"] as const)("exits 0 on %s, and leaves nothing behind", async (signal) => {
     const { env, left } = await ownTemporaryFolder();
     const gateway = startCommand(["gateway"], { env });
     await gateway.send(INIT);
@@ -57,7 +57,7 @@ describe("cairn gateway", () => {
     expect(await left()).toEqual([]);
   });
 
-  test("SIGTERM in the middle of requests ends it with 0, and leaves nothing behind", async () => {
+  test("exits 0 on SIGTERM in the middle of requests, and leaves nothing behind", async () => {
     const { env, left } = await ownTemporaryFolder();
     const gateway = startCommand(["gateway", "--log-level", "silent"], { env });
     await gateway.send(INIT);
@@ -71,7 +71,7 @@ describe("cairn gateway", () => {
     expect(await left()).toEqual([]);
   });
 
-  test("ends with 0 and leaves nothing behind when its reader goes away", async () => {
+  test("exits 0 and leaves nothing behind when its reader goes away", async () => {
     const { env, left } = await ownTemporaryFolder();
     const gateway = startCommand(["gateway"], { env });
     await gateway.send(INIT);
@@ -83,7 +83,7 @@ describe("cairn gateway", () => {
     expect(await left()).toEqual([]);
   });
 
-  test("a reader that takes one line only ends it, and a shell sees no error", async () => {
+  test("ends without an error in the shell when its reader takes only one line", async () => {
     const command = `yes '${request("get_log_info")}' | node dist/cli/main.js gateway 2>&1 | head -n 1`;
     const shell = startProcess("bash", ["-c", `set -o pipefail; ${command}; echo "\${PIPESTATUS[1]}"`]);
     expect(await shell.ended()).toEqual({ code: 0, signal: null });
@@ -108,7 +108,7 @@ describe("cairn gateway", () => {
     expect(await left()).toEqual([]);
   });
 
-  test("a node that cannot be reached is error 11, at once", async () => {
+  test("answers error 11 at once when a node cannot be reached", async () => {
     // If it waited for this, it would not end while the test looks.
     const args = ["gateway", "--nodes", "n1=127.0.0.1:1", "--timeout-ms", "600000"];
     const { code, stdout } = await runCommand(args, {
@@ -127,7 +127,7 @@ describe("cairn gateway", () => {
     ]);
   });
 
-  test("a data directory that is in use is error 11, and the gateway goes on", async () => {
+  test("answers error 11 for a data directory that is in use, and keeps running", async () => {
     const data = await temporaryDirectory();
     const holder = await startNode({
       id: "n1",
@@ -144,7 +144,7 @@ describe("cairn gateway", () => {
     expect(bodyOf(await gateway.nextLine())).toMatchObject({ type: "init_ok" });
   });
 
-  test("--data-dir keeps the data, and gives the directory free at the end", async () => {
+  test("keeps the data in --data-dir, and unlocks the directory at the end", async () => {
     const args = ["gateway", "--data-dir", join(await temporaryDirectory(), "made", "by", "it")];
     const write = request("write", { key: "x", value: [1] });
     expect(await runCommand(args, { input: `${INIT}\n${write}\n` })).toMatchObject({ code: 0 });
@@ -152,7 +152,7 @@ describe("cairn gateway", () => {
     expect(stdout).toContain('"type":"read_ok","in_reply_to":2,"msg_id":1,"value":[1]');
   });
 
-  test("--log-level info logs to standard error, as JSON", async () => {
+  test("logs JSON to standard error with --log-level info", async () => {
     const { stderr } = await runCommand(["gateway", "--log-level", "info"], { input: INIT });
     const logged = stderr
       .trimEnd()

@@ -2,8 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { runCommand, startCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 let endpoint: string;
 
@@ -26,7 +26,7 @@ async function failed(args: readonly string[]) {
   return { code, stdout, error };
 }
 
-describe("with --json, an error is one line of JSON on standard error: code, message and advice", () => {
+describe("--json prints an error as one line of JSON on standard error, with code, message and advice", () => {
   const start = ["start", "--json", "--id", "a", "--data"];
 
   test.each<[string[], number, object]>([
@@ -50,11 +50,11 @@ describe("with --json, an error is one line of JSON on standard error: code, mes
     ],
     [["fly"], 2, { code: "INVALID_ARGUMENT", message: "unknown command 'fly'", advice: "See cairn --help." }],
     [["kv", "get"], 2, { code: "INVALID_ARGUMENT", message: "missing required argument 'key'" }],
-  ])("%j", async (args, code, wanted) => {
+  ])("for %j", async (args, code, wanted) => {
     expect(await failed([...args, "--json"])).toMatchObject({ code, stdout: "", error: wanted });
   });
 
-  test("a value that is not as expected comes with what is there", async () => {
+  test("and with the present value when a condition is not met", async () => {
     const env = { CAIRN_ENDPOINTS: endpoint };
     const put = await runCommand(["kv", "put", "a", "1", "--json"], { env });
     const { version } = JSON.parse(put.stdout) as { version: number };
@@ -62,7 +62,7 @@ describe("with --json, an error is one line of JSON on standard error: code, mes
     expect({ code, error }).toMatchObject({ code: 3, error: { code: "FAILED_PRECONDITION", version, value: "1" } });
   });
 
-  test("a node that does not start", async () => {
+  test("for a node that does not start", async () => {
     const data = await temporaryDirectory();
     expect(await failed([...start, data, "--listen", endpoint])).toMatchObject({
       code: 1,
@@ -74,7 +74,7 @@ describe("with --json, an error is one line of JSON on standard error: code, mes
     });
   });
 
-  test("a look of status --watch that finds nobody", async () => {
+  test("for each round of status --watch that reaches no node", async () => {
     const watching = startCommand([
       "status",
       "--watch",
@@ -90,7 +90,7 @@ describe("with --json, an error is one line of JSON on standard error: code, mes
     for (const line of watching.stderr.trim().split("\n")) expect(JSON.parse(line)).toHaveProperty("advice");
   });
 
-  test("--json behind -- is no flag", async () => {
+  test("but not when --json stands behind --", async () => {
     const { code, stderr } = await runCommand(["kv", "get", "--", "--json"], { env: { CAIRN_ENDPOINTS: endpoint } });
     expect({ code, stderr }).toEqual({ code: 3, stderr: 'cairn: there is no key "--json"\n' });
   });

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { runCommand, startNode } from "../support/processes.js";
+import { runCommand, startNode } from "../support/processes/processes.js";
 
 /** One node for all of the file; each test has keys of its own. */
 let endpoint: string;
@@ -21,8 +21,8 @@ function kv(...args: string[]) {
   return runCommand(["kv", ...args], { env: { CAIRN_ENDPOINTS: endpoint } });
 }
 
-describe("get and put", () => {
-  test("a value comes out as it went in, byte for byte", async () => {
+describe("cairn kv get and put", () => {
+  test("return a value as it was written, byte for byte", async () => {
     expect(await kv("put", "bytes/text", "grüße")).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(/^version \d+\n$/),
@@ -30,7 +30,7 @@ describe("get and put", () => {
     expect(await kv("get", "bytes/text")).toMatchObject({ code: 0, stdout: "grüße", stderr: "" });
   });
 
-  test("without a value, or with -, it comes from standard input", async () => {
+  test("read the value from standard input when it is - or left out", async () => {
     const env = { CAIRN_ENDPOINTS: endpoint };
     const input = Buffer.from([0xff, 0x00, 0x0a]);
     await runCommand(["kv", "put", "bytes/raw"], { env, input });
@@ -40,7 +40,7 @@ describe("get and put", () => {
     expect((await kv("get", "bytes/dash", "--stale")).stdout).toBe("piped");
   });
 
-  test("a key that is not there is exit code 3, and nothing on standard output", async () => {
+  test("exit 3 for a missing key, with nothing on standard output", async () => {
     expect(await kv("get", "missing")).toMatchObject({
       code: 3,
       stdout: "",
@@ -49,8 +49,8 @@ describe("get and put", () => {
   });
 });
 
-describe("put with a condition", () => {
-  test("--if-absent, --if-value and --if-version set what is as expected, and say what is there when it is not", async () => {
+describe("cairn kv put with a condition", () => {
+  test("writes when --if-absent, --if-value or --if-version holds, and prints the present value when it does not", async () => {
     expect((await kv("put", "cas", "1", "--if-absent")).code).toBe(0);
     const taken = await kv("put", "cas", "2", "--if-absent");
     expect(taken).toMatchObject({
@@ -69,18 +69,18 @@ describe("put with a condition", () => {
     });
   });
 
-  test("two conditions at once are a wrong command line", async () => {
+  test("refuses two conditions at once as a wrong command line", async () => {
     expect(await kv("put", "cas", "1", "--if-absent", "--if-value", "1")).toMatchObject({ code: 2 });
   });
 });
 
-test("del removes a key, and says by its exit code whether there was one", async () => {
+test("cairn kv del removes a key, and its exit code says whether the key existed", async () => {
   await kv("put", "gone", "1");
   expect(await kv("del", "gone")).toMatchObject({ code: 0, stdout: "", stderr: "" });
   expect(await kv("del", "gone", "--json")).toMatchObject({ code: 3, stdout: '{"deleted":false}\n' });
 });
 
-test("range prints keys in order, by prefix, after a key, up to a limit", async () => {
+test("cairn kv range prints keys in order, by prefix, after a key, up to a limit", async () => {
   for (const name of ["b", "a", "c"]) await kv("put", `range/${name}`, name.toUpperCase());
   expect((await kv("range", "range/")).stdout).toBe("range/a\tA\nrange/b\tB\nrange/c\tC\n");
   expect((await kv("range", "range/", "--after", "range/a", "--limit", "1", "--keys-only")).stdout).toBe("range/b\n");
@@ -88,8 +88,8 @@ test("range prints keys in order, by prefix, after a key, up to a limit", async 
   expect(lines.map((line) => JSON.parse(line))).toMatchObject([{ value: "A" }, { value: "B" }, { value: "C" }]);
 });
 
-describe("what cannot be done", () => {
-  test("no node at the endpoint: exit code 1 in the time that was given, with the address", async () => {
+describe("a cairn kv command that cannot work", () => {
+  test("exits 1 within its timeout when no node answers at the endpoint, and prints the address", async () => {
     const args = ["kv", "get", "a", "--endpoints", "127.0.0.1:1", "--timeout-ms", "1000"];
     expect(await runCommand(args)).toMatchObject({ code: 1, stderr: expect.stringContaining("127.0.0.1:1") });
   });
@@ -98,7 +98,7 @@ describe("what cannot be done", () => {
     [["kv", "get"], "missing required argument 'key'"],
     [["kv", "get", "a", "--endpoints", "nowhere"], "must be host:port"],
     [["kv", "range", "--limit", "0"], "expected a whole number from 1"],
-  ])("%j is a wrong command line", async (args, text) => {
+  ])("refuses %j as a wrong command line", async (args, text) => {
     expect(await runCommand(args)).toMatchObject({ code: 2, stderr: expect.stringContaining(text) });
   });
 });

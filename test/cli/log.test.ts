@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { startProcess } from "../support/processes.js";
+import { startProcess } from "../support/processes/processes.js";
 
 /** A process that logs with a logger of the command, and has spoilt what it writes with before. */
 async function logged(spoil: string): Promise<Record<string, unknown>[]> {
@@ -22,10 +22,10 @@ async function logged(spoil: string): Promise<Record<string, unknown>[]> {
 }
 
 test.each([
-  ["with what it writes with at hand", ""],
-  ["loaded before it is needed", "logger.load(); Module._load = () => { throw new Error('EMFILE'); };"],
-  ["that cannot be loaded any more", "Module._load = () => { throw new Error('Cannot find module'); };"],
-])("a logger, %s, writes a JSON object a line", async (_how, spoil) => {
+  ["with its writer at hand", ""],
+  ["whose writer was loaded early", "logger.load(); Module._load = () => { throw new Error('EMFILE'); };"],
+  ["whose writer can no longer be loaded", "Module._load = () => { throw new Error('Cannot find module'); };"],
+])("a logger, %s, writes one JSON object a line", async (_how, spoil) => {
   const lines = await logged(spoil);
   expect(lines).toMatchObject([
     { level: 40, node: "n1", msg: "something" },

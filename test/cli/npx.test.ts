@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { version } from "../../src/base/version.js";
-import { inRepository, startProcess } from "../support/processes.js";
+import { inRepository, startProcess } from "../support/processes/processes.js";
 
 // The package `cairn` of the registry is another one: in a checkout, `npx cairn` must not ask for it.
 test.each([".", "docs"])(

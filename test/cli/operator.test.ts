@@ -6,12 +6,12 @@ import { clusterStatus, statusText } from "../../src/cli/output/cluster_status.j
 import { ClusterAdmin } from "../../src/client/admin/cluster_admin.js";
 import { addLearner, members, promote, remove } from "../../src/client/admin/members.js";
 import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
-import { putCommand } from "../support/acting_leader.js";
 import { failure, isLasting, until } from "../support/conditions.js";
-import { runCommand, startCommand } from "../support/processes.js";
-import { Cluster } from "../support/served_cluster.js";
-import { serve } from "../support/served_node.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { putCommand } from "../support/nodes/acting_leader.js";
+import { Cluster } from "../support/nodes/served_cluster.js";
+import { serve } from "../support/nodes/served_node.js";
+import { runCommand, startCommand } from "../support/processes/processes.js";
 
 const THREE = ["n1", "n2", "n3"];
 
@@ -25,8 +25,8 @@ function adminOf(cluster: Cluster, endpoints = endpointsOf(cluster)): ClusterAdm
   return admin;
 }
 
-describe("the status of a cluster", () => {
-  test("holds all members: where each stands, how far behind, and how the leader sends to it", async () => {
+describe("cairn status", () => {
+  test("shows all members: their positions, their lag, and how the leader sends to them", async () => {
     const cluster = await Cluster.of(THREE);
     const { id, node } = await cluster.leader();
     for (let at = 0; at < 5; at++) await node.propose(putCommand(`k${at}`, "1"));
@@ -54,7 +54,7 @@ describe("the status of a cluster", () => {
     expect(lines.filter(isLasting)).toHaveLength(5);
   });
 
-  test("ends with what an operator should see to", async () => {
+  test("ends with the warnings that an operator should act on", async () => {
     const cluster = await Cluster.of(THREE);
     const { id, node } = await cluster.leader();
     await node.propose(putCommand("k", "1"));
@@ -67,7 +67,7 @@ describe("the status of a cluster", () => {
     expect(statusText(status).split("\n").filter(isLasting).at(-1)).toMatch(`${id} warns: ${path} must not be used: `);
   });
 
-  test("says of a member that does not answer why, and of a cluster without a leader that it has none", async () => {
+  test("says why a member does not answer, and that a cluster has no leader", async () => {
     const cluster = await Cluster.of(THREE);
     const { id } = await cluster.follower();
     const admin = adminOf(cluster);
@@ -102,8 +102,8 @@ describe("the status of a cluster", () => {
   });
 });
 
-describe("members", () => {
-  test("are changed by the leader, whichever endpoint is asked; promotion waits until the node has caught up", async () => {
+describe("cairn member", () => {
+  test("has the leader change members, whichever endpoint is asked, and waits until a learner has caught up before it promotes it", async () => {
     const cluster = await Cluster.of(THREE);
     const admin = adminOf(cluster);
     const { node } = await cluster.leader();
@@ -119,7 +119,7 @@ describe("members", () => {
     expect(await members(admin)).toHaveLength(3);
   });
 
-  test("an endpoint that is gone does not matter, and a leader that is not among them is found by its address", async () => {
+  test("finds the leader by its address when one endpoint is down and the leader is not among the endpoints", async () => {
     const cluster = await Cluster.of(THREE);
     const leader = await cluster.leader();
     const follower = await cluster.follower();
@@ -132,8 +132,8 @@ describe("members", () => {
   });
 });
 
-describe("snapshots", () => {
-  test("are taken, listed and saved, verified", async () => {
+describe("cairn snapshot", () => {
+  test("takes, lists and saves snapshots, and verifies what it saves", async () => {
     const cluster = await Cluster.of(["n1"]);
     const { node } = cluster.get("n1");
     const admin = adminOf(cluster);
@@ -147,7 +147,7 @@ describe("snapshots", () => {
     const parser = new SnapshotParser(file);
     parser.push(await readFile(file));
     expect(Buffer.from(parser.finish().sha256).toString("hex")).toBe(taken.snapshot!.sha256);
-    await failure("FAILED_PRECONDITION", save(admin, undefined, 0, file), "is there already");
+    await failure("FAILED_PRECONDITION", save(admin, undefined, 0, file), "exists already");
     const other = `${file}.other`;
     await failure("NOT_FOUND", save(admin, undefined, 99, other), "there is no snapshot at index 99");
     await expect(readFile(other)).rejects.toMatchObject({ code: "ENOENT" });
@@ -156,7 +156,7 @@ describe("snapshots", () => {
   });
 });
 
-describe("the commands", () => {
+describe("the operator's commands", () => {
   test("print text or JSON, find the cluster by flag or environment, and exit 1 when they fail", async () => {
     const cluster = await Cluster.of(THREE);
     const { id } = await cluster.leader();
@@ -194,14 +194,14 @@ describe("the commands", () => {
     );
   });
 
-  test("cairn leader exits 1 at once when nobody leads", async () => {
+  test("exit 1 at once when asked for the leader of a cluster without one", async () => {
     const { server } = await serve();
     const { code, stdout, stderr } = await runCommand(["leader", "--endpoints", server.address]);
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toBe("cairn: [NOT_LEADER] the cluster has no leader now\n");
   });
 
-  test("cairn status --watch shows it again and again until a signal", async () => {
+  test("print the status again and again with --watch until a signal", async () => {
     const cluster = await Cluster.of(["n1"]);
     const args = ["status", "--watch", "--interval-ms", "100", "--json", "--endpoints", endpointsOf(cluster)[0]!];
     const watching = startCommand(args);
@@ -220,7 +220,7 @@ describe("the commands", () => {
     [["status", "--interval-ms", "1"], /expected a whole number from 100/],
     [["snapshot", "save"], /missing required argument 'file'/],
     [["leader", "fly"], /unknown command 'fly'/],
-  ])("%j exits 2 and points to the help", async (args, text) => {
+  ])("exit 2 for %j and point to the help", async (args, text) => {
     const { code, stdout, stderr } = await runCommand(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(text);

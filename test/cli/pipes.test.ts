@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { freePortRange } from "../support/ports.js";
-import { runCommand, startCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { freePortRange } from "../support/processes/ports.js";
+import { runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 // `cairn ... | head`: the reader of standard output goes away when it has seen enough.
 
@@ -33,7 +33,7 @@ async function unread(...args: string[]) {
   return { code, stderr: command.stderr };
 }
 
-describe("a command whose reader is gone ends without a word, with the exit code that it has anyway", () => {
+describe("a command whose reader has closed the pipe prints no error and keeps its exit code", () => {
   test.each([
     [["kv", "range"], 0],
     [["kv", "range", "--json"], 0],
@@ -46,22 +46,22 @@ describe("a command whose reader is gone ends without a word, with the exit code
     [["snapshot", "list", "--json"], 0],
     [["verify"], 0],
     [["kv", "range", "--help"], 0],
-  ])("%j", async (args, code) => {
+  ])("for %j", async (args, code) => {
     expect(await unread(...args)).toEqual({ code, stderr: "" });
   });
 
-  test("del --json of a key that is not there still says no by its exit code", async () => {
+  test("for del --json of a missing key", async () => {
     expect(await unread("kv", "del", "nothing", "--json")).toMatchObject({ code: 3 });
   });
 });
 
-test("a snapshot that nobody reads to its end is not saved, and the command says so", async () => {
+test("a snapshot whose reader closes the pipe early is not saved, and the command says so", async () => {
   const { code, stderr } = await unread("snapshot", "save", "-");
   expect(code).toBe(1);
   expect(stderr).toMatch(/^cairn: \[FAILED_PRECONDITION\] the reader of standard output has gone before the snapshot/);
 });
 
-test("what runs until it is stopped does not end because nobody reads: neither a cluster nor its nodes", async () => {
+test("a long-running command, cluster or node, does not end when nobody reads its output", async () => {
   const port = await freePortRange(2);
   const data = await temporaryDirectory();
   const cluster = startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--nodes", "1"]);
@@ -79,7 +79,7 @@ test("what runs until it is stopped does not end because nobody reads: neither a
   expect(node.stderr).toBe("");
 });
 
-test("a value is read from standard input only as far as one can be", async () => {
+test("a value is read from standard input only up to the largest size that a value can have", async () => {
   const command = startCommand(["kv", "put", "endless"], { env: { CAIRN_ENDPOINTS: endpoint } });
   let isOver = false;
   void command.exited.then(() => {

@@ -2,12 +2,12 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
-import { putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { hostileSnapshots } from "../support/hostile_snapshots.js";
-import { freePorts, ProcessCluster } from "../support/process_cluster.js";
-import { runCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { freePorts, ProcessCluster } from "../support/processes/process_cluster.js";
+import { runCommand, startNode } from "../support/processes/processes.js";
+import { hostileSnapshots } from "../support/snapshots/hostile_snapshots.js";
 
 const QUICK = ["--tick-ms", "30"];
 
@@ -30,7 +30,7 @@ async function backup() {
   return { directory, snapshot, file, restore };
 }
 
-test("what one node has written is read back from a new cluster of three that was restored from its snapshot", async () => {
+test("a new cluster of three that is restored from one node's snapshot serves all that was written", async () => {
   const directory = await temporaryDirectory();
   const old = await ProcessCluster.start(directory, ["old"], QUICK);
   const pairs = new Map(Array.from({ length: 500 }, (_, at) => [`key-${at}`, `value ${at}`]));
@@ -105,7 +105,7 @@ test("what one node has written is read back from a new cluster of three that wa
 describe("cairn snapshot restore", () => {
   const THREE = "n1=h1:1,n2=h2:1,n3=h3:1";
 
-  test("T2: gives all founders of one list the same base, another list or file another, and draws no cluster", async () => {
+  test("gives all founders of one list the same base, another base for another list or file, and draws no cluster id (T2)", async () => {
     const { restore, file, directory } = await backup();
     const baseOf = async (id: string, ...args: string[]) => JSON.parse((await restore(id, ...args)).stdout).sha256;
     const first = await baseOf("n1", "--cluster", THREE);
@@ -119,7 +119,7 @@ describe("cairn snapshot restore", () => {
     expect(JSON.parse(one!).incarnation).not.toBe(JSON.parse(two!).incarnation);
   });
 
-  test("refuses a node that is no member, a damaged file and a missing one, and leaves no data", async () => {
+  test("refuses a node that is not a member, a damaged file and a missing one, and leaves no data", async () => {
     const { restore, snapshot, file, directory } = await backup();
     const fails = async (text: RegExp, ...args: string[]) => {
       const { code, stderr } = await restore(...(args as [string]));
@@ -139,12 +139,15 @@ describe("cairn snapshot restore", () => {
     );
   });
 
-  test("refuses a directory that has data, and one that it did not finish is nobody's", async () => {
+  test("refuses a directory with data, and leaves a directory that it did not finish without an owner", async () => {
     const { restore, directory } = await backup();
     expect(await restore("n1", "--cluster", "n1=127.0.0.1:1")).toMatchObject({ code: 0 });
     const before = await readFile(join(directory, "n1", "cairn.json"), "utf8");
     const again = await restore("n1", "--cluster", "n1=127.0.0.1:2");
-    expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/holds .*nothing is written over data/) });
+    expect(again).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/holds .*existing data is never overwritten/),
+    });
     expect(await readFile(join(directory, "n1", "cairn.json"), "utf8")).toBe(before);
     // As a crash before the last step leaves it.
     await mkdir(join(directory, "n2", "wal"), { recursive: true });
@@ -161,7 +164,7 @@ describe("cairn snapshot restore", () => {
     expect(started).toMatchObject({ code: 1, stderr: expect.stringMatching(/holds wal but no cairn\.json/) });
   });
 
-  test("says what to do next, and a node alone starts on it", async () => {
+  test("says what to do next, and a node alone starts from it", async () => {
     const { directory, file } = await backup();
     const args = [
       "snapshot",
@@ -185,14 +188,14 @@ describe("cairn snapshot restore", () => {
 });
 
 describe("cairn snapshot inspect", () => {
-  test("says what a good file holds, under any name", async () => {
+  test("describes a good file under any name", async () => {
     const { file, snapshot } = await backup();
     const text = await run("snapshot", "inspect", file);
     expect(text).toMatch(/^snapshot at index 300, term 4, of cluster cluster-1\nmembers, set at index 0: n1=\n/);
     expect(text).toContain(`verified, SHA-256 ${Buffer.from(snapshot.sha256).toString("hex")}\n`);
   });
 
-  test("says where a damaged one is damaged, as far as it is known what it held, and exits 3", async () => {
+  test("says where a damaged file is damaged and what it is known to have held, and exits 3", async () => {
     const { file, snapshot } = await backup();
     const damaged = Buffer.from(snapshot.file);
     damaged[1_000]! ^= 1;
@@ -210,7 +213,7 @@ describe("cairn snapshot inspect", () => {
     });
   });
 
-  test("reads what lies in a data directory", async () => {
+  test("reads the snapshots of a data directory", async () => {
     const { directory, restore } = await backup();
     await restore("n1", "--cluster", "n1=127.0.0.1:1");
     const inside = join(directory, "n1", "snapshots", snapshotFileName({ index: 300, term: 4 }));
@@ -219,7 +222,7 @@ describe("cairn snapshot inspect", () => {
   });
 });
 
-test("T5: a file with good checksums that is no state of this program is found out, and nothing is made of it", async () => {
+test("a file with good checksums whose payload is no state of this program is refused, and nothing is made of it (T5)", async () => {
   const directory = await temporaryDirectory();
   const hostile = await hostileSnapshots({ index: 300, term: 4 }, "cluster-1");
   const { inspectFile, restoreFile } = await import("../../src/cli/commands/snapshot/snapshot_files.js");

@@ -4,9 +4,9 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnClient } from "../../src/client/client.js";
-import { startNode } from "../support/processes.js";
-import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { fillDisk, mountSmallDisk } from "../support/disk/small_disk.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { startNode } from "../support/processes/processes.js";
 
 function clientOf(address: string): CairnClient {
   const client = new CairnClient({ endpoints: [address] });
@@ -53,24 +53,27 @@ function limitFiles(pid: number, files: number): void {
 
 const hasPrlimit = spawnSync("prlimit", ["--version"]).status === 0;
 
-test.runIf(hasPrlimit)("without descriptors a node refuses what needs one, goes on, and resumes", async () => {
-  const data = await temporaryDirectory();
-  const node = await startNode({ id: "a", data, args: ["--segment-bytes", `${4 * 1024 * 1024 + 1}`] });
-  const client = clientOf(node.address);
-  await client.put("first", "1");
-  limitFiles(node.pid, readdirSync(`/proc/${node.pid}/fd`).length);
-  expect(String(await untilRefused(client, new Uint8Array(1_000_000)))).toContain("too many files are open");
-  expect((await client.get("first"))?.text()).toBe("1");
-  limitFiles(node.pid, 1000);
-  await untilTaken(client);
-  expect(node.command.stderr).toContain("too many open files");
-  expectOnlyLog(node.command.stderr);
-  expect(await node.kill("SIGTERM")).toEqual({ code: 0, signal: null });
-});
+test.runIf(hasPrlimit)(
+  "without file descriptors a node refuses calls that need one, keeps running, and resumes",
+  async () => {
+    const data = await temporaryDirectory();
+    const node = await startNode({ id: "a", data, args: ["--segment-bytes", `${4 * 1024 * 1024 + 1}`] });
+    const client = clientOf(node.address);
+    await client.put("first", "1");
+    limitFiles(node.pid, readdirSync(`/proc/${node.pid}/fd`).length);
+    expect(String(await untilRefused(client, new Uint8Array(1_000_000)))).toContain("too many files are open");
+    expect((await client.get("first"))?.text()).toBe("1");
+    limitFiles(node.pid, 1000);
+    await untilTaken(client);
+    expect(node.command.stderr).toContain("too many open files");
+    expectOnlyLog(node.command.stderr);
+    expect(await node.kill("SIGTERM")).toEqual({ code: 0, signal: null });
+  },
+);
 
 describe("a full disk", () => {
   test.each(["SIGKILL", "SIGTERM"] as const)(
-    "does not keep a node that has ended by %s from starting, answering and resuming",
+    "does not keep a node that ended by %s from starting, answering and resuming",
     async (signal) => {
       const disk = mountSmallDisk();
       // Only root can make one.

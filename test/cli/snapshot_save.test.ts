@@ -8,11 +8,11 @@ import { type ProgressDisplay, progressOn, progressText } from "../../src/cli/ou
 import { toStandardOutput } from "../../src/cli/output/snapshot_target.js";
 import { ClusterAdmin } from "../../src/client/admin/cluster_admin.js";
 import { addService } from "../../src/rpc/server.js";
-import { putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, until } from "../support/conditions.js";
-import { loopback } from "../support/loopback.js";
-import { runCommand, startCommand } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { loopback } from "../support/nodes/loopback.js";
+import { runCommand, startCommand } from "../support/processes/processes.js";
 
 /** A node that sends a snapshot in pieces of 100 bytes: all of it, or only the first so many pieces, and then nothing for ever. */
 async function sender(settings: { readonly pieces?: number; readonly announced?: Uint8Array } = {}) {
@@ -36,7 +36,7 @@ async function sender(settings: { readonly pieces?: number; readonly announced?:
   return { address, file };
 }
 
-test("the file has the digest that was announced, and progress is told up to the end", async () => {
+test("a saved snapshot has the announced digest, and progress is printed up to the end", async () => {
   const { address, file } = await sender();
   const admin = new ClusterAdmin([address]);
   const seen: number[] = [];
@@ -56,7 +56,7 @@ test("the file has the digest that was announced, and progress is told up to the
   expect([seen.length > 5, seen.at(-1), ended]).toEqual([true, file.byteLength, 1]);
 });
 
-test("a good file that is not the announced one is refused, and nothing is left", async () => {
+test("a snapshot with good checksums and another digest than announced is refused, and nothing is left", async () => {
   const { address } = await sender({ announced: new Uint8Array(32) });
   const admin = new ClusterAdmin([address]);
   const directory = await temporaryDirectory();
@@ -65,7 +65,7 @@ test("a good file that is not the announced one is refused, and nothing is left"
   expect(await readdir(directory)).toEqual([]);
 });
 
-test("SIGINT removes what was written, and exits 130", async () => {
+test("SIGINT removes the part of a snapshot that was written, and exits 130", async () => {
   const { address } = await sender({ pieces: 3 });
   const directory = await temporaryDirectory();
   const args = ["snapshot", "save", join(directory, "x.snap"), "--endpoints", address];
@@ -82,7 +82,7 @@ test("SIGINT removes what was written, and exits 130", async () => {
   expect(saving).toMatchObject({ stdout: "", stderr: "" });
 });
 
-test("without a terminal there is no progress on standard error", async () => {
+test("saving a snapshot without a terminal prints no progress to standard error", async () => {
   const { address } = await sender();
   const directory = await temporaryDirectory();
   const file = join(directory, "x.snap");
@@ -91,8 +91,8 @@ test("without a terminal there is no progress on standard error", async () => {
   expect(saved.stdout).toMatch(/^saved to .*x\.snap, from n1\nindex 200, term 1, \d+ bytes, SHA-256 [0-9a-f]{64}\n$/);
 });
 
-describe("to -, which is standard output", () => {
-  test("it has the snapshot and nothing else; standard error says which", async () => {
+describe("cairn snapshot save to standard output (-)", () => {
+  test("writes the snapshot and nothing else; standard error names the snapshot", async () => {
     const { address, file } = await sender();
     const directory = await temporaryDirectory();
     const path = join(directory, "x.snap");
@@ -106,20 +106,20 @@ describe("to -, which is standard output", () => {
     expect(await readdir(directory)).toEqual(["x.snap"]);
   });
 
-  test("bytes that turn out not to be what was announced are a failure", async () => {
+  test("fails when the bytes are not the announced snapshot", async () => {
     const { address } = await sender({ announced: new Uint8Array(32) });
     const saved = await runCommand(["snapshot", "save", "-", "--endpoints", address]);
     expect(saved).toMatchObject({ code: 1, stderr: expect.stringContaining("[CORRUPT] n1 has announced") });
   });
 
-  test("a terminal is refused", async () => {
+  test("refuses a terminal", async () => {
     await failure("FAILED_PRECONDITION", () => toStandardOutput(true), "standard output is a terminal");
   });
 
   test.each([
     ["inspect", []],
     ["restore", ["--id", "n1", "--data", "./n1", "--cluster", "n1=127.0.0.1:1"]],
-  ])("%s does not take - for a file of that name", async (command, more) => {
+  ])("has no counterpart in %s, which refuses to read standard input", async (command, more) => {
     const { code, stderr } = await runCommand(["snapshot", command, "-", ...more]);
     expect(code).toBe(2);
     expect(stderr).toContain("cannot read standard input");
@@ -134,11 +134,11 @@ test.each([
   [1e9, 100e9, 10_000, "  1 %  1000.0 of 100000.0 MB  100.0 MB/s  16 min 30 s left"],
   [1e9, 1_000e9, 10_000, "  0 %  1000.0 of 1000000.0 MB  100.0 MB/s  2 h 46 min left"],
   [5e6, 5e6, 1_000, "100 %  5.0 of 5.0 MB  5.0 MB/s  0 s left"],
-])("%d of %d bytes after %d ms: %s", (done, total, elapsed, text) => {
+])("the progress of %d of %d bytes after %d ms reads %s", (done, total, elapsed, text) => {
   expect(progressText(done, total, elapsed)).toBe(text);
 });
 
-test("a terminal's line is drawn over itself, the last time at 100 %, and goes when it is over", () => {
+test("the progress line of a terminal is redrawn in place, shows 100 % at last, and is removed at the end", () => {
   const written: string[] = [];
   const stream = { isTTY: true, write: (text: string) => written.push(text) } as unknown as NodeJS.WriteStream;
   const progress = progressOn(stream);

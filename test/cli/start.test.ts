@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { createClient } from "../../src/rpc/client.js";
-import { freePorts } from "../support/process_cluster.js";
-import { type RunningCommand, runCommand, startCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { freePorts } from "../support/processes/process_cluster.js";
+import { type RunningCommand, runCommand, startCommand, startNode } from "../support/processes/processes.js";
 
 /** A node with slow ticks does not warn on standard error when a busy machine holds it up for a second. */
 const PATIENT = ["--tick-ms", "1000"];
@@ -32,7 +32,7 @@ describe("cairn start", () => {
     await rm(data, { recursive: true, force: true });
   });
 
-  test("T1: without lists a new node founds a cluster of one, says so, and says how to mend it if that was not meant", async () => {
+  test("founds a cluster of one without lists, says so, and says how to mend it if that was not meant (T1)", async () => {
     const data = await temporaryDirectory();
     const start = () => startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0"]);
     const node = start();
@@ -51,7 +51,7 @@ describe("cairn start", () => {
     expect(again.stdout.trimEnd().split("\n")).toHaveLength(1);
   });
 
-  test("--json prints an object a line, and the node answers there", async () => {
+  test("prints one object a line with --json, and the node answers at the printed address", async () => {
     const data = await temporaryDirectory();
     const node = startCommand(["start", "--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--json"]);
     const said = JSON.parse(await node.nextLine());
@@ -67,7 +67,7 @@ describe("cairn start", () => {
   });
 
   test.each(["SIGINT", "SIGTERM"] as const)(
-    "%s stops it cleanly: exit 0, and the directory is free",
+    "stops cleanly on %s: it exits 0 and unlocks the directory",
     async (signal) => {
       const data = await temporaryDirectory();
       const node = await startNode({ id: "a", data, args: PATIENT });
@@ -78,7 +78,7 @@ describe("cairn start", () => {
     },
   );
 
-  test("after kill -9 the directory is free, too", async () => {
+  test("starts on a directory whose node was ended by kill -9", async () => {
     const data = await temporaryDirectory();
     const node = await startNode({ id: "a", data });
     expect(await node.kill()).toEqual({ code: null, signal: "SIGKILL" });
@@ -86,7 +86,7 @@ describe("cairn start", () => {
     expect(again.address).toMatch(/^127\.0\.0\.1:\d+$/);
   });
 
-  test.runIf(process.platform === "linux")("ends, with what to do, where its directory cannot be made", async () => {
+  test.runIf(process.platform === "linux")("exits with advice where its directory cannot be made", async () => {
     const { code, stderr } = await runCommand(["start", "--id", "a", "--data", "/proc/cairn/a"]);
     expect(code).toBe(1);
     expect(stderr).toMatch(
@@ -94,7 +94,7 @@ describe("cairn start", () => {
     );
   });
 
-  test("what it makes is for its user alone", async () => {
+  test("makes files that only its user can read", async () => {
     const data = join(await temporaryDirectory(), "data");
     const node = await startNode({ id: "a", data });
     const made = await readdir(data, { recursive: true, withFileTypes: true });
@@ -168,9 +168,9 @@ describe("cairn start", () => {
       await fails(["--id", "a", "--data", data, "--cluster-id", "c2"], text);
     });
 
-    test("T2: when a cluster id is given for a new directory", async () => {
+    test("when a cluster id is given for a new directory (T2)", async () => {
       const args = ["--id", "a", "--data", await temporaryDirectory(), "--cluster-id", "c1"];
-      await fails(args, /data directory is new: a cluster's id is drawn when it is founded\. Leave --cluster-id out/);
+      await fails(args, /data directory is new: a cluster's id is drawn when it is founded\. Leave it out/);
     });
 
     test("when the cluster was founded with other members", async () => {
@@ -180,7 +180,7 @@ describe("cairn start", () => {
       await node.kill("SIGTERM");
       await fails(
         ["--id", "a", "--data", data, "--listen", "127.0.0.1:0", "--cluster", "a=127.0.0.1:1,b=127.0.0.1:3"],
-        /created with a=127\.0\.0\.1:1, not with a=127\.0\.0\.1:1,b=127\.0\.0\.1:3\. .*leave it out, or give that list/,
+        /created with a=127\.0\.0\.1:1, not with a=127\.0\.0\.1:1,b=127\.0\.0\.1:3\. .*leave them out, or give that list/,
       );
     });
 
@@ -203,7 +203,7 @@ describe("cairn start", () => {
     });
   });
 
-  test("T1: a mistake in the first command line is mended by the next one, as long as the directory is new", async () => {
+  test("lets the next command line mend a mistake of the first while the directory is new (T1)", async () => {
     const data = await temporaryDirectory();
     const first = await startNode({ id: "a", data, args: ["--cluster", "a=127.0.0.1:1,b=127.0.0.1:2"] });
     await first.command.waitFor(/a is new; to found the cluster it must hear from b \(no answer\)/);
@@ -219,7 +219,7 @@ describe("cairn start", () => {
     expect(await fourth.kill("SIGTERM")).toEqual({ code: 0, signal: null });
   });
 
-  test("T1: --join with its contact down waits, says for whom, and joins when the contact comes up", async () => {
+  test("waits with --join for a contact that is down, names it, and joins when it comes up (T1)", async () => {
     const [port] = await freePorts(1);
     const contact = `127.0.0.1:${port}`;
     const joining = await startNode({ id: "b", data: await temporaryDirectory(), args: ["--join", contact] });
@@ -237,17 +237,17 @@ describe("cairn start", () => {
     ]);
   });
 
-  test("T1: --join under the name of a node that runs waits, and says what to do", async () => {
+  test("waits with --join under the name of a running node, and says what to do (T1)", async () => {
     const node = await startNode({ id: "a", data: await temporaryDirectory() });
     const second = await startNode({ id: "a", data: await temporaryDirectory(), args: ["--join", node.address] });
     const { reason } = await second.event("waiting");
     expect(reason).toMatch(
-      /another node runs under the name a, at .*, and answers: stop it, or give this one another --id/,
+      /another node runs under the name a, at .*, and answers: stop it, or give this one another id/,
     );
     expect(await second.kill("SIGTERM")).toEqual({ code: 0, signal: null });
   });
 
-  test("T1: a founder that the cluster does not know is told to --join, and its directory serves for that", async () => {
+  test("tells a founder that the cluster does not know to use --join, which then works on the same directory (T1)", async () => {
     const node = await startNode({ id: "a", data: await temporaryDirectory() });
     const { cluster } = await node.event("founded");
     const data = await temporaryDirectory();
@@ -261,7 +261,7 @@ describe("cairn start", () => {
     expect(await joining.event("joined")).toMatchObject({ cluster });
   });
 
-  test("waits for a sign of life of a process that it cannot see, says so, could be stopped meanwhile, and starts", async () => {
+  test("waits for a sign of life of a lock holder that it cannot see, says so, can be stopped meanwhile, and starts", async () => {
     expect(await waiting.nextLine()).toContain("listens on");
     expect(waiting.stderr).toContain("counts as dead");
   });

@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test, vi } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { startCommand } from "../../src/cli/commands/start.js";
 import { type StartOptions, type StartSettings, settingsOf } from "../../src/cli/options/start_settings.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 
 /** What a command line comes to. */
 function settings(args: readonly string[]): StartSettings {
@@ -44,8 +44,8 @@ beforeEach(() => {
   return () => vi.unstubAllEnvs();
 });
 
-describe("where a setting comes from", () => {
-  test("a flag goes before the environment, that before the config file, and that before the default", async () => {
+describe("a setting of cairn start", () => {
+  test("comes from its flag, then the environment, then the config file, then the default", async () => {
     const config = await configFile({ "tick-ms": 1, "election-ticks": 4, "segment-bytes": 5_000_000, id: "of-file" });
     vi.stubEnv("CAIRN_TICK_MS", "2");
     vi.stubEnv("CAIRN_ELECTION_TICKS", "5");
@@ -55,7 +55,7 @@ describe("where a setting comes from", () => {
     expect(found).toMatchObject({ data: "of-environment", trailingLogBytes: limits.trailingLogBytes });
   });
 
-  test("the config file may be named by the environment, and hold lists as JSON has them", async () => {
+  test("comes from a config file that the environment names, with lists as JSON arrays", async () => {
     const cluster = { n1: "h1:7101", n2: "h2:7102" };
     vi.stubEnv("CAIRN_CONFIG", await configFile({ id: "n2", data: "d", cluster, json: true, "log-level": "info" }));
     expect(settings([])).toMatchObject({
@@ -84,14 +84,14 @@ describe("where a setting comes from", () => {
     [{ cluster: { n1: 5 } }, /cluster: "n1=5" must be name=host:port/],
     [[1], /it is not a JSON object/],
     ["{", /it is not JSON/],
-  ])("the config file %j is refused by name", async (content, text) => {
+  ])("is refused by name when the config file holds %j", async (content, text) => {
     const config = await configFile(content);
     const message = refused([...BASE, "--config", config]);
     expect(message).toMatch(text);
     expect(message).toContain(`config file ${config}: `);
   });
 
-  test("what is wrong in the environment or the file is refused although a flag goes before it", async () => {
+  test("is refused when the environment or the file is wrong, even if a flag overrides it", async () => {
     const config = await configFile({ "tick-ms": 0 });
     expect(refused([...BASE, "--config", config, "--tick-ms", "5"])).toMatch(/tick-ms/);
     expect(refused([...BASE, "--config", "/nonexistent/cairn.json"])).toMatch(/it cannot be read: ENOENT/);
@@ -99,7 +99,7 @@ describe("where a setting comes from", () => {
     expect(refused(BASE)).toMatch(/value '1' from env 'CAIRN_ELECTION_TICKS' is invalid/);
   });
 
-  test("snapshots are sent as they are, and as fast as they can, unless it is said otherwise", async () => {
+  test("leaves snapshots uncompressed and unlimited in bandwidth by default", async () => {
     expect(settings(BASE)).toMatchObject({ snapshotBandwidth: undefined, snapshotCompression: undefined });
     vi.stubEnv("CAIRN_SNAPSHOT_BANDWIDTH", "5000000");
     const config = await configFile({ "snapshot-compression": "deflate" });
@@ -109,13 +109,13 @@ describe("where a setting comes from", () => {
     expect(refused([...BASE, "--snapshot-compression", "zip"])).toMatch(/Allowed choices are none, deflate/);
   });
 
-  test("id and data are needed", () => {
+  test("has no default when it is the id or the data directory", () => {
     expect(refused([])).toMatch(/required option '--id <name>' not specified/);
     expect(refused(["--id", "a"])).toMatch(/required option '--data <dir>' not specified/);
   });
 });
 
-describe("a cluster that is created", () => {
+describe("a cluster that cairn start creates", () => {
   test("has the same members and the same id on all nodes, in whatever order the list is given", () => {
     const first = settings([...BASE, "--cluster", THREE]);
     const second = settings(["--id", "n2", "--data", "d", "--cluster", THREE.split(",").toReversed().join(",")]);
@@ -128,12 +128,12 @@ describe("a cluster that is created", () => {
     expect(other.derivedClusterId).not.toBe(first.derivedClusterId);
   });
 
-  test("may listen elsewhere than where it is reached", () => {
+  test("may listen on another address than the one that its peers use", () => {
     const found = settings([...BASE, "--cluster", THREE, "--listen", "0.0.0.0:9", "--advertise", "h1:7101"]);
     expect(found).toMatchObject({ listen: "0.0.0.0:9", advertise: "h1:7101" });
   });
 
-  test("alone is reached where it listens, if that is known", () => {
+  test("of one node is reached where the node listens, if that is known", () => {
     const addressOf = (...args: string[]) => settings([...BASE, ...args]).members[0]?.address;
     expect(addressOf()).toBe("127.0.0.1:7101");
     expect(addressOf("--listen", "h1:5")).toBe("h1:5");
@@ -144,8 +144,8 @@ describe("a cluster that is created", () => {
   });
 
   test.each<[readonly string[], RegExp]>([
-    [["--cluster", "n2=h2:1"], /names n2, but not this node, n1\. A node that comes later is started with --join/],
-    [["--cluster", "n1=h1:1,n 2=h2:1"], /"n 2" is no name of a node/],
+    [["--cluster", "n2=h2:1"], /names n2, but not this node, n1\. Start a node that joins later with --join/],
+    [["--cluster", "n1=h1:1,n 2=h2:1"], /"n 2" is not the name of a node/],
     [["--cluster", "n1=h1:1,n1=h2:1"], /n1 comes twice/],
     [["--cluster", "n1=h1"], /"n1=h1" must be name=host:port/],
     [["--cluster", "n1=h1:0"], /"n1=h1:0" must be name=host:port/],
@@ -154,21 +154,21 @@ describe("a cluster that is created", () => {
     [["--join", "h9"], /"h9" must be host:port/],
     [["--join", "h9:1", "--listen", "0.0.0.0:7101"], /does not say where others reach this node: give --advertise/],
     [["--advertise", "h1:0"], /must be host:port/],
-  ])("%j is refused", (args, text) => {
+  ])("is refused for %j", (args, text) => {
     expect(refused([...BASE, ...args])).toMatch(text);
   });
 });
 
-describe("snapshots by themselves", () => {
+describe("automatic snapshots", () => {
   const snapshots = (...args: string[]) => settings([...BASE, ...args]).snapshots;
   const off = ["--snapshot-entries", "off", "--snapshot-log-bytes", "off"];
 
-  test("by default: by entries and bytes, as the ratio allows; age is off", () => {
+  test("are triggered by entries and by bytes by default, within the ratio, and not by age", () => {
     const { snapshotLogBytes: logBytes, snapshotLogRatio: logRatio } = limits;
     expect(snapshots()).toEqual({ entries: undefined, logBytes, logRatio, ageMs: false });
   });
 
-  test("each trigger has a flag, an environment variable and a key of the config file", async () => {
+  test("have a flag, an environment variable and a config key for each trigger", async () => {
     const flags = ["--snapshot-entries", "5", "--snapshot-log-bytes", "6", "--snapshot-log-ratio", "0.5"];
     const found = { entries: 5, logBytes: 6, logRatio: 0.5, ageMs: 3_600_000 };
     expect(snapshots(...flags, "--snapshot-age", "1h")).toEqual(found);
@@ -181,7 +181,7 @@ describe("snapshots by themselves", () => {
     expect(snapshots("--snapshot-entries", "off")).toEqual({ ...found, entries: false });
   });
 
-  test("each can be off, as can all", () => {
+  test("can be turned off one trigger at a time, and as a whole", () => {
     expect(snapshots("--snapshot-entries", "off")).toMatchObject({ entries: false });
     expect(snapshots("--snapshot-entries", "0")).toMatchObject({ entries: false });
     expect(snapshots("--snapshot-log-ratio", "off")).toMatchObject({ logRatio: false });
@@ -201,11 +201,11 @@ describe("snapshots by themselves", () => {
     [["--snapshot-age", "5"], /expected off, or a time as 500ms, 30s, 15m, 1h or 1d/],
     [["--snapshot-age", "25d"], /expected off, or a time .* up to 24 days/],
     [["--pinned-log-bytes", "off"], /expected a whole number/],
-  ])("%j is refused", (args, text) => {
+  ])("are refused for %j", (args, text) => {
     expect(refused([...BASE, ...args])).toMatch(text);
   });
 
-  test("how much of the log stays", () => {
+  test("the settings of cairn start say how much of the log is kept", () => {
     const { trailingLogBytes, pinnedLogBytes } = limits;
     expect(settings(BASE)).toMatchObject({ trailingLogBytes, pinnedLogBytes });
     expect(settings([...BASE, "--trailing-log-bytes", "1", "--pinned-log-bytes", "2"])).toMatchObject({

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { version } from "../../src/base/version.js";
-import { runCommand } from "../support/processes.js";
+import { runCommand } from "../support/processes/processes.js";
 
-describe("help", () => {
+describe("cairn --help", () => {
   test.each([
     [["--help"], ["start", "cluster", "gateway", "status", "member", "leader", "snapshot", "verify"]],
     [
@@ -40,14 +40,14 @@ describe("help", () => {
       ["gateway", "--help"],
       ["--data-dir", "--nodes", "--json-style", "--timeout-ms", "--log-level"],
     ],
-  ])("%j exits 0, lists what there is and the exit codes", async (args, mentioned) => {
+  ])("prints the commands and the exit codes for %j, and exits 0", async (args, mentioned) => {
     const { code, stdout, stderr } = await runCommand(args);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     for (const text of [...mentioned, "Exit codes:", "  0  ", "  1  ", "  2  ", "  70  "])
       expect(stdout).toContain(text);
   });
 
-  test("--version prints the version", async () => {
+  test("is accompanied by --version, which prints the version", async () => {
     expect(await runCommand(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" });
   });
 });
@@ -69,14 +69,14 @@ describe("a wrong command line exits 2, says what is wrong, and points to the he
     [["gateway", "--nodes", "n1"], /"n1" must be name=host:port/],
     [["gateway", "--nodes", "n1=h:1,n1=h:2"], /n1 comes twice/],
     [["gateway", "--nodes", "n1=h:1", "--data-dir", "x"], /cannot be used with/],
-  ])("%j", async (args, text) => {
+  ])("for %j", async (args, text) => {
     const { code, stdout, stderr } = await runCommand(args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(text);
     expect(stderr).toContain("(see --help)");
   });
 
-  test("no command at all exits 2 and shows the help", async () => {
+  test("cairn without a command exits 2 and shows the help", async () => {
     const { code, stdout, stderr } = await runCommand([]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toContain("Usage: cairn");

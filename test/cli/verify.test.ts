@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { LmdbEnvironment } from "../../src/machine/lmdb/environment.js";
 import { nodeFileSystem } from "../../src/system/fs.js";
-import { ProcessCluster } from "../support/process_cluster.js";
-import { runCommand } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
+import { runCommand } from "../support/processes/processes.js";
 
 test("cairn verify names the member on whose disk a value was changed, and exits 3", async () => {
   const directory = await temporaryDirectory();
@@ -45,6 +45,6 @@ test("cairn verify names the member on whose disk a value was changed, and exits
   expect(members.filter((each: { differs?: true }) => each.differs).map((each: { id: string }) => each.id)).toEqual([
     id,
   ]);
-  expect((await verify()).stdout).toMatch(new RegExp(`another state than most have: ${id}\n`));
+  expect((await verify()).stdout).toMatch(new RegExp(`a different state from the majority's: ${id}\n`));
   await cluster.close();
 });

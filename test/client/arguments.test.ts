@@ -10,7 +10,7 @@ type Anything = any;
 const circular: { self?: unknown } = {};
 circular.self = circular;
 
-describe("an argument of the constructor that is none is refused by its name", () => {
+describe("a bad argument of the constructor is refused by its name", () => {
   test.each<[string, Anything, RegExp]>([
     ["no options", undefined, /^\[INVALID_ARGUMENT\] options must be an object, not undefined$/],
     ["null", null, /options must be an object, not null/],
@@ -27,13 +27,13 @@ describe("an argument of the constructor that is none is refused by its name", (
     ["a time too long", { endpoints: ["a:1"], timeoutMs: 2 ** 31 }, /timeoutMs must be above 0/],
     ["a clock that has no timers", { endpoints: ["a:1"], clock: { now: () => 0 } }, /clock\.after must be a function/],
     ["a number for random", { endpoints: ["a:1"], random: 4 }, /random must be a function, not 4/],
-  ])("%s", async (_, options, text) => {
+  ])("for %s", async (_, options, text) => {
     const error = await failure("INVALID_ARGUMENT", () => new CairnClient(options), text);
     expect(error.retryable).toBe(false);
   });
 });
 
-describe("an argument of a call that is none is refused by its name, and nothing is sent", () => {
+describe("a bad argument of a call is refused by its name, and nothing is sent", () => {
   test.each<[string, (client: Anything) => Promise<unknown>, RegExp]>([
     ["no key", (client) => client.get(), /key must be a string or a Uint8Array, not undefined/],
     ["null as key", (client) => client.get(null, { stale: true }), /key must be a string or a Uint8Array, not null/],
@@ -45,9 +45,17 @@ describe("an argument of a call that is none is refused by its name, and nothing
     ["null as value", (client) => client.put("a", null), /value must be .*, not null/],
     ["a number as value", (client) => client.put("a", 1), /value must be .*, not 1/],
     ["an object as value", (client) => client.put("a", { name: "Ada" }), /value must be .*, not an object/],
-    ["JSON of a function", (client) => client.put("a", { json: () => 1 }), /value\.json has no JSON: it is undefined/],
-    ["JSON that has no end", (client) => client.put("a", { json: circular }), /value\.json has no JSON: .*circular/],
-    ["JSON of a bigint", (client) => client.put("a", { json: 1n }), /value\.json has no JSON: .*BigInt/],
+    [
+      "JSON of a function",
+      (client) => client.put("a", { json: () => 1 }),
+      /value\.json cannot be written as JSON: it is undefined/,
+    ],
+    [
+      "JSON that has no end",
+      (client) => client.put("a", { json: circular }),
+      /value\.json cannot be written as JSON: .*circular/,
+    ],
+    ["JSON of a bigint", (client) => client.put("a", { json: 1n }), /value\.json cannot be written as JSON: .*BigInt/],
     ["a time as options", (client) => client.put("a", "", 500), /options must be an object, not 500/],
     ["null as options of put", (client) => client.put("a", "", null), /options must be an object, not null/],
     ["null as options of get", (client) => client.get("a", null), /options must be an object, not null/],
@@ -103,20 +111,20 @@ describe("an argument of a call that is none is refused by its name, and nothing
       /createIfMissing must be true or false, not 1/,
     ],
     ["an endpoint as number", (client) => client.status({ endpoint: 7101 }), /endpoint must be host:port, not 7101/],
-  ])("%s", async (_, call, text) => {
+  ])("for %s", async (_, call, text) => {
     const client = new CairnClient({ endpoints: ["127.0.0.1:1"] });
     onTestFinished(() => client.close());
     await failure("INVALID_ARGUMENT", () => call(client), text);
   });
 
-  test("a long value is shown in part", async () => {
+  test("with a long value shown in part", async () => {
     const client = clientOf("127.0.0.1:1") as Anything;
     const error = await failure("INVALID_ARGUMENT", client.get("a", { stale: "x".repeat(10_000) }));
     expect(error.text.length).toBeLessThan(200);
   });
 });
 
-test("two clients never go by one name, whatever they are given: each one's writes have their effect", async () => {
+test("two clients never share a name, whatever they are given, so that every write takes effect", async () => {
   const node = await FakeNode.start("n1");
   const given = { clientId: "the same" } as object;
   const clients = [clientOf(node.address, given), clientOf(node.address, given)];

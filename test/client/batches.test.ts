@@ -4,7 +4,7 @@ import { manyTurns, until } from "../support/conditions.js";
 import { acknowledge, clientOf, FakeNode } from "./support.js";
 
 describe("calls of one turn of the event loop", () => {
-  test("go in one message, writes and reads alike; those of a later turn in another", async () => {
+  test("share one message, writes and reads alike, and calls of a later turn go in another", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     await client.put("first", "");
@@ -16,7 +16,7 @@ describe("calls of one turn of the event loop", () => {
     expect(node.messages.length - before).toBe(2);
   });
 
-  test("callers that each await their calls share messages", async () => {
+  test("share messages when their callers each await them", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     const caller = async (name: string) => {
@@ -28,7 +28,7 @@ describe("calls of one turn of the event loop", () => {
     expect(node.messages.length).toBeLessThan(30);
   });
 
-  test("large ones are spread over messages", async () => {
+  test("are spread over messages when they are large", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     const sizes = [100_000, 100_000, 100_000, limits.valueBytes, 10, limits.valueBytes, 200_000, 50_000];
@@ -44,8 +44,8 @@ describe("calls of one turn of the event loop", () => {
   });
 });
 
-describe("writes carry which answers the client has", () => {
-  test("up to the first that is missing", async () => {
+describe("the acknowledgement that a client sends with its writes", () => {
+  test("covers its answers up to the first missing one", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     await Promise.all([client.put("a", ""), client.put("b", "")]);
@@ -63,8 +63,8 @@ describe("writes carry which answers the client has", () => {
   });
 });
 
-describe("what is under way is bounded", () => {
-  test("writes by number and bytes, reads by number; each kind without regard to the other", async () => {
+describe("calls in flight", () => {
+  test("are bounded in number and bytes for writes and in number for reads, each kind independently", async () => {
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
     const client = clientOf(node.address);
@@ -83,7 +83,7 @@ describe("what is under way is bounded", () => {
     expect(new Set(node.sequences).size).toBe(2000);
   });
 
-  test("the window of writes begins at the oldest that is not answered", async () => {
+  test("have a window of writes that begins at the oldest unanswered one", async () => {
     const node = await FakeNode.start("n1");
     node.answer = (call) => (call.sequence === 1n ? undefined : acknowledge(call));
     const client = clientOf(node.address);
@@ -97,7 +97,7 @@ describe("what is under way is bounded", () => {
     await Promise.all(calls);
   });
 
-  test("large writes by their bytes", async () => {
+  test("are bounded in bytes when writes are large", async () => {
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
     const client = clientOf(node.address);

@@ -6,10 +6,10 @@ import { version } from "../../src/base/version.js";
 import { CairnClient } from "../../src/client/client.js";
 import * as entry from "../../src/client.js";
 import { CairnServer } from "../../src/server/server.js";
-import { ActingLeader, bytes, putEntries } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, ManualClock, until } from "../support/conditions.js";
-import { CLUSTER, memoryHome, type NodeSettings } from "../support/nodes.js";
-import { serve } from "../support/served_node.js";
+import { ActingLeader, bytes, putEntries } from "../support/nodes/acting_leader.js";
+import { CLUSTER, memoryHome, type NodeSettings } from "../support/nodes/nodes.js";
+import { serve } from "../support/nodes/served_node.js";
 import { clientOf, deadAddress, FakeNode } from "./support.js";
 
 /** A node that leads alone, and a client of it. */
@@ -18,12 +18,12 @@ async function start(settings: NodeSettings = {}) {
   return { home, node, server, client: clientOf(server.address) };
 }
 
-test("is what the package exports", () => {
+test("the client that the tests use is the one that the package exports", () => {
   expect(entry.CairnClient).toBe(CairnClient);
 });
 
-describe("keys and values", () => {
-  test("put, get, delete: strings, bytes and JSON", async () => {
+describe("a key and its value", () => {
+  test("are put, got and deleted as strings, bytes and JSON", async () => {
     const { client } = await start();
     expect(await client.get("a")).toBeUndefined();
     const first = await client.put("a", "text: ü");
@@ -52,7 +52,7 @@ describe("keys and values", () => {
     expect((await client.get("empty"))!.bytes).toHaveLength(0);
   });
 
-  test("compare-and-set: by value, by version, when absent, and created if missing", async () => {
+  test("are swapped by value, by version or when absent, and created if missing", async () => {
     const { client } = await start();
     expect(await client.compareAndSet("a", { value: "0" }, "1")).toEqual({ swapped: false, current: undefined });
     const created = await client.compareAndSet("a", { absent: true }, "1");
@@ -75,7 +75,7 @@ describe("keys and values", () => {
     expect((await client.get("b"))?.text()).toBe("1");
   });
 
-  test("what is given is copied at once, what is returned belongs to the caller", async () => {
+  test("are copied when given, and belong to the caller when returned", async () => {
     const { client } = await start();
     const [key, value] = [bytes("key"), bytes("value")];
     const written = client.put(key, value);
@@ -90,7 +90,7 @@ describe("keys and values", () => {
     expect((await client.get("key"))!.text()).toBe("value");
   });
 
-  test("a largest value, and the largest compare-and-set that fits an entry", async () => {
+  test("may have the largest size, alone and in the largest compare-and-set that fits an entry", async () => {
     const { client } = await start();
     const value = new Uint8Array(limits.valueBytes).fill(1);
     await client.put("k".repeat(limits.keyBytes), value);
@@ -100,7 +100,7 @@ describe("keys and values", () => {
     await client.put("still", "alive");
   });
 
-  test("what no key or value can be is refused before it is sent", async () => {
+  test("are refused before they are sent when they are not valid", async () => {
     const { client } = await start();
     const tooLong = "k".repeat(limits.keyBytes + 1);
     const tooLarge = new Uint8Array(limits.valueBytes + 1);
@@ -112,7 +112,7 @@ describe("keys and values", () => {
     await failure("LIMIT_EXCEEDED", client.compareAndSet("a", { value: tooLarge }, ""), "valueBytes");
     await failure("LIMIT_EXCEEDED", client.compareAndSet("a", { absent: true }, tooLarge), "valueBytes");
     await failure("INVALID_ARGUMENT", client.compareAndSet("a", { version: -1 }, ""), "version must be a whole number");
-    await failure("INVALID_ARGUMENT", client.put("a", { json: undefined }), "no JSON");
+    await failure("INVALID_ARGUMENT", client.put("a", { json: undefined }), "cannot be written as JSON");
     await failure("INVALID_ARGUMENT", client.put("a", "", { timeoutMs: 0 }), "timeoutMs must be above 0");
     await failure("INVALID_ARGUMENT", client.get("a", { stale: true, minAppliedIndex: 0.5 }), "minAppliedIndex");
     await failure("LIMIT_EXCEEDED", client.range({ prefix: tooLong }).next(), "prefix has 1025 bytes");
@@ -125,14 +125,14 @@ describe("keys and values", () => {
   });
 });
 
-describe("range", () => {
+describe("a range", () => {
   const names = async (range: AsyncIterable<{ key: string }>) => {
     const all = [];
     for await (const { key } of range) all.push(key);
     return all;
   };
 
-  test("prefix, after, limit; in one view or in pages", async () => {
+  test("honours prefix, after and limit, in one view or in pages", async () => {
     const { client } = await start();
     await Promise.all(["b2", "a", "b1", "c", "b3", "b4"].map((key) => client.put(key, `value of ${key}`)));
     for (const pageSize of [undefined, 1, 2, 100]) {
@@ -152,7 +152,7 @@ describe("range", () => {
     }
   });
 
-  test("without a page size it is one state of the store, however long it takes; with one, each page is its own", async () => {
+  test("is one state of the store however long it takes, or one state for each page with a page size", async () => {
     const { client } = await start();
     const value = new Uint8Array(100_000);
     for (let at = 10; at < 30; at++) await client.put(`k${at}`, value);
@@ -167,7 +167,7 @@ describe("range", () => {
     expect(await names(pages)).toEqual([...before.filter((key) => key !== "k20"), "k99"]);
   });
 
-  test("a loop that is left early lets go of the state", async () => {
+  test("releases the state when the loop over it is left early", async () => {
     const { client, node } = await start();
     for (let at = 0; at < 30; at++) await client.put(`k${at}`, new Uint8Array(200_000));
     const closed = deferred();
@@ -188,8 +188,8 @@ describe("range", () => {
   });
 });
 
-describe("reads that may be stale", () => {
-  test("are answered by any node, without a leader, and can wait for what was written", async () => {
+describe("a stale read", () => {
+  test("is answered by any node, without a leader, and can wait for an index that was written", async () => {
     const { node, server } = await serve();
     const leader = new ActingLeader(node, 3, "n7");
     await leader.replicate(putEntries(1, 2, 3));
@@ -207,7 +207,7 @@ describe("reads that may be stale", () => {
   });
 });
 
-test("ranges end with their signal, with the client, or when a part does not come in time; they leave nothing behind", async () => {
+test("a range ends with its signal, with its client, or when a part is late, and leaves nothing behind", async () => {
   const clock = new ManualClock();
   const node = await FakeNode.start("n1");
   const client = clientOf(node.address, { clock, timeoutMs: 300 });
@@ -239,7 +239,7 @@ test("ranges end with their signal, with the client, or when a part does not com
 });
 
 describe("status", () => {
-  test("of the first node that answers, or of the one that is asked for", async () => {
+  test("is that of the first node that answers, or of the node that is asked for", async () => {
     const members = [
       { id: "n1", address: "127.0.0.1:1", role: "voter" as const },
       { id: "n2", address: "127.0.0.1:2", role: "learner" as const },
@@ -270,8 +270,8 @@ describe("status", () => {
   });
 });
 
-describe("the end of a client", () => {
-  test("calls under way end, further ones are refused, and no connection is left", async () => {
+describe("a client that is closed", () => {
+  test("ends the calls in flight, refuses further ones, and leaves no connection", async () => {
     const home = memoryHome();
     const node = await home.startLeader();
     const server = await CairnServer.start(node, { listen: "127.0.0.1:0", discoverable: false });
@@ -298,7 +298,7 @@ describe("the end of a client", () => {
     cutOff.mockRestore();
   });
 
-  test("a write that was sent is of unknown outcome, one that was not and a read have not happened", async () => {
+  test("reports a sent write as of unknown outcome, and an unsent write or a read as not done", async () => {
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
     const client = clientOf(node.address);
@@ -312,7 +312,7 @@ describe("the end of a client", () => {
     await until(() => node.open === 0, "the stream is closed");
   });
 
-  test("await using", async () => {
+  test("closes at the end of an await using block", async () => {
     const node = await FakeNode.start("n1");
     {
       await using client = new CairnClient({ endpoints: [node.address] });

@@ -12,8 +12,8 @@ async function silent() {
   return node;
 }
 
-describe("a caller that gives up", () => {
-  test("before: CANCELLED, and nothing is sent", async () => {
+describe("a caller that aborts its call", () => {
+  test("before the call gets CANCELLED, and nothing is sent", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     const reason = new Error("not wanted any more");
@@ -31,7 +31,7 @@ describe("a caller that gives up", () => {
     expect(node.opened).toBe(0);
   });
 
-  test("in the turn in which the call was made: CANCELLED, and it is not sent", async () => {
+  test("in the same turn as the call gets CANCELLED, and nothing is sent", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     await client.get("warm");
@@ -43,7 +43,7 @@ describe("a caller that gives up", () => {
     expect(node.sequences).toEqual([1, 3]);
   });
 
-  test("while it waits for its turn or for a leader: CANCELLED, and it is never sent", async () => {
+  test("while the call waits for its turn or for a leader gets CANCELLED, and the call is never sent", async () => {
     const node = await silent();
     const client = clientOf(node.address);
     const controller = new AbortController();
@@ -68,7 +68,7 @@ describe("a caller that gives up", () => {
     expect((await never).text).toMatch(/^the caller gave up; the last problem was: \[UNREACHABLE\]/);
   });
 
-  test("after a write was sent: OUTCOME_UNKNOWN; after a read was sent: CANCELLED", async () => {
+  test("after it was sent gets OUTCOME_UNKNOWN for a write and CANCELLED for a read", async () => {
     const node = await silent();
     const client = clientOf(node.address);
     const controller = new AbortController();
@@ -85,7 +85,7 @@ describe("a caller that gives up", () => {
     await get;
   });
 
-  test("of a write that every node has refused since: CANCELLED, for nothing happened", async () => {
+  test("after every node has refused the write gets CANCELLED, because nothing happened", async () => {
     const node = await FakeNode.start("n1");
     node.answer = () => {
       node.leader = undefined;
@@ -98,7 +98,7 @@ describe("a caller that gives up", () => {
     await put;
   });
 
-  test("one signal serves any number of calls, and is let go of when they end", async () => {
+  test("may use one signal for any number of calls, and the client releases it when they end", async () => {
     const warnings: Error[] = [];
     const onWarning = (warning: Error) => warnings.push(warning);
     process.on("warning", onWarning);
@@ -123,8 +123,8 @@ describe("a caller that gives up", () => {
   });
 });
 
-describe("time that is up", () => {
-  test("for a call that was not sent: TIMEOUT; for a write that was: OUTCOME_UNKNOWN; for a read that was: TIMEOUT", async () => {
+describe("a call whose time is up", () => {
+  test("ends with OUTCOME_UNKNOWN when it is a write that was sent, else with TIMEOUT", async () => {
     const clock = new ManualClock();
     const node = await silent();
     const client = clientOf(node.address, { clock, timeoutMs: 700 });
@@ -141,7 +141,7 @@ describe("time that is up", () => {
     await unsent;
   });
 
-  test("each call may have its own limit, which counts from the end of the turn in which it is made", async () => {
+  test("has its own limit, counted from the end of the turn in which it is made", async () => {
     const clock = new ManualClock();
     const node = await silent();
     const client = clientOf(node.address, { clock });
@@ -174,8 +174,8 @@ describe("time that is up", () => {
   });
 });
 
-describe("what was given up", () => {
-  test("is acknowledged: it takes no room for ever, and cannot take effect any more once the cluster knows", async () => {
+describe("a write that its caller gave up", () => {
+  test("is acknowledged, so that it takes no room and cannot take effect once the cluster knows", async () => {
     const node = await silent();
     const client = clientOf(node.address);
     const controller = new AbortController();
@@ -190,7 +190,7 @@ describe("what was given up", () => {
     expect(node.messages.at(-1)!.acknowledgedThrough).toBe(BigInt(lost.length));
   });
 
-  test("an answer that comes after all is ignored", async () => {
+  test("has its late answer ignored", async () => {
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
     const client = clientOf(node.address);

@@ -13,7 +13,7 @@ function search(...endpoints: string[]) {
   return { search, attempts };
 }
 
-test("every endpoint is asked once without a pause, then after pauses that grow to a bound", () => {
+test("the search for a leader asks every endpoint once without a pause, then after pauses that grow to a bound", () => {
   const { search: leader, attempts } = search("a", "b", "c");
   expect(attempts(11, (address) => leader.unreachable(address))).toEqual([
     ["a", 0],
@@ -30,7 +30,7 @@ test("every endpoint is asked once without a pause, then after pauses that grow 
   ]);
 });
 
-test("pauses are drawn between a half and the whole", () => {
+test("the search for a leader draws its pauses between a half and the whole of the bound", () => {
   const leader = new LeaderSearch(["a"], () => 0.999);
   for (let count = 0; count < 2; count++) leader.unreachable("a");
   const { pauseMs } = leader.next();
@@ -38,7 +38,7 @@ test("pauses are drawn between a half and the whole", () => {
   expect(pauseMs).toBeLessThan(25);
 });
 
-test("where the leader was found is asked first, and the count begins anew", () => {
+test("the search asks the last known leader first, and starts its count anew", () => {
   const { search: leader, attempts } = search("a", "b");
   attempts(6, (address) => leader.unreachable(address));
   leader.found("elsewhere");
@@ -49,7 +49,7 @@ test("where the leader was found is asked first, and the count begins anew", () 
   ]);
 });
 
-test("a hint is followed at once, but the same one again only after a pause", () => {
+test("the search follows a hint at once, but the same hint again only after a pause", () => {
   const { search: leader, attempts } = search("a");
   attempts(4, (address) => leader.unreachable(address));
   const hint = { id: "n2", address: "b" };
@@ -63,7 +63,7 @@ test("a hint is followed at once, but the same one again only after a pause", ()
   expect([again.address, again.pauseMs > 0]).toEqual(["b", true]);
 });
 
-test("a hint to where nobody could be reached is not followed at once, nor for ever ignored", () => {
+test("a hint to an unreachable address is not followed at once, but is not ignored for ever", () => {
   const { search: leader } = search("a", "b");
   const hint = { id: "n9", address: "dead" };
   leader.notLeader("a", hint);
@@ -76,7 +76,7 @@ test("a hint to where nobody could be reached is not followed at once, nor for e
   expect(leader.next().address).toBe("dead");
 });
 
-test("hints without an address, or to the node itself, say nothing", () => {
+test("a hint without an address, or to the answering node itself, is ignored", () => {
   const { search: leader } = search("a", "b");
   leader.next();
   leader.notLeader("a", { id: "n2", address: "" });
@@ -87,7 +87,7 @@ test("hints without an address, or to the node itself, say nothing", () => {
   expect(leader.next().address).toBe("b");
 });
 
-test("an address at which a node has answered goes before the one that is hinted at, until it fails", () => {
+test("an address at which a node has answered is preferred to a hinted one until it fails", () => {
   const { search: leader } = search("a", "b");
   leader.met("n1", "a");
   leader.notLeader("b", { id: "n1", address: "private" });

@@ -9,7 +9,7 @@ function started(ms: number) {
   return { clock, fired, cancel };
 }
 
-test("fires in time when nothing holds it up", () => {
+test("a patient timer fires in time when nothing delays the process", () => {
   const { clock, fired } = started(500);
   clock.advance(499);
   expect(fired).toEqual([]);
@@ -18,7 +18,7 @@ test("fires in time when nothing holds it up", () => {
   expect(clock.pending).toBe(0);
 });
 
-test("held up, it waits again for as long as it was late, at most for its own time", () => {
+test("a patient timer of a delayed process waits again for as long as it was late, at most for its own duration", () => {
   const short = started(500);
   short.clock.advance(800);
   expect(short.fired).toEqual([]);
@@ -33,7 +33,7 @@ test("held up, it waits again for as long as it was late, at most for its own ti
   expect(long.fired).toEqual([60_500]);
 });
 
-test("can be called off at any time", () => {
+test("a patient timer can be cancelled at any time", () => {
   const before = started(500);
   before.cancel();
   const during = started(500);

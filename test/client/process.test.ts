@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { inRepository, startNode, startProcess } from "../support/processes.js";
+import { inRepository, startNode, startProcess } from "../support/processes/processes.js";
 import { clientOf, deadAddress, Relay } from "./support.js";
 
 async function node(id = "n1") {
@@ -18,7 +18,7 @@ function start(source: string) {
   return startProcess(process.execPath, ["--input-type=module", "--eval", text]);
 }
 
-test("a program that has closed its client ends by itself", async () => {
+test("a program that has closed its client exits", async () => {
   const { address } = await node();
   const program = start(`
     import { CairnClient } from cairn;
@@ -32,7 +32,7 @@ test("a program that has closed its client ends by itself", async () => {
   expect([program.stdout, program.stderr, exit]).toEqual(["1 1\na\n", "", { code: 0, signal: null }]);
 });
 
-test("a program that has not closed its client ends by itself when no call is under way, and not before", async () => {
+test("a program that has not closed its client exits as soon as no call is in flight", async () => {
   const { address } = await node();
   const program = start(`
     import { CairnClient } from cairn;
@@ -48,7 +48,7 @@ test("a program that has not closed its client ends by itself when no call is un
   expect([program.stdout, program.stderr, exit]).toEqual(["a\nidle\n2\n", "", { code: 0, signal: null }]);
 });
 
-test("a call to a cluster that does not answer keeps its program alive until its time is up", async () => {
+test("a call to a cluster that does not answer keeps its program alive until the call's time is up", async () => {
   const program = start(`
     import { CairnClient } from cairn;
     const client = new CairnClient({ endpoints: ["${await deadAddress()}"], timeoutMs: 700 });
@@ -65,7 +65,7 @@ test("a call to a cluster that does not answer keeps its program alive until its
   ]);
 });
 
-test("answers that come while the process is stopped are not lost to its time limits", async () => {
+test("a process that was suspended accepts the answers that came meanwhile, although their time limits have passed", async () => {
   const { address } = await node();
   const relay = await Relay.to(address);
   const program = start(`
@@ -102,7 +102,7 @@ test("answers that come while the process is stopped are not lost to its time li
   expect(relay.connections).toBe(1);
 });
 
-test("kill -9 of the node: its clients wait for it to come back, and every write has one effect", async () => {
+test("clients wait for a node that was ended by kill -9, and every write takes effect once", async () => {
   const data = await mkdtemp(join(tmpdir(), "cairn-client-"));
   onTestFinished(() => rm(data, { recursive: true, force: true }));
   const first = await startNode({ id: "n1", data });

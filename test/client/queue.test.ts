@@ -15,8 +15,8 @@ async function outcomes(calls: readonly Promise<unknown>[]): Promise<Record<stri
   return counts;
 }
 
-describe("calls that wait behind others of the same client", () => {
-  test("do not run out of time while those are answered", async () => {
+describe("calls that are queued behind others of the same client", () => {
+  test("do not time out while the calls before them are answered", async () => {
     const clock = new ManualClock();
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address, { clock, timeoutMs: 1000 });
@@ -29,7 +29,7 @@ describe("calls that wait behind others of the same client", () => {
     expect(clock.now()).toBeGreaterThan(10_000);
   });
 
-  test("run out of time, all at once, when none of those is", async () => {
+  test("time out all at once when none of those before them is answered", async () => {
     const clock = new ManualClock();
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
@@ -46,7 +46,7 @@ describe("calls that wait behind others of the same client", () => {
     expect(node.calls).toHaveLength(sent);
   });
 
-  test("have a bound in number, beyond which a call fails at once, with the limit's name; other kinds still run", async () => {
+  test("are limited in number: the next call fails at once with the limit's name, and other kinds still run", async () => {
     const node = await FakeNode.start("n1");
     node.answer = (call) => (call.call.case === "get" ? acknowledge(call) : undefined);
     const client = clientOf(node.address, { timeoutMs: 600_000 });
@@ -63,7 +63,7 @@ describe("calls that wait behind others of the same client", () => {
     });
   });
 
-  test("have a bound in bytes", async () => {
+  test("are limited in bytes", async () => {
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
     const client = clientOf(node.address, { timeoutMs: 600_000 });
@@ -78,7 +78,7 @@ describe("calls that wait behind others of the same client", () => {
 });
 
 describe("reads of any node", () => {
-  test("wait for their turn beyond a number, and give it up with their caller", async () => {
+  test("wait for their turn beyond a number, and leave the queue when their caller gives up", async () => {
     const node = await FakeNode.start("n1");
     const answers = deferred();
     node.getsWaitFor = answers.promise;
@@ -98,14 +98,14 @@ describe("reads of any node", () => {
     expect(node.gets).toBe(2 * most);
   });
 
-  test("run out of time in the queue when none is answered", async () => {
+  test("time out in the queue when none is answered", async () => {
     const clock = new ManualClock();
     const node = await FakeNode.start("n1");
     node.getsWaitFor = new Promise(() => {});
     const client = clientOf(node.address, { clock, timeoutMs: 1000 });
     const first = Array.from({ length: limits.clientReadsInFlight }, () => client.get("a", { stale: true }));
     const running = outcomes(first);
-    const waiting = failure("TIMEOUT", client.get("a", { stale: true }), "no turn for this call");
+    const waiting = failure("TIMEOUT", client.get("a", { stale: true }), "this one was still queued");
     await until(() => node.gets === limits.clientReadsInFlight, "they have arrived");
     clock.advance(1000);
     await waiting;
@@ -114,8 +114,8 @@ describe("reads of any node", () => {
   });
 });
 
-describe("a queue", () => {
-  test("keeps the order whoever leaves it, and gives the room back once", async () => {
+describe("a queue of calls", () => {
+  test("keeps its order whichever call leaves it, and frees the room of each call once", async () => {
     const room = new QueueRoom();
     const queue = new CallQueue<{ bytes: number; name: string }>(room);
     const [a, b, c, d] = ["a", "b", "c", "d"].map((name) => queue.add({ bytes: limits.clientQueueBytes / 4, name }));

@@ -2,9 +2,9 @@ import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { DEFAULT_SESSION_LIMITS } from "../../src/machine/kv/session_limits.js";
-import { readValue } from "../support/acting_leader.js";
 import { failure, isSettled, manyTurns, until } from "../support/conditions.js";
-import { serve } from "../support/served_node.js";
+import { readValue } from "../support/nodes/acting_leader.js";
+import { serve } from "../support/nodes/served_node.js";
 import { acknowledge, clientOf, FakeNode, Relay, refuse } from "./support.js";
 
 /** Remembers one client. */
@@ -16,8 +16,8 @@ async function twoClients() {
   return { node, relay, client: clientOf(relay.address), other: clientOf(server.address) };
 }
 
-describe("T6: a client that the cluster has forgotten", () => {
-  test("takes a new name and sends again: its caller notices nothing", async () => {
+describe("a client that the cluster has forgotten (T6)", () => {
+  test("takes a new client id and sends again, unnoticed by its caller", async () => {
     const { node, client, other } = await twoClients();
     await client.put("k", "1");
     const name = client.clientId;
@@ -32,7 +32,7 @@ describe("T6: a client that the cluster has forgotten", () => {
     }
   });
 
-  test("has all writes of a busy moment carried out once", async () => {
+  test("has each write of a busy moment carried out once", async () => {
     const { node, client, other } = await twoClients();
     for (let round = 0; round < 5; round++) {
       await client.put("k", "1");
@@ -60,7 +60,7 @@ describe("T6: a client that the cluster has forgotten", () => {
     expect(node.raft.log.last.index).toBe(before + 1);
   });
 
-  test("is told that the outcome of a write that it has sent twice is unknown; it is not carried out again", async () => {
+  test("reports the outcome of a write that it has sent twice as unknown, and does not send it again", async () => {
     const { node, relay, client, other } = await twoClients();
     await client.put("k", "0");
     relay.holdAnswers();
@@ -76,11 +76,11 @@ describe("T6: a client that the cluster has forgotten", () => {
   });
 });
 
-describe("T6: what a client sends under a new name", () => {
+describe("a write that a client sends under a new id (T6)", () => {
   /** A node that has forgotten the client with this name, and answers a write of its own when told to. */
   const expired = () => refuse("SESSION_EXPIRED", { since: 70n });
 
-  test("waits for the last answer to what it has sent under the old one", async () => {
+  test("waits for the last answer to the writes sent under the old id", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     await client.put("a", "1");
@@ -116,7 +116,7 @@ describe("T6: what a client sends under a new name", () => {
     expect(await refused).toBe(2);
   });
 
-  test("is nothing that may have been carried out under the old one, also when the connection breaks", async () => {
+  test("is never one that may have been carried out under the old id, even when the connection breaks", async () => {
     const node = await FakeNode.start("n1");
     const client = clientOf(node.address);
     await client.put("a", "1");
@@ -132,7 +132,7 @@ describe("T6: what a client sends under a new name", () => {
   });
 });
 
-test("T6: a compare-and-set whose value was forgotten is made once more, and finds the value", async () => {
+test("a compare-and-set whose remembered value was forgotten is sent once more, and gets the value (T6)", async () => {
   const { node, server } = await serve({ lead: true });
   const relay = await Relay.to(server.address);
   const client = clientOf(relay.address);

@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { readValue } from "../support/acting_leader.js";
 import { failure, isSettled, ManualClock, manyTurns, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import { readValue } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
+import { serve, serveNode } from "../support/nodes/served_node.js";
 import { Random } from "../support/random.js";
-import { serve, serveNode } from "../support/served_node.js";
 import { acknowledge, clientOf, deadAddress, FakeNode, Relay, refuse } from "./support.js";
 
-describe("a connection that breaks after a call was delivered and before its answer", () => {
-  test("a write has its effect once, and its caller gets the answer", async () => {
+describe("a connection that breaks between the delivery of a call and its answer", () => {
+  test("lets a write take effect once, and its caller gets the answer", async () => {
     const { node, server } = await serve({ lead: true });
     const relay = await Relay.to(server.address);
     const client = clientOf(relay.address);
@@ -27,7 +27,7 @@ describe("a connection that breaks after a call was delivered and before its ans
     expect((await client.get("a"))?.version).toBe(index + 1);
   });
 
-  test("reads and writes of many callers, again and again: no answer is lost, no write has two effects", async () => {
+  test("loses no answer and doubles no write, however often it breaks under many callers", async () => {
     const { node, server } = await serve({ lead: true, segmentBytes: limits.segmentBytes });
     const relay = await Relay.to(server.address);
     const client = clientOf(relay.address);
@@ -65,8 +65,8 @@ describe("a connection that breaks after a call was delivered and before its ans
   });
 });
 
-describe("a leader that changes", () => {
-  test("is found through any node, and asked directly from then on", async () => {
+describe("a change of the leader", () => {
+  test("is followed through any node, and calls go directly to the new leader from then on", async () => {
     const [leader, follower] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     follower.leader = { id: "n1", address: leader.address };
     const client = clientOf([follower.address, await deadAddress()]);
@@ -74,7 +74,7 @@ describe("a leader that changes", () => {
     expect([follower.calls.length, follower.opened, leader.opened]).toEqual([0, 1, 1]);
   });
 
-  test("what it has not answered is sent to the new one, with the same sequences, in order", async () => {
+  test("makes the client resend unanswered calls in order, with the same sequences", async () => {
     const [old, next] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     const client = clientOf([old.address, next.address]);
     await client.put("a", "0");
@@ -93,7 +93,7 @@ describe("a leader that changes", () => {
     await until(() => old.open === 0, "the old stream is closed");
   });
 
-  test("what is said about it is wrong, or it has no address: the nodes are asked in turn", async () => {
+  test("makes the client ask the nodes in turn when the hint is wrong or has no address", async () => {
     const [first, second, leader] = [
       await FakeNode.start("n1"),
       await FakeNode.start("n2"),
@@ -108,7 +108,7 @@ describe("a leader that changes", () => {
     expect(await clientOf([nonsense.address, leader.address]).put("a", "")).toBe(1);
   });
 
-  test("two nodes that each name the other keep no client busy", async () => {
+  test("keeps no client busy when two nodes each name the other", async () => {
     const clock = new ManualClock();
     const [one, two] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     one.leader = { id: "n2", address: two.address };
@@ -124,7 +124,7 @@ describe("a leader that changes", () => {
     expect(await written).toBe(1);
   });
 
-  test("the address at which a node has answered is better than the one that its peers use", async () => {
+  test("keeps the client at an address that has answered rather than at the one that peers use", async () => {
     const [leader, follower] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     const client = clientOf([leader.address, follower.address]);
     await client.put("a", "");
@@ -140,8 +140,8 @@ describe("a leader that changes", () => {
   });
 });
 
-describe("a node that refuses or is gone", () => {
-  test("BUSY: sent again after the pause that it asks for, on the same stream", async () => {
+describe("a node that refuses a call or is gone", () => {
+  test("has a call that it answered with BUSY resent after the pause that it asks for, on the same stream", async () => {
     const clock = new ManualClock();
     const node = await FakeNode.start("n1");
     let refusals = 2;
@@ -160,7 +160,7 @@ describe("a node that refuses or is gone", () => {
     expect([node.sequences, node.opened]).toEqual([[1, 1, 1], 1]);
   });
 
-  test("BUSY until the time is up: nothing happened, and the error says why", async () => {
+  test("causes an error that says why and that nothing happened when it answers BUSY until the time is up", async () => {
     const clock = new ManualClock();
     const node = await FakeNode.start("n1");
     node.answer = () => refuse("BUSY", { retryable: true, retryAfterMs: 400 });
@@ -173,7 +173,7 @@ describe("a node that refuses or is gone", () => {
     expect(error.cause).toMatchObject({ code: "BUSY" });
   });
 
-  test("an outcome that the node does not know: sent again with its sequence", async () => {
+  test("has a write whose outcome it does not know resent with its sequence", async () => {
     const node = await FakeNode.start("n1");
     let unknown = 2;
     node.answer = (call) => (unknown-- > 0 ? refuse("OUTCOME_UNKNOWN", { retryable: true }) : acknowledge(call));
@@ -181,7 +181,7 @@ describe("a node that refuses or is gone", () => {
     expect(node.sequences).toEqual([1, 1, 1]);
   });
 
-  test("an answer that the cluster has forgotten: the caller is told that the outcome is unknown", async () => {
+  test("causes an unknown outcome when the cluster has forgotten the answer", async () => {
     const node = await FakeNode.start("n1");
     node.answer = () => refuse("OUTCOME_UNKNOWN", { retryable: false });
     const error = await failure("OUTCOME_UNKNOWN", clientOf(node.address).put("a", ""), "as the test wants it");
@@ -194,7 +194,7 @@ describe("a node that refuses or is gone", () => {
     ["CORRUPT", "CORRUPT"],
     ["INTERNAL", "INTERNAL"],
     ["of a later version", "INTERNAL"],
-  ] as const)("%s is the caller's error at once, as %s", async (sent, code) => {
+  ] as const)("passes %s to the caller at once as %s", async (sent, code) => {
     const node = await FakeNode.start("n1");
     node.answer = ({ sequence, call }) => (sequence === 1n ? refuse(sent) : acknowledge({ sequence, call } as never));
     const client = clientOf(node.address);
@@ -202,7 +202,7 @@ describe("a node that refuses or is gone", () => {
     expect(await client.put("b", "")).toBe(2);
   });
 
-  test("a full disk, after the same write was sent elsewhere: its outcome is unknown", async () => {
+  test("causes an unknown outcome when its disk is full and the same write was sent elsewhere before", async () => {
     const [first, second] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     first.answer = () => {
       setImmediate(() => first.kill());
@@ -214,7 +214,7 @@ describe("a node that refuses or is gone", () => {
     expect([first.sequences, second.sequences]).toEqual([[1], [1]]);
   });
 
-  test("a stopping node ends its streams: what it has not answered goes to another", async () => {
+  test("ends its streams when it stops, and unanswered calls go to another node", async () => {
     const [first, second] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     first.answer = () => undefined;
     const client = clientOf([first.address, second.address]);
@@ -226,7 +226,7 @@ describe("a node that refuses or is gone", () => {
     expect(second.sequences).toEqual([1, 2]);
   });
 
-  test("a restarted node is found again, and knows what it has done", async () => {
+  test("is found again after a restart, and still knows the writes that it has carried out", async () => {
     const home = memoryHome();
     const node = await home.startLeader();
     const served = await serveNode(node);
@@ -242,7 +242,7 @@ describe("a node that refuses or is gone", () => {
     expect(await pending).toMatchObject({ swapped: true });
   });
 
-  test("nobody can be reached: TIMEOUT, nothing happened, and why", async () => {
+  test("causes TIMEOUT, with the reason and nothing done, when no node can be reached", async () => {
     const clock = new ManualClock();
     const client = clientOf([await deadAddress(), await deadAddress()], { clock, timeoutMs: 60_000 });
     const calls = [
@@ -260,7 +260,7 @@ describe("a node that refuses or is gone", () => {
     for (const error of await Promise.all(failures)) expect(error.cause).toMatchObject({ code: "UNREACHABLE" });
   });
 
-  test("nobody leads: TIMEOUT, nothing happened; the calls are not even sent", async () => {
+  test("causes TIMEOUT, with nothing done and nothing sent, when no node leads", async () => {
     const clock = new ManualClock();
     const node = await FakeNode.start("n1");
     node.leader = undefined;
@@ -275,7 +275,7 @@ describe("a node that refuses or is gone", () => {
     expect(node.opened).toBeGreaterThan(2);
   });
 
-  test("a node of another cluster, once one has answered, is none of ours", async () => {
+  test("is skipped when it belongs to another cluster than the node that answered first", async () => {
     const { server } = await serve({ lead: true });
     const other = await serve({ lead: true, clusterId: "other" });
     const relay = await Relay.to(server.address);
@@ -298,15 +298,15 @@ describe("a node that refuses or is gone", () => {
     expect(other.node.raft.log.last.index).toBe(1);
   });
 
-  test("a node that does not know sessions: the caller is told at once", async () => {
+  test("causes an error at once when it does not know sessions", async () => {
     const old = await FakeNode.start("n1");
     old.refuseStreams = "UNIMPLEMENTED";
     await failure("UNIMPLEMENTED", clientOf(old.address).put("a", ""));
   });
 });
 
-describe("a node that says nothing", () => {
-  test("and does not answer when it is asked is given up for one that does; an idle connection is not", async () => {
+describe("a node that stops answering", () => {
+  test("is given up for one that answers, unless the connection is idle", async () => {
     const clock = new ManualClock();
     const [hung, other] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     const client = clientOf([hung.address, other.address], { clock });
@@ -328,7 +328,7 @@ describe("a node that says nothing", () => {
     await until(() => hung.open === 0, "the stream is closed");
   });
 
-  test("but that it leads is waited for, as long as the call may take", async () => {
+  test("is waited for as long as the call may take while it still says that it leads", async () => {
     const clock = new ManualClock();
     const [slow, other] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     slow.answer = () => undefined;
@@ -345,7 +345,7 @@ describe("a node that says nothing", () => {
     expect(await Promise.all([first, client.put("b", "")])).toEqual([9, 2]);
   });
 
-  test("and does not lead any more is left for the one that it names", async () => {
+  test("is left for the leader that it names when it no longer leads", async () => {
     const clock = new ManualClock();
     const [deposed, leader] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     deposed.answer = () => undefined;
@@ -362,7 +362,7 @@ describe("a node that says nothing", () => {
     expect(deposed.probes).toBe(1);
   });
 
-  test("also before its greeting", async () => {
+  test("is given up before its greeting, too", async () => {
     const clock = new ManualClock();
     const [hung, other] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     hung.greets = false;
@@ -374,7 +374,7 @@ describe("a node that says nothing", () => {
     expect(hung.calls).toEqual([]);
   });
 
-  test("does not look alive by calls that are given up", async () => {
+  test("is not taken for alive because calls are given up", async () => {
     const clock = new ManualClock();
     const [hung, other] = [await FakeNode.start("n1"), await FakeNode.start("n2")];
     hung.answer = () => undefined;

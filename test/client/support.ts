@@ -16,8 +16,8 @@ import type { ClientOptions } from "../../src/client/options.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { addService } from "../../src/rpc/server.js";
 import { deferred } from "../support/conditions.js";
-import { listen } from "../support/loopback.js";
-import { CLUSTER } from "../support/nodes.js";
+import { listen } from "../support/nodes/loopback.js";
+import { CLUSTER } from "../support/nodes/nodes.js";
 
 export type AnswerInit = MessageInitShape<typeof SessionAnswerSchema>;
 type Answer = NonNullable<AnswerInit["answer"]>;

@@ -4,9 +4,9 @@ import { CommandOutcome } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { WriteWindow } from "../../src/client/session/write_window.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
-import { entry, put, request, uncheckedBytes } from "../support/machines.js";
+import { entry, put, request, uncheckedBytes } from "../support/machines/machines.js";
 
-test("acknowledges up to the oldest that is not done", () => {
+test("the write window acknowledges up to the oldest write that is not done", () => {
   const window = new WriteWindow();
   for (const sequence of [3, 4, 7, 8]) window.begin(sequence, 1);
   expect(window.acknowledgedThrough).toBe(0);
@@ -22,7 +22,7 @@ test("acknowledges up to the oldest that is not done", () => {
   expect(window.acknowledgedThrough).toBe(8);
 });
 
-test("one write of any size always fits; what is done leaves its bytes", () => {
+test("the write window always accepts one write of any size, and frees the bytes of writes that are done", () => {
   const window = new WriteWindow();
   const huge = 2 * limits.clientWriteBytesInFlight;
   expect(window.hasRoom(huge)).toBe(true);
@@ -34,7 +34,7 @@ test("one write of any size always fits; what is done leaves its bytes", () => {
   expect(window.hasRoom(limits.clientWriteBytesInFlight - 9)).toBe(false);
 });
 
-test("whatever the order of answers and retries, the cluster remembers what may be sent again", () => {
+test("the cluster remembers every write that may be resent, whatever the order of answers and retries", () => {
   const choice = fc.record({ pick: fc.nat(), retries: fc.boolean(), answered: fc.boolean() });
   fc.assert(
     fc.property(fc.array(choice, { minLength: 300, maxLength: 600 }), (choices) => {

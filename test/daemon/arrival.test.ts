@@ -89,13 +89,13 @@ const member: Standing = {
   leader: { name: "n3", address: "n3:1" },
 };
 
-test("T1: a founder asks all twice, and founds when all have promised", async () => {
+test("a founder asks all other founders twice, and founds when all have promised (T1)", async () => {
   const script = new Script((_name, { askPromise }) => (askPromise ? promised : isNew));
   expect(await script.run()).toBeUndefined();
   expect(script.did).toEqual(["found n1/inc-n1 n2/inc-n2 n3/inc-n3"]);
 });
 
-test("T1: it asks nobody for a promise as long as one is silent, however long that lasts, and says for whom it waits", async () => {
+test("a founder asks for no promise while any other founder is silent, for however long, and names the silent ones (T1)", async () => {
   const asked: boolean[] = [];
   const script = new Script((name, { askPromise }) => {
     asked.push(askPromise);
@@ -106,7 +106,7 @@ test("T1: it asks nobody for a promise as long as one is silent, however long th
   expect(script.did).toEqual(["n1 is new; to found the cluster it must hear from n3 (no answer)"]);
 });
 
-test("T1: an answer that is missing in the second round starts it over with the first", async () => {
+test("an answer that is missing in the second round makes the founder start over with the first (T1)", async () => {
   const rounds: string[] = [];
   const script = new Script((name, { askPromise }, round) => {
     if (name === "n3") rounds.push(askPromise ? "promise" : "plain");
@@ -118,7 +118,7 @@ test("T1: an answer that is missing in the second round starts it over with the 
   expect(script.did.at(-1)).toContain("found");
 });
 
-test("T1: a founder names its cluster when it asks, and a node that founds nothing names none", async () => {
+test("a founder names its cluster when it asks, and a node that founds nothing names none (T1)", async () => {
   const named: string[] = [];
   const look = (own: Partial<OwnFacts>) => {
     const script = new Script((_name, { founder }) => {
@@ -135,13 +135,13 @@ test("T1: a founder names its cluster when it asks, and a node that founds nothi
   expect(named).toEqual(["inc-n1", "inc-n1", "", "", "", ""]);
 });
 
-test("T2: where there is a cluster it turns to it, and joins by its leader until it is in", async () => {
+test("a new node that finds a cluster turns to it, and asks its leader to add it until it is a member (T2)", async () => {
   const script = new Script(() => member, [{ kind: "later", reason: "busy" }, { kind: "joined" }]);
   expect(await script.run()).toBeUndefined();
   expect(script.did).toEqual(["turn to c9", "join by n3", "busy", "join by n3"]);
 });
 
-test("T1: who must not come in is told so, and it ends there", async () => {
+test("a new node that must not join is told so, and stops asking (T1)", async () => {
   const script = new Script(() => member, [{ kind: "refused", reason: "n1 was removed" }]);
   expect(await script.run()).toEqual({ refused: "n1 was removed" });
   const known: Standing = { ...member, membership: [{ id: "n1", address: "", role: "voter", incarnation: "former" }] };
@@ -150,7 +150,7 @@ test("T1: who must not come in is told so, and it ends there", async () => {
   expect(await careful.run()).toEqual({ refused: expect.stringContaining("knows n1 from before") });
 });
 
-test("it asks again after pauses that grow to a bound, and ends when it is stopped, or new no more", async () => {
+test("a new node asks again after pauses that grow to a bound, and ends when it is stopped or no longer new", async () => {
   const waiting = new Script(() => undefined);
   waiting.patience = 8;
   await waiting.run();

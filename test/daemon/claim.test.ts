@@ -3,7 +3,7 @@ import { type Claim, checkFounders, claimDirectory, replaceDirectory, turnDirect
 import { DataDirectory } from "../../src/storage/data_dir.js";
 import type { Identity } from "../../src/storage/identity.js";
 import { failure } from "../support/conditions.js";
-import { FaultyFileSystem, type Keep } from "../support/faulty_fs.js";
+import { FaultyFileSystem, type Keep } from "../support/disk/faulty_fs.js";
 
 const PATH = "/data/n1";
 const founders = ["n1", "n2"].map((name) => ({ name, address: `${name}:1` }));
@@ -58,31 +58,31 @@ async function cutAtEachCall(
 }
 
 describe("a new directory", () => {
-  test("T1: draws its incarnation, each another one", async () => {
+  test("draws an incarnation of its own (T1)", async () => {
     const one = await claimDirectory(newDisk(), PATH, byList, true);
     const other = await claimDirectory(newDisk(), PATH, byList, true);
     expect(one.incarnation).toMatch(/^[0-9a-f]{32}$/);
     expect(other.incarnation).not.toBe(one.incarnation);
   });
 
-  test("T2: of the founder belongs to the cluster that is named after it, and of the others to none", async () => {
+  test("belongs to the cluster named after it when it is the founder's, and to none otherwise (T2)", async () => {
     const first = await claimDirectory(newDisk(), PATH, byList, true);
     expect(first).toMatchObject({ nodeId: "n1", cameBy: "cluster", members, clusterId: first.incarnation });
     const second = await claimDirectory(newDisk(), PATH, { ...byList, name: "n2" }, true);
     expect(second.clusterId).toBe("");
   });
 
-  test("that is told to join knows nobody, and belongs to no cluster", async () => {
+  test("knows no member and belongs to no cluster when it is told to join", async () => {
     const joiner = await claimDirectory(newDisk(), PATH, { ...byList, cameBy: "join", founders: undefined }, true);
     expect(joiner).toMatchObject({ cameBy: "join", members: [], clusterId: "" });
   });
 
-  test("is not given a cluster id", async () => {
+  test("refuses a given cluster id", async () => {
     const claimed = claimDirectory(newDisk(), PATH, { ...byList, clusterId: "c1" }, true);
-    await failure("INVALID_ARGUMENT", claimed, "Leave --cluster-id out");
+    await failure("INVALID_ARGUMENT", claimed, "Leave it out");
   });
 
-  test("T1: has one incarnation or none yet, wherever the power fails while it is claimed; the next claim makes up for it", async () => {
+  test("has one incarnation or none, wherever the power fails during the claim, and the next claim completes it (T1)", async () => {
     const calls = await cutAtEachCall(
       async () => newDisk(),
       (fs) => claimDirectory(fs, PATH, byList, true),
@@ -97,7 +97,7 @@ describe("a new directory", () => {
   });
 });
 
-test("a directory that belongs to somebody stays as it is, and refuses another name", async () => {
+test("a directory with an owner stays as it is, and refuses another name", async () => {
   const { fs, identity } = await used();
   expect(await claimDirectory(fs, PATH, byList, true)).toEqual(identity);
   const claimed = claimDirectory(fs, PATH, { ...byList, name: "n2" }, true);
@@ -111,8 +111,8 @@ test("the founders of a cluster are those that its directory names", async () =>
   expect(() => checkFounders(PATH, identity, founders.slice(0, 1))).toThrow("was created with n1=n1:1,n2=n2:1");
 });
 
-describe("a directory that turns", () => {
-  test("T2: takes the cluster's id and base, and another incarnation when it is renewed", async () => {
+describe("a new directory that turns to a cluster", () => {
+  test("takes the cluster's id and base, and another incarnation when it is renewed (T2)", async () => {
     const base = { index: 3, term: 1, sha256: "ab".repeat(32) };
     const { fs, identity } = await used();
     const kept = await turnDirectory(fs, PATH, { clusterId: "c9", base, isRenewed: false });
@@ -123,7 +123,7 @@ describe("a directory that turns", () => {
     expect(renewed.clusterId).toBe(renewed.incarnation);
   });
 
-  test("T2: is the old one or the new one, wherever the power fails", async () => {
+  test("is the old one or the new one, wherever the power fails (T2)", async () => {
     let before: Identity | undefined;
     const turned = new Set<string>();
     const calls = await cutAtEachCall(
@@ -146,8 +146,8 @@ describe("a directory that turns", () => {
   });
 });
 
-describe("T3: a directory that has lost data", () => {
-  test("is set aside, undeleted, and another incarnation comes in its place, which founds nothing", async () => {
+describe("a directory that has lost data (T3)", () => {
+  test("is set aside without being deleted, and a new incarnation that founds nothing takes its place", async () => {
     const { fs, identity } = await used();
     const aside = await replaceDirectory(fs, PATH, contacts);
     expect(Buffer.from(fs.contents(`${aside}/wal/1.wal`)).toString()).toBe("entries");
@@ -158,7 +158,7 @@ describe("T3: a directory that has lost data", () => {
     expect(found.incarnation).not.toBe(identity.incarnation);
   });
 
-  test("takes the mark of its log's end along: the next directory has not lost what that one had", async () => {
+  test("takes the mark of its log's end along, so that the next directory has lost nothing", async () => {
     const { fs } = await used();
     fs.setContents(`${PATH}/stopped.json`, Buffer.from('{"index":21,"term":3}\n'));
     const aside = await replaceDirectory(fs, PATH, contacts);
@@ -166,7 +166,7 @@ describe("T3: a directory that has lost data", () => {
     expect(fs.names(aside)).toContain("stopped.json");
   });
 
-  test("twice: the second one's data does not hide the first one's", async () => {
+  test("keeps its data when another directory of the same node loses data later", async () => {
     const { fs } = await used();
     const first = await replaceDirectory(fs, PATH, contacts);
     await fs.makeDirectory(`${PATH}/wal`);
@@ -177,7 +177,7 @@ describe("T3: a directory that has lost data", () => {
     expect(Buffer.from(fs.contents(`${second}/wal/1.wal`)).toString()).toBe("more");
   });
 
-  test("is the old one, retired or not, or a new one, wherever the power fails; what it had is never gone; the next claim goes on", async () => {
+  test("is the old one, retired or not, or a new one, wherever the power fails, and its data is kept until the next claim finishes", async () => {
     let before: Identity | undefined;
     const calls = await cutAtEachCall(
       async () => {

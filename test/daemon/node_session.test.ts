@@ -10,7 +10,7 @@ import type { Introducer } from "../../src/server/introducer.js";
 import { DataDirectory } from "../../src/storage/data_dir.js";
 import type { Identity } from "../../src/storage/identity.js";
 import { deferred } from "../support/conditions.js";
-import { FaultyFileSystem } from "../support/faulty_fs.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
 
 type Node = CairnNode<CommandResult, MemoryMachine>;
 
@@ -70,7 +70,7 @@ async function opened(n1: () => Introduced | undefined = () => present) {
   return { fs, session, introducer, identity };
 }
 
-test("T1: a promise is on the disk before it is given, and ends the session", async () => {
+test("a promise is on the disk before it is given, and ends the session (T1)", async () => {
   const { session, introducer, identity } = await opened();
   const first = await introducer.introduce(plain);
   expect(first.standing).toEqual({ kind: "new", promised: false });
@@ -80,7 +80,7 @@ test("T1: a promise is on the disk before it is given, and ends the session", as
   expect(await session.ended).toEqual({ kind: "turned" });
 });
 
-test("T1: nothing is promised to a founder that has not asked before, or not last", async () => {
+test("a founder that has not asked before, or was not the last to ask, gets no promise (T1)", async () => {
   const { introducer, identity } = await opened();
   expect((await introducer.introduce(asking)).standing).toEqual({ kind: "new", promised: false });
   await introducer.introduce(plain);
@@ -99,18 +99,15 @@ function memberOf(clusterId: string): Standing {
   return { kind: "member", clusterId, membership: [], membershipIndex: 1, leader: undefined };
 }
 
-test.each(others)(
-  "T1: a request for a promise that comes late, from a founder that %s, is given none",
-  async (_, n1) => {
-    const { session, introducer, identity } = await opened(() => n1);
-    await introducer.introduce(plain);
-    expect((await introducer.introduce(asking)).standing).toEqual({ kind: "new", promised: false });
-    expect((await identity()).clusterId).toBe("");
-    expect(session.facts()).toBeDefined();
-  },
-);
+test.each(others)("a late request for a promise from a founder that %s gets none (T1)", async (_, n1) => {
+  const { session, introducer, identity } = await opened(() => n1);
+  await introducer.introduce(plain);
+  expect((await introducer.introduce(asking)).standing).toEqual({ kind: "new", promised: false });
+  expect((await identity()).clusterId).toBe("");
+  expect(session.facts()).toBeDefined();
+});
 
-test("T1: a session whose directory cannot turn fails, so that its process ends: its node has stopped", async () => {
+test("a session whose directory cannot turn to a cluster fails, so that its process ends with its stopped node (T1)", async () => {
   const { fs, session, introducer } = await opened();
   await introducer.introduce(plain);
   fs.failCall("syncDirectory", 1);
@@ -119,7 +116,7 @@ test("T1: a session whose directory cannot turn fails, so that its process ends:
   expect(session.facts()).toBeUndefined();
 });
 
-test("T2: a session that is stopped while its directory turns lets that end: the directory is free afterwards", async () => {
+test("a session that is stopped while its directory turns lets the turn end, and the directory is unlocked afterwards (T2)", async () => {
   const { fs, session, introducer, identity } = await opened();
   await introducer.introduce(plain);
   const [turning, held] = [deferred(), deferred()];

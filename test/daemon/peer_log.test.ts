@@ -3,7 +3,7 @@ import { CairnError } from "../../src/base/errors.js";
 import { peerLog } from "../../src/daemon/peer_log.js";
 import { silentLogger } from "../../src/system/logger.js";
 
-test("a peer that is lost and answers again is said once for each reason, and again after a minute", () => {
+test("a peer that is lost and answers again is logged once for each reason, and again after a minute", () => {
   const said: string[] = [];
   let now = 0;
   const log = peerLog(

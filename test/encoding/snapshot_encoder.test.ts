@@ -5,7 +5,15 @@ import { limits } from "../../src/base/limits.js";
 import { encodeSnapshot, measureSnapshot } from "../../src/encoding/snapshot_encoder.js";
 import type { SnapshotHeader } from "../../src/encoding/snapshot_header.js";
 import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
-import { collect, encodeToBuffer, failure, headerAt, inPieces, metaAt, patterned } from "../support/snapshot_files.js";
+import {
+  collect,
+  encodeToBuffer,
+  failure,
+  headerAt,
+  inPieces,
+  metaAt,
+  patterned,
+} from "../support/snapshots/snapshot_files.js";
 
 /** Put together by another program from the format's description alone. */
 const GOLDEN_HEADER: SnapshotHeader = {
@@ -25,7 +33,7 @@ const GOLDEN_FILE = [
 ].join("");
 
 describe("the bytes of a snapshot file", () => {
-  test("are as the format says", async () => {
+  test("match the format", async () => {
     const file = await encodeToBuffer(GOLDEN_HEADER, Buffer.from("abcdef"));
     expect(file.toString("hex")).toBe(GOLDEN_FILE);
   });
@@ -68,7 +76,7 @@ describe("the bytes of a snapshot file", () => {
   });
 });
 
-test("any header and payload come back as they were, whatever the pieces on both sides", async () => {
+test("any header and payload are parsed as they were encoded, whatever the pieces on both sides", async () => {
   const member = fc.record({
     id: fc.stringMatching(/^[A-Za-z0-9._-]{1,12}$/),
     address: fc.string({ maxLength: 20 }),
@@ -115,7 +123,7 @@ test("any header and payload come back as they were, whatever the pieces on both
   );
 });
 
-test("measuring lets others run between two chunks", async () => {
+test("measuring a snapshot yields the event loop between two chunks", async () => {
   let measured = false;
   let turns = 0;
   const counting = (async () => {
@@ -130,7 +138,7 @@ test("measuring lets others run between two chunks", async () => {
   expect(turns).toBeGreaterThan(1);
 });
 
-describe("a header that no reader would accept is refused before the payload is touched", () => {
+describe("a header that no reader would accept is refused before the payload is read", () => {
   const payloadMustRest = {
     [Symbol.asyncIterator]() {
       throw new Error("the payload was touched");
@@ -188,12 +196,12 @@ describe("a header that no reader would accept is refused before the payload is 
       headerAt(5, { meta: { ...metaAt(5), membership: { index: 0, members: [voter("")] } } }),
       'member id ""',
     ],
-  ])("%s", async (_, header, text) => {
+  ])("with %s", async (_, header, text) => {
     const error = await failure("INVALID_ARGUMENT", () => collect(encodeSnapshot(header, payloadMustRest)));
     expect(error.text).toContain(text);
   });
 
-  test("the largest membership has room", async () => {
+  test("but not for the largest membership", async () => {
     const members = Array.from({ length: limits.members }, (_, at) => ({
       id: String(at).padStart(limits.idCharacters, "0"),
       address: "h".repeat(limits.addressCharacters),

@@ -5,7 +5,14 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { SnapshotHeaderSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
-import { CLUSTER, encodeToBuffer, failure, headerAt, inPieces, patterned } from "../support/snapshot_files.js";
+import {
+  CLUSTER,
+  encodeToBuffer,
+  failure,
+  headerAt,
+  inPieces,
+  patterned,
+} from "../support/snapshots/snapshot_files.js";
 
 const CHUNK = 16;
 const PAYLOAD = patterned(3 * CHUNK + 5);
@@ -23,9 +30,9 @@ function parse(bytes: Uint8Array): Buffer {
   return payload;
 }
 
-describe("pieces of any size", () => {
+describe("a snapshot that is parsed in pieces", () => {
   test.each([1, 2, 3, 7, 8, 15, 16, 17, 24, 40, 64])(
-    "%i bytes at a time give what the whole gives",
+    "of %i bytes gives the same result as in one piece",
     async (pieceBytes) => {
       const parser = new SnapshotParser("the file");
       const payload: Buffer[] = [];
@@ -41,7 +48,7 @@ describe("pieces of any size", () => {
     },
   );
 
-  test("the header is known as soon as its last byte came", () => {
+  test("has its header parsed as soon as the header's last byte came", () => {
     const headerEnd = 20 + file.readUInt32LE(12);
     const parser = new SnapshotParser("the file");
     parser.push(file.subarray(0, headerEnd - 1));
@@ -51,7 +58,7 @@ describe("pieces of any size", () => {
     expect(parser.done).toBe(false);
   });
 
-  test("a chunk that spans pieces outlives the beginning of the next one", () => {
+  test("keeps a chunk that spans pieces until the next one begins", () => {
     const firstChunk = 20 + file.readUInt32LE(12);
     const parser = new SnapshotParser("the file");
     parser.push(file.subarray(0, firstChunk + 8 + 3));
@@ -60,8 +67,8 @@ describe("pieces of any size", () => {
   });
 });
 
-describe("damage", () => {
-  test("every flipped bit is refused", () => {
+describe("damage of a snapshot file", () => {
+  test("is refused for every flipped bit", () => {
     for (let bit = 0; bit < file.byteLength * 8; bit++) {
       const flipped = Buffer.from(file);
       flipped[bit >> 3]! ^= 1 << (bit & 7);
@@ -69,7 +76,7 @@ describe("damage", () => {
     }
   });
 
-  test("every truncation is refused, and the error says where the file ended", () => {
+  test("is refused for every truncation, and the error says where the file ended", () => {
     for (let bytes = 0; bytes < file.byteLength; bytes++) {
       expect(() => parse(file.subarray(0, bytes)), `${bytes} bytes`).toThrowError(
         `[CORRUPT] the file is damaged at offset ${bytes}: the file ends here`,
@@ -77,7 +84,7 @@ describe("damage", () => {
     }
   });
 
-  test("bytes after the trailer are refused, in the same piece or later", () => {
+  test("is refused for bytes after the trailer, in the same piece or later", () => {
     const text = `[CORRUPT] the file is damaged at offset ${file.byteLength}: there are bytes after the trailer`;
     expect(() => parse(Buffer.concat([file, Buffer.alloc(1)]))).toThrowError(text);
     const parser = new SnapshotParser("the file");
@@ -86,7 +93,7 @@ describe("damage", () => {
     expect(() => parser.push(Buffer.alloc(1))).toThrowError(text);
   });
 
-  test("the error names the chunk and its offset", async () => {
+  test("is reported with the chunk and its offset", async () => {
     const secondChunk = 20 + file.readUInt32LE(12) + (8 + CHUNK) + 8;
     const damaged = Buffer.from(file);
     damaged[secondChunk + 4]! ^= 1;
@@ -94,7 +101,7 @@ describe("damage", () => {
     expect(error.text).toContain(`offset ${secondChunk}: chunk 1 has CRC32`);
   });
 
-  test("a damaged header is not handed out", async () => {
+  test("keeps a damaged header from being returned", async () => {
     const damaged = Buffer.from(file);
     damaged[25]! ^= 1;
     const parser = new SnapshotParser("the file");
@@ -103,7 +110,7 @@ describe("damage", () => {
     expect(parser.header).toBeUndefined();
   });
 
-  test("no call succeeds after an error", () => {
+  test("makes all calls after the error fail", () => {
     const parser = new SnapshotParser("the file");
     const magic = /it starts with/;
     expect(() => parser.push(Buffer.alloc(20))).toThrowError(magic);
@@ -113,7 +120,7 @@ describe("damage", () => {
 });
 
 /** Files whose every checksum is right, and which are wrong all the same. */
-describe("a file that was written wrong", () => {
+describe("a snapshot file that was written wrong", () => {
   const chunk = (bytes: Uint8Array, length = bytes.byteLength) => Buffer.concat([words(length, crc32(bytes)), bytes]);
   const trailer = (before: Buffer, chunks: number, payloadBytes: number) => {
     const rest = Buffer.alloc(48);
@@ -142,7 +149,7 @@ describe("a file that was written wrong", () => {
       }),
     );
 
-  test("the same parts, put together right, are accepted", () => {
+  test("is accepted when the same parts are put together right", () => {
     expect(parse(assemble(header(), [chunk(full), chunk(short)], 2, CHUNK + 5))).toEqual(Buffer.concat([full, short]));
   });
 
@@ -210,12 +217,12 @@ describe("a file that was written wrong", () => {
       },
       /its SHA-256 is [0-9a-f]{64}, expected [0-9a-f]{64}/,
     ],
-  ])("%s", async (_, build, text) => {
+  ])("is refused with %s", async (_, build, text) => {
     const error = await failure("CORRUPT", () => parse(build()));
     expect(error.text).toMatch(text);
   });
 
-  test("two chunks swapped, each with its CRC32, fail the digest", async () => {
+  test("is refused by its digest when two chunks with good CRC32s are swapped", async () => {
     const start = 20 + file.readUInt32LE(12);
     const size = 8 + CHUNK;
     const swapped = Buffer.from(file);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { RunningExample } from "./support.js";
 
-test("the counter counts every answered request once, also when its leader is killed", async () => {
+test("the counter example counts every answered request once when its leader is killed", async () => {
   const example = await RunningExample.start("counter", 20);
   await example.waitForAfter(0, /: count/, 30);
   const leader = await example.leader();

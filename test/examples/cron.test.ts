@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { RunningExample } from "./support.js";
 
-test("a tick is run once in the fleet, also when the leader is killed, and when two take themselves for it", async () => {
+test("the cron example runs each tick once in the fleet when the leader is killed, and when two members believe that they lead", async () => {
   const example = await RunningExample.start("cron", 100);
   await example.waitForAfter(0, /: tick/, 10);
   const killed = await example.kill(await example.leader());

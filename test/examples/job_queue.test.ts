@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { RunningExample } from "./support.js";
 
-test("every job is run once, also when the leader is killed; one that its worker left is said to be interrupted", async () => {
+test("the job queue example runs every job once when the leader is killed, and reports an abandoned job as interrupted", async () => {
   const example = await RunningExample.start("job-queue", 20);
   await example.waitForAfter(0, /: run/, 10);
   await example.kill(await example.leader());

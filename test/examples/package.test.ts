@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { blocksOf } from "../support/documents.js";
-import { freePortRange } from "../support/ports.js";
-import { inRepository, type RunningCommand, startNode, startProcess } from "../support/processes.js";
+import { freePortRange } from "../support/processes/ports.js";
+import { inRepository, type RunningCommand, startNode, startProcess } from "../support/processes/processes.js";
+import { blocksOf } from "../support/repository/documents.js";
 
 // The package as npm would publish it, installed in an empty TypeScript project. Its dependencies are those of this repository, so that the
 // test needs no registry; what the package does not declare, it does not get.
@@ -65,7 +65,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
-test("the package runs the counter of its page on three members, also when the leader is killed", async () => {
+test("the packed package runs the three-member counter of the guide when the leader is killed", async () => {
   const port = await freePortRange(2);
   const source = programs()[0]!
     .replaceAll(/127\.0\.0\.1:710(\d)/g, (_, last) => `127.0.0.1:${port + Number(last) - 1}`)
@@ -98,12 +98,12 @@ function countsOf(members: readonly RunningCommand[]): number[] {
   return members.flatMap(({ stdout }) => [...stdout.matchAll(/^count (\d+)$/gm)].map(([, count]) => Number(count)));
 }
 
-test("the key-value server of the page compiles, with the declarations of all entries, and runs", () => {
+test("the key-value server of the guide compiles against the declarations of all entry points, and runs", () => {
   compile(project, `${programs()[2]!}${ENTRIES.map((entry) => `import ${JSON.stringify(entry)};`).join("\n")}`);
   expect(run(project, process.execPath, "main.js")).toBe("hello\n");
 });
 
-test("the log that a node shows cannot be changed, and members for Cairn's own parts are not declared", () => {
+test("the log that a node exposes is read-only, and internal members are not declared", () => {
   const source = `
     import type { CairnNode, RaftView, StateMachine } from "cairn-raft";
     export function look(raft: RaftView, node: CairnNode<unknown, StateMachine>): number {
@@ -119,7 +119,7 @@ test("the log that a node shows cannot be changed, and members for Cairn's own p
 const ENTRIES = ["cairn-raft", "cairn-raft/client", "cairn-raft/server"];
 const SHOWS = ["CairnMember", "CairnClient", "CairnServer"];
 
-describe("the entries", () => {
+describe("the entry points of the package", () => {
   const names = `[${ENTRIES.map((entry) => JSON.stringify(entry)).join(", ")}]`;
   const shown = (modules: string, at: string) =>
     `const shows = ${JSON.stringify(SHOWS)}; ${modules}.forEach((entry, at) => console.log(typeof entry[shows[${at}]]));`;
@@ -142,13 +142,13 @@ describe("the entries", () => {
     expect(run(project, process.execPath, "--no-warnings", "--input-type=commonjs", "--eval", code)).toBe(functions);
   });
 
-  test("offer the same classes", () => {
+  test("export the same classes by every way of loading", () => {
     const code = `Promise.all(${names}.map((name) => import(name)))
       .then((all) => console.log(new Set(all.map(({ CairnError }) => CairnError)).size));`;
     expect(run(project, process.execPath, "--eval", code)).toBe("1\n");
   });
 
-  test("hold nothing else of the package", () => {
+  test("are the only files that can be imported", () => {
     const code = 'import("cairn-raft/dist/src/index.js").catch(({ code }) => console.log(code));';
     expect(run(project, process.execPath, "--eval", code)).toBe("ERR_PACKAGE_PATH_NOT_EXPORTED\n");
   });
@@ -158,7 +158,7 @@ describe("an application that bundles the client", () => {
   test.each([
     ["CommonJS", { format: "cjs" }, "main.cjs"],
     ["an ES module", { format: "esm", banner: { js: esbuildBanner() } }, "main.mjs"],
-  ] as const)("as %s holds neither LMDB nor the server, and works", async (kind, options, name) => {
+  ] as const)("as %s works, and contains neither LMDB nor the server", async (kind, options, name) => {
     const data = join(directory, `data-${name}`);
     const { address } = await startNode({ id: "n1", data });
     const source = `
@@ -192,7 +192,7 @@ function esbuildBanner(): string {
   return /--banner:js='(.*?)'/.exec(readFileSync(inRepository("docs/client.md"), "utf8"))![1]!;
 }
 
-test("an installation runs no script of the package", () => {
+test("installing the package runs none of its scripts", () => {
   const installed = join(project, "node_modules/cairn-raft");
   const manifest = JSON.parse(readFileSync(join(installed, "package.json"), "utf8"));
   // Without its dependencies, which npm would look for in a registry.

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { RunningExample } from "./support.js";
 
-test("the map keeps what it has answered, when its leader is killed and when all are", async () => {
+test("the replicated map example keeps all that it has answered when its leader or every process is killed", async () => {
   const example = await RunningExample.start("replicated-map", 20);
   for (const id of ["n1", "n2", "n3"]) await example.waitForAfter(0, new RegExp(`^${id}: ${id} is 5$`));
   const leader = await example.leader();

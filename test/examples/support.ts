@@ -2,8 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import { freePortRange } from "../support/ports.js";
-import { inRepository, type RunningCommand, startProcess } from "../support/processes.js";
+import { freePortRange } from "../support/processes/ports.js";
+import { inRepository, type RunningCommand, startProcess } from "../support/processes/processes.js";
 
 const IDS = ["n1", "n2", "n3"];
 

@@ -5,8 +5,8 @@ import { expect, onTestFinished, test } from "vitest";
 import { CairnMember } from "../../src/daemon/application/cairn_member.js";
 import { inMemory } from "../../src/server/machine/own_machine.js";
 import { failure, until } from "../support/conditions.js";
-import { freePorts } from "../support/process_cluster.js";
-import { inRepository, type RunningCommand, startProcess } from "../support/processes.js";
+import { freePorts } from "../support/processes/process_cluster.js";
+import { inRepository, type RunningCommand, startProcess } from "../support/processes/processes.js";
 
 /** The machine of the counter example, as far as this test needs it: it is a member of the same cluster. */
 class Counter {
@@ -33,7 +33,7 @@ class Counter {
 
 const command = (sequence: number) => Buffer.from(JSON.stringify({ from: "test", sequence }));
 
-test("a leader's process is killed with a proposal in it: the outcome is unknown, unless the command is idempotent", async () => {
+test("a proposal whose leader's process is killed has an unknown outcome, unless its command is idempotent", async () => {
   const directory = await mkdtemp(join(tmpdir(), "cairn-unknown-"));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
   const ports = await freePorts(4);

@@ -23,7 +23,7 @@ async function changesNothing(gateway: Conversation, request: object[], code: nu
 }
 
 describe("apply_entries", () => {
-  test("applies puts, gets and deletes at once, each at its place of the log", async () => {
+  test("applies puts, gets and deletes at once, each at its index of the log", async () => {
     const gateway = await startNodes();
     const entries = [
       put(1, "x", "1"),
@@ -47,19 +47,19 @@ describe("apply_entries", () => {
     });
   });
 
-  test("deleting what is not there is ok", async () => {
+  test("answers ok for deleting a missing key", async () => {
     const gateway = await startNodes();
     await gateway.replies(apply([del(1, "x")]), "apply_entries_ok", applied(oks(1, 1), 1));
   });
 
-  test("an empty list changes nothing and says what is applied", async () => {
+  test("changes nothing for an empty list, and says what is applied", async () => {
     const gateway = await startNodes();
     await gateway.replies(apply([]), "apply_entries_ok", applied([], 0));
     await gateway.ask(apply(puts(1, 2)));
     await gateway.replies(apply([]), "apply_entries_ok", applied([], 2));
   });
 
-  test("entries of a batch may be of several terms", async () => {
+  test("takes entries of several terms in a batch", async () => {
     const gateway = await startNodes();
     await gateway.replies(
       apply([put(1, "a", 1, 1), put(2, "b", 2, 3), put(3, "c", 3, 3)]),
@@ -71,13 +71,13 @@ describe("apply_entries", () => {
     expect(await gateway.ask({ type: "take_snapshot" })).toMatchObject({ snapshot_index: 3, snapshot_term: 3 });
   });
 
-  test("the first term may be any", async () => {
+  test("takes any term as the first one", async () => {
     const gateway = await startNodes();
     await gateway.replies(apply(puts(1, 2, 7)), "apply_entries_ok", applied(oks(1, 2), 2));
   });
 
-  describe("entries that are in the log already", () => {
-    test("are not applied twice, and get the results of the first time", async () => {
+  describe("given entries that are in the log already", () => {
+    test("does not apply them twice, and returns their first results", async () => {
       const gateway = await startNodes();
       const batch = [put(1, "x", 1), get(2, "x"), put(3, "x", 2), get(4, "x"), get(5, "none")];
       const results = ["ok", 1, "ok", 2, null].map((result, at) => ({ index: at + 1, result }));
@@ -88,7 +88,7 @@ describe("apply_entries", () => {
       expect(await stateOf(gateway)).toEqual({ state: { x: 3 }, last_applied: 6 });
     });
 
-    test("may come together with new ones", async () => {
+    test("takes new entries with them", async () => {
       const gateway = await startNodes();
       await gateway.ask(apply([put(1, "x", 1), get(2, "x")]));
       const results = [
@@ -101,7 +101,7 @@ describe("apply_entries", () => {
       await gateway.replies(apply(batch), "apply_entries_ok", applied(results, 4));
     });
 
-    test("may be of a term that is over", async () => {
+    test("takes them in a term that is over", async () => {
       const gateway = await startNodes();
       await gateway.ask(apply(puts(1, 3, 1)));
       await gateway.ask(apply(puts(4, 2, 5)));
@@ -110,7 +110,7 @@ describe("apply_entries", () => {
       await gateway.replies(apply(batch), "apply_entries_ok", applied(oks(3, 4), 6));
     });
 
-    test("may lie in a snapshot", async () => {
+    test("takes them when a snapshot covers them", async () => {
       const gateway = await startNodes();
       await gateway.ask(apply([...puts(1, 4), get(5, "k1")]));
       await gateway.ask({ type: "take_snapshot" });
@@ -124,7 +124,7 @@ describe("apply_entries", () => {
       expect(await logOf(gateway)).toEqual([6, 6, 5, 1]);
     });
 
-    test('say "ok" for a get whose result is no longer known', async () => {
+    test('says "ok" for a get whose result is forgotten', async () => {
       const gateway = await startNodes();
       await gateway.ask(apply([put(1, "x", 1), get(2, "x")]));
       await gateway.ask({ type: "restart" });
@@ -132,8 +132,8 @@ describe("apply_entries", () => {
     });
   });
 
-  describe("is error 22 with the index expected, and changes nothing", () => {
-    test("with a gap before the batch", async () => {
+  describe("answers error 22 with the expected index, and changes nothing", () => {
+    test("for a gap before the batch", async () => {
       const gateway = await startNodes();
       await changesNothing(gateway, puts(2, 2), 22, /index 2: expected index 1/);
       await gateway.ask(apply(puts(1, 3)));
@@ -142,14 +142,14 @@ describe("apply_entries", () => {
       await changesNothing(gateway, puts(5, 1), 22, /index 5: expected index 4/);
     });
 
-    test("with a gap, or a step back, within the batch", async () => {
+    test("for a gap, or a step back, within the batch", async () => {
       const gateway = await startNodes();
       await changesNothing(gateway, [...puts(1, 2), ...puts(4, 1)], 22, /index 4: expected index 3/);
       await changesNothing(gateway, [...puts(1, 2), ...puts(2, 1)], 22, /index 2: expected index 3/);
       await changesNothing(gateway, [...puts(1, 1), ...puts(0, 1)], 22, /index 0: expected index 2/);
     });
 
-    test("with an index that is not above 0", async () => {
+    test("for an index that is not above 0", async () => {
       const gateway = await startNodes();
       await changesNothing(gateway, puts(0, 1), 22, /index 0: expected index 1/);
       await changesNothing(gateway, puts(-1, 3), 22, /index -1: expected index 1/);
@@ -157,7 +157,7 @@ describe("apply_entries", () => {
       await changesNothing(gateway, puts(0, 1), 22, /index 0: expected index 4/);
     });
 
-    test("with a conflict with a committed entry", async () => {
+    test("for a conflict with a committed entry", async () => {
       const gateway = await startNodes();
       await gateway.ask(apply(puts(1, 3)));
       await changesNothing(gateway, puts(2, 1, 2), 22, /index 2 is committed with term 1, not 2: expected index 4/);
@@ -166,7 +166,7 @@ describe("apply_entries", () => {
       await changesNothing(gateway, puts(3, 1, 2), 22, /index 3 is committed with term 1/);
     });
 
-    test("with an entry of an older term than the node's", async () => {
+    test("for an entry of an older term than the node's", async () => {
       const gateway = await startNodes();
       await gateway.ask(apply(puts(1, 1, 4)));
       await changesNothing(gateway, puts(2, 1, 3), 22, /term 3, below the term 4/);
@@ -175,12 +175,12 @@ describe("apply_entries", () => {
       await changesNothing(gateway, puts(Number(last_index) + 1, 1, 4), 22, /term 4/);
     });
 
-    test("with a term that falls within the batch", async () => {
+    test("for a term that falls within the batch", async () => {
       const gateway = await startNodes();
       await changesNothing(gateway, [put(1, "a", 1, 2), put(2, "b", 1, 1)], 22, /index 2 has term 1, below the term 2/);
     });
 
-    test("in the term in which the node itself leads", async () => {
+    test("for the term in which the node itself leads", async () => {
       const gateway = await startNodes();
       await gateway.ask({ type: "write", key: "x", value: 1 });
       await changesNothing(gateway, puts(3, 1, 1), 22, /leads in term 1/);
@@ -206,13 +206,13 @@ describe("apply_entries", () => {
     [{ entries: [put(1, null, 1)] }, /entries\[0\]\.command\.key must be a string/],
     [{ entries: [put(1, "k".repeat(limits.keyBytes + 1), 1)] }, /keyBytes is 1024/],
     [{ entries: [put(1, "k", "v".repeat(limits.valueBytes - 1))] }, /valueBytes is/],
-  ])("malformed in one entry, it is error 12 and none is applied (%#)", async (fields, text) => {
+  ])("answers error 12 and applies nothing when one entry is malformed (%#)", async (fields, text) => {
     const gateway = await startNodes();
     await gateway.fails({ type: "apply_entries", ...fields }, 12, text);
     expect(await logOf(gateway)).toEqual([1, 0, 0, 0]);
   });
 
-  test("a key may be a number: it is the key of its digits", async () => {
+  test("takes a number as the key of its digits", async () => {
     const gateway = await startNodes();
     const results = [
       { index: 1, result: "ok" },
@@ -222,7 +222,7 @@ describe("apply_entries", () => {
     expect((await stateOf(gateway)).state).toEqual({ "7": 5 });
   });
 
-  test("values of every JSON type come back as they are", async () => {
+  test("returns values of every JSON type as they were given", async () => {
     const gateway = await startNodes();
     const values = [
       "1",
@@ -247,7 +247,7 @@ describe("apply_entries", () => {
     await gateway.replies(apply(entries), "apply_entries_ok", applied(results, 2 * values.length));
   });
 
-  test("big numbers, deep nesting and the largest value come back as they are", async () => {
+  test("returns big numbers, deep nesting and the largest value as they were given", async () => {
     const gateway = await startNodes();
     const values = [
       "123456789012345678901234567890",
@@ -267,7 +267,7 @@ describe("apply_entries", () => {
     expect(gateway.complaints).toEqual([]);
   });
 
-  test("a value that is nested too deeply is error 12", async () => {
+  test("answers error 12 for a value that is nested too deeply", async () => {
     const gateway = await startNodes();
     const value = `${"[".repeat(5000)}${"]".repeat(5000)}`;
     const entry = `{"index":1,"term":1,"command":{"op":"put","key":"k","value":${value}}}`;
@@ -277,7 +277,7 @@ describe("apply_entries", () => {
     });
   });
 
-  test("the state lists its keys in order of their bytes, whatever they look like", async () => {
+  test("leaves a state that lists its keys in byte order, whatever they look like", async () => {
     const gateway = await startNodes();
     const keys = ["b", "10", "9", "a", "é", "__proto__", "Z", "😀", "\uffff"];
     gateway.send(
@@ -289,7 +289,7 @@ describe("apply_entries", () => {
     expect(await gateway.nextLine()).toContain(`"state":{${members}},"last_applied":9`);
   });
 
-  test("a batch above a message, and one with more gets than are remembered, is answered in full", async () => {
+  test("answers in full for a batch that exceeds a message, and for more gets than are remembered", async () => {
     const gateway = await startNodes();
     const large = Array.from({ length: 6 }, (_, at) => put(at + 1, `k${at + 1}`, "v".repeat(1_000_000)));
     await gateway.replies(apply(large), "apply_entries_ok", applied(oks(1, 6), 6));

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { ownNodes, put, startNodes } from "./support.js";
 
 const SEGMENT_BYTES = 384 * 1024;
@@ -9,7 +9,7 @@ const REQUESTS = 300;
 const REQUESTS_PER_SNAPSHOT = 50;
 const ENTRIES = 10;
 
-test("the log takes at most two segments on disk, and snapshots are two, however much is written", async () => {
+test("the gateway's disk holds at most two log segments and two snapshots, however much is written", async () => {
   const dataDir = await temporaryDirectory();
   const gateway = await startNodes(["n1"], { nodes: await ownNodes(dataDir, SEGMENT_BYTES) });
   const segments = async () => (await readdir(join(dataDir, "n1", "wal"))).length;

@@ -1,8 +1,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runCommand, startNode } from "../support/processes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { runCommand, startNode } from "../support/processes/processes.js";
 
 /** A conversation in two files: NAME.in.jsonl is fed to the gateway, and NAME.out.jsonl has an expected reply a line. */
 interface Case {
@@ -84,19 +84,19 @@ function seen(replies: readonly Message[]): object[] {
 export function testCases(folder: string): void {
   const cases = casesIn(folder);
 
-  test("there are cases", () => {
+  test("the protocol's cases can be read", () => {
     expect(cases.length).toBeGreaterThan(0);
   });
 
-  test.each(cases)("$name: on a fresh gateway", async ({ input, expected }) => {
+  test.each(cases)("$name passes on a fresh gateway", async ({ input, expected }) => {
     await converse(input, expected, []);
   });
 
-  test.each(cases)("$name: on running nodes", async (tested) => {
+  test.each(cases)("$name passes on running nodes", async (tested) => {
     await converse(tested.input, withoutRestart(tested), ["--nodes", await startNodes(nodeIdsOf(tested))]);
   });
 
-  test.each(cases)("$name: a second run on the same directory sees what the first one left", async (tested) => {
+  test.each(cases)("$name leaves a directory that a second run reads", async (tested) => {
     const args = ["--data-dir", await temporaryDirectory()];
     const replyToProbe = { dest: "probe" } as Message;
     const probed = nodeIdsOf(tested).flatMap(() => [replyToProbe, replyToProbe, replyToProbe]);

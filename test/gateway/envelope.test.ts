@@ -1,13 +1,13 @@
 import { readdir } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { put, puts, startGateway, startNodes } from "./support.js";
 
 const INIT = { type: "init", node_id: "n1", node_ids: ["n1"] };
 
-describe("envelope", () => {
-  test("a reply swaps src and dest; type, in_reply_to and msg_id come first", async () => {
+describe("the envelope of a message", () => {
+  test("swaps src and dest in the reply; type, in_reply_to and msg_id come first", async () => {
     const gateway = await startGateway();
     gateway.send('{"body":{"node_ids":["n1"],"node_id":"n1","msg_id":7,"type":"init"},"dest":"n1","src":"c0"}\n');
     expect(await gateway.nextLine()).toBe(
@@ -15,7 +15,7 @@ describe("envelope", () => {
     );
   });
 
-  test("msg_id counts each node's replies from 0, errors included", async () => {
+  test("counts each node's replies in msg_id from 0, errors included", async () => {
     const gateway = await startNodes(["n1", "n2"]);
     await gateway.fails({ type: "fly" }, 10, /./);
     await gateway.replies({ type: "get_log_info" }, "get_log_info_ok", emptyLog);
@@ -24,7 +24,7 @@ describe("envelope", () => {
     expect(await gateway.ask({ type: "get_log_info" })).toMatchObject({ msg_id: 3 });
   });
 
-  test("requests that come at once are answered in their order", async () => {
+  test("keeps the order of requests that come at once", async () => {
     const gateway = await startNodes();
     const requests = Array.from({ length: 50 }, (_, at) => ({
       src: "c1",
@@ -48,13 +48,13 @@ describe("envelope", () => {
     );
   });
 
-  test("a reply is printed when it is known, not when the input ends", async () => {
+  test("is printed as soon as the reply is known, not at the end of input", async () => {
     const gateway = await startGateway();
     await gateway.replies(INIT, "init_ok", {});
     await gateway.replies({ type: "get_log_info" }, "get_log_info_ok", emptyLog);
   });
 
-  test("--json-style spaced has Python's separators", async () => {
+  test("has Python's separators with --json-style spaced", async () => {
     const gateway = await startGateway({ style: "spaced" });
     gateway.send('{"src":"c0","dest":"n1","body":{"type":"init","msg_id":1,"node_id":"n1","node_ids":["n1"]}}\n');
     expect(await gateway.nextLine()).toBe(
@@ -70,7 +70,7 @@ describe("envelope", () => {
     );
   });
 
-  test("a request without msg_id is carried out and not answered", async () => {
+  test("gets no reply without msg_id, though the request is carried out", async () => {
     const gateway = await startNodes();
     gateway.send('{"src":"c1","dest":"n1","body":{"type":"write","key":"x","value":1}}\n');
     gateway.send('{"src":"c1","dest":"n1","body":{"type":"fly"}}\n');
@@ -78,13 +78,13 @@ describe("envelope", () => {
     expect(gateway.complaints).toEqual([expect.stringMatching(/without msg_id.*"fly" is not known/)]);
   });
 
-  test("msg_id 0 is answered", async () => {
+  test("gets a reply for msg_id 0", async () => {
     const gateway = await startNodes();
     gateway.send('{"src":"c1","dest":"n1","body":{"type":"get_log_info","msg_id":0}}\n');
     expect(JSON.parse(await gateway.nextLine())).toMatchObject({ body: { in_reply_to: 0 } });
   });
 
-  test("unknown fields are ignored", async () => {
+  test("may have unknown fields, which are ignored", async () => {
     const gateway = await startNodes();
     await gateway.replies({ type: "get_log_info", colour: "red", nested: { type: 3 } }, "get_log_info_ok", emptyLog);
   });
@@ -104,14 +104,14 @@ describe("envelope", () => {
       '{"src":"c","dest":"n1","body":{"type":"get_state","msg_id":"1"}}',
       /^line 3 skipped: body.msg_id is not a whole number$/,
     ],
-  ])("a line with %s is reported with its number and skipped, and nothing else is lost", async (_, line, complaint) => {
+  ])("is skipped, reported by line number and loses nothing else when the line has %s", async (_, line, complaint) => {
     const gateway = await startNodes();
     gateway.send(`\r\n${line}\r\n`);
     await gateway.replies({ type: "get_log_info" }, "get_log_info_ok", emptyLog);
     expect(gateway.complaints).toEqual([expect.stringMatching(complaint)]);
   });
 
-  test("lines end in LF or CRLF, blank ones are skipped, the last one needs no end", async () => {
+  test("ends in LF or CRLF; blank lines are skipped, and the last line needs no end", async () => {
     const gateway = await startNodes();
     const request = (msgId: number) => `{"src":"c1","dest":"n1","body":{"type":"get_log_info","msg_id":${msgId}}}`;
     gateway.send(`${request(1)}\r\n\r\n  \n${request(2)}\n${request(3)}`);
@@ -120,7 +120,7 @@ describe("envelope", () => {
     expect(gateway.complaints).toEqual([]);
   });
 
-  test("a line of gatewayLineBytes is carried out; a longer one is reported with the limit, and nothing else is lost", async () => {
+  test("may have gatewayLineBytes; a longer line is reported with the limit, and nothing else is lost", async () => {
     const gateway = await startNodes();
     const head = '{"src":"c1","dest":"n1","body":{"type":"get_log_info","msg_id":1,"pad":"';
     const pad = "x".repeat(limits.gatewayLineBytes - head.length - 3);
@@ -136,7 +136,7 @@ describe("envelope", () => {
 });
 
 describe("init", () => {
-  test("before it every other message is error 11, and an unknown type error 10", async () => {
+  test("precedes all else: other messages before it get error 11, and an unknown type error 10", async () => {
     const gateway = await startGateway();
     for (const type of ["get_state", "apply_entries", "write", "restart"]) {
       await gateway.fails({ type }, 11, /not initialised: send init first/);
@@ -145,20 +145,20 @@ describe("init", () => {
     await gateway.replies(INIT, "init_ok", {});
   });
 
-  test("names of Object's own are no types", async () => {
+  test("does not make names of Object's own members into types", async () => {
     const gateway = await startNodes();
     for (const type of ["constructor", "toString", "__proto__", "hasOwnProperty", ""]) {
       await gateway.fails({ type }, 10, /is not known/);
     }
   });
 
-  test("a dest that is none of the nodes is error 1", async () => {
+  test("answers error 1 for a dest that is none of the nodes", async () => {
     const gateway = await startNodes(["n1", "n2"]);
     await gateway.fails({ type: "get_state" }, 1, /node "n9" is not known; known are n1, n2/, "n9");
     await gateway.fails({ type: "get_state" }, 1, /node "" is not known/, "");
   });
 
-  test("its own dest must be one of the nodes", async () => {
+  test("must be sent to one of its own nodes", async () => {
     const gateway = await startGateway();
     await gateway.fails(INIT, 1, /node "n2" is not known; known are n1/, "n2");
   });
@@ -174,7 +174,7 @@ describe("init", () => {
     [{ node_id: "n1", node_ids: ["n1", "x".repeat(65)] }, /must be 1 to 64 characters/],
     [{ node_id: "n1", node_ids: ["n1", ".."] }, /"\.\."/],
     [{ node_id: "n1", node_ids: ["n1", "."] }, /"\."/],
-  ])("with %j it is error 12, nothing is left of it, and a good one works", async (fields, text) => {
+  ])("answers error 12 for %j, leaves nothing of it, and a good init works afterwards", async (fields, text) => {
     const dataDir = await temporaryDirectory();
     const gateway = await startGateway({ dataDir });
     await gateway.fails({ type: "init", ...fields }, 12, text);
@@ -184,7 +184,7 @@ describe("init", () => {
     expect(await readdir(dataDir)).not.toContain("cairn.json");
   });
 
-  test("a second one with the same ids is init_ok and changes nothing; with other ids it is error 22", async () => {
+  test("sent again changes nothing with the same ids, and is error 22 with others", async () => {
     const gateway = await startNodes(["n1", "n2"]);
     await gateway.replies({ type: "apply_entries", entries: puts(1, 2) }, "apply_entries_ok", {
       results: [
@@ -203,19 +203,19 @@ describe("init", () => {
     expect(await gateway.ask({ type: "get_log_info" })).toMatchObject({ last_index: 2 });
   });
 
-  test("an id that comes twice is one node", async () => {
+  test("counts an id that comes twice as one node", async () => {
     const gateway = await startGateway();
     await gateway.replies({ type: "init", node_id: "n1", node_ids: ["n1", "n1"] }, "init_ok", {});
     await gateway.replies({ type: "write", key: "x", value: 1 }, "write_ok", {});
   });
 
-  test("its dest may be any of the nodes, whatever node_id says", async () => {
+  test("may have any of the nodes as dest, whatever node_id says", async () => {
     const gateway = await startGateway();
     await gateway.replies({ type: "init", node_id: "n1", node_ids: ["n1", "n2"] }, "init_ok", {}, "n2");
     await gateway.replies({ type: "get_log_info" }, "get_log_info_ok", emptyLog);
   });
 
-  test("each of several nodes is driven on its own", async () => {
+  test("of several nodes lets each be driven separately", async () => {
     const gateway = await startNodes(["n1", "n2", "n3"]);
     const ask = (type: string, dest: string) => gateway.ask({ type }, dest);
     await gateway.ask({ type: "apply_entries", entries: puts(1, 3) }, "n1");

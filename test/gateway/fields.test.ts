@@ -21,7 +21,7 @@ const wrong: readonly [name: string, read: () => unknown, text: string][] = [
   ["a count that is no whole number", () => fields.count("half"), "field half must be a whole number from 0"],
   ["a count above 2^53", () => fields.count("big"), "field big must be a whole number from 0"],
   [
-    "T6: a term above its bound",
+    "a term above its bound (T6)",
     () => fields.count("high", 1, "termMax"),
     "field high must be a whole number from 1 to 281474976710656 (termMax)",
   ],
@@ -46,8 +46,8 @@ const wrong: readonly [name: string, read: () => unknown, text: string][] = [
   ],
 ];
 
-describe("fields of a request", () => {
-  test("come with their types", () => {
+describe("a request's field", () => {
+  test("is read with its type", () => {
     expect(fields.string("s")).toBe("x");
     expect(fields.count("n")).toBe(7);
     expect(fields.count("zero")).toBe(0);
@@ -63,12 +63,12 @@ describe("fields of a request", () => {
     expect(fields.has("none")).toBe(false);
   });
 
-  test("a key is the text of a string or a number", () => {
+  test("is the text of a string or a number when it is a key", () => {
     const keys = ["s", "n", "minus", "half", "big", "exp"].map((name) => fields.key(name).toString());
     expect(keys).toEqual(["x", "7", "-1", "1.5", "12345678901234567890", "1e400"]);
   });
 
-  test.each(wrong)("%s is error 12, and the text names it", (_, read, text) => {
+  test.each(wrong)("is error 12 that names it, for %s", (_, read, text) => {
     expect(read).toThrow(expect.objectContaining({ code: 12, text }));
   });
 });

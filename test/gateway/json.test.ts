@@ -12,19 +12,19 @@ function nested(depth: number): unknown {
   return value;
 }
 
-describe("JSON", () => {
-  test("numbers that JavaScript cannot hold stay as they are written", () => {
+describe("the gateway's JSON", () => {
+  test("keeps numbers that JavaScript cannot hold as they are written", () => {
     for (const number of ["12345678901234567890", "-9007199254740993", "0.1234567890123456789", "1e400", "1E-400"]) {
       const text = `{"a":[${number}]}`;
       expect(compact(parseJson(text))).toBe(text);
     }
   });
 
-  test("numbers stay numbers, and equal ones get the same text", () => {
+  test("keeps numbers as numbers, with one text for equal ones", () => {
     expect(compact(parseJson("[0,-1,1.5,1e2,100.0,9007199254740991]"))).toBe("[0,-1,1.5,100,100,9007199254740991]");
   });
 
-  test("any text comes back as it was, with and without a large number beside it", () => {
+  test("keeps any text, with and without a large number beside it", () => {
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
         const text = JSON.stringify(value);
@@ -34,7 +34,7 @@ describe("JSON", () => {
     );
   });
 
-  test("any value is printed as JSON.stringify does", () => {
+  test("is printed as JSON.stringify prints it", () => {
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
         const text = JSON.stringify(value);
@@ -43,22 +43,22 @@ describe("JSON", () => {
     );
   });
 
-  test("a lone surrogate keeps its escape", () => {
+  test("keeps the escape of a lone surrogate", () => {
     expect(compact(parseJson('"\\ud800"'))).toBe('"\\ud800"');
   });
 
-  test("__proto__ is a name like any other", () => {
+  test("treats __proto__ as an ordinary name", () => {
     for (const text of ['{"__proto__":1}', '{"__proto__":12345678901234567890}']) {
       expect(compact(parseJson(text))).toBe(text);
     }
   });
 
-  test("of a name that comes twice the last value counts, with and without a large number", () => {
+  test("takes the last value of a name that comes twice, with and without a large number", () => {
     expect(compact(parseJson('{"a":1,"a":2}'))).toBe('{"a":2}');
     expect(compact(parseJson('{"a":12345678901234567890,"a":2}'))).toBe('{"a":2}');
   });
 
-  test("the members of an OrderedObject keep their order, whatever their names", () => {
+  test("keeps the order of an OrderedObject's members, whatever their names", () => {
     const members: [string, unknown][] = [
       ["b", 1],
       ["10", 2],
@@ -67,11 +67,11 @@ describe("JSON", () => {
     expect(compact(new OrderedObject(members))).toBe('{"b":1,"10":2,"9":3}');
   });
 
-  test("a member without a value is left out", () => {
+  test("leaves out members without a value", () => {
     expect(compact({ a: undefined, b: null })).toBe('{"b":null}');
   });
 
-  test("spaced is what Python's json.dumps prints", () => {
+  test("is printed as Python's json.dumps does when spaced", () => {
     const value = {
       a: [1, { b: "x,y:z" }, []],
       "k,:": {},
@@ -80,7 +80,7 @@ describe("JSON", () => {
     expect(spaced(value)).toBe('{"a": [1, {"b": "x,y:z"}, []], "k,:": {}, "s": {"c": [1, "a,b: \\"c\\",d"]}}');
   });
 
-  test("spaced and compact differ in white space only", () => {
+  test("differs only in white space between spaced and compact", () => {
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
         const stored = StoredJson.from(encodeValue(JSON.parse(JSON.stringify(value))));
@@ -90,7 +90,7 @@ describe("JSON", () => {
     );
   });
 
-  test("nesting up to the limit is carried, beyond it is error 12", () => {
+  test("carries nesting up to the limit, and answers error 12 beyond it", () => {
     const deepest = nested(limits.gatewayJsonDepth);
     expect(JSON.parse(compact(deepest))).toEqual(deepest);
     expect(() => compact(nested(limits.gatewayJsonDepth + 1))).toThrow(
@@ -100,24 +100,24 @@ describe("JSON", () => {
   });
 });
 
-describe("what the store holds", () => {
+describe("a value of the store", () => {
   const print = (text: string | Uint8Array) => compact(StoredJson.from(Buffer.from(text as string)));
 
-  test("JSON is printed as it is", () => {
+  test("is printed as it is when it is JSON", () => {
     expect(print('{"b":1.0,"a":12345678901234567890}')).toBe('{"b":1.0,"a":12345678901234567890}');
   });
 
-  test("what is no JSON becomes a string", () => {
+  test("is printed as a string when it is not JSON", () => {
     expect(print("hello")).toBe('"hello"');
     expect(print("")).toBe('""');
     expect(print(Uint8Array.of(0xff))).toBe('"\ufffd"');
   });
 
-  test("JSON on several lines, which another client wrote, is printed on one", () => {
+  test("is printed on one line when another client wrote it on several", () => {
     expect(print('{\r\n  "a": [1,\n 2],\n  "b c": "d  e\\n"\n}')).toBe('{"a":[1,2],"b c":"d  e\\n"}');
   });
 
-  test("JSON of any depth and size is printed in both styles", () => {
+  test("is printed in both styles when it is JSON of any depth and size", () => {
     const deep = StoredJson.from(Buffer.from(`${"[".repeat(5000)}1,2${"]".repeat(5000)}`));
     expect(compact(deep)).toBe(deep.text);
     expect(spaced(deep)).toBe(deep.text.replace(",", ", "));

@@ -9,7 +9,7 @@ import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { CairnServer } from "../../src/server/server.js";
 import { silentLogger } from "../../src/system/logger.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { puts, startNodes } from "./support.js";
 
 const write = (key: unknown, value: unknown, request: object = {}) => ({ type: "write", key, value, ...request });
@@ -33,7 +33,7 @@ describe("the key-value workload", () => {
     await gateway.replies(read("x"), "read_ok", { value: null });
   });
 
-  test("a read or cas of a missing key is error 20", async () => {
+  test("answers error 20 for a read or cas of a missing key", async () => {
     const gateway = await startNodes();
     await gateway.fails(read("x"), 20, /^key x does not exist$/);
     await gateway.fails(cas("x", 1, 2), 20, /^key x does not exist$/);
@@ -41,21 +41,21 @@ describe("the key-value workload", () => {
     await gateway.fails(read("x"), 20, /does not exist/);
   });
 
-  test("a cas that does not match is error 22 with both values, and changes nothing", async () => {
+  test("answers error 22 with both values for a cas that does not match, and changes nothing", async () => {
     const gateway = await startNodes();
     await gateway.ask(write("x", "a"));
     await gateway.fails(cas("x", 1, 2), 22, /^key x has the value "a", expected 1$/);
     await gateway.replies(read("x"), "read_ok", { value: "a" });
   });
 
-  test("a cas that may create does", async () => {
+  test("creates a missing key by a cas that may create", async () => {
     const gateway = await startNodes();
     await gateway.replies(cas("x", 1, 2, { create_if_not_exists: true }), "cas_ok", {});
     await gateway.replies(read("x"), "read_ok", { value: 2 });
     await gateway.fails(cas("x", 1, 3, { create_if_not_exists: true }), 22, /has the value 2, expected 1/);
   });
 
-  test("keys are strings or numbers, and a number is the key of its digits", async () => {
+  test("takes a number as the key of its digits", async () => {
     const gateway = await startNodes();
     await gateway.replies(write(7, "seven"), "write_ok", {});
     await gateway.replies(read(7), "read_ok", { value: "seven" });
@@ -85,7 +85,7 @@ describe("the key-value workload", () => {
       { type: "cas", key: "x", from: 1, to: 2, create_if_not_exists: 1 },
       /field create_if_not_exists must be true or false/,
     ],
-  ])("%j is error 12", async (request, text) => {
+  ])("answers error 12 for %j", async (request, text) => {
     const gateway = await startNodes();
     await gateway.fails(request, 12, text);
   });
@@ -99,7 +99,7 @@ describe("the key-value workload", () => {
     expect(await gateway.ask({ type: "get_log_info" })).toMatchObject({ last_index: 3 });
   });
 
-  test("goes on behind entries of a leader, and entries of a newer leader behind it", async () => {
+  test("continues behind a leader's entries, which a newer leader's entries continue", async () => {
     const gateway = await startNodes();
     await gateway.ask({ type: "apply_entries", entries: puts(1, 2, 3) });
     await gateway.replies(read("k2"), "read_ok", { value: 2 });
@@ -115,7 +115,7 @@ describe("the key-value workload", () => {
 describe("the key-value workload with several nodes", () => {
   const three = ["n1", "n2", "n3"];
 
-  test("any node takes requests, and what one has written the others read", async () => {
+  test("is served by any node, and all nodes read what one has written", async () => {
     const gateway = await startNodes(three);
     await gateway.replies(write("x", 1), "write_ok", {});
     await gateway.replies(read("x"), "read_ok", { value: 1 }, "n2");
@@ -126,7 +126,7 @@ describe("the key-value workload with several nodes", () => {
     await gateway.replies(read("y"), "read_ok", { value: [1] });
   });
 
-  test("every node has everything in the end", async () => {
+  test("reaches every node in the end", async () => {
     const gateway = await startNodes(three);
     for (let at = 0; at < 20; at++) await gateway.ask(write(`k${at}`, at), three[at % 3]);
     const { last_index: last } = await gateway.ask({ type: "get_log_info" });
@@ -140,7 +140,7 @@ describe("the key-value workload with several nodes", () => {
     }
   });
 
-  test("a leader that is restarted, or one that is behind, does not stop it; nothing is lost", async () => {
+  test("continues without loss when the leader restarts or lags behind", async () => {
     const gateway = await startNodes(three);
     await gateway.replies(write("x", 1), "write_ok", {});
     await gateway.ask({ type: "restart" });
@@ -152,14 +152,14 @@ describe("the key-value workload with several nodes", () => {
     }
   });
 
-  test("one that was driven by hand to a longer log than the others' leads for all of them", async () => {
+  test("is led by the node that was driven by hand to a longer log than the others'", async () => {
     const gateway = await startNodes(three);
     await gateway.ask({ type: "apply_entries", entries: puts(1, 3) }, "n2");
     await gateway.replies(read("k3"), "read_ok", { value: 3 }, "n2");
     await gateway.replies(read("k2"), "read_ok", { value: 2 }, "n1");
   });
 
-  test("a voter whose cluster is not there cannot lead: error 11, and nothing happened", async () => {
+  test("gets error 11, with nothing done, from a voter whose cluster is down", async () => {
     const directory = join(await temporaryDirectory(), "n1");
     const members = three.map((id) => ({ id, address: "", role: "voter" as const }));
     const openMachine = openKeyValueMachine;
@@ -178,10 +178,10 @@ describe("the key-value workload with several nodes", () => {
   });
 });
 
-describe("client_id and seq make a retry exactly-once", () => {
+describe("a retry with client_id and seq", () => {
   const of = (seq: number, client: unknown = "c7") => ({ client_id: client, seq });
 
-  test("a write: the same reply, no second effect", async () => {
+  test("of a write gets the same reply and has no second effect", async () => {
     const gateway = await startNodes();
     await gateway.replies(write("x", 1, of(1)), "write_ok", {});
     await gateway.replies(write("x", 2, of(2)), "write_ok", {});
@@ -189,7 +189,7 @@ describe("client_id and seq make a retry exactly-once", () => {
     await gateway.replies(read("x"), "read_ok", { value: 2 });
   });
 
-  test("a cas: the same reply, also when it did not match", async () => {
+  test("of a cas gets the same reply, even when it did not match", async () => {
     const gateway = await startNodes();
     await gateway.ask(write("x", 1));
     await gateway.replies(cas("x", 1, 2, of(1)), "cas_ok", {});
@@ -203,7 +203,7 @@ describe("client_id and seq make a retry exactly-once", () => {
     await gateway.replies(read("x"), "read_ok", { value: 1 });
   });
 
-  test("after a restart, from the log and from a snapshot", async () => {
+  test("works after a restart, from the log and from a snapshot", async () => {
     const gateway = await startNodes();
     await gateway.ask(write("x", 1, of(1)));
     await gateway.ask(cas("x", 1, 2, of(2)));
@@ -216,7 +216,7 @@ describe("client_id and seq make a retry exactly-once", () => {
     await gateway.replies(read("x"), "read_ok", { value: 2 });
   });
 
-  test("each client has its own numbers; they may begin at 0, and a client may be a number", async () => {
+  test("has its numbers counted for each client, from 0 if it likes, and a client may be a number", async () => {
     const gateway = await startNodes();
     await gateway.ask(write("x", 1, of(0, "a")));
     await gateway.ask(write("x", 2, of(0, 5)));
@@ -226,14 +226,14 @@ describe("client_id and seq make a retry exactly-once", () => {
     await gateway.replies(read("x"), "read_ok", { value: 3 });
   });
 
-  test("a retry whose answer is forgotten may or may not have happened: error 13", async () => {
+  test("gets error 13 when its answer is forgotten, because it may or may not have happened", async () => {
     const gateway = await startNodes();
     for (let seq = 0; seq <= limits.sessionAnswers + 1; seq++) await gateway.ask(write("x", seq, of(seq)));
     await gateway.fails(write("x", 0, of(0)), 13, /./);
     await gateway.replies(read("x"), "read_ok", { value: limits.sessionAnswers + 1 });
   });
 
-  describe("T6: with a store that remembers one client", () => {
+  describe("with a store that remembers one client (T6)", () => {
     /** `areNew`: whether the gateway takes the node for one that nobody has used before. */
     async function forgetful(areNew: boolean) {
       const directory = join(await temporaryDirectory(), "n1");
@@ -255,7 +255,7 @@ describe("client_id and seq make a retry exactly-once", () => {
       return startNodes(["n1"], { nodes: source });
     }
 
-    test("new clients are served, and a late retry of a forgotten one is error 13", async () => {
+    test("gets error 13 when the client was forgotten, while new clients are served", async () => {
       const gateway = await forgetful(true);
       await gateway.replies(write("x", "a", of(5, "a")), "write_ok", {});
       await gateway.replies(write("x", "b", of(0, "b")), "write_ok", {});
@@ -270,7 +270,7 @@ describe("client_id and seq make a retry exactly-once", () => {
       await gateway.replies(read("x"), "read_ok", { value: "e" });
     });
 
-    test("on nodes that others may have used, a new client says since when it is one", async () => {
+    test("of a new client is recognised on nodes that others may have used, because the client names an index", async () => {
       const gateway = await forgetful(false);
       await gateway.replies(write("x", "a", of(1, "a")), "write_ok", {});
       // Nobody is forgotten yet.
@@ -285,7 +285,7 @@ describe("client_id and seq make a retry exactly-once", () => {
     });
   });
 
-  test("T6: a retried cas that met with a long value is the same error, with other words", async () => {
+  test("of a cas that met a long value gets the same error with another text (T6)", async () => {
     const gateway = await startNodes();
     await gateway.ask(write("x", "v".repeat(limits.sessionValueBytes)));
     await gateway.fails(cas("x", 1, 2, of(1)), 22, /^key x has the value "vvv/);

@@ -15,7 +15,7 @@ async function* bytesOf(parts: Iterable<string | Uint8Array>) {
   for (const part of parts) yield Buffer.from(part as string);
 }
 
-describe("lines of the input", () => {
+describe("the lines of the input", () => {
   test("end in LF or CRLF; the last one needs no end", async () => {
     expect(await linesOf(["a\nb\r\nc"])).toEqual([
       { number: 1, text: "a" },
@@ -24,20 +24,20 @@ describe("lines of the input", () => {
     ]);
   });
 
-  test("a CR within a line stays", async () => {
+  test("may contain a CR", async () => {
     expect(await linesOf(["a\rb\r\r\n"])).toEqual([{ number: 1, text: "a\rb\r" }]);
   });
 
-  test("blank lines are left out but counted", async () => {
+  test("are counted but not returned when they are blank", async () => {
     expect(await linesOf(["\n \t\r\n\r\na\n\n"])).toEqual([{ number: 4, text: "a" }]);
   });
 
-  test("no input has no lines", async () => {
+  test("are none when there is no input", async () => {
     expect(await linesOf([])).toEqual([]);
     expect(await linesOf([""])).toEqual([]);
   });
 
-  test("a character may be cut by the end of a piece", async () => {
+  test("may be cut in the middle of a character", async () => {
     const bytes = Buffer.from("é€😀\n");
     expect(
       await linesOf(
@@ -47,14 +47,14 @@ describe("lines of the input", () => {
     ).toEqual([{ number: 1, text: "é€😀" }]);
   });
 
-  test("a line of the limit is handed out, with any end; one byte more is not", async () => {
+  test("are returned up to the limit, with any end, and not with one byte more", async () => {
     for (const end of ["", "\n", "\r\n"]) {
       expect(await linesOf([`12345678${end}`])).toEqual([{ number: 1, text: "12345678" }]);
       expect(await linesOf([`123456789${end}`])).toEqual([{ number: 1, fault: TOO_LONG }]);
     }
   });
 
-  test("a line that is too long is dropped, and the next one is read", async () => {
+  test("are dropped when they are too long, and the next one is read", async () => {
     expect(await linesOf(["12345", "67890".repeat(1000), "\nok\n", "x".repeat(20)])).toEqual([
       { number: 1, fault: TOO_LONG },
       { number: 2, text: "ok" },
@@ -62,7 +62,7 @@ describe("lines of the input", () => {
     ]);
   });
 
-  test("what is not UTF-8 is not handed out as if it were", async () => {
+  test("are not returned when they are not UTF-8", async () => {
     expect(await linesOf([Uint8Array.of(0x61, 0xff, 0x0a), "ok\n"])).toEqual([
       { number: 1, fault: "it is not UTF-8" },
       { number: 2, text: "ok" },

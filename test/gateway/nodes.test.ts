@@ -10,7 +10,7 @@ import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { CairnServer } from "../../src/server/server.js";
 import { silentLogger } from "../../src/system/logger.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { ownNodes, startGateway, startNodes } from "./support.js";
 
 const settings = { logger: silentLogger, onFatal: () => {} };
@@ -38,8 +38,8 @@ function signal(): { promise: Promise<void>; resolve: () => void } {
   return { promise, resolve };
 }
 
-describe("the gateway's own nodes", () => {
-  test("leave no temporary directory behind, however many they are", async () => {
+describe("the gateway's in-process nodes", () => {
+  test("leave no temporary directory behind, whatever their number", async () => {
     const left = await leftBehind(async () => {
       const nodes = new OwnNodes({ dataDir: undefined, ...settings });
       await nodes.open(["n1", "n2", "n3"]);
@@ -49,7 +49,7 @@ describe("the gateway's own nodes", () => {
     expect(left).toEqual([]);
   });
 
-  test("leave nothing behind when they are closed while they start", async () => {
+  test("leave nothing behind when they are closed during their start", async () => {
     const left = await leftBehind(async () => {
       const nodes = new OwnNodes({ dataDir: undefined, ...settings });
       const opened = nodes.open(["n1", "n2"]);
@@ -59,7 +59,7 @@ describe("the gateway's own nodes", () => {
     expect(left).toEqual([]);
   });
 
-  test("leave nothing behind when one of them cannot start, and give its directory free", async () => {
+  test("leave nothing behind when one of them cannot start, and unlock its directory", async () => {
     const dataDir = await temporaryDirectory();
     const others = await ownNodes(dataDir);
     await others.open(["n2"]);
@@ -69,7 +69,7 @@ describe("the gateway's own nodes", () => {
     expect((await nodes.open(["n1", "n2"])).map(({ id }) => id)).toEqual(["n1", "n2"]);
   });
 
-  test("that cannot be started for the system's reasons are error 11 with that reason", async () => {
+  test("answer error 11 with the reason when the system keeps them from starting", async () => {
     const file = join(await temporaryDirectory(), "file");
     await writeFile(file, "");
     const gateway = await startGateway({ dataDir: join(file, "data") });
@@ -80,7 +80,7 @@ describe("the gateway's own nodes", () => {
     );
   });
 
-  test("do not start any more when they are closed", async () => {
+  test("do not start after they were closed", async () => {
     const nodes = await ownNodes();
     await nodes.close();
     await expect(async () => nodes.open(["n1"])).rejects.toThrow("STOPPED");
@@ -88,7 +88,7 @@ describe("the gateway's own nodes", () => {
 });
 
 describe("a gateway that is closed", () => {
-  test("answers the request that is under way, and carries out no more", async () => {
+  test("answers the request in progress, and carries out no more", async () => {
     const own = await ownNodes();
     const opening = signal();
     const release = signal();
@@ -116,7 +116,7 @@ describe("a gateway that is closed", () => {
   });
 });
 
-describe("running nodes", () => {
+describe("nodes that run outside the gateway", () => {
   test("are the only ones that init may name", async () => {
     const nodes = new RunningNodes(new Map([["n1", "127.0.0.1:1"]]), { timeoutMs: 5_000, logger: silentLogger });
     const gateway = await startGateway({ nodes });
@@ -129,7 +129,7 @@ describe("running nodes", () => {
     await gateway.fails({ type: "get_state" }, 11, /not initialised/);
   });
 
-  test("must be those that they are called, and are not restarted", async () => {
+  test("must have the names that they are given, and are not restarted", async () => {
     const warnings: string[] = [];
     const logger = { ...silentLogger, warn: (_facts: object, message: string) => void warnings.push(message) };
     const directory = join(await temporaryDirectory(), "n1");
@@ -152,7 +152,7 @@ describe("running nodes", () => {
     await right.replies({ type: "write", key: "x", value: 1 }, "write_ok", {});
   });
 
-  test("one that takes the connection and never answers is error 0, or 11 when nothing was sent, after the timeout", async () => {
+  test("cause error 0 after the timeout when they never answer, or 11 when nothing was sent", async () => {
     const silent = createServer().listen(0, "127.0.0.1");
     onTestFinished(() => void silent.close());
     await new Promise((resolve) => silent.once("listening", resolve));
@@ -171,7 +171,7 @@ describe("running nodes", () => {
 });
 
 describe("a restart that fails", () => {
-  test("is an error, and the next one may work", async () => {
+  test("is an error, and the next restart may work", async () => {
     const own = await ownNodes();
     let failing = true;
     const nodes: NodeSource = {

@@ -87,7 +87,7 @@ describe("a snapshot stream", () => {
     expect(chunks.length).toBeGreaterThan(1);
   });
 
-  test("goes on from where the node says", async () => {
+  test("resumes where the node says", async () => {
     const whole = accepting(0);
     await whole.leader.install(position, pairs);
     const file = wholeOf(whole.chunks);
@@ -103,23 +103,23 @@ describe("a snapshot stream", () => {
     [SnapshotRefusal.BUSY, 11],
     [SnapshotRefusal.NO_SPACE, 11],
     [SnapshotRefusal.STALE_TERM, 22],
-  ])("a refusal %s is error %s with the node's words", async (reason, code) => {
+  ])("that is refused with %s gets error %s with the node's text", async (reason, code) => {
     const { leader } = scripted(async () => ({ case: "refused", value: { reason, detail: "why" } }) as Message);
     await expect(leader.install(position, pairs)).rejects.toMatchObject({ code, text: "why" });
   });
 
-  test("that the node has already is no error", async () => {
+  test("succeeds when the node has the snapshot already", async () => {
     const value = { reason: SnapshotRefusal.ALREADY_COMMITTED, detail: "why" };
     const { leader } = scripted(async () => ({ case: "refused", value }) as Message);
     expect(await leader.install(position, pairs)).toBe(undefined);
   });
 
-  test("that ends without an answer may or may not have been installed", async () => {
+  test("has an unknown outcome when it ends without an answer", async () => {
     const { leader } = scripted(async () => undefined);
     await expect(leader.install(position, pairs)).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN" });
   });
 
-  test("that is not answered in time is a timeout", async () => {
+  test("times out when it is not answered", async () => {
     const { leader } = scripted(() => new Promise(() => {}));
     await expect(leader.install(position, pairs)).rejects.toMatchObject({ code: "TIMEOUT" });
   });

@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { type Conversation, del, get, oks, put, puts, startNodes } from "./support.js";
 
 const apply = (entries: readonly object[]) => ({ type: "apply_entries", entries });
@@ -38,7 +38,7 @@ async function expectSnapshot(gateway: Conversation, index: number, term: number
   await gateway.replies({ type: "get_snapshot" }, "get_snapshot_ok", fields);
 }
 
-describe("an empty node", () => {
+describe("a node without data", () => {
   test("has no log, no state and no snapshot", async () => {
     const gateway = await startNodes();
     await expectLog(gateway, 1, 0, 0, 0);
@@ -55,7 +55,7 @@ describe("an empty node", () => {
 });
 
 describe("seed_state", () => {
-  test("is a committed log whose application gives the state at each of its indexes", async () => {
+  test("makes a committed log whose application gives the state at each of its indexes", async () => {
     const gateway = await startNodes();
     await gateway.replies(seed(5, 2, { x: 1, y: 2 }), "seed_state_ok", {});
     await expectState(gateway, { x: 1, y: 2 }, 5);
@@ -67,7 +67,7 @@ describe("seed_state", () => {
     }
   });
 
-  test("replaces a state that is there, behind the log that is there", async () => {
+  test("replaces the present state behind the present log", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 3)));
     await gateway.replies(seed(5, 1, { a: 1 }), "seed_state_ok", {});
@@ -76,21 +76,21 @@ describe("seed_state", () => {
     await gateway.fails(seed(6, 1, {}), 22, /commit_index 6 .*ends at 6, expected at least 7/);
   });
 
-  test("with an empty state at 0 has nothing to do", async () => {
+  test("does nothing for an empty state at 0", async () => {
     const gateway = await startNodes();
     await gateway.replies(seed(0, 1, {}), "seed_state_ok", {});
     await expectLog(gateway, 1, 0, 0, 0);
     await gateway.fails(seed(0, 1, { a: 1 }), 22, /commit_index 0 leaves no place/);
   });
 
-  test("of an older term is error 22", async () => {
+  test("answers error 22 for an older term", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 1, 5)));
     await gateway.fails(seed(3, 4, {}), 22, /term 4, older than the node's term 5/);
     await expectLog(gateway, 1, 1, 0, 1);
   });
 
-  test("a long log is made in several messages", async () => {
+  test("sends a long log in several messages", async () => {
     const gateway = await startNodes();
     const last = 2 * limits.appendEntries + 10;
     await gateway.replies(seed(last, 3, { a: 1 }), "seed_state_ok", {});
@@ -98,7 +98,7 @@ describe("seed_state", () => {
     await expectState(gateway, { a: 1 }, last);
   });
 
-  test("values and names may be anything", async () => {
+  test("takes any values and names", async () => {
     const gateway = await startNodes();
     const state = { "9": [1, { é: null }], __: "x", é: false, "😀": 1.5 };
     await gateway.replies(seed(1, 1, state), "seed_state_ok", {});
@@ -115,15 +115,15 @@ describe("seed_state", () => {
     [{ state: {}, commit_index: limits.gatewaySeedEntries + 1, term: 1 }, /gatewaySeedEntries is/],
     [{ state: { a: "x".repeat(limits.valueBytes) }, commit_index: 5, term: 1 }, /valueBytes/],
     [{ state: { a: "x".repeat(1.2e6), b: "y".repeat(1.2e6) }, commit_index: 5, term: 1 }, /entryBytes/],
-  ])("malformed it is error 12 and changes nothing (%#)", async (fields, text) => {
+  ])("answers error 12 for malformed input and changes nothing (%#)", async (fields, text) => {
     const gateway = await startNodes();
     await gateway.fails({ type: "seed_state", ...fields }, 12, text);
     await expectLog(gateway, 1, 0, 0, 0);
   });
 });
 
-describe("take_snapshot with threshold", () => {
-  test("snapshots at the last applied index and trims the log up to it when the log holds at least so many", async () => {
+describe("take_snapshot with a threshold", () => {
+  test("snapshots at the last applied index and trims the log up to it when the log holds enough entries", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 5, 3)));
     const none = { snapshot_index: 0, snapshot_term: 0, state_size_bytes: 0, log_entries_trimmed: 0 };
@@ -147,7 +147,7 @@ describe("take_snapshot with threshold", () => {
     expect(await gateway.ask({ type: "get_log_info" })).toMatchObject(logInfo(6, 5, 5, 0));
   });
 
-  test("counts the entries behind the newest snapshot; when nothing is taken it gives that one's figures", async () => {
+  test("counts the entries behind the newest snapshot, and returns that one's figures when it takes none", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 3)));
     const first = await gateway.ask({ type: "take_snapshot", threshold: 2 });
@@ -163,7 +163,7 @@ describe("take_snapshot with threshold", () => {
     });
   });
 
-  test("without a threshold it snapshots whatever there is, once", async () => {
+  test("snapshots any entries once when the threshold is left out", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 1)));
     const taken = await gateway.ask({ type: "take_snapshot" });
@@ -176,7 +176,7 @@ describe("take_snapshot with threshold", () => {
     });
   });
 
-  test("the size grows with the state, not with the log", async () => {
+  test("reports a size that grows with the state, not with the log", async () => {
     const gateway = await startNodes();
     const sizeOf = async () => Number((await gateway.ask({ type: "take_snapshot" })).state_size_bytes);
     await gateway.ask(apply([put(1, "x", "v".repeat(1000))]));
@@ -205,7 +205,7 @@ describe("take_snapshot with up_to_index", () => {
     await expectLog(gateway, 5, 4, 4, 0);
   });
 
-  test("at or below the current snapshot it gives that one's figures and changes nothing", async () => {
+  test("returns the current snapshot's figures at or below its index, and changes nothing", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 5, 2)));
     await gateway.replies(upTo(3), "snapshot_ok", snapshotOk(3, 2));
@@ -214,7 +214,7 @@ describe("take_snapshot with up_to_index", () => {
     await expectLog(gateway, 4, 5, 3, 2);
   });
 
-  test("beyond the last applied index it is error 22 with both numbers, and changes nothing", async () => {
+  test("answers error 22 with both numbers beyond the last applied index, and changes nothing", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 3)));
     await gateway.fails(upTo(4), 22, /index 4 .* 3/);
@@ -222,7 +222,7 @@ describe("take_snapshot with up_to_index", () => {
     await expectLog(gateway, 1, 3, 0, 3);
   });
 
-  test.each([[-1], ["5"], [1.5], [null], [{}]])("%j is error 12", async (index) => {
+  test.each([[-1], ["5"], [1.5], [null], [{}]])("answers error 12 for %j", async (index) => {
     const gateway = await startNodes();
     await gateway.fails(upTo(index), 12, /field up_to_index must be a whole number/);
     await gateway.fails({ type: "take_snapshot", threshold: index }, 12, /field threshold must be a whole number/);
@@ -252,7 +252,7 @@ describe("install_snapshot", () => {
     await expectSnapshot(gateway, 9, 4, {});
   });
 
-  test("that the node has, or has passed, is not applied", async () => {
+  test("does not apply a snapshot that the node has, or has passed", async () => {
     const gateway = await startNodes();
     await gateway.ask(install(5, 2, { a: 1 }));
     await gateway.replies(install(5, 2, { a: 1 }), "install_snapshot_ok", installed(false, 5));
@@ -263,7 +263,7 @@ describe("install_snapshot", () => {
     await expectLog(gateway, 6, 7, 5, 2);
   });
 
-  test("the log goes on behind it", async () => {
+  test("lets the log continue behind it", async () => {
     const gateway = await startNodes();
     await gateway.ask(install(5, 2, { x: 1 }));
     await gateway.fails(apply(puts(7, 1, 2)), 22, /index 7: expected index 6/);
@@ -283,7 +283,7 @@ describe("install_snapshot", () => {
     });
   });
 
-  test("of a term before the node's own is installed by a leader of the node's term", async () => {
+  test("is sent by a leader of the node's term when the snapshot's term is older", async () => {
     const gateway = await startNodes();
     await gateway.ask({ type: "write", key: "x", value: 1 });
     await gateway.ask({ type: "restart" });
@@ -294,7 +294,7 @@ describe("install_snapshot", () => {
     await gateway.replies({ type: "read", key: "a" }, "read_ok", { value: 1 });
   });
 
-  test("of a lower term than a committed entry below it is error 22: terms never fall along a log", async () => {
+  test("answers error 22 when its term is lower than a committed entry's below it, because terms never fall along a log", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 3, 5)));
     await gateway.fails(
@@ -306,7 +306,7 @@ describe("install_snapshot", () => {
     await gateway.replies(install(9, 5, {}), "install_snapshot_ok", installed(true, 9));
   });
 
-  test("of several megabytes arrives whole, in chunks", async () => {
+  test("sends several megabytes whole, in chunks", async () => {
     const gateway = await startNodes();
     const state = Object.fromEntries(Array.from({ length: 3000 }, (_, at) => [`k${at + 1000}`, "v".repeat(1000) + at]));
     await gateway.replies(install(7, 1, state), "install_snapshot_ok", installed(true, 7));
@@ -329,7 +329,7 @@ describe("install_snapshot", () => {
     [{ snapshot_index: 1, snapshot_term: 1, state: { "": 1 } }, /field state has a key that is empty/],
     [{ snapshot_index: 1, snapshot_term: 1, state: { a: "x".repeat(limits.valueBytes) } }, /valueBytes/],
     [{ snapshot_index: 1, snapshot_term: 1, state: { ["k".repeat(limits.keyBytes + 1)]: 1 } }, /keyBytes/],
-  ])("malformed it is error 12 and changes nothing (%#)", async (fields, text) => {
+  ])("answers error 12 for malformed input and changes nothing (%#)", async (fields, text) => {
     const gateway = await startNodes();
     await gateway.fails({ type: "install_snapshot", ...fields }, 12, text);
     await expectLog(gateway, 1, 0, 0, 0);
@@ -338,7 +338,7 @@ describe("install_snapshot", () => {
 });
 
 describe("get_snapshot", () => {
-  test("is read back from disk and verified: a flipped bit is found", async () => {
+  test("reads the snapshot from disk and verifies it, so that a flipped bit is found", async () => {
     const dataDir = await temporaryDirectory();
     const gateway = await startNodes(["n1"], { dataDir });
     await gateway.ask(apply([put(1, "x", "a rather particular value")]));
@@ -373,7 +373,7 @@ describe("should_snapshot", () => {
     await should(1, true, 1);
   });
 
-  test("the threshold is 10000 if left out", async () => {
+  test("uses a threshold of 10000 if none is given", async () => {
     const gateway = await startNodes();
     await gateway.ask(seed(9_999, 1, {}));
     const reply = (answer: boolean, entries: number) => ({ should_snapshot: answer, log_entries: entries });
@@ -391,7 +391,7 @@ describe("restart", () => {
   });
   const restart = { type: "restart" };
 
-  test("recovers an empty node", async () => {
+  test("recovers a node without data", async () => {
     const gateway = await startNodes();
     await gateway.replies(restart, "restart_ok", restarted(0, 0, 0));
     await expectLog(gateway, 1, 0, 0, 0);
@@ -429,7 +429,7 @@ describe("restart", () => {
     await expectState(gateway, { k10: 10, y: 2 }, 10);
   });
 
-  test("keeps the term: an older one is still refused", async () => {
+  test("keeps the term, so that an older one is still refused", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 2, 5)));
     await gateway.ask({ type: "take_snapshot" });
@@ -438,7 +438,7 @@ describe("restart", () => {
     await gateway.fails(apply(puts(2, 1, 6)), 22, /index 2 is committed with term 5/);
   });
 
-  test("a second run on the same directory sees what the first one left", async () => {
+  test("finds the same data in a second run on the directory", async () => {
     const dataDir = await temporaryDirectory();
     const first = await startNodes(["n1", "n2"], { dataDir });
     await first.ask(apply(puts(1, 4)));

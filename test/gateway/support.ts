@@ -4,7 +4,7 @@ import { Gateway } from "../../src/gateway/gateway.js";
 import type { JsonStyle } from "../../src/gateway/json.js";
 import { type NodeSource, OwnNodes } from "../../src/gateway/nodes.js";
 import { silentLogger } from "../../src/system/logger.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 
 export type Body = Readonly<Record<string, unknown>> & { readonly type: string };
 

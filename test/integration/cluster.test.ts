@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { hasCode } from "../../src/base/errors.js";
-import { ProcessCluster } from "../support/process_cluster.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
 
 const TICK_MS = 30;
 
@@ -54,7 +54,7 @@ describe("a cluster of processes", () => {
     expect(new Set(digests).size, "all states are the same").toBe(1);
   }
 
-  test("elects a leader, and replicates what it takes in", async () => {
+  test("elects a leader, and replicates its writes", async () => {
     const leader = await cluster.leader();
     // A majority follows it; the third node may not have heard of it yet.
     const statuses = await cluster.until(`all three follow ${leader.id}`, async () => {
@@ -66,7 +66,7 @@ describe("a cluster of processes", () => {
     await expectAll();
   });
 
-  test("goes on when the leader is killed, which comes back as a follower", async () => {
+  test("continues when the leader is killed, and the old leader returns as a follower", async () => {
     const { id } = await cluster.leader();
     await cluster.kill(id);
     const killed = performance.now();
@@ -78,7 +78,7 @@ describe("a cluster of processes", () => {
     expect((await cluster.leader()).id).not.toBe(id);
   });
 
-  test("brings a follower back whose next entry is trimmed, by a snapshot, while writes go on", {
+  test("brings a follower whose next entry was trimmed back by a snapshot while writes continue", {
     timeout: 60_000 + BEHIND_ENTRIES,
   }, async () => {
     const { id, admin } = (await cluster.followers())[0]!;
@@ -95,7 +95,7 @@ describe("a cluster of processes", () => {
     expect(leader.node.output()).toMatch(/took a snapshot/);
   });
 
-  test("takes in a node that joins, lets it vote, and removes another", async () => {
+  test("accepts a node that joins, lets it vote, and removes another", async () => {
     const endpoints = [...cluster.running.values()].map(({ address }) => address);
     const fourth = await cluster.startJoining("n4", endpoints);
     expect(await fourth.node.event("joined")).toMatchObject({ node: "n4", address: fourth.address });
@@ -117,7 +117,7 @@ describe("a cluster of processes", () => {
     await expectAll();
   });
 
-  test("a leader that is stopped hands over first", async () => {
+  test("has its leader hand over before it stops", async () => {
     const { id, node } = await cluster.leader();
     const term = (await cluster.statuses())[0]!.term;
     expect(await cluster.kill(id, "SIGTERM")).toEqual({ code: 0, signal: null });
@@ -130,7 +130,7 @@ describe("a cluster of processes", () => {
     await expectAll();
   });
 
-  test("starts again as a whole, from its data directories alone", async () => {
+  test("starts again as a whole from its data directories", async () => {
     const ids = [...cluster.running.keys()];
     const exits = await Promise.all(ids.map((id) => cluster.kill(id, id === ids[0] ? "SIGKILL" : "SIGTERM")));
     expect(exits.filter(({ code }) => code === 0)).toHaveLength(ids.length - 1);

@@ -35,7 +35,7 @@ export function commandConfig(name: string, options: Readonly<Record<string, Com
   }
   return defineConfig({
     test: {
-      globalSetup: ["test/support/global_setup.ts"],
+      globalSetup: ["test/support/run/global_setup.ts"],
       include: [`test/integration/${name}.command.ts`],
       pool: "forks",
       testTimeout: 0,

@@ -3,12 +3,12 @@ import { type CrashOptions, crashTable, runCrash } from "./crash.js";
 
 // `npm run crash -- --kills 200` is the long form of these.
 
-test("killed again and again under load, a node loses nothing that it acknowledged", async () => {
+test("a node that is killed again and again under load loses nothing that it acknowledged", async () => {
   const { statesRebuilt, statesDistrusted } = await killed({ kills: 7 });
   expect(statesRebuilt).toBeLessThanOrEqual(statesDistrusted);
 });
 
-test("killed, and its state wiped now and then, a node builds the state again from snapshot and log", async () => {
+test("a node that is killed, and whose state is sometimes wiped, rebuilds the state from snapshot and log", async () => {
   const { statesWiped, statesRebuilt, statesDistrusted } = await killed({ kills: 6, wipeState: 2 });
   expect(statesWiped).toBeGreaterThan(0);
   // A start may be killed before it has built the state again, or there may be no snapshot yet.

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type RunningCommand, startCommand } from "../support/processes.js";
+import { type RunningCommand, startCommand } from "../support/processes/processes.js";
 import { Random } from "../support/random.js";
 import { checkRetention, checkSnapshotFiles, checkStarted, filesIn, type Started } from "./crash_checks.js";
 import { CrashFailure, CrashModel, check } from "./crash_model.js";

@@ -4,8 +4,8 @@ import { bytesOf, CrashModel, type Operation, type ReadKey, type Value } from ".
 const A: Value = { write: 1, bytes: 10 };
 const B: Value = { write: 2, bytes: 10 };
 
-describe("the model accepts what a correct node may do, and nothing else", () => {
-  test("a key holds what was last acknowledged", () => {
+describe("the model of a node under crashes", () => {
+  test("accepts the last acknowledged value of a key, and no other", () => {
     const model = acknowledged(A, 5);
     model.observe("k", read(A, 5), 9);
     expect(() => model.observe("k", undefined, 9)).toThrow("holds what was last acknowledged");
@@ -13,7 +13,7 @@ describe("the model accepts what a correct node may do, and nothing else", () =>
     expect(() => model.observe("k", read(A, 6, 5), 9)).toThrow("holds what was last acknowledged");
   });
 
-  test("a write of unknown outcome may have taken effect or not, once it is seen for good", () => {
+  test("lets a write of unknown outcome take effect or not, and settles that once it is seen", () => {
     for (const seen of [false, true]) {
       const { model } = pendingAfter(A, 5, { kind: "put", value: B });
       model.observe("k", seen ? read(B, 7, 5) : read(A, 5), 8);
@@ -22,13 +22,13 @@ describe("the model accepts what a correct node may do, and nothing else", () =>
     }
   });
 
-  test("a retry gets the answer of the attempt that took effect", () => {
+  test("requires that a retry gets the answer of the attempt that took effect", () => {
     const { model, write } = pendingAfter(A, 5, { kind: "put", value: B });
     model.observe("k", read(B, 7, 5), 8);
     expect(() => model.acknowledge(write, { kind: "put", version: 12 })).toThrow("no second effect");
   });
 
-  test("a retry after a read without the write takes effect behind that read", () => {
+  test("places a retry behind a read that did not see the write", () => {
     const { model, write } = pendingAfter(A, 5, { kind: "put", value: B });
     model.observe("k", read(A, 5), 8);
     expect(() => model.acknowledge(write, { kind: "put", version: 7 })).toThrow("no earlier");
@@ -36,12 +36,12 @@ describe("the model accepts what a correct node may do, and nothing else", () =>
     model.observe("k", read(B, 9, 5), 9);
   });
 
-  test("versions never fall", () => {
+  test("rejects versions that fall", () => {
     const { model, write } = pendingAfter(A, 5, { kind: "put", value: B });
     expect(() => model.acknowledge(write, { kind: "put", version: 5 })).toThrow("versions never fall");
   });
 
-  test("a deleted key is created anew", () => {
+  test("requires a new create version for a key that was deleted", () => {
     const { model, write } = pendingAfter(A, 5, { kind: "delete" });
     expect(() => model.acknowledge(write, { kind: "delete", deleted: false, appliedIndex: 8 })).toThrow("says whether");
     model.acknowledge(write, { kind: "delete", deleted: true, appliedIndex: 8 });
@@ -51,7 +51,7 @@ describe("the model accepts what a correct node may do, and nothing else", () =>
     expect(() => model.observe("k", read(B, 9, 5), 9)).toThrow();
   });
 
-  test("a compare-and-set swaps when its expectation holds, and only then", () => {
+  test("lets a compare-and-set swap when its expectation holds, and only then", () => {
     const swap = (version: number): Operation => {
       return { kind: "compare-and-set", expected: { version }, value: B, createIfMissing: false };
     };
@@ -69,13 +69,13 @@ describe("the model accepts what a correct node may do, and nothing else", () =>
     right.model.observe("k", read(A, 5), 8);
   });
 
-  test("what promised that nothing happened has not happened", () => {
+  test("rejects an effect of a write that was reported as not done", () => {
     const { model, write } = pendingAfter(A, 5, { kind: "put", value: B }, false);
     model.nothingHappened(write);
     expect(() => model.observe("k", read(B, 7, 5), 8)).toThrow("holds what was last acknowledged");
   });
 
-  test("a snapshot holds the state at its index", () => {
+  test("requires the state at its index of a snapshot", () => {
     const model = acknowledged(A, 5);
     put(model, B, 9);
     const at = (index: number, key: ReadKey | undefined) =>
@@ -95,7 +95,7 @@ describe("the model accepts what a correct node may do, and nothing else", () =>
     expect(() => model.checkStateAt(9, new Map([["other", read(A, 5)]]))).toThrow("only keys that were written");
   });
 
-  test("a snapshot may hold a write of unknown outcome only behind the write before it", () => {
+  test("lets a snapshot hold a write of unknown outcome only behind the write before it", () => {
     const { model } = pendingAfter(A, 5, { kind: "put", value: B });
     model.checkStateAt(7, new Map([["k", read(B, 7, 5)]]));
     model.checkStateAt(7, new Map([["k", read(A, 5)]]));

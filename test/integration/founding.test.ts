@@ -6,7 +6,7 @@ import { AdminService, NodeRole } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../src/base/errors.js";
-import { type ClusterProcess, ProcessCluster } from "../support/process_cluster.js";
+import { type ClusterProcess, ProcessCluster } from "../support/processes/process_cluster.js";
 import { ProcessCluster as LinkedCluster } from "./torture/cluster.js";
 
 // Bounds for a machine that does much else: each test starts several processes.
@@ -50,7 +50,7 @@ async function clusterIds(cluster: ProcessCluster): Promise<Set<string>> {
   return new Set((await cluster.statuses()).map(({ clusterId }) => clusterId));
 }
 
-test("T1: the founders found one cluster, and none of them calls itself a learner of it", async () => {
+test("the founders found one cluster, and none of them calls itself a learner (T1)", async () => {
   const cluster = await threeNodes();
   await cluster.put(pairs("a", 5));
   await cluster.settled();
@@ -66,7 +66,7 @@ test("T1: the founders found one cluster, and none of them calls itself a learne
   for (const { node } of cluster.running.values()) expect(node.output()).not.toMatch(/"event":"(joined|promoted)"/);
 });
 
-test("T1: a wiped member and one that was down found no cluster while the one that knows of theirs stands still", async () => {
+test("a wiped founder and one that was down found no second cluster while the only member that knows of theirs is paused (T1)", async () => {
   const cluster = await threeNodes();
   const { clusterId } = await (await cluster.leader()).admin.getStatus({});
   // n3 is to know its cluster: before the first entry has arrived it only promised to take part.
@@ -93,7 +93,7 @@ test.each([
   ["n1", ["n2", "n3"]],
   ["n3", ["n1", "n2"]],
 ])(
-  "T2: with two of three disks lost, the same list founds no second cluster, and %s keeps what it has",
+  "a cluster that lost two of three disks founds no second one from the same list, and %s keeps its data (T2)",
   async (left, wiped) => {
     const cluster = await threeNodes();
     const { clusterId, incarnation } = await cluster.get(left).admin.getStatus({});
@@ -129,7 +129,7 @@ test.each([
   },
 );
 
-test("T1: a founder that was removed and wiped comes back with --join as a learner, and joins no vote of the founders", async () => {
+test("a founder that was removed and wiped comes back with --join as a learner, and votes in no second founding (T1)", async () => {
   const cluster = await threeNodes();
   await cluster.put(pairs("a", 10));
   const removed = (await cluster.followers())[0]!.id;
@@ -159,7 +159,7 @@ test("T1: a founder that was removed and wiped comes back with --join as a learn
   expect(await cluster.roles()).toContain(`${removed} LEARNER`);
 });
 
-test("T1: of five founders two were removed, wiped and joined: with a voter that lags they elect no second leader", async () => {
+test("two of five founders that were removed, wiped and joined elect no second leader with a voter that lags (T1)", async () => {
   const cluster = await LinkedCluster.start({ directory, nodes: 5, args: QUICK });
   closing.push(() => cluster.stop());
   const [n1, n2, n3, n4, n5] = cluster.nodes;

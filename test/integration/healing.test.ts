@@ -2,8 +2,8 @@ import { mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { ProcessCluster } from "../support/process_cluster.js";
-import { runCommand, startNode } from "../support/processes.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
+import { runCommand, startNode } from "../support/processes/processes.js";
 
 // Bounds for a machine that does much else: each test starts several processes.
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
@@ -47,7 +47,7 @@ describe("a node that has lost its disk", () => {
     await write("before");
   });
 
-  test.each(["follower", "leader"])("T1: comes back by itself with the same command line: a %s", async (which) => {
+  test.each(["follower", "leader"])("comes back with the same command line: a %s (T1)", async (which) => {
     const leader = await cluster.leader();
     const { id, data, address } = which === "leader" ? leader : (await cluster.followers())[0]!;
     const { membershipIndex } = await leader.admin.getStatus({});
@@ -74,7 +74,7 @@ describe("a node that has lost its disk", () => {
     await expectEqual();
   });
 
-  test("T1: without a majority of the others it waits, says for whom, and comes back when they do", async () => {
+  test("waits without a majority of the others, names them, and comes back when they do (T1)", async () => {
     const [one, two] = await cluster.followers();
     const { id: left } = await cluster.leader();
     await cluster.kill(one!.id);
@@ -95,7 +95,7 @@ describe("a node that has lost its disk", () => {
     await expectEqual();
   });
 
-  test("T1: --lost-disk refuse refuses, and a node that was removed is told to --join", async () => {
+  test("refuses with --lost-disk refuse, and is told to use --join if it was removed (T1)", async () => {
     const { id, data } = (await cluster.followers())[0]!;
     await cluster.kill(id);
     await cluster.wipe(id);
@@ -104,7 +104,7 @@ describe("a node that has lost its disk", () => {
     expect(refused).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(
-        /knows n\d from before, and --lost-disk is set to refuse\. With rejoin it comes back/,
+        /knows n\d from before, and lostDisk \(--lost-disk on the command line\) is set to refuse\. With rejoin, the node comes back/,
       ),
     });
     await cluster.until("it is removed", () =>
@@ -115,7 +115,7 @@ describe("a node that has lost its disk", () => {
     expect(await cluster.roles()).not.toContain(`${id} VOTER`);
   });
 
-  test("T1: a second node under the name of one that runs does not take its place", async () => {
+  test("does not lose its place to a second node under its name while it runs (T1)", async () => {
     const { id } = (await cluster.followers())[0]!;
     const args = ["--cluster", cluster.founders, ...SETTINGS];
     const second = await startNode({ id, data: join(directory, "second"), args });
@@ -126,7 +126,7 @@ describe("a node that has lost its disk", () => {
   });
 });
 
-test("a node whose only snapshot is damaged, with the log trimmed behind it, has another one sent and starts", async () => {
+test("a node whose only snapshot is damaged, with the log trimmed behind it, fetches another one and starts", async () => {
   cluster = await ProcessCluster.start(directory, ["n1", "n2", "n3"], [...SETTINGS, "--segment-bytes", "4194306"]);
   await write("a");
   await cluster.settled();
@@ -144,9 +144,7 @@ test("a node whose only snapshot is damaged, with the log trimmed behind it, has
   // So that the state must be built from it.
   await rm(join(data, "state"), { recursive: true });
   await cluster.startFounder(id);
-  expect(cluster.get(id).node.output()).toMatch(
-    /took a snapshot of another member in place of the one that is missing/,
-  );
+  expect(cluster.get(id).node.output()).toMatch(/fetched a snapshot from another member to replace the missing one/);
   await write("c");
   await expectEqual();
   // A file that has vanished, too; then nobody answers, and the node says so.
@@ -166,7 +164,7 @@ test("a node whose only snapshot is damaged, with the log trimmed behind it, has
   );
 });
 
-test("a log that is damaged in the middle is refused; with the directory moved away, the node comes back", async () => {
+test("a log that is damaged in the middle is refused; with its directory moved away, the node comes back", async () => {
   cluster = await ProcessCluster.start(directory, ["n1", "n2", "n3"], SETTINGS);
   await write("a");
   const { id, data } = (await cluster.followers())[0]!;

@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { NodeRole } from "../../gen/cairn/v1/admin_pb.js";
-import { loseLogTail } from "../support/log_tail.js";
-import { ProcessCluster } from "../support/process_cluster.js";
-import { runCommand } from "../support/processes.js";
+import { loseLogTail } from "../support/disk/log_tail.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
+import { runCommand } from "../support/processes/processes.js";
 
 // Bounds for a machine that does much else: each test starts several processes.
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 120_000 });
@@ -51,10 +51,10 @@ async function statusText(...ids: string[]): Promise<string> {
   return (await runCommand(["status", "--endpoints", endpoints])).stdout;
 }
 
-describe("T3: a voter whose log has lost its acknowledged tail", () => {
+describe("a voter whose log has lost its acknowledged tail (T3)", () => {
   // Without its state, which may be rebuilt, it cannot know by itself.
   test.each(["by the leader", "by itself"])(
-    "is found out %s, sets its data aside, and comes back as a voter",
+    "is detected %s, sets its data aside, and comes back as a voter",
     async (by) => {
       await start();
       const written = await write("kept", 30);
@@ -76,7 +76,7 @@ describe("T3: a voter whose log has lost its acknowledged tail", () => {
     },
   );
 
-  test("with --lost-disk refuse it stops, 'cairn status' says that it lost data, and it comes back when it may", async () => {
+  test("stops with --lost-disk refuse, appears in 'cairn status' as lost, and comes back when it may", async () => {
     await start();
     const written = await write("kept", 30);
     const last = await cluster.settled();
@@ -89,13 +89,15 @@ describe("T3: a voter whose log has lost its acknowledged tail", () => {
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(
       new RegExp(
-        `acknowledged entries up to \\d+, and has entries up to ${Number(last) - 2}: --lost-disk is set to refuse`,
+        `acknowledged entries up to \\d+, and has entries up to ${Number(last) - 2}: lostDisk \\(--lost-disk on the command line\\) is set to refuse`,
       ),
     );
     // Whether it is told so now, or knows it from before.
     const again = await runCommand([...args, "--lost-disk", "refuse"]);
     expect(again).toMatchObject({ code: 1, stdout: "" });
-    expect(again.stderr).toMatch(/less than its node acknowledged: --lost-disk is set to refuse/);
+    expect(again.stderr).toMatch(
+      /less than its node acknowledged: lostDisk \(--lost-disk on the command line\) is set to refuse/,
+    );
     expect([await setAside(id), await readdir(data)]).toEqual([[], expect.arrayContaining(["wal"])]);
     const { id: leader } = await cluster.leader();
     expect(await statusText(leader)).toMatch(new RegExp(`^${id} .*lost data`, "m"));
@@ -106,7 +108,7 @@ describe("T3: a voter whose log has lost its acknowledged tail", () => {
   });
 });
 
-test("T3: a learner that has lost its disk is a learner again, and has everything", async () => {
+test("a learner that has lost its disk becomes a learner again, and has all the data (T3)", async () => {
   await start();
   const endpoints = [...cluster.running.values()].map(({ address }) => address);
   await (await cluster.startJoining("n4", endpoints)).node.event("joined");
@@ -124,7 +126,7 @@ test("T3: a learner that has lost its disk is a learner again, and has everythin
   expect(await cluster.roles()).toEqual([...VOTERS, "n4 LEARNER"]);
 });
 
-test("T3: a directory put back from an older copy is found out, and no write is lost", async () => {
+test("a directory that was restored from an older copy is detected, and no write is lost (T3)", async () => {
   await start();
   await write("early", 5);
   const { id } = (await cluster.followers())[0]!;
@@ -150,7 +152,7 @@ test("T3: a directory put back from an older copy is found out, and no write is 
   expect(await cluster.roles()).toEqual(VOTERS);
 });
 
-test("T4: a voter that loses its disk a second time before it was promoted is a voter in the end", async () => {
+test("a voter that loses its disk a second time before its promotion still becomes a voter (T4)", async () => {
   // So slow that it cannot have caught up before its disk is lost again.
   const slow = ["--snapshot-bandwidth", "200000", "--trailing-log-bytes", "0", "--segment-bytes", "4194306"];
   await start([...QUICK, ...slow]);
@@ -172,7 +174,7 @@ test("T4: a voter that loses its disk a second time before it was promoted is a 
   expect(await cluster.roles()).toEqual(VOTERS);
 });
 
-test("a node that was removed says so, with the index, campaigns no more, and 'cairn status' through it warns", async () => {
+test("a removed node says so with the index, stops campaigning, and 'cairn status' through it warns", async () => {
   await start();
   await write("before", 5);
   await cluster.settled();

@@ -8,8 +8,8 @@ import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { openChannel, type SharedChannel } from "../../src/rpc/client.js";
-import { type RunningNode, startNode } from "../support/processes.js";
-import { makeSnapshotFile, type SnapshotFile, statePairs } from "../support/snapshot_stream.js";
+import { type RunningNode, startNode } from "../support/processes/processes.js";
+import { makeSnapshotFile, type SnapshotFile, statePairs } from "../support/snapshots/snapshot_stream.js";
 import { type FilesInUse, filesInUse, hasProc, NO_PROC, peakResidentBytes } from "./process_usage.js";
 
 const CLUSTER = "memory";
@@ -18,7 +18,7 @@ const FEW = 8;
 
 if (!hasProc) console.log(NO_PROC);
 
-describe.skipIf(!hasProc)("a node of its own process", () => {
+describe.skipIf(!hasProc)("a node in its own process", () => {
   let data: string;
   let node: RunningNode;
   let channel: SharedChannel;
@@ -33,7 +33,7 @@ describe.skipIf(!hasProc)("a node of its own process", () => {
     await rm(data, { recursive: true, force: true });
   });
 
-  test("that receives 128 MiB of state never holds a whole copy of it", async () => {
+  test("never holds a whole copy of the 128 MiB of state that it receives", async () => {
     const before = await peakResidentBytes(node.pid);
     const file = await makeSnapshotFile({ clusterId: CLUSTER, index: 1, term: 1, pairs: statePairs(32_768, 4096) });
     await install(channel, file);
@@ -47,7 +47,7 @@ describe.skipIf(!hasProc)("a node of its own process", () => {
     expect(grown).toBeLessThan(file.bytes.byteLength);
   });
 
-  test("that installs 150 snapshots and takes 150 holds no more files open than after the first ones", async () => {
+  test("holds no more files open after 150 installed and 150 taken snapshots than after the first ones", async () => {
     const file = (index: number) => makeSnapshotFile({ clusterId: CLUSTER, index, term: 1, pairs: statePairs(1, 10) });
     let index = 0;
     while (index < 10) await install(channel, await file(++index));

@@ -6,7 +6,7 @@ const keys = Number(process.env.REJOIN_KEYS);
 const valueBytes = Number(process.env.REJOIN_VALUE_BYTES);
 
 test.each(["none", "link cut three times", "follower killed", "leader killed"] as const)(
-  `a follower that missed ${keys} keys of ${valueBytes} bytes comes back: %s`,
+  `a follower that missed ${keys} keys of ${valueBytes} bytes comes back by a snapshot: %s`,
   async (disturbance) => {
     const report = await rejoin({ keys, valueBytes, disturbance, args: [], progress: (line) => console.log(line) });
     console.log(`${disturbance}: ${JSON.stringify(report, undefined, 2)}`);

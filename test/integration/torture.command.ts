@@ -4,7 +4,7 @@ import { runTorture, tortureTable } from "./torture/torture.js";
 // Run by torture.config.ts, which takes the command line apart.
 const { TORTURE_MINUTES, TORTURE_NODES, TORTURE_SEED, TORTURE_HISTORY } = process.env;
 
-test(`${TORTURE_NODES} nodes for ${TORTURE_MINUTES} minutes with seed ${TORTURE_SEED}`, async () => {
+test(`a cluster of ${TORTURE_NODES} nodes stays linearizable for ${TORTURE_MINUTES} minutes with seed ${TORTURE_SEED}`, async () => {
   const report = await runTorture({
     minutes: Number(TORTURE_MINUTES),
     nodes: Number(TORTURE_NODES),

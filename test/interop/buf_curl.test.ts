@@ -1,4 +1,4 @@
-import { inRepository } from "../support/processes.js";
+import { inRepository } from "../support/processes/processes.js";
 import { clusterSuite } from "./cluster_suite.js";
 import { ownMachineSuite } from "./own_machine_suite.js";
 import { interopSuite } from "./suite.js";

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ProcessCluster } from "../support/process_cluster.js";
+import { ProcessCluster } from "../support/processes/process_cluster.js";
 import { base64, onlyAnswer } from "./suite.js";
 import type { Json, Tool } from "./tool.js";
 
@@ -31,7 +31,7 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
     const incarnationOf = async (id: string) =>
       (await ask(cluster.get(id).address, `${ADMIN}/GetStatus`, {})).incarnation;
 
-    test("every node is found by reflection, and all name the same leader", async () => {
+    test("finds every node by reflection, and all name the same leader", async () => {
       const { id, admin } = await cluster.leader();
       const { clusterId } = await admin.getStatus({});
       expect(clusterId).toMatch(/^[0-9a-f]{32}$/);
@@ -45,7 +45,7 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
       }
     });
 
-    test("writes and reads by the leader, and reads what a follower has", async () => {
+    test("writes and reads through the leader, and reads a follower's data", async () => {
       const leader = await cluster.leader();
       const follower = (await cluster.followers())[0]!;
       const put = await ask(leader.address, `${KV}/Put`, { key: base64("k/1"), value: base64("one") });
@@ -58,7 +58,7 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
       expect((kvs as Json[]).map((each) => each.key)).toEqual([base64("k/1"), base64("k/2")]);
     });
 
-    test("takes a snapshot on a follower, the same as the leader's", async () => {
+    test("takes a snapshot on a follower that equals the leader's", async () => {
       const index = String(await cluster.settled());
       const digests: unknown[] = [];
       for (const { address } of cluster.running.values()) {
@@ -70,7 +70,7 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
       expect(new Set(digests).size).toBe(1);
     });
 
-    test("hands leadership over, adds a member and removes it; a follower says who can", async () => {
+    test("hands leadership over, adds a member and removes it, and is told by a follower which node leads", async () => {
       const target = (await cluster.followers())[0]!.id;
       const { address } = await cluster.leader();
       const handed = await ask(address, `${ADMIN}/TransferLeadership`, { nodeId: target });
@@ -94,7 +94,7 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
       await ask(leader.address, `${ADMIN}/RemoveMember`, { nodeId: "n9" });
     });
 
-    test("entries of a leader whose term is over are refused as Raft says, and change nothing", async () => {
+    test("has the entries of a deposed leader refused as Raft says, with nothing changed", async () => {
       const follower = (await cluster.followers())[0]!;
       const before = await ask(follower.address, `${ADMIN}/GetStatus`, {});
       expect(Number(before.term)).toBeGreaterThan(1);
@@ -116,7 +116,7 @@ export function clusterSuite(tool: Tool, options: { readonly skip?: boolean } = 
       expect(after).toMatchObject({ term: before.term, leaderId: before.leaderId });
     });
 
-    test("T1: a node says what it is to one that has no cluster in common with it, and refuses what was meant for another directory", async () => {
+    test("is told by a node what it is, though they share no cluster, and has a message for another directory refused (T1)", async () => {
       const { address, id } = await cluster.leader();
       const status = await ask(address, `${ADMIN}/GetStatus`, {});
       const asked = { protocolVersion: 2, name: "n9", receiverName: id };

@@ -1,6 +1,6 @@
 import { status as grpcStatus } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
-import { findGrpcurl } from "../support/grpcurl.js";
+import { findGrpcurl } from "../support/processes/grpcurl.js";
 import { clusterSuite } from "./cluster_suite.js";
 import { ownMachineSuite } from "./own_machine_suite.js";
 import { interopNode, interopSuite } from "./suite.js";

@@ -4,13 +4,13 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { CairnMember } from "../../src/daemon/application/cairn_member.js";
 import { inMemory } from "../../src/server/machine/own_machine.js";
-import { Words } from "../support/words.js";
+import { Words } from "../support/machines/words.js";
 import type { Tool } from "./tool.js";
 
 /** Tests a tool, by reflection alone, on a member that runs an application's own machine. */
 export function ownMachineSuite(tool: Tool, { skip = false }: { readonly skip?: boolean } = {}): void {
   describe.skipIf(skip)(`${tool.name} and a machine of an application's own`, () => {
-    test("its services are listed, and take proposals and operators' calls", async () => {
+    test("lists the machine's services, which take proposals and operators' calls", async () => {
       const directory = await mkdtemp(join(tmpdir(), "cairn-interop-"));
       const machine = inMemory(() => new Words());
       const member = await CairnMember.start({ id: "n1", directory, listen: "127.0.0.1:0", machine });

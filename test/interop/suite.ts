@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { snapshotFileName } from "../../src/storage/snapshots/file_names.js";
-import { startNode } from "../support/processes.js";
-import { makeSnapshotFile, offerAndChunks, statePairs } from "../support/snapshot_stream.js";
+import { startNode } from "../support/processes/processes.js";
+import { makeSnapshotFile, offerAndChunks, statePairs } from "../support/snapshots/snapshot_stream.js";
 import type { Json, Tool } from "./tool.js";
 
 const CLUSTER = "interop";
@@ -101,7 +101,7 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       ]);
     });
 
-    test("a retry under the same request id has no second effect", async () => {
+    test("repeats a request under the same id without a second effect", async () => {
       const request = { key: base64("once"), value: base64("x"), requestId: { clientId: "interop", sequence: "1" } };
       const first = await answer(`${KV}/Put`, request);
       expect((await answer(`${KV}/Put`, request)).version).toBe(first.version);
@@ -135,31 +135,31 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       expect(file.equals(await readFile(join(node.data, "snapshots", name))), "the file as it is on disk").toBe(true);
     });
 
-    test("an exact index that is not applied yet is refused, with the one that is", async () => {
+    test("is refused an exact index that is not applied yet, and told the applied one", async () => {
       const { status, text } = await call(`${ADMIN}/TakeSnapshot`, { index: "1000000" });
       expect(status).toBe("OUT_OF_RANGE");
       expect(text).toMatch(/index 1000000 is not applied yet: the last applied index is \d+/);
     });
 
-    test("health says that the node serves", async () => {
+    test("reads from the health service that the node serves", async () => {
       expect(await answer("grpc.health.v1.Health/Check", {})).toEqual({ status: "SERVING" });
       expect(await answer("grpc.health.v1.Health/Check", { service: KV })).toEqual({ status: "SERVING" });
       expect((await call("grpc.health.v1.Health/Check", { service: "no.such.Service" })).status).toBe("NOT_FOUND");
     });
 
-    test("an error has a status and says which limit it is about", async () => {
+    test("gets an error with a status that names the limit", async () => {
       const { status, text } = await call(`${KV}/Put`, { key: base64("k".repeat(limits.keyBytes + 1)) });
       expect(status).toBe("INVALID_ARGUMENT");
       expect(text).toMatch(/^\[LIMIT_EXCEEDED\] .*1025 bytes.*keyBytes.*1024/);
     });
 
-    test("what is not there yet says so", async () => {
+    test("is told that a planned call is not implemented", async () => {
       const { status, text } = await call(`${KV}/Txn`, {});
       expect(status).toBe("UNIMPLEMENTED");
       expect(text).toContain("cairn.v1.KeyValueService/Txn");
     });
 
-    describe("as a peer of a node that never campaigns by itself", () => {
+    describe("as a peer of a node with manual elections", () => {
       let follower: Awaited<ReturnType<typeof interopNode>>;
       beforeAll(async () => {
         follower = await interopNode(["--elections", "manual", "--cluster-id", CLUSTER]);
@@ -168,14 +168,14 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       const header = { protocolVersion: 2, clusterId: CLUSTER, senderId: "n2", receiverId: "n1" };
       const ask = (method: string, ...messages: Json[]) => onlyAnswer(tool, follower.address, method, ...messages);
 
-      test("a vote is given once in a term", async () => {
+      test("gets one vote in a term", async () => {
         const vote = { header, term: "3", candidateId: "n2" };
         expect(await ask(`${RAFT}/RequestVote`, vote)).toEqual({ term: "3", voteGranted: true });
         const other = { ...vote, header: { ...header, senderId: "n3" }, candidateId: "n3" };
         expect(await ask(`${RAFT}/RequestVote`, other)).toEqual({ term: "3" });
       });
 
-      test("entries of a stale term are rejected, which is an answer and no error", async () => {
+      test("has entries of a stale term rejected by an answer, not by an error", async () => {
         const heartbeat = { header, leaderId: "n2", round: "7" };
         expect(await ask(`${RAFT}/AppendEntries`, { ...heartbeat, term: "5" })).toMatchObject({
           term: "5",
@@ -186,14 +186,14 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
         expect(detail).toMatch(/4.*5/);
       });
 
-      test("a message for another cluster is refused with both names", async () => {
+      test("has a message for another cluster refused with both names", async () => {
         const stranger = { header: { ...header, clusterId: "another" }, term: "5", candidateId: "n2" };
         const { status, text } = await tool.call(follower.address, `${RAFT}/RequestVote`, [stranger]);
         expect(status).toBe("FAILED_PRECONDITION");
         expect(text).toContain('header.cluster_id is "another", expected "interop"');
       });
 
-      test("a snapshot is installed from messages on standard input, and its state is there", async () => {
+      test("installs a snapshot from messages on standard input, and reads its state", async () => {
         const pairs = statePairs(500, 1000);
         const file = await makeSnapshotFile({ clusterId: CLUSTER, index: 40, term: 2, pairs });
         const messages = offerAndChunks(file, { header, term: 6, leaderId: "n2", chunkBytes: 100_000 });
@@ -217,7 +217,7 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
         ]);
       });
 
-      test("a chunk with a flipped bit ends the installation, and leaves nothing", async () => {
+      test("ends the installation by a chunk with a flipped bit, which leaves nothing", async () => {
         const file = await makeSnapshotFile({ clusterId: CLUSTER, index: 60, term: 2, pairs: statePairs(10, 10) });
         const [offer, chunk] = offerAndChunks(file, { header, term: 6, leaderId: "n2", chunkBytes: 100_000 });
         const { crc32, ...rest } = chunk!.chunk as { crc32: number };

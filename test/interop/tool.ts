@@ -1,4 +1,4 @@
-import { startProcess } from "../support/processes.js";
+import { startProcess } from "../support/processes/processes.js";
 
 /** A JSON object as a tool prints it: 64-bit numbers are strings, bytes are base64, what has its default value is left out. */
 export type Json = { readonly [field: string]: unknown };

@@ -5,6 +5,7 @@ import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js"
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import type { Entry } from "../../src/raft/types.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import {
   type CommandInit,
   cas,
@@ -22,8 +23,7 @@ import {
   request,
   resultHex,
   uncheckedBytes,
-} from "../support/machines.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+} from "../support/machines/machines.js";
 
 /** The bytes are those of a largest session, and a little less than those of four common ones. */
 const SESSION_LIMITS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 632 };
@@ -95,7 +95,7 @@ async function withMachines(body: (open: (name: string) => Promise<LmdbMachine>)
   }
 }
 
-test("however a prefix was reached, results and payload are the same to the byte", async () => {
+test("a prefix of the log gives the same results and payload, to the byte, however it was reached", async () => {
   // With one machine open all the time, the worker thread is not started anew for each of the others.
   await openLmdb({ directory: await temporaryDirectory() });
   await fc.assert(
@@ -144,7 +144,7 @@ test("however a prefix was reached, results and payload are the same to the byte
   );
 });
 
-test("in memory, results are the same however the log is cut into batches", () => {
+test("a log gives the same results in memory however it is cut into batches", () => {
   fc.assert(
     fc.property(log, sizes, (entries, batches) => {
       const one = new MemoryMachine(SESSION_LIMITS);

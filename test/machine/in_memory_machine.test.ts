@@ -4,7 +4,7 @@ import { InMemoryMachine } from "../../src/machine/in_memory_machine.js";
 import { checkKnownPayload } from "../../src/machine/known_payloads.js";
 import type { Entry, SnapshotMeta } from "../../src/raft/types.js";
 import { failure } from "../support/conditions.js";
-import { answer, command, Words } from "../support/words.js";
+import { answer, command, Words } from "../support/machines/words.js";
 
 function entry(index: number, word: string, term = 1): Entry {
   return { index, term, type: "command", data: command(word) };
@@ -37,8 +37,8 @@ async function* lent(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array
   }
 }
 
-describe("applying", () => {
-  test("commands are applied in order, and answered; other entries only move the applied index", () => {
+describe("an in-memory machine that applies entries", () => {
+  test("applies commands in order and answers them; other entries only move the applied index", () => {
     const machine = machineOf();
     const results = machine.apply([
       { index: 1, term: 1, type: "no-op", data: new Uint8Array(0) },
@@ -56,11 +56,11 @@ describe("applying", () => {
     expect(machine.appliedIndex).toBe(4);
   });
 
-  test("entries that do not follow are a bug", () => {
+  test("throws for entries that do not follow each other", () => {
     expect(() => machineOf("a").apply([entry(3, "c")])).toThrow(/entries follow/);
   });
 
-  test("a machine that throws is used no more: it may show half a command", async () => {
+  test("cannot be used after its code threw, because half a command may show", async () => {
     const machine = machineOf("a");
     const text = "command at index 3: Error: this command is not for me";
     await failure("INTERNAL", () => machine.apply([entry(2, "b"), entry(3, "throw")]), text);
@@ -73,14 +73,14 @@ describe("applying", () => {
   test.each([
     ["a promise", async () => Buffer.from("1")],
     ["a text", () => "1"],
-  ])("an answer that is %s stops the machine", async (_, apply) => {
+  ])("stops when its answer is %s", async (_, apply) => {
     const machine = new InMemoryMachine(() => Object.assign(new Words(), { apply: apply as never }));
     await failure("INTERNAL", () => machine.apply([entry(1, "a")]), "must return a Uint8Array");
   });
 });
 
-describe("snapshots", () => {
-  test("a snapshot brings the state to another machine, in lent pieces of any size", async () => {
+describe("a snapshot of an in-memory machine", () => {
+  test("carries the state to another machine, in borrowed pieces of any size", async () => {
     const payload = await payloadOf(machineOf("a", "b"));
     for (const size of [1, 7, payload.byteLength]) {
       const other = machineOf("x", "y", "z");
@@ -91,14 +91,14 @@ describe("snapshots", () => {
     }
   });
 
-  test("the payload is the same for the same commands, and in pieces of a bounded size", async () => {
+  test("has the same payload for the same commands, in pieces of bounded size", async () => {
     const word = "w".repeat(3 * limits.payloadPieceBytes);
     expect(await payloadOf(machineOf("a", word))).toEqual(await payloadOf(machineOf("a", word)));
     const view = await machineOf(word).capture();
     for await (const piece of view.payload()) expect(piece.byteLength).toBeLessThanOrEqual(limits.payloadPieceBytes);
   });
 
-  test("a capture shows the state at its call, whatever is applied meanwhile", async () => {
+  test("captures the state at the call, whatever is applied meanwhile", async () => {
     const machine = machineOf("a");
     const view = await machine.capture();
     machine.apply([entry(2, "b")]);
@@ -108,7 +108,7 @@ describe("snapshots", () => {
     expect(Buffer.concat(pieces).toString("latin1")).toContain('["a"]');
   });
 
-  test("a state may be serialized in pieces, which are asked for while further commands are applied", async () => {
+  test("may be serialized in pieces, which are requested while further commands are applied", async () => {
     class InPieces extends Words {
       override async *serialize() {
         const words = [...this.words];
@@ -125,7 +125,7 @@ describe("snapshots", () => {
     expect(other.state.words).toEqual(["a", "b"]);
   });
 
-  test("a payload that is read after its view was released ends with an error", async () => {
+  test("fails when it is read after its view was released", async () => {
     const view = await machineOf("a").capture();
     const pieces = view.payload()[Symbol.asyncIterator]();
     await pieces.next();
@@ -133,7 +133,7 @@ describe("snapshots", () => {
     await failure("FAILED_PRECONDITION", pieces.next());
   });
 
-  test("a payload that the machine cannot read is refused, and the old state stays", async () => {
+  test("is refused when the machine cannot read it, and the old state stays", async () => {
     const payload = await payloadOf(machineOf("a", "b"));
     const machine = machineOf("x");
     await failure("CORRUPT", machine.restore(lent(payload.subarray(0, -1), 9), metaAt(2)), "cannot restore");
@@ -146,7 +146,7 @@ describe("snapshots", () => {
     ["of another term", metaAt(2, 2), (payload: Buffer) => payload, "another index or term"],
     ["of another machine", metaAt(2), () => Buffer.from("CAIRNKV1 and so on, and so on"), "another kind of machine"],
     ["that is empty", metaAt(2), () => Buffer.alloc(0), "another kind of machine"],
-  ])("a payload %s is refused, also as it arrives", async (_, at, change, text) => {
+  ])("is refused while it arrives with a payload %s", async (_, at, change, text) => {
     const payload = change(await payloadOf(machineOf("a", "b")));
     await failure("CORRUPT", machineOf().restore(lent(payload, 10), at), text);
     const check = InMemoryMachine.checkPayload(at);
@@ -154,14 +154,14 @@ describe("snapshots", () => {
     await failure("CORRUPT", () => check.finish(), text);
   });
 
-  test("a good payload passes the check as it arrives", async () => {
+  test("passes the check while it arrives when its payload is good", async () => {
     const check = InMemoryMachine.checkPayload(metaAt(2));
     for await (const piece of lent(await payloadOf(machineOf("a", "b")), 3)) check.push(piece);
     check.finish();
   });
 });
 
-test("what checks files of any machine tells these payloads from the key-value store's", async () => {
+test("the check for files of any machine tells an in-memory machine's payloads from the key-value store's", async () => {
   const payload = await payloadOf(machineOf("a", "b"));
   for (const size of [3, payload.byteLength]) {
     const check = checkKnownPayload(metaAt(2));
@@ -176,7 +176,7 @@ test("what checks files of any machine tells these payloads from the key-value s
   await failure("CORRUPT", () => checkKnownPayload(metaAt(2)).finish());
 });
 
-test("a machine that is closed can do nothing", async () => {
+test("a closed in-memory machine refuses every call", async () => {
   const machine = machineOf("a");
   const payload = await payloadOf(machine);
   await machine.close();

@@ -8,6 +8,8 @@ import { LmdbEnvironment } from "../../src/machine/lmdb/environment.js";
 import type { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import { type FileSystem, nodeFileSystem } from "../../src/system/fs.js";
 import { untilAsync } from "../support/conditions.js";
+import { fillDisk, mountSmallDisk } from "../support/disk/small_disk.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import {
   applyCommand,
   applyOperation,
@@ -24,9 +26,7 @@ import {
   resultHex,
   skipTo,
   uncheckedBytes,
-} from "../support/machines.js";
-import { fillDisk, mountSmallDisk } from "../support/small_disk.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+} from "../support/machines/machines.js";
 
 const boot = (id: string | undefined) => async () => id;
 
@@ -42,8 +42,8 @@ async function openFilled(options: { bootId?: () => Promise<string | undefined>;
 
 const views = async (directory: string) => (await readdir(directory)).filter((name) => name.startsWith("view-")).sort();
 
-describe("opening", () => {
-  test("a new directory is empty, and says why", async () => {
+describe("opening the state on disk", () => {
+  test("finds a new directory empty, and gives that as the reason", async () => {
     const machine = await openLmdb({ directory: `${await temporaryDirectory()}/not/there` });
     expect(machine).toMatchObject({ appliedIndex: 0, keyCount: 0, sessionCount: 0, rebuilt: true });
     expect(machine.rebuildReason).toContain("no state yet");
@@ -52,7 +52,7 @@ describe("opening", () => {
   test.each([
     { after: "a clean close", stop: (machine: LmdbMachine) => machine.close() },
     { after: "a crash of the process", stop: (machine: LmdbMachine) => machine.crash() },
-  ])("after $after the state is reused", async ({ stop }) => {
+  ])("reuses the state after $after", async ({ stop }) => {
     const { directory, machine } = await openFilled();
     const payload = await payloadOf(machine);
     await stop(machine);
@@ -68,19 +68,19 @@ describe("opening", () => {
     expect(applyCommand(again, request("b", 1, put("b", "retry"))).index).toBe(2n);
   });
 
-  test("after a crash at another boot the state is thrown away", async () => {
+  test("discards the state after a crash at another boot", async () => {
     const { directory, machine } = await openFilled({ bootId: boot("first") });
     await machine.crash();
     const again = await openLmdb({ directory, bootId: boot("second") });
     expect(again).toMatchObject({ rebuilt: true, appliedIndex: 0, keyCount: 0, sessionCount: 0 });
-    expect(again.rebuildReason).toContain("started anew");
+    expect(again.rebuildReason).toContain("rebooted without a clean stop");
     expect(await views(directory)).toHaveLength(1);
     skipTo(again, 1);
     await again.crash();
     expect(await openLmdb({ directory, bootId: boot("second") })).toMatchObject({ rebuilt: false, appliedIndex: 1 });
   });
 
-  test("after a clean close another boot does not matter, until something is applied", async () => {
+  test("ignores another boot after a clean close, until something is applied", async () => {
     const { directory, machine } = await openFilled({ bootId: boot("first") });
     await machine.close();
     const second = await openLmdb({ directory, bootId: boot("second") });
@@ -89,7 +89,7 @@ describe("opening", () => {
     expect(await openLmdb({ directory, bootId: boot("third") })).toMatchObject({ rebuilt: true, appliedIndex: 0 });
   });
 
-  test("without a boot id only a clean close is trusted", async () => {
+  test("trusts only a clean close without a boot id", async () => {
     const { directory, machine } = await openFilled({ bootId: boot(undefined) });
     await machine.close();
     const second = await openLmdb({ directory, bootId: boot(undefined) });
@@ -98,7 +98,7 @@ describe("opening", () => {
     expect((await openLmdb({ directory, bootId: boot(undefined) })).rebuilt).toBe(true);
   });
 
-  test("a state is thrown away when the caller says so", async () => {
+  test("discards the state when the caller says so", async () => {
     const { directory, machine } = await openFilled();
     await machine.close();
     const again = await openLmdb({ directory, trust: "rebuild" });
@@ -154,7 +154,7 @@ describe("opening", () => {
       stop: "crash",
       damage: (directory: string) => writeFile(`${directory}/view-1/data.mdb`, Buffer.alloc(100_000, 0x5a)),
     },
-  ])("a state is thrown away when $what", async ({ damage, stop }) => {
+  ])("discards the state when $what", async ({ damage, stop }) => {
     const { directory, machine } = await openFilled();
     await (stop === "crash" ? machine.crash() : machine.close());
     await damage(directory);
@@ -167,7 +167,7 @@ describe("opening", () => {
     expect(await openLmdb({ directory })).toMatchObject({ rebuilt: false, appliedIndex: 1 });
   });
 
-  test("an environment that does not say how far it is applied is thrown away", async () => {
+  test("discards an environment that does not record its applied index", async () => {
     const { directory, machine } = await openFilled();
     await machine.crash();
     await rm(`${directory}/view-1`, { recursive: true });
@@ -176,10 +176,10 @@ describe("opening", () => {
     await bare.close();
     const again = await openLmdb({ directory });
     expect(again).toMatchObject({ rebuilt: true, appliedIndex: 0, keyCount: 0 });
-    expect(again.rebuildReason).toContain("how far it is applied");
+    expect(again.rebuildReason).toContain("record its applied index");
   });
 
-  test("leftovers of a restore are removed", async () => {
+  test("removes the leftovers of a restore", async () => {
     const { directory, machine } = await openFilled();
     await machine.close();
     await mkdir(`${directory}/view-7`);
@@ -189,7 +189,7 @@ describe("opening", () => {
     expect(await views(directory)).toEqual(["view-1"]);
   });
 
-  test("the mark that allows commits is durable before the first one", async () => {
+  test("writes the mark that allows commits durably before the first commit", async () => {
     const { directory, machine } = await openFilled({ bootId: boot("first") });
     await machine.close();
     const clean = await readFile(`${directory}/CURRENT`, "utf8");
@@ -207,7 +207,7 @@ describe("opening", () => {
   });
 });
 
-describe("closing", () => {
+describe("closing the state on disk", () => {
   test("syncs the pages before it marks them clean", async () => {
     const calls: string[] = [];
     const { machine } = await openFilled({ fs: recording(calls) });
@@ -218,13 +218,13 @@ describe("closing", () => {
     expect(calls.indexOf("rename CURRENT.tmp")).toBeGreaterThan(synced);
   });
 
-  test("twice at the same time is closing once", async () => {
+  test("happens once when it is called twice at the same time", async () => {
     const { directory, machine } = await openFilled({ bootId: boot("first") });
     await Promise.all([machine.close(), machine.close(), machine.crash()]);
     expect(await openLmdb({ directory, bootId: boot("second") })).toMatchObject({ rebuilt: false, appliedIndex: 3 });
   });
 
-  test("fails when the pages cannot be synced, and the state is not trusted again", async () => {
+  test("fails when the pages cannot be synced, and the state is not trusted afterwards", async () => {
     const failing = faulty("datasync", "data.mdb", new CairnError("STORAGE_FAILED", "the disk is broken"), false);
     const { directory, machine } = await openFilled({ fs: failing });
     failing.active = true;
@@ -232,7 +232,7 @@ describe("closing", () => {
     expect((await openLmdb({ directory })).rebuilt).toBe(true);
   });
 
-  test("needs no room on the disk: the mark is written over the one that is there", async () => {
+  test("needs no room on the disk, because it overwrites the present mark", async () => {
     const disk = faulty("write", "CURRENT.tmp", new CairnError("DISK_FULL", "no space left"), false);
     const { directory, machine } = await openFilled({ fs: disk, bootId: boot("first") });
     disk.active = true;
@@ -244,7 +244,7 @@ describe("closing", () => {
     expect(await openLmdb({ directory, bootId: boot("second") })).toMatchObject({ rebuilt: false, appliedIndex: 3 });
   });
 
-  test("nor does it where nothing can be written over: a state without its mark is as after a crash", async () => {
+  test("succeeds when nothing can be overwritten, and the state without its mark is treated as after a crash", async () => {
     const disk = faulty("write", /^CURRENT/, new CairnError("DISK_FULL", "no space left"), false);
     const { directory, machine } = await openFilled({ fs: disk, bootId: boot("first") });
     disk.active = true;
@@ -253,7 +253,7 @@ describe("closing", () => {
   });
 });
 
-describe("restore", () => {
+describe("a restore of the state on disk", () => {
   const at = metaAt({ index: 50, term: 3 });
 
   /** The payload of a state at index 50 of term 3 with `keys` keys. */
@@ -280,7 +280,7 @@ describe("restore", () => {
     expect(await views(directory)).toEqual(["view-2"]);
   });
 
-  test("may go back, and may be done again and again without names piling up", async () => {
+  test("may go back, and may be repeated without leaving directories behind", async () => {
     const { directory, machine } = await openFilled();
     const payload = await payloadAt50();
     const back = await payloadOf(machine);
@@ -307,7 +307,7 @@ describe("restore", () => {
     await untilAsync(async () => (await views(directory)).join() === "view-2", "the old environment is gone");
   });
 
-  test("readers see the old state until the new one is there whole", async () => {
+  test("shows readers the old state until the new one is complete", async () => {
     const { machine } = await openFilled();
     const before = contents(machine);
     const payload = await payloadAt50(60_000);
@@ -344,7 +344,7 @@ describe("restore", () => {
     ["has a byte changed", (payload: Buffer) => inPieces(changed(payload), 100), "CORRUPT"],
     ["has a byte more", (payload: Buffer) => inPieces(Buffer.concat([payload, Buffer.alloc(1)]), 100), "CORRUPT"],
     ["fails on its way", (payload: Buffer) => failing(payload), "STORAGE_FAILED"],
-  ])("of a payload that %s leaves the old state", async (_, pieces, code) => {
+  ])("keeps the old state when the payload %s", async (_, pieces, code) => {
     const { directory, machine } = await openFilled();
     const before = await payloadOf(machine);
     const view = await machine.capture();
@@ -361,7 +361,7 @@ describe("restore", () => {
     { index: 49, term: 3 },
     { index: 51, term: 3 },
     { index: 50, term: 2 },
-  ])("of a payload that is not at index $index of term $term leaves the old state", async (position) => {
+  ])("keeps the old state when the payload is not at index $index of term $term", async (position) => {
     const { directory, machine } = await openFilled();
     await expect(machine.restore(inPieces(await payloadAt50(), 100), metaAt(position))).rejects.toMatchObject({
       code: "CORRUPT",
@@ -371,7 +371,7 @@ describe("restore", () => {
     expect(await views(directory)).toEqual(["view-1"]);
   });
 
-  test("that cannot publish its environment leaves the old state", async () => {
+  test("keeps the old state when it cannot publish its environment", async () => {
     const disk = faulty("write", /^CURRENT/, new CairnError("DISK_FULL", "no space left"), false);
     const { directory, machine } = await openFilled({ fs: disk });
     const before = contents(machine);
@@ -384,7 +384,7 @@ describe("restore", () => {
     expect(machine.appliedIndex).toBe(50);
   });
 
-  test("is refused while another is under way", async () => {
+  test("is refused while another is in progress", async () => {
     const { machine } = await openFilled();
     const payload = await payloadAt50();
     const first = machine.restore(inPieces(payload, 100), at);
@@ -396,7 +396,7 @@ describe("restore", () => {
   test.each([
     { how: "close", stop: (machine: LmdbMachine) => machine.close(), left: ["view-1"] },
     { how: "crash", stop: (machine: LmdbMachine) => machine.crash(), left: ["view-1", "view-2"] },
-  ])("ends with STOPPED at a $how, also when its payload never goes on", async ({ stop, left }) => {
+  ])("ends with STOPPED at a $how, even when its payload never continues", async ({ stop, left }) => {
     const { directory, machine } = await openFilled();
     const payload = await payloadAt50();
     const stuck = (async function* () {
@@ -414,7 +414,7 @@ describe("restore", () => {
   });
 });
 
-describe("a full disk", () => {
+describe("a full disk under the LMDB state", () => {
   test("undoes the whole batch, in memory too, and the same entries can be applied later", async () => {
     const { machine } = await openFilled();
     const before = await payloadOf(machine);
@@ -450,7 +450,7 @@ describe("a full disk", () => {
     expect((await payloadOf(machine)).equals(await payloadOf(reference))).toBe(true);
   });
 
-  test("of the operating system ends opening with DISK_FULL, and not the process", async ({ skip }) => {
+  test("ends opening with DISK_FULL, and not the process", async ({ skip }) => {
     const disk = mountSmallDisk();
     if (disk === undefined) return skip("only root can make a small disk");
     let failures = 0;
@@ -472,9 +472,7 @@ describe("a full disk", () => {
     expect(failures).toBeLessThan(200);
   });
 
-  test("of the operating system does not hinder readers, nor end the process when more of them come", async ({
-    skip,
-  }) => {
+  test("does not hinder readers, nor end the process when there are more of them", async ({ skip }) => {
     const disk = mountSmallDisk();
     if (disk === undefined) return skip("only root can make a small disk");
     const machine = await openLmdb({ directory: `${disk}/state` });
@@ -494,7 +492,7 @@ describe("a full disk", () => {
     for (const range of ranges) expect([...range]).toHaveLength(1);
   });
 
-  test("of the operating system ends a batch and a restore with DISK_FULL", async ({ skip }) => {
+  test("ends a batch and a restore with DISK_FULL", async ({ skip }) => {
     const disk = mountSmallDisk();
     if (disk === undefined) return skip("only root can make a small disk");
     const directory = `${disk}/state`;
@@ -526,7 +524,7 @@ describe("a full disk", () => {
   });
 });
 
-test("more readers than the limit are refused with BUSY, and single reads and writes go on", async () => {
+test("the LMDB state refuses readers beyond the limit with BUSY, and still serves single reads and writes", async () => {
   const machine = await openLmdb({ directory: await temporaryDirectory() });
   const ranges: KeyRange[] = [];
   const full = () => {
@@ -545,7 +543,7 @@ test("more readers than the limit are refused with BUSY, and single reads and wr
   expect([...machine.range()]).toHaveLength(1);
 });
 
-test("a view or range that was ended half-way keeps no old pages", async () => {
+test("a view or range that ended half-way retains no old pages of the LMDB state", async () => {
   const directory = await temporaryDirectory();
   const machine = await openLmdb({ directory });
   const pairs = Array.from({ length: 100 }, (_, n): [string, string] => [`key ${1000 + n}`, "v".repeat(2000)]);
@@ -565,7 +563,7 @@ test("a view or range that was ended half-way keeps no old pages", async () => {
   expect(await sizeAfter(50)).toBeLessThan(before * 1.5);
 });
 
-test("the environment grows with the state while it is read", async () => {
+test("the LMDB environment grows with the state while it is read", async () => {
   const machine = await openLmdb({ directory: await temporaryDirectory() });
   applyOperation(machine, put("first", "1"));
   const range = machine.range();

@@ -20,12 +20,12 @@ import {
   skipTo,
   text,
   uncheckedBytes,
-} from "../support/machines.js";
+} from "../support/machines/machines.js";
 
 const { OK, NOT_FOUND, MISMATCH } = CommandOutcome;
 
 describe.each(machines)("the $kind machine", ({ make }) => {
-  test("put sets the version to its index and keeps the create version", async () => {
+  test("sets the version of a put key to its index and keeps the create version", async () => {
     const machine = await make();
     expect(applyOperation(machine, put("k", "1"))).toMatchObject({ outcome: OK, index: 1n, version: 0n });
     expect(machine.get(bytes("k"))).toMatchObject({ createVersion: 1, version: 1 });
@@ -35,7 +35,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(text(record.value)).toBe("2");
   });
 
-  test("a key that is put again after a delete has a new create version", async () => {
+  test("gives a key that is put again after a delete a new create version", async () => {
     const machine = await make();
     applyOperation(machine, put("k", "1"));
     applyOperation(machine, del("k"));
@@ -43,7 +43,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(machine.get(bytes("k"))).toMatchObject({ createVersion: 3, version: 3 });
   });
 
-  test("delete answers OK or NOT_FOUND", async () => {
+  test("answers a delete with OK or NOT_FOUND", async () => {
     const machine = await make();
     applyOperation(machine, put("k", "1"));
     expect(applyOperation(machine, del("k"))).toMatchObject({ outcome: OK, index: 2n });
@@ -52,7 +52,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(applyOperation(machine, del("k"))).toMatchObject({ outcome: NOT_FOUND, index: 3n });
   });
 
-  test("get in the log answers value and version, or NOT_FOUND", async () => {
+  test("answers a get in the log with value and version, or NOT_FOUND", async () => {
     const machine = await make();
     applyOperation(machine, put("k", "value"));
     const found = applyOperation(machine, getCommand("k"));
@@ -66,7 +66,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
   test.each([
     { what: "a version", expected: 7 },
     { what: "a value", expected: "x" },
-  ])("compare-and-set of a missing key with $what answers NOT_FOUND", async ({ expected }) => {
+  ])("answers NOT_FOUND to a compare-and-set of a missing key with $what", async ({ expected }) => {
     const machine = await make();
     expect(applyOperation(machine, cas("k", expected, "new"))).toMatchObject({ outcome: NOT_FOUND, index: 1n });
     expect(machine.keyCount).toBe(0);
@@ -76,7 +76,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     { what: "version 0", operation: cas("k", 0, "new") },
     { what: "create_if_missing and a version", operation: cas("k", 7, "new", true) },
     { what: "create_if_missing and a value", operation: cas("k", "x", "new", true) },
-  ])("compare-and-set of a missing key with $what creates it", async ({ operation }) => {
+  ])("creates a missing key by a compare-and-set with $what", async ({ operation }) => {
     const machine = await make();
     skipTo(machine, 4);
     expect(applyOperation(machine, operation)).toMatchObject({ outcome: OK, index: 5n });
@@ -89,7 +89,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     { what: "the version", operation: cas("k", 2, "new") },
     { what: "the value", operation: cas("k", "old", "new") },
     { what: "the value, with create_if_missing", operation: cas("k", "old", "new", true) },
-  ])("compare-and-set with $what that is there sets the key", async ({ operation }) => {
+  ])("sets a key by a compare-and-set with $what of the present one", async ({ operation }) => {
     const machine = await make();
     applyOperation(machine, put("k", "older"));
     applyOperation(machine, put("k", "old"));
@@ -105,16 +105,19 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     { what: "the start of the value", operation: cas("k", "ol", "new") },
     { what: "version 0", operation: cas("k", 0, "new") },
     { what: "another value, with create_if_missing", operation: cas("k", "x", "new", true) },
-  ])("compare-and-set with $what answers MISMATCH, value and version, and changes nothing", async ({ operation }) => {
-    const machine = await make();
-    applyOperation(machine, put("k", "old"));
-    const result = applyOperation(machine, operation);
-    expect(result).toMatchObject({ outcome: MISMATCH, index: 2n, version: 1n });
-    expect(text(result.value)).toBe("old");
-    expect(contents(machine)).toEqual(["k=old@1"]);
-  });
+  ])(
+    "answers a compare-and-set with $what by MISMATCH, value and version, and changes nothing",
+    async ({ operation }) => {
+      const machine = await make();
+      applyOperation(machine, put("k", "old"));
+      const result = applyOperation(machine, operation);
+      expect(result).toMatchObject({ outcome: MISMATCH, index: 2n, version: 1n });
+      expect(text(result.value)).toBe("old");
+      expect(contents(machine)).toEqual(["k=old@1"]);
+    },
+  );
 
-  test("an empty value is a value", async () => {
+  test("keeps an empty value as a value", async () => {
     const machine = await make();
     applyOperation(machine, put("k", ""));
     expect(machine.get(bytes("k"))!.value).toHaveLength(0);
@@ -122,7 +125,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(applyOperation(machine, cas("k", "", "y")).outcome).toBe(MISMATCH);
   });
 
-  test("load replaces all keys, with its index as their versions, and leaves sessions alone", async () => {
+  test("replaces all keys by load, with its index as their versions, and keeps sessions", async () => {
     const machine = await make();
     applyCommand(machine, request("c", 1, put("a", "1")));
     applyOperation(machine, put("gone", "1"));
@@ -135,7 +138,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(machine.keyCount).toBe(0);
   });
 
-  test("entries that are no commands only move the applied index", async () => {
+  test("only moves its applied index for entries that are no commands", async () => {
     const machine = await make();
     const data = uncheckedBytes({ operation: put("k", "v") });
     const results = machine.apply([
@@ -153,7 +156,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(machine.appliedIndex).toBe(3);
   });
 
-  test("commands of one batch see each other", async () => {
+  test("lets commands of one batch see each other", async () => {
     const machine = await make();
     const operations = [put("k", "1"), getCommand("k"), cas("k", 1, "2"), del("k"), getCommand("k"), put("k", "3")];
     const results = machine.apply(operations.map((operation, at) => entry(at + 1, uncheckedBytes({ operation }))));
@@ -165,14 +168,14 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     { what: "a gap", next: entry(3, new Uint8Array(0)) },
     { what: "a repetition", next: entry(1, new Uint8Array(0)) },
     { what: "a fallen term", next: entry(2, new Uint8Array(0), 0) },
-  ])("entries with $what are a broken invariant, and none is applied", async ({ next }) => {
+  ])("throws for entries with $what, and applies none", async ({ next }) => {
     const machine = await make();
     applyOperation(machine, put("k", "v"));
     expect(() => machine.apply([next])).toThrow(/broken invariant/);
     expect(machine.appliedIndex).toBe(1);
   });
 
-  test("largest keys and values fit", async () => {
+  test("takes the largest keys and values", async () => {
     const machine = await make();
     const key = Buffer.alloc(limits.keyBytes, 0xff);
     const value = Buffer.alloc(limits.valueBytes, 7);
@@ -184,7 +187,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect((await payloadOf(machine)).byteLength).toBeGreaterThan(2 * limits.valueBytes);
   });
 
-  test("what is read is the reader's to keep", async () => {
+  test("lets a reader keep what it has read", async () => {
     const machine = await make();
     applyOperation(machine, put("a", "11111111"));
     applyOperation(machine, put("b", "22222222"));
@@ -199,7 +202,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(text(machine.get(bytes("a"))!.value)).toBe("33333333");
   });
 
-  test("an entry's bytes are not held on to", async () => {
+  test("does not retain the bytes of an entry", async () => {
     const machine = await make();
     const data = Buffer.from(uncheckedBytes(request("c", 1, put("key", "value"))));
     const before = Buffer.from(data);
@@ -209,7 +212,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(contents(machine)).toEqual(["key=value@1"]);
   });
 
-  test("a closed machine answers STOPPED", async () => {
+  test("answers STOPPED when it is closed", async () => {
     const machine = await make();
     applyOperation(machine, put("k", "v"));
     const view = await machine.capture();

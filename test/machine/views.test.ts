@@ -16,7 +16,7 @@ import {
   skipTo,
   text,
   uncheckedBytes,
-} from "../support/machines.js";
+} from "../support/machines/machines.js";
 
 /** Puts `count` keys of ~1 KB in batches of 100; `salt` makes other values. */
 function fill(machine: KeyValueMachine, count: number, salt: string): void {
@@ -33,7 +33,7 @@ function fill(machine: KeyValueMachine, count: number, salt: string): void {
 }
 
 describe.each(machines)("the $kind machine", ({ make }) => {
-  test("a range has the keys with its prefix, in order, up to its limit", async () => {
+  test("serves a range with the keys of its prefix, in order, up to its limit", async () => {
     const machine = await make();
     const keys = ["b", "ba", "b\0", "c", "a", "bz", "b\u{ff}"];
     for (const key of keys) applyOperation(machine, put(key, `value of ${key}`));
@@ -70,7 +70,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     });
   });
 
-  test("a range sees one state while entries are applied and a snapshot is restored", async () => {
+  test("serves a range from one state while entries are applied and a snapshot is restored", async () => {
     const machine = await make();
     fill(machine, 500, "a");
     const empty = await payloadOf(await make());
@@ -87,7 +87,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(seen.map(({ key, value, version }) => `${text(key)}=${text(value)}@${version}`)).toEqual(expected);
   });
 
-  test("ranges that were left, closed or abandoned in an error do not pile up", async () => {
+  test("frees ranges that were left, closed or abandoned in an error", async () => {
     const machine = await make();
     fill(machine, 100, "a");
     for (let round = 0; round < 5000; round++) {
@@ -101,7 +101,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(range.next().done).toBe(true);
   });
 
-  test("a captured state is written as it was while thousands of entries are applied", async () => {
+  test("writes a captured state unchanged while thousands of entries are applied", async () => {
     const machine = await make();
     fill(machine, 2000, "a");
     const expected = await payloadOf(machine);
@@ -119,7 +119,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect((await payloadOf(machine)).equals(expected)).toBe(false);
   });
 
-  test("a captured state is written as it was while another is restored, twice", async () => {
+  test("writes a captured state unchanged while another is restored, twice", async () => {
     const machine = await make();
     fill(machine, 1000, "a");
     const expected = await payloadOf(machine);
@@ -139,7 +139,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect((await payloadOf(machine)).equals(otherPayload)).toBe(true);
   });
 
-  test("writing a payload leaves the event loop its turns", async () => {
+  test("yields the event loop while it writes a payload", async () => {
     const machine = await make();
     fill(machine, 2000, "a");
     const view = await machine.capture();
@@ -158,7 +158,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(turns).toBeGreaterThanOrEqual(7);
   });
 
-  test("a view that is released ends its payload with an error, and may be released again", async () => {
+  test("ends the payload of a released view with an error, and allows a second release", async () => {
     const machine = await make();
     fill(machine, 500, "a");
     const view = await machine.capture();
@@ -172,7 +172,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(machine.keyCount).toBe(500);
   });
 
-  test("a payload that is left half-way does not keep its view from being released", async () => {
+  test("releases a view whose payload is left half-way", async () => {
     const machine = await make();
     fill(machine, 500, "a");
     const view = await machine.capture();
@@ -185,7 +185,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     await machine.close();
   });
 
-  test("closing the machine ends a payload that is being read with STOPPED", async () => {
+  test("ends a payload that is being read with STOPPED when it closes", async () => {
     const machine = await make();
     fill(machine, 500, "a");
     const view = await machine.capture();
@@ -196,7 +196,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     view.release();
   });
 
-  test("a view has what was applied before the call, and says what else it has", async () => {
+  test("gives a view all that was applied before the call, and says what else the view has", async () => {
     const machine = await make();
     skipTo(machine, 3);
     const capture = machine.capture();

@@ -2,9 +2,9 @@ import { expect, onTestFinished, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../src/raft/types.js";
-import { ActingLeader, putEntries } from "../support/acting_leader.js";
 import { nextTurn } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import { ActingLeader, putEntries } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 // Applying is done on the main thread: who has much to apply must not be deaf meanwhile.
 
@@ -53,14 +53,14 @@ function expectTurns({ batches }: CountingMachine): void {
   expect(new Set(batches.map(({ turn }) => turn)).size).toBe(BATCHES);
 }
 
-test("a backlog is applied in batches, and between two of them the event loop has its turn", async () => {
+test("a backlog of entries is applied in batches, with a turn of the event loop between two of them", async () => {
   const { machine, node, leader, count } = await withBacklog();
   await leader.append([], count);
   await node.waitApplied(count);
   expectTurns(machine);
 });
 
-test("also when the node is given something to do by callers that do not wait for the event loop", async () => {
+test("a backlog is applied with turns of the event loop even while callers keep the node busy in microtasks", async () => {
   const { machine, node, leader, count } = await withBacklog();
   const talkers: Promise<unknown>[] = [];
   // A chain of microtasks, each of which wakes the node.

@@ -4,14 +4,14 @@ import { CairnNode } from "../../src/node/node.js";
 import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { CairnServer } from "../../src/server/server.js";
 import { failure } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
-import { temporaryDirectory } from "../support/temporary_directory.js";
+import { temporaryDirectory } from "../support/disk/temporary_directory.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 /** Whatever an embedder may pass from JavaScript. */
 // biome-ignore lint/suspicious/noExplicitAny: what no type allows is what this file is about
 type Anything = any;
 
-describe("an option of a node that is none is refused by its name, and nothing is made on disk", () => {
+describe("a bad option of a node is refused by its name, and nothing is made on disk", () => {
   test.each<[string, Anything, RegExp]>([
     ["no options", undefined, /options must be an object, not undefined/],
     ["no id", { id: undefined }, /id must be a text that is not empty, not undefined/],
@@ -33,7 +33,7 @@ describe("an option of a node that is none is refused by its name, and nothing i
     ["a logger without levels", { logger: {} }, /logger\.debug must be a function, not undefined/],
     ["a clock that cannot wait", { clock: { now: () => 0 } }, /clock\.after must be a function/],
     ["onFatal that is no function", { onFatal: "exit" }, /onFatal must be a function, not "exit"/],
-  ])("%s", async (_, wrong, text) => {
+  ])("for %s", async (_, wrong, text) => {
     const directory = await temporaryDirectory();
     const options = wrong && { id: "n1", directory, openMachine: openKeyValueMachine, ...wrong };
     await failure("INVALID_ARGUMENT", CairnNode.start(options), text);
@@ -41,7 +41,7 @@ describe("an option of a node that is none is refused by its name, and nothing i
   });
 });
 
-test("an argument of a node's methods that is none is refused by its name, and the node goes on", async () => {
+test("a bad argument of a node's method is refused by its name, and the node keeps running", async () => {
   const node = (await memoryHome().startLeader()) as Anything;
   for (const [call, text] of [
     [() => node.propose(), "the command must be a Uint8Array, not undefined"],

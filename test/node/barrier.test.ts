@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { ActingLeader, putCommand, putEntries, putEntry } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import { ActingLeader, putCommand, putEntries, putEntry } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
-test("a barrier is committed behind all that was proposed before it, and changes nothing", async () => {
+test("a barrier is committed behind all earlier proposals, and changes nothing", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const hold = deferred();
@@ -19,7 +19,7 @@ test("a barrier is committed behind all that was proposed before it, and changes
   expect(entry).toMatchObject({ index: 3, type: "no-op" });
 });
 
-test("a follower refuses a barrier and names the leader; one of a deposed leader has not happened", async () => {
+test("a follower refuses a barrier and names the leader, and the barrier of a deposed leader has not happened", async () => {
   const home = memoryHome();
   const follower = await home.start();
   await new ActingLeader(follower, 2).replicate(putEntries(1, 3, 2));
@@ -35,7 +35,7 @@ test("a follower refuses a barrier and names the leader; one of a deposed leader
   await Promise.all([barrier, replicated]);
 });
 
-test("an observer is told when a command was applied, and when another leads", async () => {
+test("an observer is told when a command was applied, and when another node leads", async () => {
   const seen: string[] = [];
   let look = () => {};
   const node = await memoryHome().start({ onTurn: () => look() });
@@ -47,7 +47,7 @@ test("an observer is told when a command was applied, and when another leads", a
   await until(() => seen.at(-1)?.startsWith("n9") === true, "the other leader was seen");
 });
 
-test("a node knows how far its leader is, also when its own log does not reach so far", async () => {
+test("a node knows its leader's commit index even when its own log does not reach it", async () => {
   const node = await memoryHome().start();
   const leader = new ActingLeader(node, 2);
   await leader.replicate(putEntries(1, 3, 2));

@@ -2,10 +2,10 @@ import { expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import type { InstallReply } from "../../src/peers/install/install_messages.js";
 import type { InstallStream, TransportEvents, TransportFactory } from "../../src/peers/transport.js";
-import { putCommand } from "../support/acting_leader.js";
 import { ManualClock, manyTurns } from "../support/conditions.js";
-import { refuse } from "../support/core.js";
-import { memoryHome } from "../support/nodes.js";
+import { putCommand } from "../support/nodes/acting_leader.js";
+import { refuse } from "../support/nodes/core.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 const SECONDS = 3_600;
 const WRITES_PER_SECOND = 10;
@@ -83,56 +83,50 @@ function slowStream(clock: ManualClock): InstallStream {
 test.each([
   { learners: 0, name: "alone" },
   { learners: 1, name: "with a follower that takes all that is kept for it" },
-])(
-  "an hour of writes never takes more of the disk than the formula says: $name",
-  { timeout: 120_000 },
-  async (given) => {
-    const home = memoryHome();
-    const clock = new ManualClock();
-    const learner = slowLearner(clock);
-    const learners = given.learners === 0 ? [] : [{ id: "n2", address: "n2:1", role: "learner" } as const];
-    const node = await home.startLeader({
-      ...settings,
-      clock,
-      tickMs: 1_000,
-      transport: learner,
-      members: [{ id: "n1", address: "n1:1", role: "voter" }, ...learners],
-    });
-    home.disk.onCall = ({ kind, path }) =>
-      kind === "datasync" && path.endsWith(".part")
-        ? new Promise((resolve) => clock.after(SYNC_MS, resolve))
-        : undefined;
-    const seen = { log: 0, snapshots: 0, snapshotBytes: 0, taken: new Set<number>() };
-    for (let second = 0; second < SECONDS; second++) {
-      const writes = Array.from({ length: WRITES_PER_SECOND }, (_, at) => second * WRITES_PER_SECOND + at);
-      const value = new Uint8Array(VALUE_BYTES);
-      await Promise.all(writes.map((write) => node.propose(putCommand(`k${write % KEYS}`, value))));
-      clock.advance(1_000);
-      await manyTurns();
-      const files = [...home.disk.image()];
-      const bytesIn = (part: string) =>
-        files.reduce((sum, [path, { byteLength }]) => sum + (path.includes(part) ? byteLength : 0), 0);
-      seen.log = Math.max(seen.log, bytesIn("/wal/"));
-      seen.snapshots = Math.max(seen.snapshots, bytesIn("/snapshots/"));
-      for (const { index, fileBytes } of node.snapshots.list()) {
-        seen.taken.add(index);
-        seen.snapshotBytes = Math.max(seen.snapshotBytes, fileBytes);
-      }
+])("an hour of writes never takes more disk than the formula says: $name", { timeout: 120_000 }, async (given) => {
+  const home = memoryHome();
+  const clock = new ManualClock();
+  const learner = slowLearner(clock);
+  const learners = given.learners === 0 ? [] : [{ id: "n2", address: "n2:1", role: "learner" } as const];
+  const node = await home.startLeader({
+    ...settings,
+    clock,
+    tickMs: 1_000,
+    transport: learner,
+    members: [{ id: "n1", address: "n1:1", role: "voter" }, ...learners],
+  });
+  home.disk.onCall = ({ kind, path }) =>
+    kind === "datasync" && path.endsWith(".part") ? new Promise((resolve) => clock.after(SYNC_MS, resolve)) : undefined;
+  const seen = { log: 0, snapshots: 0, snapshotBytes: 0, taken: new Set<number>() };
+  for (let second = 0; second < SECONDS; second++) {
+    const writes = Array.from({ length: WRITES_PER_SECOND }, (_, at) => second * WRITES_PER_SECOND + at);
+    const value = new Uint8Array(VALUE_BYTES);
+    await Promise.all(writes.map((write) => node.propose(putCommand(`k${write % KEYS}`, value))));
+    clock.advance(1_000);
+    await manyTurns();
+    const files = [...home.disk.image()];
+    const bytesIn = (part: string) =>
+      files.reduce((sum, [path, { byteLength }]) => sum + (path.includes(part) ? byteLength : 0), 0);
+    seen.log = Math.max(seen.log, bytesIn("/wal/"));
+    seen.snapshots = Math.max(seen.snapshots, bytesIn("/snapshots/"));
+    for (const { index, fileBytes } of node.snapshots.list()) {
+      seen.taken.add(index);
+      seen.snapshotBytes = Math.max(seen.snapshotBytes, fileBytes);
     }
-    home.disk.onCall = undefined;
-    clock.advance(SYNC_MS);
-    const { snapshotBytes } = seen;
-    const rate = node.raft.log.last.index / SECONDS;
-    const entryBytes = VALUE_BYTES + 100;
-    const writtenDuringSnapshot = ((2 * SYNC_MS) / 1_000 + 2) * rate * entryBytes;
-    const bound = diskBound({ snapshotBytes, writtenDuringSnapshot, transfers: given.learners });
-    expect(seen.log).toBeLessThanOrEqual(bound.log);
-    expect(seen.snapshots).toBeLessThanOrEqual(bound.snapshots);
-    // Not because little happened: the log was written many times over, and what the formula allows was made use of.
-    expect(node.raft.log.last.index * VALUE_BYTES).toBeGreaterThan(20 * bound.log);
-    expect(seen.log).toBeGreaterThan(bound.log / 2);
-    expect(seen.snapshots).toBeGreaterThan(bound.snapshots / 2);
-    expect(seen.taken.size).toBeGreaterThan(20);
-    expect(learner.transfers > 10).toBe(given.learners > 0);
-  },
-);
+  }
+  home.disk.onCall = undefined;
+  clock.advance(SYNC_MS);
+  const { snapshotBytes } = seen;
+  const rate = node.raft.log.last.index / SECONDS;
+  const entryBytes = VALUE_BYTES + 100;
+  const writtenDuringSnapshot = ((2 * SYNC_MS) / 1_000 + 2) * rate * entryBytes;
+  const bound = diskBound({ snapshotBytes, writtenDuringSnapshot, transfers: given.learners });
+  expect(seen.log).toBeLessThanOrEqual(bound.log);
+  expect(seen.snapshots).toBeLessThanOrEqual(bound.snapshots);
+  // Not because little happened: the log was written many times over, and what the formula allows was made use of.
+  expect(node.raft.log.last.index * VALUE_BYTES).toBeGreaterThan(20 * bound.log);
+  expect(seen.log).toBeGreaterThan(bound.log / 2);
+  expect(seen.snapshots).toBeGreaterThan(bound.snapshots / 2);
+  expect(seen.taken.size).toBeGreaterThan(20);
+  expect(learner.transfers > 10).toBe(given.learners > 0);
+});

@@ -2,9 +2,16 @@ import { expect, test } from "vitest";
 import { CairnError } from "../../src/base/errors.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { DiskFullRetry } from "../../src/node/disk_full.js";
-import { ActingLeader, contentsOf, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { failure, ManualClock, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
+import {
+  ActingLeader,
+  contentsOf,
+  putCommand,
+  putEntries,
+  readValue,
+  snapshotOf,
+} from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
 
 const RETRY_MS = 250;
 const full = () => new CairnError("DISK_FULL", "no space left on the device");
@@ -29,7 +36,7 @@ function fill(disk: { capacityBytes: number; usedBytes: number }): void {
   disk.capacityBytes = disk.usedBytes;
 }
 
-test("the log: writes are refused, reads go on, and when there is room again all by itself goes on", async () => {
+test("a full disk under the log refuses writes, allows reads, and everything resumes when there is room", async () => {
   const home = memoryHome();
   const clock = new ManualClock();
   const node = await home.startLeader({ clock });
@@ -56,7 +63,7 @@ test("the log: writes are refused, reads go on, and when there is room again all
   expect(contentsOf(node).map((pair) => pair.slice(0, 1))).toEqual(["a", "b", "d"]);
 });
 
-test("too many open files: writes are refused in these words, reads go on, and all goes on when there are fewer", async () => {
+test("too many open files refuse writes with that reason, allow reads, and everything resumes when there are fewer", async () => {
   const home = memoryHome();
   const clock = new ManualClock();
   const node = await home.startLeader({ clock });
@@ -80,7 +87,7 @@ test("too many open files: writes are refused in these words, reads go on, and a
   expect(contentsOf(node).map((pair) => pair.slice(0, 1))).toEqual(["a", "b", "d"]);
 });
 
-test("the state: entries wait to be applied, and are applied once", async () => {
+test("a full disk under the state delays the apply of entries, and they are applied once", async () => {
   const home = memoryHome();
   const clock = new ManualClock();
   const machine = new FillingMachine();
@@ -105,7 +112,7 @@ test("the state: entries wait to be applied, and are applied once", async () => 
   expect(node.raft.log.last.index).toBe(4);
 });
 
-test("a local snapshot: fails as DISK_FULL and leaves nothing; writes are not refused for it", async () => {
+test("a full disk fails a local snapshot with DISK_FULL, which leaves nothing and refuses no writes", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   await node.propose(putCommand("a", new Uint8Array(100_000)));
@@ -122,7 +129,7 @@ test("a local snapshot: fails as DISK_FULL and leaves nothing; writes are not re
   expect((await node.takeSnapshot({})).taken).toBe(true);
 });
 
-test("a transfer: fails as DISK_FULL and leaves nothing; the next one works", async () => {
+test("a full disk fails a snapshot transfer with DISK_FULL, which leaves nothing, and the next transfer works", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 2);
@@ -141,7 +148,7 @@ test("a transfer: fails as DISK_FULL and leaves nothing; the next one works", as
   expect((await leader.install(snapshot)).outcome).toBe("installed");
 });
 
-test("an installation: waits for room for the state, and ends when there is some", async () => {
+test("an installation on a full disk waits for room for the state, and finishes when there is some", async () => {
   const home = memoryHome();
   const clock = new ManualClock();
   const machine = new FillingMachine();
@@ -174,7 +181,7 @@ test("a node that waits for room stops at once, and has its log at the next star
   expect(readValue(again, "a")).toBe("1");
 });
 
-test("stopping on a full disk is no failure", async () => {
+test("a node on a full disk stops without an error", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   await node.propose(putCommand("a", "1"));
@@ -186,7 +193,7 @@ test("stopping on a full disk is no failure", async () => {
   expect(readValue(again, "a")).toBe("1");
 });
 
-test("log and state wait for room at the same time: both are ended by a stop, and full is only over when both have room", async () => {
+test("a log and a state that both wait for room are ended by a stop, and the disk counts as full until both have room", async () => {
   const clock = new ManualClock();
   const changes: boolean[] = [];
   const retry = new DiskFullRetry(clock, (shortage) => changes.push(shortage !== undefined));
@@ -229,7 +236,7 @@ test("log and state wait for room at the same time: both are ended by a stop, an
   await expect(retry.untilRoom(() => Promise.reject(new Error("other")))).rejects.toThrow("other");
 });
 
-test("a snapshot can still be taken while the log waits for room, so that trimming can make some", async () => {
+test("a snapshot can be taken while the log waits for room, so that trimming can make some", async () => {
   const home = memoryHome();
   const clock = new ManualClock();
   const node = await home.startLeader({ clock });

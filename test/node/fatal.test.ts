@@ -6,9 +6,9 @@ import { CairnError } from "../../src/base/errors.js";
 import { membershipCodec } from "../../src/encoding/membership.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
-import { ActingLeader, bytes, putCommand, putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { failure, ManualClock, manyTurns, until } from "../support/conditions.js";
-import { type MemoryHome, memoryHome } from "../support/nodes.js";
+import { ActingLeader, bytes, putCommand, putEntries, readValue, snapshotOf } from "../support/nodes/acting_leader.js";
+import { type MemoryHome, memoryHome } from "../support/nodes/nodes.js";
 
 async function nodeWith(home: MemoryHome, settings: object = {}) {
   const errors: unknown[] = [];
@@ -34,8 +34,8 @@ async function expectDead(home: MemoryHome, node: KeyValueNode, errors: unknown[
   await home.expectNoLeaks();
 }
 
-describe("a disk whose contents are no longer known stops the node", () => {
-  test("a sync of the log that fails", async () => {
+describe("a node whose disk contents are no longer known stops", () => {
+  test("when a sync of the log fails", async () => {
     const home = memoryHome();
     const { node, errors } = await nodeWith(home);
     home.disk.failCall("datasync");
@@ -50,7 +50,7 @@ describe("a disk whose contents are no longer known stops the node", () => {
     expect(readValue(await home.startLeader(), "a")).toBe("1");
   });
 
-  test("a sync of the log that fails: what the next start acknowledges survives a power failure", async () => {
+  test("when a sync of the log fails, and what the next start acknowledges survives a power failure", async () => {
     const home = memoryHome();
     const { node, errors } = await nodeWith(home);
     home.disk.failCall("datasync");
@@ -64,7 +64,7 @@ describe("a disk whose contents are no longer known stops the node", () => {
     await after.close();
   });
 
-  test("a sync of a snapshot that is being taken", async () => {
+  test("when a sync of a snapshot that is being taken fails", async () => {
     const home = memoryHome();
     const { node, errors } = await nodeWith(home);
     home.disk.failCall("datasync");
@@ -72,7 +72,7 @@ describe("a disk whose contents are no longer known stops the node", () => {
     await expectDead(home, node, errors);
   });
 
-  test("a sync of a snapshot that arrives, at its end", async () => {
+  test("when the last sync of a snapshot that is being received fails", async () => {
     const home = memoryHome();
     const { node, errors } = await nodeWith(home);
     const leader = new ActingLeader(node, 2);
@@ -84,7 +84,7 @@ describe("a disk whose contents are no longer known stops the node", () => {
     await expectDead(home, node, errors);
   });
 
-  test("a sync of the directory, when an arrived snapshot is published", async () => {
+  test("when the sync of the directory fails while a received snapshot is published", async () => {
     const home = memoryHome();
     const { node, errors } = await nodeWith(home);
     home.disk.failCall("syncDirectory");
@@ -93,7 +93,7 @@ describe("a disk whose contents are no longer known stops the node", () => {
   });
 });
 
-test("a state machine that fails to apply stops the node", async () => {
+test("a node whose state machine fails to apply stops", async () => {
   const home = memoryHome();
   class FailingMachine extends MemoryMachine {
     override apply(...entries: Parameters<MemoryMachine["apply"]>) {
@@ -106,7 +106,7 @@ test("a state machine that fails to apply stops the node", async () => {
   await expectDead(home, node, errors);
 });
 
-test("a broken invariant of the core stops the node, also when it shows in a tick", async () => {
+test("a node stops at a broken invariant of the core, even one that shows in a tick", async () => {
   const home = memoryHome();
   const clock = new ManualClock();
   let broken = false;
@@ -139,7 +139,7 @@ test("a broken invariant of the core stops the node, also when it shows in a tic
   expect(clock.pending).toBe(0);
 });
 
-test("T6: a command whose rules the node does not know stops it, so that it does not drift apart from the others", async () => {
+test("a node stops at a command whose rules it does not know, so that its state does not diverge from the others' (T6)", async () => {
   const home = memoryHome();
   const { node, errors } = await nodeWith(home);
   const later = create(CommandSchema, {
@@ -154,7 +154,7 @@ test("T6: a command whose rules the node does not know stops it, so that it does
   await failure("FAILED_PRECONDITION", home.startLeader(), "needs version 3");
 });
 
-test("what no correct peer sends does not stop the node", async () => {
+test("a node does not stop at a message that no correct peer sends", async () => {
   const home = memoryHome();
   const { node, errors } = await nodeWith(home);
   const append = {

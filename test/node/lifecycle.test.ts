@@ -2,14 +2,14 @@ import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { TRAILER_BYTES } from "../../src/encoding/snapshot_format.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
-import { ActingLeader, contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, until } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { diskHome, homes, memoryHome } from "../support/nodes.js";
+import { holdCalls } from "../support/disk/held_calls.js";
+import { ActingLeader, contentsOf, putCommand, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { diskHome, homes, memoryHome } from "../support/nodes/nodes.js";
 
 const source = await snapshotOf(putEntries(1, 500, 2));
 
-test("stop may be called more than once, and after it every call says STOPPED", async () => {
+test("a node can be stopped more than once, and every later call gets STOPPED", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   await Promise.all([node.stop(), node.stop(), node.crash()]);
@@ -18,7 +18,7 @@ test("stop may be called more than once, and after it every call says STOPPED", 
   await home.stop(node);
 });
 
-test("callers that wait when the node stops are told", async () => {
+test("a node that stops answers its waiting callers", async () => {
   const home = memoryHome();
   const node = await home.start();
   const hold = holdCalls(home.disk, ({ kind, path }) => kind === "datasync" && path.includes("/wal/"));
@@ -33,7 +33,7 @@ test("callers that wait when the node stops are told", async () => {
   await Promise.all([stopped, campaign, write, read, applied]);
 });
 
-test("stopping while a snapshot is being taken gives it up, and leaves nothing", async () => {
+test("a node that stops gives up the snapshot that it is taking, and leaves nothing of it", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 1).replicate(putEntries(1, 50));
@@ -47,7 +47,7 @@ test("stopping while a snapshot is being taken gives it up, and leaves nothing",
   expect(await home.snapshotFiles()).toEqual([]);
 });
 
-test("stopping while the state at an earlier index is being built gives it up, and leaves nothing", async () => {
+test("a node that stops gives up the state at an earlier index that it is rebuilding, and leaves nothing of it", async () => {
   const home = await diskHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 1);
@@ -63,8 +63,8 @@ test("stopping while the state at an earlier index is being built gives it up, a
   expect(await outcome).toBe("STOPPED");
 });
 
-describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
-  test("that is arriving: ends it, closes its file, and takes no more", async () => {
+describe.each(["stop", "crash"] as const)("a %s during a snapshot transfer", (end) => {
+  test("ends one that is being received, closes its file, and accepts no more", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -77,7 +77,7 @@ describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
     expect(await home.snapshotFiles()).toEqual([]);
   });
 
-  test("that is about to begin: it does not", async () => {
+  test("keeps one from beginning that is about to", async () => {
     const home = memoryHome();
     const node = await home.start();
     const hold = holdCalls(home.disk, ({ kind, path }) => kind === "open" && path.endsWith(".part"));
@@ -90,7 +90,7 @@ describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
     expect(await home.snapshotFiles()).toEqual([]);
   });
 
-  test("that has arrived, before it is installed: all but its trailer is there for the next transfer", async () => {
+  test("before its installation leaves all but its trailer for the next transfer", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -111,7 +111,7 @@ describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
     expect(await home.receivedParts()).toEqual([]);
   });
 
-  test("that is being published: the next start has it", async () => {
+  test("during its publication lets the next start have the snapshot", async () => {
     const home = memoryHome();
     const node = await home.start();
     const hold = holdCalls(home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));
@@ -131,7 +131,7 @@ describe.each(["stop", "crash"] as const)("%s during a transfer", (end) => {
   });
 });
 
-test("loading a large snapshot does not hold up a stop, and the next start finishes it", async () => {
+test("loading a large snapshot does not delay a stop, and the next start finishes loading", async () => {
   const home = memoryHome();
   const begun = deferred();
   class SlowMachine extends MemoryMachine {
@@ -162,8 +162,8 @@ test("loading a large snapshot does not hold up a stop, and the next start finis
   expect(again.machine.appliedIndex).toBe(60);
 });
 
-describe.each(homes)("with the $kind machine", ({ make }) => {
-  test("a directory that a node has open cannot be opened a second time", async () => {
+describe.each(homes)("a directory with the $kind machine", ({ make }) => {
+  test("cannot be opened a second time while a node has it open", async () => {
     const home = await make();
     const node = await home.start();
     await failure("DATA_DIRECTORY", home.start(), `is in use by this process (pid ${process.pid})`);
@@ -171,7 +171,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     await home.start();
   });
 
-  test("it belongs to one node and one cluster", async () => {
+  test("belongs to one node and one cluster", async () => {
     const home = await make();
     await home.stop(await home.start());
     const directory = home.directoryOf("n1");

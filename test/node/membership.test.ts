@@ -3,9 +3,9 @@ import { describe, expect, test } from "vitest";
 import { MemberRole, MembershipSchema } from "../../gen/cairn/v1/storage_pb.js";
 import { SnapshotParser } from "../../src/encoding/snapshot_parser.js";
 import type { Membership } from "../../src/raft/types.js";
-import { ActingLeader, ALONE, configurationEntry, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { homes, memoryHome } from "../support/nodes.js";
+import { ActingLeader, ALONE, configurationEntry, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { homes, memoryHome } from "../support/nodes/nodes.js";
 
 const three: Membership = [
   ...ALONE.members,
@@ -21,8 +21,8 @@ function membershipIn(file: Uint8Array) {
   return parser.header!.meta.membership;
 }
 
-describe.each(homes)("R10, with the $kind machine", ({ make }) => {
-  test("a configuration is in force at once, and survives trimming, a restart and the next snapshot", async () => {
+describe.each(homes)("a membership with the $kind machine (R10)", ({ make }) => {
+  test("is in force at once, and survives trimming, a restart and the next snapshot", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 1);
@@ -43,7 +43,7 @@ describe.each(homes)("R10, with the $kind machine", ({ make }) => {
   });
 });
 
-test("a snapshot at an index below a configuration holds the one before, exactly", async () => {
+test("a snapshot at an index below a configuration holds exactly the membership before it", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 1).replicate([
@@ -63,7 +63,7 @@ test("a snapshot at an index below a configuration holds the one before, exactly
   }
 });
 
-test("a configuration that is cut off is no longer in force", async () => {
+test("a configuration that is truncated is no longer in force", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 1).append([...putEntries(1, 4), configurationEntry(5, 1, two)], 4);
@@ -90,7 +90,7 @@ test("an installed snapshot brings its membership, and a later one in the log be
   expect(again.raft.membership).toEqual({ index: 7, members: three });
 });
 
-test("a configuration of which no snapshot could be taken never gets into the log", async () => {
+test("a configuration that no snapshot could hold never gets into the log", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 1);
@@ -113,7 +113,7 @@ test("a configuration of which no snapshot could be taken never gets into the lo
   expect((await node.takeSnapshot({})).taken).toBe(true);
 });
 
-test("a node that is not among the voters does not campaign", async () => {
+test("a node that is not a voter does not campaign", async () => {
   const node = await memoryHome().start();
   await new ActingLeader(node, 1).replicate([configurationEntry(1, 1, two), configurationEntry(2, 1, [two[1]!])]);
   await failure("FAILED_PRECONDITION", node.campaign(), "node n1 is not a voter");

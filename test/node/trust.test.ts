@@ -7,16 +7,22 @@ import { receiveSnapshot } from "../../src/node/snapshots/receive_protocol.js";
 import { WriteAheadLog } from "../../src/storage/wal/wal.js";
 import type { Clock } from "../../src/system/clock.js";
 import { systemClock } from "../../src/system/clock.js";
-import { ActingLeader, configurationEntry, contentsOf, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { hostileSnapshots } from "../support/hostile_snapshots.js";
-import { CLUSTER, homes, memoryHome } from "../support/nodes.js";
+import {
+  ActingLeader,
+  configurationEntry,
+  contentsOf,
+  putEntries,
+  snapshotOf,
+} from "../support/nodes/acting_leader.js";
+import { CLUSTER, homes, memoryHome } from "../support/nodes/nodes.js";
+import { hostileSnapshots } from "../support/snapshots/hostile_snapshots.js";
 
 const hostile = await hostileSnapshots({ index: 500, term: 2 }, CLUSTER);
 const HUGE = [limits.termMax + 1, Number.MAX_SAFE_INTEGER, 2 ** 60];
 
-describe.each(homes)("T5: a snapshot that no correct member sends, with the $kind machine", ({ make }) => {
-  test("is refused before anything is given up for it, and the node works on, also after a restart", async () => {
+describe.each(homes)("a snapshot that no correct member sends, with the $kind machine (T5)", ({ make }) => {
+  test("is refused before anything is given up for it, and the node keeps running, even after a restart", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 3);
@@ -45,8 +51,8 @@ describe.each(homes)("T5: a snapshot that no correct member sends, with the $kin
   });
 });
 
-describe("T5: a bad payload", () => {
-  test("that was left by a program that did not look is found when the transfer is taken up again", async () => {
+describe("a bad snapshot payload (T5)", () => {
+  test("that an unchecking program left behind is found when the transfer is resumed", async () => {
     const garbage = hostile.find(({ what }) => what === "a payload that is no state")!;
     const home = memoryHome();
     const careless = await home.start({ openMachine: async () => new MemoryMachine() });
@@ -62,7 +68,7 @@ describe("T5: a bad payload", () => {
   });
 });
 
-test("T5: a log whose memberships no correct leader has set is not started on, and not changed", async () => {
+test("a log whose memberships no correct leader has set is refused at the start, and not changed (T5)", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 2).replicate(putEntries(1, 3, 2));
@@ -76,11 +82,11 @@ test("T5: a log whose memberships no correct leader has set is not started on, a
   await log.append({ entries: [configurationEntry(4, 2, strangers)], sync: true });
   await log.close();
   for (const _attempt of [1, 2])
-    await failure("CORRUPT", home.start(), "entry 4 of the log in /data/n1/wal is no legal");
+    await failure("CORRUPT", home.start(), "entry 4 of the log in /data/n1/wal is not a legal");
 });
 
-describe("T5: the status and the log say what was refused", () => {
-  test("one warning, however often it happens", async () => {
+describe("the status and the log of a node that refuses messages (T5)", () => {
+  test("show one warning, however often it happens", async () => {
     const logged: { facts: object; message: string }[] = [];
     const log = (facts: object, message: string) => void logged.push({ facts, message });
     const logger = { debug: () => {}, info: () => {}, warn: log, error: log };
@@ -104,7 +110,7 @@ describe("T5: the status and the log say what was refused", () => {
     expect(told).toEqual([{ facts: expect.objectContaining({ from: "n9", times: 1 }), message: expect.any(String) }]);
   });
 
-  test("it is told again after a while, with a count, and the warning ends when it is long ago", () => {
+  test("repeat the warning after a while with a count, and drop it when it is long past", () => {
     let now = 5;
     const told: object[] = [];
     const log = (facts: object) => void told.push(facts);
@@ -124,17 +130,17 @@ describe("T5: the status and the log say what was refused", () => {
     expect(watch.warnings).toEqual([]);
   });
 
-  test("T6: a node whose terms are used up warns of it and says so when it is told to campaign", async () => {
+  test("warn of terms that are used up, and the node says so when it is told to campaign (T6)", async () => {
     const node = await memoryHome().start();
     await new ActingLeader(node, limits.termMax).replicate(putEntries(1, 1));
-    await failure("FAILED_PRECONDITION", node.campaign(), "is the highest there is (termMax)");
-    expect(node.protocol.warnings).toEqual([expect.stringContaining("no election can be held any more")]);
+    await failure("FAILED_PRECONDITION", node.campaign(), "is the highest possible (termMax)");
+    expect(node.protocol.warnings).toEqual([expect.stringContaining("no further election can be held")]);
     expect(node.raft.term).toBe(limits.termMax);
   });
 });
 
-describe("T6: counters that no correct member sends", () => {
-  test.each(HUGE)("a term of %d is refused in every request, and changes nothing", async (term) => {
+describe("a message that no correct member sends (T6)", () => {
+  test.each(HUGE)("is refused in every request with a term of %d, and changes nothing", async (term) => {
     const node = await memoryHome().start();
     await new ActingLeader(node, 2).replicate(putEntries(1, 3, 2));
     const last = { index: 9, term: 9 };
@@ -149,7 +155,7 @@ describe("T6: counters that no correct member sends", () => {
     expect(node.protocol.warnings).toEqual([expect.stringContaining("5 message(s)")]);
   });
 
-  test.each(HUGE)("an index of %d is refused in every request, and changes nothing", async (index) => {
+  test.each(HUGE)("is refused in every request with an index of %d, and changes nothing", async (index) => {
     const node = await memoryHome().start();
     const leader = new ActingLeader(node, 2);
     await leader.replicate(putEntries(1, 3, 2));
@@ -162,7 +168,7 @@ describe("T6: counters that no correct member sends", () => {
     expect(node.raft.log.last.index).toBe(3);
   });
 
-  test("a snapshot of a second leader is refused at its offer", async () => {
+  test("is refused when it is a second leader's offer of a snapshot", async () => {
     const node = await memoryHome().start();
     await new ActingLeader(node, 2).replicate(putEntries(1, 3, 2));
     const offer = new ActingLeader(node, 2, "n8").offerOf(await snapshotOf(putEntries(1, 9, 2)));

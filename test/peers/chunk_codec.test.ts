@@ -9,7 +9,7 @@ const anyNumber = fc.oneof(fc.nat(300), fc.nat(), fc.maxSafeNat(), fc.constant(N
 /** CRC-32 of these is 0, which protobuf leaves out. */
 const NO_CRC = Buffer.from("9d0ad96d", "hex");
 
-test("data whose checksum is 0 exists", () => expect(crc32(NO_CRC)).toBe(0));
+test("some chunk data has the checksum 0", () => expect(crc32(NO_CRC)).toBe(0));
 
 test("a chunk has the bytes that protobuf-es would write", () => {
   const anyChunk = fc.record({

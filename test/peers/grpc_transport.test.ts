@@ -11,9 +11,9 @@ import { limits } from "../../src/base/limits.js";
 import { toVoteAnswer } from "../../src/peers/protocol.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { awakeMs, deferred, until } from "../support/conditions.js";
-import { listen, loopback, settled } from "../support/loopback.js";
-import { serve } from "../support/served_node.js";
-import { TcpProxy } from "../support/tcp_proxy.js";
+import { listen, loopback, settled } from "../support/nodes/loopback.js";
+import { serve } from "../support/nodes/served_node.js";
+import { TcpProxy } from "../support/processes/tcp_proxy.js";
 import { accepted, CLUSTER, heartbeat, Sender, scriptedPeer, withEntries } from "./peers.js";
 
 /** Answers all, and keeps what it was asked. */
@@ -31,8 +31,8 @@ async function senderTo(addServices: (server: grpc.Server) => void): Promise<Sen
   return new Sender({ id: "n1", address });
 }
 
-describe("AppendEntries", () => {
-  test("all messages go over one stream in order; the first one says who talks to whom", async () => {
+describe("the transport's AppendEntries messages", () => {
+  test("go over one stream in order, and the first one names sender and receiver", async () => {
     const seen: AppendEntriesRequest[] = [];
     let streams = 0;
     const sender = await senderTo(
@@ -54,7 +54,7 @@ describe("AppendEntries", () => {
     expect(sender.unreachable).toEqual([]);
   });
 
-  test("messages do not wait for answers", async () => {
+  test("do not wait for answers", async () => {
     const arrived = deferred();
     const sender = await senderTo(
       scriptedPeer(async function* (requests) {
@@ -72,7 +72,7 @@ describe("AppendEntries", () => {
     await until(() => sender.answers.length === 64, "all are answered");
   });
 
-  test("an answer is handed in with what was asked", async () => {
+  test("have their answers delivered with the request", async () => {
     const sender = await senderTo(
       scriptedPeer(async function* (requests) {
         for await (const { round } of requests) {
@@ -106,7 +106,7 @@ describe("AppendEntries", () => {
     ]);
   });
 
-  test("an answer out of turn ends the stream, and the next message begins another", async () => {
+  test("start another stream after an answer out of turn has ended the first", async () => {
     let streams = 0;
     const sender = await senderTo(
       scriptedPeer(async function* (requests) {
@@ -124,7 +124,7 @@ describe("AppendEntries", () => {
     expect(sender.unreachable).toEqual(["n1"]);
   });
 
-  test("a peer of another cluster is refused, told once, and asked again only now and then", async () => {
+  test("to a peer of another cluster are refused, logged once, and retried only now and then", async () => {
     const { node, server } = await serve();
     const sender = new Sender({ id: "n7", address: server.address });
     await sender.beatUntil(() => sender.changes.length > 0);
@@ -135,7 +135,7 @@ describe("AppendEntries", () => {
     expect(node.raft.term).toBe(0);
   });
 
-  test("a peer that refuses entries, as one with a full disk does, is not sent much in vain until it takes some", async () => {
+  test("to a peer that refuses entries, as one with a full disk does, are held back until it accepts some", async () => {
     const streams: number[] = [];
     let isFull = true;
     const sender = await senderTo(
@@ -167,7 +167,7 @@ describe("AppendEntries", () => {
     expect(streams.at(-1)).toBe(20);
   });
 
-  test("a real node takes entries, and votes", async () => {
+  test("are accepted by a real node, which also votes", async () => {
     const { node, server } = await serve();
     const sender = new Sender({ id: "n1", address: server.address });
     sender.send(withEntries(1, 1, 3));
@@ -192,7 +192,7 @@ describe("AppendEntries", () => {
   });
 });
 
-test("T3: an answer about a vote says what the candidate has acknowledged, within the bounds of an index", () => {
+test("an answer about a vote says what the candidate has acknowledged, within the bounds of an index (T3)", () => {
   const last = { index: 3, term: 1 };
   const request = { type: "request_vote", from: "n1", to: "n2", term: 5, last, preVote: true } as const;
   const answer = (acknowledgedIndex: bigint) => {
@@ -203,8 +203,8 @@ test("T3: an answer about a vote says what the candidate has acknowledged, withi
   expect(() => answer(2n ** 60n)).toThrow("acknowledged_index");
 });
 
-describe("a peer that does not read", () => {
-  test("heartbeats do not pile up: when it reads on, it gets the newest", async () => {
+describe("a peer that stops reading", () => {
+  test("gets the newest heartbeat when it resumes, because heartbeats do not pile up", async () => {
     const readOn = deferred();
     const seen: AppendEntriesRequest[] = [];
     const sender = await senderTo(
@@ -230,7 +230,7 @@ describe("a peer that does not read", () => {
     expect(sender.unreachable).toEqual([]);
   });
 
-  test("when too much waits, the stream is given up", async () => {
+  test("has its stream closed when too much is queued", async () => {
     const release = deferred();
     const sender = await senderTo(
       scriptedPeer(async function* () {
@@ -247,8 +247,8 @@ describe("a peer that does not read", () => {
   });
 });
 
-describe("connections", () => {
-  test("that break are told once, and a peer that returns is answering within a second", async () => {
+describe("the transport's connections", () => {
+  test("that break are logged once, and a peer that returns answers within a second", async () => {
     const server = new grpc.Server(serverOptions);
     acceptAll()(server);
     const address = await listen(server, "127.0.0.1:0");
@@ -273,7 +273,7 @@ describe("connections", () => {
     await until(() => sender.unreachable.length === 2, "the second break is told");
   });
 
-  test("that are half open are found out within seconds, and made anew when the link is whole again", async () => {
+  test("that are half open are detected within seconds, and replaced when the link works again", async () => {
     const { address } = await loopback(acceptAll());
     const proxy = await TcpProxy.start(() => address);
     onTestFinished(() => proxy.stop());
@@ -291,7 +291,7 @@ describe("connections", () => {
     expect(sender.unreachable).toEqual(["n1"]);
   });
 
-  test("a vote waits for a peer that is just coming back", async () => {
+  test("let a vote wait for a peer that is just starting", async () => {
     const { server, address } = await loopback(acceptAll());
     const sender = new Sender({ id: "n1", address });
     sender.send(heartbeat(1));
@@ -308,7 +308,7 @@ describe("connections", () => {
     expect(sender.answers[1]).toMatchObject({ type: "request_vote_answer", granted: true });
   });
 
-  test("to nodes that are no peers any more are closed, and so are all at the end; nothing is told", async () => {
+  test("to removed peers are closed, as are all at the end, and nothing is logged", async () => {
     const open = new Set<string>();
     const peer = () =>
       scriptedPeer(async function* (requests) {
@@ -337,7 +337,7 @@ describe("connections", () => {
     expect(sender.answers).toHaveLength(2);
   });
 
-  test("go where a peer is now", async () => {
+  test("follow a peer to its new address", async () => {
     const first = await loopback(acceptAll());
     const seen: AppendEntriesRequest[] = [];
     const second = await loopback(acceptAll(seen));
@@ -354,7 +354,7 @@ describe("connections", () => {
     expect(seen.map(({ round }) => round)).toEqual([3n]);
   });
 
-  test("an address that is none is told, and does no harm", async () => {
+  test("to an invalid address are logged, and do no harm", async () => {
     const sender = new Sender({ id: "n1", address: "no address" });
     sender.send(heartbeat(1));
     await sender.beatUntil(() => sender.changes.length > 0);

@@ -2,10 +2,10 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { SnapshotRefusal } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../../src/base/limits.js";
 import type { InstallMessage, InstallReply } from "../../src/peers/install/install_messages.js";
-import { putEntries, readValue, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { collect, loopback, settled } from "../support/loopback.js";
-import { serve } from "../support/served_node.js";
+import { putEntries, readValue, snapshotOf } from "../support/nodes/acting_leader.js";
+import { collect, loopback, settled } from "../support/nodes/loopback.js";
+import { serve } from "../support/nodes/served_node.js";
 import { accepted, heartbeat, Sender, scriptedPeer } from "./peers.js";
 
 const CHUNK_BYTES = 64 * 1024;
@@ -20,7 +20,7 @@ function chunk(offset: number, data: Uint8Array): InstallMessage {
 }
 
 describe("a snapshot's transfer", () => {
-  test("installs it on a real node: accepted, progress, installed", async () => {
+  test("installs on a real node: accepted, progress, installed", async () => {
     const { node, server } = await serve();
     const sender = new Sender({ id: "n1", address: server.address });
     const snapshot = await snapshotOf(putEntries(1, 20, 2));
@@ -44,7 +44,7 @@ describe("a snapshot's transfer", () => {
     again.cancel();
   });
 
-  test("ends with the error that its receiver has ended it with", async () => {
+  test("ends with the error of its receiver", async () => {
     const { server } = await serve();
     const sender = new Sender({ id: "n1", address: server.address });
     const snapshot = await snapshotOf(putEntries(1, 20, 2));
@@ -56,7 +56,7 @@ describe("a snapshot's transfer", () => {
     stream.cancel();
   });
 
-  test("to a peer that is not there fails", async () => {
+  test("fails when the peer is down", async () => {
     const { server, address } = await loopback(() => {});
     server.forceShutdown();
     const sender = new Sender({ id: "n1", address });
@@ -69,7 +69,7 @@ describe("a snapshot's transfer", () => {
     unknown.cancel();
   });
 
-  test("every refusal has its name", async () => {
+  test("has a name for every refusal", async () => {
     const reasons = [
       SnapshotRefusal.STALE_TERM,
       SnapshotRefusal.ALREADY_COMMITTED,
@@ -90,7 +90,7 @@ describe("a snapshot's transfer", () => {
     stream.cancel();
   });
 
-  test("holds its sender back while the receiver does not read, and no heartbeat for a moment", async () => {
+  test("makes its sender wait while the receiver does not read, but delays no heartbeat", async () => {
     const release = deferred();
     onTestFinished(() => release.resolve());
     const clients = new Set<string>();

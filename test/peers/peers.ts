@@ -10,7 +10,7 @@ import { type GrpcTransportOptions, grpcTransport } from "../../src/peers/grpc_t
 import type { Peer, Transport } from "../../src/peers/transport.js";
 import type { PeerAnswer, PeerAppend } from "../../src/raft/messages.js";
 import { addService, type ServiceImplementation } from "../../src/rpc/server.js";
-import { putEntries } from "../support/acting_leader.js";
+import { putEntries } from "../support/nodes/acting_leader.js";
 
 export const CLUSTER = "cluster-1";
 

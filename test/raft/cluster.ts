@@ -13,7 +13,7 @@ import {
 import { Raft } from "../../src/raft/raft.js";
 import type { Ready } from "../../src/raft/ready.js";
 import type { Entry, IndexedMembership, Membership } from "../../src/raft/types.js";
-import { codec, logStart, type NodeSetup, voters } from "../support/core.js";
+import { codec, logStart, type NodeSetup, voters } from "../support/nodes/core.js";
 import { Disk } from "./model/disk.js";
 
 /** On its way from one node to another. `snapshot`: the stream of a snapshot; lost when the receiver gets nothing, or its end does not come back. */

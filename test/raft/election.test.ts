@@ -11,16 +11,16 @@ import {
   startNode,
   vote,
   voters,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
-describe("RequestVote, receiver (Raft figure 2)", () => {
+describe("the receiver of RequestVote (Raft figure 2)", () => {
   test("1. replies false if term < currentTerm", () => {
     const raft = startNode({ terms: [1, 5] });
     expect(ask(raft, requestVote(4, [9, 4]))).toMatchObject({ granted: false, term: 5 });
     expect(raft.term).toBe(5);
   });
 
-  test("2. grants the vote if it has none and the candidate's log is at least as up-to-date", () => {
+  test("2. grants the vote if it has granted none and the candidate's log is at least as up-to-date", () => {
     const raft = startNode({ terms: [1, 1] });
     expect(ask(raft, requestVote(2, [2, 1]))).toMatchObject({ to: "n2", granted: true, term: 2 });
   });
@@ -45,24 +45,24 @@ describe("RequestVote, receiver (Raft figure 2)", () => {
     ["the same last term and the same length", [3, 2], true],
     ["the same last term and a shorter log", [2, 2], false],
     ["an earlier last term, however long the log", [99, 1], false],
-  ] as const)("section 5.4.1: a candidate with %s", (_, last, granted) => {
+  ] as const)("follows section 5.4.1 for a candidate with %s", (_, last, granted) => {
     const raft = startNode({ terms: [1, 2, 2] });
     expect(ask(raft, requestVote(9, last))).toMatchObject({ granted });
   });
 
-  test("section 5.4.1: a log that is trimmed to nothing is compared by its boundary", () => {
+  test("compares a log that is trimmed to nothing by its boundary (section 5.4.1)", () => {
     const raft = startNode({ boundary: { index: 7, term: 3 } });
     expect(ask(raft, requestVote(4, [6, 3]))).toMatchObject({ granted: false });
     expect(ask(raft, requestVote(5, [7, 3]))).toMatchObject({ granted: true });
   });
 
-  test("all servers: a higher term is taken over, also when the vote is denied", () => {
+  test("adopts a higher term, even when it denies the vote (all servers)", () => {
     const raft = startNode({ terms: [2] });
     expect(ask(raft, requestVote(7, [0, 0]))).toMatchObject({ granted: false, term: 7 });
     expect(raft.term).toBe(7);
   });
 
-  test("a leader denies its own term's vote, and steps down for a higher one", () => {
+  test("denies a vote in its own term when it leads, and steps down for a higher term", () => {
     const raft = startLeader();
     expect(ask(raft, requestVote(1, [9, 1]))).toMatchObject({ granted: false, term: 1 });
     expect(raft.role).toBe("leader");
@@ -71,7 +71,7 @@ describe("RequestVote, receiver (Raft figure 2)", () => {
     expect(raft.propose(new Uint8Array())).toEqual({ refused: "not_leader" });
   });
 
-  test("the vote is in the hard state of the Ready that lets the answer out, which must be durable first", () => {
+  test("answers by a Ready whose hard state holds the vote, and must be durable first", () => {
     const raft = startNode();
     raft.step(requestVote(1, [0, 0]));
     const ready = raft.ready();
@@ -81,8 +81,8 @@ describe("RequestVote, receiver (Raft figure 2)", () => {
   });
 });
 
-describe("pre-vote (thesis section 9.6)", () => {
-  test("says whether a vote would be given, and changes nothing", () => {
+describe("a pre-vote (thesis section 9.6)", () => {
+  test("says whether the vote would be granted, and changes nothing", () => {
     const raft = startNode({ terms: [1, 1], term: 3, vote: "n9" });
     expect(ask(raft, requestVote(4, [2, 1], { preVote: true }))).toMatchObject({ granted: true, term: 4 });
     expect(ask(raft, requestVote(4, [1, 1], { preVote: true }))).toMatchObject({ granted: false, term: 3 });
@@ -91,7 +91,7 @@ describe("pre-vote (thesis section 9.6)", () => {
     expect(raft.ready().hardState).toBeUndefined();
   });
 
-  test("is given to several candidates", () => {
+  test("is granted to several candidates", () => {
     const raft = startNode();
     for (const from of ["n2", "n3"]) {
       expect(ask(raft, requestVote(1, [0, 0], { from, preVote: true }))).toMatchObject({ granted: true });
@@ -99,8 +99,8 @@ describe("pre-vote (thesis section 9.6)", () => {
   });
 });
 
-describe("manual elections", () => {
-  test("ticks never campaign", () => {
+describe("with manual elections", () => {
+  test("no tick starts a campaign", () => {
     const raft = startNode({ elections: "manual", electionTicks: 2 });
     for (let tick = 0; tick < 1000; tick++) raft.tick();
     expect(raft.role).toBe("follower");
@@ -118,7 +118,7 @@ describe("manual elections", () => {
     expect(ready.mustSync).toBe(true);
   });
 
-  test("a leader that is told to campaign stays what it is", () => {
+  test("a leader that is told to campaign keeps leading", () => {
     const raft = startLeader();
     expect(raft.campaign()).toBeUndefined();
     expect([raft.role, raft.term]).toEqual(["leader", 1]);
@@ -126,7 +126,7 @@ describe("manual elections", () => {
   });
 });
 
-describe("automatic elections", () => {
+describe("with automatic elections", () => {
   /** Ticks until the node campaigns. */
   function ticksToCampaign(random: number): number {
     const raft = startNode({ elections: "automatic", electionTicks: 10, random: () => random });
@@ -137,7 +137,7 @@ describe("automatic elections", () => {
     return Number.NaN;
   }
 
-  test("section 5.2: the timeout is drawn from electionTicks to 2 * electionTicks - 1", () => {
+  test("the timeout is drawn from electionTicks to 2 * electionTicks - 1 (section 5.2)", () => {
     expect(ticksToCampaign(0)).toBe(10);
     expect(ticksToCampaign(0.5)).toBe(15);
     expect(ticksToCampaign(0.999)).toBe(19);
@@ -160,7 +160,7 @@ describe("automatic elections", () => {
     expect(raft.role).toBe("leader");
   });
 
-  test("hearing from the leader starts the timeout again", () => {
+  test("a message of the leader restarts the timeout", () => {
     const raft = startNode({ elections: "automatic", electionTicks: 10 });
     for (let tick = 0; tick < 9; tick++) raft.tick();
     ask(raft, append({ term: 1 }));
@@ -170,7 +170,7 @@ describe("automatic elections", () => {
     expect([raft.role, raft.term]).toEqual(["leader", 2]);
   });
 
-  test("giving a vote starts the timeout again", () => {
+  test("granting a vote restarts the timeout", () => {
     const raft = startNode({ elections: "automatic", electionTicks: 10 });
     for (let tick = 0; tick < 9; tick++) raft.tick();
     ask(raft, requestVote(1, [0, 0]));
@@ -182,7 +182,7 @@ describe("automatic elections", () => {
     ["a vote that is denied", requestVote(7, [0, 0])],
     ["a pre-vote", requestVote(7, [9, 9], { preVote: true })],
     ["a message of a term that is over", append({ term: 1 })],
-  ])("figure 2, followers: %s does not", (_, message) => {
+  ])("%s does not restart the timeout (figure 2, followers)", (_, message) => {
     const raft = startNode({ terms: [2], elections: "automatic", electionTicks: 10 });
     for (let tick = 0; tick < 9; tick++) raft.tick();
     ask(raft, message as ReturnType<typeof append>);
@@ -192,8 +192,8 @@ describe("automatic elections", () => {
   });
 });
 
-describe("who does not campaign", () => {
-  test("R13: a node with an unapplied snapshot, by its timer or when told to", () => {
+describe("no campaign is started", () => {
+  test("by a node with an unapplied snapshot, on its timer or when told to (R13)", () => {
     const raft = startNode({ elections: "automatic", electionTicks: 2 });
     raft.step(install([5, 1]));
     for (let tick = 0; tick < 100; tick++) raft.tick();
@@ -205,7 +205,7 @@ describe("who does not campaign", () => {
     expect([raft.role, raft.term]).toEqual(["leader", 2]);
   });
 
-  test("a node that is no voter", () => {
+  test("by a node that is not a voter", () => {
     const learner = [{ id: "n1", address: "", role: "learner" } as const, ...voters("n2")];
     const raft = startNode({ memberships: [{ index: 0, members: learner }], elections: "automatic" });
     for (let tick = 0; tick < 100; tick++) raft.tick();
@@ -214,7 +214,7 @@ describe("who does not campaign", () => {
   });
 });
 
-test("section 5.4.2: the no-op of a new leader commits what it inherited", () => {
+test("the no-op of a new leader commits the entries that it inherited (section 5.4.2)", () => {
   const raft = startNode({ terms: [1, 1] });
   raft.campaign();
   expect(settle(raft).committed).toEqual([
@@ -223,7 +223,7 @@ test("section 5.4.2: the no-op of a new leader commits what it inherited", () =>
   ]);
 });
 
-describe("the timer of who campaigned", () => {
+describe("the election timer of a node that has campaigned", () => {
   const memberships = [{ index: 0, members: voters("n1", "n2", "n3") }];
 
   /** Ticks until the node asks for votes again. */
@@ -236,7 +236,7 @@ describe("the timer of who campaigned", () => {
     return Number.NaN;
   }
 
-  test("figure 2: goes on when its candidacy is ended by a candidate that does not get its vote", () => {
+  test("continues when its candidacy is ended by a candidate that does not get its vote (figure 2)", () => {
     const raft = startNode({ terms: [1, 1], memberships, elections: "automatic" });
     raft.campaign();
     for (let tick = 0; tick < 6; tick++) raft.tick();
@@ -245,7 +245,7 @@ describe("the timer of who campaigned", () => {
     expect(ticksToCampaign(raft)).toBe(4);
   });
 
-  test("starts again when it has led, however long it took to be elected", () => {
+  test("restarts after it has led, however long its election took", () => {
     const raft = startNode({ memberships, elections: "automatic" });
     raft.campaign();
     const { requests } = settle(raft);

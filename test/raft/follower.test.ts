@@ -10,9 +10,9 @@ import {
   startLeader,
   startNode,
   termsOf,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
-describe("AppendEntries, receiver (Raft figure 2)", () => {
+describe("the receiver of AppendEntries (Raft figure 2)", () => {
   test("1. replies false if term < currentTerm", () => {
     const raft = startNode({ terms: [1, 3], commit: 1, applied: 1 });
     const before = logFacts(raft);
@@ -38,7 +38,7 @@ describe("AppendEntries, receiver (Raft figure 2)", () => {
     expect(raft.log.commit).toBe(0);
   });
 
-  test("3. an existing entry that conflicts with a new one is deleted, with all that follow it", () => {
+  test("3. deletes an existing entry that conflicts with a new one, and all that follow it", () => {
     const raft = startNode({ terms: [1, 1, 1, 1] });
     expect(ask(raft, append({ prev: [1, 1], entries: commands(2, [2]) }))).toMatchObject({
       matchIndex: 2,
@@ -47,7 +47,7 @@ describe("AppendEntries, receiver (Raft figure 2)", () => {
     expect(termsOf(raft)).toEqual([1, 2]);
   });
 
-  test("3. an answer that waits for entries to be durable promises none that a later leader replaces meanwhile", () => {
+  test("3. promises by a delayed answer no entries that a later leader replaces meanwhile", () => {
     const raft = startNode({ terms: [1, 1] });
     const first = append({ term: 2, prev: [2, 1], entries: commands(3, [2, 2]) });
     const kept = append({ term: 2, prev: [1, 1], entries: [command(2, 1)] });
@@ -61,14 +61,14 @@ describe("AppendEntries, receiver (Raft figure 2)", () => {
     expect(answerTo(second)).toMatchObject({ term: 3, matchIndex: 3 });
   });
 
-  test("3. entries that do not conflict stay, also those behind what an old message brings", () => {
+  test("3. keeps entries that do not conflict, even those behind an old message's end", () => {
     const raft = startNode({ terms: [1, 1, 1, 1] });
     const answer = ask(raft, append({ prev: [1, 1], entries: commands(2, [1, 1]) }));
     expect(answer).toMatchObject({ matchIndex: 3, lastIndex: 4 });
     expect(termsOf(raft)).toEqual([1, 1, 1, 1]);
   });
 
-  test("4. entries that are not yet in the log are appended, and none twice", () => {
+  test("4. appends the entries that are not yet in the log, and none twice", () => {
     const raft = startNode({ terms: [1, 1] });
     raft.step(append({ prev: [0, 0], entries: commands(1, [1, 1, 2, 2]) }));
     raft.step(append({ prev: [1, 1], entries: commands(2, [1, 2, 2]) }));
@@ -78,7 +78,7 @@ describe("AppendEntries, receiver (Raft figure 2)", () => {
     expect(termsOf(raft)).toEqual([1, 1, 2, 2]);
   });
 
-  test("5. commitIndex becomes min(leaderCommit, index of last new entry)", () => {
+  test("5. sets commitIndex to min(leaderCommit, index of last new entry)", () => {
     const raft = startNode();
     ask(raft, append({ entries: commands(1, [1, 1, 1]), commit: 2 }));
     expect(raft.log.commit).toBe(2);
@@ -86,26 +86,26 @@ describe("AppendEntries, receiver (Raft figure 2)", () => {
     expect(raft.log.commit).toBe(4);
   });
 
-  test("5. entries behind those of the message are not committed: they may not be the leader's", () => {
+  test("5. does not commit entries behind the message's, which may not be the leader's", () => {
     const raft = startNode({ terms: [1, 1, 1, 1] });
     ask(raft, append({ prev: [2, 1], term: 2, commit: 4 }));
     expect(raft.log.commit).toBe(2);
   });
 
-  test("5. commitIndex never falls", () => {
+  test("5. never lowers commitIndex", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 3 });
     ask(raft, append({ prev: [1, 1], term: 2, commit: 1 }));
     expect(raft.log.commit).toBe(3);
   });
 
-  test("a heartbeat says up to where the logs agree, and who leads", () => {
+  test("answers a heartbeat with the index up to which the logs agree, and learns the leader", () => {
     const raft = startNode({ terms: [1, 1] });
     const answer = ask(raft, append({ from: "n7", prev: [2, 1], term: 4 }));
     expect(answer).toMatchObject({ to: "n7", term: 4, matchIndex: 2, lastIndex: 2 });
     expect([raft.term, raft.leader, raft.role]).toEqual([4, "n7", "follower"]);
   });
 
-  test("its answer goes out with the entries that it promises, not before them", () => {
+  test("sends its answer with the entries that it promises durable, not before", () => {
     const raft = startNode();
     raft.step(append({ entries: commands(1, [1]) }));
     const ready = raft.ready();
@@ -115,31 +115,31 @@ describe("AppendEntries, receiver (Raft figure 2)", () => {
   });
 });
 
-describe("fast backtracking (end of Raft section 5.3)", () => {
-  test("a log that is too short names the index behind its end", () => {
+describe("a refusal for fast backtracking (end of Raft section 5.3)", () => {
+  test("names the index behind the end of a log that is too short", () => {
     const { rejection } = ask(startNode({ terms: [1, 1] }), append({ prev: [9, 3] }));
     expect(rejection).toMatchObject({ reason: "log_mismatch", conflictTerm: 0, conflictIndex: 3 });
     expect(rejection?.detail).toContain("the log ends at 2: send entries from 3");
   });
 
-  test("a conflict names its term and the first index of that term", () => {
+  test("names the term of a conflict and the first index of that term", () => {
     const raft = startNode({ terms: [1, 2, 2, 2, 3] });
     expect(ask(raft, append({ prev: [4, 4] })).rejection).toMatchObject({ conflictTerm: 2, conflictIndex: 2 });
   });
 
-  test("but no index that is committed", () => {
+  test("names no committed index", () => {
     const raft = startNode({ terms: [1, 2, 2, 2], commit: 2 });
     expect(ask(raft, append({ prev: [4, 4] })).rejection).toMatchObject({ conflictTerm: 2, conflictIndex: 3 });
   });
 
-  test("nor one in the trimmed range", () => {
+  test("names no index in the trimmed range", () => {
     const raft = startNode({ boundary: { index: 5, term: 2 }, terms: [2, 2] });
     expect(ask(raft, append({ prev: [7, 4] })).rejection).toMatchObject({ conflictTerm: 2, conflictIndex: 6 });
   });
 });
 
-describe("what no correct leader does", () => {
-  test("an entry that conflicts with a committed one is refused as `safety`, and nothing is changed", () => {
+describe("a message that no correct leader sends", () => {
+  test("is refused as `safety` when an entry conflicts with a committed one, and nothing changes", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 2, applied: 2 });
     const before = logFacts(raft);
     const answer = ask(raft, append({ prev: [1, 1], entries: commands(2, [2, 2]), commit: 3 }));
@@ -149,7 +149,7 @@ describe("what no correct leader does", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("a prev that conflicts with a committed entry likewise", () => {
+  test("is refused as `safety` when its prev conflicts with a committed entry", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 2, applied: 2 });
     const before = logFacts(raft);
     expect(ask(raft, append({ prev: [2, 2], entries: commands(3, [2]) })).rejection?.reason).toBe("safety");
@@ -157,10 +157,10 @@ describe("what no correct leader does", () => {
   });
 });
 
-describe("AppendEntries and the snapshot boundary", () => {
+describe("AppendEntries at the snapshot boundary", () => {
   const trimmed = { boundary: { index: 5, term: 2 }, terms: [2, 3] };
 
-  test("R1: AppendEntries whose prev lies below the snapshot boundary skips what the snapshot covers", () => {
+  test("skips the entries that the snapshot covers when its prev lies below the boundary (R1)", () => {
     const raft = startNode(trimmed);
     const answer = ask(raft, append({ prev: [3, 1], entries: commands(4, [1, 2, 2, 3, 3]), commit: 8 }));
     expect(answer).toMatchObject({ matchIndex: 8, lastIndex: 8 });
@@ -168,7 +168,7 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(raft.log.commit).toBe(8);
   });
 
-  test("R1: one that ends below the boundary is accepted up to the boundary, and changes nothing", () => {
+  test("is accepted up to the boundary when it ends below it, and changes nothing (R1)", () => {
     const raft = startNode(trimmed);
     const before = logFacts(raft);
     expect(ask(raft, append({ prev: [1, 1], entries: commands(2, [1]), term: 3, commit: 99 }))).toMatchObject({
@@ -178,7 +178,7 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("R1: one that ends at the boundary likewise", () => {
+  test("is accepted up to the boundary when it ends at it, and changes nothing (R1)", () => {
     const raft = startNode(trimmed);
     const before = logFacts(raft);
     expect(ask(raft, append({ prev: [4, 1], entries: commands(5, [2]), term: 3, commit: 5 }))).toMatchObject({
@@ -187,13 +187,13 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("R1: a conflict above the boundary is found in the rest", () => {
+  test("is refused when the rest conflicts above the boundary (R1)", () => {
     const raft = startNode(trimmed);
     ask(raft, append({ prev: [4, 1], entries: commands(5, [2, 4]) }));
     expect(termsOf(raft)).toEqual([4]);
   });
 
-  test("R1: the entry at the boundary must be the one that was trimmed", () => {
+  test("is refused when its entry at the boundary is not the trimmed one (R1)", () => {
     const raft = startNode(trimmed);
     const before = logFacts(raft);
     const answer = ask(raft, append({ prev: [4, 1], entries: [command(5, 3), command(6, 3)] }));
@@ -201,7 +201,7 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("R2: prev exactly at the boundary is compared with the snapshot's term", () => {
+  test("has its prev compared with the snapshot's term when prev is exactly at the boundary (R2)", () => {
     const raft = startNode(trimmed);
     expect(ask(raft, append({ prev: [5, 2], entries: commands(6, [2, 3, 3]) }))).toMatchObject({ matchIndex: 8 });
     const before = logFacts(raft);
@@ -209,14 +209,14 @@ describe("AppendEntries and the snapshot boundary", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("R2: also when the whole log is trimmed away", () => {
+  test("has its prev compared with the snapshot's term when the whole log is trimmed (R2)", () => {
     const raft = startNode({ boundary: { index: 5, term: 2 } });
     expect(ask(raft, append({ prev: [5, 2], entries: commands(6, [2]) }))).toMatchObject({ matchIndex: 6 });
   });
 });
 
-describe("InstallSnapshot, receiver (Raft figure 13)", () => {
-  test("1. one of an older term is refused", () => {
+describe("the receiver of InstallSnapshot (Raft figure 13)", () => {
+  test("1. refuses a snapshot of an older term", () => {
     const raft = startNode({ terms: [4] });
     const before = logFacts(raft);
     const answer = ask(raft, install([9, 3]));
@@ -229,7 +229,7 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("R3: a snapshot at or below commit is ignored, and its sender told the true position", () => {
+  test("ignores a snapshot at or below the commit index, and tells its sender the true position (R3)", () => {
     const raft = startNode({ terms: [1, 1, 1, 1], commit: 3, applied: 3 });
     const before = logFacts(raft);
     for (const index of [1, 3]) {
@@ -239,7 +239,7 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect(raft.snapshot).toBeUndefined();
   });
 
-  test("R4: local entry at the snapshot's index with the same term: the suffix behind it stays", () => {
+  test("keeps the suffix behind the snapshot when the local entry at its index has the same term (R4)", () => {
     const raft = startNode({ terms: [1, 1, 2, 2], commit: 1, applied: 1 });
     expect(ask(raft, install([3, 2]))).toMatchObject({ outcome: "installed", matchIndex: 3 });
     expect(raft.log.boundary).toEqual({ index: 3, term: 2 });
@@ -247,14 +247,14 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect([raft.log.applied, raft.log.commit]).toEqual([3, 3]);
   });
 
-  test("R4: a different term: the whole log is dropped, and the entry that conflicted does not come back", () => {
+  test("drops the whole log when that term differs, and the conflicting entry does not come back (R4)", () => {
     const raft = startNode({ terms: [1, 1, 1, 1], commit: 1, applied: 1 });
     expect(ask(raft, install([3, 2]))).toMatchObject({ outcome: "installed", matchIndex: 3 });
     expect(raft.log.last).toEqual({ index: 3, term: 2 });
     expect(ask(raft, append({ prev: [3, 2], entries: commands(4, [2]) }))).toMatchObject({ matchIndex: 4 });
   });
 
-  test("R6: the term at the boundary answers the entries that follow the snapshot", () => {
+  test("checks the entries that follow the snapshot by the term at the boundary (R6)", () => {
     const raft = startNode();
     ask(raft, install([50, 7]));
     expect(raft.log.termAt(50)).toBe(7);
@@ -264,7 +264,7 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect(raft.log.commit).toBe(51);
   });
 
-  test("entries are taken in behind a snapshot that is not installed yet, and applied after it", () => {
+  test("accepts entries behind a snapshot that is not installed yet, and applies them after it", () => {
     const raft = startNode({ term: 1 });
     raft.step(install([5, 1]));
     raft.step(append({ prev: [5, 1], entries: commands(6, [1]), commit: 6 }));
@@ -277,20 +277,20 @@ describe("InstallSnapshot, receiver (Raft figure 13)", () => {
     expect(settle(raft).committed).toEqual(commands(6, [1]));
   });
 
-  test("a snapshot from a higher term makes its sender the leader", () => {
+  test("follows the sender of a snapshot with a higher term as leader", () => {
     const raft = startNode({ terms: [1] });
     raft.step(install([5, 1], { from: "n3", leaderTerm: 8 }));
     expect([raft.term, raft.leader]).toEqual([8, "n3"]);
   });
 
-  test("one whose term is above its sender's is refused as `safety`: a node could not start from it", () => {
+  test("refuses a snapshot whose term is above its sender's as `safety`, because no node could start from it", () => {
     const raft = startNode({ terms: [1] });
     const before = logFacts(raft);
     expect(ask(raft, install([9, 6], { leaderTerm: 5 }))).toMatchObject({ outcome: "safety", matchIndex: 0 });
     expect(logFacts(raft)).toEqual(before);
   });
 
-  test("R12, the core's part: a deposed leader's uncommitted proposals are gone with the log", () => {
+  test("drops a deposed leader's uncommitted proposals with the log, which is the core's part (R12)", () => {
     const raft = startLeader();
     raft.propose(new TextEncoder().encode("lost"));
     settle(raft);

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { RaftLog } from "../../src/raft/log.js";
 import { type Entry, entryBytes } from "../../src/raft/types.js";
-import { command, commands, logStart } from "../support/core.js";
+import { command, commands, logStart } from "../support/nodes/core.js";
 
 function logOf(setup: Parameters<typeof logStart>[0] = {}): RaftLog {
   return new RaftLog(logStart(setup));
@@ -18,7 +18,7 @@ function appendDurably(log: RaftLog, entries: readonly Entry[]): void {
 const indexesOf = (entries: readonly Entry[]) => entries.map((entry) => entry.index);
 
 describe("a log at its start", () => {
-  test("knows the term of every entry and of the boundary, and keeps what is not applied", () => {
+  test("knows the term of every entry and of the boundary, and retains entries that are not applied", () => {
     const log = logOf({ boundary: { index: 4, term: 2 }, terms: [2, 3, 3], commit: 6, applied: 5 });
     expect([3, 4, 5, 6, 7, 8].map((index) => log.termAt(index))).toEqual([undefined, 2, 2, 3, 3, undefined]);
     expect(log.last).toEqual({ index: 7, term: 3 });
@@ -44,7 +44,7 @@ describe("a log at its start", () => {
     expect(indexesOf(log.takeUnapplied())).toEqual([8]);
   });
 
-  test("R9: a hole between the snapshot and the first entry refuses to start, with the two numbers in the message", () => {
+  test("refuses to start with a hole between the snapshot and the first entry, and names the two numbers (R9)", () => {
     const start = logStart({ boundary: { index: 10, term: 1 }, terms: [1, 1] });
     const hole = { ...start, boundary: { index: 5, term: 1 }, commit: 5, applied: 5 };
     expect(() => new RaftLog(hole)).toThrow(/hole .*boundary 5, firstIndex 11/);
@@ -67,7 +67,7 @@ describe("a log at its start", () => {
   });
 });
 
-describe("what is to be made durable", () => {
+describe("the part of the log to be written", () => {
   test("is handed out once, and counts as durable when that is reported", () => {
     const log = logOf();
     for (const entry of commands(1, [1, 1])) log.append(entry);
@@ -94,7 +94,7 @@ describe("what is to be made durable", () => {
     expect(log.persisted).toBe(2);
   });
 
-  test("does not count as durable when it was replaced and came back, before it is written again", () => {
+  test("does not count as durable when it was replaced and came back, until it is written again", () => {
     const log = logOf();
     for (const entry of commands(1, [1, 1, 1])) log.append(entry);
     log.takeUnpersisted();
@@ -110,7 +110,7 @@ describe("what is to be made durable", () => {
   });
 });
 
-describe("what is to be applied", () => {
+describe("the part of the log to be applied", () => {
   test("is committed and durable, and handed out once", () => {
     const log = logOf();
     for (const entry of commands(1, [1, 1, 1])) log.append(entry);
@@ -158,22 +158,22 @@ describe("what is to be applied", () => {
     expect([1, 2].map(() => indexesOf(exact.takeUnapplied()))).toEqual([[1, 2], [3]]);
   });
 
-  test("applied moves up, to committed entries only", () => {
+  test("ends at a committed entry, and applied never falls", () => {
     const log = logOf({ terms: [1, 1], commit: 1, applied: 1 });
     expect(() => log.appliedTo(2)).toThrow("applied moves up, to committed entries only");
     expect(() => log.appliedTo(0)).toThrow("applied moves up, to committed entries only");
   });
 });
 
-describe("commit and truncation", () => {
-  test("commit never falls, and never passes the last entry", () => {
+describe("the log's commit index and truncation", () => {
+  test("never lower the commit index, and never raise it past the last entry", () => {
     const log = logOf({ terms: [1, 1], commit: 1 });
     log.commitTo(0);
     expect(log.commit).toBe(1);
     expect(() => log.commitTo(3)).toThrow("only entries of the log are committed");
   });
 
-  test("Raft section 5.3: committed entries are never removed", () => {
+  test("never remove committed entries (Raft section 5.3)", () => {
     const log = logOf({ terms: [1, 1], commit: 1 });
     expect(() => log.truncateAfter(0)).toThrow("committed entries are never removed");
     log.truncateAfter(1);
@@ -182,8 +182,8 @@ describe("commit and truncation", () => {
   });
 });
 
-describe("the log and snapshots", () => {
-  test("R6: the term at the boundary stays answerable after trimming", () => {
+describe("a log with a snapshot", () => {
+  test("answers for the term at the boundary after trimming (R6)", () => {
     const log = logOf({ terms: [1, 2, 2], commit: 3, applied: 3 });
     log.trimTo(2);
     expect(log.boundary).toEqual({ index: 2, term: 2 });
@@ -193,19 +193,19 @@ describe("the log and snapshots", () => {
     expect(log.termAt(3)).toBe(2);
   });
 
-  test("the boundary never moves back", () => {
+  test("never moves its boundary back", () => {
     const log = logOf({ terms: [1, 1, 1], commit: 3, applied: 3 });
     log.trimTo(2);
     log.trimTo(1);
     expect(log.boundary.index).toBe(2);
   });
 
-  test("only applied entries are trimmed", () => {
+  test("trims only applied entries", () => {
     const log = logOf({ terms: [1, 1, 1], commit: 3, applied: 1 });
     expect(() => log.trimTo(2)).toThrow("only applied entries are trimmed");
   });
 
-  test("R4: with the same term at the snapshot's index the suffix behind it stays, and is written and applied as ever", () => {
+  test("keeps the suffix when the snapshot's index has the same term, and it is written and applied as ever (R4)", () => {
     const log = logOf({ terms: [1, 1], commit: 1, applied: 1 });
     for (const entry of commands(3, [2, 2, 2])) log.append(entry);
     log.restoreTo({ index: 4, term: 2 });
@@ -219,7 +219,7 @@ describe("the log and snapshots", () => {
     expect(indexesOf(log.takeUnapplied())).toEqual([5]);
   });
 
-  test("R4: with a different term at the snapshot's index the whole log goes", () => {
+  test("drops everything when the snapshot's index has a different term (R4)", () => {
     const log = logOf({ terms: [1, 1, 1, 1], commit: 1, applied: 1 });
     log.restoreTo({ index: 3, term: 2 });
     expect(log.boundary).toEqual({ index: 3, term: 2 });
@@ -230,7 +230,7 @@ describe("the log and snapshots", () => {
     expect(log.takeUnpersisted()).toEqual([command(4, 2)]);
   });
 
-  test("R4: a snapshot beyond the log's end replaces the whole log", () => {
+  test("is replaced as a whole by a snapshot beyond its end (R4)", () => {
     const log = logOf({ terms: [1, 1], commit: 1, applied: 1 });
     log.restoreTo({ index: 9, term: 1 });
     expect(log.boundary).toEqual({ index: 9, term: 1 });
@@ -238,7 +238,7 @@ describe("the log and snapshots", () => {
     expect(log.hasUnpersisted).toBe(false);
   });
 
-  test("what was being written when the log went does not count as durable", () => {
+  test("does not count entries as durable that were being written when it was dropped", () => {
     const log = logOf();
     for (const entry of commands(1, [1, 1, 1, 1])) log.append(entry);
     log.takeUnpersisted();
@@ -249,7 +249,7 @@ describe("the log and snapshots", () => {
     expect(log.takeUnpersisted()).toEqual(commands(3, [2, 2]));
   });
 
-  test("R3: a snapshot at or below the commit index never gets this far", () => {
+  test("asserts that no snapshot at or below the commit index reaches it (R3)", () => {
     const log = logOf({ terms: [1, 1], commit: 2 });
     expect(() => log.restoreTo({ index: 2, term: 1 })).toThrow("at or below the commit index is ignored");
   });
@@ -267,7 +267,7 @@ describe("the window of entries in memory", () => {
     return entries;
   }
 
-  test("never drops what is not applied", () => {
+  test("never drops entries that are not applied", () => {
     const log = logOf();
     appendDurably(log, megabytes(1, 20));
     expect(log.windowBytes).toBeGreaterThan(20 * data.byteLength);
@@ -275,7 +275,7 @@ describe("the window of entries in memory", () => {
     expect(indexesOf(takeAll(log))).toEqual(indexesOf(megabytes(1, 20)));
   });
 
-  test("never drops what is not durable, though it is applied elsewhere", () => {
+  test("never drops entries that are not durable, even when they are applied elsewhere", () => {
     const log = logOf();
     for (const entry of megabytes(1, 20)) log.append(entry);
     log.commitTo(20);
@@ -312,7 +312,7 @@ describe("the window of entries in memory", () => {
     expect(log.windowBytes).toBe(0);
   });
 
-  test("counts what is truncated no more, also where the window begins above the cut", () => {
+  test("no longer counts truncated entries, even when it begins above the cut", () => {
     const log = logOf();
     appendDurably(log, megabytes(1, 20));
     log.commitTo(12);

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { malformedAppend } from "../../src/raft/messages.js";
-import { append, command, commands, startNode } from "../support/core.js";
+import { append, command, commands, startNode } from "../support/nodes/core.js";
 
-describe("AppendEntries that no correct peer sends", () => {
-  test("is told from what is well-formed", () => {
+describe("the check of messages that no correct peer sends", () => {
+  test("accepts a well-formed AppendEntries", () => {
     expect(malformedAppend(append({ entries: commands(1, [1, 1, 2]) }))).toBeUndefined();
     expect(malformedAppend(append({ prev: [4, 2], entries: commands(5, [2, 3]), term: 3 }))).toBeUndefined();
     expect(malformedAppend(append({ prev: [4, 2] }))).toBeUndefined();

@@ -187,15 +187,15 @@ function explore(parameters: fc.Parameters<[Happening[], number[]]>): Counts {
   return counts;
 }
 
-test("whatever happens, in whatever order, with crashes between: the invariants hold", () => {
+test("the core keeps its invariants whatever happens, in whatever order, with crashes between", () => {
   explore({ numRuns: RUNS });
 });
 
-test("an entry is replaced, not written yet, and then a snapshot brings back the one that is on the disk: what lies behind that goes", () => {
+test("a snapshot drops the log behind an entry that was replaced in memory, when it brings back the entry that is on disk", () => {
   explore({ seed: 205638098, numRuns: 20 });
 });
 
-test("the same for known stories, which get everywhere", () => {
+test("the known stories of the model reach every step of the core", () => {
   const counts = explore({ numRuns: 400, seed: 1 });
   const reached = [
     "appended",
@@ -228,7 +228,7 @@ test("the same for known stories, which get everywhere", () => {
   expect(reached.filter((what) => counts[what] === undefined)).toEqual([]);
 });
 
-describe("R8: a crash between any two steps of installing a snapshot recovers", () => {
+describe("a crash between any two steps of installing a snapshot recovers (R8)", () => {
   /** Steps from the arrival of the snapshot to its answer: more than enough. */
   const STEPS = 14;
 
@@ -269,7 +269,7 @@ describe("R8: a crash between any two steps of installing a snapshot recovers", 
     { steps, powerFailed: true },
   ]).flat();
 
-  test.each(crashes)("after $steps steps, power failed: $powerFailed", ({ steps, powerFailed }) => {
+  test.each(crashes)("after $steps steps, with power failed: $powerFailed", ({ steps, powerFailed }) => {
     const { harness, deposed, present } = twoUnheardLeaders();
     const { id: from, term } = present;
     const snapshot = { index: 6, term: 1, membership: membershipAt(present.log, 6) };
@@ -289,7 +289,7 @@ describe("R8: a crash between any two steps of installing a snapshot recovers", 
     expect(harness.raft.log.last).toEqual({ index: 7, term: 7 });
   });
 
-  test("the steps suffice", () => {
+  test("within the number of steps that are tried", () => {
     const { harness, present } = twoUnheardLeaders();
     const snapshot = { index: 6, term: 1, membership: membershipAt(present.log, 6) };
     const { id: from, term } = present;

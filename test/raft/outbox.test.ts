@@ -5,7 +5,7 @@ import { Outbox } from "../../src/raft/outbox.js";
 const message = (requestId: number): Response => ({ type: "timeout_now_answer", to: "n2", requestId, term: 1 });
 
 describe("messages that promise nothing new", () => {
-  test("are there at once, in their order, and once", () => {
+  test("are ready at once, in order, and once", () => {
     const outbox = new Outbox();
     outbox.now(message(1));
     outbox.now(message(2));
@@ -13,15 +13,15 @@ describe("messages that promise nothing new", () => {
     expect(outbox.takeNow()).toEqual([]);
   });
 
-  test("do not ask for a Ready", () => {
+  test("do not request a Ready", () => {
     const outbox = new Outbox();
     outbox.now(message(1));
     expect(outbox.isWaiting).toBe(false);
   });
 });
 
-describe("messages that promise what is still to be written", () => {
-  test("wait for the Ready that writes it, and are in it once", () => {
+describe("messages that promise unwritten entries", () => {
+  test("wait for the Ready that writes the entries, and are in it once", () => {
     const outbox = new Outbox();
     outbox.whenDurable(message(1));
     outbox.whenDurable(message(2));
@@ -40,7 +40,7 @@ describe("messages that promise what is still to be written", () => {
   });
 });
 
-test("what was taken does not change with what comes later", () => {
+test("messages that were taken do not change with later ones", () => {
   const outbox = new Outbox();
   outbox.now(message(1));
   outbox.whenDurable(message(2));

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve, sep } from "node:path";
 import { describe, expect, test } from "vitest";
-import { importsOf, withoutComments } from "../support/source_text.js";
+import { importsOf, withoutComments } from "../support/repository/source_text.js";
 
 const src = resolve(import.meta.dirname, "../../src");
 const raft = join(src, "raft");
@@ -61,18 +61,21 @@ function filesOfRaft(): string[] {
 
 const files = filesOfRaft();
 
-describe("the core is pure", () => {
-  test("its files are found, and what it takes from elsewhere", () => {
+describe("the core of Raft", () => {
+  test("has files and imports for the scanner to find", () => {
     expect(files.length).toBeGreaterThan(10);
     expect(files).toEqual(expect.arrayContaining([join(raft, "raft.ts"), join(base, "limits.ts")]));
   });
 
-  test.each(files.map((file) => [relative(src, file).split(sep).join("/"), file] as const))("%s", (_, file) => {
-    expect(impurities(file, readFileSync(file, "utf8"))).toEqual([]);
-  });
+  test.each(files.map((file) => [relative(src, file).split(sep).join("/"), file] as const))(
+    "is pure in %s",
+    (_, file) => {
+      expect(impurities(file, readFileSync(file, "utf8"))).toEqual([]);
+    },
+  );
 });
 
-describe("the scanner", () => {
+describe("the scanner of the core", () => {
   const file = join(raft, "made_up.ts");
 
   test.each([
@@ -98,7 +101,7 @@ describe("the scanner", () => {
     ['export * from "../node/node.js";', ["import of ../node/node.js"]],
     ['const a = import("../node/node.js");', ["import of ../node/node.js"]],
     ['const b = "//"; Date.now();', ["Date"]],
-  ])("finds what is wrong with: %s", (source, expected) => {
+  ])("rejects %s", (source, expected) => {
     expect(impurities(file, source)).toEqual(expect.arrayContaining(expected));
   });
 
@@ -111,7 +114,7 @@ describe("the scanner", () => {
     "const validated = update(fsync, preprocess);",
     "this.processed = options.random();",
     "const a = Math.floor(options.random() * 10);",
-  ])("has nothing against: %s", (source) => {
+  ])("accepts %s", (source) => {
     expect(impurities(file, source)).toEqual([]);
   });
 });

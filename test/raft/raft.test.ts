@@ -12,14 +12,14 @@ import {
   startNode,
   termsOf,
   voters,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
-describe("Ready", () => {
-  test("there is none when nothing has happened", () => {
+describe("a Ready", () => {
+  test("does not exist when nothing has happened", () => {
     expect(startNode({ terms: [1, 1], commit: 2, applied: 2 }).hasReady).toBe(false);
   });
 
-  test("one at a time: the next one waits until the first is done", () => {
+  test("comes one at a time: the next one waits until the first is done", () => {
     const raft = startNode();
     raft.step(append({ entries: commands(1, [1]) }));
     const first = raft.ready();
@@ -30,7 +30,7 @@ describe("Ready", () => {
     expect(raft.hasReady).toBe(true);
   });
 
-  test("only the one that was taken can be done, and only once", () => {
+  test("can be done only once, and only when it was taken", () => {
     const raft = startNode();
     raft.step(append({ entries: commands(1, [1]) }));
     const ready = raft.ready();
@@ -52,7 +52,7 @@ describe("Ready", () => {
     expect(second.hardState).toBeUndefined();
   });
 
-  test("mustSync is false when only the commit index moved", () => {
+  test("has mustSync false when only the commit index moved", () => {
     const raft = startNode({ terms: [1, 1] });
     raft.step(append({ prev: [2, 1], commit: 1 }));
     const ready = raft.ready();
@@ -65,13 +65,13 @@ describe("Ready", () => {
     ["a vote was given", requestVote(1, [2, 1])],
     ["there are entries", append({ prev: [2, 1], entries: commands(3, [1]) })],
     ["there is a snapshot", install([9, 1])],
-  ])("mustSync is true when %s", (_, message) => {
+  ])("has mustSync true when %s", (_, message) => {
     const raft = startNode({ terms: [1, 1] });
     raft.step(message);
     expect(raft.ready().mustSync).toBe(true);
   });
 
-  test("an answer that promises nothing new needs no Ready", () => {
+  test("is not needed for an answer that promises nothing new", () => {
     const raft = startNode({ terms: [1, 1] });
     raft.step(append({ prev: [2, 1] }));
     expect(raft.takeMessages()).toMatchObject([{ matchIndex: 2 }]);
@@ -96,7 +96,7 @@ describe("entries that were replaced while a Ready was outstanding", () => {
     expect(termsOf(raft)).toEqual([1, 2]);
   });
 
-  test("are not applied from what is about to be overwritten, though they came back with the same term", () => {
+  test("are not applied from the log that is about to be overwritten, even when they came back with the same term", () => {
     const raft = startNode();
     raft.step(append({ entries: commands(1, [1, 1, 1]) }));
     const first = raft.ready();
@@ -153,7 +153,7 @@ describe("committed entries", () => {
     expect(raft.ready().committed).toEqual(commands(1, [1, 1]));
   });
 
-  test("are none while a snapshot is pending", () => {
+  test("are not handed out while a snapshot is pending", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 2 });
     raft.step(install([3, 1]));
     const ready = raft.ready();
@@ -167,7 +167,7 @@ describe("committed entries", () => {
     expect(raft.log.applied).toBe(3);
   });
 
-  test("are none while a snapshot is pending, though entries behind it are durable and committed", () => {
+  test("are not handed out while a snapshot is pending, even when entries behind it are durable", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 1, applied: 1 });
     raft.step(install([2, 1]));
     raft.step(append({ prev: [3, 1], commit: 3 }));
@@ -201,7 +201,7 @@ describe("a snapshot to install", () => {
     expect(() => raft.snapshotInstalled(request.snapshot, 5)).toThrow("the pending snapshot is installed");
   });
 
-  test("holds nothing up while the state machine loads it: this node votes, and takes entries in", () => {
+  test("delays nothing while the state machine loads it: this node votes and accepts entries", () => {
     const raft = startNode({ term: 1 });
     const { snapshot } = install([5, 1]);
     raft.step(install([5, 1]));
@@ -236,7 +236,7 @@ describe("a snapshot to install", () => {
     return { raft, ready, entries };
   }
 
-  test("what came meanwhile need not be in memory: the state machine takes it from the log on disk", () => {
+  test("lets later entries leave the memory, because the state machine reads them from the log on disk", () => {
     const { raft, ready } = manyWhileLoading(90);
     expect(raft.log.windowBytes).toBeGreaterThan(200);
     const first = raft.log.firstInMemory;
@@ -247,7 +247,7 @@ describe("a snapshot to install", () => {
     );
   });
 
-  test("which is where it goes on from what is in memory", () => {
+  test("continues with the entries in memory where those of the disk end", () => {
     const { raft, ready, entries } = manyWhileLoading(105);
     const first = raft.log.firstInMemory;
     expect(first).toBeGreaterThan(90);
@@ -257,7 +257,7 @@ describe("a snapshot to install", () => {
     expect(raft.log.windowBytes).toBeLessThanOrEqual(200);
   });
 
-  test("R8: comes after its sender's term is durable, and then with all else", () => {
+  test("is handed out after its sender's term is durable, and then with all else (R8)", () => {
     const raft = startNode({ terms: [1, 1], commit: 1, applied: 1 });
     raft.step(append({ prev: [2, 1], entries: commands(3, [1]) }));
     raft.step(install([9, 2], { leaderTerm: 7 }));
@@ -283,7 +283,7 @@ describe("a snapshot to install", () => {
     expect(settle(raft).committed).toEqual(commands(10, [7]));
   });
 
-  test("that arrives while a Ready is outstanding waits for the next one", () => {
+  test("waits for the next Ready when it arrives while one is outstanding", () => {
     const raft = startNode({ terms: [1, 1], commit: 2 });
     raft.step(append({ prev: [2, 1], entries: commands(3, [1, 1]) }));
     const first = raft.ready();
@@ -306,7 +306,7 @@ describe("a snapshot to install", () => {
 });
 
 describe("a snapshot taken here", () => {
-  test("trims the log up to where it is told, and the term stays answerable", () => {
+  test("trims the log up to the requested index, and the term stays answerable", () => {
     const raft = startNode({ terms: [1, 1, 2, 2], commit: 4, applied: 4 });
     expect(raft.snapshotTaken({ index: 4, term: 2 }, 3)).toBe(true);
     expect(raft.snapshot).toEqual({ index: 4, term: 2 });
@@ -314,7 +314,7 @@ describe("a snapshot taken here", () => {
     expect(raft.log.last).toEqual({ index: 4, term: 2 });
   });
 
-  test("R5: one that finishes after a newer one was installed never moves the boundary back", () => {
+  test("never moves the boundary back when it finishes after a newer one was installed (R5)", () => {
     const raft = startNode({ terms: [1, 1, 1, 1], commit: 4, applied: 4 });
     raft.step(install([9, 2]));
     expect(raft.snapshotTaken({ index: 4, term: 1 }, 4)).toBe(false);
@@ -325,13 +325,13 @@ describe("a snapshot taken here", () => {
     expect(raft.snapshot).toMatchObject({ index: 9, term: 2 });
   });
 
-  test("must have the term of its last entry, and covers what it trims", () => {
+  test("must have the term of its last entry, and covers the entries that it trims", () => {
     const raft = startNode({ terms: [1, 2], commit: 2, applied: 2 });
     expect(() => raft.snapshotTaken({ index: 2, term: 1 }, 2)).toThrow("a snapshot has the term of its last entry");
     expect(() => raft.snapshotTaken({ index: 1, term: 1 }, 2)).toThrow("only what the snapshot covers is trimmed");
   });
 
-  test("may be of entries whose Ready is still under way: it proves that they are applied", () => {
+  test("may cover entries whose Ready is outstanding, as it proves that they are applied", () => {
     const raft = startNode({ terms: [1, 1], commit: 2 });
     raft.step(append({ prev: [2, 1], entries: commands(3, [1]) }));
     const slow = raft.ready();
@@ -342,7 +342,7 @@ describe("a snapshot taken here", () => {
     expect(raft.log.applied).toBe(2);
   });
 
-  test("goes on while this node leads", () => {
+  test("proceeds while this node leads", () => {
     const raft = startLeader();
     for (const text of ["a", "b"]) raft.propose(new TextEncoder().encode(text));
     settle(raft);
@@ -352,13 +352,13 @@ describe("a snapshot taken here", () => {
   });
 });
 
-describe("a start", () => {
-  test("goes on with what is committed and not applied yet", () => {
+describe("a start of the core", () => {
+  test("resumes with the entries that are committed and not applied yet", () => {
     const raft = startNode({ boundary: { index: 3, term: 1 }, terms: [1, 1, 1], commit: 5, applied: 4 });
     expect(settle(raft).committed).toEqual([command(5, 1)]);
   });
 
-  test("R9: refuses a hole between the snapshot and the first log entry", () => {
+  test("refuses a hole between the snapshot and the first log entry (R9)", () => {
     expect(() => startNode({ boundary: { index: 3, term: 1 }, terms: [1], applied: 2 })).toThrow(
       /boundary <= applied.*boundary 3, applied 2/,
     );
@@ -372,7 +372,7 @@ describe("a start", () => {
     expect(() => startNode({ memberships: [] })).toThrow("a membership is given");
   });
 
-  test("R10: knows the membership that a snapshot brought, and the later ones", () => {
+  test("knows the membership that a snapshot brought, and the later ones (R10)", () => {
     const [at3, at6] = [
       { index: 3, members: voters("n1", "n2") },
       { index: 6, members: voters("n1", "n3") },

@@ -13,7 +13,7 @@ import {
   timeoutNow,
   vote,
   voters,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
 const memberships = [{ index: 0, members: voters("n1", "n2", "n3") }];
 
@@ -31,20 +31,20 @@ describe("an answer with a higher term (Raft section 5.1)", () => {
     expect([raft.role, raft.term, raft.leader]).toEqual(["follower", 9, undefined]);
   });
 
-  test("makes a leader a follower in it, who keeps nothing of what it had as a leader", () => {
+  test("makes a leader a follower in it, which drops its leader's state", () => {
     const { raft, requests } = elected(["n2", "n3"]);
     raft.receive(refuse(requests[0]!, { reason: "stale_term", term: 9 }));
     expect([raft.role, raft.term, raft.progress, raft.transferTarget]).toEqual(["follower", 9, [], undefined]);
   });
 
-  test("counts also when it is the answer to TimeoutNow", () => {
+  test("counts even when it is the answer to TimeoutNow", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.transferLeadership("n2");
     raft.receive({ type: "timeout_now_answer", from: "n2", term: 2 });
     expect([raft.role, raft.term]).toEqual(["follower", 2]);
   });
 
-  test("but not when it grants a pre-vote: that is for the term that is asked about", () => {
+  test("does not count when it grants a pre-vote, whose term is the requested one", () => {
     const raft = startNode({ memberships, elections: "automatic" });
     for (let tick = 0; tick < 10; tick++) raft.tick();
     const [request] = settle(raft).requests;
@@ -67,7 +67,7 @@ describe("an answer that comes too late", () => {
     expect(progressOf(raft, "n2")?.match).toBe(0);
   });
 
-  test("to AppendEntries reaches a node that does not lead any more", () => {
+  test("to AppendEntries does not disturb a node that no longer leads", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.propose(bytes("a"));
     const [early] = appendsOf(settle(raft));
@@ -83,7 +83,7 @@ describe("an answer that comes too late", () => {
     expect([raft.role, raft.term]).toEqual(["leader", 1]);
   });
 
-  test("to TimeoutNow says nothing", () => {
+  test("to TimeoutNow changes nothing", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.receive({ type: "timeout_now_answer", from: "n2", term: 1 });
     expect(raft.role).toBe("leader");
@@ -91,7 +91,7 @@ describe("an answer that comes too late", () => {
 });
 
 describe("an election", () => {
-  test("is lost when a majority denies its vote: the candidate waits for its next timeout as a follower", () => {
+  test("is lost when a majority denies its vote, and the candidate waits for its next timeout as a follower", () => {
     const { raft, requests } = candidate();
     raft.receive(vote(requests[0]!, false, 1));
     expect(raft.role).toBe("candidate");
@@ -99,7 +99,7 @@ describe("an election", () => {
     expect([raft.role, raft.term]).toEqual(["follower", 1]);
   });
 
-  test("that a node was told to start ends with its timeout when elections are manual: it is told again or not", () => {
+  test("that a node was told to start ends with its timeout when elections are manual, and is not retried", () => {
     const { raft } = candidate();
     for (let tick = 0; tick < 9; tick++) raft.tick();
     expect(raft.role).toBe("candidate");
@@ -108,13 +108,13 @@ describe("an election", () => {
     expect(settle(raft).requests).toEqual([]);
   });
 
-  test("may be started again by whoever is in one", () => {
+  test("may be started again by a candidate", () => {
     const { raft } = candidate();
     expect(raft.campaign()).toBeUndefined();
     expect([raft.role, raft.term]).toEqual(["candidate", 2]);
   });
 
-  test("told to start goes past voters that hear from a leader, unless leases stand on them", () => {
+  test("that a node was told to start passes voters that hear from a leader, unless leases stand on them", () => {
     const isForced = (setup: Parameters<typeof startNode>[0]) => {
       const raft = startNode({ memberships, elections: "automatic", random: () => 0.9, ...setup });
       for (let tick = 0; tick < 10; tick++) raft.tick();
@@ -125,7 +125,7 @@ describe("an election", () => {
     expect(isForced({ reads: "lease" })).toEqual([false, false]);
   });
 
-  test("is started without a pre-vote by whoever is asking for one, when its leader tells it to", () => {
+  test("starts without a pre-vote when the leader tells a pre-candidate to campaign", () => {
     const raft = startNode({ memberships, elections: "automatic", term: 1 });
     for (let tick = 0; tick < 10; tick++) raft.tick();
     expect(raft.role).toBe("pre-candidate");
@@ -134,7 +134,7 @@ describe("an election", () => {
   });
 });
 
-describe("what concerns a leader does nothing to a node that is none", () => {
+describe("an event that concerns a leader changes nothing at a follower", () => {
   test.each([
     ["a broken connection", (raft: ReturnType<typeof startNode>) => raft.unreachable("n2")],
     ["a clock that stood still", (raft: ReturnType<typeof startNode>) => raft.distrustClock()],
@@ -147,14 +147,14 @@ describe("what concerns a leader does nothing to a node that is none", () => {
       (raft: ReturnType<typeof startNode>) =>
         raft.entriesRead({ to: "n2", term: 1, first: 1, last: 1, maxBytes: 1 }, []),
     ],
-  ])("%s", (_, event) => {
+  ])("such as %s", (_, event) => {
     const raft = startNode({ memberships, terms: [1] });
     event(raft);
     expect([raft.role, raft.hasReady, raft.takeMessages()]).toEqual(["follower", false, []]);
     expect([raft.takeLogReads(), raft.takeSnapshotSends()]).toEqual([[], []]);
   });
 
-  test("a change of the membership is refused", () => {
+  test("such as a change of the membership, which is refused", () => {
     expect(startNode({ memberships }).changeMembership({ type: "remove", id: "n2" })).toEqual({
       refused: "not_leader",
     });

@@ -14,8 +14,8 @@ function run(script: string): string {
   return runScript(script, (command) => scenario.run(command));
 }
 
-describe("scenarios", () => {
-  test.each(readdirSync(directory).filter((name) => name.endsWith(".txt")))("%s", (name) => {
+describe("a scenario of cores", () => {
+  test.each(readdirSync(directory).filter((name) => name.endsWith(".txt")))("has the trace that %s expects", (name) => {
     const file = join(directory, name);
     const script = readFileSync(file, "utf8");
     const traced = run(script);
@@ -24,8 +24,8 @@ describe("scenarios", () => {
   });
 });
 
-describe("the runner", () => {
-  test("puts the trace of each command under it, in place of the one that was there", () => {
+describe("the runner of scenarios", () => {
+  test("puts the trace of each command under it, in place of the previous one", () => {
     const script = "# A comment.\nadd-nodes n1\n\nstatus n1\n  wrong\n  and wrong\n\n# The end.\n";
     const traced = run(script);
     expect(traced).toContain("status n1\n  n1: follower of nobody in term 0");
@@ -40,7 +40,7 @@ describe("the runner", () => {
     ["tick n1 1 soon", "line 2, tick n1 1 soon: not understood: soon"],
     ["add-nodes n2 wings=2", "not understood: wings="],
     ["add-nodes n1", "n1 is there already"],
-  ])("%s is refused", (command, why) => {
+  ])("refuses %s", (command, why) => {
     expect(() => run(`add-nodes n1\n${command}`)).toThrow(why);
   });
 

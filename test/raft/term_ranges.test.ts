@@ -10,8 +10,8 @@ function rangesOf(boundary: { index: number; term: number }, terms: readonly num
   return ranges;
 }
 
-describe("term ranges", () => {
-  test("a log of any length has one range for each term", () => {
+describe("the term ranges of a log", () => {
+  test("are one for each term, however long the log is", () => {
     const ranges = rangesOf({ index: 0, term: 0 }, [1, 1, 1, 2, 2, 5]);
     expect(ranges.ranges).toEqual([
       { firstIndex: 0, term: 0 },
@@ -22,7 +22,7 @@ describe("term ranges", () => {
     expect(ranges.last).toEqual({ index: 6, term: 5 });
   });
 
-  test("an empty log ends at its boundary", () => {
+  test("end at the boundary when the log is empty", () => {
     const ranges = new TermRanges({ index: 7, term: 3 });
     expect(ranges.boundary).toEqual({ index: 7, term: 3 });
     expect(ranges.last).toEqual({ index: 7, term: 3 });
@@ -31,7 +31,7 @@ describe("term ranges", () => {
     expect(ranges.termAt(8)).toBeUndefined();
   });
 
-  test("R6: the term at the boundary stays answerable after trimming, and nothing below it", () => {
+  test("answer for the term at the boundary after trimming, and for nothing below it (R6)", () => {
     const ranges = rangesOf({ index: 0, term: 0 }, [1, 1, 2, 2]);
     ranges.trimTo(3);
     expect(ranges.boundary).toEqual({ index: 3, term: 2 });
@@ -43,7 +43,7 @@ describe("term ranges", () => {
     expect(ranges.last).toEqual({ index: 4, term: 2 });
   });
 
-  test("the first index of a term is looked for above the boundary only", () => {
+  test("look for the first index of a term only above the boundary", () => {
     const ranges = rangesOf({ index: 2, term: 1 }, [1, 1, 2]);
     expect(ranges.firstIndexOfTermAt(4)).toBe(3);
     expect(ranges.firstIndexOfTermAt(5)).toBe(5);
@@ -51,7 +51,7 @@ describe("term ranges", () => {
     expect(() => ranges.firstIndexOfTermAt(6)).toThrow("the index is in the log");
   });
 
-  test("refuses entries out of order, terms that fall, and cuts outside the log", () => {
+  test("refuse entries out of order, terms that fall, and cuts outside the log", () => {
     const ranges = rangesOf({ index: 5, term: 2 }, [2, 3]);
     expect(() => ranges.append(9, 3)).toThrow("entries are consecutive");
     expect(() => ranges.append(8, 2)).toThrow("terms never fall");
@@ -60,7 +60,7 @@ describe("term ranges", () => {
     expect(() => ranges.trimTo(8)).toThrow("trimmed at one of its entries");
   });
 
-  test("extends by many entries at once, and not backwards", () => {
+  test("extend by many entries at once, and not backwards", () => {
     const ranges = new TermRanges({ index: 5, term: 2 });
     ranges.extendTo(3, 1);
     ranges.extendTo(9, 4);
@@ -79,7 +79,7 @@ const change = fc.record({
   rise: fc.nat(2),
 });
 
-test("agrees with a plain list of terms, whatever is done", () => {
+test("the term ranges agree with a plain list of terms, whatever is done", () => {
   fc.assert(
     fc.property(fc.nat(3), fc.array(change, { maxLength: 40 }), (start, changes) => {
       const boundaryTerm = start === 0 ? 0 : 1;

@@ -4,8 +4,8 @@ import { Timing, type TimingOptions } from "../../src/raft/timing.js";
 const timing = (options: Partial<TimingOptions> = {}) =>
   new Timing({ elections: "automatic", electionTicks: 10, random: () => 0, ...options });
 
-describe("what is refused", () => {
-  test("an election timeout of one tick: its random part would be none", () => {
+describe("the timing of the core refuses", () => {
+  test("an election timeout of one tick, which leaves no random part", () => {
     expect(() => timing({ electionTicks: 1 })).toThrow("an election timeout has 2 ticks or more");
     expect(timing({ electionTicks: 2 }).electionTicks).toBe(2);
   });
@@ -15,12 +15,12 @@ describe("what is refused", () => {
   });
 });
 
-test("a heartbeat comes with every tick unless it is said otherwise", () => {
+test("a heartbeat is sent every tick by default", () => {
   expect(timing().heartbeatTicks).toBe(1);
   expect(timing({ heartbeatTicks: 9 }).heartbeatTicks).toBe(9);
 });
 
-test("Raft section 5.2: timeouts are drawn from electionTicks to 2 * electionTicks - 1, each time anew", () => {
+test("election timeouts are drawn anew each time from electionTicks to 2 * electionTicks - 1 (Raft section 5.2)", () => {
   const numbers = [0, 0.1, 0.5, 0.999];
   const drawing = timing({ random: () => numbers.shift()! });
   expect([1, 2, 3, 4].map(() => drawing.drawTimeout())).toEqual([10, 11, 15, 19]);
@@ -45,13 +45,13 @@ describe("leases (thesis section 6.4.1)", () => {
     [10, 8],
     [100, 89],
   ])(
-    "with an election timeout of %d ticks last %d: nine tenths of what voters are sure to wait",
+    "with an election timeout of %d ticks last %d, nine tenths of the time that voters surely wait",
     (electionTicks, lease) => {
       expect(timing({ electionTicks }).leaseTicks).toBe(lease);
     },
   );
 });
 
-test("only automatic elections are automatic", () => {
+test("only automatic elections start campaigns on a timer", () => {
   expect([timing().isAutomatic, timing({ elections: "manual" }).isAutomatic]).toEqual([true, false]);
 });

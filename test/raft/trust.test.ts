@@ -19,7 +19,7 @@ import {
   startNode,
   timeoutNow,
   voters,
-} from "../support/core.js";
+} from "../support/nodes/core.js";
 
 const { termMax, indexMax, termJump } = limits;
 const BEYOND = [termMax + 1, Number.MAX_SAFE_INTEGER, 2 ** 60];
@@ -33,8 +33,8 @@ function member(id: string, rest: Partial<Member> = {}): Member {
   return { id, address: "", role: "voter", ...rest };
 }
 
-describe("T6: counters from outside", () => {
-  test("reach to their bounds, and no further", () => {
+describe("a counter from outside (T6)", () => {
+  test("is accepted up to its bound, and no further", () => {
     for (const limit of ["termMax", "indexMax", "countMax", "sequenceMax"] as const) {
       expect(counterProblem(limits[limit], limit)).toBeUndefined();
       expect(counterProblem(BigInt(limits[limit]), limit)).toBeUndefined();
@@ -46,7 +46,7 @@ describe("T6: counters from outside", () => {
     expect(counterProblem(0, "indexMax", 1)).toContain("expected 1");
   });
 
-  test.each(BEYOND)("%d is no term of a request", (term) => {
+  test.each(BEYOND)("is refused when it is %d as the term of a request", (term) => {
     expect(malformed(requestVote(term, [1, 1]))).toContain("termMax");
     expect(malformed(requestVote(1, [1, term]))).toContain("termMax");
     expect(malformed(timeoutNow(term))).toContain("termMax");
@@ -55,31 +55,31 @@ describe("T6: counters from outside", () => {
     expect(malformedAppend(append({ prev: [1, term], term: 1 }))).toContain("termMax");
   });
 
-  test.each(BEYOND)("%d is no index of a request", (index) => {
+  test.each(BEYOND)("is refused when it is %d as the index of a request", (index) => {
     expect(malformed(requestVote(1, [index, 1]))).toContain("indexMax");
     expect(malformedAppend(append({ prev: [index, 1], term: 1 }))).toContain("indexMax");
     expect(malformedAppend(append({ term: 1, commit: index }))).toContain("indexMax");
     expect(snapshotProblem(install([index, 1]).snapshot)).toContain("indexMax");
   });
 
-  test("neither is it what a member is said to have acknowledged", () => {
+  test("is refused beyond its bound as a member's acknowledged index", () => {
     expect(malformedAppend({ ...append({ term: 1 }), acknowledged: indexMax + 1 })).toContain("acknowledged_index is");
   });
 
-  test("an entry behind the last index is none", () => {
+  test("admits no entry behind the last index", () => {
     const message = append({ prev: [indexMax, 1], entries: [command(indexMax + 1, 1)] });
     expect(malformedAppend(message)).toContain("indexMax");
     expect(() => startNode().step(message)).toThrow("AppendEntries is well-formed");
   });
 
-  test("a node in the last term does not campaign, and says why", () => {
+  test("that has reached the last term keeps the node from campaigning, which says why", () => {
     const raft = startNode({ terms: [1], term: termMax });
-    expect(raft.campaign()).toContain("is the highest there is (termMax)");
+    expect(raft.campaign()).toContain("is the highest possible (termMax)");
     expect([raft.role, raft.term]).toEqual(["follower", termMax]);
     expect(exhaustion(termMax - 1, indexMax - 1)).toBeUndefined();
   });
 
-  test("neither does its timer, nor a leader that hands over", () => {
+  test("that has reached the last term keeps the timer and a hand-over from starting a campaign", () => {
     const raft = follower({ term: termMax });
     for (let tick = 0; tick < 100; tick++) raft.tick();
     expect(settle(raft).requests).toEqual([]);
@@ -87,7 +87,7 @@ describe("T6: counters from outside", () => {
     expect([raft.role, raft.term]).toEqual(["follower", termMax]);
   });
 
-  test("one at the last index does not campaign, and a leader there takes nothing more", () => {
+  test("that has reached the last index keeps a node from campaigning, and a leader from accepting more", () => {
     expect(startNode({ boundary: { index: indexMax, term: 1 } }).campaign()).toContain("(indexMax)");
     const leader = startLeader({ boundary: { index: indexMax - 1, term: 1 } });
     expect(leader.log.last.index).toBe(indexMax);
@@ -96,7 +96,7 @@ describe("T6: counters from outside", () => {
     expect(leader.changeMembership(change)).toEqual({ impossible: expect.stringContaining("(indexMax)") });
   });
 
-  describe("a term far above a node's own", () => {
+  describe("far above a node's own term", () => {
     const far = termMax;
 
     test.each([
@@ -105,7 +105,7 @@ describe("T6: counters from outside", () => {
       ["entries", append({ term: far, prev: [1, 1] })],
       ["a snapshot", install([9, 1], { leaderTerm: far })],
       ["a hand-over", timeoutNow(far)],
-    ])("takes it one jump up by %s, which is refused", (_, message) => {
+    ])("raises the term one jump with %s, which is refused", (_, message) => {
       const raft = follower();
       const before = logFacts(raft);
       raft.step(message);
@@ -120,7 +120,7 @@ describe("T6: counters from outside", () => {
       if (answer?.type === "install_snapshot_answer") expect(answer.outcome).toBe("safety");
     });
 
-    test("is reached after as many requests as there are jumps between: nobody is shut out", () => {
+    test("is reached after as many requests as there are jumps between, so that no node is shut out", () => {
       const raft = follower();
       const leader = 1 + 3 * termJump + 5;
       const answers = Array.from({ length: 4 }, () => ask(raft, append({ term: leader, prev: [1, 1] })));
@@ -128,7 +128,7 @@ describe("T6: counters from outside", () => {
       expect([raft.term, raft.leader]).toEqual([leader, "n2"]);
     });
 
-    test("does not come by a candidate that is not even listened to, nor by a pre-vote", () => {
+    test("raises nothing when it comes by a candidate that is not listened to, or by a pre-vote", () => {
       const raft = follower();
       ask(raft, append({ term: 1, prev: [1, 1] }));
       expect(ask(raft, requestVote(far, [9, far], { from: "n3" })).granted).toBe(false);
@@ -137,7 +137,7 @@ describe("T6: counters from outside", () => {
       expect(raft.term).toBe(1);
     });
 
-    test("comes by an answer one jump at a time, too", () => {
+    test("raises the term one jump at a time when it comes by an answer", () => {
       const raft = follower();
       for (let tick = 0; tick < 10; tick++) raft.tick();
       const request = { term: 2, preVote: true };
@@ -145,7 +145,7 @@ describe("T6: counters from outside", () => {
       expect(raft.term).toBe(1 + termJump);
     });
 
-    test("is taken as it is where elections are by hand", () => {
+    test("is adopted at once with manual elections", () => {
       const raft = startNode({ memberships, terms: [1] });
       ask(raft, append({ term: far, prev: [1, 1] }));
       expect([raft.term, raft.leader]).toEqual([far, "n2"]);
@@ -153,10 +153,10 @@ describe("T6: counters from outside", () => {
   });
 });
 
-describe("T5: what no correct member sends", () => {
-  const fromItself = "is said to be from this node, n1, itself";
+describe("a message that no correct member sends (T5)", () => {
+  const fromItself = "claims to be from this node, n1, itself";
 
-  test("a message from oneself is refused, whatever its term", () => {
+  test("is refused when it comes from the node itself, whatever its term", () => {
     for (const term of [1, 2, termMax]) {
       const raft = follower();
       const before = logFacts(raft);
@@ -173,7 +173,7 @@ describe("T5: what no correct member sends", () => {
     }
   });
 
-  test("a second leader in one term is refused, and the first one is followed on", () => {
+  test("of a second leader in one term is refused, and the first leader is still followed", () => {
     const raft = follower();
     ask(raft, append({ from: "n2", term: 2, prev: [1, 1], entries: [command(2, 2)] }));
     const before = logFacts(raft);
@@ -193,7 +193,7 @@ describe("T5: what no correct member sends", () => {
     expect(raft.leader).toBe("n3");
   });
 
-  test("the first leader counts also when this node has asked for votes meanwhile", () => {
+  test("of a second leader is refused even when this node has asked for votes meanwhile", () => {
     const raft = follower();
     ask(raft, append({ from: "n2", term: 2, prev: [1, 1] }));
     for (let tick = 0; tick < 30; tick++) raft.tick();
@@ -202,7 +202,7 @@ describe("T5: what no correct member sends", () => {
     expect(ask(raft, append({ from: "n2", term: 2, prev: [1, 1] })).rejection).toBeUndefined();
   });
 
-  test("a leader that has stepped down does not follow another one in the term in which it led", () => {
+  test("of another leader is refused in the term in which this node led and stepped down", () => {
     const { raft } = elected(["n2", "n3"], { elections: "automatic" });
     const { term } = raft;
     for (let tick = 0; tick < 20; tick++) raft.tick();
@@ -224,27 +224,27 @@ describe("T5: what no correct member sends", () => {
     ["an id that is none", voters("n1", "n2", "n3", "no such id")],
     ["an incarnation that is none", [...voters("n1", "n2", "n3"), member("n4", { incarnation: "one" })]],
     ["an endless address", [...voters("n1", "n2", "n3"), member("n4", { address: "a".repeat(10_000) })]],
-  ])("entries with a membership of %s are refused as a whole", (_, members) => {
+  ])("with entries whose membership has %s is refused as a whole", (_, members) => {
     const raft = follower();
     const before = logFacts(raft);
     const entries = [command(2, 2), configuration(3, 2, members), command(4, 2)];
     const answer = ask(raft, append({ term: 2, prev: [1, 1], entries }));
     expect(answer.rejection).toMatchObject({
       reason: "safety",
-      detail: expect.stringContaining("entry 3 is no legal"),
+      detail: expect.stringContaining("entry 3 is not a legal"),
     });
     expect(logFacts(raft)).toEqual(before);
     expect(raft.violations.count).toBe(1);
   });
 
-  test("each configuration of a message is compared with the one before it", () => {
+  test("has each of its configurations compared with the one before it", () => {
     const legal = [configuration(2, 2, voters("n1", "n2")), configuration(3, 2, voters("n1"))];
     expect(ask(follower(), append({ prev: [1, 1], entries: legal })).matchIndex).toBe(3);
     const illegal = [configuration(2, 2, voters("n1", "n2")), configuration(3, 2, voters("n1", "n2", "n3", "n4"))];
     expect(ask(follower(), append({ prev: [1, 1], entries: illegal })).rejection?.reason).toBe("safety");
   });
 
-  test("it is compared with those before the entries that it replaces, not with theirs", () => {
+  test("has its configurations compared with those before the entries that it replaces", () => {
     const raft = follower();
     ask(raft, append({ prev: [1, 1], entries: [configuration(2, 2, voters("n1", "n2", "n3", "n4"))] }));
     const entries = [command(2, 3), configuration(3, 3, voters("n1", "n2"))];
@@ -252,7 +252,7 @@ describe("T5: what no correct member sends", () => {
     expect(raft.membership).toEqual({ index: 3, members: voters("n1", "n2") });
   });
 
-  test("a snapshot is judged by what it says of itself, before anything is done for it", () => {
+  test("is judged as a snapshot by its own header before anything is done for it", () => {
     for (const members of [[], voters("n2", "n1"), [member("n1", { role: "learner" })]]) {
       const raft = follower();
       const before = logFacts(raft);
@@ -269,7 +269,7 @@ describe("T5: what no correct member sends", () => {
   });
 });
 
-describe("T5: the one validator of memberships", () => {
+describe("the one validator of memberships (T5)", () => {
   test.each<[string, Membership, Membership]>([
     ["one joins", voters("n1"), [member("n1"), member("n2", { role: "learner" })]],
     ["one leaves", voters("n1", "n2"), voters("n2")],
@@ -285,7 +285,7 @@ describe("T5: the one validator of memberships", () => {
     ],
     ["nothing changes", voters("n1", "n2"), voters("n1", "n2")],
     ["nothing is known of what was before", [], voters("n1", "n2", "n3")],
-  ])("takes it that %s", (_, before, after) => {
+  ])("accepts that %s", (_, before, after) => {
     expect(changeProblem(before, after)).toBeUndefined();
   });
 
@@ -293,19 +293,19 @@ describe("T5: the one validator of memberships", () => {
     expect(changeProblem(voters("n1", "n2"), voters("n2", "n3"))).toContain("it changes 2 members at once (n3, n1)");
   });
 
-  test("bounds the number of members, and takes as many", () => {
+  test("bounds the number of members, and accepts that many", () => {
     const many = Array.from({ length: limits.members + 1 }, (_, at) => member(`n${String(at).padStart(5, "0")}`));
     expect(membersProblem(many)).toContain("the limit members is 1000");
     expect(membersProblem(many.slice(1))).toBeUndefined();
   });
 
-  test("bounds addresses, and takes the longest", () => {
+  test("bounds addresses, and accepts the longest", () => {
     const address = "a".repeat(limits.addressCharacters);
     expect(membersProblem([member("n1", { address })])).toBeUndefined();
     expect(membersProblem([member("n1", { address: `${address}a` })])).toContain("limit addressCharacters is 320");
   });
 
-  test("is asked by a leader before it appends what it was told", () => {
+  test("is asked by a leader before it appends a requested change", () => {
     const raft = startLeader();
     const change = { type: "add_learner", id: "n2", address: "a".repeat(1_000) } as const;
     expect(raft.changeMembership(change)).toEqual({ impossible: expect.stringContaining("addressCharacters") });

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { IncomingMessages } from "../../src/rpc/incoming_messages.js";
 import { OutgoingMessages } from "../../src/rpc/outgoing_messages.js";
-import { collect } from "../support/loopback.js";
+import { collect } from "../support/nodes/loopback.js";
 
 /** Messages whose source delivers one of `size` bytes for each read, at once, up to `most` of them. */
 function incoming(size: number, most = Number.POSITIVE_INFINITY) {
@@ -34,7 +34,7 @@ describe("IncomingMessages", () => {
     ["64 KiB", 64 * 1024, 5],
     ["the largest size", limits.messageBytes, 1],
     ["no bytes", 0, 1025],
-  ])("reads a bounded number of messages of %s ahead", async (_, size, most) => {
+  ])("reads at most a bounded number of messages of %s ahead", async (_, size, most) => {
     const { messages, seen } = incoming(size);
     await turn();
     expect(seen.reads).toBeGreaterThan(0);
@@ -50,13 +50,13 @@ describe("IncomingMessages", () => {
     }
   });
 
-  test("gives all messages, then the end", async () => {
+  test("returns all messages, then the end", async () => {
     const { messages } = incoming(1000, 700);
     expect(await collect(messages)).toHaveLength(700);
     expect(await messages.next()).toEqual({ done: true, value: undefined });
   });
 
-  test("fail: what has arrived comes first; abort: it does not", async () => {
+  test("returns the messages that have arrived before a failure, and drops them at an abort", async () => {
     const broken = incoming(10, 2).messages;
     await turn();
     // The source has ended it already; a failure after the end changes nothing.
@@ -76,7 +76,7 @@ describe("IncomingMessages", () => {
     await expect(aborted.next()).rejects.toThrow("cancelled");
   });
 
-  test("an abandoned stream is read on, and what arrives is dropped", async () => {
+  test("drains an abandoned stream, and drops what arrives", async () => {
     const { messages, seen } = incoming(limits.messageBytes, 20);
     for await (const _ of messages) break;
     expect(seen.abandoned).toBe(1);
@@ -85,7 +85,7 @@ describe("IncomingMessages", () => {
     expect(await messages.next()).toEqual({ done: true, value: undefined });
   });
 
-  test("a message that cannot be decoded is its consumer's error", async () => {
+  test("throws an error to the consumer for a message that cannot be decoded", async () => {
     const messages = new IncomingMessages<number>({
       startRead() {},
       decode: () => {
@@ -113,7 +113,7 @@ describe("OutgoingMessages", () => {
     return (await Promise.race([promise, Promise.resolve(pending)])) === pending;
   }
 
-  test("writes one after the other, in order, and the end last", () => {
+  test("writes one message after the other, in order, and the end last", () => {
     const { messages, writes } = outgoing();
     let ended = false;
     for (const byte of [1, 2, 3]) void messages.send(Buffer.from([byte]));
@@ -129,7 +129,7 @@ describe("OutgoingMessages", () => {
     expect(ended).toBe(true);
   });
 
-  test("holds its callers back when more than the limit waits behind what is being written", async () => {
+  test("makes its callers wait when more than the limit is queued behind the write in progress", async () => {
     const { messages, writes } = outgoing();
     const half = Buffer.alloc(limits.streamBufferBytes / 2);
     const sends = Array.from({ length: 4 }, () => messages.send(half));
@@ -141,7 +141,7 @@ describe("OutgoingMessages", () => {
     await Promise.all(sends);
   });
 
-  test("a message of any size can be made while the one before is being written", async () => {
+  test("accepts a message of any size while the one before is being written", async () => {
     const { messages, writes } = outgoing();
     const large = Buffer.alloc(limits.messageBytes);
     const sends = Array.from({ length: 3 }, () => messages.send(large));
@@ -152,7 +152,7 @@ describe("OutgoingMessages", () => {
     await Promise.all(sends);
   });
 
-  test("a failure reaches who waits and who comes later, and nothing more is written", async () => {
+  test("reports a failure to waiting and later callers, and writes nothing more", async () => {
     const { messages, writes } = outgoing();
     await messages.send(Buffer.alloc(1));
     const waiting = messages.send(Buffer.alloc(limits.messageBytes));

@@ -14,7 +14,7 @@ import type { CallContext } from "../../src/rpc/call_context.js";
 import { decodeMessage, encodeMessage } from "../../src/rpc/codec.js";
 import { orderedAnswers } from "../../src/rpc/ordered.js";
 import { addService } from "../../src/rpc/server.js";
-import { collect, loopback, text } from "../support/loopback.js";
+import { collect, loopback, text } from "../support/nodes/loopback.js";
 
 /** cairn.v1 has no client-streaming method, so this declares a service with one. */
 const GatherService = gatherService() as unknown as GenService<{
@@ -44,8 +44,8 @@ function gatherService() {
   return createFileRegistry(file, () => file_cairn_v1_kv).getService("cairn.test.GatherService");
 }
 
-describe("all four kinds of method", () => {
-  test("unary", async () => {
+describe("a call over gRPC", () => {
+  test("can be unary", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
         get: async (request) => ({ kv: { key: request.key, value: text("value"), version: 7n } }),
@@ -58,7 +58,7 @@ describe("all four kinds of method", () => {
     expect(answer.kv!.version).toBe(7n);
   });
 
-  test("server streaming", async () => {
+  test("can stream its answers", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
         async *range({ limit }) {
@@ -70,7 +70,7 @@ describe("all four kinds of method", () => {
     expect(answers.map((answer) => answer.kvs[0]!.version)).toEqual(Array.from({ length: 100 }, (_, i) => BigInt(i)));
   });
 
-  test("client streaming", async () => {
+  test("can stream its requests", async () => {
     const { channel } = await loopback((server) =>
       addService(server, GatherService, {
         async gather(requests) {
@@ -86,7 +86,7 @@ describe("all four kinds of method", () => {
     expect((await call.response).version).toBe(50_000n);
   });
 
-  test("client streaming that is answered early", async () => {
+  test("can stream its requests and be answered early", async () => {
     const { channel } = await loopback((server) =>
       addService(server, GatherService, {
         async gather(requests) {
@@ -103,7 +103,7 @@ describe("all four kinds of method", () => {
     expect((await call.response).version).toBe(1n);
   });
 
-  test("bidirectional, pipelined, in order", async () => {
+  test("can be bidirectional and pipelined, with answers in order", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         appendEntries: (requests) =>
@@ -119,7 +119,7 @@ describe("all four kinds of method", () => {
     );
   });
 
-  test("bidirectional, question by question", async () => {
+  test("can be bidirectional, one question at a time", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         async *appendEntries(requests) {
@@ -140,7 +140,7 @@ describe("all four kinds of method", () => {
     await expect(call.send({ round: 0n })).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
   });
 
-  test("messages without any field", async () => {
+  test("can have messages without any field", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         timeoutNow: async () => ({}),
@@ -158,8 +158,8 @@ describe("all four kinds of method", () => {
   });
 });
 
-describe("what is around a call", () => {
-  test("a handler is a method of its object, and sees metadata, deadline and peer", async () => {
+describe("the environment of a call:", () => {
+  test("a handler is called as a method of its object, and sees metadata, deadline and peer", async () => {
     class KeyValue {
       seen: { tenant: string | undefined; none: string | undefined; peer: string; context: CallContext } | undefined;
       async get(_request: unknown, context: CallContext) {
@@ -194,7 +194,7 @@ describe("what is around a call", () => {
     expect((await channel.client(RaftService).timeoutNow({})).term).toBe(3n);
   });
 
-  test("64 unary calls at once", async () => {
+  test("one connection carries 64 unary calls at once", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, { put: async ({ key }) => ({ version: BigInt(key.length) }) }),
     );
@@ -205,7 +205,7 @@ describe("what is around a call", () => {
   });
 });
 
-describe("bytes are not copied", () => {
+describe("bytes are not copied:", () => {
   test("bytes fields of a decoded message are views of the received buffer", () => {
     const received = encodeMessage(GetResponseSchema, { kv: { key: text("k"), value: text("v".repeat(50)) } });
     const message = decodeMessage(GetResponseSchema, received);

@@ -4,7 +4,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { openChannel } from "../../src/rpc/client.js";
 import { awakeMs, failure, until } from "../support/conditions.js";
-import { startProcess } from "../support/processes.js";
+import { startProcess } from "../support/processes/processes.js";
 
 const TIMEOUT_MS = 200;
 
@@ -25,7 +25,7 @@ function openSockets(): number {
   return process.getActiveResourcesInfo().filter((kind) => /^(TCPSocketWrap|TCPConnectWrap)$/.test(kind)).length;
 }
 
-test("a server that takes connections and says nothing is given up", async () => {
+test("a connection attempt to a server that accepts and says nothing is given up", async () => {
   const taken: Socket[] = [];
   const server = createServer((socket) => void taken.push(socket.resume()));
   server.listen(0, "127.0.0.1");
@@ -39,7 +39,7 @@ test("a server that takes connections and says nothing is given up", async () =>
   await until(() => taken.every((socket) => socket.readableEnded || socket.destroyed), "nothing is left of it");
 });
 
-test("a server whose system no longer takes connections is given up, and no attempt is left", async () => {
+test("a connection attempt to a server whose system accepts no more is given up, and leaves nothing behind", async () => {
   const before = openSockets();
   const listening = 'require("net").createServer().listen({port: 0, host: "127.0.0.1", backlog: 1}, function () {';
   const server = startProcess(process.execPath, ["-e", `${listening} console.log(this.address().port) })`]);

@@ -10,7 +10,7 @@ import { createClient, openChannel } from "../../src/rpc/client.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { addService } from "../../src/rpc/server.js";
 import { errorFromStatus } from "../../src/rpc/status.js";
-import { collect, deferred, listen, loopback, shutDown } from "../support/loopback.js";
+import { collect, deferred, listen, loopback, shutDown } from "../support/nodes/loopback.js";
 
 async function failure(promise: Promise<unknown>): Promise<CairnError> {
   const error = await promise.then(
@@ -33,8 +33,8 @@ function foreignCall(address: string, path: string, request: Uint8Array): Promis
   });
 }
 
-describe("errors of handlers", () => {
-  test("every code arrives as it was thrown, with its text and the leader", async () => {
+describe("an error of a handler", () => {
+  test("arrives with its code, its text and the leader's address", async () => {
     let thrown: CairnError | undefined;
     const { channel, address } = await loopback((server) =>
       addService(server, KeyValueService, {
@@ -63,7 +63,7 @@ describe("errors of handlers", () => {
     expect([cut.code, cut.leaderHint, cut.leaderAddress]).toEqual(["NOT_LEADER", undefined, undefined]);
   });
 
-  test("a text of any length and content can be sent", async () => {
+  test("may have a text of any length and content", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
         async get() {
@@ -77,7 +77,7 @@ describe("errors of handlers", () => {
     expect(error.message.length).toBeLessThan(limits.errorTextCharacters + 10);
   });
 
-  test("anything else is INTERNAL, and reported", async () => {
+  test("is INTERNAL, and logged, when it is no CairnError", async () => {
     const unexpected: [unknown, string][] = [];
     const bug = new TypeError("x is not a function");
     const { channel } = await loopback((server) => {
@@ -102,7 +102,7 @@ describe("errors of handlers", () => {
     ]);
   });
 
-  test("a method that is not there says so, whatever its kind", async () => {
+  test("says that a method does not exist, whatever its kind", async () => {
     const { channel } = await loopback((server) => {
       addService(server, KeyValueService, {});
       addService(server, RaftService, {});
@@ -118,7 +118,7 @@ describe("errors of handlers", () => {
     expect(await failure(channel.client(AdminService).getStatus({}))).toMatchObject({ code: "UNIMPLEMENTED" });
   });
 
-  test("an error in mid-stream comes after the answers before it", async () => {
+  test("comes after the answers before it in a stream", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
         async *range() {
@@ -135,19 +135,19 @@ describe("errors of handlers", () => {
     expect(received).toBe(40);
   });
 
-  test("a request that is no message of its type is INVALID_ARGUMENT", async () => {
+  test("is INVALID_ARGUMENT for a request that is no message of its type", async () => {
     const { address } = await loopback((server) => addService(server, KeyValueService, { put: async () => ({}) }));
     const error = await foreignCall(address, "/cairn.v1.KeyValueService/Put", new Uint8Array([0x0a, 0x7f]));
     expect(error).toMatchObject({ code: grpc.status.INVALID_ARGUMENT });
-    expect(error!.details).toMatch(/^\[INVALID_ARGUMENT\] cairn\.v1\.KeyValueService\/Put: the request is no cairn/);
+    expect(error!.details).toMatch(/^\[INVALID_ARGUMENT\] cairn\.v1\.KeyValueService\/Put: the request is not a valid cairn/);
   });
 });
 
-describe("messages above the limit", () => {
+describe("a message above the limit", () => {
   const tooLarge = create(PutRequestSchema, { value: new Uint8Array(limits.messageBytes + 1) });
   const names = /messageBytes \(4194304\)/;
 
-  test("a request is refused before it is sent", async () => {
+  test("is refused before it is sent when it is a request", async () => {
     let called = false;
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
@@ -163,7 +163,7 @@ describe("messages above the limit", () => {
     expect(called).toBe(false);
   });
 
-  test("a request of another client is refused by the server with the same name", async () => {
+  test("is refused by the server with the same limit when another client sent it", async () => {
     const { address } = await loopback((server) => addService(server, KeyValueService, { put: async () => ({}) }));
     const request = Buffer.alloc(limits.messageBytes + 1);
     const error = await foreignCall(address, "/cairn.v1.KeyValueService/Put", request);
@@ -172,7 +172,7 @@ describe("messages above the limit", () => {
     expect(error!.details).toMatch(names);
   });
 
-  test("an answer is refused before it is sent, also in a stream", async () => {
+  test("is refused before it is sent when it is an answer, even in a stream", async () => {
     let finished = false;
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
@@ -196,7 +196,7 @@ describe("messages above the limit", () => {
     expect(finished).toBe(true);
   });
 
-  test("a largest message passes in both directions", async () => {
+  test("is one byte longer than the largest, which passes in both directions", async () => {
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, { put: async () => ({}), get: async ({ key }) => ({ kv: { key } }) }),
     );
@@ -208,8 +208,8 @@ describe("messages above the limit", () => {
   });
 });
 
-describe("what goes wrong between client and server", () => {
-  test("nobody listens: UNREACHABLE, and a later call finds the server", async () => {
+describe("a failure between client and server", () => {
+  test("is UNREACHABLE when nothing listens, and a later call finds the server", async () => {
     const placeholder = new grpc.Server(serverOptions);
     const address = await listen(placeholder, "127.0.0.1:0");
     await shutDown(placeholder);
@@ -241,7 +241,7 @@ describe("what goes wrong between client and server", () => {
     expect(nodeId).toBe("late");
   });
 
-  test("the connection breaks after the request has arrived: its fate is unknown, and never called a failure", async () => {
+  test("is an unknown outcome, and never called a failure, when the connection breaks after the request has arrived", async () => {
     const arrived = deferred();
     const gone = deferred<unknown>();
     const { server, channel } = await loopback((server) =>
@@ -260,7 +260,7 @@ describe("what goes wrong between client and server", () => {
     expect(await gone.promise).toMatchObject({ code: "CANCELLED" });
   });
 
-  test("no answer in time: TIMEOUT at both sides", async () => {
+  test("is TIMEOUT on both sides when no answer comes in time", async () => {
     const reason = deferred<unknown>();
     let isReached = false;
     const { channel } = await loopback((server) =>
@@ -284,7 +284,7 @@ describe("what goes wrong between client and server", () => {
     });
   });
 
-  test("a stream's deadline ends it", async () => {
+  test("is TIMEOUT for a stream at its deadline", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         async *appendEntries(requests) {
@@ -300,7 +300,7 @@ describe("what goes wrong between client and server", () => {
     expect(await failure(call.send({}))).toMatchObject({ code: "TIMEOUT" });
   });
 
-  test("a closed channel refuses calls, and ends those that run", async () => {
+  test("is an error for calls to a closed channel, which also ends its running calls", async () => {
     const { channel, address } = await loopback((server) =>
       addService(server, KeyValueService, { get: () => new Promise(() => {}) }),
     );
@@ -316,7 +316,7 @@ describe("what goes wrong between client and server", () => {
     channel.close();
   });
 
-  test("a time limit that no timer can hold is refused", async () => {
+  test("is an error for a time limit that no timer can hold", async () => {
     const client = createClient(KeyValueService, "127.0.0.1:1");
     onTestFinished(() => client.close());
     for (const timeoutMs of [-1, Number.NaN, 2 ** 31]) {
@@ -324,7 +324,7 @@ describe("what goes wrong between client and server", () => {
     }
   });
 
-  test("metadata that cannot be sent, and an address that is none, are refused", async () => {
+  test("is an error for metadata that cannot be sent, and for a bad address", async () => {
     const client = createClient(KeyValueService, "127.0.0.1:1");
     onTestFinished(() => client.close());
     const metadata = { key: "line\nbreak" };
@@ -346,14 +346,14 @@ describe("what goes wrong between client and server", () => {
     ["INTERNAL", "INTERNAL"],
     ["UNAVAILABLE", "OUTCOME_UNKNOWN"],
     ["DATA_LOSS", "CORRUPT"],
-  ] as const)("a bare %s of another server is %s", (status, code) => {
+  ] as const)("that is a bare %s of another server becomes %s", (status, code) => {
     const bare = { code: grpc.status[status], details: "why", metadata: new grpc.Metadata() };
     const error = errorFromStatus(bare, KeyValueService.method.put, "host:1");
     expect(error.code).toBe(code);
     expect(error.text).toMatch(/why/);
   });
 
-  test("a code that this version does not know falls back to the gRPC status", () => {
+  test("is named by the gRPC status when this version does not know the code", () => {
     const metadata = new grpc.Metadata();
     metadata.set("cairn-code", "toString");
     const status = { code: grpc.status.NOT_FOUND, details: "[toString] why", metadata };

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { orderedAnswers } from "../../src/rpc/ordered.js";
-import { collect, deferred } from "../support/loopback.js";
+import { collect, deferred } from "../support/nodes/loopback.js";
 
 async function* from<Value>(values: Iterable<Value>): AsyncGenerator<Value> {
   yield* values;
@@ -12,7 +12,7 @@ function turn(): Promise<void> {
 }
 
 describe("orderedAnswers", () => {
-  test("answers come in the order of the requests, whatever the order in which they are ready", async () => {
+  test("yields answers in the order of the requests, whatever the order in which they are ready", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.scheduler(),
@@ -29,7 +29,7 @@ describe("orderedAnswers", () => {
     );
   });
 
-  test("as many requests are started as fit the window, and one more for each answer taken", async () => {
+  test("starts as many requests as fit the window, and one more for each answer taken", async () => {
     const works = Array.from({ length: 10 }, () => deferred<number>());
     const started: number[] = [];
     const handle = (index: number) => {
@@ -56,7 +56,7 @@ describe("orderedAnswers", () => {
     expect(await collect(answers)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
   });
 
-  test("a failure is thrown after the answers before it, and stops the reading", async () => {
+  test("throws a failure after the answers before it, and stops reading requests", async () => {
     const slow = deferred<number>();
     const started: number[] = [];
     let closed = false;
@@ -88,7 +88,7 @@ describe("orderedAnswers", () => {
     expect(Math.max(...started)).toBeLessThan(5);
   });
 
-  test("when the requests fail, the answers to those before come first", async () => {
+  test("yields the answers to earlier requests before it throws the requests' failure", async () => {
     async function* broken() {
       yield 1;
       yield 2;
@@ -102,14 +102,14 @@ describe("orderedAnswers", () => {
     expect(seen).toEqual([1, 2]);
   });
 
-  test("a handler that throws at once is a failure like any other", async () => {
+  test("treats a handler that throws synchronously like any other failure", async () => {
     const handle = (): Promise<number> => {
       throw new Error("at once");
     };
     await expect(collect(orderedAnswers(from([1]), handle, 2))).rejects.toThrow("at once");
   });
 
-  test("leaving early closes the requests and drops what is in the works", async () => {
+  test("closes the requests and drops the work in progress when its reader leaves early", async () => {
     const never = deferred<number>();
     let closed = false;
     async function* requests() {

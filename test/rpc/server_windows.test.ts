@@ -7,7 +7,7 @@ import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { widenWindows } from "../../src/rpc/server_windows.js";
 import { until } from "../support/conditions.js";
 
-test("a client has a wide window to a server, on each stream and on the connection", async () => {
+test("the server gives a client a wide window on each stream and on the connection", async () => {
   const server = new grpc.Server(serverOptions);
   onTestFinished(() => server.forceShutdown());
   expect(widenWindows(server)).toBe(true);
@@ -23,6 +23,6 @@ test("a client has a wide window to a server, on each stream and on the connecti
   await until(() => session.state.remoteWindowSize === limits.serverWindowBytes, "the connection's window is wide");
 });
 
-test("a server that is built differently is left as it is", () => {
+test("a server with unfamiliar internals keeps its windows", () => {
   expect(widenWindows({} as grpc.Server)).toBe(false);
 });

@@ -4,10 +4,10 @@ import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import { addService } from "../../src/rpc/server.js";
-import { collect, deferred, loopback, settled } from "../support/loopback.js";
+import { collect, deferred, loopback, settled } from "../support/nodes/loopback.js";
 
-describe("a client that goes away", () => {
-  test("a unary handler's signal is aborted", async () => {
+describe("a client that leaves", () => {
+  test("aborts the signal of its unary handler", async () => {
     const arrived = deferred();
     const reason = deferred<unknown>();
     const { channel } = await loopback((server) =>
@@ -27,7 +27,7 @@ describe("a client that goes away", () => {
     expect(await reason.promise).toMatchObject({ code: "CANCELLED" });
   });
 
-  test("a signal that is aborted already starts no call, and its CairnError is the caller's", async () => {
+  test("starts no call with an aborted signal, and gets the signal's CairnError", async () => {
     let called = false;
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
@@ -43,7 +43,7 @@ describe("a client that goes away", () => {
     expect(called).toBe(false);
   });
 
-  test("leaving a server stream early ends its generator, also one that waits", async () => {
+  test("ends the generator of its server stream, even one that waits", async () => {
     const finished = deferred();
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
@@ -61,7 +61,7 @@ describe("a client that goes away", () => {
     await finished.promise;
   });
 
-  test("a generator that never waits is returned, too", async () => {
+  test("makes a generator that never waits return", async () => {
     const finished = deferred();
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
@@ -80,7 +80,7 @@ describe("a client that goes away", () => {
     await finished.promise;
   });
 
-  test("a generator that waits without regard to its signal is returned when it goes on", async () => {
+  test("makes a generator that ignores its signal return when it resumes", async () => {
     const waiting = deferred();
     const goOn = deferred();
     const cancelled = deferred();
@@ -107,7 +107,7 @@ describe("a client that goes away", () => {
     await finished.promise;
   });
 
-  test("a bidirectional handler's requests end with CANCELLED", async () => {
+  test("ends the requests of its bidirectional handler with CANCELLED", async () => {
     const arrived = deferred();
     const failed = deferred<unknown>();
     const { channel } = await loopback((server) =>
@@ -134,7 +134,7 @@ describe("a client that goes away", () => {
     await expect(collect(call.responses)).rejects.toMatchObject({ code: "CANCELLED" });
   });
 
-  test("the loss of the connection is a cancellation, too", async () => {
+  test("has its calls cancelled when its connection is lost, too", async () => {
     const arrived = deferred();
     const failed = deferred<unknown>();
     const { channel } = await loopback((server) =>
@@ -176,7 +176,7 @@ describe("a handler that ends before its requests do", () => {
 
   const chunk = { message: { case: "chunk" as const, value: { data: new Uint8Array(64 * 1024) } } };
 
-  test("with an answer: the client gets it and cannot send on", async () => {
+  test("with an answer closes the stream: the client gets the answer and cannot send more", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         async *installSnapshot() {
@@ -190,7 +190,7 @@ describe("a handler that ends before its requests do", () => {
     expect(answers.map(({ message }) => message.case)).toEqual(["refused"]);
   });
 
-  test("with an error, after a few requests", async () => {
+  test("with an error closes the stream, even after a few requests", async () => {
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
         async *installSnapshot(requests) {
@@ -209,7 +209,7 @@ describe("a handler that ends before its requests do", () => {
     await expect(answers).rejects.toMatchObject({ code: "CORRUPT", text: "bad chunk" });
   });
 
-  test("a handler that stops reading but goes on answering does not stop the sender", async () => {
+  test("by not reading does not stop the sender while it still answers", async () => {
     const sent = deferred();
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
@@ -228,7 +228,7 @@ describe("a handler that ends before its requests do", () => {
   });
 });
 
-describe("a slow receiver slows its sender", () => {
+describe("a slow receiver", () => {
   const messageBytes = 64 * 1024;
   const messages = 2000;
   /** What waits at both ends, and a few messages in the hands of Node and in the server's window. */
@@ -236,7 +236,7 @@ describe("a slow receiver slows its sender", () => {
   /** The same, with the client's window of 1 MiB. */
   const mostDown = (2 * limits.streamBufferBytes + 1024 * 1024) / messageBytes + 4;
 
-  test("a generator of 2,000 messages of 64 KiB is never far ahead of the reader", async () => {
+  test("keeps a generator of 2,000 messages of 64 KiB close to the reader", async () => {
     let yielded = 0;
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {
@@ -256,7 +256,7 @@ describe("a slow receiver slows its sender", () => {
     expect(read).toBe(messages);
   });
 
-  test("send() waits while the handler does not read", async () => {
+  test("makes send() wait while the handler does not read", async () => {
     const mayRead = deferred();
     let received = 0;
     const { channel } = await loopback((server) =>
@@ -284,7 +284,7 @@ describe("a slow receiver slows its sender", () => {
     expect(received).toBe(messages);
   });
 
-  test("few messages of the largest size are held, not sixteen", async () => {
+  test("holds a few messages of the largest size, not sixteen", async () => {
     const mayRead = deferred();
     const { channel } = await loopback((server) =>
       addService(server, RaftService, {
@@ -308,7 +308,7 @@ describe("a slow receiver slows its sender", () => {
     await collect(call.responses);
   });
 
-  test("a stream that nobody reads does not hold up other calls of its connection", async () => {
+  test("does not delay other calls of its connection", async () => {
     let yielded = 0;
     const { channel } = await loopback((server) =>
       addService(server, KeyValueService, {

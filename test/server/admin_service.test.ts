@@ -3,12 +3,12 @@ import { ElectionMode, NodeRole, SnapshotReason } from "../../gen/cairn/v1/admin
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { version } from "../../src/base/version.js";
-import { ActingLeader, putCommand, putEntries } from "../support/acting_leader.js";
 import { failure, isLasting, isSettled, ManualClock, until } from "../support/conditions.js";
-import { memoryHome } from "../support/nodes.js";
-import { collect, serve } from "../support/served_node.js";
+import { ActingLeader, putCommand, putEntries } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
+import { collect, serve } from "../support/nodes/served_node.js";
 
-test("GetStatus: what the node is and where it stands", async () => {
+test("GetStatus returns the node's identity and its positions", async () => {
   const { admin, node } = await serve();
   expect(await admin.getStatus({})).toMatchObject({
     clusterId: "cluster-1",
@@ -40,7 +40,7 @@ test("GetStatus: what the node is and where it stands", async () => {
   expect((await admin.getStatus({})).role).toBe(NodeRole.LEADER);
 });
 
-test("GetLogInfo: the extent of the log, also when an index to come is applied", async () => {
+test("GetLogInfo returns the extent of the log, even when a future index is being waited for", async () => {
   const { admin, node } = await serve();
   expect(await admin.getLogInfo({})).toMatchObject({
     firstIndex: 1n,
@@ -78,7 +78,7 @@ test("GetLogInfo: the extent of the log, also when an index to come is applied",
 });
 
 describe("TakeSnapshot", () => {
-  test("by each trigger, and what it says when it did not", async () => {
+  test("takes a snapshot for each trigger, and says why when it takes none", async () => {
     const { admin, node } = await serve();
     expect(await admin.takeSnapshot({})).toMatchObject({ taken: false, logEntriesTrimmed: 0n });
     await new ActingLeader(node, 1).replicate(putEntries(1, 10));
@@ -96,7 +96,7 @@ describe("TakeSnapshot", () => {
     expect(snapshots[0]).toEqual(same.snapshot);
   });
 
-  test("OUT_OF_RANGE for an index that is to come, or gone", async () => {
+  test("answers OUT_OF_RANGE for an index that is not applied yet, or trimmed", async () => {
     const { admin, node } = await serve();
     await new ActingLeader(node, 1).replicate(putEntries(1, 10));
     const at = (value: bigint) => admin.takeSnapshot({ trigger: { case: "index", value } });
@@ -109,7 +109,7 @@ describe("TakeSnapshot", () => {
 });
 
 describe("DownloadSnapshot", () => {
-  test("is the file, byte for byte, in pieces", async () => {
+  test("streams the file, byte for byte, in pieces", async () => {
     const { admin, node, home } = await serve({ lead: true });
     for (let at = 0; at < 12; at++) await node.propose(putCommand(`k${at}`, new Uint8Array(60_000).fill(at)));
     await failure("NOT_FOUND", collect(admin.downloadSnapshot({})), "there is no snapshot");
@@ -131,7 +131,7 @@ describe("DownloadSnapshot", () => {
     );
   });
 
-  test("of a damaged file ends with DATA_LOSS before a bad piece, and the file is no longer listed", async () => {
+  test("ends with DATA_LOSS before a bad piece, and the damaged file is no longer listed", async () => {
     const { admin, node, home } = await serve({ lead: true });
     for (let at = 0; at < 12; at++) await node.propose(putCommand(`k${at}`, new Uint8Array(60_000).fill(at)));
     const { snapshot } = await node.takeSnapshot({});
@@ -149,7 +149,7 @@ describe("DownloadSnapshot", () => {
     expect((await admin.listSnapshots({})).snapshots).toEqual([]);
   });
 
-  test("a slow reader does not lose the file to retention", async () => {
+  test("keeps the file from retention for a slow reader", async () => {
     const { admin, node } = await serve({ lead: true });
     for (let at = 0; at < 40; at++) await node.propose(putCommand(`k${at}`, new Uint8Array(60_000).fill(at)));
     const { snapshot } = await node.takeSnapshot({});
@@ -165,7 +165,7 @@ describe("DownloadSnapshot", () => {
     expect(node.snapshots.list()).toHaveLength(limits.snapshotsKept);
   });
 
-  test("a reader that goes away lets go of the file", async () => {
+  test("releases the file when its reader leaves", async () => {
     const { admin, node, home } = await serve({ lead: true });
     for (let at = 0; at < 60; at++) await node.propose(putCommand(`k${at}`, new Uint8Array(60_000).fill(at)));
     await node.takeSnapshot({});
@@ -174,7 +174,7 @@ describe("DownloadSnapshot", () => {
   });
 });
 
-test("Campaign says why it cannot", async () => {
+test("Campaign says why the node cannot campaign", async () => {
   const members = ["n1", "n2"].map((id) => ({ id, address: "", role: "voter" as const }));
   const lonely = await serve({ members, tickMs: 10 });
   await failure("NOT_LEADER", lonely.admin.campaign({}), "no majority of the voters n1, n2 voted for it");
@@ -185,7 +185,7 @@ test("Campaign says why it cannot", async () => {
 });
 
 describe("Compact", () => {
-  test("trims up to an index, or all that the newest snapshot covers, whatever else is to be kept", async () => {
+  test("trims up to an index, or to the end of the newest snapshot, whatever the log is to keep", async () => {
     const { admin, node } = await serve();
     await new ActingLeader(node, 1).replicate(putEntries(1, 30));
     expect((await admin.compact({})).firstIndex).toBe(1n);
@@ -201,7 +201,7 @@ describe("Compact", () => {
     expect(node.machine.appliedIndex).toBe(35);
   });
 
-  test("is durable when it is answered, though no segment is removed", async () => {
+  test("is durable when it is answered, even when no segment is removed", async () => {
     const home = memoryHome();
     const { admin, node } = await serve({ segmentBytes: limits.segmentBytes }, home);
     await new ActingLeader(node, 1).replicate(putEntries(1, 30));
@@ -213,7 +213,7 @@ describe("Compact", () => {
     await after.stop(again);
   });
 
-  test("a snapshot that was found damaged covers nothing", async () => {
+  test("does not trim under a snapshot that was found damaged", async () => {
     const { admin, node, home } = await serve();
     await new ActingLeader(node, 1).replicate(putEntries(1, 30));
     await admin.takeSnapshot({});
@@ -227,7 +227,7 @@ describe("Compact", () => {
   });
 });
 
-test("GetStatus: why, when and how the newest snapshot was taken", async () => {
+test("GetStatus says why, when and how the newest snapshot was taken", async () => {
   const clock = new ManualClock();
   const snapshots = { entries: 10, ageMs: 60_000 };
   const { admin, node, home } = await serve({ clock, snapshots, unixMs: () => 1_800_000_000_123.4 });

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { contentsOf, putCommand } from "../support/acting_leader.js";
 import { until } from "../support/conditions.js";
-import type { MemoryHome } from "../support/nodes.js";
-import { Cluster } from "../support/served_cluster.js";
+import { contentsOf, putCommand } from "../support/nodes/acting_leader.js";
+import type { MemoryHome } from "../support/nodes/nodes.js";
+import { Cluster } from "../support/nodes/served_cluster.js";
 
 /** A leader whose only snapshot, which its log begins behind, goes bad while it runs, without anybody having noticed. */
 async function leaderOfBadSnapshot(spoil: (home: MemoryHome, path: string) => unknown) {
@@ -18,7 +18,7 @@ async function leaderOfBadSnapshot(spoil: (home: MemoryHome, path: string) => un
 test.each([
   ["has a flipped bit", (home: MemoryHome, path: string) => home.disk.flipBit(path, 3_000)],
   ["has vanished", (home: MemoryHome, path: string) => home.disk.unlink(path)],
-])("a snapshot that %s when a follower needs it is taken anew, and the follower has it", async (_how, spoil) => {
+])("a snapshot that %s when a follower needs it is taken again, and the follower gets it", async (_how, spoil) => {
   const { cluster, node } = await leaderOfBadSnapshot(spoil);
   await cluster.start("n2");
   await node.changeMembership({ type: "add_learner", id: "n2", address: "n2:1" });

@@ -3,9 +3,9 @@ import type { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import { DEFAULT_SESSION_LIMITS } from "../../src/machine/kv/session_limits.js";
-import { ActingLeader, bytes, readValue } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { serve } from "../support/served_node.js";
+import { ActingLeader, bytes, readValue } from "../support/nodes/acting_leader.js";
+import { serve } from "../support/nodes/served_node.js";
 import { putCall, RawSession } from "./session_support.js";
 
 /** Remembers one client. */
@@ -16,8 +16,8 @@ const of = (clientId: string, sequence: number, since = 0) => ({
   requestId: { clientId, sequence: BigInt(sequence), since: BigInt(since) },
 });
 
-describe("T6: the late retry of a client that the cluster has forgotten", () => {
-  test("is not carried out a second time, and names an index for a new client id", async () => {
+describe("the late retry of a client that the cluster has forgotten (T6)", () => {
+  test("is not carried out a second time, and the error names an index for a new client id", async () => {
     const { kv, node } = await serve({ lead: true, openMachine });
     const { version } = await kv.put({ key, value: bytes("a"), ...of("a", 1) });
     await kv.put({ key, value: bytes("b"), ...of("b", 1, Number(version)) });
@@ -36,7 +36,7 @@ describe("T6: the late retry of a client that the cluster has forgotten", () => 
     expect(readValue(node, "key")).toBe("c");
   });
 
-  test("is told the same by a member that passes it on", async () => {
+  test("gets the same error from a member that forwards it", async () => {
     const leader = await serve({ id: "n7", lead: true, openMachine });
     const members = [
       { id: "n1", address: "127.0.0.1:1", role: "voter" as const },
@@ -51,7 +51,7 @@ describe("T6: the late retry of a client that the cluster has forgotten", () => 
     expect(readValue(leader.node, "key")).toBe("b");
   });
 
-  test("over a session, where `since` goes with each message", async () => {
+  test("gets the same error in a session, whose messages carry `since`", async () => {
     const { kv, node } = await serve({ lead: true, openMachine });
     const { version } = await kv.put({ key, value: bytes("a"), ...of("a", 1) });
     await kv.put({ key, value: bytes("b"), ...of("b", 1, Number(version)) });
@@ -68,14 +68,14 @@ describe("T6: the late retry of a client that the cluster has forgotten", () => 
     expect(readValue(node, "key")).toBe("c");
   });
 
-  test("an index that is none is refused", async () => {
+  test("is refused when its index is out of range", async () => {
     const { kv } = await serve({ lead: true });
     const requestId = { clientId: "a", sequence: 1n, since: 2n ** 60n };
     await failure("INVALID_ARGUMENT", kv.put({ key, requestId }), "request_id.since");
   });
 });
 
-test("T6: a retried compare-and-set says that a value over sessionValueBytes is forgotten, with its version", async () => {
+test("a retried compare-and-set gets the version, and hears that a value over sessionValueBytes is forgotten (T6)", async () => {
   const { kv, node } = await serve({ lead: true });
   const { version } = await kv.put({ key, value: Buffer.alloc(limits.sessionValueBytes + 1, "v") });
   const request = { key, expected: { case: "value", value: bytes("x") }, newValue: bytes("y"), ...of("a", 1) } as const;

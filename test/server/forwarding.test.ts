@@ -7,11 +7,11 @@ import { openChannel } from "../../src/rpc/client.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { addService, type ServiceImplementation } from "../../src/rpc/server.js";
 import { CairnServer } from "../../src/server/server.js";
-import { ActingLeader, bytes, readValue, text } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { listen } from "../support/loopback.js";
-import { memoryHome } from "../support/nodes.js";
-import { collect, serve, serveNode } from "../support/served_node.js";
+import { ActingLeader, bytes, readValue, text } from "../support/nodes/acting_leader.js";
+import { listen } from "../support/nodes/loopback.js";
+import { memoryHome } from "../support/nodes/nodes.js";
+import { collect, serve, serveNode } from "../support/nodes/served_node.js";
 
 const key = bytes("key");
 
@@ -44,7 +44,7 @@ async function realLeader(settings: { clusterId?: string } = {}) {
   return { node, server };
 }
 
-test("put, get, delete, compare-and-set and range go to the leader, whose answer comes back as it is", async () => {
+test("a follower forwards put, get, delete, compare-and-set and range to the leader, and returns its answers unchanged", async () => {
   const leader = await realLeader();
   const { kv, node } = await follower(leader.server.address);
   const written = await kv.put({ key, value: bytes("1") });
@@ -65,7 +65,7 @@ test("put, get, delete, compare-and-set and range go to the leader, whose answer
   expect(await collect(kv.range({ stale: true }))).toMatchObject([{ kvs: [], header: { nodeId: "n1" } }]);
 });
 
-test("a refusal of the leader comes back as it is", async () => {
+test("a follower returns the leader's refusal unchanged", async () => {
   const refusal = new CairnError("BUSY", "too much is waiting", { retryAfterMs: 70 });
   const { address } = await fakeLeader({
     put: async () => {
@@ -77,7 +77,7 @@ test("a refusal of the leader comes back as it is", async () => {
   expect(error.retryAfterMs).toBe(70);
 });
 
-test("a call is passed on once: one that was reaches a node that does not lead, and is answered NOT_LEADER", async () => {
+test("a call is forwarded once: a node that does not lead answers a forwarded call with NOT_LEADER", async () => {
   let calls = 0;
   const { address } = await fakeLeader({
     put: async () => {
@@ -100,7 +100,7 @@ test("a call is passed on once: one that was reaches a node that does not lead, 
   expect(calls).toBe(2);
 });
 
-test("a leader of another cluster takes nothing", async () => {
+test("a leader of another cluster refuses a forwarded call", async () => {
   const leader = await realLeader({ clusterId: "other" });
   const { kv } = await follower(leader.server.address);
   await failure("WRONG_CLUSTER", kv.put({ key }), "passed on within cluster cluster-1, but this node belongs to other");
@@ -108,7 +108,7 @@ test("a leader of another cluster takes nothing", async () => {
   expect(leader.node.raft.log.last.index).toBe(1);
 });
 
-test("a leader that cannot be reached: nothing has happened", async () => {
+test("a call to a leader that cannot be reached has not happened", async () => {
   const { server, address } = await fakeLeader({});
   server.forceShutdown();
   const { kv } = await follower(address);
@@ -118,7 +118,7 @@ test("a leader that cannot be reached: nothing has happened", async () => {
   }
 });
 
-test("a connection to the leader that breaks during a write leaves its outcome unknown; a read has not happened", async () => {
+test("a connection to the leader that breaks during a call leaves a write unknown and a read not done", async () => {
   let arrived = 0;
   const never = () => {
     arrived++;
@@ -169,7 +169,7 @@ test("the deadline and the cancellation of the caller reach the leader", async (
   await last;
 });
 
-test("a reader that leaves a range early lets go of it at the leader", async () => {
+test("a reader that leaves a range early releases it at the leader", async () => {
   const left = deferred();
   const { address } = await fakeLeader({
     async *range() {
@@ -185,7 +185,7 @@ test("a reader that leaves a range early lets go of it at the leader", async () 
   await left.promise;
 });
 
-test("when the server stops, its connections to leaders end", async () => {
+test("a server that stops closes its connections to leaders", async () => {
   const { server: leader, address } = await fakeLeader({ put: async () => ({}) });
   const home = memoryHome();
   const { node } = await follower(address, home);
@@ -200,7 +200,7 @@ test("when the server stops, its connections to leaders end", async () => {
   );
 });
 
-test("no leader, or one without an address: the caller is told", async () => {
+test("a follower says that it knows no leader, or none with an address", async () => {
   const { kv } = await serve();
   const nobody = await failure("NOT_LEADER", kv.put({ key }), "no leader is known");
   expect([nobody.leaderHint, nobody.leaderAddress]).toEqual([undefined, undefined]);

@@ -1,7 +1,7 @@
 import * as grpc from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import { Health, healthService } from "../../src/server/discovery/health.js";
-import { deferred, loopback } from "../support/loopback.js";
+import { deferred, loopback } from "../support/nodes/loopback.js";
 
 type Answer = { status: string };
 const KV = "cairn.v1.KeyValueService";
@@ -14,7 +14,7 @@ async function healthClient(health: Health): Promise<grpc.Client & Record<string
   return client as unknown as grpc.Client & Record<string, CallableFunction>;
 }
 
-test("Check says what setServing said, for the server and for each service", async () => {
+test("the health service's Check returns the state that was set, for the server and for each service", async () => {
   const health = new Health(["", KV]);
   const client = await healthClient(health);
   const check = (service: string) =>
@@ -34,7 +34,7 @@ test("Check says what setServing said, for the server and for each service", asy
   expect(await check("cairn.v1.Unknown")).toBe("NOT_FOUND");
 });
 
-test("Watch is told of a change", async () => {
+test("the health service's Watch reports a change", async () => {
   const health = new Health([KV]);
   const client = await healthClient(health);
   const watch = client.watch!({ service: KV }) as grpc.ClientReadableStream<Answer>;

@@ -10,10 +10,10 @@ import {
 import type { CairnErrorCode } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
-import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, nextTurn, until, untilAsync } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { headerTo, serve } from "../support/served_node.js";
+import { holdCalls } from "../support/disk/held_calls.js";
+import { ActingLeader, putCommand, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { headerTo, serve } from "../support/nodes/served_node.js";
 
 type InstallInit = MessageInitShape<typeof InstallSnapshotRequestSchema>;
 type Served = Awaited<ReturnType<typeof serve>>;
@@ -81,8 +81,8 @@ async function expectUnharmed({ home, node }: Served): Promise<void> {
   expect(await home.receivedParts()).toEqual([]);
 }
 
-describe("InstallSnapshot", () => {
-  test("offer, accepted, chunks, progress, installed", async () => {
+describe("the stream of InstallSnapshot", () => {
+  test("goes through offer, accepted, chunks, progress and installed", async () => {
     const served = await serve();
     const { ask, finish, answers } = transfer(served);
     expect(await ask(offerTo(served.node))).toMatchObject({ case: "accepted", value: { offset: 0n } });
@@ -100,7 +100,7 @@ describe("InstallSnapshot", () => {
     expect(served.node.machine.appliedIndex).toBe(40);
   });
 
-  test("refusals name the node's true position", async () => {
+  test("names the node's true position in a refusal", async () => {
     const served = await serve();
     const { node } = served;
     await new ActingLeader(node, 5).append(putEntries(1, 60, 5), 50);
@@ -121,7 +121,7 @@ describe("InstallSnapshot", () => {
     first.call.cancel();
   });
 
-  test("got past by other means while it was sent: installed, but not applied", async () => {
+  test("reports a snapshot as installed, but does not apply it, when the node has passed it meanwhile", async () => {
     const served = await serve();
     const { ask, finish } = transfer(served);
     await ask(offerTo(served.node));
@@ -134,7 +134,7 @@ describe("InstallSnapshot", () => {
     expect(await served.home.snapshotFiles()).toEqual([]);
   });
 
-  test("a leader deposed at the last moment is refused", async () => {
+  test("is refused when its leader is deposed at the last moment", async () => {
     const served = await serve();
     const { ask } = transfer(served);
     await ask(offerTo(served.node));
@@ -165,7 +165,7 @@ describe("InstallSnapshot", () => {
       "transferChunkBytes",
     ],
     ["that is no chunk", "INVALID_ARGUMENT", { message: { case: undefined } }, "holds neither an offer nor a chunk"],
-  ])("a chunk %s ends the stream and harms nothing", async (_what, code, chunk, text) => {
+  ])("ends with an error for a chunk %s, which does no harm", async (_what, code, chunk, text) => {
     const served = await serve();
     const { ask } = transfer(served);
     expect((await ask(offerTo(served.node))).case).toBe("accepted");
@@ -187,7 +187,7 @@ describe("InstallSnapshot", () => {
     ["another size", "INVALID_ARGUMENT", { fileBytes: BigInt(source.file.byteLength - 1) }, "as offered"],
     ["a digest that is none", "INVALID_ARGUMENT", { sha256: new Uint8Array(5) }, "sha256 has 5 bytes"],
     ["no term", "INVALID_ARGUMENT", { term: 0n }, "term is missing"],
-  ])("an offer of %s ends the stream and harms nothing", async (_what, code, change, text) => {
+  ])("ends with an error for an offer of %s, which does no harm", async (_what, code, change, text) => {
     const served = await serve();
     const { ask, answers } = transfer(served);
     await failure(
@@ -202,7 +202,7 @@ describe("InstallSnapshot", () => {
     await expectUnharmed(served);
   });
 
-  test("of another cluster, though the offer says otherwise", async () => {
+  test("ends with an error for another cluster's file, even when the offer says otherwise", async () => {
     const served = await serve();
     const foreign = await snapshotOf(putEntries(1, 20), { clusterId: "c2" });
     const change = { index: 20n, snapshotTerm: 1n, fileBytes: BigInt(foreign.file.byteLength), sha256: foreign.sha256 };
@@ -212,7 +212,7 @@ describe("InstallSnapshot", () => {
     await expectUnharmed(served);
   });
 
-  test("no offer first, or none at all", async () => {
+  test("ends with an error without an offer first", async () => {
     const served = await serve();
     await failure("INVALID_ARGUMENT", transfer(served).ask(chunkAt(0)), "must be an offer");
     const { call, answers } = transfer(served);
@@ -224,7 +224,7 @@ describe("InstallSnapshot", () => {
     await expectUnharmed(served);
   });
 
-  test("a stream that ends in the middle says how far it came, and harms nothing", async () => {
+  test("says how far it came when it ends in the middle, and does no harm", async () => {
     const served = await serve();
     const { call, answers, ask } = transfer(served);
     await ask(offerTo(served.node));
@@ -234,16 +234,19 @@ describe("InstallSnapshot", () => {
     await expectUnharmed(served);
   });
 
-  test.each([0, 1, 2, 3, chunkOffsets.length - 1])("cancelled after %i chunks: the next is taken", async (count) => {
-    const served = await serve();
-    const { call, ask } = transfer(served);
-    await ask(offerTo(served.node));
-    for (const offset of chunkOffsets.slice(0, count)) await ask(chunkAt(offset));
-    call.cancel();
-    await expectUnharmed(served);
-  });
+  test.each([0, 1, 2, 3, chunkOffsets.length - 1])(
+    "makes way for the next one when it is cancelled after %i chunks",
+    async (count) => {
+      const served = await serve();
+      const { call, ask } = transfer(served);
+      await ask(offerTo(served.node));
+      for (const offset of chunkOffsets.slice(0, count)) await ask(chunkAt(offset));
+      call.cancel();
+      await expectUnharmed(served);
+    },
+  );
 
-  test("cancelled with chunks on their way that nobody waited for", async () => {
+  test("makes way for the next one when it is cancelled with unawaited chunks in transit", async () => {
     const served = await serve();
     for (let round = 0; round < 5; round++) {
       const { call } = transfer(served);
@@ -262,7 +265,7 @@ describe("InstallSnapshot", () => {
     await expectUnharmed(served);
   });
 
-  test("cancelled while it is being installed: it is installed all the same", async () => {
+  test("has its snapshot installed even when it is cancelled during the installation", async () => {
     const served = await serve();
     const { call, ask } = transfer(served);
     await ask(offerTo(served.node));

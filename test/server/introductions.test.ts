@@ -32,13 +32,13 @@ const standings = [
   { kind: "member", clusterId: "c1", membership: [], membershipIndex: 0, leader: undefined },
 ] as const;
 
-describe("T5: what a node says about itself", () => {
-  test.each(standings)("arrives as it was said: $kind", (standing) => {
+describe("the description that a node gives of itself on request (T5)", () => {
+  test.each(standings)("arrives unchanged: $kind", (standing) => {
     const said: Introduced = { ...rest, standing };
     expect(toIntroduced(create(IntroduceResponseSchema, introduceResponse(said)))).toEqual(said);
   });
 
-  test("arrives as it was asked", () => {
+  test("answers a question that arrives unchanged", () => {
     const asked = { name: "n1", receiver: "n2", founders, base, founder: incarnation, askPromise: true };
     expect(toIntroduction(create(IntroduceRequestSchema, introduceRequest(asked)))).toEqual(asked);
   });
@@ -59,13 +59,13 @@ describe("T5: what a node says about itself", () => {
     ["with an index above the limit", asMember({ membershipIndex: 2n ** 60n }), /membership_index/],
     ["with a base of no digest", { ...member, base: { index: 7n, term: 2n, sha256: new Uint8Array(3) } }, /sha256/],
     ["with a founder of no name", { ...member, founders: [{ name: "", address: "n1:1" }] }, /name/],
-    ["with a founder that no address is of", { ...member, founders: [{ name: "n1", address: "n1" }] }, /address of n1/],
+    ["with a founder without an address", { ...member, founders: [{ name: "n1", address: "n1" }] }, /address of n1/],
     [
       "with an address that is too long",
       { ...member, founders: [{ name: "n1", address: `${"n".repeat(9000)}:1` }] },
       /address of n1/,
     ],
-    ["with a leader that no address is of", asMember({ leaderAddress: "nowhere" }), /address of n1/],
+    ["with a leader without an address", asMember({ leaderAddress: "nowhere" }), /address of n1/],
     [
       "with more founders than there may be",
       { ...member, founders: Array.from({ length: 1001 }, () => leader) },
@@ -79,7 +79,7 @@ describe("T5: what a node says about itself", () => {
   });
 });
 
-describe("T5: a request to join", () => {
+describe("a request to join (T5)", () => {
   const request = {
     protocolVersion: PROTOCOL_VERSION,
     clusterId: "c1",
@@ -89,7 +89,7 @@ describe("T5: a request to join", () => {
     cameBy: CameBy.JOIN,
   };
 
-  test("names who joins, and where it is reached", () => {
+  test("names the directory that joins, and its address", () => {
     const expected = { type: "join", id: "n4", incarnation, address: "n4:1", cameBy: "join" };
     expect(toJoin(create(JoinRequestSchema, request), "c1")).toEqual(expected);
   });

@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import type { RangeResponse } from "../../gen/cairn/v1/kv_pb.js";
 import { limits } from "../../src/base/limits.js";
-import { ActingLeader, bytes, putEntries, text } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, ManualClock, until } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { collect, serve } from "../support/served_node.js";
+import { holdCalls } from "../support/disk/held_calls.js";
+import { ActingLeader, bytes, putEntries, text } from "../support/nodes/acting_leader.js";
+import { collect, serve } from "../support/nodes/served_node.js";
 
 const key = bytes("key");
 
-test("put, get, delete, compare-and-set: results, versions and headers", async () => {
+test("the key-value service answers put, get, delete and compare-and-set with results, versions and headers", async () => {
   const { kv, node } = await serve({ lead: true });
   const created = await kv.put({ key, value: bytes("a") });
   expect(created).toMatchObject({
@@ -35,7 +35,7 @@ test("put, get, delete, compare-and-set: results, versions and headers", async (
   expect(node.raft.log.last.index).toBe(9);
 });
 
-test("a retry with the same request id has no second effect; one that is too old is of unknown outcome", async () => {
+test("a retry with the same request id has no second effect, and one that is too old has an unknown outcome", async () => {
   const { kv } = await serve({ lead: true });
   const requestId = (sequence: bigint, acknowledgedThrough = 0n) => ({ clientId: "c", sequence, acknowledgedThrough });
   const first = await kv.put({ key, value: bytes("1"), requestId: requestId(1n) });
@@ -52,8 +52,8 @@ test("a retry with the same request id has no second effect; one that is too old
   await failure("INVALID_ARGUMENT", kv.put({ key, requestId: requestId(0n) }), "request_id.sequence");
 });
 
-describe("range", () => {
-  test("keys in order, within a prefix, up to a limit", async () => {
+describe("a range of the key-value service", () => {
+  test("returns keys in order, within a prefix, up to a limit", async () => {
     const { kv } = await serve({ lead: true });
     for (const name of ["b2", "a", "b1", "c", "b3"]) await kv.put({ key: bytes(name), value: bytes(name) });
     const keys = async (request: object) => {
@@ -74,7 +74,7 @@ describe("range", () => {
     await failure("LIMIT_EXCEEDED", collect(kv.range({ after: long })), "after has 1025 bytes; the limit keyBytes");
   });
 
-  test("comes in parts, the first with a header, as one view however long it takes", async () => {
+  test("comes in parts of one view, the first with a header, however long it takes", async () => {
     const { kv } = await serve({ lead: true });
     const value = new Uint8Array(100_000);
     for (let at = 0; at < 20; at++) await kv.put({ key: bytes(`k${at + 10}`), value });
@@ -96,7 +96,7 @@ describe("range", () => {
     }
   });
 
-  test("a reader that leaves early lets go of the state", async () => {
+  test("releases the state when its reader leaves early", async () => {
     const { kv, node } = await serve({ lead: true });
     for (let at = 0; at < 30; at++) await kv.put({ key: bytes(`k${at}`), value: new Uint8Array(200_000) });
     const closed = deferred();
@@ -117,11 +117,11 @@ describe("range", () => {
   });
 });
 
-describe("limits: refused with the limit's name, and nothing happens", () => {
+describe("a call beyond a limit is refused with the limit's name, and nothing happens", () => {
   const long = new Uint8Array(limits.keyBytes + 1).fill(97);
   const longest = new Uint8Array(limits.keyBytes).fill(97);
 
-  test("keys", async () => {
+  test("for keys", async () => {
     const { kv, node } = await serve({ lead: true });
     const text = `1025 bytes; the limit keyBytes is ${limits.keyBytes}`;
     await failure("LIMIT_EXCEEDED", kv.put({ key: long }), text);
@@ -135,7 +135,7 @@ describe("limits: refused with the limit's name, and nothing happens", () => {
     await kv.put({ key: longest });
   });
 
-  test("values and messages", async () => {
+  test("for values and messages", async () => {
     const { kv, node } = await serve({ lead: true, segmentBytes: limits.segmentBytes });
     await failure(
       "LIMIT_EXCEEDED",
@@ -155,7 +155,7 @@ describe("limits: refused with the limit's name, and nothing happens", () => {
   });
 });
 
-test("a follower: stale reads, also of an index to come; else it names the leader", async () => {
+test("a follower answers stale reads, even of a future index, and names the leader for all else", async () => {
   const { kv, node } = await serve();
   const leader = new ActingLeader(node, 3, "n7");
   await leader.replicate(putEntries(1, 2, 3));
@@ -175,7 +175,7 @@ test("a follower: stale reads, also of an index to come; else it names the leade
   await failure("INVALID_ARGUMENT", kv.get({ key, stale: true, minAppliedIndex: 2n ** 60n }), "min_applied_index");
 });
 
-test("a full disk: writes are refused, reads are answered, the status says so", async () => {
+test("a node with a full disk refuses writes, answers reads, and says so in its status", async () => {
   const clock = new ManualClock();
   const { kv, admin, home, node } = await serve({ lead: true, clock });
   await kv.put({ key, value: bytes("a") });
@@ -191,7 +191,7 @@ test("a full disk: writes are refused, reads are answered, the status says so", 
   expect((await admin.getStatus({})).diskFull).toBe(false);
 });
 
-test("a write whose caller goes away takes effect all the same", async () => {
+test("a write takes effect even when its caller leaves", async () => {
   const { kv, home, node } = await serve({ lead: true });
   const hold = holdCalls(home.disk, ({ kind, path }) => kind === "datasync" && path.includes("/wal/"));
   const controller = new AbortController();
@@ -204,13 +204,13 @@ test("a write whose caller goes away takes effect all the same", async () => {
   expect(text(node.machine.get(key)?.value)).toBe("a");
 });
 
-test("what is planned answers UNIMPLEMENTED", async () => {
+test("a call that is planned answers UNIMPLEMENTED", async () => {
   const { kv } = await serve({ lead: true });
   await failure("UNIMPLEMENTED", kv.txn({}), "KeyValueService/Txn is not implemented yet");
   await failure("UNIMPLEMENTED", collect(kv.watch({})));
 });
 
-test("a node that has stopped says so", async () => {
+test("a node that was stopped answers STOPPED", async () => {
   const { kv, admin, home, node } = await serve({ lead: true });
   await home.stop(node);
   await failure("STOPPED", kv.put({ key }));

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { SnapshotReason } from "../../gen/cairn/v1/admin_pb.js";
 import type { Logger } from "../../src/system/logger.js";
-import { putCommand } from "../support/acting_leader.js";
 import { deferred, isLasting, until } from "../support/conditions.js";
-import type { NodeSettings } from "../support/nodes.js";
-import { Cluster, type ServedMember } from "../support/served_cluster.js";
+import { putCommand } from "../support/nodes/acting_leader.js";
+import type { NodeSettings } from "../support/nodes/nodes.js";
+import { Cluster, type ServedMember } from "../support/nodes/served_cluster.js";
 
 const CHUNK = 16 * 1024;
 
@@ -32,7 +32,7 @@ function hasAll(follower: ServedMember, leader: ServedMember): boolean {
   return follower.node.machine.appliedIndex === leader.node.raft.log.last.index;
 }
 
-test("what a follower needs after its snapshot stays until it has caught up, and goes then without another snapshot", async () => {
+test("the log that a follower needs behind its snapshot is kept until it has caught up without another snapshot", async () => {
   const { leader, follower, index, release } = await heldTransfer({});
   await write(leader, 20);
   const newer = (await leader.node.takeSnapshot({})).snapshot!.index;
@@ -57,7 +57,7 @@ test("what a follower needs after its snapshot stays until it has caught up, and
   expect(warnings.filter(isLasting)).toEqual([]);
 });
 
-test("what is kept for a follower that does not answer any more goes, when its transfer may be resumed no longer", async () => {
+test("the log that is kept for a silent follower is trimmed when its transfer can no longer be resumed", async () => {
   const { leader, follower, index, release } = await heldTransfer({ transferResumeMs: 100 });
   await write(leader, 20);
   const newer = (await leader.node.takeSnapshot({})).snapshot!.index;
@@ -69,7 +69,7 @@ test("what is kept for a follower that does not answer any more goes, when its t
   release();
 });
 
-test("beyond the limit the log goes all the same: the snapshot is outdated, a newer one is sent, and the leader says so", async () => {
+test("the log is trimmed beyond its limit all the same: the snapshot is outdated, a newer one is sent, and the leader says so", async () => {
   const said: string[] = [];
   const say = (facts: object, message: string) => {
     const { detail } = facts as { detail?: string };
@@ -99,7 +99,7 @@ test("beyond the limit the log goes all the same: the snapshot is outdated, a ne
   await until(() => leader.node.snapshotting.warnings.length === 0, "the warning ends when it has caught up");
 });
 
-describe("a follower that was away, when the log still has all that it lacks", () => {
+describe("a follower that was away while the log kept all that it lacks", () => {
   /** There are twenty keys, and it was away while `keys` others were written a hundred times in all. */
   async function comesBack(keys: number) {
     const limits = { snapshotInsteadBytes: 100_000 };

@@ -13,10 +13,10 @@ import { inMemory, type ResultCodec } from "../../src/server/machine/own_machine
 import { ownMachineServices } from "../../src/server/machine/services.js";
 import { CairnServer } from "../../src/server/server.js";
 import { failure, until } from "../support/conditions.js";
-import { FaultyFileSystem } from "../support/faulty_fs.js";
-import { CLUSTER } from "../support/nodes.js";
-import { freePorts } from "../support/process_cluster.js";
-import { answer, command, Words } from "../support/words.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
+import { answer, command, Words } from "../support/machines/words.js";
+import { CLUSTER } from "../support/nodes/nodes.js";
+import { freePorts } from "../support/processes/process_cluster.js";
 
 const machine = inMemory(() => new Words());
 
@@ -54,7 +54,7 @@ async function three(codec?: ResultCodec<Uint8Array>) {
 }
 
 describe("MachineService", () => {
-  test("a follower passes proposals, read indexes and barriers on to the leader", async () => {
+  test("forwards proposals, read indexes and barriers from a follower to the leader", async () => {
     const { leader, follower } = await three();
     const first = await follower.machine.propose({ command: command("a") });
     expect([first.index, answer(first.result)]).toEqual([2n, "1"]);
@@ -65,7 +65,7 @@ describe("MachineService", () => {
     expect(follower.node.machine.state.words).toEqual(["a", "b"]);
   });
 
-  test("without a leader all of them are refused", async () => {
+  test("refuses all of them without a leader", async () => {
     const [port] = await freePorts(1);
     const members = ["n1", "n2", "n3"].map((id) => ({ id, address: `127.0.0.1:${port}`, role: "voter" }) as const);
     const { machine } = await serve("n1", "127.0.0.1:0", members);
@@ -74,7 +74,7 @@ describe("MachineService", () => {
     await failure("NOT_LEADER", machine.barrier({}));
   });
 
-  test("a command that no entry holds is refused", async () => {
+  test("refuses a command that fits no entry", async () => {
     const { follower } = await three();
     await failure(
       "LIMIT_EXCEEDED",
@@ -93,14 +93,14 @@ describe("MachineService", () => {
       },
       "what is that?",
     ],
-  ])("a result that is %s: the command has taken effect, and its caller is told so", async (_, encodeResult, text) => {
+  ])("reports a command whose result is %s as having taken effect", async (_, encodeResult, text) => {
     const { leader, follower } = await three({ ...machine, encodeResult });
     const error = await failure("INTERNAL", follower.machine.propose({ command: command("a") }), text);
     expect(error.text).toContain("index 2 has taken effect");
     expect(leader.node.machine.state.words).toEqual(["a"]);
   });
 
-  test("a longest result arrives", async () => {
+  test("returns a result of the largest size", async () => {
     const encodeResult = () => new Uint8Array(limits.machineResultBytes);
     const { follower } = await three({ ...machine, encodeResult });
     const { result } = await follower.machine.propose({ command: command("a") });
@@ -108,8 +108,8 @@ describe("MachineService", () => {
   });
 });
 
-describe("what every node has", () => {
-  test("states of an own machine are compared, also when all have a snapshot already", async () => {
+describe("a node with an application's machine", () => {
+  test("has its state compared with the others', even when all have a snapshot already", async () => {
     const { all, leader, follower } = await three();
     await leader.node.propose(command("a"));
     let last = 0n;
@@ -129,7 +129,7 @@ describe("what every node has", () => {
     expect(digests.filter(({ differs }) => differs).map(({ nodeId }) => nodeId)).toEqual(["n2"]);
   });
 
-  test("status, snapshots and log are told", async () => {
+  test("reports status, snapshots and log", async () => {
     const { leader } = await three();
     await leader.node.propose(command("a"));
     const taken = await leader.admin.takeSnapshot({});
@@ -141,7 +141,7 @@ describe("what every node has", () => {
     expect(Buffer.concat(parts).toString("latin1")).toContain('["a"]');
   });
 
-  test("health is told of each service, and of no other", async () => {
+  test("reports the health of each of its services, and of no other", async () => {
     const { server } = await serve("n1", "127.0.0.1:0", [{ id: "n1", address: "", role: "voter" }]);
     const Client = grpc.makeClientConstructor(healthService, "Health");
     const client = new Client(server.address, grpc.credentials.createInsecure());
@@ -158,7 +158,7 @@ describe("what every node has", () => {
     expect(await check("cairn.v1.KeyValueService")).toBe("NOT_FOUND");
   });
 
-  test("the key-value service is not offered", async () => {
+  test("does not offer the key-value service", async () => {
     const { leader } = await three();
     const kv = leader.channel.client(KeyValueService);
     await failure("UNIMPLEMENTED", kv.get({ key: command("a") }));

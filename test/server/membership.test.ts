@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { ProgressState } from "../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
-import { contentsOf, putCommand } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { Cluster } from "../support/served_cluster.js";
-import { serve } from "../support/served_node.js";
+import { contentsOf, putCommand } from "../support/nodes/acting_leader.js";
+import { Cluster } from "../support/nodes/served_cluster.js";
+import { serve } from "../support/nodes/served_node.js";
 
 const THREE = ["n1", "n2", "n3"];
 
-describe("members", () => {
+describe("the members of a cluster", () => {
   test("are added as learners, promoted when they have caught up, and removed", async () => {
     const cluster = await Cluster.of(["n1"]);
     const { admin, node } = cluster.get("n1");
@@ -30,7 +30,7 @@ describe("members", () => {
     await failure("FAILED_PRECONDITION", admin.removeMember({ nodeId: "n1" }), "n1 is the last voter");
   });
 
-  test("a leader that removes itself answers, and another one leads", async () => {
+  test("include no leader that removed itself, which still answers, and another one leads", async () => {
     const cluster = await Cluster.of(THREE);
     const { id, admin } = await cluster.leader();
     const { membership } = await admin.removeMember({ nodeId: id });
@@ -39,7 +39,7 @@ describe("members", () => {
     expect((await cluster.leader()).id).not.toBe(id);
   });
 
-  test("only the leader changes them; a follower names it", async () => {
+  test("are changed only by the leader, which a follower names", async () => {
     const cluster = await Cluster.of(THREE);
     const leader = await cluster.leader();
     const { admin } = await cluster.follower();
@@ -54,7 +54,7 @@ describe("members", () => {
     }
   });
 
-  test("what is no name or no address is refused", async () => {
+  test("must have a valid name and address", async () => {
     const { admin } = await serve({ lead: true });
     for (const address of ["", "n4", "n4:", "n4:0", "n4:70000", "http://n4:1", "a b:1", ":7101"]) {
       await failure("INVALID_ARGUMENT", admin.addLearner({ nodeId: "n4", address }), "must be host:port");
@@ -69,8 +69,8 @@ describe("members", () => {
   });
 });
 
-describe("leadership", () => {
-  test("is handed over to the voter that is named, and to the most caught-up one otherwise", async () => {
+describe("the leadership of a cluster", () => {
+  test("is transferred to the named voter, or else to the most caught-up one", async () => {
     const cluster = await Cluster.of(THREE);
     const { id } = await cluster.follower();
     const { admin } = await cluster.leader();
@@ -83,7 +83,7 @@ describe("leadership", () => {
     expect((await cluster.leader()).id).toBe(leaderId);
   });
 
-  test("cannot be handed over to who does not vote, or does not answer", async () => {
+  test("is not transferred to a node that does not vote, or does not answer", async () => {
     const cluster = await Cluster.of(THREE);
     const { admin, node } = await cluster.leader();
     await failure("FAILED_PRECONDITION", admin.transferLeadership({ nodeId: "n9" }), "n9 is not a voter");
@@ -95,7 +95,7 @@ describe("leadership", () => {
   });
 });
 
-test("GetStatus: the members that the cluster was created with, and on the leader how far each is", async () => {
+test("GetStatus names the founding members, and on the leader the progress of each", async () => {
   const cluster = await Cluster.of(THREE);
   const { id, admin, node } = await cluster.leader();
   await node.propose(putCommand("a", "1"));
@@ -117,7 +117,7 @@ test("GetStatus: the members that the cluster was created with, and on the leade
   expect((await (await cluster.follower()).admin.getStatus({})).progress).toEqual([]);
 });
 
-test("ListTransfers: a snapshot on its way, at both ends", async () => {
+test("ListTransfers shows a snapshot in transit at both ends", async () => {
   const cluster = await Cluster.of(THREE, { trailingLogBytes: 0, snapshotChunkBytes: 16 * 1024 });
   const { id } = await cluster.follower();
   await cluster.crash(id);

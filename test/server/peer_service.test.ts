@@ -6,9 +6,9 @@ import type { CairnErrorCode } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import type { Entry } from "../../src/raft/types.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
-import { ActingLeader, contentsOf, putEntries } from "../support/acting_leader.js";
 import { failure } from "../support/conditions.js";
-import { collect, headerTo, serve } from "../support/served_node.js";
+import { ActingLeader, contentsOf, putEntries } from "../support/nodes/acting_leader.js";
+import { collect, headerTo, serve } from "../support/nodes/served_node.js";
 
 type AppendInit = MessageInitShape<typeof AppendEntriesRequestSchema>;
 type Served = Awaited<ReturnType<typeof serve>>;
@@ -43,7 +43,7 @@ async function append({ raft }: Served, ...requests: AppendInit[]) {
 }
 
 describe("RequestVote", () => {
-  test("gives a vote, once a term, and says when it would", async () => {
+  test("grants a vote once a term, and says when it would grant one", async () => {
     const { raft, node } = await serve();
     const request = { header: headerTo(node), term: 3n, candidateId: "n9", lastLogIndex: 0n, lastLogTerm: 0n };
     expect(await raft.requestVote({ ...request, preVote: true })).toMatchObject({ voteGranted: true, term: 3n });
@@ -54,7 +54,7 @@ describe("RequestVote", () => {
     expect(await raft.requestVote({ ...other, term: 2n })).toMatchObject({ voteGranted: false, term: 3n });
   });
 
-  test("refuses who is not who he says", async () => {
+  test("refuses a sender that is not the node it claims to be", async () => {
     const { raft, node } = await serve();
     const request = { header: headerTo(node), term: 3n, candidateId: "n8" };
     await failure("INVALID_ARGUMENT", raft.requestVote(request), 'candidate_id is "n8", but header.sender_id "n9"');
@@ -66,7 +66,7 @@ describe("RequestVote", () => {
   });
 });
 
-describe("who may talk to a node", () => {
+describe("a peer of the wrong identity", () => {
   const wrong: readonly [string, CairnErrorCode, object | undefined, string][] = [
     ["without a header", "INVALID_ARGUMENT", undefined, "header is missing"],
     ["of another protocol", "WRONG_CLUSTER", { protocolVersion: 1 }, "header.protocol_version is 1, expected 2"],
@@ -76,7 +76,7 @@ describe("who may talk to a node", () => {
     ["of a name that is none", "INVALID_ARGUMENT", { senderId: "n 9" }, "header.sender_id"],
   ];
 
-  test.each(wrong)("a message %s is refused by every method", async (_what, code, change, text) => {
+  test.each(wrong)("has a message %s refused by every method", async (_what, code, change, text) => {
     const served = await serve();
     const { node, raft } = served;
     const header = change === undefined ? undefined : headerTo(node, change);
@@ -94,7 +94,7 @@ describe("who may talk to a node", () => {
 });
 
 describe("AppendEntries", () => {
-  test("1,000 requests on one stream, not one answer waited for: answered in order, all durable", async () => {
+  test("answers 1,000 unawaited requests on one stream in order, all durable", async () => {
     const served = await serve();
     const requests = Array.from({ length: 1000 }, (_, at) => {
       const { header, ...rest } = appendRequest(served.node, putEntries(at + 1, at + 1)) as { header: object };
@@ -113,7 +113,7 @@ describe("AppendEntries", () => {
     await again.close();
   });
 
-  test("what Raft provides for is an answer, not an error", async () => {
+  test("answers the rejections of Raft by messages, not errors", async () => {
     const served = await serve();
     const { node } = served;
     await new ActingLeader(node, 3).append(putEntries(1, 5, 3), 3);
@@ -162,7 +162,7 @@ describe("AppendEntries", () => {
       at({ data: new Uint8Array(limits.entryBytes - limits.entryAllowanceBytes + 1) }),
       `the limit entryBytes is ${limits.entryBytes}`,
     ],
-  ])("%s ends the stream, after the answers before it, and changes nothing", async (_what, code, change, text) => {
+  ])("ends the stream for %s, after the answers before it, and changes nothing", async (_what, code, change, text) => {
     const served = await serve({ segmentBytes: limits.segmentBytes });
     const { node, raft } = served;
     const stream = raft.appendEntries();
@@ -184,7 +184,7 @@ describe("AppendEntries", () => {
     expect(good[0]!.success).toBe(true);
   });
 
-  test("a message that is too large is not sent, and changes nothing", async () => {
+  test("fails at the sender for a message that is too large, and changes nothing", async () => {
     const { raft, node } = await serve();
     const entries = [1, 2, 3].map(
       (index) => ({ index, term: 1, type: "command", data: new Uint8Array(limits.valueBytes) }) as const,
@@ -195,7 +195,7 @@ describe("AppendEntries", () => {
     expect(node.raft.log.last.index).toBe(0);
   });
 
-  test("an entry of the largest size is taken", async () => {
+  test("accepts an entry of the largest size", async () => {
     const served = await serve({ segmentBytes: limits.segmentBytes });
     const entry = {
       index: 1,
@@ -215,45 +215,48 @@ describe("TimeoutNow", () => {
     expect(node.raft).toMatchObject({ role: "leader", term: 4 });
   });
 
-  test("of a term that is over changes nothing", async () => {
+  test("changes nothing when its term is over", async () => {
     const { raft, node } = await serve();
     await raft.timeoutNow({ header: headerTo(node), term: 3n });
     expect(await raft.timeoutNow({ header: headerTo(node), term: 2n })).toMatchObject({ term: 4n });
     expect(node.raft.term).toBe(4);
   });
 
-  test("needs a term", async () => {
+  test("is refused without a term", async () => {
     const { raft, node } = await serve();
     await failure("INVALID_ARGUMENT", raft.timeoutNow({ header: headerTo(node) }), "term is missing");
   });
 });
 
-describe("T6: counters above their bounds, in any message", () => {
+describe("a counter above its bound in any message (T6)", () => {
   const HUGE = 2n ** 53n - 1n;
   const MORE = BigInt(limits.termMax) + 1n;
 
-  test.each([HUGE, MORE, 2n ** 64n - 1n])("%d is refused with the limit's name; status warns of it", async (huge) => {
-    const { raft, admin, node, ...served } = await serve();
-    const header = headerTo(node);
-    const vote = { header, term: 3n, candidateId: "n9", leadershipTransfer: true };
-    await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, term: huge }), "termMax");
-    await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, lastLogTerm: huge }), "termMax");
-    await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, lastLogIndex: huge }), "indexMax");
-    await failure("INVALID_ARGUMENT", raft.timeoutNow({ header, term: huge }), "termMax");
-    const everything = { raft, admin, node, ...served };
-    const entry = { index: huge, term: 1n, type: EntryType.NO_OP };
-    for (const [change, name] of [
-      [{ term: huge }, "termMax"],
-      [{ prevLogIndex: huge }, "indexMax"],
-      [{ prevLogTerm: huge }, "termMax"],
-      [{ leaderCommit: huge }, "indexMax"],
-      [{ entries: [entry] }, "indexMax"],
-      [{ entries: [{ ...entry, index: 1n, term: huge }] }, "termMax"],
-    ] as const) {
-      await failure("INVALID_ARGUMENT", append(everything, appendRequest(node, [], change)), name);
-    }
-    expect(node.raft.term).toBe(0);
-    const { warnings } = await admin.getStatus({});
-    expect(warnings).toEqual([expect.stringContaining("10 message(s) that no correct member sends were refused")]);
-  });
+  test.each([HUGE, MORE, 2n ** 64n - 1n])(
+    "is refused as %d with the limit's name, and status warns of it",
+    async (huge) => {
+      const { raft, admin, node, ...served } = await serve();
+      const header = headerTo(node);
+      const vote = { header, term: 3n, candidateId: "n9", leadershipTransfer: true };
+      await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, term: huge }), "termMax");
+      await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, lastLogTerm: huge }), "termMax");
+      await failure("INVALID_ARGUMENT", raft.requestVote({ ...vote, lastLogIndex: huge }), "indexMax");
+      await failure("INVALID_ARGUMENT", raft.timeoutNow({ header, term: huge }), "termMax");
+      const everything = { raft, admin, node, ...served };
+      const entry = { index: huge, term: 1n, type: EntryType.NO_OP };
+      for (const [change, name] of [
+        [{ term: huge }, "termMax"],
+        [{ prevLogIndex: huge }, "indexMax"],
+        [{ prevLogTerm: huge }, "termMax"],
+        [{ leaderCommit: huge }, "indexMax"],
+        [{ entries: [entry] }, "indexMax"],
+        [{ entries: [{ ...entry, index: 1n, term: huge }] }, "termMax"],
+      ] as const) {
+        await failure("INVALID_ARGUMENT", append(everything, appendRequest(node, [], change)), name);
+      }
+      expect(node.raft.term).toBe(0);
+      const { warnings } = await admin.getStatus({});
+      expect(warnings).toEqual([expect.stringContaining("10 message(s) that no correct member sends were refused")]);
+    },
+  );
 });

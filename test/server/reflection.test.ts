@@ -14,7 +14,7 @@ import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { healthService } from "../../src/server/discovery/health.js";
 import { addReflection } from "../../src/server/discovery/reflection.js";
-import { loopback } from "../support/loopback.js";
+import { loopback } from "../support/nodes/loopback.js";
 
 const services = [KeyValueService, AdminService, RaftService];
 
@@ -87,7 +87,7 @@ describe.each(["v1", "v1alpha"] as const)("grpc.reflection.%s", (version) => {
     ]);
   });
 
-  test("describes a service with all that its messages need", async () => {
+  test("describes a service with all the types that its messages need", async () => {
     const ask = await reflection(version);
     const files = registryOf(await ask({ fileContainingSymbol: "cairn.v1.AdminService" }));
     const service = files.getService("cairn.v1.AdminService");
@@ -112,7 +112,7 @@ describe.each(["v1", "v1alpha"] as const)("grpc.reflection.%s", (version) => {
     expect(files.getService(name)!.methods.length).toBeGreaterThan(0);
   });
 
-  test("a file with a map and nested types is as a compiler writes it", async () => {
+  test("returns a file with a map and nested types as a compiler writes it", async () => {
     const ask = await reflection(version);
     const files = registryOf(await ask({ fileContainingSymbol: "grpc.health.v1.Health" }));
     const statuses = files.getMessage("grpc.health.v1.HealthListResponse")!.field.statuses!;
@@ -122,7 +122,7 @@ describe.each(["v1", "v1alpha"] as const)("grpc.reflection.%s", (version) => {
     expect(status.proto.typeName).toBe(".grpc.health.v1.HealthCheckResponse.ServingStatus");
   });
 
-  test("names what it does not know", async () => {
+  test("names the symbol that it does not know", async () => {
     const ask = await reflection(version);
     const answer = await ask({ fileContainingSymbol: "cairn.v1.Nothing" });
     expect(answer.errorResponse).toMatchObject({ errorCode: grpc.status.NOT_FOUND });

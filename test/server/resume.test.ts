@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import type { SnapshotInfo } from "../../src/storage/snapshots/snapshot_info.js";
-import { contentsOf, putCommand } from "../support/acting_leader.js";
 import { until } from "../support/conditions.js";
-import { Cluster, type ServedMember } from "../support/served_cluster.js";
+import { contentsOf, putCommand } from "../support/nodes/acting_leader.js";
+import { Cluster, type ServedMember } from "../support/nodes/served_cluster.js";
 
 const SETTINGS = { trailingLogBytes: 0, snapshotChunkBytes: 64 * 1024 };
 
@@ -59,19 +59,19 @@ async function expectCaughtUp(cluster: Cluster, third: ServedMember, info: Snaps
   expect(await cluster.home.receivedParts()).toEqual([]);
 }
 
-test("a transfer that broke off at 90 % sends the rest", async () => {
+test("a transfer that broke off at 90 % sends only the rest", async () => {
   const { cluster, down, info } = await twoWithSnapshot();
   await expectCaughtUp(cluster, await breakAt90(cluster, down, info), info);
 });
 
-test("also when the receiver was killed and started again", async () => {
+test("a transfer resumes when the receiver was killed and restarted", async () => {
   const { cluster, down, info } = await twoWithSnapshot();
   await breakAt90(cluster, down, info);
   await cluster.crash(down);
   await expectCaughtUp(cluster, await cluster.start(down, SETTINGS), info);
 });
 
-test("also when another node leads, whose snapshot is the same", async () => {
+test("a transfer resumes when another node leads, whose snapshot is the same", async () => {
   const { cluster, leader, down, info } = await twoWithSnapshot();
   const third = await breakAt90(cluster, down, info);
   const other = [...cluster.members.keys()].find((id) => id !== down && id !== leader.id)!;
@@ -80,7 +80,7 @@ test("also when another node leads, whose snapshot is the same", async () => {
   expect((await cluster.leader()).id).toBe(other);
 });
 
-test("also when the sender was killed, and leads again", async () => {
+test("a transfer resumes when the sender was killed and leads again", async () => {
   const { cluster, leader, down, info } = await twoWithSnapshot();
   const third = await breakAt90(cluster, down, info);
   await cluster.crash(leader.id);
@@ -90,7 +90,7 @@ test("also when the sender was killed, and leads again", async () => {
   await expectCaughtUp(cluster, third, info);
 });
 
-test("also when the leader has taken newer snapshots meanwhile: the one that is nearly there is kept, and is what goes on", async () => {
+test("a transfer resumes with the nearly complete snapshot when the leader has taken newer ones", async () => {
   const { cluster, leader, down, info } = await twoWithSnapshot();
   const third = await breakAt90(cluster, down, info);
   for (let round = 0; round < 3; round++) {
@@ -102,7 +102,7 @@ test("also when the leader has taken newer snapshots meanwhile: the one that is 
   await expectCaughtUp(cluster, third, info);
 });
 
-test("what is damaged on the sender's disk, behind where it goes on, is found out and not sent again and again", async () => {
+test("a transfer detects damage on the sender's disk behind the place where it resumes, and does not resend it for ever", async () => {
   const { cluster, leader, down, info } = await twoWithSnapshot();
   const third = await breakAt90(cluster, down, info);
   cluster.home.disk.flipBit(info.path, Math.floor(info.fileBytes * 0.95));

@@ -3,13 +3,13 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { openChannel } from "../../src/rpc/client.js";
 import { CairnServer } from "../../src/server/server.js";
-import { bytes, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { failure, isSettled, until } from "../support/conditions.js";
-import { holdCalls } from "../support/held_calls.js";
-import { memoryHome } from "../support/nodes.js";
-import { collect, headerTo, serve } from "../support/served_node.js";
+import { holdCalls } from "../support/disk/held_calls.js";
+import { bytes, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { memoryHome } from "../support/nodes/nodes.js";
+import { collect, headerTo, serve } from "../support/nodes/served_node.js";
 
-test("addresses that cannot be listened on are refused by name", async () => {
+test("a server refuses by name an address that it cannot listen on", async () => {
   const { node, server } = await serve();
   for (const listen of ["nowhere", "127.0.0.1:", "127.0.0.1:999999", ":7101", "999.1.1.1:0"]) {
     await failure("INVALID_ARGUMENT", CairnServer.start(node, { listen, discoverable: false }), listen.slice(0, 5));
@@ -22,7 +22,7 @@ test("addresses that cannot be listened on are refused by name", async () => {
   expect(server.address).toMatch(/^127\.0\.0\.1:\d+$/);
 });
 
-test("stop may be called more than once, and frees the port", async () => {
+test("a server can be stopped more than once, and frees its port", async () => {
   const home = memoryHome();
   const node = await home.start();
   const server = await CairnServer.start(node, { listen: "127.0.0.1:0" });
@@ -36,7 +36,7 @@ test("stop may be called more than once, and frees the port", async () => {
   await again.stop();
 });
 
-test("stop lets a call under way end, and takes no more", async () => {
+test("a server that stops finishes a call in progress, and accepts no more", async () => {
   const { kv, home, server, admin } = await serve({ lead: true });
   const hold = holdCalls(home.disk, ({ kind, path }) => kind === "datasync" && path.includes("/wal/"));
   const write = kv.put({ key: bytes("a"), value: bytes("1") });
@@ -49,7 +49,7 @@ test("stop lets a call under way end, and takes no more", async () => {
   await failure("UNREACHABLE", admin.getStatus({}, { timeoutMs: 5000 }));
 });
 
-test("stop cuts off what does not end, and leaves nothing of it", async () => {
+test("a server that stops aborts calls that do not end, and leaves nothing of them", async () => {
   const { raft, kv, home, node, server } = await serve();
   const append = raft.appendEntries();
   const appended = append.responses[Symbol.asyncIterator]();
@@ -76,7 +76,7 @@ test("stop cuts off what does not end, and leaves nothing of it", async () => {
   expect(await home.leftovers()).toEqual([]);
 });
 
-test("stop ends the streams of peers at once, after the answers to what has arrived", async () => {
+test("a server that stops ends the streams of peers at once, after the answers to the requests that arrived", async () => {
   const { raft, node, server } = await serve();
   const append = raft.appendEntries();
   const answers = append.responses[Symbol.asyncIterator]();
@@ -96,7 +96,7 @@ test("stop ends the streams of peers at once, after the answers to what has arri
   await refused;
 });
 
-test("a node can stop before its server: calls under way are told", async () => {
+test("a server whose node stops first still answers the calls in progress", async () => {
   const { kv, admin, home, node } = await serve();
   const read = failure("STOPPED", kv.get({ key: bytes("a"), stale: true, minAppliedIndex: 5n }));
   const info = failure("STOPPED", admin.getLogInfo({ minAppliedIndex: 5n }));
@@ -105,7 +105,7 @@ test("a node can stop before its server: calls under way are told", async () => 
   await Promise.all([read, info]);
 });
 
-test("a server that is killed cuts everything off at once", async () => {
+test("a server that is killed aborts everything at once", async () => {
   const { raft, node, server } = await serve();
   const stream = raft.appendEntries();
   const answers = collect(stream.responses);

@@ -2,11 +2,11 @@ import * as grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
-import { ActingLeader, bytes, readValue, text } from "../support/acting_leader.js";
 import { deferred, failure, isSettled, manyTurns, until } from "../support/conditions.js";
-import { settled } from "../support/loopback.js";
-import { CLUSTER, memoryHome } from "../support/nodes.js";
-import { serve, serveNode } from "../support/served_node.js";
+import { ActingLeader, bytes, readValue, text } from "../support/nodes/acting_leader.js";
+import { settled } from "../support/nodes/loopback.js";
+import { CLUSTER, memoryHome } from "../support/nodes/nodes.js";
+import { serve, serveNode } from "../support/nodes/served_node.js";
 import { deleteCall, getCall, putCall, RawSession } from "./session_support.js";
 
 afterEach(() => {
@@ -29,8 +29,8 @@ function holdLog(disk: Awaited<ReturnType<typeof serve>>["home"]["disk"], hold: 
   return held;
 }
 
-describe("calls and their answers", () => {
-  test("the first message is answered at once, by a header", async () => {
+describe("the calls of a session", () => {
+  test("are preceded by a header, which answers the first message at once", async () => {
     const { session, node } = await serveSession();
     await session.send([]);
     const greeting = await session.next();
@@ -40,7 +40,7 @@ describe("calls and their answers", () => {
     expect(session.messages).toBe(1);
   });
 
-  test("put, get, delete, compare-and-set", async () => {
+  test("include put, get, delete and compare-and-set", async () => {
     const { session, node } = await serveSession();
     await session.send([putCall(1, "a", "1"), putCall(2, "b", "2")]);
     expect(await session.answerTo(1)).toMatchObject({ case: "put", value: { version: 2n } });
@@ -72,7 +72,7 @@ describe("calls and their answers", () => {
     expect(node.machine.sessionCount).toBe(1);
   });
 
-  test("reads take no place in the log or in the table of sessions", async () => {
+  test("take no place in the log or the table of sessions when they are reads", async () => {
     const { session, node } = await serveSession();
     await session.send([getCall(1, "a"), getCall(2, "b", { stale: true })]);
     await session.answerTo(1);
@@ -81,7 +81,7 @@ describe("calls and their answers", () => {
     await session.end();
   });
 
-  test("stale reads wait for their index, in any number, and hold up nobody", async () => {
+  test("wait for their index when they are stale reads, in any number, and delay no other", async () => {
     const warnings: Error[] = [];
     const onWarning = (warning: Error) => warnings.push(warning);
     process.on("warning", onWarning);
@@ -101,8 +101,8 @@ describe("calls and their answers", () => {
   });
 });
 
-describe("a write that is sent again with its sequence has one effect", () => {
-  test("over another stream, with the first answer, until it is acknowledged", async () => {
+describe("a write that is sent again with its sequence", () => {
+  test("over another stream gets the first answer until it is acknowledged", async () => {
     const { kv, session, node } = await serveSession();
     await session.send([putCall(1, "a", "1"), putCall(2, "a", "2")]);
     await session.answerTo(2);
@@ -121,7 +121,7 @@ describe("a write that is sent again with its sequence has one effect", () => {
     await again.end();
   });
 
-  test("the same as by unary calls", async () => {
+  test("has one effect, as in unary calls", async () => {
     const { kv, session } = await serveSession();
     const requestId = { clientId: "c1", sequence: 1n };
     const { version } = await kv.put({ key: bytes("a"), value: bytes("1"), requestId });
@@ -130,7 +130,7 @@ describe("a write that is sent again with its sequence has one effect", () => {
     await session.end();
   });
 
-  test("what became of it is unknown: it may be sent again", async () => {
+  test("is accepted when its outcome is unknown", async () => {
     const { session, node } = await serveSession();
     Object.assign(node, {
       propose: async () => {
@@ -143,8 +143,8 @@ describe("a write that is sent again with its sequence has one effect", () => {
   });
 });
 
-describe("an error of one call is that call's", () => {
-  test("and the others are answered", async () => {
+describe("an error of one call", () => {
+  test("leaves the others to be answered", async () => {
     const { session, node } = await serveSession();
     const half = new Uint8Array(limits.valueBytes);
     await session.send([
@@ -177,7 +177,7 @@ describe("an error of one call is that call's", () => {
     expect(node.raft.log.last.index).toBe(2);
   });
 
-  test("a follower says where the leader is, in its greeting and in each answer", async () => {
+  test("names the leader, as the greeting does, when a follower answers", async () => {
     const members = [
       { id: "n1", address: "127.0.0.1:1", role: "voter" as const },
       { id: "n7", address: "10.0.0.7:7101", role: "voter" as const },
@@ -197,7 +197,7 @@ describe("an error of one call is that call's", () => {
     await session.end();
   });
 
-  test("too much is waiting: BUSY, and when to try again; also in a unary call", async () => {
+  test("is BUSY with the time of the next try when too many wait, even for a unary call", async () => {
     const { kv, session, node } = await serveSession();
     Object.assign(node, {
       propose: async () => {
@@ -211,7 +211,7 @@ describe("an error of one call is that call's", () => {
     await session.end();
   });
 
-  test("a node that has stopped says so", async () => {
+  test("says that the node has stopped", async () => {
     const { session, home, node } = await serveSession();
     await session.send([]);
     await session.next();
@@ -223,8 +223,8 @@ describe("an error of one call is that call's", () => {
   });
 });
 
-describe("a client that breaks the rules", () => {
-  test("no client id, or one that is too long", async () => {
+describe("a client that breaks the rules is refused", () => {
+  test("without a client id, or with one that is too long", async () => {
     const { kv } = await serve({ lead: true });
     for (const clientId of ["", "x".repeat(limits.clientIdBytes + 1)]) {
       const session = new RawSession(kv, clientId);
@@ -233,7 +233,7 @@ describe("a client that breaks the rules", () => {
     }
   });
 
-  test("another client id on the way: what was read before is answered first", async () => {
+  test("when it changes its client id, after the answers to its earlier calls", async () => {
     const { session, node } = await serveSession();
     await session.send([putCall(1, "a")]);
     await session.stream.send({ calls: [putCall(2, "b")] });
@@ -244,7 +244,7 @@ describe("a client that breaks the rules", () => {
     expect(readValue(node, "c")).toBeUndefined();
   });
 
-  test("another cluster", async () => {
+  test("when it names another cluster", async () => {
     const { kv, node } = await serve({ lead: true });
     const session = new RawSession(kv);
     await session.send([putCall(1, "a")], { clusterId: "other" });
@@ -257,8 +257,8 @@ describe("a client that breaks the rules", () => {
   });
 });
 
-describe("several to a message", () => {
-  test("1,000 writes that become durable together are answered in a few messages", async () => {
+describe("the messages of a session", () => {
+  test("are few for 1,000 writes that become durable together", async () => {
     const { session, home } = await serveSession();
     await session.send([]);
     await session.next();
@@ -274,7 +274,7 @@ describe("several to a message", () => {
     await session.end();
   });
 
-  test("the reads of one message are confirmed together", async () => {
+  test("have all their reads confirmed together", async () => {
     const { session, node } = await serveSession();
     let confirmations = 0;
     const confirm = node.linearizableRead.bind(node);
@@ -291,7 +291,7 @@ describe("several to a message", () => {
     await session.end();
   });
 
-  test("a message of any number of calls is taken, and messages are bounded", async () => {
+  test("may hold any number of calls, and are bounded in size", async () => {
     const { session } = await serveSession();
     const count = 3 * limits.sessionCallsInFlight + 7;
     await session.send(Array.from({ length: count }, (_, at) => getCall(at + 1, `k${at}`)));
@@ -301,7 +301,7 @@ describe("several to a message", () => {
     await session.end();
   });
 
-  test("large answers are spread over messages", async () => {
+  test("share large answers between them", async () => {
     const { session } = await serveSession({ lead: true, segmentBytes: limits.segmentBytes });
     const value = new Uint8Array(limits.valueBytes);
     await session.send([putCall(1, "a", value)]);
@@ -322,8 +322,8 @@ describe("several to a message", () => {
   });
 });
 
-describe("a client that does not read", () => {
-  test("is read no further, and what it asked for waits without being loaded", async () => {
+describe("a client that does not read its answers", () => {
+  test("is read no further, and its calls wait without loading their answers", async () => {
     const { session, node } = await serveSession();
     const value = new Uint8Array(20_000);
     await session.send([putCall(1, "a", value)]);
@@ -359,8 +359,8 @@ describe("a client that does not read", () => {
   });
 });
 
-describe("the end", () => {
-  test("of the client's half: what it has sent is answered first", async () => {
+describe("the end of a session", () => {
+  test("by the client's half comes after the answers to its calls", async () => {
     const { session, home } = await serveSession();
     const hold = deferred();
     const held = holdLog(home.disk, hold.promise);
@@ -373,7 +373,7 @@ describe("the end", () => {
     expect([...session.answers.keys()].sort()).toEqual([1, 2]);
   });
 
-  test("of the server: what it has read is answered, then the stream ends without an error", async () => {
+  test("by the server comes without an error after the answers to the calls that it has read", async () => {
     const { session, home, server } = await serveSession();
     const hold = deferred();
     const held = holdLog(home.disk, hold.promise);
@@ -389,7 +389,7 @@ describe("the end", () => {
     expect(cutOff).not.toHaveBeenCalled();
   });
 
-  test("of a client that is gone: its writes take effect, and nothing of it is left", async () => {
+  test("by a lost client lets its writes take effect, and leaves nothing of it", async () => {
     const home = memoryHome();
     const node = await home.startLeader();
     const { kv, server } = await serveNode(node);

@@ -8,7 +8,7 @@ import type {
   SessionResponse,
 } from "../../gen/cairn/v1/kv_pb.js";
 import type { BidiStream, Client } from "../../src/rpc/client.js";
-import { bytes } from "../support/acting_leader.js";
+import { bytes } from "../support/nodes/acting_leader.js";
 
 type Request = MessageInitShape<typeof SessionRequestSchema>;
 export type CallInit = MessageInitShape<typeof SessionCallSchema>;

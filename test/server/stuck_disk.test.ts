@@ -1,8 +1,8 @@
 import { expect, onTestFinished, test } from "vitest";
 import { HealthVerdict } from "../../gen/cairn/v1/admin_pb.js";
-import { putCommand, readValue } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { Cluster, type ServedMember } from "../support/served_cluster.js";
+import { putCommand, readValue } from "../support/nodes/acting_leader.js";
+import { Cluster, type ServedMember } from "../support/nodes/served_cluster.js";
 
 // Members over real gRPC, one of which has a disk whose syncs do not end.
 
@@ -34,14 +34,18 @@ function successor(cluster: Cluster, { id }: ServedMember): ServedMember | undef
   return [...cluster.members.values()].find((member) => member.id !== id && member.node.raft.isEstablishedLeader);
 }
 
-test("T8: a leader whose disk is stuck says so and hands over; writes go on, and it does not win leadership back", async () => {
+test("a leader whose disk is stuck says so and hands over; writes continue, and it does not win leadership back (T8)", async () => {
   const cluster = await Cluster.of(THREE);
   const leader = await cluster.leader();
   await leader.node.propose(putCommand("before", "1"));
   const { term } = leader.node.raft;
   const disk = hang(cluster, leader);
   // The write is committed by the others; the caller is not left waiting for this disk.
-  const write = failure("OUTCOME_UNKNOWN", leader.node.propose(putCommand("k", "1")), "its disk does not take the log");
+  const write = failure(
+    "OUTCOME_UNKNOWN",
+    leader.node.propose(putCommand("k", "1")),
+    "its disk does not complete writes of the log",
+  );
   await disk.reached();
   await until(() => successor(cluster, leader) !== undefined, "another one leads");
   const next = successor(cluster, leader)!;
@@ -53,8 +57,8 @@ test("T8: a leader whose disk is stuck says so and hands over; writes go on, and
 
   const { own, warnings, logSync } = await statusOf(leader);
   expect(own).toMatchObject({ verdict: HealthVerdict.STUCK_DISK });
-  expect(own!.reason).toMatch(/^a write of the log has been under way for \d+ m?s: the disk does not take it/);
-  expect(warnings[0]).toMatch(/^a write of the log has been under way for \d+ m?s/);
+  expect(own!.reason).toMatch(/^a write of the log has been in progress for \d+ m?s: the disk does not complete it/);
+  expect(warnings[0]).toMatch(/^a write of the log has been in progress for \d+ m?s/);
   expect(logSync!.underWayMs).toBeGreaterThanOrEqual(200);
   expect(logSync!.maxMs).toBeGreaterThanOrEqual(200);
   // It cannot be made the leader while it is so.
@@ -70,7 +74,7 @@ test("T8: a leader whose disk is stuck says so and hands over; writes go on, and
   expect((await statusOf(leader)).own?.verdict).not.toBe(HealthVerdict.STUCK_DISK);
 });
 
-test("T8: a follower whose disk is stuck says so, and its leader says that it does not answer", async () => {
+test("a follower whose disk is stuck says so, and its leader says that it does not answer (T8)", async () => {
   const cluster = await Cluster.of(THREE);
   const leader = await cluster.leader();
   const follower = await cluster.follower();

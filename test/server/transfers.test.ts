@@ -2,13 +2,13 @@ import { crc32, deflateRawSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { SnapshotCompression, SnapshotRefusal } from "../../gen/cairn/v1/raft_pb.js";
 import { limits } from "../../src/base/limits.js";
-import { contentsOf, putCommand, putEntries, snapshotOf } from "../support/acting_leader.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { settled } from "../support/loopback.js";
-import type { NodeSettings } from "../support/nodes.js";
-import { Cluster, type ServedMember } from "../support/served_cluster.js";
-import { headerTo, serve } from "../support/served_node.js";
-import { patterned } from "../support/snapshot_files.js";
+import { contentsOf, putCommand, putEntries, snapshotOf } from "../support/nodes/acting_leader.js";
+import { settled } from "../support/nodes/loopback.js";
+import type { NodeSettings } from "../support/nodes/nodes.js";
+import { Cluster, type ServedMember } from "../support/nodes/served_cluster.js";
+import { headerTo, serve } from "../support/nodes/served_node.js";
+import { patterned } from "../support/snapshots/snapshot_files.js";
 
 /** HTTP/2 windows and the buffers of sockets. */
 const NETWORK_BYTES = 1024 * 1024;
@@ -56,7 +56,7 @@ async function expectCaughtUp(
 
 describe("CancelTransfer", () => {
   test.each(["sender", "receiver"] as const)(
-    "at the %s ends the transfer; the next one goes on from there",
+    "at the %s ends the transfer, and the next one resumes it",
     async (end) => {
       const { cluster, leader, down, info } = await oneNeedsSnapshot(incompressible);
       const { third, hold } = await heldAtHalf(cluster, down, info.fileBytes);
@@ -78,7 +78,7 @@ describe("CancelTransfer", () => {
     },
   );
 
-  test("at the receiver tells the sender so, though it says nothing more", async () => {
+  test("at the receiver reaches a sender that gets no other message from it", async () => {
     const { node, raft, admin } = await serve();
     const call = raft.installSnapshot();
     const answers = call.responses[Symbol.asyncIterator]();
@@ -96,10 +96,10 @@ describe("CancelTransfer", () => {
   });
 });
 
-describe("compression", () => {
+describe("compression of a snapshot transfer", () => {
   const compressible = (at: number) => Buffer.from(`value ${at} `.repeat(30_000));
 
-  test("makes what is sent smaller, and the file the same", async () => {
+  test("makes the transfer smaller, and leaves the file the same", async () => {
     const settings = { snapshotCompression: "deflate" } as const;
     const { cluster, leader, down, info } = await oneNeedsSnapshot(compressible, settings);
     const third = await cluster.start(down, SETTINGS);
@@ -108,7 +108,7 @@ describe("compression", () => {
     expect(Buffer.from(third.node.snapshots.newest()!.sha256)).toEqual(Buffer.from(info.sha256));
   });
 
-  test("is not used where it does not help", async () => {
+  test("is not used when it does not help", async () => {
     const { cluster, leader, down, info } = await oneNeedsSnapshot(incompressible, { snapshotCompression: "deflate" });
     const third = await cluster.start(down, SETTINGS);
     await expectCaughtUp(leader, third, cluster.tap, info);
@@ -121,7 +121,7 @@ describe("compression", () => {
     ["no DEFLATE data", patterned(100), 100, true, "CORRUPT"],
     ["more than a chunk may", deflateRawSync(Buffer.alloc(10)), limits.transferChunkBytes + 1, true, "LIMIT_EXCEEDED"],
     ["what was not offered to be compressed", deflateRawSync(Buffer.alloc(10)), 10, false, "INVALID_ARGUMENT"],
-  ] as const)("of a chunk that holds %s ends the stream", async (_, data, fileBytes, isOffered, code) => {
+  ] as const)("ends the stream for a chunk that holds %s", async (_, data, fileBytes, isOffered, code) => {
     const { node, raft } = await serve();
     const call = raft.installSnapshot();
     const answers = call.responses[Symbol.asyncIterator]();
@@ -142,7 +142,7 @@ describe("compression", () => {
   });
 });
 
-test("a receiver that takes nothing more in holds its sender back, which has then sent a bounded number of bytes", async () => {
+test("a receiver that accepts no more bytes makes its sender wait after a bounded number of bytes", async () => {
   const { cluster, leader, down, info } = await oneNeedsSnapshot((at) => patterned(400_000, at));
   const { third, hold } = await heldAtHalf(cluster, down, 1);
   const sent = await settled(() => cluster.tap.sentBytes);
@@ -154,7 +154,7 @@ test("a receiver that takes nothing more in holds its sender back, which has the
   await expectCaughtUp(leader, third, cluster.tap, info);
 });
 
-test("a limited bandwidth is kept to", async () => {
+test("a snapshot transfer keeps to its bandwidth limit", async () => {
   const bytesPerSecond = 8_000_000;
   const { cluster, leader, down, info } = await oneNeedsSnapshot(incompressible, { snapshotBandwidth: bytesPerSecond });
   const begun = performance.now();

@@ -2,10 +2,10 @@ import { expect, test } from "vitest";
 import type { VerifyStateResponse } from "../../gen/cairn/v1/admin_pb.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../src/raft/types.js";
-import { putCommand, putEntry } from "../support/acting_leader.js";
 import { failure, until } from "../support/conditions.js";
-import { Cluster } from "../support/served_cluster.js";
-import { serve } from "../support/served_node.js";
+import { putCommand, putEntry } from "../support/nodes/acting_leader.js";
+import { Cluster } from "../support/nodes/served_cluster.js";
+import { serve } from "../support/nodes/served_node.js";
 
 const THREE = ["n1", "n2", "n3"];
 
@@ -27,7 +27,7 @@ function shortOf({ digests }: VerifyStateResponse): string[] {
   });
 }
 
-test("all members have the same state, whichever is asked", async () => {
+test("VerifyState finds the same state on all members, whichever is asked", async () => {
   const cluster = await Cluster.of(THREE);
   const { node } = await cluster.leader();
   for (let at = 0; at < 20; at++) await node.propose(putCommand(`k${at}`, "1"));
@@ -44,7 +44,7 @@ test("all members have the same state, whichever is asked", async () => {
   }
 });
 
-test("one whose state is another is named, also when it is asked itself, and when a snapshot was taken before it changed", async () => {
+test("VerifyState names a member with another state, even when it is asked itself, or a snapshot was taken before the change", async () => {
   const cluster = await Cluster.of(["n1", "n2"]);
   const { node, admin } = await cluster.leader();
   await cluster.start("n3");
@@ -61,7 +61,7 @@ test("one whose state is another is named, also when it is asked itself, and whe
   }
 });
 
-test("of two that differ, neither is what most have", async () => {
+test("VerifyState finds no majority when two members differ", async () => {
   const cluster = await Cluster.of(["n1"]);
   await cluster.start("n2", wrong);
   const { node, admin } = cluster.get("n1");
@@ -71,7 +71,7 @@ test("of two that differ, neither is what most have", async () => {
   expect([found.allEqual, ...shortOf(found)]).toEqual([false, "n1 differs", "n2 differs"]);
 });
 
-test("one that does not answer is told with the reason, and the others are compared", async () => {
+test("VerifyState reports a silent member with the reason, and compares the others", async () => {
   const cluster = await Cluster.of(THREE);
   const { node, admin } = await cluster.leader();
   await node.propose(putCommand("x", "1"));
@@ -84,7 +84,7 @@ test("one that does not answer is told with the reason, and the others are compa
   );
 });
 
-test("while writes go on and snapshots are taken, it begins anew where a member has gone on", async () => {
+test("VerifyState starts again where a member has moved on during writes and snapshots", async () => {
   const cluster = await Cluster.of(THREE, { snapshots: { entries: 25 }, trailingLogBytes: 0 });
   const { node, admin } = await cluster.leader();
   let stop = false;
@@ -100,7 +100,7 @@ test("while writes go on and snapshots are taken, it begins anew where a member 
   expect(shortOf(await admin.verifyState({}))).toEqual(THREE.map((id) => `${id} same`));
 });
 
-test("without a leader, what there is is compared", async () => {
+test("VerifyState compares the members that it reaches without a leader", async () => {
   const cluster = await Cluster.of(THREE);
   const { id } = await cluster.follower();
   const { index } = await (await cluster.leader()).node.propose(putCommand("x", "1"));
@@ -113,7 +113,7 @@ test("without a leader, what there is is compared", async () => {
   expect(shortOf(found)).toEqual(THREE.map((each) => (each === id ? `${id} same` : expect.stringMatching(/reached/))));
 });
 
-test("a node that is alone has nobody to differ from; a caller who gives up ends it", async () => {
+test("VerifyState finds a single node equal to itself, and ends when its caller gives up", async () => {
   const { node, admin } = await serve({ lead: true });
   await node.propose(putCommand("x", "1"));
   expect(await admin.verifyState({})).toMatchObject({ allEqual: true, index: BigInt(node.machine.appliedIndex) });

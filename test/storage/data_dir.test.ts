@@ -8,7 +8,7 @@ import { CairnNode } from "../../src/node/node.js";
 import { openKeyValueMachine } from "../../src/server/kv/open_machine.js";
 import { checkMembers, DataDirectory } from "../../src/storage/data_dir.js";
 import { failure } from "../support/conditions.js";
-import { FaultyFileSystem } from "../support/faulty_fs.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
 
 const members = [{ id: "n1", address: "", role: "voter" as const }];
 
@@ -49,7 +49,7 @@ function write(fs: FaultyFileSystem, text: string): void {
   fs.setContents("/data/n1/cairn.json", Buffer.from(text));
 }
 
-test("a new directory says whose it is, and is complete only when it was completed", async () => {
+test("a new data directory names its owner, and is complete only when it was completed", async () => {
   const fs = newDisk();
   const directory = await open(fs);
   expect(directory.identity).toEqual({
@@ -64,7 +64,7 @@ test("a new directory says whose it is, and is complete only when it was complet
   expect(again.identity).toEqual(completed.identity);
 });
 
-test("without a cluster id, a new directory gets a new one, and one that is there keeps its own", async () => {
+test("a new data directory without a given cluster id draws one, and an existing one keeps its own", async () => {
   const fs = newDisk();
   const directory = await open(fs, { clusterId: undefined });
   expect(directory.identity.clusterId).toBe("new-1");
@@ -72,7 +72,7 @@ test("without a cluster id, a new directory gets a new one, and one that is ther
   expect((await open(fs, { clusterId: undefined })).identity.clusterId).toBe("new-1");
 });
 
-test("one that was never completed is made again, without what it held", async () => {
+test("a data directory that was never completed is made again, without its old contents", async () => {
   const fs = newDisk();
   const directory = await open(fs);
   fs.setContents(`${directory.log}/half`, Buffer.of(1));
@@ -92,7 +92,7 @@ test.each(["wal", "snapshots", "state"])("a file in the place of %s is refused b
   await failure("DATA_DIRECTORY", start(), `${join(directory, name)} is not a directory`);
 });
 
-test("another node's, and another cluster's, are refused with both names", async () => {
+test("another node's data directory, and another cluster's, are refused with both names", async () => {
   const fs = newDisk();
   await made(fs);
   await failure("DATA_DIRECTORY", open(fs, { nodeId: "n2" }), "/data/n1 belongs to node n1, not to n2. Give that id");
@@ -115,7 +115,7 @@ test.each([
   ["no members", '{"format":1,"clusterId":"c1","nodeId":"n1","complete":true}'],
   ["a member that is none", '{"format":1,"clusterId":"c1","nodeId":"n1","members":[{"id":"n1"}],"complete":true}'],
   ["not whether it is complete", '{"format":1,"clusterId":"c1","nodeId":"n1","members":[]}'],
-])("a cairn.json that holds %s is refused by name, with what to do, and kept", async (_what, text) => {
+])("a cairn.json that holds %s is refused by name, with advice, and kept", async (_what, text) => {
   const fs = newDisk();
   await made(fs);
   write(fs, text);
@@ -124,7 +124,7 @@ test.each([
   expect(Buffer.from(fs.contents("/data/n1/cairn.json")).toString()).toBe(text);
 });
 
-test("another format is refused as such, whatever else is in the file", async () => {
+test("a data directory of another format is refused as such, whatever else is in the file", async () => {
   const fs = newDisk();
   await made(fs);
   write(fs, '{"format":3,"who":"knows"}');
@@ -135,7 +135,7 @@ test("another format is refused as such, whatever else is in the file", async ()
   );
 });
 
-test("data without the file that says whose it is are refused", async () => {
+test("data without the file that names its owner are refused", async () => {
   const fs = newDisk();
   await made(fs);
   await fs.unlink("/data/n1/cairn.json");
@@ -143,7 +143,7 @@ test("data without the file that says whose it is are refused", async () => {
   expect(await fs.exists("/data/n1/wal")).toBe(true);
 });
 
-test("T3: data that is set aside takes its stop mark along, so that the next directory has lost nothing", async () => {
+test("data that is set aside takes its stop mark along, so that the next directory has lost nothing (T3)", async () => {
   const fs = newDisk();
   const directory = await (await open(fs)).complete();
   await directory.markStopped({ index: 7, term: 2 });
@@ -165,7 +165,7 @@ test("the scratch directory is emptied when it is opened", async () => {
   expect(await fs.exists("/data/n1/scratch")).toBe(false);
 });
 
-test("a power failure right after completing loses neither the directory nor those above it", async () => {
+test("a power failure right after the completion loses neither the directory nor its parents", async () => {
   const fs = newDisk();
   const directory = await open(fs, { path: "/data/a/b/c" });
   await directory.complete();
@@ -174,7 +174,7 @@ test("a power failure right after completing loses neither the directory nor tho
   expect((await open(after, { path: "/data/a/b/c" })).identity.complete).toBe(true);
 });
 
-test("a power cut at every call of the making leaves a directory that can be opened", async () => {
+test("a power cut at every call of the creation leaves a directory that can be opened", async () => {
   for (let cut = 0; ; cut++) {
     const fs = newDisk();
     fs.cutPowerAfter(cut);
@@ -203,7 +203,7 @@ test("ids are 1 to 64 characters of A-Z a-z 0-9 . _ -", async () => {
   }
 });
 
-test("members are ordered by id, and each is there once", async () => {
+test("members are sorted by id, and each id is unique", async () => {
   const member = (id: string, role: "voter" | "learner" = "voter") => ({ id, address: "", role });
   expect(checkMembers([member("b"), member("a"), member("B")]).map(({ id }) => id)).toEqual(["B", "a", "b"]);
   await failure("INVALID_ARGUMENT", () => checkMembers([member("a"), member("b"), member("a")]), "a is listed twice");
@@ -215,7 +215,7 @@ test("members are ordered by id, and each is there once", async () => {
   );
 });
 
-test("T3: a stop mark says where the log ended, once; a damaged one proves nothing", async () => {
+test("a stop mark records once where the log ended, and a damaged one proves nothing (T3)", async () => {
   const fs = newDisk();
   const directory = await (await open(fs)).complete();
   await directory.markStopped({ index: 22, term: 3 });

@@ -10,7 +10,7 @@ import { DirectoryLock } from "../../src/storage/lock.js";
 import { type FileSystem, nodeFileSystem } from "../../src/system/fs.js";
 import { livenessAt, systemBoot } from "../../src/system/liveness.js";
 import { deferred, failure } from "../support/conditions.js";
-import { FaultyFileSystem } from "../support/faulty_fs.js";
+import { FaultyFileSystem } from "../support/disk/faulty_fs.js";
 
 const root = resolve(import.meta.dirname, "../..");
 let compiled: string;
@@ -20,7 +20,7 @@ beforeAll(async () => {
   compiled = await mkdtemp(join(tmpdir(), "cairn-lock-child-"));
   await writeFile(join(compiled, "package.json"), '{ "type": "module" }');
   const options = ["--ignoreConfig", "--module", "nodenext", "--target", "es2023", "--types", "node", "--skipLibCheck"];
-  const child = join(root, "test/support/lock_child.ts");
+  const child = join(root, "test/support/processes/lock_child.ts");
   await promisify(execFile)(
     process.execPath,
     [join(root, "node_modules/typescript/bin/tsc"), ...options, "--rootDir", root, "--outDir", compiled, child],
@@ -52,7 +52,12 @@ class Child {
 
   /** `within`: a command that runs the one that follows it. */
   constructor(directory: string, within: readonly string[] = []) {
-    const [command, ...rest] = [...within, process.execPath, join(compiled, "test/support/lock_child.js"), directory];
+    const [command, ...rest] = [
+      ...within,
+      process.execPath,
+      join(compiled, "test/support/processes/lock_child.js"),
+      directory,
+    ];
     this.#process = spawn(command!, rest);
     this.#lines = createInterface({ input: this.#process.stdout })[Symbol.asyncIterator]();
     onTestFinished(() => this.kill());
@@ -96,7 +101,7 @@ async function locks(directory: string): Promise<string[]> {
 
 const HELD = ["lock-*.beat", "lock-*.sock"];
 
-test("it is taken, given back, and taken again, and only one file is left", async () => {
+test("the lock of a directory is taken, released and taken again, and only one file is left", async () => {
   const directory = await temporaryDirectory();
   for (let number = 1; number <= 3; number++) {
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
@@ -112,7 +117,7 @@ test("it is taken, given back, and taken again, and only one file is left", asyn
   }
 });
 
-test("nobody but its user may see it", async () => {
+test("the file of the lock can be read only by its user", async () => {
   const directory = await temporaryDirectory();
   const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
   for (const name of (await readdir(directory)).filter((name) => name.startsWith("lock-"))) {
@@ -121,8 +126,8 @@ test("nobody but its user may see it", async () => {
   await lock.release();
 });
 
-describe("in this process", () => {
-  test("a second lock is refused, also through another path to the directory", async () => {
+describe("a lock held in this process", () => {
+  test("refuses a second one, even through another path to the directory", async () => {
     const directory = await temporaryDirectory();
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
     const other = join(await temporaryDirectory(), "link");
@@ -134,7 +139,7 @@ describe("in this process", () => {
     await (await DirectoryLock.acquire(nodeFileSystem, other)).release();
   });
 
-  test("of many at once, one is given", async () => {
+  test("is given once when many ask at the same time", async () => {
     const directory = await temporaryDirectory();
     const attempts = await Promise.allSettled(
       Array.from({ length: 20 }, () => DirectoryLock.acquire(nodeFileSystem, directory)),
@@ -145,7 +150,7 @@ describe("in this process", () => {
     await won[0]!.value.release();
   });
 
-  test("an abandoned one is taken over", async () => {
+  test("is taken over when it was abandoned", async () => {
     const directory = await temporaryDirectory();
     (await DirectoryLock.acquire(nodeFileSystem, directory)).abandon();
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
@@ -154,8 +159,8 @@ describe("in this process", () => {
   });
 });
 
-describe("between processes", () => {
-  test("a living process keeps it, a dead one does not", async () => {
+describe("a lock held by another process", () => {
+  test("is kept while the process lives, and not when it is dead", async () => {
     const directory = await temporaryDirectory();
     const [child] = await children(directory, 1);
     child!.say("go");
@@ -172,7 +177,7 @@ describe("between processes", () => {
     await lock.release();
   });
 
-  test("one that was given back is free, though its process lives", async () => {
+  test("is free after its release, even when the process lives", async () => {
     const directory = await temporaryDirectory();
     const [child] = await children(directory, 1);
     child!.say("go");
@@ -182,7 +187,7 @@ describe("between processes", () => {
     await (await DirectoryLock.acquire(nodeFileSystem, directory)).release();
   });
 
-  test("of several that race for the lock of a dead process, exactly one wins, each time", async () => {
+  test("is taken over from a dead process by exactly one of several that race, each time", async () => {
     const directory = await temporaryDirectory();
     const racers = await children(directory, 5);
     for (let round = 0; round < 8 && racers.length > 1; round++) {
@@ -219,8 +224,8 @@ const anotherContainer: FileSystem = {
   }),
 };
 
-describe("from another container of the same machine", () => {
-  test("a living process keeps it, also one that is stopped; a killed one loses it at once", async () => {
+describe("a lock held in another container of the same machine", () => {
+  test("is kept while the process lives, even when it is suspended, and free as soon as it is killed", async () => {
     const directory = await temporaryDirectory();
     const [child] = await children(directory, 1);
     child!.say("go");
@@ -236,7 +241,7 @@ describe("from another container of the same machine", () => {
     await lock.release();
   });
 
-  test("the same in a directory with a long name", async () => {
+  test("works in a directory with a long name", async () => {
     const directory = join(await temporaryDirectory(), "d".repeat(200));
     await mkdir(directory);
     const [child] = await children(directory, 1);
@@ -247,7 +252,7 @@ describe("from another container of the same machine", () => {
     await (await DirectoryLock.acquire(anotherContainer, directory, { say: never })).release();
   });
 
-  test("of several that race from different containers, one is given", async () => {
+  test("is given to one of several that race from different containers", async () => {
     const directory = await temporaryDirectory();
     const attempts = await Promise.allSettled(
       [nodeFileSystem, anotherContainer, nodeFileSystem, anotherContainer].map((fs) =>
@@ -259,7 +264,7 @@ describe("from another container of the same machine", () => {
   });
 
   test.runIf(canUnshare())(
-    "real namespaces and another host name: refused while it lives, given when it is killed",
+    "is refused while the process lives and given when it is killed, with real namespaces and another host name",
     async () => {
       const directory = await temporaryDirectory();
       const [child] = await children(directory, 1);
@@ -299,8 +304,8 @@ describe("from another container of the same machine", () => {
   );
 });
 
-describe("from another machine, or this one before it was started anew", () => {
-  test("a living process shows itself, and is not taken for dead", async () => {
+describe("a lock held on another machine, or on this one before its restart", () => {
+  test("shows a sign of life, and is not taken over while it does", async () => {
     const directory = await temporaryDirectory();
     const [child] = await children(directory, 1);
     child!.say("go");
@@ -315,7 +320,7 @@ describe("from another machine, or this one before it was started anew", () => {
     expect(said).toEqual([expect.stringContaining("waiting for up to 10 s")]);
   });
 
-  test("a dead one does not; that it is waited for is said, and what came of it", async () => {
+  test("is taken over after a wait without a sign of life, and both are reported", async () => {
     const directory = await temporaryDirectory();
     const [child] = await children(directory, 1);
     child!.say("go");
@@ -330,13 +335,13 @@ describe("from another machine, or this one before it was started anew", () => {
     await lock.release();
   });
 
-  test("one that has given it back is not waited for", async () => {
+  test("is taken at once when it was released", async () => {
     const directory = await temporaryDirectory();
     await (await DirectoryLock.acquire(anotherMachine(500), directory)).release();
     await (await DirectoryLock.acquire(nodeFileSystem, directory, { say: never })).release();
   });
 
-  test("one that was taken for dead and goes on learns that it has lost its lock, and leaves it alone", async () => {
+  test("notices that it was taken over while its process was paused, and leaves it alone", async () => {
     const directory = await temporaryDirectory();
     const first = await DirectoryLock.acquire(anotherMachine(500), directory);
     const lost = deferred<CairnError>();
@@ -349,10 +354,10 @@ describe("from another machine, or this one before it was started anew", () => {
   });
 });
 
-describe("a file of version 0.1", () => {
+describe("a lock file of version 0.1", () => {
   const old = { pid: process.pid, host: hostname(), started: "", token: "t" };
 
-  test("a process of another host: refused, with what to do", async () => {
+  test("of a process on another host is refused with advice", async () => {
     const directory = await temporaryDirectory();
     await writeFile(join(directory, "lock.7"), JSON.stringify({ ...old, host: "elsewhere" }));
     const error = await failure(
@@ -364,7 +369,7 @@ describe("a file of version 0.1", () => {
     expect(await locks(directory)).toEqual(["lock.7"]);
   });
 
-  test("a process that lives: refused; one that had its number before: taken over", async () => {
+  test("is refused while its process lives, and taken over when another process has the number", async () => {
     const directory = await temporaryDirectory();
     const [child] = await children(directory, 1);
     await writeFile(join(directory, "lock.7"), JSON.stringify({ ...old, pid: child!.pid }));
@@ -381,7 +386,7 @@ describe("a file of version 0.1", () => {
     ["garbage", "{ half of"],
     ["something else", "[1]"],
     ["null", "null"],
-  ])("%s: taken over", async (_what, text) => {
+  ])("is taken over when it is %s", async (_what, text) => {
     const directory = await temporaryDirectory();
     await writeFile(join(directory, "lock.3"), text);
     const lock = await DirectoryLock.acquire(nodeFileSystem, directory);
@@ -390,13 +395,13 @@ describe("a file of version 0.1", () => {
   });
 });
 
-test("a lock of a later version is refused", async () => {
+test("a lock file of a later version is refused", async () => {
   const directory = await temporaryDirectory();
   await symlink("3:whatever", join(directory, "lock.3"));
   await failure("DATA_DIRECTORY", DirectoryLock.acquire(nodeFileSystem, directory), "cannot read");
 });
 
-test("what dead processes have left is removed, what living ones are doing is not", async () => {
+test("files that dead processes have left are removed, and those of living ones are kept", async () => {
   const directory = await temporaryDirectory();
   const [dead, living] = await children(directory, 2);
   dead!.say("go");
@@ -413,7 +418,7 @@ test("what dead processes have left is removed, what living ones are doing is no
   expect(await locks(directory)).toEqual([...HELD, "lock.2"]);
 });
 
-test("it can be taken and given back on a full disk", async () => {
+test("the lock can be taken and released on a full disk", async () => {
   const fs = new FaultyFileSystem(["/data"]);
   fs.capacityBytes = 0;
   const lock = await DirectoryLock.acquire(fs, "/data");

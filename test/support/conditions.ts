@@ -25,7 +25,7 @@ export async function manyTurns(turns = 50): Promise<void> {
 
 /** Whether a warning is about anything else than how busy the machine is that runs the tests. */
 export function isLasting(warning: string): boolean {
-  return !/stood still for|the disk is too slow|its answers take/.test(warning);
+  return !/stalled for|the disk is too slow|its answers take/.test(warning);
 }
 
 /** Resolves when the condition holds, asking again once a turn of the event loop. */

@@ -13,8 +13,8 @@ async function temporaryDirectory(): Promise<string> {
 
 const modeOf = async (path: string) => (await stat(path)).mode & 0o777;
 
-describe("what it makes is for its user alone", () => {
-  test("directories, also those above, and files; what was there is left as it is", async () => {
+describe("the file system makes for its user alone", () => {
+  test("directories, their parents, and files, and leaves existing ones as they are", async () => {
     const directory = await temporaryDirectory();
     await chmod(directory, 0o755);
     await fs.makeDirectory(`${directory}/a/b`);
@@ -27,26 +27,26 @@ describe("what it makes is for its user alone", () => {
 });
 
 describe("making a directory", () => {
-  test("that is there does nothing; several at once make one", async () => {
+  test("does nothing when it exists, and makes one when several ask at once", async () => {
     const directory = await temporaryDirectory();
     await Promise.all(Array.from({ length: 5 }, () => fs.makeDirectory(`${directory}/a/b/c`)));
     await fs.makeDirectory(`${directory}/a/b/c`);
     expect(await readdir(`${directory}/a/b`)).toEqual(["c"]);
   });
 
-  test.runIf(process.platform === "linux")("where none can be made ends, with an error", async () => {
+  test.runIf(process.platform === "linux")("ends with an error where none can be made", async () => {
     // Node's recursive mkdir never does.
     await expect(fs.makeDirectory("/proc/cairn/data")).rejects.toMatchObject({ code: "ENOENT" });
   });
 
-  test.each(["a", "a/b/c"])("%s, where a file is in the way, says so", async (path) => {
+  test.each(["a", "a/b/c"])("of %s says so when a file is in the way", async (path) => {
     const directory = await temporaryDirectory();
     await writeFile(`${directory}/a`, "");
     await failure("DATA_DIRECTORY", fs.makeDirectory(`${directory}/${path}`), `${directory}/a is not a directory`);
     await failure("DATA_DIRECTORY", fs.list(`${directory}/a`), `${directory}/a is not a directory`);
   });
 
-  test("over a link that leads nowhere fails", async () => {
+  test("fails over a link that leads nowhere", async () => {
     const directory = await temporaryDirectory();
     await fs.symlink("nowhere", `${directory}/a`);
     await expect(fs.makeDirectory(`${directory}/a`)).rejects.toMatchObject({ code: "EEXIST" });
@@ -65,17 +65,17 @@ describe("an error of the operating system", () => {
     ["EDQUOT", systemError(`Unknown system error -${EDQUOT}`, EDQUOT), "DISK_FULL", "the disk quota is used up"],
     ["EMFILE", systemError("EMFILE", EMFILE), "BUSY", "too many open files"],
     ["ENFILE", systemError("ENFILE", ENFILE), "BUSY", "too many open files"],
-  ])("%s is %s", (_name, error, code, text) => {
+  ])("%s, which is %s, gets a code of Cairn", (_name, error, code, text) => {
     expect(fromWriteError(error, "writing /x")).toMatchObject({ code, text: expect.stringContaining(text) });
   });
 
-  test("that Cairn knows nothing better about stays what it is", () => {
+  test("stays as it is when Cairn has no better code for it", () => {
     const error = systemError("EIO", EIO);
     expect(fromWriteError(error, "writing /x")).toBe(error);
   });
 });
 
-test("a small file that does not fit leaves nothing behind", async () => {
+test("a small file that does not fit on the disk leaves nothing behind", async () => {
   const directory = await temporaryDirectory();
   const full = Object.assign(Object.create(fs), {
     open: async (path: string, mode: "create") => {

@@ -9,12 +9,11 @@ export interface ClusterOptions {
 }
 
 const HELP = `
-The nodes n1, n2, ... listen on the base port and the ports after it. Stop them with Ctrl-C; start again on the same data to go on.
-What stands after -- is given to each node: cairn cluster -- --snapshot-entries 1000`;
+The nodes n1, n2, ... listen on the base port and the ports after it. Stop them with Ctrl-C; start again on the same data to continue.
+Everything after -- is given to each node: cairn cluster -- --snapshot-entries 1000`;
 
 /** Shown below an error about the command line. */
-export const CLUSTER_HINT =
-  "(flags of cairn start stand after --: cairn cluster -- --snapshot-entries 1000; see --help)";
+export const CLUSTER_HINT = "(flags of cairn start go after --: cairn cluster -- --snapshot-entries 1000; see --help)";
 
 /** Defines `cairn cluster`, which runs a whole cluster on this machine. */
 export function clusterCommand(): Command {

@@ -34,7 +34,7 @@ export function dataOf({ data }: ClusterOptions, at: number): string {
 export async function checkCluster(options: ClusterOptions, flags: readonly string[]): Promise<void> {
   const own = flags.find((flag) => OWN_FLAGS.includes(flag.split("=", 1)[0]!));
   if (own !== undefined) {
-    const text = `${own} cannot be given to all nodes: cairn cluster gives each its own`;
+    const text = `${own} cannot be the same on all nodes: cairn cluster gives each node its own`;
     throw new CairnError("INVALID_ARGUMENT", `${text}. Leave it out, or start the nodes one by one with cairn start.`);
   }
   for (let at = 0; at < options.nodes; at++) await checkData(options, at);
@@ -47,8 +47,8 @@ async function checkData(options: ClusterOptions, at: number): Promise<void> {
   const found = memberList(identity.members).sort();
   if (found.join() === memberList(clusterMembers(options)).sort().join()) return;
   const wanted = flagsOf(identity.members) ?? `with cairn start --cluster ${found.join(",")}`;
-  const text = `${options.data} holds a cluster that was made ${wanted}`;
-  throw new CairnError("DATA_DIRECTORY", `${text}: start it like that, or give another --data`);
+  const text = `${options.data} holds a cluster that was created ${wanted}`;
+  throw new CairnError("DATA_DIRECTORY", `${text}: start it the same way, or give another --data`);
 }
 
 /** Returns the flags that produce these members, if any do. */

@@ -44,10 +44,10 @@ export function kvCommand(): Command {
         .option("--if-value <value>", "only if this is its value")
         .option("--if-version <n>", "only if this is its version", wholeNumber(1, limits.indexMax))
         .addOption(
-          new Option("--if-absent", "only if it does not exist. Exit code 3 when it is not as expected").conflicts([
-            "ifValue",
-            "ifVersion",
-          ]),
+          new Option(
+            "--if-absent",
+            "only if it does not exist. Exit code 3 when the condition does not hold",
+          ).conflicts(["ifValue", "ifVersion"]),
         )
         .action((key: string, value: string | undefined, flags: PutFlags) =>
           withClient(flags, (client) => put(client, key, value, flags)),
@@ -64,8 +64,8 @@ export function kvCommand(): Command {
         "Print keys and values in the order of the keys' bytes, a line each, with a tab between.",
       )
         .option("--after <key>", "only keys above this one")
-        .option("--limit <n>", "at most so many keys", wholeNumber(1, limits.countMax))
-        .option("--keys-only", "leave the values out")
+        .option("--limit <n>", "at most this many keys", wholeNumber(1, limits.countMax))
+        .option("--keys-only", "omit the values")
         .action((prefix: string | undefined, flags: RangeFlags) =>
           withClient(flags, (client) => range(client, prefix ?? "", flags)),
         ),
@@ -77,12 +77,12 @@ function common(usage: string, description: string): Command {
     .arguments(usage.slice(usage.indexOf(" ") + 1))
     .description(description)
     .addOption(endpointsOption())
-    .option("--timeout-ms <n>", "how long it may take", wholeNumber(1, TIMER_MS_MAX), 10_000)
+    .option("--timeout-ms <n>", "time limit of the command", wholeNumber(1, TIMER_MS_MAX), 10_000)
     .option("--json", "print JSON objects, a line each; values that are not UTF-8 as valueBase64");
 }
 
 function reading(usage: string, description: string): Command {
-  return common(usage, description).option("--stale", "read what any node has, which may be behind");
+  return common(usage, description).option("--stale", "read the state of any node, which may lag behind");
 }
 
 async function withClient(

@@ -10,10 +10,10 @@ const ANSWER_MS = 2_000;
 /** Defines `cairn leader`, which shows the leader or transfers leadership. */
 export function leaderCommand(): Command {
   const leader = new Command("leader")
-    .description("Say who leads, or hand leadership over.")
+    .description("Show the leader, or hand leadership over.")
     .usage("[command] [options]");
   operatorCommand(leader.command("show", { isDefault: true }))
-    .description("Say who leads; what cairn leader does without a command. Exits with 1 when nobody does.")
+    .description("Show the leader, as cairn leader does without a command. Exits with 1 when there is none.")
     .argument("[none...]", "no argument")
     .usage("[options]")
     .action((others: string[], options: OperatorOptions, command: Command) => {
@@ -23,7 +23,7 @@ export function leaderCommand(): Command {
     });
   operatorCommand(leader.command("transfer"))
     .description("Hand leadership over to a voter.")
-    .argument("[id]", "the node that is to lead (default: the one that is most caught up)", idText)
+    .argument("[id]", "the voter to lead (default: the most caught-up one)", idText)
     .action((id: string | undefined, options: OperatorOptions) =>
       withCluster(options, async (cluster) => {
         const { leaderId } = await cluster.onLeader((admin) => admin.transferLeadership({ nodeId: id ?? "" }));
@@ -38,7 +38,7 @@ function show(options: OperatorOptions): Promise<void> {
   return withCluster(options, async (cluster) => {
     const ask = async (admin: AdminClient, address: string) => {
       const { leaderId, nodeId, term } = await admin.getStatus({}, { timeoutMs: ANSWER_MS });
-      if (leaderId !== nodeId) throw new CairnError("NOT_LEADER", `${nodeId} does not lead any more`);
+      if (leaderId !== nodeId) throw new CairnError("NOT_LEADER", `${nodeId} no longer leads`);
       return { leader: leaderId, address, term: Number(term) };
     };
     const found = await cluster.onLeader(ask, undefined, 0);

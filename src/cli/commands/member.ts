@@ -14,7 +14,7 @@ interface PromoteOptions extends OperatorOptions {
 
 /** Defines `cairn member`, which shows and changes the membership. */
 export function memberCommand(): Command {
-  const member = new Command("member").description("See and change who the members are, one at a time.");
+  const member = new Command("member").description("List the members, and change them one at a time.");
   operatorCommand(member.command("list"))
     .description("List the members.")
     .action((options: OperatorOptions) => show(options, (cluster, { members }) => members(cluster)));
@@ -35,7 +35,7 @@ export function memberCommand(): Command {
       show(options, (cluster, { promote }) => promote(cluster, id, options.waitMs)),
     );
   operatorCommand(member.command("remove"))
-    .description("Remove a member. Stop its node afterwards: nobody tells it.")
+    .description("Remove a member. Stop its node afterwards: the cluster does not.")
     .argument("<id>", "name of the node", idText)
     .action((id: string, options: OperatorOptions) => show(options, (cluster, { remove }) => remove(cluster, id)));
   return member;

@@ -26,7 +26,7 @@ export async function runCluster(options: ClusterOptions, flags: readonly string
   for (const node of nodes) {
     void node.exited.then((how) => {
       if (isStopping) return;
-      const advice = `It is not started again by itself. To start it:\n  ${node.commandLine}`;
+      const advice = `It is not restarted automatically. To start it:\n  ${node.commandLine}`;
       complain(isRunning ? `${node.id} ${how}. ${advice}` : `${node.id} ${how}`);
     });
   }
@@ -47,7 +47,7 @@ export async function runCluster(options: ClusterOptions, flags: readonly string
   isRunning = true;
   await announce(options, nodes, signal);
   const end = await Promise.race([signal, failed]);
-  if (end === "failed") complain("no node runs any more");
+  if (end === "failed") complain("no node is running");
   await stop();
   process.exit(end === "failed" ? exitCodes.failed : exitCodes.ok);
 }

@@ -20,7 +20,7 @@ import { reportAsJson } from "../output/report.js";
 const ANY = limits.countMax;
 
 const EXAMPLES = `
-What a flag does not say is taken from the environment, then from the config file, then from the defaults. The config file is a JSON object whose
+A setting without a flag is taken from the environment, then from the config file, then from the defaults. The config file is a JSON object whose
 keys are the flags' names: {"id": "n1", "data": "/var/lib/cairn", "snapshot-entries": 10000}
 
 A new cluster of three, each started with the same list. It is founded when all of them have been started, once; until then they say for whom they wait:
@@ -36,7 +36,7 @@ export function startCommand(): Command {
   return new Command("start")
     .description("Run a node until SIGINT or SIGTERM. A node that leads hands its leadership over before it stops.")
     .addOption(setting("id", "<name>", "name of the node in its cluster (A-Z a-z 0-9 . _ -)").argParser(idText))
-    .addOption(setting("data", "<dir>", "data directory; made when it is not there").argParser(nonEmpty))
+    .addOption(setting("data", "<dir>", "data directory, created when it does not exist").argParser(nonEmpty))
     .addOption(
       setting(
         "listen",
@@ -93,7 +93,7 @@ export function startCommand(): Command {
       trigger(
         "snapshot-entries",
         "<n>",
-        "take a snapshot when so many entries were applied since the last one " +
+        "take a snapshot when this many entries were applied since the last one " +
           `(default: ${limits.snapshotEntries}, and as many as --snapshot-log-ratio asks for)`,
         wholeNumberOrOff(1, ANY),
       ),
@@ -102,7 +102,7 @@ export function startCommand(): Command {
       trigger(
         "snapshot-log-bytes",
         "<n>",
-        "when they take so many bytes of log, or more if --snapshot-log-ratio asks for more",
+        "when the log since the last one has this many bytes, or more if --snapshot-log-ratio asks for more",
         wholeNumberOrOff(1, ANY),
       ).default(limits.snapshotLogBytes),
     )
@@ -110,7 +110,7 @@ export function startCommand(): Command {
       trigger(
         "snapshot-log-ratio",
         "<x>",
-        "not for its size before the log since the last one is x times as large as that one",
+        "for size, only when the log since the last one is x times as large as that one",
         factorOrOff,
       ).default(limits.snapshotLogRatio),
     )
@@ -118,7 +118,7 @@ export function startCommand(): Command {
       trigger(
         "snapshot-age",
         "<time>",
-        "when the last one is so old, as 30m or 1h, and something was applied since",
+        "when the last one is this old (30m, 1h), and something was applied since",
         durationOrOff,
       ).default(false, "off"),
     )
@@ -135,11 +135,11 @@ export function startCommand(): Command {
       setting(
         "snapshot-bandwidth",
         "<n>",
-        "bytes per second that snapshots on their way to others may take together (default: no limit)",
+        "bytes per second of all snapshots that are being sent (default: no limit)",
       ).argParser(wholeNumber(limits.transferBandwidthLeast, ANY)),
     )
     .addOption(
-      setting("snapshot-compression", "<mode>", "how to compress snapshots on their way to others")
+      setting("snapshot-compression", "<mode>", "how to compress snapshots that are being sent")
         .choices(["none", "deflate"])
         .default("none"),
     )
@@ -165,7 +165,7 @@ export function startCommand(): Command {
       setting(
         "lost-disk",
         "<mode>",
-        "when the data is lost, or less than what was acknowledged: rejoin as a new member that votes when it has caught up, or refuse to run",
+        "after the loss of acknowledged data: rejoin as a new member that votes when it has caught up, or refuse to run",
       )
         .choices(lostDiskModes)
         .default("rejoin"),

@@ -14,7 +14,7 @@ interface StatusCommandOptions extends OperatorOptions {
 }
 
 const HELP = `
-LAG is what a member has not applied of what the leader has committed, in entries. HOW is how the leader sends to it: replicate, probe (looks for
+LAG counts the entries that the leader has committed and the member has not applied. HOW is how the leader sends to it: replicate, probe (looks for
 the place where the logs agree) or snapshot. SYNC is how long syncs of its log take, in milliseconds: the last one, and the longest within a minute.
 HEALTH is the worse of two verdicts, its own and its leader's; the reasons are below the table.
 Exits with 1 when there is no leader, or when nobody answers.`;
@@ -22,9 +22,9 @@ Exits with 1 when there is no leader, or when nobody answers.`;
 /** Defines `cairn status`, which shows all members of a cluster. */
 export function statusCommand(): Command {
   return operatorCommand(new Command("status"))
-    .description("Show all members of the cluster, as far as they answer.")
-    .option("--watch", "show it again and again, until SIGINT")
-    .option("--interval-ms <n>", "pause between two looks", wholeNumber(100, 3_600_000), 1_000)
+    .description("Show the status of all members that answer.")
+    .option("--watch", "repeat until SIGINT")
+    .option("--interval-ms <n>", "pause between two rounds", wholeNumber(100, 3_600_000), 1_000)
     .addHelpText("after", HELP)
     .action(async (options: StatusCommandOptions) => {
       const { clusterStatus, statusText } = await import("../output/cluster_status.js");

@@ -27,7 +27,7 @@ interface Verified {
 const HELP = `
 All members take a snapshot at one index, and its SHA-256 must be the same on all. It costs each of them a snapshot. A member that has applied more
 by then builds the state at that index from its newest snapshot and its log.
-Exits with 3 when a member has another state than most, and with 1 when only the digest of a member could not be had.`;
+Exits with 3 when a member has another state than most, and with 1 when only the digest of a member could not be obtained.`;
 
 /** Defines `cairn verify`, which compares the states of all members. */
 export function verifyCommand(): Command {
@@ -69,7 +69,7 @@ function verifiedText({ index, equal, members }: Verified): string {
   const title = equal
     ? `all members have the same state at index ${index}`
     : differing.length > 0
-      ? `at index ${index}, another state than most have: ${differing.join(", ")}`
-      : `not all members could be compared at index ${index}; those that could have the same state`;
+      ? `at index ${index}, a different state from the majority's: ${differing.join(", ")}`
+      : `not all members could be compared at index ${index}; the others have the same state`;
   return [title, table(["ID", "SHA-256", "STATE"], rows)].join("\n");
 }

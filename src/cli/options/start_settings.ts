@@ -126,9 +126,9 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
 
 function ownAddress(cluster: ReadonlyMap<string, string>, id: string, fail: (text: string) => never): string {
   const wrong = [...cluster.keys()].find((name) => !isId(name));
-  if (wrong !== undefined) fail(`--cluster: ${JSON.stringify(wrong)} is no name of a node`);
+  if (wrong !== undefined) fail(`--cluster: ${JSON.stringify(wrong)} is not the name of a node`);
   const names = [...cluster.keys()].join(", ");
-  const advice = "A node that comes later is started with --join";
+  const advice = "Start a node that joins later with --join";
   return cluster.get(id) ?? fail(`--cluster names ${names}, but not this node, ${id}. ${advice}`);
 }
 

@@ -35,12 +35,12 @@ export function eventText(event: MemberEvent, { node, data, join, isAlone }: Eve
     case "waiting": {
       const seconds = Math.round(event.ms / 1_000);
       const advice = event.reason.includes("to found the cluster")
-        ? " If one of them is not coming: take it off --cluster everywhere, and let it --join later."
+        ? " If one of them will not start: remove it from --cluster on all nodes, and let it --join later."
         : "";
       return `node ${node} waits, for ${seconds} s now: ${event.reason}.${advice}`;
     }
     case "turned":
-      return `node ${node} belongs to cluster ${event.clusterId} now`;
+      return `node ${node} now belongs to cluster ${event.clusterId}`;
     case "founded": {
       const names = event.members.map(({ id }) => id).join(", ");
       const done = `node ${node} has founded cluster ${event.clusterId} with ${names}`;
@@ -61,8 +61,8 @@ export function eventText(event: MemberEvent, { node, data, join, isAlone }: Eve
     case "lost": {
       const { acknowledged, has } = event.lost;
       return (
-        `node ${node} has acknowledged entries up to ${acknowledged}, and has entries up to ${has}: look after its disk. ` +
-        `It comes back as a new member; what it had is kept in ${event.aside}.`
+        `node ${node} has acknowledged entries up to ${acknowledged}, and has entries up to ${has}: check its disk. ` +
+        `It comes back as a new member; its old data is kept in ${event.aside}.`
       );
     }
     case "removed":

@@ -8,8 +8,8 @@ const advice: Readonly<Record<CairnErrorCode, string>> = {
   LIMIT_EXCEEDED: "Stay within the limit that the message names.",
   WRONG_CLUSTER: "Check the addresses: a node of another cluster answers there.",
   STALE_TERM: "Try again: another node leads now.",
-  FAILED_PRECONDITION: "See to what the message names, and try again.",
-  OUT_OF_RANGE: "Ask for an index that is there: the message names it.",
+  FAILED_PRECONDITION: "Correct the cause that the message names, and try again.",
+  OUT_OF_RANGE: "Ask for an index that exists: the message names it.",
   NOT_FOUND: "Check the name that was given.",
   NOT_LEADER: "Try again in a moment. A cluster elects a leader when a majority of its voters run.",
   STOPPED: "Try again when the node runs, or ask another one.",
@@ -20,11 +20,11 @@ const advice: Readonly<Record<CairnErrorCode, string>> = {
   OUTCOME_UNKNOWN: "Read before you write again: the write may take effect, once, even now.",
   SESSION_EXPIRED: "Try again under another client id, with the index that the message names.",
   TIMEOUT: "Try again. A cluster answers when a majority of its voters run.",
-  CANCELLED: "Start again if it is still wanted.",
+  CANCELLED: "Run the command again if you still want its result.",
   CORRUPT: "Do not use the file that the message names. docs/operations.md says what to do about a damaged disk.",
   DATA_DIRECTORY: "Start the node that this directory belongs to, or give another directory.",
-  STORAGE_FAILED: "Look after the disk, and start the node again.",
-  UNIMPLEMENTED: "Use a version of Cairn that has it.",
+  STORAGE_FAILED: "Check the disk, and start the node again.",
+  UNIMPLEMENTED: "Use a version of Cairn that offers it.",
   INTERNAL: "This is a bug: report it, with this message.",
 };
 
@@ -93,7 +93,8 @@ function jsonOf(error: unknown): object {
   if (!(error instanceof Error)) return { code: "INTERNAL", message: String(error), advice: advice.INTERNAL };
   const { message, stack } = error;
   // For an error of the system, its own code is the most specific.
-  if (isOfSystem(error)) return { code: error.code, message, advice: "See to what the message names, and try again." };
+  if (isOfSystem(error))
+    return { code: error.code, message, advice: "Correct the cause that the message names, and try again." };
   return { code: "INTERNAL", message, advice: advice.INTERNAL, ...(error.cause === undefined && { stack }) };
 }
 

@@ -46,14 +46,14 @@ export async function toFile(path: string): Promise<SnapshotTarget> {
  */
 export function toStandardOutput(isTerminal = process.stdout.isTTY): SnapshotTarget {
   if (isTerminal) {
-    const text = "standard output is a terminal, and a snapshot is no text";
+    const text = "standard output is a terminal, and a snapshot is not text";
     throw new CairnError("FAILED_PRECONDITION", `${text}: name a file, or send the output to one`);
   }
   return {
     async write(data) {
       if (await print(data)) return;
-      const text = "the reader of standard output has gone before the snapshot was whole";
-      throw new CairnError("FAILED_PRECONDITION", `${text}: what it has must not be used`);
+      const text = "the reader of standard output closed it before the snapshot was complete";
+      throw new CairnError("FAILED_PRECONDITION", `${text}: do not use the part that it has`);
     },
     finish: async () => {},
     discard: async () => {},
@@ -70,7 +70,7 @@ const FILE_MODE = 0o600;
 
 /** Opens the file to write to, unless that would overwrite a file. */
 async function create(path: string, unfinished: string): Promise<FileHandle> {
-  if (existsSync(path)) throw new CairnError("FAILED_PRECONDITION", `${path} is there already: give another name`);
+  if (existsSync(path)) throw new CairnError("FAILED_PRECONDITION", `${path} exists already: give another name`);
   try {
     return await open(unfinished, "w", FILE_MODE);
   } catch (error) {

@@ -268,7 +268,7 @@ export class Pipeline {
       if (answer.case === "error") {
         moved = this.#failed(link, call, errorOf(answer.value), answer.value.retryable) ?? moved;
       } else if (answer.case === undefined) {
-        call.rejectAsItIs(new CairnError("INTERNAL", "the answer is none that this version knows"));
+        call.rejectAsItIs(new CairnError("INTERNAL", "the answer is of a kind that this version does not know"));
       } else {
         this.#problem = undefined;
         this.#answeredAt = this.options.clock.now();
@@ -324,7 +324,9 @@ export class Pipeline {
     for (const call of this.#active.values()) if (call.isWrite && link.owes(call)) return;
     link.close();
     this.options.search.found(link.address);
-    this.#reconnect(new CairnError("SESSION_EXPIRED", "the cluster has forgotten this client, which takes a new name"));
+    this.#reconnect(
+      new CairnError("SESSION_EXPIRED", "the cluster has forgotten this client, which takes a new client id"),
+    );
   }
 
   /**

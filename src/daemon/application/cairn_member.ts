@@ -185,7 +185,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
 
   #fail(error: unknown): void {
     if (this.#over !== undefined) return;
-    this.#over = new CairnError("STOPPED", `member ${this.id} cannot go on: ${CairnError.from(error).text}`);
+    this.#over = new CairnError("STOPPED", `member ${this.id} failed and stopped: ${CairnError.from(error).text}`);
     this.#watch.stop();
     this.#wakeLeaderWaiters();
     (this.#options.onFatal ?? rethrow)(error);
@@ -221,7 +221,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
         try {
           listener(event);
         } catch (error) {
-          this.#logger.error({ err: error, event: event.kind }, "a listener of the application failed");
+          this.#logger.error({ err: error, event: event.kind }, "a listener of the application threw an error");
         }
       }
     });

@@ -194,7 +194,7 @@ function checkCluster(
     checkAddress(`cluster.${name}`, address);
   const own = cluster[id];
   if (own === undefined) {
-    const text = `cluster names ${Object.keys(cluster).join(", ")}, but not this member, ${id}. One that comes later is given join`;
+    const text = `cluster names ${Object.keys(cluster).join(", ")}, but not this member, ${id}. For a member that joins later, set join`;
     throw new CairnError("INVALID_ARGUMENT", text);
   }
   if (advertise === undefined || advertise === own) return;

@@ -28,7 +28,7 @@ function checkAnswer({ index, term }: LogPosition, sequence: number, answer: Uin
   try {
     decodeResult(answer);
   } catch (error) {
-    const text = `the payload of the snapshot at index ${index} of term ${term} has an answer to request ${sequence} that is none`;
+    const text = `the payload of the snapshot at index ${index} of term ${term} has an invalid answer to request ${sequence}`;
     throw new CairnError("CORRUPT", `${text}; take the snapshot from another replica`, { cause: error });
   }
 }

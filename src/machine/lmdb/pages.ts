@@ -72,10 +72,7 @@ export class PageFile {
     const head = Buffer.alloc(META_BYTES);
     this.#read(head, 0);
     const pageBytes = head.readUInt32LE(PAGE_HEADER_BYTES + 24);
-    check(
-      pageBytes >= 512 && pageBytes <= 65_536 && (pageBytes & (pageBytes - 1)) === 0,
-      "the page size makes no sense",
-    );
+    check(pageBytes >= 512 && pageBytes <= 65_536 && (pageBytes & (pageBytes - 1)) === 0, "the page size is invalid");
     const first = metaOf(head, 0);
     this.#read(head, pageBytes);
     const second = metaOf(head, 1);
@@ -137,13 +134,13 @@ export function treeOf(bytes: Buffer, at: number): Tree {
 function metaOf(page: Buffer, number: number): Meta {
   const at = PAGE_HEADER_BYTES;
   const isMeta = page.readUInt16LE(18) === pageFlag.meta && number8(page, 0) === number;
-  check(isMeta && page.readUInt32LE(at) === 0xbeefc0de && page.readUInt32LE(at + 4) === 2, "a meta page is none");
+  check(isMeta && page.readUInt32LE(at) === 0xbeefc0de && page.readUInt32LE(at + 4) === 2, "a meta page is malformed");
   const pageBytes = page.readUInt32LE(at + 24);
   const mapBytes = number8(page, at + 16);
   const lastPage = number8(page, at + 24 + 2 * TREE_BYTES);
   const transaction = number8(page, at + 32 + 2 * TREE_BYTES);
-  check(number8(page, at + 8) === 0 && transaction < TRANSACTION_MAX, "a meta page makes no sense");
-  check(mapBytes % pageBytes === 0 && mapBytes <= MAP_BYTES_MAX, "the map size makes no sense");
+  check(number8(page, at + 8) === 0 && transaction < TRANSACTION_MAX, "a meta page is inconsistent");
+  check(mapBytes % pageBytes === 0 && mapBytes <= MAP_BYTES_MAX, "the map size is invalid");
   check((lastPage + 1) * pageBytes <= mapBytes, "the last page is outside of the map");
   return {
     pageBytes,

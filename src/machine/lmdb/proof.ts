@@ -107,32 +107,32 @@ class Proof {
   *run(): Generator<void, StateMark, void> {
     const { tables, freePages } = this.file.meta;
     const found: { kind: RowKind; tree: Tree }[] = [];
-    check(tables.flags === 0 && freePages.flags === FREE_PAGES_FLAGS, "a table has another order");
+    check(tables.flags === 0 && freePages.flags === FREE_PAGES_FLAGS, "a table is sorted differently");
     yield* this.#tree(tables, (name, data, isTable) => {
       const kind = TABLES[name.toString("latin1")];
-      check(isTable && data.byteLength === TREE_BYTES && kind !== undefined, "it has a table that is none of it");
+      check(isTable && data.byteLength === TREE_BYTES && kind !== undefined, "it has an unknown table");
       found.push({ kind, tree: treeOf(data, 0) });
     });
     for (const { kind, tree } of found) {
-      check(tree.flags === 0, "a table has another order");
+      check(tree.flags === 0, "a table is sorted differently");
       yield* this.#tree(tree, (key, row, isTable) => this.#row(kind, key, row, isTable));
     }
     yield* this.#freePages(freePages);
-    check(this.#mark !== undefined, "it does not say how far it is applied");
+    check(this.#mark !== undefined, "it does not record its applied index");
     const difference = this.#mark.digest.difference(this.#walked);
     check(difference === undefined, difference ?? "");
     return this.#mark;
   }
 
   #row(kind: RowKind, key: Buffer, row: Buffer, isTable: boolean): void {
-    check(!isTable && row.byteLength >= CHECKSUM_BYTES, "a row is none");
+    check(!isTable && row.byteLength >= CHECKSUM_BYTES, "a row is malformed");
     const checksum = row.readUInt32LE(0);
-    check(checksum === rowChecksum(kind, key, row, row.byteLength), "a row is not as its checksum says");
+    check(checksum === rowChecksum(kind, key, row, row.byteLength), "a row fails its checksum");
     if (kind === rowKind.key) this.#walked.keys.add(checksum);
     else if (kind === rowKind.session) this.#walked.sessions.add(checksum);
     else if (kind === rowKind.answer) this.#walked.answers.add(keyChecksum(kind, key));
     else {
-      check(key.equals(MARK_KEY), "it has a mark that is none of it");
+      check(key.equals(MARK_KEY), "it has an unknown mark");
       this.#mark = decodeMark(row);
     }
   }
@@ -142,7 +142,10 @@ class Proof {
     const { meta, pages } = this.file;
     const lists: Buffer[] = [];
     yield* this.#tree(tree, (key, list, isTable) => {
-      check(key.byteLength === 8 && number8(key, 0) <= meta.transaction && !isTable, "a list of free pages is none");
+      check(
+        key.byteLength === 8 && number8(key, 0) <= meta.transaction && !isTable,
+        "a list of free pages is malformed",
+      );
       lists.push(Buffer.from(list));
     });
     let behindTheFile = 0;
@@ -156,16 +159,22 @@ class Proof {
       }
       yield;
     }
-    check(behindTheFile === Math.max(0, meta.lastPage + 1 - pages), "the last page is another");
+    check(behindTheFile === Math.max(0, meta.lastPage + 1 - pages), "the last page differs from the recorded one");
   }
 
   *#tree(tree: Tree, onRow: OnRow): Generator<void, void, void> {
     const walk = new Walk(tree.flags === FREE_PAGES_FLAGS ? compareNumbers : Buffer.compare);
-    check(tree.depth < DEPTH_MAX && (tree.root === undefined) === (tree.depth === 0), "the depth of a tree is another");
+    check(
+      tree.depth < DEPTH_MAX && (tree.root === undefined) === (tree.depth === 0),
+      "the depth of a tree differs from the recorded one",
+    );
     if (tree.root !== undefined) yield* this.#page(tree.root, tree.depth, walk, onRow);
     const { branchPages, leafPages, largePages, entries } = walk;
     const isCounted = branchPages === tree.branchPages && leafPages === tree.leafPages;
-    check(isCounted && largePages === tree.largePages && entries === tree.entries, "a tree has another size");
+    check(
+      isCounted && largePages === tree.largePages && entries === tree.entries,
+      "the size of a tree differs from the recorded one",
+    );
   }
 
   /** `height`: 1 for a leaf. */
@@ -206,8 +215,11 @@ class Proof {
     const { pageBytes, transaction } = this.file.meta;
     const [first, count] = [number8(page, at), number8(page, at + 16)];
     // LMDB keeps all pages of a row that it overwrites with a smaller one.
-    check(count >= Math.ceil((PAGE_HEADER_BYTES + bytes) / pageBytes), "a large row has another size");
-    check(number8(page, at + 8) <= transaction, "a large row is of the future");
+    check(
+      count >= Math.ceil((PAGE_HEADER_BYTES + bytes) / pageBytes),
+      "the size of a large row differs from the recorded one",
+    );
+    check(number8(page, at + 8) <= transaction, "a large row is newer than the last commit");
     check(first + count <= this.file.pages, "a large row is outside of the file");
     for (let each = first; each < first + count; each++) this.#take(each);
     walk.largePages += count;
@@ -217,7 +229,7 @@ class Proof {
     const data = this.#large.subarray(0, needed);
     this.file.read(first, data);
     this.#checkHeader(data, first, pageFlag.large);
-    check(data.readUInt32LE(20) === count, "a large row has another size");
+    check(data.readUInt32LE(20) === count, "the size of a large row differs from the recorded one");
     return data.subarray(PAGE_HEADER_BYTES);
   }
 
@@ -232,8 +244,8 @@ class Proof {
   }
 
   #checkHeader(page: Buffer, number: number, flags: number): void {
-    check(number8(page, 0) === number && page.readUInt16LE(18) === flags, `page ${number} is another`);
-    check(number8(page, 8) <= this.file.meta.transaction, `page ${number} is of the future`);
+    check(number8(page, 0) === number && page.readUInt16LE(18) === flags, `page ${number} has another number or kind`);
+    check(number8(page, 8) <= this.file.meta.transaction, `page ${number} is newer than the last commit`);
   }
 
   /** Claims a page; throws when it has a use already. */
@@ -246,7 +258,7 @@ class Proof {
 
 /** Compares two keys of the tree of free pages, which are transactions. */
 function compareNumbers(one: Buffer, other: Buffer): number {
-  check(one.byteLength === 8 && other.byteLength === 8, "a list of free pages is none");
+  check(one.byteLength === 8 && other.byteLength === 8, "a list of free pages is malformed");
   return number8(one, 0) - number8(other, 0);
 }
 
@@ -257,7 +269,7 @@ function compareNumbers(one: Buffer, other: Buffer): number {
 function nodesOf(page: Buffer, flags: number): number[] {
   const [lower, upper] = [page.readUInt16LE(20), page.readUInt16LE(22)];
   const end = page.byteLength - PAGE_HEADER_BYTES;
-  check(lower % 2 === 0 && lower <= upper && upper <= end, "the bounds of a page make no sense");
+  check(lower % 2 === 0 && lower <= upper && upper <= end, "the bounds of a page are invalid");
   const nodes: number[] = [];
   let filled = 0;
   for (let at = PAGE_HEADER_BYTES; at < PAGE_HEADER_BYTES + lower; at += 2) {
@@ -292,7 +304,7 @@ function keyOf(page: Buffer, node: number): Buffer {
  * one page, or a negative count and the first page. Zeros are places of removed pages.
  */
 function* runsOf(list: Buffer): Generator<{ first: number; count: number }, void, void> {
-  check(list.byteLength >= 8 && list.byteLength % 8 === 0, "a list of free pages is none");
+  check(list.byteLength >= 8 && list.byteLength % 8 === 0, "a list of free pages is malformed");
   const length = number8(list, 0);
   check((length + 1) * 8 <= list.byteLength, "a list of free pages is cut off");
   for (let at = 1; at <= length; at++) {

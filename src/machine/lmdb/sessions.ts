@@ -69,7 +69,7 @@ export class LmdbSessions implements SessionStore {
     const row = this.heads.getCopy(ALL_SESSIONS_KEY, transaction);
     if (row === undefined) return FIRST_HEAD;
     const rules = Object.values(sessionRules).find((known) => known === row.readDoubleLE(FIRST_AT));
-    if (rules === undefined) throw this.heads.damaged("the rules of the sessions are none that this version knows");
+    if (rules === undefined) throw this.heads.damaged("the rules of the sessions are unknown to this version");
     return { rules, horizon: row.readDoubleLE(SECOND_AT) };
   }
 
@@ -100,7 +100,7 @@ export class LmdbSessions implements SessionStore {
       for (const { key, value: row } of this.heads.range({ transaction })) {
         const mark = this.heads.verify(key, row);
         walked?.sessions.add(mark);
-        if (row.byteLength !== HEAD_BYTES) throw this.heads.damaged("a row has not its size");
+        if (row.byteLength !== HEAD_BYTES) throw this.heads.damaged("a row has the wrong size");
         if (key.equals(ALL_SESSIONS_KEY)) continue;
         const [floor, lastUsed] = [row.readDoubleLE(FIRST_AT), row.readDoubleLE(SECOND_AT)];
         yield { clientId: UTF_8.decode(key), floor, lastUsed };

@@ -84,7 +84,7 @@ export class SealedTable {
     const { length } = row;
     if (length < CHECKSUM_BYTES) throw this.damaged("a row is cut off");
     const expected = row.readUInt32LE(0);
-    if (rowChecksum(this.kind, key, row, length) !== expected) throw this.damaged("a row is not as its checksum says");
+    if (rowChecksum(this.kind, key, row, length) !== expected) throw this.damaged("a row fails its checksum");
     return expected;
   }
 
@@ -147,7 +147,7 @@ export class SealedTable {
     this.#seal(key, row);
     this.tally.add(this.keyMark(key));
     const written: unknown = this.table.putSync(key, row, { noOverwrite: true });
-    if (written !== true) throw this.damaged("a row is there that was never written");
+    if (written !== true) throw this.damaged("a row exists that was never written");
   }
 
   /**
@@ -157,7 +157,7 @@ export class SealedTable {
   remove(key: Uint8Array): void {
     this.#lastKey = undefined;
     this.tally.remove(this.keyMark(key));
-    if (!this.table.removeSync(key)) throw this.damaged("a row is gone");
+    if (!this.table.removeSync(key)) throw this.damaged("a row is missing");
   }
 
   clear(): void {

@@ -91,7 +91,7 @@ export class WorkerThread {
     const reason = cause instanceof Error ? cause.message : `exit code ${code}`;
     const options = cause === undefined ? {} : { cause };
     if (!this.#hasAnswered) {
-      const text = `the worker thread of the state could not begin: ${reason}; try again`;
+      const text = `the worker thread of the state could not start: ${reason}; try again`;
       return new CairnError("BUSY", text, options);
     }
     return new CairnError("INTERNAL", `the worker thread of the state has ended: ${reason}; try again`, options);

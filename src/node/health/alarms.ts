@@ -45,7 +45,7 @@ export class Alarms {
   shortageChanged(shortage: CairnError | undefined): void {
     const { logger, proposals, waiters } = this.surroundings;
     if (shortage === undefined) {
-      logger.info({}, "there is room again: taking writes");
+      logger.info({}, "there is room again: accepting writes");
       return;
     }
     const what = hasCode(shortage, "DISK_FULL") ? "the disk is full" : "too many files are open";
@@ -60,7 +60,7 @@ export class Alarms {
     if (lost === undefined || this.#isLostTold) return;
     this.#isLostTold = true;
     const { logger, directory, diskFull, onLost } = this.surroundings;
-    logger.error({ ...lost }, "this node has less than it acknowledged: it neither votes nor acknowledges any more");
+    logger.error({ ...lost }, "this node has less than it acknowledged: it no longer votes or acknowledges");
     // A vote may be lost as well, so a restart must not make this node forget the loss.
     diskFull
       .untilRoom(() => directory.retire(membership.members))

@@ -91,7 +91,7 @@ export class Fitness {
 
   #stoodStill(ms: number): void {
     const facts = { ms: Math.round(ms), role: this.host.raft.role };
-    this.surroundings.logger.warn(facts, "the process stood still for longer than an election timeout");
+    this.surroundings.logger.warn(facts, "the process stalled for longer than an election timeout");
     this.writes.stoodStill(ms);
     this.#members.stoodStill(ms);
     this.host.raft.stoodStill();
@@ -106,16 +106,18 @@ export class Fitness {
     if (disk !== "stuck" || raft.role === "leader") return;
     // The log will not be written soon, so the callers here would wait long. Another node may lead
     // by now.
-    this.surroundings.proposals.failAll("this node leads no more, and its disk does not take the log");
-    const text = `node ${id} does not lead, and its disk does not take the log: ask another node`;
+    this.surroundings.proposals.failAll("this node no longer leads, and its disk does not complete writes of the log");
+    const text = `node ${id} does not lead, and its disk does not complete writes of the log: ask another node`;
     this.surroundings.waiters.failAll(new CairnError("NOT_LEADER", text, { leaderHint: raft.leader }));
   }
 
   #logDisk(disk: WriteWatch["disk"]): void {
     const { role } = this.host.raft;
     const underWayMs = Math.round(this.logSync.underWayMs ?? 0);
-    if (disk === "stuck") this.surroundings.logger.warn({ role, underWayMs }, "the disk does not take the log");
-    else if (this.#disk === "stuck") this.surroundings.logger.info({ role }, "the disk takes the log again");
+    if (disk === "stuck")
+      this.surroundings.logger.warn({ role, underWayMs }, "the disk does not complete writes of the log");
+    else if (this.#disk === "stuck")
+      this.surroundings.logger.info({ role }, "the disk completes writes of the log again");
   }
 
   #ownFindings() {

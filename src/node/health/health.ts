@@ -94,14 +94,14 @@ export function ownFindings(facts: OwnHealthFacts, { electionMs }: Pace): Findin
   const slowMs = Math.max(limits.slowMs, electionMs / 2);
   const ofTimeout = `an election timeout is ${duration(electionMs)}`;
   if (underWayMs >= electionMs) {
-    const text = `a write of the log has been under way for ${duration(underWayMs)}: the disk does not take it`;
+    const text = `a write of the log has been in progress for ${duration(underWayMs)}: the disk does not complete it`;
     findings.push({ verdict: "stuck_disk", text });
   } else if (maxMs >= slowMs) {
     const text = `a sync of the log took ${duration(maxMs)} within the last minute, and ${ofTimeout}: the disk is too slow`;
     findings.push({ verdict: "slow_disk", text });
   }
   if (lateMs >= slowMs) {
-    const text = `the process stood still for ${duration(lateMs)} within the last minute, and ${ofTimeout}`;
+    const text = `the process stalled for ${duration(lateMs)} within the last minute, and ${ofTimeout}`;
     findings.push({
       verdict: "late_event_loop",
       text: `${text}: it is short of CPU time, was paused, or its clock jumped`,
@@ -126,7 +126,7 @@ export function memberFindings({ times, hopeless, lost }: PeerHealthFacts, { tic
   }
   const patience = (bySnapshot ? IDLE_TIMEOUTS_BY_SNAPSHOT : IDLE_TIMEOUTS) * electionMs;
   if (idleMs >= patience && lost === undefined) {
-    const text = `it answers, but has taken nothing of what it lacks for ${duration(idleMs)}`;
+    const text = `it answers, but has accepted none of its missing entries for ${duration(idleMs)}`;
     findings.push({ verdict: "falling_behind", text });
   }
   // The leader checks for answers once a tick.

@@ -87,7 +87,7 @@ export function snapshotTaker(snapshots: SnapshotStore, log: WriteAheadLog): Sna
 
 function checkFits({ index, term }: SnapshotOffer, log: WriteAheadLog): void {
   if (index < log.boundary.index) {
-    const text = `a snapshot at index ${index} does not reach up to the log, which begins behind index ${log.boundary.index}`;
+    const text = `a snapshot at index ${index} does not reach the log, which begins behind index ${log.boundary.index}`;
     throw new CairnError("INVALID_ARGUMENT", text);
   }
   const own = log.termAt(index);

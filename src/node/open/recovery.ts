@@ -98,7 +98,7 @@ export async function recover<Machine extends StateMachine>(
     const machine = await options.openMachine({ directory: directory.state, trustDisk: options.trustState });
     opened.push(machine);
     if (machine.rebuildReason !== undefined && directory.identity.complete) {
-      const text = "the state on disk is not used: building it anew from snapshot and log";
+      const text = "the state on disk is not used: rebuilding it from snapshot and log";
       options.logger.warn({ reason: machine.rebuildReason }, text);
     }
     const storage = { directory: completed, log, snapshots, machine };
@@ -356,7 +356,7 @@ async function membershipsFrom<Machine extends StateMachine>(
     const members = await configurationAt(log, index);
     const problem = changeProblem(memberships.at(-1)!.members, members);
     if (problem !== undefined) {
-      const text = `entry ${index} of the log in ${directory.log} is no legal change of the membership: ${problem}`;
+      const text = `entry ${index} of the log in ${directory.log} is not a legal change of the membership: ${problem}`;
       throw new CairnError("CORRUPT", `${text}. ${DAMAGED_MEMBER}`);
     }
     memberships.push({ index, members });

@@ -50,7 +50,7 @@ export class Leadership {
     const look = () => {
       if (raft.role !== "leader") return raft.leader;
       if (raft.transferTarget === target) return undefined;
-      const text = `${target} did not take over within an election timeout: node ${id} leads on`;
+      const text = `${target} did not take over within an election timeout: node ${id} keeps leading`;
       throw new CairnError("FAILED_PRECONDITION", text);
     };
     return this.conditions.wait(look, "the new leader", signal);

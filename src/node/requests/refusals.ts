@@ -17,7 +17,7 @@ export function refusal(reason: ProposalRefusal, id: string, node: RefusingNode)
   }
   if (reason === "transferring") return new CairnError("BUSY", `node ${id} is handing leadership over. Try later.`);
   if (reason === "log_exhausted") {
-    const text = `the log has reached the highest index there is: indexMax is ${limits.indexMax}. Restore a snapshot as a new cluster.`;
+    const text = `the log has reached the highest possible index: indexMax is ${limits.indexMax}. Restore a snapshot as a new cluster.`;
     return new CairnError("LIMIT_EXCEEDED", text);
   }
   const text = `node ${id} is not the leader: ${leaderOf(id, node)}`;
@@ -60,5 +60,6 @@ export function checkFitsEntry(data: Uint8Array, what: string): void {
  * @throws CairnError INVALID_ARGUMENT
  */
 export function checkSender(from: string): void {
-  if (!isMemberKey(from)) throw new CairnError("INVALID_ARGUMENT", `sender ${JSON.stringify(from)} is no member key`);
+  if (!isMemberKey(from))
+    throw new CairnError("INVALID_ARGUMENT", `sender ${JSON.stringify(from)} is not a member key`);
 }

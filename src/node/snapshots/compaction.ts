@@ -148,8 +148,8 @@ export class Compactor<Machine extends StateMachine> {
     if (index < newest) {
       throw new CairnError(
         "OUT_OF_RANGE",
-        `the state at index ${index} cannot be built any more: the newest snapshot is at index ${newest}, and what lies before it ` +
-          "no longer counts. The lowest index that works is that one.",
+        `the state at index ${index} can no longer be built: the newest snapshot is at index ${newest}, and nothing before it ` +
+          "is kept. That index is the lowest that works.",
       );
     }
   }
@@ -208,7 +208,7 @@ export class Compactor<Machine extends StateMachine> {
       if (log.boundary.index > appliedIndex) {
         throw new CairnError(
           "OUT_OF_RANGE",
-          `the state at index ${index} cannot be built any more: the newest snapshot before it is at index ${appliedIndex}, but the log ` +
+          `the state at index ${index} can no longer be built: the newest snapshot before it is at index ${appliedIndex}, but the log ` +
             `starts at ${log.boundary.index + 1}. Take one without an index.`,
         );
       }

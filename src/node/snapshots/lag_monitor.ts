@@ -117,7 +117,7 @@ export class LagMonitor {
     const text =
       `${nameOf(to)} cannot catch up: a snapshot of ${sizeText(fileBytes)} takes ${Math.round(ms / 100) / 10} s to arrive and be installed, at ` +
       `${perSecond(fileBytes)}, and the log grows by ${perSecond(grownBytes)} meanwhile, more than the ` +
-      `${sizeText(this.options.keptBytes)} kept for it; slow the writes down, or raise the bandwidth or --pinned-log-bytes`;
+      `${sizeText(this.options.keptBytes)} kept for it; slow the writes down, or raise snapshotBandwidth (--snapshot-bandwidth) or pinnedLogBytes (--pinned-log-bytes)`;
     if (!this.#hopeless.has(to))
       this.options.logger.warn({ member: nameOf(to), detail: text }, "a member cannot catch up");
     this.#hopeless.set(to, text);

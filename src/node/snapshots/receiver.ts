@@ -187,7 +187,7 @@ export class TransferReceiver {
   }
 
   #assertRunning(): void {
-    if (this.#stopped) throw new CairnError("STOPPED", "the node takes no snapshots any more: it is stopping");
+    if (this.#stopped) throw new CairnError("STOPPED", "the node accepts no more snapshots: it is stopping");
   }
 }
 

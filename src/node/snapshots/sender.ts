@@ -123,7 +123,7 @@ export class TransferSender {
 
   async #run(): Promise<TransferOutcome> {
     const { open } = this.#options;
-    if (!this.#options.isWanted(this.send)) throw new CairnError("CANCELLED", "this node does not lead any more");
+    if (!this.#options.isWanted(this.send)) throw new CairnError("CANCELLED", "this node no longer leads");
     const choices = await this.#options.choices();
     if (this.#cancelled) throw new CairnError("CANCELLED", "the transfer was given up before it began");
     if (choices.length === 0) throw new CairnError("NOT_FOUND", "there is no snapshot to send");
@@ -154,7 +154,7 @@ export class TransferSender {
   #pinned(info: SnapshotInfo): () => void {
     const { snapshots } = this.#options;
     if (snapshots.list().includes(info)) return snapshots.pin(info);
-    throw new CairnError("NOT_FOUND", `the snapshot at index ${info.index} has gone since it was offered`);
+    throw new CairnError("NOT_FOUND", `the snapshot at index ${info.index} was removed after it was offered`);
   }
 
   /** Makes the offer; returns the receiver's choice, or its refusal. */

@@ -205,7 +205,7 @@ function towards(own: OwnFacts, members: readonly KnownCluster[]): NextStep {
   const newest = known.reduce((a, b) => (b.membershipIndex > a.membershipIndex ? b : a));
   const present = newest.membership.find(({ id }) => id === own.name);
   if (own.refusesReturn && present !== undefined && present.incarnation !== own.incarnation) {
-    const reason = `its directory is empty, but cluster ${clusterId} knows ${own.name} from before, and --lost-disk is set to refuse. With rejoin it comes back as a new member`;
+    const reason = `its directory is empty, but cluster ${clusterId} knows ${own.name} from before, and lostDisk (--lost-disk on the command line) is set to refuse. With rejoin, the node comes back as a new member`;
     return { kind: "refused", reason };
   }
   if (clusterId !== own.clusterId) return { kind: "turn", turn: turnTo(own, clusterId, newest.base) };
@@ -224,7 +224,7 @@ function towards(own: OwnFacts, members: readonly KnownCluster[]): NextStep {
  */
 function whyAlone({ name, clusterId }: OwnFacts, answers: Answers): string {
   const others = [...answers.keys()].join(", ");
-  return `${name} belongs to cluster ${clusterId}, but ${others} know of no cluster: its data may be lost. Restore a snapshot of it; or, to begin an empty cluster, remove the data directory of ${name} and start it with --cluster`;
+  return `${name} belongs to cluster ${clusterId}, but ${others} know of no cluster: its data may be lost. Restore a snapshot of it; or, to begin an empty cluster, remove the data directory of ${name} and start it with its founders (cluster, or --cluster on the command line)`;
 }
 
 function waitFor(own: OwnFacts, answers: Answers, what: string): NextStep {

@@ -97,7 +97,7 @@ function joined(
   if (former === undefined) {
     if (cameBy === "join") return { members: added(members, learner) };
     return {
-      impossible: `${id} is not a member of this cluster: it was removed, or never was one. To add it, start it with --join`,
+      impossible: `${id} is not a member of this cluster: it was removed, or never was one. To add it, start it with join (--join on the command line)`,
       isFinal: true,
     };
   }
@@ -106,7 +106,7 @@ function joined(
   }
   if (facts.answers(memberKey(former))) {
     return {
-      impossible: `another node runs under the name ${id}, at ${former.address}, and answers: stop it, or give this one another --id`,
+      impossible: `another node runs under the name ${id}, at ${former.address}, and answers: stop it, or give this one another id`,
     };
   }
   const left = members.filter((each) => each !== former);

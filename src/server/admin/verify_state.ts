@@ -135,7 +135,9 @@ async function digestOf(member: Comparable, index: number, signal: AbortSignal):
     await member.takeSnapshot(index, signal);
     const sha256 = await member.digestAt(index, signal);
     if (sha256 !== undefined) return { sha256 };
-    return { moved: new CairnError("OUT_OF_RANGE", `its snapshot at index ${index} is gone, for newer ones`) };
+    return {
+      moved: new CairnError("OUT_OF_RANGE", `its snapshot at index ${index} was removed in favour of newer ones`),
+    };
   } catch (error) {
     const failed = reported(error, signal);
     return hasCode(failed, "OUT_OF_RANGE") ? { moved: failed } : { error: failed };
@@ -148,7 +150,7 @@ async function waitApplied(member: Comparable, index: number, signal: AbortSigna
   while (applied < index) {
     const { applied: now } = await member.appliedWithin(index, limits.verifyIdleMs, signal);
     if (now < index && now === applied) {
-      const text = `it does not get on: it has applied index ${now}, and not ${index}, for ${limits.verifyIdleMs} ms`;
+      const text = `it makes no progress: it has applied index ${now}, and not ${index}, for ${limits.verifyIdleMs} ms`;
       throw new CairnError("TIMEOUT", text);
     }
     applied = now;

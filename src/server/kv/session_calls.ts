@@ -181,7 +181,7 @@ function writeOf({ call }: SessionCall): Write | CairnError | undefined {
     case "txn":
       return new CairnError("UNIMPLEMENTED", "Txn is not implemented yet");
     default:
-      return new CairnError("INVALID_ARGUMENT", "the call is missing, or none that this version knows");
+      return new CairnError("INVALID_ARGUMENT", "the call is missing, or of a kind that this version does not know");
   }
 }
 

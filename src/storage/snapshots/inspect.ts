@@ -138,7 +138,7 @@ function checkName(path: string, { meta }: SnapshotHeader): void {
   if (named?.index === meta.index && named.term === meta.term) return;
   throw new CairnError(
     "CORRUPT",
-    `${snapshotLabel(path)} holds the snapshot at index ${meta.index} of term ${meta.term}, which its name does not say; ` +
+    `${snapshotLabel(path)} holds the snapshot at index ${meta.index} of term ${meta.term}, which contradicts its name; ` +
       "find out who renamed it",
   );
 }

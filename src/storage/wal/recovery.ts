@@ -158,7 +158,7 @@ async function measureTornTail({ path }: FoundSegment, scan: SegmentScan, used: 
   const { end, proof } = await scan.tail(used);
   if (proof === undefined) return end - used;
   throw corruptLog(
-    `${path} is damaged at offset ${used}: the record at offset ${proof} shows that what stood there had been durable`,
+    `${path} is damaged at offset ${used}: the record at offset ${proof} shows that the data there had been durable`,
   );
 }
 

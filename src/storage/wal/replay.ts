@@ -52,7 +52,7 @@ export class Replay {
     const last = this.#terms.last;
     if (firstIndex !== last.index + 1 || previousTerm !== last.term) {
       throw corruptLog(
-        `${segment.path} goes on after index ${firstIndex - 1} of term ${previousTerm}, but the segment before it ends at ` +
+        `${segment.path} continues after index ${firstIndex - 1} of term ${previousTerm}, but the segment before it ends at ` +
           `index ${last.index} of term ${last.term}`,
       );
     }
@@ -69,9 +69,7 @@ export class Replay {
       else this.#trim(decodeTrim(record.payload));
     } catch (error) {
       const { path } = this.segments.at(-1)!;
-      throw corruptLog(
-        `${path}: the record at offset ${record.position} makes no sense: ${CairnError.from(error).text}`,
-      );
+      throw corruptLog(`${path}: the record at offset ${record.position} is invalid: ${CairnError.from(error).text}`);
     }
   }
 
@@ -84,7 +82,7 @@ export class Replay {
     if (this.#boundary.index < known.index) {
       const found = before.length === 0 ? "" : ` (found before it, but not connected: ${before.join(", ")})`;
       throw corruptLog(
-        `the log starts at index ${this.#boundary.index + 1}, but the oldest segment, ${this.segments[0]!.path}, goes on after ` +
+        `the log starts at index ${this.#boundary.index + 1}, but the oldest segment, ${this.segments[0]!.path}, continues after ` +
           `index ${known.index}: the segments in between are missing${found}`,
       );
     }

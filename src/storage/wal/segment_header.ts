@@ -81,7 +81,7 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
  */
 export function decodeSegmentHeader(bytes: Buffer, path: string): SegmentHeader {
   if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, MAGIC.byteLength).equals(MAGIC)) {
-    throw corruptLog(`${path} is no log segment: its header is missing`);
+    throw corruptLog(`${path} is not a log segment: its header is missing`);
   }
   if (bytes.readUInt32LE(CRC_AT) !== headerCrc(bytes)) throw corruptLog(`${path}: the segment header fails its CRC`);
   const version = bytes.readUInt32LE(VERSION_AT);

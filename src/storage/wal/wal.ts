@@ -255,7 +255,7 @@ export class WriteAheadLog {
     if (low <= this.boundary.index || high > this.last.index) {
       throw new CairnError(
         "OUT_OF_RANGE",
-        `entries ${low} to ${high} are asked for, but the log holds ${this.boundary.index + 1} to ${this.last.index}`,
+        `entries ${low} to ${high} were requested, but the log holds ${this.boundary.index + 1} to ${this.last.index}`,
       );
     }
     return readEntries(this.#segments, low, high, maxBytes);

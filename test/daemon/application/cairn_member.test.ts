@@ -7,14 +7,14 @@ import type { ApplyResult, StateMachine } from "../../../src/machine/state_machi
 import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
 import { inMemory, ownMachine } from "../../../src/server/machine/own_machine.js";
 import { failure, isSettled, until } from "../../support/conditions.js";
-import { answer, command, Words } from "../../support/words.js";
+import { answer, command, Words } from "../../support/machines/words.js";
 import { OwnCluster, type WordsMember } from "./own_cluster.js";
 
 const THREE = ["n1", "n2", "n3"];
 const words = (member: WordsMember, options = {}) => member.read((view) => [...view.words], options);
 
-describe("proposals and reads", () => {
-  test("any member proposes, and a linearizable read at any member sees it", async () => {
+describe("a cluster of CairnMembers", () => {
+  test("takes a proposal at any member, and a linearizable read at any member sees it", async () => {
     const cluster = await OwnCluster.of(THREE);
     let count = 0;
     for (const id of THREE) {
@@ -27,7 +27,7 @@ describe("proposals and reads", () => {
     expect((await cluster.get("n3").propose(command("quiet"))).result.byteLength).toBe(0);
   });
 
-  test("many at a time come to one order", async () => {
+  test("brings many concurrent proposals into one order", async () => {
     const cluster = await OwnCluster.of(THREE);
     const all = THREE.flatMap((id) => Array.from({ length: 50 }, (_, at) => [id, `${id} ${at}`] as const));
     const results = await Promise.all(all.map(([id, word]) => cluster.get(id).propose(command(word))));
@@ -37,7 +37,7 @@ describe("proposals and reads", () => {
     expect(answers.map((place) => state[place - 1])).toEqual(all.map(([, word]) => word));
   });
 
-  test("a proposal made before the cluster is founded waits for it", async () => {
+  test("holds a proposal made before the cluster is founded until it is", async () => {
     const cluster = await OwnCluster.prepare(THREE);
     const first = await cluster.start("n2");
     const proposed = first.propose(command("early"), { timeoutMs: 60_000 });
@@ -50,7 +50,7 @@ describe("proposals and reads", () => {
     expect(await words(first)).toEqual(["early"]);
   });
 
-  test("without a leader nothing has happened when the time is over, or the caller gives up; stale reads go on", async () => {
+  test("reports a proposal without a leader as not done at the time limit or the caller's abort, and serves stale reads", async () => {
     const cluster = await OwnCluster.of(THREE);
     const follower = await cluster.follower();
     const { index } = await follower.propose(command("a"));
@@ -68,7 +68,7 @@ describe("proposals and reads", () => {
     await failure("TIMEOUT", words(follower, { stale: true, minAppliedIndex: index + 99, timeoutMs: 100 }));
   });
 
-  test("a leader that hands over does not fail a caller", async () => {
+  test("fails no caller when its leader hands over", async () => {
     const cluster = await OwnCluster.of(THREE);
     const leader = await cluster.leader();
     const follower = await cluster.follower();
@@ -80,7 +80,7 @@ describe("proposals and reads", () => {
     expect(new Set(await words(follower)).size).toBe(30);
   });
 
-  test("what no log entry can hold is refused before anything is sent", async () => {
+  test("refuses a command that no log entry can hold before anything is sent", async () => {
     const cluster = await OwnCluster.of(THREE);
     const follower = await cluster.follower();
     await failure("LIMIT_EXCEEDED", follower.propose(new Uint8Array(3 * 1024 * 1024)), "entryBytes");
@@ -90,7 +90,7 @@ describe("proposals and reads", () => {
     await failure("INVALID_ARGUMENT", follower.propose(command("a"), options), "timeoutMs");
   });
 
-  test("what a query throws is the caller's", async () => {
+  test("passes an error that a query throws to its caller", async () => {
     const cluster = await OwnCluster.of(["n1"]);
     const query = () => {
       throw new RangeError("mine");
@@ -134,7 +134,7 @@ class Sum implements StateMachine<number> {
   async crash() {}
 }
 
-test("a state machine with its own kind of results has them at every member", async () => {
+test("members of a machine with its own type of results all return that type", async () => {
   const cluster = await OwnCluster.prepare(THREE);
   const results = {
     encodeResult: (result: number) => Buffer.from(`${result}`),
@@ -154,8 +154,8 @@ test("a state machine with its own kind of results has them at every member", as
   }
 });
 
-describe("the disk", () => {
-  test("all members may stop: the state comes back from log and snapshot", async () => {
+describe("the data of CairnMembers", () => {
+  test("comes back from log and snapshot after all members have stopped", async () => {
     const cluster = await OwnCluster.of(THREE);
     for (let at = 0; at < 20; at++) await cluster.get("n1").propose(command(`${at}`));
     await cluster.get("n1").node.takeSnapshot({});
@@ -168,7 +168,7 @@ describe("the disk", () => {
     expect(cluster.get("n1").node.recovery.stateRebuilt).toBe(true);
   });
 
-  test("a member that lost its disk comes back by a snapshot, and its callers wait meanwhile", async () => {
+  test("reaches a member that lost its disk by a snapshot, while its callers wait", async () => {
     const cluster = await OwnCluster.of(THREE, { snapshots: { entries: 10 }, trailingLogBytes: 0 });
     const lost = await cluster.follower();
     await cluster.stop(lost.id);
@@ -193,7 +193,7 @@ describe("the disk", () => {
     expect(incarnation).not.toBe("");
   });
 
-  test("a further member joins, and reads", async () => {
+  test("reaches a further member that joins, and can be read there", async () => {
     const cluster = await OwnCluster.of(THREE);
     await cluster.get("n1").propose(command("a"));
     const joined = new Promise<MemberEvent>((resolve) => {
@@ -210,8 +210,8 @@ describe("the disk", () => {
   });
 });
 
-describe("events", () => {
-  test("leader, membership and snapshot are told, each change once", async () => {
+describe("the events of a CairnMember", () => {
+  test("report leader, membership and snapshot, each change once", async () => {
     const cluster = await OwnCluster.prepare(THREE);
     const told = new Map<string, ClusterEvent[]>(THREE.map((id) => [id, []]));
     const onEvent = (id: string) => (event: ClusterEvent) => void told.get(id)!.push(event);
@@ -237,7 +237,7 @@ describe("events", () => {
     expect(of(to, "leader").at(-1)).toMatchObject({ leader: undefined, isSelf: false });
   });
 
-  test("a member that cannot keep up is told so, and when it has caught up", async () => {
+  test("report a member that cannot keep up, and that it has caught up", async () => {
     const cluster = await OwnCluster.of(THREE, { lagEntries: 5 });
     const behind = await cluster.follower();
     const told: boolean[] = [];
@@ -257,7 +257,7 @@ describe("events", () => {
     expect(behind.lag).toBeLessThanOrEqual(2);
   });
 
-  test("a listener can be taken away, and one that throws harms nobody", async () => {
+  test("stop for a listener that is removed, and a listener that throws harms nobody", async () => {
     const errors: unknown[] = [];
     const note = () => {};
     const logger = { debug: note, info: note, warn: note, error: (facts: object) => void errors.push(facts) };
@@ -282,8 +282,8 @@ describe("events", () => {
   });
 });
 
-describe("the end", () => {
-  test("a member that has stopped refuses calls, and those that wait end", async () => {
+describe("a CairnMember that ends", () => {
+  test("refuses calls and ends those that wait when it has stopped", async () => {
     const cluster = await OwnCluster.prepare(THREE);
     const member = await cluster.start("n1");
     const waiting = failure("STOPPED", member.propose(command("a")));
@@ -297,18 +297,18 @@ describe("the end", () => {
     await member.stop();
   });
 
-  test("a machine that throws ends its member: the application is told, and calls are refused", async () => {
+  test("tells its application and refuses calls when its machine throws", async () => {
     const fatal: unknown[] = [];
     const cluster = await OwnCluster.of(["n1"], { onFatal: (error) => void fatal.push(error) });
     const member = cluster.get("n1");
     await failure("OUTCOME_UNKNOWN", member.propose(command("throw")));
     await until(() => fatal.length === 1, "the application is told");
     expect(String(fatal[0])).toContain("could not apply the command");
-    await failure("STOPPED", member.propose(command("a")), "cannot go on");
+    await failure("STOPPED", member.propose(command("a")), "failed and stopped");
     expect(member.leader.leader).toBeUndefined();
   });
 
-  test("a directory that has lost data is left alone when told so", async () => {
+  test("leaves a directory that has lost data alone when it is told so", async () => {
     const cluster = await OwnCluster.of(THREE);
     const { id } = await cluster.follower();
     await cluster.stop(id);
@@ -320,7 +320,7 @@ describe("the end", () => {
   });
 });
 
-describe("options", () => {
+describe("the options of a CairnMember", () => {
   const good = { id: "n1", directory: "/nowhere", machine: inMemory(() => new Words()) };
   const three = { n1: "127.0.0.1:7101", n2: "127.0.0.1:7102" };
 
@@ -340,11 +340,11 @@ describe("options", () => {
     [{ ...good, lagEntries: -1 }, "lagEntries must be"],
     [{ ...good, onEvent: 1 }, "onEvent must be a function"],
     [{ ...good, tickMs: 0 }, "tickMs must be"],
-  ])("%j is refused by name", async (options, text) => {
+  ])("are refused by name for %j", async (options, text) => {
     await failure("INVALID_ARGUMENT", CairnMember.start(options as never), text);
   });
 
-  test("a machine must be described by functions", async () => {
+  test("must describe a machine by functions", async () => {
     await failure("INVALID_ARGUMENT", () => inMemory(7 as never), "make must be a function");
     await failure("INVALID_ARGUMENT", () => ownMachine(7 as never), "open must be a function");
   });

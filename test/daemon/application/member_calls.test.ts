@@ -8,8 +8,8 @@ import { serverOptions } from "../../../src/rpc/grpc_options.js";
 import { addService, type ServiceImplementation } from "../../../src/rpc/server.js";
 import { inMemory } from "../../../src/server/machine/own_machine.js";
 import { deferred, failure, isSettled, until } from "../../support/conditions.js";
-import { listen } from "../../support/loopback.js";
-import { answer, command, Words } from "../../support/words.js";
+import { answer, command, Words } from "../../support/machines/words.js";
+import { listen } from "../../support/nodes/loopback.js";
 
 // A member that follows a leader which is a script: it fails at the moment that a test wants.
 
@@ -91,7 +91,7 @@ function follower() {
   };
 }
 
-test("a leader that dies between a proposal and its answer leaves its outcome unknown, and it is not sent again", async () => {
+test("a proposal whose leader dies before its answer has an unknown outcome, and is not sent again", async () => {
   const { calls, follow, state } = follower();
   let taken = 0;
   const leader: ScriptedLeader = await ScriptedLeader.start({
@@ -108,7 +108,7 @@ test("a leader that dies between a proposal and its answer leaves its outcome un
   expect(state.asked).toBe(1);
 });
 
-test("a command that is idempotent is proposed to the next leader", async () => {
+test("an idempotent command is proposed again to the next leader", async () => {
   const { calls, follow } = follower();
   const leader: ScriptedLeader = await ScriptedLeader.start({
     async propose() {
@@ -126,7 +126,7 @@ test("a command that is idempotent is proposed to the next leader", async () => 
   expect([index, answer(result)]).toEqual([7, "took a"]);
 });
 
-test("an idempotent command whose outcome is unknown when the time is over says so", async () => {
+test("an idempotent command whose outcome is unknown when the time is up reports that", async () => {
   const { calls, follow } = follower();
   const leader = await ScriptedLeader.start({
     async propose() {
@@ -138,7 +138,7 @@ test("an idempotent command whose outcome is unknown when the time is over says 
   await failure("OUTCOME_UNKNOWN", calls.propose(command("a"), settings), "another leader's log");
 });
 
-test("an idempotent command whose first attempt may take effect is not said to have failed by a later one", async () => {
+test("an idempotent command whose first attempt may take effect does not report failure because of a later attempt", async () => {
   const { calls, follow } = follower();
   let attempts = 0;
   const leader = await ScriptedLeader.start({
@@ -153,7 +153,7 @@ test("an idempotent command whose first attempt may take effect is not said to h
   expect(attempts).toBe(2);
 });
 
-test("a leader that cannot be reached has done nothing: the proposal waits for another one", async () => {
+test("a proposal to a leader that cannot be reached waits for another leader, because nothing has happened", async () => {
   const { calls, follow, waiters } = follower();
   const gone = await ScriptedLeader.start({});
   gone.die();
@@ -169,7 +169,7 @@ test.each([
   ["NOT_LEADER", 1],
   ["BUSY", 1],
   ["STOPPED", 1],
-] as const)("%s of the leader is no end: nothing has happened", async (code, times) => {
+] as const)("%s from the leader is retried, because nothing has happened", async (code, times) => {
   const { calls, follow } = follower();
   let refused = 0;
   follow(
@@ -185,7 +185,7 @@ test.each([
 });
 
 test.each(["DISK_FULL", "LIMIT_EXCEEDED", "INTERNAL", "UNIMPLEMENTED"] as const)(
-  "%s of the leader is told",
+  "%s from the leader is passed to the caller",
   async (code) => {
     const { calls, follow } = follower();
     follow(
@@ -199,7 +199,7 @@ test.each(["DISK_FULL", "LIMIT_EXCEEDED", "INTERNAL", "UNIMPLEMENTED"] as const)
   },
 );
 
-test("a leader that hangs: the outcome of a proposal is unknown when its caller gives up, or its time is over", async () => {
+test("a proposal to a leader that hangs has an unknown outcome when its caller gives up or its time is up", async () => {
   const { calls, follow } = follower();
   const reached = deferred();
   follow(
@@ -235,7 +235,7 @@ test("a read does not wait for a leader that hangs when there is another one", a
   expect(await read).toEqual(["waited for 12"]);
 });
 
-test("reads share a call to the leader, but never one that was begun before them", async () => {
+test("reads share a call to the leader, but never one that began before them", async () => {
   const { calls, follow } = follower();
   const asked: ((index: bigint) => void)[] = [];
   follow(
@@ -265,7 +265,7 @@ test("reads share a call to the leader, but never one that was begun before them
   expect(asked).toHaveLength(2);
 });
 
-test("a read goes on when the leader dies under it", async () => {
+test("a read continues when the leader dies during it", async () => {
   const { calls, follow } = follower();
   const leader: ScriptedLeader = await ScriptedLeader.start({
     async readIndex() {
@@ -280,7 +280,7 @@ test("a read goes on when the leader dies under it", async () => {
   expect(await read).toEqual(["waited for 5"]);
 });
 
-test("a member that ends lets nobody wait, and says of a command that was under way that its outcome is unknown", async () => {
+test("a member that ends releases its callers, and reports an unknown outcome for commands in flight", async () => {
   const { calls, end, follow } = follower();
   const waiting = failure("STOPPED", calls.propose(command("a"), {}));
   const reading = failure(
@@ -308,7 +308,7 @@ test("a member that ends lets nobody wait, and says of a command that was under 
   await proposed;
 });
 
-test("a result that cannot be decoded belongs to a command that has taken effect", async () => {
+test("a command whose result cannot be decoded is reported as having taken effect", async () => {
   const { follow, state } = follower();
   const leader = await ScriptedLeader.start({ propose: async () => ({ index: 4n, result: Buffer.from("?") }) });
   follow(leader);

@@ -7,8 +7,8 @@ import type { CairnMemberOptions } from "../../../src/daemon/application/member_
 import type { InMemoryMachine } from "../../../src/machine/in_memory_machine.js";
 import { inMemory } from "../../../src/server/machine/own_machine.js";
 import { until } from "../../support/conditions.js";
-import { freePorts } from "../../support/process_cluster.js";
-import { Words } from "../../support/words.js";
+import { Words } from "../../support/machines/words.js";
+import { freePorts } from "../../support/processes/process_cluster.js";
 
 export type WordsMember = CairnMember<Uint8Array, InMemoryMachine<Words>, Words>;
 export type WordsOptions = Partial<CairnMemberOptions<Uint8Array, InMemoryMachine<Words>, Words>>;

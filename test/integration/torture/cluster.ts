@@ -3,11 +3,11 @@ import { join } from "node:path";
 import { AdminService, type GetStatusResponse, NodeRole } from "../../../gen/cairn/v1/admin_pb.js";
 import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
 import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
-import { type RunningCommand, startCommand, startCommandOnHost } from "../../support/processes.js";
-import { TcpProxy } from "../../support/tcp_proxy.js";
+import { type RunningCommand, startCommand, startCommandOnHost } from "../../support/processes/processes.js";
+import { TcpProxy } from "../../support/processes/tcp_proxy.js";
 
 /** Preloaded into each process, so that its disk can be made slow. */
-const SLOW_SYNCS = new URL("../../support/slow_syncs.mjs", import.meta.url).href;
+const SLOW_SYNCS = new URL("../../support/disk/slow_syncs.mjs", import.meta.url).href;
 
 /** How long a node may take to answer the harness itself, in ms. */
 const STATUS_TIMEOUT_MS = 1_000;

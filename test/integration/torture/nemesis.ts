@@ -2,10 +2,10 @@ import { rm } from "node:fs/promises";
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import type { Client } from "../../../src/rpc/client.js";
-import { loseLogTail } from "../../support/log_tail.js";
-import { canRenameHost } from "../../support/processes.js";
+import { loseLogTail } from "../../support/disk/log_tail.js";
+import { canRenameHost } from "../../support/processes/processes.js";
+import type { LinkFaults } from "../../support/processes/tcp_proxy.js";
 import type { Random } from "../../support/random.js";
-import type { LinkFaults } from "../../support/tcp_proxy.js";
 import type { NodeProcess, ProcessCluster } from "./cluster.js";
 
 /** How long one fault lasts, in ms. */

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { CairnError } from "../../../src/base/errors.js";
 import { CairnClient } from "../../../src/client/client.js";
-import type { Operation } from "../../support/history.js";
+import type { Operation } from "../../support/history/history.js";
 import type { Random } from "../../support/random.js";
 
 /** Keys at a time, and how long they are used, in ms: a history of one key must not grow for ever, or it cannot be checked. */

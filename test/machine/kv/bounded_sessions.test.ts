@@ -21,7 +21,7 @@ import {
   request,
   text,
   uncheckedBytes,
-} from "../../support/machines.js";
+} from "../../support/machines/machines.js";
 
 const { OK, MISMATCH, NOT_FOUND, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 
@@ -29,8 +29,8 @@ const LARGE = "L".repeat(limits.valueBytes);
 /** One session of one answer at a time. */
 const ONE = { ...DEFAULT_SESSION_LIMITS, sessions: 1 };
 
-describe.each(machines)("what the $kind machine remembers", ({ make }) => {
-  test("T6: 240 failed compare-and-sets of 60 bytes leave a snapshot of less than 64 KiB on an empty store", async () => {
+describe.each(machines)("the sessions that the $kind machine remembers", ({ make }) => {
+  test("fill less than 64 KiB of snapshot on an empty store after 240 failed compare-and-sets of 60 bytes (T6)", async () => {
     const machine = await make();
     applyOperation(machine, put("k", LARGE));
     for (let at = 0; at < 240; at++) {
@@ -42,7 +42,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
     expect((await payloadOf(machine)).byteLength).toBeLessThan(64 * 1024);
   });
 
-  test("T6: a retry of a compare-and-set that met with a long value is told its version, and that the value is forgotten", async () => {
+  test("answer a retried compare-and-set that met a long value with its version, and say that the value is forgotten (T6)", async () => {
     const machine = await make();
     applyOperation(machine, put("k", LARGE));
     const first = applyCommand(machine, request("c", 1, cas("k", "other", "x")));
@@ -55,7 +55,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
     expect(contents(machine)).toEqual(["k=other@3"]);
   });
 
-  test("T6: a value of sessionValueBytes is remembered whole", async () => {
+  test("keep a whole value of sessionValueBytes (T6)", async () => {
     const machine = await make();
     const value = "v".repeat(limits.sessionValueBytes);
     applyOperation(machine, put("k", value));
@@ -66,7 +66,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
     expect(text(retry.value)).toBe(value);
   });
 
-  test("T6: over the limit of bytes the session unused for longest is forgotten, though there are few", async () => {
+  test("lose the one unused for longest over the limit of bytes, even when they are few (T6)", async () => {
     const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 2, valueBytes: 100 };
     const machine = await make({ ...bounds, bytes: largestSessionBytes(bounds) });
     applyOperation(machine, put("k", "v".repeat(100)));
@@ -82,7 +82,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
     expect(text(machine.get(Buffer.from("k"))!.value)).toBe("v".repeat(100));
   });
 
-  test("T6: a late retry of a forgotten client is not carried out, whatever came since", async () => {
+  test("keep a late retry of a forgotten client from being carried out, whatever came since (T6)", async () => {
     const machine = await make(ONE);
     applyCommand(machine, request("a", 1, put("k", "a")));
     applyCommand(machine, request("b", 1, put("k", "b"), 0, 1));
@@ -99,7 +99,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
     expect(applyCommand(machine, request("b", 1, put("k", "b"))).index).toBe(2n);
   });
 
-  test("T6: the horizon survives a restore", async () => {
+  test("keep their horizon over a restore (T6)", async () => {
     const before = await make(ONE);
     applyCommand(before, request("a", 1, put("k", "a")));
     applyCommand(before, request("b", 1, put("k", "b"), 0, 1));
@@ -109,7 +109,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
     expect(contents(after)).toEqual(["k=b@2"]);
   });
 
-  test("T6: a client that knows an index at or above the horizon is a new one; below it, it may be a forgotten one", async () => {
+  test("take a client that knows an index at or above the horizon for new, and one below it for possibly forgotten (T6)", async () => {
     const machine = await make(ONE);
     applyCommand(machine, request("a", 1, put("k", "a")));
     applyCommand(machine, request("a", 2, put("k", "a")));
@@ -118,7 +118,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
     expect(applyCommand(machine, request("c", 1, put("k", "c"), 0, 2)).outcome).toBe(OK);
   });
 
-  test("T6: an index that the log has not reached shows nothing: it is of another log", async () => {
+  test("ignore an index that the log has not reached, because it belongs to another log (T6)", async () => {
     const machine = await make(ONE);
     expect(applyCommand(machine, request("a", 1, put("k", "a"), 0, 1)).outcome).toBe(SESSION_EXPIRED);
     expect(applyCommand(machine, request("a", 1, put("k", "a"), 0, 3)).outcome).toBe(SESSION_EXPIRED);
@@ -127,15 +127,15 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
     expect(applyCommand(machine, request("a", 2, put("k", "a"), 0, 99)).outcome).toBe(OK);
   });
 
-  test("a request without an index is carried out as long as nobody is forgotten", async () => {
+  test("let a request without an index be carried out until a client is forgotten", async () => {
     const machine = await make();
     for (let at = 1; at <= 20; at++) {
       expect(applyCommand(machine, request(`${at}`, 1, put("k", "v"))).outcome).toBe(OK);
     }
   });
 
-  describe("of a state that an earlier version left", () => {
-    test("it keeps on as that did, until a command names newer rules", async () => {
+  describe("and that an earlier version left", () => {
+    test("follow that version's rules until a command names newer ones", async () => {
       const machine = await make(ONE);
       applyOperation(machine, put("k", LARGE));
       applyCommand(machine, countedRequest("a", 1, cas("k", "other", "x")));
@@ -159,7 +159,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
       expect(applyCommand(machine, countedRequest("late", 1, put("k", "late"))).outcome).toBe(SESSION_EXPIRED);
     });
 
-    test("T6: what it holds beyond the limit of bytes is forgotten when the rules change", async () => {
+    test("lose those beyond the limit of bytes when the rules change (T6)", async () => {
       const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 2, valueBytes: 100 };
       const machine = await make({ ...bounds, bytes: largestSessionBytes(bounds) });
       applyOperation(machine, put("k", "v".repeat(100)));
@@ -173,7 +173,7 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
       expect(applyCommand(machine, request("new", 1, put("new", "1"), 0, 10)).outcome).toBe(OK);
     });
 
-    test("T6: long values that go when the rules change no longer count", async () => {
+    test("stop counting the long values that are dropped when the rules change (T6)", async () => {
       const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 2, valueBytes: 100 };
       const machine = await make({ ...bounds, bytes: largestSessionBytes(bounds) });
       applyOperation(machine, put("k", "v".repeat(1_000)));
@@ -184,14 +184,14 @@ describe.each(machines)("what the $kind machine remembers", ({ make }) => {
       expect(machine.sessionCount).toBe(3);
     });
 
-    test("where nobody was forgotten yet, everybody who comes is new", async () => {
+    test("take every client for new when none was forgotten yet", async () => {
       const machine = await make();
       applyCommand(machine, countedRequest("a", 1, put("k", "v")));
       expect(applyCommand(machine, request("b", 1, put("k", "v"))).outcome).toBe(OK);
     });
   });
 
-  test("T6: a command that needs rules of a later version is not applied by these", async () => {
+  test("refuse a command that needs the rules of a later version (T6)", async () => {
     const machine = await make();
     const later: CommandInit = { ...request("a", 1, put("k", "v")), rules: 3 };
     const batch = [entry(1, uncheckedBytes(request("a", 1, put("k", "v")))), entry(2, uncheckedBytes(later))];
@@ -225,7 +225,7 @@ const story = fc.record({
   ),
 });
 
-test("T6: however few sessions there are room for, no request is carried out twice, and a retry is never answered by another's answer", async () => {
+test("no request is carried out twice, and no retry gets another's answer, however few sessions there is room for (T6)", async () => {
   const bounds = { ...DEFAULT_SESSION_LIMITS, answers: 3, valueBytes: 8 };
   const sessionLimits = { ...bounds, sessions: 3, bytes: largestSessionBytes(bounds) };
   await fc.assert(

@@ -16,7 +16,7 @@ import {
   put,
   request,
   uncheckedBytes,
-} from "../../support/machines.js";
+} from "../../support/machines/machines.js";
 
 const longKey = "k".repeat(limits.keyBytes + 1);
 const longValue = new Uint8Array(limits.valueBytes + 1);
@@ -99,7 +99,7 @@ test("a command that does not fit an entry is refused, naming the limit", () => 
   );
 });
 
-test("what was encoded is decoded", () => {
+test("a command that was encoded is decoded to the same", () => {
   const command = decodeCommand(encodeCommand(request("client", 7, put("key", "value"), 5)));
   expect(command).toMatchObject({
     requestId: { clientId: "client", sequence: 7n, acknowledgedThrough: 5n },
@@ -107,7 +107,7 @@ test("what was encoded is decoded", () => {
   });
 });
 
-test("a key that no read can ask for is refused", () => {
+test("a key that is too long for a read to ask for is refused", () => {
   expect(() => checkKey(bytes(""))).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
   expect(() => checkKey(bytes(longKey))).toThrow(expect.objectContaining({ code: "LIMIT_EXCEEDED" }));
   checkKey(bytes(longKey.slice(1)));
@@ -134,7 +134,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect(machine.appliedIndex).toBe(1);
   });
 
-  test("does not remember an invalid command: the same sequence may still be used", async () => {
+  test("forgets an invalid command, so that its sequence may still be used", async () => {
     const machine = await make();
     expect(applyCommand(machine, request("c", 1, put("", "v"))).outcome).toBe(CommandOutcome.INVALID);
     expect(machine.sessionCount).toBe(0);

@@ -23,7 +23,7 @@ import {
   request,
   skipTo,
   text,
-} from "../../support/machines.js";
+} from "../../support/machines/machines.js";
 
 const BOUNDS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 700 };
 const MAX = Number.MAX_SAFE_INTEGER;
@@ -145,7 +145,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
   });
 });
 
-test("the golden bytes decode to what they say", () => {
+test("the golden bytes decode to the state that they describe", () => {
   const contents = {
     keys: [{ key: "6b", createVersion: 1, version: 2, value: "7632" }],
     sessions: [{ clientId: "c", floor: 1, lastUsed: 3, answers: [[2, "08011003"]] }],
@@ -213,12 +213,12 @@ describe("a payload is refused", () => {
     ["with a number in a longer form", golden({ key: "01810001026b" }), "shortest form"],
     ["with a number above 2^53 - 1", golden({ session: "0201" + "ffffffffffffff7f" + "0363" }), "shortest form"],
     ["with a number without end", golden({ session: "0201" + "ffffffffffffffffff" }), "shortest form"],
-  ])("%s", (_, data, what) => {
+  ])("when it comes %s", (_, data, what) => {
     expect(() => decode([data])).toThrow(corrupt(what));
     expect(() => decode(cut(data, 1))).toThrow(corrupt(what));
   });
 
-  test("that ends early, wherever it does", () => {
+  test("when it ends early, at whatever byte", () => {
     const whole = golden();
     for (let length = 0; length < whole.byteLength; length++) {
       expect(() => decode([whole.subarray(0, length)])).toThrow(corrupt("ends before its end mark"));
@@ -230,7 +230,7 @@ describe("a payload is refused", () => {
   });
 });
 
-test("a length is not believed before it is checked against its limit", () => {
+test("a length is checked against its limit before memory is allocated for it", () => {
   const decoder = new PayloadDecoder({ index: 3, term: 2 }, BOUNDS, {
     key() {},
     sessionsHead() {},
@@ -265,7 +265,7 @@ const sessionsOf = fc
   )
   .map((all) => all.sort((a, b) => Buffer.compare(Buffer.from(a.clientId), Buffer.from(b.clientId))));
 
-test("whatever was encoded is decoded, from pieces of any size", () => {
+test("any encoded payload is decoded to the same from pieces of any size", () => {
   fc.assert(
     fc.property(keysOf, sessionsOf, fc.integer({ min: 1, max: 400 }), (pairs, clients, pieceBytes) => {
       const at = { index: MAX, term: MAX };
@@ -292,7 +292,7 @@ test("whatever was encoded is decoded, from pieces of any size", () => {
   );
 });
 
-test("one flipped bit is refused, or is in the bytes of a key, value, id or answer, or a number that has room", () => {
+test("one flipped bit is refused, or lies in the bytes of a key, value, id or answer, or in a number with room for it", () => {
   for (const whole of [golden(), golden2()]) expectFlipsAreSeen(whole);
 });
 
@@ -309,7 +309,7 @@ function expectFlipsAreSeen(whole: Buffer): void {
   }
 }
 
-describe("a payload made from pairs", () => {
+describe("a payload that is made from pairs", () => {
   const at = { index: 9, term: 4 };
   const pair = (key: string, value = "") => ({ key: bytes(key), value: bytes(value) });
 
@@ -325,7 +325,7 @@ describe("a payload made from pairs", () => {
     });
   });
 
-  test.each(machines)("is what the $kind machine writes after a load at that index", async ({ make }) => {
+  test.each(machines)("equals the one that the $kind machine writes after a load at that index", async ({ make }) => {
     const machine = await make();
     skipTo(machine, 8, 4);
     const pairs = [pair("a", "1"), pair("b", "2")];

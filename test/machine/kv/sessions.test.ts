@@ -17,12 +17,12 @@ import {
   resultHex,
   text,
   uncheckedBytes,
-} from "../../support/machines.js";
+} from "../../support/machines/machines.js";
 
 const { OK, RETRY_TOO_OLD, SESSION_EXPIRED } = CommandOutcome;
 
-describe.each(machines)("sessions of the $kind machine", ({ make }) => {
-  test("a retry gets the same answer, byte for byte, and has no effect", async () => {
+describe.each(machines)("the session table of the $kind machine", ({ make }) => {
+  test("gives a retry the same answer, byte for byte, without a second effect", async () => {
     const machine = await make();
     applyOperation(machine, put("k", "first"));
     const original = applyCommand(machine, request("c", 1, cas("k", "other", "x")));
@@ -34,7 +34,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(contents(machine)).toEqual(["k=other@3"]);
   });
 
-  test("a retry gets its answer also when the first try is in the same batch", async () => {
+  test("gives a retry its answer even when the first try is in the same batch", async () => {
     const machine = await make();
     const data = uncheckedBytes(request("c", 1, put("k", "v")));
     const results = machine.apply([entry(1, data), entry(2, data)]);
@@ -42,7 +42,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(contents(machine)).toEqual(["k=v@1"]);
   });
 
-  test("a get with a request id is remembered like any other command", async () => {
+  test("remembers a get with a request id like any other command", async () => {
     const machine = await make();
     applyOperation(machine, put("k", "1"));
     applyCommand(machine, request("c", 1, getCommand("k")));
@@ -50,7 +50,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(text(applyCommand(machine, request("c", 1, getCommand("k"))).value)).toBe("1");
   });
 
-  test("clients do not see each other's answers", async () => {
+  test("hides the answers of one client from another", async () => {
     const machine = await make();
     applyCommand(machine, request("a", 1, put("k", "1")));
     expect(applyCommand(machine, request("ab", 1, put("k", "2"))).index).toBe(2n);
@@ -59,7 +59,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(machine.sessionCount).toBe(2);
   });
 
-  test("acknowledged answers are forgotten, and their retries are too old", async () => {
+  test("forgets acknowledged answers, and then reports their retries as too old", async () => {
     const machine = await make();
     for (const sequence of [1, 2, 3]) applyCommand(machine, request("c", sequence, put("k", `${sequence}`)));
     applyCommand(machine, request("c", 4, put("k", "4"), 2));
@@ -69,7 +69,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(contents(machine)).toEqual(["k=4@4"]);
   });
 
-  test("an acknowledgement takes effect also on a retry", async () => {
+  test("takes an acknowledgement from a retry, too", async () => {
     const machine = await make();
     applyCommand(machine, request("c", 1, put("k", "1")));
     applyCommand(machine, request("c", 2, put("k", "2")));
@@ -77,7 +77,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(applyCommand(machine, request("c", 1, put("k", "again"))).outcome).toBe(RETRY_TOO_OLD);
   });
 
-  test("an older acknowledgement does not lower the floor", async () => {
+  test("does not lower the floor for an older acknowledgement", async () => {
     const machine = await make();
     applyCommand(machine, request("c", 5, put("k", "5"), 4));
     applyCommand(machine, request("c", 6, put("k", "6"), 1));
@@ -85,7 +85,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(applyCommand(machine, request("c", 5, put("k", "again"))).index).toBe(1n);
   });
 
-  test("a sequence above the floor is carried out, in whatever order it comes", async () => {
+  test("carries out sequences above the floor in whatever order they come", async () => {
     const machine = await make();
     applyCommand(machine, request("c", 9, put("nine", "9"), 3));
     expect(applyCommand(machine, request("c", 4, put("four", "4"))).outcome).toBe(OK);
@@ -93,7 +93,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(contents(machine)).toEqual(["four=4@2", "nine=9@1"]);
   });
 
-  test("over the limit of answers the lowest sequence is forgotten and raises the floor", async () => {
+  test("forgets the lowest sequence over the limit of answers, and raises the floor", async () => {
     const machine = await make({ ...DEFAULT_SESSION_LIMITS, sessions: 10, answers: 3 });
     for (const sequence of [4, 2, 8, 6]) applyCommand(machine, request("c", sequence, put("k", `${sequence}`)));
     expect(applyCommand(machine, request("c", 2, put("k", "again"))).outcome).toBe(RETRY_TOO_OLD);
@@ -104,7 +104,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(applyCommand(machine, request("c", 3, put("k", "3"))).outcome).toBe(RETRY_TOO_OLD);
   });
 
-  test("over the limit of sessions the one unused for longest is forgotten", async () => {
+  test("forgets the session unused for longest over the limit of sessions", async () => {
     const machine = await make({ ...DEFAULT_SESSION_LIMITS, sessions: 2, answers: 3 });
     applyCommand(machine, request("a", 1, put("a", "1")));
     applyCommand(machine, request("b", 1, put("b", "1")));
@@ -122,7 +122,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(machine.sessionCount).toBe(2);
   });
 
-  test("a request that is too old counts as a use", async () => {
+  test("counts a request that is too old as a use of the session", async () => {
     const machine = await make({ ...DEFAULT_SESSION_LIMITS, sessions: 2, answers: 3 });
     applyCommand(machine, request("a", 5, put("a", "1"), 4));
     applyCommand(machine, request("b", 1, put("b", "1")));
@@ -131,14 +131,14 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(applyCommand(machine, request("a", 5, put("a", "again"))).index).toBe(1n);
   });
 
-  test("a forgotten session leaves nothing in the payload", async () => {
+  test("leaves nothing of a forgotten session in the payload", async () => {
     const one = await make({ ...DEFAULT_SESSION_LIMITS, sessions: 1, answers: 3 });
     applyCommand(one, request("evicted", 1, put("k", "1")));
     applyCommand(one, request("kept", 1, put("k", "2"), 0, 1));
     expect((await payloadOf(one)).includes("evicted")).toBe(false);
   });
 
-  test("the order of eviction survives a restore", async () => {
+  test("keeps the order of eviction over a restore", async () => {
     const sessionLimits = { ...DEFAULT_SESSION_LIMITS, sessions: 3, answers: 2 };
     const before = await make(sessionLimits);
     for (const client of ["z", "a", "m"]) applyCommand(before, request(client, 1, put("k", client)));
@@ -151,7 +151,7 @@ describe.each(machines)("sessions of the $kind machine", ({ make }) => {
     expect(applyCommand(after, request("z", 1, put("k", "again"))).index).toBe(1n);
   });
 
-  test("client ids keep every character", async () => {
+  test("keeps every character of client ids", async () => {
     const machine = await make();
     const ids = ["\u{feff}c", "c", "c\0", "é", "\u{1f600}", "\u{ffff}"];
     ids.forEach((id, at) => void applyCommand(machine, request(id, 1, put(`${at}`, "v"))));

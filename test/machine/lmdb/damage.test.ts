@@ -11,6 +11,7 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
 import type { Entry } from "../../../src/raft/types.js";
 import { nodeFileSystem } from "../../../src/system/fs.js";
+import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
 import {
   applyOperation,
   bytes,
@@ -24,9 +25,8 @@ import {
   request,
   text,
   uncheckedBytes,
-} from "../../support/machines.js";
-import { startProcess } from "../../support/processes.js";
-import { temporaryDirectory } from "../../support/temporary_directory.js";
+} from "../../support/machines/machines.js";
+import { startProcess } from "../../support/processes/processes.js";
 
 const PAGE_BYTES = 4096;
 const DATA = "view-1/data.mdb";
@@ -91,7 +91,7 @@ function numbers(seed: number): (below: number) => number {
   };
 }
 
-test("T7: a process that ends at any time leaves a file that is proven, whatever was overwritten, removed, and kept", async () => {
+test("a process that ends at any time leaves a file that is proven, whatever was overwritten, removed or kept (T7)", async () => {
   for (const seed of [1, 2, 3]) {
     const below = numbers(seed);
     const directory = await temporaryDirectory();
@@ -122,7 +122,7 @@ test("T7: a process that ends at any time leaves a file that is proven, whatever
   }
 });
 
-describe("T7: a data file that is damaged under a mark of trust", () => {
+describe("a data file under a mark of trust (T7)", () => {
   let pristine: string;
   let data: Buffer;
 
@@ -174,7 +174,7 @@ describe("T7: a data file that is damaged under a mark of trust", () => {
     expect(await expectTruth(data, "undamaged")).toBe(false);
   });
 
-  test("by a flipped bit is never served as truth, and gets into no snapshot", async () => {
+  test("with a flipped bit is never served as truth, and gets into no snapshot", async () => {
     const random = numbers(1);
     let refused = 0;
     for (let flip = 0; flip < 200; flip++) {
@@ -186,7 +186,7 @@ describe("T7: a data file that is damaged under a mark of trust", () => {
     expect(refused).toBeLessThan(190);
   }, 240_000);
 
-  test("by a page that is zeroed, or that is another one's copy, is never served as truth", async () => {
+  test("with a page that is zeroed, or another one's copy, is never served as truth", async () => {
     let refused = 0;
     for (let page = 0; page < data.byteLength / PAGE_BYTES; page += 5) {
       const zeroed = Buffer.from(data);
@@ -195,20 +195,20 @@ describe("T7: a data file that is damaged under a mark of trust", () => {
       const copied = Buffer.from(data);
       const other = ((page + 7) * PAGE_BYTES) % data.byteLength;
       data.copy(copied, page * PAGE_BYTES, other, other + PAGE_BYTES);
-      if (await expectTruth(copied, `page ${page} is another`)) refused++;
+      if (await expectTruth(copied, `page ${page} has another number or kind`)) refused++;
     }
     expect(refused).toBeGreaterThan(10);
   }, 240_000);
 
-  test("is not opened again, and says why", async () => {
+  test("that was found damaged is not opened again, and the reason is given", async () => {
     const damaged = Buffer.from(data);
     damaged.fill(0, 2 * PAGE_BYTES);
     const machine = await openLmdb({ directory: await stateOf(damaged) });
-    expect(machine.rebuildReason).toMatch(/the state on disk is damaged: page \d+ is another/);
+    expect(machine.rebuildReason).toMatch(/the state on disk is damaged: page \d+ has another number or kind/);
   });
 });
 
-describe("T7: damage that comes about while the state is open", () => {
+describe("damage of the state while it is open (T7)", () => {
   const VALUE = "a value that stands out";
 
   async function openFilled() {
@@ -278,7 +278,7 @@ describe("T7: damage that comes about while the state is open", () => {
     await expectRemembered(machine, directory);
   });
 
-  test("is noticed where a good row stands at another key", async () => {
+  test("is noticed when a good row stands under another key", async () => {
     const { directory, machine } = await openFilled();
     await tamper(directory, "keys", (rows) => rows.putSync(bytes("c"), Buffer.from(rows.get(bytes("a"))!)));
     expect(() => machine.get(bytes("c"))).toThrow(expect.objectContaining({ code: "CORRUPT" }));
@@ -289,14 +289,14 @@ describe("T7: damage that comes about while the state is open", () => {
     { what: "key", table: "keys", change: (rows: Rows) => rows.removeSync(bytes("c")) },
     { what: "session", table: "sessions", change: (rows: Rows) => rows.removeSync(bytes("client")) },
     { what: "answer", table: "answers", change: (rows: Rows) => rows.clearSync() },
-  ])("is noticed before a snapshot is whole when a $what is gone", async ({ table, change }) => {
+  ])("is noticed before a snapshot is complete when a $what is gone", async ({ table, change }) => {
     const { directory, machine } = await openFilled();
     await tamper(directory, table, change);
     await expect(payloadOf(machine)).rejects.toMatchObject({ code: "CORRUPT" });
     await expectRemembered(machine, directory);
   });
 
-  test("is noticed when an older row is there again", async () => {
+  test("is noticed when an older row has come back", async () => {
     const { directory, machine } = await openFilled();
     let older: Buffer | undefined;
     await tamper(directory, "keys", (rows) => {
@@ -308,7 +308,7 @@ describe("T7: damage that comes about while the state is open", () => {
     await expectRemembered(machine, directory);
   });
 
-  test("is remembered without room on the disk", async () => {
+  test("is recorded even without room on the disk", async () => {
     const { directory, machine } = await openFilled();
     await machine.close();
     let isFull = false;
@@ -328,7 +328,7 @@ describe("T7: damage that comes about while the state is open", () => {
   });
 });
 
-describe("T7: openings of the state that do not last", () => {
+describe("openings of the state that end soon (T7)", () => {
   async function reopened(directory: string, options: { openingMs?: number } = {}) {
     return openLmdb({ directory, ...options });
   }
@@ -342,7 +342,7 @@ describe("T7: openings of the state that do not last", () => {
     }
   }
 
-  test("are counted: after limits.stateOpenings of them it is rebuilt, and counted anew", async () => {
+  test("are counted, and the state is rebuilt and the count restarted after limits.stateOpenings of them", async () => {
     const directory = await temporaryDirectory();
     await openAndCrash(directory, limits.stateOpenings);
     const machine = await reopened(directory);
@@ -353,7 +353,7 @@ describe("T7: openings of the state that do not last", () => {
     expect(await reopened(directory)).toMatchObject({ rebuilt: false, appliedIndex: 1 });
   });
 
-  test("count no more after one that has ended with a clean close", async () => {
+  test("are forgotten after one that ended with a clean close", async () => {
     const directory = await temporaryDirectory();
     await openAndCrash(directory, limits.stateOpenings - 1);
     await (await reopened(directory)).close();
@@ -361,7 +361,7 @@ describe("T7: openings of the state that do not last", () => {
     expect((await reopened(directory)).rebuilt).toBe(true);
   });
 
-  test("count no more after one that has lasted", async () => {
+  test("are forgotten after one that lasted", async () => {
     const directory = await temporaryDirectory();
     await openAndCrash(directory, limits.stateOpenings - 1);
     const lasting = await reopened(directory, { openingMs: 1 });
@@ -371,7 +371,7 @@ describe("T7: openings of the state that do not last", () => {
     expect((await reopened(directory)).rebuilt).toBe(true);
   });
 
-  test("are not counted where the count cannot be written, which does not hinder the opening", async () => {
+  test("stay uncounted, and succeed, where the count cannot be written", async () => {
     const directory = await temporaryDirectory();
     await openAndCrash(directory, 1);
     const fs: typeof nodeFileSystem = {
@@ -388,7 +388,7 @@ describe("T7: openings of the state that do not last", () => {
     }
   });
 
-  test("since a page that cannot be read ends the process, do not go on for ever", async () => {
+  test("do not repeat for ever when a page that cannot be read ends the process", async () => {
     const directory = await temporaryDirectory();
     const machine = await openLmdb({ directory });
     applyAll(machine, LOG);
@@ -408,7 +408,7 @@ describe("T7: openings of the state that do not last", () => {
   });
 });
 
-test("T7: a state of the format before, without checksums, is thrown away, and says why", async () => {
+test("a state of the previous format, without checksums, is discarded with the reason (T7)", async () => {
   const directory = await temporaryDirectory();
   await mkdir(`${directory}/view-1`);
   await writeFile(`${directory}/view-1/data.mdb`, Buffer.alloc(100));
@@ -419,7 +419,7 @@ test("T7: a state of the format before, without checksums, is thrown away, and s
 });
 
 /** Opens the state and dies of reading it, if it was not rebuilt. */
-const CHILD = fileURLToPath(new URL("../../support/unreadable_state_child.mjs", import.meta.url));
+const CHILD = fileURLToPath(new URL("../../support/machines/unreadable_state_child.mjs", import.meta.url));
 
 type Rows = Database<Buffer, Uint8Array>;
 

@@ -10,9 +10,17 @@ import { Exchange } from "../../../src/machine/worker/exchange.js";
 import type { TaskRequest, ToWorker } from "../../../src/machine/worker/messages.js";
 import { restoreInWorker } from "../../../src/machine/worker/worker_restore.js";
 import type { TaskClient, WorkerThread } from "../../../src/machine/worker/worker_thread.js";
-import { applyOperation, contents, inPieces, metaAt, openLmdb, payloadOf, put } from "../../support/machines.js";
-import { temporaryDirectory } from "../../support/temporary_directory.js";
-import { UPSET, upset } from "../../support/upset.js";
+import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
+import {
+  applyOperation,
+  contents,
+  inPieces,
+  metaAt,
+  openLmdb,
+  payloadOf,
+  put,
+} from "../../support/machines/machines.js";
+import { UPSET, upset } from "../../support/machines/upset.js";
 
 /** The payload of a state with `keys` keys of 100,000 bytes, at index `keys` of term 1. */
 async function payloadWith(keys: number): Promise<Buffer> {
@@ -62,7 +70,7 @@ class SilentThread implements Pick<WorkerThread, "add" | "post" | "remove" | "wa
   }
 }
 
-test("a slow worker has no more than limits.workerBuffers blocks before it, and the payload waits", async () => {
+test("a slow worker has at most limits.workerBuffers blocks queued, and the payload waits", async () => {
   const thread = new SilentThread();
   const exchange = new Exchange(thread as unknown as WorkerThread);
   let asked = 0;
@@ -83,7 +91,7 @@ test("a slow worker has no more than limits.workerBuffers blocks before it, and 
   await restored;
 });
 
-test("what the worker fails with ends the restore, though the payload never goes on", async () => {
+test("an error of the worker ends the restore even when the payload never continues", async () => {
   const payload = await payloadWith(10);
   payload[24]! = 0xff;
   const machine = await openLmdb({ directory: await temporaryDirectory() });
@@ -93,7 +101,7 @@ test("what the worker fails with ends the restore, though the payload never goes
   expect(contents(machine)).toEqual(["old=1@1"]);
 });
 
-test("an unexpected error of the thread half-way fails the restore and leaves the old state; the next one succeeds", async () => {
+test("an unexpected error of the thread fails the restore half-way and keeps the old state, and the next restore succeeds", async () => {
   const payload = await payloadWith(100);
   const directory = await temporaryDirectory();
   const machine = await openLmdb({ directory });
@@ -111,7 +119,7 @@ test("an unexpected error of the thread half-way fails the restore and leaves th
   expect((await payloadOf(machine)).equals(payload)).toBe(true);
 });
 
-test("an error of the payload comes out as it is, and nothing of the restore is left", async () => {
+test("an error of the payload is passed on unchanged, and nothing of the restore is left", async () => {
   const payload = await payloadWith(20);
   const directory = await temporaryDirectory();
   const machine = await openLmdb({ directory });

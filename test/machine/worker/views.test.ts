@@ -14,6 +14,7 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { LmdbMachine } from "../../../src/machine/lmdb_machine.js";
 import type { FromWorker } from "../../../src/machine/worker/messages.js";
 import type { Entry } from "../../../src/raft/types.js";
+import { temporaryDirectory } from "../../support/disk/temporary_directory.js";
 import {
   applyOperation,
   bytes,
@@ -24,9 +25,8 @@ import {
   put,
   request,
   uncheckedBytes,
-} from "../../support/machines.js";
-import { temporaryDirectory } from "../../support/temporary_directory.js";
-import { UPSET, upset } from "../../support/upset.js";
+} from "../../support/machines/machines.js";
+import { UPSET, upset } from "../../support/machines/upset.js";
 
 /** One entry that puts a value of `valueBytes`. */
 function putEntry(index: number, key: string, valueBytes: number): Entry {
@@ -84,8 +84,8 @@ async function until(body: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await body())) await nextTurn();
 }
 
-describe("a snapshot file from the thread", () => {
-  test("is the one that the main thread makes, to the byte, whatever the state", async () => {
+describe("a snapshot file from the worker thread", () => {
+  test("equals the one that the main thread makes, to the byte, whatever the state", async () => {
     const value = fc.oneof(fc.integer({ min: 0, max: 50 }), fc.constantFrom(1000, 65_520, 70_000, limits.valueBytes));
     const chunkBytes = fc.constantFrom(1000, 65_536, limits.snapshotChunkBytes, limits.snapshotChunkBytesMax);
     await openLmdb({ directory: await temporaryDirectory() });
@@ -112,7 +112,7 @@ describe("a snapshot file from the thread", () => {
     );
   });
 
-  test("has its measure, and comes in pieces of one write", async () => {
+  test("has its size known first, and comes in pieces of one write", async () => {
     const { machine } = await openFilled(3000);
     const view = await machine.capture();
     const header = headerAt(view.appliedIndex);
@@ -127,7 +127,7 @@ describe("a snapshot file from the thread", () => {
     expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(measure.fileBytes);
   });
 
-  test("with a header that no reader would accept is refused, and the view is still there", async () => {
+  test("is refused with a header that no reader would accept, and the view stays usable", async () => {
     const { machine } = await openFilled(1);
     const view = await machine.capture();
     expect(() => view.snapshotFile(headerAt(0))).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT" }));
@@ -137,7 +137,7 @@ describe("a snapshot file from the thread", () => {
   });
 });
 
-test("while entries are applied and the file grows, each view is the state at the index that it names", async () => {
+test("each view is the state at its index while entries are applied and the file grows", async () => {
   const entryOf = (index: number) => putEntry(index, `key ${(index * 7919) % 500}`, 200 + ((index * 31) % 3000));
   const machine = await openLmdb({ directory: await temporaryDirectory() });
   const seen = new Map<number, Buffer>();
@@ -170,8 +170,8 @@ test("while entries are applied and the file grows, each view is the state at th
   }
 });
 
-describe("a view that ends early", () => {
-  test("released half-way, it lets go of its transaction, and the thread serves the next one", async () => {
+describe("a view of the worker thread that ends early", () => {
+  test("frees its transaction when it is released half-way, and the thread serves the next view", async () => {
     const { machine, path } = await openFilled(5000);
     const view = await machine.capture();
     const file = view.snapshotFile(headerAt(view.appliedIndex));
@@ -186,7 +186,7 @@ describe("a view that ends early", () => {
     expect((await payloadOf(machine)).byteLength).toBeGreaterThan(5_000_000);
   });
 
-  test("released before it is read, or by who does not wait for it, it lets go too", async () => {
+  test("frees its transaction when it is released before it is read, or by a caller that does not wait", async () => {
     const { machine, path } = await openFilled(10);
     const view = await machine.capture();
     view.release();
@@ -196,7 +196,7 @@ describe("a view that ends early", () => {
     await machine.close();
   });
 
-  test("closing the machine ends those that are captured, read or waited for, with STOPPED", async () => {
+  test("ends with STOPPED when the machine closes, whether it is captured, read or waited for", async () => {
     const { machine } = await openFilled(5000);
     const [idle, read, waiting] = [await machine.capture(), await machine.capture(), await machine.capture()];
     const reading = read.payload()[Symbol.asyncIterator]();
@@ -214,7 +214,7 @@ describe("a view that ends early", () => {
     ]);
   });
 
-  test("many captures in a row leave no reader and no thread behind", async () => {
+  test("leaves no reader and no thread behind after many captures in a row", async () => {
     const { machine, path } = await openFilled(100);
     const started = nextWorker();
     for (let round = 0; round < 300; round++) {
@@ -234,7 +234,7 @@ describe("a view that ends early", () => {
   });
 });
 
-test("T7: what is wrong in the state is found by who reads it, and is as fatal as on the main thread", async () => {
+test("damage of the state is found by its reader, and is as fatal as on the main thread (T7)", async () => {
   const { machine, path } = await openFilled(10);
   const environment = open<Buffer, Uint8Array>({ path, noSubdir: false, noSync: true });
   const sessions = environment.openDB<Buffer, Uint8Array>("sessions", { encoding: "binary", keyEncoding: "binary" });
@@ -248,8 +248,8 @@ test("T7: what is wrong in the state is found by who reads it, and is as fatal a
   await environment.close();
 });
 
-describe("memory", () => {
-  test("a slow reader has no more than limits.workerBuffers pieces waiting for it", async () => {
+describe("the worker thread's memory", () => {
+  test("holds at most limits.workerBuffers pieces for a slow reader", async () => {
     const { machine } = await openFilled(8000);
     const started = nextWorker();
     const slow = await machine.capture();
@@ -268,7 +268,7 @@ describe("memory", () => {
   });
 });
 
-test("an unexpected error of the thread fails its views and who waits for it, and it goes on", async () => {
+test("an unexpected error of the thread fails its views and their waiting callers, and the thread continues", async () => {
   const failed = expect.objectContaining({ code: "INTERNAL", message: expect.stringContaining(UPSET) });
   const { machine, path } = await openFilled(5000);
   const other = await openFilled(10);
@@ -290,18 +290,18 @@ test("an unexpected error of the thread fails its views and who waits for it, an
   expect((await openLmdb({ directory: path.slice(0, path.lastIndexOf("/")) })).rebuilt).toBe(false);
 });
 
-test("a thread that dies before it has begun fails the capture, and the next one starts another", async () => {
+test("a thread that dies before its first view fails that capture, and the next capture starts another thread", async () => {
   const { machine, path } = await openFilled(10);
   // Told in the turn in which the thread is made: it is nowhere near LMDB.
   process.once("worker", (worker: Worker) => void worker.terminate());
   await expect(machine.capture()).rejects.toThrow(
-    expect.objectContaining({ code: "BUSY", message: expect.stringContaining("could not begin") }),
+    expect.objectContaining({ code: "BUSY", message: expect.stringContaining("could not start") }),
   );
   expect(openTransactions(path)).toBe(0);
   expect((await payloadOf(machine)).byteLength).toBeGreaterThan(10_000);
 });
 
-describe("a process", () => {
+describe("a process with a worker thread", () => {
   /** Runs a program that has a machine with 5 MB in it and a view. */
   async function run(program: string) {
     const directory = await temporaryDirectory();
@@ -324,17 +324,17 @@ describe("a process", () => {
 
   const clean = { status: 0, signal: null, stderr: "" };
 
-  test("waits for a piece that somebody waits for", async () => {
+  test("stays alive for a piece that a reader waits for", async () => {
     const program =
       "await pieces.next(); await machine.capture(); console.log((await pieces.next()).value.byteLength);";
     expect(await run(program)).toEqual({ ...clean, stdout: `${limits.snapshotWriteBytes}\n` });
   });
 
-  test("is not kept alive by a view that nobody reads", async () => {
+  test("exits although a view is open that nobody reads", async () => {
     expect(await run("await pieces.next();")).toEqual({ ...clean, stdout: "" });
   });
 
-  test("ends at once when it wants to, with the thread at work", async () => {
+  test("can exit at once while the thread is at work", async () => {
     const program = "await pieces.next(); pieces.next(); pieces.next(); setImmediate(() => process.exit(7));";
     expect(await run(program)).toEqual({ ...clean, status: 7, stdout: "" });
   });

@@ -18,8 +18,8 @@ import { deferred, ManualClock } from "../../support/conditions.js";
 const PACE = { tickMs: 100, electionMs: 1_000 };
 const QUICK = { lastMs: 1, maxMs: 2, p99Ms: 2, underWayMs: undefined };
 
-describe("durations of the last minute", () => {
-  test("the longest counts for a minute, and no longer", () => {
+describe("the durations of the last minute", () => {
+  test("count their maximum for a minute, and no longer", () => {
     const times = new RecentTimes();
     times.record(1_000, 700);
     times.record(30_000, 5);
@@ -28,7 +28,7 @@ describe("durations of the last minute", () => {
     expect(times.maxMs(10 * limits.healthWindowMs)).toBe(0);
   });
 
-  test("one of a hundred does not move the 99th percentile, two do", () => {
+  test("move the 99th percentile by two long ones of a hundred, not by one", () => {
     const times = new RecentTimes();
     for (let at = 0; at < 99; at++) times.record(at, 1.5);
     times.record(100, 900);
@@ -39,7 +39,7 @@ describe("durations of the last minute", () => {
   });
 });
 
-describe("T8: writes of the log", () => {
+describe("the watch on writes of the log (T8)", () => {
   const started = (isSynced = true) => {
     const clock = new ManualClock();
     const watch = new WriteWatch(clock, PACE.electionMs);
@@ -47,7 +47,7 @@ describe("T8: writes of the log", () => {
     return { clock, watch, write, ended: watch.measure(isSynced, () => write.promise) };
   };
 
-  test("one that is under way counts with the time that it has taken so far", async () => {
+  test("counts a write in progress with the time that it has taken so far", async () => {
     const { clock, watch, write, ended } = started();
     clock.advance(15_000);
     expect(watch.sync).toEqual({ lastMs: 0, maxMs: 15_000, p99Ms: 0, underWayMs: 15_000 });
@@ -57,7 +57,7 @@ describe("T8: writes of the log", () => {
     expect(watch.sync).toEqual({ lastMs: 15_000, maxMs: 15_000, p99Ms: 15_000, underWayMs: undefined });
   });
 
-  test("after one that was stuck the disk is suspect, until a quick one ends that, or some time", async () => {
+  test("calls the disk suspect after a stuck write until a quick write ends or some time passes", async () => {
     const { clock, watch, write, ended } = started();
     clock.advance(PACE.electionMs);
     write.resolve();
@@ -79,7 +79,7 @@ describe("T8: writes of the log", () => {
     expect(watch.disk).toBe("fit");
   });
 
-  test("one that is not synced makes a disk stuck, too, and one that fails has ended", async () => {
+  test("calls the disk stuck for a write that is not synced, and treats a failed write as ended", async () => {
     const { clock, watch, write, ended } = started(false);
     clock.advance(PACE.electionMs);
     expect(watch.disk).toBe("stuck");
@@ -88,7 +88,7 @@ describe("T8: writes of the log", () => {
     expect([watch.disk, watch.sync.underWayMs, watch.sync.lastMs]).toEqual(["suspect", undefined, 0]);
   });
 
-  test("a pause of the process is not the disk's doing", () => {
+  test("does not count a pause of the process against the disk", () => {
     const { clock, watch } = started();
     clock.advance(5_000);
     watch.stoodStill(4_900);
@@ -96,25 +96,26 @@ describe("T8: writes of the log", () => {
   });
 });
 
-describe("a node judges itself", () => {
+describe("a node's verdict on itself", () => {
   const facts = { sync: QUICK, lateMs: 0, shortage: undefined, lost: undefined, removedAt: undefined };
   const judge = (change: Partial<OwnHealthFacts>) => healthOf("n1", ownFindings({ ...facts, ...change }, PACE));
 
-  test("healthy", () => expect(judge({})).toEqual({ id: "n1", verdict: "healthy", reason: "" }));
+  test("is healthy when nothing is wrong", () =>
+    expect(judge({})).toEqual({ id: "n1", verdict: "healthy", reason: "" }));
 
-  test("T8: a write that does not end", () => {
+  test("names a write that does not end (T8)", () => {
     const { verdict, reason } = judge({ sync: { ...QUICK, underWayMs: 15_000, maxMs: 15_000 } as never });
     expect(verdict).toBe("stuck_disk");
-    expect(reason).toBe("a write of the log has been under way for 15 s: the disk does not take it");
+    expect(reason).toBe("a write of the log has been in progress for 15 s: the disk does not complete it");
   });
 
-  test("slow from half an election timeout on", () => {
+  test("is slow from half an election timeout on", () => {
     expect(judge({ sync: { ...QUICK, maxMs: 499 } }).verdict).toBe("healthy");
     const { verdict, reason } = judge({ sync: { ...QUICK, maxMs: 500 } });
     expect([verdict, reason]).toEqual(["slow_disk", expect.stringContaining("took 500 ms within the last minute")]);
   });
 
-  test("too many open files", () => {
+  test("names too many open files", () => {
     const shortage = new CairnError("BUSY", "too many open files");
     expect(judge({ shortage })).toMatchObject({
       verdict: "out_of_descriptors",
@@ -122,10 +123,10 @@ describe("a node judges itself", () => {
     });
   });
 
-  test("several things: the worst is the verdict, and all are said", () => {
+  test("is the worst of several problems, and all are named", () => {
     const { verdict, reason } = judge({ lateMs: 800, shortage: new CairnError("DISK_FULL", "no space left") });
     expect(verdict).toBe("disk_full");
-    expect(reason).toMatch(/^the disk is full: .*; the process stood still for 800 ms/);
+    expect(reason).toMatch(/^the disk is full: .*; the process stalled for 800 ms/);
     expect(healthVerdicts.at(-1)).toBe("healthy");
   });
 });
@@ -167,14 +168,14 @@ class Watched {
   }
 }
 
-describe("a leader judges a member", () => {
-  test("that answers and has all: healthy", () => {
+describe("a leader's verdict on a member", () => {
+  test("is healthy when it answers and has every entry", () => {
     const n2 = new Watched();
     n2.pass(60_000, true);
     expect(n2.verdict()).toEqual({ id: "n2", verdict: "healthy", reason: "" });
   });
 
-  test("T8: whose answers take long", () => {
+  test("names slow answers (T8)", () => {
     const n2 = new Watched();
     n2.pass(1_000, true);
     n2.pass(900, false);
@@ -186,14 +187,14 @@ describe("a leader judges a member", () => {
     expect(n2.verdict().verdict).toBe("healthy");
   });
 
-  test("T8: that is silent, since when", () => {
+  test("names silence, and since when (T8)", () => {
     const n2 = new Watched();
     n2.pass(1_000, true);
     n2.pass(12_000, false);
     expect(n2.verdict()).toEqual({ id: "n2", verdict: "silent", reason: "it has not answered the leader for 12 s" });
   });
 
-  test("T3: that answers and takes nothing: health is progress, not answers", () => {
+  test("names a member that answers and accepts no entries, because health is progress, not answers (T3)", () => {
     const n2 = new Watched();
     n2.pass(1_000, true);
     n2.lastIndex = 9;
@@ -206,7 +207,7 @@ describe("a leader judges a member", () => {
     expect(n2.verdict().verdict).toBe("healthy");
   });
 
-  test("T3: that has less than it acknowledged, however it answers", () => {
+  test("names lost data however the member answers (T3)", () => {
     const n2 = new Watched();
     n2.member = { ...n2.member, state: "lost", lost: { acknowledged: 9, has: 5 } };
     n2.lastIndex = 9;
@@ -218,7 +219,7 @@ describe("a leader judges a member", () => {
     expect(n2.verdict()).toEqual({ id: "n2", verdict: "lost_data", reason: silent });
   });
 
-  test("that gets a snapshot: it has more patience, and none that was sent in full is idle", () => {
+  test("is more patient during a snapshot transfer, and calls no member idle whose snapshot was sent in full", () => {
     const n2 = new Watched();
     n2.lastIndex = 900;
     n2.member = { ...n2.member, state: "snapshot" };
@@ -233,7 +234,7 @@ describe("a leader judges a member", () => {
     expect(n2.verdict("n2 cannot catch up: it is too slow")).toMatchObject({ verdict: "cannot_catch_up" });
   });
 
-  test("and forgets those that are no members, and all when it leads no more", () => {
+  test("is forgotten for removed members, and for all when the node no longer leads", () => {
     const n2 = new Watched();
     n2.pass(10_000, false);
     n2.watch.tick([], 5, []);
@@ -241,7 +242,7 @@ describe("a leader judges a member", () => {
     expect(n2.verdict().verdict).toBe("healthy");
   });
 
-  test("a pause of the leader's process is not the member's doing", () => {
+  test("does not count a pause of the leader's process against the member", () => {
     const n2 = new Watched();
     n2.pass(1_000, true);
     n2.clock.advance(30_000);

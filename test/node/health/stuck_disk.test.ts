@@ -1,10 +1,10 @@
 import { expect, onTestFinished, test } from "vitest";
 import type { TransportEvents, TransportFactory } from "../../../src/peers/transport.js";
 import type { PeerAppend, PeerRequest } from "../../../src/raft/messages.js";
-import { putCommand, readValue } from "../../support/acting_leader.js";
 import { deferred, during, failure, isSettled, ManualClock, manyTurns, until } from "../../support/conditions.js";
-import { accept, vote, voters } from "../../support/core.js";
-import { memoryHome } from "../../support/nodes.js";
+import { putCommand, readValue } from "../../support/nodes/acting_leader.js";
+import { accept, vote, voters } from "../../support/nodes/core.js";
+import { memoryHome } from "../../support/nodes/nodes.js";
 
 /**
  * The members n2 and n3 as n1 reaches them: they grant their votes, and answer entries when told
@@ -66,7 +66,7 @@ function holdSyncs({ disk }: ReturnType<typeof memoryHome>) {
   return { release: hold.resolve, reached: () => until(() => isReached, "a sync is under way") };
 }
 
-test("T8: what is durable and committed is answered, and can be read, while a sync is under way", async () => {
+test("entries that are durable and committed are answered and can be read while a sync is in progress (T8)", async () => {
   const { home, others, clock, node } = await leadingNode();
   others.answersAll = false;
   const first = node.propose(putCommand("k", "1"));
@@ -91,10 +91,14 @@ test("T8: what is durable and committed is answered, and can be read, while a sy
   await second;
 });
 
-test("T8: a leader whose sync takes an election timeout hands over, and its callers are not left waiting", async () => {
+test("a leader whose sync takes an election timeout hands over, and its callers are released (T8)", async () => {
   const { home, others, clock, node } = await leadingNode("automatic");
   const sync = holdSyncs(home);
-  const write = failure("OUTCOME_UNKNOWN", node.propose(putCommand("k", "1")), "its disk does not take the log");
+  const write = failure(
+    "OUTCOME_UNKNOWN",
+    node.propose(putCommand("k", "1")),
+    "its disk does not complete writes of the log",
+  );
   await sync.reached();
   await until(() => node.raft.log.commit === 2, "the others have committed it");
   const read = failure("NOT_LEADER", node.linearizableRead());
@@ -112,7 +116,7 @@ test("T8: a leader whose sync takes an election timeout hands over, and its call
   await write;
   await read;
   expect(node.fitness.health[0]).toMatchObject({ id: "n1", verdict: "stuck_disk" });
-  expect(node.fitness.warnings[0]).toMatch(/^a write of the log has been under way for 2\d00 ms/);
+  expect(node.fitness.warnings[0]).toMatch(/^a write of the log has been in progress for 2\d00 ms/);
   // It does not win leadership back: not while the sync hangs, nor at once when it has ended.
   for (let tick = 0; tick < 50; tick++) await pass();
   expect(node.raft.role).toBe("follower");
@@ -124,7 +128,7 @@ test("T8: a leader whose sync takes an election timeout hands over, and its call
   expect(node.raft.role).toBe("leader");
 });
 
-test("a full disk is not taken for a stuck one: the leader stays, and refuses writes", async () => {
+test("a leader on a full disk refuses writes and keeps leading, because a full disk is not a stuck one", async () => {
   const { home, others, clock, node } = await leadingNode("automatic");
   home.disk.capacityBytes = home.disk.usedBytes;
   await failure("OUTCOME_UNKNOWN", node.propose(putCommand("k", new Uint8Array(1_000_000))), "there is room again");
@@ -139,7 +143,7 @@ test("a full disk is not taken for a stuck one: the leader stays, and refuses wr
   await until(() => !node.isDiskFull, "there is room");
 });
 
-test("T8: a leader whose process stood still is confirmed by the others, or steps down", async () => {
+test("a leader whose process was paused is confirmed by the others, or steps down (T8)", async () => {
   const { others, clock, node } = await leadingNode("automatic");
   const pass = async (ms: number) => {
     clock.advance(ms);

@@ -4,9 +4,9 @@ import { open as openLmdb } from "lmdb";
 import { expect, test } from "vitest";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
 import { silentLogger } from "../../../src/system/logger.js";
-import { bytes, putCommand, readValue } from "../../support/acting_leader.js";
 import { failure, until } from "../../support/conditions.js";
-import { type DiskHome, diskHome } from "../../support/nodes.js";
+import { bytes, putCommand, readValue } from "../../support/nodes/acting_leader.js";
+import { type DiskHome, diskHome } from "../../support/nodes/nodes.js";
 
 const VALUE = "a value that stands out";
 
@@ -60,21 +60,21 @@ async function expectRebuilt(home: DiskHome, node: KeyValueNode, fatal: unknown[
   expect(readValue(again, "key 8")).toBe("8");
 }
 
-test("T7: a node that reads a damaged value stops, and rebuilds its state at the next start", async () => {
+test("a node that reads a damaged value stops, and rebuilds its state at the next start (T7)", async () => {
   const { home, node, fatal } = await startFilled();
   await flipInValue(home);
   expect(() => readValue(node, "key 7")).toThrow(expect.objectContaining({ code: "CORRUPT" }));
   await expectRebuilt(home, node, fatal);
 });
 
-test("T7: so does one that applies an entry on top of a damaged value", async () => {
+test("a node that applies an entry on top of a damaged value stops, and rebuilds its state at the next start (T7)", async () => {
   const { home, node, fatal } = await startFilled();
   await flipInValue(home);
   await failure("OUTCOME_UNKNOWN", node.propose(putCommand("key 7", VALUE)));
   await expectRebuilt(home, node, fatal);
 });
 
-test("T7: no snapshot is made of a state that has lost a key, and the log that has it stays", async () => {
+test("a node makes no snapshot of a state that has lost a key, and keeps the log that has the key (T7)", async () => {
   const { home, node, fatal } = await startFilled();
   await removeKey(home, "key 8");
   const snapshots = await home.snapshotFiles();

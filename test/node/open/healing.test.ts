@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { MissingSnapshot, SnapshotSource } from "../../../src/node/open/healing.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import { failure } from "../../support/conditions.js";
 import {
   ActingLeader,
   configurationEntry,
@@ -8,9 +9,8 @@ import {
   putEntries,
   type SnapshotFile,
   snapshotOf,
-} from "../../support/acting_leader.js";
-import { failure } from "../../support/conditions.js";
-import { memoryHome } from "../../support/nodes.js";
+} from "../../support/nodes/acting_leader.js";
+import { memoryHome } from "../../support/nodes/nodes.js";
 
 /** A node that has stopped with snapshots at 20 and 40 and a log from 41 to 60; it has voted for n7 in term 5. */
 async function stoppedNode() {
@@ -61,24 +61,27 @@ test.each([
   ["in its payload", (bytes: number) => bytes >> 1],
   ["in its header", () => 20],
   ["in its trailer", (bytes: number) => bytes - 3],
-])("a snapshot that is damaged %s is had from elsewhere, and the log behind it is kept", async (_where, offset) => {
-  const { home, path, good } = await stoppedNode();
-  home.disk.flipBit(path, offset(good.file.byteLength));
-  const { source, asked } = sourceOf(good);
-  const node = await home.start({ snapshotSource: source });
-  expect(asked).toMatchObject([{ nodeId: "n1", clusterId: "cluster-1", leastIndex: 40, members: [{ id: "n1" }] }]);
-  expect(asked[0]!.refusal.text).toContain(path);
-  expect(node.machine.appliedIndex).toBe(60);
-  expect(contentsOf(node)).toHaveLength(60);
-  expect(node.snapshots.damaged()).toEqual([]);
-  await node.snapshots.verify(node.snapshots.newest()!);
-  expect(node.raft.log.boundary).toEqual({ index: 40, term: 2 });
-  await expectPromisesKept(node);
-  await home.stop(node);
-  await home.start();
-});
+])(
+  "a snapshot that is damaged %s is fetched from another member, and the log behind it is kept",
+  async (_where, offset) => {
+    const { home, path, good } = await stoppedNode();
+    home.disk.flipBit(path, offset(good.file.byteLength));
+    const { source, asked } = sourceOf(good);
+    const node = await home.start({ snapshotSource: source });
+    expect(asked).toMatchObject([{ nodeId: "n1", clusterId: "cluster-1", leastIndex: 40, members: [{ id: "n1" }] }]);
+    expect(asked[0]!.refusal.text).toContain(path);
+    expect(node.machine.appliedIndex).toBe(60);
+    expect(contentsOf(node)).toHaveLength(60);
+    expect(node.snapshots.damaged()).toEqual([]);
+    await node.snapshots.verify(node.snapshots.newest()!);
+    expect(node.raft.log.boundary).toEqual({ index: 40, term: 2 });
+    await expectPromisesKept(node);
+    await home.stop(node);
+    await home.start();
+  },
+);
 
-test("one that is gone, and a newer one comes that ends behind the log: the log goes on from it", async () => {
+test("a lost snapshot is replaced by a newer one that ends past the log, and the log starts behind it", async () => {
   const { home, path } = await stoppedNode();
   await home.disk.unlink(path);
   const { source } = sourceOf(await snapshotOf(putEntries(1, 500, 3)));
@@ -88,7 +91,7 @@ test("one that is gone, and a newer one comes that ends behind the log: the log 
   await expectPromisesKept(node);
 });
 
-test("who may have one: all members that the disk still knows, with their newest addresses", async () => {
+test("a replacement for a lost snapshot is requested from all members that the disk knows, at their newest addresses", async () => {
   const home = memoryHome();
   const member = (id: string, address: string) => ({ id, address, role: "voter" }) as const;
   const node = await home.start({ members: [member("n1", "h1:1"), member("n2", "h2:1")] });
@@ -110,7 +113,7 @@ test("who may have one: all members that the disk still knows, with their newest
   expect(found!.members).toEqual(members);
 });
 
-test("what will not do is not taken: too old, damaged, of another history, of another cluster", async () => {
+test("a replacement snapshot is refused when it is too old, damaged, or of another history or cluster", async () => {
   const { home, path, good } = await stoppedNode();
   home.disk.flipBit(path, 300);
   // The first start, whatever it comes to, takes note of the stop mark.
@@ -124,7 +127,7 @@ test("what will not do is not taken: too old, damaged, of another history, of an
   await refuses(
     "INVALID_ARGUMENT",
     await snapshotOf(putEntries(1, 39, 2)),
-    /at index 39 does not reach up to the log, .* index 40/,
+    /at index 39 does not reach the log, .* index 40/,
   );
   await refuses(
     "CORRUPT",
@@ -149,7 +152,7 @@ test("what will not do is not taken: too old, damaged, of another history, of an
   expect(contentsOf(await home.start({ snapshotSource: sourceOf(good).source }))).toHaveLength(60);
 });
 
-test("nobody is asked when the disk has what is needed", async () => {
+test("no member is asked when the disk has all that the start needs", async () => {
   const { home, good } = await stoppedNode();
   const { source, asked } = sourceOf(good);
   await home.start({ snapshotSource: source });

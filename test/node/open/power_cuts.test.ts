@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../../src/raft/types.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
+import type { Call, Keep } from "../../support/disk/faulty_fs.js";
 import {
   ActingLeader,
   contentsOf,
@@ -10,9 +11,8 @@ import {
   putEntry,
   readValue,
   snapshotOf,
-} from "../../support/acting_leader.js";
-import type { Call, Keep } from "../../support/faulty_fs.js";
-import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes.js";
+} from "../../support/nodes/acting_leader.js";
+import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes/nodes.js";
 import { seededRandom } from "../../support/random.js";
 
 /** The log that is committed in the end: entries of term 1 up to 37, of term 3 up to 100, of term 4 behind. */
@@ -148,8 +148,8 @@ const whole = new MemoryHome();
 await scenario(whole, { term: 0, vote: undefined, agreed: 0, snapshot: 0 });
 const changes = whole.disk.changes;
 
-describe(`power cuts at each of the ${changes} calls that change the disk`, () => {
-  test.each(["none", "all", "random"] as const)("of what was not synced, %s is kept", async (keep: Keep) => {
+describe(`a node survives power cuts at each of the ${changes} calls that change the disk`, () => {
+  test.each(["none", "all", "random"] as const)("with this part of the unsynced data kept: %s", async (keep: Keep) => {
     for (let cut = 0; cut <= changes; cut++) {
       const { home, promises } = await runUntilCut(cut);
       const after = await home.powerCut(keep, seededRandom(cut));
@@ -167,7 +167,7 @@ describe(`power cuts at each of the ${changes} calls that change the disk`, () =
 describe.each([
   ["dropping the log", await snapshotOf(between(1, 100))],
   ["keeping the entries behind it", await snapshotOf(between(1, 25))],
-] as const)("R8: a crash during an installation, %s", (_kind, snapshot) => {
+] as const)("a crash during an installation, %s (R8)", (_kind, snapshot) => {
   const leaderTerm = 6;
 
   async function installUntil(gap: { at?: (call: Call, isRenamed: boolean) => boolean; inRestore?: boolean }) {
@@ -207,36 +207,36 @@ describe.each([
 
   const isPart = ({ path }: Call) => path.endsWith(".part");
 
-  test("before the snapshot is durable: the old state", async () => {
+  test("before the snapshot is durable recovers the old state", async () => {
     const home = await installUntil({ at: (call) => call.kind === "datasync" && isPart(call) });
     await expectState(home, "none", 20, 1);
   });
 
-  test("durable, the term not saved: the old state", async () => {
+  test("with the snapshot durable and the term not saved recovers the old state", async () => {
     const home = await installUntil({ at: ({ kind, path }) => kind === "datasync" && path.includes("/wal/") });
     await expectState(home, "none", 20, 1);
   });
 
-  test("durable and the term saved, not published: the old state, in the new term", async () => {
+  test("with snapshot and term durable and nothing published recovers the old state in the new term", async () => {
     const home = await installUntil({ at: (call) => call.kind === "rename" && isPart(call) });
     await expectState(home, "none", 20, leaderTerm);
   });
 
-  test("renamed, but not so on the disk: the old state", async () => {
+  test("with the snapshot renamed in memory only recovers the old state", async () => {
     const home = await installUntil({
       at: ({ kind }, isRenamed) => isRenamed && kind === "syncDirectory",
     });
     await expectState(home, "none", 20, leaderTerm);
   });
 
-  test("renamed, and by luck so on the disk: the new state", async () => {
+  test("with the snapshot renamed, and by luck on the disk, recovers the new state", async () => {
     const home = await installUntil({
       at: ({ kind }, isRenamed) => isRenamed && kind === "syncDirectory",
     });
     await expectState(home, "all", snapshot.index, leaderTerm);
   });
 
-  test("published, the log not switched: the new state", async () => {
+  test("with the snapshot published and the log not switched recovers the new state", async () => {
     let published = false;
     const home = await installUntil({
       at: ({ kind, path }, isRenamed) => {
@@ -248,14 +248,14 @@ describe.each([
   });
 
   test.each(["none", "all"] as const)(
-    "the log switched, hard state and state not (unsynced: %s): the new state",
+    "with the log switched and neither hard state nor state (unsynced: %s) recovers the new state",
     async (keep) => {
       const home = await installUntil({ inRestore: true });
       await expectState(home, keep, snapshot.index, leaderTerm);
     },
   );
 
-  test("all but the hard state's commit: the new state", async () => {
+  test("with everything but the hard state's commit recovers the new state", async () => {
     let restored = false;
     const home = memoryHome();
     class TellingMachine extends MemoryMachine {
@@ -275,7 +275,7 @@ describe.each([
   });
 });
 
-test("a power cut right after an answered write of a leader alone loses nothing, however many there are", async () => {
+test("a power cut right after a single node answered its writes loses none of them", async () => {
   let home = memoryHome();
   for (let round = 1; round <= 20; round++) {
     const node = await home.startLeader({ onFatal: () => {} });

@@ -5,6 +5,7 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../../src/raft/types.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
 import { snapshotFileName } from "../../../src/storage/snapshots/file_names.js";
+import { failure, until } from "../../support/conditions.js";
 import {
   ActingLeader,
   configurationEntry,
@@ -14,12 +15,11 @@ import {
   putEntry,
   readValue,
   snapshotOf,
-} from "../../support/acting_leader.js";
-import { failure, until } from "../../support/conditions.js";
-import { diskHome, type Home, homes, memoryHome } from "../../support/nodes.js";
+} from "../../support/nodes/acting_leader.js";
+import { diskHome, type Home, homes, memoryHome } from "../../support/nodes/nodes.js";
 
-describe.each(homes)("with the $kind machine", ({ make }) => {
-  test("term, vote, log, membership and state are there again after a clean stop", async () => {
+describe.each(homes)("a node with the $kind machine", ({ make }) => {
+  test("has term, vote, log, membership and state after a clean stop", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 4);
@@ -44,8 +44,8 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
   });
 });
 
-describe("the state on disk", () => {
-  test("is kept after a clean stop: nothing is replayed", async () => {
+describe("the state on disk at a start", () => {
+  test("is kept after a clean stop, and nothing is replayed", async () => {
     const home = await diskHome();
     const node = await home.startLeader();
     for (let value = 0; value < 50; value++) await node.propose(putCommand("k", `${value}`));
@@ -66,7 +66,7 @@ describe("the state on disk", () => {
     expect(readValue(again, "k")).toBe("49");
   });
 
-  test("is thrown away and rebuilt from snapshot and log when it may not be trusted", async () => {
+  test("is discarded and rebuilt from snapshot and log when it may not be trusted", async () => {
     const home = await diskHome();
     const node = await home.startLeader();
     for (let value = 0; value < 50; value++) await node.propose(putCommand("k", `${value}`));
@@ -98,7 +98,7 @@ function expectWhole(node: KeyValueNode): void {
   expect(contentsOf(node)).toHaveLength(60);
 }
 
-test("a snapshot that a crash has kept retention from removing is removed at the start", async () => {
+test("a snapshot that a crash kept retention from removing is removed at the next start", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 2).replicate(putEntries(1, 60, 2));
@@ -111,26 +111,29 @@ test("a snapshot that a crash has kept retention from removing is removed at the
   expect(again.snapshots.list().map(({ index }) => index)).toEqual([60, 40]);
 });
 
-describe("damaged snapshots", () => {
+describe("a start with damaged snapshots", () => {
   const whole = Number.MAX_SAFE_INTEGER;
 
   test.each([
     ["in its payload", (bytes: number) => Math.floor(bytes / 2)],
     ["in its header", () => 20],
     ["in its trailer", (bytes: number) => bytes - 3],
-  ])("the newest one %s: the older one is used when the log reaches back to it", async (_where, offset) => {
-    const { home, newest } = await stoppedNode(whole);
-    home.disk.flipBit(newest.path, offset(newest.fileBytes));
-    const node = await home.start();
-    expect(node.recovery).toMatchObject({ stateRebuilt: true, snapshotIndex: 20, replayedEntries: 40 });
-    expectWhole(node);
-    expect(node.snapshots.damaged().map(({ path }) => path)).toEqual([newest.path]);
-    // And it is made good again.
-    expect(await node.takeSnapshot({ index: 40 })).toMatchObject({ taken: true });
-    await node.snapshots.verify(node.snapshots.newest()!);
-  });
+  ])(
+    "uses the older one when the newest is damaged %s and the log reaches back to the older one",
+    async (_where, offset) => {
+      const { home, newest } = await stoppedNode(whole);
+      home.disk.flipBit(newest.path, offset(newest.fileBytes));
+      const node = await home.start();
+      expect(node.recovery).toMatchObject({ stateRebuilt: true, snapshotIndex: 20, replayedEntries: 40 });
+      expectWhole(node);
+      expect(node.snapshots.damaged().map(({ path }) => path)).toEqual([newest.path]);
+      // And it is made good again.
+      expect(await node.takeSnapshot({ index: 40 })).toMatchObject({ taken: true });
+      await node.snapshots.verify(node.snapshots.newest()!);
+    },
+  );
 
-  test("both: the log alone is enough when it was never trimmed", async () => {
+  test("uses the log alone when both are damaged and the log was never trimmed", async () => {
     const { home, newest, older } = await stoppedNode(whole);
     for (const { path } of [newest, older]) home.disk.flipBit(path, 200);
     const node = await home.start();
@@ -141,20 +144,23 @@ describe("damaged snapshots", () => {
   test.each([
     ["in its payload", (bytes: number) => Math.floor(bytes / 2)],
     ["in its header", () => 20],
-  ])("the newest one %s, with the log trimmed: refuses to start, and names the file", async (_where, offset) => {
-    const { home, newest } = await stoppedNode(0);
-    home.disk.flipBit(newest.path, offset(newest.fileBytes));
-    const before = home.disk.contents(newest.path);
-    const error = await failure("CORRUPT", home.start(), /ends at index 20, and the log, which starts at index 41/);
-    expect(error.message).toContain(newest.path);
-    expect(error.message).toContain("Never put back an old copy of it");
-    expect(home.disk.contents(newest.path)).toEqual(before);
-    // Mended as the text says, it starts.
-    home.disk.flipBit(newest.path, offset(newest.fileBytes));
-    expectWhole(await home.start());
-  });
+  ])(
+    "is refused, with the file's name, when the newest is damaged %s and the log was trimmed",
+    async (_where, offset) => {
+      const { home, newest } = await stoppedNode(0);
+      home.disk.flipBit(newest.path, offset(newest.fileBytes));
+      const before = home.disk.contents(newest.path);
+      const error = await failure("CORRUPT", home.start(), /ends at index 20, and the log, which starts at index 41/);
+      expect(error.message).toContain(newest.path);
+      expect(error.message).toContain("Never put back an old copy of it");
+      expect(home.disk.contents(newest.path)).toEqual(before);
+      // Mended as the text says, it starts.
+      home.disk.flipBit(newest.path, offset(newest.fileBytes));
+      expectWhole(await home.start());
+    },
+  );
 
-  describe("T7: a trusted state fills the hole that a damaged snapshot leaves", () => {
+  describe("uses a trusted state to fill the hole of a damaged snapshot (T7)", () => {
     /** A node that has stopped cleanly at index 60 with a snapshot at 40, right behind which its log starts. */
     async function stopped(last: readonly Entry[] = putEntries(51, 60, 2)) {
       const home = await diskHome();
@@ -182,28 +188,31 @@ describe("damaged snapshots", () => {
       expect(contents.length).toBeGreaterThanOrEqual(59);
     }
 
-    test("cut short: the membership stands in the header", async () => {
+    test("with the membership from the header when the file is cut short", async () => {
       const { home, path } = await stopped();
       await truncate(path, (await stat(path)).size - 100);
       await expectMended(home);
     });
 
-    test.each(["its header", "the whole file"])("without %s: the membership stands in the log", async (lost) => {
-      const members = [{ id: "n1", address: "n1:1", role: "voter" }] as const;
-      const last = [...putEntries(51, 59, 2), configurationEntry(60, 2, members)];
-      const { home, path } = await stopped(last);
-      if (lost === "its header") await writeFile(path, Buffer.alloc(40));
-      else await rm(path);
-      await expectMended(home);
-    });
+    test.each(["its header", "the whole file"])(
+      "with the membership from the log when the file is without %s",
+      async (lost) => {
+        const members = [{ id: "n1", address: "n1:1", role: "voter" }] as const;
+        const last = [...putEntries(51, 59, 2), configurationEntry(60, 2, members)];
+        const { home, path } = await stopped(last);
+        if (lost === "its header") await writeFile(path, Buffer.alloc(40));
+        else await rm(path);
+        await expectMended(home);
+      },
+    );
 
-    test("where no place tells the membership, the start is refused as before", async () => {
+    test("but is refused when no place tells the membership", async () => {
       const { home, path } = await stopped();
       await rm(path);
       await failure("CORRUPT", home.start(), /there is a hole .* ends at index 0, .* starts at index 41/);
     });
 
-    test("a state that may not be trusted fills nothing", async () => {
+    test("but not a state that may not be trusted", async () => {
       const { home, path } = await stopped();
       await truncate(path, (await stat(path)).size - 100);
       await failure("CORRUPT", home.start({ trustState: false }), /there is a hole/);
@@ -213,25 +222,22 @@ describe("damaged snapshots", () => {
   test.each([
     ["cut short", (bytes: Uint8Array) => bytes.subarray(0, bytes.length - 100)],
     ["with a flipped bit in its header", (bytes: Uint8Array) => bytes.with(24, bytes[24]! ^ 1)],
-  ])(
-    "T7: the newest one %s, of those that a node takes by itself: the older one and the log replace it",
-    async (_how, spoil) => {
-      const home = memoryHome();
-      const node = await home.start({ snapshots: { entries: 20 }, trailingLogBytes: 0 });
-      const leader = new ActingLeader(node, 2);
-      for (let first = 1; first <= 70; first += 10) await leader.replicate(putEntries(first, first + 9, 2));
-      await until(() => node.snapshots.newest()?.index === 60, "the third snapshot was taken");
-      await until(() => node.raft.log.boundary.index === 40, "the log was trimmed");
-      const { path } = node.snapshots.newest()!;
-      await home.stop(node);
-      home.disk.setContents(path, spoil(home.disk.contents(path)));
-      const again = await home.start();
-      expect(again.recovery).toMatchObject({ snapshotIndex: 40, stateRebuilt: true });
-      expect(contentsOf(again)).toHaveLength(70);
-    },
-  );
+  ])("replaces the newest automatic one, %s, by the older one and the log (T7)", async (_how, spoil) => {
+    const home = memoryHome();
+    const node = await home.start({ snapshots: { entries: 20 }, trailingLogBytes: 0 });
+    const leader = new ActingLeader(node, 2);
+    for (let first = 1; first <= 70; first += 10) await leader.replicate(putEntries(first, first + 9, 2));
+    await until(() => node.snapshots.newest()?.index === 60, "the third snapshot was taken");
+    await until(() => node.raft.log.boundary.index === 40, "the log was trimmed");
+    const { path } = node.snapshots.newest()!;
+    await home.stop(node);
+    home.disk.setContents(path, spoil(home.disk.contents(path)));
+    const again = await home.start();
+    expect(again.recovery).toMatchObject({ snapshotIndex: 40, stateRebuilt: true });
+    expect(contentsOf(again)).toHaveLength(70);
+  });
 
-  test("one that was published but not installed, and is damaged: the log is not thrown away for it", async () => {
+  test("keeps the log when one is damaged that was published and not installed", async () => {
     const { home } = await stoppedNode(whole);
     const snapshot = await snapshotOf(putEntries(1, 500, 3));
     const path = `/data/n1/snapshots/${snapshotFileName(snapshot)}`;
@@ -243,7 +249,7 @@ describe("damaged snapshots", () => {
   });
 });
 
-test("R9: a hole between the snapshot and the log refuses to start, with the two numbers", async () => {
+test("a start is refused with the two numbers when there is a hole between the snapshot and the log (R9)", async () => {
   const { home, newest } = await stoppedNode(0);
   await home.disk.unlink(newest.path);
   await failure("CORRUPT", home.start(), /ends at index 20, and the log, which starts at index 41:/);
@@ -264,7 +270,7 @@ async function withOldLog() {
   return home;
 }
 
-test("T3: a log that ends before a clean stop noted is refused, with both numbers", async () => {
+test("a log that ends before the end noted at a clean stop is refused, with both numbers (T3)", async () => {
   const home = await withOldLog();
   const error = await failure(
     "CORRUPT",
@@ -275,14 +281,14 @@ test("T3: a log that ends before a clean stop noted is refused, with both number
   expect(error.message).toContain("Never put back an old copy of it");
 });
 
-test("T3: a log that ends before what the state holds is refused, with both numbers", async () => {
+test("a log that ends before the applied index of the state is refused, with both numbers (T3)", async () => {
   const home = await withOldLog();
   await rm(`${home.directoryOf("n1")}/stopped.json`);
   const error = await failure("CORRUPT", home.start(), /applied index 22, but the log in .* ends at 2/);
   expect(error.message).toContain(`${home.directoryOf("n1")}/wal`);
 });
 
-test("T3: such a log is refused the same way when it is made to start at a snapshot, and names the members that are known", async () => {
+test("a log that lost its end is also refused when it is made to start at a snapshot, and the known members are named (T3)", async () => {
   const home = await diskHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 4);
@@ -299,7 +305,7 @@ test("T3: such a log is refused the same way when it is made to start at a snaps
   expect(error).toMatchObject({ lost: { acknowledged: 40, has: 35 }, members });
 });
 
-test("a log directory that was removed is refused by name", async () => {
+test("a start without its log directory is refused by the directory's name", async () => {
   const { home } = await stoppedNode(0);
   await home.disk.removeAll("/data/n1/wal");
   await failure("DATA_DIRECTORY", home.start(), /the log is missing: \/data\/n1\/wal/);
@@ -315,7 +321,7 @@ test("a damaged log is refused by name, and its bytes are kept", async () => {
   expect(home.disk.contents(segment)).toEqual(before);
 });
 
-test("a start that fails leaves nothing open and gives the directory back", async () => {
+test("a start that fails leaves nothing open and unlocks the directory", async () => {
   const { home } = await stoppedNode(0);
   const failing = async () => {
     throw new Error("no state machine today");
@@ -345,7 +351,7 @@ test("a node whose replay runs out of room starts, answers, and applies the rest
   expectWhole(node);
 });
 
-test("the members of a new cluster are put in order, and must make sense", async () => {
+test("the members of a new cluster are sorted, and validated", async () => {
   const home = memoryHome();
   const member = (id: string, role: "voter" | "learner" = "voter") => ({ id, address: "", role });
   await failure("INVALID_ARGUMENT", home.start({ members: [member("n1"), member("n1")] }), "n1 is listed twice");
@@ -361,7 +367,7 @@ test("the members of a new cluster are put in order, and must make sense", async
   expect((await node.takeSnapshot({})).taken).toBe(true);
 });
 
-test("R8: a configuration that went with the log when the installation of a snapshot was finished is not looked for", async () => {
+test("a configuration that went with the log when the installation of a snapshot was finished is not looked for (R8)", async () => {
   const home = memoryHome();
   const node = await home.start({ onFatal: () => {} });
   const members = [

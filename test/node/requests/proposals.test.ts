@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import { encodeCommand } from "../../../src/machine/kv/command.js";
-import { ActingLeader, bytes, isOk, putCommand, putEntries, readValue } from "../../support/acting_leader.js";
 import { deferred, failure, isSettled, until } from "../../support/conditions.js";
-import { homes, memoryHome } from "../../support/nodes.js";
+import { ActingLeader, bytes, isOk, putCommand, putEntries, readValue } from "../../support/nodes/acting_leader.js";
+import { homes, memoryHome } from "../../support/nodes/nodes.js";
 
-describe.each(homes)("with the $kind machine", ({ make }) => {
-  test("proposals take effect in the order of their calls, and each gets its own result", async () => {
+describe.each(homes)("proposals with the $kind machine", ({ make }) => {
+  test("take effect in the order of their calls, and each gets its own result", async () => {
     const node = await (await make()).startLeader();
     const puts = Array.from({ length: 500 }, (_, at) => node.propose(putCommand("counter", `${at}`)));
     const committed = await Promise.all(puts);
@@ -18,7 +18,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
   });
 });
 
-test("many callers at once share a write and a sync of the log", async () => {
+test("proposals of many callers at once share a write and a sync of the log", async () => {
   const home = memoryHome();
   // A new segment would be more calls.
   const node = await home.startLeader({ segmentBytes: 1024 * 1024 });
@@ -29,7 +29,7 @@ test("many callers at once share a write and a sync of the log", async () => {
   expect(node.machine.appliedIndex).toBe(1001);
 });
 
-test("proposals made while a batch is being synced form the next one", async () => {
+test("proposals that are made while a batch is being synced form the next batch", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const sync = deferred();
@@ -49,7 +49,7 @@ test("proposals made while a batch is being synced form the next one", async () 
   expect(syncs).toHaveLength(2);
 });
 
-test("a caller that gives up is told that the outcome is unknown, and the write takes effect", async () => {
+test("a proposal whose caller gives up has an unknown outcome, and still takes effect", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const controller = new AbortController();
@@ -63,7 +63,7 @@ test("a caller that gives up is told that the outcome is unknown, and the write 
   expect(readValue(node, "b")).toBeUndefined();
 });
 
-test("beyond uncommittedBytes proposals are refused as BUSY, and taken again later", async () => {
+test("proposals beyond uncommittedBytes are refused as BUSY, and accepted again later", async () => {
   const home = memoryHome();
   const node = await home.startLeader({ segmentBytes: limits.segmentBytes });
   const hold = deferred();
@@ -79,7 +79,7 @@ test("beyond uncommittedBytes proposals are refused as BUSY, and taken again lat
   expect(node.raft.log.last.index).toBe(fits + 2);
 });
 
-test("a command beyond entryBytes is refused with the limit's name, and nothing happens", async () => {
+test("a proposal beyond entryBytes is refused with the limit's name, and nothing happens", async () => {
   const node = await memoryHome().startLeader();
   await failure(
     "LIMIT_EXCEEDED",
@@ -90,7 +90,7 @@ test("a command beyond entryBytes is refused with the limit's name, and nothing 
   await node.propose(new Uint8Array(limits.entryBytes - 64));
 });
 
-test("a follower refuses and names the leader it knows", async () => {
+test("a proposal to a follower is refused, and the follower names the leader that it knows", async () => {
   const node = await memoryHome().start();
   const unknown = await failure("NOT_LEADER", node.propose(putCommand("a", "1")), "no leader is known");
   expect(unknown.leaderHint).toBeUndefined();
@@ -100,7 +100,7 @@ test("a follower refuses and names the leader it knows", async () => {
   expect(node.raft.log.last.index).toBe(2);
 });
 
-test("a proposal whose place another leader's entry takes is not lost without a word", async () => {
+test("a proposal whose index another leader's entry takes fails with an unknown outcome", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const hold = deferred();
@@ -116,7 +116,7 @@ test("a proposal whose place another leader's entry takes is not lost without a 
   expect(readValue(node, "k2")).toBe("5.2");
 });
 
-test("a proposal that is cut off is answered as unknown at once: another member may still bring it through", async () => {
+test("a proposal that is truncated is answered as unknown at once, because another member may still commit it", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const hold = deferred();
@@ -139,7 +139,7 @@ test("a proposal that is cut off is answered as unknown at once: another member 
   expect(readValue(node, "b")).toBe("late");
 });
 
-test("a pending proposal whose index a newer proposal takes rejects at once, and its signal no longer matters", async () => {
+test("a pending proposal whose index a newer proposal takes rejects at once, and its signal is released", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const hold = deferred();

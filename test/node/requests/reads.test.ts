@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { ActingLeader, putCommand, putEntries, readValue } from "../../support/acting_leader.js";
 import { deferred, failure, isSettled } from "../../support/conditions.js";
-import { memoryHome } from "../../support/nodes.js";
+import { ActingLeader, putCommand, putEntries, readValue } from "../../support/nodes/acting_leader.js";
+import { memoryHome } from "../../support/nodes/nodes.js";
 
-test("a linearizable read sees every write that was answered before it was asked for", async () => {
+test("a linearizable read sees every write that was answered before it was requested", async () => {
   const node = await memoryHome().startLeader();
   let answered = 0;
   const writer = async () => {
@@ -22,7 +22,7 @@ test("a linearizable read sees every write that was answered before it was asked
   await Promise.all([writer(), reader(), reader()]);
 });
 
-test("a read waits until what was committed before it is applied", async () => {
+test("a read waits until everything that was committed before it is applied", async () => {
   const home = memoryHome();
   const node = await home.start();
   // Before the no-op of its own term is committed, a leader does not know what is committed.
@@ -36,7 +36,7 @@ test("a read waits until what was committed before it is applied", async () => {
   expect(node.machine.appliedIndex).toBe(1);
 });
 
-test("a follower answers stale reads, and no linearizable ones", async () => {
+test("a follower answers stale reads, and refuses linearizable ones", async () => {
   const node = await memoryHome().start();
   await new ActingLeader(node, 2).replicate(putEntries(1, 3, 2));
   expect(readValue(node, "k3")).toBe("2.3");
@@ -57,7 +57,7 @@ test("reads that wait when the leader is deposed are refused", async () => {
   await append;
 });
 
-test("waitApplied resolves when the index is applied, and can be given up", async () => {
+test("waitApplied resolves when the index is applied, and can be aborted", async () => {
   const node = await memoryHome().start();
   const leader = new ActingLeader(node, 1);
   const third = node.waitApplied(3);
@@ -74,7 +74,7 @@ test("waitApplied resolves when the index is applied, and can be given up", asyn
   await node.waitApplied(3, controller.signal);
 });
 
-test("a read can be given up while it waits", async () => {
+test("a read can be aborted while it waits", async () => {
   const home = memoryHome();
   const node = await home.start();
   const hold = deferred();

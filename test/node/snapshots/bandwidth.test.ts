@@ -4,7 +4,7 @@ import { ManualClock, manyTurns } from "../../support/conditions.js";
 
 const never = new AbortController().signal;
 
-test("what is taken together is what there is, in the order of the calls", async () => {
+test("the bandwidth is shared by all takers in the order of their calls", async () => {
   const clock = new ManualClock();
   const bandwidth = new Bandwidth(1_000, clock);
   const granted: string[] = [];
@@ -23,7 +23,7 @@ test("what is taken together is what there is, in the order of the calls", async
   expect(clock.pending).toBe(0);
 });
 
-test("time in which nobody asks is not saved up", async () => {
+test("unused bandwidth is not saved up", async () => {
   const clock = new ManualClock();
   const bandwidth = new Bandwidth(1_000, clock);
   await bandwidth.take(10, never);
@@ -41,7 +41,7 @@ test("time in which nobody asks is not saved up", async () => {
   expect(isGranted).toBe(true);
 });
 
-test("who gives up need not wait, and leaves no timer", async () => {
+test("a taker of bandwidth that gives up is released, and leaves no timer", async () => {
   const clock = new ManualClock();
   const bandwidth = new Bandwidth(1, clock);
   await bandwidth.take(1_000, never);

@@ -3,22 +3,22 @@ import { expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import { deflateChunk, inflateChunk } from "../../../src/node/snapshots/chunk_compression.js";
 import { failure } from "../../support/conditions.js";
-import { patterned } from "../../support/snapshot_files.js";
+import { patterned } from "../../support/snapshots/snapshot_files.js";
 
 const TEXT = Buffer.from("a value like many others, ".repeat(1_000));
 
-test("a chunk comes out as it went in, and shorter on the way", async () => {
+test("a chunk is decompressed to what it was, and is shorter in transit", async () => {
   const compressed = await deflateChunk(TEXT);
   expect(compressed!.byteLength).toBeLessThan(TEXT.byteLength / 10);
   expect(Buffer.from(await inflateChunk(compressed!, TEXT.byteLength))).toEqual(TEXT);
 });
 
-test("what does not shrink is left as it is", async () => {
+test("a chunk that does not shrink is sent uncompressed", async () => {
   expect(await deflateChunk(patterned(10_000))).toBeUndefined();
   expect(await deflateChunk(Buffer.of(1))).toBeUndefined();
 });
 
-test("a chunk that holds more than it says is refused before it takes the memory", async () => {
+test("a chunk that holds more than it declares is refused before it takes the memory", async () => {
   // 1 MiB of these bytes would become a GiB.
   const bomb = deflateRawSync(Buffer.alloc(256 * limits.transferChunkBytes), { level: 9 });
   const before = process.memoryUsage().arrayBuffers + process.memoryUsage().external;
@@ -29,7 +29,7 @@ test("a chunk that holds more than it says is refused before it takes the memory
   await failure("INVALID_ARGUMENT", inflateChunk(deflateRawSync(TEXT), TEXT.byteLength + 1), "expected 26001");
 });
 
-test("what is no compressed chunk is CORRUPT", async () => {
+test("bytes that are no compressed chunk are CORRUPT", async () => {
   const compressed = deflateRawSync(TEXT);
   await failure("CORRUPT", inflateChunk(patterned(500), 500));
   await failure("CORRUPT", inflateChunk(compressed.subarray(0, -5), TEXT.byteLength));

@@ -2,6 +2,8 @@ import { describe, expect, test } from "vitest";
 import { CairnError } from "../../../src/base/errors.js";
 import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
 import { IncomingSnapshot } from "../../../src/node/snapshots/receiver.js";
+import { deferred, during, failure, isSettled, nextTurn } from "../../support/conditions.js";
+import { holdCalls } from "../../support/disk/held_calls.js";
 import {
   ActingLeader,
   contentsOf,
@@ -10,10 +12,8 @@ import {
   readValue,
   type SnapshotFile,
   snapshotOf,
-} from "../../support/acting_leader.js";
-import { deferred, during, failure, isSettled, nextTurn } from "../../support/conditions.js";
-import { holdCalls } from "../../support/held_calls.js";
-import { homes, MemoryHome, memoryHome } from "../../support/nodes.js";
+} from "../../support/nodes/acting_leader.js";
+import { homes, MemoryHome, memoryHome } from "../../support/nodes/nodes.js";
 
 const source = await snapshotOf(putEntries(1, 500, 2));
 /** What a node holds after it has installed the source. */
@@ -22,8 +22,8 @@ const sourceContents = putEntries(1, 500)
   .sort()
   .map((key) => `${key}=2.${key.slice(1)}`);
 
-describe.each(homes)("with the $kind machine", ({ make }) => {
-  test("a snapshot arrives, becomes the state, and is there after a restart and a crash", async () => {
+describe.each(homes)("a snapshot that is installed with the $kind machine", ({ make }) => {
+  test("becomes the state, and is kept after a restart and a crash", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 3);
@@ -43,7 +43,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     await again.snapshots.verify(again.snapshots.newest()!);
   });
 
-  test("R4: entries behind the snapshot stay when the log has its last one with the same term", async () => {
+  test("keeps the entries behind it when the log has its last entry with the same term (R4)", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -60,7 +60,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     expect(readValue(restarted, "k520")).toBe("2.520");
   });
 
-  test("R4: the whole log goes when it has another term there", async () => {
+  test("replaces the whole log when the log has another term at its index (R4)", async () => {
     const home = await make();
     const node = await home.start();
     await new ActingLeader(node, 1).append(putEntries(1, 520, 1), 0);
@@ -72,7 +72,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     expect(contentsOf(restarted)).toEqual(sourceContents);
   });
 
-  test("ranges that are being read go on with the state that they began with", async () => {
+  test("leaves ranges that are being read with the state that they began with", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -86,7 +86,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     expect([...node.machine.range()]).toHaveLength(500);
   });
 
-  test("a reader sees the old state or the new one, never anything between", async () => {
+  test("shows a reader the old state or the new one, never a mixture", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -116,8 +116,8 @@ async function expectUnharmed(home: MemoryHome, leader: ActingLeader): Promise<v
   expect((await present.install(source)).outcome).toBe("installed");
 }
 
-describe("offers that are refused", () => {
-  test("of a stale term", async () => {
+describe("an offer of a snapshot is refused", () => {
+  test("when its term is stale", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 5);
@@ -129,7 +129,7 @@ describe("offers that are refused", () => {
     await expectUnharmed(home, leader);
   });
 
-  test("R3: of an index that is committed here, with the true position", async () => {
+  test("with the true position when its index is committed here (R3)", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -142,7 +142,7 @@ describe("offers that are refused", () => {
     expect(await home.leftovers()).toEqual([]);
   });
 
-  test("while another one of the same term is on its way", async () => {
+  test("while another snapshot of the same term is being received", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -155,7 +155,7 @@ describe("offers that are refused", () => {
     expect((await first.finish()).outcome).toBe("installed");
   });
 
-  test("of two at the same moment", async () => {
+  test("when two are made at the same moment", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -168,7 +168,7 @@ describe("offers that are refused", () => {
     await expectUnharmed(home, leader);
   });
 
-  test("that no file can fulfil", async () => {
+  test("when no file can fulfil it", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -178,7 +178,7 @@ describe("offers that are refused", () => {
     await expectUnharmed(home, leader);
   });
 
-  test("for want of room", async () => {
+  test("when there is no room", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -191,7 +191,7 @@ describe("offers that are refused", () => {
   });
 });
 
-describe("chunks that end the transfer, before the first chunk of the file is whole, and leave no file", () => {
+describe("a transfer that ends before the first whole chunk leaves no file", () => {
   const half = 300;
   const cases: readonly {
     what: string;
@@ -254,7 +254,7 @@ describe("chunks that end the transfer, before the first chunk of the file is wh
     },
   ];
 
-  test.each(cases)("$what", async ({ code, text, offered, send }) => {
+  test.each(cases)("when a chunk comes $what", async ({ code, text, offered, send }) => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -271,14 +271,14 @@ describe("chunks that end the transfer, before the first chunk of the file is wh
     await expectUnharmed(home, leader);
   });
 
-  test("of another cluster", async () => {
+  test("when a chunk comes from another cluster", async () => {
     const home = memoryHome();
     const leader = new ActingLeader(await home.start(), 2);
     await failure("WRONG_CLUSTER", leader.install(await snapshotOf(putEntries(1, 20), { clusterId: "other" })));
     await expectUnharmed(home, leader);
   });
 
-  test("R7: of a leader that is deposed in the middle of it", async () => {
+  test("when its leader is deposed in the middle of it (R7)", async () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 2);
@@ -294,7 +294,7 @@ describe("chunks that end the transfer, before the first chunk of the file is wh
   });
 });
 
-test("a snapshot of a leader that is deposed right before it is installed is refused, and kept for the next leader", async () => {
+test("a snapshot whose leader is deposed right before the installation is refused, and kept for the next leader", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 2);
@@ -311,7 +311,7 @@ test("a snapshot of a leader that is deposed right before it is installed is ref
   expect(await home.receivedParts()).toEqual([]);
 });
 
-test("a snapshot that the node got past while it was being sent is not installed", async () => {
+test("a snapshot that the node passed during the transfer is not installed", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 2);
@@ -323,7 +323,7 @@ test("a snapshot that the node got past while it was being sent is not installed
   expect(await home.snapshotFiles()).toEqual([]);
 });
 
-test("a newer leader's snapshot takes the place of one whose sender hangs", async () => {
+test("a newer leader's snapshot replaces one whose sender hangs", async () => {
   const home = memoryHome();
   const node = await home.start();
   const hanging = new ActingLeader(node, 2);
@@ -336,7 +336,7 @@ test("a newer leader's snapshot takes the place of one whose sender hangs", asyn
   expect(node.machine.appliedIndex).toBe(500);
 });
 
-test("a snapshot that is being installed does not make way, and abort waits for it", async () => {
+test("a snapshot that is being installed is not replaced, and abort waits for the installation", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 2);
@@ -355,7 +355,7 @@ test("a snapshot that is being installed does not make way, and abort waits for 
   expect((await new ActingLeader(node, 3, "n8").install(larger)).outcome).toBe("installed");
 });
 
-test("R12: proposals that a snapshot is installed over are answered as unknown", async () => {
+test("proposals that an installed snapshot covers are answered as unknown (R12)", async () => {
   const home = memoryHome();
   const node = await home.startLeader();
   const hold = deferred();
@@ -380,7 +380,7 @@ test("R12: proposals that a snapshot is installed over are answered as unknown",
   expect(contentsOf(node)).toEqual(sourceContents);
 });
 
-test("who waits for an index that an installed snapshot covers may go on", async () => {
+test("a caller that waits for an index is released by an installed snapshot that covers it", async () => {
   const node = await memoryHome().start();
   const waiting = node.waitApplied(450);
   await new ActingLeader(node, 2).install(source);
@@ -406,7 +406,7 @@ test("entries that arrive while a snapshot is being installed are kept and appli
   expect(restarted.machine.appliedIndex).toBeGreaterThanOrEqual(510);
 });
 
-test("R13: a node does not campaign while it installs a snapshot", async () => {
+test("a node does not campaign while it installs a snapshot (R13)", async () => {
   const home = memoryHome();
   const node = await home.start();
   const hold = holdCalls(home.disk, ({ kind, path }) => kind === "rename" && path.endsWith(".part"));

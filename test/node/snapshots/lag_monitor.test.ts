@@ -64,8 +64,8 @@ class Leading {
   }
 }
 
-describe("a follower that gets a snapshot", () => {
-  test("is warned of as soon as it is foreseen that too much log is written meanwhile, once", () => {
+describe("a follower that receives a snapshot", () => {
+  test("is warned about once, as soon as too much log is foreseen to be written meanwhile", () => {
     const node = new Leading();
     node.writeRate = 20 * MiB;
     node.begin();
@@ -74,14 +74,14 @@ describe("a follower that gets a snapshot", () => {
     node.pass(1, 15 * MiB);
     const text =
       "n2 cannot catch up: a snapshot of 300 MiB takes 20 s to arrive and be installed, at 15 MiB/s, and the log grows by 20 MiB/s " +
-      "meanwhile, more than the 100 MiB kept for it; slow the writes down, or raise the bandwidth or --pinned-log-bytes";
+      "meanwhile, more than the 100 MiB kept for it; slow the writes down, or raise snapshotBandwidth (--snapshot-bandwidth) or pinnedLogBytes (--pinned-log-bytes)";
     expect(node.monitor.warnings).toEqual([text]);
     node.pass(10, 15 * MiB);
     expect(node.monitor.warnings).toEqual([text]);
     expect(node.logged).toEqual([text]);
   });
 
-  test("is not warned of while what is kept is enough", () => {
+  test("is not warned about while the retained log suffices", () => {
     const node = new Leading();
     node.writeRate = 4.9 * MiB;
     node.begin();
@@ -90,7 +90,7 @@ describe("a follower that gets a snapshot", () => {
     expect([node.monitor.warnings, node.logged]).toEqual([[], []]);
   });
 
-  test("is judged by what it has taken in the end, installation included", () => {
+  test("is judged in the end by the time that it took, installation included", () => {
     const node = new Leading();
     node.writeRate = 4.9 * MiB;
     node.begin();
@@ -103,7 +103,7 @@ describe("a follower that gets a snapshot", () => {
     );
   });
 
-  test("is not warned of any more when it has caught up, and once more when that happens again", () => {
+  test("has its warning withdrawn when it has caught up, and is warned about again when it recurs", () => {
     const node = new Leading();
     for (let time = 1; time <= 2; time++) {
       node.writeRate = 20 * MiB;
@@ -120,7 +120,7 @@ describe("a follower that gets a snapshot", () => {
     }
   });
 
-  test("is not warned of any more when a later transfer is quick enough, or this node does not lead any more", () => {
+  test("has its warning withdrawn when a later transfer is quick enough, or this node no longer leads", () => {
     const node = new Leading();
     node.writeRate = 20 * MiB;
     node.begin();
@@ -139,7 +139,7 @@ describe("a follower that gets a snapshot", () => {
     expect(node.monitor.warnings).toEqual([]);
   });
 
-  test("whose snapshot was outdated when it was installed is reported each time, with the number of times in a row", () => {
+  test("is reported each time its snapshot was outdated at the installation, with the count in a row", () => {
     const node = new Leading();
     const futile = "a snapshot was outdated when it was installed: sending a newer one";
     for (let time = 1; time <= 3; time++) {
@@ -154,7 +154,7 @@ describe("a follower that gets a snapshot", () => {
     expect(node.monitor.warnings).toEqual([]);
   });
 
-  test("says nothing when its transfer failed, or began under another leader", () => {
+  test("is not reported when its transfer failed, or began under another leader", () => {
     const node = new Leading();
     node.begin();
     node.monitor.ended("n2", undefined, 99);
@@ -164,7 +164,7 @@ describe("a follower that gets a snapshot", () => {
 });
 
 describe("a member that does not answer", () => {
-  test("is warned of after a minute, if it lacks many entries, until it answers", () => {
+  test("is warned about after a minute if it lacks many entries, until it answers", () => {
     const node = new Leading();
     node.become({ state: "probe", isActive: false, match: 990_001 });
     node.pass(100);
@@ -191,6 +191,6 @@ test.each([
   [1.25 * 1024 ** 3, "1.3 GiB"],
   [64 * MiB, "64 MiB"],
   [5 * 1024 ** 5, "5120 TiB"],
-])("%d bytes are %s", (bytes, text) => {
+])("%d bytes are printed as %s", (bytes, text) => {
   expect(sizeText(bytes)).toBe(text);
 });

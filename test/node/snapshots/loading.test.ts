@@ -1,8 +1,8 @@
 import { expect, onTestFinished, test } from "vitest";
-import { ActingLeader, contentsOf, putEntries, readValue, snapshotOf } from "../../support/acting_leader.js";
 import { failure, isSettled, until } from "../../support/conditions.js";
-import { holdCalls } from "../../support/held_calls.js";
-import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes.js";
+import { holdCalls } from "../../support/disk/held_calls.js";
+import { ActingLeader, contentsOf, putEntries, readValue, snapshotOf } from "../../support/nodes/acting_leader.js";
+import { MemoryHome, memoryHome, type NodeSettings } from "../../support/nodes/nodes.js";
 
 // A snapshot of a large state takes long to be loaded. It is durable, and the log starts at it: only the state machine is not there yet.
 
@@ -25,7 +25,7 @@ async function loading(home: MemoryHome, settings: NodeSettings = {}) {
   return { node, leader, installed, load, breakDisk };
 }
 
-test("meanwhile the node votes, but does not campaign (R13); its state is still the old one", async () => {
+test("a node that loads a snapshot votes with the old state, but does not campaign (R13)", async () => {
   const { node, installed, load } = await loading(memoryHome());
   expect([node.machine.appliedIndex, node.raft.log.boundary.index]).toEqual([10, 500]);
   expect(readValue(node, "k10")).toBe("1.10");
@@ -43,30 +43,33 @@ test("meanwhile the node votes, but does not campaign (R13); its state is still 
 
 test.each([
   ["that are still in memory", {}],
-  ["that are not in memory any more", { limits: { windowBytes: 1_000 } }],
-])("entries that come meanwhile %s are durable when they are answered, and applied behind it", async (_, settings) => {
-  const home = memoryHome();
-  const { node, leader, installed, load } = await loading(home, settings);
-  const appended = await leader.append(putEntries(501, 800, 2), 790, { index: 500, term: 2 });
-  expect(appended).toMatchObject({ matchIndex: 800 });
-  // An answer to a heartbeat is a promise, too.
-  expect(await leader.append([], 790)).toMatchObject({ matchIndex: 800 });
-  expect(node.machine.appliedIndex).toBe(10);
-  expect(node.raft.log.firstInMemory > 501).toBe("limits" in settings);
-  load();
-  await installed;
-  await node.waitApplied(790);
-  expect(contentsOf(node)).toHaveLength(790);
-  await leader.append([], 800);
-  await node.waitApplied(800);
-  await home.crash(node);
-  const restarted = await home.start();
-  expect(restarted.machine.appliedIndex).toBe(800);
-  expect(readValue(restarted, "k795")).toBe("2.795");
-});
+  ["that have left the memory", { limits: { windowBytes: 1_000 } }],
+])(
+  "entries %s are durable when they are answered during a load, and applied behind the snapshot",
+  async (_, settings) => {
+    const home = memoryHome();
+    const { node, leader, installed, load } = await loading(home, settings);
+    const appended = await leader.append(putEntries(501, 800, 2), 790, { index: 500, term: 2 });
+    expect(appended).toMatchObject({ matchIndex: 800 });
+    // An answer to a heartbeat is a promise, too.
+    expect(await leader.append([], 790)).toMatchObject({ matchIndex: 800 });
+    expect(node.machine.appliedIndex).toBe(10);
+    expect(node.raft.log.firstInMemory > 501).toBe("limits" in settings);
+    load();
+    await installed;
+    await node.waitApplied(790);
+    expect(contentsOf(node)).toHaveLength(790);
+    await leader.append([], 800);
+    await node.waitApplied(800);
+    await home.crash(node);
+    const restarted = await home.start();
+    expect(restarted.machine.appliedIndex).toBe(800);
+    expect(readValue(restarted, "k795")).toBe("2.795");
+  },
+);
 
 test.each(["all", "none"] as const)(
-  "after a crash that leaves %s of what was not synced, the next start goes on",
+  "a start after a crash that kept %s of the unsynced data continues the load",
   async (keep) => {
     const home = memoryHome();
     const { node, leader, load } = await loading(home);
@@ -84,7 +87,7 @@ test.each(["all", "none"] as const)(
   },
 );
 
-test("a snapshot that cannot be loaded ends the node, and nothing is answered", async () => {
+test("a snapshot that cannot be loaded stops the node, and nothing is answered", async () => {
   const home = memoryHome();
   const errors: unknown[] = [];
   const { node, installed, breakDisk } = await loading(home, { onFatal: (error) => errors.push(error) });

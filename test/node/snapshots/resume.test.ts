@@ -3,9 +3,15 @@ import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
 import type { IncomingSnapshot } from "../../../src/node/snapshots/receiver.js";
 import type { InstallMessage, InstallReply } from "../../../src/peers/install/install_messages.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
-import { ActingLeader, putCommand, putEntries, type SnapshotFile, snapshotOf } from "../../support/acting_leader.js";
 import { deferred, isSettled, ManualClock, until } from "../../support/conditions.js";
-import { type MemoryHome, memoryHome } from "../../support/nodes.js";
+import {
+  ActingLeader,
+  putCommand,
+  putEntries,
+  type SnapshotFile,
+  snapshotOf,
+} from "../../support/nodes/acting_leader.js";
+import { type MemoryHome, memoryHome } from "../../support/nodes/nodes.js";
 
 /** Of several chunks. */
 async function largeSnapshot(index: number): Promise<SnapshotFile> {
@@ -43,14 +49,14 @@ function holdReading(home: MemoryHome) {
   return state;
 }
 
-describe("of several snapshots, the one is taken of which less is missing", () => {
+describe("a transfer that can resume one of several snapshots chooses", () => {
   const choose = async (node: KeyValueNode, offered: SnapshotFile, others: readonly SnapshotFile[]) => {
     const leader = new ActingLeader(node, 3);
     const offer = { ...leader.offerOf(offered), others: others.map((other) => leader.offerOf(other)) };
     return (await node.receiver.accept(offer)) as IncomingSnapshot;
   };
 
-  test("an older one that is nearly there", async () => {
+  test("an older one that is nearly complete", async () => {
     const node = await memoryHome().start();
     await receiveMost(node);
     const incoming = await choose(node, newer, [source]);
@@ -59,7 +65,7 @@ describe("of several snapshots, the one is taken of which less is missing", () =
     expect(await incoming.finish()).toMatchObject({ outcome: "installed", matchIndex: 40 });
   });
 
-  test("the newest, when nothing is there, or more of it", async () => {
+  test("the newest one when nothing is present, or more of the newest", async () => {
     const home = memoryHome();
     const node = await home.start();
     const first = await choose(node, newer, [source]);
@@ -72,7 +78,7 @@ describe("of several snapshots, the one is taken of which less is missing", () =
     expect(await home.receivedParts()).toHaveLength(1);
   });
 
-  test("the newest, when the node has committed what the older one holds", async () => {
+  test("the newest one when the node has committed the older one's state", async () => {
     const home = memoryHome();
     const node = await home.start();
     await receiveMost(node);
@@ -86,7 +92,7 @@ describe("of several snapshots, the one is taken of which less is missing", () =
   });
 });
 
-describe("while what is there is being verified", () => {
+describe("a receiver that verifies what it has", () => {
   const conversation = (node: KeyValueNode, term: number) => {
     const messages = [{ kind: "offer", ...new ActingLeader(node, term).offerOf(source) } as InstallMessage];
     const end = deferred();
@@ -98,7 +104,7 @@ describe("while what is there is being verified", () => {
     return { replies, end };
   };
 
-  test("the sender is told now and then that it goes on", async () => {
+  test("tells the sender now and then that it is still at work", async () => {
     const clock = new ManualClock();
     const home = memoryHome();
     const node = await home.start({ clock });
@@ -119,7 +125,7 @@ describe("while what is there is being verified", () => {
     await replies.return(undefined);
   });
 
-  test("an operator may end it: the sender is told so, and nothing is lost", async () => {
+  test("can be ended by an operator, and then tells the sender and loses nothing", async () => {
     const home = memoryHome();
     const node = await home.start();
     await receiveMost(node);
@@ -136,7 +142,7 @@ describe("while what is there is being verified", () => {
     expect((await new ActingLeader(node, 2).offer(source)).resumedBytes).toBe(NEARLY);
   });
 
-  test("a newer leader takes over, and goes on with the same", async () => {
+  test("is taken over by a newer leader, which resumes the same snapshot", async () => {
     const home = memoryHome();
     const node = await home.start();
     await receiveMost(node);

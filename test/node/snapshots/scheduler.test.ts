@@ -71,8 +71,8 @@ const full = async () => {
   throw new CairnError("DISK_FULL", "no space left on the device");
 };
 
-describe("entries", () => {
-  test("a number that is given is obeyed exactly, however large the state is", async () => {
+describe("the trigger by entries", () => {
+  test("obeys a given number exactly, however large the state is", async () => {
     const node = new Counted({ entries: 1_000 });
     node.snapshotBytes = node.stateBytes = 10 ** 12;
     await node.apply(999);
@@ -84,7 +84,7 @@ describe("entries", () => {
     expect(node.taken).toEqual(["entries", "entries"]);
   });
 
-  test("the number by default waits for the ratio to the last snapshot, unless that is off", async () => {
+  test("waits by default for the ratio to the last snapshot, unless the ratio is off", async () => {
     for (const logRatio of [undefined, false] as const) {
       const node = new Counted({ logRatio, logBytes: false });
       node.snapshotBytes = node.stateBytes = 20 * MiB;
@@ -96,8 +96,8 @@ describe("entries", () => {
   });
 });
 
-describe("bytes of log", () => {
-  test("by default: 64 MiB, or as much as the last snapshot has, and the reason says which", async () => {
+describe("the trigger by bytes of log", () => {
+  test("uses 64 MiB by default, or the size of the last snapshot if larger, and the reason says which", async () => {
     const node = new Counted({});
     node.stateBytes = 100 * MiB;
     await node.apply(1, 64 * MiB - 1);
@@ -110,7 +110,7 @@ describe("bytes of log", () => {
     expect(node.taken).toEqual(["log_bytes", "log_ratio"]);
   });
 
-  test("the ratio can be another one, or off: then the budget alone counts", async () => {
+  test("uses another ratio when given, or the budget alone when the ratio is off", async () => {
     const twice = new Counted({ logBytes: 100, logRatio: 2.5 });
     twice.snapshotBytes = 100;
     await twice.apply(1, 249);
@@ -123,7 +123,7 @@ describe("bytes of log", () => {
     expect(off.taken).toEqual(["log_bytes"]);
   });
 
-  test("write amplification is bounded: with ratio 1, no more is written for snapshots than for the log, but for the last one", async () => {
+  test("bounds write amplification: with ratio 1, all snapshots but the last take no more bytes than the log", async () => {
     const node = new Counted({ entries: false, logBytes: 1_000 });
     let logBytes = 0;
     let snapshotBytes = 0;
@@ -141,8 +141,8 @@ describe("bytes of log", () => {
   });
 });
 
-describe("age", () => {
-  test("is counted from the last snapshot, and nothing is taken when nothing was applied", async () => {
+describe("the trigger by age", () => {
+  test("counts from the last snapshot, and takes nothing when nothing was applied", async () => {
     const node = new Counted({ ageMs: 60_000 });
     await node.wait(60_000);
     expect(node.taken).toEqual([]);
@@ -155,7 +155,7 @@ describe("age", () => {
     expect(node.taken).toEqual(["age", "age"]);
   });
 
-  test("begins anew with a snapshot that came otherwise", async () => {
+  test("starts again with a snapshot that was taken for another reason", async () => {
     const node = new Counted({ ageMs: 60_000 });
     await node.apply(1);
     await node.wait(40_000);
@@ -167,8 +167,8 @@ describe("age", () => {
   });
 });
 
-describe("one at a time", () => {
-  test("what becomes due while one is being taken is taken right after it", async () => {
+describe("automatic snapshots", () => {
+  test("become due during another one and are taken right after it", async () => {
     const node = new Counted({ entries: 10 });
     const hold = deferred();
     node.taking = () => hold.promise;
@@ -183,7 +183,7 @@ describe("one at a time", () => {
     expect(node.taken).toHaveLength(2);
   });
 
-  test("one that turned out not to be needed is looked at again with the next entries only", async () => {
+  test("are reconsidered at the next entries when one turned out not to be needed", async () => {
     const node = new Counted({ entries: 10 });
     node.isTaken = false;
     await node.apply(10);
@@ -193,7 +193,7 @@ describe("one at a time", () => {
     expect(node.taken).toHaveLength(2);
   });
 
-  test("one that failed is tried again after a while, and after longer each time; entries do not hasten it", async () => {
+  test("are retried after a delay that grows with each failure, and entries do not hasten it", async () => {
     const node = new Counted({ entries: 10 });
     node.taking = full;
     await node.apply(10);
@@ -216,7 +216,7 @@ describe("one at a time", () => {
     expect(node.taken).toHaveLength(12);
   });
 
-  test("nothing is taken any more once stopped, and nothing is left to wake up for", async () => {
+  test("end with a stop, which leaves no timer", async () => {
     const node = new Counted({ entries: 10, ageMs: 1_000 });
     node.leadsOthers = true;
     await node.apply(10);
@@ -231,8 +231,8 @@ describe("one at a time", () => {
   });
 });
 
-describe("a leader with followers", () => {
-  test("waits until there is a quarter more", async () => {
+describe("an automatic snapshot of a leader with followers", () => {
+  test("waits until there is a quarter more log", async () => {
     const node = new Counted({ entries: 100 });
     node.leadsOthers = true;
     await node.apply(124);
@@ -241,7 +241,7 @@ describe("a leader with followers", () => {
     expect(node.taken).toEqual(["entries"]);
   });
 
-  test("or for a few seconds, when no more comes; the next time it waits again", async () => {
+  test("waits a few seconds when no more log comes, and waits again the next time", async () => {
     const node = new Counted({ logBytes: 100 });
     node.leadsOthers = true;
     for (let time = 1; time <= 2; time++) {
@@ -253,7 +253,7 @@ describe("a leader with followers", () => {
     }
   });
 
-  test("takes one at once when it leads no more, or is left alone", async () => {
+  test("is taken at once when the node no longer leads, or is alone", async () => {
     const node = new Counted({ entries: 100 });
     node.leadsOthers = true;
     await node.apply(100);
@@ -264,7 +264,7 @@ describe("a leader with followers", () => {
   });
 });
 
-test("T7: one that the log begins behind and that is lost is taken anew, whatever the policy says", async () => {
+test("a lost snapshot that the log starts at is taken again at once, whatever the policy says (T7)", async () => {
   const node = new Counted({ entries: false, logBytes: false });
   await node.apply(10);
   node.auto.tick();

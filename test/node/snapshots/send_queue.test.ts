@@ -92,7 +92,7 @@ const AHEAD: InstallReply = {
   lastLogIndex: 7,
 };
 
-test("the end of a transfer that another has taken the place of is not reported: it would be taken for the end of that one", async () => {
+test("the end of a transfer that another has replaced is not reported, as it would be taken for the end of the other", async () => {
   const { queue, streams, opened, ended, waits } = queueOf();
   const send = { to: "n2", term: 1 };
   queue.send(send);
@@ -108,7 +108,7 @@ test("the end of a transfer that another has taken the place of is not reported:
   await queue.stop();
 });
 
-describe("more followers than are served at a time", () => {
+describe("followers beyond the number of concurrent transfers", () => {
   test("wait for their turn, the oldest first, and are listed meanwhile", async () => {
     const { queue, streams, opened, waits } = queueOf();
     for (const to of ["n2", "n3", "n4", "n5"]) queue.send({ to, term: 1 });
@@ -127,7 +127,7 @@ describe("more followers than are served at a time", () => {
     await queue.stop();
   });
 
-  test("no longer wait when they are cancelled, which is reported, nor when the node stops", async () => {
+  test("stop waiting when they are cancelled, which is reported, or when the node stops", async () => {
     const { queue, opened, ended, waits } = queueOf({ atOnce: 1 });
     for (const to of ["n2", "n3", "n4"]) queue.send({ to, term: 1 });
     await waits("n2");
@@ -141,7 +141,7 @@ describe("more followers than are served at a time", () => {
     expect(opened).toEqual(["n2", "n4"]);
   });
 
-  test("get nothing when the leader is none any more by then, or has got another term", async () => {
+  test("get nothing when the leader was deposed meanwhile, or has another term", async () => {
     let term = 1;
     const { queue, streams, opened, ended, waits } = queueOf({ atOnce: 1, isWanted: (send) => send.term === term });
     queue.send({ to: "n2", term: 1 });
@@ -158,7 +158,7 @@ describe("more followers than are served at a time", () => {
   });
 });
 
-describe("the snapshot of a transfer that was interrupted", () => {
+describe("the snapshot of an interrupted transfer", () => {
   const pins = new Map<number, number>();
   const at = (index: number) => ({ ...info, index });
   const pinning = (list: readonly SnapshotInfo[]) =>
@@ -176,7 +176,7 @@ describe("the snapshot of a transfer that was interrupted", () => {
     }) as unknown as SnapshotStore;
   const pinned = () => [...pins].filter(([, count]) => count > 0).map(([index]) => index);
 
-  test("is kept, with the log behind it, until the time for that is over", async () => {
+  test("is kept, with the log behind it, until its time is up", async () => {
     pins.clear();
     const clock = new ManualClock();
     const list = [at(9), at(5)];
@@ -210,7 +210,7 @@ describe("the snapshot of a transfer that was interrupted", () => {
     await queue.stop();
   });
 
-  test("is let go when the follower wants another one; and what has gone by then is not sent", async () => {
+  test("is released when the follower wants another one, and is not sent when it is gone", async () => {
     pins.clear();
     let list = [at(5)];
     const store = { ...pinning([]), list: () => list } as unknown as SnapshotStore;
@@ -241,7 +241,7 @@ describe("the snapshot of a transfer that was interrupted", () => {
     await queue.stop();
   });
 
-  test("is let go when the follower needs it no more, and when the node stops", async () => {
+  test("is released when the follower no longer needs it, and when the node stops", async () => {
     pins.clear();
     const clock = new ManualClock();
     const list = [at(9)];
@@ -271,7 +271,7 @@ describe("the snapshot of a transfer that was interrupted", () => {
   });
 });
 
-test("a receiver that looks through what it has is waited for, and one that says nothing is not", async () => {
+test("the sender waits for a receiver that checks its data, and not for one that is silent", async () => {
   const clock = new ManualClock();
   const { queue, streams, ended, waits } = queueOf({ clock, idleMs: 100 });
   queue.send({ to: "n2", term: 1 });

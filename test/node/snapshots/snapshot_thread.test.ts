@@ -4,10 +4,10 @@ import { expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import type { Entry } from "../../../src/raft/types.js";
 import { type FileSystem, nodeFileSystem } from "../../../src/system/fs.js";
-import { ActingLeader, putCommand, putEntries } from "../../support/acting_leader.js";
 import { failure } from "../../support/conditions.js";
-import { diskHome } from "../../support/nodes.js";
-import { UPSET, upset } from "../../support/upset.js";
+import { UPSET, upset } from "../../support/machines/upset.js";
+import { ActingLeader, putCommand, putEntries } from "../../support/nodes/acting_leader.js";
+import { diskHome } from "../../support/nodes/nodes.js";
 
 /** The real disk; `onWrite` is awaited before each write to a snapshot that is being made. */
 function diskWith(onWrite: () => unknown): FileSystem {
@@ -40,7 +40,7 @@ function largeEntries(): Entry[] {
   });
 }
 
-test("when the thread that makes a snapshot fails unexpectedly, so does the snapshot, and the node and its next snapshot do not", async () => {
+test("an unexpected error of the snapshot thread fails its snapshot, but not the node or its next snapshot", async () => {
   const started = once(process, "worker");
   let kill = true;
   const fs = diskWith(async () => {
@@ -64,7 +64,7 @@ test("when the thread that makes a snapshot fails unexpectedly, so does the snap
   await node.snapshots.verify(snapshot!);
 });
 
-test("a node that stops does not wait for the snapshot that is being made, and leaves nothing of it", async () => {
+test("a node that stops abandons the snapshot that is being made, and leaves nothing of it", async () => {
   let stopping: Promise<void> | undefined;
   const home = await diskHome();
   const fs = diskWith(() => {

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
 import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
-import { ActingLeader, ALONE, putCommand, putEntries, snapshotOf } from "../../support/acting_leader.js";
 import { deferred, during, failure, nextTurn, until } from "../../support/conditions.js";
-import { holdCalls } from "../../support/held_calls.js";
-import { type Home, homes, MemoryHome, memoryHome } from "../../support/nodes.js";
+import { holdCalls } from "../../support/disk/held_calls.js";
+import { ActingLeader, ALONE, putCommand, putEntries, snapshotOf } from "../../support/nodes/acting_leader.js";
+import { type Home, homes, MemoryHome, memoryHome } from "../../support/nodes/nodes.js";
 
 /** A snapshot's file must be exactly that of the state at its index. */
 async function expectStateOf(home: Home, info: SnapshotInfo, term = 1): Promise<void> {
@@ -12,8 +12,8 @@ async function expectStateOf(home: Home, info: SnapshotInfo, term = 1): Promise<
   expect(Buffer.compare(await home.read(info.path), expected.file), `the snapshot at ${info.index}`).toBe(0);
 }
 
-describe.each(homes)("with the $kind machine", ({ make }) => {
-  test("a snapshot is taken at the applied index, verified, and the log is trimmed to it", async () => {
+describe.each(homes)("a snapshot with the $kind machine", ({ make }) => {
+  test("is taken at the applied index and verified, and the log is trimmed to it", async () => {
     const home = await make();
     const node = await home.start();
     await new ActingLeader(node, 1).replicate(putEntries(1, 20));
@@ -26,7 +26,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     expect(await node.takeSnapshot({})).toMatchObject({ taken: false, snapshot: { index: 20 }, logEntriesTrimmed: 0 });
   });
 
-  test("exact indexes below the applied one, several in a row: equal bytes to snapshots taken in their time", async () => {
+  test("at an exact earlier index equals one taken in its time, byte for byte, several in a row", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 1);
@@ -46,7 +46,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
     expect(node.machine.appliedIndex).toBe(30);
   });
 
-  test("an exact index is that index whatever is applied meanwhile", async () => {
+  test("at an exact index is of that index whatever is applied meanwhile", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 1);
@@ -63,7 +63,7 @@ describe.each(homes)("with the $kind machine", ({ make }) => {
   });
 });
 
-test("threshold: only when the log holds that many entries behind the newest snapshot", async () => {
+test("a snapshot with a threshold is taken only when the log holds that many entries behind the newest one", async () => {
   const node = await memoryHome().start();
   const leader = new ActingLeader(node, 1);
   expect(await node.takeSnapshot({ thresholdEntries: 0 })).toEqual({
@@ -81,7 +81,7 @@ test("threshold: only when the log holds that many entries behind the newest sna
   expect(await node.takeSnapshot({ thresholdEntries: 10 })).toMatchObject({ taken: true, snapshot: { index: 20 } });
 });
 
-test("an index that is not applied yet, and one below the newest snapshot, are refused with the numbers", async () => {
+test("a snapshot at an index that is not applied yet, or below the newest one, is refused with the numbers", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 1);
@@ -98,7 +98,7 @@ test("an index that is not applied yet, and one below the newest snapshot, are r
   expect(await home.snapshotFiles()).toHaveLength(1);
 });
 
-test("a log that no longer reaches back, because the snapshot before was found damaged, says so", async () => {
+test("a snapshot is refused with the reason when the log no longer reaches back because the one before is damaged", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 1).replicate(putEntries(1, 300));
@@ -111,7 +111,7 @@ test("a log that no longer reaches back, because the snapshot before was found d
   expect(await home.leftovers()).toEqual([]);
 });
 
-test("a snapshot that was found damaged is taken again, though nothing new was applied", async () => {
+test("a snapshot that was found damaged is taken again even when nothing new was applied", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 1).replicate(putEntries(1, 10));
@@ -123,7 +123,7 @@ test("a snapshot that was found damaged is taken again, though nothing new was a
   await node.snapshots.verify(again.snapshot!);
 });
 
-test("keepLogBytes keeps at least so many bytes of the log that the snapshot covers", async () => {
+test("keepLogBytes keeps at least that many bytes of the log that the snapshot covers", async () => {
   const home = memoryHome();
   const node = await home.start({ trailingLogBytes: 0 });
   const leader = new ActingLeader(node, 1);
@@ -143,7 +143,7 @@ test("keepLogBytes keeps at least so many bytes of the log that the snapshot cov
   expect(node.raft.log.boundary.index).toBe(210);
 });
 
-test("T7: unless the caller says what to keep, the log reaches back to the second newest snapshot", async () => {
+test("the log reaches back to the second newest snapshot unless the caller says how much to keep (T7)", async () => {
   const home = memoryHome();
   const node = await home.start({ trailingLogBytes: 0 });
   const leader = new ActingLeader(node, 1);
@@ -159,7 +159,7 @@ test("T7: unless the caller says what to keep, the log reaches back to the secon
   expect(await node.compact(0)).toBe(501);
 });
 
-test("trimming removes segments from the disk", async () => {
+test("trimming the log removes segments from the disk", async () => {
   const node = await memoryHome().start();
   const leader = new ActingLeader(node, 1);
   for (let first = 1; first < 2000; first += 100) await leader.replicate(putEntries(first, first + 99));
@@ -170,7 +170,7 @@ test("trimming removes segments from the disk", async () => {
   expect(node.logStats.diskBytes).toBeLessThan(before.diskBytes);
 });
 
-test("the two newest snapshots are kept", async () => {
+test("retention keeps the two newest snapshots", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 1);
@@ -182,7 +182,7 @@ test("the two newest snapshots are kept", async () => {
   expect(await home.snapshotFiles()).toHaveLength(limits.snapshotsKept);
 });
 
-test("while 5,000 writes go on, a snapshot is of exactly one index, and verifies", async () => {
+test("a snapshot during 5,000 writes is of exactly one index, and verifies", async () => {
   const home = memoryHome();
   const node = await home.startLeader({ segmentBytes: limits.segmentBytes });
   home.disk.onCall = nextTurn;
@@ -208,7 +208,7 @@ test("while 5,000 writes go on, a snapshot is of exactly one index, and verifies
   expect(expected).toHaveLength(newest.index - 1);
 });
 
-test("two at once: the second begins when the first has ended", async () => {
+test("two concurrent snapshots are taken one after the other", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 1).replicate(putEntries(1, 30));
@@ -222,7 +222,7 @@ test("two at once: the second begins when the first has ended", async () => {
   expect(node.snapshots.list().map(({ index }) => index)).toEqual([30, 20]);
 });
 
-test("one that fails does not keep the next from being taken", async () => {
+test("a snapshot that fails does not prevent the next one", async () => {
   const home = memoryHome();
   const node = await home.start();
   await new ActingLeader(node, 1).replicate(putEntries(1, 5));
@@ -230,7 +230,7 @@ test("one that fails does not keep the next from being taken", async () => {
   expect([bad.status, good.status]).toEqual(["rejected", "fulfilled"]);
 });
 
-test("R5: a local snapshot that finishes after a newer one was installed never moves the boundary back", async () => {
+test("a local snapshot that finishes after a newer one was installed never moves the boundary back (R5)", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 1);
@@ -256,7 +256,7 @@ test("R5: a local snapshot that finishes after a newer one was installed never m
   expect(again.machine.appliedIndex).toBe(60);
 });
 
-test("R5: one that is begun while a newer one is being installed is refused, and leaves nothing", async () => {
+test("a local snapshot that begins while a newer one is being installed is refused, and leaves nothing (R5)", async () => {
   const home = memoryHome();
   const node = await home.start();
   const leader = new ActingLeader(node, 1);

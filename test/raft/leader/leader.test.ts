@@ -20,9 +20,9 @@ import {
   startNode,
   toN2,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
-describe("proposals", () => {
+describe("proposals to a leader", () => {
   test("get the next index and the leader's term, and commit when they are durable", () => {
     const raft = startLeader();
     expect(raft.propose(bytes("a"))).toEqual({ accepted: { index: 2, term: 1 } });
@@ -42,7 +42,7 @@ describe("proposals", () => {
     expect(startNode().propose(bytes("a"))).toEqual({ refused: "not_leader" });
   });
 
-  test("made while others are being written form the next batch", () => {
+  test("form the next batch while others are being written", () => {
     const raft = startLeader();
     raft.propose(bytes("a"));
     const first = raft.ready();
@@ -68,7 +68,7 @@ describe("proposals", () => {
     expect(raft.propose(data)).toEqual({ accepted: { index: lastIndex + 1, term: 1 } });
   });
 
-  test("an empty queue takes any", () => {
+  test("are accepted at any size when the queue is empty", () => {
     const raft = startLeader();
     const data = new Uint8Array(limits.uncommittedBytes);
     expect(raft.propose(data)).toHaveProperty("accepted");
@@ -77,7 +77,7 @@ describe("proposals", () => {
     expect(raft.propose(bytes("a"))).toHaveProperty("accepted");
   });
 
-  test("of an earlier leadership take up no room in the queue of a later one", () => {
+  test("take no room in the queue of a later leadership", () => {
     const raft = startLeader();
     raft.propose(new Uint8Array(limits.uncommittedBytes));
     ask(raft, append({ term: 5 }));
@@ -86,8 +86,8 @@ describe("proposals", () => {
   });
 });
 
-describe("commit", () => {
-  test("Raft section 5.4.2: only entries of the own term are counted; earlier ones are committed with them", () => {
+describe("a leader's commit index", () => {
+  test("counts only entries of its own term, which commit the earlier ones (Raft section 5.4.2)", () => {
     const raft = startNode({ terms: [1, 1] });
     // Still being written when the node campaigns.
     raft.step(append({ prev: [2, 1], entries: commands(3, [1]) }));
@@ -103,7 +103,7 @@ describe("commit", () => {
     expect(raft.log.commit).toBe(4);
   });
 
-  test("the leader counts itself only when its write is durable", () => {
+  test("counts the leader only when its write is durable", () => {
     const raft = startLeader();
     raft.propose(bytes("a"));
     const ready = raft.ready();
@@ -113,8 +113,8 @@ describe("commit", () => {
   });
 });
 
-describe("reads (thesis section 6.4)", () => {
-  test("wait until an entry of the own term is committed (Raft section 8)", () => {
+describe("reads at a leader (thesis section 6.4)", () => {
+  test("wait until an entry of its own term is committed (Raft section 8)", () => {
     const raft = startNode({ terms: [1], commit: 1, applied: 1 });
     raft.campaign();
     raft.readIndex(7);
@@ -126,7 +126,7 @@ describe("reads (thesis section 6.4)", () => {
     expect(raft.takeReads()).toEqual([]);
   });
 
-  test("are answered at once with the commit index after that, without a Ready", () => {
+  test("of a single voter are answered at once with the commit index, without a Ready", () => {
     const raft = startLeader();
     raft.propose(bytes("a"));
     raft.readIndex(1);
@@ -140,13 +140,13 @@ describe("reads (thesis section 6.4)", () => {
     expect(raft.takeReads()).toEqual([{ requestId: 3, index: 2 }]);
   });
 
-  test("are sent elsewhere by a node that does not lead", () => {
+  test("are redirected by a node that does not lead", () => {
     const raft = startNode();
     raft.readIndex(1);
     expect(raft.takeReads()).toEqual([{ requestId: 1, index: undefined }]);
   });
 
-  test("that wait when the leader is deposed are sent elsewhere", () => {
+  test("are redirected when they wait while the leader is deposed", () => {
     const raft = startNode();
     raft.campaign();
     raft.readIndex(1);
@@ -155,12 +155,12 @@ describe("reads (thesis section 6.4)", () => {
   });
 });
 
-describe("the end of a leadership", () => {
+describe("a leadership", () => {
   test.each([
     ["AppendEntries", append({ term: 2 })],
     ["InstallSnapshot", install([9, 1], { leaderTerm: 2 })],
     ["RequestVote", requestVote(2, [0, 0])],
-  ])("Raft section 5.1: %s of a higher term ends it", (_, message) => {
+  ])("ends by %s of a higher term (Raft section 5.1)", (_, message) => {
     const raft = startLeader();
     raft.step(message);
     expect([raft.role, raft.term]).toEqual(["follower", 2]);
@@ -168,7 +168,7 @@ describe("the end of a leadership", () => {
     expect(raft.isEstablishedLeader).toBe(false);
   });
 
-  test("AppendEntries of the own term is refused as `safety`, and nothing is changed", () => {
+  test("survives AppendEntries of its own term, which is refused as `safety`, and nothing changes", () => {
     const raft = startLeader();
     raft.propose(bytes("a"));
     settle(raft);
@@ -180,7 +180,7 @@ describe("the end of a leadership", () => {
     expect(raft.role).toBe("leader");
   });
 
-  test("InstallSnapshot of the own term is refused as `safety`, and nothing is changed", () => {
+  test("survives InstallSnapshot of its own term, which is refused as `safety`, and nothing changes", () => {
     const raft = startLeader();
     const before = logFacts(raft);
     expect(ask(raft, install([9, 1]))).toMatchObject({ outcome: "safety", matchIndex: 0 });
@@ -188,7 +188,7 @@ describe("the end of a leadership", () => {
     expect(raft.role).toBe("leader");
   });
 
-  test("entries that were being written count for nothing: a deposed leader commits no more by itself", () => {
+  test("that has ended commits nothing by the entries that were being written", () => {
     const raft = startLeader();
     raft.propose(bytes("a"));
     const ready = raft.ready();
@@ -198,7 +198,7 @@ describe("the end of a leadership", () => {
     expect(raft.log.commit).toBe(1);
   });
 
-  test("what it had not committed gives way to the new leader's entries", () => {
+  test("that has ended has its uncommitted entries replaced by the new leader's", () => {
     const raft = startLeader();
     raft.propose(bytes("mine"));
     const theirs = commands(2, [2, 2]);
@@ -212,7 +212,7 @@ describe("the leader of several voters", () => {
   const learner = { id: "n4", address: "", role: "learner" } as const;
   const withLearner = [{ index: 0, members: [...voters("n1", "n2", "n3"), learner] }];
 
-  test("commits what a majority of the voters has made durable; learners do not count", () => {
+  test("commits entries that are durable on a majority of the voters; learners do not count", () => {
     const raft = startLeaderOf(["n2", "n3"], { memberships: withLearner });
     raft.propose(bytes("a"));
     const sent = appendsOf(settle(raft));
@@ -222,7 +222,7 @@ describe("the leader of several voters", () => {
     expect(raft.log.commit).toBe(2);
   });
 
-  test("makes room in its queue when the others have committed, though its own disk is slow", () => {
+  test("frees its queue when the others have committed, even when its own disk is slow", () => {
     const raft = startLeaderOf(["n2", "n3"], { limits: { uncommittedBytes: 100 } });
     raft.propose(new Uint8Array(60));
     raft.ready();
@@ -234,7 +234,7 @@ describe("the leader of several voters", () => {
     expect(raft.propose(bytes("a"))).toHaveProperty("accepted");
   });
 
-  test("takes no proposal while it hands over", () => {
+  test("refuses proposals while it hands over", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.transferLeadership("n2");
     expect(raft.propose(bytes("a"))).toEqual({ refused: "transferring" });
@@ -247,7 +247,7 @@ describe("the leader of several voters", () => {
     expect(raft.isEstablishedLeader).toBe(true);
   });
 
-  test("whose term is not durable yet sends nothing in that term before it is", () => {
+  test("sends nothing in its new term before the term is durable", () => {
     const memberships = [{ index: 0, members: [...voters("n1"), learner] }];
     const raft = startNode({ memberships });
     raft.campaign();
@@ -260,7 +260,7 @@ describe("the leader of several voters", () => {
   });
 });
 
-describe("a learner that is to be promoted (thesis section 4.2.1)", () => {
+describe("a learner that is ready for promotion (thesis section 4.2.1)", () => {
   /** n1 leads alone, with the learner n2, which answers these of its messages; marks are set every four ticks, heartbeats sent every three. */
   function afterTicks(ticks: number, answers: (heartbeat: number) => boolean) {
     const members = [...voters("n1"), { id: "n2", address: "", role: "learner" } as const];
@@ -279,12 +279,12 @@ describe("a learner that is to be promoted (thesis section 4.2.1)", () => {
     expect(afterTicks(8, (heartbeat) => heartbeat === 2)).toHaveProperty("accepted");
   });
 
-  test("not one from before", () => {
+  test("has not merely answered an older message", () => {
     expect(afterTicks(8, (heartbeat) => heartbeat === 1)).toHaveProperty("impossible");
   });
 });
 
-describe("check-quorum (thesis section 6.2)", () => {
+describe("a leader with check-quorum (thesis section 6.2)", () => {
   /** Ticks until the leader steps down, when only these members answer its heartbeats. */
   function ticksInOffice(answering: readonly string[], setup: NodeSetup = {}): number {
     const raft = startLeaderOf(["n2", "n3", "n4", "n5"], { elections: "automatic", electionTicks: 5, ...setup });
@@ -298,23 +298,23 @@ describe("check-quorum (thesis section 6.2)", () => {
     return Number.POSITIVE_INFINITY;
   }
 
-  test("a leader that hears from nobody steps down within two election timeouts", () => {
+  test("steps down within two election timeouts when it hears from nobody", () => {
     expect(ticksInOffice([])).toBe(10);
   });
 
-  test("so does one that hears from a minority: it is one more itself", () => {
+  test("steps down when it hears from a minority, itself included", () => {
     expect(ticksInOffice(["n2"])).toBe(10);
   });
 
-  test("one that hears from a majority stays", () => {
+  test("keeps leading when it hears from a majority", () => {
     expect(ticksInOffice(["n2", "n5"])).toBe(Number.POSITIVE_INFINITY);
   });
 
-  test("with manual elections it stays whomever it hears from: nobody would follow it by itself", () => {
+  test("keeps leading with manual elections whomever it hears from, because nobody would succeed it", () => {
     expect(ticksInOffice([], { elections: "manual" })).toBe(Number.POSITIVE_INFINITY);
   });
 
-  test("any answer counts, a refusal too", () => {
+  test("counts any answer, even a refusal", () => {
     const { raft, requests } = elected(["n2"], { elections: "automatic", electionTicks: 3, terms: [1, 1] });
     for (let tick = 0; tick < 3; tick++) raft.tick();
     raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 1 }));
@@ -324,7 +324,7 @@ describe("check-quorum (thesis section 6.2)", () => {
     expect(raft.role).toBe("follower");
   });
 
-  test("a leader that was not chosen to stay is a follower like any other: it campaigns when its timer fires", () => {
+  test("becomes an ordinary follower when it steps down, and campaigns when its timer fires", () => {
     const raft = startLeaderOf(["n2"], { elections: "automatic", electionTicks: 5 });
     for (let tick = 0; tick < 10; tick++) raft.tick();
     settle(raft);
@@ -337,7 +337,7 @@ describe("check-quorum (thesis section 6.2)", () => {
 });
 
 describe("a leader that is removed (thesis section 4.2.2)", () => {
-  test("tells the most caught up of those that answer to campaign, when it steps down", () => {
+  test("tells the most caught-up active voter to campaign when it steps down", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.changeMembership({ type: "remove", id: "n1" });
     for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
@@ -345,7 +345,7 @@ describe("a leader that is removed (thesis section 4.2.2)", () => {
     expect(settle(raft).requests).toContainEqual({ type: "timeout_now", from: "n1", to: "n2", term: 1 });
   });
 
-  test("answers no reads any more", () => {
+  test("answers no further reads", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.changeMembership({ type: "remove", id: "n1" });
     const sent = appendsOf(settle(raft));

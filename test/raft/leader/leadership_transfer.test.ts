@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Raft } from "../../../src/raft/raft.js";
-import { accept, appendsOf, bytes, settle, startLeaderOf, startNode, voters } from "../../support/core.js";
+import { accept, appendsOf, bytes, settle, startLeaderOf, startNode, voters } from "../../support/nodes/core.js";
 
 /** n1 leads n1, n2, n3 and the learner n4. */
 function leader(setup: Parameters<typeof startNode>[0] = {}): Raft {
@@ -15,23 +15,23 @@ function told(raft: Raft): string[] {
     .map(({ to }) => to);
 }
 
-describe("the target of a transfer", () => {
+describe("the target of a leadership transfer", () => {
   test.each([
     ["a learner", "n4"],
     ["a stranger", "n9"],
-  ])("is a voter, not %s", (_, id) => {
+  ])("must be a voter, not %s", (_, id) => {
     const raft = leader();
     expect(raft.transferLeadership(id)).toBe(`${id} is not a voter of this cluster`);
     expect(raft.transferTarget).toBeUndefined();
   });
 
-  test("may be this node itself: there is nothing to do then", () => {
+  test("may be this node itself, which changes nothing", () => {
     const raft = leader();
     expect(raft.transferLeadership("n1")).toBeUndefined();
     expect(raft.transferTarget).toBeUndefined();
   });
 
-  test("is the most caught up of those that answer, when none is named", () => {
+  test("is the most caught-up active voter when none is named", () => {
     const raft = leader();
     raft.propose(bytes("a"));
     const sent = appendsOf(settle(raft));
@@ -40,7 +40,7 @@ describe("the target of a transfer", () => {
     expect(raft.transferTarget).toBe("n3");
   });
 
-  test("is none when nobody else answers", () => {
+  test("is none when no other voter answers", () => {
     const raft = leader({ elections: "manual", electionTicks: 5 });
     // Each election timeout begins by taking those for alive that were in the last one.
     for (let tick = 0; tick < 10; tick++) raft.tick();
@@ -52,7 +52,7 @@ describe("the target of a transfer", () => {
     expect(raft.transferLeadership(undefined)).toBe("there is no other voter that answers");
   });
 
-  test("may be replaced by another one: the last word counts", () => {
+  test("is replaced by a later request for another one", () => {
     const raft = leader();
     raft.transferLeadership("n2");
     raft.transferLeadership("n3");
@@ -71,14 +71,14 @@ describe("the target of a transfer", () => {
   });
 });
 
-describe("the target is told to campaign", () => {
+describe("the target of a transfer is told to campaign", () => {
   test("at once when it has the whole log", () => {
     const raft = leader();
     raft.transferLeadership("n2");
     expect(told(raft)).toEqual(["n2"]);
   });
 
-  test("else when it has, and once", () => {
+  test("later when it has the whole log, and once", () => {
     const raft = leader();
     raft.propose(bytes("a"));
     const sent = appendsOf(settle(raft));
@@ -91,7 +91,7 @@ describe("the target is told to campaign", () => {
   });
 });
 
-describe("a transfer that does not work", () => {
+describe("a leadership transfer that does not work", () => {
   test("ends after an election timeout", () => {
     const raft = leader({ electionTicks: 5 });
     raft.transferLeadership("n2");
@@ -111,6 +111,6 @@ describe("a transfer that does not work", () => {
   });
 });
 
-test("who does not lead has nothing to hand over", () => {
+test("a node that does not lead has no leadership to transfer", () => {
   expect(startNode().transferLeadership("n2")).toBe("node n1 does not lead");
 });

@@ -9,7 +9,7 @@ function leaseOf(ticks: number): Lease {
   return new Lease(timing);
 }
 
-test("a message counts from the tick in which it was sent, or an earlier one", () => {
+test("the lease counts a message from the tick in which it was sent, or an earlier one", () => {
   const lease = leaseOf(8);
   lease.tick(4);
   lease.tick(4);
@@ -19,11 +19,11 @@ test("a message counts from the tick in which it was sent, or an earlier one", (
   expect([9, 50].map((round) => lease.sentAt(round))).toEqual([3, 3]);
 });
 
-test("no message at all counts for nothing", () => {
+test("the lease counts nothing for no message at all", () => {
   expect(leaseOf(8).sentAt(0)).toBe(Number.NEGATIVE_INFINITY);
 });
 
-test("it lasts for leaseTicks from when the answered messages were sent", () => {
+test("the lease lasts for leaseTicks from when the answered messages were sent", () => {
   const lease = leaseOf(8);
   lease.tick(5);
   const sent = lease.sentAt(5);
@@ -32,7 +32,7 @@ test("it lasts for leaseTicks from when the answered messages were sent", () => 
   expect(ticks).toBe(8);
 });
 
-test("what is too old to count is forgotten", () => {
+test("the lease forgets messages that are too old to count", () => {
   const lease = leaseOf(8);
   for (let round = 2; round < 50; round++) lease.tick(round);
   expect(lease.sentAt(49)).toBe(48);
@@ -42,7 +42,7 @@ test("what is too old to count is forgotten", () => {
   expect(lease.lasts(lease.sentAt(41))).toBe(false);
 });
 
-test("after a time that cannot be trusted, only new messages count", () => {
+test("the lease counts only new messages after a time that cannot be trusted", () => {
   const lease = leaseOf(8);
   lease.tick(5);
   lease.distrustBefore(7);
@@ -50,7 +50,7 @@ test("after a time that cannot be trusted, only new messages count", () => {
   expect(lease.sentAt(7)).toBe(1);
 });
 
-test("there is none when reads do not go by leases", () => {
+test("no lease exists when reads do not use leases", () => {
   const lease = new Lease(new Timing({ elections: "automatic", electionTicks: 10, random: () => 0 }));
   lease.tick(5);
   expect([lease.now, lease.lasts(lease.now)]).toEqual([1, false]);

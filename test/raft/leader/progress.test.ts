@@ -8,20 +8,20 @@ function progress(): Progress {
 
 const where = ({ match, next, state }: Progress) => [state.kind, match, next];
 
-describe("probe", () => {
-  test("is where a member begins: it is taken for alive, and nothing is known of its log", () => {
+describe("a member in state probe", () => {
+  test("is where progress begins: taken for alive, with nothing known of its log", () => {
     const member = progress();
     expect(where(member)).toEqual(["probe", 0, 8]);
     expect([member.isActive, member.maySend]).toEqual([true, true]);
   });
 
-  test("one message at a time", () => {
+  test("is sent one message at a time", () => {
     const member = progress();
     member.state = { kind: "probe", isWaiting: true };
     expect(member.maySend).toBe(false);
   });
 
-  test("never asks about what is known to agree", () => {
+  test("is never asked about entries that are known to agree", () => {
     const member = progress();
     member.matched(5);
     member.becomeProbe(2);
@@ -30,7 +30,7 @@ describe("probe", () => {
     expect(where(member)).toEqual(["probe", 5, 9]);
   });
 
-  test("forgets what was in flight: it may be lost", () => {
+  test("has its in-flight messages forgotten, because they may be lost", () => {
     const member = progress();
     member.inflight.add(1, 100);
     member.becomeProbe(3);
@@ -38,7 +38,7 @@ describe("probe", () => {
   });
 });
 
-describe("replicate", () => {
+describe("a member in state replicate", () => {
   function replicating(): Progress {
     const member = progress();
     member.matched(5);
@@ -46,11 +46,11 @@ describe("replicate", () => {
     return member;
   }
 
-  test("goes on right behind what agrees", () => {
+  test("continues right behind the entries that agree", () => {
     expect(where(replicating())).toEqual(["replicate", 5, 6]);
   });
 
-  test("sends until too much is in flight, by messages or bytes", () => {
+  test("is sent entries until too much is in flight, by messages or bytes", () => {
     const member = replicating();
     member.inflight.add(1, 1);
     expect(member.maySend).toBe(true);
@@ -61,13 +61,13 @@ describe("replicate", () => {
     expect(member.maySend).toBe(false);
   });
 
-  test("sends nothing while entries for it are being read", () => {
+  test("is sent nothing while entries for it are being read", () => {
     const member = replicating();
     member.isReading = true;
     expect(member.maySend).toBe(false);
   });
 
-  test("forgets that transfers of snapshots had failed", () => {
+  test("has its failed snapshot transfers forgotten", () => {
     const member = progress();
     member.becomeSnapshot(20, false);
     member.awaitRetry(1);
@@ -77,27 +77,27 @@ describe("replicate", () => {
   });
 });
 
-describe("snapshot", () => {
-  test("a member in it gets no entries", () => {
+describe("a member in state snapshot", () => {
+  test("gets no entries", () => {
     const member = progress();
     member.becomeSnapshot(20, false);
     expect([member.state.kind, member.maySend]).toEqual(["snapshot", false]);
   });
 
-  test("while it is being sent, no time leads to another one", () => {
+  test("gets no second snapshot while one is being sent, however long that takes", () => {
     const member = progress();
     member.becomeSnapshot(20, false);
     expect([member.tickRetry(), member.tickRetry()]).toEqual([false, false]);
   });
 
-  test("when it could not be sent, it is time to try again after so many ticks", () => {
+  test("is sent the snapshot again a number of ticks after a failure", () => {
     const member = progress();
     member.becomeSnapshot(20, false);
     member.awaitRetry(3);
     expect([member.tickRetry(), member.tickRetry(), member.tickRetry()]).toEqual([false, false, true]);
   });
 
-  test("failures are counted, in a row", () => {
+  test("has its failures counted in a row", () => {
     const member = progress();
     for (const failures of [1, 2, 3]) {
       member.becomeSnapshot(20, false);
@@ -106,7 +106,7 @@ describe("snapshot", () => {
     }
   });
 
-  test("a failure that is told late, when the member has got on otherwise, counts for nothing", () => {
+  test("is not charged with a failure that is reported after it has advanced otherwise", () => {
     const member = progress();
     member.becomeProbe(3);
     member.awaitRetry(1);
@@ -114,21 +114,21 @@ describe("snapshot", () => {
   });
 });
 
-describe("what a member has told of its log", () => {
-  test("moves match up, and next with it", () => {
+describe("the acknowledgement of a member", () => {
+  test("raises match, and next with it", () => {
     const member = progress();
     member.matched(9);
     expect(where(member)).toEqual(["probe", 9, 10]);
   });
 
-  test("never down", () => {
+  test("never lowers match", () => {
     const member = progress();
     member.matched(9);
     member.matched(4);
     expect(where(member)).toEqual(["probe", 9, 10]);
   });
 
-  test("does not move next below what was sent already", () => {
+  test("does not raise next below the entries that were sent already", () => {
     const member = progress();
     member.next = 20;
     member.matched(9);

@@ -11,7 +11,7 @@ describe("reads that wait", () => {
     expect(reads.wantedRound).toBe(9);
   });
 
-  test("are answered with the index at which they came, when a majority has answered that message", () => {
+  test("are answered with the commit index at their arrival, when a majority has answered that message", () => {
     const reads = new ReadQueue();
     reads.add(1, 7, 3);
     reads.confirm(6, 50);
@@ -21,7 +21,7 @@ describe("reads that wait", () => {
     expect([reads.wantedRound, reads.takeAnswers()]).toEqual([0, []]);
   });
 
-  test("or a later one", () => {
+  test("are answered when a majority has answered a later message", () => {
     const reads = new ReadQueue();
     reads.add(1, 7, 3);
     reads.confirm(100, 50);
@@ -35,7 +35,7 @@ describe("reads that wait", () => {
     expect(reads.takeAnswers().map(({ requestId }) => requestId)).toEqual([1, 2, 3]);
   });
 
-  test("share it also when the commit index moved between them, each with its own", () => {
+  test("share the message even when the commit index moved between them, each with its own index", () => {
     const reads = new ReadQueue();
     reads.add(1, 7, 3);
     reads.add(2, 7, 4);
@@ -46,7 +46,7 @@ describe("reads that wait", () => {
     ]);
   });
 
-  test("are answered up to the message that is answered, and the rest waits", () => {
+  test("are answered up to the message that is answered, and the rest keeps waiting", () => {
     const reads = new ReadQueue();
     reads.add(1, 7, 3);
     reads.add(2, 8, 4);
@@ -55,7 +55,7 @@ describe("reads that wait", () => {
     expect(reads.wantedRound).toBe(8);
   });
 
-  test("that came before the leader knew what is committed get what is known then (Raft section 8)", () => {
+  test("get the first known commit index when they came before the leader knew one (Raft section 8)", () => {
     const reads = new ReadQueue();
     reads.add(1, 7, undefined);
     reads.add(2, 7, 5);
@@ -67,7 +67,7 @@ describe("reads that wait", () => {
   });
 });
 
-test("when this node leads no more, all that wait are sent elsewhere", () => {
+test("all reads that wait are redirected when this node no longer leads", () => {
   const reads = new ReadQueue();
   reads.add(1, 7, 3);
   reads.add(2, 8, undefined);
@@ -80,7 +80,7 @@ test("when this node leads no more, all that wait are sent elsewhere", () => {
   expect([reads.wantedRound, reads.takeAnswers()]).toEqual([0, []]);
 });
 
-test("an answer that is known at once waits for nothing", () => {
+test("a read whose answer is known at once waits for nothing", () => {
   const reads = new ReadQueue();
   reads.add(1, 7, 3);
   reads.answer(2, 4);

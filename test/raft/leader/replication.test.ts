@@ -9,10 +9,10 @@ import {
   settle,
   startLeaderOf,
   toN2,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
-describe("a member that is probed", () => {
-  test("is sent one message, and another one only when it has answered or with a heartbeat", () => {
+describe("a member in state probe", () => {
+  test("is sent one message, and another only after its answer or with a heartbeat", () => {
     const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1, 1] });
     expect(requests.filter(({ to }) => to === "n2")).toHaveLength(1);
     propose(raft, 3);
@@ -23,14 +23,14 @@ describe("a member that is probed", () => {
     expect(toN2(raft)).toMatchObject([{ prev: { index: 4 }, entries: [{ index: 5 }, { index: 6 }, { index: 7 }] }]);
   });
 
-  test("is asked without entries when there is none to ask with", () => {
+  test("is asked without entries when there are none to ask with", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.unreachable("n2");
     expect(toN2(raft)).toMatchObject([{ prev: { index: 1 }, entries: [] }]);
     expect(toN2(raft)).toEqual([]);
   });
 
-  test("that refuses for safety is left alone until the next heartbeat, rather than asked in circles", () => {
+  test("is left alone until the next heartbeat when it refuses for safety, rather than asked in circles", () => {
     const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1] });
     raft.receive(refuse(requests[0]!, { reason: "safety" }));
     expect(toN2(raft)).toEqual([]);
@@ -39,7 +39,7 @@ describe("a member that is probed", () => {
     expect(toN2(raft)).toHaveLength(1);
   });
 
-  test("is replicated to again after a heartbeat's answer, when its probe was lost", () => {
+  test("is replicated to again after a heartbeat's answer when its probe was lost", () => {
     const { raft } = elected(["n2", "n3"], { terms: [1, 1] });
     raft.tick();
     const [heartbeat] = toN2(raft);
@@ -48,7 +48,7 @@ describe("a member that is probed", () => {
     expect(toN2(raft)).toMatchObject([{ entries: [{ index: 3 }] }]);
   });
 
-  test("that accepts without saying how far its log agrees has promised nothing", () => {
+  test("has promised nothing when it accepts without an index up to which its log agrees", () => {
     const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1] });
     const { matchIndex: _, ...answer } = accept(requests[0]!);
     raft.receive(answer);
@@ -56,7 +56,7 @@ describe("a member that is probed", () => {
   });
 });
 
-describe("fast backtracking (end of Raft section 5.3)", () => {
+describe("the leader's fast backtracking (end of Raft section 5.3)", () => {
   /** Where n1, whose log has these terms, probes next when n2 has refused its first message. */
   function nextAfter(terms: readonly number[], conflict: { conflictTerm: number; conflictIndex: number }) {
     const { raft, requests } = elected(["n2", "n3"], { terms });
@@ -64,24 +64,24 @@ describe("fast backtracking (end of Raft section 5.3)", () => {
     return progressOf(raft, "n2")?.next;
   }
 
-  test("a log that is shorter is asked at its end", () => {
+  test("resumes at the end of a log that is shorter", () => {
     expect(nextAfter([1, 1, 1, 1], { conflictTerm: 0, conflictIndex: 2 })).toBe(2);
   });
 
-  test("where this log's terms are above the other's, the logs cannot agree", () => {
+  test("skips the range in which this log's terms are above the other's", () => {
     expect(nextAfter([1, 1, 3, 3, 3], { conflictTerm: 2, conflictIndex: 2 })).toBe(3);
   });
 
-  test("where they are below, the logs cannot agree from the other's first entry of that term on", () => {
+  test("skips the other's entries from its first entry of a term that is above this log's", () => {
     expect(nextAfter([1, 1, 1, 1], { conflictTerm: 5, conflictIndex: 3 })).toBe(3);
   });
 
-  test("it always goes back: an answer that would not is no reason to ask the same again", () => {
+  test("always moves back, and never asks the same again", () => {
     expect(nextAfter([1, 1, 1], { conflictTerm: 0, conflictIndex: 99 })).toBe(3);
     expect(nextAfter([1, 1, 1], { conflictTerm: 1, conflictIndex: 99 })).toBe(3);
   });
 
-  test("never below what agrees", () => {
+  test("never moves below the entries that agree", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     propose(raft, 1);
     const [sent] = toN2(raft);
@@ -90,7 +90,7 @@ describe("fast backtracking (end of Raft section 5.3)", () => {
     expect(progressOf(raft, "n2")).toMatchObject({ state: "replicate", match: 1 });
   });
 
-  test("a term that is below all of this log's leads to the snapshot", () => {
+  test("sends the snapshot when the conflicting term is below all of this log's", () => {
     const setup = { boundary: { index: 4, term: 3 }, terms: [3, 3], commit: 4 };
     const { raft, requests } = elected(["n2", "n3"], setup);
     raft.receive(refuse(requests[0]!, { conflictTerm: 2, conflictIndex: 5 }));
@@ -98,7 +98,7 @@ describe("fast backtracking (end of Raft section 5.3)", () => {
     expect(raft.takeSnapshotSends()).toEqual([{ to: "n2", term: 4 }]);
   });
 
-  test("refusals of messages that went out before the first refusal came are not answered again", () => {
+  test("ignores refusals of messages that were sent before the first refusal came", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     const sent = [1, 2, 3].map(() => {
       propose(raft, 1);
@@ -109,8 +109,8 @@ describe("fast backtracking (end of Raft section 5.3)", () => {
   });
 });
 
-describe("a member that is replicated to", () => {
-  test("is sent no more than peerAppendsInFlight messages without an answer", () => {
+describe("a member in state replicate", () => {
+  test("is sent at most peerAppendsInFlight messages without an answer", () => {
     const raft = startLeaderOf(["n2", "n3"], { limits: { peerAppendsInFlight: 2 } });
     const sent = [1, 2, 3].flatMap(() => {
       propose(raft, 1);
@@ -121,7 +121,7 @@ describe("a member that is replicated to", () => {
     expect(toN2(raft)).toMatchObject([{ entries: [{ index: 4 }] }]);
   });
 
-  test("nor more than peerBytesInFlight, but one message at least", () => {
+  test("is sent at most peerBytesInFlight bytes, but one message at least", () => {
     const raft = startLeaderOf(["n2", "n3"], { limits: { peerBytesInFlight: 1 } });
     propose(raft, 1);
     const [first] = toN2(raft);
@@ -129,19 +129,19 @@ describe("a member that is replicated to", () => {
     expect([first?.entries.length, toN2(raft)]).toEqual([1, []]);
   });
 
-  test("gets no more than appendEntries entries in a message", () => {
+  test("is sent at most appendEntries entries in a message", () => {
     const raft = startLeaderOf(["n2", "n3"], { limits: { appendEntries: 2 } });
     propose(raft, 5);
     expect(toN2(raft).map(({ entries }) => entries.length)).toEqual([2, 2, 1]);
   });
 
-  test("nor more than appendBatchBytes, but one entry at least", () => {
+  test("is sent at most appendBatchBytes in a message, but one entry at least", () => {
     const raft = startLeaderOf(["n2", "n3"], { limits: { appendBatchBytes: 1 } });
     propose(raft, 2);
     expect(toN2(raft).map(({ entries }) => entries.length)).toEqual([1, 1]);
   });
 
-  test("that is held back goes on by a heartbeat's answer, when all answers to entries were lost", () => {
+  test("that is held back resumes by a heartbeat's answer when all answers to entries were lost", () => {
     const raft = startLeaderOf(["n2", "n3"], { limits: { peerAppendsInFlight: 1 } });
     propose(raft, 1);
     expect(toN2(raft)).toHaveLength(1);
@@ -154,7 +154,7 @@ describe("a member that is replicated to", () => {
     expect(toN2(raft)).toMatchObject([{ entries: [{ index: 3 }] }]);
   });
 
-  test("whose entries were lost is found out by a heartbeat, which asks about them", () => {
+  test("whose entries were lost is detected by a heartbeat that asks about them", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     propose(raft, 2);
     toN2(raft);
@@ -164,7 +164,7 @@ describe("a member that is replicated to", () => {
     expect(toN2(raft)).toMatchObject([{ prev: { index: 1 }, entries: [{ index: 2 }, { index: 3 }] }]);
   });
 
-  test("learns of a commit at once, when nothing else is under way to it", () => {
+  test("learns of a commit at once when nothing else is in flight to it", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     propose(raft, 1);
     for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
@@ -175,7 +175,7 @@ describe("a member that is replicated to", () => {
     expect(appendsOf(settle(raft))).toEqual([]);
   });
 
-  test("with the next entries, when there are some", () => {
+  test("learns of a commit with the next entries when there are some", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     propose(raft, 1);
     const sent = appendsOf(settle(raft));
@@ -184,7 +184,7 @@ describe("a member that is replicated to", () => {
     expect(toN2(raft)).toMatchObject([{ leaderCommit: 2, entries: [{ index: 3 }] }]);
   });
 
-  test("is probed from what agrees when its connection broke", () => {
+  test("is probed from the entries that agree when its connection breaks", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     propose(raft, 3);
     toN2(raft);
@@ -193,14 +193,14 @@ describe("a member that is replicated to", () => {
     expect(toN2(raft)).toMatchObject([{ prev: { index: 1 }, entries: [{ index: 2 }, { index: 3 }, { index: 4 }] }]);
   });
 
-  test("a connection that breaks concerns no other state, and nobody else", () => {
+  test("does not affect another state or another member by a broken connection", () => {
     const { raft } = elected(["n2", "n3"], { terms: [1, 1] });
     raft.unreachable("n2");
     raft.unreachable("n9");
     expect(toN2(raft)).toEqual([]);
   });
 
-  test("what a member claims to have beyond this leader's log is not believed", () => {
+  test("is not believed when it claims more than this leader's log", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     propose(raft, 1);
     const [sent] = toN2(raft);
@@ -220,7 +220,7 @@ describe("a member that is replicated to", () => {
     expect(toN2(raft)).toMatchObject([{ prev: { index: 1 }, entries: [{ index: 2 }] }]);
   });
 
-  test("who is no member counts for nothing", () => {
+  test("must be a member: an answer of any other node counts for nothing", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     propose(raft, 1);
     const [sent] = toN2(raft);
@@ -229,8 +229,8 @@ describe("a member that is replicated to", () => {
   });
 });
 
-describe("who is sent to", () => {
-  test("all members, learners too, and not this node", () => {
+describe("a leader sends", () => {
+  test("to all members, learners too, and not to itself", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.changeMembership({ type: "add_learner", id: "n4", address: "" });
     expect(raft.progress.map(({ id, state, next }) => [id, state, next])).toEqual([
@@ -240,7 +240,7 @@ describe("who is sent to", () => {
     ]);
   });
 
-  test("who is no member any more is not", () => {
+  test("nothing to a node that is no longer a member", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.changeMembership({ type: "remove", id: "n3" });
     expect(raft.progress.map(({ id }) => id)).toEqual(["n2"]);

@@ -13,10 +13,10 @@ import {
   refuse,
   settle,
   toN2,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster } from "../cluster.js";
 
-describe("entries that are no longer in memory", () => {
+describe("entries that have left the memory", () => {
   /** n1 leads with ten entries that it has only on disk, and n2 lacks all but the first one. */
   function lagging() {
     const { raft, requests } = elected(["n2", "n3"], {
@@ -31,7 +31,7 @@ describe("entries that are no longer in memory", () => {
     return raft;
   }
 
-  test("are asked for only as far as they are on disk", () => {
+  test("are requested only as far as they are on disk", () => {
     const raft = lagging();
     // Not written yet, and not even handed out to be.
     raft.propose(bytes("a"));
@@ -40,7 +40,7 @@ describe("entries that are no longer in memory", () => {
     expect(raft.takeLogReads()).toMatchObject([{ to: "n2", term: 2, first: 2, last: 11 }]);
   });
 
-  test("are sent when they are read, and what else is there after them", () => {
+  test("are sent when they are read, with the entries in memory after them", () => {
     const raft = lagging();
     raft.takeMessages();
     const [read] = raft.takeLogReads();
@@ -51,7 +51,7 @@ describe("entries that are no longer in memory", () => {
     expect(toN2(raft)).toMatchObject([{ prev: { index: 1 }, entries: { length: 9 } }]);
   });
 
-  test("are asked for again when they could not be read", () => {
+  test("are requested again when they could not be read", () => {
     const raft = lagging();
     settle(raft);
     const [read] = raft.takeLogReads();
@@ -60,7 +60,7 @@ describe("entries that are no longer in memory", () => {
     expect(raft.takeLogReads()).toEqual([read]);
   });
 
-  test("are asked for within the limits of one message", () => {
+  test("are requested within the limits of one message", () => {
     const limits = { windowBytes: 0, appendEntries: 3, appendBatchBytes: 77 };
     const { raft, requests } = elected(["n2", "n3"], { terms: Array(10).fill(1), commit: 10, applied: 10, limits });
     raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 2 }));
@@ -68,7 +68,7 @@ describe("entries that are no longer in memory", () => {
     expect(raft.takeLogReads()).toEqual([{ to: "n2", term: 2, first: 2, last: 4, maxBytes: 77 }]);
   });
 
-  test("that are read for an earlier term, for who is no member, or for who needs others now, are not sent", () => {
+  test("are not sent when they were read for an earlier term, a node that is no member, or a member that needs others now", () => {
     const raft = lagging();
     settle(raft);
     const [read] = raft.takeLogReads();
@@ -84,7 +84,7 @@ describe("entries that are no longer in memory", () => {
     expect(toN2(raft)).toEqual([]);
   });
 
-  test("that were trimmed while they were being read are not sent: the follower gets the snapshot", () => {
+  test("are replaced by the snapshot when they were trimmed while they were being read", () => {
     const raft = lagging();
     raft.takeMessages();
     const [read] = raft.takeLogReads();
@@ -116,7 +116,7 @@ describe("a follower that is ahead of the snapshot that it was to get", () => {
     expect(progressOf(raft, "n3")).toMatchObject({ state: "probe", match: 0, next: 7 });
   });
 
-  test("is not sent another snapshot for its answer to an earlier heartbeat, which promises less", () => {
+  test("is not sent another snapshot because of its older answer to a heartbeat", () => {
     const { raft, heartbeat } = ahead();
     const [probe] = appendsOf(settle(raft));
     expect(heartbeat.prev.index).toBe(0);
@@ -128,7 +128,7 @@ describe("a follower that is ahead of the snapshot that it was to get", () => {
   });
 });
 
-describe("a member that needs what is trimmed", () => {
+describe("a member that needs trimmed entries", () => {
   const behind = { boundary: { index: 6, term: 1 }, terms: [1], commit: 6, applied: 6 };
 
   /** n1 leads, and n2 has told that its log ends at 2. */
@@ -140,7 +140,7 @@ describe("a member that needs what is trimmed", () => {
     return { raft, send: send! };
   }
 
-  test("R11: a leader whose whole log is trimmed can still serve a follower that it knows nothing about", () => {
+  test("is served by a leader whose whole log is trimmed and that knows nothing about it (R11)", () => {
     const cluster = new Cluster(
       ["n1", "n2", "n3"],
       {},
@@ -160,7 +160,7 @@ describe("a member that needs what is trimmed", () => {
     }
   });
 
-  test("is to be sent the newest snapshot, once", () => {
+  test("is sent the newest snapshot, once", () => {
     const { raft, send } = leading();
     expect(send).toEqual({ to: "n2", term: 2 });
     propose(raft, 1);
@@ -168,7 +168,7 @@ describe("a member that needs what is trimmed", () => {
     expect(raft.takeSnapshotSends()).toEqual([]);
   });
 
-  test("gets no entries, and heartbeats that ask for nothing, about which its answers say nothing", () => {
+  test("gets no entries, and heartbeats without a question, whose answers say nothing", () => {
     const { raft } = leading();
     propose(raft, 2);
     raft.tick();
@@ -180,7 +180,7 @@ describe("a member that needs what is trimmed", () => {
     expect(progressOf(raft, "n2")).toMatchObject({ state: "snapshot", match: 2 });
   });
 
-  test("goes on behind the snapshot when that is installed", () => {
+  test("continues behind the snapshot when that is installed", () => {
     const { raft, send } = leading();
     raft.snapshotSent(send, { kind: "installed", matchIndex: 6 });
     const sent = toN2(raft);
@@ -190,7 +190,7 @@ describe("a member that needs what is trimmed", () => {
     expect(progressOf(raft, "n2")).toMatchObject({ state: "replicate", match: 8 });
   });
 
-  test("R14: goes on likewise when an AppendEntries answer reports it, and not the stream's end", () => {
+  test("continues when an AppendEntries answer, and not the stream's end, reports the snapshot (R14)", () => {
     const { raft, send } = leading();
     raft.tick();
     raft.receive(accept(toN2(raft)[0]!, 6));
@@ -202,7 +202,7 @@ describe("a member that needs what is trimmed", () => {
     expect(ticksUntilSend(raft)).toBe(Number.POSITIVE_INFINITY);
   });
 
-  test("counts as heard from when it has received it", () => {
+  test("counts as heard from when it has received the snapshot", () => {
     const { raft, send } = leading({ elections: "automatic", electionTicks: 3 });
     for (let tick = 0; tick < 3; tick++) raft.tick();
     raft.snapshotSent(send, { kind: "installed", matchIndex: 6 });
@@ -212,7 +212,7 @@ describe("a member that needs what is trimmed", () => {
     expect(raft.role).toBe("follower");
   });
 
-  test("whose snapshot is trimmed again meanwhile gets the next one", () => {
+  test("gets the next snapshot when the entries behind its own are trimmed meanwhile", () => {
     const { raft, send } = leading();
     settle(raft);
     raft.tick();
@@ -234,7 +234,7 @@ describe("a member that needs what is trimmed", () => {
     return Number.POSITIVE_INFINITY;
   }
 
-  test("is sent it again when it could not be sent, each time after a longer while, up to eight election timeouts", () => {
+  test("is sent the snapshot again after each failure, with a delay that grows to eight election timeouts", () => {
     const { raft, send } = leading({ electionTicks: 5, heartbeatTicks: 2 });
     const waited = Array.from({ length: 7 }, () => {
       raft.snapshotSent(send, { kind: "failed" });
@@ -243,7 +243,7 @@ describe("a member that needs what is trimmed", () => {
     expect(waited).toEqual([2, 4, 8, 16, 32, 40, 40]);
   });
 
-  test("is sent the rest soon when a part of it has arrived, however often the transfer breaks off", () => {
+  test("is soon sent the rest when a part has arrived, however often the transfer breaks off", () => {
     const { raft, send } = leading({ electionTicks: 5, heartbeatTicks: 2 });
     const waited = [false, false, true, true, false, false].map((hasProgressed) => {
       raft.snapshotSent(send, { kind: "failed", hasProgressed });
@@ -252,21 +252,21 @@ describe("a member that needs what is trimmed", () => {
     expect(waited).toEqual([2, 4, 2, 2, 4, 8]);
   });
 
-  test("is not sent it again while it is being sent", () => {
+  test("is not sent the snapshot again while it is being sent", () => {
     expect(ticksUntilSend(leading().raft)).toBe(Number.POSITIVE_INFINITY);
   });
 
   test.each([
     ["installed", { kind: "installed", matchIndex: 99 } as const],
     ["committed", { kind: "ahead", commitIndex: 99 } as const],
-  ])("that claims to have more than this leader has, %s, is not believed: it counts as failed", (_, outcome) => {
+  ])("is not believed when it claims (%s) more than this leader has: the transfer counts as failed", (_, outcome) => {
     const { raft, send } = leading();
     raft.snapshotSent(send, outcome);
     expect(progressOf(raft, "n2")).toMatchObject({ state: "snapshot", match: 0 });
     expect(ticksUntilSend(raft)).toBe(1);
   });
 
-  test("the end of a transfer counts in the leader's own term only, and for members", () => {
+  test("ends its transfer only in the leader's own term, and only as a member", () => {
     const { raft, send } = leading();
     raft.snapshotSent({ ...send, term: 1 }, { kind: "installed", matchIndex: 6 });
     raft.snapshotSent({ ...send, to: "n9" }, { kind: "installed", matchIndex: 6 });
@@ -276,7 +276,7 @@ describe("a member that needs what is trimmed", () => {
     expect(raft.progress).toEqual([]);
   });
 
-  test("what it has then may be what a commit waited for", () => {
+  test("may let a commit proceed by the entries that it then has", () => {
     const { raft, requests } = elected(["n2"], behind);
     raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 3 }));
     raft.readIndex(1);

@@ -14,7 +14,7 @@ import {
   startNode,
   timeoutNow,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
 const TICKS = 5;
 const THREE = [{ index: 0, members: voters("n1", "n2", "n3") }];
@@ -48,8 +48,8 @@ function ticksUntilDeposed(raft: Raft, most: number, answering: readonly string[
   return Number.POSITIVE_INFINITY;
 }
 
-describe("T8: a leader whose disk is stuck", () => {
-  test("hands over to a voter that has what it could not write, while its own write is under way", () => {
+describe("a leader whose disk is stuck (T8)", () => {
+  test("hands over to a voter that has the entries that it could not write, while its own write is in progress", () => {
     const { raft, sent } = writingLeader();
     for (const request of sent) raft.receive(accept(request));
     expect([raft.log.commit, raft.log.persisted]).toEqual([2, 1]);
@@ -68,7 +68,7 @@ describe("T8: a leader whose disk is stuck", () => {
     expect([raft.role, raft.leader]).toEqual(["follower", undefined]);
   });
 
-  test("leads on while the others could not do without it: no majority of them has written what it has not", () => {
+  test("keeps leading while no majority of the others has written the entries that it has not", () => {
     const { raft } = writingLeader();
     raft.diskIs("stuck");
     // n3 is down: n2 alone would not be elected.
@@ -78,7 +78,7 @@ describe("T8: a leader whose disk is stuck", () => {
     expect(ticksUntilDeposed(raft, 3 * TICKS)).toBeLessThanOrEqual(TICKS + 1);
   });
 
-  test("leads on when its write ends before it was deposed", () => {
+  test("keeps leading when its write ends before it was deposed", () => {
     const { raft, ready, sent } = writingLeader();
     for (const request of sent) raft.receive(accept(request));
     raft.diskIs("stuck");
@@ -89,7 +89,7 @@ describe("T8: a leader whose disk is stuck", () => {
     expect(raft.transferTarget).toBeUndefined();
   });
 
-  test("leads on when it is alone", () => {
+  test("keeps leading when it is alone", () => {
     const raft = startLeader(automatic);
     raft.propose(bytes("a"));
     raft.ready();
@@ -98,7 +98,7 @@ describe("T8: a leader whose disk is stuck", () => {
     expect(raft.role).toBe("leader");
   });
 
-  test("leads on when elections are held by hand: nobody would campaign in its place", () => {
+  test("keeps leading with manual elections, because nobody would campaign in its place", () => {
     const raft = startLeaderOf(["n2", "n3"], { electionTicks: TICKS });
     raft.propose(bytes("a"));
     raft.ready();
@@ -108,13 +108,13 @@ describe("T8: a leader whose disk is stuck", () => {
   });
 });
 
-describe("T8: a node whose disk is stuck", () => {
+describe("a node whose disk is stuck (T8)", () => {
   const follower = () => startNode({ memberships: THREE, ...automatic });
   const waitLong = (raft: Raft) => {
     for (let tick = 0; tick < 4 * TICKS; tick++) raft.tick();
   };
 
-  test.each(["stuck", "suspect"] as const)("does not campaign by its timer, nor when it is told to: %s", (disk) => {
+  test.each(["stuck", "suspect"] as const)("does not campaign, on its timer or when told to: %s", (disk) => {
     const raft = follower();
     raft.diskIs(disk);
     waitLong(raft);
@@ -127,7 +127,7 @@ describe("T8: a node whose disk is stuck", () => {
     expect(raft.role).not.toBe("follower");
   });
 
-  test("grants no pre-vote, as its vote would not come; once the write has ended it does", () => {
+  test("grants no pre-vote until its write has ended, because its vote would not come", () => {
     const raft = follower();
     waitLong(raft);
     raft.diskIs("stuck");
@@ -136,7 +136,7 @@ describe("T8: a node whose disk is stuck", () => {
     expect(ask(raft, requestVote(1, [0, 0], { preVote: true }))).toMatchObject({ granted: true });
   });
 
-  test("is told why it cannot campaign; an operator may insist when it was stuck a moment ago only", () => {
+  test("says why it cannot campaign, and lets an operator insist when it was stuck only a moment ago", () => {
     const raft = follower();
     raft.diskIs("stuck");
     expect(raft.campaign()).toBe("a write to its log has not ended for longer than an election timeout");
@@ -145,8 +145,8 @@ describe("T8: a node whose disk is stuck", () => {
   });
 });
 
-describe("T8: a leader that stood still for longer than an election timeout", () => {
-  test("asks at once, and leads on when a majority answers that", () => {
+describe("a leader that was paused for longer than an election timeout (T8)", () => {
+  test("asks at once, and keeps leading when a majority answers that question", () => {
     const raft = startLeaderOf(["n2", "n3"], automatic);
     settle(raft);
     raft.stoodStill();
@@ -154,7 +154,7 @@ describe("T8: a leader that stood still for longer than an election timeout", ()
     expect(ticksUntilDeposed(raft, 3 * TICKS)).toBe(Number.POSITIVE_INFINITY);
   });
 
-  test("steps down within an election timeout when only answers come that are older than its pause", () => {
+  test("steps down within an election timeout when it gets only answers from before its pause", () => {
     const { raft, requests } = elected(["n2", "n3"], automatic);
     for (const request of requests) raft.receive(accept(request));
     const before = appendsOf(settle(raft));
@@ -170,7 +170,7 @@ describe("T8: a leader that stood still for longer than an election timeout", ()
   });
 });
 
-test("what is committed and durable is applied while a write is under way", () => {
+test("entries that are committed and durable are applied while a write is in progress", () => {
   const raft = startLeaderOf(["n2", "n3"], automatic);
   raft.propose(bytes("a"));
   const first = raft.ready();

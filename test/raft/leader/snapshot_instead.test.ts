@@ -11,7 +11,7 @@ import {
   refuse,
   settle,
   toN2,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
 const MiB = 1024 * 1024;
 
@@ -40,7 +40,7 @@ function reconnect(raft: Raft, match: number): void {
   raft.receive(accept(toN2(raft)[0]!, match));
 }
 
-describe("a follower whose part of the log is all there", () => {
+describe("a follower whose missing entries are all in the log", () => {
   test("gets the snapshot when that is smaller, and then the log behind it", () => {
     const raft = lagging(sizesOf(2, 10));
     expect(progressOf(raft, "n2")).toMatchObject({ state: "snapshot", match: 1 });
@@ -64,12 +64,12 @@ describe("a follower whose part of the log is all there", () => {
     expect(raft.takeSnapshotSends()).toEqual([]);
   });
 
-  test("gets the log when it has all that the snapshot covers", () => {
+  test("gets the log when it has every entry that the snapshot covers", () => {
     expect(progressOf(lagging(sizesOf(100, 5), 8), "n2")).toMatchObject({ state: "replicate", match: 8 });
     expect(progressOf(lagging(sizesOf(100, 5), 7), "n2")).toMatchObject({ state: "snapshot", match: 7 });
   });
 
-  test("goes on waiting for its snapshot, whatever heartbeats tell, and is sent it again when that failed", () => {
+  test("keeps waiting for its snapshot, whatever its heartbeats' answers say, and is sent it again after a failure", () => {
     const raft = lagging(sizesOf(2, 10));
     const [send] = raft.takeSnapshotSends();
     for (let tick = 0; tick < 3; tick++) {
@@ -86,7 +86,7 @@ describe("a follower whose part of the log is all there", () => {
     expect(progressOf(raft, "n2")).toMatchObject({ state: "snapshot" });
   });
 
-  test("goes on with the log as soon as it has what the snapshot covers, however it came by that", () => {
+  test("resumes from the log as soon as it has the entries that the snapshot covers, however it got them", () => {
     const raft = lagging(sizesOf(2, 10));
     raft.tick();
     const [heartbeat] = toN2(raft);
@@ -108,7 +108,7 @@ describe("a follower that gets the log", () => {
     return raft;
   }
 
-  test("goes on getting it though a smaller snapshot is there now and the connection breaks", () => {
+  test("still gets it when a smaller snapshot appears and the connection breaks", () => {
     const raft = byLog();
     for (const match of [2, 3, 10]) {
       reconnect(raft, match);
@@ -117,7 +117,7 @@ describe("a follower that gets the log", () => {
     expect(raft.takeSnapshotSends()).toEqual([]);
   });
 
-  test("until the log is trimmed", () => {
+  test("gets it until the log is trimmed", () => {
     const raft = byLog();
     reconnect(raft, 2);
     raft.trimLog(10);
@@ -127,7 +127,7 @@ describe("a follower that gets the log", () => {
     expect(raft.takeSnapshotSends()).toHaveLength(1);
   });
 
-  test("until it has what it lacked then: when it falls behind once more, that is decided anew", () => {
+  test("has that decided anew when it falls behind once more", () => {
     const raft = byLog();
     reconnect(raft, 11);
     propose(raft, 9);
@@ -140,7 +140,7 @@ describe("a follower that gets the log", () => {
   });
 });
 
-test("the log is trimmed to where the newest snapshot allows, and never back", () => {
+test("the log is trimmed as far as the newest snapshot allows, and never back", () => {
   const raft = lagging(undefined);
   raft.trimLog(5);
   expect(raft.log.boundary.index).toBe(5);

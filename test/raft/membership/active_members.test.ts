@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Raft } from "../../../src/raft/raft.js";
-import { accept, startLeaderOf, toN2 } from "../../support/core.js";
+import { accept, startLeaderOf, toN2 } from "../../support/nodes/core.js";
 
 const ELECTION_TICKS = 10;
 
@@ -16,7 +16,7 @@ function afterTicks(ticks: number): Raft {
   return raft;
 }
 
-test("a member that answers counts as active at any moment, and one that does not is found out", () => {
+test("a member that answers counts as active at any moment, and one that does not is detected", () => {
   for (let ticks = 1; ticks <= 3 * ELECTION_TICKS; ticks++) {
     const active = afterTicks(ticks).progress.filter(({ isActive }) => isActive);
     const expected = ticks < 2 * ELECTION_TICKS ? ["n2", "n3"] : ["n2"];
@@ -27,7 +27,7 @@ test("a member that answers counts as active at any moment, and one that does no
   }
 });
 
-test("leadership goes to a member that answers, at whatever moment it is handed over", () => {
+test("leadership is handed to a member that answers, at whatever moment", () => {
   for (let ticks = 1; ticks <= 2 * ELECTION_TICKS; ticks++) {
     const raft = afterTicks(ticks);
     expect(raft.transferLeadership(undefined), `after ${ticks} ticks`).toBeUndefined();

@@ -19,7 +19,7 @@ import {
   startNode,
   termsOf,
   vote,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 
 // The rules of trust as the core has them. Member keys: a name, and the first letters of an incarnation.
 
@@ -38,8 +38,8 @@ function ticks(raft: Raft, count: number): void {
   for (let at = 0; at < count; at++) raft.tick();
 }
 
-describe("T1: a directory without a membership", () => {
-  test("never campaigns, whatever time passes and whoever asks", () => {
+describe("a directory without a membership (T1)", () => {
+  test("never campaigns, however much time passes and whoever asks", () => {
     const raft = newNode();
     ticks(raft, 100);
     expect([raft.role, raft.term]).toEqual(["follower", 0]);
@@ -47,7 +47,7 @@ describe("T1: a directory without a membership", () => {
     expect(settle(raft).requests).toEqual([]);
   });
 
-  test("votes and acknowledges all the same: it may be a voter that has not heard of it", () => {
+  test("votes and acknowledges all the same, because it may be a voter that has not heard of it", () => {
     const raft = newNode();
     expect(ask(raft, requestVote(2, [1, 1], { from: key("n2") })).granted).toBe(true);
     const entries = [configuration(1, 1, members), ...commands(2, [2])];
@@ -61,15 +61,15 @@ describe("T1: a directory without a membership", () => {
   });
 });
 
-describe("T1: a vote is for an incarnation", () => {
-  test("whoever takes the candidate's name in the same term does not get it again", () => {
+describe("a vote for an incarnation (T1)", () => {
+  test("is not granted again to another directory under the candidate's name in the same term", () => {
     const raft = startNode({ id: key("n1"), memberships: [{ index: 0, members }] });
     expect(ask(raft, requestVote(1, [0, 0], { from: key("n2") })).granted).toBe(true);
     expect(ask(raft, requestVote(1, [0, 0], { from: key("n2", "b") })).granted).toBe(false);
     expect(ask(raft, requestVote(1, [0, 0], { from: key("n2") })).granted).toBe(true);
   });
 
-  test("and counts for the directory that gave it: a voter's name does not make a vote", () => {
+  test("counts for the directory that granted it, not for its name", () => {
     const raft = startNode({ id: key("n1"), memberships: [{ index: 0, members }] });
     raft.campaign();
     const [toN2] = settle(raft).requests;
@@ -80,8 +80,8 @@ describe("T1: a vote is for an incarnation", () => {
   });
 });
 
-describe("T1: founding", () => {
-  test("is an entry that says who the members are, the founder's own vote, and a campaign for the others'", () => {
+describe("founding a cluster (T1)", () => {
+  test("writes an entry with the members and the founder's own vote, and asks the others for theirs", () => {
     const raft = newNode();
     raft.found(members);
     const { entries, requests } = settle(raft);
@@ -95,7 +95,7 @@ describe("T1: founding", () => {
     expect(raft.role).toBe("leader");
   });
 
-  test("goes on from the base that the cluster begins with", () => {
+  test("starts from the base that the cluster is given", () => {
     const raft = startNode({
       id: key("n1"),
       boundary: { index: 7, term: 3 },
@@ -110,7 +110,7 @@ describe("T1: founding", () => {
     expect(raft.role).toBe("leader");
   });
 
-  test("happens once, and of no cluster that leaves the founder out", () => {
+  test("happens once, and never without the founder as a member", () => {
     const raft = newNode();
     raft.found(members);
     expect(() => raft.found(members)).toThrow("a cluster is founded where there is none");
@@ -118,25 +118,25 @@ describe("T1: founding", () => {
   });
 });
 
-describe("T1: a join", () => {
+describe("the join of a directory (T1)", () => {
   const join = (change: Partial<MembershipChange & { type: "join" }> = {}) =>
     ({ type: "join", id: "n2", incarnation: inc("b"), address: "new:1", cameBy: "cluster", ...change }) as const;
   const result = (change: MembershipChange, { from = members, answers = false } = {}) =>
     changedMembership(from, change, { isCaughtUp: () => true, answers: () => answers });
   const learner = { id: "n2", address: "new:1", role: "learner", incarnation: inc("b") } as const;
 
-  test("of a name that has another directory: in one entry the old one goes and the new one comes, which wants its vote (T4)", () => {
+  test("under the name of another directory replaces the old one in one entry, and the new one wants its vote (T4)", () => {
     expect(result(join())).toEqual({ members: [voter("n1"), { ...learner, wantsVote: true }, voter("n3")] });
   });
 
-  test("keeps the wish to vote over a second loss, and gives it to nobody who had none (T4)", () => {
+  test("keeps the wish to vote over a second loss, and gives it to no directory that had none (T4)", () => {
     const twice = [voter("n1"), { ...learner, incarnation: inc("c"), wantsVote: true }];
     expect(result(join(), { from: twice })).toEqual({ members: [voter("n1"), { ...learner, wantsVote: true }] });
     const plain = [voter("n1"), { ...learner, incarnation: inc("c") }];
     expect(result(join(), { from: plain })).toEqual({ members: [voter("n1"), learner] });
   });
 
-  test("is refused while the directory that has the name answers, and asks about that very one", () => {
+  test("is refused while the directory that has the name answers, and asks about exactly that directory", () => {
     expect(result(join(), { answers: true })).toMatchObject({
       impossible: expect.stringContaining("another node runs"),
     });
@@ -145,23 +145,23 @@ describe("T1: a join", () => {
     expect(asked).toEqual([key("n2")]);
   });
 
-  test("of a directory that is a member changes nothing but its address", () => {
+  test("that is a member changes nothing but its address", () => {
     expect(result(join({ incarnation: inc("a"), address: "" }))).toEqual({ unchanged: true });
     const moved = { members: [voter("n1"), { ...voter("n2"), address: "new:1" }, voter("n3")] };
     expect(result(join({ incarnation: inc("a") }), { answers: true })).toEqual(moved);
   });
 
-  test("of an unknown name adds a learner that was told to join, and nobody by the founders' list", () => {
+  test("of an unknown name adds a learner that was told to join, and none by the founders' list", () => {
     const added = { members: [...members, { ...learner, id: "n9" }] };
     expect(result(join({ id: "n9", cameBy: "join" }))).toEqual(added);
     expect(result(join({ id: "n9" }))).toMatchObject({ isFinal: true, impossible: expect.stringContaining("--join") });
   });
 
-  test("never takes the last voter away", () => {
+  test("never removes the last voter", () => {
     expect(result(join(), { from: [voter("n2")] })).toEqual({ impossible: "n2 is the last voter" });
   });
 
-  test("gets progress of its own: what the lost directory had acknowledged does not count", () => {
+  test("gives it progress of its own, without the lost directory's acknowledgements", () => {
     const raft = leader();
     silence(raft);
     raft.changeMembership(join());
@@ -201,7 +201,7 @@ function tooShort(request: PeerAppend, last: number): PeerAppendAnswer {
   return { type: "append_entries_answer", from: request.to, term, lastIndex: last, rejection, request: asked };
 }
 
-test("T1: the leader sends nothing to a directory that joins before its entry is committed, and all of it afterwards", () => {
+test("the leader sends nothing to a joining directory before its entry is committed, and all of the log afterwards (T1)", () => {
   const raft = leader();
   const join = { type: "join", id: "n4", incarnation: inc("d"), address: "n4:1", cameBy: "join" } as const;
   expect(raft.changeMembership(join)).toMatchObject({ accepted: {} });
@@ -215,8 +215,8 @@ test("T1: the leader sends nothing to a directory that joins before its entry is
   expect(toN4(appendsOf(settle(raft)))).not.toEqual([]);
 });
 
-describe("T3: the leader", () => {
-  test("proves a loss by an answer that has less than was acknowledged when it was asked, and counts that member no more", () => {
+describe("the leader of a member that lost data (T3)", () => {
+  test("proves the loss by an answer with less than was acknowledged at the question, and stops counting the member", () => {
     const raft = leader();
     propose(raft, 2);
     for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
@@ -235,7 +235,7 @@ describe("T3: the leader", () => {
     expect(raft.log.commit).toBe(commit + 1);
   });
 
-  test("does not take an answer for a loss that is older than the acknowledgement", () => {
+  test("takes no answer for a loss that is older than the acknowledgement", () => {
     const raft = leader();
     const [first, second] = [1, 1].map((count) => {
       propose(raft, count);
@@ -251,7 +251,7 @@ describe("T3: the leader", () => {
     expect(progressOf(raft, "n2")!.state).not.toBe("lost");
   });
 
-  test("goes on to tell a lost member so, and sends it nothing else", () => {
+  test("keeps telling it so, and sends it nothing else", () => {
     const raft = leader();
     raft.receive(tooShort(requestTo(raft, "n2"), 0));
     propose(raft, 3);
@@ -262,7 +262,7 @@ describe("T3: the leader", () => {
     ]);
   });
 
-  test("lets a new directory take a lost member's place though that one still answers", () => {
+  test("lets a new directory take its place even though it still answers", () => {
     const raft = leader();
     const join = { type: "join", id: "n2", incarnation: inc("b"), address: "", cameBy: "cluster" } as const;
     expect(raft.changeMembership(join)).toMatchObject({ impossible: expect.stringContaining("another node runs") });
@@ -271,7 +271,7 @@ describe("T3: the leader", () => {
   });
 });
 
-describe("T3: a member", () => {
+describe("a member that lost data (T3)", () => {
   /** n1 follows n2 with a log of three entries, and is told that it acknowledged five. */
   function lost(): Raft {
     const raft = startNode({ id: key("n1"), terms: [1, 1, 1], memberships: [{ index: 0, members }] });
@@ -281,7 +281,7 @@ describe("T3: a member", () => {
     return raft;
   }
 
-  test("that has less than it acknowledged takes nothing more, not even what would fill the gap", () => {
+  test("accepts nothing more, not even entries that would fill the gap", () => {
     const raft = lost();
     const entries = commands(4, [1, 1]);
     const answer = ask(raft, append({ from: key("n2"), term: 2, prev: [3, 1], entries }));
@@ -292,14 +292,14 @@ describe("T3: a member", () => {
     expect(ask(raft, snapshot).outcome).toBe("safety");
   });
 
-  test("neither votes nor campaigns any more: its vote may be forgotten, too", () => {
+  test("neither votes nor campaigns, because its vote may be forgotten, too", () => {
     const raft = lost();
     expect(ask(raft, requestVote(9, [9, 9], { from: key("n3") })).granted).toBe(false);
     expect(ask(raft, requestVote(9, [9, 9], { from: key("n3"), preVote: true })).granted).toBe(false);
     expect(raft.campaign()).toBe("node n1 has lost data that it acknowledged, up to 5");
   });
 
-  test("that campaigns is told so by a leader of the past, and is not elected by voters that lag behind", () => {
+  test("is told so by a former leader when it campaigns, and is not elected by voters that lag behind", () => {
     const witness = leader();
     propose(witness, 2);
     for (const request of appendsOf(settle(witness))) witness.receive(accept(request));
@@ -326,7 +326,7 @@ describe("T3: a member", () => {
     expect(candidate.campaign()).toContain("has lost data that it acknowledged");
   });
 
-  test("that has all it acknowledged, and lacks what it never had, is healthy", () => {
+  test("is not one that has all it acknowledged and lacks entries that it never had", () => {
     const raft = startNode({ id: key("n1"), terms: [1, 1, 1], memberships: [{ index: 0, members }] });
     const message = { ...append({ from: key("n2"), term: 2, prev: [5, 1] }), acknowledged: 3 };
     expect(ask(raft, message).rejection).toMatchObject({ reason: "log_mismatch" });
@@ -334,7 +334,7 @@ describe("T3: a member", () => {
   });
 });
 
-describe("T4: the leader", () => {
+describe("the leader that promotes (T4)", () => {
   const waiting: Member = { id: "n2", address: "", role: "learner", incarnation: inc("b"), wantsVote: true };
 
   function withLearner(learner: Member): Raft {
@@ -354,7 +354,7 @@ describe("T4: the leader", () => {
     }
   }
 
-  test("makes a learner a voter that wants it, when it has caught up, and forgets the wish", () => {
+  test("makes a learner a voter when it wants that and has caught up, and removes the wish", () => {
     const raft = withLearner(waiting);
     pass(raft, 30, "n2", "n3");
     const { wantsVote: _, ...rest } = waiting;
@@ -362,7 +362,7 @@ describe("T4: the leader", () => {
     expect(raft.log.commit).toBe(raft.membership.index);
   });
 
-  test("leaves one alone that does not want it, and one that does not answer or lags behind", () => {
+  test("does not promote a learner that does not want it, does not answer or lags behind", () => {
     const { wantsVote: _, ...plain } = waiting;
     const content = withLearner(plain);
     pass(content, 30, "n2", "n3");

@@ -48,20 +48,20 @@ function asked(introduction: Partial<Introduction> = {}): Introduction {
 const voters = (...names: string[]): Membership =>
   names.map((id) => ({ id, address: `${id}:1`, role: "voter", incarnation: `inc-${id}` }));
 
-describe("T1: a new node promises", () => {
+describe("the promise of a new node (T1)", () => {
   const n2 = own({ name: "n2", incarnation: "inc-n2" });
 
-  test("to the founder that has asked last, by turning to its cluster first", () => {
+  test("goes to the founder that has asked last, after the node has turned to its cluster", () => {
     const turn = { clusterId: "inc-n1", base: undefined, isRenewed: false };
     expect(promiseOf(n2, asked(), "inc-n1")).toEqual({ kind: "turn", turn });
   });
 
-  test("again, without another turn, when it has turned to that cluster", () => {
+  test("is repeated without another turn when the node has turned to that cluster", () => {
     const decision = promiseOf(own({ ...n2, clusterId: "inc-n1" }), asked(), "inc-n1");
     expect(decision).toEqual({ kind: "answer", promised: true });
   });
 
-  test("under another incarnation when it had promised somebody else, or has a term: it may have voted", () => {
+  test("is made under another incarnation when it had promised another founder, or has a term and may have voted", () => {
     for (const facts of [{ clusterId: "other" }, { hasTerm: true }]) {
       const decision = promiseOf(own({ ...n2, ...facts }), asked(), "inc-n1");
       expect(decision).toMatchObject({ kind: "turn", turn: { clusterId: "inc-n1", isRenewed: true } });
@@ -70,20 +70,20 @@ describe("T1: a new node promises", () => {
 
   test.each([
     ["when it is not asked to", asked({ askPromise: false }), "inc-n1"],
-    ["to who does not found", asked({ founder: "" }), ""],
+    ["to a node that founds nothing", asked({ founder: "" }), ""],
     ["when another founder has asked since", asked(), "inc-other"],
     ["when no founder has asked before", asked(), undefined],
-    ["when the founders are others", asked({ founders: founders.slice(0, 2) }), "inc-n1"],
+    ["when the lists of founders differ", asked({ founders: founders.slice(0, 2) }), "inc-n1"],
     [
-      "when a founder is elsewhere",
+      "when a founder has another address",
       asked({ founders: founders.map((each) => ({ ...each, address: "x:1" })) }),
       "inc-n1",
     ],
-  ])("nothing %s", (_when, introduction, lastFounder) => {
+  ])("is not made %s", (_when, introduction, lastFounder) => {
     expect(promiseOf(n2, introduction, lastFounder)).toEqual({ kind: "answer", promised: false });
   });
 
-  test("only with the same base, or none, and takes the founder's", () => {
+  test("is made only with the same base or none, and takes over the founder's", () => {
     const withBase = asked({ base });
     expect(promiseOf(n2, withBase, "inc-n1")).toMatchObject({ kind: "turn", turn: { base } });
     expect(promiseOf(own({ ...n2, base }), withBase, "inc-n1")).toMatchObject({ kind: "turn", turn: { base } });
@@ -92,12 +92,12 @@ describe("T1: a new node promises", () => {
     expect(promiseOf(own({ ...n2, base }), asked(), "inc-n1")).toEqual(no);
   });
 
-  test("whatever the order of the list", () => {
+  test("does not depend on the order of the list", () => {
     expect(promiseOf(n2, asked({ founders: founders.toReversed() }), "inc-n1").kind).toBe("turn");
   });
 });
 
-describe("T1: the founder", () => {
+describe("the founder of a cluster (T1)", () => {
   const all = answers({ n2: said("n2", isNew), n3: said("n3", isNew) });
 
   test("asks for promises when all others say that they are new", () => {
@@ -111,7 +111,7 @@ describe("T1: the founder", () => {
     expect(step).toEqual({ kind: "found", members });
   });
 
-  test("waits for whoever is silent: a majority does not suffice, in either round", () => {
+  test("waits for every silent node in either round, because a majority does not suffice", () => {
     for (const isSecond of [false, true]) {
       const standing = isSecond ? promised : isNew;
       const step = nextStep(founder, answers({ n2: said("n2", standing), n3: undefined }), isSecond);
@@ -120,12 +120,12 @@ describe("T1: the founder", () => {
     }
   });
 
-  test("waits when one does not promise", () => {
+  test("waits when one node does not promise", () => {
     const step = nextStep(founder, answers({ n2: said("n2", promised), n3: said("n3", isNew) }), true);
     expect(step).toEqual({ kind: "wait", reason: "n1 is new; n3 has not promised yet" });
   });
 
-  test("waits for one that has lost data, and for one with another list or base", () => {
+  test("waits for a node that has lost data, and for one with another list or base", () => {
     const others: [Introduced, string][] = [
       [said("n3", { kind: "retired" }), "n3 has lost data"],
       [
@@ -144,7 +144,7 @@ describe("T1: the founder", () => {
     ).toEqual({ kind: "ask_promises" });
   });
 
-  test("T2: begins with an identity of its own again when it had turned to another's cluster", () => {
+  test("takes an identity of its own again when it had turned to another's cluster (T2)", () => {
     const turn = { clusterId: "", base: undefined, isRenewed: true };
     expect(nextStep(own({ clusterId: "other" }), all, false)).toEqual({ kind: "turn", turn });
   });
@@ -154,18 +154,18 @@ describe("T1: the founder", () => {
     expect(nextStep(alone, answers({}), true)).toEqual({ kind: "found", members: voters("n1") });
   });
 
-  test("is the first by name, whatever the order of the list: the others wait", () => {
+  test("is the first by name, whatever the order of the list, and the others wait", () => {
     const n2 = own({ name: "n2", founders: founders.toReversed() });
     const step = nextStep(n2, answers({ n1: said("n1", isNew), n3: said("n3", isNew) }), false);
     expect(step).toEqual({ kind: "wait", reason: "n2 is new; n1 founds the cluster; waiting for n1, n3" });
   });
 
-  test("does not found when it was told to join, or comes back: it waits to hear of a cluster", () => {
+  test("founds nothing when it was told to join, or comes back, and waits to hear of a cluster", () => {
     const step = nextStep(own({ founders: [] }), answers({ n2: said("n2", isNew), n3: undefined }), false);
     expect(step).toEqual({ kind: "wait", reason: "n1 is new; to join its cluster it must hear from n3 (no answer)" });
   });
 
-  test("says what to do when it comes back after a loss, and nobody knows of its cluster", () => {
+  test("says what to do when it comes back after a loss and no node knows its cluster", () => {
     const returned = own({ founders: [], clusterId: "c9" });
     const step = nextStep(returned, answers({ n2: said("n2", isNew), n3: said("n3", isNew) }), false);
     expect(step).toMatchObject({ kind: "wait" });
@@ -178,18 +178,18 @@ describe("T1: the founder", () => {
   });
 });
 
-describe("T1: where there is a cluster", () => {
-  test("one member's word suffices, whatever the others say or do not say: the founder turns to it, too", () => {
+describe("a node that finds a cluster (T1)", () => {
+  test("turns to it at one member's word, whatever the others say or do not say, even as the founder", () => {
     const step = nextStep(founder, answers({ n2: said("n2", member(), { base }), n3: undefined }), true);
     expect(step).toEqual({ kind: "turn", turn: { clusterId: "c9", base, isRenewed: true } });
   });
 
-  test("a node that belongs to it joins by its leader", () => {
+  test("joins by its leader when it belongs to it", () => {
     const step = nextStep(own({ clusterId: "c9" }), answers({ n2: said("n2", member()) }), false);
     expect(step).toEqual({ kind: "join", leader: { name: "n3", address: "n3:1" } });
   });
 
-  test("and waits when no leader is known, or when it is a member already", () => {
+  test("waits when no leader is known, or when it is a member already", () => {
     const facts = own({ clusterId: "c9" });
     const leaderless = answers({ n2: said("n2", member({ leader: undefined })) });
     expect(nextStep(facts, leaderless, false)).toMatchObject({ kind: "wait" });
@@ -200,14 +200,14 @@ describe("T1: where there is a cluster", () => {
     });
   });
 
-  test("the newest membership counts: one that lags behind does not know of it yet", () => {
+  test("goes by the newest membership, because a member that lags behind does not know of it yet", () => {
     const old = member({ membership: voters("n1"), membershipIndex: 3 });
     const newer = member({ membership: voters("n2"), membershipIndex: 9 });
     const step = nextStep(own({ clusterId: "c9" }), answers({ n2: said("n2", old), n3: said("n3", newer) }), false);
     expect(step.kind).toBe("join");
   });
 
-  test("T2: of several, its own counts; it turns to none when it has none of its own", () => {
+  test("counts only its own of several, and turns to none when it has none of its own (T2)", () => {
     const two = answers({ n2: said("n2", member()), n3: said("n3", member({ clusterId: "c8" })) });
     expect(nextStep(own({ clusterId: "c8" }), two, false).kind).toBe("join");
     expect(nextStep(own(), two, false)).toMatchObject({
@@ -216,7 +216,7 @@ describe("T1: where there is a cluster", () => {
     });
   });
 
-  test("a node that is to refuse its return does so when its name is known under another incarnation", () => {
+  test("refuses to return, if it was told so, when its name is known under another incarnation", () => {
     const former: Membership = [{ ...voters("n1")[0]!, incarnation: "former" }];
     const known = answers({ n2: said("n2", member({ membership: former })) });
     expect(nextStep(own({ refusesReturn: true }), known, false)).toMatchObject({ kind: "refused" });
@@ -226,7 +226,7 @@ describe("T1: where there is a cluster", () => {
   });
 });
 
-test("T2: whoever turns is another one if it belonged to a cluster, or may have voted; its own base stays", () => {
+test("a node that turns to a cluster draws a new incarnation if it belonged to another or may have voted, and keeps its base (T2)", () => {
   expect(turnTo(own(), "c9", base)).toEqual({ clusterId: "c9", base, isRenewed: false });
   expect(turnTo(own({ clusterId: "c1" }), "c9", undefined).isRenewed).toBe(true);
   expect(turnTo(own({ hasTerm: true }), "c9", undefined).isRenewed).toBe(true);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { MembershipHistory, votersOf } from "../../../src/raft/membership/membership.js";
-import { append, configuration, install, settle, startNode, voters } from "../../support/core.js";
+import { append, configuration, install, settle, startNode, voters } from "../../support/nodes/core.js";
 
 const base = { index: 0, members: voters("n1") };
 const second = { index: 4, members: voters("n1", "n2") };
@@ -14,7 +14,7 @@ function history(): MembershipHistory {
 }
 
 describe("the memberships of a log", () => {
-  test("each is in force from its own entry to the next one's", () => {
+  test("are each in force from their own entry to the next one's", () => {
     const memberships = history();
     expect(memberships.latest).toBe(third);
     expect([0, 3, 4, 8, 9, 100].map((index) => memberships.at(index))).toEqual([
@@ -29,7 +29,7 @@ describe("the memberships of a log", () => {
     expect(memberships.after(3)).toEqual([second, third]);
   });
 
-  test("when its entry is removed, the one before is in force again", () => {
+  test("give way to the one before when their entry is removed", () => {
     const memberships = history();
     memberships.truncateAfter(8);
     expect(memberships.latest).toBe(second);
@@ -37,7 +37,7 @@ describe("the memberships of a log", () => {
     expect(memberships.latest).toBe(base);
   });
 
-  test("R10: one inside the trimmed range stays in force", () => {
+  test("stay in force inside the trimmed range (R10)", () => {
     const memberships = history();
     memberships.trimTo(3);
     expect(memberships.at(3)).toBe(base);
@@ -49,31 +49,31 @@ describe("the memberships of a log", () => {
     expect(() => memberships.at(8)).toThrow("a membership is known at every index of the log");
   });
 
-  test("they come in the order of the log", () => {
+  test("come in the order of the log", () => {
     expect(() => history().append({ index: 9, members: [] })).toThrow("in the order of the log");
   });
 
-  test("learners do not vote", () => {
+  test("count no vote of learners", () => {
     expect(votersOf([...voters("n1", "n2"), { id: "n3", address: "", role: "learner" }])).toEqual(["n1", "n2"]);
   });
 });
 
 describe("the membership of a node", () => {
-  test("Raft section 6: a configuration is in force as soon as it is in the log, committed or not", () => {
+  test("is in force as soon as it is in the log, committed or not (Raft section 6)", () => {
     const raft = startNode();
     raft.step(append({ entries: [configuration(1, 1, voters("n1", "n2"))] }));
     expect(raft.membership).toEqual({ index: 1, members: voters("n1", "n2") });
     expect(raft.log.commit).toBe(0);
   });
 
-  test("a configuration that a later leader replaces is in force no more", () => {
+  test("is no longer in force when a later leader replaces it", () => {
     const raft = startNode();
     raft.step(append({ entries: [configuration(1, 1, voters("n1", "n2"))] }));
     raft.step(append({ entries: [configuration(1, 2, voters("n1", "n3"))] }));
     expect(raft.membership).toEqual({ index: 1, members: voters("n1", "n3") });
   });
 
-  test("R10: a configuration entry inside the trimmed range stays in force; the next snapshot inherits it", () => {
+  test("stays in force inside the trimmed range, and the next snapshot inherits it (R10)", () => {
     const raft = startNode();
     const members = voters("n1", "n2");
     raft.step(append({ entries: [configuration(1, 1, members), ...noOps(2, 3)], commit: 3 }));
@@ -86,7 +86,7 @@ describe("the membership of a node", () => {
     expect(raft.membershipAt(3)).toEqual({ index: 1, members });
   });
 
-  test("a snapshot brings its own; configurations behind it stay in force when their entries stay", () => {
+  test("comes with a snapshot, and later ones stay in force when their entries stay", () => {
     const raft = startNode();
     const [early, late] = [voters("n1", "n2"), voters("n1", "n2", "n3")];
     raft.step(append({ entries: [configuration(1, 1, early), ...noOps(2, 2), configuration(3, 1, late)] }));
@@ -95,14 +95,14 @@ describe("the membership of a node", () => {
     expect(raft.membershipAt(2)).toEqual({ index: 1, members: early });
   });
 
-  test("a snapshot that drops the log drops the configurations behind it", () => {
+  test("is dropped with the log when a snapshot drops it", () => {
     const raft = startNode();
     raft.step(append({ entries: [...noOps(1, 2), configuration(3, 1, voters("n1", "n9"))] }));
     raft.step(install([2, 2], { membership: { index: 1, members: voters("n1", "n2") } }));
     expect(raft.membership).toEqual({ index: 1, members: voters("n1", "n2") });
   });
 
-  test("a configuration that is no membership is refused, and nothing is changed", () => {
+  test("is refused when it is not valid, and nothing changes", () => {
     const raft = startNode();
     raft.step(append({ entries: noOps(1, 2) }));
     settle(raft);

@@ -11,7 +11,7 @@ test("a cluster without voters has no majority", () => {
   expect(() => majorityIndex([])).toThrow("a cluster has a voter");
 });
 
-test("a majority has reached its index, and no higher one", () => {
+test("the quorum index is the highest that a majority has reached", () => {
   expect(majorityIndex([7])).toBe(7);
   expect(majorityIndex([7, 3])).toBe(3);
   expect(majorityIndex([1, 9, 5])).toBe(5);

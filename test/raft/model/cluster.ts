@@ -1,6 +1,6 @@
 import { assert } from "../../../src/base/assert.js";
 import type { Entry, IndexedMembership, Membership } from "../../../src/raft/types.js";
-import { codec, command, configuration, voters } from "../../support/core.js";
+import { codec, command, configuration, voters } from "../../support/nodes/core.js";
 
 /** A leader other than the node under test, as that one may hear of it, also long after its term is over. */
 export interface ModelLeader {

@@ -4,7 +4,7 @@ import { isAnswer, type PeerRequest, type Request, type Response } from "../../.
 import { Raft } from "../../../src/raft/raft.js";
 import type { Ready } from "../../../src/raft/ready.js";
 import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
-import { codec } from "../../support/core.js";
+import { codec } from "../../support/nodes/core.js";
 import { ModelCluster, type ModelLeader } from "./cluster.js";
 import { Disk } from "./disk.js";
 

@@ -1,5 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { append, ask, bytes, requestVote, settle, startLeaderOf, startNode, vote, voters } from "../../support/core.js";
+import {
+  append,
+  ask,
+  bytes,
+  requestVote,
+  settle,
+  startLeaderOf,
+  startNode,
+  vote,
+  voters,
+} from "../../support/nodes/core.js";
 import { Random } from "../../support/random.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 
@@ -7,14 +17,14 @@ const ids = ["n1", "n2", "n3"];
 const five = ["n1", "n2", "n3", "n4", "n5"];
 const memberships = [{ index: 0, members: voters(...ids) }];
 describe("Raft section 5.1, terms and roles", () => {
-  test("in normal operation there is one leader, and all others follow it", () => {
+  test("one server leads in normal operation, and all others follow it", () => {
     const cluster = new Cluster(five, { elections: "automatic" }, { n4: { electionTicks: 8 } });
     cluster.pass(60);
     expect(cluster.leaders).toEqual(["n4"]);
     expect(five.map((id) => cluster.raft(id).leader)).toEqual(Array(5).fill("n4"));
   });
 
-  test("followers are passive: they issue no requests of their own", () => {
+  test("followers are passive, and issue no requests of their own", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.propose("n1", "a");
@@ -23,19 +33,19 @@ describe("Raft section 5.1, terms and roles", () => {
     expect(cluster.flights(isFrom("n2")).every(({ kind }) => kind === "answer")).toBe(true);
   });
 
-  test("a client that asks a follower is sent to the leader", () => {
+  test("a follower redirects a client to the leader", () => {
     const raft = startNode({ memberships });
     raft.step(append({ term: 1, from: "n3" }));
     expect(raft.propose(bytes("a"))).toEqual({ refused: "not_leader" });
     expect(raft.leader).toBe("n3");
   });
 
-  test("terms are numbered one after the other, and each begins with an election", () => {
+  test("terms are consecutive, and each begins with an election", () => {
     const cluster = new Cluster(ids);
     for (const [at, id] of ["n1", "n2", "n1", "n3"].entries()) expect(cluster.elect(id).term).toBe(at + 1);
   });
 
-  test("a term may end without a leader, by a split vote; another one begins soon", () => {
+  test("a term with a split vote ends without a leader, and another one begins soon", () => {
     const four = ["n1", "n2", "n3", "n4"];
     const timers = four.map((id, at) => [id, { elections: "automatic", random: () => at / 4 }] as const);
     const cluster = new Cluster(four, {}, Object.fromEntries(timers));
@@ -53,7 +63,7 @@ describe("Raft section 5.1, terms and roles", () => {
     expect(cluster.raft(cluster.leaders[0]!).term).toBe(2);
   });
 
-  test("at most one leader in a term, whoever campaigns and whichever messages are lost", () => {
+  test("a term has at most one leader, whoever campaigns and whichever messages are lost", () => {
     const leaders = new Map<number, string>();
     const cluster = new Cluster(five);
     const random = new Random(7);
@@ -74,7 +84,7 @@ describe("Raft section 5.1, terms and roles", () => {
     expect(leaders.size).toBeGreaterThan(10);
   });
 
-  test("terms are exchanged in each message: who is behind takes over the higher one", () => {
+  test("servers exchange their terms in each message, and a server that is behind adopts the higher term", () => {
     const cluster = new Cluster(ids, {}, { n3: { term: 6 } });
     cluster.act("n1", (raft) => raft.campaign());
     cluster.deliver(isTo("n2"));
@@ -100,7 +110,7 @@ describe("Raft section 5.1, terms and roles", () => {
     expect([raft.leader, raft.term]).toEqual([undefined, 5]);
   });
 
-  test("requests that are not answered are sent again", () => {
+  test("a request that is not answered is sent again", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.propose("n1", "a");
@@ -128,14 +138,14 @@ describe("Raft section 5.2, leader election", () => {
     expect([cluster.raft("n1").role, cluster.raft("n1").leader]).toEqual(["follower", undefined]);
   });
 
-  test("it stays one as long as valid messages of a leader come", () => {
+  test("a server stays a follower while valid messages of a leader arrive", () => {
     const cluster = new Cluster(ids, { elections: "automatic" });
     cluster.elect("n2");
     cluster.pass(200);
     expect(["n1", "n3"].map((id) => cluster.raft(id).role)).toEqual(["follower", "follower"]);
   });
 
-  test("leaders send heartbeats, which are AppendEntries without entries, to all followers in steady time", () => {
+  test("leaders regularly send heartbeats, which are AppendEntries without entries, to all followers", () => {
     const cluster = new Cluster(ids, { heartbeatTicks: 3 });
     cluster.elect("n1");
     cluster.tick(2, ["n1"]);
@@ -160,7 +170,7 @@ describe("Raft section 5.2, leader election", () => {
     expect(cluster.raft("n1").role).not.toBe("follower");
   });
 
-  test("(a) it wins with the votes of a majority of the whole cluster for the same term", () => {
+  test("(a) a candidate wins with the votes of a majority of the whole cluster for the same term", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters(...five) }] });
     raft.campaign();
     const requests = settle(raft).requests;
@@ -172,7 +182,7 @@ describe("Raft section 5.2, leader election", () => {
     expect(raft.role).toBe("leader");
   });
 
-  test("(a) votes for another term of its own count for nothing", () => {
+  test("(a) votes that a candidate gets for another of its terms do not count", () => {
     const raft = startNode({ memberships });
     raft.campaign();
     const [early] = settle(raft).requests;
@@ -182,7 +192,7 @@ describe("Raft section 5.2, leader election", () => {
     expect([raft.role, raft.term]).toEqual(["candidate", 2]);
   });
 
-  test("(a) votes of who is no member count for nothing", () => {
+  test("(a) votes of servers outside the membership do not count", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters(...five) }] });
     raft.campaign();
     const [request] = settle(raft).requests;
@@ -190,20 +200,20 @@ describe("Raft section 5.2, leader election", () => {
     expect(raft.role).toBe("candidate");
   });
 
-  test("each server votes for one candidate in a term, first come, first served", () => {
+  test("a server votes for one candidate in a term, first come, first served", () => {
     const raft = startNode({ memberships });
     expect(ask(raft, requestVote(1, [0, 0], { from: "n3" })).granted).toBe(true);
     expect(ask(raft, requestVote(1, [0, 0], { from: "n2" })).granted).toBe(false);
   });
 
-  test("a candidate has given its own vote to itself", () => {
+  test("a candidate has voted for itself", () => {
     const raft = startNode({ memberships });
     raft.campaign();
     settle(raft);
     expect(ask(raft, requestVote(1, [9, 1]))).toMatchObject({ granted: false, term: 1 });
   });
 
-  test("a winner sends heartbeats at once, so that nobody else campaigns", () => {
+  test("a winner sends heartbeats at once, so that no other server campaigns", () => {
     const cluster = new Cluster(ids, { elections: "automatic" });
     cluster.act("n1", (raft) => raft.campaign());
     cluster.deliver((flight) => !isAppend(flight));
@@ -219,7 +229,7 @@ describe("Raft section 5.2, leader election", () => {
     }
   });
 
-  test("(b) it rejects one of a lower term, and stays a candidate", () => {
+  test("(b) a candidate rejects a leader of a lower term, and stays a candidate", () => {
     const raft = startNode({ memberships, term: 3 });
     raft.campaign();
     settle(raft);
@@ -227,7 +237,7 @@ describe("Raft section 5.2, leader election", () => {
     expect([raft.role, raft.term]).toEqual(["candidate", 4]);
   });
 
-  test("(c) without a winner, a candidate starts a new election in a higher term when its timeout is over", () => {
+  test("(c) a candidate without a winner starts a new election in a higher term when its timeout ends", () => {
     const cluster = new Cluster(ids, {}, { n1: { elections: "automatic" } });
     cluster.act("n1", (raft) => raft.campaign());
     cluster.drop();

@@ -18,12 +18,12 @@ import {
   termsOf,
   vote,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
 describe("Raft figure 2, state", () => {
-  test("currentTerm: 0 at the first start; it never falls, over restarts either", () => {
+  test("currentTerm is 0 at the first start, and never falls, even over restarts", () => {
     const cluster = new Cluster(ids);
     expect(cluster.raft("n2").term).toBe(0);
     cluster.elect("n1");
@@ -34,7 +34,7 @@ describe("Raft figure 2, state", () => {
     expect(cluster.restart("n2").term).toBe(2);
   });
 
-  test("votedFor: the candidate that got this node's vote in the present term, and none at its beginning", () => {
+  test("votedFor is the candidate that got this node's vote in the present term, and none at the term's beginning", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters(...ids) }] });
     ask(raft, requestVote(1, [0, 0]));
     const voted = settleHardState(raft, requestVote(2, [0, 0], { from: "n3" }));
@@ -43,7 +43,7 @@ describe("Raft figure 2, state", () => {
     expect(moved).toMatchObject({ term: 3, vote: undefined });
   });
 
-  test("log: the first entry has index 1; each holds a command and the term in which its leader received it", () => {
+  test("log begins at index 1, and each entry holds a command and the term in which its leader received it", () => {
     const raft = startNode();
     raft.campaign();
     raft.propose(bytes("a"));
@@ -53,7 +53,7 @@ describe("Raft figure 2, state", () => {
     ]);
   });
 
-  test("persistent state is on stable storage before an RPC is answered: the term and the vote", () => {
+  test("term and vote are on stable storage before an RPC is answered", () => {
     const raft = startNode();
     raft.step(requestVote(3, [0, 0]));
     expect(raft.takeMessages()).toEqual([]);
@@ -64,14 +64,14 @@ describe("Raft figure 2, state", () => {
     });
   });
 
-  test("persistent state is on stable storage before an RPC is answered: the log", () => {
+  test("log entries are on stable storage before an RPC is answered", () => {
     const raft = startNode({ term: 1 });
     raft.step(append({ entries: commands(1, [1]) }));
     expect(raft.takeMessages()).toEqual([]);
     expect(raft.ready()).toMatchObject({ mustSync: true, entries: [{ index: 1 }], messages: [{ matchIndex: 1 }] });
   });
 
-  test("commitIndex and lastApplied: 0 at the first start, and they never fall", () => {
+  test("commitIndex and lastApplied are 0 at the first start, and never fall", () => {
     const raft = startNode();
     expect([raft.log.commit, raft.log.applied]).toEqual([0, 0]);
     ask(raft, append({ entries: commands(1, [1, 1]), commit: 2 }));
@@ -79,7 +79,7 @@ describe("Raft figure 2, state", () => {
     expect([raft.log.commit, raft.log.applied]).toEqual([2, 2]);
   });
 
-  test("nextIndex and matchIndex: set anew after an election, to right behind the leader's last entry, and to 0", () => {
+  test("nextIndex and matchIndex are reset after an election, to right behind the leader's last entry, and to 0", () => {
     const cluster = new Cluster(ids, { terms: [1, 1] });
     const first = cluster.elect("n1");
     expect(progressOf(first, "n2")).toMatchObject({ next: 4, match: 3 });
@@ -93,7 +93,7 @@ describe("Raft figure 2, state", () => {
     expect(progressOf(cluster.raft("n1"), "n2")).toMatchObject({ next: last.index, match: 0 });
   });
 
-  test("matchIndex: never falls, whatever is answered late", () => {
+  test("matchIndex never falls, however late an answer is", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.propose(bytes("a"));
     const first = appendsOf(settle(raft)).find(({ to }) => to === "n2")!;
@@ -112,14 +112,14 @@ function settleHardState(raft: ReturnType<typeof startNode>, request: Parameters
 }
 
 describe("Raft figure 2, AppendEntries RPC", () => {
-  test("leaderId: so that a follower can send clients to the leader", () => {
+  test("the argument leaderId lets a follower redirect clients to the leader", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n3");
     expect(cluster.raft("n1").propose(bytes("a"))).toEqual({ refused: "not_leader" });
     expect(cluster.raft("n1").leader).toBe("n3");
   });
 
-  test("results, term: makes a leader that is deposed without knowing it update itself", () => {
+  test("the result term makes a deposed leader that does not know it update itself", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.partition(["n1"], ["n2", "n3"]);
@@ -131,13 +131,13 @@ describe("Raft figure 2, AppendEntries RPC", () => {
     expect([cluster.raft("n1").role, cluster.raft("n1").term]).toEqual(["follower", 2]);
   });
 
-  test("results, success: said when the log holds the entry at prevLogIndex with prevLogTerm", () => {
+  test("the result success is true when the log holds the entry at prevLogIndex with prevLogTerm", () => {
     const raft = startNode({ terms: [1, 2] });
     expect(ask(raft, append({ prev: [2, 2] }))).toMatchObject({ matchIndex: 2 });
     expect(ask(raft, append({ prev: [2, 1], term: 2 })).matchIndex).toBeUndefined();
   });
 
-  test("receiver 1: false when term < currentTerm", () => {
+  test("receiver 1 replies false when term < currentTerm", () => {
     const raft = startNode({ terms: [1], term: 5 });
     expect(ask(raft, append({ prev: [1, 1], term: 4 }))).toMatchObject({
       term: 5,
@@ -145,26 +145,26 @@ describe("Raft figure 2, AppendEntries RPC", () => {
     });
   });
 
-  test("receiver 2: false when the log has no entry at prevLogIndex whose term is prevLogTerm", () => {
+  test("receiver 2 replies false when the log has no entry at prevLogIndex whose term is prevLogTerm", () => {
     const raft = startNode({ terms: [1, 1] });
     for (const prev of [[3, 1] as const, [2, 2] as const]) {
       expect(ask(raft, append({ prev, term: 2 })).rejection?.reason).toBe("log_mismatch");
     }
   });
 
-  test("receiver 3: an entry that conflicts with a new one is deleted, and all that follow it", () => {
+  test("receiver 3 deletes an entry that conflicts with a new one, and all that follow it", () => {
     const raft = startNode({ terms: [1, 1, 1, 1] });
     ask(raft, append({ prev: [1, 1], entries: commands(2, [1, 2]) }));
     expect(termsOf(raft)).toEqual([1, 1, 2]);
   });
 
-  test("receiver 4: new entries that are not yet in the log are appended", () => {
+  test("receiver 4 appends the new entries that are not yet in the log", () => {
     const raft = startNode({ terms: [1, 1] });
     raft.step(append({ prev: [1, 1], entries: commands(2, [1, 1, 2]) }));
     expect(settle(raft).entries).toEqual(commands(3, [1, 2]));
   });
 
-  test("receiver 5: when leaderCommit > commitIndex, it becomes the lower of leaderCommit and the last new entry", () => {
+  test("receiver 5 sets commitIndex to the lower of leaderCommit and the last new entry when leaderCommit > commitIndex", () => {
     const raft = startNode();
     ask(raft, append({ entries: commands(1, [1, 1, 1]), commit: 2 }));
     expect(raft.log.commit).toBe(2);
@@ -174,7 +174,7 @@ describe("Raft figure 2, AppendEntries RPC", () => {
 });
 
 describe("Raft figure 2, RequestVote RPC", () => {
-  test("results, term: makes a candidate whose term is over update itself", () => {
+  test("the result term makes a candidate whose term is over update itself", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters(...ids) }] });
     raft.campaign();
     const [request] = settle(raft).requests;
@@ -182,11 +182,11 @@ describe("Raft figure 2, RequestVote RPC", () => {
     expect([raft.role, raft.term]).toEqual(["follower", 7]);
   });
 
-  test("receiver 1: false when term < currentTerm", () => {
+  test("receiver 1 replies false when term < currentTerm", () => {
     expect(ask(startNode({ terms: [3] }), requestVote(2, [9, 2]))).toMatchObject({ granted: false, term: 3 });
   });
 
-  test("receiver 2: granted when votedFor is nobody or the candidate, and its log is at least as up-to-date", () => {
+  test("receiver 2 grants the vote when votedFor is nobody or the candidate, and its log is at least as up-to-date", () => {
     const raft = startNode({ terms: [1, 2] });
     expect(ask(raft, requestVote(3, [1, 1]))).toMatchObject({ granted: false });
     expect(ask(raft, requestVote(3, [2, 2]))).toMatchObject({ granted: true });
@@ -196,7 +196,7 @@ describe("Raft figure 2, RequestVote RPC", () => {
 });
 
 describe("Raft figure 2, rules for all servers", () => {
-  test("when commitIndex > lastApplied, entries are applied, in their order", () => {
+  test("entries are applied in order when commitIndex > lastApplied", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     for (const text of ["a", "b", "c"]) cluster.propose("n1", text);
@@ -216,13 +216,13 @@ describe("Raft figure 2, rules for all servers", () => {
     ["AppendEntries", append({ term: 4 })],
     ["RequestVote, though it is denied", requestVote(4, [0, 0])],
   ] as const;
-  test.each(higher)("a request with a higher term is taken over, and makes a leader a follower: %s", (_, request) => {
+  test.each(higher)("a request with a higher term has it adopted, and makes a leader a follower: %s", (_, request) => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.step(request);
     expect([raft.role, raft.term]).toEqual(["follower", 4]);
   });
 
-  test("so is the term of an answer, for a leader", () => {
+  test("an answer with a higher term has it adopted by a leader", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.propose(bytes("a"));
     const [request] = appendsOf(settle(raft));
@@ -232,13 +232,13 @@ describe("Raft figure 2, rules for all servers", () => {
 });
 
 describe("Raft figure 2, rules for followers", () => {
-  test("they answer candidates and leaders", () => {
+  test("followers answer candidates and leaders", () => {
     const raft = startNode();
     expect(ask(raft, requestVote(1, [0, 0])).type).toBe("request_vote_answer");
     expect(ask(raft, append({ term: 1 })).type).toBe("append_entries_answer");
   });
 
-  test("they campaign when an election timeout goes by without AppendEntries of the leader or a vote given", () => {
+  test("followers campaign when an election timeout passes without AppendEntries of the leader or a granted vote", () => {
     const memberships = [{ index: 0, members: voters(...ids) }];
     const ticksUntilCampaign = (request: Request | undefined) => {
       const raft = startNode({ elections: "automatic", terms: [1], memberships });
@@ -257,7 +257,7 @@ describe("Raft figure 2, rules for followers", () => {
 });
 
 describe("Raft figure 2, rules for candidates", () => {
-  test("to start an election: a higher term, the own vote, a new timeout, RequestVote to all others", () => {
+  test("candidates start an election with a higher term, their own vote, a new timeout and RequestVote to all others", () => {
     const random = [0, 0.9, 0];
     const setup = { electionTicks: 10, random: () => random.shift()! };
     const raft = startNode({ ...setup, memberships: [{ index: 0, members: voters(...ids) }], terms: [2] });
@@ -274,7 +274,7 @@ describe("Raft figure 2, rules for candidates", () => {
     expect(raft.role).toBe("follower");
   });
 
-  test("with the votes of a majority, it becomes leader", () => {
+  test("candidates with the votes of a majority become leader", () => {
     const five = ["n1", "n2", "n3", "n4", "n5"];
     const raft = startNode({ memberships: [{ index: 0, members: voters(...five) }] });
     raft.campaign();
@@ -285,14 +285,14 @@ describe("Raft figure 2, rules for candidates", () => {
     expect([raft.role, raft.leader]).toEqual(["leader", "n1"]);
   });
 
-  test("AppendEntries of the term's leader make it a follower", () => {
+  test("candidates that get AppendEntries of the term's leader become followers", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters(...ids) }] });
     raft.campaign();
     raft.step(append({ term: 1, from: "n3" }));
     expect([raft.role, raft.leader, raft.term]).toEqual(["follower", "n3", 1]);
   });
 
-  test("when its election timeout is over, it starts a new election", () => {
+  test("candidates whose election timeout ends start a new election", () => {
     const cluster = new Cluster(ids, { electionTicks: 10 }, { n1: { elections: "automatic" } });
     cluster.tick(10, ["n1"]);
     cluster.deliver(isTo("n2"));
@@ -306,7 +306,7 @@ describe("Raft figure 2, rules for candidates", () => {
 });
 
 describe("Raft figure 2, rules for leaders", () => {
-  test("upon election AppendEntries go to each server at once, and again in idle times", () => {
+  test("leaders send AppendEntries to each server upon election, and again in idle times", () => {
     const { raft, requests } = elected(["n2", "n3"]);
     expect(requests.map(({ to }) => to)).toEqual(["n2", "n3"]);
     for (const request of requests) raft.receive(accept(request));
@@ -319,14 +319,14 @@ describe("Raft figure 2, rules for leaders", () => {
     ]);
   });
 
-  test("in idle times they keep all others from campaigning", () => {
+  test("leaders keep all others from campaigning in idle times", () => {
     const cluster = new Cluster(ids, { elections: "automatic" });
     cluster.elect("n1");
     cluster.pass(100);
     expect([cluster.leaders, cluster.raft("n2").term]).toEqual([["n1"], 1]);
   });
 
-  test("a client's command is appended to the log, and handed out when it is applied", () => {
+  test("leaders append a client's command to the log, and hand it out when it can be applied", () => {
     const cluster = new Cluster(ids);
     const raft = cluster.elect("n1");
     cluster.propose("n1", "a");
@@ -336,7 +336,7 @@ describe("Raft figure 2, rules for leaders", () => {
     expect(cluster.applied("n1").at(-1)).toEqual(command(2, 1, "a"));
   });
 
-  test("when the log reaches to nextIndex, AppendEntries hold the entries from there on", () => {
+  test("leaders send AppendEntries with the entries from nextIndex on when the log reaches that far", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     for (const text of ["a", "b"]) raft.propose(bytes(text));
     const sent = appendsOf(settle(raft)).filter(({ to }) => to === "n2");
@@ -344,21 +344,21 @@ describe("Raft figure 2, rules for leaders", () => {
     expect(sent[0]?.prev).toEqual({ index: 1, term: 1 });
   });
 
-  test("on success, the follower's nextIndex and matchIndex move up", () => {
+  test("leaders raise a follower's nextIndex and matchIndex on success", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.propose(bytes("a"));
     for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
     expect(progressOf(raft, "n2")).toMatchObject({ match: 2, next: 3 });
   });
 
-  test("on an inconsistency, nextIndex moves down, and AppendEntries are sent again", () => {
+  test("leaders lower nextIndex on an inconsistency, and send AppendEntries again", () => {
     const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1, 1] });
     expect(requests[0]).toMatchObject({ to: "n2", prev: { index: 3, term: 1 } });
     raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 2 }));
     expect(appendsOf(settle(raft))).toMatchObject([{ to: "n2", prev: { index: 1, term: 1 } }]);
   });
 
-  test("commitIndex becomes what a majority has, when that is an entry of the present term", () => {
+  test("leaders raise commitIndex to an index that a majority has, when its entry is of the present term", () => {
     const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1] });
     // The two entries of term 1 alone do not count, on however many servers they are.
     for (const request of requests) raft.receive(accept(request, 2));
@@ -368,7 +368,7 @@ describe("Raft figure 2, rules for leaders", () => {
   });
 });
 
-test("Raft figure 2: leaders and candidates send nothing to those that are down but retry", () => {
+test("leaders and candidates send servers that are down nothing but retries (Raft figure 2)", () => {
   const cluster = new Cluster(ids);
   cluster.elect("n1");
   cluster.crash("n3");

@@ -12,7 +12,7 @@ import {
   startNode,
   termsOf,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
@@ -39,7 +39,7 @@ describe("Raft section 6, cluster membership changes", () => {
     }
   });
 
-  test("a server uses the last configuration in its log, committed or not: the leader, for what it commits", () => {
+  test("a leader uses the last configuration in its log to commit, committed or not", () => {
     const cluster = led();
     cluster.act("n1", (raft) => raft.changeMembership(remove("n3")));
     expect(cluster.raft("n1").membership).toEqual({ index: 2, members: voters("n1", "n2") });
@@ -50,7 +50,7 @@ describe("Raft section 6, cluster membership changes", () => {
     expect(cluster.raft("n1").log.commit).toBe(2);
   });
 
-  test("a server uses the last configuration in its log, committed or not: a candidate, for the votes that it needs", () => {
+  test("a candidate uses the last configuration in its log to count votes, committed or not", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters(...ids) }] });
     ask(raft, append({ entries: [configuration(1, 1, voters("n1", "n2"))] }));
     expect(raft.log.commit).toBe(0);
@@ -74,7 +74,7 @@ describe("Raft section 6, cluster membership changes", () => {
     expect(cluster.raft("n1").log.commit).toBe(2);
   });
 
-  test("they vote for nobody's leadership, least of all their own", () => {
+  test("new servers vote for no leader, least of all themselves", () => {
     const cluster = led({ elections: "automatic" });
     cluster.act("n1", (raft) => raft.changeMembership(add("n4")));
     cluster.deliver();
@@ -96,7 +96,7 @@ describe("Raft section 6, cluster membership changes", () => {
     expect([cluster.raft("n1").role, cluster.raft("n1").log.commit]).toEqual(["follower", 2]);
   });
 
-  test("until then it leads a cluster that it is no part of: it replicates entries without counting itself", () => {
+  test("a removed leader replicates entries until its removal is committed, without counting itself", () => {
     const cluster = led();
     cluster.act("n1", (raft) => raft.changeMembership(remove("n1")));
     cluster.propose("n1", "a");
@@ -109,7 +109,7 @@ describe("Raft section 6, cluster membership changes", () => {
     expect(cluster.applied("n2").map(({ type }) => type)).toEqual(["no-op", "configuration", "command", "no-op"]);
   });
 
-  test("who has heard from a leader within the smallest election timeout neither votes nor takes over a term", () => {
+  test("a server that heard from a leader within the smallest election timeout neither votes nor adopts a term", () => {
     const raft = startNode({ elections: "automatic", memberships: [{ index: 0, members: voters(...ids) }] });
     ask(raft, append({ term: 1 }));
     for (let tick = 0; tick < 9; tick++) raft.tick();
@@ -117,7 +117,7 @@ describe("Raft section 6, cluster membership changes", () => {
     expect([raft.term, raft.leader]).toEqual([1, "n2"]);
   });
 
-  test("that does not hinder normal elections, for which each server has waited as long itself", () => {
+  test("the rule against disruptive servers does not hinder normal elections, as each server has waited as long itself", () => {
     const cluster = new Cluster(ids, { elections: "automatic" }, { n3: { random: () => 0.5 } });
     cluster.elect("n1");
     cluster.crash("n1");
@@ -142,7 +142,7 @@ describe("thesis section 4.1, one server at a time", () => {
     expect(cluster.raft("n2").log.commit).toBe(1);
   });
 
-  test("it is committed by a majority of the new configuration", () => {
+  test("a configuration is committed by a majority of the new configuration", () => {
     const cluster = new Cluster(["n1", "n2"], {}, {}, voters("n1", "n2"));
     cluster.elect("n1");
     cluster.crash("n2");
@@ -160,7 +160,7 @@ describe("thesis section 4.1, one server at a time", () => {
     expect(cluster.act("n1", (raft) => raft.changeMembership(remove("n3")))).toHaveProperty("accepted");
   });
 
-  test("nor before the leader has committed an entry of its own term (correction of 2015 on the raft-dev list)", () => {
+  test("no change begins before the leader has committed an entry of its own term (correction of 2015 on the raft-dev list)", () => {
     const cluster = new Cluster(ids);
     cluster.act("n1", (raft) => raft.campaign());
     cluster.deliver((flight) => !isAppend(flight));
@@ -171,7 +171,7 @@ describe("thesis section 4.1, one server at a time", () => {
     expect(cluster.raft("n1").changeMembership(remove("n3"))).toHaveProperty("accepted");
   });
 
-  test("that correction's story: of two leaders' changes that know nothing of each other, only one can be committed", () => {
+  test("only one of two leaders' unrelated changes can be committed, as in the story of that correction", () => {
     const four = ["n1", "n2", "n3", "n4"];
     const cluster = new Cluster([...four, "n5"], {}, {}, [...voters(...four), learner("n5")]);
     cluster.elect("n1");
@@ -198,25 +198,25 @@ describe("thesis section 4.1, one server at a time", () => {
     expect(cluster.raft("n1").role).not.toBe("leader");
   });
 
-  test("a server is prepared to fall back to the configuration before, when the entry is removed", () => {
+  test("a server falls back to the configuration before when the entry is removed", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters(...ids) }] });
     ask(raft, append({ entries: [configuration(1, 1, voters("n1", "n2"))] }));
     ask(raft, append({ entries: commands(1, [2]) }));
     expect(raft.membership).toEqual({ index: 0, members: voters(...ids) });
   });
 
-  test("AppendEntries are taken from a leader that is not in the server's configuration", () => {
+  test("a server accepts AppendEntries from a leader that is not in its configuration", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters("n1", "n2") }] });
     expect(ask(raft, append({ from: "n9", entries: commands(1, [1]) }))).toMatchObject({ matchIndex: 1 });
     expect(raft.leader).toBe("n9");
   });
 
-  test("and votes are given to candidates that are not in it", () => {
+  test("a server grants votes to candidates that are not in its configuration", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters("n1", "n2") }] });
     expect(ask(raft, requestVote(1, [0, 0], { from: "n9" }))).toMatchObject({ granted: true });
   });
 
-  test("also by who is no voter itself, as far as it knows", () => {
+  test("a server that is no voter as far as it knows grants votes, too", () => {
     const members: Membership = [learner("n1"), ...voters("n2", "n3")];
     const raft = startNode({ memberships: [{ index: 0, members }] });
     expect(ask(raft, requestVote(1, [0, 0]))).toMatchObject({ granted: true });
@@ -231,7 +231,7 @@ describe("thesis section 4.2.1, catching up new servers", () => {
     return cluster;
   }
 
-  test("an empty log is brought up without going back an index at a time: answers tell how long it is", () => {
+  test("a server with an empty log is brought up without going back an index at a time, as answers tell the log's length", () => {
     const cluster = new Cluster([...ids, "n4"], { terms: Array(500).fill(1) }, { n4: {} }, voters(...ids));
     cluster.elect("n1");
     cluster.act("n1", (raft) => raft.changeMembership(add("n4")));
@@ -257,7 +257,7 @@ describe("thesis section 4.2.1, catching up new servers", () => {
     expect(cluster.raft("n1").log.commit).toBe(3);
   });
 
-  test("one that lags behind by more than an election timeout's entries does not", () => {
+  test("a learner that lags behind by more than an election timeout's entries does not become a voter", () => {
     const cluster = withLearner();
     cluster.partition(ids, ["n4"]);
     for (let tick = 0; tick < 20; tick++) {
@@ -271,7 +271,7 @@ describe("thesis section 4.2.1, catching up new servers", () => {
     expect(cluster.raft("n1").changeMembership(promote("n4"))).toHaveProperty("accepted");
   });
 
-  test("one that lags behind by less does, though new entries keep coming", () => {
+  test("a learner that lags behind by less becomes a voter, even when new entries keep coming", () => {
     const cluster = withLearner();
     for (let tick = 0; tick < 40; tick++) {
       cluster.propose("n1", `${tick}`);
@@ -284,7 +284,7 @@ describe("thesis section 4.2.1, catching up new servers", () => {
     expect(cluster.raft("n1").changeMembership(promote("n4"))).toHaveProperty("accepted");
   });
 
-  test("one that is unavailable does not, though there is nothing that it lacks", () => {
+  test("a learner that is unavailable does not become a voter, even when it lacks nothing", () => {
     const cluster = withLearner();
     cluster.crash("n4");
     cluster.pass(30);
@@ -296,7 +296,7 @@ describe("thesis section 4.2.1, catching up new servers", () => {
     expect(cluster.raft("n1").changeMembership(promote("n4"))).toHaveProperty("accepted");
   });
 
-  test("one that is available does at any time", () => {
+  test("a learner that is available becomes a voter at any time", () => {
     for (let phase = 0; phase < 25; phase++) {
       const cluster = withLearner({ elections: "automatic", heartbeatTicks: 3 });
       cluster.pass(phase);
@@ -337,7 +337,7 @@ describe("thesis section 4.2.2, removing the leader", () => {
     expect([cluster.leaders, cluster.raft("n1").role]).toEqual([["n2"], "follower"]);
   });
 
-  test("without counting its own vote", () => {
+  test("a server that is left out campaigns without counting its own vote", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.act("n1", (raft) => raft.changeMembership(remove("n1")));
@@ -350,7 +350,7 @@ describe("thesis section 4.2.2, removing the leader", () => {
     expect(cluster.raft("n1").role).toBe("leader");
   });
 
-  test("and it does not any more when that is committed", () => {
+  test("a server that is left out stops campaigning when its removal is committed", () => {
     const cluster = led({ elections: "automatic" });
     cluster.act("n1", (raft) => raft.changeMembership(remove("n1")));
     cluster.deliver();
@@ -363,7 +363,7 @@ describe("thesis section 4.2.2, removing the leader", () => {
 });
 
 describe("thesis section 4.2.3, disruptive servers", () => {
-  test("a server that does not know that it is removed disturbs nobody, whatever it asks for", () => {
+  test("a server that does not know that it is removed disturbs no other, whatever it asks for", () => {
     const cluster = led({ elections: "automatic" });
     cluster.partition(["n1", "n2"], ["n3"]);
     cluster.act("n1", (raft) => raft.changeMembership(remove("n3")));

@@ -11,7 +11,7 @@ import {
   settle,
   startLeaderOf,
   startNode,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
@@ -30,7 +30,7 @@ describe("thesis section 10.2.1, writing to the leader's disk in parallel", () =
     expect(cluster.flights(isAppend)).toHaveLength(2);
   });
 
-  test("it counts itself only when they are durable", () => {
+  test("a leader counts itself only when its entries are durable", () => {
     const cluster = led();
     cluster.holdDisk("n1");
     cluster.propose("n1", "a");
@@ -40,7 +40,7 @@ describe("thesis section 10.2.1, writing to the leader's disk in parallel", () =
     expect(cluster.raft("n1").log.commit).toBe(2);
   });
 
-  test("an entry may be committed before it is on the leader's disk: when a majority of others has it", () => {
+  test("an entry that a majority of the others has may be committed before it is on the leader's disk", () => {
     const cluster = led();
     cluster.holdDisk("n1");
     cluster.propose("n1", "a");
@@ -52,7 +52,7 @@ describe("thesis section 10.2.1, writing to the leader's disk in parallel", () =
     expect(cluster.applied("n2")).toContainEqual(command(2, 1, "a"));
   });
 
-  test("the leader applies it when it is durable here too", () => {
+  test("a leader applies an entry only when it is durable on its own disk", () => {
     const cluster = led();
     cluster.holdDisk("n1");
     cluster.propose("n1", "a");
@@ -62,7 +62,7 @@ describe("thesis section 10.2.1, writing to the leader's disk in parallel", () =
     expect(cluster.applied("n1")).toHaveLength(2);
   });
 
-  test("a follower answers only when it has written", () => {
+  test("a follower answers only after its write", () => {
     const cluster = led();
     cluster.holdDisk("n2");
     cluster.propose("n1", "a");
@@ -72,7 +72,7 @@ describe("thesis section 10.2.1, writing to the leader's disk in parallel", () =
     expect(cluster.flights(isFrom("n2"))).toMatchObject([{ message: { matchIndex: 2 } }]);
   });
 
-  test("a vote for oneself is no exception: a candidate asks for others' votes when its own is durable", () => {
+  test("a candidate asks for votes only when its vote for itself is durable", () => {
     const cluster = new Cluster(ids);
     cluster.holdDisk("n1");
     cluster.act("n1", (raft) => raft.campaign());
@@ -83,7 +83,7 @@ describe("thesis section 10.2.1, writing to the leader's disk in parallel", () =
 });
 
 describe("thesis section 10.2.2, batching and pipelining", () => {
-  test("what gathers while a batch is being written is the next batch", () => {
+  test("entries that gather while a batch is being written form the next batch", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.propose(bytes("a"));
     const first = raft.ready();
@@ -92,7 +92,7 @@ describe("thesis section 10.2.2, batching and pipelining", () => {
     expect(raft.ready().entries.map(({ index }) => index)).toEqual([3, 4]);
   });
 
-  test("what gathers between two messages goes in one", () => {
+  test("entries that gather between two messages go in one", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     for (const text of ["a", "b", "c"]) raft.propose(bytes(text));
     const sent = appendsOf(settle(raft));
@@ -102,7 +102,7 @@ describe("thesis section 10.2.2, batching and pipelining", () => {
     ]);
   });
 
-  test("a leader does not wait for answers: it takes for sent what it has sent", () => {
+  test("a leader does not wait for answers: it assumes that sent entries arrive", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     for (const text of ["a", "b", "c"]) {
       raft.propose(bytes(text));
@@ -111,7 +111,7 @@ describe("thesis section 10.2.2, batching and pipelining", () => {
     expect(progressOf(raft, "n2")).toMatchObject({ match: 1, next: 5 });
   });
 
-  test("when one of them is lost, it goes back and sends again", () => {
+  test("a leader goes back and sends again when a message is lost", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.propose(bytes("a"));
     settle(raft);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { append, ask, requestVote, settle, startNode, vote, voters } from "../../support/core.js";
+import { append, ask, requestVote, settle, startNode, vote, voters } from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isVoteRequest } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
@@ -13,7 +13,7 @@ function preCandidate() {
 }
 
 describe("thesis section 9.6, pre-vote", () => {
-  test("a candidate asks first whether it would be elected, in the term that it would have", () => {
+  test("a candidate first asks whether it would be elected, in the term that it would have", () => {
     const { raft, requests } = preCandidate();
     expect([raft.role, raft.term]).toEqual(["pre-candidate", 1]);
     expect(requests).toMatchObject(
@@ -21,7 +21,7 @@ describe("thesis section 9.6, pre-vote", () => {
     );
   });
 
-  test("it takes a higher term and starts the election only when a majority is willing", () => {
+  test("a candidate takes a higher term and starts the election only when a majority is willing", () => {
     const { raft, requests } = preCandidate();
     raft.receive(vote(requests[0]!, false, 1));
     expect([raft.role, raft.term]).toEqual(["pre-candidate", 1]);
@@ -30,7 +30,7 @@ describe("thesis section 9.6, pre-vote", () => {
     expect(settle(raft).requests).toMatchObject(["n2", "n3"].map((to) => ({ to, term: 2, preVote: false })));
   });
 
-  test("when a majority is not, it waits for another timeout, in its old term", () => {
+  test("a candidate without a willing majority waits for another timeout, in its old term", () => {
     const { raft, requests } = preCandidate();
     for (const request of requests) raft.receive(vote(request, false, 1));
     expect([raft.role, raft.term]).toEqual(["follower", 1]);
@@ -40,14 +40,14 @@ describe("thesis section 9.6, pre-vote", () => {
     expect(settle(raft).requests).toHaveLength(2);
   });
 
-  test("willing is whose own log is not more up-to-date", () => {
+  test("a server is willing only if its own log is not more up-to-date", () => {
     const raft = startNode({ terms: [1, 2] });
     expect(ask(raft, requestVote(3, [2, 2], { preVote: true }))).toMatchObject({ granted: true });
     expect(ask(raft, requestVote(3, [1, 2], { preVote: true }))).toMatchObject({ granted: false });
     expect(ask(raft, requestVote(3, [9, 1], { preVote: true }))).toMatchObject({ granted: false });
   });
 
-  test("and who has not heard from a leader within an election timeout", () => {
+  test("a server is willing only if it has not heard from a leader within an election timeout", () => {
     const raft = startNode({ memberships, elections: "automatic", random: () => 0.5 });
     ask(raft, append({ term: 1 }));
     for (let tick = 0; tick < 9; tick++) raft.tick();
@@ -56,12 +56,12 @@ describe("thesis section 9.6, pre-vote", () => {
     expect(ask(raft, requestVote(2, [9, 1], { preVote: true }))).toMatchObject({ granted: true });
   });
 
-  test("and whose term is not that high yet", () => {
+  test("a server is willing only if its term is below the requested one", () => {
     const raft = startNode({ terms: [1], term: 4 });
     expect(ask(raft, requestVote(4, [9, 3], { preVote: true }))).toMatchObject({ granted: false, term: 4 });
   });
 
-  test("to be willing changes nothing: no term, no vote, no timer, and several may be told so", () => {
+  test("a willing server changes nothing: no term, no vote, no timer, and it may be willing for several", () => {
     const raft = startNode({ terms: [1], memberships, elections: "automatic" });
     for (let tick = 0; tick < 9; tick++) raft.tick();
     for (const from of ["n2", "n3"]) {
@@ -73,7 +73,7 @@ describe("thesis section 9.6, pre-vote", () => {
     expect(raft.role).toBe("pre-candidate");
   });
 
-  test("votes for an election are none for a pre-vote, nor the other way round", () => {
+  test("votes for an election do not count as pre-votes, nor the other way round", () => {
     const { raft, requests } = preCandidate();
     raft.receive({ ...vote(requests[0]!, true, 1), request: { term: 1, preVote: false } });
     expect([raft.role, raft.term]).toEqual(["pre-candidate", 1]);
@@ -83,14 +83,14 @@ describe("thesis section 9.6, pre-vote", () => {
     expect([raft.role, raft.term]).toEqual(["candidate", 2]);
   });
 
-  test("a leader that is heard of ends it", () => {
+  test("a message of a leader ends the pre-vote", () => {
     const { raft, requests } = preCandidate();
     raft.step(append({ term: 1, prev: [2, 1] }));
     raft.receive(vote(requests[0]!, true));
     expect([raft.role, raft.leader, raft.term]).toEqual(["follower", "n2", 1]);
   });
 
-  test("a server that was cut off has no higher term when it is back, and so disturbs nobody", () => {
+  test("a server that was cut off returns without a higher term, and so disturbs no other", () => {
     const cluster = new Cluster(ids, { elections: "automatic" });
     cluster.elect("n1");
     cluster.partition(["n1", "n2"], ["n3"]);
@@ -101,7 +101,7 @@ describe("thesis section 9.6, pre-vote", () => {
     expect([cluster.leaders, cluster.raft("n1").term]).toEqual([["n1"], 1]);
   });
 
-  test("nor does one that hears nobody, but is heard", () => {
+  test("a server that hears no other but is heard disturbs no other, either", () => {
     const cluster = new Cluster(ids, { elections: "automatic" });
     cluster.elect("n1");
     for (let tick = 0; tick < 100; tick++) {
@@ -113,13 +113,13 @@ describe("thesis section 9.6, pre-vote", () => {
     expect([cluster.leaders, cluster.raft("n1").term]).toEqual([["n1"], 1]);
   });
 
-  test("the only voter needs to ask nobody", () => {
+  test("the only voter asks no other", () => {
     const raft = startNode({ elections: "automatic" });
     for (let tick = 0; tick < 10; tick++) raft.tick();
     expect([raft.role, raft.term]).toEqual(["leader", 1]);
   });
 
-  test("a pre-vote promises nothing: it is asked for and answered without a write", () => {
+  test("a pre-vote promises nothing, and is asked for and answered without a write", () => {
     const { requests } = preCandidate();
     expect(requests).toHaveLength(2);
     const raft = startNode({ terms: [1] });
@@ -129,7 +129,7 @@ describe("thesis section 9.6, pre-vote", () => {
     expect(raft.takeMessages()).toMatchObject([{ type: "request_vote_answer", to: "n3", granted: true }]);
   });
 
-  test("who is behind learns the term by the denial", () => {
+  test("a candidate that is behind learns the term by the denial", () => {
     const cluster = new Cluster(
       ids,
       { terms: [1] },

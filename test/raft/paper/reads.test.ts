@@ -10,7 +10,7 @@ import {
   startLeaderOf,
   startNode,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
@@ -23,7 +23,7 @@ function led(setup: MemberSetup = {}) {
 }
 
 describe("Raft section 8, client interaction", () => {
-  test("a server that does not lead refuses what clients ask, and names the last leader that it has heard of", () => {
+  test("a server that does not lead refuses clients, and names the last leader that it has heard of", () => {
     const cluster = led();
     const raft = cluster.raft("n2");
     expect(raft.propose(bytes("a"))).toEqual({ refused: "not_leader" });
@@ -43,7 +43,7 @@ describe("Raft section 8, client interaction", () => {
     expect(raft.log.commit).toBe(3);
   });
 
-  test("a leader that was deposed without knowing it answers no read", () => {
+  test("a deposed leader that does not know it answers no read", () => {
     const cluster = led();
     cluster.partition(["n1"], ["n2", "n3"]);
     cluster.elect("n2");
@@ -69,14 +69,14 @@ describe("thesis section 6.2, finding the leader", () => {
     expect(cluster.raft("n1").propose(bytes("a"))).toEqual({ refused: "not_leader" });
   });
 
-  test("one that hears from a majority stays, though some are silent", () => {
+  test("a leader that hears from a majority keeps leading, even when some are silent", () => {
     const cluster = led({ elections: "automatic", electionTicks: 5 });
     cluster.crash("n3");
     cluster.pass(50);
     expect(cluster.leaders).toEqual(["n1"]);
   });
 
-  test("learners are no part of that majority", () => {
+  test("learners do not count for the majority that a leader must hear from", () => {
     const members = [...voters("n1", "n2"), { id: "n3", address: "", role: "learner" } as const];
     const cluster = new Cluster(ids, { elections: "automatic", electionTicks: 5 }, {}, members);
     cluster.elect("n1");
@@ -92,7 +92,7 @@ describe("thesis section 6.2, finding the leader", () => {
     expect([raft.role, raft.leader]).toEqual(["pre-candidate", undefined]);
   });
 
-  test("and when the term changes", () => {
+  test("a follower forgets the leader when the term changes", () => {
     const raft = startNode({ memberships });
     raft.step(append({ term: 1 }));
     raft.step(requestVote(2, [0, 0], { from: "n3" }));
@@ -111,7 +111,7 @@ describe("thesis section 6.4, linearizable reads", () => {
     expect(raft.takeReads()).toEqual([{ requestId: 1, index: 3 }]);
   });
 
-  test("2. the read gets what is committed when it comes, and not what is committed meanwhile", () => {
+  test("2. a read gets the commit index at its arrival, and no later one", () => {
     const cluster = led();
     cluster.act("n1", (raft) => raft.readIndex(1));
     cluster.propose("n1", "later");
@@ -120,7 +120,7 @@ describe("thesis section 6.4, linearizable reads", () => {
     expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: 1 }]);
   });
 
-  test("3. it is answered when a majority has answered heartbeats that were sent after it came", () => {
+  test("3. a read is answered when a majority has answered heartbeats that were sent after it came", () => {
     const cluster = led();
     // Sent before, and answered after it came.
     cluster.tick(1, ["n1"]);
@@ -132,7 +132,7 @@ describe("thesis section 6.4, linearizable reads", () => {
     expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: 1 }]);
   });
 
-  test("3. such heartbeats are sent at once, and again when they are lost", () => {
+  test("3. the heartbeats of a read are sent at once, and again when they are lost", () => {
     const cluster = led();
     cluster.act("n1", (raft) => raft.readIndex(1));
     expect(cluster.drop(isAppend).map(({ to }) => to)).toEqual(["n2", "n3"]);
@@ -140,7 +140,7 @@ describe("thesis section 6.4, linearizable reads", () => {
     expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: 1 }]);
   });
 
-  test("4. what is handed out is the index that the state machine has to reach, whether it has or not", () => {
+  test("4. a read is given the index that the state machine has to reach, whether it has or not", () => {
     const cluster = led();
     cluster.propose("n1", "a");
     cluster.holdDisk("n1");
@@ -151,7 +151,7 @@ describe("thesis section 6.4, linearizable reads", () => {
     expect([log.applied, log.commit, ...cluster.raft("n1").takeReads()]).toEqual([1, 2, { requestId: 1, index: 2 }]);
   });
 
-  test("one round of heartbeats is enough for all reads that have gathered", () => {
+  test("one round of heartbeats serves all reads that have gathered", () => {
     const cluster = led();
     cluster.act("n1", (raft) => {
       for (const requestId of [1, 2, 3]) raft.readIndex(requestId);
@@ -198,14 +198,14 @@ describe("thesis section 6.4.1, leases", () => {
     expect(ticks).toBeLessThan(9);
   });
 
-  test("while it lasts, reads are answered without messages", () => {
+  test("reads under a lease are answered without messages", () => {
     const cluster = leased();
     cluster.act("n1", (raft) => raft.readIndex(1));
     expect(cluster.raft("n1").takeReads()).toEqual([{ requestId: 1, index: cluster.raft("n1").log.commit }]);
     expect(cluster.flights()).toEqual([]);
   });
 
-  test("without it, they are answered as in section 6.4", () => {
+  test("reads without a lease are answered as in section 6.4", () => {
     const cluster = leased();
     cluster.drop();
     cluster.tick(9, ["n1"]);
@@ -216,7 +216,7 @@ describe("thesis section 6.4.1, leases", () => {
     expect(cluster.raft("n1").takeReads()).toHaveLength(1);
   });
 
-  test("it stands on the voters: who has heard from a leader votes for nobody within an election timeout", () => {
+  test("the lease stands on voters that have heard from a leader, and vote for no other within an election timeout", () => {
     const cluster = leased();
     cluster.partition(["n2", "n3"]);
     cluster.tick(9, ["n2"]);
@@ -225,7 +225,7 @@ describe("thesis section 6.4.1, leases", () => {
     expect(cluster.leaders).toEqual(["n1"]);
   });
 
-  test("who has heard from a leader does not forget it with the term, when it learns of a higher one", () => {
+  test("a voter that has heard from a leader does not forget it when it learns of a higher term", () => {
     const raft = startNode({ memberships, elections: "automatic", reads: "lease" });
     for (let tick = 0; tick < 10; tick++) raft.tick();
     const asked = settle(raft).requests;
@@ -240,7 +240,7 @@ describe("thesis section 6.4.1, leases", () => {
     expect(settle(raft).messages).toMatchObject([{ granted: false }]);
   });
 
-  test("who has just started does not know whether it has: it votes for nobody for as long", () => {
+  test("a voter that has just started may have heard from a leader, and waits as long before it votes", () => {
     const raft = startNode({ memberships, elections: "automatic", reads: "lease", random: () => 0.9 });
     for (let tick = 0; tick < 9; tick++) raft.tick();
     raft.step(requestVote(1, [0, 0]));
@@ -250,7 +250,7 @@ describe("thesis section 6.4.1, leases", () => {
     expect(settle(raft).messages).toMatchObject([{ granted: true, term: 1 }]);
   });
 
-  test("who has heard from a leader does not vote for itself either, when it is told to campaign", () => {
+  test("a voter that has heard from a leader does not vote for itself either, when it is told to campaign", () => {
     const cluster = leased();
     expect(cluster.raft("n2").campaign()).toContain("wait for an election timeout");
     expect(cluster.raft("n2").role).toBe("follower");
@@ -258,13 +258,13 @@ describe("thesis section 6.4.1, leases", () => {
     expect(cluster.raft("n2").campaign()).toBeUndefined();
   });
 
-  test("but the only voter does: there is nobody whom it could have promised anything", () => {
+  test("the only voter campaigns under a lease, as it can have promised nothing to another", () => {
     const raft = startNode({ elections: "automatic", reads: "lease" });
     expect(raft.campaign()).toBeUndefined();
     expect(raft.role).toBe("leader");
   });
 
-  test("a leader ends its lease before it hands over, for a new leader need not wait for its end", () => {
+  test("a leader ends its lease before it hands over, because a new leader need not wait for its end", () => {
     const cluster = leased();
     expect(answersAlone(cluster)).toBe(true);
     cluster.act("n1", (raft) => raft.transferLeadership("n2"));
@@ -273,7 +273,7 @@ describe("thesis section 6.4.1, leases", () => {
     expect(cluster.raft("n1").takeReads()).toEqual([]);
   });
 
-  test("nor does it have another one in its term when the transfer fails: the target may still act on what it was told", () => {
+  test("a leader takes no other lease in its term when the transfer fails, because the target may still act on it", () => {
     const cluster = leased();
     cluster.act("n1", (raft) => raft.transferLeadership("n2"));
     const [told] = cluster.drop(({ message }) => message.type === "timeout_now");
@@ -287,7 +287,7 @@ describe("thesis section 6.4.1, leases", () => {
     expect(cluster.leaders).toEqual(["n1", "n2"]);
   });
 
-  test("the lease is shorter than what voters wait by the bound on the clocks' drift, also for the shortest timeout", () => {
+  test("the lease is shorter than the voters' wait by the bound on the clocks' drift, even for the shortest timeout", () => {
     for (const electionTicks of [2, 3, 5, 10, 20, 100]) {
       const setup = { elections: "automatic", reads: "lease", random: () => 0.99 } as const;
       const raft = startLeaderOf(["n2", "n3"], { ...setup, electionTicks });
@@ -301,7 +301,7 @@ describe("thesis section 6.4.1, leases", () => {
     }
   });
 
-  test("it counts for nothing when this node's clock may have stood still", () => {
+  test("the lease counts for nothing when this node's clock may have stood still", () => {
     const cluster = leased();
     cluster.raft("n1").distrustClock();
     expect(answersAlone(cluster)).toBe(false);

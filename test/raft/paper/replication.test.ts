@@ -11,7 +11,7 @@ import {
   settle,
   startNode,
   termsOf,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
@@ -26,7 +26,7 @@ describe("Raft section 5.3, replication", () => {
       expect(message).toMatchObject({ entries: [command(2, 1, "a")] });
   });
 
-  test("when it is safely replicated, the leader applies it", () => {
+  test("a leader applies an entry when it is safely replicated", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.propose("n1", "a");
@@ -72,13 +72,13 @@ describe("Raft section 5.3, replication", () => {
     expect(raft.log.commit).toBe(2);
   });
 
-  test("with it all entries before it are committed, those of earlier leaders too", () => {
+  test("a committed entry commits all entries before it, even those of earlier leaders", () => {
     const cluster = new Cluster(ids, { terms: [1, 1, 2], term: 2 });
     cluster.elect("n1");
     for (const id of ids) expect(cluster.applied(id).map(({ term }) => term)).toEqual([1, 1, 2, 3]);
   });
 
-  test("the highest committed index goes into all later AppendEntries, so that the others learn of it", () => {
+  test("all later AppendEntries carry the highest committed index, so that the others learn it", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.propose("n1", "a");
@@ -103,7 +103,7 @@ describe("Raft section 5.3, replication", () => {
 });
 
 describe("Raft section 5.3, log matching", () => {
-  test("a leader creates one entry at most for an index in its term, and entries never change their places", () => {
+  test("a leader creates at most one entry for an index in its term, and entries never change their index", () => {
     const cluster = new Cluster(ids);
     const raft = cluster.elect("n1");
     const positions = ["a", "b", "c"].map((text) => cluster.act("n1", () => raft.propose(bytes(text))));
@@ -112,12 +112,12 @@ describe("Raft section 5.3, log matching", () => {
     for (const id of ids) expect(cluster.disk(id).entries.map(({ index }) => index)).toEqual([1, 2, 3, 4]);
   });
 
-  test("AppendEntries name index and term of the entry right before the new ones", () => {
+  test("AppendEntries name the index and term of the entry right before the new ones", () => {
     const { requests } = elected(["n2", "n3"], { terms: [1, 3] });
     expect(requests[0]).toMatchObject({ prev: { index: 2, term: 3 }, entries: [{ index: 3, term: 4 }] });
   });
 
-  test("a follower that has no such entry refuses the new ones", () => {
+  test("a follower that lacks the entry before the new ones refuses them", () => {
     const raft = startNode({ terms: [1, 1] });
     expect(ask(raft, append({ prev: [2, 2], entries: commands(3, [2]) })).rejection?.reason).toBe("log_mismatch");
     expect(termsOf(raft)).toEqual([1, 1]);
@@ -169,21 +169,21 @@ describe("Raft section 5.3, figure 7: a leader makes followers' logs duplicates 
     ["(d) has several more, of a later term", "d"],
     ["(e) misses some and has others in their place", "e"],
     ["(f) has the entries of two terms that nobody else knows", "f"],
-  ])("%s", (_, id) => {
+  ])("when the log %s", (_, id) => {
     const cluster = newLeader();
     cluster.deliver((flight) => isTo(id)(flight) || isFrom(id)(flight));
     expect(termsOf(cluster.raft(id))).toEqual([...leaderTerms, 8]);
     expect(cluster.disk(id).entries).toEqual([...commands(1, leaderTerms), expect.objectContaining({ term: 8 })]);
   });
 
-  test("all of them, and then all that is committed is applied alike", () => {
+  test("when all of them differ, and then all apply the committed entries alike", () => {
     const cluster = newLeader();
     cluster.deliver();
     for (const id of Object.keys(figure7)) expect(cluster.applied(id)).toEqual(cluster.applied("n1"));
     expect(cluster.applied("n1")).toHaveLength(11);
   });
 
-  test("the place where the logs agree is found with a message for each term that they differ in, not for each entry", () => {
+  test("after one message for each differing term, not for each entry", () => {
     const cluster = newLeader();
     const refusals = (id: string) => {
       let count = 0;
@@ -205,19 +205,19 @@ describe("Raft section 5.3, figure 7: a leader makes followers' logs duplicates 
   });
 });
 
-describe("Raft section 5.3, fast backtracking", () => {
-  test("a refusal names the term of the entry that conflicts, and the first index that has it", () => {
+describe("fast backtracking (Raft section 5.3)", () => {
+  test("names in a refusal the term of the conflicting entry, and the first index that has it", () => {
     const raft = startNode({ terms: [1, 2, 2, 2, 3] });
     expect(ask(raft, append({ prev: [4, 4] })).rejection).toMatchObject({ conflictTerm: 2, conflictIndex: 2 });
   });
 
-  test("with that the leader skips all entries of the term", () => {
+  test("lets the leader skip all entries of that term", () => {
     const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1, 5, 5, 5] });
     raft.receive(refuse(requests[0]!, { conflictTerm: 3, conflictIndex: 2 }));
     expect(appendsOf(settle(raft))).toMatchObject([{ to: "n2", prev: { index: 2, term: 1 } }]);
   });
 
-  test("nothing is sent twice for one refusal, and no late refusal moves nextIndex back up or down", () => {
+  test("sends nothing twice for one refusal, and no late refusal moves nextIndex", () => {
     const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1, 5, 5, 5] });
     const late = refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 2 });
     raft.receive(late);

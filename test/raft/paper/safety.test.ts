@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Entry } from "../../../src/raft/types.js";
-import { append, ask, commands, requestVote, settle, startNode, termsOf, voters } from "../../support/core.js";
+import { append, ask, commands, requestVote, settle, startNode, termsOf, voters } from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, isVoteRequest } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
@@ -17,13 +17,13 @@ describe("Raft section 5.4.1, election restriction", () => {
     expect(ask(startNode({ terms: [1, 2, 2] }), requestVote(9, last))).toMatchObject({ granted });
   });
 
-  test("RequestVote says where the candidate's log ends", () => {
+  test("RequestVote carries the position of the candidate's last entry", () => {
     const raft = startNode({ terms: [1, 2], memberships: [{ index: 0, members: voters(...ids) }] });
     raft.campaign();
     expect(settle(raft).requests[0]).toMatchObject({ last: { index: 2, term: 2 } });
   });
 
-  test("so who lacks a committed entry is not elected by a majority, however often it tries", () => {
+  test("a candidate that lacks a committed entry is not elected by a majority, however often it tries", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.partition(["n1", "n2"], ["n3"]);
@@ -39,7 +39,7 @@ describe("Raft section 5.4.1, election restriction", () => {
     expect(cluster.elect("n2").log.termAt(2)).toBe(1);
   });
 
-  test("entries flow from leaders to followers only: a leader is never sent what it lacks", () => {
+  test("entries flow only from leaders to followers: a leader is never sent an entry that it lacks", () => {
     const cluster = new Cluster(ids, { term: 2 }, { n1: { terms: [2] }, n2: { terms: [1, 1, 1] }, n3: { terms: [1] } });
     cluster.elect("n1");
     expect(termsOf(cluster.raft("n1"))).toEqual([2, 3]);
@@ -61,7 +61,7 @@ describe("Raft section 5.4.2, committing entries of earlier terms", () => {
     expect(cluster.raft("n1").log.commit).toBe(0);
   });
 
-  test("those before it are then committed too, without being counted", () => {
+  test("earlier entries are committed with an entry of the leader's own term, without being counted", () => {
     const cluster = new Cluster(ids, { terms: [1, 1] });
     cluster.elect("n1");
     expect(cluster.raft("n1").log.commit).toBe(3);
@@ -98,7 +98,7 @@ describe("Raft section 5.4.2, committing entries of earlier terms", () => {
     return cluster;
   }
 
-  test("figure 8 (c): an entry of term 2 that is on a majority in term 4 is not committed by that", () => {
+  test("an entry of term 2 that is on a majority in term 4 is not committed by that: figure 8 (c)", () => {
     const cluster = figure8c();
     cluster.tick(1, ["s1"]);
     cluster.deliver((flight) => !(flight.message.type === "append_entries" && flight.message.entries.length > 0));
@@ -107,7 +107,7 @@ describe("Raft section 5.4.2, committing entries of earlier terms", () => {
     expect(cluster.raft("s1").log.commit).toBe(0);
   });
 
-  test("figure 8 (d): so S5 may still be elected, and replace it everywhere", () => {
+  test("S5 may therefore still be elected, and replace the entry everywhere: figure 8 (d)", () => {
     const cluster = figure8c();
     cluster.crash("s1");
     cluster.elect("s5");
@@ -116,7 +116,7 @@ describe("Raft section 5.4.2, committing entries of earlier terms", () => {
     for (const id of five) expect(termsOf(cluster.raft(id))).toEqual([1, 3, 5]);
   });
 
-  test("figure 8 (e): once S1's own entry is on a majority, both are committed, and S5 is not elected any more", () => {
+  test("both entries are committed once S1's own is on a majority, and S5 is not elected: figure 8 (e)", () => {
     const cluster = figure8c();
     cluster.tick(1, ["s1"]);
     cluster.deliver((flight) => [flight.from, flight.to].every((id) => ["s1", "s2", "s3"].includes(id)));
@@ -131,8 +131,8 @@ describe("Raft section 5.4.2, committing entries of earlier terms", () => {
   });
 });
 
-describe("Raft section 5.4.3, what follows from it", () => {
-  test("Leader Completeness: what is committed in a term is in the logs of all later leaders", () => {
+describe("Raft section 5.4.3, consequences", () => {
+  test("committed entries of a term are in the logs of all later leaders (Leader Completeness)", () => {
     const cluster = new Cluster(five);
     let committed: readonly Entry[] = [];
     let refused = 0;
@@ -158,7 +158,7 @@ describe("Raft section 5.4.3, what follows from it", () => {
     expect(refused).toBeGreaterThan(2);
   });
 
-  test("State Machine Safety: no two servers apply different entries at one index", () => {
+  test("no two servers apply different entries at one index (State Machine Safety)", () => {
     const cluster = new Cluster(
       ids,
       { term: 2 },
@@ -173,7 +173,7 @@ describe("Raft section 5.4.3, what follows from it", () => {
 });
 
 describe("Raft section 5.5, crashes of followers and candidates", () => {
-  test("requests to a server that is down are sent again, and end well when it is back", () => {
+  test("requests to a server that is down are sent again, and succeed when it is back", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.crash("n2");
@@ -184,7 +184,7 @@ describe("Raft section 5.5, crashes of followers and candidates", () => {
     expect(cluster.raft("n2").log.last.index).toBe(2);
   });
 
-  test("a candidate that crashes has lost its candidacy, and not its vote", () => {
+  test("a candidate that crashes loses its candidacy, and not its vote", () => {
     const cluster = new Cluster(ids);
     cluster.act("n1", (raft) => raft.campaign());
     cluster.restart("n1");
@@ -192,7 +192,7 @@ describe("Raft section 5.5, crashes of followers and candidates", () => {
     expect(ask(cluster.raft("n1"), requestVote(1, [9, 1], { from: "n2" }))).toMatchObject({ granted: false });
   });
 
-  test("a server that did what it was asked and crashed before it answered takes the same request again", () => {
+  test("a server that crashed between its work and its answer accepts the same request again", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.propose("n1", "a");
@@ -213,7 +213,7 @@ describe("Raft section 5.5, crashes of followers and candidates", () => {
     expect(messages).toMatchObject([{ matchIndex: 2, lastIndex: 3 }]);
   });
 
-  test("nor does a vote that is asked for twice", () => {
+  test("a vote that is requested twice changes nothing", () => {
     const cluster = new Cluster(ids);
     cluster.act("n1", (raft) => raft.campaign());
     const [again] = cluster.flights((flight) => isVoteRequest(flight) && isTo("n2")(flight));
@@ -226,7 +226,7 @@ describe("Raft section 5.5, crashes of followers and candidates", () => {
 });
 
 describe("Raft section 5.6, timing", () => {
-  test("safety does not depend on it: nothing is applied differently, however late messages come", () => {
+  test("safety does not depend on timing: no entry is applied differently, however late messages come", () => {
     const cluster = new Cluster(
       ids,
       { elections: "automatic" },
@@ -245,7 +245,7 @@ describe("Raft section 5.6, timing", () => {
     for (const id of ids) expect(cluster.applied(id)).toEqual(cluster.applied("n1"));
   });
 
-  test("heartbeats come faster than election timeouts: anything else is refused at the start", () => {
+  test("heartbeats come faster than election timeouts, and other settings are refused at the start", () => {
     expect(() => startNode({ electionTicks: 5, heartbeatTicks: 5 })).toThrow(
       "heartbeats come within an election timeout",
     );

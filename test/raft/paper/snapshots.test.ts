@@ -11,7 +11,7 @@ import {
   startNode,
   termsOf,
   voters,
-} from "../../support/core.js";
+} from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
@@ -31,7 +31,7 @@ function trimmed(setup: MemberSetup = {}) {
 }
 
 describe("Raft section 7, log compaction", () => {
-  test("each server takes snapshots by itself", () => {
+  test("each server takes snapshots on its own", () => {
     const cluster = new Cluster(ids);
     cluster.elect("n1");
     cluster.propose("n1", "a");
@@ -41,19 +41,19 @@ describe("Raft section 7, log compaction", () => {
     expect(cluster.flights()).toEqual([]);
   });
 
-  test("of what is committed, and nothing else", () => {
+  test("a snapshot covers committed entries, and nothing else", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 2, applied: 2 });
     expect(() => raft.snapshotTaken({ index: 3, term: 1 }, 2)).toThrow("applied moves up, to committed entries only");
   });
 
-  test("its last index and term are kept for the consistency check of the entry behind it", () => {
+  test("a snapshot's last index and term are kept for the consistency check of the entry behind it", () => {
     const raft = startNode({ terms: [1, 2, 2], commit: 3, applied: 3 });
     raft.snapshotTaken({ index: 3, term: 2 }, 3);
     expect(ask(raft, append({ prev: [3, 2], entries: commands(4, [2]) }))).toMatchObject({ matchIndex: 4 });
     expect(raft.snapshot).toEqual({ index: 3, term: 2 });
   });
 
-  test("it goes with the configuration in force at its index, not with a later one", () => {
+  test("a snapshot holds the configuration in force at its index, not a later one", () => {
     const raft = startNode();
     const [early, late] = [voters("n1", "n2"), voters("n1", "n2", "n3")];
     const entries = [configuration(1, 1, early), ...commands(2, [1]), configuration(3, 1, late)];
@@ -66,14 +66,14 @@ describe("Raft section 7, log compaction", () => {
     ]);
   });
 
-  test("when it is written, the entries up to its index may go, and the earlier snapshot", () => {
+  test("a snapshot that is written lets the entries up to its index and the earlier snapshot be removed", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 3, applied: 3 });
     raft.snapshotTaken({ index: 1, term: 1 }, 1);
     raft.snapshotTaken({ index: 3, term: 1 }, 3);
     expect([raft.log.boundary.index, termsOf(raft), raft.snapshot?.index]).toEqual([3, [], 3]);
   });
 
-  test("a leader sends it to a follower when it has discarded the next entry that this one needs", () => {
+  test("a leader sends a snapshot to a follower when it has discarded the next entry that the follower needs", () => {
     const cluster = trimmed();
     cluster.pass(1);
     cluster.deliver();
@@ -81,14 +81,14 @@ describe("Raft section 7, log compaction", () => {
     expect(cluster.disk("n3").applied).toBe(6);
   });
 
-  test("and only then: a follower that is slow but not that slow gets entries", () => {
+  test("a leader sends entries, not a snapshot, to a follower that lags only a little", () => {
     const cluster = trimmed();
     cluster.elect("n2");
     expect(cluster.raft("n3").log.boundary.index).toBe(0);
     expect(cluster.raft("n3").log.last.index).toBe(7);
   });
 
-  test("what follows the snapshot comes as entries again", () => {
+  test("the entries behind a snapshot are sent as entries", () => {
     const cluster = trimmed();
     cluster.tick(1, ["n1"]);
     cluster.deliver((flight) => !isSnapshot(flight));
@@ -100,7 +100,7 @@ describe("Raft section 7, log compaction", () => {
     expect(progressOf(cluster.raft("n1"), "n3")).toMatchObject({ state: "replicate", match: 7 });
   });
 
-  test("a follower gives up its log for a snapshot that has what is not in it, with entries that contradict it", () => {
+  test("a follower drops its log for a snapshot with newer entries, even conflicting ones of its own", () => {
     const raft = startNode({ terms: [1, 1, 2, 2, 2, 2], commit: 1, applied: 1 });
     expect(ask(raft, install([4, 3]))).toMatchObject({ outcome: "installed" });
     expect([raft.log.boundary, raft.log.last]).toEqual([
@@ -109,7 +109,7 @@ describe("Raft section 7, log compaction", () => {
     ]);
   });
 
-  test("it keeps what follows a snapshot of a prefix of its log", () => {
+  test("a follower keeps the entries behind a snapshot of a prefix of its log", () => {
     const raft = startNode({ terms: [1, 1, 2, 2, 2, 2], commit: 1, applied: 1 });
     expect(ask(raft, install([4, 2]))).toMatchObject({ outcome: "installed" });
     expect([raft.log.boundary.index, termsOf(raft)]).toEqual([4, [2, 2]]);
@@ -117,33 +117,33 @@ describe("Raft section 7, log compaction", () => {
 });
 
 describe("Raft figure 13, InstallSnapshot RPC", () => {
-  test("receiver 1: refused at once when term < currentTerm", () => {
+  test("receiver 1 refuses at once when term < currentTerm", () => {
     const raft = startNode({ terms: [4] });
     raft.step(install([9, 3]));
     expect(raft.takeMessages()).toMatchObject([{ outcome: "stale_term", term: 4 }]);
     expect(raft.isInstalling).toBe(false);
   });
 
-  test("receiver 5: of two snapshots the one with the smaller index counts no more", () => {
+  test("receiver 5 discards the snapshot with the smaller index", () => {
     const raft = startNode({ term: 1 });
     ask(raft, install([9, 1]));
     expect(ask(raft, install([5, 1]))).toMatchObject({ outcome: "already_committed", matchIndex: 9 });
     expect(raft.snapshot).toEqual({ index: 9, term: 1 });
   });
 
-  test("receiver 6: when the log has its last entry, what follows that is retained", () => {
+  test("receiver 6 retains the entries behind the snapshot when the log has its last entry", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 1, applied: 1 });
     ask(raft, install([2, 1]));
     expect(termsOf(raft)).toEqual([1]);
   });
 
-  test("receiver 7: else the whole log is discarded", () => {
+  test("receiver 7 discards the whole log when the log does not have that entry", () => {
     const raft = startNode({ terms: [1, 1, 1], commit: 1, applied: 1 });
     ask(raft, install([2, 2]));
     expect(termsOf(raft)).toEqual([]);
   });
 
-  test("receiver 8: the state machine is set to the snapshot's contents, and the configuration to the snapshot's", () => {
+  test("receiver 8 resets the state machine and the configuration to the snapshot's", () => {
     const raft = startNode({ terms: [1], commit: 1, applied: 1 });
     const membership = { index: 3, members: voters(...ids) };
     raft.step(install([5, 2], { membership }));
@@ -154,7 +154,7 @@ describe("Raft figure 13, InstallSnapshot RPC", () => {
     expect([raft.log.applied, raft.membership]).toEqual([5, membership]);
   });
 
-  test("its sender is the leader, and restarts the election timer like any leader's message", () => {
+  test("the sender is the leader, and its message restarts the election timer like any leader's", () => {
     const raft = startNode({ elections: "automatic", memberships: [{ index: 0, members: voters(...ids) }] });
     for (let tick = 0; tick < 9; tick++) raft.tick();
     ask(raft, install([5, 1], { membership: { index: 0, members: voters(...ids) } }));
@@ -162,7 +162,7 @@ describe("Raft figure 13, InstallSnapshot RPC", () => {
     expect([raft.leader, raft.role]).toEqual(["n2", "follower"]);
   });
 
-  test("results, term: a leader whose term is over learns it, from the heartbeats beside the snapshot", () => {
+  test("the result term tells a deposed leader so, in the answers to the heartbeats beside the snapshot", () => {
     const cluster = trimmed();
     cluster.tick(1, ["n1"]);
     cluster.deliver((flight) => isAppend(flight) || isFrom("n3")(flight));
@@ -189,7 +189,7 @@ describe("Raft figure 13, InstallSnapshot RPC", () => {
     expect(progressOf(cluster.raft("n1"), "n3")).toMatchObject({ state: "replicate", match: 6 });
   });
 
-  test("while a follower installs it, it answers heartbeats, and so keeps its leader in office", () => {
+  test("a follower that installs a snapshot answers heartbeats, and so keeps its leader in office", () => {
     const cluster = trimmed({ elections: "automatic", electionTicks: 5 });
     cluster.crash("n2");
     cluster.holdDisk("n3");

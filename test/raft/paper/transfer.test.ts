@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { append, ask, bytes, settle, startLeaderOf, startNode, timeoutNow, voters } from "../../support/core.js";
+import { append, ask, bytes, settle, startLeaderOf, startNode, timeoutNow, voters } from "../../support/nodes/core.js";
 import { Cluster, isAppend, isFrom, isTo, type MemberSetup } from "../cluster.js";
 
 const ids = ["n1", "n2", "n3"];
@@ -12,14 +12,14 @@ function led(setup: MemberSetup = {}) {
 const isTimeoutNow = ({ message }: { message: { type: string } }) => message.type === "timeout_now";
 
 describe("thesis section 3.10, leadership transfer", () => {
-  test("1. the leader takes no more proposals from clients", () => {
+  test("1. the leader accepts no more proposals from clients", () => {
     const cluster = led();
     cluster.act("n1", (raft) => raft.transferLeadership("n2"));
     expect(cluster.raft("n1").propose(bytes("a"))).toEqual({ refused: "transferring" });
     expect(cluster.raft("n1").changeMembership({ type: "remove", id: "n3" })).toHaveProperty("impossible");
   });
 
-  test("2. it brings the target's log up to its own first, by replication as always", () => {
+  test("2. the leader first brings the target's log up to its own by ordinary replication", () => {
     const cluster = led();
     cluster.propose("n1", "a");
     cluster.drop(isTo("n2"));
@@ -30,7 +30,7 @@ describe("thesis section 3.10, leadership transfer", () => {
     expect(cluster.leaders).toEqual(["n2"]);
   });
 
-  test("3. then it tells the target, which starts an election at once, as if its timer had fired", () => {
+  test("3. the leader then tells the target, which starts an election at once, as if its timer had fired", () => {
     const cluster = led();
     cluster.act("n1", (raft) => raft.transferLeadership("n2"));
     expect(cluster.flights(isTimeoutNow).map(({ to }) => to)).toEqual(["n2"]);
@@ -38,7 +38,7 @@ describe("thesis section 3.10, leadership transfer", () => {
     expect([cluster.raft("n2").role, cluster.raft("n2").term]).toEqual(["candidate", 2]);
   });
 
-  test("3. without a pre-vote, and with the leader's word for it: voters that hear from the leader vote all the same", () => {
+  test("3. the target skips the pre-vote, and voters that hear from the leader vote on the leader's word", () => {
     const cluster = led({ elections: "automatic" });
     cluster.act("n1", (raft) => raft.transferLeadership("n2"));
     cluster.deliver(isTimeoutNow);
@@ -61,7 +61,7 @@ describe("thesis section 3.10, leadership transfer", () => {
     ]);
   });
 
-  test("the target is elected before any other server: its log is as long as any", () => {
+  test("the target is elected before any other server, because its log is as long as any", () => {
     const cluster = led({ elections: "automatic" });
     for (const text of ["a", "b"]) cluster.propose("n1", text);
     cluster.deliver();
@@ -71,7 +71,7 @@ describe("thesis section 3.10, leadership transfer", () => {
     expect(cluster.raft("n3").term).toBe(2);
   });
 
-  test("if it has not worked within an election timeout, the leader gives it up and takes proposals again", () => {
+  test("the old leader gives up after an election timeout, and accepts proposals again", () => {
     const cluster = led({ electionTicks: 5 });
     cluster.crash("n2");
     cluster.act("n1", (raft) => raft.transferLeadership("n2"));
@@ -81,7 +81,7 @@ describe("thesis section 3.10, leadership transfer", () => {
     expect(cluster.raft("n1").propose(bytes("a"))).toHaveProperty("accepted");
   });
 
-  test("if that was a mistake, the worst is an election more", () => {
+  test("a transfer to a bad target costs one more election at worst", () => {
     const cluster = led({ electionTicks: 5 });
     cluster.act("n1", (raft) => raft.transferLeadership("n2"));
     const [late] = cluster.drop(isTimeoutNow);
@@ -94,34 +94,34 @@ describe("thesis section 3.10, leadership transfer", () => {
     expect(cluster.applied("n2")).toContainEqual(expect.objectContaining({ data: bytes("a") }));
   });
 
-  test("what was said in a term that is over starts no election", () => {
+  test("a TimeoutNow of a term that is over starts no election", () => {
     const raft = startNode({ term: 5, memberships: [{ index: 0, members: voters(...ids) }] });
     raft.step(timeoutNow(4));
     expect([raft.role, raft.term]).toEqual(["follower", 5]);
     expect(settle(raft).messages).toMatchObject([{ type: "timeout_now_answer", term: 5 }]);
   });
 
-  test("a target that hears of the leader's term only now campaigns in the one after it", () => {
+  test("a target that learns the leader's term only now campaigns in the one after it", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters(...ids) }] });
     raft.step(timeoutNow(4));
     expect([raft.role, raft.term]).toEqual(["candidate", 5]);
   });
 
-  test("a node that may not campaign does not, told or not", () => {
+  test("a node that may not campaign does not, even when it is told to", () => {
     const raft = startNode({ memberships: [{ index: 0, members: voters("n2", "n3") }] });
     ask(raft, append({ term: 1 }));
     raft.step(timeoutNow(1));
     expect([raft.role, raft.term]).toEqual(["follower", 1]);
   });
 
-  test("a leader that is told by somebody who cannot be one goes on leading", () => {
+  test("a leader that is told by a node that cannot be one keeps leading", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.step(timeoutNow(1));
     expect([raft.role, raft.term]).toEqual(["leader", 1]);
     expect(settle(raft).messages).toMatchObject([{ type: "timeout_now_answer" }]);
   });
 
-  test("without a target it is the voter that is most caught up, of those that answer", () => {
+  test("the target is the most caught-up active voter when none is named", () => {
     const cluster = led();
     cluster.propose("n1", "a");
     cluster.deliver(isTo("n3"));

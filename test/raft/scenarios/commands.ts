@@ -1,7 +1,7 @@
 import type { MembershipChange } from "../../../src/raft/membership/membership_change.js";
 import type { RaftLimits } from "../../../src/raft/raft.js";
 import type { Entry, LogPosition, Member, Membership, SnapshotMeta } from "../../../src/raft/types.js";
-import { commands as entriesOf } from "../../support/core.js";
+import { commands as entriesOf } from "../../support/nodes/core.js";
 import { Disk } from "../model/disk.js";
 import { Arguments, parseCount, parsePosition, parseTerms } from "./arguments.js";
 import { ScenarioCluster } from "./cluster.js";

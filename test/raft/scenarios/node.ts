@@ -5,7 +5,7 @@ import { Raft, type RaftLimits } from "../../../src/raft/raft.js";
 import type { Ready } from "../../../src/raft/ready.js";
 import type { TimingOptions } from "../../../src/raft/timing.js";
 import { type Entry, entryBytes, type LogPosition, type SnapshotMeta } from "../../../src/raft/types.js";
-import { codec } from "../../support/core.js";
+import { codec } from "../../support/nodes/core.js";
 import type { Disk } from "../model/disk.js";
 import type { SnapshotTransfer } from "./network.js";
 import { entriesText, hardStateText, membersText, positionText, snapshotText } from "./words.js";

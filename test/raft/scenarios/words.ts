@@ -2,7 +2,7 @@ import type { TransferOutcome } from "../../../src/raft/leader/replication.js";
 import type { PeerAnswer, PeerRequest, Request, Response } from "../../../src/raft/messages.js";
 import type { ProgressInfo, Raft } from "../../../src/raft/raft.js";
 import type { Entry, HardState, LogPosition, Membership, SnapshotMeta } from "../../../src/raft/types.js";
-import { codec } from "../../support/core.js";
+import { codec } from "../../support/nodes/core.js";
 
 /** How traces word things. */
 

@@ -5,7 +5,7 @@ import type { ApplyResult } from "../../../src/machine/state_machine.js";
 import type { Introduced, Introduction } from "../../../src/raft/membership/introduction.js";
 import type { PeerAnswer, PeerRequest, Response } from "../../../src/raft/messages.js";
 import type { Entry, Membership, SnapshotMeta } from "../../../src/raft/types.js";
-import type { Call } from "../../support/faulty_fs.js";
+import type { Call } from "../../support/disk/faulty_fs.js";
 import type { SimCluster } from "../world/cluster.js";
 import { getOrAdd } from "../world/maps.js";
 import type { RunningNode, SimNode } from "../world/node.js";

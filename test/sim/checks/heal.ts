@@ -3,7 +3,7 @@ import { memberKey } from "../../../src/base/ids.js";
 import { limits } from "../../../src/base/limits.js";
 import { encodeCommand } from "../../../src/machine/kv/command.js";
 import type { Membership } from "../../../src/raft/types.js";
-import { checkLinearizable, describe as describeVerdict } from "../../support/linearizability.js";
+import { checkLinearizable, describe as describeVerdict } from "../../support/history/linearizability.js";
 import type { Nemesis } from "../faults/nemesis.js";
 import type { SimCluster } from "../world/cluster.js";
 import type { SimNode } from "../world/node.js";

@@ -15,12 +15,12 @@ const tried = plantedBugs.filter((_, at) => turn === undefined || at % ONE_IN ==
 if (tried.length < plantedBugs.length)
   console.log(`tries ${tried.length} of ${plantedBugs.length} planted bugs; npm run plant tries all`);
 
-test("there are twenty bugs or more, each with a name of its own", () => {
+test("the list of planted bugs has twenty or more, each with a name of its own", () => {
   expect(new Set(plantedBugs.map(({ name }) => name)).size).toBe(plantedBugs.length);
   expect(plantedBugs.length).toBeGreaterThanOrEqual(20);
 });
 
-test("each bug has a seed, and no seed is kept for a bug that is gone", () => {
+test("each planted bug has a seed, and no seed is kept for a bug that is gone", () => {
   expect(Object.keys(kept).sort()).toEqual(plantedBugs.map(({ name }) => name).sort());
 });
 

@@ -25,20 +25,20 @@ function simulator(failing: Readonly<Record<number, number>>) {
 
 const to = (last: number) => Array.from({ length: last }, (_, at) => at + 1);
 
-test("of the seeds that find a bug the one with the fewest events is kept, and each run ends when it can be no better", async () => {
+test("the search for a seed keeps the one with the fewest events, and ends each run that cannot improve on it", async () => {
   const { run, simulate } = simulator({ 3: 5_000, 5: 9_000, 6: 2_000, 7: 3_000 });
   expect(await findSeed(bug, { list: to(100), signal, simulate })).toEqual({ seed: 6, events: 2_000, tried: 11 });
   expect(run.slice(0, 7).map(({ mostEvents }) => mostEvents)).toEqual([...Array(3), 5_000, 5_000, 5_000, 2_000]);
   expect(run).toHaveLength(11);
 });
 
-test("one that finds it soon ends the search", async () => {
+test("the search for a seed ends at a seed that finds the bug soon enough", async () => {
   const { run, simulate } = simulator({ 2: 300, 3: 100 });
   expect(await findSeed(bug, { list: to(100), signal, simulate })).toEqual({ seed: 2, events: 300, tried: 2 });
   expect(run).toHaveLength(2);
 });
 
-test("short runs do not get to a late failure, and none is found", async () => {
+test("the search for a seed finds none when its runs are too short for a late failure", async () => {
   const { run, simulate } = simulator({ 2: 3_000 });
   expect(await findSeed(bug, { list: to(4), mostEvents: 2_000, signal, simulate })).toEqual({ tried: 4 });
   expect(run.map(({ mostEvents }) => mostEvents)).toEqual([2_000, 2_000, 2_000, 2_000]);

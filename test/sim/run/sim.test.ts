@@ -57,10 +57,10 @@ const situations = [
   "node: cut a half-written record from the log's end",
   "node: installed a snapshot",
   "node: the disk is full: refusing writes until there is room",
-  "node: the disk does not take the log",
-  "node: the disk takes the log again",
-  "node: the process stood still for longer than an election timeout",
-  "node: there is room again: taking writes",
+  "node: the disk does not complete writes of the log",
+  "node: the disk completes writes of the log again",
+  "node: the process stalled for longer than an election timeout",
+  "node: there is room again: accepting writes",
   "node: took a snapshot",
   "partition: flapping",
   "partition: half",
@@ -141,7 +141,7 @@ function failures(results: readonly SeedResult[]): string[] {
   );
 }
 
-test(`${FIXED_SEEDS} known seeds: nothing is broken, and everything is met with`, { timeout: 300_000 }, async () => {
+test(`${FIXED_SEEDS} known seeds break no invariant, and meet every kind of event`, { timeout: 300_000 }, async () => {
   const results = await runSimulation({
     seeds: FIXED_SEEDS,
     start: FIRST_SEED,
@@ -153,7 +153,7 @@ test(`${FIXED_SEEDS} known seeds: nothing is broken, and everything is met with`
   expect(situations.filter((what) => (counts[what] ?? 0) === 0)).toEqual([]);
 });
 
-test(`T1 to T4: ${FIXED_SEEDS} known seeds of nodes that draw their own identity: nothing is broken, and everything is met with`, {
+test(`${FIXED_SEEDS} known seeds of nodes that draw their own identity break no invariant, and meet every kind of event (T1, T2, T3, T4)`, {
   timeout: 300_000,
 }, async () => {
   const results = await runSimulation({ seeds: FIXED_SEEDS, start: FIRST_DRAWN_SEED, identities: "drawn", goOn: true });
@@ -162,7 +162,7 @@ test(`T1 to T4: ${FIXED_SEEDS} known seeds of nodes that draw their own identity
   expect(situationsOfDrawn.filter((what) => (counts[what] ?? 0) === 0)).toEqual([]);
 });
 
-test(`${FRESH_SEEDS} fresh seeds: nothing is broken`, { timeout: 300_000 }, async () => {
+test(`${FRESH_SEEDS} fresh seeds break no invariant`, { timeout: 300_000 }, async () => {
   const start = 1_000_000 + (Date.now() % 1_000_000_000);
   console.log(`fresh seeds from ${start} on`);
   const results = await runSimulation({ seeds: FRESH_SEEDS, start });
@@ -170,10 +170,10 @@ test(`${FRESH_SEEDS} fresh seeds: nothing is broken`, { timeout: 300_000 }, asyn
   expect(results).toHaveLength(FRESH_SEEDS);
 });
 
-describe("one seed is one run", () => {
+describe("the run of a seed", () => {
   const list = [3, 5, 8];
 
-  test("twice the same, to the last event, in one process and in two", async () => {
+  test("is the same to the last event when it is repeated, in one process and in two", async () => {
     const inOne = await runSimulation({ list: [...list, ...list], workers: 1 });
     const inTwo = await runSimulation({ list, workers: 2 });
     const hashes = (results: readonly SeedResult[]) =>
@@ -182,13 +182,13 @@ describe("one seed is one run", () => {
     for (const each of hashes(inOne)) expect(each).toHaveLength(1);
   });
 
-  test("another seed is another run", async () => {
+  test("differs from that of another seed", async () => {
     const results = await runSimulation({ list });
     expect(new Set(results.map(({ hash }) => hash)).size).toBe(list.length);
   });
 });
 
-test("what is patched is what runs, and a patch that does not fit is refused", async () => {
+test("a planted bug runs as it is patched, and a patch that does not fit is refused", async () => {
   const patch = { file: "src/raft/membership/quorum.ts", find: "voters / 2) + 1", replace: "voters / 2)" };
   const results = await runSimulation({ patches: [patch], seeds: 10 });
   expect(failures(results).length).toBeGreaterThan(0);

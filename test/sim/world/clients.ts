@@ -1,7 +1,7 @@
 import { CommandOutcome, type CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../../src/base/errors.js";
 import { encodeCommand } from "../../../src/machine/kv/command.js";
-import type { Operation } from "../../support/history.js";
+import type { Operation } from "../../support/history/history.js";
 import { demand } from "../checks/checkers/checker.js";
 import type { SimCluster } from "./cluster.js";
 import { getOrAdd } from "./maps.js";

@@ -1,4 +1,4 @@
-import { type Call, FaultyFileSystem, type Keep } from "../../support/faulty_fs.js";
+import { type Call, FaultyFileSystem, type Keep } from "../../support/disk/faulty_fs.js";
 import type { SimCluster } from "./cluster.js";
 import type { SimNode } from "./node.js";
 import type { SimRandom } from "./random.js";

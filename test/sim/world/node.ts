@@ -11,7 +11,7 @@ import type { LostData } from "../../../src/raft/state.js";
 import type { Entry, Membership } from "../../../src/raft/types.js";
 import type { Introducer } from "../../../src/server/introducer.js";
 import type { Logger } from "../../../src/system/logger.js";
-import type { Keep } from "../../support/faulty_fs.js";
+import type { Keep } from "../../support/disk/faulty_fs.js";
 import type { SimCluster } from "./cluster.js";
 import { simWorld } from "./daemon_world.js";
 import { SimDisk } from "./disk.js";

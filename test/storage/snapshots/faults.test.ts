@@ -5,7 +5,7 @@ import { CairnError } from "../../../src/base/errors.js";
 import { limits } from "../../../src/base/limits.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import type { FileSystem } from "../../../src/system/fs.js";
-import { type CallKind, FaultyFileSystem } from "../../support/faulty_fs.js";
+import { type CallKind, FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import {
   CLUSTER,
   collect,
@@ -17,7 +17,7 @@ import {
   offered,
   patterned,
   receiveAll,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const DIRECTORY = "/data/snapshots";
 const PAYLOAD = patterned(limits.snapshotWriteBytes + 5000);
@@ -61,12 +61,12 @@ const writeThenRetain: Scenario = async (fs, promised) => {
   promised.possible = [20];
 };
 
-describe("power is cut at every call that changes the disk", () => {
+describe("a power cut at every call that changes the disk", () => {
   test.each([
     ["write, publish", writeThenPublish],
     ["receive, publish", receiveThenPublish],
     ["write, publish, retain", writeThenRetain],
-  ])("%s: what was promised is there and good, and nothing else is", async (_, scenario) => {
+  ])("leaves the promised snapshots good, and nothing else, during: %s", async (_, scenario) => {
     const whole = new FaultyFileSystem(["/data"]);
     await scenario(whole, { durable: [], possible: [] });
     expect(whole.changes).toBeGreaterThan(10);
@@ -102,7 +102,7 @@ describe("power is cut at every call that changes the disk", () => {
   }
 });
 
-test("what was acknowledged survives a power cut right afterwards", async () => {
+test("a power cut right after an acknowledgement loses nothing that was acknowledged", async () => {
   for (const scenario of [writeThenPublish, receiveThenPublish, writeThenRetain]) {
     const fs = new FaultyFileSystem(["/data"]);
     const promised: Promised = { durable: [], possible: [] };
@@ -113,9 +113,9 @@ test("what was acknowledged survives a power cut right afterwards", async () => 
   }
 });
 
-describe("a call that fails leaves no open file and no part file", () => {
+describe("a failing call leaves no open file and no part file", () => {
   const kinds = ["open", "write", "size", "datasync", "rename", "syncDirectory"] as const;
-  test.each(kinds)("%s", async (kind) => {
+  test.each(kinds)("during %s", async (kind) => {
     const { file, offer } = await offered(30, PAYLOAD);
     const tasks = [
       (store: SnapshotStore) => store.write(metaAt(20), inPieces(PAYLOAD)),
@@ -132,7 +132,7 @@ describe("a call that fails leaves no open file and no part file", () => {
     }
   });
 
-  test("a full disk in mid-write gives all of its room back", async () => {
+  test("and a disk that fills up in mid-write gets all of its room back", async () => {
     const fs = new FaultyFileSystem([DIRECTORY]);
     const store = await open(fs);
     await store.write(metaAt(10), inPieces(PAYLOAD));
@@ -146,8 +146,8 @@ describe("a call that fails leaves no open file and no part file", () => {
   });
 });
 
-describe("calls under way", () => {
-  test("a write that is under way ends before the part file is closed and removed", async () => {
+describe("a call in progress", () => {
+  test("ends before the part file is closed and removed when it is a write", async () => {
     const fs = new FaultyFileSystem([DIRECTORY]);
     const store = await open(fs);
     const gate = gateFor(fs, "write");
@@ -166,7 +166,7 @@ describe("calls under way", () => {
     expect(fs.image().size).toBe(0);
   });
 
-  test("a read that is under way ends before the file is closed", async () => {
+  test("ends before the file is closed when it is a read", async () => {
     const fs = new FaultyFileSystem([DIRECTORY]);
     const store = await open(fs);
     const reader = store.openPayload(await store.write(metaAt(20), inPieces(PAYLOAD)));
@@ -181,7 +181,7 @@ describe("calls under way", () => {
     expect(fs.openFiles).toEqual([]);
   });
 
-  test("a sync that fails while writing goes on is never forgotten, also when the last one succeeds", async () => {
+  test("is never forgotten when it is a sync that fails during a write, even if the last sync succeeds", async () => {
     const fs = new FaultyFileSystem([DIRECTORY]);
     const store = await open(fs);
     fs.failCall("datasync", 1);
@@ -192,7 +192,7 @@ describe("calls under way", () => {
   });
 });
 
-test("a file that has not the size it was given is not published", async () => {
+test("a snapshot file whose size is not the declared one is not published", async () => {
   const fs = new FaultyFileSystem([DIRECTORY]);
   const store = await open(fs);
   const openWhole = fs.open.bind(fs);
@@ -204,7 +204,7 @@ test("a file that has not the size it was given is not published", async () => {
   await failure("CORRUPT", () => store.write(metaAt(20), inPieces(PAYLOAD)));
 });
 
-test("one that is found damaged while a good copy is being published is listed as good afterwards", async () => {
+test("a snapshot that is found damaged while a good copy is being published is listed as good afterwards", async () => {
   const fs = new FaultyFileSystem([DIRECTORY]);
   const store = await open(fs);
   const info = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -222,7 +222,7 @@ test("one that is found damaged while a good copy is being published is listed a
   await store.verify(again);
 });
 
-test("a staged snapshot that could not be published is gone", async () => {
+test("a staged snapshot that could not be published is removed", async () => {
   const fs = new FaultyFileSystem([DIRECTORY]);
   const store = await open(fs);
   const { file, offer } = await offered(20, PAYLOAD);
@@ -235,7 +235,7 @@ test("a staged snapshot that could not be published is gone", async () => {
   expect(fs.image().size).toBe(0);
 });
 
-test("a staged snapshot that the full disk does not let be published can be published when there is room", async () => {
+test("a staged snapshot that a full disk keeps from being published can be published when there is room", async () => {
   const fs = new FaultyFileSystem([DIRECTORY]);
   const store = await open(fs);
   const { file, offer } = await offered(20, PAYLOAD);

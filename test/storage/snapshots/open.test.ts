@@ -20,12 +20,12 @@ import {
   patterned,
   RecordingFileSystem,
   receiveAll,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(300_000);
 
-describe("opening a store", () => {
-  test("makes the directory, durably", () =>
+describe("opening a snapshot store", () => {
+  test("makes the directory durably", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       await openStore(`${directory}/snapshots`, fs);
@@ -33,7 +33,7 @@ describe("opening a store", () => {
       expect(await filesIn(directory)).toEqual(["snapshots"]);
     }));
 
-  test("removes what was left half-written and tells of it; leaves other files alone", () =>
+  test("removes half-written files and reports them, and leaves other files alone", () =>
     inDirectory(async (directory) => {
       const own = `${directory}/0000000000000020-0000000000000003.part`;
       await writeFile(own, "half");
@@ -46,7 +46,7 @@ describe("opening a store", () => {
       expect(reports).toEqual([["removed a half-written snapshot", { path: own }]]);
     }));
 
-  test("keeps of what was half-received only what has come furthest, if no snapshot has overtaken it", () =>
+  test("keeps only the most complete half-received file, unless a snapshot has overtaken it", () =>
     inDirectory(async (directory) => {
       const names = [
         "0000000000000019-0000000000000003-abcdef01.part",
@@ -81,7 +81,7 @@ describe("opening a store", () => {
       expect(found).toEqual([[100, 2], [10, 3], [10, 2], [9, 3]]); // biome-ignore format: pairs
     }));
 
-  test("reads header and trailer, not the payload", () =>
+  test("reads the header and trailer of a file, not its payload", () =>
     inDirectory(async (directory) => {
       await (await openStore(directory)).write(metaAt(20), inPieces(patterned(5_000_000)));
       let bytesRead = 0;
@@ -106,10 +106,10 @@ describe("opening a store", () => {
     }));
 });
 
-describe("a file that must not be used is listed as damaged, with the reason, and kept", () => {
+describe("a snapshot file that must not be used is listed as damaged, with the reason, and kept", () => {
   const NAME = snapshotFileName({ index: 20, term: 3 });
   const PLACES: [string, (file: Buffer) => Buffer | undefined, RegExp][] = [
-    ["empty", () => Buffer.alloc(0), /offset 0: the file ends here, expected 77 bytes or more/],
+    ["no bytes", () => Buffer.alloc(0), /offset 0: the file ends here, expected 77 bytes or more/],
     ["a flipped bit in the magic", (file) => flip(file, 0), /offset 0: it starts with/],
     ["a flipped bit in the header", (file) => flip(file, 22), /offset 20: the header has CRC32/],
     ["a flipped bit in the trailer", (file) => flip(file, file.byteLength - 1), /the trailer has CRC32/],
@@ -122,7 +122,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
     ["a byte too many", (file) => Buffer.concat([file, Buffer.alloc(1)]), /no end mark|the trailer has/],
   ];
 
-  test.each(PLACES)("%s", (_, change, reason) =>
+  test.each(PLACES)("for %s", (_, change, reason) =>
     inDirectory(async (directory) => {
       await (await openStore(directory)).write(metaAt(10), inPieces(PAYLOAD));
       const file = await encodeToBuffer(headerAt(20), PAYLOAD);
@@ -135,7 +135,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
     }),
   );
 
-  test("a trailer whose counts fit the file's size, but not each other", () =>
+  test("for a trailer whose counts fit the file's size, but not each other", () =>
     inDirectory(async (directory) => {
       const file = await encodeToBuffer(headerAt(20), PAYLOAD);
       const trailer = file.subarray(-56);
@@ -148,7 +148,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
       expect(store.damaged()[0]?.reason).toContain("the trailer says 3 chunks, expected 2");
     }));
 
-  test("every flipped bit of header and trailer that opening reads", () =>
+  test("for every flipped bit of the header and trailer that opening reads", () =>
     inDirectory(async (directory) => {
       const file = await encodeToBuffer(headerAt(20), Buffer.from("abc"));
       const payloadStart = 20 + file.readUInt32LE(12);
@@ -161,7 +161,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
       }
     }));
 
-  test("a name that says another index, or another term", () =>
+  test("for a name with another index, or another term", () =>
     inDirectory(async (directory) => {
       const file = await encodeToBuffer(headerAt(20), PAYLOAD);
       const names = [snapshotFileName({ index: 21, term: 3 }), snapshotFileName({ index: 20, term: 4 }), "backup.snap"];
@@ -170,11 +170,11 @@ describe("a file that must not be used is listed as damaged, with the reason, an
       expect(store.list()).toEqual([]);
       expect(store.damaged()).toHaveLength(3);
       for (const { reason } of store.damaged()) {
-        expect(reason).toContain("holds the snapshot at index 20 of term 3, which its name does not say");
+        expect(reason).toContain("holds the snapshot at index 20 of term 3, which contradicts its name");
       }
     }));
 
-  test("another cluster's", () =>
+  test("for another cluster's file", () =>
     inDirectory(async (directory) => {
       const file = await encodeToBuffer(headerAt(20, { clusterId: "cluster-2" }), PAYLOAD);
       await writeFile(`${directory}/${NAME}`, file);
@@ -183,14 +183,14 @@ describe("a file that must not be used is listed as damaged, with the reason, an
       expect(store.damaged()[0]?.reason).toContain("is of cluster cluster-2, expected cluster-1");
     }));
 
-  test("a directory with a snapshot's name", () =>
+  test("for a directory with a snapshot's name", () =>
     inDirectory(async (directory) => {
       await mkdir(`${directory}/${NAME}`);
       const store = await openStore(directory);
       expect(store.damaged()).toHaveLength(1);
     }));
 
-  test("a good copy from another node takes its place", () =>
+  test("until a good copy from another node replaces it", () =>
     inDirectory(async (directory) => {
       const { file, offer } = await offered(20, PAYLOAD);
       await writeFile(`${directory}/${NAME}`, flip(file, 0));
@@ -202,7 +202,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
       expectBytes(await readFile(`${directory}/${NAME}`), file);
     }));
 
-  test("an error that says nothing about the file is thrown", () =>
+  test("but an error that says nothing about the file is thrown", () =>
     inDirectory(async (directory) => {
       await (await openStore(directory)).write(metaAt(10), inPieces(PAYLOAD));
       const fs = new RecordingFileSystem();
@@ -212,7 +212,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
       expect(fs.calls[2]).toBe("open read snap");
     }));
 
-  test("one that the disk cannot read is damaged", () =>
+  test("for a file that the disk cannot read", () =>
     inDirectory(async (directory) => {
       await (await openStore(directory)).write(metaAt(10), inPieces(PAYLOAD));
       const fs = new RecordingFileSystem();
@@ -224,7 +224,7 @@ describe("a file that must not be used is listed as damaged, with the reason, an
     }));
 });
 
-test("a renamed snapshot is found again when its name is put right", () =>
+test("a snapshot that was renamed is found again when its name is corrected", () =>
   inDirectory(async (directory) => {
     const info = await (await openStore(directory)).write(metaAt(20), inPieces(PAYLOAD));
     await rename(info.path, `${directory}/x.snap`);

@@ -15,7 +15,7 @@ import {
   openStore,
   patterned,
   RecordingFileSystem,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(3 * limits.snapshotChunkBytes + 321);
 
@@ -26,13 +26,13 @@ async function damage(info: SnapshotInfo, at = info.fileBytes >> 1): Promise<voi
   await writeFile(info.path, bytes);
 }
 
-describe("reading", () => {
+describe("reading a snapshot", () => {
   test.each([
     ["empty", 0],
     ["exactly one chunk", limits.snapshotChunkBytes],
     ["one byte over", limits.snapshotChunkBytes + 1],
     ["several chunks", PAYLOAD.byteLength],
-  ])("a payload comes back: %s", (_, bytes) =>
+  ])("returns its payload: %s", (_, bytes) =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const payload = PAYLOAD.subarray(0, bytes);
@@ -43,7 +43,7 @@ describe("reading", () => {
   );
 
   test.each([1000, 65_536, limits.transferChunkBytes])(
-    "a file comes in pieces of %i bytes, from anywhere",
+    "returns its file in pieces of %i bytes, from any offset",
     (pieceBytes) =>
       inDirectory(async (directory) => {
         const store = await openStore(directory);
@@ -64,7 +64,7 @@ describe("reading", () => {
       }),
   );
 
-  test("refuses an offset or a piece size out of range", () =>
+  test("refuses an offset or a piece size that is out of range", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -75,7 +75,7 @@ describe("reading", () => {
       }
     }));
 
-  test("a reader that stops early closes the file and lets go of the snapshot", () =>
+  test("closes the file and releases the snapshot when its reader stops early", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -88,7 +88,7 @@ describe("reading", () => {
       expect(indexesOf(await store.retain(1))).toEqual([20]);
     }));
 
-  test("an error of the disk comes out, and says nothing about the snapshot", () =>
+  test("passes on an error of the disk, which does not condemn the snapshot", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -103,7 +103,7 @@ describe("reading", () => {
       await store.verify(info);
     }));
 
-  test("a snapshot that is gone is NOT_FOUND", () =>
+  test("fails with NOT_FOUND when the snapshot is gone", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -113,8 +113,8 @@ describe("reading", () => {
     }));
 });
 
-describe("damage in the payload", () => {
-  test("verify says file and offset, and takes the snapshot off the list", () =>
+describe("damage in a snapshot's payload", () => {
+  test("is reported by verify with file and offset, and takes the snapshot off the list", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -129,7 +129,7 @@ describe("damage in the payload", () => {
       expect(await filesIn(directory)).toHaveLength(1);
     }));
 
-  test.each(["shorter", "longer"])("a file that became %s", (how) =>
+  test.each(["shorter", "longer"])("is found in a file that became %s", (how) =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -139,7 +139,7 @@ describe("damage in the payload", () => {
     }),
   );
 
-  test("openPayload throws instead of ending", () =>
+  test("makes openPayload throw instead of ending", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -153,7 +153,7 @@ describe("damage in the payload", () => {
       expect(store.list()).toEqual([]);
     }));
 
-  test("readGoodFile hands out nothing bad; readFile whatever is there", () =>
+  test("is never returned by readGoodFile, but is by readFile", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -169,7 +169,7 @@ describe("damage in the payload", () => {
       expectBytes(sent, good.subarray(0, sent.byteLength));
     }));
 
-  test("a good file that is another one than was listed", () =>
+  test("is reported for a good file that is not the listed one", () =>
     inDirectory(async (directory) => {
       const store = await openStore(`${directory}/a`);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -184,7 +184,7 @@ describe("damage in the payload", () => {
 });
 
 describe("a snapshot that a full read finds damaged", () => {
-  test("leaves the list, with the reason, so that the next one is the newest", () =>
+  test("leaves the list with the reason, so that the next one is the newest", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       for (const index of [10, 20, 30]) await store.write(metaAt(index), inPieces(PAYLOAD));
@@ -213,7 +213,7 @@ describe("a snapshot that a full read finds damaged", () => {
 });
 
 describe("a damaged snapshot", () => {
-  test("is replaced when it is written again; a reader of the old file does not touch the new one", () =>
+  test("is replaced when it is written again, and a reader of the old file does not touch the new one", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const old = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -228,7 +228,7 @@ describe("a damaged snapshot", () => {
       await store.verify(info);
     }));
 
-  test("that nobody noticed is mended when it is published again", () =>
+  test("is replaced when it is published again, even if the damage was not noticed", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD));

@@ -16,24 +16,26 @@ import {
   patterned,
   RecordingFileSystem,
   receiveAll,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(limits.snapshotChunkBytes + 1000);
 
 describe("receiving a snapshot", () => {
-  test.each([1000, 65_536, 1_000_000])("in pieces of %i bytes publishes the sender's file", (pieceBytes) =>
-    inDirectory(async (directory) => {
-      const store = await openStore(directory);
-      const { file, offer } = await offered(20, PAYLOAD);
-      const info = await receiveAll(store, offer, file, pieceBytes);
-      expectBytes(await bytesOf(info), file);
-      expect(info).toMatchObject({ ...metaAt(20), payloadBytes: PAYLOAD.byteLength, fileBytes: file.byteLength });
-      expect(store.list()).toEqual([info]);
-      expect((await openStore(directory)).list()).toEqual([info]);
-    }),
+  test.each([1000, 65_536, 1_000_000])(
+    "publishes the sender's file when it comes in pieces of %i bytes",
+    (pieceBytes) =>
+      inDirectory(async (directory) => {
+        const store = await openStore(directory);
+        const { file, offer } = await offered(20, PAYLOAD);
+        const info = await receiveAll(store, offer, file, pieceBytes);
+        expectBytes(await bytesOf(info), file);
+        expect(info).toMatchObject({ ...metaAt(20), payloadBytes: PAYLOAD.byteLength, fileBytes: file.byteLength });
+        expect(store.list()).toEqual([info]);
+        expect((await openStore(directory)).list()).toEqual([info]);
+      }),
   );
 
-  test("from another store gives the same file, by way of readFile", () =>
+  test("from another store gives the same file by readFile", () =>
     inDirectory(async (directory) => {
       const sender = await openStore(`${directory}/a`);
       const receiver = await openStore(`${directory}/b`);
@@ -45,7 +47,7 @@ describe("receiving a snapshot", () => {
       expectBytes(await bytesOf(info), await bytesOf(sent));
     }));
 
-  test("stages it under a part name with index, term and digest; publishing makes it durable, then visible", () =>
+  test("stages it under a part name with index, term and digest, and publishing makes it durable, then visible", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -68,7 +70,7 @@ describe("receiving a snapshot", () => {
       expect(await filesIn(directory)).toEqual(["0000000000000020-0000000000000003.snap"]);
     }));
 
-  test("discarding a staged one removes it", () =>
+  test("can be undone by discarding a staged one", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const { file, offer } = await offered(20, PAYLOAD);
@@ -82,7 +84,7 @@ describe("receiving a snapshot", () => {
       expect(store.newest()?.index).toBe(20);
     }));
 
-  test("overlapping calls are carried out in order", () =>
+  test("carries out overlapping calls in order", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const { file, offer } = await offered(20, PAYLOAD);
@@ -96,7 +98,7 @@ describe("receiving a snapshot", () => {
       expectBytes(await bytesOf(await staged.publish()), file);
     }));
 
-  test("an older one does not become the newest", () =>
+  test("that is older than the newest leaves the newest as it is", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const newest = await store.write(metaAt(30), inPieces(PAYLOAD));
@@ -105,7 +107,7 @@ describe("receiving a snapshot", () => {
       expect(store.newest()).toBe(newest);
     }));
 
-  test("one that is there already returns the one that is there", () =>
+  test("that is present returns the present one", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const existing = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -114,7 +116,7 @@ describe("receiving a snapshot", () => {
       expect(await filesIn(directory)).toHaveLength(1);
     }));
 
-  test("the same transfer twice at once is BUSY, until the first is given up", () =>
+  test("that is being received already is BUSY until the first transfer is given up", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const { file, offer } = await offered(20, PAYLOAD);
@@ -125,7 +127,7 @@ describe("receiving a snapshot", () => {
     }));
 });
 
-describe("refusals leave no file and no snapshot", () => {
+describe("a refused transfer leaves no file and no snapshot", () => {
   /** Sends a file as another one was offered, all in one piece; returns what it fails with. */
   async function refused(code: CairnError["code"], file: Uint8Array, offer: SnapshotOffer): Promise<string> {
     let text = "";
@@ -149,29 +151,29 @@ describe("refusals leave no file and no snapshot", () => {
     ["an impossible size", { fileBytes: 76 }, "fileBytes is 76, expected 77"],
     ["an unsafe size", { fileBytes: 2 ** 53 }, "fileBytes is 9007199254740992"],
     ["a short digest", { sha256: new Uint8Array(31) }, "sha256 has 31 bytes, expected 32"],
-  ])("an offer with %s", async (_, wrong, text) => {
+  ])("for an offer with %s", async (_, wrong, text) => {
     const { file, offer } = await offered(20, PAYLOAD);
     expect(await refused("INVALID_ARGUMENT", file, { ...offer, ...wrong })).toContain(text);
   });
 
-  test("another cluster", async () => {
+  test("for another cluster", async () => {
     const { file, offer } = await offered(20, PAYLOAD, headerAt(20, { clusterId: "cluster-2" }));
     expect(await refused("WRONG_CLUSTER", file, offer)).toContain("is of cluster cluster-2, expected cluster-1");
   });
 
-  test("another index", async () => {
+  test("for another index", async () => {
     const { file, offer } = await offered(20, PAYLOAD);
     expect(await refused("INVALID_ARGUMENT", file, { ...offer, index: 21 })).toContain(
       "offered at index 21 of term 3 is one at index 20 of term 3",
     );
   });
 
-  test("another term", async () => {
+  test("for another term", async () => {
     const { file, offer } = await offered(20, PAYLOAD);
     expect(await refused("INVALID_ARGUMENT", file, { ...offer, term: 4 })).toContain("is one at index 20 of term 3");
   });
 
-  test("another digest than offered", async () => {
+  test("for another digest than offered", async () => {
     const { file, offer } = await offered(20, PAYLOAD);
     const other = (await offered(20, patterned(PAYLOAD.byteLength, 2))).offer;
     expect(await refused("CORRUPT", file, { ...offer, sha256: other.sha256 })).toContain(
@@ -179,33 +181,33 @@ describe("refusals leave no file and no snapshot", () => {
     );
   });
 
-  test("fewer bytes than offered, in a file that is complete", async () => {
+  test("for fewer bytes than offered, in a file that is complete", async () => {
     const { file, offer } = await offered(20, PAYLOAD);
     expect(await refused("INVALID_ARGUMENT", file, { ...offer, fileBytes: offer.fileBytes + 1 })).toContain(
       `has ${file.byteLength} bytes, expected ${file.byteLength + 1} as offered`,
     );
   });
 
-  test("more bytes than offered", async () => {
+  test("for more bytes than offered", async () => {
     const { file, offer } = await offered(20, PAYLOAD);
     expect(await refused("INVALID_ARGUMENT", file, { ...offer, fileBytes: offer.fileBytes - 1 })).toContain(
       `bytes up to ${file.byteLength}, expected ${file.byteLength - 1} in all`,
     );
   });
 
-  test("an end before the trailer", async () => {
+  test("for an end before the trailer", async () => {
     const { file, offer } = await offered(20, PAYLOAD);
     expect(await refused("CORRUPT", file.subarray(0, -1), offer)).toContain("expected 1 more bytes of the trailer");
   });
 
-  test("a bad chunk, before its bytes reach the disk", async () => {
+  test("for a bad chunk, before its bytes reach the disk", async () => {
     const { file, offer } = await offered(20, PAYLOAD);
     const damaged = Buffer.from(file);
     damaged[1000]! ^= 1;
     expect(await refused("CORRUPT", damaged, offer)).toContain("chunk 0 has CRC32");
   });
 
-  test.each([-1, 1, 1_000_000])("bytes out of order: %i after where they belong", (off) =>
+  test.each([-1, 1, 1_000_000])("for bytes that come out of order: %i after their place", (off) =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const { file, offer } = await offered(20, PAYLOAD);
@@ -224,7 +226,7 @@ describe("refusals leave no file and no snapshot", () => {
     }),
   );
 
-  test("giving up before a chunk is whole", () =>
+  test("that is given up before a chunk is whole", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const { file, offer } = await offered(20, PAYLOAD);
@@ -236,7 +238,7 @@ describe("refusals leave no file and no snapshot", () => {
       await failure("CANCELLED", () => receiver.finish());
     }));
 
-  test("another state under an index and term that the store has", () =>
+  test("for another state under an index and term that the store has", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const existing = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -246,7 +248,7 @@ describe("refusals leave no file and no snapshot", () => {
       expect(await filesIn(directory)).toHaveLength(1);
     }));
 
-  test("a failure of any call of the file system", () =>
+  test("for a failure of any call of the file system", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);

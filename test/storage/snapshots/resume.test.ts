@@ -5,7 +5,7 @@ import { limits } from "../../../src/base/limits.js";
 import { TRAILER_BYTES } from "../../../src/encoding/snapshot_format.js";
 import type { SnapshotReceiver } from "../../../src/storage/snapshots/receiver.js";
 import { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
-import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import {
   bytesOf,
   CLUSTER,
@@ -20,7 +20,7 @@ import {
   openStore,
   patterned,
   RecordingFileSystem,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const CHUNK = limits.snapshotChunkBytes;
 /** Ten chunks and a short one. */
@@ -48,7 +48,7 @@ async function completes(store: SnapshotStore): Promise<void> {
   expectBytes(await bytesOf(info), file);
 }
 
-describe("a transfer goes on", () => {
+describe("a transfer resumes", () => {
   test.each([
     ["in the middle of a chunk: behind the chunk before it", startOf(7) + 100, startOf(7)],
     ["between a chunk's head and its bytes: before the head", startOf(7) + 8, startOf(7)],
@@ -56,7 +56,7 @@ describe("a transfer goes on", () => {
     ["in the short chunk: before it", startOf(10) + 500, startOf(10)],
     ["in the trailer: before it", file.byteLength - 1, file.byteLength - TRAILER_BYTES],
     ["before the end of the first chunk: from the beginning", startOf(1) - 1, 0],
-  ])("when it was given up %s", (_, end, from) =>
+  ])("after it was given up %s", (_, end, from) =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       await receivePart(store, end);
@@ -75,7 +75,7 @@ describe("a transfer goes on", () => {
     }),
   );
 
-  test("where what is on disk stops being good", () =>
+  test("at the place where the bytes on disk stop being good", () =>
     inDirectory(async (directory) => {
       const part = async () => join(directory, (await filesIn(directory))[0]!);
       const damages: [what: string, damage: (path: string) => Promise<void>, from: number][] = [
@@ -103,7 +103,7 @@ describe("a transfer goes on", () => {
       await completes(await openStore(directory));
     }));
 
-  test("where the disk cannot be read", async () => {
+  test("at the place that the disk cannot read", async () => {
     const fs = new FaultyFileSystem(["/data"]);
     const open = () => SnapshotStore.open({ fs, directory: "/data/snapshots", clusterId: CLUSTER });
     await receivePart(await open(), startOf(8));
@@ -116,7 +116,7 @@ describe("a transfer goes on", () => {
     await (await receiver.finish()).publish();
   });
 
-  test("after bytes that were damaged on the way, from before them", () =>
+  test("before bytes that were damaged in transit", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const damaged = Buffer.from(file);
@@ -129,7 +129,7 @@ describe("a transfer goes on", () => {
       await completes(store);
     }));
 
-  test("with the file that it was given up in, however often, and sends nothing twice but what was not whole", () =>
+  test("in the file in which it was given up, however often, and repeats only the incomplete chunk", () =>
     inDirectory(async (directory) => {
       let sent = 0;
       for (let end = 150_000; end < file.byteLength; end += 150_000) {
@@ -144,7 +144,7 @@ describe("a transfer goes on", () => {
       await completes(await openStore(directory));
     }));
 
-  test("not with one that another cluster's file, or another position, is found in", () =>
+  test("in no file in which another cluster's file, or another position, is found", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const other = await offered(20, PAYLOAD, headerAt(20, { clusterId: "cluster-2" }));
@@ -157,7 +157,7 @@ describe("a transfer goes on", () => {
       expectBytes(await bytesOf(await (await receiver.finish()).publish()), file);
     }));
 
-  test("with the bytes read a piece at a time, and stops when it is told to, with nothing lost", () =>
+  test("after reading the bytes a piece at a time, and stops on request without a loss", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       await receivePart(await openStore(directory), startOf(9));
@@ -178,7 +178,7 @@ describe("a transfer goes on", () => {
     }));
 });
 
-describe("what was received in part is removed", () => {
+describe("a partly received snapshot is removed", () => {
   test("when another snapshot is offered, but not while it is being received", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
@@ -210,7 +210,7 @@ describe("what was received in part is removed", () => {
       expect((await filesIn(directory)).every((name) => name.endsWith(".snap"))).toBe(true);
     }));
 
-  test("when the whole is not what its digest says, though each chunk is", () =>
+  test("when its digest does not match, even if each chunk is good", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const other = await offered(20, patterned(PAYLOAD.byteLength, 2));
@@ -224,7 +224,7 @@ describe("what was received in part is removed", () => {
       await completes(store);
     }));
 
-  test("when the disk is full: its room is needed", async () => {
+  test("when the disk is full and its room is needed", async () => {
     const fs = new FaultyFileSystem(["/data"]);
     const store = await SnapshotStore.open({ fs, directory: "/data/snapshots", clusterId: CLUSTER });
     const receiver = await store.receive(offer);
@@ -234,7 +234,7 @@ describe("what was received in part is removed", () => {
   });
 });
 
-test("a snapshot that there is no room for is refused before it begins; what was received counts", async () => {
+test("a snapshot without room is refused before it begins, and the received part counts as room", async () => {
   const fs = new FaultyFileSystem(["/data"]);
   const store = await SnapshotStore.open({ fs, directory: "/data/snapshots", clusterId: CLUSTER });
   fs.capacityBytes = fs.usedBytes + file.byteLength + limits.receiveReserveBytes;
@@ -247,7 +247,7 @@ test("a snapshot that there is no room for is refused before it begins; what was
   expect((await store.receive(offer)).offset).toBe(startOf(6));
 });
 
-test("a power cut at any call of a transfer, and of one that goes on, leaves what can be gone on with", async () => {
+test("a power cut at any call of a transfer, even a resumed one, leaves a file that can be resumed", async () => {
   const directory = "/data/snapshots";
   const scenario = async (fs: FaultyFileSystem) => {
     for (const end of [startOf(4) + 10, startOf(9) + 10]) {
@@ -299,7 +299,7 @@ async function append(path: string, bytes: number): Promise<void> {
   await writeFile(path, Buffer.concat([present, patterned(2 * bytes - present.byteLength, 9)]));
 }
 
-test("what another process has left is written again: a sync of it may have failed, and is not made good by the next", async () => {
+test("a part that another process has received is written again, because a failed sync is not repaired by the next", async () => {
   const fs = new FaultyFileSystem(["/data"]);
   const store = await openStore("/data", fs);
   const receiver = await store.receive(offer);

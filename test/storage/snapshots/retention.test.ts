@@ -13,7 +13,7 @@ import {
   openStore,
   patterned,
   RecordingFileSystem,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(limits.snapshotWriteBytes * 3);
 
@@ -21,7 +21,7 @@ async function fill(store: SnapshotStore, ...indexes: number[]): Promise<void> {
   for (const index of indexes) await store.write(metaAt(index), inPieces(PAYLOAD));
 }
 
-test("keeps the newest two unless told otherwise, and says which it removed", () =>
+test("retention keeps the newest two snapshots unless told otherwise, and returns the removed ones", () =>
   inDirectory(async (directory) => {
     const store = await openStore(directory);
     await fill(store, 10, 20, 30, 40);
@@ -33,7 +33,7 @@ test("keeps the newest two unless told otherwise, and says which it removed", ()
     expect(await store.retain(1)).toEqual([]);
   }));
 
-test("syncs the directory after the last removal, and leaves it alone when there is nothing to remove", () =>
+test("retention syncs the directory after the last removal, and leaves it alone when it removes nothing", () =>
   inDirectory(async (directory) => {
     const fs = new RecordingFileSystem();
     const store = await openStore(directory, fs);
@@ -45,7 +45,7 @@ test("syncs the directory after the last removal, and leaves it alone when there
     expect(fs.calls).toHaveLength(3);
   }));
 
-test("never removes a pinned one; the pin counts its holders", () =>
+test("retention never removes a pinned snapshot, and the pin counts its holders", () =>
   inDirectory(async (directory) => {
     const store = await openStore(directory);
     await fill(store, 10, 20, 30);
@@ -60,7 +60,7 @@ test("never removes a pinned one; the pin counts its holders", () =>
     expect(indexesOf(await store.retain(1))).toEqual([10]);
   }));
 
-test("never removes one that is being read, and lets the reader end", () =>
+test("retention never removes a snapshot that is being read, and lets the reader finish", () =>
   inDirectory(async (directory) => {
     const store = await openStore(directory);
     await fill(store, 10, 20);
@@ -78,7 +78,7 @@ test("never removes one that is being read, and lets the reader end", () =>
     expect(indexesOf(await store.retain(1))).toEqual([10]);
   }));
 
-test("does not count damaged files, and keeps them", () =>
+test("retention does not count damaged files, and keeps them", () =>
   inDirectory(async (directory) => {
     await fill(await openStore(directory), 10, 20);
     await writeFile(`${directory}/0000000000000030-0000000000000003.snap`, "damaged");
@@ -89,7 +89,7 @@ test("does not count damaged files, and keeps them", () =>
     expect(store.damaged()).toHaveLength(1);
   }));
 
-test("a file that is gone already is no failure; one that cannot be removed is, and stays on the list", () =>
+test("retention ignores a file that is gone, and fails for one that cannot be removed, which stays listed", () =>
   inDirectory(async (directory) => {
     const fs = new RecordingFileSystem();
     const store = await openStore(directory, fs);
@@ -103,7 +103,7 @@ test("a file that is gone already is no failure; one that cannot be removed is, 
     expect(indexesOf(await store.retain(1))).toEqual([10]);
   }));
 
-test("keeping none is a bug", () =>
+test("retention of no snapshot is a bug of its caller", () =>
   inDirectory(async (directory) => {
     const store = await openStore(directory);
     expect(() => store.retain(0)).toThrowError(InvariantViolation);

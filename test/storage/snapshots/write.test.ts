@@ -15,12 +15,12 @@ import {
   openStore,
   patterned,
   RecordingFileSystem,
-} from "../../support/snapshot_files.js";
+} from "../../support/snapshots/snapshot_files.js";
 
 const PAYLOAD = patterned(2 * limits.snapshotChunkBytes + 17);
 
 describe("writing a snapshot", () => {
-  test("publishes the encoded file and says what it is", () =>
+  test("publishes the encoded file and returns its description", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const info = await store.write(metaAt(20), inPieces(PAYLOAD, 70_000));
@@ -39,7 +39,7 @@ describe("writing a snapshot", () => {
       expect((await openStore(directory)).list()).toEqual([info]);
     }));
 
-  test("renames after the bytes are durable, and publishes after the name is", () =>
+  test("renames the file after its bytes are durable, and publishes it after its name is", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -71,7 +71,7 @@ describe("writing a snapshot", () => {
       await store.verify(store.newest()!);
     }));
 
-  test("a failure of any call leaves no part file and the list as it was", () =>
+  test("leaves no part file and an unchanged list when any call fails", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -95,7 +95,7 @@ describe("writing a snapshot", () => {
       }
     }));
 
-  test("a full disk is reported as such, and the next try succeeds", () =>
+  test("reports a full disk as such, and the next try succeeds", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -110,7 +110,7 @@ describe("writing a snapshot", () => {
       await store.verify(store.newest()!);
     }));
 
-  test("an error of the payload comes out, and nothing is left", () =>
+  test("passes on an error of the payload, and leaves nothing", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const broken = new Error("the view was released");
@@ -123,7 +123,7 @@ describe("writing a snapshot", () => {
       expect(store.list()).toEqual([]);
     }));
 
-  test("an error of the disk lets the payload clean up", () =>
+  test("lets the payload clean up after an error of the disk", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -141,7 +141,7 @@ describe("writing a snapshot", () => {
       expect(cleanedUp).toBe(true);
     }));
 
-  test("a bad header is refused, and nothing is left", () =>
+  test("refuses a bad header, and leaves nothing", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       await failure("INVALID_ARGUMENT", () => store.write(metaAt(0), inPieces(PAYLOAD)));
@@ -149,8 +149,8 @@ describe("writing a snapshot", () => {
     }));
 });
 
-describe("cancelling", () => {
-  test("before the start touches nothing", () =>
+describe("cancelling the write of a snapshot", () => {
+  test("touches nothing when it comes before the start", () =>
     inDirectory(async (directory) => {
       const fs = new RecordingFileSystem();
       const store = await openStore(directory, fs);
@@ -161,7 +161,7 @@ describe("cancelling", () => {
       expect(fs.calls).toEqual([]);
     }));
 
-  test("ends a write whose payload never goes on, and removes the part file", () =>
+  test("ends a write whose payload never continues, and removes the part file", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const controller = new AbortController();
@@ -175,7 +175,7 @@ describe("cancelling", () => {
       expect(store.list()).toEqual([]);
     }));
 
-  test("during the last sync still keeps the snapshot from being published", () =>
+  test("keeps the snapshot from being published even during the last sync", () =>
     inDirectory(async (directory) => {
       const controller = new AbortController();
       const fs = new RecordingFileSystem();
@@ -203,7 +203,7 @@ describe("cancelling", () => {
       expect(await filesIn(directory)).toEqual([]);
     }));
 
-  test("a signal that is never set changes nothing", () =>
+  test("changes nothing while its signal is not set", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const { signal } = new AbortController();
@@ -212,8 +212,8 @@ describe("cancelling", () => {
     }));
 });
 
-describe("publishing", () => {
-  test("an older snapshot is allowed, and the newest stays the newest", () =>
+describe("publishing a snapshot", () => {
+  test("is allowed for an older one, and the newest stays the newest", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const newest = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -223,7 +223,7 @@ describe("publishing", () => {
       expect(indexesOf(store.list())).toEqual([20, 15, 10]);
     }));
 
-  test("the same one again returns the one that is there", () =>
+  test("returns the present one when it is the same again", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const first = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -232,7 +232,7 @@ describe("publishing", () => {
       expect(await filesIn(directory)).toHaveLength(1);
     }));
 
-  test("another state under the same index and term is refused, and the one that is there stays", () =>
+  test("is refused for another state under the same index and term, and the present one stays", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const first = await store.write(metaAt(20), inPieces(PAYLOAD));
@@ -243,7 +243,7 @@ describe("publishing", () => {
       await store.verify(first);
     }));
 
-  test("one that is being written is BUSY for a second writer; afterwards it is not", () =>
+  test("is BUSY for a second writer of one that is being written, and not afterwards", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       const writing = store.write(metaAt(20), inPieces(PAYLOAD));
@@ -252,7 +252,7 @@ describe("publishing", () => {
       expect(await store.write(metaAt(20), inPieces(PAYLOAD))).toBe(info);
     }));
 
-  test("several at once", () =>
+  test("works for several at once", () =>
     inDirectory(async (directory) => {
       const store = await openStore(directory);
       await Promise.all([5, 3, 9, 1].map((index) => store.write(metaAt(index), inPieces(PAYLOAD))));

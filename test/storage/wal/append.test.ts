@@ -19,8 +19,8 @@ import {
   readAll,
 } from "./support.js";
 
-describe("append", () => {
-  test("entries and hard state are there after a power failure once append has returned", async () => {
+describe("an append to the log", () => {
+  test("is durable with entries and hard state when it returns", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs);
     const hardState = { term: 3, vote: "node-2", commit: 1 };
@@ -36,7 +36,7 @@ describe("append", () => {
     expect(tornBytes).toBe(0);
   });
 
-  test("without sync, a power failure may take it, and a later sync makes it durable", async () => {
+  test("may be lost in a power failure without a sync, and is made durable by a later sync", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs);
     await log.append({ entries: entriesFrom(1, 7), sync: true });
@@ -56,7 +56,7 @@ describe("append", () => {
     expect((await openLog(other.crash({ keep: "none" }))).log.hardState.commit).toBe(7);
   });
 
-  test("is one write and one sync; an unchanged hard state is none", async () => {
+  test("takes one write and one sync, and none for an unchanged hard state", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs);
     const hardState = { term: 1, vote: "a", commit: 0 };
@@ -69,7 +69,7 @@ describe("append", () => {
     expect(fs.calls.datasync - before.datasync).toBe(1);
   });
 
-  test("an entry at or below the last index removes the tail, also across segments and after reopening", async () => {
+  test("at or below the last index removes the tail, even across segments and after reopening", async () => {
     const fs = newFileSystem();
     const sizes = { segmentBytes: 1500, fillBytes: 512 };
     const log = await createLog(fs, sizes);
@@ -87,13 +87,13 @@ describe("append", () => {
     expect(await readAll(again)).toEqual([...expected.slice(0, -1), entry(22, 5), entry(23, 5)]);
   });
 
-  test("calls that overlap are carried out in order", async () => {
+  test("is carried out in the order of the calls when calls overlap", async () => {
     const log = await createLog(newFileSystem(), { segmentBytes: 2000 });
     await Promise.all(entriesFrom(1, 50).map((one) => log.append({ entries: [one], sync: true })));
     expect(await readAll(log)).toEqual(entriesFrom(1, 50));
   });
 
-  test("a broken rule of the log is an invariant violation that changes nothing", async () => {
+  test("that breaks a rule of the log is an invariant violation that changes nothing", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, {}, { index: 10, term: 3 });
     await log.append({ entries: entriesFrom(11, 12, 4), hardState: { term: 4, vote: "a", commit: 0 }, sync: true });
@@ -116,7 +116,7 @@ describe("append", () => {
     expect(log.last.index).toBe(13);
   });
 
-  test("a largest entry fits, and a larger one names the limit", async () => {
+  test("takes a largest entry, and refuses a larger one by the limit's name", async () => {
     const log = await createLog(newFileSystem());
     const overhead = 2 + 2 + 2 + 5;
     const largest = { ...entry(1), data: new Uint8Array(limits.entryBytes - overhead).fill(7) };
@@ -127,7 +127,7 @@ describe("append", () => {
     expect(log.last.index).toBe(1);
   });
 
-  test("a batch that is larger than a segment gets one of its own", async () => {
+  test("that is larger than a segment gets one of its own", async () => {
     const fs = newFileSystem();
     const sizes = { segmentBytes: 4096, fillBytes: 1024 };
     const log = await createLog(fs, sizes);
@@ -140,8 +140,8 @@ describe("append", () => {
   });
 });
 
-describe("entries", () => {
-  test("stops before exceeding maxBytes, and gives at least one", async () => {
+describe("entries that are read from the log", () => {
+  test("stop before they exceed maxBytes, but are one at least", async () => {
     const log = await createLog(newFileSystem(), { segmentBytes: 3000 });
     for (let index = 1; index <= 60; index++) await log.append({ entries: [entry(index, 1, 68)], sync: true });
     const counts = [1, 100, 199, 200, 250, 1000, 6000].map(
@@ -151,14 +151,14 @@ describe("entries", () => {
     expect(await log.entries(31, 33, 1e6)).toEqual(entriesFrom(31, 33, 1, 68));
   });
 
-  test("outside of the log are refused with the numbers", async () => {
+  test("are refused with the numbers outside of the log", async () => {
     const log = await createLog(newFileSystem(), {}, { index: 4, term: 1 });
     await log.append({ entries: entriesFrom(5, 9), sync: true });
     await expectError(log.entries(4, 6, 1e6), "OUT_OF_RANGE", "holds 5 to 9");
     await expectError(log.entries(5, 10, 1e6), "OUT_OF_RANGE", "5 to 10");
   });
 
-  test("that are damaged after they were written are refused, with file and offset", async () => {
+  test("are refused with file and offset when they were damaged after they were written", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs);
     await log.append({ entries: entriesFrom(1, 3), sync: true });
@@ -178,7 +178,7 @@ describe("entries", () => {
   });
 });
 
-test("a segment that is being read is closed only afterwards", async () => {
+test("a segment that is being read is closed only when the read ends", async () => {
   const fs = newFileSystem();
   const log = await createLog(fs, { segmentBytes: 2000, fillBytes: 512 });
   for (let index = 1; index <= 100; index++) await log.append({ entries: [entry(index)], sync: true });
@@ -200,7 +200,7 @@ async function expectCall(fs: ReturnType<typeof newFileSystem>, kind: "unlink"):
   while (fs.calls[kind] === 0) await new Promise((resolve) => setImmediate(resolve));
 }
 
-test("bytesBetween counts what the entries take on disk, in all segments", async () => {
+test("bytesBetween counts the bytes that the entries take on disk, in all segments", async () => {
   const log = await createLog(newFileSystem(), { segmentBytes: 4096 });
   for (let index = 1; index <= 100; index++) await log.append({ entries: [entry(index, 1, 100)], sync: true });
   expect(log.stats().segments).toBeGreaterThan(3);
@@ -225,7 +225,7 @@ test("bytesBetween counts what the entries take on disk, in all segments", async
   expect(log.bytesBetween(1, 40)).toBe(0);
 });
 
-test("firstIndexKeeping gives the highest index that keeps so many bytes on disk", async () => {
+test("firstIndexKeeping returns the highest index that keeps so many bytes on disk", async () => {
   const log = await createLog(newFileSystem(), { segmentBytes: 4000 });
   for (let index = 1; index <= 100; index++) await log.append({ entries: [entry(index, 1, 100)], sync: true });
   // A record takes 16 bytes, and the entry's 108 or 109, up to a multiple of 8: 128.
@@ -241,15 +241,15 @@ test("firstIndexKeeping gives the highest index that keeps so many bytes on disk
   expect(log.firstIndexKeeping(256)).toBe(99);
 });
 
-describe("creating, opening and closing", () => {
-  test("a log is not made twice, nor opened where there is none", async () => {
+describe("creating, opening and closing a log", () => {
+  test("fails for an existing log, or one that does not exist", async () => {
     const fs = newFileSystem();
     await expectError(openLog(fs), "DATA_DIRECTORY", "the log is missing");
     await createLog(fs);
     await expectError(createLog(fs), "DATA_DIRECTORY", "holds a log already");
   });
 
-  test("a closed log is durable, refuses calls, and leaves no file open", async () => {
+  test("leaves a closed log durable, without open files, and refusing calls", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs);
     await log.append({ entries: [entry(1)], sync: false });
@@ -261,7 +261,7 @@ describe("creating, opening and closing", () => {
     expect(await readAll((await openLog(fs.crash({ keep: "none" }))).log)).toEqual([entry(1)]);
   });
 
-  test("crash writes nothing and leaves no file open", async () => {
+  test("writes nothing and leaves no file open when the log crashes", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs);
     await log.append({ entries: [entry(1)], sync: false });
@@ -272,7 +272,7 @@ describe("creating, opening and closing", () => {
     await expectError(log.append({ entries: [], sync: true }), "STOPPED");
   });
 
-  test("what a crashed process had only written is durable once the log is open", async () => {
+  test("makes the unsynced writes of a crashed process durable once the log is open", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs);
     await log.append({ entries: [entry(1)], sync: false });
@@ -281,7 +281,7 @@ describe("creating, opening and closing", () => {
     expect(await readAll((await openLog(fs.crash({ keep: "none" }))).log)).toEqual([entry(1)]);
   });
 
-  test("leftover temporary files are removed", async () => {
+  test("removes leftover temporary files", async () => {
     const fs = newFileSystem();
     await (await createLog(fs)).close();
     fs.setContents(`${DIRECTORY}/0000000002-0000000000000001.wal.tmp`, new Uint8Array(100));
@@ -290,7 +290,7 @@ describe("creating, opening and closing", () => {
   });
 });
 
-test("on the operating system's files", async () => {
+test("the log works on the operating system's files", async () => {
   const directory = await mkdtemp(join(tmpdir(), "cairn-wal-"));
   onTestFinished(() => rm(directory, { recursive: true }));
   const options = { fs: nodeFileSystem, directory: join(directory, "log"), segmentBytes: 20_000, fillBytes: 4096 };

@@ -47,7 +47,7 @@ function encoded(entry: Entry): Uint8Array {
   return buffer;
 }
 
-describe("entries", () => {
+describe("the entries of the log file", () => {
   test("have the bytes that protobuf-es writes", () => {
     fc.assert(
       fc.property(entries, (entry) => {
@@ -63,7 +63,7 @@ describe("entries", () => {
     );
   });
 
-  test("are decoded to what was encoded, and share its memory", () => {
+  test("are decoded to the encoded ones, and share the buffer's memory", () => {
     fc.assert(
       fc.property(entries, (entry) => {
         const bytes = encoded(entry);
@@ -76,7 +76,7 @@ describe("entries", () => {
     );
   });
 
-  test("that are cut short or unknown are refused", async () => {
+  test("are refused when they are cut short or of an unknown kind", async () => {
     const bytes = encoded({ index: 300, term: 2, type: "command", data: new Uint8Array(5) });
     for (const end of [0, 2, bytes.byteLength - 1]) {
       await expectError(
@@ -93,7 +93,7 @@ describe("entries", () => {
   });
 });
 
-test("T6: terms and indexes above their bounds are refused", async () => {
+test("terms and indexes above their bounds are refused (T6)", async () => {
   const entry = (index: number, term: number) => encoded({ index, term, type: "no-op", data: new Uint8Array() });
   const decodings = [
     () => decodeEntry(entry(limits.indexMax + 1, 1)),
@@ -109,7 +109,7 @@ test("T6: terms and indexes above their bounds are refused", async () => {
   expect(decodeEntry(entry(limits.indexMax, limits.termMax))).toMatchObject({ index: limits.indexMax });
 });
 
-test("hard states have the bytes that protobuf-es writes, and are decoded to what was encoded", () => {
+test("hard states have the bytes that protobuf-es writes, and are decoded to the encoded ones", () => {
   const votes = fc.option(fc.string({ minLength: 1, maxLength: 64, unit: "grapheme" }), { nil: undefined });
   fc.assert(
     fc.property(fc.record({ term: count, vote: votes, commit: count }), (state) => {

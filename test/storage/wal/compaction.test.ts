@@ -18,8 +18,8 @@ async function appendEach(log: WriteAheadLog, low: number, high: number, term = 
   for (const one of entriesFrom(low, high, term)) await log.append({ entries: [one], sync: true });
 }
 
-describe("trim", () => {
-  test("removes the segments that hold nothing above the index, durably", async () => {
+describe("trimming the log", () => {
+  test("durably removes the segments that hold nothing above the index", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, SIZES);
     await appendEach(log, 1, 100);
@@ -56,7 +56,7 @@ describe("trim", () => {
     expect(await readAll(reopened)).toEqual(entriesFrom(5, 9, 7));
   });
 
-  test("of the whole log lets a large active segment go, and the log goes on", async () => {
+  test("removes a large active segment when the whole log is trimmed, and the log continues", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, SIZES);
     await appendEach(log, 1, 25);
@@ -76,7 +76,7 @@ describe("trim", () => {
     );
   });
 
-  test("without a segment to remove costs no sync", async () => {
+  test("costs no sync when there is no segment to remove", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, SIZES);
     await appendEach(log, 1, 10);
@@ -101,7 +101,7 @@ describe("trim", () => {
     expect(log.stats().diskBytes).toBe(fs.usedBytes);
   });
 
-  test("after the tail was replaced down to below the first entry of a later segment", async () => {
+  test("works after the tail was replaced down to below the first entry of a later segment", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, SIZES);
     await appendEach(log, 1, 70);
@@ -114,7 +114,7 @@ describe("trim", () => {
     expect(await readAll(reopened)).toEqual(entriesFrom(20, 40, 2));
   });
 
-  test("that a crash interrupted is finished at the next start, also when newer segments went first", async () => {
+  test("is finished at the next start after a crash, even when newer segments were removed first", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, SIZES);
     await appendEach(log, 1, 150);
@@ -134,8 +134,8 @@ describe("trim", () => {
   });
 });
 
-describe("reset", () => {
-  test("drops the log and goes on behind the position, durably", async () => {
+describe("resetting the log", () => {
+  test("durably drops it and continues behind the position", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, SIZES);
     await appendEach(log, 1, 70);
@@ -155,7 +155,7 @@ describe("reset", () => {
     );
   });
 
-  test("also to a place inside the log, and keeps the hard state", async () => {
+  test("to a place inside the log keeps the hard state", async () => {
     const fs = newFileSystem();
     const hardState = { term: 4, vote: "a", commit: 3 };
     const log = await createLog(fs, SIZES);
@@ -167,7 +167,7 @@ describe("reset", () => {
     await expect(reopened.reset({ index: 4, term: 3 })).rejects.toThrow("broken invariant");
   });
 
-  test("old segments that a crash left behind count for nothing", async () => {
+  test("makes old segments that a crash left behind count for nothing", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, SIZES);
     await appendEach(log, 1, 70);

@@ -8,7 +8,7 @@ const SIZES = { segmentBytes: 20_000, fillBytes: 4096 };
 
 const random = seededRandom(11);
 
-describe("a full disk", () => {
+describe("a full disk under the log", () => {
   async function fullDisk() {
     const fs = newFileSystem();
     const log = await createLog(fs, SIZES);
@@ -17,7 +17,7 @@ describe("a full disk", () => {
     return { fs, log };
   }
 
-  test("refuses an append, changes nothing, and takes it when there is room", async () => {
+  test("refuses an append, changes nothing, and accepts it when there is room", async () => {
     const { fs, log } = await fullDisk();
     const batch = { entries: entriesFrom(6, 9, 1, 3000), hardState: { term: 2, vote: "a", commit: 5 }, sync: true };
     for (let tries = 0; tries < 3; tries++) {
@@ -44,7 +44,7 @@ describe("a full disk", () => {
     }
   });
 
-  test("leaves nothing of what was refused, whether the process goes on or dies", async () => {
+  test("leaves nothing of refused appends, whether the process continues or dies", async () => {
     const { fs, log } = await fullDisk();
     await expectError(log.append({ entries: entriesFrom(6, 400), sync: true }), "DISK_FULL");
     for (const keep of ["none", "all", "random"] as const) {
@@ -54,13 +54,13 @@ describe("a full disk", () => {
     }
   });
 
-  test("says which file, by the name that it has", async () => {
+  test("is reported with the name of the file", async () => {
     const { log } = await fullDisk();
     const error = await expectError(log.append({ entries: entriesFrom(6, 400), sync: true }), "DISK_FULL");
     expect(error.message).toContain("/data/log/0000000001-0000000000000001.wal:");
   });
 
-  test("takes the no-ops of leaders, for a while: a leader that has none of its term committed answers no reads", async () => {
+  test("accepts the no-ops of leaders for a while, because a leader without a committed one answers no reads", async () => {
     const { fs, log } = await fullDisk();
     await expectError(log.append({ entries: entriesFrom(6, 400), sync: true }), "DISK_FULL");
     fs.capacityBytes = fs.usedBytes;
@@ -72,7 +72,7 @@ describe("a full disk", () => {
     expect(reopened.last).toEqual({ index: 15, term: 11 });
   });
 
-  test("and a power cut while a refused write is wiped out leave a log that opens", async () => {
+  test("leaves a log that opens when a power cut interrupts the erasure of a refused write", async () => {
     // The write itself, then zeros, cut, and sync.
     for (let cut = 0; cut < 4; cut++) {
       const { fs, log } = await fullDisk();
@@ -88,7 +88,7 @@ describe("a full disk", () => {
     }
   });
 
-  test("still takes votes and trims, which make room", async () => {
+  test("accepts votes, and trims that make room", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 8000, fillBytes: 1024 });
     for (let index = 1; index <= 30; index++) await log.append({ entries: [entry(index, 1, 1000)], sync: true });
@@ -106,7 +106,7 @@ describe("a full disk", () => {
     expect(reopened.hardState.term).toBe(19);
   });
 
-  test("when a segment is to be started leaves no file behind", async () => {
+  test("leaves no file behind when a segment is to be started", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 2000, fillBytes: 0 });
     await log.append({ entries: [entry(1, 1, 1400)], sync: true });
@@ -122,7 +122,7 @@ describe("a full disk", () => {
   });
 });
 
-test("too many open files refuse a new segment, change nothing, and it is made when there are fewer", async () => {
+test("too many open files refuse a new segment without a change, and it is made when there are fewer", async () => {
   const fs = newFileSystem();
   const log = await createLog(fs, { segmentBytes: 2000, fillBytes: 0 });
   await log.append({ entries: [entry(1, 1, 1400)], sync: true });
@@ -139,7 +139,7 @@ test("too many open files refuse a new segment, change nothing, and it is made w
   expect(await readAll(reopened)).toEqual([entry(1, 1, 1400), entry(2, 1, 1400)]);
 });
 
-describe("a disk that fails", () => {
+describe("a disk that fails under the log", () => {
   async function expectPoisoned(log: WriteAheadLog): Promise<void> {
     await expectError(log.append({ entries: [entry(99)], sync: true }), "STORAGE_FAILED");
     await expectError(log.append({ entries: [], sync: false }), "STORAGE_FAILED");
@@ -150,7 +150,7 @@ describe("a disk that fails", () => {
   }
 
   for (const kind of ["datasync", "write"] as const) {
-    test(`in a ${kind} ends the log: nothing is tried again, and the files are closed`, async () => {
+    test(`ends the log when it fails in a ${kind}: nothing is retried, and the files are closed`, async () => {
       const fs = newFileSystem();
       const log = await createLog(fs, SIZES);
       await log.append({ entries: entriesFrom(1, 3), sync: true });
@@ -165,11 +165,11 @@ describe("a disk that fails", () => {
     });
   }
 
-  describe("in a sync: what was read back at the next opening is on the disk then", () => {
+  describe("in a sync does not harm the entries that the next opening reads", () => {
     test.each([
       ["the first batch of a segment", 0],
       ["a later batch", 3],
-    ])("%s", async (_which, before) => {
+    ])("which are then on disk: %s", async (_which, before) => {
       const fs = newFileSystem();
       const log = await createLog(fs, { segmentBytes: 1 << 20 });
       for (let index = 1; index <= before; index++) await log.append({ entries: [entry(index)], sync: true });
@@ -185,7 +185,7 @@ describe("a disk that fails", () => {
       expect((await readAll(again)).slice(before)).toEqual(batch);
     });
 
-    test("also when the next opening fails in the same way", async () => {
+    test("even when the next opening fails in the same way", async () => {
       const fs = newFileSystem();
       const log = await createLog(fs, SIZES);
       await log.append({ entries: entriesFrom(1, 3), sync: true });
@@ -199,7 +199,7 @@ describe("a disk that fails", () => {
       expect(again.last.index).toBe(6);
     });
 
-    test("no more is written again than what is not proven", async () => {
+    test("and no more is rewritten than the unproven part", async () => {
       const fs = newFileSystem();
       const log = await createLog(fs);
       for (let index = 1; index <= 50; index++) await log.append({ entries: [entry(index, 1, 4000)], sync: true });
@@ -211,7 +211,7 @@ describe("a disk that fails", () => {
     });
   });
 
-  test("while a segment gets its name: once the log was opened again, its name is durable", async () => {
+  test("while a segment gets its name makes the name durable once the log is opened again", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 1000, fillBytes: 512 });
     fs.failCall("syncDirectory");

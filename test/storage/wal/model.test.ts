@@ -8,7 +8,7 @@ import {
   type LogPosition,
 } from "../../../src/raft/types.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
-import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import { seededRandom } from "../../support/random.js";
 import { DIRECTORY, readAll } from "./support.js";
 
@@ -227,7 +227,7 @@ function expectSame(found: readonly Entry[], expected: readonly Entry[]): void {
   expect(plain(found)).toEqual(plain(expected));
 }
 
-test("any sequence of operations, restarts and power failures leaves what an array would hold", async () => {
+test("any sequence of operations, restarts and power failures leaves the entries that an array would hold", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(operation, { minLength: 1, maxLength: 60 }), fc.nat(), async (operations, seed) => {
       const pair = new Pair(seededRandom(seed));

@@ -7,7 +7,7 @@ import {
   type LogPosition,
 } from "../../../src/raft/types.js";
 import { WriteAheadLog } from "../../../src/storage/wal/wal.js";
-import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import { seededRandom } from "../../support/random.js";
 import { DIRECTORY, entriesFrom, entry, openLog, readAll } from "./support.js";
 
@@ -138,8 +138,8 @@ function same(one: Entry, other: Entry): boolean {
   return one.index === other.index && one.term === other.term && Buffer.compare(one.data, other.data) === 0;
 }
 
-describe("a power cut at any file-system call", () => {
-  test("leaves all that was awaited, in order, and nothing that contradicts it", async () => {
+describe("a power cut at any file-system call of the log", () => {
+  test("leaves all awaited appends in order, and nothing that contradicts them", async () => {
     const counting = new FaultyFileSystem(["/data"]);
     await runUntilCut(counting);
     const calls = counting.changes;
@@ -168,7 +168,7 @@ describe("a power cut at any file-system call", () => {
     }
   });
 
-  test("also when it comes while the log is opened after a first one", async () => {
+  test("leaves the same when it comes while the log is opened after a first one", async () => {
     const random = seededRandom(5);
     for (let run = 0; run < 40; run++) {
       const fs = new FaultyFileSystem(["/data"]);

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { RecordType, sealRecord } from "../../../src/storage/wal/record.js";
 import { headerCrc } from "../../../src/storage/wal/segment_header.js";
-import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 import { seededRandom } from "../../support/random.js";
 import {
   createLog,
@@ -40,7 +40,7 @@ function recordOffset(bytes: Uint8Array, index: number, term = 1): number {
   return data - 16 - 8;
 }
 
-describe("a torn tail", () => {
+describe("a torn tail of the log", () => {
   test("is cut at the last whole record, for every length that the file may have", async () => {
     const { fs, log, path } = await logOfFive();
     const start = recordOffset(fs.contents(path), 5) + 48;
@@ -65,7 +65,7 @@ describe("a torn tail", () => {
     expect(await readAll(all.log)).toEqual([...entriesFrom(1, 5), ...last]);
   });
 
-  test("is cut whatever sectors of the write reached the disk; what was synced stays", async () => {
+  test("is cut whatever sectors of the write reached the disk, and synced entries stay", async () => {
     const random = seededRandom(7);
     let torn = 0;
     for (let run = 0; run < 150; run++) {
@@ -90,7 +90,7 @@ describe("a torn tail", () => {
     expect(torn).toBeGreaterThan(50);
   });
 
-  test("that a cut leaves whole records in is not read behind a later, shorter write", async () => {
+  test("is never read behind a later, shorter write, even if a cut leaves whole records in it", async () => {
     const { fs, log, path } = await logOfFive();
     await log.append({ entries: [entry(6), entry(7), entry(8)], sync: false });
     fs.flipBit(path, recordOffset(fs.contents(path), 6) + 20);
@@ -105,8 +105,8 @@ describe("a torn tail", () => {
   });
 });
 
-describe("damage that is no torn tail is refused, naming file and offset, with nothing changed", () => {
-  test("a bit anywhere in a record that later records prove durable", async () => {
+describe("damage that is no torn tail is refused with file and offset, and nothing changes", () => {
+  test("for a bit anywhere in a record that later records prove durable", async () => {
     const { fs, path } = await logOfFive();
     const whole = fs.contents(path);
     const start = recordOffset(whole, 3);
@@ -120,7 +120,7 @@ describe("damage that is no torn tail is refused, naming file and offset, with n
     }
   });
 
-  test("a run of zeros or of garbage", async () => {
+  test("for a run of zeros or of garbage", async () => {
     const { fs, path } = await logOfFive();
     const start = recordOffset(fs.contents(path), 2);
     for (const byte of [0, 1, 0xff]) {
@@ -129,7 +129,7 @@ describe("damage that is no torn tail is refused, naming file and offset, with n
     }
   });
 
-  test("behind megabytes of zeros and garbage", async () => {
+  test("for a record behind megabytes of zeros and garbage", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 1 << 26, fillBytes: 4096 });
     await log.append({ entries: [entry(1)], sync: true });
@@ -144,7 +144,7 @@ describe("damage that is no torn tail is refused, naming file and offset, with n
     await expectError(openLog(withFiles(new Map([[path!, bytes]]))), "CORRUPT", `offset ${start}`);
   });
 
-  test("any in a segment that is not the last", async () => {
+  test("for any damage in a segment that is not the last", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 1000, fillBytes: 512 });
     for (const one of entriesFrom(1, 30)) await log.append({ entries: [one], sync: true });
@@ -154,7 +154,7 @@ describe("damage that is no torn tail is refused, naming file and offset, with n
     const cases: [string, Uint8Array, string][] = [
       [paths[1]!, bytes.subarray(0, bytes.byteLength - 8), "damaged at offset"],
       [paths[1]!, Uint8Array.from([...bytes, ...new Uint8Array(8)]), `damaged at offset ${bytes.byteLength}`],
-      [paths[1]!, bytes.subarray(0, bytes.byteLength - 48), "goes on after index"],
+      [paths[1]!, bytes.subarray(0, bytes.byteLength - 48), "continues after index"],
       [paths[1]!, bytes.slice().fill(0, 600, 601), "damaged at offset"],
       [paths[0]!, bytes, "has another name than its header says"],
       [paths.at(-1)!, fs.contents(paths.at(-1)!).subarray(0, 500), "header is missing"],
@@ -169,7 +169,7 @@ describe("damage that is no torn tail is refused, naming file and offset, with n
     }
   });
 
-  test("a missing segment, with both numbers", async () => {
+  test("for a missing segment, with both numbers", async () => {
     const fs = newFileSystem();
     const log = await createLog(fs, { segmentBytes: 1000, fillBytes: 512 });
     for (const one of entriesFrom(1, 40)) await log.append({ entries: [one], sync: true });
@@ -182,7 +182,7 @@ describe("damage that is no torn tail is refused, naming file and offset, with n
       await expectError(
         openLog(left),
         "CORRUPT",
-        new RegExp(`starts at index 1, .* goes on after index ${first - 1}:`),
+        new RegExp(`starts at index 1, .* continues after index ${first - 1}:`),
       );
       expect(digests(left)).toEqual(before);
     }
@@ -209,7 +209,7 @@ test("a value that holds the bytes of a valid record proves nothing, and is not 
   }
 });
 
-test("a record made for another place, or another segment, proves nothing when a value holds it", async () => {
+test("a value that holds a record made for another place or segment proves nothing", async () => {
   const { fs, log, path } = await logOfFive();
   const bytes = fs.contents(path);
   const start = recordOffset(bytes, 5) + 48;
@@ -239,7 +239,7 @@ test("a record made for another place, or another segment, proves nothing when a
   await expectError(openLog(withFiles(new Map([[path, contents]])), SIZES), "CORRUPT", `offset ${start + 64} shows`);
 });
 
-test("opening tells which entries are configurations: above the boundary, and not replaced", async () => {
+test("opening returns the configurations above the boundary that were not replaced", async () => {
   const { fs, log } = await logOfFive();
   const configuration = (index: number, term = 1) => ({ ...entry(index, term), type: "configuration" as const });
   await log.append({ entries: [configuration(6), entry(7), configuration(8), configuration(9)], sync: true });
@@ -249,7 +249,7 @@ test("opening tells which entries are configurations: above the boundary, and no
   expect((await openLog(fs.crash({ keep: "none" }), SIZES)).configurations).toEqual([8, 10]);
 });
 
-test("a commit that covers entries lost with a torn write is no higher than the log", async () => {
+test("a commit index above a torn tail's end is lowered to the end of the log", async () => {
   const { fs, log, path } = await logOfFive();
   await log.append({ entries: entriesFrom(6, 9), hardState: { term: 2, vote: "a", commit: 9 }, sync: false });
   const bytes = fs.contents(path);

@@ -9,7 +9,7 @@ import {
   type LogPosition,
 } from "../../../src/raft/types.js";
 import { WriteAheadLog, type WriteAheadLogOptions } from "../../../src/storage/wal/wal.js";
-import { FaultyFileSystem } from "../../support/faulty_fs.js";
+import { FaultyFileSystem } from "../../support/disk/faulty_fs.js";
 
 export const DIRECTORY = "/data/log";
 

@@ -43,9 +43,13 @@ export function snapshotCommand(): Command {
     });
   nodeCommand(snapshot.command("save"))
     .description("Save a snapshot to a file, and verify it on the way.")
-    .argument("<file>", "where to; must not be there yet. - is standard output, if that is no terminal", nonEmpty)
+    .argument(
+      "<file>",
+      "file to write, which must not exist; - is standard output, unless that is a terminal",
+      nonEmpty,
+    )
     .option("--index <n>", "which one (default: the newest)", wholeNumber(1, limits.indexMax))
-    .option("--quiet", "do not show on a terminal how far it has come")
+    .option("--quiet", "show no progress on a terminal")
     .action(async (file: string, options: SaveOptions) => {
       const progress = options.json || options.quiet ? noProgress : progressOn(process.stderr);
       const saved = await untilInterrupted((signal) =>

@@ -42,7 +42,7 @@ export function addOfflineCommands(snapshot: Command): void {
     .argument("<file>", "a saved snapshot", fileName)
     .requiredOption("--id <name>", "name of the node (A-Z a-z 0-9 . _ -)", idText)
     .addOption(
-      new Option("--data, --data-dir <dir>", "directory to make; must hold no data yet")
+      new Option("--data, --data-dir <dir>", "directory to make, which must not hold data")
         .argParser(nonEmpty)
         .makeOptionMandatory(),
     )

@@ -2,7 +2,7 @@ import type { CommandResult } from "../../../../gen/cairn/v1/storage_pb.js";
 import type { ApplyResult } from "../../../../src/machine/state_machine.js";
 import type { PeerAnswer, PeerRequest, Response } from "../../../../src/raft/messages.js";
 import type { Entry, SnapshotMeta } from "../../../../src/raft/types.js";
-import type { Call } from "../../../support/faulty_fs.js";
+import type { Call } from "../../../support/disk/faulty_fs.js";
 import type { RunningNode, SimNode } from "../../world/node.js";
 
 /** A rule that was broken, with what was seen. */

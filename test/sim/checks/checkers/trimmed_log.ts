@@ -2,7 +2,7 @@ import type { SnapshotInfo } from "../../../../src/storage/snapshots/snapshot_in
 import { SnapshotStore } from "../../../../src/storage/snapshots/snapshot_store.js";
 import { parseSegmentName } from "../../../../src/storage/wal/segment_header.js";
 import { WriteAheadLog } from "../../../../src/storage/wal/wal.js";
-import type { Call } from "../../../support/faulty_fs.js";
+import type { Call } from "../../../support/disk/faulty_fs.js";
 import type { SimNode } from "../../world/node.js";
 import { type Checker, demand, type Observed } from "./checker.js";
 

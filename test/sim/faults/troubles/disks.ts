@@ -1,6 +1,6 @@
 import { CairnError } from "../../../../src/base/errors.js";
 import { WriteAheadLog } from "../../../../src/storage/wal/wal.js";
-import type { FaultyFileSystem } from "../../../support/faulty_fs.js";
+import type { FaultyFileSystem } from "../../../support/disk/faulty_fs.js";
 import type { SimCluster } from "../../world/cluster.js";
 import type { SimNode } from "../../world/node.js";
 import type { SimRandom } from "../../world/random.js";

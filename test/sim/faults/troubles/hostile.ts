@@ -4,7 +4,7 @@ import { encodeCommand } from "../../../../src/machine/kv/command.js";
 import type { InstallMessage } from "../../../../src/peers/install/install_messages.js";
 import type { AppendEntries, RequestVote, Unaddressed } from "../../../../src/raft/messages.js";
 import type { Entry, Membership } from "../../../../src/raft/types.js";
-import { type HostileKind, hostileKinds, hostileSnapshot } from "../../../support/hostile_snapshots.js";
+import { type HostileKind, hostileKinds, hostileSnapshot } from "../../../support/snapshots/hostile_snapshots.js";
 import type { SimCluster } from "../../world/cluster.js";
 import { CLUSTER, type RunningNode, type SimNode } from "../../world/node.js";
 import type { SimRandom } from "../../world/random.js";

@@ -1,4 +1,4 @@
-import type { Keep } from "../../../support/faulty_fs.js";
+import type { Keep } from "../../../support/disk/faulty_fs.js";
 import type { SimCluster } from "../../world/cluster.js";
 import type { SimNode } from "../../world/node.js";
 import type { SimRandom } from "../../world/random.js";

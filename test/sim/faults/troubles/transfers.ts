@@ -1,7 +1,7 @@
 import { hasCode } from "../../../../src/base/errors.js";
 import { nameOf } from "../../../../src/base/ids.js";
 import type { OutgoingTransfer } from "../../../../src/node/snapshots/send_queue.js";
-import type { Keep } from "../../../support/faulty_fs.js";
+import type { Keep } from "../../../support/disk/faulty_fs.js";
 import type { SimCluster } from "../../world/cluster.js";
 import type { SimNode } from "../../world/node.js";
 import type { SimRandom } from "../../world/random.js";

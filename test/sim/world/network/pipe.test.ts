@@ -30,7 +30,7 @@ function setUp(window = Number.POSITIVE_INFINITY) {
 
 const numbers = Array.from({ length: 100 }, (_, at) => at);
 
-test("messages arrive in order and none is lost, though the link is blocked for a while", async () => {
+test("a simulated pipe delivers all messages in order, even when its link is blocked for a while", async () => {
   const { scheduler, link, pipe, run, got, read } = setUp();
   void read();
   for (const number of numbers) {
@@ -49,7 +49,7 @@ test("messages arrive in order and none is lost, though the link is blocked for 
   expect(got).toEqual([...numbers, "end"]);
 });
 
-test("a sender waits while the window is full, until the reader has taken some", async () => {
+test("a sender waits while the pipe's window is full, until the reader has taken some", async () => {
   const { scheduler, pipe, run, got, read } = setUp(3);
   let sent = 0;
   const send = async () => {
@@ -68,7 +68,7 @@ test("a sender waits while the window is full, until the reader has taken some",
   expect(sent).toBe(100);
 });
 
-test("an error comes behind what is under way, or at once; who waits to send gets it too", async () => {
+test("an error arrives behind the messages in transit, or at once, and also reaches waiting senders", async () => {
   const late = setUp(1);
   void late.read();
   const waiting = late.pipe.send(1);
@@ -87,7 +87,7 @@ test("an error comes behind what is under way, or at once; who waits to send get
   expect(now.got).toEqual(["broken"]);
 });
 
-test("a reader that has left stops the sender", async () => {
+test("a reader that leaves the pipe stops the sender", async () => {
   const { pipe, run } = setUp(1);
   const waiting = pipe.send(1);
   waiting.catch(() => {});

@@ -16,14 +16,14 @@ function setUp(rate = 1) {
   return { scheduler, node, clock, rang, ring, run };
 }
 
-test("a clock that runs fast rings early by true time, and at its own time", async () => {
+test("a simulated clock that runs fast fires early by true time, and on time by its own", async () => {
   const { clock, rang, ring, run } = setUp(1.25);
   clock.view().after(100, ring("timer"));
   await run(200);
   expect(rang).toEqual(["timer 80 5100.0"]);
 });
 
-test("a jump forward makes timers ring that are overdue by it, and the others earlier", async () => {
+test("a jump forward fires the overdue timers of a simulated clock, and the others earlier", async () => {
   const { scheduler, clock, rang, ring, run } = setUp();
   clock.view().after(100, ring("short"));
   clock.view().after(500, ring("long"));
@@ -32,7 +32,7 @@ test("a jump forward makes timers ring that are overdue by it, and the others ea
   expect(rang).toEqual(["short 50 5350.0", "long 200 5500.0"]);
 });
 
-test("a change of pace counts from when it comes", async () => {
+test("a change of pace counts from its own moment on", async () => {
   const { scheduler, clock, rang, ring, run } = setUp();
   clock.view().after(100, ring("timer"));
   scheduler.after(50, undefined, "slower", () => clock.drift(0.5));
@@ -40,7 +40,7 @@ test("a change of pace counts from when it comes", async () => {
   expect(rang).toEqual(["timer 150 5100.0"]);
 });
 
-test("timers that were called off, or set in an earlier life, do not ring, also not because of a jump", async () => {
+test("timers that were cancelled, or set in an earlier life, never fire, not even by a jump", async () => {
   const { scheduler, node, clock, rang, ring, run } = setUp();
   const before = clock.view();
   before.after(100, ring("old life"));
@@ -56,7 +56,7 @@ test("timers that were called off, or set in an earlier life, do not ring, also 
   expect(rang).toEqual(["new life 60 5070.0"]);
 });
 
-test("soon is now, behind what is at hand", async () => {
+test("a timer of no delay fires now, behind the events at hand", async () => {
   const { scheduler, node, clock, rang, ring, run } = setUp();
   scheduler.after(10, node, "event", () => clock.view().soon(ring("soon")));
   scheduler.after(10, node, "event", ring("at hand"));

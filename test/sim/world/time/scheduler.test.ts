@@ -25,8 +25,8 @@ function place(id = "n1"): Place & { life: number; isPaused: boolean } {
   return { id, life: 1, isPaused: false, deferred: [] };
 }
 
-describe("the queue", () => {
-  test("hands out events by time, and those of one time in the order in which they came", () => {
+describe("the queue of events", () => {
+  test("returns events by time, and those of one time in the order of their arrival", () => {
     const random = new SimRandom(7);
     const queue = new EventQueue();
     const times = Array.from({ length: 500 }, () => random.whole(0, 50));
@@ -40,8 +40,8 @@ describe("the queue", () => {
   });
 });
 
-describe("the scheduler", () => {
-  test("lets events happen in order of their time, however they were added", async () => {
+describe("the scheduler of the simulator", () => {
+  test("runs events in order of their time, however they were added", async () => {
     const { scheduler, happened, note, end } = setUp();
     scheduler.after(3, undefined, "c", note("c"));
     scheduler.after(1, undefined, "a", () => {
@@ -53,7 +53,7 @@ describe("the scheduler", () => {
     expect(happened).toEqual(["1 a", "2 b", "3 c"]);
   });
 
-  test("after an event come all promise jobs, however many follow from each other, and all turns, before the next event", async () => {
+  test("finishes all promise jobs and turns of an event before the next event, however many follow each other", async () => {
     const { scheduler, happened, note, end } = setUp();
     scheduler.after(1, undefined, "a", async () => {
       for (let job = 0; job < 1_000; job++) await undefined;
@@ -67,7 +67,7 @@ describe("the scheduler", () => {
     expect(happened).toEqual(["1 a is over", "1.001 b"]);
   });
 
-  test("whoever watches is asked when an event has settled, and nothing happens before it has answered", async () => {
+  test("asks its observer when an event has settled, and runs nothing before the observer has answered", async () => {
     const happened: string[] = [];
     const trace = new Trace();
     const scheduler = new Scheduler(trace, {
@@ -82,7 +82,7 @@ describe("the scheduler", () => {
     expect(happened).toEqual(["looked", "a", "looked", "looked"]);
   });
 
-  test("what fails ends the run with its error: an event, or who watches", async () => {
+  test("ends the run with the error of an event or of its observer", async () => {
     const { scheduler } = setUp();
     scheduler.after(1, undefined, "a", () => {
       throw new Error("broken");
@@ -93,12 +93,12 @@ describe("the scheduler", () => {
     await expect(watched.run()).rejects.toThrow("seen");
   });
 
-  test("a standstill is a failure", async () => {
+  test("fails a run that stands still", async () => {
     const { scheduler } = setUp();
     await expect(scheduler.run()).rejects.toThrow("standstill");
   });
 
-  test("what was called off, or belongs to a life that is over, does not happen", async () => {
+  test("drops events that were cancelled, or belong to a life that is over", async () => {
     const { scheduler, happened, note, end } = setUp();
     const node = place();
     scheduler.cancel(scheduler.after(1, undefined, "called off", note("called off")));
@@ -110,7 +110,7 @@ describe("the scheduler", () => {
     expect(happened).toEqual(["1 whoever lives there"]);
   });
 
-  test("at a place that is paused things happen when it goes on, in their order", async () => {
+  test("runs the events of a paused place in order when it resumes", async () => {
     const { scheduler, happened, note, end } = setUp();
     const node = place();
     node.isPaused = true;
@@ -126,7 +126,7 @@ describe("the scheduler", () => {
     expect(happened).toEqual(["1.5 elsewhere", "5 a", "5 b"]);
   });
 
-  test("takes no real time, and gives the process its turn now and then", async () => {
+  test("takes no real time, and yields to the process now and then", async () => {
     const { scheduler, end } = setUp();
     let turns = 0;
     let isOver = false;
@@ -146,8 +146,8 @@ describe("the scheduler", () => {
   });
 });
 
-describe("the trace", () => {
-  test("has the same hash for the same lines only", () => {
+describe("the trace of a run", () => {
+  test("has equal hashes only for equal lines", () => {
     const hashOf = (lines: readonly (string | number)[]) => {
       const trace = new Trace();
       for (const line of lines) typeof line === "string" ? trace.add(line) : trace.mix(line);
@@ -171,8 +171,8 @@ describe("the trace", () => {
   });
 });
 
-describe("the random source", () => {
-  test("gives the same numbers for the same seed, and a fork others", () => {
+describe("the random source of a run", () => {
+  test("yields the same numbers for the same seed, and others for a fork", () => {
     const draw = (random: SimRandom) => Array.from({ length: 5 }, () => random.fraction());
     expect(draw(new SimRandom(3))).toEqual(draw(new SimRandom(3)));
     expect(draw(new SimRandom(3).fork("disk"))).toEqual(draw(new SimRandom(3).fork("disk")));
@@ -180,7 +180,7 @@ describe("the random source", () => {
     expect(new Set(all.map((random) => draw(random).join())).size).toBe(4);
   });
 
-  test("waiting times have their mean, and an end", () => {
+  test("has waiting times with the right mean, and with an end", () => {
     const random = new SimRandom(5);
     const times = Array.from({ length: 20_000 }, () => random.waiting(100));
     expect(times.reduce((sum, ms) => sum + ms, 0) / times.length).toBeCloseTo(100, -1);

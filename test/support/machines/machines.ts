@@ -1,0 +1,137 @@
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { onTestFinished } from "vitest";
+import { type CommandResult, CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import { encodeResult } from "../../../src/machine/kv/command.js";
+import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
+import { NEWEST_RULES, type SessionLimits } from "../../../src/machine/kv/session_limits.js";
+import { LmdbMachine, type LmdbMachineOptions } from "../../../src/machine/lmdb_machine.js";
+import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../../src/raft/types.js";
+import { temporaryDirectory } from "../disk/temporary_directory.js";
+
+export type CommandInit = MessageInitShape<typeof CommandSchema>;
+type Operation = NonNullable<CommandInit["operation"]>;
+
+/** Makes a new machine; it and its directory are gone when the test ends. */
+export type MakeMachine = (sessionLimits?: SessionLimits) => Promise<KeyValueMachine>;
+
+export const machines: readonly { readonly kind: string; readonly make: MakeMachine }[] = [
+  { kind: "memory", make: async (sessionLimits) => new MemoryMachine(sessionLimits) },
+  { kind: "LMDB", make: async (sessionLimits) => openLmdb({ directory: await temporaryDirectory(), sessionLimits }) },
+];
+
+/** Opens a machine that is closed when the test ends, if it is not by then. */
+export async function openLmdb(options: LmdbMachineOptions): Promise<LmdbMachine> {
+  const machine = await LmdbMachine.open(options);
+  onTestFinished(() => machine.crash());
+  return machine;
+}
+
+export const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+export const text = (data: Uint8Array | undefined): string | undefined => data && Buffer.from(data).toString();
+
+export const put = (key: string, value: string): Operation => ({
+  case: "put",
+  value: { key: bytes(key), value: bytes(value) },
+});
+export const del = (key: string): Operation => ({ case: "delete", value: { key: bytes(key) } });
+export const getCommand = (key: string): Operation => ({ case: "get", value: { key: bytes(key) } });
+export const load = (...pairs: [string, string][]): Operation => ({
+  case: "load",
+  value: { pairs: pairs.map(([key, value]) => ({ key: bytes(key), value: bytes(value) })) },
+});
+export const cas = (key: string, expected: string | number, newValue: string, createIfMissing = false): Operation => ({
+  case: "compareAndSet",
+  value: {
+    key: bytes(key),
+    expected:
+      typeof expected === "string"
+        ? { case: "value", value: bytes(expected) }
+        : { case: "version", value: BigInt(expected) },
+    newValue: bytes(newValue),
+    createIfMissing,
+  },
+});
+
+/** A command with a request id, as a server of this version proposes it. */
+export const request = (
+  clientId: string,
+  sequence: number,
+  operation: Operation,
+  acknowledgedThrough = 0,
+  since = 0,
+): CommandInit => ({
+  rules: NEWEST_RULES,
+  requestId: {
+    clientId,
+    sequence: BigInt(sequence),
+    acknowledgedThrough: BigInt(acknowledgedThrough),
+    since: BigInt(since),
+  },
+  operation,
+});
+
+/** The same, as a server proposed it that knew only the first rules for remembered answers. */
+export const countedRequest = (...args: Parameters<typeof request>): CommandInit => ({ ...request(...args), rules: 0 });
+
+/** Command bytes with no check on the way, as a faulty leader might have written them. */
+export const uncheckedBytes = (init: CommandInit): Uint8Array => toBinary(CommandSchema, create(CommandSchema, init));
+
+export function entry(index: number, data: Uint8Array, term = 1, type: EntryType = "command"): Entry {
+  return { index, term, type, data };
+}
+
+/** Applies bytes as the next entry. */
+export function applyBytes(machine: KeyValueMachine, data: Uint8Array, term = 1): CommandResult {
+  const results = machine.apply([entry(machine.appliedIndex + 1, data, term)]);
+  return results[0]!.result!;
+}
+
+/** Applies a command as the next entry. */
+export function applyCommand(machine: KeyValueMachine, init: CommandInit, term = 1): CommandResult {
+  return applyBytes(machine, uncheckedBytes(init), term);
+}
+
+export function applyOperation(machine: KeyValueMachine, operation: Operation): CommandResult {
+  return applyCommand(machine, { operation });
+}
+
+/** Applies no-ops up to an index. */
+export function skipTo(machine: KeyValueMachine, index: number, term = 1): void {
+  const entries: Entry[] = [];
+  for (let at = machine.appliedIndex + 1; at <= index; at++) entries.push(entry(at, new Uint8Array(0), term, "no-op"));
+  machine.apply(entries);
+}
+
+export const resultHex = (result: CommandResult | undefined): string | undefined =>
+  result && Buffer.from(encodeResult(result)).toString("hex");
+
+export async function collect(pieces: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const copies: Buffer[] = [];
+  for await (const piece of pieces) copies.push(Buffer.from(piece));
+  return Buffer.concat(copies);
+}
+
+/** The payload of the machine's present state. */
+export async function payloadOf(machine: KeyValueMachine): Promise<Buffer> {
+  const view = await machine.capture();
+  try {
+    return await collect(view.payload());
+  } finally {
+    view.release();
+  }
+}
+
+/** The same bytes in pieces. */
+export async function* inPieces(data: Uint8Array, pieceBytes: number): AsyncGenerator<Uint8Array, void, undefined> {
+  for (let from = 0; from < data.byteLength; from += pieceBytes) yield data.subarray(from, from + pieceBytes);
+}
+
+export function metaAt({ index, term }: LogPosition): SnapshotMeta {
+  return { index, term, membership: { index: 0, members: [] } };
+}
+
+/** All keys and values of the present state, in order. */
+export function contents(machine: KeyValueMachine): string[] {
+  return [...machine.range()].map(({ key, value, version }) => `${text(key)}=${text(value)}@${version}`);
+}
