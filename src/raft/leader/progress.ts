@@ -197,7 +197,7 @@ export class Progress {
     this.#sentCommit = commit;
   }
 
-  /** Records that the message of this round asks whether the logs agree right before `next`. */
+  /** Records that the message sent last asks whether the logs agree right before `next`. */
   probed(): void {
     this.#awaitAnswer();
   }
