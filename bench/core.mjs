@@ -84,6 +84,7 @@ function asReceived(from, answer, { term, round, prev, preVote }) {
     type: answer.type,
     from,
     term: answer.term,
+    outcome: answer.outcome,
     matchIndex: answer.matchIndex,
     rejection: answer.rejection,
     lastIndex: answer.lastIndex,

@@ -26,7 +26,8 @@ async function follow() {
     clusterId: CLUSTER,
     appendEntries: async ({ from, term, prev, entries }) => {
       const matchIndex = prev.index + entries.length;
-      return { type: "append_entries_answer", to: from, requestId: 0, term, matchIndex, lastIndex: matchIndex };
+      const accepted = { outcome: "accepted", matchIndex, lastIndex: matchIndex };
+      return { type: "append_entries_answer", to: from, requestId: 0, term, ...accepted };
     },
     async *receiveSnapshot(messages) {
       for await (const message of messages) {

@@ -51,10 +51,14 @@ export type { LogLimits } from "./raft/log.js";
 export type { CameBy, MembershipChange } from "./raft/membership/membership_change.js";
 export type {
   Addressed,
+  AppendAccepted,
   AppendEntries,
   AppendEntriesAnswer,
+  AppendRejected,
   AppendRejection,
+  AppendResult,
   InstallSnapshot,
+  LogConflict,
   PeerAnswer,
   PeerAppend,
   PeerAppendAnswer,

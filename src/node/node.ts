@@ -143,8 +143,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     const told = { ...tools, diskFull: this.#diskFull, directory: storage.directory, onLost: options.onLost };
     this.#alarms = new Alarms(host, { ...told, ...callers });
     const transfers = () => this.#peers.transfers;
-    const hopeless = (key: string) => this.#snapshotting.hopeless(key);
-    const seen = { ...tools, diskFull: this.#diskFull, transfers, hopeless, ...callers };
+    const catchUp = (key: string) => this.#snapshotting.catchUp(key);
+    const seen = { ...tools, diskFull: this.#diskFull, transfers, catchUp, ...callers };
     const fitness = new Fitness(host, options, seen);
     this.fitness = fitness;
     this.#ticker = new Ticker(clock, options.tickMs ?? 100, (...elapsed) => this.#tick(() => fitness.tick(...elapsed)));

@@ -151,8 +151,10 @@ export class Peers {
     return {
       answer: (answer) => {
         if (this.#stopped) return;
-        const rejection = answer.type === "append_entries_answer" ? answer.rejection : undefined;
-        if (rejection?.reason === "safety") this.options.protocol.refusedBy(nameOf(answer.from), rejection.detail);
+        if (answer.type === "append_entries_answer" && answer.outcome === "rejected") {
+          const { reason, detail } = answer.rejection;
+          if (reason === "safety") this.options.protocol.refusedBy(nameOf(answer.from), detail);
+        }
         this.host.core((raft) => raft.receive(answer));
         this.host.wake();
       },

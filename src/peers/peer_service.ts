@@ -75,17 +75,14 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
 
 async function append(node: PeerEndpoint, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
   const answer = await node.appendEntries(judged(node, from, () => toAppend(from, request)));
-  const { rejection } = answer;
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
-  if (rejection === undefined) return { ...common, success: true, matchIndex: BigInt(answer.matchIndex ?? 0) };
-  return {
-    ...common,
-    success: false,
-    rejection: rejectionMessages[rejection.reason],
-    conflictTerm: BigInt(rejection.conflictTerm),
-    conflictIndex: BigInt(rejection.conflictIndex),
-    detail: rejection.detail,
-  };
+  if (answer.outcome === "accepted") return { ...common, success: true, matchIndex: BigInt(answer.matchIndex) };
+  const { rejection } = answer;
+  const { detail } = rejection;
+  const rejected = { ...common, success: false, rejection: rejectionMessages[rejection.reason], detail };
+  if (rejection.reason !== "log_mismatch") return rejected;
+  const { conflictTerm = 0, conflictIndex } = rejection;
+  return { ...rejected, conflictTerm: BigInt(conflictTerm), conflictIndex: BigInt(conflictIndex) };
 }
 
 function toVoteRequest(from: string, request: RequestVoteRequest) {

@@ -71,14 +71,14 @@ export function toEntry(message: EntryMessage): Entry {
   return { index: toIndex(message.index, "index"), term: toTerm(message.term, "term"), type, data: message.data };
 }
 
-export const rejectionMessages: Readonly<Record<AppendRejection, AppendEntriesRejection>> = {
+export const rejectionMessages: Readonly<Record<AppendRejection["reason"], AppendEntriesRejection>> = {
   stale_term: AppendEntriesRejection.STALE_TERM,
   log_mismatch: AppendEntriesRejection.LOG_MISMATCH,
   safety: AppendEntriesRejection.SAFETY,
   lost: AppendEntriesRejection.LOST,
 };
 
-const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection | undefined>> = {
+const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection["reason"] | undefined>> = {
   [AppendEntriesRejection.UNSPECIFIED]: undefined,
   [AppendEntriesRejection.STALE_TERM]: "stale_term",
   [AppendEntriesRejection.LOG_MISMATCH]: "log_mismatch",
@@ -102,14 +102,19 @@ export function toAppendAnswer(
     lastIndex: toIndex(response.lastLogIndex, "last_log_index"),
     request: { term, round, prevIndex, acknowledged },
   } as const;
-  if (response.success) return { ...answer, matchIndex: toIndex(response.matchIndex, "match_index") };
+  if (response.success)
+    return { ...answer, outcome: "accepted", matchIndex: toIndex(response.matchIndex, "match_index") };
   const reason = rejections[response.rejection];
   if (reason === undefined) {
     throw new CairnError("INVALID_ARGUMENT", `entries were refused for the unknown reason ${response.rejection}`);
   }
   const conflictTerm = toTerm(response.conflictTerm, "conflict_term");
   const conflictIndex = toIndex(response.conflictIndex, "conflict_index");
-  return { ...answer, rejection: { reason, detail: response.detail, conflictTerm, conflictIndex } };
+  const { detail } = response;
+  if (reason !== "log_mismatch") return { ...answer, outcome: "rejected", rejection: { reason, detail } };
+  // No entry has term 0: it says that the peer's log is shorter.
+  const conflict = { conflictTerm: conflictTerm === 0 ? undefined : conflictTerm, conflictIndex };
+  return { ...answer, outcome: "rejected", rejection: { reason, detail, ...conflict } };
 }
 
 type VoteRequest = PeerRequest & { type: "request_vote" };

@@ -1,5 +1,6 @@
 import { nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
+import { type Permission, unless } from "../base/permission.js";
 import type { Request, Response } from "./messages.js";
 import type { RaftState } from "./state.js";
 
@@ -19,10 +20,15 @@ export function refuseViolation(state: RaftState, request: Request): boolean {
   return true;
 }
 
+/** Whether `from` may be the leader of `term`. Changes nothing. */
+export function mayBeLeader(state: RaftState, from: string, term: number): Permission {
+  return unless(violationOf(state, { type: "install_snapshot", from, term }));
+}
+
 /**
  * Describes how a request breaks the protocol; undefined when it may be correct. Changes nothing.
  */
-export function violationOf(
+function violationOf(
   state: RaftState,
   { type, from, term }: Pick<Request, "type" | "from" | "term">,
 ): string | undefined {
@@ -73,11 +79,11 @@ function refusalOf(state: RaftState, { type, from: to, requestId }: Request, det
   const base = { to, requestId, term: state.term };
   switch (type) {
     case "append_entries": {
-      const rejection = { reason: "safety", detail, conflictTerm: 0, conflictIndex: 0 } as const;
-      return { ...base, type: "append_entries_answer", lastIndex: state.log.last.index, rejection };
+      const rejected = { outcome: "rejected", rejection: { reason: "safety", detail } } as const;
+      return { ...base, type: "append_entries_answer", ...rejected, lastIndex: state.log.last.index };
     }
     case "install_snapshot":
-      return { ...base, type: "install_snapshot_answer", outcome: "safety", matchIndex: 0, detail };
+      return { ...base, type: "install_snapshot_answer", outcome: "safety", detail };
     case "request_vote":
       return { ...base, type: "request_vote_answer", granted: false };
     case "timeout_now":

@@ -1,5 +1,6 @@
 import { exhaustion } from "../base/counters.js";
 import { nameOf } from "../base/ids.js";
+import { ALLOWED, type Permission } from "../base/permission.js";
 import { votersOf } from "./membership/membership.js";
 import { majority } from "./membership/quorum.js";
 import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
@@ -64,31 +65,37 @@ function isUpToDate(candidate: LogPosition, own: LogPosition): boolean {
 }
 
 /**
- * Returns the reason why this node cannot campaign now; undefined when it can. A leader that
- * resigned because of its disk must not regain leadership while the disk is slow (T8), neither by
- * its own timer nor because a leader hands over to it.
+ * Whether this node may campaign now. A leader that resigned because of its disk must not regain
+ * leadership while the disk is slow (T8), neither by its own timer nor because a leader hands over
+ * to it.
  */
-export function cannotCampaign(state: RaftState): string | undefined {
-  if (state.disk === "suspect" && state.timing.isAutomatic) return "a write to its log was stuck a moment ago";
-  return cannotLead(state);
+export function mayCampaign(state: RaftState): Permission {
+  if (state.disk === "suspect" && state.timing.isAutomatic) {
+    return { refused: "a write to its log was stuck a moment ago" };
+  }
+  return mayLead(state);
 }
 
-function cannotLead(state: RaftState): string | undefined {
+function mayLead(state: RaftState): Permission {
   if (state.pendingSnapshot !== undefined) {
-    return `the snapshot up to ${state.pendingSnapshot.index} is not installed yet`;
+    return { refused: `the snapshot up to ${state.pendingSnapshot.index} is not installed yet` };
   }
   const id = nameOf(state.id);
-  if (state.lost !== undefined)
-    return `node ${id} has lost data that it acknowledged, up to ${state.lost.acknowledged}`;
-  if (state.memberships.latest.members.length === 0) return `node ${id} does not know any members yet`;
-  if (state.removedAt !== undefined) return `node ${id} was removed from this cluster at index ${state.removedAt}`;
+  if (state.lost !== undefined) {
+    return { refused: `node ${id} has lost data that it acknowledged, up to ${state.lost.acknowledged}` };
+  }
+  if (state.memberships.latest.members.length === 0) return { refused: `node ${id} does not know any members yet` };
+  if (state.removedAt !== undefined) {
+    return { refused: `node ${id} was removed from this cluster at index ${state.removedAt}` };
+  }
   const exhausted = exhaustion(state.term, state.log.last.index);
-  if (exhausted !== undefined) return exhausted;
+  if (exhausted !== undefined) return { refused: exhausted };
   // A candidate must write its vote, and a leader its first entry.
-  if (state.disk === "stuck" && state.timing.isAutomatic)
-    return "a write to its log has not ended for longer than an election timeout";
-  if (!mayBeNeeded(state)) return `node ${id} is not a voter of this cluster`;
-  return undefined;
+  if (state.disk === "stuck" && state.timing.isAutomatic) {
+    return { refused: "a write to its log has not ended for longer than an election timeout" };
+  }
+  if (!mayBeNeeded(state)) return { refused: `node ${id} is not a voter of this cluster` };
+  return ALLOWED;
 }
 
 /**
@@ -102,23 +109,23 @@ function mayBeNeeded({ id, memberships, log }: RaftState): boolean {
   return inForce.some(({ members }) => votersOf(members).includes(id));
 }
 
-/**
- * Returns the reason why this node cannot campaign at once on an operator's command; undefined when
- * it can.
- */
-export function cannotCampaignNow(state: RaftState): string | undefined {
+/** Whether this node may campaign at once on an operator's command. */
+export function mayCampaignNow(state: RaftState): Permission {
   const hasPeers = state.voters.some((id) => id !== state.id);
   // This node has promised to withhold its own vote, too.
   if (state.timing.hasLeases && state.hearsLeader && hasPeers) {
-    return "the cluster uses leases, and a leader may be alive: hand leadership over, or wait for an election timeout";
+    return {
+      refused:
+        "the cluster uses leases, and a leader may be alive: hand leadership over, or wait for an election timeout",
+    };
   }
   // The operator may know that the disk has recovered.
-  return cannotLead(state);
+  return mayLead(state);
 }
 
 /**
  * Starts a pre-vote: asks the voters whether they would elect this node. The caller has checked
- * that this node can campaign; see {@link cannotCampaign}.
+ * that this node may campaign; see {@link mayCampaign}.
  */
 export function preCampaign(state: RaftState): ElectionResult {
   state.becomePreCandidate();
@@ -126,7 +133,7 @@ export function preCampaign(state: RaftState): ElectionResult {
   return resultOf(state);
 }
 
-/** Starts an election (Raft section 5.2). The caller has checked that this node can campaign. */
+/** Starts an election (Raft section 5.2). The caller has checked that this node may campaign. */
 export function campaign(state: RaftState, { isTransfer }: { isTransfer: boolean }): ElectionResult {
   state.becomeCandidate();
   askForVotes(state, { term: state.term, preVote: false, leadershipTransfer: isTransfer });
@@ -187,5 +194,5 @@ export function onTimeoutNow(state: RaftState, message: TimeoutNow): boolean {
   const { from, requestId, term } = message;
   if (term > state.term) state.becomeFollower(term, from);
   state.send({ type: "timeout_now_answer", to: from, requestId, term: state.term });
-  return term === state.term && state.role !== "leader" && cannotCampaign(state) === undefined;
+  return term === state.term && state.role !== "leader" && "allowed" in mayCampaign(state);
 }

@@ -1,12 +1,13 @@
-import { assert } from "../base/assert.js";
+import { InvariantViolation } from "../base/assert.js";
 import { changeProblem, snapshotProblem } from "./membership/membership_rules.js";
 import {
   type AppendEntries,
   type AppendEntriesAnswer,
   type AppendRejection,
+  type InstallResult,
   type InstallSnapshot,
   type InstallSnapshotAnswer,
-  malformedAppend,
+  wellFormed,
 } from "./messages.js";
 import type { LostData, RaftState } from "./state.js";
 import type { Entry, LogPosition, Membership } from "./types.js";
@@ -18,13 +19,18 @@ import type { Entry, LogPosition, Membership } from "./types.js";
  * durable.
  */
 export function onAppendEntries(state: RaftState, message: AppendEntries): void {
-  const malformed = malformedAppend(message);
-  assert(malformed === undefined, `AppendEntries is well-formed: ${malformed}`, { from: message.from });
+  const form = wellFormed(message);
+  if ("refused" in form) {
+    throw new InvariantViolation(`AppendEntries is well-formed: ${form.refused}`, { from: message.from });
+  }
   const answer = answerAppend(state, message);
+  if (answer.outcome === "rejected") {
+    state.send(answer);
+    return;
+  }
   // Answer heartbeats before the snapshot is durable, but promise nothing: the log is not durable
   // either.
-  const isAlive =
-    state.unwrittenSnapshot !== undefined && message.entries.length === 0 && answer.matchIndex !== undefined;
+  const isAlive = state.unwrittenSnapshot !== undefined && message.entries.length === 0;
   if (isAlive) state.send({ ...answer, matchIndex: 0 });
   else state.send(answer, answer.matchIndex);
 }
@@ -32,13 +38,14 @@ export function onAppendEntries(state: RaftState, message: AppendEntries): void 
 function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAnswer {
   const { log } = state;
   if (message.term < state.term) {
-    return refuse(state, message, "stale_term", `term ${message.term} is over, this node is in term ${state.term}`);
+    const detail = `term ${message.term} is over, this node is in term ${state.term}`;
+    return refuse(state, message, { reason: "stale_term", detail });
   }
   state.becomeFollower(message.term, message.from);
   const lost = lostData(state, message);
   if (lost !== undefined) {
     const detail = `this node acknowledged entries up to ${lost.acknowledged}, and its log ends at ${lost.has}: it has lost data`;
-    return refuse(state, message, "lost", detail);
+    return refuse(state, message, { reason: "lost", detail });
   }
 
   const { prev, entries } = skipTrimmed(message, log.boundary);
@@ -49,16 +56,16 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
   const fresh = at < 0 ? [] : entries.slice(at);
   const conflict = fresh[0];
   if (conflict !== undefined && conflict.index <= log.commit) {
-    return refuse(state, message, "safety", describeConflict(state, conflict));
+    return refuse(state, message, { reason: "safety", detail: describeConflict(state, conflict) });
   }
   const problem = configurationProblem(state, fresh);
-  if (problem !== undefined) return refuse(state, message, "safety", problem);
+  if (problem !== undefined) return refuse(state, message, { reason: "safety", detail: problem });
   // Raft section 5.3: remove an entry that conflicts with the leader's, and all that follow it.
   if (conflict !== undefined) truncateAfter(state, conflict.index - 1);
   for (const entry of fresh) state.append(entry);
   // Entries above `last` may not be the leader's, so commit only what this message vouches for.
   log.commitTo(Math.min(message.leaderCommit, last.index));
-  return { ...answerTo(state, message), matchIndex: last.index };
+  return { ...answerTo(state, message), outcome: "accepted", matchIndex: last.index };
 }
 
 /**
@@ -74,15 +81,14 @@ function lostData(state: RaftState, { acknowledged = 0 }: AppendEntries): LostDa
 }
 
 /**
- * Accepts or refuses a snapshot whose file has arrived (Raft figure 13). Returns whether to install
- * it: it is then the state's pendingSnapshot, and {@link answerInstalled} is due once it is
- * installed.
+ * Accepts or refuses a snapshot whose file has arrived (Raft figure 13). An accepted one is the
+ * state's installation from then on, and {@link answerInstalled} is due once it is installed.
  */
-export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): boolean {
+export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): void {
   const refusal = refuseInstall(state, message);
   if (refusal !== undefined) {
-    state.send(refusal, refusal.matchIndex);
-    return false;
+    state.send(refusal, refusal.outcome === "already_committed" ? refusal.matchIndex : undefined);
+    return;
   }
   const { snapshot } = message;
   state.log.restoreTo(snapshot);
@@ -91,24 +97,24 @@ export function onInstallSnapshot(state: RaftState, message: InstallSnapshot): b
   state.memberships.reset(snapshot.membership);
   for (const membership of behind) state.memberships.append(membership);
   state.snapshot = { index: snapshot.index, term: snapshot.term };
-  state.pendingSnapshot = snapshot;
-  state.isSnapshotDurable = false;
-  return true;
+  state.beginInstalling(message);
 }
 
 function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnapshotAnswer | undefined {
   const { log } = state;
   const { snapshot } = message;
-  const answer = (outcome: InstallSnapshotAnswer["outcome"], matchIndex: number, detail: string) =>
-    ({ ...base(state, message), type: "install_snapshot_answer", outcome, matchIndex, detail }) as const;
+  const answer = (result: InstallResult) => installAnswer(state, message, result);
   const violation = (detail: string) => {
     state.violated(message.from, detail);
-    return answer("safety", 0, detail);
+    return answer({ outcome: "safety", detail });
   };
   if (message.term < state.term) {
-    return answer("stale_term", 0, `term ${message.term} is over, this node is in term ${state.term}`);
+    const detail = `term ${message.term} is over, this node is in term ${state.term}`;
+    return answer({ outcome: "stale_term", detail });
   }
-  if (state.lost !== undefined) return answer("safety", 0, "this node has lost data that it acknowledged");
+  if (state.lost !== undefined) {
+    return answer({ outcome: "safety", detail: "this node has lost data that it acknowledged" });
+  }
   // The file's reader has checked this already. Check again: an accepted snapshot cannot be undone.
   const problem = snapshotProblem(snapshot);
   if (problem !== undefined) return violation(`the snapshot says of itself: ${problem}`);
@@ -118,11 +124,8 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
   state.becomeFollower(message.term, message.from);
   // R3: every later leader's log has the entries that are committed here (Raft section 5.4).
   if (snapshot.index <= log.commit) {
-    return answer(
-      "already_committed",
-      log.commit,
-      `index ${snapshot.index} is committed here already, up to ${log.commit}`,
-    );
+    const detail = `index ${snapshot.index} is committed here already, up to ${log.commit}`;
+    return answer({ outcome: "already_committed", matchIndex: log.commit, detail });
   }
   return undefined;
 }
@@ -130,8 +133,12 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
 /** Answers the request whose snapshot is now installed. */
 export function answerInstalled(state: RaftState, message: InstallSnapshot): void {
   const { index } = message.snapshot;
-  const outcome = { outcome: "installed", matchIndex: index, detail: `installed up to ${index}` } as const;
-  state.send({ ...base(state, message), type: "install_snapshot_answer", ...outcome }, index);
+  const result = { outcome: "installed", matchIndex: index, detail: `installed up to ${index}` } as const;
+  state.send(installAnswer(state, message, result), index);
+}
+
+function installAnswer(state: RaftState, message: InstallSnapshot, result: InstallResult): InstallSnapshotAnswer {
+  return { ...base(state, message), type: "install_snapshot_answer", ...result };
 }
 
 /**
@@ -185,20 +192,16 @@ function refusePrev(
   const { log } = state;
   if (present === undefined) {
     const next = log.last.index + 1;
-    return refuse(
-      state,
-      message,
-      "log_mismatch",
-      `the log ends at ${log.last.index}: send entries from ${next}`,
-      0,
-      next,
-    );
+    const detail = `the log ends at ${log.last.index}: send entries from ${next}`;
+    return refuse(state, message, { reason: "log_mismatch", detail, conflictTerm: undefined, conflictIndex: next });
   }
-  if (prev.index <= log.commit) return refuse(state, message, "safety", describeConflict(state, prev));
+  if (prev.index <= log.commit) {
+    return refuse(state, message, { reason: "safety", detail: describeConflict(state, prev) });
+  }
   // Fast backtracking (end of Raft section 5.3): skip the whole term, but no committed entry.
   const next = Math.max(log.firstIndexOfTermAt(prev.index), log.commit + 1);
   const detail = `entry ${prev.index} has term ${present} here, not ${prev.term}: send entries from ${next}`;
-  return refuse(state, message, "log_mismatch", detail, present, next);
+  return refuse(state, message, { reason: "log_mismatch", detail, conflictTerm: present, conflictIndex: next });
 }
 
 function describeConflict(state: RaftState, position: LogPosition): string {
@@ -217,22 +220,16 @@ function truncateAfter(state: RaftState, index: number): void {
   state.truncateAfter(index);
   const detail = `a leader of term ${state.term} has replaced the entries`;
   state.outbox.revise((message) => {
-    if (message.type !== "append_entries_answer" || (message.matchIndex ?? 0) <= index) return message;
+    if (message.type !== "append_entries_answer") return message;
+    if (message.outcome === "rejected" || message.matchIndex <= index) return message;
     const { to: from, requestId } = message;
-    return refuse(state, { from, requestId }, "stale_term", detail);
+    return refuse(state, { from, requestId }, { reason: "stale_term", detail });
   });
 }
 
-function refuse(
-  state: RaftState,
-  message: Requester,
-  reason: AppendRejection,
-  detail: string,
-  conflictTerm = 0,
-  conflictIndex = 0,
-): AppendEntriesAnswer {
-  if (reason === "safety") state.violated(message.from, detail);
-  return { ...answerTo(state, message), rejection: { reason, detail, conflictTerm, conflictIndex } };
+function refuse(state: RaftState, message: Requester, rejection: AppendRejection): AppendEntriesAnswer {
+  if (rejection.reason === "safety") state.violated(message.from, rejection.detail);
+  return { ...answerTo(state, message), outcome: "rejected", rejection };
 }
 
 function answerTo(state: RaftState, message: Requester) {

@@ -1,4 +1,5 @@
 import { counterProblem } from "../base/counters.js";
+import { type Permission, unless } from "../base/permission.js";
 import type { Entry, LogPosition, SnapshotMeta } from "./types.js";
 
 // The messages of Raft: the requests and answers that peers exchange, and the checks of their form.
@@ -45,30 +46,46 @@ export interface AppendEntries extends RequestBase {
   readonly acknowledged?: number | undefined;
 }
 
+export type AppendEntriesAnswer = ResponseBase & AppendResult;
+
+/** The follower's decision about the entries. */
+export type AppendResult = AppendAccepted | AppendRejected;
+
+export interface AppendAccepted {
+  readonly type: "append_entries_answer";
+  readonly outcome: "accepted";
+  /**
+   * The log agrees with the leader's up to this index, durably. 0 while a received snapshot is not
+   * durable: the follower can promise no more then than that both logs begin alike.
+   */
+  readonly matchIndex: number;
+  /** Last index of the follower's log. */
+  readonly lastIndex: number;
+}
+
+export interface AppendRejected {
+  readonly type: "append_entries_answer";
+  readonly outcome: "rejected";
+  readonly rejection: AppendRejection;
+  /** Last index of the follower's log. */
+  readonly lastIndex: number;
+}
+
 /**
  * The reason to reject entries. `safety`: the sender does something that no correct leader does;
  * see the proto's comment. `lost`: this node has less than it acknowledged, and no longer votes or
  * acknowledges (T3).
  */
-export type AppendRejection = "stale_term" | "log_mismatch" | "safety" | "lost";
+export type AppendRejection =
+  | { readonly reason: "stale_term" | "safety" | "lost"; readonly detail: string }
+  | ({ readonly reason: "log_mismatch"; readonly detail: string } & LogConflict);
 
-export interface AppendEntriesAnswer extends ResponseBase {
-  readonly type: "append_entries_answer";
-  /**
-   * Accepted: the log agrees with the leader's up to this index, durably. 0 while a received
-   * snapshot is not durable: the follower can promise nothing then.
-   */
-  readonly matchIndex?: number;
-  /** Set when the entries are rejected. */
-  readonly rejection?: {
-    readonly reason: AppendRejection;
-    readonly detail: string;
-    /** log_mismatch: term of the entry at prev.index, 0 when the log is shorter. */
-    readonly conflictTerm: number;
-    /** log_mismatch: the first index that the leader should try next. */
-    readonly conflictIndex: number;
-  };
-  readonly lastIndex: number;
+/** The follower's view of the position where its log does not agree with the leader's. */
+export interface LogConflict {
+  /** Term of the follower's entry at prev.index; undefined when its log is shorter. */
+  readonly conflictTerm: number | undefined;
+  /** The first index that the leader should try next. */
+  readonly conflictIndex: number;
 }
 
 /**
@@ -80,17 +97,25 @@ export interface InstallSnapshot extends RequestBase {
   readonly snapshot: SnapshotMeta;
 }
 
-export interface InstallSnapshotAnswer extends ResponseBase {
-  readonly type: "install_snapshot_answer";
-  /**
-   * installed: the snapshot is now the node's state. already_committed: the node has committed that
-   * index already. stale_term: the sender no longer leads.
-   */
-  readonly outcome: "installed" | "already_committed" | "stale_term" | "safety";
-  /** The log agrees with the leader's up to this index (not for stale_term). */
-  readonly matchIndex: number;
-  readonly detail: string;
-}
+export type InstallSnapshotAnswer = ResponseBase & { readonly type: "install_snapshot_answer" } & InstallResult;
+
+/** The follower's decision about a snapshot. */
+export type InstallResult =
+  | {
+      /**
+       * installed: the snapshot is now the node's state. already_committed: the node has committed
+       * that index already.
+       */
+      readonly outcome: "installed" | "already_committed";
+      /** The log agrees with the leader's up to this index. */
+      readonly matchIndex: number;
+      readonly detail: string;
+    }
+  | {
+      /** stale_term: the sender no longer leads. safety: as for {@link AppendRejection}. */
+      readonly outcome: "stale_term" | "safety";
+      readonly detail: string;
+    };
 
 /** Raft figure 2, RequestVote; with `preVote` thesis section 9.6. */
 export interface RequestVote extends RequestBase {
@@ -154,8 +179,10 @@ export function isAnswer(message: Response | PeerRequest): message is Response {
  */
 export type PeerAnswer = PeerAppendAnswer | PeerVoteAnswer | PeerTimeoutNowAnswer;
 
-export interface PeerAppendAnswer extends Omit<AppendEntriesAnswer, "to" | "requestId"> {
+export type PeerAppendAnswer = AppendResult & {
   readonly from: string;
+  /** The receiver's term. */
+  readonly term: number;
   readonly request: {
     readonly term: number;
     readonly round: number;
@@ -163,7 +190,7 @@ export interface PeerAppendAnswer extends Omit<AppendEntriesAnswer, "to" | "requ
     /** {@link AppendEntries.acknowledged} of the request. */
     readonly acknowledged?: number | undefined;
   };
-}
+};
 
 export interface PeerVoteAnswer extends Omit<RequestVoteAnswer, "to" | "requestId"> {
   readonly from: string;
@@ -175,16 +202,20 @@ export interface PeerTimeoutNowAnswer extends Omit<TimeoutNowAnswer, "to" | "req
 }
 
 /**
- * Describes what is wrong with a request that no correct peer sends; undefined when nothing is. The
- * receiver of outside messages checks this before {@link Raft.step}, and thereby holds every
- * counter to its bounds (T6).
+ * Whether a request is well-formed; refused when no correct peer sends it. The receiver of outside
+ * messages checks this before {@link Raft.step}, which asserts it of AppendEntries, and thereby
+ * holds every counter to its bounds (T6).
  */
-export function malformed(request: Unnumbered<Request>): string | undefined {
+export function wellFormed(request: Unnumbered<Request>): Permission {
+  return unless(requestProblem(request));
+}
+
+function requestProblem(request: Unnumbered<Request>): string | undefined {
   const problem = leaderTermProblem(request.term);
   if (problem !== undefined) return problem;
   switch (request.type) {
     case "append_entries":
-      return malformedAppend(request);
+      return appendProblem(request);
     case "request_vote":
       return positionProblem(request.last, "last_log");
     default:
@@ -208,15 +239,10 @@ function positionProblem({ index, term }: LogPosition, name: string): string | u
   return wrongTerm === undefined ? undefined : `${name}_term is ${wrongTerm}`;
 }
 
-/**
- * Describes what is wrong with an AppendEntries; undefined when nothing is. {@link Raft.step}
- * asserts it.
- */
-export function malformedAppend(
-  message: Pick<AppendEntries, "term" | "prev" | "entries" | "leaderCommit" | "acknowledged">,
-): string | undefined {
+/** Describes what is wrong with an AppendEntries of a possible term; undefined when nothing is. */
+function appendProblem(message: Unnumbered<AppendEntries>): string | undefined {
   const { prev, entries } = message;
-  const problem = leaderTermProblem(message.term) ?? positionProblem(prev, "prev_log");
+  const problem = positionProblem(prev, "prev_log");
   if (problem !== undefined) return problem;
   const wrongCommit = counterProblem(message.leaderCommit, "indexMax");
   if (wrongCommit !== undefined) return `leader_commit is ${wrongCommit}`;

@@ -1,12 +1,13 @@
 import { assert } from "../base/assert.js";
 import { nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
-import { reachableTerm, refuseViolation, violationOf } from "./admission.js";
+import { ALLOWED, type Permission } from "../base/permission.js";
+import { mayBeLeader, reachableTerm, refuseViolation } from "./admission.js";
 import {
   campaign,
-  cannotCampaign,
-  cannotCampaignNow,
   type ElectionResult,
+  mayCampaign,
+  mayCampaignNow,
   onRequestVote,
   onTimeoutNow,
   onVoteAnswer,
@@ -20,7 +21,7 @@ import type { LogRead, SendSizes, SnapshotSend, TransferOutcome } from "./leader
 import { type LogLimits, type LogStart, RaftLog } from "./log.js";
 import { type MembershipCodec, MembershipHistory, votersOf } from "./membership/membership.js";
 import type { MembershipChange } from "./membership/membership_change.js";
-import type { InstallSnapshot, PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
+import type { PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
 import type { ChangeProposal, Proposal } from "./raft_answers.js";
 import type { Ready } from "./ready.js";
 import { ReadyStage } from "./ready_stage.js";
@@ -69,8 +70,6 @@ export class Raft {
   readonly #limits: RaftLimits;
   readonly #sizes: SendSizes | undefined;
   #leader: Leader | undefined;
-  /** The InstallSnapshot request whose snapshot is being installed. */
-  #installing: InstallSnapshot | undefined;
   readonly #stage: ReadyStage;
 
   constructor(options: RaftOptions) {
@@ -167,7 +166,7 @@ export class Raft {
 
   /** Whether a snapshot is accepted and not installed yet. */
   get isInstalling(): boolean {
-    return this.#state.pendingSnapshot !== undefined;
+    return this.#state.installation.kind !== "none";
   }
 
   /**
@@ -183,11 +182,9 @@ export class Raft {
     return this.#state.violations;
   }
 
-  /**
-   * Describes why `from` cannot be the leader of `term`; undefined when it may be. Changes nothing.
-   */
-  leaderProblem(from: string, term: number): string | undefined {
-    return violationOf(this.#state, { type: "install_snapshot", from, term });
+  /** Whether `from` may be the leader of `term`. Changes nothing. */
+  mayBeLeader(from: string, term: number): Permission {
+    return mayBeLeader(this.#state, from, term);
   }
 
   /**
@@ -213,8 +210,8 @@ export class Raft {
         if (onTimeoutNow(state, request)) this.#campaign(true);
         break;
       case "install_snapshot":
-        assert(this.#installing === undefined, "one snapshot is installed at a time", { from: request.from });
-        if (onInstallSnapshot(state, request)) this.#installing = request;
+        assert(!this.isInstalling, "one snapshot is installed at a time", { from: request.from });
+        onInstallSnapshot(state, request);
     }
   }
 
@@ -243,7 +240,7 @@ export class Raft {
     const state = this.#state;
     state.tick();
     if (!state.isTimedOut) return;
-    if (state.timing.isAutomatic && cannotCampaign(state) === undefined) this.#decide(preCampaign(state));
+    if (state.timing.isAutomatic && "allowed" in mayCampaign(state)) this.#decide(preCampaign(state));
     // A manual campaign that times out is not retried.
     else if (state.role !== "follower") state.becomeFollower(state.term, undefined);
   }
@@ -251,13 +248,13 @@ export class Raft {
   /**
    * Starts an election regardless of the timers, even while a leader may be alive. With leases it
    * does so only when this node has heard from no leader within an election timeout, because leases
-   * rely on that. Returns the reason when it cannot campaign. Does nothing on a leader.
+   * rely on that. Changes nothing when it is refused, or on a leader.
    */
-  campaign(): string | undefined {
-    if (this.#state.role === "leader") return undefined;
-    const reason = cannotCampaignNow(this.#state);
-    if (reason === undefined) this.#campaign(!this.#state.timing.hasLeases);
-    return reason;
+  campaign(): Permission {
+    if (this.#state.role === "leader") return ALLOWED;
+    const permission = mayCampaignNow(this.#state);
+    if ("allowed" in permission) this.#campaign(!this.#state.timing.hasLeases);
+    return permission;
   }
 
   /**
@@ -287,8 +284,7 @@ export class Raft {
    * hands it out in `committed`.
    */
   propose(data: Uint8Array, type: "command" | "no-op" = "command"): Proposal {
-    const proposed = this.#leader?.propose(data, type) ?? "not_leader";
-    return typeof proposed === "string" ? { refused: proposed } : { accepted: proposed };
+    return this.#leader?.propose(data, type) ?? { refused: "not_leader" };
   }
 
   /**
@@ -296,18 +292,16 @@ export class Raft {
    * the entry is committed.
    */
   changeMembership(change: MembershipChange): ChangeProposal {
-    if (this.#leader === undefined) return { refused: "not_leader" };
-    const proposed = this.#leader.changeMembership(change);
-    return "impossible" in proposed || "unchanged" in proposed ? proposed : { accepted: proposed };
+    return this.#leader?.changeMembership(change) ?? { refused: "not_leader" };
   }
 
   /**
    * Starts to hand leadership over to the named voter, or to the most caught-up one. The transfer
    * is complete when another node leads; it has failed when {@link transferTarget} is undefined
-   * again and this node still leads. Returns the reason when it cannot start.
+   * again and this node still leads. Changes nothing when it is refused.
    */
-  transferLeadership(to: string | undefined): string | undefined {
-    if (this.#leader === undefined) return `node ${this.#state.id} does not lead`;
+  transferLeadership(to: string | undefined): Permission {
+    if (this.#leader === undefined) return { refused: `node ${this.#state.id} does not lead` };
     return this.#leader.leadershipTransfer.begin(to);
   }
 
@@ -471,12 +465,9 @@ export class Raft {
    */
   snapshotInstalled(snapshot: SnapshotMeta, applied: number): void {
     const state = this.#state;
-    const isDue = this.#installing !== undefined && state.pendingSnapshot === snapshot && state.isSnapshotDurable;
-    assert(isDue, "the pending snapshot is installed, once it is durable", { snapshot: snapshot.index });
-    state.pendingSnapshot = undefined;
+    const request = state.snapshotLoaded(snapshot);
     state.log.restored(applied);
-    answerInstalled(state, this.#installing!);
-    this.#installing = undefined;
+    answerInstalled(state, request);
   }
 
   #campaign(isTransfer: boolean): void {

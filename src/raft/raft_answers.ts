@@ -1,7 +1,9 @@
-import type { ProposalRefusal } from "./leader/leader.js";
 import type { LogPosition } from "./types.js";
 
 // The answers of Raft to its embedder.
+
+/** The reason why a node refuses a proposal. */
+export type ProposalRefusal = "not_leader" | "queue_full" | "transferring" | "log_exhausted";
 
 /** The answer of `Raft.propose`. */
 export type Proposal = { readonly accepted: LogPosition } | { readonly refused: ProposalRefusal };

@@ -1,7 +1,7 @@
 import { assert } from "../base/assert.js";
 import type { Ready } from "./ready.js";
 import type { RaftState } from "./state.js";
-import type { Entry, HardState, SnapshotMeta } from "./types.js";
+import type { Entry, HardState } from "./types.js";
 
 /**
  * Gathers the core's pending work into one {@link Ready} after another, and records when each is
@@ -101,16 +101,10 @@ export class ReadyStage {
     this.#taken = undefined;
     const state = this.#state;
     if (ready.hardState !== undefined && ready.mustSync) state.hardStatePersisted(ready.hardState);
-    if (ready.snapshot !== undefined) this.#snapshotWritten(ready.snapshot);
+    if (ready.snapshot !== undefined) state.snapshotWritten(ready.snapshot);
     const lastWritten = ready.entries.at(-1);
     if (lastWritten !== undefined) state.log.persistedTo(lastWritten.index);
     this.applied(ready.committed);
-  }
-
-  #snapshotWritten(snapshot: SnapshotMeta): void {
-    const state = this.#state;
-    assert(state.unwrittenSnapshot === snapshot, "the pending snapshot was written", { snapshot: snapshot.index });
-    state.isSnapshotDurable = true;
   }
 
   #hardStateChange(): HardState | undefined {

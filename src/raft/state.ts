@@ -2,7 +2,7 @@ import { assert } from "../base/assert.js";
 import { ReadQueue } from "./leader/read_index.js";
 import type { RaftLog } from "./log.js";
 import { type MembershipCodec, type MembershipHistory, votersOf } from "./membership/membership.js";
-import type { PeerRequest, Response } from "./messages.js";
+import type { InstallSnapshot, PeerRequest, Response } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import type { Timing } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
@@ -24,6 +24,23 @@ export interface Violations {
  * quick write has yet shown that it recovered.
  */
 export type DiskState = "fit" | "stuck" | "suspect";
+
+/**
+ * The installation of a snapshot. While one is under way, the node applies nothing and does not
+ * campaign (R13).
+ */
+export type Installation =
+  | { readonly kind: "none" }
+  /**
+   * The snapshot is accepted, and being written. Until it is durable, no promise about the log
+   * holds.
+   */
+  | { readonly kind: "writing"; readonly request: InstallSnapshot }
+  /**
+   * The snapshot is durable, and with it the log that starts at it. The state machine is loading
+   * it.
+   */
+  | { readonly kind: "loading"; readonly request: InstallSnapshot };
 
 /**
  * The state that all roles share: Raft figure 2's state, and the transitions between roles. The
@@ -51,24 +68,12 @@ export class RaftState {
   violations: Violations = { count: 0, latest: undefined };
   /** Candidate, pre-candidate: the vote that each member gave or denied. */
   votes = new Map<string, boolean>();
-  /** Leader: index of the first entry of its own term. */
-  termStart = 0;
   /** Newest snapshot, taken here or installed; undefined when this node has none. */
   snapshot: LogPosition | undefined;
-  /**
-   * A snapshot that is accepted and not yet the node's state. While it is pending, the node applies
-   * nothing and does not campaign (R13).
-   */
-  pendingSnapshot: SnapshotMeta | undefined;
   /**
    * Whether this node's disk keeps up with its writes, as measured by the node that runs this core.
    */
   disk: DiskState = "fit";
-  /**
-   * Whether the pending snapshot is durable, and with it the log that starts at it; then only the
-   * state machine has yet to load it.
-   */
-  isSnapshotDurable = false;
   /**
    * Set when this node has less than it acknowledged (T3): it no longer votes, acknowledges or
    * campaigns.
@@ -88,6 +93,7 @@ export class RaftState {
 
   #term: number;
   #vote: string | undefined;
+  #installation: Installation = { kind: "none" };
   /** The durable term and vote. */
   #durable: Pick<HardState, "term" | "vote">;
   /** Ticks since this node last heard from a leader, or voted, or campaigned. */
@@ -137,9 +143,46 @@ export class RaftState {
     return { term: this.#term, vote: this.#vote, commit: this.log.commit };
   }
 
+  get installation(): Installation {
+    return this.#installation;
+  }
+
+  /**
+   * The snapshot that is accepted and not yet the node's state. While it is pending, the node
+   * applies nothing and does not campaign (R13).
+   */
+  get pendingSnapshot(): SnapshotMeta | undefined {
+    return this.#installation.kind === "none" ? undefined : this.#installation.request.snapshot;
+  }
+
   /** The pending snapshot while it is not durable: until it is, no promise about the log holds. */
   get unwrittenSnapshot(): SnapshotMeta | undefined {
-    return this.isSnapshotDurable ? undefined : this.pendingSnapshot;
+    return this.#installation.kind === "writing" ? this.#installation.request.snapshot : undefined;
+  }
+
+  /** Starts to install the snapshot of a request, which this node has accepted. */
+  beginInstalling(request: InstallSnapshot): void {
+    this.#installation = { kind: "writing", request };
+  }
+
+  /** Records that the pending snapshot is durable. */
+  snapshotWritten(snapshot: SnapshotMeta): void {
+    const installation = this.#installation;
+    const isDue = installation.kind === "writing" && installation.request.snapshot === snapshot;
+    assert(isDue, "the pending snapshot was written", { snapshot: snapshot.index });
+    this.#installation = { kind: "loading", request: installation.request };
+  }
+
+  /**
+   * Records that the state machine has loaded the pending snapshot. Returns the request that
+   * brought it, whose answer is due.
+   */
+  snapshotLoaded(snapshot: SnapshotMeta): InstallSnapshot {
+    const installation = this.#installation;
+    const isDue = installation.kind === "loading" && installation.request.snapshot === snapshot;
+    assert(isDue, "the pending snapshot is installed, once it is durable", { snapshot: snapshot.index });
+    this.#installation = { kind: "none" };
+    return installation.request;
   }
 
   /** Keys of the voters in the membership in force. */
@@ -214,7 +257,7 @@ export class RaftState {
 
   #beginCandidacy(role: "pre-candidate" | "candidate"): void {
     assert(this.role !== "leader", "a leader does not campaign", { term: this.#term });
-    assert(this.pendingSnapshot === undefined, "a node with an unapplied snapshot does not campaign", { id: this.id });
+    assert(this.#installation.kind === "none", "a node with an unapplied snapshot does not campaign", { id: this.id });
     this.role = role;
     this.leader = undefined;
     this.votes = new Map([[this.id, true]]);
@@ -231,7 +274,6 @@ export class RaftState {
     this.role = "leader";
     this.leader = this.termLeader = this.id;
     this.#silentTicks = this.timing.electionTicks;
-    this.termStart = this.log.last.index + 1;
   }
 
   /** Grants this node's vote in the current term, at most once (Raft section 5.2). */
@@ -261,13 +303,15 @@ export class RaftState {
   }
 
   /**
-   * Sends a message that promises this node's current term and vote, and the log up to `index`. (A
-   * leader's or candidate's request promises its term, because it acts in it.) The message goes out
-   * now if all that is durable, otherwise with the Ready that makes it durable.
+   * Sends a message that promises this node's current term and vote, and the log up to `promised`;
+   * left out: nothing of the log. (A leader's or candidate's request promises its term, because it
+   * acts in it.) The message goes out now if all that is durable, otherwise with the Ready that
+   * makes it durable.
    */
-  send(message: Response | PeerRequest, index = 0): void {
+  send(message: Response | PeerRequest, promised?: number): void {
     const isDurable = this.#durable.term === this.#term && this.#durable.vote === this.#vote;
-    const isLogDurable = index === 0 || (this.unwrittenSnapshot === undefined && index <= this.log.persisted);
+    const isLogDurable =
+      promised === undefined || (this.unwrittenSnapshot === undefined && promised <= this.log.persisted);
     if (isDurable && isLogDurable) this.outbox.now(message);
     else this.outbox.whenDurable(message);
   }

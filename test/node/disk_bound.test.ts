@@ -41,7 +41,7 @@ function diskBound(facts: { snapshotBytes: number; writtenDuringSnapshot: number
 function slowLearner(clock: ManualClock): TransportFactory & { transfers: number } {
   const factory = (_self: unknown, events: TransportEvents) => ({
     send: (_to: unknown, request: Parameters<typeof refuse>[0]) =>
-      queueMicrotask(() => events.answer(refuse(request, { conflictTerm: 0, conflictIndex: 1 }))),
+      queueMicrotask(() => events.answer(refuse(request, { conflictIndex: 1 }))),
     openInstall: () => {
       factory.transfers += 1;
       return slowStream(clock);

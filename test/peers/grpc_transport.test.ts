@@ -94,15 +94,37 @@ describe("the transport's AppendEntries messages", () => {
     sender.send({ ...heartbeat(2, 4), prev: { index: 9, term: 4 } });
     await until(() => sender.answers.length === 2, "both are answered");
     const from = { type: "append_entries_answer", from: "n1" };
+    const request = { term: 4, round: 1, prevIndex: 4 };
     expect(sender.answers).toEqual([
-      { ...from, term: 4, matchIndex: 7, lastIndex: 9, request: { term: 4, round: 1, prevIndex: 4 } },
+      { ...from, term: 4, outcome: "accepted", matchIndex: 7, lastIndex: 9, request },
       {
         ...from,
         term: 5,
         lastIndex: 8,
+        outcome: "rejected",
         rejection: { reason: "log_mismatch", detail: "why", conflictTerm: 2, conflictIndex: 3 },
         request: { term: 4, round: 2, prevIndex: 9 },
       },
+    ]);
+  });
+
+  test("a rejection names a conflict only for log_mismatch, and a term only when the log reaches so far", async () => {
+    const reasons = [AppendEntriesRejection.LOG_MISMATCH, AppendEntriesRejection.STALE_TERM];
+    const sender = await senderTo(
+      scriptedPeer(async function* (requests) {
+        for await (const { round } of requests) {
+          const rejection = reasons[Number(round) - 1]!;
+          yield { term: 5n, rejection, conflictTerm: 0n, conflictIndex: 3n, lastLogIndex: 2n, round, detail: "why" };
+        }
+      }),
+    );
+    sender.send(heartbeat(1));
+    sender.send(heartbeat(2));
+    await until(() => sender.answers.length === 2, "both are answered");
+    const rejections = sender.answers.map((answer) => "rejection" in answer && answer.rejection);
+    expect(rejections).toStrictEqual([
+      { reason: "log_mismatch", detail: "why", conflictTerm: undefined, conflictIndex: 3 },
+      { reason: "stale_term", detail: "why" },
     ]);
   });
 

@@ -1,4 +1,4 @@
-import type { LogRead, SnapshotSend } from "../../src/raft/leader/replication.js";
+import type { LogRead, SnapshotSend, TransferOutcome } from "../../src/raft/leader/replication.js";
 import {
   type AppendEntries,
   type InstallSnapshot,
@@ -105,10 +105,11 @@ export class Cluster {
 
   /** Makes a node the leader, with its first entry everywhere. */
   elect(id: string): Raft {
-    const reason = this.act(id, (raft) => raft.campaign());
+    const campaign = this.act(id, (raft) => raft.campaign());
+    if ("refused" in campaign) throw new Error(`${id} does not campaign: ${campaign.refused}`);
     this.deliver();
     const raft = this.raft(id);
-    if (raft.role !== "leader") throw new Error(`${id} was not elected: ${reason ?? raft.role}`);
+    if (raft.role !== "leader") throw new Error(`${id} was not elected: it is a ${raft.role}`);
     return raft;
   }
 
@@ -331,11 +332,10 @@ function readLog(disk: Disk, { first, last }: LogRead): Entry[] {
   return disk.entries.filter(({ index }) => index >= first && index <= last);
 }
 
-function outcomeOf({ outcome, matchIndex }: InstallSnapshotAnswer) {
-  if (outcome === "installed") return { kind: "installed", matchIndex } as const;
-  return outcome === "already_committed"
-    ? ({ kind: "ahead", commitIndex: matchIndex } as const)
-    : ({ kind: "failed" } as const);
+function outcomeOf(answer: InstallSnapshotAnswer): TransferOutcome {
+  if (answer.outcome === "installed") return { kind: "installed", matchIndex: answer.matchIndex };
+  if (answer.outcome === "already_committed") return { kind: "ahead", commitIndex: answer.matchIndex };
+  return { kind: "failed" };
 }
 
 /** The answer as its receiver gets it: with what it remembers of the request. */

@@ -110,7 +110,7 @@ describe("with manual elections", () => {
 
   test("a forced campaign of the only voter wins at once: a new term, its own vote, a no-op", () => {
     const raft = startNode({ terms: [3], elections: "manual" });
-    expect(raft.campaign()).toBeUndefined();
+    expect(raft.campaign()).toEqual({ allowed: true });
     expect([raft.role, raft.term, raft.leader]).toEqual(["leader", 4, "n1"]);
     const ready = raft.ready();
     expect(ready.hardState).toEqual({ term: 4, vote: "n1", commit: 0 });
@@ -120,7 +120,7 @@ describe("with manual elections", () => {
 
   test("a leader that is told to campaign keeps leading", () => {
     const raft = startLeader();
-    expect(raft.campaign()).toBeUndefined();
+    expect(raft.campaign()).toEqual({ allowed: true });
     expect([raft.role, raft.term]).toEqual(["leader", 1]);
     expect(raft.hasReady).toBe(false);
   });
@@ -198,10 +198,10 @@ describe("no campaign is started", () => {
     raft.step(install([5, 1]));
     for (let tick = 0; tick < 100; tick++) raft.tick();
     expect(raft.role).toBe("follower");
-    expect(raft.campaign()).toContain("the snapshot up to 5 is not installed yet");
+    expect(raft.campaign()).toEqual({ refused: expect.stringContaining("the snapshot up to 5 is not installed yet") });
     expect([raft.role, raft.term]).toEqual(["follower", 1]);
     settle(raft);
-    expect(raft.campaign()).toBeUndefined();
+    expect(raft.campaign()).toEqual({ allowed: true });
     expect([raft.role, raft.term]).toEqual(["leader", 2]);
   });
 
@@ -209,7 +209,7 @@ describe("no campaign is started", () => {
     const learner = [{ id: "n1", address: "", role: "learner" } as const, ...voters("n2")];
     const raft = startNode({ memberships: [{ index: 0, members: learner }], elections: "automatic" });
     for (let tick = 0; tick < 100; tick++) raft.tick();
-    expect(raft.campaign()).toContain("n1 is not a voter");
+    expect(raft.campaign()).toEqual({ refused: expect.stringContaining("n1 is not a voter") });
     expect([raft.role, raft.term]).toEqual(["follower", 0]);
   });
 });

@@ -7,6 +7,7 @@ import type { NodeHost } from "../host.js";
 import type { NodeOptions } from "../options.js";
 import type { Proposals } from "../requests/proposals.js";
 import type { AppliedWaiters } from "../requests/waiters.js";
+import type { CatchUp } from "../snapshots/lag_monitor.js";
 import type { OutgoingTransfer } from "../snapshots/send_queue.js";
 import { healthOf, type MemberHealth, memberFindings, ownFindings, type Pace } from "./health.js";
 import { MemberWatch } from "./member_watch.js";
@@ -20,11 +21,8 @@ export interface FitnessSurroundings {
   readonly diskFull: Pick<DiskFullRetry, "shortage">;
   /** Snapshot transfers to followers. */
   transfers(): readonly OutgoingTransfer[];
-  /**
-   * Returns the reason why the follower with this member key cannot catch up by snapshots;
-   * undefined when it can.
-   */
-  hopeless(key: string): string | undefined;
+  /** Returns whether the follower with this member key can catch up by snapshots. */
+  catchUp(key: string): CatchUp;
   /** Waiting callers, which fail when this node cannot answer them. */
   readonly proposals: Pick<Proposals<unknown>, "failAll">;
   readonly waiters: Pick<AppliedWaiters, "failAll">;
@@ -62,7 +60,7 @@ export class Fitness {
     const { progress } = raft;
     const others = this.#members.times(progress).map((times) => {
       const lost = progress.find(({ key }) => key === times.key)?.lost;
-      const facts = { times, lost, hopeless: this.surroundings.hopeless(times.key) };
+      const facts = { times, lost, catchUp: this.surroundings.catchUp(times.key) };
       return healthOf(times.id, memberFindings(facts, this.#pace));
     });
     return [healthOf(id, this.#ownFindings()), ...others];

@@ -2,6 +2,7 @@ import type { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LostData } from "../../raft/state.js";
 import { outOfRoom } from "../requests/refusals.js";
+import type { CatchUp } from "../snapshots/lag_monitor.js";
 import type { MemberTimes } from "./member_watch.js";
 import type { LogSync } from "./write_watch.js";
 
@@ -60,8 +61,8 @@ export interface OwnHealthFacts {
 
 export interface PeerHealthFacts {
   readonly times: MemberTimes;
-  /** Reason why snapshots do not help it; undefined when they do. */
-  readonly hopeless: string | undefined;
+  /** Whether snapshots help it. */
+  readonly catchUp: CatchUp;
   /** Set when it has less than it acknowledged. */
   readonly lost: LostData | undefined;
 }
@@ -115,11 +116,11 @@ export function ownFindings(facts: OwnHealthFacts, { electionMs }: Pace): Findin
 }
 
 /** Returns the problems of another member, as its leader sees them. */
-export function memberFindings({ times, hopeless, lost }: PeerHealthFacts, { tickMs, electionMs }: Pace): Finding[] {
+export function memberFindings({ times, catchUp, lost }: PeerHealthFacts, { tickMs, electionMs }: Pace): Finding[] {
   const { silentMs, answerMs, idleMs, bySnapshot } = times;
   const findings: Finding[] = [];
   if (lost !== undefined) findings.push(lostData(lost));
-  if (hopeless !== undefined) findings.push({ verdict: "cannot_catch_up", text: hopeless });
+  if (catchUp.kind === "hopeless") findings.push({ verdict: "cannot_catch_up", text: catchUp.reason });
   if (silentMs >= 2 * electionMs) {
     findings.push({ verdict: "silent", text: `it has not answered the leader for ${duration(silentMs)}` });
     return findings;

@@ -23,8 +23,10 @@ export class Leadership {
 
   async campaign(signal?: AbortSignal): Promise<number> {
     const { id, raft } = this.host;
-    const reason = this.host.core((raft) => raft.campaign());
-    if (reason !== undefined) throw new CairnError("FAILED_PRECONDITION", `node ${id} cannot campaign: ${reason}`);
+    const campaign = this.host.core((raft) => raft.campaign());
+    if ("refused" in campaign) {
+      throw new CairnError("FAILED_PRECONDITION", `node ${id} cannot campaign: ${campaign.refused}`);
+    }
     this.host.wake();
     const look = () => {
       if (raft.isEstablishedLeader) return raft.term;
@@ -42,9 +44,10 @@ export class Leadership {
     const { id, raft } = this.host;
     if (raft.role !== "leader") throw refusal("not_leader", id, raft);
     if (to === id) return to;
-    const reason = this.host.core((raft) => raft.transferLeadership(to));
-    if (reason !== undefined)
-      throw new CairnError("FAILED_PRECONDITION", `leadership cannot be handed over: ${reason}`);
+    const transfer = this.host.core((raft) => raft.transferLeadership(to));
+    if ("refused" in transfer) {
+      throw new CairnError("FAILED_PRECONDITION", `leadership cannot be handed over: ${transfer.refused}`);
+    }
     const target = raft.transferTarget;
     this.host.wake();
     const look = () => {

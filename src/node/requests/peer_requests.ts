@@ -5,7 +5,6 @@ import {
   type AppendEntries,
   type AppendEntriesAnswer,
   type InstallSnapshotAnswer,
-  malformed,
   type Request,
   type RequestVote,
   type RequestVoteAnswer,
@@ -13,6 +12,7 @@ import {
   type TimeoutNow,
   type TimeoutNowAnswer,
   type Unaddressed,
+  wellFormed,
 } from "../../raft/messages.js";
 import type { StagedSnapshot } from "../../storage/snapshots/staged_snapshot.js";
 import type { DiskFullRetry } from "../disk_full.js";
@@ -87,10 +87,10 @@ export class PeerRequests {
    */
   #check(message: Unaddressed<AppendEntries> | Unaddressed<RequestVote> | Unaddressed<TimeoutNow>): void {
     checkSender(message.from);
-    const problem = malformed(message);
-    if (problem === undefined) return;
-    this.protocol.violated(nameOf(message.from), problem);
-    throw new CairnError("INVALID_ARGUMENT", problem);
+    const form = wellFormed(message);
+    if ("allowed" in form) return;
+    this.protocol.violated(nameOf(message.from), form.refused);
+    throw new CairnError("INVALID_ARGUMENT", form.refused);
   }
 
   async #step(message: Unaddressed<Request>): Promise<Response> {

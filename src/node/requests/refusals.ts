@@ -3,8 +3,8 @@ import { invalid } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
 import { isMemberKey } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
-import type { ProposalRefusal } from "../../raft/leader/leader.js";
 import type { Raft } from "../../raft/raft.js";
+import type { ProposalRefusal } from "../../raft/raft_answers.js";
 
 /** The state that a node reports to callers when it refuses them. */
 export type RefusingNode = Pick<Raft, "leader" | "lost" | "removedAt" | "membership">;

@@ -34,6 +34,9 @@ interface Measure {
   readonly grownBytes: number;
 }
 
+/** Whether a follower can catch up by snapshots. */
+export type CatchUp = { readonly kind: "possible" } | { readonly kind: "hopeless"; readonly reason: string };
+
 /** Do not estimate a transfer's duration before this many milliseconds have passed. */
 const MEASURABLE_MS = 5_000;
 
@@ -59,9 +62,10 @@ export class LagMonitor {
     return [...this.#hopeless.values(), ...this.#silent.values()];
   }
 
-  /** Returns the reason why a follower cannot catch up; undefined when it can. */
-  hopeless(key: string): string | undefined {
-    return this.#hopeless.get(key);
+  /** Returns whether a follower can catch up by snapshots, as far as measured. */
+  catchUp(key: string): CatchUp {
+    const reason = this.#hopeless.get(key);
+    return reason === undefined ? { kind: "possible" } : { kind: "hopeless", reason };
   }
 
   /** Starts to measure a transfer. */

@@ -155,11 +155,11 @@ async function firstOf<Answer>(answer: Promise<Answer>, clock: Clock): Promise<A
 }
 
 function reply(answer: InstallSnapshotAnswer, raft: Position): InstallReply {
-  const { term, matchIndex, outcome, detail } = answer;
-  switch (outcome) {
+  const { term, detail } = answer;
+  switch (answer.outcome) {
     case "installed":
     case "already_committed":
-      return { kind: "installed", term, matchIndex, applied: outcome === "installed" };
+      return { kind: "installed", term, matchIndex: answer.matchIndex, applied: answer.outcome === "installed" };
     case "stale_term":
       return refused({ reason: "stale_term", detail }, raft);
     case "safety":

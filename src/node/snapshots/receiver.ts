@@ -1,4 +1,4 @@
-import { CairnError, hasCode } from "../../base/errors.js";
+import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
 import type { InstallChoice, InstallOffer, OfferRefusal } from "../../peers/install/install_messages.js";
 import { type InstallSnapshotAnswer, leaderTermProblem } from "../../raft/messages.js";
@@ -105,11 +105,15 @@ export class TransferReceiver {
 
   #checkSender({ from, leaderTerm }: InstallOffer): void {
     checkSender(from);
-    const malformed = leaderTermProblem(leaderTerm);
-    const problem = malformed ?? this.raft.leaderProblem(from, leaderTerm);
-    if (problem === undefined) return;
-    this.node.violated(nameOf(from), problem);
-    throw new CairnError(malformed === undefined ? "FAILED_PRECONDITION" : "INVALID_ARGUMENT", problem);
+    const problem = leaderTermProblem(leaderTerm);
+    if (problem !== undefined) throw this.#violation("INVALID_ARGUMENT", from, problem);
+    const permission = this.raft.mayBeLeader(from, leaderTerm);
+    if ("refused" in permission) throw this.#violation("FAILED_PRECONDITION", from, permission.refused);
+  }
+
+  #violation(code: CairnErrorCode, from: string, detail: string): CairnError {
+    this.node.violated(nameOf(from), detail);
+    return new CairnError(code, detail);
   }
 
   #refusal(offer: InstallOffer): OfferRefusal | undefined {

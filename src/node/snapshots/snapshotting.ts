@@ -11,7 +11,7 @@ import type { NodeHost } from "../host.js";
 import type { NodeStorage } from "../open/storage.js";
 import type { NodeOptions } from "../options.js";
 import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
-import { LagMonitor } from "./lag_monitor.js";
+import { type CatchUp, LagMonitor } from "./lag_monitor.js";
 import { LogPins } from "./log_pins.js";
 import type { LastSnapshot, SnapshotReason } from "./reason.js";
 import { type SinceSnapshot, SnapshotScheduler } from "./scheduler.js";
@@ -108,9 +108,9 @@ export class Snapshotting<Machine extends StateMachine> {
     return [...failed, ...damaged, ...this.#lagMonitor.warnings];
   }
 
-  /** Returns the reason why a follower cannot catch up by snapshots; undefined when it can. */
-  hopeless(key: string): string | undefined {
-    return this.#lagMonitor.hopeless(key);
+  /** See {@link LagMonitor.catchUp}. */
+  catchUp(key: string): CatchUp {
+    return this.#lagMonitor.catchUp(key);
   }
 
   /** See {@link Compactor.take}. */

@@ -1,15 +1,12 @@
 import { logExhaustion } from "../../base/counters.js";
 import { memberKey } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
-import {
-  type ChangedMembership,
-  changedMembership,
-  type MembershipChange,
-  promoted,
-} from "../membership/membership_change.js";
+import { type Permission, unless } from "../../base/permission.js";
+import { changedMembership, type MembershipChange, promoted } from "../membership/membership_change.js";
 import { membersProblem } from "../membership/membership_rules.js";
 import { majorityIndex } from "../membership/quorum.js";
 import type { PeerAppendAnswer } from "../messages.js";
+import type { ChangeProposal, Proposal } from "../raft_answers.js";
 import type { RaftState } from "../state.js";
 import { type EntryType, entryBytes, type LogPosition, type Membership } from "../types.js";
 import { LeadershipTransfer } from "./leadership_transfer.js";
@@ -19,9 +16,7 @@ import { type FlowLimits, Replication, type SendSizes } from "./replication.js";
 import { Resignation } from "./resignation.js";
 import { Uncommitted } from "./uncommitted.js";
 
-/** The reason why a leader refuses a proposal. */
-export type ProposalRefusal = "not_leader" | "queue_full" | "transferring" | "log_exhausted";
-
+/** Limits on what a leader sends, and on what it holds uncommitted. */
 export type LeaderLimits = FlowLimits & { readonly uncommittedBytes: number };
 
 /** A leader's last index, and the number of its next message, at one moment. */
@@ -40,6 +35,8 @@ export class Leader {
   readonly #uncommitted: Uncommitted;
   readonly #lease: Lease;
   readonly #resignation: Resignation;
+  /** Index of the first entry of this leader's term. */
+  readonly #termStart: number;
   #ticks = 0;
   /**
    * Marks the log and the round as they were one to two election timeouts ago (`#earlierMark`), and
@@ -66,21 +63,21 @@ export class Leader {
     this.#lease = new Lease(state.timing);
     this.#resignation = new Resignation(state, this.leadershipTransfer);
     // Raft section 8: a new leader commits an entry of its own term to learn what is committed.
-    this.#append("no-op", new Uint8Array());
+    this.#termStart = this.#append("no-op", new Uint8Array()).index;
     this.#earlierMark = this.#mark = { index: state.log.last.index, round: 1 };
   }
 
   /** Whether this leader has committed an entry of its own term. */
   get isEstablished(): boolean {
-    return this.state.log.commit >= this.state.termStart;
+    return this.state.log.commit >= this.#termStart;
   }
 
   /** Appends a command to the log (Raft section 5.3). */
-  propose(data: Uint8Array, type: "command" | "no-op"): LogPosition | ProposalRefusal {
-    if (this.leadershipTransfer.target !== undefined) return "transferring";
-    if (this.#uncommitted.isFull(data.byteLength)) return "queue_full";
-    if (logExhaustion(this.state.log.last.index) !== undefined) return "log_exhausted";
-    return this.#append(type, data);
+  propose(data: Uint8Array, type: "command" | "no-op"): Proposal {
+    if (this.leadershipTransfer.target !== undefined) return { refused: "transferring" };
+    if (this.#uncommitted.isFull(data.byteLength)) return { refused: "queue_full" };
+    if (logExhaustion(this.state.log.last.index) !== undefined) return { refused: "log_exhausted" };
+    return { accepted: this.#append(type, data) };
   }
 
   /**
@@ -89,20 +86,18 @@ export class Leader {
    * leader began (Raft section 6; thesis section 4.1, and the correction to it on the raft-dev
    * list).
    */
-  changeMembership(
-    change: MembershipChange,
-  ): LogPosition | Exclude<ChangedMembership, { readonly members: Membership }> {
+  changeMembership(change: MembershipChange): ChangeProposal {
     const { members } = this.state.memberships.latest;
-    const reason = this.#cannotChangeMembership;
-    if (reason !== undefined) return { impossible: reason };
+    const permission = this.#mayChangeMembership;
+    if ("refused" in permission) return { impossible: permission.refused };
     const changed = changedMembership(members, change, {
       isCaughtUp: (key) => this.#isCaughtUp(key),
       answers: (key) => key === this.state.id || this.#answers(key),
     });
-    if ("impossible" in changed) return changed;
-    if ("unchanged" in changed) return changed;
+    if ("impossible" in changed || "unchanged" in changed) return changed;
     const problem = membersProblem(changed.members);
-    return problem === undefined ? this.#setMembership(changed.members) : { impossible: problem };
+    if (problem !== undefined) return { impossible: problem };
+    return { accepted: this.#setMembership(changed.members) };
   }
 
   /**
@@ -114,14 +109,14 @@ export class Leader {
     return progress?.answers === true && progress.state.kind !== "lost";
   }
 
-  /** Returns the reason why no membership change can begin now; undefined when one can. */
-  get #cannotChangeMembership(): string | undefined {
+  /** Whether a membership change may begin now. */
+  get #mayChangeMembership(): Permission {
     const { memberships, log } = this.state;
     const { index } = memberships.latest;
-    if (this.leadershipTransfer.target !== undefined) return "leadership is being handed over";
-    if (!this.isEstablished) return "this leader has not committed an entry of its term yet";
-    if (index > log.commit) return `the change at index ${index} is not committed yet`;
-    return logExhaustion(log.last.index);
+    if (this.leadershipTransfer.target !== undefined) return { refused: "leadership is being handed over" };
+    if (!this.isEstablished) return { refused: "this leader has not committed an entry of its term yet" };
+    if (index > log.commit) return { refused: `the change at index ${index} is not committed yet` };
+    return unless(logExhaustion(log.last.index));
   }
 
   #setMembership(members: Membership): LogPosition {
@@ -134,7 +129,7 @@ export class Leader {
   #promoteNext(): void {
     const { members } = this.state.memberships.latest;
     const waiting = members.filter(({ role, wantsVote }) => role === "learner" && wantsVote === true);
-    if (waiting.length === 0 || this.#cannotChangeMembership !== undefined) return;
+    if (waiting.length === 0 || "refused" in this.#mayChangeMembership) return;
     const ready = waiting.find((member) => this.#isCaughtUp(memberKey(member)));
     if (ready !== undefined) this.#setMembership(promoted(members, ready));
   }
@@ -194,7 +189,7 @@ export class Leader {
   /** Answers the reads that a majority has confirmed by answers to later messages. */
   #confirmReads(): void {
     const { reads, log } = this.state;
-    if (reads.wantedRound === 0 || !this.isEstablished) return;
+    if (reads.wantedRound === undefined || !this.isEstablished) return;
     const round = this.#ofMajority(this.replication.nextRound, ({ ackedRound }) => ackedRound);
     reads.confirm(round, log.commit);
   }

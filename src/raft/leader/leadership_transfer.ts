@@ -1,4 +1,5 @@
 import { nameOf } from "../../base/ids.js";
+import { ALLOWED, type Permission } from "../../base/permission.js";
 import type { RaftState } from "../state.js";
 import type { Replication } from "./replication.js";
 
@@ -8,9 +9,8 @@ import type { Replication } from "./replication.js";
  * this leader within an election timeout, it resumes its leadership.
  */
 export class LeadershipTransfer {
-  #target: string | undefined;
-  #ticksLeft = 0;
-  #isTold = false;
+  /** The transfer under way; undefined when there is none. */
+  #current: { readonly target: string; ticksLeft: number; isTold: boolean } | undefined;
   #hasTold = false;
 
   constructor(
@@ -20,7 +20,7 @@ export class LeadershipTransfer {
 
   /** Key of the voter that is to become leader. */
   get target(): string | undefined {
-    return this.#target;
+    return this.#current?.target;
   }
 
   /**
@@ -33,38 +33,37 @@ export class LeadershipTransfer {
 
   /**
    * Starts a transfer to the named voter, or without a name to the most caught-up voter. Replaces a
-   * transfer that is under way. Returns the reason when it cannot start.
+   * transfer that is under way. Changes nothing when it is refused, or when this leader itself is
+   * named.
    */
-  begin(name: string | undefined): string | undefined {
+  begin(name: string | undefined): Permission {
     const { state } = this;
     const others = state.voters.filter((key) => key !== state.id);
-    if (name === nameOf(state.id)) return undefined;
+    if (name === nameOf(state.id)) return ALLOWED;
     const named = others.find((key) => nameOf(key) === name);
-    if (name !== undefined && named === undefined) return `${name} is not a voter of this cluster`;
+    if (name !== undefined && named === undefined) return { refused: `${name} is not a voter of this cluster` };
     const target = named ?? this.#mostCaughtUp(others);
-    if (target === undefined) return "there is no other voter that answers";
-    if (target === this.#target) return undefined;
-    this.#target = target;
-    this.#ticksLeft = state.timing.electionTicks;
-    this.#isTold = false;
+    if (target === undefined) return { refused: "there is no other voter that answers" };
+    if (target === this.target) return ALLOWED;
+    this.#current = { target, ticksLeft: state.timing.electionTicks, isTold: false };
     this.proceed();
-    return undefined;
+    return ALLOWED;
   }
 
   /** Sends TimeoutNow to the target once it has the whole log. */
   proceed(): void {
     const { state } = this;
-    if (this.#target === undefined || this.#isTold) return;
-    if (this.replication.progressOf(this.#target).match < state.log.last.index) return;
-    this.#isTold = this.#hasTold = true;
-    state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term });
+    const current = this.#current;
+    if (current === undefined || current.isTold) return;
+    if (this.replication.progressOf(current.target).match < state.log.last.index) return;
+    current.isTold = this.#hasTold = true;
+    state.send({ type: "timeout_now", from: state.id, to: current.target, term: state.term });
   }
 
   tick(): void {
-    if (this.#target === undefined) return;
-    this.#ticksLeft -= 1;
-    if (this.#ticksLeft > 0) return;
-    this.#target = undefined;
+    if (this.#current === undefined) return;
+    this.#current.ticksLeft -= 1;
+    if (this.#current.ticksLeft <= 0) this.#current = undefined;
   }
 
   /**
@@ -72,7 +71,7 @@ export class LeadershipTransfer {
    * target.
    */
   get isDone(): boolean {
-    return this.#isTold || this.#target === undefined;
+    return this.#current === undefined || this.#current.isTold;
   }
 
   #mostCaughtUp(keys: readonly string[]): string | undefined {

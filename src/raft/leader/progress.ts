@@ -79,37 +79,77 @@ export function infoOf({ id, match, next, sentRound, ackedRound, answers, state 
   };
 }
 
+/**
+ * Tracks one member. The leader reports events to it by its methods; nothing else changes its
+ * fields.
+ */
 export class Progress {
-  /** The member's log agrees with the leader's up to this index, durably. */
-  match = 0;
-  /** Index of the next entry to send. */
-  next: number;
-  state: ProgressState = { kind: "probe", isWaiting: false };
-  /** Whether the member has answered since the last check (check-quorum, thesis section 6.2). */
-  isActive = true;
+  #match = 0;
+  #next: number;
+  #state: ProgressState = { kind: "probe", isWaiting: false };
+  #isActive = true;
   #wasActive = true;
-  /** Highest round sent (`sentRound`) and answered (`ackedRound`) in this term. */
-  sentRound = 0;
-  ackedRound = 0;
-  /** Commit index in the latest message to this member. */
-  sentCommit = 0;
+  #sentRound = 0;
+  #ackedRound = 0;
+  #sentCommit = 0;
   /**
-   * The leader has decided to send the log up to this index rather than a snapshot. The decision
-   * stands until the member has reached it, or until the log is trimmed.
+   * The leader has decided to send the log up to this index rather than a snapshot; undefined
+   * before the first decision.
    */
-  byLogUpTo = 0;
+  #byLogUpTo: number | undefined;
   /** Whether entries for this member are being read from the log on disk. */
-  isReading = false;
-  /** Snapshot transfers to this member that failed in a row without any progress. */
-  failedTransfers = 0;
+  #isReading = false;
+  #failedTransfers = 0;
+  /** Messages with entries that the member was sent and has not answered. */
+  readonly #inflight: Inflight;
 
   constructor(
     /** The member key. */
     readonly id: string,
-    readonly inflight: Inflight,
+    inflight: Inflight,
     next: number,
   ) {
-    this.next = next;
+    this.#inflight = inflight;
+    this.#next = next;
+  }
+
+  /** The member's log agrees with the leader's up to this index, durably. */
+  get match(): number {
+    return this.#match;
+  }
+
+  /** Index of the next entry to send. */
+  get next(): number {
+    return this.#next;
+  }
+
+  get state(): ProgressState {
+    return this.#state;
+  }
+
+  /** Whether the member has answered since the last check (check-quorum, thesis section 6.2). */
+  get isActive(): boolean {
+    return this.#isActive;
+  }
+
+  /** Highest round sent in this term; 0 before the first. */
+  get sentRound(): number {
+    return this.#sentRound;
+  }
+
+  /** Highest round answered in this term; 0 before the first. */
+  get ackedRound(): number {
+    return this.#ackedRound;
+  }
+
+  /** Commit index in the latest message to this member. */
+  get sentCommit(): number {
+    return this.#sentCommit;
+  }
+
+  /** Snapshot transfers to this member that failed in a row without any progress. */
+  get failedTransfers(): number {
+    return this.#failedTransfers;
   }
 
   /**
@@ -117,35 +157,112 @@ export class Progress {
    * check no member has answered yet.
    */
   get answers(): boolean {
-    return this.isActive || this.#wasActive;
+    return this.#isActive || this.#wasActive;
   }
 
   /** Ends a period of check-quorum and begins the next one. */
   looked(): void {
-    this.#wasActive = this.isActive;
-    this.isActive = false;
+    this.#wasActive = this.#isActive;
+    this.#isActive = false;
   }
 
   /** Whether a message with entries may be sent now. */
   get maySend(): boolean {
-    const { state } = this;
-    if (this.isReading || state.kind === "snapshot" || state.kind === "lost") return false;
-    return state.kind === "probe" ? !state.isWaiting : !this.inflight.isFull;
+    const state = this.#state;
+    if (this.#isReading || state.kind === "snapshot" || state.kind === "lost") return false;
+    return state.kind === "probe" ? !state.isWaiting : !this.#inflight.isFull;
+  }
+
+  /** Whether no message with entries is under way to the member, and none is being prepared. */
+  get isQuiet(): boolean {
+    return this.#inflight.isEmpty && !this.#isReading;
+  }
+
+  /**
+   * Whether the decision to send the log rather than a snapshot still stands: until the member has
+   * reached the index that the decision was about.
+   */
+  get isByLog(): boolean {
+    return this.#byLogUpTo !== undefined && this.#match < this.#byLogUpTo;
+  }
+
+  /** Records the leader's decision to send the log up to `index` rather than a snapshot. */
+  decidedByLog(index: number): void {
+    this.#byLogUpTo = index;
+  }
+
+  /** Records a message to the member. */
+  sent(round: number, commit: number): void {
+    this.#sentRound = round;
+    this.#sentCommit = commit;
+  }
+
+  /** Records that the message sent last asks whether the logs agree right before `next`. */
+  probed(): void {
+    this.#awaitAnswer();
+  }
+
+  /** Records that the message of this round holds the next `count` entries. */
+  sentEntries(round: number, count: number, bytes: number): void {
+    if (this.#state.kind === "probe") {
+      this.#awaitAnswer();
+      return;
+    }
+    this.#next += count;
+    this.#inflight.add(round, bytes);
+  }
+
+  /** Records a sign of life. */
+  heard(): void {
+    this.#isActive = true;
+  }
+
+  /** Records the answer to the message of this round. */
+  answered(round: number): void {
+    this.heard();
+    this.#ackedRound = Math.max(this.#ackedRound, round);
+    this.#inflight.answered(round);
+  }
+
+  /**
+   * Records a rejection that no correct leader's message meets. A probe waits for the next
+   * heartbeat rather than loop.
+   */
+  rejected(): void {
+    if (this.#state.kind === "probe") this.#awaitAnswer();
+  }
+
+  #awaitAnswer(): void {
+    this.#state = { kind: "probe", isWaiting: true };
+  }
+
+  /** Records that entries for this member are being read from the log on disk. */
+  readBegun(): void {
+    this.#isReading = true;
+  }
+
+  readEnded(): void {
+    this.#isReading = false;
+  }
+
+  /** Moves a probe to the boundary when the probed position is trimmed. */
+  probeFromBoundary(boundaryIndex: number): void {
+    if (this.#state.kind === "probe") this.#next = Math.max(this.#next, boundaryIndex + 1);
   }
 
   /** Returns to probing: the leader no longer knows where the logs agree, except up to `match`. */
   becomeProbe(next: number): void {
-    this.next = Math.max(next, this.match + 1);
-    this.inflight.clear();
-    this.state = { kind: "probe", isWaiting: false };
+    this.#next = Math.max(next, this.#match + 1);
+    this.#inflight.clear();
+    this.#state = { kind: "probe", isWaiting: false };
   }
 
   /** Starts to replicate: the logs agree up to `match`. */
   becomeReplicate(): void {
-    this.next = this.match + 1;
-    this.inflight.clear();
-    this.state = { kind: "replicate" };
-    this.failedTransfers = 0;
+    this.#next = this.#match + 1;
+    this.#inflight.clear();
+    this.#state = { kind: "replicate" };
+    this.#failedTransfers = 0;
   }
 
   /**
@@ -153,13 +270,13 @@ export class Progress {
    * directory must be replaced.
    */
   becomeLost(lost: LostData): void {
-    this.inflight.clear();
-    this.state = { kind: "lost", ...lost };
+    this.#inflight.clear();
+    this.#state = { kind: "lost", ...lost };
   }
 
   becomeSnapshot(index: number, isChosen: boolean): void {
-    this.inflight.clear();
-    this.state = { kind: "snapshot", index, isChosen, retryTicks: undefined };
+    this.#inflight.clear();
+    this.#state = { kind: "snapshot", index, isChosen, retryTicks: undefined };
   }
 
   /**
@@ -167,22 +284,27 @@ export class Progress {
    * boundary.
    */
   awaitRetry(ticks: number): void {
-    if (this.state.kind !== "snapshot") return;
-    this.failedTransfers += 1;
-    this.state = { ...this.state, retryTicks: ticks };
+    if (this.#state.kind !== "snapshot") return;
+    this.#failedTransfers += 1;
+    this.#state = { ...this.#state, retryTicks: ticks };
+  }
+
+  /** Records that part of a snapshot has arrived, so its transfer did not fail for nothing. */
+  transferProgressed(): void {
+    this.#failedTransfers = 0;
   }
 
   /** Returns whether it is time to send the snapshot again. */
   tickRetry(): boolean {
-    if (this.state.kind !== "snapshot" || this.state.retryTicks === undefined) return false;
-    const retryTicks = this.state.retryTicks - 1;
-    this.state = { ...this.state, retryTicks };
+    if (this.#state.kind !== "snapshot" || this.#state.retryTicks === undefined) return false;
+    const retryTicks = this.#state.retryTicks - 1;
+    this.#state = { ...this.#state, retryTicks };
     return retryTicks <= 0;
   }
 
   /** Records the member's answer that its log agrees up to `index`. */
   matched(index: number): void {
-    this.match = Math.max(this.match, index);
-    this.next = Math.max(this.next, this.match + 1);
+    this.#match = Math.max(this.#match, index);
+    this.#next = Math.max(this.#next, this.#match + 1);
   }
 }

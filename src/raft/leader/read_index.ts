@@ -19,9 +19,9 @@ export class ReadQueue {
     else this.#batches.push({ requestIds: [requestId], round, index });
   }
 
-  /** Round that must be sent for the waiting reads; 0 when none waits. */
-  get wantedRound(): number {
-    return this.#batches.at(-1)?.round ?? 0;
+  /** Round that must be sent for the waiting reads; undefined when none waits. */
+  get wantedRound(): number | undefined {
+    return this.#batches.at(-1)?.round;
   }
 
   /**

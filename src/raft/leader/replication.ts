@@ -1,7 +1,7 @@
 import { assert } from "../../base/assert.js";
 import { memberKey } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
-import type { PeerAppendAnswer } from "../messages.js";
+import type { LogConflict, PeerAppendAnswer } from "../messages.js";
 import type { RaftState } from "../state.js";
 import { type Entry, entryBytes, type Member } from "../types.js";
 import { Inflight } from "./inflight.js";
@@ -70,8 +70,6 @@ export type TransferOutcome =
       /** Part of the snapshot arrived and is retained, so the next transfer has less to send. */
       readonly hasProgressed?: boolean;
     };
-
-type Conflict = Pick<NonNullable<PeerAppendAnswer["rejection"]>, "conflictTerm" | "conflictIndex">;
 
 /** Caps the delay before a failed snapshot transfer is retried, in election timeouts. */
 const RETRY_TIMEOUTS_MAX = 8;
@@ -146,9 +144,9 @@ export class Replication {
       this.#fillOne(progress);
       const { reads, log } = this.state;
       const isBehind = progress.state.kind === "replicate" && progress.sentCommit < log.commit;
-      const isQuiet = progress.inflight.isEmpty && !progress.isReading;
+      const isWanted = reads.wantedRound !== undefined && progress.sentRound < reads.wantedRound;
       // Lets a follower learn of a commit before the next entry or heartbeat.
-      if (progress.sentRound < reads.wantedRound || (isBehind && isQuiet)) this.#heartbeat(progress);
+      if (isWanted || (isBehind && progress.isQuiet)) this.#heartbeat(progress);
     }
   }
 
@@ -183,29 +181,26 @@ export class Replication {
   answered(answer: PeerAppendAnswer): void {
     const progress = this.#progress.get(answer.from);
     if (progress === undefined) return;
-    const { request, rejection } = answer;
-    progress.isActive = true;
-    progress.ackedRound = Math.max(progress.ackedRound, request.round);
-    progress.inflight.answered(request.round);
+    const { request } = answer;
+    progress.answered(request.round);
     if (this.#hasLost(progress, answer)) return;
-    if (rejection === undefined) this.#accepted(progress, answer.matchIndex ?? 0);
-    else if (rejection.reason === "log_mismatch") this.#refused(progress, request.prevIndex, rejection);
-    // A correct leader's message meets no such rejection. Wait for the next heartbeat rather than
-    // loop.
-    else if (progress.state.kind === "probe") progress.state = { kind: "probe", isWaiting: true };
+    if (answer.outcome === "accepted") this.#accepted(progress, answer.matchIndex);
+    else if (answer.rejection.reason === "log_mismatch") this.#refused(progress, request.prevIndex, answer.rejection);
+    else progress.rejected();
   }
 
   /**
    * Whether a member has less than it had acknowledged when the request was sent (T3). An answer
    * proves that when the member's log ends below that index, or disagrees at or below it.
    */
-  #hasLost(progress: Progress, { request, rejection, matchIndex = 0, lastIndex }: PeerAppendAnswer): boolean {
+  #hasLost(progress: Progress, answer: PeerAppendAnswer): boolean {
     if (progress.state.kind === "lost") return true;
-    const { acknowledged = 0 } = request;
-    const has = Math.max(lastIndex, matchIndex);
-    const { prevIndex } = request;
-    const disagrees = rejection?.reason === "log_mismatch" && prevIndex > 0 && prevIndex <= acknowledged;
-    if (rejection?.reason !== "lost" && has >= acknowledged && !disagrees) return false;
+    const { acknowledged = 0, prevIndex } = answer.request;
+    const isAccepted = answer.outcome === "accepted";
+    const has = isAccepted ? Math.max(answer.lastIndex, answer.matchIndex) : answer.lastIndex;
+    const reason = isAccepted ? undefined : answer.rejection.reason;
+    const disagrees = reason === "log_mismatch" && prevIndex > 0 && prevIndex <= acknowledged;
+    if (reason !== "lost" && has >= acknowledged && !disagrees) return false;
     progress.becomeLost({ acknowledged, has: Math.min(has, acknowledged) });
     return true;
   }
@@ -223,7 +218,7 @@ export class Replication {
   entriesRead(to: string, entries: readonly Entry[]): void {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
-    progress.isReading = false;
+    progress.readEnded();
     // Entries below the boundary cannot be sent: the term before them is no longer known.
     const isNext = entries[0]?.index === progress.next && progress.next > this.state.log.boundary.index;
     if (isNext && progress.maySend) this.#sendEntries(progress, entries);
@@ -234,16 +229,19 @@ export class Replication {
     const progress = this.#progress.get(to);
     if (progress === undefined) return;
     const { log, snapshot } = this.state;
-    const reached =
-      outcome.kind === "installed" ? outcome.matchIndex : outcome.kind === "ahead" ? outcome.commitIndex : -1;
+    if (outcome.kind === "failed") {
+      if (outcome.hasProgressed === true) progress.transferProgressed();
+      this.#retryLater(progress);
+      return;
+    }
+    const reached = outcome.kind === "installed" ? outcome.matchIndex : outcome.commitIndex;
     // No correct member has a longer log than this leader.
-    if (reached < 0 || reached > log.last.index) {
-      if (outcome.kind === "failed" && outcome.hasProgressed === true) progress.failedTransfers = 0;
+    if (reached > log.last.index) {
       this.#retryLater(progress);
       return;
     }
     if (progress.state.kind === "lost") return;
-    progress.isActive = true;
+    progress.heard();
     if (outcome.kind === "installed") progress.matched(reached);
     if (progress.state.kind !== "snapshot") return;
     const isEnough = reached >= log.boundary.index;
@@ -289,12 +287,12 @@ export class Replication {
    * decision stands until the follower has what it lacked.
    */
   #agreed(progress: Progress): void {
-    if (progress.match >= progress.byLogUpTo) {
+    if (!progress.isByLog) {
       if (this.#isSnapshotSmaller(progress.match)) {
         this.#sendSnapshot(progress);
         return;
       }
-      progress.byLogUpTo = this.state.log.last.index;
+      progress.decidedByLog(this.state.log.last.index);
     }
     progress.becomeReplicate();
   }
@@ -314,7 +312,7 @@ export class Replication {
   }
 
   /** Handles a mismatch: probes further back (fast backtracking, end of Raft section 5.3). */
-  #refused(progress: Progress, prevIndex: number, conflict: Conflict): void {
+  #refused(progress: Progress, prevIndex: number, conflict: LogConflict): void {
     // A stale answer.
     if (prevIndex <= progress.match || progress.state.kind === "snapshot") return;
     if (progress.state.kind === "probe" && prevIndex !== progress.next - 1) return;
@@ -323,12 +321,12 @@ export class Replication {
 
   /**
    * Returns the next index to probe after a conflict. The follower has an entry of conflictTerm at
-   * `prevIndex`, and of lower terms before conflictIndex; conflictTerm 0 means that its log is
+   * `prevIndex`, and of lower terms before conflictIndex; without a conflictTerm, its log is
    * shorter. The logs cannot agree at an index where this leader's term is above conflictTerm. If
    * this leader's term is below conflictTerm there, they cannot agree from conflictIndex on.
    */
-  #nextAfter({ conflictTerm, conflictIndex }: Conflict, prevIndex: number): number {
-    if (conflictTerm === 0) return conflictIndex;
+  #nextAfter({ conflictTerm, conflictIndex }: LogConflict, prevIndex: number): number {
+    if (conflictTerm === undefined) return conflictIndex;
     const { log } = this.state;
     const comparable = log.lastIndexOfTermAtMost(conflictTerm);
     if (comparable === undefined) return Math.min(conflictIndex, log.boundary.index);
@@ -362,12 +360,12 @@ export class Replication {
   /** Probes where the logs agree when the leader has no entry to send. */
   #probe(progress: Progress): void {
     this.#append(progress, progress.next - 1, []);
-    progress.state = { kind: "probe", isWaiting: true };
+    progress.probed();
   }
 
   #readEntries(progress: Progress): void {
     const { log, term } = this.state;
-    progress.isReading = true;
+    progress.readBegun();
     const last = Math.min(log.persisted, progress.next + this.bounds.appendEntries - 1);
     const maxBytes = this.bounds.appendBatchBytes;
     this.#logReads.push({ to: progress.id, term, first: progress.next, last, maxBytes });
@@ -375,15 +373,8 @@ export class Replication {
 
   #sendEntries(progress: Progress, entries: readonly Entry[]): void {
     this.#append(progress, progress.next - 1, entries);
-    if (progress.state.kind === "probe") {
-      progress.state = { kind: "probe", isWaiting: true };
-      return;
-    }
-    progress.next += entries.length;
-    progress.inflight.add(
-      this.#round,
-      entries.reduce((sum, entry) => sum + entryBytes(entry), 0),
-    );
+    const bytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);
+    progress.sentEntries(this.#round, entries.length, bytes);
   }
 
   #sendSnapshot(progress: Progress): void {
@@ -407,8 +398,8 @@ export class Replication {
       this.#append(progress, 0, []);
       return;
     }
-    // The probed position is trimmed. A probe at the boundary shows whether the follower has it.
-    if (progress.state.kind === "probe") progress.next = Math.max(progress.next, boundary.index + 1);
+    // A probe at the boundary shows whether the follower has it.
+    progress.probeFromBoundary(boundary.index);
     const prev = progress.next - 1;
     this.#append(progress, prev < boundary.index ? 0 : prev, []);
   }
@@ -419,8 +410,7 @@ export class Replication {
     const prevTerm = prevIndex === 0 ? 0 : log.termAt(prevIndex);
     assert(prevTerm !== undefined, "the term before what is sent is known", { prevIndex, to: progress.id });
     this.#round += 1;
-    progress.sentRound = this.#round;
-    progress.sentCommit = log.commit;
+    progress.sent(this.#round, log.commit);
     state.send({
       type: "append_entries",
       from: state.id,

@@ -11,6 +11,7 @@ import {
 import { MemberWatch } from "../../../src/node/health/member_watch.js";
 import { RecentTimes } from "../../../src/node/health/recent_times.js";
 import { WriteWatch } from "../../../src/node/health/write_watch.js";
+import type { CatchUp } from "../../../src/node/snapshots/lag_monitor.js";
 import type { OutgoingTransfer } from "../../../src/node/snapshots/send_queue.js";
 import type { ProgressInfo } from "../../../src/raft/raft.js";
 import { deferred, ManualClock } from "../../support/conditions.js";
@@ -162,9 +163,9 @@ class Watched {
     }
   }
 
-  verdict(hopeless?: string) {
+  verdict(catchUp: CatchUp = { kind: "possible" }) {
     const [times] = this.watch.times([this.member]);
-    return healthOf("n2", memberFindings({ times: times!, hopeless, lost: this.member.lost }, PACE));
+    return healthOf("n2", memberFindings({ times: times!, catchUp, lost: this.member.lost }, PACE));
   }
 }
 
@@ -231,7 +232,9 @@ describe("a leader's verdict on a member", () => {
     n2.transfers = [{ to: "n2", doneBytes: 100, totalBytes: 100 } as OutgoingTransfer];
     n2.pass(90_000, true);
     expect(n2.verdict().verdict).toBe("healthy");
-    expect(n2.verdict("n2 cannot catch up: it is too slow")).toMatchObject({ verdict: "cannot_catch_up" });
+    expect(n2.verdict({ kind: "hopeless", reason: "n2 cannot catch up: it is too slow" })).toMatchObject({
+      verdict: "cannot_catch_up",
+    });
   });
 
   test("is forgotten for removed members, and for all when the node no longer leads", () => {

@@ -21,13 +21,13 @@ describe("the target of a leadership transfer", () => {
     ["a stranger", "n9"],
   ])("must be a voter, not %s", (_, id) => {
     const raft = leader();
-    expect(raft.transferLeadership(id)).toBe(`${id} is not a voter of this cluster`);
+    expect(raft.transferLeadership(id)).toEqual({ refused: `${id} is not a voter of this cluster` });
     expect(raft.transferTarget).toBeUndefined();
   });
 
   test("may be this node itself, which changes nothing", () => {
     const raft = leader();
-    expect(raft.transferLeadership("n1")).toBeUndefined();
+    expect(raft.transferLeadership("n1")).toEqual({ allowed: true });
     expect(raft.transferTarget).toBeUndefined();
   });
 
@@ -44,12 +44,12 @@ describe("the target of a leadership transfer", () => {
     const raft = leader({ elections: "manual", electionTicks: 5 });
     // Each election timeout begins by taking those for alive that were in the last one.
     for (let tick = 0; tick < 10; tick++) raft.tick();
-    expect(raft.transferLeadership(undefined)).toBe("there is no other voter that answers");
+    expect(raft.transferLeadership(undefined)).toEqual({ refused: "there is no other voter that answers" });
   });
 
   test("is none in a cluster of one", () => {
     const raft = startLeaderOf([]);
-    expect(raft.transferLeadership(undefined)).toBe("there is no other voter that answers");
+    expect(raft.transferLeadership(undefined)).toEqual({ refused: "there is no other voter that answers" });
   });
 
   test("is replaced by a later request for another one", () => {
@@ -112,5 +112,5 @@ describe("a leadership transfer that does not work", () => {
 });
 
 test("a node that does not lead has no leadership to transfer", () => {
-  expect(startNode().transferLeadership("n2")).toBe("node n1 does not lead");
+  expect(startNode().transferLeadership("n2")).toEqual({ refused: "node n1 does not lead" });
 });

@@ -17,8 +17,28 @@ describe("a member in state probe", () => {
 
   test("is sent one message at a time", () => {
     const member = progress();
-    member.state = { kind: "probe", isWaiting: true };
+    member.probed();
     expect(member.maySend).toBe(false);
+  });
+
+  test("a message with entries is the one message, and moves nothing", () => {
+    const member = progress();
+    member.sentEntries(1, 3, 100);
+    expect([where(member), member.maySend, member.isQuiet]).toEqual([["probe", 0, 8], false, true]);
+  });
+
+  test("a rejection that no correct leader meets makes it wait for a heartbeat", () => {
+    const member = progress();
+    member.rejected();
+    expect([where(member), member.maySend]).toEqual([["probe", 0, 8], false]);
+  });
+
+  test("moves up to the boundary when what it asks about is trimmed", () => {
+    const member = progress();
+    member.probeFromBoundary(5);
+    expect(where(member)).toEqual(["probe", 0, 8]);
+    member.probeFromBoundary(20);
+    expect(where(member)).toEqual(["probe", 0, 21]);
   });
 
   test("is never asked about entries that are known to agree", () => {
@@ -32,9 +52,11 @@ describe("a member in state probe", () => {
 
   test("has its in-flight messages forgotten, because they may be lost", () => {
     const member = progress();
-    member.inflight.add(1, 100);
+    member.becomeReplicate();
+    member.sentEntries(1, 1, 100);
+    expect([member.isQuiet, member.maySend]).toEqual([false, false]);
     member.becomeProbe(3);
-    expect([member.inflight.isEmpty, member.maySend]).toEqual([true, true]);
+    expect([member.isQuiet, member.maySend]).toEqual([true, true]);
   });
 });
 
@@ -52,19 +74,34 @@ describe("a member in state replicate", () => {
 
   test("is sent entries until too much is in flight, by messages or bytes", () => {
     const member = replicating();
-    member.inflight.add(1, 1);
-    expect(member.maySend).toBe(true);
-    member.inflight.add(2, 1);
+    member.sentEntries(1, 1, 1);
+    expect([member.next, member.maySend]).toEqual([7, true]);
+    member.sentEntries(2, 2, 1);
+    expect([member.next, member.maySend]).toEqual([9, false]);
+    member.answered(2);
+    expect([member.isQuiet, member.maySend]).toEqual([true, true]);
+    member.sentEntries(3, 1, 100);
     expect(member.maySend).toBe(false);
-    member.inflight.answered(2);
-    member.inflight.add(3, 100);
-    expect(member.maySend).toBe(false);
+  });
+
+  test("a heartbeat never moves it to the boundary", () => {
+    const member = replicating();
+    member.probeFromBoundary(20);
+    expect(where(member)).toEqual(["replicate", 5, 6]);
+  });
+
+  test("a rejection that no correct leader meets changes nothing", () => {
+    const member = replicating();
+    member.rejected();
+    expect([where(member), member.maySend]).toEqual([["replicate", 5, 6], true]);
   });
 
   test("is sent nothing while entries for it are being read", () => {
     const member = replicating();
-    member.isReading = true;
-    expect(member.maySend).toBe(false);
+    member.readBegun();
+    expect([member.maySend, member.isQuiet]).toEqual([false, false]);
+    member.readEnded();
+    expect([member.maySend, member.isQuiet]).toEqual([true, true]);
   });
 
   test("has its failed snapshot transfers forgotten", () => {
@@ -130,8 +167,42 @@ describe("the acknowledgement of a member", () => {
 
   test("does not raise next below the entries that were sent already", () => {
     const member = progress();
-    member.next = 20;
+    member.becomeProbe(20);
     member.matched(9);
     expect(where(member)).toEqual(["probe", 9, 20]);
   });
+});
+
+describe("the rounds of a member", () => {
+  test("begin with none, and are those of the messages sent and answered", () => {
+    const member = progress();
+    const rounds = () => [member.sentRound, member.ackedRound, member.sentCommit];
+    expect(rounds()).toEqual([0, 0, 0]);
+    member.sent(4, 7);
+    expect(rounds()).toEqual([4, 0, 7]);
+    member.answered(4);
+    member.answered(2);
+    expect(rounds()).toEqual([4, 4, 7]);
+  });
+
+  test("an answer is a sign of life, which counts until the second look after it", () => {
+    const member = progress();
+    member.looked();
+    member.looked();
+    expect([member.isActive, member.answers]).toEqual([false, false]);
+    member.answered(1);
+    expect([member.isActive, member.answers]).toEqual([true, true]);
+    member.looked();
+    expect([member.isActive, member.answers]).toEqual([false, true]);
+  });
+});
+
+test("the decision to send the log stands until the member has reached its index", () => {
+  const member = progress();
+  expect(member.isByLog).toBe(false);
+  member.decidedByLog(12);
+  member.matched(11);
+  expect(member.isByLog).toBe(true);
+  member.matched(12);
+  expect(member.isByLog).toBe(false);
 });

@@ -4,7 +4,7 @@ import { ReadQueue } from "../../../src/raft/leader/read_index.js";
 describe("reads that wait", () => {
   test("want a message that is sent after they came", () => {
     const reads = new ReadQueue();
-    expect(reads.wantedRound).toBe(0);
+    expect(reads.wantedRound).toBeUndefined();
     reads.add(1, 7, 3);
     expect(reads.wantedRound).toBe(7);
     reads.add(2, 9, 3);
@@ -18,7 +18,7 @@ describe("reads that wait", () => {
     expect(reads.takeAnswers()).toEqual([]);
     reads.confirm(7, 50);
     expect(reads.takeAnswers()).toEqual([{ requestId: 1, index: 3 }]);
-    expect([reads.wantedRound, reads.takeAnswers()]).toEqual([0, []]);
+    expect([reads.wantedRound, reads.takeAnswers()]).toEqual([undefined, []]);
   });
 
   test("are answered when a majority has answered a later message", () => {
@@ -77,7 +77,7 @@ test("all reads that wait are redirected when this node no longer leads", () => 
     { requestId: 2, index: undefined },
   ]);
   reads.confirm(100, 100);
-  expect([reads.wantedRound, reads.takeAnswers()]).toEqual([0, []]);
+  expect([reads.wantedRound, reads.takeAnswers()]).toEqual([undefined, []]);
 });
 
 test("a read whose answer is known at once waits for nothing", () => {

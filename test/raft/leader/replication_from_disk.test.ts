@@ -27,7 +27,7 @@ describe("entries that have left the memory", () => {
     });
     raft.receive(accept(requests[1]!));
     settle(raft);
-    raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 2 }));
+    raft.receive(refuse(requests[0]!, { conflictIndex: 2 }));
     return raft;
   }
 
@@ -63,7 +63,7 @@ describe("entries that have left the memory", () => {
   test("are requested within the limits of one message", () => {
     const limits = { windowBytes: 0, appendEntries: 3, appendBatchBytes: 77 };
     const { raft, requests } = elected(["n2", "n3"], { terms: Array(10).fill(1), commit: 10, applied: 10, limits });
-    raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 2 }));
+    raft.receive(refuse(requests[0]!, { conflictIndex: 2 }));
     settle(raft);
     expect(raft.takeLogReads()).toEqual([{ to: "n2", term: 2, first: 2, last: 4, maxBytes: 77 }]);
   });
@@ -100,7 +100,7 @@ describe("a follower that is ahead of the snapshot that it was to get", () => {
   function ahead() {
     const setup = { boundary: { index: 6, term: 1 }, commit: 6, applied: 6 };
     const { raft, requests } = elected(["n2", "n3"], setup);
-    raft.receive(refuse(requests[1]!, { conflictTerm: 0, conflictIndex: 2 }));
+    raft.receive(refuse(requests[1]!, { conflictIndex: 2 }));
     settle(raft);
     const [send] = raft.takeSnapshotSends();
     expect(send).toEqual({ to: "n3", term: 2 });
@@ -134,7 +134,7 @@ describe("a member that needs trimmed entries", () => {
   /** n1 leads, and n2 has told that its log ends at 2. */
   function leading(setup: NodeSetup = {}) {
     const { raft, requests } = elected(["n2", "n3"], { ...behind, ...setup });
-    raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 3 }));
+    raft.receive(refuse(requests[0]!, { conflictIndex: 3 }));
     settle(raft);
     const [send] = raft.takeSnapshotSends();
     return { raft, send: send! };
@@ -176,7 +176,7 @@ describe("a member that needs trimmed entries", () => {
     expect(sent).toMatchObject([{ prev: { index: 0, term: 0 }, entries: [] }]);
     raft.receive(accept(sent[0]!, 2));
     expect(progressOf(raft, "n2")).toMatchObject({ state: "snapshot", match: 2 });
-    raft.receive(refuse(sent[0]!, { conflictTerm: 0, conflictIndex: 1 }));
+    raft.receive(refuse(sent[0]!, { conflictIndex: 1 }));
     expect(progressOf(raft, "n2")).toMatchObject({ state: "snapshot", match: 2 });
   });
 
@@ -278,7 +278,7 @@ describe("a member that needs trimmed entries", () => {
 
   test("may let a commit proceed by the entries that it then has", () => {
     const { raft, requests } = elected(["n2"], behind);
-    raft.receive(refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 3 }));
+    raft.receive(refuse(requests[0]!, { conflictIndex: 3 }));
     raft.readIndex(1);
     settle(raft);
     const [send] = raft.takeSnapshotSends();

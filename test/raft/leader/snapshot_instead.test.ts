@@ -28,7 +28,7 @@ function lagging(sizes: NodeSetup["sizes"], match = 1): Raft {
   const { raft, requests } = elected(["n2", "n3"], { terms: Array(10).fill(1), commit: 10, applied: 10, sizes });
   raft.snapshotTaken({ index: 8, term: 1 }, 0);
   raft.receive(accept(requests.find(({ to }) => to === "n3")!));
-  raft.receive(refuse(requests.find(({ to }) => to === "n2")!, { conflictTerm: 0, conflictIndex: match + 1 }));
+  raft.receive(refuse(requests.find(({ to }) => to === "n2")!, { conflictIndex: match + 1 }));
   // What is sent to find out is not counted on: n2 takes nothing of it in.
   raft.receive(accept(toN2(raft)[0]!, match));
   return raft;

@@ -43,7 +43,7 @@ describe("a directory without a membership (T1)", () => {
     const raft = newNode();
     ticks(raft, 100);
     expect([raft.role, raft.term]).toEqual(["follower", 0]);
-    expect(raft.campaign()).toBe("node n1 does not know any members yet");
+    expect(raft.campaign()).toEqual({ refused: "node n1 does not know any members yet" });
     expect(settle(raft).requests).toEqual([]);
   });
 
@@ -51,13 +51,13 @@ describe("a directory without a membership (T1)", () => {
     const raft = newNode();
     expect(ask(raft, requestVote(2, [1, 1], { from: key("n2") })).granted).toBe(true);
     const entries = [configuration(1, 1, members), ...commands(2, [2])];
-    expect(ask(raft, append({ from: key("n2"), term: 2, entries })).matchIndex).toBe(2);
+    expect(ask(raft, append({ from: key("n2"), term: 2, entries }))).toMatchObject({ matchIndex: 2 });
     expect(raft.membership.members).toEqual(members);
   });
 
   test("does not campaign when its name is a voter's and its incarnation is not", () => {
     const raft = startNode({ id: key("n1", "b"), memberships: [{ index: 1, members }], terms: [1], commit: 1 });
-    expect(raft.campaign()).toBe("node n1 is not a voter of this cluster");
+    expect(raft.campaign()).toEqual({ refused: "node n1 is not a voter of this cluster" });
   });
 });
 
@@ -196,9 +196,11 @@ function requestTo(raft: Raft, name: string): PeerAppend {
 /** What a member answers whose log ends at `last`. */
 function tooShort(request: PeerAppend, last: number): PeerAppendAnswer {
   const { round, acknowledged, prev, term } = request;
-  const rejection = { reason: "log_mismatch", detail: "", conflictTerm: 0, conflictIndex: last + 1 } as const;
+  const conflict = { conflictTerm: undefined, conflictIndex: last + 1 };
+  const rejection = { reason: "log_mismatch", detail: "", ...conflict } as const;
+  const answer = { type: "append_entries_answer", outcome: "rejected", rejection, lastIndex: last } as const;
   const asked = { term, round, prevIndex: prev.index, acknowledged };
-  return { type: "append_entries_answer", from: request.to, term, lastIndex: last, rejection, request: asked };
+  return { ...answer, from: request.to, term, request: asked };
 }
 
 test("the leader sends nothing to a joining directory before its entry is committed, and all of the log afterwards (T1)", () => {
@@ -276,7 +278,7 @@ describe("a member that lost data (T3)", () => {
   function lost(): Raft {
     const raft = startNode({ id: key("n1"), terms: [1, 1, 1], memberships: [{ index: 0, members }] });
     const message = { ...append({ from: key("n2"), term: 2, prev: [5, 1] }), acknowledged: 5 };
-    expect(ask(raft, message).rejection).toMatchObject({ reason: "lost" });
+    expect(ask(raft, message)).toMatchObject({ rejection: { reason: "lost" } });
     expect(raft.lost).toEqual({ acknowledged: 5, has: 3 });
     return raft;
   }
@@ -286,7 +288,7 @@ describe("a member that lost data (T3)", () => {
     const entries = commands(4, [1, 1]);
     const answer = ask(raft, append({ from: key("n2"), term: 2, prev: [3, 1], entries }));
     expect(answer).toMatchObject({ rejection: { reason: "lost" }, lastIndex: 3 });
-    expect(answer.matchIndex).toBeUndefined();
+    expect(answer.outcome).toBe("rejected");
     expect(raft.log.last.index).toBe(3);
     const snapshot = install([9, 2], { from: key("n2"), leaderTerm: 2 });
     expect(ask(raft, snapshot).outcome).toBe("safety");
@@ -296,7 +298,7 @@ describe("a member that lost data (T3)", () => {
     const raft = lost();
     expect(ask(raft, requestVote(9, [9, 9], { from: key("n3") })).granted).toBe(false);
     expect(ask(raft, requestVote(9, [9, 9], { from: key("n3"), preVote: true })).granted).toBe(false);
-    expect(raft.campaign()).toBe("node n1 has lost data that it acknowledged, up to 5");
+    expect(raft.campaign()).toEqual({ refused: "node n1 has lost data that it acknowledged, up to 5" });
   });
 
   test("is told so by a former leader when it campaigns, and is not elected by voters that lag behind", () => {
@@ -323,13 +325,13 @@ describe("a member that lost data (T3)", () => {
     // The vote of one that lags behind comes too late.
     candidate.receive(vote(toOther!, true));
     expect(candidate.role).toBe("follower");
-    expect(candidate.campaign()).toContain("has lost data that it acknowledged");
+    expect(candidate.campaign()).toEqual({ refused: expect.stringContaining("has lost data that it acknowledged") });
   });
 
   test("is not one that has all it acknowledged and lacks entries that it never had", () => {
     const raft = startNode({ id: key("n1"), terms: [1, 1, 1], memberships: [{ index: 0, members }] });
     const message = { ...append({ from: key("n2"), term: 2, prev: [5, 1] }), acknowledged: 3 };
-    expect(ask(raft, message).rejection).toMatchObject({ reason: "log_mismatch" });
+    expect(ask(raft, message)).toMatchObject({ rejection: { reason: "log_mismatch" } });
     expect(raft.lost).toBeUndefined();
   });
 });

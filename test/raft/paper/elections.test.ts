@@ -105,7 +105,7 @@ describe("Raft section 5.1, terms and roles", () => {
 
   test("a request of a term that is over is rejected", () => {
     const raft = startNode({ term: 5, memberships });
-    expect(ask(raft, append({ term: 4 })).rejection?.reason).toBe("stale_term");
+    expect(ask(raft, append({ term: 4 }))).toMatchObject({ rejection: { reason: "stale_term" } });
     expect(ask(raft, requestVote(4, [9, 4])).granted).toBe(false);
     expect([raft.leader, raft.term]).toEqual([undefined, 5]);
   });
@@ -233,7 +233,7 @@ describe("Raft section 5.2, leader election", () => {
     const raft = startNode({ memberships, term: 3 });
     raft.campaign();
     settle(raft);
-    expect(ask(raft, append({ term: 3 })).rejection?.reason).toBe("stale_term");
+    expect(ask(raft, append({ term: 3 }))).toMatchObject({ rejection: { reason: "stale_term" } });
     expect([raft.role, raft.term]).toEqual(["candidate", 4]);
   });
 

@@ -117,7 +117,7 @@ describe("thesis section 10.2.2, batching and pipelining", () => {
     settle(raft);
     raft.propose(bytes("b"));
     const second = appendsOf(settle(raft)).find(({ to }) => to === "n2")!;
-    raft.receive(refuse(second, { conflictTerm: 0, conflictIndex: 2 }));
+    raft.receive(refuse(second, { conflictIndex: 2 }));
     const again = appendsOf(settle(raft)).filter(({ to }) => to === "n2");
     expect(again).toMatchObject([{ prev: { index: 1 }, entries: [{ index: 2 }, { index: 3 }] }]);
     raft.receive(accept(again[0]!));

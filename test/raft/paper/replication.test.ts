@@ -119,7 +119,9 @@ describe("Raft section 5.3, log matching", () => {
 
   test("a follower that lacks the entry before the new ones refuses them", () => {
     const raft = startNode({ terms: [1, 1] });
-    expect(ask(raft, append({ prev: [2, 2], entries: commands(3, [2]) })).rejection?.reason).toBe("log_mismatch");
+    expect(ask(raft, append({ prev: [2, 2], entries: commands(3, [2]) }))).toMatchObject({
+      rejection: { reason: "log_mismatch" },
+    });
     expect(termsOf(raft)).toEqual([1, 1]);
   });
 
@@ -190,7 +192,7 @@ describe("Raft section 5.3, figure 7: a leader makes followers' logs duplicates 
       for (;;) {
         const flight = cluster.flights((each) => isTo(id)(each) || isFrom(id)(each))[0];
         if (flight === undefined) return count;
-        if (flight.message.type === "append_entries_answer" && flight.message.rejection !== undefined) count++;
+        if (flight.message.type === "append_entries_answer" && flight.message.outcome === "rejected") count++;
         cluster.deliverOne(flight);
       }
     };
@@ -208,7 +210,7 @@ describe("Raft section 5.3, figure 7: a leader makes followers' logs duplicates 
 describe("fast backtracking (Raft section 5.3)", () => {
   test("names in a refusal the term of the conflicting entry, and the first index that has it", () => {
     const raft = startNode({ terms: [1, 2, 2, 2, 3] });
-    expect(ask(raft, append({ prev: [4, 4] })).rejection).toMatchObject({ conflictTerm: 2, conflictIndex: 2 });
+    expect(ask(raft, append({ prev: [4, 4] }))).toMatchObject({ rejection: { conflictTerm: 2, conflictIndex: 2 } });
   });
 
   test("lets the leader skip all entries of that term", () => {
@@ -219,7 +221,7 @@ describe("fast backtracking (Raft section 5.3)", () => {
 
   test("sends nothing twice for one refusal, and no late refusal moves nextIndex", () => {
     const { raft, requests } = elected(["n2", "n3"], { terms: [1, 1, 5, 5, 5] });
-    const late = refuse(requests[0]!, { conflictTerm: 0, conflictIndex: 2 });
+    const late = refuse(requests[0]!, { conflictIndex: 2 });
     raft.receive(late);
     expect(appendsOf(settle(raft))).toMatchObject([{ to: "n2", prev: { index: 1 } }]);
     raft.receive(late);

@@ -1,5 +1,6 @@
 import type { TransferOutcome } from "../../../src/raft/leader/replication.js";
 import {
+  type InstallSnapshotAnswer,
   isAnswer,
   type PeerAnswer,
   type PeerRequest,
@@ -239,7 +240,6 @@ function peerAnswer(from: string, response: Response, request: PeerRequest): Pee
   throw new Error(`${request.type} was answered by ${answer.type}`);
 }
 
-function outcomeOf(answer: Response & { type: "install_snapshot_answer" }): TransferOutcome {
-  const isThere = answer.outcome === "installed" || answer.outcome === "already_committed";
-  return isThere ? { kind: "installed", matchIndex: answer.matchIndex } : { kind: "failed" };
+function outcomeOf(answer: InstallSnapshotAnswer): TransferOutcome {
+  return "matchIndex" in answer ? { kind: "installed", matchIndex: answer.matchIndex } : { kind: "failed" };
 }

@@ -1,3 +1,4 @@
+import type { Permission } from "../../../src/base/permission.js";
 import type { MembershipChange } from "../../../src/raft/membership/membership_change.js";
 import type { RaftLimits } from "../../../src/raft/raft.js";
 import type { Entry, LogPosition, Member, Membership, SnapshotMeta } from "../../../src/raft/types.js";
@@ -85,9 +86,9 @@ export class Scenario {
     for (const id of ids) for (const line of describe(this.#cluster.node(id))) this.#cluster.say(line);
   }
 
-  #refusable(args: Arguments, act: (node: ScenarioNode) => string | undefined): void {
-    const reason = act(this.#node(args));
-    if (reason !== undefined) this.#cluster.say(`refused: ${reason}`);
+  #refusable(args: Arguments, act: (node: ScenarioNode) => Permission): void {
+    const permission = act(this.#node(args));
+    if ("refused" in permission) this.#cluster.say(`refused: ${permission.refused}`);
   }
 
   #addNodes(args: Arguments): void {

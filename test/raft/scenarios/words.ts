@@ -1,5 +1,12 @@
 import type { TransferOutcome } from "../../../src/raft/leader/replication.js";
-import type { PeerAnswer, PeerRequest, Request, Response } from "../../../src/raft/messages.js";
+import type {
+  AppendRejection,
+  InstallSnapshotAnswer,
+  PeerAnswer,
+  PeerRequest,
+  Request,
+  Response,
+} from "../../../src/raft/messages.js";
 import type { ProgressInfo, Raft } from "../../../src/raft/raft.js";
 import type { Entry, HardState, LogPosition, Membership, SnapshotMeta } from "../../../src/raft/types.js";
 import { codec } from "../../support/nodes/core.js";
@@ -65,11 +72,11 @@ export function answerText(answer: PeerAnswer | Response): string {
   const term = `term=${answer.term}`;
   switch (answer.type) {
     case "append_entries_answer": {
-      const { rejection, matchIndex, lastIndex } = answer;
-      if (rejection === undefined) return `append-answer ${term} match=${matchIndex} last=${lastIndex}`;
-      const { reason, detail, conflictIndex, conflictTerm } = rejection;
-      const conflict = reason === "log_mismatch" ? ` conflict-term=${conflictTerm} try=${conflictIndex}` : "";
-      return `append-answer ${term} refused ${reason}${conflict}: ${detail}`;
+      if (answer.outcome === "accepted") {
+        return `append-answer ${term} match=${answer.matchIndex} last=${answer.lastIndex}`;
+      }
+      const { rejection } = answer;
+      return `append-answer ${term} refused ${rejection.reason}${conflictText(rejection)}: ${rejection.detail}`;
     }
     case "request_vote_answer": {
       const kind = "request" in answer && answer.request.preVote ? "pre-vote-answer" : "vote-answer";
@@ -78,8 +85,18 @@ export function answerText(answer: PeerAnswer | Response): string {
     case "timeout_now_answer":
       return `timeout-now-answer ${term}`;
     case "install_snapshot_answer":
-      return `snapshot-answer ${term} ${answer.outcome} match=${answer.matchIndex}: ${answer.detail}`;
+      return `snapshot-answer ${term} ${answer.outcome}${matchText(answer)}: ${answer.detail}`;
   }
+}
+
+function conflictText(rejection: AppendRejection): string {
+  if (rejection.reason !== "log_mismatch") return "";
+  const { conflictTerm, conflictIndex } = rejection;
+  return ` conflict-term=${conflictTerm ?? "none"} try=${conflictIndex}`;
+}
+
+function matchText(answer: InstallSnapshotAnswer): string {
+  return "matchIndex" in answer ? ` match=${answer.matchIndex}` : "";
 }
 
 /** How the transfer of a snapshot has ended, as its sender hears of it. */

@@ -35,8 +35,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/raft/state.ts",
-        find: "const isLogDurable = index === 0 || (this.unwrittenSnapshot === undefined && index <= this.log.persisted);",
-        replace: "const isLogDurable = true;",
+        find: "promised === undefined || (this.unwrittenSnapshot === undefined && promised <= this.log.persisted);",
+        replace: "true;",
       },
     ],
   },
@@ -223,7 +223,7 @@ export const plantedBugs: readonly PlantedBug[] = [
       {
         file: "src/raft/election.ts",
         find: "if (state.pendingSnapshot !== undefined) {",
-        replace: "if (state.pendingSnapshot !== undefined && !state.isSnapshotDurable) {",
+        replace: "if (state.pendingSnapshot !== undefined && state.unwrittenSnapshot !== undefined) {",
       },
     ],
   },
@@ -422,8 +422,8 @@ export const plantedBugs: readonly PlantedBug[] = [
       },
       {
         file: "src/raft/leader/leader.ts",
-        find: "if (reads.wantedRound === 0 || !this.isEstablished) return;",
-        replace: "if (reads.wantedRound === 0) return;",
+        find: "if (reads.wantedRound === undefined || !this.isEstablished) return;",
+        replace: "if (reads.wantedRound === undefined) return;",
       },
     ],
   },
@@ -477,9 +477,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/raft/leader/leadership_transfer.ts",
-        find: 'state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term });',
+        find: 'state.send({ type: "timeout_now", from: state.id, to: current.target, term: state.term });',
         replace:
-          'state.send({ type: "timeout_now", from: state.id, to: this.#target, term: state.term }, state.log.last.index);',
+          'state.send({ type: "timeout_now", from: state.id, to: current.target, term: state.term }, state.log.last.index);',
       },
       { file: "src/raft/leader/resignation.ts", find: "return this.#ticksLeft <= 0;", replace: "return false;" },
     ],

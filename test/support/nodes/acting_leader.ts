@@ -101,7 +101,7 @@ export class ActingLeader {
   async replicate(entries: readonly Entry[], prev?: LogPosition): Promise<void> {
     const { index } = entries.at(-1)!;
     const answer = await this.append(entries, index, prev);
-    if (answer.rejection !== undefined) throw new Error(`refused: ${answer.rejection.detail}`);
+    if (answer.outcome === "rejected") throw new Error(`refused: ${answer.rejection.detail}`);
     await this.node.waitApplied(index);
   }
 

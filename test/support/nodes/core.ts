@@ -268,29 +268,31 @@ export function vote(request: PeerRequest, granted: boolean, term = request.term
 /** A follower's answer to AppendEntries: its log agrees up to `matchIndex`, by default with all of it. */
 export function accept(request: PeerRequest, matchIndex?: number): PeerAppendAnswer {
   const { last, ...answer } = answerBase(request);
-  return { ...answer, lastIndex: matchIndex ?? last, matchIndex: matchIndex ?? last };
+  return { ...answer, outcome: "accepted", lastIndex: matchIndex ?? last, matchIndex: matchIndex ?? last };
 }
 
-/** A follower's answer to AppendEntries whose `prev` its log has not: see {@link AppendEntriesAnswer}. */
+/** A follower's rejection of AppendEntries; with a conflict when its log has not the entry at `prev`. */
 export function refuse(
   request: PeerRequest,
-  { conflictTerm = 0, conflictIndex = 0, reason = "log_mismatch", term = request.term }: RefusalSetup,
+  { term = request.term, ...setup }: RefusalSetup & { readonly term?: number },
 ): PeerAppendAnswer {
   const { last: _, ...answer } = answerBase(request);
   return {
     ...answer,
     term,
     lastIndex: request.type === "append_entries" ? (request.acknowledged ?? 0) : 0,
-    rejection: { reason, detail: "", conflictTerm, conflictIndex },
+    outcome: "rejected",
+    rejection:
+      "reason" in setup
+        ? { reason: setup.reason, detail: "" }
+        : { reason: "log_mismatch", detail: "", conflictTerm: undefined, ...setup },
   };
 }
 
-interface RefusalSetup {
-  conflictTerm?: number;
-  conflictIndex?: number;
-  reason?: AppendRejection;
-  term?: number;
-}
+/** The reason, or a conflict. Without `conflictTerm` the follower's log is shorter. */
+export type RefusalSetup =
+  | { readonly reason: Exclude<AppendRejection["reason"], "log_mismatch"> }
+  | { readonly conflictTerm?: number; readonly conflictIndex: number };
 
 function answerBase(request: PeerRequest) {
   if (request.type !== "append_entries") throw new Error(`a ${request.type} is not answered as AppendEntries`);

@@ -24,13 +24,13 @@ export class Changes implements Checker {
 
   heard({ place, cairn }: Observed, answer: PeerAnswer): void {
     if (answer.type !== "append_entries_answer" || answer.request.term !== cairn.raft.term) return;
-    if (answer.rejection?.reason === "lost") return;
+    if (answer.outcome === "rejected" && answer.rejection.reason === "lost") return;
     this.#heard.set(`${place.id}/${answer.request.term}/${answer.from}`, this.cluster.scheduler.nowMs);
   }
 
   answering({ id }: Observed, request: PeerRequest, answer: Response): void {
     if (request.type !== "append_entries" || answer.type !== "append_entries_answer") return;
-    if ((answer.matchIndex ?? 0) > 0) this.#acknowledged.add(id);
+    if (answer.outcome === "accepted" && answer.matchIndex > 0) this.#acknowledged.add(id);
   }
 
   promised({ id }: Observed): void {

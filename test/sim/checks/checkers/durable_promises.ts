@@ -43,7 +43,7 @@ export class DurablePromises implements Checker {
     if (answer.type === "request_vote_answer" && request.type === "request_vote") {
       return answer.granted && !request.preVote ? this.#checkVote(place, request.term, request.from) : undefined;
     }
-    if (answer.type !== "append_entries_answer" || answer.matchIndex === undefined) return undefined;
+    if (answer.type !== "append_entries_answer" || answer.outcome === "rejected") return undefined;
     return this.#checkMatch(place, answer.term, answer.matchIndex);
   }
 

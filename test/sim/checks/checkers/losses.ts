@@ -32,13 +32,13 @@ export class Losses implements Checker {
     }
     if (request.type !== "append_entries" || answer.type !== "append_entries_answer") return;
     const { acknowledged = 0 } = request;
-    const isAccepted = answer.rejection === undefined || answer.rejection.reason === "log_mismatch";
+    const isAccepted = answer.outcome === "accepted" || answer.rejection.reason === "log_mismatch";
     demand(
       !isAccepted || (!wasLost && answer.lastIndex >= acknowledged),
       "T3: a node that has less than it acknowledged says so",
       { ...facts, wasLost, acknowledged, last: answer.lastIndex },
     );
-    if (answer.matchIndex !== undefined && taken !== undefined && request.term < taken.term) {
+    if (answer.outcome === "accepted" && taken !== undefined && request.term < taken.term) {
       this.excuse(clusterId, `${place.id} follows a leader that was deposed`);
     }
   }

@@ -19,7 +19,7 @@ export class Majorities implements Checker {
 
   answering({ id }: Observed, request: PeerRequest, answer: Response): void {
     if (request.type !== "append_entries" || answer.type !== "append_entries_answer") return;
-    if (answer.matchIndex !== undefined && answer.term === request.term) {
+    if (answer.outcome === "accepted" && answer.term === request.term) {
       this.#matched(request.from, request.term, id, answer.matchIndex);
     }
   }

@@ -163,8 +163,7 @@ export class HostileMember {
 /** What is wrong with an answer to entries that must not be taken. */
 function refused(answer: ReturnType<RunningNode["appendEntries"]>): Promise<string | undefined> {
   return answer.then(
-    ({ rejection, matchIndex }) =>
-      rejection === undefined ? `it has taken the entries up to ${matchIndex}` : undefined,
+    (answer) => (answer.outcome === "accepted" ? `it has taken the entries up to ${answer.matchIndex}` : undefined),
     // Refused before it came to the core, or its process has ended.
     () => undefined,
   );

@@ -3,7 +3,7 @@ import { incarnationOf, nameOf } from "../../../../src/base/ids.js";
 import type { Self } from "../../../../src/peers/protocol.js";
 import type { Peer, Transport, TransportEvents } from "../../../../src/peers/transport.js";
 import { misdirected } from "../../../../src/raft/membership/recipient.js";
-import type { PeerAnswer, PeerRequest, Response } from "../../../../src/raft/messages.js";
+import type { AppendRejection, PeerAnswer, PeerRequest, Response } from "../../../../src/raft/messages.js";
 import type { SimCluster } from "../cluster.js";
 import type { RunningNode, SimNode } from "../node.js";
 import type { SimRandom } from "../random.js";
@@ -244,12 +244,15 @@ function describe(request: PeerRequest): string {
   }
 }
 
+function describeRejection(rejection: AppendRejection): string {
+  return `${rejection.reason} at ${rejection.reason === "log_mismatch" ? rejection.conflictIndex : 0}`;
+}
+
 function describeAnswer(answer: PeerAnswer): string {
   switch (answer.type) {
     case "append_entries_answer": {
-      const { term, matchIndex, rejection, lastIndex, request } = answer;
-      const said =
-        rejection === undefined ? `match ${matchIndex}` : `${rejection.reason} at ${rejection.conflictIndex}`;
+      const { term, lastIndex, request } = answer;
+      const said = answer.outcome === "accepted" ? `match ${answer.matchIndex}` : describeRejection(answer.rejection);
       return `term ${term} ${said} last ${lastIndex} round ${request.round}`;
     }
     case "request_vote_answer":
