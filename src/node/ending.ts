@@ -11,7 +11,7 @@ import { abandonStorage, closeStorage, type NodeStorage } from "./open/storage.j
  *
  * - {@link guard}: a change of the core throws, because the core is broken.
  * - {@link watchLoop}: the Ready loop cannot write, apply or install.
- * - {@link attempt}: a tick or a turn throws.
+ * - {@link attempt}: a tick or a turn throws, or the handling of an event.
  * - {@link watch}: work on snapshots breaks an invariant, or leaves the disk in an unknown state.
  * - {@link watchStorage}: the directory's lock is lost, or the state is found damaged (T7).
  * - {@link fail}: a part finds that the node must not continue: it cannot read the log for its
@@ -87,7 +87,9 @@ export class Ending {
     }
   }
 
-  /** Runs work that a timer begins. An error ends the node, because no caller would hear of it. */
+  /**
+   * Runs work that a timer or an event begins. An error ends the node: no caller would hear of it.
+   */
   attempt(work: () => void): void {
     try {
       work();

@@ -74,20 +74,25 @@ export class Peers {
   }
 
   #events(): TransportEvents {
+    const { host } = this;
     return {
       answer: (answer) => {
-        if (this.host.ending.hasBegun) return;
-        const rejection = answer.type === "append_entries_answer" ? answer.rejection : undefined;
-        if (rejection?.reason === "safety") this.options.protocol.refusedBy(nameOf(answer.from), rejection.detail);
-        this.host.core((raft) => raft.receive(answer));
-        this.host.wake();
+        this.#hear(() => {
+          const rejection = answer.type === "append_entries_answer" ? answer.rejection : undefined;
+          if (rejection?.reason === "safety") this.options.protocol.refusedBy(nameOf(answer.from), rejection.detail);
+          host.core((raft) => raft.receive(answer));
+        });
       },
-      unreachable: (peer) => {
-        if (this.host.ending.hasBegun) return;
-        this.host.core((raft) => raft.unreachable(peer));
-        this.host.wake();
-      },
+      unreachable: (peer) => this.#hear(() => host.core((raft) => raft.unreachable(peer))),
     };
+  }
+
+  /** Handles an event of the transport, unless the node is stopping. */
+  #hear(handle: () => void): void {
+    const { ending } = this.host;
+    if (ending.hasBegun) return;
+    ending.attempt(handle);
+    this.host.wake();
   }
 
   async #read(read: LogRead): Promise<void> {

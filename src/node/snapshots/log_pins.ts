@@ -33,8 +33,7 @@ export class LogPins {
   /** Lowest index behind which followers need the log; undefined when nobody needs it. */
   get pinnedIndex(): number | undefined {
     this.#followTransfers();
-    const indexes = [...this.#pins.values(), ...this.#followOffers()];
-    return indexes.length === 0 ? undefined : Math.min(...indexes);
+    return lowestOf([...this.#pins.values(), ...this.#transfers.offered]);
   }
 
   /** Moves a follower's pin to `matchIndex`: a snapshot has brought its log up to there. */
@@ -44,9 +43,9 @@ export class LogPins {
 
   /** Releases the pins that nobody needs. Call this on each tick, and after a transfer. */
   look(): void {
-    const running = this.#followTransfers();
     const before = this.#lowestOffered;
-    const [lowest] = this.#followOffers();
+    const running = this.#followTransfers();
+    const lowest = this.#lowestOffered;
     let isReleased = before !== undefined && (lowest === undefined || lowest > before);
     for (const id of [...this.#pins.keys()]) {
       if (running.has(id) || this.#isComing(id)) continue;
@@ -59,14 +58,8 @@ export class LogPins {
   #followTransfers(): ReadonlySet<string> {
     const running = this.#transfers.list();
     for (const { to, index } of running) this.#pins.set(to, index);
+    this.#lowestOffered = lowestOf(this.#transfers.offered);
     return new Set(running.map(({ to }) => to));
-  }
-
-  /** Returns the lowest index on offer, if there is one, and remembers it. */
-  #followOffers(): [] | [lowest: number] {
-    const { offered } = this.#transfers;
-    this.#lowestOffered = offered.length === 0 ? undefined : Math.min(...offered);
-    return this.#lowestOffered === undefined ? [] : [this.#lowestOffered];
   }
 
   #isComing(id: string): boolean {
@@ -75,4 +68,8 @@ export class LogPins {
     this.#pins.set(id, Math.max(this.#pins.get(id)!, progress.match));
     return progress.match < (this.raft.snapshot?.index ?? 0);
   }
+}
+
+function lowestOf(indexes: readonly number[]): number | undefined {
+  return indexes.length === 0 ? undefined : Math.min(...indexes);
 }

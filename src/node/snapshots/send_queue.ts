@@ -155,7 +155,7 @@ export class SendQueue {
     this.#running.add(transfer);
     void transfer.run().then((outcome) => {
       this.#running.delete(transfer);
-      this.#ended(transfer, outcome);
+      this.host.ending.attempt(() => this.#ended(transfer, outcome));
       this.#beginNext();
     });
   }

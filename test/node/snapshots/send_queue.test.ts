@@ -74,6 +74,7 @@ function queueOf(change: Partial<SendQueueOptions> = {}) {
     key: "n1",
     raft,
     core: (change: (raft: typeof core) => unknown) => change(core),
+    ending: { attempt: (work: () => void) => work() },
     wake: () => told.push("wake"),
   } as unknown as NodeHost;
   const queue = new SendQueue(host, {
