@@ -23,7 +23,7 @@ export type { SnapshotMeasure } from "./encoding/snapshot_file.js";
 export type { SnapshotHeader } from "./encoding/snapshot_header.js";
 export { InMemoryMachine, type SimpleMachine } from "./machine/in_memory_machine.js";
 export type { ApplyResult, StateMachine, StateView } from "./machine/state_machine.js";
-export { type HealthVerdict, healthVerdicts, type MemberHealth } from "./node/health/health.js";
+export { type FitnessView, type HealthVerdict, healthVerdicts, type MemberHealth } from "./node/health/health.js";
 export type { LogSync } from "./node/health/write_watch.js";
 export { CairnNode } from "./node/node.js";
 export type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "./node/open/healing.js";
@@ -31,10 +31,10 @@ export type { RecoveryReport } from "./node/open/recovery.js";
 export type { MachineOpener, NodeOptions } from "./node/options.js";
 export type { Committed } from "./node/requests/proposals.js";
 export type { SnapshotOutcome, SnapshotRequest } from "./node/snapshots/compaction.js";
-export type { LastSnapshot, SnapshotReason, SnapshotTrigger } from "./node/snapshots/reason.js";
+export type { LastSnapshot, SnapshotReason, SnapshotTrigger, SnapshottingView } from "./node/snapshots/reason.js";
 export type { SnapshotPolicy } from "./node/snapshots/scheduler.js";
 export type { OutgoingTransfer } from "./node/snapshots/send_queue.js";
-export type { FitnessView, LogView, RaftView, SnapshottingView } from "./node/views.js";
+export type { LogView, RaftView } from "./node/views.js";
 export type {
   InstallChoice,
   InstallMessage,

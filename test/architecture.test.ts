@@ -242,6 +242,28 @@ describe("imports between the folders of src", () => {
   });
 });
 
+describe("the core of a node", () => {
+  /** Files that name the class Raft, and not only the types beside it. */
+  const holding = (list: readonly SourceFile[]) =>
+    list
+      .filter(({ source }) => /^import (type )?\{[^}]*\bRaft\b[^}]*\} from "[./]+raft\/raft\.js";$/m.test(source))
+      .map(({ path }) => path);
+
+  test("is held by its guard, and by the Ready loop, which drives it; all others read it through a view", () => {
+    const holders = ["src/node/host.ts", "src/node/open/starting.ts", "src/node/ready_loop.ts"];
+    expect(holding(files.filter(({ path }) => partOf(path) === "node")).sort()).toEqual(holders);
+  });
+
+  test("is found to be held", () => {
+    const lines = [
+      'import type { Raft } from "../raft/raft.js";',
+      'import { type Raft, x } from "../../raft/raft.js";',
+    ];
+    for (const source of lines) expect(holding([{ path: "a", source }])).toEqual(["a"]);
+    expect(holding([{ path: "a", source: 'import type { RaftLimits } from "../raft/raft.js";' }])).toEqual([]);
+  });
+});
+
 describe("circles of imports", () => {
   test("do not exist between files", () => {
     expect(cyclesOf(edges.filter((edge) => !edge.typeOnly))).toEqual([]);

@@ -1,5 +1,6 @@
 import { CairnError, isShortage } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
+import { outOfRoom } from "./requests/refusals.js";
 
 const RETRY_MS = 250;
 
@@ -31,6 +32,14 @@ export class DiskFullRetry {
    */
   get shortage(): CairnError | undefined {
     return this.#cause;
+  }
+
+  /**
+   * Rejects a caller while there is no room.
+   * @throws CairnError DISK_FULL, BUSY while nothing can be written
+   */
+  assertRoom(): void {
+    if (this.#cause !== undefined) throw outOfRoom(this.#cause);
   }
 
   /**

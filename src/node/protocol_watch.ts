@@ -1,9 +1,9 @@
 import { exhaustion } from "../base/counters.js";
 import { nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
-import type { Raft } from "../raft/raft.js";
 import type { Clock } from "../system/clock.js";
 import type { Logger } from "../system/logger.js";
+import type { CoreView } from "./host.js";
 
 /**
  * Tells an operator when members do not understand each other: a member sends messages that no
@@ -19,7 +19,7 @@ export class ProtocolWatch {
   #toldExhaustion = false;
 
   constructor(
-    private readonly raft: Pick<Raft, "violations" | "term" | "log">,
+    private readonly raft: Pick<CoreView, "violations" | "term" | "log">,
     clock: Clock,
     private readonly logger: Logger,
   ) {

@@ -1,10 +1,12 @@
 import type { StateMachine } from "../machine/state_machine.js";
-import type { PeerRequest, Response } from "../raft/messages.js";
+import { isAnswer, type PeerRequest, type Response } from "../raft/messages.js";
+import type { Peers } from "./peers.js";
 import type { ReadyObserver } from "./ready_loop.js";
 import type { PeerRequests } from "./requests/peer_requests.js";
 import type { Proposals } from "./requests/proposals.js";
 import type { AppliedWaiters } from "./requests/waiters.js";
 import type { Snapshotting } from "./snapshots/snapshotting.js";
+import type { Turns } from "./turns.js";
 
 /** The parts of a node that the loop reports to. */
 export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
@@ -12,9 +14,9 @@ export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
   readonly proposals: Proposals<Result>;
   readonly waiters: AppliedWaiters;
   readonly requests: PeerRequests;
+  readonly peers: Peers;
   readonly snapshotting: Snapshotting<Machine>;
-  send(message: Response | PeerRequest): void;
-  turn(): void;
+  readonly turns: Turns;
 }
 
 /**
@@ -24,7 +26,7 @@ export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
 export function observerOf<Result, Machine extends StateMachine<Result>>(
   parts: ObservingParts<Result, Machine>,
 ): ReadyObserver<Result> {
-  const { machine, proposals, waiters, requests, snapshotting } = parts;
+  const { machine, proposals, waiters, requests, snapshotting, turns } = parts;
   return {
     staged: () => requests.staged,
     applied: (entries, results) => {
@@ -37,7 +39,16 @@ export function observerOf<Result, Machine extends StateMachine<Result>>(
       waiters.reached(info.index);
       snapshotting.installed(info, ms);
     },
-    send: (message) => parts.send(message),
-    advanced: () => parts.turn(),
+    send: (message) => deliver(message, parts),
+    advanced: () => turns.now(),
   };
+}
+
+/** Sends a message of the core: an answer to the caller that waits for it, a request to a peer. */
+export function deliver(
+  message: Response | PeerRequest,
+  { requests, peers }: { readonly requests: PeerRequests; readonly peers: Peers },
+): void {
+  if (isAnswer(message)) requests.answer(message);
+  else peers.send(message);
 }

@@ -1,11 +1,8 @@
-// The read-only views that a node offers of its core, its health and its snapshots.
+// The read-only view that a node offers of its core.
 import type { ProgressInfo } from "../raft/leader/progress.js";
 import type { LostData, Role } from "../raft/state.js";
 import type { TermRange } from "../raft/term_ranges.js";
 import type { Entry, IndexedMembership, LogPosition } from "../raft/types.js";
-import type { MemberHealth } from "./health/health.js";
-import type { LogSync } from "./health/write_watch.js";
-import type { LastSnapshot } from "./snapshots/reason.js";
 
 /** The extent of a node's log: boundary < applied <= commit <= last. */
 export interface LogView {
@@ -59,21 +56,4 @@ export interface RaftView {
   readonly removedAt: number | undefined;
   /** Whether this node leads, or has heard from a leader within the smallest election timeout. */
   readonly hearsLeader: boolean;
-}
-
-/** The health of a node and, on the leader, of the other members. */
-export interface FitnessView {
-  readonly logSync: LogSync;
-  /** This node, and on the leader every other member. */
-  readonly health: readonly MemberHealth[];
-  /** Warnings about this node, for an operator. */
-  readonly warnings: readonly string[];
-}
-
-/** The snapshots of a node. */
-export interface SnapshottingView {
-  /** The newest snapshot since the start. */
-  readonly last: LastSnapshot | undefined;
-  /** Warnings about snapshots, for an operator. */
-  readonly warnings: readonly string[];
 }

@@ -5,27 +5,28 @@ import type { Logger } from "../../system/logger.js";
 import type { DiskFullRetry } from "../disk_full.js";
 import type { NodeHost } from "../host.js";
 import type { NodeOptions } from "../options.js";
-import type { Proposals } from "../requests/proposals.js";
-import type { AppliedWaiters } from "../requests/waiters.js";
 import type { CatchUp } from "../snapshots/lag_monitor.js";
 import type { OutgoingTransfer } from "../snapshots/send_queue.js";
+import type { WaitingCallers } from "./alarms.js";
 import { healthOf, type MemberHealth, memberFindings, ownFindings, type Pace } from "./health.js";
 import { MemberWatch } from "./member_watch.js";
 import { RecentTimes } from "./recent_times.js";
 import { type LogSync, WriteWatch } from "./write_watch.js";
 
+/** The snapshots that followers are brought back by. */
+export interface FollowerSnapshots {
+  /** Snapshot transfers to followers. */
+  readonly transfers: readonly OutgoingTransfer[];
+  /** Returns whether the follower with this member key can catch up by snapshots. */
+  catchUp(key: string): CatchUp;
+}
+
 /** The parts of a node that say how fit it is to lead, and how the other members are (T8). */
-export interface FitnessSurroundings {
+export interface FitnessParts extends WaitingCallers {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly diskFull: Pick<DiskFullRetry, "shortage">;
-  /** Snapshot transfers to followers. */
-  transfers(): readonly OutgoingTransfer[];
-  /** Returns whether the follower with this member key can catch up by snapshots. */
-  catchUp(key: string): CatchUp;
-  /** Waiting callers, which fail when this node cannot answer them. */
-  readonly proposals: Pick<Proposals<unknown>, "failAll">;
-  readonly waiters: Pick<AppliedWaiters, "failAll">;
+  readonly snapshotting: FollowerSnapshots;
 }
 
 /**
@@ -43,11 +44,11 @@ export class Fitness {
   constructor(
     private readonly host: NodeHost,
     { tickMs = 100, electionTicks = 10 }: Pick<NodeOptions<unknown, StateMachine>, "tickMs" | "electionTicks">,
-    private readonly surroundings: FitnessSurroundings,
+    private readonly parts: FitnessParts,
   ) {
     this.#pace = { tickMs, electionMs: electionTicks * tickMs };
-    this.writes = new WriteWatch(surroundings.clock, this.#pace.electionMs);
-    this.#members = new MemberWatch(surroundings.clock);
+    this.writes = new WriteWatch(parts.clock, this.#pace.electionMs);
+    this.#members = new MemberWatch(parts.clock);
   }
 
   get logSync(): LogSync {
@@ -60,7 +61,7 @@ export class Fitness {
     const { progress } = raft;
     const others = this.#members.times(progress).map((times) => {
       const lost = progress.find(({ key }) => key === times.key)?.lost;
-      const facts = { times, lost, catchUp: this.surroundings.catchUp(times.key) };
+      const facts = { times, lost, catchUp: this.parts.snapshotting.catchUp(times.key) };
       return healthOf(times.id, memberFindings(facts, this.#pace));
     });
     return [healthOf(id, this.#ownFindings()), ...others];
@@ -77,49 +78,47 @@ export class Fitness {
    */
   tick(elapsedMs: number, isLate: boolean): void {
     const { raft } = this.host;
-    const { clock, transfers } = this.surroundings;
+    const { clock, snapshotting } = this.parts;
     const lateMs = Math.max(0, elapsedMs - this.#pace.tickMs);
     this.#late.record(clock.now(), lateMs);
-    if (isLate) raft.distrustClock();
+    if (isLate) this.host.core((raft) => raft.distrustClock());
     if (elapsedMs >= this.#pace.electionMs) this.#stoodStill(lateMs);
     this.#lookAtDisk();
-    raft.tick();
-    this.#members.tick(raft.progress, raft.log.last.index, transfers());
+    this.host.core((raft) => raft.tick());
+    this.#members.tick(raft.progress, raft.log.last.index, snapshotting.transfers);
   }
 
   #stoodStill(ms: number): void {
     const facts = { ms: Math.round(ms), role: this.host.raft.role };
-    this.surroundings.logger.warn(facts, "the process stalled for longer than an election timeout");
+    this.parts.logger.warn(facts, "the process stalled for longer than an election timeout");
     this.writes.stoodStill(ms);
     this.#members.stoodStill(ms);
-    this.host.raft.stoodStill();
+    this.host.core((raft) => raft.stoodStill());
   }
 
   #lookAtDisk(): void {
     const { raft, id } = this.host;
     const { disk } = this.writes;
-    raft.diskIs(disk);
+    this.host.core((raft) => raft.diskIs(disk));
     if (disk !== this.#disk) this.#logDisk(disk);
     this.#disk = disk;
     if (disk !== "stuck" || raft.role === "leader") return;
     // The log will not be written soon, so the callers here would wait long. Another node may lead
     // by now.
-    this.surroundings.proposals.failAll("this node no longer leads, and its disk does not complete writes of the log");
+    this.parts.proposals.failAll("this node no longer leads, and its disk does not complete writes of the log");
     const text = `node ${id} does not lead, and its disk does not complete writes of the log: ask another node`;
-    this.surroundings.waiters.failAll(new CairnError("NOT_LEADER", text, { leaderHint: raft.leader }));
+    this.parts.waiters.failAll(new CairnError("NOT_LEADER", text, { leaderHint: raft.leader }));
   }
 
   #logDisk(disk: WriteWatch["disk"]): void {
     const { role } = this.host.raft;
     const underWayMs = Math.round(this.logSync.underWayMs ?? 0);
-    if (disk === "stuck")
-      this.surroundings.logger.warn({ role, underWayMs }, "the disk does not complete writes of the log");
-    else if (this.#disk === "stuck")
-      this.surroundings.logger.info({ role }, "the disk completes writes of the log again");
+    if (disk === "stuck") this.parts.logger.warn({ role, underWayMs }, "the disk does not complete writes of the log");
+    else if (this.#disk === "stuck") this.parts.logger.info({ role }, "the disk completes writes of the log again");
   }
 
   #ownFindings() {
-    const { clock, diskFull } = this.surroundings;
+    const { clock, diskFull } = this.parts;
     const { lost, removedAt } = this.host.raft;
     const lateMs = this.#late.maxMs(clock.now());
     const facts = { sync: this.logSync, lateMs, shortage: diskFull.shortage, lost, removedAt };

@@ -35,6 +35,15 @@ export interface MemberHealth {
   readonly reason: string;
 }
 
+/** The health of a node and, on the leader, of the other members. */
+export interface FitnessView {
+  readonly logSync: LogSync;
+  /** This node, and on the leader every other member. */
+  readonly health: readonly MemberHealth[];
+  /** Warnings about this node, for an operator. */
+  readonly warnings: readonly string[];
+}
+
 /** A problem of a member. */
 export interface Finding {
   readonly verdict: HealthVerdict;

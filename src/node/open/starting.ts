@@ -10,6 +10,7 @@ import type { Identity } from "../../storage/identity.js";
 import { nodeFileSystem } from "../../system/fs.js";
 import { silentLogger } from "../../system/logger.js";
 import type { NodeOptions } from "../options.js";
+import type { RaftView } from "../views.js";
 import { type Recovered, recover } from "./recovery.js";
 
 /**
@@ -68,7 +69,10 @@ export function coreOf<Result, Machine extends StateMachine<Result>>(
  * Returns whether a directory holds only the data that its cluster begins with: its node knows no
  * membership.
  */
-export function isNewDirectory({ cameBy, base }: Identity, { log, snapshot }: Pick<Raft, "log" | "snapshot">): boolean {
+export function isNewDirectory(
+  { cameBy, base }: Identity,
+  { log, snapshot }: Pick<RaftView, "log" | "snapshot">,
+): boolean {
   const first = base?.index ?? 0;
   return cameBy !== "given" && log.last.index <= first && (snapshot?.index ?? 0) <= first;
 }

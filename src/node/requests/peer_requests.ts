@@ -19,7 +19,7 @@ import type { DiskFullRetry } from "../disk_full.js";
 import type { NodeHost } from "../host.js";
 import type { ProtocolWatch } from "../protocol_watch.js";
 import { PendingAnswers } from "./pending_answers.js";
-import { checkFitsEntry, checkSender, outOfRoom } from "./refusals.js";
+import { checkFitsEntry, checkSender } from "./refusals.js";
 
 /**
  * Handles requests from peers, from arrival to answer. The doc comments are at {@link CairnNode}'s
@@ -45,7 +45,7 @@ export class PeerRequests {
   async appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer> {
     this.#check(message);
     for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
-    if (message.entries.length > 0 && this.diskFull.shortage !== undefined) throw outOfRoom(this.diskFull.shortage);
+    if (message.entries.length > 0) this.diskFull.assertRoom();
     const answer = this.#step(message);
     // This counts even if the leader's term is over: committed entries stay committed.
     this.leaderCommit = Math.max(this.leaderCommit, message.leaderCommit);
@@ -94,7 +94,7 @@ export class PeerRequests {
   }
 
   async #step(message: Unaddressed<Request>): Promise<Response> {
-    this.host.assertRunning();
+    this.host.ending.assertRunning();
     const requestId = this.#nextRequest++;
     this.host.core((raft) => raft.step({ ...message, requestId } as Request));
     const answer = this.#answers.wait(requestId);

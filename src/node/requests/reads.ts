@@ -33,7 +33,7 @@ export class Reads {
   /** Answers the reads for which the core has an index. */
   answer(): void {
     const { id, raft } = this.host;
-    for (const { requestId, index } of raft.takeReads()) {
+    for (const { requestId, index } of this.host.core((raft) => raft.takeReads())) {
       if (index !== undefined) this.#answers.resolve(requestId, index);
       else this.#answers.reject(requestId, refusal("not_leader", id, raft));
     }

@@ -3,11 +3,11 @@ import { invalid } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
 import { isMemberKey } from "../../base/ids.js";
 import { limits } from "../../base/limits.js";
-import type { Raft } from "../../raft/raft.js";
 import type { ProposalRefusal } from "../../raft/raft_answers.js";
+import type { RaftView } from "../views.js";
 
 /** The state that a node reports to callers when it refuses them. */
-export type RefusingNode = Pick<Raft, "leader" | "lost" | "removedAt" | "membership">;
+export type RefusingNode = Pick<RaftView, "leader" | "lost" | "removedAt" | "membership">;
 
 /** Returns the error with which a node refuses a request. Nothing happened. */
 export function refusal(reason: ProposalRefusal, id: string, node: RefusingNode): CairnError {

@@ -1,15 +1,16 @@
 import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { StateMachine, StateView } from "../../machine/state_machine.js";
-import type { Raft } from "../../raft/raft.js";
 import type { SnapshotMeta } from "../../raft/types.js";
 import { abortable } from "../../storage/snapshots/abortable.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import type { Clock } from "../../system/clock.js";
 import type { Logger } from "../../system/logger.js";
 import { Serial } from "../../system/serial.js";
+import type { NodeHost } from "../host.js";
 import type { NodeStorage } from "../open/storage.js";
 import type { MachineOpener } from "../options.js";
+import type { LogPins } from "./log_pins.js";
 import type { SnapshotDone, SnapshotReason } from "./reason.js";
 
 /** Says when to take a snapshot, and how much log to retain behind it. */
@@ -46,13 +47,13 @@ export class Compactor<Machine extends StateMachine> {
   #outgrown: number | undefined;
 
   constructor(
-    private readonly raft: Raft,
+    private readonly host: NodeHost,
     private readonly storage: NodeStorage<Machine>,
     private readonly options: {
       readonly openMachine: MachineOpener<Machine>;
       readonly trailingLogBytes: number;
-      /** Index behind which followers that are catching up by snapshot will need the log. */
-      readonly pinnedIndex: () => number | undefined;
+      /** The log that followers which are catching up by snapshot will need. */
+      readonly pins: Pick<LogPins, "pinnedIndex">;
       /** Maximum bytes of log retained for these followers. */
       readonly pinnedLogBytes: number;
       /** Called when a snapshot was taken and is durable. */
@@ -117,10 +118,10 @@ export class Compactor<Machine extends StateMachine> {
   async #take(request: SnapshotRequest): Promise<SnapshotOutcome> {
     this.#assertRunning();
     const { machine, snapshots } = this.storage;
-    const newest = this.raft.snapshot?.index ?? 0;
+    const newest = this.host.raft.snapshot?.index ?? 0;
     if (request.index !== undefined) this.#checkReachable(request.index, newest);
     const index = request.index ?? machine.appliedIndex;
-    const unsnapshotted = this.raft.log.last.index - newest;
+    const unsnapshotted = this.host.raft.log.last.index - newest;
     const due = request.index !== undefined || unsnapshotted >= (request.thresholdEntries ?? 0);
     // A snapshot that was found damaged since is not in the store, and is worth writing again.
     const isThere = index <= (snapshots.newest()?.index ?? 0);
@@ -217,14 +218,14 @@ export class Compactor<Machine extends StateMachine> {
   }
 
   #metaAt(index: number): SnapshotMeta {
-    const term = this.raft.log.termAt(index);
+    const term = this.host.raft.log.termAt(index);
     if (term === undefined) {
       throw new CairnError(
         "FAILED_PRECONDITION",
         `a newer snapshot was installed while the one at index ${index} was begun`,
       );
     }
-    return { index, term, membership: this.raft.membershipAt(index) };
+    return { index, term, membership: this.host.raft.membershipAt(index) };
   }
 
   /**
@@ -232,10 +233,10 @@ export class Compactor<Machine extends StateMachine> {
    * `isNewest`: called when the core knows the snapshot as its newest one.
    */
   async #trim(info: SnapshotInfo, keepLogBytes: number | undefined, isNewest: () => void): Promise<number> {
-    const before = this.raft.log.boundary.index;
+    const before = this.host.raft.log.boundary.index;
     // The boundary may be above this snapshot by now: a newer one was installed meanwhile (R5).
     const trimTo = Math.min(info.index, Math.max(before, this.#unpinned(this.#wanted(keepLogBytes, info.index))));
-    if (!this.raft.snapshotTaken(info, trimTo)) return 0;
+    if (!this.host.core((raft) => raft.snapshotTaken(info, trimTo))) return 0;
     isNewest();
     await this.storage.log.trim(trimTo);
     return trimTo - before;
@@ -246,14 +247,14 @@ export class Compactor<Machine extends StateMachine> {
    * this leaves the log alone then.
    */
   async #trimTo(index: number): Promise<void> {
-    if (this.raft.isInstalling || index <= this.storage.log.boundary.index) return;
-    this.raft.trimLog(index);
+    if (this.host.raft.isInstalling || index <= this.storage.log.boundary.index) return;
+    this.host.core((raft) => raft.trimLog(index));
     await this.storage.log.trim(index);
   }
 
   /** The newest index that a good snapshot on disk covers, as far as the core knows. */
   get #covered(): number {
-    return Math.min(this.storage.snapshots.newest()?.index ?? 0, this.raft.snapshot?.index ?? 0);
+    return Math.min(this.storage.snapshots.newest()?.index ?? 0, this.host.raft.snapshot?.index ?? 0);
   }
 
   /**
@@ -282,7 +283,7 @@ export class Compactor<Machine extends StateMachine> {
    * follower never catches up.
    */
   #unpinned(trimTo: number): number {
-    const pinnedIndex = this.options.pinnedIndex();
+    const { pinnedIndex } = this.options.pins;
     if (pinnedIndex === undefined || trimTo <= pinnedIndex) return trimTo;
     const { pinnedLogBytes, logger } = this.options;
     const most = this.storage.log.firstIndexKeeping(pinnedLogBytes) - 1;

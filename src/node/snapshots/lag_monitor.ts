@@ -3,8 +3,8 @@ import { limits } from "../../base/limits.js";
 import type { ProgressInfo } from "../../raft/raft.js";
 import type { Clock } from "../../system/clock.js";
 import type { Logger } from "../../system/logger.js";
-import { sizeText } from "../sizes.js";
 import type { OutgoingTransfer } from "./send_queue.js";
+import { sizeText } from "./sizes.js";
 
 /** The surroundings of {@link LagMonitor}. */
 export interface LagMonitorOptions {
@@ -14,7 +14,6 @@ export interface LagMonitorOptions {
   readonly keptBytes: number;
   /** Bytes of log written since a fixed moment. */
   writtenBytes(): number;
-  transfers(): readonly OutgoingTransfer[];
   /** The other members; none when this node does not lead. */
   progress(): readonly ProgressInfo[];
   lastIndex(): number;
@@ -91,9 +90,9 @@ export class LagMonitor {
   }
 
   /** Judges the transfers under way and the silent members. Call this on each tick. */
-  tick(): void {
+  tick(transfers: readonly OutgoingTransfer[]): void {
     const progress = this.options.progress();
-    for (const transfer of this.options.transfers()) {
+    for (const transfer of transfers) {
       const measure = this.#foreseen(transfer);
       if (measure !== undefined && measure.grownBytes > this.options.keptBytes) this.#mark(transfer.to, measure);
     }

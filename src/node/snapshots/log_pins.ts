@@ -1,5 +1,8 @@
-import type { NodeHost } from "../host.js";
-import type { OutgoingTransfer } from "./send_queue.js";
+import type { RaftView } from "../views.js";
+import type { OutgoingTransfer, SendQueue } from "./send_queue.js";
+
+/** Transfers that need log: see {@link SendQueue}. */
+type PinningTransfers = Pick<SendQueue, "list" | "offered">;
 
 /**
  * Log entries retained for followers that are catching up by snapshot: the entries behind that
@@ -9,30 +12,28 @@ import type { OutgoingTransfer } from "./send_queue.js";
 export class LogPins {
   /** The index behind which the log is retained, by follower. */
   readonly #pins = new Map<string, number>();
-  /** The result of the last call of `pinnedByTransfers`. */
-  #pinnedByTransfers: number | undefined;
+  #transfers: PinningTransfers = { list: (): OutgoingTransfer[] => [], offered: [] };
+  /** Lowest index on offer when this was asked last. */
+  #lowestOffered: number | undefined;
 
   constructor(
-    private readonly host: NodeHost,
-    private readonly transfers: () => readonly OutgoingTransfer[],
-    /**
-     * Lowest index behind which the log is needed for snapshots that are on offer, or retained for
-     * an interrupted transfer.
-     */
-    private readonly pinnedByTransfers: () => number | undefined,
+    private readonly raft: Pick<RaftView, "progress" | "snapshot">,
     /** Called when some retained log is no longer needed. */
     private readonly released: () => void,
   ) {}
 
-  /** Lowest index behind which the log is needed; undefined when nobody needs it. */
+  /**
+   * Sets the transfers that pin log. They report their ends here, so they are made after this
+   * object.
+   */
+  connect(transfers: PinningTransfers): void {
+    this.#transfers = transfers;
+  }
+
+  /** Lowest index behind which followers need the log; undefined when nobody needs it. */
   get pinnedIndex(): number | undefined {
     this.#followTransfers();
-    this.#pinnedByTransfers = this.pinnedByTransfers();
-    const indexes = [
-      ...this.#pins.values(),
-      ...(this.#pinnedByTransfers === undefined ? [] : [this.#pinnedByTransfers]),
-    ];
-    return indexes.length === 0 ? undefined : Math.min(...indexes);
+    return lowestOf([...this.#pins.values(), ...this.#transfers.offered]);
   }
 
   /** Moves a follower's pin to `matchIndex`: a snapshot has brought its log up to there. */
@@ -42,11 +43,10 @@ export class LogPins {
 
   /** Releases the pins that nobody needs. Call this on each tick, and after a transfer. */
   look(): void {
+    const before = this.#lowestOffered;
     const running = this.#followTransfers();
-    const before = this.#pinnedByTransfers;
-    this.#pinnedByTransfers = this.pinnedByTransfers();
-    let isReleased =
-      before !== undefined && (this.#pinnedByTransfers === undefined || this.#pinnedByTransfers > before);
+    const lowest = this.#lowestOffered;
+    let isReleased = before !== undefined && (lowest === undefined || lowest > before);
     for (const id of [...this.#pins.keys()]) {
       if (running.has(id) || this.#isComing(id)) continue;
       this.#pins.delete(id);
@@ -56,16 +56,20 @@ export class LogPins {
   }
 
   #followTransfers(): ReadonlySet<string> {
-    const running = this.transfers();
+    const running = this.#transfers.list();
     for (const { to, index } of running) this.#pins.set(to, index);
+    this.#lowestOffered = lowestOf(this.#transfers.offered);
     return new Set(running.map(({ to }) => to));
   }
 
   #isComing(id: string): boolean {
-    const { raft } = this.host;
-    const progress = raft.progress.find((member) => member.key === id);
+    const progress = this.raft.progress.find((member) => member.key === id);
     if (progress === undefined || !progress.isActive) return false;
     this.#pins.set(id, Math.max(this.#pins.get(id)!, progress.match));
-    return progress.match < (raft.snapshot?.index ?? 0);
+    return progress.match < (this.raft.snapshot?.index ?? 0);
   }
+}
+
+function lowestOf(indexes: readonly number[]): number | undefined {
+  return indexes.length === 0 ? undefined : Math.min(...indexes);
 }

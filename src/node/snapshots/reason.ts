@@ -24,5 +24,13 @@ export interface LastSnapshot {
   readonly fileBytes: number;
 }
 
+/** The snapshots of a node. */
+export interface SnapshottingView {
+  /** The newest snapshot since the start. */
+  readonly last: LastSnapshot | undefined;
+  /** Warnings about snapshots, for an operator. */
+  readonly warnings: readonly string[];
+}
+
 /** Called when a snapshot is complete, with the milliseconds that it took. */
 export type SnapshotDone = (info: SnapshotInfo, reason: SnapshotReason, durationMs: number) => void;

@@ -1,15 +1,15 @@
 import { CairnError } from "../../base/errors.js";
 import type { InstallMessage, InstallOffer, InstallReply, OfferRefusal } from "../../peers/install/install_messages.js";
 import type { InstallSnapshotAnswer } from "../../raft/messages.js";
-import type { Raft } from "../../raft/raft.js";
 import type { Clock } from "../../system/clock.js";
+import type { RaftView } from "../views.js";
 import { inflateChunk } from "./chunk_compression.js";
 import { CANCELLED, IncomingSnapshot, type TransferReceiver } from "./receiver.js";
 
 /** Interval in milliseconds at which the sender is told that slow work is still under way. */
 const STILL_BUSY_MS = 2_000;
 
-type Position = Pick<Raft, "term" | "log">;
+type Position = Pick<RaftView, "term" | "log">;
 
 /**
  * Runs the receiver's side of a transfer: takes the sender's messages and yields the replies, from

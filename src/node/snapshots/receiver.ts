@@ -2,20 +2,21 @@ import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
 import type { InstallChoice, InstallOffer, OfferRefusal } from "../../peers/install/install_messages.js";
 import { type InstallSnapshotAnswer, leaderTermProblem } from "../../raft/messages.js";
-import type { Raft } from "../../raft/raft.js";
 import type { SnapshotReceiver } from "../../storage/snapshots/receiver.js";
 import type { SnapshotStore } from "../../storage/snapshots/snapshot_store.js";
 import type { StagedSnapshot } from "../../storage/snapshots/staged_snapshot.js";
+import type { CoreView, NodeHost } from "../host.js";
+import type { ProtocolWatch } from "../protocol_watch.js";
+import type { PeerRequests } from "../requests/peer_requests.js";
 import { checkSender } from "../requests/refusals.js";
 
-/** The view of a node that its receiver of snapshots uses. */
-export interface ReceivingNode {
-  /** Makes a received snapshot the node's state, unless it is outdated by now. */
-  install(offer: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer>;
-  /** Counts a message that no correct member sends. */
-  violated(from: string, detail: string): void;
-  /** Watches work on the disk: some of its failures end the node. */
-  watch<Result>(work: Promise<Result>): Promise<Result>;
+/** The parts of a node that its receiver of snapshots uses. */
+export interface ReceivingParts {
+  readonly host: Pick<NodeHost, "raft" | "ending">;
+  /** Makes a received snapshot the node's state. */
+  readonly requests: Pick<PeerRequests, "install">;
+  /** Counts messages that no correct member sends. */
+  readonly protocol: Pick<ProtocolWatch, "violated">;
 }
 
 /** A snapshot on its way to this node. */
@@ -43,15 +44,17 @@ interface Opening {
  * received part is kept.
  */
 export class TransferReceiver {
+  readonly #raft: CoreView;
   #opening: Opening | undefined;
   #current: IncomingSnapshot | undefined;
   #stopped = false;
 
   constructor(
-    private readonly raft: Raft,
     private readonly snapshots: SnapshotStore,
-    private readonly node: ReceivingNode,
-  ) {}
+    private readonly node: ReceivingParts,
+  ) {
+    this.#raft = node.host.raft;
+  }
 
   /** The transfer that is under way. */
   get transfer(): IncomingTransfer | undefined {
@@ -107,17 +110,17 @@ export class TransferReceiver {
     checkSender(from);
     const problem = leaderTermProblem(leaderTerm);
     if (problem !== undefined) throw this.#violation("INVALID_ARGUMENT", from, problem);
-    const permission = this.raft.mayBeLeader(from, leaderTerm);
+    const permission = this.#raft.mayBeLeader(from, leaderTerm);
     if ("refused" in permission) throw this.#violation("FAILED_PRECONDITION", from, permission.refused);
   }
 
   #violation(code: CairnErrorCode, from: string, detail: string): CairnError {
-    this.node.violated(nameOf(from), detail);
+    this.node.protocol.violated(nameOf(from), detail);
     return new CairnError(code, detail);
   }
 
   #refusal(offer: InstallOffer): OfferRefusal | undefined {
-    const { term, log } = this.raft;
+    const { term, log } = this.#raft;
     if (offer.leaderTerm < term) {
       return { reason: "stale_term", detail: `term ${offer.leaderTerm} is over, this node is in term ${term}` };
     }
@@ -144,12 +147,12 @@ export class TransferReceiver {
   async #open(offer: InstallOffer, given: AbortSignal | undefined): Promise<IncomingSnapshot | OfferRefusal> {
     const abort = new AbortController();
     const signal = given === undefined ? abort.signal : AbortSignal.any([abort.signal, given]);
-    const receiving = this.node.watch(this.#receive(offer, signal));
+    const receiving = this.node.host.ending.watch(this.#receive(offer, signal));
     this.#opening = { offer, abort, settled: receiving.catch(() => {}) };
     let incoming: IncomingSnapshot;
     try {
       const { chosen, receiver } = await receiving;
-      incoming = new IncomingSnapshot(chosen, this.raft, receiver, this.node, (ended) => {
+      incoming = new IncomingSnapshot(chosen, receiver, this.node, (ended) => {
         if (this.#current === ended) this.#current = undefined;
       });
       this.#current = incoming;
@@ -182,7 +185,7 @@ export class TransferReceiver {
     let best: InstallChoice = offered;
     let missing = offered.fileBytes - (await this.snapshots.receivedBytes(offered));
     for (const other of others) {
-      const there = other.index > this.raft.log.commit ? await this.snapshots.receivedBytes(other) : 0;
+      const there = other.index > this.#raft.log.commit ? await this.snapshots.receivedBytes(other) : 0;
       if (there === 0 || other.fileBytes - there >= missing) continue;
       best = other;
       missing = other.fileBytes - there;
@@ -207,9 +210,8 @@ export class IncomingSnapshot {
 
   constructor(
     readonly offer: InstallOffer,
-    private readonly raft: Raft,
     private readonly receiver: SnapshotReceiver,
-    private readonly node: ReceivingNode,
+    private readonly node: ReceivingParts,
     private readonly onEnd: (ended: IncomingSnapshot) => void,
   ) {
     this.resumedBytes = receiver.offset;
@@ -239,8 +241,9 @@ export class IncomingSnapshot {
     if (leaderTerm !== this.offer.leaderTerm) {
       throw await this.#refused(`chunk of term ${leaderTerm} in a transfer of term ${this.offer.leaderTerm}`);
     }
-    if (leaderTerm < this.raft.term) {
-      throw await this.#refused(`term ${leaderTerm} is over, this node is in term ${this.raft.term}`);
+    const { term } = this.node.host.raft;
+    if (leaderTerm < term) {
+      throw await this.#refused(`term ${leaderTerm} is over, this node is in term ${term}`);
     }
     try {
       await this.#judged(this.receiver.write(offset, data));
@@ -295,7 +298,7 @@ export class IncomingSnapshot {
     let staged: StagedSnapshot | undefined;
     try {
       staged = await this.#judged(this.receiver.finish());
-      const answer = await this.node.install(this.offer, staged);
+      const answer = await this.node.requests.install(this.offer, staged);
       // The next leader will offer it again.
       if (answer.outcome === "stale_term") await staged.keep();
       return answer;
@@ -312,10 +315,10 @@ export class IncomingSnapshot {
   /** Reports a bad file to this node's operator (T5). The error also reaches the sender. */
   async #judged<Result>(work: Promise<Result>): Promise<Result> {
     try {
-      return await this.node.watch(work);
+      return await this.node.host.ending.watch(work);
     } catch (error) {
       const isBad = hasCode(error, "CORRUPT") || hasCode(error, "INVALID_ARGUMENT") || hasCode(error, "WRONG_CLUSTER");
-      if (isBad) this.node.violated(nameOf(this.offer.from), error.text);
+      if (isBad) this.node.protocol.violated(nameOf(this.offer.from), error.text);
       throw error;
     }
   }

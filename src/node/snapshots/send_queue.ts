@@ -1,16 +1,24 @@
 import { nameOf } from "../../base/ids.js";
 import type { SnapshotSend, TransferOutcome } from "../../raft/leader/replication.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
-import { TransferSender, type TransferSenderOptions } from "./sender.js";
+import type { NodeHost } from "../host.js";
+import type { Peers } from "../peers.js";
+import { KeptSnapshots } from "./kept_snapshots.js";
+import type { LagMonitor } from "./lag_monitor.js";
+import type { LogPins } from "./log_pins.js";
+import { type TransferOptions, TransferSender } from "./sender.js";
 
 /** Options of the queue of snapshots to send, which limits how many go out at a time. */
-export interface SendQueueOptions extends TransferSenderOptions {
+export interface SendQueueOptions extends TransferOptions {
+  readonly peers: Pick<Peers, "openInstall">;
+  readonly pins: Pick<LogPins, "installed" | "look">;
+  readonly lagMonitor: Pick<LagMonitor, "begun" | "ended">;
   /** Milliseconds for which the snapshot of an interrupted transfer is retained. */
   readonly resumeMs: number;
   /** Number of concurrent transfers, 1 or more. */
   readonly atOnce: number;
-  /** Called when a transfer has ended. */
-  ended(send: SnapshotSend, outcome: TransferOutcome): void;
+  /** Takes a snapshot of the present state; undefined when there is nothing to take. */
+  takeSnapshot(): Promise<SnapshotInfo | undefined>;
 }
 
 /** A snapshot on its way to a peer. */
@@ -29,15 +37,9 @@ export interface OutgoingTransfer {
   cancel(): void;
 }
 
-/** A snapshot that is retained because its transfer was interrupted. */
-interface Kept {
-  readonly index: number;
-  readonly release: () => void;
-}
-
 /**
  * Sends snapshots to followers: at most one to each, and a limited number at a time, in the order
- * of the requests.
+ * of the requests. Tells the core, the log pins and the lag monitor how each transfer ended.
  */
 export class SendQueue {
   /** Transfers by receiver, including those that wait for their turn. */
@@ -47,60 +49,92 @@ export class SendQueue {
    * place.
    */
   readonly #running = new Set<TransferSender>();
-  /** Retained snapshots by receiver. */
-  readonly #kept = new Map<string, Kept>();
+  readonly #kept: KeptSnapshots;
   #stopped = false;
 
-  constructor(private readonly options: SendQueueOptions) {}
+  constructor(
+    private readonly host: NodeHost,
+    private readonly options: SendQueueOptions,
+  ) {
+    this.#kept = new KeptSnapshots(options.snapshots, options.clock, options.resumeMs);
+  }
+
+  /**
+   * Begins the transfers that the core wants, and releases the snapshots that were retained for
+   * interrupted transfers and are no longer needed.
+   */
+  serve(): void {
+    for (const send of this.host.core((raft) => raft.takeSnapshotSends())) this.send(send);
+    if (this.#kept.indexes.length > 0) this.#letGo();
+  }
 
   /** Sends a snapshot. It replaces a transfer to the same receiver that is under way. */
   send(send: SnapshotSend): void {
     if (this.#stopped) return;
-    this.#transfers.get(send.to)?.cancel();
+    const { to } = send;
+    this.options.lagMonitor.begun(to);
+    this.#transfers.get(to)?.cancel();
     // Requeue at the end, behind the transfers that wait already.
-    this.#transfers.delete(send.to);
-    const transfer = new TransferSender(send, this.options, ({ index }) => {
-      const kept = this.#kept.get(send.to);
-      if (kept?.index !== index) kept?.release();
+    this.#transfers.delete(to);
+    const transfer = new TransferSender(send, this.options, {
+      from: this.host.key,
+      isWanted: () => this.#isWanted(send),
+      choices: () => this.#choices(),
+      open: () => this.options.peers.openInstall(to),
+      accepted: ({ index }) => this.#kept.accepted(to, index),
     });
-    this.#transfers.set(send.to, transfer);
+    this.#transfers.set(to, transfer);
     this.#beginNext();
   }
 
   /** Lists the transfers. One that waits for its turn shows the snapshot that it would send now. */
   list(): OutgoingTransfer[] {
     return [...this.#transfers.values()].flatMap((transfer) => {
-      const { state } = transfer;
-      return state === undefined ? [] : { ...state, cancel: () => this.#cancel(transfer) };
+      const { progress } = transfer;
+      return progress === undefined ? [] : { ...progress, cancel: () => this.#cancel(transfer) };
     });
   }
 
   /**
-   * Lowest index behind which receivers need the log; undefined when no transfer is under way or
-   * likely to resume soon.
+   * Indexes of snapshots that receivers may choose: of each transfer under way the lowest, and
+   * those that are retained for the next offer.
    */
-  get pinnedIndex(): number | undefined {
-    const sending = [...this.#transfers.values()].flatMap(({ pinnedIndex }) => pinnedIndex ?? []);
-    const indexes = [...sending, ...[...this.#kept.values()].map(({ index }) => index)];
-    return indexes.length === 0 ? undefined : Math.min(...indexes);
-  }
-
-  /** Releases the snapshots retained for receivers that no longer need them. */
-  letGo(isNeeded: (to: string) => boolean): void {
-    for (const [to, { release }] of this.#kept) if (!isNeeded(to)) release();
-  }
-
-  /** Whether a snapshot is retained for an interrupted transfer. */
-  get keeps(): boolean {
-    return this.#kept.size > 0;
+  get offered(): readonly number[] {
+    const lowest = [...this.#transfers.values()].flatMap(({ lowestOffered }) => lowestOffered ?? []);
+    return [...lowest, ...this.#kept.indexes];
   }
 
   /** Ends all transfers, and waits until none reads from disk. */
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const transfer of this.#transfers.values()) transfer.cancel();
-    for (const { release } of this.#kept.values()) release();
+    this.#kept.releaseUnless(() => false);
     await Promise.all([...this.#running].map((transfer) => transfer.settled));
+  }
+
+  /** Only a leader resumes transfers, and only to followers that have not caught up otherwise. */
+  #letGo(): void {
+    const { role, progress } = this.host.raft;
+    const needing = role === "leader" ? progress.filter(({ state }) => state === "snapshot").map(({ key }) => key) : [];
+    this.#kept.releaseUnless((to) => needing.includes(to));
+  }
+
+  /** A snapshot may have waited long for its turn. */
+  #isWanted({ term }: SnapshotSend): boolean {
+    const { raft } = this.host;
+    return raft.role === "leader" && raft.term === term;
+  }
+
+  /**
+   * Returns the snapshots that the log continues from, newest first. There are none if a newer one
+   * turned out to be damaged: then this takes another one.
+   */
+  async #choices(): Promise<readonly SnapshotInfo[]> {
+    const { snapshots, takeSnapshot } = this.options;
+    const fitting = snapshots.list().filter(({ index }) => index >= this.host.raft.log.boundary.index);
+    if (fitting.length > 0) return fitting;
+    const taken = await takeSnapshot();
+    return taken === undefined ? [] : [taken];
   }
 
   #cancel(transfer: TransferSender): void {
@@ -121,7 +155,7 @@ export class SendQueue {
     this.#running.add(transfer);
     void transfer.run().then((outcome) => {
       this.#running.delete(transfer);
-      this.#ended(transfer, outcome);
+      this.host.ending.attempt(() => this.#ended(transfer, outcome));
       this.#beginNext();
     });
   }
@@ -132,26 +166,23 @@ export class SendQueue {
     if (this.#transfers.get(send.to) !== transfer) return;
     this.#transfers.delete(send.to);
     if (this.#stopped) return;
-    if (outcome.kind !== "failed") this.#kept.get(send.to)?.release();
-    else if (interrupted !== undefined) this.#keep(send.to, interrupted);
-    this.options.ended(send, outcome);
+    if (outcome.kind !== "failed") this.#kept.release(send.to);
+    else if (interrupted !== undefined) this.#kept.keep(send.to, interrupted);
+    this.#tell(send, outcome);
   }
 
-  /**
-   * Retains the snapshot of an interrupted transfer, so that the next transfer to the same receiver
-   * can resume.
-   */
-  #keep(to: string, info: SnapshotInfo): void {
-    const { snapshots, clock, resumeMs } = this.options;
-    this.#kept.get(to)?.release();
-    if (!snapshots.list().includes(info)) return;
-    const unpin = snapshots.pin(info);
-    const release = () => {
-      callOff();
-      unpin();
-      this.#kept.delete(to);
-    };
-    const callOff = clock.after(resumeMs, release);
-    this.#kept.set(to, { index: info.index, release });
+  #tell(send: SnapshotSend, outcome: TransferOutcome): void {
+    const { pins, lagMonitor } = this.options;
+    this.host.core((raft) => raft.snapshotSent(send, outcome));
+    if (outcome.kind === "installed") pins.installed(send.to, outcome.matchIndex);
+    lagMonitor.ended(send.to, this.#arrived(outcome), this.host.raft.log.boundary.index);
+    pins.look();
+    this.host.wake();
+  }
+
+  #arrived(outcome: TransferOutcome): { index: number; fileBytes: number } | undefined {
+    if (outcome.kind !== "installed") return undefined;
+    const info = this.options.snapshots.list().find(({ index }) => index === outcome.matchIndex);
+    return { index: outcome.matchIndex, fileBytes: info?.fileBytes ?? 0 };
   }
 }

@@ -11,9 +11,8 @@ import type { Bandwidth } from "./bandwidth.js";
 import { deflateChunk } from "./chunk_compression.js";
 import type { OutgoingTransfer } from "./send_queue.js";
 
-/** Options for sending one snapshot to one follower. */
-export interface TransferSenderOptions {
-  readonly id: string;
+/** Options of all transfers. */
+export interface TransferOptions {
   readonly snapshots: SnapshotStore;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -24,72 +23,94 @@ export interface TransferSenderOptions {
   /** Bandwidth that all transfers share; undefined: unlimited. */
   readonly bandwidth: Bandwidth | undefined;
   readonly compression: SnapshotCompression | undefined;
+}
+
+/** The owner of a transfer, as the transfer uses it. */
+export interface TransferOwner {
+  /** Member key of this node. */
+  readonly from: string;
   /** Whether the snapshot is still wanted: it may have waited long for its turn. */
-  isWanted(send: SnapshotSend): boolean;
+  isWanted(): boolean;
   /** Returns the suitable snapshots, best first; empty when there are none. */
   choices(): Promise<readonly SnapshotInfo[]>;
-  /** Opens a stream to a peer; undefined when its address is not known. */
-  open(to: string): InstallStream | undefined;
+  /** Opens a stream to the receiver; undefined when its address is not known. */
+  open(): InstallStream | undefined;
+  /**
+   * Called with the receiver's choice: other snapshots that were retained for this receiver are of
+   * no use to it.
+   */
+  accepted(info: SnapshotInfo): void;
 }
+
+/** Suitable snapshots, best first. */
+type Choices = readonly [SnapshotInfo, ...SnapshotInfo[]];
+
+/** A transfer that the receiver has accepted. */
+interface Sending {
+  readonly kind: "sending";
+  readonly stream: InstallStream;
+  /** The receiver's choice. */
+  readonly info: SnapshotInfo;
+  /** The compression that the receiver has agreed to. */
+  readonly compression: SnapshotCompression | undefined;
+  /** Offset and time at which the transfer began. */
+  readonly firstByte: number;
+  readonly startedMs: number;
+  /** Bytes that the receiver has, by its own report. */
+  doneBytes: number;
+}
+
+/** A transfer keeps its last phase when it ends. */
+type Phase =
+  /** It waits for its turn, or for a snapshot to be taken. */
+  | { readonly kind: "waiting" }
+  /** The receiver has not answered the offer. */
+  | { readonly kind: "offered"; readonly stream: InstallStream; readonly choices: Choices }
+  | Sending;
 
 /** Sends one snapshot to a peer, from the offer to the end. */
 export class TransferSender {
-  readonly send: SnapshotSend;
-  readonly #options: TransferSenderOptions;
   readonly #over = new AbortController();
-  #stream: InstallStream | undefined;
+  #phase: Phase = { kind: "waiting" };
   #cancelled = false;
-  /** The offered snapshots; after the receiver's choice, only the chosen one. */
-  #offered: readonly SnapshotInfo[] = [];
-  #info: SnapshotInfo | undefined;
-  #isAccepted = false;
-  /** The compression that the receiver has agreed to. */
-  #compression: SnapshotCompression | undefined;
-  #doneBytes = 0;
-  /** Offset and time at which the transfer began. */
-  #firstByte = 0;
-  #startedMs = 0;
   #cancelIdle: () => void = () => {};
   settled: Promise<unknown> = Promise.resolve();
 
-  /**
-   * @param onAccepted called with the receiver's choice: other snapshots that were retained for
-   * this receiver are of no use to it
-   */
   constructor(
-    send: SnapshotSend,
-    options: TransferSenderOptions,
-    private readonly onAccepted: (info: SnapshotInfo) => void,
-  ) {
-    this.send = send;
-    this.#options = options;
-  }
+    readonly send: SnapshotSend,
+    private readonly options: TransferOptions,
+    private readonly owner: TransferOwner,
+  ) {}
 
   /** Progress of the transfer. Before it begins, this shows the snapshot that it would send now. */
-  get state(): Omit<OutgoingTransfer, "cancel"> | undefined {
-    const info = this.#info ?? this.#options.snapshots.newest();
+  get progress(): Omit<OutgoingTransfer, "cancel"> | undefined {
+    const info = this.#info ?? this.options.snapshots.newest();
     if (info === undefined) return undefined;
     const { index, fileBytes } = info;
-    const ms = this.#isAccepted ? this.#options.clock.now() - this.#startedMs : 0;
-    const bytesPerSecond = ms > 0 ? Math.round(((this.#doneBytes - this.#firstByte) * 1_000) / ms) : 0;
-    return {
-      to: this.send.to,
-      index,
-      totalBytes: fileBytes,
-      doneBytes: this.#doneBytes,
-      resumedBytes: this.#firstByte,
-      bytesPerSecond,
-    };
+    const begun = { to: this.send.to, index, totalBytes: fileBytes };
+    if (this.#phase.kind !== "sending") return { ...begun, doneBytes: 0, resumedBytes: 0, bytesPerSecond: 0 };
+    const { doneBytes, firstByte, startedMs } = this.#phase;
+    const ms = this.options.clock.now() - startedMs;
+    const bytesPerSecond = ms > 0 ? Math.round(((doneBytes - firstByte) * 1_000) / ms) : 0;
+    return { ...begun, doneBytes, resumedBytes: firstByte, bytesPerSecond };
   }
 
-  /** Lowest index behind which the receiver needs the log; undefined before the offer. */
-  get pinnedIndex(): number | undefined {
-    return this.#offered.at(-1)?.index;
+  /** Lowest index of the snapshots that the receiver may choose; undefined before the offer. */
+  get lowestOffered(): number | undefined {
+    const phase = this.#phase;
+    return phase.kind === "offered" ? phase.choices.at(-1)!.index : this.#info?.index;
   }
 
   /** After a failure: the snapshot of which the receiver may have a part. */
   get interrupted(): SnapshotInfo | undefined {
-    return this.#isAccepted ? this.#info : undefined;
+    return this.#phase.kind === "sending" ? this.#phase.info : undefined;
+  }
+
+  /** The snapshot that is sent, or the best one on offer. */
+  get #info(): SnapshotInfo | undefined {
+    const phase = this.#phase;
+    if (phase.kind === "waiting") return undefined;
+    return phase.kind === "offered" ? phase.choices[0] : phase.info;
   }
 
   /**
@@ -97,20 +118,25 @@ export class TransferSender {
    * not installed.
    */
   #hasProgressed(failure: CairnErrorCode): boolean {
-    if (this.#cancelled || this.#info === undefined || !BROKEN_OFF.has(failure)) return false;
-    return this.#doneBytes > this.#firstByte && this.#doneBytes < this.#info.fileBytes;
+    if (this.#cancelled || this.#phase.kind !== "sending" || !BROKEN_OFF.has(failure)) return false;
+    const { doneBytes, firstByte, info } = this.#phase;
+    return doneBytes > firstByte && doneBytes < info.fileBytes;
   }
 
   /** Ends the transfer; {@link run} then reports a failure. */
   cancel(): void {
     this.#cancelled = true;
     this.#over.abort();
-    this.#stream?.cancel();
+    this.#cancelStream();
+  }
+
+  #cancelStream(): void {
+    if (this.#phase.kind !== "waiting") this.#phase.stream.cancel();
   }
 
   /** Carries the transfer out. Never rejects. */
   run(): Promise<TransferOutcome> {
-    const { logger } = this.#options;
+    const { logger } = this.options;
     const running = this.#run().catch((error): TransferOutcome => {
       const { code, text } = CairnError.from(error);
       const facts = { to: nameOf(this.send.to), index: this.#info?.index, reason: text };
@@ -122,25 +148,27 @@ export class TransferSender {
   }
 
   async #run(): Promise<TransferOutcome> {
-    const { open } = this.#options;
-    if (!this.#options.isWanted(this.send)) throw new CairnError("CANCELLED", "this node no longer leads");
-    const choices = await this.#options.choices();
+    const { owner } = this;
+    if (!owner.isWanted()) throw new CairnError("CANCELLED", "this node no longer leads");
+    const [best, ...others] = await owner.choices();
     if (this.#cancelled) throw new CairnError("CANCELLED", "the transfer was given up before it began");
-    if (choices.length === 0) throw new CairnError("NOT_FOUND", "there is no snapshot to send");
-    const stream = open(this.send.to);
+    if (best === undefined) throw new CairnError("NOT_FOUND", "there is no snapshot to send");
+    const stream = owner.open();
     if (stream === undefined)
       throw new CairnError("UNREACHABLE", `the address of ${nameOf(this.send.to)} is not known`);
-    this.#stream = stream;
-    this.#offered = choices;
-    this.#info = choices[0];
+    const choices: Choices = [best, ...others];
+    this.#phase = { kind: "offered", stream, choices };
     let unpin = () => {};
     try {
-      const accepted = await this.#offer(stream, choices);
-      if ("outcome" in accepted) return accepted.outcome;
+      const replies = stream.replies[Symbol.asyncIterator]();
+      const answer = await this.#offer(stream, choices, replies);
+      if (answer.kind === "refused") return this.#refused(answer);
+      const sending = this.#accepted(answer, stream, choices);
+      this.#phase = sending;
       // Not pinned earlier: all offered snapshots would stay on disk while offers wait for answers.
-      unpin = this.#pinned(accepted.info);
-      this.onAccepted(accepted.info);
-      return await this.#converse(stream, accepted.info, accepted.replies);
+      unpin = this.#pinned(sending.info);
+      owner.accepted(sending.info);
+      return await this.#converse(sending, replies);
     } catch (error) {
       await this.#findDamage(error);
       throw error;
@@ -152,39 +180,45 @@ export class TransferSender {
   }
 
   #pinned(info: SnapshotInfo): () => void {
-    const { snapshots } = this.#options;
+    const { snapshots } = this.options;
     if (snapshots.list().includes(info)) return snapshots.pin(info);
     throw new CairnError("NOT_FOUND", `the snapshot at index ${info.index} was removed after it was offered`);
   }
 
-  /** Makes the offer; returns the receiver's choice, or its refusal. */
-  async #offer(stream: InstallStream, [info, ...others]: readonly SnapshotInfo[]) {
-    const { logger, id, clock, compression } = this.#options;
-    const { to, term: leaderTerm } = this.send;
-    const replies = stream.replies[Symbol.asyncIterator]();
+  /** Makes the offer, and returns the answer to it. */
+  async #offer(
+    stream: InstallStream,
+    [info, ...others]: Choices,
+    replies: AsyncIterator<InstallReply>,
+  ): Promise<Answer> {
     this.#moved();
     await stream.send({
       kind: "offer",
-      from: id,
-      leaderTerm,
-      ...choiceOf(info!),
+      from: this.owner.from,
+      leaderTerm: this.send.term,
+      ...choiceOf(info),
       others: others.map(choiceOf),
-      compression,
+      compression: this.options.compression,
     });
     const reply = await this.#firstAnswer(replies);
-    if (reply.kind === "refused") return { outcome: this.#refused(reply) };
-    if (reply.kind !== "accepted") throw unexpected(reply);
+    if (reply.kind === "refused" || reply.kind === "accepted") return reply;
+    throw unexpected(reply);
+  }
+
+  /** Returns the transfer of the receiver's choice. */
+  #accepted(
+    reply: Extract<Answer, { readonly kind: "accepted" }>,
+    stream: InstallStream,
+    [info, ...others]: Choices,
+  ): Sending {
+    const { logger, clock } = this.options;
+    const { offset, compression } = reply;
     const wanted = reply.index === undefined ? info : others.find(({ index }) => index === reply.index);
     if (wanted === undefined) throw new CairnError("INTERNAL", `the receiver wants a snapshot at ${reply.index}`);
-    this.#offered = [wanted];
-    this.#info = wanted;
-    this.#isAccepted = true;
-    this.#compression = reply.compression;
-    this.#doneBytes = this.#firstByte = reply.offset;
-    this.#startedMs = clock.now();
     const { index, fileBytes } = wanted;
-    logger.info({ to: nameOf(to), index, bytes: fileBytes, from: reply.offset }, "sending a snapshot");
-    return { info: wanted, replies };
+    logger.info({ to: nameOf(this.send.to), index, bytes: fileBytes, from: offset }, "sending a snapshot");
+    const startedMs = clock.now();
+    return { kind: "sending", stream, info: wanted, compression, firstByte: offset, doneBytes: offset, startedMs };
   }
 
   /**
@@ -198,31 +232,28 @@ export class TransferSender {
     }
   }
 
-  async #converse(
-    stream: InstallStream,
-    info: SnapshotInfo,
-    replies: AsyncIterator<InstallReply>,
-  ): Promise<TransferOutcome> {
+  async #converse(sending: Sending, replies: AsyncIterator<InstallReply>): Promise<TransferOutcome> {
     // Replies are read while chunks are sent: the receiver may end the transfer at any time.
-    const ended = this.#untilEnd(replies);
-    const sent = this.#sendChunks(stream, info, this.#firstByte);
+    const ended = this.#untilEnd(sending, replies);
+    const sent = this.#sendChunks(sending);
     sent.catch(() => {});
     // If sending fails, the replies say why.
     try {
       return await ended;
     } finally {
       this.#over.abort();
-      stream.cancel();
+      sending.stream.cancel();
       await sent.catch(() => {});
     }
   }
 
-  async #sendChunks(stream: InstallStream, info: SnapshotInfo, from: number): Promise<void> {
-    const { snapshots } = this.#options;
-    let offset = from;
+  async #sendChunks(sending: Sending): Promise<void> {
+    const { snapshots } = this.options;
+    const { stream, info, firstByte } = sending;
+    let offset = firstByte;
     try {
-      for await (const data of snapshots.readFile(info, from, this.#chunkBytes)) {
-        await this.#sendChunk(stream, offset, data);
+      for await (const data of snapshots.readFile(info, firstByte, this.#chunkBytes)) {
+        await this.#sendChunk(sending, offset, data);
         offset += data.byteLength;
         this.#moved();
       }
@@ -233,10 +264,10 @@ export class TransferSender {
     }
   }
 
-  async #sendChunk(stream: InstallStream, offset: number, data: Uint8Array): Promise<void> {
+  async #sendChunk({ stream, compression }: Sending, offset: number, data: Uint8Array): Promise<void> {
     const leaderTerm = this.send.term;
-    const compressed = this.#compression === "deflate" ? await deflateChunk(data) : undefined;
-    await this.#options.bandwidth?.take((compressed ?? data).byteLength, this.#over.signal);
+    const compressed = compression === "deflate" ? await deflateChunk(data) : undefined;
+    await this.options.bandwidth?.take((compressed ?? data).byteLength, this.#over.signal);
     if (compressed === undefined) return stream.send({ kind: "chunk", leaderTerm, offset, data });
     return stream.send({ kind: "chunk", leaderTerm, offset, data: compressed, fileBytes: data.byteLength });
   }
@@ -246,17 +277,17 @@ export class TransferSender {
    * waiting for bandwidth never counts as idle time.
    */
   get #chunkBytes(): number {
-    const { chunkBytes, bandwidth } = this.#options;
+    const { chunkBytes, bandwidth } = this.options;
     return Math.min(chunkBytes, bandwidth?.bytesPerSecond ?? chunkBytes);
   }
 
-  async #untilEnd(replies: AsyncIterator<InstallReply>): Promise<TransferOutcome> {
+  async #untilEnd(sending: Sending, replies: AsyncIterator<InstallReply>): Promise<TransferOutcome> {
     for (;;) {
       const reply = await this.#next(replies);
       if (reply.kind === "installed") return { kind: "installed", matchIndex: reply.matchIndex };
       if (reply.kind === "refused") return this.#refused(reply);
       if (reply.kind !== "progress") throw unexpected(reply);
-      this.#doneBytes = reply.receivedBytes;
+      sending.doneBytes = reply.receivedBytes;
     }
   }
 
@@ -269,7 +300,7 @@ export class TransferSender {
 
   #refused(reply: InstallReply & { kind: "refused" }): TransferOutcome {
     const { reason, detail, commitIndex } = reply;
-    this.#options.logger.info({ to: nameOf(this.send.to), reason, detail }, "a snapshot was refused");
+    this.options.logger.info({ to: nameOf(this.send.to), reason, detail }, "a snapshot was refused");
     return reason === "already_committed" ? { kind: "ahead", commitIndex } : { kind: "failed" };
   }
 
@@ -279,7 +310,7 @@ export class TransferSender {
    * be sent over and over.
    */
   async #findDamage(error: unknown): Promise<void> {
-    const { snapshots } = this.#options;
+    const { snapshots } = this.options;
     const info = this.#info;
     if (!hasCode(error, "CORRUPT") || this.#cancelled || info === undefined) return;
     // The store records the damage that it finds.
@@ -291,11 +322,14 @@ export class TransferSender {
    * would limit the size of the state.
    */
   #moved(): void {
-    const { clock, idleMs } = this.#options;
+    const { clock, idleMs } = this.options;
     this.#cancelIdle();
-    this.#cancelIdle = clock.after(idleMs, () => this.#stream?.cancel());
+    this.#cancelIdle = clock.after(idleMs, () => this.#cancelStream());
   }
 }
+
+/** Answers to an offer. */
+type Answer = Extract<InstallReply, { readonly kind: "accepted" | "refused" }>;
 
 /** Errors that interrupt a transfer and leave the received part with the receiver. */
 const BROKEN_OFF: ReadonlySet<CairnErrorCode> = new Set(["UNREACHABLE", "CORRUPT"]);

@@ -2,7 +2,6 @@ import { checkWholeNumber } from "../../base/arguments.js";
 import { hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { StateMachine } from "../../machine/state_machine.js";
-import type { TransferOutcome } from "../../raft/leader/replication.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import type { Clock } from "../../system/clock.js";
 import type { Logger } from "../../system/logger.js";
@@ -10,48 +9,50 @@ import { checkSnapshotRequest } from "../check_options.js";
 import type { NodeHost } from "../host.js";
 import type { NodeStorage } from "../open/storage.js";
 import type { NodeOptions } from "../options.js";
+import type { Peers } from "../peers.js";
+import { Bandwidth } from "./bandwidth.js";
 import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
 import { type CatchUp, LagMonitor } from "./lag_monitor.js";
 import { LogPins } from "./log_pins.js";
 import type { LastSnapshot, SnapshotReason } from "./reason.js";
 import { type SinceSnapshot, SnapshotScheduler } from "./scheduler.js";
-import type { OutgoingTransfer } from "./send_queue.js";
+import { type OutgoingTransfer, SendQueue } from "./send_queue.js";
 
 /** Options of a node that concern snapshots. */
 export type SnapshottingOptions<Machine extends StateMachine> = Pick<
   NodeOptions<unknown, Machine>,
-  "openMachine" | "snapshots" | "trailingLogBytes" | "pinnedLogBytes" | "unixMs"
+  | "openMachine"
+  | "snapshots"
+  | "trailingLogBytes"
+  | "pinnedLogBytes"
+  | "unixMs"
+  | "snapshotChunkBytes"
+  | "snapshotBandwidth"
+  | "snapshotCompression"
+  | "transferResumeMs"
 >;
 
-export interface SnapshottingSurroundings {
+/** The parts of a node that {@link Snapshotting} uses. */
+export interface SnapshottingParts {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Snapshots on their way to followers. */
-  transfers(): readonly OutgoingTransfer[];
-  /**
-   * Lowest index behind which the log is needed for snapshots that are on offer, or retained for
-   * the next offer.
-   */
-  pinnedIndex(): number | undefined;
-  /**
-   * Watches work: an error that breaks an invariant, or that leaves the contents of the disk
-   * unknown, ends the node.
-   */
-  watch<Result>(work: Promise<Result>): Promise<Result>;
+  /** Opens the streams of transfers. */
+  readonly peers: Pick<Peers, "openInstall">;
 }
 
 /** The policy of a node that takes snapshots only when asked. */
 const NEVER = { entries: false, logBytes: false, ageMs: false } as const;
 
 /**
- * Decides when a node takes snapshots and how much log it retains, and watches whether its
- * followers can keep up.
+ * Decides when a node takes snapshots and how much log it retains, sends snapshots to followers,
+ * and watches whether they can keep up.
  */
 export class Snapshotting<Machine extends StateMachine> {
   readonly #compactor: Compactor<Machine>;
   readonly #scheduler: SnapshotScheduler;
   readonly #pins: LogPins;
   readonly #lagMonitor: LagMonitor;
+  readonly #queue: SendQueue;
   readonly #unixMs: () => number;
   #last: LastSnapshot | undefined;
   /** Bytes of log applied since the node started. */
@@ -61,16 +62,16 @@ export class Snapshotting<Machine extends StateMachine> {
     private readonly host: NodeHost,
     private readonly storage: NodeStorage<Machine>,
     options: SnapshottingOptions<Machine>,
-    private readonly surroundings: SnapshottingSurroundings,
+    private readonly parts: SnapshottingParts,
   ) {
-    const { clock, logger } = surroundings;
+    const { clock, logger, peers } = parts;
     const { trailingLogBytes = limits.trailingLogBytes, pinnedLogBytes = limits.pinnedLogBytes } = options;
     this.#unixMs = options.unixMs ?? Date.now;
-    this.#pins = new LogPins(host, surroundings.transfers, surroundings.pinnedIndex, () => this.#trimAgain());
-    this.#compactor = new Compactor(host.raft, storage, {
+    this.#pins = new LogPins(host.raft, () => this.#trimAgain());
+    this.#compactor = new Compactor(host, storage, {
       openMachine: options.openMachine,
       trailingLogBytes,
-      pinnedIndex: () => this.#pins.pinnedIndex,
+      pins: this.#pins,
       pinnedLogBytes,
       taken: (info, reason, durationMs) => this.#done(info, reason, durationMs),
       clock,
@@ -81,10 +82,22 @@ export class Snapshotting<Machine extends StateMachine> {
       logger,
       keptBytes: Math.max(trailingLogBytes, pinnedLogBytes),
       writtenBytes: () => this.#writtenBytes,
-      transfers: surroundings.transfers,
       progress: () => host.raft.progress,
       lastIndex: () => host.raft.log.last.index,
     });
+    const { snapshotBandwidth } = options;
+    this.#queue = new SendQueue(host, {
+      snapshots: storage.snapshots,
+      ...{ clock, logger, peers, pins: this.#pins, lagMonitor: this.#lagMonitor },
+      idleMs: limits.transferIdleMs,
+      chunkBytes: options.snapshotChunkBytes ?? limits.installChunkBytes,
+      resumeMs: options.transferResumeMs ?? limits.transferResumeMs,
+      atOnce: limits.outgoingTransfers,
+      bandwidth: snapshotBandwidth === undefined ? undefined : new Bandwidth(snapshotBandwidth, clock),
+      compression: options.snapshotCompression,
+      takeSnapshot: () => this.#takeForFollower(),
+    });
+    this.#pins.connect(this.#queue);
     this.#scheduler = new SnapshotScheduler({
       policy: options.snapshots === false ? NEVER : (options.snapshots ?? {}),
       clock,
@@ -108,6 +121,11 @@ export class Snapshotting<Machine extends StateMachine> {
     return [...failed, ...damaged, ...this.#lagMonitor.warnings];
   }
 
+  /** Snapshot transfers to followers that are under way. */
+  get transfers(): readonly OutgoingTransfer[] {
+    return this.#queue.list();
+  }
+
   /** See {@link LagMonitor.catchUp}. */
   catchUp(key: string): CatchUp {
     return this.#lagMonitor.catchUp(key);
@@ -116,13 +134,13 @@ export class Snapshotting<Machine extends StateMachine> {
   /** See {@link Compactor.take}. */
   async take(request: SnapshotRequest): Promise<SnapshotOutcome> {
     checkSnapshotRequest(request);
-    return this.surroundings.watch(this.#compactor.take(request));
+    return this.host.ending.watch(this.#compactor.take(request));
   }
 
   /** See {@link Compactor.compact}. */
   async compact(index: number): Promise<number> {
     checkWholeNumber("index", index, 0);
-    return this.surroundings.watch(this.#compactor.compact(index));
+    return this.host.ending.watch(this.#compactor.compact(index));
   }
 
   /** Counts the entries from `first` to `last`, which were applied. */
@@ -133,29 +151,26 @@ export class Snapshotting<Machine extends StateMachine> {
 
   /** Records a snapshot that a leader has sent and that is installed now. */
   installed(info: SnapshotInfo, durationMs: number): void {
-    const { logger } = this.surroundings;
     const facts = { index: info.index, bytes: info.fileBytes, durationMs: Math.round(durationMs) };
-    logger.info(facts, "installed a snapshot");
+    this.parts.logger.info(facts, "installed a snapshot");
     this.#done(info, "installed", durationMs);
   }
 
-  /** The sending of a snapshot is about to begin. */
-  transferBegun(to: string): void {
-    this.#lagMonitor.begun(to);
-  }
-
-  /** The sending of a snapshot has ended, and the core has been told. */
-  transferEnded(to: string, outcome: TransferOutcome): void {
-    if (outcome.kind === "installed") this.#pins.installed(to, outcome.matchIndex);
-    this.#lagMonitor.ended(to, this.#arrived(outcome), this.host.raft.log.boundary.index);
-    this.#pins.look();
+  /** Sends the snapshots that the core wants for its followers; see {@link SendQueue.serve}. */
+  serve(): void {
+    this.#queue.serve();
   }
 
   /** Checks pins, followers and the policy. Call this on each tick. */
   tick(): void {
     this.#pins.look();
-    this.#lagMonitor.tick();
+    this.#lagMonitor.tick(this.transfers);
     this.#scheduler.tick();
+  }
+
+  /** Ends all transfers, and waits until none reads from disk. */
+  async stopSending(): Promise<void> {
+    await this.#queue.stop();
   }
 
   /** Aborts snapshots that are being written, and waits until none is. */
@@ -191,10 +206,9 @@ export class Snapshotting<Machine extends StateMachine> {
     return raft.progress.some(({ id, state, isActive }) => isActive && state === "replicate" && voters.includes(id));
   }
 
-  #arrived(outcome: TransferOutcome): { index: number; fileBytes: number } | undefined {
-    if (outcome.kind !== "installed") return undefined;
-    const info = this.storage.snapshots.list().find(({ index }) => index === outcome.matchIndex);
-    return { index: outcome.matchIndex, fileBytes: info?.fileBytes ?? 0 };
+  async #takeForFollower(): Promise<SnapshotInfo | undefined> {
+    this.host.ending.assertRunning();
+    return (await this.take({ reason: "follower" })).snapshot;
   }
 
   #done({ index, fileBytes }: SnapshotInfo, reason: SnapshotReason, durationMs: number): void {
@@ -203,9 +217,9 @@ export class Snapshotting<Machine extends StateMachine> {
   }
 
   #trimAgain(): void {
-    this.surroundings.watch(this.#compactor.trimAgain()).catch((error) => {
+    this.host.ending.watch(this.#compactor.trimAgain()).catch((error) => {
       // The next snapshot trims the log as well.
-      if (!hasCode(error, "STOPPED")) this.surroundings.logger.warn({ err: error }, "the log could not be trimmed");
+      if (!hasCode(error, "STOPPED")) this.parts.logger.warn({ err: error }, "the log could not be trimmed");
     });
   }
 }

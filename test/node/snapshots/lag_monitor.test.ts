@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../../src/base/limits.js";
-import { sizeText } from "../../../src/node/sizes.js";
 import { LagMonitor } from "../../../src/node/snapshots/lag_monitor.js";
 import type { OutgoingTransfer } from "../../../src/node/snapshots/send_queue.js";
+import { sizeText } from "../../../src/node/snapshots/sizes.js";
 import type { ProgressInfo } from "../../../src/raft/raft.js";
 import { ManualClock } from "../../support/conditions.js";
 
@@ -30,7 +30,6 @@ class Leading {
       logger: { debug: () => {}, info: () => {}, warn, error: () => {} },
       keptBytes: KEPT,
       writtenBytes: () => this.#written,
-      transfers: () => (this.transfer === undefined ? [] : [this.transfer]),
       progress: () => this.members,
       lastIndex: () => this.lastIndex,
     });
@@ -50,7 +49,7 @@ class Leading {
         const doneBytes = this.transfer.doneBytes + transferRate;
         this.transfer = { ...this.transfer, doneBytes, bytesPerSecond: transferRate };
       }
-      this.monitor.tick();
+      this.monitor.tick(this.transfer === undefined ? [] : [this.transfer]);
     }
   }
 

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
+import type { NodeHost } from "../../../src/node/host.js";
 import { SendQueue, type SendQueueOptions } from "../../../src/node/snapshots/send_queue.js";
 import type { InstallReply } from "../../../src/peers/install/install_messages.js";
 import type { InstallStream } from "../../../src/peers/transport.js";
-import type { TransferOutcome } from "../../../src/raft/leader/replication.js";
+import type { SnapshotSend, TransferOutcome } from "../../../src/raft/leader/replication.js";
 import type { SnapshotInfo } from "../../../src/storage/snapshots/snapshot_info.js";
 import type { SnapshotStore } from "../../../src/storage/snapshots/snapshot_store.js";
 import { systemClock } from "../../../src/system/clock.js";
@@ -57,30 +58,56 @@ function queueOf(change: Partial<SendQueueOptions> = {}) {
   const streams = new Map<string, FakeStream>();
   const opened: string[] = [];
   const ended: [to: string, outcome: TransferOutcome][] = [];
-  const queue = new SendQueue({
+  /** What the queue's owner, pins and lag monitor hear, in order. */
+  const told: string[] = [];
+  const wanted: SnapshotSend[] = [];
+  const raft = { role: "leader", term: 1, log: { boundary: { index: 2 } }, progress: [] as object[] };
+  const core = {
+    takeSnapshotSends: () => wanted.splice(0),
+    snapshotSent({ to }: SnapshotSend, outcome: TransferOutcome) {
+      ended.push([to, outcome]);
+      told.push(`core ${to} ${outcome.kind}`);
+    },
+  };
+  const host = {
     id: "n1",
+    key: "n1",
+    raft,
+    core: (change: (raft: typeof core) => unknown) => change(core),
+    ending: { attempt: (work: () => void) => work() },
+    wake: () => told.push("wake"),
+  } as unknown as NodeHost;
+  const queue = new SendQueue(host, {
     snapshots,
-    choices: async () => [info],
     resumeMs: 1_000,
     atOnce: 2,
     bandwidth: undefined,
     compression: undefined,
-    isWanted: () => true,
     clock: systemClock,
     logger: silentLogger,
     idleMs: 10_000,
     chunkBytes: 3,
-    open: (to) => {
-      const stream = new FakeStream();
-      streams.set(to, stream);
-      opened.push(to);
-      return stream;
+    peers: {
+      openInstall: (to) => {
+        const stream = new FakeStream();
+        streams.set(to, stream);
+        opened.push(to);
+        return stream;
+      },
     },
-    ended: ({ to }, outcome) => ended.push([to, outcome]),
+    pins: {
+      installed: (to, matchIndex) => told.push(`pin ${to} ${matchIndex}`),
+      look: () => told.push("look"),
+    },
+    lagMonitor: {
+      begun: (to) => told.push(`begun ${to}`),
+      ended: (to, arrived, boundary) => told.push(`lag ${to} ${arrived?.index} ${arrived?.fileBytes} ${boundary}`),
+    },
+    takeSnapshot: async () => undefined,
     ...change,
   });
   const waits = (to: string) => until(() => streams.get(to)?.isWaiting === true, `the transfer to ${to} waits`);
-  return { queue, streams, opened, ended, waits };
+  return { queue, raft, wanted, streams, opened, ended, told, waits };
 }
 
 const AHEAD: InstallReply = {
@@ -105,6 +132,43 @@ test("the end of a transfer that another has replaced is not reported, as it wou
   await until(() => ended.length > 0, "the second transfer has ended");
   expect(ended).toEqual([["n2", { kind: "ahead", commitIndex: 7 }]]);
   expect(queue.list()).toEqual([]);
+  await queue.stop();
+});
+
+test("a transfer that the core wants tells the lag monitor of its beginning, and core, pins and lag monitor of its end", async () => {
+  const { queue, wanted, streams, told, waits } = queueOf();
+  wanted.push({ to: "n2", term: 1 }, { to: "n3", term: 1 });
+  queue.serve();
+  await waits("n2");
+  await waits("n3");
+  expect(told.splice(0)).toEqual(["begun n2", "begun n3"]);
+  streams.get("n2")!.reply({ kind: "accepted", offset: 0 });
+  await waits("n2");
+  streams.get("n2")!.reply({ kind: "installed", term: 1, matchIndex: 5, applied: true });
+  await until(() => told.includes("wake"), "the first transfer has ended");
+  expect(told.splice(0)).toEqual(["core n2 installed", "pin n2 5", "lag n2 5 3 2", "look", "wake"]);
+  streams.get("n3")!.cancel();
+  await until(() => told.includes("wake"), "the second transfer has failed");
+  expect(told).toEqual(["core n3 failed", "lag n3 undefined undefined 2", "look", "wake"]);
+  await queue.stop();
+});
+
+test("a snapshot is taken for a follower when the log continues from none that is on disk", async () => {
+  const taken = { ...info, index: 8 };
+  const stale = { ...info, index: 1 };
+  const list = [stale];
+  const store = { ...snapshots, list: () => list } as unknown as SnapshotStore;
+  const takeSnapshot = async () => {
+    list.unshift(taken);
+    return taken;
+  };
+  const { queue, streams, waits } = queueOf({ snapshots: store, takeSnapshot });
+  queue.send({ to: "n2", term: 1 });
+  await waits("n2");
+  expect(queue.offered).toEqual([8]);
+  streams.get("n2")!.reply({ kind: "accepted", offset: 0 });
+  await waits("n2");
+  expect(queue.list()).toMatchObject([{ to: "n2", index: 8 }]);
   await queue.stop();
 });
 
@@ -142,13 +206,12 @@ describe("followers beyond the number of concurrent transfers", () => {
   });
 
   test("get nothing when the leader was deposed meanwhile, or has another term", async () => {
-    let term = 1;
-    const { queue, streams, opened, ended, waits } = queueOf({ atOnce: 1, isWanted: (send) => send.term === term });
+    const { queue, raft, streams, opened, ended, waits } = queueOf({ atOnce: 1 });
     queue.send({ to: "n2", term: 1 });
     queue.send({ to: "n3", term: 1 });
     queue.send({ to: "n4", term: 1 });
     await waits("n2");
-    term = 2;
+    raft.term = 2;
     queue.send({ to: "n4", term: 2 });
     streams.get("n2")!.reply(AHEAD);
     await waits("n4");
@@ -180,14 +243,10 @@ describe("the snapshot of an interrupted transfer", () => {
     pins.clear();
     const clock = new ManualClock();
     const list = [at(9), at(5)];
-    const { queue, streams, ended, waits } = queueOf({
-      snapshots: pinning(list),
-      choices: async () => list,
-      clock,
-    });
+    const { queue, streams, ended, waits } = queueOf({ snapshots: pinning(list), clock });
     queue.send({ to: "n2", term: 1 });
     await waits("n2");
-    expect(queue.pinnedIndex).toBe(5);
+    expect(queue.offered).toEqual([5]);
     // While offers wait for their answers, old snapshots go all the same.
     expect(pinned()).toEqual([]);
     // The receiver wants the older one, of which it has more.
@@ -202,11 +261,11 @@ describe("the snapshot of an interrupted transfer", () => {
     await waits("n2");
     streams.get("n2")!.cancel();
     await until(() => ended.length === 2, "the next one has failed, too");
-    expect([queue.pinnedIndex, pinned()]).toEqual([5, [5]]);
+    expect([queue.offered, pinned()]).toEqual([[5], [5]]);
     clock.advance(999);
-    expect(queue.pinnedIndex).toBe(5);
+    expect(queue.offered).toEqual([5]);
     clock.advance(1);
-    expect([queue.pinnedIndex, pinned(), clock.pending]).toEqual([undefined, [], 0]);
+    expect([queue.offered, pinned(), clock.pending]).toEqual([[], [], 0]);
     await queue.stop();
   });
 
@@ -214,8 +273,7 @@ describe("the snapshot of an interrupted transfer", () => {
     pins.clear();
     let list = [at(5)];
     const store = { ...pinning([]), list: () => list } as unknown as SnapshotStore;
-    const offered = { snapshots: store, choices: async () => list, clock: new ManualClock() };
-    const { queue, streams, ended, waits } = queueOf(offered);
+    const { queue, streams, ended, waits } = queueOf({ snapshots: store, clock: new ManualClock() });
     const offer = async () => {
       queue.send({ to: "n2", term: 1 });
       await waits("n2");
@@ -245,7 +303,7 @@ describe("the snapshot of an interrupted transfer", () => {
     pins.clear();
     const clock = new ManualClock();
     const list = [at(9)];
-    const { queue, streams, ended, waits } = queueOf({ snapshots: pinning(list), choices: async () => list, clock });
+    const { queue, raft, streams, ended, waits } = queueOf({ snapshots: pinning(list), clock });
     const interrupt = async (to: string) => {
       queue.send({ to, term: 1 });
       await waits(to);
@@ -256,15 +314,16 @@ describe("the snapshot of an interrupted transfer", () => {
       await until(() => ended.length > before, "the transfer has failed");
     };
     await interrupt("n2");
-    expect(queue.pinnedIndex).toBe(9);
+    expect(queue.offered).toEqual([9]);
     queue.send({ to: "n2", term: 1 });
     await waits("n2");
     streams.get("n2")!.reply(AHEAD);
     await until(() => ended.length === 2, "the follower is ahead");
-    expect([queue.pinnedIndex, clock.pending]).toEqual([undefined, 0]);
+    expect([queue.offered, clock.pending]).toEqual([[], 0]);
     await interrupt("n3");
     await interrupt("n4");
-    queue.letGo((to) => to === "n4");
+    raft.progress = [{ key: "n4", state: "snapshot" }];
+    queue.serve();
     expect(clock.pending).toBe(1);
     await queue.stop();
     expect([pinned(), clock.pending]).toEqual([[], 0]);

@@ -296,7 +296,7 @@ export const plantedBugs: readonly PlantedBug[] = [
       {
         file: "src/node/snapshots/compaction.ts",
         find: "const meta = this.#metaAt(view.appliedIndex);",
-        replace: "const meta = this.#metaAt(this.raft.log.commit);",
+        replace: "const meta = this.#metaAt(this.host.raft.log.commit);",
       },
     ],
   },
@@ -306,8 +306,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/node/snapshots/compaction.ts",
-        find: "return { index, term, membership: this.raft.membershipAt(index) };",
-        replace: "return { index, term, membership: { ...this.raft.membershipAt(index), index } };",
+        find: "return { index, term, membership: this.host.raft.membershipAt(index) };",
+        replace: "return { index, term, membership: { ...this.host.raft.membershipAt(index), index } };",
       },
     ],
   },
@@ -317,8 +317,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/node/snapshots/compaction.ts",
-        find: "return { index, term, membership: this.raft.membershipAt(index) };",
-        replace: "return { index, term, membership: this.raft.membership };",
+        find: "return { index, term, membership: this.host.raft.membershipAt(index) };",
+        replace: "return { index, term, membership: this.host.raft.membership };",
       },
     ],
   },
