@@ -52,6 +52,8 @@ export class Peers {
   #membership: IndexedMembership | undefined;
   /** Peers by member key. */
   #addresses = new Map<string, Peer>();
+  /** Calls off the message that tells the followers of a commit; undefined when none is due. */
+  #callOffNotice: (() => void) | undefined;
   #stopped = false;
 
   constructor(
@@ -125,10 +127,12 @@ export class Peers {
       this.#sendQueue.send(send);
     }
     if (this.#sendQueue.keeps) this.#letGo();
+    if (this.host.raft.hasUntoldCommit) this.#callOffNotice ??= this.#noticeLater();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#callOffNotice?.();
     await this.#sendQueue.stop();
     await this.#transport?.close();
   }
@@ -141,6 +145,15 @@ export class Peers {
     const { role, progress } = this.host.raft;
     const needing = role === "leader" ? progress.filter(({ state }) => state === "snapshot").map(({ key }) => key) : [];
     this.#sendQueue.letGo((to) => needing.includes(to));
+  }
+
+  /** Tells the followers of a commit after a moment, unless the next entries do it sooner. */
+  #noticeLater(): () => void {
+    return this.options.clock.after(limits.commitNoticeMs, () => {
+      this.#callOffNotice = undefined;
+      this.host.core((raft) => raft.announceCommit());
+      this.host.wake();
+    });
   }
 
   #peer(key: string): Peer | undefined {

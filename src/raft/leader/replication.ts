@@ -144,12 +144,27 @@ export class Replication {
     for (const progress of this.#progress.values()) {
       if (!this.#mayHear(progress.id)) continue;
       this.#fillOne(progress);
-      const { reads, log } = this.state;
-      const isBehind = progress.state.kind === "replicate" && progress.sentCommit < log.commit;
-      const isQuiet = progress.inflight.isEmpty && !progress.isReading;
-      // Lets a follower learn of a commit before the next entry or heartbeat.
-      if (progress.sentRound < reads.wantedRound || (isBehind && isQuiet)) this.#heartbeat(progress);
+      if (progress.sentRound < this.state.reads.wantedRound) this.#heartbeat(progress);
     }
+  }
+
+  /**
+   * Whether a follower that waits for no further entry has not been told of the newest commit. It
+   * learns of the commit by the next entries or heartbeat, or by {@link announceCommit}.
+   */
+  get hasUntoldCommit(): boolean {
+    for (const progress of this.#progress.values()) if (this.#isUntold(progress)) return true;
+    return false;
+  }
+
+  /** Tells the followers of the newest commit that {@link hasUntoldCommit} speaks of. */
+  announceCommit(): void {
+    for (const progress of this.#progress.values()) if (this.#isUntold(progress)) this.#heartbeat(progress);
+  }
+
+  #isUntold({ id, state, sentCommit, inflight, isReading }: Progress): boolean {
+    if (state.kind !== "replicate" || sentCommit >= this.state.log.commit) return false;
+    return inflight.isEmpty && !isReading && this.#mayHear(id);
   }
 
   /** Sends heartbeats (Raft section 5.2). They also repeat messages that may have been lost. */
