@@ -35,6 +35,8 @@ export interface ReadyObserver<Result> {
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
   #endPause: (() => void) | undefined;
+  /** Whether a Ready's write is under way. */
+  #isWriting = false;
   readonly #stopped = new AbortController();
   /**
    * A snapshot that is being loaded into the state machine, in parallel with the loop. Never
@@ -131,12 +133,18 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     const written = this.#write(ready, load);
     if (isQuick) await written;
     // On a slow disk, entries are applied while the write is under way: they are durable already.
-    await Promise.all([written, this.#apply(ready.committed).then(() => this.#applyDuring(written))]);
+    await Promise.all([written, this.#apply(ready.committed).then(() => this.#applyDuringWrite())]);
   }
 
   /** Makes a Ready durable, then sends what it promises. */
   async #write(ready: Ready, load: (() => Promise<void>) | undefined): Promise<void> {
-    await this.#persist(ready);
+    this.#isWriting = true;
+    try {
+      await this.#persist(ready);
+    } finally {
+      this.#isWriting = false;
+      this.wake();
+    }
     this.raft.written(ready);
     if (load !== undefined) this.#loading = load();
     for (const message of ready.messages) this.observer.send(message);
@@ -147,20 +155,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    * Applies committed entries until the write has ended. A slow disk must not delay answers and
    * reads of entries that are durable already.
    */
-  async #applyDuring(written: Promise<void>): Promise<void> {
-    let isWritten = false;
-    const end = () => {
-      isWritten = true;
-      this.wake();
-    };
-    written.then(end, end);
-    for (;;) {
-      // If there was nothing to write, the write has ended by now.
-      await undefined;
-      if (isWritten) return;
+  async #applyDuringWrite(): Promise<void> {
+    while (this.#isWriting) {
       await (this.raft.hasCommitted ? this.#pause() : this.#sleep());
-      if (isWritten) return;
-      await this.#apply(this.raft.takeCommitted());
+      if (this.#isWriting) await this.#apply(this.raft.takeCommitted());
     }
   }
 
