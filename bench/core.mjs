@@ -47,6 +47,7 @@ class Cluster {
   turn() {
     for (const [id, raft] of this.#nodes) {
       this.#send(id, raft.takeMessages());
+      if (raft.hasUntoldCommit) raft.announceCommit();
       while (raft.hasReady) this.#carryOut(id, raft, raft.ready());
     }
   }

@@ -1,3 +1,4 @@
+import type { CancelSignal } from "./cancel_signal.js";
 import { CairnError } from "./errors.js";
 import { idProblem, isId } from "./ids.js";
 
@@ -52,9 +53,9 @@ export function checkWholeNumber(what: string, value: number, least: number): nu
 }
 
 /** Checks an optional AbortSignal. @throws CairnError INVALID_ARGUMENT */
-export function checkSignal(signal: AbortSignal | undefined): AbortSignal | undefined {
+export function checkSignal<Signal extends CancelSignal>(signal: Signal | undefined): Signal | undefined {
   if (signal === undefined) return undefined;
-  const { aborted, addEventListener } = Object(signal) as Partial<AbortSignal>;
+  const { aborted, addEventListener } = Object(signal) as Partial<CancelSignal>;
   if (typeof aborted === "boolean" && typeof addEventListener === "function") return signal;
   throw invalid("signal", "an AbortSignal", signal);
 }

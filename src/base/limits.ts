@@ -68,6 +68,11 @@ export const limits = Object.freeze({
   peerPingTimeoutMs: 2_000,
   /** Timeout for a peer's answer to RequestVote or TimeoutNow, in milliseconds. */
   peerCallMs: 2_000,
+  /**
+   * Longest time for which a leader waits for an entry that tells its followers of a commit, before
+   * it sends a message for the commit alone, in milliseconds.
+   */
+  commitNoticeMs: 5,
   /** Pause before a new AppendEntries stream to a peer that refused one, in milliseconds. */
   peerPauseMs: 250,
   /**

@@ -1,13 +1,11 @@
 import { CairnError, type CairnErrorCode } from "../base/errors.js";
-import { limits } from "../base/limits.js";
 import type { CallSettings } from "../rpc/channel.js";
 import type { ChannelPool } from "../rpc/channel_pool.js";
 import type { SharedChannel } from "../rpc/client.js";
 import type { Clock } from "../system/clock.js";
 import { AbortWatch } from "./abort_watch.js";
 import { closedDuringCall, gaveUp } from "./call.js";
-import { CallLimiter } from "./call_limiter.js";
-import type { QueueRoom } from "./call_queue.js";
+import type { CallLimiter } from "./call_limiter.js";
 import { hintOf, LeaderSearch } from "./leader_search.js";
 import type { CallOptions } from "./options.js";
 
@@ -16,6 +14,11 @@ const ATTEMPT_MS = 2_000;
 
 /** Failures after which another node, or the same node later, may succeed. */
 const PASSING: ReadonlySet<CairnErrorCode> = new Set(["NOT_LEADER", "STOPPED", "UNREACHABLE", "BUSY", "TIMEOUT"]);
+
+/** Whether another node, or the same node later, may succeed after this failure. */
+export function isPassing({ code }: CairnError): boolean {
+  return PASSING.has(code);
+}
 
 /**
  * Lets the caller's signal, or the end of the client, end a call. {@link CallScope.end} must
@@ -34,17 +37,14 @@ export interface CallScope {
 export class AnyNode {
   readonly #signals = new AbortWatch();
   readonly #running = new Set<AbortController>();
-  readonly #limiter: CallLimiter;
 
   constructor(
     private readonly endpoints: readonly string[],
     private readonly channels: ChannelPool,
-    room: QueueRoom,
+    private readonly limiter: CallLimiter,
     private readonly clock: Clock,
     private readonly random: () => number,
-  ) {
-    this.#limiter = new CallLimiter(limits.clientReadsInFlight, room, clock);
-  }
+  ) {}
 
   begin(own: AbortSignal | undefined): CallScope {
     const controller = new AbortController();
@@ -60,23 +60,25 @@ export class AnyNode {
 
   /**
    * Waits for a turn, then asks within a new scope: see {@link askWithin}. `bytes` is the
-   * approximate size of the request.
+   * approximate size of the request; `madeAt` the moment from which the time limit counts, if the
+   * call was made before.
    */
   async ask<Answer>(
     bytes: number,
     { signal, timeoutMs }: CallOptions & { readonly timeoutMs: number },
     call: (channel: SharedChannel, settings: CallSettings) => Promise<Answer>,
+    madeAt?: number,
   ): Promise<Answer> {
     const scope = this.begin(signal);
     try {
-      const startedAt = await this.#limiter.begin(bytes, timeoutMs, scope.signal);
+      const startedAt = await this.limiter.begin(bytes, timeoutMs, scope.signal);
       let isAnswered = false;
       try {
-        const answer = await this.askWithin(scope, undefined, timeoutMs, call, startedAt);
+        const answer = await this.askWithin(scope, undefined, timeoutMs, call, madeAt ?? startedAt);
         isAnswered = true;
         return answer;
       } finally {
-        this.#limiter.end(isAnswered);
+        this.limiter.end(isAnswered);
       }
     } finally {
       scope.end();
@@ -112,7 +114,7 @@ export class AnyNode {
       } catch (error) {
         problem = CairnError.from(error);
         signal.throwIfAborted();
-        if (!PASSING.has(problem.code)) throw problem;
+        if (!isPassing(problem)) throw problem;
         if (problem.code === "NOT_LEADER") search.notLeader(address, hintOf(problem));
         else search.unreachable(address);
       }

@@ -33,9 +33,16 @@ export class CallLimiter {
     signal.throwIfAborted();
     const madeAt = this.clock.now();
     const startedAt = () => Math.max(madeAt, this.#answeredAt);
-    if (this.#running === this.most) await this.#wait(bytes, timeoutMs, signal, startedAt);
+    if (this.#running >= this.most) await this.#wait(bytes, timeoutMs, signal, startedAt);
     else this.#running++;
     return startedAt();
+  }
+
+  /** Begins a turn if no other call has to wait for one; {@link end} must end it. */
+  tryBegin(): boolean {
+    if (this.#running >= this.most) return false;
+    this.#running++;
+    return true;
   }
 
   /** Ends a turn, and starts the next call that waits. */

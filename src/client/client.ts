@@ -9,12 +9,16 @@ import {
   checkWholeNumber,
   invalid,
 } from "../base/arguments.js";
-import { CairnError } from "../base/errors.js";
+import { CairnError, hasCode } from "../base/errors.js";
 import { checkKey, checkKeyStart, checkValue } from "../base/key_checks.js";
+import { limits } from "../base/limits.js";
+import type { CallSettings } from "../rpc/channel.js";
 import { ChannelPool } from "../rpc/channel_pool.js";
+import type { SharedChannel } from "../rpc/client.js";
 import { type Clock, systemClock } from "../system/clock.js";
-import { AnyNode } from "./any_node.js";
+import { AnyNode, isPassing } from "./any_node.js";
 import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
+import { CallLimiter } from "./call_limiter.js";
 import { QueueRoom } from "./call_queue.js";
 import { LeaderSearch } from "./leader_search.js";
 import {
@@ -28,6 +32,7 @@ import {
 import { inPages, oneView } from "./range.js";
 import { newIdentity } from "./session/identity.js";
 import { Pipeline } from "./session/pipeline.js";
+import { StaleReads } from "./session/stale_reads.js";
 import { type NodeStatus, statusOf } from "./status.js";
 import {
   type Key,
@@ -128,6 +133,7 @@ export class CairnClient implements AsyncDisposable {
   readonly #timeoutMs: number;
   readonly #pipeline: Pipeline;
   readonly #nodes: AnyNode;
+  readonly #staleReads: StaleReads;
   #isClosed = false;
 
   /**
@@ -141,15 +147,20 @@ export class CairnClient implements AsyncDisposable {
     this.#clock = checkMethods("clock", options.clock ?? systemClock, ["now", "after", "soon"]);
     this.#timeoutMs = checkTimeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
     const room = new QueueRoom();
+    const identity = newIdentity();
+    const channels = this.#channels;
     this.#pipeline = new Pipeline({
-      identity: newIdentity(),
-      channels: this.#channels,
+      identity,
+      channels,
       search: new LeaderSearch(endpoints, random),
       clock: this.#clock,
       random,
       room,
     });
-    this.#nodes = new AnyNode(endpoints, this.#channels, room, this.#clock, random);
+    const limiter = new CallLimiter(limits.clientReadsInFlight, room, this.#clock);
+    this.#nodes = new AnyNode(endpoints, channels, limiter, this.#clock, random);
+    const { clientId } = identity;
+    this.#staleReads = new StaleReads({ clientId, endpoints, channels, limiter, clock: this.#clock, random });
   }
 
   /**
@@ -226,7 +237,7 @@ export class CairnClient implements AsyncDisposable {
    * ```
    */
   async *range(options: RangeOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
-    const limits = this.#limits(options);
+    const callLimits = this.#limits(options);
     const { limit = Number.POSITIVE_INFINITY, pageSize } = options;
     const stale = readsStale(options);
     const query = {
@@ -240,19 +251,19 @@ export class CairnClient implements AsyncDisposable {
     checkKeyStart(query.after, "after");
     const first = () => (stale ? undefined : this.#pipeline.leaderAddress);
     const source = { nodes: this.#nodes, first, clock: this.#clock };
-    if (pageSize === undefined) yield* oneView(source, query, limits);
-    else yield* inPages(source, query, checkWholeNumber("pageSize", pageSize, 1), limits);
+    if (pageSize === undefined) yield* oneView(source, query, callLimits);
+    else yield* inPages(source, query, checkWholeNumber("pageSize", pageSize, 1), callLimits);
   }
 
   /** Returns a node's identity, role and log positions. */
   async status(options: StatusOptions = {}): Promise<NodeStatus> {
-    const limits = this.#limits(options);
+    const callLimits = this.#limits(options);
     const { endpoint } = options;
     if (endpoint !== undefined) {
       const address = checkEndpoint("endpoint", endpoint);
-      return statusOf(await this.#channels.get(address).client(AdminService).getStatus({}, limits));
+      return statusOf(await this.#channels.get(address).client(AdminService).getStatus({}, callLimits));
     }
-    return this.#nodes.ask(CALL_BYTES, limits, async (channel, settings) =>
+    return this.#nodes.ask(CALL_BYTES, callLimits, async (channel, settings) =>
       statusOf(await channel.client(AdminService).getStatus({}, settings)),
     );
   }
@@ -265,6 +276,7 @@ export class CairnClient implements AsyncDisposable {
     this.#isClosed = true;
     this.#pipeline.close();
     this.#nodes.close();
+    this.#staleReads.close();
     this.#channels.close();
   }
 
@@ -275,10 +287,22 @@ export class CairnClient implements AsyncDisposable {
 
   async #staleGet(key: Uint8Array, options: ReadOptions) {
     const minAppliedIndex = BigInt(checkWholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0));
+    const callLimits = this.#limits(options);
+    const bytes = key.byteLength + CALL_BYTES;
+    let madeAt: number | undefined;
+    // A read that waits for its node to catch up may be answered sooner by another node.
+    if (minAppliedIndex === 0n && this.#staleReads.tryBegin()) {
+      madeAt = this.#clock.now();
+      try {
+        return await this.#staleReads.get(key, bytes, callLimits);
+      } catch (error) {
+        if (!isPassing(CairnError.from(error)) || hasCode(error, "TIMEOUT")) throw error;
+      }
+    }
     const request = { key, stale: true, minAppliedIndex };
-    return this.#nodes.ask(key.byteLength + CALL_BYTES, this.#limits(options), (channel, settings) =>
-      channel.client(KeyValueService).get(request, settings),
-    );
+    const ask = (channel: SharedChannel, settings: CallSettings) =>
+      channel.client(KeyValueService).get(request, settings);
+    return this.#nodes.ask(bytes, callLimits, ask, madeAt);
   }
 
   /**

@@ -1,5 +1,6 @@
 import { checkSignal } from "../base/arguments.js";
 import { InvariantViolation } from "../base/assert.js";
+import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError, hasCode } from "../base/errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { Logger } from "../system/logger.js";
@@ -51,7 +52,7 @@ export class Ending {
   }
 
   /** @throws CairnError STOPPED; INVALID_ARGUMENT for a signal that is none */
-  assertRunning(signal?: AbortSignal): void {
+  assertRunning(signal?: CancelSignal): void {
     checkSignal(signal);
     if (this.#hasBegun) throw this.stopped;
   }

@@ -1,4 +1,5 @@
 import { checkWholeNumber } from "../base/arguments.js";
+import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError, hasCode } from "../base/errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { InstallMessage, InstallReply } from "../peers/install/install_messages.js";
@@ -155,7 +156,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, BUSY, DISK_FULL, LIMIT_EXCEEDED: nothing happened.
    * OUTCOME_UNKNOWN: it may still take effect.
    */
-  async propose(data: Uint8Array, signal?: AbortSignal): Promise<Committed<Result>> {
+  async propose(data: Uint8Array, signal?: CancelSignal): Promise<Committed<Result>> {
     this.#assertRunning(signal);
     if (signal?.aborted) throw new CairnError("CANCELLED", "the caller gave up before the write was begun");
     checkFitsEntry(data, "the command");
@@ -173,7 +174,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * once it has applied that index.
    * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
-  async linearizableRead(signal?: AbortSignal): Promise<number> {
+  async linearizableRead(signal?: CancelSignal): Promise<number> {
     this.#assertRunning(signal);
     // A leader that cannot commit an entry of its own term has no read index.
     if (this.raft.role === "leader" && !this.raft.isEstablishedLeader) this.#parts.diskFull.assertRoom();
@@ -196,7 +197,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * Waits until this node has applied `index`.
    * @throws CairnError CANCELLED; DISK_FULL when it cannot apply entries now
    */
-  async waitApplied(index: number, signal?: AbortSignal): Promise<void> {
+  async waitApplied(index: number, signal?: CancelSignal): Promise<void> {
     this.#assertRunning(signal);
     checkWholeNumber("index", index, 0);
     if (this.#parts.storage.machine.appliedIndex >= index) return;
@@ -320,7 +321,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#parts.ending.crash();
   }
 
-  #assertRunning(signal?: AbortSignal): void {
+  #assertRunning(signal?: CancelSignal): void {
     this.#parts.ending.assertRunning(signal);
   }
 }

@@ -72,7 +72,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     const { diskFull, protocol } = this;
     this.requests = new PeerRequests(host, diskFull, protocol);
     this.leadership = new Leadership(host, this.conditions, proposals);
-    this.#peers = new Peers(host, log, { clusterId, settings: options, protocol });
+    this.#peers = new Peers(host, log, { clusterId, settings: options, protocol, clock });
     this.snapshotting = new Snapshotting(host, storage, options, { clock, logger, peers: this.#peers });
     const { requests, snapshotting } = this;
     this.receiver = new TransferReceiver(snapshots, { host, requests, protocol });

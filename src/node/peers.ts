@@ -1,11 +1,13 @@
 import { hasCode } from "../base/errors.js";
 import { memberKey, nameOf } from "../base/ids.js";
+import { limits } from "../base/limits.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { InstallStream, Peer, Transport, TransportEvents } from "../peers/transport.js";
 import type { LogRead } from "../raft/leader/replication.js";
 import type { PeerRequest } from "../raft/messages.js";
 import type { IndexedMembership } from "../raft/types.js";
 import type { WriteAheadLog } from "../storage/wal/wal.js";
+import type { Clock } from "../system/clock.js";
 import type { NodeHost } from "./host.js";
 import type { NodeOptions } from "./options.js";
 import type { ProtocolWatch } from "./protocol_watch.js";
@@ -17,6 +19,7 @@ export interface PeersOptions {
   readonly clusterId: string;
   readonly settings: PeerSettings;
   readonly protocol: Pick<ProtocolWatch, "refusedBy">;
+  readonly clock: Clock;
 }
 
 /**
@@ -28,6 +31,8 @@ export class Peers {
   #membership: IndexedMembership | undefined;
   /** Peers by member key. */
   #addresses = new Map<string, Peer>();
+  /** Calls off the message that tells the followers of a commit; undefined when none is due. */
+  #callOffNotice: (() => void) | undefined;
 
   constructor(
     private readonly host: NodeHost,
@@ -63,14 +68,27 @@ export class Peers {
     return peer === undefined ? undefined : this.#transport?.openInstall(peer);
   }
 
-  /** Carries out the log reads that the core wants for its followers. */
+  /**
+   * Carries out the log reads that the core wants for its followers, and tells them of commits that
+   * no entry follows.
+   */
   serve(): void {
     for (const read of this.host.core((raft) => raft.takeLogReads())) void this.#read(read);
+    if (this.host.raft.hasUntoldCommit) this.#callOffNotice ??= this.#noticeLater();
   }
 
   /** Ends all calls and connections. */
   async stop(): Promise<void> {
+    this.#callOffNotice?.();
     await this.#transport?.close();
+  }
+
+  /** Tells the followers of a commit after a moment, unless the next entries do it sooner. */
+  #noticeLater(): () => void {
+    return this.options.clock.after(limits.commitNoticeMs, () => {
+      this.#callOffNotice = undefined;
+      this.#hear(() => this.host.core((raft) => raft.announceCommit()));
+    });
   }
 
   #events(): TransportEvents {
@@ -89,7 +107,7 @@ export class Peers {
     };
   }
 
-  /** Handles an event of the transport, unless the node is stopping. */
+  /** Handles an event, unless the node is stopping. */
   #hear(handle: () => void): void {
     const { ending } = this.host;
     if (ending.hasBegun) return;

@@ -35,6 +35,8 @@ export interface ReadyObserver<Result> {
 export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   #wake: (() => void) | undefined;
   #endPause: (() => void) | undefined;
+  /** Whether a Ready's write is under way. */
+  #isWriting = false;
   readonly #stopped = new AbortController();
   /**
    * A snapshot that is being loaded into the state machine, in parallel with the loop. Never
@@ -64,8 +66,12 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   async run(): Promise<void> {
     try {
       while (!this.#stopped.signal.aborted) {
-        if (this.raft.hasReady) await this.#takeReady();
-        else await this.#sleep();
+        if (!this.raft.hasReady) await this.#sleep();
+        else {
+          // Messages leave the process before a write holds this thread up.
+          if (this.#leadsDirect) await this.#pause();
+          await this.#takeReady();
+        }
       }
     } finally {
       this.#stopped.abort();
@@ -105,6 +111,12 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     });
   }
 
+  /** Whether a leader is about to write entries, which its followers write at the same time. */
+  get #leadsDirect(): boolean {
+    const { role, log } = this.raft;
+    return role === "leader" && log.hasUnpersisted && this.storage.log.isDirect;
+  }
+
   async #takeReady(): Promise<void> {
     const ready = this.raft.ready();
     const before = this.raft.log.applied;
@@ -116,11 +128,24 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
 
   async #carryOut(ready: Ready): Promise<void> {
     const load = ready.snapshot === undefined ? undefined : await this.#install(ready.snapshot, ready.hardState);
-    const written = this.#persist(ready);
-    // Committed entries are durable already, so apply them while the write is under way.
-    const applied = this.#apply(ready.committed);
-    await Promise.all([written, applied.then(() => this.#applyDuring(written))]);
-    this.raft.advance(ready);
+    // A quick disk comes first: answers of the log need not wait for the state.
+    const isQuick = this.storage.log.isDirect;
+    const written = this.#write(ready, load);
+    if (isQuick) await written;
+    // On a slow disk, entries are applied while the write is under way: they are durable already.
+    await Promise.all([written, this.#apply(ready.committed).then(() => this.#applyDuringWrite())]);
+  }
+
+  /** Makes a Ready durable, then sends what it promises. */
+  async #write(ready: Ready, load: (() => Promise<void>) | undefined): Promise<void> {
+    this.#isWriting = true;
+    try {
+      await this.#persist(ready);
+    } finally {
+      this.#isWriting = false;
+      this.wake();
+    }
+    this.raft.written(ready);
     if (load !== undefined) this.#loading = load();
     for (const message of ready.messages) this.observer.send(message);
     this.observer.advanced();
@@ -130,42 +155,36 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    * Applies committed entries until the write has ended. A slow disk must not delay answers and
    * reads of entries that are durable already.
    */
-  async #applyDuring(written: Promise<void>): Promise<void> {
-    let isWritten = false;
-    const end = () => {
-      isWritten = true;
-      this.wake();
-    };
-    written.then(end, end);
-    for (;;) {
-      // If there was nothing to write, the write has ended by now.
-      await undefined;
-      if (isWritten) return;
+  async #applyDuringWrite(): Promise<void> {
+    while (this.#isWriting) {
       await (this.raft.hasCommitted ? this.#pause() : this.#sleep());
-      if (isWritten) return;
-      const entries = this.raft.takeCommitted();
-      await this.#apply(entries);
-      this.raft.applied(entries);
+      if (this.#isWriting) await this.#apply(this.raft.takeCommitted());
     }
   }
 
   async #persist({ entries, hardState, mustSync }: Ready): Promise<void> {
     if (entries.length === 0 && hardState === undefined) return;
     const batch = { entries, sync: mustSync, ...(hardState !== undefined && { hardState }) };
-    await this.#write(mustSync, () => this.storage.log.append(batch));
+    await this.#writeLog(mustSync, () => this.storage.log.append(batch));
   }
 
   /**
    * Writes to the log, and retries while the disk is full. The wait for room does not count as slow
    * writing.
    */
-  #write(isSynced: boolean, write: () => Promise<void>): Promise<void> {
+  #writeLog(isSynced: boolean, write: () => Promise<void>): Promise<void> {
     return this.diskFull.untilRoom(() => this.writes.measure(isSynced, write));
   }
 
   async #apply(entries: readonly Entry[]): Promise<void> {
     if (entries.length === 0) return;
+    await this.#applyToState(entries, () => this.raft.applied(entries));
+    this.observer.advanced();
+  }
+
+  async #applyToState(entries: readonly Entry[], tellCore: () => void): Promise<void> {
     const results = await this.diskFull.untilRoom(() => this.storage.machine.apply(entries));
+    tellCore();
     this.observer.applied(entries, results);
   }
 
@@ -189,7 +208,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     // The disk may hold entries behind the snapshot although the core holds none: entries that the
     // core has replaced, while their replacements were not written yet (R4).
     const keepsEntries = this.raft.log.last.index > meta.index;
-    await this.#write(true, () =>
+    await this.#writeLog(true, () =>
       keepsEntries && log.termAt(meta.index) === meta.term ? log.trim(meta.index) : log.reset(meta, atSnapshot),
     );
     return () => this.#load(info, meta, startedMs);
@@ -225,7 +244,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     while (!this.#stopped.signal.aborted) {
       const [next, last] = [machine.appliedIndex + 1, this.raft.log.firstInMemory - 1];
       if (next > last) return;
-      await this.#apply(await log.entries(next, last, limits.applyBytes));
+      await this.#applyToState(await log.entries(next, last, limits.applyBytes), () => {});
     }
   }
 }

@@ -332,6 +332,23 @@ export class Raft {
     return this.#state.outbox.takeNow();
   }
 
+  /**
+   * Whether this node leads and has committed entries that a follower will not be told of before
+   * the next entry or heartbeat.
+   */
+  get hasUntoldCommit(): boolean {
+    return this.#leader?.replication.hasUntoldCommit === true;
+  }
+
+  /**
+   * Tells the followers of the newest commit index in messages of their own, which
+   * {@link takeMessages} hands out. An entry that follows soon makes these unnecessary, so the node
+   * waits a moment before it calls this.
+   */
+  announceCommit(): void {
+    this.#leader?.replication.announceCommit();
+  }
+
   /** Takes the reads from the log on disk that followers need. */
   takeLogReads(): readonly LogRead[] {
     return this.#leader?.replication.takeLogReads() ?? [];
@@ -441,19 +458,25 @@ export class Raft {
     return this.#stage.hasCommitted;
   }
 
-  /** Reports that the entries from {@link takeCommitted} are applied. */
+  /** Reports that entries from {@link takeCommitted} or of a Ready are applied, in their order. */
   applied(entries: readonly Entry[]): void {
     this.#stage.applied(entries);
   }
 
   /**
-   * Reports that `ready` is carried out: its writes and its snapshot are durable, and its entries
-   * are applied.
+   * Reports that the writes and the snapshot of `ready` are durable: its messages may be sent, and
+   * the next Ready may be taken. The node reports its entries with {@link applied}.
    */
-  advance(ready: Ready): void {
-    this.#stage.done(ready);
+  written(ready: Ready): void {
+    this.#stage.written(ready);
     this.#leader?.proceed();
     this.#leadOrNot();
+  }
+
+  /** Reports that `ready` is carried out, its entries included. */
+  advance(ready: Ready): void {
+    this.applied(ready.committed);
+    this.written(ready);
   }
 
   /**

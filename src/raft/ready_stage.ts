@@ -31,8 +31,8 @@ export class ReadyStage {
   }
 
   /**
-   * Returns the work to carry out next. The caller hands each Ready to {@link done} before it takes
-   * the next one.
+   * Returns the work to carry out next. The caller hands each Ready to {@link written} before it
+   * takes the next one.
    */
   take(): Ready {
     assert(this.#taken === undefined, "one Ready at a time", {});
@@ -73,9 +73,8 @@ export class ReadyStage {
   }
 
   /**
-   * Takes the entries that became committed and durable since the current Ready was taken. The node
-   * applies them without waiting for that Ready, and reports them to {@link applied} before that
-   * Ready is done.
+   * Takes the entries that became committed and durable since a Ready last handed some out. The
+   * node applies them without waiting for the Ready in hand, and reports them to {@link applied}.
    */
   takeCommitted(): readonly Entry[] {
     return this.hasCommitted ? this.#state.log.takeUnapplied() : [];
@@ -83,20 +82,20 @@ export class ReadyStage {
 
   get hasCommitted(): boolean {
     const { log, pendingSnapshot, isTermDurable } = this.#state;
-    return this.#taken !== undefined && pendingSnapshot === undefined && isTermDurable && log.hasUnapplied;
+    return pendingSnapshot === undefined && isTermDurable && log.hasUnapplied;
   }
 
-  /** Records that the entries from {@link takeCommitted} are applied. */
+  /** Records that entries from {@link takeCommitted} or of a Ready are applied. */
   applied(entries: readonly Entry[]): void {
     const last = entries.at(-1);
     if (last !== undefined) this.#state.log.appliedTo(Math.max(last.index, this.#state.log.applied));
   }
 
   /**
-   * Records that `ready` is carried out: its writes and its snapshot are durable, and its entries
-   * are applied.
+   * Records that the writes and the snapshot of `ready` are durable. Its entries may still be
+   * waiting to be applied.
    */
-  done(ready: Ready): void {
+  written(ready: Ready): void {
     assert(ready === this.#taken, "the Ready that was taken is the one that is done", {});
     this.#taken = undefined;
     const state = this.#state;
@@ -104,7 +103,6 @@ export class ReadyStage {
     if (ready.snapshot !== undefined) state.snapshotWritten(ready.snapshot);
     const lastWritten = ready.entries.at(-1);
     if (lastWritten !== undefined) state.log.persistedTo(lastWritten.index);
-    this.applied(ready.committed);
   }
 
   #hardStateChange(): HardState | undefined {

@@ -1,4 +1,5 @@
 import type * as grpc from "@grpc/grpc-js";
+import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
 import { textValue } from "./status.js";
 
@@ -10,6 +11,8 @@ export interface CallContext {
    * Aborted when the client has stopped waiting; its reason is a CairnError, CANCELLED or TIMEOUT.
    */
   readonly signal: AbortSignal;
+  /** The same, for one wait: cheaper than {@link signal}. */
+  readonly cancel: CancelSignal;
   /** Metadata that the client sent; of several values of one key, the first. */
   readonly metadata: { get(key: string): string | undefined };
   /** Time at which the client stops waiting, in ms since 1970; undefined when it never does. */
@@ -32,9 +35,9 @@ const TIMER_SLACK_MS = 2;
 /**
  * One call on the server, from its arrival until its answer is handed over or its client is gone.
  */
-export class ServerCallContext implements CallContext {
+export class ServerCallContext implements CallContext, CancelSignal {
   readonly #call: ServerCall;
-  readonly #listeners: ((error: CairnError) => void)[] = [];
+  #listeners: ((error: CairnError) => void)[] = [];
   /** Made on first use: most unary handlers never need it. */
   #controller: AbortController | undefined;
   #cancellation: CairnError | undefined;
@@ -50,6 +53,27 @@ export class ServerCallContext implements CallContext {
     this.#controller ??= new AbortController();
     if (this.#cancellation !== undefined) this.#controller.abort(this.#cancellation);
     return this.#controller.signal;
+  }
+
+  get cancel(): CancelSignal {
+    return this;
+  }
+
+  get aborted(): boolean {
+    return this.#cancellation !== undefined;
+  }
+
+  get reason(): CairnError | undefined {
+    return this.#cancellation;
+  }
+
+  addEventListener(_type: "abort", listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  removeEventListener(_type: "abort", listener: () => void): void {
+    const at = this.#listeners.lastIndexOf(listener);
+    if (at >= 0) this.#listeners.splice(at, 1);
   }
 
   get metadata(): { get(key: string): string | undefined } {
@@ -91,7 +115,9 @@ export class ServerCallContext implements CallContext {
       : new CairnError("CANCELLED", "the client has cancelled the call or is gone");
     this.#cancellation = error;
     this.#controller?.abort(error);
-    for (const listener of this.#listeners) listener(error);
+    const listeners = this.#listeners;
+    this.#listeners = [];
+    for (const listener of listeners) listener(error);
   }
 
   #deadlineHasPassed(): boolean {

@@ -64,6 +64,21 @@ export const nameMessageLimit: grpc.ServerInterceptor = (_method, call) => {
 };
 
 /**
+ * Sends the status of a call with one answer right behind that answer, so that both leave in one
+ * packet. grpc-js waits until the answer is written, which is another turn of the event loop.
+ */
+export const statusWithAnswer: grpc.ServerInterceptor = (method, call) => {
+  if (!method.responseStream) {
+    const sendMessage = call.sendMessage.bind(call);
+    call.sendMessage = (message, written) => {
+      sendMessage(message, () => {});
+      written();
+    };
+  }
+  return call as unknown as grpc.ServerInterceptingCall;
+};
+
+/**
  * Codes for statuses without a cairn-code, which come from another server or from grpc-js itself.
  * All other statuses are INTERNAL.
  */

@@ -3,7 +3,7 @@ import { CairnError, hasCode } from "../base/errors.js";
 import type { CallContext } from "../rpc/call_context.js";
 import type { CallSettings, ChannelSettings } from "../rpc/channel.js";
 import { ChannelPool } from "../rpc/channel_pool.js";
-import type { Client } from "../rpc/client.js";
+import type { Client, SharedChannel } from "../rpc/client.js";
 import { addressOf, explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
 
@@ -29,6 +29,13 @@ export interface ForwardingOptions {
    */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   readonly channels?: ChannelSettings | undefined;
+}
+
+/** A leader that calls are passed on to. */
+export interface LeaderAt {
+  readonly id: string;
+  readonly address: string;
+  readonly channel: SharedChannel;
 }
 
 /** The leader that a call is passed on to, and the settings of that call. */
@@ -73,7 +80,7 @@ export class Forwarding<Service extends DescService> {
     try {
       return await there(forward.client, forward.settings);
     } catch (error) {
-      throw this.#failure(error, forward);
+      throw this.failure(error, forward);
     }
   }
 
@@ -93,8 +100,27 @@ export class Forwarding<Service extends DescService> {
     try {
       yield* there(forward.client, forward.settings);
     } catch (error) {
-      throw this.#failure(error, forward);
+      throw this.failure(error, forward);
     }
+  }
+
+  /**
+   * Returns the leader that this node follows and may pass a call on to; undefined when the call is
+   * to be answered here, if only with an error.
+   */
+  leaderFor({ metadata }: Pick<ForwardedCall, "metadata">): LeaderAt | undefined {
+    const { role, leader } = this.node.raft;
+    if (role === "leader" || leader === undefined || leader === this.node.id) return undefined;
+    if (metadata.get(FORWARDED_BY_KEY) !== undefined) return undefined;
+    const address = this.#addressOf(leader);
+    return address === undefined ? undefined : { id: leader, address, channel: this.#channels.get(address) };
+  }
+
+  /** Returns the error that a client gets for a failure of a call that was passed on. */
+  failure(error: unknown, { id, address }: Pick<LeaderAt, "id" | "address">): unknown {
+    if (!hasCode(error, "UNREACHABLE")) return error;
+    const text = `node ${this.node.id} is not the leader, and the leader ${id} did not answer: ${error.text}`;
+    return new CairnError("UNREACHABLE", text, { cause: error, leaderHint: id, leaderAddress: address });
   }
 
   /** Ends the calls under way at the leader. */
@@ -145,11 +171,5 @@ export class Forwarding<Service extends DescService> {
     const leader = this.#channels.get(address).client(this.service);
     this.#leaders.set(address, leader);
     return leader;
-  }
-
-  #failure(error: unknown, { id, address }: Forward<Service>): unknown {
-    if (!hasCode(error, "UNREACHABLE")) return error;
-    const text = `node ${this.node.id} is not the leader, and the leader ${id} did not answer: ${error.text}`;
-    return new CairnError("UNREACHABLE", text, { cause: error, leaderHint: id, leaderAddress: address });
   }
 }

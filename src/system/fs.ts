@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
 import { CairnError } from "../base/errors.js";
+import { DiskPace } from "./disk_pace.js";
 import { type Liveness, systemLiveness } from "./liveness.js";
 
 /**
@@ -76,6 +77,13 @@ export interface File {
   datasync(): Promise<void>;
   /** Truncates the file to `bytes`, or extends it with zeros. */
   truncate(bytes: number): Promise<void>;
+  /**
+   * Allows small writes and their {@link datasync} to run on the calling thread while the disk
+   * answers far below a millisecond (see {@link DiskPace}). Left out: they never do.
+   */
+  allowDirect?(): void;
+  /** Whether a small write and its {@link datasync} would run on the calling thread now. */
+  readonly isDirect?: boolean;
   /** Returns the size in bytes. */
   size(): Promise<number>;
   /** Notes the file's new name, which errors then show. */
@@ -104,11 +112,29 @@ const DESCRIPTOR_PAUSE_MS = 20;
 /** Most buffers in one writev on every system that Node runs on. */
 const PARTS_PER_WRITE = 1024;
 
+/** Most bytes that are written and synced on the calling thread. */
+const DIRECT_BYTES = 256 * 1024;
+
+/** The pace of the disk: of all files that {@link File.allowDirect} is called for. */
+const pace = new DiskPace();
+
 class NodeFile implements File {
+  #mayBeDirect = false;
+  /** Bytes written since the last sync. */
+  #unsynced = 0;
+
   constructor(
     private readonly descriptor: number,
     private path: string,
   ) {}
+
+  allowDirect(): void {
+    this.#mayBeDirect = true;
+  }
+
+  get isDirect(): boolean {
+    return this.#mayBeDirect && pace.isQuick && this.#unsynced <= DIRECT_BYTES;
+  }
 
   renamed(path: string): void {
     this.path = path;
@@ -128,7 +154,7 @@ class NodeFile implements File {
     try {
       let queue = parts.filter((part) => part.byteLength > 0);
       while (queue.length > 0) {
-        const { bytesWritten } = await writev(this.descriptor, queue.slice(0, PARTS_PER_WRITE), position);
+        const bytesWritten = await this.#writeSome(queue, position);
         position += bytesWritten;
         queue = dropBytes(queue, bytesWritten);
       }
@@ -137,9 +163,25 @@ class NodeFile implements File {
     }
   }
 
+  /** Writes as many of these bytes as the system takes at a time; returns their number. */
+  #writeSome(parts: readonly Uint8Array[], position: number): number | Promise<number> {
+    const some = parts.length <= PARTS_PER_WRITE ? parts : parts.slice(0, PARTS_PER_WRITE);
+    for (const part of some) this.#unsynced += part.byteLength;
+    if (this.isDirect) return fs.writevSync(this.descriptor, some, position);
+    return writev(this.descriptor, some, position).then(({ bytesWritten }) => bytesWritten);
+  }
+
   async datasync(): Promise<void> {
+    const isDirect = this.isDirect;
+    const startedMs = performance.now();
     try {
-      await fdatasync(this.descriptor);
+      if (isDirect) fs.fdatasyncSync(this.descriptor);
+      else await fdatasync(this.descriptor);
+      this.#unsynced = 0;
+      if (!this.#mayBeDirect) return;
+      const ms = performance.now() - startedMs;
+      if (isDirect) pace.direct(ms);
+      else pace.pooled(ms);
     } catch (error) {
       throw new CairnError("STORAGE_FAILED", `syncing ${this.path} failed: ${String(error)}`, { cause: error });
     }

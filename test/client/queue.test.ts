@@ -1,19 +1,8 @@
 import { describe, expect, test } from "vitest";
-import type { CairnError } from "../../src/base/errors.js";
 import { limits } from "../../src/base/limits.js";
 import { CallQueue, QueueRoom } from "../../src/client/call_queue.js";
 import { deferred, failure, isSettled, ManualClock, manyTurns, until } from "../support/conditions.js";
-import { acknowledge, clientOf, FakeNode } from "./support.js";
-
-/** Codes of what was rejected, and "ok", with how often they came. */
-async function outcomes(calls: readonly Promise<unknown>[]): Promise<Record<string, number>> {
-  const counts: Record<string, number> = {};
-  for (const outcome of await Promise.allSettled(calls)) {
-    const code = outcome.status === "fulfilled" ? "ok" : (outcome.reason as CairnError).code;
-    counts[code] = (counts[code] ?? 0) + 1;
-  }
-  return counts;
-}
+import { acknowledge, clientOf, FakeNode, outcomes } from "./support.js";
 
 describe("calls that are queued behind others of the same client", () => {
   test("do not time out while the calls before them are answered", async () => {
@@ -86,8 +75,9 @@ describe("reads of any node", () => {
     const client = clientOf(node.address, { timeoutMs: 600_000 });
     const most = limits.clientReadsInFlight;
     const caller = new AbortController();
-    const calls = Array.from({ length: 2 * most }, () => client.get("a", { stale: true }));
-    const givenUp = failure("CANCELLED", client.get("a", { stale: true, signal: caller.signal }));
+    const options = { stale: true, minAppliedIndex: 1 };
+    const calls = Array.from({ length: 2 * most }, () => client.get("a", options));
+    const givenUp = failure("CANCELLED", client.get("a", { ...options, signal: caller.signal }));
     await until(() => node.gets === most, "as many as may have arrived");
     await manyTurns();
     expect(node.gets).toBe(most);
@@ -103,9 +93,10 @@ describe("reads of any node", () => {
     const node = await FakeNode.start("n1");
     node.getsWaitFor = new Promise(() => {});
     const client = clientOf(node.address, { clock, timeoutMs: 1000 });
-    const first = Array.from({ length: limits.clientReadsInFlight }, () => client.get("a", { stale: true }));
+    const options = { stale: true, minAppliedIndex: 1 };
+    const first = Array.from({ length: limits.clientReadsInFlight }, () => client.get("a", options));
     const running = outcomes(first);
-    const waiting = failure("TIMEOUT", client.get("a", { stale: true }), "this one was still queued");
+    const waiting = failure("TIMEOUT", client.get("a", options), "this one was still queued");
     await until(() => node.gets === limits.clientReadsInFlight, "they have arrived");
     clock.advance(1000);
     await waiting;

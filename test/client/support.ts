@@ -22,6 +22,16 @@ import { CLUSTER } from "../support/nodes/nodes.js";
 export type AnswerInit = MessageInitShape<typeof SessionAnswerSchema>;
 type Answer = NonNullable<AnswerInit["answer"]>;
 
+/** Codes of what was rejected, and "ok", with how often they came. */
+export async function outcomes(calls: readonly Promise<unknown>[]): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const outcome of await Promise.allSettled(calls)) {
+    const code = outcome.status === "fulfilled" ? "ok" : (outcome.reason as CairnError).code;
+    counts[code] = (counts[code] ?? 0) + 1;
+  }
+  return counts;
+}
+
 /** A client that is closed when the test ends. */
 export function clientOf(endpoints: string | readonly string[], options: Partial<ClientOptions> = {}): CairnClient {
   const client = new CairnClient({ endpoints: typeof endpoints === "string" ? [endpoints] : endpoints, ...options });

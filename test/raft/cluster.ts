@@ -13,7 +13,7 @@ import {
 import { Raft } from "../../src/raft/raft.js";
 import type { Ready } from "../../src/raft/ready.js";
 import type { Entry, IndexedMembership, Membership } from "../../src/raft/types.js";
-import { codec, logStart, type NodeSetup, voters } from "../support/nodes/core.js";
+import { codec, logStart, type NodeSetup, takeAllMessages, voters } from "../support/nodes/core.js";
 import { Disk } from "./model/disk.js";
 
 /** On its way from one node to another. `snapshot`: the stream of a snapshot; lost when the receiver gets nothing, or its end does not come back. */
@@ -237,7 +237,7 @@ export class Cluster {
   }
 
   #serve(id: string, { raft, disk }: Node): void {
-    for (const message of raft.takeMessages()) this.#post(id, message);
+    for (const message of takeAllMessages(raft)) this.#post(id, message);
     for (const send of raft.takeSnapshotSends()) {
       const message = { type: "install_snapshot", from: id, term: send.term, snapshot: disk.snapshot! } as const;
       const requestId = this.#number(send);
@@ -245,7 +245,7 @@ export class Cluster {
     }
     for (const read of raft.takeLogReads()) {
       raft.entriesRead(read, readLog(disk, read));
-      for (const message of raft.takeMessages()) this.#post(id, message);
+      for (const message of takeAllMessages(raft)) this.#post(id, message);
     }
   }
 

@@ -139,7 +139,9 @@ describe("an error of a handler", () => {
     const { address } = await loopback((server) => addService(server, KeyValueService, { put: async () => ({}) }));
     const error = await foreignCall(address, "/cairn.v1.KeyValueService/Put", new Uint8Array([0x0a, 0x7f]));
     expect(error).toMatchObject({ code: grpc.status.INVALID_ARGUMENT });
-    expect(error!.details).toMatch(/^\[INVALID_ARGUMENT\] cairn\.v1\.KeyValueService\/Put: the request is not a valid cairn/);
+    expect(error!.details).toMatch(
+      /^\[INVALID_ARGUMENT\] cairn\.v1\.KeyValueService\/Put: the request is not a valid cairn/,
+    );
   });
 });
 

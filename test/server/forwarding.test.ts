@@ -103,7 +103,11 @@ test("a call is forwarded once: a node that does not lead answers a forwarded ca
 test("a leader of another cluster refuses a forwarded call", async () => {
   const leader = await realLeader({ clusterId: "other" });
   const { kv } = await follower(leader.server.address);
-  await failure("WRONG_CLUSTER", kv.put({ key }), "passed on within cluster cluster-1, but this node belongs to other");
+  await failure(
+    "WRONG_CLUSTER",
+    kv.put({ key }),
+    'passed on within cluster "cluster-1", but this node belongs to other',
+  );
   await failure("WRONG_CLUSTER", collect(kv.range({})));
   expect(leader.node.raft.log.last.index).toBe(1);
 });
@@ -163,8 +167,8 @@ test("the deadline and the cancellation of the caller reach the leader", async (
     await failure("TIMEOUT", kv.put({ key }, { timeoutMs }));
   const unlimited = new AbortController();
   const last = failure("CANCELLED", kv.put({ key }, { signal: unlimited.signal }));
-  await until(() => contexts.length === 3, "the last call has arrived");
-  expect(contexts[2]!.deadlineMs).toBeUndefined();
+  // Calls whose time was up may still arrive.
+  await until(() => contexts.some(({ deadlineMs }) => deadlineMs === undefined), "the last call has arrived");
   unlimited.abort();
   await last;
 });

@@ -17,7 +17,7 @@ import { afterAwake } from "../patient_timer.js";
 
 /**
  * When a node owes an answer and has been silent for this time, in ms, the client asks it whether
- * it still leads: the node may hang, or have lost the cluster.
+ * it is alive, and whether it still leads: the node may hang, or have lost the cluster.
  */
 const SILENCE_MS = 1_000;
 
@@ -64,6 +64,8 @@ export class SessionLink {
     private readonly writeIdentity: () => { readonly acknowledgedThrough: number; readonly since: number },
     private readonly clock: Clock,
     private readonly events: LinkEvents,
+    /** Whether only a leader can answer the calls. */
+    private readonly options: { readonly needsLeader: boolean } = { needsLeader: true },
   ) {
     this.#channel = channel;
     this.#stream = channel.client(KeyValueService).session();
@@ -204,7 +206,7 @@ export class SessionLink {
     const settings = { timeoutMs: PROBE_MS, signal: this.#closing.signal };
     try {
       const { nodeId, leaderId } = await this.#channel.client(AdminService).getStatus({}, settings);
-      if (nodeId !== leaderId) this.#end(notLeader(nodeId, { id: leaderId, address: "" }));
+      if (this.options.needsLeader && nodeId !== leaderId) this.#end(notLeader(nodeId, { id: leaderId, address: "" }));
     } catch (error) {
       if (this.#silentSince === since) {
         this.#end(new CairnError("UNREACHABLE", `${this.address} does not answer: ${CairnError.from(error).text}`));

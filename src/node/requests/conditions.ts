@@ -1,3 +1,4 @@
+import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
@@ -13,7 +14,7 @@ export class Conditions {
    * throws. `look` is called now, and after each change. Rejects with CANCELLED when the signal is
    * aborted first.
    */
-  wait<Answer>(look: () => Answer | undefined, what: string, signal?: AbortSignal): Promise<Answer> {
+  wait<Answer>(look: () => Answer | undefined, what: string, signal?: CancelSignal): Promise<Answer> {
     return waitFor<Answer>(
       signal,
       (waiter) => {

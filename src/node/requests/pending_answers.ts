@@ -1,3 +1,4 @@
+import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
@@ -9,7 +10,7 @@ export class PendingAnswers<Answer> {
    * Resolves with the answer to `requestId`; rejects with CANCELLED when the signal is aborted
    * first.
    */
-  wait(requestId: number, signal?: AbortSignal): Promise<Answer> {
+  wait(requestId: number, signal?: CancelSignal): Promise<Answer> {
     return waitFor<Answer>(
       signal,
       (waiter) => this.#waiting.set(requestId, waiter),

@@ -1,3 +1,4 @@
+import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import type { ApplyResult } from "../../machine/state_machine.js";
 import type { Entry, LogPosition } from "../../raft/types.js";
@@ -26,7 +27,7 @@ export class Proposals<Result> {
    * took its place (nothing happened), and with OUTCOME_UNKNOWN when the caller gives up or this
    * node cannot tell: the proposal may still take effect.
    */
-  wait(position: LogPosition, signal?: AbortSignal): Promise<Committed<Result>> {
+  wait(position: LogPosition, signal?: CancelSignal): Promise<Committed<Result>> {
     const { index, term } = position;
     // A proposal of an earlier term is no longer in this node's log, but another member may still
     // commit it.

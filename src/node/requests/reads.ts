@@ -1,3 +1,4 @@
+import type { CancelSignal } from "../../base/cancel_signal.js";
 import type { NodeHost } from "../host.js";
 import type { Ticker } from "../ticker.js";
 import { PendingAnswers } from "./pending_answers.js";
@@ -17,7 +18,7 @@ export class Reads {
    * Resolves with the index that must be applied before the state may be read. Rejects with
    * NOT_LEADER, CANCELLED.
    */
-  index(signal?: AbortSignal): Promise<number> {
+  index(signal?: CancelSignal): Promise<number> {
     const read = this.#nextRead++;
     const answer = this.#answers.wait(read, signal);
     this.host.core((raft) => {

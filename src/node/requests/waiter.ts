@@ -1,3 +1,4 @@
+import type { CancelSignal } from "../../base/cancel_signal.js";
 /**
  * A caller that waits for an answer. It is settled once; then it stops listening to the caller's
  * signal.
@@ -13,7 +14,7 @@ export interface Waiter<Answer> {
  * forget the waiter and reject it.
  */
 export function waitFor<Answer>(
-  signal: AbortSignal | undefined,
+  signal: CancelSignal | undefined,
   begin: (waiter: Waiter<Answer>) => void,
   giveUp: (waiter: Waiter<Answer>) => void,
 ): Promise<Answer> {

@@ -1,3 +1,4 @@
+import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
@@ -7,7 +8,7 @@ export class AppliedWaiters {
   readonly #waiting = new Map<Waiter<void>, number>();
 
   /** Resolves when `index` is applied; rejects with CANCELLED when the signal is aborted first. */
-  wait(index: number, signal?: AbortSignal): Promise<void> {
+  wait(index: number, signal?: CancelSignal): Promise<void> {
     return waitFor<void>(
       signal,
       (waiter) => this.#waiting.set(waiter, index),

@@ -142,12 +142,28 @@ export class Replication {
     for (const progress of this.#progress.values()) {
       if (!this.#mayHear(progress.id)) continue;
       this.#fillOne(progress);
-      const { reads, log } = this.state;
-      const isBehind = progress.state.kind === "replicate" && progress.sentCommit < log.commit;
-      const isWanted = reads.wantedRound !== undefined && progress.sentRound < reads.wantedRound;
-      // Lets a follower learn of a commit before the next entry or heartbeat.
-      if (isWanted || (isBehind && progress.isQuiet)) this.#heartbeat(progress);
+      const { wantedRound } = this.state.reads;
+      if (wantedRound !== undefined && progress.sentRound < wantedRound) this.#heartbeat(progress);
     }
+  }
+
+  /**
+   * Whether a follower that waits for no further entry has not been told of the newest commit. It
+   * learns of the commit by the next entries or heartbeat, or by {@link announceCommit}.
+   */
+  get hasUntoldCommit(): boolean {
+    for (const progress of this.#progress.values()) if (this.#isUntold(progress)) return true;
+    return false;
+  }
+
+  /** Tells the followers of the newest commit that {@link hasUntoldCommit} speaks of. */
+  announceCommit(): void {
+    for (const progress of this.#progress.values()) if (this.#isUntold(progress)) this.#heartbeat(progress);
+  }
+
+  #isUntold({ id, state, sentCommit, isQuiet }: Progress): boolean {
+    if (state.kind !== "replicate" || sentCommit >= this.state.log.commit) return false;
+    return isQuiet && this.#mayHear(id);
   }
 
   /** Sends heartbeats (Raft section 5.2). They also repeat messages that may have been lost. */

@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { KeyValueSchema, ResponseHeaderSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import { CommandOutcome, type CommandResult, type CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
+import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import { encodeCommand } from "../../machine/kv/command.js";
 import type { KeyRecord } from "../../machine/kv/evaluate.js";
@@ -19,7 +20,7 @@ export type Header = MessageInitShape<typeof ResponseHeaderSchema>;
  * Carries a command out through consensus: on return it is applied, and durable on a majority.
  * @throws CairnError the errors of {@link encodeCommand} and of the node's propose()
  */
-export async function execute(node: KeyValueNode, command: CommandInit, signal?: AbortSignal): Promise<CommandResult> {
+export async function execute(node: KeyValueNode, command: CommandInit, signal?: CancelSignal): Promise<CommandResult> {
   const { result } = await node.propose(encodeCommand(command), signal);
   return result;
 }
@@ -72,7 +73,7 @@ export function getAnswer(node: KeyValueNode, key: Uint8Array): { kv?: KeyValueI
 export async function readable(
   node: KeyValueNode,
   { stale, minAppliedIndex }: { readonly stale: boolean; readonly minAppliedIndex: bigint },
-  signal: AbortSignal,
+  signal: CancelSignal,
 ): Promise<void> {
   if (stale) await node.waitApplied(toIndex(minAppliedIndex, "min_applied_index"), signal);
   else await node.linearizableRead(signal);

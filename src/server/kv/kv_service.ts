@@ -1,12 +1,15 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import type { CancelSignal } from "../../base/cancel_signal.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import type { KeyEntry } from "../../machine/kv/key_value_machine.js";
+import type { CallContext } from "../../rpc/call_context.js";
 import { toCount } from "../../rpc/message_counters.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
 import type { Forwarding } from "../forwarding.js";
+import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
 import {
   type CommandInit,
   compareAndSetAnswer,
@@ -22,6 +25,7 @@ import {
   readable,
 } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
+import { LeaderStream } from "./leader_stream.js";
 import type { Sessions } from "./session_service.js";
 
 /** Implements the clients' service of a node. */
@@ -30,52 +34,72 @@ export function keyValueService(
   forwarding: Forwarding<typeof KeyValueService>,
   sessions: Sessions,
 ): ServiceImplementation<typeof KeyValueService> {
+  const leaderStream = new LeaderStream(node, forwarding);
+  /** Passes a call on to the leader with others, or else carries it out by `alone`. */
+  const once = <Response extends object>(
+    request: ForwardedRequest,
+    context: CallContext,
+    alone: () => Promise<Response>,
+  ) => {
+    const passed = leaderStream.ask(request, context);
+    if (passed === undefined) return alone();
+    return passed.then((answer) => (answer === undefined ? alone() : (withHeader(answer) as Response)));
+  };
   return {
-    get: (request, context) =>
-      forwarding.once(
-        context,
-        async () => {
-          checkKey(request.key);
-          await readable(node, request, context.signal);
-          return { header: headerOf(node), ...getAnswer(node, request.key) };
-        },
-        (leader, settings) => leader.get(request, settings),
-      ),
+    get: (request, context) => {
+      const alone = () =>
+        forwarding.once(
+          context,
+          async () => {
+            checkKey(request.key);
+            await readable(node, request, context.cancel);
+            return { header: headerOf(node), ...getAnswer(node, request.key) };
+          },
+          (leader, settings) => leader.get(request, settings),
+        );
+      return request.stale ? alone() : once({ case: "get", value: request }, context, alone);
+    },
 
     put: (request, context) =>
-      forwarding.once(
-        context,
-        async () => {
-          const { key, value, requestId } = request;
-          const operation = { case: "put", value: { key, value } } as const;
-          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
-          return { header: headerOf(node), ...putAnswer(result) };
-        },
-        (leader, settings) => leader.put(request, settings),
+      once({ case: "put", value: request }, context, () =>
+        forwarding.once(
+          context,
+          async () => {
+            const { key, value, requestId } = request;
+            const operation = { case: "put", value: { key, value } } as const;
+            const result = await executeOnce(node, commandOf(operation, requestId), context.cancel);
+            return { header: headerOf(node), ...putAnswer(result) };
+          },
+          (leader, settings) => leader.put(request, settings),
+        ),
       ),
 
     delete: (request, context) =>
-      forwarding.once(
-        context,
-        async () => {
-          const { key, requestId } = request;
-          const operation = { case: "delete", value: { key } } as const;
-          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
-          return { header: headerOf(node), ...deleteAnswer(result) };
-        },
-        (leader, settings) => leader.delete(request, settings),
+      once({ case: "delete", value: request }, context, () =>
+        forwarding.once(
+          context,
+          async () => {
+            const { key, requestId } = request;
+            const operation = { case: "delete", value: { key } } as const;
+            const result = await executeOnce(node, commandOf(operation, requestId), context.cancel);
+            return { header: headerOf(node), ...deleteAnswer(result) };
+          },
+          (leader, settings) => leader.delete(request, settings),
+        ),
       ),
 
     compareAndSet: (request, context) =>
-      forwarding.once(
-        context,
-        async () => {
-          const { key, expected, newValue, createIfMissing, requestId } = request;
-          const operation = { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } } as const;
-          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
-          return { header: headerOf(node), ...compareAndSetAnswer(key, result) };
-        },
-        (leader, settings) => leader.compareAndSet(request, settings),
+      once({ case: "compareAndSet", value: request }, context, () =>
+        forwarding.once(
+          context,
+          async () => {
+            const { key, expected, newValue, createIfMissing, requestId } = request;
+            const operation = { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } } as const;
+            const result = await executeOnce(node, commandOf(operation, requestId), context.cancel);
+            return { header: headerOf(node), ...compareAndSetAnswer(key, result) };
+          },
+          (leader, settings) => leader.compareAndSet(request, settings),
+        ),
       ),
 
     range: (request, context) =>
@@ -89,11 +113,16 @@ export function keyValueService(
   };
 }
 
+/** Returns the leader's answer as the answer to a unary call. */
+function withHeader({ header, answer }: ForwardedAnswer): object {
+  return { ...answer.value, header };
+}
+
 function commandOf(operation: NonNullable<CommandInit["operation"]>, requestId: CommandInit["requestId"]): CommandInit {
   return requestId === undefined ? { operation } : { operation, requestId };
 }
 
-async function executeOnce(node: KeyValueNode, command: CommandInit, signal: AbortSignal): Promise<CommandResult> {
+async function executeOnce(node: KeyValueNode, command: CommandInit, signal: CancelSignal): Promise<CommandResult> {
   const result = await execute(node, command, signal);
   const problem = forgotten(result);
   if (problem !== undefined) throw problem;

@@ -24,11 +24,13 @@ type SessionAnswerBody = NonNullable<SessionAnswer["answer"]>;
 
 /** Identifies the client that makes the calls. */
 export interface SessionIdentity {
-  readonly clientId: string;
+  /** Undefined: a member passes calls of its clients on, and each call has its own request id. */
+  readonly clientId: string | undefined;
 }
 
 /** Common part of the request ids of one message's writes. */
-export interface WriteIdentity extends SessionIdentity {
+export interface WriteIdentity {
+  readonly clientId: string;
   readonly acknowledgedThrough: bigint;
   readonly since: bigint;
 }
@@ -45,6 +47,8 @@ export interface PendingAnswer {
 /** A write, and the answer for its result. */
 interface Write {
   readonly operation: NonNullable<CommandInit["operation"]>;
+  /** The request id that came with the call. */
+  readonly requestId: CommandInit["requestId"];
   readonly answerOf: (result: CommandResult) => SessionAnswerBody;
 }
 
@@ -60,21 +64,31 @@ export class SessionCalls {
     private readonly onAnswer: (answer: PendingAnswer) => void,
   ) {}
 
-  /** Starts the calls of one message. Proposes its writes in their order before it returns. */
-  start(calls: readonly SessionCall[], session: WriteIdentity): void {
+  /**
+   * Starts the calls of one message. Proposes its writes in their order before it returns. Without
+   * a session, each write has the request id that its client gave, if any.
+   */
+  start(calls: readonly SessionCall[], session: WriteIdentity | undefined): void {
     const reads: SessionCall[] = [];
     for (const call of calls) {
       const write = writeOf(call);
       if (write instanceof CairnError) this.#failed(call.sequence, write);
-      else if (write !== undefined) this.#write(call.sequence, write, { ...session, sequence: call.sequence });
-      else if (requestOf(call).stale) this.#read([call], readable(this.node, requestOf(call), this.signal));
+      else if (write !== undefined) this.#begin(call.sequence, write, session);
+      else if (requestOf(call).stale) this.#readStale(call);
       else reads.push(call);
     }
     if (reads.length > 0) this.#read(reads, this.node.linearizableRead(this.signal));
   }
 
-  #write(sequence: bigint, { operation, answerOf }: Write, requestId: CommandInit["requestId"] & object): void {
-    execute(this.node, { operation, requestId }).then(
+  #begin(sequence: bigint, write: Write, session: WriteIdentity | undefined): void {
+    const { requestId } = write;
+    if (session === undefined) this.#write(sequence, write, requestId === undefined ? {} : { requestId });
+    else if (requestId !== undefined) this.#failed(sequence, doubleId());
+    else this.#write(sequence, write, { requestId: { ...session, sequence } });
+  }
+
+  #write(sequence: bigint, { operation, answerOf }: Write, identity: Pick<CommandInit, "requestId">): void {
+    execute(this.node, { operation, ...identity }).then(
       (result) => {
         const problem = forgotten(result);
         if (problem !== undefined) this.#failed(sequence, problem);
@@ -83,6 +97,12 @@ export class SessionCalls {
       // Whatever became of the write, the client can send it again under its sequence.
       (error) => this.#failed(sequence, error, isUnknown(error)),
     );
+  }
+
+  #readStale(call: SessionCall): void {
+    const request = requestOf(call);
+    if (request.minAppliedIndex === 0n) this.onAnswer({ take: () => this.#readAnswer(call) });
+    else this.#read([call], readable(this.node, request, this.signal));
   }
 
   /** Answers reads once the node's state may be read. */
@@ -156,24 +176,24 @@ function writeOf({ call }: SessionCall): Write | CairnError | undefined {
       return undefined;
     case "put": {
       const { key, value, requestId } = call.value;
-      if (requestId !== undefined) return doubleId();
       return {
+        requestId,
         operation: { case: "put", value: { key, value } },
         answerOf: (result) => ({ case: "put", value: putAnswer(result) }),
       };
     }
     case "delete": {
       const { key, requestId } = call.value;
-      if (requestId !== undefined) return doubleId();
       return {
+        requestId,
         operation: { case: "delete", value: { key } },
         answerOf: (result) => ({ case: "delete", value: deleteAnswer(result) }),
       };
     }
     case "compareAndSet": {
       const { key, expected, newValue, createIfMissing, requestId } = call.value;
-      if (requestId !== undefined) return doubleId();
       return {
+        requestId,
         operation: { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } },
         answerOf: (result) => ({ case: "compareAndSet", value: compareAndSetAnswer(key, result) }),
       };

@@ -140,23 +140,25 @@ class SessionStream {
       while (this.#inFlight + some.length > most && !this.#readingEnded) await this.#untilSomethingIsSent();
       if (this.#readingEnded) return;
       this.#inFlight += some.length;
-      this.#calls.start(some, { clientId, acknowledgedThrough, since });
+      this.#calls.start(some, clientId === undefined ? undefined : { clientId, acknowledgedThrough, since });
     }
   }
 
   /**
-   * Reads the client's identity from the first message.
+   * Reads the client's identity from the first message, or the member's that passes calls on.
    * @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER
    */
-  #identify({ clientId, clusterId }: SessionRequest): SessionIdentity {
+  #identify({ clientId, clusterId, forwardedBy }: SessionRequest): SessionIdentity {
+    if (clusterId !== "" && clusterId !== this.node.clusterId) {
+      const what = forwardedBy === "" ? "cluster_id is" : "the call was passed on within cluster";
+      const text = `${what} ${JSON.stringify(clusterId)}, but this node belongs to ${this.node.clusterId}`;
+      throw new CairnError("WRONG_CLUSTER", text);
+    }
+    if (forwardedBy !== "" && clientId === "") return { clientId: undefined };
     const bytes = Buffer.byteLength(clientId);
     if (bytes === 0 || bytes > limits.clientIdBytes) {
       const text = `client_id has ${bytes} bytes: the first message must have one of 1 to ${limits.clientIdBytes} (clientIdBytes)`;
       throw new CairnError("INVALID_ARGUMENT", text);
-    }
-    if (clusterId !== "" && clusterId !== this.node.clusterId) {
-      const text = `cluster_id is ${JSON.stringify(clusterId)}, but this node belongs to ${this.node.clusterId}`;
-      throw new CairnError("WRONG_CLUSTER", text);
     }
     return { clientId };
   }

@@ -35,7 +35,7 @@ function machineService<Result, Machine extends StateMachine<Result>>(
       forwarding.once(
         context,
         async () => {
-          const { index, result } = await node.propose(request.command, context.signal);
+          const { index, result } = await node.propose(request.command, context.cancel);
           return { index: BigInt(index), result: encodedResult(codec, index, result) };
         },
         (leader, settings) => leader.propose(request, settings),
@@ -44,7 +44,7 @@ function machineService<Result, Machine extends StateMachine<Result>>(
     readIndex: (request, context) =>
       forwarding.once(
         context,
-        async () => ({ index: BigInt(await node.linearizableRead(context.signal)) }),
+        async () => ({ index: BigInt(await node.linearizableRead(context.cancel)) }),
         (leader, settings) => leader.readIndex(request, settings),
       ),
 

@@ -66,6 +66,7 @@ export class Segment {
     this.seed = headerCrc(encodeSegmentHeader(header));
     this.#filled = fileBytes;
     this.#fillsAhead = options.fillBytes > 0;
+    file.allowDirect?.();
   }
 
   /**

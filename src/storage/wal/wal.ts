@@ -187,6 +187,14 @@ export class WriteAheadLog {
   }
 
   /**
+   * Whether a small {@link append} is carried out on the calling thread now, because the disk
+   * answers far below a millisecond.
+   */
+  get isDirect(): boolean {
+    return this.#active.file.isDirect === true;
+  }
+
+  /**
    * Appends entries and the hard state in one write. Durable on return when `sync` is set. Throws
    * CairnError LIMIT_EXCEEDED when an entry is larger than limit entryBytes; nothing has changed
    * then.

@@ -5,7 +5,7 @@ import { Raft, type RaftLimits } from "../../../src/raft/raft.js";
 import type { Ready } from "../../../src/raft/ready.js";
 import type { TimingOptions } from "../../../src/raft/timing.js";
 import { type Entry, entryBytes, type LogPosition, type SnapshotMeta } from "../../../src/raft/types.js";
-import { codec } from "../../support/nodes/core.js";
+import { codec, takeAllMessages } from "../../support/nodes/core.js";
 import type { Disk } from "../model/disk.js";
 import type { SnapshotTransfer } from "./network.js";
 import { entriesText, hardStateText, membersText, positionText, snapshotText } from "./words.js";
@@ -154,7 +154,7 @@ export class ScenarioNode {
   /** What src/node does in each turn of the event loop. */
   #turn(): void {
     const { raft } = this;
-    for (const message of raft.takeMessages()) this.surroundings.send(this.id, message);
+    for (const message of takeAllMessages(raft)) this.surroundings.send(this.id, message);
     for (const { requestId, index } of raft.takeReads()) {
       this.#say(index === undefined ? `cannot answer read ${requestId}` : `answers read ${requestId} at ${index}`);
     }

@@ -135,15 +135,23 @@ export interface Settled {
   readonly committed: readonly Entry[];
 }
 
+/** Takes the messages of a node to which nothing more is proposed: a leader tells of its commits at once. */
+export function takeAllMessages(raft: Raft): readonly (Response | PeerRequest)[] {
+  const messages = raft.takeMessages();
+  if (!raft.hasUntoldCommit) return messages;
+  raft.announceCommit();
+  return [...messages, ...raft.takeMessages()];
+}
+
 export function settle(raft: Raft): Settled {
   const readys: Ready[] = [];
-  const sent: (Response | PeerRequest)[] = [...raft.takeMessages()];
+  const sent: (Response | PeerRequest)[] = [...takeAllMessages(raft)];
   while (raft.hasReady) {
     const ready = raft.ready();
     readys.push(ready);
     raft.advance(ready);
     if (ready.snapshot !== undefined) raft.snapshotInstalled(ready.snapshot, ready.snapshot.index);
-    sent.push(...ready.messages, ...raft.takeMessages());
+    sent.push(...ready.messages, ...takeAllMessages(raft));
   }
   return {
     readys,

@@ -1,0 +1,53 @@
+import type { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
+import type { CallContext } from "../../rpc/call_context.js";
+import type { Forwarding, LeaderAt } from "../forwarding.js";
+import {
+  type ForwardedAnswer,
+  ForwardedCalls,
+  type ForwardedRequest,
+  type ForwardingMember,
+  NO_STREAM,
+} from "./forwarded_calls.js";
+
+/** Passes the unary calls of a follower on to the leader that it follows, in batches. */
+export class LeaderStream {
+  #calls: ForwardedCalls | undefined;
+  #address: string | undefined;
+  /** A leader that takes no calls over a stream: its calls are passed on one by one. */
+  #withoutStream: string | undefined;
+
+  constructor(
+    private readonly member: ForwardingMember,
+    private readonly forwarding: Forwarding<typeof KeyValueService>,
+  ) {}
+
+  /**
+   * Passes a call on. Undefined, now or later, when the call is to be answered here, or passed on by
+   * itself.
+   * @throws CairnError as {@link ForwardedCalls.call}
+   */
+  ask(request: ForwardedRequest, context: CallContext): Promise<ForwardedAnswer | undefined> | undefined {
+    const leader = this.forwarding.leaderFor(context);
+    if (leader === undefined || leader.address === this.#withoutStream) return undefined;
+    return this.#ask(leader, request, context);
+  }
+
+  async #ask(leader: LeaderAt, request: ForwardedRequest, context: CallContext): Promise<ForwardedAnswer | undefined> {
+    try {
+      const answer = await this.#callsTo(leader).call(request, context.cancel);
+      if (answer !== NO_STREAM) return answer;
+      this.#withoutStream = leader.address;
+      return undefined;
+    } catch (error) {
+      throw this.forwarding.failure(error, leader);
+    }
+  }
+
+  #callsTo({ address, channel }: LeaderAt): ForwardedCalls {
+    if (this.#calls?.isOpen === true && this.#address === address) return this.#calls;
+    this.#calls?.retire();
+    this.#address = address;
+    this.#calls = new ForwardedCalls(this.member, channel);
+    return this.#calls;
+  }
+}
