@@ -12,7 +12,7 @@ import { RunningExample } from "./support.js";
 
 // Run by package.config.ts, which takes the command line apart. The package is packed, and npm installs it with its dependencies in an
 // empty TypeScript project, as an application has it, for each version of Node.
-const majors = (process.env.PACKAGE_NODE ?? "").split(",");
+const wanted = (process.env.PACKAGE_NODE ?? "").split(",");
 
 /** All entries, so that the compiler reads the declarations of each. */
 const ENTRIES = ["cairn-raft", "cairn-raft/client", "cairn-raft/server"];
@@ -28,18 +28,18 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
-describe.each(majors)("Node %s", (major) => {
+describe.each(wanted)("Node %s", (name) => {
   let version: NodeVersion;
   let module: InstalledProject;
   let commonJs: InstalledProject;
   let port: number;
 
   beforeAll(async () => {
-    version = await findNode(major, directory);
+    version = await findNode(name, directory);
     if (version.kind === "missing") return;
-    console.log(`Node ${major} is ${version.version}`);
-    module = await InstalledProject.create(join(directory, `module-${major}`), "module", version, tarball);
-    commonJs = await InstalledProject.create(join(directory, `commonjs-${major}`), "commonjs", version, tarball);
+    console.log(`Node ${name} is ${version.version}`);
+    module = await InstalledProject.create(join(directory, `module-${name}`), "module", version, tarball);
+    commonJs = await InstalledProject.create(join(directory, `commonjs-${name}`), "commonjs", version, tarball);
     port = await startCluster(version);
   });
   beforeEach((context) => {
@@ -101,9 +101,9 @@ describe.each(majors)("Node %s", (major) => {
 
   describe.each(["require", "import()"] as const)("CommonJS by %s", (load) => {
     beforeEach((context) => {
-      const { version: name, canRequireModules } = version as FoundNode;
+      const { version: exact, canRequireModules } = version as FoundNode;
       if (load === "require" && !canRequireModules)
-        context.skip(`Node ${name} does not let CommonJS require ES modules`);
+        context.skip(`Node ${exact} does not let CommonJS require ES modules`);
     });
 
     test("runs the client of the README on three nodes of the installed command", async () => {

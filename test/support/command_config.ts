@@ -7,6 +7,7 @@ const kinds = {
   number: { pattern: /^\d+(\.\d+)?$/, name: "a number" },
   whole: { pattern: /^\d+$/, name: "a whole number" },
   count: { pattern: /^[1-9]\d*$/, name: "a whole number" },
+  versions: { pattern: /^\d+(\.\d+)*(,\d+(\.\d+)*)*$/, name: "versions, such as 22,24.1" },
 } as const;
 
 interface CommandOption {
