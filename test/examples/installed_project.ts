@@ -76,14 +76,14 @@ export class InstalledProject {
   }
 }
 
-/** A program of the documents, with other ports than 7101 to 7103. */
+/** Replaces the ports 7101 to 7103 of a program of the documents by those from `port` on. */
 export function atPorts(port: number, text: string): string {
   return text.replaceAll(/127\.0\.0\.1:710(\d)/g, (_, last) => `127.0.0.1:${port + Number(last) - 1}`);
 }
 
 /**
- * A program of an ES module as one of CommonJS, which has no top-level `await`. The compiler makes `require` of the imports;
- * with `import()`, the program loads the package that way.
+ * Rewrites a program for CommonJS, which has no top-level `await`. With "require", the imports stay, and the compiler makes `require` of
+ * them. With "import()", the program loads the package by `import()`.
  */
 export function asCommonJs(source: string, load: "require" | "import()"): string {
   const heads: string[] = [];

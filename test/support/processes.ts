@@ -242,10 +242,19 @@ const running = new Set<RunningCommand>();
 afterAll(async () => {
   await Promise.all([...running].map((command) => command.kill()));
 });
-// When the test's own process is ended before its tests are.
-process.once("exit", () => {
+// When the test's own process is ended before its tests are: by itself, by Ctrl-C, or by vitest.
+process.once("exit", killRunning);
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    killRunning();
+    // Not before every listener has been called: until then the signal does not end the process.
+    setImmediate(() => process.kill(process.pid, signal));
+  });
+}
+
+function killRunning(): void {
   for (const command of running) process.kill(command.pid, "SIGKILL");
-});
+}
 
 function tail(text: string): string {
   return text.length > 4000 ? `...${text.slice(-4000)}` : text;
