@@ -242,13 +242,13 @@ const running = new Set<RunningCommand>();
 afterAll(async () => {
   await Promise.all([...running].map((command) => command.kill()));
 });
-// When the test's own process is ended before its tests are: by itself, by Ctrl-C, or by vitest.
+// When the test's own process is ended before its tests are: by itself, by Ctrl-C, or because vitest is gone.
 process.once("exit", killRunning);
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.once(signal, () => {
+for (const event of ["SIGINT", "SIGTERM", "disconnect"]) {
+  process.once(event, () => {
     killRunning();
-    // Not before every listener has been called: until then the signal does not end the process.
-    setImmediate(() => process.kill(process.pid, signal));
+    // When every listener has been called. No test goes on without vitest.
+    setImmediate(() => process.kill(process.pid, "SIGKILL"));
   });
 }
 
