@@ -6,13 +6,13 @@ import { dirname, join } from "node:path";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { freePortRange } from "../support/processes/ports.js";
-import { inRepository, type RunningCommand, startNode, startProcess } from "../support/processes/processes.js";
+import { inRepository, startNode, startProcess } from "../support/processes/processes.js";
 import { blocksOf } from "../support/repository/documents.js";
+import { checkPageCounter, pageCounter } from "./counters.js";
+import { compilerOptions, pack } from "./installed_project.js";
 
 // The package as npm would publish it, installed in an empty TypeScript project. Its dependencies are those of this repository, so that the
-// test needs no registry; what the package does not declare, it does not get.
-
-const IDS = ["n1", "n2", "n3"];
+// test needs no registry; what the package does not declare, it does not get. `npm run package:check` has npm install them.
 
 function run(cwd: string, file: string, ...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(file, args, { cwd, encoding: "utf8" });
@@ -25,27 +25,19 @@ function programs(): string[] {
   return blocksOf("docs/embedding.md").flatMap(({ language, text }) => (language === "ts" ? [text] : []));
 }
 
-/** Packs the package, and returns the tarball. */
-function pack(directory: string): string {
-  run(inRepository(), "npm", "pack", "--ignore-scripts", "--silent", "--pack-destination", directory);
-  const [tarball] = readdirSync(directory).filter((name) => name.endsWith(".tgz"));
-  return join(directory, tarball!);
-}
-
 /** Makes the project, with the package in its node_modules. */
-function makeProject(directory: string): string {
+async function makeProject(directory: string): Promise<string> {
   const project = join(directory, "project");
   const modules = join(project, "node_modules");
   const installed = join(modules, "cairn-raft");
   mkdirSync(installed, { recursive: true });
-  run(directory, "tar", "-xzf", pack(directory), "-C", installed, "--strip-components", "1");
+  run(directory, "tar", "-xzf", await pack(directory), "-C", installed, "--strip-components", "1");
   const { dependencies } = JSON.parse(readFileSync(join(installed, "package.json"), "utf8"));
   for (const name of [...Object.keys(dependencies), "@types/node"]) {
     mkdirSync(dirname(join(modules, name)), { recursive: true });
     symlinkSync(inRepository("node_modules", name), join(modules, name));
   }
   writeFileSync(join(project, "package.json"), JSON.stringify({ name: "empty", type: "module" }));
-  const compilerOptions = { strict: true, module: "nodenext", target: "es2022", skipLibCheck: false };
   writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions }));
   return project;
 }
@@ -61,42 +53,14 @@ let project: string;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "cairn-package-"));
-  project = makeProject(directory);
+  project = await makeProject(directory);
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
 test("the packed package runs the three-member counter of the guide when the leader is killed", async () => {
-  const port = await freePortRange(2);
-  const source = programs()[0]!
-    .replaceAll(/127\.0\.0\.1:710(\d)/g, (_, last) => `127.0.0.1:${port + Number(last) - 1}`)
-    .replace("sleep(1_000)", "sleep(20)");
-  compile(project, source);
-  const members = new Map<string, RunningCommand>();
-  const start = (id: string) => {
-    const member = startProcess(process.execPath, ["main.js", id], { cwd: project });
-    members.set(id, member);
-    return member;
-  };
-  const all: RunningCommand[] = IDS.map(start);
-  const counted = (member: RunningCommand, times: number) =>
-    member.until(`${times} counts`, () => (countsOf([member]).length >= times ? true : undefined));
-  for (const member of all) await counted(member, 5);
-  const leader = /leader (n\d) in term \d+\n(?!.*leader)/s.exec(members.get("n1")!.stdout)![1]!;
-  await members.get(leader)!.kill("SIGKILL");
-  const others = IDS.filter((id) => id !== leader).map((id) => members.get(id)!);
-  for (const member of others) await counted(member, countsOf([member]).length + 10);
-  const back = start(leader);
-  all.push(back);
-  await counted(back, 5);
-  for (const member of members.values()) expect(await member.kill("SIGTERM")).toEqual({ code: 0, signal: null });
-  const counts = countsOf(all);
-  expect(new Set(counts).size).toBe(counts.length);
-  expect(Math.max(...counts)).toBeGreaterThanOrEqual(counts.length);
+  compile(project, pageCounter(await freePortRange(2)));
+  await checkPageCounter((id) => startProcess(process.execPath, ["main.js", id], { cwd: project }));
 });
-
-function countsOf(members: readonly RunningCommand[]): number[] {
-  return members.flatMap(({ stdout }) => [...stdout.matchAll(/^count (\d+)$/gm)].map(([, count]) => Number(count)));
-}
 
 test("the key-value server of the guide compiles against the declarations of all entry points, and runs", () => {
   compile(project, `${programs()[2]!}${ENTRIES.map((entry) => `import ${JSON.stringify(entry)};`).join("\n")}`);

@@ -12,9 +12,15 @@ export class RunningExample {
   private constructor(
     private readonly command: RunningCommand,
     private readonly args: readonly string[],
+    private readonly node: string,
   ) {}
 
-  static async start(name: string, everyMs: number, run = inRepository("examples/run.mjs")): Promise<RunningExample> {
+  static async start(
+    name: string,
+    everyMs: number,
+    run = inRepository("examples/run.mjs"),
+    node = process.execPath,
+  ): Promise<RunningExample> {
     const directory = await mkdtemp(join(tmpdir(), "cairn-example-"));
     onTestFinished(() => rm(directory, { recursive: true, force: true }));
     const args = [
@@ -27,21 +33,21 @@ export class RunningExample {
       "--every-ms",
       `${everyMs}`,
     ];
-    return RunningExample.#start(args);
+    return RunningExample.#start(args, node);
   }
 
-  static #start(args: readonly string[]): RunningExample {
-    const command = startProcess(process.execPath, args);
+  static #start(args: readonly string[], node: string): RunningExample {
+    const command = startProcess(node, args);
     // Before it is killed by the test's end: its members, which follow it, must be gone before their directory is.
     onTestFinished(async () => void (await command.kill("SIGTERM")));
-    return new RunningExample(command, args);
+    return new RunningExample(command, args, node);
   }
 
   /** Stops all members with SIGTERM, and starts them again on what they have on their disks. */
   async restart(): Promise<RunningExample> {
     const exit = await this.command.kill("SIGTERM");
     if (exit.code !== 0) throw new Error(`the example ended with ${exit.code ?? exit.signal}`);
-    return RunningExample.#start(this.args);
+    return RunningExample.#start(this.args, this.node);
   }
 
   /** Kills a member with SIGKILL, and waits until it is started again. Returns how many lines were printed before. */

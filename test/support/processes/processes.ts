@@ -242,10 +242,19 @@ const running = new Set<RunningCommand>();
 afterAll(async () => {
   await Promise.all([...running].map((command) => command.kill()));
 });
-// When the test's own process is ended before its tests are.
-process.once("exit", () => {
+// When the test's own process is ended before its tests are: by itself, by Ctrl-C, or because vitest is gone.
+process.once("exit", killRunning);
+for (const event of ["SIGINT", "SIGTERM", "disconnect"]) {
+  process.once(event, () => {
+    killRunning();
+    // When every listener has been called. No test goes on without vitest.
+    setImmediate(() => process.kill(process.pid, "SIGKILL"));
+  });
+}
+
+function killRunning(): void {
   for (const command of running) process.kill(command.pid, "SIGKILL");
-});
+}
 
 function tail(text: string): string {
   return text.length > 4000 ? `...${text.slice(-4000)}` : text;

@@ -7,6 +7,7 @@ const kinds = {
   number: { pattern: /^\d+(\.\d+)?$/, name: "a number" },
   whole: { pattern: /^\d+$/, name: "a whole number" },
   count: { pattern: /^[1-9]\d*$/, name: "a whole number" },
+  versions: { pattern: /^\d+(\.\d+)*(,\d+(\.\d+)*)*$/, name: "versions, such as 22,24.1" },
 } as const;
 
 interface CommandOption {
@@ -15,10 +16,14 @@ interface CommandOption {
 }
 
 /**
- * A long run as a command of its own: `npm run <name> -- --option value`. What stands behind `--` goes to <name>.command.ts by its
- * environment: --wipe-state of crash as CRASH_WIPE_STATE.
+ * A long run as a command of its own: `npm run <name> -- --option value` runs `test/<folder>/<name>.command.ts`. The environment carries
+ * the options that stand behind `--`: --wipe-state of crash as CRASH_WIPE_STATE.
  */
-export function commandConfig(name: string, options: Readonly<Record<string, CommandOption>>): ViteUserConfig {
+export function commandConfig(
+  folder: string,
+  name: string,
+  options: Readonly<Record<string, CommandOption>>,
+): ViteUserConfig {
   const { values } = parseArgs({
     args: process.argv.slice(process.argv.indexOf("--") + 1),
     options: Object.fromEntries(
@@ -36,7 +41,7 @@ export function commandConfig(name: string, options: Readonly<Record<string, Com
   return defineConfig({
     test: {
       globalSetup: ["test/support/run/global_setup.ts"],
-      include: [`test/integration/${name}.command.ts`],
+      include: [`test/${folder}/${name}.command.ts`],
       pool: "forks",
       testTimeout: 0,
       disableConsoleIntercept: true,
