@@ -76,7 +76,7 @@ describe("a counter from outside (T6)", () => {
 
   test("that has reached the last term keeps the node from campaigning, which says why", () => {
     const raft = startNode({ terms: [1], term: termMax });
-    expect(raft.campaign()).toEqual({ refused: expect.stringContaining("is the highest there is (termMax)") });
+    expect(raft.campaign()).toEqual({ refused: expect.stringContaining("is the highest possible (termMax)") });
     expect([raft.role, raft.term]).toEqual(["follower", termMax]);
     expect(exhaustion(termMax - 1, indexMax - 1)).toBeUndefined();
   });
@@ -241,7 +241,7 @@ describe("a message that no correct member sends (T5)", () => {
     expect(answer).toMatchObject({
       rejection: {
         reason: "safety",
-        detail: expect.stringContaining("entry 3 is no legal"),
+        detail: expect.stringContaining("entry 3 is not a legal"),
       },
     });
     expect(logFacts(raft)).toEqual(before);

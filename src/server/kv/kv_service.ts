@@ -9,6 +9,7 @@ import type { CallContext } from "../../rpc/call_context.js";
 import { toCount } from "../../rpc/message_counters.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
 import type { Forwarding } from "../forwarding.js";
+import { ForwardStream } from "./forward_stream.js";
 import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
 import {
   type CommandInit,
@@ -25,7 +26,6 @@ import {
   readable,
 } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
-import { LeaderStream } from "./leader_stream.js";
 import type { Sessions } from "./session_service.js";
 
 /** Implements the clients' service of a node. */
@@ -34,14 +34,14 @@ export function keyValueService(
   forwarding: Forwarding<typeof KeyValueService>,
   sessions: Sessions,
 ): ServiceImplementation<typeof KeyValueService> {
-  const leaderStream = new LeaderStream(node, forwarding);
+  const forwardStream = new ForwardStream(node, forwarding);
   /** Passes a call on to the leader with others, or else carries it out by `alone`. */
   const once = <Response extends object>(
     request: ForwardedRequest,
     context: CallContext,
     alone: () => Promise<Response>,
   ) => {
-    const passed = leaderStream.ask(request, context);
+    const passed = forwardStream.ask(request, context);
     if (passed === undefined) return alone();
     return passed.then((answer) => (answer === undefined ? alone() : (withHeader(answer) as Response)));
   };

@@ -10,7 +10,7 @@ import {
 } from "./forwarded_calls.js";
 
 /** Passes the unary calls of a follower on to the leader that it follows, in batches. */
-export class LeaderStream {
+export class ForwardStream {
   #calls: ForwardedCalls | undefined;
   #address: string | undefined;
   /** A leader that takes no calls over a stream: its calls are passed on one by one. */
