@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { figure, report, table, withReport } from "../../bench/compare/report.mjs";
 import { cellKey, matches, type RowOptions, rowsOf } from "../../bench/compare/rows.mjs";
 import { median, summarize } from "../../bench/compare/statistics.mjs";
-import { readDocument } from "../support/documents.js";
+import { readDocument } from "../support/repository/documents.js";
 
 // The parts of the comparison with etcd that only compute: its rows, statistics and tables.
 

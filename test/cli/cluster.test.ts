@@ -91,7 +91,7 @@ test("cairn cluster says in its own words why it cannot run, before it starts an
   );
   taken.close();
   for (const flag of ["--listen=127.0.0.1:0", "--id", "--cluster"]) {
-    expect(await run("--base-port", `${port}`, "--", flag, "x")).toContain("cannot be given to all nodes");
+    expect(await run("--base-port", `${port}`, "--", flag, "x")).toContain("cannot be the same on all nodes");
   }
   expect(readdirSync(data)).toEqual([]);
 
@@ -105,7 +105,7 @@ test("cairn cluster says in its own words why it cannot run, before it starts an
 
   const wrong = await runCommand(["cluster", "--snapshot-entries", "10"]);
   expect(wrong).toMatchObject({ code: 2, stdout: "" });
-  expect(wrong.stderr).toContain("flags of cairn start stand after --");
+  expect(wrong.stderr).toContain("flags of cairn start go after --");
 });
 
 test("a node that cannot be started ends cairn cluster and the other nodes", async () => {

@@ -58,7 +58,7 @@ describe("a command whose reader has closed the pipe prints no error and keeps i
 test("a snapshot whose reader closes the pipe early is not saved, and the command says so", async () => {
   const { code, stderr } = await unread("snapshot", "save", "-");
   expect(code).toBe(1);
-  expect(stderr).toMatch(/^cairn: \[FAILED_PRECONDITION\] the reader of standard output has gone before the snapshot/);
+  expect(stderr).toMatch(/^cairn: \[FAILED_PRECONDITION\] the reader of standard output closed it before the snapshot/);
 });
 
 test("a long-running command, cluster or node, does not end when nobody reads its output", async () => {

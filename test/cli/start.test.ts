@@ -255,7 +255,7 @@ describe("cairn start", () => {
     const refused = await runCommand([...args, "--cluster", `a=${node.address},b=127.0.0.1:1`]);
     expect(refused).toMatchObject({
       code: 1,
-      stderr: expect.stringMatching(/b is not a member .*start it with --join/),
+      stderr: expect.stringMatching(/b is not a member .*start it with join \(--join/),
     });
     const joining = await startNode({ id: "b", data, args: ["--join", node.address] });
     expect(await joining.event("joined")).toMatchObject({ cluster });

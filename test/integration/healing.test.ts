@@ -111,7 +111,10 @@ describe("a node that has lost its disk", () => {
       cluster.withLeader(({ admin }) => admin.removeMember({ nodeId: id })).catch(() => undefined),
     );
     const removed = await runCommand(args);
-    expect(removed).toMatchObject({ code: 1, stderr: expect.stringMatching(/it was removed, .*start it with --join/) });
+    expect(removed).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/it was removed, .*start it with join \(--join/),
+    });
     expect(await cluster.roles()).not.toContain(`${id} VOTER`);
   });
 

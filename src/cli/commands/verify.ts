@@ -70,6 +70,6 @@ function verifiedText({ index, equal, members }: Verified): string {
     ? `all members have the same state at index ${index}`
     : differing.length > 0
       ? `at index ${index}, a different state from the majority's: ${differing.join(", ")}`
-      : `not all members could be compared at index ${index}; the others have the same state`;
+      : `some members could not be compared at index ${index}; the others have the same state`;
   return [title, table(["ID", "SHA-256", "STATE"], rows)].join("\n");
 }

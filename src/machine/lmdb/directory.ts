@@ -95,7 +95,7 @@ export class LmdbDirectory {
       return { reason: `the data file of ${this.pathOf(name)} has ${bytes} bytes now, and was left "${mark}"` };
     }
     if (this.bootId !== undefined && mark === this.#bootMark()) return { name };
-    return { reason: "the machine was rebooted without a clean stop, so written pages may be lost" };
+    return { reason: "the host was rebooted without a clean stop, so written pages may be lost" };
   }
 
   /**

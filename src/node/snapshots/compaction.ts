@@ -149,8 +149,8 @@ export class Compactor<Machine extends StateMachine> {
     if (index < newest) {
       throw new CairnError(
         "OUT_OF_RANGE",
-        `the state at index ${index} can no longer be built: the newest snapshot is at index ${newest}, and nothing before it ` +
-          "is kept. That index is the lowest that works.",
+        `the state at index ${index} can no longer be built: the newest snapshot is at index ${newest}, and earlier ones ` +
+          "are not used. That index is the lowest that works.",
       );
     }
   }
