@@ -5,6 +5,7 @@
  */
 /// <reference types="node" preserve="true" />
 
+export type { CancelSignal } from "./base/cancel_signal.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { limits } from "./base/limits.js";
 export { version } from "./base/version.js";

@@ -28,7 +28,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
-describe.each(wanted)("Node %s", (name) => {
+describe.each(wanted)("the packed package on Node %s", (name) => {
   let version: NodeVersion;
   let module: InstalledProject;
   let commonJs: InstalledProject;

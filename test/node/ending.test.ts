@@ -88,7 +88,7 @@ describe("an error that ends a node stops its parts, leaves the disk as it is, a
     expect(errors).toEqual([failed]);
   });
 
-  test("also before its parts are connected", async () => {
+  test("even before its parts are connected", async () => {
     const { ending, done, errors } = endingOf({ isConnected: false });
     ending.fail(failed);
     await manyTurns();

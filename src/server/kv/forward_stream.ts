@@ -22,8 +22,8 @@ export class ForwardStream {
   ) {}
 
   /**
-   * Passes a call on. Undefined, now or later, when the call is to be answered here, or passed on by
-   * itself.
+   * Passes a call on. Undefined, now or later, when the call is to be answered here, or passed on
+   * by itself.
    * @throws CairnError as {@link ForwardedCalls.call}
    */
   ask(request: ForwardedRequest, context: CallContext): Promise<ForwardedAnswer | undefined> | undefined {
