@@ -77,7 +77,13 @@ async function append(node: PeerEndpoint, from: string, request: AppendEntriesRe
   const answer = await node.appendEntries(judged(node, from, () => toAppend(from, request)));
   const { rejection } = answer;
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
-  if (rejection === undefined) return { ...common, success: true, matchIndex: BigInt(answer.matchIndex ?? 0) };
+  if (rejection === undefined) {
+    const matchIndex = answer.matchIndex ?? 0;
+    const accepted = { ...common, success: true, matchIndex: BigInt(matchIndex) };
+    if (!request.awaitApplied) return accepted;
+    const committed = Math.min(toIndex(request.leaderCommit, "leader_commit"), matchIndex);
+    return { ...accepted, appliedIndex: BigInt(await node.tryApplied(committed)) };
+  }
   return {
     ...common,
     success: false,
@@ -116,6 +122,7 @@ function toAppend(from: string, request: AppendEntriesRequest) {
     entries: request.entries.map(toEntry),
     leaderCommit: toIndex(request.leaderCommit, "leader_commit"),
     acknowledged: toIndex(request.acknowledgedIndex, "acknowledged_index"),
+    isConditional: request.conditional,
   } as const;
 }
 

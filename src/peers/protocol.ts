@@ -102,7 +102,10 @@ export function toAppendAnswer(
     lastIndex: toIndex(response.lastLogIndex, "last_log_index"),
     request: { term, round, prevIndex, acknowledged },
   } as const;
-  if (response.success) return { ...answer, matchIndex: toIndex(response.matchIndex, "match_index") };
+  if (response.success) {
+    const appliedIndex = toIndex(response.appliedIndex, "applied_index");
+    return { ...answer, matchIndex: toIndex(response.matchIndex, "match_index"), ...(appliedIndex > 0 && { appliedIndex }) };
+  }
   const reason = rejections[response.rejection];
   if (reason === undefined) {
     throw new CairnError("INVALID_ARGUMENT", `entries were refused for the unknown reason ${response.rejection}`);

@@ -43,6 +43,8 @@ export interface AppendEntries extends RequestBase {
    * out: 0.
    */
   readonly acknowledged?: number | undefined;
+  /** A refusal must change nothing, not even the receiver's term. Left out: false. */
+  readonly isConditional?: boolean | undefined;
 }
 
 /**
@@ -63,9 +65,15 @@ export interface AppendEntriesAnswer extends ResponseBase {
   readonly rejection?: {
     readonly reason: AppendRejection;
     readonly detail: string;
-    /** log_mismatch: term of the entry at prev.index, 0 when the log is shorter. */
+    /**
+     * log_mismatch: term of the entry at prev.index, 0 when the log is shorter. safety: term of the
+     * committed entry that is contradicted, otherwise 0.
+     */
     readonly conflictTerm: number;
-    /** log_mismatch: the first index that the leader should try next. */
+    /**
+     * log_mismatch: the first index that the leader should try next. safety: for a contradicted
+     * entry, the first index that is not committed; otherwise 0.
+     */
     readonly conflictIndex: number;
   };
   readonly lastIndex: number;
@@ -141,6 +149,8 @@ export type Addressed<Message extends Request> = Omit<Message, "requestId"> & { 
 export interface PeerAppend extends Addressed<AppendEntries> {
   /** Number of this message among all that this leader has sent in its term, from 1. */
   readonly round: number;
+  /** The answer must wait until the receiver has applied what is committed. Left out: false. */
+  readonly awaitsApplied?: boolean | undefined;
 }
 
 /** Whether an outgoing message is an answer, and not a request. */
@@ -156,6 +166,8 @@ export type PeerAnswer = PeerAppendAnswer | PeerVoteAnswer | PeerTimeoutNowAnswe
 
 export interface PeerAppendAnswer extends Omit<AppendEntriesAnswer, "to" | "requestId"> {
   readonly from: string;
+  /** After {@link PeerAppend.awaitsApplied}: the peer has applied its log up to here. */
+  readonly appliedIndex?: number | undefined;
   readonly request: {
     readonly term: number;
     readonly round: number;

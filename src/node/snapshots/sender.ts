@@ -1,5 +1,6 @@
 import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
+import { type InstallChunk, InstallConversation } from "../../peers/install/conversation.js";
 import type { InstallReply, SnapshotCompression } from "../../peers/install/install_messages.js";
 import type { InstallStream } from "../../peers/transport.js";
 import type { SnapshotSend, TransferOutcome } from "../../raft/leader/replication.js";
@@ -36,7 +37,6 @@ export interface TransferSenderOptions {
 export class TransferSender {
   readonly send: SnapshotSend;
   readonly #options: TransferSenderOptions;
-  readonly #over = new AbortController();
   #stream: InstallStream | undefined;
   #cancelled = false;
   /** The offered snapshots; after the receiver's choice, only the chosen one. */
@@ -104,7 +104,6 @@ export class TransferSender {
   /** Ends the transfer; {@link run} then reports a failure. */
   cancel(): void {
     this.#cancelled = true;
-    this.#over.abort();
     this.#stream?.cancel();
   }
 
@@ -134,13 +133,14 @@ export class TransferSender {
     this.#offered = choices;
     this.#info = choices[0];
     let unpin = () => {};
+    const conversation = new InstallConversation(stream, (reply) => this.#heard(reply));
     try {
-      const accepted = await this.#offer(stream, choices);
+      const accepted = await this.#offer(conversation, choices);
       if ("outcome" in accepted) return accepted.outcome;
       // Not pinned earlier: all offered snapshots would stay on disk while offers wait for answers.
       unpin = this.#pinned(accepted.info);
       this.onAccepted(accepted.info);
-      return await this.#converse(stream, accepted.info, accepted.replies);
+      return await this.#sendFile(conversation, accepted.info);
     } catch (error) {
       await this.#findDamage(error);
       throw error;
@@ -158,22 +158,13 @@ export class TransferSender {
   }
 
   /** Makes the offer; returns the receiver's choice, or its refusal. */
-  async #offer(stream: InstallStream, [info, ...others]: readonly SnapshotInfo[]) {
+  async #offer(conversation: InstallConversation, [info, ...others]: readonly SnapshotInfo[]) {
     const { logger, id, clock, compression } = this.#options;
     const { to, term: leaderTerm } = this.send;
-    const replies = stream.replies[Symbol.asyncIterator]();
     this.#moved();
-    await stream.send({
-      kind: "offer",
-      from: id,
-      leaderTerm,
-      ...choiceOf(info!),
-      others: others.map(choiceOf),
-      compression,
-    });
-    const reply = await this.#firstAnswer(replies);
+    const offer = { from: id, leaderTerm, ...choiceOf(info!), others: others.map(choiceOf), compression };
+    const reply = await conversation.offer(offer);
     if (reply.kind === "refused") return { outcome: this.#refused(reply) };
-    if (reply.kind !== "accepted") throw unexpected(reply);
     const wanted = reply.index === undefined ? info : others.find(({ index }) => index === reply.index);
     if (wanted === undefined) throw new CairnError("INTERNAL", `the receiver wants a snapshot at ${reply.index}`);
     this.#offered = [wanted];
@@ -184,61 +175,28 @@ export class TransferSender {
     this.#startedMs = clock.now();
     const { index, fileBytes } = wanted;
     logger.info({ to: nameOf(to), index, bytes: fileBytes, from: reply.offset }, "sending a snapshot");
-    return { info: wanted, replies };
+    return { info: wanted };
   }
 
-  /**
-   * Returns the first reply that is no progress report. The receiver may have to verify its part
-   * file first.
-   */
-  async #firstAnswer(replies: AsyncIterator<InstallReply>): Promise<InstallReply> {
-    for (;;) {
-      const reply = await this.#next(replies);
-      if (reply.kind !== "progress") return reply;
+  async #sendFile(conversation: InstallConversation, info: SnapshotInfo): Promise<TransferOutcome> {
+    const reply = await conversation.sendChunks((over) => this.#chunks(info, over));
+    return reply.kind === "refused" ? this.#refused(reply) : { kind: "installed", matchIndex: reply.matchIndex };
+  }
+
+  async *#chunks(info: SnapshotInfo, over: AbortSignal): AsyncGenerator<InstallChunk> {
+    let offset = this.#firstByte;
+    for await (const data of this.#options.snapshots.readFile(info, offset, this.#chunkBytes)) {
+      yield await this.#chunk(offset, data, over);
+      offset += data.byteLength;
+      this.#moved();
     }
   }
 
-  async #converse(
-    stream: InstallStream,
-    info: SnapshotInfo,
-    replies: AsyncIterator<InstallReply>,
-  ): Promise<TransferOutcome> {
-    // Replies are read while chunks are sent: the receiver may end the transfer at any time.
-    const ended = this.#untilEnd(replies);
-    const sent = this.#sendChunks(stream, info, this.#firstByte);
-    sent.catch(() => {});
-    // If sending fails, the replies say why.
-    try {
-      return await ended;
-    } finally {
-      this.#over.abort();
-      stream.cancel();
-      await sent.catch(() => {});
-    }
-  }
-
-  async #sendChunks(stream: InstallStream, info: SnapshotInfo, from: number): Promise<void> {
-    const { snapshots } = this.#options;
-    let offset = from;
-    try {
-      for await (const data of snapshots.readFile(info, from, this.#chunkBytes)) {
-        await this.#sendChunk(stream, offset, data);
-        offset += data.byteLength;
-        this.#moved();
-      }
-    } catch (error) {
-      // The file is damaged or gone: the receiver must not wait for the rest of it.
-      if (hasCode(error, "CORRUPT") || hasCode(error, "NOT_FOUND")) stream.cancel();
-      throw error;
-    }
-  }
-
-  async #sendChunk(stream: InstallStream, offset: number, data: Uint8Array): Promise<void> {
-    const leaderTerm = this.send.term;
+  async #chunk(offset: number, data: Uint8Array, over: AbortSignal): Promise<InstallChunk> {
+    const chunk = { kind: "chunk", leaderTerm: this.send.term, offset } as const;
     const compressed = this.#compression === "deflate" ? await deflateChunk(data) : undefined;
-    await this.#options.bandwidth?.take((compressed ?? data).byteLength, this.#over.signal);
-    if (compressed === undefined) return stream.send({ kind: "chunk", leaderTerm, offset, data });
-    return stream.send({ kind: "chunk", leaderTerm, offset, data: compressed, fileBytes: data.byteLength });
+    await this.#options.bandwidth?.take((compressed ?? data).byteLength, over);
+    return compressed === undefined ? { ...chunk, data } : { ...chunk, data: compressed, fileBytes: data.byteLength };
   }
 
   /**
@@ -250,21 +208,9 @@ export class TransferSender {
     return Math.min(chunkBytes, bandwidth?.bytesPerSecond ?? chunkBytes);
   }
 
-  async #untilEnd(replies: AsyncIterator<InstallReply>): Promise<TransferOutcome> {
-    for (;;) {
-      const reply = await this.#next(replies);
-      if (reply.kind === "installed") return { kind: "installed", matchIndex: reply.matchIndex };
-      if (reply.kind === "refused") return this.#refused(reply);
-      if (reply.kind !== "progress") throw unexpected(reply);
-      this.#doneBytes = reply.receivedBytes;
-    }
-  }
-
-  async #next(replies: AsyncIterator<InstallReply>): Promise<InstallReply> {
-    const { done, value } = await replies.next();
-    if (done === true) throw new CairnError("UNREACHABLE", "the receiver ended the stream without an answer");
+  #heard(reply: InstallReply): void {
     this.#moved();
-    return value;
+    if (reply.kind === "progress" && this.#isAccepted) this.#doneBytes = reply.receivedBytes;
   }
 
   #refused(reply: InstallReply & { kind: "refused" }): TransferOutcome {
@@ -302,8 +248,4 @@ const BROKEN_OFF: ReadonlySet<CairnErrorCode> = new Set(["UNREACHABLE", "CORRUPT
 
 function choiceOf({ index, term, fileBytes, sha256 }: SnapshotInfo) {
   return { index, term, fileBytes, sha256 };
-}
-
-function unexpected(reply: InstallReply): CairnError {
-  return new CairnError("INTERNAL", `the receiver of a snapshot answered ${reply.kind} out of turn`);
 }
