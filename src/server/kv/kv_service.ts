@@ -1,6 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
-import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import type { KeyEntry } from "../../machine/kv/key_value_machine.js";
@@ -9,8 +8,6 @@ import type { ServiceImplementation } from "../../rpc/server.js";
 import type { Forwarding } from "../forwarding.js";
 import {
   type CommandInit,
-  compareAndSetAnswer,
-  deleteAnswer,
   execute,
   forgotten,
   getAnswer,
@@ -18,8 +15,9 @@ import {
   headerOf,
   type KeyValueInit,
   keyValue,
-  putAnswer,
   readable,
+  type WriteMapping,
+  writes,
 } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import type { Sessions } from "./session_service.js";
@@ -45,36 +43,21 @@ export function keyValueService(
     put: (request, context) =>
       forwarding.once(
         context,
-        async () => {
-          const { key, value, requestId } = request;
-          const operation = { case: "put", value: { key, value } } as const;
-          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
-          return { header: headerOf(node), ...putAnswer(result) };
-        },
+        () => write(node, writes.put, request, context.signal),
         (leader, settings) => leader.put(request, settings),
       ),
 
     delete: (request, context) =>
       forwarding.once(
         context,
-        async () => {
-          const { key, requestId } = request;
-          const operation = { case: "delete", value: { key } } as const;
-          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
-          return { header: headerOf(node), ...deleteAnswer(result) };
-        },
+        () => write(node, writes.delete, request, context.signal),
         (leader, settings) => leader.delete(request, settings),
       ),
 
     compareAndSet: (request, context) =>
       forwarding.once(
         context,
-        async () => {
-          const { key, expected, newValue, createIfMissing, requestId } = request;
-          const operation = { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } } as const;
-          const result = await executeOnce(node, commandOf(operation, requestId), context.signal);
-          return { header: headerOf(node), ...compareAndSetAnswer(key, result) };
-        },
+        () => write(node, writes.compareAndSet, request, context.signal),
         (leader, settings) => leader.compareAndSet(request, settings),
       ),
 
@@ -89,15 +72,19 @@ export function keyValueService(
   };
 }
 
-function commandOf(operation: NonNullable<CommandInit["operation"]>, requestId: CommandInit["requestId"]): CommandInit {
-  return requestId === undefined ? { operation } : { operation, requestId };
-}
-
-async function executeOnce(node: KeyValueNode, command: CommandInit, signal: AbortSignal): Promise<CommandResult> {
-  const result = await execute(node, command, signal);
+/** Carries out a write, and returns its answer. */
+async function write<Request extends Pick<CommandInit, "requestId">, Answer extends object>(
+  node: KeyValueNode,
+  { operationOf, answerOf }: WriteMapping<Request, Answer>,
+  request: Request,
+  signal: AbortSignal,
+): Promise<{ header: Header } & Answer> {
+  const { requestId } = request;
+  const operation = operationOf(request);
+  const result = await execute(node, requestId === undefined ? { operation } : { operation, requestId }, signal);
   const problem = forgotten(result);
   if (problem !== undefined) throw problem;
-  return result;
+  return { header: headerOf(node), ...answerOf(request, result) };
 }
 
 async function* range(node: KeyValueNode, request: RangeRequest, signal: AbortSignal) {
