@@ -56,7 +56,7 @@ export async function installState(
   }
 }
 
-/** Yields a file from the offset that the node chooses: the node may have the first part already. */
+/** Yields a file from the offset that the node chooses: it may have the first part already. */
 async function* chunksFrom(
   from: number,
   leaderTerm: number,

@@ -104,7 +104,11 @@ export function toAppendAnswer(
   } as const;
   if (response.success) {
     const appliedIndex = toIndex(response.appliedIndex, "applied_index");
-    return { ...answer, matchIndex: toIndex(response.matchIndex, "match_index"), ...(appliedIndex > 0 && { appliedIndex }) };
+    return {
+      ...answer,
+      matchIndex: toIndex(response.matchIndex, "match_index"),
+      ...(appliedIndex > 0 && { appliedIndex }),
+    };
   }
   const reason = rejections[response.rejection];
   if (reason === undefined) {

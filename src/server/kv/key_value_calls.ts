@@ -51,8 +51,8 @@ export function forgotten({ outcome, index }: CommandResult): CairnError | undef
 }
 
 /**
- * Maps one kind of write: its request to the store's operation, and the result to the answer without
- * its header.
+ * Maps one kind of write: its request to the store's operation, and the result to the answer,
+ * without its header.
  */
 export interface WriteMapping<Request, Answer> {
   operationOf(request: Request): NonNullable<CommandInit["operation"]>;
