@@ -42,8 +42,8 @@ export class RemoteLeader {
 
   /**
    * Sends the entries that the node lacks, in as many messages as they need. The last message
-   * commits up to `commitTo` of them. Resolves when the entries are durable, and when the committed ones are
-   * applied, if the node can apply them now.
+   * commits up to `commitTo` of them. Resolves when the entries are durable, and when the committed
+   * ones are applied, if the node can apply them now.
    * @param entries one or more
    * @throws GatewayError 22 when the node refuses them, or when no leader sends them
    */

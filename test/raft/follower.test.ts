@@ -157,6 +157,15 @@ describe("what no correct leader does", () => {
   });
 });
 
+test("a snapshot of a lower term than a committed entry below it is refused, and nothing is changed", () => {
+  const raft = startNode({ terms: [1, 3, 3], commit: 2, applied: 2 });
+  const [term, before] = [raft.term, logFacts(raft)];
+  const answer = ask(raft, install([9, 2], { leaderTerm: 7 }));
+  expect(answer).toMatchObject({ outcome: "safety", term });
+  expect(answer.detail).toContain("below the term 3 of the committed entry 2");
+  expect([raft.term, logFacts(raft), raft.violations.count]).toEqual([term, before, 1]);
+});
+
 describe("a conditional AppendEntries", () => {
   const isConditional = true;
 
