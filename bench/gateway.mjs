@@ -1,33 +1,47 @@
-// How fast the gateway answers, and that neither its disk nor a node's memory grows with what is written or sent.
+// Measures how fast the gateway answers, and that neither its disk nor a node's memory grows with what is written or sent.
 //
 //   npm run build && node bench/gateway.mjs [REQUESTS]
+//   node bench/gateway.mjs --small [REQUESTS] [--rounds N] [--other DIST]
 //
 // 1. One gateway process answers REQUESTS (default 10,000) apply_entries of ten entries with values of 1 KiB, one at a time, and a
 //    take_snapshot after every 500 of them. Exits 1 when its log ever took more than two segment files.
 // 2. A gateway sends a state of 32 MiB as a snapshot to a node in a process of its own, whose peak memory is printed.
-import { spawn } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+//
+// With --small: one gateway process answers REQUESTS (default 1,500) apply_entries of one or two entries. Prints wall time and CPU time of a
+// request; with --other, alternates with another build (its dist folder), and prints the medians of the rounds' ratios.
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { peakMemory, startCairn } from "./support/cairn_process.mjs";
+import { smallEntries } from "./support/small_entries.mjs";
 
-const COMMAND = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
+const DIST = fileURLToPath(new URL("../dist", import.meta.url));
 const ENTRIES = 10;
 const VALUE = "v".repeat(1024);
 const REQUESTS_PER_SNAPSHOT = 500;
 const SEGMENTS_MAX = 2;
 const KEYS = 1000;
 
-const requests = Number(process.argv[2] ?? 10_000);
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { small: { type: "boolean" }, rounds: { type: "string", default: "5" }, other: { type: "string" } },
+});
+const requests = Number(positionals[0] ?? (options.small ? 1_500 : 10_000));
 const directory = mkdtempSync(join(tmpdir(), "cairn-bench-"));
 const children = [];
 let failed = false;
 try {
-  await compaction();
-  await installation();
+  if (options.small) {
+    const builds = options.other === undefined ? [DIST] : [DIST, options.other];
+    await smallEntries(builds, { requests, rounds: Number(options.rounds) });
+  } else {
+    await compaction();
+    await installation();
+  }
 } finally {
-  for (const child of children) child.kill("SIGKILL");
+  for (const child of children) child.kill();
   rmSync(directory, { recursive: true, force: true });
 }
 process.exitCode = failed ? 1 : 0;
@@ -102,42 +116,14 @@ function entriesOf(request) {
   }));
 }
 
-/** A cairn process that is asked for one thing at a time. */
 function start(args) {
-  const child = spawn(process.execPath, [COMMAND, ...args], { stdio: ["pipe", "pipe", "inherit"] });
+  const child = startCairn(DIST, args);
   children.push(child);
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  let msgId = 0;
-  const line = async () => {
-    const { done, value } = await lines.next();
-    if (done) throw new Error(`cairn ${args[0]} has ended without a reply`);
-    return value;
-  };
-  const ask = async (type, fields) => {
-    child.stdin.write(`${JSON.stringify({ src: "c1", dest: "n1", body: { type, msg_id: ++msgId, ...fields } })}\n`);
-    const { body } = JSON.parse(await line());
-    if (body.type === "error") throw new Error(`${type}: error ${body.code}: ${body.text}`);
-    return body;
-  };
-  const end = () => {
-    child.stdin.end();
-    return new Promise((resolve) => child.once("close", resolve));
-  };
-  return { pid: child.pid, line, ask, end };
+  return child;
 }
 
 function summary(times) {
   const sorted = times.toSorted((a, b) => a - b);
   const at = (part) => (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0).toFixed(2);
   return { "p50 ms": at(0.5), "p99 ms": at(0.99), "max ms": at(1) };
-}
-
-/** Most physical memory that a process has ever had. */
-function peakMemory(pid) {
-  try {
-    const [, kilobytes] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? [];
-    return `${(Number(kilobytes) / 1024).toFixed(0)} MiB`;
-  } catch {
-    return "unknown (this system has no /proc)";
-  }
 }

@@ -5,18 +5,19 @@ import { SnapshotParser } from "../encoding/snapshot_parser.js";
 import { encodeCommand } from "../machine/kv/command.js";
 import { PayloadDecoder } from "../machine/kv/payload_decoder.js";
 import { DEFAULT_SESSION_LIMITS } from "../machine/kv/session_limits.js";
-import type { LogPosition } from "../raft/types.js";
+import type { Entry, LogPosition } from "../raft/types.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import type { Fields } from "./fields.js";
 import { encodeValue, OrderedObject, StoredJson } from "./json.js";
 import type { GatewayNode } from "./nodes.js";
-import { type OutgoingEntry, type Pair, RemoteLeader } from "./remote_leader.js";
+import { RemoteLeader } from "./remote_leader.js";
+import { installState, type Pair } from "./remote_snapshot.js";
 
 /** A reply's type and its fields in order. */
 export type Reply = readonly [type: string, fields: Readonly<Record<string, unknown>>];
 
 /** An entry of an apply_entries request. */
-interface RequestedEntry extends OutgoingEntry {
+interface RequestedEntry extends Entry {
   readonly op: "put" | "get" | "delete";
   readonly key: Buffer;
 }
@@ -28,6 +29,8 @@ interface GetResult {
 
 /** By index. */
 type GetResults = ReadonlyMap<number, GetResult>;
+
+const NO_DATA = new Uint8Array(0);
 
 /** Number of results of get entries that are remembered for repeated requests. */
 const REMEMBERED_RESULTS = 10_000;
@@ -58,27 +61,27 @@ export class LogCompaction {
 
   async applyEntries(body: Fields): Promise<Reply> {
     const entries = body.objects("entries").map(requestedEntry);
-    const info = await this.#logInfo();
-    const applied = Number(info.appliedIndex);
-    if (entries.length === 0) return ["apply_entries_ok", { results: [], last_applied: applied }];
-    checkPlaces(entries, info);
-    const fresh = entries.filter((entry) => entry.index > applied);
-    const read = await this.#applyInOrder(fresh, info);
-    const after = await this.#untilApplied(entries.at(-1)!.index);
+    const last = entries.at(-1);
+    if (last === undefined) {
+      const { appliedIndex } = await this.#logInfo();
+      return ["apply_entries_ok", { results: [], last_applied: Number(appliedIndex) }];
+    }
+    const { read, appliedIndex } = await this.#applyInOrder(entries);
+    const lastApplied =
+      appliedIndex >= last.index ? appliedIndex : Number((await this.#untilApplied(last.index)).appliedIndex);
     const results = entries.map(({ index, op }) => {
       const value = op === "get" ? (read.get(index) ?? this.#results.get(index)) : undefined;
       return { index, result: value === undefined ? "ok" : value.result };
     });
     this.#remember(read);
-    return ["apply_entries_ok", { results, last_applied: Number(after.appliedIndex) }];
+    return ["apply_entries_ok", { results, last_applied: lastApplied }];
   }
 
   async seedState(body: Fields): Promise<Reply> {
     const pairs = pairsOf(body);
     const commitIndex = body.count("commit_index", 0, "indexMax");
     const term = body.count("term", 1, "termMax");
-    const info = await this.#logInfo();
-    const first = Number(info.lastIndex) + 1;
+    const first = (await this.#leader.lastPosition()).index + 1;
     if (commitIndex < first) {
       if (commitIndex === 0 && first === 1 && pairs.length === 0) return ["seed_state_ok", {}];
       const text = `commit_index ${commitIndex} leaves no place for the state: the log ends at ${first - 1}, expected at least ${first}`;
@@ -89,18 +92,15 @@ export class LogCompaction {
       throw new GatewayError(gatewayCodes.malformedRequest, text);
     }
     const data = encodeCommand({ operation: { case: "load", value: { pairs: [...pairs] } } });
-    let prev: LogPosition = { index: first - 1, term: Number(info.lastTerm) };
-    let batch: OutgoingEntry[] = [{ index: first, term, data }];
-    checkTerm(batch[0]!, info);
+    let batch: Entry[] = [{ index: first, term, type: "command", data }];
     for (let index = first + 1; index <= commitIndex; index++) {
       if (batch.length >= limits.appendEntries) {
-        await this.#leader.append(term, prev, batch, 0);
-        prev = batch.at(-1)!;
+        await this.#leader.replicate(batch, () => 0);
         batch = [];
       }
-      batch.push({ index, term, data: undefined });
+      batch.push({ index, term, type: "no-op", data: NO_DATA });
     }
-    await this.#leader.append(term, prev, batch, commitIndex);
+    await this.#leader.replicate(batch, () => commitIndex);
     await this.#untilApplied(commitIndex);
     return ["seed_state_ok", {}];
   }
@@ -126,14 +126,9 @@ export class LogCompaction {
       index: body.count("snapshot_index", 1, "indexMax"),
       term: body.count("snapshot_term", 1, "termMax"),
     };
-    const pairs = pairsOf(body);
-    checkSnapshotTerm(position, await this.#logInfo());
-    const installed = await this.#leader.install(position, pairs);
+    const applied = await installState(this.node, position, pairsOf(body), this.timeoutMs);
     const info = await this.#logInfo();
-    return [
-      "install_snapshot_ok",
-      { applied: installed?.applied ?? false, new_last_applied: Number(info.appliedIndex) },
-    ];
+    return ["install_snapshot_ok", { applied, new_last_applied: Number(info.appliedIndex) }];
   }
 
   async getLogInfo(): Promise<Reply> {
@@ -218,49 +213,38 @@ export class LogCompaction {
   }
 
   /**
-   * Makes new entries durable, then commits them. A get in the log returns the value at its place,
-   * and only the leader decides how far the log is committed: so before an entry changes a key, the
-   * gets of that key that wait are answered.
+   * Sends the entries, and commits them. A get in the log returns the value at its place, and only
+   * the leader decides how far the log is committed: so before an entry changes a key, the gets of
+   * that key that wait are answered.
    */
-  async #applyInOrder(fresh: readonly RequestedEntry[], info: GetLogInfoResponse): Promise<GetResults> {
+  async #applyInOrder(entries: readonly RequestedEntry[]): Promise<{ read: GetResults; appliedIndex: number }> {
     const read = new Map<number, GetResult>();
-    const [first, last] = [fresh[0], fresh.at(-1)];
-    if (first === undefined || last === undefined) return read;
-    const { term } = last;
-    const hasGets = fresh.some((entry) => entry.op === "get");
-    const prev = { index: first.index - 1, term: prevTerm(first, info) };
-    await this.#leader.append(term, prev, fresh, hasGets ? 0 : last.index);
-    if (!hasGets) return read;
-    let waiting: RequestedEntry[] = [];
-    for (const [at, entry] of fresh.entries()) {
-      if (entry.op === "get") waiting.push(entry);
-      else if (waiting.some((get) => get.key.equals(entry.key))) {
-        await this.#readAt(term, fresh[at - 1]!, waiting, read);
-        waiting = [];
-      }
+    let steps: readonly Step[] = [];
+    const { fresh, ...sent } = await this.#leader.replicate(entries, (lacking) => {
+      steps = stepsOf(lacking);
+      return steps[0]?.position.index ?? 0;
+    });
+    let { appliedIndex } = sent;
+    for (const [number, { position, gets }] of steps.entries()) {
+      if (number > 0) appliedIndex = await this.#leader.commit(fresh.at(-1)!.term, position);
+      if (gets.size > 0) await this.#readAll(gets, position.index, read);
     }
-    await this.#readAt(term, last, waiting, read);
-    return read;
+    return { read, appliedIndex };
   }
 
-  /** Commits up to `position`, and reads the results of the gets at that point. */
-  async #readAt(
-    term: number,
-    position: LogPosition,
-    gets: readonly RequestedEntry[],
-    read: Map<number, GetResult>,
-  ): Promise<void> {
-    await this.#leader.append(term, position, [], position.index);
-    const minAppliedIndex = BigInt(position.index);
+  /** Reads the results of gets in the state at an index, which nothing changes meanwhile. */
+  async #readAll(gets: Step["gets"], index: number, read: Map<number, GetResult>): Promise<void> {
+    const minAppliedIndex = BigInt(index);
     const waiting = gets.values();
     const readOn = async () => {
-      for (const { index, key } of waiting) {
-        const request = { key, stale: true, minAppliedIndex };
+      for (const [get, ...others] of waiting) {
+        const request = { key: get.key, stale: true, minAppliedIndex };
         const { kv } = await this.node.kv.get(request, { timeoutMs: this.timeoutMs });
-        read.set(index, { result: kv === undefined ? null : StoredJson.from(kv.value) });
+        const result = kv === undefined ? null : StoredJson.from(kv.value);
+        for (const { index } of [get, ...others]) read.set(index, { result });
       }
     };
-    await Promise.all(Array.from({ length: Math.min(READS_UNDER_WAY, gets.length) }, readOn));
+    await Promise.all(Array.from({ length: Math.min(READS_UNDER_WAY, gets.size) }, readOn));
   }
 
   #remember(read: GetResults): void {
@@ -308,7 +292,7 @@ function requestedEntry(fields: Fields): RequestedEntry {
     op === "put"
       ? ({ case: op, value: { key, value: encodeValue(command.value("value")) } } as const)
       : ({ case: op, value: { key } } as const);
-  return { index, term, op, key, data: encodeCommand({ operation }) };
+  return { index, term, type: "command", op, key, data: encodeCommand({ operation }) };
 }
 
 /** Returns the state in a request, in the order of the store's keys. */
@@ -323,66 +307,31 @@ function pairsOf(body: Fields): Pair[] {
   return pairs.sort((a, b) => Buffer.compare(a.key, b.key));
 }
 
-/** Checks a whole batch before any of it is sent: a batch with a bad entry changes nothing. */
-function checkPlaces(entries: readonly RequestedEntry[], info: GetLogInfoResponse): void {
-  const next = Number(info.lastIndex) + 1;
-  const first = entries[0]!;
-  if (first.index < 1 || first.index > next) throw misplaced(`index ${first.index}`, next);
-  let term = prevTerm(first, info);
-  entries.forEach((entry, at) => {
-    const expected = first.index + at;
-    if (entry.index !== expected) throw misplaced(`index ${entry.index}`, expected);
-    if (entry.term < term) {
-      throw misplaced(`index ${entry.index} has term ${entry.term}, below the term ${term} before it`, expected);
+/** A part of a batch: committed up to `position`, the state has the results of `gets`. */
+interface Step {
+  readonly position: LogPosition;
+  /** By key: one read answers all gets of a key. */
+  readonly gets: ReadonlyMap<string, readonly [RequestedEntry, ...RequestedEntry[]]>;
+}
+
+/** Divides a batch before each entry that changes a key of which a get waits. */
+function stepsOf(entries: readonly RequestedEntry[]): Step[] {
+  const steps: Step[] = [];
+  let gets = new Map<string, [RequestedEntry, ...RequestedEntry[]]>();
+  for (const [at, entry] of entries.entries()) {
+    const key = entry.key.toString("latin1");
+    const waiting = gets.get(key);
+    if (entry.op === "get") {
+      if (waiting === undefined) gets.set(key, [entry]);
+      else waiting.push(entry);
+    } else if (waiting !== undefined) {
+      steps.push({ position: entries[at - 1]!, gets });
+      gets = new Map();
     }
-    term = entry.term;
-    const present = termAt(entry.index, info);
-    if (present === undefined) {
-      if (entry.index >= next) checkTerm(entry, info);
-    } else if (present !== entry.term && entry.index <= Number(info.commitIndex)) {
-      const text = `index ${entry.index} is committed with term ${present}, not ${entry.term}`;
-      throw misplaced(text, Number(info.commitIndex) + 1);
-    }
-  });
-}
-
-/** Checks that a new entry is not of a term that has ended. */
-function checkTerm(entry: LogPosition, info: GetLogInfoResponse): void {
-  if (entry.term >= Number(info.term)) return;
-  const text = `entry ${entry.index} has term ${entry.term}, older than the node's term ${info.term}`;
-  throw new GatewayError(gatewayCodes.preconditionFailed, text);
-}
-
-/**
- * Checks that terms never fall along the log: no leader has a snapshot of a lower term than an
- * entry below it that is committed here.
- */
-function checkSnapshotTerm({ index, term }: LogPosition, info: GetLogInfoResponse): void {
-  const commit = Number(info.commitIndex);
-  const committed = termAt(commit, info);
-  if (index <= commit || committed === undefined || term >= committed) return;
-  const text = `snapshot_term ${term} at index ${index} is below the term ${committed} of the committed entry ${commit}`;
-  throw new GatewayError(gatewayCodes.preconditionFailed, text);
-}
-
-function misplaced(what: string, expected: number): GatewayError {
-  return new GatewayError(gatewayCodes.preconditionFailed, `${what}: expected index ${expected}`);
-}
-
-/**
- * Returns the term of the entry before a batch. If the log is trimmed there, the term is not known,
- * and the node does not check it.
- */
-function prevTerm(first: LogPosition, info: GetLogInfoResponse): number {
-  if (first.index === 1) return 0;
-  return termAt(first.index - 1, info) ?? first.term;
-}
-
-/** Returns the term at an index of the node's log, or of its boundary. */
-function termAt(index: number, { terms, lastIndex }: GetLogInfoResponse): number | undefined {
-  if (index > Number(lastIndex)) return undefined;
-  const range = terms.findLast(({ firstIndex }) => Number(firstIndex) <= index);
-  return range === undefined ? undefined : Number(range.term);
+  }
+  const last = entries.at(-1);
+  if (last !== undefined) steps.push({ position: last, gets });
+  return steps;
 }
 
 function positionOf({ snapshot }: TakeSnapshotResponse): LogPosition {

@@ -4,7 +4,6 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { AdminService, ElectionMode } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
 import { CairnError } from "../base/errors.js";
 import { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
@@ -18,7 +17,8 @@ import { GatewayError, gatewayCodes } from "./errors.js";
 /** A node as the gateway uses it: over gRPC only, except to start and stop it. */
 export interface GatewayNode {
   readonly id: string;
-  readonly raft: Client<typeof RaftService>;
+  /** host:port */
+  readonly address: string;
   readonly kv: Client<typeof KeyValueService>;
   readonly admin: Client<typeof AdminService>;
 }
@@ -243,9 +243,9 @@ function checkFolderName(id: string): void {
   );
 }
 
-function clientsOf(channel: SharedChannel): Pick<GatewayNode, "raft" | "kv" | "admin"> {
+function clientsOf(channel: SharedChannel): Pick<GatewayNode, "address" | "kv" | "admin"> {
   return {
-    raft: channel.client(RaftService),
+    address: channel.address,
     kv: channel.client(KeyValueService),
     admin: channel.client(AdminService),
   };

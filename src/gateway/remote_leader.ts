@@ -1,53 +1,39 @@
-import { crc32 } from "node:zlib";
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { GetStatusResponse } from "../../gen/cairn/v1/admin_pb.js";
-import {
-  AppendEntriesRejection,
-  type AppendEntriesRequest,
-  type AppendEntriesRequestSchema,
-  type AppendEntriesResponse,
-  type InstallSnapshotRequestSchema,
-  type InstallSnapshotResponse,
-  type SnapshotInstalled,
-  SnapshotRefusal,
-  type SnapshotRefused,
-} from "../../gen/cairn/v1/raft_pb.js";
-import { type EntrySchema, EntryType } from "../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../base/errors.js";
+import { incarnationText, memberKey } from "../base/ids.js";
 import { limits } from "../base/limits.js";
-import { membershipFromMessage } from "../encoding/membership.js";
-import { encodeSnapshot, measureSnapshot } from "../encoding/snapshot_encoder.js";
-import { encodePairsPayload } from "../machine/kv/payload.js";
-import { PROTOCOL_VERSION } from "../peers/protocol.js";
-import type { LogPosition, SnapshotMeta } from "../raft/types.js";
-import type { BidiStream } from "../rpc/client.js";
+import { AppendStream } from "../peers/append/append_stream.js";
+import type { Self } from "../peers/protocol.js";
+import type { AppendRejection, PeerAppend, PeerAppendAnswer } from "../raft/messages.js";
+import { type Entry, entriesWithin, type LogPosition } from "../raft/types.js";
+import { Channel } from "../rpc/channel.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
+import { NodeLog } from "./node_log.js";
 import type { GatewayNode } from "./nodes.js";
 
 const LEADER_ID = "gateway";
 
-/** An entry to be sent: a command, or a no-op when there is no data. */
-export interface OutgoingEntry extends LogPosition {
-  readonly data: Uint8Array | undefined;
+/** A node as a peer addresses it, and the gateway as that peer. */
+export interface PeerNames {
+  /** Member key of the node. */
+  readonly to: string;
+  readonly self: Self;
 }
 
-export interface Pair {
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
+/** Entries that the node lacked and has accepted. */
+export interface Replicated<Sent extends Entry> {
+  readonly fresh: readonly Sent[];
+  /** The node has applied its log up to here; 0 when it was not asked. */
+  readonly appliedIndex: number;
 }
 
-/** A request without its header. */
-type AppendRequest = Omit<Exclude<MessageInitShape<typeof AppendEntriesRequestSchema>, AppendEntriesRequest>, "header">;
-
-interface LeaderStream {
-  readonly call: BidiStream<MessageInitShape<typeof AppendEntriesRequestSchema>, AppendEntriesResponse>;
-  readonly answers: AsyncIterator<AppendEntriesResponse>;
-  readonly header: ReturnType<typeof headerFor>;
-}
-
-/** Acts as a node's leader: AppendEntries over one stream, and InstallSnapshot. */
+/**
+ * Acts as a node's leader over one AppendEntries stream. The node judges the entries: a refused
+ * message changes nothing there.
+ */
 export class RemoteLeader {
   #stream: LeaderStream | undefined;
+  #log: NodeLog | undefined;
 
   constructor(
     private readonly node: GatewayNode,
@@ -55,198 +41,212 @@ export class RemoteLeader {
   ) {}
 
   /**
-   * Sends entries, in as many messages as they need; the last one carries `commitTo`. Resolves when
-   * the entries are durable.
-   * @throws GatewayError 22 when the node refuses them
+   * Sends the entries that the node lacks, in as many messages as they need. The last message
+   * commits up to `commitTo` of them. Resolves when the entries are durable, and when the committed
+   * ones are applied, if the node can apply them now.
+   * @param entries one or more
+   * @throws GatewayError 22 when the node refuses them, or when no leader sends them
    */
-  async append(term: number, prev: LogPosition, entries: readonly OutgoingEntry[], commitTo: number): Promise<void> {
-    let at = prev;
-    const messages = inMessages(entries);
-    for (const [number, batch] of messages.entries()) {
-      const isLast = number === messages.length - 1;
-      await this.#send({
-        term: BigInt(term),
-        leaderId: LEADER_ID,
-        prevLogIndex: BigInt(at.index),
-        prevLogTerm: BigInt(at.term),
-        entries: batch.map(toMessage),
-        leaderCommit: BigInt(isLast ? commitTo : 0),
-      });
-      at = batch.at(-1) ?? at;
+  async replicate<Sent extends Entry>(
+    entries: readonly Sent[],
+    commitTo: (fresh: readonly Sent[]) => number,
+  ): Promise<Replicated<Sent>> {
+    checkOrder(entries);
+    // This leader's knowledge of the log may be old: a refusal counts only after a look at the log.
+    const known = this.#log;
+    if (known !== undefined && known.termAt(entries[0]!.index - 1) !== undefined) {
+      const sent = await this.#sendLacking(entries, known, commitTo);
+      if (!(sent instanceof GatewayError)) return sent;
     }
+    const sent = await this.#sendLacking(entries, await this.#look(), commitTo);
+    if (sent instanceof GatewayError) throw sent;
+    return sent;
+  }
+
+  /** Sends the entries that the log lacks; returns the error when the node refuses them. */
+  async #sendLacking<Sent extends Entry>(
+    entries: readonly Sent[],
+    log: NodeLog,
+    commitTo: (fresh: readonly Sent[]) => number,
+  ): Promise<Replicated<Sent> | GatewayError> {
+    const fresh = log.lacking(entries);
+    const first = fresh[0];
+    if (first === undefined) return { fresh, appliedIndex: 0 };
+    const sent = unsendable(first, log) ?? (await this.#sendAll(fresh, log, commitTo(fresh)));
+    return sent instanceof GatewayError ? sent : { fresh, appliedIndex: sent };
   }
 
   /**
-   * Sends a snapshot of a state. Returns the node's final answer; undefined when the node has
-   * already committed that index.
-   * @throws GatewayError 22 when it refuses for another reason
+   * Commits the log up to a position that the node has accepted in the current term. Returns the
+   * index up to which the node has applied it.
    */
-  async install(position: LogPosition, pairs: readonly Pair[]): Promise<SnapshotInstalled | undefined> {
-    const status = await this.node.admin.getStatus({}, { timeoutMs: this.timeoutMs });
-    const header = {
-      clusterId: status.clusterId,
-      meta: metaOf(position, status),
-      chunkBytes: limits.snapshotChunkBytes,
-    };
-    const payload = () => asynchronously(encodePairsPayload(pairs, position));
-    const { fileBytes, sha256 } = await measureSnapshot(header, payload());
-    const term = BigInt(termFor(position, status));
-    const call = this.node.raft.installSnapshot();
-    const answers = call.responses[Symbol.asyncIterator]();
-    const offer = {
-      header: headerFor(status),
-      term,
-      leaderId: LEADER_ID,
-      index: BigInt(position.index),
-      snapshotTerm: BigInt(position.term),
-      fileBytes: BigInt(fileBytes),
-      sha256,
-    };
-    try {
-      await call.send({ message: { case: "offer", value: offer } });
-      const first = await this.#firstAnswer(answers);
-      if (first.case === "refused" && first.value.reason === SnapshotRefusal.ALREADY_COMMITTED) return undefined;
-      if (first.case === "refused") throw refusal(first.value);
-      const from = first.case === "accepted" ? Number(first.value.offset) : 0;
-      const sending = sendFile(call, term, from, encodeSnapshot(header, payload()));
-      const [installed] = await Promise.all([this.#untilInstalled(answers), sending]);
-      return installed;
-    } finally {
-      call.cancel();
-    }
+  async commit(term: number, position: LogPosition): Promise<number> {
+    const answer = await this.#send({ term, prev: position, entries: [], leaderCommit: position.index });
+    if (answer.outcome === "rejected") throw refusalOf(answer.rejection, answer.term, position);
+    this.#log?.committedTo(position.index);
+    return answer.appliedIndex ?? 0;
   }
 
-  /**
-   * Returns the first answer, after the progress messages that the node sends while it verifies the
-   * part of the snapshot that it has.
-   */
-  async #firstAnswer(answers: AsyncIterator<InstallSnapshotResponse>): Promise<InstallSnapshotResponse["message"]> {
-    for (;;) {
-      const { message } = await this.#next(answers);
-      if (message.case !== "progress") return message;
-    }
+  /** Returns the last position of the node's log. */
+  async lastPosition(): Promise<LogPosition> {
+    return (await this.#look()).last;
   }
 
   /** Closes the stream; the next message opens a new one. */
   close(): void {
-    this.#stream?.call.cancel();
+    this.#stream?.close();
     this.#stream = undefined;
   }
 
-  async #send(request: AppendRequest): Promise<void> {
-    this.#stream ??= await this.#open();
-    const { call, answers, header } = this.#stream;
-    try {
-      await call.send({ ...request, header });
-      checkAccepted(await this.#next(answers));
-    } catch (error) {
-      if (!(error instanceof GatewayError)) this.close();
-      throw error;
+  async #look(): Promise<NodeLog> {
+    this.#log = new NodeLog(await this.node.admin.getLogInfo({}, { timeoutMs: this.timeoutMs }));
+    return this.#log;
+  }
+
+  /**
+   * Sends entries as the leaders of their terms: each message holds entries of one term. Terms only
+   * rise, so if the node accepts the first message, it accepts all. Returns the applied index.
+   */
+  async #sendAll(entries: readonly Entry[], log: NodeLog, commitTo: number): Promise<number | GatewayError> {
+    let sent = 0;
+    let appliedIndex = 0;
+    while (sent < entries.length) {
+      const first = entries[sent]!;
+      const batch = ofOneTerm(entriesWithin(entries, sent, limits.appendEntries, limits.appendBytes));
+      sent += batch.length;
+      const leaderCommit = sent === entries.length ? commitTo : 0;
+      const prev = { index: first.index - 1, term: log.termAt(first.index - 1) ?? first.term };
+      const answer = await this.#send({ term: first.term, prev, entries: batch, leaderCommit });
+      if (answer.outcome === "rejected") return refusalOf(answer.rejection, answer.term, first);
+      log.accepted(batch);
+      log.committedTo(leaderCommit);
+      appliedIndex = answer.appliedIndex ?? 0;
     }
+    return appliedIndex;
+  }
+
+  async #send(message: LeaderMessage): Promise<PeerAppendAnswer> {
+    this.#stream ??= await this.#open();
+    return this.#stream.send(message);
   }
 
   async #open(): Promise<LeaderStream> {
-    const status = await this.node.admin.getStatus({}, { timeoutMs: this.timeoutMs });
-    const call = this.node.raft.appendEntries();
-    return { call, answers: call.responses[Symbol.asyncIterator](), header: headerFor(status) };
-  }
-
-  async #untilInstalled(answers: AsyncIterator<InstallSnapshotResponse>): Promise<SnapshotInstalled> {
-    for (;;) {
-      const { message } = await this.#next(answers);
-      if (message.case === "installed") return message.value;
-      if (message.case === "refused") throw refusal(message.value);
-    }
-  }
-
-  /** Returns the next answer of a stream. @throws CairnError TIMEOUT, OUTCOME_UNKNOWN */
-  async #next<Answer>(answers: AsyncIterator<Answer>): Promise<Answer> {
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<never>((_, reject) => {
-      const error = new CairnError("TIMEOUT", `node ${this.node.id} gave no answer in ${this.timeoutMs} ms`);
-      timer = setTimeout(() => reject(error), this.timeoutMs);
+    const names = namesOf(await this.node.admin.getStatus({}, { timeoutMs: this.timeoutMs }));
+    return new LeaderStream(this.node, names, this.timeoutMs, (ended) => {
+      if (this.#stream === ended) this.#stream = undefined;
     });
-    try {
-      const { done, value } = await Promise.race([answers.next(), timeout]);
-      if (done) throw new CairnError("OUTCOME_UNKNOWN", `node ${this.node.id} ended the stream without an answer`);
-      return value;
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 
-/** Sends a file from the offset that the node chooses: the node may have the first part already. */
-async function sendFile(
-  call: BidiStream<MessageInitShape<typeof InstallSnapshotRequestSchema>, unknown>,
-  term: bigint,
-  from: number,
-  file: AsyncIterable<Uint8Array>,
-): Promise<void> {
-  let offset = 0;
-  for await (const piece of file) {
-    const data = piece.subarray(Math.min(Math.max(from - offset, 0), piece.byteLength));
-    offset += piece.byteLength;
-    if (data.byteLength === 0) continue;
-    const chunk = { term, offset: BigInt(offset - data.byteLength), crc32: crc32(data), data };
-    await call.send({ message: { case: "chunk", value: chunk } });
+/** Returns the names that a peer of the node with this status uses. */
+export function namesOf({ clusterId, nodeId, incarnation }: GetStatusResponse): PeerNames {
+  const to = memberKey({ id: nodeId, incarnation: incarnationText(incarnation) });
+  return { to, self: { id: LEADER_ID, clusterId } };
+}
+
+type LeaderMessage = Pick<PeerAppend, "term" | "prev" | "entries" | "leaderCommit">;
+
+/** An AppendEntries stream with one message at a time. */
+class LeaderStream {
+  readonly #channel: Channel;
+  readonly #stream: AppendStream;
+  #round = 0;
+  #waiting: { resolve(answer: PeerAppendAnswer): void; reject(error: CairnError): void } | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly node: GatewayNode,
+    private readonly names: PeerNames,
+    private readonly timeoutMs: number,
+    onEnd: (ended: LeaderStream) => void,
+  ) {
+    this.#channel = new Channel(node.address);
+    this.#stream = new AppendStream(this.#channel, names.to, names.self, false, {
+      answer: (answer) => this.#take()?.resolve(answer),
+      ended: (error) => {
+        this.#channel.close();
+        onEnd(this);
+        this.#take()?.reject(error);
+      },
+    });
   }
-  call.end();
-}
 
-/** Splits entries into messages within the limits; without entries, returns one empty message. */
-function inMessages(entries: readonly OutgoingEntry[]): OutgoingEntry[][] {
-  const messages: OutgoingEntry[][] = [[]];
-  let bytes = 0;
-  for (const entry of entries) {
-    const size = (entry.data?.byteLength ?? 0) + 32;
-    const current = messages.at(-1)!;
-    if (current.length > 0 && (bytes + size > limits.appendBytes || current.length === limits.appendEntries)) {
-      messages.push([entry]);
-      bytes = size;
-    } else {
-      current.push(entry);
-      bytes += size;
-    }
+  send(message: LeaderMessage): Promise<PeerAppendAnswer> {
+    const { to, self } = this.names;
+    const request = { type: "append_entries", to, from: self.id, round: ++this.#round, ...message } as const;
+    return new Promise((resolve, reject) => {
+      this.#waiting = { resolve, reject };
+      this.#timer = setTimeout(() => this.#timedOut(), this.timeoutMs);
+      this.#stream.send({ ...request, isConditional: true, awaitsApplied: message.leaderCommit > 0 });
+    });
   }
-  return messages;
-}
 
-function toMessage({ index, term, data }: OutgoingEntry): MessageInitShape<typeof EntrySchema> {
-  const place = { index: BigInt(index), term: BigInt(term) };
-  return data === undefined ? { ...place, type: EntryType.NO_OP } : { ...place, type: EntryType.COMMAND, data };
-}
+  close(): void {
+    this.#stream.cancel(new CairnError("CANCELLED", `the stream to node ${this.node.id} was closed`));
+  }
 
-function checkAccepted(answer: AppendEntriesResponse): void {
-  if (answer.success) return;
-  const reason = AppendEntriesRejection[answer.rejection];
-  throw new GatewayError(gatewayCodes.preconditionFailed, `${answer.detail} (${reason})`);
-}
+  #timedOut(): void {
+    this.#stream.cancel(new CairnError("TIMEOUT", `node ${this.node.id} gave no answer in ${this.timeoutMs} ms`));
+  }
 
-function refusal({ reason, detail }: SnapshotRefused): GatewayError {
-  const isForNow = reason === SnapshotRefusal.BUSY || reason === SnapshotRefusal.NO_SPACE;
-  return new GatewayError(isForNow ? gatewayCodes.temporarilyUnavailable : gatewayCodes.preconditionFailed, detail);
-}
-
-function headerFor({ clusterId, nodeId }: GetStatusResponse) {
-  return { protocolVersion: PROTOCOL_VERSION, clusterId, senderId: LEADER_ID, receiverId: nodeId };
-}
-
-function metaOf(position: LogPosition, { membership, membershipIndex }: GetStatusResponse): SnapshotMeta {
-  // A snapshot cannot hold a membership that was set after the snapshot's index.
-  const index = Math.min(Number(membershipIndex), position.index);
-  return { ...position, membership: { index, members: membershipFromMessage(membership) } };
+  #take() {
+    clearTimeout(this.#timer);
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    return waiting;
+  }
 }
 
 /**
- * Returns the term of a leader that may send this snapshot now: not below the node's own, and not a
- * term in which the node itself leads.
+ * Checks that entries follow each other, as in a leader's log. A message with others is no message
+ * of Raft, and the node would end the stream.
  */
-function termFor(position: LogPosition, { term, leaderId, nodeId }: GetStatusResponse): number {
-  const current = Number(term);
-  return Math.max(position.term, leaderId === nodeId ? current + 1 : current);
+function checkOrder(entries: readonly LogPosition[]): void {
+  for (const [at, entry] of entries.entries()) {
+    const before = entries[at - 1];
+    if (before === undefined) continue;
+    if (entry.index !== before.index + 1) throw misplaced(entry, before.index + 1);
+    const problem = fallingTerm(entry, before.term);
+    if (problem !== undefined) throw problem;
+  }
 }
 
-async function* asynchronously<Item>(items: Iterable<Item>): AsyncGenerator<Item> {
-  yield* items;
+/** Returns the error for entries that no message can hold; undefined when one can. */
+function unsendable(first: LogPosition, log: NodeLog): GatewayError | undefined {
+  if (first.index < 1 || first.index > limits.indexMax) return misplaced(first, log.last.index + 1);
+  return fallingTerm(first, log.termAt(first.index - 1) ?? 0);
+}
+
+function fallingTerm({ index, term }: LogPosition, before: number): GatewayError | undefined {
+  if (term >= before) return undefined;
+  const text = `index ${index} has term ${term}, below the term ${before} before it: expected index ${index}`;
+  return new GatewayError(gatewayCodes.preconditionFailed, text);
+}
+
+function misplaced({ index }: LogPosition, expected: number): GatewayError {
+  return new GatewayError(gatewayCodes.preconditionFailed, `index ${index}: expected index ${expected}`);
+}
+
+/** Translates a node's refusal of entries that begin at `first`. */
+function refusalOf(rejection: AppendRejection, term: number, first: LogPosition): GatewayError {
+  return rejection.reason === "log_mismatch" && rejection.conflictTerm === undefined
+    ? misplaced(first, rejection.conflictIndex)
+    : new GatewayError(gatewayCodes.preconditionFailed, refusalText(rejection, term, first));
+}
+
+function refusalText(rejection: AppendRejection, term: number, first: LogPosition): string {
+  if (rejection.reason === "stale_term") {
+    return `entry ${first.index} has term ${first.term}, older than the node's term ${term}`;
+  }
+  if (rejection.reason === "safety" && rejection.contradicted !== undefined) {
+    const { conflictTerm, conflictIndex } = rejection.contradicted;
+    return `index ${first.index} is committed with term ${conflictTerm}, not ${first.term}: expected index ${conflictIndex}`;
+  }
+  return `${rejection.detail} (${rejection.reason.toUpperCase()})`;
+}
+
+/** Returns the entries at the beginning that have the first one's term. */
+function ofOneTerm(entries: readonly Entry[]): readonly Entry[] {
+  const at = entries.findIndex(({ term }) => term !== entries[0]!.term);
+  return at < 0 ? entries : entries.slice(0, at);
 }

@@ -38,6 +38,11 @@ export interface PeerEndpoint {
   requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer>;
   /** Resolves when the entries are durable. */
   appendEntries(message: Unaddressed<AppendEntries>): Promise<AppendEntriesAnswer>;
+  /**
+   * Waits until the node has applied its log up to `index`, as long as it can apply entries now.
+   * Returns the index up to which it has.
+   */
+  tryApplied(index: number): Promise<number>;
   receiveSnapshot(messages: AsyncIterable<InstallMessage>): AsyncIterable<InstallReply>;
   timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer>;
   /** Notes that a peer sent a message that no correct peer sends. */

@@ -15,6 +15,7 @@ import { CairnError } from "../base/errors.js";
 import { nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
 import { membershipToMessage } from "../encoding/membership.js";
+import type { AppendRejection, LogConflict } from "../raft/messages.js";
 import { toCount, toIndex, toTerm } from "../rpc/message_counters.js";
 import { orderedAnswers } from "../rpc/ordered.js";
 import type { ServiceImplementation } from "../rpc/server.js";
@@ -76,13 +77,25 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
 async function append(node: PeerEndpoint, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
   const answer = await node.appendEntries(judged(node, from, () => toAppend(from, request)));
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
-  if (answer.outcome === "accepted") return { ...common, success: true, matchIndex: BigInt(answer.matchIndex) };
+  if (answer.outcome === "accepted") {
+    const { matchIndex } = answer;
+    const accepted = { ...common, success: true, matchIndex: BigInt(matchIndex) };
+    if (!request.awaitApplied) return accepted;
+    const committed = Math.min(toIndex(request.leaderCommit, "leader_commit"), matchIndex);
+    return { ...accepted, appliedIndex: BigInt(await node.tryApplied(committed)) };
+  }
   const { rejection } = answer;
   const { detail } = rejection;
   const rejected = { ...common, success: false, rejection: rejectionMessages[rejection.reason], detail };
-  if (rejection.reason !== "log_mismatch") return rejected;
-  const { conflictTerm = 0, conflictIndex } = rejection;
+  const conflict = conflictOf(rejection);
+  if (conflict === undefined) return rejected;
+  const { conflictTerm = 0, conflictIndex } = conflict;
   return { ...rejected, conflictTerm: BigInt(conflictTerm), conflictIndex: BigInt(conflictIndex) };
+}
+
+function conflictOf(rejection: AppendRejection): LogConflict | undefined {
+  if (rejection.reason === "log_mismatch") return rejection;
+  return rejection.reason === "safety" ? rejection.contradicted : undefined;
 }
 
 function toVoteRequest(from: string, request: RequestVoteRequest) {
@@ -113,6 +126,7 @@ function toAppend(from: string, request: AppendEntriesRequest) {
     entries: request.entries.map(toEntry),
     leaderCommit: toIndex(request.leaderCommit, "leader_commit"),
     acknowledged: toIndex(request.acknowledgedIndex, "acknowledged_index"),
+    isConditional: request.conditional,
   } as const;
 }
 

@@ -102,8 +102,11 @@ export function toAppendAnswer(
     lastIndex: toIndex(response.lastLogIndex, "last_log_index"),
     request: { term, round, prevIndex, acknowledged },
   } as const;
-  if (response.success)
-    return { ...answer, outcome: "accepted", matchIndex: toIndex(response.matchIndex, "match_index") };
+  if (response.success) {
+    const matchIndex = toIndex(response.matchIndex, "match_index");
+    const appliedIndex = toIndex(response.appliedIndex, "applied_index");
+    return { ...answer, outcome: "accepted", matchIndex, ...(appliedIndex > 0 && { appliedIndex }) };
+  }
   const reason = rejections[response.rejection];
   if (reason === undefined) {
     throw new CairnError("INVALID_ARGUMENT", `entries were refused for the unknown reason ${response.rejection}`);
@@ -111,10 +114,13 @@ export function toAppendAnswer(
   const conflictTerm = toTerm(response.conflictTerm, "conflict_term");
   const conflictIndex = toIndex(response.conflictIndex, "conflict_index");
   const { detail } = response;
-  if (reason !== "log_mismatch") return { ...answer, outcome: "rejected", rejection: { reason, detail } };
   // No entry has term 0: it says that the peer's log is shorter.
   const conflict = { conflictTerm: conflictTerm === 0 ? undefined : conflictTerm, conflictIndex };
-  return { ...answer, outcome: "rejected", rejection: { reason, detail, ...conflict } };
+  if (reason === "log_mismatch") return { ...answer, outcome: "rejected", rejection: { reason, detail, ...conflict } };
+  // An index of 0 says that the entries contradict no committed one.
+  const isContradiction = reason === "safety" && conflictIndex > 0;
+  const rejection = isContradiction ? { reason, detail, contradicted: conflict } : { reason, detail };
+  return { ...answer, outcome: "rejected", rejection };
 }
 
 type VoteRequest = PeerRequest & { type: "request_vote" };

@@ -41,6 +41,10 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
     const detail = `term ${message.term} is over, this node is in term ${state.term}`;
     return refuse(state, message, { reason: "stale_term", detail });
   }
+  if (message.isConditional === true) {
+    const early = place(state, message);
+    if ("refusal" in early) return early.refusal;
+  }
   state.becomeFollower(message.term, message.from);
   const lost = lostData(state, message);
   if (lost !== undefined) {
@@ -48,24 +52,39 @@ function answerAppend(state: RaftState, message: AppendEntries): AppendEntriesAn
     return refuse(state, message, { reason: "lost", detail });
   }
 
-  const { prev, entries } = skipTrimmed(message, log.boundary);
-  const last: LogPosition = entries.at(-1) ?? prev;
-  const prevTerm = log.termAt(prev.index);
-  if (prevTerm !== prev.term) return refusePrev(state, message, prev, prevTerm);
-  const at = entries.findIndex((entry) => log.termAt(entry.index) !== entry.term);
-  const fresh = at < 0 ? [] : entries.slice(at);
-  const conflict = fresh[0];
-  if (conflict !== undefined && conflict.index <= log.commit) {
-    return refuse(state, message, { reason: "safety", detail: describeConflict(state, conflict) });
-  }
-  const problem = configurationProblem(state, fresh);
-  if (problem !== undefined) return refuse(state, message, { reason: "safety", detail: problem });
+  const placed = place(state, message);
+  if ("refusal" in placed) return placed.refusal;
+  const { last, fresh } = placed;
   // Raft section 5.3: remove an entry that conflicts with the leader's, and all that follow it.
-  if (conflict !== undefined) truncateAfter(state, conflict.index - 1);
+  if (fresh[0] !== undefined) truncateAfter(state, fresh[0].index - 1);
   for (const entry of fresh) state.append(entry);
   // Entries above `last` may not be the leader's, so commit only what this message vouches for.
   log.commitTo(Math.min(message.leaderCommit, last.index));
   return { ...answerTo(state, message), outcome: "accepted", matchIndex: last.index };
+}
+
+/** The place of a message's entries in this log. */
+type Placed =
+  /** The last position that the message vouches for, and the entries that this log lacks. */
+  { readonly last: LogPosition; readonly fresh: readonly Entry[] } | { readonly refusal: AppendEntriesAnswer };
+
+/** Finds the place of a message's entries. Changes nothing but the record of violations. */
+function place(state: RaftState, message: AppendEntries): Placed {
+  const { log } = state;
+  const { prev, entries } = skipTrimmed(message, log.boundary);
+  const last: LogPosition = entries.at(-1) ?? prev;
+  const prevTerm = log.termAt(prev.index);
+  if (prevTerm !== prev.term) return { refusal: refusePrev(state, message, prev, prevTerm) };
+  const at = entries.findIndex((entry) => log.termAt(entry.index) !== entry.term);
+  const fresh = at < 0 ? [] : entries.slice(at);
+  const conflict = fresh[0];
+  if (conflict !== undefined && conflict.index <= log.commit) {
+    return { refusal: refuseConflict(state, message, conflict) };
+  }
+  const problem = configurationProblem(state, fresh);
+  return problem === undefined
+    ? { last, fresh }
+    : { refusal: refuse(state, message, { reason: "safety", detail: problem }) };
 }
 
 /**
@@ -120,6 +139,12 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
   if (problem !== undefined) return violation(`the snapshot says of itself: ${problem}`);
   if (snapshot.term > message.term) {
     return violation(`the snapshot's term ${snapshot.term} is above the leader's term ${message.term}`);
+  }
+  const committed = log.termAt(log.commit) ?? 0;
+  if (snapshot.index > log.commit && snapshot.term < committed) {
+    // Terms never fall along a log, and every leader's log has the entries that are committed here.
+    const detail = `snapshot_term ${snapshot.term} at index ${snapshot.index} is below the term ${committed} of the committed entry ${log.commit}`;
+    return violation(detail);
   }
   state.becomeFollower(message.term, message.from);
   // R3: every later leader's log has the entries that are committed here (Raft section 5.4).
@@ -195,21 +220,22 @@ function refusePrev(
     const detail = `the log ends at ${log.last.index}: send entries from ${next}`;
     return refuse(state, message, { reason: "log_mismatch", detail, conflictTerm: undefined, conflictIndex: next });
   }
-  if (prev.index <= log.commit) {
-    return refuse(state, message, { reason: "safety", detail: describeConflict(state, prev) });
-  }
+  if (prev.index <= log.commit) return refuseConflict(state, message, prev);
   // Fast backtracking (end of Raft section 5.3): skip the whole term, but no committed entry.
   const next = Math.max(log.firstIndexOfTermAt(prev.index), log.commit + 1);
   const detail = `entry ${prev.index} has term ${present} here, not ${prev.term}: send entries from ${next}`;
   return refuse(state, message, { reason: "log_mismatch", detail, conflictTerm: present, conflictIndex: next });
 }
 
-function describeConflict(state: RaftState, position: LogPosition): string {
-  const present = state.log.termAt(position.index);
-  return (
-    `entry ${position.index} of term ${position.term} contradicts the committed entry of term ${present} there: ` +
-    `expected entries from ${state.log.commit + 1}`
-  );
+/** Refuses an entry that contradicts a committed one. */
+function refuseConflict(state: RaftState, message: AppendEntries, { index, term }: LogPosition): AppendEntriesAnswer {
+  const present = state.log.termAt(index);
+  const next = state.log.commit + 1;
+  const detail =
+    `entry ${index} of term ${term} contradicts the committed entry of term ${present} there: ` +
+    `expected entries from ${next}`;
+  const contradicted = { conflictTerm: present, conflictIndex: next };
+  return refuse(state, message, { reason: "safety", detail, contradicted });
 }
 
 /**
@@ -228,7 +254,8 @@ function truncateAfter(state: RaftState, index: number): void {
 }
 
 function refuse(state: RaftState, message: Requester, rejection: AppendRejection): AppendEntriesAnswer {
-  if (rejection.reason === "safety") state.violated(message.from, rejection.detail);
+  // The sender of a conditional message asks whether its entries fit.
+  if (rejection.reason === "safety" && message.isConditional !== true) state.violated(message.from, rejection.detail);
   return { ...answerTo(state, message), outcome: "rejected", rejection };
 }
 
@@ -237,7 +264,7 @@ function answerTo(state: RaftState, message: Requester) {
 }
 
 /** The sender of a request, and the request that the answer is for. */
-type Requester = Pick<AppendEntries, "from" | "requestId">;
+type Requester = Pick<AppendEntries, "from" | "requestId" | "isConditional">;
 
 function base(state: RaftState, message: Requester) {
   return { to: message.from, requestId: message.requestId, term: state.term };

@@ -1,7 +1,7 @@
 import { assert } from "../base/assert.js";
 import { limits } from "../base/limits.js";
 import { type TermRange, TermRanges } from "./term_ranges.js";
-import { type Entry, entryBytes, type LogPosition } from "./types.js";
+import { type Entry, entriesWithin, entryBytes, type LogPosition } from "./types.js";
 
 /** The state of a log when a node starts. */
 export interface LogStart {
@@ -127,15 +127,7 @@ export class RaftLog {
   entriesFrom(first: number, maxEntries: number, maxBytes: number): Entry[] | undefined {
     const start = this.firstInMemory;
     if (first < start) return undefined;
-    const entries: Entry[] = [];
-    let bytes = 0;
-    for (let at = first - start; at < this.#window.length && entries.length < maxEntries; at++) {
-      const entry = this.#window[at]!;
-      bytes += entryBytes(entry);
-      if (entries.length > 0 && bytes > maxBytes) break;
-      entries.push(entry);
-    }
-    return entries;
+    return entriesWithin(this.#window, first - start, maxEntries, maxBytes);
   }
 
   /**
@@ -202,13 +194,8 @@ export class RaftLog {
    */
   takeUnapplied(): Entry[] {
     const end = Math.min(this.#commit, this.#persisted, this.#applying + this.bounds.applyEntries);
-    const entries: Entry[] = [];
-    let bytes = 0;
-    for (const entry of this.#slice(this.#applying + 1, end)) {
-      bytes += entryBytes(entry);
-      if (entries.length > 0 && bytes > this.bounds.applyBytes) break;
-      entries.push(entry);
-    }
+    const committed = this.#slice(this.#applying + 1, end);
+    const entries = entriesWithin(committed, 0, committed.length, this.bounds.applyBytes);
     this.#applying += entries.length;
     return entries;
   }

@@ -44,6 +44,8 @@ export interface AppendEntries extends RequestBase {
    * out: 0.
    */
   readonly acknowledged?: number | undefined;
+  /** A refusal must change nothing, not even the receiver's term. Left out: false. */
+  readonly isConditional?: boolean | undefined;
 }
 
 export type AppendEntriesAnswer = ResponseBase & AppendResult;
@@ -77,7 +79,16 @@ export interface AppendRejected {
  * acknowledges (T3).
  */
 export type AppendRejection =
-  | { readonly reason: "stale_term" | "safety" | "lost"; readonly detail: string }
+  | { readonly reason: "stale_term" | "lost"; readonly detail: string }
+  | {
+      readonly reason: "safety";
+      readonly detail: string;
+      /**
+       * The committed entry of the follower that an entry contradicts, and the first index that is
+       * not committed there.
+       */
+      readonly contradicted?: LogConflict | undefined;
+    }
   | ({ readonly reason: "log_mismatch"; readonly detail: string } & LogConflict);
 
 /** The follower's view of the position where its log does not agree with the leader's. */
@@ -166,6 +177,8 @@ export type Addressed<Message extends Request> = Omit<Message, "requestId"> & { 
 export interface PeerAppend extends Addressed<AppendEntries> {
   /** Number of this message among all that this leader has sent in its term, from 1. */
   readonly round: number;
+  /** The answer must wait until the receiver has applied what is committed. Left out: false. */
+  readonly awaitsApplied?: boolean | undefined;
 }
 
 /** Whether an outgoing message is an answer, and not a request. */
@@ -183,6 +196,8 @@ export type PeerAppendAnswer = AppendResult & {
   readonly from: string;
   /** The receiver's term. */
   readonly term: number;
+  /** After {@link PeerAppend.awaitsApplied}: the peer has applied its log up to here. */
+  readonly appliedIndex?: number | undefined;
   readonly request: {
     readonly term: number;
     readonly round: number;

@@ -26,6 +26,27 @@ export function entryBytes(entry: Entry): number {
 
 export const ENTRY_OVERHEAD_BYTES = 32;
 
+/**
+ * Returns the entries from position `from` of the list, as many as fit: at most `maxEntries`, and
+ * `maxBytes` unless the first one alone is larger.
+ */
+export function entriesWithin<Sent extends Entry>(
+  entries: readonly Sent[],
+  from: number,
+  maxEntries: number,
+  maxBytes: number,
+): Sent[] {
+  const fitting: Sent[] = [];
+  let bytes = 0;
+  for (let at = from; at < entries.length && fitting.length < maxEntries; at++) {
+    const entry = entries[at]!;
+    bytes += entryBytes(entry);
+    if (fitting.length > 0 && bytes > maxBytes) break;
+    fitting.push(entry);
+  }
+  return fitting;
+}
+
 /** A position in the log. Index 0 with term 0 is the position before the first entry. */
 export interface LogPosition {
   readonly index: number;

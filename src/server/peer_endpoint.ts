@@ -25,6 +25,11 @@ export function peerEndpoint(node: ServedNode, introducer: Introducer = memberIn
     },
     requestVote: (message) => node.requestVote(message),
     appendEntries: (message) => node.appendEntries(message),
+    async tryApplied(index) {
+      // The index tells the caller what an error would: a full disk, a node that stops.
+      if (node.machine.appliedIndex < index) await node.waitApplied(index).catch(() => {});
+      return node.machine.appliedIndex;
+    },
     receiveSnapshot: (messages) => node.receiveSnapshot(messages),
     timeoutNow: (message) => node.timeoutNow(message),
     violated: (from, detail) => node.protocol.violated(from, detail),

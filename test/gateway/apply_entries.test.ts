@@ -175,6 +175,22 @@ describe("apply_entries", () => {
       await changesNothing(gateway, puts(Number(last_index) + 1, 1, 4), 22, /term 4/);
     });
 
+    test("and leaves the node in its term, whatever term the refused batch has", async () => {
+      const gateway = await startNodes();
+      await gateway.ask(apply(puts(1, 3)));
+      await changesNothing(gateway, puts(5, 1, 9), 22, /index 5: expected index 4/);
+      await changesNothing(gateway, puts(2, 3, 9), 22, /index 2 is committed with term 1, not 9: expected index 4/);
+      await gateway.replies(apply(puts(4, 1)), "apply_entries_ok", applied(oks(4, 1), 4));
+    });
+
+    test("for entries that do not fit what others have written to the node's log meanwhile", async () => {
+      const gateway = await startNodes();
+      await gateway.ask(apply(puts(1, 1)));
+      await gateway.ask({ type: "write", key: "x", value: 1 });
+      await changesNothing(gateway, puts(2, 1, 5), 22, /index 2 is committed with term 2, not 5: expected index 4/);
+      await gateway.replies(apply(puts(4, 1, 5)), "apply_entries_ok", applied(oks(4, 1), 4));
+    });
+
     test("for a term that falls within the batch", async () => {
       const gateway = await startNodes();
       await changesNothing(gateway, [put(1, "a", 1, 2), put(2, "b", 1, 1)], 22, /index 2 has term 1, below the term 2/);

@@ -6,51 +6,38 @@ import {
   type InstallSnapshotRequest,
   type InstallSnapshotResponse,
   InstallSnapshotResponseSchema,
+  RaftService,
   SnapshotRefusal,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { MemberRole } from "../../gen/cairn/v1/storage_pb.js";
 import type { GatewayNode } from "../../src/gateway/nodes.js";
-import { RemoteLeader } from "../../src/gateway/remote_leader.js";
+import { installState } from "../../src/gateway/remote_snapshot.js";
+import { addService } from "../../src/rpc/server.js";
+import { deferred, loopback } from "../support/nodes/loopback.js";
 
 type Message = InstallSnapshotResponse["message"];
 type Chunk = Extract<InstallSnapshotRequest["message"], { case: "chunk" }>["value"];
 
 /** A node that answers the messages of a snapshot stream as a script says; an answer of undefined ends the stream. */
-function scripted(answer: (request: InstallSnapshotRequest["message"]) => Promise<Message | undefined>) {
+async function scripted(answer: (request: InstallSnapshotRequest["message"]) => Promise<Message | undefined>) {
   const chunks: Chunk[] = [];
-  const answers: Promise<Message | undefined>[] = [];
-  let wake = () => {};
-  const call = {
-    send: async ({ message }: InstallSnapshotRequest) => {
-      if (message.case === "chunk") chunks.push({ ...message.value, data: Buffer.from(message.value.data) });
-      answers.push(answer(message));
-      wake();
-    },
-    end: () => {},
-    cancel: () => {},
-    responses: {
-      async *[Symbol.asyncIterator]() {
-        for (;;) {
-          while (answers.length === 0) {
-            await new Promise<void>((resolve) => {
-              wake = resolve;
-            });
-          }
-          const message = await answers.shift();
-          if (message === undefined) return;
-          yield create(InstallSnapshotResponseSchema, { message } as never);
-        }
-      },
-    },
-  };
+  async function* installSnapshot(requests: AsyncIterable<InstallSnapshotRequest>) {
+    for await (const { message: request } of requests) {
+      if (request.case === "chunk") chunks.push(request.value);
+      const message = await answer(request);
+      if (message === undefined) return;
+      yield create(InstallSnapshotResponseSchema, { message } as never);
+    }
+  }
+  const { address } = await loopback((server) => addService(server, RaftService, { installSnapshot }));
   const status = create(GetStatusResponseSchema, {
     clusterId: "c",
     nodeId: "n1",
     term: 1n,
     membership: { members: [{ id: "n1", role: MemberRole.VOTER }] },
   });
-  const node = { id: "n1", admin: { getStatus: async () => status }, raft: { installSnapshot: () => call } };
-  return { leader: new RemoteLeader(node as unknown as GatewayNode, 100), chunks };
+  const node = { id: "n1", address, admin: { getStatus: async () => status } } as unknown as GatewayNode;
+  return { install: (timeoutMs = 10_000) => installState(node, position, pairs, timeoutMs), chunks };
 }
 
 const position = { index: 5, term: 1 };
@@ -77,8 +64,8 @@ const wholeOf = (chunks: readonly Chunk[]) => Buffer.concat(chunks.map(({ data }
 
 describe("a snapshot stream", () => {
   test("is sent in consecutive chunks, each with its checksum", async () => {
-    const { leader, chunks } = accepting(0);
-    expect(await leader.install(position, pairs)).toMatchObject({ applied: true, matchIndex: 5n });
+    const { install, chunks } = await accepting(0);
+    expect(await install()).toBe(true);
     let next = 0n;
     for (const { offset, data, crc32: sum } of chunks) {
       expect({ offset, sum }).toEqual({ offset: next, sum: crc32(data) });
@@ -88,12 +75,12 @@ describe("a snapshot stream", () => {
   });
 
   test("resumes where the node says", async () => {
-    const whole = accepting(0);
-    await whole.leader.install(position, pairs);
+    const whole = await accepting(0);
+    await whole.install();
     const file = wholeOf(whole.chunks);
     for (const offset of [1, whole.chunks[0]!.data.byteLength, file.byteLength - 1]) {
-      const { leader, chunks } = accepting(offset);
-      await leader.install(position, pairs);
+      const { install, chunks } = await accepting(offset);
+      await install();
       expect(chunks[0]!.offset).toBe(BigInt(offset));
       expect(wholeOf(chunks).equals(file.subarray(offset))).toBe(true);
     }
@@ -104,23 +91,25 @@ describe("a snapshot stream", () => {
     [SnapshotRefusal.NO_SPACE, 11],
     [SnapshotRefusal.STALE_TERM, 22],
   ])("that is refused with %s gets error %s with the node's text", async (reason, code) => {
-    const { leader } = scripted(async () => ({ case: "refused", value: { reason, detail: "why" } }) as Message);
-    await expect(leader.install(position, pairs)).rejects.toMatchObject({ code, text: "why" });
+    const { install } = await scripted(async () => ({ case: "refused", value: { reason, detail: "why" } }) as Message);
+    await expect(install()).rejects.toMatchObject({ code, text: "why" });
   });
 
   test("succeeds when the node has the snapshot already", async () => {
     const value = { reason: SnapshotRefusal.ALREADY_COMMITTED, detail: "why" };
-    const { leader } = scripted(async () => ({ case: "refused", value }) as Message);
-    expect(await leader.install(position, pairs)).toBe(undefined);
+    const { install } = await scripted(async () => ({ case: "refused", value }) as Message);
+    expect(await install()).toBe(false);
   });
 
   test("has an unknown outcome when it ends without an answer", async () => {
-    const { leader } = scripted(async () => undefined);
-    await expect(leader.install(position, pairs)).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN" });
+    const { install } = await scripted(async () => undefined);
+    await expect(install()).rejects.toMatchObject({ code: "OUTCOME_UNKNOWN" });
   });
 
   test("times out when it is not answered", async () => {
-    const { leader } = scripted(() => new Promise(() => {}));
-    await expect(leader.install(position, pairs)).rejects.toMatchObject({ code: "TIMEOUT" });
+    const held = deferred<undefined>();
+    const { install } = await scripted(() => held.promise);
+    await expect(install(100)).rejects.toMatchObject({ code: "TIMEOUT" });
+    held.resolve(undefined);
   });
 });

@@ -86,7 +86,7 @@ describe("seed_state", () => {
   test("answers error 22 for an older term", async () => {
     const gateway = await startNodes();
     await gateway.ask(apply(puts(1, 1, 5)));
-    await gateway.fails(seed(3, 4, {}), 22, /term 4, older than the node's term 5/);
+    await gateway.fails(seed(3, 4, {}), 22, /index 2 has term 4, below the term 5 before it/);
     await expectLog(gateway, 1, 1, 0, 1);
   });
 

@@ -27,6 +27,8 @@ const anyRequest: fc.Arbitrary<AppendFields> = fc.record({
   entries: fc.array(anyEntry, { maxLength: 20 }),
   leaderCommit: anyNumber,
   round: anyNumber,
+  isConditional: fc.boolean(),
+  awaitsApplied: fc.boolean(),
 });
 
 test("an AppendEntries request has the bytes that protobuf-es would write", () => {
@@ -48,6 +50,8 @@ test("an AppendEntries request has the bytes that protobuf-es would write", () =
         })),
         leaderCommit: BigInt(request.leaderCommit),
         round: BigInt(request.round),
+        conditional: request.isConditional === true,
+        awaitApplied: request.awaitsApplied === true,
       });
       const expected = Buffer.from(toBinary(AppendEntriesRequestSchema, message));
       expect(encodeAppend(request, isFirst ? encodedHeader : undefined).equals(expected)).toBe(true);

@@ -162,6 +162,45 @@ describe("a message that no correct leader sends", () => {
   });
 });
 
+test("a snapshot of a lower term than a committed entry below it is refused, and nothing is changed", () => {
+  const raft = startNode({ terms: [1, 3, 3], commit: 2, applied: 2 });
+  const [term, before] = [raft.term, logFacts(raft)];
+  const answer = ask(raft, install([9, 2], { leaderTerm: 7 }));
+  expect(answer).toMatchObject({ outcome: "safety", term });
+  expect(answer.detail).toContain("below the term 3 of the committed entry 2");
+  expect([raft.term, logFacts(raft), raft.violations.count]).toEqual([term, before, 1]);
+});
+
+describe("a conditional AppendEntries", () => {
+  const isConditional = true;
+
+  test.each([
+    ["behind a gap", append({ term: 7, prev: [5, 1], entries: commands(6, [7]), isConditional }), "log_mismatch"],
+    ["that contradicts", append({ term: 7, prev: [1, 1], entries: commands(2, [7]), isConditional }), "safety"],
+    ["behind another entry", append({ term: 7, prev: [2, 7], entries: commands(3, [7]), isConditional }), "safety"],
+  ])("%s is refused without a change of the term, and is no violation", (_what, message, reason) => {
+    const raft = startNode({ terms: [1, 1, 1], commit: 2, applied: 2 });
+    const [term, before] = [raft.term, logFacts(raft)];
+    expect(ask(raft, message)).toMatchObject({ term, rejection: { reason } });
+    expect([raft.term, raft.leader, logFacts(raft)]).toEqual([term, undefined, before]);
+    expect(raft.violations.count).toBe(0);
+  });
+
+  test("that contradicts a committed entry is told that entry's term and the first index that is free", () => {
+    const raft = startNode({ terms: [1, 1, 1], commit: 2, applied: 2 });
+    const answer = ask(raft, append({ prev: [1, 1], entries: commands(2, [7]), isConditional }));
+    expect(answer).toMatchObject({ rejection: { contradicted: { conflictTerm: 1, conflictIndex: 3 } } });
+  });
+
+  test("that fits is accepted as any other", () => {
+    const raft = startNode({ terms: [1, 1, 1], commit: 1, applied: 1 });
+    const message = append({ term: 7, prev: [2, 1], entries: commands(3, [7, 7]), commit: 4, isConditional });
+    expect(ask(raft, message)).toMatchObject({ term: 7, matchIndex: 4 });
+    expect([raft.term, raft.leader, raft.log.commit]).toEqual([7, "n2", 4]);
+    expect(termsOf(raft)).toEqual([1, 1, 7, 7]);
+  });
+});
+
 describe("AppendEntries at the snapshot boundary", () => {
   const trimmed = { boundary: { index: 5, term: 2 }, terms: [2, 3] };
 

@@ -137,6 +137,30 @@ describe("AppendEntries", () => {
     expect(contradiction!.detail).toContain("contradicts the committed entry");
   });
 
+  test("an answer that waits for the entries to be applied says how far they are", async () => {
+    const served = await serve();
+    const { node } = served;
+    const request = appendRequest(node, putEntries(1, 5), { leaderCommit: 3n, awaitApplied: true });
+    const [answer] = await append(served, request);
+    expect(answer).toMatchObject({ success: true, matchIndex: 5n });
+    expect(answer!.appliedIndex).toBeGreaterThanOrEqual(3n);
+    expect(contentsOf(node)).toHaveLength(3);
+    const [plain] = await append(served, appendRequest(node, putEntries(1, 5), { leaderCommit: 5n }));
+    expect(plain).toMatchObject({ success: true, appliedIndex: 0n });
+  });
+
+  test("a refused conditional message changes nothing, and its answer names the conflict", async () => {
+    const served = await serve();
+    const { node } = served;
+    await new ActingLeader(node, 3).append(putEntries(1, 5, 3), 4);
+    const request = appendRequest(node, putEntries(2, 2, 9), { term: 9n, prevLogTerm: 3n, conditional: true });
+    const [answer] = await append(served, request);
+    const rejection = AppendEntriesRejection.SAFETY;
+    expect(answer).toMatchObject({ success: false, rejection, term: 3n, conflictTerm: 3n, conflictIndex: 5n });
+    expect([node.raft.term, node.raft.log.last.index]).toEqual([3, 5]);
+    expect(node.protocol.warnings).toEqual([]);
+  });
+
   const at = (entry: object, change: object = {}) => ({
     ...change,
     entries: [{ index: 1n, term: 1n, type: EntryType.COMMAND, ...entry }],

@@ -1,5 +1,6 @@
 import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
+import { type InstallAnswer, type InstallChunk, InstallConversation } from "../../peers/install/conversation.js";
 import type { InstallReply, SnapshotCompression } from "../../peers/install/install_messages.js";
 import type { InstallStream } from "../../peers/transport.js";
 import type { SnapshotSend, TransferOutcome } from "../../raft/leader/replication.js";
@@ -70,7 +71,6 @@ type Phase =
 
 /** Sends one snapshot to a peer, from the offer to the end. */
 export class TransferSender {
-  readonly #over = new AbortController();
   #phase: Phase = { kind: "waiting" };
   #cancelled = false;
   #cancelIdle: () => void = () => {};
@@ -126,7 +126,6 @@ export class TransferSender {
   /** Ends the transfer; {@link run} then reports a failure. */
   cancel(): void {
     this.#cancelled = true;
-    this.#over.abort();
     this.#cancelStream();
   }
 
@@ -160,15 +159,15 @@ export class TransferSender {
     this.#phase = { kind: "offered", stream, choices };
     let unpin = () => {};
     try {
-      const replies = stream.replies[Symbol.asyncIterator]();
-      const answer = await this.#offer(stream, choices, replies);
+      const conversation = new InstallConversation(stream, (reply) => this.#heard(reply));
+      const answer = await this.#offer(conversation, choices);
       if (answer.kind === "refused") return this.#refused(answer);
       const sending = this.#accepted(answer, stream, choices);
       this.#phase = sending;
       // Not pinned earlier: all offered snapshots would stay on disk while offers wait for answers.
       unpin = this.#pinned(sending.info);
       owner.accepted(sending.info);
-      return await this.#converse(sending, replies);
+      return await this.#sendFile(conversation, sending);
     } catch (error) {
       await this.#findDamage(error);
       throw error;
@@ -186,28 +185,20 @@ export class TransferSender {
   }
 
   /** Makes the offer, and returns the answer to it. */
-  async #offer(
-    stream: InstallStream,
-    [info, ...others]: Choices,
-    replies: AsyncIterator<InstallReply>,
-  ): Promise<Answer> {
+  #offer(conversation: InstallConversation, [info, ...others]: Choices): Promise<InstallAnswer> {
     this.#moved();
-    await stream.send({
-      kind: "offer",
+    return conversation.offer({
       from: this.owner.from,
       leaderTerm: this.send.term,
       ...choiceOf(info),
       others: others.map(choiceOf),
       compression: this.options.compression,
     });
-    const reply = await this.#firstAnswer(replies);
-    if (reply.kind === "refused" || reply.kind === "accepted") return reply;
-    throw unexpected(reply);
   }
 
   /** Returns the transfer of the receiver's choice. */
   #accepted(
-    reply: Extract<Answer, { readonly kind: "accepted" }>,
+    reply: Extract<InstallAnswer, { readonly kind: "accepted" }>,
     stream: InstallStream,
     [info, ...others]: Choices,
   ): Sending {
@@ -221,55 +212,26 @@ export class TransferSender {
     return { kind: "sending", stream, info: wanted, compression, firstByte: offset, doneBytes: offset, startedMs };
   }
 
-  /**
-   * Returns the first reply that is no progress report. The receiver may have to verify its part
-   * file first.
-   */
-  async #firstAnswer(replies: AsyncIterator<InstallReply>): Promise<InstallReply> {
-    for (;;) {
-      const reply = await this.#next(replies);
-      if (reply.kind !== "progress") return reply;
-    }
+  async #sendFile(conversation: InstallConversation, sending: Sending): Promise<TransferOutcome> {
+    const reply = await conversation.sendChunks((over) => this.#chunks(sending, over));
+    return reply.kind === "refused" ? this.#refused(reply) : { kind: "installed", matchIndex: reply.matchIndex };
   }
 
-  async #converse(sending: Sending, replies: AsyncIterator<InstallReply>): Promise<TransferOutcome> {
-    // Replies are read while chunks are sent: the receiver may end the transfer at any time.
-    const ended = this.#untilEnd(sending, replies);
-    const sent = this.#sendChunks(sending);
-    sent.catch(() => {});
-    // If sending fails, the replies say why.
-    try {
-      return await ended;
-    } finally {
-      this.#over.abort();
-      sending.stream.cancel();
-      await sent.catch(() => {});
-    }
-  }
-
-  async #sendChunks(sending: Sending): Promise<void> {
-    const { snapshots } = this.options;
-    const { stream, info, firstByte } = sending;
+  async *#chunks(sending: Sending, over: AbortSignal): AsyncGenerator<InstallChunk> {
+    const { info, firstByte } = sending;
     let offset = firstByte;
-    try {
-      for await (const data of snapshots.readFile(info, firstByte, this.#chunkBytes)) {
-        await this.#sendChunk(sending, offset, data);
-        offset += data.byteLength;
-        this.#moved();
-      }
-    } catch (error) {
-      // The file is damaged or gone: the receiver must not wait for the rest of it.
-      if (hasCode(error, "CORRUPT") || hasCode(error, "NOT_FOUND")) stream.cancel();
-      throw error;
+    for await (const data of this.options.snapshots.readFile(info, firstByte, this.#chunkBytes)) {
+      yield await this.#chunk(sending, offset, data, over);
+      offset += data.byteLength;
+      this.#moved();
     }
   }
 
-  async #sendChunk({ stream, compression }: Sending, offset: number, data: Uint8Array): Promise<void> {
-    const leaderTerm = this.send.term;
+  async #chunk({ compression }: Sending, offset: number, data: Uint8Array, over: AbortSignal): Promise<InstallChunk> {
+    const chunk = { kind: "chunk", leaderTerm: this.send.term, offset } as const;
     const compressed = compression === "deflate" ? await deflateChunk(data) : undefined;
-    await this.options.bandwidth?.take((compressed ?? data).byteLength, this.#over.signal);
-    if (compressed === undefined) return stream.send({ kind: "chunk", leaderTerm, offset, data });
-    return stream.send({ kind: "chunk", leaderTerm, offset, data: compressed, fileBytes: data.byteLength });
+    await this.options.bandwidth?.take((compressed ?? data).byteLength, over);
+    return compressed === undefined ? { ...chunk, data } : { ...chunk, data: compressed, fileBytes: data.byteLength };
   }
 
   /**
@@ -281,21 +243,9 @@ export class TransferSender {
     return Math.min(chunkBytes, bandwidth?.bytesPerSecond ?? chunkBytes);
   }
 
-  async #untilEnd(sending: Sending, replies: AsyncIterator<InstallReply>): Promise<TransferOutcome> {
-    for (;;) {
-      const reply = await this.#next(replies);
-      if (reply.kind === "installed") return { kind: "installed", matchIndex: reply.matchIndex };
-      if (reply.kind === "refused") return this.#refused(reply);
-      if (reply.kind !== "progress") throw unexpected(reply);
-      sending.doneBytes = reply.receivedBytes;
-    }
-  }
-
-  async #next(replies: AsyncIterator<InstallReply>): Promise<InstallReply> {
-    const { done, value } = await replies.next();
-    if (done === true) throw new CairnError("UNREACHABLE", "the receiver ended the stream without an answer");
+  #heard(reply: InstallReply): void {
     this.#moved();
-    return value;
+    if (reply.kind === "progress" && this.#phase.kind === "sending") this.#phase.doneBytes = reply.receivedBytes;
   }
 
   #refused(reply: InstallReply & { kind: "refused" }): TransferOutcome {
@@ -328,16 +278,9 @@ export class TransferSender {
   }
 }
 
-/** Answers to an offer. */
-type Answer = Extract<InstallReply, { readonly kind: "accepted" | "refused" }>;
-
 /** Errors that interrupt a transfer and leave the received part with the receiver. */
 const BROKEN_OFF: ReadonlySet<CairnErrorCode> = new Set(["UNREACHABLE", "CORRUPT"]);
 
 function choiceOf({ index, term, fileBytes, sha256 }: SnapshotInfo) {
   return { index, term, fileBytes, sha256 };
-}
-
-function unexpected(reply: InstallReply): CairnError {
-  return new CairnError("INTERNAL", `the receiver of a snapshot answered ${reply.kind} out of turn`);
 }

@@ -14,6 +14,8 @@ const ENTRIES = 0x32;
 const LEADER_COMMIT = 0x38;
 const ROUND = 0x40;
 const ACKNOWLEDGED_INDEX = 0x48;
+const CONDITIONAL = 0x50;
+const AWAIT_APPLIED = 0x58;
 
 /** Fields of an AppendEntries request, without its header. */
 export interface AppendFields {
@@ -25,13 +27,17 @@ export interface AppendFields {
   readonly leaderCommit: number;
   readonly round: number;
   readonly acknowledged?: number | undefined;
+  readonly isConditional?: boolean | undefined;
+  readonly awaitsApplied?: boolean | undefined;
 }
 
 /** Encodes a request. `header` is an encoded PeerHeader, for the first message of a stream. */
 export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer {
   const { term, prev, entries, leaderCommit, round, acknowledged = 0 } = request;
   const from = Buffer.from(nameOf(request.from), "utf8");
-  const numbers = [term, prev.index, prev.term, leaderCommit, round, acknowledged];
+  const conditional = request.isConditional === true ? 1 : 0;
+  const awaitApplied = request.awaitsApplied === true ? 1 : 0;
+  const numbers = [term, prev.index, prev.term, leaderCommit, round, acknowledged, conditional, awaitApplied];
   let size = numbers.reduce((sum, number) => sum + fieldBytes(number), 0) + lengthDelimitedBytes(from.byteLength);
   if (header !== undefined) size += lengthDelimitedBytes(header.byteLength);
   const entryBytes = entries.map(encodedEntryBytes);
@@ -50,6 +56,8 @@ export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer
   at = putField(LEADER_COMMIT, leaderCommit, buffer, at);
   at = putField(ROUND, round, buffer, at);
   at = putField(ACKNOWLEDGED_INDEX, acknowledged, buffer, at);
+  at = putField(CONDITIONAL, conditional, buffer, at);
+  at = putField(AWAIT_APPLIED, awaitApplied, buffer, at);
   return buffer.subarray(0, at);
 }
 

@@ -63,7 +63,7 @@ export class AppendStream {
       {},
       {
         message: (bytes) => this.#answered(bytes),
-        ended: (error) => this.#end(error ?? new CairnError("UNREACHABLE", `${nameOf(to)} has ended the stream`)),
+        ended: (error) => this.#end(error ?? new CairnError("OUTCOME_UNKNOWN", `${nameOf(to)} has ended the stream`)),
       },
     );
     this.#call.startRead();

@@ -1,5 +1,11 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { KeyValueSchema, ResponseHeaderSchema } from "../../../gen/cairn/v1/kv_pb.js";
+import type {
+  CompareAndSetRequest,
+  DeleteRequest,
+  KeyValueSchema,
+  PutRequest,
+  ResponseHeaderSchema,
+} from "../../../gen/cairn/v1/kv_pb.js";
 import { CommandOutcome, type CommandResult, type CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
@@ -45,23 +51,47 @@ export function forgotten({ outcome, index }: CommandResult): CairnError | undef
   );
 }
 
-export function putAnswer({ index }: CommandResult): { version: bigint } {
-  return { version: index };
+/**
+ * Maps one kind of write: its request to the store's operation, and the result to the answer,
+ * without its header.
+ */
+export interface WriteMapping<Request, Answer> {
+  operationOf(request: Request): NonNullable<CommandInit["operation"]>;
+  answerOf(request: Request, result: CommandResult): Answer;
 }
 
-export function deleteAnswer({ outcome }: CommandResult): { deleted: boolean } {
-  return { deleted: outcome === CommandOutcome.OK };
+const put: WriteMapping<PutRequest, { version: bigint }> = {
+  operationOf: ({ key, value }) => ({ case: "put", value: { key, value } }),
+  answerOf: (_request, { index }) => ({ version: index }),
+};
+
+const deletion: WriteMapping<DeleteRequest, { deleted: boolean }> = {
+  operationOf: ({ key }) => ({ case: "delete", value: { key } }),
+  answerOf: (_request, { outcome }) => ({ deleted: outcome === CommandOutcome.OK }),
+};
+
+const compareAndSet: WriteMapping<CompareAndSetRequest, CompareAndSetAnswer> = {
+  operationOf: ({ key, expected, newValue, createIfMissing }) => ({
+    case: "compareAndSet",
+    value: { key, expected, newValue, createIfMissing },
+  }),
+  answerOf({ key }, { outcome, index, value, version, valueForgotten }) {
+    if (outcome === CommandOutcome.OK) return { swapped: true, version: index };
+    return outcome === CommandOutcome.NOT_FOUND
+      ? { swapped: false }
+      : { swapped: false, current: { key, value, version }, currentForgotten: valueForgotten };
+  },
+};
+
+interface CompareAndSetAnswer {
+  readonly swapped: boolean;
+  readonly version?: bigint;
+  readonly current?: KeyValueInit;
+  readonly currentForgotten?: boolean;
 }
 
-export function compareAndSetAnswer(
-  key: Uint8Array,
-  { outcome, index, value, version, valueForgotten }: CommandResult,
-): { swapped: boolean; version?: bigint; current?: KeyValueInit; currentForgotten?: boolean } {
-  if (outcome === CommandOutcome.OK) return { swapped: true, version: index };
-  return outcome === CommandOutcome.NOT_FOUND
-    ? { swapped: false }
-    : { swapped: false, current: { key, value, version }, currentForgotten: valueForgotten };
-}
+/** The writes, by the names that methods and the calls of a session share. */
+export const writes = { put, delete: deletion, compareAndSet } as const;
 
 /** Returns the answer to a get, from the node's present state, which must be {@link readable}. */
 export function getAnswer(node: KeyValueNode, key: Uint8Array): { kv?: KeyValueInit } {

@@ -1,6 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
-import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
@@ -13,8 +12,6 @@ import { ForwardStream } from "./forward_stream.js";
 import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
 import {
   type CommandInit,
-  compareAndSetAnswer,
-  deleteAnswer,
   execute,
   forgotten,
   getAnswer,
@@ -22,8 +19,9 @@ import {
   headerOf,
   type KeyValueInit,
   keyValue,
-  putAnswer,
   readable,
+  type WriteMapping,
+  writes,
 } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import type { Sessions } from "./session_service.js";
@@ -64,12 +62,7 @@ export function keyValueService(
       once({ case: "put", value: request }, context, () =>
         forwarding.once(
           context,
-          async () => {
-            const { key, value, requestId } = request;
-            const operation = { case: "put", value: { key, value } } as const;
-            const result = await executeOnce(node, commandOf(operation, requestId), context.cancel);
-            return { header: headerOf(node), ...putAnswer(result) };
-          },
+          () => write(node, writes.put, request, context.cancel),
           (leader, settings) => leader.put(request, settings),
         ),
       ),
@@ -78,12 +71,7 @@ export function keyValueService(
       once({ case: "delete", value: request }, context, () =>
         forwarding.once(
           context,
-          async () => {
-            const { key, requestId } = request;
-            const operation = { case: "delete", value: { key } } as const;
-            const result = await executeOnce(node, commandOf(operation, requestId), context.cancel);
-            return { header: headerOf(node), ...deleteAnswer(result) };
-          },
+          () => write(node, writes.delete, request, context.cancel),
           (leader, settings) => leader.delete(request, settings),
         ),
       ),
@@ -92,12 +80,7 @@ export function keyValueService(
       once({ case: "compareAndSet", value: request }, context, () =>
         forwarding.once(
           context,
-          async () => {
-            const { key, expected, newValue, createIfMissing, requestId } = request;
-            const operation = { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } } as const;
-            const result = await executeOnce(node, commandOf(operation, requestId), context.cancel);
-            return { header: headerOf(node), ...compareAndSetAnswer(key, result) };
-          },
+          () => write(node, writes.compareAndSet, request, context.cancel),
           (leader, settings) => leader.compareAndSet(request, settings),
         ),
       ),
@@ -118,15 +101,19 @@ function withHeader({ header, answer }: ForwardedAnswer): object {
   return { ...answer.value, header };
 }
 
-function commandOf(operation: NonNullable<CommandInit["operation"]>, requestId: CommandInit["requestId"]): CommandInit {
-  return requestId === undefined ? { operation } : { operation, requestId };
-}
-
-async function executeOnce(node: KeyValueNode, command: CommandInit, signal: CancelSignal): Promise<CommandResult> {
-  const result = await execute(node, command, signal);
+/** Carries out a write, and returns its answer. */
+async function write<Request extends Pick<CommandInit, "requestId">, Answer extends object>(
+  node: KeyValueNode,
+  { operationOf, answerOf }: WriteMapping<Request, Answer>,
+  request: Request,
+  signal: CancelSignal,
+): Promise<{ header: Header } & Answer> {
+  const { requestId } = request;
+  const operation = operationOf(request);
+  const result = await execute(node, requestId === undefined ? { operation } : { operation, requestId }, signal);
   const problem = forgotten(result);
   if (problem !== undefined) throw problem;
-  return result;
+  return { header: headerOf(node), ...answerOf(request, result) };
 }
 
 async function* range(node: KeyValueNode, request: RangeRequest, signal: AbortSignal) {

@@ -7,13 +7,12 @@ import { sendableText } from "../../rpc/status.js";
 import { explained } from "../leader_hint.js";
 import {
   type CommandInit,
-  compareAndSetAnswer,
-  deleteAnswer,
   execute,
   forgotten,
   getAnswer,
-  putAnswer,
   readable,
+  type WriteMapping,
+  writes,
 } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 
@@ -174,35 +173,29 @@ function writeOf({ call }: SessionCall): Write | CairnError | undefined {
   switch (call.case) {
     case "get":
       return undefined;
-    case "put": {
-      const { key, value, requestId } = call.value;
-      return {
-        requestId,
-        operation: { case: "put", value: { key, value } },
-        answerOf: (result) => ({ case: "put", value: putAnswer(result) }),
-      };
-    }
-    case "delete": {
-      const { key, requestId } = call.value;
-      return {
-        requestId,
-        operation: { case: "delete", value: { key } },
-        answerOf: (result) => ({ case: "delete", value: deleteAnswer(result) }),
-      };
-    }
-    case "compareAndSet": {
-      const { key, expected, newValue, createIfMissing, requestId } = call.value;
-      return {
-        requestId,
-        operation: { case: "compareAndSet", value: { key, expected, newValue, createIfMissing } },
-        answerOf: (result) => ({ case: "compareAndSet", value: compareAndSetAnswer(key, result) }),
-      };
-    }
+    case "put":
+      return writeAs(call.case, writes.put, call.value);
+    case "delete":
+      return writeAs(call.case, writes.delete, call.value);
+    case "compareAndSet":
+      return writeAs(call.case, writes.compareAndSet, call.value);
     case "txn":
       return new CairnError("UNIMPLEMENTED", "Txn is not implemented yet");
     default:
       return new CairnError("INVALID_ARGUMENT", "the call is missing, or of a kind that this version does not know");
   }
+}
+
+function writeAs<Name extends keyof typeof writes, Request extends Pick<CommandInit, "requestId">>(
+  name: Name,
+  { operationOf, answerOf }: WriteMapping<Request, SessionAnswerBody["value"] & object>,
+  request: Request,
+): Write {
+  return {
+    operation: operationOf(request),
+    requestId: request.requestId,
+    answerOf: (result) => ({ case: name, value: answerOf(request, result) }) as SessionAnswerBody,
+  };
 }
 
 /** Returns the request of a call for which {@link writeOf} says that it is a read. */

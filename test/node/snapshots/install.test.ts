@@ -110,9 +110,11 @@ async function expectUnharmed(home: MemoryHome, leader: ActingLeader): Promise<v
   expect(await home.snapshotFiles()).toEqual([]);
   expect(home.disk.openFiles.filter((path) => !path.includes("/wal/"))).toEqual([]);
   const { node } = leader;
-  const next = node.raft.log.last.index + 1;
+  const { last } = node.raft.log;
+  const next = last.index + 1;
   const present = new ActingLeader(node, Math.max(leader.term, node.raft.term) + 1);
-  await present.replicate(putEntries(next, next, present.term));
+  // An entry of an earlier leader: no leader has a snapshot of a lower term than an entry below it.
+  await present.replicate(putEntries(next, next, Math.max(last.term, 1)));
   expect((await present.install(source)).outcome).toBe("installed");
 }
 

@@ -150,8 +150,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/raft/follower.ts",
-        find: "if (prevTerm !== prev.term) return refusePrev",
-        replace: "if (prevTerm === undefined) return refusePrev",
+        find: "if (prevTerm !== prev.term) return { refusal",
+        replace: "if (prevTerm === undefined) return { refusal",
       },
     ],
   },

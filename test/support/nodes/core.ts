@@ -171,6 +171,7 @@ export function append(message: {
   prev?: readonly [number, number];
   entries?: readonly Entry[];
   commit?: number;
+  isConditional?: boolean;
 }): AppendEntries {
   const [index, term] = message.prev ?? [0, 0];
   const entries = message.entries ?? [];
@@ -182,6 +183,7 @@ export function append(message: {
     prev: { index, term },
     entries,
     leaderCommit: message.commit ?? 0,
+    ...(message.isConditional && { isConditional: true }),
   };
 }
 
