@@ -5,12 +5,12 @@ import type { InstallMessage, InstallOffer, InstallReply } from "./install_messa
 /** A chunk of the offered snapshot. */
 export type InstallChunk = InstallMessage & { readonly kind: "chunk" };
 
-type Accepted = InstallReply & { readonly kind: "accepted" };
-type Installed = InstallReply & { readonly kind: "installed" };
-type Refused = InstallReply & { readonly kind: "refused" };
+type AcceptedReply = InstallReply & { readonly kind: "accepted" };
+type InstalledReply = InstallReply & { readonly kind: "installed" };
+type RefusedReply = InstallReply & { readonly kind: "refused" };
 
 /** The receiver's answer to an offer. */
-export type InstallAnswer = Accepted | Refused;
+export type InstallAnswer = AcceptedReply | RefusedReply;
 
 /**
  * The sender's half of a snapshot transfer: the order of its messages, whatever the source of the
@@ -47,7 +47,7 @@ export class InstallConversation {
    * chunks fail, because the receiver must not wait for the rest.
    * @param chunks makes the chunks until the signal says that no more are needed
    */
-  async sendChunks(chunks: (over: AbortSignal) => AsyncIterable<InstallChunk>): Promise<Installed | Refused> {
+  async sendChunks(chunks: (over: AbortSignal) => AsyncIterable<InstallChunk>): Promise<InstalledReply | RefusedReply> {
     const over = new AbortController();
     const sent = this.#sendAll(chunks(over.signal));
     sent.catch(() => {});
@@ -75,7 +75,7 @@ export class InstallConversation {
     }
   }
 
-  async #lastReply(): Promise<Installed | Refused> {
+  async #lastReply(): Promise<InstalledReply | RefusedReply> {
     for (;;) {
       const reply = await this.#next();
       if (reply.kind === "installed" || reply.kind === "refused") return reply;
