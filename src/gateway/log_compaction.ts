@@ -12,6 +12,7 @@ import { encodeValue, OrderedObject, StoredJson } from "./json.js";
 import type { GatewayNode } from "./nodes.js";
 import { RemoteLeader } from "./remote_leader.js";
 import { installState, type Pair } from "./remote_snapshot.js";
+import { StateReader } from "./state_reader.js";
 
 /** A reply's type and its fields in order. */
 export type Reply = readonly [type: string, fields: Readonly<Record<string, unknown>>];
@@ -35,15 +36,10 @@ const NO_DATA = new Uint8Array(0);
 /** Number of results of get entries that are remembered for repeated requests. */
 const REMEMBERED_RESULTS = 10_000;
 
-/**
- * Number of concurrent reads for one request. The time limit of each read counts from its own
- * start, not from the start of the first.
- */
-const READS_UNDER_WAY = 256;
-
 /** Serves the messages of the log-compaction tasks for one node. */
 export class LogCompaction {
   readonly #leader: RemoteLeader;
+  readonly #state: StateReader;
   /** Results of get entries, as of the moment when they were applied. */
   readonly #results = new Map<number, GetResult>();
 
@@ -52,11 +48,13 @@ export class LogCompaction {
     private readonly timeoutMs: number,
   ) {
     this.#leader = new RemoteLeader(node, timeoutMs);
+    this.#state = new StateReader(node, timeoutMs);
   }
 
   /** Closes the node's streams. */
   close(): void {
     this.#leader.close();
+    this.#state.close();
   }
 
   async applyEntries(body: Fields): Promise<Reply> {
@@ -234,17 +232,16 @@ export class LogCompaction {
 
   /** Reads the results of gets in the state at an index, which nothing changes meanwhile. */
   async #readAll(gets: Step["gets"], index: number, read: Map<number, GetResult>): Promise<void> {
-    const minAppliedIndex = BigInt(index);
-    const waiting = gets.values();
-    const readOn = async () => {
-      for (const [get, ...others] of waiting) {
-        const request = { key: get.key, stale: true, minAppliedIndex };
-        const { kv } = await this.node.kv.get(request, { timeoutMs: this.timeoutMs });
-        const result = kv === undefined ? null : StoredJson.from(kv.value);
-        for (const { index } of [get, ...others]) read.set(index, { result });
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(READS_UNDER_WAY, gets.size) }, readOn));
+    const byKey = [...gets.values()];
+    const records = await this.#state.read(
+      byKey.map(([get]) => get.key),
+      index,
+    );
+    for (const [at, those] of byKey.entries()) {
+      const record = records[at];
+      const result = record === undefined ? null : StoredJson.from(record.value);
+      for (const get of those) read.set(get.index, { result });
+    }
   }
 
   #remember(read: GetResults): void {

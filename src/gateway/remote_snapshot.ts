@@ -11,6 +11,7 @@ import type { LogPosition, SnapshotMeta } from "../raft/types.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import type { GatewayNode } from "./nodes.js";
 import { namesOf } from "./remote_leader.js";
+import { within } from "./within.js";
 
 /** A key and its value, in the encoding of the store. */
 export interface Pair {
@@ -81,20 +82,6 @@ function answeredInTime(stream: InstallStream, id: string, timeoutMs: number): I
     }
   }
   return { send: (message) => stream.send(message), replies: inTime(), cancel: () => stream.cancel() };
-}
-
-/** @throws CairnError TIMEOUT */
-async function within<Answer>(timeoutMs: number, id: string, answer: Promise<Answer>): Promise<Answer> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_, reject) => {
-    const late = () => reject(new CairnError("TIMEOUT", `node ${id} gave no answer in ${timeoutMs} ms`));
-    timer = setTimeout(late, timeoutMs);
-  });
-  try {
-    return await Promise.race([answer, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function refusal({ reason, detail }: InstallReply & { kind: "refused" }): GatewayError {

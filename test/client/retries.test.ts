@@ -248,14 +248,13 @@ describe("a node that refuses a call or is gone", () => {
     const calls = [
       client.put("a", ""),
       client.get("a"),
-      client.get("a", { stale: true }),
       client.range().next(),
       client.status(),
     ];
     const why = /no answer in 60000 ms; the last problem was: \[UNREACHABLE\] 127/;
     const failures = calls.map((call) => failure("TIMEOUT", call, why));
-    // Two time limits, and four pauses: of the two calls to the leader together, and of each of the others.
-    await until(() => clock.pending === 6, "all were in vain at both addresses");
+    // Two time limits, and three pauses: of the two calls to the leader together, and of each of the others.
+    await until(() => clock.pending === 5, "all were in vain at both addresses");
     clock.advance(60_000);
     for (const error of await Promise.all(failures)) expect(error.cause).toMatchObject({ code: "UNREACHABLE" });
   });

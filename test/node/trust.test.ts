@@ -26,7 +26,7 @@ describe.each(homes)("a snapshot that no correct member sends, with the $kind ma
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 3);
-    await leader.append(putEntries(1, 20, 3), 10);
+    await leader.append(putEntries(1, 20, 2), 10);
     await node.waitApplied(10);
     const contents = contentsOf(node);
     const ranges = node.raft.log.ranges.map((range) => ({ ...range }));

@@ -123,7 +123,7 @@ describe("an offer of a snapshot is refused", () => {
     const home = memoryHome();
     const node = await home.start();
     const leader = new ActingLeader(node, 5);
-    await leader.replicate(putEntries(1, 3, 5));
+    await leader.replicate(putEntries(1, 3, 2));
     expect(await node.receiver.accept(new ActingLeader(node, 4).offerOf(source))).toMatchObject({
       reason: "stale_term",
       detail: "term 4 is over, this node is in term 5",
