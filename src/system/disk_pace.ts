@@ -1,36 +1,47 @@
 // Decides whether syncs of files run on the calling thread or in the thread pool.
 
+/** A sync within this time, in milliseconds, is cheaper on the calling thread. */
+const QUICK_MS = 1;
+
 /**
- * Longest sync, in milliseconds, that may hold up the calling thread. A sync in the thread pool
- * costs about a tenth of a millisecond more, for the way there and back.
+ * Each slow sync counts one, and each quick one takes this much off. So one slow sync in four is
+ * tolerated: the operating system may have run another process meanwhile.
  */
-const QUICK_MS = 0.5;
+const QUICK_TAKES_OFF = 1 / 3;
 
-/** Longest sync that is still no sign of a disk that has slowed down, in milliseconds. */
-const HICCUP_MS = 4;
+/** Number of slow syncs, counted so, that shows that the disk is not quick. */
+const SLOW_SYNCS = 8;
 
-/** Number of quick syncs in the pool after which one is tried on the calling thread. */
+/** A single sync of this time, in milliseconds, shows that the disk is not quick. */
+const STALL_MS = 50;
+
+/** Number of syncs in the pool after which one is tried on the calling thread. */
 const TRIAL_AFTER = 32;
 
 /** Largest number of syncs in the pool between two trials. */
 const TRIAL_AFTER_MAX = 8_192;
 
-/** Weight of the latest sync in the running average. */
-const WEIGHT = 1 / 8;
+/** A disk whose shortest sync in the pool takes this long, in milliseconds, is not tried. */
+const HOPELESS_MS = 2;
+
+/** Number of quick syncs on the calling thread after which earlier failures are forgotten. */
+const FORGIVEN_AFTER = 1_000;
 
 /**
  * Measures the syncs of a process's files. While they are far below a millisecond, as on an SSD
- * with a protected cache, a sync on the calling thread is cheaper than one in the thread pool. A
- * sync that takes long sends the next ones back to the pool, where they hold up nobody: at first
- * for {@link TRIAL_AFTER} syncs, then for twice as many each time.
+ * with a protected cache, a sync on the calling thread is cheaper than one in the thread pool: the
+ * way there and back costs more than the disk. When syncs take longer, they go back to the pool,
+ * where they hold up nobody: at first for {@link TRIAL_AFTER} syncs, then for twice as many each
+ * time.
  */
 export class DiskPace {
-  /** Running average of syncs on the calling thread, in milliseconds. */
-  #averageMs = 0;
+  #isQuick = false;
+  /** Slow syncs on the calling thread, less what quick ones took off. */
+  #slow = 0;
+  #quickInAll = 0;
   /** Syncs in the pool that are left until the next trial. */
   #left = TRIAL_AFTER;
   #trialAfter = TRIAL_AFTER;
-  #isQuick = false;
   /** Shortest of the latest syncs in the pool: no less than what the disk itself takes. */
   #shortestMs = Number.POSITIVE_INFINITY;
 
@@ -45,21 +56,22 @@ export class DiskPace {
     this.#left -= 1;
     if (this.#left > 0) return;
     // The time in the pool includes waiting for a busy thread, so it only rules a trial out.
-    if (this.#shortestMs < HICCUP_MS) {
-      this.#isQuick = true;
-      this.#averageMs = 0;
-    }
+    this.#isQuick = this.#shortestMs < HOPELESS_MS;
+    this.#slow = this.#quickInAll = 0;
     this.#left = this.#trialAfter;
     this.#shortestMs = Number.POSITIVE_INFINITY;
   }
 
   /** Counts a sync on the calling thread. */
   direct(ms: number): void {
-    this.#averageMs += (ms - this.#averageMs) * WEIGHT;
-    if (ms <= HICCUP_MS && this.#averageMs <= QUICK_MS) {
-      if (ms <= QUICK_MS) this.#trialAfter = Math.max(TRIAL_AFTER, this.#trialAfter - 1);
+    if (ms <= QUICK_MS) {
+      this.#slow = Math.max(0, this.#slow - QUICK_TAKES_OFF);
+      this.#quickInAll += 1;
+      if (this.#quickInAll >= FORGIVEN_AFTER) this.#trialAfter = TRIAL_AFTER;
       return;
     }
+    this.#slow += 1;
+    if (ms < STALL_MS && this.#slow < SLOW_SYNCS) return;
     this.#isQuick = false;
     this.#trialAfter = Math.min(this.#trialAfter * 2, TRIAL_AFTER_MAX);
     this.#left = this.#trialAfter;

@@ -33,17 +33,24 @@ describe("the pace of a disk", () => {
     expect(pace.isQuick).toBe(true);
   });
 
-  test("goes back to the thread pool at the first sync that takes long", () => {
+  test("goes back to the thread pool at the first sync that stalls", () => {
     const pace = new DiskPace();
     pooled(pace, 32, 0.2);
-    pace.direct(9);
+    pace.direct(60);
     expect(pace.isQuick).toBe(false);
   });
 
-  test("goes back to the thread pool when syncs are above half a millisecond on average", () => {
+  test("tolerates one slow sync in four, because another process may have run meanwhile", () => {
     const pace = new DiskPace();
     pooled(pace, 32, 0.2);
-    for (let sync = 0; sync < 20; sync++) pace.direct(0.8);
+    for (let sync = 0; sync < 1_000; sync++) pace.direct(sync % 4 === 0 ? 9 : 0.07);
+    expect(pace.isQuick).toBe(true);
+  });
+
+  test("goes back to the thread pool when half of the syncs are slow", () => {
+    const pace = new DiskPace();
+    pooled(pace, 32, 0.2);
+    for (let sync = 0; sync < 60 && pace.isQuick; sync++) pace.direct(sync % 2 === 0 ? 1.8 : 0.07);
     expect(pace.isQuick).toBe(false);
   });
 
@@ -52,7 +59,7 @@ describe("the pace of a disk", () => {
     pooled(pace, 32, 0.2);
     const waits = [];
     for (let trial = 0; trial < 10; trial++) {
-      pace.direct(9);
+      pace.direct(60);
       waits.push(pooled(pace, 20_000, 0.2));
     }
     expect(waits).toEqual([64, 128, 256, 512, 1024, 2048, 4096, 8192, 8192, 8192]);
