@@ -6,7 +6,7 @@ import { syncBuiltinESMExports } from "node:module";
 /** How often a sync that is held back looks whether it may go on, in milliseconds. */
 const LOOK_MS = 20;
 
-const { fdatasync } = fs;
+const { fdatasync, fdatasyncSync } = fs;
 
 function delayMs() {
   try {
@@ -24,5 +24,15 @@ fs.fdatasync = (descriptor, done) => {
     else setTimeout(look, LOOK_MS);
   };
   look();
+};
+
+const held = new Int32Array(new SharedArrayBuffer(4));
+
+/** A sync on the calling thread holds that thread up, as a slow disk does. */
+fs.fdatasyncSync = (descriptor) => {
+  const begunMs = performance.now();
+  for (let ms = delayMs(); ms > 0 && performance.now() - begunMs < ms; ms = delayMs())
+    Atomics.wait(held, 0, 0, LOOK_MS);
+  fdatasyncSync(descriptor);
 };
 syncBuiltinESMExports();
