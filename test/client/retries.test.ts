@@ -245,12 +245,7 @@ describe("a node that refuses a call or is gone", () => {
   test("causes TIMEOUT, with the reason and nothing done, when no node can be reached", async () => {
     const clock = new ManualClock();
     const client = clientOf([await deadAddress(), await deadAddress()], { clock, timeoutMs: 60_000 });
-    const calls = [
-      client.put("a", ""),
-      client.get("a"),
-      client.range().next(),
-      client.status(),
-    ];
+    const calls = [client.put("a", ""), client.get("a"), client.range().next(), client.status()];
     const why = /no answer in 60000 ms; the last problem was: \[UNREACHABLE\] 127/;
     const failures = calls.map((call) => failure("TIMEOUT", call, why));
     // Two time limits, and three pauses: of the two calls to the leader together, and of each of the others.
