@@ -53,7 +53,8 @@ class Cluster {
   }
 
   #carryOut(id, raft, ready) {
-    raft.advance(ready);
+    raft.applied(ready.committed);
+    raft.written(ready);
     this.#send(id, ready.messages);
     this.#send(id, raft.takeMessages());
     this.#applied.set(id, this.#applied.get(id) + ready.committed.length);

@@ -61,9 +61,9 @@ export interface RaftOptions extends TimingOptions {
  * Runs Raft as a state machine. {@link step} and {@link receive} take in the requests and answers
  * of peers; {@link tick}, {@link propose}, {@link changeMembership}, {@link campaign},
  * {@link transferLeadership} and {@link readIndex} change its state too. {@link ready} hands out
- * the work that the node must carry out, and {@link advance} reports that it is done. The take...
- * methods hand out work that depends on no pending write. Nothing here waits, reads a clock, draws
- * a random number except by {@link RaftOptions.random}, or does I/O.
+ * the work that the node must carry out; {@link written} and {@link applied} report that it is
+ * done. The take... methods hand out work that depends on no pending write. Nothing here waits,
+ * reads a clock, draws a random number except by {@link RaftOptions.random}, or does I/O.
  */
 export class Raft {
   readonly #state: RaftState;
@@ -439,7 +439,7 @@ export class Raft {
   }
 
   /**
-   * Returns the work to carry out next. The caller hands each Ready to {@link advance} before it
+   * Returns the work to carry out next. The caller hands each Ready to {@link written} before it
    * takes the next one.
    */
   ready(): Ready {
@@ -473,16 +473,10 @@ export class Raft {
     this.#leadOrNot();
   }
 
-  /** Reports that `ready` is carried out, its entries included. */
-  advance(ready: Ready): void {
-    this.applied(ready.committed);
-    this.written(ready);
-  }
-
   /**
    * Reports that the state machine has loaded the snapshot of a {@link Ready}, and is at `applied`:
    * it has read the later entries from the log on disk, at least up to
-   * {@link RaftLog.firstInMemory}. The caller calls this after {@link advance} with that Ready.
+   * {@link RaftLog.firstInMemory}. The caller calls this after {@link written} with that Ready.
    * Until then it may take further Readies, which hold nothing to apply: a node that is loading a
    * large state keeps voting and writing its log.
    */

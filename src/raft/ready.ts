@@ -3,7 +3,7 @@ import type { Entry, HardState, SnapshotMeta } from "./types.js";
 
 /**
  * Describes the work that the node must carry out next, and its order. The node takes one Ready,
- * carries it out, and calls `advance` with it before it takes the next one.
+ * writes it, and calls `written` with it before it takes the next one.
  */
 export interface Ready {
   /**

@@ -13,7 +13,7 @@ import {
 import { Raft } from "../../src/raft/raft.js";
 import type { Ready } from "../../src/raft/ready.js";
 import type { Entry, IndexedMembership, Membership } from "../../src/raft/types.js";
-import { codec, logStart, type NodeSetup, takeAllMessages, voters } from "../support/nodes/core.js";
+import { advance, codec, logStart, type NodeSetup, takeAllMessages, voters } from "../support/nodes/core.js";
 import { Disk } from "./model/disk.js";
 
 /** On its way from one node to another. `snapshot`: the stream of a snapshot; lost when the receiver gets nothing, or its end does not come back. */
@@ -262,7 +262,7 @@ export class Cluster {
     node.applied.push(...ready.committed);
     disk.applied = ready.committed.at(-1)?.index ?? disk.applied;
     node.ready = undefined;
-    raft.advance(ready);
+    advance(raft, ready);
     if (ready.snapshot !== undefined) raft.snapshotInstalled(ready.snapshot, ready.snapshot.index);
     for (const message of ready.messages) this.#post(id, message);
   }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import {
+  advance,
   append,
   ask,
   command,
@@ -316,7 +317,7 @@ describe("the receiver of InstallSnapshot (Raft figure 13)", () => {
     const first = raft.ready();
     expect(first.snapshot?.index).toBe(5);
     expect(first.committed).toEqual([]);
-    raft.advance(first);
+    advance(raft, first);
     expect(settle(raft).committed).toEqual([]);
     raft.snapshotInstalled(first.snapshot!, 5);
     expect(settle(raft).committed).toEqual(commands(6, [1]));

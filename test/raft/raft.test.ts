@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import {
+  advance,
   append,
   ask,
   command,
@@ -26,7 +27,7 @@ describe("a Ready", () => {
     raft.step(append({ prev: [1, 1], entries: commands(2, [1]) }));
     expect(raft.hasReady).toBe(false);
     expect(() => raft.ready()).toThrow("one Ready at a time");
-    raft.advance(first);
+    advance(raft, first);
     expect(raft.hasReady).toBe(true);
   });
 
@@ -34,9 +35,9 @@ describe("a Ready", () => {
     const raft = startNode();
     raft.step(append({ entries: commands(1, [1]) }));
     const ready = raft.ready();
-    expect(() => raft.advance({ ...ready })).toThrow("the Ready that was taken is the one that is done");
-    raft.advance(ready);
-    expect(() => raft.advance(ready)).toThrow("the Ready that was taken is the one that is done");
+    expect(() => advance(raft, { ...ready })).toThrow("the Ready that was taken is the one that is done");
+    advance(raft, ready);
+    expect(() => advance(raft, ready)).toThrow("the Ready that was taken is the one that is done");
   });
 
   test("holds each entry, message and hard state once", () => {
@@ -44,7 +45,7 @@ describe("a Ready", () => {
     raft.step(append({ entries: commands(1, [1]) }));
     const first = raft.ready();
     raft.step(append({ prev: [1, 1], entries: commands(2, [1]) }));
-    raft.advance(first);
+    advance(raft, first);
     const second = raft.ready();
     expect([first.entries, second.entries]).toEqual([commands(1, [1]), commands(2, [1])]);
     expect([first.messages.length, second.messages.length]).toEqual([1, 1]);
@@ -86,12 +87,12 @@ describe("entries that were replaced while a Ready was outstanding", () => {
     const first = raft.ready();
     const replacing = append({ prev: [1, 1], entries: commands(2, [2]), commit: 2 });
     raft.step(replacing);
-    raft.advance(first);
+    advance(raft, first);
     expect(raft.log.persisted).toBe(1);
     const second = raft.ready();
     expect(second.entries).toEqual(commands(2, [2]));
     expect(second.messages).toMatchObject([{ requestId: replacing.requestId, matchIndex: 2 }]);
-    raft.advance(second);
+    advance(raft, second);
     expect(raft.log.persisted).toBe(2);
     expect(termsOf(raft)).toEqual([1, 2]);
   });
@@ -102,11 +103,11 @@ describe("entries that were replaced while a Ready was outstanding", () => {
     const first = raft.ready();
     raft.step(append({ prev: [1, 1], entries: commands(2, [2]) }));
     raft.step(append({ prev: [1, 1], entries: commands(2, [1, 1, 3]), commit: 4 }));
-    raft.advance(first);
+    advance(raft, first);
     const second = raft.ready();
     expect(second.entries).toEqual(commands(2, [1, 1, 3]));
     expect(second.committed.every((entry) => entry.index < 2)).toBe(true);
-    raft.advance(second);
+    advance(raft, second);
     expect(settle(raft).committed.at(-1)).toEqual(command(4, 3));
   });
 });
@@ -117,21 +118,21 @@ describe("committed entries", () => {
     raft.step(append({ entries: commands(1, [1, 1]), commit: 2 }));
     const first = raft.ready();
     expect(first.committed).toEqual([]);
-    raft.advance(first);
+    advance(raft, first);
     expect(raft.ready().committed).toEqual(commands(1, [1, 1]));
   });
 
   test("are handed out once, in order, whatever is done between", () => {
     const raft = startNode();
     raft.step(append({ entries: commands(1, [1, 1]), commit: 1 }));
-    raft.advance(raft.ready());
+    advance(raft, raft.ready());
     const first = raft.ready();
     raft.step(append({ prev: [2, 1], commit: 2 }));
-    raft.advance(first);
+    advance(raft, first);
     const second = raft.ready();
     expect([first.committed, second.committed]).toEqual([[command(1, 1)], [command(2, 1)]]);
     expect(raft.log.applied).toBe(1);
-    raft.advance(second);
+    advance(raft, second);
     expect(raft.log.applied).toBe(2);
     expect(settle(raft).committed).toEqual([]);
   });
@@ -149,7 +150,7 @@ describe("committed entries", () => {
     const first = raft.ready();
     expect(first.hardState).toEqual({ term: 5, vote: undefined, commit: 2 });
     expect(first.committed).toEqual([]);
-    raft.advance(first);
+    advance(raft, first);
     expect(raft.ready().committed).toEqual(commands(1, [1, 1]));
   });
 
@@ -159,7 +160,7 @@ describe("committed entries", () => {
     const ready = raft.ready();
     expect(ready.snapshot?.index).toBe(3);
     expect(ready.committed).toEqual([]);
-    raft.advance(ready);
+    advance(raft, ready);
     expect(settle(raft).committed).toEqual([]);
     expect(raft.log.applied).toBe(0);
     raft.snapshotInstalled(ready.snapshot!, 3);
@@ -173,7 +174,7 @@ describe("committed entries", () => {
     raft.step(append({ prev: [3, 1], commit: 3 }));
     const ready = raft.ready();
     expect([ready.snapshot?.index, ready.committed]).toEqual([2, []]);
-    raft.advance(ready);
+    advance(raft, ready);
     expect(raft.hasReady).toBe(false);
     raft.snapshotInstalled(ready.snapshot!, 2);
     expect(settle(raft).committed).toEqual([command(3, 1)]);
@@ -192,7 +193,7 @@ describe("a snapshot to install", () => {
     expect(raft.log.applied).toBe(0);
     expect(raft.takeMessages()).toEqual([]);
     expect(() => raft.snapshotInstalled(request.snapshot, 5)).toThrow("installed, once it is durable");
-    raft.advance(ready);
+    advance(raft, ready);
     expect([raft.log.applied, raft.takeMessages()]).toEqual([0, []]);
     raft.snapshotInstalled(request.snapshot, 5);
     expect(raft.log.applied).toBe(5);
@@ -206,7 +207,7 @@ describe("a snapshot to install", () => {
     const { snapshot } = install([5, 1]);
     raft.step(install([5, 1]));
     const ready = raft.ready();
-    raft.advance(ready);
+    advance(raft, ready);
     raft.step(append({ prev: [5, 1], entries: commands(6, [1, 1]), commit: 7 }));
     const during = settle(raft);
     expect(during.entries).toEqual(commands(6, [1, 1]));
@@ -229,7 +230,7 @@ describe("a snapshot to install", () => {
     const raft = startNode({ term: 1, limits: { windowBytes: 200 } });
     raft.step(install([5, 1]));
     const ready = raft.ready();
-    raft.advance(ready);
+    advance(raft, ready);
     const entries = commands(6, Array<number>(100).fill(1));
     raft.step(append({ prev: [5, 1], entries, commit }));
     settle(raft);
@@ -272,13 +273,13 @@ describe("a snapshot to install", () => {
       messages: [],
       committed: [],
     });
-    raft.advance(first);
+    advance(raft, first);
     const second = raft.ready();
     expect(second.snapshot?.index).toBe(9);
     expect(second.hardState).toEqual({ term: 7, vote: undefined, commit: 10 });
     expect(second.entries).toEqual(commands(10, [7]));
     expect(second.messages).toHaveLength(2);
-    raft.advance(second);
+    advance(raft, second);
     raft.snapshotInstalled(second.snapshot!, 9);
     expect(settle(raft).committed).toEqual(commands(10, [7]));
   });
@@ -289,11 +290,11 @@ describe("a snapshot to install", () => {
     const first = raft.ready();
     expect(first.committed).toHaveLength(2);
     raft.step(install([4, 1]));
-    raft.advance(first);
+    advance(raft, first);
     expect([raft.log.applied, raft.log.commit, raft.log.persisted]).toEqual([2, 4, 4]);
     const second = raft.ready();
     expect([second.snapshot?.index, second.entries]).toEqual([4, []]);
-    raft.advance(second);
+    advance(raft, second);
     raft.snapshotInstalled(second.snapshot!, 4);
     expect(raft.log.applied).toBe(4);
   });
@@ -338,7 +339,7 @@ describe("a snapshot taken here", () => {
     expect(slow.committed).toHaveLength(2);
     expect(raft.snapshotTaken({ index: 2, term: 1 }, 2)).toBe(true);
     expect([raft.log.boundary.index, raft.log.applied]).toEqual([2, 2]);
-    raft.advance(slow);
+    advance(raft, slow);
     expect(raft.log.applied).toBe(2);
   });
 

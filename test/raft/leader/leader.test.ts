@@ -3,6 +3,7 @@ import { limits } from "../../../src/base/limits.js";
 import { isAnswer } from "../../../src/raft/messages.js";
 import {
   accept,
+  advance,
   append,
   appendsOf,
   ask,
@@ -33,7 +34,7 @@ describe("proposals to a leader", () => {
       [3, "command"],
     ]);
     expect(raft.log.commit).toBe(1);
-    raft.advance(ready);
+    advance(raft, ready);
     expect(raft.log.commit).toBe(3);
     expect(settle(raft).committed.map((entry) => entry.data)).toEqual([bytes("a"), bytes("b")]);
   });
@@ -48,7 +49,7 @@ describe("proposals to a leader", () => {
     const first = raft.ready();
     raft.propose(bytes("b"));
     raft.propose(bytes("c"));
-    raft.advance(first);
+    advance(raft, first);
     expect(raft.log.commit).toBe(2);
     expect(raft.ready().entries.map((entry) => entry.index)).toEqual([3, 4]);
   });
@@ -64,7 +65,7 @@ describe("proposals to a leader", () => {
     expect(raft.log.last.index).toBe(lastIndex);
     const ready = raft.ready();
     expect(raft.propose(data)).toEqual({ refused: "queue_full" });
-    raft.advance(ready);
+    advance(raft, ready);
     expect(raft.propose(data)).toEqual({ accepted: { index: lastIndex + 1, term: 1 } });
   });
 
@@ -93,13 +94,13 @@ describe("a leader's commit index", () => {
     raft.step(append({ prev: [2, 1], entries: commands(3, [1]) }));
     const inherited = raft.ready();
     raft.campaign();
-    raft.advance(inherited);
+    advance(raft, inherited);
     expect(raft.log.persisted).toBe(3);
     expect(raft.log.commit).toBe(0);
     const own = raft.ready();
     expect(own.entries.map(({ index, type }) => [index, type])).toEqual([[4, "no-op"]]);
     expect(own.committed).toEqual([]);
-    raft.advance(own);
+    advance(raft, own);
     expect(raft.log.commit).toBe(4);
   });
 
@@ -108,7 +109,7 @@ describe("a leader's commit index", () => {
     raft.propose(bytes("a"));
     const ready = raft.ready();
     expect(raft.log.commit).toBe(1);
-    raft.advance(ready);
+    advance(raft, ready);
     expect(raft.log.commit).toBe(2);
   });
 });
@@ -120,7 +121,7 @@ describe("reads at a leader (thesis section 6.4)", () => {
     raft.readIndex(7);
     expect(raft.isEstablishedLeader).toBe(false);
     expect(raft.takeReads()).toEqual([]);
-    raft.advance(raft.ready());
+    advance(raft, raft.ready());
     expect(raft.isEstablishedLeader).toBe(true);
     expect(raft.takeReads()).toEqual([{ requestId: 7, index: 2 }]);
     expect(raft.takeReads()).toEqual([]);
@@ -193,7 +194,7 @@ describe("a leadership", () => {
     raft.propose(bytes("a"));
     const ready = raft.ready();
     raft.step(append({ term: 2, prev: [1, 1] }));
-    raft.advance(ready);
+    advance(raft, ready);
     expect(raft.log.persisted).toBe(2);
     expect(raft.log.commit).toBe(1);
   });

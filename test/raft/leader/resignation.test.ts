@@ -3,6 +3,7 @@ import { isAnswer } from "../../../src/raft/messages.js";
 import type { Raft } from "../../../src/raft/raft.js";
 import {
   accept,
+  advance,
   appendsOf,
   ask,
   bytes,
@@ -83,7 +84,7 @@ describe("a leader whose disk is stuck (T8)", () => {
     for (const request of sent) raft.receive(accept(request));
     raft.diskIs("stuck");
     raft.tick();
-    raft.advance(ready);
+    advance(raft, ready);
     raft.diskIs("suspect");
     expect(ticksUntilDeposed(raft, 3 * TICKS)).toBe(Number.POSITIVE_INFINITY);
     expect(raft.transferTarget).toBeUndefined();
@@ -177,7 +178,7 @@ test("entries that are committed and durable are applied while a write is in pro
   raft.propose(bytes("a"));
   const first = raft.ready();
   const sent = appendsOf({ requests: sentNow(raft) });
-  raft.advance(first);
+  advance(raft, first);
   raft.propose(bytes("b"));
   expect(raft.takeCommitted()).toEqual([]);
   const second = raft.ready();
@@ -194,6 +195,6 @@ test("entries that are committed and durable are applied while a write is in pro
   for (const request of later) raft.receive(accept(request));
   expect(raft.log.commit).toBe(3);
   expect(raft.takeCommitted()).toEqual([]);
-  raft.advance(second);
+  advance(raft, second);
   expect(settle(raft).committed.map(({ index }) => index)).toEqual([3]);
 });

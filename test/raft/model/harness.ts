@@ -10,7 +10,7 @@ import {
 import { Raft } from "../../../src/raft/raft.js";
 import type { Ready } from "../../../src/raft/ready.js";
 import type { Entry, SnapshotMeta } from "../../../src/raft/types.js";
-import { codec } from "../../support/nodes/core.js";
+import { advance, codec } from "../../support/nodes/core.js";
 import { ModelCluster, type ModelLeader } from "./cluster.js";
 import { Disk } from "./disk.js";
 
@@ -263,7 +263,7 @@ export class Harness {
 
   #advance(ready: Ready): void {
     const { snapshot } = ready;
-    this.raft.advance(ready);
+    advance(this.raft, ready);
     if (snapshot !== undefined) {
       this.#loading.push({ what: "restore state", run: () => this.#restore(snapshot) });
       this.#loading.push({ what: "report the state", run: () => this.#loaded(snapshot) });

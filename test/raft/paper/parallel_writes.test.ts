@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import {
   accept,
+  advance,
   append,
   appendsOf,
   bytes,
@@ -88,7 +89,7 @@ describe("thesis section 10.2.2, batching and pipelining", () => {
     raft.propose(bytes("a"));
     const first = raft.ready();
     for (const text of ["b", "c"]) raft.propose(bytes(text));
-    raft.advance(first);
+    advance(raft, first);
     expect(raft.ready().entries.map(({ index }) => index)).toEqual([3, 4]);
   });
 

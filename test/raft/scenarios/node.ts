@@ -5,7 +5,7 @@ import { Raft, type RaftLimits } from "../../../src/raft/raft.js";
 import type { Ready } from "../../../src/raft/ready.js";
 import type { TimingOptions } from "../../../src/raft/timing.js";
 import { type Entry, entryBytes, type LogPosition, type SnapshotMeta } from "../../../src/raft/types.js";
-import { codec, takeAllMessages } from "../../support/nodes/core.js";
+import { advance, codec, takeAllMessages } from "../../support/nodes/core.js";
 import type { Disk } from "../model/disk.js";
 import type { SnapshotTransfer } from "./network.js";
 import { entriesText, hardStateText, membersText, positionText, snapshotText } from "./words.js";
@@ -84,7 +84,7 @@ export class ScenarioNode {
     if (ready.snapshot !== undefined) this.#install(ready.snapshot, ready);
     this.#write(ready);
     this.#apply(ready.committed);
-    this.change((raft) => raft.advance(ready));
+    this.change((raft) => advance(raft, ready));
     const { snapshot } = ready;
     if (snapshot !== undefined) this.change((raft) => raft.snapshotInstalled(snapshot, snapshot.index));
     for (const message of ready.messages) this.surroundings.send(this.id, message);

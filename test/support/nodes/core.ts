@@ -143,13 +143,19 @@ export function takeAllMessages(raft: Raft): readonly (Response | PeerRequest)[]
   return [...messages, ...raft.takeMessages()];
 }
 
+/** Reports that a Ready is carried out: its entries are applied, its writes and its snapshot durable. */
+export function advance(raft: Raft, ready: Ready): void {
+  raft.applied(ready.committed);
+  raft.written(ready);
+}
+
 export function settle(raft: Raft): Settled {
   const readys: Ready[] = [];
   const sent: (Response | PeerRequest)[] = [...takeAllMessages(raft)];
   while (raft.hasReady) {
     const ready = raft.ready();
     readys.push(ready);
-    raft.advance(ready);
+    advance(raft, ready);
     if (ready.snapshot !== undefined) raft.snapshotInstalled(ready.snapshot, ready.snapshot.index);
     sent.push(...ready.messages, ...takeAllMessages(raft));
   }
