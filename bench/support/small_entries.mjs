@@ -1,5 +1,6 @@
 // Measures small apply_entries requests on one gateway process, alone or alternating with another build.
 import { cpuMs, startCairn } from "./cairn_process.mjs";
+import { median } from "./figures.mjs";
 
 /** Requests before the measured ones: the compiler's work is not the gateway's. */
 const WARM_UP = 300;
@@ -62,9 +63,4 @@ async function measure(dist, entriesOf, requests) {
   } finally {
     gateway.kill();
   }
-}
-
-function median(numbers) {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
 }

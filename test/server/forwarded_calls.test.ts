@@ -1,33 +1,18 @@
-import * as grpc from "@grpc/grpc-js";
-import { describe, expect, onTestFinished, test } from "vitest";
-import { KeyValueService, type SessionRequest } from "../../gen/cairn/v1/kv_pb.js";
-import { serverOptions } from "../../src/rpc/grpc_options.js";
-import { addService } from "../../src/rpc/server.js";
+import { describe, expect, test } from "vitest";
+import type { SessionRequest } from "../../gen/cairn/v1/kv_pb.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { ActingLeader, bytes, readValue } from "../support/nodes/acting_leader.js";
-import { listen } from "../support/nodes/loopback.js";
-import { CLUSTER, memoryHome } from "../support/nodes/nodes.js";
-import { serve, serveNode } from "../support/nodes/served_node.js";
+import { bytes, readValue } from "../support/nodes/acting_leader.js";
+import { CLUSTER } from "../support/nodes/nodes.js";
+import { serve } from "../support/nodes/served_node.js";
+import { fakeLeader, follower } from "./forwarding_support.js";
 
 const key = bytes("key");
-
-/** A node n1 that follows a leader n7 at this address. */
-async function follower(leaderAddress: string) {
-  const members = [
-    { id: "n1", address: "127.0.0.1:1", role: "voter" as const },
-    { id: "n7", address: leaderAddress, role: "voter" as const },
-  ];
-  const node = await memoryHome().start({ members });
-  await new ActingLeader(node, 3, "n7").append([]);
-  return serveNode(node);
-}
 
 /** A leader that greets, records its messages, and answers none of them before it is told to. */
 async function recordingLeader() {
   const messages: SessionRequest[] = [];
   const release = deferred();
-  const server = new grpc.Server(serverOptions);
-  addService(server, KeyValueService, {
+  const { server, address } = await fakeLeader({
     async *session(requests) {
       for await (const request of requests) {
         messages.push(request);
@@ -38,8 +23,6 @@ async function recordingLeader() {
       }
     },
   });
-  const address = await listen(server, "127.0.0.1:0");
-  onTestFinished(() => server.forceShutdown());
   return { server, address, messages, release };
 }
 

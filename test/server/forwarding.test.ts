@@ -1,39 +1,16 @@
-import * as grpc from "@grpc/grpc-js";
 import { expect, onTestFinished, test } from "vitest";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../src/base/errors.js";
 import type { CallContext } from "../../src/rpc/call_context.js";
 import { openChannel } from "../../src/rpc/client.js";
-import { serverOptions } from "../../src/rpc/grpc_options.js";
-import { addService, type ServiceImplementation } from "../../src/rpc/server.js";
 import { CairnServer } from "../../src/server/server.js";
 import { deferred, failure, until } from "../support/conditions.js";
-import { ActingLeader, bytes, readValue, text } from "../support/nodes/acting_leader.js";
-import { listen } from "../support/nodes/loopback.js";
+import { bytes, readValue, text } from "../support/nodes/acting_leader.js";
 import { memoryHome } from "../support/nodes/nodes.js";
-import { collect, serve, serveNode } from "../support/nodes/served_node.js";
+import { collect, serve } from "../support/nodes/served_node.js";
+import { fakeLeader, follower } from "./forwarding_support.js";
 
 const key = bytes("key");
-
-/** A node n1 that follows a leader n7 at this address. */
-async function follower(leaderAddress: string, home = memoryHome()) {
-  const members = [
-    { id: "n1", address: "127.0.0.1:1", role: "voter" as const },
-    { id: "n7", address: leaderAddress, role: "voter" as const },
-  ];
-  const node = await home.start({ members });
-  await new ActingLeader(node, 3, "n7").append([]);
-  return { home, node, ...(await serveNode(node)) };
-}
-
-/** A server that plays the leader. */
-async function fakeLeader(implementation: ServiceImplementation<typeof KeyValueService>) {
-  const server = new grpc.Server(serverOptions);
-  addService(server, KeyValueService, implementation);
-  const address = await listen(server, "127.0.0.1:0");
-  onTestFinished(() => server.forceShutdown());
-  return { server, address };
-}
 
 /** A node n7 that leads, alone in its own view, on a server of its own. */
 async function realLeader(settings: { clusterId?: string } = {}) {
