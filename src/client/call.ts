@@ -1,6 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { SessionAnswer, SessionCallSchema, SessionError } from "../../gen/cairn/v1/kv_pb.js";
-import { CairnError, type CairnErrorCode, errorCodeOf } from "../base/errors.js";
+import type { SessionAnswer, SessionCallSchema } from "../../gen/cairn/v1/kv_pb.js";
+import { CairnError } from "../base/errors.js";
 import type { Place } from "./call_queue.js";
 
 /** The request of one call that goes over a session. */
@@ -105,26 +105,9 @@ function outcomeUnknown(cause: CairnError): CairnError {
   return new CairnError("OUTCOME_UNKNOWN", text, { cause, leaderHint, leaderAddress });
 }
 
-/**
- * Converts a node's error answer to the error that the caller gets. A code that this version does
- * not know becomes INTERNAL.
- */
-export function errorOf({
-  code: word,
-  message,
-  leaderId,
-  leaderAddress,
-  retryAfterMs,
-  since,
-}: SessionError): CairnError {
-  const known = errorCodeOf(word);
-  const code: CairnErrorCode = known ?? "INTERNAL";
-  return new CairnError(code, known === undefined ? `${word}: ${message}` : message, {
-    leaderHint: leaderId || undefined,
-    leaderAddress: leaderAddress || undefined,
-    retryAfterMs: retryAfterMs || undefined,
-    since: code === "SESSION_EXPIRED" ? Number(since) : undefined,
-  });
+/** Returns the error for an answer that only a later version gives. */
+export function unknownAnswer(): CairnError {
+  return new CairnError("INTERNAL", "the answer is of a kind that this version does not know");
 }
 
 /**

@@ -289,12 +289,12 @@ export class CairnClient implements AsyncDisposable {
     const minAppliedIndex = BigInt(checkWholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0));
     const callLimits = this.#limits(options);
     const bytes = key.byteLength + CALL_BYTES;
-    let madeAt: number | undefined;
+    const madeAt = this.#clock.now();
     // A read that waits for its node to catch up may be answered sooner by another node.
-    if (minAppliedIndex === 0n && this.#staleReads.tryBegin()) {
-      madeAt = this.#clock.now();
+    const overStream = minAppliedIndex === 0n ? this.#staleReads.get(key, bytes, callLimits) : undefined;
+    if (overStream !== undefined) {
       try {
-        return await this.#staleReads.get(key, bytes, callLimits);
+        return await overStream;
       } catch (error) {
         if (!isPassing(CairnError.from(error)) || hasCode(error, "TIMEOUT")) throw error;
       }
@@ -302,7 +302,7 @@ export class CairnClient implements AsyncDisposable {
     const request = { key, stale: true, minAppliedIndex };
     const ask = (channel: SharedChannel, settings: CallSettings) =>
       channel.client(KeyValueService).get(request, settings);
-    return this.#nodes.ask(bytes, callLimits, ask, madeAt);
+    return this.#nodes.ask(bytes, callLimits, ask, overStream === undefined ? undefined : madeAt);
   }
 
   /**

@@ -10,6 +10,7 @@ import { Channel } from "../rpc/channel.js";
 import { GatewayError, gatewayCodes } from "./errors.js";
 import { NodeLog } from "./node_log.js";
 import type { GatewayNode } from "./nodes.js";
+import { within } from "./within.js";
 
 const LEADER_ID = "gateway";
 
@@ -152,7 +153,6 @@ class LeaderStream {
   readonly #stream: AppendStream;
   #round = 0;
   #waiting: { resolve(answer: PeerAppendAnswer): void; reject(error: CairnError): void } | undefined;
-  #timer: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly node: GatewayNode,
@@ -171,26 +171,27 @@ class LeaderStream {
     });
   }
 
-  send(message: LeaderMessage): Promise<PeerAppendAnswer> {
+  async send(message: LeaderMessage): Promise<PeerAppendAnswer> {
     const { to, self } = this.names;
     const request = { type: "append_entries", to, from: self.id, round: ++this.#round, ...message } as const;
-    return new Promise((resolve, reject) => {
+    const answer = new Promise<PeerAppendAnswer>((resolve, reject) => {
       this.#waiting = { resolve, reject };
-      this.#timer = setTimeout(() => this.#timedOut(), this.timeoutMs);
       this.#stream.send({ ...request, isConditional: true, awaitsApplied: message.leaderCommit > 0 });
     });
+    try {
+      return await within(this.timeoutMs, this.node.id, answer);
+    } catch (error) {
+      // A late answer must not be taken for that to a later message.
+      this.#stream.cancel(CairnError.from(error));
+      throw error;
+    }
   }
 
   close(): void {
     this.#stream.cancel(new CairnError("CANCELLED", `the stream to node ${this.node.id} was closed`));
   }
 
-  #timedOut(): void {
-    this.#stream.cancel(new CairnError("TIMEOUT", `node ${this.node.id} gave no answer in ${this.timeoutMs} ms`));
-  }
-
   #take() {
-    clearTimeout(this.#timer);
     const waiting = this.#waiting;
     this.#waiting = undefined;
     return waiting;

@@ -1,8 +1,8 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { GetResponse, SessionAnswer, SessionRequestSchema, SessionResponse } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../base/errors.js";
-import { errorOf } from "../client/call.js";
 import type { BidiStream } from "../rpc/client.js";
+import { fromCallError } from "../rpc/status.js";
 import type { GatewayNode } from "./nodes.js";
 import { within } from "./within.js";
 
@@ -74,6 +74,6 @@ export class StateReader {
 
 function recordOf({ answer }: SessionAnswer): GetResponse["kv"] {
   if (answer.case === "get") return answer.value.kv;
-  if (answer.case === "error") throw errorOf(answer.value);
+  if (answer.case === "error") throw fromCallError(answer.value);
   throw new CairnError("INTERNAL", `a read was answered with ${answer.case}`);
 }

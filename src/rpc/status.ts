@@ -43,6 +43,57 @@ export function errorFromStatus(status: grpc.StatusObject, method: DescMethod, a
   });
 }
 
+/**
+ * Returns the error of a stream whose calls know their own outcome. For every stream that breaks,
+ * {@link errorFromStatus} says OUTCOME_UNKNOWN.
+ */
+export function streamFailure(error: unknown): CairnError {
+  const { code, text } = CairnError.from(error);
+  return new CairnError(code === "OUTCOME_UNKNOWN" ? "UNREACHABLE" : code, text, { cause: error });
+}
+
+/** The error of one call, within a message that answers many: the fields of a SessionError. */
+export interface CallError {
+  readonly code: string;
+  readonly message: string;
+  readonly leaderId: string;
+  readonly leaderAddress: string;
+  readonly retryAfterMs: number;
+  readonly since: bigint;
+}
+
+export function toCallError(error: CairnError): CallError {
+  return {
+    code: error.code,
+    message: sendableText(error.text),
+    leaderId: error.leaderHint ?? "",
+    leaderAddress: error.leaderAddress ?? "",
+    retryAfterMs: error.retryAfterMs ?? 0,
+    since: BigInt(error.since ?? 0),
+  };
+}
+
+/**
+ * Returns the error that the caller gets. A code that this version does not know becomes INTERNAL.
+ */
+export function fromCallError({
+  code: word,
+  message,
+  leaderId,
+  leaderAddress,
+  retryAfterMs,
+  since,
+}: CallError): CairnError {
+  const known = errorCodeOf(word);
+  const code: CairnErrorCode = known ?? "INTERNAL";
+  return new CairnError(code, known === undefined ? `${word}: ${message}` : message, {
+    leaderHint: leaderId || undefined,
+    leaderAddress: leaderAddress || undefined,
+    retryAfterMs: retryAfterMs || undefined,
+    since: code === "SESSION_EXPIRED" ? Number(since) : undefined,
+  });
+}
+
 /** Returns the first value of a key of the metadata, as text. */
 export function textValue(metadata: grpc.Metadata, key: string): string | undefined {
   const value = metadata.get(key)[0];

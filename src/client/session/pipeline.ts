@@ -3,6 +3,7 @@ import { CairnError, type CairnErrorCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { ChannelPool } from "../../rpc/channel_pool.js";
 import type { SharedChannel } from "../../rpc/client.js";
+import { fromCallError } from "../../rpc/status.js";
 import type { Clock } from "../../system/clock.js";
 import { AbortWatch } from "../abort_watch.js";
 import {
@@ -12,9 +13,9 @@ import {
   clientIsClosed,
   closedDuringCall,
   type EventLoopTurn,
-  errorOf,
   gaveUp,
   sentByForgotten,
+  unknownAnswer,
 } from "../call.js";
 import { CallQueue, type QueueRoom } from "../call_queue.js";
 import { hintOf, type LeaderSearch, notLeader } from "../leader_search.js";
@@ -266,9 +267,9 @@ export class Pipeline {
       const call = this.#active.get(Number(sequence));
       if (call === undefined) continue;
       if (answer.case === "error") {
-        moved = this.#failed(link, call, errorOf(answer.value), answer.value.retryable) ?? moved;
+        moved = this.#failed(link, call, fromCallError(answer.value), answer.value.retryable) ?? moved;
       } else if (answer.case === undefined) {
-        call.rejectAsItIs(new CairnError("INTERNAL", "the answer is of a kind that this version does not know"));
+        call.rejectAsItIs(unknownAnswer());
       } else {
         this.#problem = undefined;
         this.#answeredAt = this.options.clock.now();

@@ -8,8 +8,9 @@ import {
   type SessionResponse,
 } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../base/errors.js";
-import { limits } from "../../base/limits.js";
+import { CallBatches } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
+import { streamFailure } from "../../rpc/status.js";
 import type { Clock } from "../../system/clock.js";
 import type { Call } from "../call.js";
 import { notLeader } from "../leader_search.js";
@@ -44,14 +45,10 @@ export interface LinkEvents {
 export class SessionLink {
   readonly #channel: SharedChannel;
   readonly #stream: BidiStream<MessageInitShape<typeof SessionRequestSchema>, SessionResponse>;
-  /** Calls that are not sent yet, in order. */
-  readonly #unsent = new Set<Call>();
+  readonly #batches: CallBatches<Call>;
   /** Sequences of calls that were sent here and are not answered. */
   readonly #unanswered = new Set<number>();
   #isGreeted = false;
-  #hasBegun = false;
-  #isFlushing = false;
-  #isDraining = false;
   readonly #closing = new AbortController();
   /** Since when the node owes an answer. */
   #silentSince: number | undefined;
@@ -68,6 +65,10 @@ export class SessionLink {
     private readonly options: { readonly needsLeader: boolean } = { needsLeader: true },
   ) {
     this.#channel = channel;
+    this.#batches = new CallBatches(
+      (calls) => this.#sendCalls(calls),
+      (run) => clock.soon(run),
+    );
     this.#stream = channel.client(KeyValueService).session();
     this.#send(hello);
     this.#expectAnswer();
@@ -80,25 +81,23 @@ export class SessionLink {
 
   /** Sends a call, after all calls that were pushed before it. */
   push(call: Call): void {
-    this.#unsent.add(call);
-    this.#flushSoon();
+    this.#batches.push(call);
   }
 
   /** Drops a call whose caller no longer waits. */
   drop(call: Call): void {
-    this.#unsent.delete(call);
+    this.#batches.drop(call);
     this.#unanswered.delete(call.sequence);
   }
 
   /** Starts to send calls. To be called when the node has said that it leads. */
   begin(): void {
-    this.#hasBegun = true;
-    this.#flushSoon();
+    this.#batches.open();
   }
 
   /** Stops sending, and continues to receive answers. */
   drain(): void {
-    this.#isDraining = true;
+    this.#batches.stop();
   }
 
   /** Tells whether a call was sent here and has no answer yet. */
@@ -109,6 +108,7 @@ export class SessionLink {
   close(): void {
     if (this.#isClosed) return;
     this.#closing.abort();
+    this.#batches.stop();
     this.#cancelWatch?.();
     this.#stream.cancel();
   }
@@ -122,10 +122,7 @@ export class SessionLink {
       for await (const response of this.#stream.responses) this.#onResponse(response);
       this.#end(new CairnError("UNREACHABLE", `${this.address} has ended the session`));
     } catch (error) {
-      const { code, text } = CairnError.from(error);
-      // The RPC layer reports OUTCOME_UNKNOWN for every broken stream; here the outcome of each
-      // call is known more precisely.
-      this.#end(new CairnError(code === "OUTCOME_UNKNOWN" ? "UNREACHABLE" : code, text, { cause: error }));
+      this.#end(streamFailure(error));
     }
   }
 
@@ -140,35 +137,19 @@ export class SessionLink {
     if (answers.length > 0 && !this.#isClosed) this.events.answered(answers);
   }
 
-  #flushSoon(): void {
-    if (this.#isFlushing || !this.#hasBegun || this.#isClosed || this.#isDraining || this.#unsent.size === 0) return;
-    this.#isFlushing = true;
-    this.clock.soon(() => void this.#flush());
-  }
-
-  async #flush(): Promise<void> {
-    while (this.#unsent.size > 0 && !this.#isClosed && !this.#isDraining) {
-      const sent = this.#send(this.#nextMessage());
-      this.#expectAnswer();
-      await sent;
-    }
-    this.#isFlushing = false;
-  }
-
-  #nextMessage(): MessageInitShape<typeof SessionRequestSchema> {
-    const calls = [];
-    let bytes = 0;
-    for (const call of this.#unsent) {
-      bytes += call.bytes;
-      const isFull = calls.length === limits.sessionMessageCalls || bytes > limits.sessionMessageBytes;
-      if (isFull && calls.length > 0) break;
-      this.#unsent.delete(call);
+  #sendCalls(calls: readonly Call[]): Promise<void> {
+    for (const call of calls) {
       this.#unanswered.add(call.sequence);
       call.sent();
-      calls.push({ sequence: BigInt(call.sequence), call: call.request });
     }
     const { acknowledgedThrough, since } = this.writeIdentity();
-    return { calls, acknowledgedThrough: BigInt(acknowledgedThrough), since: BigInt(since) };
+    const sent = this.#send({
+      calls: calls.map(({ sequence, request }) => ({ sequence: BigInt(sequence), call: request })),
+      acknowledgedThrough: BigInt(acknowledgedThrough),
+      since: BigInt(since),
+    });
+    this.#expectAnswer();
+    return sent;
   }
 
   /**

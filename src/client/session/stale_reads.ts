@@ -1,9 +1,10 @@
 import type { GetResponse, SessionAnswer } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../base/errors.js";
 import type { ChannelPool } from "../../rpc/channel_pool.js";
+import { fromCallError } from "../../rpc/status.js";
 import type { Clock } from "../../system/clock.js";
 import { AbortWatch } from "../abort_watch.js";
-import { Call, closedDuringCall, errorOf, gaveUp } from "../call.js";
+import { Call, closedDuringCall, gaveUp, unknownAnswer } from "../call.js";
 import type { CallLimiter } from "../call_limiter.js";
 import type { CallOptions } from "../options.js";
 import { afterAwake } from "../patient_timer.js";
@@ -42,15 +43,8 @@ export class StaleReads {
   }
 
   /**
-   * Takes a turn for a read, if there is one now and a node to ask. The caller then calls
-   * {@link get}.
-   */
-  tryBegin(): boolean {
-    return this.#choose() !== undefined && this.options.limiter.tryBegin();
-  }
-
-  /**
-   * Reads a key, after {@link tryBegin}. `bytes` is the approximate size of the call in a message.
+   * Reads a key. `bytes` is the approximate size of the call in a message. Returns undefined when
+   * the read has no turn now, or no node can be asked over a stream.
    * @throws CairnError UNREACHABLE when the node is gone: another one may answer; TIMEOUT,
    * CANCELLED, and what the node answers
    */
@@ -58,19 +52,26 @@ export class StaleReads {
     key: Uint8Array,
     bytes: number,
     { signal, timeoutMs }: CallOptions & { readonly timeoutMs: number },
-  ): Promise<GetResponse> {
+  ): Promise<GetResponse> | undefined {
+    if (signal?.aborted) return Promise.reject(gaveUp(signal));
+    const { clock, limiter } = this.options;
+    const link = this.#choose();
+    if (link === undefined || !limiter.tryBegin()) return undefined;
     return new Promise((resolve, reject) => {
-      const { clock, limiter } = this.options;
-      const link = this.#choose();
-      if (link === undefined || signal?.aborted) {
-        limiter.end(false);
-        return reject(signal?.aborted ? gaveUp(signal) : new CairnError("UNREACHABLE", "no node has a stream"));
-      }
-      const done = (call: Call) => {
-        limiter.end(link.isAnswering(call));
-        link.ended(call);
-      };
-      const call = new Call({ case: "get", value: { key, stale: true } }, bytes, TURN, answered(resolve), reject, done);
+      const call = new Call(
+        { case: "get", value: { key, stale: true } },
+        bytes,
+        TURN,
+        (answer) => {
+          limiter.end(true);
+          resolve(answer.value as GetResponse);
+        },
+        (error) => {
+          limiter.end(false);
+          reject(error);
+        },
+        (ended) => link.ended(ended),
+      );
       call.sequence = ++this.#lastSequence;
       const late = () => call.reject(new CairnError("TIMEOUT", `there was no answer in ${timeoutMs} ms`));
       call.watch(
@@ -132,7 +133,6 @@ export class StaleReads {
 class ReadLink {
   readonly #calls = new Map<number, Call>();
   readonly #link: SessionLink;
-  #answering: Call | undefined;
   isReady = false;
   isOpen = true;
 
@@ -155,11 +155,6 @@ class ReadLink {
     this.#link.push(call);
   }
 
-  /** Whether the call ends because its answer is here. */
-  isAnswering(call: Call): boolean {
-    return this.#answering === call;
-  }
-
   ended(call: Call): void {
     if (this.#calls.delete(call.sequence)) this.#link.drop(call);
   }
@@ -174,12 +169,9 @@ class ReadLink {
     for (const { sequence, answer } of answers) {
       const call = this.#calls.get(Number(sequence));
       if (call === undefined) continue;
-      if (answer.case === "error") call.reject(errorOf(answer.value));
+      if (answer.case === "error") call.reject(fromCallError(answer.value));
       else if (answer.case === undefined) call.reject(unknownAnswer());
-      else {
-        this.#answering = call;
-        call.resolve(answer);
-      }
+      else call.resolve(answer);
     }
   }
 
@@ -193,11 +185,3 @@ class ReadLink {
 const TURN = { endedAt: undefined };
 
 const NO_WRITES = () => ({ acknowledgedThrough: 0, since: 0 });
-
-function answered(resolve: (answer: GetResponse) => void): ConstructorParameters<typeof Call>[3] {
-  return (answer) => resolve(answer.value as GetResponse);
-}
-
-function unknownAnswer(): CairnError {
-  return new CairnError("INTERNAL", "the answer is none that this version knows");
-}

@@ -23,10 +23,11 @@ export class ForwardStream {
 
   /**
    * Passes a call on. Undefined, now or later, when the call is to be answered here, or passed on
-   * by itself.
+   * by itself. A stale read is.
    * @throws CairnError as {@link ForwardedCalls.call}
    */
   ask(request: ForwardedRequest, context: CallContext): Promise<ForwardedAnswer | undefined> | undefined {
+    if (request.case === "get" && request.value.stale === true) return undefined;
     const leader = this.forwarding.leaderFor(context);
     if (leader === undefined || leader.address === this.#withoutStream) return undefined;
     return this.#ask(leader, request, context);

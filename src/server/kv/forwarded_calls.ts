@@ -8,15 +8,15 @@ import {
   type SessionResponse,
 } from "../../../gen/cairn/v1/kv_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
-import { CairnError, errorCodeOf } from "../../base/errors.js";
-import { limits } from "../../base/limits.js";
+import { CairnError } from "../../base/errors.js";
+import { CallBatches } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
+import { fromCallError, streamFailure } from "../../rpc/status.js";
 
 // Passes unary calls that reach a follower on to the leader, over one Session stream.
 
-type CallInit = MessageInitShape<typeof SessionCallSchema>;
 /** A call that is passed on. */
-export type ForwardedRequest = NonNullable<CallInit["call"]>;
+export type ForwardedRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;
 
 /** The leader's answer. */
 export interface ForwardedAnswer {
@@ -34,6 +34,8 @@ export interface ForwardingMember {
 interface PassedCall {
   readonly sequence: bigint;
   readonly request: ForwardedRequest;
+  /** About how many bytes the call takes in a message. */
+  readonly bytes: number;
   isSent: boolean;
   readonly resolve: (answer: ForwardedAnswer) => void;
   readonly reject: (error: unknown) => void;
@@ -49,10 +51,12 @@ export const NO_STREAM = Symbol("the leader takes no calls over a stream");
 export class ForwardedCalls {
   readonly #stream: BidiStream<MessageInitShape<typeof SessionRequestSchema>, SessionResponse>;
   readonly #calls = new Map<bigint, PassedCall>();
-  #unsent: PassedCall[] = [];
+  readonly #batches = new CallBatches<PassedCall>(
+    (calls) => this.#sendCalls(calls),
+    (run) => setImmediate(run),
+  );
   #last = 0n;
   #hasGreeted = false;
-  #isFlushing = false;
   #isRetired = false;
   #end: CairnError | undefined;
 
@@ -84,11 +88,13 @@ export class ForwardedCalls {
       const settled = () => {
         cancel.removeEventListener("abort", onAbort);
         this.#calls.delete(sequence);
+        this.#batches.drop(call);
         if (this.#isRetired && this.#calls.size === 0) this.#stream.end();
       };
       const call: PassedCall = {
         sequence,
         request,
+        bytes: bytesOf(request),
         isSent: false,
         resolve: (answer) => {
           settled();
@@ -102,8 +108,7 @@ export class ForwardedCalls {
       };
       cancel.addEventListener("abort", onAbort, { once: true });
       this.#calls.set(sequence, call);
-      this.#unsent.push(call);
-      this.#flushSoon();
+      this.#batches.push(call);
     });
   }
 
@@ -113,75 +118,37 @@ export class ForwardedCalls {
     if (this.#calls.size === 0) this.#stream.end();
   }
 
-  #flushSoon(): void {
-    if (this.#isFlushing || !this.#hasGreeted || this.#unsent.length === 0) return;
-    this.#isFlushing = true;
-    setImmediate(() => void this.#flush());
-  }
-
-  async #flush(): Promise<void> {
-    while (this.#unsent.length > 0 && this.isOpen) {
-      // A broken stream is reported by its receiving half.
-      await this.#stream.send({ calls: this.#nextCalls() }).catch(() => {});
-    }
-    this.#isFlushing = false;
-  }
-
-  /** Takes as many calls as one message holds; callers that gave up are left out. */
-  #nextCalls(): CallInit[] {
-    const calls: CallInit[] = [];
-    let bytes = 0;
-    let taken = 0;
-    for (const call of this.#unsent) {
-      bytes += bytesOf(call.request);
-      if (calls.length > 0 && (bytes > limits.sessionMessageBytes || calls.length === limits.sessionMessageCalls))
-        break;
-      taken++;
-      if (!this.#calls.has(call.sequence)) continue;
-      call.isSent = true;
-      calls.push({ sequence: call.sequence, call: call.request });
-    }
-    this.#unsent = taken === this.#unsent.length ? [] : this.#unsent.slice(taken);
-    return calls;
+  /** A broken stream is reported by its receiving half. */
+  #sendCalls(calls: readonly PassedCall[]): Promise<void> {
+    for (const call of calls) call.isSent = true;
+    return this.#stream
+      .send({ calls: calls.map(({ sequence, request }) => ({ sequence, call: request })) })
+      .catch(() => {});
   }
 
   async #receive(): Promise<void> {
     try {
       for await (const { header, answers } of this.#stream.responses) {
-        if (!this.#hasGreeted) {
-          this.#hasGreeted = true;
-          this.#flushSoon();
-        }
+        this.#hasGreeted = true;
+        this.#batches.open();
         for (const answer of answers) this.#answered(header, answer);
       }
       this.#ended(new CairnError("UNREACHABLE", `${this.channel.address} has ended the stream`));
     } catch (error) {
-      const { code, text } = CairnError.from(error);
-      // The RPC layer reports OUTCOME_UNKNOWN for every broken stream; here the outcome of each
-      // call is known more precisely.
-      this.#ended(new CairnError(code === "OUTCOME_UNKNOWN" ? "UNREACHABLE" : code, text, { cause: error }));
+      this.#ended(streamFailure(error));
     }
   }
 
   #answered(header: ResponseHeader | undefined, { sequence, answer }: SessionAnswer): void {
     const call = this.#calls.get(sequence);
     if (call === undefined) return;
-    if (answer.case !== "error") {
-      call.resolve({ header, answer });
-      return;
-    }
-    const { code, message, leaderId, leaderAddress, retryAfterMs, since } = answer.value;
-    const error = new CairnError(errorCodeOf(code) ?? "INTERNAL", message, {
-      leaderHint: leaderId || undefined,
-      leaderAddress: leaderAddress || undefined,
-      retryAfterMs: retryAfterMs || undefined,
-      since: since === 0n ? undefined : Number(since),
-    });
-    call.reject(error);
+    if (answer.case === "error") call.reject(fromCallError(answer.value));
+    else call.resolve({ header, answer });
   }
 
   #ended(error: CairnError): void {
     this.#end = error;
+    this.#batches.stop();
     // A leader that did not greet, and found fault with the first message, does not know it.
     const isUnknown = !this.#hasGreeted && (error.code === "INVALID_ARGUMENT" || error.code === "UNIMPLEMENTED");
     for (const call of [...this.#calls.values()]) {

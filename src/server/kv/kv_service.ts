@@ -5,6 +5,8 @@ import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import type { KeyEntry } from "../../machine/kv/key_value_machine.js";
 import type { CallContext } from "../../rpc/call_context.js";
+import type { CallSettings } from "../../rpc/channel.js";
+import type { Client } from "../../rpc/client.js";
 import { toCount } from "../../rpc/message_counters.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
 import type { Forwarding } from "../forwarding.js";
@@ -33,56 +35,55 @@ export function keyValueService(
   sessions: Sessions,
 ): ServiceImplementation<typeof KeyValueService> {
   const forwardStream = new ForwardStream(node, forwarding);
-  /** Passes a call on to the leader with others, or else carries it out by `alone`. */
-  const once = <Response extends object>(
+  /**
+   * Passes a call on to the leader with others; else answers with `here`, or alone with `there`.
+   */
+  const once = <Here extends object, There extends object>(
     request: ForwardedRequest,
     context: CallContext,
-    alone: () => Promise<Response>,
-  ) => {
+    here: () => Promise<Here>,
+    there: (leader: Client<typeof KeyValueService>, settings: CallSettings) => Promise<There>,
+  ): Promise<Here | There> => {
+    const alone = () => forwarding.once(context, here, there);
     const passed = forwardStream.ask(request, context);
     if (passed === undefined) return alone();
-    return passed.then((answer) => (answer === undefined ? alone() : (withHeader(answer) as Response)));
+    return passed.then((answer) => (answer === undefined ? alone() : (withHeader(answer) as There)));
   };
   return {
-    get: (request, context) => {
-      const alone = () =>
-        forwarding.once(
-          context,
-          async () => {
-            checkKey(request.key);
-            await readable(node, request, context.cancel);
-            return { header: headerOf(node), ...getAnswer(node, request.key) };
-          },
-          (leader, settings) => leader.get(request, settings),
-        );
-      return request.stale ? alone() : once({ case: "get", value: request }, context, alone);
-    },
+    get: (request, context) =>
+      once(
+        { case: "get", value: request },
+        context,
+        async () => {
+          checkKey(request.key);
+          await readable(node, request, context.cancel);
+          return { header: headerOf(node), ...getAnswer(node, request.key) };
+        },
+        (leader, settings) => leader.get(request, settings),
+      ),
 
     put: (request, context) =>
-      once({ case: "put", value: request }, context, () =>
-        forwarding.once(
-          context,
-          () => write(node, writes.put, request, context.cancel),
-          (leader, settings) => leader.put(request, settings),
-        ),
+      once(
+        { case: "put", value: request },
+        context,
+        () => write(node, writes.put, request, context.cancel),
+        (leader, settings) => leader.put(request, settings),
       ),
 
     delete: (request, context) =>
-      once({ case: "delete", value: request }, context, () =>
-        forwarding.once(
-          context,
-          () => write(node, writes.delete, request, context.cancel),
-          (leader, settings) => leader.delete(request, settings),
-        ),
+      once(
+        { case: "delete", value: request },
+        context,
+        () => write(node, writes.delete, request, context.cancel),
+        (leader, settings) => leader.delete(request, settings),
       ),
 
     compareAndSet: (request, context) =>
-      once({ case: "compareAndSet", value: request }, context, () =>
-        forwarding.once(
-          context,
-          () => write(node, writes.compareAndSet, request, context.cancel),
-          (leader, settings) => leader.compareAndSet(request, settings),
-        ),
+      once(
+        { case: "compareAndSet", value: request },
+        context,
+        () => write(node, writes.compareAndSet, request, context.cancel),
+        (leader, settings) => leader.compareAndSet(request, settings),
       ),
 
     range: (request, context) =>

@@ -3,7 +3,7 @@ import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../../gen/
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { checkKey } from "../../base/key_checks.js";
-import { sendableText } from "../../rpc/status.js";
+import { toCallError } from "../../rpc/status.js";
 import { explained } from "../leader_hint.js";
 import {
   type CommandInit,
@@ -134,15 +134,7 @@ export class SessionCalls {
 
   #errorAnswer(cause: unknown, retryable?: boolean): SessionAnswerBody {
     const error = CairnError.from(explained(cause, this.node));
-    const value = {
-      code: error.code,
-      message: sendableText(error.text),
-      retryable: retryable ?? error.retryable,
-      leaderId: error.leaderHint ?? "",
-      leaderAddress: error.leaderAddress ?? "",
-      retryAfterMs: error.retryAfterMs ?? 0,
-      since: BigInt(error.since ?? 0),
-    };
+    const value = { ...toCallError(error), retryable: retryable ?? error.retryable };
     return { case: "error", value };
   }
 }

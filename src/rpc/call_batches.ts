@@ -1,0 +1,69 @@
+import { limits } from "../base/limits.js";
+
+/**
+ * Gathers calls and sends them over a stream, many in one message: those of one turn of the event
+ * loop, and those that come while the network is busy, up to the limits of a Session message.
+ */
+export class CallBatches<Call extends { readonly bytes: number }> {
+  /** Calls that are not sent yet, in order. */
+  readonly #unsent = new Set<Call>();
+  #phase: "waiting" | "open" | "stopped" = "waiting";
+  #isFlushing = false;
+
+  /**
+   * @param send sends a message with these calls; resolves when there is room for another one, and
+   * never rejects
+   * @param soon calls a function at the end of this turn of the event loop
+   */
+  constructor(
+    private readonly send: (calls: readonly Call[]) => Promise<void>,
+    private readonly soon: (run: () => void) => void,
+  ) {}
+
+  /** Sends a call, after all calls that were pushed before it. `bytes`: its approximate size. */
+  push(call: Call): void {
+    this.#unsent.add(call);
+    this.#flushSoon();
+  }
+
+  /** Drops a call that is not sent yet. */
+  drop(call: Call): void {
+    this.#unsent.delete(call);
+  }
+
+  /** Begins to send. Calls that were pushed before have waited for this. */
+  open(): void {
+    if (this.#phase === "waiting") this.#phase = "open";
+    this.#flushSoon();
+  }
+
+  /** Sends nothing more. */
+  stop(): void {
+    this.#phase = "stopped";
+  }
+
+  #flushSoon(): void {
+    if (this.#isFlushing || this.#phase !== "open" || this.#unsent.size === 0) return;
+    this.#isFlushing = true;
+    this.soon(() => void this.#flush());
+  }
+
+  async #flush(): Promise<void> {
+    while (this.#unsent.size > 0 && this.#phase === "open") await this.send(this.#take());
+    this.#isFlushing = false;
+  }
+
+  /** Takes as many calls as one message holds. */
+  #take(): Call[] {
+    const calls: Call[] = [];
+    let bytes = 0;
+    for (const call of this.#unsent) {
+      bytes += call.bytes;
+      const isFull = calls.length === limits.sessionMessageCalls || bytes > limits.sessionMessageBytes;
+      if (isFull && calls.length > 0) break;
+      this.#unsent.delete(call);
+      calls.push(call);
+    }
+    return calls;
+  }
+}
