@@ -1,7 +1,8 @@
 /**
- * The entry `cairn-raft`: a member of a cluster with a state machine of your own, and the Raft node
- * below it. Clients import `cairn-raft/client`; the key-value node's server is `cairn-raft/server`.
- * Nothing that these three entries do not export is public.
+ * The entry `cairn-raft`: a member of a cluster with a state machine of your own, the Raft node
+ * below it, and the client. A program that is only a client imports `cairn-raft/client`, which
+ * loads neither storage nor server; the key-value node's server is `cairn-raft/server`. Nothing
+ * that these three entries do not export is public.
  */
 /// <reference types="node" preserve="true" />
 
@@ -9,6 +10,18 @@ export type { CancelSignal } from "./base/cancel_signal.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { limits } from "./base/limits.js";
 export { version } from "./base/version.js";
+export {
+  CairnClient,
+  type CompareAndSetOptions,
+  type CompareAndSetResult,
+  type Expected,
+  type RangeOptions,
+  type ReadOptions,
+  type StatusOptions,
+} from "./client/client.js";
+export type { CallOptions, ClientOptions } from "./client/options.js";
+export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
+export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
 export { CairnMember } from "./daemon/application/cairn_member.js";
 export type {
   ClusterEvent,

@@ -86,16 +86,18 @@ export const limits = Object.freeze({
    * Calls of one Session stream that are in progress or whose answers wait to be sent; above this
    * the server stops reading.
    */
-  sessionCallsInFlight: 1024,
+  sessionCallsInFlight: 2048,
   /** Calls, or answers, in one Session message. */
   sessionMessageCalls: 1024,
   /** Approximate size of a Session message; a larger call or answer is sent alone. */
   sessionMessageBytes: 256 * KiB,
   /**
    * Writes of one client that are in progress or wait for answers to earlier ones; further writes
-   * queue.
+   * queue. A client begins with the first number, and goes up to the second while calls wait and
+   * the cluster keeps up.
    */
-  clientWritesInFlight: 128,
+  clientWritesAtFirst: 128,
+  clientWritesInFlight: 1024,
   /** The same limit in bytes; one write of any size always fits. */
   clientWriteBytesInFlight: 16 * MiB,
   /** Reads of one client in progress; further reads queue. */
@@ -153,12 +155,16 @@ export const limits = Object.freeze({
   violationShownMs: 3_600_000,
   /**
    * Sessions (clients with request ids) that the cluster remembers; it evicts the least recently
-   * used. This and the next six limits are part of the log's meaning: another number needs another
+   * used. This and the next seven are part of the log's meaning: another number needs another
    * version of the rules in machine/kv/session_limits.ts.
    */
   sessions: 10_000,
-  /** Answers remembered for each session; the oldest is evicted first. */
-  sessionAnswers: 128,
+  /**
+   * Answers remembered for each session; the oldest is evicted first. The second number is that of
+   * the first two versions of the rules.
+   */
+  sessionAnswers: 1024,
+  sessionAnswersBefore: 128,
   /**
    * Longest value that is remembered with an answer; for a longer one the cluster remembers only
    * the version.
@@ -376,7 +382,8 @@ assert(
   "a largest session fits what is remembered of all",
 );
 assert(
-  limits.clientWritesInFlight <= limits.sessionAnswers,
+  limits.clientWritesAtFirst <= Math.min(limits.sessionAnswersBefore, limits.clientWritesInFlight) &&
+    limits.clientWritesInFlight <= limits.sessionAnswers,
   "the cluster remembers the answers to all writes that a client may send again",
 );
 assert(

@@ -106,10 +106,10 @@ const CALL_BYTES = 64;
  * left unanswered. Each write takes effect once, however often it was sent.
  *
  * One client serves a whole process, with any number of concurrent calls. Calls that are not
- * awaited one after the other are carried out concurrently, in any order. Beyond 128 writes or 512
- * reads in flight, or 16 MiB of writes, calls wait in the client for their turn: at most 131,072 of
- * them, or 128 MiB. A client with no call in flight does not keep its process alive; {@link close}
- * closes its connections immediately.
+ * awaited one after the other are carried out concurrently, in any order. Beyond 128 writes (up
+ * to 1,024 while the cluster keeps up) or 512 reads in flight, or 16 MiB of writes, calls wait in
+ * the client for their turn: at most 131,072 of them, or 128 MiB. A client with no call in flight
+ * does not keep its process alive; {@link close} closes its connections immediately.
  *
  * Every method rejects with a CairnError. INVALID_ARGUMENT and LIMIT_EXCEEDED: the call can never
  * succeed. TIMEOUT and CANCELLED: time was up, or the caller gave up, and nothing happened.

@@ -73,7 +73,7 @@ describe("calls in flight", () => {
       ...Array.from({ length: 1000 }, (_, at) => client.get(`${at}`)),
     ];
     const settled = Promise.allSettled(calls);
-    const most = limits.clientWritesInFlight + limits.clientReadsInFlight;
+    const most = limits.clientWritesAtFirst + limits.clientReadsInFlight;
     await until(() => node.calls.length === most, "what there is room for was sent");
     await manyTurns();
     expect(node.calls).toHaveLength(most);
@@ -83,15 +83,30 @@ describe("calls in flight", () => {
     expect(new Set(node.sequences).size).toBe(2000);
   });
 
+  test("have a window of writes that grows while calls wait, up to what the cluster remembers", async () => {
+    const node = await FakeNode.start("n1");
+    node.rememberedWrites = limits.sessionAnswers;
+    const client = clientOf(node.address);
+    let last = 1_000;
+    node.answer = (call) => (Number(call.sequence) > last ? undefined : acknowledge(call));
+    const calls = Array.from({ length: 4_000 }, (_, at) => client.put(`${at}`, ""));
+    await until(() => node.calls.length === last + limits.clientWritesInFlight, "a full window was sent");
+    await manyTurns();
+    expect(node.calls).toHaveLength(last + limits.clientWritesInFlight);
+    last = 4_000;
+    node.endStreams();
+    await Promise.all(calls);
+  });
+
   test("have a window of writes that begins at the oldest unanswered one", async () => {
     const node = await FakeNode.start("n1");
     node.answer = (call) => (call.sequence === 1n ? undefined : acknowledge(call));
     const client = clientOf(node.address);
-    const calls = Array.from({ length: 2 * limits.clientWritesInFlight }, (_, at) => client.put(`${at}`, ""));
-    await Promise.all(calls.slice(1, limits.clientWritesInFlight));
+    const calls = Array.from({ length: 2 * limits.clientWritesAtFirst }, (_, at) => client.put(`${at}`, ""));
+    await Promise.all(calls.slice(1, limits.clientWritesAtFirst));
     await manyTurns();
     // More would make the cluster forget the answer to the first, which may have to be sent again.
-    expect(node.calls).toHaveLength(limits.clientWritesInFlight);
+    expect(node.calls).toHaveLength(limits.clientWritesAtFirst);
     node.answer = acknowledge;
     node.endStreams();
     await Promise.all(calls);

@@ -302,13 +302,13 @@ describe("a client that is closed", () => {
     const node = await FakeNode.start("n1");
     node.answer = () => undefined;
     const client = clientOf(node.address);
-    const writes = Array.from({ length: limits.clientWritesInFlight + 1 }, (_, at) => client.put(`k${at}`, ""));
+    const writes = Array.from({ length: limits.clientWritesAtFirst + 1 }, (_, at) => client.put(`k${at}`, ""));
     const outcomes = Promise.allSettled([...writes, client.get("a")]);
-    await until(() => node.calls.length === limits.clientWritesInFlight + 1, "what there is room for was sent");
+    await until(() => node.calls.length === limits.clientWritesAtFirst + 1, "what there is room for was sent");
     await client.close();
     const codes = (await outcomes).map((outcome) => outcome.status === "rejected" && outcome.reason.code);
-    expect(new Set(codes.slice(0, limits.clientWritesInFlight))).toEqual(new Set(["OUTCOME_UNKNOWN"]));
-    expect(codes.slice(limits.clientWritesInFlight)).toEqual(["CANCELLED", "CANCELLED"]);
+    expect(new Set(codes.slice(0, limits.clientWritesAtFirst))).toEqual(new Set(["OUTCOME_UNKNOWN"]));
+    expect(codes.slice(limits.clientWritesAtFirst)).toEqual(["CANCELLED", "CANCELLED"]);
     await until(() => node.open === 0, "the stream is closed");
   });
 

@@ -48,18 +48,18 @@ describe("a caller that aborts its call", () => {
     const client = clientOf(node.address);
     const controller = new AbortController();
     const { signal } = controller;
-    const first = Array.from({ length: limits.clientWritesInFlight }, (_, at) =>
+    const first = Array.from({ length: limits.clientWritesAtFirst }, (_, at) =>
       failure("CANCELLED", client.put(`${at}`, "", { signal })).catch((error) => error),
     );
     const waiting = new AbortController();
     const last = failure("CANCELLED", client.put("last", "", { signal: waiting.signal }));
-    await until(() => node.calls.length === limits.clientWritesInFlight, "what there is room for was sent");
+    await until(() => node.calls.length === limits.clientWritesAtFirst, "what there is room for was sent");
     waiting.abort();
     await last;
     controller.abort();
     await Promise.all(first);
     await manyTurns();
-    expect(node.calls).toHaveLength(limits.clientWritesInFlight);
+    expect(node.calls).toHaveLength(limits.clientWritesAtFirst);
 
     const lost = new AbortController();
     const never = failure("CANCELLED", clientOf(await deadAddress()).put("a", "", { signal: lost.signal }));
@@ -180,7 +180,7 @@ describe("a write that its caller gave up", () => {
     const client = clientOf(node.address);
     const controller = new AbortController();
     const { signal } = controller;
-    const lost = Array.from({ length: limits.clientWritesInFlight }, (_, at) => client.put(`${at}`, "", { signal }));
+    const lost = Array.from({ length: limits.clientWritesAtFirst }, (_, at) => client.put(`${at}`, "", { signal }));
     const next = client.put("next", "");
     await until(() => node.calls.length === lost.length, "what there is room for was sent");
     node.answer = acknowledge;

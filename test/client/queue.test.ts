@@ -11,7 +11,7 @@ describe("calls that are queued behind others of the same client", () => {
     const client = clientOf(node.address, { clock, timeoutMs: 1000 });
     // All of them take ten times as long as one may; those under way at a time take less.
     node.answer = (call) => {
-      clock.advance(1000 / (limits.clientWritesInFlight + 64));
+      clock.advance(1000 / (limits.clientWritesAtFirst + 64));
       return acknowledge(call);
     };
     expect(await outcomes(Array.from({ length: 2_000 }, (_, at) => client.put(`${at}`, "")))).toEqual({ ok: 2_000 });
@@ -25,11 +25,11 @@ describe("calls that are queued behind others of the same client", () => {
     const client = clientOf(node.address, { clock, timeoutMs: 1000 });
     const calls = Array.from({ length: 1_000 }, (_, at) => client.put(`${at}`, ""));
     const all = outcomes(calls);
-    await until(() => node.calls.length === limits.clientWritesInFlight, "what there is room for was sent");
+    await until(() => node.calls.length === limits.clientWritesAtFirst, "what there is room for was sent");
     clock.advance(999);
     expect(await isSettled(Promise.race(calls))).toBe(false);
     clock.advance(1);
-    const sent = limits.clientWritesInFlight;
+    const sent = limits.clientWritesAtFirst;
     expect(await all).toEqual({ OUTCOME_UNKNOWN: sent, TIMEOUT: 1_000 - sent });
     await manyTurns();
     expect(node.calls).toHaveLength(sent);
@@ -39,15 +39,15 @@ describe("calls that are queued behind others of the same client", () => {
     const node = await FakeNode.start("n1");
     node.answer = (call) => (call.call.case === "get" ? acknowledge(call) : undefined);
     const client = clientOf(node.address, { timeoutMs: 600_000 });
-    const most = limits.clientWritesInFlight + limits.clientQueueCalls;
+    const most = limits.clientWritesAtFirst + limits.clientQueueCalls;
     const waiting = outcomes(Array.from({ length: most }, (_, at) => client.put(`${at}`, "")));
     const text = `${limits.clientQueueCalls} calls wait in this client; the limit clientQueueCalls is ${limits.clientQueueCalls}`;
     expect((await failure("QUEUE_FULL", client.put("one more", ""), text)).retryable).toBe(true);
     expect(await client.get("a")).toBeUndefined();
-    await until(() => node.calls.length === limits.clientWritesInFlight + 1, "what there is room for was sent");
+    await until(() => node.calls.length === limits.clientWritesAtFirst + 1, "what there is room for was sent");
     await client.close();
     expect(await waiting).toEqual({
-      OUTCOME_UNKNOWN: limits.clientWritesInFlight,
+      OUTCOME_UNKNOWN: limits.clientWritesAtFirst,
       CANCELLED: limits.clientQueueCalls,
     });
   });

@@ -59,6 +59,8 @@ export class FakeNode {
   leader: { id: string; address: string } | undefined;
   /** What it answers to the calls of a message; undefined: nothing, now or later. */
   answer: (call: SessionCall) => Answer | undefined = acknowledge;
+  /** Number of answers that it says the cluster remembers of a client; 0: it does not say. */
+  rememberedWrites = 0;
   /** Goes along with the next answers. */
   extraAnswers: AnswerInit[] = [];
   /** False: it says nothing to a first message. */
@@ -145,7 +147,9 @@ export class FakeNode {
           return answer === undefined ? [] : [{ sequence: call.sequence, answer }];
         });
         answers.push(...this.extraAnswers.splice(0));
-        if ((isFirst && this.greets) || answers.length > 0) yield { header: this.#header(), answers };
+        if ((isFirst && this.greets) || answers.length > 0) {
+          yield { header: this.#header(), answers, rememberedWrites: isFirst ? this.rememberedWrites : 0 };
+        }
       }
     } finally {
       this.open--;

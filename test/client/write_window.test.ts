@@ -34,11 +34,35 @@ test("the write window always accepts one write of any size, and frees the bytes
   expect(window.hasRoom(limits.clientWriteBytesInFlight - 9)).toBe(false);
 });
 
+test("the write window begins small, doubles with the answers while calls wait, and halves when the cluster is busy", () => {
+  const window = new WriteWindow();
+  const sizeOf = () => {
+    let size = 0;
+    while (window.hasRoom(0)) window.begin(++size, 0);
+    for (let sequence = 1; sequence <= size; sequence++) window.done(sequence);
+    return size;
+  };
+  expect(sizeOf()).toBe(limits.clientWritesAtFirst);
+  window.grow(100);
+  expect(sizeOf()).toBe(limits.clientWritesAtFirst);
+  window.remembered(limits.sessionAnswers);
+  window.grow(100);
+  expect(sizeOf()).toBe(limits.clientWritesAtFirst + 100);
+  window.grow(10_000);
+  expect(sizeOf()).toBe(limits.clientWritesInFlight);
+  window.shrink();
+  expect(sizeOf()).toBe(limits.clientWritesInFlight / 2);
+  window.remembered(0);
+  expect(sizeOf()).toBe(limits.clientWritesAtFirst);
+});
+
 test("the cluster remembers every write that may be resent, whatever the order of answers and retries", () => {
   const choice = fc.record({ pick: fc.nat(), retries: fc.boolean(), answered: fc.boolean() });
   fc.assert(
-    fc.property(fc.array(choice, { minLength: 300, maxLength: 600 }), (choices) => {
+    fc.property(fc.array(choice, { minLength: 1_500, maxLength: 2_500 }), (choices) => {
       const [window, machine] = [new WriteWindow(), new MemoryMachine()];
+      window.remembered(limits.sessionAnswers);
+      window.grow(limits.sessionAnswers);
       /** Writes that are under way, with the index at which they were first applied. */
       const open = new Map<number, number | undefined>();
       let [sequence, index] = [0, 0];
@@ -59,6 +83,6 @@ test("the cluster remembers every write that may be resent, whatever the order o
         window.done(sent);
       }
     }),
-    { numRuns: 20 },
+    { numRuns: 10 },
   );
 });

@@ -242,7 +242,10 @@ export class Pipeline {
       since: this.#identity.since ?? 0,
     });
     const link: SessionLink = new SessionLink(channel, hello, writeIdentity, clock, {
-      greeted: (header) => this.#greeted(link, header),
+      greeted: (header, rememberedWrites) => {
+        this.#writes.remembered(rememberedWrites);
+        this.#greeted(link, header);
+      },
       answered: (answers) => this.#answered(link, answers),
       ended: (error) => this.#lost(link, error),
     });
@@ -263,6 +266,7 @@ export class Pipeline {
 
   #answered(link: SessionLink, answers: readonly SessionAnswer[]): void {
     let moved: CairnError | undefined;
+    let writes = 0;
     for (const { sequence, answer } of answers) {
       const call = this.#active.get(Number(sequence));
       if (call === undefined) continue;
@@ -274,9 +278,11 @@ export class Pipeline {
         this.#problem = undefined;
         this.#answeredAt = this.options.clock.now();
         this.options.search.found(link.address);
+        if (call.isWrite) writes++;
         call.resolve(answer);
       }
     }
+    if (this.#waitingWrites.first !== undefined) this.#writes.grow(writes);
     if (moved !== undefined) this.#leave(link, moved);
     else this.#renewWhenDrained();
   }
@@ -293,6 +299,7 @@ export class Pipeline {
       case "BUSY":
         call.refused();
         this.#problem = error;
+        this.#writes.shrink();
         this.#sendAgain(call, error.retryAfterMs ?? RETRY_MS);
         return undefined;
       case "SESSION_EXPIRED":

@@ -27,8 +27,11 @@ const PROBE_MS = 1_000;
 
 /** Receives the events of a link. */
 export interface LinkEvents {
-  /** The node has greeted. Calls are sent once {@link SessionLink.begin} is called. */
-  greeted(header: ResponseHeader): void;
+  /**
+   * The node has greeted. Calls are sent once {@link SessionLink.begin} is called.
+   * `rememberedWrites`: answers that the cluster remembers of a client; 0 when it does not say.
+   */
+  greeted(header: ResponseHeader, rememberedWrites: number): void;
   answered(answers: readonly SessionAnswer[]): void;
   /**
    * The link has failed; no further event follows. Not called when {@link SessionLink.close} ends
@@ -126,13 +129,13 @@ export class SessionLink {
     }
   }
 
-  #onResponse({ header, answers }: SessionResponse): void {
+  #onResponse({ header, answers, rememberedWrites }: SessionResponse): void {
     if (this.#isClosed) return;
     for (const { sequence } of answers) this.#unanswered.delete(Number(sequence));
     this.#silentSince = this.#unanswered.size > 0 ? this.clock.now() : undefined;
     if (!this.#isGreeted && header !== undefined) {
       this.#isGreeted = true;
-      this.events.greeted(header);
+      this.events.greeted(header, rememberedWrites);
     }
     if (answers.length > 0 && !this.#isClosed) this.events.answered(answers);
   }

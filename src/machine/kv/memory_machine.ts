@@ -145,8 +145,9 @@ class MemoryState implements RecordStore, SessionStore {
     this.#session(clientId).answers.set(sequence, answer);
   }
 
-  deleteAnswer(clientId: string, sequence: number): void {
-    this.sessions.get(clientId)?.answers.delete(sequence);
+  deleteAnswersThrough(clientId: string, sequence: number): void {
+    const answers = this.sessions.get(clientId)?.answers;
+    for (const each of answers?.keys() ?? []) if (each <= sequence) answers?.delete(each);
   }
 
   sink() {

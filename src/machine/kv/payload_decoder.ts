@@ -5,6 +5,7 @@ import type { KeyRecord } from "./evaluate.js";
 import { PAYLOAD_MAGIC, PAYLOAD_PREAMBLE_BYTES, partTag } from "./payload.js";
 import {
   answerBytes,
+  answersMax,
   encodedAnswerBytesMax,
   NEWEST_RULES,
   type SessionLimits,
@@ -202,9 +203,8 @@ export class PayloadDecoder {
     if (!this.#hasHeader(scan, start)) return false;
     if (length > this.#answerBytesMax) throw this.#corrupt(start, `an answer cannot have ${length} bytes`);
     if (sequence <= this.#lastSequence) throw this.#corrupt(start, "a session's answers do not ascend from its floor");
-    if (this.#answersOfSession === this.bounds.answers) {
-      throw this.#corrupt(start, `a session has over ${this.bounds.answers} answers`);
-    }
+    const most = answersMax(this.#rules, this.bounds);
+    if (this.#answersOfSession === most) throw this.#corrupt(start, `a session has over ${most} answers`);
     const answer = scan.take(length);
     if (answer === undefined) return false;
     this.#countBytes(answerBytes(length), start);

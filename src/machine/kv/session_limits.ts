@@ -10,13 +10,14 @@ import { limits } from "../../base/limits.js";
  *   1  sessions and their answers are bounded in number
  *   2  (T6) also in bytes: a long value is not remembered; the horizon tells a new client from a
  *      forgotten one
+ *   3  more answers are remembered for each session: a client may have more writes in flight
  */
-export const sessionRules = { counted: 1, bounded: 2 } as const;
+export const sessionRules = { counted: 1, bounded: 2, wide: 3 } as const;
 
 export type SessionRules = (typeof sessionRules)[keyof typeof sessionRules];
 
 /** Rules that servers of this version ask for. */
-export const NEWEST_RULES: SessionRules = sessionRules.bounded;
+export const NEWEST_RULES: SessionRules = sessionRules.wide;
 
 export interface SessionLimits {
   /** Number of sessions; the one unused for longest goes first. */
@@ -47,6 +48,11 @@ export interface SessionsHead {
 }
 
 export const FIRST_HEAD: SessionsHead = { rules: sessionRules.counted, horizon: 0 };
+
+/** Returns the number of answers that the rules remember for each session. */
+export function answersMax(rules: SessionRules, { answers }: SessionLimits): number {
+  return rules >= sessionRules.wide ? answers : Math.min(answers, limits.sessionAnswersBefore);
+}
 
 /** Returns the bytes that a session counts for, without its answers. */
 export function sessionBytes(clientId: string): number {

@@ -3,6 +3,7 @@ import { assert } from "../../base/assert.js";
 import { commandResult, decodeResult, encodeResult, withoutValue } from "./command.js";
 import {
   answerBytes,
+  answersMax,
   encodedAnswerBytesMax,
   FIRST_HEAD,
   largestSessionBytes,
@@ -28,12 +29,16 @@ export interface SessionHead {
 /** Stores sessions. The table above it decides which ones are kept. */
 export interface SessionStore {
   putSessionsHead(head: SessionsHead): void;
+  /** Stores a session's head, and the answers that were put since the last call. */
   putSession(head: SessionHead): void;
+  /** Deletes a session and its answers. */
   deleteSession(clientId: string): void;
   /** Returns the answer's bytes, which may be valid only until the next call. */
   getAnswer(clientId: string, sequence: number): Uint8Array | undefined;
+  /** Puts an answer, in place of an earlier one. {@link putSession} follows. */
   putAnswer(clientId: string, sequence: number, answer: Uint8Array): void;
-  deleteAnswer(clientId: string, sequence: number): void;
+  /** Deletes the answers up to this sequence. A store may keep some of them for a while. */
+  deleteAnswersThrough(clientId: string, sequence: number): void;
 }
 
 /** A session as it is read back from its store. */
@@ -124,17 +129,16 @@ export class SessionTable {
   adopt(rules: number): void {
     if (rules <= this.#rules) return;
     assert(rules <= NEWEST_RULES, "the rules are known", { rules });
-    this.#rules = sessionRules.bounded;
-    this.#horizon = this.#horizonOfCounted();
+    const isCounted = this.#rules === sessionRules.counted;
+    this.#rules = rules as SessionRules;
     this.#hasNewHead = true;
+    if (!isCounted) return;
+    this.#horizon = this.#horizonOfCounted();
     for (const session of this.#sessions.values()) this.#shorten(session);
     this.#evictSessions();
   }
 
-  /**
-   * Writes the changes since the last call, except for answers. Call it before the store's
-   * transaction ends.
-   */
+  /** Writes the changes since the last call. Call it before the store's transaction ends. */
   flush(): void {
     if (this.#hasNewHead) this.store.putSessionsHead({ rules: this.#rules, horizon: this.#horizon });
     this.#hasNewHead = false;
@@ -187,7 +191,8 @@ export class SessionTable {
     session.sizes.splice(at, 0, answer.byteLength);
     this.#bytes += answerBytes(answer.byteLength);
     this.store.putAnswer(session.clientId, sequence, answer);
-    while (session.sequences.length > this.bounds.answers) this.#forgetThrough(session, session.sequences[0]!);
+    const most = answersMax(this.#rules, this.bounds);
+    while (session.sequences.length > most) this.#forgetThrough(session, session.sequences[0]!);
   }
 
   #shortened(result: CommandResult): CommandResult {
@@ -203,13 +208,12 @@ export class SessionTable {
     session.floor = sequence;
     const forgotten = session.sequences.splice(0, placeOf(session.sequences, sequence + 1));
     for (const size of session.sizes.splice(0, forgotten.length)) this.#bytes -= answerBytes(size);
-    for (const each of forgotten) this.store.deleteAnswer(session.clientId, each);
+    this.store.deleteAnswersThrough(session.clientId, sequence);
   }
 
   #evictSessions(): void {
     for (const session of this.#sessions.values()) {
       if (!this.#areTooMany) return;
-      for (const sequence of session.sequences) this.store.deleteAnswer(session.clientId, sequence);
       this.store.deleteSession(session.clientId);
       this.#sessions.delete(session.clientId);
       this.#changed.delete(session);
@@ -243,8 +247,7 @@ export class SessionTable {
       const answer = encodeResult(this.#shortened(this.#remembered(session, sequence)));
       assert(answer.byteLength <= most, "a shortened answer is short", { bytes: answer.byteLength });
       if (answer.byteLength === size) return;
-      // A store takes an answer once: overwriting one may be a sign of damage.
-      this.store.deleteAnswer(session.clientId, sequence);
+      this.#changed.add(session);
       this.store.putAnswer(session.clientId, sequence, answer);
       session.sizes[at] = answer.byteLength;
       this.#bytes += answer.byteLength - size;

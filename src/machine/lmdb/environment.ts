@@ -4,6 +4,7 @@ import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
 import type { FileSystem } from "../../system/fs.js";
+import { AnswerRows } from "./answer_rows.js";
 import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./checksums.js";
 import { DiskSpace } from "./disk_space.js";
 import { LMDB_READERS, prepareExisting, prepareNew } from "./files.js";
@@ -77,7 +78,7 @@ export class LmdbEnvironment {
       this.#keys = this.#table("keys", rowKind.key, keys);
       this.#heads = this.#table("sessions", rowKind.session, sessions);
       this.records = new LmdbRecords(this.#keys, keys);
-      this.sessions = new LmdbSessions(this.#heads, this.#table("answers", rowKind.answer, answers));
+      this.sessions = new LmdbSessions(this.#heads, new AnswerRows(this.#table("answers", rowKind.answer, answers)));
       const mark = this.readMark();
       if (mark !== undefined) this.#digest.set(mark.digest);
     } catch (error) {

@@ -1,28 +1,21 @@
 import type { Transaction } from "lmdb";
-import type { PayloadAnswer, PayloadSession } from "../kv/payload.js";
+import type { PayloadSession } from "../kv/payload.js";
 import { FIRST_HEAD, type SessionsHead, sessionRules } from "../kv/session_limits.js";
 import type { SessionHead, SessionStore, StoredSession, StoredSessions } from "../kv/sessions.js";
+import type { AnswerRows } from "./answer_rows.js";
 import { CHECKSUM_BYTES, type StateDigest } from "./checksums.js";
 import type { SealedTable } from "./table.js";
 
-// Stores sessions in two tables, each row behind its checksum. Numbers in keys are big-endian so
-// that they sort:
+// Stores the heads of sessions, each row behind its checksum; the answers are in rows of their own.
 //
 //   sessions: client id in UTF-8            -> floor, last-used index (doubles, little-endian)
 //             0xff, which begins no text    -> rules, horizon (doubles, little-endian); absent
 //                                              in a new state
-//   answers:  length of the client id (2), client id,
-//             sequence (8)                  -> the answer
-//
-// The length in front keeps the answers of one client apart from those of another whose id starts
-// the same.
 
 const ALL_SESSIONS_KEY = Buffer.from([0xff]);
 const FIRST_AT = CHECKSUM_BYTES;
 const SECOND_AT = FIRST_AT + 8;
 const HEAD_BYTES = SECOND_AT + 8;
-const LENGTH_BYTES = 2;
-const SEQUENCE_BYTES = 8;
 
 /**
  * The tables of sessions and their answers. Writes must be within a transaction of its environment.
@@ -30,7 +23,7 @@ const SEQUENCE_BYTES = 8;
 export class LmdbSessions implements SessionStore {
   constructor(
     private readonly heads: SealedTable,
-    private readonly answers: SealedTable,
+    private readonly answers: AnswerRows,
   ) {}
 
   putSessionsHead({ rules, horizon }: SessionsHead): void {
@@ -39,28 +32,29 @@ export class LmdbSessions implements SessionStore {
 
   putSession({ clientId, floor, lastUsed }: SessionHead): void {
     this.heads.put(Buffer.from(clientId), rowOf(floor, lastUsed));
+    this.answers.write(clientId, floor);
   }
 
   deleteSession(clientId: string): void {
     this.heads.delete(Buffer.from(clientId));
+    this.answers.delete(clientId);
   }
 
   getAnswer(clientId: string, sequence: number): Uint8Array | undefined {
-    return this.answers.getCopy(answerKey(clientId, sequence))?.subarray(CHECKSUM_BYTES);
+    return this.answers.get(clientId, sequence);
   }
 
   putAnswer(clientId: string, sequence: number, answer: Uint8Array): void {
-    const row = Buffer.allocUnsafe(CHECKSUM_BYTES + answer.byteLength);
-    row.set(answer, CHECKSUM_BYTES);
-    this.answers.add(answerKey(clientId, sequence), row);
+    this.answers.put(clientId, sequence, answer);
   }
 
-  deleteAnswer(clientId: string, sequence: number): void {
-    this.answers.remove(answerKey(clientId, sequence));
+  deleteAnswersThrough(clientId: string, sequence: number): void {
+    this.answers.forgetThrough(clientId, sequence);
   }
 
   /** Returns all sessions, as the transaction sees them, to fill a session table with. */
   stored(transaction: Transaction): StoredSessions {
+    this.answers.reset();
     return { head: this.head(transaction), sessions: this.#storedSessions(transaction) };
   }
 
@@ -79,19 +73,15 @@ export class LmdbSessions implements SessionStore {
    */
   *entries(transaction: Transaction, walked?: StateDigest): Generator<PayloadSession, void> {
     for (const head of this.#heads(transaction, walked)) {
-      yield { ...head, answers: this.#answersOf(head.clientId, transaction, walked) };
+      yield { ...head, answers: this.answers.answersOf(head.clientId, head.floor, transaction, { walked }) };
     }
   }
 
   *#storedSessions(transaction: Transaction): Generator<StoredSession, void, undefined> {
     for (const head of this.#heads(transaction)) {
-      const sequences: number[] = [];
-      const sizes: number[] = [];
-      for (const { sequence, answer } of this.#answersOf(head.clientId, transaction)) {
-        sequences.push(sequence);
-        sizes.push(answer.byteLength);
-      }
-      yield { ...head, sequences, sizes };
+      const answers = this.answers.answersOf(head.clientId, head.floor, transaction, { remembers: true });
+      const sequences = answers.map(({ sequence }) => sequence);
+      yield { ...head, sequences, sizes: answers.map(({ answer }) => answer.byteLength) };
     }
   }
 
@@ -109,24 +99,6 @@ export class LmdbSessions implements SessionStore {
       throw this.heads.failure(error);
     }
   }
-
-  *#answersOf(
-    clientId: string,
-    transaction: Transaction,
-    walked?: StateDigest,
-  ): Generator<PayloadAnswer, void, undefined> {
-    const start = answerKey(clientId, 0);
-    const end = answerKey(clientId, Number.MAX_SAFE_INTEGER);
-    try {
-      for (const { key, value: row } of this.answers.range({ start, end, inclusiveEnd: true, transaction })) {
-        this.answers.verify(key, row);
-        walked?.answers.add(this.answers.keyMark(key));
-        yield { sequence: sequenceOf(key), answer: row.subarray(CHECKSUM_BYTES) };
-      }
-    } catch (error) {
-      throw this.answers.failure(error);
-    }
-  }
 }
 
 const UTF_8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -136,19 +108,4 @@ function rowOf(first: number, second: number): Buffer {
   row.writeDoubleLE(first, FIRST_AT);
   row.writeDoubleLE(second, SECOND_AT);
   return row;
-}
-
-function answerKey(clientId: string, sequence: number): Buffer {
-  const length = Buffer.byteLength(clientId);
-  const key = Buffer.allocUnsafe(LENGTH_BYTES + length + SEQUENCE_BYTES);
-  key.writeUInt16BE(length, 0);
-  key.write(clientId, LENGTH_BYTES, "utf8");
-  key.writeUInt32BE(Math.floor(sequence / 2 ** 32), LENGTH_BYTES + length);
-  key.writeUInt32BE(sequence % 2 ** 32, LENGTH_BYTES + length + 4);
-  return key;
-}
-
-function sequenceOf(key: Buffer): number {
-  const at = key.byteLength - SEQUENCE_BYTES;
-  return key.readUInt32BE(at) * 2 ** 32 + key.readUInt32BE(at + 4);
 }

@@ -14,6 +14,7 @@ import type { SendReply, ServedTask } from "./served_task.js";
  */
 export class ServedRestore implements ServedTask {
   readonly #decoder: PayloadDecoder;
+  readonly #sink: PayloadSink & { finish(): void };
   #hasFailed = false;
   #closed: Promise<void> | undefined;
 
@@ -23,7 +24,8 @@ export class ServedRestore implements ServedTask {
     private readonly environment: LmdbEnvironment,
     private readonly reply: SendReply,
   ) {
-    this.#decoder = new PayloadDecoder(at, sessionLimits, sinkInto(environment));
+    this.#sink = sinkInto(environment);
+    this.#decoder = new PayloadDecoder(at, sessionLimits, this.#sink);
   }
 
   /** Throws CairnError DISK_FULL. */
@@ -59,7 +61,10 @@ export class ServedRestore implements ServedTask {
 
   #finish(): void {
     this.#decoder.finish();
-    this.environment.transaction(() => this.environment.writeApplied(this.at));
+    this.environment.transaction(() => {
+      this.#sink.finish();
+      this.environment.writeApplied(this.at);
+    });
     void this.release().then(
       () => this.reply({ type: "restored" }),
       (error) => this.reply({ type: "failed", error: sentError(error) }),
@@ -67,15 +72,24 @@ export class ServedRestore implements ServedTask {
   }
 }
 
-function sinkInto({ records, sessions }: LmdbEnvironment): PayloadSink {
-  let clientId = "";
+/** Writes the parts of a payload into an environment. `finish` ends the last session. */
+function sinkInto({ records, sessions }: LmdbEnvironment): PayloadSink & { finish(): void } {
+  let head: SessionHead | undefined;
+  const finish = () => {
+    if (head !== undefined) sessions.putSession(head);
+    head = undefined;
+  };
   return {
     key: (key, record) => assert(records.append(key, record), "a payload's keys ascend"),
     sessionsHead: (head) => sessions.putSessionsHead(head),
-    session: (head: SessionHead) => {
-      clientId = head.clientId;
-      sessions.putSession(head);
+    session: (next: SessionHead) => {
+      finish();
+      head = next;
     },
-    answer: (sequence, answer) => sessions.putAnswer(clientId, sequence, answer),
+    answer: (sequence, answer) => {
+      assert(head !== undefined, "an answer follows its session");
+      sessions.putAnswer(head.clientId, sequence, Uint8Array.prototype.slice.call(answer));
+    },
+    finish,
   };
 }

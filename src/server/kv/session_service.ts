@@ -85,8 +85,9 @@ class SessionStream {
         // Answers that become ready in this turn of the event loop go into the same message.
         await new Promise<void>((resolve) => setImmediate(resolve));
         const answers = this.#takeAnswers();
+        const rememberedWrites = this.#greet ? limits.sessionAnswers : 0;
         this.#greet = false;
-        yield { header: headerOf(this.node), answers };
+        yield { header: headerOf(this.node), answers, rememberedWrites };
         this.#inFlight -= answers.length;
         this.#wakeReader?.();
       }

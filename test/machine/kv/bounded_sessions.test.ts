@@ -3,7 +3,12 @@ import { describe, expect, test } from "vitest";
 import { CommandOutcome } from "../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../../src/base/limits.js";
 import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
-import { DEFAULT_SESSION_LIMITS, largestSessionBytes } from "../../../src/machine/kv/session_limits.js";
+import {
+  DEFAULT_SESSION_LIMITS,
+  largestSessionBytes,
+  NEWEST_RULES,
+  sessionRules,
+} from "../../../src/machine/kv/session_limits.js";
 import {
   applyCommand,
   applyOperation,
@@ -191,14 +196,33 @@ describe.each(machines)("the sessions that the $kind machine remembers", ({ make
     });
   });
 
+  test("keep 128 answers of a client until a command names the third rules, and 1,024 from then on", async () => {
+    const machine = await make();
+    const outcomeOf = (sequence: number, rules: number) =>
+      applyCommand(machine, { ...request("c", sequence, put("k", `${sequence}`)), rules }).outcome;
+    const before = limits.sessionAnswersBefore;
+    for (let sequence = 1; sequence <= before; sequence++) expect(outcomeOf(sequence, sessionRules.bounded)).toBe(OK);
+    expect(outcomeOf(1, sessionRules.bounded)).toBe(OK);
+    expect(outcomeOf(before + 1, sessionRules.bounded)).toBe(OK);
+    expect(outcomeOf(1, sessionRules.bounded)).toBe(RETRY_TOO_OLD);
+    const last = limits.sessionAnswers + 1;
+    for (let sequence = before + 2; sequence <= last; sequence++)
+      expect(outcomeOf(sequence, sessionRules.wide)).toBe(OK);
+    expect(outcomeOf(2, sessionRules.wide)).toBe(OK);
+    expect(outcomeOf(last + 1, sessionRules.wide)).toBe(OK);
+    expect(outcomeOf(2, sessionRules.wide)).toBe(RETRY_TOO_OLD);
+    expect(outcomeOf(3, sessionRules.wide)).toBe(OK);
+    expect(contents(machine)).toEqual([`k=${last + 1}@${last + 4}`]);
+  });
+
   test("refuse a command that needs the rules of a later version (T6)", async () => {
     const machine = await make();
-    const later: CommandInit = { ...request("a", 1, put("k", "v")), rules: 3 };
+    const later: CommandInit = { ...request("a", 1, put("k", "v")), rules: NEWEST_RULES + 1 };
     const batch = [entry(1, uncheckedBytes(request("a", 1, put("k", "v")))), entry(2, uncheckedBytes(later))];
     expect(() => machine.apply(batch)).toThrow(
       expect.objectContaining({
         code: "FAILED_PRECONDITION",
-        message: expect.stringContaining("entry 2 needs version 3"),
+        message: expect.stringContaining(`entry 2 needs version ${NEWEST_RULES + 1}`),
       }),
     );
     expect(machine.appliedIndex).toBe(0);

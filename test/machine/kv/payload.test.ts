@@ -101,7 +101,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     expect((await payloadOf(machine)).toString("hex")).toBe(expected.toString("hex"));
     // The same answer again, which now names newer rules.
     applyCommand(machine, request("c", 2, put("x", "")));
-    const preamble = ofIndex4(GOLDEN_2.preamble).replace("04000000", "05000000");
+    const preamble = ofIndex4(GOLDEN_2.preamble).replace("04000000", "05000000").replace("4b5602", "4b5603");
     const session = GOLDEN.session.replace("0363", "0563");
     const renewed = golden2({ preamble, head: "0500", session });
     expect((await payloadOf(machine)).toString("hex")).toBe(renewed.toString("hex"));
@@ -168,7 +168,7 @@ describe("a payload is refused", () => {
       golden({ preamble: `434149524e4b5601${"03".padEnd(16, "0")}${"01".padEnd(16, "0")}` }),
       "index 3 of term 1",
     ],
-    ["of another format version", golden({ preamble: GOLDEN.preamble.replace("5601", "5603") }), "format version is 3"],
+    ["of another format version", golden({ preamble: GOLDEN.preamble.replace("5601", "5604") }), "format version is 4"],
     ["that is no payload", golden({ preamble: GOLDEN.preamble.replace("43", "44") }), "not Cairn's"],
     ["with a part of unknown tag", golden({ key: "06" }), "tag 6"],
     ["of version 1 with a head of sessions", golden({ answer: "0501" }), "tag 5"],
