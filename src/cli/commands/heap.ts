@@ -6,7 +6,7 @@ import { setFlagsFromString } from "node:v8";
  * not young enough under hundreds of calls at a time. Full collections run beside the main thread
  * for the most part, and the rate of calls stays the same.
  */
-const GROWTH_PERCENT = 20;
+const GROWTH_PERCENT = 60;
 
 /** Keeps the heap of this process, which runs a node, near what it uses. */
 export function keepHeapSmall(): void {
