@@ -2,13 +2,14 @@
 //
 //   npm run bench:compare -- --quick        (--help lists the options)
 import { readFileSync, writeFileSync } from "node:fs";
+import { Processes } from "../support/cluster/processes.mjs";
+import { findSources } from "../support/cluster/sources.mjs";
+import { describeMachine } from "../support/report/machine.mjs";
+import { withReport } from "../support/report/tables.mjs";
 import { readOptions } from "./options.mjs";
-import { report, withReport } from "./report.mjs";
+import { report } from "./report.mjs";
 import { rowsOf } from "./rows.mjs";
-import { describeMachine } from "./run/machine.mjs";
 import { measure } from "./run/measure.mjs";
-import { Processes } from "./run/processes.mjs";
-import { findSources } from "./run/sources.mjs";
 
 /** Progress goes to standard error, the result to standard output. */
 const say = (text) => console.error(text);
@@ -83,6 +84,6 @@ function print(result) {
   if (settings.markdown === undefined) return;
   if (result.unfinished !== undefined) say(`${settings.markdown} stays as it is`);
   else {
-    writeFileSync(settings.markdown, withReport(readFileSync(settings.markdown, "utf8"), tables));
+    writeFileSync(settings.markdown, withReport(readFileSync(settings.markdown, "utf8"), "compare", tables));
   }
 }

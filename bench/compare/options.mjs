@@ -1,7 +1,8 @@
 // Reads the command line of the comparison.
 import { tmpdir } from "node:os";
-import { Command, InvalidArgumentError } from "commander";
-import { defaultCache } from "./run/sources.mjs";
+import { Command } from "commander";
+import { defaultCache } from "../support/cluster/sources.mjs";
+import { count, counts, list, number, positive } from "../support/report/arguments.mjs";
 
 const QUICK = { seconds: 1, warm: 0.2, lifeKeys: 20_000, behind: 10_000 };
 const FULL = { seconds: 3, warm: 1, lifeKeys: 300_000, behind: 50_000 };
@@ -44,30 +45,4 @@ sources into --cache. When one cannot be had, the comparison says so and measure
 Ratios are Cairn's figure divided by etcd's: medians over the rounds of pairs measured in turn.
 Measure on a machine that does nothing else. bench/README.md tells how to read the tables.`,
     );
-}
-
-function list(text) {
-  return text.split(",");
-}
-
-function counts(text) {
-  return list(text).map(count);
-}
-
-function count(text) {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError("must be a whole number above 0");
-  return value;
-}
-
-function positive(text) {
-  const value = number(text);
-  if (value === 0) throw new InvalidArgumentError("must be above 0");
-  return value;
-}
-
-function number(text) {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw new InvalidArgumentError("must be a number");
-  return value;
 }

@@ -1,9 +1,6 @@
 // Prints a result of the comparison as Markdown tables, aligned for a terminal.
-import { median } from "./statistics.mjs";
-
-const BEGIN = "<!-- compare:begin -->";
-const END = "<!-- compare:end -->";
-const NONE = "-";
+import { median } from "../support/report/statistics.mjs";
+import { figure, firstLine, machineInWords, NONE, table } from "../support/report/tables.mjs";
 
 /** The tables of a whole result. */
 export function report(result) {
@@ -28,41 +25,13 @@ export function report(result) {
   return parts.join("\n\n");
 }
 
-/** Returns a page with the report between its marks, in place of an earlier one. */
-export function withReport(page, text) {
-  const [begin, end] = [page.indexOf(BEGIN), page.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`the page has no ${BEGIN} followed by ${END}`);
-  return `${page.slice(0, begin + BEGIN.length)}\n\n${text}\n\n${page.slice(end)}`;
-}
-
-/** A Markdown table whose columns are aligned: the first one left, the others right. */
-export function table(head, body) {
-  const widths = head.map((title, at) => Math.max(3, title.length, ...body.map((cells) => cells[at].length)));
-  const line = (cells) => {
-    const padded = cells.map((cell, at) => (at === 0 ? cell.padEnd(widths[at]) : cell.padStart(widths[at])));
-    return `| ${padded.join(" | ")} |`;
-  };
-  const rule = widths.map((width, at) => (at === 0 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`));
-  return [line(head), `| ${rule.join(" | ")} |`, ...body.map(line)].join("\n");
-}
-
-/** A figure with three significant digits or more, thousands apart. */
-export function figure(value, unit = "") {
-  if (value === undefined || !Number.isFinite(value)) return NONE;
-  const digits = Math.abs(value) >= 99.95 ? 0 : Math.abs(value) >= 9.995 ? 1 : 2;
-  const text = value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-  return unit === "" ? text : `${text} ${unit}`;
-}
-
 function heading({ command, at, machine, cairn, sources, settings }) {
-  const { processor, memoryBytes, system, node, fileSystem, syncMs } = machine;
-  const memory = `${Math.round(memoryBytes / 2 ** 30)} GiB`;
   const { version, missing } = sources.etcd;
   const etcd = version === undefined ? `etcd not measured (${firstLine(missing)})` : `etcd ${version}`;
   const rounds = `${settings.rounds} ${settings.rounds === 1 ? "round" : "rounds"} of ${settings.seconds} s a figure`;
   return [
     `Made by \`${command}\` on ${at.slice(0, 10)}: Cairn ${cairn}, ${etcd}, ${rounds}.`,
-    `${processor}, ${memory}, ${system}, Node.js ${node}; ${fileSystem}, 4 KiB appended and synced in ${figure(syncMs)} ms.`,
+    machineInWords(machine),
   ].join("\n");
 }
 
@@ -169,10 +138,6 @@ function remarksOn(rows) {
       }),
     ),
   );
-}
-
-function firstLine(text) {
-  return text.split("\n", 1)[0];
 }
 
 function systemsOf(rounds) {

@@ -26,5 +26,4 @@ export interface RowOptions {
 }
 
 export function rowsOf(options: RowOptions): Row[];
-export function matches(pattern: string, name: string): boolean;
 export function cellKey(cell: Cell): string;

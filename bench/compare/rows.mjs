@@ -4,6 +4,7 @@
 // A cell says how one cluster is driven: `driver` (the load generator, or a client library in one
 // Node.js process), `op`, `route` (through the leader, or spread over all nodes), `callers`,
 // `valueBytes`, and `rate` for an open loop. Rows that need the same cell share one measurement.
+import { bytesInWords, pick, sizeInName } from "../support/report/names.mjs";
 
 const QUICK_VALUE_BYTES = 256;
 
@@ -50,16 +51,7 @@ const QUICK = new Set([
  */
 export function rowsOf({ quick, callers, values, rates, only }) {
   const all = quick ? quickRows() : fullRows({ callers, values, rates });
-  if (only === undefined) return all;
-  const silent = only.find((pattern) => !all.some(({ name }) => matches(pattern, name)));
-  if (silent !== undefined) throw new Error(`no row is named ${silent}; --list shows them`);
-  return all.filter(({ name }) => only.some((pattern) => matches(pattern, name)));
-}
-
-/** Whether a pattern is a name or the beginning of one, part by part; `*` stands for any part. */
-export function matches(pattern, name) {
-  const parts = name.split("/");
-  return pattern.split("/").every((part, at) => part === "*" || part === parts[at]);
+  return pick(all, only);
 }
 
 function quickRows() {
@@ -110,12 +102,4 @@ function openRow(op, rate, valueBytes) {
 /** Identifies a cell, so that rows can share its measurement. */
 export function cellKey({ driver, op, route, callers, valueBytes, rate = 0 }) {
   return [driver, op, route, callers, valueBytes, rate].join(" ");
-}
-
-function sizeInName(bytes) {
-  return bytesInWords(bytes).replace(" ", "");
-}
-
-function bytesInWords(bytes) {
-  return bytes >= 1024 && bytes % 1024 === 0 ? `${bytes / 1024} KiB` : `${bytes} B`;
 }

@@ -12,5 +12,4 @@ export interface Summary {
   readonly ratio: Readonly<Record<string, number>>;
 }
 
-export function median(numbers: readonly number[]): number;
 export function summarize(rounds: readonly Pair[]): Summary;

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { figure, report, table, withReport } from "../../bench/compare/report.mjs";
-import { cellKey, matches, type RowOptions, rowsOf } from "../../bench/compare/rows.mjs";
-import { median, summarize } from "../../bench/compare/statistics.mjs";
+import { report } from "../../bench/compare/report.mjs";
+import { cellKey, type RowOptions, rowsOf } from "../../bench/compare/rows.mjs";
+import { summarize } from "../../bench/compare/statistics.mjs";
+import { withReport } from "../../bench/support/report/tables.mjs";
 import { readDocument } from "../support/repository/documents.js";
 
 // The parts of the comparison with etcd that only compute: its rows, statistics and tables.
@@ -9,15 +10,6 @@ import { readDocument } from "../support/repository/documents.js";
 const full: RowOptions = { callers: [1, 128], values: [256, 4096], rates: [500] };
 
 describe("statistics", () => {
-  test("a median is in the middle, whatever the order", () => {
-    expect(median([30, 1, 2])).toBe(2);
-    expect(median([4, 1, 3, 2])).toBe(2.5);
-    expect(median([10, 9, 100])).toBe(10);
-    expect(median([])).toBeNaN();
-  });
-
-  test("figures that are missing do not count", () => expect(median([Number.NaN, 5, 7, 9])).toBe(7));
-
   test("the ratio is the median of the pairs' ratios, not the ratio of the medians", () => {
     const rounds = [
       { etcd: { rate: 100 }, cairn: { rate: 50 } },
@@ -80,48 +72,14 @@ describe("rows", () => {
     expect(distinct.size).toBeLessThan(cells.length);
   });
 
-  test("a pattern names the beginning of a row, part by part", () => {
-    expect(matches("put", "put/leader/1/256B")).toBe(true);
-    expect(matches("*/client/128", "get/client/128/256B")).toBe(true);
-    expect(matches("put/leader/1", "put/leader/128/256B")).toBe(false);
-    expect(matches("put/leader/1/256B/x", "put/leader/1/256B")).toBe(false);
+  test("patterns choose rows", () => {
     const only = ["restart", "*/node/1"];
     const names = rowsOf({ ...full, only }).map(({ name }) => name);
     expect(names).toEqual(["put", "get", "stale", "mixed"].map((op) => `${op}/node/1/256B`).concat("restart"));
   });
-
-  test("a pattern that names nothing is an error", () => {
-    expect(() => rowsOf({ ...full, only: ["put", "putt"] })).toThrow("no row is named putt");
-  });
 });
 
 describe("report", () => {
-  test("a table is aligned", () => {
-    expect(
-      table(
-        ["what", "n"],
-        [
-          ["a long one", "1"],
-          ["b", "20,000"],
-        ],
-      ).split("\n"),
-    ).toEqual([
-      "| what       |      n |",
-      "| ---------- | -----: |",
-      "| a long one |      1 |",
-      "| b          | 20,000 |",
-    ]);
-  });
-
-  test.each([
-    [12_345.6, "12,346"],
-    [99.94, "99.9"],
-    [99.97, "100"],
-    [0.5, "0.50"],
-    [Number.NaN, "-"],
-    [undefined, "-"],
-  ])("%s is printed as %s", (value, text) => expect(figure(value)).toBe(text));
-
   test("says what was measured, and what failed", () => {
     const text = report(
       result({ version: "3.7.3" }, [
@@ -141,16 +99,8 @@ describe("report", () => {
     expect(text).toMatch(/\| put, 128 callers, 256 B \| +- \| +800 \| +- \|/);
   });
 
-  test("goes into a page between the marks, in place of an earlier one", () => {
-    const page = "above\n<!-- compare:begin -->\nold\n<!-- compare:end -->\nbelow\n";
-    const once = withReport(page, "new");
-    expect(once).toBe("above\n<!-- compare:begin -->\n\nnew\n\n<!-- compare:end -->\nbelow\n");
-    expect(withReport(once, "new")).toBe(once);
-    expect(() => withReport("no marks", "new")).toThrow("compare:begin");
-  });
-
   test("the page of the benchmarks has the marks", () => {
-    expect(withReport(readDocument("bench/README.md"), "figures")).toContain("figures");
+    expect(withReport(readDocument("bench/README.md"), "compare", "figures")).toContain("figures");
   });
 });
 

@@ -1,8 +1,8 @@
 // Measures the life of a whole cluster: a snapshot is saved, a follower returns, and all nodes are
 // killed and started again.
 import { join } from "node:path";
-import { Cluster } from "./clusters.mjs";
-import { Drivers, prefixOf } from "./drivers.mjs";
+import { Cluster } from "../../support/cluster/clusters.mjs";
+import { Drivers, prefixOf } from "../../support/cluster/drivers.mjs";
 
 export const LIFE_VALUE_BYTES = 1024;
 

@@ -1,9 +1,8 @@
 // Measures all rows, round by round: etcd and Cairn in turn, and the other first in the next row.
-
+import { Cluster } from "../../support/cluster/clusters.mjs";
+import { Drivers } from "../../support/cluster/drivers.mjs";
 import { cellKey } from "../rows.mjs";
 import { summarize } from "../statistics.mjs";
-import { Cluster } from "./clusters.mjs";
-import { Drivers } from "./drivers.mjs";
 import { measureLife } from "./life.mjs";
 
 /** Each kind of call is made for this time before anything counts, so that V8 compiles its path. */

@@ -1,4 +1,4 @@
-// Ends what the comparison has started, when the comparison has ended, in whatever way.
+// Ends what a benchmark has started, when the benchmark has ended, in whatever way.
 //
 // It runs in a process group of its own, so that neither a Ctrl-C nor the end of the terminal
 // reaches it. It leaves when its parent does: the channel between them closes.

@@ -1,4 +1,4 @@
-// Starts processes and directories that end with the comparison.
+// Starts processes and directories that end with the benchmark.
 import { fork, spawn } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";

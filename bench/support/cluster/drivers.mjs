@@ -1,6 +1,6 @@
 // Drives a cluster with calls: through the load generator, or through a client library in a process
 // of its own.
-import { startProcess } from "../../support/node.mjs";
+import { startProcess } from "../node.mjs";
 
 /** Keys of different sizes of values are different keys. */
 export function prefixOf(valueBytes) {

@@ -1,6 +1,6 @@
 // Makes calls through a client library from one process: CairnClient, or the npm package etcd3.
 import { createRequire } from "node:module";
-import { serveTasks } from "../../support/tasks.mjs";
+import { serveTasks } from "../tasks.mjs";
 
 let library;
 

@@ -1,4 +1,4 @@
-// Finds or makes the programs that the comparison needs besides Cairn: etcd, the load generator,
+// Finds or makes the programs that a benchmark needs besides Cairn: etcd, the load generator,
 // and the npm package etcd3. They are built from public sources into a folder and used again.
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
@@ -6,7 +6,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const GO_MODULE = fileURLToPath(new URL("../go", import.meta.url));
+const GO_MODULE = fileURLToPath(new URL("go", import.meta.url));
 /** The newest one when this was written. It is no dependency of Cairn. */
 const ETCD3 = "1.1.2";
 

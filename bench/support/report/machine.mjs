@@ -1,8 +1,8 @@
-// Describes the machine that the comparison runs on, for readers of its figures.
+// Describes the machine that a benchmark runs on, for readers of its figures.
 import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from "node:fs";
 import { cpus, release, totalmem, type } from "node:os";
 import { join } from "node:path";
-import { median } from "../statistics.mjs";
+import { median } from "./statistics.mjs";
 
 const SYNCS = 100;
 const FILE_SYSTEMS = new Map([
@@ -28,7 +28,7 @@ export function describeMachine(data) {
 
 /** Median time of an append of 4 KiB with fdatasync, in milliseconds. */
 function syncMs(data) {
-  const directory = mkdtempSync(join(data, "cairn-compare-sync-"));
+  const directory = mkdtempSync(join(data, "cairn-bench-sync-"));
   const file = openSync(join(directory, "file"), "w");
   try {
     const block = Buffer.alloc(4096, 1);
