@@ -1,15 +1,30 @@
-// Makes calls through a client library from one process: CairnClient, or the npm package etcd3.
+// Makes calls from one process through a client library (CairnClient, or the npm package etcd3), or
+// as unary calls of grpc-js.
 import { createRequire } from "node:module";
 import { serveTasks } from "../tasks.mjs";
+import { OpenLoop } from "./open_loop.mjs";
+import { NodeConnection } from "./protocols.mjs";
+
+/** Of unary calls of grpc-js, over all endpoints: as many as the load generator has. */
+const CONNECTIONS = 8;
+const UNARY_TIMEOUT_MS = 20_000;
 
 let library;
+let loop;
 
 serveTasks({
   async open({ name, endpoints, packageFile }) {
-    library = await { cairn: openCairn, etcd3: openEtcd3 }[name](endpoints, packageFile);
+    library = await { cairn: openCairn, etcd3: openEtcd3, unary: openUnary }[name](endpoints, packageFile);
   },
   run: (plan) => run(plan),
+  /** Begins puts at a fixed rate; `interval` tells the figures since the last one. */
+  openLoop({ rate, valueBytes, keys, prefix }) {
+    const value = randomValue(valueBytes);
+    loop = new OpenLoop(rate, () => library.put(nameOf(prefix, Math.floor(Math.random() * keys)), value));
+  },
+  interval: () => loop.interval(),
   async close() {
+    loop?.stop();
     await library?.close();
     library = undefined;
   },
@@ -37,17 +52,46 @@ function openEtcd3(endpoints, packageFile) {
   };
 }
 
-/** Does what the load generator's closed loop does, and answers with the same figures. */
-async function run({ op, callers, seconds, warm, valueBytes, keys, prefix }) {
-  const value = Buffer.alloc(valueBytes);
-  crypto.getRandomValues(value.subarray(0, Math.min(valueBytes, 65_536)));
+/** Unary calls to Cairn, each on the next connection. */
+function openUnary(endpoints) {
+  const each = Math.ceil(CONNECTIONS / endpoints.length);
+  const connections = endpoints.flatMap((address) =>
+    Array.from({ length: each }, () => new NodeConnection("cairn", address)),
+  );
+  let turn = 0;
+  const next = () => connections[turn++ % connections.length];
+  return {
+    put: (key, value) => next().put(key, value, UNARY_TIMEOUT_MS),
+    get: (key) =>
+      next()
+        .get(key, UNARY_TIMEOUT_MS)
+        .then(() => key),
+    close() {
+      for (const connection of connections) connection.close();
+    },
+  };
+}
+
+function randomValue(bytes) {
+  const value = Buffer.alloc(bytes);
+  crypto.getRandomValues(value.subarray(0, Math.min(bytes, 65_536)));
+  return value;
+}
+
+function nameOf(prefix, number) {
+  return prefix + String(number).padStart(8, "0");
+}
+
+/** Does what the load generator's closed loop does, and answers with the same figures. `first`: where a fill begins. */
+async function run({ op, callers, seconds, warm, valueBytes, keys, prefix, first = 0 }) {
+  const value = randomValue(valueBytes);
   const cpu = process.cpuUsage();
   const started = performance.now();
   const from = started + warm * 1000;
   const until = from + seconds * 1000;
   const took = [];
   const done = { calls: 0, puts: 0, inTime: 0, errors: 0, firstError: undefined };
-  let next = 0;
+  let next = first;
 
   const caller = async () => {
     for (;;) {
@@ -56,7 +100,7 @@ async function run({ op, callers, seconds, warm, valueBytes, keys, prefix }) {
       if (op === "fill" ? number >= keys : began >= until) return;
       const isPut = op === "put" || op === "fill" || (op === "mixed" && Math.random() < 0.1);
       try {
-        await call(isPut ? "put" : op === "stale" ? "stale" : "get", prefix + String(number).padStart(8, "0"), value);
+        await call(isPut ? "put" : op === "stale" ? "stale" : "get", nameOf(prefix, number), value);
       } catch (error) {
         done.errors++;
         done.firstError ??= String(error);

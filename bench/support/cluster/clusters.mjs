@@ -1,4 +1,4 @@
-// Runs a cluster of three nodes of either system on this machine, each node a process.
+// Runs a cluster of either system on this machine, each node a process.
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -8,25 +8,36 @@ import { NodeConnection } from "./protocols.mjs";
 import { Usage } from "./usage.mjs";
 
 const CAIRN = fileURLToPath(new URL("../../../dist/cli/main.js", import.meta.url));
-const NODES = 3;
-/** Bound on everything that a cluster is waited for. */
+const PROBE = new URL("probe.mjs", import.meta.url).href;
+/** Bound on everything that a cluster is waited for, unless the caller sets another. */
 const PATIENCE_MS = 180_000;
 const POLL_MS = 5;
 
 /** A cluster, all of whose nodes run unless one was killed. */
 export class Cluster {
   #processes;
+  #patienceMs;
+  #probed;
 
-  constructor(system, processes, nodes) {
+  constructor(system, processes, nodes, { patienceMs, probed }) {
     this.system = system;
     this.nodes = nodes;
     this.#processes = processes;
+    this.#patienceMs = patienceMs;
+    this.#probed = probed;
   }
 
-  /** Starts a new cluster in an empty directory; resolves when it has a leader. */
-  static async start(system, processes, directory, { etcd }) {
+  /**
+   * Starts a new cluster in an empty directory; resolves when it has a leader.
+   * @param options.etcd the binary of etcd
+   * @param options.members number of nodes
+   * @param options.probed Cairn only: each node counts its bytes on the network (see probe.mjs)
+   */
+  static async start(system, processes, directory, options) {
+    const { etcd, members = 3, patienceMs = PATIENCE_MS, probed = false } = options;
     const plan = { cairn: cairnNodes, etcd: etcdNodes }[system];
-    const cluster = new Cluster(system, processes, plan(directory, await freePorts(2 * NODES), etcd));
+    const nodes = plan(nodesOf(directory, await freePorts(2 * members)), { etcd, probed });
+    const cluster = new Cluster(system, processes, nodes, { patienceMs, probed });
     for (const node of cluster.nodes) cluster.startNode(node);
     try {
       await cluster.leader();
@@ -49,7 +60,7 @@ export class Cluster {
   }
 
   startNode(node) {
-    node.process = this.#processes.start(node.command, node.args, node.log);
+    node.process = this.#processes.start(node.command, node.args, node.log, { channel: this.#probed });
     node.usage = new Usage(node.process.pid);
     node.connection = new NodeConnection(this.system, node.address);
   }
@@ -110,7 +121,7 @@ export class Cluster {
   }
 
   async #until(condition, look, signal) {
-    const deadline = performance.now() + PATIENCE_MS;
+    const deadline = performance.now() + this.#patienceMs;
     let last;
     for (;;) {
       signal?.throwIfAborted();
@@ -134,22 +145,18 @@ async function readOnce({ connection }, key) {
   return true;
 }
 
-function cairnNodes(directory, ports) {
-  const nodes = nodesOf(directory, ports);
+function cairnNodes(nodes, { probed }) {
+  const start = probed ? ["--import", PROBE, CAIRN, "start"] : [CAIRN, "start"];
   const founders = nodes.map(({ name, address }) => `${name}=${address}`).join(",");
   return nodes.map((node) => ({
     ...node,
     command: process.execPath,
-    args: [CAIRN, "start", "--id", node.name, "--data", node.data, "--listen", node.address, "--cluster", founders],
+    args: [...start, "--id", node.name, "--data", node.data, "--listen", node.address, "--cluster", founders],
   }));
 }
 
 /** etcd's own defaults, but with room for a history that is never compacted. */
-function etcdNodes(directory, ports, etcd) {
-  const nodes = nodesOf(directory, ports).map((node, at) => ({
-    ...node,
-    peer: `http://127.0.0.1:${ports[NODES + at]}`,
-  }));
+function etcdNodes(nodes, { etcd }) {
   const founders = nodes.map(({ name, peer }) => `${name}=${peer}`).join(",");
   return nodes.map(({ name, data, address, peer, log }) => {
     const client = `http://${address}`;
@@ -167,12 +174,15 @@ function etcdNodes(directory, ports, etcd) {
   });
 }
 
+/** Two ports for each node: etcd's peers have one of their own. */
 function nodesOf(directory, ports) {
-  return Array.from({ length: NODES }, (_, at) => {
+  const members = ports.length / 2;
+  return Array.from({ length: members }, (_, at) => {
     const name = `n${at + 1}`;
     return {
       name,
       address: `127.0.0.1:${ports[at]}`,
+      peer: `http://127.0.0.1:${ports[members + at]}`,
       data: join(directory, name),
       log: join(directory, `${name}.log`),
     };

@@ -1,5 +1,5 @@
-// Drives a cluster with calls: through the load generator, or through a client library in a process
-// of its own.
+// Drives a cluster with calls: through the load generator, or through a client in a process of its
+// own.
 import { startProcess } from "../node.mjs";
 
 /** Keys of different sizes of values are different keys. */
@@ -20,10 +20,10 @@ export class Drivers {
     this.#sources = sources;
   }
 
-  /** Makes the calls of a cell (see rows.mjs) and returns the figures that the load generator names. */
+  /** Makes the calls of a cell (see compare/rows.mjs) and returns the figures that the load generator names. */
   async run(cell, times) {
     const plan = { ...cell, ...times, prefix: prefixOf(cell.valueBytes) };
-    return cell.driver === "load" ? this.#load(plan) : (await this.#client(cell.driver)).ask("run", plan);
+    return cell.driver === "load" ? this.#load(plan) : (await this.client(cell)).ask("run", plan);
   }
 
   /** Puts each key once, then waits until all nodes have applied that. */
@@ -60,13 +60,17 @@ export class Drivers {
     return JSON.parse(await this.#processes.run(this.#sources.load.path, args));
   }
 
-  async #client(name) {
-    let client = this.#clients.get(name);
+  /** The process that makes the calls of a client (see client_driver.mjs); it is started when it is needed. */
+  async client({ driver: name, route }) {
+    const toLeader = name === "unary" && route === "leader";
+    const endpoints = toLeader ? [(await this.#cluster.leader()).address] : this.#cluster.addresses;
+    const key = [name, ...endpoints].join(" ");
+    let client = this.#clients.get(key);
     if (client === undefined) {
       // It ends with this process: its channel closes then.
       client = await startProcess(new URL("client_driver.mjs", import.meta.url), []);
-      this.#clients.set(name, client);
-      await client.ask("open", { name, endpoints: this.#cluster.addresses, packageFile: this.#sources.etcd3.path });
+      this.#clients.set(key, client);
+      await client.ask("open", { name, endpoints, packageFile: this.#sources.etcd3?.path });
     }
     return client;
   }

@@ -1,8 +1,12 @@
 // Starts processes and directories that end with the benchmark.
 import { fork, spawn } from "node:child_process";
+import { once } from "node:events";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+
+/** Bound on the time for an answer through a process's channel. */
+const ANSWER_MS = 20_000;
 
 /** Owns processes: a keeper kills those that run when this process ends, also by SIGKILL. */
 export class Processes {
@@ -27,10 +31,10 @@ export class Processes {
     rmSync(directory, { recursive: true, force: true });
   }
 
-  /** Starts a process whose output goes to the end of a file. */
-  start(command, args, logFile) {
+  /** Starts a process whose output goes to the end of a file, on request with a channel to it. */
+  start(command, args, logFile, { channel = false } = {}) {
     const log = openSync(logFile, "a");
-    const child = spawn(command, args, { stdio: ["ignore", log, log] });
+    const child = spawn(command, args, { stdio: ["ignore", log, log, ...(channel ? ["ipc"] : [])] });
     closeSync(log);
     return this.#own(child, logFile);
   }
@@ -82,6 +86,14 @@ class OwnedProcess {
 
   get runs() {
     return this.child.exitCode === null && this.child.signalCode === null && this.pid !== undefined;
+  }
+
+  /** Sends a message through the channel and returns the answer. @throws when it has ended */
+  async ask(message) {
+    const answer = once(this.child, "message", { signal: AbortSignal.timeout(ANSWER_MS) });
+    this.child.send(message);
+    const [result] = await answer;
+    return result;
   }
 
   /** Kills it with SIGKILL, unless it has ended, and waits for its end. */

@@ -4,6 +4,9 @@ import { pipeline } from "node:stream/promises";
 import { BinaryReader, BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import grpc from "@grpc/grpc-js";
 
+/** Bound on the time that a node takes for a snapshot. */
+const SNAPSHOT_MS = 1_800_000;
+
 const bytesAsTheyAre = (bytes) => bytes;
 
 const CHANNEL_OPTIONS = {
@@ -26,10 +29,16 @@ export class NodeConnection {
     this.#client = new grpc.Client(address, grpc.credentials.createInsecure(), CHANNEL_OPTIONS);
   }
 
-  /** Says who the node is, who leads, and how far it has come: `{ id, leader, applied, committed }`. */
+  /** Says who the node is, who leads, and how far it has come: `{ id, leader, applied, committed }`, and for Cairn `snapshot`, the index of its newest one. */
   async status() {
     const { method, decode } = this.#system.status;
     return decode(await this.#unary(method, new Uint8Array(), 1_000));
+  }
+
+  async put(key, value, timeoutMs) {
+    const request = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(Buffer.from(key));
+    request.tag(2, WireType.LengthDelimited).bytes(value);
+    await this.#unary(this.#system.put, request.finish(), timeoutMs);
   }
 
   /** Reads a key linearizably. @throws when it is not there, or after the time limit */
@@ -39,10 +48,15 @@ export class NodeConnection {
     if (response[2] === undefined) throw new Error(`${key} is not there`);
   }
 
+  /** Makes a Cairn node take a snapshot. Resolves once it is durable. */
+  async takeSnapshot() {
+    await this.#unary(this.#system.snapshot.take, new Uint8Array(), SNAPSHOT_MS);
+  }
+
   /** Saves a snapshot of the present state to a new file. Resolves to its size once it is durable. */
   async saveSnapshot(file) {
     const { take, download, data } = this.#system.snapshot;
-    if (take !== undefined) await this.#unary(take, new Uint8Array(), 600_000);
+    if (take !== undefined) await this.takeSnapshot();
     const parts = this.#client.makeServerStreamRequest(download, bytesAsTheyAre, bytesAsTheyAre, Buffer.alloc(0));
     const target = createWriteStream(file, { flags: "wx", flush: true });
     await pipeline(parts, (messages) => payloads(messages, data), target);
@@ -66,6 +80,7 @@ export class NodeConnection {
 
 const PROTOCOLS = {
   etcd: {
+    put: "/etcdserverpb.KV/Put",
     get: "/etcdserverpb.KV/Range",
     status: {
       method: "/etcdserverpb.Maintenance/Status",
@@ -82,16 +97,19 @@ const PROTOCOLS = {
     snapshot: { take: undefined, download: "/etcdserverpb.Maintenance/Snapshot", data: 3 },
   },
   cairn: {
+    put: "/cairn.v1.KeyValueService/Put",
     get: "/cairn.v1.KeyValueService/Get",
     status: {
       method: "/cairn.v1.AdminService/GetStatus",
       decode(response) {
-        const { 2: id, 6: leader = "", 7: committed = "0", 8: applied = "0" } = fieldsOf(response);
+        const fields = fieldsOf(response);
+        const { 2: id, 6: leader = "", 7: committed = "0", 8: applied = "0", 10: snapshot = "0" } = fields;
         return {
           id: Buffer.from(id).toString(),
           leader: Buffer.from(leader).toString() || undefined,
           applied: Number(applied),
           committed: Number(committed),
+          snapshot: Number(snapshot),
         };
       },
     },

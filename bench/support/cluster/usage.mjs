@@ -1,5 +1,5 @@
 // Reads how much CPU, memory and disk a process has taken, from /proc.
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 
 const SAMPLE_MS = 100;
 /** Of the CPU times in /proc, on every architecture that Linux runs Node.js on. */
@@ -28,6 +28,16 @@ export class Usage {
   read() {
     this.#sample();
     return { ...this.#last, ...this.#peaks };
+  }
+
+  /** Memory and open descriptors as they are now. @throws when the process has ended */
+  now() {
+    const status = this.#file("status");
+    return {
+      anonymousBytes: value(status, "RssAnon") * 1024,
+      fileBytes: value(status, "RssFile") * 1024,
+      descriptors: readdirSync(`/proc/${this.#pid}/fd`).length,
+    };
   }
 
   stop() {

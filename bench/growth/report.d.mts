@@ -1,0 +1,2 @@
+/** `result` is what the command writes with `--json`. */
+export function tablesOf(result: unknown): Record<string, string>;
