@@ -104,11 +104,22 @@ function peaksOf(rounds) {
 
 function keys(rows) {
   const count = ({ keys }) => keys.toLocaleString("en-US");
-  const speedHead = ["keys", "fill s", "fill /s", "last tenth /s", "puts/s", "p99 ms", "gets/s", "p99 ms"];
+  const speedHead = [
+    "keys",
+    "fill s",
+    "fill /s",
+    "last tenth /s",
+    "puts/s",
+    "p99 ms",
+    "written KiB a put",
+    "gets/s",
+    "p99 ms",
+  ];
   const speed = rows.map((row) => {
     const [{ fill, put, get }] = row.rounds;
-    const cells = [fill.seconds, fill.rate, fill.parts.at(-1).rate, put.rate, put.p99, get.rate, get.p99];
-    return [count(row), ...cells.map((value) => figure(value))];
+    const filled = [fill.seconds, fill.rate, fill.parts.at(-1).rate];
+    const driven = [put.rate, put.p99, put.leaderWritten / 1024, get.rate, get.p99];
+    return [count(row), ...[...filled, ...driven].map((value) => figure(value))];
   });
   const sizeHead = [
     "keys",

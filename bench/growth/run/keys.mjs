@@ -21,6 +21,7 @@ export function measureKeys(context, { keys }) {
     say(`    ${Math.round(put.rate)} puts/s, ${Math.round(get.rate)} gets/s over random keys`);
     await cluster.inSync();
     const { leader, followers } = await rolesOf(cluster);
+    say(`    MiB on the leader's disk: ${diskInWords(diskOf(leader))}`);
     const memory = { leader: await memoryOf(leader), followers: await Promise.all(followers.map(memoryOf)) };
     const snapshot = await takeSnapshot(leader);
     say(`    a snapshot takes ${(snapshot.ms / 1000).toFixed(1)} s`);
@@ -44,7 +45,7 @@ async function fillInParts({ cluster, drivers }, load, keys, say) {
     errors += result.errors;
     firstError ??= result.firstError;
     const { leader, followers } = await rolesOf(cluster);
-    const memory = [leader, ...followers].map(({ usage }) => usage.now());
+    const memory = await Promise.all([leader, ...followers].map(memoryOf));
     parts.push({ keys: end, rate: (end - first) / result.elapsed, p50: result.p50, p99: result.p99, memory });
     const inWords = memory.map(({ anonymousBytes, fileBytes }) => `${mebi(anonymousBytes)} + ${mebi(fileBytes)}`);
     say(`    ${end} keys: ${Math.round(parts.at(-1).rate)}/s; anonymous + file-backed MiB: ${inWords.join(", ")}`);
@@ -71,6 +72,10 @@ async function restartFollower({ cluster, drivers }, follower, load) {
   const answersMs = performance.now() - started;
   await cluster.applied(follower, committed);
   return { ms: performance.now() - started, answersMs, ...(await memoryOf(follower)) };
+}
+
+function diskInWords({ state, log, snapshots }) {
+  return `state ${mebi(state)}, log ${mebi(log)}, snapshots ${mebi(snapshots)}`;
 }
 
 function mebi(bytes) {

@@ -38,8 +38,8 @@ export async function rolesOf(cluster) {
 }
 
 /**
- * Makes the calls of a load. Returns the driver's figures, and for each call the CPU time and the
- * bytes sent by the leader, and by a follower on average.
+ * Makes the calls of a load. Returns the driver's figures, and for each call the CPU time, the
+ * bytes sent and the bytes written to disk by the leader, and by a follower on average.
  */
 export async function measureLoad({ cluster, drivers }, load, times) {
   const { leader, followers } = await rolesOf(cluster);
@@ -57,13 +57,16 @@ export async function measureLoad({ cluster, drivers }, load, times) {
     followerMicros: each(followers, "cpuSeconds") * 1e6,
     leaderSent: each([leader], "sent"),
     followerSent: each(followers, "sent"),
+    leaderWritten: each([leader], "writtenBytes"),
+    followerWritten: each(followers, "writtenBytes"),
     leaderMoved: (await cluster.leader()) === leader ? 0 : 1,
   };
 }
 
 async function takenBy(node) {
   const { sent } = await node.process.ask("counts");
-  return { cpuSeconds: node.usage.read().cpuSeconds, sent };
+  const { cpuSeconds, writtenBytes } = node.usage.read();
+  return { cpuSeconds, writtenBytes, sent };
 }
 
 /** Memory of a node: its peaks so far, its present, and its present heap. */
