@@ -12,7 +12,7 @@ export function measureLoads(context, { members = MEMBERS, valueBytes = VALUE_BY
   const keys = keysFor(valueBytes);
   const callers = callersFor(valueBytes, limits);
   return withCluster(context, members, async (side) => {
-    await side.drivers.fill({ keys, valueBytes, callers });
+    await side.drivers.fill({ keys, valueBytes, callers, driver: "cairn" });
     const loads = [];
     for (const load of loadsOf(unary, valueBytes, callers)) {
       const figures = await measureLoad(side, load, { seconds: settings.seconds, warm: settings.warm, keys });

@@ -82,7 +82,10 @@ function nameOf(prefix, number) {
   return prefix + String(number).padStart(8, "0");
 }
 
-/** Does what the load generator's closed loop does, and answers with the same figures. `first`: where a fill begins. */
+/**
+ * Does what the load generator's closed loop does, and answers with the same figures. A fill begins
+ * at `first`.
+ */
 async function run({ op, callers, seconds, warm, valueBytes, keys, prefix, first = 0 }) {
   const value = randomValue(valueBytes);
   const cpu = process.cpuUsage();

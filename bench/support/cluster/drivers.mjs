@@ -20,21 +20,27 @@ export class Drivers {
     this.#sources = sources;
   }
 
-  /** Makes the calls of a cell (see compare/rows.mjs) and returns the figures that the load generator names. */
+  /**
+   * Makes the calls of a cell (see compare/rows.mjs), and returns the figures that the load
+   * generator names.
+   */
   async run(cell, times) {
     const plan = { ...cell, ...times, prefix: prefixOf(cell.valueBytes) };
     return cell.driver === "load" ? this.#load(plan) : (await this.client(cell)).ask("run", plan);
   }
 
-  /** Puts each key once, then waits until all nodes have applied that. */
-  async fill({ keys, valueBytes, callers = 512 }) {
-    const client = { etcd: "etcd3", cairn: "cairn" }[this.#cluster.system];
-    const driver = this.#sources.load.path !== undefined ? "load" : client;
+  /** Puts each key once, then waits until all nodes have applied that. Only a client tries again. */
+  async fill({ keys, valueBytes, callers = 512, driver = this.#fillDriver() }) {
     const cell = { driver, op: "fill", route: "all", callers, valueBytes };
     const result = await this.run(cell, { keys, seconds: 1, warm: 0 });
     if (result.errors > 0) throw new Error(`${result.errors} of ${keys} keys were not put: ${result.firstError}`);
     await this.#cluster.inSync();
     return result;
+  }
+
+  #fillDriver() {
+    if (this.#sources.load.path !== undefined) return "load";
+    return { etcd: "etcd3", cairn: "cairn" }[this.#cluster.system];
   }
 
   close() {
@@ -60,7 +66,7 @@ export class Drivers {
     return JSON.parse(await this.#processes.run(this.#sources.load.path, args));
   }
 
-  /** The process that makes the calls of a client (see client_driver.mjs); it is started when it is needed. */
+  /** Returns the process of a client (see client_driver.mjs), which starts when it is needed. */
   async client({ driver: name, route }) {
     const toLeader = name === "unary" && route === "leader";
     const endpoints = toLeader ? [(await this.#cluster.leader()).address] : this.#cluster.addresses;

@@ -28,9 +28,9 @@ export class OpenLoop {
   interval() {
     const { from, took, errors, firstError } = this.#interval;
     this.#interval = emptyInterval();
+    const seconds = (this.#interval.from - from) / 1000;
     const sorted = Float64Array.from(took).sort();
     const at = (share) => sorted[Math.floor(share * (sorted.length - 1))] ?? Number.NaN;
-    const seconds = (performance.now() - from) / 1000;
     const open = this.#begun - this.#ended;
     return { rate: took.length / seconds, p50: at(0.5), p99: at(0.99), max: at(1), errors, firstError, open };
   }
