@@ -24,6 +24,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   node: ["base", "system", "raft", "encoding", "storage", "machine", "peers"],
   server: ["base", "system", "raft", "encoding", "rpc", "storage", "machine", "peers", "node", "gen"],
   client: ["base", "system", "rpc", "gen"],
+  ingress: ["base", "system", "rpc", "server", "gen"],
   daemon: [
     "base",
     "system",
@@ -36,6 +37,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "node",
     "server",
     "client",
+    "ingress",
     "gen",
   ],
   gateway: ["base", "system", "raft", "encoding", "rpc", "machine", "peers", "node", "server", "client", "gen"],
