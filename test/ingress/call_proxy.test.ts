@@ -1,34 +1,39 @@
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { limits } from "../../src/base/limits.js";
 import { CallProxy } from "../../src/ingress/call_proxy.js";
+import { openChannel } from "../../src/rpc/client.js";
+import { methodPath } from "../../src/rpc/codec.js";
 import { channelOptions, serverOptions } from "../../src/rpc/grpc_options.js";
-import { deferred, until } from "../support/conditions.js";
+import { addService } from "../../src/rpc/server.js";
+import { deferred, during, until } from "../support/conditions.js";
 import { listen, settled } from "../support/nodes/loopback.js";
 
 const PATH = "/test.Any/Call";
 const asItIs = (bytes: Buffer) => bytes;
 type Call = grpc.ServerDuplexStream<Buffer, Buffer>;
 
+/** A server with a proxy of one method in front of it. */
+async function proxyTo(node: grpc.Server, path: string) {
+  const proxy = new CallProxy(await listen(node, "127.0.0.1:0"));
+  const server = new grpc.Server(serverOptions);
+  proxy.addTo(server, path);
+  onTestFinished(() => {
+    server.forceShutdown();
+    proxy.close();
+    node.forceShutdown();
+  });
+  return { front: await listen(server, "127.0.0.1:0") };
+}
+
 /** A server whose one method does this, and a client of it through a proxy. */
 async function proxied(handle: (call: Call) => void) {
   const node = new grpc.Server(serverOptions);
   node.register(PATH, handle, asItIs, asItIs, "bidi");
-  const address = await listen(node, "127.0.0.1:0");
-  const proxy = new CallProxy(address);
-  const front = new grpc.Server(serverOptions);
-  proxy.addTo(front, PATH);
-  const client = new grpc.Client(
-    await listen(front, "127.0.0.1:0"),
-    grpc.credentials.createInsecure(),
-    channelOptions as grpc.ClientOptions,
-  );
-  onTestFinished(() => {
-    client.close();
-    front.forceShutdown();
-    proxy.close();
-    node.forceShutdown();
-  });
+  const { front } = await proxyTo(node, PATH);
+  const client = new grpc.Client(front, grpc.credentials.createInsecure(), channelOptions as grpc.ClientOptions);
+  onTestFinished(() => client.close());
   const stream = (metadata = new grpc.Metadata(), options: grpc.CallOptions = {}) =>
     client.makeBidiStreamRequest(PATH, asItIs, asItIs, metadata, options);
   return { node, client, stream };
@@ -132,28 +137,30 @@ describe("a call that is passed through", () => {
   });
 
   test("holds the node back while its client does not read", async () => {
-    const part = Buffer.alloc(64 * 1024);
+    const value = new Uint8Array(64 * 1024);
     let written = 0;
-    const { stream } = await proxied((call) => {
-      const writeNext = () => {
-        written += part.byteLength;
-        call.write(part, (error?: Error | null) => {
-          if (error === undefined || error === null) writeNext();
-        });
-      };
-      writeNext();
+    const node = new grpc.Server(serverOptions);
+    addService(node, KeyValueService, {
+      async *range() {
+        for (;;) {
+          written += value.byteLength;
+          yield { kvs: [{ value }] };
+        }
+      },
     });
-    const call = stream();
-    call.on("error", () => {});
+    const { front } = await proxyTo(node, methodPath(KeyValueService.method.range));
+    const channel = openChannel(front);
+    onTestFinished(() => channel.close());
+    const answers = channel.client(KeyValueService).range({})[Symbol.asyncIterator]();
+    await answers.next();
     const first = await settled(() => written);
-    // The windows and buffers of two connections, and the proxy's own.
-    expect(first).toBeLessThan(8 * 1024 * 1024 + 4 * limits.streamBufferBytes);
-    let read = 0;
-    call.on("data", (bytes: Buffer) => {
-      read += bytes.byteLength;
-    });
-    await until(() => read > first, "the client has read on");
-    call.cancel();
+    // The windows of two connections, and the buffers at their four ends.
+    expect(first).toBeLessThan(2 * limits.serverWindowBytes + 16 * limits.streamBufferBytes);
+    await during(
+      until(() => written > first, "the node writes on"),
+      () => answers.next(),
+    );
+    await answers.return?.();
   });
 
   test("holds the client back while the node does not read", async () => {
