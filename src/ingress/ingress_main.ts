@@ -1,4 +1,4 @@
-/** The program of an ingress process, which the node's process starts. It ends when that one does. */
+/** The program of an ingress process. The node's process starts it, and it ends with that one. */
 
 import type { Socket } from "node:net";
 import { IngressServer } from "./ingress_server.js";

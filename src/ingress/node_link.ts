@@ -25,8 +25,8 @@ export class NodeLink {
 
   /**
    * Has the node carry a call out.
-   * @throws CairnError the node's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent and has
-   * no answer
+   * @throws CairnError the node's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent and
+   * has no answer
    */
   async call(request: ForwardedRequest, cancel: CancelSignal): Promise<ForwardedAnswer> {
     const answer = await this.#streamFor(request).call(request, cancel);

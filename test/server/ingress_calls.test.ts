@@ -153,7 +153,7 @@ describe("an ingress process", () => {
     await failure("CANCELLED", patient);
   });
 
-  test("refuses a call that exceeds a message within the stream, and others go on", async () => {
+  test("refuses a call that exceeds a message within the stream, and sends the next one", async () => {
     const { received, channel, calls } = await silentNode();
     const never = new AbortController().signal;
     const value = new Uint8Array(limits.messageBytes);

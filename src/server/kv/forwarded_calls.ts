@@ -82,8 +82,8 @@ export class ForwardedCalls {
   /**
    * Passes a call on. Resolves with {@link NO_STREAM} when the receiver does not know such streams:
    * nothing was sent then.
-   * @throws CairnError the receiver's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent and
-   * has no answer
+   * @throws CairnError the receiver's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent
+   * and has no answer
    */
   call(request: ForwardedRequest, cancel: CancelSignal): Promise<ForwardedAnswer | typeof NO_STREAM> {
     return new Promise((resolve, reject) => {
