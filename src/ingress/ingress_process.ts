@@ -86,7 +86,10 @@ export class IngressProcess {
       hasEnded = true;
       this.#gone(child.pid, how, performance.now() - startedMs);
     };
-    child.on("message", (message: FromIngress) => this.#received(message));
+    child.on("message", (message: FromIngress) => {
+      // Messages of a process that has ended may still be on their way.
+      if (child === this.#child) this.#received(message);
+    });
     child.once("exit", (code, signal) => ended(signal === null ? `exit code ${code}` : signal));
     // Also when a message cannot be sent, as the process has ended: "exit" follows then.
     child.on("error", (error) => {
