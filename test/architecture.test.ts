@@ -314,6 +314,8 @@ describe("the checks of the architecture", () => {
     [edge("node/node.ts", "server/server.ts")],
     [edge("node/requests/reads.ts", "node/health/health.ts")],
     [edge("server/server.ts", "gateway/gateway.ts")],
+    [edge("server/server.ts", "ingress/ingress.ts")],
+    [edge("ingress/ingress_server.ts", "node/node.ts")],
     [edge("client/client.ts", "node/node.ts")],
     [edge("client/client.ts", "raft/types.ts")],
     [edge("client/client.ts", "machine/kv/command.ts")],
