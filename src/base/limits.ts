@@ -29,6 +29,16 @@ export const limits = Object.freeze({
   serverWindowBytes: 1 * MiB,
   /** Concurrent calls and streams on one connection; the client holds further ones back. */
   streamsPerConnection: 4096,
+  /** Ingress processes of one node. */
+  ingressProcesses: 64,
+  /**
+   * Pause before an ingress process that has ended is started again, in milliseconds. It doubles
+   * with each end up to the second number, and starts over when a process has run that long.
+   */
+  ingressRestartMs: 100,
+  ingressRestartMsMax: 10_000,
+  /** Connections that wait for an ingress process to be ready; a further one is closed. */
+  ingressWaitingConnections: 1024,
   /** Longest error text sent over the network, in characters; the rest is cut. */
   errorTextCharacters: 2048,
   /**

@@ -1,4 +1,5 @@
 import { CairnError } from "../base/errors.js";
+import { Ingress, type IngressOptions } from "../ingress/ingress.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
@@ -27,14 +28,67 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly healTimeoutMs: number;
   /** Ends a start that waits for another member's snapshot. */
   readonly signal: AbortSignal;
+  /** Processes that take the connections of clients. */
+  readonly ingress?: MemberIngress | undefined;
 }
 
+export interface MemberIngress extends Pick<IngressOptions, "processes" | "listen"> {
+  /** Called once, when clients are served at the address, host:port with the real port. */
+  readonly onServing: (address: string) => void;
+}
+
+/** A member that was started with everything around it. */
+export type LaunchedMember<Node extends MemberNode> = Pick<RunningMember<Node>, "node" | "address" | "failed" | "stop">;
+
 /**
- * Starts a member with its node, its server, its connections to the others, and its healing from
- * their snapshots.
- * @throws CairnError as {@link RunningMember.start} does
+ * Starts a member with its node, its server, its connections to the others, its healing from their
+ * snapshots, and its ingress processes.
+ * @throws CairnError as {@link RunningMember.start} and {@link Ingress.open} do
  */
-export function launch<Result, Machine extends StateMachine<Result>>(
+export async function launch<Result, Machine extends StateMachine<Result>>(
+  options: LaunchOptions<Result, Machine>,
+): Promise<LaunchedMember<CairnNode<Result, Machine>>> {
+  const { ingress } = options;
+  if (ingress === undefined) return startMember(options);
+  // Before the member starts: an address that cannot be had must not show only after a recovery.
+  const front = await Ingress.open({ ...ingress, logger: options.node.logger });
+  try {
+    const member = await startMember(options);
+    void front.serve(member.address).then(() => ingress.onServing(front.address));
+    return new FrontedMember(member, front);
+  } catch (error) {
+    await front.stop();
+    throw error;
+  }
+}
+
+/** A member with its ingress processes. */
+class FrontedMember<Node extends MemberNode> implements LaunchedMember<Node> {
+  constructor(
+    private readonly member: RunningMember<Node>,
+    private readonly ingress: Ingress,
+  ) {}
+
+  get node(): Node {
+    return this.member.node;
+  }
+
+  get address(): string {
+    return this.member.address;
+  }
+
+  get failed(): Promise<never> {
+    return this.member.failed;
+  }
+
+  /** The calls under way at the ingress processes need the node until they end. */
+  async stop(): Promise<void> {
+    await this.ingress.stop();
+    await this.member.stop();
+  }
+}
+
+function startMember<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
 ): Promise<RunningMember<CairnNode<Result, Machine>>> {
   const { member, node, servicesOf, healTimeoutMs: patienceMs, signal } = options;

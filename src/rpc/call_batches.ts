@@ -14,10 +14,12 @@ export class CallBatches<Call extends { readonly bytes: number }> {
    * @param send sends a message with these calls; resolves when there is room for another one, and
    * never rejects
    * @param soon calls a function at the end of this turn of the event loop
+   * @param room returns the number of calls that may be sent now; call {@link resume} when it grows
    */
   constructor(
     private readonly send: (calls: readonly Call[]) => Promise<void>,
     private readonly soon: (run: () => void) => void,
+    private readonly room: () => number = () => Number.POSITIVE_INFINITY,
   ) {}
 
   /** Sends a call, after all calls that were pushed before it. `bytes`: its approximate size. */
@@ -37,29 +39,39 @@ export class CallBatches<Call extends { readonly bytes: number }> {
     this.#flushSoon();
   }
 
+  /** Sends calls that have waited for room. */
+  resume(): void {
+    this.#flushSoon();
+  }
+
   /** Sends nothing more. */
   stop(): void {
     this.#phase = "stopped";
   }
 
   #flushSoon(): void {
-    if (this.#isFlushing || this.#phase !== "open" || this.#unsent.size === 0) return;
+    if (this.#isFlushing || !this.#maySend) return;
     this.#isFlushing = true;
     this.soon(() => void this.#flush());
   }
 
   async #flush(): Promise<void> {
-    while (this.#unsent.size > 0 && this.#phase === "open") await this.send(this.#take());
+    while (this.#maySend) await this.send(this.#take());
     this.#isFlushing = false;
   }
 
-  /** Takes as many calls as one message holds. */
+  get #maySend(): boolean {
+    return this.#phase === "open" && this.#unsent.size > 0 && this.room() > 0;
+  }
+
+  /** Takes as many calls as one message holds and as there is room for. */
   #take(): Call[] {
     const calls: Call[] = [];
+    const most = Math.min(limits.sessionMessageCalls, this.room());
     let bytes = 0;
     for (const call of this.#unsent) {
       bytes += call.bytes;
-      const isFull = calls.length === limits.sessionMessageCalls || bytes > limits.sessionMessageBytes;
+      const isFull = calls.length === most || bytes > limits.sessionMessageBytes;
       if (isFull && calls.length > 0) break;
       this.#unsent.delete(call);
       calls.push(call);

@@ -53,6 +53,8 @@ export interface AddServiceOptions {
    * Called with every error of a handler that is no CairnError: a bug. The caller gets INTERNAL.
    */
   readonly onUnexpectedError?: (error: unknown, method: string) => void;
+  /** Leaves methods without an implementation to somebody else. */
+  readonly isPartial?: boolean;
 }
 
 /**
@@ -73,6 +75,7 @@ export function addService<Service extends DescService>(
   const handlers: Record<string, grpc.UntypedHandleCall> = {};
   for (const method of service.methods) {
     const name = method.localName as keyof Service["method"] & string;
+    if (options.isPartial && implementation[name] === undefined) continue;
     definition[name] = methodDefinition(method);
     const handler = implementation[name]?.bind(implementation) as Handler | undefined;
     handlers[name] = handleCall(new ServedMethod(method, handler ?? notImplemented(method), options));
@@ -116,7 +119,7 @@ function handleCall(method: ServedMethod): grpc.UntypedHandleCall {
     case "client_streaming":
       return (call: grpc.ServerReadableStream<Buffer, Buffer>, callback: grpc.sendUnaryData<Buffer>) => {
         const context = new ServerCallContext(call);
-        const { requests, ended } = incomingRequests(call, method, context);
+        const { requests, ended } = incomingRequests(call, context, method);
         void method.answerOnce(() => requests, context, callback).finally(ended);
       };
     case "server_streaming":
@@ -127,7 +130,7 @@ function handleCall(method: ServedMethod): grpc.UntypedHandleCall {
     case "bidi_streaming":
       return (call: grpc.ServerDuplexStream<Buffer, Buffer>) => {
         const context = new ServerCallContext(call);
-        const { requests, ended } = incomingRequests(call, method, context);
+        const { requests, ended } = incomingRequests(call, context, method);
         void method.answerMany(() => requests, context, call).finally(ended);
       };
   }
@@ -149,14 +152,14 @@ class ServedMethod {
     this.#onUnexpectedError = options.onUnexpectedError;
   }
 
-  decode(bytes: Buffer): MessageShape<DescMessage> {
+  readonly decode = (bytes: Buffer): MessageShape<DescMessage> => {
     try {
       return decodeMessage(this.#method.input, bytes);
     } catch (error) {
       const text = `${methodName(this.#method)}: the request is not a valid ${this.#method.input.typeName}: ${String(error)}`;
       throw new CairnError("INVALID_ARGUMENT", text, { cause: error });
     }
-  }
+  };
 
   /** Answers with one message. Never rejects. */
   async answerOnce(input: () => unknown, context: ServerCallContext, callback: grpc.sendUnaryData<Buffer>) {
@@ -231,6 +234,13 @@ interface AnswerStream {
   emit(event: "error", status: object): boolean;
 }
 
+/** Reads the requests of one method. */
+interface RequestReader<Request> {
+  readonly decode: (bytes: Buffer) => Request;
+  /** See {@link AddServiceOptions.stopping}. */
+  readonly stopping?: AbortSignal | undefined;
+}
+
 /** The readable side of a grpc-js server stream. */
 type RequestStream = Pick<Readable, "_read" | "on">;
 
@@ -239,15 +249,15 @@ type RequestStream = Pick<Readable, "_read" | "on">;
  * their size. Its `_read` asks the network for one more; in its place, the number of waiting bytes
  * decides.
  */
-function incomingRequests(
+export function incomingRequests<Request>(
   call: RequestStream,
-  method: ServedMethod,
   context: ServerCallContext,
-): { requests: IncomingMessages<MessageShape<DescMessage>>; ended: () => void } {
+  { decode, stopping }: RequestReader<Request>,
+): { requests: IncomingMessages<Request>; ended: () => void } {
   const read = call._read.bind(call);
-  const requests = new IncomingMessages({
+  const requests = new IncomingMessages<Request>({
     startRead: () => read(1),
-    decode: (bytes) => method.decode(bytes),
+    decode,
     // The stream is still read, and arriving messages are dropped: the client must not wait for
     // room that never comes.
     abandoned: () => {},
@@ -256,7 +266,6 @@ function incomingRequests(
   call.on("data", (bytes: Buffer) => requests.push(bytes));
   call.on("end", () => endUnlessCancelled(requests, () => read(1)));
   context.onCancelled((error) => requests.abort(error));
-  const { stopping } = method;
   const onStop = () => requests.fail(stopping?.reason);
   if (stopping?.aborted) onStop();
   else stopping?.addEventListener("abort", onStop, { once: true });

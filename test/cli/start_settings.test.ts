@@ -99,6 +99,24 @@ describe("a setting of cairn start", () => {
     expect(refused(BASE)).toMatch(/value '1' from env 'CAIRN_ELECTION_TICKS' is invalid/);
   });
 
+  test("gives ingress processes an address of their own", async () => {
+    expect(settings(BASE).ingress).toBeUndefined();
+    const config = await configFile({ ingress: 2, "ingress-listen": "127.0.0.1:7201" });
+    expect(settings([...BASE, "--config", config]).ingress).toEqual({ processes: 2, listen: "127.0.0.1:7201" });
+    vi.stubEnv("CAIRN_INGRESS", "3");
+    vi.stubEnv("CAIRN_INGRESS_LISTEN", "127.0.0.1:0");
+    expect(settings([...BASE, "--listen", "127.0.0.1:0"]).ingress).toEqual({ processes: 3, listen: "127.0.0.1:0" });
+  });
+
+  test.each([
+    [["--ingress", "2"], /--ingress 2 needs --ingress-listen host:port/],
+    [["--ingress-listen", "h1:7201"], /--ingress-listen is h1:7201, but no process would serve there: give --ingress/],
+    [["--ingress", "1", "--ingress-listen", "127.0.0.1:7101"], /--ingress-listen and --listen are both 127.0.0.1:7101/],
+    [["--ingress", "65", "--ingress-listen", "h1:7201"], /expected a whole number from 0 to 64/],
+  ])("is refused with %j, and the flag is named", (flags, text) => {
+    expect(refused([...BASE, ...flags])).toMatch(text);
+  });
+
   test("leaves snapshots uncompressed and unlimited in bandwidth by default", async () => {
     expect(settings(BASE)).toMatchObject({ snapshotBandwidth: undefined, snapshotCompression: undefined });
     vi.stubEnv("CAIRN_SNAPSHOT_BANDWIDTH", "5000000");

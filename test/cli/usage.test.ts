@@ -24,6 +24,8 @@ describe("cairn --help", () => {
         "--data",
         "--cluster ",
         "--join",
+        "--ingress ",
+        "--ingress-listen",
         "--config",
         "CAIRN_SNAPSHOT_ENTRIES",
         "--trailing-log-bytes",

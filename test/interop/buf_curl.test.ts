@@ -1,5 +1,6 @@
 import { inRepository } from "../support/processes/processes.js";
 import { clusterSuite } from "./cluster_suite.js";
+import { ingressSuite } from "./ingress_suite.js";
 import { ownMachineSuite } from "./own_machine_suite.js";
 import { interopSuite } from "./suite.js";
 import { linesOf, parseObjects, printObjects, run, type Tool } from "./tool.js";
@@ -26,4 +27,5 @@ const bufCurl: Tool = {
 
 interopSuite(bufCurl);
 clusterSuite(bufCurl);
+ingressSuite(bufCurl);
 ownMachineSuite(bufCurl);

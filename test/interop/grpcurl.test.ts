@@ -2,6 +2,7 @@ import { status as grpcStatus } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { findGrpcurl } from "../support/processes/grpcurl.js";
 import { clusterSuite } from "./cluster_suite.js";
+import { ingressSuite } from "./ingress_suite.js";
 import { ownMachineSuite } from "./own_machine_suite.js";
 import { interopNode, interopSuite } from "./suite.js";
 import { linesOf, parseObjects, printObjects, run, type Tool } from "./tool.js";
@@ -36,6 +37,7 @@ const grpcurl: Tool = {
 
 interopSuite(grpcurl, { skip: found === undefined });
 clusterSuite(grpcurl, { skip: found === undefined });
+ingressSuite(grpcurl, { skip: found === undefined });
 ownMachineSuite(grpcurl, { skip: found === undefined });
 
 test.skipIf(found === undefined)("grpcurl describes a service and a message", async () => {

@@ -2,9 +2,9 @@ import { describe, expect, test } from "vitest";
 import type { SessionRequest } from "../../gen/cairn/v1/kv_pb.js";
 import { deferred, failure, until } from "../support/conditions.js";
 import { bytes, readValue } from "../support/nodes/acting_leader.js";
+import { fakeLeader, follower } from "../support/nodes/forwarding.js";
 import { CLUSTER } from "../support/nodes/nodes.js";
 import { serve } from "../support/nodes/served_node.js";
-import { fakeLeader, follower } from "./forwarding_support.js";
 
 const key = bytes("key");
 

@@ -6,9 +6,9 @@ import { openChannel } from "../../src/rpc/client.js";
 import { CairnServer } from "../../src/server/server.js";
 import { deferred, failure, until } from "../support/conditions.js";
 import { bytes, readValue, text } from "../support/nodes/acting_leader.js";
+import { fakeLeader, follower } from "../support/nodes/forwarding.js";
 import { memoryHome } from "../support/nodes/nodes.js";
 import { collect, serve } from "../support/nodes/served_node.js";
-import { fakeLeader, follower } from "./forwarding_support.js";
 
 const key = bytes("key");
 

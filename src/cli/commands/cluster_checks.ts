@@ -12,7 +12,18 @@ import type { ClusterOptions } from "./cluster.js";
 // name the node's own flags, which the user did not give.
 
 /** Flags that each node must have for itself. */
-const OWN_FLAGS = ["--id", "--data", "--cluster", "--listen", "--advertise", "--join", "--cluster-id", "--config"];
+const OWN_FLAGS = [
+  "--id",
+  "--data",
+  "--cluster",
+  "--listen",
+  "--ingress",
+  "--ingress-listen",
+  "--advertise",
+  "--join",
+  "--cluster-id",
+  "--config",
+];
 
 /** Returns the nodes of a cluster on this machine, in order. */
 export function clusterMembers({ basePort, nodes }: ClusterOptions): Membership {

@@ -11,7 +11,15 @@ import { checkCluster, clusterMembers, dataOf } from "./cluster_checks.js";
 const STOP_PATIENCE_MS = 10_000;
 
 /** Environment variables that would give the nodes settings of another cluster. */
-const NOT_FOR_NODES = ["CAIRN_JOIN", "CAIRN_ADVERTISE", "CAIRN_CLUSTER_ID", "CAIRN_PEER_ADDRESSES", "CAIRN_CONFIG"];
+const NOT_FOR_NODES = [
+  "CAIRN_JOIN",
+  "CAIRN_ADVERTISE",
+  "CAIRN_CLUSTER_ID",
+  "CAIRN_PEER_ADDRESSES",
+  "CAIRN_INGRESS",
+  "CAIRN_INGRESS_LISTEN",
+  "CAIRN_CONFIG",
+];
 
 /**
  * Runs the nodes until a signal comes, then ends the process. No node outlives this process,

@@ -1,8 +1,6 @@
 import { CairnError } from "../../base/errors.js";
 import type { Claim } from "../../daemon/claim.js";
-import type { MemberEvent } from "../../daemon/events.js";
-import { launch, transferLeadershipBeforeStop } from "../../daemon/launch.js";
-import type { RunningMember } from "../../daemon/member.js";
+import { type LaunchedMember, launch, transferLeadershipBeforeStop } from "../../daemon/launch.js";
 import type { KeyValueNode } from "../../server/kv/key_value_node.js";
 import { keyValueServices } from "../../server/kv/key_value_services.js";
 import { openKeyValueMachine } from "../../server/kv/open_machine.js";
@@ -10,7 +8,7 @@ import type { Logger } from "../../system/logger.js";
 import type { StartSettings } from "../options/start_settings.js";
 import { exitCodes } from "../output/exit_codes.js";
 import { standardErrorLogger } from "../output/log.js";
-import { type EventContext, eventJson, eventText, isTrouble } from "../output/member_events.js";
+import { type EventContext, eventJson, eventText, isTrouble, type NodeEvent } from "../output/member_events.js";
 import { reportFatal } from "../output/report.js";
 import { untilSignal } from "../output/signals.js";
 import { keepHeapSmall } from "./heap.js";
@@ -52,7 +50,7 @@ function startMember(
   settings: StartSettings,
   logger: Logger,
   signal: AbortSignal,
-): Promise<RunningMember<KeyValueNode>> {
+): Promise<LaunchedMember<KeyValueNode>> {
   const { id, data, listen, advertise, join, json, lostDisk } = settings;
   const context: EventContext = {
     node: id,
@@ -93,6 +91,11 @@ function startMember(
     servicesOf: keyValueServices,
     healTimeoutMs: settings.healTimeoutMs,
     signal,
+    ingress: settings.ingress && {
+      ...settings.ingress,
+      onServing: (address) =>
+        tell({ kind: "ingress", address, processes: settings.ingress?.processes ?? 0 }, context, json),
+    },
   }).catch(adviseOnListen);
 }
 
@@ -104,7 +107,7 @@ function claimOf({ id, members, elections, clusterId, derivedClusterId, join }: 
   return { name: id, cameBy: join === undefined ? "cluster" : "join", founders, alone: members, clusterId };
 }
 
-function tell(event: MemberEvent, context: EventContext, json: boolean): void {
+function tell(event: NodeEvent, context: EventContext, json: boolean): void {
   if (json) process.stdout.write(`${eventJson(event, context)}\n`);
   if (isTrouble(event)) process.stderr.write(`cairn: ${eventText(event, context)}\n`);
   else if (!json) process.stdout.write(`${eventText(event, context)}\n`);
@@ -112,8 +115,13 @@ function tell(event: MemberEvent, context: EventContext, json: boolean): void {
 
 function adviseOnListen(error: unknown): never {
   const { code, text } = CairnError.from(error);
-  if (!text.startsWith("cannot listen on")) throw error;
-  throw new CairnError(code, `${text}. Give a free host:port of this machine with --listen; port 0 takes any.`, {
+  const flag = text.startsWith("cannot listen on")
+    ? "--listen"
+    : text.startsWith("cannot take client connections on")
+      ? "--ingress-listen"
+      : undefined;
+  if (flag === undefined) throw error;
+  throw new CairnError(code, `${text}. Give a free host:port of this machine with ${flag}; port 0 takes any.`, {
     cause: error,
   });
 }

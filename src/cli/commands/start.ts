@@ -45,6 +45,22 @@ export function startCommand(): Command {
       ).argParser(listenAddress),
     )
     .addOption(
+      number(
+        "ingress",
+        "processes that serve clients, so that HTTP/2 and protobuf of their calls use further cores; needs --ingress-listen",
+        0,
+        limits.ingressProcesses,
+        0,
+      ),
+    )
+    .addOption(
+      setting(
+        "ingress-listen",
+        "<host:port>",
+        "where the ingress processes serve clients; port 0 takes a free one. The other members use --listen",
+      ).argParser(listenAddress),
+    )
+    .addOption(
       setting("advertise", "<host:port>", "where the other members reach it (default: as --listen)").argParser(address),
     )
     .addOption(

@@ -24,6 +24,8 @@ export interface StartOptions {
   readonly id?: string;
   readonly data?: string;
   readonly listen?: string;
+  readonly ingress: number;
+  readonly ingressListen?: string;
   readonly advertise?: string;
   readonly cluster?: ReadonlyMap<string, string>;
   readonly join?: readonly string[];
@@ -69,6 +71,8 @@ export interface StartSettings
   readonly id: string;
   readonly data: string;
   readonly listen: string;
+  /** Processes that serve clients on an address of theirs. */
+  readonly ingress: { readonly processes: number; readonly listen: string } | undefined;
   /** Address at which others reach the node; undefined: the address on which it listens. */
   readonly advertise: string | undefined;
   readonly clusterId: string | undefined;
@@ -111,6 +115,7 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
     id,
     data,
     listen,
+    ingress: ingressOf(options, listen, fail),
     advertise: reachedAt,
     members: members ?? [{ id, address: reachedAt ?? "", role: "voter" }],
     derivedClusterId: members && derivedClusterId("cluster", memberList(members)),
@@ -130,6 +135,25 @@ function ownAddress(cluster: ReadonlyMap<string, string>, id: string, fail: (tex
   const names = [...cluster.keys()].join(", ");
   const advice = "Start a node that joins later with --join";
   return cluster.get(id) ?? fail(`--cluster names ${names}, but not this node, ${id}. ${advice}`);
+}
+
+function ingressOf(
+  { ingress, ingressListen }: StartOptions,
+  listen: string,
+  fail: (text: string) => never,
+): StartSettings["ingress"] {
+  if (ingress === 0) {
+    return ingressListen === undefined
+      ? undefined
+      : fail(`--ingress-listen is ${ingressListen}, but no process would serve there: give --ingress, too`);
+  }
+  if (ingressListen === undefined) {
+    fail(`--ingress ${ingress} needs --ingress-listen host:port, the address for clients; --listen is for the members`);
+  }
+  if (ingressListen === listen && !listen.endsWith(":0")) {
+    fail(`--ingress-listen and --listen are both ${listen}: the ingress processes need an address of their own`);
+  }
+  return { processes: ingress, listen: ingressListen as string };
 }
 
 function membersOf(cluster: ReadonlyMap<string, string>): Membership {

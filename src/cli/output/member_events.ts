@@ -1,5 +1,11 @@
 import type { MemberEvent } from "../../daemon/events.js";
 
+/** An event of a node's process, for its user. */
+export type NodeEvent =
+  | MemberEvent
+  /** Clients are served at this address, by so many ingress processes. Reported once. */
+  | { readonly kind: "ingress"; readonly address: string; readonly processes: number };
+
 /** Describes the node that an event is about. */
 export interface EventContext {
   readonly node: string;
@@ -11,24 +17,28 @@ export interface EventContext {
 }
 
 /** Tells whether an event belongs on standard error. */
-export function isTrouble({ kind }: MemberEvent): boolean {
+export function isTrouble({ kind }: NodeEvent): boolean {
   return kind === "locked" || kind === "waiting" || kind === "lost" || kind === "removed";
 }
 
 /** Formats an event as a line of JSON. */
-export function eventJson({ kind, ...facts }: MemberEvent, { node, data }: EventContext): string {
+export function eventJson({ kind, ...facts }: NodeEvent, { node, data }: EventContext): string {
   if (!("clusterId" in facts)) return JSON.stringify({ event: kind, node, ...facts });
   const { clusterId, ...rest } = facts;
   return JSON.stringify({ event: kind, node, cluster: clusterId, ...rest, ...(kind === "listening" && { data }) });
 }
 
 /** Formats an event in words. */
-export function eventText(event: MemberEvent, { node, data, join, isAlone }: EventContext): string {
+export function eventText(event: NodeEvent, { node, data, join, isAlone }: EventContext): string {
   switch (event.kind) {
     case "listening": {
       const { address, clusterId } = event;
       if (clusterId !== "") return `node ${node} of cluster ${clusterId} listens on ${address}, data in ${data}`;
       return `node ${node} listens on ${address}, data in ${data}; it is new, and looks for its cluster`;
+    }
+    case "ingress": {
+      const count = event.processes === 1 ? "1 ingress process" : `${event.processes} ingress processes`;
+      return `node ${node} serves clients on ${event.address}, with ${count}`;
     }
     case "locked":
       return event.text;

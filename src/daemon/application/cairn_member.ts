@@ -6,8 +6,7 @@ import type { CairnNode } from "../../node/node.js";
 import type { Committed } from "../../node/requests/proposals.js";
 import { ownMachineServices } from "../../server/machine/services.js";
 import { type Logger, silentLogger } from "../../system/logger.js";
-import { launch, transferLeadershipBeforeStop } from "../launch.js";
-import type { RunningMember } from "../member.js";
+import { type LaunchedMember, launch, transferLeadershipBeforeStop } from "../launch.js";
 import { type ClusterEvent, type LeaderEvent, lagOf, NodeWatch } from "./cluster_events.js";
 import { MemberCalls, type ProposeOptions, type QueryOptions } from "./member_calls.js";
 import { type CairnMemberOptions, checkMemberOptions, launchOptions } from "./member_options.js";
@@ -27,7 +26,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
   readonly #calls: MemberCalls<Result, Machine, View>;
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #leaderWaiters = new Set<() => void>();
-  #member!: RunningMember<CairnNode<Result, Machine>>;
+  #member!: LaunchedMember<CairnNode<Result, Machine>>;
   /** The error with which calls are refused; undefined while the member runs. */
   #over: CairnError | undefined;
   #stopping: Promise<void> | undefined;

@@ -1,13 +1,7 @@
 import type { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import type { Forwarding, LeaderAt } from "../forwarding.js";
-import {
-  type ForwardedAnswer,
-  ForwardedCalls,
-  type ForwardedRequest,
-  type ForwardingMember,
-  NO_STREAM,
-} from "./forwarded_calls.js";
+import { type ForwardedAnswer, ForwardedCalls, type ForwardedRequest, NO_STREAM } from "./forwarded_calls.js";
 
 /** Passes the unary calls of a follower on to the leader that it follows, in batches. */
 export class ForwardStream {
@@ -17,7 +11,7 @@ export class ForwardStream {
   #withoutStream: string | undefined;
 
   constructor(
-    private readonly member: ForwardingMember,
+    private readonly member: { readonly id: string; readonly clusterId: string },
     private readonly forwarding: Forwarding<typeof KeyValueService>,
   ) {}
 
@@ -48,7 +42,8 @@ export class ForwardStream {
     if (this.#calls?.isOpen === true && this.#address === address) return this.#calls;
     this.#calls?.retire();
     this.#address = address;
-    this.#calls = new ForwardedCalls(this.member, channel);
+    const { id, clusterId } = this.member;
+    this.#calls = new ForwardedCalls({ forwardedBy: id, clusterId }, channel);
     return this.#calls;
   }
 }

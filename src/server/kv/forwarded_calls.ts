@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
+  type CompareAndSetRequest,
   KeyValueService,
   type ResponseHeader,
   type SessionAnswer,
@@ -8,27 +9,26 @@ import {
   type SessionResponse,
 } from "../../../gen/cairn/v1/kv_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
-import { CairnError } from "../../base/errors.js";
+import { CairnError, hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
 import { CallBatches } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
 import { fromCallError, streamFailure } from "../../rpc/status.js";
 
-// Passes unary calls that reach a follower on to the leader, over one Session stream.
+// Passes unary calls on to the node that carries them out, over one Session stream: from a follower
+// to its leader, and from an ingress process to its node.
 
 /** A call that is passed on. */
 export type ForwardedRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;
 
-/** The leader's answer. */
+/** The answer of the node that carried the call out. */
 export interface ForwardedAnswer {
   readonly header: ResponseHeader | undefined;
   readonly answer: SessionAnswer["answer"];
 }
 
-/** The member that passes calls on. */
-export interface ForwardingMember {
-  readonly id: string;
-  readonly clusterId: string;
-}
+/** The sender of the calls: a member, or an ingress process of the node at the other end. */
+export type CallSender = Pick<MessageInitShape<typeof SessionRequestSchema>, "forwardedBy" | "clusterId" | "ingress">;
 
 /** A call under way. */
 interface PassedCall {
@@ -41,11 +41,11 @@ interface PassedCall {
   readonly reject: (error: unknown) => void;
 }
 
-/** The leader does not take calls over a stream: it is of an earlier version. */
-export const NO_STREAM = Symbol("the leader takes no calls over a stream");
+/** The receiver does not take calls over a stream: it is of an earlier version. */
+export const NO_STREAM = Symbol("the receiver takes no calls over a stream");
 
 /**
- * One stream to one leader. The calls of one turn of the event loop go in one message, and so do
+ * One stream to one node. The calls of one turn of the event loop go in one message, and so do
  * those that gather while the network is busy.
  */
 export class ForwardedCalls {
@@ -54,18 +54,23 @@ export class ForwardedCalls {
   readonly #batches = new CallBatches<PassedCall>(
     (calls) => this.#sendCalls(calls),
     (run) => setImmediate(run),
+    () => this.#room(),
   );
+  /** Calls that were sent and have no answer. */
+  #unanswered = 0;
+  /** Calls that were sent and that nobody waits for any longer; the receiver is told soon. */
+  #abandoned: bigint[] = [];
   #last = 0n;
   #hasGreeted = false;
   #isRetired = false;
   #end: CairnError | undefined;
 
   constructor(
-    member: ForwardingMember,
+    private readonly sender: CallSender,
     private readonly channel: SharedChannel,
   ) {
     this.#stream = channel.client(KeyValueService).session();
-    this.#stream.send({ forwardedBy: member.id, clusterId: member.clusterId }).catch(() => {});
+    this.#stream.send(sender).catch(() => {});
     void this.#receive();
   }
 
@@ -75,20 +80,25 @@ export class ForwardedCalls {
   }
 
   /**
-   * Passes a call on. Resolves with {@link NO_STREAM} when the leader does not know such streams:
+   * Passes a call on. Resolves with {@link NO_STREAM} when the receiver does not know such streams:
    * nothing was sent then.
-   * @throws CairnError the leader's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent and
-   * has no answer
+   * @throws CairnError the receiver's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent
+   * and has no answer
    */
   call(request: ForwardedRequest, cancel: CancelSignal): Promise<ForwardedAnswer | typeof NO_STREAM> {
     return new Promise((resolve, reject) => {
       if (cancel.aborted) return reject(cancel.reason);
       const sequence = ++this.#last;
-      const onAbort = () => this.#failed(call, cancel.reason as CairnError);
+      const onAbort = () => {
+        if (call.isSent) this.#abandon(call);
+        this.#failed(call, cancel.reason as CairnError);
+      };
       const settled = () => {
+        if (!this.#calls.delete(sequence)) return;
+        if (call.isSent) this.#unanswered--;
         cancel.removeEventListener("abort", onAbort);
-        this.#calls.delete(sequence);
         this.#batches.drop(call);
+        this.#batches.resume();
         if (this.#isRetired && this.#calls.size === 0) this.#stream.end();
       };
       const call: PassedCall = {
@@ -118,12 +128,44 @@ export class ForwardedCalls {
     if (this.#calls.size === 0) this.#stream.end();
   }
 
-  /** A broken stream is reported by its receiving half. */
-  #sendCalls(calls: readonly PassedCall[]): Promise<void> {
+  /** Sends calls. A broken stream is reported by its receiving half. */
+  async #sendCalls(calls: readonly PassedCall[]): Promise<void> {
     for (const call of calls) call.isSent = true;
-    return this.#stream
-      .send({ calls: calls.map(({ sequence, request }) => ({ sequence, call: request })) })
-      .catch(() => {});
+    this.#unanswered += calls.length;
+    const sent = calls.map(({ sequence, request }) => ({ sequence, call: request }));
+    try {
+      await this.#stream.send({ calls: sent, abandoned: this.#takeAbandoned() });
+    } catch (error) {
+      // The call alone is larger than a message may be: it has not left.
+      if (!hasCode(error, "LIMIT_EXCEEDED")) return;
+      for (const call of calls) call.reject(error);
+    }
+  }
+
+  /**
+   * Returns how many calls may be sent now. An ingress process leaves its node room for all of
+   * them, so that the node always reads on, and learns which calls are abandoned.
+   */
+  #room(): number {
+    return this.sender.ingress ? limits.sessionCallsInFlight - this.#unanswered : Number.POSITIVE_INFINITY;
+  }
+
+  /** Tells the node that a call was abandoned: with the next calls, or at the end of this turn. */
+  #abandon({ sequence }: PassedCall): void {
+    if (!this.sender.ingress) return;
+    if (this.#abandoned.length === 0) setImmediate(() => this.#sendAbandoned());
+    this.#abandoned.push(sequence);
+  }
+
+  #sendAbandoned(): void {
+    const abandoned = this.#takeAbandoned();
+    if (abandoned.length > 0) this.#stream.send({ abandoned }).catch(() => {});
+  }
+
+  #takeAbandoned(): bigint[] {
+    const abandoned = this.#abandoned;
+    this.#abandoned = [];
+    return abandoned;
   }
 
   async #receive(): Promise<void> {
@@ -149,7 +191,7 @@ export class ForwardedCalls {
   #ended(error: CairnError): void {
     this.#end = error;
     this.#batches.stop();
-    // A leader that did not greet, and found fault with the first message, does not know it.
+    // A node that did not greet, and found fault with the first message, does not know it.
     const isUnknown = !this.#hasGreeted && (error.code === "INVALID_ARGUMENT" || error.code === "UNIMPLEMENTED");
     for (const call of [...this.#calls.values()]) {
       if (isUnknown) call.reject(NO_STREAM);
@@ -161,15 +203,26 @@ export class ForwardedCalls {
   #failed(call: PassedCall, error: CairnError): void {
     const { code, text } = error;
     if (call.isSent && call.request.case !== "get") {
-      call.reject(
-        new CairnError("OUTCOME_UNKNOWN", `the write was passed on to the leader: ${text}`, { cause: error }),
-      );
+      const to = this.sender.ingress ? "node" : "leader";
+      call.reject(new CairnError("OUTCOME_UNKNOWN", `the write was passed on to the ${to}: ${text}`, { cause: error }));
     } else call.reject(new CairnError(code, text, { cause: error }));
   }
 }
 
 /** Returns about how many bytes a call takes in a message. */
 function bytesOf({ value }: ForwardedRequest): number {
-  const { key, value: stored, newValue } = value as { key?: Uint8Array; value?: Uint8Array; newValue?: Uint8Array };
-  return 64 + (key?.byteLength ?? 0) + (stored?.byteLength ?? 0) + (newValue?.byteLength ?? 0);
+  const { key, value: stored, newValue, expected } = value as CallFields;
+  return 64 + size(key) + size(stored) + size(newValue) + (expected?.case === "value" ? size(expected.value) : 0);
+}
+
+/** The fields of all kinds of calls that may be large. */
+interface CallFields {
+  readonly key?: Uint8Array;
+  readonly value?: Uint8Array;
+  readonly newValue?: Uint8Array;
+  readonly expected?: CompareAndSetRequest["expected"];
+}
+
+function size(bytes: Uint8Array | undefined): number {
+  return bytes?.byteLength ?? 0;
 }

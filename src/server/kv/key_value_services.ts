@@ -5,7 +5,7 @@ import { Forwarding } from "../forwarding.js";
 import type { MachineServices } from "../machine_services.js";
 import { execute } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
-import { keyValueService } from "./kv_service.js";
+import { keyValueService, unaryCalls } from "./kv_service.js";
 import { Sessions } from "./session_service.js";
 
 // Assembles the services of the key-value store.
@@ -16,12 +16,13 @@ const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);
 
 /** Returns the services of a node whose state machine is the key-value store. */
 export function keyValueServices(node: KeyValueNode): MachineServices {
-  const sessions = new Sessions(node);
   const forwarding = new Forwarding(node, KeyValueService);
+  const unary = unaryCalls(node, forwarding);
+  const sessions = new Sessions(node, unary);
   return {
     services: [KeyValueService],
     addTo: (server, options) =>
-      addService(server, KeyValueService, keyValueService(node, forwarding, sessions), options),
+      addService(server, KeyValueService, keyValueService(node, forwarding, unary, sessions), options),
     async advance(leader, signal) {
       const value = { key: ANY_KEY, expected: { case: "version", value: NO_VERSION }, newValue: ANY_KEY } as const;
       if (leader === undefined) {

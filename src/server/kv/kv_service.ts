@@ -28,12 +28,34 @@ import {
 import type { KeyValueNode } from "./key_value_node.js";
 import type { Sessions } from "./session_service.js";
 
+/** The unary methods of the clients' service. */
+export type UnaryCalls = Required<
+  Pick<ServiceImplementation<typeof KeyValueService>, "get" | "put" | "delete" | "compareAndSet">
+>;
+
 /** Implements the clients' service of a node. */
 export function keyValueService(
   node: KeyValueNode,
   forwarding: Forwarding<typeof KeyValueService>,
+  unary: UnaryCalls,
   sessions: Sessions,
 ): ServiceImplementation<typeof KeyValueService> {
+  return {
+    ...unary,
+
+    range: (request, context) =>
+      forwarding.stream(
+        context,
+        () => range(node, request, context.signal),
+        (leader, settings) => leader.range(request, settings),
+      ),
+
+    session: (requests, context) => sessions.serve(requests, context),
+  };
+}
+
+/** Implements the unary methods of a node: carried out here, or at the leader. */
+export function unaryCalls(node: KeyValueNode, forwarding: Forwarding<typeof KeyValueService>): UnaryCalls {
   const forwardStream = new ForwardStream(node, forwarding);
   /**
    * Passes a call on to the leader with others; else answers with `here`, or alone with `there`.
@@ -85,15 +107,6 @@ export function keyValueService(
         () => write(node, writes.compareAndSet, request, context.cancel),
         (leader, settings) => leader.compareAndSet(request, settings),
       ),
-
-    range: (request, context) =>
-      forwarding.stream(
-        context,
-        () => range(node, request, context.signal),
-        (leader, settings) => leader.range(request, settings),
-      ),
-
-    session: (requests, context) => sessions.serve(requests, context),
   };
 }
 

@@ -10,6 +10,7 @@ import {
   execute,
   forgotten,
   getAnswer,
+  type Header,
   readable,
   type WriteMapping,
   writes,
@@ -23,8 +24,12 @@ type SessionAnswerBody = NonNullable<SessionAnswer["answer"]>;
 
 /** Identifies the client that makes the calls. */
 export interface SessionIdentity {
-  /** Undefined: a member passes calls of its clients on, and each call has its own request id. */
+  /**
+   * Undefined: a member or an ingress process passes calls of its clients on, and each call has its
+   * own request id.
+   */
   readonly clientId: string | undefined;
+  readonly isIngress: boolean;
 }
 
 /** Common part of the request ids of one message's writes. */
@@ -36,6 +41,8 @@ export interface WriteIdentity {
 
 /** An answer that is ready to be sent. */
 export interface PendingAnswer {
+  /** Header of the node that answered; undefined: this node. */
+  readonly header?: Header | undefined;
   /**
    * Makes the answer. A read is carried out here and not before, so that values that wait for a
    * slow client take no memory.

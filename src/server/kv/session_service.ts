@@ -4,8 +4,10 @@ import type { SessionRequest, SessionResponseSchema } from "../../../gen/cairn/v
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { CallContext } from "../../rpc/call_context.js";
-import { headerOf } from "./key_value_calls.js";
+import { IngressCalls, isSameSource } from "./ingress_calls.js";
+import { type Header, headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
+import type { UnaryCalls } from "./kv_service.js";
 import { type PendingAnswer, SessionCalls, type SessionIdentity, sessionAnswerBytes } from "./session_calls.js";
 
 type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
@@ -14,14 +16,17 @@ type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
 export class Sessions {
   readonly #streams = new Set<SessionStream>();
 
-  constructor(private readonly node: KeyValueNode) {}
+  constructor(
+    private readonly node: KeyValueNode,
+    private readonly unary: UnaryCalls,
+  ) {}
 
   /** Answers one stream until its client ends it, or {@link stop} does. */
   async *serve(
     requests: AsyncIterable<SessionRequest>,
     { signal }: CallContext,
   ): AsyncGenerator<SessionResponseInit, void> {
-    const stream = new SessionStream(this.node, requests, signal);
+    const stream = new SessionStream(this.node, this.unary, requests, signal);
     this.#streams.add(stream);
     try {
       yield* stream.responses();
@@ -43,6 +48,8 @@ export class Sessions {
 class SessionStream {
   readonly #requests: AsyncIterator<SessionRequest>;
   readonly #calls: SessionCalls;
+  /** The calls of an ingress process; those of anybody else are {@link #calls}. */
+  readonly #ingress: IngressCalls;
   /** Answers that are ready and not sent, in the order in which they became ready. */
   #ready: PendingAnswer[] = [];
   /** Number of calls that were read and whose answers are not sent. */
@@ -58,16 +65,19 @@ class SessionStream {
 
   constructor(
     private readonly node: KeyValueNode,
+    unary: UnaryCalls,
     requests: AsyncIterable<SessionRequest>,
     private readonly signal: AbortSignal,
   ) {
     this.#requests = requests[Symbol.asyncIterator]();
     // Every waiting read listens to this signal, and Node takes more than ten listeners for a leak.
     setMaxListeners(0, signal);
-    this.#calls = new SessionCalls(node, signal, (answer) => {
+    const answered = (answer: PendingAnswer) => {
       this.#ready.push(answer);
       this.#wakeWriter?.();
-    });
+    };
+    this.#calls = new SessionCalls(node, signal, answered);
+    this.#ingress = new IngressCalls(node.id, unary, { answered, abandoned: (calls) => this.#leftFlight(calls) });
   }
 
   /**
@@ -75,7 +85,10 @@ class SessionStream {
    * is cancelled.
    */
   async *responses(): AsyncGenerator<SessionResponseInit, void, undefined> {
-    const onAbort = () => this.stopReading();
+    const onAbort = () => {
+      this.stopReading();
+      this.#ingress.abandonAll();
+    };
     this.signal.addEventListener("abort", onAbort, { once: true });
     void this.#read();
     try {
@@ -84,12 +97,11 @@ class SessionStream {
         if (this.signal.aborted || this.#isDone) break;
         // Answers that become ready in this turn of the event loop go into the same message.
         await new Promise<void>((resolve) => setImmediate(resolve));
-        const answers = this.#takeAnswers();
+        const { header = headerOf(this.node), answers } = this.#takeAnswers();
         const rememberedWrites = this.#greet ? limits.sessionAnswers : 0;
         this.#greet = false;
-        yield { header: headerOf(this.node), answers, rememberedWrites };
-        this.#inFlight -= answers.length;
-        this.#wakeReader?.();
+        yield { header, answers, rememberedWrites };
+        this.#leftFlight(answers.length);
       }
       if (this.#failure !== undefined) throw this.#failure;
     } finally {
@@ -134,49 +146,64 @@ class SessionStream {
    * Starts the calls of a message: at once if there is room for all of them, otherwise as room
    * comes.
    */
-  async #start({ calls, acknowledgedThrough, since }: SessionRequest, { clientId }: SessionIdentity): Promise<void> {
+  async #start(request: SessionRequest, { clientId, isIngress }: SessionIdentity): Promise<void> {
+    const { calls, acknowledgedThrough, since } = request;
+    if (isIngress) this.#ingress.abandon(request.abandoned);
     const most = limits.sessionCallsInFlight;
     for (let at = 0; at < calls.length; at += most) {
       const some = calls.length <= most ? calls : calls.slice(at, at + most);
       while (this.#inFlight + some.length > most && !this.#readingEnded) await this.#untilSomethingIsSent();
       if (this.#readingEnded) return;
       this.#inFlight += some.length;
-      this.#calls.start(some, clientId === undefined ? undefined : { clientId, acknowledgedThrough, since });
+      if (isIngress) this.#ingress.start(some);
+      else this.#calls.start(some, clientId === undefined ? undefined : { clientId, acknowledgedThrough, since });
     }
   }
 
   /**
-   * Reads the client's identity from the first message, or the member's that passes calls on.
+   * Reads the client's identity from the first message, or that of the member or ingress process
+   * that passes calls on.
    * @throws CairnError INVALID_ARGUMENT, WRONG_CLUSTER
    */
-  #identify({ clientId, clusterId, forwardedBy }: SessionRequest): SessionIdentity {
+  #identify({ clientId, clusterId, forwardedBy, ingress }: SessionRequest): SessionIdentity {
     if (clusterId !== "" && clusterId !== this.node.clusterId) {
       const what = forwardedBy === "" ? "cluster_id is" : "the call was passed on within cluster";
       const text = `${what} ${JSON.stringify(clusterId)}, but this node belongs to ${this.node.clusterId}`;
       throw new CairnError("WRONG_CLUSTER", text);
     }
-    if (forwardedBy !== "" && clientId === "") return { clientId: undefined };
+    if ((ingress || forwardedBy !== "") && clientId === "") return { clientId: undefined, isIngress: ingress };
     const bytes = Buffer.byteLength(clientId);
     if (bytes === 0 || bytes > limits.clientIdBytes) {
       const text = `client_id has ${bytes} bytes: the first message must have one of 1 to ${limits.clientIdBytes} (clientIdBytes)`;
       throw new CairnError("INVALID_ARGUMENT", text);
     }
-    return { clientId };
+    return { clientId, isIngress: false };
   }
 
-  /** Takes as many ready answers as one message holds. */
+  /** Takes as many ready answers as one message holds, all from one node, with its header. */
   #takeAnswers() {
     const answers = [];
+    let header: Header | undefined;
     let bytes = 0;
     for (const pending of this.#ready) {
       if (answers.length === limits.sessionMessageCalls) break;
+      if (answers.length > 0 && !isSameSource(header, pending.header)) break;
+      // Of one node, a later header has at least the applied index of an earlier one.
+      header = pending.header;
       const answer = pending.take();
       bytes += sessionAnswerBytes(answer);
       if (answers.length > 0 && bytes > limits.sessionMessageBytes) break;
       answers.push(answer);
     }
     this.#ready = answers.length === this.#ready.length ? [] : this.#ready.slice(answers.length);
-    return answers;
+    return { header, answers };
+  }
+
+  /** Notes that calls have left: their answers are sent, or nobody waits for them. */
+  #leftFlight(calls: number): void {
+    this.#inFlight -= calls;
+    this.#wakeReader?.();
+    if (this.#isDone) this.#wakeWriter?.();
   }
 
   #endReading(): void {

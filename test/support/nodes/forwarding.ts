@@ -1,12 +1,12 @@
 import * as grpc from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
-import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
-import { serverOptions } from "../../src/rpc/grpc_options.js";
-import { addService, type ServiceImplementation } from "../../src/rpc/server.js";
-import { ActingLeader } from "../support/nodes/acting_leader.js";
-import { listen } from "../support/nodes/loopback.js";
-import { memoryHome } from "../support/nodes/nodes.js";
-import { serveNode } from "../support/nodes/served_node.js";
+import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
+import { serverOptions } from "../../../src/rpc/grpc_options.js";
+import { addService, type ServiceImplementation } from "../../../src/rpc/server.js";
+import { ActingLeader } from "./acting_leader.js";
+import { listen } from "./loopback.js";
+import { memoryHome } from "./nodes.js";
+import { serveNode } from "./served_node.js";
 
 /** A node n1 that follows a leader n7 at this address. */
 export async function follower(leaderAddress: string, home = memoryHome()) {

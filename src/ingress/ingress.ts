@@ -1,0 +1,135 @@
+import { createServer, type Server, type Socket } from "node:net";
+import { CairnError } from "../base/errors.js";
+import { limits } from "../base/limits.js";
+import { type Logger, silentLogger } from "../system/logger.js";
+import { IngressProcess } from "./ingress_process.js";
+
+// Accepts the clients' connections, and spreads them over ingress processes.
+
+export interface IngressOptions {
+  /** Number of ingress processes, 1 to `limits.ingressProcesses`. */
+  readonly processes: number;
+  /** host:port for clients; port 0 takes a free one. */
+  readonly listen: string;
+  readonly logger?: Logger | undefined;
+}
+
+/**
+ * Processes in front of a node that take HTTP/2 and protobuf of its clients' calls off its event
+ * loop. {@link open} it, start the node's server, then {@link serve}.
+ *
+ * The node's process accepts a connection, and passes it on before it reads a byte of it, to the
+ * ingress process with the fewest connections. All of them share one address, on every platform and
+ * version of Node.
+ */
+export class Ingress {
+  readonly #server: Server;
+  readonly #logger: Logger;
+  readonly #count: number;
+  #processes: IngressProcess[] = [];
+  /** Connections that no process takes at present. */
+  #waiting: Socket[] = [];
+  #isStopped = false;
+
+  private constructor(
+    server: Server,
+    /** Address that clients connect to: host:port with the real port. */
+    readonly address: string,
+    { processes, logger = silentLogger }: IngressOptions,
+  ) {
+    this.#server = server;
+    this.#count = processes;
+    this.#logger = logger;
+    server.on("connection", (connection) => {
+      // A connection that breaks while it waits closes itself.
+      connection.on("error", () => {});
+      this.#assign(connection);
+    });
+    server.on("error", (error) => this.#logger.error({ err: error }, "the ingress could not accept a connection"));
+  }
+
+  /**
+   * Listens for clients, whose connections wait until {@link serve} is called.
+   * @throws CairnError INVALID_ARGUMENT when the address cannot be listened on
+   */
+  static async open(options: IngressOptions): Promise<Ingress> {
+    const { listen } = options;
+    const [, host, v6, port] = /^(\[(.+)\]|[^[\]]+):(\d{1,5})$/.exec(listen) ?? [];
+    if (host === undefined || Number(port) > 65_535) {
+      throw new CairnError("INVALID_ARGUMENT", `ingress address ${JSON.stringify(listen)} must be host:port`);
+    }
+    const server = createServer({ pauseOnConnect: true, noDelay: true });
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", (cause) => {
+        const text = `cannot take client connections on ${listen}: ${reasonOf(cause)}`;
+        reject(new CairnError("INVALID_ARGUMENT", text, { cause }));
+      });
+      server.listen({ host: v6 ?? host, port: Number(port) }, resolve);
+    });
+    server.removeAllListeners("error");
+    const bound = server.address();
+    const boundPort = typeof bound === "object" && bound !== null ? bound.port : port;
+    return new Ingress(server, `${host}:${boundPort}`, options);
+  }
+
+  /**
+   * Starts the processes in front of the node that serves at host:port, on this machine. Resolves
+   * when one of them serves; they start again whenever they end. Call it once.
+   */
+  serve(node: string): Promise<void> {
+    return new Promise((resolve) => {
+      this.#processes = Array.from(
+        { length: this.#count },
+        () =>
+          new IngressProcess({
+            node: loopbackOf(node),
+            logger: this.#logger,
+            onReady: () => {
+              resolve();
+              this.#assignAll(this.#waiting.splice(0));
+            },
+            onReturned: (connections) => this.#assignAll(connections),
+          }),
+      );
+    });
+  }
+
+  /** Accepts no more connections, lets the calls under way end, and ends the processes. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#server.close();
+    for (const connection of this.#waiting.splice(0)) connection.destroy();
+    await Promise.all(this.#processes.map((each) => each.stop()));
+  }
+
+  #assignAll(connections: readonly Socket[]): void {
+    for (const connection of connections) this.#assign(connection);
+  }
+
+  #assign(connection: Socket): void {
+    if (connection.destroyed) return;
+    if (this.#isStopped) return void connection.destroy();
+    const least = leastLoaded(this.#processes);
+    if (least !== undefined) least.give(connection);
+    else if (this.#waiting.length < limits.ingressWaitingConnections) this.#waiting.push(connection);
+    else connection.destroy();
+  }
+}
+
+/** Returns the process with the fewest connections, of those that take any. */
+function leastLoaded(processes: readonly IngressProcess[]): IngressProcess | undefined {
+  let least: IngressProcess | undefined;
+  for (const each of processes) {
+    if (each.load !== undefined && (least?.load === undefined || each.load < least.load)) least = each;
+  }
+  return least;
+}
+
+/** Returns the address at which a process of this machine reaches a listener on `listen`. */
+function loopbackOf(listen: string): string {
+  return listen.replace(/^(0\.0\.0\.0|\*):/, "127.0.0.1:").replace(/^(\[::\]|::):/, "[::1]:");
+}
+
+function reasonOf({ code, message }: NodeJS.ErrnoException): string {
+  return code === "EADDRINUSE" ? "the address is in use" : message;
+}

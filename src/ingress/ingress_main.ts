@@ -1,0 +1,53 @@
+/** The program of an ingress process. The node's process starts it, and it ends with that one. */
+
+import type { Socket } from "node:net";
+import { IngressServer } from "./ingress_server.js";
+import { DRAIN_MS, type FromIngress, type ToIngress } from "./messages.js";
+
+// grpc-js would print problems that the errors already report.
+process.env.GRPC_VERBOSITY ??= "NONE";
+
+let server: IngressServer | undefined;
+let isStopping = false;
+
+process.on("message", ({ kind, ...facts }: ToIngress, connection?: Socket) => {
+  switch (kind) {
+    case "serve":
+      server = new IngressServer((facts as { node: string }).node);
+      send({ kind: "ready" });
+      break;
+    case "connection":
+      if (connection === undefined) send({ kind: "closed" });
+      else take(connection);
+      send({ kind: "taken" });
+      break;
+    case "stop":
+      stop();
+  }
+});
+
+// The node is gone, in whatever way. Its clients get their errors, then this process ends.
+process.on("disconnect", stop);
+
+// A signal for the whole group, as Ctrl-C is, is also the node's, which then stops this process.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => {});
+
+function take(connection: Socket): void {
+  connection.once("close", () => send({ kind: "closed" }));
+  connection.on("error", () => {});
+  if (isStopping) connection.destroy();
+  else server?.take(connection);
+}
+
+function stop(): void {
+  if (isStopping) return;
+  isStopping = true;
+  // Calls that neither end nor break must not keep it.
+  setTimeout(() => process.exit(), DRAIN_MS + 500);
+  void (server?.stop() ?? Promise.resolve()).then(() => process.exit());
+}
+
+function send(message: FromIngress): void {
+  // The node may be gone; "disconnect" tells.
+  if (process.connected) process.send?.(message, undefined, {}, () => {});
+}

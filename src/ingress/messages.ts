@@ -1,0 +1,22 @@
+// Messages between a node's process and its ingress processes.
+
+/** To an ingress process. */
+export type ToIngress =
+  /** Serve the node at this host:port. Sent once, first. */
+  | { readonly kind: "serve"; readonly node: string }
+  /** Take the connection that comes with this message. */
+  | { readonly kind: "connection" }
+  /** Let the calls under way end, then end. */
+  | { readonly kind: "stop" };
+
+/** From an ingress process. */
+export type FromIngress =
+  /** It serves, and may be given connections. */
+  | { readonly kind: "ready" }
+  /** It has the last connection that it was given. */
+  | { readonly kind: "taken" }
+  /** One of its connections is closed. */
+  | { readonly kind: "closed" };
+
+/** Time that the calls under way have to end when an ingress process stops, in milliseconds. */
+export const DRAIN_MS = 2_000;

@@ -1,0 +1,50 @@
+import type { CancelSignal } from "../base/cancel_signal.js";
+import { CairnError } from "../base/errors.js";
+import { openChannel, type SharedChannel } from "../rpc/client.js";
+import { peerChannelSettings } from "../rpc/grpc_options.js";
+import {
+  type ForwardedAnswer,
+  ForwardedCalls,
+  type ForwardedRequest,
+  NO_STREAM,
+} from "../server/kv/forwarded_calls.js";
+
+/**
+ * Hands unary calls to the node, in batches. Stale reads have a stream of their own: they do not
+ * wait behind writes that wait for a majority. A stream that has ended is opened again for the next
+ * call.
+ */
+export class NodeLink {
+  readonly #channel: SharedChannel;
+  readonly #streams: { stale?: ForwardedCalls; other?: ForwardedCalls } = {};
+
+  /** `node`: host:port at which the node serves. */
+  constructor(node: string) {
+    this.#channel = openChannel(node, peerChannelSettings);
+  }
+
+  /**
+   * Has the node carry a call out.
+   * @throws CairnError the node's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent and
+   * has no answer
+   */
+  async call(request: ForwardedRequest, cancel: CancelSignal): Promise<ForwardedAnswer> {
+    const answer = await this.#streamFor(request).call(request, cancel);
+    if (answer !== NO_STREAM) return answer;
+    throw new CairnError("UNIMPLEMENTED", "the node takes no calls from an ingress process");
+  }
+
+  close(): void {
+    this.#channel.close();
+  }
+
+  #streamFor(request: ForwardedRequest): ForwardedCalls {
+    const isStale = request.case === "get" && request.value.stale === true && !request.value.minAppliedIndex;
+    const name = isStale ? "stale" : "other";
+    const open = this.#streams[name];
+    if (open?.isOpen === true) return open;
+    const opened = new ForwardedCalls({ ingress: true }, this.#channel);
+    this.#streams[name] = opened;
+    return opened;
+  }
+}
