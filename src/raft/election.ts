@@ -18,7 +18,7 @@ export type ElectionResult = "won" | "lost" | "undecided";
 export function onRequestVote(state: RaftState, message: RequestVote): void {
   const { from, requestId, preVote } = message;
   const granted = isGranted(state, message);
-  if (granted) state.hasGranted = true;
+  if (granted) giveWay(state, message);
   // A granted pre-vote carries the term that it asks for.
   const term = granted ? message.term : state.term;
   const lastIndex = state.log.last.index;
@@ -27,6 +27,16 @@ export function onRequestVote(state: RaftState, message: RequestVote): void {
   // A pre-vote promises nothing.
   if (preVote) state.outbox.now(answer);
   else state.send(answer);
+}
+
+/**
+ * Lets a node that this one has granted a vote or a pre-vote go first; see
+ * {@link preCampaignEarly}. Of two nodes that ask early, the one with the lower key goes first.
+ */
+function giveWay(state: RaftState, { from }: RequestVote): void {
+  state.hasGranted = true;
+  const isRival = state.role === "pre-candidate" && state.isEarly;
+  if (isRival && from < state.id) state.becomeFollower(state.term, undefined);
 }
 
 function isGranted(state: RaftState, message: RequestVote): boolean {
@@ -141,8 +151,8 @@ export function preCampaign(state: RaftState): ElectionResult {
  *
  * A leader that lives must not lose its place because a majority of the others was started again.
  * So one denial ends an early pre-vote, and the silent voters get the time until the next call to
- * deny. A node that has just granted a vote sits one call out, so that nodes that were started
- * together seldom compete.
+ * deny. Nodes that were started together must seldom compete, or they split the votes: a node that
+ * has just granted a vote sits one call out, and gives way to a rival with a lower key.
  */
 export function preCampaignEarly(state: RaftState): ElectionResult {
   if (!mayCampaignEarly(state)) return "undecided";

@@ -65,6 +65,16 @@ describe("a node that asks for votes before its election timeout", () => {
     expect(askEarly(raft)).toHaveLength(2);
   });
 
+  test.each([
+    ["n2 to n1, whose key is lower", "n2", "n1", "follower"],
+    ["n2 not to n3, whose key is higher", "n2", "n3", "pre-candidate"],
+  ])("gives way to a rival: %s", (_, id, rival, role) => {
+    const raft = started({ id });
+    askEarly(raft);
+    expect(ask(raft, requestVote(2, [2, 1], { from: rival, preVote: true }))).toMatchObject({ granted: true });
+    expect([raft.role, raft.term]).toEqual([role, 1]);
+  });
+
   test("leaves its election timer as it is", () => {
     const raft = started({ electionTicks: 10 });
     for (let tick = 0; tick < 9; tick++) raft.tick();
