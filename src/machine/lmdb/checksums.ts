@@ -50,7 +50,9 @@ export function contentChecksum(ofKey: number, bytes: Uint8Array, from: number, 
   return checksum(bytes, from + CHECKSUM_BYTES, to, ofKey);
 }
 
-/** Continues a checksum over a part of `bytes`. Equal to crc32, which is slow to call for few bytes. */
+/**
+ * Continues a checksum over a part of `bytes`. Equal to crc32, which is slow to call for few bytes.
+ */
 function checksum(bytes: Uint8Array, from: number, to: number, before: number): number {
   // Not `subarray`, which takes twice as long.
   if (to - from > SHORT_BYTES) return crc32(new Uint8Array(bytes.buffer, bytes.byteOffset + from, to - from), before);
