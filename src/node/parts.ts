@@ -7,6 +7,7 @@ import { Ending, rethrow } from "./ending.js";
 import { LossAlarm, shortageAlarm } from "./health/alarms.js";
 import { Fitness } from "./health/fitness.js";
 import { hostOf, type NodeHost } from "./host.js";
+import { FirstElection } from "./open/first_election.js";
 import type { Recovered } from "./open/recovery.js";
 import { coreOf } from "./open/starting.js";
 import type { NodeStorage } from "./open/storage.js";
@@ -49,6 +50,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
   readonly #turns: Turns;
   readonly #peers: Peers;
   readonly #ticker: Ticker;
+  readonly #firstElection: FirstElection;
   readonly #lossAlarm: LossAlarm;
   readonly #loop: ReadyLoop<Result, Machine>;
   /** Resolves with the error that ended the loop; undefined when the loop was stopped. */
@@ -78,7 +80,9 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     this.receiver = new TransferReceiver(snapshots, { host, requests, protocol });
     const fitness = new Fitness(host, options, { clock, logger, diskFull, snapshotting, proposals, waiters });
     this.fitness = fitness;
-    this.#ticker = new Ticker(clock, options.tickMs ?? 100, (elapsedMs, isLate) => {
+    const { tickMs = 100, electionTicks = 10, random = Math.random } = options;
+    this.#firstElection = new FirstElection(host, { clock, tickMs, electionTicks, random });
+    this.#ticker = new Ticker(clock, tickMs, (elapsedMs, isLate) => {
       ending.attempt(() => {
         fitness.tick(elapsedMs, isLate);
         snapshotting.tick();
@@ -100,6 +104,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     this.#running = ending.watchLoop(this.#loop.run());
     // A node that is the only member need not wait for anybody.
     if (elections === "automatic" && host.raft.membership.members.length === 1) host.core((raft) => raft.campaign());
+    else if (elections === "automatic") this.#firstElection.begin();
     host.wake();
     ending.watchStorage();
   }
@@ -122,7 +127,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
 
   /** Stops all parts; resolves with the error that ended the loop, if any. */
   async #stop(): Promise<unknown> {
-    for (const part of [this.#ticker, this.#loop, this.diskFull]) part.stop();
+    for (const part of [this.#ticker, this.#firstElection, this.#loop, this.diskFull]) part.stop();
     const othersStopped = Promise.all([this.#stopSending(), this.receiver.stop()]);
     await this.snapshotting.stop();
     const failure = await this.#running;

@@ -18,6 +18,7 @@ export type ElectionResult = "won" | "lost" | "undecided";
 export function onRequestVote(state: RaftState, message: RequestVote): void {
   const { from, requestId, preVote } = message;
   const granted = isGranted(state, message);
+  if (granted) giveWay(state, message);
   // A granted pre-vote carries the term that it asks for.
   const term = granted ? message.term : state.term;
   const lastIndex = state.log.last.index;
@@ -26,6 +27,16 @@ export function onRequestVote(state: RaftState, message: RequestVote): void {
   // A pre-vote promises nothing.
   if (preVote) state.outbox.now(answer);
   else state.send(answer);
+}
+
+/**
+ * Lets a node that this one has granted a vote or a pre-vote go first; see
+ * {@link preCampaignEarly}. Of two nodes that ask early, the one with the lower key goes first.
+ */
+function giveWay(state: RaftState, { from }: RequestVote): void {
+  state.hasGranted = true;
+  const isRival = state.role === "pre-candidate" && state.isEarly;
+  if (isRival && from < state.id) state.becomeFollower(state.term, undefined);
 }
 
 function isGranted(state: RaftState, message: RequestVote): boolean {
@@ -133,6 +144,36 @@ export function preCampaign(state: RaftState): ElectionResult {
   return resultOf(state);
 }
 
+/**
+ * Asks for pre-votes before the election timeout is over, or decides about those that an earlier
+ * call asked for. A node calls this from time to time after its start, until it hears of a leader:
+ * when a whole cluster is started again, nobody leads, and waiting for a leader is in vain.
+ *
+ * A leader that lives must not lose its place because a majority of the others was started again.
+ * So one denial ends an early pre-vote, and the silent voters get the time until the next call to
+ * deny. Nodes that were started together must seldom compete, or they split the votes: a node that
+ * has just granted a vote sits one call out, and gives way to a rival with a lower key.
+ */
+export function preCampaignEarly(state: RaftState): ElectionResult {
+  if (!mayCampaignEarly(state)) return "undecided";
+  const hasGranted = state.hasGranted;
+  state.hasGranted = false;
+  if (state.role === "pre-candidate" && majorityOf(state) === "won") return "won";
+  if (hasGranted) return "undecided";
+  state.becomePreCandidate(true);
+  askForVotes(state, { term: state.term + 1, preVote: true, leadershipTransfer: false });
+  return resultOf(state);
+}
+
+function mayCampaignEarly(state: RaftState): boolean {
+  const { role, leader, isEarly, timing } = state;
+  // A candidacy that the timer or an operator began takes its own time.
+  const isFree = role === "follower" || (role === "pre-candidate" && isEarly);
+  // With leases, a node that was just started may have promised a leader to withhold its vote.
+  if (!timing.isAutomatic || !isFree || leader !== undefined || state.hearsLeader) return false;
+  return "allowed" in mayCampaign(state);
+}
+
 /** Starts an election (Raft section 5.2). The caller has checked that this node may campaign. */
 export function campaign(state: RaftState, { isTransfer }: { isTransfer: boolean }): ElectionResult {
   state.becomeCandidate();
@@ -175,11 +216,19 @@ export function onVoteAnswer(state: RaftState, answer: PeerVoteAnswer): Election
   return resultOf(state);
 }
 
-/**
- * Returns the state of the election. Only voters of the membership in force count, even when other
- * members have answered.
- */
+/** Returns the state of the election. */
 function resultOf(state: RaftState): ElectionResult {
+  if (!state.isEarly) return majorityOf(state);
+  const { voters, votes } = state;
+  if (voters.some((id) => votes.get(id) === false)) return "lost";
+  return voters.every((id) => votes.get(id) === true) ? "won" : "undecided";
+}
+
+/**
+ * Returns the majority's decision so far. Only voters of the membership in force count, even when
+ * other members have answered.
+ */
+function majorityOf(state: RaftState): ElectionResult {
   const { voters } = state;
   const said = (vote: boolean) => voters.filter((id) => state.votes.get(id) === vote).length;
   if (said(true) >= majority(voters.length)) return "won";

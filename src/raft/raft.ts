@@ -12,6 +12,7 @@ import {
   onTimeoutNow,
   onVoteAnswer,
   preCampaign,
+  preCampaignEarly,
 } from "./election.js";
 import { answerInstalled, onAppendEntries, onInstallSnapshot } from "./follower.js";
 import { Leader, type LeaderLimits } from "./leader/leader.js";
@@ -255,6 +256,16 @@ export class Raft {
     const permission = mayCampaignNow(this.#state);
     if ("allowed" in permission) this.#campaign(!this.#state.timing.hasLeases);
     return permission;
+  }
+
+  /**
+   * Asks for votes before the election timeout, if this node knows of no leader and may campaign.
+   * Call it from time to time after the start, until there is a leader; see
+   * {@link preCampaignEarly}.
+   */
+  campaignEarly(): void {
+    this.#decide(preCampaignEarly(this.#state));
+    this.#leadOrNot();
   }
 
   /**

@@ -68,6 +68,10 @@ export class RaftState {
   violations: Violations = { count: 0, latest: undefined };
   /** Candidate, pre-candidate: the vote that each member gave or denied. */
   votes = new Map<string, boolean>();
+  /** Whether the present candidacy is a pre-vote that did not wait for the election timeout. */
+  isEarly = false;
+  /** Whether this node has granted a vote or a pre-vote since it last thought of an early one. */
+  hasGranted = false;
   /** Newest snapshot, taken here or installed; undefined when this node has none. */
   snapshot: LogPosition | undefined;
   /**
@@ -242,9 +246,12 @@ export class RaftState {
     this.#silentTicks += 1;
   }
 
-  /** Starts a pre-vote, without a new term (thesis section 9.6). */
-  becomePreCandidate(): void {
-    this.#beginCandidacy("pre-candidate");
+  /**
+   * Starts a pre-vote, without a new term (thesis section 9.6). An early one leaves the election
+   * timer as it is.
+   */
+  becomePreCandidate(isEarly = false): void {
+    this.#beginCandidacy("pre-candidate", isEarly);
   }
 
   /** Starts a candidacy in a new term, with this node's own vote (Raft section 5.2). */
@@ -252,15 +259,17 @@ export class RaftState {
     this.#term += 1;
     this.#vote = this.id;
     this.termLeader = undefined;
-    this.#beginCandidacy("candidate");
+    this.#beginCandidacy("candidate", false);
   }
 
-  #beginCandidacy(role: "pre-candidate" | "candidate"): void {
+  #beginCandidacy(role: "pre-candidate" | "candidate", isEarly: boolean): void {
     assert(this.role !== "leader", "a leader does not campaign", { term: this.#term });
     assert(this.#installation.kind === "none", "a node with an unapplied snapshot does not campaign", { id: this.id });
     this.role = role;
     this.leader = undefined;
     this.votes = new Map([[this.id, true]]);
+    this.isEarly = isEarly;
+    if (isEarly) return;
     this.#elapsedTicks = 0;
     this.#timeoutTicks = this.timing.drawTimeout();
   }

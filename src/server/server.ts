@@ -13,6 +13,8 @@ import { widenWindows } from "../rpc/server_windows.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { adminService } from "./admin/admin_service.js";
 import { StateComparison } from "./admin/verify_state.js";
+import { Health, healthService } from "./discovery/health.js";
+import { addLazyReflection } from "./discovery/reflection.js";
 import type { Introducer } from "./introducer.js";
 import type { KeyValueNode } from "./kv/key_value_node.js";
 import { keyValueServices } from "./kv/key_value_services.js";
@@ -92,7 +94,7 @@ export class CairnServer {
     machine.addTo(server, { onUnexpectedError });
     addService(server, AdminService, adminService(node, comparison, options.introducer), { onUnexpectedError });
     const services = [RaftService, ...machine.services, AdminService];
-    const setServing = options.discoverable === false ? () => {} : await addDiscovery(server, services);
+    const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services);
     const port = await bind(server, options.listen);
     setServing(true);
     const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
@@ -126,22 +128,12 @@ export class CairnServer {
   }
 }
 
-/**
- * Adds health and reflection. Loads them only when they are wanted, because they bring a second
- * protobuf library.
- */
-async function addDiscovery(
-  server: grpc.Server,
-  services: readonly DescService[],
-): Promise<(serving: boolean) => void> {
-  const [{ Health, healthService }, { addReflection }] = await Promise.all([
-    import("./discovery/health.js"),
-    import("./discovery/reflection.js"),
-  ]);
+/** Adds health and reflection. Returns the function that sets the health of all services. */
+function addDiscovery(server: grpc.Server, services: readonly DescService[]): (serving: boolean) => void {
   const names = ["", ...services.map((service) => service.typeName)];
   const health = new Health(names);
   health.addToServer(server);
-  addReflection(server, services, [healthService]);
+  addLazyReflection(server, services, () => [healthService()]);
   return (serving) => {
     for (const name of names) health.setServing(name, serving);
   };

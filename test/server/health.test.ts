@@ -8,7 +8,7 @@ const KV = "cairn.v1.KeyValueService";
 
 async function healthClient(health: Health): Promise<grpc.Client & Record<string, CallableFunction>> {
   const { address } = await loopback((server) => health.addToServer(server));
-  const Client = grpc.makeClientConstructor(healthService, "Health");
+  const Client = grpc.makeClientConstructor(healthService(), "Health");
   const client = new Client(address, grpc.credentials.createInsecure());
   onTestFinished(() => client.close());
   return client as unknown as grpc.Client & Record<string, CallableFunction>;

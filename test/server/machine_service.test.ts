@@ -143,7 +143,7 @@ describe("a node with an application's machine", () => {
 
   test("reports the health of each of its services, and of no other", async () => {
     const { server } = await serve("n1", "127.0.0.1:0", [{ id: "n1", address: "", role: "voter" }]);
-    const Client = grpc.makeClientConstructor(healthService, "Health");
+    const Client = grpc.makeClientConstructor(healthService(), "Health");
     const client = new Client(server.address, grpc.credentials.createInsecure());
     onTestFinished(() => client.close());
     const check = (service: string) =>

@@ -39,7 +39,7 @@ async function reflection(version: "v1" | "v1alpha"): Promise<(question: object)
         server.addService(definition, implementation);
       },
     };
-    addReflection(recording, services, [healthService]);
+    addReflection(recording, services, [healthService()]);
   });
   const Client = grpc.makeClientConstructor(definitions[`grpc.reflection.${version}.ServerReflection`]!, "Reflection");
   const client = new Client(address, grpc.credentials.createInsecure());

@@ -16,6 +16,9 @@ import { keepHeapSmall } from "./heap.js";
 /** Time limit for a start that a signal interrupts, in milliseconds. */
 const START_PATIENCE_MS = 2_000;
 
+/** Time after the start, in milliseconds, when the log's writer is loaded: elections come first. */
+const LOAD_LOG_MS = 3_000;
+
 /** Runs a node until a signal comes, then ends the process. */
 export async function runNode(settings: StartSettings): Promise<void> {
   keepHeapSmall();
@@ -35,12 +38,13 @@ export async function runNode(settings: StartSettings): Promise<void> {
   });
   isStarted = true;
   clearTimeout(giveUp);
-  logger.load();
+  const loading = setTimeout(() => logger.load(), LOAD_LOG_MS);
   try {
     const reason = await Promise.race([signal, member.failed]);
     // On "disconnect" the whole cluster stops, so no member can take over.
     if (reason !== "disconnect") await transferLeadershipBeforeStop(member.node, { ...settings, logger });
   } finally {
+    clearTimeout(loading);
     await member.stop();
   }
   process.exit(exitCodes.ok);

@@ -29,22 +29,35 @@ export function damagedState(what: string): CairnError {
 
 /** Computes the checksum of a row's kind and key; that of its contents continues from it. */
 export function keyChecksum(kind: RowKind, key: Uint8Array): number {
-  return checksum(key, (kind << 16) | key.byteLength);
+  return keyChecksumIn(kind, key, 0, key.byteLength);
+}
+
+/** The same for a key that is a part of `bytes`. */
+export function keyChecksumIn(kind: RowKind, bytes: Uint8Array, from: number, to: number): number {
+  return checksum(bytes, from, to, (kind << 16) | (to - from));
 }
 
 /** Computes the checksum in front of a row, which is in the first `bytes` of the buffer. */
 export function rowChecksum(kind: RowKind, key: Uint8Array, row: Uint8Array, bytes: number): number {
-  // Not `subarray`, which takes twice as long.
-  const content = new Uint8Array(row.buffer, row.byteOffset + CHECKSUM_BYTES, bytes - CHECKSUM_BYTES);
-  return checksum(content, keyChecksum(kind, key));
+  return contentChecksum(keyChecksum(kind, key), row, 0, bytes);
 }
 
-/** Continues a checksum over `bytes`. Equal to crc32, which is slow to call for few bytes. */
-export function checksum(bytes: Uint8Array, before: number): number {
-  const { byteLength } = bytes;
-  if (byteLength > SHORT_BYTES) return crc32(bytes, before);
+/**
+ * Continues the checksum of a row's kind and key over the row, which is a part of `bytes`: over all
+ * of it but the checksum in front of it.
+ */
+export function contentChecksum(ofKey: number, bytes: Uint8Array, from: number, to: number): number {
+  return checksum(bytes, from + CHECKSUM_BYTES, to, ofKey);
+}
+
+/**
+ * Continues a checksum over a part of `bytes`. Equal to crc32, which is slow to call for few bytes.
+ */
+function checksum(bytes: Uint8Array, from: number, to: number, before: number): number {
+  // Not `subarray`, which takes twice as long.
+  if (to - from > SHORT_BYTES) return crc32(new Uint8Array(bytes.buffer, bytes.byteOffset + from, to - from), before);
   let crc = ~before;
-  for (let at = 0; at < byteLength; at++) crc = TABLE[(crc ^ bytes[at]!) & 0xff]! ^ (crc >>> 8);
+  for (let at = from; at < to; at++) crc = TABLE[(crc ^ bytes[at]!) & 0xff]! ^ (crc >>> 8);
   return ~crc >>> 0;
 }
 

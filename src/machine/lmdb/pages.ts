@@ -27,6 +27,8 @@ export const nodeFlag = { large: 1, table: 2 } as const;
 const META_BYTES = PAGE_HEADER_BYTES + 24 + 2 * TREE_BYTES + 16;
 const TRANSACTION_MAX = 2 ** 48;
 const MAP_BYTES_MAX = 2 ** 44;
+/** Pages in between that are read along, rather than begin another read. */
+const GAP_PAGES = 4;
 
 /** Describes a tree, as the data file does apart from the tree's pages. */
 export interface Tree {
@@ -57,6 +59,7 @@ export class PageFile {
   readonly meta: Meta;
   /** Number of whole pages. */
   readonly pages: number;
+  #ahead = Buffer.alloc(0);
 
   static open(path: string): PageFile {
     const descriptor = openSync(path, "r");
@@ -84,6 +87,35 @@ export class PageFile {
   /** Fills the buffer with the file's bytes from the start of a page on. */
   read(page: number, buffer: Buffer): void {
     this.#read(buffer, page * this.meta.pageBytes);
+  }
+
+  /**
+   * Reads pages of the file into one buffer, with one call for pages that lie close together.
+   * Returns a function that gives each page; undefined for a page that was not asked for. Its pages
+   * are valid until the next call.
+   */
+  readAhead(wanted: readonly number[]): (page: number) => Buffer | undefined {
+    const { pageBytes } = this.meta;
+    const ascending = [...wanted].filter((page) => page < this.pages).sort((a, b) => a - b);
+    const runs: { first: number; count: number }[] = [];
+    for (const page of ascending) {
+      const run = runs.at(-1);
+      if (run !== undefined && page - (run.first + run.count) <= GAP_PAGES) run.count = page + 1 - run.first;
+      else runs.push({ first: page, count: 1 });
+    }
+    const bytes = runs.reduce((sum, { count }) => sum + count, 0) * pageBytes;
+    if (bytes > this.#ahead.byteLength) this.#ahead = Buffer.allocUnsafeSlow(bytes);
+    const places = new Map<number, number>();
+    let at = 0;
+    for (const { first, count } of runs) {
+      this.#read(this.#ahead.subarray(at, at + count * pageBytes), first * pageBytes);
+      for (let page = first; page < first + count; page++) places.set(page, at + (page - first) * pageBytes);
+      at += count * pageBytes;
+    }
+    return (page) => {
+      const place = places.get(page);
+      return place === undefined ? undefined : this.#ahead.subarray(place, place + pageBytes);
+    };
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { CHECKSUM_BYTES, keyChecksum, type RowKind, rowChecksum, rowKind, StateDigest } from "./checksums.js";
+import { CHECKSUM_BYTES, contentChecksum, keyChecksumIn, type RowKind, rowKind, StateDigest } from "./checksums.js";
 import { decodeMark, MARK_KEY, type StateMark } from "./mark.js";
 import {
   check,
@@ -52,8 +52,22 @@ export async function proveData(path: string): Promise<StateMark> {
   }
 }
 
-/** Receives a row of a tree. Key and data are valid until it returns. */
-type OnRow = (key: Buffer, data: Buffer, isTable: boolean) => void;
+/** A row of a tree, as parts of a buffer that are valid until the next row. */
+interface Row {
+  readonly key: Part;
+  readonly data: Part;
+  /** Whether the data describes a table. */
+  readonly isTable: boolean;
+}
+
+/** A part of a buffer. Millions of them are looked at, so none is made into a buffer of its own. */
+interface Part {
+  in: Buffer;
+  from: number;
+  to: number;
+}
+
+type OnRow = (row: Row) => void;
 
 /** Tracks a walk through a tree: its last key, and the pages and entries seen so far. */
 class Walk {
@@ -61,29 +75,33 @@ class Walk {
   leafPages = 0;
   largePages = 0;
   entries = 0;
-  #last: Buffer | undefined;
+  readonly #last: Part = { in: Buffer.alloc(0), from: 0, to: 0 };
+  #hasLast = false;
   /** Lower bound of the next key. */
-  #floor: Buffer | undefined;
+  #floor: Part | undefined;
 
-  constructor(private readonly compare: (one: Buffer, other: Buffer) => number) {}
+  constructor(private readonly compare: (one: Part, other: Part) => number) {}
 
   /** Notes a branch's child whose keys are not below this one, while all keys before it are. */
-  separator(key: Buffer): void {
-    check(this.#last === undefined || this.compare(this.#last, key) < 0, "a search would miss a row");
-    this.#floor = Buffer.from(key);
+  separator(key: Part): void {
+    check(!this.#hasLast || this.compare(this.#last, key) < 0, "a search would miss a row");
+    this.#floor = wholeOf(bytesOf(key));
   }
 
-  key(key: Buffer): void {
+  key(key: Part): void {
     this.entries++;
-    check(this.#last === undefined || this.compare(this.#last, key) < 0, "keys do not ascend");
+    check(!this.#hasLast || this.compare(this.#last, key) < 0, "keys do not ascend");
     check(this.#floor === undefined || this.compare(this.#floor, key) <= 0, "a search would miss a row");
     this.#floor = undefined;
-    this.#last = key;
+    this.#hasLast = true;
+    this.#last.in = key.in;
+    this.#last.from = key.from;
+    this.#last.to = key.to;
   }
 
   /** Copies the last key, because its page is about to be overwritten. */
   keepLast(): void {
-    this.#last = this.#last && Buffer.from(this.#last);
+    if (this.#hasLast) Object.assign(this.#last, wholeOf(bytesOf(this.#last)));
   }
 }
 
@@ -93,6 +111,8 @@ class Proof {
   /** One page for each depth. */
   readonly #pages: Buffer[];
   #large = Buffer.alloc(0);
+  /** Gives the leaves of the branch that is being walked. */
+  #ahead: (page: number) => Buffer | undefined = () => undefined;
   #looked = 0;
   readonly #walked = new StateDigest();
   #mark: StateMark | undefined;
@@ -108,14 +128,14 @@ class Proof {
     const { tables, freePages } = this.file.meta;
     const found: { kind: RowKind; tree: Tree }[] = [];
     check(tables.flags === 0 && freePages.flags === FREE_PAGES_FLAGS, "a table is sorted differently");
-    yield* this.#tree(tables, (name, data, isTable) => {
-      const kind = TABLES[name.toString("latin1")];
-      check(isTable && data.byteLength === TREE_BYTES && kind !== undefined, "it has an unknown table");
-      found.push({ kind, tree: treeOf(data, 0) });
+    yield* this.#tree(tables, ({ key, data, isTable }) => {
+      const kind = TABLES[bytesOf(key).toString("latin1")];
+      check(isTable && lengthOf(data) === TREE_BYTES && kind !== undefined, "it has an unknown table");
+      found.push({ kind, tree: treeOf(data.in, data.from) });
     });
     for (const { kind, tree } of found) {
       check(tree.flags === 0, "a table is sorted differently");
-      yield* this.#tree(tree, (key, row, isTable) => this.#row(kind, key, row, isTable));
+      yield* this.#tree(tree, (row) => this.#row(kind, row));
     }
     yield* this.#freePages(freePages);
     check(this.#mark !== undefined, "it does not record its applied index");
@@ -124,16 +144,17 @@ class Proof {
     return this.#mark;
   }
 
-  #row(kind: RowKind, key: Buffer, row: Buffer, isTable: boolean): void {
-    check(!isTable && row.byteLength >= CHECKSUM_BYTES, "a row is malformed");
-    const checksum = row.readUInt32LE(0);
-    check(checksum === rowChecksum(kind, key, row, row.byteLength), "a row fails its checksum");
+  #row(kind: RowKind, { key, data, isTable }: Row): void {
+    check(!isTable && lengthOf(data) >= CHECKSUM_BYTES, "a row is malformed");
+    const checksum = data.in.readUInt32LE(data.from);
+    const ofKey = keyChecksumIn(kind, key.in, key.from, key.to);
+    check(checksum === contentChecksum(ofKey, data.in, data.from, data.to), "a row fails its checksum");
     if (kind === rowKind.key) this.#walked.keys.add(checksum);
     else if (kind === rowKind.session) this.#walked.sessions.add(checksum);
-    else if (kind === rowKind.answer) this.#walked.answers.add(keyChecksum(kind, key));
+    else if (kind === rowKind.answer) this.#walked.answers.add(ofKey);
     else {
-      check(key.equals(MARK_KEY), "it has an unknown mark");
-      this.#mark = decodeMark(row);
+      check(bytesOf(key).equals(MARK_KEY), "it has an unknown mark");
+      this.#mark = decodeMark(bytesOf(data));
     }
   }
 
@@ -141,12 +162,10 @@ class Proof {
   *#freePages(tree: Tree): Generator<void, void, void> {
     const { meta, pages } = this.file;
     const lists: Buffer[] = [];
-    yield* this.#tree(tree, (key, list, isTable) => {
-      check(
-        key.byteLength === 8 && number8(key, 0) <= meta.transaction && !isTable,
-        "a list of free pages is malformed",
-      );
-      lists.push(Buffer.from(list));
+    yield* this.#tree(tree, ({ key, data, isTable }) => {
+      const isOfTransaction = lengthOf(key) === 8 && number8(key.in, key.from) <= meta.transaction;
+      check(isOfTransaction && !isTable, "a list of free pages is malformed");
+      lists.push(bytesOf(data));
     });
     let behindTheFile = 0;
     for (const list of lists) {
@@ -163,7 +182,7 @@ class Proof {
   }
 
   *#tree(tree: Tree, onRow: OnRow): Generator<void, void, void> {
-    const walk = new Walk(tree.flags === FREE_PAGES_FLAGS ? compareNumbers : Buffer.compare);
+    const walk = new Walk(tree.flags === FREE_PAGES_FLAGS ? compareNumbers : compareBytes);
     check(
       tree.depth < DEPTH_MAX && (tree.root === undefined) === (tree.depth === 0),
       "the depth of a tree differs from the recorded one",
@@ -190,11 +209,11 @@ class Proof {
     }
     walk.branchPages++;
     check(nodes.length > 0, "a branch has no children");
+    if (height === 2) this.#ahead = this.file.readAhead(nodes.map((node) => childOf(page, node)));
     for (const [at, node] of nodes.entries()) {
       // The first child has no lower bound.
       if (at > 0) walk.separator(keyOf(page, node));
-      const child = page.readUInt16LE(node + 4) * 2 ** 32 + page.readUInt32LE(node);
-      yield* this.#page(child, height - 1, walk, onRow);
+      yield* this.#page(childOf(page, node), height - 1, walk, onRow);
     }
   }
 
@@ -202,13 +221,13 @@ class Proof {
     const flags = page.readUInt16LE(node + 4);
     const key = keyOf(page, node);
     const bytes = page.readUInt32LE(node);
-    const at = node + NODE_HEADER_BYTES + key.byteLength;
     walk.key(key);
-    if (flags === nodeFlag.large) onRow(key, this.#largeData(page, at, bytes, walk), false);
-    else {
-      check(flags === 0 || flags === nodeFlag.table, "a node has unknown flags");
-      onRow(key, page.subarray(at, at + bytes), flags === nodeFlag.table);
+    if (flags === nodeFlag.large) {
+      onRow({ key, data: wholeOf(this.#largeData(page, key.to, bytes, walk)), isTable: false });
+      return;
     }
+    check(flags === 0 || flags === nodeFlag.table, "a node has unknown flags");
+    onRow({ key, data: { in: page, from: key.to, to: key.to + bytes }, isTable: flags === nodeFlag.table });
   }
 
   #largeData(page: Buffer, at: number, bytes: number, walk: Walk): Buffer {
@@ -236,10 +255,16 @@ class Proof {
   #load(number: number, height: number): Buffer {
     check(number < this.file.pages, "a page is outside of the file");
     this.#take(number);
+    const kind = height === 1 ? pageFlag.leaf : pageFlag.branch;
+    const ahead = height === 1 ? this.#ahead(number) : undefined;
+    if (ahead !== undefined) {
+      this.#checkHeader(ahead, number, kind);
+      return ahead;
+    }
     if (this.#pages[height]!.byteLength === 0) this.#pages[height] = Buffer.allocUnsafeSlow(this.file.meta.pageBytes);
     const page = this.#pages[height]!;
     this.file.read(number, page);
-    this.#checkHeader(page, number, height === 1 ? pageFlag.leaf : pageFlag.branch);
+    this.#checkHeader(page, number, kind);
     return page;
   }
 
@@ -257,9 +282,32 @@ class Proof {
 }
 
 /** Compares two keys of the tree of free pages, which are transactions. */
-function compareNumbers(one: Buffer, other: Buffer): number {
-  check(one.byteLength === 8 && other.byteLength === 8, "a list of free pages is malformed");
-  return number8(one, 0) - number8(other, 0);
+function compareNumbers(one: Part, other: Part): number {
+  check(lengthOf(one) === 8 && lengthOf(other) === 8, "a list of free pages is malformed");
+  return number8(one.in, one.from) - number8(other.in, other.from);
+}
+
+/** Compares as Buffer.compare does, which is slow to call for short keys. */
+function compareBytes(one: Part, other: Part): number {
+  const length = Math.min(lengthOf(one), lengthOf(other));
+  for (let at = 0; at < length; at++) {
+    const difference = one.in[one.from + at]! - other.in[other.from + at]!;
+    if (difference !== 0) return difference;
+  }
+  return lengthOf(one) - lengthOf(other);
+}
+
+function lengthOf({ from, to }: Part): number {
+  return to - from;
+}
+
+/** Copies a part. */
+function bytesOf({ in: buffer, from, to }: Part): Buffer {
+  return Buffer.from(buffer.subarray(from, to));
+}
+
+function wholeOf(buffer: Buffer): Part {
+  return { in: buffer, from: 0, to: buffer.byteLength };
 }
 
 /**
@@ -295,8 +343,14 @@ function nodeBytes(page: Buffer, node: number, flags: number): number {
   return bytes + (bytes % 2);
 }
 
-function keyOf(page: Buffer, node: number): Buffer {
-  return page.subarray(node + NODE_HEADER_BYTES, node + NODE_HEADER_BYTES + page.readUInt16LE(node + 6));
+/** Returns the page of a branch's child. */
+function childOf(page: Buffer, node: number): number {
+  return page.readUInt16LE(node + 4) * 2 ** 32 + page.readUInt32LE(node);
+}
+
+function keyOf(page: Buffer, node: number): Part {
+  const from = node + NODE_HEADER_BYTES;
+  return { in: page, from, to: from + page.readUInt16LE(node + 6) };
 }
 
 /**

@@ -1,32 +1,62 @@
+import { createRequire } from "node:module";
 import type * as grpc from "@grpc/grpc-js";
-import { HealthImplementation, service } from "grpc-health-check";
+import type { HealthImplementation } from "grpc-health-check";
+import { addLazily, type ServiceRegistry } from "./lazy_service.js";
 
-/** Definition of grpc.health.v1.Health, with the file that declares it. */
-export const healthService = service as unknown as grpc.ServiceDefinition;
+const HEALTH = "/grpc.health.v1.Health";
+
+/**
+ * Returns the definition of grpc.health.v1.Health, with the file that declares it. Loads the
+ * library.
+ */
+export function healthService(): grpc.ServiceDefinition {
+  return library().service as unknown as grpc.ServiceDefinition;
+}
 
 /**
  * Serves health checks, for load balancers and `grpc_health_probe`. Services that were never named
- * are unknown to it.
+ * are unknown to it. The first check loads the library, which brings a second protobuf library.
  */
 export class Health {
-  readonly #implementation: HealthImplementation;
+  readonly #serving: Map<string, boolean>;
+  #implementation: HealthImplementation | undefined;
 
   /**
    * `services`: full names, such as cairn.v1.KeyValueService; "" is the whole server. All start as
    * not serving.
    */
   constructor(services: readonly string[]) {
-    this.#implementation = new HealthImplementation(
-      Object.fromEntries(services.map((name) => [name, "NOT_SERVING" as const])),
-    );
+    this.#serving = new Map(services.map((name) => [name, false]));
   }
 
-  addToServer(server: Pick<grpc.Server, "addService">): void {
-    this.#implementation.addToServer(server as Parameters<HealthImplementation["addToServer"]>[0]);
+  addToServer(server: ServiceRegistry): void {
+    const methods = [
+      { path: `${HEALTH}/Check`, requestStream: false, responseStream: false },
+      { path: `${HEALTH}/Watch`, requestStream: false, responseStream: true },
+      { path: `${HEALTH}/List`, requestStream: false, responseStream: false },
+    ];
+    addLazily(server, methods, (registry) => {
+      this.#implementation ??= this.#load();
+      this.#implementation.addToServer(registry as Parameters<HealthImplementation["addToServer"]>[0]);
+    });
   }
 
   /** Sets whether a service answers; its watchers are told at once. */
   setServing(service: string, serving: boolean): void {
-    this.#implementation.setStatus(service, serving ? "SERVING" : "NOT_SERVING");
+    this.#serving.set(service, serving);
+    this.#implementation?.setStatus(service, statusOf(serving));
   }
+
+  #load(): HealthImplementation {
+    const statuses = [...this.#serving].map(([name, serving]) => [name, statusOf(serving)] as const);
+    return new (library().HealthImplementation)(Object.fromEntries(statuses));
+  }
+}
+
+function statusOf(serving: boolean): "SERVING" | "NOT_SERVING" {
+  return serving ? "SERVING" : "NOT_SERVING";
+}
+
+function library(): typeof import("grpc-health-check") {
+  return createRequire(import.meta.url)("grpc-health-check") as typeof import("grpc-health-check");
 }

@@ -1,18 +1,33 @@
+import { createRequire } from "node:module";
 import { type DescFile, type DescService, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import type * as grpc from "@grpc/grpc-js";
-import { ReflectionService } from "@grpc/reflection";
+import type { ReflectionService } from "@grpc/reflection";
+import { addLazily, type ServiceRegistry } from "./lazy_service.js";
 import { filesOfLoadedService } from "./loaded_files.js";
 
 /**
  * Adds grpc.reflection.v1 and v1alpha to a server, so that grpcurl can list and describe its
- * services without .proto files: the given services and reflection itself. `others` are services
- * that another library defines, such as the health service.
- *
- * Loads a second protobuf library: import this file only for a server with reflection.
+ * services without .proto files: the given services and reflection itself. `others` returns
+ * services that another library defines, such as the health service. The first question loads the
+ * libraries, which bring a second protobuf library.
  */
+export function addLazyReflection(
+  server: ServiceRegistry,
+  services: readonly DescService[],
+  others: () => readonly grpc.ServiceDefinition[],
+): void {
+  const methods = ["v1", "v1alpha"].map((version) => ({
+    path: `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
+    requestStream: true,
+    responseStream: true,
+  }));
+  addLazily(server, methods, (registry) => addReflection(registry, services, others()));
+}
+
+/** The same, with the libraries loaded at once. */
 export function addReflection(
-  server: Pick<grpc.Server, "addService">,
+  server: ServiceRegistry,
   services: readonly DescService[],
   others: readonly grpc.ServiceDefinition[] = [],
 ): void {
@@ -36,7 +51,8 @@ function reflectionServices(): grpc.ServiceDefinition[] {
  */
 function reflectionOf(fileDescriptorProtos: Buffer[], services: string[]): ReflectionService {
   const format = "Protocol Buffer 3 DescriptorProto";
-  return new ReflectionService({ files: { format, type: {}, fileDescriptorProtos } }, { services });
+  const library = createRequire(import.meta.url)("@grpc/reflection") as typeof import("@grpc/reflection");
+  return new library.ReflectionService({ files: { format, type: {}, fileDescriptorProtos } }, { services });
 }
 
 /**

@@ -25,6 +25,8 @@ export interface Tail {
 /** Reads the records of one segment, one after the other, through a window onto the file. */
 export class SegmentScan {
   #window = Buffer.alloc(0);
+  /** The memory of the window, which each part of the file overwrites. */
+  #memory = Buffer.alloc(0);
   /** Offset in the file of the window's first byte. */
   #start = 0;
 
@@ -125,9 +127,10 @@ export class SegmentScan {
 
   /** Moves the window to `position`. */
   async #load(position: number): Promise<void> {
-    const buffer = Buffer.allocUnsafeSlow(Math.min(WINDOW_BYTES, this.fileBytes - position));
-    const read = await this.file.read(buffer, position);
-    this.#window = buffer.subarray(0, read);
+    if (this.#memory.byteLength === 0) this.#memory = Buffer.allocUnsafeSlow(Math.min(WINDOW_BYTES, this.fileBytes));
+    const wanted = this.#memory.subarray(0, this.fileBytes - position);
+    const read = await this.file.read(wanted, position);
+    this.#window = wanted.subarray(0, read);
     this.#start = position;
   }
 }

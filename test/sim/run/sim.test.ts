@@ -3,7 +3,7 @@ import { runSimulation, type SeedResult, summarize } from "./launch.mjs";
 
 /** Run at every test, and enough to get everywhere. */
 const FIXED_SEEDS = 50;
-const FIRST_SEED = 208;
+const FIRST_SEED = 302;
 const FIRST_DRAWN_SEED = 21;
 /** Others each time. */
 const FRESH_SEEDS = 25;
