@@ -10,7 +10,10 @@ const FRESH_SEEDS = 25;
 
 /** What a run that says nothing would not have met with. */
 const situations = [
+  "a direct disk is slow again",
+  "a leader that a direct call on a stuck disk held up was replaced",
   "a leader with a stuck disk was replaced",
+  "a quick disk is written directly",
   "all nodes at once",
   "became leader",
   "became pre-candidate",
@@ -26,6 +29,7 @@ const situations = [
   "commits",
   "corrupt chunk",
   "crash inside a call of the disk",
+  "crash inside a direct call of the disk",
   "crash of the leader",
   "crash while a snapshot is being installed",
   "crash while recovering",
@@ -34,6 +38,9 @@ const situations = [
   "damage found",
   "damaged member removed",
   "damaged member replaced",
+  "direct datasync",
+  "direct write while the disk has little room",
+  "direct write",
   "done: add_learner",
   "done: campaign",
   "done: promote",
