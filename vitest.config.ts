@@ -10,12 +10,23 @@ const common = {
 } as const;
 
 /**
- * Files of these folders run one after the other in the same process, which saves a third of a second for each: they start no process and
- * replace no module.
+ * Files of these folders run one after the other in the same process, which saves 0.4 s of CPU time for each: they replace no module, and
+ * end the processes that they start.
  */
-const shared = ["base", "encoding", "node", "peers", "raft", "rpc", "server", "storage", "system"].map(
-  (folder) => `test/${folder}/**/*.test.ts`,
-);
+const shared = [
+  "base",
+  "client",
+  "daemon",
+  "encoding",
+  "gateway",
+  "node",
+  "peers",
+  "raft",
+  "rpc",
+  "server",
+  "storage",
+  "system",
+].map((folder) => `test/${folder}/**/*.test.ts`);
 
 export default defineConfig({
   test: {

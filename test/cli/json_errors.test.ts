@@ -34,7 +34,17 @@ describe("--json prints an error as one line of JSON on standard error, with cod
     [
       ["status", "--endpoints", "127.0.0.1:1"],
       1,
-      { code: "UNREACHABLE", message: expect.stringContaining("no node answers: 127.0.0.1:1"), retryable: true },
+      {
+        code: "UNREACHABLE",
+        message: expect.stringContaining("no node answers: 127.0.0.1:1"),
+        advice: expect.stringContaining("CAIRN_ENDPOINTS"),
+        retryable: true,
+      },
+    ],
+    [
+      ["kv", "get", "a", "--timeout-ms", "500", "--endpoints", "127.0.0.1:1"],
+      1,
+      { code: "TIMEOUT", advice: expect.stringContaining("CAIRN_ENDPOINTS") },
     ],
     [["kv", "put", "", "1"], 1, { code: "INVALID_ARGUMENT", message: expect.stringContaining("the key is empty") }],
     [["member", "promote", "n9"], 1, { code: "FAILED_PRECONDITION" }],

@@ -11,7 +11,7 @@ describe("cairn --help", () => {
     ],
     [
       ["status", "--help"],
-      ["--endpoints", "CAIRN_ENDPOINTS", "--watch", "--json"],
+      ["--endpoints", "CAIRN_ENDPOINTS", "127.0.0.1:7101,127.0.0.1:7102,127.0.0.1:7103", "--watch", "--json"],
     ],
     [
       ["member", "promote", "--help"],
@@ -51,6 +51,19 @@ describe("cairn --help", () => {
 
   test("is accompanied by --version, which prints the version", async () => {
     expect(await runCommand(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" });
+  });
+});
+
+describe("a command whose cluster does not answer", () => {
+  test.each([
+    [["status", "--endpoints", "127.0.0.1:1"], "127.0.0.1:1 "],
+    [["status"], "127.0.0.1:2 "],
+    [["kv", "get", "a", "--timeout-ms", "500"], "127.0.0.1:2 "],
+  ])("says for %j which addresses it asked, and what to set: a flag beats CAIRN_ENDPOINTS", async (args, asked) => {
+    const { code, stderr } = await runCommand(args, { env: { CAIRN_ENDPOINTS: "127.0.0.1:2" } });
+    expect(code).toBe(1);
+    expect(stderr).toContain(`${asked}cannot be reached`);
+    expect(stderr).toContain("or name others with --endpoints or CAIRN_ENDPOINTS.");
   });
 });
 

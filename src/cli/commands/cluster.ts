@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { nonEmpty, wholeNumber } from "../options/options.js";
+import { BASE_PORT, CLUSTER_NODES, nonEmpty, wholeNumber } from "../options/options.js";
 
 /** Options of `cairn cluster`. */
 export interface ClusterOptions {
@@ -21,8 +21,8 @@ export function clusterCommand(): Command {
     .description("Run a whole cluster on this machine, each node a process of its own, until SIGINT or SIGTERM.")
     .argument("[flags...]", "flags of cairn start, for each node")
     .option("--data <dir>", "directory with a data directory for each node", nonEmpty, "./cairn-data")
-    .option("--base-port <n>", "port of the first node", wholeNumber(1, 65_000), 7101)
-    .option("--nodes <n>", "how many nodes", wholeNumber(1, 9), 3)
+    .option("--base-port <n>", "port of the first node", wholeNumber(1, 65_000), BASE_PORT)
+    .option("--nodes <n>", "how many nodes", wholeNumber(1, 9), CLUSTER_NODES)
     .addHelpText("after", HELP)
     .action(async (flags: string[], options: ClusterOptions) => {
       const { runCluster } = await import("./run_cluster.js");

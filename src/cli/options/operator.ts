@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import { print } from "../output/output.js";
-import { endpointsOption } from "./options.js";
+import { DEFAULT_ENDPOINTS, endpointsOption } from "./options.js";
 
 /** Options of every command that talks to a running cluster. */
 export interface OperatorOptions {
@@ -20,7 +20,7 @@ export async function withCluster<Result>(
   work: (cluster: ClusterAdmin) => Promise<Result>,
 ): Promise<Result> {
   const { ClusterAdmin } = await import("../../client/admin/cluster_admin.js");
-  const cluster = new ClusterAdmin(endpoints);
+  const cluster = new ClusterAdmin(endpoints, { areGuessed: endpoints === DEFAULT_ENDPOINTS });
   try {
     return await work(cluster);
   } finally {

@@ -91,12 +91,24 @@ export function namedAddresses(text: string): ReadonlyMap<string, string> {
   return nodes;
 }
 
+/** Port of the first node that `cairn cluster` starts; the others follow. */
+export const BASE_PORT = 7101;
+
+/** Number of nodes that `cairn cluster` starts. */
+export const CLUSTER_NODES = 3;
+
+/** Addresses of the nodes that `cairn cluster` starts: the guess when nobody names others. */
+export const DEFAULT_ENDPOINTS: readonly string[] = Array.from(
+  { length: CLUSTER_NODES },
+  (_, at) => `127.0.0.1:${BASE_PORT + at}`,
+);
+
 /** Returns the option with the addresses of the cluster that a command talks to. */
 export function endpointsOption(): Option {
   return new Option("--endpoints <list>", "members of the cluster: host:port,host:port")
     .env("CAIRN_ENDPOINTS")
     .argParser(addressList)
-    .default(["127.0.0.1:7101"], "127.0.0.1:7101");
+    .default(DEFAULT_ENDPOINTS, `the nodes of cairn cluster: ${DEFAULT_ENDPOINTS.join(",")}`);
 }
 
 export function logLevelOption(preset: LogLevel): Option {

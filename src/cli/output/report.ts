@@ -6,14 +6,15 @@ import { exitCodes } from "./exit_codes.js";
 const advice: Readonly<Record<CairnErrorCode, string>> = {
   INVALID_ARGUMENT: "Correct the argument that the message names.",
   LIMIT_EXCEEDED: "Stay within the limit that the message names.",
-  WRONG_CLUSTER: "Check the addresses: a node of another cluster answers there.",
+  WRONG_CLUSTER:
+    "Check the addresses, which --endpoints or CAIRN_ENDPOINTS names: a node of another cluster answers there.",
   STALE_TERM: "Try again: another node leads now.",
   FAILED_PRECONDITION: "Correct the cause that the message names, and try again.",
   OUT_OF_RANGE: "Ask for an index that exists: the message names it.",
   NOT_FOUND: "Check the name that was given.",
   NOT_LEADER: "Try again in a moment. A cluster elects a leader when a majority of its voters run.",
   STOPPED: "Try again when the node runs, or ask another one.",
-  UNREACHABLE: "Check the addresses that were given, and that nodes run there.",
+  UNREACHABLE: "Check that nodes run there, or name others with --endpoints or CAIRN_ENDPOINTS.",
   BUSY: "Try again in a moment.",
   QUEUE_FULL: "Make fewer calls at a time.",
   DISK_FULL: "Free some space and start again.",
@@ -88,7 +89,7 @@ function reportUsage({ cause, command }: UsageError): number {
 function jsonOf(error: unknown): object {
   if (error instanceof CairnError) {
     const { code, text: message, retryable } = error;
-    return { code, message, advice: advice[code], retryable };
+    return { code, message, advice: advice[isUnreachable(error) ? "UNREACHABLE" : code], retryable };
   }
   if (!(error instanceof Error)) return { code: "INTERNAL", message: String(error), advice: advice.INTERNAL };
   const { message, stack } = error;
@@ -105,8 +106,14 @@ function jsonOf(error: unknown): object {
 function textOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (hasCode(error, "DISK_FULL")) return `${error.message}. ${advice.DISK_FULL}`;
+  if (isUnreachable(error)) return `${error.message}. ${advice.UNREACHABLE}`;
   const isReported = error instanceof CairnError || isOfSystem(error) || error.cause !== undefined;
   return isReported ? error.message : (error.stack ?? error.message);
+}
+
+/** Whether no node was reached, at once or until the time was over. */
+function isUnreachable(error: Error): boolean {
+  return hasCode(error, "UNREACHABLE") || (hasCode(error, "TIMEOUT") && hasCode(error.cause, "UNREACHABLE"));
 }
 
 function isOfSystem(error: Error): error is NodeJS.ErrnoException {

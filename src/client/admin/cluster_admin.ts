@@ -16,7 +16,14 @@ export type AdminClient = Client<typeof AdminService>;
 export class ClusterAdmin {
   readonly #channels = new Map<string, SharedChannel>();
 
-  constructor(readonly endpoints: readonly string[]) {}
+  /**
+   * `areGuessed`: nobody named the endpoints. Then nodes of two clusters among them are an error,
+   * so that no command reaches a cluster that it was not meant for.
+   */
+  constructor(
+    readonly endpoints: readonly string[],
+    private readonly options: { readonly areGuessed?: boolean } = {},
+  ) {}
 
   /** Returns a client of the node at an address. */
   at(address: string): AdminClient {
@@ -25,9 +32,15 @@ export class ClusterAdmin {
     return channel.client(AdminService);
   }
 
-  /** Asks all endpoints for their status. @throws CairnError UNREACHABLE when none answers */
+  /**
+   * Asks all endpoints for their status.
+   * @throws CairnError UNREACHABLE when none answers; WRONG_CLUSTER when guessed ones are of two
+   * clusters
+   */
   async look(): Promise<ClusterView> {
-    return new ClusterView(await Promise.all(this.endpoints.map((address) => this.#ask(address))));
+    const view = new ClusterView(await Promise.all(this.endpoints.map((address) => this.#ask(address))));
+    if (this.options.areGuessed) view.expectOneCluster();
+    return view;
   }
 
   /**

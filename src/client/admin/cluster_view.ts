@@ -23,6 +23,15 @@ export class ClusterView {
     this.#known = known.sort((one, other) => compare(other.status, one.status));
   }
 
+  /** @throws CairnError WRONG_CLUSTER when the nodes that answered are of several clusters */
+  expectOneCluster(): void {
+    const members = this.#known.filter(({ status }) => status.clusterId !== "");
+    if (new Set(members.map(({ status }) => status.clusterId)).size <= 1) return;
+    const found = members.map(({ address, status }) => `${address} of ${status.clusterId}`).sort();
+    const text = `nodes of several clusters answer (${found.join(", ")}): name the members of one of them`;
+    throw new CairnError("WRONG_CLUSTER", text);
+  }
+
   /**
    * The status of the endpoint in the highest term; among those in that term, the one with the
    * highest commit index.

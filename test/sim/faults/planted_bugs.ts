@@ -513,6 +513,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [{ file: "src/storage/wal/wal.ts", find: "    if (sync) await segment.sync();\n", replace: "" }],
   },
   {
+    name: "what a quick disk has written directly counts as durable",
+    rule: "Raft section 5",
+    patches: [
+      {
+        file: "src/storage/wal/wal.ts",
+        find: "    if (sync) await segment.sync();\n",
+        replace: "    if (sync && !this.isDirect) await segment.sync();\n",
+      },
+    ],
+  },
+  {
     name: "a second leader in one term is followed",
     rule: "T5, Raft section 5.2",
     patches: [

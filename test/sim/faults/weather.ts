@@ -188,6 +188,7 @@ function drawDisk(random: SimRandom, share: number): DiskWeather {
     most: random.pick([0.3, 2, 8]),
     slow: random.chance(share) ? random.between(0.01, 0.1) : 0,
     slowMost: random.pick([10, 100, 600]),
+    direct: random.fork("direct disk").pick([0, 0, 0.5, 1]),
   };
 }
 

@@ -1,3 +1,4 @@
+import { DiskPace } from "../../../src/system/disk_pace.js";
 import { type Call, FaultyFileSystem, type Keep } from "../../support/disk/faulty_fs.js";
 import type { SimCluster } from "./cluster.js";
 import type { SimNode } from "./node.js";
@@ -10,6 +11,8 @@ export interface DiskWeather {
   /** Share of the calls that take up to `slowMost` longer. */
   readonly slow: number;
   readonly slowMost: number;
+  /** Share of the machines whose log is written directly while their disk is quick. */
+  readonly direct: number;
 }
 
 /** Calls that take time. The others are answered at once. */
@@ -37,6 +40,9 @@ const stuckKinds: ReadonlySet<Call["kind"]> = new Set([
 /** Calls behind whose effect a process may die. */
 const changingKinds: ReadonlySet<Call["kind"]> = new Set(["write", "datasync", "rename", "unlink", "syncDirectory"]);
 
+/** A direct call that takes longer than this, in milliseconds, holds its process up noticeably. */
+const NOTICEABLE_MS = 1;
+
 /** The disk of one machine: it outlives the processes that use it, and forgets what a power failure takes from it. */
 export class SimDisk {
   fs: FaultyFileSystem;
@@ -49,6 +55,10 @@ export class SimDisk {
   #die: () => void = () => {};
   /** Callers whose call is under way. */
   readonly #waiting = new Set<() => void>();
+  /** Of the present process. Undefined: nothing is written directly here. */
+  #pace: DiskPace | undefined;
+  readonly #directRandom: SimRandom;
+  readonly #mayBeDirect: boolean;
 
   constructor(
     private readonly cluster: SimCluster,
@@ -56,6 +66,8 @@ export class SimDisk {
     private weather: DiskWeather,
     private readonly random: SimRandom,
   ) {
+    this.#directRandom = random.fork("direct");
+    this.#mayBeDirect = this.#directRandom.chance(weather.direct);
     this.fs = this.#watched(new FaultyFileSystem(["/data"]));
   }
 
@@ -83,6 +95,11 @@ export class SimDisk {
     this.fs.crash({ keep: "none" });
     this.fs = this.#watched(fs);
     for (const end of [...this.#waiting]) end();
+  }
+
+  /** A new process has yet to find out how quick the disk is. */
+  processStarts(): void {
+    this.#pace = this.#mayBeDirect ? new DiskPace() : undefined;
   }
 
   /** Lets the process die at the nth call from now on: before it has an effect, or behind it. */
@@ -129,34 +146,71 @@ export class SimDisk {
     fs.onCall = (call) => {
       this.cluster.checks.diskCall(this.node, call);
       if (!slowKinds.has(call.kind)) return undefined;
-      this.#dieMaybe();
-      return fs.powerIsOff ? undefined : this.#wait(this.#duration(), call);
+      this.#dieMaybe(call);
+      if (fs.powerIsOff) return undefined;
+      if (call.runs === "direct") return this.#direct(call);
+      return this.#wait(this.#duration(this.random), call);
     };
-    fs.onEffect = ({ kind }) => {
-      if (changingKinds.has(kind)) this.#dieMaybe();
+    fs.isDirect = () => this.#pace?.isQuick === true;
+    fs.onEffect = (call) => {
+      if (changingKinds.has(call.kind)) this.#dieMaybe(call);
     };
     return fs;
   }
 
-  #dieMaybe(): void {
+  #dieMaybe({ runs }: Call): void {
     if (this.#callsLeft === 0) return;
     this.#callsLeft -= 1;
     if (this.#callsLeft > 0) return;
     this.cluster.count("crash inside a call of the disk");
+    if (runs === "direct") this.cluster.count("crash inside a direct call of the disk");
     this.#die();
   }
 
-  #duration(): number {
+  #duration(random: SimRandom): number {
     const { least, most, slow, slowMost } = this.weather;
-    let ms = this.random.between(least, most) + this.extraMs;
-    if (this.random.chance(slow)) ms += this.random.between(0, slowMost);
+    let ms = random.between(least, most) + this.extraMs;
+    if (random.chance(slow)) ms += random.between(0, slowMost);
     return ms;
   }
 
+  /**
+   * A call on the process's own thread has its effect at once. If it takes noticeable time, the whole process stands still behind it; on a
+   * disk that is stuck, until it is so no longer.
+   */
+  #direct({ kind, path }: Call): void {
+    const { cluster, node } = this;
+    const ms = this.#duration(this.#directRandom);
+    cluster.count(`direct ${kind}`);
+    if (this.fs.capacityBytes !== Number.POSITIVE_INFINITY)
+      cluster.count(`direct ${kind} while the disk has little room`);
+    cluster.note(`${node.id} direct ${kind} ${labelOf(path)}`);
+    if (this.#stuck !== undefined) {
+      cluster.count("a direct call on a stuck disk");
+      this.#stuck.push(node.holdUp());
+    } else if (ms > NOTICEABLE_MS) {
+      const goOn = node.holdUp();
+      cluster.scheduler.after(ms, undefined, `${node.id} has waited for its disk`, goOn);
+    }
+    if (kind !== "datasync") return;
+    this.#pace?.direct(this.#stuck === undefined ? ms : Number.POSITIVE_INFINITY);
+    if (this.#pace?.isQuick === false) cluster.count("a direct disk is slow again");
+  }
+
+  /** A sync in the thread pool has taken so long. */
+  #pooled(ms: number): void {
+    this.#pace?.pooled(ms);
+    if (this.#pace?.isQuick === true) this.cluster.count("a quick disk is written directly");
+  }
+
   #wait(ms: number, call: Call): Promise<void> {
+    const { life } = this.node;
+    const fromMs = this.cluster.scheduler.nowMs;
     return new Promise((resolve) => {
       const end = () => {
         this.#waiting.delete(end);
+        const isOfPool = call.runs === "pooled" && call.kind === "datasync" && this.node.life === life;
+        if (isOfPool) this.#pooled(this.cluster.scheduler.nowMs - fromMs);
         resolve();
       };
       this.#waiting.add(end);

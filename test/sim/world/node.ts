@@ -59,7 +59,6 @@ export class SimNode implements Place {
   readonly clock: SimClock;
   readonly deferred: SimEvent[] = [];
   life = 0;
-  isPaused = false;
   state: "down" | "starting" | "running" | "stopping" = "down";
   /** The process, when it has recovered. */
   cairn: RunningNode | undefined;
@@ -84,6 +83,9 @@ export class SimNode implements Place {
   #saved: Promise<SavedState> | undefined;
   /** Ends the loading of a snapshot, with its process. */
   #breakOff: () => void = () => {};
+  #isFrozen = false;
+  /** Calls that hold the process's thread up. */
+  readonly #holdUps = new Set<() => void>();
   /** Nodes that the present process has started. One that its daemon is stopping may not have let go of its directory yet. */
   readonly #nodes = new Set<RunningNode>();
   /** The ends of processes that are gone. */
@@ -105,6 +107,11 @@ export class SimNode implements Place {
     this.clock = new SimClock(cluster.scheduler, this, 1 + random.between(-drift, drift), random.whole(0, 1e6));
   }
 
+  /** Whether its process stands still. */
+  get isPaused(): boolean {
+    return this.#isFrozen || this.#holdUps.size > 0;
+  }
+
   get isUp(): boolean {
     return this.cairn !== undefined && this.state === "running";
   }
@@ -119,6 +126,7 @@ export class SimNode implements Place {
     }
     this.life += 1;
     this.state = "starting";
+    this.disk.processStarts();
     if (this.comesBy === "given") this.#startNode();
     else this.#startDaemon(this.comesBy);
   }
@@ -273,13 +281,26 @@ export class SimNode implements Place {
   }
 
   pause(): void {
-    this.isPaused = true;
+    this.#isFrozen = true;
   }
 
   resume(): void {
-    if (!this.isPaused) return;
-    this.isPaused = false;
-    this.cluster.scheduler.resume(this);
+    if (!this.#isFrozen) return;
+    this.#isFrozen = false;
+    this.#resumeMaybe();
+  }
+
+  /** Lets the process stand still after what it does just now, until the function that is returned is called. */
+  holdUp(): () => void {
+    const goOn = () => {
+      if (this.#holdUps.delete(goOn)) this.#resumeMaybe();
+    };
+    this.#holdUps.add(goOn);
+    return goOn;
+  }
+
+  #resumeMaybe(): void {
+    if (!this.isPaused) this.cluster.scheduler.resume(this);
   }
 
   /** The data is lost; and the machine with it, unless its directory draws its own identity. */
@@ -417,7 +438,8 @@ export class SimNode implements Place {
     this.serving = undefined;
     this.#nodes.clear();
     this.#machine = undefined;
-    this.isPaused = false;
+    this.#isFrozen = false;
+    this.#holdUps.clear();
     this.deferred.length = 0;
     this.cluster.network.lifeEnded(this);
   }

@@ -73,14 +73,16 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
 
 /** A log and its model, side by side. */
 class Pair {
-  fs = new FaultyFileSystem(["/data"]);
+  fs: FaultyFileSystem;
   readonly model = new Model();
   /** Commit that is durable; a higher one may be lost, or a trim undone, by a power failure. */
   #durableCommit = 0;
   #durableBoundary: LogPosition = LOG_START;
   #log: WriteAheadLog | undefined;
 
-  constructor(private readonly random: () => number) {}
+  constructor(private readonly random: () => number) {
+    this.fs = this.#nowAndThenDirect(new FaultyFileSystem(["/data"]));
+  }
 
   get log(): WriteAheadLog {
     return this.#log!;
@@ -196,7 +198,7 @@ class Pair {
   /** Entries, term and vote were all synced; what a power failure may take back is a commit, or a trim. */
   async #crash(keep: "none" | "all" | "random"): Promise<void> {
     const { model } = this;
-    this.fs = this.fs.crash({ keep, random: this.random });
+    this.fs = this.#nowAndThenDirect(this.fs.crash({ keep, random: this.random }));
     this.#log = (await WriteAheadLog.open({ fs: this.fs, directory: DIRECTORY, ...SIZES })).log;
     const { boundary, hardState } = this.log;
     expect(boundary.index).toBeGreaterThanOrEqual(this.#durableBoundary.index);
@@ -208,6 +210,12 @@ class Pair {
     model.hardState = { ...model.hardState, commit: hardState.commit };
     await this.log.append({ entries: [], sync: true });
     this.#allIsDurable();
+  }
+
+  /** The disk is quick for some calls, and slow for others. */
+  #nowAndThenDirect(fs: FaultyFileSystem): FaultyFileSystem {
+    fs.isDirect = () => this.random() < 0.5;
+    return fs;
   }
 
   #allIsDurable(): void {

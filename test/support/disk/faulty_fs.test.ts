@@ -161,3 +161,46 @@ describe("a fault of the faulty disk", () => {
     await expect(file.size()).rejects.toMatchObject({ code: "EBADF" });
   });
 });
+
+describe("a direct call on the faulty disk", () => {
+  async function withDirectFile(): Promise<{ fs: FaultyFileSystem; file: File }> {
+    const { fs, file } = await withFile("first");
+    fs.isDirect = () => true;
+    file.allowDirect!();
+    return { fs, file };
+  }
+
+  test("has its effect before the call returns, and waits for nobody", async () => {
+    const { fs, file } = await withDirectFile();
+    const written = file.write([bytes("other")], 0);
+    expect(text(fs.crash({ keep: "all" }).contents("/data/a"))).toBe("other");
+    await expect(written).resolves.toBeUndefined();
+  });
+
+  test("is durable only behind a sync, direct or not", async () => {
+    const { fs, file } = await withDirectFile();
+    void file.write([bytes("other")], 0);
+    expect(text(fs.peek("/data", "none").contents("/data/a"))).toBe("first");
+    void file.datasync();
+    expect(text(fs.peek("/data", "none").contents("/data/a"))).toBe("other");
+  });
+
+  test("fails as any other call does: no room, no sync, no power", async () => {
+    const { fs, file } = await withDirectFile();
+    fs.capacityBytes = 5;
+    await expect(file.write([bytes("longer")], 0)).rejects.toMatchObject({ code: "DISK_FULL" });
+    fs.failCall("datasync");
+    await expect(file.datasync()).rejects.toMatchObject({ code: "STORAGE_FAILED" });
+    fs.cutPowerAfter(0);
+    await expect(file.datasync()).rejects.toThrow(PowerCutError);
+  });
+
+  test("is none on a file that nobody allowed it for", async () => {
+    const { fs, file } = await withFile("first");
+    fs.isDirect = () => true;
+    expect(file.isDirect).toBe(false);
+    const written = file.write([bytes("other")], 0);
+    expect(text(fs.peek("/data", "all").contents("/data/a"))).toBe("first");
+    await written;
+  });
+});

@@ -24,6 +24,8 @@ export type CallKind = (typeof readingKinds)[number] | (typeof changingKinds)[nu
 export interface Call {
   readonly kind: CallKind;
   readonly path: string;
+  /** Set for a write or sync of a file that {@link File.allowDirect} was called for. */
+  readonly runs?: "direct" | "pooled";
 }
 
 /** Every call on a file system whose power is off ends with this. */
@@ -77,6 +79,11 @@ export class FaultyFileSystem implements FileSystem {
   onCall: ((call: Call) => void | Promise<void>) | undefined;
   /** Called when a call has had its effect, before its caller hears of it: may wait. */
   onEffect: ((call: Call) => void | Promise<void>) | undefined;
+  /**
+   * Whether files that {@link File.allowDirect} was called for are written and synced directly now: the effect takes place before the
+   * call returns to its caller, unless {@link onCall} returns a promise. Left out: they never are.
+   */
+  isDirect: (() => boolean) | undefined;
   /** Calls so far. */
   readonly calls = Object.fromEntries([...readingKinds, ...changingKinds].map((kind) => [kind, 0])) as Record<
     CallKind,
@@ -287,16 +294,25 @@ export class FaultyFileSystem implements FileSystem {
   }
 
   /** Runs one call with all that may happen to it; `failed` is what it does when it is made to fail. For this file's own use. */
-  async call<Result>(kind: CallKind, path: string, effect: () => Result, failed?: () => void): Promise<Result> {
+  async call<Result>(
+    kind: CallKind,
+    path: string,
+    effect: () => Result,
+    failed?: () => void,
+    runs?: Call["runs"],
+  ): Promise<Result> {
     this.#checkPower();
     this.calls[kind]++;
     this.#failWhenAsked(kind, path, failed);
     if (isChanging.has(kind) && this.#changesLeft-- <= 0) this.#cutPowerDuring(kind, effect);
-    await this.onCall?.({ kind, path });
+    const call: Call = runs === undefined ? { kind, path } : { kind, path, runs };
+    const waiting = this.onCall?.(call);
+    if (waiting !== undefined || runs !== "direct") await waiting;
     this.#checkPower();
     const result = effect();
     if (this.onEffect !== undefined) {
-      await this.onEffect({ kind, path });
+      const seeing = this.onEffect(call);
+      if (seeing !== undefined || runs !== "direct") await seeing;
       this.#checkPower();
     }
     return result;
@@ -376,6 +392,7 @@ export class FaultyFileSystem implements FileSystem {
 
 class FaultyFile implements File {
   #open = true;
+  #mayBeDirect = false;
 
   constructor(
     private readonly fs: FaultyFileSystem,
@@ -384,6 +401,14 @@ class FaultyFile implements File {
     private readonly writable: boolean,
   ) {
     fs.openFiles.push(path);
+  }
+
+  allowDirect(): void {
+    this.#mayBeDirect = true;
+  }
+
+  get isDirect(): boolean {
+    return this.#mayBeDirect && this.fs.isDirect?.() === true;
   }
 
   renamed(path: string): void {
@@ -400,12 +425,13 @@ class FaultyFile implements File {
   }
 
   write(parts: readonly Uint8Array[], position: number): Promise<void> {
-    return this.#change("write", () => {
+    const effect = () => {
       const bytes = Buffer.concat(parts);
       const room = Math.max(this.inode.size + Math.max(0, this.fs.freeBytes) - position, 0);
       this.inode.write(bytes.subarray(0, room), position);
       if (room < bytes.byteLength) throw this.#diskFull("writing");
-    });
+    };
+    return this.#change("write", effect, this.#runs);
   }
 
   datasync(): Promise<void> {
@@ -413,6 +439,7 @@ class FaultyFile implements File {
       "datasync",
       () => this.inode.sync(),
       () => this.inode.failSync(),
+      this.#runs,
     );
   }
 
@@ -434,19 +461,25 @@ class FaultyFile implements File {
     });
   }
 
-  #change(kind: CallKind, effect: () => void): Promise<void> {
-    return this.#call(kind, () => {
-      if (!this.writable) throw systemError("EBADF", this.path);
-      effect();
-    });
+  get #runs(): Call["runs"] {
+    if (!this.#mayBeDirect) return undefined;
+    return this.isDirect ? "direct" : "pooled";
   }
 
-  #call<Result>(kind: CallKind, effect: () => Result, failed?: () => void): Promise<Result> {
+  #change(kind: CallKind, effect: () => void, runs?: Call["runs"]): Promise<void> {
+    const whileWritable = () => {
+      if (!this.writable) throw systemError("EBADF", this.path);
+      effect();
+    };
+    return this.#call(kind, whileWritable, undefined, runs);
+  }
+
+  #call<Result>(kind: CallKind, effect: () => Result, failed?: () => void, runs?: Call["runs"]): Promise<Result> {
     const whileOpen = () => {
       if (!this.#open) throw systemError("EBADF", this.path);
       return effect();
     };
-    return this.fs.call(kind, this.path, whileOpen, failed);
+    return this.fs.call(kind, this.path, whileOpen, failed, runs);
   }
 
   #diskFull(doing: string): CairnError {

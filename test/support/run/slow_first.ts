@@ -11,6 +11,7 @@ const ORDER = [
   "examples",
   "cli",
   "readme.test.ts",
+  "daemon",
   "gateway",
   "client",
   "machine",
@@ -25,9 +26,9 @@ export class SlowFirst extends BaseSequencer {
   }
 
   #rank({ moduleId, project }: TestSpecification): number {
-    if (project.config.isolate === false) return ORDER.length + 1;
     const [folder = ""] = relative(`${this.ctx.config.root}/test`, moduleId).split("/");
     const place = ORDER.indexOf(folder);
-    return place < 0 ? ORDER.length : place;
+    const rank = place < 0 ? ORDER.length : place;
+    return project.config.isolate === false ? ORDER.length + 1 + rank : rank;
   }
 }
