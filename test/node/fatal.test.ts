@@ -5,6 +5,7 @@ import { InvariantViolation } from "../../src/base/assert.js";
 import { CairnError } from "../../src/base/errors.js";
 import { membershipCodec } from "../../src/encoding/membership.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import { NEWEST_RULES } from "../../src/machine/kv/session_limits.js";
 import type { KeyValueNode } from "../../src/server/kv/key_value_node.js";
 import { failure, ManualClock, manyTurns, until } from "../support/conditions.js";
 import { ActingLeader, bytes, putCommand, putEntries, readValue, snapshotOf } from "../support/nodes/acting_leader.js";
@@ -143,15 +144,18 @@ test("a node stops at a command whose rules it does not know, so that its state 
   const home = memoryHome();
   const { node, errors } = await nodeWith(home);
   const later = create(CommandSchema, {
-    rules: 3,
+    rules: NEWEST_RULES + 1,
     requestId: { clientId: "c", sequence: 1n },
     operation: { case: "put", value: { key: bytes("a"), value: bytes("2") } },
   });
   await failure("OUTCOME_UNKNOWN", node.propose(toBinary(CommandSchema, later)));
   await expectDead(home, node, errors);
-  expect(errors[0]).toMatchObject({ code: "FAILED_PRECONDITION", message: expect.stringContaining("needs version 3") });
+  expect(errors[0]).toMatchObject({
+    code: "FAILED_PRECONDITION",
+    message: expect.stringContaining(`needs version ${NEWEST_RULES + 1}`),
+  });
   // So does each further start.
-  await failure("FAILED_PRECONDITION", home.startLeader(), "needs version 3");
+  await failure("FAILED_PRECONDITION", home.startLeader(), `needs version ${NEWEST_RULES + 1}`);
 });
 
 test("a node does not stop at a message that no correct peer sends", async () => {

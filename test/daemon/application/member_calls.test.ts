@@ -128,13 +128,18 @@ test("an idempotent command is proposed again to the next leader", async () => {
 
 test("an idempotent command whose outcome is unknown when the time is up reports that", async () => {
   const { calls, follow } = follower();
+  let isReplaced = false;
   const leader = await ScriptedLeader.start({
     async propose() {
+      if (!isReplaced) return { index: 1n, result: Buffer.from("1") };
       throw new CairnError("OUTCOME_UNKNOWN", "another leader's log took the place of this node's");
     },
   });
   follow(leader);
-  const settings = { isIdempotent: true, timeoutMs: 200 };
+  // The connection is there: the time that counts is not spent on it.
+  await calls.propose(command("a"), {});
+  isReplaced = true;
+  const settings = { isIdempotent: true, timeoutMs: 1_000 };
   await failure("OUTCOME_UNKNOWN", calls.propose(command("a"), settings), "another leader's log");
 });
 
