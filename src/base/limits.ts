@@ -73,6 +73,15 @@ export const limits = Object.freeze({
    * it sends a message for the commit alone, in milliseconds.
    */
   commitNoticeMs: 5,
+  /**
+   * A read at a follower that has not been confirmed and reached by the follower's state within
+   * this time, in milliseconds, is passed on to the leader.
+   */
+  followerReadMs: 100,
+  /**
+   * A follower that has to apply more entries than this passes linearizable reads on to the leader.
+   */
+  followerReadEntries: 4096,
   /** Pause before a new AppendEntries stream to a peer that refused one, in milliseconds. */
   peerPauseMs: 250,
   /**

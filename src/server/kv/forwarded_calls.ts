@@ -8,12 +8,14 @@ import {
   type SessionResponse,
 } from "../../../gen/cairn/v1/kv_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
-import { CairnError } from "../../base/errors.js";
+import { CairnError, hasCode } from "../../base/errors.js";
 import { CallBatches } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
+import { toIndex } from "../../rpc/message_counters.js";
 import { fromCallError, streamFailure } from "../../rpc/status.js";
 
-// Passes unary calls that reach a follower on to the leader, over one Session stream.
+// Passes unary calls that reach a follower on to the leader, over one Session stream, and asks for
+// read indexes there.
 
 /** A call that is passed on. */
 export type ForwardedRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;
@@ -44,6 +46,9 @@ interface PassedCall {
 /** The leader does not take calls over a stream: it is of an earlier version. */
 export const NO_STREAM = Symbol("the leader takes no calls over a stream");
 
+/** Calls of a client that read. A call that is not here may have an unknown outcome. */
+const READS: readonly (string | undefined)[] = ["get", "readIndex"] satisfies ForwardedRequest["case"][];
+
 /**
  * One stream to one leader. The calls of one turn of the event loop go in one message, and so do
  * those that gather while the network is busy.
@@ -55,8 +60,10 @@ export class ForwardedCalls {
     (calls) => this.#sendCalls(calls),
     (run) => setImmediate(run),
   );
+  readonly #clusterId: string;
   #last = 0n;
   #hasGreeted = false;
+  #knowsReadIndex = true;
   #isRetired = false;
   #end: CairnError | undefined;
 
@@ -64,6 +71,7 @@ export class ForwardedCalls {
     member: ForwardingMember,
     private readonly channel: SharedChannel,
   ) {
+    this.#clusterId = member.clusterId;
     this.#stream = channel.client(KeyValueService).session();
     this.#stream.send({ forwardedBy: member.id, clusterId: member.clusterId }).catch(() => {});
     void this.#receive();
@@ -110,6 +118,32 @@ export class ForwardedCalls {
       this.#calls.set(sequence, call);
       this.#batches.push(call);
     });
+  }
+
+  /**
+   * Asks for the leader's read index. "unknown": it is of an earlier version, which does not know
+   * the question.
+   * @throws CairnError the leader's, or UNREACHABLE
+   */
+  async readIndex(cancel: CancelSignal): Promise<number | "unknown"> {
+    if (!this.#knowsReadIndex) return "unknown";
+    try {
+      const answered = await this.call({ case: "readIndex", value: {} }, cancel);
+      if (answered !== NO_STREAM) return this.#indexOf(answered);
+    } catch (error) {
+      if (!hasCode(error, "INVALID_ARGUMENT")) throw error;
+    }
+    this.#knowsReadIndex = false;
+    return "unknown";
+  }
+
+  /** Checks the answer of a leader, on which the state of this member will be read. */
+  #indexOf({ header, answer }: ForwardedAnswer): number {
+    if (header?.clusterId !== this.#clusterId || answer.case !== "readIndex") {
+      const text = `${this.channel.address} answered for cluster ${JSON.stringify(header?.clusterId)} with ${answer.case}`;
+      throw new CairnError("WRONG_CLUSTER", text);
+    }
+    return toIndex(answer.value.index, "index");
   }
 
   /** Ends the stream when the calls under way are answered; no further call may be made. */
@@ -160,7 +194,7 @@ export class ForwardedCalls {
   /** Fails a call: a write that was sent may still take effect. */
   #failed(call: PassedCall, error: CairnError): void {
     const { code, text } = error;
-    if (call.isSent && call.request.case !== "get") {
+    if (call.isSent && !READS.includes(call.request.case)) {
       call.reject(
         new CairnError("OUTCOME_UNKNOWN", `the write was passed on to the leader: ${text}`, { cause: error }),
       );
