@@ -73,6 +73,8 @@ const situations = [
   "power failure of the leader",
   "power failure",
   "read",
+  "read at a follower",
+  "read passed on by a follower",
   "refused to promote: FAILED_PRECONDITION",
   "requests repeated in the log",
   "restart with the state that was there",
