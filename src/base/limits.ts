@@ -77,7 +77,7 @@ export const limits = Object.freeze({
    * A read at a follower that has not been confirmed and reached by the follower's state within
    * this time, in milliseconds, is passed on to the leader.
    */
-  followerReadMs: 100,
+  followerReadMs: 500,
   /**
    * A follower that has to apply more entries than this passes linearizable reads on to the leader.
    */

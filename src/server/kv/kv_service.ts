@@ -62,13 +62,13 @@ export function keyValueService(
   };
   return {
     async get(request, context) {
+      checkKey(request.key);
       const isReadable = readableHere(request, context);
       if (isReadable !== undefined && (await isReadable)) return readNow(node, request);
       return once(
         { case: "get", value: request },
         context,
         async () => {
-          checkKey(request.key);
           await readable(node, request, context.cancel);
           return readNow(node, request);
         },
@@ -101,12 +101,13 @@ export function keyValueService(
       ),
 
     async *range(request, context) {
+      const checked = checkedRange(request);
       const isReadable = readableHere(request, context);
-      if (isReadable !== undefined && (await isReadable)) yield* rangeNow(node, checkedRange(request));
+      if (isReadable !== undefined && (await isReadable)) yield* rangeNow(node, checked);
       else {
         yield* forwarding.stream(
           context,
-          () => range(node, request, context.signal),
+          () => range(node, request, checked, context.signal),
           (leader, settings) => leader.range(request, settings),
         );
       }
@@ -138,12 +139,10 @@ async function write<Request extends Pick<CommandInit, "requestId">, Answer exte
 
 /** Answers a get from the present state. */
 function readNow(node: KeyValueNode, { key }: GetRequest) {
-  checkKey(key);
   return { header: headerOf(node), ...getAnswer(node, key) };
 }
 
-async function* range(node: KeyValueNode, request: RangeRequest, signal: AbortSignal) {
-  const checked = checkedRange(request);
+async function* range(node: KeyValueNode, request: RangeRequest, checked: CheckedRange, signal: AbortSignal) {
   await readable(node, request, signal);
   yield* rangeNow(node, checked);
 }
