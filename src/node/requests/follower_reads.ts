@@ -27,15 +27,14 @@ export interface ReadingNode {
  */
 export type IndexQuestion<Leader> = (leader: Leader) => Promise<number | "unknown">;
 
-/** One question to a leader, for all reads that waited when it was asked. */
-class SharedQuestion<Leader> {
+/** One question, for all reads that waited when it was asked. */
+class SharedQuestion {
   /** Whether the state may answer the reads; else they are to be passed on. */
   readonly isReadable: Promise<boolean>;
   settle!: (isReadable: boolean) => void;
   fail!: (error: unknown) => void;
-  isLate = false;
 
-  constructor(readonly leader: Leader) {
+  constructor() {
     this.isReadable = new Promise((resolve, reject) => {
       this.settle = resolve;
       this.fail = reject;
@@ -43,22 +42,38 @@ class SharedQuestion<Leader> {
   }
 }
 
+/** The questions to one leader. */
+class Questions<Leader> {
+  /** Number of questions whose index is not told, or not applied yet. */
+  underWay = 0;
+  /** Number of those that take too long. */
+  late = 0;
+  /** The next question, for the reads that came since the last one was asked. */
+  next: SharedQuestion | undefined;
+
+  constructor(readonly leader: Leader) {}
+
+  /** Has the reads of the next question passed on. */
+  passNextOn(): void {
+    this.next?.settle(false);
+    this.next = undefined;
+  }
+}
+
 /**
- * Decides for each linearizable read at a follower when the follower's state may answer it. Reads
- * share one question to the leader: the next ones gather while it is under way, because an index
- * that was asked for before a read came may miss writes that were answered in between. A read that
- * would wait long is to be passed on to the leader instead, so that a slow follower does not delay
- * it, and so are all further reads until the follower has caught up with that question.
+ * Decides for each linearizable read at a follower when the follower's state may answer it. All
+ * reads that wait share one question to the leader: those of one turn of the event loop, and more
+ * while many questions are under way. No read joins a question that was asked before it came,
+ * because its index may miss writes that were answered in between. A read that would wait long is
+ * to be passed on to the leader instead, so that a slow follower does not delay it, and so are all
+ * further reads until the follower has caught up with that question.
  */
 export class FollowerReads<Leader extends AskedLeader> {
-  /** The question that is under way, until the state has applied the index. */
-  #asked: SharedQuestion<Leader> | undefined;
-  /** The next question, for the reads that came since. */
-  #next: SharedQuestion<Leader> | undefined;
+  #questions: Questions<Leader> | undefined;
 
   constructor(
     private readonly node: ReadingNode,
-    private readonly clock: Pick<Clock, "after">,
+    private readonly clock: Pick<Clock, "after" | "soon">,
     private readonly ask: IndexQuestion<Leader>,
   ) {}
 
@@ -68,47 +83,52 @@ export class FollowerReads<Leader extends AskedLeader> {
    * @throws CairnError as the question does; CANCELLED
    */
   readable(leader: Leader, cancel: CancelSignal): Promise<boolean> | undefined {
-    const asked = this.#asked;
     if (this.node.raft.lost !== undefined) return undefined;
-    if (asked === undefined || !isSame(asked.leader, leader)) {
-      // Another leader does not wait for one that may hang.
-      this.#passNextOn();
-      return sharing(this.#begin(new SharedQuestion(leader)), cancel, "the read index");
-    }
-    if (asked.isLate) return undefined;
-    this.#next ??= new SharedQuestion(leader);
-    return sharing(this.#next.isReadable, cancel, "the read index");
+    const questions = this.#questionsTo(leader);
+    if (questions.late > 0) return undefined;
+    const { isReadable } = questions.next ?? this.#prepare(questions);
+    return sharing(isReadable, cancel, "the read index");
   }
 
-  #begin(question: SharedQuestion<Leader>): Promise<boolean> {
-    this.#asked = question;
-    const callOff = this.clock.after(limits.followerReadMs, () => this.#isLate(question));
-    this.#reach(question.leader)
+  /** Another leader does not wait for one that may hang. */
+  #questionsTo(leader: Leader): Questions<Leader> {
+    const questions = this.#questions;
+    if (questions !== undefined && isSame(questions.leader, leader)) return questions;
+    questions?.passNextOn();
+    this.#questions = new Questions(leader);
+    return this.#questions;
+  }
+
+  #prepare(questions: Questions<Leader>): SharedQuestion {
+    const question = new SharedQuestion();
+    questions.next = question;
+    if (questions.underWay === 0) this.#begin(questions, question);
+    else if (questions.underWay < limits.followerReadQuestions) {
+      this.clock.soon(() => this.#begin(questions, question));
+    }
+    return question;
+  }
+
+  /** Asks a question, unless it was asked, or its reads were passed on. */
+  #begin(questions: Questions<Leader>, question: SharedQuestion | undefined): void {
+    if (question === undefined || questions.next !== question) return;
+    questions.next = undefined;
+    questions.underWay++;
+    let isLate = false;
+    const callOff = this.clock.after(limits.followerReadMs, () => {
+      isLate = true;
+      questions.late++;
+      question.settle(false);
+      questions.passNextOn();
+    });
+    this.#reach(questions.leader)
       .then(question.settle, question.fail)
       .then(() => {
         callOff();
-        this.#ended(question);
+        questions.underWay--;
+        if (isLate) questions.late--;
+        this.#begin(questions, questions.next);
       });
-    return question.isReadable;
-  }
-
-  #isLate(question: SharedQuestion<Leader>): void {
-    question.isLate = true;
-    question.settle(false);
-    if (this.#asked === question) this.#passNextOn();
-  }
-
-  #ended(question: SharedQuestion<Leader>): void {
-    if (this.#asked !== question) return;
-    const next = this.#next;
-    this.#asked = undefined;
-    this.#next = undefined;
-    if (next !== undefined) this.#begin(next);
-  }
-
-  #passNextOn(): void {
-    this.#next?.settle(false);
-    this.#next = undefined;
   }
 
   /** Asks, and waits until the state has applied the index; false when it cannot soon. */

@@ -4,7 +4,7 @@ import { limits } from "../../../src/base/limits.js";
 import { FollowerReads } from "../../../src/node/requests/follower_reads.js";
 import { AppliedWaiters } from "../../../src/node/requests/waiters.js";
 import type { LostData } from "../../../src/raft/state.js";
-import { deferred, failure, isSettled, ManualClock } from "../../support/conditions.js";
+import { deferred, failure, isSettled, ManualClock, until } from "../../support/conditions.js";
 
 const n1 = { id: "n1", address: "127.0.0.1:1" };
 const n2 = { id: "n2", address: "127.0.0.1:2" };
@@ -51,18 +51,38 @@ describe("a linearizable read at a follower", () => {
     expect(await answer).toBe(true);
   });
 
-  test("shares the next question with all that come while one is under way, and never that one", async () => {
+  test("shares one question with all of its turn of the event loop, and never one that was asked before it", async () => {
     const { questions, read } = follower();
     const first = read();
     const later = [read(), read(), read()];
     expect(questions).toHaveLength(1);
+    await until(() => questions.length === 2, "the others are asked for");
+    const last = read();
     questions[0]!.answer(5);
     expect(await first).toBe(true);
     expect(await isSettled(later[0]!)).toBe(false);
-    expect(questions).toHaveLength(2);
     questions[1]!.answer(5);
     expect(await Promise.all(later)).toEqual([true, true, true]);
-    expect(questions).toHaveLength(2);
+    expect(await isSettled(last!)).toBe(false);
+    questions[2]!.answer(5);
+    expect(await last).toBe(true);
+    expect(questions).toHaveLength(3);
+  });
+
+  test("shares the next question while as many are under way as may be", async () => {
+    const { questions, read } = follower();
+    for (let at = 1; at <= limits.followerReadQuestions; at++) {
+      void read();
+      await until(() => questions.length === at, "one more is asked");
+    }
+    const gathered = [read(), read()];
+    expect(await isSettled(gathered[0]!)).toBe(false);
+    const more = read();
+    expect(questions).toHaveLength(limits.followerReadQuestions);
+    questions[3]!.answer(5);
+    await until(() => questions.length > limits.followerReadQuestions, "the next one is asked");
+    questions.at(-1)!.answer(5);
+    expect(await Promise.all([...gathered, more])).toEqual([true, true, true]);
   });
 
   test("fails with the leader's error, and the next one asks again", async () => {
@@ -70,6 +90,7 @@ describe("a linearizable read at a follower", () => {
     const [first, second] = [read(), read()];
     questions[0]!.fail(new CairnError("NOT_LEADER", "deposed"));
     await failure("NOT_LEADER", first!, "deposed");
+    await until(() => questions.length === 2, "the second is asked for");
     questions[1]!.answer(5);
     expect(await second).toBe(true);
   });
@@ -108,7 +129,7 @@ describe("a linearizable read at a follower", () => {
       apply(6);
       await isSettled(answers[0]!);
       const next = read();
-      questions[1]!.answer(6);
+      questions.at(-1)!.answer(6);
       expect(await next).toBe(true);
       expect([questions.length, clock.pending]).toEqual([2, 0]);
     },
@@ -122,6 +143,7 @@ describe("a linearizable read at a follower", () => {
     expect(questions.map(({ to }) => to)).toEqual(["n1", "n2"]);
     expect(await gathered).toBe(false);
     const next = read(n2);
+    await until(() => questions.length === 3, "the next one is asked for");
     // The answer of the earlier leader frees nothing that waits for this one.
     questions[0]!.answer(5);
     expect(await first).toBe(true);
