@@ -83,6 +83,17 @@ export const limits = Object.freeze({
    * it sends a message for the commit alone, in milliseconds.
    */
   commitNoticeMs: 5,
+  /**
+   * A read at a follower that has not been confirmed and reached by the follower's state within
+   * this time, in milliseconds, is passed on to the leader.
+   */
+  followerReadMs: 500,
+  /**
+   * A follower that has to apply more entries than this passes linearizable reads on to the leader.
+   */
+  followerReadEntries: 4096,
+  /** Questions of a follower to the leader, under way at a time; further reads share the next one. */
+  followerReadQuestions: 8,
   /** Pause before a new AppendEntries stream to a peer that refused one, in milliseconds. */
   peerPauseMs: 250,
   /**

@@ -26,6 +26,7 @@ import type { NodeOptions } from "./options.js";
 import { NodeParts } from "./parts.js";
 import type { ProtocolWatch } from "./protocol_watch.js";
 import type { Committed } from "./requests/proposals.js";
+import type { ReaderPlace } from "./requests/reads.js";
 import { checkFitsEntry, refusal } from "./requests/refusals.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./snapshots/compaction.js";
 import type { SnapshottingView } from "./snapshots/reason.js";
@@ -175,12 +176,19 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
   async linearizableRead(signal?: CancelSignal): Promise<number> {
-    this.#assertRunning(signal);
-    // A leader that cannot commit an entry of its own term has no read index.
-    if (this.raft.role === "leader" && !this.raft.isEstablishedLeader) this.#parts.diskFull.assertRoom();
-    const index = await this.#parts.reads.index(signal);
+    const index = await this.#readIndex("here", signal);
     await this.waitApplied(index, signal);
     return index;
+  }
+
+  /**
+   * Returns the read index for another member, which may answer every read that it got before it
+   * asked, once it has applied that index. This node may not have applied it yet.
+   * @throws CairnError as {@link linearizableRead} does
+   * @internal
+   */
+  async readIndex(signal?: CancelSignal): Promise<number> {
+    return this.#readIndex("at a member", signal);
   }
 
   /**
@@ -319,6 +327,13 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    */
   crash(): Promise<void> {
     return this.#parts.ending.crash();
+  }
+
+  async #readIndex(reader: ReaderPlace, signal: CancelSignal | undefined): Promise<number> {
+    this.#assertRunning(signal);
+    // A leader that cannot commit an entry of its own term has no read index.
+    if (this.raft.role === "leader" && !this.raft.isEstablishedLeader) this.#parts.diskFull.assertRoom();
+    return this.#parts.reads.index(reader, signal);
   }
 
   #assertRunning(signal?: CancelSignal): void {

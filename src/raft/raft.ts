@@ -360,6 +360,14 @@ export class Raft {
     this.#leader?.replication.announceCommit();
   }
 
+  /**
+   * Makes {@link takeMessages} tell the newest commit index to every follower that lacks it,
+   * because a member waits for it.
+   */
+  hastenCommitNotice(): void {
+    this.#leader?.replication.hastenCommitNotice();
+  }
+
   /** Takes the reads from the log on disk that followers need. */
   takeLogReads(): readonly LogRead[] {
     return this.#leader?.replication.takeLogReads() ?? [];

@@ -60,6 +60,8 @@ export const ProposeResponseSchema: GenMessage<ProposeResponse> = /*@__PURE__*/
   messageDesc(file_cairn_v1_machine, 1);
 
 /**
+ * Asks for a read index; see MachineService.ReadIndex.
+ *
  * @generated from message cairn.v1.ReadIndexRequest
  */
 export type ReadIndexRequest = Message<"cairn.v1.ReadIndexRequest"> & {
@@ -151,7 +153,8 @@ export const MachineService: GenService<{
   },
   /**
    * Returns an index that makes reads linearizable: the state of a member that has applied it is at
-   * least as new as any command that was answered before this call.
+   * least as new as any command that was answered before this call. The answering member itself may
+   * not have applied it yet.
    *
    * @generated from rpc cairn.v1.MachineService.ReadIndex
    */

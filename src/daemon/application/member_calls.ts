@@ -4,7 +4,7 @@ import type { StateMachine } from "../../machine/state_machine.js";
 import type { CairnNode } from "../../node/node.js";
 import type { Committed } from "../../node/requests/proposals.js";
 import { checkFitsEntry } from "../../node/requests/refusals.js";
-import { waitFor } from "../../node/requests/waiter.js";
+import { sharing } from "../../node/requests/waiter.js";
 import { peerChannelSettings } from "../../rpc/grpc_options.js";
 import { toIndex } from "../../rpc/message_counters.js";
 import { Forwarding } from "../../server/forwarding.js";
@@ -211,7 +211,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
       return await this.#forwarding.once(
         { signal: attempt.signal, deadlineMs, metadata: NO_METADATA },
         () => node.linearizableRead(attempt.signal),
-        (leader, { metadata }) => untilAborted(attempt.signal, this.#indexes.get(leader, metadata)),
+        (leader, { metadata }) => sharing(this.#indexes.get(leader, metadata), attempt.signal, "the leader's index"),
       );
     } finally {
       forget();
@@ -234,15 +234,6 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
       else signal.addEventListener("abort", done, { once: true });
     });
   }
-}
-
-/** Settles like a promise that other callers share; rejects when this caller gives up. */
-function untilAborted<Value>(signal: AbortSignal, shared: Promise<Value>): Promise<Value> {
-  return waitFor<Value>(
-    signal,
-    (waiter) => void shared.then(waiter.resolve, waiter.reject),
-    (waiter) => waiter.reject(new CairnError("CANCELLED", "the caller gave up waiting for the leader's index")),
-  );
 }
 
 const NO_METADATA = { get: () => undefined };

@@ -4,6 +4,9 @@ import type { Ticker } from "../ticker.js";
 import { PendingAnswers } from "./pending_answers.js";
 import { refusal } from "./refusals.js";
 
+/** Place of the state that a read is answered from. */
+export type ReaderPlace = "here" | "at a member";
+
 /** Linearizable reads that wait for the index at which they may be answered. */
 export class Reads {
   readonly #answers = new PendingAnswers<number>();
@@ -18,13 +21,14 @@ export class Reads {
    * Resolves with the index that must be applied before the state may be read. Rejects with
    * NOT_LEADER, CANCELLED.
    */
-  index(signal?: CancelSignal): Promise<number> {
+  index(reader: ReaderPlace, signal?: CancelSignal): Promise<number> {
     const read = this.#nextRead++;
     const answer = this.#answers.wait(read, signal);
     this.host.core((raft) => {
       // A lease would seem valid beyond its end if the clock had stood still.
       if (this.ticker.isLate) raft.distrustClock();
       raft.readIndex(read);
+      if (reader === "at a member") raft.hastenCommitNotice();
     });
     this.answer();
     this.host.wake();

@@ -1,4 +1,6 @@
 import type { CancelSignal } from "../../base/cancel_signal.js";
+import { CairnError } from "../../base/errors.js";
+
 /**
  * A caller that waits for an answer. It is settled once; then it stops listening to the caller's
  * signal.
@@ -35,4 +37,16 @@ export function waitFor<Answer>(
     if (signal?.aborted) onAbort();
     else signal?.addEventListener("abort", onAbort, { once: true });
   });
+}
+
+/**
+ * Settles like a promise that other callers share; rejects with CANCELLED when this caller gives
+ * up.
+ */
+export function sharing<Value>(shared: Promise<Value>, signal: CancelSignal | undefined, what: string): Promise<Value> {
+  return waitFor<Value>(
+    signal,
+    (waiter) => void shared.then(waiter.resolve, waiter.reject),
+    (waiter) => waiter.reject(new CairnError("CANCELLED", `the caller gave up waiting for ${what}`)),
+  );
 }

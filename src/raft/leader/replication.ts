@@ -81,6 +81,8 @@ export class Replication {
   #round = 0;
   #logReads: LogRead[] = [];
   #snapshotSends: SnapshotSend[] = [];
+  /** Whether the next {@link fill} tells the newest commit. */
+  #isNoticeHastened = false;
 
   constructor(
     private readonly state: RaftState,
@@ -139,11 +141,16 @@ export class Replication {
 
   /** Sends all messages that may be sent now. */
   fill(): void {
+    const isHastened = this.#isNoticeHastened;
+    this.#isNoticeHastened = false;
     for (const progress of this.#progress.values()) {
       if (!this.#mayHear(progress.id)) continue;
       this.#fillOne(progress);
       const { wantedRound } = this.state.reads;
       if (wantedRound !== undefined && progress.sentRound < wantedRound) this.#heartbeat(progress);
+      else if (isHastened && progress.state.kind === "replicate" && progress.sentCommit < this.state.log.commit) {
+        this.#heartbeat(progress);
+      }
     }
   }
 
@@ -159,6 +166,11 @@ export class Replication {
   /** Tells the followers of the newest commit that {@link hasUntoldCommit} speaks of. */
   announceCommit(): void {
     for (const progress of this.#progress.values()) if (this.#isUntold(progress)) this.#heartbeat(progress);
+  }
+
+  /** Makes the next {@link fill} tell the newest commit to every follower that lacks it. */
+  hastenCommitNotice(): void {
+    this.#isNoticeHastened = true;
   }
 
   #isUntold({ id, state, sentCommit, isQuiet }: Progress): boolean {

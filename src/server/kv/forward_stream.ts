@@ -1,9 +1,15 @@
 import type { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
 import type { CallContext } from "../../rpc/call_context.js";
+import { systemClock } from "../../system/clock.js";
 import type { Forwarding, LeaderAt } from "../forwarding.js";
 import { type ForwardedAnswer, ForwardedCalls, type ForwardedRequest, NO_STREAM } from "./forwarded_calls.js";
 
-/** Passes the unary calls of a follower on to the leader that it follows, in batches. */
+/**
+ * Passes the unary calls of a follower on to the leader that it follows, in batches, and asks that
+ * leader for read indexes.
+ */
 export class ForwardStream {
   #calls: ForwardedCalls | undefined;
   #address: string | undefined;
@@ -27,6 +33,24 @@ export class ForwardStream {
     return this.#ask(leader, request, context);
   }
 
+  /**
+   * Asks a leader for its read index, on the stream that the calls take: it is there, and it ends
+   * with that leader.
+   * @throws CairnError as {@link ForwardedCalls.readIndex}; TIMEOUT when the leader hangs
+   */
+  async readIndex(leader: LeaderAt): Promise<number | "unknown"> {
+    if (leader.address === this.#withoutStream) return "unknown";
+    const patience = new AbortController();
+    const callOff = systemClock.after(limits.peerCallMs, () => patience.abort(noAnswer(leader)), true);
+    try {
+      return await this.#callsTo(leader).readIndex(patience.signal);
+    } catch (error) {
+      throw this.forwarding.failure(error, leader);
+    } finally {
+      callOff();
+    }
+  }
+
   async #ask(leader: LeaderAt, request: ForwardedRequest, context: CallContext): Promise<ForwardedAnswer | undefined> {
     try {
       const answer = await this.#callsTo(leader).call(request, context.cancel);
@@ -46,4 +70,8 @@ export class ForwardStream {
     this.#calls = new ForwardedCalls({ forwardedBy: id, clusterId }, channel);
     return this.#calls;
   }
+}
+
+function noAnswer({ id }: LeaderAt): CairnError {
+  return new CairnError("TIMEOUT", `the leader ${id} did not tell its read index within ${limits.peerCallMs} ms`);
 }

@@ -13,10 +13,11 @@ import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { CallBatches } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
+import { toIndex } from "../../rpc/message_counters.js";
 import { fromCallError, streamFailure } from "../../rpc/status.js";
 
 // Passes unary calls on to the node that carries them out, over one Session stream: from a follower
-// to its leader, and from an ingress process to its node.
+// to its leader, and from an ingress process to its node. A follower also asks for read indexes.
 
 /** A call that is passed on. */
 export type ForwardedRequest = NonNullable<MessageInitShape<typeof SessionCallSchema>["call"]>;
@@ -44,6 +45,9 @@ interface PassedCall {
 /** The receiver does not take calls over a stream: it is of an earlier version. */
 export const NO_STREAM = Symbol("the receiver takes no calls over a stream");
 
+/** Calls of a client that read. A call that is not here may have an unknown outcome. */
+const READS: readonly (string | undefined)[] = ["get", "readIndex"] satisfies ForwardedRequest["case"][];
+
 /**
  * One stream to one node. The calls of one turn of the event loop go in one message, and so do
  * those that gather while the network is busy.
@@ -62,6 +66,7 @@ export class ForwardedCalls {
   #abandoned: bigint[] = [];
   #last = 0n;
   #hasGreeted = false;
+  #knowsReadIndex = true;
   #isRetired = false;
   #end: CairnError | undefined;
 
@@ -120,6 +125,32 @@ export class ForwardedCalls {
       this.#calls.set(sequence, call);
       this.#batches.push(call);
     });
+  }
+
+  /**
+   * Asks for the leader's read index. "unknown": it is of an earlier version, which does not know
+   * the question.
+   * @throws CairnError the leader's, or UNREACHABLE
+   */
+  async readIndex(cancel: CancelSignal): Promise<number | "unknown"> {
+    if (!this.#knowsReadIndex) return "unknown";
+    try {
+      const answered = await this.call({ case: "readIndex", value: {} }, cancel);
+      if (answered !== NO_STREAM) return this.#indexOf(answered);
+    } catch (error) {
+      if (!hasCode(error, "INVALID_ARGUMENT")) throw error;
+    }
+    this.#knowsReadIndex = false;
+    return "unknown";
+  }
+
+  /** Checks the answer of a leader, on which the state of this member will be read. */
+  #indexOf({ header, answer }: ForwardedAnswer): number {
+    if (header?.clusterId !== this.sender.clusterId || answer.case !== "readIndex") {
+      const text = `${this.channel.address} answered for cluster ${JSON.stringify(header?.clusterId)} with ${answer.case}`;
+      throw new CairnError("WRONG_CLUSTER", text);
+    }
+    return toIndex(answer.value.index, "index");
   }
 
   /** Ends the stream when the calls under way are answered; no further call may be made. */
@@ -202,7 +233,7 @@ export class ForwardedCalls {
   /** Fails a call: a write that was sent may still take effect. */
   #failed(call: PassedCall, error: CairnError): void {
     const { code, text } = error;
-    if (call.isSent && call.request.case !== "get") {
+    if (call.isSent && !READS.includes(call.request.case)) {
       const to = this.sender.ingress ? "node" : "leader";
       call.reject(new CairnError("OUTCOME_UNKNOWN", `the write was passed on to the ${to}: ${text}`, { cause: error }));
     } else call.reject(new CairnError(code, text, { cause: error }));

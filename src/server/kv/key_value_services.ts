@@ -5,7 +5,7 @@ import { Forwarding } from "../forwarding.js";
 import type { MachineServices } from "../machine_services.js";
 import { execute } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
-import { keyValueService, unaryCalls } from "./kv_service.js";
+import { keyValueService, singleCalls } from "./kv_service.js";
 import { Sessions } from "./session_service.js";
 
 // Assembles the services of the key-value store.
@@ -17,12 +17,11 @@ const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);
 /** Returns the services of a node whose state machine is the key-value store. */
 export function keyValueServices(node: KeyValueNode): MachineServices {
   const forwarding = new Forwarding(node, KeyValueService);
-  const unary = unaryCalls(node, forwarding);
-  const sessions = new Sessions(node, unary);
+  const calls = singleCalls(node, forwarding);
+  const sessions = new Sessions(node, calls);
   return {
     services: [KeyValueService],
-    addTo: (server, options) =>
-      addService(server, KeyValueService, keyValueService(node, forwarding, unary, sessions), options),
+    addTo: (server, options) => addService(server, KeyValueService, keyValueService(calls, sessions), options),
     async advance(leader, signal) {
       const value = { key: ANY_KEY, expected: { case: "version", value: NO_VERSION }, newValue: ANY_KEY } as const;
       if (leader === undefined) {

@@ -1,15 +1,17 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
+import type { GetRequest, KeyValueService, RangeRequest, RangeResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import type { KeyEntry } from "../../machine/kv/key_value_machine.js";
+import { FollowerReads } from "../../node/requests/follower_reads.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import type { CallSettings } from "../../rpc/channel.js";
 import type { Client } from "../../rpc/client.js";
 import { toCount } from "../../rpc/message_counters.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
-import type { Forwarding } from "../forwarding.js";
+import { systemClock } from "../../system/clock.js";
+import type { Forwarding, LeaderAt } from "../forwarding.js";
 import { ForwardStream } from "./forward_stream.js";
 import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
 import {
@@ -33,30 +35,26 @@ export type UnaryCalls = Required<
   Pick<ServiceImplementation<typeof KeyValueService>, "get" | "put" | "delete" | "compareAndSet">
 >;
 
+/** The methods of the clients' service that make one call. */
+export type SingleCalls = UnaryCalls & Required<Pick<ServiceImplementation<typeof KeyValueService>, "range">>;
+
 /** Implements the clients' service of a node. */
-export function keyValueService(
-  node: KeyValueNode,
-  forwarding: Forwarding<typeof KeyValueService>,
-  unary: UnaryCalls,
-  sessions: Sessions,
-): ServiceImplementation<typeof KeyValueService> {
-  return {
-    ...unary,
-
-    range: (request, context) =>
-      forwarding.stream(
-        context,
-        () => range(node, request, context.signal),
-        (leader, settings) => leader.range(request, settings),
-      ),
-
-    session: (requests, context) => sessions.serve(requests, context),
-  };
+export function keyValueService(calls: SingleCalls, sessions: Sessions): ServiceImplementation<typeof KeyValueService> {
+  return { ...calls, session: (requests, context) => sessions.serve(requests, context) };
 }
 
-/** Implements the unary methods of a node: carried out here, or at the leader. */
-export function unaryCalls(node: KeyValueNode, forwarding: Forwarding<typeof KeyValueService>): UnaryCalls {
+/** Implements those methods of a node: carried out here, or at the leader. */
+export function singleCalls(node: KeyValueNode, forwarding: Forwarding<typeof KeyValueService>): SingleCalls {
   const forwardStream = new ForwardStream(node, forwarding);
+  const followerReads = new FollowerReads(node, systemClock, (leader: LeaderAt) => forwardStream.readIndex(leader));
+  /**
+   * Resolves with true when this follower's state may answer a linearizable read; undefined, now or
+   * later, when it may not, or this node leads.
+   */
+  const readableHere = (request: { readonly stale: boolean }, context: CallContext) => {
+    const leader = request.stale ? undefined : forwarding.leaderFor(context);
+    return leader === undefined ? undefined : followerReads.readable(leader, context.cancel);
+  };
   /**
    * Passes a call on to the leader with others; else answers with `here`, or alone with `there`.
    */
@@ -72,17 +70,20 @@ export function unaryCalls(node: KeyValueNode, forwarding: Forwarding<typeof Key
     return passed.then((answer) => (answer === undefined ? alone() : (withHeader(answer) as There)));
   };
   return {
-    get: (request, context) =>
-      once(
+    async get(request, context) {
+      checkKey(request.key);
+      const isReadable = readableHere(request, context);
+      if (isReadable !== undefined && (await isReadable)) return readNow(node, request);
+      return once(
         { case: "get", value: request },
         context,
         async () => {
-          checkKey(request.key);
           await readable(node, request, context.cancel);
-          return { header: headerOf(node), ...getAnswer(node, request.key) };
+          return readNow(node, request);
         },
         (leader, settings) => leader.get(request, settings),
-      ),
+      );
+    },
 
     put: (request, context) =>
       once(
@@ -107,6 +108,19 @@ export function unaryCalls(node: KeyValueNode, forwarding: Forwarding<typeof Key
         () => write(node, writes.compareAndSet, request, context.cancel),
         (leader, settings) => leader.compareAndSet(request, settings),
       ),
+
+    async *range(request, context) {
+      const checked = checkedRange(request);
+      const isReadable = readableHere(request, context);
+      if (isReadable !== undefined && (await isReadable)) yield* rangeNow(node, checked);
+      else {
+        yield* forwarding.stream(
+          context,
+          () => range(node, request, checked, context.signal),
+          (leader, settings) => leader.range(request, settings),
+        );
+      }
+    },
   };
 }
 
@@ -130,12 +144,31 @@ async function write<Request extends Pick<CommandInit, "requestId">, Answer exte
   return { header: headerOf(node), ...answerOf(request, result) };
 }
 
-async function* range(node: KeyValueNode, request: RangeRequest, signal: AbortSignal) {
-  const { prefix, after, limit } = request;
+/** Answers a get from the present state. */
+function readNow(node: KeyValueNode, { key }: GetRequest) {
+  return { header: headerOf(node), ...getAnswer(node, key) };
+}
+
+async function* range(node: KeyValueNode, request: RangeRequest, checked: CheckedRange, signal: AbortSignal) {
+  await readable(node, request, signal);
+  yield* rangeNow(node, checked);
+}
+
+interface CheckedRange {
+  readonly prefix: Uint8Array;
+  readonly after: Uint8Array;
+  /** Largest number of keys. */
+  readonly most: number;
+}
+
+function checkedRange({ prefix, after, limit }: RangeRequest): CheckedRange {
   checkKeyStart(prefix, "prefix");
   checkKeyStart(after, "after");
-  const most = limit === 0n ? Number.MAX_SAFE_INTEGER - 1 : toCount(limit, "limit");
-  await readable(node, request, signal);
+  return { prefix, after, most: limit === 0n ? Number.MAX_SAFE_INTEGER - 1 : toCount(limit, "limit") };
+}
+
+/** Yields keys of the present state. */
+function* rangeNow(node: KeyValueNode, { prefix, after, most }: CheckedRange) {
   const header = headerOf(node);
   // One key more than requested shows whether more keys follow.
   const entries = node.machine.range({ prefix, after, limit: most + 1 });

@@ -77,6 +77,10 @@ export class SessionCalls {
   start(calls: readonly SessionCall[], session: WriteIdentity | undefined): void {
     const reads: SessionCall[] = [];
     for (const call of calls) {
+      if (call.call.case === "readIndex") {
+        this.#readIndex(call.sequence, session);
+        continue;
+      }
       const write = writeOf(call);
       if (write instanceof CairnError) this.#failed(call.sequence, write);
       else if (write !== undefined) this.#begin(call.sequence, write, session);
@@ -109,6 +113,19 @@ export class SessionCalls {
     const request = requestOf(call);
     if (request.minAppliedIndex === 0n) this.onAnswer({ take: () => this.#readAnswer(call) });
     else this.#read([call], readable(this.node, request, this.signal));
+  }
+
+  /** Answers a member's question, once this node is confirmed to lead after it has come. */
+  #readIndex(sequence: bigint, session: WriteIdentity | undefined): void {
+    if (session !== undefined) {
+      this.#failed(sequence, membersOnly());
+      return;
+    }
+    this.node.readIndex(this.signal).then(
+      (index) =>
+        this.onAnswer({ take: () => ({ sequence, answer: { case: "readIndex", value: { index: BigInt(index) } } }) }),
+      (error) => this.#failed(sequence, error),
+    );
   }
 
   /** Answers reads once the node's state may be read. */
@@ -207,6 +224,10 @@ function doubleId(): CairnError {
     "INVALID_ARGUMENT",
     "request_id must be absent within a session: the stream's client_id and the call's sequence are in its place",
   );
+}
+
+function membersOnly(): CairnError {
+  return new CairnError("INVALID_ARGUMENT", "read_index is for members, whose streams have forwarded_by");
 }
 
 function isUnknown(error: unknown): boolean | undefined {

@@ -44,7 +44,7 @@ function machineService<Result, Machine extends StateMachine<Result>>(
     readIndex: (request, context) =>
       forwarding.once(
         context,
-        async () => ({ index: BigInt(await node.linearizableRead(context.cancel)) }),
+        async () => ({ index: BigInt(await node.readIndex(context.cancel)) }),
         (leader, settings) => leader.readIndex(request, settings),
       ),
 

@@ -43,6 +43,20 @@ describe("a commit that a leader's followers have not been told of", () => {
     expect(raft.hasUntoldCommit).toBe(false);
   });
 
+  test("is told at once when a member that reads waits for it, also while entries are under way", () => {
+    const raft = startLeaderOf(["n2", "n3"]);
+    raft.propose(bytes("a"));
+    const [toN2] = appendsOf(settle(raft));
+    raft.receive(accept(toN2!));
+    raft.hastenCommitNotice();
+    expect(raft.takeMessages()).toMatchObject([
+      { to: "n2", leaderCommit: 2, entries: [] },
+      { to: "n3", leaderCommit: 2, entries: [] },
+    ]);
+    raft.hastenCommitNotice();
+    expect(raft.takeMessages()).toEqual([]);
+  });
+
   test("waits while entries are under way, whose answer makes room for the next message", () => {
     const raft = startLeaderOf(["n2", "n3"]);
     raft.propose(bytes("a"));

@@ -411,6 +411,24 @@ export const plantedBugs: readonly PlantedBug[] = [
     ],
   },
   {
+    name: "a follower answers a read before its state has applied the read index",
+    rule: "thesis section 6.4: a read waits for the state",
+    patches: [
+      { file: "src/node/requests/follower_reads.ts", find: "      await node.waitApplied(index);\n", replace: "" },
+    ],
+  },
+  {
+    name: "a follower answers reads by the read index of an earlier question",
+    rule: "thesis section 6.4: a read index is asked for after the read has come",
+    patches: [
+      {
+        file: "src/node/requests/follower_reads.ts",
+        find: "const index = await this.ask(leader);",
+        replace: "const index = (this.index ??= await this.ask(leader));",
+      },
+    ],
+  },
+  {
     name: "reads are answered before the leader knows what is committed",
     rule: "Raft section 8",
     isRare: true,

@@ -109,7 +109,7 @@ export class SimClient {
     const key = this.#key();
     const call = this.cluster.scheduler.now;
     for (let attempt = 1; attempt <= ATTEMPTS && !this.#isStopped; attempt++) {
-      const answer = await this.#ask((node, signal) => readAt(node, key, signal));
+      const answer = await this.#ask((node, signal, place) => this.#readAt(place, node, key, signal));
       if ("value" in answer) {
         this.#seen.set(key, answer.value);
         this.cluster.count("read");
@@ -119,6 +119,22 @@ export class SimClient {
       }
       await this.#backOff();
     }
+  }
+
+  async #readAt(place: SimNode, node: RunningNode, key: string, signal: AbortSignal): Promise<string | null> {
+    const { leader, role } = node.raft;
+    if (role === "leader" || leader === undefined || leader === node.id || !this.cluster.readsAtFollowers) {
+      await node.linearizableRead(signal);
+      demand(role === "leader", "only a leader answers linearizable reads without a read index", { node: node.id });
+      return valueAt(node, key);
+    }
+    const reads = this.cluster.network.readQuestions.of(place, node);
+    if ((await reads.readable({ id: leader, address: `${leader}.test:1` }, signal)) === true) {
+      this.cluster.count("read at a follower");
+      return valueAt(node, key);
+    }
+    this.cluster.count("read passed on by a follower");
+    throw new CairnError("NOT_LEADER", "the read is passed on", { leaderHint: leader });
   }
 
   async #write(): Promise<void> {
@@ -232,7 +248,7 @@ export class SimClient {
 
   /** One attempt at the node that is taken for the leader, or at any. */
   async #ask<Value>(
-    work: (node: RunningNode, signal: AbortSignal) => Promise<Value>,
+    work: (node: RunningNode, signal: AbortSignal, place: SimNode) => Promise<Value>,
   ): Promise<{ readonly value: Value } | { readonly error: CairnError }> {
     const { cluster, random, weather } = this;
     const known = this.#leader === undefined ? undefined : cluster.node(this.#leader);
@@ -253,7 +269,10 @@ export class SimClient {
   }
 
   /** A call over the network: it may not arrive, its process may die, and it ends when the client's patience does. */
-  #call<Value>(target: SimNode, work: (node: RunningNode, signal: AbortSignal) => Promise<Value>): Promise<Value> {
+  #call<Value>(
+    target: SimNode,
+    work: (node: RunningNode, signal: AbortSignal, place: SimNode) => Promise<Value>,
+  ): Promise<Value> {
     const { scheduler } = this.cluster;
     const { random, weather } = this;
     const controller = new AbortController();
@@ -277,7 +296,7 @@ export class SimClient {
       scheduler.arrive(random.between(0.1, 2), target, `is asked by ${this.id}`, () => {
         const { cairn, life } = target;
         if (cairn === undefined || cairn.clusterId !== this.#cluster) return settle(() => reject(unreachable(target)));
-        work(cairn, controller.signal).then(
+        work(cairn, controller.signal, target).then(
           (value) => target.life === life && settle(() => resolve(value)),
           (error) => target.life === life && settle(() => reject(error)),
         );
@@ -295,10 +314,7 @@ export class SimClient {
   }
 }
 
-async function readAt(node: RunningNode, key: string, signal: AbortSignal): Promise<string | null> {
-  const led = node.raft.role === "leader";
-  await node.linearizableRead(signal);
-  demand(led, "only a leader answers linearizable reads", { node: node.id });
+function valueAt(node: RunningNode, key: string): string | null {
   const record = node.machine.get(Buffer.from(key));
   return record === undefined ? null : Buffer.from(record.value).toString("latin1");
 }

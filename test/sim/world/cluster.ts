@@ -20,6 +20,8 @@ export class SimCluster {
   readonly network: SimNetwork;
   readonly checks: Checks;
   readonly directories = new Directories();
+  /** Whether followers answer linearizable reads, by the leader's read index. */
+  readonly readsAtFollowers: boolean;
   readonly clients: readonly SimClient[];
   /** How often each situation was met with. */
   readonly counts = new Map<string, number>();
@@ -42,6 +44,7 @@ export class SimCluster {
   ) {
     this.random = new SimRandom(seed);
     drawNamesFrom(this.random.fork("names"));
+    this.readsAtFollowers = this.random.fork("reads at followers").chance(0.5);
     this.weather = drawWeather(this.random.fork("weather"), nodes, identities);
     this.scheduler = new Scheduler(trace, { settled: (place) => this.#settled(place) });
     this.network = new SimNetwork(this, this.weather.network, this.random.fork("network"));

@@ -9,6 +9,7 @@ import type { RunningNode, SimNode } from "../node.js";
 import type { SimRandom } from "../random.js";
 import { SimInstall } from "./install_stream.js";
 import { SimIntroductions } from "./introductions.js";
+import { SimReadQuestions } from "./read_questions.js";
 
 /** What the network does by itself; {@link LinkRule}s come on top. Delays in milliseconds. */
 export interface NetworkWeather {
@@ -51,6 +52,7 @@ export class SimNetwork {
   weather: NetworkWeather;
   readonly rules = new Set<LinkRule>();
   readonly introductions: SimIntroductions;
+  readonly readQuestions: SimReadQuestions;
   readonly #installs = new Set<SimInstall>();
 
   constructor(
@@ -60,6 +62,7 @@ export class SimNetwork {
   ) {
     this.weather = weather;
     this.introductions = new SimIntroductions(cluster, this);
+    this.readQuestions = new SimReadQuestions(cluster, this);
   }
 
   /** What a node sends with in its present life. */
