@@ -4,7 +4,7 @@ import { CairnError, isShortage } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 import type { Entry, LogPosition, SnapshotMeta } from "../raft/types.js";
 import { type FileSystem, nodeFileSystem } from "../system/fs.js";
-import { applyEntries, assertFollow } from "./kv/apply.js";
+import { applyEntries, assertFollow, commandsOf } from "./kv/apply.js";
 import type { KeyRecord } from "./kv/evaluate.js";
 import { type KeyEntry, KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
@@ -126,15 +126,19 @@ export class LmdbMachine implements KeyValueMachine {
     const last = entries.at(-1);
     if (last === undefined) return [];
     const { environment } = this;
+    const commands = commandsOf(entries);
     const sessions = this.#table();
     // Set again at the end: a transaction that fails takes the table's changes with it.
     this.#sessions = undefined;
     const results = this.#noticing(() =>
-      environment.transaction(() => {
-        const results = applyEntries(entries, environment.records, sessions);
-        environment.writeApplied(last);
-        return results;
-      }, spaceFor(entries)),
+      environment.transaction(
+        () => {
+          const results = applyEntries(entries, commands, environment.records, sessions);
+          environment.writeApplied(last);
+          return results;
+        },
+        spaceFor(entries, commands),
+      ),
     );
     this.#sessions = sessions;
     this.#applied = { index: last.index, term: last.term };

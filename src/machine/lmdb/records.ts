@@ -56,6 +56,19 @@ export class LmdbRecords implements RecordStore {
     this.table.clear();
   }
 
+  /** Implements RecordStore, as the transaction that writes sees the keys. */
+  *range(start: Uint8Array, end: Uint8Array | undefined): Generator<KeyEntry, void, undefined> {
+    const from = start.byteLength > 0 ? { start } : {};
+    try {
+      for (const { key, value: row } of this.table.range(end === undefined ? from : { ...from, end })) {
+        this.table.verify(key, row);
+        yield { key, ...this.#recordOf(row) };
+      }
+    } catch (error) {
+      throw this.table.failure(error);
+    }
+  }
+
   /**
    * Yields the keys that start with `prefix` and are above `after` (empty: all), as the transaction
    * sees them. Values are valid until the next read of any table. `walked` counts each row.

@@ -9,7 +9,7 @@ import {
 } from "../../../gen/cairn/v1/kv_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
-import { CallBatches } from "../../rpc/call_batches.js";
+import { CallBatches, messageBytes } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
 import { fromCallError, streamFailure } from "../../rpc/status.js";
 
@@ -169,7 +169,8 @@ export class ForwardedCalls {
 }
 
 /** Returns about how many bytes a call takes in a message. */
-function bytesOf({ value }: ForwardedRequest): number {
+function bytesOf({ case: kind, value }: ForwardedRequest): number {
+  if (kind === "txn") return messageBytes(value);
   const { key, value: stored, newValue } = value as { key?: Uint8Array; value?: Uint8Array; newValue?: Uint8Array };
   return 64 + (key?.byteLength ?? 0) + (stored?.byteLength ?? 0) + (newValue?.byteLength ?? 0);
 }

@@ -15,7 +15,7 @@ import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
 import {
   type CommandInit,
   execute,
-  forgotten,
+  failureOf,
   getAnswer,
   type Header,
   headerOf,
@@ -86,6 +86,14 @@ export function keyValueService(
         (leader, settings) => leader.compareAndSet(request, settings),
       ),
 
+    txn: (request, context) =>
+      once(
+        { case: "txn", value: request },
+        context,
+        () => write(node, writes.txn, request, context.cancel),
+        (leader, settings) => leader.txn(request, settings),
+      ),
+
     range: (request, context) =>
       forwarding.stream(
         context,
@@ -112,7 +120,7 @@ async function write<Request extends Pick<CommandInit, "requestId">, Answer exte
   const { requestId } = request;
   const operation = operationOf(request);
   const result = await execute(node, requestId === undefined ? { operation } : { operation, requestId }, signal);
-  const problem = forgotten(result);
+  const problem = failureOf(result);
   if (problem !== undefined) throw problem;
   return { header: headerOf(node), ...answerOf(request, result) };
 }
