@@ -10,17 +10,32 @@ export type { CancelSignal } from "./base/cancel_signal.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { limits } from "./base/limits.js";
 export { version } from "./base/version.js";
-export {
-  CairnClient,
-  type CompareAndSetOptions,
-  type CompareAndSetResult,
-  type Expected,
-  type RangeOptions,
-  type ReadOptions,
-  type StatusOptions,
-} from "./client/client.js";
-export type { CallOptions, ClientOptions } from "./client/options.js";
+export { CairnClient, type ConditionalDeleteResult, type StatusOptions } from "./client/client.js";
+export type { CompareAndSetOptions, CompareAndSetResult, Expected } from "./client/compare_and_set.js";
+export type { CallOptions, ClientOptions, ConditionalOptions, RangeOptions, ReadOptions } from "./client/options.js";
 export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
+export type { AtomicallyOptions, AtomicTx } from "./client/txn/atomically.js";
+export { type Comparable, type Condition, compare, type Relation, type Span } from "./client/txn/conditions.js";
+export {
+  type DeleteRangeResult,
+  type DeleteRangeStep,
+  type DeleteResult,
+  type DeleteStep,
+  type ForgottenResult,
+  type GetResult,
+  type GetStep,
+  op,
+  type PutResult,
+  type PutStep,
+  type RangeResult,
+  type RangeStep,
+  type RangeStepOptions,
+  type ResultOf,
+  type ResultsOf,
+  type Step,
+  type StepResult,
+} from "./client/txn/steps.js";
+export type { Txn, TxnResult } from "./client/txn/txn.js";
 export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
 export { CairnMember } from "./daemon/application/cairn_member.js";
 export type {
