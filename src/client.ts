@@ -10,25 +10,26 @@ export type { CompareAndSetOptions, CompareAndSetResult, Expected } from "./clie
 export type { CallOptions, ClientOptions, ConditionalOptions, RangeOptions, ReadOptions } from "./client/options.js";
 export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
 export type { AtomicallyOptions, AtomicTx } from "./client/txn/atomically.js";
-export { type Comparable, type Condition, compare, type Relation, type Span } from "./client/txn/conditions.js";
+export { type ComparedKeys, type Condition, compare, type Relation, type Span } from "./client/txn/conditions.js";
 export {
-  type DeleteRangeResult,
   type DeleteRangeStep,
-  type DeleteResult,
+  type DeleteRangeStepResult,
   type DeleteStep,
-  type ForgottenResult,
-  type GetResult,
+  type DeleteStepResult,
+  type ForgottenStepResult,
   type GetStep,
+  type GetStepResult,
   op,
-  type PutResult,
   type PutStep,
-  type RangeResult,
+  type PutStepResult,
   type RangeStep,
   type RangeStepOptions,
+  type RangeStepResult,
   type ResultOf,
+  type ResultsByType,
   type ResultsOf,
-  type Step,
   type StepResult,
+  type TxnStep,
 } from "./client/txn/steps.js";
 export type { Txn, TxnResult } from "./client/txn/txn.js";
 export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";

@@ -355,7 +355,6 @@ export class CairnClient implements AsyncDisposable {
   async #txn(message: TxnMessage, options: CallOptions): Promise<TxnResponse> {
     const value = {
       compare: [...message.compare],
-      // biome-ignore lint/suspicious/noThenProperty: the message's field, which nobody awaits
       then: [...message.then],
       otherwise: [...message.otherwise],
     };

@@ -5,7 +5,7 @@ import { gaveUp } from "../call.js";
 import type { CallOptions } from "../options.js";
 import { type Key, KeyValue, keyToBytes, type Value, valueToBytes } from "../values.js";
 import { compare } from "./conditions.js";
-import { op, type Step } from "./steps.js";
+import { op, type TxnStep } from "./steps.js";
 import type { Txn } from "./txn.js";
 
 export interface AtomicallyOptions extends CallOptions {
@@ -81,7 +81,7 @@ export class AtomicTx {
       [...this.#reads.values()].map(async ({ key, found }) => compare(key).version("=", (await found)?.version ?? 0)),
     );
     const steps = [...this.#changes.values()].map(
-      ({ key, value }): Step => (value === undefined ? op.delete(key) : op.put(key, value)),
+      ({ key, value }): TxnStep => (value === undefined ? op.delete(key) : op.put(key, value)),
     );
     // One read needs no proof that nothing came between.
     if (steps.length === 0 && conditions.length <= 1) return true;

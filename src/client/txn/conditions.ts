@@ -18,7 +18,7 @@ export type Condition =
   | { readonly on: Key | Span; readonly property: "exists"; readonly relation: "="; readonly expected: boolean };
 
 /** Makes the conditions on one key, or on all keys of a span. */
-export class Comparable {
+export class ComparedKeys {
   constructor(private readonly on: Key | Span) {}
 
   /** The value is, or is not, this one. A missing key has none: `"="` does not hold, `"!="` does. */
@@ -56,6 +56,6 @@ export class Comparable {
  * compare({ prefix: "lock:" }).missing();
  * ```
  */
-export function compare(on: Key | Span): Comparable {
-  return new Comparable(on);
+export function compare(on: Key | Span): ComparedKeys {
+  return new ComparedKeys(on);
 }

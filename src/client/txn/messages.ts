@@ -12,7 +12,7 @@ import { CairnError } from "../../base/errors.js";
 import { checkKey, checkKeyStart, checkValue } from "../../base/key_checks.js";
 import { type Key, KeyValue, keyToBytes, type Value, valueToBytes } from "../values.js";
 import type { Condition, Relation, Span } from "./conditions.js";
-import type { Step, StepResult } from "./steps.js";
+import type { StepResult, TxnStep } from "./steps.js";
 
 // Makes the messages of transactions from what callers pass in, and reads the answers.
 
@@ -53,7 +53,7 @@ function expectedOf({ property, expected }: Condition): NonNullable<ComparisonMe
 }
 
 /** @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED */
-export function operationOf(step: Step): OperationMessage {
+export function operationOf(step: TxnStep): OperationMessage {
   checkObject("a step", step);
   switch (step.type) {
     case "put":

@@ -40,34 +40,34 @@ export interface RangeStepOptions {
 }
 
 /** A step of a transaction; {@link op} makes it. */
-export type Step = PutStep | DeleteStep | DeleteRangeStep | GetStep | RangeStep;
+export type TxnStep = PutStep | DeleteStep | DeleteRangeStep | GetStep | RangeStep;
 
 /** The key is set. */
-export interface PutResult {
+export interface PutStepResult {
   readonly type: "put";
   /** The key's new version, which is that of the transaction. */
   readonly version: number;
 }
 
-export interface DeleteResult {
+export interface DeleteStepResult {
   readonly type: "delete";
   /** Whether the key existed. */
   readonly deleted: boolean;
 }
 
-export interface DeleteRangeResult {
+export interface DeleteRangeStepResult {
   readonly type: "deleteRange";
   /** Number of keys that were removed. */
   readonly deleted: number;
 }
 
-export interface GetResult {
+export interface GetStepResult {
   readonly type: "get";
   /** Undefined: the key does not exist. */
   readonly found: KeyValue | undefined;
 }
 
-export interface RangeResult {
+export interface RangeStepResult {
   readonly type: "range";
   readonly found: readonly KeyValue[];
   /** Further keys exist beyond the limit. */
@@ -79,20 +79,27 @@ export interface RangeResult {
  * broke before the answer, which had more than 1 KiB. Read the key again if you need it. Steps that
  * change keys always have their result, and so have the steps of a transaction that only reads.
  */
-export interface ForgottenResult {
+export interface ForgottenStepResult {
   readonly type: "forgotten";
 }
 
 /** The result of any step. */
-export type StepResult = PutResult | DeleteResult | DeleteRangeResult | GetResult | RangeResult | ForgottenResult;
+export type StepResult = ResultsByType[TxnStep["type"]];
+
+/** The results of steps, by the steps' types. */
+export interface ResultsByType {
+  readonly put: PutStepResult;
+  readonly delete: DeleteStepResult;
+  readonly deleteRange: DeleteRangeStepResult;
+  readonly get: GetStepResult | ForgottenStepResult;
+  readonly range: RangeStepResult | ForgottenStepResult;
+}
 
 /** The result of a step of this type. */
-export type ResultOf<Of extends Step> = Of extends GetStep | RangeStep
-  ? Extract<StepResult, { readonly type: Of["type"] }> | ForgottenResult
-  : Extract<StepResult, { readonly type: Of["type"] }>;
+export type ResultOf<Of extends TxnStep> = ResultsByType[Of["type"]];
 
 /** The results of these steps, in their order. */
-export type ResultsOf<Steps extends readonly Step[]> = { readonly [At in keyof Steps]: ResultOf<Steps[At]> };
+export type ResultsOf<Steps extends readonly TxnStep[]> = { readonly [At in keyof Steps]: ResultOf<Steps[At]> };
 
 /** Makes the steps of a transaction, for {@link Txn.then} and {@link Txn.else}. */
 export const op = {

@@ -3,7 +3,7 @@ import { CairnError } from "../../base/errors.js";
 import type { CallOptions } from "../options.js";
 import type { Condition } from "./conditions.js";
 import { type ComparisonMessage, comparisonOf, type OperationMessage, operationOf, resultsOf } from "./messages.js";
-import type { ResultsOf, Step } from "./steps.js";
+import type { ResultsOf, TxnStep } from "./steps.js";
 
 /** The request of a transaction. */
 export interface TxnMessage {
@@ -13,7 +13,10 @@ export interface TxnMessage {
 }
 
 /** Which steps were carried out, and what they did. */
-export type TxnResult<Then extends readonly Step[] = readonly Step[], Else extends readonly Step[] = readonly Step[]> =
+export type TxnResult<
+  Then extends readonly TxnStep[] = readonly TxnStep[],
+  Else extends readonly TxnStep[] = readonly TxnStep[],
+> =
   | {
       /** All conditions held. */
       readonly succeeded: true;
@@ -35,11 +38,9 @@ export type TxnResult<Then extends readonly Step[] = readonly Step[], Else exten
  * it takes effect or nothing. Each step sees the effects of the earlier ones. A list may change a
  * key once.
  *
- * {@link commit} sends it; to await it does the same. A transaction is sent once.
+ * {@link commit} sends it, once. The transaction itself is no promise, although it has a `then`.
  */
-export class Txn<Then extends readonly Step[] = [], Else extends readonly Step[] = []>
-  implements PromiseLike<TxnResult<Then, Else>>
-{
+export class Txn<Then extends readonly TxnStep[] = [], Else extends readonly TxnStep[] = []> {
   readonly #compare: ComparisonMessage[] = [];
   readonly #then: OperationMessage[] = [];
   readonly #else: OperationMessage[] = [];
@@ -56,30 +57,18 @@ export class Txn<Then extends readonly Step[] = [], Else extends readonly Step[]
   }
 
   /** Adds steps for when all conditions hold. @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED */
-  // biome-ignore lint/suspicious/noThenProperty: to await a transaction commits it
-  then<const Steps extends readonly Step[]>(...steps: Steps): Txn<[...Then, ...Steps], Else>;
-  /** Commits, as {@link commit} without options: this is what `await` calls. */
-  // biome-ignore lint/suspicious/noThenProperty: as above
-  then<Value = TxnResult<Then, Else>, Other = never>(
-    onFulfilled?: ((result: TxnResult<Then, Else>) => Value | PromiseLike<Value>) | null,
-    onRejected?: ((error: unknown) => Other | PromiseLike<Other>) | null,
-  ): Promise<Value | Other>;
-  // biome-ignore lint/suspicious/noThenProperty: as above
-  then(...given: readonly unknown[]): unknown {
-    const [onFulfilled, onRejected] = given as Parameters<Promise<TxnResult<Then, Else>>["then"]>;
-    if (typeof onFulfilled === "function" || typeof onRejected === "function") {
-      return this.commit().then(onFulfilled, onRejected);
-    }
+  then<const Steps extends readonly TxnStep[]>(...steps: Steps): Txn<[...Then, ...Steps], Else> {
+    if (typeof steps[0] === "function") throw notAwaitable();
     this.#assertOpen();
-    this.#then.push(...(given as readonly Step[]).map(operationOf));
-    return this;
+    this.#then.push(...steps.map(operationOf));
+    return this as unknown as Txn<[...Then, ...Steps], Else>;
   }
 
   /**
    * Adds steps for when a condition does not hold.
    * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED
    */
-  else<const Steps extends readonly Step[]>(...steps: Steps): Txn<Then, [...Else, ...Steps]> {
+  else<const Steps extends readonly TxnStep[]>(...steps: Steps): Txn<Then, [...Else, ...Steps]> {
     this.#assertOpen();
     this.#else.push(...steps.map(operationOf));
     return this as unknown as Txn<Then, [...Else, ...Steps]>;
@@ -97,7 +86,6 @@ export class Txn<Then extends readonly Step[] = [], Else extends readonly Step[]
   }
 
   async #commit(options: CallOptions): Promise<TxnResult<Then, Else>> {
-    // biome-ignore lint/suspicious/noThenProperty: the message's field, which nobody awaits
     const response = await this.send({ compare: this.#compare, then: this.#then, otherwise: this.#else }, options);
     const { succeeded, version } = response;
     const results = resultsOf(succeeded ? this.#then : this.#else, response);
@@ -108,4 +96,9 @@ export class Txn<Then extends readonly Step[] = [], Else extends readonly Step[]
     if (this.#committed === undefined) return;
     throw new CairnError("FAILED_PRECONDITION", "the transaction was sent: make another one");
   }
+}
+
+/** `await` passes functions to any `then`. */
+function notAwaitable(): CairnError {
+  return new CairnError("INVALID_ARGUMENT", "a transaction cannot be awaited: call commit(), and await its result");
 }

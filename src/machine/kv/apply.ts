@@ -4,7 +4,8 @@ import { CairnError } from "../../base/errors.js";
 import type { Entry, LogPosition } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
 import { commandResult, decodeCommand } from "./command.js";
-import { evaluate, type RecordStore } from "./evaluate.js";
+import { evaluate } from "./evaluate.js";
+import type { RecordStore } from "./record_store.js";
 import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
 

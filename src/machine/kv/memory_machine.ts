@@ -3,11 +3,11 @@ import { CairnError } from "../../base/errors.js";
 import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
 import { applyEntries, assertFollow, commandsOf } from "./apply.js";
-import type { KeyRecord, RecordStore } from "./evaluate.js";
-import { type KeyEntry, KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./key_value_machine.js";
+import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./key_value_machine.js";
 import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
 import { PayloadDecoder } from "./payload_decoder.js";
 import { PayloadView } from "./payload_view.js";
+import type { KeyEntry, KeyRecord, RecordStore } from "./record_store.js";
 import { DEFAULT_SESSION_LIMITS, FIRST_HEAD, type SessionLimits, type SessionsHead } from "./session_limits.js";
 import { type SessionHead, type SessionStore, SessionTable } from "./sessions.js";
 

@@ -1,7 +1,6 @@
 import type { Transaction } from "lmdb";
 import { limits } from "../../base/limits.js";
-import type { KeyRecord, RecordStore } from "../kv/evaluate.js";
-import type { KeyEntry } from "../kv/key_value_machine.js";
+import type { KeyEntry, KeyRecord, RecordStore } from "../kv/record_store.js";
 import { CHECKSUM_BYTES, type Tally } from "./checksums.js";
 import type { SealedTable } from "./table.js";
 

@@ -12,7 +12,7 @@ import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { encodeCommand } from "../../machine/kv/command.js";
-import type { KeyRecord } from "../../machine/kv/evaluate.js";
+import type { KeyRecord } from "../../machine/kv/record_store.js";
 import { toIndex } from "../../rpc/message_counters.js";
 import { addressOf } from "../leader_hint.js";
 import type { KeyValueNode } from "./key_value_node.js";
@@ -117,7 +117,6 @@ const txn: WriteMapping<TxnRequest, TxnAnswer> = {
         operator,
         ...(keys !== undefined && { keys }),
       })),
-      // biome-ignore lint/suspicious/noThenProperty: the message's field, which nobody awaits
       then: then.map(({ operation }) => ({ operation })),
       otherwise: otherwise.map(({ operation }) => ({ operation })),
     },

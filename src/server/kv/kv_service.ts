@@ -3,7 +3,7 @@ import type { KeyValueService, RangeRequest, RangeResponseSchema } from "../../.
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
-import type { KeyEntry } from "../../machine/kv/key_value_machine.js";
+import type { KeyEntry } from "../../machine/kv/record_store.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import type { CallSettings } from "../../rpc/channel.js";
 import type { Client } from "../../rpc/client.js";

@@ -60,7 +60,6 @@ export const txn = (compare: ComparisonInit[], then: StepInit[], otherwise: Step
   case: "txn",
   value: {
     compare,
-    // biome-ignore lint/suspicious/noThenProperty: the message's field, which nobody awaits
     then: then.map((operation) => ({ operation })),
     otherwise: otherwise.map((operation) => ({ operation })),
   },

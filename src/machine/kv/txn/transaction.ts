@@ -10,7 +10,7 @@ import {
   type TxnOperation,
   type TxnStep,
 } from "../../../../gen/cairn/v1/storage_pb.js";
-import type { KeyRecord, RecordStore } from "../evaluate.js";
+import type { KeyRecord, RecordStore } from "../record_store.js";
 import { TxnLimitExceeded, TxnRecords } from "./txn_records.js";
 
 /**

@@ -11,6 +11,9 @@ import { boundsOf, isWithin, type KeyBounds, problemOfSpan } from "./key_span.js
 
 /** Describes why a transaction must not be carried out; undefined when it may. */
 export function problemOfTxn({ compare, then, otherwise }: TxnOperation): Problem | undefined {
+  if (compare.length + then.length + otherwise.length === 0) {
+    return invalid("the transaction is empty: give comparisons, or operations");
+  }
   return (
     tooMany("compare", compare.length, "txnComparisons") ??
     tooMany("then", then.length, "txnOperations") ??

@@ -1,7 +1,6 @@
 import type { KeySpan } from "../../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../../base/limits.js";
-import type { KeyRecord, RecordStore } from "../evaluate.js";
-import type { KeyEntry } from "../key_value_machine.js";
+import type { KeyEntry, KeyRecord, RecordStore } from "../record_store.js";
 import { boundsOf } from "./key_span.js";
 
 type TxnLimit = "txnKeys" | "txnReadBytes" | "txnResultBytes";
