@@ -128,10 +128,8 @@ test("a put or a delete with if_version changes a key only if that is its versio
     conditionFailed: true,
     current: { version: 2n, value: Buffer.from("1") },
   });
-  expect(await kv.put({ key: bytes("none"), ifVersion: 7n })).toMatchObject({
-    conditionFailed: true,
-    current: undefined,
-  });
+  const none = await kv.put({ key: bytes("none"), ifVersion: 7n });
+  expect([none.conditionFailed, none.current]).toEqual([true, undefined]);
   expect(await kv.put({ key, value: bytes("3"), ifVersion: 2n })).toMatchObject({
     version: 5n,
     conditionFailed: false,
