@@ -6,13 +6,12 @@
 
 export type { CommandOutcome, CommandResult } from "../gen/cairn/v1/storage_pb.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
-export type { KeyRecord } from "./machine/kv/evaluate.js";
 export type {
-  KeyEntry,
   KeyRange,
   KeyRangeOptions,
   KeyValueMachine,
 } from "./machine/kv/key_value_machine.js";
+export type { KeyEntry, KeyRecord } from "./machine/kv/record_store.js";
 export type { KeyValueNode } from "./server/kv/key_value_node.js";
 export { openKeyValueMachine } from "./server/kv/open_machine.js";
 export { ownMachineServices } from "./server/machine/services.js";

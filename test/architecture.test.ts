@@ -82,6 +82,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "storage/wal": [],
   "storage/snapshots": [],
   "machine/kv": [],
+  "machine/kv/txn": [],
   "machine/lmdb": ["machine/kv"],
   "machine/worker": ["machine/kv", "machine/lmdb"],
   "peers/append": [],
@@ -97,10 +98,12 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "server/admin": ["server/kv"],
   "client/session": [],
   "client/admin": [],
+  "client/txn": [],
   "cli/output": [],
   "cli/options": ["cli/output"],
   "cli/commands": ["cli/options", "cli/output"],
   "cli/commands/snapshot": ["cli/options", "cli/output"],
+  "cli/commands/kv": ["cli/options", "cli/output"],
 };
 
 interface SourceFile {

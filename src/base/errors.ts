@@ -33,6 +33,11 @@ export const errorCodes = {
    * of them have ended.
    */
   QUEUE_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
+  /**
+   * Other writers changed what a transaction had read, as often as it was tried. Nothing happened;
+   * retry later.
+   */
+  CONFLICT: { grpc: "ABORTED", retryable: true },
   /** The disk is full. Nothing happened; retry later. */
   DISK_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** A write may or may not take effect. Only a request with a request id may be retried. */

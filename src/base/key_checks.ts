@@ -28,7 +28,7 @@ export function checkValue(value: Uint8Array): void {
 /**
  * Checks the start of a key. @throws CairnError LIMIT_EXCEEDED when no key starts with these bytes
  */
-export function checkKeyStart(bytes: Uint8Array, what: "prefix" | "after"): void {
+export function checkKeyStart(bytes: Uint8Array, what: "prefix" | "after" | "start" | "end"): void {
   if (bytes.byteLength <= limits.keyBytes) return;
   const problem = tooLong(what, bytes.byteLength, "keyBytes");
   throw new CairnError(problem.code, problem.text);

@@ -202,6 +202,21 @@ export const limits = Object.freeze({
   answerOverheadBytes: 32,
   /** Largest encoding of an answer, without its value. */
   answerFieldsBytes: 64,
+  /**
+   * Comparisons of a transaction, and operations in each of its two lists. These and the next three
+   * are part of the log's meaning, too.
+   */
+  txnComparisons: 128,
+  txnOperations: 128,
+  /**
+   * Keys that the spans of one transaction may hold together: those that it compares, removes or
+   * returns. They bound the time for which one entry holds up the others.
+   */
+  txnKeys: 1_000,
+  /** Bytes of the keys and values that one transaction looks at or replaces. */
+  txnReadBytes: 16 * MiB,
+  /** Bytes of the keys and values that one transaction returns. */
+  txnResultBytes: 2 * MiB,
   /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,
   /**
@@ -401,6 +416,15 @@ assert(
     limits.sessionAnswers * (limits.answerOverheadBytes + limits.answerFieldsBytes + limits.sessionValueBytes) <=
     limits.sessionBytes,
   "a largest session fits what is remembered of all",
+);
+assert(
+  limits.valueBytes <= limits.txnResultBytes && limits.txnResultBytes + 256 * KiB <= limits.messageBytes,
+  "a transaction can read a largest value, and its largest answer fits a gRPC message",
+);
+assert(limits.valueBytes + limits.keyBytes + limits.entryBytes <= limits.txnReadBytes, "it can replace one, too");
+assert(
+  limits.txnOperations * 8 <= limits.sessionValueBytes,
+  "the answer to a transaction is remembered, but for the keys and values that it read",
 );
 assert(
   limits.clientWritesAtFirst <= Math.min(limits.sessionAnswersBefore, limits.clientWritesInFlight) &&

@@ -5,7 +5,7 @@ import { Command } from "commander";
 import { version } from "../base/version.js";
 import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
 import { gatewayCommand } from "./commands/gateway.js";
-import { kvCommand } from "./commands/kv.js";
+import { kvCommand } from "./commands/kv/kv.js";
 import { leaderCommand } from "./commands/leader.js";
 import { memberCommand } from "./commands/member.js";
 import { snapshotCommand } from "./commands/snapshot/snapshot.js";

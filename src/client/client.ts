@@ -1,5 +1,5 @@
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
-import { type CompareAndSetResponse, KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { KeyValueService, type TxnResponse } from "../../gen/cairn/v1/kv_pb.js";
 import {
   checkFlag,
   checkFunction,
@@ -7,11 +7,11 @@ import {
   checkObject,
   checkSignal,
   checkWholeNumber,
-  invalid,
 } from "../base/arguments.js";
 import { CairnError, hasCode } from "../base/errors.js";
 import { checkKey, checkKeyStart, checkValue } from "../base/key_checks.js";
 import { limits } from "../base/limits.js";
+import { messageBytes } from "../rpc/call_batches.js";
 import type { CallSettings } from "../rpc/channel.js";
 import { ChannelPool } from "../rpc/channel_pool.js";
 import type { SharedChannel } from "../rpc/client.js";
@@ -20,20 +20,29 @@ import { AnyNode, isPassing } from "./any_node.js";
 import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
 import { CallLimiter } from "./call_limiter.js";
 import { QueueRoom } from "./call_queue.js";
+import { type CompareAndSetOptions, type CompareAndSetResult, type Expected, expectation } from "./compare_and_set.js";
 import { LeaderSearch } from "./leader_search.js";
 import {
   type CallOptions,
   type ClientOptions,
+  type ConditionalOptions,
   checkEndpoint,
   checkEndpoints,
   checkTimeout,
   DEFAULT_TIMEOUT_MS,
+  type RangeOptions,
+  type ReadOptions,
 } from "./options.js";
 import { inPages, oneView } from "./range.js";
 import { newIdentity } from "./session/identity.js";
 import { Pipeline } from "./session/pipeline.js";
 import { StaleReads } from "./session/stale_reads.js";
 import { type NodeStatus, statusOf } from "./status.js";
+import { type AtomicallyOptions, type AtomicTx, atomically } from "./txn/atomically.js";
+import { compare } from "./txn/conditions.js";
+import { canBeReadAgain } from "./txn/messages.js";
+import { op } from "./txn/steps.js";
+import { Txn, type TxnMessage } from "./txn/txn.js";
 import {
   type Key,
   type KeyValue,
@@ -45,52 +54,12 @@ import {
   valueToBytes,
 } from "./values.js";
 
-/** Options of a read. */
-export interface ReadOptions extends CallOptions {
-  /**
-   * Reads the state of any node, which may be behind; works also without a leader. Default false:
-   * the read is linearizable, so it sees every write that was answered before the read was made, by
-   * any client.
-   */
-  readonly stale?: boolean | undefined;
-  /**
-   * With `stale`: wait until the node has applied this index, such as a version that a write has
-   * returned. Default 0: do not wait.
-   */
-  readonly minAppliedIndex?: number | undefined;
-}
-
-export interface RangeOptions extends ReadOptions {
-  /** Only keys that start with this. Default: all. */
-  readonly prefix?: Key | undefined;
-  /** Only keys above this one, in the order of their bytes. Default: all. */
-  readonly after?: Key | undefined;
-  /** Largest number of keys, 1 or more. Default: all. */
-  readonly limit?: number | undefined;
-  /**
-   * Number of keys to read at a time; each page shows the state at its own moment. Default: all
-   * keys come from one state, which the server retains while they are read. Set a page size when
-   * the read takes minutes: it costs the server nothing between pages, and a page that fails is
-   * read again.
-   */
-  readonly pageSize?: number | undefined;
-}
-
-/** The condition under which {@link CairnClient.compareAndSet} sets a key. */
-export type Expected = { readonly value: Value } | { readonly version: number } | { readonly absent: true };
-
-export interface CompareAndSetOptions extends CallOptions {
-  /** A missing key counts as expected, and is created. Default false. */
-  readonly createIfMissing?: boolean | undefined;
-}
-
 /**
- * Swapped, with the key's new version; or not swapped, with the current value (undefined: the key
- * does not exist).
+ * Removed; or not removed, with the current value (undefined: the key does not exist).
  */
-export type CompareAndSetResult =
-  | { readonly swapped: true; readonly version: number }
-  | { readonly swapped: false; readonly current: StoredValue | undefined };
+export type ConditionalDeleteResult =
+  | { readonly deleted: true }
+  | { readonly deleted: false; readonly current: StoredValue | undefined };
 
 export interface StatusOptions extends CallOptions {
   /** host:port of the node to ask. Default: the first of the client's endpoints that answers. */
@@ -130,6 +99,7 @@ const CALL_BYTES = 64;
 export class CairnClient implements AsyncDisposable {
   readonly #channels = new ChannelPool({ isBackground: true });
   readonly #clock: Clock;
+  readonly #random: () => number;
   readonly #timeoutMs: number;
   readonly #pipeline: Pipeline;
   readonly #nodes: AnyNode;
@@ -145,6 +115,7 @@ export class CairnClient implements AsyncDisposable {
     const endpoints = checkEndpoints(options.endpoints);
     const random = checkFunction("random", options.random ?? Math.random);
     this.#clock = checkMethods("clock", options.clock ?? systemClock, ["now", "after", "soon"]);
+    this.#random = random;
     this.#timeoutMs = checkTimeout(options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
     const room = new QueueRoom();
     const identity = newIdentity();
@@ -181,8 +152,19 @@ export class CairnClient implements AsyncDisposable {
     return kv === undefined ? undefined : keyValueOf(kv);
   }
 
+  /**
+   * Sets a key if it has a version; the same as {@link compareAndSet} with `{ version }`.
+   */
+  put(key: Key, value: Value, options: ConditionalOptions): Promise<CompareAndSetResult>;
   /** Sets a key. Resolves with its new version when the write is durable on a majority. */
-  async put(key: Key, value: Value, options: CallOptions = {}): Promise<number> {
+  put(key: Key, value: Value, options?: CallOptions): Promise<number>;
+  async put(
+    key: Key,
+    value: Value,
+    options: CallOptions | ConditionalOptions = {},
+  ): Promise<number | CompareAndSetResult> {
+    const version = ifVersionIn(options);
+    if (version !== undefined) return this.compareAndSet(key, { version }, value, callOptionsIn(options));
     const request = { key: keyToBytes(key), value: valueToBytes(value) };
     checkKey(request.key);
     checkValue(request.value);
@@ -191,8 +173,13 @@ export class CairnClient implements AsyncDisposable {
     return Number(answerTo("put", answer).version);
   }
 
+  /** Removes a key if it has a version. Resolves as {@link compareAndSet} does. */
+  delete(key: Key, options: ConditionalOptions): Promise<ConditionalDeleteResult>;
   /** Removes a key. Resolves when that is durable on a majority, with true if the key existed. */
-  async delete(key: Key, options: CallOptions = {}): Promise<boolean> {
+  delete(key: Key, options?: CallOptions): Promise<boolean>;
+  async delete(key: Key, options: CallOptions | ConditionalOptions = {}): Promise<boolean | ConditionalDeleteResult> {
+    const version = ifVersionIn(options);
+    if (version !== undefined) return this.#deleteIf(key, version, callOptionsIn(options));
     const request = { key: keyToBytes(key) };
     checkKey(request.key);
     const answer = await this.#submit({ case: "delete", value: request }, request.key.byteLength, options);
@@ -221,7 +208,10 @@ export class CairnClient implements AsyncDisposable {
     const bytes = request.key.byteLength + request.newValue.byteLength;
     const expectedBytes = against.case === "value" ? against.value.byteLength : 0;
     const call = { case: "compareAndSet", value: request } as const;
-    const { swapped, version, current } = await this.#compareAndSet(call, bytes + expectedBytes, options);
+    const { swapped, version, current } = await this.#remembered(options, async (callOptions) => {
+      const answer = answerTo("compareAndSet", await this.#submit(call, bytes + expectedBytes, callOptions));
+      return { answer, isForgotten: answer.currentForgotten };
+    });
     if (swapped) return { swapped, version: Number(version) };
     return { swapped, current: current === undefined ? undefined : storedValueOf(current) };
   }
@@ -253,6 +243,51 @@ export class CairnClient implements AsyncDisposable {
     const source = { nodes: this.#nodes, first, clock: this.#clock };
     if (pageSize === undefined) yield* oneView(source, query, callLimits);
     else yield* inPages(source, query, checkWholeNumber("pageSize", pageSize, 1), callLimits);
+  }
+
+  /**
+   * Begins a transaction: conditions, steps for when they hold, and steps for when they do not.
+   *
+   * ```ts
+   * const { succeeded } = await client
+   *   .txn()
+   *   .when(compare("stock").version("=", stock.version), compare("order:7").missing())
+   *   .then(op.put("stock", "41"), op.put("order:7", "1 piece"))
+   *   .else(op.get("stock"))
+   *   .commit();
+   * ```
+   */
+  txn(): Txn {
+    return new Txn((message, options) => this.#txn(message, options));
+  }
+
+  /**
+   * Runs a function that reads and writes through `tx`, and commits its writes if nobody else has
+   * changed a key that it read; else runs it again, after a pause that grows and is drawn at random,
+   * up to `attempts` times. Resolves with the result of the run that was committed. The function
+   * must have no other effects, since it may run more than once. `timeoutMs` applies to each call,
+   * `signal` to all of it.
+   * @throws CairnError CONFLICT after the last attempt: nothing happened. OUTCOME_UNKNOWN when a
+   * commit may have taken effect: the function is not run again. Errors of the function end it
+   *
+   * ```ts
+   * await client.atomically(async (tx) => {
+   *   const count = Number((await tx.get("count"))?.text() ?? 0);
+   *   tx.put("count", `${count + 1}`);
+   * });
+   * ```
+   */
+  async atomically<Result>(
+    work: (tx: AtomicTx) => Result | Promise<Result>,
+    options: AtomicallyOptions = {},
+  ): Promise<Result> {
+    const source = {
+      clock: this.#clock,
+      random: this.#random,
+      get: (key: Uint8Array, callOptions: CallOptions) => this.get(key, callOptions),
+      txn: () => this.txn(),
+    };
+    return atomically(source, work, options);
   }
 
   /** Returns a node's identity, role and log positions. */
@@ -305,23 +340,47 @@ export class CairnClient implements AsyncDisposable {
     return this.#nodes.ask(bytes, callLimits, ask, overStream === undefined ? undefined : madeAt);
   }
 
+  async #deleteIf(key: Key, version: number, options: CallOptions): Promise<ConditionalDeleteResult> {
+    // Not a delete with if_version: a node of an earlier version would take no notice of that.
+    const { succeeded, results } = await this.txn()
+      .when(compare(key).version("=", version))
+      .then(op.delete(key))
+      .else(op.get(key))
+      .commit(options);
+    const [result] = results;
+    if (succeeded && version > 0) return { deleted: true };
+    return { deleted: false, current: result.type === "get" ? result.found : undefined };
+  }
+
+  async #txn(message: TxnMessage, options: CallOptions): Promise<TxnResponse> {
+    const value = {
+      compare: [...message.compare],
+      then: [...message.then],
+      otherwise: [...message.otherwise],
+    };
+    const bytes = messageBytes(value);
+    return this.#remembered(options, async (callOptions) => {
+      const answer = answerTo("txn", await this.#submit({ case: "txn", value }, bytes, callOptions));
+      const steps = answer.succeeded ? message.then : message.otherwise;
+      return { answer, isForgotten: canBeReadAgain(steps, answer) };
+    });
+  }
+
   /**
-   * When a call was sent twice, the cluster may remember that the key did not match, but not its
-   * value. Nothing was changed then, so the call is made once more, as another write.
+   * When a call was sent twice, the cluster may remember that it changed nothing, but not all that
+   * it read. Then the call is made once more, as another write.
    */
-  async #compareAndSet(
-    call: CallRequest & { case: "compareAndSet" },
-    bytes: number,
+  async #remembered<Answer>(
     options: CallOptions,
-  ): Promise<CompareAndSetResponse> {
+    ask: (options: CallOptions) => Promise<{ readonly answer: Answer; readonly isForgotten: boolean }>,
+  ): Promise<Answer> {
     const { timeoutMs } = this.#limits(options);
     const deadline = this.#clock.now() + timeoutMs;
     for (let leftMs = timeoutMs; leftMs > 0; leftMs = deadline - this.#clock.now()) {
-      const answer = await this.#submit(call, bytes, { ...options, timeoutMs: leftMs });
-      const value = answerTo("compareAndSet", answer);
-      if (!value.currentForgotten) return value;
+      const { answer, isForgotten } = await ask({ ...options, timeoutMs: leftMs });
+      if (!isForgotten) return answer;
     }
-    throw new CairnError("TIMEOUT", `nothing was swapped, and the present value could not be read in ${timeoutMs} ms`);
+    throw new CairnError("TIMEOUT", `nothing was changed, and the present value could not be read in ${timeoutMs} ms`);
   }
 
   /** Has the leader carry out a call. */
@@ -351,19 +410,11 @@ function readsStale(options: ReadOptions): boolean {
   return checkFlag("stale", checkObject("options", options).stale);
 }
 
-function expectation(expected: Expected) {
-  const { value, version, absent } = checkObject("expected", expected) as Partial<Record<string, unknown>>;
-  if ([value, version, absent].filter((each) => each !== undefined).length !== 1) {
-    throw new CairnError("INVALID_ARGUMENT", "expected must have one of value, version and absent");
-  }
-  if (value !== undefined) {
-    const bytes = valueToBytes(value as Value, "expected.value");
-    checkValue(bytes);
-    return { case: "value", value: bytes } as const;
-  }
-  if (version !== undefined) {
-    return { case: "version", value: BigInt(checkWholeNumber("expected.version", version as number, 0)) } as const;
-  }
-  if (absent !== true) throw invalid("expected.absent", "true", absent);
-  return { case: "version", value: 0n } as const;
+function ifVersionIn(options: CallOptions | ConditionalOptions): number | undefined {
+  const { ifVersion } = checkObject("options", options) as Partial<ConditionalOptions>;
+  return ifVersion === undefined ? undefined : checkWholeNumber("ifVersion", ifVersion, 0);
+}
+
+function callOptionsIn({ signal, timeoutMs }: CallOptions): CallOptions {
+  return { signal, timeoutMs };
 }

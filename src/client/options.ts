@@ -2,6 +2,7 @@ import { isAddress } from "../base/addresses.js";
 import { invalid, TIMER_MS_MAX } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
+import type { Key } from "./values.js";
 
 /** Default time limit of a call, in ms: enough for a cluster to elect a leader twice. */
 export const DEFAULT_TIMEOUT_MS = 10_000;
@@ -39,6 +40,42 @@ export interface CallOptions {
    * `signal`.
    */
   readonly timeoutMs?: number | undefined;
+}
+
+/** Options of a read. */
+export interface ReadOptions extends CallOptions {
+  /**
+   * Reads the state of any node, which may be behind; works also without a leader. Default false:
+   * the read is linearizable, so it sees every write that was answered before the read was made, by
+   * any client.
+   */
+  readonly stale?: boolean | undefined;
+  /**
+   * With `stale`: wait until the node has applied this index, such as a version that a write has
+   * returned. Default 0: do not wait.
+   */
+  readonly minAppliedIndex?: number | undefined;
+}
+
+export interface RangeOptions extends ReadOptions {
+  /** Only keys that start with this. Default: all. */
+  readonly prefix?: Key | undefined;
+  /** Only keys above this one, in the order of their bytes. Default: all. */
+  readonly after?: Key | undefined;
+  /** Largest number of keys, 1 or more. Default: all. */
+  readonly limit?: number | undefined;
+  /**
+   * Number of keys to read at a time; each page shows the state at its own moment. Default: all
+   * keys come from one state, which the server retains while they are read. Set a page size when
+   * the read takes minutes: it costs the server nothing between pages, and a page that fails is
+   * read again.
+   */
+  readonly pageSize?: number | undefined;
+}
+
+export interface ConditionalOptions extends CallOptions {
+  /** Change the key only if this is its version; 0: only if it does not exist. */
+  readonly ifVersion: number;
 }
 
 /** @throws CairnError INVALID_ARGUMENT */

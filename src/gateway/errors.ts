@@ -44,6 +44,7 @@ const byCairnCode: Readonly<Record<CairnErrorCode, GatewayCode>> = {
   STOPPED: gatewayCodes.temporarilyUnavailable,
   UNREACHABLE: gatewayCodes.temporarilyUnavailable,
   BUSY: gatewayCodes.temporarilyUnavailable,
+  CONFLICT: gatewayCodes.temporarilyUnavailable,
   QUEUE_FULL: gatewayCodes.temporarilyUnavailable,
   DISK_FULL: gatewayCodes.temporarilyUnavailable,
   DATA_DIRECTORY: gatewayCodes.temporarilyUnavailable,

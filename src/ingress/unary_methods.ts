@@ -5,6 +5,7 @@ import type {
   GetResponseSchema,
   KeyValueService,
   PutResponseSchema,
+  TxnResponseSchema,
 } from "../../gen/cairn/v1/kv_pb.js";
 import type { ServiceImplementation } from "../rpc/server.js";
 import type { ForwardedAnswer } from "../server/kv/forwarded_calls.js";
@@ -23,6 +24,8 @@ export function unaryMethods(link: Pick<NodeLink, "call">): ServiceImplementatio
       answerOf<MessageInitShape<typeof CompareAndSetResponseSchema>>(
         await link.call({ case: "compareAndSet", value }, cancel),
       ),
+    txn: async (value, { cancel }) =>
+      answerOf<MessageInitShape<typeof TxnResponseSchema>>(await link.call({ case: "txn", value }, cancel)),
   };
 }
 

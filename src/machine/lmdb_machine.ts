@@ -4,9 +4,9 @@ import { CairnError, isShortage } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 import type { Entry, LogPosition, SnapshotMeta } from "../raft/types.js";
 import { type FileSystem, nodeFileSystem } from "../system/fs.js";
-import { applyEntries, assertFollow } from "./kv/apply.js";
-import type { KeyRecord } from "./kv/evaluate.js";
-import { type KeyEntry, KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
+import { applyEntries, assertFollow, commandsOf } from "./kv/apply.js";
+import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
+import type { KeyEntry, KeyRecord } from "./kv/record_store.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb/directory.js";
@@ -126,15 +126,19 @@ export class LmdbMachine implements KeyValueMachine {
     const last = entries.at(-1);
     if (last === undefined) return [];
     const { environment } = this;
+    const commands = commandsOf(entries);
     const sessions = this.#table();
     // Set again at the end: a transaction that fails takes the table's changes with it.
     this.#sessions = undefined;
     const results = this.#noticing(() =>
-      environment.transaction(() => {
-        const results = applyEntries(entries, environment.records, sessions);
-        environment.writeApplied(last);
-        return results;
-      }, spaceFor(entries)),
+      environment.transaction(
+        () => {
+          const results = applyEntries(entries, commands, environment.records, sessions);
+          environment.writeApplied(last);
+          return results;
+        },
+        spaceFor(entries, commands),
+      ),
     );
     this.#sessions = sessions;
     this.#applied = { index: last.index, term: last.term };

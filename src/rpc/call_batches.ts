@@ -79,3 +79,15 @@ export class CallBatches<Call extends { readonly bytes: number }> {
     return calls;
   }
 }
+
+/**
+ * Returns about how many bytes a message takes, or a list of messages: its byte fields, at any
+ * depth, and an allowance for each message.
+ */
+export function messageBytes(part: unknown): number {
+  if (typeof part !== "object" || part === null) return 0;
+  if (part instanceof Uint8Array) return part.byteLength;
+  return Object.values(part).reduce((sum: number, field) => sum + messageBytes(field), PART_BYTES);
+}
+
+const PART_BYTES = 16;

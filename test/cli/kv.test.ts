@@ -102,3 +102,55 @@ describe("a cairn kv command that cannot work", () => {
     expect(await runCommand(args)).toMatchObject({ code: 2, stderr: expect.stringContaining(text) });
   });
 });
+
+describe("cairn kv txn", () => {
+  test("carries out --then when all conditions hold, and --else with exit code 3 when one does not", async () => {
+    const args = ["--if-missing", "txn/lock", "--then", "put txn/lock it is me", "--then", "put txn/b 2"];
+    const done = await kv("txn", ...args, "--else", "get txn/lock");
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringMatching(/^then, version \d+\nput\nput\n$/) });
+    const refused = await kv("txn", ...args, "--else", "get txn/lock", "--else", "get txn/none");
+    const lines = /^else, version \d+\ntxn\/lock\tit is me\nthere is no key "txn\/none"\n$/;
+    expect(refused).toMatchObject({ code: 3, stdout: expect.stringMatching(lines), stderr: "" });
+    const { stdout } = await kv("txn", "--if", "txn/b=2", "--then", "range txn/ 1", "--then", "del txn/b", "--json");
+    const version = expect.any(Number);
+    expect(JSON.parse(stdout)).toEqual({
+      succeeded: true,
+      version,
+      results: [
+        {
+          type: "range",
+          found: [{ key: "txn/b", value: "2", version, createVersion: version }],
+          more: true,
+        },
+        { type: "delete", deleted: true },
+      ],
+    });
+    const [, at] = /version (\d+)/.exec(done.stdout)!;
+    const removed = await kv("txn", "--if-version", `txn/lock=${at}`, "--then", "del-range txn/");
+    expect(removed).toMatchObject({ code: 0, stdout: expect.stringMatching(/\ndeleted 1\n$/) });
+  });
+
+  test("reads a document from standard input", async () => {
+    const env = { CAIRN_ENDPOINTS: endpoint };
+    const input = JSON.stringify({
+      when: [{ on: { prefix: "doc/" }, property: "exists", relation: "=", expected: false }],
+      then: [{ type: "put", key: "doc/a", value: { json: [1] } }],
+      else: [{ type: "get", key: "doc/a" }],
+    });
+    const run = () => runCommand(["kv", "txn", "--file", "-", "--json"], { env, input });
+    expect(await run()).toMatchObject({ code: 0 });
+    const { code, stdout } = await run();
+    expect([code, JSON.parse(stdout).results[0].found.value]).toEqual([3, "[1]"]);
+    const wrong = await runCommand(["kv", "txn", "--file", "-"], { env, input: '{"if": []}' });
+    expect(wrong).toMatchObject({ code: 1, stderr: expect.stringContaining('it has a field "if"') });
+  });
+
+  test.each([
+    [["--then", "swap a"], "expected put, get, del, range or del-range"],
+    [["--then", "put a"], "expected put KEY VALUE"],
+    [["--if", "a"], "expected key=value"],
+    [["--if-version", "a=x"], "expected a whole number from 0"],
+  ])("refuses %j as a wrong command line", async (args, text) => {
+    expect(await kv("txn", ...args)).toMatchObject({ code: 2, stderr: expect.stringContaining(text) });
+  });
+});

@@ -130,7 +130,7 @@ describe("all other calls at an ingress process", () => {
     expect(parts.flatMap(({ kvs }) => kvs)).toHaveLength(10);
     expect(parts.at(-1)!.more).toBe(true);
     expect(await admin.getStatus({})).toMatchObject({ nodeId: "n1", clusterId: node.clusterId });
-    await failure("UNIMPLEMENTED", kv.txn({}), "Txn is not implemented yet");
+    await failure("UNIMPLEMENTED", collect(kv.watch({})), "Watch is not implemented yet");
     const session = kv.session();
     await session.send({ clientId: "c", calls: [{ sequence: 1n, call: { case: "put", value: { key } } }] });
     session.end();

@@ -83,6 +83,36 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       expect(await answer(`${KV}/Get`, { key })).not.toHaveProperty("kv");
     });
 
+    test("compares and writes several keys at once, and gets the other list when the comparison fails", async () => {
+      const [a, b] = [base64("interop/txn/a"), base64("interop/txn/b")];
+      const request = {
+        compare: [{ keys: { prefix: base64("interop/txn/") }, exists: false }],
+        then: [{ put: { key: a, value: base64("1") } }, { put: { key: b, value: base64("2") } }],
+        otherwise: [{ range: { keys: { prefix: base64("interop/txn/") } } }],
+      };
+      const done = await answer(`${KV}/Txn`, request);
+      expect(done).toMatchObject({
+        succeeded: true,
+        results: [{ outcome: "COMMAND_OUTCOME_OK" }, { outcome: "COMMAND_OUTCOME_OK" }],
+      });
+      const { version } = done;
+      const refused = await answer(`${KV}/Txn`, request);
+      expect(refused).not.toHaveProperty("succeeded");
+      expect((refused.results as Json[])[0]).toMatchObject({
+        records: [
+          { key: a, value: base64("1"), version, createVersion: version },
+          { key: b, value: base64("2"), version, createVersion: version },
+        ],
+      });
+      const failed = await answer(`${KV}/Put`, { key: a, value: base64("x"), ifVersion: "0" });
+      expect(failed).toMatchObject({ conditionFailed: true, current: { value: base64("1"), version } });
+      expect(await answer(`${KV}/Delete`, { key: a, ifVersion: version })).toMatchObject({ deleted: true });
+      const twice = { then: [{ put: { key: a } }, { delete: { key: a } }] };
+      const { status, text } = await call(`${KV}/Txn`, twice);
+      expect(status).toBe("INVALID_ARGUMENT");
+      expect(text).toContain("then[0] and then[1] of the transaction change the same key");
+    });
+
     test("makes several calls in one message of a session", async () => {
       const key = base64("interop/session");
       const calls = [
@@ -154,9 +184,9 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
     });
 
     test("is told that a planned call is not implemented", async () => {
-      const { status, text } = await call(`${KV}/Txn`, {});
+      const { status, text } = await call(`${KV}/Watch`, {});
       expect(status).toBe("UNIMPLEMENTED");
-      expect(text).toContain("cairn.v1.KeyValueService/Txn");
+      expect(text).toContain("cairn.v1.KeyValueService/Watch");
     });
 
     describe("as a peer of a node with manual elections", () => {

@@ -55,7 +55,8 @@ describe("the calls of an ingress process", () => {
     const unary = await failure("INVALID_ARGUMENT", kv.put({ key: bytes("") }));
     expect(await session.errorOf(1)).toMatchObject({ code: "INVALID_ARGUMENT", message: unary.text });
     expect(await session.answerTo(2)).toMatchObject({ case: "put" });
-    expect(await session.errorOf(3)).toMatchObject({ code: "UNIMPLEMENTED" });
+    const empty = await failure("INVALID_ARGUMENT", kv.txn({}));
+    expect(await session.errorOf(3)).toMatchObject({ code: "INVALID_ARGUMENT", message: empty.text });
     expect(await session.errorOf(4)).toMatchObject({ code: "UNIMPLEMENTED" });
     await session.end();
   });

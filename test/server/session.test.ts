@@ -166,7 +166,7 @@ describe("an error of one call", () => {
       expect.stringMatching(/^INVALID_ARGUMENT: the key is empty/),
       expect.stringMatching(/^INVALID_ARGUMENT: the key is empty/),
       expect.stringMatching(/^INVALID_ARGUMENT: the call is missing/),
-      "UNIMPLEMENTED: Txn is not implemented yet",
+      expect.stringMatching(/^INVALID_ARGUMENT: the transaction is empty/),
       expect.stringMatching(/^INVALID_ARGUMENT: request_id must be absent/),
       expect.stringMatching(/^INVALID_ARGUMENT: request_id\.sequence is 0/),
       expect.stringMatching(/^LIMIT_EXCEEDED: .*entryBytes/),

@@ -8,7 +8,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { ReadIndexRequest, ReadIndexResponse } from "./machine_pb.js";
 import { file_cairn_v1_machine } from "./machine_pb.js";
-import type { CommandResult, DeleteOperation, GetOperation, PutOperation, RequestId } from "./storage_pb.js";
+import type { CommandResult, ComparisonOperator, DeleteOperation, DeleteRangeOperation, GetOperation, KeySpan, PutOperation, RangeOperation, RequestId } from "./storage_pb.js";
 import { file_cairn_v1_storage } from "./storage_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/kv.proto.
  */
 export const file_cairn_v1_kv: GenFile = /*@__PURE__*/
-  fileDesc("ChFjYWlybi92MS9rdi5wcm90bxIIY2Fpcm4udjEihQEKDlJlc3BvbnNlSGVhZGVyEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIMCgR0ZXJtGAMgASgEEhUKDWFwcGxpZWRfaW5kZXgYBCABKAQSEQoJbGVhZGVyX2lkGAUgASgJEhYKDmxlYWRlcl9hZGRyZXNzGAYgASgJIk8KCEtleVZhbHVlEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIPCgd2ZXJzaW9uGAMgASgEEhYKDmNyZWF0ZV92ZXJzaW9uGAQgASgEIkMKCkdldFJlcXVlc3QSCwoDa2V5GAEgASgMEg0KBXN0YWxlGAIgASgIEhkKEW1pbl9hcHBsaWVkX2luZGV4GAMgASgEIlcKC0dldFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEh4KAmt2GAIgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUiUQoKUHV0UmVxdWVzdBILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwSJwoKcmVxdWVzdF9pZBgDIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZCJICgtQdXRSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIPCgd2ZXJzaW9uGAIgASgEIkUKDURlbGV0ZVJlcXVlc3QSCwoDa2V5GAEgASgMEicKCnJlcXVlc3RfaWQYAiABKAsyEy5jYWlybi52MS5SZXF1ZXN0SWQiSwoORGVsZXRlUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISDwoHZGVsZXRlZBgCIAEoCCKqAQoUQ29tcGFyZUFuZFNldFJlcXVlc3QSCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhEKCW5ld192YWx1ZRgEIAEoDBIZChFjcmVhdGVfaWZfbWlzc2luZxgFIAEoCBInCgpyZXF1ZXN0X2lkGAYgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkQgoKCGV4cGVjdGVkIqMBChVDb21wYXJlQW5kU2V0UmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISDwoHc3dhcHBlZBgCIAEoCBIPCgd2ZXJzaW9uGAMgASgEEiMKB2N1cnJlbnQYBCABKAsyEi5jYWlybi52MS5LZXlWYWx1ZRIZChFjdXJyZW50X2ZvcmdvdHRlbhgFIAEoCCJmCgxSYW5nZVJlcXVlc3QSDgoGcHJlZml4GAEgASgMEg0KBWxpbWl0GAIgASgEEg0KBXN0YWxlGAMgASgIEhkKEW1pbl9hcHBsaWVkX2luZGV4GAQgASgEEg0KBWFmdGVyGAUgASgMImgKDVJhbmdlUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISHwoDa3ZzGAIgAygLMhIuY2Fpcm4udjEuS2V5VmFsdWUSDAoEbW9yZRgDIAEoCCKnAQoKVHhuUmVxdWVzdBIlCgdjb21wYXJlGAEgAygLMhQuY2Fpcm4udjEuQ29tcGFyaXNvbhIhCgR0aGVuGAIgAygLMhMuY2Fpcm4udjEuT3BlcmF0aW9uEiYKCW90aGVyd2lzZRgDIAMoCzITLmNhaXJuLnYxLk9wZXJhdGlvbhInCgpyZXF1ZXN0X2lkGAQgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkIkkKCkNvbXBhcmlzb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAQgoKCGV4cGVjdGVkIpMBCglPcGVyYXRpb24SJQoDcHV0GAEgASgLMhYuY2Fpcm4udjEuUHV0T3BlcmF0aW9uSAASKwoGZGVsZXRlGAIgASgLMhkuY2Fpcm4udjEuRGVsZXRlT3BlcmF0aW9uSAASJQoDZ2V0GAMgASgLMhYuY2Fpcm4udjEuR2V0T3BlcmF0aW9uSABCCwoJb3BlcmF0aW9uInQKC1R4blJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEhEKCXN1Y2NlZWRlZBgCIAEoCBIoCgdyZXN1bHRzGAMgAygLMhcuY2Fpcm4udjEuQ29tbWFuZFJlc3VsdCIzCgxXYXRjaFJlcXVlc3QSDgoGcHJlZml4GAEgASgMEhMKC3N0YXJ0X2luZGV4GAIgASgEIl8KDVdhdGNoUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISJAoGZXZlbnRzGAIgAygLMhQuY2Fpcm4udjEuV2F0Y2hFdmVudCJMCgpXYXRjaEV2ZW50Eg0KBWluZGV4GAEgASgEEh4KAmt2GAIgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUSDwoHZGVsZXRlZBgDIAEoCCLEAQoOU2Vzc2lvblJlcXVlc3QSEQoJY2xpZW50X2lkGAEgASgJEiQKBWNhbGxzGAIgAygLMhUuY2Fpcm4udjEuU2Vzc2lvbkNhbGwSHAoUYWNrbm93bGVkZ2VkX3Rocm91Z2gYAyABKAQSEgoKY2x1c3Rlcl9pZBgEIAEoCRINCgVzaW5jZRgFIAEoBBIUCgxmb3J3YXJkZWRfYnkYBiABKAkSDwoHaW5ncmVzcxgHIAEoCBIRCglhYmFuZG9uZWQYCCADKAQirgIKC1Nlc3Npb25DYWxsEhAKCHNlcXVlbmNlGAEgASgEEiMKA2dldBgCIAEoCzIULmNhaXJuLnYxLkdldFJlcXVlc3RIABIjCgNwdXQYAyABKAsyFC5jYWlybi52MS5QdXRSZXF1ZXN0SAASKQoGZGVsZXRlGAQgASgLMhcuY2Fpcm4udjEuRGVsZXRlUmVxdWVzdEgAEjkKD2NvbXBhcmVfYW5kX3NldBgFIAEoCzIeLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRSZXF1ZXN0SAASIwoDdHhuGAYgASgLMhQuY2Fpcm4udjEuVHhuUmVxdWVzdEgAEjAKCnJlYWRfaW5kZXgYByABKAsyGi5jYWlybi52MS5SZWFkSW5kZXhSZXF1ZXN0SABCBgoEY2FsbCKAAQoPU2Vzc2lvblJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEigKB2Fuc3dlcnMYAiADKAsyFy5jYWlybi52MS5TZXNzaW9uQW5zd2VyEhkKEXJlbWVtYmVyZWRfd3JpdGVzGAMgASgNIuECCg1TZXNzaW9uQW5zd2VyEhAKCHNlcXVlbmNlGAEgASgEEiQKA2dldBgCIAEoCzIVLmNhaXJuLnYxLkdldFJlc3BvbnNlSAASJAoDcHV0GAMgASgLMhUuY2Fpcm4udjEuUHV0UmVzcG9uc2VIABIqCgZkZWxldGUYBCABKAsyGC5jYWlybi52MS5EZWxldGVSZXNwb25zZUgAEjoKD2NvbXBhcmVfYW5kX3NldBgFIAEoCzIfLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRSZXNwb25zZUgAEiQKA3R4bhgGIAEoCzIVLmNhaXJuLnYxLlR4blJlc3BvbnNlSAASJwoFZXJyb3IYByABKAsyFi5jYWlybi52MS5TZXNzaW9uRXJyb3JIABIxCgpyZWFkX2luZGV4GAggASgLMhsuY2Fpcm4udjEuUmVhZEluZGV4UmVzcG9uc2VIAEIICgZhbnN3ZXIikgEKDFNlc3Npb25FcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEQoJcmV0cnlhYmxlGAMgASgIEhEKCWxlYWRlcl9pZBgEIAEoCRIWCg5sZWFkZXJfYWRkcmVzcxgFIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgGIAEoDRINCgVzaW5jZRgHIAEoBDKHBAoPS2V5VmFsdWVTZXJ2aWNlEjcKA0dldBIULmNhaXJuLnYxLkdldFJlcXVlc3QaFS5jYWlybi52MS5HZXRSZXNwb25zZSIDkAIBEjIKA1B1dBIULmNhaXJuLnYxLlB1dFJlcXVlc3QaFS5jYWlybi52MS5QdXRSZXNwb25zZRI7CgZEZWxldGUSFy5jYWlybi52MS5EZWxldGVSZXF1ZXN0GhguY2Fpcm4udjEuRGVsZXRlUmVzcG9uc2USUAoNQ29tcGFyZUFuZFNldBIeLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRSZXF1ZXN0Gh8uY2Fpcm4udjEuQ29tcGFyZUFuZFNldFJlc3BvbnNlEj8KBVJhbmdlEhYuY2Fpcm4udjEuUmFuZ2VSZXF1ZXN0GhcuY2Fpcm4udjEuUmFuZ2VSZXNwb25zZSIDkAIBMAESMgoDVHhuEhQuY2Fpcm4udjEuVHhuUmVxdWVzdBoVLmNhaXJuLnYxLlR4blJlc3BvbnNlEj8KBVdhdGNoEhYuY2Fpcm4udjEuV2F0Y2hSZXF1ZXN0GhcuY2Fpcm4udjEuV2F0Y2hSZXNwb25zZSIDkAIBMAESQgoHU2Vzc2lvbhIYLmNhaXJuLnYxLlNlc3Npb25SZXF1ZXN0GhkuY2Fpcm4udjEuU2Vzc2lvblJlc3BvbnNlKAEwAWIGcHJvdG8z", [file_cairn_v1_machine, file_cairn_v1_storage]);
+  fileDesc("ChFjYWlybi92MS9rdi5wcm90bxIIY2Fpcm4udjEihQEKDlJlc3BvbnNlSGVhZGVyEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIMCgR0ZXJtGAMgASgEEhUKDWFwcGxpZWRfaW5kZXgYBCABKAQSEQoJbGVhZGVyX2lkGAUgASgJEhYKDmxlYWRlcl9hZGRyZXNzGAYgASgJIk8KCEtleVZhbHVlEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIPCgd2ZXJzaW9uGAMgASgEEhYKDmNyZWF0ZV92ZXJzaW9uGAQgASgEIkMKCkdldFJlcXVlc3QSCwoDa2V5GAEgASgMEg0KBXN0YWxlGAIgASgIEhkKEW1pbl9hcHBsaWVkX2luZGV4GAMgASgEIlcKC0dldFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEh4KAmt2GAIgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUieQoKUHV0UmVxdWVzdBILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwSJwoKcmVxdWVzdF9pZBgDIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZBIXCgppZl92ZXJzaW9uGAQgASgESACIAQFCDQoLX2lmX3ZlcnNpb24iogEKC1B1dFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEg8KB3ZlcnNpb24YAiABKAQSGAoQY29uZGl0aW9uX2ZhaWxlZBgDIAEoCBIjCgdjdXJyZW50GAQgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUSGQoRY3VycmVudF9mb3Jnb3R0ZW4YBSABKAgibQoNRGVsZXRlUmVxdWVzdBILCgNrZXkYASABKAwSJwoKcmVxdWVzdF9pZBgCIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZBIXCgppZl92ZXJzaW9uGAMgASgESACIAQFCDQoLX2lmX3ZlcnNpb24ipQEKDkRlbGV0ZVJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEg8KB2RlbGV0ZWQYAiABKAgSGAoQY29uZGl0aW9uX2ZhaWxlZBgDIAEoCBIjCgdjdXJyZW50GAQgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUSGQoRY3VycmVudF9mb3Jnb3R0ZW4YBSABKAgiqgEKFENvbXBhcmVBbmRTZXRSZXF1ZXN0EgsKA2tleRgBIAEoDBIPCgV2YWx1ZRgCIAEoDEgAEhEKB3ZlcnNpb24YAyABKARIABIRCgluZXdfdmFsdWUYBCABKAwSGQoRY3JlYXRlX2lmX21pc3NpbmcYBSABKAgSJwoKcmVxdWVzdF9pZBgGIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZEIKCghleHBlY3RlZCKjAQoVQ29tcGFyZUFuZFNldFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEg8KB3N3YXBwZWQYAiABKAgSDwoHdmVyc2lvbhgDIAEoBBIjCgdjdXJyZW50GAQgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUSGQoRY3VycmVudF9mb3Jnb3R0ZW4YBSABKAgiZgoMUmFuZ2VSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoDBINCgVsaW1pdBgCIAEoBBINCgVzdGFsZRgDIAEoCBIZChFtaW5fYXBwbGllZF9pbmRleBgEIAEoBBINCgVhZnRlchgFIAEoDCJoCg1SYW5nZVJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEh8KA2t2cxgCIAMoCzISLmNhaXJuLnYxLktleVZhbHVlEgwKBG1vcmUYAyABKAgipwEKClR4blJlcXVlc3QSJQoHY29tcGFyZRgBIAMoCzIULmNhaXJuLnYxLkNvbXBhcmlzb24SIQoEdGhlbhgCIAMoCzITLmNhaXJuLnYxLk9wZXJhdGlvbhImCglvdGhlcndpc2UYAyADKAsyEy5jYWlybi52MS5PcGVyYXRpb24SJwoKcmVxdWVzdF9pZBgEIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZCLGAQoKQ29tcGFyaXNvbhILCgNrZXkYASABKAwSDwoFdmFsdWUYAiABKAxIABIRCgd2ZXJzaW9uGAMgASgESAASGAoOY3JlYXRlX3ZlcnNpb24YBCABKARIABIQCgZleGlzdHMYBSABKAhIABIfCgRrZXlzGAYgASgLMhEuY2Fpcm4udjEuS2V5U3BhbhIuCghvcGVyYXRvchgHIAEoDjIcLmNhaXJuLnYxLkNvbXBhcmlzb25PcGVyYXRvckIKCghleHBlY3RlZCL2AQoJT3BlcmF0aW9uEiUKA3B1dBgBIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgCIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEiUKA2dldBgDIAEoCzIWLmNhaXJuLnYxLkdldE9wZXJhdGlvbkgAEjYKDGRlbGV0ZV9yYW5nZRgEIAEoCzIeLmNhaXJuLnYxLkRlbGV0ZVJhbmdlT3BlcmF0aW9uSAASKQoFcmFuZ2UYBSABKAsyGC5jYWlybi52MS5SYW5nZU9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiKgAQoLVHhuUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISEQoJc3VjY2VlZGVkGAIgASgIEigKB3Jlc3VsdHMYAyADKAsyFy5jYWlybi52MS5Db21tYW5kUmVzdWx0Eg8KB3ZlcnNpb24YBCABKAQSGQoRcmVzdWx0c19mb3Jnb3R0ZW4YBSABKAgiMwoMV2F0Y2hSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoDBITCgtzdGFydF9pbmRleBgCIAEoBCJfCg1XYXRjaFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEiQKBmV2ZW50cxgCIAMoCzIULmNhaXJuLnYxLldhdGNoRXZlbnQiTAoKV2F0Y2hFdmVudBINCgVpbmRleBgBIAEoBBIeCgJrdhgCIAEoCzISLmNhaXJuLnYxLktleVZhbHVlEg8KB2RlbGV0ZWQYAyABKAgixAEKDlNlc3Npb25SZXF1ZXN0EhEKCWNsaWVudF9pZBgBIAEoCRIkCgVjYWxscxgCIAMoCzIVLmNhaXJuLnYxLlNlc3Npb25DYWxsEhwKFGFja25vd2xlZGdlZF90aHJvdWdoGAMgASgEEhIKCmNsdXN0ZXJfaWQYBCABKAkSDQoFc2luY2UYBSABKAQSFAoMZm9yd2FyZGVkX2J5GAYgASgJEg8KB2luZ3Jlc3MYByABKAgSEQoJYWJhbmRvbmVkGAggAygEIq4CCgtTZXNzaW9uQ2FsbBIQCghzZXF1ZW5jZRgBIAEoBBIjCgNnZXQYAiABKAsyFC5jYWlybi52MS5HZXRSZXF1ZXN0SAASIwoDcHV0GAMgASgLMhQuY2Fpcm4udjEuUHV0UmVxdWVzdEgAEikKBmRlbGV0ZRgEIAEoCzIXLmNhaXJuLnYxLkRlbGV0ZVJlcXVlc3RIABI5Cg9jb21wYXJlX2FuZF9zZXQYBSABKAsyHi5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVxdWVzdEgAEiMKA3R4bhgGIAEoCzIULmNhaXJuLnYxLlR4blJlcXVlc3RIABIwCgpyZWFkX2luZGV4GAcgASgLMhouY2Fpcm4udjEuUmVhZEluZGV4UmVxdWVzdEgAQgYKBGNhbGwigAEKD1Nlc3Npb25SZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIoCgdhbnN3ZXJzGAIgAygLMhcuY2Fpcm4udjEuU2Vzc2lvbkFuc3dlchIZChFyZW1lbWJlcmVkX3dyaXRlcxgDIAEoDSLhAgoNU2Vzc2lvbkFuc3dlchIQCghzZXF1ZW5jZRgBIAEoBBIkCgNnZXQYAiABKAsyFS5jYWlybi52MS5HZXRSZXNwb25zZUgAEiQKA3B1dBgDIAEoCzIVLmNhaXJuLnYxLlB1dFJlc3BvbnNlSAASKgoGZGVsZXRlGAQgASgLMhguY2Fpcm4udjEuRGVsZXRlUmVzcG9uc2VIABI6Cg9jb21wYXJlX2FuZF9zZXQYBSABKAsyHy5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVzcG9uc2VIABIkCgN0eG4YBiABKAsyFS5jYWlybi52MS5UeG5SZXNwb25zZUgAEicKBWVycm9yGAcgASgLMhYuY2Fpcm4udjEuU2Vzc2lvbkVycm9ySAASMQoKcmVhZF9pbmRleBgIIAEoCzIbLmNhaXJuLnYxLlJlYWRJbmRleFJlc3BvbnNlSABCCAoGYW5zd2VyIpIBCgxTZXNzaW9uRXJyb3ISDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhEKCXJldHJ5YWJsZRgDIAEoCBIRCglsZWFkZXJfaWQYBCABKAkSFgoObGVhZGVyX2FkZHJlc3MYBSABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYBiABKA0SDQoFc2luY2UYByABKAQyhwQKD0tleVZhbHVlU2VydmljZRI3CgNHZXQSFC5jYWlybi52MS5HZXRSZXF1ZXN0GhUuY2Fpcm4udjEuR2V0UmVzcG9uc2UiA5ACARIyCgNQdXQSFC5jYWlybi52MS5QdXRSZXF1ZXN0GhUuY2Fpcm4udjEuUHV0UmVzcG9uc2USOwoGRGVsZXRlEhcuY2Fpcm4udjEuRGVsZXRlUmVxdWVzdBoYLmNhaXJuLnYxLkRlbGV0ZVJlc3BvbnNlElAKDUNvbXBhcmVBbmRTZXQSHi5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVxdWVzdBofLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRSZXNwb25zZRI/CgVSYW5nZRIWLmNhaXJuLnYxLlJhbmdlUmVxdWVzdBoXLmNhaXJuLnYxLlJhbmdlUmVzcG9uc2UiA5ACATABEjIKA1R4bhIULmNhaXJuLnYxLlR4blJlcXVlc3QaFS5jYWlybi52MS5UeG5SZXNwb25zZRI/CgVXYXRjaBIWLmNhaXJuLnYxLldhdGNoUmVxdWVzdBoXLmNhaXJuLnYxLldhdGNoUmVzcG9uc2UiA5ACATABEkIKB1Nlc3Npb24SGC5jYWlybi52MS5TZXNzaW9uUmVxdWVzdBoZLmNhaXJuLnYxLlNlc3Npb25SZXNwb25zZSgBMAFiBnByb3RvMw", [file_cairn_v1_machine, file_cairn_v1_storage]);
 
 /**
  * The node that answered, and its position.
@@ -186,6 +186,13 @@ export type PutRequest = Message<"cairn.v1.PutRequest"> & {
    * @generated from field: cairn.v1.RequestId request_id = 3;
    */
   requestId?: RequestId | undefined;
+
+  /**
+   * Set the key only if this is its version; 0 means that it must not exist.
+   *
+   * @generated from field: optional uint64 if_version = 4;
+   */
+  ifVersion?: bigint | undefined;
 };
 
 /**
@@ -205,11 +212,33 @@ export type PutResponse = Message<"cairn.v1.PutResponse"> & {
   header?: ResponseHeader | undefined;
 
   /**
-   * The key's new version.
+   * The key's new version; 0 when `if_version` did not hold.
    *
    * @generated from field: uint64 version = 2;
    */
   version: bigint;
+
+  /**
+   * `if_version` did not hold; nothing was changed.
+   *
+   * @generated from field: bool condition_failed = 3;
+   */
+  conditionFailed: boolean;
+
+  /**
+   * Then: the current value and version, without create_version; absent when the key does not
+   * exist.
+   *
+   * @generated from field: cairn.v1.KeyValue current = 4;
+   */
+  current?: KeyValue | undefined;
+
+  /**
+   * As in CompareAndSetResponse.
+   *
+   * @generated from field: bool current_forgotten = 5;
+   */
+  currentForgotten: boolean;
 };
 
 /**
@@ -234,6 +263,13 @@ export type DeleteRequest = Message<"cairn.v1.DeleteRequest"> & {
    * @generated from field: cairn.v1.RequestId request_id = 2;
    */
   requestId?: RequestId | undefined;
+
+  /**
+   * Remove the key only if this is its version; 0 means that it must not exist.
+   *
+   * @generated from field: optional uint64 if_version = 3;
+   */
+  ifVersion?: bigint | undefined;
 };
 
 /**
@@ -253,11 +289,33 @@ export type DeleteResponse = Message<"cairn.v1.DeleteResponse"> & {
   header?: ResponseHeader | undefined;
 
   /**
-   * False when the key was not there.
+   * False when the key was not there, or was not removed.
    *
    * @generated from field: bool deleted = 2;
    */
   deleted: boolean;
+
+  /**
+   * `if_version` did not hold; nothing was changed.
+   *
+   * @generated from field: bool condition_failed = 3;
+   */
+  conditionFailed: boolean;
+
+  /**
+   * Then: the current value and version, without create_version; absent when the key does not
+   * exist.
+   *
+   * @generated from field: cairn.v1.KeyValue current = 4;
+   */
+  current?: KeyValue | undefined;
+
+  /**
+   * As in CompareAndSetResponse.
+   *
+   * @generated from field: bool current_forgotten = 5;
+   */
+  currentForgotten: boolean;
 };
 
 /**
@@ -457,11 +515,24 @@ export const RangeResponseSchema: GenMessage<RangeResponse> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 11);
 
 /**
+ * A transaction. It takes one place in the log, also when it only reads: it compares, and carries
+ * out one list of operations in their order. Each operation sees the effects of the earlier ones,
+ * and no other write comes between. All changes have one version, the transaction's index.
+ *
+ * All or nothing: a transaction that would exceed a limit fails as a whole, with INVALID_ARGUMENT
+ * (code LIMIT_EXCEEDED) and the limit's name, and changes nothing. Limits: 128 comparisons, 128
+ * operations in each list, 1,000 keys within all its spans together, 16 MiB of keys and values
+ * that it looks at, 2 MiB that it returns, and 2 MiB for the whole request.
+ *
+ * A list changes a key at most once: a put of a key that another put, a delete or a delete_range of
+ * the same list names is refused with INVALID_ARGUMENT. So a key and a version name one change.
+ *
  * @generated from message cairn.v1.TxnRequest
  */
 export type TxnRequest = Message<"cairn.v1.TxnRequest"> & {
   /**
    * When all comparisons hold, the operations in `then` are carried out, else those in `otherwise`.
+   * No comparison: they hold.
    *
    * @generated from field: repeated cairn.v1.Comparison compare = 1;
    */
@@ -493,21 +564,33 @@ export const TxnRequestSchema: GenMessage<TxnRequest> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 12);
 
 /**
- * A condition on one key.
+ * A condition on one key, or on each key of a span.
+ *
+ * A missing key has version 0 and create version 0, and no value: its value is equal to none.
+ *
+ * For a span the comparison must hold for every key in it. So in a span without keys every
+ * comparison of value, version or create version holds, and `version` equal to 0 holds only there.
+ * `exists` is about the span as a whole: whether it has at least one key.
  *
  * @generated from message cairn.v1.Comparison
  */
 export type Comparison = Message<"cairn.v1.Comparison"> & {
   /**
+   * Either this or `keys`.
+   *
    * @generated from field: bytes key = 1;
    */
   key: Uint8Array;
 
   /**
+   * Required.
+   *
    * @generated from oneof cairn.v1.Comparison.expected
    */
   expected: {
     /**
+     * Compared with EQUAL or NOT_EQUAL.
+     *
      * @generated from field: bytes value = 2;
      */
     value: Uint8Array;
@@ -520,7 +603,37 @@ export type Comparison = Message<"cairn.v1.Comparison"> & {
      */
     value: bigint;
     case: "version";
+  } | {
+    /**
+     * Index of the write that created the key; 0 means that it must not exist.
+     *
+     * @generated from field: uint64 create_version = 4;
+     */
+    value: bigint;
+    case: "createVersion";
+  } | {
+    /**
+     * Compared with EQUAL or NOT_EQUAL.
+     *
+     * @generated from field: bool exists = 5;
+     */
+    value: boolean;
+    case: "exists";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * Every key of this span.
+   *
+   * @generated from field: cairn.v1.KeySpan keys = 6;
+   */
+  keys?: KeySpan | undefined;
+
+  /**
+   * Holds if the key's property is EQUAL (the default), NOT_EQUAL, LESS or GREATER than `expected`.
+   *
+   * @generated from field: cairn.v1.ComparisonOperator operator = 7;
+   */
+  operator: ComparisonOperator;
 };
 
 /**
@@ -547,6 +660,8 @@ export type Operation = Message<"cairn.v1.Operation"> & {
     case: "put";
   } | {
     /**
+     * Without if_version.
+     *
      * @generated from field: cairn.v1.DeleteOperation delete = 2;
      */
     value: DeleteOperation;
@@ -557,6 +672,18 @@ export type Operation = Message<"cairn.v1.Operation"> & {
      */
     value: GetOperation;
     case: "get";
+  } | {
+    /**
+     * @generated from field: cairn.v1.DeleteRangeOperation delete_range = 4;
+     */
+    value: DeleteRangeOperation;
+    case: "deleteRange";
+  } | {
+    /**
+     * @generated from field: cairn.v1.RangeOperation range = 5;
+     */
+    value: RangeOperation;
+    case: "range";
   } | { case: undefined; value?: undefined };
 };
 
@@ -584,11 +711,26 @@ export type TxnResponse = Message<"cairn.v1.TxnResponse"> & {
   succeeded: boolean;
 
   /**
-   * One for each operation that was carried out.
+   * One for each operation that was carried out, in their order.
    *
    * @generated from field: repeated cairn.v1.CommandResult results = 3;
    */
   results: CommandResult[];
+
+  /**
+   * The transaction's index: the version of every key that it has set.
+   *
+   * @generated from field: uint64 version = 4;
+   */
+  version: bigint;
+
+  /**
+   * Only in the answer to a retry: `results` is forgotten, and empty. See also
+   * CommandResult.value_forgotten.
+   *
+   * @generated from field: bool results_forgotten = 5;
+   */
+  resultsForgotten: boolean;
 };
 
 /**
@@ -809,8 +951,6 @@ export type SessionCall = Message<"cairn.v1.SessionCall"> & {
     case: "compareAndSet";
   } | {
     /**
-     * Not implemented yet: answered with UNIMPLEMENTED.
-     *
      * @generated from field: cairn.v1.TxnRequest txn = 6;
      */
     value: TxnRequest;
@@ -1031,7 +1171,9 @@ export const SessionErrorSchema: GenMessage<SessionError> = /*@__PURE__*/
  *   was sent before, its outcome is unknown.
  *
  * A failed compare-and-set is remembered with the value that it found if that has at most 1 KiB,
- * else with its version alone.
+ * else with its version alone. The same holds for a put or a delete whose if_version did not hold.
+ * The answer to a transaction is remembered as it was if it has at most 1 KiB, else without the
+ * keys and values that its operations read.
  *
  * Trailing metadata of an error: `cairn-code` (Cairn's own code, as in src/base/errors.ts),
  * `cairn-leader` and `cairn-leader-address` (the leader, when the error is about leadership and it
@@ -1092,8 +1234,7 @@ export const KeyValueService: GenService<{
     output: typeof RangeResponseSchema;
   },
   /**
-   * Compares, then carries out one of two lists of operations atomically. Not implemented yet:
-   * answers UNIMPLEMENTED.
+   * Compares, then carries out one of two lists of operations: all of it at one index, or nothing.
    *
    * @generated from rpc cairn.v1.KeyValueService.Txn
    */

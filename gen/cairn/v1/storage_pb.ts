@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/storage.proto.
  */
 export const file_cairn_v1_storage: GenFile = /*@__PURE__*/
-  fileDesc("ChZjYWlybi92MS9zdG9yYWdlLnByb3RvEghjYWlybi52MSJVCgVFbnRyeRINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEiEKBHR5cGUYAyABKA4yEy5jYWlybi52MS5FbnRyeVR5cGUSDAoEZGF0YRgEIAEoDCI3CglIYXJkU3RhdGUSDAoEdGVybRgBIAEoBBIMCgR2b3RlGAIgASgJEg4KBmNvbW1pdBgDIAEoBCJyCgZNZW1iZXISCgoCaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIiCgRyb2xlGAMgASgOMhQuY2Fpcm4udjEuTWVtYmVyUm9sZRITCgtpbmNhcm5hdGlvbhgEIAEoDBISCgp3YW50c192b3RlGAUgASgIIi8KCk1lbWJlcnNoaXASIQoHbWVtYmVycxgBIAMoCzIQLmNhaXJuLnYxLk1lbWJlciKaAQoOU25hcHNob3RIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVpbmRleBgCIAEoBBIMCgR0ZXJtGAMgASgEEigKCm1lbWJlcnNoaXAYBCABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhgKEG1lbWJlcnNoaXBfaW5kZXgYBSABKAQSEwoLY2h1bmtfYnl0ZXMYBiABKA0iXQoJUmVxdWVzdElkEhEKCWNsaWVudF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBINCgVzaW5jZRgEIAEoBCKvAgoHQ29tbWFuZBINCgVydWxlcxgHIAEoDRInCgpyZXF1ZXN0X2lkGAEgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkEiUKA3B1dBgCIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgDIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEjsKD2NvbXBhcmVfYW5kX3NldBgEIAEoCzIgLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRPcGVyYXRpb25IABIlCgNnZXQYBSABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABInCgRsb2FkGAYgASgLMhcuY2Fpcm4udjEuTG9hZE9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiIqCgxQdXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMIh4KD0RlbGV0ZU9wZXJhdGlvbhILCgNrZXkYASABKAwigwEKFkNvbXBhcmVBbmRTZXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhEKCW5ld192YWx1ZRgEIAEoDBIZChFjcmVhdGVfaWZfbWlzc2luZxgFIAEoCEIKCghleHBlY3RlZCIbCgxHZXRPcGVyYXRpb24SCwoDa2V5GAEgASgMIjIKDUxvYWRPcGVyYXRpb24SIQoFcGFpcnMYASADKAsyEi5jYWlybi52MS5Mb2FkUGFpciImCghMb2FkUGFpchILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwiggEKDUNvbW1hbmRSZXN1bHQSKQoHb3V0Y29tZRgBIAEoDjIYLmNhaXJuLnYxLkNvbW1hbmRPdXRjb21lEg0KBWluZGV4GAIgASgEEg0KBXZhbHVlGAMgASgMEg8KB3ZlcnNpb24YBCABKAQSFwoPdmFsdWVfZm9yZ290dGVuGAUgASgIKnMKCUVudHJ5VHlwZRIaChZFTlRSWV9UWVBFX1VOU1BFQ0lGSUVEEAASFgoSRU5UUllfVFlQRV9DT01NQU5EEAESFAoQRU5UUllfVFlQRV9OT19PUBACEhwKGEVOVFJZX1RZUEVfQ09ORklHVVJBVElPThADKlkKCk1lbWJlclJvbGUSGwoXTUVNQkVSX1JPTEVfVU5TUEVDSUZJRUQQABIVChFNRU1CRVJfUk9MRV9WT1RFUhABEhcKE01FTUJFUl9ST0xFX0xFQVJORVIQAirrAQoOQ29tbWFuZE91dGNvbWUSHwobQ09NTUFORF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASFgoSQ09NTUFORF9PVVRDT01FX09LEAESHQoZQ09NTUFORF9PVVRDT01FX05PVF9GT1VORBACEhwKGENPTU1BTkRfT1VUQ09NRV9NSVNNQVRDSBADEiEKHUNPTU1BTkRfT1VUQ09NRV9SRVRSWV9UT09fT0xEEAQSGwoXQ09NTUFORF9PVVRDT01FX0lOVkFMSUQQBRIjCh9DT01NQU5EX09VVENPTUVfU0VTU0lPTl9FWFBJUkVEEAZiBnByb3RvMw");
+  fileDesc("ChZjYWlybi92MS9zdG9yYWdlLnByb3RvEghjYWlybi52MSJVCgVFbnRyeRINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEiEKBHR5cGUYAyABKA4yEy5jYWlybi52MS5FbnRyeVR5cGUSDAoEZGF0YRgEIAEoDCI3CglIYXJkU3RhdGUSDAoEdGVybRgBIAEoBBIMCgR2b3RlGAIgASgJEg4KBmNvbW1pdBgDIAEoBCJyCgZNZW1iZXISCgoCaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIiCgRyb2xlGAMgASgOMhQuY2Fpcm4udjEuTWVtYmVyUm9sZRITCgtpbmNhcm5hdGlvbhgEIAEoDBISCgp3YW50c192b3RlGAUgASgIIi8KCk1lbWJlcnNoaXASIQoHbWVtYmVycxgBIAMoCzIQLmNhaXJuLnYxLk1lbWJlciKaAQoOU25hcHNob3RIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVpbmRleBgCIAEoBBIMCgR0ZXJtGAMgASgEEigKCm1lbWJlcnNoaXAYBCABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhgKEG1lbWJlcnNoaXBfaW5kZXgYBSABKAQSEwoLY2h1bmtfYnl0ZXMYBiABKA0iXQoJUmVxdWVzdElkEhEKCWNsaWVudF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBINCgVzaW5jZRgEIAEoBCLWAgoHQ29tbWFuZBINCgVydWxlcxgHIAEoDRInCgpyZXF1ZXN0X2lkGAEgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkEiUKA3B1dBgCIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgDIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEjsKD2NvbXBhcmVfYW5kX3NldBgEIAEoCzIgLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRPcGVyYXRpb25IABIlCgNnZXQYBSABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABInCgRsb2FkGAYgASgLMhcuY2Fpcm4udjEuTG9hZE9wZXJhdGlvbkgAEiUKA3R4bhgIIAEoCzIWLmNhaXJuLnYxLlR4bk9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiIqCgxQdXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMIkYKD0RlbGV0ZU9wZXJhdGlvbhILCgNrZXkYASABKAwSFwoKaWZfdmVyc2lvbhgCIAEoBEgAiAEBQg0KC19pZl92ZXJzaW9uIoMBChZDb21wYXJlQW5kU2V0T3BlcmF0aW9uEgsKA2tleRgBIAEoDBIPCgV2YWx1ZRgCIAEoDEgAEhEKB3ZlcnNpb24YAyABKARIABIRCgluZXdfdmFsdWUYBCABKAwSGQoRY3JlYXRlX2lmX21pc3NpbmcYBSABKAhCCgoIZXhwZWN0ZWQiGwoMR2V0T3BlcmF0aW9uEgsKA2tleRgBIAEoDCIyCg1Mb2FkT3BlcmF0aW9uEiEKBXBhaXJzGAEgAygLMhIuY2Fpcm4udjEuTG9hZFBhaXIiJgoITG9hZFBhaXISCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMIjUKB0tleVNwYW4SDgoGcHJlZml4GAEgASgMEg0KBXN0YXJ0GAIgASgMEgsKA2VuZBgDIAEoDCI3ChREZWxldGVSYW5nZU9wZXJhdGlvbhIfCgRrZXlzGAEgASgLMhEuY2Fpcm4udjEuS2V5U3BhbiJTCg5SYW5nZU9wZXJhdGlvbhIfCgRrZXlzGAEgASgLMhEuY2Fpcm4udjEuS2V5U3BhbhINCgVsaW1pdBgCIAEoBBIRCglrZXlzX29ubHkYAyABKAgifwoMVHhuT3BlcmF0aW9uEigKB2NvbXBhcmUYASADKAsyFy5jYWlybi52MS5UeG5Db21wYXJpc29uEh8KBHRoZW4YAiADKAsyES5jYWlybi52MS5UeG5TdGVwEiQKCW90aGVyd2lzZRgDIAMoCzIRLmNhaXJuLnYxLlR4blN0ZXAiyQEKDVR4bkNvbXBhcmlzb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhgKDmNyZWF0ZV92ZXJzaW9uGAQgASgESAASEAoGZXhpc3RzGAUgASgISAASHwoEa2V5cxgGIAEoCzIRLmNhaXJuLnYxLktleVNwYW4SLgoIb3BlcmF0b3IYByABKA4yHC5jYWlybi52MS5Db21wYXJpc29uT3BlcmF0b3JCCgoIZXhwZWN0ZWQi9AEKB1R4blN0ZXASJQoDcHV0GAEgASgLMhYuY2Fpcm4udjEuUHV0T3BlcmF0aW9uSAASKwoGZGVsZXRlGAIgASgLMhkuY2Fpcm4udjEuRGVsZXRlT3BlcmF0aW9uSAASJQoDZ2V0GAMgASgLMhYuY2Fpcm4udjEuR2V0T3BlcmF0aW9uSAASNgoMZGVsZXRlX3JhbmdlGAQgASgLMh4uY2Fpcm4udjEuRGVsZXRlUmFuZ2VPcGVyYXRpb25IABIpCgVyYW5nZRgFIAEoCzIYLmNhaXJuLnYxLlJhbmdlT3BlcmF0aW9uSABCCwoJb3BlcmF0aW9uIlIKC1JhbmdlUmVjb3JkEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIPCgd2ZXJzaW9uGAMgASgEEhYKDmNyZWF0ZV92ZXJzaW9uGAQgASgEIq0CCg1Db21tYW5kUmVzdWx0EikKB291dGNvbWUYASABKA4yGC5jYWlybi52MS5Db21tYW5kT3V0Y29tZRINCgVpbmRleBgCIAEoBBINCgV2YWx1ZRgDIAEoDBIPCgd2ZXJzaW9uGAQgASgEEhcKD3ZhbHVlX2ZvcmdvdHRlbhgFIAEoCBIWCg5jcmVhdGVfdmVyc2lvbhgGIAEoBBIPCgdkZWxldGVkGAcgASgEEiYKB3JlY29yZHMYCCADKAsyFS5jYWlybi52MS5SYW5nZVJlY29yZBIMCgRtb3JlGAkgASgIEhEKCXN1Y2NlZWRlZBgKIAEoCBIoCgdyZXN1bHRzGAsgAygLMhcuY2Fpcm4udjEuQ29tbWFuZFJlc3VsdBINCgVsaW1pdBgMIAEoCSpzCglFbnRyeVR5cGUSGgoWRU5UUllfVFlQRV9VTlNQRUNJRklFRBAAEhYKEkVOVFJZX1RZUEVfQ09NTUFORBABEhQKEEVOVFJZX1RZUEVfTk9fT1AQAhIcChhFTlRSWV9UWVBFX0NPTkZJR1VSQVRJT04QAypZCgpNZW1iZXJSb2xlEhsKF01FTUJFUl9ST0xFX1VOU1BFQ0lGSUVEEAASFQoRTUVNQkVSX1JPTEVfVk9URVIQARIXChNNRU1CRVJfUk9MRV9MRUFSTkVSEAIqugEKEkNvbXBhcmlzb25PcGVyYXRvchIjCh9DT01QQVJJU09OX09QRVJBVE9SX1VOU1BFQ0lGSUVEEAASHQoZQ09NUEFSSVNPTl9PUEVSQVRPUl9FUVVBTBABEiEKHUNPTVBBUklTT05fT1BFUkFUT1JfTk9UX0VRVUFMEAISHAoYQ09NUEFSSVNPTl9PUEVSQVRPUl9MRVNTEAMSHwobQ09NUEFSSVNPTl9PUEVSQVRPUl9HUkVBVEVSEAQqjwIKDkNvbW1hbmRPdXRjb21lEh8KG0NPTU1BTkRfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhYKEkNPTU1BTkRfT1VUQ09NRV9PSxABEh0KGUNPTU1BTkRfT1VUQ09NRV9OT1RfRk9VTkQQAhIcChhDT01NQU5EX09VVENPTUVfTUlTTUFUQ0gQAxIhCh1DT01NQU5EX09VVENPTUVfUkVUUllfVE9PX09MRBAEEhsKF0NPTU1BTkRfT1VUQ09NRV9JTlZBTElEEAUSIwofQ09NTUFORF9PVVRDT01FX1NFU1NJT05fRVhQSVJFRBAGEiIKHkNPTU1BTkRfT1VUQ09NRV9MSU1JVF9FWENFRURFRBAHYgZwcm90bzM");
 
 /**
  * One entry of the replicated log. At most 2 MiB when encoded.
@@ -277,9 +277,9 @@ export const RequestIdSchema: GenMessage<RequestId> = /*@__PURE__*/
  */
 export type Command = Message<"cairn.v1.Command"> & {
   /**
-   * Version of the rules for remembered answers that the proposing server knows; 0 when there is no
-   * request id. All replicas change to newer rules at the first command that names them. A replica
-   * that does not know them stops.
+   * Version of the rules that the proposing server knows; 0 when there is no request id, and the
+   * operation is one of the first (see `operation`). All replicas change to newer rules at the first
+   * command that names them. A replica that does not know them stops.
    *
    * @generated from field: uint32 rules = 7;
    */
@@ -325,6 +325,15 @@ export type Command = Message<"cairn.v1.Command"> & {
      */
     value: LoadOperation;
     case: "load";
+  } | {
+    /**
+     * From version 3 of the rules on, as is a delete with if_version: the command must name them,
+     * with or without a request id.
+     *
+     * @generated from field: cairn.v1.TxnOperation txn = 8;
+     */
+    value: TxnOperation;
+    case: "txn";
   } | { case: undefined; value?: undefined };
 };
 
@@ -369,6 +378,13 @@ export type DeleteOperation = Message<"cairn.v1.DeleteOperation"> & {
    * @generated from field: bytes key = 1;
    */
   key: Uint8Array;
+
+  /**
+   * Only if this is its version; 0 means that it must not exist.
+   *
+   * @generated from field: optional uint64 if_version = 2;
+   */
+  ifVersion?: bigint | undefined;
 };
 
 /**
@@ -495,6 +511,268 @@ export const LoadPairSchema: GenMessage<LoadPair> = /*@__PURE__*/
   messageDesc(file_cairn_v1_storage, 12);
 
 /**
+ * All keys that start with `prefix`; or all from `start` on, and below `end` if that is given. Without
+ * any field: all keys.
+ *
+ * @generated from message cairn.v1.KeySpan
+ */
+export type KeySpan = Message<"cairn.v1.KeySpan"> & {
+  /**
+   * @generated from field: bytes prefix = 1;
+   */
+  prefix: Uint8Array;
+
+  /**
+   * Not together with `prefix`.
+   *
+   * @generated from field: bytes start = 2;
+   */
+  start: Uint8Array;
+
+  /**
+   * Above `start`. Not together with `prefix`.
+   *
+   * @generated from field: bytes end = 3;
+   */
+  end: Uint8Array;
+};
+
+/**
+ * Describes the message cairn.v1.KeySpan.
+ * Use `create(KeySpanSchema)` to create a new message.
+ */
+export const KeySpanSchema: GenMessage<KeySpan> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 13);
+
+/**
+ * Removes all keys of a span.
+ *
+ * @generated from message cairn.v1.DeleteRangeOperation
+ */
+export type DeleteRangeOperation = Message<"cairn.v1.DeleteRangeOperation"> & {
+  /**
+   * @generated from field: cairn.v1.KeySpan keys = 1;
+   */
+  keys?: KeySpan | undefined;
+};
+
+/**
+ * Describes the message cairn.v1.DeleteRangeOperation.
+ * Use `create(DeleteRangeOperationSchema)` to create a new message.
+ */
+export const DeleteRangeOperationSchema: GenMessage<DeleteRangeOperation> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 14);
+
+/**
+ * Reads the keys of a span, in ascending order of their bytes.
+ *
+ * @generated from message cairn.v1.RangeOperation
+ */
+export type RangeOperation = Message<"cairn.v1.RangeOperation"> & {
+  /**
+   * @generated from field: cairn.v1.KeySpan keys = 1;
+   */
+  keys?: KeySpan | undefined;
+
+  /**
+   * Largest number of keys; 0: all.
+   *
+   * @generated from field: uint64 limit = 2;
+   */
+  limit: bigint;
+
+  /**
+   * Leave the values out.
+   *
+   * @generated from field: bool keys_only = 3;
+   */
+  keysOnly: boolean;
+};
+
+/**
+ * Describes the message cairn.v1.RangeOperation.
+ * Use `create(RangeOperationSchema)` to create a new message.
+ */
+export const RangeOperationSchema: GenMessage<RangeOperation> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 15);
+
+/**
+ * Compares, then carries out one of two lists of operations; cairn.v1.TxnRequest has the rules.
+ *
+ * @generated from message cairn.v1.TxnOperation
+ */
+export type TxnOperation = Message<"cairn.v1.TxnOperation"> & {
+  /**
+   * @generated from field: repeated cairn.v1.TxnComparison compare = 1;
+   */
+  compare: TxnComparison[];
+
+  /**
+   * @generated from field: repeated cairn.v1.TxnStep then = 2;
+   */
+  then: TxnStep[];
+
+  /**
+   * @generated from field: repeated cairn.v1.TxnStep otherwise = 3;
+   */
+  otherwise: TxnStep[];
+};
+
+/**
+ * Describes the message cairn.v1.TxnOperation.
+ * Use `create(TxnOperationSchema)` to create a new message.
+ */
+export const TxnOperationSchema: GenMessage<TxnOperation> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 16);
+
+/**
+ * A condition on one key, or on each key of a span; cairn.v1.Comparison has the rules.
+ *
+ * @generated from message cairn.v1.TxnComparison
+ */
+export type TxnComparison = Message<"cairn.v1.TxnComparison"> & {
+  /**
+   * Either this or `keys`.
+   *
+   * @generated from field: bytes key = 1;
+   */
+  key: Uint8Array;
+
+  /**
+   * @generated from oneof cairn.v1.TxnComparison.expected
+   */
+  expected: {
+    /**
+     * @generated from field: bytes value = 2;
+     */
+    value: Uint8Array;
+    case: "value";
+  } | {
+    /**
+     * @generated from field: uint64 version = 3;
+     */
+    value: bigint;
+    case: "version";
+  } | {
+    /**
+     * @generated from field: uint64 create_version = 4;
+     */
+    value: bigint;
+    case: "createVersion";
+  } | {
+    /**
+     * @generated from field: bool exists = 5;
+     */
+    value: boolean;
+    case: "exists";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * @generated from field: cairn.v1.KeySpan keys = 6;
+   */
+  keys?: KeySpan | undefined;
+
+  /**
+   * @generated from field: cairn.v1.ComparisonOperator operator = 7;
+   */
+  operator: ComparisonOperator;
+};
+
+/**
+ * Describes the message cairn.v1.TxnComparison.
+ * Use `create(TxnComparisonSchema)` to create a new message.
+ */
+export const TxnComparisonSchema: GenMessage<TxnComparison> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 17);
+
+/**
+ * One step of a transaction.
+ *
+ * @generated from message cairn.v1.TxnStep
+ */
+export type TxnStep = Message<"cairn.v1.TxnStep"> & {
+  /**
+   * @generated from oneof cairn.v1.TxnStep.operation
+   */
+  operation: {
+    /**
+     * @generated from field: cairn.v1.PutOperation put = 1;
+     */
+    value: PutOperation;
+    case: "put";
+  } | {
+    /**
+     * @generated from field: cairn.v1.DeleteOperation delete = 2;
+     */
+    value: DeleteOperation;
+    case: "delete";
+  } | {
+    /**
+     * @generated from field: cairn.v1.GetOperation get = 3;
+     */
+    value: GetOperation;
+    case: "get";
+  } | {
+    /**
+     * @generated from field: cairn.v1.DeleteRangeOperation delete_range = 4;
+     */
+    value: DeleteRangeOperation;
+    case: "deleteRange";
+  } | {
+    /**
+     * @generated from field: cairn.v1.RangeOperation range = 5;
+     */
+    value: RangeOperation;
+    case: "range";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message cairn.v1.TxnStep.
+ * Use `create(TxnStepSchema)` to create a new message.
+ */
+export const TxnStepSchema: GenMessage<TxnStep> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 18);
+
+/**
+ * A key that a range has read.
+ *
+ * @generated from message cairn.v1.RangeRecord
+ */
+export type RangeRecord = Message<"cairn.v1.RangeRecord"> & {
+  /**
+   * @generated from field: bytes key = 1;
+   */
+  key: Uint8Array;
+
+  /**
+   * @generated from field: bytes value = 2;
+   */
+  value: Uint8Array;
+
+  /**
+   * Index of the write that set the value.
+   *
+   * @generated from field: uint64 version = 3;
+   */
+  version: bigint;
+
+  /**
+   * Index of the write that created the key.
+   *
+   * @generated from field: uint64 create_version = 4;
+   */
+  createVersion: bigint;
+};
+
+/**
+ * Describes the message cairn.v1.RangeRecord.
+ * Use `create(RangeRecordSchema)` to create a new message.
+ */
+export const RangeRecordSchema: GenMessage<RangeRecord> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 19);
+
+/**
  * The key-value machine's answer to a command. Kept with the client's session so that a retry gets
  * the same answer.
  *
@@ -507,14 +785,15 @@ export type CommandResult = Message<"cairn.v1.CommandResult"> & {
   outcome: CommandOutcome;
 
   /**
-   * Index of the command in the log; for a put it is the key's new version.
+   * Index of the command in the log; for a put it is the key's new version. 0 in the result of a
+   * step of a transaction.
    *
    * @generated from field: uint64 index = 2;
    */
   index: bigint;
 
   /**
-   * get: the value read. compare-and-set that did not match: the current value.
+   * get: the value read. compare-and-set and delete that did not match: the current value.
    *
    * @generated from field: bytes value = 3;
    */
@@ -528,11 +807,62 @@ export type CommandResult = Message<"cairn.v1.CommandResult"> & {
   version: bigint;
 
   /**
-   * In a remembered answer: the value was too long to be kept, and `value` is empty.
+   * In a remembered answer: what was read was too long to be kept. `value` or `records` is empty,
+   * and in the result of a step its versions and `more` are forgotten, too. In the result of a
+   * transaction: `results` is empty.
    *
    * @generated from field: bool value_forgotten = 5;
    */
   valueForgotten: boolean;
+
+  /**
+   * get, as a step of a transaction: index of the entry that created the key.
+   *
+   * @generated from field: uint64 create_version = 6;
+   */
+  createVersion: bigint;
+
+  /**
+   * delete_range: number of keys that were removed.
+   *
+   * @generated from field: uint64 deleted = 7;
+   */
+  deleted: bigint;
+
+  /**
+   * range: the keys read.
+   *
+   * @generated from field: repeated cairn.v1.RangeRecord records = 8;
+   */
+  records: RangeRecord[];
+
+  /**
+   * range: further keys exist beyond the limit.
+   *
+   * @generated from field: bool more = 9;
+   */
+  more: boolean;
+
+  /**
+   * txn: whether all comparisons held.
+   *
+   * @generated from field: bool succeeded = 10;
+   */
+  succeeded: boolean;
+
+  /**
+   * txn: one for each step that was carried out, in their order.
+   *
+   * @generated from field: repeated cairn.v1.CommandResult results = 11;
+   */
+  results: CommandResult[];
+
+  /**
+   * LIMIT_EXCEEDED: name of the limit.
+   *
+   * @generated from field: string limit = 12;
+   */
+  limit: string;
 };
 
 /**
@@ -540,7 +870,7 @@ export type CommandResult = Message<"cairn.v1.CommandResult"> & {
  * Use `create(CommandResultSchema)` to create a new message.
  */
 export const CommandResultSchema: GenMessage<CommandResult> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 13);
+  messageDesc(file_cairn_v1_storage, 20);
 
 /**
  * The kinds of entries in the replicated log.
@@ -619,6 +949,46 @@ export const MemberRoleSchema: GenEnum<MemberRole> = /*@__PURE__*/
   enumDesc(file_cairn_v1_storage, 1);
 
 /**
+ * How the property of a key must compare with what is expected.
+ *
+ * @generated from enum cairn.v1.ComparisonOperator
+ */
+export enum ComparisonOperator {
+  /**
+   * The same as EQUAL.
+   *
+   * @generated from enum value: COMPARISON_OPERATOR_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: COMPARISON_OPERATOR_EQUAL = 1;
+   */
+  EQUAL = 1,
+
+  /**
+   * @generated from enum value: COMPARISON_OPERATOR_NOT_EQUAL = 2;
+   */
+  NOT_EQUAL = 2,
+
+  /**
+   * @generated from enum value: COMPARISON_OPERATOR_LESS = 3;
+   */
+  LESS = 3,
+
+  /**
+   * @generated from enum value: COMPARISON_OPERATOR_GREATER = 4;
+   */
+  GREATER = 4,
+}
+
+/**
+ * Describes the enum cairn.v1.ComparisonOperator.
+ */
+export const ComparisonOperatorSchema: GenEnum<ComparisonOperator> = /*@__PURE__*/
+  enumDesc(file_cairn_v1_storage, 2);
+
+/**
  * The outcome of a command.
  *
  * @generated from enum cairn.v1.CommandOutcome
@@ -637,14 +1007,14 @@ export enum CommandOutcome {
   OK = 1,
 
   /**
-   * The key does not exist (get, delete, compare-and-set).
+   * The key does not exist (get, delete, compare-and-set, delete with if_version).
    *
    * @generated from enum value: COMMAND_OUTCOME_NOT_FOUND = 2;
    */
   NOT_FOUND = 2,
 
   /**
-   * The key is not as expected (compare-and-set); nothing was changed.
+   * The key is not as expected (compare-and-set, delete with if_version); nothing was changed.
    *
    * @generated from enum value: COMMAND_OUTCOME_MISMATCH = 3;
    */
@@ -673,11 +1043,18 @@ export enum CommandOutcome {
    * @generated from enum value: COMMAND_OUTCOME_SESSION_EXPIRED = 6;
    */
   SESSION_EXPIRED = 6,
+
+  /**
+   * The transaction would exceed the limit that `limit` names. Nothing was changed.
+   *
+   * @generated from enum value: COMMAND_OUTCOME_LIMIT_EXCEEDED = 7;
+   */
+  LIMIT_EXCEEDED = 7,
 }
 
 /**
  * Describes the enum cairn.v1.CommandOutcome.
  */
 export const CommandOutcomeSchema: GenEnum<CommandOutcome> = /*@__PURE__*/
-  enumDesc(file_cairn_v1_storage, 2);
+  enumDesc(file_cairn_v1_storage, 3);
 

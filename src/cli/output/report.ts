@@ -16,6 +16,7 @@ const advice: Readonly<Record<CairnErrorCode, string>> = {
   STOPPED: "Try again when the node runs, or ask another one.",
   UNREACHABLE: "Check that nodes run there, or name others with --endpoints or CAIRN_ENDPOINTS.",
   BUSY: "Try again in a moment.",
+  CONFLICT: "Try again in a moment: other writers were quicker.",
   QUEUE_FULL: "Make fewer calls at a time.",
   DISK_FULL: "Free some space and start again.",
   OUTCOME_UNKNOWN: "Read before you write again: the write may take effect, once, even now.",

@@ -4,22 +4,33 @@ import { CairnError } from "../../base/errors.js";
 import type { Entry, LogPosition } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
 import { commandResult, decodeCommand } from "./command.js";
-import { evaluate, type RecordStore } from "./evaluate.js";
+import { evaluate } from "./evaluate.js";
+import type { RecordStore } from "./record_store.js";
 import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
 
 /**
- * Applies entries to a key-value state, in order. The caller has checked them with
- * {@link assertFollow}, and makes the change all or nothing.
+ * Decodes the commands of entries; undefined where there is none. Throws CairnError
+ * FAILED_PRECONDITION when one of them needs a newer version of Cairn: none may be applied then.
+ */
+export function commandsOf(entries: readonly Entry[]): (Command | undefined)[] {
+  return entries.map(({ type, data, index }) => {
+    const command = type === "command" ? decodeCommand(data) : undefined;
+    checkRules(command?.rules ?? 0, index);
+    return command;
+  });
+}
+
+/**
+ * Applies entries with these commands to a key-value state, in order. The caller has checked them
+ * with {@link assertFollow}, and makes the change all or nothing.
  */
 export function applyEntries(
   entries: readonly Entry[],
+  commands: readonly (Command | undefined)[],
   records: RecordStore,
   sessions: SessionTable,
 ): ApplyResult<CommandResult>[] {
-  const commands = entries.map(({ type, data }) => (type === "command" ? decodeCommand(data) : undefined));
-  // Checked before the first command is applied: all are, or none.
-  for (const [at, command] of commands.entries()) checkRules(command?.rules ?? 0, entries[at]!.index);
   const results = entries.map(({ type, index }, at) => ({
     index,
     result: type === "command" ? applyCommand(commands[at], index, records, sessions) : undefined,
@@ -57,8 +68,8 @@ function applyCommand(
 ): CommandResult {
   if (command === undefined) return commandResult(CommandOutcome.INVALID, index);
   const { requestId, operation, rules } = command;
-  if (requestId === undefined) return evaluate(operation, index, records);
   sessions.adopt(rules);
+  if (requestId === undefined) return evaluate(operation, index, records);
   return sessions.answer(requestId, index, () => evaluate(operation, index, records));
 }
 
@@ -69,7 +80,7 @@ function applyCommand(
 function checkRules(rules: number, index: number): void {
   if (rules <= NEWEST_RULES) return;
   const text =
-    `entry ${index} needs version ${rules} of the rules for remembered answers, and this program knows 1 to ${NEWEST_RULES}: ` +
+    `entry ${index} needs version ${rules} of the rules for commands, and this program knows 1 to ${NEWEST_RULES}: ` +
     "start the node with the version of Cairn that the other members run";
   throw new CairnError("FAILED_PRECONDITION", text);
 }

@@ -13,7 +13,8 @@ import { counterProblem } from "../../base/counters.js";
 import { CairnError } from "../../base/errors.js";
 import { type Problem, problemOfKey, problemOfValue, tooLong } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
-import { NEWEST_RULES } from "./session_limits.js";
+import { NEWEST_RULES, sessionRules } from "./session_limits.js";
+import { problemOfTxn } from "./txn/txn_problem.js";
 
 // Encodes, decodes and judges the commands of the key-value machine.
 
@@ -23,7 +24,7 @@ import { NEWEST_RULES } from "./session_limits.js";
  */
 export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uint8Array {
   const command = create(CommandSchema, init);
-  command.rules = command.requestId === undefined ? 0 : NEWEST_RULES;
+  command.rules = command.requestId === undefined ? rulesOf(command.operation) : NEWEST_RULES;
   const problem = problemOf(command);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
   const bytes = toBinary(CommandSchema, command);
@@ -82,10 +83,13 @@ const NO_BYTES = new Uint8Array(0);
  * the server let pass.
  */
 function problemOf(command: Command): Problem | undefined {
-  const { requestId, operation } = command;
+  const { requestId, operation, rules } = command;
   if (requestId !== undefined) {
     const problem = problemOfRequestId(requestId);
     if (problem !== undefined) return problem;
+  }
+  if (rules < rulesOf(operation)) {
+    return invalid(`a ${operation.case} like this must name version ${rulesOf(operation)} of the rules`);
   }
   switch (operation.case) {
     case "put":
@@ -97,9 +101,21 @@ function problemOf(command: Command): Problem | undefined {
       return problemOfCompareAndSet(operation.value);
     case "load":
       return problemOfLoad(operation.value);
+    case "txn":
+      return problemOfTxn(operation.value);
     default:
       return invalid("the command has no operation: set one");
   }
+}
+
+/**
+ * Returns the version of the rules that a command with this operation must name: a replica that
+ * does not know them would apply it as another command, and drift apart.
+ */
+function rulesOf(operation: Command["operation"]): number {
+  const isOfThird =
+    operation.case === "txn" || (operation.case === "delete" && operation.value.ifVersion !== undefined);
+  return isOfThird ? sessionRules.wide : 0;
 }
 
 function problemOfRequestId({ clientId, sequence, acknowledgedThrough, since }: RequestId): Problem | undefined {

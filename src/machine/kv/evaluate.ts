@@ -3,53 +3,33 @@ import {
   CommandOutcome,
   type CommandResult,
   type CompareAndSetOperation,
+  type DeleteOperation,
   type LoadPair,
 } from "../../../gen/cairn/v1/storage_pb.js";
 import { commandResult } from "./command.js";
+import type { KeyRecord, RecordStore } from "./record_store.js";
+import { transact } from "./txn/transaction.js";
 
 // Carries out the operations of the key-value store.
 
-/** Record of a key in the state. */
-export interface KeyRecord {
-  /**
-   * Index of the entry that created the key. Overwriting keeps it; creating the key again after a
-   * delete sets a new one.
-   */
-  readonly createVersion: number;
-  /** Index of the entry that wrote the value. */
-  readonly version: number;
-  readonly value: Uint8Array;
-}
-
-/**
- * Stores the keys, as far as commands need them. Bytes are lent in both directions: they are valid
- * until the next call.
- */
-export interface RecordStore {
-  get(key: Uint8Array): KeyRecord | undefined;
-  put(key: Uint8Array, record: KeyRecord): void;
-  /** Removes a key; returns whether it existed. */
-  delete(key: Uint8Array): boolean;
-  /** Removes all keys. */
-  clear(): void;
-}
-
 /**
  * Carries out the command of the entry at `index`. This is the one place that defines put, delete,
- * compare-and-set, get and load. {@link decodeCommand} must have let the command pass.
+ * compare-and-set, get and load; `txn/` adds transactions. {@link decodeCommand} must have let the command pass.
  */
 export function evaluate(operation: Command["operation"], index: number, records: RecordStore): CommandResult {
   switch (operation.case) {
     case "put":
       return put(operation.value.key, operation.value.value, index, records);
     case "delete":
-      return commandResult(records.delete(operation.value.key) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND, index);
+      return remove(operation.value, index, records);
     case "compareAndSet":
       return compareAndSet(operation.value, index, records);
     case "get":
       return get(operation.value.key, index, records);
     case "load":
       return load(operation.value.pairs, index, records);
+    case "txn":
+      return transact(operation.value, index, records);
     default:
       return commandResult(CommandOutcome.INVALID, index);
   }
@@ -59,6 +39,16 @@ function put(key: Uint8Array, value: Uint8Array, index: number, records: RecordS
   const createVersion = records.get(key)?.createVersion ?? index;
   records.put(key, { createVersion, version: index, value });
   return commandResult(CommandOutcome.OK, index);
+}
+
+function remove({ key, ifVersion }: DeleteOperation, index: number, records: RecordStore): CommandResult {
+  if (ifVersion !== undefined) {
+    const present = records.get(key);
+    if (present !== undefined && BigInt(present.version) !== ifVersion) {
+      return withPresent(CommandOutcome.MISMATCH, index, present);
+    }
+  }
+  return commandResult(records.delete(key) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND, index);
 }
 
 function get(key: Uint8Array, index: number, records: RecordStore): CommandResult {

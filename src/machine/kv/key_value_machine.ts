@@ -1,11 +1,6 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import type { StateMachine } from "../state_machine.js";
-import type { KeyRecord } from "./evaluate.js";
-
-/** A key with its record. */
-export interface KeyEntry extends KeyRecord {
-  readonly key: Uint8Array;
-}
+import type { KeyEntry, KeyRecord } from "./record_store.js";
 
 export interface KeyRangeOptions {
   /** Only keys that start with this; empty: all. */

@@ -2,12 +2,12 @@ import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
-import { applyEntries, assertFollow } from "./apply.js";
-import type { KeyRecord, RecordStore } from "./evaluate.js";
-import { type KeyEntry, KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./key_value_machine.js";
+import { applyEntries, assertFollow, commandsOf } from "./apply.js";
+import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./key_value_machine.js";
 import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
 import { PayloadDecoder } from "./payload_decoder.js";
 import { PayloadView } from "./payload_view.js";
+import type { KeyEntry, KeyRecord, RecordStore } from "./record_store.js";
 import { DEFAULT_SESSION_LIMITS, FIRST_HEAD, type SessionLimits, type SessionsHead } from "./session_limits.js";
 import { type SessionHead, type SessionStore, SessionTable } from "./sessions.js";
 
@@ -40,7 +40,7 @@ export class MemoryMachine implements KeyValueMachine {
   apply(entries: readonly Entry[]): readonly ApplyResult<CommandResult>[] {
     this.#assertRunning();
     assertFollow(entries, this.#applied);
-    const results = applyEntries(entries, this.#state, this.#state.table);
+    const results = applyEntries(entries, commandsOf(entries), this.#state, this.#state.table);
     this.#applied = entries.at(-1) ?? this.#applied;
     return results;
   }
@@ -119,6 +119,14 @@ class MemoryState implements RecordStore, SessionStore {
 
   delete(key: Uint8Array): boolean {
     return this.records.delete(nameOf(key));
+  }
+
+  *range(start: Uint8Array, end: Uint8Array | undefined): Generator<KeyEntry, void, undefined> {
+    const first = nameOf(start);
+    const behind = end === undefined ? undefined : nameOf(end);
+    const isWithin = (name: string) => name >= first && (behind === undefined || name < behind);
+    const names = [...this.records.keys()].filter(isWithin).sort();
+    for (const name of names) yield { ...this.records.get(name)!, key: bytesOf(name) };
   }
 
   clear(): void {

@@ -40,7 +40,7 @@ import { assertCount } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
-import type { KeyRecord } from "./evaluate.js";
+import type { KeyRecord } from "./record_store.js";
 import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js";
 import type { SessionHead } from "./sessions.js";
 

@@ -1,8 +1,8 @@
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
-import type { KeyRecord } from "./evaluate.js";
 import { PAYLOAD_MAGIC, PAYLOAD_PREAMBLE_BYTES, partTag } from "./payload.js";
+import type { KeyRecord } from "./record_store.js";
 import {
   answerBytes,
   answersMax,

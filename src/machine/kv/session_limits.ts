@@ -4,13 +4,14 @@ import { limits } from "../../base/limits.js";
 // it. Both are part of the log's meaning: replicas that differ in them drift apart.
 
 /**
- * Versions of the rules for remembered answers. A state begins with the first, and adopts newer
- * ones at the first command that names them, so all replicas change at the same entry.
+ * Versions of the rules for commands and remembered answers. A state begins with the first, and
+ * adopts newer ones at the first command that names them, so all replicas change at the same entry.
  *
  *   1  sessions and their answers are bounded in number
  *   2  (T6) also in bytes: a long value is not remembered; the horizon tells a new client from a
  *      forgotten one
- *   3  more answers are remembered for each session: a client may have more writes in flight
+ *   3  more answers are remembered for each session: a client may have more writes in flight. New
+ *      commands: transactions, and deletes with if_version
  */
 export const sessionRules = { counted: 1, bounded: 2, wide: 3 } as const;
 

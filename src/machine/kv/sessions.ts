@@ -1,6 +1,6 @@
 import { CommandOutcome, type CommandResult, type RequestId } from "../../../gen/cairn/v1/storage_pb.js";
 import { assert } from "../../base/assert.js";
-import { commandResult, decodeResult, encodeResult, withoutValue } from "./command.js";
+import { commandResult, decodeResult, encodeResult } from "./command.js";
 import {
   answerBytes,
   answersMax,
@@ -14,6 +14,7 @@ import {
   sessionBytes,
   sessionRules,
 } from "./session_limits.js";
+import { rememberedResult } from "./txn/remembered.js";
 
 // Remembers the answers to clients, so that a retried write takes effect once.
 
@@ -196,8 +197,7 @@ export class SessionTable {
   }
 
   #shortened(result: CommandResult): CommandResult {
-    const isKept = this.#rules === sessionRules.counted || result.value.byteLength <= this.bounds.valueBytes;
-    return isKept ? result : withoutValue(result);
+    return this.#rules === sessionRules.counted ? result : rememberedResult(result, this.bounds.valueBytes);
   }
 
   /**

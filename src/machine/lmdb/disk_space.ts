@@ -1,5 +1,7 @@
 import { statfsSync } from "node:fs";
+import type { Command } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
 import type { Entry } from "../../raft/types.js";
 
 // Checks that the disk has room for a transaction.
@@ -15,7 +17,8 @@ const HOLDS_MS = 200;
  * Pages that one entry may cause to be copied, apart from its own bytes: its leaf, and the branches
  * above it.
  */
-const ENTRY_BYTES = 3 * 4096;
+const PAGE_BYTES = 4096;
+const ENTRY_BYTES = 3 * PAGE_BYTES;
 /** Bytes that every transaction writes. */
 const TRANSACTION_BYTES = 64 * 1024;
 
@@ -61,14 +64,27 @@ export class DiskSpace {
 }
 
 /**
- * Returns the bytes by which applying entries may make the state grow, generously. A leader's
- * no-ops count for none, since the free pages of LMDB are enough for them: so a leader can be
- * established on a full disk, and answer reads.
+ * Returns the bytes by which applying entries with these commands may make the state grow,
+ * generously. A leader's no-ops count for none, since the free pages of LMDB are enough for them:
+ * so a leader can be established on a full disk, and answer reads.
  */
-export function spaceFor(entries: readonly Entry[]): number {
-  const commands = entries.filter(({ type }) => type !== "no-op");
-  if (commands.length === 0) return 0;
-  return commands.reduce((sum, { data }) => sum + 2 * data.byteLength + ENTRY_BYTES, TRANSACTION_BYTES);
+export function spaceFor(entries: readonly Entry[], commands: readonly (Command | undefined)[]): number {
+  let bytes = 0;
+  for (const [at, { type, data }] of entries.entries()) {
+    if (type !== "no-op") bytes += 2 * data.byteLength + ENTRY_BYTES + stepBytes(commands[at]);
+  }
+  return bytes === 0 ? 0 : bytes + TRANSACTION_BYTES;
+}
+
+/** Returns the bytes of the pages that the steps of a transaction may cause to be copied. */
+function stepBytes(command: Command | undefined): number {
+  if (command?.operation.case !== "txn") return 0;
+  const { then, otherwise } = command.operation.value;
+  const ofList = (steps: typeof then) => {
+    const removesSpans = steps.some(({ operation }) => operation.case === "deleteRange");
+    return steps.length * ENTRY_BYTES + (removesSpans ? limits.txnKeys * PAGE_BYTES : 0);
+  };
+  return Math.max(ofList(then), ofList(otherwise));
 }
 
 /** Returns the same for a block of a snapshot's payload, whose keys are written in order. */

@@ -1,7 +1,6 @@
 import type { Transaction } from "lmdb";
 import { limits } from "../../base/limits.js";
-import type { KeyRecord, RecordStore } from "../kv/evaluate.js";
-import type { KeyEntry } from "../kv/key_value_machine.js";
+import type { KeyEntry, KeyRecord, RecordStore } from "../kv/record_store.js";
 import { CHECKSUM_BYTES, type Tally } from "./checksums.js";
 import type { SealedTable } from "./table.js";
 
@@ -54,6 +53,19 @@ export class LmdbRecords implements RecordStore {
 
   clear(): void {
     this.table.clear();
+  }
+
+  /** Implements RecordStore, as the transaction that writes sees the keys. */
+  *range(start: Uint8Array, end: Uint8Array | undefined): Generator<KeyEntry, void, undefined> {
+    const from = start.byteLength > 0 ? { start } : {};
+    try {
+      for (const { key, value: row } of this.table.range(end === undefined ? from : { ...from, end })) {
+        this.table.verify(key, row);
+        yield { key, ...this.#recordOf(row) };
+      }
+    } catch (error) {
+      throw this.table.failure(error);
+    }
   }
 
   /**

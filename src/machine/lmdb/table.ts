@@ -19,7 +19,8 @@ export interface RowRange {
   readonly start?: Uint8Array;
   readonly end?: Uint8Array;
   readonly inclusiveEnd?: boolean;
-  readonly transaction: Transaction;
+  /** Absent: the transaction that writes. */
+  readonly transaction?: Transaction;
 }
 
 interface BinaryReader {

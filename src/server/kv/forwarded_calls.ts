@@ -11,7 +11,7 @@ import {
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import { CallBatches } from "../../rpc/call_batches.js";
+import { CallBatches, messageBytes } from "../../rpc/call_batches.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
 import { toIndex } from "../../rpc/message_counters.js";
 import { fromCallError, streamFailure } from "../../rpc/status.js";
@@ -241,7 +241,8 @@ export class ForwardedCalls {
 }
 
 /** Returns about how many bytes a call takes in a message. */
-function bytesOf({ value }: ForwardedRequest): number {
+function bytesOf({ case: kind, value }: ForwardedRequest): number {
+  if (kind === "txn") return messageBytes(value);
   const { key, value: stored, newValue, expected } = value as CallFields;
   return 64 + size(key) + size(stored) + size(newValue) + (expected?.case === "value" ? size(expected.value) : 0);
 }

@@ -70,6 +70,8 @@ export class IngressCalls {
         return this.unary.delete(value, context);
       case "compareAndSet":
         return this.unary.compareAndSet(value, context);
+      case "txn":
+        return this.unary.txn(value, context);
       default:
         throw new CairnError("UNIMPLEMENTED", `an ingress process does not pass on ${kind ?? "an empty call"}`);
     }

@@ -5,12 +5,14 @@ import type {
   KeyValueSchema,
   PutRequest,
   ResponseHeaderSchema,
+  TxnRequest,
 } from "../../../gen/cairn/v1/kv_pb.js";
 import { CommandOutcome, type CommandResult, type CommandSchema } from "../../../gen/cairn/v1/storage_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
 import { encodeCommand } from "../../machine/kv/command.js";
-import type { KeyRecord } from "../../machine/kv/evaluate.js";
+import type { KeyRecord } from "../../machine/kv/record_store.js";
 import { toIndex } from "../../rpc/message_counters.js";
 import { addressOf } from "../leader_hint.js";
 import type { KeyValueNode } from "./key_value_node.js";
@@ -33,9 +35,14 @@ export async function execute(node: KeyValueNode, command: CommandInit, signal?:
 
 /**
  * Returns the error for a result without an answer: the cluster has forgotten the answer or the
- * client.
+ * client, or a transaction would have exceeded a limit.
  */
-export function forgotten({ outcome, index }: CommandResult): CairnError | undefined {
+export function failureOf({ outcome, index, limit }: CommandResult): CairnError | undefined {
+  if (outcome === CommandOutcome.LIMIT_EXCEEDED) {
+    const most = Object.hasOwn(limits, limit) ? ` is ${limits[limit as keyof typeof limits]}` : "";
+    const text = `the transaction would exceed a limit, and nothing was changed; the limit ${limit}${most}: split it up`;
+    return new CairnError("LIMIT_EXCEEDED", text);
+  }
   if (outcome === CommandOutcome.RETRY_TOO_OLD) {
     return new CairnError(
       "OUTCOME_UNKNOWN",
@@ -60,27 +67,84 @@ export interface WriteMapping<Request, Answer> {
   answerOf(request: Request, result: CommandResult): Answer;
 }
 
-const put: WriteMapping<PutRequest, { version: bigint }> = {
-  operationOf: ({ key, value }) => ({ case: "put", value: { key, value } }),
-  answerOf: (_request, { index }) => ({ version: index }),
+/** A put with a condition is a compare-and-set in the log: every version of the rules knows that. */
+const put: WriteMapping<PutRequest, ConditionalAnswer & { readonly version?: bigint }> = {
+  operationOf: ({ key, value, ifVersion }) =>
+    ifVersion === undefined
+      ? { case: "put", value: { key, value } }
+      : { case: "compareAndSet", value: { key, expected: { case: "version", value: ifVersion }, newValue: value } },
+  answerOf: ({ key }, result) =>
+    result.outcome === CommandOutcome.OK
+      ? { version: result.index }
+      : { conditionFailed: true, ...presentIn(key, result) },
 };
 
-const deletion: WriteMapping<DeleteRequest, { deleted: boolean }> = {
-  operationOf: ({ key }) => ({ case: "delete", value: { key } }),
-  answerOf: (_request, { outcome }) => ({ deleted: outcome === CommandOutcome.OK }),
+const deletion: WriteMapping<DeleteRequest, ConditionalAnswer & { readonly deleted: boolean }> = {
+  operationOf: ({ key, ifVersion }) => ({
+    case: "delete",
+    value: ifVersion === undefined ? { key } : { key, ifVersion },
+  }),
+  answerOf({ key, ifVersion }, result) {
+    const { outcome } = result;
+    if (outcome === CommandOutcome.OK) return { deleted: true };
+    // Without a version, or with 0, a missing key is what the caller expects.
+    const isExpected = outcome === CommandOutcome.NOT_FOUND && (ifVersion ?? 0n) === 0n;
+    return isExpected ? { deleted: false } : { deleted: false, conditionFailed: true, ...presentIn(key, result) };
+  },
 };
+
+/** Part of the answer to a write whose condition did not hold. */
+interface ConditionalAnswer {
+  readonly conditionFailed?: boolean;
+  readonly current?: KeyValueInit;
+  readonly currentForgotten?: boolean;
+}
+
+/** Returns the present record of a key that was not as expected. */
+function presentIn(key: Uint8Array, { outcome, value, version, valueForgotten }: CommandResult) {
+  return outcome === CommandOutcome.NOT_FOUND
+    ? {}
+    : { current: { key, value, version }, currentForgotten: valueForgotten };
+}
+
+const txn: WriteMapping<TxnRequest, TxnAnswer> = {
+  operationOf: ({ compare, then, otherwise }) => ({
+    case: "txn",
+    value: {
+      compare: compare.map(({ key, keys, expected, operator }) => ({
+        key,
+        expected,
+        operator,
+        ...(keys !== undefined && { keys }),
+      })),
+      then: then.map(({ operation }) => ({ operation })),
+      otherwise: otherwise.map(({ operation }) => ({ operation })),
+    },
+  }),
+  answerOf: (_request, { index, succeeded, results, valueForgotten }) => ({
+    succeeded,
+    results,
+    version: index,
+    resultsForgotten: valueForgotten,
+  }),
+};
+
+interface TxnAnswer {
+  readonly succeeded: boolean;
+  readonly results: CommandResult[];
+  readonly version: bigint;
+  readonly resultsForgotten: boolean;
+}
 
 const compareAndSet: WriteMapping<CompareAndSetRequest, CompareAndSetAnswer> = {
   operationOf: ({ key, expected, newValue, createIfMissing }) => ({
     case: "compareAndSet",
     value: { key, expected, newValue, createIfMissing },
   }),
-  answerOf({ key }, { outcome, index, value, version, valueForgotten }) {
-    if (outcome === CommandOutcome.OK) return { swapped: true, version: index };
-    return outcome === CommandOutcome.NOT_FOUND
-      ? { swapped: false }
-      : { swapped: false, current: { key, value, version }, currentForgotten: valueForgotten };
-  },
+  answerOf: ({ key }, result) =>
+    result.outcome === CommandOutcome.OK
+      ? { swapped: true, version: result.index }
+      : { swapped: false, ...presentIn(key, result) },
 };
 
 interface CompareAndSetAnswer {
@@ -91,7 +155,7 @@ interface CompareAndSetAnswer {
 }
 
 /** The writes, by the names that methods and the calls of a session share. */
-export const writes = { put, delete: deletion, compareAndSet } as const;
+export const writes = { put, delete: deletion, compareAndSet, txn } as const;
 
 /** Returns the answer to a get, from the node's present state, which must be {@link readable}. */
 export function getAnswer(node: KeyValueNode, key: Uint8Array): { kv?: KeyValueInit } {

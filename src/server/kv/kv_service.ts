@@ -3,7 +3,7 @@ import type { GetRequest, KeyValueService, RangeRequest, RangeResponseSchema } f
 import type { CancelSignal } from "../../base/cancel_signal.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
-import type { KeyEntry } from "../../machine/kv/key_value_machine.js";
+import type { KeyEntry } from "../../machine/kv/record_store.js";
 import { FollowerReads } from "../../node/requests/follower_reads.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import type { CallSettings } from "../../rpc/channel.js";
@@ -17,7 +17,7 @@ import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
 import {
   type CommandInit,
   execute,
-  forgotten,
+  failureOf,
   getAnswer,
   type Header,
   headerOf,
@@ -32,7 +32,7 @@ import type { Sessions } from "./session_service.js";
 
 /** The unary methods of the clients' service. */
 export type UnaryCalls = Required<
-  Pick<ServiceImplementation<typeof KeyValueService>, "get" | "put" | "delete" | "compareAndSet">
+  Pick<ServiceImplementation<typeof KeyValueService>, "get" | "put" | "delete" | "compareAndSet" | "txn">
 >;
 
 /** The methods of the clients' service that make one call. */
@@ -109,6 +109,14 @@ export function singleCalls(node: KeyValueNode, forwarding: Forwarding<typeof Ke
         (leader, settings) => leader.compareAndSet(request, settings),
       ),
 
+    txn: (request, context) =>
+      once(
+        { case: "txn", value: request },
+        context,
+        () => write(node, writes.txn, request, context.cancel),
+        (leader, settings) => leader.txn(request, settings),
+      ),
+
     async *range(request, context) {
       const checked = checkedRange(request);
       const isReadable = readableHere(request, context);
@@ -139,7 +147,7 @@ async function write<Request extends Pick<CommandInit, "requestId">, Answer exte
   const { requestId } = request;
   const operation = operationOf(request);
   const result = await execute(node, requestId === undefined ? { operation } : { operation, requestId }, signal);
-  const problem = forgotten(result);
+  const problem = failureOf(result);
   if (problem !== undefined) throw problem;
   return { header: headerOf(node), ...answerOf(request, result) };
 }

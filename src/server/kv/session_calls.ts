@@ -3,12 +3,13 @@ import type { GetRequest, SessionAnswerSchema, SessionCall } from "../../../gen/
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { checkKey } from "../../base/key_checks.js";
+import { messageBytes } from "../../rpc/call_batches.js";
 import { toCallError } from "../../rpc/status.js";
 import { explained } from "../leader_hint.js";
 import {
   type CommandInit,
   execute,
-  forgotten,
+  failureOf,
   getAnswer,
   type Header,
   readable,
@@ -100,7 +101,7 @@ export class SessionCalls {
   #write(sequence: bigint, { operation, answerOf }: Write, identity: Pick<CommandInit, "requestId">): void {
     execute(this.node, { operation, ...identity }).then(
       (result) => {
-        const problem = forgotten(result);
+        const problem = failureOf(result);
         if (problem !== undefined) this.#failed(sequence, problem);
         else this.onAnswer({ take: () => ({ sequence, answer: answerOf(result) }) });
       },
@@ -169,7 +170,11 @@ export function sessionAnswerBytes({ answer }: SessionAnswer): number {
     case "get":
       return ANSWER_BYTES + keyValueBytes(answer.value.kv);
     case "compareAndSet":
+    case "put":
+    case "delete":
       return ANSWER_BYTES + keyValueBytes(answer.value.current);
+    case "txn":
+      return ANSWER_BYTES + messageBytes(answer.value.results);
     case "error":
       return ANSWER_BYTES + 3 * (answer.value.message ?? "").length;
     default:
@@ -196,7 +201,7 @@ function writeOf({ call }: SessionCall): Write | CairnError | undefined {
     case "compareAndSet":
       return writeAs(call.case, writes.compareAndSet, call.value);
     case "txn":
-      return new CairnError("UNIMPLEMENTED", "Txn is not implemented yet");
+      return writeAs(call.case, writes.txn, call.value);
     default:
       return new CairnError("INVALID_ARGUMENT", "the call is missing, or of a kind that this version does not know");
   }

@@ -1,6 +1,8 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { CairnError } from "../../../src/base/errors.js";
 import { CairnClient } from "../../../src/client/client.js";
+import { compare } from "../../../src/client/txn/conditions.js";
+import { op } from "../../../src/client/txn/steps.js";
 import type { Operation } from "../../support/history/history.js";
 import type { Random } from "../../support/random.js";
 
@@ -53,7 +55,8 @@ export class TortureClient {
   async #operate(): Promise<void> {
     const key = `${Math.floor(performance.now() / EPOCH_MS)}-${this.random.whole(1, KEYS)}`;
     const draw = this.random.fraction();
-    if (draw < 0.4) await this.#get(key);
+    if (this.random.fraction() < 0.2) await this.#transact(`pair-${key}/`);
+    else if (draw < 0.4) await this.#get(key);
     else if (draw < 0.7) await this.#put(key);
     else if (draw < 0.95) await this.#compareAndSet(key);
     else await this.#delete(key);
@@ -87,6 +90,31 @@ export class TortureClient {
       const result = await this.#client.compareAndSet(key, expected, value);
       this.#lastSeen.set(key, result.swapped ? value : (result.current?.text() ?? null));
       return result.swapped ? { found: true } : { found: false, out: result.current?.text() ?? null };
+    });
+  }
+
+  /** Writes a key and its twin, both or none, or reads both: a history of the two is one of a single key. */
+  async #transact(key: string): Promise<void> {
+    const from = this.#lastSeen.get(key) ?? null;
+    const value = this.#newValue();
+    const twin = `${key}twin`;
+    await this.#observe({ op: "cas", key, from, value }, async () => {
+      const condition = from === null ? compare({ prefix: key }).missing() : compare(twin).value("=", from);
+      const result = await this.#client
+        .txn()
+        .when(condition)
+        .then(op.put(key, value), op.put(twin, value))
+        .else(op.get(key), op.get(twin))
+        .commit();
+      if (result.succeeded) {
+        this.#lastSeen.set(key, value);
+        return { found: true };
+      }
+      const [first, second] = result.results.map((read) => (read.type === "get" ? (read.found?.text() ?? null) : read));
+      if (first !== second) throw new Error(`of a transaction ${key} has ${first}, and its twin has ${second}`);
+      const out = first as string | null;
+      this.#lastSeen.set(key, out);
+      return { found: false, out };
     });
   }
 

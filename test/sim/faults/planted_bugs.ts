@@ -818,4 +818,39 @@ export const plantedBugs: readonly PlantedBug[] = [
     identities: "drawn",
     patches: [{ file: "src/raft/leader/leader.ts", find: "    this.#promoteNext();\n", replace: "" }],
   },
+  {
+    name: "a transaction changes keys although a comparison does not hold",
+    rule: "TxnRequest: all comparisons hold, or the other list is carried out",
+    patches: [
+      {
+        file: "src/machine/kv/txn/transaction.ts",
+        find: "const results = (succeeded ? then : otherwise).map(",
+        replace: "const results = then.map(",
+      },
+    ],
+  },
+  {
+    name: "a transaction loses all changes but its first",
+    rule: "TxnRequest: all or nothing",
+    patches: [
+      {
+        file: "src/machine/kv/txn/transaction.ts",
+        find: "const results = (succeeded ? then : otherwise).map((step) => carryOut(step, index, records));",
+        replace:
+          'const results = (succeeded ? then : otherwise).map((step, at) => at > 0 && step.operation.case === "put" ? resultOf({ outcome: CommandOutcome.OK }) : carryOut(step, index, records));',
+      },
+    ],
+  },
+  {
+    name: "a transaction that comes in twice is carried out twice",
+    rule: "RequestId: a retry has no second effect",
+    patches: [
+      {
+        file: "src/machine/kv/apply.ts",
+        find: "  if (requestId === undefined) return evaluate(operation, index, records);",
+        replace:
+          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, records);',
+      },
+    ],
+  },
 ];

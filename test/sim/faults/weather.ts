@@ -127,6 +127,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined, identi
       timeoutMs: random.pick([300, 800, 2_500, 6_000]),
       valueBytes: random.pick([20, 200, 1_500]),
       loss: some(0.01, 0.1),
+      transactions: random.fork("transactions").pick([0, 0, 0.5]),
     },
     sessions: drawSessions(random.fork("sessions")),
     node: drawOptions(random, hasLeases),

@@ -18,6 +18,8 @@ export interface ClientWeather {
   readonly valueBytes: number;
   /** Share of the requests, and of the answers, that get lost. */
   readonly loss: number;
+  /** Share of the writes that are transactions. */
+  readonly transactions: number;
 }
 
 /** How many of its writes a client may see come in again, from somewhere on the network where they were held up. */
@@ -31,6 +33,8 @@ type Write = {
   readonly key: string;
   readonly value?: string;
   readonly from?: string | null;
+  /** A transaction that writes the key and its twin, both or none: a history of the two is one of a single key. */
+  readonly isPair?: true;
 };
 type Command = Parameters<typeof encodeCommand>[0];
 
@@ -58,6 +62,7 @@ export class SimClient {
   readonly #strays: number;
   /** How likely it is that a write that was answered long ago comes in once more. */
   readonly #late: number;
+  readonly #ofTransactions: SimRandom;
 
   constructor(
     private readonly cluster: SimCluster,
@@ -68,6 +73,7 @@ export class SimClient {
     this.#reads = random.pick([0.1, 0.5, 0.95]);
     this.#strays = random.pick([0.02, 0.5]);
     this.#late = random.fork("late").pick([0, 0.05, 0.3]);
+    this.#ofTransactions = random.fork("transactions");
     this.#identity = { name: id, since: 0 };
   }
 
@@ -142,12 +148,14 @@ export class SimClient {
     let sequence = ++this.#sequence;
     const call = this.cluster.scheduler.now;
     let isUnknown = false;
-    this.#pending = { client: this.id, ...write, status: "info", call, ret: null };
+    const asked = operationIn(write);
+    this.#pending = { client: this.id, ...asked, status: "info", call, ret: null };
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       const data = this.#encode(write, sequence);
       const answer = await this.#ask(async (node, signal) => (await node.propose(data, signal)).result);
       if ("value" in answer) {
-        const { outcome, index, valueForgotten } = answer.value;
+        const { outcome, index, results } = answer.value;
+        const valueForgotten = [answer.value, ...results].some((result) => result.valueForgotten);
         if (outcome === CommandOutcome.SESSION_EXPIRED) {
           this.#takeName(Number(index));
           // Sent before, it may have been carried out under the old name.
@@ -156,7 +164,8 @@ export class SimClient {
           // It did not match, and that is all that is known: another request may find out what is there.
           sequence = ++this.#sequence;
           isUnknown = false;
-          this.cluster.count("value of a retried compare-and-set forgotten");
+          const what = write.isPair === true ? "transaction" : "compare-and-set";
+          this.cluster.count(`value of a retried ${what} forgotten`);
         } else {
           this.#answered(write, sequence, call, answer.value);
           this.#keep(data);
@@ -172,7 +181,7 @@ export class SimClient {
     this.cluster.count(isUnknown ? "write of unknown fate" : "write that failed");
     const { now } = this.cluster.scheduler;
     this.#record(
-      isUnknown ? { ...write, status: "info", call, ret: null } : { ...write, status: "fail", call, ret: now },
+      isUnknown ? { ...asked, status: "info", call, ret: null } : { ...asked, status: "fail", call, ret: now },
     );
   }
 
@@ -195,8 +204,10 @@ export class SimClient {
   }
 
   #answered(write: Write, sequence: number, call: number, result: CommandResult): void {
-    const { outcome, index } = result;
-    const met = outcome === CommandOutcome.MISMATCH ? Buffer.from(result.value).toString("latin1") : "";
+    const { index } = result;
+    const outcome = write.isPair === true ? outcomeOfPair(result) : result.outcome;
+    const present = write.isPair === true ? result.results[0]! : result;
+    const met = outcome === CommandOutcome.MISMATCH ? Buffer.from(present.value).toString("latin1") : "";
     demand(outcome !== CommandOutcome.RETRY_TOO_OLD, "a request that was not acknowledged is remembered", {
       client: this.id,
       sequence,
@@ -204,24 +215,34 @@ export class SimClient {
     this.cluster.checks
       .of(this.#cluster!)
       .requests.told(this.#identity.name, sequence, { outcome, index: Number(index), value: met });
-    this.cluster.count("write");
+    this.cluster.count(write.isPair === true ? "transaction" : "write");
     const { now } = this.cluster.scheduler;
     const found = outcome === CommandOutcome.OK;
-    const done = { ...write, status: "ok", call, ret: now } as const;
+    const done = { ...operationIn(write), status: "ok", call, ret: now } as const;
     if (write.op === "put") this.#record(done);
     else if (write.op === "delete") this.#record({ ...done, found });
     else this.#record({ ...done, found, ...(!found && { out: outcome === CommandOutcome.MISMATCH ? met : null }) });
-    const present = found ? (write.value ?? null) : outcome === CommandOutcome.MISMATCH ? met : null;
-    this.#seen.set(write.key, write.op === "put" ? write.value! : present);
+    const holds = found ? (write.value ?? null) : outcome === CommandOutcome.MISMATCH ? met : null;
+    this.#seen.set(write.key, write.op === "put" ? write.value! : holds);
   }
 
   #draw(): Write {
+    const { weather } = this;
+    if (this.#ofTransactions.chance(weather.transactions)) return this.#drawPair();
     const key = this.#key();
     const kind = this.random.fraction();
     if (kind < 0.15) return { op: "delete", key };
     const value = this.#value();
     if (kind < 0.6) return { op: "put", key, value };
     return { op: "cas", key, value, from: this.#seen.get(key) ?? null };
+  }
+
+  #drawPair(): Write {
+    const random = this.#ofTransactions;
+    const key = `pair${random.whole(1, this.weather.keys)}/`;
+    const value = this.#value();
+    if (random.chance(0.2)) return { op: "put", key, value, isPair: true };
+    return { op: "cas", key, value, from: this.#seen.get(key) ?? null, isPair: true };
   }
 
   #key(): string {
@@ -319,7 +340,41 @@ function valueAt(node: RunningNode, key: string): string | null {
   return record === undefined ? null : Buffer.from(record.value).toString("latin1");
 }
 
-function operationOf({ op, key, value, from }: Write): NonNullable<Command["operation"]> {
+/** What a history has of a write. */
+function operationIn({ isPair: _, ...write }: Write): Omit<Write, "isPair"> {
+  return write;
+}
+
+/** The outcome of a transaction as that of a put or of a compare-and-set. Both keys must be the same, or both missing. */
+function outcomeOfPair({ outcome, succeeded, results }: CommandResult): CommandOutcome {
+  if (outcome !== CommandOutcome.OK || succeeded) return outcome;
+  const [first, second] = results.map(
+    ({ outcome, value, version }) => `${outcome} ${version} ${Buffer.from(value).toString("latin1")}`,
+  );
+  demand(first === second, "all changes of a transaction are seen, or none", { first, second });
+  return results[0]!.outcome === CommandOutcome.OK ? CommandOutcome.MISMATCH : CommandOutcome.NOT_FOUND;
+}
+
+function pairOf({ op, key, value, from }: Write): NonNullable<Command["operation"]> {
+  const keys = [Buffer.from(key), Buffer.from(`${key}twin`)];
+  const put = (each: Buffer) => ({ case: "put", value: { key: each, value: Buffer.from(value!) } }) as const;
+  const compare =
+    from === null
+      ? { keys: { prefix: keys[0]! }, expected: { case: "exists", value: false } as const }
+      : { key: keys[1]!, expected: { case: "value", value: Buffer.from(from ?? "") } as const };
+  return {
+    case: "txn",
+    value: {
+      compare: op === "put" ? [] : [compare],
+      then: keys.map((each) => ({ operation: put(each) })),
+      otherwise: keys.map((each) => ({ operation: { case: "get", value: { key: each } } })),
+    },
+  };
+}
+
+function operationOf(write: Write): NonNullable<Command["operation"]> {
+  if (write.isPair === true) return pairOf(write);
+  const { op, key, value, from } = write;
   const bytes = Buffer.from(key);
   if (op === "put") return { case: "put", value: { key: bytes, value: Buffer.from(value!) } };
   if (op === "delete") return { case: "delete", value: { key: bytes } };

@@ -11,6 +11,9 @@ import { temporaryDirectory } from "../disk/temporary_directory.js";
 
 export type CommandInit = MessageInitShape<typeof CommandSchema>;
 type Operation = NonNullable<CommandInit["operation"]>;
+type Txn = Extract<Operation, { case: "txn" }>["value"];
+export type ComparisonInit = NonNullable<Txn["compare"]>[number];
+export type StepInit = NonNullable<NonNullable<Txn["then"]>[number]["operation"]>;
 
 /** Makes a new machine; it and its directory are gone when the test ends. */
 export type MakeMachine = (sessionLimits?: SessionLimits) => Promise<KeyValueMachine>;
@@ -52,6 +55,18 @@ export const cas = (key: string, expected: string | number, newValue: string, cr
     createIfMissing,
   },
 });
+/** A transaction of all comparisons, and of the steps for when they hold and for when they do not. */
+export const txn = (compare: ComparisonInit[], then: StepInit[], otherwise: StepInit[] = []): Operation => ({
+  case: "txn",
+  value: {
+    compare,
+    then: then.map((operation) => ({ operation })),
+    otherwise: otherwise.map((operation) => ({ operation })),
+  },
+});
+
+/** A command without a request id that names the newest rules, as a server proposes a transaction. */
+export const newest = (operation: Operation): CommandInit => ({ rules: NEWEST_RULES, operation });
 
 /** A command with a request id, as a server of this version proposes it. */
 export const request = (

@@ -1,14 +1,17 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import {
   type Command,
   CommandOutcome,
   type CommandResult,
   CommandResultSchema,
   CommandSchema,
+  type GetOperation,
   type RequestId,
+  type TxnOperation,
 } from "../../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../../../src/base/limits.js";
 import type { SessionLimits } from "../../../../src/machine/kv/session_limits.js";
+import { rememberedResult } from "../../../../src/machine/kv/txn/remembered.js";
 import type { ApplyResult } from "../../../../src/machine/state_machine.js";
 import type { Entry } from "../../../../src/raft/types.js";
 import { getOrAdd } from "../../world/maps.js";
@@ -26,6 +29,8 @@ export interface RequestResult {
   readonly version: number;
   /** The value is forgotten. */
   readonly isForgotten: boolean;
+  /** Of a transaction: all of its result. Then the outcome and the value are those of the compare-and-set that it stands for. */
+  readonly whole?: CommandResult;
 }
 
 /** What a client hears of it. */
@@ -49,7 +54,7 @@ export class Requests implements Checker {
   #horizon = 0;
   /** What each request did, by client and sequence: never forgotten. */
   readonly #done = new Map<string, Map<number, RequestResult>>();
-  readonly #records = new Map<string, { readonly value: string; readonly version: number }>();
+  readonly #records = new Map<string, { readonly value: string; readonly version: number; readonly created: number }>();
   /** By index; undefined where there is no command. */
   readonly #results: (RequestResult | undefined)[] = [undefined];
   /** What clients were told. */
@@ -79,7 +84,7 @@ export class Requests implements Checker {
         index,
         outcome: given?.outcome,
         carriedOutAt: given === undefined ? undefined : Number(given.index),
-        wanted,
+        wanted: wanted && factsOf(wanted),
       });
     });
   }
@@ -89,7 +94,7 @@ export class Requests implements Checker {
       const known = this.#done.get(client)?.get(sequence);
       demand(known !== undefined, "what a client was told is in the committed log", { client, sequence, result });
       const isSame = known.outcome === result.outcome && known.index === result.index && known.value === result.value;
-      demand(isSame, "what a client was told is what was done", { client, sequence, result, known });
+      demand(isSame, "what a client was told is what was done", { client, sequence, result, known: factsOf(known) });
     }
   }
 
@@ -125,7 +130,10 @@ export class Requests implements Checker {
     const result = this.#carryOut(command, index);
     done.set(sequence, result);
     const isLong = Buffer.byteLength(result.value, "latin1") > this.bounds.valueBytes;
-    client.answers.set(sequence, isLong ? { ...result, value: "", isForgotten: true } : result);
+    if (result.whole !== undefined) {
+      const whole = rememberedResult(result.whole, this.bounds.valueBytes);
+      client.answers.set(sequence, { ...result, whole });
+    } else client.answers.set(sequence, isLong ? { ...result, value: "", isForgotten: true } : result);
     while (client.answers.size > this.bounds.answers) forgetThrough(client, Math.min(...client.answers.keys()));
     return result;
   }
@@ -152,9 +160,10 @@ export class Requests implements Checker {
     const done = (outcome: CommandOutcome): RequestResult => nothing(outcome, index);
     if (operation.case === "put") {
       const { key, value } = operation.value;
-      records.set(textOf(key), { value: textOf(value), version: index });
+      this.#put(textOf(key), textOf(value), index);
       return done(CommandOutcome.OK);
     }
+    if (operation.case === "txn") return this.#carryOutPair(operation.value, index);
     if (operation.case === "delete") {
       return done(records.delete(textOf(operation.value.key)) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND);
     }
@@ -166,9 +175,43 @@ export class Requests implements Checker {
     if (present !== undefined && present.value !== wanted) {
       return { ...done(CommandOutcome.MISMATCH), value: present.value, version: present.version };
     }
-    records.set(textOf(key), { value: textOf(newValue), version: index });
+    this.#put(textOf(key), textOf(newValue), index);
     return done(CommandOutcome.OK);
   }
+
+  #put(key: string, value: string, index: number): void {
+    this.#records.set(key, { value, version: index, created: this.#records.get(key)?.created ?? index });
+  }
+
+  /** A transaction as the clients make it: one comparison or none, that of a value or that a key is missing; then puts, or else gets. */
+  #carryOutPair({ compare: [comparison], then, otherwise }: TxnOperation, index: number): RequestResult {
+    const expected = comparison?.expected;
+    const judged = textOf(comparison?.keys?.prefix ?? comparison?.key ?? Buffer.alloc(0));
+    const wanted = expected?.case === "value" ? textOf(expected.value) : undefined;
+    const succeeded = comparison === undefined || this.#records.get(judged)?.value === wanted;
+    const results = (succeeded ? then : otherwise).map(
+      ({ operation }): MessageInitShape<typeof CommandResultSchema> => {
+        if (operation.case === "put") {
+          this.#put(textOf(operation.value.key), textOf(operation.value.value), index);
+          return { outcome: CommandOutcome.OK };
+        }
+        const { value, version, created } = this.#records.get(textOf((operation.value as GetOperation).key)) ?? {};
+        if (value === undefined) return { outcome: CommandOutcome.NOT_FOUND };
+        const numbers = { version: BigInt(version!), createVersion: BigInt(created!) };
+        return { outcome: CommandOutcome.OK, value: Buffer.from(value, "latin1"), ...numbers };
+      },
+    );
+    const whole = create(CommandResultSchema, { outcome: CommandOutcome.OK, index: BigInt(index), succeeded, results });
+    if (succeeded) return { ...nothing(CommandOutcome.OK, index), whole };
+    const [met] = results;
+    const outcome = met!.outcome === CommandOutcome.OK ? CommandOutcome.MISMATCH : CommandOutcome.NOT_FOUND;
+    return { ...nothing(outcome, index), value: textOf(met!.value ?? Buffer.alloc(0)), whole };
+  }
+}
+
+/** The facts of a result, without bigints. */
+function factsOf({ whole, ...result }: RequestResult): object {
+  return whole === undefined ? result : { ...result, whole: Buffer.from(encoded(whole)).toString("hex") };
 }
 
 function nothing(outcome: CommandOutcome, index: number): RequestResult {
@@ -180,16 +223,23 @@ function forgetThrough(client: Client, sequence: number): void {
   for (const each of [...client.answers.keys()]) if (each <= client.floor) client.answers.delete(each);
 }
 
-function isEqual(given: CommandResult, { outcome, index, value, version, isForgotten }: RequestResult): boolean {
+function isEqual(given: CommandResult, wanted: RequestResult): boolean {
+  const { outcome, index, value, version, isForgotten, whole } = wanted;
+  if (whole !== undefined) return Buffer.compare(encoded(given), encoded(whole)) === 0;
   const { valueForgotten } = given;
   if (given.outcome !== outcome || Number(given.index) !== index || valueForgotten !== isForgotten) return false;
   return textOf(given.value) === value && Number(given.version) === version;
 }
 
-function encodedBytes({ outcome, index, value, version, isForgotten }: RequestResult): number {
+function encodedBytes({ outcome, index, value, version, isForgotten, whole }: RequestResult): number {
+  if (whole !== undefined) return encoded(whole).byteLength;
   const numbers = { index: BigInt(index), version: BigInt(version) };
   const message = { outcome, ...numbers, value: Buffer.from(value, "latin1"), valueForgotten: isForgotten };
-  return toBinary(CommandResultSchema, create(CommandResultSchema, message)).byteLength;
+  return encoded(create(CommandResultSchema, message)).byteLength;
+}
+
+function encoded(result: CommandResult): Uint8Array {
+  return toBinary(CommandResultSchema, result);
 }
 
 function textOf(bytes: Uint8Array): string {

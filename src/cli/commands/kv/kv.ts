@@ -1,18 +1,12 @@
 import { Command, Option } from "commander";
-import { TIMER_MS_MAX } from "../../base/arguments.js";
-import { CairnError } from "../../base/errors.js";
-import { limits } from "../../base/limits.js";
-import type { CairnClient, Expected, KeyValue, StoredValue } from "../../client.js";
-import { endpointsOption, wholeNumber } from "../options/options.js";
-import { exitCodes } from "../output/exit_codes.js";
-import { print } from "../output/output.js";
-import { no } from "../output/report.js";
-
-interface Common {
-  readonly endpoints: readonly string[];
-  readonly timeoutMs: number;
-  readonly json?: true;
-}
+import { limits } from "../../../base/limits.js";
+import type { CairnClient, Expected, KeyValue, StoredValue } from "../../../client.js";
+import { wholeNumber } from "../../options/options.js";
+import { exitCodes } from "../../output/exit_codes.js";
+import { print } from "../../output/output.js";
+import { no } from "../../output/report.js";
+import { type Common, common, inputBytes, jsonOf, valueFields, withClient } from "./common.js";
+import { txnCommand } from "./txn.js";
 
 interface ReadFlags extends Common {
   readonly stale?: true;
@@ -69,33 +63,12 @@ export function kvCommand(): Command {
         .action((prefix: string | undefined, flags: RangeFlags) =>
           withClient(flags, (client) => range(client, prefix ?? "", flags)),
         ),
-    );
-}
-
-function common(usage: string, description: string): Command {
-  return new Command(usage.split(" ")[0])
-    .arguments(usage.slice(usage.indexOf(" ") + 1))
-    .description(description)
-    .addOption(endpointsOption())
-    .option("--timeout-ms <n>", "time limit of the command", wholeNumber(1, TIMER_MS_MAX), 10_000)
-    .option("--json", "print JSON objects, a line each; values that are not UTF-8 as valueBase64");
+    )
+    .addCommand(txnCommand());
 }
 
 function reading(usage: string, description: string): Command {
   return common(usage, description).option("--stale", "read the state of any node, which may lag behind");
-}
-
-async function withClient(
-  { endpoints, timeoutMs }: Common,
-  act: (client: CairnClient) => Promise<number>,
-): Promise<void> {
-  const { CairnClient } = await import("../../client/client.js");
-  const client = new CairnClient({ endpoints, timeoutMs });
-  try {
-    process.exitCode = await act(client);
-  } finally {
-    await client.close();
-  }
 }
 
 async function get(client: CairnClient, key: string, { stale, json }: ReadFlags): Promise<number> {
@@ -111,7 +84,7 @@ async function get(client: CairnClient, key: string, { stale, json }: ReadFlags)
 }
 
 async function put(client: CairnClient, key: string, given: string | undefined, flags: PutFlags): Promise<number> {
-  const value = given === undefined || given === "-" ? await valueFromInput() : given;
+  const value = given === undefined || given === "-" ? await inputBytes("valueBytes") : given;
   const expected = expectation(flags);
   if (expected === undefined) return written(await client.put(key, value), flags);
   const result = await client.compareAndSet(key, expected, value);
@@ -155,35 +128,6 @@ function textOf(entry: KeyValue, keysOnly = false): string {
 
 function noKey(key: string): number {
   return no("NOT_FOUND", `there is no key ${JSON.stringify(key)}`);
-}
-
-/**
- * Reads all of standard input.
- * @throws CairnError LIMIT_EXCEEDED as soon as it is larger than a value may be
- */
-async function valueFromInput(): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let bytes = 0;
-  for await (const piece of process.stdin as AsyncIterable<Buffer>) {
-    pieces.push(piece);
-    bytes += piece.byteLength;
-    if (bytes > limits.valueBytes) {
-      const text = `standard input holds more than ${limits.valueBytes} bytes`;
-      throw new CairnError("LIMIT_EXCEEDED", `${text}, which is the limit valueBytes`);
-    }
-  }
-  return Buffer.concat(pieces, bytes);
-}
-
-function jsonOf({ key, bytes, version, createVersion }: KeyValue): object {
-  return { key, ...valueFields(bytes), version, createVersion };
-}
-
-function valueFields(bytes: Uint8Array): object {
-  const value = Buffer.from(bytes).toString("utf8");
-  return Buffer.compare(Buffer.from(value), bytes) === 0
-    ? { value }
-    : { valueBase64: Buffer.from(bytes).toString("base64") };
 }
 
 function shown(stored: StoredValue): string {

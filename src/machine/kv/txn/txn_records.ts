@@ -1,0 +1,106 @@
+import type { KeySpan } from "../../../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../../base/limits.js";
+import type { KeyEntry, KeyRecord, RecordStore } from "../record_store.js";
+import { boundsOf } from "./key_span.js";
+
+type TxnLimit = "txnKeys" | "txnReadBytes" | "txnResultBytes";
+
+/** Thrown when a transaction would exceed a limit. */
+export class TxnLimitExceeded extends Error {
+  constructor(readonly limit: TxnLimit) {
+    super(limit);
+  }
+}
+
+/**
+ * The keys as one transaction sees and changes them. Bounds its work, and can undo its changes: the
+ * LMDB transaction around it also holds the changes of other entries.
+ */
+export class TxnRecords {
+  /** Each change: its key, and the record before it. */
+  readonly #changes: { readonly key: Uint8Array; readonly before: KeyRecord | undefined }[] = [];
+  #keys = 0;
+  #readBytes = 0;
+  #resultBytes = 0;
+
+  constructor(private readonly records: RecordStore) {}
+
+  /** Returns a record, valid until the next call. @throws TxnLimitExceeded */
+  get(key: Uint8Array): KeyRecord | undefined {
+    const record = this.records.get(key);
+    this.#read(key, record);
+    return record;
+  }
+
+  /** @throws TxnLimitExceeded */
+  put(key: Uint8Array, value: Uint8Array, index: number): void {
+    const before = copyOf(this.get(key));
+    this.#changes.push({ key, before });
+    this.records.put(key, { createVersion: before?.createVersion ?? index, version: index, value });
+  }
+
+  /** Removes a key; returns whether it existed. @throws TxnLimitExceeded */
+  delete(key: Uint8Array): boolean {
+    const before = this.get(key);
+    if (before === undefined) return false;
+    this.#remove(key, copyOf(before));
+    return true;
+  }
+
+  /** Removes the keys of a span; returns how many there were. @throws TxnLimitExceeded */
+  deleteAll(keys: KeySpan): number {
+    const found: { readonly key: Uint8Array; readonly before: KeyRecord }[] = [];
+    for (const entry of this.within(keys)) {
+      this.walked(entry);
+      found.push({ key: entry.key, before: copyOf(entry) });
+    }
+    for (const { key, before } of found) this.#remove(key, before);
+    return found.length;
+  }
+
+  /**
+   * Yields the keys of a span in ascending order. Each is valid until the next call of the store.
+   * Pass those that are used to {@link walked}.
+   */
+  within(keys: KeySpan): Iterable<KeyEntry> {
+    const { start, end } = boundsOf(keys);
+    return this.records.range(start, end);
+  }
+
+  /** Counts a key of a span. @throws TxnLimitExceeded */
+  walked(entry: KeyEntry): void {
+    if (++this.#keys > limits.txnKeys) throw new TxnLimitExceeded("txnKeys");
+    this.#read(entry.key, entry);
+  }
+
+  /** Counts bytes that the transaction returns. @throws TxnLimitExceeded */
+  returned(bytes: number): void {
+    this.#resultBytes += bytes;
+    if (this.#resultBytes > limits.txnResultBytes) throw new TxnLimitExceeded("txnResultBytes");
+  }
+
+  /** Puts everything back to what it was before the transaction. */
+  undo(): void {
+    for (const { key, before } of this.#changes.reverse()) {
+      if (before === undefined) this.records.delete(key);
+      else this.records.put(key, before);
+    }
+  }
+
+  #remove(key: Uint8Array, before: KeyRecord): void {
+    this.#changes.push({ key, before });
+    this.records.delete(key);
+  }
+
+  #read(key: Uint8Array, record: KeyRecord | undefined): void {
+    this.#readBytes += key.byteLength + (record?.value.byteLength ?? 0);
+    if (this.#readBytes > limits.txnReadBytes) throw new TxnLimitExceeded("txnReadBytes");
+  }
+}
+
+function copyOf<Lent extends KeyRecord | undefined>(record: Lent): KeyRecord | Extract<Lent, undefined>;
+function copyOf(record: KeyRecord | undefined): KeyRecord | undefined {
+  if (record === undefined) return undefined;
+  const { createVersion, version, value } = record;
+  return { createVersion, version, value: Uint8Array.prototype.slice.call(value) };
+}
