@@ -8,6 +8,7 @@ import { NodeConnection } from "./protocols.mjs";
 /** Of unary calls of grpc-js, over all endpoints: as many as the load generator has. */
 const CONNECTIONS = 8;
 const UNARY_TIMEOUT_MS = 20_000;
+const FILL_ATTEMPTS = 10;
 
 let library;
 let loop;
@@ -103,7 +104,8 @@ async function run({ op, callers, seconds, warm, valueBytes, keys, prefix, first
       if (op === "fill" ? number >= keys : began >= until) return;
       const isPut = op === "put" || op === "fill" || (op === "mixed" && Math.random() < 0.1);
       try {
-        await call(isPut ? "put" : op === "stale" ? "stale" : "get", nameOf(prefix, number), value);
+        if (op === "fill") await putAtLast(nameOf(prefix, number), value);
+        else await call(isPut ? "put" : op === "stale" ? "stale" : "get", nameOf(prefix, number), value);
       } catch (error) {
         done.errors++;
         done.firstError ??= String(error);
@@ -136,6 +138,17 @@ async function run({ op, callers, seconds, warm, valueBytes, keys, prefix, first
     callerMicros: (user + system) / done.calls,
     unsent: 0,
   };
+}
+
+/** Puts a key of a fill, which later gets must find: a put that fails is made again. */
+async function putAtLast(key, value) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await library.put(key, value);
+    } catch (error) {
+      if (attempt === FILL_ATTEMPTS) throw error;
+    }
+  }
 }
 
 async function call(kind, key, value) {
