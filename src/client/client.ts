@@ -263,7 +263,7 @@ export class CairnClient implements AsyncDisposable {
 
   /**
    * Runs a function that reads and writes through `tx`, and commits its writes if nobody else has
-   * changed a key that it read; else runs it again, after a pause that grows and is drawn at random,
+   * changed a key that it read; else runs it again, after a pause that grows and is partly random,
    * up to `attempts` times. Resolves with the result of the run that was committed. The function
    * must have no other effects, since it may run more than once. `timeoutMs` applies to each call,
    * `signal` to all of it.

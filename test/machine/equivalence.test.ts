@@ -7,7 +7,9 @@ import { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import type { Entry } from "../../src/raft/types.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import {
+  bytes,
   type CommandInit,
+  type ComparisonInit,
   cas,
   contents,
   countedRequest,
@@ -17,11 +19,14 @@ import {
   inPieces,
   load,
   metaAt,
+  newest,
   openLmdb,
   payloadOf,
   put,
   request,
   resultHex,
+  type StepInit,
+  txn,
   uncheckedBytes,
 } from "../support/machines/machines.js";
 
@@ -30,12 +35,29 @@ const SESSION_LIMITS = { sessions: 4, answers: 3, valueBytes: 8, bytes: 632 };
 
 const key = fc.constantFrom("a", "ab", "b", "\u{ff}", "z");
 const value = fc.constantFrom("", "1", "2", "a value that is a little longer");
+const versionOf = (name: string, version: number): ComparisonInit => ({
+  key: bytes(name),
+  expected: { case: "version", value: BigInt(version) },
+});
+const readAll: StepInit = { case: "range", value: { keys: {}, limit: 2n } };
+const removeAll: StepInit = { case: "deleteRange", value: { keys: { prefix: bytes("a") } } };
+const deleteIf = (name: string, version: number) =>
+  ({ case: "delete", value: { key: bytes(name), ifVersion: BigInt(version) } }) as const;
 const operation = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(key, value).map(([k, v]) => put(k, v)) },
   { weight: 3, arbitrary: key.map(del) },
   { weight: 2, arbitrary: key.map(getCommand) },
   { weight: 4, arbitrary: fc.tuple(key, value, value, fc.boolean()).map(([k, e, v, c]) => cas(k, e, v, c)) },
   { weight: 4, arbitrary: fc.tuple(key, fc.nat(40), value, fc.boolean()).map(([k, e, v, c]) => cas(k, e, v, c)) },
+  {
+    weight: 4,
+    arbitrary: fc
+      .tuple(key, fc.nat(40), value, key)
+      .map(([k, version, v, other]) =>
+        txn([versionOf(k, version)], [put(k, v) as StepInit], [getCommand(other) as StepInit, readAll, removeAll]),
+      ),
+  },
+  { weight: 1, arbitrary: key.chain((k) => fc.nat(40).map((version) => deleteIf(k, version))) },
   { weight: 1, arbitrary: value.map((v) => load(["a", v], ["b", v])) },
 );
 const requestId = fc.record({
@@ -47,6 +69,7 @@ const requestId = fc.record({
 });
 const command: fc.Arbitrary<CommandInit> = fc.oneof(
   { weight: 1, arbitrary: operation.map((op) => ({ operation: op })) },
+  { weight: 1, arbitrary: operation.map(newest) },
   {
     weight: 3,
     arbitrary: fc

@@ -949,7 +949,7 @@ export const MemberRoleSchema: GenEnum<MemberRole> = /*@__PURE__*/
   enumDesc(file_cairn_v1_storage, 1);
 
 /**
- * How the property of a key must compare with what is expected.
+ * Relation of a key's property to the expected one.
  *
  * @generated from enum cairn.v1.ComparisonOperator
  */

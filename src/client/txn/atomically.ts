@@ -8,8 +8,10 @@ import { compare } from "./conditions.js";
 import { op, type TxnStep } from "./steps.js";
 import type { Txn } from "./txn.js";
 
+// Runs a function until its reads and writes fit into the log as one transaction.
+
 export interface AtomicallyOptions extends CallOptions {
-  /** How often the function runs at most, 1 or more. Default 10. */
+  /** Largest number of runs of the function, 1 or more. Default 10. */
   readonly attempts?: number | undefined;
 }
 
@@ -19,7 +21,7 @@ const DEFAULT_ATTEMPTS = 10;
 const PAUSE_MS = 10;
 const PAUSE_MS_MAX = 500;
 
-/** What an attempt uses of its client. */
+/** The part of a client that attempts use. */
 export interface AtomicSource {
   readonly clock: Clock;
   readonly random: () => number;
@@ -29,7 +31,7 @@ export interface AtomicSource {
 
 /** Reads and writes of one attempt of {@link CairnClient.atomically}. */
 export class AtomicTx {
-  /** What was read, by key. */
+  /** Reads of the cluster, by key. */
   readonly #reads = new Map<string, { readonly key: Uint8Array; readonly found: Promise<KeyValue | undefined> }>();
   /** The last change of each key; undefined: it is removed. */
   readonly #changes = new Map<string, { readonly key: Uint8Array; readonly value: Uint8Array | undefined }>();

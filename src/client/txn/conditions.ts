@@ -1,6 +1,9 @@
 import type { Key, Value } from "../values.js";
 
-/** All keys with a prefix; or all keys from `start` on and below `end`, each of which may be left out. */
+/**
+ * All keys with a prefix; or all keys from `start` on and below `end`. One of these may be left
+ * out.
+ */
 export type Span = { readonly prefix: Key } | { readonly start?: Key | undefined; readonly end?: Key | undefined };
 
 /** Relation of a key's property to the number that it is compared with. */
@@ -21,7 +24,7 @@ export type Condition =
 export class ComparedKeys {
   constructor(private readonly on: Key | Span) {}
 
-  /** The value is, or is not, this one. A missing key has none: `"="` does not hold, `"!="` does. */
+  /** The value is, or is not, this one. A missing key has none: "=" does not hold, "!=" does. */
   value(relation: "=" | "!=", expected: Value): Condition {
     return { on: this.on, property: "value", relation, expected };
   }

@@ -56,7 +56,10 @@ export class Txn<Then extends readonly TxnStep[] = [], Else extends readonly Txn
     return this;
   }
 
-  /** Adds steps for when all conditions hold. @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED */
+  /**
+   * Adds steps for when all conditions hold.
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED
+   */
   then<const Steps extends readonly TxnStep[]>(...steps: Steps): Txn<[...Then, ...Steps], Else> {
     if (typeof steps[0] === "function") throw notAwaitable();
     this.#assertOpen();

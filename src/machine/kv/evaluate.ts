@@ -14,7 +14,8 @@ import { transact } from "./txn/transaction.js";
 
 /**
  * Carries out the command of the entry at `index`. This is the one place that defines put, delete,
- * compare-and-set, get and load; `txn/` adds transactions. {@link decodeCommand} must have let the command pass.
+ * compare-and-set, get and load; `txn/` adds transactions. {@link decodeCommand} must have let the
+ * command pass.
  */
 export function evaluate(operation: Command["operation"], index: number, records: RecordStore): CommandResult {
   switch (operation.case) {

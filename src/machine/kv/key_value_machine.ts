@@ -2,6 +2,7 @@ import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import type { StateMachine } from "../state_machine.js";
 import type { KeyEntry, KeyRecord } from "./record_store.js";
 
+/** Options of a read of several keys. */
 export interface KeyRangeOptions {
   /** Only keys that start with this; empty: all. */
   readonly prefix?: Uint8Array | undefined;

@@ -67,7 +67,7 @@ export interface WriteMapping<Request, Answer> {
   answerOf(request: Request, result: CommandResult): Answer;
 }
 
-/** A put with a condition is a compare-and-set in the log: every version of the rules knows that. */
+/** A put with a condition is a compare-and-set in the log: all versions of the rules know that. */
 const put: WriteMapping<PutRequest, ConditionalAnswer & { readonly version?: bigint }> = {
   operationOf: ({ key, value, ifVersion }) =>
     ifVersion === undefined
