@@ -78,7 +78,12 @@ async function main() {
     if (missing.length > 0) process.exitCode = 1;
     else known[identities] = { seeds, situations };
   }
-  await writeFile(`${FILE}.new`, `${JSON.stringify(known, undefined, 2)}\n`);
+  // The formatter wants numbers side by side.
+  const text = JSON.stringify(known, undefined, 2).replace(
+    /\[([\s\d,]+)\]/g,
+    (_, numbers) => `[${numbers.match(/\d+/g).join(", ")}]`,
+  );
+  await writeFile(`${FILE}.new`, `${text}\n`);
   await rename(`${FILE}.new`, FILE);
 }
 
