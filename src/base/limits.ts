@@ -92,7 +92,7 @@ export const limits = Object.freeze({
    * A follower that has to apply more entries than this passes linearizable reads on to the leader.
    */
   followerReadEntries: 4096,
-  /** Questions of a follower to the leader under way at a time; further reads share the next one. */
+  /** Questions of a follower to the leader under way at a time; further reads share the next. */
   followerReadQuestions: 8,
   /** Pause before a new AppendEntries stream to a peer that refused one, in milliseconds. */
   peerPauseMs: 250,
