@@ -202,7 +202,8 @@ export function onVoteAnswer(state: RaftState, answer: PeerVoteAnswer): Election
   const [has, acknowledged] = [state.log.last.index, answer.acknowledged ?? 0];
   if (isCandidate && has < acknowledged) {
     // T3: a former leader knows that this node had more. Voters that lag behind must not elect it.
-    state.lost ??= { acknowledged, has };
+    // An early candidate leaves the verdict to a leader that lives, which then knows of it, too.
+    if (!state.isEarly) state.lost ??= { acknowledged, has };
     return "lost";
   }
   const isPresent = request.preVote

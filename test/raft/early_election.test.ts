@@ -52,6 +52,17 @@ describe("a node that asks for votes before its election timeout", () => {
     expect(askEarly(raft)).toMatchObject([{ term: 2, preVote: true }, { preVote: true }]);
   });
 
+  test("leaves it to a leader, or to its election timer, to say that it has lost data (T3)", () => {
+    const raft = started();
+    const [, n3] = askEarly(raft);
+    raft.receive({ ...vote(n3!, false, 1), acknowledged: 3 });
+    expect([raft.role, raft.lost]).toEqual(["follower", undefined]);
+    for (let tick = 0; tick < 30 && raft.role === "follower"; tick++) raft.tick();
+    const [n2] = settle(raft).requests;
+    raft.receive({ ...vote(n2!, false, 1), acknowledged: 3 });
+    expect([raft.role, raft.lost]).toEqual(["follower", { acknowledged: 3, has: 2 }]);
+  });
+
   test("asks again at the next call while no majority has answered", () => {
     const raft = started();
     askEarly(raft);
