@@ -2,7 +2,9 @@ import fc from "fast-check";
 import { expect, describe as suite, test } from "vitest";
 import { CommandOutcome, ComparisonOperator } from "../../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../../../src/base/limits.js";
+import { decodeCommand, encodeCommand } from "../../../../src/machine/kv/command.js";
 import { MemoryMachine } from "../../../../src/machine/kv/memory_machine.js";
+import { NEWEST_RULES } from "../../../../src/machine/kv/session_limits.js";
 import { LmdbMachine } from "../../../../src/machine/lmdb_machine.js";
 import { temporaryDirectory } from "../../../support/disk/temporary_directory.js";
 import {
@@ -281,6 +283,22 @@ suite.each(machines)("a transaction in the $kind machine", ({ make }) => {
     expect(removal("a", 1n).outcome).toBe(CommandOutcome.OK);
     expect(machine.keyCount).toBe(0);
   });
+});
+
+test("a transaction and a delete with if_version name the third rules, with or without a request id", () => {
+  const rulesOf = (init: CommandInit) => decodeCommand(encodeCommand(init))?.rules;
+  const conditional = { case: "delete", value: { key: bytes("a"), ifVersion: 0n } } as const;
+  const plain = [put("a", "1"), del("a"), getCommand("a")];
+  expect([txn([], [step(del("a"))]), conditional].map((operation) => rulesOf({ operation }))).toEqual([3, 3]);
+  expect(plain.map((operation) => rulesOf({ operation }))).toEqual([0, 0, 0]);
+  expect(rulesOf({ ...request("c", 1, conditional), rules: 0 })).toBe(3);
+});
+
+test("a command of later rules stops a machine, also without a request id", () => {
+  const machine = new MemoryMachine();
+  const later = { rules: NEWEST_RULES + 1, operation: txn([], [step(del("a"))]) };
+  expect(() => applyCommand(machine, later)).toThrow("needs version 4 of the rules");
+  expect(machine.appliedIndex).toBe(0);
 });
 
 const key = fc.constantFrom("a", "a/1", "a/2", "b", "b/1", "c");
