@@ -5,7 +5,7 @@ import { defaultCache } from "../support/cluster/sources.mjs";
 import { count, list, positive } from "../support/report/arguments.mjs";
 import { KEYS_MAX } from "./rows.mjs";
 
-const QUICK = { seconds: 1, warm: 0.5, rounds: 1, keysMax: 100_000, sustain: 1 };
+const QUICK = { seconds: 1, warm: 1, rounds: 1, keysMax: 100_000, sustain: 1 };
 const FULL = { seconds: 3, warm: 1, rounds: 3, keysMax: 1_000_000, sustain: 10 };
 
 /** A sustained run has at least this many intervals, so that its thirds have some each. */
@@ -33,7 +33,7 @@ function command() {
     .option("--list", "print the names of the rows and measure nothing")
     .option("--rounds <n>", "rounds of members and values; figures are medians (default: 3, quick: 1)", count)
     .option("--seconds <s>", "time that counts, for each figure (default: 3, quick: 1)", positive)
-    .option("--warm <s>", "time before it that does not count (default: 1, quick: 0.5)", positive)
+    .option("--warm <s>", "time before it that does not count (default: 1)", positive)
     .option("--keys-max <n>", "most keys of the table of keys (default: 1000000, quick: 100000)", keys)
     .option("--sustain <minutes>", "length of the sustained writes (default: 10, quick: 1)", positive)
     .option("--rate <n>", "sustained puts a second (default: half of what the cluster takes)", count)

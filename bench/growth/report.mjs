@@ -145,14 +145,14 @@ function sustain([row]) {
   const load = `${rate.toLocaleString("en-US")} puts a second of ${figure(capacity)} that the cluster took with 128 callers.`;
   const head = [
     "minutes",
-    ...["/s", "p50 ms", "p99 ms", "max ms"],
+    ...["/s", "p50 ms", "p99 ms", "max ms", "failed"],
     ...["anonymous MiB", "descriptors", "disk MiB", "snapshots"],
   ];
   const of = (nodes, name, unit = 1) => nodes.map((node) => Math.round(node[name] / unit)).join(", ");
   const body = intervals.map(({ seconds, nodes, ...interval }) => [
     figure(seconds / 60),
     ...[figure(interval.rate), figure(interval.p50), figure(interval.p99), figure(interval.max)],
-    ...[of(nodes, "anonymousBytes", MIB), of(nodes, "descriptors")],
+    ...[interval.errors.toLocaleString("en-US"), of(nodes, "anonymousBytes", MIB), of(nodes, "descriptors")],
     ...[of(nodes, "diskBytes", MIB), of(nodes, "snapshots")],
   ]);
   const driftHead = ["drift", "first third", "the rest", "slope an hour", "change over the rest", "verdict"];

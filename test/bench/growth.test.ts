@@ -173,7 +173,7 @@ describe("tables", () => {
     const measured = { capacity: 1000, rate: 500, intervals, drift };
     const { sustain } = tablesOf(result([{ table: "sustain", name: "sustain", rounds: [measured] }]));
     expect(cells(sustain!, "1.00")).toEqual([
-      ["500", "1.00", "2.00", "3.00", "150, 120, 110", "30, 30, 30", "90, 90, 90", "2, 2, 2"],
+      ["500", "1.00", "2.00", "3.00", "0", "150, 120, 110", "30, 30, 30", "90, 90, 90", "2, 2, 2"],
     ]);
     expect(cells(sustain!, "anonymous memory of the leader")).toEqual([
       ["10.0", "14.5", "60.0", "50.0 % +- 0.00 %", "drifts"],
