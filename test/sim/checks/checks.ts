@@ -203,6 +203,8 @@ export class Checks {
     if (streamErrors.has(code) || isFoundOut) return;
     // The sender is far ahead: a hostile message has sent it there.
     if (code === "FAILED_PRECONDITION" && String(error).includes("termJump")) return;
+    // The node has found out meanwhile that it has lost data (T3).
+    if (code === "FAILED_PRECONDITION" && place.cairn?.raft.lost !== undefined) return;
     if (code === "STORAGE_FAILED" && place.expectsStorageFailure) return;
     this.fail(error);
   }
