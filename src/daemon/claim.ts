@@ -158,9 +158,13 @@ export function checkFounders(directory: string, found: Identity, founders: read
   throw new CairnError("DATA_DIRECTORY", `${text}. ${advice}`);
 }
 
-/** Turns a directory that knows no membership to a cluster (T2). Returns its new identity. */
+/**
+ * Turns a directory that knows no membership to a cluster (T2). Returns its new identity. What it
+ * has received of another cluster's snapshot goes.
+ */
 export async function turnDirectory(fs: FileSystem, directory: string, turn: Turn): Promise<Identity> {
-  const identity = await DataDirectory.identify(fs, directory, async (found) => {
+  const identity = await DataDirectory.identify(fs, directory, async (found, path) => {
+    await DataDirectory.removeReceivedParts(fs, path);
     const incarnation = turn.isRenewed ? drawIncarnation() : found!.incarnation;
     return { ...found!, incarnation, clusterId: turn.clusterId === "" ? incarnation : turn.clusterId, base: turn.base };
   });

@@ -1,4 +1,4 @@
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { CairnError } from "../base/errors.js";
 import { membersProblem } from "../raft/membership/membership_rules.js";
@@ -7,6 +7,7 @@ import { type FileSystem, readSmallFile, writeSmallFile } from "../system/fs.js"
 import { DAMAGED_MEMBER } from "./advice.js";
 import { givenIdentity, IDENTITY_FILE, type Identity, readIdentity, writeIdentity } from "./identity.js";
 import { DirectoryLock, type LockOptions } from "./lock.js";
+import { parseReceivedPartName } from "./snapshots/file_names.js";
 
 // Opens a data directory, and protects it from other processes and from data of another node.
 
@@ -175,6 +176,17 @@ export class DataDirectory {
   async retire(members: Membership): Promise<void> {
     const identity = { ...this.identity, retired: true };
     await writeIdentity(this.fs, this.path, identity.cameBy === "given" ? identity : { ...identity, members });
+  }
+
+  /**
+   * Removes what transfers have left of snapshots. Call it within {@link identify}. Not durable by
+   * itself.
+   */
+  static async removeReceivedParts(fs: FileSystem, path: string): Promise<void> {
+    const snapshots = join(path, "snapshots");
+    for (const name of await fs.list(snapshots)) {
+      if (parseReceivedPartName(name) !== undefined) await fs.unlink(join(snapshots, name));
+    }
   }
 
   /**

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { type Claim, checkFounders, claimDirectory, replaceDirectory, turnDirectory } from "../../src/daemon/claim.js";
 import { DataDirectory } from "../../src/storage/data_dir.js";
 import type { Identity } from "../../src/storage/identity.js";
+import { partFileName } from "../../src/storage/snapshots/file_names.js";
 import { failure } from "../support/conditions.js";
 import { FaultyFileSystem, type Keep } from "../support/disk/faulty_fs.js";
 
@@ -121,6 +122,15 @@ describe("a new directory that turns to a cluster", () => {
     expect(renewed.incarnation).not.toBe(identity.incarnation);
     // It founds: the cluster is named after it.
     expect(renewed.clusterId).toBe(renewed.incarnation);
+  });
+
+  test("keeps nothing of a half-received snapshot, which is another cluster's (T2)", async () => {
+    const { fs } = await used();
+    const part = partFileName({ index: 168, term: 2 }, new Uint8Array(32));
+    fs.setContents(`${PATH}/snapshots/${part}`, Buffer.from("half"));
+    await turnDirectory(fs, PATH, { clusterId: "c9", base: undefined, isRenewed: false });
+    expect(await fs.list(`${PATH}/snapshots`)).toEqual([]);
+    expect(await fs.list(`${PATH}/wal`)).toEqual(["1.wal"]);
   });
 
   test("is the old one or the new one, wherever the power fails (T2)", async () => {

@@ -74,6 +74,8 @@ export class Operator {
     if (change.type === "remove") this.cluster.removals.add(change.id);
     const kind = change.id === leader.id ? `${change.type} the leader` : change.type;
     this.#ask(leader, kind, async (node, signal) => {
+      // Again: a leader that stood still may hear of it when another one has promoted that member.
+      if (change.type === "remove") this.cluster.removals.add(change.id);
       await node.changeMembership(change, signal);
       if (change.type === "remove") this.#removed(change.id);
     });
