@@ -104,8 +104,10 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    * Yields to the event loop. Only {@link stop} cuts the pause short: callers in this process may
    * wake the loop without letting the event loop run.
    */
-  #pause(): Promise<void> {
-    return new Promise((resolve) => {
+  async #pause(): Promise<void> {
+    // The timers of a process that is gone may never fire.
+    if (this.#stopped.signal.aborted) return;
+    await new Promise<void>((resolve) => {
       this.#endPause = resolve;
       this.clock.soon(resolve);
     });
@@ -156,7 +158,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
    * reads of entries that are durable already.
    */
   async #applyDuringWrite(): Promise<void> {
-    while (this.#isWriting) {
+    while (this.#isWriting && !this.#stopped.signal.aborted) {
       await (this.raft.hasCommitted ? this.#pause() : this.#sleep());
       if (this.#isWriting) await this.#apply(this.raft.takeCommitted());
     }

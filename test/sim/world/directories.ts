@@ -129,7 +129,8 @@ function hasMajority(members: Membership, isThere: (key: string) => boolean): bo
 
 /** In a later term, with a log that is not behind: a leader of that term has given it what was committed. */
 function hasAgain({ term, last }: Taken, { term: present, log }: RunningNode["raft"]): boolean {
-  return present > term && log.last.term > last.term;
+  // Only what is durable comes through a crash.
+  return present > term && (log.termAt(log.persisted) ?? 0) > last.term;
 }
 
 function isBefore(a: Taken, b: Taken): boolean {
