@@ -11,7 +11,6 @@ import { standardErrorLogger } from "../output/log.js";
 import { type EventContext, eventJson, eventText, isTrouble, type NodeEvent } from "../output/member_events.js";
 import { reportFatal } from "../output/report.js";
 import { untilSignal } from "../output/signals.js";
-import { keepHeapSmall } from "./heap.js";
 
 /** Time limit for a start that a signal interrupts, in milliseconds. */
 const START_PATIENCE_MS = 2_000;
@@ -21,7 +20,6 @@ const LOAD_LOG_MS = 3_000;
 
 /** Runs a node until a signal comes, then ends the process. */
 export async function runNode(settings: StartSettings): Promise<void> {
-  keepHeapSmall();
   const logger = standardErrorLogger(settings.logLevel);
   const signal = untilSignal();
   const starting = new AbortController();
