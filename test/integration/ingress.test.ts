@@ -138,6 +138,8 @@ describe("a cluster whose nodes have ingress processes", () => {
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "cairn-ingress-"));
     cluster = await ProcessCluster.start(directory, ["n1", "n2", "n3"], INGRESS);
+    // A follower that has heard of no entry yet is new, and refuses calls.
+    await cluster.settled();
   });
   afterAll(async () => {
     await cluster?.close();

@@ -13,6 +13,8 @@ let cluster: ProcessCluster;
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "cairn-transactions-"));
   cluster = await ProcessCluster.start(directory, ["n1", "n2", "n3"], ["--tick-ms", "50"]);
+  // A follower that has heard of no entry yet is new, and refuses calls.
+  await cluster.settled();
 });
 
 afterAll(async () => {
