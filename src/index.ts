@@ -7,37 +7,9 @@
 /// <reference types="node" preserve="true" />
 
 export type { CancelSignal } from "./base/cancel_signal.js";
-export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { limits } from "./base/limits.js";
 export { version } from "./base/version.js";
-export { CairnClient, type ConditionalDeleteResult, type StatusOptions } from "./client/client.js";
-export type { CompareAndSetOptions, CompareAndSetResult, Expected } from "./client/compare_and_set.js";
-export type { CallOptions, ClientOptions, ConditionalOptions, RangeOptions, ReadOptions } from "./client/options.js";
-export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
-export type { AtomicallyOptions, AtomicTx } from "./client/txn/atomically.js";
-export { type ComparedKeys, type Condition, compare, type Relation, type Span } from "./client/txn/conditions.js";
-export {
-  type DeleteRangeStep,
-  type DeleteRangeStepResult,
-  type DeleteStep,
-  type DeleteStepResult,
-  type ForgottenStepResult,
-  type GetStep,
-  type GetStepResult,
-  op,
-  type PutStep,
-  type PutStepResult,
-  type RangeStep,
-  type RangeStepOptions,
-  type RangeStepResult,
-  type ResultOf,
-  type ResultsByType,
-  type ResultsOf,
-  type StepResult,
-  type TxnStep,
-} from "./client/txn/steps.js";
-export type { Txn, TxnResult } from "./client/txn/txn.js";
-export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
+export * from "./client.js";
 export { CairnMember } from "./daemon/application/cairn_member.js";
 export type {
   ClusterEvent,
@@ -122,7 +94,6 @@ export type {
 export { inMemory, type OwnMachine, ownMachine, type ResultCodec } from "./server/machine/own_machine.js";
 export type { PayloadCheck, PayloadChecker } from "./storage/snapshots/payload_check.js";
 export type { SnapshotInfo, SnapshotOffer } from "./storage/snapshots/snapshot_info.js";
-export type { Clock } from "./system/clock.js";
 export { type File as OpenFile, type FileSystem, nodeFileSystem } from "./system/fs.js";
 export type { Holder, Liveness, Shown } from "./system/liveness.js";
 export type { Logger } from "./system/logger.js";

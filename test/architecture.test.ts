@@ -54,7 +54,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "node",
     "server",
     "daemon",
-    "client",
+    "client.ts",
   ],
   cli: [
     "base",
