@@ -2,7 +2,7 @@ import * as grpc from "@grpc/grpc-js";
 import { ServerCallContext } from "../rpc/call_context.js";
 import { channelOptions } from "../rpc/grpc_options.js";
 import { OutgoingMessages } from "../rpc/outgoing_messages.js";
-import { incomingRequests } from "../rpc/server.js";
+import { incomingRequests, outgoingAnswers } from "../rpc/server.js";
 
 const asItIs = (bytes: Buffer): Buffer => bytes;
 
@@ -39,12 +39,7 @@ export class CallProxy {
     const requests = new OutgoingMessages((bytes, written) =>
       toNode.sendMessageWithContext({ callback: written }, bytes),
     );
-    const answers = new OutgoingMessages((bytes, written) => {
-      call.write(bytes, (error?: Error | null) => {
-        // A failed write ends the call, and that fails everything that waits.
-        if (error === undefined || error === null) written();
-      });
-    });
+    const answers = outgoingAnswers(call);
     const incoming = incomingRequests(call, context, { decode: asItIs });
     context.onCancelled((error) => {
       requests.fail(error);

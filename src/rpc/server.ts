@@ -177,12 +177,7 @@ class ServedMethod {
 
   /** Answers with a stream. Never rejects. */
   async answerMany(input: () => unknown, context: ServerCallContext, call: AnswerStream): Promise<void> {
-    const outgoing = new OutgoingMessages((bytes, written) => {
-      call.write(bytes, (error?: Error | null) => {
-        // A failed write ends the call, and that fails everything that waits.
-        if (error === undefined || error === null) written();
-      });
-    });
+    const outgoing = outgoingAnswers(call);
     context.onCancelled((error) => outgoing.fail(error));
     try {
       const answers = this.#run(input(), context) as AsyncIterable<AnyMessage>;
@@ -232,6 +227,16 @@ interface AnswerStream {
   write(bytes: Buffer, written: (error?: Error | null) => void): boolean;
   end(): void;
   emit(event: "error", status: object): boolean;
+}
+
+/** Sends the answers of a streaming call. */
+export function outgoingAnswers(call: Pick<AnswerStream, "write">): OutgoingMessages {
+  return new OutgoingMessages((bytes, written) => {
+    call.write(bytes, (error?: Error | null) => {
+      // A failed write ends the call, and that fails everything that waits.
+      if (error === undefined || error === null) written();
+    });
+  });
 }
 
 /** Reads the requests of one method. */
