@@ -217,6 +217,13 @@ export const limits = Object.freeze({
   txnReadBytes: 16 * MiB,
   /** Bytes of the keys and values that one transaction returns. */
   txnResultBytes: 2 * MiB,
+  /**
+   * Bytes in which a node notes the effects of entries, for watches that begin in the past; the
+   * oldest are forgotten first.
+   */
+  effectBytes: 64 * MiB,
+  /** Bytes of the records before their changes that a node keeps for watches that ask for them. */
+  watchRecordBytes: 16 * MiB,
   /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,
   /**
