@@ -25,7 +25,7 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
    * reading takes.
    */
   range(options?: KeyRangeOptions): KeyRange;
-  /** The changes that the applied entries have made. */
+  /** The changes that the applied entries have made. @internal */
   readonly history: ChangeHistory;
   readonly keyCount: number;
   readonly sessionCount: number;
