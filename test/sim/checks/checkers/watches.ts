@@ -17,6 +17,8 @@ interface Served {
   readonly node: Observed;
   readonly hub: WatchHub;
   readonly here: Set<Watcher>;
+  /** The process is gone, or no longer serves: what its hub still tells reaches nobody. */
+  isOver: boolean;
 }
 
 const FILTER = { previous: false, noPuts: false, noDeletes: false };
@@ -57,13 +59,14 @@ export class Watches implements Checker {
 
   started(node: Observed): void {
     const hub = new WatchHub(node.cairn, node.place.clock.view());
-    this.#served.set(node.place, { node, hub, here: new Set() });
+    this.#served.set(node.place, { node, hub, here: new Set(), isOver: false });
     for (const watcher of this.#watchers) watcher.comeSoon();
   }
 
   ended(place: SimNode): void {
     const served = this.#served.get(place);
     this.#served.delete(place);
+    if (served !== undefined) served.isOver = true;
     for (const watcher of served?.here ?? []) watcher.wasCutOff();
   }
 
@@ -144,7 +147,8 @@ class Watcher {
 
   #told(answer: Buffer, served: Served): void {
     const { cluster, changes, isExcused } = this.watches;
-    if (isExcused) return;
+    if (isExcused || served.isOver) return;
+    demand(this.#at?.served === served, "a watch that was ended is told of nothing", { node: served.node.place.id });
     const { events, through: told } = fromBinary(WatchResponseSchema, answer);
     const [before, through] = [this.#through!, Number(told)];
     const facts = { node: served.node.place.id, before, through };
@@ -174,6 +178,7 @@ class Watcher {
   }
 
   #ended(error: CairnError, served: Served): void {
+    if (served.isOver) return;
     served.here.delete(this);
     this.#at = undefined;
     this.#refused(error, served);
