@@ -217,6 +217,24 @@ export const limits = Object.freeze({
   txnReadBytes: 16 * MiB,
   /** Bytes of the keys and values that one transaction returns. */
   txnResultBytes: 2 * MiB,
+  /**
+   * Shortest and longest time to live of a lease, in milliseconds. These and the next five are part
+   * of the log's meaning, too.
+   */
+  leaseTtlMs: 1_000,
+  leaseTtlMsMax: 7 * 24 * 3_600_000,
+  /** Leases in all. */
+  leases: 1_000_000,
+  /** Keys that are attached to one lease: its end removes them all at one index. */
+  leaseKeys: 10_000,
+  /** Leases that one request, and one entry of the log, keeps alive. */
+  keepAliveLeases: 1_000,
+  /**
+   * Leases that one entry ends, and keys that it removes with them. A lease with more keys ends
+   * alone.
+   */
+  expiryLeases: 500,
+  expiryKeys: 1_000,
   /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,
   /**

@@ -6,6 +6,7 @@ import type { Entry, LogPosition, SnapshotMeta } from "../raft/types.js";
 import { type FileSystem, nodeFileSystem } from "../system/fs.js";
 import { applyEntries, assertFollow, commandsOf } from "./kv/apply.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
+import type { Lease } from "./kv/leases/lease_store.js";
 import type { KeyEntry, KeyRecord } from "./kv/record_store.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
@@ -120,6 +121,11 @@ export class LmdbMachine implements KeyValueMachine {
     return this.#table().size;
   }
 
+  get leaseCount(): number {
+    this.#assertRunning();
+    return this.environment.leases.count;
+  }
+
   apply(entries: readonly Entry[]): readonly ApplyResult<CommandResult>[] {
     this.#assertRunning();
     assertFollow(entries, this.#applied);
@@ -133,11 +139,11 @@ export class LmdbMachine implements KeyValueMachine {
     const results = this.#noticing(() =>
       environment.transaction(
         () => {
-          const results = applyEntries(entries, commands, environment.records, sessions);
+          const results = applyEntries(entries, commands, environment.records, environment.leases, sessions);
           environment.writeApplied(last);
           return results;
         },
-        spaceFor(entries, commands),
+        spaceFor(entries, commands, (lease) => environment.leases.get(Number(lease))?.keys ?? 0),
       ),
     );
     this.#sessions = sessions;
@@ -160,6 +166,21 @@ export class LmdbMachine implements KeyValueMachine {
     const range = new KeyRange(entries, (ended) => this.#ended(ended, snapshot));
     this.#ranges.add(range);
     return range;
+  }
+
+  lease(id: number): Lease | undefined {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.get(id));
+  }
+
+  leases(after: number, limit: number): Lease[] {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.list(after, limit));
+  }
+
+  leaseKeys(id: number): Uint8Array[] {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.keysOf(id));
   }
 
   /**
@@ -344,8 +365,8 @@ function* copies(
   let left = limit;
   if (left <= 0) return;
   try {
-    for (const { key, createVersion, version, value } of entries) {
-      yield { key, createVersion, version, value: Uint8Array.prototype.slice.call(value) };
+    for (const entry of entries) {
+      yield { ...entry, value: Uint8Array.prototype.slice.call(entry.value) };
       left--;
       if (left <= 0) return;
     }

@@ -5,6 +5,7 @@ import type { Entry, LogPosition } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
 import { commandResult, decodeCommand } from "./command.js";
 import { evaluate } from "./evaluate.js";
+import type { LeaseStore } from "./leases/lease_store.js";
 import type { RecordStore } from "./record_store.js";
 import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
@@ -29,11 +30,12 @@ export function applyEntries(
   entries: readonly Entry[],
   commands: readonly (Command | undefined)[],
   records: RecordStore,
+  leases: LeaseStore,
   sessions: SessionTable,
 ): ApplyResult<CommandResult>[] {
   const results = entries.map(({ type, index }, at) => ({
     index,
-    result: type === "command" ? applyCommand(commands[at], index, records, sessions) : undefined,
+    result: type === "command" ? applyCommand(commands[at], index, records, leases, sessions) : undefined,
   }));
   sessions.flush();
   return results;
@@ -64,13 +66,14 @@ function applyCommand(
   command: Command | undefined,
   index: number,
   records: RecordStore,
+  leases: LeaseStore,
   sessions: SessionTable,
 ): CommandResult {
   if (command === undefined) return commandResult(CommandOutcome.INVALID, index);
   const { requestId, operation, rules } = command;
   sessions.adopt(rules);
-  if (requestId === undefined) return evaluate(operation, index, records);
-  return sessions.answer(requestId, index, () => evaluate(operation, index, records));
+  if (requestId === undefined) return evaluate(operation, index, records, leases);
+  return sessions.answer(requestId, index, () => evaluate(operation, index, records, leases));
 }
 
 /**

@@ -5,8 +5,12 @@ import {
   type CompareAndSetOperation,
   type DeleteOperation,
   type LoadPair,
+  type PutOperation,
 } from "../../../gen/cairn/v1/storage_pb.js";
 import { commandResult } from "./command.js";
+import { expireLeases, grantLease, keepLeasesAlive, refusedLease, revokeLease } from "./leases/lease_commands.js";
+import { moveKey } from "./leases/lease_keys.js";
+import type { LeaseStore } from "./leases/lease_store.js";
 import type { KeyRecord, RecordStore } from "./record_store.js";
 import { transact } from "./txn/transaction.js";
 
@@ -14,41 +18,82 @@ import { transact } from "./txn/transaction.js";
 
 /**
  * Carries out the command of the entry at `index`. This is the one place that defines put, delete,
- * compare-and-set, get and load; `txn/` adds transactions. {@link decodeCommand} must have let the
- * command pass.
+ * compare-and-set, get and load; `txn/` adds transactions, `leases/` leases. {@link decodeCommand}
+ * must have let the command pass.
  */
-export function evaluate(operation: Command["operation"], index: number, records: RecordStore): CommandResult {
+export function evaluate(
+  operation: Command["operation"],
+  index: number,
+  records: RecordStore,
+  leases: LeaseStore,
+): CommandResult {
   switch (operation.case) {
     case "put":
-      return put(operation.value.key, operation.value.value, index, records);
+      return put(operation.value, index, records, leases);
     case "delete":
-      return remove(operation.value, index, records);
+      return remove(operation.value, index, records, leases);
     case "compareAndSet":
-      return compareAndSet(operation.value, index, records);
+      return compareAndSet(operation.value, index, records, leases);
     case "get":
       return get(operation.value.key, index, records);
     case "load":
-      return load(operation.value.pairs, index, records);
+      return load(operation.value.pairs, index, records, leases);
     case "txn":
-      return transact(operation.value, index, records);
+      return transact(operation.value, index, records, leases);
+    case "leaseGrant":
+      return grantLease(operation.value.ttlMs, index, leases);
+    case "leaseKeepAlive":
+      return keepLeasesAlive(operation.value.leaseIds, index, leases);
+    case "leaseRevoke":
+      return revokeLease(Number(operation.value.leaseId), index, records, leases);
+    case "leaseExpire":
+      return expireLeases(operation.value.leases, index, records, leases);
     default:
       return commandResult(CommandOutcome.INVALID, index);
   }
 }
 
-function put(key: Uint8Array, value: Uint8Array, index: number, records: RecordStore): CommandResult {
-  const createVersion = records.get(key)?.createVersion ?? index;
-  records.put(key, { createVersion, version: index, value });
+function put(
+  { key, value, leaseId }: PutOperation,
+  index: number,
+  records: RecordStore,
+  leases: LeaseStore,
+): CommandResult {
+  return set(key, value, Number(leaseId), index, records.get(key), records, leases);
+}
+
+/**
+ * Writes a key over its present record, and attaches it to the lease; 0 detaches it.
+ */
+function set(
+  key: Uint8Array,
+  value: Uint8Array,
+  lease: number,
+  index: number,
+  present: KeyRecord | undefined,
+  records: RecordStore,
+  leases: LeaseStore,
+): CommandResult {
+  const createVersion = present?.createVersion ?? index;
+  const refusal = moveKey(key, present?.lease ?? 0, lease, leases);
+  if (refusal !== undefined) return refusedLease(refusal, index);
+  const record = { createVersion, version: index, value };
+  records.put(key, lease === 0 ? record : { ...record, lease });
   return commandResult(CommandOutcome.OK, index);
 }
 
-function remove({ key, ifVersion }: DeleteOperation, index: number, records: RecordStore): CommandResult {
-  if (ifVersion !== undefined) {
-    const present = records.get(key);
-    if (present !== undefined && BigInt(present.version) !== ifVersion) {
-      return withPresent(CommandOutcome.MISMATCH, index, present);
-    }
+function remove(
+  { key, ifVersion }: DeleteOperation,
+  index: number,
+  records: RecordStore,
+  leases: LeaseStore,
+): CommandResult {
+  // Without leases no key has one, and need not be looked at.
+  const present = ifVersion !== undefined || leases.count > 0 ? records.get(key) : undefined;
+  if (ifVersion !== undefined && present !== undefined && BigInt(present.version) !== ifVersion) {
+    return withPresent(CommandOutcome.MISMATCH, index, present);
   }
+  if (present?.lease !== undefined) moveKey(key, present.lease, 0, leases);
   return commandResult(records.delete(key) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND, index);
 }
 
@@ -59,18 +104,19 @@ function get(key: Uint8Array, index: number, records: RecordStore): CommandResul
     : withPresent(CommandOutcome.OK, index, present);
 }
 
-function compareAndSet(operation: CompareAndSetOperation, index: number, records: RecordStore): CommandResult {
-  const { key, expected, newValue, createIfMissing } = operation;
+function compareAndSet(
+  operation: CompareAndSetOperation,
+  index: number,
+  records: RecordStore,
+  leases: LeaseStore,
+): CommandResult {
+  const { key, expected, newValue, createIfMissing, leaseId } = operation;
   const present = records.get(key);
   if (present === undefined) {
     const expectsNone = expected.case === "version" && expected.value === 0n;
     if (!createIfMissing && !expectsNone) return commandResult(CommandOutcome.NOT_FOUND, index);
-    records.put(key, { createVersion: index, version: index, value: newValue });
-    return commandResult(CommandOutcome.OK, index);
-  }
-  if (!isExpected(present, expected)) return withPresent(CommandOutcome.MISMATCH, index, present);
-  records.put(key, { createVersion: present.createVersion, version: index, value: newValue });
-  return commandResult(CommandOutcome.OK, index);
+  } else if (!isExpected(present, expected)) return withPresent(CommandOutcome.MISMATCH, index, present);
+  return set(key, newValue, Number(leaseId), index, present, records, leases);
 }
 
 function isExpected(present: KeyRecord, expected: CompareAndSetOperation["expected"]): boolean {
@@ -79,8 +125,10 @@ function isExpected(present: KeyRecord, expected: CompareAndSetOperation["expect
     : expected.value === BigInt(present.version);
 }
 
-function load(pairs: readonly LoadPair[], index: number, records: RecordStore): CommandResult {
+/** Replaces all keys; the leases end with theirs. */
+function load(pairs: readonly LoadPair[], index: number, records: RecordStore, leases: LeaseStore): CommandResult {
   records.clear();
+  leases.clear();
   for (const { key, value } of pairs) records.put(key, { createVersion: index, version: index, value });
   return commandResult(CommandOutcome.OK, index);
 }

@@ -12,7 +12,7 @@ export interface StateMark extends LogPosition {
  */
 export const MARK_KEY = Buffer.from("applied");
 
-const FORMAT = 4;
+const FORMAT = 5;
 const FORMAT_AT = CHECKSUM_BYTES;
 const INDEX_AT = FORMAT_AT + 1;
 const TERM_AT = INDEX_AT + 8;

@@ -1,0 +1,91 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  CommandOutcome,
+  type CommandResult,
+  CommandResultSchema,
+  type ExpiredLease,
+  type LeaseRecord,
+  LeaseRecordSchema,
+} from "../../../../gen/cairn/v1/storage_pb.js";
+import { limits } from "../../../base/limits.js";
+import { commandResult } from "../command.js";
+import type { RecordStore } from "../record_store.js";
+import { endLease, type LeaseRefusal, type OnKeyRemoved } from "./lease_keys.js";
+import type { Lease, LeaseStore } from "./lease_store.js";
+
+// Carries out the commands about leases. They must have passed problemOfLeaseOperation.
+
+/** Makes a lease whose id is the index of its entry. */
+export function grantLease(ttlMs: number, index: number, leases: LeaseStore): CommandResult {
+  if (leases.count >= limits.leases) return limitExceeded("leases", index);
+  leases.put({ id: index, ttlMs, keepAlives: 0, keys: 0 });
+  return commandResult(CommandOutcome.OK, index);
+}
+
+/** Counts a keep-alive of each lease that exists, and returns these leases. */
+export function keepLeasesAlive(ids: readonly bigint[], index: number, leases: LeaseStore): CommandResult {
+  const result = commandResult(CommandOutcome.OK, index);
+  for (const id of ids) {
+    const lease = leases.get(Number(id));
+    if (lease === undefined) continue;
+    const kept = { ...lease, keepAlives: lease.keepAlives + 1 };
+    leases.put(kept);
+    result.leases.push(recordOf(kept));
+  }
+  return result;
+}
+
+/** Ends a lease, and removes its keys. */
+export function revokeLease(
+  id: number,
+  index: number,
+  records: RecordStore,
+  leases: LeaseStore,
+  onKeyRemoved?: OnKeyRemoved,
+): CommandResult {
+  const lease = leases.get(id);
+  if (lease === undefined) return commandResult(CommandOutcome.LEASE_NOT_FOUND, index);
+  const result = commandResult(CommandOutcome.OK, index);
+  result.deleted = BigInt(endLease(lease, "revoked", records, leases, onKeyRemoved));
+  return result;
+}
+
+/**
+ * Ends those of the leases that were not kept alive since the leader's decision, and removes their
+ * keys. Stops before a lease with which it would remove more than limits.expiryKeys keys, unless
+ * that is the first one: the leader decides about the rest again. Returns the leases that have
+ * ended.
+ */
+export function expireLeases(
+  decided: readonly ExpiredLease[],
+  index: number,
+  records: RecordStore,
+  leases: LeaseStore,
+  onKeyRemoved?: OnKeyRemoved,
+): CommandResult {
+  const result = commandResult(CommandOutcome.OK, index);
+  let keys = 0;
+  for (const { leaseId, keepAlives } of decided) {
+    const lease = leases.get(Number(leaseId));
+    if (lease === undefined || BigInt(lease.keepAlives) !== keepAlives) continue;
+    if (keys > 0 && keys + lease.keys > limits.expiryKeys) break;
+    keys += endLease(lease, "expired", records, leases, onKeyRemoved);
+    result.leases.push(recordOf(lease));
+  }
+  return result;
+}
+
+/** Returns the result of a write whose key cannot be attached to its lease. */
+export function refusedLease(refusal: LeaseRefusal, index: number): CommandResult {
+  return refusal === "lease not found"
+    ? commandResult(CommandOutcome.LEASE_NOT_FOUND, index)
+    : limitExceeded("leaseKeys", index);
+}
+
+function limitExceeded(limit: "leases" | "leaseKeys", index: number): CommandResult {
+  return create(CommandResultSchema, { outcome: CommandOutcome.LIMIT_EXCEEDED, index: BigInt(index), limit });
+}
+
+function recordOf({ id, ttlMs, keepAlives, keys }: Lease): LeaseRecord {
+  return create(LeaseRecordSchema, { leaseId: BigInt(id), ttlMs, keepAlives: BigInt(keepAlives), keys });
+}
