@@ -235,6 +235,19 @@ export const limits = Object.freeze({
    */
   expiryLeases: 500,
   expiryKeys: 1_000,
+  /** Interval at which a leader looks for leases whose time is over, in milliseconds. */
+  leaseLookMs: 200,
+  /** Leases that a node reads at a time, as a new leader and for a list. */
+  leaseSlice: 1_000,
+  /**
+   * Pause between two such slices, or two entries that end leases, in milliseconds: other work gets
+   * its turn.
+   */
+  leasePauseMs: 5,
+  /** Requests of one stream of keep-alives in progress; beyond that the node stops reading. */
+  keepAlivesInFlight: 16,
+  /** A keep-alive that a leader does not answer a follower within this time, in milliseconds, fails. */
+  keepAliveForwardMs: 3_000,
   /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,
   /**

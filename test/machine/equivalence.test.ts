@@ -63,7 +63,10 @@ const leaseOperation = fc.oneof(
       return txn([], [leasedPut(k, "t", id) as StepInit, second as StepInit]);
     }),
   },
-  { weight: 2, arbitrary: fc.uniqueArray(lease, { minLength: 1, maxLength: 3 }).map((ids) => keepAlive(...ids.sort())) },
+  {
+    weight: 2,
+    arbitrary: fc.uniqueArray(lease, { minLength: 1, maxLength: 3 }).map((ids) => keepAlive(...ids.sort())),
+  },
   { weight: 1, arbitrary: lease.map(revoke) },
   {
     weight: 2,
@@ -103,9 +106,9 @@ const command: fc.Arbitrary<CommandInit> = fc.oneof(
     arbitrary: fc
       .tuple(requestId, fc.oneof({ weight: 3, arbitrary: operation }, { weight: 1, arbitrary: leaseOperation }))
       .map(([{ client, sequence, acknowledged, since, make }, op]) => ({
-          ...make(client, sequence, op, acknowledged, since),
-          ...(op.case?.startsWith("lease") && { rules: NEWEST_RULES }),
-        })),
+        ...make(client, sequence, op, acknowledged, since),
+        ...(op.case?.startsWith("lease") && { rules: NEWEST_RULES }),
+      })),
   },
 );
 const entryData = fc.oneof(

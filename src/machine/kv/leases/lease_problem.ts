@@ -66,31 +66,39 @@ function problemOfTtl(ttlMs: number): Problem | undefined {
   return undefined;
 }
 
-function problemOfKeepAlive({ leaseIds }: LeaseKeepAliveOperation): Problem | undefined {
+/** Describes why a request must not keep these leases alive; undefined when it may. */
+export function problemOfKeptLeases(leaseIds: readonly bigint[]): Problem | undefined {
   if (leaseIds.length > limits.keepAliveLeases) {
     return outside(`the keep-alive names ${leaseIds.length} leases`, "keepAliveLeases", "split it up");
   }
   return problemOfIds(leaseIds);
 }
 
+function problemOfKeepAlive({ leaseIds }: LeaseKeepAliveOperation): Problem | undefined {
+  return problemOfKeptLeases(leaseIds) ?? problemOfOrder(leaseIds);
+}
+
 function problemOfExpiry({ leases }: LeaseExpireOperation): Problem | undefined {
   if (leases.length > limits.expiryLeases) {
     return outside(`the expiry names ${leases.length} leases`, "expiryLeases", "split it up");
   }
-  return problemOfIds(leases.map(({ leaseId }) => leaseId));
+  const ids = leases.map(({ leaseId }) => leaseId);
+  return problemOfIds(ids) ?? problemOfOrder(ids);
 }
 
-/** Ids must ascend: so no lease is named twice. */
 function problemOfIds(ids: readonly bigint[]): Problem | undefined {
   if (ids.length === 0) return invalid("no lease is named: give at least one");
-  let before = 0n;
   for (const id of ids) {
     const problem = problemOfLeaseId(id, 1);
     if (problem !== undefined) return problem;
-    if (id <= before) return invalid("the leases are not in ascending order of id: sort them, each once");
-    before = id;
   }
   return undefined;
+}
+
+/** Ids must ascend: so no lease is named twice. */
+function problemOfOrder(ids: readonly bigint[]): Problem | undefined {
+  const isAscending = ids.every((id, at) => at === 0 || ids[at - 1]! < id);
+  return isAscending ? undefined : invalid("the leases are not in ascending order of id: sort them, each once");
 }
 
 function outside(

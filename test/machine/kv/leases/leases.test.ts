@@ -81,10 +81,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     const before = await payloadOf(machine);
     const steps = [leasedPut("a", "2", 2), put("b", "2"), del("c"), leasedPut("n", "2", 1), leasedPut("x", "2", 9)];
     expect(apply(machine, txn([], steps as StepInit[]))).toMatchObject({ outcome: LEASE_NOT_FOUND });
-    expect(leasesOf(machine)).toEqual([
-      "1: 10000 ms, 0 keep-alives, keys a",
-      "2: 10000 ms, 0 keep-alives, keys b,c",
-    ]);
+    expect(leasesOf(machine)).toEqual(["1: 10000 ms, 0 keep-alives, keys a", "2: 10000 ms, 0 keep-alives, keys b,c"]);
     // But for the applied index, at byte 8.
     expect((await payloadOf(machine)).subarray(16)).toEqual(before.subarray(16));
   });
