@@ -16,6 +16,7 @@ import { Configuration } from "./checkers/configuration.js";
 import { DurablePromises } from "./checkers/durable_promises.js";
 import { Introductions } from "./checkers/introductions.js";
 import { LeaderCompleteness } from "./checkers/leader_completeness.js";
+import { LeaseTimes } from "./checkers/lease_times.js";
 import { LogMatching } from "./checkers/log_matching.js";
 import { Losses } from "./checkers/losses.js";
 import { Majorities } from "./checkers/majorities.js";
@@ -45,6 +46,7 @@ export class ClusterChecks {
   readonly committed = new CommittedLog();
   readonly requests: Requests;
   readonly leaders = new OneLeader();
+  readonly leases = new LeaseTimes();
   readonly states: States;
   readonly snapshots: Snapshots;
   readonly all: readonly Checker[];
@@ -73,6 +75,7 @@ export class ClusterChecks {
       new DurablePromises(committed),
       new TrimmedLog(),
       this.requests,
+      this.leases,
       this.states,
       this.snapshots,
       new Configuration(committed, reference),
@@ -164,6 +167,11 @@ export class Checks {
 
   applied(place: SimNode, entries: readonly Entry[], results: readonly ApplyResult<CommandResult>[]): void {
     this.#each(place, (checker) => checker.applied?.(place, entries, results));
+  }
+
+  /** The keeper of a node's leases is about to propose this. */
+  decided(place: SimNode, node: RunningNode, data: Uint8Array): void {
+    this.#guard(() => this.#of(place)?.leases.decided(place, node, data));
   }
 
   replayed(place: SimNode, entries: readonly Entry[]): void {

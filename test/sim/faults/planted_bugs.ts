@@ -847,9 +847,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/machine/kv/apply.ts",
-        find: "  if (requestId === undefined) return evaluate(operation, index, records, notes);",
+        find: "  if (requestId === undefined) return evaluate(operation, index, state);",
         replace:
-          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, records, notes);',
+          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, state);',
       },
     ],
   },
