@@ -897,7 +897,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/machine/kv/apply.ts",
-        find: "  if (!isCarriedOut) notes.note(NOTHING);\n",
+        find: "  if (!isCarriedOut) state.notes.note(NOTHING);\n",
         replace: "",
       },
     ],
