@@ -209,10 +209,17 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       expect(text).toMatch(/^\[LIMIT_EXCEEDED\] .*1025 bytes.*keyBytes.*1024/);
     });
 
-    test("is told that a planned call is not implemented", async () => {
-      const { status, text } = await call(`${KV}/Watch`, {});
-      expect(status).toBe("UNIMPLEMENTED");
-      expect(text).toContain("cairn.v1.KeyValueService/Watch");
+    test("is told which index a watch can begin with, and what a watch may ask for", async () => {
+      await answer(`${KV}/Put`, { key: base64("watched"), value: base64("1") });
+      const { snapshot } = await answer(`${ADMIN}/TakeSnapshot`, { keepLogBytes: "0" });
+      const oldest = Number((snapshot as { index: string }).index) + 1;
+      const gone = await call(`${KV}/Watch`, { startIndex: "1", key: base64("watched") });
+      expect(gone).toMatchObject({ status: "OUT_OF_RANGE", messages: [] });
+      expect(gone.text).toContain(`the oldest index that works is ${oldest}`);
+      const unclear = await call(`${KV}/Watch`, { key: base64("a"), keys: { start: base64("a") } });
+      expect(unclear.status).toBe("INVALID_ARGUMENT");
+      const other = await call(`${KV}/Watch`, { clusterId: "another" });
+      expect(other.status).toBe("FAILED_PRECONDITION");
     });
 
     describe("as a peer of a node with manual elections", () => {

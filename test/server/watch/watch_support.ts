@@ -38,7 +38,7 @@ export class RawWatch {
 
   /** Resolves when the watch has told of everything up to an index. */
   async reached(index: number): Promise<this> {
-    await until(() => this.through >= index || this.error !== undefined, `the watch reports ${index}`);
+    await until(() => this.through >= index || this.error !== undefined, `the watch reaches ${index}`);
     if (this.error !== undefined) throw this.error;
     return this;
   }

@@ -1,6 +1,5 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../../src/base/errors.js";
-import type { SessionLimits } from "../../../src/machine/kv/session_limits.js";
 import type { ApplyResult } from "../../../src/machine/state_machine.js";
 import type { Introduced, Introduction } from "../../../src/raft/membership/introduction.js";
 import type { PeerAnswer, PeerRequest, Response } from "../../../src/raft/messages.js";
@@ -29,6 +28,7 @@ import { Snapshots } from "./checkers/snapshots.js";
 import { States } from "./checkers/states.js";
 import { TrimmedLog } from "./checkers/trimmed_log.js";
 import { Votes } from "./checkers/votes.js";
+import { Watches } from "./checkers/watches.js";
 
 /** Errors with which a node may end a stream that brings it a snapshot. */
 const streamErrors: ReadonlySet<string> = new Set([
@@ -56,8 +56,9 @@ export class ClusterChecks {
   isExcused = false;
 
   /** `members`: those that the cluster's nodes were given; none when they have drawn their identity. */
-  constructor(clusterId: string, members: Membership, sessionLimits: SessionLimits, changes: Changes) {
+  constructor(clusterId: string, members: Membership, cluster: SimCluster, changes: Changes) {
     const { committed } = this;
+    const { sessions: sessionLimits } = cluster.weather;
     const reference = new Reference(committed, clusterId, members, sessionLimits);
     this.requests = new Requests(sessionLimits);
     this.states = new States(reference);
@@ -79,6 +80,7 @@ export class ClusterChecks {
       this.snapshots,
       new Configuration(committed, reference),
       changes,
+      new Watches(cluster, clusterId),
     ];
     this.touched = this.all.filter((checker) => checker.touched !== undefined);
   }
@@ -102,8 +104,8 @@ export class Checks {
   /** Those of a cluster. */
   of(clusterId: string): ClusterChecks {
     const members = this.cluster.isDrawn ? [] : this.cluster.founders;
-    const { sessions } = this.cluster.weather;
-    return getOrAdd(this.#clusters, clusterId, () => new ClusterChecks(clusterId, members, sessions, this.#changes));
+    const { cluster } = this;
+    return getOrAdd(this.#clusters, clusterId, () => new ClusterChecks(clusterId, members, cluster, this.#changes));
   }
 
   /** Those of all clusters that there were. */
