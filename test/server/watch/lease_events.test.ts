@@ -30,7 +30,7 @@ describe.each(homes)("a watch with the $kind machine", ({ make }) => {
     const home = await make();
     const node = await home.startLeader();
     const { kv } = await serveNode(node);
-    const live = await new RawWatch(kv, { previous: true }).reached(1);
+    const live = await new RawWatch(kv, { previous: true, progressMs: 100 }).reached(1);
     const first = node.machine.appliedIndex + 1;
     const [dying, revoked] = [await propose(node, grant(5_000)), await propose(node, grant(5_000))];
     for (const key of ["b", "a"]) await propose(node, leasedPut(key, "1", dying));
@@ -50,7 +50,7 @@ describe.each(homes)("a watch with the $kind machine", ({ make }) => {
       { index: expiry, key: "a", deleted: true, expired: true, lease: dying, previous: "1" },
       { index: revocation, key: "c", deleted: true, expired: false, lease: revoked, previous: "2" },
     ]);
-    const resumed = await new RawWatch(kv, { startIndex: BigInt(first) }).reached(refused);
+    const resumed = await new RawWatch(kv, { startIndex: BigInt(first), progressMs: 100 }).reached(refused);
     expect(events(resumed)).toEqual(events(live).map(({ previous, ...event }) => event));
   });
 });
