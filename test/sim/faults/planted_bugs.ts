@@ -853,4 +853,76 @@ export const plantedBugs: readonly PlantedBug[] = [
       },
     ],
   },
+  {
+    name: "an expiry ends a lease that was kept alive since the decision",
+    rule: "LeaseExpireOperation: only on the number of keep-alives that it names (etcd#15247)",
+    patches: [
+      {
+        file: "src/machine/kv/leases/lease_commands.ts",
+        find: "if (lease === undefined || BigInt(lease.keepAlives) !== keepAlives) continue;",
+        replace: "if (lease === undefined) continue;",
+      },
+    ],
+  },
+  {
+    name: "a leader that is elected again measures leases on from its earlier term",
+    rule: "a new leader gives every lease its full time (etcd#12528)",
+    patches: [
+      {
+        file: "src/server/leases/lease_keeper.ts",
+        find: "    if (!mayDecide) this.#tenure = undefined;\n    else if (this.#tenure?.term !== raft.term)",
+        replace: "    if (!mayDecide) return undefined;\n    else if (this.#tenure === undefined)",
+      },
+    ],
+  },
+  {
+    name: "a leader measures leases before it has applied an entry of its own term",
+    rule: "an old leader ends no lease (etcd#15247)",
+    patches: [
+      {
+        file: "src/server/leases/lease_keeper.ts",
+        find: 'raft.role === "leader" && raft.log.termAt(machine.appliedIndex) === raft.term;',
+        replace: 'raft.role === "leader";',
+      },
+    ],
+  },
+  {
+    name: "a keep-alive does not begin the time of a lease anew",
+    rule: "no lease ends before its time",
+    patches: [{ file: "src/server/leases/lease_times.ts", find: "    lease.due = due;\n", replace: "" }],
+  },
+  {
+    name: "a new leader does not read the leases that others have granted",
+    rule: "no lease outlives its owner for long (etcd#13294)",
+    patches: [
+      {
+        file: "src/server/leases/lease_keeper.ts",
+        find: "if (machine.leaseCount === 0) return false;",
+        replace: "if (machine.leaseCount >= 0) return false;",
+      },
+    ],
+  },
+  {
+    name: "a key of a lease that has ended stays",
+    rule: "RevokeRequest: all keys of a lease go with it",
+    patches: [
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: '    assert(records.delete(key), "an attached key exists", { lease: id });\n',
+        replace: '    if (end === "revoked") records.delete(key);\n',
+      },
+    ],
+  },
+  {
+    name: "a put without a lease stays attached",
+    rule: "PutRequest.lease_id: 0 attaches to none",
+    patches: [
+      {
+        file: "src/machine/kv/evaluate.ts",
+        find: "return set(key, value, Number(leaseId), index, records.get(key), records, leases);",
+        replace:
+          "return set(key, value, Number(leaseId) || (records.get(key)?.lease ?? 0), index, records.get(key), records, leases);",
+      },
+    ],
+  },
 ];
