@@ -854,39 +854,6 @@ export const plantedBugs: readonly PlantedBug[] = [
     ],
   },
   {
-    name: "an expiry ends a lease that was kept alive since the decision",
-    rule: "LeaseExpireOperation: only on the number of keep-alives that it names (etcd#15247)",
-    patches: [
-      {
-        file: "src/machine/kv/leases/lease_commands.ts",
-        find: "if (lease === undefined || BigInt(lease.keepAlives) !== keepAlives) continue;",
-        replace: "if (lease === undefined) continue;",
-      },
-    ],
-  },
-  {
-    name: "a leader that is elected again measures leases on from its earlier term",
-    rule: "a new leader gives every lease its full time (etcd#12528)",
-    patches: [
-      {
-        file: "src/server/leases/lease_keeper.ts",
-        find: "    if (!mayDecide) this.#tenure = undefined;\n    else if (this.#tenure?.term !== raft.term)",
-        replace: "    if (!mayDecide) return undefined;\n    else if (this.#tenure === undefined)",
-      },
-    ],
-  },
-  {
-    name: "a leader measures leases before it has applied an entry of its own term",
-    rule: "an old leader ends no lease (etcd#15247)",
-    patches: [
-      {
-        file: "src/server/leases/lease_keeper.ts",
-        find: 'raft.role === "leader" && raft.log.termAt(machine.appliedIndex) === raft.term;',
-        replace: 'raft.role === "leader";',
-      },
-    ],
-  },
-  {
     name: "a keep-alive does not begin the time of a lease anew",
     rule: "no lease ends before its time",
     patches: [{ file: "src/server/leases/lease_times.ts", find: "    lease.due = due;\n", replace: "" }],
@@ -922,6 +889,34 @@ export const plantedBugs: readonly PlantedBug[] = [
         find: "return set(key, value, Number(leaseId), index, records.get(key), records, leases);",
         replace:
           "return set(key, value, Number(leaseId) || (records.get(key)?.lease ?? 0), index, records.get(key), records, leases);",
+      },
+    ],
+  },
+  {
+    name: "a key that moved to another lease goes with the earlier one",
+    rule: "PutRequest.lease_id: a key has one lease",
+    patches: [
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: "    leases.removeKey(from, key);\n    leases.put({ ...lease, keys: lease.keys - 1 });",
+        replace:
+          "    if (to === 0) leases.removeKey(from, key);\n    if (to === 0) leases.put({ ...lease, keys: lease.keys - 1 });",
+      },
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: '    assert(records.delete(key), "an attached key exists", { lease: id });\n',
+        replace: "    records.delete(key);\n",
+      },
+    ],
+  },
+  {
+    name: "a lease ends after half of its time",
+    rule: "no lease ends before its time",
+    patches: [
+      {
+        file: "src/server/leases/lease_times.ts",
+        find: "Math.ceil((now + ttlMs) / SLOT_MS)",
+        replace: "Math.ceil((now + ttlMs / 2) / SLOT_MS)",
       },
     ],
   },
