@@ -57,8 +57,8 @@ import {
   valueToBytes,
 } from "./values.js";
 import { KeyWatch } from "./watch/key_watch.js";
+import { keyMatch, type WatchKeys } from "./watch/watch_keys.js";
 import { type WatchOptions, watchSettings } from "./watch/watch_options.js";
-import { type WatchTarget, watchedKeys } from "./watch/watched_keys.js";
 
 /**
  * Removed; or not removed, with the current value (undefined: the key does not exist).
@@ -283,7 +283,7 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Follows the changes of a key, of a span of keys, or of all keys when `target` is undefined:
+   * Follows the changes of a key, of a span of keys, or of all keys when `keys` is undefined:
    * committed changes only, in the order of their index, each once, without a gap. The watch goes on
    * at any member by itself when its node fails, restarts or is removed, and when it was too slow.
    * A consumer that does not read costs no memory: the stream waits. Resume later, in any process,
@@ -301,10 +301,10 @@ export class CairnClient implements AsyncDisposable {
    * }
    * ```
    */
-  watch(target?: WatchTarget, options: WatchOptions = {}): KeyWatch {
+  watch(keys?: WatchKeys, options: WatchOptions = {}): KeyWatch {
     const { timeoutMs } = this.#limits({});
     const source = { nodes: this.#nodes, clock: this.#clock, random: this.#random, timeoutMs };
-    return new KeyWatch(source, watchedKeys(target), watchSettings(options));
+    return new KeyWatch(source, keyMatch(keys), watchSettings(options));
   }
 
   /** Returns a node's identity, role and log positions. */
