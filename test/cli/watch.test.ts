@@ -50,7 +50,7 @@ describe("cairn kv watch", () => {
     },
   );
 
-  test("prints JSON with tokens, and goes on behind a token", async () => {
+  test("prints JSON with tokens, and resumes behind a token", async () => {
     const first = await client.put("json/a", "1");
     const second = await client.put("json/a", "2");
     const one = await runCommand(["kv", "watch", "json/a", "--from", `${first}`, "--limit", "1", "--json"], {

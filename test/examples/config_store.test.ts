@@ -7,7 +7,8 @@ import { CairnClient } from "../../src/client.js";
 import { createClient } from "../../src/rpc/client.js";
 import { inRepository, startNode, startProcess } from "../support/processes/processes.js";
 
-test("the config store example shows all settings, follows changes, goes on when its node is killed, and notices what was removed meanwhile", async () => {
+// It starts five processes, on machines that do much else.
+test("the config store example shows all settings, follows changes, survives the death of its node, and notices a setting that was removed meanwhile", { timeout: 240_000 }, async () => {
   const data = await mkdtemp(join(tmpdir(), "cairn-config-store-"));
   onTestFinished(() => rm(data, { recursive: true, force: true }));
   const args = ["--trailing-log-bytes", "0"];
