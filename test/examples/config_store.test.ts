@@ -8,7 +8,9 @@ import { createClient } from "../../src/rpc/client.js";
 import { inRepository, startNode, startProcess } from "../support/processes/processes.js";
 
 // It starts five processes, on machines that do much else.
-test("the config store example shows all settings, follows changes, survives the death of its node, and notices a setting that was removed meanwhile", { timeout: 240_000 }, async () => {
+test("the config store example shows all settings, follows changes, survives the death of its node, and notices a setting that was removed meanwhile", {
+  timeout: 240_000,
+}, async () => {
   const data = await mkdtemp(join(tmpdir(), "cairn-config-store-"));
   onTestFinished(() => rm(data, { recursive: true, force: true }));
   const args = ["--trailing-log-bytes", "0"];
