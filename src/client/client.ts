@@ -9,7 +9,7 @@ import {
   checkWholeNumber,
 } from "../base/arguments.js";
 import { CairnError, hasCode } from "../base/errors.js";
-import { checkKey, checkKeyStart, checkValue } from "../base/key_checks.js";
+import { checkKey, checkValue } from "../base/key_checks.js";
 import { limits } from "../base/limits.js";
 import { messageBytes } from "../rpc/call_batches.js";
 import type { CallSettings } from "../rpc/channel.js";
@@ -17,7 +17,7 @@ import { ChannelPool } from "../rpc/channel_pool.js";
 import type { SharedChannel } from "../rpc/client.js";
 import { type Clock, systemClock } from "../system/clock.js";
 import { AnyNode, isPassing } from "./any_node.js";
-import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
+import { answerTo, type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
 import { CallLimiter } from "./call_limiter.js";
 import { QueueRoom } from "./call_queue.js";
 import { type CompareAndSetOptions, type CompareAndSetResult, type Expected, expectation } from "./compare_and_set.js";
@@ -26,14 +26,17 @@ import {
   type CallOptions,
   type ClientOptions,
   type ConditionalOptions,
+  callOptionsIn,
   checkEndpoint,
   checkEndpoints,
   checkTimeout,
   DEFAULT_TIMEOUT_MS,
+  ifVersionIn,
   type RangeOptions,
   type ReadOptions,
+  readsStale,
 } from "./options.js";
-import { inPages, oneView } from "./range.js";
+import { readRange } from "./range.js";
 import { newIdentity } from "./session/identity.js";
 import { Pipeline } from "./session/pipeline.js";
 import { StaleReads } from "./session/stale_reads.js";
@@ -53,6 +56,9 @@ import {
   type Value,
   valueToBytes,
 } from "./values.js";
+import { KeyWatch } from "./watch/key_watch.js";
+import { keyMatch, type WatchKeys } from "./watch/watch_keys.js";
+import { type WatchOptions, watchSettings } from "./watch/watch_options.js";
 
 /**
  * Removed; or not removed, with the current value (undefined: the key does not exist).
@@ -227,22 +233,8 @@ export class CairnClient implements AsyncDisposable {
    * ```
    */
   async *range(options: RangeOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
-    const callLimits = this.#limits(options);
-    const { limit = Number.POSITIVE_INFINITY, pageSize } = options;
-    const stale = readsStale(options);
-    const query = {
-      prefix: keyToBytes(options.prefix ?? "", "prefix"),
-      after: keyToBytes(options.after ?? "", "after"),
-      limit: limit === Number.POSITIVE_INFINITY ? limit : checkWholeNumber("limit", limit, 1),
-      stale,
-      minAppliedIndex: checkWholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0),
-    };
-    checkKeyStart(query.prefix, "prefix");
-    checkKeyStart(query.after, "after");
-    const first = () => (stale ? undefined : this.#pipeline.leaderAddress);
-    const source = { nodes: this.#nodes, first, clock: this.#clock };
-    if (pageSize === undefined) yield* oneView(source, query, callLimits);
-    else yield* inPages(source, query, checkWholeNumber("pageSize", pageSize, 1), callLimits);
+    const source = { nodes: this.#nodes, clock: this.#clock };
+    yield* readRange(source, () => this.#pipeline.leaderAddress, options, this.#limits(options));
   }
 
   /**
@@ -288,6 +280,32 @@ export class CairnClient implements AsyncDisposable {
       txn: () => this.txn(),
     };
     return atomically(source, work, options);
+  }
+
+  /**
+   * Follows the changes of a key, of a span of keys, or of all keys when `keys` is undefined:
+   * committed changes only, in the order of their index, each once, without a gap. When its node
+   * fails, restarts or is removed, or has cut it off as too slow, the watch resumes at any member.
+   * A consumer that does not read costs no memory: the stream waits. An event's `token` resumes the
+   * watch later, in any process.
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED at once for invalid arguments. The loop
+   * throws OUT_OF_RANGE when no node knows all changes since `from`, or since the last event: the
+   * error's `oldestIndex` is where a watch may begin (not with `initial`, which starts over).
+   * WRONG_CLUSTER when a node belongs to another cluster than the token. CANCELLED, TIMEOUT
+   *
+   * ```ts
+   * for await (const event of client.watch({ prefix: "config/" }, { initial: true })) {
+   *   const { type } = event;
+   *   if (type === "existing" || type === "put") settings.set(event.key, event.value.json());
+   *   if (type === "delete") settings.delete(event.key);
+   *   if (type === "restarted") settings.clear();
+   * }
+   * ```
+   */
+  watch(keys?: WatchKeys, options: WatchOptions = {}): KeyWatch {
+    const { timeoutMs } = this.#limits({});
+    const source = { nodes: this.#nodes, clock: this.#clock, random: this.#random, timeoutMs };
+    return new KeyWatch(source, keyMatch(keys), watchSettings(options));
   }
 
   /** Returns a node's identity, role and log positions. */
@@ -396,25 +414,4 @@ export class CairnClient implements AsyncDisposable {
       timeoutMs: timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs),
     };
   }
-}
-
-type AnswerTo<Kind extends CallAnswer["case"]> = Extract<CallAnswer, { readonly case: Kind }>["value"];
-
-/** Returns the content of an answer of this kind. */
-function answerTo<Kind extends CallAnswer["case"]>(kind: Kind, answer: CallAnswer): AnswerTo<Kind> {
-  if (answer.case === kind) return answer.value as AnswerTo<Kind>;
-  throw new CairnError("INTERNAL", `the node answered a ${kind} with a ${answer.case}`);
-}
-
-function readsStale(options: ReadOptions): boolean {
-  return checkFlag("stale", checkObject("options", options).stale);
-}
-
-function ifVersionIn(options: CallOptions | ConditionalOptions): number | undefined {
-  const { ifVersion } = checkObject("options", options) as Partial<ConditionalOptions>;
-  return ifVersion === undefined ? undefined : checkWholeNumber("ifVersion", ifVersion, 0);
-}
-
-function callOptionsIn({ signal, timeoutMs }: CallOptions): CallOptions {
-  return { signal, timeoutMs };
 }

@@ -1,5 +1,4 @@
-import type { Key, KeyValue, Value } from "../values.js";
-import type { Span } from "./conditions.js";
+import type { Key, KeyValue, Span, Value } from "../values.js";
 
 /** Sets a key. */
 export interface PutStep {
