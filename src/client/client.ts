@@ -22,6 +22,9 @@ import { CallLimiter } from "./call_limiter.js";
 import { QueueRoom } from "./call_queue.js";
 import { type CompareAndSetOptions, type CompareAndSetResult, type Expected, expectation } from "./compare_and_set.js";
 import { LeaderSearch } from "./leader_search.js";
+import { KeeperThread } from "./leases/keeper_thread.js";
+import { LoopKeeping } from "./leases/keeping.js";
+import { Leases } from "./leases/leases.js";
 import {
   type CallOptions,
   type ClientOptions,
@@ -30,6 +33,8 @@ import {
   checkEndpoints,
   checkTimeout,
   DEFAULT_TIMEOUT_MS,
+  leaseIdOf,
+  type PutOptions,
   type RangeOptions,
   type ReadOptions,
 } from "./options.js";
@@ -104,6 +109,8 @@ export class CairnClient implements AsyncDisposable {
   readonly #pipeline: Pipeline;
   readonly #nodes: AnyNode;
   readonly #staleReads: StaleReads;
+  /** The leases of this client, which one stream keeps alive. */
+  readonly leases: Leases;
   #isClosed = false;
 
   /**
@@ -132,6 +139,16 @@ export class CairnClient implements AsyncDisposable {
     this.#nodes = new AnyNode(endpoints, channels, limiter, this.#clock, random);
     const { clientId } = identity;
     this.#staleReads = new StaleReads({ clientId, endpoints, channels, limiter, clock: this.#clock, random });
+    const hasThread = checkFlag("leaseThread", options.leaseThread ?? true);
+    this.leases = new Leases({
+      nodes: this.#nodes,
+      clock: this.#clock,
+      limitsOf: (each) => this.#limits(each),
+      makeKeeping: () =>
+        hasThread
+          ? new KeeperThread(endpoints, this.#clock)
+          : new LoopKeeping({ endpoints, channels, clock: this.#clock, random }),
+    });
   }
 
   /**
@@ -155,17 +172,18 @@ export class CairnClient implements AsyncDisposable {
   /**
    * Sets a key if it has a version; the same as {@link compareAndSet} with `{ version }`.
    */
-  put(key: Key, value: Value, options: ConditionalOptions): Promise<CompareAndSetResult>;
+  put(key: Key, value: Value, options: PutOptions & ConditionalOptions): Promise<CompareAndSetResult>;
   /** Sets a key. Resolves with its new version when the write is durable on a majority. */
-  put(key: Key, value: Value, options?: CallOptions): Promise<number>;
+  put(key: Key, value: Value, options?: PutOptions): Promise<number>;
   async put(
     key: Key,
     value: Value,
-    options: CallOptions | ConditionalOptions = {},
+    options: PutOptions | (PutOptions & ConditionalOptions) = {},
   ): Promise<number | CompareAndSetResult> {
     const version = ifVersionIn(options);
-    if (version !== undefined) return this.compareAndSet(key, { version }, value, callOptionsIn(options));
-    const request = { key: keyToBytes(key), value: valueToBytes(value) };
+    const { lease } = options;
+    if (version !== undefined) return this.compareAndSet(key, { version }, value, { ...callOptionsIn(options), lease });
+    const request = { key: keyToBytes(key), value: valueToBytes(value), leaseId: leaseIdOf(lease) };
     checkKey(request.key);
     checkValue(request.value);
     const bytes = request.key.byteLength + request.value.byteLength;
@@ -201,6 +219,7 @@ export class CairnClient implements AsyncDisposable {
       expected: expectation(expected),
       newValue: valueToBytes(value, "the new value"),
       createIfMissing: checkFlag("createIfMissing", checkObject("options", options).createIfMissing),
+      leaseId: leaseIdOf(options.lease),
     };
     checkKey(request.key);
     checkValue(request.newValue);
@@ -309,6 +328,7 @@ export class CairnClient implements AsyncDisposable {
    */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.leases.close(new CairnError("CANCELLED", "the client was closed, and keeps no lease alive any more"));
     this.#pipeline.close();
     this.#nodes.close();
     this.#staleReads.close();

@@ -10,6 +10,7 @@ import {
 import { checkFlag, checkObject, checkOneOf, checkWholeNumber, invalid } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
 import { checkKey, checkKeyStart, checkValue } from "../../base/key_checks.js";
+import { leaseIdOf } from "../options.js";
 import { type Key, KeyValue, keyToBytes, type Value, valueToBytes } from "../values.js";
 import type { Condition, Relation, Span } from "./conditions.js";
 import type { StepResult, TxnStep } from "./steps.js";
@@ -56,8 +57,10 @@ function expectedOf({ property, expected }: Condition): NonNullable<ComparisonMe
 export function operationOf(step: TxnStep): OperationMessage {
   checkObject("a step", step);
   switch (step.type) {
-    case "put":
-      return { operation: { case: "put", value: { key: keyBytes(step.key), value: valueBytes(step.value) } } };
+    case "put": {
+      const value = { key: keyBytes(step.key), value: valueBytes(step.value), leaseId: leaseIdOf(step.lease) };
+      return { operation: { case: "put", value } };
+    }
     case "delete":
     case "get":
       return { operation: { case: step.type, value: { key: keyBytes(step.key) } } };
