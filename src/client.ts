@@ -10,7 +10,7 @@ export type { CompareAndSetOptions, CompareAndSetResult, Expected } from "./clie
 export type { CallOptions, ClientOptions, ConditionalOptions, RangeOptions, ReadOptions } from "./client/options.js";
 export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
 export type { AtomicallyOptions, AtomicTx } from "./client/txn/atomically.js";
-export { type ComparedKeys, type Condition, compare, type Relation, type Span } from "./client/txn/conditions.js";
+export { type ComparedKeys, type Condition, compare, type Relation } from "./client/txn/conditions.js";
 export {
   type DeleteRangeStep,
   type DeleteRangeStepResult,
@@ -32,5 +32,18 @@ export {
   type TxnStep,
 } from "./client/txn/steps.js";
 export type { Txn, TxnResult } from "./client/txn/txn.js";
-export { type Key, KeyValue, StoredValue, type Value } from "./client/values.js";
+export { type Key, KeyValue, type Span, StoredValue, type Value } from "./client/values.js";
+export type { KeyWatch } from "./client/watch/key_watch.js";
+export type {
+  WatchChange,
+  WatchDelete,
+  WatchEvent,
+  WatchExisting,
+  WatchListed,
+  WatchProgress,
+  WatchPut,
+  WatchRestarted,
+} from "./client/watch/watch_events.js";
+export type { WatchOptions } from "./client/watch/watch_options.js";
+export type { WatchTarget } from "./client/watch/watched_keys.js";
 export type { Clock } from "./system/clock.js";

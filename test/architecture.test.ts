@@ -99,6 +99,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "client/session": [],
   "client/admin": [],
   "client/txn": [],
+  "client/watch": [],
   "cli/output": [],
   "cli/options": ["cli/output"],
   "cli/commands": ["cli/options", "cli/output"],

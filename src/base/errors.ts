@@ -83,6 +83,7 @@ export interface CairnErrorOptions {
   readonly leaderAddress?: string | undefined;
   readonly retryAfterMs?: number | undefined;
   readonly since?: number | undefined;
+  readonly oldestIndex?: number | undefined;
 }
 
 /** The one error class that Cairn's interfaces throw. */
@@ -96,6 +97,8 @@ export class CairnError extends Error {
   readonly retryAfterMs: number | undefined;
   /** With SESSION_EXPIRED: a log index to pass as `since` with a new client id. */
   readonly since: number | undefined;
+  /** With OUT_OF_RANGE of a watch: the oldest index from which the node can report all changes. */
+  readonly oldestIndex: number | undefined;
 
   constructor(
     readonly code: CairnErrorCode,
@@ -107,6 +110,7 @@ export class CairnError extends Error {
     this.leaderAddress = options.leaderAddress;
     this.retryAfterMs = options.retryAfterMs;
     this.since = options.since;
+    this.oldestIndex = options.oldestIndex;
   }
 
   /** Whether the caller may retry the same request, at this node or another. */

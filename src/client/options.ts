@@ -1,5 +1,5 @@
 import { isAddress } from "../base/addresses.js";
-import { checkObject, checkWholeNumber, invalid, TIMER_MS_MAX } from "../base/arguments.js";
+import { checkFlag, checkObject, checkWholeNumber, invalid, TIMER_MS_MAX } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
 import type { Key } from "./values.js";
@@ -120,4 +120,20 @@ export function checkEndpoints(endpoints: readonly string[]): readonly string[] 
 export function checkEndpoint(what: string, endpoint: string): string {
   if (typeof endpoint === "string" && isAddress(endpoint)) return endpoint;
   throw invalid(what, "host:port", endpoint);
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function readsStale(options: ReadOptions): boolean {
+  return checkFlag("stale", checkObject("options", options).stale);
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function ifVersionIn(options: CallOptions | ConditionalOptions): number | undefined {
+  const { ifVersion } = checkObject("options", options) as Partial<ConditionalOptions>;
+  return ifVersion === undefined ? undefined : checkWholeNumber("ifVersion", ifVersion, 0);
+}
+
+/** Returns the options that every call has. */
+export function callOptionsIn({ signal, timeoutMs }: CallOptions): CallOptions {
+  return { signal, timeoutMs };
 }

@@ -86,11 +86,16 @@ export class LeaseHandle implements AsyncDisposable {
    * @throws CairnError LEASE_NOT_FOUND when the lease has ended or may have ended
    */
   async keepAlive(): Promise<void> {
+    if (this.startKeeping().sentAt() !== undefined) return;
+    await new Promise<void>((resolve, reject) => this.#waiting.add({ resolve, reject }));
+  }
+
+  /** Does what {@link keepAlive} does, and waits for nothing. @throws CairnError @internal */
+  startKeeping(): KeepingRecord {
     this.throwIfLost();
     const { leaseId, ttlMs, maxBlockedMs } = this.lease;
     this.#record ??= this.owner.keeping().keep({ leaseId, ttlMs, maxBlockedMs }, () => this.#look());
-    if (this.#record.sentAt() !== undefined) return;
-    await new Promise<void>((resolve, reject) => this.#waiting.add({ resolve, reject }));
+    return this.#record;
   }
 
   /**

@@ -9,6 +9,7 @@ import { type Condition, compare } from "../txn/conditions.js";
 import { op } from "../txn/steps.js";
 import type { Txn } from "../txn/txn.js";
 import type { KeyValue, Value } from "../values.js";
+import type { WatchEvent } from "../watch/watch_events.js";
 import { joinedSignal } from "./joined_signal.js";
 
 // A queue of keys. Each candidate creates a key of its own, attached to its lease, under the
@@ -43,11 +44,21 @@ export interface QueueTimes {
  * so that no queue has keys of another.
  * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED
  */
-export function queuePrefix(kind: "lock" | "election", name: string): string {
+export function queuePrefix(kind: "lock" | "election" | "once", name: string): string {
   checkedUtf8("name", checkText("name", name));
   const prefix = `_${kind}/${encodeURIComponent(name)}/`;
   checkKey(Buffer.from(prefix + "0".repeat(ID_DIGITS)));
   return prefix;
+}
+
+/** Waits until a key does not exist; `events` are those of a watch of it, which lists it first. */
+export async function untilMissing(events: AsyncIterable<WatchEvent>): Promise<void> {
+  let exists = false;
+  for await (const { type } of events) {
+    if (type === "restarted") exists = false;
+    else if (type === "existing") exists = true;
+    else if (type === "delete" || (type === "listed" && !exists)) return;
+  }
 }
 
 /** A candidate's place in a queue. */
@@ -78,10 +89,9 @@ export class QueuePlace {
     options: CallOptions,
   ): Promise<QueuePlace> {
     const lease = await client.grant({ ...times, ...options });
-    // The handle tells of a loss.
-    lease.keepAlive().catch(() => {});
     const key = prefix + lease.id.toString(16).padStart(ID_DIGITS, "0");
     try {
+      lease.startKeeping();
       const { version } = await client
         .txn()
         .then(op.put(key, value, { lease }))

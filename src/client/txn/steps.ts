@@ -1,6 +1,5 @@
 import type { LeaseRef } from "../options.js";
-import type { Key, KeyValue, Value } from "../values.js";
-import type { Span } from "./conditions.js";
+import type { Key, KeyValue, Span, Value } from "../values.js";
 
 /** Sets a key. */
 export interface PutStep {
