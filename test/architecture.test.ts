@@ -99,12 +99,15 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "client/session": [],
   "client/admin": [],
   "client/txn": [],
+  "client/leases": [],
+  "client/locks": ["client/leases", "client/txn", "client/watch"],
   "client/watch": [],
   "cli/output": [],
   "cli/options": ["cli/output"],
   "cli/commands": ["cli/options", "cli/output"],
   "cli/commands/snapshot": ["cli/options", "cli/output"],
   "cli/commands/kv": ["cli/options", "cli/output"],
+  "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],
 };
 
 interface SourceFile {

@@ -26,7 +26,7 @@ import { KeeperThread } from "./leases/keeper_thread.js";
 import { LoopKeeping } from "./leases/keeping.js";
 import { Leases } from "./leases/leases.js";
 import { campaign, type ElectedLeader, electionPrefix, type LeaderHandle, leadersIn } from "./locks/election.js";
-import { acquire, type LockHandle, type LockOptions, type QueueOptions } from "./locks/lock.js";
+import { acquire, type LockHandle, type AcquireOptions, type QueueOptions } from "./locks/lock.js";
 import { OnceHandle, type OnceOptions, type OnceRun, type Schedule } from "./locks/once.js";
 import { type QueueClient, untilMissing } from "./locks/place.js";
 import {
@@ -356,7 +356,7 @@ export class CairnClient implements AsyncDisposable {
    * }
    * ```
    */
-  async lock(name: string, options: LockOptions = {}): Promise<LockHandle> {
+  async lock(name: string, options: AcquireOptions = {}): Promise<LockHandle> {
     return acquire(this.#queues(), name, options);
   }
 

@@ -26,7 +26,7 @@ export interface QueueOptions extends CallOptions {
   readonly waitMs?: number | undefined;
 }
 
-export interface LockOptions extends QueueOptions {
+export interface AcquireOptions extends QueueOptions {
   /** Value of the lock's key, for people who look at it. Default: host name and process id. */
   readonly value?: Value | undefined;
 }
@@ -116,7 +116,7 @@ export class LockHandle extends HeadOfQueue {
 }
 
 /** Implements {@link CairnClient.lock}. */
-export async function acquire(client: QueueClient, name: string, options: LockOptions): Promise<LockHandle> {
+export async function acquire(client: QueueClient, name: string, options: AcquireOptions): Promise<LockHandle> {
   const { value = `${hostname()} ${process.pid}` } = checkObject("options", options);
   return new LockHandle(name, await becomeFirst(client, queuePrefix("lock", name), value, options));
 }

@@ -93,7 +93,11 @@ describe("a lease that is kept alive", () => {
     const before = kept().length;
     await pass(clock, TTL / 3 + 100);
     await until(() => kept().length >= before + 2, "they are kept again");
-    expect(kept().slice(before).map(({ length }) => length)).toEqual([1_000, 500]);
+    expect(
+      kept()
+        .slice(before)
+        .map(({ length }) => length),
+    ).toEqual([1_000, 500]);
     expect([nodes[0].opened + nodes[1].opened, nodes[0].open + nodes[1].open]).toEqual([1, 1]);
   });
 
