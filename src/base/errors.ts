@@ -97,7 +97,7 @@ export class CairnError extends Error {
   readonly retryAfterMs: number | undefined;
   /** With SESSION_EXPIRED: a log index to pass as `since` with a new client id. */
   readonly since: number | undefined;
-  /** With OUT_OF_RANGE of a watch: the oldest index from which the node can report all changes. */
+  /** With OUT_OF_RANGE of a watch: the oldest index that the node can begin with. */
   readonly oldestIndex: number | undefined;
 
   constructor(

@@ -217,6 +217,38 @@ export const limits = Object.freeze({
   txnReadBytes: 16 * MiB,
   /** Bytes of the keys and values that one transaction returns. */
   txnResultBytes: 2 * MiB,
+  /**
+   * Bytes in which a node notes the effects of entries, for watches that begin in the past; the
+   * oldest are forgotten first.
+   */
+  effectBytes: 64 * MiB,
+  /** Bytes of the records before their changes that a node keeps for watches that ask for them. */
+  watchRecordBytes: 16 * MiB,
+  /** Watches of one node; a further one is refused with BUSY. */
+  watches: 20_000,
+  /**
+   * Entries that watches are told of in one step, and their bytes. A single larger entry is alone.
+   */
+  watchBatchEntries: 256,
+  watchBatchBytes: 1 * MiB,
+  /** Approximate size of an answer of a watch. The changes of one index are never split. */
+  watchAnswerBytes: 256 * KiB,
+  /**
+   * Bytes of one watch's answers that the network has not taken; above this, the watch is read from
+   * the history when it reads on.
+   */
+  watchBufferBytes: 32 * KiB,
+  /** A watch that takes nothing for this long while there is something to take, in milliseconds. */
+  watchStallMs: 30_000,
+  /** Time between two answers of a watch without changes, in milliseconds: default and least. */
+  watchProgressMs: 60_000,
+  watchProgressMsLeast: 100,
+  /**
+   * Time for which watches are served in one go, and the pause after that, in milliseconds: they
+   * take a quarter of the thread at most.
+   */
+  watchSliceMs: 2,
+  watchPauseMs: 6,
   /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,
   /**

@@ -5,12 +5,15 @@ import { limits } from "../base/limits.js";
 import type { Entry, LogPosition, SnapshotMeta } from "../raft/types.js";
 import { type FileSystem, nodeFileSystem } from "../system/fs.js";
 import { applyEntries, assertFollow, commandsOf } from "./kv/apply.js";
+import { type ChangeHistory, KeptRecords } from "./kv/effects/change_history.js";
+import { EffectNotes } from "./kv/effects/effect_notes.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
 import type { KeyEntry, KeyRecord } from "./kv/record_store.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb/directory.js";
 import { spaceFor } from "./lmdb/disk_space.js";
+import { LmdbHistory } from "./lmdb/effects/lmdb_history.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb/environment.js";
 import { prepareNew } from "./lmdb/files.js";
 import { closedOnError, openView } from "./lmdb/open.js";
@@ -49,6 +52,13 @@ export class LmdbMachine implements KeyValueMachine {
   #applied: LogPosition;
   /** Undefined after a transaction has failed: it is then read again from the state. */
   #sessions: SessionTable | undefined;
+  readonly #notes = new EffectNotes();
+  readonly #kept = new KeptRecords();
+  readonly history: ChangeHistory = new LmdbHistory(
+    () => this.environment,
+    (read) => this.#noticing(read),
+    this.#kept,
+  );
   #restoring: Promise<void> | undefined;
   /** Ranges that have not ended yet. */
   readonly #ranges = new Set<KeyRange>();
@@ -130,10 +140,13 @@ export class LmdbMachine implements KeyValueMachine {
     const sessions = this.#table();
     // Set again at the end: a transaction that fails takes the table's changes with it.
     this.#sessions = undefined;
+    const notes = this.#notes;
+    notes.clear(this.#kept.isKeeping);
     const results = this.#noticing(() =>
       environment.transaction(
         () => {
-          const results = applyEntries(entries, commands, environment.records, sessions);
+          const results = applyEntries(entries, commands, environment.records, sessions, notes);
+          environment.effects.write(last.index, notes.bytes, notes.clearedAt);
           environment.writeApplied(last);
           return results;
         },
@@ -142,6 +155,7 @@ export class LmdbMachine implements KeyValueMachine {
     );
     this.#sessions = sessions;
     this.#applied = { index: last.index, term: last.term };
+    this.#kept.add(notes.recordsBefore);
     return results;
   }
 
@@ -193,6 +207,10 @@ export class LmdbMachine implements KeyValueMachine {
     } finally {
       this.#restoring = undefined;
     }
+  }
+
+  logTrimmed(index: number): void {
+    this.history.forget(index);
   }
 
   /**
@@ -260,6 +278,7 @@ export class LmdbMachine implements KeyValueMachine {
     this.environment = environment;
     this.#applied = at;
     this.#sessions = undefined;
+    this.#kept.clear();
     this.#awaitOpened();
     const removal = this.#removeWhenIdle(old.name, old.environment);
     this.#removals.add(removal);

@@ -1,5 +1,6 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import type { StateMachine } from "../state_machine.js";
+import type { ChangeHistory } from "./effects/change_history.js";
 import type { KeyEntry, KeyRecord } from "./record_store.js";
 
 /** Options of a read of several keys. */
@@ -24,6 +25,8 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
    * reading takes.
    */
   range(options?: KeyRangeOptions): KeyRange;
+  /** The changes that the applied entries have made. */
+  readonly history: ChangeHistory;
   readonly keyCount: number;
   readonly sessionCount: number;
 }

@@ -3,6 +3,8 @@ import { CairnError } from "../../base/errors.js";
 import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
 import { applyEntries, assertFollow, commandsOf } from "./apply.js";
+import { EffectNotes } from "./effects/effect_notes.js";
+import { MemoryHistory } from "./effects/memory_history.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./key_value_machine.js";
 import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
 import { PayloadDecoder } from "./payload_decoder.js";
@@ -19,6 +21,8 @@ export class MemoryMachine implements KeyValueMachine {
   #state: MemoryState;
   #applied: LogPosition = LOG_START;
   #stopped = false;
+  readonly #notes = new EffectNotes();
+  readonly history = new MemoryHistory();
   readonly #open = new Set<{ fail(failure: Error): void }>();
 
   constructor(private readonly sessionLimits: SessionLimits = DEFAULT_SESSION_LIMITS) {
@@ -40,7 +44,10 @@ export class MemoryMachine implements KeyValueMachine {
   apply(entries: readonly Entry[]): readonly ApplyResult<CommandResult>[] {
     this.#assertRunning();
     assertFollow(entries, this.#applied);
-    const results = applyEntries(entries, commandsOf(entries), this.#state, this.#state.table);
+    const notes = this.#notes;
+    notes.clear(this.history.isKeeping);
+    const results = applyEntries(entries, commandsOf(entries), this.#state, this.#state.table, notes);
+    if (entries.length > 0) this.history.add(entries.at(-1)!.index, notes);
     this.#applied = entries.at(-1) ?? this.#applied;
     return results;
   }
@@ -82,6 +89,11 @@ export class MemoryMachine implements KeyValueMachine {
     state.loadTable();
     this.#state = state;
     this.#applied = { index: at.index, term: at.term };
+    this.history.restart(at.index);
+  }
+
+  logTrimmed(index: number): void {
+    this.history.forget(index);
   }
 
   async close(): Promise<void> {

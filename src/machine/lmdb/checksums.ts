@@ -15,7 +15,7 @@ import { CairnError } from "../../base/errors.js";
 export const CHECKSUM_BYTES = 4;
 
 /** Kinds of rows. The numbers are on disk. */
-export const rowKind = { meta: 1, key: 2, session: 3, answer: 4 } as const;
+export const rowKind = { meta: 1, key: 2, session: 3, answer: 4, effects: 5 } as const;
 
 export type RowKind = (typeof rowKind)[keyof typeof rowKind];
 
@@ -113,11 +113,14 @@ export class StateDigest {
    * be removed without being read.
    */
   readonly answers = new Tally();
+  /** The mark of a row is the checksum of its key alone, as for answers. */
+  readonly effects = new Tally();
 
-  set({ keys, sessions, answers }: StateDigest): void {
+  set({ keys, sessions, answers, effects }: StateDigest): void {
     this.keys.set(keys);
     this.sessions.set(sessions);
     this.answers.set(answers);
+    this.effects.set(effects);
   }
 
   copy(): StateDigest {
@@ -128,7 +131,7 @@ export class StateDigest {
 
   /** Describes how another digest differs from this one; undefined when it does not. */
   difference(found: StateDigest): string | undefined {
-    for (const table of ["keys", "sessions", "answers"] as const) {
+    for (const table of ["keys", "sessions", "answers", "effects"] as const) {
       const [expected, walked] = [this[table], found[table]];
       if (expected.equals(walked)) continue;
       return expected.count === walked.count
@@ -143,7 +146,7 @@ export class StateDigest {
    * @param at position of its {@link DIGEST_BYTES}
    */
   write(row: Buffer, at: number): void {
-    for (const { count, sum } of [this.keys, this.sessions, this.answers]) {
+    for (const { count, sum } of [this.keys, this.sessions, this.answers, this.effects]) {
       row.writeDoubleLE(count, at);
       row.writeUInt32LE(sum, at + 8);
       at += TALLY_BYTES;
@@ -152,7 +155,7 @@ export class StateDigest {
 
   static read(row: Buffer, at: number): StateDigest {
     const digest = new StateDigest();
-    for (const tally of [digest.keys, digest.sessions, digest.answers]) {
+    for (const tally of [digest.keys, digest.sessions, digest.answers, digest.effects]) {
       tally.set(new Tally(row.readDoubleLE(at), row.readUInt32LE(at + 8)));
       at += TALLY_BYTES;
     }
@@ -163,4 +166,4 @@ export class StateDigest {
 const TALLY_BYTES = 12;
 
 /** Bytes of a digest on disk. */
-export const DIGEST_BYTES = 3 * TALLY_BYTES;
+export const DIGEST_BYTES = 4 * TALLY_BYTES;

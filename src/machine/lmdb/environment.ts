@@ -7,6 +7,7 @@ import type { FileSystem } from "../../system/fs.js";
 import { AnswerRows } from "./answer_rows.js";
 import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./checksums.js";
 import { DiskSpace } from "./disk_space.js";
+import { EffectRows } from "./effects/effect_rows.js";
 import { LMDB_READERS, prepareExisting, prepareNew } from "./files.js";
 import { decodeMark, encodeMark, MARK_KEY, type StateMark } from "./mark.js";
 import { LmdbRecords } from "./records.js";
@@ -14,14 +15,15 @@ import { LmdbSessions } from "./sessions.js";
 import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./table.js";
 
 /**
- * One LMDB environment with a key-value state: tables for keys, sessions, answers, and the applied
- * position with the digest of all rows. Every row has a checksum. Commits are not synced;
+ * One LMDB environment with a key-value state: tables for keys, sessions, answers, effects,
+ * and the applied position with the digest of all rows. Every row has a checksum. Commits are not synced;
  * LmdbDirectory says when the files can be trusted. The environment counts its readers, and stays
  * open until the last one has ended.
  */
 export class LmdbEnvironment {
   readonly records: LmdbRecords;
   readonly sessions: LmdbSessions;
+  readonly effects: EffectRows;
   readonly #root: RootDatabase<Buffer, Uint8Array>;
   readonly #meta: SealedTable;
   readonly #keys: SealedTable;
@@ -73,14 +75,17 @@ export class LmdbEnvironment {
     const options = { ...TABLE_ENCODING, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
     this.#root = this.#guarded(() => open<Buffer, Uint8Array>({ path, ...options }));
     try {
-      const { keys, sessions, answers } = this.#digest;
+      const { keys, sessions, answers, effects } = this.#digest;
       this.#meta = this.#table("meta", rowKind.meta, new Tally());
       this.#keys = this.#table("keys", rowKind.key, keys);
       this.#heads = this.#table("sessions", rowKind.session, sessions);
       this.records = new LmdbRecords(this.#keys, keys);
       this.sessions = new LmdbSessions(this.#heads, new AnswerRows(this.#table("answers", rowKind.answer, answers)));
+      this.effects = new EffectRows(this.#table("effects", rowKind.effects, effects));
       const mark = this.readMark();
-      if (mark !== undefined) this.#digest.set(mark.digest);
+      if (mark === undefined) return;
+      this.#digest.set(mark.digest);
+      this.effects.known = mark.effects;
     } catch (error) {
       void this.#root.close();
       throw error;
@@ -95,11 +100,13 @@ export class LmdbEnvironment {
   transaction<T>(action: () => T, bytes = 0): T {
     if (bytes > 0) this.#diskSpace.check(bytes);
     const before = this.#digest.copy();
+    const { known } = this.effects;
     this.#forgetReads();
     try {
       return this.#root.transactionSync(action);
     } catch (error) {
       this.#digest.set(before);
+      this.effects.known = known;
       this.#forgetReads();
       throw this.#fromLmdb(error);
     }
@@ -119,7 +126,7 @@ export class LmdbEnvironment {
    * digest.
    */
   writeApplied(position: LogPosition): void {
-    this.#meta.put(MARK_KEY, encodeMark({ ...position, digest: this.#digest }));
+    this.#meta.put(MARK_KEY, encodeMark({ ...position, digest: this.#digest, effects: this.effects.known }));
   }
 
   /**
@@ -250,6 +257,10 @@ export class LmdbSnapshot {
 
   get sessions(): LmdbSessions {
     return this.environment.sessions;
+  }
+
+  get effects(): EffectRows {
+    return this.environment.effects;
   }
 
   /**

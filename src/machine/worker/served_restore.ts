@@ -63,6 +63,7 @@ export class ServedRestore implements ServedTask {
     this.#decoder.finish();
     this.environment.transaction(() => {
       this.#sink.finish();
+      this.environment.effects.known = { since: this.at.index + 1, bytes: 0 };
       this.environment.writeApplied(this.at);
     });
     void this.release().then(

@@ -74,13 +74,14 @@ export class ServedView implements ServedTask {
    * from the one that was written.
    */
   async *#payload(): AsyncGenerator<Uint8Array, void, undefined> {
-    const { records, sessions, transaction } = this.snapshot;
+    const { records, sessions, effects, transaction } = this.snapshot;
     const walked = new StateDigest();
     yield* encodePayload(this.mark, {
       keys: () => records.entries(transaction, NO_BYTES, NO_BYTES, walked.keys),
       sessionsHead: sessions.head(transaction),
       sessions: () => sessions.entries(transaction, walked),
     });
+    effects.walk(transaction, walked.effects);
     const difference = this.mark.digest.difference(walked);
     if (difference !== undefined) throw damagedState(difference);
   }

@@ -3,7 +3,8 @@ import { limits } from "../../base/limits.js";
 import { addService } from "../../rpc/server.js";
 import { Forwarding } from "../forwarding.js";
 import type { MachineServices } from "../machine_services.js";
-import { execute } from "./key_value_calls.js";
+import { Watches } from "../watch/watch_service.js";
+import { execute, headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import { keyValueService, singleCalls } from "./kv_service.js";
 import { Sessions } from "./session_service.js";
@@ -19,9 +20,10 @@ export function keyValueServices(node: KeyValueNode): MachineServices {
   const forwarding = new Forwarding(node, KeyValueService);
   const calls = singleCalls(node, forwarding);
   const sessions = new Sessions(node, calls);
+  const watches = new Watches(node, () => headerOf(node));
   return {
     services: [KeyValueService],
-    addTo: (server, options) => addService(server, KeyValueService, keyValueService(calls, sessions), options),
+    addTo: (server, options) => addService(server, KeyValueService, keyValueService(calls, sessions, watches), options),
     async advance(leader, signal) {
       const value = { key: ANY_KEY, expected: { case: "version", value: NO_VERSION }, newValue: ANY_KEY } as const;
       if (leader === undefined) {
@@ -31,7 +33,10 @@ export function keyValueServices(node: KeyValueNode): MachineServices {
         await leader.client(KeyValueService).compareAndSet(value, settings);
       }
     },
-    stop: () => sessions.stop(),
+    stop() {
+      sessions.stop();
+      watches.stop();
+    },
     close: () => forwarding.close(),
   };
 }

@@ -12,6 +12,7 @@ import { toCount } from "../../rpc/message_counters.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
 import { systemClock } from "../../system/clock.js";
 import type { Forwarding, LeaderAt } from "../forwarding.js";
+import type { Watches } from "../watch/watch_service.js";
 import { ForwardStream } from "./forward_stream.js";
 import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
 import {
@@ -39,8 +40,16 @@ export type UnaryCalls = Required<
 export type SingleCalls = UnaryCalls & Required<Pick<ServiceImplementation<typeof KeyValueService>, "range">>;
 
 /** Implements the clients' service of a node. */
-export function keyValueService(calls: SingleCalls, sessions: Sessions): ServiceImplementation<typeof KeyValueService> {
-  return { ...calls, session: (requests, context) => sessions.serve(requests, context) };
+export function keyValueService(
+  calls: SingleCalls,
+  sessions: Sessions,
+  watches: Pick<Watches<object>, "serve">,
+): ServiceImplementation<typeof KeyValueService> {
+  return {
+    ...calls,
+    session: (requests, context) => sessions.serve(requests, context),
+    watch: (request, context) => watches.serve(request, context),
+  };
 }
 
 /** Implements those methods of a node: carried out here, or at the leader. */

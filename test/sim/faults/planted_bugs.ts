@@ -847,9 +847,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/machine/kv/apply.ts",
-        find: "  if (requestId === undefined) return evaluate(operation, index, records);",
+        find: "  if (requestId === undefined) return evaluate(operation, index, records, notes);",
         replace:
-          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, records);',
+          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, records, notes);',
       },
     ],
   },

@@ -10,6 +10,7 @@ import {
   type TxnOperation,
   type TxnStep,
 } from "../../../../gen/cairn/v1/storage_pb.js";
+import type { EffectNotes } from "../effects/effect_notes.js";
 import type { KeyRecord, RecordStore } from "../record_store.js";
 import { TxnLimitExceeded, TxnRecords } from "./txn_records.js";
 
@@ -17,11 +18,17 @@ import { TxnLimitExceeded, TxnRecords } from "./txn_records.js";
  * Carries out the transaction of the entry at `index`: all of it, or nothing when it would exceed a
  * limit. It must have passed {@link problemOfTxn}.
  */
-export function transact({ compare, then, otherwise }: TxnOperation, index: number, store: RecordStore): CommandResult {
+export function transact(
+  { compare, then, otherwise }: TxnOperation,
+  index: number,
+  store: RecordStore,
+  notes: EffectNotes,
+): CommandResult {
   const records = new TxnRecords(store);
   try {
     const succeeded = compare.every((comparison) => holds(comparison, records));
-    const results = (succeeded ? then : otherwise).map((step) => carryOut(step, index, records));
+    const results = (succeeded ? then : otherwise).map((step, at) => carryOut(step, { at, index }, records));
+    records.noteInto(notes, succeeded ? "then" : "otherwise");
     return resultOf({ outcome: CommandOutcome.OK, index: BigInt(index), succeeded, results });
   } catch (error) {
     if (!(error instanceof TxnLimitExceeded)) throw error;
@@ -68,10 +75,14 @@ function isOrderedAs(operator: ComparisonOperator, present: bigint, expected: bi
   return isEqualAs(operator, present === expected);
 }
 
-function carryOut({ operation }: TxnStep, index: number, records: TxnRecords): CommandResult {
+function carryOut(
+  { operation }: TxnStep,
+  { at, index }: { readonly at: number; readonly index: number },
+  records: TxnRecords,
+): CommandResult {
   switch (operation.case) {
     case "put":
-      records.put(operation.value.key, operation.value.value, index);
+      records.put(operation.value, { step: at, index });
       return resultOf({ outcome: CommandOutcome.OK });
     case "delete":
       return resultOf({ outcome: records.delete(operation.value.key) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND });

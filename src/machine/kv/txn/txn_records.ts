@@ -1,9 +1,19 @@
 import type { KeySpan } from "../../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../../base/limits.js";
+import type { EffectNotes } from "../effects/effect_notes.js";
+import type { ListedChange } from "../effects/effects.js";
 import type { KeyEntry, KeyRecord, RecordStore } from "../record_store.js";
 import { boundsOf } from "./key_span.js";
 
 type TxnLimit = "txnKeys" | "txnReadBytes" | "txnResultBytes";
+
+interface TxnChange {
+  readonly key: Uint8Array;
+  /** The record before the change. */
+  readonly before: KeyRecord | undefined;
+  /** Number of the step that puts the key; undefined when it is removed. */
+  readonly step: number | undefined;
+}
 
 /** Thrown when a transaction would exceed a limit. */
 export class TxnLimitExceeded extends Error {
@@ -17,8 +27,7 @@ export class TxnLimitExceeded extends Error {
  * LMDB transaction around it also holds the changes of other entries.
  */
 export class TxnRecords {
-  /** Each change: its key, and the record before it. */
-  readonly #changes: { readonly key: Uint8Array; readonly before: KeyRecord | undefined }[] = [];
+  readonly #changes: TxnChange[] = [];
   #keys = 0;
   #readBytes = 0;
   #resultBytes = 0;
@@ -33,9 +42,12 @@ export class TxnRecords {
   }
 
   /** @throws TxnLimitExceeded */
-  put(key: Uint8Array, value: Uint8Array, index: number): void {
+  put(
+    { key, value }: { readonly key: Uint8Array; readonly value: Uint8Array },
+    { step, index }: { readonly step: number; readonly index: number },
+  ): void {
     const before = copyOf(this.get(key));
-    this.#changes.push({ key, before });
+    this.#changes.push({ key, before, step });
     this.records.put(key, { createVersion: before?.createVersion ?? index, version: index, value });
   }
 
@@ -79,6 +91,13 @@ export class TxnRecords {
     if (this.#resultBytes > limits.txnResultBytes) throw new TxnLimitExceeded("txnResultBytes");
   }
 
+  /** Notes the changes of the list that was carried out. */
+  noteInto(notes: EffectNotes, type: "then" | "otherwise"): void {
+    if (this.#changes.length === 0) return;
+    notes.note({ type, changes: this.#changes.map(listedChange) });
+    if (notes.keepsRecords) for (const { before } of this.#changes) notes.before(before);
+  }
+
   /** Puts everything back to what it was before the transaction. */
   undo(): void {
     for (const { key, before } of this.#changes.reverse()) {
@@ -88,7 +107,7 @@ export class TxnRecords {
   }
 
   #remove(key: Uint8Array, before: KeyRecord): void {
-    this.#changes.push({ key, before });
+    this.#changes.push({ key, before, step: undefined });
     this.records.delete(key);
   }
 
@@ -96,6 +115,11 @@ export class TxnRecords {
     this.#readBytes += key.byteLength + (record?.value.byteLength ?? 0);
     if (this.#readBytes > limits.txnReadBytes) throw new TxnLimitExceeded("txnReadBytes");
   }
+}
+
+function listedChange({ key, before, step }: TxnChange): ListedChange {
+  if (step === undefined) return { type: "deleted", key, lease: 0, isExpired: false };
+  return { type: before === undefined ? "created" : "put", step };
 }
 
 function copyOf<Lent extends KeyRecord | undefined>(record: Lent): KeyRecord | Extract<Lent, undefined>;
