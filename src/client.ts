@@ -9,15 +9,15 @@ export { CairnClient, type ConditionalDeleteResult, type ObserveOptions, type St
 export type { CompareAndSetOptions, CompareAndSetResult, Expected } from "./client/compare_and_set.js";
 export type { LeaseHandle } from "./client/leases/lease.js";
 export type {
+  ClientLeases,
   GrantOptions,
   KeepOptions,
   LeaseInfo,
-  Leases,
   LeaseWithKeys,
   TimeToLiveOptions,
 } from "./client/leases/leases.js";
 export type { ElectedLeader, LeaderHandle } from "./client/locks/election.js";
-export type { HeadOfQueue, LockHandle, AcquireOptions, QueueOptions } from "./client/locks/lock.js";
+export type { AcquireOptions, HeadOfQueue, LockHandle, QueueOptions } from "./client/locks/lock.js";
 export type { OnceEvent, OnceHandle, OnceOptions, OnceRun, Schedule } from "./client/locks/once.js";
 export type {
   CallOptions,

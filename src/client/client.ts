@@ -24,9 +24,9 @@ import { type CompareAndSetOptions, type CompareAndSetResult, type Expected, exp
 import { LeaderSearch } from "./leader_search.js";
 import { KeeperThread } from "./leases/keeper_thread.js";
 import { LoopKeeping } from "./leases/keeping.js";
-import { Leases } from "./leases/leases.js";
+import { ClientLeases } from "./leases/leases.js";
 import { campaign, type ElectedLeader, electionPrefix, type LeaderHandle, leadersIn } from "./locks/election.js";
-import { acquire, type LockHandle, type AcquireOptions, type QueueOptions } from "./locks/lock.js";
+import { type AcquireOptions, acquire, type LockHandle, type QueueOptions } from "./locks/lock.js";
 import { OnceHandle, type OnceOptions, type OnceRun, type Schedule } from "./locks/once.js";
 import { type QueueClient, untilMissing } from "./locks/place.js";
 import {
@@ -128,7 +128,7 @@ export class CairnClient implements AsyncDisposable {
   readonly #nodes: AnyNode;
   readonly #staleReads: StaleReads;
   /** The leases of this client, which one stream keeps alive. */
-  readonly leases: Leases;
+  readonly leases: ClientLeases;
   #isClosed = false;
 
   /**
@@ -158,7 +158,7 @@ export class CairnClient implements AsyncDisposable {
     const { clientId } = identity;
     this.#staleReads = new StaleReads({ clientId, endpoints, channels, limiter, clock: this.#clock, random });
     const hasThread = checkFlag("leaseThread", options.leaseThread ?? true);
-    this.leases = new Leases({
+    this.leases = new ClientLeases({
       nodes: this.#nodes,
       clock: this.#clock,
       limitsOf: (each) => this.#limits(each),
@@ -315,10 +315,10 @@ export class CairnClient implements AsyncDisposable {
 
   /**
    * Follows the changes of a key, of a span of keys, or of all keys when `target` is undefined:
-   * committed changes only, in the order of their index, each once, without a gap. The watch goes on
-   * at any member by itself when its node fails, restarts or is removed, and when it was too slow.
-   * A consumer that does not read costs no memory: the stream waits. Resume later, in any process,
-   * from an event's `token`.
+   * committed changes only, in the order of their index, each once, without a gap. The watch goes
+   * on at any member by itself when its node fails, restarts or is removed, and when it was too
+   * slow. A consumer that does not read costs no memory: the stream waits. Resume later, in any
+   * process, from an event's `token`.
    * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED at once for invalid arguments. The loop
    * throws OUT_OF_RANGE when no node knows all changes since `from`, or since the last event: the
    * error's `oldestIndex` is where a watch may begin (not with `initial`, which starts over).
@@ -361,8 +361,8 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Takes part in an election, and resolves when this process leads. The candidates lead in turn, in
-   * the order in which they have joined. It leads until it resigns, dies, or is cut off from the
+   * Takes part in an election, and resolves when this process leads. The candidates lead in turn,
+   * in the order in which they have joined. It leads until it resigns, dies, or is cut off from the
    * cluster for longer than `ttlMs`: see {@link LeaderHandle.signal}.
    * @throws CairnError as {@link lock}
    *
@@ -378,7 +378,8 @@ export class CairnClient implements AsyncDisposable {
   /**
    * Yields the leader of an election, first the present one, and then whenever it or its value
    * changes; undefined when nobody leads. A change that is followed by another one at once may be
-   * left out. An observer may be behind: the leader's fencing token tells an old one from a new one.
+   * left out. An observer may be behind: the leader's fencing token tells an old one from a new
+   * one.
    *
    * ```ts
    * for await (const leader of client.observe("scheduler")) console.log(leader?.value.text());
@@ -390,10 +391,10 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Runs a job once in the whole fleet for each time of a schedule, from now on: every process calls
-   * this with the same name and schedule, and for each time one of them runs the job. A time is
-   * claimed before the job runs, so it is never run twice: not when its process dies, either. While
-   * one run lasts, no other begins.
+   * Runs a job once in the whole fleet for each time of a schedule, from now on: every process
+   * calls this with the same name and schedule, and for each time one of them runs the job. A time
+   * is claimed before the job runs, so it is never run twice: not when its process dies, either.
+   * While one run lasts, no other begins.
    *
    * The processes judge by their own wall clocks, which should agree within a fraction of the
    * interval. A time that one of them has claimed too early counts as done for the others.

@@ -10,11 +10,13 @@ import { keepAliveMs } from "./timing.js";
 /** Most leases in one keep-alive request. */
 const REQUEST_LEASES = 1_000;
 
-/** A lease that a {@link LeaseKeeper} keeps alive. */
+/** A lease that a {@link ClientLeaseKeeper} keeps alive. */
 export interface KeptLease {
   readonly leaseId: number;
   readonly ttlMs: number;
-  /** The keeper pauses while the owner's event loop has been blocked for longer than this, in ms. */
+  /**
+   * The keeper pauses while the owner's event loop has been blocked for longer than this, in ms.
+   */
   readonly maxBlockedMs: number;
   /** A keep-alive that was sent at this time of the keeper's clock is durable on a majority. */
   kept(sentAt: number): void;
@@ -22,7 +24,7 @@ export interface KeptLease {
   gone(): void;
 }
 
-export interface LeaseKeeperOptions {
+export interface ClientLeaseKeeperOptions {
   readonly endpoints: readonly string[];
   readonly channels: ChannelPool;
   readonly clock: Clock;
@@ -48,14 +50,14 @@ interface Request {
  * Keeps leases alive over one stream to any member of the cluster. When the stream ends, or an
  * answer is late, it opens another one, to the next member, and sends what was not answered again.
  */
-export class LeaseKeeper {
+export class ClientLeaseKeeper {
   readonly #leases = new Map<number, Standing>();
   readonly #search: LeaderSearch;
   #link: KeepAliveLink | undefined;
   #cancelOpening: (() => void) | undefined;
   #cancelTimer: (() => void) | undefined;
 
-  constructor(private readonly options: LeaseKeeperOptions) {
+  constructor(private readonly options: ClientLeaseKeeperOptions) {
     this.#search = new LeaderSearch(options.endpoints, options.random);
   }
 

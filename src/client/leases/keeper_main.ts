@@ -3,7 +3,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../base/assert.js";
 import { ChannelPool } from "../../rpc/channel_pool.js";
-import { LeaseKeeper } from "./keeper.js";
+import { ClientLeaseKeeper } from "./keeper.js";
 import { type KeeperStart, processClock, SharedBeat, SharedRecord, type ToKeeper } from "./thread_messages.js";
 
 assert(parentPort !== null, "this file is started as a worker thread");
@@ -11,7 +11,7 @@ const port = parentPort;
 const { endpoints, beat: memory } = workerData as KeeperStart;
 const beat = new SharedBeat(memory);
 const channels = new ChannelPool();
-const keeper = new LeaseKeeper({
+const keeper = new ClientLeaseKeeper({
   endpoints,
   channels,
   clock: processClock,

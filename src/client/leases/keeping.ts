@@ -1,5 +1,5 @@
 import type { Clock } from "../../system/clock.js";
-import { type KeptLease, LeaseKeeper, type LeaseKeeperOptions } from "./keeper.js";
+import { ClientLeaseKeeper, type ClientLeaseKeeperOptions, type KeptLease } from "./keeper.js";
 
 /** A lease to keep alive, as its handle names it. */
 export type LeaseToKeep = Pick<KeptLease, "leaseId" | "ttlMs" | "maxBlockedMs">;
@@ -26,11 +26,11 @@ export interface LeaseKeeping {
 
 /** Keeps leases alive on the client's own event loop. */
 export class LoopKeeping implements LeaseKeeping {
-  readonly #keeper: LeaseKeeper;
+  readonly #keeper: ClientLeaseKeeper;
 
-  constructor(options: Omit<LeaseKeeperOptions, "blockedMs"> & { readonly clock: Clock }) {
+  constructor(options: Omit<ClientLeaseKeeperOptions, "blockedMs"> & { readonly clock: Clock }) {
     // A blocked loop sends nothing at all.
-    this.#keeper = new LeaseKeeper({ ...options, blockedMs: () => 0 });
+    this.#keeper = new ClientLeaseKeeper({ ...options, blockedMs: () => 0 });
   }
 
   keep(lease: LeaseToKeep, changed: () => void): KeepingRecord {

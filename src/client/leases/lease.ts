@@ -29,9 +29,9 @@ export interface OwnLease {
  * A lease: the keys that are attached to it live as long as it does.
  *
  * The handle judges by this process's monotonic clock, from the moment at which the newest
- * confirmed call was sent, less a margin of a tenth of the time to live. So it never takes the lease
- * for alive longer than the cluster does, whatever became of the answers, as long as the clock
- * runs: a virtual machine that is suspended may stop its clock.
+ * confirmed call was sent, less a margin of a tenth of the time to live. So it never takes the
+ * lease for alive longer than the cluster does, whatever became of the answers, as long as the
+ * clock runs: a virtual machine that is suspended may stop its clock.
  */
 export class LeaseHandle implements AsyncDisposable {
   /** The lease in the cluster. Ids grow, and are never used again. */
@@ -99,8 +99,8 @@ export class LeaseHandle implements AsyncDisposable {
   }
 
   /**
-   * Ends the lease, and removes its keys at one place in the log. Resolves with their number; 0 when
-   * the lease had ended. If it fails, the lease ends when its time is over.
+   * Ends the lease, and removes its keys at one place in the log. Resolves with their number; 0
+   * when the lease had ended. If it fails, the lease ends when its time is over.
    */
   revoke(options: CallOptions = {}): Promise<number> {
     this.#revoked ??= this.#revoke(options);

@@ -17,9 +17,9 @@ const CALL_BYTES = 64;
 export interface KeepOptions extends CallOptions {
   /**
    * A thread of its own keeps leases alive, so that a blocked event loop does not end them. When
-   * the loop has been blocked for longer than this, in ms, the thread stops, and the lease ends when
-   * its time to live is over: another process then takes over from one that hangs. Infinity: never.
-   * Default 60,000.
+   * the loop has been blocked for longer than this, in ms, the thread stops, and the lease ends
+   * when its time to live is over: another process then takes over from one that hangs. Infinity:
+   * never. Default 60,000.
    */
   readonly maxBlockedMs?: number | undefined;
 }
@@ -69,7 +69,7 @@ export interface LeasesOptions {
  * await client.put("worker:7", "here", { lease });
  * ```
  */
-export class Leases {
+export class ClientLeases {
   readonly #handles = new Set<LeaseHandle>();
   #keeping: LeaseKeeping | undefined;
 

@@ -4,7 +4,9 @@
 export const LEASE_TTL_MS_LEAST = 1_000;
 export const LEASE_TTL_MS_MOST = 604_800_000;
 
-/** Time to live of the lease behind a lock or a candidacy, unless the caller sets another, in ms. */
+/**
+ * Time to live of the lease behind a lock or a candidacy, unless the caller sets another, in ms.
+ */
 export const DEFAULT_TTL_MS = 10_000;
 
 /**

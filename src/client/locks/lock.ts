@@ -46,9 +46,9 @@ export abstract class HeadOfQueue implements AsyncDisposable {
   }
 
   /**
-   * The fencing token: index of the log at which the key was created. Each later holder has a higher
-   * one. Pass it along with each write to another system, and let that refuse a token below one
-   * that it has seen.
+   * The fencing token: index of the log at which the key was created. Each later holder has a
+   * higher one. Pass it along with each write to another system, and let that refuse a token below
+   * one that it has seen.
    */
   get token(): number {
     return this.place.token;

@@ -18,8 +18,8 @@ export type GuardedOutcome =
   | { readonly type: "lost"; readonly error: Error };
 
 /**
- * Runs a command while a lock is held, with its token in the environment. When the lock is lost, the
- * command gets SIGTERM, and SIGKILL after `graceMs`.
+ * Runs a command while a lock is held, with its token in the environment. When the lock is lost,
+ * the command gets SIGTERM, and SIGKILL after `graceMs`.
  *
  * The command leads a process group of its own, so that its children end with it. On a terminal it
  * stays in this process's group, because it could not read there otherwise.
