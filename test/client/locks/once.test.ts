@@ -88,7 +88,7 @@ describe("a job that runs once in a fleet", () => {
     expect([next!.token > old!.token, (await fenced(old!)).succeeded]).toEqual([true, false]);
   });
 
-  test("tells of a failed run and of a cluster that cannot be asked, and goes on", async () => {
+  test("tells of a failed run and of a cluster that cannot be asked, and runs at the next time", async () => {
     const { cluster, join } = fleet();
     let isBad = true;
     const member = join({
