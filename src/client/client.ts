@@ -25,7 +25,7 @@ import { LeaderSearch } from "./leader_search.js";
 import { KeeperThread } from "./leases/keeper_thread.js";
 import { LoopKeeping } from "./leases/keeping.js";
 import { ClientLeases } from "./leases/leases.js";
-import { campaign, type ElectedLeader, electionPrefix, type LeaderHandle, leadersIn } from "./locks/election.js";
+import { takePart, type ElectedLeader, electionPrefix, type LeaderHandle, leadersIn } from "./locks/election.js";
 import { type AcquireOptions, acquire, type LockHandle, type QueueOptions } from "./locks/lock.js";
 import { OnceHandle, type OnceOptions, type OnceRun, type Schedule } from "./locks/once.js";
 import { type QueueClient, untilMissing } from "./locks/place.js";
@@ -372,7 +372,7 @@ export class CairnClient implements AsyncDisposable {
    * ```
    */
   async elect(name: string, value: Value, options: QueueOptions = {}): Promise<LeaderHandle> {
-    return campaign(this.#queues(), name, value, options);
+    return takePart(this.#queues(), name, value, options);
   }
 
   /**

@@ -33,15 +33,15 @@ export interface ClientLeaseKeeperOptions {
   readonly blockedMs: () => number;
 }
 
-interface Standing extends KeptLease {
+interface KeptStanding extends KeptLease {
   /** When the next keep-alive is due. */
   dueAt: number;
   /** The request that has the lease and is not answered yet. */
-  request: Request | undefined;
+  request: KeepAliveBatch | undefined;
 }
 
-interface Request {
-  readonly leases: readonly Standing[];
+interface KeepAliveBatch {
+  readonly leases: readonly KeptStanding[];
   readonly sentAt: number;
   readonly cancelTimer: () => void;
 }
@@ -51,7 +51,7 @@ interface Request {
  * answer is late, it opens another one, to the next member, and sends what was not answered again.
  */
 export class ClientLeaseKeeper {
-  readonly #leases = new Map<number, Standing>();
+  readonly #leases = new Map<number, KeptStanding>();
   readonly #search: LeaderSearch;
   #link: KeepAliveLink | undefined;
   #cancelOpening: (() => void) | undefined;
@@ -63,7 +63,7 @@ export class ClientLeaseKeeper {
 
   /** Begins to keep a lease alive, at once. Returns a function that ends it. */
   add(lease: KeptLease): () => void {
-    const standing: Standing = {
+    const standing: KeptStanding = {
       ...lease,
       kept: (sentAt) => lease.kept(sentAt),
       gone: () => lease.gone(),
@@ -103,7 +103,7 @@ export class ClientLeaseKeeper {
   }
 
   /** Returns the leases to keep alive now: those that are due soon go with those that are due. */
-  #dueAt(now: number): Standing[] {
+  #dueAt(now: number): KeptStanding[] {
     const blockedMs = this.options.blockedMs();
     const waiting = [...this.#leases.values()].filter(({ request }) => request === undefined);
     if (!waiting.some(({ dueAt }) => dueAt <= now)) return [];
@@ -116,7 +116,7 @@ export class ClientLeaseKeeper {
     });
   }
 
-  #send(due: readonly Standing[], now: number): void {
+  #send(due: readonly KeptStanding[], now: number): void {
     const link = this.#link;
     if (link === undefined) {
       this.#connect();
@@ -130,7 +130,7 @@ export class ClientLeaseKeeper {
       );
       const late = () => this.#lost(link, new CairnError("TIMEOUT", `no answer in ${answerMs} ms`));
       const cancelTimer = afterAwake(this.options.clock, answerMs, late, { isBackground: true });
-      const request: Request = { leases, sentAt: now, cancelTimer };
+      const request: KeepAliveBatch = { leases, sentAt: now, cancelTimer };
       for (const lease of leases) lease.request = request;
       link.send(request);
     }
@@ -162,7 +162,7 @@ export class ClientLeaseKeeper {
     this.#look();
   }
 
-  #answered(link: KeepAliveLink, { leases, sentAt }: Request, states: readonly LeaseState[]): void {
+  #answered(link: KeepAliveLink, { leases, sentAt }: KeepAliveBatch, states: readonly LeaseState[]): void {
     this.#search.found(link.address);
     for (const [at, lease] of leases.entries()) {
       lease.request = undefined;
@@ -200,8 +200,8 @@ export class ClientLeaseKeeper {
   }
 }
 
-interface LinkEvents {
-  answered(request: Request, states: readonly LeaseState[]): void;
+interface KeepAliveEvents {
+  answered(request: KeepAliveBatch, states: readonly LeaseState[]): void;
   ended(error: CairnError): void;
 }
 
@@ -209,12 +209,12 @@ interface LinkEvents {
 class KeepAliveLink {
   readonly #stream: BidiStream<{ leaseIds: bigint[] }, KeepAliveResponse>;
   /** Requests that are not answered yet. */
-  #open: Request[] = [];
+  #open: KeepAliveBatch[] = [];
   #isClosed = false;
 
   constructor(
     private readonly channel: SharedChannel,
-    private readonly events: LinkEvents,
+    private readonly events: KeepAliveEvents,
   ) {
     this.#stream = channel.client(LeaseService).keepAlive();
     void this.#read();
@@ -224,14 +224,14 @@ class KeepAliveLink {
     return this.channel.address;
   }
 
-  send(request: Request): void {
+  send(request: KeepAliveBatch): void {
     this.#open.push(request);
     // A failure ends the reading, too.
     this.#stream.send({ leaseIds: request.leases.map(({ leaseId }) => BigInt(leaseId)) }).catch(() => {});
   }
 
   /** Ends the stream. Returns the requests that were not answered. */
-  close(): readonly Request[] {
+  close(): readonly KeepAliveBatch[] {
     this.#isClosed = true;
     const open = this.#open;
     this.#open = [];

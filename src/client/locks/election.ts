@@ -50,7 +50,7 @@ export class LeaderHandle extends HeadOfQueue {
 }
 
 /** Implements {@link CairnClient.elect}. */
-export async function campaign(
+export async function takePart(
   client: QueueClient,
   name: string,
   value: Value,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { campaign, electionPrefix, leadersIn } from "../../../src/client/locks/election.js";
+import { electionPrefix, leadersIn, takePart } from "../../../src/client/locks/election.js";
 import { KeyValue, StoredValue } from "../../../src/client/values.js";
 import type { WatchEvent } from "../../../src/client/watch/watch_events.js";
 import { failure, isSettled, ManualClock, until } from "../../support/conditions.js";
@@ -13,8 +13,8 @@ function fixture() {
 describe("an election", () => {
   test("is won by one candidate at a time, and never by a second while the first leads", async () => {
     const { cluster, client } = fixture();
-    const first = await campaign(client, "e", "one", {});
-    const second = campaign(client, "e", "two", {});
+    const first = await takePart(client, "e", "one", {});
+    const second = takePart(client, "e", "two", {});
     await until(() => cluster.watches === 1, "the second waits");
     expect(await isSettled(second)).toBe(false);
     await first.resign();
@@ -26,11 +26,11 @@ describe("an election", () => {
 
   test("lets only its leader change what observers see", async () => {
     const { cluster, client } = fixture();
-    const old = await campaign(client, "e", "one", {});
+    const old = await takePart(client, "e", "one", {});
     await old.proclaim("one again");
     expect(cluster.keys.get(old.key)).toMatchObject({ createVersion: old.token });
     cluster.end(Number.parseInt(old.key.split("/").at(-1)!, 16));
-    const leader = await campaign(client, "e", "two", {});
+    const leader = await takePart(client, "e", "two", {});
     await failure("LEASE_NOT_FOUND", old.proclaim("mine"), "does not lead");
     await leader.proclaim("new");
     expect([...cluster.keys.values()].map(({ value }) => value.toString())).toEqual(["new"]);
