@@ -249,6 +249,37 @@ export const limits = Object.freeze({
    */
   watchSliceMs: 2,
   watchPauseMs: 6,
+  /**
+   * Shortest and longest time to live of a lease, in milliseconds. These and the next five are part
+   * of the log's meaning, too.
+   */
+  leaseTtlMs: 1_000,
+  leaseTtlMsMax: 7 * 24 * 3_600_000,
+  /** Leases in all. */
+  leases: 1_000_000,
+  /** Keys that are attached to one lease: its end removes them all at one index. */
+  leaseKeys: 10_000,
+  /** Leases that one request, and one entry of the log, keeps alive. */
+  keepAliveLeases: 1_000,
+  /**
+   * Leases that one entry ends, and keys that it removes with them. A lease with more keys ends
+   * alone.
+   */
+  expiryLeases: 500,
+  expiryKeys: 1_000,
+  /** Interval at which a leader looks for leases whose time is over, in milliseconds. */
+  leaseLookMs: 200,
+  /** Leases that a node reads at a time, as a new leader and for a list. */
+  leaseSlice: 1_000,
+  /**
+   * Pause between two such slices, or two entries that end leases, in milliseconds: other work gets
+   * its turn.
+   */
+  leasePauseMs: 5,
+  /** Requests of one stream of keep-alives in progress; beyond that the node stops reading. */
+  keepAlivesInFlight: 16,
+  /** A keep-alive that a leader does not answer a follower within this time, in milliseconds, fails. */
+  keepAliveForwardMs: 3_000,
   /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,
   /**

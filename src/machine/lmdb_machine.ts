@@ -8,6 +8,7 @@ import { applyEntries, assertFollow, commandsOf } from "./kv/apply.js";
 import { type ChangeHistory, KeptRecords } from "./kv/effects/change_history.js";
 import { EffectNotes } from "./kv/effects/effect_notes.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
+import type { Lease } from "./kv/leases/lease_store.js";
 import type { KeyEntry, KeyRecord } from "./kv/record_store.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
@@ -130,6 +131,11 @@ export class LmdbMachine implements KeyValueMachine {
     return this.#table().size;
   }
 
+  get leaseCount(): number {
+    this.#assertRunning();
+    return this.environment.leases.count;
+  }
+
   apply(entries: readonly Entry[]): readonly ApplyResult<CommandResult>[] {
     this.#assertRunning();
     assertFollow(entries, this.#applied);
@@ -145,12 +151,13 @@ export class LmdbMachine implements KeyValueMachine {
     const results = this.#noticing(() =>
       environment.transaction(
         () => {
-          const results = applyEntries(entries, commands, environment.records, sessions, notes);
+          const { records, leases } = environment;
+          const results = applyEntries(entries, commands, records, leases, sessions, notes);
           environment.effects.write(last.index, notes.bytes, notes.clearedAt);
           environment.writeApplied(last);
           return results;
         },
-        spaceFor(entries, commands),
+        spaceFor(entries, commands, (lease) => environment.leases.get(Number(lease))?.keys ?? 0),
       ),
     );
     this.#sessions = sessions;
@@ -174,6 +181,21 @@ export class LmdbMachine implements KeyValueMachine {
     const range = new KeyRange(entries, (ended) => this.#ended(ended, snapshot));
     this.#ranges.add(range);
     return range;
+  }
+
+  lease(id: number): Lease | undefined {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.get(id));
+  }
+
+  leases(after: number, limit: number): Lease[] {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.list(after, limit));
+  }
+
+  leaseKeys(id: number): Uint8Array[] {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.keysOf(id));
   }
 
   /**
@@ -363,8 +385,8 @@ function* copies(
   let left = limit;
   if (left <= 0) return;
   try {
-    for (const { key, createVersion, version, value } of entries) {
-      yield { key, createVersion, version, value: Uint8Array.prototype.slice.call(value) };
+    for (const entry of entries) {
+      yield { ...entry, value: Uint8Array.prototype.slice.call(entry.value) };
       left--;
       if (left <= 0) return;
     }

@@ -199,7 +199,11 @@ class ServedMethod {
     return this.#handler(input as never, context);
   }
 
-  async #sendAll(answers: AsyncIterable<AnyMessage | EncodedMessage>, outgoing: OutgoingMessages, context: ServerCallContext) {
+  async #sendAll(
+    answers: AsyncIterable<AnyMessage | EncodedMessage>,
+    outgoing: OutgoingMessages,
+    context: ServerCallContext,
+  ) {
     const iterator = answers[Symbol.asyncIterator]();
     // Not awaited: a generator that is waiting sees this only when it resumes, and the signal makes
     // it resume.

@@ -6,6 +6,8 @@ import type { ApplyResult } from "../state_machine.js";
 import { commandResult, decodeCommand } from "./command.js";
 import { type EffectNotes, NOTHING } from "./effects/effect_notes.js";
 import { evaluate } from "./evaluate.js";
+import type { LeaseStore } from "./leases/lease_store.js";
+import type { NotedState } from "./noted_state.js";
 import type { RecordStore } from "./record_store.js";
 import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
@@ -30,12 +32,14 @@ export function applyEntries(
   entries: readonly Entry[],
   commands: readonly (Command | undefined)[],
   records: RecordStore,
+  leases: LeaseStore,
   sessions: SessionTable,
   notes: EffectNotes,
 ): ApplyResult<CommandResult>[] {
+  const state = { records, leases, notes };
   const results = entries.map(({ type, index }, at) => {
     notes.begin(index);
-    const result = type === "command" ? applyCommand(commands[at], index, { records, sessions, notes }) : undefined;
+    const result = type === "command" ? applyCommand(commands[at], index, state, sessions) : undefined;
     return { index, result };
   });
   sessions.flush();
@@ -66,18 +70,19 @@ export function assertFollow(entries: readonly Entry[], applied: LogPosition): v
 function applyCommand(
   command: Command | undefined,
   index: number,
-  { records, sessions, notes }: { records: RecordStore; sessions: SessionTable; notes: EffectNotes },
+  state: NotedState,
+  sessions: SessionTable,
 ): CommandResult {
   if (command === undefined) return commandResult(CommandOutcome.INVALID, index);
   const { requestId, operation, rules } = command;
   sessions.adopt(rules);
-  if (requestId === undefined) return evaluate(operation, index, records, notes);
+  if (requestId === undefined) return evaluate(operation, index, state);
   let isCarriedOut = false;
   const result = sessions.answer(requestId, index, () => {
     isCarriedOut = true;
-    return evaluate(operation, index, records, notes);
+    return evaluate(operation, index, state);
   });
-  if (!isCarriedOut) notes.note(NOTHING);
+  if (!isCarriedOut) state.notes.note(NOTHING);
   return result;
 }
 

@@ -9,14 +9,16 @@ import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./check
 import { DiskSpace } from "./disk_space.js";
 import { EffectRows } from "./effects/effect_rows.js";
 import { LMDB_READERS, prepareExisting, prepareNew } from "./files.js";
+import { LmdbLeases } from "./leases/lmdb_leases.js";
 import { decodeMark, encodeMark, MARK_KEY, type StateMark } from "./mark.js";
 import { LmdbRecords } from "./records.js";
 import { LmdbSessions } from "./sessions.js";
 import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./table.js";
 
 /**
- * One LMDB environment with a key-value state: tables for keys, sessions, answers, effects,
- * and the applied position with the digest of all rows. Every row has a checksum. Commits are not synced;
+ * One LMDB environment with a key-value state: tables for keys, sessions, answers, leases, their
+ * keys, the effects of entries, and the applied position with the digest of all rows. Every row has
+ * a checksum. Commits are not synced;
  * LmdbDirectory says when the files can be trusted. The environment counts its readers, and stays
  * open until the last one has ended.
  */
@@ -24,10 +26,12 @@ export class LmdbEnvironment {
   readonly records: LmdbRecords;
   readonly sessions: LmdbSessions;
   readonly effects: EffectRows;
+  readonly leases: LmdbLeases;
   readonly #root: RootDatabase<Buffer, Uint8Array>;
   readonly #meta: SealedTable;
   readonly #keys: SealedTable;
   readonly #heads: SealedTable;
+  readonly #leaseRows: SealedTable;
   readonly #tables: { getStats(): unknown }[] = [];
   readonly #diskSpace: DiskSpace;
   /** Digest of the rows in the transaction under way, or after the last one. */
@@ -75,13 +79,15 @@ export class LmdbEnvironment {
     const options = { ...TABLE_ENCODING, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
     this.#root = this.#guarded(() => open<Buffer, Uint8Array>({ path, ...options }));
     try {
-      const { keys, sessions, answers, effects } = this.#digest;
+      const { keys, sessions, answers, leases, leaseKeys, effects } = this.#digest;
       this.#meta = this.#table("meta", rowKind.meta, new Tally());
       this.#keys = this.#table("keys", rowKind.key, keys);
       this.#heads = this.#table("sessions", rowKind.session, sessions);
       this.records = new LmdbRecords(this.#keys, keys);
       this.sessions = new LmdbSessions(this.#heads, new AnswerRows(this.#table("answers", rowKind.answer, answers)));
       this.effects = new EffectRows(this.#table("effects", rowKind.effects, effects));
+      this.#leaseRows = this.#table("leases", rowKind.lease, leases);
+      this.leases = new LmdbLeases(this.#leaseRows, this.#table("lease-keys", rowKind.leaseKey, leaseKeys), leases);
       const mark = this.readMark();
       if (mark === undefined) return;
       this.#digest.set(mark.digest);
@@ -190,7 +196,7 @@ export class LmdbEnvironment {
   }
 
   #forgetReads(): void {
-    for (const table of [this.#meta, this.#keys, this.#heads]) table.forgetReads();
+    for (const table of [this.#meta, this.#keys, this.#heads, this.#leaseRows]) table.forgetReads();
   }
 
   /**
@@ -257,6 +263,10 @@ export class LmdbSnapshot {
 
   get sessions(): LmdbSessions {
     return this.environment.sessions;
+  }
+
+  get leases(): LmdbLeases {
+    return this.environment.leases;
   }
 
   get effects(): EffectRows {

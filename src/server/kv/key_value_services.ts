@@ -1,7 +1,10 @@
 import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
+import { LeaseService } from "../../../gen/cairn/v1/lease_pb.js";
 import { limits } from "../../base/limits.js";
 import { addService } from "../../rpc/server.js";
+import { type Clock, systemClock } from "../../system/clock.js";
 import { Forwarding } from "../forwarding.js";
+import { Leases } from "../leases/lease_service.js";
 import type { MachineServices } from "../machine_services.js";
 import { Watches } from "../watch/watch_service.js";
 import { execute, headerOf } from "./key_value_calls.js";
@@ -15,15 +18,22 @@ import { Sessions } from "./session_service.js";
 const ANY_KEY = Buffer.from("cairn");
 const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);
 
-/** Returns the services of a node whose state machine is the key-value store. */
-export function keyValueServices(node: KeyValueNode): MachineServices {
+/**
+ * Returns the services of a node whose state machine is the key-value store. `clock` measures the
+ * time of leases.
+ */
+export function keyValueServices(node: KeyValueNode, clock: Clock = systemClock): MachineServices {
   const forwarding = new Forwarding(node, KeyValueService);
   const calls = singleCalls(node, forwarding);
   const sessions = new Sessions(node, calls);
   const watches = new Watches(node, () => headerOf(node));
+  const leases = new Leases(node, clock);
   return {
-    services: [KeyValueService],
-    addTo: (server, options) => addService(server, KeyValueService, keyValueService(calls, sessions, watches), options),
+    services: [KeyValueService, LeaseService],
+    addTo(server, options) {
+      addService(server, KeyValueService, keyValueService(calls, sessions, watches), options);
+      leases.addTo(server, options);
+    },
     async advance(leader, signal) {
       const value = { key: ANY_KEY, expected: { case: "version", value: NO_VERSION }, newValue: ANY_KEY } as const;
       if (leader === undefined) {
@@ -36,7 +46,11 @@ export function keyValueServices(node: KeyValueNode): MachineServices {
     stop() {
       sessions.stop();
       watches.stop();
+      leases.stop();
     },
-    close: () => forwarding.close(),
+    close() {
+      forwarding.close();
+      leases.close();
+    },
   };
 }

@@ -37,7 +37,11 @@ export class Watches<Header extends object> {
   serve(request: WatchRequest, context: CallContext): AsyncIterable<EncodedMessage> {
     this.#checkCluster(request);
     const { previous, noPuts, noDeletes } = request;
-    const wish = { target: targetOf(request), filter: { previous, noPuts, noDeletes }, progressMs: progressOf(request) };
+    const wish = {
+      target: targetOf(request),
+      filter: { previous, noPuts, noDeletes },
+      progressMs: progressOf(request),
+    };
     const start = this.#hub.firstIndex(toIndex(request.startIndex, "start_index"));
     let watch: Watch | undefined;
     const stream = new WatchStream(() => {
