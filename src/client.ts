@@ -65,5 +65,5 @@ export type {
   WatchRestarted,
 } from "./client/watch/watch_events.js";
 export type { WatchOptions } from "./client/watch/watch_options.js";
-export type { WatchTarget } from "./client/watch/watched_keys.js";
+export type { WatchKeys } from "./client/watch/watch_keys.js";
 export type { Clock } from "./system/clock.js";

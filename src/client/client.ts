@@ -25,7 +25,7 @@ import { LeaderSearch } from "./leader_search.js";
 import { KeeperThread } from "./leases/keeper_thread.js";
 import { LoopKeeping } from "./leases/keeping.js";
 import { ClientLeases } from "./leases/leases.js";
-import { takePart, type ElectedLeader, electionPrefix, type LeaderHandle, leadersIn } from "./locks/election.js";
+import { type ElectedLeader, electionPrefix, type LeaderHandle, leadersIn, takePart } from "./locks/election.js";
 import { type AcquireOptions, acquire, type LockHandle, type QueueOptions } from "./locks/lock.js";
 import { OnceHandle, type OnceOptions, type OnceRun, type Schedule } from "./locks/once.js";
 import { type QueueClient, untilMissing } from "./locks/place.js";
@@ -66,8 +66,8 @@ import {
   valueToBytes,
 } from "./values.js";
 import { KeyWatch } from "./watch/key_watch.js";
+import { keyMatch, type WatchKeys } from "./watch/watch_keys.js";
 import { type WatchOptions, watchSettings } from "./watch/watch_options.js";
-import { type WatchTarget, watchedKeys } from "./watch/watched_keys.js";
 
 /**
  * Removed; or not removed, with the current value (undefined: the key does not exist).
@@ -314,11 +314,11 @@ export class CairnClient implements AsyncDisposable {
   }
 
   /**
-   * Follows the changes of a key, of a span of keys, or of all keys when `target` is undefined:
-   * committed changes only, in the order of their index, each once, without a gap. The watch goes
-   * on at any member by itself when its node fails, restarts or is removed, and when it was too
-   * slow. A consumer that does not read costs no memory: the stream waits. Resume later, in any
-   * process, from an event's `token`.
+   * Follows the changes of a key, of a span of keys, or of all keys when `keys` is undefined:
+   * committed changes only, in the order of their index, each once, without a gap. The watch goes on
+   * at any member by itself when its node fails, restarts or is removed, and when it was too slow.
+   * A consumer that does not read costs no memory: the stream waits. Resume later, in any process,
+   * from an event's `token`.
    * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED at once for invalid arguments. The loop
    * throws OUT_OF_RANGE when no node knows all changes since `from`, or since the last event: the
    * error's `oldestIndex` is where a watch may begin (not with `initial`, which starts over).
@@ -332,10 +332,10 @@ export class CairnClient implements AsyncDisposable {
    * }
    * ```
    */
-  watch(target?: WatchTarget, options: WatchOptions = {}): KeyWatch {
+  watch(keys?: WatchKeys, options: WatchOptions = {}): KeyWatch {
     const { timeoutMs } = this.#limits({});
     const source = { nodes: this.#nodes, clock: this.#clock, random: this.#random, timeoutMs };
-    return new KeyWatch(source, watchedKeys(target), watchSettings(options));
+    return new KeyWatch(source, keyMatch(keys), watchSettings(options));
   }
 
   /**

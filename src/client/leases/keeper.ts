@@ -1,14 +1,12 @@
 import { type KeepAliveResponse, LeaseService, type LeaseState } from "../../../gen/cairn/v1/lease_pb.js";
 import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
 import type { ChannelPool } from "../../rpc/channel_pool.js";
 import type { BidiStream, SharedChannel } from "../../rpc/client.js";
 import type { Clock } from "../../system/clock.js";
 import { hintOf, LeaderSearch } from "../leader_search.js";
 import { afterAwake } from "../patient_timer.js";
 import { keepAliveMs } from "./timing.js";
-
-/** Most leases in one keep-alive request. */
-const REQUEST_LEASES = 1_000;
 
 /** A lease that a {@link ClientLeaseKeeper} keeps alive. */
 export interface KeptLease {
@@ -122,8 +120,8 @@ export class ClientLeaseKeeper {
       this.#connect();
       return;
     }
-    for (let from = 0; from < due.length && this.#link === link; from += REQUEST_LEASES) {
-      const leases = due.slice(from, from + REQUEST_LEASES);
+    for (let from = 0; from < due.length && this.#link === link; from += limits.keepAliveLeases) {
+      const leases = due.slice(from, from + limits.keepAliveLeases);
       const answerMs = leases.reduce(
         (least, { ttlMs }) => Math.min(least, keepAliveMs(ttlMs)),
         Number.POSITIVE_INFINITY,

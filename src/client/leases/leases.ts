@@ -1,6 +1,7 @@
 import { LeaseService, type LeaseState } from "../../../gen/cairn/v1/lease_pb.js";
 import { checkFlag, checkNumber, checkObject, checkWholeNumber, invalid } from "../../base/arguments.js";
 import { CairnError, hasCode } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
 import type { CallSettings } from "../../rpc/channel.js";
 import type { SharedChannel } from "../../rpc/client.js";
 import type { Clock } from "../../system/clock.js";
@@ -8,7 +9,7 @@ import type { AnyNode } from "../any_node.js";
 import type { CallOptions } from "../options.js";
 import type { LeaseKeeping } from "./keeping.js";
 import { LeaseHandle } from "./lease.js";
-import { DEFAULT_MAX_BLOCKED_MS, LEASE_TTL_MS_LEAST, LEASE_TTL_MS_MOST } from "./timing.js";
+import { DEFAULT_MAX_BLOCKED_MS } from "./timing.js";
 
 /** Approximate number of bytes of a call about leases. */
 const CALL_BYTES = 64;
@@ -78,7 +79,7 @@ export class ClientLeases {
 
   /**
    * Makes a lease. It lives for `ttlMs`, unless {@link LeaseHandle.keepAlive} is called.
-   * @throws CairnError BUSY when the cluster has too many leases
+   * @throws CairnError LIMIT_EXCEEDED when the cluster has too many leases
    */
   async grant(options: GrantOptions): Promise<LeaseHandle> {
     const { ttlMs } = checkObject("options", options);
@@ -201,9 +202,9 @@ async function keptOnce(
 
 /** @throws CairnError INVALID_ARGUMENT */
 export function checkTtl(ttlMs: number): number {
-  const isValid = Number.isSafeInteger(ttlMs) && ttlMs >= LEASE_TTL_MS_LEAST && ttlMs <= LEASE_TTL_MS_MOST;
-  if (isValid) return ttlMs;
-  throw invalid("ttlMs", `a whole number from ${LEASE_TTL_MS_LEAST} to ${LEASE_TTL_MS_MOST}`, ttlMs);
+  const { leaseTtlMs: least, leaseTtlMsMax: most } = limits;
+  if (Number.isSafeInteger(ttlMs) && ttlMs >= least && ttlMs <= most) return ttlMs;
+  throw invalid("ttlMs", `a whole number from ${least} to ${most}`, ttlMs);
 }
 
 function checkMaxBlocked(ms: number = DEFAULT_MAX_BLOCKED_MS): number {

@@ -1,9 +1,5 @@
 // Times of a lease, as its owner judges them.
 
-/** Shortest and longest time to live of a lease, in ms. */
-export const LEASE_TTL_MS_LEAST = 1_000;
-export const LEASE_TTL_MS_MOST = 604_800_000;
-
 /**
  * Time to live of the lease behind a lock or a candidacy, unless the caller sets another, in ms.
  */

@@ -2,8 +2,8 @@ import { CairnError } from "../../base/errors.js";
 import type { CallScope } from "../any_node.js";
 import type { WatchEvent } from "./watch_events.js";
 import { WatchFeed, type WatchSource } from "./watch_feed.js";
+import type { KeyMatch } from "./watch_keys.js";
 import type { WatchSettings } from "./watch_options.js";
-import type { WatchedKeys } from "./watched_keys.js";
 
 /**
  * A watch for one consumer: see {@link CairnClient.watch}. It begins with the first event that is
@@ -21,7 +21,7 @@ export class KeyWatch implements AsyncIterableIterator<WatchEvent>, AsyncDisposa
   #early: Promise<IteratorResult<WatchEvent, void>> | undefined;
 
   /** @internal */
-  constructor(source: WatchSource, keys: WatchedKeys, settings: WatchSettings) {
+  constructor(source: WatchSource, keys: KeyMatch, settings: WatchSettings) {
     let served = (_token: string) => {};
     let failed = (_error: CairnError) => {};
     this.#isReady = new Promise((resolve, reject) => {

@@ -13,9 +13,9 @@ import { openRange } from "../range.js";
 import { TimedAnswers } from "../timed_answers.js";
 import { isFinal, Refusals } from "./refusals.js";
 import { changeOf, existingOf, type WatchEvent } from "./watch_events.js";
+import type { KeyMatch } from "./watch_keys.js";
 import type { WatchSettings } from "./watch_options.js";
 import { tokenOf, type WatchPosition } from "./watch_position.js";
-import type { WatchedKeys } from "./watched_keys.js";
 
 /** Longest time between two answers of a node, in ms, unless the caller wants them sooner. */
 const PROGRESS_MS = 60_000;
@@ -39,7 +39,7 @@ export interface WatchSource {
 }
 
 /** A stream of one node. */
-interface WatchStream {
+interface OpenWatch {
   readonly address: string;
   readonly answers: TimedAnswers<WatchResponse>;
 }
@@ -62,7 +62,7 @@ export class WatchFeed {
 
   constructor(
     private readonly source: WatchSource,
-    private readonly keys: WatchedKeys,
+    private readonly keys: KeyMatch,
     private readonly settings: WatchSettings,
     /** Called when the watch is served for the first time. */
     private readonly onServed: (token: string) => void,
@@ -130,7 +130,7 @@ export class WatchFeed {
   async *#follow(scope: CallScope): AsyncGenerator<WatchEvent, CairnError, undefined> {
     for (;;) {
       await this.#pause(scope);
-      let stream: WatchStream;
+      let stream: OpenWatch;
       try {
         stream = await this.#askUntilServed(scope, (channel, settings) => this.#open(scope, channel, settings));
       } catch (error) {
@@ -142,7 +142,7 @@ export class WatchFeed {
   }
 
   /** Yields the events of one stream, until it ends. */
-  async *#read(scope: CallScope, { address, answers }: WatchStream): AsyncGenerator<WatchEvent, void, undefined> {
+  async *#read(scope: CallScope, { address, answers }: OpenWatch): AsyncGenerator<WatchEvent, void, undefined> {
     const silentMs = (this.settings.progressMs ?? PROGRESS_MS) + SILENCE_MS;
     try {
       for (let answer = answers.first!, isFirst = true; ; isFirst = false) {
@@ -179,7 +179,7 @@ export class WatchFeed {
   }
 
   /** Opens a stream at a node, and waits for its first answer. */
-  async #open(scope: CallScope, channel: SharedChannel, { timeoutMs }: CallSettings): Promise<WatchStream> {
+  async #open(scope: CallScope, channel: SharedChannel, { timeoutMs }: CallSettings): Promise<OpenWatch> {
     const { address } = channel;
     const verdict = this.#refusals.verdict;
     if (verdict !== undefined) throw verdict;

@@ -835,9 +835,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/machine/kv/txn/transaction.ts",
-        find: "const results = (succeeded ? then : otherwise).map((step) => carryOut(step, index, records));",
+        find: "const results = (succeeded ? then : otherwise).map((step, at) => carryOut(step, { at, index }, records));",
         replace:
-          'const results = (succeeded ? then : otherwise).map((step, at) => at > 0 && step.operation.case === "put" ? resultOf({ outcome: CommandOutcome.OK }) : carryOut(step, index, records));',
+          'const results = (succeeded ? then : otherwise).map((step, at) => at > 0 && step.operation.case === "put" ? resultOf({ outcome: CommandOutcome.OK }) : carryOut(step, { at, index }, records));',
       },
     ],
   },

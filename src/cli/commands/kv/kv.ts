@@ -7,6 +7,7 @@ import { print } from "../../output/output.js";
 import { no } from "../../output/report.js";
 import { type Common, common, inputBytes, jsonOf, valueFields, withClient } from "./common.js";
 import { txnCommand } from "./txn.js";
+import { watchCommand } from "./watch.js";
 
 interface ReadFlags extends Common {
   readonly stale?: true;
@@ -66,7 +67,8 @@ export function kvCommand(): Command {
           withClient(flags, (client) => range(client, prefix ?? "", flags)),
         ),
     )
-    .addCommand(txnCommand());
+    .addCommand(txnCommand())
+    .addCommand(watchCommand());
 }
 
 function reading(usage: string, description: string): Command {

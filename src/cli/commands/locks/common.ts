@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { TIMER_MS_MAX } from "../../../base/arguments.js";
-import { DEFAULT_TTL_MS, LEASE_TTL_MS_LEAST, LEASE_TTL_MS_MOST } from "../../../client/leases/timing.js";
+import { limits } from "../../../base/limits.js";
+import { DEFAULT_TTL_MS } from "../../../client/leases/timing.js";
 import type { LockHandle, QueueOptions } from "../../../client/locks/lock.js";
 import { endpointsOption, wholeNumber } from "../../options/options.js";
 import type { Common } from "../kv/common.js";
@@ -14,7 +15,7 @@ export interface QueueFlags extends Common {
 }
 
 /** The time to live of a lease, as a flag or argument. */
-export const leaseTtl = wholeNumber(LEASE_TTL_MS_LEAST, LEASE_TTL_MS_MOST);
+export const leaseTtl = wholeNumber(limits.leaseTtlMs, limits.leaseTtlMsMax);
 
 /** Makes a command with the flags of both. */
 export function queueCommand(name: string, description: string): Command {

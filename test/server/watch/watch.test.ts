@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { bytes } from "../support/nodes/acting_leader.js";
-import { CLUSTER } from "../support/nodes/nodes.js";
-import { serve } from "../support/nodes/served_node.js";
+import { bytes } from "../../support/nodes/acting_leader.js";
+import { CLUSTER } from "../../support/nodes/nodes.js";
+import { serve } from "../../support/nodes/served_node.js";
 import { RawWatch } from "./watch_support.js";
 
 type Served = Awaited<ReturnType<typeof serve>>;
@@ -67,7 +67,10 @@ describe("a watch", () => {
     const last = await put(served, expected[0]!, "last");
     for (const watch of [live, resumed]) {
       await watch.reached(last);
-      expect(watch.changes.map((change) => change.replace(/^\d+ \+?|=v$/g, ""))).toEqual([...expected, `${expected[0]}=last`]);
+      expect(watch.changes.map((change) => change.replace(/^\d+ \+?|=v$/g, ""))).toEqual([
+        ...expected,
+        `${expected[0]}=last`,
+      ]);
     }
   });
 

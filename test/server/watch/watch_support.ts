@@ -1,9 +1,9 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { onTestFinished } from "vitest";
-import type { KeyValueService, WatchRequestSchema, WatchResponse } from "../../gen/cairn/v1/kv_pb.js";
-import { CairnError } from "../../src/base/errors.js";
-import type { Client } from "../../src/rpc/client.js";
-import { until } from "../support/conditions.js";
+import type { KeyValueService, WatchRequestSchema, WatchResponse } from "../../../gen/cairn/v1/kv_pb.js";
+import { CairnError } from "../../../src/base/errors.js";
+import type { Client } from "../../../src/rpc/client.js";
+import { until } from "../../support/conditions.js";
 
 /** A Watch stream over the network, read by a test. */
 export class RawWatch {
@@ -27,11 +27,13 @@ export class RawWatch {
 
   /** The changes so far, in short: `INDEX key=value`, `INDEX +key=value` when created, or `INDEX -key`. */
   get changes(): string[] {
-    return this.answers.flatMap(({ events }) => events).map(({ index, kv, deleted }) => {
-      const key = Buffer.from(kv!.key).toString();
-      if (deleted) return `${index} -${key}`;
-      return `${index} ${kv!.createVersion === 0n ? "" : "+"}${key}=${Buffer.from(kv!.value).toString()}`;
-    });
+    return this.answers
+      .flatMap(({ events }) => events)
+      .map(({ index, kv, deleted }) => {
+        const key = Buffer.from(kv!.key).toString();
+        if (deleted) return `${index} -${key}`;
+        return `${index} ${kv!.createVersion === 0n ? "" : "+"}${key}=${Buffer.from(kv!.value).toString()}`;
+      });
   }
 
   /** Resolves when the watch has told of everything up to an index. */

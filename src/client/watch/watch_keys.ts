@@ -9,10 +9,10 @@ import { type Key, keyToBytes, type Span, spanToBytes } from "../values.js";
 // The keys that a watch is about, as the requests name them.
 
 /** A key, all keys with a prefix, or all keys from `start` on and below `end`. */
-export type WatchTarget = Key | Span;
+export type WatchKeys = Key | Span;
 
 /** The keys of a watch, in each request that names them. */
-export interface WatchedKeys {
+export interface KeyMatch {
   /** The fields of a WatchRequest. */
   readonly request: Pick<MessageInitShape<typeof WatchRequestSchema>, "key" | "prefix" | "keys">;
   /** Lists them; a key that {@link isPast} and all after it do not belong to them. */
@@ -21,7 +21,7 @@ export interface WatchedKeys {
 }
 
 /** @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED */
-export function watchedKeys(target: WatchTarget | undefined): WatchedKeys {
+export function keyMatch(target: WatchKeys | undefined): KeyMatch {
   if (target === undefined) return { request: {}, query: queryOf(NONE, NONE), isPast: () => false };
   if (typeof target === "string" || isUint8Array(target)) {
     const key = keyToBytes(target);
