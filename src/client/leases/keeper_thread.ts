@@ -102,7 +102,6 @@ export class KeeperThread implements LeaseKeeping {
     const workerData: KeeperStart = { endpoints: this.endpoints, beat: this.#beat.memory };
     // Without the process's own options, some of which are for its main program only.
     const worker = new Worker(file, { execArgv: [], workerData, name: "cairn-leases" });
-    worker.unref();
     this.#worker = worker;
     // Those that an earlier thread kept.
     for (const [number, keeping] of this.#kept) if (!keeping.record.isGone) this.#send(number, keeping);
@@ -110,6 +109,8 @@ export class KeeperThread implements LeaseKeeping {
     // The exit, which follows, has the thread started again.
     worker.on("error", () => {});
     worker.once("exit", () => this.#ended(worker));
+    // Behind the listeners: each of them lets the thread keep the process alive again.
+    worker.unref();
   }
 
   /** The leases that the thread kept live on for a while. */

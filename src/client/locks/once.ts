@@ -134,7 +134,7 @@ export class OnceHandle implements AsyncDisposable {
       const claimed = await this.#claimedTime();
       if (claimed.time >= time.getTime()) return this.#tell({ type: "skipped", time, because: "claimed" });
       lease = await this.source.grant({ ...this.#times, timeoutMs: this.options.timeoutMs });
-      lease.startKeeping();
+      await lease.keepAlive();
       const { succeeded, version: token } = await this.#claim(time, claimed.version, lease);
       if (succeeded) return await this.#run(time, token, lease);
       const { time: newest } = await this.#claimedTime();

@@ -91,11 +91,14 @@ export class QueuePlace {
     const lease = await client.grant({ ...times, ...options });
     const key = prefix + lease.id.toString(16).padStart(ID_DIGITS, "0");
     try {
-      lease.startKeeping();
+      // From here on, a blocked event loop does not end the lease.
+      const kept = lease.keepAlive();
+      kept.catch(() => {});
       const { version } = await client
         .txn()
         .then(op.put(key, value, { lease }))
         .commit(options);
+      await kept;
       return new QueuePlace(client, prefix, key, version, lease);
     } catch (error) {
       await lease.revoke({ timeoutMs: WITHDRAWAL_MS }).catch(() => {});
