@@ -315,10 +315,10 @@ export class CairnClient implements AsyncDisposable {
 
   /**
    * Follows the changes of a key, of a span of keys, or of all keys when `keys` is undefined:
-   * committed changes only, in the order of their index, each once, without a gap. The watch goes on
-   * at any member by itself when its node fails, restarts or is removed, and when it was too slow.
-   * A consumer that does not read costs no memory: the stream waits. Resume later, in any process,
-   * from an event's `token`.
+   * committed changes only, in the order of their index, each once, without a gap. The watch goes
+   * on at any member by itself when its node fails, restarts or is removed, and when it was too
+   * slow. A consumer that does not read costs no memory: the stream waits. Resume later, in any
+   * process, from an event's `token`.
    * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED at once for invalid arguments. The loop
    * throws OUT_OF_RANGE when no node knows all changes since `from`, or since the last event: the
    * error's `oldestIndex` is where a watch may begin (not with `initial`, which starts over).

@@ -107,7 +107,7 @@ export class KeeperThread implements LeaseKeeping {
     for (const [number, keeping] of this.#kept) if (!keeping.record.isGone) this.#send(number, keeping);
     worker.on("message", ({ number }: FromKeeper) => this.#kept.get(number)?.changed());
     // The exit, which follows, has the thread started again.
-    worker.on("error", () => {});
+    worker.on("error", (error) => process.emitWarning(`the thread that keeps leases alive has failed: ${error}`));
     worker.once("exit", () => this.#ended(worker));
     // Behind the listeners: each of them lets the thread keep the process alive again.
     worker.unref();

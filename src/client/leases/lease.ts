@@ -43,7 +43,9 @@ export class LeaseHandle implements AsyncDisposable {
   #sentAt: number;
   #record: KeepingRecord | undefined;
   #cancelTimer: (() => void) | undefined;
-  #revoked: Promise<number> | undefined;
+  #isRevoked = false;
+  /** The call that revokes it. */
+  #revoking: Promise<number> | undefined;
 
   /** @internal */
   constructor(
@@ -76,7 +78,7 @@ export class LeaseHandle implements AsyncDisposable {
   /** Time for which the lease is certain to live if no keep-alive succeeds any more, in ms. */
   get remainingMs(): number {
     this.#look();
-    if (this.#revoked !== undefined || this.#controller.signal.aborted) return 0;
+    if (this.#isRevoked || this.#controller.signal.aborted) return 0;
     return Math.max(this.#certainUntil - this.owner.clock.now(), 0);
   }
 
@@ -102,14 +104,20 @@ export class LeaseHandle implements AsyncDisposable {
    * Ends the lease, and removes its keys at one place in the log. Resolves with their number; 0
    * when the lease had ended. If it fails, the lease ends when its time is over.
    */
-  revoke(options: CallOptions = {}): Promise<number> {
-    this.#revoked ??= this.#revoke(options);
-    return this.#revoked;
+  async revoke(options: CallOptions = {}): Promise<number> {
+    this.#revoking ??= this.#revoke(options);
+    try {
+      return await this.#revoking;
+    } catch (error) {
+      // It may be tried again.
+      this.#revoking = undefined;
+      throw error;
+    }
   }
 
   /** @throws CairnError LEASE_NOT_FOUND when the lease has ended or may have ended */
   throwIfLost(): void {
-    if (this.#revoked !== undefined) throw new CairnError("LEASE_NOT_FOUND", `lease ${this.id} was revoked`);
+    if (this.#isRevoked) throw new CairnError("LEASE_NOT_FOUND", `lease ${this.id} was revoked`);
     if (this.signal.aborted) throw this.#controller.signal.reason;
   }
 
@@ -128,6 +136,7 @@ export class LeaseHandle implements AsyncDisposable {
   }
 
   async #revoke(options: CallOptions): Promise<number> {
+    this.#isRevoked = true;
     this.#end(new CairnError("LEASE_NOT_FOUND", `lease ${this.id} was revoked`));
     try {
       return await this.owner.revoke(this.id, options);
@@ -141,7 +150,7 @@ export class LeaseHandle implements AsyncDisposable {
   #look(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-    if (this.#revoked !== undefined || this.#controller.signal.aborted) return;
+    if (this.#isRevoked || this.#controller.signal.aborted) return;
     const newest = this.#record?.sentAt();
     if (newest !== undefined) this.#sentAt = Math.max(this.#sentAt, newest);
     const leftMs = this.#certainUntil - this.owner.clock.now();
@@ -156,7 +165,7 @@ export class LeaseHandle implements AsyncDisposable {
   }
 
   #lose(error: CairnError): void {
-    if (this.#revoked !== undefined || this.#controller.signal.aborted) return;
+    if (this.#isRevoked || this.#controller.signal.aborted) return;
     this.#end(error);
     this.#controller.abort(error);
   }

@@ -58,13 +58,13 @@ export function lockCommand(): Command {
     );
 }
 
-async function hold(lock: LockHandle, { json }: LockFlags): Promise<number> {
+async function hold(lock: LockHandle, flags: LockFlags): Promise<number> {
   const { name, key, token } = lock;
   await print(
-    json ? `${JSON.stringify({ event: "locked", name, key, token })}\n` : `${name}: locked, token ${token}\n`,
+    flags.json ? `${JSON.stringify({ event: "locked", name, key, token })}\n` : `${name}: locked, token ${token}\n`,
   );
   const end = await Promise.race([untilSignal(), untilLost(lock)]);
-  return end instanceof Error ? lost(lock, end) : exitCodes.ok;
+  return end instanceof Error ? lost(lock, flags, end) : exitCodes.ok;
 }
 
 async function run(lock: LockHandle, command: readonly [string, ...string[]], flags: LockFlags): Promise<number> {
@@ -72,12 +72,12 @@ async function run(lock: LockHandle, command: readonly [string, ...string[]], fl
   if (flags.json) note(flags, { event: "locked", name, key, token }, "");
   const { ttlMs, killAfterMs = ttlMs - certainMs(ttlMs) } = flags;
   const outcome = await runGuarded(lock, command, killAfterMs);
-  if (outcome.type === "lost") return lost(lock, outcome.error);
+  if (outcome.type === "lost") return lost(lock, flags, outcome.error);
   if (flags.json) note(flags, { event: "ended", name, code: outcome.code }, "");
   return outcome.code;
 }
 
-function lost({ name }: LockHandle, error: Error): number {
-  process.stderr.write(`${JSON.stringify(name)} is lost\n`);
+function lost({ name }: LockHandle, flags: LockFlags, error: Error): number {
+  note(flags, { event: "lost", name }, `cairn: the lock ${JSON.stringify(name)} is lost`);
   return report(error);
 }
