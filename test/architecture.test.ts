@@ -100,11 +100,14 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "client/admin": [],
   "client/txn": [],
   "client/watch": [],
+  "client/leases": [],
+  "client/locks": ["client/txn", "client/watch", "client/leases"],
   "cli/output": [],
   "cli/options": ["cli/output"],
   "cli/commands": ["cli/options", "cli/output"],
   "cli/commands/snapshot": ["cli/options", "cli/output"],
   "cli/commands/kv": ["cli/options", "cli/output"],
+  "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],
 };
 
 interface SourceFile {

@@ -22,6 +22,13 @@ import { CallLimiter } from "./call_limiter.js";
 import { QueueRoom } from "./call_queue.js";
 import { type CompareAndSetOptions, type CompareAndSetResult, type Expected, expectation } from "./compare_and_set.js";
 import { LeaderSearch } from "./leader_search.js";
+import { KeeperThread } from "./leases/keeper_thread.js";
+import { LoopKeeping } from "./leases/keeping.js";
+import { ClientLeases } from "./leases/leases.js";
+import { type ElectedLeader, electionPrefix, type LeaderHandle, leadersIn, takePart } from "./locks/election.js";
+import { type AcquireOptions, acquire, type LockHandle, type QueueOptions } from "./locks/lock.js";
+import { OnceHandle, type OnceOptions, type OnceRun, type Schedule } from "./locks/once.js";
+import { type QueueClient, untilMissing } from "./locks/place.js";
 import {
   type CallOptions,
   type ClientOptions,
@@ -32,6 +39,8 @@ import {
   checkTimeout,
   DEFAULT_TIMEOUT_MS,
   ifVersionIn,
+  leaseIdOf,
+  type PutOptions,
   type RangeOptions,
   type ReadOptions,
   readsStale,
@@ -72,6 +81,14 @@ export interface StatusOptions extends CallOptions {
   readonly endpoint?: string | undefined;
 }
 
+/** Options of {@link CairnClient.observe}. */
+export interface ObserveOptions {
+  /** Ends the loop with CANCELLED. */
+  readonly signal?: AbortSignal | undefined;
+  /** As in {@link WatchOptions.timeoutMs}. */
+  readonly timeoutMs?: number | undefined;
+}
+
 /** Approximate number of bytes that a message adds to the key and the value of one call. */
 const CALL_BYTES = 64;
 
@@ -110,6 +127,8 @@ export class CairnClient implements AsyncDisposable {
   readonly #pipeline: Pipeline;
   readonly #nodes: AnyNode;
   readonly #staleReads: StaleReads;
+  /** The leases of this client, which one stream keeps alive. */
+  readonly leases: ClientLeases;
   #isClosed = false;
 
   /**
@@ -138,6 +157,16 @@ export class CairnClient implements AsyncDisposable {
     this.#nodes = new AnyNode(endpoints, channels, limiter, this.#clock, random);
     const { clientId } = identity;
     this.#staleReads = new StaleReads({ clientId, endpoints, channels, limiter, clock: this.#clock, random });
+    const hasThread = checkFlag("leaseThread", options.leaseThread ?? true);
+    this.leases = new ClientLeases({
+      nodes: this.#nodes,
+      clock: this.#clock,
+      limitsOf: (each) => this.#limits(each),
+      makeKeeping: () =>
+        hasThread
+          ? new KeeperThread(endpoints, this.#clock)
+          : new LoopKeeping({ endpoints, channels, clock: this.#clock, random }),
+    });
   }
 
   /**
@@ -161,17 +190,18 @@ export class CairnClient implements AsyncDisposable {
   /**
    * Sets a key if it has a version; the same as {@link compareAndSet} with `{ version }`.
    */
-  put(key: Key, value: Value, options: ConditionalOptions): Promise<CompareAndSetResult>;
+  put(key: Key, value: Value, options: PutOptions & ConditionalOptions): Promise<CompareAndSetResult>;
   /** Sets a key. Resolves with its new version when the write is durable on a majority. */
-  put(key: Key, value: Value, options?: CallOptions): Promise<number>;
+  put(key: Key, value: Value, options?: PutOptions): Promise<number>;
   async put(
     key: Key,
     value: Value,
-    options: CallOptions | ConditionalOptions = {},
+    options: PutOptions | (PutOptions & ConditionalOptions) = {},
   ): Promise<number | CompareAndSetResult> {
     const version = ifVersionIn(options);
-    if (version !== undefined) return this.compareAndSet(key, { version }, value, callOptionsIn(options));
-    const request = { key: keyToBytes(key), value: valueToBytes(value) };
+    const { lease } = options;
+    if (version !== undefined) return this.compareAndSet(key, { version }, value, { ...callOptionsIn(options), lease });
+    const request = { key: keyToBytes(key), value: valueToBytes(value), leaseId: leaseIdOf(lease) };
     checkKey(request.key);
     checkValue(request.value);
     const bytes = request.key.byteLength + request.value.byteLength;
@@ -207,6 +237,7 @@ export class CairnClient implements AsyncDisposable {
       expected: expectation(expected),
       newValue: valueToBytes(value, "the new value"),
       createIfMissing: checkFlag("createIfMissing", checkObject("options", options).createIfMissing),
+      leaseId: leaseIdOf(options.lease),
     };
     checkKey(request.key);
     checkValue(request.newValue);
@@ -308,6 +339,84 @@ export class CairnClient implements AsyncDisposable {
     return new KeyWatch(source, keyMatch(keys), watchSettings(options));
   }
 
+  /**
+   * Waits for a lock, and resolves when this process holds it. Those who wait come in turn, in the
+   * order in which they have joined, and the end of one wakes only the next. A thread of its own
+   * keeps the lock while the event loop is blocked. When its holder dies, the lock ends after
+   * `ttlMs`. When this process loses its place while it waits, it takes another one.
+   * docs/locks.md says what a lock promises, and why a holder needs a fencing token.
+   * @throws CairnError TIMEOUT after `waitMs`, or when the cluster gives no answer; CANCELLED by
+   * `signal`: the lock is not held
+   *
+   * ```ts
+   * const lock = await client.lock("nightly-report", { ttlMs: 10_000 });
+   * try {
+   *   await writeReport({ signal: lock.signal, fencingToken: lock.token });
+   * } finally {
+   *   await lock.release();
+   * }
+   * ```
+   */
+  async lock(name: string, options: AcquireOptions = {}): Promise<LockHandle> {
+    return acquire(this.#queues(), name, options);
+  }
+
+  /**
+   * Takes part in an election, and resolves when this process leads. The candidates lead in turn,
+   * in the order in which they have joined. It leads until it resigns, dies, or is cut off from the
+   * cluster for longer than `ttlMs`: see {@link LeaderHandle.signal}.
+   * @throws CairnError as {@link lock}
+   *
+   * ```ts
+   * const leader = await client.elect("scheduler", "10.0.0.7:8080");
+   * leader.signal.addEventListener("abort", () => process.exit(1));
+   * ```
+   */
+  async elect(name: string, value: Value, options: QueueOptions = {}): Promise<LeaderHandle> {
+    return takePart(this.#queues(), name, value, options);
+  }
+
+  /**
+   * Yields the leader of an election, first the present one, and then whenever it or its value
+   * changes; undefined when nobody leads. A change that is followed by another one at once may be
+   * left out. An observer may be behind: the leader's fencing token tells an old one from a new
+   * one.
+   *
+   * ```ts
+   * for await (const leader of client.observe("scheduler")) console.log(leader?.value.text());
+   * ```
+   */
+  observe(name: string, options: ObserveOptions = {}): AsyncGenerator<ElectedLeader | undefined, void, undefined> {
+    const { signal, timeoutMs } = checkObject("options", options);
+    return leadersIn(this.watch({ prefix: electionPrefix(name) }, { initial: true, signal, timeoutMs }));
+  }
+
+  /**
+   * Runs a job once in the whole fleet for each time of a schedule, from now on: every process
+   * calls this with the same name and schedule, and for each time one of them runs the job. A time
+   * is claimed before the job runs, so it is never run twice: not when its process dies, either.
+   * While one run lasts, no other begins.
+   *
+   * The processes judge by their own wall clocks, which should agree within a fraction of the
+   * interval. A time that one of them has claimed too early counts as done for the others.
+   *
+   * ```ts
+   * const nightly = client.once("report", { everyMs: 86_400_000 }, async ({ signal, token }) => {
+   *   await writeReport({ signal, fencingToken: token });
+   * });
+   * await nightly.stop();
+   * ```
+   */
+  once(name: string, schedule: Schedule, job: (run: OnceRun) => unknown, options: OnceOptions = {}): OnceHandle {
+    this.#limits({});
+    const source = {
+      ...this.#queues(),
+      get: (key: string, each: CallOptions) => this.get(key, each),
+      unixMs: Date.now,
+    };
+    return new OnceHandle(source, name, schedule, job, options);
+  }
+
   /** Returns a node's identity, role and log positions. */
   async status(options: StatusOptions = {}): Promise<NodeStatus> {
     const callLimits = this.#limits(options);
@@ -327,6 +436,7 @@ export class CairnClient implements AsyncDisposable {
    */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.leases.close(new CairnError("CANCELLED", "the client was closed, and keeps no lease alive any more"));
     this.#pipeline.close();
     this.#nodes.close();
     this.#staleReads.close();
@@ -399,6 +509,17 @@ export class CairnClient implements AsyncDisposable {
       if (!isForgotten) return answer;
     }
     throw new CairnError("TIMEOUT", `nothing was changed, and the present value could not be read in ${timeoutMs} ms`);
+  }
+
+  /** Returns the parts of this client that locks and elections use. */
+  #queues(): QueueClient {
+    return {
+      clock: this.#clock,
+      grant: (options) => this.leases.grant(options),
+      txn: () => this.txn(),
+      range: (options) => this.range(options),
+      untilMissing: (key, signal) => untilMissing(this.watch(key, { initial: true, signal })),
+    };
   }
 
   /** Has the leader carry out a call. */

@@ -5,6 +5,7 @@ import { CommandOutcome, type CommandResult, ComparisonOperator } from "../../..
 import { checkFlag, checkObject, checkOneOf, checkWholeNumber, invalid } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
 import { checkKey, checkValue } from "../../base/key_checks.js";
+import { leaseIdOf } from "../options.js";
 import { type Key, KeyValue, keyToBytes, spanToBytes, type Value, valueToBytes } from "../values.js";
 import type { Condition, Relation } from "./conditions.js";
 import type { StepResult, TxnStep } from "./steps.js";
@@ -51,8 +52,10 @@ function expectedOf({ property, expected }: Condition): NonNullable<ComparisonMe
 export function operationOf(step: TxnStep): OperationMessage {
   checkObject("a step", step);
   switch (step.type) {
-    case "put":
-      return { operation: { case: "put", value: { key: keyBytes(step.key), value: valueBytes(step.value) } } };
+    case "put": {
+      const value = { key: keyBytes(step.key), value: valueBytes(step.value), leaseId: leaseIdOf(step.lease) };
+      return { operation: { case: "put", value } };
+    }
     case "delete":
     case "get":
       return { operation: { case: step.type, value: { key: keyBytes(step.key) } } };
