@@ -12,7 +12,6 @@ import { toCount } from "../../rpc/message_counters.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
 import { systemClock } from "../../system/clock.js";
 import type { Forwarding, LeaderAt } from "../forwarding.js";
-import type { Watches } from "../watch/watch_service.js";
 import { ForwardStream } from "./forward_stream.js";
 import type { ForwardedAnswer, ForwardedRequest } from "./forwarded_calls.js";
 import {
@@ -43,7 +42,7 @@ export type SingleCalls = UnaryCalls & Required<Pick<ServiceImplementation<typeo
 export function keyValueService(
   calls: SingleCalls,
   sessions: Sessions,
-  watches: Pick<Watches<object>, "serve">,
+  watches: { serve: NonNullable<ServiceImplementation<typeof KeyValueService>["watch"]> },
 ): ServiceImplementation<typeof KeyValueService> {
   return {
     ...calls,

@@ -28,7 +28,7 @@ export interface WatchAnswer {
 }
 
 /** The changes of some consecutive entries, and the answers that tell watches of them. */
-export class Batch {
+export class ChangeBatch {
   readonly #changes: BatchedChange[] = [];
   /** Answers for all the changes, by group. */
   readonly #answers = new Map<WatchGroup, WatchAnswer[]>();

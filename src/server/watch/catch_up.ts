@@ -1,11 +1,11 @@
 import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
-import { Batch } from "./batch.js";
+import { ChangeBatch } from "./batch.js";
 import type { Watch } from "./watch.js";
-import { historyGone, oldestIndex, tooMuchAtOnce, type WatchedNode } from "./watched_node.js";
+import { historyGone, oldestIndex, tooMuchAtOnce, type WatchSource } from "./watched_node.js";
 
 /** The work that the watches behind share with the live ones. */
-export interface CatchUpEvents {
+export interface WatchCatchUpEvents {
   /** The watch has everything up to the hub's index. */
   caughtUp(watch: Watch): void;
   ended(watch: Watch, error: CairnError): void;
@@ -18,18 +18,18 @@ export interface CatchUpEvents {
  * them that are within a part are told of it. A watch whose stream is not ready waits, and nothing
  * waits for it.
  */
-export class CatchUp {
+export class WatchCatchUp {
   /** In the order of their turns. */
   readonly #ready = new Set<Watch>();
   readonly #stalled = new Set<Watch>();
-  #batch: Batch | undefined;
+  #batch: ChangeBatch | undefined;
   #isReading = false;
   /** Watches that are still to be told of the batch. */
   #toServe: Watch[] = [];
 
   constructor(
-    private readonly node: WatchedNode,
-    private readonly events: CatchUpEvents,
+    private readonly node: WatchSource,
+    private readonly events: WatchCatchUpEvents,
   ) {}
 
   get stalled(): Iterable<Watch> {
@@ -100,7 +100,7 @@ export class CatchUp {
     const { next } = watch;
     const entries = appliedLog.recent(next, through, limits.watchBatchBytes);
     if (entries !== undefined) {
-      this.#found(new Batch(entries, machine.history));
+      this.#found(new ChangeBatch(entries, machine.history));
       return;
     }
     this.#isReading = true;
@@ -108,7 +108,7 @@ export class CatchUp {
       .older(next, through, limits.watchBatchBytes)
       .then((read) => {
         // A load or an installed snapshot may have ended the history meanwhile.
-        if (next >= oldestIndex(this.node)) this.#found(new Batch(read, machine.history));
+        if (next >= oldestIndex(this.node)) this.#found(new ChangeBatch(read, machine.history));
       })
       .catch((error) => {
         // Trimmed meanwhile: the watch's next turn finds that out.
@@ -121,13 +121,17 @@ export class CatchUp {
       });
   }
 
-  #found(batch: Batch): void {
+  #found(batch: ChangeBatch): void {
     this.#batch = batch;
     this.#toServe = [...this.#ready].filter(({ next }) => next >= batch.first && next <= batch.last);
   }
 
   /** Tells a watch of as much of the batch as it takes. */
-  #serve(watch: Watch, batch: Batch, { through, nowMs }: { readonly through: number; readonly nowMs: number }): void {
+  #serve(
+    watch: Watch,
+    batch: ChangeBatch,
+    { through, nowMs }: { readonly through: number; readonly nowMs: number },
+  ): void {
     for (const answer of batch.answersFor(watch.group, watch.next)) {
       if (!watch.sink.isReady) {
         this.#ready.delete(watch);

@@ -1,12 +1,12 @@
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { Clock } from "../../system/clock.js";
-import { Batch, encodeProgress, type WatchAnswer } from "./batch.js";
-import { CatchUp } from "./catch_up.js";
+import { ChangeBatch, encodeProgress, type WatchAnswer } from "./batch.js";
+import { WatchCatchUp } from "./catch_up.js";
 import { SpanIndex } from "./span_index.js";
 import { Watch, type WatchSink } from "./watch.js";
 import { type WatchFilter, WatchGroup, type WatchTarget } from "./watch_group.js";
-import { historyGone, oldestIndex, tooMuchAtOnce, type WatchedNode } from "./watched_node.js";
+import { historyGone, oldestIndex, tooMuchAtOnce, type WatchSource } from "./watched_node.js";
 
 /** A caller's wish to watch. */
 export interface WatchWish {
@@ -40,7 +40,7 @@ export class WatchHub {
   readonly #watches = new Set<Watch>();
   /** The groups with live watches. */
   readonly #index = new SpanIndex();
-  readonly #catchUp: CatchUp;
+  readonly #catchUp: WatchCatchUp;
   #liveCount = 0;
   /** Watches that begin above the hub's index, by ascending `next`. */
   #future: Watch[] = [];
@@ -59,10 +59,10 @@ export class WatchHub {
   readonly #stopListening: () => void;
 
   constructor(
-    private readonly node: WatchedNode,
+    private readonly node: WatchSource,
     private readonly clock: Clock,
   ) {
-    this.#catchUp = new CatchUp(node, {
+    this.#catchUp = new WatchCatchUp(node, {
       caughtUp: (watch) => this.#placeUpToDate(watch),
       ended: (watch, error) => this.#end(watch, error),
       wake: () => this.#schedule(),
@@ -270,7 +270,7 @@ export class WatchHub {
       this.#through = last;
       return;
     }
-    const batch = new Batch(entries, this.node.machine.history);
+    const batch = new ChangeBatch(entries, this.node.machine.history);
     this.#through = batch.last;
     for (const [{ live }, answers] of batch.answersOf(this.#index)) {
       for (const watch of live) this.#deliveries.push({ watch, from: first, answers });

@@ -11,18 +11,18 @@ interface TreeNode<Value> extends KeyInterval {
   readonly priority: number;
   /** Highest end within the subtree; undefined: at least one interval has no end. */
   highestEnd: string | undefined;
-  left: Tree<Value>;
-  right: Tree<Value>;
+  left: Subtree<Value>;
+  right: Subtree<Value>;
 }
 
-type Tree<Value> = TreeNode<Value> | undefined;
+type Subtree<Value> = TreeNode<Value> | undefined;
 
 /**
  * Finds the intervals that hold a key, among many that may overlap: a treap, in the order of the
  * starts, that knows the highest end of each subtree.
  */
 export class RangeTree<Value> {
-  #root: Tree<Value>;
+  #root: Subtree<Value>;
   #random = 1;
 
   add({ start, end }: KeyInterval, value: Value): void {
@@ -43,7 +43,7 @@ export class RangeTree<Value> {
   }
 }
 
-function collect<Value>(node: Tree<Value>, key: string, found: Value[]): void {
+function collect<Value>(node: Subtree<Value>, key: string, found: Value[]): void {
   if (node === undefined || !isBelow(key, node.highestEnd)) return;
   collect(node.left, key, found);
   if (node.start > key) return;
@@ -61,7 +61,10 @@ function isBefore(one: KeyInterval, other: KeyInterval): boolean {
   return one.end !== undefined && isBelow(one.end, other.end) && one.end !== other.end;
 }
 
-function split<Value>(node: Tree<Value>, isLeft: (node: TreeNode<Value>) => boolean): [Tree<Value>, Tree<Value>] {
+function split<Value>(
+  node: Subtree<Value>,
+  isLeft: (node: TreeNode<Value>) => boolean,
+): [Subtree<Value>, Subtree<Value>] {
   if (node === undefined) return [undefined, undefined];
   if (isLeft(node)) {
     const [left, right] = split(node.right, isLeft);
@@ -74,7 +77,7 @@ function split<Value>(node: Tree<Value>, isLeft: (node: TreeNode<Value>) => bool
 }
 
 /** Joins two trees; no interval of `left` is behind one of `right`. */
-function merge<Value>(left: Tree<Value>, right: Tree<Value>): Tree<Value> {
+function merge<Value>(left: Subtree<Value>, right: Subtree<Value>): Subtree<Value> {
   if (left === undefined) return right;
   if (right === undefined) return left;
   if (left.priority < right.priority) {
@@ -85,7 +88,7 @@ function merge<Value>(left: Tree<Value>, right: Tree<Value>): Tree<Value> {
   return measured(right);
 }
 
-function without<Value>(node: Tree<Value>, interval: KeyInterval, value: Value): Tree<Value> {
+function without<Value>(node: Subtree<Value>, interval: KeyInterval, value: Value): Subtree<Value> {
   if (node === undefined) return undefined;
   if (node.value === value) return merge(node.left, node.right);
   // Equal intervals may be on both sides.

@@ -8,7 +8,7 @@ export class WatchStream implements WatchSink, AsyncIterableIterator<EncodedMess
   readonly #queue: Buffer[] = [];
   #bytesUnderWay = 0;
   #end: { readonly error: CairnError | undefined } | undefined;
-  #reader: Waiting<IteratorResult<EncodedMessage, undefined>> | undefined;
+  #reader: AwaitedAnswer<IteratorResult<EncodedMessage, undefined>> | undefined;
   ready: () => void = () => {};
 
   /** `left`: called when the caller has ended the stream. */
@@ -72,13 +72,13 @@ export class WatchStream implements WatchSink, AsyncIterableIterator<EncodedMess
 
 const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined };
 
-interface Waiting<Value> {
+interface AwaitedAnswer<Value> {
   readonly promise: Promise<Value>;
   resolve(value: Value): void;
   reject(error: unknown): void;
 }
 
-function withResolvers<Value>(): Waiting<Value> {
+function withResolvers<Value>(): AwaitedAnswer<Value> {
   let [resolve, reject]: [(value: Value) => void, (error: unknown) => void] = [() => {}, () => {}];
   const promise = new Promise<Value>((yes, no) => {
     [resolve, reject] = [yes, no];

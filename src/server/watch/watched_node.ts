@@ -3,13 +3,13 @@ import type { KeyValueMachine } from "../../machine/kv/key_value_machine.js";
 import type { AppliedLog } from "../../node/requests/applied_log.js";
 
 /** The part of a node that its watches read. */
-export interface WatchedNode {
+export interface WatchSource {
   readonly machine: Pick<KeyValueMachine, "appliedIndex" | "history">;
   readonly appliedLog: Pick<AppliedLog, "first" | "recent" | "older" | "onAdvance">;
 }
 
 /** Returns the first index that a watch of the node can begin with. */
-export function oldestIndex({ machine, appliedLog }: WatchedNode): number {
+export function oldestIndex({ machine, appliedLog }: WatchSource): number {
   return Math.max(appliedLog.first, machine.history.since);
 }
 

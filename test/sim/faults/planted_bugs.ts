@@ -848,8 +848,7 @@ export const plantedBugs: readonly PlantedBug[] = [
       {
         file: "src/machine/kv/apply.ts",
         find: "  if (requestId === undefined) return evaluate(operation, index, state);",
-        replace:
-          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, state);',
+        replace: '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, state);',
       },
     ],
   },
@@ -886,8 +885,8 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/server/watch/catch_up.ts",
-        find: "    if (watch.next <= through) return;\n    this.#ready",
-        replace: "    if (watch.next < through) return;\n    this.#ready",
+        find: "    watch.next = batch.last + 1;\n    if (watch.next <= through) return;",
+        replace: "    watch.next = batch.last + 2;\n    if (watch.next <= through) return;",
       },
     ],
   },

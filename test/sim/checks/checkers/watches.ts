@@ -46,7 +46,9 @@ export class Watches implements Checker {
   ) {
     this.#changes = new TrueChanges(cluster.weather.sessions);
     const random = cluster.random.fork(`watches of ${clusterId}`);
-    this.#watchers = TARGETS.map((target, at) => new Watcher(this, target, random.fork(`${at}`)));
+    // Two for each target: they share their answers when they are at one node.
+    const targets = [...TARGETS, ...TARGETS];
+    this.#watchers = targets.map((target, at) => new Watcher(this, target, random.fork(`${at}`)));
   }
 
   get changes(): TrueChanges {
