@@ -105,11 +105,15 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "client/session": [],
   "client/admin": [],
   "client/txn": [],
+  "client/watch": [],
+  "client/leases": [],
+  "client/locks": ["client/txn", "client/watch", "client/leases"],
   "cli/output": [],
   "cli/options": ["cli/output"],
   "cli/commands": ["cli/options", "cli/output"],
   "cli/commands/snapshot": ["cli/options", "cli/output"],
   "cli/commands/kv": ["cli/options", "cli/output"],
+  "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],
 };
 
 interface SourceFile {

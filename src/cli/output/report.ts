@@ -91,8 +91,8 @@ function reportUsage({ cause, command }: UsageError): number {
 
 function jsonOf(error: unknown): object {
   if (error instanceof CairnError) {
-    const { code, text: message, retryable } = error;
-    return { code, message, advice: advice[isUnreachable(error) ? "UNREACHABLE" : code], retryable };
+    const { code, text: message, retryable, oldestIndex } = error;
+    return { code, message, advice: advice[isUnreachable(error) ? "UNREACHABLE" : code], retryable, oldestIndex };
   }
   if (!(error instanceof Error)) return { code: "INTERNAL", message: String(error), advice: advice.INTERNAL };
   const { message, stack } = error;
