@@ -2,7 +2,7 @@ import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { ChangeBatch } from "./batch.js";
 import type { Watch } from "./watch.js";
-import { historyGone, oldestIndex, tooMuchAtOnce, type WatchSource } from "./watched_node.js";
+import { historyGone, oldestIndex, tooMuchAtOnce, type WatchHost } from "./watched_node.js";
 
 /** The work that the watches behind share with the live ones. */
 export interface WatchCatchUpEvents {
@@ -28,7 +28,7 @@ export class WatchCatchUp {
   #toServe: Watch[] = [];
 
   constructor(
-    private readonly node: WatchSource,
+    private readonly node: WatchHost,
     private readonly events: WatchCatchUpEvents,
   ) {}
 

@@ -6,7 +6,7 @@ import { WatchCatchUp } from "./catch_up.js";
 import { SpanIndex } from "./span_index.js";
 import { Watch, type WatchSink } from "./watch.js";
 import { type WatchFilter, WatchGroup, type WatchTarget } from "./watch_group.js";
-import { historyGone, oldestIndex, tooMuchAtOnce, type WatchSource } from "./watched_node.js";
+import { historyGone, oldestIndex, tooMuchAtOnce, type WatchHost } from "./watched_node.js";
 
 /** A caller's wish to watch. */
 export interface WatchWish {
@@ -59,7 +59,7 @@ export class WatchHub {
   readonly #stopListening: () => void;
 
   constructor(
-    private readonly node: WatchSource,
+    private readonly node: WatchHost,
     private readonly clock: Clock,
   ) {
     this.#catchUp = new WatchCatchUp(node, {

@@ -13,10 +13,10 @@ import { WatchHub } from "./hub.js";
 import type { Watch } from "./watch.js";
 import type { WatchTarget } from "./watch_group.js";
 import { WatchStream } from "./watch_stream.js";
-import type { WatchSource } from "./watched_node.js";
+import type { WatchHost } from "./watched_node.js";
 
 /** A node whose watches are served. */
-export type WatchServingNode = WatchSource & { readonly clusterId: string };
+export type WatchServingNode = WatchHost & { readonly clusterId: string };
 
 /** Serves the Watch streams of a node. */
 export class Watches<Header extends object> {

@@ -3,13 +3,13 @@ import type { KeyValueMachine } from "../../machine/kv/key_value_machine.js";
 import type { AppliedLog } from "../../node/requests/applied_log.js";
 
 /** The part of a node that its watches read. */
-export interface WatchSource {
+export interface WatchHost {
   readonly machine: Pick<KeyValueMachine, "appliedIndex" | "history">;
   readonly appliedLog: Pick<AppliedLog, "first" | "recent" | "older" | "onAdvance">;
 }
 
 /** Returns the first index that a watch of the node can begin with. */
-export function oldestIndex({ machine, appliedLog }: WatchSource): number {
+export function oldestIndex({ machine, appliedLog }: WatchHost): number {
   return Math.max(appliedLog.first, machine.history.since);
 }
 

@@ -6,7 +6,7 @@ import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { Entry } from "../../../src/raft/types.js";
 import type { WatchWish } from "../../../src/server/watch/hub.js";
 import type { WatchSink } from "../../../src/server/watch/watch.js";
-import type { WatchSource } from "../../../src/server/watch/watched_node.js";
+import type { WatchHost } from "../../../src/server/watch/watched_node.js";
 import type { Clock } from "../../../src/system/clock.js";
 import {
   type CommandInit,
@@ -59,7 +59,7 @@ export class StepClock implements Clock {
 }
 
 /** A node with a machine in memory and a log that is trimmed, and kept in memory, as told. */
-export class FakeNode implements WatchSource {
+export class FakeNode implements WatchHost {
   machine = new MemoryMachine();
   readonly entries: Entry[] = [];
   /** All changes by index, as they were told right when they were applied. */
@@ -71,7 +71,7 @@ export class FakeNode implements WatchSource {
   #first = 1;
   #listener: () => void = () => {};
 
-  readonly appliedLog: WatchSource["appliedLog"];
+  readonly appliedLog: WatchHost["appliedLog"];
 
   constructor() {
     const node = this;

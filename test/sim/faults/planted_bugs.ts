@@ -913,6 +913,17 @@ export const plantedBugs: readonly PlantedBug[] = [
     ],
   },
   {
+    name: "a watch that resumes within an answer misses the rest of it",
+    rule: "WatchRequest: a watch resumes with one more than `through`",
+    patches: [
+      {
+        file: "src/server/watch/batch.ts",
+        find: "const isCut = answers.some(({ first, through }) => first < next && through >= next);",
+        replace: "const isCut = false;",
+      },
+    ],
+  },
+  {
     name: "a watch that is not ready loses what it is not sent",
     rule: "WatchHub: a live watch whose stream is not ready falls behind",
     patches: [
