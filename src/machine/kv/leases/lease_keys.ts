@@ -1,7 +1,7 @@
 import { assert } from "../../../base/assert.js";
 import { limits } from "../../../base/limits.js";
 import type { RecordStore } from "../record_store.js";
-import type { Lease, LeaseStore } from "./lease_store.js";
+import type { LeaseStore, StoredLease } from "./lease_store.js";
 
 // Attaches keys to leases, and removes them together.
 
@@ -41,7 +41,7 @@ export type OnKeyRemoved = (key: Uint8Array, lease: number, end: LeaseEnd) => vo
  * a key goes with its lease. Returns the number of keys.
  */
 export function endLease(
-  { id, keys: expected }: Lease,
+  { id, keys: expected }: StoredLease,
   end: LeaseEnd,
   records: RecordStore,
   leases: LeaseStore,

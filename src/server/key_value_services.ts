@@ -1,15 +1,15 @@
-import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
-import { LeaseService } from "../../../gen/cairn/v1/lease_pb.js";
-import { limits } from "../../base/limits.js";
-import { addService } from "../../rpc/server.js";
-import { type Clock, systemClock } from "../../system/clock.js";
-import { Forwarding } from "../forwarding.js";
-import { Leases } from "../leases/lease_service.js";
-import type { MachineServices } from "../machine_services.js";
-import { execute } from "./key_value_calls.js";
-import type { KeyValueNode } from "./key_value_node.js";
-import { keyValueService, singleCalls } from "./kv_service.js";
-import { Sessions } from "./session_service.js";
+import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { LeaseService } from "../../gen/cairn/v1/lease_pb.js";
+import { limits } from "../base/limits.js";
+import { addService } from "../rpc/server.js";
+import { type Clock, systemClock } from "../system/clock.js";
+import { Forwarding } from "./forwarding.js";
+import { execute } from "./kv/key_value_calls.js";
+import type { KeyValueNode } from "./kv/key_value_node.js";
+import { keyValueService, singleCalls } from "./kv/kv_service.js";
+import { Sessions } from "./kv/session_service.js";
+import { Leases } from "./leases/lease_service.js";
+import type { MachineServices } from "./machine_services.js";
 
 // Assembles the services of the key-value store.
 
