@@ -11,7 +11,7 @@ export type {
   KeyRangeOptions,
   KeyValueMachine,
 } from "./machine/kv/key_value_machine.js";
-export type { Lease } from "./machine/kv/leases/lease_store.js";
+export type { StoredLease } from "./machine/kv/leases/lease_store.js";
 export type { KeyEntry, KeyRecord } from "./machine/kv/record_store.js";
 export type { KeyValueNode } from "./server/kv/key_value_node.js";
 export { openKeyValueMachine } from "./server/kv/open_machine.js";

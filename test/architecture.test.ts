@@ -87,7 +87,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "machine/kv/txn": ["machine/kv/effects", "machine/kv/leases"],
   "machine/lmdb": ["machine/kv"],
   "machine/lmdb/effects": ["machine/kv"],
-  "machine/lmdb/leases": ["machine/kv"],
+  "machine/lmdb/leases": ["machine/kv", "machine/kv/leases"],
   "machine/worker": ["machine/kv", "machine/lmdb"],
   "peers/append": [],
   "peers/install": [],

@@ -8,7 +8,7 @@ import { applyEntries, assertFollow, commandsOf } from "./kv/apply.js";
 import { type ChangeHistory, KeptRecords } from "./kv/effects/change_history.js";
 import { EffectNotes } from "./kv/effects/effect_notes.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
-import type { Lease } from "./kv/leases/lease_store.js";
+import type { StoredLease } from "./kv/leases/lease_store.js";
 import type { KeyEntry, KeyRecord } from "./kv/record_store.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
@@ -183,12 +183,12 @@ export class LmdbMachine implements KeyValueMachine {
     return range;
   }
 
-  lease(id: number): Lease | undefined {
+  lease(id: number): StoredLease | undefined {
     this.#assertRunning();
     return this.#noticing(() => this.environment.leases.get(id));
   }
 
-  leases(after: number, limit: number): Lease[] {
+  leases(after: number, limit: number): StoredLease[] {
     this.#assertRunning();
     return this.#noticing(() => this.environment.leases.list(after, limit));
   }

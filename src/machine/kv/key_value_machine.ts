@@ -1,7 +1,7 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import type { StateMachine } from "../state_machine.js";
 import type { ChangeHistory } from "./effects/change_history.js";
-import type { Lease } from "./leases/lease_store.js";
+import type { StoredLease } from "./leases/lease_store.js";
 import type { KeyEntry, KeyRecord } from "./record_store.js";
 
 /** Options of a read of several keys. */
@@ -29,9 +29,9 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
   /** The changes that the applied entries have made. @internal */
   readonly history: ChangeHistory;
   /** Returns a lease in the present state. */
-  lease(id: number): Lease | undefined;
+  lease(id: number): StoredLease | undefined;
   /** Returns up to `limit` leases above `after`, in ascending order of id. */
-  leases(after: number, limit: number): Lease[];
+  leases(after: number, limit: number): StoredLease[];
   /** Returns the keys of a lease, in ascending order of their bytes; the caller may keep them. */
   leaseKeys(id: number): Uint8Array[];
   readonly keyCount: number;

@@ -6,7 +6,7 @@ import { applyEntries, assertFollow, commandsOf } from "./apply.js";
 import { EffectNotes } from "./effects/effect_notes.js";
 import { MemoryHistory } from "./effects/memory_history.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./key_value_machine.js";
-import type { Lease } from "./leases/lease_store.js";
+import type { StoredLease } from "./leases/lease_store.js";
 import { MemoryLeases } from "./leases/memory_leases.js";
 import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
 import { PayloadDecoder } from "./payload_decoder.js";
@@ -76,12 +76,12 @@ export class MemoryMachine implements KeyValueMachine {
     return range;
   }
 
-  lease(id: number): Lease | undefined {
+  lease(id: number): StoredLease | undefined {
     this.#assertRunning();
     return this.#state.leases.get(id);
   }
 
-  leases(after: number, limit: number): Lease[] {
+  leases(after: number, limit: number): StoredLease[] {
     this.#assertRunning();
     return this.#state.leases.list(after, limit);
   }
@@ -196,7 +196,7 @@ class MemoryState implements RecordStore, SessionStore {
   sink() {
     let clientId = "";
     return {
-      lease: (lease: Lease) => this.leases.put(lease),
+      lease: (lease: StoredLease) => this.leases.put(lease),
       key: (key: Uint8Array, record: KeyRecord) => {
         this.put(key, record);
         if (record.lease !== undefined) this.leases.addKey(record.lease, key);

@@ -49,7 +49,7 @@ import { assertCount } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
-import type { Lease } from "./leases/lease_store.js";
+import type { StoredLease } from "./leases/lease_store.js";
 import type { KeyRecord } from "./record_store.js";
 import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js";
 import type { SessionHead } from "./sessions.js";
@@ -82,7 +82,7 @@ export interface PayloadAnswer {
 export interface PayloadSource {
   readonly sessionsHead: SessionsHead;
   /** Ascending by id. None before version 4 of the rules. */
-  leases(): Iterable<Lease>;
+  leases(): Iterable<StoredLease>;
   /** Ascending by the bytes of the key. */
   keys(): Iterable<PayloadKey>;
   /**
@@ -196,7 +196,7 @@ class PayloadBlock {
     this.#used = this.#bytes.writeBigUInt64LE(BigInt(term), this.#used);
   }
 
-  lease({ id, ttlMs, keepAlives, keys }: Lease): void {
+  lease({ id, ttlMs, keepAlives, keys }: StoredLease): void {
     this.#reserve(PART_HEADER_BYTES);
     this.#byte(partTag.lease);
     this.#varint(id);

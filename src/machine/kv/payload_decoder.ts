@@ -2,7 +2,7 @@ import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
 import { LeaseKeyCounts } from "./leases/lease_key_counts.js";
-import type { Lease } from "./leases/lease_store.js";
+import type { StoredLease } from "./leases/lease_store.js";
 import { PAYLOAD_MAGIC, PAYLOAD_PREAMBLE_BYTES, partTag } from "./payload.js";
 import type { KeyRecord } from "./record_store.js";
 import {
@@ -22,7 +22,7 @@ import type { SessionHead } from "./sessions.js";
 
 /** Receives a payload's contents, in the payload's order. Bytes are lent for the call. */
 export interface PayloadSink {
-  lease(lease: Lease): void;
+  lease(lease: StoredLease): void;
   /** The lease that the record names was given before. */
   key(key: Uint8Array, record: KeyRecord): void;
   /** Precedes all sessions; not called for a payload of the first rules. */

@@ -15,7 +15,7 @@ interface SentRequest {
 }
 
 /** One stream to one leader, for the keep-alives of all clients of a follower. */
-class LeaderStream {
+class KeepAliveStream {
   readonly #stream: ReturnType<LeaderClient["keepAlive"]>;
   /** In the order in which they are answered. */
   readonly #sent: SentRequest[] = [];
@@ -80,7 +80,7 @@ class LeaderStream {
 
 /** Passes the keep-alives of a follower's clients on to the leader, all over one stream. */
 export class ForwardedKeepAlives {
-  #stream: LeaderStream | undefined;
+  #stream: KeepAliveStream | undefined;
 
   constructor(private readonly clock: Clock) {}
 
@@ -95,7 +95,7 @@ export class ForwardedKeepAlives {
   ): Promise<KeepAliveResponse> {
     if (this.#stream?.leader !== leader || !this.#stream.isOpen) {
       this.#stream?.retire();
-      this.#stream = new LeaderStream(leader, metadata, this.clock);
+      this.#stream = new KeepAliveStream(leader, metadata, this.clock);
     }
     return this.#stream.keep(leaseIds);
   }

@@ -11,7 +11,7 @@ import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { problemOfKeptLeases, problemOfLeaseId } from "../../machine/kv/leases/lease_problem.js";
-import type { Lease } from "../../machine/kv/leases/lease_store.js";
+import type { StoredLease } from "../../machine/kv/leases/lease_store.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import { toCount, toIndex } from "../../rpc/message_counters.js";
 import { orderedAnswers } from "../../rpc/ordered.js";
@@ -167,7 +167,7 @@ export class Leases {
     }
   }
 
-  #stateOf(lease: Pick<Lease, "id" | "ttlMs" | "keys">): LeaseStateInit {
+  #stateOf(lease: Pick<StoredLease, "id" | "ttlMs" | "keys">): LeaseStateInit {
     const { id, ttlMs, keys } = lease;
     const remainingMs = Math.floor(this.#keeper.remainingMs(lease));
     return { leaseId: BigInt(id), found: true, ttlMs, remainingMs, keyCount: keys };

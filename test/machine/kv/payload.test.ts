@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { CommandOutcome } from "../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../../src/base/limits.js";
-import type { Lease } from "../../../src/machine/kv/leases/lease_store.js";
+import type { StoredLease } from "../../../src/machine/kv/leases/lease_store.js";
 import {
   encodePairsPayload,
   encodePayload,
@@ -72,7 +72,7 @@ const golden2 = (changes: Partial<typeof GOLDEN_2> = {}) =>
 
 interface Contents {
   head: SessionsHead;
-  leases: Lease[];
+  leases: StoredLease[];
   keys: { key: string; createVersion: number; version: number; value: string; lease?: number }[];
   sessions: { clientId: string; floor: number; lastUsed: number; answers: [number, string][] }[];
 }

@@ -12,7 +12,7 @@ import { commandResult } from "../command.js";
 import type { ListedChange } from "../effects/effects.js";
 import type { NotedState } from "../noted_state.js";
 import { endLease, type LeaseRefusal } from "./lease_keys.js";
-import type { Lease, LeaseStore } from "./lease_store.js";
+import type { LeaseStore, StoredLease } from "./lease_store.js";
 
 // Carries out the commands about leases. They must have passed problemOfLeaseOperation.
 
@@ -82,6 +82,6 @@ function limitExceeded(limit: "leases" | "leaseKeys", index: number): CommandRes
   return create(CommandResultSchema, { outcome: CommandOutcome.LIMIT_EXCEEDED, index: BigInt(index), limit });
 }
 
-function recordOf({ id, ttlMs, keepAlives, keys }: Lease): LeaseRecord {
+function recordOf({ id, ttlMs, keepAlives, keys }: StoredLease): LeaseRecord {
   return create(LeaseRecordSchema, { leaseId: BigInt(id), ttlMs, keepAlives: BigInt(keepAlives), keys });
 }

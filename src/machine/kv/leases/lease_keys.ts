@@ -2,7 +2,7 @@ import { assert } from "../../../base/assert.js";
 import { limits } from "../../../base/limits.js";
 import type { ListedChange } from "../effects/effects.js";
 import type { NotedState } from "../noted_state.js";
-import type { Lease, LeaseStore } from "./lease_store.js";
+import type { LeaseStore, StoredLease } from "./lease_store.js";
 
 // Attaches keys to leases, and removes them together.
 
@@ -39,7 +39,7 @@ export type LeaseEnd = "expired" | "revoked";
  * a key goes with its lease. Returns the changes, for the caller to note.
  */
 export function endLease(
-  { id, keys: expected }: Lease,
+  { id, keys: expected }: StoredLease,
   end: LeaseEnd,
   { records, leases, notes }: NotedState,
 ): ListedChange[] {

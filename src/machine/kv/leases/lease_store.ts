@@ -1,7 +1,7 @@
 // The leases of the store, as the commands need them.
 
 /** A lease in the state. The state has no clock: the leader measures its time. */
-export interface Lease {
+export interface StoredLease {
   /** Index of the entry that granted it. */
   readonly id: number;
   /** Time in milliseconds that it lives after its grant or its newest keep-alive. */
@@ -19,9 +19,9 @@ export interface Lease {
 export interface LeaseStore {
   /** Number of leases. */
   readonly count: number;
-  get(id: number): Lease | undefined;
+  get(id: number): StoredLease | undefined;
   /** Adds a lease, or overwrites it. */
-  put(lease: Lease): void;
+  put(lease: StoredLease): void;
   /** Removes a lease, which must exist. */
   delete(id: number): void;
   /** Adds a key to the index. The key's bytes are lent for the call. */

@@ -1,21 +1,21 @@
 import { assert } from "../../../base/assert.js";
-import type { Lease, LeaseStore } from "./lease_store.js";
+import type { LeaseStore, StoredLease } from "./lease_store.js";
 
 /** Leases in memory; keys are stored as Latin-1 text, which sorts as their bytes do. */
 export class MemoryLeases implements LeaseStore {
   /** In ascending order of id, which is that of the grants. */
-  readonly #leases = new Map<number, Lease>();
+  readonly #leases = new Map<number, StoredLease>();
   readonly #keys = new Map<number, Set<string>>();
 
   get count(): number {
     return this.#leases.size;
   }
 
-  get(id: number): Lease | undefined {
+  get(id: number): StoredLease | undefined {
     return this.#leases.get(id);
   }
 
-  put(lease: Lease): void {
+  put(lease: StoredLease): void {
     this.#leases.set(lease.id, lease);
   }
 
@@ -44,8 +44,8 @@ export class MemoryLeases implements LeaseStore {
   }
 
   /** Returns up to `limit` leases above `after`, in ascending order of id. */
-  list(after: number, limit: number): Lease[] {
-    const found: Lease[] = [];
+  list(after: number, limit: number): StoredLease[] {
+    const found: StoredLease[] = [];
     for (const lease of this.#leases.values()) {
       if (found.length >= limit) break;
       if (lease.id > after) found.push(lease);

@@ -1,5 +1,5 @@
 import type { Transaction } from "lmdb";
-import type { Lease, LeaseStore } from "../../kv/leases/lease_store.js";
+import type { LeaseStore, StoredLease } from "../../kv/leases/lease_store.js";
 import { CHECKSUM_BYTES, type Tally } from "../checksums.js";
 import type { SealedTable } from "../table.js";
 
@@ -30,12 +30,12 @@ export class LmdbLeases implements LeaseStore {
     return this.tally.count;
   }
 
-  get(id: number): Lease | undefined {
+  get(id: number): StoredLease | undefined {
     const row = this.table.get(this.#keyOf(id));
     return row === undefined ? undefined : this.#leaseOf(id, row);
   }
 
-  put(lease: Lease): void {
+  put(lease: StoredLease): void {
     this.table.put(this.#keyOf(lease.id), rowOf(lease));
   }
 
@@ -43,7 +43,7 @@ export class LmdbLeases implements LeaseStore {
    * Adds a lease above all present ones, as a payload has them. Returns false when it is not above
    * them.
    */
-  append(lease: Lease): boolean {
+  append(lease: StoredLease): boolean {
     return this.table.append(keyOf(lease.id), rowOf(lease));
   }
 
@@ -78,8 +78,8 @@ export class LmdbLeases implements LeaseStore {
   }
 
   /** Returns up to `limit` leases above `after`, in ascending order of id. */
-  list(after: number, limit: number): Lease[] {
-    const found: Lease[] = [];
+  list(after: number, limit: number): StoredLease[] {
+    const found: StoredLease[] = [];
     if (limit <= 0 || this.count === 0) return found;
     for (const lease of this.#range({ start: keyOf(after + 1) })) {
       found.push(lease);
@@ -91,7 +91,7 @@ export class LmdbLeases implements LeaseStore {
   /**
    * Yields all leases, as the transaction sees them, in ascending order. `walked` counts each row.
    */
-  entries(transaction: Transaction, walked: Tally): Generator<Lease, void, undefined> {
+  entries(transaction: Transaction, walked: Tally): Generator<StoredLease, void, undefined> {
     return this.#range({ transaction }, walked);
   }
 
@@ -106,7 +106,7 @@ export class LmdbLeases implements LeaseStore {
     return this.#last.key;
   }
 
-  *#range(range: Parameters<SealedTable["range"]>[0], walked?: Tally): Generator<Lease, void, undefined> {
+  *#range(range: Parameters<SealedTable["range"]>[0], walked?: Tally): Generator<StoredLease, void, undefined> {
     try {
       for (const { key, value: row } of this.table.range(range)) {
         const mark = this.table.verify(key, row);
@@ -118,7 +118,7 @@ export class LmdbLeases implements LeaseStore {
     }
   }
 
-  #leaseOf(id: number, row: Buffer): Lease {
+  #leaseOf(id: number, row: Buffer): StoredLease {
     if (row.length !== ROW_BYTES) throw this.table.damaged("a row has the wrong size");
     return {
       id,
@@ -139,7 +139,7 @@ function indexKeyOf(id: number, key: Uint8Array): Buffer {
   return Buffer.concat([keyOf(id), key]);
 }
 
-function rowOf({ ttlMs, keepAlives, keys }: Lease): Buffer {
+function rowOf({ ttlMs, keepAlives, keys }: StoredLease): Buffer {
   const row = Buffer.allocUnsafe(ROW_BYTES);
   row.writeDoubleLE(ttlMs, TTL_AT);
   row.writeDoubleLE(keepAlives, KEEP_ALIVES_AT);
