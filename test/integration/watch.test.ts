@@ -122,9 +122,12 @@ async function trimLog(node: ClusterProcess, writers: Writers): Promise<void> {
   }
 }
 
-async function installed(id: string, times: number): Promise<void> {
-  const count = () => cluster.get(id).node.output().split("installed a snapshot").length - 1;
-  await cluster.until(`${id} has installed a snapshot`, async () => count() >= times || undefined);
+async function installed(id: string): Promise<void> {
+  const { node } = cluster.get(id);
+  await cluster.until(
+    `${id} has installed a snapshot`,
+    async () => /installed a snapshot/.test(node.output()) || undefined,
+  );
 }
 
 test("watches report each change once and in order while leaders, followers and their own nodes are killed, restarted and replaced by snapshots", async () => {
@@ -149,9 +152,9 @@ test("watches report each change once and in order while leaders, followers and 
   await writers.more(100);
   for (const node of cluster.running.values()) await trimLog(node, writers);
   await cluster.startFounder(id);
-  await installed(id, 1);
+  await installed(id);
 
-  // It stands still under watches of its own, and a snapshot is installed over them.
+  // It dies under watches that know no other node, and comes back by snapshot: they have missed changes.
   const single = new CairnClient({ endpoints: [cluster.get(id).address], timeoutMs: 60_000 });
   const listing = single.watch(PREFIX, { initial: true });
   const cutOff = single.watch(PREFIX);
@@ -161,12 +164,12 @@ test("watches report each change once and in order while leaders, followers and 
   const cutOffRead = readToEnd(cutOff, []);
   cutOffRead.catch(() => {});
   await listing.ready();
-  process.kill(cluster.get(id).node.pid, "SIGSTOP");
+  await cluster.kill(id);
   await writers.more(100);
-  const { id: leads } = await writersLeader(id);
-  for (const node of cluster.running.values()) if (node.id !== id) await trimLog(node, writers);
-  process.kill(cluster.get(id).node.pid, "SIGCONT");
-  await installed(id, 2);
+  const { id: leads } = await cluster.leader();
+  for (const node of cluster.running.values()) await trimLog(node, writers);
+  await cluster.startFounder(id);
+  await installed(id);
   const { oldestIndex = 0 } = await failure("OUT_OF_RANGE", cutOffRead);
   expect(oldestIndex).toBeGreaterThan(Number(cutOff.token?.split(":")[1]));
   const resumed = readToEnd(single.watch(PREFIX, { from: oldestIndex }), []);
@@ -202,14 +205,5 @@ async function caughtUp(id: string): Promise<void> {
   await cluster.until(`${id} has applied ${target}`, async () => {
     const status = (await cluster.statuses()).find(({ nodeId }) => nodeId === id);
     return (status !== undefined && status.appliedIndex >= target) || undefined;
-  });
-}
-
-/** The leader that the nodes other than this one have. */
-function writersLeader(stopped: string): Promise<{ id: string }> {
-  return cluster.until("a leader is known", async () => {
-    const { admin } = [...cluster.running.values()].find(({ id }) => id !== stopped)!;
-    const { leaderId } = await admin.getStatus({});
-    return leaderId === "" ? undefined : { id: leaderId };
   });
 }

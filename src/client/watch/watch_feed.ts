@@ -86,6 +86,8 @@ export class WatchFeed {
       const listing = this.settings.initial ? yield* this.#list(scope) : undefined;
       const reason = listing ?? (yield* this.#follow(scope));
       this.#token = undefined;
+      // One list after the other would burden the cluster.
+      this.#fruitless++;
       yield { type: "restarted", reason };
     }
   }
@@ -303,7 +305,8 @@ function passing(error: CairnError): CairnError {
 /** Describes why an answer would repeat or disorder events; undefined when it does not. */
 function problemIn({ events, through }: WatchResponse, reported: number): CairnError | undefined {
   let last = BigInt(reported) + 1n;
-  for (const { index } of events) {
+  for (const { index, kv } of events) {
+    if (kv === undefined) return faulty("a change without its key");
     if (index < last) return faulty(`an event of index ${index} behind one of ${last - 1n}`);
     last = index;
   }
