@@ -4,7 +4,7 @@
  */
 /// <reference types="node" preserve="true" />
 
-export type { CommandOutcome, CommandResult, RangeRecord } from "../gen/cairn/v1/storage_pb.js";
+export type { CommandOutcome, CommandResult, LeaseRecord, RangeRecord } from "../gen/cairn/v1/storage_pb.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export type {
   KeyRange,

@@ -315,10 +315,10 @@ export class CairnClient implements AsyncDisposable {
 
   /**
    * Follows the changes of a key, of a span of keys, or of all keys when `keys` is undefined:
-   * committed changes only, in the order of their index, each once, without a gap. The watch goes
-   * on at any member by itself when its node fails, restarts or is removed, and when it was too
-   * slow. A consumer that does not read costs no memory: the stream waits. Resume later, in any
-   * process, from an event's `token`.
+   * committed changes only, in the order of their index, each once, without a gap. When its node
+   * fails, restarts or is removed, or has cut it off as too slow, the watch resumes at any member.
+   * A consumer that does not read costs no memory: the stream waits. An event's `token` resumes the
+   * watch later, in any process.
    * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED at once for invalid arguments. The loop
    * throws OUT_OF_RANGE when no node knows all changes since `from`, or since the last event: the
    * error's `oldestIndex` is where a watch may begin (not with `initial`, which starts over).
@@ -326,9 +326,10 @@ export class CairnClient implements AsyncDisposable {
    *
    * ```ts
    * for await (const event of client.watch({ prefix: "config/" }, { initial: true })) {
-   *   if (event.type === "existing" || event.type === "put") settings.set(event.key, event.value.json());
-   *   if (event.type === "delete") settings.delete(event.key);
-   *   if (event.type === "restarted") settings.clear();
+   *   const { type } = event;
+   *   if (type === "existing" || type === "put") settings.set(event.key, event.value.json());
+   *   if (type === "delete") settings.delete(event.key);
+   *   if (type === "restarted") settings.clear();
    * }
    * ```
    */

@@ -1300,7 +1300,8 @@ export const SessionErrorSchema: GenMessage<SessionError> = /*@__PURE__*/
  * Trailing metadata of an error: `cairn-code` (Cairn's own code, as in src/base/errors.ts),
  * `cairn-leader` and `cairn-leader-address` (the leader, when the error is about leadership and it
  * is known), `retry-after-ms` (when too many calls wait: retry after this time), `cairn-since`
- * (with SESSION_EXPIRED: an index to give as `since` with a new client id).
+ * (with SESSION_EXPIRED: an index to give as `since` with a new client id), `cairn-oldest-index`
+ * (with OUT_OF_RANGE of a watch: the oldest index that the node can begin with).
  *
  * @generated from service cairn.v1.KeyValueService
  */

@@ -17,7 +17,7 @@ export interface WatchChange {
    * of the index follow, it resumes before the index, so that none of them is lost.
    */
   readonly token: string;
-  /** Whether further events of the same index follow: a transaction changes several keys at once. */
+  /** Whether further events of the index follow: a transaction changes several keys at once. */
   readonly more: boolean;
   /**
    * With the option `previous`: the value before the change. Undefined when the key did not exist,
@@ -50,9 +50,11 @@ export interface WatchDelete extends WatchChange {
 /** With `initial`: a key that existed when the keys were listed. They come in their order. */
 export interface WatchExisting {
   readonly type: "existing";
+  /** The key as UTF-8; for a key that is not UTF-8, use `keyBytes`. */
   readonly key: string;
   readonly keyBytes: Uint8Array;
   readonly value: KeyValue;
+  /** The lease that the key is attached to. */
   readonly leaseId: number | undefined;
 }
 
@@ -84,7 +86,10 @@ export interface WatchProgress {
 /** An event of a watch: {@link CairnClient.watch}. */
 export type WatchEvent = WatchPut | WatchDelete | WatchExisting | WatchListed | WatchRestarted | WatchProgress;
 
-/** Returns the change that a message reports. Copies the bytes, which are views of the whole message. */
+/**
+ * Returns the change that a message reports. Copies the bytes, which are views of the whole
+ * message.
+ */
 export function changeOf(message: WatchEventMessage, clusterId: string, more: boolean): WatchPut | WatchDelete {
   const { kv, deleted, expired, leaseId, previous, previousKnown } = message;
   const index = Number(message.index);

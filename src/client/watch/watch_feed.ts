@@ -21,9 +21,9 @@ import { tokenOf, type WatchPosition } from "./watch_position.js";
 const PROGRESS_MS = 60_000;
 /** A node that is silent for this much longer than it may be is given up, in ms. */
 const SILENCE_MS = 10_000;
-/** Time for one round of attempts at all nodes, in ms. A round without success is followed by another. */
+/** Time for one round of attempts at all nodes, in ms. Another round follows a round in vain. */
 const ROUND_MS = 10_000;
-/** Time to wait for nodes that cannot be reached, when the others no longer have the history, in ms. */
+/** Time to wait for unreachable nodes when the others no longer have the history, in ms. */
 const PATIENCE_MS = 5_000;
 /** First and longest pause after streams that have brought nothing, in ms. */
 const PAUSE_MS = 25;
@@ -300,7 +300,7 @@ function passing(error: CairnError): CairnError {
   return new CairnError("UNREACHABLE", `the watch was refused: ${error.message}`, { cause: error });
 }
 
-/** Returns the fault in an answer that would make a repeat, a gap or a wrong order; undefined: none. */
+/** Describes why an answer would repeat or disorder events; undefined when it does not. */
 function problemIn({ events, through }: WatchResponse, reported: number): CairnError | undefined {
   let last = BigInt(reported) + 1n;
   for (const { index } of events) {

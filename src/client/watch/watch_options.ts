@@ -14,13 +14,13 @@ import { positionBefore, type WatchPosition } from "./watch_position.js";
 /** Options of a watch. */
 export interface WatchOptions {
   /**
-   * Where to begin: a token of an earlier watch, to go on behind it; or the first index to report,
-   * such as a version. An index that the cluster has not reached is waited for. Default: from now on.
+   * A token of an earlier watch, to resume behind it; or the first index to report, such as a
+   * version. An index that the cluster has not reached is waited for. Default: from now on.
    */
   readonly from?: string | number | undefined;
   /**
    * Yields the keys that exist, by a linearizable read, and then each change after that read. When
-   * the history is gone, the watch starts over by itself, and yields `restarted` first. Not with
+   * the history is gone, the watch starts over, and yields `restarted` first. Not with
    * `from`. Default false.
    */
   readonly initial?: boolean | undefined;

@@ -26,7 +26,7 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
    * reading takes.
    */
   range(options?: KeyRangeOptions): KeyRange;
-  /** The changes that the applied entries have made. */
+  /** The changes that the applied entries have made. @internal */
   readonly history: ChangeHistory;
   /** Returns a lease in the present state. */
   lease(id: number): Lease | undefined;

@@ -50,7 +50,7 @@ export class LeaseTimes {
     return this.#queue.length > 0;
   }
 
-  /** Gives a lease its full time, from `now` on. */
+  /** Gives a lease its full time, from `now` on. Its time to live is always the same. */
   begin(id: number, ttlMs: number, keepAlives: number, now: number): void {
     const due = Math.ceil((now + ttlMs) / SLOT_MS);
     const lease = this.#leases.get(id);

@@ -135,6 +135,8 @@ export class CatchUp {
         return;
       }
       watch.sink.send(answer.bytes);
+      // The stream may end the watch when it is sent something.
+      if (watch.state !== "behind") return;
       watch.answeredMs = nowMs;
       watch.next = answer.through + 1;
     }

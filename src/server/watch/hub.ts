@@ -234,6 +234,8 @@ export class WatchHub {
         return true;
       }
       watch.sink.send(bytes);
+      // The stream may end the watch when it is sent something.
+      if (watch.state !== "live") return true;
       watch.answeredMs = this.clock.now();
       next = through + 1;
     }

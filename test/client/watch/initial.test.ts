@@ -50,7 +50,7 @@ describe("a watch with initial", () => {
     expect(node.requests[0]).toMatchObject({ startIndex: 6n, clusterId: CLUSTER });
   });
 
-  test("gives existing keys their versions, and its list a token from which another watch goes on", async () => {
+  test("gives existing keys their versions, and its list a token from which another watch resumes", async () => {
     const { history, client } = await start();
     history.put("a", "2");
     const watch = client.watch("a", initial);

@@ -18,7 +18,7 @@ async function start(count: number) {
   return { history, nodes, client, requests, only: nodes[0]! };
 }
 
-describe("a watch goes on behind the last index that it has reported", () => {
+describe("a watch resumes behind the last index that it has reported", () => {
   test.each(["SLOW_WATCHER", "STOPPED", "BUSY", "UNREACHABLE", "CANCELLED", "NOT_LEADER"] as const)(
     "when its node ends it with %s",
     async (code) => {

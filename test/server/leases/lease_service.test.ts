@@ -1,12 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
 import { type KeepAliveResponse, LeaseService } from "../../../gen/cairn/v1/lease_pb.js";
 import { limits } from "../../../src/base/limits.js";
+import { grpcTransport } from "../../../src/peers/grpc_transport.js";
 import { failure, until } from "../../support/conditions.js";
 import { bytes, contentsOf, text } from "../../support/nodes/acting_leader.js";
 import { follower } from "../../support/nodes/forwarding.js";
-import { Cluster } from "../../support/nodes/served_cluster.js";
-import { collect, serve } from "../../support/nodes/served_node.js";
+import { memoryHome } from "../../support/nodes/nodes.js";
+import { collect, serve, serveNode } from "../../support/nodes/served_node.js";
+import { freePorts } from "../../support/processes/process_cluster.js";
 
 type Served = Pick<Awaited<ReturnType<typeof serve>>, "channel">;
 const leasesOf = ({ channel }: Served) => channel.client(LeaseService);
@@ -150,30 +151,46 @@ test("a stream of keep-alives ends with STOPPED when the node stops, after the a
   await stopped;
 });
 
+/** Three members at addresses of their own, one of which leads. */
+async function members() {
+  const home = memoryHome();
+  const addresses = await freePorts(3).then((ports) => ports.map((port) => `127.0.0.1:${port}`));
+  const membership = addresses.map((address, at) => ({ id: `n${at + 1}`, address, role: "voter" as const }));
+  const settings = { members: membership, elections: "automatic", tickMs: 20, transport: grpcTransport() } as const;
+  const started = [];
+  for (const { id, address } of membership) {
+    const node = await home.start({ id, ...settings });
+    started.push({ id, node, ...(await serveNode(node, address)) });
+  }
+  const all = started;
+  const leader = () => all.find(({ node }) => node.raft.isEstablishedLeader);
+  const known = () => all.every(({ node }) => node.raft.leader === leader()?.id);
+  const settled = async () => {
+    await until(() => leader() !== undefined && known(), "one leads, and all know it");
+    return leader()!;
+  };
+  return { all, settled };
+}
+
 test("the keep-alives of a follower's clients share one stream, which moves with the leader", async () => {
-  const cluster = await Cluster.of(["n1", "n2", "n3"]);
-  const asked = await cluster.follower();
-  const { leaseId } = await leasesOf(asked).grant({ ttlMs: 60_000 });
-  const streams = Array.from({ length: 5 }, () => keepingStream(asked));
+  const { all, settled } = await members();
+  const before = await settled();
+  const [asked, next] = all.filter(({ id }) => id !== before.id);
+  const { leaseId } = await leasesOf(asked!).grant({ ttlMs: 60_000 });
+  const streams = Array.from({ length: 5 }, () => keepingStream(asked!));
   const kept = await Promise.all(streams.map(({ keep }) => keep(leaseId)));
-  for (const { leases } of kept) expect(leases[0]!.found).toBe(true);
-  const before = await cluster.leader();
-  const next = [...cluster.members.values()].find(({ id }) => id !== asked.id && id !== before.id)!;
-  await before.node.transferLeadership(next.id);
-  await cluster.leader();
-  const [first] = streams;
-  const moved = await first!.keep(leaseId);
-  expect(moved.header!.nodeId).toBe(next.id);
+  for (const { leases, header } of kept) {
+    expect(leases[0]!.found).toBe(true);
+    expect(header!.nodeId).toBe(before.id);
+  }
+  await before.node.transferLeadership(next!.id);
+  await settled();
+  const moved = await streams[0]!.keep(leaseId);
+  expect(moved.header!.nodeId).toBe(next!.id);
   expect(moved.leases[0]!.found).toBe(true);
 });
 
 test("a stream at a member that knows no leader ends with NOT_LEADER", async () => {
   const served = await serve();
   await failure("NOT_LEADER", keepingStream(served).keep(1n));
-});
-
-test("the service is one of those that a node of the key-value store lists", async () => {
-  const served = await serve({ lead: true });
-  expect(served.channel.client(KeyValueService)).toBeDefined();
-  expect(await leasesOf(served).grant({ ttlMs: 1_000 })).toMatchObject({ ttlMs: 1_000 });
 });

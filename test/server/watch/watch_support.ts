@@ -38,13 +38,13 @@ export class RawWatch {
 
   /** Resolves when the watch has told of everything up to an index. */
   async reached(index: number): Promise<this> {
-    await until(() => this.through >= index || this.error !== undefined);
+    await until(() => this.through >= index || this.error !== undefined, `the watch reaches ${index}`);
     if (this.error !== undefined) throw this.error;
     return this;
   }
 
   async ended(): Promise<CairnError> {
-    await until(() => this.error !== undefined);
+    await until(() => this.error !== undefined, "the watch ends");
     return this.error!;
   }
 

@@ -847,9 +847,91 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/machine/kv/apply.ts",
-        find: "  if (requestId === undefined) return evaluate(operation, index, records, notes);",
+        find: "  if (requestId === undefined) return evaluate(operation, index, state);",
         replace:
-          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, records, notes);',
+          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, state);',
+      },
+    ],
+  },
+  {
+    name: "a watch is told of one index in two answers",
+    rule: "WatchResponse: all changes of one index are in one answer",
+    patches: [
+      {
+        file: "src/server/watch/batch.ts",
+        find: "for (const ofIndex of byIndex(changes)) {",
+        replace: "for (const ofIndex of changes.map((each) => [each])) {",
+      },
+      {
+        file: "src/server/watch/batch.ts",
+        find: "if (part !== undefined && bytes + added <= limits.watchAnswerBytes) {",
+        replace: "if (part !== undefined && bytes < 0) {",
+      },
+    ],
+  },
+  {
+    name: "a watch goes on silently after an installed snapshot",
+    rule: "WatchRequest: a watch whose history is gone ends with OUT_OF_RANGE",
+    patches: [
+      {
+        file: "src/server/watch/hub.ts",
+        find: "    for (const watch of this.#live()) this.#end(watch, historyGone(next, oldest));\n",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "a watch that is behind skips an index when it becomes live",
+    rule: "WatchResponse: every change up to `through` was told",
+    patches: [
+      {
+        file: "src/server/watch/catch_up.ts",
+        find: "    if (watch.next <= through) return;\n    this.#ready",
+        replace: "    if (watch.next < through) return;\n    this.#ready",
+      },
+    ],
+  },
+  {
+    name: "a watch is told of the retry of a write",
+    rule: "RequestId: a retry has no second effect",
+    patches: [
+      {
+        file: "src/machine/kv/apply.ts",
+        find: "  if (!isCarriedOut) notes.note(NOTHING);\n",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "effects are forgotten although a watch may begin there",
+    rule: "ChangeHistory.since: from there on, all effects are known",
+    patches: [
+      {
+        file: "src/machine/kv/effects/memory_history.ts",
+        find: "while ((this.#rows[0]?.last ?? Number.POSITIVE_INFINITY) <= index) this.#forgetOldest();",
+        replace: "if (index > 0) this.#rows = [];",
+      },
+    ],
+  },
+  {
+    name: "a watch that resumes within an answer misses the rest of it",
+    rule: "WatchRequest: a watch resumes with one more than `through`",
+    patches: [
+      {
+        file: "src/server/watch/batch.ts",
+        find: "const isCut = answers.some(({ first, through }) => first < next && through >= next);",
+        replace: "const isCut = false;",
+      },
+    ],
+  },
+  {
+    name: "a watch that is not ready loses what it is not sent",
+    rule: "WatchHub: a live watch whose stream is not ready falls behind",
+    patches: [
+      {
+        file: "src/server/watch/hub.ts",
+        find: "        this.#fallBehind(watch, next);\n        return true;",
+        replace: "        return true;",
       },
     ],
   },
