@@ -67,7 +67,9 @@ try {
   const leader = new Leader(machine);
   const putOf = (n, leaseId) => ({ operation: { case: "put", value: { key: keyAt(n), value: keyAt(n), leaseId } } });
   applied(leader, "put without a lease, no lease granted", 20_000, (n) => putOf(n, 0n));
-  applied(leader, "delete, no lease granted", 20_000, (n) => ({ operation: { case: "delete", value: { key: keyAt(n) } } }));
+  applied(leader, "delete, no lease granted", 20_000, (n) => ({
+    operation: { case: "delete", value: { key: keyAt(n) } },
+  }));
   const first = machine.appliedIndex + 1;
   applied(leader, "grant", leases, () => ({ operation: { case: "leaseGrant", value: { ttlMs: TTL_MS } } }));
   applied(leader, "put of a new key with a lease", leases, (n) => putOf(n, BigInt(first + n)));

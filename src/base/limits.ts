@@ -278,7 +278,7 @@ export const limits = Object.freeze({
   leasePauseMs: 5,
   /** Requests of one stream of keep-alives in progress; beyond that the node stops reading. */
   keepAlivesInFlight: 16,
-  /** A keep-alive that a leader does not answer a follower within this time, in milliseconds, fails. */
+  /** Timeout for a leader's answer to a keep-alive that was passed on, in milliseconds. */
   keepAliveForwardMs: 3_000,
   /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,

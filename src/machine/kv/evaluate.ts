@@ -18,7 +18,6 @@ import { transact } from "./txn/transaction.js";
 // Carries out the operations of the key-value store.
 
 /**
-/**
  * Carries out the command of the entry at `index`, and notes its effects. This is the one place
  * that defines put, delete, compare-and-set, get and load; `txn/` adds transactions, `leases/`
  * leases. {@link decodeCommand} must have let the command pass.
@@ -64,13 +63,15 @@ function set(
   { records, leases, notes }: NotedState,
 ): CommandResult {
   const createVersion = present?.createVersion ?? index;
+  // The record is only lent until the next call of the store.
+  const before = notes.keepsRecords ? copyOf(present) : undefined;
   const refusal = moveKey(key, present?.lease ?? 0, lease, leases);
   if (refusal !== undefined) {
     notes.note(NOTHING);
     return refusedLease(refusal, index);
   }
   if (present === undefined) notes.note(CREATED);
-  if (notes.keepsRecords) notes.before(present);
+  if (notes.keepsRecords) notes.before(before);
   const record = { createVersion, version: index, value };
   records.put(key, lease === 0 ? record : { ...record, lease });
   return commandResult(CommandOutcome.OK, index);
@@ -128,6 +129,10 @@ function load(pairs: readonly LoadPair[], index: number, { records, leases, note
   leases.clear();
   for (const { key, value } of pairs) records.put(key, { createVersion: index, version: index, value });
   return commandResult(CommandOutcome.OK, index);
+}
+
+function copyOf(record: KeyRecord | undefined): KeyRecord | undefined {
+  return record && { ...record, value: Uint8Array.prototype.slice.call(record.value) };
 }
 
 /** Returns a result with the present value, copied because the record is only lent. */

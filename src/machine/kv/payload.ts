@@ -40,9 +40,10 @@
 //
 // A varint has 7 bits a byte, lowest first, with the top bit set on all bytes but the last; at most
 // 8 bytes (2^53 - 1) and no more than needed. All leases come before the keys, all keys before the
-// sessions' head, and that comes before all sessions. From version 2 on an answer carries a value of
-// at most sessionValueBytes, and all sessions together count for at most sessionBytes. The payload holds the applied index so
-// that a snapshot with another index than its state's is refused (etcd#13973).
+// sessions' head, and that comes before all sessions. From version 2 on an answer carries a value
+// of at most sessionValueBytes, and all sessions together count for at most sessionBytes. The
+// payload holds the applied index so that a snapshot with another index than its state's is refused
+// (etcd#13973).
 
 import { assertCount } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";

@@ -18,9 +18,8 @@ import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./table.js";
 /**
  * One LMDB environment with a key-value state: tables for keys, sessions, answers, leases, their
  * keys, the effects of entries, and the applied position with the digest of all rows. Every row has
- * a checksum. Commits are not synced;
- * LmdbDirectory says when the files can be trusted. The environment counts its readers, and stays
- * open until the last one has ended.
+ * a checksum. Commits are not synced; LmdbDirectory says when the files can be trusted. The
+ * environment counts its readers, and stays open until the last one has ended.
  */
 export class LmdbEnvironment {
   readonly records: LmdbRecords;

@@ -4,9 +4,9 @@ import type { KeyEntry, KeyRecord, RecordStore } from "../kv/record_store.js";
 import { CHECKSUM_BYTES, type Tally } from "./checksums.js";
 import type { SealedTable } from "./table.js";
 
-// A key's row: checksum, create version and version as little-endian doubles, then the value. In the
-// row of a key with a lease the create version is negative, and the lease, a double, stands before
-// the value: a key without a lease has no byte for it.
+// A key's row: checksum, create version and version as little-endian doubles, then the value. In
+// the row of a key with a lease the create version is negative, and the lease, a double, stands
+// before the value: a key without a lease has no byte for it.
 
 const CREATE_VERSION_AT = CHECKSUM_BYTES;
 const VERSION_AT = CREATE_VERSION_AT + 8;

@@ -88,7 +88,7 @@ export class ServedView implements ServedTask {
     if (difference !== undefined) throw damagedState(difference);
   }
 
-  /** Yields the keys. Counts their rows, and those that the index of the leases must have for them. */
+  /** Yields the keys. Counts their rows, and the rows that the index of the leases must have. */
   *#keys(walked: StateDigest): Generator<KeyEntry, void, undefined> {
     const { records, leases, transaction } = this.snapshot;
     for (const entry of records.entries(transaction, NO_BYTES, NO_BYTES, walked.keys)) {

@@ -52,7 +52,7 @@ export class Leases {
     this.#keeper.start();
   }
 
-  /** Ends the streams of keep-alives, after the requests that have come. No lease ends from now on. */
+  /** Ends the streams of keep-alives, after the requests that have come. No further lease ends. */
   stop(): void {
     this.#keeper.stop();
     this.#stopping.abort(new CairnError("STOPPED", "the node is stopping"));

@@ -1,4 +1,4 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type WatchEventSchema, WatchResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import { limits } from "../../base/limits.js";
 import type { ChangeHistory } from "../../machine/kv/effects/change_history.js";
@@ -23,7 +23,8 @@ export interface WatchAnswer {
   /** Index of its first event. */
   readonly first: number;
   readonly through: number;
-  readonly bytes: Buffer;
+  /** Undefined when the changes of its one index do not fit a message, and can never be told. */
+  readonly bytes: Buffer | undefined;
 }
 
 /** The changes of some consecutive entries, and the answers that tell watches of them. */
@@ -98,7 +99,7 @@ export class Batch {
     return parts.map(({ first, events }, at) => {
       const behind = parts[at + 1]?.events[0];
       const through = behind === undefined ? this.last : Number(behind.index) - 1;
-      return { first, through, bytes: encodeAnswer(through, events) };
+      return { first, through, bytes: answerWithin(limits.messageBytes, through, events) };
     });
   }
 
@@ -119,9 +120,14 @@ export function nameOfKey(key: Uint8Array): string {
   return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }
 
-/** Encodes an answer; without events it is a progress mark. */
-export function encodeAnswer(through: number, events: EventInit[] = []): Buffer {
-  return encodeMessage(WatchResponseSchema, { events, through: BigInt(through) });
+/** Encodes a mark of progress: an answer without events. */
+export function encodeProgress(through: number): Buffer {
+  return encodeMessage(WatchResponseSchema, { through: BigInt(through) });
+}
+
+function answerWithin(most: number, through: number, events: EventInit[]): Buffer | undefined {
+  const bytes = toBinary(WatchResponseSchema, create(WatchResponseSchema, { events, through: BigInt(through) }));
+  return bytes.byteLength > most ? undefined : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 type EventInit = MessageInitShape<typeof WatchEventSchema> & { readonly index: bigint };

@@ -2,7 +2,7 @@ import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { Batch } from "./batch.js";
 import type { Watch } from "./watch.js";
-import { historyGone, oldestIndex, type WatchedNode } from "./watched_node.js";
+import { historyGone, oldestIndex, tooMuchAtOnce, type WatchedNode } from "./watched_node.js";
 
 /** The work that the watches behind share with the live ones. */
 export interface CatchUpEvents {
@@ -132,6 +132,10 @@ export class CatchUp {
       if (!watch.sink.isReady) {
         this.#ready.delete(watch);
         this.#place(watch, nowMs);
+        return;
+      }
+      if (answer.bytes === undefined) {
+        this.events.ended(watch, tooMuchAtOnce(answer.first));
         return;
       }
       watch.sink.send(answer.bytes);

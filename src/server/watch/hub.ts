@@ -1,12 +1,12 @@
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { Clock } from "../../system/clock.js";
-import { Batch, encodeAnswer, type WatchAnswer } from "./batch.js";
+import { Batch, encodeProgress, type WatchAnswer } from "./batch.js";
 import { CatchUp } from "./catch_up.js";
 import { SpanIndex } from "./span_index.js";
 import { Watch, type WatchSink } from "./watch.js";
 import { type WatchFilter, WatchGroup, type WatchTarget } from "./watch_group.js";
-import { historyGone, oldestIndex, type WatchedNode } from "./watched_node.js";
+import { historyGone, oldestIndex, tooMuchAtOnce, type WatchedNode } from "./watched_node.js";
 
 /** A caller's wish to watch. */
 export interface WatchWish {
@@ -228,9 +228,13 @@ export class WatchHub {
     if (watch.state !== "live") return true;
     if (answers.length === 0) this.#sendProgress(watch);
     let next = from;
-    for (const { through, bytes } of answers) {
+    for (const { first, through, bytes } of answers) {
       if (!watch.sink.isReady) {
         this.#fallBehind(watch, next);
+        return true;
+      }
+      if (bytes === undefined) {
+        this.#end(watch, tooMuchAtOnce(first));
         return true;
       }
       watch.sink.send(bytes);
@@ -306,7 +310,7 @@ export class WatchHub {
   #sendProgress(watch: Watch): void {
     const through = watch.state === "live" ? this.#through : watch.next - 1;
     if (!watch.sink.isReady) return;
-    watch.sink.send(encodeAnswer(through));
+    watch.sink.send(encodeProgress(through));
     watch.answeredMs = this.clock.now();
   }
 

@@ -13,6 +13,14 @@ export function oldestIndex({ machine, appliedLog }: WatchedNode): number {
   return Math.max(appliedLog.first, machine.history.since);
 }
 
+/** Returns the error of a watch that cannot be told of the changes of an index. */
+export function tooMuchAtOnce(index: number): CairnError {
+  const text =
+    `the changes of index ${index} do not fit one message (messageBytes), and one index is never split: read the keys ` +
+    "again, and watch from the index of that read on.";
+  return new CairnError("OUT_OF_RANGE", text, { oldestIndex: index + 1 });
+}
+
 /** Returns the error of a watch whose history is gone. */
 export function historyGone(index: number, oldest: number): CairnError {
   const text =

@@ -1,10 +1,22 @@
 import { describe, expect, onTestFinished, test } from "vitest";
+import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
+import { CairnError } from "../../../src/base/errors.js";
 import { limits } from "../../../src/base/limits.js";
 import { encodeCommand } from "../../../src/machine/kv/command.js";
+import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
 import type { KeyValueNode } from "../../../src/server/kv/key_value_node.js";
 import { LeaseKeeper } from "../../../src/server/leases/lease_keeper.js";
 import { ManualClock, manyTurns, until } from "../../support/conditions.js";
-import { type CommandInit, expire, grant, keepAlive, leasedPut, newest } from "../../support/machines/machines.js";
+import {
+  applyBytes,
+  applyCommand,
+  type CommandInit,
+  expire,
+  grant,
+  keepAlive,
+  leasedPut,
+  newest,
+} from "../../support/machines/machines.js";
 import { contentsOf } from "../../support/nodes/acting_leader.js";
 import { memoryHome } from "../../support/nodes/nodes.js";
 
@@ -28,6 +40,34 @@ function keeperOf(node: KeyValueNode) {
     }
   };
   return { clock, keeper, pass };
+}
+
+/** A node without a log or disk, whose role and term are the test's to set. */
+class SetNode {
+  readonly machine = new MemoryMachine();
+  refusal: CairnError | undefined;
+  readonly raft = {
+    role: "leader",
+    term: 1,
+    /** Term of the entry that was applied last. */
+    appliedTerm: 1,
+    log: { termAt: () => this.raft.appliedTerm },
+  };
+
+  apply(operation: Parameters<typeof newest>[0]): CommandResult {
+    return applyCommand(this.machine, newest(operation), this.raft.appliedTerm);
+  }
+
+  async propose(data: Uint8Array) {
+    if (this.refusal !== undefined) throw this.refusal;
+    return { index: this.machine.appliedIndex + 1, result: applyBytes(this.machine, data, this.raft.appliedTerm) };
+  }
+}
+
+/** A leader that is only played, and the keeper of its leases. */
+function led() {
+  const node = new SetNode();
+  return { node, ...keeperOf(node as unknown as KeyValueNode) };
 }
 
 async function propose(node: KeyValueNode, operation: Parameters<typeof newest>[0]) {
@@ -101,6 +141,39 @@ describe("the keeper of a leader", () => {
     await pass(2_800);
     expect(node.machine.leaseCount).toBe(1);
     await pass(1_000);
+    expect(node.machine.leaseCount).toBe(0);
+  });
+
+  test("gives every lease its full time again when the same process leads once more", async () => {
+    const { node, clock, keeper, pass } = led();
+    node.apply(grant(3_000));
+    await pass(2_900);
+    node.raft.role = "follower";
+    node.raft.term = 2;
+    await pass(50);
+    Object.assign(node.raft, { role: "leader", term: 3 });
+    // An entry of its own term is not applied yet.
+    await pass(10_000);
+    expect(node.machine.leaseCount).toBe(1);
+    expect(keeper.remainingMs({ id: 1, ttlMs: 3_000 })).toBe(3_000);
+    node.raft.appliedTerm = 3;
+    await pass(200);
+    const start = clock.now();
+    await pass(2_700);
+    expect(node.machine.leaseCount).toBe(1);
+    await pass(1_000);
+    expect(node.machine.leaseCount).toBe(0);
+    expect(clock.now() - start).toBeGreaterThan(2_900);
+  });
+
+  test("tries again to end a lease when the entry could not be proposed", async () => {
+    const { node, pass } = led();
+    node.apply(grant(1_000));
+    node.refusal = new CairnError("DISK_FULL", "no room");
+    await pass(3_000);
+    expect(node.machine.leaseCount).toBe(1);
+    node.refusal = undefined;
+    await pass(400);
     expect(node.machine.leaseCount).toBe(0);
   });
 

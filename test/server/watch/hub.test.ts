@@ -4,7 +4,20 @@ import { WatchHub, type WatchWish } from "../../../src/server/watch/hub.js";
 import type { Watch } from "../../../src/server/watch/watch.js";
 import { WatchGroup } from "../../../src/server/watch/watch_group.js";
 import { failure } from "../../support/conditions.js";
-import { bytes, del, load, newest, put, request, type StepInit, txn } from "../../support/machines/machines.js";
+import {
+  bytes,
+  del,
+  expire,
+  grant,
+  leasedPut,
+  load,
+  newest,
+  put,
+  request,
+  revoke,
+  type StepInit,
+  txn,
+} from "../../support/machines/machines.js";
 import { Random } from "../../support/random.js";
 import { ALL, FakeNode, FakeSink, StepClock, shown, shownChange } from "./hub_support.js";
 
@@ -163,6 +176,48 @@ describe("a hub", () => {
     clock.advance(0);
     write("b");
     expect(node.machine.history.recordsBefore(2)).toBeUndefined();
+  });
+
+  test("ends those watches alone that would be told of more at one index than fits a message", async () => {
+    const { node, clock, watch } = world();
+    const [all, other] = [new FakeSink(), new FakeSink()];
+    node.apply(newest(grant()));
+    const long = (at: number) => `${at}`.padStart(5, "0").padEnd(limits.keyBytes, "k");
+    const attached = (at: number) => newest(leasedPut(long(at), "", 1));
+    node.apply(...Array.from({ length: 4_200 }, (_, at) => attached(at)));
+    watch(all);
+    watch(other, { target: { type: "key", key: long(7) } });
+    node.apply(newest(revoke(1)));
+    await clock.settle();
+    const index = node.applied;
+    expect(all.error).toMatchObject({ code: "OUT_OF_RANGE", oldestIndex: index + 1 });
+    expect(other.error).toBeUndefined();
+    expect(other.events).toMatchObject([{ index: BigInt(index), deleted: true, expired: false, leaseId: 1n }]);
+    const again = new FakeSink();
+    watch(again, { start: index });
+    await clock.settle();
+    expect(again.error).toMatchObject({ code: "OUT_OF_RANGE", oldestIndex: index + 1 });
+  });
+
+  test("tells which keys went with their lease, and whether it expired", async () => {
+    const { node, clock, watch } = world();
+    const sink = new FakeSink();
+    watch(sink, { filter: { ...ALL.filter, previous: true } });
+    node.apply(newest(grant()), newest(leasedPut("a", "1", 1)), newest(leasedPut("b", "2", 1)));
+    node.apply(newest(put("b", "3")), newest(expire([1, 0])));
+    await clock.settle();
+    expect(sink.events.map((event) => `${shown(event)} ${event.leaseId} ${event.expired}`)).toEqual([
+      "2 created a=1 1 false",
+      "3 created b=2 1 false",
+      "4 put b=3 0 false",
+      "5 deleted a= 1 true",
+    ]);
+    expect(sink.events.map(({ previous }) => previous && Buffer.from(previous.value).toString())).toEqual([
+      undefined,
+      undefined,
+      "2",
+      "1",
+    ]);
   });
 
   test("leaves out earlier records that would make the answer for one index too large", async () => {

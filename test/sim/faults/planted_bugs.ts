@@ -897,7 +897,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/machine/kv/apply.ts",
-        find: "  if (!isCarriedOut) notes.note(NOTHING);\n",
+        find: "  if (!isCarriedOut) state.notes.note(NOTHING);\n",
         replace: "",
       },
     ],
@@ -932,6 +932,73 @@ export const plantedBugs: readonly PlantedBug[] = [
         file: "src/server/watch/hub.ts",
         find: "        this.#fallBehind(watch, next);\n        return true;",
         replace: "        return true;",
+      },
+    ],
+  },
+  {
+    name: "a keep-alive does not begin the time of a lease anew",
+    rule: "no lease ends before its time",
+    patches: [{ file: "src/server/leases/lease_times.ts", find: "    lease.due = due;\n", replace: "" }],
+  },
+  {
+    name: "a new leader does not read the leases that others have granted",
+    rule: "no lease outlives its owner for long (etcd#13294)",
+    patches: [
+      {
+        file: "src/server/leases/lease_keeper.ts",
+        find: "if (machine.leaseCount === 0) return false;",
+        replace: "if (machine.leaseCount >= 0) return false;",
+      },
+    ],
+  },
+  {
+    name: "a key of a lease that has ended stays",
+    rule: "RevokeRequest: all keys of a lease go with it",
+    patches: [
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: '    assert(records.delete(key), "an attached key exists", { lease: id });\n',
+        replace: '    if (end === "revoked") records.delete(key);\n',
+      },
+    ],
+  },
+  {
+    name: "a put without a lease stays attached",
+    rule: "PutRequest.lease_id: 0 attaches to none",
+    patches: [
+      {
+        file: "src/machine/kv/evaluate.ts",
+        find: "return set(key, value, Number(leaseId), index, state.records.get(key), state);",
+        replace:
+          "return set(key, value, Number(leaseId) || (state.records.get(key)?.lease ?? 0), index, state.records.get(key), state);",
+      },
+    ],
+  },
+  {
+    name: "a key that moved to another lease goes with the earlier one",
+    rule: "PutRequest.lease_id: a key has one lease",
+    patches: [
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: "    leases.removeKey(from, key);\n    leases.put({ ...lease, keys: lease.keys - 1 });",
+        replace:
+          "    if (to === 0) leases.removeKey(from, key);\n    if (to === 0) leases.put({ ...lease, keys: lease.keys - 1 });",
+      },
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: '    assert(records.delete(key), "an attached key exists", { lease: id });\n',
+        replace: "    records.delete(key);\n",
+      },
+    ],
+  },
+  {
+    name: "a lease ends after half of its time",
+    rule: "no lease ends before its time",
+    patches: [
+      {
+        file: "src/server/leases/lease_times.ts",
+        find: "Math.ceil((now + ttlMs) / SLOT_MS)",
+        replace: "Math.ceil((now + ttlMs / 2) / SLOT_MS)",
       },
     ],
   },

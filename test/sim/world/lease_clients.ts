@@ -17,7 +17,10 @@ export interface LeaseWeather extends CallWeather {
 /** Longest time to live of a lease in the simulator, in milliseconds. */
 export const LEASE_TTL_MOST_MS = 3_000;
 
-/** First letter of the keys that may be attached to leases. */
+/** Attempts after which a client leaves a command. */
+const ATTEMPTS = 5;
+
+/** Number of the keys that may be attached to leases. */
 const LEASED_KEYS = 4;
 
 /** A node's part in leases, as its server has it. */
@@ -111,7 +114,7 @@ export class SimLeaseClient {
   async #keepAlive(): Promise<void> {
     const ids = this.#leases.flatMap(({ id, isKept }) => (isKept ? [id] : []));
     if (ids.length === 0) return this.#forget(this.random.pick(this.#leases).id);
-    const answer = await this.#caller.ask(this.#cluster, (_node, _signal, place) => {
+    const answer = await this.#ask((_node, _signal, place) => {
       if (place.leases === undefined) throw new CairnError("UNREACHABLE", `${place.id} serves no leases yet`);
       return place.leases.keepAlives.keep(ids);
     });
@@ -153,6 +156,17 @@ export class SimLeaseClient {
     if (result?.outcome === CommandOutcome.OK) this.cluster.count("lease revoked");
   }
 
+  /** A few attempts; a command may be carried out more than once. */
+  async #ask<Value>(
+    work: Parameters<typeof Caller.prototype.ask<Value>>[1],
+  ): Promise<{ readonly value: Value } | { readonly error: CairnError }> {
+    for (let attempt = 1; ; attempt++) {
+      const answer = await this.#caller.ask(this.#cluster, work);
+      if ("value" in answer || attempt === ATTEMPTS || this.#isStopped) return answer;
+      await this.cluster.scheduler.sleep(this.random.between(20, 200), `${this.id} waits before it asks again`);
+    }
+  }
+
   #forget(lease: bigint): void {
     this.#leases = this.#leases.filter(({ id }) => id !== lease);
   }
@@ -163,7 +177,7 @@ export class SimLeaseClient {
     then: (place: SimNode, result: CommandResult) => void = () => {},
   ): Promise<CommandResult | undefined> {
     const data = encodeCommand({ operation });
-    const answer = await this.#caller.ask(this.#cluster, async (node, signal, place) => {
+    const answer = await this.#ask(async (node, signal, place) => {
       const { life } = place;
       const { result } = await node.propose(data, signal);
       if (place.life === life) then(place, result);

@@ -5,9 +5,9 @@ import type { SealedTable } from "../table.js";
 
 // Stores leases, and the index of their keys, each row behind its checksum.
 //
-//   leases:     id (8, big-endian)         -> time to live (double), keep-alives (double), number of
-//                                             keys (4); little-endian
-//   lease-keys: id (8, big-endian), key    -> nothing
+//   leases:     id (8, big-endian)       -> time to live (double), keep-alives (double), number of
+//                                           keys (4); little-endian
+//   lease-keys: id (8, big-endian), key  -> nothing
 
 const ID_BYTES = 8;
 const TTL_AT = CHECKSUM_BYTES;
@@ -88,7 +88,9 @@ export class LmdbLeases implements LeaseStore {
     return found;
   }
 
-  /** Yields all leases, as the transaction sees them, in ascending order. `walked` counts each row. */
+  /**
+   * Yields all leases, as the transaction sees them, in ascending order. `walked` counts each row.
+   */
   entries(transaction: Transaction, walked: Tally): Generator<Lease, void, undefined> {
     return this.#range({ transaction }, walked);
   }
@@ -98,7 +100,7 @@ export class LmdbLeases implements LeaseStore {
     walked.add(this.index.keyMark(indexKeyOf(id, key)));
   }
 
-  /** Returns the same buffer for the same id: the table then need not read the row again to write it. */
+  /** Returns the same buffer for the same id: the table then reads a row once to overwrite it. */
   #keyOf(id: number): Buffer {
     if (this.#last?.id !== id) this.#last = { id, key: keyOf(id) };
     return this.#last.key;
