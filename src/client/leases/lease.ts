@@ -89,7 +89,13 @@ export class LeaseHandle implements AsyncDisposable {
    */
   async keepAlive(): Promise<void> {
     if (this.startKeeping().sentAt() !== undefined) return;
-    await new Promise<void>((resolve, reject) => this.#waiting.add({ resolve, reject }));
+    // Keeps the process alive: neither the thread nor its stream does.
+    const cancelTimer = this.owner.clock.after(this.ttlMs, () => {});
+    try {
+      await new Promise<void>((resolve, reject) => this.#waiting.add({ resolve, reject }));
+    } finally {
+      cancelTimer();
+    }
   }
 
   /** Does what {@link keepAlive} does, and waits for nothing. @throws CairnError @internal */

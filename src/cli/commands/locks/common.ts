@@ -4,6 +4,7 @@ import { limits } from "../../../base/limits.js";
 import { DEFAULT_TTL_MS } from "../../../client/leases/timing.js";
 import type { LockHandle, QueueOptions } from "../../../client/locks/lock.js";
 import { endpointsOption, wholeNumber } from "../../options/options.js";
+import { type StopReason, untilSignal } from "../../output/signals.js";
 import type { Common } from "../kv/common.js";
 
 // The common part of `cairn lock` and `cairn elect`.
@@ -30,6 +31,24 @@ export function queueCommand(name: string, description: string): Command {
 
 export function queueOptions({ ttlMs, waitMs }: QueueFlags, signal: AbortSignal): QueueOptions {
   return { ttlMs, waitMs, signal };
+}
+
+/** Interval of a timer that only keeps this process alive, in milliseconds. */
+const ALIVE_MS = 60_000;
+
+/** Awaits a result, and keeps the process alive meanwhile: a client alone does not. */
+export async function staysAlive<Result>(result: Promise<Result>): Promise<Result> {
+  const timer = setInterval(() => {}, ALIVE_MS);
+  try {
+    return await result;
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** Waits for a signal that ends this process; resolves with the error when the lease is lost. */
+export function untilSignalOrLost(held: Pick<LockHandle, "signal">): Promise<StopReason | Error> {
+  return staysAlive(Promise.race([untilSignal(), untilLost(held)]));
 }
 
 /** Resolves with the error when a lock or leadership is lost. */

@@ -6,7 +6,7 @@ import { print } from "../../output/output.js";
 import { no, report } from "../../output/report.js";
 import { untilInterrupted, untilSignal } from "../../output/signals.js";
 import { type Common, valueFields, withClient } from "../kv/common.js";
-import { type QueueFlags, queueCommand, queueOptions, untilLost } from "./common.js";
+import { type QueueFlags, queueCommand, queueOptions, staysAlive, untilSignalOrLost } from "./common.js";
 
 interface ElectFlags extends QueueFlags {
   readonly observe?: true;
@@ -41,29 +41,29 @@ async function elect(client: CairnClient, name: string, value: string, flags: El
     const { key, token } = leader;
     const text = `${name}: elected, token ${token}`;
     await print(`${flags.json ? JSON.stringify({ event: "elected", name, key, token, value }) : text}\n`);
-    const end = await Promise.race([untilSignal(), untilLost(leader)]);
+    const end = await untilSignalOrLost(leader);
     return end instanceof Error ? report(end) : exitCodes.ok;
   } finally {
     await leader[Symbol.asyncDispose]();
   }
 }
 
-async function observe(client: CairnClient, name: string, { json }: Common): Promise<number> {
+async function observe(client: CairnClient, name: string, flags: Common): Promise<number> {
   const ended = new AbortController();
   void untilSignal().then(() => ended.abort());
-  // Keeps the process alive: a client that only watches does not.
-  const alive = setInterval(() => {}, 60_000);
   try {
-    for await (const leader of client.observe(name, { signal: ended.signal })) {
-      const line = json ? JSON.stringify({ event: "leader", name, ...fieldsOf(leader) }) : textOf(leader);
-      if (!(await print(`${line}\n`))) break;
-    }
+    await staysAlive(printLeaders(client, name, ended.signal, flags));
   } catch (error) {
     if (!ended.signal.aborted) throw error;
-  } finally {
-    clearInterval(alive);
   }
   return exitCodes.ok;
+}
+
+async function printLeaders(client: CairnClient, name: string, signal: AbortSignal, { json }: Common): Promise<void> {
+  for await (const leader of client.observe(name, { signal })) {
+    const line = json ? JSON.stringify({ event: "leader", name, ...fieldsOf(leader) }) : textOf(leader);
+    if (!(await print(`${line}\n`))) return;
+  }
 }
 
 function fieldsOf(leader: ElectedLeader | undefined): object {

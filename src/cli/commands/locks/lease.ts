@@ -6,10 +6,9 @@ import { wholeNumber } from "../../options/options.js";
 import { exitCodes } from "../../output/exit_codes.js";
 import { print } from "../../output/output.js";
 import { no, report } from "../../output/report.js";
-import { untilSignal } from "../../output/signals.js";
 import { table } from "../../output/table.js";
 import { type Common, common, withClient } from "../kv/common.js";
-import { leaseTtl, untilLost } from "./common.js";
+import { leaseTtl, untilSignalOrLost } from "./common.js";
 
 interface TtlFlags extends Common {
   readonly keys?: true;
@@ -74,7 +73,7 @@ async function keep(client: CairnClient, id: number, { json }: Common): Promise<
   await lease.keepAlive();
   const { ttlMs } = lease;
   await print(json ? `${JSON.stringify({ event: "kept", id, ttlMs })}\n` : `lease ${id} is kept alive\n`);
-  const end = await Promise.race([untilSignal(), untilLost(lease)]);
+  const end = await untilSignalOrLost(lease);
   return end instanceof Error ? report(end) : exitCodes.ok;
 }
 

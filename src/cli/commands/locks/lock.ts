@@ -8,9 +8,9 @@ import { wholeNumber } from "../../options/options.js";
 import { exitCodes } from "../../output/exit_codes.js";
 import { print } from "../../output/output.js";
 import { no, report } from "../../output/report.js";
-import { untilInterrupted, untilSignal } from "../../output/signals.js";
+import { untilInterrupted } from "../../output/signals.js";
 import { withClient } from "../kv/common.js";
-import { type QueueFlags, queueCommand, queueOptions, untilLost } from "./common.js";
+import { type QueueFlags, queueCommand, queueOptions, untilSignalOrLost } from "./common.js";
 import { runGuarded } from "./guarded_command.js";
 
 interface LockFlags extends QueueFlags {
@@ -63,7 +63,7 @@ async function hold(lock: LockHandle, flags: LockFlags): Promise<number> {
   await print(
     flags.json ? `${JSON.stringify({ event: "locked", name, key, token })}\n` : `${name}: locked, token ${token}\n`,
   );
-  const end = await Promise.race([untilSignal(), untilLost(lock)]);
+  const end = await untilSignalOrLost(lock);
   return end instanceof Error ? lost(lock, flags, end) : exitCodes.ok;
 }
 
