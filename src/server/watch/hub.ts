@@ -94,7 +94,9 @@ export class WatchHub {
     return start;
   }
 
-  /** Begins a watch; `wish.start` is its {@link firstIndex}. The caller has sent the first answer. */
+  /**
+   * Begins a watch; `wish.start` is its {@link firstIndex}. The caller has sent the first answer.
+   */
   add({ target, filter, start, progressMs }: WatchWish, sink: WatchSink): Watch {
     if (this.#watches.size === 0) this.#through = this.node.machine.appliedIndex;
     const group = this.#groupOf(target, filter);

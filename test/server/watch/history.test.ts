@@ -49,7 +49,7 @@ describe.each(homes)("the history of a watch with the $kind machine", ({ make })
     expect(works.changes.at(-1)).toMatch(/ \+after=v$/);
   });
 
-  test("ends at a snapshot that is installed over it, and goes on behind that", async () => {
+  test("ends at a snapshot that is installed over it, and a watch from behind that continues", async () => {
     const home = await make();
     const node = await home.start();
     const leader = new ActingLeader(node, 3);
@@ -66,7 +66,7 @@ describe.each(homes)("the history of a watch with the $kind machine", ({ make })
   });
 });
 
-test("the history of a watch is there again after a crash of the process, and after a stop", async () => {
+test("the history of a watch still exists after a crash of the process, and after a stop", async () => {
   const home = await diskHome();
   let node = await home.startLeader(SMALL_MEMORY);
   let served = await serveNode(node);

@@ -2,9 +2,9 @@ import { CairnError } from "../../../base/errors.js";
 
 // Encodes the effects of entries: the changes that the log alone does not tell.
 //
-// A command suggests its effects: a put or a compare-and-set sets its key, a delete removes its key,
-// a load replaces everything, and all others change nothing. An entry whose effects differ from
-// these is noted:
+// A command suggests its effects: a put or a compare-and-set sets its key, a delete removes its
+// key, a load replaces everything, and all others change nothing. An entry whose effects differ
+// from these is noted:
 //
 //   varint: 8 * (index - index of the noted entry before, or 0) + kind
 //   with the kinds of lists: varint: number of changes; then for each change

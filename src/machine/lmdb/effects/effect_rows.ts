@@ -11,7 +11,7 @@ import type { SealedTable } from "../table.js";
 // The rows are local to the node: a snapshot has none. The oldest are forgotten, some with each
 // transaction, so that no transaction takes long.
 
-/** How far back the effects are known, and the bytes of their rows. Part of the state's mark. */
+/** The extent of the known effects, and the bytes of their rows. Part of the state's mark. */
 export interface EffectsKnown {
   /** First index from which on all effects are known. */
   readonly since: number;
