@@ -64,6 +64,6 @@ export type {
   WatchPut,
   WatchRestarted,
 } from "./client/watch/watch_events.js";
-export type { WatchOptions } from "./client/watch/watch_options.js";
 export type { WatchKeys } from "./client/watch/watch_keys.js";
+export type { WatchOptions } from "./client/watch/watch_options.js";
 export type { Clock } from "./system/clock.js";
