@@ -36,10 +36,10 @@ export class MemoryCluster {
     return [...this.#watches.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
-  /** The parts of a client on this clock. Its leases are kept alive when `confirm` is called. */
+  /** The parts of a client on this clock. Its leases are kept alive once, and again whenever `confirm` is called. */
   client(clock: Clock, unixMs = () => clock.now()): OnceSource & { confirm(): void } {
     const changes = new Set<() => void>();
-    let sentAt: number | undefined;
+    let sentAt = Number.NEGATIVE_INFINITY;
     const confirm = () => {
       sentAt = clock.now();
       for (const changed of changes) changed();
@@ -49,7 +49,13 @@ export class MemoryCluster {
       keeping: () => ({
         keep: ({ leaseId }: { leaseId: number }, changed: () => void) => {
           changes.add(changed);
-          return { sentAt: () => sentAt, isGone: () => !this.leases.has(leaseId), stop: () => changes.delete(changed) };
+          // The first keep-alive is confirmed at once.
+          const keptAt = clock.now();
+          return {
+            sentAt: () => Math.max(keptAt, sentAt),
+            isGone: () => !this.leases.has(leaseId),
+            stop: () => changes.delete(changed),
+          };
         },
         close: () => {},
       }),
