@@ -28,11 +28,12 @@ if (compiled.error) throw compiled.error;
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
 await esbuild.build({
-  // A worker thread and an ingress process are started from files of their own, which lie beside the code that starts them, as in
-  // dist/src/machine/worker/ and dist/src/ingress/.
+  // Worker threads and an ingress process are started from files of their own, which lie beside the code that starts them, as in
+  // dist/src/machine/worker/, dist/src/client/leases/ and dist/src/ingress/.
   entryPoints: {
     main: "dist/src/cli/main.js",
     worker_main: "dist/src/machine/worker/worker_main.js",
+    keeper_main: "dist/src/client/leases/keeper_main.js",
     ingress_main: "dist/src/ingress/ingress_main.js",
   },
   outdir: "dist/cli",

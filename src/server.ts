@@ -4,13 +4,14 @@
  */
 /// <reference types="node" preserve="true" />
 
-export type { CommandOutcome, CommandResult, RangeRecord } from "../gen/cairn/v1/storage_pb.js";
+export type { CommandOutcome, CommandResult, LeaseRecord, RangeRecord } from "../gen/cairn/v1/storage_pb.js";
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export type {
   KeyRange,
   KeyRangeOptions,
   KeyValueMachine,
 } from "./machine/kv/key_value_machine.js";
+export type { StoredLease } from "./machine/kv/leases/lease_store.js";
 export type { KeyEntry, KeyRecord } from "./machine/kv/record_store.js";
 export type { KeyValueNode } from "./server/kv/key_value_node.js";
 export { openKeyValueMachine } from "./server/kv/open_machine.js";

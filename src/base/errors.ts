@@ -17,6 +17,8 @@ export const errorCodes = {
   OUT_OF_RANGE: { grpc: "OUT_OF_RANGE", retryable: false },
   /** The named object does not exist. */
   NOT_FOUND: { grpc: "NOT_FOUND", retryable: false },
+  /** The lease does not exist, or has ended. Nothing happened. */
+  LEASE_NOT_FOUND: { grpc: "NOT_FOUND", retryable: false },
   /** This node does not lead, or no leader is known. Nothing happened. */
   NOT_LEADER: { grpc: "UNAVAILABLE", retryable: true },
   /** The node is stopping or has stopped. Nothing happened. */
@@ -38,6 +40,8 @@ export const errorCodes = {
    * retry later.
    */
   CONFLICT: { grpc: "ABORTED", retryable: true },
+  /** A watch was not read fast enough, and has ended. It may be resumed after its last answer. */
+  SLOW_WATCHER: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** The disk is full. Nothing happened; retry later. */
   DISK_FULL: { grpc: "RESOURCE_EXHAUSTED", retryable: true },
   /** A write may or may not take effect. Only a request with a request id may be retried. */
@@ -79,6 +83,7 @@ export interface CairnErrorOptions {
   readonly leaderAddress?: string | undefined;
   readonly retryAfterMs?: number | undefined;
   readonly since?: number | undefined;
+  readonly oldestIndex?: number | undefined;
 }
 
 /** The one error class that Cairn's interfaces throw. */
@@ -92,6 +97,8 @@ export class CairnError extends Error {
   readonly retryAfterMs: number | undefined;
   /** With SESSION_EXPIRED: a log index to pass as `since` with a new client id. */
   readonly since: number | undefined;
+  /** With OUT_OF_RANGE of a watch: the oldest index that the node can begin with. */
+  readonly oldestIndex: number | undefined;
 
   constructor(
     readonly code: CairnErrorCode,
@@ -103,6 +110,7 @@ export class CairnError extends Error {
     this.leaderAddress = options.leaderAddress;
     this.retryAfterMs = options.retryAfterMs;
     this.since = options.since;
+    this.oldestIndex = options.oldestIndex;
   }
 
   /** Whether the caller may retry the same request, at this node or another. */

@@ -217,6 +217,69 @@ export const limits = Object.freeze({
   txnReadBytes: 16 * MiB,
   /** Bytes of the keys and values that one transaction returns. */
   txnResultBytes: 2 * MiB,
+  /**
+   * Bytes in which a node notes the effects of entries, for watches that begin in the past; the
+   * oldest are forgotten first.
+   */
+  effectBytes: 64 * MiB,
+  /** Bytes of the records before their changes that a node keeps for watches that ask for them. */
+  watchRecordBytes: 16 * MiB,
+  /** Watches of one node; a further one is refused with BUSY. */
+  watches: 20_000,
+  /**
+   * Entries that watches are told of in one step, and their bytes. A single larger entry is alone.
+   */
+  watchBatchEntries: 256,
+  watchBatchBytes: 1 * MiB,
+  /** Approximate size of an answer of a watch. The changes of one index are never split. */
+  watchAnswerBytes: 256 * KiB,
+  /**
+   * Bytes of one watch's answers that the network has not taken; above this, the watch is read from
+   * the history when it reads on.
+   */
+  watchBufferBytes: 32 * KiB,
+  /** A watch that takes nothing for this long while there is something to take, in milliseconds. */
+  watchStallMs: 30_000,
+  /** Time between two answers of a watch without changes, in milliseconds: default and least. */
+  watchProgressMs: 60_000,
+  watchProgressMsLeast: 100,
+  /**
+   * Time for which watches are served in one go, and the pause after that, in milliseconds: they
+   * take a quarter of the thread at most.
+   */
+  watchSliceMs: 2,
+  watchPauseMs: 6,
+  /**
+   * Shortest and longest time to live of a lease, in milliseconds. These and the next five are part
+   * of the log's meaning, too.
+   */
+  leaseTtlMs: 1_000,
+  leaseTtlMsMax: 7 * 24 * 3_600_000,
+  /** Leases in all. */
+  leases: 1_000_000,
+  /** Keys that are attached to one lease: its end removes them all at one index. */
+  leaseKeys: 10_000,
+  /** Leases that one request, and one entry of the log, keeps alive. */
+  keepAliveLeases: 1_000,
+  /**
+   * Leases that one entry ends, and keys that it removes with them. A lease with more keys ends
+   * alone.
+   */
+  expiryLeases: 500,
+  expiryKeys: 1_000,
+  /** Interval at which a leader looks for leases whose time is over, in milliseconds. */
+  leaseLookMs: 200,
+  /** Leases that a node reads at a time, as a new leader and for a list. */
+  leaseSlice: 1_000,
+  /**
+   * Pause between two such slices, or two entries that end leases, in milliseconds: other work gets
+   * its turn.
+   */
+  leasePauseMs: 5,
+  /** Requests of one stream of keep-alives in progress; beyond that the node stops reading. */
+  keepAlivesInFlight: 16,
+  /** Timeout for a leader's answer to a keep-alive that was passed on, in milliseconds. */
+  keepAliveForwardMs: 3_000,
   /** Bytes of uncommitted proposals; a leader refuses more. */
   uncommittedBytes: 64 * MiB,
   /**

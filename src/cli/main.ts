@@ -7,6 +7,9 @@ import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
 import { gatewayCommand } from "./commands/gateway.js";
 import { kvCommand } from "./commands/kv/kv.js";
 import { leaderCommand } from "./commands/leader.js";
+import { electCommand } from "./commands/locks/elect.js";
+import { leaseCommand } from "./commands/locks/lease.js";
+import { lockCommand } from "./commands/locks/lock.js";
 import { memberCommand } from "./commands/member.js";
 import { snapshotCommand } from "./commands/snapshot/snapshot.js";
 import { startCommand } from "./commands/start.js";
@@ -33,6 +36,9 @@ Exit codes:
   .addCommand(startCommand())
   .addCommand(clusterCommand())
   .addCommand(kvCommand())
+  .addCommand(leaseCommand())
+  .addCommand(lockCommand())
+  .addCommand(electCommand())
   .addCommand(gatewayCommand())
   .addCommand(statusCommand())
   .addCommand(memberCommand())

@@ -27,6 +27,8 @@ export function isPassing({ code }: CairnError): boolean {
 export interface CallScope {
   /** Its reason is the CairnError that the call ends with. */
   readonly signal: AbortSignal;
+  /** Ends the call with this error. */
+  cancel(error: CairnError): void;
   end(): void;
 }
 
@@ -39,7 +41,7 @@ export class AnyNode {
   readonly #running = new Set<AbortController>();
 
   constructor(
-    private readonly endpoints: readonly string[],
+    readonly endpoints: readonly string[],
     private readonly channels: ChannelPool,
     private readonly limiter: CallLimiter,
     private readonly clock: Clock,
@@ -55,7 +57,7 @@ export class AnyNode {
       this.#running.delete(controller);
       stopWatching?.();
     };
-    return { signal: controller.signal, end };
+    return { signal: controller.signal, cancel: (error) => controller.abort(error), end };
   }
 
   /**
@@ -105,7 +107,7 @@ export class AnyNode {
     const attemptMs = Math.max(ATTEMPT_MS, timeoutMs / (this.endpoints.length + 1));
     for (let problem: CairnError | undefined; ; ) {
       const { address, pauseMs } = search.next();
-      await this.#pause(pauseMs, signal);
+      await this.pause(pauseMs, signal);
       signal.throwIfAborted();
       const leftMs = deadline - this.clock.now();
       if (leftMs <= 0) throw tooLate(timeoutMs, problem);
@@ -132,7 +134,8 @@ export class AnyNode {
     return [...this.endpoints.slice(start), ...this.endpoints.slice(0, start)];
   }
 
-  #pause(ms: number, signal: AbortSignal): Promise<void> {
+  /** Waits; the end of the signal ends the wait, too. */
+  pause(ms: number, signal: AbortSignal): Promise<void> {
     if (ms === 0 || signal.aborted) return Promise.resolve();
     return new Promise((resolve) => {
       const end = () => {

@@ -130,3 +130,11 @@ export function closedDuringCall(): CairnError {
 export function gaveUp(signal: AbortSignal): CairnError {
   return new CairnError("CANCELLED", "the caller gave up", { cause: signal.reason });
 }
+
+type AnswerTo<Kind extends CallAnswer["case"]> = Extract<CallAnswer, { readonly case: Kind }>["value"];
+
+/** Returns the content of an answer of this kind. */
+export function answerTo<Kind extends CallAnswer["case"]>(kind: Kind, answer: CallAnswer): AnswerTo<Kind> {
+  if (answer.case === kind) return answer.value as AnswerTo<Kind>;
+  throw new CairnError("INTERNAL", `the node answered a ${kind} with a ${answer.case}`);
+}

@@ -9,7 +9,7 @@ import {
   checkWholeNumber,
 } from "../base/arguments.js";
 import { CairnError, hasCode } from "../base/errors.js";
-import { checkKey, checkKeyStart, checkValue } from "../base/key_checks.js";
+import { checkKey, checkValue } from "../base/key_checks.js";
 import { limits } from "../base/limits.js";
 import { messageBytes } from "../rpc/call_batches.js";
 import type { CallSettings } from "../rpc/channel.js";
@@ -17,23 +17,35 @@ import { ChannelPool } from "../rpc/channel_pool.js";
 import type { SharedChannel } from "../rpc/client.js";
 import { type Clock, systemClock } from "../system/clock.js";
 import { AnyNode, isPassing } from "./any_node.js";
-import { type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
+import { answerTo, type CallAnswer, type CallRequest, clientIsClosed } from "./call.js";
 import { CallLimiter } from "./call_limiter.js";
 import { QueueRoom } from "./call_queue.js";
 import { type CompareAndSetOptions, type CompareAndSetResult, type Expected, expectation } from "./compare_and_set.js";
 import { LeaderSearch } from "./leader_search.js";
+import { KeeperThread } from "./leases/keeper_thread.js";
+import { LoopKeeping } from "./leases/keeping.js";
+import { ClientLeases } from "./leases/leases.js";
+import { type ElectedLeader, electionPrefix, type LeaderHandle, leadersIn, takePart } from "./locks/election.js";
+import { type AcquireOptions, acquire, type LockHandle, type QueueOptions } from "./locks/lock.js";
+import { OnceHandle, type OnceOptions, type OnceRun, type Schedule } from "./locks/once.js";
+import { type QueueClient, untilMissing } from "./locks/place.js";
 import {
   type CallOptions,
   type ClientOptions,
   type ConditionalOptions,
+  callOptionsIn,
   checkEndpoint,
   checkEndpoints,
   checkTimeout,
   DEFAULT_TIMEOUT_MS,
+  ifVersionIn,
+  leaseIdOf,
+  type PutOptions,
   type RangeOptions,
   type ReadOptions,
+  readsStale,
 } from "./options.js";
-import { inPages, oneView } from "./range.js";
+import { readRange } from "./range.js";
 import { newIdentity } from "./session/identity.js";
 import { Pipeline } from "./session/pipeline.js";
 import { StaleReads } from "./session/stale_reads.js";
@@ -53,6 +65,9 @@ import {
   type Value,
   valueToBytes,
 } from "./values.js";
+import { KeyWatch } from "./watch/key_watch.js";
+import { keyMatch, type WatchKeys } from "./watch/watch_keys.js";
+import { type WatchOptions, watchSettings } from "./watch/watch_options.js";
 
 /**
  * Removed; or not removed, with the current value (undefined: the key does not exist).
@@ -64,6 +79,14 @@ export type ConditionalDeleteResult =
 export interface StatusOptions extends CallOptions {
   /** host:port of the node to ask. Default: the first of the client's endpoints that answers. */
   readonly endpoint?: string | undefined;
+}
+
+/** Options of {@link CairnClient.observe}. */
+export interface ObserveOptions {
+  /** Ends the loop with CANCELLED. */
+  readonly signal?: AbortSignal | undefined;
+  /** As in {@link WatchOptions.timeoutMs}. */
+  readonly timeoutMs?: number | undefined;
 }
 
 /** Approximate number of bytes that a message adds to the key and the value of one call. */
@@ -104,6 +127,8 @@ export class CairnClient implements AsyncDisposable {
   readonly #pipeline: Pipeline;
   readonly #nodes: AnyNode;
   readonly #staleReads: StaleReads;
+  /** The leases of this client, which one stream keeps alive. */
+  readonly leases: ClientLeases;
   #isClosed = false;
 
   /**
@@ -132,6 +157,16 @@ export class CairnClient implements AsyncDisposable {
     this.#nodes = new AnyNode(endpoints, channels, limiter, this.#clock, random);
     const { clientId } = identity;
     this.#staleReads = new StaleReads({ clientId, endpoints, channels, limiter, clock: this.#clock, random });
+    const hasThread = checkFlag("leaseThread", options.leaseThread ?? true);
+    this.leases = new ClientLeases({
+      nodes: this.#nodes,
+      clock: this.#clock,
+      limitsOf: (each) => this.#limits(each),
+      makeKeeping: () =>
+        hasThread
+          ? new KeeperThread(endpoints, this.#clock)
+          : new LoopKeeping({ endpoints, channels, clock: this.#clock, random }),
+    });
   }
 
   /**
@@ -155,17 +190,18 @@ export class CairnClient implements AsyncDisposable {
   /**
    * Sets a key if it has a version; the same as {@link compareAndSet} with `{ version }`.
    */
-  put(key: Key, value: Value, options: ConditionalOptions): Promise<CompareAndSetResult>;
+  put(key: Key, value: Value, options: PutOptions & ConditionalOptions): Promise<CompareAndSetResult>;
   /** Sets a key. Resolves with its new version when the write is durable on a majority. */
-  put(key: Key, value: Value, options?: CallOptions): Promise<number>;
+  put(key: Key, value: Value, options?: PutOptions): Promise<number>;
   async put(
     key: Key,
     value: Value,
-    options: CallOptions | ConditionalOptions = {},
+    options: PutOptions | (PutOptions & ConditionalOptions) = {},
   ): Promise<number | CompareAndSetResult> {
     const version = ifVersionIn(options);
-    if (version !== undefined) return this.compareAndSet(key, { version }, value, callOptionsIn(options));
-    const request = { key: keyToBytes(key), value: valueToBytes(value) };
+    const { lease } = options;
+    if (version !== undefined) return this.compareAndSet(key, { version }, value, { ...callOptionsIn(options), lease });
+    const request = { key: keyToBytes(key), value: valueToBytes(value), leaseId: leaseIdOf(lease) };
     checkKey(request.key);
     checkValue(request.value);
     const bytes = request.key.byteLength + request.value.byteLength;
@@ -201,6 +237,7 @@ export class CairnClient implements AsyncDisposable {
       expected: expectation(expected),
       newValue: valueToBytes(value, "the new value"),
       createIfMissing: checkFlag("createIfMissing", checkObject("options", options).createIfMissing),
+      leaseId: leaseIdOf(options.lease),
     };
     checkKey(request.key);
     checkValue(request.newValue);
@@ -227,22 +264,8 @@ export class CairnClient implements AsyncDisposable {
    * ```
    */
   async *range(options: RangeOptions = {}): AsyncGenerator<KeyValue, void, undefined> {
-    const callLimits = this.#limits(options);
-    const { limit = Number.POSITIVE_INFINITY, pageSize } = options;
-    const stale = readsStale(options);
-    const query = {
-      prefix: keyToBytes(options.prefix ?? "", "prefix"),
-      after: keyToBytes(options.after ?? "", "after"),
-      limit: limit === Number.POSITIVE_INFINITY ? limit : checkWholeNumber("limit", limit, 1),
-      stale,
-      minAppliedIndex: checkWholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0),
-    };
-    checkKeyStart(query.prefix, "prefix");
-    checkKeyStart(query.after, "after");
-    const first = () => (stale ? undefined : this.#pipeline.leaderAddress);
-    const source = { nodes: this.#nodes, first, clock: this.#clock };
-    if (pageSize === undefined) yield* oneView(source, query, callLimits);
-    else yield* inPages(source, query, checkWholeNumber("pageSize", pageSize, 1), callLimits);
+    const source = { nodes: this.#nodes, clock: this.#clock };
+    yield* readRange(source, () => this.#pipeline.leaderAddress, options, this.#limits(options));
   }
 
   /**
@@ -290,6 +313,110 @@ export class CairnClient implements AsyncDisposable {
     return atomically(source, work, options);
   }
 
+  /**
+   * Follows the changes of a key, of a span of keys, or of all keys when `keys` is undefined:
+   * committed changes only, in the order of their index, each once, without a gap. When its node
+   * fails, restarts or is removed, or has cut it off as too slow, the watch resumes at any member.
+   * A consumer that does not read costs no memory: the stream waits. An event's `token` resumes the
+   * watch later, in any process.
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED at once for invalid arguments. The loop
+   * throws OUT_OF_RANGE when no node knows all changes since `from`, or since the last event: the
+   * error's `oldestIndex` is where a watch may begin (not with `initial`, which starts over).
+   * WRONG_CLUSTER when a node belongs to another cluster than the token. CANCELLED, TIMEOUT
+   *
+   * ```ts
+   * for await (const event of client.watch({ prefix: "config/" }, { initial: true })) {
+   *   const { type } = event;
+   *   if (type === "existing" || type === "put") settings.set(event.key, event.value.json());
+   *   if (type === "delete") settings.delete(event.key);
+   *   if (type === "restarted") settings.clear();
+   * }
+   * ```
+   */
+  watch(keys?: WatchKeys, options: WatchOptions = {}): KeyWatch {
+    const { timeoutMs } = this.#limits({});
+    const source = { nodes: this.#nodes, clock: this.#clock, random: this.#random, timeoutMs };
+    return new KeyWatch(source, keyMatch(keys), watchSettings(options));
+  }
+
+  /**
+   * Waits for a lock, and resolves when this process holds it. Those who wait come in turn, in the
+   * order in which they have joined, and the end of one wakes only the next. A thread of its own
+   * keeps the lock while the event loop is blocked. When its holder dies, the lock ends after
+   * `ttlMs`. When this process loses its place while it waits, it takes another one.
+   * docs/locks.md says what a lock promises, and why a holder needs a fencing token.
+   * @throws CairnError TIMEOUT after `waitMs`, or when the cluster gives no answer; CANCELLED by
+   * `signal`: the lock is not held
+   *
+   * ```ts
+   * const lock = await client.lock("nightly-report", { ttlMs: 10_000 });
+   * try {
+   *   await writeReport({ signal: lock.signal, fencingToken: lock.token });
+   * } finally {
+   *   await lock.release();
+   * }
+   * ```
+   */
+  async lock(name: string, options: AcquireOptions = {}): Promise<LockHandle> {
+    return acquire(this.#queues(), name, options);
+  }
+
+  /**
+   * Takes part in an election, and resolves when this process leads. The candidates lead in turn,
+   * in the order in which they have joined. It leads until it resigns, dies, or is cut off from the
+   * cluster for longer than `ttlMs`: see {@link LeaderHandle.signal}.
+   * @throws CairnError as {@link lock}
+   *
+   * ```ts
+   * const leader = await client.elect("scheduler", "10.0.0.7:8080");
+   * leader.signal.addEventListener("abort", () => process.exit(1));
+   * ```
+   */
+  async elect(name: string, value: Value, options: QueueOptions = {}): Promise<LeaderHandle> {
+    return takePart(this.#queues(), name, value, options);
+  }
+
+  /**
+   * Yields the leader of an election, first the present one, and then whenever it or its value
+   * changes; undefined when nobody leads. A change that is followed by another one at once may be
+   * left out. An observer may be behind: the leader's fencing token tells an old one from a new
+   * one.
+   *
+   * ```ts
+   * for await (const leader of client.observe("scheduler")) console.log(leader?.value.text());
+   * ```
+   */
+  observe(name: string, options: ObserveOptions = {}): AsyncGenerator<ElectedLeader | undefined, void, undefined> {
+    const { signal, timeoutMs } = checkObject("options", options);
+    return leadersIn(this.watch({ prefix: electionPrefix(name) }, { initial: true, signal, timeoutMs }));
+  }
+
+  /**
+   * Runs a job once in the whole fleet for each time of a schedule, from now on: every process
+   * calls this with the same name and schedule, and for each time one of them runs the job. A time
+   * is claimed before the job runs, so it is never run twice: not when its process dies, either.
+   * While one run lasts, no other begins.
+   *
+   * The processes judge by their own wall clocks, which should agree within a fraction of the
+   * interval. A time that one of them has claimed too early counts as done for the others.
+   *
+   * ```ts
+   * const nightly = client.once("report", { everyMs: 86_400_000 }, async ({ signal, token }) => {
+   *   await writeReport({ signal, fencingToken: token });
+   * });
+   * await nightly.stop();
+   * ```
+   */
+  once(name: string, schedule: Schedule, job: (run: OnceRun) => unknown, options: OnceOptions = {}): OnceHandle {
+    this.#limits({});
+    const source = {
+      ...this.#queues(),
+      get: (key: string, each: CallOptions) => this.get(key, each),
+      unixMs: Date.now,
+    };
+    return new OnceHandle(source, name, schedule, job, options);
+  }
+
   /** Returns a node's identity, role and log positions. */
   async status(options: StatusOptions = {}): Promise<NodeStatus> {
     const callLimits = this.#limits(options);
@@ -309,6 +436,7 @@ export class CairnClient implements AsyncDisposable {
    */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.leases.close(new CairnError("CANCELLED", "the client was closed, and keeps no lease alive any more"));
     this.#pipeline.close();
     this.#nodes.close();
     this.#staleReads.close();
@@ -383,6 +511,17 @@ export class CairnClient implements AsyncDisposable {
     throw new CairnError("TIMEOUT", `nothing was changed, and the present value could not be read in ${timeoutMs} ms`);
   }
 
+  /** Returns the parts of this client that locks and elections use. */
+  #queues(): QueueClient {
+    return {
+      clock: this.#clock,
+      grant: (options) => this.leases.grant(options),
+      txn: () => this.txn(),
+      range: (options) => this.range(options),
+      untilMissing: (key, signal) => untilMissing(this.watch(key, { initial: true, signal })),
+    };
+  }
+
   /** Has the leader carry out a call. */
   #submit(request: CallRequest, bytes: number, options: CallOptions): Promise<CallAnswer> {
     return this.#pipeline.submit(request, bytes + CALL_BYTES, this.#limits(options));
@@ -396,25 +535,4 @@ export class CairnClient implements AsyncDisposable {
       timeoutMs: timeoutMs === undefined ? this.#timeoutMs : checkTimeout(timeoutMs),
     };
   }
-}
-
-type AnswerTo<Kind extends CallAnswer["case"]> = Extract<CallAnswer, { readonly case: Kind }>["value"];
-
-/** Returns the content of an answer of this kind. */
-function answerTo<Kind extends CallAnswer["case"]>(kind: Kind, answer: CallAnswer): AnswerTo<Kind> {
-  if (answer.case === kind) return answer.value as AnswerTo<Kind>;
-  throw new CairnError("INTERNAL", `the node answered a ${kind} with a ${answer.case}`);
-}
-
-function readsStale(options: ReadOptions): boolean {
-  return checkFlag("stale", checkObject("options", options).stale);
-}
-
-function ifVersionIn(options: CallOptions | ConditionalOptions): number | undefined {
-  const { ifVersion } = checkObject("options", options) as Partial<ConditionalOptions>;
-  return ifVersion === undefined ? undefined : checkWholeNumber("ifVersion", ifVersion, 0);
-}
-
-function callOptionsIn({ signal, timeoutMs }: CallOptions): CallOptions {
-  return { signal, timeoutMs };
 }

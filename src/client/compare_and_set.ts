@@ -1,7 +1,7 @@
 import { checkObject, checkWholeNumber, invalid } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import { checkValue } from "../base/key_checks.js";
-import type { CallOptions } from "./options.js";
+import type { CallOptions, LeaseRef } from "./options.js";
 import { type StoredValue, type Value, valueToBytes } from "./values.js";
 
 // The condition and the answer of a compare-and-set.
@@ -12,6 +12,8 @@ export type Expected = { readonly value: Value } | { readonly version: number } 
 export interface CompareAndSetOptions extends CallOptions {
   /** A missing key counts as expected, and is created. Default false. */
   readonly createIfMissing?: boolean | undefined;
+  /** Attach the key to this lease, as in {@link PutOptions}. Default: to none. */
+  readonly lease?: LeaseRef | undefined;
 }
 
 /**

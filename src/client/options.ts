@@ -1,5 +1,5 @@
 import { isAddress } from "../base/addresses.js";
-import { invalid, TIMER_MS_MAX } from "../base/arguments.js";
+import { checkFlag, checkObject, checkWholeNumber, invalid, TIMER_MS_MAX } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
 import type { Key } from "./values.js";
@@ -21,6 +21,12 @@ export interface ClientOptions {
    * those. A `signal` bounds both together.
    */
   readonly timeoutMs?: number | undefined;
+  /**
+   * Keeps leases alive in a worker thread, which starts with the first lease: a blocked event loop
+   * then does not end them. Default true. In a bundle, which has no file for the thread, set it to
+   * false; the client's event loop then keeps them.
+   */
+  readonly leaseThread?: boolean | undefined;
   readonly clock?: Clock | undefined;
   /** Returns random numbers from 0 to below 1, for the pauses between attempts. */
   readonly random?: (() => number) | undefined;
@@ -73,9 +79,28 @@ export interface RangeOptions extends ReadOptions {
   readonly pageSize?: number | undefined;
 }
 
+/** A lease in the cluster: its handle, or `{ id }`. */
+export interface LeaseRef {
+  readonly id: number;
+}
+
+/** Options of a put. */
+export interface PutOptions extends CallOptions {
+  /**
+   * Attach the key to this lease: it is removed together with it. Default: to none. When the lease
+   * does not exist, the put fails with LEASE_NOT_FOUND, and nothing happens.
+   */
+  readonly lease?: LeaseRef | undefined;
+}
+
 export interface ConditionalOptions extends CallOptions {
   /** Change the key only if this is its version; 0: only if it does not exist. */
   readonly ifVersion: number;
+}
+
+/** Returns the lease's id as messages have it; 0: none. @throws CairnError INVALID_ARGUMENT */
+export function leaseIdOf(lease: LeaseRef | undefined): bigint {
+  return lease === undefined ? 0n : BigInt(checkWholeNumber("lease.id", checkObject("lease", lease).id, 1));
 }
 
 /** @throws CairnError INVALID_ARGUMENT */
@@ -95,4 +120,20 @@ export function checkEndpoints(endpoints: readonly string[]): readonly string[] 
 export function checkEndpoint(what: string, endpoint: string): string {
   if (typeof endpoint === "string" && isAddress(endpoint)) return endpoint;
   throw invalid(what, "host:port", endpoint);
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function readsStale(options: ReadOptions): boolean {
+  return checkFlag("stale", checkObject("options", options).stale);
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+export function ifVersionIn(options: CallOptions | ConditionalOptions): number | undefined {
+  const { ifVersion } = checkObject("options", options) as Partial<ConditionalOptions>;
+  return ifVersion === undefined ? undefined : checkWholeNumber("ifVersion", ifVersion, 0);
+}
+
+/** Returns the options that every call has. */
+export function callOptionsIn({ signal, timeoutMs }: CallOptions): CallOptions {
+  return { signal, timeoutMs };
 }

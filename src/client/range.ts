@@ -1,11 +1,12 @@
 import { KeyValueService, type RangeResponse } from "../../gen/cairn/v1/kv_pb.js";
-import { CairnError } from "../base/errors.js";
+import { checkWholeNumber } from "../base/arguments.js";
+import { checkKeyStart } from "../base/key_checks.js";
 import type { SharedChannel } from "../rpc/client.js";
 import type { Clock } from "../system/clock.js";
 import type { AnyNode } from "./any_node.js";
-import type { CallOptions } from "./options.js";
-import { afterAwake } from "./patient_timer.js";
-import { type KeyValue, keyValueOf } from "./values.js";
+import { type CallOptions, type RangeOptions, readsStale } from "./options.js";
+import { TimedAnswers } from "./timed_answers.js";
+import { type KeyValue, keyToBytes, keyValueOf } from "./values.js";
 
 /** The keys to read, as the request to the server names them. */
 export interface RangeQuery {
@@ -27,15 +28,38 @@ export interface RangeSource {
 
 type Limits = CallOptions & { readonly timeoutMs: number };
 
+/** Checks the options of a range, and reads it. */
+export async function* readRange(
+  source: Omit<RangeSource, "first">,
+  leader: () => string | undefined,
+  options: RangeOptions,
+  limits: Limits,
+): AsyncGenerator<KeyValue, void, undefined> {
+  const { limit = Number.POSITIVE_INFINITY, pageSize } = options;
+  const stale = readsStale(options);
+  const query = {
+    prefix: keyToBytes(options.prefix ?? "", "prefix"),
+    after: keyToBytes(options.after ?? "", "after"),
+    limit: limit === Number.POSITIVE_INFINITY ? limit : checkWholeNumber("limit", limit, 1),
+    stale,
+    minAppliedIndex: checkWholeNumber("minAppliedIndex", options.minAppliedIndex ?? 0, 0),
+  };
+  checkKeyStart(query.prefix, "prefix");
+  checkKeyStart(query.after, "after");
+  const from = { ...source, first: () => (stale ? undefined : leader()) };
+  if (pageSize === undefined) yield* oneView(from, query, limits);
+  else yield* inPages(from, query, checkWholeNumber("pageSize", pageSize, 1), limits);
+}
+
 /**
  * Reads keys in order from one view of the state. All keys come from one stream; after a failure it
  * is opened again only while no key has come from it.
  */
-export async function* oneView(source: RangeSource, query: RangeQuery, limits: Limits): AsyncGenerator<KeyValue, void> {
+async function* oneView(source: RangeSource, query: RangeQuery, limits: Limits): AsyncGenerator<KeyValue, void> {
   const scope = source.nodes.begin(limits.signal);
   try {
     const parts = await source.nodes.askWithin(scope, source.first(), limits.timeoutMs, (channel, { timeoutMs }) =>
-      RangeParts.open(channel, query, timeoutMs, scope.signal, source.clock),
+      openRange(channel, query, timeoutMs, scope.signal, source.clock),
     );
     for await (const { kvs } of parts.read(limits.timeoutMs)) {
       for (const kv of kvs) yield keyValueOf(kv);
@@ -49,7 +73,7 @@ export async function* oneView(source: RangeSource, query: RangeQuery, limits: L
  * Reads keys in order, in pages of `pageSize` keys. Each page is a view of its own, and is read
  * again when that fails.
  */
-export async function* inPages(
+async function* inPages(
   source: RangeSource,
   query: RangeQuery,
   pageSize: number,
@@ -80,8 +104,8 @@ async function readPage({ nodes, first, clock }: RangeSource, query: RangeQuery,
   const scope = nodes.begin(limits.signal);
   try {
     return await nodes.askWithin(scope, first(), limits.timeoutMs, async (channel, { timeoutMs }) => {
-      const parts = await RangeParts.open(channel, query, timeoutMs, scope.signal, clock);
-      const page: Page = { keys: [], more: false, appliedIndex: parts.appliedIndex };
+      const parts = await openRange(channel, query, timeoutMs, scope.signal, clock);
+      const page: Page = { keys: [], more: false, appliedIndex: Number(parts.first?.header?.appliedIndex ?? 0) };
       for await (const { kvs, more } of parts.read(timeoutMs)) {
         for (const kv of kvs) page.keys.push(keyValueOf(kv));
         page.more = more;
@@ -93,83 +117,19 @@ async function readPage({ nodes, first, clock }: RangeSource, query: RangeQuery,
   }
 }
 
-/**
- * Reads the parts of one answer. The time limit applies to each part, not to all of them: a slow
- * reader may take any time.
- */
-class RangeParts {
-  /** Undefined only when the server sends no part. */
-  #first: RangeResponse | undefined;
-  readonly #parts: AsyncIterator<RangeResponse>;
-  readonly #controller = new AbortController();
-  readonly #onOutsideEnd: () => void;
-
-  private constructor(
-    channel: SharedChannel,
-    { limit, minAppliedIndex, ...query }: RangeQuery,
-    private readonly outside: AbortSignal,
-    private readonly clock: Clock,
-  ) {
-    this.#onOutsideEnd = () => this.#controller.abort(outside.reason);
-    outside.addEventListener("abort", this.#onOutsideEnd);
-    const request = {
-      ...query,
-      limit: BigInt(Number.isFinite(limit) ? limit : 0),
-      minAppliedIndex: BigInt(minAppliedIndex),
-    };
-    const answer = channel.client(KeyValueService).range(request, { signal: this.#controller.signal });
-    this.#parts = answer[Symbol.asyncIterator]();
-  }
-
-  /**
-   * Opens the stream and waits for the first part. `outside` ends the stream until it is closed.
-   */
-  static async open(
-    channel: SharedChannel,
-    query: RangeQuery,
-    timeoutMs: number | undefined,
-    outside: AbortSignal,
-    clock: Clock,
-  ): Promise<RangeParts> {
-    const parts = new RangeParts(channel, query, outside, clock);
-    try {
-      parts.#first = await parts.#next(timeoutMs);
-      return parts;
-    } catch (error) {
-      parts.close();
-      throw error;
-    }
-  }
-
-  /** Highest index whose effect the answer may show. */
-  get appliedIndex(): number {
-    return Number(this.#first?.header?.appliedIndex ?? 0);
-  }
-
-  /** Yields all parts. @throws CairnError TIMEOUT when one does not come within `timeoutMs` */
-  async *read(timeoutMs: number | undefined): AsyncGenerator<RangeResponse, void, undefined> {
-    try {
-      for (let part = this.#first; part !== undefined; part = await this.#next(timeoutMs)) yield part;
-    } finally {
-      this.close();
-    }
-  }
-
-  async #next(timeoutMs: number | undefined): Promise<RangeResponse | undefined> {
-    const late = () =>
-      this.#controller.abort(new CairnError("TIMEOUT", `there was no further part in ${timeoutMs} ms`));
-    const cancel = timeoutMs === undefined ? () => {} : afterAwake(this.clock, timeoutMs, late);
-    try {
-      const { done, value } = await this.#parts.next();
-      return done === true ? undefined : value;
-    } finally {
-      cancel();
-    }
-  }
-
-  /** Ends the stream if it has not ended. */
-  close(): void {
-    this.outside.removeEventListener("abort", this.#onOutsideEnd);
-    void this.#parts.return?.();
-  }
+/** Starts to read keys at one node. */
+export function openRange(
+  channel: SharedChannel,
+  { limit, minAppliedIndex, ...query }: RangeQuery,
+  timeoutMs: number | undefined,
+  outside: AbortSignal,
+  clock: Clock,
+): Promise<TimedAnswers<RangeResponse>> {
+  const request = {
+    ...query,
+    limit: BigInt(Number.isFinite(limit) ? limit : 0),
+    minAppliedIndex: BigInt(minAppliedIndex),
+  };
+  const start = (signal: AbortSignal) => channel.client(KeyValueService).range(request, { signal });
+  return TimedAnswers.open(start, timeoutMs, outside, clock);
 }

@@ -1,7 +1,8 @@
 import { isUint8Array } from "node:util/types";
 import type { KeyValue as Message } from "../../gen/cairn/v1/kv_pb.js";
-import { checkedUtf8, invalid } from "../base/arguments.js";
+import { checkedUtf8, checkObject, invalid } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
+import { checkKeyStart } from "../base/key_checks.js";
 
 /** A key: 1 to 1,024 bytes. A string stands for its UTF-8. */
 export type Key = string | Uint8Array;
@@ -11,6 +12,12 @@ export type Key = string | Uint8Array;
  * bytes are copied immediately.
  */
 export type Value = string | Uint8Array | { readonly json: unknown };
+
+/**
+ * All keys with a prefix; or all keys from `start` on and below `end`. One of these may be left
+ * out.
+ */
+export type Span = { readonly prefix: Key } | { readonly start?: Key | undefined; readonly end?: Key | undefined };
 
 /** A key's value and version. */
 export class StoredValue {
@@ -54,6 +61,32 @@ export class KeyValue extends StoredValue {
 export function keyToBytes(key: Key, what = "key"): Uint8Array {
   if (typeof key === "string" || isUint8Array(key)) return copyOf(what, key);
   throw invalid(what, "a string or a Uint8Array", key);
+}
+
+/**
+ * Returns the bounds of a span; one that is not given is empty.
+ * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED
+ */
+export function spanToBytes(span: Span) {
+  const { prefix, start, end } = checkObject("a span of keys", span) as Partial<
+    Record<"prefix" | "start" | "end", Key>
+  >;
+  if (prefix !== undefined && (start !== undefined || end !== undefined)) {
+    throw new CairnError("INVALID_ARGUMENT", "a span of keys has a prefix, or start and end, not both");
+  }
+  if (prefix === undefined && start === undefined && end === undefined) {
+    throw new CairnError(
+      "INVALID_ARGUMENT",
+      'a span of keys needs a prefix, a start or an end: { prefix: "" } has all keys',
+    );
+  }
+  return { prefix: boundBytes(prefix, "prefix"), start: boundBytes(start, "start"), end: boundBytes(end, "end") };
+}
+
+function boundBytes(key: Key | undefined, what: "prefix" | "start" | "end"): Uint8Array {
+  const bytes = keyToBytes(key ?? "", what);
+  checkKeyStart(bytes, what);
+  return bytes;
 }
 
 /**

@@ -257,6 +257,7 @@ export class LogCompaction {
     const members: [string, StoredJson][] = [];
     let payload: PayloadDecoder | undefined;
     const sink = {
+      lease: () => {},
       key: (key: Uint8Array, { value }: { value: Uint8Array }) => void members.push(member(key, value)),
       sessionsHead: () => {},
       session: () => {},

@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import * as grpc from "@grpc/grpc-js";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
+import { LeaseService } from "../../gen/cairn/v1/lease_pb.js";
 import { MachineService } from "../../gen/cairn/v1/machine_pb.js";
 import { methodPath } from "../rpc/codec.js";
 import { serverOptions } from "../rpc/grpc_options.js";
@@ -24,7 +25,7 @@ const DISCOVERY_PATHS = [
 ];
 
 /** All services for clients and operators. RaftService is for peers, which use the node's port. */
-const SERVICES = [KeyValueService, AdminService, MachineService];
+const SERVICES = [KeyValueService, LeaseService, AdminService, MachineService];
 
 /**
  * The gRPC server of an ingress process. Unary key-value calls go to the node in batches; all other

@@ -5,12 +5,16 @@ import { limits } from "../base/limits.js";
 import type { Entry, LogPosition, SnapshotMeta } from "../raft/types.js";
 import { type FileSystem, nodeFileSystem } from "../system/fs.js";
 import { applyEntries, assertFollow, commandsOf } from "./kv/apply.js";
+import { type ChangeHistory, KeptRecords } from "./kv/effects/change_history.js";
+import { EffectNotes } from "./kv/effects/effect_notes.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
+import type { StoredLease } from "./kv/leases/lease_store.js";
 import type { KeyEntry, KeyRecord } from "./kv/record_store.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb/directory.js";
 import { spaceFor } from "./lmdb/disk_space.js";
+import { LmdbHistory } from "./lmdb/effects/lmdb_history.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "./lmdb/environment.js";
 import { prepareNew } from "./lmdb/files.js";
 import { closedOnError, openView } from "./lmdb/open.js";
@@ -49,6 +53,13 @@ export class LmdbMachine implements KeyValueMachine {
   #applied: LogPosition;
   /** Undefined after a transaction has failed: it is then read again from the state. */
   #sessions: SessionTable | undefined;
+  readonly #notes = new EffectNotes();
+  readonly #kept = new KeptRecords();
+  readonly history: ChangeHistory = new LmdbHistory(
+    () => this.environment,
+    (read) => this.#noticing(read),
+    this.#kept,
+  );
   #restoring: Promise<void> | undefined;
   /** Ranges that have not ended yet. */
   readonly #ranges = new Set<KeyRange>();
@@ -120,6 +131,11 @@ export class LmdbMachine implements KeyValueMachine {
     return this.#table().size;
   }
 
+  get leaseCount(): number {
+    this.#assertRunning();
+    return this.environment.leases.count;
+  }
+
   apply(entries: readonly Entry[]): readonly ApplyResult<CommandResult>[] {
     this.#assertRunning();
     assertFollow(entries, this.#applied);
@@ -130,18 +146,23 @@ export class LmdbMachine implements KeyValueMachine {
     const sessions = this.#table();
     // Set again at the end: a transaction that fails takes the table's changes with it.
     this.#sessions = undefined;
+    const notes = this.#notes;
+    notes.clear(this.#kept.isKeeping);
     const results = this.#noticing(() =>
       environment.transaction(
         () => {
-          const results = applyEntries(entries, commands, environment.records, sessions);
+          const { records, leases } = environment;
+          const results = applyEntries(entries, commands, records, leases, sessions, notes);
+          environment.effects.write(last.index, notes.bytes, notes.clearedAt);
           environment.writeApplied(last);
           return results;
         },
-        spaceFor(entries, commands),
+        spaceFor(entries, commands, (lease) => environment.leases.get(Number(lease))?.keys ?? 0),
       ),
     );
     this.#sessions = sessions;
     this.#applied = { index: last.index, term: last.term };
+    this.#kept.add(notes.recordsBefore);
     return results;
   }
 
@@ -160,6 +181,21 @@ export class LmdbMachine implements KeyValueMachine {
     const range = new KeyRange(entries, (ended) => this.#ended(ended, snapshot));
     this.#ranges.add(range);
     return range;
+  }
+
+  lease(id: number): StoredLease | undefined {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.get(id));
+  }
+
+  leases(after: number, limit: number): StoredLease[] {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.list(after, limit));
+  }
+
+  leaseKeys(id: number): Uint8Array[] {
+    this.#assertRunning();
+    return this.#noticing(() => this.environment.leases.keysOf(id));
   }
 
   /**
@@ -193,6 +229,10 @@ export class LmdbMachine implements KeyValueMachine {
     } finally {
       this.#restoring = undefined;
     }
+  }
+
+  logTrimmed(index: number): void {
+    this.history.forget(index);
   }
 
   /**
@@ -260,6 +300,7 @@ export class LmdbMachine implements KeyValueMachine {
     this.environment = environment;
     this.#applied = at;
     this.#sessions = undefined;
+    this.#kept.clear();
     this.#awaitOpened();
     const removal = this.#removeWhenIdle(old.name, old.environment);
     this.#removals.add(removal);
@@ -344,8 +385,8 @@ function* copies(
   let left = limit;
   if (left <= 0) return;
   try {
-    for (const { key, createVersion, version, value } of entries) {
-      yield { key, createVersion, version, value: Uint8Array.prototype.slice.call(value) };
+    for (const entry of entries) {
+      yield { ...entry, value: Uint8Array.prototype.slice.call(entry.value) };
       left--;
       if (left <= 0) return;
     }

@@ -66,6 +66,11 @@ export interface StateMachine<Result = unknown> {
    * and an error leaves the old one. Throws CairnError CORRUPT for a damaged payload.
    */
   restore(payload: AsyncIterable<Uint8Array>, at: SnapshotMeta): Promise<void>;
+  /**
+   * Notes that the node's log no longer holds the entries up to `index`. Absent on machines that
+   * keep nothing about single entries.
+   */
+  logTrimmed?(index: number): void;
   /** Makes the state durable where it can be, and releases all resources. */
   close(): Promise<void>;
   /** Releases all resources as a crash would: writes nothing more. */

@@ -25,6 +25,7 @@ import { abandonStorage, type NodeStorage } from "./open/storage.js";
 import type { NodeOptions } from "./options.js";
 import { NodeParts } from "./parts.js";
 import type { ProtocolWatch } from "./protocol_watch.js";
+import type { AppliedLog } from "./requests/applied_log.js";
 import type { Committed } from "./requests/proposals.js";
 import type { ReaderPlace } from "./requests/reads.js";
 import { checkFitsEntry, refusal } from "./requests/refusals.js";
@@ -131,6 +132,11 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   /** The snapshots on disk. @internal */
   get snapshots(): NodeStorage<Machine>["snapshots"] {
     return this.#parts.storage.snapshots;
+  }
+
+  /** The applied entries of the log. @internal */
+  get appliedLog(): AppliedLog {
+    return this.#parts.appliedLog;
   }
 
   /** Number of segments and bytes on disk of the log. */

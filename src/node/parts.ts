@@ -16,6 +16,7 @@ import { Peers } from "./peers.js";
 import { ProtocolWatch } from "./protocol_watch.js";
 import { ReadyLoop } from "./ready_loop.js";
 import { deliver, observerOf } from "./ready_observer.js";
+import { AppliedLog } from "./requests/applied_log.js";
 import { Conditions } from "./requests/conditions.js";
 import { Leadership } from "./requests/leadership.js";
 import { PeerRequests } from "./requests/peer_requests.js";
@@ -39,6 +40,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
   readonly conditions: Conditions;
   readonly proposals = new Proposals<Result>();
   readonly waiters = new AppliedWaiters();
+  readonly appliedLog: AppliedLog;
   readonly diskFull: DiskFullRetry;
   readonly protocol: ProtocolWatch;
   readonly requests: PeerRequests;
@@ -91,7 +93,9 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     });
     this.reads = new Reads(host, this.#ticker);
     this.#lossAlarm = new LossAlarm(host, { logger, directory, diskFull, onLost });
-    const told = { proposals, waiters, requests, snapshotting, peers: this.#peers, turns: this.#turns };
+    this.appliedLog = new AppliedLog(host.raft.log, log);
+    const { appliedLog } = this;
+    const told = { proposals, waiters, appliedLog, requests, snapshotting, peers: this.#peers, turns: this.#turns };
     // The loop drives the core, so it holds the core itself. Any error of the loop ends the node.
     this.#loop = new ReadyLoop(raft, storage, diskFull, fitness.writes, observerOf({ machine, ...told }), clock);
   }

@@ -2,6 +2,7 @@ import type { StateMachine } from "../machine/state_machine.js";
 import { isAnswer, type PeerRequest, type Response } from "../raft/messages.js";
 import type { Peers } from "./peers.js";
 import type { ReadyObserver } from "./ready_loop.js";
+import type { AppliedLog } from "./requests/applied_log.js";
 import type { PeerRequests } from "./requests/peer_requests.js";
 import type { Proposals } from "./requests/proposals.js";
 import type { AppliedWaiters } from "./requests/waiters.js";
@@ -13,6 +14,7 @@ export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
   readonly machine: Machine;
   readonly proposals: Proposals<Result>;
   readonly waiters: AppliedWaiters;
+  readonly appliedLog: AppliedLog;
   readonly requests: PeerRequests;
   readonly peers: Peers;
   readonly snapshotting: Snapshotting<Machine>;
@@ -26,18 +28,20 @@ export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
 export function observerOf<Result, Machine extends StateMachine<Result>>(
   parts: ObservingParts<Result, Machine>,
 ): ReadyObserver<Result> {
-  const { machine, proposals, waiters, requests, snapshotting, turns } = parts;
+  const { machine, proposals, waiters, appliedLog, requests, snapshotting, turns } = parts;
   return {
     staged: () => requests.staged,
     applied: (entries, results) => {
       proposals.applied(entries, results);
       waiters.reached(machine.appliedIndex);
       snapshotting.applied(entries[0]!.index, machine.appliedIndex);
+      appliedLog.advanced();
     },
     installed: (info, ms) => {
       proposals.overtaken(info.index);
       waiters.reached(info.index);
       snapshotting.installed(info, ms);
+      appliedLog.advanced();
     },
     send: (message) => deliver(message, parts),
     advanced: () => turns.now(),

@@ -15,6 +15,17 @@ import { limits } from "../base/limits.js";
 /** A message to send, of any type. */
 export type AnyMessage = MessageInitShape<DescMessage>;
 
+/**
+ * A message that is encoded already: one answer to many streams is encoded once. `written` is
+ * called when the network has taken it.
+ */
+export class EncodedMessage {
+  constructor(
+    readonly bytes: Buffer,
+    readonly written: () => void,
+  ) {}
+}
+
 /** Returns a method's name as errors show it: `cairn.v1.KeyValueService/Put`. */
 export function methodName(method: DescMethod): string {
   return `${method.parent.typeName}/${method.name}`;

@@ -13,7 +13,7 @@ import type {
 import type * as grpc from "@grpc/grpc-js";
 import { CairnError } from "../base/errors.js";
 import { type CallContext, ServerCallContext } from "./call_context.js";
-import { type AnyMessage, decodeMessage, encodeMessage, methodName, methodPath } from "./codec.js";
+import { type AnyMessage, decodeMessage, EncodedMessage, encodeMessage, methodName, methodPath } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
 import { OutgoingMessages } from "./outgoing_messages.js";
 import { statusFromError } from "./status.js";
@@ -33,7 +33,10 @@ export type MethodImplementation<Method extends DescMethod> =
   Method extends DescMethodUnary<infer Request, infer Response>
     ? (request: MessageShape<Request>, context: CallContext) => Promise<MessageInitShape<Response>>
     : Method extends DescMethodServerStreaming<infer Request, infer Response>
-      ? (request: MessageShape<Request>, context: CallContext) => AsyncIterable<MessageInitShape<Response>>
+      ? (
+          request: MessageShape<Request>,
+          context: CallContext,
+        ) => AsyncIterable<MessageInitShape<Response> | EncodedMessage>
       : Method extends DescMethodClientStreaming<infer Request, infer Response>
         ? (requests: AsyncIterable<MessageShape<Request>>, context: CallContext) => Promise<MessageInitShape<Response>>
         : Method extends DescMethodBiDiStreaming<infer Request, infer Response>
@@ -180,7 +183,7 @@ class ServedMethod {
     const outgoing = outgoingAnswers(call);
     context.onCancelled((error) => outgoing.fail(error));
     try {
-      const answers = this.#run(input(), context) as AsyncIterable<AnyMessage>;
+      const answers = this.#run(input(), context) as AsyncIterable<AnyMessage | EncodedMessage>;
       await this.#sendAll(answers, outgoing, context);
       context.answered();
       outgoing.end(() => call.end());
@@ -196,7 +199,11 @@ class ServedMethod {
     return this.#handler(input as never, context);
   }
 
-  async #sendAll(answers: AsyncIterable<AnyMessage>, outgoing: OutgoingMessages, context: ServerCallContext) {
+  async #sendAll(
+    answers: AsyncIterable<AnyMessage | EncodedMessage>,
+    outgoing: OutgoingMessages,
+    context: ServerCallContext,
+  ) {
     const iterator = answers[Symbol.asyncIterator]();
     // Not awaited: a generator that is waiting sees this only when it resumes, and the signal makes
     // it resume.
@@ -206,7 +213,8 @@ class ServedMethod {
       const { done, value } = await iterator.next();
       if (done === true || context.cancellation !== undefined) return;
       try {
-        await outgoing.send(encodeMessage(this.#method.output, value));
+        if (value instanceof EncodedMessage) await outgoing.send(value.bytes, value.written);
+        else await outgoing.send(encodeMessage(this.#method.output, value));
       } catch (error) {
         stop();
         throw error;

@@ -13,6 +13,7 @@ const LEADER_KEY = "cairn-leader";
 const LEADER_ADDRESS_KEY = "cairn-leader-address";
 const RETRY_AFTER_KEY = "retry-after-ms";
 const SINCE_KEY = "cairn-since";
+const OLDEST_INDEX_KEY = "cairn-oldest-index";
 
 /** Returns an error as the gRPC status that a server sends. */
 export function statusFromError(error: CairnError): { code: grpc.status; details: string; metadata: grpc.Metadata } {
@@ -22,6 +23,7 @@ export function statusFromError(error: CairnError): { code: grpc.status; details
   setText(metadata, LEADER_ADDRESS_KEY, error.leaderAddress);
   setText(metadata, RETRY_AFTER_KEY, error.retryAfterMs?.toString());
   setText(metadata, SINCE_KEY, error.since?.toString());
+  setText(metadata, OLDEST_INDEX_KEY, error.oldestIndex?.toString());
   return { code: grpc.status[errorCodes[error.code].grpc], details: sendableText(error.message), metadata };
 }
 
@@ -40,6 +42,7 @@ export function errorFromStatus(status: grpc.StatusObject, method: DescMethod, a
     leaderAddress: textValue(metadata, LEADER_ADDRESS_KEY),
     retryAfterMs: milliseconds(textValue(metadata, RETRY_AFTER_KEY)),
     since: indexIn(textValue(metadata, SINCE_KEY)),
+    oldestIndex: indexIn(textValue(metadata, OLDEST_INDEX_KEY)),
   });
 }
 

@@ -22,3 +22,11 @@ describe("endpoints that nobody named", () => {
     expect(() => view.expectOneCluster()).not.toThrow();
   });
 });
+
+test("a node is new until it knows the members of its cluster", () => {
+  const member = { membership: { members: [{ id: "n1", address: "h:7101" }] } };
+  const old = { address: "h:7101", status: create(GetStatusResponseSchema, { nodeId: "n1", ...member }) };
+  const silent = { address: "h:7103", error: new CairnError("UNREACHABLE", "nobody is there") };
+  expect(new ClusterView([old, silent]).hasNewNode).toBe(false);
+  expect(new ClusterView([old, answer("h:7102", "")]).hasNewNode).toBe(true);
+});

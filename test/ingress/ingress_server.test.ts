@@ -130,7 +130,10 @@ describe("all other calls at an ingress process", () => {
     expect(parts.flatMap(({ kvs }) => kvs)).toHaveLength(10);
     expect(parts.at(-1)!.more).toBe(true);
     expect(await admin.getStatus({})).toMatchObject({ nodeId: "n1", clusterId: node.clusterId });
-    await failure("UNIMPLEMENTED", collect(kv.watch({})), "Watch is not implemented yet");
+    const watch = kv.watch({ prefix: bytes("k"), startIndex: 2n })[Symbol.asyncIterator]();
+    expect((await watch.next()).value).toMatchObject({ through: 1n, events: [] });
+    expect((await watch.next()).value!.events.length).toBeGreaterThan(0);
+    await watch.return?.();
     const session = kv.session();
     await session.send({ clientId: "c", calls: [{ sequence: 1n, call: { case: "put", value: { key } } }] });
     session.end();

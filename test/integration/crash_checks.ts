@@ -77,6 +77,7 @@ export async function checkSnapshotFiles(data: string, model: CrashModel): Promi
     check(position !== undefined, "a snapshot file is named as one", { name });
     const keys = new Map<string, ReadKey>();
     const decoder = new PayloadDecoder(position, DEFAULT_SESSION_LIMITS, {
+      lease: () => {},
       key: (key, record) => keys.set(Buffer.from(key).toString(), { ...record, value: Uint8Array.from(record.value) }),
       sessionsHead: () => {},
       session: () => {},

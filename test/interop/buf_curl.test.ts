@@ -1,3 +1,4 @@
+import { findGrpcurl } from "../support/processes/grpcurl.js";
 import { inRepository } from "../support/processes/processes.js";
 import { clusterSuite } from "./cluster_suite.js";
 import { ingressSuite } from "./ingress_suite.js";
@@ -26,6 +27,9 @@ const bufCurl: Tool = {
 };
 
 interopSuite(bufCurl);
-clusterSuite(bufCurl);
-ingressSuite(bufCurl);
-ownMachineSuite(bufCurl);
+if (findGrpcurl() === undefined) {
+  clusterSuite(bufCurl);
+  ingressSuite(bufCurl);
+  ownMachineSuite(bufCurl);
+} else
+  console.log("buf curl is tried against one node only: grpcurl is there, and tries clusters and ingress processes");

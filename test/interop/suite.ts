@@ -12,6 +12,7 @@ import type { Json, Tool } from "./tool.js";
 const CLUSTER = "interop";
 const KV = "cairn.v1.KeyValueService";
 const ADMIN = "cairn.v1.AdminService";
+const LEASES = "cairn.v1.LeaseService";
 const RAFT = "cairn.v1.RaftService";
 
 /** A running node with a data directory, both gone at its disposal. */
@@ -48,6 +49,7 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
         expect(await tool.listServices(node.address, flags)).toEqual([
           ADMIN,
           KV,
+          LEASES,
           RAFT,
           "grpc.health.v1.Health",
           "grpc.reflection.v1.ServerReflection",
@@ -111,6 +113,30 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       const { status, text } = await call(`${KV}/Txn`, twice);
       expect(status).toBe("INVALID_ARGUMENT");
       expect(text).toContain("then[0] and then[1] of the transaction change the same key");
+    });
+
+    test("grants a lease, keeps it alive, and removes its key with it", async () => {
+      const key = base64("interop/lease");
+      const { leaseId } = await answer(`${LEASES}/Grant`, { ttlMs: 60_000 });
+      expect(leaseId).toMatch(/^[1-9]\d*$/);
+      await answer(`${KV}/Put`, { key, value: base64("1"), leaseId });
+      expect((await answer(`${KV}/Get`, { key })).kv).toMatchObject({ key, leaseId });
+      const { status, messages } = await call(`${LEASES}/KeepAlive`, { leaseIds: [leaseId, "999999999"] });
+      expect(status).toBe("OK");
+      expect(messages).toMatchObject([
+        { leases: [{ leaseId, found: true, ttlMs: 60_000, keyCount: 1 }, { leaseId: "999999999" }] },
+      ]);
+      const { lease, keys } = await answer(`${LEASES}/TimeToLive`, { leaseId, keys: true });
+      expect(lease).toMatchObject({ found: true, remainingMs: expect.any(Number) });
+      expect(keys).toEqual([key]);
+      const listed = await call(`${LEASES}/ListLeases`, { after: String(Number(leaseId) - 1), limit: "1" });
+      expect(listed.messages).toMatchObject([{ leases: [{ leaseId }] }]);
+      expect(await answer(`${LEASES}/Revoke`, { leaseId })).toMatchObject({ deleted: "1" });
+      expect(await answer(`${KV}/Get`, { key })).not.toHaveProperty("kv");
+      const gone = await call(`${KV}/Put`, { key, leaseId });
+      expect(gone.status).toBe("NOT_FOUND");
+      expect(gone.text).toContain("the lease does not exist, or has ended");
+      expect((await call(`${LEASES}/Grant`, { ttlMs: 1 })).text).toContain("the limit leaseTtlMs is 1000");
     });
 
     test("makes several calls in one message of a session", async () => {
@@ -183,10 +209,17 @@ export function interopSuite(tool: Tool, options: { readonly skip?: boolean } = 
       expect(text).toMatch(/^\[LIMIT_EXCEEDED\] .*1025 bytes.*keyBytes.*1024/);
     });
 
-    test("is told that a planned call is not implemented", async () => {
-      const { status, text } = await call(`${KV}/Watch`, {});
-      expect(status).toBe("UNIMPLEMENTED");
-      expect(text).toContain("cairn.v1.KeyValueService/Watch");
+    test("is told which index a watch can begin with, and what a watch may ask for", async () => {
+      await answer(`${KV}/Put`, { key: base64("watched"), value: base64("1") });
+      const { snapshot } = await answer(`${ADMIN}/TakeSnapshot`, { keepLogBytes: "0" });
+      const oldest = Number((snapshot as { index: string }).index) + 1;
+      const gone = await call(`${KV}/Watch`, { startIndex: "1", key: base64("watched") });
+      expect(gone).toMatchObject({ status: "OUT_OF_RANGE", messages: [] });
+      expect(gone.text).toContain(`the oldest index that works is ${oldest}`);
+      const unclear = await call(`${KV}/Watch`, { key: base64("a"), keys: { start: base64("a") } });
+      expect(unclear.status).toBe("INVALID_ARGUMENT");
+      const other = await call(`${KV}/Watch`, { clusterId: "another" });
+      expect(other.status).toBe("FAILED_PRECONDITION");
     });
 
     describe("as a peer of a node with manual elections", () => {

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { decodeCommand } from "../../src/machine/kv/command.js";
 import type { KeyValueMachine } from "../../src/machine/kv/key_value_machine.js";
 import { MemoryMachine } from "../../src/machine/kv/memory_machine.js";
+import { NEWEST_RULES } from "../../src/machine/kv/session_limits.js";
 import { LmdbMachine } from "../../src/machine/lmdb_machine.js";
 import type { Entry } from "../../src/raft/types.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
@@ -15,8 +16,13 @@ import {
   countedRequest,
   del,
   entry,
+  expire,
   getCommand,
+  grant,
   inPieces,
+  keepAlive,
+  leasedPut,
+  leasesOf,
   load,
   metaAt,
   newest,
@@ -25,6 +31,7 @@ import {
   put,
   request,
   resultHex,
+  revoke,
   type StepInit,
   txn,
   uncheckedBytes,
@@ -43,6 +50,29 @@ const readAll: StepInit = { case: "range", value: { keys: {}, limit: 2n } };
 const removeAll: StepInit = { case: "deleteRange", value: { keys: { prefix: bytes("a") } } };
 const deleteIf = (name: string, version: number) =>
   ({ case: "delete", value: { key: bytes(name), ifVersion: BigInt(version) } }) as const;
+/** Indexes at which a lease may have been granted: most logs of this test begin with grants. */
+const lease = fc.integer({ min: 1, max: 9 });
+const leaseOperation = fc.oneof(
+  { weight: 3, arbitrary: fc.constant(grant()) },
+  { weight: 6, arbitrary: fc.tuple(key, value, lease).map(([k, v, id]) => leasedPut(k, v, id)) },
+  {
+    weight: 2,
+    arbitrary: fc.tuple(key, key, lease, fc.boolean()).map(([k, other, id, isDelete]) => {
+      // A list that changes a key twice is invalid on both machines.
+      const second = isDelete ? del(other) : leasedPut(other, "t", id + 1);
+      return txn([], [leasedPut(k, "t", id) as StepInit, second as StepInit]);
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.uniqueArray(lease, { minLength: 1, maxLength: 3 }).map((ids) => keepAlive(...ids.sort())),
+  },
+  { weight: 1, arbitrary: lease.map(revoke) },
+  {
+    weight: 2,
+    arbitrary: fc.tuple(lease, fc.nat(1), fc.nat(1)).map(([id, one, two]) => expire([id, one], [id + 1, two])),
+  },
+);
 const operation = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(key, value).map(([k, v]) => put(k, v)) },
   { weight: 3, arbitrary: key.map(del) },
@@ -70,11 +100,15 @@ const requestId = fc.record({
 const command: fc.Arbitrary<CommandInit> = fc.oneof(
   { weight: 1, arbitrary: operation.map((op) => ({ operation: op })) },
   { weight: 1, arbitrary: operation.map(newest) },
+  { weight: 4, arbitrary: leaseOperation.map(newest) },
   {
     weight: 3,
     arbitrary: fc
-      .tuple(requestId, operation)
-      .map(([{ client, sequence, acknowledged, since, make }, op]) => make(client, sequence, op, acknowledged, since)),
+      .tuple(requestId, fc.oneof({ weight: 3, arbitrary: operation }, { weight: 1, arbitrary: leaseOperation }))
+      .map(([{ client, sequence, acknowledged, since, make }, op]) => ({
+        ...make(client, sequence, op, acknowledged, since),
+        ...(op.case?.startsWith("lease") && { rules: NEWEST_RULES }),
+      })),
   },
 );
 const entryData = fc.oneof(
@@ -146,6 +180,7 @@ test("a prefix of the log gives the same results and payload, to the byte, howev
         expect(results).toEqual(expectedResults);
         expect(await payloadOf(machine)).toEqual(expectedPayload);
         expect(contents(machine)).toEqual(contents(reference));
+        expect(leasesOf(machine)).toEqual(leasesOf(reference));
         expect([machine.keyCount, machine.sessionCount]).toEqual([reference.keyCount, reference.sessionCount]);
 
         // Restored in the middle, over another state.
@@ -154,6 +189,7 @@ test("a prefix of the log gives the same results and payload, to the byte, howev
         await restored.restore(inPieces(halfPayload, 7), halfMeta);
         expect(applyAll(restored, entries.slice(k), batches)).toEqual(expectedResults.slice(k));
         expect(await payloadOf(restored)).toEqual(expectedPayload);
+        expect(leasesOf(restored)).toEqual(leasesOf(reference));
 
         const restoredInMemory = new MemoryMachine(SESSION_LIMITS);
         await restoredInMemory.restore(inPieces(halfPayload, 1), halfMeta);
@@ -174,6 +210,7 @@ test("a log gives the same results in memory however it is cut into batches", ()
       const other = new MemoryMachine(SESSION_LIMITS);
       expect(applyAll(other, entries, batches)).toEqual(applyAll(one, entries, [1]));
       expect(contents(other)).toEqual(contents(one));
+      expect(leasesOf(other)).toEqual(leasesOf(one));
     }),
     { numRuns: 300 },
   );

@@ -204,11 +204,6 @@ test("a write takes effect even when its caller leaves", async () => {
   expect(text(node.machine.get(key)?.value)).toBe("a");
 });
 
-test("a call that is planned answers UNIMPLEMENTED", async () => {
-  const { kv } = await serve({ lead: true });
-  await failure("UNIMPLEMENTED", collect(kv.watch({})), "KeyValueService/Watch is not implemented yet");
-});
-
 test("a node that was stopped answers STOPPED", async () => {
   const { kv, admin, home, node } = await serve({ lead: true });
   await home.stop(node);

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/kv.proto.
  */
 export const file_cairn_v1_kv: GenFile = /*@__PURE__*/
-  fileDesc("ChFjYWlybi92MS9rdi5wcm90bxIIY2Fpcm4udjEihQEKDlJlc3BvbnNlSGVhZGVyEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIMCgR0ZXJtGAMgASgEEhUKDWFwcGxpZWRfaW5kZXgYBCABKAQSEQoJbGVhZGVyX2lkGAUgASgJEhYKDmxlYWRlcl9hZGRyZXNzGAYgASgJIk8KCEtleVZhbHVlEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIPCgd2ZXJzaW9uGAMgASgEEhYKDmNyZWF0ZV92ZXJzaW9uGAQgASgEIkMKCkdldFJlcXVlc3QSCwoDa2V5GAEgASgMEg0KBXN0YWxlGAIgASgIEhkKEW1pbl9hcHBsaWVkX2luZGV4GAMgASgEIlcKC0dldFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEh4KAmt2GAIgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUieQoKUHV0UmVxdWVzdBILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwSJwoKcmVxdWVzdF9pZBgDIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZBIXCgppZl92ZXJzaW9uGAQgASgESACIAQFCDQoLX2lmX3ZlcnNpb24iogEKC1B1dFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEg8KB3ZlcnNpb24YAiABKAQSGAoQY29uZGl0aW9uX2ZhaWxlZBgDIAEoCBIjCgdjdXJyZW50GAQgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUSGQoRY3VycmVudF9mb3Jnb3R0ZW4YBSABKAgibQoNRGVsZXRlUmVxdWVzdBILCgNrZXkYASABKAwSJwoKcmVxdWVzdF9pZBgCIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZBIXCgppZl92ZXJzaW9uGAMgASgESACIAQFCDQoLX2lmX3ZlcnNpb24ipQEKDkRlbGV0ZVJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEg8KB2RlbGV0ZWQYAiABKAgSGAoQY29uZGl0aW9uX2ZhaWxlZBgDIAEoCBIjCgdjdXJyZW50GAQgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUSGQoRY3VycmVudF9mb3Jnb3R0ZW4YBSABKAgiqgEKFENvbXBhcmVBbmRTZXRSZXF1ZXN0EgsKA2tleRgBIAEoDBIPCgV2YWx1ZRgCIAEoDEgAEhEKB3ZlcnNpb24YAyABKARIABIRCgluZXdfdmFsdWUYBCABKAwSGQoRY3JlYXRlX2lmX21pc3NpbmcYBSABKAgSJwoKcmVxdWVzdF9pZBgGIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZEIKCghleHBlY3RlZCKjAQoVQ29tcGFyZUFuZFNldFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEg8KB3N3YXBwZWQYAiABKAgSDwoHdmVyc2lvbhgDIAEoBBIjCgdjdXJyZW50GAQgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUSGQoRY3VycmVudF9mb3Jnb3R0ZW4YBSABKAgiZgoMUmFuZ2VSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoDBINCgVsaW1pdBgCIAEoBBINCgVzdGFsZRgDIAEoCBIZChFtaW5fYXBwbGllZF9pbmRleBgEIAEoBBINCgVhZnRlchgFIAEoDCJoCg1SYW5nZVJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEh8KA2t2cxgCIAMoCzISLmNhaXJuLnYxLktleVZhbHVlEgwKBG1vcmUYAyABKAgipwEKClR4blJlcXVlc3QSJQoHY29tcGFyZRgBIAMoCzIULmNhaXJuLnYxLkNvbXBhcmlzb24SIQoEdGhlbhgCIAMoCzITLmNhaXJuLnYxLk9wZXJhdGlvbhImCglvdGhlcndpc2UYAyADKAsyEy5jYWlybi52MS5PcGVyYXRpb24SJwoKcmVxdWVzdF9pZBgEIAEoCzITLmNhaXJuLnYxLlJlcXVlc3RJZCLGAQoKQ29tcGFyaXNvbhILCgNrZXkYASABKAwSDwoFdmFsdWUYAiABKAxIABIRCgd2ZXJzaW9uGAMgASgESAASGAoOY3JlYXRlX3ZlcnNpb24YBCABKARIABIQCgZleGlzdHMYBSABKAhIABIfCgRrZXlzGAYgASgLMhEuY2Fpcm4udjEuS2V5U3BhbhIuCghvcGVyYXRvchgHIAEoDjIcLmNhaXJuLnYxLkNvbXBhcmlzb25PcGVyYXRvckIKCghleHBlY3RlZCL2AQoJT3BlcmF0aW9uEiUKA3B1dBgBIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgCIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEiUKA2dldBgDIAEoCzIWLmNhaXJuLnYxLkdldE9wZXJhdGlvbkgAEjYKDGRlbGV0ZV9yYW5nZRgEIAEoCzIeLmNhaXJuLnYxLkRlbGV0ZVJhbmdlT3BlcmF0aW9uSAASKQoFcmFuZ2UYBSABKAsyGC5jYWlybi52MS5SYW5nZU9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiKgAQoLVHhuUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISEQoJc3VjY2VlZGVkGAIgASgIEigKB3Jlc3VsdHMYAyADKAsyFy5jYWlybi52MS5Db21tYW5kUmVzdWx0Eg8KB3ZlcnNpb24YBCABKAQSGQoRcmVzdWx0c19mb3Jnb3R0ZW4YBSABKAgiMwoMV2F0Y2hSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoDBITCgtzdGFydF9pbmRleBgCIAEoBCJfCg1XYXRjaFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEiQKBmV2ZW50cxgCIAMoCzIULmNhaXJuLnYxLldhdGNoRXZlbnQiTAoKV2F0Y2hFdmVudBINCgVpbmRleBgBIAEoBBIeCgJrdhgCIAEoCzISLmNhaXJuLnYxLktleVZhbHVlEg8KB2RlbGV0ZWQYAyABKAgixAEKDlNlc3Npb25SZXF1ZXN0EhEKCWNsaWVudF9pZBgBIAEoCRIkCgVjYWxscxgCIAMoCzIVLmNhaXJuLnYxLlNlc3Npb25DYWxsEhwKFGFja25vd2xlZGdlZF90aHJvdWdoGAMgASgEEhIKCmNsdXN0ZXJfaWQYBCABKAkSDQoFc2luY2UYBSABKAQSFAoMZm9yd2FyZGVkX2J5GAYgASgJEg8KB2luZ3Jlc3MYByABKAgSEQoJYWJhbmRvbmVkGAggAygEIq4CCgtTZXNzaW9uQ2FsbBIQCghzZXF1ZW5jZRgBIAEoBBIjCgNnZXQYAiABKAsyFC5jYWlybi52MS5HZXRSZXF1ZXN0SAASIwoDcHV0GAMgASgLMhQuY2Fpcm4udjEuUHV0UmVxdWVzdEgAEikKBmRlbGV0ZRgEIAEoCzIXLmNhaXJuLnYxLkRlbGV0ZVJlcXVlc3RIABI5Cg9jb21wYXJlX2FuZF9zZXQYBSABKAsyHi5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVxdWVzdEgAEiMKA3R4bhgGIAEoCzIULmNhaXJuLnYxLlR4blJlcXVlc3RIABIwCgpyZWFkX2luZGV4GAcgASgLMhouY2Fpcm4udjEuUmVhZEluZGV4UmVxdWVzdEgAQgYKBGNhbGwigAEKD1Nlc3Npb25SZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIoCgdhbnN3ZXJzGAIgAygLMhcuY2Fpcm4udjEuU2Vzc2lvbkFuc3dlchIZChFyZW1lbWJlcmVkX3dyaXRlcxgDIAEoDSLhAgoNU2Vzc2lvbkFuc3dlchIQCghzZXF1ZW5jZRgBIAEoBBIkCgNnZXQYAiABKAsyFS5jYWlybi52MS5HZXRSZXNwb25zZUgAEiQKA3B1dBgDIAEoCzIVLmNhaXJuLnYxLlB1dFJlc3BvbnNlSAASKgoGZGVsZXRlGAQgASgLMhguY2Fpcm4udjEuRGVsZXRlUmVzcG9uc2VIABI6Cg9jb21wYXJlX2FuZF9zZXQYBSABKAsyHy5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVzcG9uc2VIABIkCgN0eG4YBiABKAsyFS5jYWlybi52MS5UeG5SZXNwb25zZUgAEicKBWVycm9yGAcgASgLMhYuY2Fpcm4udjEuU2Vzc2lvbkVycm9ySAASMQoKcmVhZF9pbmRleBgIIAEoCzIbLmNhaXJuLnYxLlJlYWRJbmRleFJlc3BvbnNlSABCCAoGYW5zd2VyIpIBCgxTZXNzaW9uRXJyb3ISDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEhEKCXJldHJ5YWJsZRgDIAEoCBIRCglsZWFkZXJfaWQYBCABKAkSFgoObGVhZGVyX2FkZHJlc3MYBSABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYBiABKA0SDQoFc2luY2UYByABKAQyhwQKD0tleVZhbHVlU2VydmljZRI3CgNHZXQSFC5jYWlybi52MS5HZXRSZXF1ZXN0GhUuY2Fpcm4udjEuR2V0UmVzcG9uc2UiA5ACARIyCgNQdXQSFC5jYWlybi52MS5QdXRSZXF1ZXN0GhUuY2Fpcm4udjEuUHV0UmVzcG9uc2USOwoGRGVsZXRlEhcuY2Fpcm4udjEuRGVsZXRlUmVxdWVzdBoYLmNhaXJuLnYxLkRlbGV0ZVJlc3BvbnNlElAKDUNvbXBhcmVBbmRTZXQSHi5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVxdWVzdBofLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRSZXNwb25zZRI/CgVSYW5nZRIWLmNhaXJuLnYxLlJhbmdlUmVxdWVzdBoXLmNhaXJuLnYxLlJhbmdlUmVzcG9uc2UiA5ACATABEjIKA1R4bhIULmNhaXJuLnYxLlR4blJlcXVlc3QaFS5jYWlybi52MS5UeG5SZXNwb25zZRI/CgVXYXRjaBIWLmNhaXJuLnYxLldhdGNoUmVxdWVzdBoXLmNhaXJuLnYxLldhdGNoUmVzcG9uc2UiA5ACATABEkIKB1Nlc3Npb24SGC5jYWlybi52MS5TZXNzaW9uUmVxdWVzdBoZLmNhaXJuLnYxLlNlc3Npb25SZXNwb25zZSgBMAFiBnByb3RvMw", [file_cairn_v1_machine, file_cairn_v1_storage]);
+  fileDesc("ChFjYWlybi92MS9rdi5wcm90bxIIY2Fpcm4udjEihQEKDlJlc3BvbnNlSGVhZGVyEhIKCmNsdXN0ZXJfaWQYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIMCgR0ZXJtGAMgASgEEhUKDWFwcGxpZWRfaW5kZXgYBCABKAQSEQoJbGVhZGVyX2lkGAUgASgJEhYKDmxlYWRlcl9hZGRyZXNzGAYgASgJImEKCEtleVZhbHVlEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIPCgd2ZXJzaW9uGAMgASgEEhYKDmNyZWF0ZV92ZXJzaW9uGAQgASgEEhAKCGxlYXNlX2lkGAUgASgEIkMKCkdldFJlcXVlc3QSCwoDa2V5GAEgASgMEg0KBXN0YWxlGAIgASgIEhkKEW1pbl9hcHBsaWVkX2luZGV4GAMgASgEIlcKC0dldFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEh4KAmt2GAIgASgLMhIuY2Fpcm4udjEuS2V5VmFsdWUiiwEKClB1dFJlcXVlc3QSCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMEicKCnJlcXVlc3RfaWQYAyABKAsyEy5jYWlybi52MS5SZXF1ZXN0SWQSFwoKaWZfdmVyc2lvbhgEIAEoBEgAiAEBEhAKCGxlYXNlX2lkGAUgASgEQg0KC19pZl92ZXJzaW9uIqIBCgtQdXRSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIPCgd2ZXJzaW9uGAIgASgEEhgKEGNvbmRpdGlvbl9mYWlsZWQYAyABKAgSIwoHY3VycmVudBgEIAEoCzISLmNhaXJuLnYxLktleVZhbHVlEhkKEWN1cnJlbnRfZm9yZ290dGVuGAUgASgIIm0KDURlbGV0ZVJlcXVlc3QSCwoDa2V5GAEgASgMEicKCnJlcXVlc3RfaWQYAiABKAsyEy5jYWlybi52MS5SZXF1ZXN0SWQSFwoKaWZfdmVyc2lvbhgDIAEoBEgAiAEBQg0KC19pZl92ZXJzaW9uIqUBCg5EZWxldGVSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIPCgdkZWxldGVkGAIgASgIEhgKEGNvbmRpdGlvbl9mYWlsZWQYAyABKAgSIwoHY3VycmVudBgEIAEoCzISLmNhaXJuLnYxLktleVZhbHVlEhkKEWN1cnJlbnRfZm9yZ290dGVuGAUgASgIIrwBChRDb21wYXJlQW5kU2V0UmVxdWVzdBILCgNrZXkYASABKAwSDwoFdmFsdWUYAiABKAxIABIRCgd2ZXJzaW9uGAMgASgESAASEQoJbmV3X3ZhbHVlGAQgASgMEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAUgASgIEicKCnJlcXVlc3RfaWQYBiABKAsyEy5jYWlybi52MS5SZXF1ZXN0SWQSEAoIbGVhc2VfaWQYByABKARCCgoIZXhwZWN0ZWQiowEKFUNvbXBhcmVBbmRTZXRSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIPCgdzd2FwcGVkGAIgASgIEg8KB3ZlcnNpb24YAyABKAQSIwoHY3VycmVudBgEIAEoCzISLmNhaXJuLnYxLktleVZhbHVlEhkKEWN1cnJlbnRfZm9yZ290dGVuGAUgASgIImYKDFJhbmdlUmVxdWVzdBIOCgZwcmVmaXgYASABKAwSDQoFbGltaXQYAiABKAQSDQoFc3RhbGUYAyABKAgSGQoRbWluX2FwcGxpZWRfaW5kZXgYBCABKAQSDQoFYWZ0ZXIYBSABKAwiaAoNUmFuZ2VSZXNwb25zZRIoCgZoZWFkZXIYASABKAsyGC5jYWlybi52MS5SZXNwb25zZUhlYWRlchIfCgNrdnMYAiADKAsyEi5jYWlybi52MS5LZXlWYWx1ZRIMCgRtb3JlGAMgASgIIqcBCgpUeG5SZXF1ZXN0EiUKB2NvbXBhcmUYASADKAsyFC5jYWlybi52MS5Db21wYXJpc29uEiEKBHRoZW4YAiADKAsyEy5jYWlybi52MS5PcGVyYXRpb24SJgoJb3RoZXJ3aXNlGAMgAygLMhMuY2Fpcm4udjEuT3BlcmF0aW9uEicKCnJlcXVlc3RfaWQYBCABKAsyEy5jYWlybi52MS5SZXF1ZXN0SWQixgEKCkNvbXBhcmlzb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhgKDmNyZWF0ZV92ZXJzaW9uGAQgASgESAASEAoGZXhpc3RzGAUgASgISAASHwoEa2V5cxgGIAEoCzIRLmNhaXJuLnYxLktleVNwYW4SLgoIb3BlcmF0b3IYByABKA4yHC5jYWlybi52MS5Db21wYXJpc29uT3BlcmF0b3JCCgoIZXhwZWN0ZWQi9gEKCU9wZXJhdGlvbhIlCgNwdXQYASABKAsyFi5jYWlybi52MS5QdXRPcGVyYXRpb25IABIrCgZkZWxldGUYAiABKAsyGS5jYWlybi52MS5EZWxldGVPcGVyYXRpb25IABIlCgNnZXQYAyABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABI2CgxkZWxldGVfcmFuZ2UYBCABKAsyHi5jYWlybi52MS5EZWxldGVSYW5nZU9wZXJhdGlvbkgAEikKBXJhbmdlGAUgASgLMhguY2Fpcm4udjEuUmFuZ2VPcGVyYXRpb25IAEILCglvcGVyYXRpb24ioAEKC1R4blJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEhEKCXN1Y2NlZWRlZBgCIAEoCBIoCgdyZXN1bHRzGAMgAygLMhcuY2Fpcm4udjEuQ29tbWFuZFJlc3VsdBIPCgd2ZXJzaW9uGAQgASgEEhkKEXJlc3VsdHNfZm9yZ290dGVuGAUgASgIIsEBCgxXYXRjaFJlcXVlc3QSDgoGcHJlZml4GAEgASgMEhMKC3N0YXJ0X2luZGV4GAIgASgEEgsKA2tleRgDIAEoDBIfCgRrZXlzGAQgASgLMhEuY2Fpcm4udjEuS2V5U3BhbhISCgpjbHVzdGVyX2lkGAUgASgJEhAKCHByZXZpb3VzGAYgASgIEg8KB25vX3B1dHMYByABKAgSEgoKbm9fZGVsZXRlcxgIIAEoCBITCgtwcm9ncmVzc19tcxgJIAEoDSJwCg1XYXRjaFJlc3BvbnNlEigKBmhlYWRlchgBIAEoCzIYLmNhaXJuLnYxLlJlc3BvbnNlSGVhZGVyEiQKBmV2ZW50cxgCIAMoCzIULmNhaXJuLnYxLldhdGNoRXZlbnQSDwoHdGhyb3VnaBgDIAEoBCKtAQoKV2F0Y2hFdmVudBINCgVpbmRleBgBIAEoBBIeCgJrdhgCIAEoCzISLmNhaXJuLnYxLktleVZhbHVlEg8KB2RlbGV0ZWQYAyABKAgSJAoIcHJldmlvdXMYBCABKAsyEi5jYWlybi52MS5LZXlWYWx1ZRIWCg5wcmV2aW91c19rbm93bhgFIAEoCBIPCgdleHBpcmVkGAYgASgIEhAKCGxlYXNlX2lkGAcgASgEIsQBCg5TZXNzaW9uUmVxdWVzdBIRCgljbGllbnRfaWQYASABKAkSJAoFY2FsbHMYAiADKAsyFS5jYWlybi52MS5TZXNzaW9uQ2FsbBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBISCgpjbHVzdGVyX2lkGAQgASgJEg0KBXNpbmNlGAUgASgEEhQKDGZvcndhcmRlZF9ieRgGIAEoCRIPCgdpbmdyZXNzGAcgASgIEhEKCWFiYW5kb25lZBgIIAMoBCKuAgoLU2Vzc2lvbkNhbGwSEAoIc2VxdWVuY2UYASABKAQSIwoDZ2V0GAIgASgLMhQuY2Fpcm4udjEuR2V0UmVxdWVzdEgAEiMKA3B1dBgDIAEoCzIULmNhaXJuLnYxLlB1dFJlcXVlc3RIABIpCgZkZWxldGUYBCABKAsyFy5jYWlybi52MS5EZWxldGVSZXF1ZXN0SAASOQoPY29tcGFyZV9hbmRfc2V0GAUgASgLMh4uY2Fpcm4udjEuQ29tcGFyZUFuZFNldFJlcXVlc3RIABIjCgN0eG4YBiABKAsyFC5jYWlybi52MS5UeG5SZXF1ZXN0SAASMAoKcmVhZF9pbmRleBgHIAEoCzIaLmNhaXJuLnYxLlJlYWRJbmRleFJlcXVlc3RIAEIGCgRjYWxsIoABCg9TZXNzaW9uUmVzcG9uc2USKAoGaGVhZGVyGAEgASgLMhguY2Fpcm4udjEuUmVzcG9uc2VIZWFkZXISKAoHYW5zd2VycxgCIAMoCzIXLmNhaXJuLnYxLlNlc3Npb25BbnN3ZXISGQoRcmVtZW1iZXJlZF93cml0ZXMYAyABKA0i4QIKDVNlc3Npb25BbnN3ZXISEAoIc2VxdWVuY2UYASABKAQSJAoDZ2V0GAIgASgLMhUuY2Fpcm4udjEuR2V0UmVzcG9uc2VIABIkCgNwdXQYAyABKAsyFS5jYWlybi52MS5QdXRSZXNwb25zZUgAEioKBmRlbGV0ZRgEIAEoCzIYLmNhaXJuLnYxLkRlbGV0ZVJlc3BvbnNlSAASOgoPY29tcGFyZV9hbmRfc2V0GAUgASgLMh8uY2Fpcm4udjEuQ29tcGFyZUFuZFNldFJlc3BvbnNlSAASJAoDdHhuGAYgASgLMhUuY2Fpcm4udjEuVHhuUmVzcG9uc2VIABInCgVlcnJvchgHIAEoCzIWLmNhaXJuLnYxLlNlc3Npb25FcnJvckgAEjEKCnJlYWRfaW5kZXgYCCABKAsyGy5jYWlybi52MS5SZWFkSW5kZXhSZXNwb25zZUgAQggKBmFuc3dlciKSAQoMU2Vzc2lvbkVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIRCglyZXRyeWFibGUYAyABKAgSEQoJbGVhZGVyX2lkGAQgASgJEhYKDmxlYWRlcl9hZGRyZXNzGAUgASgJEhYKDnJldHJ5X2FmdGVyX21zGAYgASgNEg0KBXNpbmNlGAcgASgEMocECg9LZXlWYWx1ZVNlcnZpY2USNwoDR2V0EhQuY2Fpcm4udjEuR2V0UmVxdWVzdBoVLmNhaXJuLnYxLkdldFJlc3BvbnNlIgOQAgESMgoDUHV0EhQuY2Fpcm4udjEuUHV0UmVxdWVzdBoVLmNhaXJuLnYxLlB1dFJlc3BvbnNlEjsKBkRlbGV0ZRIXLmNhaXJuLnYxLkRlbGV0ZVJlcXVlc3QaGC5jYWlybi52MS5EZWxldGVSZXNwb25zZRJQCg1Db21wYXJlQW5kU2V0Eh4uY2Fpcm4udjEuQ29tcGFyZUFuZFNldFJlcXVlc3QaHy5jYWlybi52MS5Db21wYXJlQW5kU2V0UmVzcG9uc2USPwoFUmFuZ2USFi5jYWlybi52MS5SYW5nZVJlcXVlc3QaFy5jYWlybi52MS5SYW5nZVJlc3BvbnNlIgOQAgEwARIyCgNUeG4SFC5jYWlybi52MS5UeG5SZXF1ZXN0GhUuY2Fpcm4udjEuVHhuUmVzcG9uc2USPwoFV2F0Y2gSFi5jYWlybi52MS5XYXRjaFJlcXVlc3QaFy5jYWlybi52MS5XYXRjaFJlc3BvbnNlIgOQAgEwARJCCgdTZXNzaW9uEhguY2Fpcm4udjEuU2Vzc2lvblJlcXVlc3QaGS5jYWlybi52MS5TZXNzaW9uUmVzcG9uc2UoATABYgZwcm90bzM", [file_cairn_v1_machine, file_cairn_v1_storage]);
 
 /**
  * The node that answered, and its position.
@@ -101,6 +101,13 @@ export type KeyValue = Message<"cairn.v1.KeyValue"> & {
    * @generated from field: uint64 create_version = 4;
    */
   createVersion: bigint;
+
+  /**
+   * The lease that the key is attached to; 0: none. Not given where a past value is reported.
+   *
+   * @generated from field: uint64 lease_id = 5;
+   */
+  leaseId: bigint;
 };
 
 /**
@@ -193,6 +200,14 @@ export type PutRequest = Message<"cairn.v1.PutRequest"> & {
    * @generated from field: optional uint64 if_version = 4;
    */
   ifVersion?: bigint | undefined;
+
+  /**
+   * Attach the key to this lease: it is removed together with it. 0: to none. A lease that does not
+   * exist fails the call with NOT_FOUND (code LEASE_NOT_FOUND), and nothing is changed.
+   *
+   * @generated from field: uint64 lease_id = 5;
+   */
+  leaseId: bigint;
 };
 
 /**
@@ -375,6 +390,13 @@ export type CompareAndSetRequest = Message<"cairn.v1.CompareAndSetRequest"> & {
    * @generated from field: cairn.v1.RequestId request_id = 6;
    */
   requestId?: RequestId | undefined;
+
+  /**
+   * Attach the key to this lease, as in PutRequest.
+   *
+   * @generated from field: uint64 lease_id = 7;
+   */
+  leaseId: bigint;
 };
 
 /**
@@ -741,6 +763,8 @@ export const TxnResponseSchema: GenMessage<TxnResponse> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 15);
 
 /**
+ * Asks for the changes of some keys. Give one of `key`, `prefix` and `keys`, or none for all keys.
+ *
  * @generated from message cairn.v1.WatchRequest
  */
 export type WatchRequest = Message<"cairn.v1.WatchRequest"> & {
@@ -752,12 +776,66 @@ export type WatchRequest = Message<"cairn.v1.WatchRequest"> & {
   prefix: Uint8Array;
 
   /**
-   * First index to report; 0: from now on. When the log no longer reaches back to it, the watch
-   * ends with OUT_OF_RANGE and the oldest index that works.
+   * First index to report; 0: from now on, which is after the index that the node that is asked has
+   * applied when it gets the call. An index that the cluster has not reached yet is waited for. When
+   * the node no longer knows all changes since then, the watch ends with OUT_OF_RANGE, and the
+   * trailing metadata `cairn-oldest-index` names the oldest index that this node can begin with.
    *
    * @generated from field: uint64 start_index = 2;
    */
   startIndex: bigint;
+
+  /**
+   * Only this key.
+   *
+   * @generated from field: bytes key = 3;
+   */
+  key: Uint8Array;
+
+  /**
+   * Only the keys of this span.
+   *
+   * @generated from field: cairn.v1.KeySpan keys = 4;
+   */
+  keys?: KeySpan | undefined;
+
+  /**
+   * When given, the node refuses the watch unless it belongs to this cluster (WRONG_CLUSTER): an
+   * index of another cluster means nothing here. A watch resumes with the cluster_id of an earlier
+   * answer, and one more than its `through`.
+   *
+   * @generated from field: string cluster_id = 5;
+   */
+  clusterId: string;
+
+  /**
+   * Also report each changed key as it was before, where the node still knows it.
+   *
+   * @generated from field: bool previous = 6;
+   */
+  previous: boolean;
+
+  /**
+   * Leave out changes that set a key.
+   *
+   * @generated from field: bool no_puts = 7;
+   */
+  noPuts: boolean;
+
+  /**
+   * Leave out changes that remove a key.
+   *
+   * @generated from field: bool no_deletes = 8;
+   */
+  noDeletes: boolean;
+
+  /**
+   * Largest time between two answers in milliseconds, if no key changes: the node then sends a
+   * progress mark. 0: one minute. At least 100.
+   *
+   * @generated from field: uint32 progress_ms = 9;
+   */
+  progressMs: number;
 };
 
 /**
@@ -768,10 +846,15 @@ export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 16);
 
 /**
+ * Changes, in the order of their index. All changes of one index are in one answer, in the order of
+ * their keys' bytes for those of one operation. The first answer comes at once, and has no events.
+ *
  * @generated from message cairn.v1.WatchResponse
  */
 export type WatchResponse = Message<"cairn.v1.WatchResponse"> & {
   /**
+   * In the first answer only.
+   *
    * @generated from field: cairn.v1.ResponseHeader header = 1;
    */
   header?: ResponseHeader | undefined;
@@ -780,6 +863,14 @@ export type WatchResponse = Message<"cairn.v1.WatchResponse"> & {
    * @generated from field: repeated cairn.v1.WatchEvent events = 2;
    */
   events: WatchEvent[];
+
+  /**
+   * Every change up to this index, this one included, has been reported: resume after it. It never
+   * falls. An answer without events is a progress mark.
+   *
+   * @generated from field: uint64 through = 3;
+   */
+  through: bigint;
 };
 
 /**
@@ -790,7 +881,7 @@ export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
   messageDesc(file_cairn_v1_kv, 17);
 
 /**
- * A change.
+ * A change of one key.
  *
  * @generated from message cairn.v1.WatchEvent
  */
@@ -803,7 +894,8 @@ export type WatchEvent = Message<"cairn.v1.WatchEvent"> & {
   index: bigint;
 
   /**
-   * The key as it is after the change; without value and version when it was removed.
+   * The key as it is after the change, its version being `index`; without value and versions when it
+   * was removed. Its create_version is known only when the change created it, and else 0.
    *
    * @generated from field: cairn.v1.KeyValue kv = 2;
    */
@@ -813,6 +905,36 @@ export type WatchEvent = Message<"cairn.v1.WatchEvent"> & {
    * @generated from field: bool deleted = 3;
    */
   deleted: boolean;
+
+  /**
+   * With `previous`: the key as it was before. Absent when it did not exist, or is not known any
+   * more; see `previous_known`.
+   *
+   * @generated from field: cairn.v1.KeyValue previous = 4;
+   */
+  previous?: KeyValue | undefined;
+
+  /**
+   * With `previous`: whether `previous` is known; its absence then means that the key did not exist.
+   *
+   * @generated from field: bool previous_known = 5;
+   */
+  previousKnown: boolean;
+
+  /**
+   * With `deleted`: the key was removed because its lease has expired.
+   *
+   * @generated from field: bool expired = 6;
+   */
+  expired: boolean;
+
+  /**
+   * The lease that the key is attached to after the change, or was until it was removed with its
+   * lease; 0: none.
+   *
+   * @generated from field: uint64 lease_id = 7;
+   */
+  leaseId: bigint;
 };
 
 /**
@@ -1178,7 +1300,8 @@ export const SessionErrorSchema: GenMessage<SessionError> = /*@__PURE__*/
  * Trailing metadata of an error: `cairn-code` (Cairn's own code, as in src/base/errors.ts),
  * `cairn-leader` and `cairn-leader-address` (the leader, when the error is about leadership and it
  * is known), `retry-after-ms` (when too many calls wait: retry after this time), `cairn-since`
- * (with SESSION_EXPIRED: an index to give as `since` with a new client id).
+ * (with SESSION_EXPIRED: an index to give as `since` with a new client id), `cairn-oldest-index`
+ * (with OUT_OF_RANGE of a watch: the oldest index that the node can begin with).
  *
  * @generated from service cairn.v1.KeyValueService
  */
@@ -1244,7 +1367,9 @@ export const KeyValueService: GenService<{
     output: typeof TxnResponseSchema;
   },
   /**
-   * Follows changes from a given index. Not implemented yet: answers UNIMPLEMENTED.
+   * Follows the changes of some keys from a given index, at any member: without a gap, a repeat or
+   * a change that is not committed. Costs the caller that reads slowly its watch, not the node: the
+   * watch ends with RESOURCE_EXHAUSTED (code SLOW_WATCHER), and may be resumed.
    *
    * @generated from rpc cairn.v1.KeyValueService.Watch
    */

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file cairn/v1/storage.proto.
  */
 export const file_cairn_v1_storage: GenFile = /*@__PURE__*/
-  fileDesc("ChZjYWlybi92MS9zdG9yYWdlLnByb3RvEghjYWlybi52MSJVCgVFbnRyeRINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEiEKBHR5cGUYAyABKA4yEy5jYWlybi52MS5FbnRyeVR5cGUSDAoEZGF0YRgEIAEoDCI3CglIYXJkU3RhdGUSDAoEdGVybRgBIAEoBBIMCgR2b3RlGAIgASgJEg4KBmNvbW1pdBgDIAEoBCJyCgZNZW1iZXISCgoCaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIiCgRyb2xlGAMgASgOMhQuY2Fpcm4udjEuTWVtYmVyUm9sZRITCgtpbmNhcm5hdGlvbhgEIAEoDBISCgp3YW50c192b3RlGAUgASgIIi8KCk1lbWJlcnNoaXASIQoHbWVtYmVycxgBIAMoCzIQLmNhaXJuLnYxLk1lbWJlciKaAQoOU25hcHNob3RIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVpbmRleBgCIAEoBBIMCgR0ZXJtGAMgASgEEigKCm1lbWJlcnNoaXAYBCABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhgKEG1lbWJlcnNoaXBfaW5kZXgYBSABKAQSEwoLY2h1bmtfYnl0ZXMYBiABKA0iXQoJUmVxdWVzdElkEhEKCWNsaWVudF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBINCgVzaW5jZRgEIAEoBCLWAgoHQ29tbWFuZBINCgVydWxlcxgHIAEoDRInCgpyZXF1ZXN0X2lkGAEgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkEiUKA3B1dBgCIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgDIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEjsKD2NvbXBhcmVfYW5kX3NldBgEIAEoCzIgLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRPcGVyYXRpb25IABIlCgNnZXQYBSABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABInCgRsb2FkGAYgASgLMhcuY2Fpcm4udjEuTG9hZE9wZXJhdGlvbkgAEiUKA3R4bhgIIAEoCzIWLmNhaXJuLnYxLlR4bk9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiIqCgxQdXRPcGVyYXRpb24SCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMIkYKD0RlbGV0ZU9wZXJhdGlvbhILCgNrZXkYASABKAwSFwoKaWZfdmVyc2lvbhgCIAEoBEgAiAEBQg0KC19pZl92ZXJzaW9uIoMBChZDb21wYXJlQW5kU2V0T3BlcmF0aW9uEgsKA2tleRgBIAEoDBIPCgV2YWx1ZRgCIAEoDEgAEhEKB3ZlcnNpb24YAyABKARIABIRCgluZXdfdmFsdWUYBCABKAwSGQoRY3JlYXRlX2lmX21pc3NpbmcYBSABKAhCCgoIZXhwZWN0ZWQiGwoMR2V0T3BlcmF0aW9uEgsKA2tleRgBIAEoDCIyCg1Mb2FkT3BlcmF0aW9uEiEKBXBhaXJzGAEgAygLMhIuY2Fpcm4udjEuTG9hZFBhaXIiJgoITG9hZFBhaXISCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMIjUKB0tleVNwYW4SDgoGcHJlZml4GAEgASgMEg0KBXN0YXJ0GAIgASgMEgsKA2VuZBgDIAEoDCI3ChREZWxldGVSYW5nZU9wZXJhdGlvbhIfCgRrZXlzGAEgASgLMhEuY2Fpcm4udjEuS2V5U3BhbiJTCg5SYW5nZU9wZXJhdGlvbhIfCgRrZXlzGAEgASgLMhEuY2Fpcm4udjEuS2V5U3BhbhINCgVsaW1pdBgCIAEoBBIRCglrZXlzX29ubHkYAyABKAgifwoMVHhuT3BlcmF0aW9uEigKB2NvbXBhcmUYASADKAsyFy5jYWlybi52MS5UeG5Db21wYXJpc29uEh8KBHRoZW4YAiADKAsyES5jYWlybi52MS5UeG5TdGVwEiQKCW90aGVyd2lzZRgDIAMoCzIRLmNhaXJuLnYxLlR4blN0ZXAiyQEKDVR4bkNvbXBhcmlzb24SCwoDa2V5GAEgASgMEg8KBXZhbHVlGAIgASgMSAASEQoHdmVyc2lvbhgDIAEoBEgAEhgKDmNyZWF0ZV92ZXJzaW9uGAQgASgESAASEAoGZXhpc3RzGAUgASgISAASHwoEa2V5cxgGIAEoCzIRLmNhaXJuLnYxLktleVNwYW4SLgoIb3BlcmF0b3IYByABKA4yHC5jYWlybi52MS5Db21wYXJpc29uT3BlcmF0b3JCCgoIZXhwZWN0ZWQi9AEKB1R4blN0ZXASJQoDcHV0GAEgASgLMhYuY2Fpcm4udjEuUHV0T3BlcmF0aW9uSAASKwoGZGVsZXRlGAIgASgLMhkuY2Fpcm4udjEuRGVsZXRlT3BlcmF0aW9uSAASJQoDZ2V0GAMgASgLMhYuY2Fpcm4udjEuR2V0T3BlcmF0aW9uSAASNgoMZGVsZXRlX3JhbmdlGAQgASgLMh4uY2Fpcm4udjEuRGVsZXRlUmFuZ2VPcGVyYXRpb25IABIpCgVyYW5nZRgFIAEoCzIYLmNhaXJuLnYxLlJhbmdlT3BlcmF0aW9uSABCCwoJb3BlcmF0aW9uIlIKC1JhbmdlUmVjb3JkEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIPCgd2ZXJzaW9uGAMgASgEEhYKDmNyZWF0ZV92ZXJzaW9uGAQgASgEIq0CCg1Db21tYW5kUmVzdWx0EikKB291dGNvbWUYASABKA4yGC5jYWlybi52MS5Db21tYW5kT3V0Y29tZRINCgVpbmRleBgCIAEoBBINCgV2YWx1ZRgDIAEoDBIPCgd2ZXJzaW9uGAQgASgEEhcKD3ZhbHVlX2ZvcmdvdHRlbhgFIAEoCBIWCg5jcmVhdGVfdmVyc2lvbhgGIAEoBBIPCgdkZWxldGVkGAcgASgEEiYKB3JlY29yZHMYCCADKAsyFS5jYWlybi52MS5SYW5nZVJlY29yZBIMCgRtb3JlGAkgASgIEhEKCXN1Y2NlZWRlZBgKIAEoCBIoCgdyZXN1bHRzGAsgAygLMhcuY2Fpcm4udjEuQ29tbWFuZFJlc3VsdBINCgVsaW1pdBgMIAEoCSpzCglFbnRyeVR5cGUSGgoWRU5UUllfVFlQRV9VTlNQRUNJRklFRBAAEhYKEkVOVFJZX1RZUEVfQ09NTUFORBABEhQKEEVOVFJZX1RZUEVfTk9fT1AQAhIcChhFTlRSWV9UWVBFX0NPTkZJR1VSQVRJT04QAypZCgpNZW1iZXJSb2xlEhsKF01FTUJFUl9ST0xFX1VOU1BFQ0lGSUVEEAASFQoRTUVNQkVSX1JPTEVfVk9URVIQARIXChNNRU1CRVJfUk9MRV9MRUFSTkVSEAIqugEKEkNvbXBhcmlzb25PcGVyYXRvchIjCh9DT01QQVJJU09OX09QRVJBVE9SX1VOU1BFQ0lGSUVEEAASHQoZQ09NUEFSSVNPTl9PUEVSQVRPUl9FUVVBTBABEiEKHUNPTVBBUklTT05fT1BFUkFUT1JfTk9UX0VRVUFMEAISHAoYQ09NUEFSSVNPTl9PUEVSQVRPUl9MRVNTEAMSHwobQ09NUEFSSVNPTl9PUEVSQVRPUl9HUkVBVEVSEAQqjwIKDkNvbW1hbmRPdXRjb21lEh8KG0NPTU1BTkRfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhYKEkNPTU1BTkRfT1VUQ09NRV9PSxABEh0KGUNPTU1BTkRfT1VUQ09NRV9OT1RfRk9VTkQQAhIcChhDT01NQU5EX09VVENPTUVfTUlTTUFUQ0gQAxIhCh1DT01NQU5EX09VVENPTUVfUkVUUllfVE9PX09MRBAEEhsKF0NPTU1BTkRfT1VUQ09NRV9JTlZBTElEEAUSIwofQ09NTUFORF9PVVRDT01FX1NFU1NJT05fRVhQSVJFRBAGEiIKHkNPTU1BTkRfT1VUQ09NRV9MSU1JVF9FWENFRURFRBAHYgZwcm90bzM");
+  fileDesc("ChZjYWlybi92MS9zdG9yYWdlLnByb3RvEghjYWlybi52MSJVCgVFbnRyeRINCgVpbmRleBgBIAEoBBIMCgR0ZXJtGAIgASgEEiEKBHR5cGUYAyABKA4yEy5jYWlybi52MS5FbnRyeVR5cGUSDAoEZGF0YRgEIAEoDCI3CglIYXJkU3RhdGUSDAoEdGVybRgBIAEoBBIMCgR2b3RlGAIgASgJEg4KBmNvbW1pdBgDIAEoBCJyCgZNZW1iZXISCgoCaWQYASABKAkSDwoHYWRkcmVzcxgCIAEoCRIiCgRyb2xlGAMgASgOMhQuY2Fpcm4udjEuTWVtYmVyUm9sZRITCgtpbmNhcm5hdGlvbhgEIAEoDBISCgp3YW50c192b3RlGAUgASgIIi8KCk1lbWJlcnNoaXASIQoHbWVtYmVycxgBIAMoCzIQLmNhaXJuLnYxLk1lbWJlciKaAQoOU25hcHNob3RIZWFkZXISEgoKY2x1c3Rlcl9pZBgBIAEoCRINCgVpbmRleBgCIAEoBBIMCgR0ZXJtGAMgASgEEigKCm1lbWJlcnNoaXAYBCABKAsyFC5jYWlybi52MS5NZW1iZXJzaGlwEhgKEG1lbWJlcnNoaXBfaW5kZXgYBSABKAQSEwoLY2h1bmtfYnl0ZXMYBiABKA0iXQoJUmVxdWVzdElkEhEKCWNsaWVudF9pZBgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIcChRhY2tub3dsZWRnZWRfdGhyb3VnaBgDIAEoBBINCgVzaW5jZRgEIAEoBCK7BAoHQ29tbWFuZBINCgVydWxlcxgHIAEoDRInCgpyZXF1ZXN0X2lkGAEgASgLMhMuY2Fpcm4udjEuUmVxdWVzdElkEiUKA3B1dBgCIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgDIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEjsKD2NvbXBhcmVfYW5kX3NldBgEIAEoCzIgLmNhaXJuLnYxLkNvbXBhcmVBbmRTZXRPcGVyYXRpb25IABIlCgNnZXQYBSABKAsyFi5jYWlybi52MS5HZXRPcGVyYXRpb25IABInCgRsb2FkGAYgASgLMhcuY2Fpcm4udjEuTG9hZE9wZXJhdGlvbkgAEiUKA3R4bhgIIAEoCzIWLmNhaXJuLnYxLlR4bk9wZXJhdGlvbkgAEjQKC2xlYXNlX2dyYW50GAkgASgLMh0uY2Fpcm4udjEuTGVhc2VHcmFudE9wZXJhdGlvbkgAEj0KEGxlYXNlX2tlZXBfYWxpdmUYCiABKAsyIS5jYWlybi52MS5MZWFzZUtlZXBBbGl2ZU9wZXJhdGlvbkgAEjYKDGxlYXNlX3Jldm9rZRgLIAEoCzIeLmNhaXJuLnYxLkxlYXNlUmV2b2tlT3BlcmF0aW9uSAASNgoMbGVhc2VfZXhwaXJlGAwgASgLMh4uY2Fpcm4udjEuTGVhc2VFeHBpcmVPcGVyYXRpb25IAEILCglvcGVyYXRpb24iJQoTTGVhc2VHcmFudE9wZXJhdGlvbhIOCgZ0dGxfbXMYASABKA0iLAoXTGVhc2VLZWVwQWxpdmVPcGVyYXRpb24SEQoJbGVhc2VfaWRzGAEgAygEIigKFExlYXNlUmV2b2tlT3BlcmF0aW9uEhAKCGxlYXNlX2lkGAEgASgEIj4KFExlYXNlRXhwaXJlT3BlcmF0aW9uEiYKBmxlYXNlcxgBIAMoCzIWLmNhaXJuLnYxLkV4cGlyZWRMZWFzZSI1CgxFeHBpcmVkTGVhc2USEAoIbGVhc2VfaWQYASABKAQSEwoLa2VlcF9hbGl2ZXMYAiABKAQiPAoMUHV0T3BlcmF0aW9uEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDBIQCghsZWFzZV9pZBgDIAEoBCJGCg9EZWxldGVPcGVyYXRpb24SCwoDa2V5GAEgASgMEhcKCmlmX3ZlcnNpb24YAiABKARIAIgBAUINCgtfaWZfdmVyc2lvbiKVAQoWQ29tcGFyZUFuZFNldE9wZXJhdGlvbhILCgNrZXkYASABKAwSDwoFdmFsdWUYAiABKAxIABIRCgd2ZXJzaW9uGAMgASgESAASEQoJbmV3X3ZhbHVlGAQgASgMEhkKEWNyZWF0ZV9pZl9taXNzaW5nGAUgASgIEhAKCGxlYXNlX2lkGAYgASgEQgoKCGV4cGVjdGVkIhsKDEdldE9wZXJhdGlvbhILCgNrZXkYASABKAwiMgoNTG9hZE9wZXJhdGlvbhIhCgVwYWlycxgBIAMoCzISLmNhaXJuLnYxLkxvYWRQYWlyIiYKCExvYWRQYWlyEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDCI1CgdLZXlTcGFuEg4KBnByZWZpeBgBIAEoDBINCgVzdGFydBgCIAEoDBILCgNlbmQYAyABKAwiNwoURGVsZXRlUmFuZ2VPcGVyYXRpb24SHwoEa2V5cxgBIAEoCzIRLmNhaXJuLnYxLktleVNwYW4iUwoOUmFuZ2VPcGVyYXRpb24SHwoEa2V5cxgBIAEoCzIRLmNhaXJuLnYxLktleVNwYW4SDQoFbGltaXQYAiABKAQSEQoJa2V5c19vbmx5GAMgASgIIn8KDFR4bk9wZXJhdGlvbhIoCgdjb21wYXJlGAEgAygLMhcuY2Fpcm4udjEuVHhuQ29tcGFyaXNvbhIfCgR0aGVuGAIgAygLMhEuY2Fpcm4udjEuVHhuU3RlcBIkCglvdGhlcndpc2UYAyADKAsyES5jYWlybi52MS5UeG5TdGVwIskBCg1UeG5Db21wYXJpc29uEgsKA2tleRgBIAEoDBIPCgV2YWx1ZRgCIAEoDEgAEhEKB3ZlcnNpb24YAyABKARIABIYCg5jcmVhdGVfdmVyc2lvbhgEIAEoBEgAEhAKBmV4aXN0cxgFIAEoCEgAEh8KBGtleXMYBiABKAsyES5jYWlybi52MS5LZXlTcGFuEi4KCG9wZXJhdG9yGAcgASgOMhwuY2Fpcm4udjEuQ29tcGFyaXNvbk9wZXJhdG9yQgoKCGV4cGVjdGVkIvQBCgdUeG5TdGVwEiUKA3B1dBgBIAEoCzIWLmNhaXJuLnYxLlB1dE9wZXJhdGlvbkgAEisKBmRlbGV0ZRgCIAEoCzIZLmNhaXJuLnYxLkRlbGV0ZU9wZXJhdGlvbkgAEiUKA2dldBgDIAEoCzIWLmNhaXJuLnYxLkdldE9wZXJhdGlvbkgAEjYKDGRlbGV0ZV9yYW5nZRgEIAEoCzIeLmNhaXJuLnYxLkRlbGV0ZVJhbmdlT3BlcmF0aW9uSAASKQoFcmFuZ2UYBSABKAsyGC5jYWlybi52MS5SYW5nZU9wZXJhdGlvbkgAQgsKCW9wZXJhdGlvbiJkCgtSYW5nZVJlY29yZBILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAwSDwoHdmVyc2lvbhgDIAEoBBIWCg5jcmVhdGVfdmVyc2lvbhgEIAEoBBIQCghsZWFzZV9pZBgFIAEoBCLmAgoNQ29tbWFuZFJlc3VsdBIpCgdvdXRjb21lGAEgASgOMhguY2Fpcm4udjEuQ29tbWFuZE91dGNvbWUSDQoFaW5kZXgYAiABKAQSDQoFdmFsdWUYAyABKAwSDwoHdmVyc2lvbhgEIAEoBBIXCg92YWx1ZV9mb3Jnb3R0ZW4YBSABKAgSFgoOY3JlYXRlX3ZlcnNpb24YBiABKAQSDwoHZGVsZXRlZBgHIAEoBBImCgdyZWNvcmRzGAggAygLMhUuY2Fpcm4udjEuUmFuZ2VSZWNvcmQSDAoEbW9yZRgJIAEoCBIRCglzdWNjZWVkZWQYCiABKAgSKAoHcmVzdWx0cxgLIAMoCzIXLmNhaXJuLnYxLkNvbW1hbmRSZXN1bHQSDQoFbGltaXQYDCABKAkSEAoIbGVhc2VfaWQYDSABKAQSJQoGbGVhc2VzGA4gAygLMhUuY2Fpcm4udjEuTGVhc2VSZWNvcmQiUgoLTGVhc2VSZWNvcmQSEAoIbGVhc2VfaWQYASABKAQSDgoGdHRsX21zGAIgASgNEhMKC2tlZXBfYWxpdmVzGAMgASgEEgwKBGtleXMYBCABKA0qcwoJRW50cnlUeXBlEhoKFkVOVFJZX1RZUEVfVU5TUEVDSUZJRUQQABIWChJFTlRSWV9UWVBFX0NPTU1BTkQQARIUChBFTlRSWV9UWVBFX05PX09QEAISHAoYRU5UUllfVFlQRV9DT05GSUdVUkFUSU9OEAMqWQoKTWVtYmVyUm9sZRIbChdNRU1CRVJfUk9MRV9VTlNQRUNJRklFRBAAEhUKEU1FTUJFUl9ST0xFX1ZPVEVSEAESFwoTTUVNQkVSX1JPTEVfTEVBUk5FUhACKroBChJDb21wYXJpc29uT3BlcmF0b3ISIwofQ09NUEFSSVNPTl9PUEVSQVRPUl9VTlNQRUNJRklFRBAAEh0KGUNPTVBBUklTT05fT1BFUkFUT1JfRVFVQUwQARIhCh1DT01QQVJJU09OX09QRVJBVE9SX05PVF9FUVVBTBACEhwKGENPTVBBUklTT05fT1BFUkFUT1JfTEVTUxADEh8KG0NPTVBBUklTT05fT1BFUkFUT1JfR1JFQVRFUhAEKrQCCg5Db21tYW5kT3V0Y29tZRIfChtDT01NQU5EX09VVENPTUVfVU5TUEVDSUZJRUQQABIWChJDT01NQU5EX09VVENPTUVfT0sQARIdChlDT01NQU5EX09VVENPTUVfTk9UX0ZPVU5EEAISHAoYQ09NTUFORF9PVVRDT01FX01JU01BVENIEAMSIQodQ09NTUFORF9PVVRDT01FX1JFVFJZX1RPT19PTEQQBBIbChdDT01NQU5EX09VVENPTUVfSU5WQUxJRBAFEiMKH0NPTU1BTkRfT1VUQ09NRV9TRVNTSU9OX0VYUElSRUQQBhIiCh5DT01NQU5EX09VVENPTUVfTElNSVRfRVhDRUVERUQQBxIjCh9DT01NQU5EX09VVENPTUVfTEVBU0VfTk9UX0ZPVU5EEAhiBnByb3RvMw");
 
 /**
  * One entry of the replicated log. At most 2 MiB when encoded.
@@ -334,6 +334,32 @@ export type Command = Message<"cairn.v1.Command"> & {
      */
     value: TxnOperation;
     case: "txn";
+  } | {
+    /**
+     * From version 4 of the rules on, as is every put that names a lease.
+     *
+     * @generated from field: cairn.v1.LeaseGrantOperation lease_grant = 9;
+     */
+    value: LeaseGrantOperation;
+    case: "leaseGrant";
+  } | {
+    /**
+     * @generated from field: cairn.v1.LeaseKeepAliveOperation lease_keep_alive = 10;
+     */
+    value: LeaseKeepAliveOperation;
+    case: "leaseKeepAlive";
+  } | {
+    /**
+     * @generated from field: cairn.v1.LeaseRevokeOperation lease_revoke = 11;
+     */
+    value: LeaseRevokeOperation;
+    case: "leaseRevoke";
+  } | {
+    /**
+     * @generated from field: cairn.v1.LeaseExpireOperation lease_expire = 12;
+     */
+    value: LeaseExpireOperation;
+    case: "leaseExpire";
   } | { case: undefined; value?: undefined };
 };
 
@@ -343,6 +369,113 @@ export type Command = Message<"cairn.v1.Command"> & {
  */
 export const CommandSchema: GenMessage<Command> = /*@__PURE__*/
   messageDesc(file_cairn_v1_storage, 6);
+
+/**
+ * Makes a lease, whose id is the index of the command.
+ *
+ * @generated from message cairn.v1.LeaseGrantOperation
+ */
+export type LeaseGrantOperation = Message<"cairn.v1.LeaseGrantOperation"> & {
+  /**
+   * Time in milliseconds that the lease lives after its grant or its newest keep-alive. The state
+   * has no clock: the leader measures it.
+   *
+   * @generated from field: uint32 ttl_ms = 1;
+   */
+  ttlMs: number;
+};
+
+/**
+ * Describes the message cairn.v1.LeaseGrantOperation.
+ * Use `create(LeaseGrantOperationSchema)` to create a new message.
+ */
+export const LeaseGrantOperationSchema: GenMessage<LeaseGrantOperation> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 7);
+
+/**
+ * Keeps leases alive: each one's number of keep-alives grows by one.
+ *
+ * @generated from message cairn.v1.LeaseKeepAliveOperation
+ */
+export type LeaseKeepAliveOperation = Message<"cairn.v1.LeaseKeepAliveOperation"> & {
+  /**
+   * In ascending order. Those that do not exist are left out of the result.
+   *
+   * @generated from field: repeated uint64 lease_ids = 1;
+   */
+  leaseIds: bigint[];
+};
+
+/**
+ * Describes the message cairn.v1.LeaseKeepAliveOperation.
+ * Use `create(LeaseKeepAliveOperationSchema)` to create a new message.
+ */
+export const LeaseKeepAliveOperationSchema: GenMessage<LeaseKeepAliveOperation> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 8);
+
+/**
+ * Ends a lease, and removes the keys that are attached to it.
+ *
+ * @generated from message cairn.v1.LeaseRevokeOperation
+ */
+export type LeaseRevokeOperation = Message<"cairn.v1.LeaseRevokeOperation"> & {
+  /**
+   * @generated from field: uint64 lease_id = 1;
+   */
+  leaseId: bigint;
+};
+
+/**
+ * Describes the message cairn.v1.LeaseRevokeOperation.
+ * Use `create(LeaseRevokeOperationSchema)` to create a new message.
+ */
+export const LeaseRevokeOperationSchema: GenMessage<LeaseRevokeOperation> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 9);
+
+/**
+ * Ends leases whose time is over, and removes the keys that are attached to them. The leader
+ * decides it.
+ *
+ * @generated from message cairn.v1.LeaseExpireOperation
+ */
+export type LeaseExpireOperation = Message<"cairn.v1.LeaseExpireOperation"> & {
+  /**
+   * @generated from field: repeated cairn.v1.ExpiredLease leases = 1;
+   */
+  leases: ExpiredLease[];
+};
+
+/**
+ * Describes the message cairn.v1.LeaseExpireOperation.
+ * Use `create(LeaseExpireOperationSchema)` to create a new message.
+ */
+export const LeaseExpireOperationSchema: GenMessage<LeaseExpireOperation> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 10);
+
+/**
+ * Ends a lease only if it has exactly this many keep-alives: one that came after the decision saves
+ * it.
+ *
+ * @generated from message cairn.v1.ExpiredLease
+ */
+export type ExpiredLease = Message<"cairn.v1.ExpiredLease"> & {
+  /**
+   * @generated from field: uint64 lease_id = 1;
+   */
+  leaseId: bigint;
+
+  /**
+   * @generated from field: uint64 keep_alives = 2;
+   */
+  keepAlives: bigint;
+};
+
+/**
+ * Describes the message cairn.v1.ExpiredLease.
+ * Use `create(ExpiredLeaseSchema)` to create a new message.
+ */
+export const ExpiredLeaseSchema: GenMessage<ExpiredLease> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 11);
 
 /**
  * Sets a key.
@@ -359,6 +492,13 @@ export type PutOperation = Message<"cairn.v1.PutOperation"> & {
    * @generated from field: bytes value = 2;
    */
   value: Uint8Array;
+
+  /**
+   * Attach the key to this lease; 0: to none.
+   *
+   * @generated from field: uint64 lease_id = 3;
+   */
+  leaseId: bigint;
 };
 
 /**
@@ -366,7 +506,7 @@ export type PutOperation = Message<"cairn.v1.PutOperation"> & {
  * Use `create(PutOperationSchema)` to create a new message.
  */
 export const PutOperationSchema: GenMessage<PutOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 7);
+  messageDesc(file_cairn_v1_storage, 12);
 
 /**
  * Removes a key, if it exists.
@@ -392,7 +532,7 @@ export type DeleteOperation = Message<"cairn.v1.DeleteOperation"> & {
  * Use `create(DeleteOperationSchema)` to create a new message.
  */
 export const DeleteOperationSchema: GenMessage<DeleteOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 8);
+  messageDesc(file_cairn_v1_storage, 13);
 
 /**
  * Sets a key if it is as expected.
@@ -437,6 +577,13 @@ export type CompareAndSetOperation = Message<"cairn.v1.CompareAndSetOperation"> 
    * @generated from field: bool create_if_missing = 5;
    */
   createIfMissing: boolean;
+
+  /**
+   * Attach the key to this lease; 0: to none.
+   *
+   * @generated from field: uint64 lease_id = 6;
+   */
+  leaseId: bigint;
 };
 
 /**
@@ -444,7 +591,7 @@ export type CompareAndSetOperation = Message<"cairn.v1.CompareAndSetOperation"> 
  * Use `create(CompareAndSetOperationSchema)` to create a new message.
  */
 export const CompareAndSetOperationSchema: GenMessage<CompareAndSetOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 9);
+  messageDesc(file_cairn_v1_storage, 14);
 
 /**
  * Reads a key at this place in the log, and changes nothing.
@@ -463,7 +610,7 @@ export type GetOperation = Message<"cairn.v1.GetOperation"> & {
  * Use `create(GetOperationSchema)` to create a new message.
  */
 export const GetOperationSchema: GenMessage<GetOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 10);
+  messageDesc(file_cairn_v1_storage, 15);
 
 /**
  * Replaces all keys and values by these.
@@ -484,7 +631,7 @@ export type LoadOperation = Message<"cairn.v1.LoadOperation"> & {
  * Use `create(LoadOperationSchema)` to create a new message.
  */
 export const LoadOperationSchema: GenMessage<LoadOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 11);
+  messageDesc(file_cairn_v1_storage, 16);
 
 /**
  * A key and its value.
@@ -508,7 +655,7 @@ export type LoadPair = Message<"cairn.v1.LoadPair"> & {
  * Use `create(LoadPairSchema)` to create a new message.
  */
 export const LoadPairSchema: GenMessage<LoadPair> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 12);
+  messageDesc(file_cairn_v1_storage, 17);
 
 /**
  * All keys that start with `prefix`; or all from `start` on, and below `end` if that is given. Without
@@ -542,7 +689,7 @@ export type KeySpan = Message<"cairn.v1.KeySpan"> & {
  * Use `create(KeySpanSchema)` to create a new message.
  */
 export const KeySpanSchema: GenMessage<KeySpan> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 13);
+  messageDesc(file_cairn_v1_storage, 18);
 
 /**
  * Removes all keys of a span.
@@ -561,7 +708,7 @@ export type DeleteRangeOperation = Message<"cairn.v1.DeleteRangeOperation"> & {
  * Use `create(DeleteRangeOperationSchema)` to create a new message.
  */
 export const DeleteRangeOperationSchema: GenMessage<DeleteRangeOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 14);
+  messageDesc(file_cairn_v1_storage, 19);
 
 /**
  * Reads the keys of a span, in ascending order of their bytes.
@@ -594,7 +741,7 @@ export type RangeOperation = Message<"cairn.v1.RangeOperation"> & {
  * Use `create(RangeOperationSchema)` to create a new message.
  */
 export const RangeOperationSchema: GenMessage<RangeOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 15);
+  messageDesc(file_cairn_v1_storage, 20);
 
 /**
  * Compares, then carries out one of two lists of operations; cairn.v1.TxnRequest has the rules.
@@ -623,7 +770,7 @@ export type TxnOperation = Message<"cairn.v1.TxnOperation"> & {
  * Use `create(TxnOperationSchema)` to create a new message.
  */
 export const TxnOperationSchema: GenMessage<TxnOperation> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 16);
+  messageDesc(file_cairn_v1_storage, 21);
 
 /**
  * A condition on one key, or on each key of a span; cairn.v1.Comparison has the rules.
@@ -683,7 +830,7 @@ export type TxnComparison = Message<"cairn.v1.TxnComparison"> & {
  * Use `create(TxnComparisonSchema)` to create a new message.
  */
 export const TxnComparisonSchema: GenMessage<TxnComparison> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 17);
+  messageDesc(file_cairn_v1_storage, 22);
 
 /**
  * One step of a transaction.
@@ -732,7 +879,7 @@ export type TxnStep = Message<"cairn.v1.TxnStep"> & {
  * Use `create(TxnStepSchema)` to create a new message.
  */
 export const TxnStepSchema: GenMessage<TxnStep> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 18);
+  messageDesc(file_cairn_v1_storage, 23);
 
 /**
  * A key that a range has read.
@@ -763,6 +910,13 @@ export type RangeRecord = Message<"cairn.v1.RangeRecord"> & {
    * @generated from field: uint64 create_version = 4;
    */
   createVersion: bigint;
+
+  /**
+   * The lease that the key is attached to; 0: none.
+   *
+   * @generated from field: uint64 lease_id = 5;
+   */
+  leaseId: bigint;
 };
 
 /**
@@ -770,7 +924,7 @@ export type RangeRecord = Message<"cairn.v1.RangeRecord"> & {
  * Use `create(RangeRecordSchema)` to create a new message.
  */
 export const RangeRecordSchema: GenMessage<RangeRecord> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 19);
+  messageDesc(file_cairn_v1_storage, 24);
 
 /**
  * The key-value machine's answer to a command. Kept with the client's session so that a retry gets
@@ -863,6 +1017,20 @@ export type CommandResult = Message<"cairn.v1.CommandResult"> & {
    * @generated from field: string limit = 12;
    */
   limit: string;
+
+  /**
+   * get: the lease that the key is attached to; 0: none.
+   *
+   * @generated from field: uint64 lease_id = 13;
+   */
+  leaseId: bigint;
+
+  /**
+   * lease_keep_alive, lease_expire: the leases that were kept, or have ended, as they then were.
+   *
+   * @generated from field: repeated cairn.v1.LeaseRecord leases = 14;
+   */
+  leases: LeaseRecord[];
 };
 
 /**
@@ -870,7 +1038,45 @@ export type CommandResult = Message<"cairn.v1.CommandResult"> & {
  * Use `create(CommandResultSchema)` to create a new message.
  */
 export const CommandResultSchema: GenMessage<CommandResult> = /*@__PURE__*/
-  messageDesc(file_cairn_v1_storage, 20);
+  messageDesc(file_cairn_v1_storage, 25);
+
+/**
+ * A lease in the state.
+ *
+ * @generated from message cairn.v1.LeaseRecord
+ */
+export type LeaseRecord = Message<"cairn.v1.LeaseRecord"> & {
+  /**
+   * @generated from field: uint64 lease_id = 1;
+   */
+  leaseId: bigint;
+
+  /**
+   * @generated from field: uint32 ttl_ms = 2;
+   */
+  ttlMs: number;
+
+  /**
+   * Number of its keep-alives.
+   *
+   * @generated from field: uint64 keep_alives = 3;
+   */
+  keepAlives: bigint;
+
+  /**
+   * Number of keys that are attached to it.
+   *
+   * @generated from field: uint32 keys = 4;
+   */
+  keys: number;
+};
+
+/**
+ * Describes the message cairn.v1.LeaseRecord.
+ * Use `create(LeaseRecordSchema)` to create a new message.
+ */
+export const LeaseRecordSchema: GenMessage<LeaseRecord> = /*@__PURE__*/
+  messageDesc(file_cairn_v1_storage, 26);
 
 /**
  * The kinds of entries in the replicated log.
@@ -1045,11 +1251,18 @@ export enum CommandOutcome {
   SESSION_EXPIRED = 6,
 
   /**
-   * The transaction would exceed the limit that `limit` names. Nothing was changed.
+   * The command would exceed the limit that `limit` names. Nothing was changed.
    *
    * @generated from enum value: COMMAND_OUTCOME_LIMIT_EXCEEDED = 7;
    */
   LIMIT_EXCEEDED = 7,
+
+  /**
+   * The lease that the command names does not exist. Nothing was changed.
+   *
+   * @generated from enum value: COMMAND_OUTCOME_LEASE_NOT_FOUND = 8;
+   */
+  LEASE_NOT_FOUND = 8,
 }
 
 /**

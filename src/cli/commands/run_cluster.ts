@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { setTimeout as pause } from "node:timers/promises";
 import { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import { memberList } from "../options/cluster_ids.js";
 import { exitCodes } from "../output/exit_codes.js";
@@ -9,6 +10,13 @@ import { checkCluster, clusterMembers, dataOf } from "./cluster_checks.js";
 
 /** Time limit for a node to stop before it is killed, in milliseconds. */
 const STOP_PATIENCE_MS = 10_000;
+
+/**
+ * Time limit for the followers to hear of a new cluster, and the pause between two looks, in
+ * milliseconds.
+ */
+const FOLLOWERS_PATIENCE_MS = 10_000;
+const FOLLOWERS_PAUSE_MS = 50;
 
 /** Environment variables that would give the nodes settings of another cluster. */
 const NOT_FOR_NODES = [
@@ -120,12 +128,20 @@ async function announce(
   print(`${nodes.length === 1 ? "a node runs" : `${nodes.length} nodes run`}, with data in ${data}`);
   for (const { id, address } of nodes) print(`  ${id}  ${address}`);
   const admin = new ClusterAdmin(nodes.map(({ address }) => address));
-  const found = admin.onLeader(async (_, address) => address).catch(() => undefined);
+  const found = leaderOfAll(admin).catch(() => undefined);
   const leader = await Promise.race([found, signal.then(() => undefined)]);
   admin.close();
   if (leader === undefined) return;
   print(`${nodes.find(({ address }) => address === leader)?.id ?? leader} leads`);
   print(examples(leader, nodes));
+}
+
+/** Resolves with the leader's address when all nodes take calls. */
+async function leaderOfAll(admin: ClusterAdmin): Promise<string> {
+  const leader = await admin.onLeader(async (_, address) => address);
+  const deadline = performance.now() + FOLLOWERS_PATIENCE_MS;
+  while ((await admin.look()).hasNewNode && performance.now() < deadline) await pause(FOLLOWERS_PAUSE_MS);
+  return leader;
 }
 
 function examples(address: string, nodes: readonly ClusterNode[]): string {

@@ -1,8 +1,8 @@
 import { CairnError } from "../../base/errors.js";
 import type { Claim } from "../../daemon/claim.js";
 import { type LaunchedMember, launch, transferLeadershipBeforeStop } from "../../daemon/launch.js";
+import { keyValueServices } from "../../server/key_value_services.js";
 import type { KeyValueNode } from "../../server/kv/key_value_node.js";
-import { keyValueServices } from "../../server/kv/key_value_services.js";
 import { openKeyValueMachine } from "../../server/kv/open_machine.js";
 import type { Logger } from "../../system/logger.js";
 import type { StartSettings } from "../options/start_settings.js";

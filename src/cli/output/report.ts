@@ -12,12 +12,14 @@ const advice: Readonly<Record<CairnErrorCode, string>> = {
   FAILED_PRECONDITION: "Correct the cause that the message names, and try again.",
   OUT_OF_RANGE: "Ask for an index that exists: the message names it.",
   NOT_FOUND: "Check the name that was given.",
+  LEASE_NOT_FOUND: "Grant a new lease: this one has ended, or never was.",
   NOT_LEADER: "Try again in a moment. A cluster elects a leader when a majority of its voters run.",
   STOPPED: "Try again when the node runs, or ask another one.",
   UNREACHABLE: "Check that nodes run there, or name others with --endpoints or CAIRN_ENDPOINTS.",
   BUSY: "Try again in a moment.",
   CONFLICT: "Try again in a moment: other writers were quicker.",
   QUEUE_FULL: "Make fewer calls at a time.",
+  SLOW_WATCHER: "Watch again from where it ended, and read faster.",
   DISK_FULL: "Free some space and start again.",
   OUTCOME_UNKNOWN: "Read before you write again: the write may take effect, once, even now.",
   SESSION_EXPIRED: "Try again under another client id, with the index that the message names.",
@@ -89,8 +91,8 @@ function reportUsage({ cause, command }: UsageError): number {
 
 function jsonOf(error: unknown): object {
   if (error instanceof CairnError) {
-    const { code, text: message, retryable } = error;
-    return { code, message, advice: advice[isUnreachable(error) ? "UNREACHABLE" : code], retryable };
+    const { code, text: message, retryable, oldestIndex } = error;
+    return { code, message, advice: advice[isUnreachable(error) ? "UNREACHABLE" : code], retryable, oldestIndex };
   }
   if (!(error instanceof Error)) return { code: "INTERNAL", message: String(error), advice: advice.INTERNAL };
   const { message, stack } = error;

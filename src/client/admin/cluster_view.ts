@@ -32,6 +32,11 @@ export class ClusterView {
     throw new CairnError("WRONG_CLUSTER", text);
   }
 
+  /** Whether a node that answered is new: it knows no membership yet, and refuses calls. */
+  get hasNewNode(): boolean {
+    return this.#known.some(({ status }) => (status.membership?.members.length ?? 0) === 0);
+  }
+
   /**
    * The status of the endpoint in the highest term; among those in that term, the one with the
    * highest commit index.

@@ -1,10 +1,4 @@
-import type { Key, Value } from "../values.js";
-
-/**
- * All keys with a prefix; or all keys from `start` on and below `end`. One of these may be left
- * out.
- */
-export type Span = { readonly prefix: Key } | { readonly start?: Key | undefined; readonly end?: Key | undefined };
+import type { Key, Span, Value } from "../values.js";
 
 /** Relation of a key's property to the number that it is compared with. */
 export type Relation = "=" | "!=" | "<" | ">";

@@ -1,17 +1,13 @@
 import { isUint8Array } from "node:util/types";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ComparisonSchema, OperationSchema, TxnResponse } from "../../../gen/cairn/v1/kv_pb.js";
-import {
-  CommandOutcome,
-  type CommandResult,
-  ComparisonOperator,
-  type KeySpanSchema,
-} from "../../../gen/cairn/v1/storage_pb.js";
+import { CommandOutcome, type CommandResult, ComparisonOperator } from "../../../gen/cairn/v1/storage_pb.js";
 import { checkFlag, checkObject, checkOneOf, checkWholeNumber, invalid } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
-import { checkKey, checkKeyStart, checkValue } from "../../base/key_checks.js";
-import { type Key, KeyValue, keyToBytes, type Value, valueToBytes } from "../values.js";
-import type { Condition, Relation, Span } from "./conditions.js";
+import { checkKey, checkValue } from "../../base/key_checks.js";
+import { leaseIdOf } from "../options.js";
+import { type Key, KeyValue, keyToBytes, spanToBytes, type Value, valueToBytes } from "../values.js";
+import type { Condition, Relation } from "./conditions.js";
 import type { StepResult, TxnStep } from "./steps.js";
 
 // Makes the messages of transactions from what callers pass in, and reads the answers.
@@ -34,7 +30,7 @@ export function comparisonOf(condition: Condition): ComparisonMessage {
   const isNumber = property === "version" || property === "createVersion";
   const operator =
     OPERATORS[checkOneOf<Relation>(`the relation of ${property}`, relation, isNumber ? RELATIONS : EQUALITIES)];
-  const target = typeof on === "string" || isUint8Array(on) ? { key: keyBytes(on) } : { keys: spanOf(on) };
+  const target = typeof on === "string" || isUint8Array(on) ? { key: keyBytes(on) } : { keys: spanToBytes(on) };
   return { ...target, operator, expected: expectedOf(condition) };
 }
 
@@ -56,17 +52,19 @@ function expectedOf({ property, expected }: Condition): NonNullable<ComparisonMe
 export function operationOf(step: TxnStep): OperationMessage {
   checkObject("a step", step);
   switch (step.type) {
-    case "put":
-      return { operation: { case: "put", value: { key: keyBytes(step.key), value: valueBytes(step.value) } } };
+    case "put": {
+      const value = { key: keyBytes(step.key), value: valueBytes(step.value), leaseId: leaseIdOf(step.lease) };
+      return { operation: { case: "put", value } };
+    }
     case "delete":
     case "get":
       return { operation: { case: step.type, value: { key: keyBytes(step.key) } } };
     case "deleteRange":
-      return { operation: { case: "deleteRange", value: { keys: spanOf(step.keys) } } };
+      return { operation: { case: "deleteRange", value: { keys: spanToBytes(step.keys) } } };
     case "range": {
       const { keys, limit, keysOnly } = step;
       const most = limit === undefined ? 0n : BigInt(checkWholeNumber("limit", limit, 1));
-      const value = { keys: spanOf(keys), limit: most, keysOnly: checkFlag("keysOnly", keysOnly) };
+      const value = { keys: spanToBytes(keys), limit: most, keysOnly: checkFlag("keysOnly", keysOnly) };
       return { operation: { case: "range", value } };
     }
     default:
@@ -133,27 +131,5 @@ function keyBytes(key: Key): Uint8Array {
 function valueBytes(value: Value): Uint8Array {
   const bytes = valueToBytes(value);
   checkValue(bytes);
-  return bytes;
-}
-
-function spanOf(span: Span): MessageInitShape<typeof KeySpanSchema> {
-  const { prefix, start, end } = checkObject("a span of keys", span) as Partial<
-    Record<"prefix" | "start" | "end", Key>
-  >;
-  if (prefix !== undefined && (start !== undefined || end !== undefined)) {
-    throw new CairnError("INVALID_ARGUMENT", "a span of keys has a prefix, or start and end, not both");
-  }
-  if (prefix === undefined && start === undefined && end === undefined) {
-    throw new CairnError(
-      "INVALID_ARGUMENT",
-      'a span of keys needs a prefix, a start or an end: { prefix: "" } has all keys',
-    );
-  }
-  return { prefix: boundBytes(prefix, "prefix"), start: boundBytes(start, "start"), end: boundBytes(end, "end") };
-}
-
-function boundBytes(key: Key | undefined, what: "prefix" | "start" | "end"): Uint8Array {
-  const bytes = keyToBytes(key ?? "", what);
-  checkKeyStart(bytes, what);
   return bytes;
 }

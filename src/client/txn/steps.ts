@@ -1,11 +1,13 @@
-import type { Key, KeyValue, Value } from "../values.js";
-import type { Span } from "./conditions.js";
+import type { LeaseRef } from "../options.js";
+import type { Key, KeyValue, Span, Value } from "../values.js";
 
 /** Sets a key. */
 export interface PutStep {
   readonly type: "put";
   readonly key: Key;
   readonly value: Value;
+  /** Attach the key to this lease. Default: to none. */
+  readonly lease?: LeaseRef | undefined;
 }
 
 /** Removes a key, if it exists. */
@@ -103,7 +105,8 @@ export type ResultsOf<Steps extends readonly TxnStep[]> = { readonly [At in keyo
 
 /** Makes the steps of a transaction, for {@link Txn.then} and {@link Txn.else}. */
 export const op = {
-  put: (key: Key, value: Value): PutStep => ({ type: "put", key, value }),
+  put: (key: Key, value: Value, { lease }: { readonly lease?: LeaseRef | undefined } = {}): PutStep =>
+    lease === undefined ? { type: "put", key, value } : { type: "put", key, value, lease },
   delete: (key: Key): DeleteStep => ({ type: "delete", key }),
   deleteRange: (keys: Span): DeleteRangeStep => ({ type: "deleteRange", keys }),
   get: (key: Key): GetStep => ({ type: "get", key }),

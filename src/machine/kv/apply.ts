@@ -4,7 +4,10 @@ import { CairnError } from "../../base/errors.js";
 import type { Entry, LogPosition } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
 import { commandResult, decodeCommand } from "./command.js";
+import { type EffectNotes, NOTHING } from "./effects/effect_notes.js";
 import { evaluate } from "./evaluate.js";
+import type { LeaseStore } from "./leases/lease_store.js";
+import type { NotedState } from "./noted_state.js";
 import type { RecordStore } from "./record_store.js";
 import { NEWEST_RULES } from "./session_limits.js";
 import type { SessionTable } from "./sessions.js";
@@ -22,19 +25,23 @@ export function commandsOf(entries: readonly Entry[]): (Command | undefined)[] {
 }
 
 /**
- * Applies entries with these commands to a key-value state, in order. The caller has checked them
- * with {@link assertFollow}, and makes the change all or nothing.
+ * Applies entries with these commands to a key-value state, in order, and notes their effects. The
+ * caller has checked them with {@link assertFollow}, and makes the change all or nothing.
  */
 export function applyEntries(
   entries: readonly Entry[],
   commands: readonly (Command | undefined)[],
   records: RecordStore,
+  leases: LeaseStore,
   sessions: SessionTable,
+  notes: EffectNotes,
 ): ApplyResult<CommandResult>[] {
-  const results = entries.map(({ type, index }, at) => ({
-    index,
-    result: type === "command" ? applyCommand(commands[at], index, records, sessions) : undefined,
-  }));
+  const state = { records, leases, notes };
+  const results = entries.map(({ type, index }, at) => {
+    notes.begin(index);
+    const result = type === "command" ? applyCommand(commands[at], index, state, sessions) : undefined;
+    return { index, result };
+  });
   sessions.flush();
   return results;
 }
@@ -63,14 +70,20 @@ export function assertFollow(entries: readonly Entry[], applied: LogPosition): v
 function applyCommand(
   command: Command | undefined,
   index: number,
-  records: RecordStore,
+  state: NotedState,
   sessions: SessionTable,
 ): CommandResult {
   if (command === undefined) return commandResult(CommandOutcome.INVALID, index);
   const { requestId, operation, rules } = command;
   sessions.adopt(rules);
-  if (requestId === undefined) return evaluate(operation, index, records);
-  return sessions.answer(requestId, index, () => evaluate(operation, index, records));
+  if (requestId === undefined) return evaluate(operation, index, state);
+  let isCarriedOut = false;
+  const result = sessions.answer(requestId, index, () => {
+    isCarriedOut = true;
+    return evaluate(operation, index, state);
+  });
+  if (!isCarriedOut) state.notes.note(NOTHING);
+  return result;
 }
 
 /**

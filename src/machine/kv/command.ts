@@ -13,7 +13,8 @@ import { counterProblem } from "../../base/counters.js";
 import { CairnError } from "../../base/errors.js";
 import { type Problem, problemOfKey, problemOfValue, tooLong } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
-import { NEWEST_RULES, sessionRules } from "./session_limits.js";
+import { needsLeases, problemOfLeaseId, problemOfLeaseOperation } from "./leases/lease_problem.js";
+import { ANSWER_RULES, sessionRules } from "./session_limits.js";
 import { problemOfTxn } from "./txn/txn_problem.js";
 
 // Encodes, decodes and judges the commands of the key-value machine.
@@ -24,7 +25,8 @@ import { problemOfTxn } from "./txn/txn_problem.js";
  */
 export function encodeCommand(init: MessageInitShape<typeof CommandSchema>): Uint8Array {
   const command = create(CommandSchema, init);
-  command.rules = command.requestId === undefined ? rulesOf(command.operation) : NEWEST_RULES;
+  const rules = rulesOf(command.operation);
+  command.rules = command.requestId === undefined ? rules : Math.max(rules, ANSWER_RULES);
   const problem = problemOf(command);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
   const bytes = toBinary(CommandSchema, command);
@@ -92,8 +94,10 @@ function problemOf(command: Command): Problem | undefined {
     return invalid(`a ${operation.case} like this must name version ${rulesOf(operation)} of the rules`);
   }
   switch (operation.case) {
-    case "put":
-      return problemOfKey(operation.value.key) ?? problemOfValue(operation.value.value);
+    case "put": {
+      const { key, value, leaseId } = operation.value;
+      return problemOfKey(key) ?? problemOfValue(value) ?? problemOfLeaseId(leaseId);
+    }
     case "delete":
     case "get":
       return problemOfKey(operation.value.key);
@@ -103,6 +107,11 @@ function problemOf(command: Command): Problem | undefined {
       return problemOfLoad(operation.value);
     case "txn":
       return problemOfTxn(operation.value);
+    case "leaseGrant":
+    case "leaseKeepAlive":
+    case "leaseRevoke":
+    case "leaseExpire":
+      return problemOfLeaseOperation(operation, requestId !== undefined);
     default:
       return invalid("the command has no operation: set one");
   }
@@ -113,6 +122,7 @@ function problemOf(command: Command): Problem | undefined {
  * does not know them would apply it as another command, and drift apart.
  */
 function rulesOf(operation: Command["operation"]): number {
+  if (needsLeases(operation)) return sessionRules.leased;
   const isOfThird =
     operation.case === "txn" || (operation.case === "delete" && operation.value.ifVersion !== undefined);
   return isOfThird ? sessionRules.wide : 0;
@@ -137,8 +147,8 @@ function problemOfRequestId({ clientId, sequence, acknowledgedThrough, since }: 
   return undefined;
 }
 
-function problemOfCompareAndSet({ key, expected, newValue }: CompareAndSetOperation): Problem | undefined {
-  const problem = problemOfKey(key) ?? problemOfValue(newValue);
+function problemOfCompareAndSet({ key, expected, newValue, leaseId }: CompareAndSetOperation): Problem | undefined {
+  const problem = problemOfKey(key) ?? problemOfValue(newValue) ?? problemOfLeaseId(leaseId);
   if (problem !== undefined) return problem;
   if (expected.case === undefined) return invalid("expected is missing: give the value or the version to compare with");
   return expected.case === "value" ? problemOfValue(expected.value) : undefined;

@@ -5,72 +5,115 @@ import {
   type CompareAndSetOperation,
   type DeleteOperation,
   type LoadPair,
+  type PutOperation,
 } from "../../../gen/cairn/v1/storage_pb.js";
 import { commandResult } from "./command.js";
-import type { KeyRecord, RecordStore } from "./record_store.js";
+import { CREATED, NOTHING } from "./effects/effect_notes.js";
+import { expireLeases, grantLease, keepLeasesAlive, refusedLease, revokeLease } from "./leases/lease_commands.js";
+import { moveKey } from "./leases/lease_keys.js";
+import type { NotedState } from "./noted_state.js";
+import type { KeyRecord } from "./record_store.js";
 import { transact } from "./txn/transaction.js";
 
 // Carries out the operations of the key-value store.
 
 /**
- * Carries out the command of the entry at `index`. This is the one place that defines put, delete,
- * compare-and-set, get and load; `txn/` adds transactions. {@link decodeCommand} must have let the
- * command pass.
+ * Carries out the command of the entry at `index`, and notes its effects. This is the one place
+ * that defines put, delete, compare-and-set, get and load; `txn/` adds transactions, `leases/`
+ * leases. {@link decodeCommand} must have let the command pass.
  */
-export function evaluate(operation: Command["operation"], index: number, records: RecordStore): CommandResult {
+export function evaluate(operation: Command["operation"], index: number, state: NotedState): CommandResult {
   switch (operation.case) {
     case "put":
-      return put(operation.value.key, operation.value.value, index, records);
+      return put(operation.value, index, state);
     case "delete":
-      return remove(operation.value, index, records);
+      return remove(operation.value, index, state);
     case "compareAndSet":
-      return compareAndSet(operation.value, index, records);
+      return compareAndSet(operation.value, index, state);
     case "get":
-      return get(operation.value.key, index, records);
+      return get(operation.value.key, index, state);
     case "load":
-      return load(operation.value.pairs, index, records);
+      return load(operation.value.pairs, index, state);
     case "txn":
-      return transact(operation.value, index, records);
+      return transact(operation.value, index, state);
+    case "leaseGrant":
+      return grantLease(operation.value.ttlMs, index, state.leases);
+    case "leaseKeepAlive":
+      return keepLeasesAlive(operation.value.leaseIds, index, state.leases);
+    case "leaseRevoke":
+      return revokeLease(Number(operation.value.leaseId), index, state);
+    case "leaseExpire":
+      return expireLeases(operation.value.leases, index, state);
     default:
       return commandResult(CommandOutcome.INVALID, index);
   }
 }
 
-function put(key: Uint8Array, value: Uint8Array, index: number, records: RecordStore): CommandResult {
-  const createVersion = records.get(key)?.createVersion ?? index;
-  records.put(key, { createVersion, version: index, value });
+function put({ key, value, leaseId }: PutOperation, index: number, state: NotedState): CommandResult {
+  return set(key, value, Number(leaseId), index, state.records.get(key), state);
+}
+
+/** Writes a key over its present record, and attaches it to the lease; 0 detaches it. */
+function set(
+  key: Uint8Array,
+  value: Uint8Array,
+  lease: number,
+  index: number,
+  present: KeyRecord | undefined,
+  { records, leases, notes }: NotedState,
+): CommandResult {
+  const createVersion = present?.createVersion ?? index;
+  // The record is only lent until the next call of the store.
+  const before = notes.keepsRecords ? copyOf(present) : undefined;
+  const refusal = moveKey(key, present?.lease ?? 0, lease, leases);
+  if (refusal !== undefined) {
+    notes.note(NOTHING);
+    return refusedLease(refusal, index);
+  }
+  if (present === undefined) notes.note(CREATED);
+  if (notes.keepsRecords) notes.before(before);
+  const record = { createVersion, version: index, value };
+  records.put(key, lease === 0 ? record : { ...record, lease });
   return commandResult(CommandOutcome.OK, index);
 }
 
-function remove({ key, ifVersion }: DeleteOperation, index: number, records: RecordStore): CommandResult {
-  if (ifVersion !== undefined) {
-    const present = records.get(key);
-    if (present !== undefined && BigInt(present.version) !== ifVersion) {
-      return withPresent(CommandOutcome.MISMATCH, index, present);
-    }
+function remove({ key, ifVersion }: DeleteOperation, index: number, state: NotedState): CommandResult {
+  const { records, leases, notes } = state;
+  // Without leases no key has one, and need not be looked at.
+  const isRead = ifVersion !== undefined || leases.count > 0 || notes.keepsRecords;
+  const present = isRead ? records.get(key) : undefined;
+  if (ifVersion !== undefined && present !== undefined && BigInt(present.version) !== ifVersion) {
+    notes.note(NOTHING);
+    return withPresent(CommandOutcome.MISMATCH, index, present);
   }
-  return commandResult(records.delete(key) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND, index);
+  if (notes.keepsRecords && present !== undefined) notes.before(present);
+  if (present?.lease !== undefined) moveKey(key, present.lease, 0, leases);
+  if (records.delete(key)) return commandResult(CommandOutcome.OK, index);
+  notes.note(NOTHING);
+  return commandResult(CommandOutcome.NOT_FOUND, index);
 }
 
-function get(key: Uint8Array, index: number, records: RecordStore): CommandResult {
+function get(key: Uint8Array, index: number, { records }: NotedState): CommandResult {
   const present = records.get(key);
   return present === undefined
     ? commandResult(CommandOutcome.NOT_FOUND, index)
     : withPresent(CommandOutcome.OK, index, present);
 }
 
-function compareAndSet(operation: CompareAndSetOperation, index: number, records: RecordStore): CommandResult {
-  const { key, expected, newValue, createIfMissing } = operation;
-  const present = records.get(key);
+function compareAndSet(operation: CompareAndSetOperation, index: number, state: NotedState): CommandResult {
+  const { key, expected, newValue, createIfMissing, leaseId } = operation;
+  const present = state.records.get(key);
   if (present === undefined) {
     const expectsNone = expected.case === "version" && expected.value === 0n;
-    if (!createIfMissing && !expectsNone) return commandResult(CommandOutcome.NOT_FOUND, index);
-    records.put(key, { createVersion: index, version: index, value: newValue });
-    return commandResult(CommandOutcome.OK, index);
+    if (!createIfMissing && !expectsNone) {
+      state.notes.note(NOTHING);
+      return commandResult(CommandOutcome.NOT_FOUND, index);
+    }
+  } else if (!isExpected(present, expected)) {
+    state.notes.note(NOTHING);
+    return withPresent(CommandOutcome.MISMATCH, index, present);
   }
-  if (!isExpected(present, expected)) return withPresent(CommandOutcome.MISMATCH, index, present);
-  records.put(key, { createVersion: present.createVersion, version: index, value: newValue });
-  return commandResult(CommandOutcome.OK, index);
+  return set(key, newValue, Number(leaseId), index, present, state);
 }
 
 function isExpected(present: KeyRecord, expected: CompareAndSetOperation["expected"]): boolean {
@@ -79,10 +122,17 @@ function isExpected(present: KeyRecord, expected: CompareAndSetOperation["expect
     : expected.value === BigInt(present.version);
 }
 
-function load(pairs: readonly LoadPair[], index: number, records: RecordStore): CommandResult {
+/** Replaces all keys; the leases end with theirs. */
+function load(pairs: readonly LoadPair[], index: number, { records, leases, notes }: NotedState): CommandResult {
+  notes.replacedAll();
   records.clear();
+  leases.clear();
   for (const { key, value } of pairs) records.put(key, { createVersion: index, version: index, value });
   return commandResult(CommandOutcome.OK, index);
+}
+
+function copyOf(record: KeyRecord | undefined): KeyRecord | undefined {
+  return record && { ...record, value: Uint8Array.prototype.slice.call(record.value) };
 }
 
 /** Returns a result with the present value, copied because the record is only lent. */

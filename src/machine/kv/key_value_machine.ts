@@ -1,5 +1,7 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import type { StateMachine } from "../state_machine.js";
+import type { ChangeHistory } from "./effects/change_history.js";
+import type { StoredLease } from "./leases/lease_store.js";
 import type { KeyEntry, KeyRecord } from "./record_store.js";
 
 /** Options of a read of several keys. */
@@ -24,8 +26,17 @@ export interface KeyValueMachine extends StateMachine<CommandResult> {
    * reading takes.
    */
   range(options?: KeyRangeOptions): KeyRange;
+  /** The changes that the applied entries have made. @internal */
+  readonly history: ChangeHistory;
+  /** Returns a lease in the present state. */
+  lease(id: number): StoredLease | undefined;
+  /** Returns up to `limit` leases above `after`, in ascending order of id. */
+  leases(after: number, limit: number): StoredLease[];
+  /** Returns the keys of a lease, in ascending order of their bytes; the caller may keep them. */
+  leaseKeys(id: number): Uint8Array[];
   readonly keyCount: number;
   readonly sessionCount: number;
+  readonly leaseCount: number;
 }
 
 /**

@@ -3,7 +3,11 @@ import { CairnError } from "../../base/errors.js";
 import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
 import { applyEntries, assertFollow, commandsOf } from "./apply.js";
+import { EffectNotes } from "./effects/effect_notes.js";
+import { MemoryHistory } from "./effects/memory_history.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./key_value_machine.js";
+import type { StoredLease } from "./leases/lease_store.js";
+import { MemoryLeases } from "./leases/memory_leases.js";
 import type { PayloadKey, PayloadSession, PayloadSource } from "./payload.js";
 import { PayloadDecoder } from "./payload_decoder.js";
 import { PayloadView } from "./payload_view.js";
@@ -19,6 +23,8 @@ export class MemoryMachine implements KeyValueMachine {
   #state: MemoryState;
   #applied: LogPosition = LOG_START;
   #stopped = false;
+  readonly #notes = new EffectNotes();
+  readonly history = new MemoryHistory();
   readonly #open = new Set<{ fail(failure: Error): void }>();
 
   constructor(private readonly sessionLimits: SessionLimits = DEFAULT_SESSION_LIMITS) {
@@ -37,10 +43,18 @@ export class MemoryMachine implements KeyValueMachine {
     return this.#state.table.size;
   }
 
+  get leaseCount(): number {
+    return this.#state.leases.count;
+  }
+
   apply(entries: readonly Entry[]): readonly ApplyResult<CommandResult>[] {
     this.#assertRunning();
     assertFollow(entries, this.#applied);
-    const results = applyEntries(entries, commandsOf(entries), this.#state, this.#state.table);
+    const notes = this.#notes;
+    notes.clear(this.history.isKeeping);
+    const { leases, table } = this.#state;
+    const results = applyEntries(entries, commandsOf(entries), this.#state, leases, table, notes);
+    if (entries.length > 0) this.history.add(entries.at(-1)!.index, notes);
     this.#applied = entries.at(-1) ?? this.#applied;
     return results;
   }
@@ -60,6 +74,21 @@ export class MemoryMachine implements KeyValueMachine {
     const range = new KeyRange(entriesOf(taken), (ended) => this.#open.delete(ended));
     this.#open.add(range);
     return range;
+  }
+
+  lease(id: number): StoredLease | undefined {
+    this.#assertRunning();
+    return this.#state.leases.get(id);
+  }
+
+  leases(after: number, limit: number): StoredLease[] {
+    this.#assertRunning();
+    return this.#state.leases.list(after, limit);
+  }
+
+  leaseKeys(id: number): Uint8Array[] {
+    this.#assertRunning();
+    return this.#state.leases.keysOf(id);
   }
 
   async capture(): Promise<PayloadView> {
@@ -82,6 +111,11 @@ export class MemoryMachine implements KeyValueMachine {
     state.loadTable();
     this.#state = state;
     this.#applied = { index: at.index, term: at.term };
+    this.history.restart(at.index);
+  }
+
+  logTrimmed(index: number): void {
+    this.history.forget(index);
   }
 
   async close(): Promise<void> {
@@ -101,6 +135,7 @@ export class MemoryMachine implements KeyValueMachine {
 /** Keeps keys and sessions; each key is stored as Latin-1 text, which sorts as its bytes do. */
 class MemoryState implements RecordStore, SessionStore {
   readonly records = new Map<string, KeyRecord>();
+  readonly leases = new MemoryLeases();
   readonly sessions = new Map<string, { head: SessionHead; answers: Map<number, Uint8Array> }>();
   sessionsHead: SessionsHead = FIRST_HEAD;
   table: SessionTable;
@@ -113,8 +148,8 @@ class MemoryState implements RecordStore, SessionStore {
     return this.records.get(nameOf(key));
   }
 
-  put(key: Uint8Array, { createVersion, version, value }: KeyRecord): void {
-    this.records.set(nameOf(key), { createVersion, version, value: Uint8Array.prototype.slice.call(value) });
+  put(key: Uint8Array, record: KeyRecord): void {
+    this.records.set(nameOf(key), { ...record, value: Uint8Array.prototype.slice.call(record.value) });
   }
 
   delete(key: Uint8Array): boolean {
@@ -161,7 +196,11 @@ class MemoryState implements RecordStore, SessionStore {
   sink() {
     let clientId = "";
     return {
-      key: (key: Uint8Array, record: KeyRecord) => this.put(key, record),
+      lease: (lease: StoredLease) => this.leases.put(lease),
+      key: (key: Uint8Array, record: KeyRecord) => {
+        this.put(key, record);
+        if (record.lease !== undefined) this.leases.addKey(record.lease, key);
+      },
       sessionsHead: (head: SessionsHead) => this.putSessionsHead(head),
       session: (head: SessionHead) => {
         clientId = head.clientId;
@@ -195,7 +234,8 @@ class MemoryState implements RecordStore, SessionStore {
         const inOrder = [...answers].sort(([a], [b]) => a - b);
         return { ...head, answers: inOrder.map(([sequence, answer]) => ({ sequence, answer })) };
       });
-    return { keys: () => keys, sessionsHead: this.sessionsHead, sessions: () => sessions };
+    const leases = this.leases.list(0, Number.POSITIVE_INFINITY);
+    return { leases: () => leases, keys: () => keys, sessionsHead: this.sessionsHead, sessions: () => sessions };
   }
 
   #session(clientId: string) {

@@ -5,17 +5,24 @@
 //   part      | bytes                  | field
 //   ----------+------------------------+--------------------------------------------------------
 //   preamble  | 7                      | "CAIRNKV"
-//             | 1                      | format version: that of the rules for remembered
-//             |                        | answers, 1 or 2
+//             | 1                      | format version: that of the rules for commands, 1 to 4
 //             | 8, little-endian       | applied index
 //             | 8, little-endian       | term of that entry; 0 at index 0
+//   lease     | 1                      | 6. From version 4 on.
+//   (each)    | varint                 | id, to the applied index; ids ascend
+//             | varint                 | time to live in ms, leaseTtlMs to leaseTtlMsMax
+//             | varint                 | number of keep-alives
+//             | varint                 | number of its keys, to limits.leaseKeys
 //   key       | 1                      | 1
 //   (each)    | varint                 | length of the key, 1 to limits.keyBytes
 //             | varint                 | create version, from 1
 //             | varint                 | version, from the create version to the applied index
 //             | varint                 | length of the value, to limits.valueBytes
 //             |                        | the key, then the value. Keys ascend.
-//   sessions' | 1                      | 5. Present in version 2, absent in version 1.
+//   key with  | 1                      | 7. From version 4 on.
+//   a lease   | varint                 | id of a lease above
+//             |                        | then as a key
+//   sessions' | 1                      | 5. Absent in version 1.
 //   head      | varint                 | horizon: highest index at which a forgotten session
 //             |                        | was last used; 0: no session is forgotten
 //   session   | 1                      | 2
@@ -28,18 +35,21 @@
 //   the last  | varint                 | length of the answer
 //   session)  |                        | the answer: an encoded CommandResult
 //   end mark  | 1                      | 4
-//             | varint, varint, varint | number of keys, sessions, answers. Nothing follows.
+//             | varint, varint, varint | number of keys, sessions, answers
+//             | varint                 | number of leases. From version 4 on. Nothing follows.
 //
 // A varint has 7 bits a byte, lowest first, with the top bit set on all bytes but the last; at most
-// 8 bytes (2^53 - 1) and no more than needed. All keys come before the sessions' head, and that
-// comes before all sessions. In version 2 an answer carries a value of at most sessionValueBytes,
-// and all sessions together count for at most sessionBytes. The payload holds the applied index so
-// that a snapshot with another index than its state's is refused (etcd#13973).
+// 8 bytes (2^53 - 1) and no more than needed. All leases come before the keys, all keys before the
+// sessions' head, and that comes before all sessions. From version 2 on an answer carries a value
+// of at most sessionValueBytes, and all sessions together count for at most sessionBytes. The
+// payload holds the applied index so that a snapshot with another index than its state's is refused
+// (etcd#13973).
 
 import { assertCount } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
+import type { StoredLease } from "./leases/lease_store.js";
 import type { KeyRecord } from "./record_store.js";
 import { FIRST_HEAD, type SessionsHead, sessionRules } from "./session_limits.js";
 import type { SessionHead } from "./sessions.js";
@@ -48,10 +58,10 @@ export const PAYLOAD_MAGIC = "CAIRNKV";
 export const PAYLOAD_PREAMBLE_BYTES = 24;
 
 /** First byte of each part after the preamble. */
-export const partTag = { key: 1, session: 2, answer: 3, end: 4, sessionsHead: 5 } as const;
+export const partTag = { key: 1, session: 2, answer: 3, end: 4, sessionsHead: 5, lease: 6, leasedKey: 7 } as const;
 
 /** Largest size of a part, without the bytes that it carries. */
-const PART_HEADER_BYTES = 1 + 4 * 8;
+const PART_HEADER_BYTES = 1 + 5 * 8;
 
 /** A key from a payload source; its bytes are valid until the caller asks for the next. */
 export interface PayloadKey extends KeyRecord {
@@ -71,6 +81,8 @@ export interface PayloadAnswer {
 /** A state at rest that can be written as a payload. */
 export interface PayloadSource {
   readonly sessionsHead: SessionsHead;
+  /** Ascending by id. None before version 4 of the rules. */
+  leases(): Iterable<StoredLease>;
   /** Ascending by the bytes of the key. */
   keys(): Iterable<PayloadKey>;
   /**
@@ -87,7 +99,12 @@ export interface PayloadSource {
 export function* encodePayload(at: LogPosition, source: PayloadSource): Generator<Uint8Array, void, undefined> {
   const block = new PayloadBlock();
   block.preamble(at, source.sessionsHead);
-  const counts = { keys: 0, sessions: 0, answers: 0 };
+  const counts = { leases: 0, keys: 0, sessions: 0, answers: 0 };
+  for (const lease of source.leases()) {
+    counts.leases++;
+    block.lease(lease);
+    if (block.isFull) yield* block.take();
+  }
   for (const key of source.keys()) {
     counts.keys++;
     block.key(key);
@@ -104,7 +121,7 @@ export function* encodePayload(at: LogPosition, source: PayloadSource): Generato
     }
     if (block.isFull) yield* block.take();
   }
-  block.end(counts.keys, counts.sessions, counts.answers);
+  block.end(counts, source.sessionsHead);
   yield* block.take();
 }
 
@@ -118,7 +135,7 @@ export function encodePairsPayload(
   at: LogPosition,
 ): Generator<Uint8Array, void, undefined> {
   const keys = () => recordsOf(pairs, at.index);
-  return encodePayload(at, { keys, sessionsHead: FIRST_HEAD, sessions: () => [] });
+  return encodePayload(at, { leases: () => [], keys, sessionsHead: FIRST_HEAD, sessions: () => [] });
 }
 
 function* recordsOf(
@@ -154,6 +171,14 @@ function checkPair(key: Uint8Array, value: Uint8Array, before: Uint8Array | unde
   }
 }
 
+/** Numbers of the parts of a payload. */
+interface PartCounts {
+  readonly leases: number;
+  readonly keys: number;
+  readonly sessions: number;
+  readonly answers: number;
+}
+
 /** Gathers outgoing bytes in one buffer, which is reused and grows to the largest part seen. */
 class PayloadBlock {
   #bytes = Buffer.allocUnsafeSlow(limits.payloadPieceBytes + 4 * limits.keyBytes);
@@ -171,9 +196,22 @@ class PayloadBlock {
     this.#used = this.#bytes.writeBigUInt64LE(BigInt(term), this.#used);
   }
 
-  key({ key, createVersion, version, value }: PayloadKey): void {
+  lease({ id, ttlMs, keepAlives, keys }: StoredLease): void {
+    this.#reserve(PART_HEADER_BYTES);
+    this.#byte(partTag.lease);
+    this.#varint(id);
+    this.#varint(ttlMs);
+    this.#varint(keepAlives);
+    this.#varint(keys);
+  }
+
+  key({ key, createVersion, version, value, lease }: PayloadKey): void {
     this.#reserve(PART_HEADER_BYTES + key.byteLength + value.byteLength);
-    this.#byte(partTag.key);
+    if (lease === undefined) this.#byte(partTag.key);
+    else {
+      this.#byte(partTag.leasedKey);
+      this.#varint(lease);
+    }
     this.#varint(key.byteLength);
     this.#varint(createVersion);
     this.#varint(version);
@@ -207,12 +245,13 @@ class PayloadBlock {
     this.#append(answer);
   }
 
-  end(keys: number, sessions: number, answers: number): void {
+  end({ keys, sessions, answers, leases }: PartCounts, { rules }: SessionsHead): void {
     this.#reserve(PART_HEADER_BYTES);
     this.#byte(partTag.end);
     this.#varint(keys);
     this.#varint(sessions);
     this.#varint(answers);
+    if (rules >= sessionRules.leased) this.#varint(leases);
   }
 
   /** Yields all bytes, and starts anew once they have been taken. */

@@ -13,6 +13,7 @@ import { DEFAULT_SESSION_LIMITS } from "./session_limits.js";
  */
 export function checkKeyValuePayload(at: LogPosition): PayloadDecoder {
   return new PayloadDecoder(at, DEFAULT_SESSION_LIMITS, {
+    lease: () => {},
     key: () => {},
     sessionsHead: () => {},
     session: () => {},

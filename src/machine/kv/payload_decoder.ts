@@ -1,6 +1,8 @@
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { LogPosition } from "../../raft/types.js";
+import { LeaseKeyCounts } from "./leases/lease_key_counts.js";
+import type { StoredLease } from "./leases/lease_store.js";
 import { PAYLOAD_MAGIC, PAYLOAD_PREAMBLE_BYTES, partTag } from "./payload.js";
 import type { KeyRecord } from "./record_store.js";
 import {
@@ -20,6 +22,8 @@ import type { SessionHead } from "./sessions.js";
 
 /** Receives a payload's contents, in the payload's order. Bytes are lent for the call. */
 export interface PayloadSink {
+  lease(lease: StoredLease): void;
+  /** The lease that the record names was given before. */
   key(key: Uint8Array, record: KeyRecord): void;
   /** Precedes all sessions; not called for a payload of the first rules. */
   sessionsHead(head: SessionsHead): void;
@@ -29,9 +33,9 @@ export interface PayloadSink {
 }
 
 /**
- * Decodes a payload from pieces of any size. Memory: the largest part and one piece. Throws
- * CairnError CORRUPT for anything that is not exactly a payload of the expected position, before it
- * trusts a length in it.
+ * Decodes a payload from pieces of any size. Memory: the largest part and one piece, and 12 bytes a
+ * lease. Throws CairnError CORRUPT for anything that is not exactly a payload of the expected
+ * position, before it trusts a length in it.
  */
 export class PayloadDecoder {
   /** Bytes of a part whose end has not arrived yet. */
@@ -39,12 +43,13 @@ export class PayloadDecoder {
   #carried = 0;
   /** Bytes of the payload before the ones being parsed, for messages. */
   #done = 0;
-  #stage: "preamble" | "keys" | "sessions" | "ended" = "preamble";
+  #stage: "preamble" | "leases" | "keys" | "sessions" | "ended" = "preamble";
   #rules: SessionRules = sessionRules.counted;
   #horizon = 0;
   /** Bytes of all sessions so far, as their limit counts them. */
   #sessionBytes = 0;
-  readonly #counts = { keys: 0, sessions: 0, answers: 0 };
+  readonly #counts = { leases: 0, keys: 0, sessions: 0, answers: 0 };
+  readonly #leases = new LeaseKeyCounts();
   readonly #lastKey = new LastBytes(limits.keyBytes);
   readonly #lastClientId = new LastBytes(limits.clientIdBytes);
   #lastSequence = 0;
@@ -103,7 +108,11 @@ export class PayloadDecoder {
     if (this.#stage === "ended") throw this.#corrupt(start, "bytes follow its end mark");
     if (this.#stage === "preamble") return this.#preamble(scan);
     const tag = scan.byte();
-    if (tag === partTag.key && this.#stage === "keys") return this.#key(scan, start);
+    if (tag === partTag.lease && this.#stage === "leases") return this.#lease(scan, start);
+    if (tag === partTag.key && this.#mayHaveKeys) return this.#key(scan, start, false);
+    if (tag === partTag.leasedKey && this.#mayHaveKeys && this.#rules >= sessionRules.leased) {
+      return this.#key(scan, start, true);
+    }
     if (tag === partTag.sessionsHead && this.#mayHaveHead) return this.#sessionsHead(scan, start);
     if (this.#mayHaveHead) throw this.#corrupt(start, `a part with tag ${tag} stands before the head of the sessions`);
     if (tag === partTag.session) return this.#session(scan, start);
@@ -130,11 +139,36 @@ export class PayloadDecoder {
       const labelled = `index ${expected.index} of term ${expected.term}`;
       throw this.#corrupt(0, `it holds the state at index ${index} of term ${term}, but its snapshot says ${labelled}`);
     }
-    this.#stage = "keys";
+    this.#stage = rules >= sessionRules.leased ? "leases" : "keys";
     return true;
   }
 
-  #key(scan: Scan, start: number): boolean {
+  #lease(scan: Scan, start: number): boolean {
+    const id = scan.varint();
+    const ttlMs = scan.varint();
+    const keepAlives = scan.varint();
+    const keys = scan.varint();
+    if (!this.#hasHeader(scan, start)) return false;
+    if (id <= this.#leases.last || id > this.expected.index) {
+      throw this.#corrupt(start, `a lease cannot have the id ${id} here`);
+    }
+    if (ttlMs < limits.leaseTtlMs || ttlMs > limits.leaseTtlMsMax) {
+      throw this.#corrupt(start, `a lease cannot have ${ttlMs} ms to live`);
+    }
+    if (keys > limits.leaseKeys) throw this.#corrupt(start, `a lease cannot have ${keys} keys`);
+    if (this.#counts.leases === limits.leases) throw this.#corrupt(start, `it has over ${limits.leases} leases`);
+    this.sink.lease({ id, ttlMs, keepAlives, keys });
+    this.#leases.push(id, keys);
+    this.#counts.leases++;
+    return true;
+  }
+
+  get #mayHaveKeys(): boolean {
+    return this.#stage === "leases" || this.#stage === "keys";
+  }
+
+  #key(scan: Scan, start: number, hasLease: boolean): boolean {
+    const lease = hasLease ? scan.varint() : 0;
     const keyBytes = scan.varint();
     const createVersion = scan.varint();
     const version = scan.varint();
@@ -149,14 +183,19 @@ export class PayloadDecoder {
     if (bytes === undefined) return false;
     const key = bytes.subarray(0, keyBytes);
     if (!this.#lastKey.isBelow(key)) throw this.#corrupt(start, "keys do not ascend");
-    this.sink.key(key, { createVersion, version, value: bytes.subarray(keyBytes) });
+    const record = { createVersion, version, value: bytes.subarray(keyBytes) };
+    if (hasLease && !this.#leases.take(lease)) {
+      throw this.#corrupt(start, `a key cannot be attached to lease ${lease}, which has no further key`);
+    }
+    this.sink.key(key, hasLease ? { ...record, lease } : record);
+    this.#stage = "keys";
     this.#lastKey.set(key);
     this.#counts.keys++;
     return true;
   }
 
   get #mayHaveHead(): boolean {
-    return this.#stage === "keys" && this.#rules !== sessionRules.counted;
+    return this.#mayHaveKeys && this.#rules !== sessionRules.counted;
   }
 
   #sessionsHead(scan: Scan, start: number): boolean {
@@ -231,8 +270,14 @@ export class PayloadDecoder {
     const keys = scan.varint();
     const sessions = scan.varint();
     const answers = scan.varint();
+    const leases = this.#rules >= sessionRules.leased ? scan.varint() : 0;
     if (!this.#hasHeader(scan, start)) return false;
     const counts = this.#counts;
+    if (leases !== counts.leases) {
+      throw this.#corrupt(start, `it counts ${leases} leases, but holds ${counts.leases}`);
+    }
+    const short = this.#leases.missing;
+    if (short !== undefined) throw this.#corrupt(start, `lease ${short} has fewer keys than it counts`);
     if (keys !== counts.keys || sessions !== counts.sessions || answers !== counts.answers) {
       const counted = `${keys} keys, ${sessions} sessions and ${answers} answers`;
       const held = `${counts.keys}, ${counts.sessions} and ${counts.answers}`;

@@ -10,6 +10,8 @@ export interface KeyRecord {
   /** Index of the entry that wrote the value. */
   readonly version: number;
   readonly value: Uint8Array;
+  /** The lease that the key is attached to; absent when it is attached to none. */
+  readonly lease?: number;
 }
 
 /** A key with its record. */

@@ -12,13 +12,21 @@ import { limits } from "../../base/limits.js";
  *      forgotten one
  *   3  more answers are remembered for each session: a client may have more writes in flight. New
  *      commands: transactions, and deletes with if_version
+ *   4  leases, and keys that are attached to them. Answers are remembered as before
  */
-export const sessionRules = { counted: 1, bounded: 2, wide: 3 } as const;
+export const sessionRules = { counted: 1, bounded: 2, wide: 3, leased: 4 } as const;
 
 export type SessionRules = (typeof sessionRules)[keyof typeof sessionRules];
 
-/** Rules that servers of this version ask for. */
-export const NEWEST_RULES: SessionRules = sessionRules.wide;
+/** Newest rules that this version knows. */
+export const NEWEST_RULES: SessionRules = sessionRules.leased;
+
+/**
+ * Rules for remembered answers that servers of this version ask for with each request id. Newer
+ * ones do not differ in them, and are named only by the commands that need them: a member of the
+ * version before can follow until then.
+ */
+export const ANSWER_RULES: SessionRules = sessionRules.wide;
 
 export interface SessionLimits {
   /** Number of sessions; the one unused for longest goes first. */

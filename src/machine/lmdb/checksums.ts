@@ -15,7 +15,7 @@ import { CairnError } from "../../base/errors.js";
 export const CHECKSUM_BYTES = 4;
 
 /** Kinds of rows. The numbers are on disk. */
-export const rowKind = { meta: 1, key: 2, session: 3, answer: 4 } as const;
+export const rowKind = { meta: 1, key: 2, session: 3, answer: 4, effects: 5, lease: 6, leaseKey: 7 } as const;
 
 export type RowKind = (typeof rowKind)[keyof typeof rowKind];
 
@@ -102,6 +102,18 @@ export class Tally {
   }
 }
 
+/** The tables with a tally, in the order in which a digest on disk has them. */
+const TALLIED = ["keys", "sessions", "answers", "leases", "leaseKeys", "effects"] as const;
+
+const NAMES: Readonly<Record<(typeof TALLIED)[number], string>> = {
+  keys: "keys",
+  sessions: "sessions",
+  answers: "answers",
+  leases: "leases",
+  leaseKeys: "keys of leases",
+  effects: "effects",
+};
+
 /** Tallies of all tables of a state. */
 export class StateDigest {
   /** The mark of a row is its checksum. */
@@ -113,11 +125,15 @@ export class StateDigest {
    * be removed without being read.
    */
   readonly answers = new Tally();
+  /** The mark of a row is its checksum. */
+  readonly leases = new Tally();
+  /** The mark of a row is the checksum of its key, which is all that it holds. */
+  readonly leaseKeys = new Tally();
+  /** The mark of a row is the checksum of its key alone, as for answers. */
+  readonly effects = new Tally();
 
-  set({ keys, sessions, answers }: StateDigest): void {
-    this.keys.set(keys);
-    this.sessions.set(sessions);
-    this.answers.set(answers);
+  set(other: StateDigest): void {
+    for (const table of TALLIED) this[table].set(other[table]);
   }
 
   copy(): StateDigest {
@@ -128,12 +144,12 @@ export class StateDigest {
 
   /** Describes how another digest differs from this one; undefined when it does not. */
   difference(found: StateDigest): string | undefined {
-    for (const table of ["keys", "sessions", "answers"] as const) {
+    for (const table of TALLIED) {
       const [expected, walked] = [this[table], found[table]];
       if (expected.equals(walked)) continue;
       return expected.count === walked.count
-        ? `its ${table} are not those that were written`
-        : `it has ${walked.count} ${table}, and should have ${expected.count}`;
+        ? `its ${NAMES[table]} are not those that were written`
+        : `it has ${walked.count} ${NAMES[table]}, and should have ${expected.count}`;
     }
     return undefined;
   }
@@ -143,7 +159,8 @@ export class StateDigest {
    * @param at position of its {@link DIGEST_BYTES}
    */
   write(row: Buffer, at: number): void {
-    for (const { count, sum } of [this.keys, this.sessions, this.answers]) {
+    for (const table of TALLIED) {
+      const { count, sum } = this[table];
       row.writeDoubleLE(count, at);
       row.writeUInt32LE(sum, at + 8);
       at += TALLY_BYTES;
@@ -152,8 +169,8 @@ export class StateDigest {
 
   static read(row: Buffer, at: number): StateDigest {
     const digest = new StateDigest();
-    for (const tally of [digest.keys, digest.sessions, digest.answers]) {
-      tally.set(new Tally(row.readDoubleLE(at), row.readUInt32LE(at + 8)));
+    for (const table of TALLIED) {
+      digest[table].set(new Tally(row.readDoubleLE(at), row.readUInt32LE(at + 8)));
       at += TALLY_BYTES;
     }
     return digest;
@@ -163,4 +180,4 @@ export class StateDigest {
 const TALLY_BYTES = 12;
 
 /** Bytes of a digest on disk. */
-export const DIGEST_BYTES = 3 * TALLY_BYTES;
+export const DIGEST_BYTES = TALLIED.length * TALLY_BYTES;

@@ -1,5 +1,5 @@
 import { statfsSync } from "node:fs";
-import type { Command } from "../../../gen/cairn/v1/storage_pb.js";
+import type { Command, TxnOperation } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import type { Entry } from "../../raft/types.js";
@@ -66,23 +66,55 @@ export class DiskSpace {
 /**
  * Returns the bytes by which applying entries with these commands may make the state grow,
  * generously. A leader's no-ops count for none, since the free pages of LMDB are enough for them:
- * so a leader can be established on a full disk, and answer reads.
+ * so a leader can be established on a full disk, and answer reads. `keysOf` returns the number of a
+ * lease's keys.
  */
-export function spaceFor(entries: readonly Entry[], commands: readonly (Command | undefined)[]): number {
+export function spaceFor(
+  entries: readonly Entry[],
+  commands: readonly (Command | undefined)[],
+  keysOf: (lease: bigint) => number,
+): number {
   let bytes = 0;
   for (const [at, { type, data }] of entries.entries()) {
-    if (type !== "no-op") bytes += 2 * data.byteLength + ENTRY_BYTES + stepBytes(commands[at]);
+    if (type !== "no-op") bytes += 2 * data.byteLength + ENTRY_BYTES + stepBytes(commands[at], keysOf);
   }
   return bytes === 0 ? 0 : bytes + TRANSACTION_BYTES;
 }
 
-/** Returns the bytes of the pages that the steps of a transaction may cause to be copied. */
-function stepBytes(command: Command | undefined): number {
-  if (command?.operation.case !== "txn") return 0;
-  const { then, otherwise } = command.operation.value;
+/**
+ * Returns the bytes of the pages that a command may cause to be copied, besides those of a plain
+ * write: by the steps of a transaction, and by leases.
+ */
+function stepBytes(command: Command | undefined, keysOf: (lease: bigint) => number): number {
+  const operation = command?.operation;
+  switch (operation?.case) {
+    case "put":
+    case "compareAndSet":
+      return operation.value.leaseId === 0n ? 0 : LEASE_BYTES;
+    case "txn":
+      return txnBytes(operation.value);
+    case "leaseKeepAlive":
+      return operation.value.leaseIds.length * PAGE_BYTES;
+    case "leaseRevoke":
+      return endBytes(keysOf(operation.value.leaseId));
+    case "leaseExpire":
+      return operation.value.leases.reduce((sum, { leaseId }) => sum + endBytes(keysOf(leaseId)), 0);
+    default:
+      return 0;
+  }
+}
+
+/** Pages of the rows of two leases, and of their indexes. */
+const LEASE_BYTES = 4 * PAGE_BYTES;
+
+function endBytes(keys: number): number {
+  return (keys + 1) * 2 * PAGE_BYTES;
+}
+
+function txnBytes({ then, otherwise }: TxnOperation): number {
   const ofList = (steps: typeof then) => {
     const removesSpans = steps.some(({ operation }) => operation.case === "deleteRange");
-    return steps.length * ENTRY_BYTES + (removesSpans ? limits.txnKeys * PAGE_BYTES : 0);
+    return steps.length * (ENTRY_BYTES + LEASE_BYTES) + (removesSpans ? limits.txnKeys * PAGE_BYTES : 0);
   };
   return Math.max(ofList(then), ofList(otherwise));
 }

@@ -7,25 +7,30 @@ import type { FileSystem } from "../../system/fs.js";
 import { AnswerRows } from "./answer_rows.js";
 import { damagedState, type RowKind, rowKind, StateDigest, Tally } from "./checksums.js";
 import { DiskSpace } from "./disk_space.js";
+import { EffectRows } from "./effects/effect_rows.js";
 import { LMDB_READERS, prepareExisting, prepareNew } from "./files.js";
+import { LmdbLeases } from "./leases/lmdb_leases.js";
 import { decodeMark, encodeMark, MARK_KEY, type StateMark } from "./mark.js";
 import { LmdbRecords } from "./records.js";
 import { LmdbSessions } from "./sessions.js";
 import { type LmdbTable, SealedTable, TABLE_ENCODING } from "./table.js";
 
 /**
- * One LMDB environment with a key-value state: tables for keys, sessions, answers, and the applied
- * position with the digest of all rows. Every row has a checksum. Commits are not synced;
- * LmdbDirectory says when the files can be trusted. The environment counts its readers, and stays
- * open until the last one has ended.
+ * One LMDB environment with a key-value state: tables for keys, sessions, answers, leases, their
+ * keys, the effects of entries, and the applied position with the digest of all rows. Every row has
+ * a checksum. Commits are not synced; LmdbDirectory says when the files can be trusted. The
+ * environment counts its readers, and stays open until the last one has ended.
  */
 export class LmdbEnvironment {
   readonly records: LmdbRecords;
   readonly sessions: LmdbSessions;
+  readonly effects: EffectRows;
+  readonly leases: LmdbLeases;
   readonly #root: RootDatabase<Buffer, Uint8Array>;
   readonly #meta: SealedTable;
   readonly #keys: SealedTable;
   readonly #heads: SealedTable;
+  readonly #leaseRows: SealedTable;
   readonly #tables: { getStats(): unknown }[] = [];
   readonly #diskSpace: DiskSpace;
   /** Digest of the rows in the transaction under way, or after the last one. */
@@ -73,14 +78,19 @@ export class LmdbEnvironment {
     const options = { ...TABLE_ENCODING, noSubdir: false, noSync: true, maxDbs: 8, maxReaders: LMDB_READERS, readOnly };
     this.#root = this.#guarded(() => open<Buffer, Uint8Array>({ path, ...options }));
     try {
-      const { keys, sessions, answers } = this.#digest;
+      const { keys, sessions, answers, leases, leaseKeys, effects } = this.#digest;
       this.#meta = this.#table("meta", rowKind.meta, new Tally());
       this.#keys = this.#table("keys", rowKind.key, keys);
       this.#heads = this.#table("sessions", rowKind.session, sessions);
       this.records = new LmdbRecords(this.#keys, keys);
       this.sessions = new LmdbSessions(this.#heads, new AnswerRows(this.#table("answers", rowKind.answer, answers)));
+      this.effects = new EffectRows(this.#table("effects", rowKind.effects, effects));
+      this.#leaseRows = this.#table("leases", rowKind.lease, leases);
+      this.leases = new LmdbLeases(this.#leaseRows, this.#table("lease-keys", rowKind.leaseKey, leaseKeys), leases);
       const mark = this.readMark();
-      if (mark !== undefined) this.#digest.set(mark.digest);
+      if (mark === undefined) return;
+      this.#digest.set(mark.digest);
+      this.effects.known = mark.effects;
     } catch (error) {
       void this.#root.close();
       throw error;
@@ -95,11 +105,13 @@ export class LmdbEnvironment {
   transaction<T>(action: () => T, bytes = 0): T {
     if (bytes > 0) this.#diskSpace.check(bytes);
     const before = this.#digest.copy();
+    const { known } = this.effects;
     this.#forgetReads();
     try {
       return this.#root.transactionSync(action);
     } catch (error) {
       this.#digest.set(before);
+      this.effects.known = known;
       this.#forgetReads();
       throw this.#fromLmdb(error);
     }
@@ -119,7 +131,7 @@ export class LmdbEnvironment {
    * digest.
    */
   writeApplied(position: LogPosition): void {
-    this.#meta.put(MARK_KEY, encodeMark({ ...position, digest: this.#digest }));
+    this.#meta.put(MARK_KEY, encodeMark({ ...position, digest: this.#digest, effects: this.effects.known }));
   }
 
   /**
@@ -183,7 +195,7 @@ export class LmdbEnvironment {
   }
 
   #forgetReads(): void {
-    for (const table of [this.#meta, this.#keys, this.#heads]) table.forgetReads();
+    for (const table of [this.#meta, this.#keys, this.#heads, this.#leaseRows]) table.forgetReads();
   }
 
   /**
@@ -250,6 +262,14 @@ export class LmdbSnapshot {
 
   get sessions(): LmdbSessions {
     return this.environment.sessions;
+  }
+
+  get leases(): LmdbLeases {
+    return this.environment.leases;
+  }
+
+  get effects(): EffectRows {
+    return this.environment.effects;
   }
 
   /**

@@ -25,7 +25,10 @@ const FREE_PAGES_FLAGS = 8;
 
 const TABLES: Readonly<Record<string, RowKind>> = {
   "answers\0": rowKind.answer,
+  "effects\0": rowKind.effects,
   "keys\0": rowKind.key,
+  "lease-keys\0": rowKind.leaseKey,
+  "leases\0": rowKind.lease,
   "meta\0": rowKind.meta,
   "sessions\0": rowKind.session,
 };
@@ -152,6 +155,9 @@ class Proof {
     if (kind === rowKind.key) this.#walked.keys.add(checksum);
     else if (kind === rowKind.session) this.#walked.sessions.add(checksum);
     else if (kind === rowKind.answer) this.#walked.answers.add(ofKey);
+    else if (kind === rowKind.effects) this.#walked.effects.add(ofKey);
+    else if (kind === rowKind.lease) this.#walked.leases.add(checksum);
+    else if (kind === rowKind.leaseKey) this.#walked.leaseKeys.add(ofKey);
     else {
       check(bytesOf(key).equals(MARK_KEY), "it has an unknown mark");
       this.#mark = decodeMark(bytesOf(data));

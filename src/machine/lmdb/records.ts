@@ -4,10 +4,15 @@ import type { KeyEntry, KeyRecord, RecordStore } from "../kv/record_store.js";
 import { CHECKSUM_BYTES, type Tally } from "./checksums.js";
 import type { SealedTable } from "./table.js";
 
-/** A key's row: checksum, create version and version as little-endian doubles, then the value. */
+// A key's row: checksum, create version and version as little-endian doubles, then the value. In
+// the row of a key with a lease the create version is negative, and the lease, a double, stands
+// before the value: a key without a lease has no byte for it.
+
 const CREATE_VERSION_AT = CHECKSUM_BYTES;
 const VERSION_AT = CREATE_VERSION_AT + 8;
 const VALUE_AT = VERSION_AT + 8;
+const LEASE_AT = VALUE_AT;
+const LEASED_VALUE_AT = LEASE_AT + 8;
 
 /** The table of keys. Writes must be within a transaction of its environment. */
 export class LmdbRecords implements RecordStore {
@@ -84,30 +89,32 @@ export class LmdbRecords implements RecordStore {
         const mark = this.table.verify(key, row);
         if (prefix.byteLength > 0 && Buffer.compare(key.subarray(0, prefix.byteLength), prefix) !== 0) return;
         walked?.add(mark);
-        const { createVersion, version, value } = this.#recordOf(row);
-        yield { key, createVersion, version, value };
+        yield { key, ...this.#recordOf(row) };
       }
     } catch (error) {
       throw this.table.failure(error);
     }
   }
 
-  #rowOf({ createVersion, version, value }: KeyRecord): Buffer {
-    const bytes = VALUE_AT + value.byteLength;
+  #rowOf({ createVersion, version, value, lease }: KeyRecord): Buffer {
+    const valueAt = lease === undefined ? VALUE_AT : LEASED_VALUE_AT;
+    const bytes = valueAt + value.byteLength;
     if (bytes > this.#row.byteLength) this.#row = Buffer.allocUnsafeSlow(Math.max(bytes, this.#row.byteLength * 2));
-    this.#row.writeDoubleLE(createVersion, CREATE_VERSION_AT);
+    this.#row.writeDoubleLE(lease === undefined ? createVersion : -createVersion, CREATE_VERSION_AT);
     this.#row.writeDoubleLE(version, VERSION_AT);
-    this.#row.set(value, VALUE_AT);
+    if (lease !== undefined) this.#row.writeDoubleLE(lease, LEASE_AT);
+    this.#row.set(value, valueAt);
     return this.#row.subarray(0, bytes);
   }
 
   #recordOf(row: Buffer): KeyRecord {
     if (row.length < VALUE_AT) throw this.table.damaged("a row is cut off");
-    return {
-      createVersion: row.readDoubleLE(CREATE_VERSION_AT),
-      version: row.readDoubleLE(VERSION_AT),
-      value: row.subarray(VALUE_AT, row.length),
-    };
+    const createVersion = row.readDoubleLE(CREATE_VERSION_AT);
+    const version = row.readDoubleLE(VERSION_AT);
+    if (createVersion > 0) return { createVersion, version, value: row.subarray(VALUE_AT, row.length) };
+    if (row.length < LEASED_VALUE_AT) throw this.table.damaged("a row is cut off");
+    const value = row.subarray(LEASED_VALUE_AT, row.length);
+    return { createVersion: -createVersion, version, value, lease: row.readDoubleLE(LEASE_AT) };
   }
 }
 

@@ -63,6 +63,7 @@ export class ServedRestore implements ServedTask {
     this.#decoder.finish();
     this.environment.transaction(() => {
       this.#sink.finish();
+      this.environment.effects.known = { since: this.at.index + 1, bytes: 0 };
       this.environment.writeApplied(this.at);
     });
     void this.release().then(
@@ -73,14 +74,18 @@ export class ServedRestore implements ServedTask {
 }
 
 /** Writes the parts of a payload into an environment. `finish` ends the last session. */
-function sinkInto({ records, sessions }: LmdbEnvironment): PayloadSink & { finish(): void } {
+function sinkInto({ records, sessions, leases }: LmdbEnvironment): PayloadSink & { finish(): void } {
   let head: SessionHead | undefined;
   const finish = () => {
     if (head !== undefined) sessions.putSession(head);
     head = undefined;
   };
   return {
-    key: (key, record) => assert(records.append(key, record), "a payload's keys ascend"),
+    lease: (lease) => assert(leases.append(lease), "a payload's leases ascend"),
+    key: (key, record) => {
+      assert(records.append(key, record), "a payload's keys ascend");
+      if (record.lease !== undefined) leases.addKey(record.lease, key);
+    },
     sessionsHead: (head) => sessions.putSessionsHead(head),
     session: (next: SessionHead) => {
       finish();

@@ -2,6 +2,7 @@ import { assert } from "../../base/assert.js";
 import { limits } from "../../base/limits.js";
 import { type EncodedHeader, encodeFile, type SnapshotMeasure } from "../../encoding/snapshot_file.js";
 import { encodePayload } from "../kv/payload.js";
+import type { KeyEntry } from "../kv/record_store.js";
 import { damagedState, StateDigest } from "../lmdb/checksums.js";
 import { LmdbEnvironment, type LmdbSnapshot } from "../lmdb/environment.js";
 import type { StateMark } from "../lmdb/mark.js";
@@ -74,15 +75,26 @@ export class ServedView implements ServedTask {
    * from the one that was written.
    */
   async *#payload(): AsyncGenerator<Uint8Array, void, undefined> {
-    const { records, sessions, transaction } = this.snapshot;
+    const { transaction, sessions, leases, effects } = this.snapshot;
     const walked = new StateDigest();
     yield* encodePayload(this.mark, {
-      keys: () => records.entries(transaction, NO_BYTES, NO_BYTES, walked.keys),
+      leases: () => leases.entries(transaction, walked.leases),
+      keys: () => this.#keys(walked),
       sessionsHead: sessions.head(transaction),
       sessions: () => sessions.entries(transaction, walked),
     });
+    effects.walk(transaction, walked.effects);
     const difference = this.mark.digest.difference(walked);
     if (difference !== undefined) throw damagedState(difference);
+  }
+
+  /** Yields the keys. Counts their rows, and the rows that the index of the leases must have. */
+  *#keys(walked: StateDigest): Generator<KeyEntry, void, undefined> {
+    const { records, leases, transaction } = this.snapshot;
+    for (const entry of records.entries(transaction, NO_BYTES, NO_BYTES, walked.keys)) {
+      if (entry.lease !== undefined) leases.countKey(entry.lease, entry.key, walked.leaseKeys);
+      yield entry;
+    }
   }
 
   /**

@@ -239,6 +239,7 @@ export class Compactor<Machine extends StateMachine> {
     if (!this.host.core((raft) => raft.snapshotTaken(info, trimTo))) return 0;
     isNewest();
     await this.storage.log.trim(trimTo);
+    this.storage.machine.logTrimmed?.(trimTo);
     return trimTo - before;
   }
 
@@ -250,6 +251,7 @@ export class Compactor<Machine extends StateMachine> {
     if (this.host.raft.isInstalling || index <= this.storage.log.boundary.index) return;
     this.host.core((raft) => raft.trimLog(index));
     await this.storage.log.trim(index);
+    this.storage.machine.logTrimmed?.(index);
   }
 
   /** The newest index that a good snapshot on disk covers, as far as the core knows. */

@@ -35,13 +35,17 @@ export async function execute(node: KeyValueNode, command: CommandInit, signal?:
 
 /**
  * Returns the error for a result without an answer: the cluster has forgotten the answer or the
- * client, or a transaction would have exceeded a limit.
+ * client, the write would have exceeded a limit, or its lease does not exist.
  */
 export function failureOf({ outcome, index, limit }: CommandResult): CairnError | undefined {
   if (outcome === CommandOutcome.LIMIT_EXCEEDED) {
     const most = Object.hasOwn(limits, limit) ? ` is ${limits[limit as keyof typeof limits]}` : "";
-    const text = `the transaction would exceed a limit, and nothing was changed; the limit ${limit}${most}: split it up`;
+    const advice = limit.startsWith("lease") ? "" : ": split it up";
+    const text = `the write would exceed a limit, and nothing was changed; the limit ${limit}${most}${advice}`;
     return new CairnError("LIMIT_EXCEEDED", text);
+  }
+  if (outcome === CommandOutcome.LEASE_NOT_FOUND) {
+    return new CairnError("LEASE_NOT_FOUND", "the lease does not exist, or has ended; nothing was changed");
   }
   if (outcome === CommandOutcome.RETRY_TOO_OLD) {
     return new CairnError(
@@ -69,10 +73,13 @@ export interface WriteMapping<Request, Answer> {
 
 /** A put with a condition is a compare-and-set in the log: all versions of the rules know that. */
 const put: WriteMapping<PutRequest, ConditionalAnswer & { readonly version?: bigint }> = {
-  operationOf: ({ key, value, ifVersion }) =>
+  operationOf: ({ key, value, ifVersion, leaseId }) =>
     ifVersion === undefined
-      ? { case: "put", value: { key, value } }
-      : { case: "compareAndSet", value: { key, expected: { case: "version", value: ifVersion }, newValue: value } },
+      ? { case: "put", value: { key, value, leaseId } }
+      : {
+          case: "compareAndSet",
+          value: { key, expected: { case: "version", value: ifVersion }, newValue: value, leaseId },
+        },
   answerOf: ({ key }, result) =>
     result.outcome === CommandOutcome.OK
       ? { version: result.index }
@@ -137,9 +144,9 @@ interface TxnAnswer {
 }
 
 const compareAndSet: WriteMapping<CompareAndSetRequest, CompareAndSetAnswer> = {
-  operationOf: ({ key, expected, newValue, createIfMissing }) => ({
+  operationOf: ({ key, expected, newValue, createIfMissing, leaseId }) => ({
     case: "compareAndSet",
-    value: { key, expected, newValue, createIfMissing },
+    value: { key, expected, newValue, createIfMissing, leaseId },
   }),
   answerOf: ({ key }, result) =>
     result.outcome === CommandOutcome.OK
@@ -173,8 +180,9 @@ export async function readable(
   else await node.linearizableRead(signal);
 }
 
-export function keyValue(key: Uint8Array, { value, version, createVersion }: KeyRecord): KeyValueInit {
-  return { key, value, version: BigInt(version), createVersion: BigInt(createVersion) };
+export function keyValue(key: Uint8Array, { value, version, createVersion, lease }: KeyRecord): KeyValueInit {
+  const kv = { key, value, version: BigInt(version), createVersion: BigInt(createVersion) };
+  return lease === undefined ? kv : { ...kv, leaseId: BigInt(lease) };
 }
 
 export function headerOf(node: KeyValueNode): Header {

@@ -39,8 +39,16 @@ export type UnaryCalls = Required<
 export type SingleCalls = UnaryCalls & Required<Pick<ServiceImplementation<typeof KeyValueService>, "range">>;
 
 /** Implements the clients' service of a node. */
-export function keyValueService(calls: SingleCalls, sessions: Sessions): ServiceImplementation<typeof KeyValueService> {
-  return { ...calls, session: (requests, context) => sessions.serve(requests, context) };
+export function keyValueService(
+  calls: SingleCalls,
+  sessions: Sessions,
+  watches: { serve: NonNullable<ServiceImplementation<typeof KeyValueService>["watch"]> },
+): ServiceImplementation<typeof KeyValueService> {
+  return {
+    ...calls,
+    session: (requests, context) => sessions.serve(requests, context),
+    watch: (request, context) => watches.serve(request, context),
+  };
 }
 
 /** Implements those methods of a node: carried out here, or at the leader. */

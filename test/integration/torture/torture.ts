@@ -3,14 +3,25 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
+import { CairnClient } from "../../../src/client/client.js";
 import { type Operation, writeHistory } from "../../support/history/history.js";
 import { checkLinearizable, describe } from "../../support/history/linearizability.js";
 import { Random } from "../../support/random.js";
+import { ChangeLedger } from "./change_ledger.js";
 import { type NodeProcess, ProcessCluster } from "./cluster.js";
+import { SharedLock, TortureHolder } from "./holder.js";
 import { Nemesis } from "./nemesis.js";
+import { TortureWatcher } from "./watcher.js";
 import { type OperationCounts, TortureClient } from "./workload.js";
 
 const CLIENTS = 6;
+/** Pause of each watcher after each event, in ms: the last one is slower than the clients, so that the history leaves it behind. */
+const WATCHERS = [0, 0, 30];
+const HOLDERS = 3;
+/** How long leases may live on in the healed cluster when nobody keeps them, in ms. */
+const LEASES_MS = 60_000;
+/** How long a watcher may take until it has reported everything, in ms. */
+const WATCHED_MS = 60_000;
 /** How long the healed cluster may take until all members have applied the same, in ms. */
 const CONVERGE_MS = 60_000;
 
@@ -34,11 +45,23 @@ export interface TortureReport {
   readonly appliedIndex: number;
   /** Steps of the linearizability check. */
   readonly steps: number;
+  /** Indexes at which a watch has reported changes. */
+  readonly watchedIndexes: number;
+  /** Answered writes that a watch had to report, for all watches together. */
+  readonly watchedWrites: number;
+  /** How often a watch had to list the keys again. */
+  readonly watchRestarts: number;
+  /** How often a client took the lock, and how often it was lost while it was held. */
+  readonly acquired: number;
+  readonly lost: number;
+  /** Writes on the condition that the lock was held, and those that were refused because it was not. */
+  readonly fencedWrites: number;
+  readonly refusedWrites: number;
 }
 
 /**
  * Runs a cluster of real processes under load and faults, heals it, and checks that it has done nothing wrong: the history is linearizable, all
- * members come to the same state, byte for byte.
+ * members come to the same state, byte for byte, and watches have reported every change, once and in order, and no lock has had two holders.
  * @throws Error with the seed, what is wrong, and where data and history are kept
  */
 export async function runTorture(options: TortureOptions): Promise<TortureReport> {
@@ -60,6 +83,7 @@ export async function runTorture(options: TortureOptions): Promise<TortureReport
 class TortureRun {
   readonly history: Operation[] = [];
   readonly #counts: OperationCounts = { ok: 0, unknown: 0, failed: 0 };
+  readonly #ledger = new ChangeLedger();
 
   constructor(
     private readonly options: TortureOptions,
@@ -74,19 +98,35 @@ class TortureRun {
       const random = new Random(seed);
       const endpoints = cluster.endpoints;
       const clients = Array.from({ length: CLIENTS }, (_, at) => this.#client(`c${at}`, endpoints, random));
+      const watchers = WATCHERS.map(
+        (pauseMs, at) => new TortureWatcher(`w${at}`, endpoints, this.#ledger, { pauseMs }),
+      );
+      const lock = new SharedLock();
+      const holders = Array.from(
+        { length: HOLDERS },
+        () => new TortureHolder(endpoints, new Random(random.whole(0, 2 ** 31)), lock),
+      );
       const nemesis = new Nemesis(cluster, new Random(seed + 1), progress);
       const end = performance.now() + minutes * 60_000;
-      const unexpected = Promise.race([nemesis.done, ...clients.map((client) => client.done)]);
+      const unexpected = Promise.race([nemesis.done, ...[...clients, ...watchers, ...holders].map(({ done }) => done)]);
       while (performance.now() < end) {
         await Promise.race([unexpected, pause(Math.min(10_000, Math.max(0, end - performance.now())))]);
         progress(`operations: ${JSON.stringify(this.#counts)}`);
       }
       await nemesis.stop();
-      await Promise.all(clients.map((client) => client.stop()));
+      await Promise.all([...clients, ...holders].map((client) => client.stop()));
+      await this.#checkLeasesEnd(endpoints);
       const facts = await this.#checkConverged(cluster);
+      await this.#checkWatchers(watchers, facts.appliedIndex, endpoints);
       if (this.options.history !== undefined) await writeHistory(this.options.history, this.history);
       const steps = this.#checkHistory();
-      return { operations: this.#counts, faults: nemesis.counts, ...facts, steps };
+      const sum = (of: "checked" | "restarts") => watchers.reduce((total, { counts }) => total + counts[of], 0);
+      const watched = {
+        watchedIndexes: this.#ledger.size,
+        watchedWrites: sum("checked"),
+        watchRestarts: sum("restarts"),
+      };
+      return { operations: this.#counts, faults: nemesis.counts, ...facts, steps, ...watched, ...lock.counts };
     } finally {
       await cluster.stop();
     }
@@ -94,7 +134,44 @@ class TortureRun {
 
   #client(name: string, endpoints: readonly string[], random: Random): TortureClient {
     const own = new Random(random.whole(0, 2 ** 31));
-    return new TortureClient(name, endpoints, own, (operation) => this.history.push(operation), this.#counts);
+    const record = (operation: Operation) => this.history.push(operation);
+    const answered = (index: number, key: string, value: string) => this.#ledger.answered(index, key, value);
+    return new TortureClient(name, endpoints, own, record, answered, this.#counts);
+  }
+
+  /** Leases that nobody keeps end by themselves. */
+  async #checkLeasesEnd(endpoints: readonly string[]) {
+    await using client = new CairnClient({ endpoints });
+    const end = performance.now() + LEASES_MS;
+    for (;;) {
+      const leases = await client.leases.list();
+      if (leases.length === 0) return;
+      if (performance.now() > end) {
+        throw new Error(`leases that nobody keeps live on after ${LEASES_MS} ms: ${JSON.stringify(leases)}`);
+      }
+      await pause(100);
+    }
+  }
+
+  /** Each watch has reported everything, and its copy is the state. */
+  async #checkWatchers(watchers: readonly TortureWatcher[], index: number, endpoints: readonly string[]) {
+    await using client = new CairnClient({ endpoints });
+    const state = new Map<string, string>();
+    for await (const entry of client.range()) state.set(entry.key, entry.text());
+    for (const watcher of watchers) {
+      const isLate = pause(WATCHED_MS, true, { ref: false });
+      if (await Promise.race([isLate, watcher.reaches(index)])) {
+        throw new Error(`the watch ${watcher.name} did not reach index ${index} in ${WATCHED_MS} ms`);
+      }
+      await watcher.stop();
+      const differs = [...new Set([...state.keys(), ...watcher.copy.keys()])].find(
+        (key) => state.get(key) !== watcher.copy.get(key),
+      );
+      if (differs === undefined) continue;
+      throw new Error(
+        `${differs} is ${state.get(differs)}, and ${watcher.copy.get(differs)} by the watch ${watcher.name}`,
+      );
+    }
   }
 
   #checkHistory(): number {

@@ -33,6 +33,8 @@ export class TortureClient {
     endpoints: readonly string[],
     private readonly random: Random,
     private readonly record: (operation: Operation) => void,
+    /** Told of each write that was answered, with its place in the log. */
+    private readonly answered: (index: number, key: string, value: string) => void,
     readonly counts: OperationCounts,
   ) {
     this.#client = new CairnClient({ endpoints, timeoutMs: TIMEOUT_MS, random: () => random.fraction() });
@@ -73,7 +75,7 @@ export class TortureClient {
   async #put(key: string): Promise<void> {
     const value = this.#newValue();
     await this.#observe({ op: "put", key, value }, async () => {
-      await this.#client.put(key, value);
+      this.answered(await this.#client.put(key, value), key, value);
       return {};
     });
   }
@@ -88,6 +90,7 @@ export class TortureClient {
     await this.#observe({ op: "cas", key, from, value }, async () => {
       const expected = from === null ? ({ absent: true } as const) : { value: from };
       const result = await this.#client.compareAndSet(key, expected, value);
+      if (result.swapped) this.answered(result.version, key, value);
       this.#lastSeen.set(key, result.swapped ? value : (result.current?.text() ?? null));
       return result.swapped ? { found: true } : { found: false, out: result.current?.text() ?? null };
     });
@@ -107,6 +110,7 @@ export class TortureClient {
         .else(op.get(key), op.get(twin))
         .commit();
       if (result.succeeded) {
+        for (const each of [key, twin]) this.answered(result.version, each, value);
         this.#lastSeen.set(key, value);
         return { found: true };
       }

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { CommandOutcome } from "../../../gen/cairn/v1/storage_pb.js";
 import { limits } from "../../../src/base/limits.js";
+import type { StoredLease } from "../../../src/machine/kv/leases/lease_store.js";
 import {
   encodePairsPayload,
   encodePayload,
@@ -15,9 +16,13 @@ import {
   applyOperation,
   bytes,
   countedRequest,
+  grant,
   inPieces,
+  keepAlive,
+  leasedPut,
   machines,
   metaAt,
+  newest,
   payloadOf,
   put,
   request,
@@ -48,6 +53,16 @@ const GOLDEN_2 = {
   answer: GOLDEN.answer,
   end: GOLDEN.end,
 };
+/** A state of the fourth rules, with a lease that has one key, at index 3 of term 1. */
+const GOLDEN_4 = {
+  preamble: "434149524e4b56" + "04" + "0300000000000000" + "0100000000000000",
+  lease: "06" + "01" + "904e" + "01" + "01",
+  key: "07" + "01" + "01" + "02" + "02" + "02" + "6b" + "7632",
+  head: "05" + "00",
+  end: "04" + "01" + "00" + "00" + "01",
+};
+const golden4 = (changes: Partial<typeof GOLDEN_4> = {}) =>
+  Buffer.from(Object.values({ ...GOLDEN_4, ...changes }).join(""), "hex");
 /** Three sessions with the longest ids. */
 const longId = (first: string) => `0280020103${first}${"61".repeat(255)}`;
 const FILLED = longId("63") + longId("64") + longId("65");
@@ -57,15 +72,17 @@ const golden2 = (changes: Partial<typeof GOLDEN_2> = {}) =>
 
 interface Contents {
   head: SessionsHead;
-  keys: { key: string; createVersion: number; version: number; value: string }[];
+  leases: StoredLease[];
+  keys: { key: string; createVersion: number; version: number; value: string; lease?: number }[];
   sessions: { clientId: string; floor: number; lastUsed: number; answers: [number, string][] }[];
 }
 
 /** Decodes pieces that are overwritten once they have been taken, as a reader of files may do. */
 function decode(pieces: Iterable<Uint8Array>, at = { index: 3, term: 2 }, bounds = BOUNDS): Contents {
-  const contents: Contents = { head: FIRST_HEAD, keys: [], sessions: [] };
+  const contents: Contents = { head: FIRST_HEAD, leases: [], keys: [], sessions: [] };
   const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
   const decoder = new PayloadDecoder(at, bounds, {
+    lease: (lease) => void contents.leases.push(lease),
     key: (key, record) => void contents.keys.push({ ...record, key: hex(key), value: hex(record.value) }),
     sessionsHead: (head) => void Object.assign(contents, { head }),
     session: (head) => void contents.sessions.push({ ...head, answers: [] }),
@@ -105,6 +122,17 @@ describe.each(machines)("the $kind machine", ({ make }) => {
     const session = GOLDEN.session.replace("0363", "0563");
     const renewed = golden2({ preamble, head: "0500", session });
     expect((await payloadOf(machine)).toString("hex")).toBe(renewed.toString("hex"));
+  });
+
+  test("writes exactly the bytes of the table with a lease", async () => {
+    const machine = await make();
+    applyCommand(machine, newest(grant(10_000)));
+    applyCommand(machine, newest(leasedPut("k", "v2", 1)));
+    applyCommand(machine, newest(keepAlive(1)));
+    expect((await payloadOf(machine)).toString("hex")).toBe(golden4().toString("hex"));
+    const other = await make();
+    await other.restore(inPieces(golden4(), 5), metaAt({ index: 3, term: 1 }));
+    expect((await payloadOf(other)).toString("hex")).toBe(golden4().toString("hex"));
   });
 
   test("writes an empty state", async () => {
@@ -147,6 +175,7 @@ describe.each(machines)("the $kind machine", ({ make }) => {
 
 test("the golden bytes decode to the state that they describe", () => {
   const contents = {
+    leases: [],
     keys: [{ key: "6b", createVersion: 1, version: 2, value: "7632" }],
     sessions: [{ clientId: "c", floor: 1, lastUsed: 3, answers: [[2, "08011003"]] }],
   };
@@ -168,7 +197,7 @@ describe("a payload is refused", () => {
       golden({ preamble: `434149524e4b5601${"03".padEnd(16, "0")}${"01".padEnd(16, "0")}` }),
       "index 3 of term 1",
     ],
-    ["of another format version", golden({ preamble: GOLDEN.preamble.replace("5601", "5604") }), "format version is 4"],
+    ["of another format version", golden({ preamble: GOLDEN.preamble.replace("5601", "5605") }), "format version is 5"],
     ["that is no payload", golden({ preamble: GOLDEN.preamble.replace("43", "44") }), "not Cairn's"],
     ["with a part of unknown tag", golden({ key: "06" }), "tag 6"],
     ["of version 1 with a head of sessions", golden({ answer: "0501" }), "tag 5"],
@@ -230,8 +259,32 @@ describe("a payload is refused", () => {
   });
 });
 
+describe("a payload with leases is refused when", () => {
+  const LEASE = GOLDEN_4.lease;
+  const KEY = GOLDEN_4.key;
+  test.each<[string, Partial<typeof GOLDEN_4>, string]>([
+    ["a key has a lease that is not there", { key: KEY.replace("0701", "0702") }, "cannot be attached to lease 2"],
+    ["a lease has fewer keys than it counts", { key: "", end: "0400000001" }, "lease 1 has fewer keys"],
+    ["a lease has more keys than it counts", { lease: "0601904e0100" }, "which has no further key"],
+    ["a lease is missing at the end", { lease: `${LEASE}0602904e0000` }, "it counts 1 leases, but holds 2"],
+    ["ids of leases do not ascend", { lease: LEASE + LEASE }, "cannot have the id 1 here"],
+    ["a lease is newer than the state", { lease: "0604904e0101" }, "cannot have the id 4 here"],
+    ["the time to live is too short", { lease: "0601010101" }, "cannot have 1 ms to live"],
+    ["a lease follows a key", { key: `${KEY}0602904e0000` }, "a part with tag 6"],
+    ["its rules have no leases", { preamble: GOLDEN_4.preamble.replace("4b5604", "4b5603") }, "a part with tag 6"],
+    [
+      "its rules have no keys with leases",
+      { preamble: GOLDEN_4.preamble.replace("4b5604", "4b5603"), lease: "" },
+      "a part with tag 7",
+    ],
+  ])("%s", (_, changes, what) => {
+    expect(() => decode(cut(golden4(changes), 3), { index: 3, term: 1 })).toThrow(corrupt(what));
+  });
+});
+
 test("a length is checked against its limit before memory is allocated for it", () => {
   const decoder = new PayloadDecoder({ index: 3, term: 2 }, BOUNDS, {
+    lease() {},
     key() {},
     sessionsHead() {},
     session() {},
@@ -276,7 +329,7 @@ test("any encoded payload is decoded to the same from pieces of any size", () =>
         lastUsed,
         answers: sequences.map((sequence) => ({ sequence, answer: bytes(`answer ${sequence}`) })),
       }));
-      const source = { keys: () => keys, sessionsHead: FIRST_HEAD, sessions: () => sessions };
+      const source = { leases: () => [], keys: () => keys, sessionsHead: FIRST_HEAD, sessions: () => sessions };
       const encoded = joined(encodePayload(at, source));
       const { keys: gotKeys, sessions: gotSessions } = decode(cut(encoded, pieceBytes), at);
       const hex = (data: Uint8Array) => Buffer.from(data).toString("hex");
@@ -294,15 +347,16 @@ test("any encoded payload is decoded to the same from pieces of any size", () =>
 
 test("one flipped bit is refused, or lies in the bytes of a key, value, id or answer, or in a number with room for it", () => {
   for (const whole of [golden(), golden2()]) expectFlipsAreSeen(whole);
+  expectFlipsAreSeen(golden4(), { index: 3, term: 1 });
 });
 
-function expectFlipsAreSeen(whole: Buffer): void {
+function expectFlipsAreSeen(whole: Buffer, position = { index: 3, term: 2 }): void {
   for (let at = 0; at < whole.byteLength * 8; at++) {
     const damaged = Buffer.from(whole);
     damaged[at >> 3]! ^= 1 << (at & 7);
     try {
       // What is accepted must be read as just the bytes that are there: no two payloads mean the same state.
-      expect(decode([damaged])).not.toEqual(decode([whole]));
+      expect(decode([damaged], position)).not.toEqual(decode([whole], position));
     } catch (error) {
       expect(error).toMatchObject({ code: "CORRUPT" });
     }
@@ -317,6 +371,7 @@ describe("a payload that is made from pairs", () => {
     const encoded = joined(encodePairsPayload([pair("a", "1"), pair("ab", "2")], at));
     expect(decode([encoded], at)).toEqual({
       head: FIRST_HEAD,
+      leases: [],
       keys: [
         { key: "61", createVersion: 9, version: 9, value: "31" },
         { key: "6162", createVersion: 9, version: 9, value: "32" },

@@ -1,6 +1,5 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../../src/base/errors.js";
-import type { SessionLimits } from "../../../src/machine/kv/session_limits.js";
 import type { ApplyResult } from "../../../src/machine/state_machine.js";
 import type { Introduced, Introduction } from "../../../src/raft/membership/introduction.js";
 import type { PeerAnswer, PeerRequest, Response } from "../../../src/raft/messages.js";
@@ -17,6 +16,7 @@ import { Configuration } from "./checkers/configuration.js";
 import { DurablePromises } from "./checkers/durable_promises.js";
 import { Introductions } from "./checkers/introductions.js";
 import { LeaderCompleteness } from "./checkers/leader_completeness.js";
+import { LeaseTimes } from "./checkers/lease_times.js";
 import { LogMatching } from "./checkers/log_matching.js";
 import { Losses } from "./checkers/losses.js";
 import { Majorities } from "./checkers/majorities.js";
@@ -28,6 +28,7 @@ import { Snapshots } from "./checkers/snapshots.js";
 import { States } from "./checkers/states.js";
 import { TrimmedLog } from "./checkers/trimmed_log.js";
 import { Votes } from "./checkers/votes.js";
+import { Watches } from "./checkers/watches.js";
 
 /** Errors with which a node may end a stream that brings it a snapshot. */
 const streamErrors: ReadonlySet<string> = new Set([
@@ -45,6 +46,7 @@ export class ClusterChecks {
   readonly committed = new CommittedLog();
   readonly requests: Requests;
   readonly leaders = new OneLeader();
+  readonly leases = new LeaseTimes();
   readonly states: States;
   readonly snapshots: Snapshots;
   readonly all: readonly Checker[];
@@ -54,8 +56,9 @@ export class ClusterChecks {
   isExcused = false;
 
   /** `members`: those that the cluster's nodes were given; none when they have drawn their identity. */
-  constructor(clusterId: string, members: Membership, sessionLimits: SessionLimits, changes: Changes) {
+  constructor(clusterId: string, members: Membership, cluster: SimCluster, changes: Changes) {
     const { committed } = this;
+    const { sessions: sessionLimits } = cluster.weather;
     const reference = new Reference(committed, clusterId, members, sessionLimits);
     this.requests = new Requests(sessionLimits);
     this.states = new States(reference);
@@ -72,10 +75,12 @@ export class ClusterChecks {
       new DurablePromises(committed),
       new TrimmedLog(),
       this.requests,
+      this.leases,
       this.states,
       this.snapshots,
       new Configuration(committed, reference),
       changes,
+      new Watches(cluster, clusterId),
     ];
     this.touched = this.all.filter((checker) => checker.touched !== undefined);
   }
@@ -99,8 +104,8 @@ export class Checks {
   /** Those of a cluster. */
   of(clusterId: string): ClusterChecks {
     const members = this.cluster.isDrawn ? [] : this.cluster.founders;
-    const { sessions } = this.cluster.weather;
-    return getOrAdd(this.#clusters, clusterId, () => new ClusterChecks(clusterId, members, sessions, this.#changes));
+    const { cluster } = this;
+    return getOrAdd(this.#clusters, clusterId, () => new ClusterChecks(clusterId, members, cluster, this.#changes));
   }
 
   /** Those of all clusters that there were. */
@@ -162,6 +167,11 @@ export class Checks {
 
   applied(place: SimNode, entries: readonly Entry[], results: readonly ApplyResult<CommandResult>[]): void {
     this.#each(place, (checker) => checker.applied?.(place, entries, results));
+  }
+
+  /** The keeper of a node's leases is about to propose this. */
+  decided(place: SimNode, node: RunningNode, data: Uint8Array): void {
+    this.#guard(() => this.#of(place)?.leases.decided(place, node, data));
   }
 
   replayed(place: SimNode, entries: readonly Entry[]): void {

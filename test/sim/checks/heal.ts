@@ -16,6 +16,9 @@ export const HEALING_TICKS = 300;
 const HEALING_TICKS_OF_DRAWN = 900;
 const TICK_MS = 100;
 
+/** Within so many ticks leases end that nobody keeps alive; clocks may run slowly, and a leader may change once more. */
+const LEASE_TICKS = 150;
+
 /**
  * Within so many ticks a write succeeds although the leader's disk is stuck: noticed, handed over
  * or stepped down, and elected.
@@ -26,7 +29,7 @@ const STUCK_TICKS = 80;
 export async function heal(cluster: SimCluster, nemesis: Nemesis): Promise<void> {
   const { scheduler } = cluster;
   nemesis.end();
-  for (const client of cluster.clients) client.stop();
+  for (const client of [...cluster.clients, ...cluster.leaseClients]) client.stop();
   const deadline = scheduler.nowMs + ticksOf(cluster) * TICK_MS;
   if (cluster.isDrawn) nemesis.caretaker.heal();
   try {
@@ -43,6 +46,7 @@ async function converge(cluster: SimCluster, deadline: number): Promise<void> {
   const { scheduler } = cluster;
   await writeAndConverge(cluster, deadline);
   cluster.count("healed");
+  if (cluster.weather.leases !== undefined) await outliveLeases(cluster);
   await outliveStuckDisk(cluster);
   await writeAndConverge(cluster, scheduler.nowMs + HEALING_TICKS * TICK_MS);
   // What a transfer held on to goes with the next snapshot.
@@ -69,6 +73,23 @@ async function writeAndConverge(cluster: SimCluster, deadline: number): Promise<
   for (let turn = 1; !isWritten || !isConverged(cluster); turn++) {
     if (!isWritten) isWritten = await write(cluster, turn);
     await tick(cluster, deadline);
+  }
+}
+
+/** With a leader, and nobody who keeps them alive, all leases end soon, and their keys with them. */
+async function outliveLeases(cluster: SimCluster): Promise<void> {
+  const { scheduler } = cluster;
+  const deadline = scheduler.nowMs + LEASE_TICKS * TICK_MS;
+  for (;;) {
+    const machine = cluster.leader?.cairn?.machine;
+    if (machine?.leaseCount === 0) return;
+    demandSavable(cluster);
+    for (const node of cluster.nodes) node.start();
+    demand(scheduler.nowMs < deadline, `no lease lives for more than ${LEASE_TICKS} ticks without its owner`, {
+      ...describeCluster(cluster),
+      leases: machine?.leases(0, 10),
+    });
+    await scheduler.sleep(TICK_MS, "looks whether leases have ended");
   }
 }
 

@@ -7,7 +7,7 @@ import { plantedBugs } from "./planted_bugs.js";
 const SEEDS = 30;
 
 /** A run tries one bug in so many, others each time, unless CAIRN_PLANTED_BUGS is "all": so it is in `.ci/run`. */
-const ONE_IN = 6;
+const ONE_IN = 12;
 
 const kept = await readSeeds();
 const turn = process.env.CAIRN_PLANTED_BUGS === "all" ? undefined : Math.floor(Date.now() / 1000) % ONE_IN;

@@ -835,9 +835,9 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/machine/kv/txn/transaction.ts",
-        find: "const results = (succeeded ? then : otherwise).map((step) => carryOut(step, index, records));",
+        find: "const results = (succeeded ? then : otherwise).map((step, at) => carryOut(step, { at, index }, records));",
         replace:
-          'const results = (succeeded ? then : otherwise).map((step, at) => at > 0 && step.operation.case === "put" ? resultOf({ outcome: CommandOutcome.OK }) : carryOut(step, index, records));',
+          'const results = (succeeded ? then : otherwise).map((step, at) => at > 0 && step.operation.case === "put" ? resultOf({ outcome: CommandOutcome.OK }) : carryOut(step, { at, index }, records));',
       },
     ],
   },
@@ -847,9 +847,157 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/machine/kv/apply.ts",
-        find: "  if (requestId === undefined) return evaluate(operation, index, records);",
+        find: "  if (requestId === undefined) return evaluate(operation, index, state);",
+        replace: '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, state);',
+      },
+    ],
+  },
+  {
+    name: "a watch is told of one index in two answers",
+    rule: "WatchResponse: all changes of one index are in one answer",
+    patches: [
+      {
+        file: "src/server/watch/batch.ts",
+        find: "for (const ofIndex of byIndex(changes)) {",
+        replace: "for (const ofIndex of changes.map((each) => [each])) {",
+      },
+      {
+        file: "src/server/watch/batch.ts",
+        find: "if (part !== undefined && bytes + added <= limits.watchAnswerBytes) {",
+        replace: "if (part !== undefined && bytes < 0) {",
+      },
+    ],
+  },
+  {
+    name: "a watch goes on silently after an installed snapshot",
+    rule: "WatchRequest: a watch whose history is gone ends with OUT_OF_RANGE",
+    patches: [
+      {
+        file: "src/server/watch/hub.ts",
+        find: "    for (const watch of this.#live()) this.#end(watch, historyGone(next, oldest));\n",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "a watch that is behind skips an index when it becomes live",
+    rule: "WatchResponse: every change up to `through` was told",
+    patches: [
+      {
+        file: "src/server/watch/catch_up.ts",
+        find: "    watch.next = batch.last + 1;\n    if (watch.next <= through) return;",
+        replace: "    watch.next = batch.last + 2;\n    if (watch.next <= through) return;",
+      },
+    ],
+  },
+  {
+    name: "a watch is told of the retry of a write",
+    rule: "RequestId: a retry has no second effect",
+    patches: [
+      {
+        file: "src/machine/kv/apply.ts",
+        find: "  if (!isCarriedOut) state.notes.note(NOTHING);\n",
+        replace: "",
+      },
+    ],
+  },
+  {
+    name: "effects are forgotten although a watch may begin there",
+    rule: "ChangeHistory.since: from there on, all effects are known",
+    patches: [
+      {
+        file: "src/machine/kv/effects/memory_history.ts",
+        find: "while ((this.#rows[0]?.last ?? Number.POSITIVE_INFINITY) <= index) this.#forgetOldest();",
+        replace: "if (index > 0) this.#rows = [];",
+      },
+    ],
+  },
+  {
+    name: "a watch that resumes within an answer misses the rest of it",
+    rule: "WatchRequest: a watch resumes with one more than `through`",
+    patches: [
+      {
+        file: "src/server/watch/batch.ts",
+        find: "const isCut = answers.some(({ first, through }) => first < next && through >= next);",
+        replace: "const isCut = false;",
+      },
+    ],
+  },
+  {
+    name: "a watch that is not ready loses what it is not sent",
+    rule: "WatchHub: a live watch whose stream is not ready falls behind",
+    patches: [
+      {
+        file: "src/server/watch/hub.ts",
+        find: "        this.#fallBehind(watch, next);\n        return true;",
+        replace: "        return true;",
+      },
+    ],
+  },
+  {
+    name: "a keep-alive does not begin the time of a lease anew",
+    rule: "no lease ends before its time",
+    patches: [{ file: "src/server/leases/lease_times.ts", find: "    lease.due = due;\n", replace: "" }],
+  },
+  {
+    name: "a new leader does not read the leases that others have granted",
+    rule: "no lease outlives its owner for long (etcd#13294)",
+    patches: [
+      {
+        file: "src/server/leases/lease_keeper.ts",
+        find: "if (machine.leaseCount === 0) return false;",
+        replace: "if (machine.leaseCount >= 0) return false;",
+      },
+    ],
+  },
+  {
+    name: "a key of a lease that has ended stays",
+    rule: "RevokeRequest: all keys of a lease go with it",
+    patches: [
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: '    assert(records.delete(key), "an attached key exists", { lease: id });\n',
+        replace: '    if (end === "revoked") records.delete(key);\n',
+      },
+    ],
+  },
+  {
+    name: "a put without a lease stays attached",
+    rule: "PutRequest.lease_id: 0 attaches to none",
+    patches: [
+      {
+        file: "src/machine/kv/evaluate.ts",
+        find: "return set(key, value, Number(leaseId), index, state.records.get(key), state);",
         replace:
-          '  if (requestId === undefined || operation.case === "txn") return evaluate(operation, index, records);',
+          "return set(key, value, Number(leaseId) || (state.records.get(key)?.lease ?? 0), index, state.records.get(key), state);",
+      },
+    ],
+  },
+  {
+    name: "a key that moved to another lease goes with the earlier one",
+    rule: "PutRequest.lease_id: a key has one lease",
+    patches: [
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: "    leases.removeKey(from, key);\n    leases.put({ ...lease, keys: lease.keys - 1 });",
+        replace:
+          "    if (to === 0) leases.removeKey(from, key);\n    if (to === 0) leases.put({ ...lease, keys: lease.keys - 1 });",
+      },
+      {
+        file: "src/machine/kv/leases/lease_keys.ts",
+        find: '    assert(records.delete(key), "an attached key exists", { lease: id });\n',
+        replace: "    records.delete(key);\n",
+      },
+    ],
+  },
+  {
+    name: "a lease ends after half of its time",
+    rule: "no lease ends before its time",
+    patches: [
+      {
+        file: "src/server/leases/lease_times.ts",
+        find: "Math.ceil((now + ttlMs) / SLOT_MS)",
+        replace: "Math.ceil((now + ttlMs / 2) / SLOT_MS)",
       },
     ],
   },

@@ -6,6 +6,7 @@ import {
 } from "../../../src/machine/kv/session_limits.js";
 import type { ClientWeather } from "../world/clients.js";
 import type { DiskWeather } from "../world/disk.js";
+import type { LeaseWeather } from "../world/lease_clients.js";
 import type { NetworkWeather } from "../world/network/network.js";
 import type { ClusterOptions } from "../world/node.js";
 import type { SimRandom } from "../world/random.js";
@@ -54,6 +55,8 @@ export interface TrustWeather {
 
 /** All that a seed decides about a run before it begins. */
 export interface Weather {
+  /** Undefined: nobody uses leases, and no node looks after them. */
+  readonly leases: LeaseWeather | undefined;
   readonly nodes: number;
   /** How long the troubles last, in milliseconds. */
   readonly durationMs: number;
@@ -95,6 +98,7 @@ export function drawWeather(random: SimRandom, nodes: number | undefined, identi
     return own.chance(chance) && isDrawn ? mean : undefined;
   };
   return {
+    leases: drawLeases(random.fork("leases")),
     nodes: nodes ?? random.pick([1, 3, 3, 3, 3, 3, 5, 5, 5, 7]),
     durationMs: random.between(10_000, 26_000),
     downMs: random.pick([100, 500, 1_500, 4_000]),
@@ -160,6 +164,16 @@ export function drawWeather(random: SimRandom, nodes: number | undefined, identi
       stranger: timesOfDrawn(share * 0.4, 300, 3_000),
     },
     trust: isDrawn ? drawTrust(own, share) : undefined,
+  };
+}
+
+function drawLeases(random: SimRandom): LeaseWeather | undefined {
+  if (!random.chance(0.2)) return undefined;
+  return {
+    clients: random.whole(1, 3),
+    thinkMs: random.pick([50, 150]),
+    timeoutMs: random.pick([300, 2_500]),
+    loss: random.pick([0, 0.05]),
   };
 }
 

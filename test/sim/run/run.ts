@@ -70,7 +70,7 @@ async function live(cluster: SimCluster): Promise<void> {
   const story = async () => {
     cluster.note(`weather: ${JSON.stringify(weather)}`);
     startAll(cluster);
-    for (const client of cluster.clients) cluster.watch(client.run());
+    for (const client of [...cluster.clients, ...cluster.leaseClients]) cluster.watch(client.run());
     const nemesis = new Nemesis(cluster, cluster.random.fork("nemesis"));
     nemesis.start();
     await scheduler.sleep(weather.durationMs, "the troubles are over");
@@ -102,6 +102,7 @@ function countsOf({ counts, checks }: SimCluster): Record<string, number> {
     "snapshots of different indexes": sum(({ snapshots }) => snapshots.count),
     "states compared": sum(({ states }) => states.compared),
     "requests repeated in the log": sum(({ requests }) => requests.repeated),
+    "leases expired": sum(({ requests }) => requests.expired),
     "clients forgotten": sum(({ requests }) => requests.forgotten),
     "requests of forgotten clients refused": sum(({ requests }) => requests.refused),
   };

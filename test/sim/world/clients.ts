@@ -3,6 +3,7 @@ import { CairnError } from "../../../src/base/errors.js";
 import { encodeCommand } from "../../../src/machine/kv/command.js";
 import type { Operation } from "../../support/history/history.js";
 import { demand } from "../checks/checkers/checker.js";
+import { Caller } from "./caller.js";
 import type { SimCluster } from "./cluster.js";
 import { getOrAdd } from "./maps.js";
 import type { RunningNode, SimNode } from "./node.js";
@@ -53,13 +54,12 @@ export class SimClient {
   /** Writes that it has the answer to, as they were sent. */
   readonly #settled: Uint8Array[] = [];
   #values = 0;
-  #leader: string | undefined;
+  readonly #caller: Caller;
   /** What it last knew of each key: what a compare-and-set is tried with. */
   readonly #seen = new Map<string, string | null>();
   #isStopped = false;
-  /** Share of its requests that are reads, and of its attempts that go to any node instead of the one that it takes for the leader. */
+  /** Share of its requests that are reads. */
   readonly #reads: number;
-  readonly #strays: number;
   /** How likely it is that a write that was answered long ago comes in once more. */
   readonly #late: number;
   readonly #ofTransactions: SimRandom;
@@ -71,7 +71,7 @@ export class SimClient {
     private readonly random: SimRandom,
   ) {
     this.#reads = random.pick([0.1, 0.5, 0.95]);
-    this.#strays = random.pick([0.02, 0.5]);
+    this.#caller = new Caller(cluster, id, weather, random, random.pick([0.02, 0.5]));
     this.#late = random.fork("late").pick([0, 0.05, 0.3]);
     this.#ofTransactions = random.fork("transactions");
     this.#identity = { name: id, since: 0 };
@@ -105,7 +105,7 @@ export class SimClient {
     if (this.#cluster !== undefined) this.#identity = { name: `${this.id}.${++this.#names}`, since: 0 };
     this.#settled.length = 0;
     this.#cluster = this.cluster.main;
-    this.#leader = undefined;
+    this.#caller.forgetLeader();
     this.#seen.clear();
     // Not sent to another cluster, even late: a session names its cluster.
     this.#settled.length = 0;
@@ -268,61 +268,10 @@ export class SimClient {
   }
 
   /** One attempt at the node that is taken for the leader, or at any. */
-  async #ask<Value>(
+  #ask<Value>(
     work: (node: RunningNode, signal: AbortSignal, place: SimNode) => Promise<Value>,
   ): Promise<{ readonly value: Value } | { readonly error: CairnError }> {
-    const { cluster, random, weather } = this;
-    const known = this.#leader === undefined ? undefined : cluster.node(this.#leader);
-    const target = known !== undefined && !random.chance(this.#strays) ? known : random.pick(cluster.nodes);
-    try {
-      const value = await this.#call(target, work);
-      if (random.chance(weather.loss)) throw lost("the answer was lost");
-      this.#leader = target.id;
-      return { value };
-    } catch (caught) {
-      const error = CairnError.from(caught);
-      if (error.code === "INTERNAL")
-        cluster.fail("a client meets with none but the errors that are written down", describe(caught));
-      this.#leader = error.code === "NOT_LEADER" ? error.leaderHint : undefined;
-      cluster.count(`client told ${error.code}`);
-      return { error };
-    }
-  }
-
-  /** A call over the network: it may not arrive, its process may die, and it ends when the client's patience does. */
-  #call<Value>(
-    target: SimNode,
-    work: (node: RunningNode, signal: AbortSignal, place: SimNode) => Promise<Value>,
-  ): Promise<Value> {
-    const { scheduler } = this.cluster;
-    const { random, weather } = this;
-    const controller = new AbortController();
-    return new Promise<Value>((resolve, reject) => {
-      const patience = scheduler.after(
-        random.between(0.2, 1) * weather.timeoutMs,
-        undefined,
-        `${this.id} gives up waiting`,
-        () => {
-          reject(lost("the client gave up"));
-          scheduler.arrive(1, target, `${this.id} hangs up`, () => controller.abort());
-        },
-      );
-      const settle = (end: () => void) => {
-        scheduler.after(random.between(0.1, 2), undefined, `${this.id} has its answer`, () => {
-          scheduler.cancel(patience);
-          end();
-        });
-      };
-      if (random.chance(weather.loss)) return;
-      scheduler.arrive(random.between(0.1, 2), target, `is asked by ${this.id}`, () => {
-        const { cairn, life } = target;
-        if (cairn === undefined || cairn.clusterId !== this.#cluster) return settle(() => reject(unreachable(target)));
-        work(cairn, controller.signal, target).then(
-          (value) => target.life === life && settle(() => resolve(value)),
-          (error) => target.life === life && settle(() => reject(error)),
-        );
-      });
-    });
+    return this.#caller.ask(this.#cluster, work);
   }
 
   #backOff(): Promise<void> {
@@ -386,16 +335,4 @@ function operationOf(write: Write): NonNullable<Command["operation"]> {
 /** Errors that say that nothing has happened. */
 function isHarmless({ code }: CairnError): boolean {
   return ["NOT_LEADER", "BUSY", "DISK_FULL", "STOPPED", "UNREACHABLE", "FAILED_PRECONDITION"].includes(code);
-}
-
-function lost(text: string): CairnError {
-  return new CairnError("TIMEOUT", text);
-}
-
-function unreachable({ id }: SimNode): CairnError {
-  return new CairnError("UNREACHABLE", `${id} is down`);
-}
-
-function describe(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

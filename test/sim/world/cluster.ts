@@ -6,6 +6,7 @@ import { drawWeather, type Identities, type Weather } from "../faults/weather.js
 import type { Trace } from "../run/trace.js";
 import { SimClient } from "./clients.js";
 import { Directories } from "./directories.js";
+import { SimLeaseClient } from "./lease_clients.js";
 import { SimNetwork } from "./network/network.js";
 import { CLUSTER, type ComesBy, SimNode } from "./node.js";
 import { SimRandom } from "./random.js";
@@ -23,6 +24,8 @@ export class SimCluster {
   /** Whether followers answer linearizable reads, by the leader's read index. */
   readonly readsAtFollowers: boolean;
   readonly clients: readonly SimClient[];
+  /** Clients that use leases; none in most runs. */
+  readonly leaseClients: readonly SimLeaseClient[];
   /** How often each situation was met with. */
   readonly counts = new Map<string, number>();
   readonly #nodes = new Map<string, SimNode>();
@@ -56,6 +59,11 @@ export class SimCluster {
     this.clients = Array.from({ length: this.weather.clients.clients }, (_, at) => {
       const id = `c${at + 1}`;
       return new SimClient(this, id, this.weather.clients, this.random.fork(id));
+    });
+    const { leases } = this.weather;
+    this.leaseClients = Array.from({ length: leases?.clients ?? 0 }, (_, at) => {
+      const id = `l${at + 1}`;
+      return new SimLeaseClient(this, id, leases!, this.random.fork(id));
     });
   }
 

@@ -15,6 +15,7 @@ import type { Keep } from "../../support/disk/faulty_fs.js";
 import type { SimCluster } from "./cluster.js";
 import { simWorld } from "./daemon_world.js";
 import { SimDisk } from "./disk.js";
+import { SimLeases } from "./lease_clients.js";
 import { type MachineObserver, ObservedMachine, type SavedState } from "./observed_machine.js";
 import type { SimRandom } from "./random.js";
 import { SimClock } from "./time/clock.js";
@@ -68,6 +69,8 @@ export class SimNode implements Place {
   isGone = false;
   /** The daemon, when it has started. */
   member: RunningMember<RunningNode> | undefined;
+  /** The leases, while a node runs in a cluster that uses them. */
+  leases: SimLeases | undefined;
   /** What the daemon serves now. */
   serving: Serving | undefined;
   /** Whose data the node has that was started last: its member key, and its cluster. */
@@ -205,6 +208,7 @@ export class SimNode implements Place {
       this.cluster.checks.ended(this);
       this.serving = undefined;
       this.cairn = undefined;
+      this.#endLeases();
     };
   }
 
@@ -397,6 +401,8 @@ export class SimNode implements Place {
 
   #recovered(cairn: RunningNode): void {
     this.cairn = cairn;
+    this.#endLeases();
+    if (this.cluster.weather.leases !== undefined) this.leases = new SimLeases(this.cluster, this, cairn);
     this.cluster.note(
       `${this.id} has recovered: applied ${cairn.machine.appliedIndex} last ${cairn.raft.log.last.index}`,
     );
@@ -404,6 +410,11 @@ export class SimNode implements Place {
     if (cairn.recovery.replayedEntries > 0) this.cluster.count("entries replayed at a start");
     if (cairn.recovery.stateRebuilt) this.cluster.count("state loaded from a snapshot at a start");
     this.cluster.checks.started(this);
+  }
+
+  #endLeases(): void {
+    this.leases?.stop();
+    this.leases = undefined;
   }
 
   #notStarted(error: unknown): void {
@@ -434,6 +445,7 @@ export class SimNode implements Place {
     this.life += 1;
     this.state = "down";
     this.cairn = undefined;
+    this.#endLeases();
     this.member = undefined;
     this.serving = undefined;
     this.#nodes.clear();

@@ -4,7 +4,7 @@ import { type CommandResult, CommandSchema } from "../../../gen/cairn/v1/storage
 import { encodeResult } from "../../../src/machine/kv/command.js";
 import type { KeyValueMachine } from "../../../src/machine/kv/key_value_machine.js";
 import { MemoryMachine } from "../../../src/machine/kv/memory_machine.js";
-import { NEWEST_RULES, type SessionLimits } from "../../../src/machine/kv/session_limits.js";
+import { ANSWER_RULES, NEWEST_RULES, type SessionLimits } from "../../../src/machine/kv/session_limits.js";
 import { LmdbMachine, type LmdbMachineOptions } from "../../../src/machine/lmdb_machine.js";
 import type { Entry, EntryType, LogPosition, SnapshotMeta } from "../../../src/raft/types.js";
 import { temporaryDirectory } from "../disk/temporary_directory.js";
@@ -36,6 +36,22 @@ export const text = (data: Uint8Array | undefined): string | undefined => data &
 export const put = (key: string, value: string): Operation => ({
   case: "put",
   value: { key: bytes(key), value: bytes(value) },
+});
+/** A put that attaches the key to a lease. */
+export const leasedPut = (key: string, value: string, lease: number): Operation => ({
+  case: "put",
+  value: { key: bytes(key), value: bytes(value), leaseId: BigInt(lease) },
+});
+export const grant = (ttlMs = 10_000): Operation => ({ case: "leaseGrant", value: { ttlMs } });
+export const keepAlive = (...leases: number[]): Operation => ({
+  case: "leaseKeepAlive",
+  value: { leaseIds: leases.map(BigInt) },
+});
+export const revoke = (lease: number): Operation => ({ case: "leaseRevoke", value: { leaseId: BigInt(lease) } });
+/** Ends leases, each only if it has exactly so many keep-alives. */
+export const expire = (...leases: [lease: number, keepAlives: number][]): Operation => ({
+  case: "leaseExpire",
+  value: { leases: leases.map(([id, count]) => ({ leaseId: BigInt(id), keepAlives: BigInt(count) })) },
 });
 export const del = (key: string): Operation => ({ case: "delete", value: { key: bytes(key) } });
 export const getCommand = (key: string): Operation => ({ case: "get", value: { key: bytes(key) } });
@@ -76,7 +92,7 @@ export const request = (
   acknowledgedThrough = 0,
   since = 0,
 ): CommandInit => ({
-  rules: NEWEST_RULES,
+  rules: ANSWER_RULES,
   requestId: {
     clientId,
     sequence: BigInt(sequence),
@@ -146,7 +162,18 @@ export function metaAt({ index, term }: LogPosition): SnapshotMeta {
   return { index, term, membership: { index: 0, members: [] } };
 }
 
-/** All keys and values of the present state, in order. */
+/** All keys and values of the present state, in order, with the lease of those that have one. */
 export function contents(machine: KeyValueMachine): string[] {
-  return [...machine.range()].map(({ key, value, version }) => `${text(key)}=${text(value)}@${version}`);
+  return [...machine.range()].map(({ key, value, version, lease }) => {
+    return `${text(key)}=${text(value)}@${version}${lease === undefined ? "" : ` of lease ${lease}`}`;
+  });
+}
+
+/** All leases of the present state, each with its keys. */
+export function leasesOf(machine: KeyValueMachine): string[] {
+  return machine.leases(0, 1_000).map(({ id, ttlMs, keepAlives, keys }) => {
+    const names = machine.leaseKeys(id).map(text);
+    if (names.length !== keys) throw new Error(`lease ${id} counts ${keys} keys, and has ${names.length}`);
+    return `${id}: ${ttlMs} ms, ${keepAlives} keep-alives, keys ${names}`;
+  });
 }

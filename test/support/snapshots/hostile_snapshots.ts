@@ -88,7 +88,9 @@ function payloadAt(at: LogPosition): Buffer {
 
 function withAnswer(at: LogPosition, answer: Uint8Array): Buffer {
   const session = { clientId: "c", floor: 0, lastUsed: 1, answers: [{ sequence: 1, answer }] };
-  return bytesOf(encodePayload(at, { keys: () => [], sessionsHead: FIRST_HEAD, sessions: () => [session] }));
+  return bytesOf(
+    encodePayload(at, { leases: () => [], keys: () => [], sessionsHead: FIRST_HEAD, sessions: () => [session] }),
+  );
 }
 
 function bytesOf(pieces: Iterable<Uint8Array>): Buffer {

@@ -7,6 +7,7 @@ import { print } from "../../output/output.js";
 import { no } from "../../output/report.js";
 import { type Common, common, inputBytes, jsonOf, valueFields, withClient } from "./common.js";
 import { txnCommand } from "./txn.js";
+import { watchCommand } from "./watch.js";
 
 interface ReadFlags extends Common {
   readonly stale?: true;
@@ -16,6 +17,7 @@ interface PutFlags extends Common {
   readonly ifValue?: string;
   readonly ifVersion?: number;
   readonly ifAbsent?: true;
+  readonly lease?: number;
 }
 
 interface RangeFlags extends ReadFlags {
@@ -37,6 +39,7 @@ export function kvCommand(): Command {
       common("put <key> [value]", "Set a key; without a value, or with -, to what standard input holds.")
         .option("--if-value <value>", "only if this is its value")
         .option("--if-version <n>", "only if this is its version", wholeNumber(1, limits.indexMax))
+        .option("--lease <id>", "attach the key to this lease: it is removed with it", wholeNumber(1, limits.indexMax))
         .addOption(
           new Option(
             "--if-absent",
@@ -64,7 +67,8 @@ export function kvCommand(): Command {
           withClient(flags, (client) => range(client, prefix ?? "", flags)),
         ),
     )
-    .addCommand(txnCommand());
+    .addCommand(txnCommand())
+    .addCommand(watchCommand());
 }
 
 function reading(usage: string, description: string): Command {
@@ -86,8 +90,9 @@ async function get(client: CairnClient, key: string, { stale, json }: ReadFlags)
 async function put(client: CairnClient, key: string, given: string | undefined, flags: PutFlags): Promise<number> {
   const value = given === undefined || given === "-" ? await inputBytes("valueBytes") : given;
   const expected = expectation(flags);
-  if (expected === undefined) return written(await client.put(key, value), flags);
-  const result = await client.compareAndSet(key, expected, value);
+  const lease = flags.lease === undefined ? undefined : { id: flags.lease };
+  if (expected === undefined) return written(await client.put(key, value, { lease }), flags);
+  const result = await client.compareAndSet(key, expected, value, { lease });
   if (result.swapped) return written(result.version, flags);
   const { current } = result;
   if (current === undefined) return noKey(key);

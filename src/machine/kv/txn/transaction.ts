@@ -10,22 +10,32 @@ import {
   type TxnOperation,
   type TxnStep,
 } from "../../../../gen/cairn/v1/storage_pb.js";
-import type { KeyRecord, RecordStore } from "../record_store.js";
-import { TxnLimitExceeded, TxnRecords } from "./txn_records.js";
+import type { NotedState } from "../noted_state.js";
+import type { KeyRecord } from "../record_store.js";
+import { TxnLeaseNotFound, TxnLimitExceeded, TxnRecords } from "./txn_records.js";
 
 /**
  * Carries out the transaction of the entry at `index`: all of it, or nothing when it would exceed a
- * limit. It must have passed {@link problemOfTxn}.
+ * limit or names a lease that does not exist. It must have passed {@link problemOfTxn}.
  */
-export function transact({ compare, then, otherwise }: TxnOperation, index: number, store: RecordStore): CommandResult {
-  const records = new TxnRecords(store);
+export function transact(
+  { compare, then, otherwise }: TxnOperation,
+  index: number,
+  { records: store, leases, notes }: NotedState,
+): CommandResult {
+  const records = new TxnRecords(store, leases);
   try {
     const succeeded = compare.every((comparison) => holds(comparison, records));
-    const results = (succeeded ? then : otherwise).map((step) => carryOut(step, index, records));
+    const results = (succeeded ? then : otherwise).map((step, at) => carryOut(step, { at, index }, records));
+    records.noteInto(notes, succeeded ? "then" : "otherwise");
     return resultOf({ outcome: CommandOutcome.OK, index: BigInt(index), succeeded, results });
   } catch (error) {
-    if (!(error instanceof TxnLimitExceeded)) throw error;
+    const isRefusal = error instanceof TxnLimitExceeded || error instanceof TxnLeaseNotFound;
+    if (!isRefusal) throw error;
     records.undo();
+    if (error instanceof TxnLeaseNotFound) {
+      return resultOf({ outcome: CommandOutcome.LEASE_NOT_FOUND, index: BigInt(index) });
+    }
     return resultOf({ outcome: CommandOutcome.LIMIT_EXCEEDED, index: BigInt(index), limit: error.limit });
   }
 }
@@ -68,10 +78,14 @@ function isOrderedAs(operator: ComparisonOperator, present: bigint, expected: bi
   return isEqualAs(operator, present === expected);
 }
 
-function carryOut({ operation }: TxnStep, index: number, records: TxnRecords): CommandResult {
+function carryOut(
+  { operation }: TxnStep,
+  { at, index }: { readonly at: number; readonly index: number },
+  records: TxnRecords,
+): CommandResult {
   switch (operation.case) {
     case "put":
-      records.put(operation.value.key, operation.value.value, index);
+      records.put(operation.value, { step: at, index });
       return resultOf({ outcome: CommandOutcome.OK });
     case "delete":
       return resultOf({ outcome: records.delete(operation.value.key) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND });
@@ -110,10 +124,11 @@ function range({ keys, limit, keysOnly }: RangeOperation, records: TxnRecords): 
 }
 
 /** Returns the content of a record, copied because the record is only lent. */
-function found({ value, version, createVersion }: KeyRecord, keysOnly: boolean) {
+function found({ value, version, createVersion, lease }: KeyRecord, keysOnly: boolean) {
   return {
     version: BigInt(version),
     createVersion: BigInt(createVersion),
+    ...(lease !== undefined && { leaseId: BigInt(lease) }),
     ...(!keysOnly && { value: Uint8Array.prototype.slice.call(value) }),
   };
 }

@@ -7,6 +7,7 @@ import {
 import { counterProblem } from "../../../base/counters.js";
 import { type Problem, problemOfKey, problemOfValue } from "../../../base/key_checks.js";
 import { limits } from "../../../base/limits.js";
+import { problemOfLeaseId } from "../leases/lease_problem.js";
 import { boundsOf, isWithin, type KeyBounds, problemOfSpan } from "./key_span.js";
 
 /** Describes why a transaction must not be carried out; undefined when it may. */
@@ -70,8 +71,10 @@ function problemOfComparison({ key, keys, expected, operator }: TxnComparison): 
 
 function problemOfStep({ operation }: TxnStep): Problem | undefined {
   switch (operation.case) {
-    case "put":
-      return problemOfKey(operation.value.key) ?? problemOfValue(operation.value.value);
+    case "put": {
+      const { key, value, leaseId } = operation.value;
+      return problemOfKey(key) ?? problemOfValue(value) ?? problemOfLeaseId(leaseId);
+    }
     case "delete":
       if (operation.value.ifVersion !== undefined) {
         return invalid("delete has if_version: compare the version in the transaction instead");

@@ -1,9 +1,22 @@
-import type { KeySpan } from "../../../../gen/cairn/v1/storage_pb.js";
+import type { KeySpan, PutOperation } from "../../../../gen/cairn/v1/storage_pb.js";
+import { assert } from "../../../base/assert.js";
 import { limits } from "../../../base/limits.js";
+import type { EffectNotes } from "../effects/effect_notes.js";
+import type { ListedChange } from "../effects/effects.js";
+import { moveKey } from "../leases/lease_keys.js";
+import type { LeaseStore } from "../leases/lease_store.js";
 import type { KeyEntry, KeyRecord, RecordStore } from "../record_store.js";
 import { boundsOf } from "./key_span.js";
 
-type TxnLimit = "txnKeys" | "txnReadBytes" | "txnResultBytes";
+type TxnLimit = "txnKeys" | "txnReadBytes" | "txnResultBytes" | "leaseKeys";
+
+interface TxnChange {
+  readonly key: Uint8Array;
+  /** The record before the change. */
+  readonly before: KeyRecord | undefined;
+  /** Number of the step that puts the key; undefined when it is removed. */
+  readonly step: number | undefined;
+}
 
 /** Thrown when a transaction would exceed a limit. */
 export class TxnLimitExceeded extends Error {
@@ -12,18 +25,23 @@ export class TxnLimitExceeded extends Error {
   }
 }
 
+/** Thrown when a transaction names a lease that does not exist. */
+export class TxnLeaseNotFound extends Error {}
+
 /**
  * The keys as one transaction sees and changes them. Bounds its work, and can undo its changes: the
  * LMDB transaction around it also holds the changes of other entries.
  */
 export class TxnRecords {
-  /** Each change: its key, and the record before it. */
-  readonly #changes: { readonly key: Uint8Array; readonly before: KeyRecord | undefined }[] = [];
+  readonly #changes: TxnChange[] = [];
   #keys = 0;
   #readBytes = 0;
   #resultBytes = 0;
 
-  constructor(private readonly records: RecordStore) {}
+  constructor(
+    private readonly records: RecordStore,
+    private readonly leases: LeaseStore,
+  ) {}
 
   /** Returns a record, valid until the next call. @throws TxnLimitExceeded */
   get(key: Uint8Array): KeyRecord | undefined {
@@ -32,11 +50,22 @@ export class TxnRecords {
     return record;
   }
 
-  /** @throws TxnLimitExceeded */
-  put(key: Uint8Array, value: Uint8Array, index: number): void {
+  /**
+   * Writes a key, and attaches it to the lease; 0 detaches it.
+   * @throws TxnLimitExceeded, TxnLeaseNotFound
+   */
+  put(
+    { key, value, leaseId }: Pick<PutOperation, "key" | "value" | "leaseId">,
+    { step, index }: { readonly step: number; readonly index: number },
+  ): void {
     const before = copyOf(this.get(key));
-    this.#changes.push({ key, before });
-    this.records.put(key, { createVersion: before?.createVersion ?? index, version: index, value });
+    const lease = Number(leaseId);
+    const refusal = moveKey(key, before?.lease ?? 0, lease, this.leases);
+    if (refusal === "lease not found") throw new TxnLeaseNotFound();
+    if (refusal !== undefined) throw new TxnLimitExceeded("leaseKeys");
+    this.#changes.push({ key, before, step });
+    const record = { createVersion: before?.createVersion ?? index, version: index, value };
+    this.records.put(key, lease === 0 ? record : { ...record, lease });
   }
 
   /** Removes a key; returns whether it existed. @throws TxnLimitExceeded */
@@ -79,16 +108,26 @@ export class TxnRecords {
     if (this.#resultBytes > limits.txnResultBytes) throw new TxnLimitExceeded("txnResultBytes");
   }
 
+  /** Notes the changes of the list that was carried out. */
+  noteInto(notes: EffectNotes, type: "then" | "otherwise"): void {
+    if (this.#changes.length === 0) return;
+    notes.note({ type, changes: this.#changes.map(listedChange) });
+    if (notes.keepsRecords) for (const { before } of this.#changes) notes.before(before);
+  }
+
   /** Puts everything back to what it was before the transaction. */
   undo(): void {
     for (const { key, before } of this.#changes.reverse()) {
+      const lease = this.leases.count > 0 ? (this.records.get(key)?.lease ?? 0) : 0;
+      assert(moveKey(key, lease, before?.lease ?? 0, this.leases) === undefined, "a key can go back to its lease");
       if (before === undefined) this.records.delete(key);
       else this.records.put(key, before);
     }
   }
 
   #remove(key: Uint8Array, before: KeyRecord): void {
-    this.#changes.push({ key, before });
+    this.#changes.push({ key, before, step: undefined });
+    if (before.lease !== undefined) moveKey(key, before.lease, 0, this.leases);
     this.records.delete(key);
   }
 
@@ -98,9 +137,15 @@ export class TxnRecords {
   }
 }
 
+function listedChange({ key, before, step }: TxnChange): ListedChange {
+  if (step === undefined) return { type: "deleted", key, lease: 0, isExpired: false };
+  return { type: before === undefined ? "created" : "put", step };
+}
+
 function copyOf<Lent extends KeyRecord | undefined>(record: Lent): KeyRecord | Extract<Lent, undefined>;
 function copyOf(record: KeyRecord | undefined): KeyRecord | undefined {
   if (record === undefined) return undefined;
-  const { createVersion, version, value } = record;
-  return { createVersion, version, value: Uint8Array.prototype.slice.call(value) };
+  const { createVersion, version, value, lease } = record;
+  const copy = { createVersion, version, value: Uint8Array.prototype.slice.call(value) };
+  return lease === undefined ? copy : { ...copy, lease };
 }

@@ -17,6 +17,7 @@ import type { Entry } from "../../../../src/raft/types.js";
 import { getOrAdd } from "../../world/maps.js";
 import type { SimNode } from "../../world/node.js";
 import { type Checker, demand } from "./checker.js";
+import { LeaseModel, type ModelRecord } from "./lease_model.js";
 
 /** What became of a request, as it must be. */
 export interface RequestResult {
@@ -54,7 +55,10 @@ export class Requests implements Checker {
   #horizon = 0;
   /** What each request did, by client and sequence: never forgotten. */
   readonly #done = new Map<string, Map<number, RequestResult>>();
-  readonly #records = new Map<string, { readonly value: string; readonly version: number; readonly created: number }>();
+  readonly #records = new Map<string, ModelRecord>();
+  readonly #leases = new LeaseModel(this.#records);
+  /** Keys that were ever attached to a lease. */
+  readonly #leased = new Set<string>();
   /** By index; undefined where there is no command. */
   readonly #results: (RequestResult | undefined)[] = [undefined];
   /** What clients were told. */
@@ -87,6 +91,24 @@ export class Requests implements Checker {
         wanted: wanted && factsOf(wanted),
       });
     });
+    if (entries.at(-1)?.index === this.#results.length - 1) this.#compareLeased(place);
+  }
+
+  /** Leases that have expired. */
+  get expired(): number {
+    return this.#leases.expired;
+  }
+
+  /** The keys that leases have, or had, are there or gone, at this very index. */
+  #compareLeased({ id, cairn }: SimNode): void {
+    if (cairn?.machine.appliedIndex !== this.#results.length - 1) return;
+    for (const key of this.#leased) {
+      const wanted = this.#records.get(key);
+      const given = cairn.machine.get(Buffer.from(key, "latin1"));
+      const isSame = given?.version === wanted?.version && given?.lease === wanted?.lease;
+      const index = cairn.machine.appliedIndex;
+      demand(isSame, "keys go with their lease, and no others", { node: id, index, key, wanted, lease: given?.lease });
+    }
   }
 
   finished(): void {
@@ -155,32 +177,37 @@ export class Requests implements Checker {
     this.forgotten += 1;
   }
 
-  #carryOut({ operation }: Command, index: number): RequestResult {
+  #carryOut(command: Command, index: number): RequestResult {
+    const { operation } = command;
     const records = this.#records;
     const done = (outcome: CommandOutcome): RequestResult => nothing(outcome, index);
+    const whole = this.#leases.carryOut(command, index);
+    if (whole !== undefined) return { ...done(whole.outcome), whole };
     if (operation.case === "put") {
-      const { key, value } = operation.value;
-      this.#put(textOf(key), textOf(value), index);
-      return done(CommandOutcome.OK);
+      const { key, value, leaseId } = operation.value;
+      return done(this.#put(textOf(key), textOf(value), index, leaseId));
     }
     if (operation.case === "txn") return this.#carryOutPair(operation.value, index);
     if (operation.case === "delete") {
       return done(records.delete(textOf(operation.value.key)) ? CommandOutcome.OK : CommandOutcome.NOT_FOUND);
     }
     if (operation.case !== "compareAndSet") throw new Error(`no client of the simulator sends a ${operation.case}`);
-    const { key, expected, newValue } = operation.value;
+    const { key, expected, newValue, leaseId } = operation.value;
     const present = records.get(textOf(key));
     const wanted = expected.case === "value" ? textOf(expected.value) : undefined;
     if (present === undefined && wanted !== undefined) return done(CommandOutcome.NOT_FOUND);
     if (present !== undefined && present.value !== wanted) {
       return { ...done(CommandOutcome.MISMATCH), value: present.value, version: present.version };
     }
-    this.#put(textOf(key), textOf(newValue), index);
-    return done(CommandOutcome.OK);
+    return done(this.#put(textOf(key), textOf(newValue), index, leaseId));
   }
 
-  #put(key: string, value: string, index: number): void {
-    this.#records.set(key, { value, version: index, created: this.#records.get(key)?.created ?? index });
+  #put(key: string, value: string, index: number, leaseId = 0n): CommandOutcome {
+    const lease = leaseId === 0n ? undefined : Number(leaseId);
+    if (lease !== undefined && !this.#leases.has(lease)) return CommandOutcome.LEASE_NOT_FOUND;
+    if (lease !== undefined) this.#leased.add(key);
+    this.#records.set(key, { value, version: index, created: this.#records.get(key)?.created ?? index, lease });
+    return CommandOutcome.OK;
   }
 
   /** A transaction as the clients make it: one comparison or none, that of a value or that a key is missing; then puts, or else gets. */

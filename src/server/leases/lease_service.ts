@@ -1,0 +1,195 @@
+import { setMaxListeners } from "node:events";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type KeepAliveResponseSchema,
+  LeaseService,
+  type LeaseStateSchema,
+  type ListLeasesRequest,
+  type ListLeasesResponseSchema,
+} from "../../../gen/cairn/v1/lease_pb.js";
+import type { CancelSignal } from "../../base/cancel_signal.js";
+import { CairnError } from "../../base/errors.js";
+import { limits } from "../../base/limits.js";
+import { problemOfKeptLeases, problemOfLeaseId } from "../../machine/kv/leases/lease_problem.js";
+import type { StoredLease } from "../../machine/kv/leases/lease_store.js";
+import type { CallContext } from "../../rpc/call_context.js";
+import { toCount, toIndex } from "../../rpc/message_counters.js";
+import { orderedAnswers } from "../../rpc/ordered.js";
+import { type AddServiceOptions, addService, type ServiceImplementation } from "../../rpc/server.js";
+import type { Clock } from "../../system/clock.js";
+import { Forwarding } from "../forwarding.js";
+import { type CommandInit, execute, failureOf, headerOf } from "../kv/key_value_calls.js";
+import type { KeyValueNode } from "../kv/key_value_node.js";
+import { ForwardedKeepAlives } from "./forwarded_keep_alives.js";
+import { KeepAlives } from "./keep_alives.js";
+import { LeaseKeeper } from "./lease_keeper.js";
+
+type LeaseStateInit = MessageInitShape<typeof LeaseStateSchema>;
+
+/** Serves the leases of a node: at the leader itself, at the others by passing calls on to it. */
+export class Leases {
+  readonly #keeper: LeaseKeeper;
+  readonly #keepAlives: KeepAlives;
+  readonly #forwarding: Forwarding<typeof LeaseService>;
+  readonly #forwarded: ForwardedKeepAlives;
+  readonly #stopping = new AbortController();
+
+  constructor(
+    private readonly node: KeyValueNode,
+    clock: Clock,
+  ) {
+    this.#keeper = new LeaseKeeper(node, clock);
+    this.#keepAlives = new KeepAlives(node, this.#keeper);
+    this.#forwarding = new Forwarding(node, LeaseService);
+    this.#forwarded = new ForwardedKeepAlives(clock);
+    // Every stream of keep-alives listens to it, and Node takes more than ten listeners for a leak.
+    setMaxListeners(0, this.#stopping.signal);
+  }
+
+  /** Adds LeaseService to a server, and begins to measure the times of leases. */
+  addTo(server: Parameters<typeof addService>[0], options: AddServiceOptions): void {
+    addService(server, LeaseService, this.#methods(), { ...options, stopping: this.#stopping.signal });
+    this.#keeper.start();
+  }
+
+  /** Ends the streams of keep-alives, after the requests that have come. No further lease ends. */
+  stop(): void {
+    this.#keeper.stop();
+    this.#stopping.abort(new CairnError("STOPPED", "the node is stopping"));
+  }
+
+  /** Ends the calls under way at the leader. */
+  close(): void {
+    this.#keeper.stop();
+    this.#forwarding.close();
+  }
+
+  #methods(): ServiceImplementation<typeof LeaseService> {
+    return {
+      grant: (request, context) =>
+        this.#forwarding.once(
+          context,
+          async () => {
+            const { ttlMs, requestId } = request;
+            const { index } = await this.#write({ case: "leaseGrant", value: { ttlMs } }, requestId, context.cancel);
+            this.#keeper.granted(Number(index));
+            return { header: headerOf(this.node), leaseId: index, ttlMs };
+          },
+          (leader, settings) => leader.grant(request, settings),
+        ),
+
+      keepAlive: (requests, context) =>
+        orderedAnswers(requests, ({ leaseIds }) => this.#keep(leaseIds, context), limits.keepAlivesInFlight),
+
+      revoke: (request, context) =>
+        this.#forwarding.once(
+          context,
+          async () => {
+            const { leaseId, requestId } = request;
+            const { deleted } = await this.#write(
+              { case: "leaseRevoke", value: { leaseId } },
+              requestId,
+              context.cancel,
+            );
+            this.#keeper.ended(Number(leaseId));
+            return { header: headerOf(this.node), deleted };
+          },
+          (leader, settings) => leader.revoke(request, settings),
+        ),
+
+      timeToLive: (request, context) =>
+        this.#forwarding.once(
+          context,
+          async () => {
+            const id = checkedLease(request.leaseId);
+            await this.node.linearizableRead(context.cancel);
+            const lease = this.node.machine.lease(id);
+            if (lease === undefined) throw leaseNotFound(id);
+            const keys = request.keys ? this.node.machine.leaseKeys(id) : [];
+            return { header: headerOf(this.node), lease: this.#stateOf(lease), keys };
+          },
+          (leader, settings) => leader.timeToLive(request, settings),
+        ),
+
+      listLeases: (request, context) =>
+        this.#forwarding.stream(
+          context,
+          () => this.#list(request, context.signal),
+          (leader, settings) => leader.listLeases(request, settings),
+        ),
+    };
+  }
+
+  /** Carries out a command about leases. */
+  async #write(
+    operation: Extract<NonNullable<CommandInit["operation"]>, { case: "leaseGrant" | "leaseRevoke" }>,
+    requestId: CommandInit["requestId"],
+    cancel: CancelSignal,
+  ) {
+    const result = await execute(this.node, { operation, ...(requestId !== undefined && { requestId }) }, cancel);
+    const problem = failureOf(result);
+    if (problem !== undefined) throw problem;
+    return result;
+  }
+
+  #keep(leaseIds: readonly bigint[], context: CallContext): Promise<MessageInitShape<typeof KeepAliveResponseSchema>> {
+    checkLeases(leaseIds);
+    return this.#forwarding.once(
+      context,
+      async () => {
+        const kept = await this.#keepAlives.keep(leaseIds);
+        const leases = leaseIds.map((leaseId): LeaseStateInit => {
+          const record = kept.get(leaseId);
+          if (record === undefined) return { leaseId };
+          const { ttlMs, keys } = record;
+          return this.#stateOf({ id: Number(leaseId), ttlMs, keys });
+        });
+        return { header: headerOf(this.node), leases };
+      },
+      (leader, { metadata }) => this.#forwarded.keep(leader, metadata, leaseIds),
+    );
+  }
+
+  async *#list(
+    { after, limit }: ListLeasesRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<MessageInitShape<typeof ListLeasesResponseSchema>, void> {
+    let last = toIndex(after, "after");
+    let left = limit === 0n ? Number.POSITIVE_INFINITY : toCount(limit, "limit");
+    await this.node.linearizableRead(signal);
+    for (let isFirst = true; ; isFirst = false) {
+      const most = Math.min(left, limits.leaseSlice);
+      const leases = this.node.machine.leases(last, most);
+      yield { ...(isFirst && { header: headerOf(this.node) }), leases: leases.map((lease) => this.#stateOf(lease)) };
+      left -= leases.length;
+      if (left === 0 || leases.length < most) return;
+      last = leases.at(-1)!.id;
+    }
+  }
+
+  #stateOf(lease: Pick<StoredLease, "id" | "ttlMs" | "keys">): LeaseStateInit {
+    const { id, ttlMs, keys } = lease;
+    const remainingMs = Math.floor(this.#keeper.remainingMs(lease));
+    return { leaseId: BigInt(id), found: true, ttlMs, remainingMs, keyCount: keys };
+  }
+}
+
+/** @throws CairnError INVALID_ARGUMENT */
+function checkedLease(leaseId: bigint): number {
+  const problem = problemOfLeaseId(leaseId, 1);
+  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  return Number(leaseId);
+}
+
+/**
+ * Checks the leases of a request, which will share an entry with those of others.
+ * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED
+ */
+function checkLeases(leaseIds: readonly bigint[]): void {
+  const problem = problemOfKeptLeases(leaseIds);
+  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+}
+
+function leaseNotFound(id: number): CairnError {
+  return new CairnError("LEASE_NOT_FOUND", `lease ${id} does not exist, or has ended`);
+}

@@ -1,0 +1,92 @@
+import type { WatchRequest } from "../../../gen/cairn/v1/kv_pb.js";
+import { WatchResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
+import { CairnError } from "../../base/errors.js";
+import { checkKey, checkKeyStart } from "../../base/key_checks.js";
+import { limits } from "../../base/limits.js";
+import { boundsOf, problemOfSpan } from "../../machine/kv/txn/key_span.js";
+import type { CallContext } from "../../rpc/call_context.js";
+import { type EncodedMessage, encodeMessage } from "../../rpc/codec.js";
+import { toIndex } from "../../rpc/message_counters.js";
+import { systemClock } from "../../system/clock.js";
+import { nameOfKey } from "./batch.js";
+import { WatchHub } from "./hub.js";
+import type { Watch } from "./watch.js";
+import type { WatchTarget } from "./watch_group.js";
+import { WatchStream } from "./watch_stream.js";
+import type { WatchHost } from "./watched_node.js";
+
+/** A node whose watches are served. */
+export type WatchServingNode = WatchHost & { readonly clusterId: string };
+
+/** Serves the Watch streams of a node. */
+export class Watches<Header extends object> {
+  readonly #hub: WatchHub;
+
+  /** `headerNow` returns the header of an answer. */
+  constructor(
+    private readonly node: WatchServingNode,
+    private readonly headerNow: () => Header,
+  ) {
+    this.#hub = new WatchHub(node, systemClock);
+  }
+
+  /**
+   * Answers one watch until its caller ends it, or an error does.
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, WRONG_CLUSTER, BUSY, STOPPED, OUT_OF_RANGE
+   */
+  serve(request: WatchRequest, context: CallContext): AsyncIterable<EncodedMessage> {
+    this.#checkCluster(request);
+    const { previous, noPuts, noDeletes } = request;
+    const wish = {
+      target: targetOf(request),
+      filter: { previous, noPuts, noDeletes },
+      progressMs: progressOf(request),
+    };
+    const start = this.#hub.firstIndex(toIndex(request.startIndex, "start_index"));
+    let watch: Watch | undefined;
+    const stream = new WatchStream(() => {
+      if (watch !== undefined) this.#hub.remove(watch);
+    });
+    const first = { header: this.headerNow(), through: BigInt(start - 1) };
+    stream.send(encodeMessage(WatchResponseSchema, first));
+    if (!context.cancel.aborted) watch = this.#hub.add({ ...wish, start }, stream);
+    return stream;
+  }
+
+  stop(): void {
+    this.#hub.stop(new CairnError("STOPPED", "the node is stopping"));
+  }
+
+  #checkCluster({ clusterId }: WatchRequest): void {
+    if (clusterId === "" || clusterId === this.node.clusterId) return;
+    const text = `cluster_id is ${JSON.stringify(clusterId)}, but this node belongs to ${this.node.clusterId}`;
+    throw new CairnError("WRONG_CLUSTER", text);
+  }
+}
+
+function targetOf({ key, prefix, keys }: WatchRequest): WatchTarget {
+  const given = [key.byteLength > 0, prefix.byteLength > 0, keys !== undefined].filter((isGiven) => isGiven);
+  if (given.length > 1) {
+    throw new CairnError("INVALID_ARGUMENT", "give one of key, prefix and keys, or none for all keys");
+  }
+  if (key.byteLength > 0) {
+    checkKey(key);
+    return { type: "key", key: nameOfKey(key) };
+  }
+  if (keys === undefined || keys.prefix.byteLength > 0) {
+    checkKeyStart(keys?.prefix ?? prefix, "prefix");
+    if (keys === undefined) return { type: "prefix", prefix: nameOfKey(prefix) };
+  }
+  const problem = problemOfSpan(keys);
+  if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+  if (keys.prefix.byteLength > 0) return { type: "prefix", prefix: nameOfKey(keys.prefix) };
+  const { start, end } = boundsOf(keys);
+  return { type: "range", start: nameOfKey(start), end: end && nameOfKey(end) };
+}
+
+function progressOf({ progressMs }: WatchRequest): number {
+  if (progressMs === 0) return limits.watchProgressMs;
+  if (progressMs >= limits.watchProgressMsLeast) return progressMs;
+  const text = `progress_ms is ${progressMs}: it must be at least ${limits.watchProgressMsLeast} (watchProgressMsLeast)`;
+  throw new CairnError("INVALID_ARGUMENT", text);
+}
