@@ -98,7 +98,11 @@ export class Checks {
   constructor(private readonly cluster: SimCluster) {
     this.#introductions = new Introductions(cluster.directories);
     this.#changes = new Changes(cluster);
-    this.#losses = new Losses(cluster.directories, (clusterId, why) => this.#excuse(clusterId, why));
+    this.#losses = new Losses(
+      cluster.directories,
+      (clusterId, why) => this.#excuse(clusterId, why),
+      (clusterId) => this.isExcused(clusterId),
+    );
   }
 
   /** Those of a cluster. */
