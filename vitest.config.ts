@@ -3,8 +3,8 @@ import { SlowFirst } from "./test/support/run/slow_first.js";
 
 const common = {
   pool: "forks",
-  // Two more than two cores: tests that start processes wait for timers half of their time.
-  maxWorkers: 4,
+  // One more than two cores: tests that start processes wait for timers half of their time.
+  maxWorkers: 3,
   testTimeout: 60_000,
   hookTimeout: 60_000,
 } as const;
