@@ -4,10 +4,12 @@ import { CairnError } from "../../base/errors.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
 import { limits } from "../../base/limits.js";
 import { boundsOf, problemOfSpan } from "../../machine/kv/txn/key_span.js";
+import { refusal } from "../../node/requests/refusals.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import { type EncodedMessage, encodeMessage } from "../../rpc/codec.js";
 import { toIndex } from "../../rpc/message_counters.js";
 import { systemClock } from "../../system/clock.js";
+import type { ServedNode } from "../served_node.js";
 import { nameOfKey } from "./batch.js";
 import { WatchHub } from "./hub.js";
 import type { Watch } from "./watch.js";
@@ -16,7 +18,7 @@ import { WatchStream } from "./watch_stream.js";
 import type { WatchHost } from "./watched_node.js";
 
 /** A node whose watches are served. */
-export type WatchServingNode = WatchHost & { readonly clusterId: string };
+export type WatchServingNode = WatchHost & Pick<ServedNode, "id" | "clusterId" | "raft">;
 
 /** Serves the Watch streams of a node. */
 export class Watches<Header extends object> {
@@ -32,9 +34,11 @@ export class Watches<Header extends object> {
 
   /**
    * Answers one watch until its caller ends it, or an error does.
-   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, WRONG_CLUSTER, BUSY, STOPPED, OUT_OF_RANGE
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, WRONG_CLUSTER, BUSY, STOPPED, OUT_OF_RANGE;
+   * NOT_LEADER when this node takes no part in its cluster: another member serves the watch
    */
   serve(request: WatchRequest, context: CallContext): AsyncIterable<EncodedMessage> {
+    this.#checkTakesPart();
     this.#checkCluster(request);
     const { previous, noPuts, noDeletes } = request;
     const wish = {
@@ -55,6 +59,13 @@ export class Watches<Header extends object> {
 
   stop(): void {
     this.#hub.stop(new CairnError("STOPPED", "the node is stopping"));
+  }
+
+  /** A node that is new, was removed or has lost data would tell of nothing, or of another cluster. */
+  #checkTakesPart(): void {
+    const { id, raft } = this.node;
+    const isNew = raft.membership.members.length === 0;
+    if (isNew || raft.lost !== undefined || raft.removedAt !== undefined) throw refusal("not_leader", id, raft);
   }
 
   #checkCluster({ clusterId }: WatchRequest): void {

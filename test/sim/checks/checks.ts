@@ -49,6 +49,7 @@ export class ClusterChecks {
   readonly leases = new LeaseTimes();
   readonly states: States;
   readonly snapshots: Snapshots;
+  readonly watches: Watches;
   readonly all: readonly Checker[];
   /** Those that want to know of each change. */
   readonly touched: readonly Checker[];
@@ -63,6 +64,7 @@ export class ClusterChecks {
     this.requests = new Requests(sessionLimits);
     this.states = new States(reference);
     this.snapshots = new Snapshots(reference);
+    this.watches = new Watches(cluster, clusterId);
     this.all = [
       committed,
       this.leaders,
@@ -80,7 +82,7 @@ export class ClusterChecks {
       this.snapshots,
       new Configuration(committed, reference),
       changes,
-      new Watches(cluster, clusterId),
+      this.watches,
     ];
     this.touched = this.all.filter((checker) => checker.touched !== undefined);
   }
@@ -119,6 +121,11 @@ export class Checks {
 
   get ids(): readonly string[] {
     return [...this.#clusters.keys()];
+  }
+
+  /** Whether all who watch a cluster that is not excused know all that their nodes have applied. */
+  get watchesKnowAll(): boolean {
+    return this.clusters.every(({ isExcused, watches }) => isExcused || watches.knowAll);
   }
 
   /** Whether a cluster has lost what no rule saves. */

@@ -19,6 +19,9 @@ const TICK_MS = 100;
 /** Within so many ticks leases end that nobody keeps alive; clocks may run slowly, and a leader may change once more. */
 const LEASE_TICKS = 150;
 
+/** Within so many ticks after the cluster has come to rest, all who watch know all. */
+const WATCH_TICKS = 60;
+
 /**
  * Within so many ticks a write succeeds although the leader's disk is stuck: noticed, handed over
  * or stepped down, and elected.
@@ -52,6 +55,7 @@ async function converge(cluster: SimCluster, deadline: number): Promise<void> {
   // What a transfer held on to goes with the next snapshot.
   await Promise.allSettled(membersOf(cluster).map(({ cairn }) => cairn!.takeSnapshot({})));
   await rest(cluster, scheduler.nowMs + HEALING_TICKS * TICK_MS);
+  await untilWatchesKnowAll(cluster);
   const members = membersOf(cluster);
   await compareStates(members);
   checkBounds(cluster, members);
@@ -126,6 +130,14 @@ async function outliveStuckDisk(cluster: SimCluster): Promise<void> {
     demand(own.verdict === "stuck_disk", "a node says that its disk is stuck", { node: leader.id, own });
   }
   leader.disk.goOn();
+}
+
+/** Those who watch may read slowly. What they still lack after this time is reported in the end. */
+async function untilWatchesKnowAll({ checks, scheduler }: SimCluster): Promise<void> {
+  const deadline = scheduler.nowMs + WATCH_TICKS * TICK_MS;
+  while (!checks.watchesKnowAll && scheduler.nowMs < deadline) {
+    await scheduler.sleep(TICK_MS, "looks whether watches know all");
+  }
 }
 
 /** Until nothing changes any more: the last requests of clients, snapshots and trims. */

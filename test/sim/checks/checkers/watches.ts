@@ -76,6 +76,11 @@ export class Watches implements Checker {
     this.#changes.add(entries);
   }
 
+  /** Whether all who watch have been told of everything that their nodes have applied. */
+  get knowAll(): boolean {
+    return this.running.every(({ node, here }) => [...here].every((watcher) => watcher.knowsAll(node)));
+  }
+
   /** The cluster has come to rest: somebody who watches at a node that runs knows all that this node has applied. */
   finished(): void {
     for (const { node, here } of this.running) for (const watcher of here) watcher.hasAll(node);
@@ -115,18 +120,26 @@ class Watcher {
     this.comeSoon();
   }
 
+  knowsAll({ cairn }: Observed): boolean {
+    return this.#missing(cairn.machine.appliedIndex) === undefined;
+  }
+
   hasAll({ place, cairn }: Observed): void {
-    const { appliedIndex } = cairn.machine;
-    const [through, { changes }] = [this.#through ?? 0, this.watches];
-    for (let index = through + 1; index <= appliedIndex; index++) {
-      const missing = changes.at(index).filter((change) => this.#wants(change));
-      demand(missing.length === 0, "a watch is told of all that was committed", {
-        node: place.id,
-        through,
-        index,
-        missing,
-      });
+    const missing = this.#missing(cairn.machine.appliedIndex);
+    demand(missing === undefined, "a watch is told of all that was committed", {
+      node: place.id,
+      through: this.#through,
+      ...missing,
+    });
+  }
+
+  /** Returns the first changes up to an index that were not told. */
+  #missing(last: number): { readonly index: number; readonly missing: readonly string[] } | undefined {
+    for (let index = (this.#through ?? 0) + 1; index <= last; index++) {
+      const missing = this.watches.changes.at(index).filter((change) => this.#wants(change));
+      if (missing.length > 0) return { index, missing };
     }
+    return undefined;
   }
 
   #begin(served: Served): void {
