@@ -34,7 +34,8 @@ export class Watches<Header extends object> {
 
   /**
    * Answers one watch until its caller ends it, or an error does.
-   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, WRONG_CLUSTER, BUSY, STOPPED, OUT_OF_RANGE;
+   * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, WRONG_CLUSTER, BUSY, STOPPED,
+   * OUT_OF_RANGE,
    * NOT_LEADER when this node takes no part in its cluster: another member serves the watch
    */
   serve(request: WatchRequest, context: CallContext): AsyncIterable<EncodedMessage> {
@@ -61,7 +62,9 @@ export class Watches<Header extends object> {
     this.#hub.stop(new CairnError("STOPPED", "the node is stopping"));
   }
 
-  /** A node that is new, was removed or has lost data would tell of nothing, or of another cluster. */
+  /**
+   * A node that is new, was removed or has lost data would tell of nothing, or of another cluster.
+   */
   #checkTakesPart(): void {
     const { id, raft } = this.node;
     const isNew = raft.membership.members.length === 0;
