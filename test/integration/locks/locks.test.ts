@@ -95,7 +95,12 @@ describe("contenders for a lock, as processes on three nodes", () => {
   );
 });
 
-describe("a holder whose event loop is blocked for longer than the time to live", () => {
+/** They take a minute in which little happens: `npm run locks` tries them, and `.ci/run` does. */
+const hasTime = process.env.CAIRN_LOCKS === "all";
+if (!hasTime)
+  console.log("skipped: holders whose event loop is blocked for longer than their time; npm run locks tries them");
+
+describe.runIf(hasTime)("a holder whose event loop is blocked for longer than the time to live", () => {
   test(
     "keeps the lock through its thread, and nobody else gets it",
     async () => {
