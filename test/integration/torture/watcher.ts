@@ -31,6 +31,7 @@ export class TortureWatcher {
   #restarts = 0;
   #checked = 0;
   #isStopped = false;
+  #isHurried = false;
   /** Rejects with what a watch must not do. */
   readonly done: Promise<void>;
 
@@ -54,8 +55,9 @@ export class TortureWatcher {
     return this.#copy;
   }
 
-  /** Resolves when everything up to `index` was reported. */
+  /** Resolves when everything up to `index` was reported. From now on the watcher reads without pauses. */
   async reaches(index: number): Promise<void> {
+    this.#isHurried = true;
     while (this.#listed === undefined || this.#through < index) await Promise.race([this.done, pause(50)]);
   }
 
@@ -71,7 +73,7 @@ export class TortureWatcher {
     for await (const event of this.#watch) {
       if (this.#isStopped) return;
       this.#take(event);
-      if (this.pace.pauseMs > 0) await pause(this.pace.pauseMs);
+      if (this.pace.pauseMs > 0 && !this.#isHurried) await pause(this.pace.pauseMs);
     }
   }
 
