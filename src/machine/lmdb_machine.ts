@@ -9,7 +9,7 @@ import { type ChangeHistory, KeptRecords } from "./kv/effects/change_history.js"
 import { EffectNotes } from "./kv/effects/effect_notes.js";
 import { KeyRange, type KeyRangeOptions, type KeyValueMachine } from "./kv/key_value_machine.js";
 import type { StoredLease } from "./kv/leases/lease_store.js";
-import type { KeyEntry, KeyRecord } from "./kv/record_store.js";
+import { copyOf, type KeyEntry, type KeyRecord } from "./kv/record_store.js";
 import { DEFAULT_SESSION_LIMITS, type SessionLimits } from "./kv/session_limits.js";
 import { SessionTable } from "./kv/sessions.js";
 import { type BootId, LmdbDirectory, linuxBootId } from "./lmdb/directory.js";
@@ -386,7 +386,7 @@ function* copies(
   if (left <= 0) return;
   try {
     for (const entry of entries) {
-      yield { ...entry, value: Uint8Array.prototype.slice.call(entry.value) };
+      yield copyOf(entry);
       left--;
       if (left <= 0) return;
     }

@@ -1,5 +1,6 @@
 import { checkFunction, checkObject, checkWholeNumber } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
+import { keyName } from "../../base/key_name.js";
 import type { Clock } from "../../system/clock.js";
 import { gaveUp } from "../call.js";
 import type { CallOptions } from "../options.js";
@@ -51,7 +52,7 @@ export class AtomicTx {
   async get(key: Key): Promise<KeyValue | undefined> {
     this.#assertOpen();
     const bytes = keyToBytes(key);
-    const name = nameOf(bytes);
+    const name = keyName(bytes);
     const change = this.#changes.get(name);
     if (change !== undefined) return change.value && new KeyValue(bytes, Buffer.from(change.value), 0, 0);
     let read = this.#reads.get(name);
@@ -105,7 +106,7 @@ export class AtomicTx {
   #change(key: Key, value: Uint8Array | undefined): void {
     this.#assertOpen();
     const bytes = keyToBytes(key);
-    this.#changes.set(nameOf(bytes), { key: bytes, value });
+    this.#changes.set(keyName(bytes), { key: bytes, value });
   }
 
   #assertOpen(): void {
@@ -159,8 +160,4 @@ function pause({ clock }: AtomicSource, ms: number, signal: AbortSignal | undefi
     });
     signal?.addEventListener("abort", onAbort, { once: true });
   });
-}
-
-function nameOf(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }

@@ -165,7 +165,8 @@ export class WatchFeed {
     }
   }
 
-  *#eventsIn({ events, through }: WatchResponse, { clusterId, through: before }: WatchPosition): Generator<WatchEvent> {
+  *#eventsIn({ events, through }: WatchResponse, before: WatchPosition): Generator<WatchEvent> {
+    const { clusterId } = before;
     for (const [at, message] of events.entries()) {
       const more = events[at + 1]?.index === message.index;
       const change = changeOf(message, clusterId, more);
@@ -173,7 +174,7 @@ export class WatchFeed {
       yield change;
     }
     // A watch that waits for a later index is told of earlier ones.
-    this.#position = { clusterId, through: Math.max(before, Number(through)) };
+    this.#position = { clusterId, through: Math.max(before.through, Number(through)) };
     const token = tokenOf(this.#position);
     this.#token = token;
     const isWanted = this.settings.progressMs !== undefined && events.length === 0;

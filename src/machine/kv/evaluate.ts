@@ -12,7 +12,7 @@ import { CREATED, NOTHING } from "./effects/effect_notes.js";
 import { expireLeases, grantLease, keepLeasesAlive, refusedLease, revokeLease } from "./leases/lease_commands.js";
 import { moveKey } from "./leases/lease_keys.js";
 import type { NotedState } from "./noted_state.js";
-import type { KeyRecord } from "./record_store.js";
+import { copyOf, type KeyRecord } from "./record_store.js";
 import { transact } from "./txn/transaction.js";
 
 // Carries out the operations of the key-value store.
@@ -64,7 +64,7 @@ function set(
 ): CommandResult {
   const createVersion = present?.createVersion ?? index;
   // The record is only lent until the next call of the store.
-  const before = notes.keepsRecords ? copyOf(present) : undefined;
+  const before = notes.keepsRecords && present !== undefined ? copyOf(present) : undefined;
   const refusal = moveKey(key, present?.lease ?? 0, lease, leases);
   if (refusal !== undefined) {
     notes.note(NOTHING);
@@ -86,7 +86,7 @@ function remove({ key, ifVersion }: DeleteOperation, index: number, state: Noted
     notes.note(NOTHING);
     return withPresent(CommandOutcome.MISMATCH, index, present);
   }
-  if (notes.keepsRecords && present !== undefined) notes.before(present);
+  if (notes.keepsRecords && present !== undefined) notes.before(copyOf(present));
   if (present?.lease !== undefined) moveKey(key, present.lease, 0, leases);
   if (records.delete(key)) return commandResult(CommandOutcome.OK, index);
   notes.note(NOTHING);
@@ -129,10 +129,6 @@ function load(pairs: readonly LoadPair[], index: number, { records, leases, note
   leases.clear();
   for (const { key, value } of pairs) records.put(key, { createVersion: index, version: index, value });
   return commandResult(CommandOutcome.OK, index);
-}
-
-function copyOf(record: KeyRecord | undefined): KeyRecord | undefined {
-  return record && { ...record, value: Uint8Array.prototype.slice.call(record.value) };
 }
 
 /** Returns a result with the present value, copied because the record is only lent. */

@@ -1,5 +1,6 @@
 import type { CommandResult } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../base/errors.js";
+import { keyName } from "../../base/key_name.js";
 import { type Entry, LOG_START, type LogPosition, type SnapshotMeta } from "../../raft/types.js";
 import type { ApplyResult } from "../state_machine.js";
 import { applyEntries, assertFollow, commandsOf } from "./apply.js";
@@ -67,8 +68,8 @@ export class MemoryMachine implements KeyValueMachine {
 
   range({ prefix = NO_BYTES, after = NO_BYTES, limit = Number.POSITIVE_INFINITY }: KeyRangeOptions = {}): KeyRange {
     this.#assertRunning();
-    const start = nameOf(prefix);
-    const last = nameOf(after);
+    const start = keyName(prefix);
+    const last = keyName(after);
     const names = [...this.#state.records.keys()].filter((name) => name.startsWith(start) && name > last).sort();
     const taken = names.slice(0, Math.max(0, limit)).map((name) => ({ name, record: this.#state.records.get(name)! }));
     const range = new KeyRange(entriesOf(taken), (ended) => this.#open.delete(ended));
@@ -145,20 +146,20 @@ class MemoryState implements RecordStore, SessionStore {
   }
 
   get(key: Uint8Array): KeyRecord | undefined {
-    return this.records.get(nameOf(key));
+    return this.records.get(keyName(key));
   }
 
   put(key: Uint8Array, record: KeyRecord): void {
-    this.records.set(nameOf(key), { ...record, value: Uint8Array.prototype.slice.call(record.value) });
+    this.records.set(keyName(key), { ...record, value: Uint8Array.prototype.slice.call(record.value) });
   }
 
   delete(key: Uint8Array): boolean {
-    return this.records.delete(nameOf(key));
+    return this.records.delete(keyName(key));
   }
 
   *range(start: Uint8Array, end: Uint8Array | undefined): Generator<KeyEntry, void, undefined> {
-    const first = nameOf(start);
-    const behind = end === undefined ? undefined : nameOf(end);
+    const first = keyName(start);
+    const behind = end === undefined ? undefined : keyName(end);
     const isWithin = (name: string) => name >= first && (behind === undefined || name < behind);
     const names = [...this.records.keys()].filter(isWithin).sort();
     for (const name of names) yield { ...this.records.get(name)!, key: bytesOf(name) };
@@ -249,10 +250,6 @@ class MemoryState implements RecordStore, SessionStore {
 }
 
 const NO_BYTES = new Uint8Array(0);
-
-function nameOf(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
-}
 
 function bytesOf(name: string): Uint8Array {
   return Buffer.from(name, "latin1");

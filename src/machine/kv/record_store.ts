@@ -14,6 +14,11 @@ export interface KeyRecord {
   readonly lease?: number;
 }
 
+/** Returns a record that the caller may keep. */
+export function copyOf<Lent extends KeyRecord>(lent: Lent): Lent {
+  return { ...lent, value: Uint8Array.prototype.slice.call(lent.value) };
+}
+
 /** A key with its record. */
 export interface KeyEntry extends KeyRecord {
   readonly key: Uint8Array;

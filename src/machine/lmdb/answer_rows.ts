@@ -1,7 +1,7 @@
 import type { Transaction } from "lmdb";
 import { limits } from "../../base/limits.js";
 import { CHECKSUM_BYTES, type StateDigest } from "./checksums.js";
-import type { SealedTable } from "./table.js";
+import { NUMBER_BYTES, numberAt, putNumber, type SealedTable } from "./table.js";
 
 // Stores remembered answers: one row holds the answers that one transaction gave to one client.
 //
@@ -14,7 +14,6 @@ import type { SealedTable } from "./table.js";
 // later row counts.
 
 const LENGTH_BYTES = 2;
-const NUMBER_BYTES = 8;
 const ANSWER_HEADER_BYTES = 12;
 
 /** A remembered answer. */
@@ -111,16 +110,13 @@ export class AnswerRows {
     const start = rowKey(clientId, 0);
     const end = rowKey(clientId, Number.MAX_SAFE_INTEGER);
     const found = new Map<number, Uint8Array>();
-    try {
-      for (const { key, value: row } of this.table.range({ start, end, inclusiveEnd: true, transaction })) {
-        this.table.verify(key, row);
-        walked?.answers.add(this.table.keyMark(key));
-        const answers = this.#decode(row, row.byteLength);
-        for (const { sequence, answer } of answers) if (sequence > floor) found.set(sequence, answer);
-        if (remembers) this.#clientOf(clientId).rows.push(describe(numberOf(key), answers));
-      }
-    } catch (error) {
-      throw this.table.failure(error);
+    const rows = this.table.rows({ start, end, inclusiveEnd: true, transaction }, (key, row) => {
+      walked?.answers.add(this.table.keyMark(key));
+      return { number: numberOf(key), answers: this.#decode(row, row.byteLength) };
+    });
+    for (const { number, answers } of rows) {
+      for (const { sequence, answer } of answers) if (sequence > floor) found.set(sequence, answer);
+      if (remembers) this.#clientOf(clientId).rows.push(describe(number, answers));
     }
     return [...found].map(([sequence, answer]) => ({ sequence, answer })).sort((a, b) => a.sequence - b.sequence);
   }
@@ -212,12 +208,10 @@ function rowKey(clientId: string, number: number): Buffer {
   const key = Buffer.allocUnsafe(LENGTH_BYTES + length + NUMBER_BYTES);
   key.writeUInt16BE(length, 0);
   key.write(clientId, LENGTH_BYTES, "utf8");
-  key.writeUInt32BE(Math.floor(number / 2 ** 32), LENGTH_BYTES + length);
-  key.writeUInt32BE(number % 2 ** 32, LENGTH_BYTES + length + 4);
+  putNumber(key, number, LENGTH_BYTES + length);
   return key;
 }
 
 function numberOf(key: Buffer): number {
-  const at = key.byteLength - NUMBER_BYTES;
-  return key.readUInt32BE(at) * 2 ** 32 + key.readUInt32BE(at + 4);
+  return numberAt(key, key.byteLength - NUMBER_BYTES);
 }

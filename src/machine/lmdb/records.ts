@@ -61,16 +61,12 @@ export class LmdbRecords implements RecordStore {
   }
 
   /** Implements RecordStore, as the transaction that writes sees the keys. */
-  *range(start: Uint8Array, end: Uint8Array | undefined): Generator<KeyEntry, void, undefined> {
+  range(start: Uint8Array, end: Uint8Array | undefined): Generator<KeyEntry, void, undefined> {
     const from = start.byteLength > 0 ? { start } : {};
-    try {
-      for (const { key, value: row } of this.table.range(end === undefined ? from : { ...from, end })) {
-        this.table.verify(key, row);
-        yield { key, ...this.#recordOf(row) };
-      }
-    } catch (error) {
-      throw this.table.failure(error);
-    }
+    return this.table.rows(end === undefined ? from : { ...from, end }, (key, row) => ({
+      key,
+      ...this.#recordOf(row),
+    }));
   }
 
   /**
@@ -84,15 +80,14 @@ export class LmdbRecords implements RecordStore {
     walked?: Tally,
   ): Generator<KeyEntry, undefined, undefined> {
     const start = startOf(prefix, after);
-    try {
-      for (const { key, value: row } of this.table.range(start ? { start, transaction } : { transaction })) {
-        const mark = this.table.verify(key, row);
-        if (prefix.byteLength > 0 && Buffer.compare(key.subarray(0, prefix.byteLength), prefix) !== 0) return;
-        walked?.add(mark);
-        yield { key, ...this.#recordOf(row) };
-      }
-    } catch (error) {
-      throw this.table.failure(error);
+    const entries = this.table.rows(start ? { start, transaction } : { transaction }, (key, row, mark) => {
+      if (prefix.byteLength > 0 && Buffer.compare(key.subarray(0, prefix.byteLength), prefix) !== 0) return undefined;
+      walked?.add(mark);
+      return { key, ...this.#recordOf(row) };
+    });
+    for (const entry of entries) {
+      if (entry === undefined) return;
+      yield entry;
     }
   }
 

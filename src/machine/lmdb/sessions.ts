@@ -86,18 +86,13 @@ export class LmdbSessions implements SessionStore {
   }
 
   *#heads(transaction: Transaction, walked?: StateDigest): Generator<SessionHead, void, undefined> {
-    try {
-      for (const { key, value: row } of this.heads.range({ transaction })) {
-        const mark = this.heads.verify(key, row);
-        walked?.sessions.add(mark);
-        if (row.byteLength !== HEAD_BYTES) throw this.heads.damaged("a row has the wrong size");
-        if (key.equals(ALL_SESSIONS_KEY)) continue;
-        const [floor, lastUsed] = [row.readDoubleLE(FIRST_AT), row.readDoubleLE(SECOND_AT)];
-        yield { clientId: UTF_8.decode(key), floor, lastUsed };
-      }
-    } catch (error) {
-      throw this.heads.failure(error);
-    }
+    const heads = this.heads.rows({ transaction }, (key, row, mark) => {
+      walked?.sessions.add(mark);
+      if (row.byteLength !== HEAD_BYTES) throw this.heads.damaged("a row has the wrong size");
+      if (key.equals(ALL_SESSIONS_KEY)) return undefined;
+      return { clientId: UTF_8.decode(key), floor: row.readDoubleLE(FIRST_AT), lastUsed: row.readDoubleLE(SECOND_AT) };
+    });
+    for (const head of heads) if (head !== undefined) yield head;
   }
 }
 

@@ -27,6 +27,29 @@ interface BinaryReader {
   getBinary(key: Uint8Array, options?: { readonly transaction: Transaction }): Buffer | undefined;
 }
 
+/** Reads a verified row; `mark` is its checksum. Key and row are lent. */
+export type RowReader<T> = (key: Buffer, row: Buffer, mark: number) => T;
+
+/** Bytes of a number within a key. */
+export const NUMBER_BYTES = 8;
+
+/** Writes a number into a key, so that keys sort as their numbers do. */
+export function putNumber(key: Buffer, number: number, at = 0): void {
+  key.writeUInt32BE(Math.floor(number / 2 ** 32), at);
+  key.writeUInt32BE(number % 2 ** 32, at + 4);
+}
+
+export function numberAt(key: Buffer, at = 0): number {
+  return key.readUInt32BE(at) * 2 ** 32 + key.readUInt32BE(at + 4);
+}
+
+/** Returns the key that is a number alone. */
+export function numberKey(number: number): Buffer {
+  const key = Buffer.allocUnsafe(NUMBER_BYTES);
+  putNumber(key, number);
+  return key;
+}
+
 /**
  * A table whose rows carry a checksum, which every read verifies, and that keeps the tally of its
  * rows. Writes must be within a transaction of its environment. Rows and contents are lent: they
@@ -95,11 +118,17 @@ export class SealedTable {
   }
 
   /**
-   * Yields rows in ascending order of key, for the caller to {@link verify}. Pass the errors of the
-   * iteration to {@link failure}.
+   * Yields what `read` makes of each row, in ascending order of key. Throws CairnError CORRUPT,
+   * also for a row that `read` cannot make sense of.
    */
-  range(range: RowRange): Iterable<{ readonly key: Buffer; readonly value: Buffer }> {
-    return this.table.getRange(range) as Iterable<{ key: Buffer; value: Buffer }>;
+  *rows<T>(range: RowRange, read: RowReader<T>): Generator<T, void, undefined> {
+    try {
+      for (const { key, value: row } of this.table.getRange(range) as Iterable<{ key: Buffer; value: Buffer }>) {
+        yield read(key, row, this.verify(key, row));
+      }
+    } catch (error) {
+      throw this.failure(error);
+    }
   }
 
   /**

@@ -1,5 +1,6 @@
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type WatchEventSchema, WatchResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
+import { keyName } from "../../base/key_name.js";
 import { limits } from "../../base/limits.js";
 import type { ChangeHistory } from "../../machine/kv/effects/change_history.js";
 import { type Change, changesOf } from "../../machine/kv/effects/changes.js";
@@ -45,7 +46,7 @@ export class ChangeBatch {
     const effects = history.effects([this.first, this.last]);
     for (const entry of entries) {
       for (const [at, change] of changesOf(entry, effects.get(entry.index)).entries()) {
-        this.#changes.push({ change, at, name: nameOfKey(change.key) });
+        this.#changes.push({ change, at, name: keyName(change.key) });
       }
     }
   }
@@ -113,11 +114,6 @@ export class ChangeBatch {
     else bytes += beforeBytes;
     return { bytes, events: changes.map(({ change, at }) => eventOf(change, before && { record: before[at] })) };
   }
-}
-
-/** Returns a key as the groups name it. */
-export function nameOfKey(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }
 
 /** Encodes a mark of progress: an answer without events. */

@@ -36,10 +36,6 @@ export class WatchCatchUp {
     return this.#stalled;
   }
 
-  get ready(): Iterable<Watch> {
-    return this.#ready;
-  }
-
   /** Takes a watch that is behind from its `next` on. */
   add(watch: Watch, nowMs: number): void {
     watch.state = "behind";

@@ -49,9 +49,6 @@ export class WatchHub {
   #deliveries: Delivery[] = [];
   #delivered = 0;
   #isScheduled = false;
-  /** Number of watches that ask for previous values, and the end of keeping them. */
-  #keepers = 0;
-  #stopKeeping: (() => void) | undefined;
   /** Ends the timer of the clocks, and its period. */
   #stopLooking: (() => void) | undefined;
   #lookMs: number = LOOK_MS.most;
@@ -103,7 +100,7 @@ export class WatchHub {
     const watch = new Watch(group, sink, { start, progressMs, nowMs: this.clock.now() });
     group.size++;
     this.#watches.add(watch);
-    if (filter.previous && this.#keepers++ === 0) this.#stopKeeping = this.node.machine.history.keepRecords();
+    if (filter.previous) watch.stopKeeping = this.node.machine.history.keepRecords();
     sink.ready = () => {
       this.#catchUp.resume(watch);
       this.#schedule();
@@ -123,7 +120,7 @@ export class WatchHub {
     else this.#catchUp.remove(watch);
     watch.state = "ended";
     if (--group.size === 0) this.#groups.delete(WatchGroup.nameOf(group.target, group.filter));
-    if (group.filter.previous && --this.#keepers === 0) this.#stopKeeping?.();
+    watch.stopKeeping?.();
     if (this.#watches.size > 0) return;
     // The next turn lets go of what is in memory for watches.
     this.#schedule();

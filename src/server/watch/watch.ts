@@ -24,6 +24,8 @@ export class Watch {
   answeredMs: number;
   /** Since when it has not taken what it was to be told; undefined: it does. */
   stalledMs: number | undefined;
+  /** With previous values: ends their keeping. */
+  stopKeeping: (() => void) | undefined;
 
   constructor(
     readonly group: WatchGroup,

@@ -2,6 +2,7 @@ import type { WatchRequest } from "../../../gen/cairn/v1/kv_pb.js";
 import { WatchResponseSchema } from "../../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { checkKey, checkKeyStart } from "../../base/key_checks.js";
+import { keyName } from "../../base/key_name.js";
 import { limits } from "../../base/limits.js";
 import { boundsOf, problemOfSpan } from "../../machine/kv/txn/key_span.js";
 import { refusal } from "../../node/requests/refusals.js";
@@ -10,7 +11,6 @@ import { type EncodedMessage, encodeMessage } from "../../rpc/codec.js";
 import { toIndex } from "../../rpc/message_counters.js";
 import { systemClock } from "../../system/clock.js";
 import type { ServedNode } from "../served_node.js";
-import { nameOfKey } from "./batch.js";
 import { WatchHub } from "./hub.js";
 import type { Watch } from "./watch.js";
 import type { WatchTarget } from "./watch_group.js";
@@ -35,8 +35,8 @@ export class Watches<Header extends object> {
   /**
    * Answers one watch until its caller ends it, or an error does.
    * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, WRONG_CLUSTER, BUSY, STOPPED,
-   * OUT_OF_RANGE,
-   * NOT_LEADER when this node takes no part in its cluster: another member serves the watch
+   * OUT_OF_RANGE; NOT_LEADER when this node takes no part in its cluster: another member serves
+   * the watch
    */
   serve(request: WatchRequest, context: CallContext): AsyncIterable<EncodedMessage> {
     this.#checkTakesPart();
@@ -85,17 +85,17 @@ function targetOf({ key, prefix, keys }: WatchRequest): WatchTarget {
   }
   if (key.byteLength > 0) {
     checkKey(key);
-    return { type: "key", key: nameOfKey(key) };
+    return { type: "key", key: keyName(key) };
   }
   if (keys === undefined || keys.prefix.byteLength > 0) {
     checkKeyStart(keys?.prefix ?? prefix, "prefix");
-    if (keys === undefined) return { type: "prefix", prefix: nameOfKey(prefix) };
+    if (keys === undefined) return { type: "prefix", prefix: keyName(prefix) };
   }
   const problem = problemOfSpan(keys);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
-  if (keys.prefix.byteLength > 0) return { type: "prefix", prefix: nameOfKey(keys.prefix) };
+  if (keys.prefix.byteLength > 0) return { type: "prefix", prefix: keyName(keys.prefix) };
   const { start, end } = boundsOf(keys);
-  return { type: "range", start: nameOfKey(start), end: end && nameOfKey(end) };
+  return { type: "range", start: keyName(start), end: end && keyName(end) };
 }
 
 function progressOf({ progressMs }: WatchRequest): number {

@@ -47,8 +47,8 @@ export class EffectNotes {
   }
 
   /**
-   * Notes the record of a key before its change; undefined when the key did not exist. The record
-   * is copied. Call this only when {@link keepsRecords} says so, before the change.
+   * Notes the record of a key before its change, a copy that is kept; undefined when the key did
+   * not exist. Call this only when {@link keepsRecords} says so.
    */
   before(record: KeyRecord | undefined): void {
     let last = this.#before.at(-1);
@@ -56,7 +56,7 @@ export class EffectNotes {
       last = { index: this.#index, records: [] };
       this.#before.push(last);
     }
-    last.records.push(record && { ...record, value: Uint8Array.prototype.slice.call(record.value) });
+    last.records.push(record);
   }
 
   /** The encoded notes, valid until the next call. */

@@ -2,6 +2,7 @@ import { assert } from "../../../base/assert.js";
 import { limits } from "../../../base/limits.js";
 import type { ListedChange } from "../effects/effects.js";
 import type { NotedState } from "../noted_state.js";
+import { copyOf } from "../record_store.js";
 import type { LeaseStore, StoredLease } from "./lease_store.js";
 
 // Attaches keys to leases, and removes them together.
@@ -46,7 +47,8 @@ export function endLease(
   const keys = leases.keysOf(id);
   assert(keys.length === expected, "a lease counts its keys", { lease: id, keys: keys.length, expected });
   const changes = keys.map((key): ListedChange => {
-    if (notes.keepsRecords) notes.before(records.get(key));
+    const present = notes.keepsRecords ? records.get(key) : undefined;
+    if (present !== undefined) notes.before(copyOf(present));
     leases.removeKey(id, key);
     assert(records.delete(key), "an attached key exists", { lease: id });
     return { type: "deleted", key, lease: id, isExpired: end === "expired" };

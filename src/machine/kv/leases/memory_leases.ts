@@ -1,4 +1,5 @@
 import { assert } from "../../../base/assert.js";
+import { keyName } from "../../../base/key_name.js";
 import type { LeaseStore, StoredLease } from "./lease_store.js";
 
 /** Leases in memory; keys are stored as Latin-1 text, which sorts as their bytes do. */
@@ -26,12 +27,12 @@ export class MemoryLeases implements LeaseStore {
 
   addKey(id: number, key: Uint8Array): void {
     const keys = this.#keys.get(id) ?? new Set();
-    keys.add(nameOf(key));
+    keys.add(keyName(key));
     this.#keys.set(id, keys);
   }
 
   removeKey(id: number, key: Uint8Array): void {
-    assert(this.#keys.get(id)?.delete(nameOf(key)) === true, "the index of a lease holds its key", { id });
+    assert(this.#keys.get(id)?.delete(keyName(key)) === true, "the index of a lease holds its key", { id });
   }
 
   keysOf(id: number): Uint8Array[] {
@@ -52,8 +53,4 @@ export class MemoryLeases implements LeaseStore {
     }
     return found;
   }
-}
-
-function nameOf(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }

@@ -6,6 +6,7 @@ import {
 } from "../../../../gen/cairn/v1/storage_pb.js";
 import { counterProblem } from "../../../base/counters.js";
 import { type Problem, problemOfKey, problemOfValue } from "../../../base/key_checks.js";
+import { keyName } from "../../../base/key_name.js";
 import { limits } from "../../../base/limits.js";
 import { problemOfLeaseId } from "../leases/lease_problem.js";
 import { boundsOf, isWithin, type KeyBounds, problemOfSpan } from "./key_span.js";
@@ -102,7 +103,7 @@ function problemOfChanges(list: string, steps: readonly TxnStep[]): Problem | un
   for (const [at, { operation }] of steps.entries()) {
     if (operation.case !== "put") continue;
     const { key } = operation.value;
-    const name = nameOf(key);
+    const name = keyName(key);
     const earlier = puts.get(name);
     if (earlier !== undefined) return twice(list, earlier.at, at);
     puts.set(name, { at, key });
@@ -111,7 +112,7 @@ function problemOfChanges(list: string, steps: readonly TxnStep[]): Problem | un
   for (const [at, { operation }] of steps.entries()) {
     const put =
       operation.case === "delete"
-        ? puts.get(nameOf(operation.value.key))
+        ? puts.get(keyName(operation.value.key))
         : operation.case === "deleteRange"
           ? putWithin(puts.values(), boundsOf(operation.value.keys!))
           : undefined;
@@ -128,10 +129,6 @@ function putWithin<Put extends { readonly key: Uint8Array }>(puts: Iterable<Put>
 function twice(list: string, first: number, second: number): Problem {
   const text = `${list}[${first}] and ${list}[${second}] of the transaction change the same key: change a key at most once`;
   return invalid(text);
-}
-
-function nameOf(key: Uint8Array): string {
-  return Buffer.from(key.buffer, key.byteOffset, key.byteLength).toString("latin1");
 }
 
 function invalid(text: string): Problem {

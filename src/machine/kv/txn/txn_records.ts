@@ -5,7 +5,7 @@ import type { EffectNotes } from "../effects/effect_notes.js";
 import type { ListedChange } from "../effects/effects.js";
 import { moveKey } from "../leases/lease_keys.js";
 import type { LeaseStore } from "../leases/lease_store.js";
-import type { KeyEntry, KeyRecord, RecordStore } from "../record_store.js";
+import { copyOf, type KeyEntry, type KeyRecord, type RecordStore } from "../record_store.js";
 import { boundsOf } from "./key_span.js";
 
 type TxnLimit = "txnKeys" | "txnReadBytes" | "txnResultBytes" | "leaseKeys";
@@ -58,7 +58,8 @@ export class TxnRecords {
     { key, value, leaseId }: Pick<PutOperation, "key" | "value" | "leaseId">,
     { step, index }: { readonly step: number; readonly index: number },
   ): void {
-    const before = copyOf(this.get(key));
+    const present = this.get(key);
+    const before = present && copyOf(present);
     const lease = Number(leaseId);
     const refusal = moveKey(key, before?.lease ?? 0, lease, this.leases);
     if (refusal === "lease not found") throw new TxnLeaseNotFound();
@@ -81,7 +82,8 @@ export class TxnRecords {
     const found: { readonly key: Uint8Array; readonly before: KeyRecord }[] = [];
     for (const entry of this.within(keys)) {
       this.walked(entry);
-      found.push({ key: entry.key, before: copyOf(entry) });
+      const { key, ...record } = entry;
+      found.push({ key, before: copyOf(record) });
     }
     for (const { key, before } of found) this.#remove(key, before);
     return found.length;
@@ -140,12 +142,4 @@ export class TxnRecords {
 function listedChange({ key, before, step }: TxnChange): ListedChange {
   if (step === undefined) return { type: "deleted", key, lease: 0, isExpired: false };
   return { type: before === undefined ? "created" : "put", step };
-}
-
-function copyOf<Lent extends KeyRecord | undefined>(record: Lent): KeyRecord | Extract<Lent, undefined>;
-function copyOf(record: KeyRecord | undefined): KeyRecord | undefined {
-  if (record === undefined) return undefined;
-  const { createVersion, version, value, lease } = record;
-  const copy = { createVersion, version, value: Uint8Array.prototype.slice.call(value) };
-  return lease === undefined ? copy : { ...copy, lease };
 }

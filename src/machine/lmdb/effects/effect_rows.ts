@@ -2,7 +2,7 @@ import type { Transaction } from "lmdb";
 import { limits } from "../../../base/limits.js";
 import { decodeEffects, type Effects, type IndexSpan } from "../../kv/effects/effects.js";
 import { CHECKSUM_BYTES, type Tally } from "../checksums.js";
-import type { SealedTable } from "../table.js";
+import { NUMBER_BYTES, numberAt, numberKey, type SealedTable } from "../table.js";
 
 // Stores the effects of entries: one row holds the notes of one transaction.
 //
@@ -20,7 +20,6 @@ export interface EffectsKnown {
 
 /** Rows that one transaction forgets at most. */
 const FORGOTTEN_AT_ONCE = 4;
-const KEY_BYTES = 8;
 
 /** The table of effects. Writes must be within a transaction of its environment. */
 export class EffectRows {
@@ -50,8 +49,8 @@ export class EffectRows {
     if (notes.byteLength > 0) {
       const row = Buffer.allocUnsafe(CHECKSUM_BYTES + notes.byteLength);
       row.set(notes, CHECKSUM_BYTES);
-      this.table.add(rowKey(last), row);
-      this.#known = { ...this.#known, bytes: this.#known.bytes + KEY_BYTES + row.byteLength };
+      this.table.add(numberKey(last), row);
+      this.#known = { ...this.#known, bytes: this.#known.bytes + NUMBER_BYTES + row.byteLength };
       this.#oldest ??= this.#lookUpOldest();
     }
     this.#forgetSome();
@@ -69,35 +68,29 @@ export class EffectRows {
   effects(span: IndexSpan, transaction: Transaction): Map<number, Effects> {
     const found = new Map<number, Effects>();
     const [first, last] = span;
-    this.#forEach({ start: rowKey(first), transaction }, (index, row) => {
+    const read = this.table.rows({ start: numberKey(first), transaction }, (key, row) => {
       decodeEffects(row.subarray(CHECKSUM_BYTES), span, found);
-      // The first row that ends at `last` or above also holds the last notes of the span.
-      return index < last;
+      return numberAt(key);
     });
+    // The first row that ends at `last` or above also holds the last notes of the span.
+    for (const index of read) if (index >= last) break;
     return found;
   }
 
   /** Counts all rows, as the transaction sees them. @throws CairnError CORRUPT */
   walk(transaction: Transaction, walked: Tally): void {
-    this.#forEach({ transaction }, (index) => {
-      walked.add(this.table.keyMark(rowKey(index)));
-      return true;
-    });
+    for (const mark of this.table.rows({ transaction }, (key) => this.table.keyMark(key))) walked.add(mark);
   }
 
   #forgetSome(): void {
     if (this.#known.bytes === 0) return;
     this.#oldest ??= this.#lookUpOldest();
     if (!this.#isForgettable(this.#oldest)) return;
-    const rows: { readonly index: number; readonly bytes: number }[] = [];
-    this.#forEach({}, (index, { byteLength }) => {
-      rows.push({ index, bytes: KEY_BYTES + byteLength });
-      return rows.length <= FORGOTTEN_AT_ONCE;
-    });
+    const rows = this.#firstRows(FORGOTTEN_AT_ONCE + 1);
     let { since, bytes: left } = this.#known;
     for (const { index, bytes } of rows.slice(0, FORGOTTEN_AT_ONCE)) {
       if (!this.#isForgettable(index)) break;
-      this.table.remove(rowKey(index));
+      this.table.remove(numberKey(index));
       since = Math.max(since, index + 1);
       left -= bytes;
       this.#known = { since, bytes: left };
@@ -110,37 +103,20 @@ export class EffectRows {
   }
 
   #lookUpOldest(): number {
-    let oldest = Number.POSITIVE_INFINITY;
-    this.#forEach({}, (index) => {
-      oldest = index;
-      return false;
+    return this.#firstRows(1)[0]?.index ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Returns the oldest rows, up to `most`. */
+  #firstRows(most: number): { readonly index: number; readonly bytes: number }[] {
+    const rows: { readonly index: number; readonly bytes: number }[] = [];
+    const sizeOf = (key: Buffer, { byteLength }: Buffer) => ({
+      index: numberAt(key),
+      bytes: NUMBER_BYTES + byteLength,
     });
-    return oldest;
-  }
-
-  /** Visits rows in order, until `visit` returns false. The rows are lent. */
-  #forEach(
-    range: { readonly start?: Uint8Array; readonly transaction?: Transaction },
-    visit: (index: number, row: Buffer) => boolean,
-  ): void {
-    try {
-      for (const { key, value: row } of this.table.range(range)) {
-        this.table.verify(key, row);
-        if (!visit(indexOf(key), row)) return;
-      }
-    } catch (error) {
-      throw this.table.failure(error);
+    for (const row of this.table.rows({}, sizeOf)) {
+      rows.push(row);
+      if (rows.length >= most) break;
     }
+    return rows;
   }
-}
-
-function rowKey(index: number): Buffer {
-  const key = Buffer.allocUnsafe(KEY_BYTES);
-  key.writeUInt32BE(Math.floor(index / 2 ** 32), 0);
-  key.writeUInt32BE(index % 2 ** 32, 4);
-  return key;
-}
-
-function indexOf(key: Buffer): number {
-  return key.readUInt32BE(0) * 2 ** 32 + key.readUInt32BE(4);
 }

@@ -1,7 +1,7 @@
 import type { Transaction } from "lmdb";
 import type { LeaseStore, StoredLease } from "../../kv/leases/lease_store.js";
 import { CHECKSUM_BYTES, type Tally } from "../checksums.js";
-import type { SealedTable } from "../table.js";
+import { NUMBER_BYTES, numberAt, numberKey, type RowRange, type SealedTable } from "../table.js";
 
 // Stores leases, and the index of their keys, each row behind its checksum.
 //
@@ -9,7 +9,6 @@ import type { SealedTable } from "../table.js";
 //                                           keys (4); little-endian
 //   lease-keys: id (8, big-endian), key  -> nothing
 
-const ID_BYTES = 8;
 const TTL_AT = CHECKSUM_BYTES;
 const KEEP_ALIVES_AT = TTL_AT + 8;
 const KEYS_AT = KEEP_ALIVES_AT + 8;
@@ -44,7 +43,7 @@ export class LmdbLeases implements LeaseStore {
    * them.
    */
   append(lease: StoredLease): boolean {
-    return this.table.append(keyOf(lease.id), rowOf(lease));
+    return this.table.append(numberKey(lease.id), rowOf(lease));
   }
 
   delete(id: number): void {
@@ -60,16 +59,8 @@ export class LmdbLeases implements LeaseStore {
   }
 
   keysOf(id: number): Uint8Array[] {
-    const found: Uint8Array[] = [];
-    try {
-      for (const { key, value: row } of this.index.range({ start: keyOf(id), end: keyOf(id + 1) })) {
-        this.index.verify(key, row);
-        found.push(Uint8Array.prototype.slice.call(key, ID_BYTES));
-      }
-    } catch (error) {
-      throw this.index.failure(error);
-    }
-    return found;
+    const range = { start: numberKey(id), end: numberKey(id + 1) };
+    return [...this.index.rows(range, (key) => Uint8Array.prototype.slice.call(key, NUMBER_BYTES))];
   }
 
   clear(): void {
@@ -81,7 +72,7 @@ export class LmdbLeases implements LeaseStore {
   list(after: number, limit: number): StoredLease[] {
     const found: StoredLease[] = [];
     if (limit <= 0 || this.count === 0) return found;
-    for (const lease of this.#range({ start: keyOf(after + 1) })) {
+    for (const lease of this.#range({ start: numberKey(after + 1) })) {
       found.push(lease);
       if (found.length >= limit) break;
     }
@@ -102,20 +93,15 @@ export class LmdbLeases implements LeaseStore {
 
   /** Returns the same buffer for the same id: the table then reads a row once to overwrite it. */
   #keyOf(id: number): Buffer {
-    if (this.#last?.id !== id) this.#last = { id, key: keyOf(id) };
+    if (this.#last?.id !== id) this.#last = { id, key: numberKey(id) };
     return this.#last.key;
   }
 
-  *#range(range: Parameters<SealedTable["range"]>[0], walked?: Tally): Generator<StoredLease, void, undefined> {
-    try {
-      for (const { key, value: row } of this.table.range(range)) {
-        const mark = this.table.verify(key, row);
-        walked?.add(mark);
-        yield this.#leaseOf(Number(key.readBigUInt64BE(0)), row);
-      }
-    } catch (error) {
-      throw this.table.failure(error);
-    }
+  #range(range: RowRange, walked?: Tally): Generator<StoredLease, void, undefined> {
+    return this.table.rows(range, (key, row, mark) => {
+      walked?.add(mark);
+      return this.#leaseOf(numberAt(key), row);
+    });
   }
 
   #leaseOf(id: number, row: Buffer): StoredLease {
@@ -129,14 +115,8 @@ export class LmdbLeases implements LeaseStore {
   }
 }
 
-function keyOf(id: number): Buffer {
-  const key = Buffer.allocUnsafe(ID_BYTES);
-  key.writeBigUInt64BE(BigInt(id));
-  return key;
-}
-
 function indexKeyOf(id: number, key: Uint8Array): Buffer {
-  return Buffer.concat([keyOf(id), key]);
+  return Buffer.concat([numberKey(id), key]);
 }
 
 function rowOf({ ttlMs, keepAlives, keys }: StoredLease): Buffer {
