@@ -25,6 +25,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   server: ["base", "system", "raft", "encoding", "rpc", "storage", "machine", "peers", "node", "gen"],
   client: ["base", "system", "rpc", "gen"],
   ingress: ["base", "system", "rpc", "server", "gen"],
+  monitor: ["base", "system", "raft", "machine", "node", "server", "gen"],
   daemon: [
     "base",
     "system",
@@ -38,6 +39,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "server",
     "client",
     "ingress",
+    "monitor",
     "gen",
   ],
   gateway: ["base", "system", "raft", "encoding", "rpc", "machine", "peers", "node", "server", "client", "gen"],

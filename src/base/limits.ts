@@ -39,6 +39,14 @@ export const limits = Object.freeze({
   ingressRestartMsMax: 10_000,
   /** Connections that wait for an ingress process to be ready; a further one is closed. */
   ingressWaitingConnections: 1024,
+  /** Connections of the HTTP port for operators. */
+  httpConnections: 256,
+  /** Longest headers of an HTTP request, in bytes. */
+  httpHeaderBytes: 16 * KiB,
+  /** Time for an HTTP request to arrive, in milliseconds. */
+  httpRequestMs: 10_000,
+  /** Happenings that a node remembers for operators; older ones are forgotten. */
+  timelineEntries: 500,
   /** Longest error text sent over the network, in characters; the rest is cut. */
   errorTextCharacters: 2048,
   /**

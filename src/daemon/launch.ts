@@ -1,11 +1,14 @@
 import { CairnError } from "../base/errors.js";
 import { Ingress, type IngressOptions } from "../ingress/ingress.js";
 import type { StateMachine } from "../machine/state_machine.js";
+import { Monitor, type MonitorOptions } from "../monitor/monitor.js";
+import type { Monitored } from "../monitor/monitored.js";
 import type { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
 import type { MachineServices } from "../server/machine_services.js";
+import type { CairnServer } from "../server/server.js";
 import { type Logger, silentLogger } from "../system/logger.js";
-import { grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
+import { type GrpcWorld, grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
 import { type MemberOptions, RunningMember } from "./member.js";
 import { peerLog } from "./peer_log.js";
 import { peerSnapshotSource } from "./snapshot_source.js";
@@ -30,6 +33,13 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly signal: AbortSignal;
   /** Processes that take the connections of clients. */
   readonly ingress?: MemberIngress | undefined;
+  /** An HTTP port for operators. */
+  readonly monitor?: MemberMonitor | undefined;
+}
+
+export interface MemberMonitor extends Pick<MonitorOptions, "listen" | "hosts"> {
+  /** Called when it serves, with its address, host:port with the real port. */
+  readonly onServing: (address: string) => void;
 }
 
 export interface MemberIngress extends Pick<IngressOptions, "processes" | "listen"> {
@@ -48,25 +58,48 @@ export type LaunchedMember<Node extends MemberNode> = Pick<RunningMember<Node>, 
 export async function launch<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
 ): Promise<LaunchedMember<CairnNode<Result, Machine>>> {
-  const { ingress } = options;
-  if (ingress === undefined) return startMember(options);
-  // Before the member starts: an address that cannot be had must not show only after a recovery.
-  const front = await Ingress.open({ ...ingress, logger: options.node.logger });
+  const { ingress, node, monitor } = options;
+  const { logger = silentLogger } = node;
+  const around: Around[] = [];
+  let monitored: Monitored | undefined;
   try {
-    const member = await startMember(options);
-    void front.serve(member.address).then(() => ingress.onServing(front.address));
-    return new FrontedMember(member, front);
+    if (monitor !== undefined) {
+      // Before the member starts: a recovery may take long, and this tells that it is under way.
+      const { directory } = node;
+      const shown = await Monitor.start({ ...monitor, directory, monitored: () => monitored, logger });
+      around.push(shown);
+      monitor.onServing(shown.address);
+    }
+    // Before the member starts: an address that cannot be had must not show only after a recovery.
+    const front = ingress && (await Ingress.open({ ...ingress, logger }));
+    if (front !== undefined) around.push(front);
+    const { member, world } = await startMember(options);
+    monitored = {
+      get node() {
+        return member.node;
+      },
+      get server() {
+        return world.server as CairnServer;
+      },
+    };
+    if (front !== undefined) void front.serve(member.address).then(() => ingress?.onServing(front.address));
+    return new SurroundedMember(member, around);
   } catch (error) {
-    await front.stop();
+    await Promise.all(around.map((each) => each.stop()));
     throw error;
   }
 }
 
-/** A member with its ingress processes. */
-class FrontedMember<Node extends MemberNode> implements LaunchedMember<Node> {
+/** Something that runs around a member, and stops before it. */
+interface Around {
+  stop(): Promise<void>;
+}
+
+/** A member with its ingress processes and its HTTP port. */
+class SurroundedMember<Node extends MemberNode> implements LaunchedMember<Node> {
   constructor(
     private readonly member: RunningMember<Node>,
-    private readonly ingress: Ingress,
+    private readonly around: readonly Around[],
   ) {}
 
   get node(): Node {
@@ -83,14 +116,14 @@ class FrontedMember<Node extends MemberNode> implements LaunchedMember<Node> {
 
   /** The calls under way at the ingress processes need the node until they end. */
   async stop(): Promise<void> {
-    await this.ingress.stop();
+    await Promise.all(this.around.map((each) => each.stop()));
     await this.member.stop();
   }
 }
 
-function startMember<Result, Machine extends StateMachine<Result>>(
+async function startMember<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
-): Promise<RunningMember<CairnNode<Result, Machine>>> {
+): Promise<StartedMember<CairnNode<Result, Machine>>> {
   const { member, node, servicesOf, healTimeoutMs: patienceMs, signal } = options;
   const { peerAddresses = {}, logger = silentLogger } = node;
   // An address given for a name takes precedence over the founders' list.
@@ -104,7 +137,13 @@ function startMember<Result, Machine extends StateMachine<Result>>(
     },
     servicesOf,
   );
-  return RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
+  const started = await RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
+  return { member: started, world };
+}
+
+interface StartedMember<Node extends MemberNode> {
+  readonly member: RunningMember<Node>;
+  readonly world: GrpcWorld<Node>;
 }
 
 /**

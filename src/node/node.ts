@@ -13,12 +13,14 @@ import type {
   TimeoutNowAnswer,
   Unaddressed,
 } from "../raft/messages.js";
+import type { ProposalRefusal } from "../raft/raft_answers.js";
 import type { ElectionMode } from "../raft/timing.js";
 import type { IndexedMembership, Membership } from "../raft/types.js";
 import type { Identity } from "../storage/identity.js";
 import { type Clock, systemClock } from "../system/clock.js";
 import { checkNodeOptions } from "./check_options.js";
 import type { FitnessView } from "./health/health.js";
+import type { NodeMeasures } from "./measures/node_measures.js";
 import type { Recovered, RecoveryReport } from "./open/recovery.js";
 import { isNewDirectory, recoverNode } from "./open/starting.js";
 import { abandonStorage, type NodeStorage } from "./open/storage.js";
@@ -30,7 +32,7 @@ import type { Committed } from "./requests/proposals.js";
 import type { ReaderPlace } from "./requests/reads.js";
 import { checkFitsEntry, refusal } from "./requests/refusals.js";
 import type { SnapshotOutcome, SnapshotRequest } from "./snapshots/compaction.js";
-import type { SnapshottingView } from "./snapshots/reason.js";
+import type { RetentionView, SnapshottingView } from "./snapshots/reason.js";
 import { receiveSnapshot } from "./snapshots/receive_protocol.js";
 import type { TransferReceiver } from "./snapshots/receiver.js";
 import type { OutgoingTransfer } from "./snapshots/send_queue.js";
@@ -53,6 +55,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly protocol: ProtocolWatch;
   /** The condition of this node's disk and event loop and of the other members, with warnings. */
   readonly fitness: FitnessView;
+  /** Counts and times of the node's work since it started. */
+  readonly measures: NodeMeasures;
   readonly #parts: NodeParts<Result, Machine>;
   readonly #clock: Clock;
 
@@ -91,6 +95,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     this.receiver = parts.receiver;
     this.protocol = parts.protocol;
     this.fitness = parts.fitness;
+    this.measures = parts.measures;
     this.#parts = parts;
     this.#clock = clock;
     options.logger?.info({ ...this.recovery }, "recovered");
@@ -144,6 +149,16 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#parts.storage.log.stats();
   }
 
+  /** Writes proposed here whose callers still wait. @internal */
+  get waitingWrites(): number {
+    return this.#parts.proposals.count;
+  }
+
+  /** The log that is retained behind the newest snapshot, and since. */
+  get retention(): RetentionView {
+    return this.#parts.snapshotting.retention;
+  }
+
   /** Snapshot transfers from this node to followers. */
   get transfers(): readonly OutgoingTransfer[] {
     return this.#parts.snapshotting.transfers;
@@ -169,7 +184,8 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     checkFitsEntry(data, "the command");
     this.#parts.diskFull.assertRoom();
     const proposal = this.#parts.host.core((raft) => raft.propose(data));
-    if ("refused" in proposal) throw refusal(proposal.refused, this.id, this.raft);
+    if ("refused" in proposal) throw this.#refused(proposal.refused);
+    this.measures.stages.proposed(proposal.accepted.index);
     const committed = this.#parts.proposals.wait(proposal.accepted, signal);
     this.#parts.host.wake();
     return committed;
@@ -182,8 +198,10 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
    * @throws CairnError NOT_LEADER, CANCELLED; DISK_FULL when committed entries cannot be applied
    */
   async linearizableRead(signal?: CancelSignal): Promise<number> {
+    const startedMs = this.#clock.now();
     const index = await this.#readIndex("here", signal);
     await this.waitApplied(index, signal);
+    this.measures.reads.record(this.#clock.now() - startedMs);
     return index;
   }
 
@@ -340,6 +358,12 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     // A leader that cannot commit an entry of its own term has no read index.
     if (this.raft.role === "leader" && !this.raft.isEstablishedLeader) this.#parts.diskFull.assertRoom();
     return this.#parts.reads.index(reader, signal);
+  }
+
+  #refused(reason: ProposalRefusal): CairnError {
+    const error = refusal(reason, this.id, this.raft);
+    this.measures.failedWrites.add(error.code);
+    return error;
   }
 
   #assertRunning(signal?: CancelSignal): void {

@@ -7,6 +7,7 @@ import { Ending, rethrow } from "./ending.js";
 import { LossAlarm, shortageAlarm } from "./health/alarms.js";
 import { Fitness } from "./health/fitness.js";
 import { hostOf, type NodeHost } from "./host.js";
+import { NodeMeasures } from "./measures/node_measures.js";
 import { FirstElection } from "./open/first_election.js";
 import type { Recovered } from "./open/recovery.js";
 import { coreOf } from "./open/starting.js";
@@ -28,6 +29,9 @@ import { Snapshotting } from "./snapshots/snapshotting.js";
 import { Ticker } from "./ticker.js";
 import { Turns } from "./turns.js";
 
+/** Ticks between two looks at which warnings have come and gone. */
+const WARNING_TICKS = 10;
+
 /**
  * The parts of a node, made in the order in which they need each other: each gets what it needs by
  * its constructor. {@link begin} connects the two that every other part may need, and which need
@@ -38,7 +42,8 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
   readonly ending: Ending;
   readonly host: NodeHost;
   readonly conditions: Conditions;
-  readonly proposals = new Proposals<Result>();
+  readonly measures: NodeMeasures;
+  readonly proposals: Proposals<Result>;
   readonly waiters = new AppliedWaiters();
   readonly appliedLog: AppliedLog;
   readonly diskFull: DiskFullRetry;
@@ -54,6 +59,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
   readonly #ticker: Ticker;
   readonly #firstElection: FirstElection;
   readonly #lossAlarm: LossAlarm;
+  #ticks = 0;
   readonly #loop: ReadyLoop<Result, Machine>;
   /** Resolves with the error that ended the loop; undefined when the loop was stopped. */
   #running: Promise<unknown> = Promise.resolve();
@@ -63,8 +69,12 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     const { directory, log, snapshots, machine } = storage;
     const { incarnation, clusterId } = directory.identity;
     const { id, logger = silentLogger, onFatal = rethrow, onLost } = options;
-    const { proposals, waiters } = this;
+    const measures = new NodeMeasures(clock, options.unixMs ?? Date.now);
+    const proposals = new Proposals<Result>(clock, measures);
+    const { waiters } = this;
     const raft = coreOf(options, recovered);
+    this.measures = measures;
+    this.proposals = proposals;
     this.storage = storage;
     this.ending = new Ending(storage, { id, logger, onFatal });
     this.#turns = new Turns(clock, this.ending);
@@ -77,10 +87,10 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     this.requests = new PeerRequests(host, diskFull, protocol);
     this.leadership = new Leadership(host, this.conditions, proposals);
     this.#peers = new Peers(host, log, { clusterId, settings: options, protocol, clock });
-    this.snapshotting = new Snapshotting(host, storage, options, { clock, logger, peers: this.#peers });
+    this.snapshotting = new Snapshotting(host, storage, options, { clock, logger, peers: this.#peers, measures });
     const { requests, snapshotting } = this;
     this.receiver = new TransferReceiver(snapshots, { host, requests, protocol });
-    const fitness = new Fitness(host, options, { clock, logger, diskFull, snapshotting, proposals, waiters });
+    const fitness = new Fitness(host, options, { clock, logger, diskFull, snapshotting, proposals, waiters, measures });
     this.fitness = fitness;
     const { tickMs = 100, electionTicks = 10, random = Math.random } = options;
     this.#firstElection = new FirstElection(host, { clock, tickMs, electionTicks, random });
@@ -88,6 +98,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
       ending.attempt(() => {
         fitness.tick(elapsedMs, isLate);
         snapshotting.tick();
+        if (this.#ticks++ % WARNING_TICKS === 0) this.#lookAtWarnings();
         host.wake();
       });
     });
@@ -95,9 +106,18 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     this.#lossAlarm = new LossAlarm(host, { logger, directory, diskFull, onLost });
     this.appliedLog = new AppliedLog(host.raft.log, log);
     const { appliedLog } = this;
-    const told = { proposals, waiters, appliedLog, requests, snapshotting, peers: this.#peers, turns: this.#turns };
+    const work = { proposals, waiters, appliedLog, requests, snapshotting, measures };
+    const told = { ...work, peers: this.#peers, turns: this.#turns };
     // The loop drives the core, so it holds the core itself. Any error of the loop ends the node.
-    this.#loop = new ReadyLoop(raft, storage, diskFull, fitness.writes, observerOf({ machine, ...told }), clock);
+    this.#loop = new ReadyLoop(
+      raft,
+      storage,
+      diskFull,
+      fitness.writes,
+      observerOf({ machine, ...told }),
+      clock,
+      measures,
+    );
   }
 
   /** Begins to work. Call this once. */
@@ -124,9 +144,15 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     for (const message of host.core((raft) => raft.takeMessages())) deliver(message, { requests, peers });
     peers.serve();
     this.snapshotting.serve();
+    this.measures.look(host.raft);
     this.conditions.changed();
     this.#loop.wake();
     this.#lossAlarm.look();
+  }
+
+  #lookAtWarnings(): void {
+    const { fitness, snapshotting, protocol } = this;
+    this.measures.lookAtWarnings([...fitness.warnings, ...snapshotting.warnings, ...protocol.warnings]);
   }
 
   /** Stops all parts; resolves with the error that ended the loop, if any. */

@@ -11,6 +11,7 @@ import type { StagedSnapshot } from "../storage/snapshots/staged_snapshot.js";
 import type { Clock } from "../system/clock.js";
 import type { DiskFullRetry } from "./disk_full.js";
 import type { WriteWatch } from "./health/write_watch.js";
+import type { NodeMeasures } from "./measures/node_measures.js";
 import type { NodeStorage } from "./open/storage.js";
 
 /** Receives what the loop has done with each Ready. */
@@ -52,6 +53,7 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
     private readonly writes: WriteWatch,
     private readonly observer: ReadyObserver<Result>,
     private readonly clock: Clock,
+    private readonly measures: Pick<NodeMeasures, "stages" | "batches">,
   ) {}
 
   /**
@@ -167,7 +169,12 @@ export class ReadyLoop<Result, Machine extends StateMachine<Result>> {
   async #persist({ entries, hardState, mustSync }: Ready): Promise<void> {
     if (entries.length === 0 && hardState === undefined) return;
     const batch = { entries, sync: mustSync, ...(hardState !== undefined && { hardState }) };
+    const last = entries.at(-1)?.index ?? 0;
+    const { stages, batches } = this.measures;
+    if (entries.length > 0) batches.record(entries.length);
+    stages.writing(last);
     await this.#writeLog(mustSync, () => this.storage.log.append(batch));
+    stages.written(last);
   }
 
   /**

@@ -1,5 +1,6 @@
 import type { StateMachine } from "../machine/state_machine.js";
 import { isAnswer, type PeerRequest, type Response } from "../raft/messages.js";
+import type { NodeMeasures } from "./measures/node_measures.js";
 import type { Peers } from "./peers.js";
 import type { ReadyObserver } from "./ready_loop.js";
 import type { AppliedLog } from "./requests/applied_log.js";
@@ -19,6 +20,7 @@ export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
   readonly peers: Peers;
   readonly snapshotting: Snapshotting<Machine>;
   readonly turns: Turns;
+  readonly measures: Pick<NodeMeasures, "stages" | "appliedEntries">;
 }
 
 /**
@@ -28,10 +30,12 @@ export interface ObservingParts<Result, Machine extends StateMachine<Result>> {
 export function observerOf<Result, Machine extends StateMachine<Result>>(
   parts: ObservingParts<Result, Machine>,
 ): ReadyObserver<Result> {
-  const { machine, proposals, waiters, appliedLog, requests, snapshotting, turns } = parts;
+  const { machine, proposals, waiters, appliedLog, requests, snapshotting, turns, measures } = parts;
   return {
     staged: () => requests.staged,
     applied: (entries, results) => {
+      measures.appliedEntries += entries.length;
+      measures.stages.applied(machine.appliedIndex);
       proposals.applied(entries, results);
       waiters.reached(machine.appliedIndex);
       snapshotting.applied(entries[0]!.index, machine.appliedIndex);

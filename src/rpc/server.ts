@@ -11,7 +11,7 @@ import type {
   MessageShape,
 } from "@bufbuild/protobuf";
 import type * as grpc from "@grpc/grpc-js";
-import { CairnError } from "../base/errors.js";
+import { CairnError, type CairnErrorCode } from "../base/errors.js";
 import { type CallContext, ServerCallContext } from "./call_context.js";
 import { type AnyMessage, decodeMessage, EncodedMessage, encodeMessage, methodName, methodPath } from "./codec.js";
 import { IncomingMessages } from "./incoming_messages.js";
@@ -46,6 +46,14 @@ export type MethodImplementation<Method extends DescMethod> =
             ) => AsyncIterable<MessageInitShape<Response>>
           : never;
 
+/** Learns of the calls of one method. */
+export interface CallObserver {
+  /** A call begins. Returns its time, for {@link ended}. */
+  begun(): number;
+  /** It has ended, with an error of this code, or without. */
+  ended(begunMs: number, code: CairnErrorCode | undefined): void;
+}
+
 export interface AddServiceOptions {
   /**
    * When it is aborted, every stream of requests fails with its reason, a CairnError, after the
@@ -56,6 +64,8 @@ export interface AddServiceOptions {
    * Called with every error of a handler that is no CairnError: a bug. The caller gets INTERNAL.
    */
   readonly onUnexpectedError?: (error: unknown, method: string) => void;
+  /** Returns the observer of a method's calls. */
+  readonly observe?: ((method: DescMethod) => CallObserver) | undefined;
   /** Leaves methods without an implementation to somebody else. */
   readonly isPartial?: boolean;
 }
@@ -145,6 +155,7 @@ class ServedMethod {
   readonly #method: DescMethod;
   readonly #handler: Handler;
   readonly #onUnexpectedError: AddServiceOptions["onUnexpectedError"];
+  readonly #observer: CallObserver | undefined;
   readonly stopping: AbortSignal | undefined;
 
   constructor(method: DescMethod, handler: Handler, options: AddServiceOptions) {
@@ -153,6 +164,7 @@ class ServedMethod {
     this.#method = method;
     this.#handler = handler;
     this.#onUnexpectedError = options.onUnexpectedError;
+    this.#observer = options.observe?.(method);
   }
 
   readonly decode = (bytes: Buffer): MessageShape<DescMessage> => {
@@ -166,13 +178,15 @@ class ServedMethod {
 
   /** Answers with one message. Never rejects. */
   async answerOnce(input: () => unknown, context: ServerCallContext, callback: grpc.sendUnaryData<Buffer>) {
+    const begunMs = this.#observer?.begun() ?? 0;
     try {
       const answer = await (this.#run(input(), context) as Promise<AnyMessage>);
       const bytes = encodeMessage(this.#method.output, answer);
       context.answered();
+      this.#observer?.ended(begunMs, undefined);
       callback(null, bytes);
     } catch (error) {
-      const status = this.#failure(error, context);
+      const status = this.#failure(error, context, begunMs);
       context.answered();
       callback(status);
     }
@@ -180,15 +194,17 @@ class ServedMethod {
 
   /** Answers with a stream. Never rejects. */
   async answerMany(input: () => unknown, context: ServerCallContext, call: AnswerStream): Promise<void> {
+    const begunMs = this.#observer?.begun() ?? 0;
     const outgoing = outgoingAnswers(call);
     context.onCancelled((error) => outgoing.fail(error));
     try {
       const answers = this.#run(input(), context) as AsyncIterable<AnyMessage | EncodedMessage>;
       await this.#sendAll(answers, outgoing, context);
       context.answered();
+      this.#observer?.ended(begunMs, undefined);
       outgoing.end(() => call.end());
     } catch (error) {
-      const status = this.#failure(error, context);
+      const status = this.#failure(error, context, begunMs);
       context.answered();
       // grpc-js takes this event for the call's status.
       outgoing.end(() => call.emit("error", status));
@@ -222,11 +238,13 @@ class ServedMethod {
     }
   }
 
-  #failure(error: unknown, context: ServerCallContext): ReturnType<typeof statusFromError> {
+  #failure(error: unknown, context: ServerCallContext, begunMs: number): ReturnType<typeof statusFromError> {
     if (!(error instanceof CairnError) && !isAbort(error, context)) {
       this.#onUnexpectedError?.(error, methodName(this.#method));
     }
-    return statusFromError(CairnError.from(error));
+    const failure = CairnError.from(error);
+    this.#observer?.ended(begunMs, failure.code);
+    return statusFromError(failure);
   }
 }
 

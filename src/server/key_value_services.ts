@@ -43,6 +43,11 @@ export function keyValueServices(node: KeyValueNode, clock: Clock = systemClock)
         await leader.client(KeyValueService).compareAndSet(value, settings);
       }
     },
+    holdings() {
+      const { keyCount, sessionCount, leaseCount } = node.machine;
+      const streams = { session_streams: sessions.count, watches: watches.count };
+      return { ...streams, keys: keyCount, remembered_clients: sessionCount, leases: leaseCount };
+    },
     stop() {
       sessions.stop();
       watches.stop();

@@ -18,6 +18,8 @@ export interface MachineServices {
    * @internal
    */
   advance(leader: SharedChannel | undefined, signal: AbortSignal): Promise<void>;
+  /** Returns the number of things that the services hold for their callers, by name. @internal */
+  holdings(): Readonly<Record<string, number>>;
   /** Stops reading calls of open streams; those that were read are answered. @internal */
   stop(): void;
   /** Ends the calls under way at the leader. @internal */

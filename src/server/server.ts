@@ -13,6 +13,7 @@ import { widenWindows } from "../rpc/server_windows.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { adminService } from "./admin/admin_service.js";
 import { StateComparison } from "./admin/verify_state.js";
+import { CallMeasures } from "./call_measures.js";
 import { Health, healthService } from "./discovery/health.js";
 import { addLazyReflection } from "./discovery/reflection.js";
 import type { Introducer } from "./introducer.js";
@@ -61,7 +62,14 @@ export class CairnServer {
     private readonly stopping: AbortController,
     private readonly machine: MachineServices,
     private readonly comparison: StateComparison,
+    /** Counts and times of the calls that it answers. */
+    readonly calls: CallMeasures,
   ) {}
+
+  /** What the services hold for their callers at present, by name: sessions, watches, leases. */
+  get holdings(): Readonly<Record<string, number>> {
+    return this.machine.holdings();
+  }
 
   /**
    * Starts to serve a node of the key-value store, or of another state machine with its own
@@ -86,19 +94,21 @@ export class CairnServer {
     const stopping = new AbortController();
     const machine = options.machineServices ?? keyValueServices(node as KeyValueNode);
     const comparison = new StateComparison(node, machine, options.peerAddresses);
+    const calls = new CallMeasures();
+    const common = { onUnexpectedError, observe: calls.observe };
     // A peer's stream would never end.
     addService(server, RaftService, raftService(peerEndpoint(node, options.introducer)), {
-      onUnexpectedError,
+      ...common,
       stopping: stopping.signal,
     });
-    machine.addTo(server, { onUnexpectedError });
-    addService(server, AdminService, adminService(node, comparison, options.introducer), { onUnexpectedError });
+    machine.addTo(server, common);
+    addService(server, AdminService, adminService(node, comparison, options.introducer), common);
     const services = [RaftService, ...machine.services, AdminService];
     const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services);
     const port = await bind(server, options.listen);
     setServing(true);
     const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
-    return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison);
+    return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison, calls);
   }
 
   /**

@@ -93,6 +93,10 @@ function startMember(
     servicesOf: keyValueServices,
     healTimeoutMs: settings.healTimeoutMs,
     signal,
+    monitor: settings.monitor && {
+      ...settings.monitor,
+      onServing: (address) => tell({ kind: "http", address }, context, json),
+    },
     ingress: settings.ingress && {
       ...settings.ingress,
       onServing: (address) =>
@@ -121,7 +125,9 @@ function adviseOnListen(error: unknown): never {
     ? "--listen"
     : text.startsWith("cannot take client connections on")
       ? "--ingress-listen"
-      : undefined;
+      : text.startsWith("cannot serve HTTP on")
+        ? "--http"
+        : undefined;
   if (flag === undefined) throw error;
   throw new CairnError(code, `${text}. Give a free host:port of this machine with ${flag}; port 0 takes any.`, {
     cause: error,

@@ -10,6 +10,7 @@ import {
   listenAddress,
   logLevelOption,
   namedAddresses,
+  nameList,
   nonEmpty,
   wholeNumber,
   wholeNumberOrOff,
@@ -59,6 +60,18 @@ export function startCommand(): Command {
         "<host:port>",
         "where the ingress processes serve clients; port 0 takes a free one. The other members use --listen",
       ).argParser(listenAddress),
+    )
+    .addOption(
+      setting(
+        "http",
+        "<host:port>",
+        "where to serve metrics, health and a page for operators over HTTP; port 0 takes a free one (default: not at all)",
+      ).argParser(listenAddress),
+    )
+    .addOption(
+      setting("http-hosts", "<list>", "names by which browsers reach --http through a proxy: name,name").argParser(
+        nameList,
+      ),
     )
     .addOption(
       setting("advertise", "<host:port>", "where the other members reach it (default: as --listen)").argParser(address),

@@ -77,6 +77,11 @@ export function addressList(text: string): string[] {
   return text.split(",").map((part) => address(part.trim()));
 }
 
+/** Parses a list of host names: name,name */
+export function nameList(text: string): string[] {
+  return text.split(",").map((part) => nonEmpty(part.trim()));
+}
+
 /** Parses nodes with their addresses: n1=host:port,n2=host:port */
 export function namedAddresses(text: string): ReadonlyMap<string, string> {
   const nodes = new Map<string, string>();

@@ -26,6 +26,8 @@ export interface StartOptions {
   readonly listen?: string;
   readonly ingress: number;
   readonly ingressListen?: string;
+  readonly http?: string;
+  readonly httpHosts?: readonly string[];
   readonly advertise?: string;
   readonly cluster?: ReadonlyMap<string, string>;
   readonly join?: readonly string[];
@@ -73,6 +75,8 @@ export interface StartSettings
   readonly listen: string;
   /** Processes that serve clients on an address of theirs. */
   readonly ingress: { readonly processes: number; readonly listen: string } | undefined;
+  /** HTTP port for operators. */
+  readonly monitor: { readonly listen: string; readonly hosts: readonly string[] } | undefined;
   /** Address at which others reach the node; undefined: the address on which it listens. */
   readonly advertise: string | undefined;
   readonly clusterId: string | undefined;
@@ -116,6 +120,7 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
     data,
     listen,
     ingress: ingressOf(options, listen, fail),
+    monitor: options.http === undefined ? undefined : { listen: options.http, hosts: options.httpHosts ?? [] },
     advertise: reachedAt,
     members: members ?? [{ id, address: reachedAt ?? "", role: "voter" }],
     derivedClusterId: members && derivedClusterId("cluster", memberList(members)),

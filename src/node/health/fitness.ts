@@ -4,6 +4,7 @@ import type { Clock } from "../../system/clock.js";
 import type { Logger } from "../../system/logger.js";
 import type { DiskFullRetry } from "../disk_full.js";
 import type { NodeHost } from "../host.js";
+import type { NodeMeasures } from "../measures/node_measures.js";
 import type { NodeOptions } from "../options.js";
 import type { CatchUp } from "../snapshots/lag_monitor.js";
 import type { OutgoingTransfer } from "../snapshots/send_queue.js";
@@ -27,6 +28,7 @@ export interface FitnessParts extends WaitingCallers {
   readonly logger: Logger;
   readonly diskFull: Pick<DiskFullRetry, "shortage">;
   readonly snapshotting: FollowerSnapshots;
+  readonly measures: Pick<NodeMeasures, "logSyncs">;
 }
 
 /**
@@ -47,7 +49,7 @@ export class Fitness {
     private readonly parts: FitnessParts,
   ) {
     this.#pace = { tickMs, electionMs: electionTicks * tickMs };
-    this.writes = new WriteWatch(parts.clock, this.#pace.electionMs);
+    this.writes = new WriteWatch(parts.clock, this.#pace.electionMs, parts.measures);
     this.#members = new MemberWatch(parts.clock);
   }
 

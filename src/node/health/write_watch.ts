@@ -1,6 +1,7 @@
 import { limits } from "../../base/limits.js";
 import type { DiskState } from "../../raft/state.js";
 import type { Clock } from "../../system/clock.js";
+import type { NodeMeasures } from "../measures/node_measures.js";
 import { RecentTimes } from "./recent_times.js";
 
 /** Durations of the syncs of a node's log, in milliseconds. */
@@ -36,6 +37,7 @@ export class WriteWatch {
     private readonly clock: Clock,
     /** Length of an election timeout. */
     private readonly electionMs: number,
+    private readonly measures: Pick<NodeMeasures, "logSyncs">,
   ) {}
 
   /** Does one write at a time, and measures it. `isSynced`: it is durable when it ends. */
@@ -80,5 +82,6 @@ export class WriteWatch {
     if (!isSynced) return;
     this.#lastMs = ms;
     this.#times.record(now, ms);
+    this.measures.logSyncs.record(ms);
   }
 }

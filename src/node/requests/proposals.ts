@@ -2,6 +2,8 @@ import type { CancelSignal } from "../../base/cancel_signal.js";
 import { CairnError } from "../../base/errors.js";
 import type { ApplyResult } from "../../machine/state_machine.js";
 import type { Entry, LogPosition } from "../../raft/types.js";
+import type { Clock } from "../../system/clock.js";
+import type { NodeMeasures } from "../measures/node_measures.js";
 import { type Waiter, waitFor } from "./waiter.js";
 
 /** The result of a proposal that was committed and applied. */
@@ -14,13 +16,28 @@ export interface Committed<Result> {
 
 interface Pending<Result> extends Waiter<Committed<Result>> {
   readonly term: number;
+  /** Time of the proposal. */
+  readonly startedMs: number;
 }
+
+/** The measures of a node's writes. */
+type WriteMeasures = Pick<NodeMeasures, "writes" | "failedWrites">;
 
 /** Proposals that are in the log of this node and whose callers wait for them to be applied. */
 export class Proposals<Result> {
   readonly #pending = new Map<number, Pending<Result>>();
   /** Highest index that a caller has waited for since the log last ended below it. */
   #highest = 0;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly measures: WriteMeasures,
+  ) {}
+
+  /** Number of callers that wait. */
+  get count(): number {
+    return this.#pending.size;
+  }
 
   /**
    * Resolves when the entry at `position` is applied. Rejects with NOT_LEADER when another entry
@@ -31,14 +48,14 @@ export class Proposals<Result> {
     const { index, term } = position;
     // A proposal of an earlier term is no longer in this node's log, but another member may still
     // commit it.
-    this.#pending.get(index)?.reject(outcomeUnknown(index, "this node has put another entry in its place"));
+    this.#reject(this.#pending.get(index), outcomeUnknown(index, "this node has put another entry in its place"));
     this.#highest = Math.max(this.#highest, index);
     return waitFor<Committed<Result>>(
       signal,
-      (waiter) => this.#pending.set(index, { term, ...waiter }),
+      (waiter) => this.#pending.set(index, { term, startedMs: this.clock.now(), ...waiter }),
       (waiter) => {
         this.#pending.delete(index);
-        waiter.reject(outcomeUnknown(index, "the caller gave up"));
+        this.#reject(waiter, outcomeUnknown(index, "the caller gave up"));
       },
     );
   }
@@ -46,12 +63,17 @@ export class Proposals<Result> {
   /** Answers the callers whose entries were applied, with these results. */
   applied(entries: readonly Entry[], results: readonly ApplyResult<Result>[]): void {
     if (this.#pending.size === 0) return;
+    const nowMs = this.clock.now();
     entries.forEach((entry, at) => {
       const pending = this.#pending.get(entry.index);
       if (pending === undefined) return;
       this.#pending.delete(entry.index);
-      if (pending.term === entry.term) pending.resolve({ index: entry.index, result: results[at]!.result as Result });
-      else pending.reject(new CairnError("NOT_LEADER", `another leader's entry took index ${entry.index}`));
+      if (pending.term !== entry.term) {
+        this.#reject(pending, new CairnError("NOT_LEADER", `another leader's entry took index ${entry.index}`));
+        return;
+      }
+      this.measures.writes.record(nowMs - pending.startedMs);
+      pending.resolve({ index: entry.index, result: results[at]!.result as Result });
     });
   }
 
@@ -81,8 +103,14 @@ export class Proposals<Result> {
     for (const [index, pending] of this.#pending) {
       if (!which(index)) continue;
       this.#pending.delete(index);
-      pending.reject(outcomeUnknown(index, reason));
+      this.#reject(pending, outcomeUnknown(index, reason));
     }
+  }
+
+  #reject(waiter: Waiter<Committed<Result>> | undefined, error: CairnError): void {
+    if (waiter === undefined) return;
+    this.measures.failedWrites.add(error.code);
+    waiter.reject(error);
   }
 }
 

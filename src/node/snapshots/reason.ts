@@ -24,6 +24,14 @@ export interface LastSnapshot {
   readonly fileBytes: number;
 }
 
+/** The log of a node around its newest snapshot. */
+export interface RetentionView {
+  /** Bytes of entries that were applied since that snapshot. */
+  readonly bytesSinceSnapshot: number;
+  /** Bytes of entries that are retained for followers that are catching up by snapshot. */
+  readonly pinnedBytes: number;
+}
+
 /** The snapshots of a node. */
 export interface SnapshottingView {
   /** The newest snapshot since the start. */

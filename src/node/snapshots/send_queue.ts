@@ -2,6 +2,7 @@ import { nameOf } from "../../base/ids.js";
 import type { SnapshotSend, TransferOutcome } from "../../raft/leader/replication.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import type { NodeHost } from "../host.js";
+import type { NodeMeasures } from "../measures/node_measures.js";
 import type { Peers } from "../peers.js";
 import { KeptSnapshots } from "./kept_snapshots.js";
 import type { LagMonitor } from "./lag_monitor.js";
@@ -13,6 +14,7 @@ export interface SendQueueOptions extends TransferOptions {
   readonly peers: Pick<Peers, "openInstall">;
   readonly pins: Pick<LogPins, "installed" | "look">;
   readonly lagMonitor: Pick<LagMonitor, "begun" | "ended">;
+  readonly measures: Pick<NodeMeasures, "transferred">;
   /** Milliseconds for which the snapshot of an interrupted transfer is retained. */
   readonly resumeMs: number;
   /** Number of concurrent transfers, 1 or more. */
@@ -172,7 +174,8 @@ export class SendQueue {
   }
 
   #tell(send: SnapshotSend, outcome: TransferOutcome): void {
-    const { pins, lagMonitor } = this.options;
+    const { pins, lagMonitor, measures } = this.options;
+    measures.transferred(send.to, outcome.kind);
     this.host.core((raft) => raft.snapshotSent(send, outcome));
     if (outcome.kind === "installed") pins.installed(send.to, outcome.matchIndex);
     lagMonitor.ended(send.to, this.#arrived(outcome), this.host.raft.log.boundary.index);

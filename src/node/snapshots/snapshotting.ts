@@ -7,6 +7,7 @@ import type { Clock } from "../../system/clock.js";
 import type { Logger } from "../../system/logger.js";
 import { checkSnapshotRequest } from "../check_options.js";
 import type { NodeHost } from "../host.js";
+import type { NodeMeasures } from "../measures/node_measures.js";
 import type { NodeStorage } from "../open/storage.js";
 import type { NodeOptions } from "../options.js";
 import type { Peers } from "../peers.js";
@@ -14,7 +15,7 @@ import { Bandwidth } from "./bandwidth.js";
 import { Compactor, type SnapshotOutcome, type SnapshotRequest } from "./compaction.js";
 import { type CatchUp, LagMonitor } from "./lag_monitor.js";
 import { LogPins } from "./log_pins.js";
-import type { LastSnapshot, SnapshotReason } from "./reason.js";
+import type { LastSnapshot, RetentionView, SnapshotReason } from "./reason.js";
 import { type SinceSnapshot, SnapshotScheduler } from "./scheduler.js";
 import { type OutgoingTransfer, SendQueue } from "./send_queue.js";
 
@@ -38,6 +39,7 @@ export interface SnapshottingParts {
   readonly logger: Logger;
   /** Opens the streams of transfers. */
   readonly peers: Pick<Peers, "openInstall">;
+  readonly measures: Pick<NodeMeasures, "snapshot" | "transferred">;
 }
 
 /** The policy of a node that takes snapshots only when asked. */
@@ -64,7 +66,7 @@ export class Snapshotting<Machine extends StateMachine> {
     options: SnapshottingOptions<Machine>,
     private readonly parts: SnapshottingParts,
   ) {
-    const { clock, logger, peers } = parts;
+    const { clock, logger, peers, measures } = parts;
     const { trailingLogBytes = limits.trailingLogBytes, pinnedLogBytes = limits.pinnedLogBytes } = options;
     this.#unixMs = options.unixMs ?? Date.now;
     this.#pins = new LogPins(host.raft, () => this.#trimAgain());
@@ -88,7 +90,7 @@ export class Snapshotting<Machine extends StateMachine> {
     const { snapshotBandwidth } = options;
     this.#queue = new SendQueue(host, {
       snapshots: storage.snapshots,
-      ...{ clock, logger, peers, pins: this.#pins, lagMonitor: this.#lagMonitor },
+      ...{ clock, logger, peers, measures, pins: this.#pins, lagMonitor: this.#lagMonitor },
       idleMs: limits.transferIdleMs,
       chunkBytes: options.snapshotChunkBytes ?? limits.installChunkBytes,
       resumeMs: options.transferResumeMs ?? limits.transferResumeMs,
@@ -119,6 +121,15 @@ export class Snapshotting<Machine extends StateMachine> {
     const failure = this.#scheduler.failure;
     const failed = failure === undefined ? [] : [`a snapshot is due and could not be taken: ${failure}`];
     return [...failed, ...damaged, ...this.#lagMonitor.warnings];
+  }
+
+  get retention(): RetentionView {
+    const { log } = this.storage;
+    const pinned = this.#pins.pinnedIndex;
+    return {
+      bytesSinceSnapshot: this.#since().bytes,
+      pinnedBytes: pinned === undefined ? 0 : log.bytesBetween(pinned + 1, this.host.raft.log.last.index),
+    };
   }
 
   /** Snapshot transfers to followers that are under way. */
@@ -213,6 +224,7 @@ export class Snapshotting<Machine extends StateMachine> {
 
   #done({ index, fileBytes }: SnapshotInfo, reason: SnapshotReason, durationMs: number): void {
     this.#last = { index, reason, finishedUnixMs: this.#unixMs(), durationMs, fileBytes };
+    this.parts.measures.snapshot(this.#last);
     this.#scheduler.done();
   }
 

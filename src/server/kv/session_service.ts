@@ -21,6 +21,11 @@ export class Sessions {
     private readonly unary: UnaryCalls,
   ) {}
 
+  /** Number of open streams. */
+  get count(): number {
+    return this.#streams.size;
+  }
+
   /** Answers one stream until its client ends it, or {@link stop} does. */
   async *serve(
     requests: AsyncIterable<SessionRequest>,

@@ -20,6 +20,7 @@ export function ownMachineServices<Result, Machine extends StateMachine<Result>>
       if (leader === undefined) await node.barrier(signal);
       else await leader.client(MachineService).barrier({}, { signal, timeoutMs: limits.verifyIdleMs });
     },
+    holdings: () => ({}),
     stop: () => {},
     close: () => forwarding.close(),
   };

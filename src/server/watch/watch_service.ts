@@ -32,6 +32,11 @@ export class Watches<Header extends object> {
     this.#hub = new WatchHub(node, systemClock);
   }
 
+  /** Number of watches under way. */
+  get count(): number {
+    return this.#hub.size;
+  }
+
   /**
    * Answers one watch until its caller ends it, or an error does.
    * @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED, WRONG_CLUSTER, BUSY, STOPPED,

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { CairnError } from "../../../src/base/errors.js";
 import { limits } from "../../../src/base/limits.js";
+import { Histogram } from "../../../src/base/measures.js";
 import {
   healthOf,
   healthVerdicts,
@@ -43,7 +44,7 @@ describe("the durations of the last minute", () => {
 describe("the watch on writes of the log (T8)", () => {
   const started = (isSynced = true) => {
     const clock = new ManualClock();
-    const watch = new WriteWatch(clock, PACE.electionMs);
+    const watch = new WriteWatch(clock, PACE.electionMs, { logSyncs: new Histogram() });
     const write = deferred();
     return { clock, watch, write, ended: watch.measure(isSynced, () => write.promise) };
   };

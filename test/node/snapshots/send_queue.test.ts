@@ -87,6 +87,7 @@ function queueOf(change: Partial<SendQueueOptions> = {}) {
     logger: silentLogger,
     idleMs: 10_000,
     chunkBytes: 3,
+    measures: { transferred: () => {} },
     peers: {
       openInstall: (to) => {
         const stream = new FakeStream();

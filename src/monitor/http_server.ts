@@ -1,0 +1,119 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { isIP } from "node:net";
+import { CairnError } from "../base/errors.js";
+import { limits } from "../base/limits.js";
+
+/** Answers a request for one path. */
+export type Page = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
+
+export interface HttpOptions {
+  /** host:port; port 0 takes a free one. */
+  readonly listen: string;
+  /** Names by which a request may call this server, besides addresses and names without a dot. */
+  readonly hosts: readonly string[];
+  /** The pages by path. */
+  readonly pages: ReadonlyMap<string, Page>;
+  readonly onError: (error: unknown) => void;
+}
+
+/** Sent with every answer: a page may load nothing from elsewhere, and not be shown in a frame. */
+const HEADERS = {
+  "cache-control": "no-store",
+  "content-security-policy":
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'",
+  "cross-origin-resource-policy": "same-origin",
+  "referrer-policy": "no-referrer",
+  "x-content-type-options": "nosniff",
+} as const;
+
+/** A small HTTP server for operators: GET and HEAD of fixed paths. */
+export class HttpServer {
+  private constructor(
+    private readonly server: Server,
+    /** host:port with the real port. */
+    readonly address: string,
+  ) {}
+
+  /**
+   * Starts to listen.
+   * @throws CairnError INVALID_ARGUMENT when it cannot listen on the address
+   */
+  static async listen(options: HttpOptions): Promise<HttpServer> {
+    const [, host, v6, port] = /^(\[(.+)\]|[^[\]]+):(\d{1,5})$/.exec(options.listen) ?? [];
+    if (host === undefined || Number(port) > 65_535) {
+      throw new CairnError("INVALID_ARGUMENT", `HTTP address ${JSON.stringify(options.listen)} must be host:port`);
+    }
+    const server = createServer(
+      {
+        maxHeaderSize: limits.httpHeaderBytes,
+        headersTimeout: limits.httpRequestMs,
+        requestTimeout: limits.httpRequestMs,
+      },
+      (request, response) => void answer(options, request, response),
+    );
+    server.maxConnections = limits.httpConnections;
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", (cause: NodeJS.ErrnoException) => {
+        const reason = cause.code === "EADDRINUSE" ? "the address is in use" : cause.message;
+        reject(new CairnError("INVALID_ARGUMENT", `cannot serve HTTP on ${options.listen}: ${reason}`, { cause }));
+      });
+      server.listen({ host: v6 ?? host, port: Number(port) }, resolve);
+    });
+    server.on("error", options.onError);
+    const bound = server.address();
+    return new HttpServer(server, `${host}:${typeof bound === "object" && bound !== null ? bound.port : port}`);
+  }
+
+  /** Ends all connections. */
+  async stop(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
+    this.server.closeAllConnections();
+    await closed;
+  }
+}
+
+/** Sends a whole answer. */
+export function send(response: ServerResponse, status: number, contentType: string, body: string | Buffer): void {
+  response.writeHead(status, { ...HEADERS, "content-type": contentType, "content-length": Buffer.byteLength(body) });
+  response.end(body);
+}
+
+/** Begins an answer without an end: a stream of events. */
+export function beginEvents(response: ServerResponse): void {
+  response.writeHead(200, { ...HEADERS, "content-type": "text/event-stream; charset=utf-8" });
+}
+
+async function answer(
+  { hosts, pages, onError }: HttpOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  // A response that is cut off by its reader is no event for an operator.
+  response.on("error", () => {});
+  const refuse = (status: number, text: string) => send(response, status, "text/plain; charset=utf-8", `${text}\n`);
+  if (!isOwnHost(request.headers.host, hosts)) {
+    return refuse(403, "the Host of this request is no name of this node: --http-hosts names those that are");
+  }
+  if (request.method !== "GET" && request.method !== "HEAD") return refuse(405, "only GET and HEAD");
+  const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
+  const page = pages.get(path);
+  if (page === undefined)
+    return refuse(404, `nothing is at ${path.slice(0, 100)}; there are ${[...pages.keys()].join(", ")}`);
+  try {
+    await page(request, response);
+  } catch (error) {
+    onError(error);
+    if (response.headersSent) response.destroy();
+    else refuse(500, "the node could not answer; its log has the reason");
+  }
+}
+
+/**
+ * Whether a request names this server by an address, or by a name that no stranger's web page can
+ * make its own: such a page may resolve its own name to a loopback address, and read what comes.
+ */
+function isOwnHost(host: string | undefined, hosts: readonly string[]): boolean {
+  if (host === undefined) return false;
+  const name = host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
+  return isIP(name) !== 0 || name === "localhost" || !name.includes(".") || hosts.includes(name);
+}

@@ -1,0 +1,71 @@
+import type { Logger } from "../system/logger.js";
+import { HttpServer, type Page, send } from "./http_server.js";
+import { Exporter } from "./metrics/exporter.js";
+import type { Monitored } from "./monitored.js";
+import { ProcessFigures } from "./process_figures.js";
+import { readinessOf } from "./readiness.js";
+
+const JSON_TYPE = "application/json; charset=utf-8";
+
+export interface MonitorOptions {
+  /** host:port; port 0 takes a free one. */
+  readonly listen: string;
+  /** Names by which a proxy reaches this server, besides addresses and names without a dot. */
+  readonly hosts?: readonly string[] | undefined;
+  /** The data directory. */
+  readonly directory: string;
+  /** Returns the member; undefined while it starts. */
+  readonly monitored: () => Monitored | undefined;
+  readonly logger: Logger;
+}
+
+/** Shows a member to its operators over HTTP: metrics, health, and a page. */
+export class Monitor {
+  private constructor(
+    private readonly server: HttpServer,
+    private readonly figures: ProcessFigures,
+  ) {}
+
+  /**
+   * Starts to serve.
+   * @throws CairnError INVALID_ARGUMENT when it cannot listen on the address
+   */
+  static async start({ listen, hosts = [], directory, monitored, logger }: MonitorOptions): Promise<Monitor> {
+    const figures = new ProcessFigures(directory);
+    const exporter = new Exporter(monitored, figures);
+    const pages = new Map<string, Page>([
+      [
+        "/metrics",
+        async (_request, response) => {
+          const { contentType, text } = await exporter.scrape();
+          send(response, 200, contentType, text);
+        },
+      ],
+      ["/healthz", (_request, response) => send(response, 200, JSON_TYPE, `${JSON.stringify({ alive: true })}\n`)],
+      [
+        "/readyz",
+        (_request, response) => {
+          const readiness = readinessOf(monitored()?.node);
+          send(response, readiness.ready ? 200 : 503, JSON_TYPE, `${JSON.stringify(readiness)}\n`);
+        },
+      ],
+    ]);
+    try {
+      const onError = (error: unknown) => logger.error({ err: error }, "an HTTP request failed");
+      return new Monitor(await HttpServer.listen({ listen, hosts, pages, onError }), figures);
+    } catch (error) {
+      figures.stop();
+      throw error;
+    }
+  }
+
+  /** host:port that it listens on, with the real port. */
+  get address(): string {
+    return this.server.address;
+  }
+
+  async stop(): Promise<void> {
+    await this.server.stop();
+    this.figures.stop();
+  }
+}

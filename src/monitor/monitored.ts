@@ -1,0 +1,43 @@
+import type { StateMachine } from "../machine/state_machine.js";
+import type { CairnNode } from "../node/node.js";
+import type { CallMeasures } from "../server/call_measures.js";
+
+/** The part of a node that is shown. */
+export type MonitoredNode = Pick<
+  CairnNode<unknown, StateMachine>,
+  | "id"
+  | "clusterId"
+  | "incarnation"
+  | "isNew"
+  | "raft"
+  | "machine"
+  | "knownCommit"
+  | "snapshots"
+  | "snapshotting"
+  | "retention"
+  | "logStats"
+  | "transfers"
+  | "receiver"
+  | "fitness"
+  | "protocol"
+  | "measures"
+  | "isDiskFull"
+  | "waitingWrites"
+  | "recovery"
+>;
+
+/** The part of a node's server that is shown. */
+export interface MonitoredServer {
+  readonly calls: CallMeasures;
+  /** What the services hold for their callers, by name. */
+  readonly holdings: Readonly<Record<string, number>>;
+}
+
+/**
+ * A member that is shown. Its node and its server are others after its data directory has changed
+ * its identity.
+ */
+export interface Monitored {
+  readonly node: MonitoredNode;
+  readonly server: MonitoredServer;
+}

@@ -1,0 +1,56 @@
+import { limits } from "../../base/limits.js";
+import type { SnapshotReason } from "../snapshots/reason.js";
+
+/** Something that happened to a node and that an operator wants to see afterwards. */
+export type NodeHappening =
+  /** The node follows another leader, or none (leader ""). */
+  | { readonly kind: "leader"; readonly leader: string; readonly term: number; readonly role: string }
+  | { readonly kind: "membership"; readonly index: number; readonly members: readonly string[] }
+  | {
+      readonly kind: "snapshot";
+      readonly index: number;
+      readonly reason: SnapshotReason;
+      readonly durationMs: number;
+      readonly fileBytes: number;
+    }
+  | { readonly kind: "transfer"; readonly to: string; readonly outcome: "installed" | "ahead" | "failed" }
+  | { readonly kind: "warning"; readonly text: string }
+  /** A warning no longer holds. */
+  | { readonly kind: "cleared"; readonly text: string };
+
+/** A happening with its place in the order of all, and its time. */
+export type TimelineEntry = NodeHappening & {
+  /** 1 for the first one since the node started; no number is left out. */
+  readonly number: number;
+  /** Milliseconds since 1970. */
+  readonly unixMs: number;
+};
+
+type Listener = (entry: TimelineEntry) => void;
+
+/** The newest happenings of a node, `limits.timelineEntries` at most. */
+export class Timeline {
+  readonly #entries: TimelineEntry[] = [];
+  readonly #listeners = new Set<Listener>();
+  #number = 0;
+
+  constructor(private readonly unixMs: () => number) {}
+
+  /** Oldest first. */
+  get entries(): readonly TimelineEntry[] {
+    return this.#entries;
+  }
+
+  add(happening: NodeHappening): void {
+    const entry = { ...happening, number: ++this.#number, unixMs: this.unixMs() };
+    this.#entries.push(entry);
+    if (this.#entries.length > limits.timelineEntries) this.#entries.shift();
+    for (const listener of this.#listeners) listener(entry);
+  }
+
+  /** Calls a listener with each entry from now on; returns a function that ends this. */
+  follow(listener: Listener): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+}
