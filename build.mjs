@@ -2,7 +2,16 @@
 // The bundle is there for the start-up time: 190 small modules, ours and protobuf-es's, become a few files. What is native or
 // CommonJS stays in node_modules.
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 
@@ -45,6 +54,23 @@ await esbuild.build({
   external: ["@grpc/*", "commander", "grpc-health-check", "lmdb", "pino", "prom-client"],
 });
 chmodSync(COMMAND, 0o755);
+
+// The page that a node shows to browsers (--http).
+await esbuild.build({
+  entryPoints: { page: "src/page/main.ts" },
+  outdir: "dist/page",
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: ["chrome115", "firefox115", "safari16.4"],
+  legalComments: "inline",
+});
+const style = await esbuild.transform(
+  readFileSync("node_modules/uplot/dist/uPlot.min.css", "utf8") + readFileSync("src/page/page.css", "utf8"),
+  { loader: "css", minify: true },
+);
+writeFileSync("dist/page/page.css", style.code);
+copyFileSync("src/page/index.html", "dist/page/index.html");
 
 /** Whether the command is newer than everything that it is built from. */
 function isUpToDate() {

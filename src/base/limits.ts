@@ -41,6 +41,10 @@ export const limits = Object.freeze({
   ingressWaitingConnections: 1024,
   /** Connections of the HTTP port for operators. */
   httpConnections: 256,
+  /** Pages that follow a node at a time. */
+  httpViewers: 100,
+  /** Bytes that wait for a page that does not read; beyond that it is cut off. */
+  httpViewerBytes: 1 * MiB,
   /** Longest headers of an HTTP request, in bytes. */
   httpHeaderBytes: 16 * KiB,
   /** Time for an HTTP request to arrive, in milliseconds. */

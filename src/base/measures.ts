@@ -50,21 +50,24 @@ export class Histogram {
 }
 
 /**
- * Returns the value below which a part of the values lies (0.99: the 99th percentile), as the upper
- * bound of its bucket; undefined without values. Values above all bounds count as the last bound.
+ * Returns the value below which a part of the values lies (0.99: the 99th percentile), as if those
+ * of a bucket were spread evenly; undefined without values. Values above all bounds count as the
+ * last bound.
  */
 export function quantileOf({ bounds, counts, count }: HistogramView, part: number): number | undefined {
   if (count === 0) return undefined;
-  let left = Math.ceil(count * part);
-  const bucket = counts.findIndex((each) => {
-    left -= each;
-    return left <= 0;
-  });
-  return bounds[Math.min(bucket, bounds.length - 1)];
+  let left = count * part;
+  for (const [at, upper] of bounds.entries()) {
+    const inside = counts[at]!;
+    const lower = bounds[at - 1] ?? 0;
+    if (left <= inside) return lower + (upper - lower) * (inside === 0 ? 0 : left / inside);
+    left -= inside;
+  }
+  return bounds.at(-1);
 }
 
 /** Counts events by name. */
-export class Tally<Name extends string = string> {
+export class NamedCounts<Name extends string = string> {
   readonly #counts = new Map<Name, number>();
 
   add(name: Name, amount = 1): void {

@@ -4,7 +4,7 @@ import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 
 /** Answers a request for one path. */
-export type Page = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
+export type HttpPage = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
 
 export interface HttpOptions {
   /** host:port; port 0 takes a free one. */
@@ -12,7 +12,7 @@ export interface HttpOptions {
   /** Names by which a request may call this server, besides addresses and names without a dot. */
   readonly hosts: readonly string[];
   /** The pages by path. */
-  readonly pages: ReadonlyMap<string, Page>;
+  readonly pages: ReadonlyMap<string, HttpPage>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -20,7 +20,7 @@ export interface HttpOptions {
 const HEADERS = {
   "cache-control": "no-store",
   "content-security-policy":
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'",
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; form-action 'none'",
   "cross-origin-resource-policy": "same-origin",
   "referrer-policy": "no-referrer",
   "x-content-type-options": "nosniff",
@@ -113,7 +113,7 @@ async function answer(
  * make its own: such a page may resolve its own name to a loopback address, and read what comes.
  */
 function isOwnHost(host: string | undefined, hosts: readonly string[]): boolean {
-  if (host === undefined) return false;
+  if (host === undefined || host === "") return false;
   const name = host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
   return isIP(name) !== 0 || name === "localhost" || !name.includes(".") || hosts.includes(name);
 }

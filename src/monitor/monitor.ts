@@ -1,7 +1,9 @@
 import type { Logger } from "../system/logger.js";
-import { HttpServer, type Page, send } from "./http_server.js";
+import { Feed } from "./feed/feed.js";
+import { type HttpPage, HttpServer, send } from "./http_server.js";
 import { Exporter } from "./metrics/exporter.js";
 import type { Monitored } from "./monitored.js";
+import { pageFiles } from "./page_files.js";
 import { ProcessFigures } from "./process_figures.js";
 import { readinessOf } from "./readiness.js";
 
@@ -23,6 +25,7 @@ export interface MonitorOptions {
 export class Monitor {
   private constructor(
     private readonly server: HttpServer,
+    private readonly feed: Feed,
     private readonly figures: ProcessFigures,
   ) {}
 
@@ -33,7 +36,8 @@ export class Monitor {
   static async start({ listen, hosts = [], directory, monitored, logger }: MonitorOptions): Promise<Monitor> {
     const figures = new ProcessFigures(directory);
     const exporter = new Exporter(monitored, figures);
-    const pages = new Map<string, Page>([
+    const feed = new Feed(monitored, figures, {});
+    const pages = new Map<string, HttpPage>([
       [
         "/metrics",
         async (_request, response) => {
@@ -41,6 +45,8 @@ export class Monitor {
           send(response, 200, contentType, text);
         },
       ],
+      ...pageFiles(),
+      ["/feed", (_request, response) => feed.serve(response)],
       ["/healthz", (_request, response) => send(response, 200, JSON_TYPE, `${JSON.stringify({ alive: true })}\n`)],
       [
         "/readyz",
@@ -52,8 +58,9 @@ export class Monitor {
     ]);
     try {
       const onError = (error: unknown) => logger.error({ err: error }, "an HTTP request failed");
-      return new Monitor(await HttpServer.listen({ listen, hosts, pages, onError }), figures);
+      return new Monitor(await HttpServer.listen({ listen, hosts, pages, onError }), feed, figures);
     } catch (error) {
+      feed.stop();
       figures.stop();
       throw error;
     }
@@ -65,6 +72,7 @@ export class Monitor {
   }
 
   async stop(): Promise<void> {
+    this.feed.stop();
     await this.server.stop();
     this.figures.stop();
   }

@@ -1,12 +1,12 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { CairnErrorCode } from "../base/errors.js";
-import { Histogram, Tally } from "../base/measures.js";
+import { Histogram, NamedCounts } from "../base/measures.js";
 import type { CallObserver } from "../rpc/server.js";
 
 /** The calls of one method since the server started. */
 export class MethodMeasures implements CallObserver {
   /** Calls that have ended, by the code of their error, or OK. */
-  readonly ends = new Tally<CairnErrorCode | "OK">();
+  readonly ends = new NamedCounts<CairnErrorCode | "OK">();
   /** Duration of calls with one answer, in ms. Streams live as long as their callers want. */
   readonly times = new Histogram();
   /** Calls and streams under way. */

@@ -8,7 +8,7 @@ import { processFamilies } from "./process_families.js";
 import { raftFamilies } from "./raft_families.js";
 
 /** A value as prom-client writes it. */
-interface Value {
+interface MetricValue {
   readonly metricName?: string;
   readonly labels: Labels;
   readonly value: number;
@@ -43,7 +43,7 @@ export class Exporter {
   /** Returns a metric that reads its figures when it is scraped: nothing counts twice. */
   #metric(family: Family): object {
     const { name, help, type } = family;
-    const values = (): Value[] => {
+    const values = (): MetricValue[] => {
       const from = this.monitored();
       if (from === undefined) return [];
       if (family.type === "histogram") return family.collect(from).flatMap((each) => histogramValues(name, each));
@@ -53,13 +53,13 @@ export class Exporter {
   }
 }
 
-function sampleValues({ labels = {}, value }: Sample): Value[] {
+function sampleValues({ labels = {}, value }: Sample): MetricValue[] {
   return value === undefined ? [] : [{ labels, value }];
 }
 
-function histogramValues(name: string, { labels = {}, view, unit }: Distribution): Value[] {
+function histogramValues(name: string, { labels = {}, view, unit }: Distribution): MetricValue[] {
   let sum = 0;
-  const buckets = view.counts.map((count, at): Value => {
+  const buckets = view.counts.map((count, at): MetricValue => {
     sum += count;
     const bound = view.bounds[at];
     const le = bound === undefined ? "+Inf" : String(Number((bound * unit).toPrecision(6)));

@@ -1,9 +1,8 @@
 import type { CairnErrorCode } from "../../base/errors.js";
 import { nameOf } from "../../base/ids.js";
-import { Histogram, Tally } from "../../base/measures.js";
+import { Histogram, NamedCounts } from "../../base/measures.js";
 import type { TransferOutcome } from "../../raft/leader/replication.js";
 import type { Clock } from "../../system/clock.js";
-import type { LastSnapshot, SnapshotReason } from "../snapshots/reason.js";
 import type { RaftView } from "../views.js";
 import { StageProbe } from "./stage_probe.js";
 import { Timeline } from "./timeline.js";
@@ -14,6 +13,15 @@ const ENTRY_BOUNDS: readonly number[] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 
 /** The parts of the core that {@link NodeMeasures} looks at. */
 type MeasuredRaft = Pick<RaftView, "role" | "term" | "leader" | "membership" | "log">;
 
+/** A snapshot that was taken or installed. */
+interface MeasuredSnapshot {
+  readonly index: number;
+  /** One of `SnapshotReason`. */
+  readonly reason: string;
+  readonly durationMs: number;
+  readonly fileBytes: number;
+}
+
 /**
  * Counts and times a node's work since it started, for whoever wants to see it. Everything here is
  * plain memory: nothing is exported unless somebody asks, and nothing waits.
@@ -22,7 +30,7 @@ export class NodeMeasures {
   /** From the proposal of a write here until it is applied, in ms. */
   readonly writes = new Histogram();
   /** Writes that ended with an error, by code. */
-  readonly failedWrites = new Tally<CairnErrorCode>();
+  readonly failedWrites = new NamedCounts<CairnErrorCode>();
   readonly stages: StageProbe;
   /** From a linearizable read's arrival here until its state is there, in ms. */
   readonly reads = new Histogram();
@@ -37,11 +45,11 @@ export class NodeMeasures {
   /** Elections that this node has won. */
   electionsWon = 0;
   /** Snapshots taken or installed, by reason. */
-  readonly snapshots = new Tally<SnapshotReason>();
+  readonly snapshots = new NamedCounts();
   readonly snapshotTimes = new Histogram();
   snapshotBytes = 0;
   /** Transfers to followers that have ended, by outcome. */
-  readonly transfers = new Tally<TransferOutcome["kind"]>();
+  readonly transfers = new NamedCounts<TransferOutcome["kind"]>();
   readonly timeline: Timeline;
   #leader: string | undefined;
   #role: RaftView["role"] = "follower";
@@ -53,7 +61,7 @@ export class NodeMeasures {
     this.timeline = new Timeline(unixMs);
   }
 
-  snapshot({ index, reason, durationMs, fileBytes }: LastSnapshot): void {
+  snapshot({ index, reason, durationMs, fileBytes }: MeasuredSnapshot): void {
     this.snapshots.add(reason);
     this.snapshotTimes.record(durationMs);
     this.snapshotBytes += fileBytes;

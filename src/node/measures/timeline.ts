@@ -1,5 +1,4 @@
 import { limits } from "../../base/limits.js";
-import type { SnapshotReason } from "../snapshots/reason.js";
 
 /** Something that happened to a node and that an operator wants to see afterwards. */
 export type NodeHappening =
@@ -9,7 +8,8 @@ export type NodeHappening =
   | {
       readonly kind: "snapshot";
       readonly index: number;
-      readonly reason: SnapshotReason;
+      /** One of `SnapshotReason`. */
+      readonly reason: string;
       readonly durationMs: number;
       readonly fileBytes: number;
     }
@@ -26,12 +26,10 @@ export type TimelineEntry = NodeHappening & {
   readonly unixMs: number;
 };
 
-type Listener = (entry: TimelineEntry) => void;
-
 /** The newest happenings of a node, `limits.timelineEntries` at most. */
 export class Timeline {
   readonly #entries: TimelineEntry[] = [];
-  readonly #listeners = new Set<Listener>();
+  readonly #listeners = new Set<(entry: TimelineEntry) => void>();
   #number = 0;
 
   constructor(private readonly unixMs: () => number) {}
@@ -49,7 +47,7 @@ export class Timeline {
   }
 
   /** Calls a listener with each entry from now on; returns a function that ends this. */
-  follow(listener: Listener): () => void {
+  follow(listener: (entry: TimelineEntry) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }

@@ -1,0 +1,95 @@
+// The messages that the page gets. Times are milliseconds since 1970; names are those of the metrics.
+import type { TimelineEntry } from "../../node/measures/timeline.js";
+
+/** Extent of a member's log. */
+export interface ShownLog {
+  readonly first: number;
+  readonly last: number;
+  readonly commit: number;
+  readonly applied: number;
+  /** Newest snapshot; 0 without one. */
+  readonly snapshot: number;
+  readonly bytes: number;
+  readonly segments: number;
+}
+
+/** How the leader replicates to a member. */
+export interface ShownProgress {
+  readonly match: number;
+  readonly next: number;
+  readonly state: string;
+  readonly active: boolean;
+}
+
+/** A member as a lane of the page. */
+export interface ShownMember {
+  readonly id: string;
+  readonly address: string;
+  /** `voter` or `learner`. */
+  readonly kind: string;
+  /** Raft role; undefined when the member does not answer. */
+  readonly role: string | undefined;
+  readonly term: number | undefined;
+  readonly log: ShownLog | undefined;
+  /** Known when the node that shows the page leads. */
+  readonly progress: ShownProgress | undefined;
+  readonly verdict: string;
+  readonly reason: string;
+}
+
+export interface ShownSnapshot {
+  readonly index: number;
+  readonly bytes: number;
+  /** Time of the file. */
+  readonly unixMs: number;
+  /** Known for the newest since the start. */
+  readonly reason: string | undefined;
+}
+
+export interface ShownTransfer {
+  readonly peer: string;
+  readonly direction: "in" | "out";
+  readonly index: number;
+  readonly totalBytes: number;
+  readonly doneBytes: number;
+  readonly bytesPerSecond: number;
+}
+
+/** The names of the figures that the charts show, in the order of a point's values. */
+export const chartFigures = [
+  "writes",
+  "reads",
+  "writeP50",
+  "writeP99",
+  "syncP99",
+  "logBytes",
+  "loopDelay",
+  "lag",
+  "memory",
+] as const;
+
+export type ChartFigure = (typeof chartFigures)[number];
+
+/** A point of the charts: its time, then a value for each figure; null where none is known. */
+export type ChartPoint = readonly [unixMs: number, ...values: (number | null)[]];
+
+/** First message of a feed. */
+export interface Hello {
+  readonly node: string;
+  readonly cluster: string;
+  readonly version: string;
+  readonly points: readonly ChartPoint[];
+  readonly timeline: readonly TimelineEntry[];
+}
+
+/** Sent every second. */
+export interface Present {
+  readonly unixMs: number;
+  readonly leader: string;
+  readonly term: number;
+  readonly members: readonly ShownMember[];
+  readonly snapshots: readonly ShownSnapshot[];
+  readonly transfers: readonly ShownTransfer[];
+  readonly warnings: readonly string[];
+  readonly held: Readonly<Record<string, number>>;
+}

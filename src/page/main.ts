@@ -1,0 +1,87 @@
+import type { ChartPoint, Hello, Present, ShownSnapshot, ShownTransfer } from "../monitor/feed/shown.js";
+import type { TimelineEntry } from "../node/measures/timeline.js";
+import { Charts } from "./charts.js";
+import { byId, define, element } from "./dom.js";
+import { drawMembers } from "./lanes.js";
+import { bytes, count, duration } from "./text.js";
+import { TimelineList } from "./timeline.js";
+
+// Shows a cluster as one of its nodes sees it, live.
+
+const charts = new Charts();
+const timeline = new TimelineList();
+
+/** Time without a message after which the page says so, in ms. */
+const SILENT_MS = 5_000;
+let heardMs = performance.now();
+let hello: Hello | undefined;
+
+const feed = new EventSource("feed");
+
+/** Handles one kind of message. */
+function on<Message>(kind: string, handle: (message: Message) => void): void {
+  feed.addEventListener(kind, (event) => {
+    heardMs = performance.now();
+    handle(JSON.parse((event as MessageEvent<string>).data) as Message);
+    showConnection();
+  });
+}
+
+on<Hello>("hello", (message) => {
+  hello = message;
+  document.title = `${message.node} · Cairn`;
+  byId("node").textContent = message.node;
+  charts.begin(message.points);
+  timeline.begin(message.timeline);
+});
+on<ChartPoint>("point", (point) => charts.add(point));
+on<TimelineEntry>("happening", (entry) => timeline.add(entry));
+on<Present>("present", show);
+
+setInterval(showConnection, 1_000);
+
+function showConnection(): void {
+  const isSilent = performance.now() - heardMs > SILENT_MS;
+  byId("connection").textContent = isSilent ? "The node does not answer: this page shows how it was." : "";
+}
+
+function show(present: Present): void {
+  define(byId("facts"), [
+    ["cluster", hello?.cluster || "not founded yet"],
+    ["leader", present.leader || "none"],
+    ["term", count(present.term)],
+    ["version", hello?.version ?? ""],
+  ]);
+  const warnings = byId("warnings");
+  warnings.hidden = present.warnings.length === 0;
+  warnings.querySelector("ul")?.replaceChildren(...present.warnings.map((text) => element("li", {}, text)));
+  drawMembers(present);
+  const rows = present.snapshots.map((snapshot) => snapshotRow(snapshot, present.unixMs));
+  byId("snapshots")
+    .querySelector("tbody")
+    ?.replaceChildren(...(rows.length > 0 ? rows : [emptyRow()]));
+  const transfers = present.transfers.map(transferItem);
+  byId("transfers").replaceChildren(...(transfers.length > 0 ? transfers : [element("li", { class: "soft" }, "none")]));
+  define(
+    byId("held"),
+    Object.entries(present.held).map(([name, value]) => [name.replaceAll("_", " "), count(value)]),
+  );
+}
+
+function snapshotRow({ index, bytes: size, unixMs, reason }: ShownSnapshot, nowMs: number): HTMLElement {
+  const cells = [count(index), bytes(size), duration(nowMs - unixMs), reason?.replaceAll("_", " ") ?? ""];
+  return element("tr", {}, ...cells.map((text) => element("td", {}, text)));
+}
+
+function emptyRow(): HTMLElement {
+  return element("tr", {}, element("td", { colspan: 4, class: "soft" }, "none yet"));
+}
+
+function transferItem({ peer, direction, index, totalBytes, doneBytes, bytesPerSecond }: ShownTransfer): HTMLElement {
+  const way = direction === "out" ? `to ${peer}` : `from ${peer}`;
+  const left = bytesPerSecond > 0 ? `, ${duration(((totalBytes - doneBytes) / bytesPerSecond) * 1_000)} left` : "";
+  const rate = bytesPerSecond > 0 ? `, ${bytes(bytesPerSecond)}/s` : "";
+  const text = `snapshot ${count(index)} ${way}: ${bytes(doneBytes)} of ${bytes(totalBytes)}${rate}${left}`;
+  const bar = element("progress", { max: Math.max(1, totalBytes), value: doneBytes, "aria-label": text });
+  return element("li", {}, text, bar);
+}
