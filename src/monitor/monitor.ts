@@ -1,3 +1,5 @@
+// Opens the HTTP port of a member.
+
 import type { Logger } from "../system/logger.js";
 import { Feed } from "./feed/feed.js";
 import { type HttpPage, HttpServer, send } from "./http_server.js";

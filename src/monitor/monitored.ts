@@ -29,7 +29,7 @@ export type MonitoredNode = Pick<
 /** The part of a node's server that is shown. */
 export interface MonitoredServer {
   readonly calls: CallMeasures;
-  /** What the services hold for their callers, by name. */
+  /** Number of things that the services hold for their callers, by name. */
   readonly holdings: Readonly<Record<string, number>>;
 }
 

@@ -55,7 +55,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
   readonly protocol: ProtocolWatch;
   /** The condition of this node's disk and event loop and of the other members, with warnings. */
   readonly fitness: FitnessView;
-  /** Counts and times of the node's work since it started. */
+  /** Counts and times of the node's work since it started. @internal */
   readonly measures: NodeMeasures;
   readonly #parts: NodeParts<Result, Machine>;
   readonly #clock: Clock;
@@ -154,7 +154,7 @@ export class CairnNode<Result, Machine extends StateMachine<Result>> {
     return this.#parts.proposals.count;
   }
 
-  /** The log that is retained behind the newest snapshot, and since. */
+  /** The log that is retained behind the newest snapshot, and since. @internal */
   get retention(): RetentionView {
     return this.#parts.snapshotting.retention;
   }

@@ -62,11 +62,11 @@ export class CairnServer {
     private readonly stopping: AbortController,
     private readonly machine: MachineServices,
     private readonly comparison: StateComparison,
-    /** Counts and times of the calls that it answers. */
+    /** Counts and times of the calls that it answers. @internal */
     readonly calls: CallMeasures,
   ) {}
 
-  /** What the services hold for their callers at present, by name: sessions, watches, leases. */
+  /** Number of things that the services hold for their callers, by name: watches, leases. @internal */
   get holdings(): Readonly<Record<string, number>> {
     return this.machine.holdings();
   }

@@ -32,9 +32,9 @@ test("cairn cluster runs three nodes, restarts them from their data, and leaves 
   const start = () => startCommand(["cluster", "--data", data, "--base-port", `${port}`, "--", "--tick-ms", "50"]);
   const first = start();
   const [, leader] = await first.waitFor(/^(n[123]) leads$/m);
-  expect(first.stdout).toContain(
-    `3 nodes run, with data in ${data}\n  n1  127.0.0.1:${port}\n  n2  127.0.0.1:${port + 1}`,
-  );
+  const page = "http://127\\.0\\.0\\.1:\\d+/";
+  const lines = [`${page} shows the cluster`, "3 nodes run, with data in .*", `  n1  127.0.0.1:${port}  ${page}`];
+  expect(first.stdout).toMatch(new RegExp(`^${lines.join("\n")}$`, "m"));
   const address = `127.0.0.1:${port + Number(leader!.slice(1)) - 1}`;
   await first.waitFor(/Ctrl-C stops all/);
   expect(first.stdout).toContain(`grpcurl -plaintext ${address} list`);

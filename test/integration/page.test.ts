@@ -26,7 +26,7 @@ test("the page's files together are below 150 KB, and name no other host", () =>
   );
 });
 
-describe.skipIf(chromium === undefined)("The page of a node", () => {
+describe.skipIf(chromium === undefined)("the page of a node", () => {
   let cluster: ProcessCluster;
   let browser: Browser;
   let directory: string;

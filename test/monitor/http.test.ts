@@ -15,7 +15,7 @@ async function statusWithHost(url: string, host: string): Promise<number | undef
   return answer.statusCode;
 }
 
-describe("The HTTP port", () => {
+describe("the HTTP port", () => {
   test("tells that a node is alive while it starts, and that it is not ready", async () => {
     const { get } = await monitorOf(() => undefined);
     expect((await get("/healthz")).status).toBe(200);
@@ -88,7 +88,7 @@ async function follow(get: (path: string, init?: RequestInit) => Promise<Respons
   return { answer, events };
 }
 
-describe("The feed of the page", () => {
+describe("the feed of the page", () => {
   test("begins with the past, then tells the present and what happens", async () => {
     const { get, node } = await shownLeader();
     const over = new AbortController();

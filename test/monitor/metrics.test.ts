@@ -13,7 +13,7 @@ const { families } = new Exporter(() => undefined, {
   loopDelay: () => undefined,
 } as unknown as ProcessFigures);
 
-describe("The metrics", () => {
+describe("the metrics", () => {
   test("count and time the writes and reads of a node", async () => {
     const { get, kv, node } = await shownLeader();
     const before = samplesOf(await (await get("/metrics")).text());

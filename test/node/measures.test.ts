@@ -5,7 +5,7 @@ import { NodeMeasures } from "../../src/node/measures/node_measures.js";
 import { StageProbe } from "../../src/node/measures/stage_probe.js";
 import { ManualClock } from "../support/conditions.js";
 
-describe("A histogram", () => {
+describe("a histogram", () => {
   test("counts a value in the first bucket whose bound is not below it", () => {
     const histogram = new Histogram([1, 10]);
     for (const value of [0.5, 1, 1.5, 10, 11, 1_000]) histogram.record(value);
@@ -22,7 +22,7 @@ describe("A histogram", () => {
   });
 });
 
-describe("The probe of the stages of a write", () => {
+describe("the probe of the stages of a write", () => {
   const counts = (probe: StageProbe) => Object.values(probe.times).map((each) => each.view().count);
 
   test("follows one write at a time through its stages", () => {
@@ -54,7 +54,7 @@ describe("The probe of the stages of a write", () => {
   });
 });
 
-describe("The timeline of a node", () => {
+describe("the timeline of a node", () => {
   test("tells a warning once while it holds, whatever its figures, and that it is over", () => {
     const { timeline, ...measures } = measuresOf();
     measures.look(["a sync took 512 ms"]);

@@ -10,6 +10,7 @@ export interface ClusterOptions {
 
 const HELP = `
 The nodes n1, n2, ... listen on the base port and the ports after it. Stop them with Ctrl-C; start again on the same data to continue.
+Each node has a page that shows the cluster, on a free port of loopback.
 Everything after -- is given to each node: cairn cluster -- --snapshot-entries 1000`;
 
 /** Shown below an error about the command line. */

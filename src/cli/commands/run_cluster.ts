@@ -26,6 +26,7 @@ const NOT_FOR_NODES = [
   "CAIRN_PEER_ADDRESSES",
   "CAIRN_INGRESS",
   "CAIRN_INGRESS_LISTEN",
+  "CAIRN_HTTP",
   "CAIRN_CONFIG",
 ];
 
@@ -75,6 +76,8 @@ class ClusterNode {
   readonly exited: Promise<string>;
   /** Rejects when the node ends before it listens. */
   readonly listening: Promise<void>;
+  /** URL of its page; undefined before it listens. */
+  page: string | undefined;
   readonly #arguments: readonly string[];
   readonly #process: ChildProcess;
 
@@ -82,7 +85,10 @@ class ClusterNode {
     const members = clusterMembers(options);
     ({ id: this.id, address: this.address } = members[at]!);
     const data = dataOf(options, at);
-    this.#arguments = ["start", "--id", this.id, "--data", data, "--cluster", memberList(members).join(","), ...flags];
+    const own = ["--id", this.id, "--data", data, "--cluster", memberList(members).join(",")];
+    // Any free port: two clusters on one machine must not get in each other's way.
+    const http = flags.some((flag) => /^--http(=|$)/.test(flag)) ? [] : ["--http", "127.0.0.1:0"];
+    this.#arguments = ["start", ...own, ...http, ...flags];
     // Standard error is for people, so the node's errors are text: no --json.
     const further = ["--log-level", "error"];
     this.#process = spawn(process.execPath, [process.argv[1]!, ...this.#arguments, ...further], {
@@ -100,6 +106,7 @@ class ClusterNode {
     });
     this.listening = new Promise((resolve, reject) => {
       createInterface(this.#process.stdout!).on("line", (line) => {
+        this.page ??= /shows itself on (http:\S+)/.exec(line)?.[1];
         if (line.includes(" listens on ") || line.includes('"event":"listening"')) resolve();
       });
       void this.exited.then((how) => reject(new Error(`${this.id} ${how}`)));
@@ -125,8 +132,10 @@ async function announce(
   nodes: readonly ClusterNode[],
   signal: Promise<StopReason>,
 ): Promise<void> {
+  const page = nodes.find((node) => node.page !== undefined)?.page;
+  if (page !== undefined) print(`${page}/ shows the cluster`);
   print(`${nodes.length === 1 ? "a node runs" : `${nodes.length} nodes run`}, with data in ${data}`);
-  for (const { id, address } of nodes) print(`  ${id}  ${address}`);
+  for (const { id, address, page: own } of nodes) print(`  ${id}  ${address}${own === undefined ? "" : `  ${own}/`}`);
   const admin = new ClusterAdmin(nodes.map(({ address }) => address));
   const found = leaderOfAll(admin).catch(() => undefined);
   const leader = await Promise.race([found, signal.then(() => undefined)]);

@@ -15,7 +15,7 @@ const ROLES: Readonly<Record<NodeRole, string>> = {
   [NodeRole.LEADER]: "leader",
 };
 
-/** What another member said at the last look. */
+/** Answer of another member at the last look. */
 interface MemberAnswer {
   readonly role: string;
   readonly term: number;

@@ -1,4 +1,4 @@
-// The messages that the page gets. Times are milliseconds since 1970; names are those of the metrics.
+// Messages that the page gets. Times are in ms since 1970; names are those of the metrics.
 import type { TimelineEntry } from "../../node/measures/timeline.js";
 
 /** Extent of a member's log. */
@@ -13,7 +13,7 @@ export interface ShownLog {
   readonly segments: number;
 }
 
-/** How the leader replicates to a member. */
+/** Replication from the leader to a member. */
 export interface ShownProgress {
   readonly match: number;
   readonly next: number;
