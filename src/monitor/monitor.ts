@@ -1,6 +1,8 @@
 // Opens the HTTP port of a member.
 
+import type { KeyValueMachine } from "../machine/kv/key_value_machine.js";
 import type { Logger } from "../system/logger.js";
+import { keyValueOf, shownKeys, shownLeases } from "./browse.js";
 import { Feed } from "./feed/feed.js";
 import { type HttpPage, HttpServer, send } from "./http_server.js";
 import { Exporter } from "./metrics/exporter.js";
@@ -37,6 +39,14 @@ export class Monitor {
    */
   static async start({ listen, hosts = [], directory, monitored, logger }: MonitorOptions): Promise<Monitor> {
     const figures = new ProcessFigures(directory);
+    const browsing =
+      (answer: (machine: KeyValueMachine, asked: URLSearchParams) => object): HttpPage =>
+      (request, response) => {
+        const machine = keyValueOf(monitored()?.node.machine);
+        const asked = new URL(request.url ?? "/", "http://node").searchParams;
+        if (machine === undefined) send(response, 404, JSON_TYPE, '{"error":"this node shows no keys"}\n');
+        else send(response, 200, JSON_TYPE, `${JSON.stringify(answer(machine, asked))}\n`);
+      };
     const exporter = new Exporter(monitored, figures);
     const feed = new Feed(monitored, figures, {});
     const pages = new Map<string, HttpPage>([
@@ -48,6 +58,8 @@ export class Monitor {
         },
       ],
       ...pageFiles(),
+      ["/keys", browsing((machine, asked) => shownKeys(machine, bytesOf(asked, "prefix"), bytesOf(asked, "after")))],
+      ["/leases", browsing((machine, asked) => shownLeases(machine, Number(asked.get("after") ?? 0)))],
       ["/feed", (_request, response) => feed.serve(response)],
       ["/healthz", (_request, response) => send(response, 200, JSON_TYPE, `${JSON.stringify({ alive: true })}\n`)],
       [
@@ -78,4 +90,9 @@ export class Monitor {
     await this.server.stop();
     this.figures.stop();
   }
+}
+
+/** Returns bytes that a request names in base64url. */
+function bytesOf(asked: URLSearchParams, name: string): Uint8Array {
+  return Buffer.from(asked.get(name) ?? "", "base64url");
 }

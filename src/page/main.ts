@@ -1,5 +1,6 @@
 import type { ChartPoint, Hello, Present, ShownSnapshot, ShownTransfer } from "../monitor/feed/shown.js";
 import type { TimelineEntry } from "../node/measures/timeline.js";
+import { Browser } from "./browser.js";
 import { Charts } from "./charts.js";
 import { byId, define, element } from "./dom.js";
 import { drawMembers } from "./lanes.js";
@@ -10,6 +11,7 @@ import { TimelineList } from "./timeline.js";
 
 const charts = new Charts();
 const timeline = new TimelineList();
+new Browser();
 
 /** Time without a message after which the page says so, in ms. */
 const SILENT_MS = 5_000;

@@ -93,3 +93,44 @@ export interface Present {
   readonly warnings: readonly string[];
   readonly held: Readonly<Record<string, number>>;
 }
+
+export interface ShownKey {
+  /** As text where it is UTF-8, else as hexadecimal digits after `0x`. */
+  readonly key: string;
+  /** The key's bytes in base64url, for `after`. */
+  readonly id: string;
+  readonly version: number;
+  readonly createVersion: number;
+  readonly bytes: number;
+  readonly preview: string;
+  readonly lease: number | undefined;
+}
+
+export interface ShownKeys {
+  readonly appliedIndex: number;
+  readonly keys: readonly ShownKey[];
+  readonly hasMore: boolean;
+}
+
+export interface ShownLease {
+  readonly id: number;
+  readonly ttlMs: number;
+  readonly keepAlives: number;
+  readonly keys: number;
+}
+
+/** A lock, an election or a job of the client library: the first in the queue has it. */
+export interface ShownQueue {
+  readonly kind: string;
+  readonly name: string;
+  readonly holder: string;
+  /** Fencing token of the holder. */
+  readonly token: number;
+  readonly waiting: number;
+}
+
+export interface ShownLeases {
+  readonly leases: readonly ShownLease[];
+  readonly hasMore: boolean;
+  readonly queues: readonly ShownQueue[];
+}

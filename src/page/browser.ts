@@ -1,0 +1,115 @@
+import type { ShownKey, ShownKeys, ShownLease, ShownLeases, ShownQueue } from "../monitor/feed/shown.js";
+import { byId, element } from "./dom.js";
+import { bytes, count, duration } from "./text.js";
+
+/** Time between two looks at the keys that are shown, in ms. */
+const LOOK_MS = 2_000;
+
+/** Shows keys by prefix, live, and the leases and queues. */
+export class Browser {
+  readonly #prefix = byId("prefix") as HTMLInputElement;
+  readonly #more = byId("more");
+  /** The `after` of each page that is shown; the first is the start. */
+  #starts: string[] = [""];
+  /** Versions of the keys at the last look. */
+  #versions = new Map<string, number>();
+  #isLooking = false;
+
+  constructor() {
+    byId("keys-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#starts = [""];
+      this.#versions.clear();
+      void this.#look();
+    });
+    this.#more.addEventListener("click", () => {
+      this.#starts.push(this.#more.dataset.after ?? "");
+      void this.#look();
+    });
+    setInterval(() => {
+      if (!document.hidden) void this.#look();
+    }, LOOK_MS);
+    void this.#look();
+  }
+
+  async #look(): Promise<void> {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    try {
+      const leases = await ask<ShownLeases>("leases");
+      byId("browser").hidden = leases === undefined;
+      if (leases === undefined) return;
+      fill("leases", leases.leases.map(leaseRow), 4, leases.hasMore);
+      fill("queues", leases.queues.map(queueRow), 5, false);
+      const prefix = base64url(this.#prefix.value);
+      const pages = await Promise.all(
+        this.#starts.map((after) => ask<ShownKeys>(`keys?prefix=${prefix}&after=${after}`)),
+      );
+      this.#show(pages.flatMap((page) => page ?? []));
+    } catch {
+      byId("keys-note").textContent = "the node does not answer";
+    } finally {
+      this.#isLooking = false;
+    }
+  }
+
+  #show(pages: readonly ShownKeys[]): void {
+    const keys = pages.flatMap((page) => page.keys);
+    const last = pages.at(-1);
+    const isFirst = this.#versions.size === 0;
+    const rows = keys.map((key) => keyRow(key, !isFirst && this.#versions.get(key.id) !== key.version));
+    fill("keys", rows, 6, false);
+    this.#versions = new Map(keys.map(({ id, version }) => [id, version]));
+    this.#more.hidden = last?.hasMore !== true;
+    this.#more.dataset.after = keys.at(-1)?.id ?? "";
+    byId("keys-note").textContent = `as of entry ${count(last?.appliedIndex ?? 0)}`;
+  }
+}
+
+/** Returns an answer of the node; undefined when it shows no keys. */
+async function ask<Answer>(path: string): Promise<Answer | undefined> {
+  const answer = await fetch(path);
+  if (answer.status === 404) return undefined;
+  if (!answer.ok) throw new Error(await answer.text());
+  return (await answer.json()) as Answer;
+}
+
+function base64url(text: string): string {
+  const binary = String.fromCharCode(...new TextEncoder().encode(text));
+  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}
+
+function fill(id: string, rows: readonly HTMLElement[], columns: number, hasMore: boolean): void {
+  const end = rows.length === 0 ? "none" : hasMore ? "… and further ones" : undefined;
+  const note = end === undefined ? [] : [element("tr", {}, element("td", { colspan: columns, class: "soft" }, end))];
+  byId(id)
+    .querySelector("tbody")
+    ?.replaceChildren(...rows, ...note);
+}
+
+function row(cells: readonly string[], attributes: Readonly<Record<string, string>> = {}): HTMLElement {
+  return element("tr", attributes, ...cells.map((text) => element("td", {}, text)));
+}
+
+function keyRow(
+  { key, preview, bytes: size, version, createVersion, lease }: ShownKey,
+  hasChanged: boolean,
+): HTMLElement {
+  const cells = [
+    key,
+    preview,
+    bytes(size),
+    count(version),
+    count(createVersion),
+    lease === undefined ? "" : count(lease),
+  ];
+  return row(cells, hasChanged ? { class: "changed" } : {});
+}
+
+function queueRow({ kind, name, holder, token, waiting }: ShownQueue): HTMLElement {
+  return row([kind, name, holder, count(token), count(waiting)]);
+}
+
+function leaseRow({ id, ttlMs, keepAlives, keys }: ShownLease): HTMLElement {
+  return row([count(id), duration(ttlMs), count(keepAlives), count(keys)]);
+}
