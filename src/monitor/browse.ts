@@ -14,7 +14,7 @@ const QUEUE_KEYS = 1_000;
 const PREVIEW_BYTES = 120;
 
 /** Returns the machine as a key-value machine; undefined for an application's own. */
-export function keyValueOf(machine: StateMachine | undefined): KeyValueMachine | undefined {
+export function browsable(machine: StateMachine | undefined): KeyValueMachine | undefined {
   return machine !== undefined && "leaseKeys" in machine && "range" in machine
     ? (machine as KeyValueMachine)
     : undefined;

@@ -2,7 +2,7 @@
 
 import type { KeyValueMachine } from "../machine/kv/key_value_machine.js";
 import type { Logger } from "../system/logger.js";
-import { keyValueOf, shownKeys, shownLeases } from "./browse.js";
+import { browsable, shownKeys, shownLeases } from "./browse.js";
 import { Feed } from "./feed/feed.js";
 import { type HttpPage, HttpServer, send } from "./http_server.js";
 import { Exporter } from "./metrics/exporter.js";
@@ -42,7 +42,7 @@ export class Monitor {
     const browsing =
       (answer: (machine: KeyValueMachine, asked: URLSearchParams) => object): HttpPage =>
       (request, response) => {
-        const machine = keyValueOf(monitored()?.node.machine);
+        const machine = browsable(monitored()?.node.machine);
         const asked = new URL(request.url ?? "/", "http://node").searchParams;
         if (machine === undefined) send(response, 404, JSON_TYPE, '{"error":"this node shows no keys"}\n');
         else send(response, 200, JSON_TYPE, `${JSON.stringify(answer(machine, asked))}\n`);

@@ -69,7 +69,7 @@ export class NodeParts<Result, Machine extends StateMachine<Result>> {
     const { directory, log, snapshots, machine } = storage;
     const { incarnation, clusterId } = directory.identity;
     const { id, logger = silentLogger, onFatal = rethrow, onLost } = options;
-    const measures = new NodeMeasures(clock, options.unixMs ?? Date.now);
+    const measures = new NodeMeasures(options.id, clock, options.unixMs ?? Date.now);
     const proposals = new Proposals<Result>(clock, measures);
     const { waiters } = this;
     const raft = coreOf(options, recovered);

@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { describe, expect, test } from "vitest";
 import { limits } from "../../src/base/limits.js";
 import { Histogram, quantileOf } from "../../src/base/measures.js";
@@ -71,7 +72,17 @@ describe("the timeline of a node", () => {
   });
 });
 
+test("a happening is published on the channel cairn:happening, for programs that embed a node", () => {
+  const heard: unknown[] = [];
+  const listener = (message: unknown) => heard.push(message);
+  subscribe("cairn:happening", listener);
+  measuresOf().timeline.add({ kind: "warning", text: "the disk is full" });
+  unsubscribe("cairn:happening", listener);
+  measuresOf().timeline.add({ kind: "warning", text: "nobody hears this" });
+  expect(heard).toEqual([{ node: "n1", kind: "warning", text: "the disk is full", number: 1, unixMs: 7 }]);
+});
+
 function measuresOf() {
-  const measures = new NodeMeasures(new ManualClock(), () => 7);
+  const measures = new NodeMeasures("n1", new ManualClock(), () => 7);
   return { timeline: measures.timeline, look: (warnings: string[]) => measures.lookAtWarnings(warnings) };
 }

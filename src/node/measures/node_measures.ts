@@ -56,9 +56,9 @@ export class NodeMeasures {
   #membershipIndex = -1;
   #warnings: ReadonlySet<string> = new Set();
 
-  constructor(clock: Clock, unixMs: () => number) {
+  constructor(node: string, clock: Clock, unixMs: () => number) {
     this.stages = new StageProbe(clock);
-    this.timeline = new Timeline(unixMs);
+    this.timeline = new Timeline(node, unixMs);
   }
 
   snapshot({ index, reason, durationMs, fileBytes }: MeasuredSnapshot): void {

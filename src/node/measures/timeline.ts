@@ -1,3 +1,4 @@
+import { channel } from "node:diagnostics_channel";
 import { limits } from "../../base/limits.js";
 
 /** Something that happened to a node and that an operator wants to see afterwards. */
@@ -26,13 +27,24 @@ export type TimelineEntry = NodeHappening & {
   readonly unixMs: number;
 };
 
+/**
+ * Channel of Node's `diagnostics_channel` on which each happening is published, with the name of
+ * its node.
+ */
+const HAPPENING_CHANNEL = "cairn:happening";
+
+const happenings = channel(HAPPENING_CHANNEL);
+
 /** The newest happenings of a node, `limits.timelineEntries` at most. */
 export class Timeline {
   readonly #entries: TimelineEntry[] = [];
   readonly #listeners = new Set<(entry: TimelineEntry) => void>();
   #number = 0;
 
-  constructor(private readonly unixMs: () => number) {}
+  constructor(
+    private readonly node: string,
+    private readonly unixMs: () => number,
+  ) {}
 
   /** Oldest first. */
   get entries(): readonly TimelineEntry[] {
@@ -44,6 +56,7 @@ export class Timeline {
     this.#entries.push(entry);
     if (this.#entries.length > limits.timelineEntries) this.#entries.shift();
     for (const listener of this.#listeners) listener(entry);
+    if (happenings.hasSubscribers) happenings.publish({ node: this.node, ...entry });
   }
 
   /** Calls a listener with each entry from now on; returns a function that ends this. */
