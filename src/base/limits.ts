@@ -178,6 +178,12 @@ export const limits = Object.freeze({
    */
   indexJump: 2 ** 40,
   /**
+   * Election timeouts without a leader after which a node listens to a sender that is not a voter
+   * by the membership that the node has, but says that it knows a later one; see raft/admission.ts.
+   * The first of them counts as over when a node starts.
+   */
+  strangerTimeouts: 4,
+  /**
    * After a peer's protocol violation is logged, further ones are only counted for this time, in
    * milliseconds.
    */

@@ -94,10 +94,7 @@ export function toJoin(request: JoinRequest, clusterId: string): MembershipChang
   checkProtocol(request.protocolVersion);
   checkId(request.name, "name");
   if (request.clusterId !== clusterId || clusterId === "") {
-    throw new CairnError(
-      "WRONG_CLUSTER",
-      `cluster_id is ${quoted(request.clusterId)}, expected ${quoted(clusterId)}`,
-    );
+    throw new CairnError("WRONG_CLUSTER", `cluster_id is ${quoted(request.clusterId)}, expected ${quoted(clusterId)}`);
   }
   const incarnation = toIncarnation(request.incarnation, "incarnation");
   if (incarnation === "") throw new CairnError("INVALID_ARGUMENT", "incarnation is missing: it must have 16 bytes");

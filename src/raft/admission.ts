@@ -61,8 +61,8 @@ function furthestIndex(request: Request): number {
  * Returns the fault of a sender that does not vote in this cluster (T9). Only voters campaign and
  * lead, so nobody else sends requests. A node whose log is behind does not know the latest voters,
  * though, and must not be shut out. It therefore also listens to a sender that says that it knows a
- * later membership, as long as no leader is heard that this node follows. It believes no membership
- * by that: only the log and snapshots tell it one.
+ * later membership, when no member that it knows has led for `strangerTimeouts`. It believes no
+ * membership by that: only the log and snapshots tell it one.
  */
 function strangerFault(state: RaftState, { type, from, term, membershipIndex = 0 }: Claim): Fault | undefined {
   const { memberships, log, termLeader } = state;
@@ -75,8 +75,8 @@ function strangerFault(state: RaftState, { type, from, term, membershipIndex = 0
   const unknown = strangerText(state, from);
   // A leader hands over to a member that has all of its log, and so knows the leader.
   if (type === "timeout_now" || membershipIndex <= known) return { kind: "stranger", detail: unknown };
-  if (!state.hearsLeader) return undefined;
-  const detail = `${unknown}; it names a later membership, of index ${membershipIndex}, but this node hears from a leader`;
+  if (state.isForsaken) return undefined;
+  const detail = `${unknown}; it names a later membership, of index ${membershipIndex}, but this node has heard from a leader within strangerTimeouts (${limits.strangerTimeouts}) election timeouts`;
   return { kind: "stranger", detail };
 }
 
@@ -100,9 +100,7 @@ function leaderFault(state: RaftState, { type, from, term }: Claim): Fault | und
   // help.
   if (termLeader === undefined || termLeader === from) return undefined;
   if (termLeader === state.id) return violation(`this node itself leads in term ${term}`);
-  return violation(
-    `${nameOf(from)} acts as leader of term ${term}, but ${nameOf(termLeader)} leads in that term`,
-  );
+  return violation(`${nameOf(from)} acts as leader of term ${term}, but ${nameOf(termLeader)} leads in that term`);
 }
 
 /**

@@ -184,7 +184,14 @@ function askForVotes(state: RaftState, how: Pick<RequestVote, "term" | "preVote"
   for (const to of state.voters) {
     if (to === state.id) continue;
     const membershipIndex = state.memberships.latest.index;
-    const request = { type: "request_vote", from: state.id, to, last: { index, term }, membershipIndex, ...how } as const;
+    const request = {
+      type: "request_vote",
+      from: state.id,
+      to,
+      last: { index, term },
+      membershipIndex,
+      ...how,
+    } as const;
     // A candidate's own vote is a promise and must be durable; a pre-candidate promises nothing.
     if (how.preVote) state.outbox.now(request);
     else state.send(request);

@@ -1,4 +1,5 @@
 import { assert } from "../base/assert.js";
+import { limits } from "../base/limits.js";
 import { ReadQueue } from "./leader/read_index.js";
 import type { RaftLog } from "./log.js";
 import { type MembershipCodec, type MembershipHistory, votersOf } from "./membership/membership.js";
@@ -222,6 +223,11 @@ export class RaftState {
   get hearsLeader(): boolean {
     if (!this.timing.isAutomatic) return false;
     return this.role === "leader" || this.#silentTicks < this.timing.electionTicks;
+  }
+
+  /** Whether this node has heard from no leader for so long that its membership may be outdated (T9). */
+  get isForsaken(): boolean {
+    return this.role !== "leader" && this.#silentTicks >= limits.strangerTimeouts * this.timing.electionTicks;
   }
 
   /**

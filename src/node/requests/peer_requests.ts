@@ -67,7 +67,14 @@ export class PeerRequests {
     this.staged = staged;
     try {
       const { from, leaderTerm: term, membershipIndex, address } = offer;
-      const request = { type: "install_snapshot", from, term, membershipIndex, address, snapshot: staged.meta } as const;
+      const request = {
+        type: "install_snapshot",
+        from,
+        term,
+        membershipIndex,
+        address,
+        snapshot: staged.meta,
+      } as const;
       return (await this.#step(request as Unaddressed<Request>)) as InstallSnapshotAnswer;
     } finally {
       this.staged = undefined;

@@ -173,7 +173,14 @@ export class ScenarioCluster implements Surroundings {
     else {
       const requestId = this.#nextRequest({ kind: "transfer", from, transfer });
       const membershipIndex = this.node(from).raft.membership.index;
-      const request = { type: "install_snapshot", from, term: send.term, membershipIndex, snapshot, requestId } as const;
+      const request = {
+        type: "install_snapshot",
+        from,
+        term: send.term,
+        membershipIndex,
+        snapshot,
+        requestId,
+      } as const;
       receiver.change((raft) => raft.step(request));
     }
   }

@@ -76,9 +76,6 @@ export async function snapshotOf(
   return { index, term, file: Buffer.concat(pieces), sha256 };
 }
 
-/** The index of a membership that the leader knows, and the node does not. */
-const LATER_MEMBERSHIP = 1;
-
 /** Plays the leader of a term towards one node, over the node's own methods. */
 export class ActingLeader {
   constructor(
@@ -97,7 +94,6 @@ export class ActingLeader {
       prev: before,
       entries,
       leaderCommit: commit,
-      membershipIndex: LATER_MEMBERSHIP,
     });
   }
 
@@ -111,8 +107,7 @@ export class ActingLeader {
 
   offerOf(snapshot: SnapshotFile): InstallOffer {
     const { index, term, file, sha256 } = snapshot;
-    const leader = { from: this.id, leaderTerm: this.term, membershipIndex: LATER_MEMBERSHIP };
-    return { ...leader, index, term, fileBytes: file.byteLength, sha256 };
+    return { from: this.id, leaderTerm: this.term, index, term, fileBytes: file.byteLength, sha256 };
   }
 
   /** Begins a transfer, which must be accepted. */

@@ -86,6 +86,8 @@ export interface NodeSetup {
   vote?: string;
   memberships?: readonly IndexedMembership[];
   elections?: RaftOptions["elections"];
+  /** Everyone when left out: most tests are about a sender's role, whoever it is. */
+  listensTo?: RaftOptions["listensTo"];
   electionTicks?: number;
   heartbeatTicks?: number;
   reads?: RaftOptions["reads"];
@@ -102,6 +104,7 @@ export function startNode(setup: NodeSetup = {}): Raft {
   return new Raft({
     id,
     elections: setup.elections ?? "manual",
+    listensTo: "listensTo" in setup ? setup.listensTo : "everyone",
     electionTicks: setup.electionTicks ?? 10,
     heartbeatTicks: setup.heartbeatTicks,
     reads: setup.reads,
@@ -170,9 +173,6 @@ export function settle(raft: Raft): Settled {
 
 let lastRequest = 0;
 
-/** The index of a membership that a sender knows, and n1 does not: n1 may listen to a sender that is no member. */
-const LATER_MEMBERSHIP = 1;
-
 /** AppendEntries of n2, which leads in `term` (by default that of the last entry); `prev` is [index, term]. */
 export function append(message: {
   from?: string;
@@ -194,7 +194,7 @@ export function append(message: {
     prev: { index, term },
     entries,
     leaderCommit: message.commit ?? 0,
-    membershipIndex: message.membershipIndex ?? LATER_MEMBERSHIP,
+    membershipIndex: message.membershipIndex ?? 0,
     ...(message.acknowledged !== undefined && { acknowledged: message.acknowledged }),
     ...(message.isConditional && { isConditional: true }),
   };
@@ -211,7 +211,7 @@ export function install(
     from: options.from ?? "n2",
     requestId: ++lastRequest,
     term: options.leaderTerm ?? term,
-    membershipIndex: options.membershipIndex ?? LATER_MEMBERSHIP,
+    membershipIndex: options.membershipIndex ?? 0,
     snapshot: { index, term, membership: options.membership ?? { index: 0, members: voters("n1") } },
   };
 }
@@ -230,7 +230,7 @@ export function requestVote(
     last: { index: last[0], term: last[1] },
     preVote: options.preVote ?? false,
     leadershipTransfer: options.leadershipTransfer ?? false,
-    membershipIndex: options.membershipIndex ?? LATER_MEMBERSHIP,
+    membershipIndex: options.membershipIndex ?? 0,
   };
 }
 
