@@ -175,10 +175,26 @@ export const limits = Object.freeze({
    */
   sequenceMax: 2 ** 52,
   /**
-   * Caps the terms by which one message may raise a node's term; see raft/admission.ts. One wild
-   * message costs at most a 65,536th of all terms.
+   * Terms by which a message may be ahead of a node; one that is further ahead is refused, see
+   * raft/admission.ts. One wild message costs at most a 65,536th of all terms.
    */
   termJump: 2 ** 32,
+  /**
+   * Terms by which a node that hears from no leader follows a message that is further ahead than
+   * termJump. Four such steps keep it in the reach of members that have not seen the message.
+   */
+  termStep: 2 ** 30,
+  /**
+   * Entries by which a message may be ahead of the end of a node's log; one that is further ahead
+   * is refused. At 100,000 entries a second, a cluster writes as many in four months.
+   */
+  indexJump: 2 ** 40,
+  /**
+   * Election timeouts without a leader after which a node listens to a sender that is not a voter
+   * by the membership that the node has, but says that it knows a later one; see raft/admission.ts.
+   * The first of them counts as over when a node starts.
+   */
+  strangerTimeouts: 4,
   /**
    * After a peer's protocol violation is logged, further ones are only counted for this time, in
    * milliseconds.
@@ -521,6 +537,7 @@ assert(
   "what is above the bounds is still counted exactly",
 );
 assert(limits.termJump * 1_000 < limits.termMax, "one message costs a small part of all terms");
+assert(limits.termStep * 4 <= limits.termJump, "a node that was led astray stays in reach");
 assert(
   limits.clientQueueBytes >= limits.messageBytes && limits.clientQueueCalls >= limits.sessionCallsInFlight,
   "a call of any size may wait, and as many as are under way",

@@ -5,7 +5,7 @@ import type { Turns } from "./turns.js";
 import type { RaftView } from "./views.js";
 
 /** The core of a node as the node's parts read it. */
-export type CoreView = RaftView & Pick<Raft, "violations" | "mayBeLeader" | "hasUntoldCommit">;
+export type CoreView = RaftView & Pick<Raft, "violations" | "strangers" | "faultOf" | "hasUntoldCommit">;
 
 /** The view of a node that its parts use. */
 export interface NodeHost {

@@ -21,6 +21,7 @@ import type { MembershipChange } from "../raft/membership/membership_change.js";
 import { membersProblem } from "../raft/membership/membership_rules.js";
 import type { Membership } from "../raft/types.js";
 import { toIndex, toTerm } from "../rpc/message_counters.js";
+import { quoted } from "./peer_header.js";
 import { PROTOCOL_VERSION } from "./protocol.js";
 
 // Translates introductions: from the types of the rules (raft/membership/introduction.ts) to
@@ -93,15 +94,12 @@ export function toJoin(request: JoinRequest, clusterId: string): MembershipChang
   checkProtocol(request.protocolVersion);
   checkId(request.name, "name");
   if (request.clusterId !== clusterId || clusterId === "") {
-    throw new CairnError(
-      "WRONG_CLUSTER",
-      `cluster_id is ${JSON.stringify(request.clusterId)}, expected ${JSON.stringify(clusterId)}`,
-    );
+    throw new CairnError("WRONG_CLUSTER", `cluster_id is ${quoted(request.clusterId)}, expected ${quoted(clusterId)}`);
   }
   const incarnation = toIncarnation(request.incarnation, "incarnation");
   if (incarnation === "") throw new CairnError("INVALID_ARGUMENT", "incarnation is missing: it must have 16 bytes");
   if (!isAddress(request.address)) {
-    throw new CairnError("INVALID_ARGUMENT", `address ${JSON.stringify(request.address)} must be host:port`);
+    throw new CairnError("INVALID_ARGUMENT", `address ${quoted(request.address)} must be host:port`);
   }
   const cameBy = request.cameBy === CameByMessage.JOIN ? "join" : "cluster";
   return { type: "join", id: request.name, incarnation, address: request.address, cameBy };

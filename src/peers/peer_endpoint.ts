@@ -5,6 +5,7 @@ import type {
   AppendEntriesAnswer,
   RequestVote,
   RequestVoteAnswer,
+  Sender,
   TimeoutNow,
   TimeoutNowAnswer,
   Unaddressed,
@@ -46,5 +47,7 @@ export interface PeerEndpoint {
   receiveSnapshot(messages: AsyncIterable<InstallMessage>): AsyncIterable<InstallReply>;
   timeoutNow(message: Unaddressed<TimeoutNow>): Promise<TimeoutNowAnswer>;
   /** Notes that a peer sent a message that no correct peer sends. */
-  violated(from: string, detail: string): void;
+  violated(sender: Sender, detail: string): void;
+  /** Notes that a message was refused because it names another cluster, node or protocol. */
+  strange(sender: Sender, detail: string): void;
 }

@@ -2,6 +2,7 @@ import type { PeerHeader } from "../../gen/cairn/v1/raft_pb.js";
 import { checkId } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import { incarnationText, isIncarnation, memberKey } from "../base/ids.js";
+import { limits } from "../base/limits.js";
 import { misdirected } from "../raft/membership/recipient.js";
 import { PROTOCOL_VERSION } from "./protocol.js";
 
@@ -18,7 +19,7 @@ export function checkPeer(
   if (header === undefined)
     throw new CairnError("INVALID_ARGUMENT", "header is missing: it is required in this message");
   const mismatch = (what: string, expected: string | number, got: string | number) =>
-    new CairnError("WRONG_CLUSTER", `header.${what} is ${JSON.stringify(got)}, expected ${JSON.stringify(expected)}`);
+    new CairnError("WRONG_CLUSTER", `header.${what} is ${quoted(got)}, expected ${quoted(expected)}`);
   if (header.protocolVersion !== PROTOCOL_VERSION) {
     throw mismatch("protocol_version", PROTOCOL_VERSION, header.protocolVersion);
   }
@@ -36,4 +37,9 @@ export function checkPeer(
     throw new CairnError("INVALID_ARGUMENT", "header.sender_incarnation must have 16 bytes, or none");
   }
   return memberKey(sender);
+}
+
+/** Quotes a value from outside for an error, at most the first characters of one that is too long for a name. */
+export function quoted(value: string | number): string {
+  return JSON.stringify(typeof value === "string" ? value.slice(0, 2 * limits.idCharacters) : value);
 }

@@ -5,6 +5,7 @@ import type {
   AppendEntriesResponseSchema,
   InstallSnapshotRequest,
   InstallSnapshotResponseSchema,
+  PeerHeader,
   RaftService,
   RequestVoteRequest,
   SnapshotChoice,
@@ -12,17 +13,18 @@ import type {
   SnapshotOffer,
 } from "../../gen/cairn/v1/raft_pb.js";
 import { CairnError } from "../base/errors.js";
-import { nameOf } from "../base/ids.js";
+import { isId, nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
 import { membershipToMessage } from "../encoding/membership.js";
-import type { AppendRejection, LogConflict } from "../raft/messages.js";
+import type { AppendRejection, LogConflict, Sender } from "../raft/messages.js";
+import type { CallContext } from "../rpc/call_context.js";
 import { toCount, toIndex, toTerm } from "../rpc/message_counters.js";
 import { orderedAnswers } from "../rpc/ordered.js";
 import type { ServiceImplementation } from "../rpc/server.js";
 import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "./install/install_messages.js";
 import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./introductions.js";
 import type { PeerEndpoint } from "./peer_endpoint.js";
-import { checkPeer } from "./peer_header.js";
+import { checkPeer, quoted } from "./peer_header.js";
 import { compressionMessage, refusalMessages, rejectionMessages, toCompression, toEntry } from "./protocol.js";
 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
@@ -41,9 +43,9 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
       return { index: BigInt(index), membership, ...(base !== undefined && { base: baseToMessage(base) }) };
     },
 
-    async requestVote(request) {
-      const from = checkPeer(request.header, node);
-      const answer = await node.requestVote(judged(node, from, () => toVoteRequest(from, request)));
+    async requestVote(request, context) {
+      const sender = senderOf(request.header, node, context);
+      const answer = await node.requestVote(judged(node, sender, () => toVoteRequest(sender, request)));
       return {
         term: BigInt(answer.term),
         voteGranted: answer.granted,
@@ -52,30 +54,48 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
       };
     },
 
-    async *appendEntries(requests) {
-      let from: string | undefined;
+    async *appendEntries(requests, context) {
+      let sender: Sender | undefined;
       const handle = (request: AppendEntriesRequest) => {
-        from ??= checkPeer(request.header, node);
-        return append(node, from, request);
+        sender ??= senderOf(request.header, node, context);
+        return append(node, sender, request);
       };
       yield* orderedAnswers(requests, handle, limits.appendsInFlight);
     },
 
-    async *installSnapshot(requests) {
-      for await (const reply of node.receiveSnapshot(fromRequests(requests, node))) yield toResponse(reply);
+    async *installSnapshot(requests, context) {
+      const messages = fromRequests(requests, node, context);
+      for await (const reply of node.receiveSnapshot(messages)) yield toResponse(reply);
     },
 
-    async timeoutNow(request) {
-      const from = checkPeer(request.header, node);
-      const term = judged(node, from, () => leaderTerm(request.term));
-      const answer = await node.timeoutNow({ type: "timeout_now", from, term });
+    async timeoutNow(request, context) {
+      const sender = senderOf(request.header, node, context);
+      const term = judged(node, sender, () => leaderTerm(request.term));
+      const answer = await node.timeoutNow({ type: "timeout_now", ...sender, term });
       return { term: BigInt(answer.term) };
     },
   };
 }
 
-async function append(node: PeerEndpoint, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
-  const answer = await node.appendEntries(judged(node, from, () => toAppend(from, request)));
+/**
+ * Returns the sender that a header names.
+ * @throws CairnError as {@link checkPeer}
+ */
+function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, { peer: address }: CallContext): Sender {
+  try {
+    return { from: checkPeer(header, node), address };
+  } catch (error) {
+    // While a node belongs to no cluster, members that know it from before may call it in vain.
+    if (node.clusterId !== "") {
+      const from = isId(header?.senderId ?? "") ? header!.senderId : "a sender without a valid name";
+      node.strange({ from, address }, CairnError.from(error).text);
+    }
+    throw error;
+  }
+}
+
+async function append(node: PeerEndpoint, sender: Sender, request: AppendEntriesRequest): Promise<AppendResponse> {
+  const answer = await node.appendEntries(judged(node, sender, () => toAppend(sender, request)));
   const common = { term: BigInt(answer.term), lastLogIndex: BigInt(answer.lastIndex), round: request.round };
   if (answer.outcome === "accepted") {
     const { matchIndex } = answer;
@@ -98,11 +118,12 @@ function conflictOf(rejection: AppendRejection): LogConflict | undefined {
   return rejection.reason === "safety" ? rejection.contradicted : undefined;
 }
 
-function toVoteRequest(from: string, request: RequestVoteRequest) {
+function toVoteRequest(sender: Sender, request: RequestVoteRequest) {
+  const { from } = sender;
   if (request.candidateId !== nameOf(from)) throw anotherSender("candidate_id", request.candidateId, from);
   return {
     type: "request_vote",
-    from,
+    ...sender,
     term: leaderTerm(request.term),
     last: {
       index: toIndex(request.lastLogIndex, "last_log_index"),
@@ -110,14 +131,16 @@ function toVoteRequest(from: string, request: RequestVoteRequest) {
     },
     preVote: request.preVote,
     leadershipTransfer: request.leadershipTransfer,
+    membershipIndex: toIndex(request.membershipIndex, "membership_index"),
   } as const;
 }
 
-function toAppend(from: string, request: AppendEntriesRequest) {
+function toAppend(sender: Sender, request: AppendEntriesRequest) {
+  const { from } = sender;
   if (request.leaderId !== nameOf(from)) throw anotherSender("leader_id", request.leaderId, from);
   return {
     type: "append_entries",
-    from,
+    ...sender,
     term: leaderTerm(request.term),
     prev: {
       index: toIndex(request.prevLogIndex, "prev_log_index"),
@@ -127,21 +150,22 @@ function toAppend(from: string, request: AppendEntriesRequest) {
     leaderCommit: toIndex(request.leaderCommit, "leader_commit"),
     acknowledged: toIndex(request.acknowledgedIndex, "acknowledged_index"),
     isConditional: request.conditional,
+    membershipIndex: toIndex(request.membershipIndex, "membership_index"),
   } as const;
 }
 
 /** Reads a peer's message, and tells the operator of one that no correct peer sends. */
-function judged<Message>(node: PeerEndpoint, from: string, read: () => Message): Message {
+function judged<Message>(node: PeerEndpoint, sender: Sender, read: () => Message): Message {
   try {
     return read();
   } catch (error) {
-    if (error instanceof CairnError) node.violated(nameOf(from), error.text);
+    if (error instanceof CairnError) node.violated(sender, error.text);
     throw error;
   }
 }
 
 function anotherSender(field: string, named: string, from: string): CairnError {
-  const text = `${field} is ${JSON.stringify(named)}, but header.sender_id ${JSON.stringify(nameOf(from))}`;
+  const text = `${field} is ${quoted(named)}, but header.sender_id ${quoted(nameOf(from))}`;
   return new CairnError("INVALID_ARGUMENT", text);
 }
 
@@ -154,18 +178,16 @@ function leaderTerm(value: bigint): number {
 async function* fromRequests(
   requests: AsyncIterable<InstallSnapshotRequest>,
   node: PeerEndpoint,
+  context: CallContext,
 ): AsyncGenerator<InstallMessage, void, undefined> {
-  let from: string | undefined;
+  let sender: Sender = { from: "a member that has not said its name", address: context.peer };
   for await (const { message } of requests) {
     if (message.case === "offer") {
-      const sender = checkPeer(message.value.header, node);
-      from = sender;
-      yield { kind: "offer", ...judged(node, sender, () => toOffer(sender, message.value)) };
+      const offerer = senderOf(message.value.header, node, context);
+      sender = offerer;
+      yield { kind: "offer", ...judged(node, sender, () => toOffer(offerer, message.value)) };
     } else if (message.case === "chunk") {
-      yield {
-        kind: "chunk",
-        ...judged(node, from ?? "a member that has not said its name", () => toChunk(message.value)),
-      };
+      yield { kind: "chunk", ...judged(node, sender, () => toChunk(message.value)) };
     } else {
       throw new CairnError(
         "INVALID_ARGUMENT",
@@ -175,10 +197,11 @@ async function* fromRequests(
   }
 }
 
-function toOffer(from: string, offer: SnapshotOffer): InstallOffer {
+function toOffer(sender: Sender, offer: SnapshotOffer): InstallOffer {
   return {
-    from,
+    ...sender,
     leaderTerm: leaderTerm(offer.term),
+    membershipIndex: toIndex(offer.membershipIndex, "membership_index"),
     ...toChoice(offer),
     others: offer.others.map(toChoice),
     compression: toCompression(offer.compression),

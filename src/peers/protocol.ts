@@ -76,6 +76,7 @@ export const rejectionMessages: Readonly<Record<AppendRejection["reason"], Appen
   log_mismatch: AppendEntriesRejection.LOG_MISMATCH,
   safety: AppendEntriesRejection.SAFETY,
   lost: AppendEntriesRejection.LOST,
+  not_member: AppendEntriesRejection.NOT_MEMBER,
 };
 
 const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection["reason"] | undefined>> = {
@@ -84,6 +85,7 @@ const rejections: Readonly<Record<AppendEntriesRejection, AppendRejection["reaso
   [AppendEntriesRejection.LOG_MISMATCH]: "log_mismatch",
   [AppendEntriesRejection.SAFETY]: "safety",
   [AppendEntriesRejection.LOST]: "lost",
+  [AppendEntriesRejection.NOT_MEMBER]: "not_member",
 };
 
 /**
@@ -134,6 +136,7 @@ export function voteRequest(request: VoteRequest, self: Self): MessageInitShape<
     lastLogTerm: BigInt(request.last.term),
     preVote: request.preVote,
     leadershipTransfer: request.leadershipTransfer,
+    membershipIndex: BigInt(request.membershipIndex ?? 0),
   };
 }
 
@@ -162,6 +165,7 @@ export function offerRequest(
     header: headerTo(to, self),
     term: BigInt(message.leaderTerm),
     leaderId: nameOf(message.from),
+    membershipIndex: BigInt(message.membershipIndex ?? 0),
     ...choiceFields(message),
     compression: compressionMessage(message.compression),
     others: (message.others ?? []).map(choiceFields),

@@ -1,7 +1,6 @@
 import { exhaustion } from "../base/counters.js";
 import { nameOf } from "../base/ids.js";
 import { ALLOWED, type Permission } from "../base/permission.js";
-import { votersOf } from "./membership/membership.js";
 import { majority } from "./membership/quorum.js";
 import type { PeerVoteAnswer, RequestVote, TimeoutNow } from "./messages.js";
 import type { RaftState } from "./state.js";
@@ -116,8 +115,7 @@ function mayLead(state: RaftState): Permission {
  * commit it (thesis section 4.2.2, figure 4.6). Its own vote does not count then.
  */
 function mayBeNeeded({ id, memberships, log }: RaftState): boolean {
-  const inForce = [memberships.at(log.commit), ...memberships.after(log.commit)];
-  return inForce.some(({ members }) => votersOf(members).includes(id));
+  return memberships.mayVote(id, log.commit);
 }
 
 /** Whether this node may campaign at once on an operator's command. */
@@ -185,7 +183,15 @@ function askForVotes(state: RaftState, how: Pick<RequestVote, "term" | "preVote"
   const { index, term } = state.log.last;
   for (const to of state.voters) {
     if (to === state.id) continue;
-    const request = { type: "request_vote", from: state.id, to, last: { index, term }, ...how } as const;
+    const membershipIndex = state.memberships.latest.index;
+    const request = {
+      type: "request_vote",
+      from: state.id,
+      to,
+      last: { index, term },
+      membershipIndex,
+      ...how,
+    } as const;
     // A candidate's own vote is a promise and must be durable; a pre-candidate promises nothing.
     if (how.preVote) state.outbox.now(request);
     else state.send(request);

@@ -124,7 +124,7 @@ function refuseInstall(state: RaftState, message: InstallSnapshot): InstallSnaps
   const { snapshot } = message;
   const answer = (result: InstallResult) => installAnswer(state, message, result);
   const violation = (detail: string) => {
-    state.violated(message.from, detail);
+    state.violated(message, detail);
     return answer({ outcome: "safety", detail });
   };
   if (message.term < state.term) {
@@ -255,7 +255,7 @@ function truncateAfter(state: RaftState, index: number): void {
 
 function refuse(state: RaftState, message: Requester, rejection: AppendRejection): AppendEntriesAnswer {
   // The sender of a conditional message asks whether its entries fit.
-  if (rejection.reason === "safety" && message.isConditional !== true) state.violated(message.from, rejection.detail);
+  if (rejection.reason === "safety" && message.isConditional !== true) state.violated(message, rejection.detail);
   return { ...answerTo(state, message), outcome: "rejected", rejection };
 }
 
@@ -264,7 +264,7 @@ function answerTo(state: RaftState, message: Requester) {
 }
 
 /** The sender of a request, and the request that the answer is for. */
-type Requester = Pick<AppendEntries, "from" | "requestId" | "isConditional">;
+type Requester = Pick<AppendEntries, "from" | "address" | "requestId" | "isConditional">;
 
 function base(state: RaftState, message: Requester) {
   return { to: message.from, requestId: message.requestId, term: state.term };

@@ -20,7 +20,17 @@ export interface RequestBase {
   readonly requestId: number;
   /** The sender's term. */
   readonly term: number;
+  /**
+   * Index of the newest membership in the sender's log. By it, a receiver that does not know the
+   * sender decides whether its own membership may be outdated; see admission.ts. Left out: 0.
+   */
+  readonly membershipIndex?: number | undefined;
+  /** Network address that the request came from, for reports. Left out: not known. */
+  readonly address?: string | undefined;
 }
+
+/** The sender of a message, as reports name it: by member key, and by network address if known. */
+export type Sender = Pick<RequestBase, "from" | "address">;
 
 export interface ResponseBase {
   readonly to: string;
@@ -76,10 +86,10 @@ export interface AppendRejected {
 /**
  * The reason to reject entries. `safety`: the sender does something that no correct leader does;
  * see the proto's comment. `lost`: this node has less than it acknowledged, and no longer votes or
- * acknowledges (T3).
+ * acknowledges (T3). `not_member`: the sender is not a voter, as far as this node knows (T9).
  */
 export type AppendRejection =
-  | { readonly reason: "stale_term" | "lost"; readonly detail: string }
+  | { readonly reason: "stale_term" | "lost" | "not_member"; readonly detail: string }
   | {
       readonly reason: "safety";
       readonly detail: string;

@@ -2,7 +2,7 @@ import { assert } from "../base/assert.js";
 import { nameOf } from "../base/ids.js";
 import { limits } from "../base/limits.js";
 import { ALLOWED, type Permission } from "../base/permission.js";
-import { mayBeLeader, reachableTerm, refuseViolation } from "./admission.js";
+import { type Claim, type Fault, faultOf, refuseAnswer, refuseInadmissible } from "./admission.js";
 import {
   campaign,
   type ElectionResult,
@@ -26,7 +26,7 @@ import type { PeerAnswer, PeerRequest, Request, Response } from "./messages.js";
 import type { ChangeProposal, Proposal } from "./raft_answers.js";
 import type { Ready } from "./ready.js";
 import { ReadyStage } from "./ready_stage.js";
-import { type DiskState, type LostData, RaftState, type Role, type Violations } from "./state.js";
+import { type DiskState, type LostData, RaftState, type Refusals, type Role } from "./state.js";
 import { Timing, type TimingOptions } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, Membership, SnapshotMeta } from "./types.js";
 
@@ -49,6 +49,11 @@ export interface RaftOptions extends TimingOptions {
    * entries above it set, ascending by index.
    */
   readonly memberships: readonly IndexedMembership[];
+  /**
+   * Whose requests this node acts on (T9). Default: those of voters with automatic elections; those
+   * of everyone with manual ones, because then the embedder decides who leads.
+   */
+  readonly listensTo?: "voters" | "everyone" | undefined;
   /** Overrides limits of limits.ts. */
   readonly limits?: Partial<RaftLimits> | undefined;
   /**
@@ -86,6 +91,7 @@ export class Raft {
       memberships,
       codec: options.codec,
       timing: new Timing(options),
+      listensTo: options.listensTo,
       hardState: options.hardState,
       snapshot: options.snapshot,
     });
@@ -179,23 +185,30 @@ export class Raft {
   }
 
   /** Messages of peers that this node refused because no correct member sends them. */
-  get violations(): Violations {
+  get violations(): Refusals {
     return this.#state.violations;
   }
 
-  /** Whether `from` may be the leader of `term`. Changes nothing. */
-  mayBeLeader(from: string, term: number): Permission {
-    return mayBeLeader(this.#state, from, term);
+  /** Messages that this node refused because their senders are not members (T9). */
+  get strangers(): Refusals {
+    return this.#state.strangers;
+  }
+
+  /** Returns the reason to refuse a request before it is there in full. Changes nothing. */
+  faultOf(claim: Claim): Fault | undefined {
+    return faultOf(this.#state, claim);
   }
 
   /**
    * Takes in a peer's request. The answer comes out of {@link takeMessages} or a later
-   * {@link ready}.
+   * {@link ready}. Returns false when the request was refused because its sender is not a member,
+   * or is faulty.
    */
-  step(request: Request): void {
-    const state = this.#state;
-    if (!refuseViolation(state, request)) this.#take(request);
+  step(request: Request): boolean {
+    const isRefused = refuseInadmissible(this.#state, request);
+    if (!isRefused) this.#take(request);
     this.#leadOrNot();
+    return !isRefused;
   }
 
   #take(request: Request): void {
@@ -220,7 +233,9 @@ export class Raft {
   receive(answer: PeerAnswer): void {
     const state = this.#state;
     const isForNextTerm = answer.type === "request_vote_answer" && answer.request.preVote && answer.granted;
-    if (answer.term > state.term && !isForNextTerm) state.becomeFollower(reachableTerm(state, answer.term), undefined);
+    if (refuseAnswer(state, answer)) {
+      // Recorded. It may have raised the term.
+    } else if (answer.term > state.term && !isForNextTerm) state.becomeFollower(answer.term, undefined);
     else if (answer.type === "request_vote_answer") this.#decide(onVoteAnswer(state, answer));
     else if (answer.type === "append_entries_answer" && answer.request.term === state.term) {
       this.#leader?.answered(answer);

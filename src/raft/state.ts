@@ -1,8 +1,9 @@
 import { assert } from "../base/assert.js";
+import { limits } from "../base/limits.js";
 import { ReadQueue } from "./leader/read_index.js";
 import type { RaftLog } from "./log.js";
 import { type MembershipCodec, type MembershipHistory, votersOf } from "./membership/membership.js";
-import type { InstallSnapshot, PeerRequest, Response } from "./messages.js";
+import type { InstallSnapshot, PeerRequest, Response, Sender } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import type { Timing } from "./timing.js";
 import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } from "./types.js";
@@ -13,11 +14,14 @@ import type { Entry, HardState, IndexedMembership, LogPosition, SnapshotMeta } f
  */
 export type Role = "follower" | "pre-candidate" | "candidate" | "leader";
 
-/** Counts the messages received that no correct member sends. */
-export interface Violations {
+/** Counts messages that were refused for one kind of reason, and holds the last of them. */
+export interface Refusals {
   readonly count: number;
-  readonly latest: { readonly from: string; readonly detail: string } | undefined;
+  readonly latest: (Sender & { readonly detail: string }) | undefined;
 }
+
+const NO_REFUSALS: Refusals = { count: 0, latest: undefined };
+
 /**
  * Whether a node's disk keeps up with the writes that the core hands out. `stuck`: a write has been
  * under way for longer than an election timeout. `suspect`: the disk was stuck a moment ago, and no
@@ -54,6 +58,8 @@ export class RaftState {
   readonly reads = new ReadQueue();
   readonly codec: MembershipCodec;
   readonly timing: Timing;
+  /** Whose requests this node acts on (T9). */
+  readonly listensTo: "voters" | "everyone";
   readonly outbox = new Outbox();
 
   role: Role = "follower";
@@ -64,8 +70,10 @@ export class RaftState {
    * leader for the whole term.
    */
   termLeader: string | undefined;
-  /** Messages since the start that no correct member sends, and the last of them. */
-  violations: Violations = { count: 0, latest: undefined };
+  /** Messages since the start that no correct member sends. */
+  violations = NO_REFUSALS;
+  /** Messages since the start of senders that are not members, as far as this node knows (T9). */
+  strangers = NO_REFUSALS;
   /** Candidate, pre-candidate: the vote that each member gave or denied. */
   votes = new Map<string, boolean>();
   /** Whether the present candidacy is a pre-vote that did not wait for the election timeout. */
@@ -113,6 +121,7 @@ export class RaftState {
     memberships: MembershipHistory;
     codec: MembershipCodec;
     timing: Timing;
+    listensTo: "voters" | "everyone" | undefined;
     hardState: HardState;
     snapshot: LogPosition | undefined;
   }) {
@@ -121,6 +130,7 @@ export class RaftState {
     this.memberships = options.memberships;
     this.codec = options.codec;
     this.timing = options.timing;
+    this.listensTo = options.listensTo ?? (this.timing.isAutomatic ? "voters" : "everyone");
     this.snapshot = options.snapshot;
     this.#term = options.hardState.term;
     this.#vote = options.hardState.vote;
@@ -215,6 +225,11 @@ export class RaftState {
     return this.role === "leader" || this.#silentTicks < this.timing.electionTicks;
   }
 
+  /** Whether this node has heard from no leader for so long that its membership may be outdated (T9). */
+  get isForsaken(): boolean {
+    return this.role !== "leader" && this.#silentTicks >= limits.strangerTimeouts * this.timing.electionTicks;
+  }
+
   /**
    * Makes this node a follower. A higher term does that to any role (Raft section 5.1), and a
    * message of the current term's leader ends a candidacy.
@@ -293,8 +308,13 @@ export class RaftState {
   }
 
   /** Counts a refused message that no correct member sends. */
-  violated(from: string, detail: string): void {
-    this.violations = { count: this.violations.count + 1, latest: { from, detail } };
+  violated(sender: Sender, detail: string): void {
+    this.violations = oneMore(this.violations, sender, detail);
+  }
+
+  /** Counts a refused message of a sender that is not a member. */
+  strange(sender: Sender, detail: string): void {
+    this.strangers = oneMore(this.strangers, sender, detail);
   }
 
   /** Appends an entry to the log. A configuration takes effect at once (Raft section 6). */
@@ -333,6 +353,10 @@ export class RaftState {
   hardStatePersisted({ term, vote }: HardState): void {
     this.#durable = { term, vote };
   }
+}
+
+function oneMore({ count }: Refusals, { from, address }: Sender, detail: string): Refusals {
+  return { count: count + 1, latest: { from, ...(address !== undefined && { address }), detail } };
 }
 
 /** The record of a member that has less than it acknowledged (T3). */

@@ -32,6 +32,7 @@ export function peerEndpoint(node: ServedNode, introducer: Introducer = memberIn
     },
     receiveSnapshot: (messages) => node.receiveSnapshot(messages),
     timeoutNow: (message) => node.timeoutNow(message),
-    violated: (from, detail) => node.protocol.violated(from, detail),
+    violated: (sender, detail) => node.protocol.violated(sender, detail),
+    strange: (sender, detail) => node.protocol.strange(sender, detail),
   };
 }

@@ -125,7 +125,7 @@ test("a node stops at a broken invariant of the core, even one that shows in a t
     onFatal: (error) => errors.push(error),
   });
   // Several voters do not elect yet: once alone, the timer draws again.
-  await new ActingLeader(node, 1).replicate([
+  await new ActingLeader(node, 1, "n2").replicate([
     {
       index: 1,
       term: 1,

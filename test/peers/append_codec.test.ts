@@ -29,6 +29,7 @@ const anyRequest: fc.Arbitrary<AppendFields> = fc.record({
   round: anyNumber,
   isConditional: fc.boolean(),
   awaitsApplied: fc.boolean(),
+  membershipIndex: fc.option(anyNumber, { nil: undefined }),
 });
 
 test("an AppendEntries request has the bytes that protobuf-es would write", () => {
@@ -52,6 +53,7 @@ test("an AppendEntries request has the bytes that protobuf-es would write", () =
         round: BigInt(request.round),
         conditional: request.isConditional === true,
         awaitApplied: request.awaitsApplied === true,
+        membershipIndex: BigInt(request.membershipIndex ?? 0),
       });
       const expected = Buffer.from(toBinary(AppendEntriesRequestSchema, message));
       expect(encodeAppend(request, isFirst ? encodedHeader : undefined).equals(expected)).toBe(true);

@@ -239,7 +239,8 @@ export class Cluster {
   #serve(id: string, { raft, disk }: Node): void {
     for (const message of takeAllMessages(raft)) this.#post(id, message);
     for (const send of raft.takeSnapshotSends()) {
-      const message = { type: "install_snapshot", from: id, term: send.term, snapshot: disk.snapshot! } as const;
+      const request = { type: "install_snapshot", from: id, term: send.term, snapshot: disk.snapshot! } as const;
+      const message = { ...request, membershipIndex: raft.membership.index };
       const requestId = this.#number(send);
       this.#flights.push({ kind: "snapshot", from: id, to: send.to, send, message: { ...message, requestId } });
     }

@@ -2,10 +2,12 @@ import { describe, expect, test } from "vitest";
 import { counterProblem, exhaustion } from "../../src/base/counters.js";
 import { limits } from "../../src/base/limits.js";
 import { changeProblem, membersProblem, snapshotProblem } from "../../src/raft/membership/membership_rules.js";
-import { wellFormed } from "../../src/raft/messages.js";
+import { type PeerAppend, wellFormed } from "../../src/raft/messages.js";
 import type { Member, Membership } from "../../src/raft/types.js";
 import {
+  accept,
   append,
+  appendsOf,
   ask,
   command,
   configuration,
@@ -13,6 +15,7 @@ import {
   install,
   logFacts,
   type NodeSetup,
+  refuse,
   requestVote,
   settle,
   startLeader,
@@ -21,7 +24,7 @@ import {
   voters,
 } from "../support/nodes/core.js";
 
-const { termMax, indexMax, termJump } = limits;
+const { termMax, indexMax, termJump, termStep, indexJump } = limits;
 const BEYOND = [termMax + 1, Number.MAX_SAFE_INTEGER, 2 ** 60];
 const memberships = [{ index: 0, members: voters("n1", "n2", "n3") }];
 
@@ -109,13 +112,13 @@ describe("a counter from outside (T6)", () => {
       ["entries", append({ term: far, prev: [1, 1] })],
       ["a snapshot", install([9, 1], { leaderTerm: far })],
       ["a hand-over", timeoutNow(far)],
-    ])("raises the term one jump with %s, which is refused", (_, message) => {
+    ])("raises the term one step with %s, which is refused, when no leader is heard", (_, message) => {
       const raft = follower();
       const before = logFacts(raft);
       raft.step(message);
       const [answer] = settle(raft).messages;
-      expect(answer).toMatchObject({ term: 1 + termJump });
-      expect(raft.term).toBe(1 + termJump);
+      expect(answer).toMatchObject({ term: 1 + termStep });
+      expect(raft.term).toBe(1 + termStep);
       expect([raft.role, raft.leader]).toEqual(["follower", undefined]);
       expect(logFacts(raft)).toEqual(before);
       expect(raft.violations).toMatchObject({ count: 1, latest: { from: "n2" } });
@@ -124,13 +127,68 @@ describe("a counter from outside (T6)", () => {
       if (answer?.type === "install_snapshot_answer") expect(answer.outcome).toBe("safety");
     });
 
-    test("is reached after as many requests as there are jumps between, so that no node is shut out", () => {
+    test.each([
+      ["a vote for a hand-over", requestVote(far, [9, far], { from: "n3", leadershipTransfer: true })],
+      ["a vote", requestVote(far, [9, far], { from: "n3" })],
+      ["a pre-vote", requestVote(far, [9, far], { from: "n3", preVote: true })],
+      ["entries", append({ from: "n3", term: far, prev: [1, 1] })],
+      ["a snapshot", install([9, 1], { from: "n3", leaderTerm: far })],
+      ["a hand-over", timeoutNow(far, "n3")],
+    ])("changes nothing with %s while a leader is heard, and is reported", (_, message) => {
       const raft = follower();
-      const leader = 1 + 3 * termJump + 5;
+      ask(raft, append({ term: 1, prev: [1, 1] }));
+      const before = logFacts(raft);
+      raft.step({ ...message, address: "192.0.2.7:99" });
+      const [answer] = settle(raft).messages;
+      expect(answer).toMatchObject({ term: 1 });
+      expect([raft.term, raft.leader, logFacts(raft)]).toEqual([1, "n2", before]);
+      const detail = expect.stringContaining("this node hears from a leader, and stays in its term");
+      expect(raft.violations).toEqual({ count: 1, latest: { from: "n3", address: "192.0.2.7:99", detail } });
+    });
+
+    test("is reached after as many requests as there are steps between, so that no node is shut out", () => {
+      const raft = follower();
+      const leader = 1 + termJump + 3 * termStep;
       const answers = Array.from({ length: 4 }, () => ask(raft, append({ term: leader, prev: [1, 1] })));
       const refused = { rejection: { reason: "safety" } };
       expect(answers).toMatchObject([refused, refused, refused, { outcome: "accepted" }]);
       expect([raft.term, raft.leader]).toEqual([leader, "n2"]);
+    });
+
+    test("does not depose a leader that others follow, when it comes by an answer; one that they do not follow gives up", () => {
+      const { raft } = elected(["n2", "n3"], { elections: "automatic" });
+      const { term } = raft;
+      const wild = (request: PeerAppend) => raft.receive({ ...refuse(request, { reason: "stale_term" }), term: far });
+      for (let tick = 0; tick < 30; tick++) {
+        raft.tick();
+        for (const request of appendsOf(settle(raft))) {
+          if (request.to === "n2") wild(request);
+          else raft.receive(accept(request));
+        }
+      }
+      expect([raft.role, raft.term]).toEqual(["leader", term]);
+      expect(raft.violations.count).toBeGreaterThan(1);
+      expect(raft.progress.find(({ id }) => id === "n2")?.isActive).toBe(false);
+      for (let tick = 0; tick < 30; tick++) {
+        raft.tick();
+        for (const request of appendsOf(settle(raft))) wild(request);
+      }
+      expect(raft.role).not.toBe("leader");
+    });
+
+    test("of an answer that refuses a leader confirms no read of it", () => {
+      const { raft, requests } = elected(["n2", "n3"], { elections: "automatic", reads: "quorum" });
+      for (const request of requests) raft.receive(accept(request));
+      raft.takeReads();
+      raft.readIndex(7);
+      for (const request of appendsOf(settle(raft))) {
+        raft.receive({ ...refuse(request, { reason: "safety" }), term: request.term - 1 });
+        raft.receive(refuse(request, { reason: "not_member" }));
+      }
+      expect(raft.takeReads()).toEqual([]);
+      raft.tick();
+      for (const request of appendsOf(settle(raft))) raft.receive(accept(request));
+      expect(raft.takeReads()).toEqual([{ requestId: 7, index: raft.log.commit }]);
     });
 
     test("raises nothing when it comes by a candidate that is not listened to, or by a pre-vote", () => {
@@ -142,12 +200,13 @@ describe("a counter from outside (T6)", () => {
       expect(raft.term).toBe(1);
     });
 
-    test("raises the term one jump at a time when it comes by an answer", () => {
+    test("raises the term one step at a time when it comes by an answer and no leader is heard", () => {
       const raft = follower();
       for (let tick = 0; tick < 10; tick++) raft.tick();
       const request = { term: 2, preVote: true };
       raft.receive({ type: "request_vote_answer", from: "n2", term: far, granted: false, request });
-      expect(raft.term).toBe(1 + termJump);
+      expect(raft.term).toBe(1 + termStep);
+      expect(raft.violations.count).toBe(1);
     });
 
     test("is adopted at once with manual elections", () => {
@@ -155,6 +214,49 @@ describe("a counter from outside (T6)", () => {
       ask(raft, append({ term: far, prev: [1, 1] }));
       expect([raft.term, raft.leader]).toEqual([far, "n2"]);
     });
+  });
+});
+
+describe("an index far above the end of a node's log (T6)", () => {
+  const far = 2 + indexJump;
+
+  test.each([
+    ["a candidate's log", requestVote(2, [far, 1])],
+    ["a candidate's log, in a pre-vote", requestVote(2, [far, 1], { preVote: true })],
+    ["the entry before others", append({ term: 1, prev: [far, 1] })],
+    ["the leader's commit index", append({ term: 1, prev: [1, 1], commit: far })],
+    ["what the node has acknowledged, as the leader says", append({ term: 1, prev: [1, 1], acknowledged: far })],
+    ["the leader's membership", append({ term: 1, prev: [1, 1], membershipIndex: far })],
+    ["a snapshot", install([far, 1])],
+  ])("is refused and reported as that of %s, and changes nothing", (_, message) => {
+    const raft = follower();
+    const before = logFacts(raft);
+    raft.step(message);
+    const [answer] = settle(raft).messages;
+    if (answer?.type === "request_vote_answer") expect(answer.granted).toBe(false);
+    if (answer?.type === "append_entries_answer") expect(answer).toMatchObject({ rejection: { reason: "safety" } });
+    if (answer?.type === "install_snapshot_answer") expect(answer.outcome).toBe("safety");
+    expect([raft.term, raft.leader, raft.lost, logFacts(raft)]).toEqual([1, undefined, undefined, before]);
+    const detail = expect.stringContaining(`speaks of index ${far}, more than indexJump`);
+    expect(raft.violations).toEqual({ count: 1, latest: { from: "n2", detail } });
+  });
+
+  test("makes no candidate believe that it has lost data", () => {
+    const raft = follower();
+    for (let tick = 0; tick < 10; tick++) raft.tick();
+    const request = { term: 2, preVote: true };
+    const answer = { type: "request_vote_answer", from: "n2", term: 1, granted: false, request } as const;
+    raft.receive({ ...answer, acknowledged: far });
+    expect([raft.lost, raft.violations.count]).toEqual([undefined, 1]);
+    raft.receive({ ...answer, acknowledged: far - 1 });
+    expect(raft.lost).toEqual({ acknowledged: far - 1, has: 1 });
+  });
+
+  test("is taken right below that, and wherever a node without a log begins", () => {
+    expect(ask(follower(), install([far - 1, 1])).outcome).toBe("installed");
+    expect(ask(startNode({ elections: "automatic", memberships }), install([indexMax, 1])).outcome).toBe("installed");
+    const unfounded = { memberships: [{ index: 0, members: [] }], boundary: { index: 5, term: 1 } };
+    expect(ask(startNode({ elections: "automatic", ...unfounded }), install([indexMax, 1])).outcome).toBe("installed");
   });
 });
 
@@ -196,8 +298,12 @@ describe("a message that no correct member sends (T5)", () => {
     expect([raft.role, raft.term, raft.leader]).toEqual(["follower", 2, "n2"]);
     expect(logFacts(raft)).toEqual(before);
     expect(raft.violations).toEqual({ count: 3, latest: { from: "n3", detail: expect.any(String) } });
-    expect(raft.mayBeLeader("n3", 2)).toEqual({ refused: expect.stringContaining("n2 leads") });
-    expect(raft.mayBeLeader("n3", 3)).toEqual({ allowed: true });
+    const offer = { type: "install_snapshot", from: "n3", index: 3 } as const;
+    expect(raft.faultOf({ ...offer, term: 2 })).toEqual({
+      kind: "violation",
+      detail: expect.stringContaining("n2 leads"),
+    });
+    expect(raft.faultOf({ ...offer, term: 3 })).toBeUndefined();
     expect(ask(raft, append({ from: "n3", term: 3, prev: [2, 2] })).outcome).toBe("accepted");
     expect(raft.leader).toBe("n3");
   });

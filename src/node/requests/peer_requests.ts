@@ -1,5 +1,4 @@
 import { CairnError } from "../../base/errors.js";
-import { nameOf } from "../../base/ids.js";
 import type { InstallOffer } from "../../peers/install/install_messages.js";
 import {
   type AppendEntries,
@@ -46,10 +45,11 @@ export class PeerRequests {
     this.#check(message);
     for (const { index, data } of message.entries) checkFitsEntry(data, `entry ${index}`);
     if (message.entries.length > 0) this.diskFull.assertRoom();
-    const answer = this.#step(message);
-    // This counts even if the leader's term is over: committed entries stay committed.
-    this.leaderCommit = Math.max(this.leaderCommit, message.leaderCommit);
-    return (await answer) as AppendEntriesAnswer;
+    // The commit index counts even if the leader's term is over: committed entries stay committed.
+    const noteCommit = () => {
+      this.leaderCommit = Math.max(this.leaderCommit, message.leaderCommit);
+    };
+    return (await this.#step(message, noteCommit)) as AppendEntriesAnswer;
   }
 
   async requestVote(message: Unaddressed<RequestVote>): Promise<RequestVoteAnswer> {
@@ -63,10 +63,18 @@ export class PeerRequests {
   }
 
   /** Makes a received snapshot the node's state, unless it is outdated by now. */
-  async install({ from, leaderTerm }: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer> {
+  async install(offer: InstallOffer, staged: StagedSnapshot): Promise<InstallSnapshotAnswer> {
     this.staged = staged;
     try {
-      const request = { type: "install_snapshot", from, term: leaderTerm, snapshot: staged.meta } as const;
+      const { from, leaderTerm: term, membershipIndex, address } = offer;
+      const request = {
+        type: "install_snapshot",
+        from,
+        term,
+        membershipIndex,
+        address,
+        snapshot: staged.meta,
+      } as const;
       return (await this.#step(request as Unaddressed<Request>)) as InstallSnapshotAnswer;
     } finally {
       this.staged = undefined;
@@ -89,14 +97,16 @@ export class PeerRequests {
     checkSender(message.from);
     const form = wellFormed(message);
     if ("allowed" in form) return;
-    this.protocol.violated(nameOf(message.from), form.refused);
+    this.protocol.violated(message, form.refused);
     throw new CairnError("INVALID_ARGUMENT", form.refused);
   }
 
-  async #step(message: Unaddressed<Request>): Promise<Response> {
+  /** `onAdmitted`: called when the core did not refuse the sender. */
+  async #step(message: Unaddressed<Request>, onAdmitted?: () => void): Promise<Response> {
     this.host.ending.assertRunning();
     const requestId = this.#nextRequest++;
-    this.host.core((raft) => raft.step({ ...message, requestId } as Request));
+    const isAdmitted = this.host.core((raft) => raft.step({ ...message, requestId } as Request));
+    if (isAdmitted) onAdmitted?.();
     const answer = this.#answers.wait(requestId);
     this.host.wake();
     return answer;

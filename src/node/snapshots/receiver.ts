@@ -1,5 +1,4 @@
-import { CairnError, type CairnErrorCode, hasCode } from "../../base/errors.js";
-import { nameOf } from "../../base/ids.js";
+import { CairnError, hasCode } from "../../base/errors.js";
 import type { InstallChoice, InstallOffer, OfferRefusal } from "../../peers/install/install_messages.js";
 import { type InstallSnapshotAnswer, leaderTermProblem } from "../../raft/messages.js";
 import type { SnapshotReceiver } from "../../storage/snapshots/receiver.js";
@@ -16,7 +15,7 @@ export interface ReceivingParts {
   /** Makes a received snapshot the node's state. */
   readonly requests: Pick<PeerRequests, "install">;
   /** Counts messages that no correct member sends. */
-  readonly protocol: Pick<ProtocolWatch, "violated">;
+  readonly protocol: Pick<ProtocolWatch, "violated" | "strange">;
 }
 
 /** A snapshot on its way to this node. */
@@ -106,17 +105,20 @@ export class TransferReceiver {
     await this.#current?.abort();
   }
 
-  #checkSender({ from, leaderTerm }: InstallOffer): void {
+  #checkSender(offer: InstallOffer): void {
+    const { from, leaderTerm: term, membershipIndex, others = [] } = offer;
     checkSender(from);
-    const problem = leaderTermProblem(leaderTerm);
-    if (problem !== undefined) throw this.#violation("INVALID_ARGUMENT", from, problem);
-    const permission = this.#raft.mayBeLeader(from, leaderTerm);
-    if ("refused" in permission) throw this.#violation("FAILED_PRECONDITION", from, permission.refused);
-  }
-
-  #violation(code: CairnErrorCode, from: string, detail: string): CairnError {
-    this.node.protocol.violated(nameOf(from), detail);
-    return new CairnError(code, detail);
+    const problem = leaderTermProblem(term);
+    if (problem !== undefined) {
+      this.node.protocol.violated(offer, problem);
+      throw new CairnError("INVALID_ARGUMENT", problem);
+    }
+    const index = Math.max(offer.index, ...others.map((other) => other.index));
+    const fault = this.#raft.faultOf({ type: "install_snapshot", from, term, membershipIndex, index });
+    if (fault === undefined) return;
+    if (fault.kind === "stranger") this.node.protocol.strange(offer, fault.detail);
+    else this.node.protocol.violated(offer, fault.detail);
+    throw new CairnError("FAILED_PRECONDITION", fault.detail);
   }
 
   #refusal(offer: InstallOffer): OfferRefusal | undefined {
@@ -318,7 +320,7 @@ export class IncomingSnapshot {
       return await this.node.host.ending.watch(work);
     } catch (error) {
       const isBad = hasCode(error, "CORRUPT") || hasCode(error, "INVALID_ARGUMENT") || hasCode(error, "WRONG_CLUSTER");
-      if (isBad) this.node.protocol.violated(nameOf(this.offer.from), error.text);
+      if (isBad) this.node.protocol.violated(this.offer, error.text);
       throw error;
     }
   }

@@ -80,6 +80,7 @@ export class SendQueue {
     this.#transfers.delete(to);
     const transfer = new TransferSender(send, this.options, {
       from: this.host.key,
+      membershipIndex: () => this.host.raft.membership.index,
       isWanted: () => this.#isWanted(send),
       choices: () => this.#choices(),
       open: () => this.options.peers.openInstall(to),

@@ -30,6 +30,8 @@ export interface TransferOptions {
 export interface TransferOwner {
   /** Member key of this node. */
   readonly from: string;
+  /** Returns the index of the newest membership in this node's log. */
+  membershipIndex(): number;
   /** Whether the snapshot is still wanted: it may have waited long for its turn. */
   isWanted(): boolean;
   /** Returns the suitable snapshots, best first; empty when there are none. */
@@ -190,6 +192,7 @@ export class TransferSender {
     return conversation.offer({
       from: this.owner.from,
       leaderTerm: this.send.term,
+      membershipIndex: this.owner.membershipIndex(),
       ...choiceOf(info),
       others: others.map(choiceOf),
       compression: this.options.compression,

@@ -16,6 +16,7 @@ const ROUND = 0x40;
 const ACKNOWLEDGED_INDEX = 0x48;
 const CONDITIONAL = 0x50;
 const AWAIT_APPLIED = 0x58;
+const MEMBERSHIP_INDEX = 0x60;
 
 /** Fields of an AppendEntries request, without its header. */
 export interface AppendFields {
@@ -29,15 +30,17 @@ export interface AppendFields {
   readonly acknowledged?: number | undefined;
   readonly isConditional?: boolean | undefined;
   readonly awaitsApplied?: boolean | undefined;
+  readonly membershipIndex?: number | undefined;
 }
 
 /** Encodes a request. `header` is an encoded PeerHeader, for the first message of a stream. */
 export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer {
-  const { term, prev, entries, leaderCommit, round, acknowledged = 0 } = request;
+  const { term, prev, entries, leaderCommit, round, acknowledged = 0, membershipIndex = 0 } = request;
   const from = Buffer.from(nameOf(request.from), "utf8");
   const conditional = request.isConditional === true ? 1 : 0;
   const awaitApplied = request.awaitsApplied === true ? 1 : 0;
   const numbers = [term, prev.index, prev.term, leaderCommit, round, acknowledged, conditional, awaitApplied];
+  numbers.push(membershipIndex);
   let size = numbers.reduce((sum, number) => sum + fieldBytes(number), 0) + lengthDelimitedBytes(from.byteLength);
   if (header !== undefined) size += lengthDelimitedBytes(header.byteLength);
   const entryBytes = entries.map(encodedEntryBytes);
@@ -58,6 +61,7 @@ export function encodeAppend(request: AppendFields, header?: Uint8Array): Buffer
   at = putField(ACKNOWLEDGED_INDEX, acknowledged, buffer, at);
   at = putField(CONDITIONAL, conditional, buffer, at);
   at = putField(AWAIT_APPLIED, awaitApplied, buffer, at);
+  at = putField(MEMBERSHIP_INDEX, membershipIndex, buffer, at);
   return buffer.subarray(0, at);
 }
 

@@ -32,6 +32,10 @@ export interface InstallOffer extends InstallChoice {
   readonly from: string;
   /** The leader's term; `term` is that of the snapshot's last entry. */
   readonly leaderTerm: number;
+  /** Index of the newest membership in the leader's log; see RequestBase. */
+  readonly membershipIndex?: number | undefined;
+  /** Network address that the offer came from, for reports. */
+  readonly address?: string | undefined;
   /** Other snapshots that would do as well, newest first. */
   readonly others?: readonly InstallChoice[] | undefined;
   /** The sender compresses chunks this way if the receiver accepts it. */

@@ -210,6 +210,10 @@ export class Replication {
     const progress = this.#progress.get(answer.from);
     if (progress === undefined) return;
     const { request } = answer;
+    if (!isFollowing(answer)) {
+      progress.rejected();
+      return;
+    }
     progress.answered(request.round);
     if (this.#hasLost(progress, answer)) return;
     if (answer.outcome === "accepted") this.#accepted(progress, answer.matchIndex);
@@ -448,7 +452,17 @@ export class Replication {
       entries,
       leaderCommit: log.commit,
       acknowledged: Math.max(progress.match, state.acknowledged.get(progress.id) ?? 0),
+      membershipIndex: state.memberships.latest.index,
       round: this.#round,
     });
   }
+}
+
+/**
+ * Whether the answer is that of a member which has taken this leader for the leader of its term. One
+ * that refuses to promises nothing: it confirms neither reads nor a lease, and gives no quorum.
+ */
+function isFollowing(answer: PeerAppendAnswer): boolean {
+  if (answer.term < answer.request.term) return false;
+  return answer.outcome === "accepted" || answer.rejection.reason !== "not_member";
 }

@@ -45,6 +45,15 @@ export class MembershipHistory {
     return this.#history.filter((membership) => membership.index > index);
   }
 
+  /**
+   * Whether a member votes by a membership that may be in force, when entries up to `commit` are
+   * known to be committed: by the one in force there, or by a later one. A membership takes effect
+   * before it is committed, and may be replaced until it is.
+   */
+  mayVote(key: string, commit: number): boolean {
+    return [this.at(commit), ...this.after(commit)].some(({ members }) => votersOf(members).includes(key));
+  }
+
   append(membership: IndexedMembership): void {
     assert(membership.index > this.latest.index, "memberships are added in the order of the log", {
       index: membership.index,

@@ -61,7 +61,13 @@ function queueOf(change: Partial<SendQueueOptions> = {}) {
   /** What the queue's owner, pins and lag monitor hear, in order. */
   const told: string[] = [];
   const wanted: SnapshotSend[] = [];
-  const raft = { role: "leader", term: 1, log: { boundary: { index: 2 } }, progress: [] as object[] };
+  const raft = {
+    role: "leader",
+    term: 1,
+    log: { boundary: { index: 2 } },
+    membership: { index: 0 },
+    progress: [] as object[],
+  };
   const core = {
     takeSnapshotSends: () => wanted.splice(0),
     snapshotSent({ to }: SnapshotSend, outcome: TransferOutcome) {

@@ -196,7 +196,15 @@ export class Harness {
     this.#asked.clear();
     this.#taking = undefined;
     this.#seen = { term: this.disk.synced.term, commit: 0, applied: 0, boundary: 0, snapshot: 0 };
-    return new Raft({ id: "n1", elections: "automatic", electionTicks: 3, random: this.random, codec, ...recovered });
+    return new Raft({
+      id: "n1",
+      elections: "automatic",
+      listensTo: "everyone",
+      electionTicks: 3,
+      random: this.random,
+      codec,
+      ...recovered,
+    });
   }
 
   /** The steps that a Ready asks for, in its order. Applying may come at any time. */

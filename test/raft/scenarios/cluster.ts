@@ -172,7 +172,16 @@ export class ScenarioCluster implements Surroundings {
     else if (isInstalling) answer({ kind: "failed" }, `${receiver.id} is installing another snapshot`);
     else {
       const requestId = this.#nextRequest({ kind: "transfer", from, transfer });
-      receiver.change((raft) => raft.step({ type: "install_snapshot", from, term: send.term, snapshot, requestId }));
+      const membershipIndex = this.node(from).raft.membership.index;
+      const request = {
+        type: "install_snapshot",
+        from,
+        term: send.term,
+        membershipIndex,
+        snapshot,
+        requestId,
+      } as const;
+      receiver.change((raft) => raft.step(request));
     }
   }
 

@@ -576,10 +576,49 @@ export const plantedBugs: readonly PlantedBug[] = [
     patches: [
       {
         file: "src/raft/admission.ts",
-        find: "const next = state.term + limits.termJump;",
-        replace: "const next = limits.termMax;",
+        find: "return !state.timing.isAutomatic || term <= state.term + limits.termJump;",
+        replace: "return term > 0;",
       },
     ],
+  },
+  {
+    name: "a term that is far ahead moves a node that hears from a leader",
+    rule: "T6: while a leader is heard, far terms are ignored",
+    patches: [
+      {
+        file: "src/raft/admission.ts",
+        find: "if (isNear(state, term) || !state.hearsLeader) return undefined;",
+        replace: "return undefined;",
+      },
+    ],
+  },
+  {
+    name: "a stranger is listened to",
+    rule: "T9: requests are those of voters",
+    patches: [
+      {
+        file: "src/raft/admission.ts",
+        find: 'if (type === "timeout_now" || membershipIndex <= known) return { kind: "stranger", detail: unknown };',
+        replace: "if (membershipIndex <= known) return undefined;",
+      },
+    ],
+  },
+  {
+    name: "a stranger is listened to because it names a later membership",
+    rule: "T9: nobody that a node does not know is listened to while a leader is heard",
+    patches: [
+      {
+        file: "src/raft/admission.ts",
+        find: "if (state.isForsaken) return undefined;",
+        replace: "if (membershipIndex > known) return undefined;",
+      },
+    ],
+  },
+  {
+    name: "a node whose membership is outdated listens to none of the present voters",
+    rule: "T9: nobody that may be needed is shut out",
+    isRare: true,
+    patches: [{ file: "src/raft/admission.ts", find: "if (state.isForsaken) return undefined;", replace: "" }],
   },
   {
     name: "counters have no bound",

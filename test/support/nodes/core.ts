@@ -86,6 +86,8 @@ export interface NodeSetup {
   vote?: string;
   memberships?: readonly IndexedMembership[];
   elections?: RaftOptions["elections"];
+  /** Everyone when left out: most tests are about a sender's role, whoever it is. */
+  listensTo?: RaftOptions["listensTo"];
   electionTicks?: number;
   heartbeatTicks?: number;
   reads?: RaftOptions["reads"];
@@ -102,6 +104,7 @@ export function startNode(setup: NodeSetup = {}): Raft {
   return new Raft({
     id,
     elections: setup.elections ?? "manual",
+    listensTo: "listensTo" in setup ? setup.listensTo : "everyone",
     electionTicks: setup.electionTicks ?? 10,
     heartbeatTicks: setup.heartbeatTicks,
     reads: setup.reads,
@@ -178,6 +181,8 @@ export function append(message: {
   entries?: readonly Entry[];
   commit?: number;
   isConditional?: boolean;
+  acknowledged?: number;
+  membershipIndex?: number;
 }): AppendEntries {
   const [index, term] = message.prev ?? [0, 0];
   const entries = message.entries ?? [];
@@ -189,6 +194,8 @@ export function append(message: {
     prev: { index, term },
     entries,
     leaderCommit: message.commit ?? 0,
+    membershipIndex: message.membershipIndex ?? 0,
+    ...(message.acknowledged !== undefined && { acknowledged: message.acknowledged }),
     ...(message.isConditional && { isConditional: true }),
   };
 }
@@ -196,7 +203,7 @@ export function append(message: {
 /** InstallSnapshot of n2, which leads in `leaderTerm` (by default that of the snapshot). */
 export function install(
   at: readonly [number, number],
-  options: { from?: string; leaderTerm?: number; membership?: IndexedMembership } = {},
+  options: { from?: string; leaderTerm?: number; membership?: IndexedMembership; membershipIndex?: number } = {},
 ): InstallSnapshot {
   const [index, term] = at;
   return {
@@ -204,6 +211,7 @@ export function install(
     from: options.from ?? "n2",
     requestId: ++lastRequest,
     term: options.leaderTerm ?? term,
+    membershipIndex: options.membershipIndex ?? 0,
     snapshot: { index, term, membership: options.membership ?? { index: 0, members: voters("n1") } },
   };
 }
@@ -212,7 +220,7 @@ export function install(
 export function requestVote(
   term: number,
   last: readonly [number, number],
-  options: { from?: string; preVote?: boolean; leadershipTransfer?: boolean } = {},
+  options: { from?: string; preVote?: boolean; leadershipTransfer?: boolean; membershipIndex?: number } = {},
 ): RequestVote {
   return {
     type: "request_vote",
@@ -222,6 +230,7 @@ export function requestVote(
     last: { index: last[0], term: last[1] },
     preVote: options.preVote ?? false,
     leadershipTransfer: options.leadershipTransfer ?? false,
+    membershipIndex: options.membershipIndex ?? 0,
   };
 }
 

@@ -49,6 +49,7 @@ export class HostileMember {
     "a message from oneself": (node) => this.#fromItself(node),
     "an illegal membership": (node) => this.#illegalMembership(node),
     "a garbage snapshot": (node) => this.#garbageSnapshot(node),
+    "a stranger": (node) => this.#stranger(node),
   };
 
   async #settled(target: SimNode, life: number, what: string, work: Promise<string | undefined>): Promise<void> {
@@ -74,11 +75,65 @@ export class HostileMember {
     const isFar = this.#farJumps < FAR_JUMPS && random.chance(0.4);
     if (isFar) this.#farJumps += 1;
     const term = isFar ? random.pick([limits.termMax, before + 2 * limits.termJump]) : before + random.whole(1, 3);
+    const most = term <= before + limits.termJump ? term : before + (node.raft.hearsLeader ? 0 : limits.termStep);
     const answered = node.requestVote(this.#vote(term));
     // The core has taken it in by now.
     const { term: after } = node.raft;
     answered.catch(() => {});
-    return Promise.resolve(after > before + limits.termJump ? `its term went from ${before} to ${after}` : undefined);
+    return Promise.resolve(after > most ? `its term went from ${before} to ${after}` : undefined);
+  }
+
+  /** Somebody that is no voter (T9). One that says that it knows a later membership may be listened to after a silence. */
+  #stranger(node: RunningNode): Promise<string | undefined> | undefined {
+    const { random } = this;
+    const { raft } = node;
+    if (raft.membership.members.length === 0) return undefined;
+    const known = raft.membershipAt(raft.log.commit).index;
+    const membershipIndex = raft.hearsLeader && random.chance(0.5) ? known + random.whole(1, 1_000) : known;
+    const term = raft.term + random.pick([1, 1, 2, 2 * limits.termJump]);
+    const sender = { from: "stranger", term, membershipIndex };
+    const facts = () => JSON.stringify([raft.term, raft.role, raft.leader, raft.lost, raft.log.last, raft.log.commit]);
+    const before = facts();
+    const answered = this.#strangeRequest(node, sender);
+    // The core has taken it in by now.
+    const after = facts();
+    return answered.then(
+      (taken) => (after === before ? taken : `it changed from ${before} to ${after}`),
+      () => (after === before ? undefined : `it changed from ${before} to ${after}`),
+    );
+  }
+
+  /** Resolves with what is wrong about the answer. */
+  #strangeRequest(
+    node: RunningNode,
+    sender: { readonly from: string; readonly term: number; readonly membershipIndex: number },
+  ): Promise<string | undefined> {
+    const { random } = this;
+    switch (random.pick(["vote", "append", "hand-over", "offer"] as const)) {
+      case "vote": {
+        const how = { preVote: random.chance(0.3), leadershipTransfer: random.chance(0.5) };
+        const vote = { ...this.#vote(sender.term), last: node.raft.log.last, ...how, ...sender };
+        return node.requestVote(vote).then(({ granted }) => (granted ? "it granted its vote" : undefined));
+      }
+      case "append": {
+        const entries = random.chance(0.5) ? [{ ...this.#command(node), term: sender.term }] : [];
+        return refused(node.appendEntries({ ...this.#append(node, sender.from, sender.term, entries), ...sender }));
+      }
+      case "hand-over":
+        return node.timeoutNow({ type: "timeout_now", ...sender }).then(() => undefined);
+      case "offer": {
+        const { from, term: leaderTerm, membershipIndex } = sender;
+        const snapshot = {
+          index: node.raft.log.commit + 1,
+          term: leaderTerm,
+          fileBytes: 1_000,
+          sha256: new Uint8Array(32),
+        };
+        return node.receiver
+          .accept({ from, leaderTerm, membershipIndex, ...snapshot })
+          .then(() => "it accepted a snapshot or answered as to a leader");
+      }
+    }
   }
 
   #secondLeader(node: RunningNode): Promise<string | undefined> | undefined {
