@@ -26,6 +26,7 @@ export class Sessions {
     requests: AsyncIterable<SessionRequest>,
     { signal }: CallContext,
   ): AsyncGenerator<SessionResponseInit, void> {
+    if (this.#streams.size >= limits.sessionStreams) throw tooManySessions();
     const stream = new SessionStream(this.node, this.unary, requests, signal);
     this.#streams.add(stream);
     try {
@@ -225,6 +226,11 @@ class SessionStream {
       this.#wakeReader = resolve;
     });
   }
+}
+
+function tooManySessions(): CairnError {
+  const text = `this node serves ${limits.sessionStreams} sessions (limit sessionStreams): ask another member, or try later`;
+  return new CairnError("BUSY", text);
 }
 
 function checkSame({ clientId }: SessionRequest, identity: SessionIdentity): void {
