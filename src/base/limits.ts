@@ -94,6 +94,9 @@ export const limits = Object.freeze({
   /** Session streams, and streams of keep-alives, of one node; a further one is refused. */
   sessionStreams: 2_048,
   keepAliveStreams: 2_048,
+  /** Bytes of calls under way of one Session stream, and of all; above it, a stream is not read. */
+  sessionStreamBytes: 16 * MiB,
+  sessionStreamsBytes: 96 * MiB,
   /** Snapshots that clients download from one node at a time. */
   downloads: 8,
   /** Ingress processes of one node. */

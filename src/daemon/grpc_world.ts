@@ -3,7 +3,7 @@ import type { StateMachine } from "../machine/state_machine.js";
 import { CairnNode } from "../node/node.js";
 import type { NodeOptions } from "../node/options.js";
 import type { MachineServices } from "../server/machine_services.js";
-import { CairnServer } from "../server/server.js";
+import { CairnServer, type ServerOptions } from "../server/server.js";
 import { nodeFileSystem } from "../system/fs.js";
 import { Contacts } from "./contacts.js";
 import type { World } from "./world.js";
@@ -21,6 +21,7 @@ export type MemberNodeOptions<Result, Machine extends StateMachine<Result>> = Om
 export function grpcWorld<Result, Machine extends StateMachine<Result>>(
   options: MemberNodeOptions<Result, Machine>,
   servicesOf: (node: CairnNode<Result, Machine>) => MachineServices,
+  limits?: ServerOptions["limits"],
 ): World<CairnNode<Result, Machine>> {
   const contacts = new Contacts();
   const { peerAddresses, logger } = options;
@@ -28,7 +29,7 @@ export function grpcWorld<Result, Machine extends StateMachine<Result>>(
     fs: nodeFileSystem,
     startNode: (onLost) => CairnNode.start({ ...options, onLost }),
     serve: (node, listen, introducer) =>
-      CairnServer.start(node, { listen, peerAddresses, logger, introducer, machineServices: servicesOf(node) }),
+      CairnServer.start(node, { listen, peerAddresses, logger, introducer, limits, machineServices: servicesOf(node) }),
     ask: (contact, asked) => contacts.ask(contact, asked),
     join: (leader, joiner) => contacts.join(leader, joiner),
     pause: async (ms, signal) => {

@@ -4,6 +4,7 @@ import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
 import type { MachineServices } from "../server/machine_services.js";
+import type { ServerOptions } from "../server/server.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
 import { type MemberOptions, RunningMember } from "./member.js";
@@ -28,6 +29,8 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly healTimeoutMs: number;
   /** Ends a start that waits for another member's snapshot. */
   readonly signal: AbortSignal;
+  /** Limits against floods that differ from the defaults. */
+  readonly limits?: ServerOptions["limits"];
   /** Processes that take the connections of clients. */
   readonly ingress?: MemberIngress | undefined;
 }
@@ -51,7 +54,7 @@ export async function launch<Result, Machine extends StateMachine<Result>>(
   const { ingress } = options;
   if (ingress === undefined) return startMember(options);
   // Before the member starts: an address that cannot be had must not show only after a recovery.
-  const front = await Ingress.open({ ...ingress, logger: options.node.logger });
+  const front = await Ingress.open({ ...ingress, limits: options.limits, logger: options.node.logger });
   try {
     const member = await startMember(options);
     void front.serve(member.address).then(() => ingress.onServing(front.address));
@@ -103,6 +106,7 @@ function startMember<Result, Machine extends StateMachine<Result>>(
       snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal }),
     },
     servicesOf,
+    options.limits,
   );
   return RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
 }

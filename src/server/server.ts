@@ -51,6 +51,8 @@ export interface ServerOptions {
   readonly logger?: Logger | undefined;
 }
 
+export type { FloodLimits };
+
 /** Options for a node whose state machine is not the key-value store. */
 export interface OwnServerOptions extends ServerOptions {
   readonly machineServices: MachineServices;

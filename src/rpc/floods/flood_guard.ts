@@ -43,6 +43,9 @@ export class FloodGuard implements Shared {
   readonly #isPeer: (path: string) => boolean;
   readonly #isPatient: (path: string) => boolean;
   #peerStreams = 0;
+  /** Streams of requests with a message that waits for room, in the order in which they came. */
+  #held: ServedStream[] = [];
+  #retry: NodeJS.Immediate | undefined;
   #searchedAt = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -123,6 +126,24 @@ export class FloodGuard implements Shared {
     return this.#refuseStalling(stream) && budget.take(share, bytes);
   }
 
+  /** Bytes of clients' requests that are being received or held. */
+  get requestsTaken(): number {
+    return this.#requests.taken;
+  }
+
+  /** Streams with a message that waits for room. */
+  get heldStreams(): number {
+    return this.#held.length;
+  }
+
+  held(stream: ServedStream): void {
+    this.#held.push(stream);
+  }
+
+  released(): void {
+    if (this.#held.length > 0) this.#retry ??= setImmediate(() => this.#tryHeld());
+  }
+
   tooManyBytes({ isPeer, budget }: ServedStream): CairnError {
     const taken = `the node holds ${budget.taken} bytes of request messages`;
     return overLimit(this.limits, isPeer ? "peerRequestBytes" : "requestBytes", taken);
@@ -135,10 +156,15 @@ export class FloodGuard implements Shared {
     for (const stream of this.#streams) this.#lookAtStream(stream, now, slowMs);
     if (this.answers.unsent > this.limits.answerBytes * 2) this.#cutOffLargest();
     this.answers.wakeAll();
+    this.#tryHeld();
   }
 
-  stop(): void {
-    clearInterval(this.#timer);
+  /** Reads held messages for which there is room; the others are held again. */
+  #tryHeld(): void {
+    this.#retry = undefined;
+    const held = this.#held;
+    this.#held = [];
+    for (const stream of held) stream.tryAgain();
   }
 
   #lookAtConnection(connection: Connection, now: number): void {
@@ -153,7 +179,7 @@ export class FloodGuard implements Shared {
   #lookAtStream(stream: ServedStream, now: number, slowMs: number): void {
     const { messageMs, messageRateBytes } = this.limits;
     if (stream.stalledMs(now) > slowMs) stream.cutOff();
-    else if (stream.lateBy(now, messageMs, messageRateBytes) !== undefined) stream.refuse(this.#tooSlow());
+    else if (stream.isLate(now, messageMs, messageRateBytes)) stream.refuse(this.#tooSlow());
     else if (stream.isUnanswered(now, this.limits)) stream.refuse(this.#tooLong());
     else stream.closeIfLingering(now, LINGER_MS);
   }

@@ -5,10 +5,16 @@ import { limits } from "../../base/limits.js";
 const HEAD_BYTES = 5;
 const NONE: Buffer[] = [];
 
+/**
+ * What becomes of a message: it is taken, it waits for room with all that follows, or the call was
+ * refused.
+ */
+export type Admission = "taken" | "held" | "refused";
+
 /** Decides about the messages of one call. */
 export interface MessageAdmission {
-  /** A message of this many bytes begins. Returns false when the call was refused. */
-  begins(bytes: number, isCompressed: boolean): boolean;
+  /** A message of this many bytes begins. */
+  begins(bytes: number, isCompressed: boolean): Admission;
   /** The message has arrived. */
   arrived(): void;
 }
@@ -24,6 +30,8 @@ export class RequestDecoder {
   #headBytes = 0;
   #message: Buffer | undefined;
   #messageBytes = 0;
+  /** What has come of a message that waits for room, with its head, and what has come after. */
+  #held: Buffer[] = [];
   #isRefused = false;
 
   constructor(admission: MessageAdmission) {
@@ -46,11 +54,15 @@ export class RequestDecoder {
    */
   write(data: Buffer): Buffer[] {
     if (this.#isRefused) return NONE;
+    if (this.#held.length > 0) {
+      this.#held.push(data);
+      return NONE;
+    }
     let messages = NONE;
     for (let at = 0; at < data.byteLength; ) {
       if (this.#message === undefined) {
         at = this.#readHead(data, at);
-        if (this.#isRefused) return messages;
+        if (this.#isRefused || this.#held.length > 0) return messages;
       }
       const message = this.#message as Buffer | undefined;
       if (message === undefined) break;
@@ -66,9 +78,22 @@ export class RequestDecoder {
     return messages;
   }
 
+  /** Whether a message waits for room. */
+  get isHeld(): boolean {
+    return this.#held.length > 0;
+  }
+
+  /** Returns what was held, to be written again. */
+  takeHeld(): Buffer {
+    const held = Buffer.concat(this.#held);
+    this.#held = [];
+    return held;
+  }
+
   /** Drops what has come of a message, and all that follows. */
   refuse(): void {
     this.#isRefused = true;
+    this.#held = [];
     this.#message = undefined;
     this.#headBytes = 0;
   }
@@ -92,10 +117,11 @@ export class RequestDecoder {
     if (bytes > limits.messageBytes) {
       throw new Error(`Received message larger than max (${bytes} vs ${limits.messageBytes})`);
     }
-    if (!this.#admission.begins(bytes, head[start] !== 0)) {
-      this.refuse();
-      return end;
-    }
+    const admission = this.#admission.begins(bytes, head[start] !== 0);
+    if (admission === "refused") this.refuse();
+    // The head may have come with the data before.
+    else if (admission === "held") this.#held = [Buffer.from(head.subarray(start, start + HEAD_BYTES)), data.subarray(end)];
+    if (admission !== "taken") return end;
     // Untouched memory costs nothing, so a message that does not come takes none.
     const message = Buffer.allocUnsafe(HEAD_BYTES + bytes);
     head.copy(message, 0, start, start + HEAD_BYTES);

@@ -6,12 +6,13 @@ import { statusFromError } from "../status.js";
 import type { AnswerRoom } from "./answer_room.js";
 import type { Connection } from "./connection.js";
 import type { BudgetShare, RequestBudget } from "./request_budget.js";
-import { type MessageAdmission, RequestDecoder } from "./request_decoder.js";
+import { type Admission, type MessageAdmission, RequestDecoder } from "./request_decoder.js";
 
 /** Parts of a grpc-js server call that are not in its interface. */
 export interface InsideCall extends grpc.ServerInterceptingCallInterface {
   readonly stream?: ServerHttp2Stream;
   decoder?: unknown;
+  handleDataFrame?(data: Buffer): void;
 }
 
 /** What a server's calls share. */
@@ -19,6 +20,10 @@ export interface Shared {
   readonly answers: AnswerRoom;
   /** Has room for a message, perhaps after others were refused; returns whether it took it. */
   takeRequest(stream: ServedStream, bytes: number): boolean;
+  /** A message waits for room: {@link ServedStream.tryAgain} when there may be some. */
+  held(stream: ServedStream): void;
+  /** There is more room for requests. */
+  released(): void;
   /** Returns the error for a message that has no room. */
   tooManyBytes(stream: ServedStream): CairnError;
 }
@@ -108,16 +113,36 @@ export class ServedStream implements MessageAdmission {
     };
   }
 
-  begins(bytes: number, isCompressed: boolean): boolean {
+  begins(bytes: number, isCompressed: boolean): Admission {
     const most = isCompressed ? inflatedMost(bytes) : bytes;
     this.#messageSince = Date.now();
     if (isCompressed) (this.#call as { maxReceiveMessageSize?: number }).maxReceiveMessageSize = most;
     if (this.#shared.takeRequest(this, most)) {
       this.#taken += most;
-      return true;
+      return "taken";
+    }
+    if (this.#method?.requestStream === true) {
+      // A stream waits: its sender may have much under way, all of which would have to be sent again.
+      this.stream.pause();
+      this.#shared.held(this);
+      return "held";
     }
     this.refuse(this.#shared.tooManyBytes(this));
-    return false;
+    return "refused";
+  }
+
+  /** Whether a message of the stream waits for room. */
+  get isHeld(): boolean {
+    return this.#decoder.isHeld;
+  }
+
+  /** Reads a message that was held, if there is room now. */
+  tryAgain(): void {
+    if (!this.#decoder.isHeld) return;
+    const since = this.#messageSince;
+    this.#call?.handleDataFrame?.(this.#decoder.takeHeld());
+    if (this.#decoder.isHeld) this.#messageSince = since;
+    else if (this.#decoder.expected !== undefined) this.stream.resume();
   }
 
   arrived(): void {
@@ -166,18 +191,16 @@ export class ServedStream implements MessageAdmission {
   }
 
   /**
-   * Returns for how long a message has been too slow, at this rate: undefined when it is not, or
-   * when none is arriving. A message that the server itself holds back is not slow.
+   * Whether a message should have arrived by now, at this rate in bytes a second. A message that
+   * the handler itself holds back is not late.
    */
-  lateBy(now: number, graceMs: number, rate: number): number | undefined {
-    const { expected } = this.#decoder;
-    if (expected === undefined && this.#hasMessage) return undefined;
-    if (this.stream.isPaused() && this.#hasMessage) {
-      this.#messageSince = now;
-      return undefined;
-    }
-    const lateMs = now - this.#messageSince - graceMs - ((expected ?? 0) * 1_000) / rate;
-    return lateMs > 0 ? lateMs : undefined;
+  isLate(now: number, graceMs: number, rate: number): boolean {
+    if (this.#isAnswered) return false;
+    const { expected = 0 } = this.#decoder;
+    const isWaited = expected > 0 || this.isHeld || !this.#hasMessage;
+    if (!isWaited) return false;
+    if (this.stream.isPaused() && this.#hasMessage && !this.isHeld) this.#messageSince = now;
+    return now - this.#messageSince > graceMs + (expected * 1_000) / rate;
   }
 
   /** Whether a large message is arriving slowly, in its second at least. */
@@ -190,6 +213,7 @@ export class ServedStream implements MessageAdmission {
   /** Whether an answer to a whole request is overdue. */
   isUnanswered(now: number, { callMs, callMsMax }: { readonly callMs: number; readonly callMsMax: number }): boolean {
     if (!this.#hasMessage || this.#hasAnswered || this.isPeer || this.isPatient) return false;
+    if (this.#isAnswered) return false;
     if (this.#method === undefined || this.#method.requestStream) return false;
     const deadline = Number(this.#call?.getDeadline());
     return now - this.openedAt > (deadline === Number.POSITIVE_INFINITY ? callMs : callMsMax);
@@ -210,6 +234,11 @@ export class ServedStream implements MessageAdmission {
   /** Ends the stream at once: its caller reads too slowly to be told why. */
   cutOff(): void {
     this.stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+
+  /** Whether the answer is complete, or was refused. */
+  get #isAnswered(): boolean {
+    return this.stream.writableEnded;
   }
 
   #add(bytes: number): void {
@@ -238,6 +267,7 @@ export class ServedStream implements MessageAdmission {
     if (bytes === 0) return;
     this.#taken -= bytes;
     this.#budget.release(this.#share, bytes);
+    this.#shared.released();
   }
 }
 
