@@ -141,7 +141,7 @@ async function sendData(connection, stream, bytes, endStream = false) {
 /** Opens HTTP/2 sessions that keep the rules of flow control. */
 function openSessions(count, address) {
   return times(count, () => {
-    const session = connect(`http://${address}`, { settings: { initialWindowSize: 65_535 } });
+    const session = connect(`http://${address}`, { maxSessionMemory: 4_000, settings: { initialWindowSize: 65_535 } });
     session.on("error", () => {});
     session.setMaxListeners(0);
     return session;

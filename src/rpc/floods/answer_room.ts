@@ -7,7 +7,7 @@ import type { FloodLimits } from "./flood_limits.js";
 const SEARCHED = 32;
 
 /** A reader that waits for room. */
-interface Waiting {
+interface WaitingRead {
   readonly connection: Connection;
   readonly resolve: () => void;
 }
@@ -15,7 +15,7 @@ interface Waiting {
 /** Counts what waits to be sent on all connections, and lets reads wait while that is too much. */
 export class AnswerRoom {
   #unsent = 0;
-  #waiting: Waiting[] = [];
+  #waiting: WaitingRead[] = [];
 
   constructor(private readonly limits: FloodLimits) {}
 

@@ -191,7 +191,7 @@ export class FloodGuard implements Shared {
     this.#searchedAt = now;
     const before = budget.taken;
     for (const stream of this.#streams) {
-      if (stream.budget === budget && stream.isStalling(now)) stream.refuse(this.tooManyBytes(stream));
+      if (stream.budget === budget && stream.isStalling) stream.refuse(this.tooManyBytes(stream));
     }
     return budget.taken < before;
   }

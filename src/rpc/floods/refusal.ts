@@ -1,4 +1,4 @@
-import type { ServerHttp2Stream } from "node:http2";
+import { constants, type ServerHttp2Stream } from "node:http2";
 import { CairnError } from "../../base/errors.js";
 import { statusFromError } from "../status.js";
 import type { FloodLimits } from "./flood_limits.js";
@@ -23,4 +23,5 @@ export function refuseStream(stream: ServerHttp2Stream, error: CairnError): void
   const { code, details, metadata } = statusFromError(error);
   const headers = { ":status": 200, "content-type": "application/grpc+proto", "grpc-status": code };
   stream.respond({ ...headers, "grpc-message": encodeURI(details), ...metadata.toHttp2Headers() }, { endStream: true });
+  stream.close(constants.NGHTTP2_NO_ERROR);
 }

@@ -28,6 +28,10 @@ export interface Shared {
   tooManyBytes(stream: ServedStream): CairnError;
 }
 
+/** A message of which fewer bytes come in this many milliseconds stalls. */
+const STALL_MS = 2_000;
+const STALL_BYTES = 4_096;
+
 const SERVED = Symbol("the server's view of an HTTP/2 stream");
 
 /** Where a stream of HTTP/2 keeps it. */
@@ -60,6 +64,10 @@ export class ServedStream implements MessageAdmission {
   #isClosed = false;
   /** When the call began, or the message that is arriving. */
   #messageSince: number;
+  /** How much of that message had come at the last note, and when that was. */
+  #notedAt: number;
+  #notedBytes = 0;
+  #stalls = false;
   /** Bytes of answers that the network has not taken, and since when it has taken none. */
   #unsent = 0;
   #unsentSince = 0;
@@ -82,6 +90,7 @@ export class ServedStream implements MessageAdmission {
     this.#shared = shared;
     this.#share = isPeer ? connection.peerShare : connection.clientShare;
     this.#messageSince = openedAt;
+    this.#notedAt = openedAt;
     (stream as WithServed)[SERVED] = this;
   }
 
@@ -163,6 +172,8 @@ export class ServedStream implements MessageAdmission {
     this.#decoder.refuse();
     this.#release(this.#taken);
     this.#call?.sendStatus(statusFromError(error));
+    // Behind the status: the caller must not go on with a message that nobody takes.
+    this.stream.close(constants.NGHTTP2_NO_ERROR);
   }
 
   /**
@@ -196,6 +207,7 @@ export class ServedStream implements MessageAdmission {
    */
   isLate(now: number, graceMs: number, rate: number): boolean {
     if (this.#isAnswered) return false;
+    this.#noteProgress(now);
     const { expected = 0 } = this.#decoder;
     const isWaited = expected > 0 || this.isHeld || !this.#hasMessage;
     if (!isWaited) return false;
@@ -203,11 +215,19 @@ export class ServedStream implements MessageAdmission {
     return now - this.#messageSince > graceMs + (expected * 1_000) / rate;
   }
 
-  /** Whether a large message is arriving slowly, in its second at least. */
-  isStalling(now: number): boolean {
-    const { expected = 0, received } = this.#decoder;
-    const ms = now - this.#messageSince;
-    return expected > limits.smallRequestBytes && ms > 1_000 && received < ms * 64;
+  /** Whether hardly anything of a large message has come for a while, although it might. */
+  get isStalling(): boolean {
+    return this.#stalls && (this.#decoder.expected ?? 0) > limits.smallRequestBytes;
+  }
+
+  /** Notes how much of a message has come, from time to time. */
+  #noteProgress(now: number): void {
+    if (now - this.#notedAt < STALL_MS) return;
+    const { expected, received } = this.#decoder;
+    const isSame = expected !== undefined && this.#messageSince < this.#notedAt;
+    this.#stalls = isSame && !this.stream.isPaused() && received - this.#notedBytes < STALL_BYTES;
+    this.#notedAt = now;
+    this.#notedBytes = received;
   }
 
   /** Whether an answer to a whole request is overdue. */
