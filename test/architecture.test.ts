@@ -82,6 +82,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "raft/membership": [],
   "raft/leader": ["raft/membership"],
   "rpc/credentials": [],
+  "rpc/floods": [],
   "storage/wal": [],
   "storage/snapshots": [],
   "machine/kv": [],

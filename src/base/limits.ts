@@ -24,11 +24,81 @@ export const limits = Object.freeze({
    */
   streamBufferBytes: 256 * KiB,
   /**
-   * HTTP/2 receive window of a server, per connection: bytes sent to it that it has not read yet.
+   * HTTP/2 receive windows of a server: bytes sent to it that it has not read yet, of a connection
+   * (and of each stream of a peer), and of one stream of a client.
    */
   serverWindowBytes: 1 * MiB,
+  streamWindowBytes: 128 * KiB,
   /** Concurrent calls and streams on one connection; the client holds further ones back. */
   streamsPerConnection: 4096,
+  /** Connections of clients to one node, in all and from one address. */
+  connections: 2_048,
+  connectionsPerAddress: 1_024,
+  /** Connections of peers to one node: those on which every call is one to RaftService. */
+  peerConnections: 512,
+  /**
+   * Connections above these limits that may still show what they are. They are closed unless they
+   * call RaftService within the second number, in milliseconds.
+   */
+  lateConnections: 64,
+  lateConnectionMs: 2_000,
+  /** Time in which a connection must acknowledge the server's HTTP/2 settings, in milliseconds. */
+  greetingMs: 10_000,
+  /** A connection without any call for this long, in milliseconds, is closed. */
+  connectionIdleMs: 600_000,
+  /** Header fields of one call. */
+  headerPairs: 64,
+  /**
+   * Header bytes of one call, as HTTP/2 counts them: names, values, and 32 bytes for each field.
+   */
+  headerBytes: 16 * KiB,
+  /** PING and SETTINGS frames of one connection within a second. */
+  controlFramesPerSecond: 10_000,
+  /** Memory of one HTTP/2 connection outside of JavaScript, in MiB; further streams are refused. */
+  connectionMemoryMiB: 32,
+  /** Calls and streams of clients under way at one node, and those of peers. */
+  streams: 24_576,
+  peerStreams: 4_096,
+  /**
+   * Time for the first message of a call, and for each message that has begun to arrive, in
+   * milliseconds, besides the time that the message takes at the lowest rate, in bytes a second.
+   */
+  messageMs: 30_000,
+  messageRateBytes: 16 * KiB,
+  /** Time for an answer to a call without a deadline, and to one with a deadline; milliseconds. */
+  callMs: 60_000,
+  callMsMax: 900_000,
+  /**
+   * Bytes of clients' request messages that are being received, or that calls hold, at one node;
+   * and those of peers.
+   */
+  requestBytes: 128 * MiB,
+  peerRequestBytes: 64 * MiB,
+  /** Part of these that only messages up to the second number may use. */
+  smallRequestReserveBytes: 16 * MiB,
+  smallRequestBytes: 64 * KiB,
+  /** A compressed message may inflate to 64 KiB, or to this many times its size if that is more. */
+  inflateFactor: 64,
+  /**
+   * Bytes of answers that the network has not taken, of all connections, and of one. Above them,
+   * reads wait; streams of those that do not read are ended.
+   */
+  answerBytes: 64 * MiB,
+  connectionAnswerBytes: 16 * MiB,
+  /**
+   * A stream that takes nothing for this long while something waits for it is ended: in
+   * milliseconds, and while the node has `answerBytes`.
+   */
+  slowReaderMs: 60_000,
+  slowReaderMsUnderPressure: 1_000,
+  /** Session streams, and streams of keep-alives, of one node; a further one is refused. */
+  sessionStreams: 2_048,
+  keepAliveStreams: 2_048,
+  /** Bytes of calls under way of one Session stream, and of all; above it, a stream is not read. */
+  sessionStreamBytes: 16 * MiB,
+  sessionStreamsBytes: 96 * MiB,
+  /** Snapshots that clients download from one node at a time. */
+  downloads: 8,
   /** Ingress processes of one node. */
   ingressProcesses: 64,
   /**

@@ -3,7 +3,7 @@ import type { StateMachine } from "../machine/state_machine.js";
 import { CairnNode } from "../node/node.js";
 import type { NodeOptions } from "../node/options.js";
 import type { MachineServices } from "../server/machine_services.js";
-import { CairnServer } from "../server/server.js";
+import { CairnServer, type ServerOptions } from "../server/server.js";
 import { nodeFileSystem } from "../system/fs.js";
 import { Contacts } from "./contacts.js";
 import type { MemberNode, World } from "./world.js";
@@ -27,6 +27,7 @@ export interface GrpcWorld<Node extends MemberNode> extends World<Node> {
 export function grpcWorld<Result, Machine extends StateMachine<Result>>(
   options: MemberNodeOptions<Result, Machine>,
   servicesOf: (node: CairnNode<Result, Machine>) => MachineServices,
+  limits?: ServerOptions["limits"],
 ): GrpcWorld<CairnNode<Result, Machine>> {
   const contacts = new Contacts();
   const { peerAddresses, logger } = options;
@@ -39,7 +40,7 @@ export function grpcWorld<Result, Machine extends StateMachine<Result>>(
     },
     async serve(node, listen, introducer) {
       server = await CairnServer.start(node, {
-        ...{ listen, peerAddresses, logger, introducer },
+        ...{ listen, peerAddresses, logger, introducer, limits },
         machineServices: servicesOf(node),
       });
       return server;

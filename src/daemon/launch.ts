@@ -6,7 +6,7 @@ import type { Monitored } from "../monitor/monitored.js";
 import type { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
 import type { MachineServices } from "../server/machine_services.js";
-import type { CairnServer } from "../server/server.js";
+import type { CairnServer, ServerOptions } from "../server/server.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { type GrpcWorld, grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
 import { type MemberOptions, RunningMember } from "./member.js";
@@ -31,6 +31,8 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly healTimeoutMs: number;
   /** Ends a start that waits for another member's snapshot. */
   readonly signal: AbortSignal;
+  /** Limits against floods that differ from the defaults. */
+  readonly limits?: ServerOptions["limits"];
   /** Processes that take the connections of clients. */
   readonly ingress?: MemberIngress | undefined;
   /** An HTTP port for operators. */
@@ -71,7 +73,7 @@ export async function launch<Result, Machine extends StateMachine<Result>>(
       monitor.onServing(shown.address);
     }
     // Before the member starts: an address that cannot be had must not show only after a recovery.
-    const front = ingress && (await Ingress.open({ ...ingress, logger }));
+    const front = ingress && (await Ingress.open({ ...ingress, limits: options.limits, logger }));
     if (front !== undefined) around.push(front);
     const { member, world } = await startMember(options);
     monitored = {
@@ -136,6 +138,7 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
       snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal }),
     },
     servicesOf,
+    options.limits,
   );
   const started = await RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
   return { member: started, world };

@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { IngressProcess } from "./ingress_process.js";
 
@@ -11,6 +12,8 @@ export interface IngressOptions {
   readonly processes: number;
   /** host:port for clients; port 0 takes a free one. */
   readonly listen: string;
+  /** Limits against floods that differ from the defaults, for each process. */
+  readonly limits?: Partial<FloodLimits> | undefined;
   readonly logger?: Logger | undefined;
 }
 
@@ -26,6 +29,7 @@ export class Ingress {
   readonly #server: Server;
   readonly #logger: Logger;
   readonly #count: number;
+  readonly #limits: Partial<FloodLimits>;
   #processes: IngressProcess[] = [];
   /** Connections that no process takes at present. */
   #waiting: Socket[] = [];
@@ -35,8 +39,9 @@ export class Ingress {
     server: Server,
     /** Address that clients connect to: host:port with the real port. */
     readonly address: string,
-    { processes, logger = silentLogger }: IngressOptions,
+    { processes, limits: floodLimits = {}, logger = silentLogger }: IngressOptions,
   ) {
+    this.#limits = floodLimits;
     this.#server = server;
     this.#count = processes;
     this.#logger = logger;
@@ -83,6 +88,7 @@ export class Ingress {
         () =>
           new IngressProcess({
             node: loopbackOf(node),
+            limits: this.#limits,
             logger: this.#logger,
             onReady: () => {
               resolve();

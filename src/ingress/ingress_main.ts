@@ -10,10 +10,10 @@ process.env.GRPC_VERBOSITY ??= "NONE";
 let server: IngressServer | undefined;
 let isStopping = false;
 
-process.on("message", ({ kind, ...facts }: ToIngress, connection?: Socket) => {
-  switch (kind) {
+process.on("message", (message: ToIngress, connection?: Socket) => {
+  switch (message.kind) {
     case "serve":
-      server = new IngressServer((facts as { node: string }).node);
+      server = new IngressServer(message.node, message.limits);
       send({ kind: "ready" });
       break;
     case "connection":

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import type { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
+import type { FloodLimits } from "../rpc/floods/flood_limits.js";
 import type { Logger } from "../system/logger.js";
 import { DRAIN_MS, type FromIngress, type ToIngress } from "./messages.js";
 import { RestartPause } from "./restart_pause.js";
@@ -19,6 +20,7 @@ const STOP_PATIENCE_MS = 2 * DRAIN_MS;
 export interface IngressProcessOptions {
   /** host:port at which the node serves. */
   readonly node: string;
+  readonly limits: Partial<FloodLimits>;
   readonly logger: Logger;
   /** It serves from now on, and may be given connections. */
   readonly onReady: () => void;
@@ -95,7 +97,8 @@ export class IngressProcess {
     child.on("error", (error) => {
       if (child.pid === undefined) ended(error.message);
     });
-    this.#send({ kind: "serve", node: this.options.node });
+    const { node, limits } = this.options;
+    this.#send({ kind: "serve", node, limits });
   }
 
   #received({ kind }: FromIngress): void {

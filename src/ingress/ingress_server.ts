@@ -5,6 +5,9 @@ import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { LeaseService } from "../../gen/cairn/v1/lease_pb.js";
 import { MachineService } from "../../gen/cairn/v1/machine_pb.js";
 import { methodPath } from "../rpc/codec.js";
+import { FloodGuard } from "../rpc/floods/flood_guard.js";
+import type { FloodLimits } from "../rpc/floods/flood_limits.js";
+import { guardServer } from "../rpc/floods/guard_server.js";
 import { serverOptions } from "../rpc/grpc_options.js";
 import { addService } from "../rpc/server.js";
 import { widenWindows } from "../rpc/server_windows.js";
@@ -24,6 +27,8 @@ const DISCOVERY_PATHS = [
   "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
+const OPERATOR_PATH = `/${AdminService.typeName}/`;
+
 /** All services for clients and operators. RaftService is for peers, which use the node's port. */
 const SERVICES = [KeyValueService, LeaseService, AdminService, MachineService];
 
@@ -38,10 +43,11 @@ export class IngressServer {
   readonly #connections: ReturnType<grpc.Server["createConnectionInjector"]>;
 
   /** `node`: host:port at which the node serves. */
-  constructor(node: string) {
+  constructor(node: string, floodLimits: Partial<FloodLimits> = {}) {
     this.#link = new NodeLink(node);
     this.#proxy = new CallProxy(node);
     widenWindows(this.#server);
+    guardServer(this.#server, new FloodGuard({ limits: floodLimits, isPatient: (path) => path.startsWith(OPERATOR_PATH) }));
     addService(this.#server, KeyValueService, unaryMethods(this.#link), {
       isPartial: true,
       onUnexpectedError: (error, method) => console.error(`ingress: ${method} failed:`, error),

@@ -1,9 +1,11 @@
+import type { FloodLimits } from "../rpc/floods/flood_limits.js";
+
 // Messages between a node's process and its ingress processes.
 
 /** To an ingress process. */
 export type ToIngress =
-  /** Serve the node at this host:port. Sent once, first. */
-  | { readonly kind: "serve"; readonly node: string }
+  /** Serve the node at this host:port, within these limits. Sent once, first. */
+  | { readonly kind: "serve"; readonly node: string; readonly limits: Partial<FloodLimits> }
   /** Take the connection that comes with this message. */
   | { readonly kind: "connection" }
   /** Let the calls under way end, then end. */

@@ -1,6 +1,7 @@
 import type * as grpc from "@grpc/grpc-js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
+import { type InsideCall, type ServedStream, servedStream } from "./floods/served_stream.js";
 import { textValue } from "./status.js";
 
 // Tracks a call on the server until it is answered or cancelled.
@@ -19,10 +20,22 @@ export interface CallContext {
   readonly deadlineMs: number | undefined;
   /** Address and port of the client; "unknown" when its connection is gone. */
   readonly peer: string;
+  /** Room for the answers of the call's connection; undefined where nothing bounds it. */
+  readonly answers?: AnswerPlace | undefined;
+}
+
+/** Bounds what waits until callers read it. */
+export interface AnswerPlace {
+  /** Resolves when there may be room, to be asked again; undefined: there is room now. */
+  answerRoom(): Promise<void> | undefined;
+  /** Takes room for an answer of this size, which is sent later. */
+  promise(bytes: number): void;
 }
 
 /** Common part of every kind of grpc-js server call. */
 export interface ServerCall {
+  /** The call as interceptors see it; not in grpc-js's interface. */
+  readonly call?: InsideCall;
   readonly metadata: grpc.Metadata;
   getPeer(): string;
   getDeadline(): Date | number;
@@ -74,6 +87,10 @@ export class ServerCallContext implements CallContext, CancelSignal {
   removeEventListener(_type: "abort", listener: () => void): void {
     const at = this.#listeners.lastIndexOf(listener);
     if (at >= 0) this.#listeners.splice(at, 1);
+  }
+
+  get answers(): ServedStream | undefined {
+    return servedStream(this.#call.call?.stream);
   }
 
   get metadata(): { get(key: string): string | undefined } {

@@ -225,7 +225,9 @@ class ServedMethod {
     // it resume.
     const stop = () => void iterator.return?.()?.then(undefined, () => {});
     context.onCancelled(stop);
+    const { answers: place } = context;
     for (;;) {
+      for (let room = place?.answerRoom(); room !== undefined; room = place?.answerRoom()) await room;
       const { done, value } = await iterator.next();
       if (done === true || context.cancellation !== undefined) return;
       try {
@@ -286,9 +288,13 @@ export function incomingRequests<Request>(
   { decode, stopping }: RequestReader<Request>,
 ): { requests: IncomingMessages<Request>; ended: () => void } {
   const read = call._read.bind(call);
+  const { answers: served } = context;
   const requests = new IncomingMessages<Request>({
     startRead: () => read(1),
-    decode,
+    decode(bytes) {
+      served?.consumed(bytes.byteLength);
+      return decode(bytes);
+    },
     // The stream is still read, and arriving messages are dropped: the client must not wait for
     // room that never comes.
     abandoned: () => {},

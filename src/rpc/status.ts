@@ -155,7 +155,7 @@ const foreignCodes: Partial<Record<grpc.status, CairnErrorCode>> = {
 function errorFromForeignStatus(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
   const name = methodName(method);
   const { code, details } = status;
-  if (isConnectionLost(status)) return connectionLost(status, method, address);
+  if (isConnectionLost(status) || isTooMuch(status)) return connectionLost(status, method, address);
   if (code === grpc.status.RESOURCE_EXHAUSTED && isMessageTooLarge(details)) return messageTooLarge(details);
   if (code === grpc.status.DEADLINE_EXCEEDED) {
     return new CairnError("TIMEOUT", `${name} on ${address} was not answered in time (${details})`);
@@ -171,6 +171,14 @@ function isConnectionLost({ code, details }: grpc.StatusObject): boolean {
   if (code === grpc.status.UNAVAILABLE) return true;
   if (code === grpc.status.CANCELLED) return details === "Call cancelled";
   return code === grpc.status.INTERNAL && details.startsWith("Received RST_STREAM");
+}
+
+/**
+ * Returns whether the server has reset the call because it is too much for it: its headers, or
+ * answers that were not read. "Bandwidth exhausted" is what grpc-js makes of such a reset.
+ */
+function isTooMuch({ code, details }: grpc.StatusObject): boolean {
+  return code === grpc.status.RESOURCE_EXHAUSTED && details.startsWith("Bandwidth exhausted");
 }
 
 /**
@@ -200,6 +208,10 @@ function isMessageTooLarge(details: string): boolean {
 }
 
 function messageTooLarge(details: string): CairnError {
+  if (details.includes("decompresses")) {
+    const most = `messageBytes (${limits.messageBytes}) or inflateFactor (${limits.inflateFactor})`;
+    return new CairnError("LIMIT_EXCEEDED", `a compressed message is above the limit ${most} when inflated (${details})`);
+  }
   const limit = limits.messageBytes;
   return new CairnError(
     "LIMIT_EXCEEDED",

@@ -7,6 +7,9 @@ import { CairnError } from "../base/errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
 import { raftService } from "../peers/peer_service.js";
+import { FloodGuard } from "../rpc/floods/flood_guard.js";
+import type { FloodLimits } from "../rpc/floods/flood_limits.js";
+import { guardServer } from "../rpc/floods/guard_server.js";
 import { serverOptions } from "../rpc/grpc_options.js";
 import { addService } from "../rpc/server.js";
 import { widenWindows } from "../rpc/server_windows.js";
@@ -44,8 +47,12 @@ export interface ServerOptions {
    * @internal
    */
   readonly introducer?: Introducer | undefined;
+  /** Limits against floods, by name, that differ from the defaults: see docs/limits.md. */
+  readonly limits?: Partial<FloodLimits> | undefined;
   readonly logger?: Logger | undefined;
 }
+
+export type { FloodLimits };
 
 /** Options for a node whose state machine is not the key-value store. */
 export interface OwnServerOptions extends ServerOptions {
@@ -90,6 +97,7 @@ export class CairnServer {
     const logger = options.logger ?? silentLogger;
     const server = new grpc.Server(serverOptions);
     if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");
+    guardAgainstFloods(server, options.limits, logger);
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
     const machine = options.machineServices ?? keyValueServices(node as KeyValueNode);
@@ -136,6 +144,20 @@ export class CairnServer {
     this.machine.close();
     this.comparison.close();
   }
+}
+
+/** Calls to these services are those of members, or of operators, whose calls may take long. */
+const PEER_PATH = `/${RaftService.typeName}/`;
+const OPERATOR_PATH = `/${AdminService.typeName}/`;
+
+function guardAgainstFloods(server: grpc.Server, limits: ServerOptions["limits"], logger: Logger): void {
+  const guard = new FloodGuard({
+    limits,
+    isPeer: (path) => path.startsWith(PEER_PATH),
+    isPatient: (path) => path.startsWith(OPERATOR_PATH),
+  });
+  if (guardServer(server, guard)) return;
+  logger.warn({}, "this version of grpc-js is built differently: the limits against floods do not hold");
 }
 
 /** Adds health and reflection. Returns the function that sets the health of all services. */

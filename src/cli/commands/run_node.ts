@@ -92,6 +92,7 @@ function startMember(
     },
     servicesOf: keyValueServices,
     healTimeoutMs: settings.healTimeoutMs,
+    limits: settings.limits,
     signal,
     monitor: settings.monitor && {
       ...settings.monitor,

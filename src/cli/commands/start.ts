@@ -191,6 +191,31 @@ export function startCommand(): Command {
       ),
     )
     .addOption(
+      number("max-connections", "connections of clients at a time, beside those of members", 1, ANY, limits.connections),
+    )
+    .addOption(
+      number("max-connections-per-address", "the same, from one address", 1, ANY, limits.connectionsPerAddress),
+    )
+    .addOption(number("max-streams", "calls and streams of clients at a time", 1, ANY, limits.streams))
+    .addOption(
+      number(
+        "max-waiting-bytes",
+        "bytes of requests that the node holds for clients; beyond that it refuses them for a moment",
+        limits.messageBytes * 2,
+        ANY,
+        limits.requestBytes,
+      ),
+    )
+    .addOption(
+      number(
+        "max-unread-bytes",
+        "bytes of answers that clients have not read; beyond that reads wait, and slow readers are cut off",
+        limits.messageBytes * 2,
+        ANY,
+        limits.answerBytes,
+      ),
+    )
+    .addOption(
       setting(
         "lost-disk",
         "<mode>",

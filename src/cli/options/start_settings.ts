@@ -4,6 +4,7 @@ import type { SnapshotPolicy } from "../../node/snapshots/scheduler.js";
 import type { SnapshotCompression } from "../../peers/install/install_messages.js";
 import type { ElectionMode, ReadMode } from "../../raft/timing.js";
 import type { Membership } from "../../raft/types.js";
+import type { FloodLimits } from "../../server/server.js";
 import type { LogLevel } from "../output/log.js";
 import { derivedClusterId, memberList } from "./cluster_ids.js";
 import { applyConfigFile } from "./config_file.js";
@@ -46,6 +47,11 @@ export interface StartOptions {
   readonly snapshotBandwidth?: number;
   readonly snapshotCompression: "none" | "deflate";
   readonly segmentBytes: number;
+  readonly maxConnections: number;
+  readonly maxConnectionsPerAddress: number;
+  readonly maxStreams: number;
+  readonly maxWaitingBytes: number;
+  readonly maxUnreadBytes: number;
   readonly lostDisk: LostDiskMode;
   readonly healTimeoutMs: number;
   readonly logLevel: LogLevel;
@@ -88,6 +94,8 @@ export interface StartSettings
   readonly join: readonly string[] | undefined;
   readonly peerAddresses: Readonly<Record<string, string>>;
   readonly snapshots: SnapshotPolicy | false;
+  /** Limits against floods. */
+  readonly limits: Partial<FloodLimits>;
   readonly json: boolean;
 }
 
@@ -130,6 +138,13 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
     snapshotBandwidth: options.snapshotBandwidth,
     snapshotCompression: options.snapshotCompression === "none" ? undefined : options.snapshotCompression,
     snapshots: policyOf(options),
+    limits: {
+      connections: options.maxConnections,
+      connectionsPerAddress: options.maxConnectionsPerAddress,
+      streams: options.maxStreams,
+      requestBytes: options.maxWaitingBytes,
+      answerBytes: options.maxUnreadBytes,
+    },
     json: options.json === true,
   };
 }

@@ -6,6 +6,7 @@ import type { CairnNode } from "../../node/node.js";
 import type { NodeOptions } from "../../node/options.js";
 import { checkOwnMachine, type OwnMachine } from "../../server/machine/own_machine.js";
 import type { MachineServices } from "../../server/machine_services.js";
+import type { FloodLimits } from "../../server/server.js";
 import type { Claim } from "../claim.js";
 import type { MemberEvent } from "../events.js";
 import type { LaunchOptions } from "../launch.js";
@@ -100,6 +101,8 @@ export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>
    * 1,000.
    */
   readonly lagEntries?: number | undefined;
+  /** Limits against floods, by name, that differ from the defaults: see docs/limits.md. */
+  readonly limits?: Partial<FloodLimits> | undefined;
   /** Called with every event, from the start on; see `CairnMember.on` for events of one kind. */
   readonly onEvent?: ((event: ClusterEvent) => void) | undefined;
   /** Ends a start that waits for another member's snapshot. */
@@ -151,6 +154,7 @@ export function launchOptions<Result, Machine extends StateMachine<Result>, View
     member: { claim, listen, advertise, join, replacesLostData: lostDisk === "rejoin", onEvent },
     servicesOf,
     healTimeoutMs,
+    limits: options.limits,
     signal: options.signal ?? new AbortController().signal,
   };
 }

@@ -25,6 +25,7 @@ export function adminService(
     const { members } = await node.changeMembership(change, signal);
     return { membership: membershipToMessage(members) };
   };
+  let downloads = 0;
   return {
     async getStatus() {
       return statusToMessage(node, introducer?.warnings);
@@ -50,12 +51,15 @@ export function adminService(
 
     async *downloadSnapshot({ index }) {
       const info = findSnapshot(node, toIndex(index, "index"));
+      if (downloads >= limits.downloads) throw tooManyDownloads();
+      downloads++;
       // A slow reader must not lose the file to retention between the lookup and the first read.
       const unpin = node.snapshots.pin(info);
       try {
         yield { info: snapshotInfoToMessage(info) };
         for await (const data of node.snapshots.readGoodFile(info, limits.snapshotChunkBytes)) yield { data };
       } finally {
+        downloads--;
         unpin();
       }
     },
@@ -100,6 +104,11 @@ export function adminService(
       return { term: BigInt(await node.campaign(signal)) };
     },
   };
+}
+
+function tooManyDownloads(): CairnError {
+  const text = `clients download ${limits.downloads} snapshots from this node (limit downloads): ask another member, or try later`;
+  return new CairnError("BUSY", text, { retryAfterMs: limits.slowReaderMsUnderPressure });
 }
 
 function toSnapshotRequest({ trigger, keepLogBytes }: TakeSnapshotRequest): SnapshotRequest {

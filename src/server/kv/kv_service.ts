@@ -81,13 +81,13 @@ export function singleCalls(node: KeyValueNode, forwarding: Forwarding<typeof Ke
     async get(request, context) {
       checkKey(request.key);
       const isReadable = readableHere(request, context);
-      if (isReadable !== undefined && (await isReadable)) return readNow(node, request);
+      if (isReadable !== undefined && (await isReadable)) return readWithRoom(node, request, context);
       return once(
         { case: "get", value: request },
         context,
         async () => {
           await readable(node, request, context.cancel);
-          return readNow(node, request);
+          return readWithRoom(node, request, context);
         },
         (leader, settings) => leader.get(request, settings),
       );
@@ -160,9 +160,18 @@ async function write<Request extends Pick<CommandInit, "requestId">, Answer exte
   return { header: headerOf(node), ...answerOf(request, result) };
 }
 
-/** Answers a get from the present state. */
-function readNow(node: KeyValueNode, { key }: GetRequest) {
-  return { header: headerOf(node), ...getAnswer(node, key) };
+/**
+ * Answers a get from the present state, once there is room for its answer. The value is taken into
+ * account at once: many reads may go on in one turn of the event loop.
+ */
+async function readWithRoom(node: KeyValueNode, { key }: GetRequest, { answers, cancel }: CallContext) {
+  for (let room = answers?.answerRoom(); room !== undefined; room = answers?.answerRoom()) {
+    await room;
+    if (cancel.aborted) throw cancel.reason;
+  }
+  const answer = getAnswer(node, key);
+  answers?.promise(answer.kv?.value?.byteLength ?? 0);
+  return { header: headerOf(node), ...answer };
 }
 
 async function* range(node: KeyValueNode, request: RangeRequest, checked: CheckedRange, signal: AbortSignal) {

@@ -164,6 +164,19 @@ export class SessionCalls {
   }
 }
 
+/** Returns about how many bytes the values of a call have; a read has none. */
+export function callBytes({ call }: SessionCall): number {
+  switch (call.case) {
+    case "put":
+      return call.value.value.byteLength;
+    case "compareAndSet":
+    case "txn":
+      return messageBytes(call.value);
+    default:
+      return 0;
+  }
+}
+
 /** Returns about how many bytes an answer takes in a message. */
 export function sessionAnswerBytes({ answer }: SessionAnswer): number {
   switch (answer?.case) {

@@ -8,13 +8,15 @@ import { IngressCalls, isSameSource } from "./ingress_calls.js";
 import { type Header, headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import type { UnaryCalls } from "./kv_service.js";
-import { type PendingAnswer, SessionCalls, type SessionIdentity, sessionAnswerBytes } from "./session_calls.js";
+import { callBytes, type PendingAnswer, SessionCalls, type SessionIdentity, sessionAnswerBytes } from "./session_calls.js";
 
 type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
 
 /** Serves the Session streams of a node. */
 export class Sessions {
   readonly #streams = new Set<SessionStream>();
+  /** Bytes of the calls under way of all streams. */
+  readonly #load = { bytes: 0 };
 
   constructor(
     private readonly node: KeyValueNode,
@@ -31,7 +33,8 @@ export class Sessions {
     requests: AsyncIterable<SessionRequest>,
     { signal }: CallContext,
   ): AsyncGenerator<SessionResponseInit, void> {
-    const stream = new SessionStream(this.node, this.unary, requests, signal);
+    if (this.#streams.size >= limits.sessionStreams) throw tooManySessions();
+    const stream = new SessionStream(this.node, this.unary, requests, signal, this.#load);
     this.#streams.add(stream);
     try {
       yield* stream.responses();
@@ -59,6 +62,8 @@ class SessionStream {
   #ready: PendingAnswer[] = [];
   /** Number of calls that were read and whose answers are not sent. */
   #inFlight = 0;
+  /** About how many bytes these calls have. */
+  #bytes = 0;
   /** True while the client waits for the answer to its first message. */
   #greet = false;
   #readingEnded = false;
@@ -73,6 +78,7 @@ class SessionStream {
     unary: UnaryCalls,
     requests: AsyncIterable<SessionRequest>,
     private readonly signal: AbortSignal,
+    private readonly load: { bytes: number },
   ) {
     this.#requests = requests[Symbol.asyncIterator]();
     // Every waiting read listens to this signal, and Node takes more than ten listeners for a leak.
@@ -112,6 +118,7 @@ class SessionStream {
     } finally {
       this.signal.removeEventListener("abort", onAbort);
       this.stopReading();
+      this.#weigh(-this.#bytes);
     }
   }
 
@@ -120,6 +127,17 @@ class SessionStream {
     this.#endReading();
     // Not awaited: a reader that waits for room notices the end without it.
     this.#requests.return?.().then(undefined, () => {});
+  }
+
+  /** Whether the calls under way are so large that others must wait until some are answered. */
+  get #isHeavy(): boolean {
+    if (this.#bytes === 0) return false;
+    return this.#bytes > limits.sessionStreamBytes || this.load.bytes > limits.sessionStreamsBytes;
+  }
+
+  #weigh(bytes: number): void {
+    this.#bytes += bytes;
+    this.load.bytes += bytes;
   }
 
   get #isDone(): boolean {
@@ -157,9 +175,12 @@ class SessionStream {
     const most = limits.sessionCallsInFlight;
     for (let at = 0; at < calls.length; at += most) {
       const some = calls.length <= most ? calls : calls.slice(at, at + most);
-      while (this.#inFlight + some.length > most && !this.#readingEnded) await this.#untilSomethingIsSent();
+      while ((this.#inFlight + some.length > most || this.#isHeavy) && !this.#readingEnded) {
+        await this.#untilSomethingIsSent();
+      }
       if (this.#readingEnded) return;
       this.#inFlight += some.length;
+      this.#weigh(some.reduce((sum, call) => sum + callBytes(call), 0));
       if (isIngress) this.#ingress.start(some);
       else this.#calls.start(some, clientId === undefined ? undefined : { clientId, acknowledgedThrough, since });
     }
@@ -206,6 +227,8 @@ class SessionStream {
 
   /** Notes that calls have left: their answers are sent, or nobody waits for them. */
   #leftFlight(calls: number): void {
+    // Calls of one stream are taken to be equally large.
+    this.#weigh(calls >= this.#inFlight ? -this.#bytes : -Math.floor((this.#bytes * calls) / this.#inFlight));
     this.#inFlight -= calls;
     this.#wakeReader?.();
     if (this.#isDone) this.#wakeWriter?.();
@@ -230,6 +253,11 @@ class SessionStream {
       this.#wakeReader = resolve;
     });
   }
+}
+
+function tooManySessions(): CairnError {
+  const text = `this node serves ${limits.sessionStreams} sessions (limit sessionStreams): ask another member, or try later`;
+  return new CairnError("BUSY", text);
 }
 
 function checkSame({ clientId }: SessionRequest, identity: SessionIdentity): void {

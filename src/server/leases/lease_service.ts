@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
+  type KeepAliveRequest,
   type KeepAliveResponseSchema,
   LeaseService,
   type LeaseStateSchema,
@@ -33,6 +34,7 @@ export class Leases {
   readonly #forwarding: Forwarding<typeof LeaseService>;
   readonly #forwarded: ForwardedKeepAlives;
   readonly #stopping = new AbortController();
+  #keepAliveStreams = 0;
 
   constructor(
     private readonly node: KeyValueNode,
@@ -78,8 +80,7 @@ export class Leases {
           (leader, settings) => leader.grant(request, settings),
         ),
 
-      keepAlive: (requests, context) =>
-        orderedAnswers(requests, ({ leaseIds }) => this.#keep(leaseIds, context), limits.keepAlivesInFlight),
+      keepAlive: (requests, context) => this.#keepAll(requests, context),
 
       revoke: (request, context) =>
         this.#forwarding.once(
@@ -130,6 +131,16 @@ export class Leases {
     const problem = failureOf(result);
     if (problem !== undefined) throw problem;
     return result;
+  }
+
+  async *#keepAll(requests: AsyncIterable<KeepAliveRequest>, context: CallContext) {
+    if (this.#keepAliveStreams >= limits.keepAliveStreams) throw tooManyKeepAlives();
+    this.#keepAliveStreams++;
+    try {
+      yield* orderedAnswers(requests, ({ leaseIds }) => this.#keep(leaseIds, context), limits.keepAlivesInFlight);
+    } finally {
+      this.#keepAliveStreams--;
+    }
   }
 
   #keep(leaseIds: readonly bigint[], context: CallContext): Promise<MessageInitShape<typeof KeepAliveResponseSchema>> {
@@ -188,6 +199,11 @@ function checkedLease(leaseId: bigint): number {
 function checkLeases(leaseIds: readonly bigint[]): void {
   const problem = problemOfKeptLeases(leaseIds);
   if (problem !== undefined) throw new CairnError(problem.code, problem.text);
+}
+
+function tooManyKeepAlives(): CairnError {
+  const text = `this node serves ${limits.keepAliveStreams} streams of keep-alives (limit keepAliveStreams): try later`;
+  return new CairnError("BUSY", text);
 }
 
 function leaseNotFound(id: number): CairnError {

@@ -1,0 +1,75 @@
+import type { Connection } from "./connection.js";
+import type { FloodLimits } from "./flood_limits.js";
+
+// Bounds the bytes of answers that wait for callers to read them.
+
+/** Readers among which one is sought when room becomes free; all of them look again soon. */
+const SEARCHED = 32;
+
+/** A reader that waits for room. */
+interface WaitingRead {
+  readonly connection: Connection;
+  readonly resolve: () => void;
+}
+
+/** Counts what waits to be sent on all connections, and lets reads wait while that is too much. */
+export class AnswerRoom {
+  #unsent = 0;
+  #waiting: WaitingRead[] = [];
+
+  constructor(private readonly limits: FloodLimits) {}
+
+  get isFull(): boolean {
+    return this.#unsent > this.limits.answerBytes;
+  }
+
+  get unsent(): number {
+    return this.#unsent;
+  }
+
+  /**
+   * Returns whether an answer for this connection may be made now. One that reads all that it gets
+   * has a part of the room that the others do not have.
+   */
+  hasRoom({ unsent, kind }: Connection): boolean {
+    if (kind === "peer") return true;
+    const { answerBytes, connectionAnswerBytes } = this.limits;
+    if (unsent === 0) return this.#unsent < answerBytes * 1.5;
+    return this.#unsent < answerBytes && unsent < connectionAnswerBytes;
+  }
+
+  add(connection: Connection, bytes: number): void {
+    connection.unsent += bytes;
+    this.#unsent += bytes;
+  }
+
+  release(connection: Connection, bytes: number): void {
+    connection.unsent -= bytes;
+    this.#unsent -= bytes;
+    if (this.#waiting.length > 0) this.wake();
+  }
+
+  /** Waits until there may be room: the caller looks again. */
+  wait(connection: Connection): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push({ connection, resolve }));
+  }
+
+  /** Wakes a reader for which there is room, of those that have waited longest. */
+  wake(): void {
+    const most = Math.min(this.#waiting.length, SEARCHED);
+    for (let at = 0; at < most; at++) {
+      const { connection, resolve } = this.#waiting[at]!;
+      if (!this.hasRoom(connection)) continue;
+      this.#waiting.splice(at, 1);
+      resolve();
+      return;
+    }
+  }
+
+  /** Wakes all readers: those without room wait again, in their order. */
+  wakeAll(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { resolve } of waiting) resolve();
+  }
+}

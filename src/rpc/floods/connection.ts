@@ -1,0 +1,55 @@
+import type { ServerHttp2Session } from "node:http2";
+import { limits } from "../../base/limits.js";
+import type { BudgetShare } from "./request_budget.js";
+
+/**
+ * The part that a connection plays. `late`: it came above the limit, and may still turn out to be a
+ * peer's.
+ */
+export type ConnectionKind = "client" | "peer" | "late";
+
+/** What a server knows of one connection. */
+export class Connection {
+  readonly clientShare: BudgetShare = { bytes: 0 };
+  readonly peerShare: BudgetShare = { bytes: 0 };
+  /** The other end has acknowledged the server's settings: it must keep to them from now on. */
+  hasAcknowledged = false;
+  /** Bytes of headers that came before that. */
+  headerBytes = 0;
+  hasCalled = false;
+  /** Calls and streams under way. */
+  streams = 0;
+  /** When the last call ended, or the connection was opened. */
+  idleSince: number;
+  /** Bytes of answers that the network has not taken. */
+  unsent = 0;
+  /** PING and SETTINGS frames, less those that time has allowed for. */
+  controlFrames = 0;
+  #isWide = false;
+
+  constructor(
+    readonly session: ServerHttp2Session,
+    readonly address: string,
+    public kind: ConnectionKind,
+    readonly openedAt: number,
+  ) {
+    this.idleSince = openedAt;
+  }
+
+  /** Lets the other end have more bytes of each stream on their way, as snapshots need. */
+  widen(): void {
+    if (this.#isWide) return;
+    this.#isWide = true;
+    this.session.settings({ initialWindowSize: limits.serverWindowBytes });
+  }
+
+  /** Closes the connection once the calls under way have ended. */
+  close(): void {
+    if (!this.session.closed) this.session.close();
+  }
+
+  /** Ends the connection with all its calls. */
+  destroy(): void {
+    if (!this.session.destroyed) this.session.destroy();
+  }
+}

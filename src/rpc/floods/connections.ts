@@ -1,0 +1,85 @@
+import { CairnError } from "../../base/errors.js";
+import type { Connection, ConnectionKind } from "./connection.js";
+import type { FloodLimits } from "./flood_limits.js";
+import { overLimit } from "./refusal.js";
+
+/**
+ * Counts the connections of a server, and decides which may make calls. A connection shows what it
+ * is by its first call: members are not kept out by clients, however many these are.
+ */
+export class Connections {
+  readonly #counts: Record<ConnectionKind, number> = { client: 0, peer: 0, late: 0 };
+  readonly #byAddress = new Map<string, number>();
+  readonly #all = new Set<Connection>();
+
+  constructor(private readonly limits: FloodLimits) {}
+
+  [Symbol.iterator](): IterableIterator<Connection> {
+    return this.#all.values();
+  }
+
+  /** Returns the kind of a connection that is opened now. */
+  kindFor(address: string): ConnectionKind {
+    return this.#refusal(address) === undefined ? "client" : "late";
+  }
+
+  /** Adds a connection. The oldest late one makes room for a further one. */
+  add(connection: Connection): void {
+    this.#all.add(connection);
+    this.#count(connection, 1);
+    if (this.#counts.late <= this.limits.lateConnections) return;
+    for (const each of this.#all) {
+      if (each.kind !== "late") continue;
+      each.destroy();
+      return;
+    }
+  }
+
+  remove(connection: Connection): void {
+    if (this.#all.delete(connection)) this.#count(connection, -1);
+  }
+
+  /** Returns the error of a call that this connection may not make, if it may not. */
+  admit(connection: Connection, isPeer: boolean): CairnError | undefined {
+    const isFirst = !connection.hasCalled;
+    connection.hasCalled = true;
+    const { kind } = connection;
+    if (isPeer) {
+      if (kind === "peer" || (kind === "client" && !isFirst)) return undefined;
+      if (this.#counts.peer < this.limits.peerConnections) this.#turn(connection, "peer");
+      else if (kind === "late") return this.#over("peerConnections", this.#counts.peer, "connections of peers");
+      return undefined;
+    }
+    if (kind === "client") return undefined;
+    const refusal = this.#refusal(connection.address);
+    if (refusal === undefined) this.#turn(connection, "client");
+    return refusal;
+  }
+
+  #refusal(address: string): CairnError | undefined {
+    if (this.#counts.client >= this.limits.connections) {
+      return this.#over("connections", this.#counts.client, "connections");
+    }
+    const same = this.#byAddress.get(address) ?? 0;
+    if (same < this.limits.connectionsPerAddress) return undefined;
+    return this.#over("connectionsPerAddress", same, `connections from ${address}`);
+  }
+
+  #over(name: keyof FloodLimits, count: number, what: string): CairnError {
+    return overLimit(this.limits, name, `the node has ${count} ${what}`);
+  }
+
+  #turn(connection: Connection, kind: ConnectionKind): void {
+    this.#count(connection, -1);
+    connection.kind = kind;
+    this.#count(connection, 1);
+  }
+
+  #count({ kind, address }: Connection, change: 1 | -1): void {
+    this.#counts[kind] += change;
+    if (kind !== "client") return;
+    const same = (this.#byAddress.get(address) ?? 0) + change;
+    if (same === 0) this.#byAddress.delete(address);
+    else this.#byAddress.set(address, same);
+  }
+}

@@ -1,0 +1,260 @@
+import type { IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
+import type * as grpc from "@grpc/grpc-js";
+import { CairnError } from "../../base/errors.js";
+import { AnswerRoom } from "./answer_room.js";
+import { Connection } from "./connection.js";
+import { Connections } from "./connections.js";
+import { type FloodLimits, floodLimits } from "./flood_limits.js";
+import { overLimit, refuseStream } from "./refusal.js";
+import { RequestBudget } from "./request_budget.js";
+import { type InsideCall, ServedStream, type Shared, servedStream } from "./served_stream.js";
+
+/** Interval between two looks at all connections and streams, in milliseconds. */
+const LOOK_MS = 250;
+/** Time between two searches for messages that stall, in milliseconds. */
+const SEARCH_MS = 50;
+/** Time for a caller to end its half of a call that is answered, in milliseconds. */
+const LINGER_MS = 2_000;
+/** A connection may send headers of so many largest calls before it acknowledges the settings. */
+const UNACKNOWLEDGED_CALLS = 16;
+/** Part of the streams that connections may have regardless of their share. */
+const FREE_PART = 0.75;
+
+export interface FloodGuardOptions {
+  readonly limits?: Partial<FloodLimits> | undefined;
+  /** Whether calls of this path are those of a peer, which has room that clients have not. */
+  readonly isPeer?: (path: string) => boolean;
+  /** Whether calls of this path may take their time. */
+  readonly isPatient?: (path: string) => boolean;
+}
+
+/**
+ * Keeps what callers make a server hold within its limits: connections, streams, bytes of requests
+ * and of answers, and the time for which each may be idle.
+ */
+export class FloodGuard implements Shared {
+  readonly limits: FloodLimits;
+  readonly answers: AnswerRoom;
+  readonly #connections: Connections;
+  readonly #bySession = new Map<ServerHttp2Session, Connection>();
+  readonly #streams = new Set<ServedStream>();
+  readonly #requests: RequestBudget;
+  readonly #peerRequests: RequestBudget;
+  readonly #isPeer: (path: string) => boolean;
+  readonly #isPatient: (path: string) => boolean;
+  #peerStreams = 0;
+  /** Streams of requests with a message that waits for room, in the order in which they came. */
+  #held: ServedStream[] = [];
+  #retry: NodeJS.Immediate | undefined;
+  #searchedAt = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor({ limits, isPeer = () => false, isPatient = () => false }: FloodGuardOptions = {}) {
+    this.limits = floodLimits(limits);
+    this.answers = new AnswerRoom(this.limits);
+    this.#connections = new Connections(this.limits);
+    const reserve = Math.min(this.limits.smallRequestReserveBytes, this.limits.requestBytes / 4);
+    this.#requests = new RequestBudget(this.limits.requestBytes, reserve);
+    this.#peerRequests = new RequestBudget(this.limits.peerRequestBytes, 0);
+    this.#isPeer = isPeer;
+    this.#isPatient = isPatient;
+  }
+
+  /** A connection is open. */
+  opened(session: ServerHttp2Session): void {
+    const address = session.socket.remoteAddress ?? "unknown";
+    const connection = new Connection(session, address, this.#connections.kindFor(address), Date.now());
+    this.#bySession.set(session, connection);
+    this.#connections.add(connection);
+    this.#timer ??= setInterval(() => this.look(Date.now()), LOOK_MS).unref();
+    session.once("localSettings", () => {
+      connection.hasAcknowledged = true;
+    });
+    const count = () => {
+      if (++connection.controlFrames > this.limits.controlFramesPerSecond) connection.destroy();
+    };
+    session.on("ping", count);
+    session.on("remoteSettings", count);
+    session.once("close", () => this.#closed(session, connection));
+  }
+
+  /** A stream is open. Returns false when it was refused: nobody else may answer it. */
+  admit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, rawHeaders: readonly string[]): boolean {
+    const connection = stream.session && this.#bySession.get(stream.session as ServerHttp2Session);
+    // The connection is gone.
+    if (connection === undefined) return false;
+    if (!connection.hasAcknowledged && !this.#mayHold(connection, rawHeaders)) {
+      connection.destroy();
+      return false;
+    }
+    const path = headers[":path"] as string | undefined;
+    const isPeer = path !== undefined && this.#isPeer(path);
+    const now = Date.now();
+    const served = new ServedStream(
+      stream,
+      connection,
+      isPeer,
+      path !== undefined && this.#isPatient(path),
+      now,
+      isPeer ? this.#peerRequests : this.#requests,
+      this,
+    );
+    this.#add(served);
+    const refusal = this.#connections.admit(connection, isPeer);
+    if (connection.kind === "peer") connection.widen();
+    if (refusal !== undefined) {
+      refuseStream(stream, refusal);
+      connection.close();
+      return false;
+    }
+    const tooMany = this.#tooManyStreams(served);
+    if (tooMany === undefined) return true;
+    refuseStream(stream, tooMany);
+    return false;
+  }
+
+  /** Counts what the calls of a grpc-js server receive and send. It must be the first of all. */
+  readonly interceptor: grpc.ServerInterceptor = (method, call) => {
+    const inside = call as unknown as InsideCall;
+    servedStream(inside.stream)?.attach(inside, method);
+    return call as unknown as grpc.ServerInterceptingCall;
+  };
+
+  takeRequest(stream: ServedStream, bytes: number): boolean {
+    const { budget, share } = stream;
+    if (budget.take(share, bytes)) return true;
+    return this.#refuseStalling(stream) && budget.take(share, bytes);
+  }
+
+  /** Bytes of clients' requests that are being received or held. */
+  get requestsTaken(): number {
+    return this.#requests.taken;
+  }
+
+  /** Streams with a message that waits for room. */
+  get heldStreams(): number {
+    return this.#held.length;
+  }
+
+  held(stream: ServedStream): void {
+    this.#held.push(stream);
+  }
+
+  released(): void {
+    if (this.#held.length > 0) this.#retry ??= setImmediate(() => this.#tryHeld());
+  }
+
+  tooManyBytes({ isPeer, budget }: ServedStream): CairnError {
+    const taken = `the node holds ${budget.taken} bytes of request messages`;
+    return overLimit(this.limits, isPeer ? "peerRequestBytes" : "requestBytes", taken);
+  }
+
+  /** Ends what has been idle or slow for too long. */
+  look(now: number): void {
+    for (const connection of this.#connections) this.#lookAtConnection(connection, now);
+    const slowMs = this.answers.isFull ? this.limits.slowReaderMsUnderPressure : this.limits.slowReaderMs;
+    for (const stream of this.#streams) this.#lookAtStream(stream, now, slowMs);
+    if (this.answers.unsent > this.limits.answerBytes * 2) this.#cutOffLargest();
+    this.answers.wakeAll();
+    this.#tryHeld();
+  }
+
+  /** Reads held messages for which there is room; the others are held again. */
+  #tryHeld(): void {
+    this.#retry = undefined;
+    const held = this.#held;
+    this.#held = [];
+    for (const stream of held) stream.tryAgain();
+  }
+
+  #lookAtConnection(connection: Connection, now: number): void {
+    const { greetingMs, connectionIdleMs, lateConnectionMs, controlFramesPerSecond } = this.limits;
+    const ageMs = now - connection.openedAt;
+    connection.controlFrames = Math.max(0, connection.controlFrames - (controlFramesPerSecond * LOOK_MS) / 1_000);
+    const isLate = connection.kind === "late" && ageMs > lateConnectionMs;
+    if (isLate || (!connection.hasAcknowledged && ageMs > greetingMs)) connection.destroy();
+    else if (connection.streams === 0 && now - connection.idleSince > connectionIdleMs) connection.close();
+  }
+
+  #lookAtStream(stream: ServedStream, now: number, slowMs: number): void {
+    const { messageMs, messageRateBytes } = this.limits;
+    if (stream.stalledMs(now) > slowMs) stream.cutOff();
+    else if (stream.isLate(now, messageMs, messageRateBytes)) stream.refuse(this.#tooSlow());
+    else if (stream.isUnanswered(now, this.limits)) stream.refuse(this.#tooLong());
+    else stream.closeIfLingering(now, LINGER_MS);
+  }
+
+  /** Refuses large messages that come too slowly for a node whose room is taken. */
+  #refuseStalling({ budget }: ServedStream): boolean {
+    const now = Date.now();
+    if (now - this.#searchedAt < SEARCH_MS) return false;
+    this.#searchedAt = now;
+    const before = budget.taken;
+    for (const stream of this.#streams) {
+      if (stream.budget === budget && stream.isStalling) stream.refuse(this.tooManyBytes(stream));
+    }
+    return budget.taken < before;
+  }
+
+  /** Ends the streams with most of what waits to be sent, until there is room. */
+  #cutOffLargest(): void {
+    const waiting = [...this.#streams].filter(({ unsent, isPeer }) => unsent > 0 && !isPeer);
+    let left = this.answers.unsent;
+    for (const stream of waiting.sort((a, b) => b.unsent - a.unsent)) {
+      if (left <= this.limits.answerBytes) return;
+      left -= stream.unsent;
+      stream.cutOff();
+    }
+  }
+
+  #mayHold(connection: Connection, rawHeaders: readonly string[]): boolean {
+    for (const text of rawHeaders) connection.headerBytes += text.length;
+    return connection.headerBytes <= this.limits.headerBytes * UNACKNOWLEDGED_CALLS;
+  }
+
+  #tooManyStreams({ connection, isPeer }: ServedStream): CairnError | undefined {
+    const name = isPeer ? "peerStreams" : "streams";
+    const count = isPeer ? this.#peerStreams : this.#streams.size - this.#peerStreams;
+    const most = this.limits[name];
+    if (count <= most * FREE_PART) return undefined;
+    const hasShare = connection.streams <= most / (this.#bySession.size + 1);
+    if (hasShare && count <= most) return undefined;
+    // Streams that were refused count until they are gone: their caller may not let them go.
+    if (!hasShare && count > most * 1.25) connection.destroy();
+    return overLimit(this.limits, name, `the node has ${count} calls under way`);
+  }
+
+  #add(stream: ServedStream): void {
+    const { connection, isPeer } = stream;
+    this.#streams.add(stream);
+    connection.streams++;
+    if (isPeer) this.#peerStreams++;
+    stream.stream.once("close", () => {
+      stream.closed();
+      this.#streams.delete(stream);
+      if (isPeer) this.#peerStreams--;
+      if (--connection.streams === 0) connection.idleSince = Date.now();
+    });
+  }
+
+  #closed(session: ServerHttp2Session, connection: Connection): void {
+    this.#bySession.delete(session);
+    this.#connections.remove(connection);
+    this.answers.wakeAll();
+    if (this.#bySession.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+
+  #tooSlow(): CairnError {
+    const { messageMs, messageRateBytes } = this.limits;
+    const most = `messageMs (${messageMs} ms) and messageRateBytes (${messageRateBytes} bytes a second)`;
+    return new CairnError("TIMEOUT", `the request did not come in time: the limits are ${most}. Nothing happened`);
+  }
+
+  #tooLong(): CairnError {
+    const { callMs, callMsMax } = this.limits;
+    const text = `the call had no answer in callMs (${callMs} ms), or with a deadline in callMsMax (${callMsMax} ms)`;
+    return new CairnError("TIMEOUT", `${text}: a write may or may not take effect`);
+  }
+}

@@ -1,0 +1,66 @@
+import { expect, test } from "vitest";
+import { settled } from "../../support/nodes/loopback.js";
+import { until } from "../../support/conditions.js";
+import { call, GET, guarded, openSession, RANGE } from "./support.js";
+
+const MiB = 1024 * 1024;
+
+/** Parts of a range, without end. */
+async function* parts(count: { made: number }) {
+  for (;;) {
+    count.made++;
+    yield { kvs: [{ value: Buffer.alloc(MiB / 2) }] };
+  }
+}
+
+test("streams of a connection that does not read wait, and go on when it reads", async () => {
+  const count = { made: 0 };
+  const { address, guard } = await guarded({ connectionAnswerBytes: 2 * MiB }, { range: () => parts(count) });
+  const session = await openSession(address);
+  const calls = Array.from({ length: 20 }, () => call(session, RANGE, undefined, { reads: false }));
+  // Each of them could make two parts, if it were alone.
+  expect(await settled(() => count.made)).toBeLessThan(12);
+  expect(guard.answers.unsent).toBeLessThan(5 * MiB);
+  const made = count.made;
+  for (const { stream } of calls) stream.resume();
+  await until(() => count.made > made + 50, "they go on");
+});
+
+test("another connection, which reads, does not wait for those that do not", async () => {
+  const count = { made: 0 };
+  const { address, guard } = await guarded(
+    { answerBytes: 2 * MiB, slowReaderMsUnderPressure: 60_000 },
+    { range: () => parts(count), get: async () => ({ kv: { value: Buffer.alloc(1_000) } }) },
+  );
+  const slow = await openSession(address);
+  for (let at = 0; at < 20; at++) call(slow, RANGE, undefined, { reads: false });
+  await until(() => guard.answers.unsent > 2 * MiB, "the room is taken");
+  expect(await call(await openSession(address), GET).end).toMatchObject({ status: 0 });
+});
+
+test.each([
+  ["after slowReaderMs", { slowReaderMs: 200 }, 1],
+  ["soon while the node has answerBytes", { answerBytes: MiB, slowReaderMsUnderPressure: 200 }, 3],
+])("a stream that nobody reads is ended %s", async (_when, limits, count) => {
+  const { address, guard } = await guarded(limits, { range: () => parts({ made: 0 }) });
+  const session = await openSession(address);
+  const unread = Array.from({ length: count }, () => call(session, RANGE, undefined, { reads: false }));
+  expect(await Promise.race(unread.map(({ end }) => end))).toMatchObject({ reset: 11 });
+  await until(() => guard.answers.unsent <= MiB, "there is room again");
+});
+
+test("a stream that is read slowly, but is read, goes on", async () => {
+  const slowReaderMs = 1_000;
+  async function* range() {
+    for (;;) yield { kvs: [{ value: Buffer.alloc(MiB / 64) }] };
+  }
+  const { address } = await guarded({ slowReaderMs }, { range });
+  const { stream, hasEnded } = call(await openSession(address), RANGE, undefined, { reads: false });
+  const began = performance.now();
+  stream.on("data", () => {
+    stream.pause();
+    setTimeout(() => stream.resume(), 20);
+  });
+  await until(() => hasEnded() || performance.now() - began > 1.5 * slowReaderMs, "the time of a slow reader is over");
+  expect(hasEnded()).toBe(false);
+});
