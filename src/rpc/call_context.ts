@@ -1,6 +1,8 @@
+import type { PeerCertificate } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
+import { type CallerCertificate, callerOf } from "./security/caller_certificate.js";
 import { textValue } from "./status.js";
 
 // Tracks a call on the server until it is answered or cancelled.
@@ -19,12 +21,15 @@ export interface CallContext {
   readonly deadlineMs: number | undefined;
   /** Address and port of the client; "unknown" when its connection is gone. */
   readonly peer: string;
+  /** The client's certificate; undefined without TLS, and when the client gave none. */
+  readonly certificate: CallerCertificate | undefined;
 }
 
 /** Common part of every kind of grpc-js server call. */
 export interface ServerCall {
   readonly metadata: grpc.Metadata;
   getPeer(): string;
+  getAuthContext(): { readonly sslPeerCertificate?: PeerCertificate };
   getDeadline(): Date | number;
   on(event: "cancelled", listener: () => void): unknown;
 }
@@ -87,6 +92,11 @@ export class ServerCallContext implements CallContext, CancelSignal {
 
   get peer(): string {
     return this.#call.getPeer();
+  }
+
+  get certificate(): CallerCertificate | undefined {
+    const certificate = this.#call.getAuthContext().sslPeerCertificate;
+    return certificate === undefined ? undefined : callerOf(certificate);
   }
 
   /** Reason why the client no longer waits for the answer; undefined while it waits. */

@@ -105,6 +105,10 @@ class CarriedCall implements ServerCall {
     return "an ingress process";
   }
 
+  getAuthContext() {
+    return {};
+  }
+
   abandon(): void {
     this.isAbandoned = true;
     this.#cancel?.();
