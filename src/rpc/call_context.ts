@@ -1,8 +1,8 @@
-import type { PeerCertificate } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
-import { type CallerCertificate, callerOf } from "./security/caller_certificate.js";
+import type { CallerCertificate } from "./security/caller_certificate.js";
+import { connectionOf } from "./security/connections.js";
 import { textValue } from "./status.js";
 
 // Tracks a call on the server until it is answered or cancelled.
@@ -23,13 +23,17 @@ export interface CallContext {
   readonly peer: string;
   /** The client's certificate; undefined without TLS, and when the client gave none. */
   readonly certificate: CallerCertificate | undefined;
+  /**
+   * True when the call came from one of the node's own ingress processes, by a way that nobody else
+   * has: it may vouch for the caller that it serves.
+   */
+  readonly isIngress: boolean;
 }
 
 /** Common part of every kind of grpc-js server call. */
 export interface ServerCall {
   readonly metadata: grpc.Metadata;
   getPeer(): string;
-  getAuthContext(): { readonly sslPeerCertificate?: PeerCertificate };
   getDeadline(): Date | number;
   on(event: "cancelled", listener: () => void): unknown;
 }
@@ -95,8 +99,11 @@ export class ServerCallContext implements CallContext, CancelSignal {
   }
 
   get certificate(): CallerCertificate | undefined {
-    const certificate = this.#call.getAuthContext().sslPeerCertificate;
-    return certificate === undefined ? undefined : callerOf(certificate);
+    return connectionOf(this.#call).certificate;
+  }
+
+  get isIngress(): boolean {
+    return connectionOf(this.#call).isIngress;
   }
 
   /** Reason why the client no longer waits for the answer; undefined while it waits. */

@@ -105,10 +105,6 @@ class CarriedCall implements ServerCall {
     return "an ingress process";
   }
 
-  getAuthContext() {
-    return {};
-  }
-
   abandon(): void {
     this.isAbandoned = true;
     this.#cancel?.();
