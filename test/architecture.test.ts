@@ -83,6 +83,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "raft/leader": ["raft/membership"],
   "rpc/credentials": [],
   "rpc/floods": [],
+  "rpc/security": ["rpc/credentials"],
   "storage/wal": [],
   "storage/snapshots": [],
   "machine/kv": [],

@@ -2,10 +2,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { StateMachine } from "../machine/state_machine.js";
 import { CairnNode } from "../node/node.js";
 import type { NodeOptions } from "../node/options.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
+import type { NodeTls } from "../rpc/security/node_tls.js";
 import type { MachineServices } from "../server/machine_services.js";
 import { CairnServer, type ServerOptions } from "../server/server.js";
 import { nodeFileSystem } from "../system/fs.js";
+import { silentLogger } from "../system/logger.js";
 import { Contacts } from "./contacts.js";
+import { refusalLog } from "./peer_log.js";
 import type { MemberNode, World } from "./world.js";
 
 /** Options of a member's node; its identity comes from its directory. */
@@ -14,23 +18,31 @@ export type MemberNodeOptions<Result, Machine extends StateMachine<Result>> = Om
   "clusterId" | "newClusterId" | "members" | "onLost" | "fs" | "clock"
 >;
 
+/** Options of a member's server. */
+export interface MemberServerOptions extends Pick<ServerOptions, "limits"> {
+  readonly security: NodeTls | undefined;
+  readonly insecure: boolean | undefined;
+  readonly ingressSocket: string | undefined;
+}
+
+/** Creates the services of a node's state machine, which connect to leaders with `members`. */
+export type ServicesOf<Node> = (node: Node, members: MemberCredentials | undefined) => MachineServices;
+
 /** The world of a member that serves gRPC. */
 export interface GrpcWorld<Node extends MemberNode> extends World<Node> {
   /** The server of the present node; undefined before the first one. */
   readonly server: CairnServer | undefined;
 }
 
-/**
- * Returns the world of a member that serves gRPC. `servicesOf` creates the services of a node's
- * state machine.
- */
+/** Returns the world of a member that serves gRPC. */
 export function grpcWorld<Result, Machine extends StateMachine<Result>>(
   options: MemberNodeOptions<Result, Machine>,
-  servicesOf: (node: CairnNode<Result, Machine>) => MachineServices,
-  limits?: ServerOptions["limits"],
+  servicesOf: ServicesOf<CairnNode<Result, Machine>>,
+  serverOptions: MemberServerOptions,
 ): GrpcWorld<CairnNode<Result, Machine>> {
-  const contacts = new Contacts();
-  const { peerAddresses, logger } = options;
+  const { peerAddresses, logger = silentLogger } = options;
+  const { security } = serverOptions;
+  const contacts = new Contacts(security, refusalLog(logger));
   let server: CairnServer | undefined;
   return {
     fs: nodeFileSystem,
@@ -40,8 +52,9 @@ export function grpcWorld<Result, Machine extends StateMachine<Result>>(
     },
     async serve(node, listen, introducer) {
       server = await CairnServer.start(node, {
-        ...{ listen, peerAddresses, logger, introducer, limits },
-        machineServices: servicesOf(node),
+        ...serverOptions,
+        ...{ listen, peerAddresses, logger, introducer },
+        machineServices: servicesOf(node, security),
       });
       return server;
     },

@@ -1,14 +1,17 @@
 import { CairnError } from "../base/errors.js";
 import { Ingress, type IngressOptions } from "../ingress/ingress.js";
+import { PrivateSocket } from "../ingress/private_socket.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import { Monitor, type MonitorOptions } from "../monitor/monitor.js";
 import type { Monitored } from "../monitor/monitored.js";
 import type { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
-import type { MachineServices } from "../server/machine_services.js";
+import type { NodeTls } from "../rpc/security/node_tls.js";
+import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
+import { openNodeTls } from "../server/node_security.js";
 import type { CairnServer, ServerOptions } from "../server/server.js";
 import { type Logger, silentLogger } from "../system/logger.js";
-import { type GrpcWorld, grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
+import { grpcWorld, type MemberNodeOptions, type ServicesOf } from "./grpc_world.js";
 import { type MemberOptions, RunningMember } from "./member.js";
 import { peerLog } from "./peer_log.js";
 import { peerSnapshotSource } from "./snapshot_source.js";
@@ -22,8 +25,7 @@ const LEADERSHIP_TRANSFER_MS_MAX = 5_000;
 export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly member: Omit<MemberOptions<MemberNode>, "world" | "directory" | "peerAddresses">;
   readonly node: Omit<MemberNodeOptions<Result, Machine>, "transport" | "snapshotSource">;
-  /** Creates the services of the node's state machine. */
-  readonly servicesOf: (node: CairnNode<Result, Machine>) => MachineServices;
+  readonly servicesOf: ServicesOf<CairnNode<Result, Machine>>;
   /**
    * Milliseconds for which a member that lacks a snapshot asks the others for one before its start
    * fails.
@@ -37,6 +39,10 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly ingress?: MemberIngress | undefined;
   /** An HTTP port for operators. */
   readonly monitor?: MemberMonitor | undefined;
+  /** Certificates for clients and for the connections between members. */
+  readonly tls?: NodeTlsFiles | undefined;
+  /** Allows addresses other than loopback addresses without TLS. */
+  readonly insecure?: boolean | undefined;
 }
 
 export interface MemberMonitor extends Pick<MonitorOptions, "listen" | "hosts"> {
@@ -50,58 +56,82 @@ export interface MemberIngress extends Pick<IngressOptions, "processes" | "liste
 }
 
 /** A member that was started with everything around it. */
-export type LaunchedMember<Node extends MemberNode> = Pick<RunningMember<Node>, "node" | "address" | "failed" | "stop">;
+export interface LaunchedMember<Node extends MemberNode>
+  extends Pick<RunningMember<Node>, "node" | "address" | "failed" | "stop"> {
+  /** Its certificates; undefined without TLS. */
+  readonly security: NodeTls | undefined;
+}
 
 /**
  * Starts a member with its node, its server, its connections to the others, its healing from their
  * snapshots, and its ingress processes.
- * @throws CairnError as {@link RunningMember.start} and {@link Ingress.open} do
+ * @throws CairnError as {@link openNodeTls}, {@link RunningMember.start} and {@link Ingress.open} do
  */
 export async function launch<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
 ): Promise<LaunchedMember<CairnNode<Result, Machine>>> {
-  const { ingress, node, monitor } = options;
-  const { logger = silentLogger } = node;
-  const around: Around[] = [];
-  let monitored: Monitored | undefined;
+  const { tls, ingress, insecure, node } = options;
+  checkAuthorities(options);
+  const around = new Around();
   try {
-    if (monitor !== undefined) {
-      // Before the member starts: a recovery may take long, and this tells that it is under way.
-      const { directory } = node;
-      const shown = await Monitor.start({ ...monitor, directory, monitored: () => monitored, logger });
-      around.push(shown);
-      monitor.onServing(shown.address);
-    }
+    around.security = tls && (await openNodeTls(tls, node));
+    await around.show(options);
+    if (ingress === undefined) return new WholeMember(await startMember(options, around), around);
     // Before the member starts: an address that cannot be had must not show only after a recovery.
-    const front = ingress && (await Ingress.open({ ...ingress, limits: options.limits, logger }));
-    if (front !== undefined) around.push(front);
-    const { member, world } = await startMember(options);
-    monitored = {
-      get node() {
-        return member.node;
-      },
-      get server() {
-        return world.server as CairnServer;
-      },
-    };
-    if (front !== undefined) void front.serve(member.address).then(() => ingress?.onServing(front.address));
-    return new SurroundedMember(member, around);
+    const front = await Ingress.open({ ...ingress, tls, insecure, limits: options.limits, logger: node.logger });
+    around.ingress = front;
+    const socket = await PrivateSocket.create();
+    around.socket = socket;
+    const member = await startMember(options, around);
+    void front.serve(socket.address).then(() => ingress.onServing(front.address));
+    return new WholeMember(member, around);
   } catch (error) {
-    await Promise.all(around.map((each) => each.stop()));
+    await around.stop();
+    await around.end();
     throw error;
   }
 }
 
-/** Something that runs around a member, and stops before it. */
-interface Around {
-  stop(): Promise<void>;
+/** Everything around a member that ends with it. */
+class Around {
+  security: NodeTls | undefined;
+  ingress: Ingress | undefined;
+  socket: PrivateSocket | undefined;
+  monitor: Monitor | undefined;
+  /** The member as the monitor shows it; undefined while it starts. */
+  monitored: Monitored | undefined;
+
+  /** Opens the HTTP port: a recovery may take long, and this tells that it is under way. */
+  async show({ monitor, node }: ShownOptions): Promise<void> {
+    if (monitor === undefined) return;
+    const { directory, logger = silentLogger } = node;
+    this.monitor = await Monitor.start({ ...monitor, directory, monitored: () => this.monitored, logger });
+    monitor.onServing(this.monitor.address);
+  }
+
+  /** Ends the parts that need the member until their calls have ended. */
+  async stop(): Promise<void> {
+    await Promise.all([this.ingress?.stop(), this.monitor?.stop()]);
+  }
+
+  /** Ends the parts that the member needs until it has stopped. */
+  async end(): Promise<void> {
+    await this.socket?.remove();
+    this.security?.close();
+  }
 }
 
-/** A member with its ingress processes and its HTTP port. */
-class SurroundedMember<Node extends MemberNode> implements LaunchedMember<Node> {
+/** Options of a launch that concern its HTTP port. */
+interface ShownOptions {
+  readonly monitor?: MemberMonitor | undefined;
+  readonly node: { readonly directory: string; readonly logger?: Logger | undefined };
+}
+
+/** A member with everything around it. */
+class WholeMember<Node extends MemberNode> implements LaunchedMember<Node> {
   constructor(
     private readonly member: RunningMember<Node>,
-    private readonly around: readonly Around[],
+    private readonly around: Around,
   ) {}
 
   get node(): Node {
@@ -116,17 +146,37 @@ class SurroundedMember<Node extends MemberNode> implements LaunchedMember<Node> 
     return this.member.failed;
   }
 
-  /** The calls under way at the ingress processes need the node until they end. */
-  async stop(): Promise<void> {
-    await Promise.all(this.around.map((each) => each.stop()));
-    await this.member.stop();
+  get security(): NodeTls | undefined {
+    return this.around.security;
   }
+
+  async stop(): Promise<void> {
+    await this.around.stop();
+    await this.member.stop();
+    await this.around.end();
+  }
+}
+
+/**
+ * Checks that a member with TLS can tell its peers from others.
+ * @throws CairnError INVALID_ARGUMENT
+ */
+function checkAuthorities<Result, Machine extends StateMachine<Result>>({
+  tls,
+  member: { claim, join },
+}: Pick<LaunchOptions<Result, Machine>, "tls" | "member">): void {
+  const hasPeers = join !== undefined || (claim.founders?.length ?? 0) > 1;
+  if (tls === undefined || tls.peerCa !== undefined || !hasPeers) return;
+  const text = `${claim.name} has a certificate, but no authority by which it could know the other members`;
+  throw new CairnError("INVALID_ARGUMENT", `${text}: give the file of their authority (--tls-peer-ca)`);
 }
 
 async function startMember<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
-): Promise<StartedMember<CairnNode<Result, Machine>>> {
-  const { member, node, servicesOf, healTimeoutMs: patienceMs, signal } = options;
+  around: Around,
+): Promise<RunningMember<CairnNode<Result, Machine>>> {
+  const { member, node, servicesOf, healTimeoutMs: patienceMs, signal, insecure, limits } = options;
+  const { security, socket } = around;
   const { peerAddresses = {}, logger = silentLogger } = node;
   // An address given for a name takes precedence over the founders' list.
   const founders = member.claim.founders?.map(({ name, address }) => [name, address] as const) ?? [];
@@ -134,19 +184,22 @@ async function startMember<Result, Machine extends StateMachine<Result>>(
   const world = grpcWorld<Result, Machine>(
     {
       ...node,
-      transport: grpcTransport({ onChange: peerLog(logger) }),
-      snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal }),
+      transport: grpcTransport({ onChange: peerLog(logger), members: security }),
+      snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal, members: security }),
     },
     servicesOf,
-    options.limits,
+    { security, insecure, limits, ingressSocket: socket?.path },
   );
   const started = await RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
-  return { member: started, world };
-}
-
-interface StartedMember<Node extends MemberNode> {
-  readonly member: RunningMember<Node>;
-  readonly world: GrpcWorld<Node>;
+  around.monitored = {
+    get node() {
+      return started.node;
+    },
+    get server() {
+      return world.server as CairnServer;
+    },
+  };
+  return started;
 }
 
 /**

@@ -1,7 +1,10 @@
 import { createServer, type Server, type Socket } from "node:net";
+import { checkExposure } from "../base/addresses.js";
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
 import type { FloodLimits } from "../rpc/floods/flood_limits.js";
+import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
+import { warnOfExposure } from "../server/node_security.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { IngressProcess } from "./ingress_process.js";
 
@@ -14,6 +17,10 @@ export interface IngressOptions {
   readonly listen: string;
   /** Limits against floods that differ from the defaults, for each process. */
   readonly limits?: Partial<FloodLimits> | undefined;
+  /** Certificates for clients. Without them their connections are not encrypted. */
+  readonly tls?: NodeTlsFiles | undefined;
+  /** Allows an address other than a loopback address without TLS. Default false. */
+  readonly insecure?: boolean | undefined;
   readonly logger?: Logger | undefined;
 }
 
@@ -30,6 +37,7 @@ export class Ingress {
   readonly #logger: Logger;
   readonly #count: number;
   readonly #limits: Partial<FloodLimits>;
+  readonly #tls: NodeTlsFiles | undefined;
   #processes: IngressProcess[] = [];
   /** Connections that no process takes at present. */
   #waiting: Socket[] = [];
@@ -39,11 +47,12 @@ export class Ingress {
     server: Server,
     /** Address that clients connect to: host:port with the real port. */
     readonly address: string,
-    { processes, limits: floodLimits = {}, logger = silentLogger }: IngressOptions,
+    { processes, tls, limits: floodLimits = {}, logger = silentLogger }: IngressOptions,
   ) {
     this.#limits = floodLimits;
     this.#server = server;
     this.#count = processes;
+    this.#tls = tls;
     this.#logger = logger;
     server.on("connection", (connection) => {
       // A connection that breaks while it waits closes itself.
@@ -55,14 +64,16 @@ export class Ingress {
 
   /**
    * Listens for clients, whose connections wait until {@link serve} is called.
-   * @throws CairnError INVALID_ARGUMENT when the address cannot be listened on
+   * @throws CairnError INVALID_ARGUMENT when the address cannot be listened on, or when it is no
+   * loopback address, and there is neither TLS nor `insecure`
    */
   static async open(options: IngressOptions): Promise<Ingress> {
-    const { listen } = options;
+    const { listen, tls, insecure = false, logger = silentLogger } = options;
     const [, host, v6, port] = /^(\[(.+)\]|[^[\]]+):(\d{1,5})$/.exec(listen) ?? [];
     if (host === undefined || Number(port) > 65_535) {
       throw new CairnError("INVALID_ARGUMENT", `ingress address ${JSON.stringify(listen)} must be host:port`);
     }
+    checkExposure(listen, { tls: tls !== undefined, insecure });
     const server = createServer({ pauseOnConnect: true, noDelay: true });
     await new Promise<void>((resolve, reject) => {
       server.once("error", (cause) => {
@@ -72,13 +83,15 @@ export class Ingress {
       server.listen({ host: v6 ?? host, port: Number(port) }, resolve);
     });
     server.removeAllListeners("error");
+    if (tls === undefined) warnOfExposure(listen, logger);
     const bound = server.address();
     const boundPort = typeof bound === "object" && bound !== null ? bound.port : port;
     return new Ingress(server, `${host}:${boundPort}`, options);
   }
 
   /**
-   * Starts the processes in front of the node that serves at host:port, on this machine. Resolves
+   * Starts the processes in front of the node that serves at `node`, on this machine: host:port, or
+   * unix: and the path of a socket. Resolves
    * when one of them serves; they start again whenever they end. Call it once.
    */
   serve(node: string): Promise<void> {
@@ -89,6 +102,7 @@ export class Ingress {
           new IngressProcess({
             node: loopbackOf(node),
             limits: this.#limits,
+            tls: this.#tls,
             logger: this.#logger,
             onReady: () => {
               resolve();

@@ -23,6 +23,7 @@ import { orderedAnswers } from "../rpc/ordered.js";
 import type { ServiceImplementation } from "../rpc/server.js";
 import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "./install/install_messages.js";
 import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./introductions.js";
+import { type AdmittedPeer, openAdmission, type PeerAdmission } from "./peer_admission.js";
 import type { PeerEndpoint } from "./peer_endpoint.js";
 import { checkPeer, quoted } from "./peer_header.js";
 import { compressionMessage, refusalMessages, rejectionMessages, toCompression, toEntry } from "./protocol.js";
@@ -30,21 +31,27 @@ import { compressionMessage, refusalMessages, rejectionMessages, toCompression, 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
 type InstallResponse = MessageInitShape<typeof InstallSnapshotResponseSchema>;
 
-/** Serves the protocol between peers to other nodes. */
-export function raftService(node: PeerEndpoint): ServiceImplementation<typeof RaftService> {
+/** Serves the protocol between peers to the nodes that `admission` admits. */
+export function raftService(
+  node: PeerEndpoint,
+  admission: PeerAdmission = openAdmission,
+): ServiceImplementation<typeof RaftService> {
   return {
-    async introduce(request) {
+    async introduce(request, context) {
+      admission.admit(context).assertIs(request.name, "name");
       return introduceResponse(await node.introduce(toIntroduction(request)));
     },
 
-    async join(request, { signal }) {
+    async join(request, context) {
+      admission.admit(context).assertIs(request.name, "name");
+      const { signal } = context;
       const { index, members, base } = await node.join(toJoin(request, node.clusterId), signal);
       const membership = membershipToMessage(members);
       return { index: BigInt(index), membership, ...(base !== undefined && { base: baseToMessage(base) }) };
     },
 
     async requestVote(request, context) {
-      const sender = senderOf(request.header, node, context);
+      const sender = senderOf(request.header, node, context, admission.admit(context));
       const answer = await node.requestVote(judged(node, sender, () => toVoteRequest(sender, request)));
       return {
         term: BigInt(answer.term),
@@ -55,21 +62,22 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
     },
 
     async *appendEntries(requests, context) {
+      const peer = admission.admit(context);
       let sender: Sender | undefined;
       const handle = (request: AppendEntriesRequest) => {
-        sender ??= senderOf(request.header, node, context);
+        sender ??= senderOf(request.header, node, context, peer);
         return append(node, sender, request);
       };
       yield* orderedAnswers(requests, handle, limits.appendsInFlight);
     },
 
     async *installSnapshot(requests, context) {
-      const messages = fromRequests(requests, node, context);
+      const messages = fromRequests(requests, node, context, admission.admit(context));
       for await (const reply of node.receiveSnapshot(messages)) yield toResponse(reply);
     },
 
     async timeoutNow(request, context) {
-      const sender = senderOf(request.header, node, context);
+      const sender = senderOf(request.header, node, context, admission.admit(context));
       const term = judged(node, sender, () => leaderTerm(request.term));
       const answer = await node.timeoutNow({ type: "timeout_now", ...sender, term });
       return { term: BigInt(answer.term) };
@@ -78,12 +86,23 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
 }
 
 /**
- * Returns the sender that a header names.
- * @throws CairnError as {@link checkPeer}
+ * Returns the sender that a header names, which must be the caller itself.
+ * @throws CairnError as {@link checkPeer}; PERMISSION_DENIED
  */
-function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, { peer: address }: CallContext): Sender {
+function senderOf(
+  header: PeerHeader | undefined,
+  node: PeerEndpoint,
+  { peer: address }: CallContext,
+  caller: AdmittedPeer,
+): Sender {
+  const from = checkedSender(header, node, address);
+  caller.assertIs(nameOf(from), "header.sender_id");
+  return { from, address };
+}
+
+function checkedSender(header: PeerHeader | undefined, node: PeerEndpoint, address: string): string {
   try {
-    return { from: checkPeer(header, node), address };
+    return checkPeer(header, node);
   } catch (error) {
     // While a node belongs to no cluster, members that know it from before may call it in vain.
     if (node.clusterId !== "") {
@@ -179,11 +198,12 @@ async function* fromRequests(
   requests: AsyncIterable<InstallSnapshotRequest>,
   node: PeerEndpoint,
   context: CallContext,
+  caller: AdmittedPeer,
 ): AsyncGenerator<InstallMessage, void, undefined> {
   let sender: Sender = { from: "a member that has not said its name", address: context.peer };
   for await (const { message } of requests) {
     if (message.case === "offer") {
-      const offerer = senderOf(message.value.header, node, context);
+      const offerer = senderOf(message.value.header, node, context, caller);
       sender = offerer;
       yield { kind: "offer", ...judged(node, sender, () => toOffer(offerer, message.value)) };
     } else if (message.case === "chunk") {

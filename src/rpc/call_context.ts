@@ -2,6 +2,8 @@ import type * as grpc from "@grpc/grpc-js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
 import { type InsideCall, type ServedStream, servedStream } from "./floods/served_stream.js";
+import type { CallerCertificate } from "./security/caller_certificate.js";
+import { connectionOf } from "./security/connections.js";
 import { textValue } from "./status.js";
 
 // Tracks a call on the server until it is answered or cancelled.
@@ -22,6 +24,13 @@ export interface CallContext {
   readonly peer: string;
   /** Room for the answers of the call's connection; undefined where nothing bounds it. */
   readonly answers?: AnswerPlace | undefined;
+  /** The client's certificate; undefined without TLS, and when the client gave none. */
+  readonly certificate: CallerCertificate | undefined;
+  /**
+   * True when the call came from one of the node's own ingress processes, by a way that nobody else
+   * has: it may vouch for the caller that it serves.
+   */
+  readonly isIngress: boolean;
 }
 
 /** Bounds what waits until callers read it. */
@@ -104,6 +113,14 @@ export class ServerCallContext implements CallContext, CancelSignal {
 
   get peer(): string {
     return this.#call.getPeer();
+  }
+
+  get certificate(): CallerCertificate | undefined {
+    return connectionOf(this.#call).certificate;
+  }
+
+  get isIngress(): boolean {
+    return connectionOf(this.#call).isIngress;
   }
 
   /** Reason why the client no longer waits for the answer; undefined while it waits. */

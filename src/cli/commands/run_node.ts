@@ -90,7 +90,7 @@ function startMember(
       replacesLostData: lostDisk === "rejoin",
       onEvent: (event) => tell(event, context, json),
     },
-    servicesOf: keyValueServices,
+    servicesOf: (node, members) => keyValueServices(node, members),
     healTimeoutMs: settings.healTimeoutMs,
     limits: settings.limits,
     signal,
@@ -98,6 +98,8 @@ function startMember(
       ...settings.monitor,
       onServing: (address) => tell({ kind: "http", address }, context, json),
     },
+    tls: settings.tls,
+    insecure: settings.insecure,
     ingress: settings.ingress && {
       ...settings.ingress,
       onServing: (address) =>

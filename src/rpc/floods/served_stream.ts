@@ -1,6 +1,6 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type * as grpc from "@grpc/grpc-js";
-import { CairnError } from "../../base/errors.js";
+import type { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { statusFromError } from "../status.js";
 import type { AnswerRoom } from "./answer_room.js";

@@ -8,7 +8,13 @@ import { IngressCalls, isSameSource } from "./ingress_calls.js";
 import { type Header, headerOf } from "./key_value_calls.js";
 import type { KeyValueNode } from "./key_value_node.js";
 import type { UnaryCalls } from "./kv_service.js";
-import { callBytes, type PendingAnswer, SessionCalls, type SessionIdentity, sessionAnswerBytes } from "./session_calls.js";
+import {
+  callBytes,
+  type PendingAnswer,
+  SessionCalls,
+  type SessionIdentity,
+  sessionAnswerBytes,
+} from "./session_calls.js";
 
 type SessionResponseInit = MessageInitShape<typeof SessionResponseSchema>;
 

@@ -1,0 +1,61 @@
+import { CairnError } from "../base/errors.js";
+import type { Sender } from "../raft/messages.js";
+import type { CallContext } from "../rpc/call_context.js";
+import { type CallerCertificate, describeCaller, type NodeName } from "../rpc/security/caller_certificate.js";
+
+/** Where this node stands among its peers, by its own certificate. */
+export interface OwnName {
+  /** Undefined when the node knows no authority of members: then nobody is its peer. */
+  readonly node: NodeName | undefined;
+}
+
+/** The caller of RaftService, by its certificate. */
+export interface AdmittedPeer {
+  /**
+   * Checks that a message is in the name of the caller's own node.
+   * @param field the message's field that names its sender
+   * @throws CairnError PERMISSION_DENIED
+   */
+  assertIs(name: string, field: string): void;
+}
+
+/** Judges who may use the service for peers, and for which node each of them speaks. */
+export interface PeerAdmission {
+  /** @throws CairnError PERMISSION_DENIED for a caller that is no member of this node's cluster */
+  admit(context: Pick<CallContext, "certificate" | "peer">): AdmittedPeer;
+}
+
+/** Admits every caller: the nodes have no certificates. */
+export const openAdmission: PeerAdmission = { admit: () => ({ assertIs() {} }) };
+
+/**
+ * Admits the members of this node's cluster, each in its own name (T10): a certificate of n2 does
+ * not speak as n3, nor in another cluster. `refused` is told of every other caller.
+ */
+export class CertificateAdmission implements PeerAdmission {
+  constructor(
+    private readonly own: OwnName,
+    private readonly refused: (caller: Sender, reason: string) => void,
+  ) {}
+
+  admit({ certificate, peer }: Pick<CallContext, "certificate" | "peer">): AdmittedPeer {
+    const { node: own } = this.own;
+    const node = certificate?.authority === "peer" ? certificate.node : undefined;
+    if (own === undefined)
+      throw this.#denied(certificate, peer, "this node has no authority of members (--tls-peer-ca)");
+    if (node === undefined) throw this.#denied(certificate, peer, "RaftService is for members, by their certificates");
+    if (node.cluster !== own.cluster) throw this.#denied(certificate, peer, `this node is of cluster ${own.cluster}`);
+    return {
+      assertIs: (name, field) => {
+        if (name === node.id) return;
+        throw this.#denied(certificate, peer, `${field} names ${JSON.stringify(name)}, and the certificate ${node.id}`);
+      },
+    };
+  }
+
+  #denied(certificate: CallerCertificate | undefined, address: string, reason: string): CairnError {
+    const caller = describeCaller(certificate);
+    this.refused({ from: caller, address }, reason);
+    return new CairnError("PERMISSION_DENIED", `${caller} is refused: ${reason}`);
+  }
+}
