@@ -7,6 +7,7 @@
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { CairnClient, type ConditionalDeleteResult, type ObserveOptions, type StatusOptions } from "./client/client.js";
 export type { CompareAndSetOptions, CompareAndSetResult, Expected } from "./client/compare_and_set.js";
+export type { ClientTls, ConnectionOptions } from "./client/connection.js";
 export type { LeaseHandle } from "./client/leases/lease.js";
 export type {
   ClientLeases,

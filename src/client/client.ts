@@ -21,6 +21,7 @@ import { answerTo, type CallAnswer, type CallRequest, clientIsClosed } from "./c
 import { CallLimiter } from "./call_limiter.js";
 import { QueueRoom } from "./call_queue.js";
 import { type CompareAndSetOptions, type CompareAndSetResult, type Expected, expectation } from "./compare_and_set.js";
+import { protectedSettings } from "./connection.js";
 import { LeaderSearch } from "./leader_search.js";
 import { KeeperThread } from "./leases/keeper_thread.js";
 import { LoopKeeping } from "./leases/keeping.js";
@@ -120,7 +121,7 @@ const CALL_BYTES = 64;
  * ```
  */
 export class CairnClient implements AsyncDisposable {
-  readonly #channels = new ChannelPool({ isBackground: true });
+  readonly #channels: ChannelPool;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #timeoutMs: number;
@@ -138,6 +139,8 @@ export class CairnClient implements AsyncDisposable {
   constructor(options: ClientOptions) {
     checkObject("options", options);
     const endpoints = checkEndpoints(options.endpoints);
+    const connection = protectedSettings(options, endpoints);
+    this.#channels = new ChannelPool({ ...connection, isBackground: true });
     const random = checkFunction("random", options.random ?? Math.random);
     this.#clock = checkMethods("clock", options.clock ?? systemClock, ["now", "after", "soon"]);
     this.#random = random;
@@ -164,7 +167,7 @@ export class CairnClient implements AsyncDisposable {
       limitsOf: (each) => this.#limits(each),
       makeKeeping: () =>
         hasThread
-          ? new KeeperThread(endpoints, this.#clock)
+          ? new KeeperThread({ ...options, endpoints }, this.#clock)
           : new LoopKeeping({ endpoints, channels, clock: this.#clock, random }),
     });
   }

@@ -187,12 +187,17 @@ const NEVER_SENT =
  */
 function connectionLost(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
   if (NEVER_SENT.test(status.details)) {
-    const reason = status.details.replace(/\. Resolution note: $/, "");
-    return new CairnError("UNREACHABLE", `${address} cannot be reached: ${reason}`);
+    return new CairnError("UNREACHABLE", `${address} cannot be reached: ${reasonIn(status.details)}`);
   }
   const lost = `the connection to ${address} broke during ${methodName(method)}: ${status.details}`;
   if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return new CairnError("UNREACHABLE", lost);
   return new CairnError("OUTCOME_UNKNOWN", lost);
+}
+
+/** Returns the reason for a failed attempt to connect, without the words of grpc-js around it. */
+function reasonIn(details: string): string {
+  const [, error] = /^No connection established\. Last error: (.+?)\.? Resolution note: $/s.exec(details) ?? [];
+  return (error ?? details).replace(/^Error: /, "").replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, "");
 }
 
 function isMessageTooLarge(details: string): boolean {

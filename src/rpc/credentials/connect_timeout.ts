@@ -1,5 +1,6 @@
 import { connect, type Socket } from "node:net";
 import type * as grpc from "@grpc/grpc-js";
+import { hostOf } from "../../base/addresses.js";
 import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 
 /**
@@ -23,23 +24,27 @@ export class TimedCredentials extends WrappedCredentials {
         await inner.waitForReady();
         await knock(this.address, this.timeoutMs);
       },
-      connect: (socket) => {
-        destroyUnlessAnswered(socket, this.timeoutMs);
-        return inner.connect(socket);
+      connect: async (socket) => {
+        const late = setTimeout(() => socket.destroy(new Error(NO_ANSWER(this.timeoutMs))), this.timeoutMs);
+        late.unref();
+        const connection = await inner.connect(socket).finally(() => clearTimeout(late));
+        destroyUnlessAnswered(connection.socket, this.timeoutMs);
+        return connection;
       },
     };
   }
 }
+
+const NO_ANSWER = (timeoutMs: number) => `connected, but no answer in ${timeoutMs} ms`;
 
 /**
  * Connects and hangs up. This shows in time whether the address accepts connections, and an attempt
  * that is not answered leaves nothing behind.
  */
 function knock(address: string, timeoutMs: number): Promise<void> {
-  const colon = address.lastIndexOf(":");
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, "");
+  const port = Number(address.slice(address.lastIndexOf(":") + 1));
   return new Promise((resolve, reject) => {
-    const socket = connect({ host, port: Number(address.slice(colon + 1)) });
+    const socket = connect({ host: hostOf(address), port });
     const timer = setTimeout(
       () => socket.destroy(new Error(`no connection to ${address} in ${timeoutMs} ms`)),
       timeoutMs,
@@ -61,7 +66,7 @@ function knock(address: string, timeoutMs: number): Promise<void> {
  */
 function destroyUnlessAnswered(socket: Socket, timeoutMs: number): void {
   const timer = setTimeout(() => {
-    if (socket.bytesRead === 0) socket.destroy(new Error(`connected, but no answer in ${timeoutMs} ms`));
+    if (socket.bytesRead === 0) socket.destroy(new Error(NO_ANSWER(timeoutMs)));
   }, timeoutMs);
   timer.unref();
   socket.once("close", () => clearTimeout(timer));

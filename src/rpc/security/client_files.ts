@@ -1,0 +1,140 @@
+import { X509Certificate } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { CairnError } from "../../base/errors.js";
+import type { ClientTls } from "./client_tls.js";
+
+type FileUse = "ca" | "certificate" | "key";
+
+const USES: readonly FileUse[] = ["ca", "certificate", "key"];
+
+const TITLES: Readonly<Record<FileUse, string>> = {
+  ca: "the authority's certificate",
+  certificate: "the client's certificate",
+  key: "the client's key",
+};
+
+type Texts = Readonly<Partial<Record<FileUse, string>>>;
+
+/** Holds the files of a client's TLS settings as they were last usable. */
+export class ClientFiles {
+  readonly #paths: Texts;
+  #texts: Texts;
+  #context: SecureContext;
+  /** Describes why the present files are not in use; undefined when they are. */
+  #problem: string | undefined;
+
+  /** @throws CairnError INVALID_ARGUMENT when the files cannot be used now */
+  constructor(tls: ClientTls) {
+    this.#paths = pathsIn(tls);
+    this.#texts = textsOf(this.#paths, (path) => readFileSync(path, "utf8"));
+    this.#context = contextOf(this.#paths, this.#texts);
+  }
+
+  /** Settings for the next connection. */
+  get context(): SecureContext {
+    return this.#context;
+  }
+
+  /** Takes the files as they are now, if they can be used. Never rejects. */
+  async reload(): Promise<void> {
+    try {
+      const read = await Promise.all(USES.map((use) => this.#read(use)));
+      const texts = textsOf(this.#paths, (_path, use) => read[USES.indexOf(use)]!());
+      if (USES.some((use) => texts[use] !== this.#texts[use])) {
+        this.#context = contextOf(this.#paths, texts);
+        this.#texts = texts;
+      }
+      this.#problem = undefined;
+    } catch (error) {
+      this.#problem = CairnError.from(error).text;
+    }
+  }
+
+  /** Adds to a failure's text that the present files are not in use, if so. */
+  noted(text: string): string {
+    return this.#problem === undefined ? text : `${text} (the files of before were used: ${this.#problem})`;
+  }
+
+  /** Returns a function that returns the text, or throws the error of reading it. */
+  async #read(use: FileUse): Promise<() => string> {
+    const path = this.#paths[use];
+    if (path === undefined) return () => "";
+    return readFile(path, "utf8").then(
+      (text) => () => text,
+      (error: unknown) => () => {
+        throw error;
+      },
+    );
+  }
+}
+
+function pathsIn(tls: ClientTls): Texts {
+  const paths: Partial<Record<FileUse, string>> = {};
+  for (const use of USES) {
+    const path = tls[use];
+    if (path === undefined) continue;
+    if (typeof path !== "string" || path === "") {
+      throw new CairnError("INVALID_ARGUMENT", `${TITLES[use]}: ${use} must be the path of a PEM file`);
+    }
+    paths[use] = path;
+  }
+  if ((paths.certificate === undefined) !== (paths.key === undefined)) {
+    const [given, missing] =
+      paths.key === undefined ? (["certificate", "key"] as const) : (["key", "certificate"] as const);
+    throw new CairnError("INVALID_ARGUMENT", `${TITLES[given]} is given, but not ${TITLES[missing]}: give both`);
+  }
+  return paths;
+}
+
+function textsOf(paths: Texts, read: (path: string, use: FileUse) => string): Texts {
+  const texts: Partial<Record<FileUse, string>> = {};
+  for (const use of USES) {
+    const path = paths[use];
+    if (path === undefined) continue;
+    try {
+      texts[use] = read(path, use);
+    } catch (error) {
+      throw unusable(TITLES[use], path, "cannot be read", error);
+    }
+  }
+  return texts;
+}
+
+function contextOf(paths: Texts, texts: Texts): SecureContext {
+  for (const use of ["ca", "certificate"] as const) checkCertificates(TITLES[use], paths[use], texts[use]);
+  try {
+    return createSecureContext({
+      minVersion: "TLSv1.2",
+      ...(texts.ca !== undefined && { ca: texts.ca }),
+      ...(texts.certificate !== undefined && { cert: texts.certificate, key: texts.key }),
+    });
+  } catch (error) {
+    const isMismatch = /key values mismatch/i.test(String(error));
+    const problem = isMismatch ? `is not the key of ${paths.certificate}` : "cannot be used";
+    throw unusable(TITLES.key, paths.key ?? "", problem, error);
+  }
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+/** Node ignores an authority that it cannot read. */
+function checkCertificates(title: string, path: string | undefined, text: string | undefined): void {
+  if (path === undefined || text === undefined) return;
+  const blocks = text.match(CERTIFICATE) ?? [];
+  if (blocks.length === 0) throw unusable(title, path, "holds no certificate in PEM");
+  for (const block of blocks) {
+    try {
+      new X509Certificate(block);
+    } catch (error) {
+      throw unusable(title, path, "holds a damaged certificate", error);
+    }
+  }
+}
+
+/** The texts of OpenSSL are for its developers; those of the file system are for users. */
+function unusable(title: string, path: string, problem: string, cause?: unknown): CairnError {
+  const reason = cause instanceof Error && "syscall" in cause ? `: ${cause.message}` : "";
+  return new CairnError("INVALID_ARGUMENT", `${title} ${path} ${problem}${reason}`, { cause });
+}
