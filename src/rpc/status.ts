@@ -197,7 +197,7 @@ function connectionLost(status: grpc.StatusObject, method: DescMethod, address: 
 /** Returns the reason for a failed attempt to connect, without the words of grpc-js around it. */
 function reasonIn(details: string): string {
   const [, error] = /^No connection established\. Last error: (.+?)\.? Resolution note: $/s.exec(details) ?? [];
-  return (error ?? details).replace(/^Error: /, "").replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, "");
+  return (error ?? details).replace(/^Error(?: \[[A-Z_]+\])?: /, "").replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, "");
 }
 
 function isMessageTooLarge(details: string): boolean {

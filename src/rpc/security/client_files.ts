@@ -1,4 +1,4 @@
-import { X509Certificate } from "node:crypto";
+import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createSecureContext, type SecureContext } from "node:tls";
@@ -104,6 +104,7 @@ function textsOf(paths: Texts, read: (path: string, use: FileUse) => string): Te
 
 function contextOf(paths: Texts, texts: Texts): SecureContext {
   for (const use of ["ca", "certificate"] as const) checkCertificates(TITLES[use], paths[use], texts[use]);
+  if (texts.certificate !== undefined) checkKey(paths, texts.certificate, texts.key ?? "");
   try {
     return createSecureContext({
       minVersion: "TLSv1.2",
@@ -111,10 +112,23 @@ function contextOf(paths: Texts, texts: Texts): SecureContext {
       ...(texts.certificate !== undefined && { cert: texts.certificate, key: texts.key }),
     });
   } catch (error) {
-    const isMismatch = /key values mismatch/i.test(String(error));
-    const problem = isMismatch ? `is not the key of ${paths.certificate}` : "cannot be used";
-    throw unusable(TITLES.key, paths.key ?? "", problem, error);
+    const text = `the TLS files ${Object.values(paths).join(", ")} cannot be used: ${(error as Error).message}`;
+    throw new CairnError("INVALID_ARGUMENT", text, { cause: error });
   }
+}
+
+function checkKey(paths: Texts, certificate: string, text: string): void {
+  const path = paths.key ?? "";
+  let key: KeyObject;
+  try {
+    key = createPrivateKey(text);
+  } catch (error) {
+    const isEncrypted = text.includes("ENCRYPTED");
+    const problem = isEncrypted ? "is encrypted: store it without a passphrase" : "holds no private key in PEM";
+    throw unusable(TITLES.key, path, problem, error);
+  }
+  if (new X509Certificate(certificate).checkPrivateKey(key)) return;
+  throw unusable(TITLES.key, path, `is not the key of ${paths.certificate}`);
 }
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;

@@ -1,5 +1,5 @@
 import { isIP, type Socket } from "node:net";
-import { connect } from "node:tls";
+import { connect, type PeerCertificate } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import { hostOf } from "../../base/addresses.js";
 import { CairnError } from "../../base/errors.js";
@@ -74,11 +74,11 @@ function handshake(socket: Socket, name: string, files: ClientFiles) {
       // An IP address must not be sent as a server name (RFC 6066); the check takes `host`.
       ...(isIP(name) === 0 && { servername: name }),
     });
-    let subject: ReturnType<typeof tlsSocket.getPeerX509Certificate>;
+    let certificate: PeerCertificate | undefined;
     let isConnected = false;
     // For texts only: after a failed check, the certificate is gone.
     tlsSocket.prependOnceListener("secure", () => {
-      subject = tlsSocket.getPeerX509Certificate();
+      certificate = tlsSocket.getPeerCertificate();
     });
     tlsSocket.once("secureConnect", () => {
       isConnected = true;
@@ -87,7 +87,7 @@ function handshake(socket: Socket, name: string, files: ClientFiles) {
     // grpc-js, which listens behind this, reports the error's text and nothing else. With TLS 1.3
     // the server's refusal comes when the client's side of the handshake is done.
     tlsSocket.on("error", (error) => {
-      error.message = files.noted(handshakeProblem(socket.errored ?? error, name, subject));
+      error.message = files.noted(handshakeProblem(socket.errored ?? error, name, certificate));
       reject(error);
     });
     tlsSocket.once("close", () => {

@@ -1,5 +1,5 @@
-import type { X509Certificate } from "node:crypto";
 import type { Socket } from "node:net";
+import type { PeerCertificate } from "node:tls";
 
 // Describes in words why a connection could not be made. OpenSSL's texts are for its developers.
 
@@ -37,23 +37,23 @@ const ALERTS: readonly (readonly [RegExp, string])[] = [
 ];
 
 /** Returns the reason for a failed handshake; `certificate` is the server's, if it came that far. */
-export function handshakeProblem(error: Error, name: string, certificate: X509Certificate | undefined): string {
+export function handshakeProblem(error: Error, name: string, certificate: PeerCertificate | undefined): string {
   const code = (error as NodeJS.ErrnoException).code ?? "";
   if (UNKNOWN_AUTHORITY.has(code)) {
-    const issuer = certificate === undefined ? "" : `, ${oneLine(certificate.issuer)},`;
+    const issuer = certificate === undefined ? "" : `, ${textOf(certificate.issuer)},`;
     return `the authority of the server's certificate${issuer} is not one that this client trusts`;
   }
   if (code === "CERT_HAS_EXPIRED") {
-    const end = certificate === undefined ? "" : ` on ${new Date(certificate.validTo).toISOString()}`;
+    const end = certificate === undefined ? "" : ` on ${new Date(certificate.valid_to).toISOString()}`;
     return `the server's certificate has expired${end}`;
   }
   if (code === "CERT_NOT_YET_VALID") {
-    const from = certificate === undefined ? "later" : new Date(certificate.validFrom).toISOString();
+    const from = certificate === undefined ? "later" : new Date(certificate.valid_from).toISOString();
     return `the server's certificate is valid only from ${from} on: compare the clocks`;
   }
   if (code === "INVALID_PURPOSE") return "the server's certificate is not made for a server";
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
-    const names = certificate?.subjectAltName ?? "nobody";
+    const names = certificate?.subjectaltname ?? "nobody";
     return `the server's certificate is not for ${name}, but for ${names}`;
   }
   const alert = ALERTS.find(([pattern]) => pattern.test(code));
@@ -73,6 +73,9 @@ export function closedEarly(socket: Socket, text: string): void {
   }
 }
 
-function oneLine(name: string): string {
-  return name.replaceAll("\n", ", ");
+/** Returns a name as CN=Authority, O=Organization. */
+function textOf(name: PeerCertificate["issuer"]): string {
+  return Object.entries(name)
+    .map(([field, value]) => `${field}=${value}`)
+    .join(", ");
 }
