@@ -17,7 +17,7 @@ import { TestAuthority } from "../support/certificates/certificates.js";
 import { failure, until } from "../support/conditions.js";
 import { clientOf } from "./support.js";
 
-const LEASE_MS = 3_000;
+const LEASE_MS = 9_000;
 
 const SERVICES: readonly DescService[] = [KeyValueService, LeaseService, AdminService];
 
@@ -102,7 +102,8 @@ function answersOf(service: DescService): object {
     answers.getStatus = async () => ({ nodeId: "n1", leaderId: "n1", clusterId: "c1", membership: { members } });
   }
   if (service === LeaseService) {
-    answers.grant = async () => ({ leaseId: 7n });
+    let lastId = 100n;
+    answers.grant = async () => ({ leaseId: ++lastId });
     answers.keepAlive = async function* (requests: AsyncIterable<{ leaseIds: bigint[] }>) {
       // One answer a stream, so that keepers open one after the other.
       for await (const { leaseIds } of requests) {
