@@ -24,6 +24,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   node: ["base", "system", "raft", "encoding", "storage", "machine", "peers"],
   server: ["base", "system", "raft", "encoding", "rpc", "storage", "machine", "peers", "node", "gen"],
   client: ["base", "system", "rpc", "gen"],
+  certificates: ["base", "system", "rpc"],
   ingress: ["base", "system", "rpc", "server", "gen"],
   daemon: [
     "base",
@@ -70,6 +71,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "daemon",
     "gateway",
     "client.ts",
+    "certificates",
     "gen",
   ],
 };
@@ -79,6 +81,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "raft/membership": [],
   "raft/leader": ["raft/membership"],
   "rpc/credentials": [],
+  "rpc/security": ["rpc/credentials"],
   "storage/wal": [],
   "storage/snapshots": [],
   "machine/kv": [],

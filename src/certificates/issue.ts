@@ -4,7 +4,8 @@ import { isIP } from "node:net";
 import * as x509 from "@peculiar/x509";
 import { checkId } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
-import { checkClientName, checkHost, checkSubjectName, nodeName } from "./names.js";
+import { nodeUri } from "../rpc/security/caller_certificate.js";
+import { checkClientName, checkHost, checkSubjectName } from "./names.js";
 
 // Makes certificates: of authorities, and of nodes and clients, which an authority signs.
 
@@ -80,7 +81,7 @@ export async function makeNodeCertificate(
   if (names.length === 0) {
     throw new CairnError("INVALID_ARGUMENT", `name at least one host at which others reach ${id}`);
   }
-  return issue(authority, id, [{ type: "url", value: nodeName(clusterId, id) }, ...names], lifetime, [
+  return issue(authority, id, [{ type: "url", value: nodeUri({ cluster: clusterId, id }) }, ...names], lifetime, [
     x509.ExtendedKeyUsage.serverAuth,
     x509.ExtendedKeyUsage.clientAuth,
   ]);

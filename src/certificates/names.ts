@@ -10,11 +10,6 @@ const COMMON_NAME_CHARACTERS = 64;
 /** Longest DNS name, in characters. */
 const HOST_CHARACTERS = 253;
 
-/** Returns the name by which a node's certificate says whose it is. */
-export function nodeName(clusterId: string, nodeId: string): string {
-  return `cairn://${clusterId}/node/${nodeId}`;
-}
-
 /** Checks the name of an authority. @throws CairnError INVALID_ARGUMENT */
 export function checkSubjectName(name: string): string {
   if (/^[\x20-\x7e]+$/.test(name) && name.trim() === name && name.length <= COMMON_NAME_CHARACTERS) return name;

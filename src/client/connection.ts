@@ -1,4 +1,4 @@
-import { hostOf, isLoopbackHost } from "../base/addresses.js";
+import { isLoopback } from "../base/addresses.js";
 import { checkFlag, checkObject } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { ChannelSettings } from "../rpc/channel.js";
@@ -35,7 +35,7 @@ export function protectedSettings(options: ConnectionOptions, endpoints: readonl
   const insecure = checkFlag("insecure", options.insecure);
   const read = tokenReader(token);
   if (read !== undefined && tls === undefined && !insecure) {
-    const open = endpoints.find((address) => !isLoopbackHost(hostOf(address)));
+    const open = endpoints.find((address) => !isLoopback(address));
     if (open !== undefined) throw wouldShowToken(open);
   }
   return {

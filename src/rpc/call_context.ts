@@ -1,6 +1,8 @@
 import type * as grpc from "@grpc/grpc-js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
+import type { CallerCertificate } from "./security/caller_certificate.js";
+import { connectionOf } from "./security/connections.js";
 import { textValue } from "./status.js";
 
 // Tracks a call on the server until it is answered or cancelled.
@@ -19,6 +21,13 @@ export interface CallContext {
   readonly deadlineMs: number | undefined;
   /** Address and port of the client; "unknown" when its connection is gone. */
   readonly peer: string;
+  /** The client's certificate; undefined without TLS, and when the client gave none. */
+  readonly certificate: CallerCertificate | undefined;
+  /**
+   * True when the call came from one of the node's own ingress processes, by a way that nobody else
+   * has: it may vouch for the caller that it serves.
+   */
+  readonly isIngress: boolean;
 }
 
 /** Common part of every kind of grpc-js server call. */
@@ -87,6 +96,14 @@ export class ServerCallContext implements CallContext, CancelSignal {
 
   get peer(): string {
     return this.#call.getPeer();
+  }
+
+  get certificate(): CallerCertificate | undefined {
+    return connectionOf(this.#call).certificate;
+  }
+
+  get isIngress(): boolean {
+    return connectionOf(this.#call).isIngress;
   }
 
   /** Reason why the client no longer waits for the answer; undefined while it waits. */

@@ -13,7 +13,7 @@ import type { ClientTls } from "../../src/client/connection.js";
 import type { ClientOptions } from "../../src/client/options.js";
 import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { addService } from "../../src/rpc/server.js";
-import { TestAuthority } from "../support/certificates/certificates.js";
+import { StoredAuthority } from "../support/certificates/stored_authority.js";
 import { failure, until } from "../support/conditions.js";
 import { clientOf } from "./support.js";
 
@@ -32,7 +32,7 @@ class Listener {
   ) {}
 
   static async start(): Promise<Listener> {
-    const authority = await TestAuthority.make();
+    const authority = await StoredAuthority.make();
     const [node, client] = [await authority.node("n1"), await authority.client("alice")];
     const server = new grpc.Server({
       ...serverOptions,
@@ -218,7 +218,7 @@ describe("the token of a client", () => {
 describe("a client with TLS", () => {
   test("says at the end of a call why no node could be reached", async () => {
     const listener = await Listener.start();
-    const other = await TestAuthority.make("Other");
+    const other = await StoredAuthority.make("Other");
     const options: Partial<ClientOptions> = { tls: { ...listener.tls, ca: other.certificateFile }, timeoutMs: 1_500 };
     const client = clientOf(listener.address, options);
     const reason = /the authority of the server's certificate, CN=Test authority, is not one that this client trusts/;

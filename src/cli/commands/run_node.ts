@@ -90,9 +90,11 @@ function startMember(
       replacesLostData: lostDisk === "rejoin",
       onEvent: (event) => tell(event, context, json),
     },
-    servicesOf: keyValueServices,
+    servicesOf: (node, members) => keyValueServices(node, members),
     healTimeoutMs: settings.healTimeoutMs,
     signal,
+    tls: settings.tls,
+    insecure: settings.insecure,
     ingress: settings.ingress && {
       ...settings.ingress,
       onServing: (address) =>

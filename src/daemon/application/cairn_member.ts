@@ -44,7 +44,8 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
       assertRunning: () => this.#assertRunning(),
       onceLeaderChanges: (changed: () => void) => this.#onceLeaderChanges(changed),
     };
-    this.#calls = new MemberCalls(calling, machine, peerAddresses);
+    const members = options.tls && { to: (name: string | undefined) => this.#member.security!.to(name) };
+    this.#calls = new MemberCalls(calling, machine, { peerAddresses, members });
   }
 
   /**
@@ -155,7 +156,7 @@ export class CairnMember<Result, Machine extends StateMachine<Result>, View> {
       onEvent: (event) => this.#emit(event),
       onTurn: () => this.#look(),
       onFatal: (error) => this.#fail(error),
-      servicesOf: (node) => ownMachineServices(node, machine),
+      servicesOf: (node, members) => ownMachineServices(node, machine, members),
     });
     this.#member = await launch(launched);
     this.#member.failed.catch((error: unknown) => this.#fail(error));

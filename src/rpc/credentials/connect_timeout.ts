@@ -11,7 +11,7 @@ import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 export class TimedCredentials extends WrappedCredentials {
   constructor(
     inner: grpc.ChannelCredentials,
-    /** host:port */
+    /** host:port, or unix: and the path of a socket */
     private readonly address: string,
     private readonly timeoutMs: number,
   ) {
@@ -42,9 +42,8 @@ const NO_ANSWER = (timeoutMs: number) => `connected, but no answer in ${timeoutM
  * that is not answered leaves nothing behind.
  */
 function knock(address: string, timeoutMs: number): Promise<void> {
-  const port = Number(address.slice(address.lastIndexOf(":") + 1));
   return new Promise((resolve, reject) => {
-    const socket = connect({ host: hostOf(address), port });
+    const socket = connect(endpointOf(address));
     const timer = setTimeout(
       () => socket.destroy(new Error(`no connection to ${address} in ${timeoutMs} ms`)),
       timeoutMs,
@@ -58,6 +57,11 @@ function knock(address: string, timeoutMs: number): Promise<void> {
     socket.unref();
     timer.unref();
   });
+}
+
+function endpointOf(address: string): { readonly path: string } | { readonly host: string; readonly port: number } {
+  if (address.startsWith("unix:")) return { path: address.slice("unix:".length) };
+  return { host: hostOf(address), port: Number(address.slice(address.lastIndexOf(":") + 1)) };
 }
 
 /**

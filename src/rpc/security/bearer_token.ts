@@ -1,5 +1,5 @@
 import type * as grpc from "@grpc/grpc-js";
-import { hostOf, isLoopbackHost } from "../../base/addresses.js";
+import { isLoopback } from "../../base/addresses.js";
 import { CairnError } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 
@@ -26,7 +26,7 @@ export class BearerToken {
    * there is none; INVALID_ARGUMENT for one that cannot be a token
    */
   addTo(metadata: grpc.Metadata): grpc.Metadata {
-    if (!this.maySend && !isLoopbackHost(hostOf(this.address))) throw wouldShowToken(this.address);
+    if (!this.maySend && !isLoopback(this.address)) throw wouldShowToken(this.address);
     const token = this.#read();
     if (token !== this.#token) {
       this.#header = `Bearer ${checkToken(token)}`;

@@ -15,6 +15,7 @@ import type { StoredLease } from "../../machine/kv/leases/lease_store.js";
 import type { CallContext } from "../../rpc/call_context.js";
 import { toCount, toIndex } from "../../rpc/message_counters.js";
 import { orderedAnswers } from "../../rpc/ordered.js";
+import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
 import { type AddServiceOptions, addService, type ServiceImplementation } from "../../rpc/server.js";
 import type { Clock } from "../../system/clock.js";
 import { Forwarding } from "../forwarding.js";
@@ -37,10 +38,11 @@ export class Leases {
   constructor(
     private readonly node: KeyValueNode,
     clock: Clock,
+    members?: MemberCredentials | undefined,
   ) {
     this.#keeper = new LeaseKeeper(node, clock);
     this.#keepAlives = new KeepAlives(node, this.#keeper);
-    this.#forwarding = new Forwarding(node, LeaseService);
+    this.#forwarding = new Forwarding(node, LeaseService, { members });
     this.#forwarded = new ForwardedKeepAlives(clock);
     // Every stream of keep-alives listens to it, and Node takes more than ten listeners for a leak.
     setMaxListeners(0, this.#stopping.signal);

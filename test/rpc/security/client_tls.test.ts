@@ -9,7 +9,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { type ClientTls, clientCredentials } from "../../../src/rpc/security/client_tls.js";
-import { type StoredPair, store, TestAuthority } from "../../support/certificates/certificates.js";
+import { StoredAuthority, type StoredPair, store } from "../../support/certificates/stored_authority.js";
 import { serveWith, tlsServer } from "../../support/certificates/tls_server.js";
 import { failure } from "../../support/conditions.js";
 
@@ -52,13 +52,13 @@ async function listening(server: Server): Promise<string> {
 }
 
 /** The settings of a client with a certificate. */
-function withPair(authority: TestAuthority, pair: StoredPair): ClientTls {
+function withPair(authority: StoredAuthority, pair: StoredPair): ClientTls {
   return { ca: authority.certificateFile, certificate: pair.certificateFile, key: pair.keyFile };
 }
 
 describe("a client with TLS", () => {
   test("reaches a server by IP address, by DNS name and by the name that is set", async () => {
-    const authority = await TestAuthority.make();
+    const authority = await StoredAuthority.make();
     const { port } = await tlsServer(await authority.node("n1"));
     const ca = authority.certificateFile;
     expect(await ask(open(`127.0.0.1:${port}`, { ca }))).toBe("n1");
@@ -75,7 +75,7 @@ describe("a client with TLS", () => {
   });
 
   test("says that it does not trust the server's authority, and which one that is", async () => {
-    const [authority, other] = [await TestAuthority.make("One"), await TestAuthority.make("Other")];
+    const [authority, other] = [await StoredAuthority.make("One"), await StoredAuthority.make("Other")];
     const { port } = await tlsServer(await authority.node("n1"));
     const unknown = "the authority of the server's certificate, CN=One, is not one that this client trusts";
     expect(await reason(`127.0.0.1:${port}`, { ca: other.certificateFile })).toBe(unknown);
@@ -84,7 +84,7 @@ describe("a client with TLS", () => {
   });
 
   test("says when the server's certificate has expired, or is not valid yet", async () => {
-    const authority = await TestAuthority.make();
+    const authority = await StoredAuthority.make();
     const ca = authority.certificateFile;
     const old = await tlsServer(await authority.node("n1", ["127.0.0.1"], Date.now() - 20 * DAY_MS));
     expect(await reason(`127.0.0.1:${old.port}`, { ca })).toMatch(
@@ -97,7 +97,7 @@ describe("a client with TLS", () => {
   });
 
   test("says that it needs a certificate of its own, or one that the server trusts", async () => {
-    const [authority, other] = [await TestAuthority.make("One"), await TestAuthority.make("Other")];
+    const [authority, other] = [await StoredAuthority.make("One"), await StoredAuthority.make("Other")];
     const { port } = await tlsServer(await authority.node("n1"), authority.stored.certificate);
     const address = `127.0.0.1:${port}`;
     expect(await ask(open(address, withPair(authority, await authority.client("alice"))))).toBe("n1");
@@ -113,7 +113,7 @@ describe("a client with TLS", () => {
   });
 
   test("says that the server speaks no TLS, no HTTP/2, or only old TLS", async () => {
-    const authority = await TestAuthority.make();
+    const authority = await StoredAuthority.make();
     const ca = authority.certificateFile;
     const plain = await serveWith(grpc.ServerCredentials.createInsecure());
     expect(await reason(`127.0.0.1:${plain.port}`, { ca })).toBe("the server speaks no TLS there");
@@ -126,7 +126,7 @@ describe("a client with TLS", () => {
   });
 
   test("gives up a server that is silent in the handshake, or after it", async () => {
-    const authority = await TestAuthority.make();
+    const authority = await StoredAuthority.make();
     const ca = authority.certificateFile;
     const silent = await listening(createServer((socket) => socket.resume()));
     expect(await reason(silent, { ca })).toBe(`connected, but no answer in ${CONNECT_MS} ms`);
@@ -136,7 +136,7 @@ describe("a client with TLS", () => {
   });
 
   test("takes changed files for new connections, and leaves those that live alone", async () => {
-    const [first, second] = [await TestAuthority.make("First"), await TestAuthority.make("Second")];
+    const [first, second] = [await StoredAuthority.make("First"), await StoredAuthority.make("Second")];
     const files = withPair(first, await first.client("alice"));
     const one = await tlsServer(await first.node("n1"), first.stored.certificate);
     const two = await tlsServer(await second.node("n2"), second.stored.certificate);
@@ -166,7 +166,7 @@ describe("a client with TLS", () => {
 });
 
 test("a client without TLS is told that the server may speak TLS only", async () => {
-  const authority = await TestAuthority.make();
+  const authority = await StoredAuthority.make();
   const { port } = await tlsServer(await authority.node("n1"));
   expect(await reason(`127.0.0.1:${port}`)).toBe(
     "the server closed the connection at once: it may speak TLS only, or take no further connections",
@@ -174,7 +174,7 @@ test("a client without TLS is told that the server may speak TLS only", async ()
 });
 
 test("TLS settings that cannot work are refused at once, with the file and the reason", async () => {
-  const authority = await TestAuthority.make();
+  const authority = await StoredAuthority.make();
   const { certificateFile, keyFile } = await authority.client("alice");
   const bob = await authority.client("bob");
   const empty = join(authority.directory, "empty");

@@ -3,7 +3,7 @@ import { onTestFinished } from "vitest";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import { serverOptions } from "../../../src/rpc/grpc_options.js";
 import { addService } from "../../../src/rpc/server.js";
-import type { StoredPair } from "./certificates.js";
+import type { StoredPair } from "./stored_authority.js";
 
 /** A server of AdminService.GetStatus, by TLS. `clientAuthority` in PEM: clients must have a certificate of it. */
 export async function tlsServer(

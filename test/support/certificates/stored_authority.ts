@@ -15,15 +15,15 @@ export interface StoredPair extends KeyPairPem {
 }
 
 /** An authority, and what it signs, in a directory of the test. */
-export class TestAuthority {
+export class StoredAuthority {
   private constructor(
     readonly stored: StoredPair,
     readonly directory: string,
   ) {}
 
-  static async make(name = "Test authority"): Promise<TestAuthority> {
+  static async make(name = "Test authority"): Promise<StoredAuthority> {
     const directory = await temporaryDirectory();
-    return new TestAuthority(store(directory, name, await makeAuthority(name, { days: 30 })), directory);
+    return new StoredAuthority(store(directory, name, await makeAuthority(name, { days: 30 })), directory);
   }
 
   get certificateFile(): string {
