@@ -7,7 +7,6 @@
 export { CairnError, type CairnErrorCode, type CairnErrorOptions, errorCodes } from "./base/errors.js";
 export { CairnClient, type ConditionalDeleteResult, type ObserveOptions, type StatusOptions } from "./client/client.js";
 export type { CompareAndSetOptions, CompareAndSetResult, Expected } from "./client/compare_and_set.js";
-export type { ClientTls, ConnectionOptions } from "./client/connection.js";
 export type { LeaseHandle } from "./client/leases/lease.js";
 export type {
   ClientLeases,
@@ -29,6 +28,7 @@ export type {
   RangeOptions,
   ReadOptions,
 } from "./client/options.js";
+export type { ClientTls, ConnectionOptions } from "./client/security/connection.js";
 export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
 export type { AtomicallyOptions, AtomicTx } from "./client/txn/atomically.js";
 export { type ComparedKeys, type Condition, compare, type Relation } from "./client/txn/conditions.js";

@@ -12,7 +12,7 @@ export function isAddress(text: string): boolean {
 }
 
 /** Returns the host of host:port, an IPv6 address without its brackets. */
-export function hostOf(address: string): string {
+export function hostIn(address: string): string {
   return address.slice(0, address.lastIndexOf(":")).replace(/^\[(.*)\]$/, "$1");
 }
 

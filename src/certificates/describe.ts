@@ -1,6 +1,8 @@
-import { X509Certificate } from "node:crypto";
+import type { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { CairnError } from "../base/errors.js";
+import { certificatesIn } from "../rpc/security/authorities.js";
+import { alternativeNames } from "../rpc/security/caller_certificate.js";
 
 // Reads certificates for people and scripts.
 
@@ -29,20 +31,11 @@ const DAY_MS = 86_400_000;
  * @throws CairnError NOT_FOUND when it cannot be read; INVALID_ARGUMENT when it holds none, or a
  * damaged one
  */
-export async function certificatesIn(file: string, now = Date.now()): Promise<CertificateFacts[]> {
+export async function describeCertificates(file: string, now = Date.now()): Promise<CertificateFacts[]> {
   const text = await readFile(file, "utf8").catch((error: Error) => {
     throw new CairnError("NOT_FOUND", `the file cannot be read: ${error.message}`, { cause: error });
   });
-  const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g) ?? [];
-  if (blocks.length === 0) throw new CairnError("INVALID_ARGUMENT", `${file} holds no certificate in PEM`);
-  return blocks.map((block) => {
-    try {
-      return factsOf(new X509Certificate(block), now);
-    } catch (error) {
-      const problem = `${file} holds a damaged certificate: ${(error as Error).message}`;
-      throw new CairnError("INVALID_ARGUMENT", problem, { cause: error });
-    }
-  });
+  return certificatesIn(file, text).map((certificate) => factsOf(certificate, now));
 }
 
 function factsOf(certificate: X509Certificate, now: number): CertificateFacts {
@@ -51,7 +44,7 @@ function factsOf(certificate: X509Certificate, now: number): CertificateFacts {
     subject: certificate.subject.replaceAll("\n", ", "),
     issuer: certificate.issuer.replaceAll("\n", ", "),
     isAuthority: certificate.ca,
-    names: certificate.subjectAltName?.split(", ") ?? [],
+    names: alternativeNames(certificate.subjectAltName),
     notBefore: new Date(certificate.validFrom).toISOString(),
     notAfter: new Date(end).toISOString(),
     daysLeft: Math.floor((end - now) / DAY_MS),

@@ -21,7 +21,6 @@ import { answerTo, type CallAnswer, type CallRequest, clientIsClosed } from "./c
 import { CallLimiter } from "./call_limiter.js";
 import { QueueRoom } from "./call_queue.js";
 import { type CompareAndSetOptions, type CompareAndSetResult, type Expected, expectation } from "./compare_and_set.js";
-import { protectedSettings } from "./connection.js";
 import { LeaderSearch } from "./leader_search.js";
 import { KeeperThread } from "./leases/keeper_thread.js";
 import { LoopKeeping } from "./leases/keeping.js";
@@ -47,6 +46,7 @@ import {
   readsStale,
 } from "./options.js";
 import { readRange } from "./range.js";
+import { protectedSettings } from "./security/connection.js";
 import { newIdentity } from "./session/identity.js";
 import { Pipeline } from "./session/pipeline.js";
 import { StaleReads } from "./session/stale_reads.js";

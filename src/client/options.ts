@@ -2,7 +2,7 @@ import { isAddress } from "../base/addresses.js";
 import { checkFlag, checkObject, checkWholeNumber, invalid, TIMER_MS_MAX } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
-import type { ConnectionOptions } from "./connection.js";
+import type { ConnectionOptions } from "./security/connection.js";
 import type { Key } from "./values.js";
 
 /** Default time limit of a call, in ms: enough for a cluster to elect a leader twice. */

@@ -3,7 +3,7 @@ import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import { CairnError } from "../../base/errors.js";
 import { ChannelPool } from "../../rpc/channel_pool.js";
 import type { Client } from "../../rpc/client.js";
-import { type ConnectionOptions, protectedSettings } from "../connection.js";
+import { type ConnectionOptions, protectedSettings } from "../security/connection.js";
 import { ClusterView, type StatusAnswer } from "./cluster_view.js";
 
 /** Time limit for a node's status, in milliseconds. */

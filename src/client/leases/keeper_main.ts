@@ -4,7 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../base/assert.js";
 import { CairnError } from "../../base/errors.js";
 import { ChannelPool } from "../../rpc/channel_pool.js";
-import { protectedSettings } from "../connection.js";
+import { protectedSettings } from "../security/connection.js";
 import { ClientLeaseKeeper } from "./keeper.js";
 import { type KeeperStart, processClock, SharedBeat, SharedRecord, type ToKeeper } from "./thread_messages.js";
 

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { CairnError } from "../../base/errors.js";
 import type { Clock } from "../../system/clock.js";
-import { type ConnectionOptions, tokenReader } from "../connection.js";
+import { type ConnectionOptions, tokenReader } from "../security/connection.js";
 import type { KeepingRecord, LeaseKeeping, LeaseToKeep } from "./keeping.js";
 import {
   type FromKeeper,

@@ -1,5 +1,5 @@
 import type { Clock } from "../../system/clock.js";
-import type { ConnectionOptions } from "../connection.js";
+import type { ConnectionOptions } from "../security/connection.js";
 import type { LeaseToKeep } from "./keeping.js";
 
 // Messages between a client and its keeper thread, and the memory that they share. Times in shared

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import type * as grpc from "@grpc/grpc-js";
-import { hostOf } from "../../base/addresses.js";
+import { hostIn } from "../../base/addresses.js";
 import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 
 /**
@@ -61,7 +61,7 @@ function knock(address: string, timeoutMs: number): Promise<void> {
 
 function endpointOf(address: string): { readonly path: string } | { readonly host: string; readonly port: number } {
   if (address.startsWith("unix:")) return { path: address.slice("unix:".length) };
-  return { host: hostOf(address), port: Number(address.slice(address.lastIndexOf(":") + 1)) };
+  return { host: hostIn(address), port: Number(address.slice(address.lastIndexOf(":") + 1)) };
 }
 
 /**

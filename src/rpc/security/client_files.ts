@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { CairnError } from "../../base/errors.js";
+import { certificatesIn } from "./authorities.js";
 import type { ClientTls } from "./client_tls.js";
 
 type FileUse = "ca" | "certificate" | "key";
@@ -103,7 +104,10 @@ function textsOf(paths: Texts, read: (path: string, use: FileUse) => string): Te
 }
 
 function contextOf(paths: Texts, texts: Texts): SecureContext {
-  for (const use of ["ca", "certificate"] as const) checkCertificates(TITLES[use], paths[use], texts[use]);
+  // Node ignores an authority that it cannot read.
+  for (const use of ["ca", "certificate"] as const) {
+    if (paths[use] !== undefined) certificatesIn(`${TITLES[use]} ${paths[use]}`, texts[use] ?? "");
+  }
   if (texts.certificate !== undefined) checkKey(paths, texts.certificate, texts.key ?? "");
   try {
     return createSecureContext({
@@ -129,22 +133,6 @@ function checkKey(paths: Texts, certificate: string, text: string): void {
   }
   if (new X509Certificate(certificate).checkPrivateKey(key)) return;
   throw unusable(TITLES.key, path, `is not the key of ${paths.certificate}`);
-}
-
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
-
-/** Node ignores an authority that it cannot read. */
-function checkCertificates(title: string, path: string | undefined, text: string | undefined): void {
-  if (path === undefined || text === undefined) return;
-  const blocks = text.match(CERTIFICATE) ?? [];
-  if (blocks.length === 0) throw unusable(title, path, "holds no certificate in PEM");
-  for (const block of blocks) {
-    try {
-      new X509Certificate(block);
-    } catch (error) {
-      throw unusable(title, path, "holds a damaged certificate", error);
-    }
-  }
 }
 
 /** The texts of OpenSSL are for its developers; those of the file system are for users. */

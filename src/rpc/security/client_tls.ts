@@ -1,7 +1,7 @@
 import { isIP, type Socket } from "node:net";
 import { connect, type PeerCertificate } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
-import { hostOf } from "../../base/addresses.js";
+import { hostIn } from "../../base/addresses.js";
 import { CairnError } from "../../base/errors.js";
 import { ClientFiles } from "./client_files.js";
 import { closedEarly, handshakeProblem } from "./tls_problems.js";
@@ -53,7 +53,7 @@ class TlsCredentials extends grpc.ChannelCredentials {
   override _createSecureConnector(
     ...[target, , callCredentials]: Parameters<grpc.ChannelCredentials["_createSecureConnector"]>
   ): TlsConnector {
-    const name = this.serverName ?? hostOf(target.path);
+    const name = this.serverName ?? hostIn(target.path);
     return {
       waitForReady: () => this.files.reload(),
       connect: (socket) => handshake(socket, name, this.files),

@@ -184,7 +184,10 @@ test("TLS settings that cannot work are refused at once, with the file and the r
   const refused = (tls: object, text: string) =>
     failure("INVALID_ARGUMENT", () => clientCredentials(tls as ClientTls), text);
   await refused({ ca: "/no/such.crt" }, "the authority's certificate /no/such.crt cannot be read: ENOENT");
-  await refused({ ca: empty }, `the authority's certificate ${empty} holds no certificate in PEM`);
+  await refused(
+    { ca: empty },
+    `the authority's certificate ${empty} holds no certificate: it must hold whole certificates in PEM`,
+  );
   await refused({ ca: damaged }, `the authority's certificate ${damaged} holds a damaged certificate`);
   await refused({ ca: 7 }, "ca must be the path of a PEM file");
   await refused({ certificate: certificateFile }, "the client's certificate is given, but not the client's key");

@@ -1,11 +1,11 @@
-import { isLoopback } from "../base/addresses.js";
-import { checkFlag, checkObject } from "../base/arguments.js";
-import { CairnError } from "../base/errors.js";
-import type { ChannelSettings } from "../rpc/channel.js";
-import { checkToken, wouldShowToken } from "../rpc/security/bearer_token.js";
-import { type ClientTls, clientCredentials } from "../rpc/security/client_tls.js";
+import { isLoopback } from "../../base/addresses.js";
+import { checkFlag, checkObject } from "../../base/arguments.js";
+import { CairnError } from "../../base/errors.js";
+import type { ChannelSettings } from "../../rpc/channel.js";
+import { checkToken, wouldShowToken } from "../../rpc/security/bearer_token.js";
+import { type ClientTls, clientCredentials } from "../../rpc/security/client_tls.js";
 
-export type { ClientTls } from "../rpc/security/client_tls.js";
+export type { ClientTls } from "../../rpc/security/client_tls.js";
 
 /** Tells how a client protects its connections, and how it shows who it is. */
 export interface ConnectionOptions {
