@@ -42,7 +42,7 @@ await esbuild.build({
   platform: "node",
   format: "esm",
   target: "node20",
-  external: ["@grpc/*", "commander", "grpc-health-check", "lmdb", "pino"],
+  external: ["@grpc/*", "commander", "grpc-health-check", "lmdb", "pino", "@peculiar/x509", "reflect-metadata"],
 });
 chmodSync(COMMAND, 0o755);
 

@@ -115,6 +115,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "cli/output": [],
   "cli/options": ["cli/output"],
   "cli/commands": ["cli/options", "cli/output"],
+  "cli/commands/certs": ["cli/options", "cli/output"],
   "cli/commands/snapshot": ["cli/options", "cli/output"],
   "cli/commands/kv": ["cli/options", "cli/output"],
   "cli/commands/locks": ["cli/options", "cli/output", "cli/commands/kv"],

@@ -1,37 +1,21 @@
 import { readFile } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { dirname } from "node:path";
 import { CairnError } from "../base/errors.js";
 import type { FileSystem } from "../system/fs.js";
+import { AUTHORITY, type PairPaths, pairPaths } from "./dev_files.js";
 import type { KeyPairPem } from "./issue.js";
 
 // Keeps certificates and keys in files. Only their user may read them.
 
-/** Where a certificate and its key are written. */
-export interface CertificateFiles extends KeyPairPem {
-  readonly certificateFile: string;
-  readonly keyFile: string;
-}
-
-/** Name of the files in an authority's directory. */
-const AUTHORITY = "authority";
-
-/** Returns the files of a certificate in a directory: NAME.crt and NAME.key. */
-export function filesIn(directory: string, name: string, pair: KeyPairPem): CertificateFiles {
-  const path = join(resolve(directory), name);
-  return { ...pair, certificateFile: `${path}.crt`, keyFile: `${path}.key` };
-}
-
-/** Returns the files of an authority in its directory. */
-export function authorityIn(directory: string, pair: KeyPairPem): CertificateFiles {
-  return filesIn(directory, AUTHORITY, pair);
-}
+/** A certificate and its key, and where they are written. */
+export interface StoredPair extends KeyPairPem, PairPaths {}
 
 /**
  * Reads the authority in a directory.
  * @throws CairnError NOT_FOUND when a file of it cannot be read
  */
 export async function readAuthority(directory: string): Promise<KeyPairPem> {
-  const { certificateFile, keyFile } = authorityIn(directory, { certificate: "", key: "" });
+  const { certificateFile, keyFile } = pairPaths(directory, AUTHORITY);
   return { certificate: await readText(certificateFile), key: await readText(keyFile) };
 }
 
@@ -52,7 +36,7 @@ async function readText(file: string): Promise<string> {
  */
 export async function writeCertificates(
   fs: FileSystem,
-  pairs: readonly CertificateFiles[],
+  pairs: readonly StoredPair[],
   { force = false }: { readonly force?: boolean | undefined } = {},
 ): Promise<void> {
   const files = pairs.flatMap(({ certificateFile, certificate, keyFile, key }) => [

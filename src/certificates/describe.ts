@@ -2,7 +2,7 @@ import type { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { CairnError } from "../base/errors.js";
 import { certificatesIn } from "../rpc/security/authorities.js";
-import { alternativeNames } from "../rpc/security/caller_certificate.js";
+import { alternativeNames, type NodeName, nodeNamed } from "../rpc/security/caller_certificate.js";
 
 // Reads certificates for people and scripts.
 
@@ -14,6 +14,10 @@ export interface CertificateFacts {
   readonly isAuthority: boolean;
   /** Subject alternative names in Node's form: "DNS:db.example", "URI:cairn://c1/node/n2". */
   readonly names: readonly string[];
+  /** The node that it was made for. */
+  readonly node?: NodeName | undefined;
+  /** Extended key usages: "serverAuth", "clientAuth", or an object identifier. */
+  readonly usages: readonly string[];
   /** RFC 3339. */
   readonly notBefore: string;
   readonly notAfter: string;
@@ -23,6 +27,11 @@ export interface CertificateFacts {
   /** SHA-256 of the certificate, in hexadecimal digits with colons. */
   readonly fingerprint: string;
 }
+
+const USAGES: Readonly<Record<string, string>> = {
+  "1.3.6.1.5.5.7.3.1": "serverAuth",
+  "1.3.6.1.5.5.7.3.2": "clientAuth",
+};
 
 const DAY_MS = 86_400_000;
 
@@ -40,11 +49,15 @@ export async function describeCertificates(file: string, now = Date.now()): Prom
 
 function factsOf(certificate: X509Certificate, now: number): CertificateFacts {
   const end = Date.parse(certificate.validTo);
+  const names = alternativeNames(certificate.subjectAltName);
   return {
     subject: certificate.subject.replaceAll("\n", ", "),
     issuer: certificate.issuer.replaceAll("\n", ", "),
     isAuthority: certificate.ca,
-    names: alternativeNames(certificate.subjectAltName),
+    names,
+    node: nodeNamed(names),
+    // For certificates without the extension, Node returns undefined.
+    usages: (certificate.keyUsage ?? []).map((usage) => USAGES[usage] ?? usage),
     notBefore: new Date(certificate.validFrom).toISOString(),
     notAfter: new Date(end).toISOString(),
     daysLeft: Math.floor((end - now) / DAY_MS),

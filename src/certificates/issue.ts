@@ -5,7 +5,7 @@ import * as x509 from "@peculiar/x509";
 import { checkId } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import { nodeUri } from "../rpc/security/caller_certificate.js";
-import { checkClientName, checkHost, checkSubjectName } from "./names.js";
+import { type AlternativeName, checkClientName, checkHost, checkSubjectName } from "./names.js";
 
 // Makes certificates: of authorities, and of nodes and clients, which an authority signs.
 
@@ -34,12 +34,6 @@ export interface ClientSubject {
   readonly name: string;
   /** Further names. */
   readonly alternativeNames?: readonly AlternativeName[] | undefined;
-}
-
-/** A subject alternative name. */
-export interface AlternativeName {
-  readonly type: "dns" | "ip" | "url" | "email";
-  readonly value: string;
 }
 
 const KEYS = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;

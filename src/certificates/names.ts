@@ -1,6 +1,5 @@
 import { isIP } from "node:net";
 import { CairnError } from "../base/errors.js";
-import type { AlternativeName } from "./issue.js";
 
 // Names in certificates, and what is allowed in them.
 
@@ -9,6 +8,12 @@ const COMMON_NAME_CHARACTERS = 64;
 
 /** Longest DNS name, in characters. */
 const HOST_CHARACTERS = 253;
+
+/** A subject alternative name. */
+export interface AlternativeName {
+  readonly type: "dns" | "ip" | "url" | "email";
+  readonly value: string;
+}
 
 /** Checks the name of an authority. @throws CairnError INVALID_ARGUMENT */
 export function checkSubjectName(name: string): string {

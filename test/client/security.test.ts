@@ -87,7 +87,7 @@ function answersOf(service: DescService): object {
     // A refusal that a client does not take for a passing one.
     throw new CairnError("INVALID_ARGUMENT", "as the test wants it");
   };
-  const answers = Object.fromEntries(
+  const answers: Record<string, unknown> = Object.fromEntries(
     service.methods.map(({ localName, methodKind }) => {
       const isStream = methodKind === "server_streaming" || methodKind === "bidi_streaming";
       // biome-ignore lint/correctness/useYield: it refuses before its first answer

@@ -9,7 +9,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { type ClientTls, clientCredentials } from "../../../src/rpc/security/client_tls.js";
-import { StoredAuthority, type StoredPair, store } from "../../support/certificates/stored_authority.js";
+import { StoredAuthority, store } from "../../support/certificates/stored_authority.js";
 import { serveWith, tlsServer } from "../../support/certificates/tls_server.js";
 import { failure } from "../../support/conditions.js";
 

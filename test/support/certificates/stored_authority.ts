@@ -1,5 +1,6 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { StoredPair } from "../../../src/certificates/certificate_files.js";
 import {
   type KeyPairPem,
   makeAuthority,
@@ -7,12 +8,6 @@ import {
   makeNodeCertificate,
 } from "../../../src/certificates/issue.js";
 import { temporaryDirectory } from "../disk/temporary_directory.js";
-
-/** Paths of a certificate and its key, which live as long as the test. */
-export interface StoredPair extends KeyPairPem {
-  readonly certificateFile: string;
-  readonly keyFile: string;
-}
 
 /** An authority, and what it signs, in a directory of the test. */
 export class StoredAuthority {
