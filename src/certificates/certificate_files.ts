@@ -70,11 +70,16 @@ export async function writeCertificates(
   }
 }
 
+/** Existing files that an error names. */
+const SHOWN_FILES = 3;
+
 async function expectNone(fs: FileSystem, paths: readonly string[]): Promise<void> {
   const existing: string[] = [];
   for (const path of paths) if (await fs.exists(path)) existing.push(path);
   if (existing.length === 0) return;
-  const text = `${existing.join(", ")} ${existing.length === 1 ? "exists" : "exist"} already, and nothing was written`;
+  const shown = existing.slice(0, SHOWN_FILES).join(", ");
+  const more = existing.length > SHOWN_FILES ? ` and ${existing.length - SHOWN_FILES} more` : "";
+  const text = `${shown}${more} ${existing.length === 1 ? "exists" : "exist"} already, and nothing was written`;
   throw new CairnError("FAILED_PRECONDITION", `${text}: name another directory, or give --force to replace`);
 }
 

@@ -15,7 +15,7 @@ import { serverOptions } from "../../src/rpc/grpc_options.js";
 import { addService } from "../../src/rpc/server.js";
 import { StoredAuthority } from "../support/certificates/stored_authority.js";
 import { failure, until } from "../support/conditions.js";
-import { clientOf } from "./support.js";
+import { clientOf, FakeNode } from "./support.js";
 
 const LEASE_MS = 9_000;
 
@@ -214,6 +214,16 @@ describe("the token of a client", () => {
     await failure("FAILED_PRECONDITION", client.status({ endpoint: "192.0.2.1:7101" }), text);
   });
 });
+
+test.each(["UNAUTHENTICATED", "PERMISSION_DENIED"] as const)(
+  "a client that is refused with %s hears of it at once",
+  async (code) => {
+    const node = await FakeNode.start("n1");
+    node.refuseStreams = code;
+    const client = clientOf(node.address);
+    await Promise.all([failure(code, client.put("a", "")), failure(code, client.get("a"))]);
+  },
+);
 
 describe("a client with TLS", () => {
   test("says at the end of a call why no node could be reached", async () => {

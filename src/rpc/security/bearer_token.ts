@@ -51,7 +51,7 @@ export class BearerToken {
 /** Returns the error of a call that would carry the token unencrypted to another machine. */
 export function wouldShowToken(address: string): CairnError {
   const text = `the token is not sent to ${address}, because the connection would not be encrypted`;
-  return new CairnError("FAILED_PRECONDITION", `${text}: use TLS, or allow it on purpose with insecure`);
+  return new CairnError("FAILED_PRECONDITION", `${text}: use TLS, or allow it on purpose with insecure (--insecure)`);
 }
 
 /** Checks a token without showing it. @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED */
