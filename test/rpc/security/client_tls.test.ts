@@ -7,6 +7,7 @@ import { createServer as createTlsServer } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
+import type { StoredPair } from "../../../src/certificates/certificate_files.js";
 import { openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { type ClientTls, clientCredentials } from "../../../src/rpc/security/client_tls.js";
 import { StoredAuthority, store } from "../../support/certificates/stored_authority.js";
