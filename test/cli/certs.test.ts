@@ -14,7 +14,7 @@ import { memberCommand } from "../../src/cli/commands/member.js";
 import { snapshotCommand } from "../../src/cli/commands/snapshot/snapshot.js";
 import { statusCommand } from "../../src/cli/commands/status.js";
 import { verifyCommand } from "../../src/cli/commands/verify.js";
-import { addConnectionOptions, type ConnectionFlags, connectionOf } from "../../src/cli/options/connection.js";
+import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../../src/cli/options/connection.js";
 import { failure } from "../support/conditions.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 import { runCommand, startNode } from "../support/processes/processes.js";
@@ -161,9 +161,9 @@ describe("options for secure connections", () => {
   test("give TLS, and the token of a file as it is now or of the environment", async () => {
     const flagsOf = (...args: string[]) =>
       addConnectionOptions(new Command()).parse(args, { from: "user" }).opts<ConnectionFlags>();
-    expect(connectionOf(flagsOf())).toEqual({ tls: undefined, token: undefined, insecure: undefined });
+    expect(connectionFrom(flagsOf())).toEqual({ tls: undefined, token: undefined, insecure: undefined });
     const tls = flagsOf("--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c", "--tls-server-name", "d", "--insecure");
-    expect(connectionOf(tls)).toEqual({
+    expect(connectionFrom(tls)).toEqual({
       tls: { ca: "a", certificate: "b", key: "c", serverName: "d" },
       token: undefined,
       insecure: true,
@@ -171,13 +171,13 @@ describe("options for secure connections", () => {
     const file = join(await temporaryDirectory(), "token");
     await failure(
       "INVALID_ARGUMENT",
-      () => connectionOf({ tokenFile: file }),
+      () => connectionFrom({ tokenFile: file }),
       "the token's file cannot be read: ENOENT",
     );
     await writeFile(file, "\n");
-    await failure("INVALID_ARGUMENT", () => connectionOf({ tokenFile: file }), "is empty");
+    await failure("INVALID_ARGUMENT", () => connectionFrom({ tokenFile: file }), "is empty");
     await writeFile(file, "first\n");
-    const { token } = connectionOf({ tokenFile: file });
+    const { token } = connectionFrom({ tokenFile: file });
     const read = token as () => string;
     expect(read()).toBe("first");
     await writeFile(file, "second\n");
@@ -186,8 +186,8 @@ describe("options for secure connections", () => {
     expect(read()).toBe("second");
     process.env.CAIRN_TOKEN = "of the environment";
     try {
-      expect(connectionOf({}).token).toBe("of the environment");
-      expect(typeof connectionOf({ tokenFile: certs && join(certs, "clients/admin.crt") }).token).toBe("function");
+      expect(connectionFrom({}).token).toBe("of the environment");
+      expect(typeof connectionFrom({ tokenFile: certs && join(certs, "clients/admin.crt") }).token).toBe("function");
     } finally {
       delete process.env.CAIRN_TOKEN;
     }

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { Command, Option } from "commander";
 import { TIMER_MS_MAX } from "../../base/arguments.js";
-import { addConnectionOptions, type ConnectionFlags, connectionOf } from "../options/connection.js";
+import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../options/connection.js";
 import { logLevelOption, namedAddresses, wholeNumber } from "../options/options.js";
 import { exitCodes } from "../output/exit_codes.js";
 import type { LogLevel } from "../output/log.js";
@@ -50,7 +50,7 @@ async function gateway(options: GatewayCommandOptions): Promise<void> {
   };
   const nodes =
     options.nodes !== undefined
-      ? new RunningNodes(options.nodes, { timeoutMs: options.timeoutMs, connection: connectionOf(options), logger })
+      ? new RunningNodes(options.nodes, { timeoutMs: options.timeoutMs, connection: connectionFrom(options), logger })
       : new OwnNodes({ dataDir: options.dataDir, logger, onFatal });
   const { jsonStyle: style, timeoutMs } = options;
   const running = new Gateway({ nodes, style, timeoutMs, logger, print, complain });

@@ -44,7 +44,7 @@ export function addConnectionOptions(command: Command): Command {
  * Returns the settings of a client's connections.
  * @throws CairnError INVALID_ARGUMENT when the token's file cannot be read
  */
-export function connectionOf(flags: ConnectionFlags): ConnectionOptions {
+export function connectionFrom(flags: ConnectionFlags): ConnectionOptions {
   const { tlsCa, tlsCert, tlsKey, tlsServerName, tokenFile, insecure } = flags;
   const hasTls = [tlsCa, tlsCert, tlsKey, tlsServerName].some((value) => value !== undefined);
   const tls = { ca: tlsCa, certificate: tlsCert, key: tlsKey, serverName: tlsServerName };

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import { print } from "../output/output.js";
-import { addConnectionOptions, type ConnectionFlags, connectionOf } from "./connection.js";
+import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "./connection.js";
 import { DEFAULT_ENDPOINTS, endpointsOption } from "./options.js";
 
 /** Options of every command that talks to a running cluster. */
@@ -21,7 +21,10 @@ export async function withCluster<Result>(
   work: (cluster: ClusterAdmin) => Promise<Result>,
 ): Promise<Result> {
   const { ClusterAdmin } = await import("../../client/admin/cluster_admin.js");
-  const cluster = new ClusterAdmin(endpoints, { ...connectionOf(flags), areGuessed: endpoints === DEFAULT_ENDPOINTS });
+  const cluster = new ClusterAdmin(endpoints, {
+    ...connectionFrom(flags),
+    areGuessed: endpoints === DEFAULT_ENDPOINTS,
+  });
   try {
     return await work(cluster);
   } finally {

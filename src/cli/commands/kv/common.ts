@@ -3,7 +3,7 @@ import { TIMER_MS_MAX } from "../../../base/arguments.js";
 import { CairnError } from "../../../base/errors.js";
 import { limits } from "../../../base/limits.js";
 import type { CairnClient, KeyValue } from "../../../client.js";
-import { addConnectionOptions, type ConnectionFlags, connectionOf } from "../../options/connection.js";
+import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../../options/connection.js";
 import { endpointsOption, wholeNumber } from "../../options/options.js";
 
 // The common part of the commands that read and write keys.
@@ -33,7 +33,7 @@ export async function withClient(
   act: (client: CairnClient) => Promise<number>,
 ): Promise<void> {
   const { CairnClient } = await import("../../../client/client.js");
-  const client = new CairnClient({ endpoints, timeoutMs, ...connectionOf(flags) });
+  const client = new CairnClient({ endpoints, timeoutMs, ...connectionFrom(flags) });
   try {
     process.exitCode = await act(client);
   } finally {
