@@ -51,7 +51,10 @@ await esbuild.build({
   platform: "node",
   format: "esm",
   target: "node20",
-  external: ["@grpc/*", "commander", "grpc-health-check", "lmdb", "pino", "prom-client"],
+  external: [
+    ...["@grpc/*", "commander", "grpc-health-check", "lmdb", "pino", "prom-client"],
+    ...["@peculiar/x509", "reflect-metadata"],
+  ],
 });
 chmodSync(COMMAND, 0o755);
 

@@ -28,6 +28,7 @@ export type {
   RangeOptions,
   ReadOptions,
 } from "./client/options.js";
+export type { ClientTls, ConnectionOptions } from "./client/security/connection.js";
 export type { ClusterMember, NodeStanding, NodeStatus } from "./client/status.js";
 export type { AtomicallyOptions, AtomicTx } from "./client/txn/atomically.js";
 export { type ComparedKeys, type Condition, compare, type Relation } from "./client/txn/conditions.js";

@@ -11,9 +11,14 @@ export function isAddress(text: string): boolean {
   return Number(port) >= 1 && Number(port) <= 65_535;
 }
 
-/** Whether only this machine reaches a listener on host:port, by the host as it is written. */
-export function isLoopback(listen: string): boolean {
-  return /^(localhost|127(\.\d{1,3}){3}|\[::1\]|::1):\d+$/i.test(listen);
+/** Returns the host of host:port, an IPv6 address without its brackets. */
+export function hostIn(address: string): string {
+  return address.slice(0, address.lastIndexOf(":")).replace(/^\[(.*)\]$/, "$1");
+}
+
+/** Whether host:port is on this machine, by the host as it is written: nobody else reaches it. */
+export function isLoopback(address: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|\[::1\]|::1):\d+$/i.test(address);
 }
 
 /**

@@ -225,6 +225,8 @@ export const limits = Object.freeze({
   clientQueueBytes: 128 * MiB,
   /** Longest client id in a request id. */
   clientIdBytes: 256,
+  /** Longest token that a client sends with its calls, in characters. */
+  tokenCharacters: 4 * KiB,
   /** Longest node id or cluster id, in characters. */
   idCharacters: 64,
   /**

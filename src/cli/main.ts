@@ -3,6 +3,7 @@
 
 import { Command } from "commander";
 import { version } from "../base/version.js";
+import { certsCommand } from "./commands/certs/certs.js";
 import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
 import { gatewayCommand } from "./commands/gateway.js";
 import { kvCommand } from "./commands/kv/kv.js";
@@ -44,7 +45,8 @@ Exit codes:
   .addCommand(memberCommand())
   .addCommand(leaderCommand())
   .addCommand(snapshotCommand())
-  .addCommand(verifyCommand());
+  .addCommand(verifyCommand())
+  .addCommand(certsCommand());
 for (const command of withSubcommands(program)) {
   command.exitOverride((error) => {
     throw new UsageError(error, fullName(command));

@@ -114,11 +114,13 @@ export class AnyNode {
       try {
         return await call(this.channels.get(address), { signal, timeoutMs: Math.min(leftMs, attemptMs) });
       } catch (error) {
-        problem = CairnError.from(error);
+        const failure = CairnError.from(error);
         signal.throwIfAborted();
-        if (!isPassing(problem)) throw problem;
-        if (problem.code === "NOT_LEADER") search.notLeader(address, hintOf(problem));
+        if (!isPassing(failure)) throw failure;
+        if (failure.code === "NOT_LEADER") search.notLeader(address, hintOf(failure));
         else search.unreachable(address);
+        // An attempt that was cut short says less than the one before it.
+        if (problem === undefined || failure.code !== "TIMEOUT" || leftMs > attemptMs) problem = failure;
       }
     }
   }

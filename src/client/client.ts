@@ -46,6 +46,7 @@ import {
   readsStale,
 } from "./options.js";
 import { readRange } from "./range.js";
+import { protectedSettings } from "./security/connection.js";
 import { newIdentity } from "./session/identity.js";
 import { Pipeline } from "./session/pipeline.js";
 import { StaleReads } from "./session/stale_reads.js";
@@ -120,7 +121,7 @@ const CALL_BYTES = 64;
  * ```
  */
 export class CairnClient implements AsyncDisposable {
-  readonly #channels = new ChannelPool({ isBackground: true });
+  readonly #channels: ChannelPool;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #timeoutMs: number;
@@ -138,6 +139,8 @@ export class CairnClient implements AsyncDisposable {
   constructor(options: ClientOptions) {
     checkObject("options", options);
     const endpoints = checkEndpoints(options.endpoints);
+    const connection = protectedSettings(options, endpoints);
+    this.#channels = new ChannelPool({ ...connection, isBackground: true });
     const random = checkFunction("random", options.random ?? Math.random);
     this.#clock = checkMethods("clock", options.clock ?? systemClock, ["now", "after", "soon"]);
     this.#random = random;
@@ -164,7 +167,7 @@ export class CairnClient implements AsyncDisposable {
       limitsOf: (each) => this.#limits(each),
       makeKeeping: () =>
         hasThread
-          ? new KeeperThread(endpoints, this.#clock)
+          ? new KeeperThread({ ...options, endpoints }, this.#clock)
           : new LoopKeeping({ endpoints, channels, clock: this.#clock, random }),
     });
   }

@@ -2,13 +2,14 @@ import { isAddress } from "../base/addresses.js";
 import { checkFlag, checkObject, checkWholeNumber, invalid, TIMER_MS_MAX } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { Clock } from "../system/clock.js";
+import type { ConnectionOptions } from "./security/connection.js";
 import type { Key } from "./values.js";
 
 /** Default time limit of a call, in ms: enough for a cluster to elect a leader twice. */
 export const DEFAULT_TIMEOUT_MS = 10_000;
 
 /** Tells a client how to reach its cluster. */
-export interface ClientOptions {
+export interface ClientOptions extends ConnectionOptions {
   /**
    * Addresses of nodes of the cluster, as host:port. The client finds the leader through any of
    * them, and follows it when it changes. Name all members: when the leader is gone, the client can

@@ -5,8 +5,10 @@ import { join, resolve } from "node:path";
 import { AdminService, ElectionMode } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { CairnError } from "../base/errors.js";
+import { type ConnectionOptions, protectedSettings } from "../client/security/connection.js";
 import { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
+import type { ChannelSettings } from "../rpc/channel.js";
 import { type Client, openChannel, type SharedChannel } from "../rpc/client.js";
 import type { KeyValueNode } from "../server/kv/key_value_node.js";
 import { openKeyValueMachine } from "../server/kv/open_machine.js";
@@ -19,6 +21,8 @@ export interface GatewayNode {
   readonly id: string;
   /** host:port */
   readonly address: string;
+  /** Settings of further channels to it. */
+  readonly channelSettings?: ChannelSettings | undefined;
   readonly kv: Client<typeof KeyValueService>;
   readonly admin: Client<typeof AdminService>;
 }
@@ -44,11 +48,19 @@ export interface NodeSource {
 export class RunningNodes implements NodeSource {
   readonly areNew = false;
   readonly #channels: SharedChannel[] = [];
+  readonly #settings: ChannelSettings;
 
+  /** @throws CairnError as {@link protectedSettings} does */
   constructor(
     private readonly addresses: ReadonlyMap<string, string>,
-    private readonly options: { readonly timeoutMs: number; readonly logger: Logger },
-  ) {}
+    private readonly options: {
+      readonly timeoutMs: number;
+      readonly connection?: ConnectionOptions | undefined;
+      readonly logger: Logger;
+    },
+  ) {
+    this.#settings = protectedSettings(options.connection ?? {}, [...addresses.values()]);
+  }
 
   get names(): string[] {
     return [...this.addresses.keys()];
@@ -59,9 +71,9 @@ export class RunningNodes implements NodeSource {
   }
 
   async #connect(id: string, address: string): Promise<GatewayNode> {
-    const channel = openChannel(address);
+    const channel = openChannel(address, this.#settings);
     this.#channels.push(channel);
-    const node = { id, ...clientsOf(channel) };
+    const node = { id, channelSettings: this.#settings, ...clientsOf(channel) };
     const { nodeId, electionMode } = await node.admin.getStatus({}, { timeoutMs: this.options.timeoutMs });
     if (nodeId !== id) {
       const text = `--nodes says that ${id} is at ${address}, but the node there is ${nodeId}`;

@@ -160,7 +160,7 @@ class LeaderStream {
     private readonly timeoutMs: number,
     onEnd: (ended: LeaderStream) => void,
   ) {
-    this.#channel = new Channel(node.address);
+    this.#channel = new Channel(node.address, node.channelSettings);
     this.#stream = new AppendStream(this.#channel, names.to, names.self, false, {
       answer: (answer) => this.#take()?.resolve(answer),
       ended: (error) => {

@@ -42,7 +42,7 @@ export async function installState(
   const file = () => encodeSnapshot(header, asynchronously(encodePairsPayload(pairs, position)));
   const { fileBytes, sha256 } = await measureSnapshot(header, asynchronously(encodePairsPayload(pairs, position)));
   const leaderTerm = termFor(position, status);
-  const stream = new GrpcInstallStream({ id: to, address: node.address }, self, {}, () => {});
+  const stream = new GrpcInstallStream({ id: to, address: node.address }, self, node.channelSettings ?? {}, () => {});
   try {
     const conversation = new InstallConversation(answeredInTime(stream, node.id, timeoutMs), () => {});
     const { index, term } = position;

@@ -142,8 +142,8 @@ const foreignCodes: Partial<Record<grpc.status, CairnErrorCode>> = {
   [grpc.status.DEADLINE_EXCEEDED]: "TIMEOUT",
   [grpc.status.NOT_FOUND]: "NOT_FOUND",
   [grpc.status.ALREADY_EXISTS]: "FAILED_PRECONDITION",
-  [grpc.status.PERMISSION_DENIED]: "FAILED_PRECONDITION",
-  [grpc.status.UNAUTHENTICATED]: "FAILED_PRECONDITION",
+  [grpc.status.PERMISSION_DENIED]: "PERMISSION_DENIED",
+  [grpc.status.UNAUTHENTICATED]: "UNAUTHENTICATED",
   [grpc.status.FAILED_PRECONDITION]: "FAILED_PRECONDITION",
   [grpc.status.RESOURCE_EXHAUSTED]: "LIMIT_EXCEEDED",
   [grpc.status.ABORTED]: "OUTCOME_UNKNOWN",
@@ -195,12 +195,17 @@ const NEVER_SENT =
  */
 function connectionLost(status: grpc.StatusObject, method: DescMethod, address: string): CairnError {
   if (NEVER_SENT.test(status.details)) {
-    const reason = status.details.replace(/\. Resolution note: $/, "");
-    return new CairnError("UNREACHABLE", `${address} cannot be reached: ${reason}`);
+    return new CairnError("UNREACHABLE", `${address} cannot be reached: ${reasonIn(status.details)}`);
   }
   const lost = `the connection to ${address} broke during ${methodName(method)}: ${status.details}`;
   if (method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return new CairnError("UNREACHABLE", lost);
   return new CairnError("OUTCOME_UNKNOWN", lost);
+}
+
+/** Returns the reason for a failed attempt to connect, without the words of grpc-js around it. */
+function reasonIn(details: string): string {
+  const [, error] = /^No connection established\. Last error: (.+?)\.? Resolution note: $/s.exec(details) ?? [];
+  return (error ?? details).replace(/^Error(?: \[[A-Z_]+\])?: /, "").replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)$/, "");
 }
 
 function isMessageTooLarge(details: string): boolean {

@@ -142,7 +142,9 @@ describe("an application that bundles the client", () => {
     const held = Object.keys(metafile.inputs);
     expect(held.filter((path) => /cairn-raft\/dist\/src\/client\//.test(path))).not.toEqual([]);
     expect(
-      held.filter((path) => /\/(lmdb|pino|commander)\/|dist\/src\/(server|node|storage|machine)\//.test(path)),
+      held.filter((path) =>
+        /\/(lmdb|pino|commander|x509)\/|dist\/src\/(server|node|storage|machine|certificates)\//.test(path),
+      ),
     ).toEqual([]);
     const { bytes } = Object.values(metafile.outputs)[0]!;
     console.info(`the client, bundled as ${kind}: ${Math.round(bytes / 1024)} KiB`);

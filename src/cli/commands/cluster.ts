@@ -6,6 +6,8 @@ export interface ClusterOptions {
   readonly data: string;
   readonly basePort: number;
   readonly nodes: number;
+  /** Directory with the certificates of `cairn certs dev`. */
+  readonly certs?: string;
 }
 
 const HELP = `
@@ -24,6 +26,7 @@ export function clusterCommand(): Command {
     .option("--data <dir>", "directory with a data directory for each node", nonEmpty, "./cairn-data")
     .option("--base-port <n>", "port of the first node", wholeNumber(1, 65_000), BASE_PORT)
     .option("--nodes <n>", "how many nodes", wholeNumber(1, 9), CLUSTER_NODES)
+    .option("--certs <dir>", "use TLS, with the certificates that cairn certs dev has put there", nonEmpty)
     .addHelpText("after", HELP)
     .action(async (flags: string[], options: ClusterOptions) => {
       const { runCluster } = await import("./run_cluster.js");

@@ -7,6 +7,7 @@ import { DataDirectory } from "../../storage/data_dir.js";
 import { nodeFileSystem } from "../../system/fs.js";
 import { memberList } from "../options/cluster_ids.js";
 import type { ClusterOptions } from "./cluster.js";
+import { checkCertificates } from "./cluster_tls.js";
 
 // Checks the settings of `cairn cluster` before it starts any node: the error messages of a node
 // name the node's own flags, which the user did not give.
@@ -48,6 +49,7 @@ export async function checkCluster(options: ClusterOptions, flags: readonly stri
     const text = `${own} cannot be the same on all nodes: cairn cluster gives each node its own`;
     throw new CairnError("INVALID_ARGUMENT", `${text}. Leave it out, or start the nodes one by one with cairn start.`);
   }
+  if (options.certs !== undefined) checkCertificates(options.certs, clusterMembers(options));
   for (let at = 0; at < options.nodes; at++) await checkData(options, at);
   for (let at = 0; at < options.nodes; at++) await checkPort(options, options.basePort + at);
 }

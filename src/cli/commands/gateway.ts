@@ -1,12 +1,13 @@
 import { once } from "node:events";
 import { Command, Option } from "commander";
 import { TIMER_MS_MAX } from "../../base/arguments.js";
+import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../options/connection.js";
 import { logLevelOption, namedAddresses, wholeNumber } from "../options/options.js";
 import { exitCodes } from "../output/exit_codes.js";
 import type { LogLevel } from "../output/log.js";
 import { untilSignal } from "../output/signals.js";
 
-interface GatewayCommandOptions {
+interface GatewayCommandOptions extends ConnectionFlags {
   dataDir?: string;
   nodes?: ReadonlyMap<string, string>;
   jsonStyle: "compact" | "spaced";
@@ -16,7 +17,7 @@ interface GatewayCommandOptions {
 
 /** Defines `cairn gateway`, which turns lines of JSON into calls. */
 export function gatewayCommand(): Command {
-  return new Command("gateway")
+  const command = new Command("gateway")
     .description("Read JSON requests from standard input, a line each, and print the replies.")
     .option("--data-dir <dir>", "keep the nodes' data here (default: a temporary directory, removed at the end)")
     .addOption(
@@ -32,6 +33,7 @@ export function gatewayCommand(): Command {
     .option("--timeout-ms <n>", "how long a node may take to answer", wholeNumber(1, TIMER_MS_MAX), 30_000)
     .addOption(logLevelOption("warn"))
     .action(gateway);
+  return addConnectionOptions(command);
 }
 
 async function gateway(options: GatewayCommandOptions): Promise<void> {
@@ -48,7 +50,7 @@ async function gateway(options: GatewayCommandOptions): Promise<void> {
   };
   const nodes =
     options.nodes !== undefined
-      ? new RunningNodes(options.nodes, { timeoutMs: options.timeoutMs, logger })
+      ? new RunningNodes(options.nodes, { timeoutMs: options.timeoutMs, connection: connectionFrom(options), logger })
       : new OwnNodes({ dataDir: options.dataDir, logger, onFatal });
   const { jsonStyle: style, timeoutMs } = options;
   const running = new Gateway({ nodes, style, timeoutMs, logger, print, complain });

@@ -2,11 +2,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 import { ClusterAdmin } from "../../client/admin/cluster_admin.js";
+import type { ClientTls } from "../../client/security/connection.js";
 import { memberList } from "../options/cluster_ids.js";
 import { exitCodes } from "../output/exit_codes.js";
 import { type StopReason, untilSignal } from "../output/signals.js";
 import type { ClusterOptions } from "./cluster.js";
 import { checkCluster, clusterMembers, dataOf } from "./cluster_checks.js";
+import { clientTls, tlsExamples, tlsFlags } from "./cluster_tls.js";
 
 /** Time limit for a node to stop before it is killed, in milliseconds. */
 const STOP_PATIENCE_MS = 10_000;
@@ -84,17 +86,18 @@ class ClusterNode {
   readonly listening: Promise<void>;
   /** URL of its page; undefined before it listens. */
   page: string | undefined;
-  readonly #arguments: readonly string[];
+  readonly #arguments: string[];
   readonly #process: ChildProcess;
 
   constructor(options: ClusterOptions, at: number, flags: readonly string[]) {
     const members = clusterMembers(options);
     ({ id: this.id, address: this.address } = members[at]!);
     const data = dataOf(options, at);
-    const own = ["--id", this.id, "--data", data, "--cluster", memberList(members).join(",")];
+    this.#arguments = ["start", "--id", this.id, "--data", data, "--cluster", memberList(members).join(",")];
     // Any free port: two clusters on one machine must not get in each other's way.
-    const http = flags.some((flag) => /^--http(=|$)/.test(flag)) ? [] : ["--http", "127.0.0.1:0"];
-    this.#arguments = ["start", ...own, ...http, ...flags];
+    if (!flags.some((flag) => /^--http(=|$)/.test(flag))) this.#arguments.push("--http", "127.0.0.1:0");
+    if (options.certs !== undefined) this.#arguments.push(...tlsFlags(options.certs, this.id));
+    this.#arguments.push(...flags);
     // Standard error is for people, so the node's errors are text: no --json.
     const further = ["--log-level", "error"];
     this.#process = spawn(process.execPath, [process.argv[1]!, ...this.#arguments, ...further], {
@@ -134,7 +137,7 @@ class ClusterNode {
 }
 
 async function announce(
-  { data }: ClusterOptions,
+  { data, certs }: ClusterOptions,
   nodes: readonly ClusterNode[],
   signal: Promise<StopReason>,
 ): Promise<void> {
@@ -142,13 +145,17 @@ async function announce(
   if (page !== undefined) print(`${page}/ shows the cluster`);
   print(`${nodes.length === 1 ? "a node runs" : `${nodes.length} nodes run`}, with data in ${data}`);
   for (const { id, address, page: own } of nodes) print(`  ${id}  ${address}${own === undefined ? "" : `  ${own}/`}`);
-  const admin = new ClusterAdmin(nodes.map(({ address }) => address));
+  const tls = certs === undefined ? undefined : clientTls(certs);
+  const admin = new ClusterAdmin(
+    nodes.map(({ address }) => address),
+    { tls },
+  );
   const found = leaderOfAll(admin).catch(() => undefined);
   const leader = await Promise.race([found, signal.then(() => undefined)]);
   admin.close();
   if (leader === undefined) return;
   print(`${nodes.find(({ address }) => address === leader)?.id ?? leader} leads`);
-  print(examples(leader, nodes));
+  print(examples(leader, nodes, tls));
 }
 
 /** Resolves with the leader's address when all nodes take calls. */
@@ -159,11 +166,13 @@ async function leaderOfAll(admin: ClusterAdmin): Promise<string> {
   return leader;
 }
 
-function examples(address: string, nodes: readonly ClusterNode[]): string {
+function examples(address: string, nodes: readonly ClusterNode[], tls: ClientTls | undefined): string {
+  const endpoints = nodes.map((node) => node.address).join(",");
+  if (tls !== undefined) return tlsExamples(address, endpoints, tls);
   const curl = "npx buf curl --protocol grpc --http2-prior-knowledge";
   return `
 To try it:
-  export CAIRN_ENDPOINTS=${nodes.map((node) => node.address).join(",")}
+  export CAIRN_ENDPOINTS=${endpoints}
   npx cairn kv put x 1
   npx cairn kv get x
   npx cairn status

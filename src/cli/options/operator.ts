@@ -1,26 +1,30 @@
 import type { Command } from "commander";
 import type { ClusterAdmin } from "../../client/admin/cluster_admin.js";
 import { print } from "../output/output.js";
+import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "./connection.js";
 import { DEFAULT_ENDPOINTS, endpointsOption } from "./options.js";
 
 /** Options of every command that talks to a running cluster. */
-export interface OperatorOptions {
+export interface OperatorOptions extends ConnectionFlags {
   readonly endpoints: readonly string[];
   readonly json?: true;
 }
 
 /** Gives a command the options of {@link OperatorOptions}. */
 export function operatorCommand(command: Command): Command {
-  return command.addOption(endpointsOption()).option("--json", "print JSON");
+  return addConnectionOptions(command.addOption(endpointsOption()).option("--json", "print JSON"));
 }
 
 /** Does `work` with the cluster, and closes its connections. */
 export async function withCluster<Result>(
-  { endpoints }: OperatorOptions,
+  { endpoints, ...flags }: OperatorOptions,
   work: (cluster: ClusterAdmin) => Promise<Result>,
 ): Promise<Result> {
   const { ClusterAdmin } = await import("../../client/admin/cluster_admin.js");
-  const cluster = new ClusterAdmin(endpoints, { areGuessed: endpoints === DEFAULT_ENDPOINTS });
+  const cluster = new ClusterAdmin(endpoints, {
+    ...connectionFrom(flags),
+    areGuessed: endpoints === DEFAULT_ENDPOINTS,
+  });
   try {
     return await work(cluster);
   } finally {

@@ -95,7 +95,8 @@ function reportUsage({ cause, command }: UsageError): number {
 function jsonOf(error: unknown): object {
   if (error instanceof CairnError) {
     const { code, text: message, retryable, oldestIndex } = error;
-    return { code, message, advice: advice[isUnreachable(error) ? "UNREACHABLE" : code], retryable, oldestIndex };
+    const said = isUnreachable(error) ? unreachableAdvice(error) : advice[code];
+    return { code, message, advice: said, retryable, oldestIndex };
   }
   if (!(error instanceof Error)) return { code: "INTERNAL", message: String(error), advice: advice.INTERNAL };
   const { message, stack } = error;
@@ -112,7 +113,7 @@ function jsonOf(error: unknown): object {
 function textOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (hasCode(error, "DISK_FULL")) return `${error.message}. ${advice.DISK_FULL}`;
-  if (isUnreachable(error)) return `${error.message}. ${advice.UNREACHABLE}`;
+  if (isUnreachable(error)) return `${error.message}. ${unreachableAdvice(error)}`;
   const isReported = error instanceof CairnError || isOfSystem(error) || error.cause !== undefined;
   return isReported ? error.message : (error.stack ?? error.message);
 }
@@ -120,6 +121,11 @@ function textOf(error: unknown): string {
 /** Whether no node was reached, at once or until the time was over. */
 function isUnreachable(error: Error): boolean {
   return hasCode(error, "UNREACHABLE") || (hasCode(error, "TIMEOUT") && hasCode(error.cause, "UNREACHABLE"));
+}
+
+function unreachableAdvice({ message }: Error): string {
+  if (!/certificate|TLS/.test(message)) return advice.UNREACHABLE;
+  return "Check --tls-ca, --tls-cert, --tls-key and --tls-server-name, or their variables CAIRN_TLS_CA and so on.";
 }
 
 function isOfSystem(error: Error): error is NodeJS.ErrnoException {

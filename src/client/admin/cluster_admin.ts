@@ -1,7 +1,9 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { AdminService } from "../../../gen/cairn/v1/admin_pb.js";
 import { CairnError } from "../../base/errors.js";
-import { type Client, openChannel, type SharedChannel } from "../../rpc/client.js";
+import { ChannelPool } from "../../rpc/channel_pool.js";
+import type { Client } from "../../rpc/client.js";
+import { type ConnectionOptions, protectedSettings } from "../security/connection.js";
 import { ClusterView, type StatusAnswer } from "./cluster_view.js";
 
 /** Time limit for a node's status, in milliseconds. */
@@ -12,24 +14,30 @@ const LEADER_PAUSE_MS = 200;
 
 export type AdminClient = Client<typeof AdminService>;
 
+export interface ClusterAdminOptions extends ConnectionOptions {
+  /**
+   * Nobody named the endpoints. Then nodes of two clusters among them are an error, so that no
+   * command reaches a cluster that it was not meant for.
+   */
+  readonly areGuessed?: boolean | undefined;
+}
+
 /** Gives an operator access to a cluster through the addresses of some of its members. */
 export class ClusterAdmin {
-  readonly #channels = new Map<string, SharedChannel>();
+  readonly #channels: ChannelPool;
 
-  /**
-   * `areGuessed`: nobody named the endpoints. Then nodes of two clusters among them are an error,
-   * so that no command reaches a cluster that it was not meant for.
-   */
+  /** @throws CairnError as {@link protectedSettings} does */
   constructor(
     readonly endpoints: readonly string[],
-    private readonly options: { readonly areGuessed?: boolean } = {},
-  ) {}
+    private readonly options: ClusterAdminOptions = {},
+  ) {
+    const connection = protectedSettings(options, endpoints);
+    this.#channels = new ChannelPool({ ...connection, connectTimeoutMs: STATUS_TIMEOUT_MS });
+  }
 
   /** Returns a client of the node at an address. */
   at(address: string): AdminClient {
-    const channel = this.#channels.get(address) ?? openChannel(address, { connectTimeoutMs: STATUS_TIMEOUT_MS });
-    this.#channels.set(address, channel);
-    return channel.client(AdminService);
+    return this.#channels.get(address).client(AdminService);
   }
 
   /**
@@ -80,8 +88,7 @@ export class ClusterAdmin {
   }
 
   close(): void {
-    for (const channel of this.#channels.values()) channel.close();
-    this.#channels.clear();
+    this.#channels.close();
   }
 
   async #ask(address: string): Promise<StatusAnswer> {

@@ -2,15 +2,20 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../../base/assert.js";
+import { CairnError } from "../../base/errors.js";
 import { ChannelPool } from "../../rpc/channel_pool.js";
+import { protectedSettings } from "../security/connection.js";
 import { ClientLeaseKeeper } from "./keeper.js";
 import { type KeeperStart, processClock, SharedBeat, SharedRecord, type ToKeeper } from "./thread_messages.js";
 
 assert(parentPort !== null, "this file is started as a worker thread");
 const port = parentPort;
-const { endpoints, beat: memory } = workerData as KeeperStart;
+const { endpoints, connection, token, beat: memory } = workerData as KeeperStart;
 const beat = new SharedBeat(memory);
-const channels = new ChannelPool();
+let newestToken = token?.first;
+const channels = new ChannelPool(
+  protectedSettings({ ...connection, token: token === undefined ? undefined : currentToken }, endpoints),
+);
 const keeper = new ClientLeaseKeeper({
   endpoints,
   channels,
@@ -23,9 +28,18 @@ const drops = new Map<number, () => void>();
 port.on("message", (message: ToKeeper) => {
   if (message === "stop") return stop();
   if (message.type === "keep") return keep(message);
+  if (message.type === "token") {
+    newestToken = message.token;
+    return;
+  }
   drops.get(message.number)?.();
   drops.delete(message.number);
 });
+
+function currentToken(): string {
+  if (newestToken !== undefined) return newestToken;
+  throw new CairnError("FAILED_PRECONDITION", "the client has no token yet");
+}
 
 function keep({ number, lease, record: memory }: Extract<ToKeeper, { readonly type: "keep" }>): void {
   const record = new SharedRecord(memory);

@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { CairnError } from "../../base/errors.js";
 import type { Clock } from "../../system/clock.js";
+import { type ConnectionOptions, tokenReader } from "../security/connection.js";
 import type { KeepingRecord, LeaseKeeping, LeaseToKeep } from "./keeping.js";
 import {
   type FromKeeper,
@@ -19,6 +20,10 @@ const BEAT_MS_MOST = 500;
 
 /** Pause before a thread that has ended unasked is started again, in ms. */
 const RESTART_MS = 250;
+
+export interface KeeperThreadOptions extends ConnectionOptions {
+  readonly endpoints: readonly string[];
+}
 
 interface Keeping {
   readonly lease: LeaseToKeep;
@@ -37,11 +42,16 @@ export class KeeperThread implements LeaseKeeping {
   #timer: NodeJS.Timeout | undefined;
   #lastNumber = 0;
   #isClosed = false;
+  readonly #readToken: (() => string) | undefined;
+  /** The token that the thread has. */
+  #token: string | undefined;
 
   constructor(
-    private readonly endpoints: readonly string[],
+    private readonly options: KeeperThreadOptions,
     private readonly clock: Clock,
-  ) {}
+  ) {
+    this.#readToken = tokenReader(options.token);
+  }
 
   /** @throws CairnError FAILED_PRECONDITION when the thread's file is not there */
   keep(lease: LeaseToKeep, changed: () => void): KeepingRecord {
@@ -89,8 +99,26 @@ export class KeeperThread implements LeaseKeeping {
       Number.POSITIVE_INFINITY,
     );
     const beatMs = Math.min(Math.max(least / 4, BEAT_MS_LEAST), BEAT_MS_MOST);
-    this.#timer = setInterval(() => this.#beat.set(), beatMs);
+    this.#timer = setInterval(() => this.#alive(), beatMs);
     this.#timer.unref();
+  }
+
+  /** Shows that the event loop runs, and passes on a new token. */
+  #alive(): void {
+    this.#beat.set();
+    const token = this.#currentToken();
+    if (token === this.#token || token === undefined) return;
+    this.#token = token;
+    this.#post({ type: "token", token });
+  }
+
+  /** Returns the token of now; the one of before when the function that returns it fails. */
+  #currentToken(): string | undefined {
+    try {
+      return this.#readToken?.();
+    } catch {
+      return this.#token;
+    }
   }
 
   #send(number: number, { lease, record }: Keeping): void {
@@ -99,7 +127,15 @@ export class KeeperThread implements LeaseKeeping {
 
   #start(): void {
     const file = keeperFile();
-    const workerData: KeeperStart = { endpoints: this.endpoints, beat: this.#beat.memory };
+    const { endpoints, tls, insecure } = this.options;
+    this.#token = this.#currentToken();
+    const token = this.#readToken && { first: this.#token };
+    const workerData: KeeperStart = {
+      endpoints,
+      connection: { tls, insecure },
+      token,
+      beat: this.#beat.memory,
+    };
     // Without the process's own options, some of which are for its main program only.
     const worker = new Worker(file, { execArgv: [], workerData, name: "cairn-leases" });
     this.#worker = worker;

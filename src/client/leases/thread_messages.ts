@@ -1,4 +1,5 @@
 import type { Clock } from "../../system/clock.js";
+import type { ConnectionOptions } from "../security/connection.js";
 import type { LeaseToKeep } from "./keeping.js";
 
 // Messages between a client and its keeper thread, and the memory that they share. Times in shared
@@ -7,6 +8,9 @@ import type { LeaseToKeep } from "./keeping.js";
 /** The thread's start. */
 export interface KeeperStart {
   readonly endpoints: readonly string[];
+  readonly connection: Pick<ConnectionOptions, "tls" | "insecure">;
+  /** The client sends a token: this one, until the thread is told another; undefined: none yet. */
+  readonly token: { readonly first: string | undefined } | undefined;
   /** One number: when the client's event loop last ran. */
   readonly beat: SharedArrayBuffer;
 }
@@ -20,6 +24,8 @@ export type ToKeeper =
       readonly record: SharedArrayBuffer;
     }
   | { readonly type: "drop"; readonly number: number }
+  /** The token for streams that are opened from now on. */
+  | { readonly type: "token"; readonly token: string }
   | "stop";
 
 /** The record with this number has changed. */

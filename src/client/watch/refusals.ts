@@ -3,7 +3,13 @@ import type { Clock } from "../../system/clock.js";
 import { isPassing } from "../any_node.js";
 
 /** Refusals that every node would repeat. */
-const FINAL: ReadonlySet<CairnErrorCode> = new Set(["INVALID_ARGUMENT", "LIMIT_EXCEEDED", "WRONG_CLUSTER"]);
+const FINAL: ReadonlySet<CairnErrorCode> = new Set([
+  "INVALID_ARGUMENT",
+  "LIMIT_EXCEEDED",
+  "WRONG_CLUSTER",
+  "UNAUTHENTICATED",
+  "PERMISSION_DENIED",
+]);
 
 /** Whether a failure ends a watch at once: another node would refuse it, too. */
 export function isFinal({ code }: CairnError): boolean {

@@ -1,5 +1,6 @@
 import { connect, type Socket } from "node:net";
 import type * as grpc from "@grpc/grpc-js";
+import { hostIn } from "../../base/addresses.js";
 import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 
 /**
@@ -23,13 +24,18 @@ export class TimedCredentials extends WrappedCredentials {
         await inner.waitForReady();
         await knock(this.address, this.timeoutMs);
       },
-      connect: (socket) => {
-        destroyUnlessAnswered(socket, this.timeoutMs);
-        return inner.connect(socket);
+      connect: async (socket) => {
+        const late = setTimeout(() => socket.destroy(new Error(NO_ANSWER(this.timeoutMs))), this.timeoutMs);
+        late.unref();
+        const connection = await inner.connect(socket).finally(() => clearTimeout(late));
+        destroyUnlessAnswered(connection.socket, this.timeoutMs);
+        return connection;
       },
     };
   }
 }
+
+const NO_ANSWER = (timeoutMs: number) => `connected, but no answer in ${timeoutMs} ms`;
 
 /**
  * Connects and hangs up. This shows in time whether the address accepts connections, and an attempt
@@ -55,8 +61,7 @@ function knock(address: string, timeoutMs: number): Promise<void> {
 
 function endpointOf(address: string): { readonly path: string } | { readonly host: string; readonly port: number } {
   if (address.startsWith("unix:")) return { path: address.slice("unix:".length) };
-  const colon = address.lastIndexOf(":");
-  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(address.slice(colon + 1)) };
+  return { host: hostIn(address), port: Number(address.slice(address.lastIndexOf(":") + 1)) };
 }
 
 /**
@@ -65,7 +70,7 @@ function endpointOf(address: string): { readonly path: string } | { readonly hos
  */
 function destroyUnlessAnswered(socket: Socket, timeoutMs: number): void {
   const timer = setTimeout(() => {
-    if (socket.bytesRead === 0) socket.destroy(new Error(`connected, but no answer in ${timeoutMs} ms`));
+    if (socket.bytesRead === 0) socket.destroy(new Error(NO_ANSWER(timeoutMs)));
   }, timeoutMs);
   timer.unref();
   socket.once("close", () => clearTimeout(timer));

@@ -3,12 +3,13 @@ import { TIMER_MS_MAX } from "../../../base/arguments.js";
 import { CairnError } from "../../../base/errors.js";
 import { limits } from "../../../base/limits.js";
 import type { CairnClient, KeyValue } from "../../../client.js";
+import { addConnectionOptions, type ConnectionFlags, connectionFrom } from "../../options/connection.js";
 import { endpointsOption, wholeNumber } from "../../options/options.js";
 
 // The common part of the commands that read and write keys.
 
 /** Flags of every one of them. */
-export interface Common {
+export interface Common extends ConnectionFlags {
   readonly endpoints: readonly string[];
   readonly timeoutMs: number;
   readonly json?: true;
@@ -19,19 +20,20 @@ export function common(usage: string, description: string): Command {
   const [name, ...names] = usage.split(" ");
   const command = new Command(name).description(description);
   for (const each of names) command.argument(each);
-  return command
+  command
     .addOption(endpointsOption())
     .option("--timeout-ms <n>", "time limit of the command", wholeNumber(1, TIMER_MS_MAX), 10_000)
     .option("--json", "print JSON objects, a line each; values that are not UTF-8 as valueBase64");
+  return addConnectionOptions(command);
 }
 
 /** Runs a command with a client; its result is the exit code. */
 export async function withClient(
-  { endpoints, timeoutMs }: Common,
+  { endpoints, timeoutMs, ...flags }: Common,
   act: (client: CairnClient) => Promise<number>,
 ): Promise<void> {
   const { CairnClient } = await import("../../../client/client.js");
-  const client = new CairnClient({ endpoints, timeoutMs });
+  const client = new CairnClient({ endpoints, timeoutMs, ...connectionFrom(flags) });
   try {
     process.exitCode = await act(client);
   } finally {

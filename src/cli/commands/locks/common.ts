@@ -3,6 +3,7 @@ import { TIMER_MS_MAX } from "../../../base/arguments.js";
 import { limits } from "../../../base/limits.js";
 import { DEFAULT_TTL_MS } from "../../../client/leases/timing.js";
 import type { LockHandle, QueueOptions } from "../../../client/locks/lock.js";
+import { addConnectionOptions } from "../../options/connection.js";
 import { endpointsOption, wholeNumber } from "../../options/options.js";
 import { type StopReason, untilSignal } from "../../output/signals.js";
 import type { Common } from "../kv/common.js";
@@ -20,13 +21,14 @@ export const leaseTtl = wholeNumber(limits.leaseTtlMs, limits.leaseTtlMsMax);
 
 /** Makes a command with the flags of both. */
 export function queueCommand(name: string, description: string): Command {
-  return new Command(name)
+  const command = new Command(name)
     .description(description)
     .addOption(endpointsOption())
     .option("--ttl-ms <n>", "time after which another one follows when this process dies", leaseTtl, DEFAULT_TTL_MS)
     .option("--wait-ms <n>", "longest time to wait; exit code 3 when it is over", wholeNumber(0, TIMER_MS_MAX))
     .option("--timeout-ms <n>", "time limit of each call to the cluster", wholeNumber(1, TIMER_MS_MAX), 10_000)
     .option("--json", "print JSON objects, a line each");
+  return addConnectionOptions(command);
 }
 
 export function queueOptions({ ttlMs, waitMs }: QueueFlags, signal: AbortSignal): QueueOptions {
