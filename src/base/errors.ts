@@ -11,6 +11,13 @@ export const errorCodes = {
   WRONG_CLUSTER: { grpc: "FAILED_PRECONDITION", retryable: false },
   /** The message's sender leads in a past term. Nothing happened. */
   STALE_TERM: { grpc: "FAILED_PRECONDITION", retryable: false },
+  /** The call has no credentials that the node's access file knows. Nothing happened. */
+  UNAUTHENTICATED: { grpc: "UNAUTHENTICATED", retryable: false },
+  /**
+   * The caller is known, and lacks a role or a key prefix; the text names it. Nothing happened. An
+   * open stream ends with it when the access file no longer allows it.
+   */
+  PERMISSION_DENIED: { grpc: "PERMISSION_DENIED", retryable: false },
   /** The node's state does not allow the request. Nothing happened. */
   FAILED_PRECONDITION: { grpc: "FAILED_PRECONDITION", retryable: false },
   /** The index does not exist yet, or no longer. Nothing happened. */

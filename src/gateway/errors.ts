@@ -37,6 +37,8 @@ const byCairnCode: Readonly<Record<CairnErrorCode, GatewayCode>> = {
   LIMIT_EXCEEDED: gatewayCodes.malformedRequest,
   WRONG_CLUSTER: gatewayCodes.preconditionFailed,
   STALE_TERM: gatewayCodes.preconditionFailed,
+  UNAUTHENTICATED: gatewayCodes.preconditionFailed,
+  PERMISSION_DENIED: gatewayCodes.preconditionFailed,
   FAILED_PRECONDITION: gatewayCodes.preconditionFailed,
   OUT_OF_RANGE: gatewayCodes.preconditionFailed,
   NOT_FOUND: gatewayCodes.keyDoesNotExist,

@@ -1,5 +1,5 @@
-import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
+import type { CallContext } from "../rpc/call_context.js";
 import { openChannel, type SharedChannel } from "../rpc/client.js";
 import { peerChannelSettings } from "../rpc/grpc_options.js";
 import {
@@ -28,8 +28,13 @@ export class NodeLink {
    * @throws CairnError the node's, or UNREACHABLE; OUTCOME_UNKNOWN for a write that was sent and
    * has no answer
    */
-  async call(request: ForwardedRequest, cancel: CancelSignal): Promise<ForwardedAnswer> {
-    const answer = await this.#streamFor(request).call(request, cancel);
+  async call(
+    request: ForwardedRequest,
+    { cancel, metadata }: Pick<CallContext, "cancel" | "metadata">,
+  ): Promise<ForwardedAnswer> {
+    const authorization = metadata.get("authorization");
+    const origin = authorization === undefined ? undefined : { authorization };
+    const answer = await this.#streamFor(request).call(request, cancel, origin);
     if (answer !== NO_STREAM) return answer;
     throw new CairnError("UNIMPLEMENTED", "the node takes no calls from an ingress process");
   }

@@ -56,6 +56,11 @@ export interface AddServiceOptions {
    * Called with every error of a handler that is no CairnError: a bug. The caller gets INTERNAL.
    */
   readonly onUnexpectedError?: (error: unknown, method: string) => void;
+  /**
+   * Called once before the handler of every call; the call fails with the CairnError that it throws.
+   * It may set `context.access`.
+   */
+  readonly guard?: ((method: DescMethod, context: ServerCallContext) => void) | undefined;
   /** Leaves methods without an implementation to somebody else. */
   readonly isPartial?: boolean;
 }
@@ -145,6 +150,7 @@ class ServedMethod {
   readonly #method: DescMethod;
   readonly #handler: Handler;
   readonly #onUnexpectedError: AddServiceOptions["onUnexpectedError"];
+  readonly #guard: AddServiceOptions["guard"];
   readonly stopping: AbortSignal | undefined;
 
   constructor(method: DescMethod, handler: Handler, options: AddServiceOptions) {
@@ -153,6 +159,7 @@ class ServedMethod {
     this.#method = method;
     this.#handler = handler;
     this.#onUnexpectedError = options.onUnexpectedError;
+    this.#guard = options.guard;
   }
 
   readonly decode = (bytes: Buffer): MessageShape<DescMessage> => {
@@ -167,31 +174,38 @@ class ServedMethod {
   /** Answers with one message. Never rejects. */
   async answerOnce(input: () => unknown, context: ServerCallContext, callback: grpc.sendUnaryData<Buffer>) {
     try {
+      this.#guard?.(this.#method, context);
       const answer = await (this.#run(input(), context) as Promise<AnyMessage>);
       const bytes = encodeMessage(this.#method.output, answer);
       context.answered();
       callback(null, bytes);
     } catch (error) {
-      const status = this.#failure(error, context);
-      context.answered();
-      callback(status);
+      const failure = this.#failure(error, context);
+      context.answered(failure);
+      callback(statusFromError(failure));
     }
   }
 
   /** Answers with a stream. Never rejects. */
   async answerMany(input: () => unknown, context: ServerCallContext, call: AnswerStream): Promise<void> {
     const outgoing = outgoingAnswers(call);
-    context.onCancelled((error) => outgoing.fail(error));
+    context.onCancelled((error) => {
+      outgoing.fail(error);
+      if (context.isRevoked) call.emit("error", statusFromError(error));
+    });
     try {
+      this.#guard?.(this.#method, context);
       const answers = this.#run(input(), context) as AsyncIterable<AnyMessage | EncodedMessage>;
       await this.#sendAll(answers, outgoing, context);
+      if (context.isRevoked) return;
       context.answered();
       outgoing.end(() => call.end());
     } catch (error) {
-      const status = this.#failure(error, context);
-      context.answered();
+      if (context.isRevoked) return;
+      const failure = this.#failure(error, context);
+      context.answered(failure);
       // grpc-js takes this event for the call's status.
-      outgoing.end(() => call.emit("error", status));
+      outgoing.end(() => call.emit("error", statusFromError(failure)));
     }
   }
 
@@ -222,11 +236,11 @@ class ServedMethod {
     }
   }
 
-  #failure(error: unknown, context: ServerCallContext): ReturnType<typeof statusFromError> {
+  #failure(error: unknown, context: ServerCallContext): CairnError {
     if (!(error instanceof CairnError) && !isAbort(error, context)) {
       this.#onUnexpectedError?.(error, methodName(this.#method));
     }
-    return statusFromError(CairnError.from(error));
+    return CairnError.from(error);
   }
 }
 

@@ -11,6 +11,7 @@ import { serverOptions } from "../rpc/grpc_options.js";
 import { addService } from "../rpc/server.js";
 import { widenWindows } from "../rpc/server_windows.js";
 import { type Logger, silentLogger } from "../system/logger.js";
+import { AccessControl } from "./access/access_control.js";
 import { adminService } from "./admin/admin_service.js";
 import { StateComparison } from "./admin/verify_state.js";
 import { Health, healthService } from "./discovery/health.js";
@@ -43,6 +44,16 @@ export interface ServerOptions {
    * @internal
    */
   readonly introducer?: Introducer | undefined;
+  /**
+   * Path of an access file, which names the callers and what they may do. Default: everybody may do
+   * everything. See docs/access.md.
+   */
+  readonly access?: string | undefined;
+  /**
+   * The same, read already; the server does not close it.
+   * @internal
+   */
+  readonly accessControl?: AccessControl | undefined;
   readonly logger?: Logger | undefined;
 }
 
@@ -61,6 +72,7 @@ export class CairnServer {
     private readonly stopping: AbortController,
     private readonly machine: MachineServices,
     private readonly comparison: StateComparison,
+    private readonly closeAccess: () => void,
   ) {}
 
   /**
@@ -84,21 +96,27 @@ export class CairnServer {
     if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
+    const opened = options.access === undefined ? undefined : AccessControl.open({ file: options.access, logger });
+    const access = options.accessControl ?? opened;
+    const guard = access?.guardOf(node);
     const machine = options.machineServices ?? keyValueServices(node as KeyValueNode);
     const comparison = new StateComparison(node, machine, options.peerAddresses);
     // A peer's stream would never end.
     addService(server, RaftService, raftService(peerEndpoint(node, options.introducer)), {
       onUnexpectedError,
       stopping: stopping.signal,
+      guard,
     });
-    machine.addTo(server, { onUnexpectedError });
-    addService(server, AdminService, adminService(node, comparison, options.introducer), { onUnexpectedError });
+    machine.addTo(server, { onUnexpectedError, guard });
+    addService(server, AdminService, adminService(node, comparison, options.introducer), { onUnexpectedError, guard });
     const services = [RaftService, ...machine.services, AdminService];
-    const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services);
+    const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services, access);
     const port = await bind(server, options.listen);
     setServing(true);
     const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
-    return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison);
+    return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison, () =>
+      opened?.close(),
+    );
   }
 
   /**
@@ -118,6 +136,7 @@ export class CairnServer {
     });
     this.machine.close();
     this.comparison.close();
+    this.closeAccess();
   }
 
   /** Stops as if the process had been killed. */
@@ -125,15 +144,21 @@ export class CairnServer {
     this.server.forceShutdown();
     this.machine.close();
     this.comparison.close();
+    this.closeAccess();
   }
 }
 
 /** Adds health and reflection. Returns the function that sets the health of all services. */
-function addDiscovery(server: grpc.Server, services: readonly DescService[]): (serving: boolean) => void {
+function addDiscovery(
+  server: grpc.Server,
+  services: readonly DescService[],
+  access: AccessControl | undefined,
+): (serving: boolean) => void {
   const names = ["", ...services.map((service) => service.typeName)];
   const health = new Health(names);
-  health.addToServer(server);
-  addLazyReflection(server, services, () => [healthService()]);
+  const admit = access && ((...call: Parameters<AccessControl["admit"]>) => access.admit(...call));
+  health.addToServer(server, admit);
+  addLazyReflection(server, services, () => [healthService()], admit);
   return (serving) => {
     for (const name of names) health.setServing(name, serving);
   };

@@ -1,6 +1,7 @@
 import { setMaxListeners } from "node:events";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
+  type KeepAliveRequest,
   type KeepAliveResponseSchema,
   LeaseService,
   type LeaseStateSchema,
@@ -13,16 +14,21 @@ import { limits } from "../../base/limits.js";
 import { problemOfKeptLeases, problemOfLeaseId } from "../../machine/kv/leases/lease_problem.js";
 import type { StoredLease } from "../../machine/kv/leases/lease_store.js";
 import type { CallContext } from "../../rpc/call_context.js";
+import type { KeyRole } from "../../rpc/security/caller_access.js";
 import { toCount, toIndex } from "../../rpc/message_counters.js";
 import { orderedAnswers } from "../../rpc/ordered.js";
 import { type AddServiceOptions, addService, type ServiceImplementation } from "../../rpc/server.js";
 import type { Clock } from "../../system/clock.js";
-import { Forwarding } from "../forwarding.js";
+import { type CheckedCall, hasLease, requireLease } from "../access/checks.js";
+import { MEMBER_ITSELF, metadataKeys } from "../access/metadata_keys.js";
+import { Forwarding, nameToVouchFor } from "../forwarding.js";
 import { type CommandInit, execute, failureOf, headerOf } from "../kv/key_value_calls.js";
 import type { KeyValueNode } from "../kv/key_value_node.js";
 import { ForwardedKeepAlives } from "./forwarded_keep_alives.js";
-import { KeepAlives } from "./keep_alives.js";
+import { KeepAlives, type KeptLeases } from "./keep_alives.js";
 import { LeaseKeeper } from "./lease_keeper.js";
+
+const NONE_KEPT: KeptLeases = new Map();
 
 type LeaseStateInit = MessageInitShape<typeof LeaseStateSchema>;
 
@@ -79,13 +85,14 @@ export class Leases {
         ),
 
       keepAlive: (requests, context) =>
-        orderedAnswers(requests, ({ leaseIds }) => this.#keep(leaseIds, context), limits.keepAlivesInFlight),
+        orderedAnswers(requests, (request) => this.#keep(request, context), limits.keepAlivesInFlight),
 
       revoke: (request, context) =>
         this.#forwarding.once(
           context,
           async () => {
             const { leaseId, requestId } = request;
+            await this.#requireLease(context, "writer", checkedLease(leaseId));
             const { deleted } = await this.#write(
               { case: "leaseRevoke", value: { leaseId } },
               requestId,
@@ -105,6 +112,7 @@ export class Leases {
             await this.node.linearizableRead(context.cancel);
             const lease = this.node.machine.lease(id);
             if (lease === undefined) throw leaseNotFound(id);
+            requireLease(context, "reader", id, this.node.machine);
             const keys = request.keys ? this.node.machine.leaseKeys(id) : [];
             return { header: headerOf(this.node), lease: this.#stateOf(lease), keys };
           },
@@ -132,12 +140,18 @@ export class Leases {
     return result;
   }
 
-  #keep(leaseIds: readonly bigint[], context: CallContext): Promise<MessageInitShape<typeof KeepAliveResponseSchema>> {
+  #keep(
+    { leaseIds, caller }: KeepAliveRequest,
+    context: CallContext,
+  ): Promise<MessageInitShape<typeof KeepAliveResponseSchema>> {
     checkLeases(leaseIds);
+    const access = context.access?.kind === "member" ? context.access.vouched(caller, context) : context.access;
+    const checked = { access, path: context.path, peer: context.peer };
     return this.#forwarding.once(
       context,
       async () => {
-        const kept = await this.#keepAlives.keep(leaseIds);
+        const own = leaseIds.filter((leaseId) => this.#mayKeep(checked, Number(leaseId)));
+        const kept = own.length === 0 ? NONE_KEPT : await this.#keepAlives.keep(own);
         const leases = leaseIds.map((leaseId): LeaseStateInit => {
           const record = kept.get(leaseId);
           if (record === undefined) return { leaseId };
@@ -146,8 +160,34 @@ export class Leases {
         });
         return { header: headerOf(this.node), leases };
       },
-      (leader, { metadata }) => this.#forwarded.keep(leader, metadata, leaseIds),
+      (leader, { metadata }) => {
+        if (access === undefined) return this.#forwarded.keep(leader, metadata, { leaseIds });
+        // One stream for the requests of all callers, each of which names its own.
+        const ofMember = { ...metadata, [metadataKeys.caller]: MEMBER_ITSELF };
+        return this.#forwarded.keep(leader, ofMember, { leaseIds, caller: nameToVouchFor(access) });
+      },
     );
+  }
+
+  /**
+   * Returns whether the caller may keep a lease alive: it must be the writer of all attached keys.
+   * Other leases count as not found, so that one of them does not end the stream for the rest.
+   */
+  #mayKeep(call: CheckedCall, leaseId: number): boolean {
+    if (this.node.raft.role !== "leader" || hasLease(call, "writer", leaseId, this.node.machine)) return true;
+    call.access?.refusal(call, `the role writer for all keys that are attached to lease ${leaseId}`);
+    return false;
+  }
+
+  /**
+   * Checks the caller's role for the keys of a lease, in a state that shows all keys that were
+   * attached before the call.
+   * @throws CairnError PERMISSION_DENIED; NOT_LEADER
+   */
+  async #requireLease(context: CallContext, role: KeyRole, leaseId: number): Promise<void> {
+    if (context.access === undefined || context.access.hasAll(role)) return;
+    await this.node.linearizableRead(context.cancel);
+    requireLease(context, role, leaseId, this.node.machine);
   }
 
   async *#list(
