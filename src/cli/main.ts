@@ -3,6 +3,8 @@
 
 import { Command } from "commander";
 import { version } from "../base/version.js";
+import { accessCommand } from "./commands/access/access.js";
+import { tokenCommand } from "./commands/access/token.js";
 import { CLUSTER_HINT, clusterCommand } from "./commands/cluster.js";
 import { gatewayCommand } from "./commands/gateway.js";
 import { kvCommand } from "./commands/kv/kv.js";
@@ -44,7 +46,9 @@ Exit codes:
   .addCommand(memberCommand())
   .addCommand(leaderCommand())
   .addCommand(snapshotCommand())
-  .addCommand(verifyCommand());
+  .addCommand(verifyCommand())
+  .addCommand(accessCommand())
+  .addCommand(tokenCommand());
 for (const command of withSubcommands(program)) {
   command.exitOverride((error) => {
     throw new UsageError(error, fullName(command));

@@ -24,6 +24,7 @@ export interface CallContext {
   readonly peer: string;
   /** The client's certificate; undefined without TLS, and when the client gave none. */
   readonly certificate: CallerCertificate | undefined;
+  readonly isIngress: boolean;
   /** What the caller may do; undefined: everything, as without an access file. */
   readonly access: CallerAccess | undefined;
   /** /package.Service/Method */
@@ -113,6 +114,10 @@ export class ServerCallContext implements CallContext, CancelSignal {
   get certificate(): CallerCertificate | undefined {
     const certificate = this.#call.getAuthContext().sslPeerCertificate;
     return certificate === undefined ? undefined : callerOf(certificate);
+  }
+
+  get isIngress(): boolean {
+    return false;
   }
 
   get path(): string {

@@ -1,4 +1,3 @@
-import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { CairnError } from "../../base/errors.js";
 import type { ServerCallContext } from "../../rpc/call_context.js";
@@ -10,10 +9,11 @@ import type { ServedNode } from "../served_node.js";
 import { type PeerProof, readAccessFile } from "./access_file.js";
 import { AccessAudit } from "./audit.js";
 import { Caller, IngressCaller, type RulesInForce } from "./caller.js";
+import { isAllowed, lackOf, opennessOf } from "./judgement.js";
 import { MEMBER_ITSELF, metadataKeys } from "./metadata_keys.js";
 import { type MethodRule, methodRules } from "./method_rules.js";
-import type { Openness, Policy } from "./policy.js";
-import { isEmpty, memberRights, type Rights } from "./rights.js";
+import type { Policy } from "./policy.js";
+import { memberRights, type Rights } from "./rights.js";
 import { bearerToken } from "./tokens.js";
 import { watchFile } from "./watched_file.js";
 
@@ -36,8 +36,6 @@ export type GuardedNode = Pick<ServedNode, "clusterId" | "raft">;
  */
 export class AccessControl implements RulesInForce {
   readonly audit: AccessAudit;
-  /** Shows the node that a connection is one of its own ingress processes. */
-  readonly ingressSecret = randomBytes(32).toString("base64url");
   readonly #ingress = new IngressCaller(this);
   #policy: Policy;
   #generation = 0;
@@ -153,8 +151,7 @@ export class AccessControl implements RulesInForce {
 
   #callerOf(context: ServerCallContext): CallerAccess {
     const { metadata } = context;
-    const secret = metadata.get(metadataKeys.ingress);
-    if (secret !== undefined) return this.#ingressWith(secret, context);
+    if (context.isIngress && context.path === SESSION_PATH) return this.#ingress;
     const authorization = metadata.get("authorization");
     const caller = this.shownCaller({ authorization, certificate: context.certificate }, context);
     const vouched = metadata.get(metadataKeys.caller);
@@ -162,12 +159,6 @@ export class AccessControl implements RulesInForce {
       return this.vouchedCaller(vouched ?? "", caller, context);
     }
     return caller;
-  }
-
-  #ingressWith(secret: string, call: AccessedCall): CallerAccess {
-    const [shown, expected] = [Buffer.from(secret), Buffer.from(this.ingressSecret)];
-    if (shown.byteLength === expected.byteLength && timingSafeEqual(shown, expected)) return this.#ingress;
-    throw this.#unauthenticated(call, "the call claims to come from an ingress process of this node, and does not");
   }
 
   #withToken(authorization: string, call: AccessedCall): Caller {
@@ -222,11 +213,9 @@ export class AccessControl implements RulesInForce {
       return;
     }
     const { rights } = caller;
-    if (rights.isPeer) {
-      if (rule.byMembers !== true) throw caller.refusal(call, `the ${lackOf(rule)}: a member has it for no call of its own`);
-      // The service of the members checks for itself who belongs to the cluster, or comes to it.
-      if (rule.needs !== "peer" && rule.needs !== "known") this.#checkMember(caller, call);
-    } else if (!isAllowed(rule, rights)) throw caller.refusal(call, `the ${lackOf(rule)}`);
+    if (!isAllowed(rule, rights)) throw caller.refusal(call, `the ${lackOf(rule)}`);
+    // The service of the members checks for itself who belongs to the cluster, or comes to it.
+    if (rights.isPeer && rule.needs !== "peer" && rule.needs !== "known") this.#checkMember(caller, call);
   }
 
   /** @throws CairnError PERMISSION_DENIED for a node that was removed, and still has a certificate */
@@ -238,7 +227,7 @@ export class AccessControl implements RulesInForce {
   }
 
   #isOpen(rule: MethodRule | undefined): boolean {
-    return opennessFor(rule, this.#policy) === "open";
+    return opennessOf(rule, this.#policy) === "open";
   }
 
   #checkOpen(rule: MethodRule | undefined, context: ServerCallContext): void {
@@ -270,46 +259,6 @@ export class AccessControl implements RulesInForce {
 }
 
 const SESSION_PATH = "/cairn.v1.KeyValueService/Session";
-
-function opennessFor(rule: MethodRule | undefined, policy: Policy): Openness {
-  if (rule?.needs === "health") return policy.health;
-  return rule?.needs === "reflection" ? policy.reflection : "known";
-}
-
-function isAllowed({ needs, byAdmins }: MethodRule, { keys, isAdmin }: Rights): boolean {
-  if (isAdmin && byAdmins === true) return true;
-  switch (needs) {
-    case "reader":
-    case "writer":
-      return !isEmpty(keys[needs]);
-    case "reader of all keys":
-      return keys.reader === "all";
-    case "writer of all keys":
-      return keys.writer === "all";
-    case "admin":
-      return isAdmin;
-    case "known":
-    case "health":
-    case "reflection":
-      return isAdmin || !isEmpty(keys.reader);
-    case "peer":
-      return false;
-  }
-}
-
-function lackOf({ needs }: MethodRule): string {
-  switch (needs) {
-    case "reader":
-    case "writer":
-      return `role ${needs}`;
-    case "known":
-    case "health":
-    case "reflection":
-      return "place of a caller in the access file";
-    default:
-      return `role ${needs.replace(" of ", " for ")}`;
-  }
-}
 
 /** A member proves itself by its own credentials: nobody else may vouch for one. */
 function withoutPeer(rights: Rights | undefined): Rights | undefined {

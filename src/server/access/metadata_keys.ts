@@ -9,8 +9,6 @@ export const metadataKeys = {
   cluster: "cairn-cluster",
   /** Name of the caller for whom a member passes a call on. */
   caller: "cairn-caller",
-  /** Secret of an ingress process, which its node gave it. */
-  ingress: "cairn-ingress",
 } as const;
 
 /** In place of a caller's name: the member makes the call for itself. No caller can have it. */
