@@ -17,5 +17,14 @@ export type { KeyValueNode } from "./server/kv/key_value_node.js";
 export { openKeyValueMachine } from "./server/kv/open_machine.js";
 export { ownMachineServices } from "./server/machine/services.js";
 export type { MachineServices } from "./server/machine_services.js";
+export {
+  type CertificateInfo,
+  type CertificateUse,
+  type MemberCredentials,
+  type NodeName,
+  type NodeTls,
+  type NodeTlsFiles,
+  openNodeTls,
+} from "./server/node_security.js";
 export { CairnServer, type OwnServerOptions, type ServerOptions } from "./server/server.js";
 export type { Logger } from "./system/logger.js";

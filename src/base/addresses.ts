@@ -1,3 +1,4 @@
+import { CairnError } from "./errors.js";
 import { limits } from "./limits.js";
 
 /**
@@ -8,4 +9,41 @@ export function isAddress(text: string): boolean {
   if (text.length > limits.addressCharacters) return false;
   const [, port = "0"] = /^(?:[^\s:/]+|\[[^\s/]+\]):(\d{1,5})$/.exec(text) ?? [];
   return Number(port) >= 1 && Number(port) <= 65_535;
+}
+
+/** Returns the host of host:port, an IPv6 address without its brackets. */
+export function hostOf(address: string): string {
+  return address.slice(0, address.lastIndexOf(":")).replace(/^\[(.*)\]$/, "$1");
+}
+
+/**
+ * Whether a host, without a port, is this machine by its very name: what is sent there does not
+ * leave it.
+ */
+export function isLoopbackHost(host: string): boolean {
+  if (/^(.+\.)?localhost$/i.test(host)) return true;
+  if (/^(::ffff:)?127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/i.test(host)) return true;
+  return host === "::1" || host === "0:0:0:0:0:0:0:1";
+}
+
+/** Whether only this machine reaches a listener on host:port, by the host as it is written. */
+export function isLoopback(listen: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|\[::1\]|::1):\d+$/i.test(listen);
+}
+
+/**
+ * Checks that a listener without TLS is out of the network's reach, unless its operator says so.
+ * @throws CairnError INVALID_ARGUMENT
+ */
+export function checkExposure(listen: string, allows: { readonly tls: boolean; readonly insecure: boolean }): void {
+  if (allows.tls || allows.insecure || isLoopback(listen)) return;
+  throw new CairnError("INVALID_ARGUMENT", exposureProblem(listen));
+}
+
+/** Says why a listener without TLS must not be where the network reaches it, and what to do. */
+export function exposureProblem(listen: string): string {
+  return (
+    `whoever reaches ${listen} could read and change everything, because there is no TLS: give a certificate and its key ` +
+    "(--tls-cert and --tls-key), listen on a loopback address, or say that it is meant (--insecure)"
+  );
 }

@@ -29,6 +29,17 @@ export const limits = Object.freeze({
   serverWindowBytes: 1 * MiB,
   /** Concurrent calls and streams on one connection; the client holds further ones back. */
   streamsPerConnection: 4096,
+  /**
+   * Interval at which a node looks whether its certificates, keys and authorities on disk have
+   * changed, in milliseconds.
+   */
+  tlsReloadMs: 2_000,
+  /** Timeout for a TLS handshake with a node, in milliseconds; the connection is closed then. */
+  tlsHandshakeMs: 10_000,
+  /** Days before the end of a certificate at which a node warns of it; it also warns after it. */
+  certificateWarningDays: 30,
+  /** After a refused connection is logged, further ones are only counted for this time, in ms. */
+  tlsRefusalLogMs: 60_000,
   /** Ingress processes of one node. */
   ingressProcesses: 64,
   /**
@@ -129,6 +140,8 @@ export const limits = Object.freeze({
   clientQueueBytes: 128 * MiB,
   /** Longest client id in a request id. */
   clientIdBytes: 256,
+  /** Longest token that a client sends with its calls, in characters. */
+  tokenCharacters: 4 * KiB,
   /** Longest node id or cluster id, in characters. */
   idCharacters: 64,
   /**

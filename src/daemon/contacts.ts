@@ -6,6 +6,7 @@ import { introduceRequest, toIntroduced } from "../peers/introductions.js";
 import { PROTOCOL_VERSION } from "../peers/protocol.js";
 import type { Introduced, Introduction, NamedAddress } from "../raft/membership/introduction.js";
 import { openChannel, type SharedChannel } from "../rpc/client.js";
+import { type MemberCredentials, settingsTo } from "../rpc/security/member_credentials.js";
 import type { Contact, JoinAnswer } from "./arrival.js";
 import type { Joiner } from "./world.js";
 
@@ -15,12 +16,19 @@ import type { Joiner } from "./world.js";
  */
 const ASK_TIMEOUT_MS = 1_000;
 const JOIN_TIMEOUT_MS = 10_000;
-/** Timeout of a connection, in milliseconds. */
-const CONNECT_TIMEOUT_MS = 1_000;
+
+/** Settings of a connection. */
+const SETTINGS = { connectTimeoutMs: 1_000 };
 
 /** Connections to nodes that do not share a cluster with this one yet. */
 export class Contacts {
   readonly #channels = new Map<string, SharedChannel>();
+
+  constructor(
+    private readonly members: MemberCredentials | undefined,
+    /** Called when a node refuses this one, or is not the one that was meant. */
+    private readonly onRefusal: (contact: Contact, error: CairnError) => void,
+  ) {}
 
   /**
    * Resolves with undefined when the node does not answer, is not the one asked for, or gives an
@@ -28,15 +36,17 @@ export class Contacts {
    */
   async ask({ name, address }: Contact, asked: Introduction): Promise<Introduced | undefined> {
     try {
-      const response = await this.#at(address).introduce(introduceRequest(asked), { timeoutMs: ASK_TIMEOUT_MS });
+      const response = await this.#at(address, name).introduce(introduceRequest(asked), { timeoutMs: ASK_TIMEOUT_MS });
       const introduced = toIntroduced(response);
       return name === undefined || introduced.name === name ? withLeaderAt(address, introduced) : undefined;
-    } catch {
+    } catch (error) {
+      const failure = CairnError.from(error);
+      if (isRefusal(failure)) this.onRefusal({ name, address }, failure);
       return undefined;
     }
   }
 
-  async join({ address }: NamedAddress, { name, incarnation, cameBy, ...joiner }: Joiner): Promise<JoinAnswer> {
+  async join(leader: NamedAddress, { name, incarnation, cameBy, ...joiner }: Joiner): Promise<JoinAnswer> {
     const request = {
       protocolVersion: PROTOCOL_VERSION,
       clusterId: joiner.clusterId,
@@ -46,7 +56,7 @@ export class Contacts {
       cameBy: cameBy === "join" ? CameByMessage.JOIN : CameByMessage.CLUSTER,
     };
     try {
-      const { membership } = await this.#at(address).join(request, { timeoutMs: JOIN_TIMEOUT_MS });
+      const { membership } = await this.#at(leader.address, leader.name).join(request, { timeoutMs: JOIN_TIMEOUT_MS });
       const member = membership?.members.find(({ id }) => id === name);
       if (member === undefined) return { kind: "later", reason: `${name} is not a member yet` };
       return { kind: "joined", isVoter: member.role === MemberRole.VOTER };
@@ -61,11 +71,17 @@ export class Contacts {
     this.#channels.clear();
   }
 
-  #at(address: string) {
-    const channel = this.#channels.get(address) ?? openChannel(address, { connectTimeoutMs: CONNECT_TIMEOUT_MS });
-    this.#channels.set(address, channel);
+  #at(address: string, member: string | undefined) {
+    const key = `${member ?? ""} ${address}`;
+    const channel = this.#channels.get(key) ?? openChannel(address, settingsTo(member, SETTINGS, this.members));
+    this.#channels.set(key, channel);
     return channel.client(RaftService);
   }
+}
+
+/** Returns whether a node refuses this one by its certificate, or is not the one that was meant. */
+function isRefusal({ code, text }: CairnError): boolean {
+  return code === "PERMISSION_DENIED" || (code === "UNREACHABLE" && /certificate/i.test(text));
 }
 
 /**

@@ -2,10 +2,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { StateMachine } from "../machine/state_machine.js";
 import { CairnNode } from "../node/node.js";
 import type { NodeOptions } from "../node/options.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
+import type { NodeTls } from "../rpc/security/node_tls.js";
+import type { AccessControl } from "../server/access/access_control.js";
 import type { MachineServices } from "../server/machine_services.js";
 import { CairnServer } from "../server/server.js";
 import { nodeFileSystem } from "../system/fs.js";
+import { silentLogger } from "../system/logger.js";
 import { Contacts } from "./contacts.js";
+import { refusalLog } from "./peer_log.js";
 import type { World } from "./world.js";
 
 /** Options of a member's node; its identity comes from its directory. */
@@ -14,21 +19,39 @@ export type MemberNodeOptions<Result, Machine extends StateMachine<Result>> = Om
   "clusterId" | "newClusterId" | "members" | "onLost" | "fs" | "clock"
 >;
 
-/**
- * Returns the world of a member that serves gRPC. `servicesOf` creates the services of a node's
- * state machine.
- */
+/** Options of a member's server. */
+export interface MemberServerOptions {
+  readonly security: NodeTls | undefined;
+  readonly members: MemberCredentials | undefined;
+  readonly accessControl: AccessControl | undefined;
+  readonly insecure: boolean | undefined;
+  readonly ingressSocket: string | undefined;
+}
+
+/** Creates the services of a node's state machine, which connect to leaders with `members`. */
+export type ServicesOf<Node> = (node: Node, members: MemberCredentials | undefined) => MachineServices;
+
+/** Returns the world of a member that serves gRPC. */
 export function grpcWorld<Result, Machine extends StateMachine<Result>>(
   options: MemberNodeOptions<Result, Machine>,
-  servicesOf: (node: CairnNode<Result, Machine>) => MachineServices,
+  servicesOf: ServicesOf<CairnNode<Result, Machine>>,
+  server: MemberServerOptions,
 ): World<CairnNode<Result, Machine>> {
-  const contacts = new Contacts();
-  const { peerAddresses, logger } = options;
+  const { peerAddresses, logger = silentLogger } = options;
+  const { members } = server;
+  const contacts = new Contacts(members, refusalLog(logger));
   return {
     fs: nodeFileSystem,
     startNode: (onLost) => CairnNode.start({ ...options, onLost }),
     serve: (node, listen, introducer) =>
-      CairnServer.start(node, { listen, peerAddresses, logger, introducer, machineServices: servicesOf(node) }),
+      CairnServer.start(node, {
+        ...server,
+        listen,
+        peerAddresses,
+        logger,
+        introducer,
+        machineServices: servicesOf(node, members),
+      }),
     ask: (contact, asked) => contacts.ask(contact, asked),
     join: (leader, joiner) => contacts.join(leader, joiner),
     pause: async (ms, signal) => {

@@ -1,11 +1,17 @@
 import { CairnError } from "../base/errors.js";
 import { Ingress, type IngressOptions } from "../ingress/ingress.js";
+import { PrivateSocket } from "../ingress/private_socket.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
 import { grpcTransport } from "../peers/grpc_transport.js";
-import type { MachineServices } from "../server/machine_services.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
+import type { NodeTls } from "../rpc/security/node_tls.js";
+import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
+import type { AccessControl } from "../server/access/access_control.js";
+import { openNodeTls } from "../server/node_security.js";
 import { type Logger, silentLogger } from "../system/logger.js";
-import { grpcWorld, type MemberNodeOptions } from "./grpc_world.js";
+import { comesToOthers, openAccess, tokenCredentials } from "./access.js";
+import { grpcWorld, type MemberNodeOptions, type ServicesOf } from "./grpc_world.js";
 import { type MemberOptions, RunningMember } from "./member.js";
 import { peerLog } from "./peer_log.js";
 import { peerSnapshotSource } from "./snapshot_source.js";
@@ -19,8 +25,7 @@ const LEADERSHIP_TRANSFER_MS_MAX = 5_000;
 export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly member: Omit<MemberOptions<MemberNode>, "world" | "directory" | "peerAddresses">;
   readonly node: Omit<MemberNodeOptions<Result, Machine>, "transport" | "snapshotSource">;
-  /** Creates the services of the node's state machine. */
-  readonly servicesOf: (node: CairnNode<Result, Machine>) => MachineServices;
+  readonly servicesOf: ServicesOf<CairnNode<Result, Machine>>;
   /**
    * Milliseconds for which a member that lacks a snapshot asks the others for one before its start
    * fails.
@@ -30,6 +35,14 @@ export interface LaunchOptions<Result, Machine extends StateMachine<Result>> {
   readonly signal: AbortSignal;
   /** Processes that take the connections of clients. */
   readonly ingress?: MemberIngress | undefined;
+  /** Certificates for clients and for the connections between members. */
+  readonly tls?: NodeTlsFiles | undefined;
+  /** Allows addresses other than loopback addresses without TLS. */
+  readonly insecure?: boolean | undefined;
+  /** Path of the access file; undefined: everybody may do everything. */
+  readonly access?: string | undefined;
+  /** Token with which this member proves to the others that it is one, without certificates. */
+  readonly peerToken?: string | undefined;
 }
 
 export interface MemberIngress extends Pick<IngressOptions, "processes" | "listen"> {
@@ -38,35 +51,77 @@ export interface MemberIngress extends Pick<IngressOptions, "processes" | "liste
 }
 
 /** A member that was started with everything around it. */
-export type LaunchedMember<Node extends MemberNode> = Pick<RunningMember<Node>, "node" | "address" | "failed" | "stop">;
+export interface LaunchedMember<Node extends MemberNode>
+  extends Pick<RunningMember<Node>, "node" | "address" | "failed" | "stop"> {
+  /** Its certificates; undefined without TLS. */
+  readonly security: NodeTls | undefined;
+  /** Credentials of its connections to the others. */
+  readonly members: MemberCredentials | undefined;
+}
 
 /**
  * Starts a member with its node, its server, its connections to the others, its healing from their
  * snapshots, and its ingress processes.
- * @throws CairnError as {@link RunningMember.start} and {@link Ingress.open} do
+ * @throws CairnError as {@link openNodeTls}, {@link RunningMember.start} and {@link Ingress.open} do
  */
 export async function launch<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
 ): Promise<LaunchedMember<CairnNode<Result, Machine>>> {
-  const { ingress } = options;
-  if (ingress === undefined) return startMember(options);
-  // Before the member starts: an address that cannot be had must not show only after a recovery.
-  const front = await Ingress.open({ ...ingress, logger: options.node.logger });
+  const { tls, ingress, insecure, node } = options;
+  checkAuthorities(options);
+  const around = new Around();
   try {
-    const member = await startMember(options);
-    void front.serve(member.address).then(() => ingress.onServing(front.address));
-    return new FrontedMember(member, front);
+    around.security = tls && (await openNodeTls(tls, node));
+    around.access = openAccess(options);
+    around.members = around.security ?? tokenCredentials(options);
+    if (ingress === undefined) return new WholeMember(await startMember(options, around), around);
+    // Before the member starts: an address that cannot be had must not show only after a recovery.
+    const front = await Ingress.open({
+      ...ingress,
+      tls,
+      insecure,
+      tellsClients: around.access !== undefined,
+      logger: node.logger,
+    });
+    around.ingress = front;
+    const socket = await PrivateSocket.create();
+    around.socket = socket;
+    const member = await startMember(options, around);
+    void front.serve(socket.address).then(() => ingress.onServing(front.address));
+    return new WholeMember(member, around);
   } catch (error) {
-    await front.stop();
+    await around.stop();
+    await around.end();
     throw error;
   }
 }
 
-/** A member with its ingress processes. */
-class FrontedMember<Node extends MemberNode> implements LaunchedMember<Node> {
+/** Everything around a member that ends with it. */
+class Around {
+  security: NodeTls | undefined;
+  access: AccessControl | undefined;
+  members: MemberCredentials | undefined;
+  ingress: Ingress | undefined;
+  socket: PrivateSocket | undefined;
+
+  /** Ends the parts that need the member until their calls have ended. */
+  async stop(): Promise<void> {
+    await this.ingress?.stop();
+  }
+
+  /** Ends the parts that the member needs until it has stopped. */
+  async end(): Promise<void> {
+    await this.socket?.remove();
+    this.security?.close();
+    this.access?.close();
+  }
+}
+
+/** A member with everything around it. */
+class WholeMember<Node extends MemberNode> implements LaunchedMember<Node> {
   constructor(
     private readonly member: RunningMember<Node>,
-    private readonly ingress: Ingress,
+    private readonly around: Around,
   ) {}
 
   get node(): Node {
@@ -81,17 +136,40 @@ class FrontedMember<Node extends MemberNode> implements LaunchedMember<Node> {
     return this.member.failed;
   }
 
-  /** The calls under way at the ingress processes need the node until they end. */
-  async stop(): Promise<void> {
-    await this.ingress.stop();
-    await this.member.stop();
+  get security(): NodeTls | undefined {
+    return this.around.security;
   }
+
+  get members(): MemberCredentials | undefined {
+    return this.around.members;
+  }
+
+  async stop(): Promise<void> {
+    await this.around.stop();
+    await this.member.stop();
+    await this.around.end();
+  }
+}
+
+/**
+ * Checks that a member with TLS can tell its peers from others.
+ * @throws CairnError INVALID_ARGUMENT
+ */
+function checkAuthorities<Result, Machine extends StateMachine<Result>>({
+  tls,
+  member: { claim, join },
+}: Pick<LaunchOptions<Result, Machine>, "tls" | "member">): void {
+  const hasPeers = comesToOthers({ claim, join });
+  if (tls === undefined || tls.peerCa !== undefined || !hasPeers) return;
+  const text = `${claim.name} has a certificate, but no authority by which it could know the other members`;
+  throw new CairnError("INVALID_ARGUMENT", `${text}: give the file of their authority (--tls-peer-ca)`);
 }
 
 function startMember<Result, Machine extends StateMachine<Result>>(
   options: LaunchOptions<Result, Machine>,
+  { security, access, members, socket }: Around,
 ): Promise<RunningMember<CairnNode<Result, Machine>>> {
-  const { member, node, servicesOf, healTimeoutMs: patienceMs, signal } = options;
+  const { member, node, servicesOf, healTimeoutMs: patienceMs, signal, insecure } = options;
   const { peerAddresses = {}, logger = silentLogger } = node;
   // An address given for a name takes precedence over the founders' list.
   const founders = member.claim.founders?.map(({ name, address }) => [name, address] as const) ?? [];
@@ -99,10 +177,11 @@ function startMember<Result, Machine extends StateMachine<Result>>(
   const world = grpcWorld<Result, Machine>(
     {
       ...node,
-      transport: grpcTransport({ onChange: peerLog(logger) }),
-      snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal }),
+      transport: grpcTransport({ onChange: peerLog(logger), members }),
+      snapshotSource: peerSnapshotSource({ addresses, patienceMs, logger, signal, members }),
     },
     servicesOf,
+    { security, members, accessControl: access, insecure, ingressSocket: socket?.path },
   );
   return RunningMember.start({ ...member, world, directory: node.directory, peerAddresses });
 }

@@ -5,6 +5,7 @@ import { limits } from "../base/limits.js";
 import type { AdminClient } from "../client/admin/cluster_admin.js";
 import type { MissingSnapshot, SnapshotSource, SnapshotTaker } from "../node/open/healing.js";
 import { ChannelPool } from "../rpc/channel_pool.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
 import type { Logger } from "../system/logger.js";
 
 /** Timeout of a question to a member about its snapshots, in milliseconds. */
@@ -27,6 +28,8 @@ export function peerSnapshotSource(options: {
   readonly patienceMs: number;
   readonly logger: Logger;
   readonly signal: AbortSignal;
+  /** Credentials of the connections to members. */
+  readonly members?: MemberCredentials | undefined;
 }): SnapshotSource {
   const { patienceMs, logger, signal } = options;
   return async (missing, take) => {
@@ -36,14 +39,14 @@ export function peerSnapshotSource(options: {
       { reason: missing.refusal.text, peers },
       "a snapshot is missing or damaged: asking the other members for one",
     );
-    const channels = new ChannelPool({ connectTimeoutMs: LOOK_TIMEOUT_MS });
+    const channels = new ChannelPool({ connectTimeoutMs: LOOK_TIMEOUT_MS }, options.members);
     const deadline = performance.now() + patienceMs;
     try {
       for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
         const reasons: string[] = [];
         for (const [id, address] of peers) {
           try {
-            const index = await fetchFrom(channels.get(address).client(AdminService), missing, take, signal);
+            const index = await fetchFrom(channels.get(address, id).client(AdminService), missing, take, signal);
             logger.warn({ from: id, index }, "fetched a snapshot from another member to replace the missing one");
             return;
           } catch (error) {

@@ -1,6 +1,9 @@
 import { createServer, type Server, type Socket } from "node:net";
+import { checkExposure } from "../base/addresses.js";
 import { CairnError } from "../base/errors.js";
 import { limits } from "../base/limits.js";
+import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
+import { warnOfExposure } from "../server/node_security.js";
 import { type Logger, silentLogger } from "../system/logger.js";
 import { IngressProcess } from "./ingress_process.js";
 
@@ -11,6 +14,12 @@ export interface IngressOptions {
   readonly processes: number;
   /** host:port for clients; port 0 takes a free one. */
   readonly listen: string;
+  /** Certificates for clients. Without them their connections are not encrypted. */
+  readonly tls?: NodeTlsFiles | undefined;
+  /** The node has an access file, and asks who makes each call. */
+  readonly tellsClients?: boolean | undefined;
+  /** Allows an address other than a loopback address without TLS. Default false. */
+  readonly insecure?: boolean | undefined;
   readonly logger?: Logger | undefined;
 }
 
@@ -26,6 +35,8 @@ export class Ingress {
   readonly #server: Server;
   readonly #logger: Logger;
   readonly #count: number;
+  readonly #tls: NodeTlsFiles | undefined;
+  readonly #tellsClients: boolean;
   #processes: IngressProcess[] = [];
   /** Connections that no process takes at present. */
   #waiting: Socket[] = [];
@@ -35,10 +46,12 @@ export class Ingress {
     server: Server,
     /** Address that clients connect to: host:port with the real port. */
     readonly address: string,
-    { processes, logger = silentLogger }: IngressOptions,
+    { processes, tls, tellsClients = false, logger = silentLogger }: IngressOptions,
   ) {
     this.#server = server;
     this.#count = processes;
+    this.#tls = tls;
+    this.#tellsClients = tellsClients;
     this.#logger = logger;
     server.on("connection", (connection) => {
       // A connection that breaks while it waits closes itself.
@@ -50,14 +63,17 @@ export class Ingress {
 
   /**
    * Listens for clients, whose connections wait until {@link serve} is called.
-   * @throws CairnError INVALID_ARGUMENT when the address cannot be listened on
+   * @throws CairnError INVALID_ARGUMENT when the address cannot be listened on, or when it is no
+   * loopback address, and there is neither TLS nor `insecure`
    */
   static async open(options: IngressOptions): Promise<Ingress> {
-    const { listen } = options;
+    const { listen, tls, insecure = false, logger = silentLogger } = options;
     const [, host, v6, port] = /^(\[(.+)\]|[^[\]]+):(\d{1,5})$/.exec(listen) ?? [];
     if (host === undefined || Number(port) > 65_535) {
       throw new CairnError("INVALID_ARGUMENT", `ingress address ${JSON.stringify(listen)} must be host:port`);
     }
+    checkExposure(listen, { tls: tls !== undefined, insecure });
+    if (tls === undefined) warnOfExposure(listen, logger);
     const server = createServer({ pauseOnConnect: true, noDelay: true });
     await new Promise<void>((resolve, reject) => {
       server.once("error", (cause) => {
@@ -73,7 +89,8 @@ export class Ingress {
   }
 
   /**
-   * Starts the processes in front of the node that serves at host:port, on this machine. Resolves
+   * Starts the processes in front of the node that serves at `node`, on this machine: host:port, or
+   * unix: and the path of a socket. Resolves
    * when one of them serves; they start again whenever they end. Call it once.
    */
   serve(node: string): Promise<void> {
@@ -83,6 +100,8 @@ export class Ingress {
         () =>
           new IngressProcess({
             node: loopbackOf(node),
+            tls: this.#tls,
+            tellsClients: this.#tellsClients,
             logger: this.#logger,
             onReady: () => {
               resolve();

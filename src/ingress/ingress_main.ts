@@ -1,6 +1,8 @@
 /** The program of an ingress process. The node's process starts it, and it ends with that one. */
 
 import type { Socket } from "node:net";
+import { CairnError } from "../base/errors.js";
+import { NodeTls, type TlsEvent } from "../rpc/security/node_tls.js";
 import { IngressServer } from "./ingress_server.js";
 import { DRAIN_MS, type FromIngress, type ToIngress } from "./messages.js";
 
@@ -10,11 +12,10 @@ process.env.GRPC_VERBOSITY ??= "NONE";
 let server: IngressServer | undefined;
 let isStopping = false;
 
-process.on("message", ({ kind, ...facts }: ToIngress, connection?: Socket) => {
-  switch (kind) {
+process.on("message", (message: ToIngress, connection?: Socket) => {
+  switch (message.kind) {
     case "serve":
-      server = new IngressServer((facts as { node: string }).node);
-      send({ kind: "ready" });
+      void serve(message);
       break;
     case "connection":
       if (connection === undefined) send({ kind: "closed" });
@@ -31,6 +32,18 @@ process.on("disconnect", stop);
 
 // A signal for the whole group, as Ctrl-C is, is also the node's, which then stops this process.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => {});
+
+async function serve({ node, tls: files, tellsClients }: ToIngress & { kind: "serve" }): Promise<void> {
+  try {
+    // The node tells of changed files and of certificates that end: it has the same ones.
+    const onEvent = (event: TlsEvent) => event.kind === "refused" && send(event);
+    server = new IngressServer(node, files && (await NodeTls.open(files, { onEvent })), tellsClients);
+    send({ kind: "ready" });
+  } catch (error) {
+    console.error("ingress: cannot serve:", CairnError.from(error).message);
+    process.exit(1);
+  }
+}
 
 function take(connection: Socket): void {
   connection.once("close", () => send({ kind: "closed" }));

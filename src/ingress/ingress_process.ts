@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import type { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
+import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
 import type { Logger } from "../system/logger.js";
 import { DRAIN_MS, type FromIngress, type ToIngress } from "./messages.js";
 import { RestartPause } from "./restart_pause.js";
@@ -17,8 +18,12 @@ const PROGRAM = import.meta.url.endsWith(".ts") ? "../../dist/src/ingress/ingres
 const STOP_PATIENCE_MS = 2 * DRAIN_MS;
 
 export interface IngressProcessOptions {
-  /** host:port at which the node serves. */
+  /** Address at which the node serves. */
   readonly node: string;
+  /** Certificates for clients. */
+  readonly tls: NodeTlsFiles | undefined;
+  /** The node asks who makes each call. */
+  readonly tellsClients: boolean;
   readonly logger: Logger;
   /** It serves from now on, and may be given connections. */
   readonly onReady: () => void;
@@ -95,11 +100,12 @@ export class IngressProcess {
     child.on("error", (error) => {
       if (child.pid === undefined) ended(error.message);
     });
-    this.#send({ kind: "serve", node: this.options.node });
+    const { node, tls, tellsClients } = this.options;
+    this.#send({ kind: "serve", node, tls, tellsClients });
   }
 
-  #received({ kind }: FromIngress): void {
-    switch (kind) {
+  #received(message: FromIngress): void {
+    switch (message.kind) {
       case "ready":
         this.#isReady = true;
         this.options.onReady();
@@ -111,6 +117,11 @@ export class IngressProcess {
         break;
       case "closed":
         this.#connections--;
+        break;
+      case "refused": {
+        const { address, reason, times } = message;
+        this.options.logger.warn({ address, reason, times }, "an ingress process refused a connection");
+      }
     }
   }
 

@@ -6,6 +6,8 @@ import { LeaseService } from "../../gen/cairn/v1/lease_pb.js";
 import { MachineService } from "../../gen/cairn/v1/machine_pb.js";
 import { methodPath } from "../rpc/codec.js";
 import { serverOptions } from "../rpc/grpc_options.js";
+import { noteCallers } from "../rpc/security/connections.js";
+import type { NodeTls } from "../rpc/security/node_tls.js";
 import { addService } from "../rpc/server.js";
 import { widenWindows } from "../rpc/server_windows.js";
 import { CallProxy } from "./call_proxy.js";
@@ -37,18 +39,25 @@ export class IngressServer {
   readonly #proxy: CallProxy;
   readonly #connections: ReturnType<grpc.Server["createConnectionInjector"]>;
 
-  /** `node`: host:port at which the node serves. */
-  constructor(node: string) {
-    this.#link = new NodeLink(node);
-    this.#proxy = new CallProxy(node);
+  /**
+   * `node`: address at which the node serves; `tls`: the node's certificates, for clients. Without
+   * them, connections of clients are not encrypted. `tellsClients`: the node asks who makes each
+   * call.
+   */
+  constructor(node: string, tls?: NodeTls, tellsClients = false) {
+    this.#link = new NodeLink(node, tellsClients);
+    this.#proxy = new CallProxy(node, tellsClients);
     widenWindows(this.#server);
+    noteCallers(this.#server, tls);
     addService(this.#server, KeyValueService, unaryMethods(this.#link), {
       isPartial: true,
       onUnexpectedError: (error, method) => console.error(`ingress: ${method} failed:`, error),
     });
     const paths = SERVICES.flatMap(({ methods }) => methods.map(methodPath));
     for (const path of [...paths, ...DISCOVERY_PATHS]) this.#proxy.addTo(this.#server, path);
-    this.#connections = this.#server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
+    this.#connections = this.#server.createConnectionInjector(
+      tls?.serverCredentials ?? grpc.ServerCredentials.createInsecure(),
+    );
   }
 
   /** Serves a connection from which nothing was read. */

@@ -1,9 +1,19 @@
+import type { NodeTlsFiles } from "../rpc/security/tls_material.js";
+
 // Messages between a node's process and its ingress processes.
 
 /** To an ingress process. */
 export type ToIngress =
-  /** Serve the node at this host:port. Sent once, first. */
-  | { readonly kind: "serve"; readonly node: string }
+  /**
+   * Serve the node at this address, and clients with these certificates; tell the node who makes each
+   * call, if it asks. Sent once, first.
+   */
+  | {
+      readonly kind: "serve";
+      readonly node: string;
+      readonly tls: NodeTlsFiles | undefined;
+      readonly tellsClients: boolean;
+    }
   /** Take the connection that comes with this message. */
   | { readonly kind: "connection" }
   /** Let the calls under way end, then end. */
@@ -16,7 +26,9 @@ export type FromIngress =
   /** It has the last connection that it was given. */
   | { readonly kind: "taken" }
   /** One of its connections is closed. */
-  | { readonly kind: "closed" };
+  | { readonly kind: "closed" }
+  /** Connections were refused, by their certificates or for the lack of one. */
+  | { readonly kind: "refused"; readonly address: string; readonly reason: string; readonly times: number };
 
 /** Time that the calls under way have to end when an ingress process stops, in milliseconds. */
 export const DRAIN_MS = 2_000;

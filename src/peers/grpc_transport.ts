@@ -1,8 +1,8 @@
 import { CairnError } from "../base/errors.js";
 import { nameOf } from "../base/ids.js";
 import type { PeerRequest } from "../raft/messages.js";
-import type { ChannelSettings } from "../rpc/channel.js";
 import { peerChannelSettings } from "../rpc/grpc_options.js";
+import { type MemberCredentials, settingsTo } from "../rpc/security/member_credentials.js";
 import { failedInstall } from "./install/install_stream.js";
 import { PeerConnection } from "./peer_connection.js";
 import type { Self } from "./protocol.js";
@@ -17,6 +17,8 @@ export interface GrpcTransportOptions {
    */
   readonly addressOf?: ((peer: Peer) => string | undefined) | undefined;
   /** Called when the stream to a peer breaks, with the reason, and when the peer answers again. */
+  /** Credentials of the connections to peers. Without them they are not encrypted. */
+  readonly members?: MemberCredentials | undefined;
   readonly onChange?: ((peer: Peer, error: CairnError | undefined) => void) | undefined;
 }
 
@@ -29,7 +31,6 @@ class GrpcTransport implements Transport {
   readonly #self: Self;
   readonly #events: TransportEvents;
   readonly #options: GrpcTransportOptions;
-  readonly #settings: ChannelSettings = peerChannelSettings;
   readonly #connections = new Map<string, PeerConnection>();
   #closed = false;
 
@@ -75,7 +76,8 @@ class GrpcTransport implements Transport {
 
   #connect(peer: Peer): PeerConnection | undefined {
     try {
-      return new PeerConnection(peer, this.#self, this.#settings, {
+      const settings = settingsTo(nameOf(peer.id), peerChannelSettings, this.#options.members);
+      return new PeerConnection(peer, this.#self, settings, {
         answer: (answer) => this.#events.answer(answer),
         broken: (error) => {
           this.#options.onChange?.(peer, error);

@@ -5,6 +5,7 @@ import type {
   AppendEntriesResponseSchema,
   InstallSnapshotRequest,
   InstallSnapshotResponseSchema,
+  PeerHeader,
   RaftService,
   RequestVoteRequest,
   SnapshotChoice,
@@ -21,6 +22,7 @@ import { orderedAnswers } from "../rpc/ordered.js";
 import type { ServiceImplementation } from "../rpc/server.js";
 import type { InstallChoice, InstallMessage, InstallOffer, InstallReply } from "./install/install_messages.js";
 import { baseToMessage, introduceResponse, toIntroduction, toJoin } from "./introductions.js";
+import { type AdmittedPeer, openAdmission, type PeerAdmission } from "./peer_admission.js";
 import type { PeerEndpoint } from "./peer_endpoint.js";
 import { checkPeer } from "./peer_header.js";
 import { compressionMessage, refusalMessages, rejectionMessages, toCompression, toEntry } from "./protocol.js";
@@ -28,21 +30,27 @@ import { compressionMessage, refusalMessages, rejectionMessages, toCompression, 
 type AppendResponse = MessageInitShape<typeof AppendEntriesResponseSchema>;
 type InstallResponse = MessageInitShape<typeof InstallSnapshotResponseSchema>;
 
-/** Serves the protocol between peers to other nodes. */
-export function raftService(node: PeerEndpoint): ServiceImplementation<typeof RaftService> {
+/** Serves the protocol between peers to the nodes that `admission` admits. */
+export function raftService(
+  node: PeerEndpoint,
+  admission: PeerAdmission = openAdmission,
+): ServiceImplementation<typeof RaftService> {
   return {
-    async introduce(request) {
+    async introduce(request, context) {
+      admission.admit(context).assertIs(request.name, "name");
       return introduceResponse(await node.introduce(toIntroduction(request)));
     },
 
-    async join(request, { signal }) {
+    async join(request, context) {
+      admission.admit(context).assertIs(request.name, "name");
+      const { signal } = context;
       const { index, members, base } = await node.join(toJoin(request, node.clusterId), signal);
       const membership = membershipToMessage(members);
       return { index: BigInt(index), membership, ...(base !== undefined && { base: baseToMessage(base) }) };
     },
 
-    async requestVote(request) {
-      const from = checkPeer(request.header, node);
+    async requestVote(request, context) {
+      const from = senderOf(request.header, node, admission.admit(context));
       const answer = await node.requestVote(judged(node, from, () => toVoteRequest(from, request)));
       return {
         term: BigInt(answer.term),
@@ -52,26 +60,38 @@ export function raftService(node: PeerEndpoint): ServiceImplementation<typeof Ra
       };
     },
 
-    async *appendEntries(requests) {
+    async *appendEntries(requests, context) {
+      const peer = admission.admit(context);
       let from: string | undefined;
       const handle = (request: AppendEntriesRequest) => {
-        from ??= checkPeer(request.header, node);
+        from ??= senderOf(request.header, node, peer);
         return append(node, from, request);
       };
       yield* orderedAnswers(requests, handle, limits.appendsInFlight);
     },
 
-    async *installSnapshot(requests) {
-      for await (const reply of node.receiveSnapshot(fromRequests(requests, node))) yield toResponse(reply);
+    async *installSnapshot(requests, context) {
+      const messages = fromRequests(requests, node, admission.admit(context));
+      for await (const reply of node.receiveSnapshot(messages)) yield toResponse(reply);
     },
 
-    async timeoutNow(request) {
-      const from = checkPeer(request.header, node);
+    async timeoutNow(request, context) {
+      const from = senderOf(request.header, node, admission.admit(context));
       const term = judged(node, from, () => leaderTerm(request.term));
       const answer = await node.timeoutNow({ type: "timeout_now", from, term });
       return { term: BigInt(answer.term) };
     },
   };
+}
+
+/**
+ * Returns the member key of a message's sender, whose name must be the caller's own.
+ * @throws CairnError as {@link checkPeer}; PERMISSION_DENIED
+ */
+function senderOf(header: PeerHeader | undefined, node: PeerEndpoint, caller: AdmittedPeer): string {
+  const sender = checkPeer(header, node);
+  caller.assertIs(nameOf(sender), "header.sender_id");
+  return sender;
 }
 
 async function append(node: PeerEndpoint, from: string, request: AppendEntriesRequest): Promise<AppendResponse> {
@@ -154,11 +174,12 @@ function leaderTerm(value: bigint): number {
 async function* fromRequests(
   requests: AsyncIterable<InstallSnapshotRequest>,
   node: PeerEndpoint,
+  caller: AdmittedPeer,
 ): AsyncGenerator<InstallMessage, void, undefined> {
   let from: string | undefined;
   for await (const { message } of requests) {
     if (message.case === "offer") {
-      const sender = checkPeer(message.value.header, node);
+      const sender = senderOf(message.value.header, node, caller);
       from = sender;
       yield { kind: "offer", ...judged(node, sender, () => toOffer(sender, message.value)) };
     } else if (message.case === "chunk") {

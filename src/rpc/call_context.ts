@@ -1,9 +1,9 @@
-import type { PeerCertificate } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import type { CancelSignal } from "../base/cancel_signal.js";
 import { CairnError } from "../base/errors.js";
 import type { CallerAccess } from "./security/caller_access.js";
-import { type CallerCertificate, callerOf } from "./security/caller_certificate.js";
+import type { CallerCertificate } from "./security/caller_certificate.js";
+import { connectionOf } from "./security/connections.js";
 import { textValue } from "./status.js";
 
 // Tracks a call on the server until it is answered or cancelled.
@@ -24,6 +24,10 @@ export interface CallContext {
   readonly peer: string;
   /** The client's certificate; undefined without TLS, and when the client gave none. */
   readonly certificate: CallerCertificate | undefined;
+  /**
+   * True when the call came from one of the node's own ingress processes, by a way that nobody else
+   * has: it may vouch for the caller that it serves.
+   */
   readonly isIngress: boolean;
   /** What the caller may do; undefined: everything, as without an access file. */
   readonly access: CallerAccess | undefined;
@@ -41,7 +45,6 @@ export interface ServerCall {
   readonly metadata: grpc.Metadata;
   getPath(): string;
   getPeer(): string;
-  getAuthContext(): { readonly sslPeerCertificate?: PeerCertificate };
   getDeadline(): Date | number;
   on(event: "cancelled", listener: () => void): unknown;
 }
@@ -64,6 +67,8 @@ export class ServerCallContext implements CallContext, CancelSignal {
   #enders: ((error: CairnError | undefined) => void)[] | undefined;
   /** Set by the guard of the service, before the handler runs. */
   access: CallerAccess | undefined;
+  /** Set by the guard for a call of an ingress process: the address of its client. */
+  clientAddress: string | undefined;
 
   constructor(call: ServerCall) {
     this.#call = call;
@@ -108,16 +113,15 @@ export class ServerCallContext implements CallContext, CancelSignal {
   }
 
   get peer(): string {
-    return this.#call.getPeer();
+    return this.clientAddress ?? this.#call.getPeer();
   }
 
   get certificate(): CallerCertificate | undefined {
-    const certificate = this.#call.getAuthContext().sslPeerCertificate;
-    return certificate === undefined ? undefined : callerOf(certificate);
+    return connectionOf(this.#call).certificate;
   }
 
   get isIngress(): boolean {
-    return false;
+    return connectionOf(this.#call).isIngress;
   }
 
   get path(): string {

@@ -6,6 +6,7 @@ import { methodName, methodPath } from "./codec.js";
 import { BackgroundCredentials } from "./credentials/background.js";
 import { TimedCredentials } from "./credentials/connect_timeout.js";
 import { channelOptions } from "./grpc_options.js";
+import { BearerToken } from "./security/bearer_token.js";
 import { errorFromStatus } from "./status.js";
 
 // Starts gRPC calls to one node, on the level of bytes.
@@ -20,6 +21,13 @@ export interface ChannelSettings {
    * Default: no limit.
    */
   readonly connectTimeoutMs?: number;
+  /**
+   * Returns the token to send with a call, as `authorization: Bearer TOKEN`. It is asked for each
+   * call. Without encryption, a call to another machine fails instead, with FAILED_PRECONDITION.
+   */
+  readonly token?: (() => string) | undefined;
+  /** The token is sent to other machines without encryption, too. Default false. */
+  readonly tokenUnencrypted?: boolean | undefined;
   /** The connection never keeps the process alive, whatever runs on it. Default false. */
   readonly isBackground?: boolean;
 }
@@ -53,11 +61,15 @@ export class Channel {
   /** host:port */
   readonly address: string;
   readonly #channel: grpc.Channel;
+  readonly #token: BearerToken | undefined;
   readonly #calls = new Set<ClientCall>();
   #closed = false;
 
   constructor(address: string, settings: ChannelSettings = {}) {
     this.address = address;
+    const { token, tokenUnencrypted = false, credentials } = settings;
+    const mayShowToken = tokenUnencrypted || (credentials?._isSecure() ?? false);
+    this.#token = token && new BearerToken(token, address, mayShowToken);
     this.#channel = grpcChannel(address, settings);
   }
 
@@ -70,7 +82,7 @@ export class Channel {
     if (this.#closed) throw new CairnError("FAILED_PRECONDITION", `the channel to ${this.address} is closed`);
     const { signal } = settings;
     if (signal?.aborted) throw cancellation(signal, method);
-    const metadata = grpcMetadata(settings);
+    const metadata = this.#token?.addTo(grpcMetadata(settings)) ?? grpcMetadata(settings);
     const call = this.#channel.createCall(methodPath(method), deadline(settings), undefined, null, undefined);
     const running = new ClientCall(call, method, this.address, signal, {
       message: (bytes) => events.message(bytes),

@@ -5,6 +5,7 @@ import type { CallSettings, ChannelSettings } from "../rpc/channel.js";
 import { ChannelPool } from "../rpc/channel_pool.js";
 import type { Client, SharedChannel } from "../rpc/client.js";
 import type { CallerAccess } from "../rpc/security/caller_access.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
 import { MEMBER_ITSELF, metadataKeys } from "./access/metadata_keys.js";
 import { addressOf, explained } from "./leader_hint.js";
 import type { ServedNode } from "./served_node.js";
@@ -33,6 +34,8 @@ export interface ForwardingOptions {
    */
   readonly peerAddresses?: Readonly<Record<string, string>> | undefined;
   readonly channels?: ChannelSettings | undefined;
+  /** Credentials of the connections to leaders. */
+  readonly members?: MemberCredentials | undefined;
 }
 
 /** A leader that calls are passed on to. */
@@ -57,15 +60,15 @@ interface Forward<Service extends DescService> {
  */
 export class Forwarding<Service extends DescService> {
   readonly #channels: ChannelPool;
-  /** Clients by address: one for each leader that this node has followed. */
-  readonly #leaders = new Map<string, Client<Service>>();
+  /** One for each leader that this node has followed. */
+  readonly #leaders = new Map<SharedChannel, Client<Service>>();
 
   constructor(
     private readonly node: ForwardingNode,
     private readonly service: Service,
     private readonly options: ForwardingOptions = {},
   ) {
-    this.#channels = new ChannelPool(options.channels);
+    this.#channels = new ChannelPool(options.channels, options.members);
   }
 
   /** Answers with `here`, or else with `there`. */
@@ -117,7 +120,7 @@ export class Forwarding<Service extends DescService> {
     if (role === "leader" || leader === undefined || leader === this.node.id) return undefined;
     if (metadata.get(metadataKeys.forwardedBy) !== undefined) return undefined;
     const address = this.#addressOf(leader);
-    return address === undefined ? undefined : { id: leader, address, channel: this.#channels.get(address) };
+    return address === undefined ? undefined : { id: leader, address, channel: this.#channels.get(address, leader) };
   }
 
   /** Returns the error that a client gets for a failure of a call that was passed on. */
@@ -155,7 +158,7 @@ export class Forwarding<Service extends DescService> {
     return {
       id,
       address,
-      client: this.#leaderAt(address),
+      client: this.#clientOf(this.#channels.get(address, id)),
       settings: {
         signal,
         timeoutMs: deadlineMs === undefined ? undefined : Math.max(0, deadlineMs - Date.now()),
@@ -173,11 +176,11 @@ export class Forwarding<Service extends DescService> {
     return given ?? addressOf(this.node, id);
   }
 
-  #leaderAt(address: string): Client<Service> {
-    const known = this.#leaders.get(address);
+  #clientOf(channel: SharedChannel): Client<Service> {
+    const known = this.#leaders.get(channel);
     if (known !== undefined) return known;
-    const leader = this.#channels.get(address).client(this.service);
-    this.#leaders.set(address, leader);
+    const leader = channel.client(this.service);
+    this.#leaders.set(channel, leader);
     return leader;
   }
 }

@@ -1,6 +1,7 @@
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { LeaseService } from "../../gen/cairn/v1/lease_pb.js";
 import { limits } from "../base/limits.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
 import { addService } from "../rpc/server.js";
 import { type Clock, systemClock } from "../system/clock.js";
 import { Forwarding } from "./forwarding.js";
@@ -19,15 +20,19 @@ const ANY_KEY = Buffer.from("cairn");
 const NO_VERSION = BigInt(Number.MAX_SAFE_INTEGER);
 
 /**
- * Returns the services of a node whose state machine is the key-value store. `clock` measures the
- * time of leases.
+ * Returns the services of a node whose state machine is the key-value store. `members` makes the
+ * credentials of connections to leaders; `clock` measures the time of leases.
  */
-export function keyValueServices(node: KeyValueNode, clock: Clock = systemClock): MachineServices {
-  const forwarding = new Forwarding(node, KeyValueService);
+export function keyValueServices(
+  node: KeyValueNode,
+  members?: MemberCredentials | undefined,
+  clock: Clock = systemClock,
+): MachineServices {
+  const forwarding = new Forwarding(node, KeyValueService, { members });
   const calls = singleCalls(node, forwarding);
   const sessions = new Sessions(node, calls);
   const watches = new Watches(node, () => headerOf(node));
-  const leases = new Leases(node, clock);
+  const leases = new Leases(node, clock, members);
   return {
     services: [KeyValueService, LeaseService],
     addTo(server, options) {

@@ -2,12 +2,17 @@ import type { DescService } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { RaftService } from "../../gen/cairn/v1/raft_pb.js";
+import { checkExposure } from "../base/addresses.js";
 import { checkObject, checkText } from "../base/arguments.js";
 import { CairnError } from "../base/errors.js";
 import type { StateMachine } from "../machine/state_machine.js";
 import type { CairnNode } from "../node/node.js";
+import { CertificateAdmission, openAdmission } from "../peers/peer_admission.js";
 import { raftService } from "../peers/peer_service.js";
 import { serverOptions } from "../rpc/grpc_options.js";
+import { ingressCredentials, noteCallers } from "../rpc/security/connections.js";
+import type { MemberCredentials } from "../rpc/security/member_credentials.js";
+import type { NodeTls } from "../rpc/security/node_tls.js";
 import { addService } from "../rpc/server.js";
 import { widenWindows } from "../rpc/server_windows.js";
 import { type Logger, silentLogger } from "../system/logger.js";
@@ -20,6 +25,7 @@ import type { Introducer } from "./introducer.js";
 import { keyValueServices } from "./key_value_services.js";
 import type { KeyValueNode } from "./kv/key_value_node.js";
 import type { MachineServices } from "./machine_services.js";
+import { warnOfExposure } from "./node_security.js";
 import { peerEndpoint } from "./peer_endpoint.js";
 import type { ServedNode } from "./served_node.js";
 
@@ -54,6 +60,24 @@ export interface ServerOptions {
    * @internal
    */
   readonly accessControl?: AccessControl | undefined;
+  /**
+   * Credentials of the connections to other members. Default: {@link security}.
+   * @internal
+   */
+  readonly members?: MemberCredentials | undefined;
+  /**
+   * Certificates of the node: the port speaks TLS, and RaftService is for the members that they
+   * name. See {@link openNodeTls}.
+   */
+  readonly security?: NodeTls | undefined;
+  /** Allows an address other than a loopback address without TLS. Default false. */
+  readonly insecure?: boolean | undefined;
+  /**
+   * Path of a socket in a directory that only this user may enter, for the node's own ingress
+   * processes.
+   * @internal
+   */
+  readonly ingressSocket?: string | undefined;
   readonly logger?: Logger | undefined;
 }
 
@@ -78,7 +102,8 @@ export class CairnServer {
   /**
    * Starts to serve a node of the key-value store, or of another state machine with its own
    * services.
-   * @throws CairnError INVALID_ARGUMENT when the server cannot listen on the address
+   * @throws CairnError INVALID_ARGUMENT when the server cannot listen on the address, or when it is
+   * no loopback address, and there is neither TLS nor `insecure`
    */
   static start(node: KeyValueNode, options: ServerOptions): Promise<CairnServer>;
   static start<Result, Machine extends StateMachine<Result>>(
@@ -91,29 +116,46 @@ export class CairnServer {
   ): Promise<CairnServer> {
     checkObject("node", node);
     checkText("listen", checkObject("options", options).listen);
+    const { security, listen, insecure = false } = options;
     const logger = options.logger ?? silentLogger;
+    if (!/^.+:\d{1,5}$/.test(listen)) {
+      throw new CairnError("INVALID_ARGUMENT", `listen address ${JSON.stringify(listen)} must be host:port`);
+    }
+    checkExposure(listen, { tls: security !== undefined, insecure });
+    if (security === undefined) warnOfExposure(listen, logger);
     const server = new grpc.Server(serverOptions);
     if (!widenWindows(server)) logger.warn({}, "this version of grpc-js has narrow windows: snapshots arrive slowly");
+    noteCallers(server, security);
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
     const opened = options.access === undefined ? undefined : AccessControl.open({ file: options.access, logger });
     const access = options.accessControl ?? opened;
-    const guard = access?.guardOf(node);
-    const machine = options.machineServices ?? keyValueServices(node as KeyValueNode);
-    const comparison = new StateComparison(node, machine, options.peerAddresses);
+    const guard = access?.guardOf(node, security);
+    const { members = security } = options;
+    const machine = options.machineServices ?? keyValueServices(node as KeyValueNode, members);
+    const comparison = new StateComparison(node, machine, options.peerAddresses, members);
+    const endpoint = peerEndpoint(node, options.introducer);
+    const admission =
+      security === undefined
+        ? openAdmission
+        : new CertificateAdmission(security, (caller, reason) => endpoint.violated(caller, reason));
     // A peer's stream would never end.
-    addService(server, RaftService, raftService(peerEndpoint(node, options.introducer)), {
+    addService(server, RaftService, raftService(endpoint, admission), {
       onUnexpectedError,
       stopping: stopping.signal,
       guard,
     });
     machine.addTo(server, { onUnexpectedError, guard });
-    addService(server, AdminService, adminService(node, comparison, options.introducer), { onUnexpectedError, guard });
+    addService(server, AdminService, adminService(node, comparison, options.introducer, security), {
+      onUnexpectedError,
+      guard,
+    });
     const services = [RaftService, ...machine.services, AdminService];
     const setServing = options.discoverable === false ? () => {} : addDiscovery(server, services, access);
-    const port = await bind(server, options.listen);
+    const port = await bind(server, listen, security?.serverCredentials);
+    if (options.ingressSocket !== undefined) await bind(server, `unix:${options.ingressSocket}`, ingressCredentials);
     setServing(true);
-    const host = options.listen.slice(0, options.listen.lastIndexOf(":"));
+    const host = listen.slice(0, listen.lastIndexOf(":"));
     return new CairnServer(server, `${host}:${port}`, setServing, stopping, machine, comparison, () =>
       opened?.close(),
     );
@@ -164,12 +206,14 @@ function addDiscovery(
   };
 }
 
-function bind(server: grpc.Server, listen: string): Promise<number> {
-  if (!/^.+:\d{1,5}$/.test(listen)) {
-    throw new CairnError("INVALID_ARGUMENT", `listen address ${JSON.stringify(listen)} must be host:port`);
-  }
+/** Returns the port that the server listens on. */
+function bind(
+  server: grpc.Server,
+  listen: string,
+  credentials: grpc.ServerCredentials = grpc.ServerCredentials.createInsecure(),
+): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.bindAsync(listen, grpc.ServerCredentials.createInsecure(), (error, port) => {
+    server.bindAsync(listen, credentials, (error, port) => {
       if (error === null) resolve(port);
       else
         reject(new CairnError("INVALID_ARGUMENT", `cannot listen on ${listen}: ${reasonOf(error)}`, { cause: error }));

@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import { TIMER_MS_MAX } from "../../base/arguments.js";
 import { limits } from "../../base/limits.js";
+import { tlsOptions } from "../options/node_tls.js";
 import {
   address,
   addressList,
@@ -33,7 +34,7 @@ Without --cluster and --join, a new directory founds a cluster of one. Never put
 
 /** Defines `cairn start`, which runs a node. */
 export function startCommand(): Command {
-  return new Command("start")
+  const command = new Command("start")
     .description("Run a node until SIGINT or SIGTERM. A node that leads hands its leadership over before it stops.")
     .addOption(setting("id", "<name>", "name of the node in its cluster (A-Z a-z 0-9 . _ -)").argParser(idText))
     .addOption(setting("data", "<dir>", "data directory, created when it does not exist").argParser(nonEmpty))
@@ -195,6 +196,20 @@ export function startCommand(): Command {
         60_000,
       ),
     )
+    .addOption(
+      setting(
+        "access",
+        "<file>",
+        "who may do what, in JSON: with it, everybody else is refused (default: everybody may do everything); a changed file is read again",
+      ).argParser(nonEmpty),
+    )
+    .addOption(
+      setting(
+        "peer-token-file",
+        "<file>",
+        "token by which the members know each other where they have no certificates: that of a caller with the role peer",
+      ).argParser(nonEmpty),
+    )
     .addOption(new Option("--config <file>", "JSON file with settings").env("CAIRN_CONFIG").argParser(nonEmpty))
     .option("--json", "print JSON objects instead of text, a line each")
     .addOption(logLevelOption("warn").env("CAIRN_LOG_LEVEL"))
@@ -205,6 +220,8 @@ export function startCommand(): Command {
       const { runNode } = await import("./run_node.js");
       await runNode(settings);
     });
+  for (const option of tlsOptions()) command.addOption(option);
+  return command;
 }
 
 /** Returns an option that the environment may set, too: CAIRN_CLUSTER_ID for --cluster-id. */

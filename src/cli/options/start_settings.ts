@@ -7,6 +7,7 @@ import type { Membership } from "../../raft/types.js";
 import type { LogLevel } from "../output/log.js";
 import { derivedClusterId, memberList } from "./cluster_ids.js";
 import { applyConfigFile } from "./config_file.js";
+import { checkExposed, type TlsOptions, type TlsSettings, tlsOf } from "./node_tls.js";
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
 
@@ -19,7 +20,7 @@ export const lostDiskModes = ["rejoin", "refuse"] as const;
 export type LostDiskMode = (typeof lostDiskModes)[number];
 
 /** The options of `cairn start`, as they are given. */
-export interface StartOptions {
+export interface StartOptions extends TlsOptions {
   readonly config?: string;
   readonly id?: string;
   readonly data?: string;
@@ -46,25 +47,30 @@ export interface StartOptions {
   readonly segmentBytes: number;
   readonly lostDisk: LostDiskMode;
   readonly healTimeoutMs: number;
+  readonly access?: string;
+  readonly peerTokenFile?: string;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
 
 /** The settings that result from the options. */
 export interface StartSettings
-  extends Pick<
-    StartOptions,
-    | "elections"
-    | "reads"
-    | "tickMs"
-    | "electionTicks"
-    | "trailingLogBytes"
-    | "pinnedLogBytes"
-    | "segmentBytes"
-    | "lostDisk"
-    | "healTimeoutMs"
+  extends TlsSettings,
+    Pick<
+      StartOptions,
+      | "elections"
+      | "reads"
+      | "tickMs"
+      | "electionTicks"
+      | "trailingLogBytes"
+      | "pinnedLogBytes"
+      | "segmentBytes"
+      | "lostDisk"
+      | "healTimeoutMs"
+      | "access"
+    | "peerTokenFile"
     | "logLevel"
-  > {
+    > {
   /** Bytes per second; undefined: no limit. */
   readonly snapshotBandwidth: number | undefined;
   readonly snapshotCompression: SnapshotCompression | undefined;
@@ -110,12 +116,17 @@ export function settingsOf(given: StartOptions, command: Command): StartSettings
     fail(`--listen ${listen} does not say where others reach this node: give --advertise host:port`);
   }
   const members = cluster === undefined ? undefined : membersOf(cluster);
+  const security = tlsOf(options, fail);
+  const ingress = ingressOf(options, listen, fail);
+  checkExposed("--listen", listen, security, fail);
+  if (ingress !== undefined) checkExposed("--ingress-listen", ingress.listen, security, fail);
   return {
     ...options,
+    ...security,
     id,
     data,
     listen,
-    ingress: ingressOf(options, listen, fail),
+    ingress,
     advertise: reachedAt,
     members: members ?? [{ id, address: reachedAt ?? "", role: "voter" }],
     derivedClusterId: members && derivedClusterId("cluster", memberList(members)),

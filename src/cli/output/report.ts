@@ -9,7 +9,8 @@ const advice: Readonly<Record<CairnErrorCode, string>> = {
   WRONG_CLUSTER:
     "Check the addresses, which --endpoints or CAIRN_ENDPOINTS names: a node of another cluster answers there.",
   STALE_TERM: "Try again: another node leads now.",
-  UNAUTHENTICATED: "Give the credentials that the nodes' access file names: --token-file or CAIRN_TOKEN, or a client certificate.",
+  UNAUTHENTICATED:
+    "Give the credentials that the nodes' access file names: --token-file or CAIRN_TOKEN, or a client certificate.",
   PERMISSION_DENIED: "Ask whoever keeps the nodes' access file for the role and the key prefix that the message names.",
   FAILED_PRECONDITION: "Correct the cause that the message names, and try again.",
   OUT_OF_RANGE: "Ask for an index that exists: the message names it.",

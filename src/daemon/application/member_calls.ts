@@ -7,7 +7,7 @@ import { checkFitsEntry } from "../../node/requests/refusals.js";
 import { sharing } from "../../node/requests/waiter.js";
 import { peerChannelSettings } from "../../rpc/grpc_options.js";
 import { toIndex } from "../../rpc/message_counters.js";
-import { Forwarding, OWN_CALL } from "../../server/forwarding.js";
+import { Forwarding, type ForwardingOptions, OWN_CALL } from "../../server/forwarding.js";
 import { decodedResult, type OwnMachine } from "../../server/machine/own_machine.js";
 import { Patience } from "./patience.js";
 import { SharedIndex } from "./shared_index.js";
@@ -82,7 +82,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
   constructor(
     private readonly member: CallingMember<Result, Machine>,
     private readonly machine: OwnMachine<Result, Machine, View>,
-    peerAddresses: Readonly<Record<string, string>> | undefined,
+    options: Pick<ForwardingOptions, "peerAddresses" | "members">,
   ) {
     const node = {
       get id() {
@@ -96,7 +96,7 @@ export class MemberCalls<Result, Machine extends StateMachine<Result>, View> {
       },
     };
     this.#indexes = new SharedIndex((changed) => member.onceLeaderChanges(changed));
-    this.#forwarding = new Forwarding(node, MachineService, { peerAddresses, channels: peerChannelSettings });
+    this.#forwarding = new Forwarding(node, MachineService, { ...options, channels: peerChannelSettings });
   }
 
   /** See `CairnMember.propose`. */

@@ -2,10 +2,9 @@ import { isAddress } from "../../base/addresses.js";
 import { checkFunction, checkObject, checkOneOf, checkText, checkWholeNumber, invalid } from "../../base/arguments.js";
 import { CairnError } from "../../base/errors.js";
 import type { StateMachine } from "../../machine/state_machine.js";
-import type { CairnNode } from "../../node/node.js";
 import type { NodeOptions } from "../../node/options.js";
+import type { NodeTlsFiles } from "../../rpc/security/tls_material.js";
 import { checkOwnMachine, type OwnMachine } from "../../server/machine/own_machine.js";
-import type { MachineServices } from "../../server/machine_services.js";
 import type { Claim } from "../claim.js";
 import type { MemberEvent } from "../events.js";
 import type { LaunchOptions } from "../launch.js";
@@ -100,6 +99,27 @@ export interface CairnMemberOptions<Result, Machine extends StateMachine<Result>
    * 1,000.
    */
   readonly lagEntries?: number | undefined;
+  /**
+   * Paths of its certificate, its key and the authorities, in PEM: its port and its connections to
+   * the others use TLS. Changed files are used for new connections. A member of several needs
+   * `peerCa`.
+   */
+  readonly tls?: NodeTlsFiles | undefined;
+  /**
+   * Allows it to listen on other addresses than loopback addresses without TLS: whoever reaches it
+   * can read and change everything. Default false.
+   */
+  readonly insecure?: boolean | undefined;
+  /**
+   * Path of an access file, which says who may do what over the network: with it, everybody else is
+   * refused. The calls of this application need no role. See docs/access.md.
+   */
+  readonly access?: string | undefined;
+  /**
+   * Token by which the members know each other where they have no `tls`: that of a caller with the
+   * role peer in the access files of all of them. Required with `access` when there are others.
+   */
+  readonly peerToken?: string | undefined;
   /** Called with every event, from the start on; see `CairnMember.on` for events of one kind. */
   readonly onEvent?: ((event: ClusterEvent) => void) | undefined;
   /** Ends a start that waits for another member's snapshot. */
@@ -117,7 +137,7 @@ interface Hooks<Result, Machine extends StateMachine<Result>> {
   readonly onEvent: (event: MemberEvent) => void;
   readonly onTurn: () => void;
   readonly onFatal: (error: unknown) => void;
-  readonly servicesOf: (node: CairnNode<Result, Machine>) => MachineServices;
+  readonly servicesOf: LaunchOptions<Result, Machine>["servicesOf"];
 }
 
 const DEFAULT_LISTEN = "127.0.0.1:7101";
@@ -151,6 +171,10 @@ export function launchOptions<Result, Machine extends StateMachine<Result>, View
     member: { claim, listen, advertise, join, replacesLostData: lostDisk === "rejoin", onEvent },
     servicesOf,
     healTimeoutMs,
+    tls: options.tls,
+    insecure: options.insecure,
+    access: options.access,
+    peerToken: options.peerToken,
     signal: options.signal ?? new AbortController().signal,
   };
 }
@@ -166,7 +190,7 @@ export function checkMemberOptions<Result, Machine extends StateMachine<Result>,
   checkText("id", id);
   checkText("directory", options.directory);
   checkOwnMachine(options.machine);
-  for (const name of ["listen", "advertise"] as const) {
+  for (const name of ["listen", "advertise", "access", "peerToken"] as const) {
     if (options[name] !== undefined) checkText(name, options[name]);
   }
   for (const name of ["healTimeoutMs", "lagEntries"] as const) {
@@ -176,6 +200,7 @@ export function checkMemberOptions<Result, Machine extends StateMachine<Result>,
     if (options[name] !== undefined) checkFunction(name, options[name]);
   }
   if (options.lostDisk !== undefined) checkOneOf("lostDisk", options.lostDisk, ["rejoin", "refuse"]);
+  if (options.tls !== undefined) checkTls(options.tls);
   if (cluster !== undefined && join !== undefined) {
     throw new CairnError(
       "INVALID_ARGUMENT",
@@ -184,6 +209,13 @@ export function checkMemberOptions<Result, Machine extends StateMachine<Result>,
   }
   if (cluster !== undefined) checkCluster(cluster, options);
   if (join !== undefined) checkJoin(join);
+}
+
+function checkTls(tls: NodeTlsFiles): void {
+  const { certificate, key, ...others } = checkObject("tls", tls);
+  checkText("tls.certificate", certificate);
+  checkText("tls.key", key);
+  for (const [name, path] of Object.entries(others)) if (path !== undefined) checkText(`tls.${name}`, path);
 }
 
 function checkCluster(

@@ -10,7 +10,7 @@ import { type Connector, WrappedCredentials } from "./wrapped_credentials.js";
 export class TimedCredentials extends WrappedCredentials {
   constructor(
     inner: grpc.ChannelCredentials,
-    /** host:port */
+    /** host:port, or unix: and the path of a socket */
     private readonly address: string,
     private readonly timeoutMs: number,
   ) {
@@ -36,10 +36,8 @@ export class TimedCredentials extends WrappedCredentials {
  * that is not answered leaves nothing behind.
  */
 function knock(address: string, timeoutMs: number): Promise<void> {
-  const colon = address.lastIndexOf(":");
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, "");
   return new Promise((resolve, reject) => {
-    const socket = connect({ host, port: Number(address.slice(colon + 1)) });
+    const socket = connect(endpointOf(address));
     const timer = setTimeout(
       () => socket.destroy(new Error(`no connection to ${address} in ${timeoutMs} ms`)),
       timeoutMs,
@@ -53,6 +51,12 @@ function knock(address: string, timeoutMs: number): Promise<void> {
     socket.unref();
     timer.unref();
   });
+}
+
+function endpointOf(address: string): { readonly path: string } | { readonly host: string; readonly port: number } {
+  if (address.startsWith("unix:")) return { path: address.slice("unix:".length) };
+  const colon = address.lastIndexOf(":");
+  return { host: address.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(address.slice(colon + 1)) };
 }
 
 /**

@@ -9,6 +9,7 @@ import type { ServedNode } from "../served_node.js";
 import { type PeerProof, readAccessFile } from "./access_file.js";
 import { AccessAudit } from "./audit.js";
 import { Caller, IngressCaller, type RulesInForce } from "./caller.js";
+import { clientShown } from "./ingress_client.js";
 import { isAllowed, lackOf, opennessOf } from "./judgement.js";
 import { MEMBER_ITSELF, metadataKeys } from "./metadata_keys.js";
 import { type MethodRule, methodRules } from "./method_rules.js";
@@ -27,7 +28,12 @@ export interface AccessOptions {
 }
 
 /** The node whose calls are judged. */
-export type GuardedNode = Pick<ServedNode, "clusterId" | "raft">;
+export type GuardedNode = Pick<ServedNode, "raft">;
+
+/** The name in the node's own certificate. */
+export interface OwnCertificate {
+  readonly node: { readonly cluster: string } | undefined;
+}
 
 /**
  * Decides who may call a node, and what. It judges every call once before its handler runs; the
@@ -46,6 +52,7 @@ export class AccessControl implements RulesInForce {
   readonly #vouched = new Map<string, Caller>();
   readonly #streams = new Set<ServerCallContext>();
   #node: GuardedNode | undefined;
+  #own: OwnCertificate | undefined;
   #stopWatching: () => void = () => {};
 
   private constructor(policy: Policy, logger: Logger, clock: Clock) {
@@ -97,8 +104,12 @@ export class AccessControl implements RulesInForce {
   }
 
   /** Returns the guard of a node's services. */
-  guardOf(node: GuardedNode): (method: DescMethod, context: ServerCallContext) => void {
+  guardOf(
+    node: GuardedNode,
+    own: OwnCertificate | undefined,
+  ): (method: DescMethod, context: ServerCallContext) => void {
     this.#node = node;
+    this.#own = own;
     return ({ methodKind }, context) => this.admit(context, methodKind !== "unary");
   }
 
@@ -151,9 +162,14 @@ export class AccessControl implements RulesInForce {
 
   #callerOf(context: ServerCallContext): CallerAccess {
     const { metadata } = context;
-    if (context.isIngress && context.path === SESSION_PATH) return this.#ingress;
-    const authorization = metadata.get("authorization");
-    const caller = this.shownCaller({ authorization, certificate: context.certificate }, context);
+    let { certificate } = context;
+    if (context.isIngress) {
+      if (metadata.get(metadataKeys.ingress) !== undefined) return this.#ingress;
+      const client = clientShown(metadata.get(metadataKeys.client));
+      certificate = client?.certificate;
+      context.clientAddress = client?.address;
+    }
+    const caller = this.shownCaller({ authorization: metadata.get("authorization"), certificate }, context);
     const vouched = metadata.get(metadataKeys.caller);
     if (vouched !== undefined || metadata.get(metadataKeys.forwardedBy) !== undefined) {
       return this.vouchedCaller(vouched ?? "", caller, context);
@@ -197,8 +213,7 @@ export class AccessControl implements RulesInForce {
   }
 
   #peer({ node }: CallerCertificate, call: AccessedCall): Caller {
-    const cluster = this.#node?.clusterId ?? "";
-    if (node === undefined || (cluster !== "" && node.cluster !== cluster)) {
+    if (node === undefined || node.cluster !== this.#own?.node?.cluster) {
       throw this.#unauthenticated(call, "the certificate is of a node of another cluster");
     }
     const rights = memberRights(`member ${node.id}`);

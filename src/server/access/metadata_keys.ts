@@ -9,6 +9,10 @@ export const metadataKeys = {
   cluster: "cairn-cluster",
   /** Name of the caller for whom a member passes a call on. */
   caller: "cairn-caller",
+  /** Marks the streams of an ingress process itself, which hand calls of several clients over. */
+  ingress: "cairn-ingress",
+  /** The client of a call that an ingress process passes through; see ingress_client.ts. */
+  client: "cairn-client",
 } as const;
 
 /** In place of a caller's name: the member makes the call for itself. No caller can have it. */

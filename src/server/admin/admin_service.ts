@@ -6,6 +6,7 @@ import { membershipToMessage } from "../../encoding/membership.js";
 import type { SnapshotRequest } from "../../node/snapshots/compaction.js";
 import type { MembershipChange } from "../../raft/membership/membership_change.js";
 import { toCount, toIndex } from "../../rpc/message_counters.js";
+import type { NodeTls } from "../../rpc/security/node_tls.js";
 import type { ServiceImplementation } from "../../rpc/server.js";
 import type { SnapshotInfo } from "../../storage/snapshots/snapshot_info.js";
 import { snapshotInfoToMessage } from "../convert.js";
@@ -20,6 +21,7 @@ export function adminService(
   node: ServedNode,
   comparison: StateComparison,
   introducer?: Introducer,
+  security?: NodeTls,
 ): ServiceImplementation<typeof AdminService> {
   const change = async (change: MembershipChange, signal: AbortSignal) => {
     const { members } = await node.changeMembership(change, signal);
@@ -27,7 +29,7 @@ export function adminService(
   };
   return {
     async getStatus() {
-      return statusToMessage(node, introducer?.warnings);
+      return statusToMessage(node, introducer?.warnings, security);
     },
 
     async getLogInfo({ minAppliedIndex }, { signal }) {

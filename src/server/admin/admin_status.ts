@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import {
+  CertificateUse as CertificateUseMessage,
   ElectionMode,
   type GetLogInfoResponseSchema,
   type GetStatusResponseSchema,
@@ -17,6 +18,8 @@ import type { HealthVerdict as Verdict } from "../../node/health/health.js";
 import type { LastSnapshot, SnapshotReason as Reason } from "../../node/snapshots/reason.js";
 import type { ProgressInfo } from "../../raft/raft.js";
 import type { Role } from "../../raft/state.js";
+import type { NodeTls } from "../../rpc/security/node_tls.js";
+import type { CertificateUse } from "../../rpc/security/tls_material.js";
 import type { ServedNode } from "../served_node.js";
 
 // Translates a node's status and log extent to the messages of the operators' service.
@@ -61,10 +64,18 @@ const verdicts: Readonly<Record<Verdict, HealthVerdict>> = {
   cannot_catch_up: HealthVerdict.CANNOT_CATCH_UP,
 };
 
+const uses: Readonly<Record<CertificateUse, CertificateUseMessage>> = {
+  server: CertificateUseMessage.SERVER,
+  peer: CertificateUseMessage.PEER,
+  client_ca: CertificateUseMessage.CLIENT_CA,
+  peer_ca: CertificateUseMessage.PEER_CA,
+};
+
 /** Returns the status of a node, for GetStatus. `further`: warnings beyond the node's own. */
 export function statusToMessage(
   node: ServedNode,
   further: readonly string[] = [],
+  security?: Pick<NodeTls, "certificates" | "warnings">,
 ): MessageInitShape<typeof GetStatusResponseSchema> {
   const { raft, recovery } = node;
   const { last, warnings } = node.snapshotting;
@@ -100,10 +111,22 @@ export function statusToMessage(
       durationMs: BigInt(Math.round(recovery.durationMs)),
     },
     ...(last !== undefined && { lastSnapshot: lastSnapshotToMessage(last) }),
-    warnings: [...node.fitness.warnings, ...warnings, ...node.protocol.warnings, ...further],
+    warnings: [
+      ...node.fitness.warnings,
+      ...warnings,
+      ...node.protocol.warnings,
+      ...(security?.warnings ?? []),
+      ...further,
+    ],
     incarnation: incarnationBytes(node.incarnation),
     logSync,
     health: health.map(({ id, verdict, reason }) => ({ nodeId: id, verdict: verdicts[verdict], reason })),
+    certificates: (security?.certificates ?? []).map(({ use, subject, file, expiresMs }) => ({
+      use: uses[use],
+      subject,
+      file,
+      expiresUnixMs: BigInt(expiresMs),
+    })),
   };
 }
 

@@ -3,6 +3,7 @@ import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { type Client, openChannel, type SharedChannel } from "../../rpc/client.js";
 import { toIndex } from "../../rpc/message_counters.js";
+import { type MemberCredentials, settingsTo } from "../../rpc/security/member_credentials.js";
 import type { ServedNode } from "../served_node.js";
 
 // Gives the comparison of states one interface to local and remote members.
@@ -68,8 +69,9 @@ export class There implements Comparable {
     readonly id: string,
     readonly address: string,
     private readonly clusterId: string,
+    members: MemberCredentials | undefined,
   ) {
-    this.#channel = openChannel(address, { connectTimeoutMs: limits.peerConnectMs });
+    this.#channel = openChannel(address, settingsTo(id, { connectTimeoutMs: limits.peerConnectMs }, members));
     this.#admin = this.#channel.client(AdminService);
   }
 

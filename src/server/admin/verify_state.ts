@@ -3,6 +3,7 @@ import type { MemberDigestSchema, VerifyStateResponseSchema } from "../../../gen
 import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { hex } from "../../encoding/snapshot_format.js";
+import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
 import type { MachineServices } from "../machine_services.js";
 import type { ServedNode } from "../served_node.js";
 import { type AppliedProgress, type Comparable, Here, There } from "./verify_member.js";
@@ -34,6 +35,7 @@ export class StateComparison {
      * membership.
      */
     private readonly addresses: Readonly<Record<string, string>> = {},
+    private readonly credentials?: MemberCredentials | undefined,
   ) {}
 
   /**
@@ -81,7 +83,7 @@ export class StateComparison {
     const known = this.#members.get(id);
     if (known?.address === address) return known;
     known?.close();
-    const member = new There(id, address, this.node.clusterId);
+    const member = new There(id, address, this.node.clusterId, this.credentials);
     this.#members.set(id, member);
     return member;
   }

@@ -12,7 +12,7 @@ import { type ForwardedAnswer, ForwardedCalls, type ForwardedRequest, NO_STREAM 
  */
 export class ForwardStream {
   #calls: ForwardedCalls | undefined;
-  #address: string | undefined;
+  #channel: LeaderAt["channel"] | undefined;
   /** A leader that takes no calls over a stream: its calls are passed on one by one. */
   #withoutStream: string | undefined;
 
@@ -64,10 +64,10 @@ export class ForwardStream {
     }
   }
 
-  #callsTo({ address, channel }: LeaderAt): ForwardedCalls {
-    if (this.#calls?.isOpen === true && this.#address === address) return this.#calls;
+  #callsTo({ channel }: LeaderAt): ForwardedCalls {
+    if (this.#calls?.isOpen === true && this.#channel === channel) return this.#calls;
     this.#calls?.retire();
-    this.#address = address;
+    this.#channel = channel;
     const { id, clusterId } = this.member;
     this.#calls = new ForwardedCalls({ forwardedBy: id, clusterId }, channel);
     return this.#calls;

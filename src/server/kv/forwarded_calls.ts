@@ -28,6 +28,8 @@ export interface CallOrigin {
   readonly caller?: string | undefined;
   /** The `authorization` metadata that came to an ingress process with the call. */
   readonly authorization?: string | undefined;
+  /** The client of an ingress process; see `clientText`. */
+  readonly client?: string | undefined;
 }
 
 /** The answer of the node that carried the call out. */
@@ -84,8 +86,9 @@ export class ForwardedCalls {
   constructor(
     private readonly sender: CallSender,
     private readonly channel: SharedChannel,
+    metadata?: Readonly<Record<string, string>>,
   ) {
-    this.#stream = channel.client(KeyValueService).session();
+    this.#stream = channel.client(KeyValueService).session({ metadata });
     this.#stream.send(sender).catch(() => {});
     void this.#receive();
   }
@@ -125,7 +128,7 @@ export class ForwardedCalls {
         sequence,
         request,
         origin,
-        bytes: bytesOf(request) + (origin.authorization?.length ?? 0),
+        bytes: bytesOf(request) + (origin.authorization?.length ?? 0) + (origin.client?.length ?? 0),
         isSent: false,
         resolve: (answer) => {
           settled();
@@ -179,11 +182,12 @@ export class ForwardedCalls {
   async #sendCalls(calls: readonly PassedCall[]): Promise<void> {
     for (const call of calls) call.isSent = true;
     this.#unanswered += calls.length;
-    const sent = calls.map(({ sequence, request, origin: { caller = "", authorization = "" } }) => ({
+    const sent = calls.map(({ sequence, request, origin: { caller = "", authorization = "", client = "" } }) => ({
       sequence,
       call: request,
       caller,
       authorization,
+      client,
     }));
     try {
       await this.#stream.send({ calls: sent, abandoned: this.#takeAbandoned() });

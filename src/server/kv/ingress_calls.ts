@@ -4,6 +4,7 @@ import { CairnError } from "../../base/errors.js";
 import { type CallContext, type ServerCall, ServerCallContext } from "../../rpc/call_context.js";
 import { toCallError } from "../../rpc/status.js";
 import type { CheckedCall } from "../access/checks.js";
+import { clientShown } from "../access/ingress_client.js";
 import type { Header } from "./key_value_calls.js";
 import type { UnaryCalls } from "./kv_service.js";
 import type { PendingAnswer, SessionAnswer } from "./session_calls.js";
@@ -49,13 +50,17 @@ export class IngressCalls {
     for (const call of [...this.#running.values()]) call.abandon();
   }
 
-  async #carryOut({ sequence, call, authorization }: SessionCall): Promise<void> {
+  async #carryOut({ sequence, call, authorization, client }: SessionCall): Promise<void> {
     const carried = new CarriedCall(call.case);
     this.#running.set(sequence, carried);
     try {
       const context = new ServerCallContext(carried);
-      const shown = { authorization: authorization || undefined, certificate: undefined };
-      context.access = this.stream.access?.shown(shown, context);
+      const { access } = this.stream;
+      if (access !== undefined) {
+        const { certificate, address } = clientShown(client) ?? {};
+        context.clientAddress = address;
+        context.access = access.shown({ authorization: authorization || undefined, certificate }, context);
+      }
       const { header, ...value } = await this.#answer(call, context);
       const answer = { sequence, answer: { case: call.case, value } } as SessionAnswer;
       this.#ended(sequence, carried, answer, header?.nodeId === this.nodeId ? undefined : header);
@@ -116,10 +121,6 @@ class CarriedCall implements ServerCall {
 
   getPeer(): string {
     return "an ingress process";
-  }
-
-  getAuthContext() {
-    return {};
   }
 
   abandon(): void {

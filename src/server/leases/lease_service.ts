@@ -17,6 +17,7 @@ import type { CallContext } from "../../rpc/call_context.js";
 import type { KeyRole } from "../../rpc/security/caller_access.js";
 import { toCount, toIndex } from "../../rpc/message_counters.js";
 import { orderedAnswers } from "../../rpc/ordered.js";
+import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
 import { type AddServiceOptions, addService, type ServiceImplementation } from "../../rpc/server.js";
 import type { Clock } from "../../system/clock.js";
 import { type CheckedCall, hasLease, requireLease } from "../access/checks.js";
@@ -43,10 +44,11 @@ export class Leases {
   constructor(
     private readonly node: KeyValueNode,
     clock: Clock,
+    members?: MemberCredentials | undefined,
   ) {
     this.#keeper = new LeaseKeeper(node, clock);
     this.#keepAlives = new KeepAlives(node, this.#keeper);
-    this.#forwarding = new Forwarding(node, LeaseService);
+    this.#forwarding = new Forwarding(node, LeaseService, { members });
     this.#forwarded = new ForwardedKeepAlives(clock);
     // Every stream of keep-alives listens to it, and Node takes more than ten listeners for a leak.
     setMaxListeners(0, this.#stopping.signal);

@@ -1,0 +1,78 @@
+import type { Http2SecureServer, Http2Server, ServerHttp2Session } from "node:http2";
+import type { Socket } from "node:net";
+import * as grpc from "@grpc/grpc-js";
+import { CairnError } from "../../base/errors.js";
+import type { CallerCertificate } from "./caller_certificate.js";
+import type { CallerSocket, NodeTls } from "./node_tls.js";
+
+// Notes for each connection of a server who is at its other end, once.
+
+/** Facts about the connection that a call came on. */
+export interface ConnectionFacts {
+  readonly certificate: CallerCertificate | undefined;
+  /** True for a connection of one of the node's own ingress processes. */
+  readonly isIngress: boolean;
+}
+
+/** Parts of grpc-js's server that are not in its interface. */
+interface InsideServer {
+  createHttp2Server?(credentials: grpc.ServerCredentials): Http2Server | Http2SecureServer;
+}
+
+/** Parts of grpc-js's server calls that are not in their interface. */
+interface InsideCall {
+  readonly call?: InsideCall;
+  readonly nextCall?: InsideCall;
+  readonly stream?: { readonly session?: ServerHttp2Session };
+}
+
+const UNKNOWN: ConnectionFacts = { certificate: undefined, isIngress: false };
+
+const facts = new WeakMap<object, ConnectionFacts>();
+
+/** Credentials of a listener that only the node's own ingress processes can reach. */
+export const ingressCredentials = grpc.ServerCredentials.createInsecure();
+
+/**
+ * Makes a server note the caller of each connection, and refuse a connection whose certificate is
+ * not to be accepted. Call it before the server is bound.
+ * @throws CairnError UNIMPLEMENTED when a version of grpc-js is built differently
+ */
+export function noteCallers(server: grpc.Server, tls: NodeTls | undefined): void {
+  const inside = server as unknown as InsideServer;
+  const create = inside.createHttp2Server?.bind(server);
+  if (create === undefined) {
+    throw new CairnError("UNIMPLEMENTED", "this version of grpc-js does not tell whose connection a call came on");
+  }
+  inside.createHttp2Server = (credentials) => {
+    const http2 = create(credentials);
+    if (credentials === ingressCredentials) {
+      http2.on("session", (session) => facts.set(session, { certificate: undefined, isIngress: true }));
+    } else if (tls !== undefined && credentials === tls.serverCredentials) {
+      http2.on("session", (session) => noteCaller(session, tls));
+      http2.on("tlsClientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+        // A member knocks before it connects, and so does a load balancer.
+        if (error.code !== "ECONNRESET") tls.refused(socket.remoteAddress ?? "unknown", error.message);
+      });
+    }
+    return http2;
+  };
+}
+
+/** Returns the facts about the connection of a server call of grpc-js. */
+export function connectionOf(call: object): ConnectionFacts {
+  let inner: InsideCall | undefined = (call as InsideCall).call;
+  while (inner?.nextCall !== undefined) inner = inner.nextCall;
+  const session = inner?.stream?.session;
+  return (session && facts.get(session)) ?? UNKNOWN;
+}
+
+function noteCaller(session: ServerHttp2Session, tls: NodeTls): void {
+  const socket = session.socket as unknown as CallerSocket;
+  try {
+    facts.set(session, { certificate: tls.callerAt(socket), isIngress: false });
+  } catch (error) {
+    tls.refused(socket.remoteAddress ?? "unknown", CairnError.from(error).text);
+    session.destroy();
+  }
+}

@@ -1,0 +1,46 @@
+import { limits } from "../../base/limits.js";
+import type { CertificateInfo } from "./tls_material.js";
+
+// Warns of certificates that are about to end.
+
+const DAY_MS = 24 * 3_600_000;
+
+/** Days before the end of a certificate at which a further warning is logged. */
+const FURTHER_DAYS = [7, 1, 0];
+
+/** Returns the whole days until the end of a certificate; below 0 after it. */
+export function daysLeft({ expiresMs }: CertificateInfo, nowMs: number): number {
+  return Math.floor((expiresMs - nowMs) / DAY_MS);
+}
+
+/** Describes a certificate that ends soon, or has ended; undefined for any other. */
+export function expiryWarning(info: CertificateInfo, nowMs: number): string | undefined {
+  const days = daysLeft(info, nowMs);
+  if (days >= limits.certificateWarningDays) return undefined;
+  const at = new Date(info.expiresMs).toISOString();
+  const when = days < 0 ? `has ended at ${at}` : `ends at ${at}, in ${days === 1 ? "1 day" : `${days} days`}`;
+  return `the certificate of ${info.subject} in ${info.file} ${when}: replace the file`;
+}
+
+/** Remembers which warnings were logged, so that each step is logged once. */
+export class ExpiryWatch {
+  /** The step that was told last, by certificate. */
+  #told = new Map<string, number>();
+
+  /** Returns the warnings to log now. */
+  look(certificates: readonly CertificateInfo[], nowMs: number): string[] {
+    const told = new Map<string, number>();
+    const due: string[] = [];
+    for (const info of certificates) {
+      const warning = expiryWarning(info, nowMs);
+      if (warning === undefined) continue;
+      const days = daysLeft(info, nowMs);
+      const step = [limits.certificateWarningDays, ...FURTHER_DAYS].filter((each) => days < each).length;
+      const key = `${info.use} ${info.file} ${info.expiresMs}`;
+      if (this.#told.get(key) !== step) due.push(warning);
+      told.set(key, step);
+    }
+    this.#told = told;
+    return due;
+  }
+}
