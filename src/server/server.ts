@@ -170,7 +170,11 @@ export class CairnServer {
     this.stopping.abort(new CairnError("STOPPED", "the node is stopping"));
     this.machine.stop();
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => this.server.forceShutdown(), STOP_GRACE_MS);
+      const timer = setTimeout(() => {
+        this.server.forceShutdown();
+        // A connection that broke as the stop began may keep tryShutdown from its end.
+        resolve();
+      }, STOP_GRACE_MS);
       this.server.tryShutdown(() => {
         clearTimeout(timer);
         resolve();

@@ -73,6 +73,8 @@ function noteCaller(session: ServerHttp2Session, tls: NodeTls): void {
     facts.set(session, { certificate: tls.callerAt(socket), isIngress: false });
   } catch (error) {
     tls.refused(socket.remoteAddress ?? "unknown", CairnError.from(error).text);
+    // A server that stops waits for ever for a session that is destroyed and was not closed before.
+    session.close();
     session.destroy();
   }
 }

@@ -68,7 +68,7 @@ function follower() {
   const calls = new MemberCalls<Uint8Array, InMemoryMachine<Words>, Words>(
     member,
     inMemory(() => new Words()),
-    undefined,
+    {},
   );
   onTestFinished(() => calls.close());
   const changed = () => {
@@ -332,7 +332,7 @@ test("a command whose result cannot be decoded is reported as having taken effec
     },
   };
   const member = { node: node as never, assertRunning: () => {}, onceLeaderChanges: () => () => {} };
-  const calls = new MemberCalls<Uint8Array, InMemoryMachine<Words>, Words>(member, machine, undefined);
+  const calls = new MemberCalls<Uint8Array, InMemoryMachine<Words>, Words>(member, machine, {});
   onTestFinished(() => calls.close());
   await failure("INTERNAL", calls.propose(command("a"), {}), "index 4 has taken effect");
 });

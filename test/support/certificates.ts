@@ -1,0 +1,151 @@
+import "reflect-metadata";
+import { randomBytes, webcrypto } from "node:crypto";
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import * as x509 from "@peculiar/x509";
+
+// Makes certificates for tests.
+
+x509.cryptoProvider.set(webcrypto as never);
+
+const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+const DAY_MS = 24 * 3_600_000;
+
+/** A certificate and its key, in PEM. */
+export interface Issued {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+export interface IssueOptions {
+  readonly commonName: string;
+  /** "cairn://c1/node/n1" */
+  readonly uris?: readonly string[];
+  readonly dns?: readonly string[];
+  readonly days?: number;
+  /** May sign others. */
+  readonly isAuthority?: boolean;
+}
+
+/** An authority that tests make their certificates with. */
+export class TestAuthority {
+  private constructor(
+    private readonly keys: webcrypto.CryptoKeyPair,
+    private readonly root: x509.X509Certificate,
+  ) {}
+
+  static async create(name: string): Promise<TestAuthority> {
+    const keys = await keyPair();
+    const root = await x509.X509CertificateGenerator.createSelfSigned({
+      serialNumber: serialNumber(),
+      name: `CN=${name}`,
+      notBefore: new Date(Date.now() - DAY_MS),
+      notAfter: new Date(Date.now() + 365 * DAY_MS),
+      signingAlgorithm: ALGORITHM,
+      keys,
+      extensions: [
+        new x509.BasicConstraintsExtension(true, undefined, true),
+        new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+      ],
+    });
+    return new TestAuthority(keys, root);
+  }
+
+  /** The authority's own certificate, in PEM. */
+  get pem(): string {
+    return `${this.root.toString("pem")}\n`;
+  }
+
+  async issue({ commonName, uris = [], dns = [], days = 90, isAuthority = false }: IssueOptions): Promise<Issued> {
+    return (await this.#issue({ commonName, uris, dns, days, isAuthority })).issued;
+  }
+
+  /** An authority that this one has signed. */
+  async between(name: string): Promise<TestAuthority> {
+    const { keys, certificate } = await this.#issue({ commonName: name, isAuthority: true });
+    return new TestAuthority(keys, certificate);
+  }
+
+  /** A node's certificate, which its clients know under localhost and 127.0.0.1. */
+  node(cluster: string, id: string, days = 90): Promise<Issued> {
+    return this.issue({ commonName: id, uris: [`cairn://${cluster}/node/${id}`], days });
+  }
+
+  async #issue({ commonName, uris = [], dns = [], days = 90, isAuthority = false }: IssueOptions) {
+    const keys = await keyPair();
+    const names: x509.JsonGeneralNames = [
+      { type: "dns", value: "localhost" },
+      { type: "ip", value: "127.0.0.1" },
+      ...dns.map((value) => ({ type: "dns", value }) as const),
+      ...uris.map((value) => ({ type: "url", value }) as const),
+    ];
+    const certificate = await x509.X509CertificateGenerator.create({
+      serialNumber: serialNumber(),
+      subject: `CN=${commonName}`,
+      issuer: this.root.subject,
+      notBefore: new Date(Date.now() - 30 * DAY_MS),
+      notAfter: new Date(Date.now() + days * DAY_MS),
+      signingAlgorithm: ALGORITHM,
+      publicKey: keys.publicKey,
+      signingKey: this.keys.privateKey,
+      extensions: [
+        new x509.BasicConstraintsExtension(isAuthority, undefined, true),
+        ...(isAuthority ? [] : [new x509.SubjectAlternativeNameExtension(names)]),
+        ...(isAuthority
+          ? []
+          : [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth])]),
+      ],
+    });
+    const exported = await webcrypto.subtle.exportKey("pkcs8", keys.privateKey);
+    const key = x509.PemConverter.encode(exported, "PRIVATE KEY");
+    return { keys, certificate, issued: { certificate: `${certificate.toString("pem")}\n`, key: `${key}\n` } };
+  }
+}
+
+/** Files of a node in a directory: node.pem, node.key, clients.pem, peers.pem. */
+export interface NodeFiles {
+  readonly certificate: string;
+  readonly key: string;
+  readonly clientCa: string;
+  readonly peerCa: string;
+}
+
+/** Writes a node's files, each one whole, as an operator's tool should. */
+export async function writeNodeFiles(
+  directory: string,
+  { certificate, key }: Issued,
+  { clients, peers }: { readonly clients: TestAuthority; readonly peers: TestAuthority },
+): Promise<NodeFiles> {
+  await mkdir(directory, { recursive: true });
+  const files = {
+    certificate: join(directory, "node.pem"),
+    key: join(directory, "node.key"),
+    clientCa: join(directory, "clients.pem"),
+    peerCa: join(directory, "peers.pem"),
+  };
+  await replaceFile(files.certificate, certificate);
+  await replaceFile(files.key, key);
+  await replaceFile(files.clientCa, clients.pem);
+  await replaceFile(files.peerCa, peers.pem);
+  return files;
+}
+
+/** Replaces a file as a whole. */
+export async function replaceFile(path: string, text: string): Promise<void> {
+  await writeFile(`${path}.new`, text);
+  await rename(`${path}.new`, path);
+}
+
+/** Returns the flags of `cairn start` for a node's files. */
+export function tlsFlags({ certificate, key, clientCa, peerCa }: NodeFiles): string[] {
+  return [...["--tls-cert", certificate, "--tls-key", key], ...["--tls-client-ca", clientCa, "--tls-peer-ca", peerCa]];
+}
+
+function keyPair(): Promise<webcrypto.CryptoKeyPair> {
+  return webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]) as Promise<webcrypto.CryptoKeyPair>;
+}
+
+/** A serial number must be positive, and is unique enough at 64 bits. */
+function serialNumber(): string {
+  return `01${randomBytes(8).toString("hex")}`;
+}
