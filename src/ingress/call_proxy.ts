@@ -19,7 +19,7 @@ export class CallProxy {
   /** `node`: address at which the node serves; `tellsClients`: it asks who makes each call. */
   constructor(
     node: string,
-    private readonly tellsClients: boolean,
+    private readonly tellsClients = false,
   ) {
     this.#channel = new grpc.Channel(node, grpc.credentials.createInsecure(), {
       ...channelOptions,
