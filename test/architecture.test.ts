@@ -79,6 +79,7 @@ const mayImportBeside: Readonly<Record<string, readonly string[]>> = {
   "raft/membership": [],
   "raft/leader": ["raft/membership"],
   "rpc/credentials": [],
+  "rpc/security": ["rpc/credentials"],
   "storage/wal": [],
   "storage/snapshots": [],
   "machine/kv": [],

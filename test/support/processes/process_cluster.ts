@@ -7,6 +7,7 @@ import { AdminService, type GetStatusResponse } from "../../../gen/cairn/v1/admi
 import { KeyValueService } from "../../../gen/cairn/v1/kv_pb.js";
 import { MemberRole } from "../../../gen/cairn/v1/storage_pb.js";
 import { CairnError } from "../../../src/base/errors.js";
+import type { ChannelSettings } from "../../../src/rpc/channel.js";
 import { type Client, openChannel, type SharedChannel } from "../../../src/rpc/client.js";
 import { type Exit, type RunningNode, startNode } from "./processes.js";
 
@@ -32,6 +33,13 @@ export interface ClusterProcess {
   readonly kv: Client<typeof KeyValueService>;
 }
 
+export interface ClusterSettings {
+  /** Further flags of one node. */
+  readonly argsOf?: (id: string) => readonly string[];
+  /** How the tests' clients connect. */
+  readonly channels?: ChannelSettings;
+}
+
 /** Nodes of one cluster, each a process of its own. Close it at the end; what is left then is killed after the file's last test. */
 export class ProcessCluster {
   readonly running = new Map<string, ClusterProcess>();
@@ -43,14 +51,20 @@ export class ProcessCluster {
     private readonly args: readonly string[],
     /** Founders of the cluster, for --cluster. */
     readonly founders: string,
+    private readonly settings: ClusterSettings,
   ) {}
 
   /** Starts all of `ids` as voters, which found a cluster; each gets `args` besides what makes it a member. */
-  static async start(directory: string, ids: readonly string[], args: readonly string[] = []): Promise<ProcessCluster> {
+  static async start(
+    directory: string,
+    ids: readonly string[],
+    args: readonly string[] = [],
+    settings: ClusterSettings = {},
+  ): Promise<ProcessCluster> {
     const ports = await freePorts(ids.length);
     const addresses = ids.map((id, at) => [id, `127.0.0.1:${ports[at]}`] as const);
     const founders = addresses.map(([id, address]) => `${id}=${address}`).join(",");
-    const cluster = new ProcessCluster(directory, args, founders);
+    const cluster = new ProcessCluster(directory, args, founders, settings);
     for (const [id, address] of addresses) cluster.#addresses.set(id, address);
     const started = await Promise.all(ids.map((id) => cluster.startFounder(id)));
     // A node that turns to the cluster does not answer for a moment.
@@ -110,8 +124,10 @@ export class ProcessCluster {
 
   async #start(id: string, listen: string, args: readonly string[]): Promise<ClusterProcess> {
     const data = this.dataOf(id);
-    const node = await startNode({ id, data, listen, args: [...this.args, ...args], outlivesTest: true });
-    const channel = openChannel(node.address);
+    const { argsOf, channels } = this.settings;
+    const all = [...this.args, ...(argsOf?.(id) ?? []), ...args];
+    const node = await startNode({ id, data, listen, args: all, outlivesTest: true });
+    const channel = openChannel(node.address, channels);
     this.#channels.add(channel);
     this.#addresses.set(id, node.address);
     const clients = { admin: channel.client(AdminService), kv: channel.client(KeyValueService) };
