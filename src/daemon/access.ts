@@ -1,5 +1,6 @@
+import { hostOf, isLoopbackHost } from "../base/addresses.js";
 import { CairnError } from "../base/errors.js";
-import { checkToken } from "../rpc/security/bearer_token.js";
+import { checkToken, wouldShowToken } from "../rpc/security/bearer_token.js";
 import { type MemberCredentials, TokenCredentials } from "../rpc/security/member_credentials.js";
 import { AccessControl } from "../server/access/access_control.js";
 import type { Logger } from "../system/logger.js";
@@ -47,10 +48,16 @@ export function tokenCredentials({ peerToken, insecure = false }: AccessSettings
 }
 
 /** @throws CairnError INVALID_ARGUMENT, LIMIT_EXCEEDED */
-function checkPeerToken({ peerToken, tls }: AccessSettings): void {
+function checkPeerToken({ peerToken, tls, insecure = false, member }: AccessSettings): void {
   if (peerToken === undefined) return;
   checkToken(peerToken);
-  if (tls === undefined) return;
+  if (tls === undefined) {
+    const { claim, join = [] } = member;
+    const addresses = [...join, ...(claim.founders ?? []).map(({ address }) => address)];
+    const open = addresses.find((address) => !isLoopbackHost(hostOf(address)));
+    if (open !== undefined && !insecure) throw wouldShowToken(open);
+    return;
+  }
   const text = "members prove themselves by their certificates when there is TLS, and need no token";
   throw new CairnError("INVALID_ARGUMENT", `${text}: leave the token of the members out (--peer-token-file)`);
 }

@@ -128,7 +128,7 @@ export class CairnServer {
     noteCallers(server, security);
     const onUnexpectedError = (error: unknown, method: string) => logger.error({ err: error, method }, "a call failed");
     const stopping = new AbortController();
-    const opened = options.access === undefined ? undefined : AccessControl.open({ file: options.access, logger });
+    const opened = options.access === undefined ? undefined : openAccess(options.access, options);
     const access = options.accessControl ?? opened;
     const guard = access?.guardOf(node, security);
     const { members = security } = options;
@@ -192,6 +192,10 @@ export class CairnServer {
     this.comparison.close();
     this.closeAccess();
   }
+}
+
+function openAccess(file: string, { security, logger }: ServerOptions): AccessControl {
+  return AccessControl.open({ file, logger, peerProof: security === undefined ? "token" : "certificate" });
 }
 
 /** Adds health and reflection. Returns the function that sets the health of all services. */

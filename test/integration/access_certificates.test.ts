@@ -7,6 +7,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { AdminService } from "../../gen/cairn/v1/admin_pb.js";
 import { KeyValueService } from "../../gen/cairn/v1/kv_pb.js";
 import { openChannel } from "../../src/rpc/client.js";
+import { channelOptions } from "../../src/rpc/grpc_options.js";
 import { bearer, newToken, tokenHash } from "../../src/server/access/tokens.js";
 import { type Issued, replaceFile, TestAuthority, tlsFlags, writeNodeFiles } from "../support/certificates.js";
 import { failure, until, untilAsync } from "../support/conditions.js";
@@ -47,7 +48,8 @@ test("callers are known by their certificates, and members by theirs, at every n
   const { address: ingress } = (await nodes[2]!.event("ingress")) as { address: string };
   const connect = (address: string, { key, certificate }: Issued) => {
     const pem = [peers.pem, key, certificate].map((each) => Buffer.from(each)) as [Buffer, Buffer, Buffer];
-    const channel = openChannel(address, { credentials: grpc.credentials.createSsl(...pem) });
+    const options = { ...channelOptions, "grpc.ssl_target_name_override": "localhost" };
+    const channel = openChannel(address, { credentials: grpc.credentials.createSsl(...pem), options });
     onTestFinished(() => channel.close());
     return { kv: channel.client(KeyValueService), admin: channel.client(AdminService) };
   };
@@ -87,10 +89,10 @@ test("callers are known by their certificates, and members by theirs, at every n
   expect(text((await vouch("viewer")).kv?.value)).toBe("2");
   await failure("PERMISSION_DENIED", connect(nodes[0]!.address, own[2]!).kv.put({ key }), "member n3 lacks the role writer");
   expect((await admin.verifyState({}, { timeoutMs: 60_000 })).allEqual).toBe(true);
+  const seen: bigint[] = [];
   const watching = (async () => {
     for await (const { through } of connect(ingress, app).kv.watch({ prefix: bytes("app/") })) seen.push(through);
   })();
-  const seen: bigint[] = [];
   watching.catch(() => {});
   await until(() => seen.length > 0, "the watch has begun");
   await replaceFile(access, file({ grants: [{ role: "reader", prefixes: ["else/"] }] }));

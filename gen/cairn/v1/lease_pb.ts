@@ -136,7 +136,8 @@ export type LeaseState = Message<"cairn.v1.LeaseState"> & {
   leaseId: bigint;
 
   /**
-   * False: it does not exist, or has ended; all else is then 0.
+   * False: it does not exist, or has ended; all else is then 0. Also for a keep-alive of a lease with
+   * keys that the caller may not write.
    *
    * @generated from field: bool found = 2;
    */

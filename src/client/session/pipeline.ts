@@ -33,6 +33,9 @@ const RETRY_MS = 50;
  */
 const FINAL: ReadonlySet<CairnErrorCode> = new Set(["INVALID_ARGUMENT", "LIMIT_EXCEEDED", "UNIMPLEMENTED"]);
 
+/** Refusals of a stream that another attempt would meet again. */
+const FINAL_FOR_STREAM: ReadonlySet<CairnErrorCode> = new Set([...FINAL, "UNAUTHENTICATED", "PERMISSION_DENIED"]);
+
 export interface PipelineOptions {
   readonly identity: ClientIdentity;
   readonly channels: ChannelPool;
@@ -364,7 +367,7 @@ export class Pipeline {
   #lost(link: SessionLink, error: CairnError): void {
     if (error.code === "NOT_LEADER") this.options.search.notLeader(link.address, hintOf(error));
     else this.options.search.unreachable(link.address);
-    if (FINAL.has(error.code)) {
+    if (FINAL_FOR_STREAM.has(error.code)) {
       for (const call of [...this.#active.values()]) call.reject(error);
     }
     this.#reconnect(error);

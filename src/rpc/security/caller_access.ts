@@ -26,6 +26,8 @@ export interface CallerAccess {
    * the node, which hands calls of clients over, with their credentials.
    */
   readonly kind: "client" | "member" | "ingress";
+  /** Whether it has a role for some keys. */
+  has(role: KeyRole): boolean;
   /** Whether it has a role for all keys. */
   hasAll(role: KeyRole): boolean;
   /** Whether it has a role for a key. */

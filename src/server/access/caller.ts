@@ -2,7 +2,7 @@ import { CairnError } from "../../base/errors.js";
 import type { AccessedCall, CallerAccess, KeyRole, ShownCredentials } from "../../rpc/security/caller_access.js";
 import type { AccessAudit } from "./audit.js";
 import type { Policy } from "./policy.js";
-import { holdsKey, holdsSpan, noRights, type Rights } from "./rights.js";
+import { holdsKey, holdsSpan, isEmpty, noRights, type Rights } from "./rights.js";
 
 /** The rules by which callers are judged, at the time of each question. */
 export interface RulesInForce {
@@ -63,6 +63,10 @@ export class Caller implements CallerAccess {
     return this.rights.isPeer ? "member" : "client";
   }
 
+  has(role: KeyRole): boolean {
+    return !isEmpty(this.rights.keys[role]);
+  }
+
   hasAll(role: KeyRole): boolean {
     return this.rights.keys[role] === "all";
   }
@@ -96,6 +100,10 @@ export class IngressCaller implements CallerAccess {
   readonly kind = "ingress";
 
   constructor(private readonly rules: RulesInForce) {}
+
+  has(): boolean {
+    return false;
+  }
 
   hasAll(): boolean {
     return false;

@@ -121,6 +121,7 @@ function requireOptionalSpan(call: CheckedCall, role: KeyRole, span: KeySpan | u
  */
 export function hasLease({ access }: CheckedCall, role: KeyRole, leaseId: number, state: LeaseState): boolean {
   if (access === undefined || access.hasAll(role)) return true;
+  if (!access.has(role)) return false;
   return state.leaseKeys(leaseId).every((key) => access.hasKey(role, key));
 }
 

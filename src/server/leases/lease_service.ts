@@ -9,12 +9,12 @@ import {
   type ListLeasesResponseSchema,
 } from "../../../gen/cairn/v1/lease_pb.js";
 import type { CancelSignal } from "../../base/cancel_signal.js";
-import { CairnError } from "../../base/errors.js";
+import { CairnError, hasCode } from "../../base/errors.js";
 import { limits } from "../../base/limits.js";
 import { problemOfKeptLeases, problemOfLeaseId } from "../../machine/kv/leases/lease_problem.js";
 import type { StoredLease } from "../../machine/kv/leases/lease_store.js";
 import type { CallContext } from "../../rpc/call_context.js";
-import type { KeyRole } from "../../rpc/security/caller_access.js";
+import type { CallerAccess, KeyRole } from "../../rpc/security/caller_access.js";
 import { toCount, toIndex } from "../../rpc/message_counters.js";
 import { orderedAnswers } from "../../rpc/ordered.js";
 import type { MemberCredentials } from "../../rpc/security/member_credentials.js";
@@ -147,8 +147,13 @@ export class Leases {
     context: CallContext,
   ): Promise<MessageInitShape<typeof KeepAliveResponseSchema>> {
     checkLeases(leaseIds);
-    const access = context.access?.kind === "member" ? context.access.vouched(caller, context) : context.access;
-    const checked = { access, path: context.path, peer: context.peer };
+    const { path, peer } = context;
+    const access = callerOf(context, caller);
+    // One caller that is no longer known must not end the stream for the others of a member.
+    if (access === "unknown") {
+      return Promise.resolve({ header: headerOf(this.node), leases: leaseIds.map((leaseId) => ({ leaseId })) });
+    }
+    const checked = { access, path, peer };
     return this.#forwarding.once(
       context,
       async () => {
@@ -213,6 +218,18 @@ export class Leases {
     const { id, ttlMs, keys } = lease;
     const remainingMs = Math.floor(this.#keeper.remainingMs(lease));
     return { leaseId: BigInt(id), found: true, ttlMs, remainingMs, keyCount: keys };
+  }
+}
+
+/** Returns the caller of a request: that of the stream, or one that a member names. */
+function callerOf(context: CallContext, named: string): CallerAccess | "unknown" | undefined {
+  const { access } = context;
+  if (access?.kind !== "member") return access;
+  try {
+    return access.vouched(named, context);
+  } catch (error) {
+    if (hasCode(error, "PERMISSION_DENIED")) return "unknown";
+    throw error;
   }
 }
 

@@ -1,5 +1,6 @@
 import * as grpc from "@grpc/grpc-js";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { CairnClient } from "../../../src/client/client.js";
 import type { CallSettings } from "../../../src/rpc/channel.js";
 import { methodRules } from "../../../src/server/access/method_rules.js";
 import { failure } from "../../support/conditions.js";
@@ -191,8 +192,11 @@ describe("a node with an access file", () => {
     const denied = "PERMISSION_DENIED";
     expect(found).toEqual(new Map([[1n, "put"], [2n, denied], [3n, denied], [4n, denied]]));
     const keeping = leases.keepAlive(as(peer));
-    await keeping.send({ leaseIds: [5n], caller: "reader-of-nothing" });
-    await failure("PERMISSION_DENIED", collect(keeping.responses), "that it vouches for");
+    await keeping.send({ leaseIds: [5n], caller: "nobody" });
+    await keeping.send({ leaseIds: [(await leases.grant({ ttlMs: 60_000 }, as(writer))).leaseId], caller: "reader" });
+    keeping.end();
+    const kept = (await collect(keeping.responses)).flatMap((each) => each.leases.map(({ found: isKept }) => isKept));
+    expect(kept).toEqual([false, false]);
   });
 
   test("judges a lease by the keys that are attached to it", async () => {
@@ -231,4 +235,18 @@ test("a call without a rule is refused, even to a member", async () => {
     const context = { ...call, metadata } as unknown as Parameters<typeof access.admit>[0];
     await failure("PERMISSION_DENIED", () => access.admit(context, false), "a rule for this method");
   }
+});
+
+test("a client without credentials learns so at once", async () => {
+  const { server } = await serveGuarded(callers);
+  const client = new CairnClient({ endpoints: [server.address], timeoutMs: 60_000 });
+  onTestFinished(() => client.close());
+  const startedMs = performance.now();
+  await failure("UNAUTHENTICATED", client.put("app/a", "1"), "no credentials came with the call");
+  await failure("UNAUTHENTICATED", client.get("app/a"));
+  await failure("UNAUTHENTICATED", client.get("app/a", { stale: true }));
+  await failure("UNAUTHENTICATED", collect(client.range({ prefix: "app/" })));
+  await failure("UNAUTHENTICATED", client.leases.grant({ ttlMs: 5_000 }));
+  await failure("UNAUTHENTICATED", collect(client.watch({ prefix: "app/" })));
+  expect(performance.now() - startedMs).toBeLessThan(30_000);
 });
