@@ -38,7 +38,10 @@ export const limits = Object.freeze({
   tlsHandshakeMs: 10_000,
   /** Days before the end of a certificate at which a node warns of it; it also warns after it. */
   certificateWarningDays: 30,
-  /** After a refused connection is logged, further ones are only counted for this time, in ms. */
+  /**
+   * After a refused connection is logged, further ones are only counted for this time, in
+   * milliseconds.
+   */
   tlsRefusalLogMs: 60_000,
   /** Ingress processes of one node. */
   ingressProcesses: 64,

@@ -7,8 +7,12 @@ import { startCommand } from "../../src/cli/commands/start.js";
 import { type StartOptions, type StartSettings, settingsOf } from "../../src/cli/options/start_settings.js";
 import { temporaryDirectory } from "../support/disk/temporary_directory.js";
 
-/** What a command line comes to. */
+/** What a command line comes to, with addresses wherever they are. */
 function settings(args: readonly string[]): StartSettings {
+  return settingsAsGiven(["--insecure", ...args]);
+}
+
+function settingsAsGiven(args: readonly string[]): StartSettings {
   let found: StartSettings | undefined;
   const command = startCommand()
     .exitOverride()
@@ -20,9 +24,9 @@ function settings(args: readonly string[]): StartSettings {
   return found!;
 }
 
-function refused(args: readonly string[]): string {
+function refused(args: readonly string[], parse = settings): string {
   try {
-    settings(args);
+    parse(args);
   } catch (error) {
     if (error instanceof CommanderError) return error.message;
     throw error;
@@ -174,6 +178,43 @@ describe("a cluster that cairn start creates", () => {
     [["--advertise", "h1:0"], /must be host:port/],
   ])("is refused for %j", (args, text) => {
     expect(refused([...BASE, ...args])).toMatch(text);
+  });
+});
+
+describe("TLS", () => {
+  const TLS = ["--tls-cert", "c", "--tls-key", "k"];
+
+  test("takes its files from flags, the environment and the config file, and opens any address", async () => {
+    vi.stubEnv("CAIRN_TLS_KEY", "k");
+    vi.stubEnv("CAIRN_TLS_CLIENT_CA", "clients");
+    const config = await configFile({ "tls-cert": "of-file", "tls-peer-ca": "peers", "tls-peer-cert": "pc" });
+    const args = ["--config", config, "--tls-cert", "c", "--tls-peer-key", "pk", "--listen", "0.0.0.0:1"];
+    const tls = { certificate: "c", key: "k", clientCa: "clients", peerCa: "peers" };
+    expect(settingsAsGiven([...BASE, ...args])).toMatchObject({
+      tls: { ...tls, peerCertificate: "pc", peerKey: "pk" },
+      insecure: false,
+    });
+    expect(settingsAsGiven([...BASE, ...TLS, "--tls-client-ca", "x"]).tls).toMatchObject({ clientCa: "x" });
+  });
+
+  test("is not needed on loopback, nor where the config file says insecure", async () => {
+    for (const listen of ["localhost:1", "127.0.0.2:1", "[::1]:1"]) {
+      expect(settingsAsGiven([...BASE, "--listen", listen])).toMatchObject({ tls: undefined, insecure: false });
+    }
+    const config = await configFile({ insecure: true });
+    expect(settingsAsGiven([...BASE, "--listen", "0.0.0.0:1", "--config", config]).insecure).toBe(true);
+  });
+
+  test.each<[readonly string[], RegExp]>([
+    [["--tls-cert", "c"], /^error: --tls-cert is given, and TLS needs both --tls-cert and --tls-key/],
+    [["--tls-peer-ca", "c"], /^error: --tls-peer-ca is given, and TLS needs both/],
+    [[...TLS, "--insecure"], /--insecure is for a node without TLS/],
+    [[...TLS, "--tls-peer-cert", "c", "--tls-peer-ca", "a"], /--tls-peer-cert and --tls-peer-key belong together/],
+    [[...TLS, "--tls-peer-cert", "c", "--tls-peer-key", "k"], /needs their authority: give --tls-peer-ca/],
+    [["--listen", "0.0.0.0:1"], /^error: --listen 0\.0\.0\.0:1: .*--insecure/],
+    [["--listen", "127.0.0.1.example:1"], /^error: --listen .*--insecure/],
+  ])("is refused for %j", (args, text) => {
+    expect(refused([...BASE, ...args], settingsAsGiven)).toMatch(text);
   });
 });
 

@@ -66,6 +66,12 @@ export class TestAuthority {
     return new TestAuthority(keys, certificate);
   }
 
+  /** What signs like an authority, and was not made one by this one. */
+  async authorityWithout(name: string): Promise<TestAuthority> {
+    const { keys, certificate } = await this.#issue({ commonName: name });
+    return new TestAuthority(keys, certificate);
+  }
+
   /** A node's certificate, which its clients know under localhost and 127.0.0.1. */
   node(cluster: string, id: string, days = 90): Promise<Issued> {
     return this.issue({ commonName: id, uris: [`cairn://${cluster}/node/${id}`], days });

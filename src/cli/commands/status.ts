@@ -17,6 +17,7 @@ const HELP = `
 LAG counts the entries that the leader has committed and the member has not applied. HOW is how the leader sends to it: replicate, probe (looks for
 the place where the logs agree) or snapshot. SYNC is how long syncs of its log take, in milliseconds: the last one, and the longest within a minute.
 HEALTH is the worse of two verdicts, its own and its leader's; the reasons are below the table.
+CERTIFICATE, with TLS, is the day on which the first of its certificates ends; --json has all of them.
 Exits with 1 when there is no leader, or when nobody answers.`;
 
 /** Defines `cairn status`, which shows all members of a cluster. */

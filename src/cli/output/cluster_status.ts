@@ -1,4 +1,5 @@
 import {
+  CertificateUse,
   type GetLogInfoResponse,
   type GetStatusResponse,
   NodeRole,
@@ -49,6 +50,17 @@ export interface MemberStatus {
   /** The member's health; left out when no node reports it. */
   readonly health?: HealthReport;
   readonly logSync?: LogSyncReport;
+  /** The certificates that it uses for TLS; none without TLS. */
+  readonly certificates?: readonly CertificateReport[];
+}
+
+export interface CertificateReport {
+  /** See CertificateUse in admin.proto. */
+  readonly use: string;
+  readonly subject: string;
+  readonly file: string;
+  /** ISO 8601 */
+  readonly expires: string;
 }
 
 export interface LastSnapshotReport {
@@ -112,6 +124,12 @@ function describe(status: GetStatusResponse, log: GetLogInfoResponse, leader: Ge
     ...(status.lastSnapshot !== undefined && { lastSnapshot: lastSnapshotOf(status.lastSnapshot) }),
     warnings: status.warnings,
     ...logSyncOf(status),
+    certificates: status.certificates.map(({ use, subject, file, expiresUnixMs }) => ({
+      use: CertificateUse[use]?.toLowerCase() ?? "unknown",
+      subject,
+      file,
+      expires: new Date(Number(expiresUnixMs)).toISOString(),
+    })),
   };
 }
 
@@ -147,6 +165,8 @@ export function statusText({ cluster, leader, term, members }: ClusterStatus): s
     "HOW",
     "SYNC",
     "HEALTH",
+    // Only where there is TLS.
+    ...(members.some(({ certificates = [] }) => certificates.length > 0) ? ["CERTIFICATE"] : []),
   ];
   const rows = members.map((each) => [
     each.id,
@@ -159,6 +179,7 @@ export function statusText({ cluster, leader, term, members }: ClusterStatus): s
     each.how ?? "-",
     logSyncText(each.logSync),
     each.health?.verdict.replaceAll("_", " ") ?? "-",
+    ...(head.includes("CERTIFICATE") ? [firstEnd(each.certificates)] : []),
   ]);
   const title = `cluster ${cluster}, term ${term}, ${leader === undefined ? "no leader" : `${leader} leads`}`;
   const errors = members.flatMap(({ id, error }) => (error === undefined ? [] : [`${id}: ${error}`]));
@@ -167,6 +188,12 @@ export function statusText({ cluster, leader, term, members }: ClusterStatus): s
     health === undefined || health.leaderSays === "" ? [] : [`${leader} warns of ${id}: ${health.leaderSays}`],
   );
   return [title, table(head, rows), ...errors, ...warnings, ...seen].join("\n");
+}
+
+/** Returns the day on which the first of a member's certificates ends. */
+function firstEnd(certificates: readonly CertificateReport[] = []): string {
+  const [first] = certificates.map(({ expires }) => expires).sort();
+  return first === undefined ? "-" : `until ${first.slice(0, first.indexOf("T"))}`;
 }
 
 function numberText(value: number | undefined): string {
